@@ -1,0 +1,288 @@
+//! The server behind the proxies: its own process, one thread, prebuilt answers, as cheap as they come.
+//!
+//! Paths: `/small` (59 bytes), `/10k`, `/64k`, `/1m`, `/64m`, `/chunked` (16 chunks), `/delay10ms`.
+//! Uploads are swallowed and answered when they are whole.
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket, sockopt};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The hidden argument that makes this program the origin.
+pub const ARGUMENT: &str = "--be-the-origin";
+
+const PIECE: usize = 256 << 10;
+const BUFFER: usize = 256 << 10;
+const HEAD_MAX: usize = 64 << 10;
+const DELAY: Duration = Duration::from_millis(10);
+const LISTENER: Token = Token(usize::MAX);
+
+/// A running origin; it ends when this is dropped, or when this process ends in any way.
+pub struct Origin {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Origin {
+    /// Starts this program again as the origin.
+    pub fn start() -> Result<Origin, String> {
+        let cannot = |error: &dyn std::fmt::Display| format!("the origin did not start: {error}");
+        let program = std::env::current_exe().map_err(|error| cannot(&error))?;
+        let started =
+            Command::new(program).arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = started.map_err(|error| cannot(&error))?;
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line).map_err(|error| cannot(&error))?;
+        }
+        let address = line.trim().parse().map_err(|error| cannot(&error))?;
+        Ok(Origin { child, address })
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        // Closing its standard input ends it.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// Serves until standard input ends.
+pub fn serve() -> Result<(), String> {
+    std::thread::spawn(|| {
+        let _ = io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
+    let listener = listening().map_err(|error| format!("the origin cannot listen: {error}"))?;
+    println!("{}", listener.local_addr().map_err(|error| error.to_string())?);
+    let mut server = Server::new(listener).map_err(|error| error.to_string())?;
+    server.run().map_err(|error| format!("the origin cannot poll: {error}"))
+}
+
+fn listening() -> io::Result<TcpListener> {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    listen(&socket, 4096)?;
+    let listener = TcpListener::from(socket);
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// An answer: its head and the beginning of its body, which repeats until the total is reached.
+struct Answer {
+    path: &'static str,
+    bytes: Vec<u8>,
+    head: usize,
+    total: u64,
+    delayed: bool,
+}
+
+impl Answer {
+    fn plain(path: &'static str, size: usize) -> Answer {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {size}\r\n\r\n");
+        let mut bytes = head.clone().into_bytes();
+        bytes.resize(head.len() + size.min(PIECE), b'x');
+        Answer { path, bytes, head: head.len(), total: (head.len() + size) as u64, delayed: false }
+    }
+
+    fn chunked(path: &'static str) -> Answer {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let chunk = format!("40\r\n{}\r\n", "x".repeat(64));
+        let bytes = format!("{head}{}0\r\n\r\n", chunk.repeat(16)).into_bytes();
+        Answer { path, head: head.len(), total: bytes.len() as u64, bytes, delayed: false }
+    }
+
+    fn piece_after(&self, sent: u64) -> &[u8] {
+        if sent < self.bytes.len() as u64 {
+            return &self.bytes[sent as usize..];
+        }
+        let body = &self.bytes[self.head..];
+        &body[..(self.total - sent).min(body.len() as u64) as usize]
+    }
+}
+
+fn answers() -> Vec<Answer> {
+    vec![
+        Answer::plain("/small", 59),
+        Answer::plain("/10k", 10 << 10),
+        Answer::plain("/64k", 64 << 10),
+        Answer::plain("/1m", 1 << 20),
+        Answer::plain("/64m", 64 << 20),
+        Answer::chunked("/chunked"),
+        Answer { delayed: true, ..Answer::plain("/delay10ms", 59) },
+    ]
+}
+
+struct Connection {
+    stream: TcpStream,
+    /// The beginning of a head that has not come whole.
+    head: Vec<u8>,
+    /// Bytes of an upload still to come, with the answer that follows it.
+    upload: Option<(u64, usize)>,
+    /// The answer being written, and how much of it was.
+    writing: Option<(usize, u64)>,
+    /// The request asked for the connection to be closed after its answer.
+    closes: bool,
+}
+
+struct Server {
+    listener: TcpListener,
+    poll: Poll,
+    answers: Vec<Answer>,
+    connections: Slab<Connection>,
+    /// Delayed answers, the next due first.
+    delayed: VecDeque<(Instant, usize)>,
+    buffer: Vec<u8>,
+}
+
+impl Server {
+    fn new(listener: TcpListener) -> io::Result<Server> {
+        let poll = Poll::new()?;
+        poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), LISTENER, Interest::READABLE)?;
+        let connections = Slab::with_capacity(1024);
+        let buffer = vec![0; BUFFER];
+        Ok(Server { listener, poll, answers: answers(), connections, delayed: VecDeque::new(), buffer })
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(512);
+        loop {
+            let due = self.delayed.front().map(|(due, _)| due.saturating_duration_since(Instant::now()));
+            match self.poll.poll(&mut events, due) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            self.release_delayed();
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept(),
+                    Token(index) => self.attend(index, event.is_read_closed()),
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        while let Ok(socket) = accept_with(&self.listener, flags) {
+            let stream = TcpStream::from(socket);
+            let entry = self.connections.vacant_entry();
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let mut source = SourceFd(&stream.as_raw_fd());
+            if self.poll.registry().register(&mut source, Token(entry.key()), interest).is_ok() {
+                entry.insert(Connection {
+                    stream,
+                    head: Vec::new(),
+                    upload: None,
+                    writing: None,
+                    closes: false,
+                });
+            }
+        }
+    }
+
+    /// Answers that were delayed long enough. One whose connection has gone meets another that waits for
+    /// nothing, or none.
+    fn release_delayed(&mut self) {
+        while self.delayed.front().is_some_and(|(due, _)| *due <= Instant::now()) {
+            let Some((_, index)) = self.delayed.pop_front() else { return };
+            let Some(connection) = self.connections.get_mut(index) else { continue };
+            let delayed = self.answers.iter().position(|answer| answer.delayed);
+            connection.writing = delayed.map(|answer| (answer, 0));
+            self.attend(index, false);
+        }
+    }
+
+    fn attend(&mut self, index: usize, closing: bool) {
+        if let Err(error) = self.pump(index, closing) {
+            if error.kind() != ErrorKind::WouldBlock {
+                self.connections.try_remove(index);
+            }
+        }
+    }
+
+    /// Writes and reads until the socket would block, as an error, or has given all.
+    fn pump(&mut self, index: usize, closing: bool) -> io::Result<()> {
+        loop {
+            let Some(connection) = self.connections.get_mut(index) else { return Ok(()) };
+            while let Some((answer, sent)) = &mut connection.writing {
+                let piece = self.answers[*answer].piece_after(*sent);
+                if piece.is_empty() {
+                    connection.writing = None;
+                    if connection.closes {
+                        return Err(ErrorKind::ConnectionAborted.into());
+                    }
+                    continue;
+                }
+                *sent += connection.stream.write(piece)? as u64;
+            }
+            let count = connection.stream.read(&mut self.buffer)?;
+            if count == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            self.take(index, count)?;
+            let connection = &self.connections[index];
+            if connection.writing.is_none() && count < self.buffer.len() && !closing {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes bytes of a request. Requests are not pipelined: no proxy does that.
+    fn take(&mut self, index: usize, count: usize) -> io::Result<()> {
+        let connection = &mut self.connections[index];
+        let bytes = &self.buffer[..count];
+        if let Some((left, answer)) = &mut connection.upload {
+            *left = left.saturating_sub(count as u64);
+            if *left == 0 {
+                connection.writing = Some((*answer, 0));
+                connection.upload = None;
+            }
+            return Ok(());
+        }
+        let joined: Vec<u8>;
+        let head = if connection.head.is_empty() {
+            bytes
+        } else {
+            connection.head.extend_from_slice(bytes);
+            joined = std::mem::take(&mut connection.head);
+            &joined
+        };
+        let Some(end) = memchr::memmem::find(head, b"\r\n\r\n") else {
+            connection.head = head.to_vec();
+            return if head.len() > HEAD_MAX { Err(ErrorKind::InvalidData.into()) } else { Ok(()) };
+        };
+        let body = (head.len() - end - 4) as u64;
+        connection.closes = memchr::memmem::find(&head[..end], b"onnection: close").is_some();
+        let answer = answer_to(&self.answers, head);
+        match content_length(&head[..end]).saturating_sub(body) {
+            0 if self.answers[answer].delayed => self.delayed.push_back((Instant::now() + DELAY, index)),
+            0 => connection.writing = Some((answer, 0)),
+            left => connection.upload = Some((left, answer)),
+        }
+        Ok(())
+    }
+}
+
+/// The answer for the path of a request line; the small one for any other.
+fn answer_to(answers: &[Answer], head: &[u8]) -> usize {
+    let mut words = head.split(|byte| *byte == b' ');
+    let path = words.nth(1).unwrap_or_default();
+    answers.iter().position(|answer| answer.path.as_bytes() == path).unwrap_or(0)
+}
+
+fn content_length(head: &[u8]) -> u64 {
+    // Lowercase or not, few heads have a field that starts alike.
+    let field = |line: &[u8]| line.len() > 15 && line[..15].eq_ignore_ascii_case(b"content-length:");
+    let value = head.split(|byte| *byte == b'\n').find(|line| field(line)).map(|line| &line[15..]);
+    value.and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,285 @@
+//! The proxies: finds them, writes their configuration, starts and stops them.
+
+use super::process;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A proxy that does not answer within this time has not started.
+const START: Duration = Duration::from_secs(10);
+
+/// What stands between client and origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing.
+    Direct,
+    Evenkeel,
+    Nginx,
+    Haproxy,
+}
+
+/// How the proxies are set up for a work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// Evenkeel's `threadpool.max_workers`.
+    pub max_workers: usize,
+    /// Evenkeel's `threadpool.queue_capacity`.
+    pub queue_capacity: usize,
+    /// Whether Evenkeel's health checks run.
+    pub health_check: bool,
+}
+
+impl Kind {
+    /// All, in the order of the table.
+    pub const ALL: [Kind; 4] = [Kind::Direct, Kind::Evenkeel, Kind::Nginx, Kind::Haproxy];
+
+    /// As on the command line and in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Direct => "direct",
+            Kind::Evenkeel => "evenkeel",
+            Kind::Nginx => "nginx",
+            Kind::Haproxy => "haproxy",
+        }
+    }
+
+    /// Its program; for a peer that is missing, what to do.
+    pub fn program(self) -> Result<PathBuf, String> {
+        match self {
+            Kind::Direct => Ok(PathBuf::new()),
+            Kind::Evenkeel => Ok(PathBuf::from(env!("CARGO_BIN_EXE_evenkeel"))),
+            Kind::Nginx | Kind::Haproxy => find(self.name()).ok_or_else(|| {
+                format!(
+                    "{name} is not installed and not measured: apt-get install {name}",
+                    name = self.name()
+                )
+            }),
+        }
+    }
+
+    /// The version its program tells.
+    pub fn version(self) -> String {
+        let Ok(program) = self.program() else { return "not installed".to_string() };
+        let flag = if self == Kind::Evenkeel { "--version" } else { "-v" };
+        let Ok(told) = Command::new(program).arg(flag).output() else { return "unknown".to_string() };
+        let text = [told.stdout, told.stderr].concat();
+        String::from_utf8_lossy(&text).lines().next().unwrap_or("unknown").to_string()
+    }
+}
+
+/// A proxy that answers.
+pub struct Proxy {
+    /// What it is.
+    pub kind: Kind,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its processes; none for the direct connection.
+    pub pids: Vec<u32>,
+    /// From its start to its first answer.
+    pub start_ms: f64,
+    child: Option<Child>,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Proxy {
+    /// Starts a proxy before `origin` and waits for its first answer.
+    pub fn start(kind: Kind, origin: SocketAddr, setup: Setup) -> Result<Proxy, String> {
+        if kind == Kind::Direct {
+            let nothing =
+                Proxy { kind, address: origin, pids: Vec::new(), start_ms: 0.0, child: None, _folder: None };
+            return Ok(nothing);
+        }
+        let program = kind.program()?;
+        let cannot = |error: std::io::Error| format!("{} did not start: {error}", kind.name());
+        let folder = tempfile::tempdir().map_err(cannot)?;
+        let address = free_address().map_err(cannot)?;
+        let log = fs::File::create(folder.path().join("output")).map_err(cannot)?;
+        let mut command = command(kind, &program, folder.path(), address, origin, setup).map_err(cannot)?;
+        let outputs = (log.try_clone().map_err(cannot)?, log);
+        command.stdin(Stdio::null()).stdout(outputs.0).stderr(outputs.1);
+        let begun = Instant::now();
+        let mut child = command.spawn().map_err(cannot)?;
+        if let Err(why) = await_answer(&mut child, address, begun) {
+            process::stop(&mut child);
+            let output = fs::read_to_string(folder.path().join("output")).unwrap_or_default();
+            return Err(format!("{} did not start: {why}\n{}", kind.name(), output.trim()));
+        }
+        let start_ms = begun.elapsed().as_secs_f64() * 1000.0;
+        let pids = process::tree(child.id());
+        Ok(Proxy { kind, address, pids, start_ms, child: Some(child), _folder: Some(folder) })
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            process::stop(child);
+        }
+    }
+}
+
+/// Sends one request on a connection and reads its small answer; true when it is a 200.
+pub fn ask(stream: &mut TcpStream) -> std::io::Result<bool> {
+    stream.write_all(b"GET /small HTTP/1.1\r\nHost: bench\r\n\r\n")?;
+    let mut answer = Vec::new();
+    let mut bytes = [0; 2048];
+    loop {
+        let count = stream.read(&mut bytes)?;
+        answer.extend_from_slice(&bytes[..count]);
+        let end = memchr::memmem::find(&answer, b"\r\n\r\n");
+        if count == 0 || end.is_some_and(|end| answer.len() >= end + 4 + 59) {
+            return Ok(answer.starts_with(b"HTTP/1.1 200"));
+        }
+    }
+}
+
+fn await_answer(child: &mut Child, address: SocketAddr, begun: Instant) -> Result<(), String> {
+    while begun.elapsed() < START {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(format!("it ended ({status})"));
+        }
+        if let Ok(mut stream) = TcpStream::connect(address) {
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
+            if ask(&mut stream).unwrap_or(false) {
+                return Ok(());
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err("no 200 within 10 seconds".to_string())
+}
+
+fn command(
+    kind: Kind,
+    program: &Path,
+    folder: &Path,
+    address: SocketAddr,
+    origin: SocketAddr,
+    setup: Setup,
+) -> std::io::Result<Command> {
+    let file = folder.join("configuration");
+    let text = match kind {
+        Kind::Nginx => nginx(folder, address, origin),
+        Kind::Haproxy => haproxy(address, origin),
+        Kind::Evenkeel | Kind::Direct => evenkeel(folder, address, origin, free_address()?, setup),
+    };
+    fs::write(&file, text)?;
+    let mut command = Command::new(program);
+    command.current_dir(folder);
+    match kind {
+        Kind::Nginx => command.arg("-p").arg(folder).arg("-c").arg(&file).arg("-e").arg(folder.join("error")),
+        Kind::Haproxy => command.arg("-db").arg("-f").arg(&file),
+        Kind::Evenkeel | Kind::Direct => command.arg("run").arg("-c").arg(&file),
+    };
+    Ok(command)
+}
+
+fn evenkeel(
+    folder: &Path,
+    address: SocketAddr,
+    origin: SocketAddr,
+    admin: SocketAddr,
+    setup: Setup,
+) -> String {
+    serde_json::json!({
+        "load_balancer": { "load_balancer_port": address.port().to_string(), "bind": "127.0.0.1" },
+        "servers": {
+            "list": [{ "name": "origin", "address": origin.to_string() }],
+            "health_check": { "enabled": setup.health_check, "path": "/small" },
+        },
+        "threadpool": {
+            "min_workers": 1,
+            "max_workers": setup.max_workers,
+            "queue_capacity": setup.queue_capacity,
+        },
+        "admin": { "socket": folder.join("admin.sock"), "bind": admin.to_string() },
+        "log": { "level": "warn" },
+    })
+    .to_string()
+}
+
+/// Two workers; every client connection may keep one to the origin; bodies stream, as they do elsewhere.
+fn nginx(folder: &Path, address: SocketAddr, origin: SocketAddr) -> String {
+    let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+    let folder = folder.display();
+    format!(
+        "{user}
+daemon off;
+worker_processes 2;
+worker_rlimit_nofile {descriptors};
+pid {folder}/pid;
+error_log {folder}/error crit;
+events {{ worker_connections 16384; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  keepalive_requests 100000000;
+  keepalive_timeout 300s;
+  client_max_body_size 0;
+  upstream origin {{
+    server {origin};
+    keepalive 1024;
+    keepalive_requests 100000000;
+  }}
+  server {{
+    listen {address} reuseport backlog=4096;
+    location / {{
+      proxy_pass http://origin;
+      proxy_http_version 1.1;
+      proxy_set_header Connection \"\";
+      proxy_request_buffering off;
+      proxy_max_temp_file_size 0;
+    }}
+  }}
+}}
+",
+        descriptors = descriptors(),
+    )
+}
+
+fn haproxy(address: SocketAddr, origin: SocketAddr) -> String {
+    // Each connection takes two descriptors, and HAProxy does not start when they cannot be had.
+    let maxconn = (descriptors().saturating_sub(400) / 2).min(20_000);
+    format!(
+        "global
+  nbthread 2
+  maxconn {maxconn}
+defaults
+  mode http
+  http-reuse always
+  timeout connect 5s
+  timeout client 300s
+  timeout server 60s
+  timeout http-keep-alive 300s
+frontend front
+  bind {address}
+  maxconn {maxconn}
+  option forwardfor
+  default_backend origin
+backend origin
+  server origin {origin}
+"
+    )
+}
+
+fn descriptors() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(65_536)
+}
+
+/// A port that was free a moment ago.
+fn free_address() -> std::io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(name)).find(|program| program.is_file())
+}

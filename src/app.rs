@@ -1,0 +1,222 @@
+//! Builds the parts, starts and joins the threads; alone sees both planes.
+
+pub mod demo;
+mod publish;
+
+pub use demo::demo;
+
+use crate::base::limits;
+use crate::base::time::{self, Moment};
+use crate::control::admin::{self, Admin, View};
+use crate::control::{health, supervise};
+use crate::data::accept::Acceptor;
+use crate::data::{Plane, Workers};
+use crate::state::config::Config;
+use crate::state::crew::Team;
+use crate::state::table::Table;
+use crate::state::verdict::Verdicts;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+/// Why the balancer could not start, or had to stop: a sentence that says what to do.
+#[derive(Debug)]
+pub struct Error(String);
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// Runs the balancer until a signal stops it: the first drains, a second stops at once.
+pub fn run(config: Config) -> Result<(), Error> {
+    // Before the first thread: a signal that comes early is not lost.
+    let mut signals = signals()?;
+    let balancer = Balancer::start(config)?;
+    log::info!("ready on http://{}", balancer.address());
+    balancer.run_until(&mut signals)
+}
+
+fn signals() -> Result<Signals, Error> {
+    Signals::new([SIGINT, SIGTERM]).map_err(|error| Error(format!("signals cannot be received: {error}")))
+}
+
+/// A running balancer.
+#[derive(Debug)]
+pub struct Balancer {
+    main: Running,
+    admin: Option<Published>,
+    health: (health::Handle, JoinHandle<()>),
+}
+
+/// A data plane with its two threads.
+#[derive(Debug)]
+struct Running {
+    plane: Arc<Plane>,
+    accept: JoinHandle<()>,
+    supervisor: JoinHandle<()>,
+}
+
+/// The admin API, and the plane that guards it on its TCP port.
+#[derive(Debug)]
+struct Published {
+    thread: JoinHandle<()>,
+    stopper: admin::Stopper,
+    front: Option<Running>,
+}
+
+impl Balancer {
+    /// Starts all threads. Errors are those of the listeners.
+    pub fn start(config: Config) -> Result<Self, Error> {
+        let started = time::now();
+        limits::raise_descriptors();
+        let config = Arc::new(config);
+        let servers = &config.servers;
+        let table =
+            Arc::new(Table::new(servers.algorithm, servers.health_check.rules.enabled, &servers.list));
+        let verdicts = Verdicts::default();
+        let opened = Plane::open("main", Arc::clone(&config), Arc::clone(&table), verdicts.clone());
+        let (plane, acceptor) = opened.map_err(|error| listener_error(config.listen.address, &error))?;
+        let (agent, handle) = health::Agent::new(&config, table, &verdicts);
+        let health = spawn("health", move || agent.run())?;
+        let main = Running::start(plane, acceptor)?;
+        let admin = Published::start(&main.plane, &handle, started)?;
+        if config.servers.list.is_empty() {
+            log::info!(
+                "no servers yet: list them in the configuration, or start some with `evenkeel server 9001`"
+            );
+        }
+        Ok(Balancer { main, admin, health: (handle, health) })
+    }
+
+    /// The address that it listens on, with the port that the kernel chose if 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.main.plane.address
+    }
+
+    /// The address of the admin API, if it is published.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.front.as_ref().map(|front| front.plane.address)
+    }
+
+    /// Waits for a signal, then drains; another signal stops at once.
+    fn run_until(self, signals: &mut Signals) -> Result<(), Error> {
+        if let Some(signal) = signals.forever().next() {
+            log::info!("signal {signal}: no new connections; requests in hand are finished");
+        }
+        let deadline = time::now().after(self.main.plane.config.timeouts.drain);
+        self.main.plane.drain(deadline);
+        let handle = signals.handle();
+        let rest = spawn("drain", move || {
+            self.stop(deadline);
+            handle.close();
+        })?;
+        if let Some(signal) = signals.forever().next() {
+            return Err(Error(format!("stopped at once by signal {signal}; requests in hand were cut")));
+        }
+        let _ = rest.join();
+        log::info!("stopped");
+        Ok(())
+    }
+
+    /// Drains until the deadline at most, and joins every thread.
+    pub fn stop(self, deadline: Moment) {
+        let open = self.main.stop(deadline);
+        if open > 0 {
+            log::warn!("the time for draining is over; {open} connections are cut");
+        }
+        if let Some(admin) = self.admin {
+            admin.stop();
+        }
+        self.health.0.stop();
+        let _ = self.health.1.join();
+    }
+}
+
+impl Running {
+    fn start(plane: Arc<Plane>, acceptor: Acceptor) -> Result<Self, Error> {
+        let team = Workers(Arc::clone(&plane));
+        let bounds = plane.config.threadpool.bounds;
+        let supervisor = spawn("supervisor", move || supervise::run(&team, bounds))?;
+        let accept = spawn("accept", move || acceptor.run())?;
+        Ok(Running { plane, accept, supervisor })
+    }
+
+    /// The connections that were still open at the deadline.
+    fn stop(self, deadline: Moment) -> usize {
+        self.plane.drain(deadline);
+        let _ = self.accept.join();
+        let open = Workers(Arc::clone(&self.plane)).connections();
+        if open == 0 {
+            let _ = self.supervisor.join();
+        }
+        open
+    }
+}
+
+impl Published {
+    fn start(main: &Arc<Plane>, health: &health::Handle, started: Moment) -> Result<Option<Self>, Error> {
+        let (added, removed) = (health.clone(), health.clone());
+        let view = View {
+            config: Arc::clone(&main.config),
+            table: Arc::clone(&main.table),
+            stats: Arc::clone(&main.stats),
+            team: Arc::new(Workers(Arc::clone(main))),
+            started,
+            registered: Arc::new(move |_| added.look()),
+            forgotten: Arc::new(move |_| removed.look()),
+        };
+        let Some(socket) = main.config.admin.socket.clone() else { return Ok(None) };
+        let admin: Admin = match admin::open(view) {
+            Ok(admin) => admin,
+            Err(reason) => return publish::unless_default(&main.config, reason),
+        };
+        let stopper = admin.stopper();
+        let thread = spawn("admin", move || admin.run())?;
+        let front = match main.config.admin.bind {
+            Some(bind) => publish::front(&main.config, bind, socket)?,
+            None => None,
+        };
+        Ok(Some(Published { thread, stopper, front }))
+    }
+
+    fn stop(self) {
+        if let Some(front) = self.front {
+            front.stop(time::now().after(publish::DRAIN));
+        }
+        self.stopper.stop();
+        let _ = self.thread.join();
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    let started = thread::Builder::new().name(name.to_owned()).spawn(run);
+    started.map_err(|error| {
+        Error(format!("the {name} thread cannot be started: {error}; raise the limit of threads"))
+    })
+}
+
+/// What to do about a port that cannot be had.
+fn listener_error(address: SocketAddr, error: &io::Error) -> Error {
+    let port = address.port();
+    Error(match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "port {port} of {} is taken by another program; stop that program (`ss -ltnp | grep {port}` shows it), \
+             or choose another port in the configuration",
+            address.ip()
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "port {port} may not be opened by this user: ports below 1024 need the capability CAP_NET_BIND_SERVICE; \
+             grant it, or choose a port above 1023"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("{} is no address of this machine; write one that is, or 0.0.0.0 for all", address.ip())
+        }
+        _ => format!("cannot listen on {address}: {error}"),
+    })
+}

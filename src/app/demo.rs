@@ -1,0 +1,75 @@
+//! The demo: a balancer and three sample servers in one process, to look around.
+
+use super::{Balancer, Error, signals};
+use crate::base::time;
+use crate::policy::pick::Weight;
+use crate::sample;
+use crate::state::address::Address;
+use crate::state::config::{Config, ServerSpec};
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Names and delays of the servers; one is slow, so that the algorithm has something to see.
+const SERVERS: [(&str, Duration); 3] = [
+    ("quick-1", Duration::from_millis(5)),
+    ("quick-2", Duration::from_millis(5)),
+    ("slow", Duration::from_millis(50)),
+];
+/// The port of the seed.
+const PORT: u16 = 8000;
+/// How long the demo waits for requests in hand when it stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Runs the demo until ctrl-C.
+pub fn demo() -> Result<(), Error> {
+    let mut signals = signals()?;
+    let samples = SERVERS.iter().map(|(name, delay)| start(name, *delay)).collect::<Result<Vec<_>, _>>()?;
+    let folder = std::env::temp_dir().join(format!("evenkeel-demo-{}.sock", std::process::id()));
+    let mut config = Config::default();
+    config.listen.address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+    config.listen.served_by_header = true;
+    config.admin.socket = Some(folder);
+    config.servers.list = samples.iter().map(listed).collect();
+    let balancer = Balancer::start(config)?;
+    tell(&balancer, &samples);
+    signals.forever().next();
+    say("\nStopping: requests in hand are finished.");
+    balancer.stop(time::now().after(DRAIN));
+    samples.into_iter().for_each(sample::Running::stop);
+    Ok(())
+}
+
+fn start(name: &str, delay: Duration) -> Result<sample::Running, Error> {
+    let options = sample::Options { name: Some(name.to_owned()), delay, ..sample::Options::default() };
+    sample::start(sample::Options { port: 0, register: None, ..options }).map_err(Error)
+}
+
+fn listed(sample: &sample::Running) -> ServerSpec {
+    let address = sample.address();
+    let address = Address::Tcp { host: address.ip().to_string(), port: address.port() };
+    ServerSpec { name: sample.name().to_owned(), address, weight: Weight(1), backup: false }
+}
+
+fn tell(balancer: &Balancer, samples: &[sample::Running]) {
+    let url = format!("http://localhost:{}", balancer.address().port());
+    say(&format!("\nEvenkeel balances on {url} over three servers:"));
+    for (sample, (_, delay)) in samples.iter().zip(SERVERS) {
+        say(&format!("  {:8} {}  answers in {} ms", sample.name(), sample.address(), delay.as_millis()));
+    }
+    say("\nTry, in another terminal:");
+    say(&format!("  curl -i -X POST {url}/requests       # X-Served-By says which server it was"));
+    say(&format!("  curl -X POST {url}/queue/status      # the queue of one of them"));
+    say(&format!("  curl {url}/anything                  # what a server gets to see"));
+    say("  evenkeel loadtest                           # many requests, and how they spread");
+    match balancer.admin_address() {
+        Some(admin) => say(&format!("  curl http://{admin}/api/v1/status    # or: evenkeel status")),
+        None => say("  (the admin API is not published: its port is taken)"),
+    }
+    say("\nctrl-C stops it.\n");
+}
+
+/// A reader that has gone away is no reason to panic.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

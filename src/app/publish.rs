@@ -1,0 +1,79 @@
+//! The admin API on its TCP port: a small data plane in front of the Unix socket, with the same strict parser,
+//! limits and timeouts as the balancer's own port, and workers of its own, so that admin and metrics answer
+//! when the main pool is full.
+
+use super::{Error, Published, Running, listener_error};
+use crate::data::Plane;
+use crate::policy::pick::Weight;
+use crate::state::address::Address;
+use crate::state::config::{Config, ServerSpec};
+use crate::state::table::Table;
+use crate::state::verdict::Verdicts;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the front waits for an answer in hand when the balancer stops.
+pub(super) const DRAIN: Duration = Duration::from_secs(1);
+/// The largest body of an admin request.
+const BODY_MAX: u64 = 64 * 1024;
+/// Its own workers.
+const WORKERS: (usize, usize) = (2, 4);
+/// Requests that may wait for them.
+const QUEUE: usize = 64;
+/// Connections that it takes.
+const CONNECTIONS: usize = 256;
+
+/// Starts the plane that guards the socket. `None` where it was not asked for and cannot be had.
+pub(super) fn front(main: &Config, bind: SocketAddr, socket: PathBuf) -> Result<Option<Running>, Error> {
+    let config = Arc::new(guarded(main, bind, socket));
+    let table = Arc::new(Table::new(config.servers.algorithm, false, &config.servers.list));
+    match Plane::open("admin", config, table, Verdicts::default()) {
+        Ok((plane, acceptor)) => Running::start(plane, acceptor).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_default(main) => {
+            log::warn!("admin: {}; the admin API is on its socket only", listener_error(bind, &error));
+            Ok(None)
+        }
+        Err(error) => Err(Error(format!("admin.bind: {}", listener_error(bind, &error)))),
+    }
+}
+
+/// A balancer whose configuration does not name the admin API works without it, too: two of them may run
+/// side by side. One that names it wants it.
+pub(super) fn unless_default(main: &Config, reason: String) -> Result<Option<Published>, Error> {
+    if is_default(main) {
+        log::warn!("there is no admin API: {reason}");
+        return Ok(None);
+    }
+    Err(Error(format!("admin: {reason}")))
+}
+
+fn is_default(main: &Config) -> bool {
+    main.admin.bind == Config::default().admin.bind
+}
+
+fn guarded(main: &Config, bind: SocketAddr, socket: PathBuf) -> Config {
+    let mut config = Config::default();
+    config.listen.address = bind;
+    config.listen.via = Some("evenkeel-admin".to_owned());
+    let server = ServerSpec {
+        name: "admin".to_owned(),
+        address: Address::Unix(socket),
+        weight: Weight(1),
+        backup: false,
+    };
+    config.servers.list = vec![server];
+    config.servers.health_check.rules.enabled = false;
+    config.servers.ejection.consecutive_failures = 0;
+    // Each idle connection holds a thread of the admin server.
+    config.servers.pool.idle = WORKERS.1;
+    (config.threadpool.bounds.min, config.threadpool.bounds.max) = WORKERS;
+    config.threadpool.queue_capacity = QUEUE;
+    config.limits.body = Some(BODY_MAX);
+    config.limits.connections = Some(CONNECTIONS);
+    config.limits.tunnels = 0;
+    config.timeouts = main.timeouts.clone();
+    config
+}

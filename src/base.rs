@@ -1,0 +1,8 @@
+//! Floor 0: what everything stands on. Nothing here knows of HTTP or of servers.
+
+pub mod dice;
+pub mod ids;
+pub mod limits;
+pub mod load;
+pub mod sys;
+pub mod time;

@@ -1,0 +1,55 @@
+//! Chance, always from a seed that somebody chose: the same seed gives the same throws.
+
+/// A source of chance. One per thread or per simulation; never shared.
+#[derive(Debug)]
+pub struct Dice(fastrand::Rng);
+
+impl Dice {
+    /// Dice that always fall the same way for the same seed.
+    pub fn seeded(seed: u64) -> Self {
+        Dice(fastrand::Rng::with_seed(seed))
+    }
+
+    /// Dice seeded by the operating system; for everything outside tests and simulations.
+    pub fn fresh() -> Self {
+        Dice(fastrand::Rng::new())
+    }
+
+    /// Any number.
+    pub fn number(&mut self) -> u64 {
+        self.0.u64(..)
+    }
+
+    /// A number from 0 up to, not including, `bound`; 0 when `bound` is 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        if bound == 0 { 0 } else { self.0.usize(..bound) }
+    }
+
+    /// A fraction from 0 up to, not including, 1.
+    pub fn fraction(&mut self) -> f64 {
+        self.0.f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_throws() {
+        let throws = |seed| {
+            let mut dice = Dice::seeded(seed);
+            (0..100).map(|_| dice.number()).collect::<Vec<_>>()
+        };
+        assert_eq!(throws(7), throws(7));
+        assert_ne!(throws(7), throws(8));
+    }
+
+    #[test]
+    fn bounds_hold() {
+        let mut dice = Dice::seeded(1);
+        assert_eq!(dice.below(0), 0);
+        assert!((0..1000).all(|_| dice.below(3) < 3));
+        assert!((0..1000).all(|_| (0.0..1.0).contains(&dice.fraction())));
+    }
+}

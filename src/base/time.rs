@@ -1,0 +1,91 @@
+//! The one reader of the clock. Everything above takes a [`Moment`] as an argument, so that policies run
+//! under virtual time in tests.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A point in monotonic time, in nanoseconds since the process first asked. Never goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// The beginning: no moment is earlier.
+    pub const START: Moment = Moment(0);
+    /// Further away than any process lives (584 years).
+    pub const NEVER: Moment = Moment(u64::MAX);
+
+    /// The moment this many nanoseconds after the start.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Moment(nanos)
+    }
+
+    /// The moment this many milliseconds after the start; for tests and tables.
+    pub const fn from_millis(millis: u64) -> Self {
+        Moment(millis.saturating_mul(1_000_000))
+    }
+
+    /// Nanoseconds since the start.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Time from `earlier` to here; zero when `earlier` is later.
+    pub const fn since(self, earlier: Moment) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The moment `wait` after this one, at most [`Moment::NEVER`].
+    pub const fn after(self, wait: Duration) -> Moment {
+        let nanos = wait.as_nanos();
+        if nanos > u64::MAX as u128 { Moment::NEVER } else { Moment(self.0.saturating_add(nanos as u64)) }
+    }
+}
+
+/// Reads the monotonic clock.
+pub fn now() -> Moment {
+    Moment(start().elapsed().as_nanos() as u64)
+}
+
+/// The [`Instant`] of a moment, for the waits of the standard library and of crossbeam.
+pub fn instant(moment: Moment) -> Instant {
+    let far = Duration::from_secs(365 * 24 * 3600);
+    start() + Duration::from_nanos(moment.as_nanos()).min(start().elapsed() + far)
+}
+
+/// Reads the wall clock; for dates in answers, logs and status only, never for a deadline.
+#[allow(clippy::disallowed_methods)]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Whole seconds since 1970, zero when the wall clock stands before that.
+pub fn unix_seconds() -> u64 {
+    wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[allow(clippy::disallowed_methods)]
+fn start() -> Instant {
+    static START: OnceLock<Instant> = OnceLock::new();
+    *START.get_or_init(Instant::now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_order_and_saturate() {
+        let one = Moment::from_millis(1);
+        assert_eq!(one.after(Duration::from_millis(2)), Moment::from_millis(3));
+        assert_eq!(Moment::from_millis(3).since(one), Duration::from_millis(2));
+        assert_eq!(one.since(Moment::from_millis(3)), Duration::ZERO);
+        assert_eq!(one.after(Duration::MAX), Moment::NEVER);
+    }
+
+    #[test]
+    fn the_clock_does_not_go_back_and_far_moments_have_an_instant() {
+        let first = now();
+        assert!(now() >= first);
+        assert!(instant(Moment::NEVER) > instant(first));
+    }
+}

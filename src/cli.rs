@@ -1,0 +1,266 @@
+//! The commands: arguments in, an exit code out. Whatever an operator does wrong ends in sentences, never in
+//! a backtrace.
+
+pub mod check;
+pub mod loadtest;
+mod logger;
+pub mod server;
+pub mod status;
+
+use crate::app;
+use crate::state::config::{self, Config, Fault};
+use clap::{Parser, Subcommand};
+use std::fmt::Display;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The file that is read when none is named.
+const FILE: &str = "config.json";
+
+const ABOUT: &str = "A layer 7 (HTTP/1.1) load balancer on blocking OS threads";
+
+const LONG_ABOUT: &str = "\
+Evenkeel is a layer 7 (HTTP/1.1) load balancer on blocking OS threads.
+
+It takes requests on one port and spreads them over your servers. It watches the
+servers, leaves out those that are down, and hires and dismisses its own workers
+as the load comes and goes.
+
+Without a command it runs the balancer with ./config.json, or with the defaults
+when there is no such file: port 8000, admin API on 127.0.0.1:9301.";
+
+const AFTER_HELP: &str = "\
+First steps:
+  evenkeel demo                                  a balancer and three servers; look around
+  evenkeel                                       the balancer, in one terminal
+  evenkeel server 9001                           a sample server, in the next
+  curl -X POST http://localhost:8000/requests    a request through the balancer
+  evenkeel loadtest                              many requests
+  evenkeel status                                what the balancer sees
+
+Exit codes:
+  0  done
+  1  it failed while running
+  2  the command line is wrong
+  3  the configuration does not hold together
+
+Environment:
+  RUST_LOG  overrides log.level of the configuration (error, warn, info, debug, trace)";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "evenkeel", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The configuration file [default: ./config.json if it is there, else the defaults]
+    #[arg(short, long, global = true, value_name = "FILE", display_order = 900)]
+    config: Option<PathBuf>,
+}
+
+/// What to do; to run the balancer when nothing is said.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the balancer (the default command)
+    ///
+    /// Runs until SIGTERM or SIGINT (ctrl-C): then new connections are refused and requests in
+    /// hand are finished, for as long as timeouts.drain says. A second signal stops at once.
+    Run,
+    /// Run a balancer and three sample servers in one process, to look around
+    ///
+    /// The balancer listens on 127.0.0.1:8000; one of the three servers is slow. It says what to
+    /// try next and stops on ctrl-C. It brings its own configuration.
+    Demo,
+    /// Run a sample server that registers itself with the balancer
+    #[command(long_about = server::LONG_ABOUT, after_help = server::AFTER_HELP)]
+    Server(server::Arguments),
+    /// Send many requests and measure the answers
+    #[command(long_about = loadtest::LONG_ABOUT, after_help = loadtest::AFTER_HELP)]
+    Loadtest(loadtest::Arguments),
+    /// Say whether a configuration holds together
+    ///
+    /// Prints a summary, or every fault at once with its place in the file and what to write
+    /// instead. Exits with 3 when there is a fault.
+    Check,
+    /// Ask a running balancer how it is
+    #[command(long_about = status::LONG_ABOUT)]
+    Status(status::Arguments),
+}
+
+/// Why a command came to nothing.
+#[derive(Debug)]
+pub enum Failure {
+    /// It could not be done; exit code 1.
+    Runtime(String),
+    /// The arguments do not fit together; exit code 2.
+    Usage(String),
+    /// The configuration does not hold together; exit code 3.
+    Configuration(Vec<Fault>),
+}
+
+/// Does what the command line says. The value is the exit code of the process.
+pub fn run() -> u8 {
+    match Arguments::try_parse() {
+        Ok(arguments) => arguments.obey().unwrap_or_else(|failure| failure.tell()),
+        Err(asked) => {
+            // Help and the version come this way too, with exit code 0.
+            let _ = asked.print();
+            asked.exit_code() as u8
+        }
+    }
+}
+
+impl Arguments {
+    fn obey(self) -> Result<u8, Failure> {
+        let file = self.config.as_deref();
+        match self.command.unwrap_or(Command::Run) {
+            Command::Run => balance(file),
+            Command::Demo => demo(file),
+            Command::Server(arguments) => server::run(arguments, file),
+            Command::Loadtest(arguments) => loadtest::run(arguments, file),
+            Command::Check => check::run(file),
+            Command::Status(arguments) => status::run(&arguments, file),
+        }
+    }
+}
+
+impl Failure {
+    /// Tells the operator, and gives the exit code.
+    fn tell(self) -> u8 {
+        match self {
+            Failure::Runtime(reason) => {
+                complain(format_args!("evenkeel: {reason}"));
+                1
+            }
+            Failure::Usage(reason) => {
+                complain(format_args!("error: {reason}\n\nFor more information, try '--help'."));
+                2
+            }
+            Failure::Configuration(faults) => {
+                complain(check::told(&faults));
+                3
+            }
+        }
+    }
+}
+
+fn balance(file: Option<&Path>) -> Result<u8, Failure> {
+    let config = find(file)?;
+    logger::start(config.log.level);
+    if config.file.is_none() {
+        log::info!("there is no {FILE} here: the defaults hold");
+    }
+    for warning in &config.warnings {
+        log::warn!("{}: {}", warning.path, warning.advice);
+    }
+    app::run(config).map_err(failed)?;
+    Ok(0)
+}
+
+fn demo(file: Option<&Path>) -> Result<u8, Failure> {
+    if file.is_some() {
+        return Err(Failure::Usage("the demo brings its own configuration; leave --config out".to_owned()));
+    }
+    logger::start(log::LevelFilter::Info);
+    app::demo().map_err(failed)?;
+    Ok(0)
+}
+
+/// The configuration: of the file that was named, of the one in this folder, or the defaults.
+fn find(named: Option<&Path>) -> Result<Config, Failure> {
+    let here = Path::new(FILE);
+    match named {
+        Some(file) => config::load(file).map_err(Failure::Configuration),
+        // A link to nowhere counts as a file: the operator meant one to be there.
+        None if here.symlink_metadata().is_ok() => config::load(here).map_err(Failure::Configuration),
+        None => Ok(Config::default()),
+    }
+}
+
+/// Where a listener can be reached from this machine: the unspecified address is no destination.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// A duration of the command line, above zero.
+fn duration(text: &str) -> Result<Duration, String> {
+    duration_or_zero(text).and_then(|duration| {
+        if duration.is_zero() {
+            Err("this is too short; write \"1ms\" or more".to_owned())
+        } else {
+            Ok(duration)
+        }
+    })
+}
+
+/// A duration of the command line, up to a day.
+fn duration_or_zero(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).ok();
+    let duration = duration.ok_or("this is no duration; write one such as 20ms, 10s or 1m")?;
+    if duration > Duration::from_secs(24 * 3600) {
+        return Err("this is too long; write 24h or less".to_owned());
+    }
+    Ok(duration)
+}
+
+fn failed(reason: impl Display) -> Failure {
+    Failure::Runtime(reason.to_string())
+}
+
+/// Prints a line. A reader that has gone away (`| head`) is no reason to panic, as `println!` would.
+fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// The same on the error output.
+fn complain(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_listener_on_every_address_is_reached_over_loopback() {
+        for (listener, destination) in
+            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.0.0.1:80", "10.0.0.1:80")]
+        {
+            assert_eq!(reachable(listener.parse().unwrap()).to_string(), destination);
+        }
+    }
+
+    #[test]
+    fn durations_are_bounded() {
+        for (text, ms) in
+            [("20ms", Some(20)), ("1m", Some(60_000)), ("0s", None), ("2days", None), ("5", None)]
+        {
+            assert_eq!(duration(text).ok(), ms.map(Duration::from_millis), "{text}");
+        }
+        assert_eq!(duration_or_zero("0s"), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn run_is_the_default_and_the_file_may_stand_anywhere() {
+        for line in
+            [&["evenkeel", "-c", "x"][..], &["evenkeel", "run", "-c", "x"], &["evenkeel", "-c", "x", "check"]]
+        {
+            let arguments = Arguments::try_parse_from(line).unwrap();
+            assert_eq!(arguments.config.as_deref(), Some(Path::new("x")), "{line:?}");
+        }
+        assert!(Arguments::try_parse_from(["evenkeel"]).unwrap().command.is_none());
+    }
+}

@@ -1,0 +1,154 @@
+//! `evenkeel server`: a sample server in a terminal of its own.
+
+use super::{Failure, duration_or_zero, failed, find, logger, reachable};
+use crate::sample;
+use crate::state::config::{self, Config};
+use clap::Args;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+pub(super) const LONG_ABOUT: &str = "\
+Run a sample server that registers itself with the balancer.
+
+It has a bounded request queue that its own threads work off:
+  POST /requests       queues a request; 200 with JSON when it is done, 503 when the queue is full
+  POST /queue/status   the queue as JSON (GET works too)
+  GET  /health         200
+  anything else        200 with what was received, as JSON
+
+It finds the admin API through the same configuration as the balancer, goes on trying
+while the balancer is not there, and takes itself out on ctrl-C.";
+
+pub(super) const AFTER_HELP: &str = "\
+Examples:
+  evenkeel server 9001
+  evenkeel server 9002 --name slow --delay 200ms
+  evenkeel server 9003 --fail-rate 0.1 --queue-capacity 10";
+
+/// The arguments of `evenkeel server`.
+#[derive(Clone, Debug, Args)]
+pub struct Arguments {
+    /// The port to listen on; 0 lets the operating system choose
+    pub port: u16,
+    /// The address to listen on
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub bind: IpAddr,
+    /// Its name in answers and at the balancer [default: server-<PORT>]
+    #[arg(long, value_parser = name)]
+    pub name: Option<String>,
+    /// How long a worker works on one request
+    #[arg(long, default_value = "20ms", value_parser = duration_or_zero, value_name = "DURATION")]
+    pub delay: Duration,
+    /// How much longer or shorter than the delay it may take, by chance
+    #[arg(long, default_value = "5ms", value_parser = duration_or_zero, value_name = "DURATION")]
+    pub jitter: Duration,
+    /// Threads that work off the queue, 1 to 1000
+    #[arg(long, default_value_t = 4, value_parser = count(1, 1000), value_name = "N")]
+    pub workers: u32,
+    /// Requests that may wait, 1 to 1000000 [default: servers.queue_capacity of the configuration]
+    #[arg(long, value_parser = count(1, 1_000_000), value_name = "N")]
+    pub queue_capacity: Option<u32>,
+    /// The share of requests that is answered with 500, 0 to 1
+    #[arg(long, default_value_t = 0.0, value_parser = share, value_name = "SHARE")]
+    pub fail_rate: f64,
+    /// Do not register with the balancer
+    #[arg(long)]
+    pub no_register: bool,
+}
+
+/// Runs the server until a signal stops it.
+pub(super) fn run(arguments: Arguments, file: Option<&Path>) -> Result<u8, Failure> {
+    let config = find(file)?;
+    let options = options(arguments, &config)?;
+    logger::start(config.log.level);
+    sample::run(options).map_err(failed)?;
+    Ok(0)
+}
+
+fn options(arguments: Arguments, config: &Config) -> Result<sample::Options, Failure> {
+    let register = if arguments.no_register { None } else { Some(registrar(config)?) };
+    let capacity = arguments.queue_capacity.map(|capacity| capacity as usize);
+    Ok(sample::Options {
+        name: arguments.name,
+        port: arguments.port,
+        bind: arguments.bind,
+        delay: arguments.delay,
+        jitter: arguments.jitter,
+        workers: arguments.workers as usize,
+        queue_capacity: capacity.unwrap_or(config.servers.queue_capacity),
+        fail_rate: arguments.fail_rate,
+        register,
+    })
+}
+
+fn registrar(config: &Config) -> Result<sample::Registrar, Failure> {
+    let bind = config.admin.bind.ok_or_else(|| {
+        failed("admin.bind is null in the configuration, so there is nothing to register with; use --no-register")
+    })?;
+    Ok(sample::Registrar { admin: reachable(bind), token: config.admin.token.clone() })
+}
+
+fn name(text: &str) -> Result<String, String> {
+    config::check_name(text).map(|()| text.to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "this is no share; write 0 to 1, such as 0.1".to_owned())
+}
+
+fn count(low: i64, high: i64) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(low..=high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn parsed(line: &str) -> Result<sample::Options, String> {
+        let arguments =
+            super::super::Arguments::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
+        let Some(super::super::Command::Server(arguments)) = arguments.command else { panic!("{line}") };
+        let text =
+            r#"{"servers":{"queue_capacity":7},"admin":{"bind":"0.0.0.0:1","token":"0123456789abcdef"}}"#;
+        options(arguments, &config::parse(text, Path::new("")).unwrap())
+            .map_err(|failure| format!("{failure:?}"))
+    }
+
+    #[test]
+    fn what_is_not_said_comes_from_the_configuration() {
+        let options = parsed("evenkeel server 9001").unwrap();
+        assert_eq!((options.port, options.queue_capacity, options.workers), (9001, 7, 4));
+        assert_eq!((options.delay, options.jitter), (Duration::from_millis(20), Duration::from_millis(5)));
+        let registrar = options.register.unwrap();
+        assert_eq!(registrar.admin.to_string(), "127.0.0.1:1");
+        assert_eq!(registrar.token.as_deref(), Some("0123456789abcdef"));
+    }
+
+    #[test]
+    fn what_is_said_counts() {
+        let line = "evenkeel server 0 --name a --delay 0ms --workers 2 --queue-capacity 3 --fail-rate 0.5 --no-register";
+        let options = parsed(line).unwrap();
+        assert_eq!((options.name.as_deref(), options.delay), (Some("a"), Duration::ZERO));
+        assert_eq!((options.workers, options.queue_capacity, options.fail_rate), (2, 3, 0.5));
+        assert!(options.register.is_none());
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_told() {
+        for (line, advice) in [
+            ("evenkeel server", "<PORT>"),
+            ("evenkeel server 70000", "0..=65535"),
+            ("evenkeel server 1 --workers 0", "1..=1000"),
+            ("evenkeel server 1 --fail-rate 2", "0 to 1"),
+            ("evenkeel server 1 --fail-rate NaN", "0 to 1"),
+            ("evenkeel server 1 --delay 5", "20ms"),
+            ("evenkeel server 1 --name a/b", "without spaces"),
+        ] {
+            let said = parsed(line).unwrap_err();
+            assert!(said.contains(advice), "{line}: {said}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What the admin API answers, before tiny_http writes it.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// JSON, as all of `/api` speaks it.
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) kind: &'static str,
+    pub(super) body: String,
+    /// Further fields; values are ASCII without line ends.
+    pub(super) fields: Vec<(&'static str, String)>,
+    /// The connection must not be used again.
+    pub(super) closes: bool,
+}
+
+impl Answer {
+    /// Text for people.
+    pub(super) fn text(status: u16, body: impl Into<String>) -> Self {
+        Answer::of(status, TEXT, body.into())
+    }
+
+    /// A value as JSON, on lines of its own.
+    pub(super) fn json(status: u16, value: &impl Serialize) -> Self {
+        match serde_json::to_string_pretty(value) {
+            Ok(body) => Answer::of(status, JSON, body + "\n"),
+            Err(error) => Answer::of(500, TEXT, format!("The answer cannot be written as JSON: {error}.\n")),
+        }
+    }
+
+    /// A body of another kind.
+    pub(super) fn of(status: u16, kind: &'static str, body: String) -> Self {
+        Answer { status, kind, body, fields: Vec::new(), closes: false }
+    }
+
+    /// A refusal with a sentence: JSON under `/api`, text elsewhere.
+    pub(super) fn refusal(path: &str, status: u16, sentence: impl AsRef<str>) -> Self {
+        Answer::faults(path, status, sentence, Vec::new())
+    }
+
+    /// The same, with every single fault.
+    pub(super) fn faults(path: &str, status: u16, sentence: impl AsRef<str>, faults: Vec<Value>) -> Self {
+        let sentence = sentence.as_ref();
+        if !is_api(path) {
+            return Answer::text(status, format!("{sentence}\n"));
+        }
+        match faults.is_empty() {
+            true => Answer::json(status, &json!({ "error": sentence })),
+            false => Answer::json(status, &json!({ "error": sentence, "faults": faults })),
+        }
+    }
+
+    /// With one more field.
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// And then the connection is closed.
+    pub(super) fn closing(self) -> Self {
+        Answer { closes: true, ..self }
+    }
+}
+
+fn is_api(path: &str) -> bool {
+    path == "/api" || path.starts_with("/api/")
+}

@@ -1,0 +1,339 @@
+//! The endpoints.
+
+use super::View;
+use super::answer::Answer;
+use super::guard;
+use super::intake::Call;
+use super::{metrics, status};
+use crate::base::time;
+use crate::policy::pick::Weight;
+use crate::state::config::{self, Fault, ServerSpec};
+use crate::state::server::{Mode, Server};
+use crate::state::table::Taken;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use tiny_http::Method;
+
+const SERVERS: &str = "/api/v1/servers";
+
+const INDEX: &str = "\
+Evenkeel, the admin API
+
+GET     /live                    200 while the process answers
+GET     /ready                   200, or 503 while it stops
+GET     /metrics                 in the Prometheus text format
+GET     /api/v1/status           everything at one look, as JSON
+GET     /api/v1/servers          all servers
+POST    /api/v1/servers          {\"name\": \"a\", \"address\": \"127.0.0.1:9001\", \"weight\": 1, \"backup\": false}
+GET     /api/v1/servers/{name}   one server
+PATCH   /api/v1/servers/{name}   {\"weight\": 5, \"state\": \"ready\" | \"drain\" | \"maint\"}
+DELETE  /api/v1/servers/{name}   takes it out
+
+Changes need Content-Type: application/json.
+";
+
+/// Where a path leads.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Index,
+    Live,
+    Ready,
+    Metrics,
+    Status,
+    Servers,
+    Server(String),
+}
+
+/// The answer to a request, refusals among them.
+pub(super) fn answer(view: &View, call: &Call) -> Answer {
+    judged(view, call).map_or_else(|refusal| refusal, |place| act(view, call, place))
+}
+
+/// Who asks, for what, in which way.
+fn judged(view: &View, call: &Call) -> Result<Place, Answer> {
+    guard::enter(view, call)?;
+    let place = place(&call.path).map_err(|(status, sentence)| call.refuse(status, sentence))?;
+    let allowed = place.methods();
+    if !allowed.contains(&call.method) {
+        let allow = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+        let sentence = format!("{} does not take this method. It takes {allow}.", call.path);
+        return Err(call.refuse(405, sentence).with("Allow", allow));
+    }
+    guard::change(view, call)?;
+    Ok(place)
+}
+
+fn act(view: &View, call: &Call, place: Place) -> Answer {
+    match (place, &call.method) {
+        (Place::Index, _) => Answer::text(200, INDEX),
+        (Place::Live, _) => Answer::text(200, "live\n"),
+        (Place::Ready, _) => ready(view),
+        (Place::Metrics, _) => metrics::answer(view),
+        (Place::Status, _) => Answer::json(200, &status::status(view)),
+        (Place::Servers, Method::Post) => add(view, call),
+        (Place::Servers, _) => Answer::json(200, &json!({ "servers": status::servers(view, time::now()) })),
+        (Place::Server(name), Method::Patch) => change(view, call, &name),
+        (Place::Server(name), Method::Delete) => remove(view, call, &name),
+        (Place::Server(name), _) => {
+            view.table.find(&name).map_or_else(|| unknown(call, &name), |server| shown(200, &server))
+        }
+    }
+}
+
+impl Place {
+    fn methods(&self) -> &'static [Method] {
+        match self {
+            Place::Servers => &[Method::Get, Method::Head, Method::Post],
+            Place::Server(_) => &[Method::Get, Method::Head, Method::Patch, Method::Delete],
+            _ => &[Method::Get, Method::Head],
+        }
+    }
+}
+
+fn place(path: &str) -> Result<Place, (u16, &'static str)> {
+    match path {
+        "/" => Ok(Place::Index),
+        "/live" => Ok(Place::Live),
+        "/ready" => Ok(Place::Ready),
+        "/metrics" => Ok(Place::Metrics),
+        "/api/v1/status" => Ok(Place::Status),
+        SERVERS => Ok(Place::Servers),
+        _ => {
+            let name = path.strip_prefix(SERVERS).and_then(|rest| rest.strip_prefix('/'));
+            let name = name.filter(|name| !name.is_empty() && !name.contains('/'));
+            let name = name.ok_or((404, "There is nothing at this path. GET / lists what there is."))?;
+            decoded(name)
+                .map(Place::Server)
+                .ok_or((400, "The name in the path is not percent-encoded UTF-8."))
+        }
+    }
+}
+
+/// Ready is the balancer itself. It stays so when no server is up: were it not, an outage of the servers would take
+/// every balancer out of whatever stands in front, and turn a 503 with a reason into no answer at all.
+fn ready(view: &View) -> Answer {
+    match view.team.is_draining() || view.team.is_stopped() {
+        true => Answer::text(503, "draining\n"),
+        false => Answer::text(200, "ready\n"),
+    }
+}
+
+/// A server registers, for the first time or again.
+fn add(view: &View, call: &Call) -> Answer {
+    let spec = match config::parse_server(&call.body) {
+        Ok(spec) => spec,
+        Err(faults) => return faulty(call, &faults),
+    };
+    let location = format!("{SERVERS}/{}", encoded(&spec.name));
+    match view.table.add(&spec) {
+        Ok(server) => {
+            log::info!("admin: server {} at {} was added", server.name, server.address);
+            (view.registered)(&server);
+            shown(201, &server).with("Location", location)
+        }
+        Err(Taken::Name) => match view.table.find(&spec.name) {
+            Some(server) => again(view, call, &spec, &server).with("Location", location),
+            None => call.refuse(409, format!("The server {} is just being taken out. Try again.", spec.name)),
+        },
+        Err(Taken::Address(other)) => {
+            let sentence = format!("The address {} is taken by the server {other}.", spec.address);
+            call.refuse(409, format!("{sentence} DELETE that one first, or register with its name."))
+        }
+    }
+}
+
+/// A server that is there already registers again, as each does that was restarted. What it does not name stays as
+/// the operator left it.
+fn again(view: &View, call: &Call, spec: &ServerSpec, server: &Arc<Server>) -> Answer {
+    let (name, address) = (&server.name, &server.address);
+    if *address != spec.address {
+        let sentence = format!("The name {name} is taken by the server at {address}.");
+        return call.refuse(409, format!("{sentence} Choose another name, or DELETE that one first."));
+    }
+    let named: Map<String, Value> = serde_json::from_str(&call.body).unwrap_or_default();
+    if named.contains_key("backup") && spec.backup != server.backup {
+        let sentence = format!("The server {name} is there with backup: {}.", server.backup);
+        return call.refuse(409, format!("{sentence} DELETE it first to change that."));
+    }
+    if named.contains_key("weight") && spec.weight != server.weight() {
+        log::info!("admin: server {name} registered again, with weight {}", spec.weight.0);
+        view.table.adjust(server, None, Some(spec.weight));
+    }
+    (view.registered)(server);
+    shown(200, server)
+}
+
+fn change(view: &View, call: &Call, name: &str) -> Answer {
+    let (mode, weight) = match wish(&call.body) {
+        Ok(wish) => wish,
+        Err(faults) => {
+            let faults: Vec<_> =
+                faults.iter().map(|(path, advice)| json!({ "path": path, "advice": advice })).collect();
+            let sentence = format!("The change has {}.", counted(faults.len()));
+            return Answer::faults(&call.path, 400, sentence, faults);
+        }
+    };
+    let Some(server) = view.table.find(name) else { return unknown(call, name) };
+    view.table.adjust(&server, mode, weight);
+    if let Some(mode) = mode {
+        log::info!("admin: server {name} was set to {}", mode.name());
+        (view.registered)(&server);
+    }
+    weight.into_iter().for_each(|weight| log::info!("admin: server {name} was given weight {}", weight.0));
+    shown(200, &server)
+}
+
+fn remove(view: &View, call: &Call, name: &str) -> Answer {
+    let Some(server) = view.table.remove(name) else { return unknown(call, name) };
+    log::info!("admin: server {name} at {} was taken out", server.address);
+    (view.forgotten)(server.id);
+    shown(200, &server)
+}
+
+/// What a PATCH asks for.
+type Wish = (Option<Mode>, Option<Weight>);
+/// Where a fault is, and what to write instead.
+type Misread = (String, String);
+
+/// What a PATCH asks for, or every fault of it.
+fn wish(body: &str) -> Result<Wish, Vec<Misread>> {
+    let fields: Map<String, Value> = serde_json::from_str(body).map_err(|error| {
+        vec![(String::new(), format!("this is no JSON object ({error}); write {{ \"state\": \"drain\" }}"))]
+    })?;
+    let (mut mode, mut weight, mut faults) = (None, None, Vec::new());
+    for (key, value) in &fields {
+        let fault = match key.as_str() {
+            "state" => mode_of(value).map(|found| mode = Some(found)),
+            "weight" => weight_of(value).map(|found| weight = Some(found)),
+            "name" | "address" | "backup" => {
+                Err("cannot be changed; DELETE the server and POST it as it should be".to_owned())
+            }
+            _ => Err(meant(key)),
+        };
+        fault.err().into_iter().for_each(|advice| faults.push((key.chars().take(60).collect(), advice)));
+    }
+    if fields.is_empty() {
+        faults.push((String::new(), "nothing to change; write \"weight\" or \"state\"".to_owned()));
+    }
+    if faults.is_empty() { Ok((mode, weight)) } else { Err(faults) }
+}
+
+fn mode_of(value: &Value) -> Result<Mode, String> {
+    let mode = value.as_str().and_then(Mode::of_name);
+    mode.ok_or_else(|| "is not known; write \"ready\", \"drain\" or \"maint\"".to_owned())
+}
+
+/// 0 is a weight here, as it is none in a file: no new requests, while the server stays in the table.
+fn weight_of(value: &Value) -> Result<Weight, String> {
+    let weight =
+        value.as_u64().and_then(|weight| u16::try_from(weight).ok()).filter(|weight| *weight <= 1000);
+    weight
+        .map(Weight)
+        .ok_or_else(|| "is no weight; write a number from 0 (no new requests) to 1000".to_owned())
+}
+
+fn meant(key: &str) -> String {
+    let known = ["state", "weight"];
+    // Longer words are not compared: the comparison is quadratic.
+    let near = known
+        .into_iter()
+        .find(|word| key.len() <= 64 && strsim::osa_distance(&key.to_lowercase(), word) <= 2);
+    match near {
+        Some(word) => format!("unknown field; did you mean \"{word}\"?"),
+        None => "unknown field; known here: state, weight".to_owned(),
+    }
+}
+
+fn faulty(call: &Call, faults: &[Fault]) -> Answer {
+    let sentence = format!("The server has {}.", counted(faults.len()));
+    let shown = |fault: &Fault| json!({ "path": fault.path, "advice": fault.advice, "line": fault.line, "column": fault.column });
+    Answer::faults(&call.path, 400, sentence, faults.iter().map(shown).collect())
+}
+
+fn counted(faults: usize) -> String {
+    if faults == 1 { "a fault".to_owned() } else { format!("{faults} faults") }
+}
+
+fn shown(status: u16, server: &Server) -> Answer {
+    Answer::json(status, &status::server(server, time::now()))
+}
+
+fn unknown(call: &Call, name: &str) -> Answer {
+    let name: String = name.chars().take(100).collect();
+    call.refuse(404, format!("There is no server named {name:?}. GET {SERVERS} lists all."))
+}
+
+fn decoded(text: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let [byte, after @ ..] = rest {
+        let (byte, after) = match (byte, after) {
+            (b'%', [high, low, after @ ..]) => (digit(*high)? << 4 | digit(*low)?, after),
+            (b'%', _) => return None,
+            _ => (*byte, after),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).map(|digit| digit as u8)
+}
+
+fn encoded(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
+    let each = name.bytes().map(|byte| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    });
+    each.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_paths_are_read_as_they_are_written() {
+        for name in ["a", "127.0.0.1:9001", "unix:run-b.sock", "[::1]:80", "a&b;c=d", "ü", "100%"] {
+            assert_eq!(decoded(&encoded(name)).as_deref(), Some(name));
+        }
+        for text in ["%", "%4", "%zz", "%ff", "a%2"] {
+            assert_eq!(decoded(text), None, "{text}");
+        }
+        assert_eq!(place("/api/v1/servers/a%2fb"), Ok(Place::Server("a/b".to_owned())));
+        for path in
+            ["/api/v1/servers/", "/api/v1/servers/a/b", "/api/v1/serversa", "/api", "", "live", "/live/"]
+        {
+            assert_eq!(place(path).map_err(|refusal| refusal.0), Err(404), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_wish_is_taken_or_every_fault_is_told() {
+        assert_eq!(wish(r#"{"weight": 0}"#), Ok((None, Some(Weight(0)))));
+        assert_eq!(
+            wish(r#"{"weight": 1000, "state": "maint"}"#),
+            Ok((Some(Mode::Maint), Some(Weight(1000))))
+        );
+        let check = |body: &str, expected: &[(&str, &str)]| {
+            let faults = wish(body).unwrap_err();
+            assert_eq!(faults.len(), expected.len(), "{faults:?}");
+            for ((path, advice), (at, says)) in faults.iter().zip(expected) {
+                assert!(path == at && advice.contains(says), "{body}: {path}: {advice}");
+            }
+        };
+        check("", &[("", "no JSON object")]);
+        check("[]", &[("", "no JSON object")]);
+        check("{}", &[("", "nothing to change")]);
+        check(r#"{"weight": 1001}"#, &[("weight", "0 (no new requests) to 1000")]);
+        check(r#"{"weight": "5"}"#, &[("weight", "no weight")]);
+        check(r#"{"weight": 70000}"#, &[("weight", "no weight")]);
+        check(
+            r#"{"state": "up", "wieght": 1}"#,
+            &[("state", "\"ready\""), ("wieght", "did you mean \"weight\"")],
+        );
+        check(r#"{"address": "a:1", "colour": 1}"#, &[("address", "DELETE"), ("colour", "known here")]);
+    }
+}

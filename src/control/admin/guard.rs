@@ -1,0 +1,150 @@
+//! Who may do what: the bearer token, and the marks by which a browser that was led astray gives itself away.
+
+use super::View;
+use super::answer::Answer;
+use super::intake::Call;
+use crate::state::config;
+use std::net::IpAddr;
+use tiny_http::Method;
+
+/// Judges a request before its path is looked at.
+pub(super) fn enter(view: &View, call: &Call) -> Result<(), Answer> {
+    let rules = &view.config.admin;
+    match (&rules.token, call.path.as_str()) {
+        // Whoever starts and watches the balancer has no token, and learns nothing here but that.
+        (_, "/live" | "/ready") => Ok(()),
+        // Who has the token was not led here by a name that changed its meaning.
+        (Some(token), _) => bearer(call, token),
+        (None, "/metrics") => Ok(()),
+        (None, _) => known_host(call),
+    }
+}
+
+/// Judges a request that changes something.
+pub(super) fn change(view: &View, call: &Call) -> Result<(), Answer> {
+    if !changes(&call.method) {
+        return Ok(());
+    }
+    let kind = call.field("Content-Type").unwrap_or_default();
+    // No form of a web page can send this type, nor can a script without asking first.
+    if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
+        return Err(call.refuse(415, "A change needs the field Content-Type: application/json."));
+    }
+    same_origin(call)?;
+    if is_open(&view.config.admin) && call.field("X-Forwarded-For").is_some() {
+        let sentence = "The admin API is bound to an address that others reach, and has no token: changes are taken \
+                        from the Unix socket only. Set admin.token.";
+        return Err(call.refuse(403, sentence));
+    }
+    Ok(())
+}
+
+/// Whether a method changes something, where it is allowed at all.
+fn changes(method: &Method) -> bool {
+    matches!(method, Method::Post | Method::Put | Method::Patch | Method::Delete)
+}
+
+/// Others can reach the TCP side, and nothing keeps them out. The configuration refuses this; so does the guard.
+fn is_open(rules: &config::Admin) -> bool {
+    rules.token.is_none() && rules.bind.is_some_and(|bind| !bind.ip().to_canonical().is_loopback())
+}
+
+fn bearer(call: &Call, token: &str) -> Result<(), Answer> {
+    let given = call.field("Authorization").and_then(|value| value.split_once(' '));
+    let given =
+        given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
+    match given {
+        Some(given) if same(given.as_bytes(), token.as_bytes()) => Ok(()),
+        Some(_) => Err(call.refuse(401, "The token is not the admin.token of this balancer.")),
+        None => Err(call.refuse(401, "Send the admin.token: Authorization: Bearer TOKEN")),
+    }
+    .map_err(|answer| answer.with("WWW-Authenticate", "Bearer realm=\"evenkeel\""))
+}
+
+/// Compares in a time that tells nothing but the length of what was given.
+fn same(given: &[u8], token: &[u8]) -> bool {
+    let known = token.iter().cycle();
+    let differing = given.iter().zip(known).fold(0, |sum, (a, b)| std::hint::black_box(sum | (a ^ b)));
+    differing == 0 && given.len() == token.len()
+}
+
+/// A web page whose name was made to point here (DNS rebinding) comes with that name as the Host.
+fn known_host(call: &Call) -> Result<(), Answer> {
+    match call.field("Host") {
+        Some(host) if is_local(host) => Ok(()),
+        _ => Err(call.refuse(
+            403,
+            "The Host is no IP address and not localhost. Use one of these, or set admin.token.",
+        )),
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+fn same_origin(call: &Call) -> Result<(), Answer> {
+    let foreign = || call.refuse(403, "Changes are not taken from other web sites.");
+    if let Some(site) = call.field("Sec-Fetch-Site") {
+        // `none`: typed by the user, not led here by a page.
+        if site != "same-origin" && site != "none" {
+            return Err(foreign());
+        }
+    }
+    let Some(origin) = call.field("Origin") else { return Ok(()) };
+    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    let host = call.field("Host").unwrap_or_default();
+    if authority.is_some_and(|authority| !host.is_empty() && authority.eq_ignore_ascii_case(host)) {
+        return Ok(());
+    }
+    Err(foreign())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_no_page_can_fake_are_local() {
+        for host in
+            ["127.0.0.1:9301", "127.0.0.1", "localhost", "LOCALHOST:9301", "[::1]:9301", "10.0.0.7:80"]
+        {
+            assert!(is_local(host), "{host}");
+        }
+        for host in
+            ["", "evil.example", "127.0.0.1.evil.example:9301", "localhost.evil.example", "[evil]:1", "::1"]
+        {
+            assert!(!is_local(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn only_the_same_token_is_the_same() {
+        assert!(same(b"secret", b"secret"));
+        for given in ["", "s", "secre", "secret ", "secretsecret", "Secret", "secrex"] {
+            assert!(!same(given.as_bytes(), b"secret"), "{given}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_the_host_or_foreign() {
+        let check = |fields: &[(&str, &str)], passes: bool| {
+            let fields = [&[("Host", "127.0.0.1:9301")], fields].concat();
+            assert_eq!(same_origin(&Call::of(Method::Post, "/", &fields)).is_ok(), passes, "{fields:?}");
+        };
+        check(&[], true);
+        check(&[("Origin", "http://127.0.0.1:9301")], true);
+        check(&[("Origin", "http://127.0.0.1:9301"), ("Sec-Fetch-Site", "same-origin")], true);
+        check(&[("Sec-Fetch-Site", "none")], true);
+        check(&[("Origin", "http://127.0.0.1:3000")], false);
+        check(&[("Origin", "null")], false);
+        check(&[("Origin", "file://127.0.0.1:9301")], false);
+        check(&[("Sec-Fetch-Site", "cross-site")], false);
+        check(&[("Sec-Fetch-Site", "same-site")], false);
+        check(&[("Origin", "http://127.0.0.1:9301"), ("Sec-Fetch-Site", "cross-site")], false);
+    }
+}

@@ -1,0 +1,221 @@
+//! What `/api/v1/status` and `/api/v1/servers` show: the shapes of the JSON, filled from the shared state.
+
+use super::View;
+use crate::base::time::{self, Moment};
+use crate::http1::reason::Reason;
+use crate::policy::health::Health;
+use crate::state::histogram::Counts;
+use crate::state::server::{Check, Mode, Server};
+use crate::state::stats::{Counter, Stats};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// Every word that a server's state can be.
+pub(super) const STATES: [&str; 6] = ["up", "down", "starting", "ejected", "drain", "maint"];
+
+/// `GET /api/v1/status`.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    version: &'static str,
+    uptime_s: u64,
+    draining: bool,
+    algorithm: &'static str,
+    threadpool: Threadpool,
+    servers: Vec<ServerStatus>,
+    totals: Totals,
+}
+
+#[derive(Debug, Serialize)]
+struct Threadpool {
+    min: usize,
+    max: usize,
+    workers: usize,
+    busy: usize,
+    queued: usize,
+    queue_capacity: usize,
+    hired: u64,
+    dismissed: u64,
+    shed: u64,
+}
+
+/// One server, also `GET /api/v1/servers/{name}`.
+#[derive(Debug, Serialize)]
+pub(super) struct ServerStatus {
+    name: String,
+    address: String,
+    state: &'static str,
+    weight: u16,
+    backup: bool,
+    in_flight: u32,
+    /// Null while nothing is known.
+    ewma_ms: Option<f64>,
+    /// Null when the server does not say, or has not said for a while.
+    reported_queue: Option<f64>,
+    requests: u64,
+    failures: u64,
+    last_check: Option<LastCheck>,
+}
+
+#[derive(Debug, Serialize)]
+struct LastCheck {
+    /// RFC 3339, in UTC.
+    at: String,
+    took_ms: f64,
+    outcome: String,
+    passed: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Totals {
+    requests: u64,
+    answers: BTreeMap<&'static str, u64>,
+    /// Those that happened.
+    refusals: BTreeMap<&'static str, u64>,
+    retries: u64,
+    connections: Connections,
+    bytes: Bytes,
+    request_ms: Quantiles,
+    queue_wait_ms: Quantiles,
+}
+
+#[derive(Debug, Serialize)]
+struct Connections {
+    open: usize,
+    accepted: u64,
+    tunnels: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Bytes {
+    #[serde(rename = "in")]
+    received: u64,
+    #[serde(rename = "out")]
+    sent: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Quantiles {
+    p50: f64,
+    p99: f64,
+}
+
+/// The balancer as it stands now.
+pub(super) fn status(view: &View) -> Status {
+    let now = time::now();
+    Status {
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: now.since(view.started).as_secs(),
+        draining: view.team.is_draining(),
+        algorithm: view.config.servers.algorithm.name(),
+        threadpool: threadpool(view),
+        servers: servers(view, now),
+        totals: totals(view),
+    }
+}
+
+/// All servers, in the order in which they came.
+pub(super) fn servers(view: &View, now: Moment) -> Vec<ServerStatus> {
+    view.table.snapshot().servers.iter().map(|known| server(known, now)).collect()
+}
+
+/// One server as it stands.
+pub(super) fn server(server: &Server, now: Moment) -> ServerStatus {
+    ServerStatus {
+        name: server.name.clone(),
+        address: server.address.to_string(),
+        state: state(server),
+        weight: server.weight().0,
+        backup: server.backup,
+        in_flight: server.in_flight(),
+        ewma_ms: server.latency_us(now).map(|us| rounded(f64::from(us) / 1000.0)),
+        reported_queue: server.reported(now).map(|load| rounded(f64::from(load))),
+        requests: server.requests(),
+        failures: server.failures(),
+        last_check: server.last_check().map(last_check),
+    }
+}
+
+/// One of [`STATES`]. What the operator wants hides what is believed of the server's health.
+pub(super) fn state(server: &Server) -> &'static str {
+    match (server.mode(), server.health()) {
+        (Mode::Drain, _) => "drain",
+        (Mode::Maint, _) => "maint",
+        (Mode::Ready, Health::Up) => "up",
+        (Mode::Ready, Health::Down) => "down",
+        (Mode::Ready, Health::Starting) => "starting",
+        (Mode::Ready, Health::Ejected { .. }) => "ejected",
+    }
+}
+
+/// The classes of answers and their counters.
+pub(super) fn answers(stats: &Stats) -> [(&'static str, u64); 5] {
+    [
+        ("1xx", Counter::Answers1xx),
+        ("2xx", Counter::Answers2xx),
+        ("3xx", Counter::Answers3xx),
+        ("4xx", Counter::Answers4xx),
+        ("5xx", Counter::Answers5xx),
+    ]
+    .map(|(class, counter)| (class, stats.total(counter)))
+}
+
+fn threadpool(view: &View) -> Threadpool {
+    let (pool, crew) = (&view.config.threadpool, view.team.crew());
+    Threadpool {
+        min: pool.bounds.min,
+        max: pool.bounds.max,
+        workers: crew.workers(),
+        busy: crew.busy(),
+        queued: view.team.queued(),
+        queue_capacity: pool.queue_capacity,
+        hired: crew.hired(),
+        dismissed: crew.dismissed(),
+        shed: view.stats.total(Counter::Shed),
+    }
+}
+
+fn totals(view: &View) -> Totals {
+    let stats = &view.stats;
+    let refusals = Reason::ALL.iter().map(|reason| (reason.name(), stats.refused(*reason)));
+    Totals {
+        requests: stats.total(Counter::Requests),
+        answers: answers(stats).into_iter().collect(),
+        refusals: refusals.filter(|(_, count)| *count > 0).collect(),
+        retries: stats.total(Counter::Retries),
+        connections: Connections {
+            open: view.team.connections(),
+            accepted: stats.total(Counter::Accepted),
+            tunnels: view.team.tunnels(),
+        },
+        bytes: Bytes { received: stats.total(Counter::BytesIn), sent: stats.total(Counter::BytesOut) },
+        request_ms: quantiles(&stats.durations()),
+        queue_wait_ms: quantiles(&stats.waits()),
+    }
+}
+
+fn last_check(check: Check) -> LastCheck {
+    LastCheck {
+        at: rfc3339(check.unix_seconds),
+        took_ms: rounded(check.took.as_secs_f64() * 1000.0),
+        outcome: check.outcome,
+        passed: check.passed,
+    }
+}
+
+/// A date that the calendar does not reach becomes the beginning: a clock may stand anywhere.
+fn rfc3339(unix_seconds: u64) -> String {
+    let year_9999 = 253_402_300_799;
+    let seconds = if unix_seconds > year_9999 { 0 } else { unix_seconds };
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}
+
+fn quantiles(counts: &Counts) -> Quantiles {
+    let ms = |share| counts.quantile_us(share) as f64 / 1000.0;
+    Quantiles { p50: ms(0.5), p99: ms(0.99) }
+}
+
+/// To microseconds, for people and for short lines.
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}

@@ -1,0 +1,629 @@
+//! The admin API over its real socket: every endpoint, every refusal, and what would kill a tiny_http without care.
+
+use super::*;
+use crate::base::ids::ServerId;
+use crate::http1::reason::Reason;
+use crate::policy::health::Health;
+use crate::state::config;
+use crate::state::crew::Crew;
+use crate::state::server::Check;
+use crate::state::stats::Counter;
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use tempfile::TempDir;
+
+/// A call that takes longer is a failure of the test.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A data plane that does what a test says.
+#[derive(Default)]
+struct Plane {
+    crew: Crew,
+    draining: AtomicBool,
+    panicking: AtomicBool,
+}
+
+impl Team for Plane {
+    fn crew(&self) -> &Crew {
+        assert!(!self.panicking.load(Ordering::SeqCst), "as the test asked for");
+        &self.crew
+    }
+    fn queued(&self) -> usize {
+        3
+    }
+    fn hire(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn dismiss(&self) -> bool {
+        false
+    }
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+    fn is_stopped(&self) -> bool {
+        false
+    }
+    fn connections(&self) -> usize {
+        7
+    }
+    fn streamers(&self) -> usize {
+        0
+    }
+    fn tunnels(&self) -> usize {
+        2
+    }
+}
+
+/// A running admin API, stopped when it goes out of scope.
+struct House {
+    socket: PathBuf,
+    plane: Arc<Plane>,
+    table: Arc<Table>,
+    stats: Arc<Stats>,
+    registered: Arc<Mutex<Vec<String>>>,
+    forgotten: Arc<Mutex<Vec<ServerId>>>,
+    listener: std::os::unix::net::UnixListener,
+    stopper: Stopper,
+    thread: Option<JoinHandle<()>>,
+    folder: TempDir,
+}
+
+impl House {
+    fn new() -> Self {
+        House::of(
+            r#"{"servers":{"list":[{"name":"a","address":"127.0.0.1:9001","weight":2},
+                  {"name":"b","address":"unix:/run/b.sock","backup":true}]}}"#,
+        )
+    }
+
+    fn of(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        House::with(config::parse(text, folder.path()).unwrap(), folder)
+    }
+
+    fn with(config: Config, folder: TempDir) -> Self {
+        let socket = config.admin.socket.clone().unwrap();
+        let (plane, stats) = (Arc::new(Plane::default()), Arc::new(Stats::default()));
+        let table = Arc::new(Table::new(config.servers.algorithm, true, &config.servers.list));
+        let (registered, forgotten) = (Arc::default(), Arc::default());
+        let (told, gone): (Arc<Mutex<Vec<_>>>, Arc<Mutex<Vec<_>>>) =
+            (Arc::clone(&registered), Arc::clone(&forgotten));
+        let view = View {
+            config: Arc::new(config),
+            table: Arc::clone(&table),
+            stats: Arc::clone(&stats),
+            team: Arc::clone(&plane) as Arc<dyn Team>,
+            started: time::now(),
+            registered: Arc::new(move |server| told.lock().push(server.name.clone())),
+            forgotten: Arc::new(move |id| gone.lock().push(id)),
+        };
+        let admin = open(view).unwrap();
+        let (stopper, listener) = (admin.stopper(), admin.socket.listener().unwrap());
+        let thread = Some(thread::spawn(move || admin.run()));
+        House { socket, plane, table, stats, registered, forgotten, listener, stopper, thread, folder }
+    }
+
+    fn connect(&self) -> BufReader<UnixStream> {
+        let stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        BufReader::new(stream)
+    }
+
+    /// One request on a connection of its own. `Host`, and `Content-Length` with a body, are added.
+    fn call(&self, line: &str, fields: &[&str], body: &str) -> Reply {
+        let has = |name: &str| fields.iter().any(|field| field.to_ascii_lowercase().starts_with(name));
+        let mut head = format!("{line} HTTP/1.1\r\n");
+        if !has("host:") {
+            head.push_str("Host: localhost\r\n");
+        }
+        fields.iter().for_each(|field| head.push_str(&format!("{field}\r\n")));
+        if !body.is_empty() && !has("content-length:") {
+            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        let mut connection = self.connect();
+        connection.get_mut().write_all(format!("{head}\r\n{body}").as_bytes()).unwrap();
+        reply(&mut connection, line.starts_with("HEAD"))
+    }
+
+    fn get(&self, path: &str) -> Reply {
+        self.call(&format!("GET {path}"), &[], "")
+    }
+
+    /// A change, as a well-behaved client makes it.
+    fn change(&self, line: &str, body: &str) -> Reply {
+        self.call(line, &["Content-Type: application/json"], body)
+    }
+
+    fn stop(&mut self) {
+        self.stopper.stop();
+        self.thread.take().into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[derive(Debug)]
+struct Reply {
+    status: u16,
+    fields: HashMap<String, String>,
+    body: String,
+}
+
+impl Reply {
+    fn json(&self) -> Value {
+        assert_eq!(self.fields["content-type"], "application/json", "{self:?}");
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    /// A refusal under `/api`: its status, and a part of its sentence.
+    fn check(&self, status: u16, sentence: &str) {
+        let said = self.json();
+        let error = said["error"].as_str().unwrap();
+        assert!(self.status == status && error.contains(sentence), "not {status} {sentence:?}: {self:?}");
+    }
+}
+
+fn reply(connection: &mut BufReader<UnixStream>, head_only: bool) -> Reply {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        assert!(connection.read_line(&mut line).unwrap() > 0, "closed after {lines:?}");
+        match line.trim_end() {
+            "" => break,
+            line => lines.push(line.to_owned()),
+        }
+    }
+    let status = lines[0].split(' ').nth(1).unwrap().parse().unwrap();
+    let fields = lines[1..].iter().map(|line| line.split_once(": ").unwrap());
+    let fields: HashMap<_, _> =
+        fields.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+    let length: usize = fields["content-length"].parse().unwrap();
+    let mut body = vec![0; if head_only { 0 } else { length }];
+    connection.read_exact(&mut body).unwrap();
+    Reply { status, fields, body: String::from_utf8(body).unwrap() }
+}
+
+#[test]
+fn the_plain_pages_answer() {
+    let house = House::new();
+    let index = house.get("/");
+    assert!(index.status == 200 && index.body.contains("/api/v1/servers/{name}"), "{index:?}");
+    assert_eq!(index.fields["server"], "evenkeel");
+    assert_eq!(house.get("/live?verbose").body, "live\n");
+    assert_eq!(house.get("/ready").status, 200);
+    house.plane.draining.store(true, Ordering::SeqCst);
+    assert_eq!((house.get("/ready").status, house.get("/live").status), (503, 200));
+    let head = house.call("HEAD /metrics", &[], "");
+    assert!(head.status == 200 && head.fields["content-length"].parse::<usize>().unwrap() > 1000);
+}
+
+#[test]
+fn the_status_tells_everything() {
+    let house = House::new();
+    let a = house.table.find("a").unwrap();
+    a.answered(Duration::from_millis(5), time::now());
+    a.reports(4.0, time::now());
+    a.checked(Check {
+        unix_seconds: 1_700_000_000,
+        took: Duration::from_micros(1500),
+        outcome: "200".into(),
+        passed: true,
+    });
+    house.plane.crew.counts_in();
+    let shard = house.stats.shard(0);
+    shard.count(Counter::Requests);
+    shard.count(Counter::Answers5xx);
+    shard.refuse(Reason::NoServer);
+    shard.duration.record(Duration::from_millis(10));
+    let status = house.get("/api/v1/status").json();
+    let mut keys: Vec<_> = status.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["algorithm", "draining", "servers", "threadpool", "totals", "uptime_s", "version"]);
+    let pool = serde_json::json!({ "min": 1, "max": 50, "workers": 1, "busy": 1, "queued": 3,
+        "queue_capacity": 100, "hired": 1, "dismissed": 0, "shed": 0 });
+    assert_eq!(status["threadpool"], pool);
+    let server = &status["servers"][0];
+    assert!((4.0..=5.0).contains(&server["ewma_ms"].as_f64().unwrap()), "{server}");
+    assert_eq!(server["reported_queue"], 4.0);
+    let check =
+        serde_json::json!({ "at": "2023-11-14T22:13:20Z", "took_ms": 1.5, "outcome": "200", "passed": true });
+    assert_eq!(server["last_check"], check);
+    assert_eq!(status["servers"][1]["last_check"], Value::Null);
+    let totals = &status["totals"];
+    assert_eq!((&totals["requests"], &totals["answers"]["5xx"]), (&1.into(), &1.into()));
+    assert_eq!(totals["refusals"], serde_json::json!({ "no_server": 1 }));
+    assert_eq!((&totals["connections"]["open"], &totals["connections"]["tunnels"]), (&7.into(), &2.into()));
+    assert!((10.0..12.0).contains(&totals["request_ms"]["p99"].as_f64().unwrap()), "{totals}");
+}
+
+#[test]
+fn a_server_s_state_is_one_word_and_the_operator_s_comes_first() {
+    let house = House::new();
+    let a = house.table.find("a").unwrap();
+    let state = || house.get("/api/v1/servers/a").json()["state"].as_str().unwrap().to_owned();
+    assert_eq!(state(), "starting");
+    for (health, word) in
+        [(Health::Up, "up"), (Health::Down, "down"), (Health::Ejected { until: Moment::NEVER }, "ejected")]
+    {
+        house.table.set_health(&a, health);
+        assert_eq!(state(), word);
+    }
+    for (wish, word) in [("drain", "drain"), ("maint", "maint"), ("ready", "ejected")] {
+        let changed = house.change("PATCH /api/v1/servers/a", &format!(r#"{{"state":"{wish}"}}"#));
+        assert_eq!((changed.status, changed.json()["state"].as_str()), (200, Some(word)));
+        assert_eq!(state(), word);
+    }
+    assert_eq!(*house.registered.lock(), ["a"; 3], "the health thread hears of each");
+}
+
+#[test]
+fn servers_come_change_and_go() {
+    let house = House::new();
+    let created = house.change("POST /api/v1/servers", r#"{"name":"c&d","address":"127.0.0.1:9003"}"#);
+    assert_eq!((created.status, &*created.fields["location"]), (201, "/api/v1/servers/c%26d"));
+    assert_eq!(created.json()["address"], "127.0.0.1:9003");
+    let names = house.get("/api/v1/servers").json();
+    let names: Vec<_> =
+        names["servers"].as_array().unwrap().iter().map(|server| server["name"].clone()).collect();
+    assert_eq!(names, ["a", "b", "c&d"]);
+    let changed = house.change("PATCH /api/v1/servers/c%26d", r#"{"weight":0}"#);
+    assert_eq!((changed.status, &changed.json()["weight"]), (200, &0.into()));
+    let again = house.change("POST /api/v1/servers", r#"{"name":"c&d","address":"127.0.0.1:9003"}"#);
+    assert_eq!((again.status, &again.json()["weight"]), (200, &0.into()), "the operator's weight stays");
+    let again =
+        house.change("POST /api/v1/servers", r#"{"name":"c&d","address":"127.0.0.1:9003","weight":9}"#);
+    assert_eq!((again.status, &again.json()["weight"]), (200, &9.into()));
+    assert_eq!(*house.registered.lock(), ["c&d"; 3]);
+    let id = house.table.find("c&d").unwrap().id;
+    let removed = house.change("DELETE /api/v1/servers/c%26d", "");
+    assert_eq!((removed.status, &removed.json()["name"]), (200, &"c&d".into()));
+    assert_eq!(*house.forgotten.lock(), [id]);
+    for line in ["GET", "PATCH", "DELETE"] {
+        let body = if line == "PATCH" { r#"{"weight":1}"# } else { "" };
+        house.change(&format!("{line} /api/v1/servers/c%26d"), body).check(404, "no server named \"c&d\"");
+    }
+}
+
+#[test]
+fn what_contradicts_the_table_is_a_conflict() {
+    let house = House::new();
+    for (body, says) in [
+        (r#"{"name":"a","address":"127.0.0.1:9009"}"#, "name a is taken by the server at 127.0.0.1:9001"),
+        (r#"{"name":"z","address":"127.0.0.1:9001"}"#, "address 127.0.0.1:9001 is taken by the server a"),
+        (r#"{"name":"a","address":"127.0.0.1:9001","backup":true}"#, "backup: false"),
+    ] {
+        house.change("POST /api/v1/servers", body).check(409, says);
+    }
+    assert!(house.registered.lock().is_empty());
+}
+
+#[test]
+fn every_fault_of_a_body_is_told() {
+    let house = House::new();
+    let body = r#"{"name":"x y","adress":"127.0.0.1:9001","weight":0}"#;
+    let refused = house.change("POST /api/v1/servers", body);
+    refused.check(400, "4 faults");
+    let said = refused.json();
+    let paths: HashSet<_> =
+        said["faults"].as_array().unwrap().iter().map(|fault| fault["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, HashSet::from(["name", "adress", "address", "weight"]));
+    assert!(refused.body.contains("did you mean \\\"address\\\""), "{refused:?}");
+    house.change("POST /api/v1/servers", "").check(400, "fault");
+    house.change("PATCH /api/v1/servers/a", r#"{"state":"up"}"#).check(400, "a fault");
+}
+
+#[test]
+fn what_is_not_there_is_404_and_what_cannot_be_done_405() {
+    let house = House::new();
+    for path in ["/api/v1", "/api/v1/nothing", "/api/v1/servers/", "/api/v1/servers/a/b"] {
+        house.get(path).check(404, "nothing at this path");
+    }
+    house.get("/api/v1/servers/%zz").check(400, "percent-encoded");
+    let text = house.get("/nothing");
+    assert!(text.status == 404 && text.fields["content-type"].starts_with("text/plain"));
+    for (line, allow) in [
+        ("POST /live", "GET, HEAD"),
+        ("DELETE /api/v1/servers", "GET, HEAD, POST"),
+        ("PUT /api/v1/servers/a", "GET, HEAD, PATCH, DELETE"),
+        ("OPTIONS /api/v1/status", "GET, HEAD"),
+        ("get /ready", "GET, HEAD"),
+    ] {
+        let refused = house.call(line, &[], "");
+        assert_eq!((refused.status, &*refused.fields["allow"]), (405, allow), "{line}");
+    }
+}
+
+#[test]
+fn changes_that_a_browser_was_led_to_are_refused() {
+    let house = House::new();
+    const JSON: &str = "Content-Type: application/json";
+    let delete = |fields: &[&str]| house.call("DELETE /api/v1/servers/a", fields, "");
+    delete(&[]).check(415, "application/json");
+    delete(&["Content-Type: text/plain"]).check(415, "application/json");
+    delete(&[JSON, "Host: 127.0.0.1:9301", "Origin: http://127.0.0.1:3000"]).check(403, "other web sites");
+    delete(&[JSON, "Origin: null"]).check(403, "other web sites");
+    delete(&[JSON, "Sec-Fetch-Site: cross-site"]).check(403, "other web sites");
+    delete(&[JSON, "Host: evil.example", "Origin: http://evil.example"]).check(403, "Host");
+    delete(&[JSON, "Host: a", "Host: b"]).check(400, "Host is there twice");
+    house.call("GET /api/v1/status", &["Host: evil.example"], "").check(403, "Host");
+    for path in ["/live", "/ready", "/metrics"] {
+        assert_eq!(house.call(&format!("GET {path}"), &["Host: lb.example"], "").status, 200);
+    }
+    assert!(house.table.find("a").is_some());
+    let own = [
+        "content-type: Application/JSON; charset=utf-8",
+        "Host: 127.0.0.1:9301",
+        "Origin: http://127.0.0.1:9301",
+    ];
+    assert_eq!(delete(&own).status, 200);
+}
+
+#[test]
+fn a_token_is_asked_for_everywhere_but_at_the_probes() {
+    let house = House::of(r#"{"admin":{"token":"0123456789abcdef"}}"#);
+    for path in ["/", "/metrics", "/api/v1/status", "/api/v1/servers/a", "/nothing"] {
+        for fields in
+            [&[][..], &["Authorization: Bearer 0123456789abcdeX"], &["Authorization: Basic 0123456789abcdef"]]
+        {
+            let refused = house.call(&format!("GET {path}"), fields, "");
+            assert_eq!(refused.status, 401, "{path}");
+            assert!(refused.fields["www-authenticate"].starts_with("Bearer"));
+        }
+        assert_ne!(
+            house.call(&format!("GET {path}"), &["authorization: bearer 0123456789abcdef"], "").status,
+            401
+        );
+    }
+    assert_eq!((house.get("/live").status, house.get("/ready").status), (200, 200));
+    let fields = ["Authorization: Bearer 0123456789abcdef", "Host: lb.example"];
+    assert_eq!(house.call("GET /api/v1/status", &fields, "").status, 200, "any name, for who has the token");
+}
+
+#[test]
+fn an_open_balancer_without_a_token_is_changed_from_the_socket_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config::parse("{}", folder.path()).unwrap();
+    config.admin.bind = Some("0.0.0.0:9301".parse().unwrap());
+    let house = House::with(config, folder);
+    let body = r#"{"address":"127.0.0.1:9001"}"#;
+    let json = "Content-Type: application/json";
+    house.call("POST /api/v1/servers", &[json, "X-Forwarded-For: 10.0.0.9"], body).check(403, "admin.token");
+    assert_eq!(house.call("GET /api/v1/status", &["X-Forwarded-For: 10.0.0.9"], "").status, 200);
+    assert_eq!(house.call("POST /api/v1/servers", &[json], body).status, 201);
+}
+
+#[test]
+fn bodies_that_would_kill_the_process_are_refused_and_others_are_served() {
+    let house = House::new();
+    let mut waiting = Vec::new();
+    for (line, length) in [
+        ("POST /api/v1/servers", "99999999999999"),
+        ("GET /live", "18446744073709551615"),
+        ("GET /", "65537"),
+    ] {
+        let mut connection = house.connect();
+        let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{{");
+        connection.get_mut().write_all(head.as_bytes()).unwrap();
+        let refused = reply(&mut connection, false);
+        assert!(refused.status == 413 && refused.body.contains("65536 bytes"), "{refused:?}");
+        assert_eq!(refused.fields["connection"], "close");
+        assert_eq!(house.get("/live").status, 200);
+        waiting.push(connection);
+    }
+    // And when those clients go away, which ends the body too early.
+    drop(waiting);
+    assert_eq!(house.get("/api/v1/status").status, 200);
+}
+
+#[test]
+fn what_tiny_http_reads_leniently_is_refused() {
+    let house = House::new();
+    for fields in [
+        &["Content-Length: 5", "Content-Length: 5"][..],
+        &["Content-Length: +5"],
+        &["Content-Length: x"],
+        &["Content-Length: 5", "Transfer-Encoding: chunked"],
+        &["Connection: upgrade", "Upgrade: websocket"],
+    ] {
+        let refused = house.call("POST /api/v1/servers", fields, "12345");
+        assert_eq!((refused.status, &*refused.fields["connection"]), (400, "close"), "{fields:?}");
+    }
+    assert_eq!(house.call("POST /api/v1/servers", &["Transfer-Encoding: gzip"], "").status, 501);
+}
+
+/// What follows a chunked body: an answer means that the connection is still in step.
+fn chunked(house: &House, body: &str) -> (u16, BufReader<UnixStream>) {
+    let mut connection = house.connect();
+    let head = "POST /api/v1/servers HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    connection.get_mut().write_all(format!("{head}{body}").as_bytes()).unwrap();
+    (reply(&mut connection, false).status, connection)
+}
+
+#[test]
+fn chunked_bodies_are_read_whole_and_never_as_the_next_request() {
+    let house = House::new();
+    let smuggled =
+        "DELETE /api/v1/servers/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\r\n";
+    let get = b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let body = r#"{"address":"127.0.0.1:9007"}"#;
+    let (status, mut connection) = chunked(&house, &format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()));
+    assert_eq!(status, 201);
+    connection.get_mut().write_all(get).unwrap();
+    assert_eq!(reply(&mut connection, false).body, "live\n");
+    let (status, mut connection) =
+        chunked(&house, &format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len()));
+    assert_eq!(status, 400);
+    connection.get_mut().write_all(get).unwrap();
+    assert_eq!(reply(&mut connection, false).body, "live\n", "the next answer is to the next request");
+    let (status, _connection) = chunked(&house, "0\r\nDELETE: /api/v1/servers/a HTTP/1.1\r\n\r\n");
+    assert_eq!(status, 400, "trailers");
+    let long = smuggled.repeat(1000);
+    let (status, _connection) = chunked(&house, &format!("{:x}\r\n{long}\r\n0\r\n\r\n", long.len()));
+    assert_eq!(status, 413);
+    assert!(house.table.find("a").is_some());
+}
+
+#[test]
+fn large_bodies_within_the_limit_are_read() {
+    let house = House::new();
+    let body = format!(r#"{{"address":"127.0.0.1:9007"{}}}"#, " ".repeat(60_000));
+    assert_eq!(house.change("POST /api/v1/servers", &body).status, 201);
+    let get = house.call("GET /live", &[], &"x".repeat(65_536));
+    assert_eq!(get.status, 200);
+}
+
+#[test]
+fn clients_that_stall_do_not_hold_the_others_up() {
+    let house = House::new();
+    let stalled: Vec<_> = (1..HELPERS)
+        .map(|_| {
+            let mut connection = house.connect();
+            connection
+                .get_mut()
+                .write_all(b"GET /live HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n")
+                .unwrap();
+            connection
+        })
+        .collect();
+    assert_eq!(house.get("/live").status, 200);
+    drop(stalled);
+}
+
+#[test]
+fn a_panic_costs_one_request() {
+    let house = House::new();
+    house.plane.panicking.store(true, Ordering::SeqCst);
+    for _ in 0..2 * HELPERS {
+        house.get("/api/v1/status").check(500, "The log has the details");
+    }
+    house.plane.panicking.store(false, Ordering::SeqCst);
+    assert_eq!(house.get("/api/v1/status").status, 200);
+}
+
+#[test]
+fn an_accept_error_ends_neither_the_old_connections_nor_the_new_ones() {
+    let house = House::new();
+    let get = b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // Accepting fails with "would block" from the next time on: to tiny_http an error as any other.
+    house.listener.set_nonblocking(true).unwrap();
+    let mut old = house.connect();
+    old.get_mut().write_all(get).unwrap();
+    assert_eq!(reply(&mut old, false).status, 200);
+    house.listener.set_nonblocking(false).unwrap();
+    assert_eq!(house.get("/live").status, 200);
+    old.get_mut().write_all(get).unwrap();
+    assert_eq!(reply(&mut old, false).status, 200);
+}
+
+#[test]
+fn a_stop_removes_the_socket_and_another_start_finds_its_place() {
+    let mut house = House::new();
+    let idle = house.connect();
+    house.stop();
+    assert_eq!(std::fs::read_dir(house.folder.path()).unwrap().count(), 0, "nothing is left");
+    drop(idle);
+    let config = config::parse("{}", house.folder.path()).unwrap();
+    let next = House::with(config, tempfile::tempdir().unwrap());
+    assert_eq!(next.get("/live").status, 200);
+}
+
+#[test]
+fn no_second_balancer_takes_a_living_one_s_socket() {
+    let house = House::new();
+    let view = View {
+        config: Arc::new(config::parse("{}", house.folder.path()).unwrap()),
+        table: Arc::clone(&house.table),
+        stats: Arc::clone(&house.stats),
+        team: Arc::clone(&house.plane) as Arc<dyn Team>,
+        started: time::now(),
+        registered: Arc::new(|_| ()),
+        forgotten: Arc::new(|_| ()),
+    };
+    assert!(open(view).err().unwrap().contains("another process answers"));
+    assert_eq!(house.get("/live").status, 200);
+}
+
+/// Reads a page as a collector does; gives the families' types and the samples.
+fn scraped(page: &str) -> (HashMap<String, String>, Vec<(String, f64)>) {
+    let (mut helped, mut types, mut samples) = (HashSet::new(), HashMap::new(), Vec::new());
+    assert!(page.ends_with('\n'));
+    for line in page.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            assert!(helped.insert(help.split_once(' ').unwrap().0.to_owned()), "twice: {line}");
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            assert!(
+                helped.contains(name) && types.insert(name.to_owned(), kind.to_owned()).is_none(),
+                "{line}"
+            );
+        } else {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            assert!(samples.iter().all(|(other, _)| other != name), "twice: {line}");
+            samples.push((name.to_owned(), value.parse().unwrap()));
+        }
+    }
+    (types, samples)
+}
+
+#[test]
+fn the_metrics_are_well_formed_and_complete() {
+    let house = House::new();
+    let shard = house.stats.shard(3);
+    (0..100).for_each(|ms| shard.duration.record(Duration::from_millis(ms)));
+    shard.refuse(Reason::QueueFull);
+    let page = house.get("/metrics");
+    assert_eq!(page.fields["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let (types, samples) = scraped(&page.body);
+    for (sample, _) in &samples {
+        let name = sample.split('{').next().unwrap();
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+        let kind = types.get(name).or_else(|| base.and_then(|base| types.get(base)));
+        let kind = kind.unwrap_or_else(|| panic!("{name} has no TYPE"));
+        assert!(
+            name.starts_with("evenkeel_") && (kind == "counter") == name.ends_with("_total"),
+            "{name} {kind}"
+        );
+    }
+    let value = |name: &str| samples.iter().find(|sample| sample.0 == name).map(|sample| sample.1);
+    for reason in Reason::ALL {
+        let expected = f64::from(u8::from(*reason == Reason::QueueFull));
+        assert_eq!(
+            value(&format!("evenkeel_refusals_total{{reason=\"{}\"}}", reason.name())),
+            Some(expected)
+        );
+    }
+    for (name, expected) in [
+        ("evenkeel_connections", 7.0),
+        ("evenkeel_tunnels", 2.0),
+        ("evenkeel_queue_length", 3.0),
+        ("evenkeel_queue_capacity", 100.0),
+        ("evenkeel_server_weight{server=\"a\"}", 2.0),
+        ("evenkeel_server_state{server=\"a\",state=\"starting\"}", 1.0),
+        ("evenkeel_server_state{server=\"a\",state=\"up\"}", 0.0),
+        ("evenkeel_server_info{server=\"b\",address=\"unix:/run/b.sock\",backup=\"true\"}", 1.0),
+        ("evenkeel_request_duration_seconds_count", 100.0),
+        ("evenkeel_request_duration_seconds_sum", 4.95),
+        ("evenkeel_queue_wait_seconds_count", 0.0),
+    ] {
+        assert_eq!(value(name), Some(expected), "{name}");
+    }
+    let buckets = samples.iter().filter_map(|(name, count)| {
+        let bound =
+            name.strip_prefix("evenkeel_request_duration_seconds_bucket{le=\"")?.strip_suffix("\"}")?;
+        Some((bound.replace('+', "").parse::<f64>().unwrap(), *count))
+    });
+    let buckets: Vec<_> = buckets.collect();
+    assert!(buckets.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1), "{buckets:?}");
+    assert_eq!(buckets.last(), Some(&(f64::INFINITY, 100.0)));
+}

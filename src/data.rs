@@ -1,0 +1,214 @@
+//! Floor 3, the data plane: the life of a request, a file a step.
+//!
+//! 1. [`accept`]: one thread accepts, hears of bytes on parked connections, ends what missed its deadline
+//! 2. [`park`]: where connections wait without a thread ([`handover`]: who has one)
+//! 3. [`admit`]: the bounded channel, and what is turned away
+//! 4. [`attend`]: a worker reads the head
+//! 5. [`choose`]: a server, and the lease on it
+//! 6. [`dial`]: a connection to it, from the [`pool`] or new
+//! 7. [`exchange`]: the request goes out, the answer's head comes in; tried again where that is safe
+//! 8. [`upload`] and [`relay`]: bodies ([`stream`]: long ones); [`tunnel`]: what an upgrade turned into
+//! 9. [`finish`]: counted, told to the health thread; kept, lingered on, parked or closed ([`close`])
+
+pub mod accept;
+pub mod admit;
+pub mod attend;
+pub mod choose;
+pub mod close;
+pub mod dial;
+pub mod exchange;
+pub mod finish;
+pub mod handover;
+pub mod listen;
+pub mod park;
+pub mod pool;
+pub mod relay;
+pub mod socket;
+pub mod stream;
+pub mod tunnel;
+pub mod upload;
+
+use crate::base::dice::Dice;
+use crate::base::ids::RequestId;
+use crate::base::limits;
+use crate::base::time::{self, Moment};
+use crate::policy::retry::Budget;
+use crate::state::config::Config;
+use crate::state::crew::{Crew, Team};
+use crate::state::stats::Stats;
+use crate::state::table::Table;
+use crate::state::verdict::Verdicts;
+use accept::Acceptor;
+use admit::Queue;
+use park::Lot;
+use pool::Pool;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
+/// A worker's stack. Its buffers are on the heap; what is on the stack is one head's fields.
+const WORKER_STACK: usize = 256 * 1024;
+/// Descriptors that are kept for servers, probes, files and the admin plane.
+const RESERVED_DESCRIPTORS: usize = 32;
+
+/// One data plane: listeners, a crew, a table of servers. The balancer has two, one for its clients and a
+/// small one that guards its own admin API.
+#[derive(Debug)]
+pub struct Plane {
+    /// For logs and thread names.
+    pub name: &'static str,
+    /// What it was started with.
+    pub config: Arc<Config>,
+    /// Its servers.
+    pub table: Arc<Table>,
+    /// What it counts.
+    pub stats: Arc<Stats>,
+    /// What it learns of its servers.
+    pub verdicts: Verdicts,
+    /// Its workers.
+    pub crew: Crew,
+    /// The address that it listens on.
+    pub address: SocketAddr,
+    queue: Queue,
+    lot: Lot,
+    pool: Pool,
+    budget: Budget,
+    connections_max: usize,
+    pseudonym: String,
+    process_id: u64,
+    /// Counts the ids given by the accept thread; each worker counts its own.
+    next_id: AtomicU64,
+    /// Counts requests, for the algorithms that go round.
+    turn: AtomicU64,
+    next_worker: AtomicUsize,
+    tunnels: AtomicUsize,
+    streamers: AtomicUsize,
+    draining: OnceLock<Moment>,
+    stop_by: AtomicU64,
+    waker: mio::Waker,
+}
+
+impl Plane {
+    /// Binds the listener and makes everything ready; no thread runs yet. The error is the listener's.
+    pub fn open(
+        name: &'static str,
+        config: Arc<Config>,
+        table: Arc<Table>,
+        verdicts: Verdicts,
+    ) -> io::Result<(Arc<Plane>, Acceptor)> {
+        let listener = listen::open(config.listen.address)?;
+        let poll = mio::Poll::new()?;
+        let mut dice = Dice::fresh();
+        let process_id = dice.number();
+        let pseudonym =
+            config.listen.via.clone().unwrap_or_else(|| format!("evenkeel-{:08x}", process_id as u32));
+        let plane = Arc::new(Plane {
+            name,
+            table,
+            stats: Arc::default(),
+            verdicts,
+            crew: Crew::default(),
+            address: listener.address,
+            queue: Queue::new(config.threadpool.queue_capacity, config.threadpool.admit),
+            lot: Lot::new(poll.registry().try_clone()?, config.limits.connections_per_address.is_some()),
+            pool: Pool::new(config.servers.pool.idle, config.servers.pool.idle_time),
+            budget: Budget::new(),
+            connections_max: connections_max(&config),
+            pseudonym,
+            process_id,
+            next_id: AtomicU64::new(0),
+            turn: AtomicU64::new(0),
+            next_worker: AtomicUsize::new(1),
+            tunnels: AtomicUsize::new(0),
+            streamers: AtomicUsize::new(0),
+            draining: OnceLock::new(),
+            stop_by: AtomicU64::new(Moment::NEVER.as_nanos()),
+            waker: mio::Waker::new(poll.registry(), accept::WAKER)?,
+            config,
+        });
+        let acceptor = Acceptor::new(Arc::clone(&plane), poll, listener)?;
+        Ok((plane, acceptor))
+    }
+
+    /// No new connections; requests in hand are finished; the accept thread ends when all connections have
+    /// left, or at the deadline. A later call can only bring the deadline nearer.
+    pub fn drain(&self, deadline: Moment) {
+        self.draining.get_or_init(time::now);
+        self.stop_by.fetch_min(deadline.as_nanos(), Ordering::AcqRel);
+        // Without a wake-up the accept thread sees it at its next look.
+        let _ = self.waker.wake();
+        self.crew.nudge();
+    }
+
+    /// Whether the plane takes no new connections.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get().is_some()
+    }
+
+    fn drain_deadline(&self) -> Moment {
+        Moment::from_nanos(self.stop_by.load(Ordering::Acquire))
+    }
+
+    /// An id that no other request of this process has, and by chance none of another.
+    fn next_id(&self) -> RequestId {
+        RequestId::new(self.process_id, self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A plane as its supervisor sees it: the gauges, and a way to hire and to give notice.
+#[derive(Clone, Debug)]
+pub struct Workers(pub Arc<Plane>);
+
+impl Team for Workers {
+    fn crew(&self) -> &Crew {
+        &self.0.crew
+    }
+
+    fn queued(&self) -> usize {
+        self.0.queue.len()
+    }
+
+    fn hire(&self) -> io::Result<()> {
+        let number = self.0.next_worker.fetch_add(1, Ordering::Relaxed);
+        let plane = Arc::clone(&self.0);
+        let builder = thread::Builder::new().name(format!("worker-{number}")).stack_size(WORKER_STACK);
+        builder.spawn(move || attend::run(plane, number)).map(drop)
+    }
+
+    fn dismiss(&self) -> bool {
+        self.0.queue.push_notice()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.0.is_draining()
+    }
+
+    fn is_stopped(&self) -> bool {
+        // The crew serves until the last connection has left.
+        self.0.is_draining() && (self.0.lot.open() == 0 || time::now() >= self.0.drain_deadline())
+    }
+
+    fn connections(&self) -> usize {
+        self.0.lot.open()
+    }
+
+    fn tunnels(&self) -> usize {
+        self.0.tunnels.load(Ordering::Relaxed)
+    }
+
+    fn streamers(&self) -> usize {
+        self.0.streamers.load(Ordering::Relaxed)
+    }
+}
+
+/// The configured limit, or what the descriptor limit leaves when every request may hold a server
+/// connection too (law 2).
+fn connections_max(config: &Config) -> usize {
+    let descriptors = limits::descriptors();
+    let pooled = config.servers.pool.idle.min(config.threadpool.bounds.max);
+    let left = descriptors.saturating_sub(RESERVED_DESCRIPTORS + config.threadpool.bounds.max + pooled);
+    // A very low limit still serves a few: better slow than not at all.
+    config.limits.connections.unwrap_or(usize::MAX).min(left.max(descriptors / 4)).max(1)
+}

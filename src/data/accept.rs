@@ -1,0 +1,294 @@
+//! Step 1: accepted. One thread waits for everything at once: new connections, bytes on parked ones, and
+//! deadlines. It never blocks on a client or on a full queue, and it survives every accept error (law 2).
+
+use super::Plane;
+use super::admit::Overflow;
+use super::close;
+use super::handover::Edge;
+use super::listen::Listener;
+use super::park::{Carry, Connection, FIRST_TOKEN};
+use super::socket::Socket;
+use crate::base::sys;
+use crate::base::time::{self, Moment};
+use crate::http1::reason::Reason;
+use crate::state::stats::Counter;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Token of the waker.
+pub const WAKER: Token = Token(FIRST_TOKEN - 1);
+/// The one listener of this thread.
+const LISTENER: Token = Token(0);
+/// Events taken from the poller at once.
+const EVENTS: usize = 1024;
+/// Connections accepted before the parked ones are looked at again.
+const BURST: usize = 256;
+/// Idle connections closed at once to make room; looking for them costs a walk over all.
+const EVICTED: usize = 32;
+/// How long accepting rests when descriptors or memory have run out.
+const PACE: Duration = Duration::from_millis(50);
+
+/// The accept thread's own things.
+#[derive(Debug)]
+pub struct Acceptor {
+    plane: Arc<Plane>,
+    poll: Poll,
+    listener: Option<Listener>,
+    overflow: Overflow,
+    /// The listener has more, and no edge will say so again.
+    more: bool,
+    /// Accepting rests until then.
+    paced_until: Option<Moment>,
+    next_look: Moment,
+    look_every: Duration,
+    found: Vec<Arc<Connection>>,
+    scratch: Vec<u8>,
+}
+
+impl Acceptor {
+    /// The accept thread of this plane; the listener is watched from here on.
+    pub fn new(plane: Arc<Plane>, poll: Poll, listener: Listener) -> io::Result<Self> {
+        let source = listener.fd.as_raw_fd();
+        poll.registry().register(&mut SourceFd(&source), LISTENER, Interest::READABLE)?;
+        let timeouts = &plane.config.timeouts;
+        let shortest = timeouts.client_head.min(timeouts.keep_alive);
+        Ok(Acceptor {
+            overflow: Overflow::new(&plane.config.threadpool.admit),
+            look_every: (shortest / 8).clamp(Duration::from_millis(10), Duration::from_secs(1)),
+            next_look: time::now(),
+            listener: Some(listener),
+            more: false,
+            paced_until: None,
+            found: Vec::with_capacity(EVENTS),
+            scratch: vec![0; 16 * 1024],
+            plane,
+            poll,
+        })
+    }
+
+    /// Runs until the plane stops and the last connection has left, or the time for that is over.
+    pub fn run(mut self) {
+        // Under load it then runs when a worker waits, not instead of one, and finds many events at once.
+        sys::schedule_as_batch();
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.is_over() {
+            if let Err(error) = self.poll.poll(&mut events, Some(self.patience())) {
+                if error.kind() != io::ErrorKind::Interrupted {
+                    log::error!("the poller failed: {error}; pausing for {PACE:?}");
+                    self.rest();
+                }
+                continue;
+            }
+            let now = time::now();
+            self.more |= events.iter().any(|event| event.token() == LISTENER);
+            self.take_ready(&events, now);
+            self.accept_burst(now);
+            self.settle_overflow(now);
+            self.look_around(now);
+        }
+        log::debug!("{}: the accept thread ends", self.plane.name);
+    }
+
+    /// Bytes, or an end, on parked connections.
+    fn take_ready(&mut self, events: &Events, now: Moment) {
+        let tokens = events.iter().map(mio::event::Event::token).filter(|token| token.0 >= FIRST_TOKEN);
+        let mut found = std::mem::take(&mut self.found);
+        self.plane.lot.find(tokens, &mut found);
+        for connection in found.drain(..) {
+            match connection.handover.edge() {
+                Edge::Queue => self.admit(connection, now),
+                Edge::Drain => close::drain(&self.plane, &connection, &mut self.scratch, now),
+                Edge::Noted => {}
+            }
+        }
+        self.found = found;
+    }
+
+    /// Into the queue, behind those who came before; or held, or turned away.
+    fn admit(&mut self, connection: Arc<Connection>, ready: Moment) {
+        let pushed =
+            if self.overflow.is_empty() { self.plane.queue.push(connection, ready) } else { Err(connection) };
+        if let Err(connection) =
+            pushed.or_else(|connection| self.overflow.hold(&self.plane.queue, connection, ready))
+        {
+            self.turn_away(&connection, Reason::QueueFull, ready);
+        }
+        if self.plane.crew.idle() == 0 {
+            self.plane.crew.nudge_for_queued(ready);
+        }
+    }
+
+    fn settle_overflow(&mut self, now: Moment) {
+        self.overflow.look(&self.plane.queue, self.plane.crew.work(), now);
+        if self.overflow.is_empty() {
+            return;
+        }
+        let mut away = Vec::new();
+        self.overflow.settle(&self.plane.queue, now, &mut away);
+        away.iter().for_each(|connection| self.turn_away(connection, Reason::QueueFull, now));
+    }
+
+    fn turn_away(&mut self, connection: &Arc<Connection>, reason: Reason, now: Moment) {
+        self.plane.stats.shard(0).count(Counter::Shed);
+        close::turn_away(&self.plane, connection, reason, &mut self.scratch, now);
+    }
+
+    fn accept_burst(&mut self, now: Moment) {
+        if self.plane.is_draining() {
+            self.listener = None;
+        }
+        if self.paced_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.paced_until = None;
+        for _ in 0..BURST {
+            let Some(listener) = self.listener.as_ref().filter(|_| self.more) else { return };
+            match acceptfrom_with(&listener.fd, SocketFlags::CLOEXEC) {
+                Ok((fd, peer)) => {
+                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                    self.welcome(Socket::from(fd), peer, now);
+                }
+                Err(errno) => self.survive(errno, now),
+            }
+        }
+    }
+
+    /// A new connection waits for its first bytes as every other does; with a worker to spare it goes
+    /// straight there, since the bytes are most likely on their way.
+    fn welcome(&mut self, socket: Socket, peer: Option<SocketAddr>, now: Moment) {
+        let plane = Arc::clone(&self.plane);
+        plane.stats.shard(0).count(Counter::Accepted);
+        let connection = plane.lot.enter(socket, peer);
+        if self.is_one_too_many(peer) || (plane.lot.open() > plane.connections_max && self.make_room() == 0) {
+            return close::turn_away(&plane, &connection, Reason::ConnectionLimit, &mut self.scratch, now);
+        }
+        if plane.crew.idle() > plane.queue.len() {
+            return self.admit(connection, now);
+        }
+        let deadline = now.after(plane.config.timeouts.client_head);
+        if let Err(error) = plane.lot.park(&connection, Carry::default(), now, deadline) {
+            log::warn!("a connection cannot be watched: {error}");
+            close::now(&plane, &connection);
+        }
+    }
+
+    /// Whether the address has more connections than one may have. Trusted proxies bring many clients.
+    fn is_one_too_many(&self, peer: Option<SocketAddr>) -> bool {
+        let (limits, listen) = (&self.plane.config.limits, &self.plane.config.listen);
+        let brings_many = |address| {
+            let senders = listen.proxy_protocol.iter().flatten();
+            listen.trusts(address) || senders.into_iter().any(|network| network.contains(address))
+        };
+        match (limits.connections_per_address, peer.map(|peer| peer.ip())) {
+            (Some(most), Some(address)) => self.plane.lot.open_from(address) > most && !brings_many(address),
+            _ => false,
+        }
+    }
+
+    /// Closes the connections that have been idle for longest; how many that were.
+    fn make_room(&self) -> usize {
+        let idle = self.plane.lot.longest_idle(EVICTED);
+        let evicted = idle.iter().filter(|connection| connection.handover.reclaim());
+        let count = evicted.inspect(|connection| close::now(&self.plane, connection)).count();
+        self.plane.stats.shard(0).add(Counter::Evicted, count as u64);
+        count
+    }
+
+    /// Accept errors, sorted: nothing is left; try again; rest; stop listening.
+    fn survive(&mut self, errno: Errno, now: Moment) {
+        match errno {
+            Errno::AGAIN => self.more = false,
+            Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP => {
+                log::error!("{}: the listener is broken ({errno}); no new connections", self.plane.name);
+                self.listener = None;
+            }
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
+                self.plane.stats.shard(0).count(Counter::AcceptErrors);
+                log::warn!("{}: cannot accept ({errno}); resting for {PACE:?}", self.plane.name);
+                self.paced_until = Some(now.after(PACE));
+            }
+            // The connection failed before we took it, or a signal came: the next one may be fine.
+            _ => self.plane.stats.shard(0).count(Counter::AcceptErrors),
+        }
+        if self.paced_until.is_some() {
+            self.plane.pool.sweep(Moment::NEVER, |_| true);
+            self.make_room();
+        }
+    }
+
+    /// Ends what missed its deadline, and what need not stay while draining.
+    fn look_around(&mut self, now: Moment) {
+        if now < self.next_look && !self.plane.is_draining() {
+            return;
+        }
+        self.next_look = now.after(self.look_every);
+        let mut overdue = std::mem::take(&mut self.found);
+        let draining = self.plane.is_draining();
+        self.plane.lot.overdue(
+            if draining { Moment::from_nanos(Moment::NEVER.as_nanos() - 1) } else { now },
+            &mut overdue,
+        );
+        for connection in overdue.drain(..) {
+            self.end_overdue(&connection, now);
+        }
+        self.found = overdue;
+        let table = self.plane.table.snapshot();
+        self.plane.pool.sweep(now, |id| table.servers.iter().any(|server| server.id == id));
+    }
+
+    fn end_overdue(&mut self, connection: &Arc<Connection>, now: Moment) {
+        let due = connection.deadline() <= now;
+        if connection.handover.is_closing() {
+            if due {
+                close::now(&self.plane, connection);
+            }
+        } else if connection.handover.reclaim() {
+            match connection.has_partial_head() {
+                true if due => {
+                    close::turn_away(&self.plane, connection, Reason::HeadTimeout, &mut self.scratch, now)
+                }
+                // A head that has begun is a request in hand: draining waits for the rest of it.
+                true => self.park_again(connection, now),
+                false if due || connection.socket.is_quiet() => close::now(&self.plane, connection),
+                false => self.admit(Arc::clone(connection), now),
+            }
+        }
+    }
+
+    fn park_again(&mut self, connection: &Arc<Connection>, now: Moment) {
+        let deadline = connection.deadline();
+        let carry = connection.take_carry();
+        if !matches!(self.plane.lot.park(connection, carry, now, deadline), Ok(None)) {
+            close::now(&self.plane, connection);
+        }
+    }
+
+    /// The time until something is due without an event.
+    fn patience(&self) -> Duration {
+        if !self.overflow.is_empty() {
+            return Duration::from_millis(1);
+        }
+        let now = time::now();
+        if self.more && self.paced_until.is_none() {
+            return Duration::ZERO;
+        }
+        let look =
+            if self.plane.is_draining() { now.after(Duration::from_millis(20)) } else { self.next_look };
+        look.min(self.paced_until.unwrap_or(Moment::NEVER)).since(now)
+    }
+
+    fn is_over(&self) -> bool {
+        self.plane.is_draining() && (self.plane.lot.open() == 0 || time::now() >= self.plane.drain_deadline())
+    }
+
+    fn rest(&self) {
+        let _ = crossbeam_channel::after(PACE).recv();
+    }
+}

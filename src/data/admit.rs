@@ -1,0 +1,266 @@
+//! Step 3: admitted. The bounded channel between the accept thread and the workers, and what becomes of a
+//! request that finds it full.
+
+use super::park::Connection;
+use crate::base::time::Moment;
+use crate::policy::admit::{self, Admit, Codel};
+use crate::state::crew::Crew;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// What the channel carries.
+#[derive(Debug)]
+pub enum Work {
+    /// Bytes came on this connection.
+    Serve {
+        /// The connection; whoever takes the message holds it.
+        connection: Arc<Connection>,
+        /// When the accept thread learnt of the bytes.
+        ready: Moment,
+    },
+    /// The worker that takes this leaves the crew.
+    Leave,
+}
+
+/// The channel, with the rules for what waited in it.
+#[derive(Debug)]
+pub struct Queue {
+    sender: Sender<Work>,
+    receiver: Receiver<Work>,
+    rules: admit::Rules,
+    codel: Codel,
+    /// The patience of the moment, in nanoseconds; see [`Queue::adapt`].
+    patience: AtomicU64,
+}
+
+/// Where requests take long, a queue that stands for a few of them is no overload.
+const HOLDS_PATIENT: u32 = 4;
+/// Requests that hold a worker for less than this are brisk: then a queue is bytes that came at once, or a
+/// moment in which the machine had no time for us, and waiting beats refusing.
+const BRISK: Duration = Duration::from_millis(5);
+/// By this factor the patience is longer for brisk requests, and for those whom a place was promised.
+const LENIENT: u32 = 6;
+
+impl Queue {
+    /// A queue of so many requests.
+    pub fn new(capacity: usize, rules: admit::Rules) -> Self {
+        let (sender, receiver) = bounded(capacity.max(1));
+        let patience = AtomicU64::new((rules.patience * LENIENT).as_nanos() as u64);
+        Queue { sender, receiver, rules, codel: Codel::new(), patience }
+    }
+
+    /// Requests that wait.
+    pub fn len(&self) -> usize {
+        self.receiver.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.receiver.is_empty()
+    }
+
+    /// Queues a connection; a full queue hands it back.
+    pub fn push(&self, connection: Arc<Connection>, ready: Moment) -> Result<(), Arc<Connection>> {
+        match self.sender.try_send(Work::Serve { connection, ready }) {
+            Err(TrySendError::Full(Work::Serve { connection, .. })) => Err(connection),
+            // The plane holds the receiver, so the channel is never disconnected, and only `Serve` was sent.
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks one worker to leave; false when the queue has no room for that.
+    pub fn push_notice(&self) -> bool {
+        self.sender.try_send(Work::Leave).is_ok()
+    }
+
+    /// The next work, waiting for it as an idle member of the crew.
+    pub fn take(&self, crew: &Crew) -> Work {
+        if let Ok(work) = self.receiver.try_recv() {
+            return work;
+        }
+        crew.rests();
+        let work = self.receiver.recv().unwrap_or(Work::Leave);
+        crew.rises();
+        work
+    }
+
+    /// Whether a request that became ready then is still worth serving.
+    pub fn judge(&self, ready: Moment, now: Moment) -> Admit {
+        let patience = Duration::from_nanos(self.patience.load(Relaxed));
+        self.codel.judge(&admit::Rules { patience, ..self.rules }, ready, now)
+    }
+
+    /// A request in a standing queue waits for as long as the overflow promises, and for a few times what a
+    /// request now holds a worker: slow servers alone are no reason to turn anybody away.
+    fn adapt(&self, held: Duration) {
+        let patience = (self.rules.patience * LENIENT).max(held * HOLDS_PATIENT);
+        self.patience.store(patience.as_nanos() as u64, Relaxed);
+    }
+}
+
+/// Connections that found the queue full. A burst that the crew works off within the patience passes
+/// through here unharmed; when that cannot be, the request is turned away at once.
+#[derive(Debug)]
+pub struct Overflow {
+    waiting: VecDeque<(Arc<Connection>, Moment)>,
+    patience: Duration,
+    pace: Pace,
+}
+
+/// How fast the crew works off requests, measured over short windows.
+#[derive(Debug, Default)]
+struct Pace {
+    since: Moment,
+    work: (u64, Duration),
+    /// The best of late: a window in which the machine had no time for us says little of the next one.
+    per_second: Option<f64>,
+    /// The mean time that a request held a worker in the last window that saw one.
+    held: Duration,
+}
+
+impl Overflow {
+    /// An empty one.
+    pub fn new(rules: &admit::Rules) -> Self {
+        Overflow { waiting: VecDeque::new(), patience: rules.patience, pace: Pace::default() }
+    }
+
+    /// Connections that wait here.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Takes a connection in, unless the crew will not come to it in time: then it comes back.
+    pub fn hold(
+        &mut self,
+        queue: &Queue,
+        connection: Arc<Connection>,
+        ready: Moment,
+    ) -> Result<(), Arc<Connection>> {
+        let patience = if self.pace.held < BRISK { self.patience * LENIENT } else { self.patience };
+        if !self.pace.reaches(queue.len() + self.waiting.len() + 1, patience) {
+            return Err(connection);
+        }
+        self.waiting.push_back((connection, ready));
+        Ok(())
+    }
+
+    /// Looks at how fast the crew is: `work` is what it has begun so far, and for how long that held it.
+    pub fn look(&mut self, queue: &Queue, work: (u64, Duration), now: Moment) {
+        if let Some(held) = self.pace.look(work, now) {
+            queue.adapt(held);
+        }
+    }
+
+    /// Moves what fits into the queue; what has waited too long goes to `turned_away`.
+    pub fn settle(&mut self, queue: &Queue, now: Moment, turned_away: &mut Vec<Arc<Connection>>) {
+        while let Some((connection, ready)) = self.waiting.pop_front() {
+            if now.since(ready) > self.patience * LENIENT {
+                turned_away.push(connection);
+            } else if let Err(connection) = queue.push(connection, ready) {
+                self.waiting.push_front((connection, ready));
+                return;
+            }
+        }
+    }
+}
+
+impl Pace {
+    /// Shorter windows see too few requests, longer ones see yesterday's.
+    const WINDOW: Duration = Duration::from_millis(50);
+
+    /// What is kept of the best pace from one window to the next: half is gone in a quarter of a second.
+    const KEPT: f64 = 0.87;
+
+    /// Once in a window, the mean time that a request held a worker in it.
+    fn look(&mut self, work: (u64, Duration), now: Moment) -> Option<Duration> {
+        let window = now.since(self.since);
+        if window < Self::WINDOW {
+            return None;
+        }
+        let requests = work.0.saturating_sub(self.work.0);
+        // A look after a long quiet says nothing of how fast the crew can be.
+        let recent = window < 4 * Self::WINDOW;
+        let pace = requests as f64 / window.as_secs_f64();
+        self.per_second = recent.then(|| pace.max(self.per_second.unwrap_or(0.0) * Self::KEPT));
+        if requests > 0 {
+            let held = work.1.saturating_sub(self.work.1);
+            self.held = held / u32::try_from(requests).unwrap_or(u32::MAX);
+        }
+        (self.since, self.work) = (now, work);
+        Some(self.held)
+    }
+
+    fn reaches(&self, place: usize, within: Duration) -> bool {
+        self.per_second.is_none_or(|pace| place as f64 <= pace * within.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::park::Lot;
+    use crate::data::socket::Socket;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    fn rules() -> admit::Rules {
+        admit::Rules { patience: Duration::from_millis(40), ..admit::Rules::default() }
+    }
+
+    fn connections(count: usize) -> (Vec<Arc<Connection>>, mio::Poll) {
+        let poll = mio::Poll::new().unwrap();
+        let lot = Lot::new(poll.registry().try_clone().unwrap(), false);
+        let enter = |_| lot.enter(Socket::from(OwnedFd::from(UnixStream::pair().unwrap().0)), None);
+        ((0..count).map(enter).collect(), poll)
+    }
+
+    #[test]
+    fn a_full_queue_hands_the_connection_back() {
+        let (all, _poll) = connections(2);
+        let queue = Queue::new(1, rules());
+        assert!(queue.push(Arc::clone(&all[0]), Moment::START).is_ok());
+        let back = queue.push(Arc::clone(&all[1]), Moment::START).unwrap_err();
+        assert!(Arc::ptr_eq(&back, &all[1]));
+        assert!(!queue.push_notice());
+        assert!(matches!(queue.take(&Crew::default()), Work::Serve { .. }));
+        assert!(queue.push_notice());
+        assert!(matches!(queue.take(&Crew::default()), Work::Leave));
+    }
+
+    #[test]
+    fn a_burst_waits_and_a_flood_is_turned_away() {
+        let (all, _poll) = connections(5);
+        let ms = Duration::from_millis;
+        let queue = Queue::new(1, rules());
+        let mut overflow = Overflow::new(&rules());
+        let mut away = Vec::new();
+        // Nothing is known of the crew's pace yet: hold.
+        for connection in &all[..2] {
+            overflow.hold(&queue, Arc::clone(connection), Moment::START).unwrap();
+        }
+        overflow.look(&queue, (0, ms(0)), Moment::from_millis(1));
+        overflow.settle(&queue, Moment::from_millis(1), &mut away);
+        assert_eq!((queue.len(), overflow.len(), away.len()), (1, 1, 0));
+        // One request in 60 ms, which held its worker all the time: even the next place is out of reach.
+        overflow.look(&queue, (1, ms(60)), Moment::from_millis(61));
+        assert!(overflow.hold(&queue, Arc::clone(&all[2]), Moment::from_millis(61)).is_err());
+        // A place that was promised is kept for a while, but not for ever.
+        overflow.settle(&queue, Moment::from_millis(240), &mut away);
+        assert_eq!(away.len(), 0);
+        overflow.settle(&queue, Moment::from_millis(241), &mut away);
+        assert_eq!((overflow.len(), away.len()), (0, 1));
+        // A fast crew reaches the next one, and a moment's stall does not change that.
+        overflow.look(&queue, (1001, ms(160)), Moment::from_millis(121));
+        assert!(overflow.hold(&queue, Arc::clone(&all[3]), Moment::from_millis(121)).is_ok());
+        overflow.look(&queue, (1001, ms(160)), Moment::from_millis(181));
+        assert!(overflow.hold(&queue, Arc::clone(&all[4]), Moment::from_millis(181)).is_ok());
+    }
+}

@@ -1,0 +1,405 @@
+//! Step 4: attended. A worker takes a connection from the queue, reads a head, has it served, and goes on
+//! until there is nothing more to read: then it parks the connection, or stays a moment.
+
+use super::Plane;
+use super::admit::Work;
+use super::close;
+use super::exchange::{self, Hands, Request};
+use super::finish::Fate;
+use super::park::{Carry, Connection};
+use super::socket::{self, Want};
+use crate::base::sys;
+use crate::base::time::{self, Moment};
+use crate::http1::head::{self, Parsed, Slots};
+use crate::http1::proxy_protocol;
+use crate::http1::reason::Reason;
+use crate::policy::admit::Admit;
+use crate::policy::linger::{self, Seen};
+use crate::state::stats::Counter;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Room behind the largest head, so that a small body comes in with it.
+const INPUT_SPARE: usize = 4 * 1024;
+/// Pipelined requests served in a row while others wait.
+const IN_A_ROW: u32 = 32;
+/// After such a wait it is worth a system call to see whether the client is still there.
+const LONG_WAIT: Duration = Duration::from_secs(1);
+
+/// The life of a worker thread.
+pub fn run(plane: Arc<Plane>, number: usize) {
+    if !sys::schedule_as_batch() {
+        log::debug!("worker-{number} runs under the default scheduling");
+    }
+    let mut membership = Membership { plane: &plane, in_crew: true };
+    let mut worker = Worker::new(&plane, number);
+    loop {
+        match plane.queue.take(&plane.crew) {
+            // Counted out by the supervisor that gave notice.
+            Work::Leave => break membership.in_crew = false,
+            Work::Serve { connection, ready } => {
+                if catch_unwind(AssertUnwindSafe(|| worker.hold(&connection, ready))).is_err() {
+                    // Law 5: a panic costs one request. Buffers may be half-written: begin anew.
+                    plane.stats.shard(number).count(Counter::Panics);
+                    log::error!("a request panicked; its connection is closed and the worker goes on");
+                    close::abruptly(&plane, &connection);
+                    membership.in_crew = !worker.hands.stream.has_left();
+                    worker.hands.stream.end(&plane);
+                    worker = Worker::new(&plane, plane.next_worker.fetch_add(1, Ordering::Relaxed));
+                }
+                if worker.hands.stream.has_left() {
+                    // The supervisor may have hired in its place.
+                    worker.hands.stream.end(&plane);
+                    break membership.in_crew = false;
+                }
+            }
+        }
+    }
+}
+
+/// Tells the supervisor when a worker ends in any other way than by notice.
+struct Membership<'p> {
+    plane: &'p Plane,
+    in_crew: bool,
+}
+
+impl Drop for Membership<'_> {
+    fn drop(&mut self) {
+        if self.in_crew {
+            self.plane.crew.loses();
+        }
+    }
+}
+
+/// A worker: its buffers live as long as it does and are used for one connection after the other.
+struct Worker {
+    plane: Arc<Plane>,
+    input: Input,
+    slots: Slots,
+    hands: Hands,
+}
+
+/// Bytes of the client that are not served yet.
+struct Input {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Up to where a partial head has been looked at.
+    seen: usize,
+    /// The last read took all there was.
+    drained: bool,
+}
+
+/// What became of a look at the input.
+enum Looked {
+    /// The head is not complete.
+    Partial,
+    /// A request was served, or refused.
+    Served(Fate),
+}
+
+/// What a read brought.
+enum Read {
+    Bytes,
+    Nothing,
+    End,
+}
+
+impl Worker {
+    fn new(plane: &Arc<Plane>, number: usize) -> Self {
+        let room = plane.config.limits.head.head + INPUT_SPARE;
+        let input = Input { buffer: vec![0; room], start: 0, end: 0, seen: 0, drained: false };
+        Worker { plane: Arc::clone(plane), input, slots: Slots::new(), hands: Hands::new(plane, number) }
+    }
+
+    /// From the queue to the moment the worker lets go of the connection.
+    fn hold(&mut self, connection: &Arc<Connection>, ready: Moment) {
+        let now = time::now();
+        let wait = now.since(ready);
+        self.plane.crew.takes(wait, now);
+        self.hands.shard(&self.plane).wait.record(wait);
+        if self.plane.queue.judge(ready, now) != Admit::Serve {
+            self.hands.shard(&self.plane).count(Counter::Late);
+            return close::turn_away(
+                &self.plane,
+                connection,
+                Reason::QueueTimeout,
+                &mut self.input.buffer,
+                now,
+            );
+        }
+        if wait > LONG_WAIT && socket::wait(&connection.socket, Want::Gone, now).is_ok() {
+            self.hands.shard(&self.plane).refuse(Reason::ClientGone);
+            return close::now(&self.plane, connection);
+        }
+        let carry = connection.take_carry();
+        self.input.begin(&carry.bytes);
+        self.attend(connection, carry, now);
+    }
+
+    fn attend(&mut self, connection: &Arc<Connection>, mut carry: Carry, mut now: Moment) {
+        let mut in_a_row = 0;
+        carry.bytes.clear();
+        loop {
+            if self.input.drained && self.input.is_empty() && self.may_linger(&carry) {
+                match self.linger(connection, &mut carry) {
+                    Read::Bytes => now = time::now(),
+                    Read::Nothing => {}
+                    Read::End => return close::now(&self.plane, connection),
+                }
+            }
+            if self.input.is_empty() || self.input.wants_more() {
+                if self.input.drained {
+                    match self.park(connection, carry, now) {
+                        Some(back) => carry = back,
+                        None => return,
+                    }
+                }
+                match self.input.read_now(connection) {
+                    Read::Bytes => {}
+                    Read::Nothing => continue,
+                    Read::End => return self.end(connection),
+                }
+            }
+            carry.head_since.get_or_insert(now);
+            match self.serve(connection, &mut carry, now) {
+                Looked::Partial => {}
+                Looked::Served(fate) => {
+                    carry.requests += 1;
+                    carry.head_since = None;
+                    let begun = std::mem::replace(&mut now, time::now());
+                    if !self.hands.stream.has_left() {
+                        self.plane.crew.holds(now.since(begun));
+                    }
+                    if fate != Fate::Keep {
+                        return self.part(connection, fate, now);
+                    }
+                    in_a_row += 1;
+                    if in_a_row >= IN_A_ROW && !self.input.is_empty() {
+                        match self.requeue(connection, carry, now) {
+                            Some(back) => (carry, in_a_row) = (back, 0),
+                            None => return,
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// One look at the input: a head, and all that follows from it.
+    fn serve(&mut self, connection: &Arc<Connection>, carry: &mut Carry, now: Moment) -> Looked {
+        match self.introduce(connection, carry) {
+            Ok(true) => {}
+            Ok(false) => return Looked::Partial,
+            Err(reason) => {
+                // Whoever sends this is no HTTP client that could read an answer.
+                self.hands.shard(&self.plane).refuse(reason);
+                log::debug!("{}: {}: {}", self.plane.name, reason.name(), reason.sentence());
+                return Looked::Served(Fate::Abort);
+            }
+        }
+        let bytes = &self.input.buffer[self.input.start..self.input.end];
+        if self.input.seen > 0 && bytes.len() <= self.plane.config.limits.head.head {
+            let from = std::mem::replace(&mut self.input.seen, bytes.len());
+            if !head::may_be_complete(bytes, from) {
+                return Looked::Partial;
+            }
+        }
+        let (used, fate) = match head::request(bytes, &self.plane.config.limits.head, &mut self.slots) {
+            Ok(Parsed::Partial) => {
+                self.input.seen = bytes.len();
+                return Looked::Partial;
+            }
+            Ok(Parsed::Complete(head)) => {
+                let early = &bytes[head.len..];
+                let peer = carry.client.or(connection.peer);
+                let request = Request { head: &head, early, connection, peer, started: now };
+                let served = exchange::serve(&self.plane, &mut self.hands, &request);
+                (head.len + served.early_used, served.fate)
+            }
+            Err(reason) => {
+                (bytes.len(), exchange::refuse_unread(&self.plane, &mut self.hands, connection, reason))
+            }
+        };
+        self.input.consume(used, &mut self.hands.spill);
+        if self.hands.read_client {
+            self.input.drained = false;
+        }
+        Looked::Served(fate)
+    }
+
+    /// Takes the PROXY header that must come first from the peers that the configuration names. False: there is
+    /// more of it to come.
+    fn introduce(&mut self, connection: &Connection, carry: &mut Carry) -> Result<bool, Reason> {
+        let Some(senders) = self.plane.config.listen.proxy_protocol.as_ref().filter(|_| !carry.introduced)
+        else {
+            return Ok(true);
+        };
+        let peer = connection.peer.map(|peer| peer.ip().to_canonical());
+        if peer.is_some_and(|peer| senders.iter().any(|network| network.contains(peer))) {
+            let bytes = &self.input.buffer[self.input.start..self.input.end];
+            let Parsed::Complete(preamble) = proxy_protocol::parse(bytes)? else {
+                self.input.seen = bytes.len();
+                return Ok(false);
+            };
+            carry.client = preamble.source;
+            self.input.consume(preamble.len, &mut self.hands.spill);
+        }
+        carry.introduced = true;
+        Ok(true)
+    }
+
+    fn may_linger(&self, carry: &Carry) -> bool {
+        let crew = &self.plane.crew;
+        carry.requests > 0
+            && !self.hands.stream.has_left()
+            && !self.plane.is_draining()
+            && linger::may(Seen {
+                queued: self.plane.queue.len(),
+                idle: crew.idle(),
+                workers: crew.workers(),
+                connections: self.plane.lot.open(),
+                credit: carry.credit,
+            })
+    }
+
+    /// Stays a moment on the socket: the client's next request may be on its way.
+    fn linger(&mut self, connection: &Connection, carry: &mut Carry) -> Read {
+        connection.handover.reads();
+        let got = connection.socket.recv_slice(&mut self.input.buffer);
+        let read = self.input.took(0, got);
+        let paid = matches!(read, Read::Bytes);
+        carry.credit = if paid { carry.credit.paid() } else { carry.credit.wasted() };
+        let counter = if paid { Counter::LingersPaid } else { Counter::LingersWasted };
+        self.hands.shard(&self.plane).count(counter);
+        read
+    }
+
+    /// Parks the connection, with the bytes of a head that is not complete. The carry comes back when there is
+    /// more to read after all.
+    fn park(&mut self, connection: &Arc<Connection>, mut carry: Carry, now: Moment) -> Option<Carry> {
+        let timeouts = &self.plane.config.timeouts;
+        carry.credit = carry.credit.skipped();
+        let deadline = match carry.head_since.filter(|_| !self.input.is_empty()) {
+            Some(since) => since.after(timeouts.client_head),
+            None if self.plane.is_draining() => {
+                close::now(&self.plane, connection);
+                return None;
+            }
+            None if carry.requests == 0 => now.after(timeouts.client_head),
+            None => now.after(timeouts.keep_alive),
+        };
+        carry.bytes.extend_from_slice(&self.input.buffer[self.input.start..self.input.end]);
+        match self.plane.lot.park(connection, carry, now, deadline) {
+            Ok(None) => None,
+            Ok(Some(mut back)) => {
+                back.bytes.clear();
+                self.input.drained = false;
+                Some(back)
+            }
+            Err(error) => {
+                log::warn!("a connection cannot be watched: {error}");
+                close::now(&self.plane, connection);
+                None
+            }
+        }
+    }
+
+    /// A client that pipelines without end lets others have a turn.
+    fn requeue(&mut self, connection: &Arc<Connection>, mut carry: Carry, now: Moment) -> Option<Carry> {
+        if self.plane.queue.is_empty() {
+            return Some(carry);
+        }
+        carry.bytes.extend_from_slice(&self.input.buffer[self.input.start..self.input.end]);
+        connection.put_carry(carry);
+        self.plane.queue.push(Arc::clone(connection), now).err().map(|connection| {
+            let mut back = connection.take_carry();
+            back.bytes.clear();
+            back
+        })
+    }
+
+    /// The client closed, or its socket failed.
+    fn end(&mut self, connection: &Arc<Connection>) {
+        if !self.input.is_empty() {
+            self.hands.shard(&self.plane).refuse(Reason::ClientGone);
+        }
+        close::now(&self.plane, connection);
+    }
+
+    fn part(&mut self, connection: &Arc<Connection>, fate: Fate, now: Moment) {
+        match fate {
+            // A client that sent more than this request would lose the answer to a reset.
+            Fate::Close if self.input.is_empty() && self.input.drained => close::now(&self.plane, connection),
+            Fate::Keep | Fate::Close | Fate::CloseSlowly => {
+                close::slowly(&self.plane, connection, &mut self.input.buffer, now);
+            }
+            Fate::Abort => close::abruptly(&self.plane, connection),
+            Fate::Tunnelled => {}
+        }
+    }
+}
+
+impl Input {
+    fn begin(&mut self, carried: &[u8]) {
+        self.buffer[..carried.len()].copy_from_slice(carried);
+        (self.start, self.end, self.seen, self.drained) = (0, carried.len(), carried.len(), false);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// What is here was looked at and is no whole head.
+    fn wants_more(&self) -> bool {
+        self.seen == self.end - self.start
+    }
+
+    fn read_now(&mut self, connection: &Connection) -> Read {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        connection.handover.reads();
+        let end = self.end;
+        let got = connection.socket.recv_now(&mut self.buffer[end..]);
+        self.took(end, got)
+    }
+
+    fn took(&mut self, at: usize, got: io::Result<usize>) -> Read {
+        match got {
+            Ok(0) => Read::End,
+            Ok(count) => {
+                (self.start, self.end) = (if at == 0 { 0 } else { self.start }, at + count);
+                self.drained = self.end < self.buffer.len();
+                Read::Bytes
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.drained = true;
+                Read::Nothing
+            }
+            Err(_) => Read::End,
+        }
+    }
+
+    /// The first `used` bytes are served; `spill` holds what was read beyond the request by other means.
+    fn consume(&mut self, used: usize, spill: &mut Vec<u8>) {
+        self.start += used;
+        self.seen = 0;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        if !spill.is_empty() {
+            // Bodies are read by other means only once all that was here is used up, and in reads no longer than
+            // this buffer: a spill always fits.
+            debug_assert!(self.start == self.end && spill.len() <= self.buffer.len());
+            let fits = spill.len().min(self.buffer.len());
+            self.buffer[..fits].copy_from_slice(&spill[..fits]);
+            (self.start, self.end) = (0, fits);
+            spill.clear();
+        }
+    }
+}

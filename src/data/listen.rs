@@ -1,0 +1,69 @@
+//! The listening socket. What is set here once, accepted sockets inherit (Linux), so that accepting costs
+//! no further call.
+
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with, sockopt,
+};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// Connections that the kernel completes before we accept them. The standard library asks for 128.
+const BACKLOG: i32 = 4096;
+
+/// How long a worker lingers on a client's socket: the least that the kernel's timer can do well.
+pub const CLIENT_SLICE: Duration = Duration::from_millis(4);
+
+/// Silence after which the kernel asks whether the client's host is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
+
+/// A socket that listens, with the address it got.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket, not blocking.
+    pub fd: OwnedFd,
+    /// With the port that the kernel chose when 0 was asked for.
+    pub address: SocketAddr,
+}
+
+/// Binds and listens. Errors are the operating system's: the port is taken, or not ours to take.
+pub fn open(address: SocketAddr) -> io::Result<Listener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    sockopt::set_tcp_nodelay(&fd, true)?;
+    sockopt::set_socket_keepalive(&fd, true)?;
+    sockopt::set_tcp_keepidle(&fd, KEEPALIVE_IDLE)?;
+    sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(CLIENT_SLICE))?;
+    bind(&fd, &address)?;
+    listen(&fd, BACKLOG)?;
+    let address = SocketAddr::try_from(getsockname(&fd)?)?;
+    Ok(Listener { fd, address })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{acceptfrom_with, sockopt};
+    use std::net::TcpStream;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn accepted_sockets_inherit_what_the_listener_has() {
+        let listener = open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _client = TcpStream::connect(listener.address).unwrap();
+        let (accepted, _) = acceptfrom_with(&listener.fd, SocketFlags::CLOEXEC).unwrap();
+        assert!(sockopt::tcp_nodelay(&accepted).unwrap());
+        assert!(sockopt::socket_keepalive(&accepted).unwrap());
+        let slice = sockopt::socket_timeout(&accepted, sockopt::Timeout::Recv).unwrap();
+        assert!(slice.is_some_and(|slice| slice >= CLIENT_SLICE));
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error() {
+        let listener = open("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert_eq!(open(listener.address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+}

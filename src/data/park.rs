@@ -1,0 +1,261 @@
+//! Step 2: parked. A connection that waits for its client costs a socket, a slot in the poller and a few
+//! hundred bytes here; no thread and no buffer.
+//!
+//! The lot holds every open client connection. Its lock is held for a few instructions at a time; sockets
+//! are closed after it was let go (law 1).
+
+use super::handover::Handover;
+use super::socket::Socket;
+use crate::base::time::Moment;
+use crate::policy::linger::Credit;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use parking_lot::Mutex;
+use slab::Slab;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::mem;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// Poller tokens below this are listeners and the waker.
+pub const FIRST_TOKEN: usize = 16;
+
+/// A client connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket.
+    pub socket: Socket,
+    /// The peer's address as the kernel gave it; `None` on a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// Who has it.
+    pub handover: Handover,
+    key: usize,
+    registered: AtomicBool,
+    /// While parked or closing: when the accept thread ends it, in nanoseconds.
+    deadline: AtomicU64,
+    /// Since when it is parked, in nanoseconds.
+    parked_at: AtomicU64,
+    carry: Mutex<Carry>,
+}
+
+/// What goes with a connection from one hold to the next.
+#[derive(Debug, Default)]
+pub struct Carry {
+    /// The beginning of a head that is not complete yet.
+    pub bytes: Vec<u8>,
+    /// When its first byte came; what the client has for the rest counts from there.
+    pub head_since: Option<Moment>,
+    /// Requests answered on this connection.
+    pub requests: u64,
+    /// How lingering went here.
+    pub credit: Credit,
+    /// The PROXY header that had to come first has come.
+    pub introduced: bool,
+    /// The client's address, where a PROXY header told it.
+    pub client: Option<SocketAddr>,
+    /// Bytes that the accept thread has drained since the connection is closing.
+    pub drained: usize,
+}
+
+impl Connection {
+    /// Takes what was carried. The holder calls this once, when it gets the connection.
+    pub fn take_carry(&self) -> Carry {
+        mem::take(&mut *self.carry.lock())
+    }
+
+    /// Puts it back; the holder, before it hands the connection to the queue again.
+    pub fn put_carry(&self, carry: Carry) {
+        *self.carry.lock() = carry;
+    }
+
+    /// When the accept thread ends it, unless something comes first.
+    pub fn deadline(&self) -> Moment {
+        Moment::from_nanos(self.deadline.load(Ordering::Acquire))
+    }
+
+    /// Whether the beginning of a head is parked with it.
+    pub fn has_partial_head(&self) -> bool {
+        !self.carry.lock().bytes.is_empty()
+    }
+
+    /// Counts bytes drained while closing; the total so far.
+    pub fn count_drained(&self, bytes: usize) -> usize {
+        let mut carry = self.carry.lock();
+        carry.drained += bytes;
+        carry.drained
+    }
+
+    fn leave_with(&self, carry: Carry, deadline: Moment) {
+        self.put_carry(carry);
+        self.deadline.store(deadline.as_nanos(), Ordering::Release);
+    }
+}
+
+/// All open connections of one accept thread, and its poller.
+#[derive(Debug)]
+pub struct Lot {
+    places: Mutex<Places>,
+    open: AtomicUsize,
+    registry: Registry,
+    counts_addresses: bool,
+}
+
+#[derive(Debug, Default)]
+struct Places {
+    connections: Slab<Arc<Connection>>,
+    /// Open connections of each address; empty where they are not limited.
+    by_address: HashMap<IpAddr, usize>,
+}
+
+impl Places {
+    fn remove(&mut self, connection: &Connection) -> Arc<Connection> {
+        let address = connection.peer.map(|peer| peer.ip());
+        if let Some(Entry::Occupied(mut count)) = address.map(|address| self.by_address.entry(address)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        self.connections.remove(connection.key)
+    }
+}
+
+impl Lot {
+    /// A lot whose parked connections are watched by this poller. Connections are counted by address only where
+    /// that is limited.
+    pub fn new(registry: Registry, counts_addresses: bool) -> Self {
+        Lot { places: Mutex::default(), open: AtomicUsize::new(0), registry, counts_addresses }
+    }
+
+    /// Open connections.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Takes in a connection that was accepted. The caller holds it.
+    pub fn enter(&self, socket: Socket, peer: Option<SocketAddr>) -> Arc<Connection> {
+        let mut places = self.places.lock();
+        if let Some(peer) = peer.filter(|_| self.counts_addresses) {
+            *places.by_address.entry(peer.ip()).or_default() += 1;
+        }
+        let entry = places.connections.vacant_entry();
+        let connection = Arc::new(Connection {
+            socket,
+            peer,
+            handover: Handover::active(),
+            key: entry.key(),
+            registered: AtomicBool::new(false),
+            deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
+            parked_at: AtomicU64::new(0),
+            carry: Mutex::default(),
+        });
+        entry.insert(Arc::clone(&connection));
+        self.open.fetch_add(1, Ordering::Relaxed);
+        connection
+    }
+
+    /// The holder parks a connection until bytes come or the deadline passes. The carry comes back when bytes
+    /// have come already: then it is still the holder's, who reads on. An error is the poller's: it cannot
+    /// watch one more, and the connection must be closed.
+    pub fn park(
+        &self,
+        connection: &Arc<Connection>,
+        carry: Carry,
+        now: Moment,
+        deadline: Moment,
+    ) -> io::Result<Option<Carry>> {
+        connection.leave_with(carry, deadline);
+        connection.parked_at.store(now.as_nanos(), Ordering::Release);
+        if !connection.handover.park() {
+            return Ok(Some(connection.take_carry()));
+        }
+        self.watch(connection).map(|()| None)
+    }
+
+    /// The holder hands a connection to the accept thread to be drained and closed. False: bytes have come,
+    /// drain them first.
+    pub fn close_slowly(&self, connection: &Arc<Connection>, deadline: Moment) -> io::Result<bool> {
+        connection.leave_with(Carry::default(), deadline);
+        if !connection.handover.close_slowly() {
+            return Ok(false);
+        }
+        self.watch(connection).map(|()| true)
+    }
+
+    /// Takes a connection out. Its socket closes when the last holder lets go.
+    pub fn leave(&self, connection: &Arc<Connection>) {
+        let taken = {
+            let mut places = self.places.lock();
+            let there = places.connections.get(connection.key);
+            let here = there.is_some_and(|there| Arc::ptr_eq(there, connection));
+            here.then(|| places.remove(connection))
+        };
+        if taken.is_some() {
+            connection.handover.gone();
+            self.open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// No more events for a connection that became a tunnel.
+    pub fn unwatch(&self, connection: &Connection) {
+        if connection.registered.load(Ordering::Acquire) {
+            // The worst that can come of a failure is events that nobody needs.
+            let _ = self.registry.deregister(&mut SourceFd(&connection.socket.raw()));
+        }
+    }
+
+    /// The connections of these events, in order; those that left meanwhile are passed over.
+    pub fn find(&self, tokens: impl Iterator<Item = Token>, into: &mut Vec<Arc<Connection>>) {
+        let places = self.places.lock();
+        into.extend(tokens.filter_map(|token| places.connections.get(token.0 - FIRST_TOKEN).cloned()));
+    }
+
+    /// The connections whose deadline has passed; a look at every one, without a lock held for long.
+    pub fn overdue(&self, now: Moment, into: &mut Vec<Arc<Connection>>) {
+        const AT_ONCE: usize = 1024;
+        let mut from = 0;
+        loop {
+            let places = self.places.lock();
+            if from >= places.connections.capacity() {
+                return;
+            }
+            let slice = (from..from + AT_ONCE).filter_map(|key| places.connections.get(key));
+            into.extend(slice.filter(|connection| connection.deadline() <= now).cloned());
+            from += AT_ONCE;
+        }
+    }
+
+    /// Open connections from this address; 0 where they are not counted.
+    pub fn open_from(&self, address: IpAddr) -> usize {
+        self.places.lock().by_address.get(&address).copied().unwrap_or(0)
+    }
+
+    /// The connections that have been parked for longest with nothing of a request in hand, at most so many.
+    pub fn longest_idle(&self, most: usize) -> Vec<Arc<Connection>> {
+        let mut idle: Vec<_> = {
+            let places = self.places.lock();
+            let parked = places.connections.iter().map(|(_, connection)| connection);
+            let idle =
+                parked.filter(|connection| connection.handover.is_parked() && !connection.has_partial_head());
+            idle.map(|connection| (connection.parked_at.load(Ordering::Acquire), Arc::clone(connection)))
+                .collect()
+        };
+        let most = most.min(idle.len());
+        if most < idle.len() {
+            idle.select_nth_unstable_by_key(most, |(since, _)| *since);
+        }
+        idle.into_iter().take(most).map(|(_, connection)| connection).collect()
+    }
+
+    /// Edge-triggered, once in the life of a connection. The poller tells at once when bytes are there already.
+    fn watch(&self, connection: &Connection) -> io::Result<()> {
+        if connection.registered.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let token = Token(connection.key + FIRST_TOKEN);
+        self.registry.register(&mut SourceFd(&connection.socket.raw()), token, Interest::READABLE)
+    }
+}

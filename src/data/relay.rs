@@ -1,0 +1,141 @@
+//! Step 8, towards the client: the answer's head and body, as they come, in constant memory.
+
+use super::Plane;
+use super::dial::Link;
+use super::exchange::{self, Failure, Final, Hands, Request};
+use super::socket::{self, Want};
+use super::upload::Upload;
+use crate::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
+use crate::http1::framing::Framing;
+use crate::http1::reason::Reason;
+use crate::state::server::Lease;
+use std::io::{self, IoSlice};
+
+/// A piece up to this size is copied behind the head, for one send without a vector.
+const COPIED: usize = 4 * 1024;
+
+/// An answer that reached the client whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivered {
+    /// Its status.
+    pub status: u16,
+    /// Bytes sent to the client.
+    pub bytes: u64,
+    /// The client's connection stays open.
+    pub client_keeps: bool,
+    /// The connection is a tunnel now and has left the worker.
+    pub tunnelled: bool,
+    /// The server had failed before, and is well again.
+    pub recovered: bool,
+}
+
+/// Sends head and body to the client, and the link to the pool where it may be used again.
+pub fn answer(
+    plane: &Plane,
+    hands: &mut Hands,
+    request: &Request<'_>,
+    upload: &Upload,
+    link: Link,
+    last: &Final,
+    lease: &Lease,
+) -> Result<Delivered, Failure> {
+    let ambiguous = last.to_client == Framing::UntilClose;
+    pass(plane, hands, request, upload, link, last, lease).map_err(|failure| Failure { ambiguous, ..failure })
+}
+
+fn pass(
+    plane: &Plane,
+    hands: &mut Hands,
+    request: &Request<'_>,
+    upload: &Upload,
+    link: Link,
+    last: &Final,
+    lease: &Lease,
+) -> Result<Delivered, Failure> {
+    let mut body = Body::new(last.from_server);
+    let mut span = last.body;
+    let mut bytes = 0;
+    if span.0 == span.1 && matches!(last.from_server, Framing::Length(1..)) {
+        // Head and body often come in two segments: if the second is here already, they go on as one.
+        span = (0, link.socket.recv_now(&mut hands.answer).unwrap_or(0));
+    }
+    let clean = loop {
+        hands.stream.look(plane);
+        let decoded = body.compact(&mut hands.answer[span.0..span.1]);
+        let (consumed, payload) = decoded.map_err(|_| broken(bytes > 0))?;
+        let left_over = span.0 + consumed < span.1;
+        bytes += send(plane, hands, request, &body, last.to_client, span.0..span.0 + payload)?;
+        if body.is_done() {
+            break !left_over;
+        }
+        match exchange::receive(plane, hands, request, &link, 0).map_err(cut)? {
+            0 if body.close() => {
+                // The server closed, and that was the end: say so in the client's framing.
+                bytes += send(plane, hands, request, &body, last.to_client, 0..0)?;
+                break false;
+            }
+            0 => return Err(Failure::begun(Reason::AnswerTruncated)),
+            count => span = (0, count),
+        }
+    };
+    if clean && last.server_keeps && upload.is_done() {
+        plane.pool.put(lease.server().id, link.socket, last.at);
+    }
+    let recovered = lease.server().recovers();
+    Ok(Delivered { status: last.status, bytes, client_keeps: last.client_keeps, tunnelled: false, recovered })
+}
+
+/// One piece of payload, with the head before it if that has not gone yet, and the end after it if this is it.
+fn send(
+    plane: &Plane,
+    hands: &mut Hands,
+    request: &Request<'_>,
+    body: &Body,
+    framing: Framing,
+    payload: std::ops::Range<usize>,
+) -> Result<u64, Failure> {
+    let Hands { answer, reply, stream, .. } = hands;
+    let payload = &answer[payload];
+    let mut room = [0; CHUNK_HEAD_MAX];
+    let chunked = framing == Framing::Chunked;
+    let [head, tail]: [&[u8]; 2] = if chunked && !payload.is_empty() {
+        let from = chunk_head(payload.len(), &mut room);
+        [&room[from..], b"\r\n"]
+    } else {
+        [b"", b""]
+    };
+    let [last, trailers, end]: [&[u8]; 3] =
+        if chunked && body.is_done() { [b"0\r\n", body.trailers(), b"\r\n"] } else { [b"", b"", b""] };
+    let parts = [head, payload, tail, last, trailers, end];
+    let total = reply.len() + parts.iter().map(|part| part.len()).sum::<usize>();
+    let client = &request.connection.socket;
+    let limit = plane.config.timeouts.client_body;
+    let mut room = || stream.wait(plane, (client, Want::Write), (client, Want::Nothing), limit).map(drop);
+    let sent = if payload.len() <= COPIED {
+        parts.iter().for_each(|part| reply.extend_from_slice(part));
+        socket::send_all_with(client, &mut [IoSlice::new(reply)], &mut room)
+    } else {
+        let [head, payload, tail, last, trailers, end] = parts.map(IoSlice::new);
+        let mut parts = [IoSlice::new(reply), head, payload, tail, last, trailers, end];
+        socket::send_all_with(client, &mut parts, &mut room)
+    };
+    reply.clear();
+    match sent {
+        Ok(()) => Ok(total as u64),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Failure::begun(Reason::ClientStalled)),
+        Err(_) => Err(Failure::begun(Reason::ClientGone)),
+    }
+}
+
+/// The server's body is not what its framing says. As long as nothing was sent, the client hears of it.
+fn broken(begun: bool) -> Failure {
+    if begun { Failure::begun(Reason::BadAnswer) } else { Failure::late(Reason::BadAnswer) }
+}
+
+/// The server stopped in the middle of a body.
+fn cut(failure: Failure) -> Failure {
+    match failure.reason {
+        Reason::ServerReset => Failure::begun(Reason::AnswerTruncated),
+        reason => Failure::begun(reason),
+    }
+}

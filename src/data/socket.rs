@@ -1,0 +1,290 @@
+//! A connected socket and its waits. Sockets block, but never for longer than a slice that the kernel keeps
+//! (`SO_RCVTIMEO`, set once): the usual receive is one system call, and only one that waits longer than
+//! the slice goes on with `poll` and a deadline. Sends never block; one that finds no room polls.
+//!
+//! A signal may interrupt any of them even under `SA_RESTART`: every wait goes on with what is left of its
+//! time (law 3).
+
+use crate::base::time::{self, Moment};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// A connected stream socket, TCP or Unix, in blocking mode. Closed when dropped.
+#[derive(Debug)]
+pub struct Socket(OwnedFd);
+
+impl From<OwnedFd> for Socket {
+    fn from(fd: OwnedFd) -> Self {
+        Socket(fd)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Socket {
+    /// The descriptor's number, for the poller.
+    pub fn raw(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// Receives what is there. `WouldBlock` when nothing is; 0 when the peer closed.
+    pub fn recv_now(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.recv(into, RecvFlags::DONTWAIT)
+    }
+
+    /// Receives, waiting for at most the slice. `WouldBlock` when nothing came.
+    pub fn recv_slice(&self, into: &mut [u8]) -> io::Result<usize> {
+        match net::recv(&self.0, into, RecvFlags::empty()) {
+            Ok((count, _)) => Ok(count),
+            Err(Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// What a byte look-ahead says of a pooled connection: `Some` while it is open and silent, as it must be.
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [0];
+        let seen = self.recv(&mut byte, RecvFlags::DONTWAIT | RecvFlags::PEEK);
+        matches!(seen, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Sends what the socket has room for. `WouldBlock` when it has none.
+    pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match net::send(&self.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Err(Errno::INTR) => {}
+                sent => return Ok(sent?),
+            }
+        }
+    }
+
+    /// Sends what the socket has room for, from several places in one call.
+    pub fn send_parts_now(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let [only] = parts {
+            return self.send_now(only);
+        }
+        loop {
+            let mut no_control = SendAncillaryBuffer::default();
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match net::sendmsg(&self.0, parts, &mut no_control, flags) {
+                Err(Errno::INTR) => {}
+                sent => return Ok(sent?),
+            }
+        }
+    }
+
+    /// No more bytes will come from us; the peer reads an end after what was sent.
+    pub fn finish_writing(&self) {
+        // A socket that the peer has reset has nothing to shut down.
+        let _ = net::shutdown(&self.0, Shutdown::Write);
+    }
+
+    /// Makes the close of this socket a reset, so that the peer cannot take a cut answer for a whole one.
+    pub fn reset_on_close(&self) {
+        let _ = sockopt::set_socket_linger(&self.0, Some(Duration::ZERO));
+    }
+
+    /// Sets the slice of [`Socket::recv_slice`]. Accepted sockets inherit it from their listener.
+    pub fn set_slice(&self, slice: Duration) -> io::Result<()> {
+        Ok(sockopt::set_socket_timeout(&self.0, sockopt::Timeout::Recv, Some(slice))?)
+    }
+
+    fn recv(&self, into: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        loop {
+            match net::recv(&self.0, &mut *into, flags) {
+                Err(Errno::INTR) => {}
+                got => return Ok(got?.0),
+            }
+        }
+    }
+}
+
+/// What to wait for on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Bytes, or an end.
+    Read,
+    /// Room.
+    Write,
+    /// Bytes, an end, or room.
+    Either,
+    /// The peer is going: it closed its side, or reset.
+    Gone,
+    /// Nothing: this socket is left out.
+    Nothing,
+}
+
+/// What a wait found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Bytes, an end or an error can be read.
+    pub read: bool,
+    /// There is room, or an error that a send will tell.
+    pub write: bool,
+    /// The peer closed its side, or reset.
+    pub gone: bool,
+}
+
+impl Found {
+    fn of(flags: PollFlags) -> Self {
+        let broken = flags.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);
+        Found {
+            read: broken || flags.contains(PollFlags::IN),
+            write: broken || flags.contains(PollFlags::OUT),
+            gone: broken || flags.contains(GONE),
+        }
+    }
+}
+
+/// Linux tells that the peer closed its side without reading; elsewhere only a reset is seen.
+#[cfg(target_os = "linux")]
+const GONE: PollFlags = PollFlags::RDHUP;
+#[cfg(not(target_os = "linux"))]
+const GONE: PollFlags = PollFlags::HUP;
+
+/// Waits for one socket until the deadline: `TimedOut` when nothing happened.
+pub fn wait(socket: &Socket, want: Want, deadline: Moment) -> io::Result<Found> {
+    let found = wait_slots(&mut [slot(socket, want)], deadline)?;
+    Ok(found[0])
+}
+
+/// Waits for two sockets until the deadline: `TimedOut` when nothing happened on either.
+pub fn wait_both(one: (&Socket, Want), two: (&Socket, Want), deadline: Moment) -> io::Result<[Found; 2]> {
+    wait_slots(&mut [slot(one.0, one.1), slot(two.0, two.1)], deadline)
+}
+
+fn slot(socket: &Socket, want: Want) -> PollFd<'_> {
+    let flags = match want {
+        Want::Read => PollFlags::IN,
+        Want::Write => PollFlags::OUT,
+        Want::Either => PollFlags::IN | PollFlags::OUT,
+        Want::Gone => GONE,
+        Want::Nothing => PollFlags::empty(),
+    };
+    PollFd::from_borrowed_fd(socket.as_fd(), flags)
+}
+
+fn wait_slots<const N: usize>(slots: &mut [PollFd<'_>; N], deadline: Moment) -> io::Result<[Found; N]> {
+    loop {
+        let left = deadline.since(time::now()).min(Duration::from_secs(3600));
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        match poll(slots, Some(&timeout)) {
+            Ok(0) if time::now() < deadline => {}
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => return Ok(std::array::from_fn(|at| Found::of(slots[at].revents()))),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Receives, waiting for at most the slice and then `limit`: `TimedOut` when nothing came.
+pub fn recv_within(socket: &Socket, into: &mut [u8], limit: Duration) -> io::Result<usize> {
+    match socket.recv_slice(into) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        got => return got,
+    }
+    let deadline = time::now().after(limit);
+    loop {
+        wait(socket, Want::Read, deadline)?;
+        match socket.recv_now(into) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            got => return got,
+        }
+    }
+}
+
+/// Sends everything. `limit` bounds each wait for room, not the whole; `TimedOut` when the peer took
+/// nothing for so long.
+pub fn send_all(socket: &Socket, parts: &mut [IoSlice<'_>], limit: Duration) -> io::Result<()> {
+    let mut room = || wait(socket, Want::Write, time::now().after(limit)).map(drop);
+    send_all_with(socket, parts, &mut room)
+}
+
+/// Sends everything; `room` waits until the socket has some.
+pub fn send_all_with(
+    socket: &Socket,
+    mut parts: &mut [IoSlice<'_>],
+    room: &mut impl FnMut() -> io::Result<()>,
+) -> io::Result<()> {
+    IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        match socket.send_parts_now(parts) {
+            Ok(sent) => IoSlice::advance_slices(&mut parts, sent),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => room()?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    fn pair(slice: Duration) -> (Socket, Socket) {
+        let (one, two) = UnixStream::pair().unwrap();
+        let (one, two) = (Socket(one.into()), Socket(two.into()));
+        one.set_slice(slice).unwrap();
+        (one, two)
+    }
+
+    #[test]
+    fn a_receive_has_three_ways_to_wait() {
+        let (near, far) = pair(Duration::from_millis(1));
+        let mut buffer = [0; 8];
+        let kind = |got: io::Result<usize>| got.map_err(|error| error.kind());
+        assert_eq!(kind(near.recv_now(&mut buffer)), Err(io::ErrorKind::WouldBlock));
+        assert_eq!(kind(near.recv_slice(&mut buffer)), Err(io::ErrorKind::WouldBlock));
+        assert_eq!(
+            kind(recv_within(&near, &mut buffer, Duration::from_millis(5))),
+            Err(io::ErrorKind::TimedOut)
+        );
+        assert!(near.is_quiet());
+        assert_eq!(far.send_now(b"abc").unwrap(), 3);
+        assert!(!near.is_quiet());
+        assert_eq!(recv_within(&near, &mut buffer, Duration::from_millis(5)).unwrap(), 3);
+        drop(far);
+        assert!(!near.is_quiet());
+        assert_eq!(near.recv_now(&mut buffer).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_send_waits_for_room_and_gives_up_when_nothing_is_taken() {
+        let (near, far) = pair(Duration::from_secs(5));
+        let megabyte = vec![7; 1 << 20];
+        let reader = std::thread::spawn(move || {
+            let mut seen = 0;
+            let mut buffer = [0; 4096];
+            while seen < 2 << 20 {
+                seen += recv_within(&far, &mut buffer, Duration::from_secs(5)).unwrap();
+            }
+            far
+        });
+        let mut parts = [IoSlice::new(&megabyte), IoSlice::new(&[]), IoSlice::new(&megabyte)];
+        send_all(&near, &mut parts, Duration::from_secs(5)).unwrap();
+        let _stalled = reader.join().unwrap();
+        let error = send_all(&near, &mut [IoSlice::new(&megabyte)], Duration::from_millis(5)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_wait_tells_the_two_sides_apart() {
+        let (near, _far) = pair(Duration::from_secs(1));
+        let (other, peer) = pair(Duration::from_secs(1));
+        let deadline = time::now().after(Duration::from_secs(5));
+        drop(peer);
+        let [first, second] = wait_both((&near, Want::Read), (&other, Want::Gone), deadline).unwrap();
+        assert!(!first.read && second.gone);
+        assert!(wait(&near, Want::Write, deadline).unwrap().write);
+    }
+}

@@ -1,0 +1,441 @@
+//! Bodies without IO: where they end, and the chunked coding both ways (RFC 9112 section 7.1).
+
+use super::fields::Fields;
+use super::framing::Framing;
+use super::reason::Reason;
+use super::trailers::Trailers;
+use std::ops::Range;
+
+/// The most bytes of extensions that one chunk may carry.
+const EXTENSION_MAX: u32 = 4096;
+
+/// The most bytes of extensions that a body may be ahead of its payload. Each byte of payload pays for one of
+/// extension, so that long streams may go on having some, and one-byte chunks may not be all overhead.
+const EXTENSIONS_AHEAD_MAX: u64 = 16 * 1024;
+
+/// Follows one body from its first byte to its end. Faults are the sender's: [`Reason::BadChunk`] and
+/// [`Reason::TrailersTooLarge`]; for a server's body the caller makes them an answer cut off. After a fault
+/// every further step has it again.
+#[derive(Debug)]
+pub struct Body {
+    state: State,
+    /// Bytes of extensions that no payload has paid for.
+    extensions_ahead: u64,
+    trailers: Trailers,
+}
+
+/// What the next byte is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// So many bytes of payload are to come.
+    Length(u64),
+    /// Payload until the peer closes.
+    UntilClose,
+    /// A hex digit, or what comes after the last.
+    Size {
+        digits: u8,
+        size: u64,
+    },
+    /// White space before the `;` of an extension.
+    Blank {
+        size: u64,
+        count: u32,
+    },
+    /// Inside an extension.
+    Extension {
+        size: u64,
+        count: u32,
+    },
+    /// The LF of a size line.
+    SizeEnd {
+        size: u64,
+    },
+    /// So many bytes of a chunk are to come, and are more than 0.
+    Data(u64),
+    /// The CR after a chunk's data.
+    DataCr,
+    /// The LF after it.
+    DataLf,
+    /// The trailer section.
+    Trailers,
+    Done,
+    Broken(Reason),
+}
+
+/// What one step through the input found.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Step<'i> {
+    /// Bytes of the input that are done with.
+    pub consumed: usize,
+    /// The payload among them: one contiguous piece, maybe empty.
+    pub data: &'i [u8],
+}
+
+impl Body {
+    /// A body at its first byte. [`RequestHead::body`](super::head::RequestHead::body) and
+    /// [`ResponseHead::body`](super::head::ResponseHead::body) make one that also knows which trailers their
+    /// head has taken out of the message.
+    pub fn new(framing: Framing) -> Self {
+        let state = match framing {
+            Framing::None | Framing::Length(0) => State::Done,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::Size { digits: 0, size: 0 },
+            Framing::UntilClose => State::UntilClose,
+        };
+        Body { state, extensions_ahead: 0, trailers: Trailers::default() }
+    }
+
+    /// Keeps no trailer that Connection names in the head of this message: it was for one hop alone (RFC 9110
+    /// section 7.6.1). Costs nothing unless the body may have trailers.
+    pub fn forbid(&mut self, head: &Fields<'_, '_>) {
+        if matches!(self.state, State::Size { .. }) {
+            self.trailers.forbid(head);
+        }
+    }
+
+    /// Takes what it can from `input`: at most one piece of payload per call. Call again while bytes remain,
+    /// `consumed` > 0 and not `is_done`. What comes after the end of the body is never consumed.
+    pub fn step<'i>(&mut self, input: &'i [u8]) -> Result<Step<'i>, Reason> {
+        let (consumed, data) = self.advance(input)?;
+        Ok(Step { consumed, data: input.get(data).unwrap_or_default() })
+    }
+
+    /// Decodes all of `bytes` in place: payload is moved to the front. Returns (consumed, payload length).
+    /// Stops at the end of the body: the bytes from `consumed` on belong to the next message and stay there.
+    pub fn compact(&mut self, bytes: &mut [u8]) -> Result<(usize, usize), Reason> {
+        let (mut consumed, mut len) = (0, 0);
+        while consumed < bytes.len() && !self.is_done() {
+            let (step, data) = self.advance(bytes.get(consumed..).unwrap_or_default())?;
+            let data = consumed + data.start..consumed + data.end;
+            let data_len = data.len();
+            if data.start != len && data_len > 0 {
+                bytes.copy_within(data, len);
+            }
+            len += data_len;
+            consumed += step;
+        }
+        Ok((consumed, len))
+    }
+
+    /// The whole body has been seen.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// The peer closed: says whether the body is whole, which ends one that lasts until the close.
+    pub fn close(&mut self) -> bool {
+        if self.state == State::UntilClose {
+            self.state = State::Done;
+        }
+        self.is_done()
+    }
+
+    /// Payload bytes that are known still to come, of a body with a length: for splice.
+    pub fn remaining(&self) -> Option<u64> {
+        match self.state {
+            State::Length(remaining) => Some(remaining),
+            State::Done => Some(0),
+            _ => None,
+        }
+    }
+
+    /// `count` payload bytes went past by another way (splice), of a body with a length or until the close.
+    pub fn skip(&mut self, count: u64) {
+        if let State::Length(remaining) = self.state {
+            self.state = length_left(remaining.saturating_sub(count));
+        }
+    }
+
+    /// Trailer lines that may be forwarded, each with CRLF, filtered (RFC 9110 section 6.5.1). Whole once the
+    /// body is done.
+    pub fn trailers(&self) -> &[u8] {
+        self.trailers.lines()
+    }
+
+    /// Goes on to the end of the next piece of payload, or of the input.
+    fn advance(&mut self, input: &[u8]) -> Result<(usize, Range<usize>), Reason> {
+        let mut at = 0;
+        while let Some(byte) = input.get(at) {
+            match self.state {
+                State::Done => break,
+                State::Length(_) | State::UntilClose | State::Data(_) => {
+                    let end = at + self.payload(input.len() - at);
+                    return Ok((end, at..end));
+                }
+                state => match self.framing_byte(state, *byte) {
+                    Ok(next) => self.state = next,
+                    Err(reason) => {
+                        self.state = State::Broken(reason);
+                        return Err(reason);
+                    }
+                },
+            }
+            at += 1;
+        }
+        Ok((at, at..at))
+    }
+
+    /// How many of the next `available` bytes are payload; counts them as gone.
+    fn payload(&mut self, available: usize) -> usize {
+        let take = |left: u64| usize::try_from(left).map_or(available, |left| left.min(available));
+        match self.state {
+            State::Length(left) => {
+                let count = take(left);
+                self.state = length_left(left - count as u64);
+                count
+            }
+            State::Data(left) => {
+                let count = take(left);
+                self.extensions_ahead = self.extensions_ahead.saturating_sub(count as u64);
+                let left = left - count as u64;
+                self.state = if left == 0 { State::DataCr } else { State::Data(left) };
+                count
+            }
+            _ => available,
+        }
+    }
+
+    /// The state after one byte of the chunked coding that is not payload.
+    fn framing_byte(&mut self, state: State, byte: u8) -> Result<State, Reason> {
+        match (state, byte) {
+            (State::Size { digits, size }, _) if byte.is_ascii_hexdigit() => size_digit(digits, size, byte),
+            (State::Size { digits: 1.., size }, b';') => Ok(State::Extension { size, count: 1 }),
+            (State::Size { digits: 1.., size }, b' ' | b'\t') => Ok(State::Blank { size, count: 1 }),
+            (State::Size { digits: 1.., size }, b'\r') => Ok(State::SizeEnd { size }),
+            (State::Blank { size, count }, b' ' | b'\t') => {
+                self.pay(count).map(|count| State::Blank { size, count })
+            }
+            (State::Blank { size, count }, b';') => {
+                self.pay(count).map(|count| State::Extension { size, count })
+            }
+            (State::Extension { size, .. }, b'\r') => Ok(State::SizeEnd { size }),
+            (State::Extension { size, count }, b'\t' | b' '..=b'~' | 0x80..) => {
+                self.pay(count).map(|count| State::Extension { size, count })
+            }
+            (State::SizeEnd { size: 0 }, b'\n') => Ok(State::Trailers),
+            (State::SizeEnd { size }, b'\n') => Ok(State::Data(size)),
+            (State::DataCr, b'\r') => Ok(State::DataLf),
+            (State::DataLf, b'\n') => Ok(State::Size { digits: 0, size: 0 }),
+            (State::Trailers, _) => {
+                self.trailers.push(byte).map(|end| if end { State::Done } else { State::Trailers })
+            }
+            (State::Broken(reason), _) => Err(reason),
+            _ => Err(Reason::BadChunk),
+        }
+    }
+
+    /// One more byte of an extension of `count`.
+    fn pay(&mut self, count: u32) -> Result<u32, Reason> {
+        self.extensions_ahead += 1;
+        if count >= EXTENSION_MAX || self.extensions_ahead > EXTENSIONS_AHEAD_MAX {
+            return Err(Reason::BadChunk);
+        }
+        Ok(count + 1)
+    }
+}
+
+fn length_left(left: u64) -> State {
+    if left == 0 { State::Done } else { State::Length(left) }
+}
+
+/// Sixteen digits fill 64 bits and cannot overflow them; a seventeenth is refused, even after zeros.
+fn size_digit(digits: u8, size: u64, byte: u8) -> Result<State, Reason> {
+    if digits == 16 {
+        return Err(Reason::BadChunk);
+    }
+    let digit = match byte {
+        b'0'..=b'9' => byte - b'0',
+        _ => (byte | 0x20) - b'a' + 10,
+    };
+    Ok(State::Size { digits: digits + 1, size: size << 4 | u64::from(digit) })
+}
+
+/// Room that a chunk's size line needs before its data: sixteen digits and CRLF.
+pub const CHUNK_HEAD_MAX: usize = 18;
+
+/// Writes the size line of a chunk right-aligned into `room`; returns where it starts. A chunk of length 0 is
+/// the last one: after it come the trailers and an empty line.
+pub fn chunk_head(len: usize, room: &mut [u8; CHUNK_HEAD_MAX]) -> usize {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let [digits @ .., cr, lf] = room;
+    (*cr, *lf) = (b'\r', b'\n');
+    let mut start = digits.len();
+    let mut left = len;
+    for digit in digits.iter_mut().rev() {
+        *digit = HEX[left & 15];
+        left >>= 4;
+        start -= 1;
+        if left == 0 {
+            break;
+        }
+    }
+    start
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a body comes to: payload, bytes consumed, trailers, whether it is whole at the end.
+    type Outcome<'o> = Result<(&'o str, usize, &'o str, bool), Reason>;
+
+    #[track_caller]
+    fn check(framing: Framing, input: &str, expected: Outcome<'_>) {
+        for size in [1, 2, 3, 7, usize::MAX] {
+            let found = by_steps(framing, input.as_bytes(), size);
+            let found = found.as_ref().map(|(data, used, trailers, whole)| {
+                (std::str::from_utf8(data).unwrap(), *used, std::str::from_utf8(trailers).unwrap(), *whole)
+            });
+            assert_eq!(found.map_err(|reason| *reason), expected, "{input:?} in pieces of {size}");
+            assert_eq!(
+                by_compact(framing, input.as_bytes(), size),
+                by_steps(framing, input.as_bytes(), size)
+            );
+        }
+    }
+
+    type Found = Result<(Vec<u8>, usize, Vec<u8>, bool), Reason>;
+
+    fn by_steps(framing: Framing, input: &[u8], size: usize) -> Found {
+        let mut body = Body::new(framing);
+        let (mut data, mut used) = (Vec::new(), 0);
+        for mut piece in input.chunks(size.min(input.len().max(1))) {
+            while !piece.is_empty() && !body.is_done() {
+                let step = body.step(piece)?;
+                assert!(step.consumed > 0);
+                data.extend_from_slice(step.data);
+                used += step.consumed;
+                piece = &piece[step.consumed..];
+            }
+        }
+        let whole = body.close();
+        Ok((data, used, body.trailers().to_vec(), whole))
+    }
+
+    fn by_compact(framing: Framing, input: &[u8], size: usize) -> Found {
+        let mut body = Body::new(framing);
+        let (mut data, mut used) = (Vec::new(), 0);
+        for piece in input.chunks(size.min(input.len().max(1))) {
+            let mut room = piece.to_vec();
+            let (consumed, len) = body.compact(&mut room)?;
+            assert_eq!(room[consumed..], piece[consumed..], "left-over bytes stay");
+            data.extend_from_slice(&room[..len]);
+            used += consumed;
+        }
+        let whole = body.close();
+        Ok((data, used, body.trailers().to_vec(), whole))
+    }
+
+    #[test]
+    fn bodies_with_a_length_and_without() {
+        check(Framing::None, "GET", Ok(("", 0, "", true)));
+        check(Framing::Length(0), "GET", Ok(("", 0, "", true)));
+        check(Framing::Length(3), "abcGET", Ok(("abc", 3, "", true)));
+        check(Framing::Length(4), "abc", Ok(("abc", 3, "", false)));
+        check(Framing::Length(u64::MAX), "abc", Ok(("abc", 3, "", false)));
+        check(Framing::UntilClose, "abc", Ok(("abc", 3, "", true)));
+        check(Framing::UntilClose, "", Ok(("", 0, "", true)));
+    }
+
+    #[test]
+    fn chunks() {
+        check(Framing::Chunked, "0\r\n\r\n", Ok(("", 5, "", true)));
+        check(Framing::Chunked, "3\r\nabc\r\n0\r\n\r\nGET", Ok(("abc", 13, "", true)));
+        check(
+            Framing::Chunked,
+            "A\r\n0123456789\r\n1\r\n!\r\n000\r\n\r\n",
+            Ok(("0123456789!", 28, "", true)),
+        );
+        check(
+            Framing::Chunked,
+            "00000000000000a\r\n0123456789\r\n0\r\n\r\n",
+            Ok(("0123456789", 34, "", true)),
+        );
+        check(Framing::Chunked, "2\r\n\r\n\r\n0\r\n\r\n", Ok(("\r\n", 12, "", true)));
+        check(Framing::Chunked, "1;a=b\r\nx\r\n0;c=\"d;e\"\r\n\r\n", Ok(("x", 23, "", true)));
+        check(Framing::Chunked, "1 \t; a\r\nx\r\n0\r\n\r\n", Ok(("x", 16, "", true)));
+        check(Framing::Chunked, "0\r\nA: 1\r\nHost: b\r\n\r\nGET", Ok(("", 20, "A: 1\r\n", true)));
+        check(Framing::Chunked, "ffffffffffffffff\r\nabc", Ok(("abc", 21, "", false)));
+        for cut in [
+            "",
+            "3",
+            "3\r",
+            "3\r\n",
+            "3\r\nab",
+            "3\r\nabc",
+            "3\r\nabc\r\n",
+            "3\r\nabc\r\n0\r\n",
+            "3\r\nabc\r\n0\r\n\r",
+        ] {
+            let data = if cut.len() > 5 { "abc" } else { cut.get(3..).unwrap_or("") };
+            check(Framing::Chunked, cut, Ok((data, cut.len(), "", false)));
+        }
+    }
+
+    #[test]
+    fn broken_chunks() {
+        let bad_sizes = [
+            "\r\n", ";a\r\n", "+5\r\n", "-1\r\n", "0x5\r\n", " 5\r\n", "5 \r\n", "5\n", "5\r5", "g\r\n",
+            "5_0\r\n",
+        ];
+        let bad_data = ["1\r\nxy\r\n", "1\r\nx\n", "1\r\nx\r\r", "1\r\nx0\r\n\r\n", "3\r\nabc0\r\n\r\n"];
+        let bad_extensions = ["1;\n", "1;\0\r\n", "1;a\rb\r\n", "1;\u{7f}\r\n", "1 a\r\n", "1;a\nb\r\n"];
+        let bad_ends = [
+            "0\n\n",
+            "0\r\n\n",
+            "0\r\nA\r\n\r\n",
+            "0\r\n\rX",
+            "00000000000000000\r\n\r\n",
+            "10000000000000000\r\n",
+        ];
+        for bad in [&bad_sizes[..], &bad_data, &bad_extensions, &bad_ends].concat() {
+            check(Framing::Chunked, bad, Err(Reason::BadChunk));
+        }
+    }
+
+    #[test]
+    fn extensions_and_trailers_are_bounded() {
+        let line = |len: usize| format!("1;{}\r\nx\r\n", "e".repeat(len));
+        check(
+            Framing::Chunked,
+            &line(EXTENSION_MAX as usize - 1),
+            Ok(("x", EXTENSION_MAX as usize + 6, "", false)),
+        );
+        check(Framing::Chunked, &line(EXTENSION_MAX as usize), Err(Reason::BadChunk));
+        check(Framing::Chunked, &line(1000).repeat(17), Err(Reason::BadChunk));
+        let paid = format!("3e8;{}\r\n{}\r\n", "e".repeat(1000), "x".repeat(1000));
+        let count = paid.len() * 40;
+        check(Framing::Chunked, &paid.repeat(40), Ok((&"x".repeat(40_000), count, "", false)));
+        check(Framing::Chunked, &format!("0\r\nA: {}", "a".repeat(9000)), Err(Reason::TrailersTooLarge));
+    }
+
+    #[test]
+    fn a_fault_stays() {
+        let mut body = Body::new(Framing::Chunked);
+        assert_eq!(body.step(b"x"), Err(Reason::BadChunk));
+        assert_eq!(body.step(b"0\r\n\r\n"), Err(Reason::BadChunk));
+        assert!(!body.is_done() && !body.close());
+    }
+
+    #[test]
+    fn bytes_that_went_another_way_are_counted() {
+        let mut body = Body::new(Framing::Length(10));
+        assert_eq!(body.remaining(), Some(10));
+        body.skip(4);
+        assert_eq!((body.remaining(), body.is_done()), (Some(6), false));
+        body.skip(6);
+        assert_eq!((body.remaining(), body.is_done()), (Some(0), true));
+        assert_eq!(Body::new(Framing::Chunked).remaining(), None);
+        assert_eq!(Body::new(Framing::UntilClose).remaining(), None);
+    }
+
+    #[test]
+    fn chunk_heads() {
+        let check = |len: usize| {
+            let mut room = [0; CHUNK_HEAD_MAX];
+            let start = chunk_head(len, &mut room);
+            assert_eq!(room[start..], *format!("{len:x}\r\n").as_bytes());
+        };
+        [0, 1, 9, 10, 15, 16, 255, 65_536, usize::MAX].into_iter().for_each(check);
+    }
+}

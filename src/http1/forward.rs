@@ -1,0 +1,366 @@
+//! Heads as they go on: hop-by-hop fields out, ours in, the rest as it came (RFC 9110 section 7.6).
+//!
+//! Lines that go on are copied whole, in runs, with their case, order, duplicates and odd bytes. What we say
+//! ourselves comes after them: framing is always ours, never what came.
+
+use super::connection::nominated;
+use super::fields::{Field, Fields, Span, list};
+use super::framing::Framing;
+use super::head::{RequestHead, ResponseHead, Version, has_space_before_colon};
+use super::names::Name;
+use super::reason::Reason;
+use super::write::{self, address, decimal};
+use crate::base::ids::RequestId;
+use std::net::IpAddr;
+
+/// What a request learns at this hop.
+#[derive(Debug)]
+pub struct Hop<'a> {
+    /// The peer's address; None on a Unix socket.
+    pub peer: Option<IpAddr>,
+    /// The peer is a proxy whose X-Forwarded-* and Forwarded we believe and extend; otherwise they are replaced.
+    pub peer_trusted: bool,
+    /// "http" or "https".
+    pub proto: &'a str,
+    /// Our name in Via; no spaces. One per instance: a chain of two balancers is no loop.
+    pub pseudonym: &'a str,
+    /// Written as X-Request-Id when the client sent no sound one (`RequestHead::request_id`).
+    pub request_id: RequestId,
+    /// Also write RFC 7239 Forwarded.
+    pub forwarded: bool,
+    /// Written as Host when the client, an HTTP/1.0 one, sent none: the server's own name or address.
+    pub authority: &'a str,
+}
+
+/// How an answer goes to the client.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    /// Of the client.
+    pub client: Version,
+    /// The framing that the client gets; never what came, always what we send. For HEAD and 304 `None`: the
+    /// server's Content-Length is then passed on as it came (`ResponseHead::length_told`).
+    pub framing: Framing,
+    /// The connection to the client stays.
+    pub keep_alive: bool,
+    /// Our name in Via.
+    pub pseudonym: &'a str,
+    /// X-Served-By.
+    pub served_by: Option<&'a str>,
+    /// An IMF-fixdate for an answer that came without Date (RFC 9110 section 6.6.1); empty: none is written.
+    pub date: &'a str,
+}
+
+/// Appends the head for the server, always as HTTP/1.1. [`Reason::LoopDetected`] when Via already names us;
+/// then nothing is appended.
+pub fn request(head: &RequestHead<'_, '_>, hop: &Hop<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
+    let start = out.len();
+    out.reserve(head.len + 512);
+    request_line(head, hop, out);
+    let known = copy_request_fields(head, hop, out).inspect_err(|_| out.truncate(start))?;
+    let protocol = if head.version == Version::Http10 { "1.0 " } else { "1.1 " };
+    via(protocol, hop.pseudonym, out);
+    origin(head, hop, known, out);
+    if head.request_id.is_none() {
+        write::field(out, "X-Request-Id", &hop.request_id.digits());
+    }
+    if let Some(left) = head.max_forwards {
+        out.extend_from_slice(b"Max-Forwards: ");
+        decimal(out, left.saturating_sub(1));
+        out.extend_from_slice(b"\r\n");
+    }
+    framing(head.framing, out);
+    // A field that is for the next hop alone is named in Connection (RFC 9110 sections 7.8 and 10.1.4).
+    let mut options = ConnectionLine::default();
+    if head.upgrade {
+        options.add("upgrade", out);
+    }
+    if head.te_trailers {
+        options.add("TE", out);
+    }
+    options.end(out);
+    out.extend_from_slice(if head.te_trailers { b"TE: trailers\r\n\r\n" } else { b"\r\n" });
+    Ok(())
+}
+
+/// Appends the head for the client, always as HTTP/1.1: the version is the sender's own, to 1.0 clients too
+/// (RFC 9110 section 2.5); what they cannot take is not sent to them.
+pub fn response(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, out: &mut Vec<u8>) {
+    out.reserve(head.len + 256);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    decimal(out, u64::from(head.status));
+    out.push(b' ');
+    out.extend_from_slice(head.phrase);
+    out.extend_from_slice(b"\r\n");
+    let dated = copy_response_fields(head, answer, out);
+    let interim = head.status < 200;
+    if !dated && !interim && !answer.date.is_empty() {
+        write::field(out, "Date", answer.date.as_bytes());
+    }
+    via(if head.version == Version::Http10 { "1.0 " } else { "1.1 " }, answer.pseudonym, out);
+    if let (false, Some(server)) = (interim, answer.served_by) {
+        write::field(out, "X-Served-By", server.as_bytes());
+    }
+    if !interim {
+        framing(answer.framing, out);
+    }
+    if let (Some(length), Framing::None) = (head.length_told, answer.framing) {
+        framing(Framing::Length(length), out);
+    }
+    connection_of_answer(head, answer, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The request line, and Host first where it is not the client's own line.
+fn request_line(head: &RequestHead<'_, '_>, hop: &Hop<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(head.method);
+    out.extend_from_slice(if head.slash_first { b" /" } else { b" " });
+    out.extend_from_slice(head.target);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    if head.host_from_target {
+        write::field(out, "Host", head.host);
+    } else if head.host.is_empty() {
+        write::field(out, "Host", hop.authority.as_bytes());
+    }
+}
+
+/// What a trusted peer has said already.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    proto: bool,
+    host: bool,
+    addresses: bool,
+}
+
+fn copy_request_fields(
+    head: &RequestHead<'_, '_>,
+    hop: &Hop<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Known, Reason> {
+    let mut runs = Runs::new(&head.fields);
+    let mut known = Known::default();
+    for span in head.fields.spans {
+        match span.kind {
+            Name::Other => {}
+            Name::Via if names_us(head.fields.field(span).value, hop.pseudonym) => {
+                return Err(Reason::LoopDetected);
+            }
+            Name::XForwardedFor => known.addresses = hop.peer_trusted,
+            Name::XForwardedProto => known.proto = hop.peer_trusted,
+            Name::XForwardedHost => known.host = hop.peer_trusted,
+            _ => {}
+        }
+        if !goes_to_server(head, hop, span.kind) || is_nominated(head.nominates, &head.fields, span) {
+            runs.leave_out(span, out);
+        }
+    }
+    runs.end(out);
+    Ok(known)
+}
+
+fn goes_to_server(head: &RequestHead<'_, '_>, hop: &Hop<'_>, kind: Name) -> bool {
+    match kind {
+        Name::ContentLength | Name::TransferEncoding | Name::Connection | Name::KeepAlive => false,
+        Name::ProxyConnection | Name::Te | Name::Http2Settings | Name::XForwardedFor => false,
+        Name::Host => !head.host_from_target,
+        Name::Trailer => head.framing == Framing::Chunked,
+        Name::Upgrade => head.upgrade,
+        Name::Expect => head.expects_continue,
+        Name::MaxForwards => head.max_forwards.is_none(),
+        Name::Forwarded | Name::XForwardedProto | Name::XForwardedHost | Name::XForwardedOther => {
+            hop.peer_trusted
+        }
+        Name::XRequestId => head.request_id.is_some(),
+        Name::Other | Name::Via | Name::XServedBy | Name::Accept | Name::Date | Name::ContentType => true,
+    }
+}
+
+/// Copies what goes on of a response; says whether there was a Date.
+fn copy_response_fields(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, out: &mut Vec<u8>) -> bool {
+    let mut runs = Runs::new(&head.fields);
+    let mut dated = false;
+    for span in head.fields.spans {
+        dated |= span.kind == Name::Date;
+        if !goes_to_client(head, answer, span.kind) || is_nominated(head.nominates, &head.fields, span) {
+            runs.leave_out(span, out);
+        } else if has_space_before_colon(&head.fields, span.name_end) {
+            // A proxy leaves out white space between name and colon (RFC 9112 section 5.1).
+            runs.leave_out(span, out);
+            let Field { name, value, .. } = head.fields.field(span);
+            out.extend_from_slice(name);
+            write::field(out, "", value);
+        }
+    }
+    runs.end(out);
+    dated
+}
+
+fn goes_to_client(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, kind: Name) -> bool {
+    match kind {
+        Name::ContentLength | Name::TransferEncoding | Name::Connection | Name::KeepAlive => false,
+        Name::ProxyConnection | Name::Te | Name::Http2Settings => false,
+        Name::Trailer => answer.framing == Framing::Chunked,
+        Name::Upgrade => tells_upgrade(head),
+        Name::XServedBy => answer.served_by.is_none(),
+        _ => true,
+    }
+}
+
+/// 101 switches, 426 says to what one should (RFC 9110 sections 15.2.2 and 15.5.22); with other statuses
+/// Upgrade is an offer of the server to us.
+fn tells_upgrade(head: &ResponseHead<'_, '_>) -> bool {
+    matches!(head.status, 101 | 426) && head.fields.values(Name::Upgrade).next().is_some()
+}
+
+fn connection_of_answer(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, out: &mut Vec<u8>) {
+    let mut options = ConnectionLine::default();
+    if tells_upgrade(head) {
+        options.add("upgrade", out);
+    }
+    if head.status >= 200 {
+        match (answer.keep_alive, answer.client) {
+            (false, _) => options.add("close", out),
+            (true, Version::Http10) => options.add("keep-alive", out),
+            (true, Version::Http11) => {}
+        }
+    }
+    options.end(out);
+}
+
+/// Connection declares the field to be for one hop. It cannot so declare what routes, frames or traces the
+/// message: those have rules of their own, and a client must not be able to take them away.
+fn is_nominated(nominates: bool, fields: &Fields<'_, '_>, span: &Span) -> bool {
+    let open = matches!(span.kind, Name::Other | Name::Accept | Name::ContentType | Name::Trailer);
+    nominates && open && nominated(fields, fields.slice(span.start, span.name_end))
+}
+
+/// Via holds our pseudonym: `protocol SP received-by [ SP comment ]`, in a list.
+fn names_us(value: &[u8], pseudonym: &str) -> bool {
+    list(value).any(|element| {
+        let mut words = element.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
+        words.nth(1).is_some_and(|by| by.eq_ignore_ascii_case(pseudonym.as_bytes()))
+    })
+}
+
+fn via(protocol: &str, pseudonym: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Via: ");
+    out.extend_from_slice(protocol.as_bytes());
+    out.extend_from_slice(pseudonym.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Where the request came from, and what for.
+fn origin(head: &RequestHead<'_, '_>, hop: &Hop<'_>, known: Known, out: &mut Vec<u8>) {
+    if known.addresses || hop.peer.is_some() {
+        addresses(head, hop, known, out);
+    }
+    if !known.proto {
+        write::field(out, "X-Forwarded-Proto", hop.proto.as_bytes());
+    }
+    if !known.host && !head.host.is_empty() {
+        write::field(out, "X-Forwarded-Host", head.host);
+    }
+    if hop.forwarded {
+        forwarded(head, hop, out);
+    }
+}
+
+/// X-Forwarded-For as one line: what a trusted peer said, then the peer.
+fn addresses(head: &RequestHead<'_, '_>, hop: &Hop<'_>, known: Known, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    let mut separator: &[u8] = b"";
+    if known.addresses {
+        for value in head.fields.values(Name::XForwardedFor).filter(|value| !value.is_empty()) {
+            out.extend_from_slice(separator);
+            out.extend_from_slice(value);
+            separator = b", ";
+        }
+    }
+    if let Some(peer) = hop.peer {
+        out.extend_from_slice(separator);
+        address(out, peer);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// RFC 7239: an IPv6 address and an authority need quotes (section 6), and no byte of them an escape.
+fn forwarded(head: &RequestHead<'_, '_>, hop: &Hop<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Forwarded: for=");
+    match hop.peer.map(|peer| peer.to_canonical()) {
+        None => out.extend_from_slice(b"unknown"),
+        Some(peer @ IpAddr::V4(_)) => address(out, peer),
+        Some(peer @ IpAddr::V6(_)) => {
+            out.extend_from_slice(b"\"[");
+            address(out, peer);
+            out.extend_from_slice(b"]\"");
+        }
+    }
+    if !head.host.is_empty() {
+        out.extend_from_slice(b";host=\"");
+        out.extend_from_slice(head.host);
+        out.push(b'"');
+    }
+    out.extend_from_slice(b";proto=");
+    out.extend_from_slice(hop.proto.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn framing(framing: Framing, out: &mut Vec<u8>) {
+    match framing {
+        Framing::None | Framing::UntilClose => {}
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            decimal(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// A Connection line, if any option is added.
+#[derive(Default)]
+struct ConnectionLine {
+    begun: bool,
+}
+
+impl ConnectionLine {
+    fn add(&mut self, option: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(if self.begun { b", " } else { b"Connection: " });
+        out.extend_from_slice(option.as_bytes());
+        self.begun = true;
+    }
+
+    fn end(self, out: &mut Vec<u8>) {
+        if self.begun {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// Copies the lines of a head in runs: each run ends where a line is left out.
+struct Runs<'b> {
+    head: &'b [u8],
+    from: usize,
+}
+
+impl<'b> Runs<'b> {
+    fn new(fields: &Fields<'_, 'b>) -> Self {
+        Runs { head: fields.head, from: fields.first }
+    }
+
+    fn leave_out(&mut self, span: &Span, out: &mut Vec<u8>) {
+        self.copy_to(span.start as usize, out);
+        self.from = span.end as usize;
+    }
+
+    /// The last run ends before the empty line.
+    fn end(mut self, out: &mut Vec<u8>) {
+        self.copy_to(self.head.len().saturating_sub(2), out);
+    }
+
+    fn copy_to(&mut self, to: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.head.get(self.from..to).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests;

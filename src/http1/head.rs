@@ -1,0 +1,388 @@
+//! The heads of requests and responses (RFC 9112 sections 2 to 5): the scanner finds the lines, this file
+//! says what they mean and refuses what does not hold together.
+
+use super::body::Body;
+use super::connection::Options;
+use super::fields::{Claim, decimal, list};
+use super::framing::{self, Asked, Claims, Framing};
+use super::names::Name;
+use super::reason::Reason;
+use super::{scan, target};
+use memchr::{memchr_iter, memchr2, memmem};
+
+pub use super::fields::{FIELDS_MAX, Field, Fields, Slots};
+
+/// Bounds of a head; bytes and counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The whole head, its empty line included: 431 beyond.
+    pub head: usize,
+    /// Field lines: 431 beyond. [`FIELDS_MAX`] at most.
+    pub fields: usize,
+    /// The request target: 414 beyond.
+    pub uri: usize,
+    /// TRACE is let through; otherwise refused with 405.
+    pub trace: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { head: 16 * 1024, fields: 100, uri: 8 * 1024, trace: false }
+    }
+}
+
+/// HTTP/1.0 or HTTP/1.1 (1.x with x > 1 is served as 1.1; RFC 9110 section 2.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1 and later minors.
+    Http11,
+}
+
+impl Version {
+    fn of(minor: u8) -> Self {
+        if minor == 0 { Version::Http10 } else { Version::Http11 }
+    }
+}
+
+/// A parse that may want more bytes.
+#[derive(Debug)]
+pub enum Parsed<T> {
+    /// The whole head was there.
+    Complete(T),
+    /// Good so far. Ask [`may_be_complete`] before the next try.
+    Partial,
+}
+
+/// A request head that holds together.
+#[derive(Debug)]
+pub struct RequestHead<'s, 'b> {
+    /// Any token, in the case it came in.
+    pub method: &'b [u8],
+    /// What goes on the request line to the server: origin form, or `*` for OPTIONS; made from an absolute form
+    /// (whose path may be empty, then `/` precedes `target`: `slash_first`).
+    pub target: &'b [u8],
+    /// The target came in absolute form without a path: write a `/` before it.
+    pub slash_first: bool,
+    /// The authority: of the absolute form, else of `Host`, else empty (1.0 without Host).
+    pub host: &'b [u8],
+    /// `host` came from an absolute form and replaces the Host field.
+    pub host_from_target: bool,
+    /// Of the client.
+    pub version: Version,
+    /// Where the body ends.
+    pub framing: Framing,
+    /// The client wants the connection kept (RFC 9112 section 9.3).
+    pub keep_alive: bool,
+    /// `Expect: 100-continue`, the client is 1.1 and a body follows; otherwise the field says nothing and is
+    /// not passed on (RFC 9110 section 10.1.1).
+    pub expects_continue: bool,
+    /// `Upgrade` with `Connection: upgrade`, in 1.1. Never for h2c: a tunnel of HTTP/2 would hide requests
+    /// from us (RFC 9113 section 3.1 has retired it).
+    pub upgrade: bool,
+    /// `Accept` asks for JSON (names application/json or +json).
+    pub accepts_json: bool,
+    /// `TE: trailers`, in 1.1: trailers of the answer are welcome.
+    pub te_trailers: bool,
+    /// Max-Forwards of OPTIONS and TRACE. At `Some(0)` the balancer answers itself
+    /// ([`reply::last_hop`](super::reply::last_hop); RFC 9110 section 7.6.2); otherwise it is passed on one less.
+    pub max_forwards: Option<u64>,
+    /// The client's own X-Request-Id, if there is one and it is sound: passed on instead of ours.
+    pub request_id: Option<&'b [u8]>,
+    /// Length of the head with its empty line (and with an empty line before it), in bytes.
+    pub len: usize,
+    /// All fields, in order.
+    pub fields: Fields<'s, 'b>,
+    /// Connection names fields that must not go on.
+    pub(super) nominates: bool,
+}
+
+/// A response head that holds together.
+#[derive(Debug)]
+pub struct ResponseHead<'s, 'b> {
+    /// Of the server.
+    pub version: Version,
+    /// 100 to 999; servers invent statuses, and to a proxy they are all one.
+    pub status: u16,
+    /// As it came, maybe empty, maybe not UTF-8.
+    pub phrase: &'b [u8],
+    /// Where the body ends.
+    pub framing: Framing,
+    /// For answers to HEAD and for 304: the Content-Length the body would have had; passed on.
+    pub length_told: Option<u64>,
+    /// The server keeps the connection. False when only its close ends the body, and after 101.
+    pub keep_alive: bool,
+    /// Length of the head with its empty line, in bytes.
+    pub len: usize,
+    /// All fields, in order.
+    pub fields: Fields<'s, 'b>,
+    /// Connection names fields that must not go on.
+    pub(super) nominates: bool,
+}
+
+impl RequestHead<'_, '_> {
+    /// The body that follows, at its first byte; it keeps no trailer that Connection nominates here.
+    pub fn body(&self) -> Body {
+        body(self.framing, self.nominates, &self.fields)
+    }
+}
+
+impl ResponseHead<'_, '_> {
+    /// The body that follows, at its first byte; it keeps no trailer that Connection nominates here.
+    pub fn body(&self) -> Body {
+        body(self.framing, self.nominates, &self.fields)
+    }
+}
+
+fn body(framing: Framing, nominates: bool, fields: &Fields<'_, '_>) -> Body {
+    let mut body = Body::new(framing);
+    if nominates {
+        body.forbid(fields);
+    }
+    body
+}
+
+/// Reads a request head from the start of `bytes`. What cannot become a good head is refused as soon as the
+/// byte that spoils it is there.
+pub fn request<'s, 'b>(
+    bytes: &'b [u8],
+    limits: &Limits,
+    slots: &'s mut Slots,
+) -> Result<Parsed<RequestHead<'s, 'b>>, Reason> {
+    let window = window(bytes, limits);
+    let Some(line) = scan::request_line(window, limits.uri)? else {
+        return partial(window, limits, line_too_large(window));
+    };
+    let target = match line.method {
+        b"CONNECT" => return Err(Reason::ConnectRefused),
+        b"TRACE" if !limits.trace => return Err(Reason::TraceRefused),
+        method => target::read(method, line.target)?,
+    };
+    let rules = scan::Rules { fields_max: limits.fields.min(FIELDS_MAX), space_before_colon: false };
+    let Some(len) = scan::fields(window, line.end, rules, &mut slots.spans)? else {
+        return partial(window, limits, Reason::HeadTooLarge);
+    };
+    let head = bytes.get(..len).unwrap_or_default();
+    let fields = Fields { head, first: line.end, spans: &slots.spans };
+    understand(&line, target, fields).map(Parsed::Complete)
+}
+
+/// Reads a response head from the start of `bytes`. Whatever is wrong with it is [`Reason::BadAnswer`].
+pub fn response<'s, 'b>(
+    bytes: &'b [u8],
+    asked: Asked,
+    limits: &Limits,
+    slots: &'s mut Slots,
+) -> Result<Parsed<ResponseHead<'s, 'b>>, Reason> {
+    let window = window(bytes, limits);
+    let Some(line) = scan::status_line(window)? else {
+        return partial(window, limits, Reason::BadAnswer);
+    };
+    let rules = scan::Rules { fields_max: limits.fields.min(FIELDS_MAX), space_before_colon: true };
+    let fields = scan::fields(window, line.end, rules, &mut slots.spans).map_err(|_| Reason::BadAnswer)?;
+    let Some(len) = fields else {
+        return partial(window, limits, Reason::BadAnswer);
+    };
+    let head = bytes.get(..len).unwrap_or_default();
+    let fields = Fields { head, first: line.end, spans: &slots.spans };
+    understand_response(&line, asked, fields).map(Parsed::Complete)
+}
+
+/// Whether another parse is worth its cost: `seen` bytes have been parsed in vain, more may have come. True
+/// when the new bytes may end the head (with right or with wrong line ends), and every 4 KiB, so that limits
+/// hold; a sender of single bytes does not make us read the same head again for each. Give `seen` 0 when
+/// nothing has been parsed, and parse whatever this says when no more bytes would fit.
+pub fn may_be_complete(bytes: &[u8], seen: usize) -> bool {
+    const STRIDE: usize = 4096;
+    if seen == 0 || seen / STRIDE != bytes.len() / STRIDE {
+        return true;
+    }
+    let new = bytes.get(seen.saturating_sub(3)..).unwrap_or_default();
+    memchr_iter(b'\n', new).any(|at| matches!(new.get(at + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..])))
+}
+
+/// No more than this is looked at: what is not complete within it is too large.
+fn window<'b>(bytes: &'b [u8], limits: &Limits) -> &'b [u8] {
+    bytes.get(..limits.head.min(u32::MAX as usize)).unwrap_or(bytes)
+}
+
+fn partial<T>(window: &[u8], limits: &Limits, too_large: Reason) -> Result<Parsed<T>, Reason> {
+    if window.len() < limits.head { Ok(Parsed::Partial) } else { Err(too_large) }
+}
+
+/// A request line that fills the whole head: it is the target when one has begun and not ended.
+fn line_too_large(window: &[u8]) -> Reason {
+    if memchr_iter(b' ', window).count() == 1 { Reason::UriTooLong } else { Reason::HeadTooLarge }
+}
+
+/// What the fields of a request say, gathered in one walk.
+#[derive(Default)]
+struct Said<'b> {
+    claims: Claims<'b>,
+    host: Claim<'b>,
+    max_forwards: Claim<'b>,
+    request_id: Claim<'b>,
+    options: Options,
+    upgrade: bool,
+    h2c: bool,
+    te_trailers: bool,
+    accepts_json: bool,
+    expects_continue: bool,
+    expects_other: bool,
+}
+
+impl<'b> Said<'b> {
+    fn note(&mut self, kind: Name, value: &'b [u8]) {
+        match kind {
+            Name::ContentLength | Name::TransferEncoding => self.claims.note(kind, value),
+            Name::Host => self.host.note(value),
+            Name::MaxForwards => self.max_forwards.note(value),
+            Name::XRequestId => self.request_id.note(value),
+            Name::Connection => self.options.note(value),
+            Name::Accept => self.accepts_json |= names_json(value),
+            Name::Te => {
+                self.te_trailers |= list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+            }
+            Name::Upgrade => {
+                self.upgrade |= list(value).next().is_some();
+                self.h2c |= list(value).any(|protocol| protocol.eq_ignore_ascii_case(b"h2c"));
+            }
+            Name::Expect => {
+                let continues = |expected: &[u8]| expected.eq_ignore_ascii_case(b"100-continue");
+                self.expects_continue |= list(value).any(continues);
+                self.expects_other |= !list(value).all(continues);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The whole head is there: what it means.
+fn understand<'s, 'b>(
+    line: &scan::RequestLine<'b>,
+    target: target::Target<'b>,
+    fields: Fields<'s, 'b>,
+) -> Result<RequestHead<'s, 'b>, Reason> {
+    let version = Version::of(line.minor);
+    let modern = version == Version::Http11;
+    let mut said = Said::default();
+    for span in fields.spans.iter().filter(|span| span.kind != Name::Other) {
+        said.note(span.kind, fields.slice(span.value, span.value_end));
+    }
+    let framing = framing::request(version, &said.claims)?;
+    let has_body = !matches!(framing, Framing::None | Framing::Length(0));
+    let host = host(version, said.host)?;
+    if said.options.is_excessive() {
+        return Err(Reason::BadField);
+    }
+    if modern && said.expects_other {
+        return Err(Reason::ExpectationUnknown);
+    }
+    // A client must not send a body with TRACE (RFC 9110 section 9.3.8).
+    if has_body && line.method == b"TRACE" {
+        return Err(Reason::TraceRefused);
+    }
+    Ok(RequestHead {
+        method: line.method,
+        target: target.path,
+        slash_first: target.slash_first,
+        host: target.authority.unwrap_or(host),
+        host_from_target: target.authority.is_some(),
+        version,
+        framing,
+        keep_alive: said.options.persists(version),
+        expects_continue: modern && has_body && said.expects_continue,
+        upgrade: modern && said.upgrade && said.options.upgrade && !said.h2c,
+        accepts_json: said.accepts_json,
+        te_trailers: modern && said.te_trailers,
+        max_forwards: max_forwards(line.method, said.max_forwards)?,
+        request_id: request_id(said.request_id),
+        len: fields.head.len(),
+        fields,
+        nominates: said.options.nominates(),
+    })
+}
+
+fn understand_response<'s, 'b>(
+    line: &scan::StatusLine<'b>,
+    asked: Asked,
+    fields: Fields<'s, 'b>,
+) -> Result<ResponseHead<'s, 'b>, Reason> {
+    let version = Version::of(line.minor);
+    let (mut claims, mut options) = (Claims::default(), Options::default());
+    for span in fields.spans {
+        let value = fields.slice(span.value, span.value_end);
+        match span.kind {
+            Name::Connection => options.note(value),
+            Name::ContentLength | Name::TransferEncoding
+                if has_space_before_colon(&fields, span.name_end) =>
+            {
+                return Err(Reason::BadAnswer);
+            }
+            kind => claims.note(kind, value),
+        }
+    }
+    if options.is_excessive() {
+        return Err(Reason::BadAnswer);
+    }
+    let framing = framing::response(asked, line.status, version, &claims)?;
+    let bodiless = line.status == 304 || asked == Asked::Head && line.status >= 200 && line.status != 204;
+    Ok(ResponseHead {
+        version,
+        status: line.status,
+        phrase: line.phrase,
+        framing,
+        length_told: if bodiless { claims.length() } else { None },
+        keep_alive: options.persists(version) && framing != Framing::UntilClose && line.status != 101,
+        len: fields.head.len(),
+        fields,
+        nominates: options.nominates(),
+    })
+}
+
+/// White space there is left out when forwarding; on a field that frames the message it is refused.
+pub(super) fn has_space_before_colon(fields: &Fields<'_, '_>, name_end: u32) -> bool {
+    fields.head.get(name_end as usize) != Some(&b':')
+}
+
+/// Missing, repeated or malformed is 400 (RFC 9112 section 3.2); only an HTTP/1.0 client may leave it out.
+fn host(version: Version, host: Claim<'_>) -> Result<&[u8], Reason> {
+    match host {
+        Claim::One(value) if target::is_authority(value) => Ok(value),
+        Claim::Absent if version == Version::Http10 => Ok(b""),
+        _ => Err(Reason::BadHost),
+    }
+}
+
+/// For the two methods that must heed it; others ignore the field (RFC 9110 section 7.6.2).
+fn max_forwards(method: &[u8], claim: Claim<'_>) -> Result<Option<u64>, Reason> {
+    match claim {
+        _ if !matches!(method, b"OPTIONS" | b"TRACE") => Ok(None),
+        Claim::Absent => Ok(None),
+        Claim::One(value) => decimal(value).map(Some).ok_or(Reason::BadField),
+        Claim::Several => Err(Reason::BadField),
+    }
+}
+
+/// An id goes into logs and answers: one field, 1 to 128 visible ASCII bytes, none that quotes or separates.
+fn request_id(claim: Claim<'_>) -> Option<&[u8]> {
+    let Claim::One(id) = claim else { return None };
+    let is_sound = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b',');
+    ((1..=128).contains(&id.len()) && id.iter().all(is_sound)).then_some(id)
+}
+
+/// `application/json` or a suffix `+json` among the media ranges. Most values have no `j` and cost nothing.
+fn names_json(accept: &[u8]) -> bool {
+    memchr2(b'j', b'J', accept).is_some() && list(accept).any(is_json)
+}
+
+fn is_json(range: &[u8]) -> bool {
+    let end = memmem::find(range, b";").unwrap_or(range.len());
+    let media = super::fields::trim(range.get(..end).unwrap_or_default());
+    let suffix = media.len().checked_sub(5).and_then(|at| media.get(at..)).unwrap_or_default();
+    media.eq_ignore_ascii_case(b"application/json") || suffix.eq_ignore_ascii_case(b"+json")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! The balancer's own answers: short, readable, with the reason and the request id.
+
+use super::head::RequestHead;
+use super::reason::{Reason, phrase};
+use super::write::{decimal, field};
+use crate::base::ids::RequestId;
+
+/// `100 Continue`, for a client whose body we ask for ourselves.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What Allow says with 405 (RFC 9110 section 10.2.1): other tokens are forwarded as well.
+const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// How to write one.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    /// Why there is no server's answer; gives status, sentence and name.
+    pub reason: Reason,
+    /// Goes into the body and into X-Request-Id.
+    pub request_id: RequestId,
+    /// The client asked for JSON.
+    pub json: bool,
+    /// The request was HEAD: no body is sent.
+    pub head_only: bool,
+    /// Whether the connection stays; the answer says `Connection: close` when it does not.
+    pub keep_alive: bool,
+    /// An IMF-fixdate, already formatted (RFC 9110 section 5.6.7).
+    pub date: &'a str,
+    /// Seconds for Retry-After; only written with 503 and 429.
+    pub retry_after: u32,
+}
+
+/// Appends the whole answer.
+pub fn write(reply: &Reply<'_>, out: &mut Vec<u8>) {
+    let status = reply.reason.status();
+    let digits = reply.request_id.digits();
+    start(status, reply.date, reply.keep_alive, out);
+    field(out, "X-Request-Id", &digits);
+    // The reason may be gone on the next try: no cache keeps it, though 405, 414 and 501 invite it to.
+    out.extend_from_slice(b"Cache-Control: no-store\r\n");
+    if status == 405 {
+        field(out, "Allow", ALLOW);
+    }
+    if matches!(status, 429 | 503) {
+        number(out, "Retry-After: ", u64::from(reply.retry_after));
+    }
+    let parts = if reply.json { json(reply, &digits) } else { text(reply, &digits) };
+    let content = if reply.json { "application/json" } else { "text/plain; charset=utf-8" };
+    field(out, "Content-Type", content.as_bytes());
+    // A status has three digits.
+    let len: usize = parts.iter().map(Part::len).sum();
+    number(out, "Content-Length: ", len as u64);
+    out.extend_from_slice(b"\r\n");
+    if !reply.head_only {
+        parts.iter().for_each(|part| part.write(out));
+    }
+}
+
+/// How to answer OPTIONS and TRACE as the last hop.
+#[derive(Debug)]
+pub struct LastHop<'a> {
+    /// The connection stays.
+    pub keep_alive: bool,
+    /// An IMF-fixdate.
+    pub date: &'a str,
+}
+
+/// Appends the answer to a request whose Max-Forwards has run out (RFC 9110 section 7.6.2): what we can do for
+/// OPTIONS; for TRACE the head as it came to us, without what identifies the client (section 9.3.8).
+pub fn last_hop(head: &RequestHead<'_, '_>, how: &LastHop<'_>, out: &mut Vec<u8>) {
+    start(200, how.date, how.keep_alive, out);
+    if head.method != b"TRACE" {
+        field(out, "Allow", ALLOW);
+        out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+        return;
+    }
+    let seen =
+        || head.fields.spans.iter().filter(|span| !is_private(head.fields.slice(span.start, span.name_end)));
+    let line = head.fields.head.get(..head.fields.first).unwrap_or_default();
+    let line = line.strip_prefix(b"\r\n").unwrap_or(line);
+    let len = line.len() + seen().map(|span| (span.end - span.start) as usize).sum::<usize>() + 2;
+    field(out, "Content-Type", b"message/http");
+    number(out, "Content-Length: ", len as u64);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(line);
+    seen().for_each(|span| out.extend_from_slice(head.fields.slice(span.start, span.end)));
+    out.extend_from_slice(b"\r\n");
+}
+
+fn is_private(name: &[u8]) -> bool {
+    let private: [&[u8]; 4] = [b"Authorization", b"Proxy-Authorization", b"Cookie", b"X-Api-Key"];
+    private.iter().any(|private| name.eq_ignore_ascii_case(private))
+}
+
+/// The status line and what every answer has.
+fn start(status: u16, date: &str, keep_alive: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    decimal(out, u64::from(status));
+    out.push(b' ');
+    out.extend_from_slice(phrase(status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    field(out, "Date", date.as_bytes());
+    field(out, "Connection", if keep_alive { b"keep-alive" } else { b"close" });
+}
+
+fn number(out: &mut Vec<u8>, name_and_colon: &str, value: u64) {
+    out.extend_from_slice(name_and_colon.as_bytes());
+    decimal(out, value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A piece of a body whose length must be known before it is written.
+enum Part<'a> {
+    Text(&'a str),
+    Digits(&'a [u8; 32]),
+    Status(u16),
+}
+
+impl Part<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Part::Text(text) => text.len(),
+            Part::Digits(digits) => digits.len(),
+            Part::Status(_) => 3,
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Part::Digits(digits) => out.extend_from_slice(*digits),
+            Part::Status(status) => decimal(out, u64::from(*status)),
+        }
+    }
+}
+
+/// `503 Service Unavailable: …` and a line with the reason and the id.
+fn text<'a>(reply: &Reply<'_>, id: &'a [u8; 32]) -> [Part<'a>; 10] {
+    let reason = reply.reason;
+    [
+        Part::Status(reason.status()),
+        Part::Text(" "),
+        Part::Text(phrase(reason.status())),
+        Part::Text(": "),
+        Part::Text(reason.sentence()),
+        Part::Text("\nreason: "),
+        Part::Text(reason.name()),
+        Part::Text(", request id: "),
+        Part::Digits(id),
+        Part::Text("\n"),
+    ]
+}
+
+/// Nothing in it needs an escape: a test of the reasons holds their sentences to that.
+fn json<'a>(reply: &Reply<'_>, id: &'a [u8; 32]) -> [Part<'a>; 10] {
+    let reason = reply.reason;
+    [
+        Part::Text("{\"error\":\""),
+        Part::Text(reason.sentence()),
+        Part::Text("\",\"status\":"),
+        Part::Status(reason.status()),
+        Part::Text(",\"reason\":\""),
+        Part::Text(reason.name()),
+        Part::Text("\",\"request_id\":\""),
+        Part::Digits(id),
+        Part::Text("\"}"),
+        Part::Text("\n"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::framing::Asked;
+    use crate::http1::head::{Limits, Parsed, Slots, request, response};
+
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+
+    fn reply(reason: Reason, json: bool, head_only: bool) -> (String, String) {
+        let request_id = RequestId::new(1, 2);
+        let reply =
+            Reply { reason, request_id, json, head_only, keep_alive: false, date: DATE, retry_after: 7 };
+        let mut out = Vec::new();
+        write(&reply, &mut out);
+        let out = String::from_utf8(out).unwrap();
+        let (head, body) = out.split_once("\r\n\r\n").unwrap();
+        (format!("{head}\r\n"), body.to_string())
+    }
+
+    #[test]
+    fn every_reply_is_a_good_answer() {
+        for reason in Reason::ALL {
+            for json in [false, true] {
+                let (head, body) = reply(*reason, json, false);
+                assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
+                assert_eq!(head.contains("\r\nRetry-After: 7\r\n"), reason.status() == 503);
+                assert_eq!(head.contains("\r\nAllow: "), reason.status() == 405);
+                assert!(body.contains(reason.name()) && body.contains("00000000000000010000000000000002"));
+                let (bare, nothing) = reply(*reason, json, true);
+                assert_eq!((bare, nothing.as_str()), (head.clone(), ""));
+                let bytes = format!("{head}\r\n");
+                let mut slots = Slots::new();
+                let parsed = response(bytes.as_bytes(), Asked::Other, &Limits::default(), &mut slots);
+                assert!(matches!(parsed, Ok(Parsed::Complete(head)) if head.status == reason.status()));
+            }
+        }
+    }
+
+    #[test]
+    fn json_is_json() {
+        let (_, body) = reply(Reason::NoServer, true, false);
+        let value: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(value["status"], 503);
+        assert_eq!(value["reason"], "no_server");
+    }
+
+    #[track_caller]
+    fn check(came: &str, ends: &str) {
+        let limits = Limits { trace: true, ..Limits::default() };
+        let mut slots = Slots::new();
+        let Ok(Parsed::Complete(head)) = request(came.as_bytes(), &limits, &mut slots) else {
+            panic!("{came}")
+        };
+        let mut out = Vec::new();
+        last_hop(&head, &LastHop { keep_alive: true, date: DATE }, &mut out);
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.starts_with("HTTP/1.1 200 OK\r\n") && out.ends_with(ends), "{out}");
+    }
+
+    #[test]
+    fn the_last_hop_answers_itself() {
+        check("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n");
+        check(
+            "\r\nTRACE /a HTTP/1.1\r\nHost: a\r\nCookie: s\r\nMax-Forwards: 0\r\n\r\n",
+            "\r\nContent-Length: 47\r\n\r\nTRACE /a HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n",
+        );
+    }
+}

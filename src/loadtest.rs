@@ -1,0 +1,248 @@
+//! The load generator: sends requests over many connections and tells how they were answered.
+//!
+//! A few threads, each with its own poller, connections and counts; nothing is shared on the way of a
+//! request. The closed loop sends the next request when the one before is answered, and measures what
+//! the server can do. The open loop sends at a fixed rate and counts each latency from the moment the
+//! request was due, and measures what users see.
+
+mod answer;
+mod chunked;
+mod connect;
+mod driver;
+mod pace;
+mod report;
+mod summary;
+mod tally;
+mod target;
+
+pub use summary::{Bar, Errors, Latency, Summary};
+
+use crate::base::limits;
+use crate::base::time::{self, Moment};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use driver::{Plan, Share};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pace::{Pace, Timetable};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::convert::Infallible;
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tally::Tally;
+use target::{Request, Target};
+
+/// Between two looks of the progress bar.
+const LOOK: Duration = Duration::from_millis(200);
+/// Connections from which on a second thread is worth its cost.
+const TWO_THREADS: usize = 32;
+
+/// What to send, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `http://host:port/path`.
+    pub url: String,
+    /// Connections used at the same time, at least 1.
+    pub connections: usize,
+    /// How long to send; 10 seconds when neither this nor `requests` is given.
+    pub duration: Option<Duration>,
+    /// How many requests to send.
+    pub requests: Option<u64>,
+    /// Requests per second over all connections: the open loop. The closed loop when silent.
+    pub rate: Option<f64>,
+    /// The method.
+    pub method: String,
+    /// Bytes of each request's body.
+    pub body_size: usize,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
+    /// Use connections again; false makes a new one for each request.
+    pub keep_alive: bool,
+    /// Print one JSON object instead of text.
+    pub json: bool,
+    /// No progress bar.
+    pub quiet: bool,
+    /// Threads; 1 below 32 connections and 2 from there on when silent.
+    pub threads: Option<usize>,
+    /// For one answer, whole.
+    pub timeout: Duration,
+}
+
+impl Options {
+    /// The defaults: GET, 50 connections, closed loop, 30 seconds for an answer.
+    pub fn new(url: &str) -> Self {
+        Options {
+            url: url.to_string(),
+            connections: 50,
+            duration: None,
+            requests: None,
+            rate: None,
+            method: "GET".to_string(),
+            body_size: 0,
+            headers: Vec::new(),
+            keep_alive: true,
+            json: false,
+            quiet: false,
+            threads: None,
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Loads and prints what was found. SIGINT and SIGTERM end early and still print. Gives the exit code:
+/// 0 when every answer was 2xx or 3xx, 1 otherwise, with the reason on standard error.
+pub fn run(options: Options) -> Result<u8, String> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag down and raises it, a second ends the process.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(|error| format!("cannot watch for signals: {error}"))?;
+    }
+    let summary = load(&options, stop, !options.quiet && std::io::stderr().is_terminal())?;
+    let text = match options.json {
+        true => {
+            serde_json::to_string(&summary).map_err(|error| format!("cannot write JSON: {error}"))? + "\n"
+        }
+        false => report::text(&summary),
+    };
+    // A reader that went away is no reason to fail.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    match summary.complaint() {
+        None => Ok(0),
+        Some(complaint) => {
+            let _ = writeln!(std::io::stderr(), "{complaint}");
+            Ok(1)
+        }
+    }
+}
+
+/// Loads and gives what was found; prints nothing and heeds no signal. Fails with a sentence when the
+/// options do not hold together or the host is not known; a server that does not answer is no failure
+/// but counted in [`Summary::errors`].
+pub fn measure(options: &Options) -> Result<Summary, String> {
+    load(options, Arc::new(AtomicBool::new(false)), false)
+}
+
+fn load(options: &Options, stop: Arc<AtomicBool>, show: bool) -> Result<Summary, String> {
+    check(options)?;
+    limits::raise_descriptors();
+    let duration = limited(options);
+    let target = Target::parse(&options.url)?;
+    let start = time::now();
+    let plan = Plan {
+        address: target.resolve()?,
+        request: Request::build(&target, options)?,
+        keep_alive: options.keep_alive,
+        timeout: options.timeout,
+        start,
+        end: duration.map_or(Moment::NEVER, |duration| start.after(duration)),
+        stop,
+        progress: Arc::new(AtomicU64::new(0)),
+    };
+    let threads = threads(options);
+    let tally = drive_all(&plan, options, threads, show)?;
+    let interrupted = plan.stop.load(Ordering::Relaxed);
+    let elapsed = match (interrupted, plan.end) {
+        (true, _) => time::now().min(plan.end).since(start),
+        (false, end) if tally.last_answer < end && options.requests.is_some() => {
+            tally.last_answer.since(start)
+        }
+        (false, end) => end.since(start),
+    };
+    Ok(Summary::of(&tally, options, threads, elapsed, interrupted))
+}
+
+fn check(options: &Options) -> Result<(), String> {
+    if options.connections == 0 {
+        return Err("at least one connection is needed".to_string());
+    }
+    if options.rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
+        return Err("a rate is a number of requests a second above zero".to_string());
+    }
+    if options.timeout.is_zero() || options.duration.is_some_and(|duration| duration.is_zero()) {
+        return Err("a time above zero is needed".to_string());
+    }
+    Ok(())
+}
+
+fn limited(options: &Options) -> Option<Duration> {
+    match (options.duration, options.requests) {
+        (None, None) => Some(Duration::from_secs(10)),
+        (duration, _) => duration,
+    }
+}
+
+fn threads(options: &Options) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let default = if options.connections < TWO_THREADS { 1 } else { cores.min(2) };
+    options.threads.unwrap_or(default).clamp(1, options.connections)
+}
+
+/// Starts the drivers, watches them, and adds up what they counted.
+fn drive_all(plan: &Plan, options: &Options, threads: usize, show: bool) -> Result<Tally, String> {
+    let mut sum = Tally::new()?;
+    let (alive, ended) = bounded(0);
+    std::thread::scope(|scope| {
+        let mut drivers = Vec::new();
+        for number in 0..threads {
+            let (share, alive) = (share(plan, options, number, threads), alive.clone());
+            let work = move || drive_alive(plan, share, alive);
+            let thread = std::thread::Builder::new().name(format!("load-{number}"));
+            match thread.spawn_scoped(scope, work) {
+                Ok(driver) => drivers.push(driver),
+                Err(error) => {
+                    plan.stop.store(true, Ordering::Relaxed);
+                    return Err(format!("cannot start a thread: {error}"));
+                }
+            }
+        }
+        drop(alive);
+        if show {
+            watch(plan, options, &ended);
+        }
+        for driver in drivers {
+            sum.add(&driver.join().map_err(|_| "a driver panicked".to_string())??)?;
+        }
+        Ok(sum)
+    })
+}
+
+fn drive_alive(plan: &Plan, share: Share, _alive: Sender<Infallible>) -> Result<Tally, String> {
+    driver::drive(plan, share)
+}
+
+/// Driver `number` of `threads` gets its part of the connections, the requests and the rate.
+fn share(plan: &Plan, options: &Options, number: usize, threads: usize) -> Share {
+    let part = |whole: u64| whole / threads as u64 + u64::from((number as u64) < whole % threads as u64);
+    let pace = match options.rate {
+        None => Pace::Closed,
+        Some(rate) => Pace::Open(Timetable::new(plan.start, rate, number, threads)),
+    };
+    Share {
+        connections: part(options.connections as u64) as usize,
+        requests: options.requests.map(part),
+        pace,
+    }
+}
+
+/// Shows a progress bar until the drivers have ended.
+fn watch(plan: &Plan, options: &Options, ended: &Receiver<Infallible>) {
+    use crossbeam_channel::RecvTimeoutError::Timeout;
+    let whole = limited(options);
+    let steps = options.requests.filter(|_| whole.is_none());
+    let length = steps.unwrap_or_else(|| whole.map_or(0, |whole| whole.as_millis() as u64));
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("[{bar:40}] {percent:>3} %  {msg}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    let mut before = 0;
+    while ended.recv_deadline(time::instant(time::now().after(LOOK))) == Err(Timeout) {
+        let answered = plan.progress.load(Ordering::Relaxed);
+        let elapsed = time::now().since(plan.start).as_millis() as u64;
+        bar.set_position(if steps.is_some() { answered } else { elapsed.min(length) });
+        bar.set_message(format!("{:.0} requests/s", (answered - before) as f64 / LOOK.as_secs_f64()));
+        before = answered;
+    }
+    bar.finish_and_clear();
+}

@@ -1,0 +1,383 @@
+//! One thread of the load generator: drives many nonblocking connections from one poller.
+//!
+//! Edge-triggered, and no system call more than needed: a read that does not fill the buffer has emptied
+//! the socket, so an answer costs one read and one write, and a share of a wait. Only when the event told
+//! of the end of the connection is there more to read: the end itself, which gives no second event.
+
+use super::answer::{Answer, Fault};
+use super::connect;
+use super::pace::{Pace, Ticker};
+use super::tally::{Failure, Tally};
+use super::target::Request;
+use crate::base::time::{self, Moment};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What all drivers of a run share.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) address: SocketAddr,
+    pub(super) request: Request,
+    pub(super) keep_alive: bool,
+    pub(super) timeout: Duration,
+    pub(super) start: Moment,
+    /// No request is started from here on; [`Moment::NEVER`] when only their number ends the run.
+    pub(super) end: Moment,
+    /// Set to end early.
+    pub(super) stop: Arc<AtomicBool>,
+    /// Answers so far, for the progress bar.
+    pub(super) progress: Arc<AtomicU64>,
+}
+
+/// The part of the run that falls to one driver.
+#[derive(Debug)]
+pub(super) struct Share {
+    pub(super) connections: usize,
+    /// Requests to start, if their number is limited.
+    pub(super) requests: Option<u64>,
+    pub(super) pace: Pace,
+}
+
+/// Longest wait, so that a stop and a timeout are seen soon.
+const GLANCE: Duration = Duration::from_millis(50);
+/// A connection rests this long after a failure, so that a server that refuses is not hammered.
+const REST: Duration = Duration::from_millis(10);
+const BUFFER: usize = 64 << 10;
+const TICK: Token = Token(usize::MAX);
+
+/// Carries out a share of the plan.
+pub(super) fn drive(plan: &Plan, share: Share) -> Result<Tally, String> {
+    let mut driver = Driver::new(plan, share).map_err(|error| format!("cannot poll: {error}"))??;
+    driver.run().map_err(|error| format!("cannot poll: {error}"))?;
+    Ok(driver.tally)
+}
+
+struct Driver<'p> {
+    plan: &'p Plan,
+    poll: Poll,
+    connections: Vec<Connection>,
+    /// Connections that may start a request, the longest free first.
+    free: VecDeque<usize>,
+    /// Connections that rest after a failure, with the moment they are free again.
+    resting: VecDeque<(Moment, usize)>,
+    in_flight: usize,
+    left: Option<u64>,
+    pace: Pace,
+    ticker: Option<Ticker>,
+    now: Moment,
+    /// The event in hand told that the server closed its side.
+    closing: bool,
+    next_sweep: Moment,
+    tally: Tally,
+    buffer: Vec<u8>,
+}
+
+struct Connection {
+    stream: Option<TcpStream>,
+    /// A request was begun and is neither answered nor failed.
+    busy: bool,
+    /// Nothing was written yet: an error is a failure to connect.
+    connecting: bool,
+    /// Where the latency of the present request counts from.
+    begun: Moment,
+    deadline: Moment,
+    sent: u64,
+    answer: Answer,
+}
+
+impl<'p> Driver<'p> {
+    fn new(plan: &'p Plan, share: Share) -> std::io::Result<Result<Self, String>> {
+        let poll = Poll::new()?;
+        let ticker = match share.pace {
+            Pace::Closed => None,
+            Pace::Open(_) => match Ticker::start(mio::Waker::new(poll.registry(), TICK)?) {
+                Ok(ticker) => Some(ticker),
+                Err(error) => return Ok(Err(error)),
+            },
+        };
+        let connection = || Connection {
+            stream: None,
+            busy: false,
+            connecting: false,
+            begun: Moment::START,
+            deadline: Moment::NEVER,
+            sent: 0,
+            answer: Answer::new(plan.request.is_head()),
+        };
+        Ok(Tally::new().map(|tally| Driver {
+            plan,
+            poll,
+            connections: (0..share.connections).map(|_| connection()).collect(),
+            free: (0..share.connections).collect(),
+            resting: VecDeque::new(),
+            in_flight: 0,
+            left: share.requests,
+            pace: share.pace,
+            ticker,
+            now: time::now(),
+            closing: false,
+            next_sweep: Moment::START,
+            tally,
+            buffer: vec![0; BUFFER],
+        }))
+    }
+
+    fn run(&mut self) -> std::io::Result<()> {
+        let mut events = Events::with_capacity(256);
+        loop {
+            self.now = time::now();
+            if self.is_over() {
+                break;
+            }
+            self.wake_resting();
+            self.start_due();
+            self.sweep();
+            let wait = self.wait();
+            match self.poll.poll(&mut events, Some(wait)) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            let before = self.tally.answered;
+            for event in events.iter().filter(|event| event.token() != TICK) {
+                self.attend(event.token().0, event.is_read_closed());
+            }
+            self.plan.progress.fetch_add(self.tally.answered - before, Ordering::Relaxed);
+        }
+        self.tally.unsent = self.pace.overdue(self.plan.end.min(self.now), self.left);
+        Ok(())
+    }
+
+    /// Over when stopped, or when nothing may be started and everything started has ended.
+    fn is_over(&self) -> bool {
+        let exhausted = self.left == Some(0) || self.has_ended();
+        self.plan.stop.load(Ordering::Relaxed) || (exhausted && self.in_flight == 0)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.now >= self.plan.end
+    }
+
+    fn wake_resting(&mut self) {
+        while self.resting.front().is_some_and(|(until, _)| *until <= self.now) {
+            let woken = self.resting.pop_front();
+            self.free.extend(woken.map(|(_, index)| index));
+        }
+    }
+
+    /// Starts every request that is due and has a free connection.
+    fn start_due(&mut self) {
+        while !self.has_ended() && self.left != Some(0) && !self.free.is_empty() {
+            let Some(due) = self.pace.take(self.now) else { return };
+            let Some(index) = self.free.pop_front() else { return };
+            self.start(index, due);
+        }
+    }
+
+    /// How long to wait for events: until the next thing that happens by itself.
+    fn wait(&mut self) -> Duration {
+        let mut until = self.now.after(GLANCE).min(self.plan.end.max(self.now));
+        if self.has_ended() {
+            until = self.now.after(GLANCE);
+        }
+        if let Some((rested, _)) = self.resting.front() {
+            until = until.min(*rested);
+        }
+        if let (Some(ticker), Some(due), false) = (&mut self.ticker, self.pace.next(), self.free.is_empty()) {
+            // The poller waits in whole milliseconds, which is too coarse: the ticker wakes it.
+            ticker.wake_at(due);
+        }
+        until.since(self.now)
+    }
+
+    /// Fails the requests whose time is up.
+    fn sweep(&mut self) {
+        if self.now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = self.now.after(GLANCE);
+        for index in 0..self.connections.len() {
+            let connection = &self.connections[index];
+            if connection.busy && connection.deadline <= self.now {
+                let connecting = connection.connecting;
+                let timed_out = Failure::Connect(ErrorKind::TimedOut);
+                self.fail(index, if connecting { timed_out } else { Failure::Timeout });
+            }
+        }
+    }
+
+    /// Starts a request whose latency counts from `begun`.
+    fn start(&mut self, index: usize, begun: Moment) {
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+        }
+        self.tally.started += 1;
+        self.in_flight += 1;
+        let connection = &mut self.connections[index];
+        connection.busy = true;
+        connection.begun = begun;
+        connection.deadline = self.now.after(self.plan.timeout);
+        connection.sent = 0;
+        connection.answer.expect();
+        if connection.stream.is_none() {
+            if let Err(error) = self.open(index) {
+                return self.fail(index, Failure::Connect(error.kind()));
+            }
+        }
+        self.write(index);
+    }
+
+    fn open(&mut self, index: usize) -> std::io::Result<()> {
+        // A request that goes out in one write, alone on its connection, is never held back.
+        let nodelay = self.plan.keep_alive || self.plan.request.total() > BUFFER as u64;
+        let stream = connect::begin(self.plan.address, nodelay)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut SourceFd(&stream.as_raw_fd()), Token(index), interest)?;
+        let connection = &mut self.connections[index];
+        connection.stream = Some(stream);
+        connection.connecting = true;
+        Ok(())
+    }
+
+    /// Writes what is left of the request, as far as the socket takes it.
+    fn write(&mut self, index: usize) {
+        loop {
+            let connection = &mut self.connections[index];
+            let piece = self.plan.request.piece_after(connection.sent);
+            let (false, Some(stream)) = (piece.is_empty(), &mut connection.stream) else { return };
+            match stream.write(piece) {
+                Ok(count) => {
+                    if connection.connecting {
+                        connection.connecting = false;
+                        self.connected(index);
+                    }
+                    self.connections[index].sent += count as u64;
+                    self.tally.sent += count as u64;
+                    if !self.has_ended() {
+                        self.tally.sent_in_time += count as u64;
+                    }
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock | ErrorKind::NotConnected => return,
+                    kind if connection.connecting => return self.fail(index, Failure::Connect(kind)),
+                    // The server may have answered before it went: the read that follows knows.
+                    _ => {
+                        self.closing = true;
+                        return self.read(index);
+                    }
+                },
+            }
+        }
+    }
+
+    /// On connections that are kept, connecting is no part of a request's latency.
+    fn connected(&mut self, index: usize) {
+        if self.plan.keep_alive && matches!(self.pace, Pace::Closed) {
+            self.connections[index].begun = time::now();
+        }
+    }
+
+    /// An event came for a connection.
+    fn attend(&mut self, index: usize, closing: bool) {
+        self.closing = closing;
+        let connection = &self.connections[index];
+        if connection.busy && connection.sent < self.plan.request.total() {
+            self.write(index);
+        }
+        if !self.connections[index].connecting {
+            self.read(index);
+        }
+    }
+
+    fn read(&mut self, index: usize) {
+        loop {
+            let connection = &mut self.connections[index];
+            let Some(stream) = &mut connection.stream else { return };
+            match stream.read(&mut self.buffer) {
+                Ok(0) => return self.closed(index),
+                Ok(count) => {
+                    self.take(index, count);
+                    if count < self.buffer.len() && !self.closing {
+                        return;
+                    }
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => return,
+                    ErrorKind::Interrupted => {}
+                    kind => return self.lost(index, Failure::Reset(kind)),
+                },
+            }
+        }
+    }
+
+    /// Takes bytes of an answer from the buffer.
+    fn take(&mut self, index: usize, count: usize) {
+        self.tally.received += count as u64;
+        if !self.has_ended() {
+            self.tally.received_in_time += count as u64;
+        }
+        let connection = &mut self.connections[index];
+        if !connection.busy {
+            connection.stream = None;
+            return self.tally.failure(Failure::BadAnswer(Fault::Excess));
+        }
+        match connection.answer.feed(&self.buffer[..count], &mut self.tally.names) {
+            Ok(false) => {}
+            Ok(true) => self.complete(index),
+            Err(fault) => self.fail(index, Failure::BadAnswer(fault)),
+        }
+    }
+
+    fn closed(&mut self, index: usize) {
+        let connection = &self.connections[index];
+        if connection.busy && connection.answer.feed_end() {
+            self.complete(index);
+        } else {
+            self.lost(index, Failure::ClosedEarly);
+        }
+    }
+
+    /// The connection is gone; a failure only when a request was on it.
+    fn lost(&mut self, index: usize, failure: Failure) {
+        if self.connections[index].busy {
+            self.fail(index, failure);
+        } else {
+            self.connections[index].stream = None;
+        }
+    }
+
+    /// Counts the answer and starts the next request on the connection, in the closed loop.
+    fn complete(&mut self, index: usize) {
+        self.now = time::now();
+        let connection = &mut self.connections[index];
+        let took = self.now.since(connection.begun);
+        self.tally.answer(connection.answer.status(), connection.answer.server(), took, self.now);
+        self.tally.in_time += u64::from(self.now < self.plan.end);
+        let early = connection.sent < self.plan.request.total();
+        if early || self.closing || connection.answer.closes() || !self.plan.keep_alive {
+            connection.stream = None;
+            self.closing = false;
+        }
+        connection.busy = false;
+        self.in_flight -= 1;
+        let next = matches!(self.pace, Pace::Closed) && !self.has_ended() && self.left != Some(0);
+        if next { self.start(index, self.now) } else { self.free.push_back(index) }
+    }
+
+    fn fail(&mut self, index: usize, failure: Failure) {
+        self.tally.failure(failure);
+        let connection = &mut self.connections[index];
+        connection.stream = None;
+        connection.connecting = false;
+        connection.busy = false;
+        self.in_flight -= 1;
+        self.resting.push_back((self.now.after(REST), index));
+    }
+}

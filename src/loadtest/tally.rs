@@ -1,0 +1,172 @@
+//! What one driver counts, without an allocation per request.
+
+use super::answer::Fault;
+use crate::base::time::Moment;
+use hdrhistogram::Histogram;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Latencies are kept in nanoseconds, to three digits, up to ten minutes.
+const LATENCY_MAX: u64 = 600 * 1_000_000_000;
+/// Names of servers told apart; answers of more count for none.
+const NAMES_MAX: usize = 1000;
+
+/// Why a request got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Failure {
+    Connect(std::io::ErrorKind),
+    Reset(std::io::ErrorKind),
+    ClosedEarly,
+    Timeout,
+    BadAnswer(Fault),
+}
+
+/// The counts of one driver.
+pub(super) struct Tally {
+    pub(super) latencies: Histogram<u64>,
+    statuses: [u64; 600],
+    pub(super) failures: BTreeMap<Failure, u64>,
+    pub(super) names: Names,
+    pub(super) started: u64,
+    pub(super) answered: u64,
+    /// Answers that came before the end of the measured time.
+    pub(super) in_time: u64,
+    pub(super) received: u64,
+    pub(super) sent: u64,
+    /// Those of them that moved before the end of the measured time.
+    pub(super) received_in_time: u64,
+    pub(super) sent_in_time: u64,
+    /// Requests that were due and found no free connection before the end.
+    pub(super) unsent: u64,
+    pub(super) last_answer: Moment,
+}
+
+impl Tally {
+    /// Nothing counted yet.
+    pub(super) fn new() -> Result<Self, String> {
+        let latencies = Histogram::new_with_bounds(1, LATENCY_MAX, 3);
+        Ok(Tally {
+            latencies: latencies.map_err(|error| format!("no histogram: {error}"))?,
+            statuses: [0; 600],
+            failures: BTreeMap::new(),
+            names: Names::default(),
+            started: 0,
+            answered: 0,
+            in_time: 0,
+            received: 0,
+            sent: 0,
+            received_in_time: 0,
+            sent_in_time: 0,
+            unsent: 0,
+            last_answer: Moment::START,
+        })
+    }
+
+    /// Counts a complete answer.
+    pub(super) fn answer(&mut self, status: u16, server: Option<usize>, took: Duration, now: Moment) {
+        self.answered += 1;
+        self.statuses[usize::from(status).min(599)] += 1;
+        self.latencies.saturating_record((took.as_nanos() as u64).max(1));
+        self.last_answer = now;
+        if let Some(server) = server {
+            self.names.0[server].1 += 1;
+        }
+    }
+
+    /// Counts a request that got none.
+    pub(super) fn failure(&mut self, failure: Failure) {
+        *self.failures.entry(failure).or_default() += 1;
+    }
+
+    /// The statuses that occurred.
+    pub(super) fn statuses(&self) -> BTreeMap<u16, u64> {
+        let counted = |(status, count): (usize, &u64)| (*count > 0).then_some((status as u16, *count));
+        self.statuses.iter().enumerate().filter_map(counted).collect()
+    }
+
+    /// Adds what another driver counted.
+    pub(super) fn add(&mut self, other: &Tally) -> Result<(), String> {
+        self.latencies.add(&other.latencies).map_err(|error| format!("histograms differ: {error}"))?;
+        for (mine, theirs) in self.statuses.iter_mut().zip(other.statuses) {
+            *mine += theirs;
+        }
+        for (failure, count) in &other.failures {
+            *self.failures.entry(*failure).or_default() += count;
+        }
+        for (name, count) in &other.names.0 {
+            if let Some(number) = self.names.number(name) {
+                self.names.0[number].1 += count;
+            }
+        }
+        self.started += other.started;
+        self.answered += other.answered;
+        self.in_time += other.in_time;
+        self.received += other.received;
+        self.sent += other.sent;
+        self.received_in_time += other.received_in_time;
+        self.sent_in_time += other.sent_in_time;
+        self.unsent += other.unsent;
+        self.last_answer = self.last_answer.max(other.last_answer);
+        Ok(())
+    }
+}
+
+/// The names of the servers seen, numbered as they came, with their answers.
+#[derive(Debug, Default)]
+pub(super) struct Names(Vec<(Box<[u8]>, u64)>);
+
+impl Names {
+    /// The number of a name. A handful of servers is searched faster in a row than hashed.
+    pub(super) fn number(&mut self, name: &[u8]) -> Option<usize> {
+        let known = self.0.iter().position(|(known, _)| **known == *name);
+        if known.is_none() && self.0.len() < NAMES_MAX {
+            self.0.push((name.into(), 0));
+            return Some(self.0.len() - 1);
+        }
+        known
+    }
+
+    /// The name with this number.
+    #[cfg(test)]
+    pub(super) fn name(&self, number: usize) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.0[number].0)
+    }
+
+    /// How many answers each server gave.
+    pub(super) fn counts(&self) -> BTreeMap<String, u64> {
+        self.0.iter().map(|(name, count)| (String::from_utf8_lossy(name).into_owned(), *count)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tallies_add_up_whatever_order_names_came_in() {
+        let tally = |names: &[&str]| {
+            let mut tally = Tally::new().unwrap();
+            for name in names {
+                let server = tally.names.number(name.as_bytes());
+                tally.answer(200, server, Duration::from_micros(5), Moment::from_millis(1));
+            }
+            tally.failure(Failure::Timeout);
+            tally
+        };
+        let mut sum = tally(&["a", "b", "b"]);
+        sum.add(&tally(&["b", "c"])).unwrap();
+        let wanted = [("a", 1), ("b", 3), ("c", 1)].map(|(name, count)| (name.to_string(), count));
+        assert_eq!(sum.names.counts(), BTreeMap::from(wanted));
+        assert_eq!((sum.answered, sum.latencies.len()), (5, 5));
+        assert_eq!(sum.statuses(), BTreeMap::from([(200, 5)]));
+        assert_eq!(sum.failures, BTreeMap::from([(Failure::Timeout, 2)]));
+    }
+
+    #[test]
+    fn names_without_end_are_not_kept() {
+        let mut names = Names::default();
+        assert!((0..NAMES_MAX).all(|name| names.number(name.to_string().as_bytes()) == Some(name)));
+        assert_eq!(names.number(b"one more"), None);
+        assert_eq!(names.number(b"7"), Some(7));
+    }
+}

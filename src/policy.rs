@@ -1,0 +1,15 @@
+//! Floor 1: decisions. Values in, values out: time, chance and load are arguments, so that every rule runs
+//! under virtual time in tests and in the simulation.
+//!
+//! - [`admit`]: is a queued request still worth serving? [`pick`]: which server gets it? [`retry`]: what if
+//!   that fails?
+//! - [`linger`]: does the worker stay on the socket? [`crew`]: how many workers should there be?
+//! - [`health`]: which servers are in use? [`latency`]: what is remembered of their speed.
+
+pub mod admit;
+pub mod crew;
+pub mod health;
+pub mod latency;
+pub mod linger;
+pub mod pick;
+pub mod retry;

@@ -1,0 +1,508 @@
+//! Rise and fall from probes, ejection and return from live traffic.
+//!
+//! ```text
+//!            1 probe passed                        fall probes failed, live failures in a row counted in
+//! Starting ─────────────────▶ Up ─────────────────────────────────────────────────────────────────▶ Down
+//!    │                        ▲ │ ▲                                                                  ▲ │
+//!    │ 1 probe failed         │ │ └────────────────────── rise probes passed ────────────────────────┼─┘
+//!    └────────────────────────┼─┼──────────────────────────────────────────────────────────────────▶ │
+//!                             │ │ consecutive_failures live requests failed                          │
+//!   time is over, or rise × n │ ▼                                                                    │
+//!   probes passed in a row    Ejected ───── a probe failed (by the same count), or was the last ─────┘
+//! ```
+//!
+//! - **Starting** is short: one probe decides, either way. A server that is not up yet at start costs nobody
+//!   a request.
+//! - **Fall** adds live failures to failed probes, once a probe has failed: probes that agree with what
+//!   clients see need no more proof. A server that is killed is out after one probe.
+//! - **Ejection** (Envoy's outlier detection; HAProxy's `observe`) is for what probes do not see, and for the
+//!   time until they do. It lasts `base_time × n` up to `max_time`; each `base_time` that the server was up
+//!   since takes one off `n`. At most `max_percent` of the servers are out by it at once, and never the only
+//!   one.
+//! - **Back from ejection** a server is on probation: one more failure ejects it again, one answer clears it.
+//!   It is back early after `rise × n` passed probes, so that a server that was killed and restarted serves
+//!   within seconds; for one whose probes pass while its requests fail, each return costs more probes.
+
+use crate::base::time::Moment;
+use std::fmt;
+use std::time::Duration;
+
+/// The configuration's `servers.health_check`, without what only the prober needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Off: a server is up, unless it is ejected.
+    pub enabled: bool,
+    /// From one probe to the next (2 s).
+    pub interval: Duration,
+    /// Passed probes in a row that bring a server up (2).
+    pub rise: u32,
+    /// Failed probes in a row that take it down (3).
+    pub fall: u32,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Rules { enabled: true, interval: Duration::from_secs(2), rise: 2, fall: 3 }
+    }
+}
+
+/// The configuration's `servers.ejection`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejection {
+    /// Failed requests in a row (5); 0 switches ejection off.
+    pub consecutive_failures: u32,
+    /// How long the first ejection lasts (10 s).
+    pub base_time: Duration,
+    /// How long any lasts at most (120 s).
+    pub max_time: Duration,
+    /// How many of the servers may be ejected at once (50); rounded down, but one of several is always
+    /// allowed.
+    pub max_percent: u32,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        let (base_time, max_time) = (Duration::from_secs(10), Duration::from_secs(120));
+        Ejection { consecutive_failures: 5, base_time, max_time, max_percent: 50 }
+    }
+}
+
+/// What the balancer believes of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// No probe has come back yet.
+    Starting,
+    /// It gets requests.
+    Up,
+    /// Probes say that it is not there.
+    Down,
+    /// Taken out by live traffic.
+    Ejected {
+        /// Until then, at the latest; a [`Event::Tick`] at or after that moment brings it back.
+        until: Moment,
+    },
+}
+
+/// One thing that was learnt about a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A probe had the answer that was expected.
+    ProbePassed,
+    /// It had not: refused, timed out, another status.
+    ProbeFailed,
+    /// A live request was answered.
+    RequestPassed,
+    /// A live request failed (connect, reset, timeout, broken answer). The caller should move the next probe
+    /// forward to what [`next_probe`] then says, if that is sooner.
+    RequestFailed,
+    /// Time went by.
+    Tick,
+}
+
+/// All that is remembered of a server's health. Written by the health thread alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Record {
+    /// What is believed.
+    pub health: Health,
+    /// Probes passed in a row.
+    pub passed: u32,
+    /// Probes failed in a row.
+    pub failed: u32,
+    /// Live requests failed in a row.
+    pub live_failed: u32,
+    /// Ejections that are not forgotten yet.
+    pub ejections: u32,
+    /// Since when `health` is what it is.
+    pub since: Moment,
+}
+
+impl Record {
+    /// Of a server that nothing is known of.
+    pub fn new(rules: &Rules, now: Moment) -> Self {
+        let health = if rules.enabled { Health::Starting } else { Health::Up };
+        Record { health, passed: 0, failed: 0, live_failed: 0, ejections: 0, since: now }
+    }
+}
+
+/// The table, for the bound on ejections.
+#[derive(Clone, Copy, Debug)]
+pub struct Others {
+    /// All servers, this one included.
+    pub servers: usize,
+    /// Those that are ejected now, without this one.
+    pub ejected: usize,
+}
+
+/// A transition, for the table and for its one line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What was believed.
+    pub from: Health,
+    /// What is believed now.
+    pub to: Health,
+    /// The reason.
+    pub why: Why,
+}
+
+/// Why a server's health changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// So many probes in a row.
+    ProbesPassed(u32),
+    /// So many probes in a row.
+    ProbesFailed(u32),
+    /// So many probes in a row, and before them so many live requests.
+    ProbesAndRequestsFailed(u32, u32),
+    /// So many live requests in a row.
+    RequestsFailed(u32),
+    /// The time of ejection is over.
+    TimeServed,
+    /// Probes were switched off.
+    ProbesOff,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::ProbesPassed(1) => write!(out, "a probe passed"),
+            Why::ProbesPassed(count) => write!(out, "{count} probes passed in a row"),
+            Why::ProbesFailed(1) => write!(out, "a probe failed"),
+            Why::ProbesFailed(count) => write!(out, "{count} probes failed in a row"),
+            Why::ProbesAndRequestsFailed(probes, live) => {
+                write!(out, "failed in a row: {live} of its requests, {probes} of its probes")
+            }
+            Why::RequestsFailed(1) => write!(out, "a request failed again"),
+            Why::RequestsFailed(count) => write!(out, "{count} requests failed in a row"),
+            Why::TimeServed => write!(out, "the time of ejection is over"),
+            Why::ProbesOff => write!(out, "health checks are switched off"),
+        }
+    }
+}
+
+/// The record after the event, and what changed, if `health` did.
+pub fn after(
+    record: Record,
+    event: Event,
+    rules: &Rules,
+    ejection: &Ejection,
+    others: Others,
+    now: Moment,
+) -> (Record, Option<Change>) {
+    let record = counted(record, event);
+    match verdict(&record, event, rules, ejection, others, now) {
+        Some((to, why)) => {
+            (entered(record, to, ejection, now), Some(Change { from: record.health, to, why }))
+        }
+        None => (record, None),
+    }
+}
+
+/// When to probe next: the interval with up to 10 % of jitter either way, from `fraction` (0 to 1) of chance;
+/// sooner (a quarter) while a change is being confirmed; [`Moment::NEVER`] when probes are off.
+pub fn next_probe(record: &Record, rules: &Rules, fraction: f64, now: Moment) -> Moment {
+    if !rules.enabled {
+        return Moment::NEVER;
+    }
+    let confirming = match record.health {
+        Health::Starting | Health::Ejected { .. } => true,
+        Health::Up => record.failed > 0 || record.live_failed > 0,
+        Health::Down => record.passed > 0,
+    };
+    let interval = if confirming { rules.interval / 4 } else { rules.interval };
+    now.after(interval.mul_f64(0.9 + 0.2 * fraction.clamp(0.0, 1.0)))
+}
+
+/// With the event counted. A passed probe does not clear live failures: ejection is for what probes do not
+/// see.
+fn counted(record: Record, event: Event) -> Record {
+    match event {
+        Event::ProbePassed => Record { passed: record.passed.saturating_add(1), failed: 0, ..record },
+        Event::ProbeFailed => Record { passed: 0, failed: record.failed.saturating_add(1), ..record },
+        Event::RequestPassed => Record { live_failed: 0, ..record },
+        Event::RequestFailed => Record { live_failed: record.live_failed.saturating_add(1), ..record },
+        Event::Tick => record,
+    }
+}
+
+/// What to believe instead, and why.
+fn verdict(
+    record: &Record,
+    event: Event,
+    rules: &Rules,
+    ejection: &Ejection,
+    others: Others,
+    now: Moment,
+) -> Option<(Health, Why)> {
+    match (record.health, event) {
+        (Health::Starting | Health::Down, _) if !rules.enabled => Some((Health::Up, Why::ProbesOff)),
+        (Health::Starting, Event::ProbePassed) => Some((Health::Up, Why::ProbesPassed(1))),
+        (Health::Starting, Event::ProbeFailed) => Some((Health::Down, Why::ProbesFailed(1))),
+        (Health::Down, Event::ProbePassed) => rises(record, rules.rise),
+        (Health::Up | Health::Ejected { .. }, Event::ProbeFailed) if rules.enabled => falls(record, rules),
+        (Health::Up, Event::RequestFailed) => ejected(record, ejection, others, now),
+        (Health::Ejected { until }, Event::Tick) if now >= until => Some(returns(record, rules)),
+        (Health::Ejected { .. }, Event::ProbePassed) => {
+            rises(record, rules.rise.saturating_mul(record.ejections.max(1)))
+        }
+        _ => None,
+    }
+}
+
+fn rises(record: &Record, rise: u32) -> Option<(Health, Why)> {
+    (record.passed >= rise).then_some((Health::Up, Why::ProbesPassed(record.passed)))
+}
+
+fn falls(record: &Record, rules: &Rules) -> Option<(Health, Why)> {
+    let why = match record.failed >= rules.fall {
+        true => Why::ProbesFailed(record.failed),
+        false => Why::ProbesAndRequestsFailed(record.failed, record.live_failed),
+    };
+    (record.failed.saturating_add(record.live_failed) >= rules.fall).then_some((Health::Down, why))
+}
+
+/// Refused when too many are out: then each further failure asks again.
+fn ejected(record: &Record, ejection: &Ejection, others: Others, now: Moment) -> Option<(Health, Why)> {
+    let enough = ejection.consecutive_failures > 0 && record.live_failed >= ejection.consecutive_failures;
+    let share = others.servers.saturating_mul(ejection.max_percent as usize) / 100;
+    let most = if ejection.max_percent > 0 { share.max(1) } else { 0 };
+    let allowed = others.servers > 1 && others.ejected < most;
+    let time = ejection.base_time.saturating_mul(remembered(record, ejection, now).saturating_add(1));
+    let to = Health::Ejected { until: now.after(time.min(ejection.max_time)) };
+    (enough && allowed).then_some((to, Why::RequestsFailed(record.live_failed)))
+}
+
+/// Time alone does not bring back a server whose last probe failed.
+fn returns(record: &Record, rules: &Rules) -> (Health, Why) {
+    match rules.enabled && record.failed > 0 {
+        true => (Health::Down, Why::ProbesFailed(record.failed)),
+        false => (Health::Up, Why::TimeServed),
+    }
+}
+
+/// The ejections that count: each `base_time` of being up since the last one takes one off.
+fn remembered(record: &Record, ejection: &Ejection, now: Moment) -> u32 {
+    let forgotten = match record.health {
+        Health::Up => now.since(record.since).as_nanos() / ejection.base_time.as_nanos().max(1),
+        _ => 0,
+    };
+    record.ejections.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
+}
+
+/// The record in its new health. Counts begin anew, but for live failures: an ejected server keeps them, to
+/// be weighed with its probes, and one that returns only because its time is over has one left.
+fn entered(record: Record, to: Health, ejection: &Ejection, now: Moment) -> Record {
+    let remembered = remembered(&record, ejection, now);
+    let from_ejection = matches!(record.health, Health::Ejected { .. });
+    let (live_failed, ejections) = match to {
+        Health::Ejected { .. } => (record.live_failed, remembered.saturating_add(1)),
+        Health::Up if from_ejection => (ejection.consecutive_failures.saturating_sub(1), remembered),
+        _ => (0, remembered),
+    };
+    Record { health: to, passed: 0, failed: 0, live_failed, ejections, since: now }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Event::*;
+
+    const THREE: Others = Others { servers: 3, ejected: 0 };
+    const OFF: fn() -> Rules = || Rules { enabled: false, ..Rules::default() };
+
+    /// `U`p, `D`own, `S`tarting, `E`jected.
+    fn letter(health: Health) -> char {
+        match health {
+            Health::Starting => 'S',
+            Health::Up => 'U',
+            Health::Down => 'D',
+            Health::Ejected { .. } => 'E',
+        }
+    }
+
+    /// Events a second apart as `+` and `-` (probe), `p` and `f` (request), `.` (tick); the health after
+    /// each.
+    fn check(rules: Rules, others: Others, events: &str, expected: &str) {
+        let mut record = Record::new(&rules, Moment::START);
+        let health = events.chars().zip(1..).map(|(event, second)| {
+            let event = match event {
+                '+' => ProbePassed,
+                '-' => ProbeFailed,
+                'p' => RequestPassed,
+                'f' => RequestFailed,
+                _ => Tick,
+            };
+            let before = record.health;
+            let now = Moment::from_millis(second * 1_000);
+            let (next, change) = after(record, event, &rules, &Ejection::default(), others, now);
+            record = next;
+            assert_eq!(change.is_some(), before != record.health, "{events}");
+            assert!(change.is_none_or(|c| c.from == before && c.to == record.health && record.since == now));
+            letter(record.health)
+        });
+        assert_eq!(health.collect::<String>(), expected, "{events}");
+    }
+
+    #[test]
+    fn probes() {
+        let rules = Rules::default();
+        check(rules, THREE, "+", "U");
+        check(rules, THREE, "-", "D");
+        check(rules, THREE, ".pf.", "SSSS");
+        check(rules, THREE, "+--+---", "UUUUUUD");
+        check(rules, THREE, "-+-++", "DDDDU");
+        check(rules, THREE, "-++--+--", "DDUUUUUU");
+        check(rules, THREE, "-....", "DDDDD");
+    }
+
+    #[test]
+    fn live_failures_add_to_failed_probes() {
+        let rules = Rules::default();
+        check(rules, THREE, "+ff-", "UUUD");
+        check(rules, THREE, "+ffp-", "UUUUU");
+        check(rules, THREE, "+f--", "UUUD");
+        check(rules, THREE, "+-f.-", "UUUUD");
+    }
+
+    #[test]
+    fn ejection_and_return() {
+        let rules = Rules::default();
+        check(rules, THREE, "+fffff", "UUUUUE");
+        check(rules, THREE, "+ffffpffff", "UUUUUUUUUU");
+        // its time is over; then on probation
+        check(rules, THREE, "+fffff.........", "UUUUUEEEEEEEEEE");
+        check(rules, THREE, "+fffff..........f", "UUUUUEEEEEEEEEEUE");
+        check(rules, THREE, "+fffff..........pffff", "UUUUUEEEEEEEEEEUUUUUU");
+        // a killed server that comes back: by probes
+        check(rules, THREE, "+fffff-", "UUUUUED");
+        check(rules, THREE, "+fffff-++", "UUUUUEDDU");
+        check(rules, THREE, "+fffff++", "UUUUUEEU");
+        // the second time it takes twice as many
+        check(rules, THREE, "+fffff++f++++", "UUUUUEEUEEEEU");
+        // its time is over, but its last probe failed
+        check(rules, THREE, "+fffffp-........", "UUUUUEEEEEEEEEED");
+        // live failures while it is out change nothing
+        check(rules, THREE, "+fffffffff", "UUUUUEEEEE");
+    }
+
+    #[test]
+    fn without_probes_only_ejection_applies() {
+        check(OFF(), THREE, "ffff", "UUUU");
+        check(OFF(), THREE, "fffff.........", "UUUUEEEEEEEEEE");
+        check(OFF(), THREE, "fffff..........f", "UUUUEEEEEEEEEEUE");
+        check(OFF(), THREE, "-----", "UUUUU");
+        let down = Record { health: Health::Down, ..Record::new(&OFF(), Moment::START) };
+        let (up, change) = after(down, Tick, &OFF(), &Ejection::default(), THREE, Moment::START);
+        assert_eq!((up.health, change.map(|c| c.why)), (Health::Up, Some(Why::ProbesOff)));
+    }
+
+    /// Whether a server that fails may be ejected from such a table.
+    fn check_bound(servers: usize, ejected: usize, max_percent: u32, expected: bool) {
+        let ejection = Ejection { max_percent, ..Ejection::default() };
+        let record = Record { live_failed: 4, ..Record::new(&OFF(), Moment::START) };
+        let (_, change) =
+            after(record, RequestFailed, &OFF(), &ejection, Others { servers, ejected }, Moment::START);
+        assert_eq!(change.is_some(), expected, "{ejected} of {servers}, {max_percent} %");
+    }
+
+    #[test]
+    fn at_most_a_share_is_ejected() {
+        check_bound(1, 0, 50, false);
+        check_bound(1, 0, 100, false);
+        check_bound(2, 0, 50, true);
+        check_bound(2, 1, 50, false);
+        check_bound(3, 0, 50, true);
+        check_bound(3, 1, 50, false);
+        check_bound(4, 1, 50, true);
+        check_bound(10, 4, 50, true);
+        check_bound(10, 5, 50, false);
+        check_bound(3, 0, 10, true);
+        check_bound(3, 0, 0, false);
+    }
+
+    /// How long the ejection lasts in s, after so many before it and so long up since the last.
+    fn check_time(ejections: u32, up_s: u64, expected_s: u64, expected_count: u32) {
+        let record = Record { live_failed: 4, ejections, ..Record::new(&OFF(), Moment::START) };
+        let now = Moment::from_millis(up_s * 1_000);
+        let (record, _) = after(record, RequestFailed, &OFF(), &Ejection::default(), THREE, now);
+        assert_eq!(record.health, Health::Ejected { until: now.after(Duration::from_secs(expected_s)) });
+        assert_eq!(record.ejections, expected_count, "{ejections} before, {up_s} s up");
+    }
+
+    #[test]
+    fn ejections_grow_and_are_forgotten() {
+        check_time(0, 0, 10, 1);
+        check_time(1, 9, 20, 2);
+        check_time(1, 10, 10, 1);
+        check_time(5, 25, 40, 4);
+        check_time(30, 0, 120, 31);
+        check_time(u32::MAX, 0, 120, u32::MAX);
+        check_time(3, 86_400, 10, 1);
+    }
+
+    /// The next probe, in ms from now, for chance at its ends.
+    fn check_probe(health: Health, passed: u32, failed: u32, live_failed: u32, expected: [u64; 2]) {
+        let now = Moment::from_millis(5_000);
+        let rules = Rules::default();
+        let record = Record { health, passed, failed, live_failed, ..Record::new(&rules, now) };
+        let got =
+            [0.0, 1.0].map(|chance| next_probe(&record, &rules, chance, now).since(now).as_millis() as u64);
+        assert_eq!(got, expected, "{record:?}");
+        assert_eq!(next_probe(&record, &OFF(), 0.5, now), Moment::NEVER);
+    }
+
+    #[test]
+    fn probes_come_sooner_while_a_change_is_confirmed() {
+        let (steady, soon) = ([1_800, 2_200], [450, 550]);
+        check_probe(Health::Up, 9, 0, 0, steady);
+        check_probe(Health::Up, 0, 1, 0, soon);
+        check_probe(Health::Up, 9, 0, 1, soon);
+        check_probe(Health::Down, 0, 9, 0, steady);
+        check_probe(Health::Down, 1, 0, 0, soon);
+        check_probe(Health::Starting, 0, 0, 0, soon);
+        check_probe(Health::Ejected { until: Moment::NEVER }, 0, 0, 5, soon);
+    }
+
+    /// A server is killed and comes back after a while, again and again: how long until it is used again, at
+    /// worst.
+    fn check_back(dead_ms: u64, rounds: u32) {
+        let (rules, ejection) = (Rules::default(), Ejection::default());
+        let mut record = Record::new(&rules, Moment::START);
+        let (mut now, mut due) = (0, 0);
+        for round in 1..=u64::from(rounds) {
+            let (dies, back) = (round * 20_000, round * 20_000 + dead_ms);
+            let mut used = None;
+            while now < dies + 20_000 - 10 {
+                now += 10;
+                let (at, dead) = (Moment::from_millis(now), (dies..back).contains(&now));
+                let learn = |record: Record, event| after(record, event, &rules, &ejection, THREE, at).0;
+                if record.health == Health::Up {
+                    record = learn(record, if dead { RequestFailed } else { RequestPassed });
+                }
+                if now >= due {
+                    record = learn(record, if dead { ProbeFailed } else { ProbePassed });
+                    due = next_probe(&record, &rules, 1.0, at).as_nanos() / 1_000_000;
+                }
+                due = due.min(next_probe(&record, &rules, 1.0, at).as_nanos() / 1_000_000);
+                record = learn(record, Tick);
+                used = used.or((now >= back && record.health == Health::Up).then(|| now - back));
+            }
+            assert!(used.is_some_and(|ms| ms < 5_000), "{dead_ms} ms, round {round}: {used:?}");
+        }
+    }
+
+    #[test]
+    fn a_killed_server_is_used_again_within_seconds_of_its_return() {
+        check_back(100, 3);
+        check_back(1_000, 3);
+        check_back(7_000, 3);
+    }
+
+    #[test]
+    fn reasons_read_as_sentences() {
+        assert_eq!(Why::ProbesFailed(3).to_string(), "3 probes failed in a row");
+        assert_eq!(
+            Why::ProbesAndRequestsFailed(1, 5).to_string(),
+            "failed in a row: 5 of its requests, 1 of its probes"
+        );
+    }
+}

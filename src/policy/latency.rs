@@ -1,0 +1,150 @@
+//! A latency average that jumps to peaks at once and forgets them with time (linkerd's and Finagle's peak
+//! EWMA).
+//!
+//! A mean would need many slow answers before it tells of a server that has just become slow, and each of
+//! them is a slow request. So a sample above the average replaces it, and only time brings the average down
+//! again. Only answers are samples: a refusal that came fast must not look like speed.
+
+use crate::base::time::Moment;
+use std::time::Duration;
+
+/// The average. `Copy` and two words, so that it can live in one atomic ([`Latency::pack`]) or under a short
+/// lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Latency {
+    /// The average in microseconds when it was last renewed; 0 or less means that there was no sample yet.
+    pub average_us: f32,
+    /// When it was last renewed.
+    pub at: Moment,
+}
+
+impl Latency {
+    /// The time constant: what is not renewed falls to 1/e in it, so half of a peak is forgotten every 3.5 s.
+    /// Finagle and linkerd take 10 s; with it a server that had been ten times slower and became fast waited
+    /// 34 s for its full share (simulated in `pick/dynamic.rs`), with this one half of that.
+    pub const DECAY: Duration = Duration::from_secs(5);
+
+    /// With one more sample. Time counts in whole milliseconds, which is what [`Latency::pack`] keeps: of the
+    /// samples within one millisecond the first one counts, and every peak.
+    #[must_use]
+    pub fn with(self, sample: Duration, now: Moment) -> Self {
+        let sample_us = (sample.as_secs_f32() * 1e6).max(SHORTEST_US);
+        let now = now.max(self.at);
+        let average_us = match self.is_known() && sample_us < self.average_us {
+            true => sample_us + (self.average_us - sample_us) * kept(self.at, now),
+            false => sample_us,
+        };
+        Latency { average_us, at: now }
+    }
+
+    /// What to believe now, in microseconds: an average that nothing renewed fades, so that a server that was
+    /// slow once gets traffic again. None before the first sample.
+    pub fn read(self, now: Moment) -> Option<f32> {
+        self.is_known().then(|| self.average_us * kept(self.at, now))
+    }
+
+    /// Everything in one word: 27 bits of the average (two parts in a million), 37 bits of milliseconds (four
+    /// years; 32 bits would run over after 50 days and make every server look fast). 0 when nothing is known.
+    /// Two threads that renew one word at once may lose a sample, which does no harm.
+    pub fn pack(self) -> u64 {
+        if !self.is_known() {
+            return 0;
+        }
+        let average = u64::from(self.average_us.to_bits()) >> DROPPED_BITS;
+        average << TIME_BITS | millis(self.at) & TIME_MASK
+    }
+
+    /// What [`Latency::pack`] made.
+    pub fn unpack(word: u64) -> Self {
+        let average_us = f32::from_bits(((word >> TIME_BITS) << DROPPED_BITS) as u32);
+        Latency { average_us, at: Moment::from_millis(word & TIME_MASK) }
+    }
+
+    fn is_known(self) -> bool {
+        self.average_us > 0.0
+    }
+}
+
+/// No answer comes faster; keeps "known" apart from 0.
+const SHORTEST_US: f32 = 1.0;
+const TIME_BITS: u32 = 37;
+const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+/// The least bits of the mantissa. With the sign, which is never set, they make room for the time.
+const DROPPED_BITS: u32 = 4;
+
+/// The part of an old average that is left after the time from `at` to `now`.
+fn kept(at: Moment, now: Moment) -> f32 {
+    match millis(now).saturating_sub(millis(at)) {
+        0 => 1.0,
+        passed => (-(passed as f32) / Latency::DECAY.as_millis() as f32).exp(),
+    }
+}
+
+fn millis(at: Moment) -> u64 {
+    at.as_nanos() / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Moment {
+        Moment::from_millis(ms)
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Samples as (when, how long) in ms, then what is believed at a time, within 1 %.
+    fn check(samples: &[(u64, u64)], read_at: u64, expected_us: Option<f32>) {
+        let plain = samples.iter().fold(Latency::default(), |l, &(when, long)| l.with(ms(long), at(when)));
+        let packed =
+            samples.iter().fold(0, |w, &(when, long)| Latency::unpack(w).with(ms(long), at(when)).pack());
+        for (how, latency) in [("plain", plain), ("packed", Latency::unpack(packed))] {
+            match (latency.read(at(read_at)), expected_us) {
+                (Some(got), Some(want)) => {
+                    assert!((got - want).abs() <= want * 0.01, "{how} {samples:?}: {got} is not {want}");
+                }
+                (got, want) => assert_eq!(got, want, "{how} {samples:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn peaks_at_once_and_decay_with_time() {
+        check(&[], 5_000, None);
+        check(&[(0, 10)], 0, Some(10_000.0));
+        check(&[(0, 10), (1, 100)], 1, Some(100_000.0));
+        check(&[(0, 10), (0, 100)], 0, Some(100_000.0));
+        check(&[(0, 100), (0, 10)], 0, Some(100_000.0));
+        check(&[(0, 100), (3_466, 10)], 3_466, Some(55_000.0));
+        check(&[(0, 100), (30_000, 10)], 30_000, Some(10_220.0));
+        check(&[(0, 100)], 3_466, Some(50_000.0));
+        check(&[(0, 100)], 11_513, Some(10_000.0));
+        check(&[(5_000, 100), (4_000, 200)], 4_000, Some(200_000.0));
+    }
+
+    #[test]
+    fn many_samples_in_a_millisecond_decay_no_faster_than_time() {
+        let mut word = Latency::default().with(ms(100), at(0)).pack();
+        for micros in 0..1_000_000 {
+            word = Latency::unpack(word).with(ms(1), Moment::from_nanos(micros * 1_000)).pack();
+        }
+        let average = Latency::unpack(word).read(at(999)).unwrap();
+        assert!((81_500.0..83_000.0).contains(&average), "{average}");
+    }
+
+    #[test]
+    fn one_word_holds_extremes() {
+        assert_eq!(Latency::default().pack(), 0);
+        assert_eq!(Latency::unpack(0), Latency::default());
+        for (sample, when) in [(Duration::ZERO, 0), (Duration::from_secs(86_400), 3 * 365 * 86_400_000)] {
+            let latency = Latency::default().with(sample, at(when));
+            let back = Latency::unpack(latency.pack());
+            assert_eq!(back.at, latency.at);
+            assert!((back.average_us / latency.average_us - 1.0).abs() < 1e-5);
+            assert_ne!(latency.pack(), 0);
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The default: the server with the least expected wait, from all that is known of each.
+//!
+//! The cost of a server is `latency × (1 + load × mean weight / weight)`, as in Finagle's and linkerd's peak
+//! EWMA balancers, with these reasons for the details:
+//! - **Latency** comes with peaks and fading built in ([`crate::policy::latency`]). [`NOISE_US`] is added to
+//!   it, because differences of some 100 us are the scheduler's, not the server's.
+//! - **Nothing known** (a new server): the median of the known, so that it is neither flooded nor starved.
+//! - **Load** is what this balancer has in flight, which is exact and counts at once, and what the server
+//!   reports, which is late but sees what other clients do. The report contains our own requests: if all of
+//!   it is ours, the load is the larger of the two; if none is, it is their sum. The middle of both is taken,
+//!   `max + min / 2`: never off by more than half, and it always grows with our own requests, so that nobody
+//!   runs to one server until the next report.
+//! - **Weight** divides the load and not the whole cost: idle servers then share by weight. Were the whole
+//!   divided, a quiet balancer would send every request to the heaviest server.
+//! - **Close calls** (within [`CLOSE`]) go by turn and lot: equals share evenly, and not all workers run to
+//!   the same.
+//! - **Exploring**: one request in [`EXPLORE_ONE_IN`] is given out by lot, with chances by weight over cost.
+//!   A server that is ten times slower goes on getting a little to be measured by, and one that has become
+//!   fast is found.
+//!
+//! A server that fails fast is not punished here: failures are no latency samples, and ejecting it is the
+//! health policy's work.
+
+use super::{Candidate, Draw, Slot, lot};
+
+/// Added to each latency, in microseconds.
+const NOISE_US: f32 = 500.0;
+/// Costs up to this much above the least count as equal to it.
+const CLOSE: f32 = 1.2;
+/// A power of two.
+const EXPLORE_ONE_IN: u64 = 32;
+/// The most latencies that the median is taken of; bounds the work and the stack.
+const MEDIAN_OF: usize = 32;
+
+/// The server with the least cost; see above.
+pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
+    let scale = Scale::of(candidates)?;
+    if explores(draw) {
+        return explore(candidates, &scale, draw.random as u32);
+    }
+    let costs = usable(candidates).map(|candidate| scale.cost(candidate));
+    let close = costs.fold(f32::INFINITY, f32::min) * CLOSE;
+    lot::turn_or_lot(candidates, draw, |candidate| scale.cost(candidate) <= close)
+}
+
+/// What a candidate is measured against.
+struct Scale {
+    mean_weight: f32,
+    /// Stands in for a latency that is not known.
+    median_us: f32,
+}
+
+impl Scale {
+    /// None when no candidate has a weight.
+    fn of(candidates: &[Candidate]) -> Option<Self> {
+        let (count, weights) =
+            usable(candidates).fold((0_u32, 0.0), |(n, sum), c| (n + 1, sum + f32::from(c.weight.0)));
+        let some_unknown = usable(candidates).any(|candidate| known_latency(candidate).is_none());
+        let median_us = if some_unknown { median(usable(candidates).filter_map(known_latency)) } else { 0.0 };
+        (count > 0).then(|| Scale { mean_weight: weights / count as f32, median_us })
+    }
+
+    fn cost(&self, candidate: &Candidate) -> f32 {
+        let latency_us = known_latency(candidate).unwrap_or(self.median_us) + NOISE_US;
+        latency_us * (1.0 + load(candidate) * self.mean_weight / f32::from(candidate.weight.0))
+    }
+}
+
+/// Chance's highest bits decide; the lowest ones draw the lot.
+fn explores(draw: Draw<'_>) -> bool {
+    draw.random >> (u64::BITS - EXPLORE_ONE_IN.trailing_zeros()) == 0
+}
+
+/// By lot, with a chance in proportion to weight over cost.
+fn explore(candidates: &[Candidate], scale: &Scale, chance: u32) -> Option<Slot> {
+    let worth = |candidate: &Candidate| f32::from(candidate.weight.0) / scale.cost(candidate);
+    let mut ticket = chance as f32 / u32::MAX as f32 * usable(candidates).map(worth).sum::<f32>();
+    let mut drawn = None;
+    for candidate in usable(candidates) {
+        drawn = Some(candidate.slot);
+        ticket -= worth(candidate);
+        if ticket < 0.0 {
+            break;
+        }
+    }
+    drawn
+}
+
+fn usable(candidates: &[Candidate]) -> impl Iterator<Item = &Candidate> {
+    candidates.iter().filter(|candidate| candidate.weight.0 > 0)
+}
+
+/// Only numbers that one can reckon with: what a server reports is a stranger's word.
+fn load(candidate: &Candidate) -> f32 {
+    let own = candidate.in_flight as f32;
+    let reported = candidate.reported.filter(|reported| *reported > 0.0).unwrap_or(0.0).min(1e6);
+    own.max(reported) + own.min(reported) / 2.0
+}
+
+fn known_latency(candidate: &Candidate) -> Option<f32> {
+    candidate.latency_us.filter(|latency| latency.is_finite() && *latency >= 0.0)
+}
+
+/// The median of at most [`MEDIAN_OF`] values; when there is none, any number does, since then it counts for
+/// all.
+fn median(values: impl Iterator<Item = f32>) -> f32 {
+    let mut sorted = [0.0; MEDIAN_OF];
+    let mut count = 0;
+    for (place, value) in sorted.iter_mut().zip(values) {
+        *place = value;
+        count += 1;
+    }
+    sorted[..count].sort_unstable_by(f32::total_cmp);
+    sorted[count / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::base::{dice::Dice, time::Moment};
+    use crate::policy::latency::Latency;
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+    use std::time::Duration;
+
+    /// Weight, in flight, latency in ms, reported.
+    type Server = (u16, u32, Option<f32>, Option<f32>);
+
+    fn candidates(servers: &[Server]) -> Vec<Candidate> {
+        let full = |(slot, &(weight, busy, latency_ms, reported)): (u32, &Server)| Candidate {
+            latency_us: latency_ms.map(|ms| ms * 1_000.0),
+            reported,
+            ..candidate(slot, weight, busy)
+        };
+        (0..).zip(servers).map(full).collect()
+    }
+
+    /// Those that may be picked when nothing is explored, all of them.
+    fn check(servers: &[Server], expected: &[u32]) {
+        let all = candidates(servers);
+        let order = scheduled(&all);
+        let mut dice = Dice::seeded(3);
+        let mut picked: Vec<_> = (0..500)
+            .map(|turn| Draw { random: dice.number() | 1 << 63, turn, key: 0, schedule: &order })
+            .filter_map(|draw| pick(&all, draw).map(|slot| slot.0))
+            .collect();
+        picked.sort_unstable();
+        picked.dedup();
+        assert_eq!(picked, expected, "{servers:?}");
+    }
+
+    #[test]
+    fn the_least_expected_wait() {
+        // latency, then load, then both
+        check(&[(1, 0, Some(10.0), None), (1, 0, Some(2.0), None)], &[1]);
+        check(&[(1, 1, Some(2.0), None), (1, 0, Some(2.0), None)], &[1]);
+        check(&[(1, 9, Some(2.0), None), (1, 0, Some(10.0), None)], &[1]);
+        check(&[(1, 1, Some(2.0), None), (1, 0, Some(10.0), None)], &[0]);
+        // noise and close calls are shared
+        check(&[(1, 0, Some(0.06), None), (1, 0, Some(0.12), None)], &[0, 1]);
+        check(&[(1, 0, Some(10.0), None), (1, 0, Some(11.5), None)], &[0, 1]);
+        // nothing known: the median
+        check(
+            &[(1, 0, None, None), (1, 0, Some(2.0), None), (1, 0, Some(2.0), None), (1, 0, Some(50.0), None)],
+            &[0, 1, 2],
+        );
+        check(&[(1, 0, None, None), (1, 0, Some(2.0), None), (1, 0, Some(50.0), None)], &[1]);
+        check(&[(1, 1, None, None), (1, 0, None, None)], &[1]);
+        // reports: others' load, our own not twice, nonsense
+        check(&[(1, 0, Some(2.0), Some(5.0)), (1, 0, Some(2.0), None)], &[1]);
+        check(&[(1, 4, Some(2.0), Some(4.0)), (1, 8, Some(2.0), None)], &[0]);
+        check(&[(1, 4, Some(2.0), Some(0.0)), (1, 4, Some(2.0), None)], &[0, 1]);
+        check(&[(1, 0, Some(2.0), Some(f32::NAN)), (1, 0, Some(2.0), Some(-9.0))], &[0, 1]);
+        check(&[(1, 0, Some(f32::NAN), Some(f32::INFINITY)), (1, 0, Some(2.0), None)], &[1]);
+        // weights
+        check(&[(5, 4, Some(2.0), None), (1, 1, Some(2.0), None)], &[0, 1]);
+        check(&[(5, 2, Some(2.0), None), (1, 1, Some(2.0), None)], &[0]);
+        check(&[(1000, 2, Some(2.0), None), (1000, 1, Some(2.0), None)], &[1]);
+    }
+
+    /// A closed loop of clients under virtual time; servers answer after their latency, whatever their load.
+    struct Loop {
+        now_us: u64,
+        dice: Dice,
+        ends: BinaryHeap<Reverse<(u64, usize, u64)>>,
+        servers: Vec<Candidate>,
+        memory: Vec<Latency>,
+        order: Vec<Slot>,
+        turn: u64,
+    }
+
+    impl Loop {
+        fn new(servers: usize) -> Self {
+            let servers = candidates(&vec![(1, 0, None, None); servers]);
+            let (memory, order) = (vec![Latency::default(); servers.len()], scheduled(&servers));
+            Loop {
+                now_us: 0,
+                dice: Dice::seeded(5),
+                ends: BinaryHeap::new(),
+                servers,
+                memory,
+                order,
+                turn: 0,
+            }
+        }
+
+        /// Runs for so long with so many clients; the share of each server in percent.
+        fn run(&mut self, seconds: u64, clients: usize, latency_us: &[u64]) -> Vec<f64> {
+            let until = self.now_us + seconds * 1_000_000;
+            let mut counts = vec![0.0; self.servers.len()];
+            while self.now_us < until {
+                match self.ends.len() < clients {
+                    true => counts[self.begin(latency_us)] += 1.0,
+                    false => self.end(),
+                }
+            }
+            let total: f64 = counts.iter().sum();
+            counts.iter().map(|count| count * 100.0 / total).collect()
+        }
+
+        fn begin(&mut self, latency_us: &[u64]) -> usize {
+            let now = Moment::from_nanos(self.now_us * 1_000);
+            for (server, memory) in self.servers.iter_mut().zip(&self.memory) {
+                server.latency_us = memory.read(now);
+            }
+            self.turn += 1;
+            let draw = Draw { random: self.dice.number(), turn: self.turn, key: 0, schedule: &self.order };
+            let at = pick(&self.servers, draw).unwrap().0 as usize;
+            self.servers[at].in_flight += 1;
+            let long = latency_us[at] + self.dice.below(latency_us[at] as usize / 10) as u64;
+            self.ends.push(Reverse((self.now_us + long, at, long)));
+            at
+        }
+
+        fn end(&mut self) {
+            let Reverse((end, at, long)) = self.ends.pop().unwrap();
+            self.now_us = end;
+            self.servers[at].in_flight -= 1;
+            self.memory[at] =
+                self.memory[at].with(Duration::from_micros(long), Moment::from_nanos(end * 1_000));
+        }
+    }
+
+    #[test]
+    fn a_slow_server_gets_a_little_and_comes_back_when_it_is_fast() {
+        for clients in [1, 6, 40] {
+            let mut world = Loop::new(3);
+            let even = world.run(30, clients, &[5_000, 5_000, 5_000]);
+            assert!(even.iter().all(|share| (25.0..42.0).contains(share)), "{clients}: {even:?}");
+            let slow = world.run(120, clients, &[5_000, 50_000, 5_000]);
+            assert!((0.02..5.0).contains(&slow[1]), "{clients}: {slow:?}");
+            world.run(20, clients, &[5_000, 5_000, 5_000]);
+            let back = world.run(10, clients, &[5_000, 5_000, 5_000]);
+            assert!(back.iter().all(|share| (25.0..42.0).contains(share)), "{clients}: {back:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_server_is_neither_flooded_nor_starved() {
+        let mut world = Loop::new(3);
+        world.run(20, 20, &[5_000, 5_000, 5_000]);
+        world.memory[2] = Latency::default();
+        let shares = world.run(1, 20, &[5_000, 5_000, 5_000]);
+        assert!(shares.iter().all(|share| (25.0..42.0).contains(share)), "{shares:?}");
+    }
+}

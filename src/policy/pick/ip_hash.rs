@@ -1,0 +1,102 @@
+//! The same server for the same client: weighted rendezvous hashing.
+//!
+//! Every server gets a score from the client's hash and its own, and the highest wins (Thaler and
+//! Ravishankar, "Using name-based mappings to increase hit rates", 1998). When a server leaves, only its own
+//! clients move, and they spread over all others; when it comes back, they return. No ring, no table, no
+//! memory.
+
+use super::{Candidate, Draw, Slot};
+
+/// The winner of `draw.key`. Weights count as by Schindelhauer and Schomaker ("Weighted distributed hash
+/// tables", 2005): the score is `-weight / ln(share)`, where `share` is the mixed hash as a fraction of 1.
+pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
+    let usable = candidates.iter().filter(|candidate| candidate.weight.0 > 0);
+    let entries = usable.map(|candidate| Entry::new(candidate, draw.key));
+    entries.reduce(|best, entry| if entry.beats(&best) { entry } else { best }).map(|entry| entry.slot)
+}
+
+struct Entry {
+    slot: Slot,
+    weight: u16,
+    mixed: u64,
+}
+
+impl Entry {
+    fn new(candidate: &Candidate, key: u64) -> Self {
+        Entry { slot: candidate.slot, weight: candidate.weight.0, mixed: mix(key, candidate.hash) }
+    }
+
+    /// Logarithms are needed only when hash and weight speak for different sides; so never among equal
+    /// weights.
+    fn beats(&self, other: &Entry) -> bool {
+        match (self.mixed > other.mixed, self.weight >= other.weight, self.weight <= other.weight) {
+            (true, true, _) => true,
+            (false, _, true) => false,
+            _ => self.score() > other.score(),
+        }
+    }
+
+    fn score(&self) -> f64 {
+        let share = ((self.mixed >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+        -f64::from(self.weight) / share.ln()
+    }
+}
+
+/// Both hashes into one even number (the finalizer of SplitMix64).
+fn mix(key: u64, hash: u64) -> u64 {
+    let mut mixed = key.wrapping_add(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    const KEYS: u64 = 20_000;
+
+    fn winner(candidates: &[Candidate], key: u64) -> u32 {
+        let draw = Draw { random: key, turn: key, key: mix(key, 1), schedule: &[] };
+        pick(candidates, draw).unwrap().0
+    }
+
+    /// How many of the keys each server gets, within 5 % and 50.
+    fn check(weights: &[u16]) {
+        let all: Vec<_> = (0..).zip(weights).map(|(slot, &weight)| candidate(slot, weight, 0)).collect();
+        let mut counts = vec![0_u64; weights.len()];
+        (0..KEYS).for_each(|key| counts[winner(&all, key) as usize] += 1);
+        let total: u64 = weights.iter().map(|&w| u64::from(w)).sum();
+        for (&count, &weight) in counts.iter().zip(weights) {
+            let ideal = KEYS * u64::from(weight) / total;
+            assert!(count.abs_diff(ideal) <= ideal / 20 + 50, "{weights:?}: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn shares_follow_weights() {
+        check(&[1, 1, 1]);
+        check(&[5, 1, 1]);
+        check(&[1, 2, 3, 4]);
+        check(&[1000, 1]);
+        check(&[3, 0, 3]);
+    }
+
+    /// The weights with one server left out: only its own clients move.
+    fn check_leaving(weights: &[u16], leaving: u32) {
+        let all: Vec<_> = (0..).zip(weights).map(|(slot, &weight)| candidate(slot, weight, 0)).collect();
+        let rest: Vec<_> = all.iter().filter(|c| c.slot.0 != leaving).copied().collect();
+        for key in 0..KEYS {
+            let (before, after) = (winner(&all, key), winner(&rest, key));
+            assert!(before == leaving || before == after, "{weights:?} moved {key}: {before} to {after}");
+        }
+    }
+
+    #[test]
+    fn only_the_clients_of_a_leaving_server_move() {
+        check_leaving(&[1, 1, 1, 1], 2);
+        check_leaving(&[5, 1, 2, 1], 0);
+        check_leaving(&[5, 5, 5, 1], 3);
+    }
+}

@@ -1,0 +1,71 @@
+//! Turn and chance among candidates, by weight: what the algorithms share.
+
+use super::{Candidate, Draw, Slot};
+
+/// One of the candidates that fit: the one whose turn it is in the schedule, so that equals go round in exact
+/// proportion; when that one is missing or does not fit, its turn is given out by lot. Walking on to the next
+/// one in the schedule would give a missing server's whole share to its neighbour.
+pub(super) fn turn_or_lot(
+    candidates: &[Candidate],
+    draw: Draw<'_>,
+    fits: impl Fn(&Candidate) -> bool,
+) -> Option<Slot> {
+    let fits = |candidate: &Candidate| candidate.weight.0 > 0 && fits(candidate);
+    let next = whose_turn(candidates, draw).filter(|candidate| fits(candidate));
+    next.or_else(|| lot(candidates, draw.random as u32, fits)).map(|candidate| candidate.slot)
+}
+
+/// One of the candidates that fit, with a chance in proportion to its weight. `chance` is 32 even bits.
+pub(super) fn lot(
+    candidates: &[Candidate],
+    chance: u32,
+    fits: impl Fn(&Candidate) -> bool,
+) -> Option<&Candidate> {
+    let fitting = || candidates.iter().filter(|candidate| fits(candidate));
+    let total: u64 = fitting().map(|candidate| u64::from(candidate.weight.0)).sum();
+    let mut ticket = (u64::from(chance) * total) >> 32;
+    fitting().find(|candidate| match ticket.checked_sub(u64::from(candidate.weight.0)) {
+        None => true,
+        Some(rest) => {
+            ticket = rest;
+            false
+        }
+    })
+}
+
+fn whose_turn<'a>(candidates: &'a [Candidate], draw: Draw<'_>) -> Option<&'a Candidate> {
+    let at = draw.turn.checked_rem(draw.schedule.len() as u64)?;
+    find(candidates, *draw.schedule.get(at as usize)?)
+}
+
+/// Candidates mostly come in the order of the table; a sample may not.
+fn find(candidates: &[Candidate], slot: Slot) -> Option<&Candidate> {
+    match candidates.binary_search_by_key(&slot, |candidate| candidate.slot) {
+        Ok(at) => candidates.get(at),
+        Err(_) => candidates.iter().find(|candidate| candidate.slot == slot),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::candidate;
+    use super::*;
+
+    fn check(weights: &[u16], chance: u32, expected: Option<u32>) {
+        let candidates: Vec<_> =
+            (0..).zip(weights).map(|(slot, &weight)| candidate(slot, weight, 0)).collect();
+        let got = lot(&candidates, chance, |_| true).map(|c| c.slot.0);
+        assert_eq!(got, expected, "{weights:?} {chance}");
+    }
+
+    #[test]
+    fn a_lot_covers_exactly_the_weights() {
+        check(&[], 0, None);
+        check(&[0, 0], u32::MAX, None);
+        check(&[3, 1], 0, Some(0));
+        check(&[3, 1], u32::MAX / 4 * 3 - 1, Some(0));
+        check(&[3, 1], u32::MAX / 4 * 3 + 4, Some(1));
+        check(&[0, 1, 0], u32::MAX, Some(1));
+        check(&[u16::MAX; 5], u32::MAX, Some(4));
+    }
+}

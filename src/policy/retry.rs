@@ -1,0 +1,332 @@
+//! Whether a failed attempt may be made again, and where (law 8).
+//!
+//! | it failed | may it be made again? | bound |
+//! |---|---|---|
+//! | connecting (refused or timed out) | any method, another server | [`CONNECTS_MORE`] beyond `attempts`, free |
+//! | pooled connection, nothing sent | any method, same server, new connection | [`UNSENT_MOST`], free |
+//! | pooled connection, sent | idempotent with body in hand: same server, new connection | once, free; then as a reset |
+//! | reset before the head | idempotent with body in hand: another server | `attempts`, paid from the budget |
+//! | time ran out (504) | no: a stalled server would cost the client twice the time | |
+//! | the answer had begun | no | |
+//!
+//! Failed connects are free because they cost the servers nothing; what a server may have begun to work on is
+//! paid for, or retries would double the load just when servers break under it (Google's SRE book, chapter
+//! 22; Finagle's `RetryBudget`).
+
+use crate::base::time::Moment;
+use crossbeam_utils::CachePadded;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// The configuration's `retries`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// How many more servers a request may be sent to; 0 switches retries off (but for a pooled connection
+    /// that died before a byte was sent on it: that was our own doing).
+    pub attempts: u32,
+    /// Retries that requests of the last 5 to 10 s have earned, in percent of them.
+    pub budget_percent: u32,
+    /// Retries that are free in that time, however few requests came.
+    pub budget_min: u32,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Rules { attempts: 1, budget_percent: 20, budget_min: 3 }
+    }
+}
+
+/// Where an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No byte was sent: connecting failed.
+    Connect,
+    /// A pooled connection died before a byte of the answer: the race of reuse.
+    Reuse,
+    /// Sent, and no byte of the answer's head came.
+    Answer,
+    /// The answer has begun.
+    Late,
+}
+
+/// What is known of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt {
+    /// Where this attempt failed.
+    pub phase: Phase,
+    /// [`is_idempotent`].
+    pub idempotent: bool,
+    /// No byte of the request body was sent, or the whole of it is still in hand (or there is none).
+    pub body_in_hand: bool,
+    /// Bytes of the request (head or body) may have reached the server.
+    pub sent: bool,
+    /// Attempts that failed so far in [`Phase::Connect`] (this one counted).
+    pub connects_failed: u32,
+    /// Attempts that failed so far in [`Phase::Reuse`] (this one counted).
+    pub reuses_failed: u32,
+    /// Attempts that failed so far in [`Phase::Answer`] (this one counted).
+    pub others_failed: u32,
+    /// It failed because time ran out.
+    pub timed_out: bool,
+}
+
+/// The verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Once more to the same server, on a new connection (never a pooled one).
+    SameServer,
+    /// To a server that was not tried yet.
+    OtherServer,
+    /// The client hears of the failure.
+    No,
+}
+
+/// Failed connects that are made up for, beyond `attempts`.
+pub const CONNECTS_MORE: u32 = 3;
+/// Pooled connections found dead before a byte was sent that are made up for.
+pub const UNSENT_MOST: u32 = 3;
+
+/// Whether a failed attempt may be made again. Spends from the budget only when it says
+/// [`Retry::OtherServer`] to a request that was sent.
+pub fn may(rules: &Rules, attempt: &Attempt, budget: &Budget, now: Moment) -> Retry {
+    let safe = attempt.body_in_hand && (attempt.idempotent || !attempt.sent);
+    let stalled = attempt.timed_out && attempt.phase != Phase::Connect;
+    match attempt.phase {
+        Phase::Late => Retry::No,
+        _ if !safe || stalled => Retry::No,
+        Phase::Reuse if !attempt.sent && attempt.reuses_failed <= UNSENT_MOST => Retry::SameServer,
+        _ if rules.attempts == 0 => Retry::No,
+        Phase::Connect if attempt.connects_failed <= rules.attempts.saturating_add(CONNECTS_MORE) => {
+            Retry::OtherServer
+        }
+        Phase::Connect => Retry::No,
+        Phase::Reuse if attempt.reuses_failed <= 1 => Retry::SameServer,
+        Phase::Reuse | Phase::Answer => paid(rules, attempt, budget, now),
+    }
+}
+
+/// To another server, if `attempts` and the budget allow it. The first reuse that failed was free.
+fn paid(rules: &Rules, attempt: &Attempt, budget: &Budget, now: Moment) -> Retry {
+    let counted = attempt.others_failed.saturating_add(attempt.reuses_failed.saturating_sub(1));
+    match counted <= rules.attempts && budget.spend(rules, now) {
+        true => Retry::OtherServer,
+        false => Retry::No,
+    }
+}
+
+/// RFC 9110 section 9.2.2: GET, HEAD, OPTIONS, TRACE, PUT, DELETE. Case matters.
+pub fn is_idempotent(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
+}
+
+/// Retries are paid from here. Shared by all workers: atomics, no lock. Requests and retries are counted over
+/// the running half of the window and the one before it, so over the last 5 to 10 s.
+#[derive(Debug, Default)]
+pub struct Budget {
+    requests: CachePadded<Window>,
+    retries: CachePadded<Window>,
+}
+
+impl Budget {
+    /// Nothing earned, nothing spent.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A request came (earns `budget_percent` of a retry). One relaxed addition.
+    pub fn earn(&self, now: Moment) {
+        self.requests.count(half_of(now));
+    }
+
+    /// Takes one retry if there is one.
+    pub fn spend(&self, rules: &Rules, now: Moment) -> bool {
+        let half = half_of(now);
+        let earned = self.requests.sum(half) * u64::from(rules.budget_percent) / 100;
+        let granted = self.retries.count(half) <= earned.max(u64::from(rules.budget_min));
+        if !granted {
+            self.retries.uncount(half);
+        }
+        granted
+    }
+}
+
+/// Half of the window of the budget.
+const HALF_NANOS: u64 = 5_000_000_000;
+/// A half's number stands above its count in one word.
+const COUNT_BITS: u32 = 32;
+const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+
+/// Halves are numbered from 1: the word 0 belongs to none that is counted.
+fn half_of(now: Moment) -> u64 {
+    now.as_nanos() / HALF_NANOS + 1
+}
+
+/// Counts of two halves, the even and the odd one. The first to count in a new half replaces the one before
+/// last; what others add at that very moment may be lost, a few in a thousand.
+#[derive(Debug, Default)]
+struct Window([AtomicU64; 2]);
+
+impl Window {
+    /// One more in this half; how many there are now in the window.
+    fn count(&self, half: u64) -> u64 {
+        let word = self.word(half);
+        if word.fetch_add(1, Relaxed) >> COUNT_BITS < half {
+            self.begin(half);
+        }
+        self.sum(half)
+    }
+
+    /// One that was counted is taken back.
+    fn uncount(&self, half: u64) {
+        let less = |word: u64| (word >> COUNT_BITS == half && word & COUNT_MASK > 0).then(|| word - 1);
+        let _ = self.word(half).fetch_update(Relaxed, Relaxed, less);
+    }
+
+    fn begin(&self, half: u64) {
+        let first = |word: u64| (word >> COUNT_BITS < half).then_some(half << COUNT_BITS | 1);
+        if self.word(half).fetch_update(Relaxed, Relaxed, first).is_err() {
+            self.word(half).fetch_add(1, Relaxed);
+        }
+    }
+
+    fn sum(&self, half: u64) -> u64 {
+        let counted = |half: u64| {
+            let word = self.word(half).load(Relaxed);
+            if word >> COUNT_BITS == half { word & COUNT_MASK } else { 0 }
+        };
+        counted(half) + counted(half - 1)
+    }
+
+    fn word(&self, half: u64) -> &AtomicU64 {
+        &self.0[(half & 1) as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GET: Attempt = Attempt {
+        phase: Phase::Answer,
+        idempotent: true,
+        body_in_hand: true,
+        sent: true,
+        connects_failed: 0,
+        reuses_failed: 0,
+        others_failed: 0,
+        timed_out: false,
+    };
+    const POST: Attempt = Attempt { idempotent: false, ..GET };
+
+    fn check(attempts: u32, attempt: Attempt, expected: Retry) {
+        let rules = Rules { attempts, ..Rules::default() };
+        let got = may(&rules, &attempt, &Budget::new(), Moment::from_millis(1));
+        assert_eq!(got, expected, "{attempts} {attempt:?}");
+    }
+
+    #[test]
+    fn connects() {
+        let failed =
+            |connects_failed| Attempt { phase: Phase::Connect, sent: false, connects_failed, ..POST };
+        check(1, failed(1), Retry::OtherServer);
+        check(1, failed(4), Retry::OtherServer);
+        check(1, failed(5), Retry::No);
+        check(3, failed(6), Retry::OtherServer);
+        check(0, failed(1), Retry::No);
+        check(1, Attempt { timed_out: true, ..failed(1) }, Retry::OtherServer);
+        check(1, Attempt { others_failed: 1, reuses_failed: 1, ..failed(1) }, Retry::OtherServer);
+        check(u32::MAX, failed(9), Retry::OtherServer);
+    }
+
+    #[test]
+    fn reuse() {
+        let dead = |reuses_failed, of| Attempt { phase: Phase::Reuse, reuses_failed, ..of };
+        check(1, dead(1, GET), Retry::SameServer);
+        check(1, dead(2, GET), Retry::OtherServer);
+        check(1, dead(3, GET), Retry::No);
+        check(1, dead(1, POST), Retry::No);
+        check(0, dead(1, GET), Retry::No);
+        check(1, Attempt { body_in_hand: false, ..dead(1, GET) }, Retry::No);
+        check(1, Attempt { timed_out: true, ..dead(1, GET) }, Retry::No);
+        check(0, Attempt { sent: false, ..dead(1, POST) }, Retry::SameServer);
+        check(1, Attempt { sent: false, ..dead(3, POST) }, Retry::SameServer);
+        check(1, Attempt { sent: false, ..dead(5, POST) }, Retry::No);
+    }
+
+    #[test]
+    fn answers() {
+        let failed = |others_failed, of| Attempt { others_failed, ..of };
+        check(1, failed(1, GET), Retry::OtherServer);
+        check(1, failed(2, GET), Retry::No);
+        check(2, failed(2, GET), Retry::OtherServer);
+        check(0, failed(1, GET), Retry::No);
+        check(1, failed(1, POST), Retry::No);
+        check(1, Attempt { sent: false, ..failed(1, POST) }, Retry::OtherServer);
+        check(1, Attempt { reuses_failed: 1, ..failed(1, GET) }, Retry::OtherServer);
+        check(1, Attempt { body_in_hand: false, ..failed(1, GET) }, Retry::No);
+        check(1, Attempt { timed_out: true, ..failed(1, GET) }, Retry::No);
+        check(9, Attempt { phase: Phase::Late, ..failed(1, GET) }, Retry::No);
+    }
+
+    /// Requests as (when in ms, how many), then how many retries are granted at a time.
+    fn check_budget(rules: Rules, requests: &[(u64, u64)], at: u64, expected: u64) {
+        let budget = Budget::new();
+        for &(when, count) in requests {
+            (0..count).for_each(|_| budget.earn(Moment::from_millis(when)));
+        }
+        let granted = (0..expected + 50).filter(|_| budget.spend(&rules, Moment::from_millis(at))).count();
+        assert_eq!(granted as u64, expected, "{requests:?} at {at}");
+    }
+
+    #[test]
+    fn the_budget_is_a_share_of_the_requests_of_late() {
+        let rules = Rules::default();
+        check_budget(rules, &[], 0, 3);
+        check_budget(rules, &[(0, 10)], 10, 3);
+        check_budget(rules, &[(0, 1_000)], 10, 200);
+        check_budget(rules, &[(0, 1_000)], 9_999, 200);
+        check_budget(rules, &[(0, 1_000)], 10_000, 3);
+        check_budget(rules, &[(0, 1_000)], 15_000, 3);
+        check_budget(rules, &[(4_000, 1_000), (6_000, 1_000)], 7_000, 400);
+        check_budget(rules, &[(4_000, 1_000), (14_000, 500)], 14_500, 100);
+        check_budget(Rules { budget_min: 0, ..rules }, &[(0, 4)], 0, 0);
+        check_budget(Rules { budget_percent: 0, ..rules }, &[(0, 1_000)], 0, 3);
+    }
+
+    #[test]
+    fn what_was_spent_comes_back_with_time() {
+        let (budget, rules) = (Budget::new(), Rules::default());
+        let granted = |at| (0..9).filter(|_| budget.spend(&rules, Moment::from_millis(at))).count();
+        assert_eq!([0, 4_000, 9_000, 10_000, 12_000, 20_000].map(granted), [3, 0, 0, 3, 0, 3]);
+    }
+
+    #[test]
+    fn an_empty_budget_refuses_what_must_be_paid() {
+        let (budget, rules) = (Budget::new(), Rules { budget_min: 1, ..Rules::default() });
+        let failed = Attempt { others_failed: 1, ..GET };
+        let verdicts = [(); 2].map(|()| may(&rules, &failed, &budget, Moment::START));
+        assert_eq!(verdicts, [Retry::OtherServer, Retry::No]);
+        let free = Attempt { phase: Phase::Reuse, reuses_failed: 1, ..GET };
+        assert_eq!(may(&rules, &free, &budget, Moment::START), Retry::SameServer);
+    }
+
+    #[test]
+    fn threads_share_one_budget() {
+        let budget = Budget::new();
+        let now = Moment::from_millis(1);
+        std::thread::scope(|scope| {
+            (0..4).for_each(|_| drop(scope.spawn(|| (0..1_000).for_each(|_| budget.earn(now)))));
+        });
+        let granted = (0..2_000).filter(|_| budget.spend(&Rules::default(), now)).count();
+        assert!((760..=800).contains(&granted), "{granted}");
+    }
+
+    #[test]
+    fn idempotent_methods() {
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+            assert!(is_idempotent(method.as_bytes()), "{method}");
+        }
+        for method in ["POST", "PATCH", "CONNECT", "get", "", "GETS", "LOCK"] {
+            assert!(!is_idempotent(method.as_bytes()), "{method}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The sample server, on tiny_http: a server to balance, with a bounded request queue worked off by its
+//! own threads, and with itself registered at the balancer.
+//!
+//! Threads: one *dispatcher* takes requests from tiny_http in the order they came and never works on one;
+//! *workers* work off `POST /requests`; *answerers* serve everything else, so that status and health
+//! answer while every worker is busy; a body that has not arrived whole gets a thread of its own.
+//!
+//! One dispatcher, not several: tiny_http writes pipelined answers in the order of their requests, so a
+//! worker may have to wait for an earlier request of the same connection. Because all queues keep the
+//! order of one dispatcher, such a wait always points to an earlier request, and cannot become a circle.
+
+mod answer;
+mod front;
+mod nudge;
+mod queue;
+mod register;
+
+use crate::base::{limits, time};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::convert::Infallible;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How long a stop waits for what is queued and in progress before it hurries.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What a sample server is asked to be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its name in answers and at the balancer; `server-<port>` when silent.
+    pub name: Option<String>,
+    /// The port to listen on; 0 lets the kernel choose.
+    pub port: u16,
+    /// The address to listen on.
+    pub bind: IpAddr,
+    /// How long a worker works on one request.
+    pub delay: Duration,
+    /// How much longer or shorter than `delay` a request may take, by chance.
+    pub jitter: Duration,
+    /// Threads that work off the queue, at least 1.
+    pub workers: usize,
+    /// Requests that may wait for a worker; more are answered 503.
+    pub queue_capacity: usize,
+    /// The share of `POST /requests`, 0 to 1, that is answered 500.
+    pub fail_rate: f64,
+    /// Where to register; nowhere when silent.
+    pub register: Option<Registrar>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            name: None,
+            port: 0,
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            delay: Duration::from_millis(20),
+            jitter: Duration::from_millis(5),
+            workers: 4,
+            queue_capacity: 1000,
+            fail_rate: 0.0,
+            register: None,
+        }
+    }
+}
+
+/// The admin API of the balancer to register with.
+#[derive(Clone, Debug)]
+pub struct Registrar {
+    /// Where it listens.
+    pub admin: SocketAddr,
+    /// The bearer token it asks for, if any.
+    pub token: Option<String>,
+}
+
+/// Runs a sample server until SIGINT or SIGTERM, then takes it out of the balancer, finishes what is in
+/// progress, and returns. A second signal ends the process at once. Fails with a sentence that says what
+/// to do.
+pub fn run(options: Options) -> Result<(), String> {
+    let hurried = Arc::new(AtomicBool::new(false));
+    let signals = watch_signals(&hurried)?;
+    // tiny_http never accepts again after it once ran out of descriptors.
+    limits::raise_descriptors();
+    let running = start(options)?;
+    say(&running.welcome());
+    let failure = running.failure.clone();
+    let outcome = select! {
+        recv(signals) -> _ => Ok(()),
+        recv(failure) -> reason => Err(reason.unwrap_or_else(|_| "the sample server stopped listening".to_string())),
+    };
+    hurried.store(true, Ordering::SeqCst);
+    say(&format!("{}: finishing what is in progress (ctrl-C again ends at once)", running.name));
+    running.stop();
+    outcome
+}
+
+/// Starts a sample server inside this process: for the demo and for tests. It serves when this returns.
+pub fn start(options: Options) -> Result<Running, String> {
+    let options = sound(options)?;
+    let listener = listen(&options)?;
+    let address = listener.local_addr().map_err(|error| format!("cannot read the port: {error}"))?;
+    let name = options.name.clone().unwrap_or_else(|| format!("server-{}", address.port()));
+    let (hurry, no_hurry) = bounded(0);
+    let (alive, ended) = bounded(0);
+    let (failed, failure) = bounded(1);
+    let queue = queue::start(&options, &name, &no_hurry, &alive)?;
+    let front = front::start(listener, queue, &alive, failed)?;
+    let registration = match options.register {
+        Some(registrar) => Some(register::start(registrar, name.clone(), reachable(address))?),
+        None => None,
+    };
+    Ok(Running { name, address, front, registration, hurry, ended, failure })
+}
+
+/// A sample server that serves. Dropping it leaves it serving until the process ends; see [`Running::stop`].
+#[derive(Debug)]
+pub struct Running {
+    name: String,
+    address: SocketAddr,
+    front: front::Front,
+    registration: Option<register::Registration>,
+    /// Dropped when the time to drain is over: workers stop waiting.
+    hurry: Sender<Infallible>,
+    /// Disconnects when the last thread has ended.
+    ended: Receiver<Infallible>,
+    failure: Receiver<String>,
+}
+
+impl Running {
+    /// Where it listens, with the port the kernel chose.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its name, as in its answers.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Takes the server out of the balancer, stops listening, finishes what is queued and in progress
+    /// (10 seconds at most, then without the delay), and returns. Answers written from now on close their
+    /// connection, so that pooled connections are not found dead later.
+    pub fn stop(self) {
+        if let Some(registration) = self.registration {
+            registration.end();
+        }
+        self.front.close();
+        if !wait_for_end(&self.ended) {
+            drop(self.hurry);
+            wait_for_end(&self.ended);
+        }
+    }
+
+    fn welcome(&self) -> String {
+        let at = reachable(self.address);
+        format!(
+            "{name} listens on http://{at}\n  curl -X POST http://{at}/requests\n  curl -X POST http://{at}/queue/status\n  curl http://{at}/anything\nctrl-C stops it.",
+            name = self.name
+        )
+    }
+}
+
+/// Refuses options that do not hold together.
+fn sound(mut options: Options) -> Result<Options, String> {
+    if !(0.0..=1.0).contains(&options.fail_rate) {
+        return Err(format!("a fail rate is a share from 0 to 1, not {}", options.fail_rate));
+    }
+    if options.name.as_deref().is_some_and(str::is_empty) {
+        return Err("a server's name must not be empty".to_string());
+    }
+    options.workers = options.workers.max(1);
+    Ok(options)
+}
+
+fn listen(options: &Options) -> Result<TcpListener, String> {
+    let at = SocketAddr::new(options.bind, options.port);
+    TcpListener::bind(at).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => format!(
+            "port {} is taken by another program: choose another port, or stop that program (`ss -ltnp` shows it)",
+            at.port()
+        ),
+        std::io::ErrorKind::PermissionDenied => {
+            format!("no permission to listen on port {}: choose a port above 1023", at.port())
+        }
+        _ => format!("cannot listen on {at}: {error}"),
+    })
+}
+
+/// The address under which this machine reaches a listener bound to every address.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        ip if !ip.is_unspecified() => address,
+        IpAddr::V4(_) => SocketAddr::from(([127, 0, 0, 1], address.port())),
+        IpAddr::V6(_) => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, address.port())),
+    }
+}
+
+fn wait_for_end(ended: &Receiver<Infallible>) -> bool {
+    use crossbeam_channel::RecvTimeoutError::Disconnected;
+    ended.recv_deadline(time::instant(time::now().after(DRAIN))) == Err(Disconnected)
+}
+
+/// Reports the first signal on the channel; once `hurried` is set a signal ends the process.
+fn watch_signals(hurried: &Arc<AtomicBool>) -> Result<Receiver<i32>, String> {
+    let cannot = |error: std::io::Error| format!("cannot watch for signals: {error}");
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(hurried)).map_err(cannot)?;
+    }
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(cannot)?;
+    let (report, reported) = bounded(1);
+    spawn("signals", move || {
+        for signal in signals.forever() {
+            let _ = report.try_send(signal);
+        }
+    })?;
+    Ok(reported)
+}
+
+/// Prints to standard output; a reader that went away is no reason to fail.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let thread = std::thread::Builder::new().name(name.to_string()).spawn(work);
+    thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
+}
+
+/// Waits for as long as asked, or until `hurry` disconnects.
+fn wait(how_long: Duration, hurry: &Receiver<Infallible>) {
+    let _ = hurry.recv_deadline(time::instant(time::now().after(how_long)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_do_not_hold_together_are_refused() {
+        assert!(sound(Options { fail_rate: 1.5, ..Options::default() }).is_err());
+        assert!(sound(Options { fail_rate: f64::NAN, ..Options::default() }).is_err());
+        assert!(sound(Options { name: Some(String::new()), ..Options::default() }).is_err());
+        assert_eq!(sound(Options { workers: 0, ..Options::default() }).unwrap().workers, 1);
+    }
+
+    #[test]
+    fn a_taken_port_gets_a_sentence_that_says_what_to_do() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let refusal = start(Options { port, ..Options::default() }).unwrap_err();
+        assert!(refusal.contains(&port.to_string()) && refusal.contains("choose another port"), "{refusal}");
+    }
+
+    #[test]
+    fn a_listener_on_every_address_is_announced_by_loopback() {
+        let check = |bound: &str, announced: &str| {
+            assert_eq!(reachable(bound.parse().unwrap()), announced.parse().unwrap());
+        };
+        check("0.0.0.0:9001", "127.0.0.1:9001");
+        check("[::]:9001", "[::1]:9001");
+        check("10.0.0.7:9001", "10.0.0.7:9001");
+    }
+}

@@ -1,0 +1,178 @@
+//! The bounded request queue of the sample server, and the threads that work it off.
+
+use super::{Options, answer, spawn, wait};
+use crate::base::dice::Dice;
+use crate::base::time::{self, Moment};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tiny_http::Request;
+
+/// What all threads of one sample server share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) name: String,
+    pub(super) capacity: usize,
+    pub(super) in_progress: AtomicUsize,
+    pub(super) processed: AtomicU64,
+    /// Set when the server stops: every answer from then on closes its connection.
+    pub(super) closing: AtomicBool,
+    numbers: AtomicU64,
+}
+
+/// The way into the queue. The workers end when the last clone is gone and the queue is empty.
+#[derive(Clone, Debug)]
+pub(super) struct Queue {
+    jobs: Sender<Job>,
+    pub(super) shared: Arc<Shared>,
+}
+
+struct Job {
+    request: Request,
+    id: u64,
+    queued: Moment,
+}
+
+impl Queue {
+    /// Queues a request; hands it back when the queue is full.
+    pub(super) fn push(&self, request: Request) -> Option<Request> {
+        let id = self.shared.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        let job = Job { request, id, queued: time::now() };
+        match self.jobs.try_send(job) {
+            Ok(()) => None,
+            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => Some(job.request),
+        }
+    }
+
+    /// How many requests wait for a worker.
+    pub(super) fn length(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Whether nothing waits and nobody works.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.jobs.is_empty() && self.shared.in_progress.load(Ordering::SeqCst) == 0
+    }
+}
+
+/// Starts the workers. Each holds `alive` for as long as it lives, and cuts its delays short once
+/// `hurry` disconnects.
+pub(super) fn start(
+    options: &Options,
+    name: &str,
+    hurry: &Receiver<Infallible>,
+    alive: &Sender<Infallible>,
+) -> Result<Queue, String> {
+    let shared = Arc::new(Shared {
+        name: name.to_string(),
+        capacity: options.queue_capacity,
+        in_progress: AtomicUsize::new(0),
+        processed: AtomicU64::new(0),
+        closing: AtomicBool::new(false),
+        numbers: AtomicU64::new(0),
+    });
+    let (jobs, waiting) = bounded(options.queue_capacity);
+    for number in 0..options.workers {
+        let worker = Worker {
+            shared: Arc::clone(&shared),
+            waiting: waiting.clone(),
+            hurry: hurry.clone(),
+            pace: Pace { delay: options.delay, jitter: options.jitter, fail_rate: options.fail_rate },
+            dice: Dice::fresh(),
+            _alive: alive.clone(),
+        };
+        spawn(&format!("sample-{number}"), move || worker.work())?;
+    }
+    Ok(Queue { jobs, shared })
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    waiting: Receiver<Job>,
+    hurry: Receiver<Infallible>,
+    pace: Pace,
+    dice: Dice,
+    _alive: Sender<Infallible>,
+}
+
+impl Worker {
+    fn work(mut self) {
+        while let Ok(job) = self.waiting.recv() {
+            self.shared.in_progress.fetch_add(1, Ordering::SeqCst);
+            self.serve(job);
+            self.shared.in_progress.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Counts before it answers, so that who was answered finds itself counted.
+    fn serve(&mut self, job: Job) {
+        let begun = time::now();
+        wait(self.pace.of_one(&mut self.dice), &self.hurry);
+        let served = answer::Served {
+            server: &self.shared.name,
+            id: job.id,
+            waited_ms: answer::millis(begun.since(job.queued)),
+            served_ms: answer::millis(time::now().since(begun)),
+            error: self.pace.fails(&mut self.dice).then_some("failed on purpose, by the fail rate"),
+        };
+        self.shared.processed.fetch_add(1, Ordering::SeqCst);
+        let status = if served.error.is_some() { 500 } else { 200 };
+        answer::send(job.request, status, &served, &self.shared);
+    }
+}
+
+/// How long requests take and how many fail.
+struct Pace {
+    delay: Duration,
+    jitter: Duration,
+    fail_rate: f64,
+}
+
+impl Pace {
+    /// The delay, give or take the jitter.
+    fn of_one(&self, dice: &mut Dice) -> Duration {
+        let longest = self.delay + self.jitter;
+        longest.saturating_sub(self.jitter.mul_f64(2.0 * dice.fraction()))
+    }
+
+    fn fails(&self, dice: &mut Dice) -> bool {
+        dice.fraction() < self.fail_rate
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(delay: u64, jitter: u64, fail_rate: f64) -> Pace {
+        Pace { delay: Duration::from_millis(delay), jitter: Duration::from_millis(jitter), fail_rate }
+    }
+
+    #[test]
+    fn the_delay_stays_within_the_jitter() {
+        let mut dice = Dice::seeded(1);
+        let pace = pace(20, 5, 0.0);
+        for _ in 0..1000 {
+            let took = pace.of_one(&mut dice);
+            assert!(Duration::from_millis(15) <= took && took <= Duration::from_millis(25), "{took:?}");
+        }
+    }
+
+    #[test]
+    fn a_jitter_above_the_delay_never_goes_below_zero() {
+        let mut dice = Dice::seeded(2);
+        let pace = pace(1, 50, 0.0);
+        assert!((0..1000).all(|_| pace.of_one(&mut dice) <= Duration::from_millis(51)));
+    }
+
+    #[test]
+    fn the_fail_rate_is_a_share() {
+        let mut dice = Dice::seeded(3);
+        let failures = |rate, dice: &mut Dice| (0..10_000).filter(|_| pace(0, 0, rate).fails(dice)).count();
+        assert_eq!(failures(0.0, &mut dice), 0);
+        assert_eq!(failures(1.0, &mut dice), 10_000);
+        assert!((800..1200).contains(&failures(0.1, &mut dice)));
+    }
+}

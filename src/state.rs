@@ -1,0 +1,10 @@
+//! Floor 2: what threads share. No sockets, no waiting.
+
+pub mod address;
+pub mod config;
+pub mod crew;
+pub mod histogram;
+pub mod server;
+pub mod stats;
+pub mod table;
+pub mod verdict;

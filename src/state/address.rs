@@ -1,0 +1,102 @@
+//! Where a server listens.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// `host:port` (the host a name, an IPv4 or a bracketed IPv6 address) or `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A TCP port; the host is resolved by the control plane when it is a name.
+    Tcp {
+        /// A name or an address, without brackets.
+        host: String,
+        /// 1 to 65535.
+        port: u16,
+    },
+    /// A Unix stream socket.
+    Unix(PathBuf),
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    /// The error is a sentence that says what to write instead.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return unix(path);
+        }
+        let (host, port) = text.rsplit_once(':').ok_or_else(|| advice(text, "it has no port"))?;
+        let port = port.parse().ok().filter(|port| *port != 0);
+        let port = port.ok_or_else(|| advice(text, "its port is not a number from 1 to 65535"))?;
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let host = bare.unwrap_or(host);
+        if bare.is_some_and(|bare| bare.parse::<std::net::Ipv6Addr>().is_err()) {
+            return Err(advice(text, "the brackets hold no IPv6 address"));
+        }
+        if bare.is_none() && host.contains(':') {
+            return Err(advice(text, "an IPv6 address needs brackets, as in \"[::1]:9001\""));
+        }
+        if host.is_empty()
+            || host.bytes().any(|byte| byte.is_ascii_whitespace() || byte == b'/' || byte < b' ')
+        {
+            return Err(advice(text, "its host is empty or has a character that no host has"));
+        }
+        Ok(Address::Tcp { host: host.to_owned(), port })
+    }
+}
+
+fn unix(path: &str) -> Result<Address, String> {
+    // sun_path holds 108 bytes with the closing NUL.
+    match path.len() {
+        0 => Err(advice("unix:", "the path is missing")),
+        1..=107 if !path.contains('\0') => Ok(Address::Unix(PathBuf::from(path))),
+        _ => Err(advice(path, "the path of a Unix socket has at most 107 bytes")),
+    }
+}
+
+fn advice(text: &str, fault: &str) -> String {
+    format!("{text:?} is no address: {fault}; write \"host:port\" or \"unix:/path\"")
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp { host, port } if host.contains(':') => write!(out, "[{host}]:{port}"),
+            Address::Tcp { host, port } => write!(out, "{host}:{port}"),
+            Address::Unix(path) => write!(out, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for text in ["127.0.0.1:9001", "localhost:80", "[::1]:9001", "unix:/run/b.sock", "unix:relative.sock"]
+        {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn faults_are_named() {
+        for (text, fault) in [
+            ("localhost", "no port"),
+            ("localhost:0", "1 to 65535"),
+            ("localhost:65536", "1 to 65535"),
+            ("::1:80", "brackets"),
+            ("[localhost]:80", "IPv6"),
+            (":80", "host is empty"),
+            ("http://a:80", "needs brackets"),
+            ("a b:80", "no host has"),
+            ("unix:", "missing"),
+        ] {
+            let error = text.parse::<Address>().unwrap_err();
+            assert!(error.contains(fault), "{text}: {error}");
+        }
+        assert!(format!("unix:{}", "x".repeat(108)).parse::<Address>().is_err());
+    }
+}

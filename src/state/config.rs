@@ -1,0 +1,302 @@
+//! The configuration: what `config.json` says, refined into a [`Config`] that holds together.
+//!
+//! The way of a file is `text -> tree -> reader -> Config`:
+//!
+//! - `tree` lets serde_json judge the syntax and keeps the place of every value.
+//! - `reader` walks the tree through typed getters and collects every fault on the way.
+//! - `refine` is the schema: each key stands there once, with its default and its bounds.
+//! - `check` looks for keys that contradict each other.
+//!
+//! There are no derived `Deserialize` structs for the file on purpose. serde stops at the first fault, and
+//! raw structs beside the refined ones would write the schema twice; here an operator hears every fault of a
+//! file at once, each with its place and with what to write instead.
+
+mod check;
+mod fault;
+pub mod network;
+mod reader;
+mod refine;
+mod rules;
+mod source;
+mod spell;
+mod tree;
+mod units;
+
+pub use fault::Fault;
+pub use network::Network;
+pub use rules::check_name;
+pub use units::read_size;
+
+use super::address::Address;
+use crate::http1::head;
+use crate::policy::{admit, crew, health, pick, retry};
+use reader::Reader;
+use source::Source;
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tree::Node;
+
+/// The largest file that is read, in bytes: room for some forty thousand servers.
+const FILE_MAX: u64 = 4 * 1024 * 1024;
+
+/// A configuration that holds together. Made by [`load`], [`parse`] or [`Config::default`] (the seed's file),
+/// never by hand elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where clients come in, and how they are told apart.
+    pub listen: Listen,
+    /// The servers, and how one of them is chosen and watched.
+    pub servers: Servers,
+    /// The crew of workers and its queue.
+    pub threadpool: Threadpool,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// How large and how many things may be.
+    pub limits: Limits,
+    /// When a failed attempt is made again.
+    pub retries: retry::Rules,
+    /// Where the admin API listens.
+    pub admin: Admin,
+    /// What is written down.
+    pub log: Log,
+    /// The file that this was read from, for a reload; `None` for a text or the defaults.
+    pub file: Option<PathBuf>,
+    /// What holds together and still looks like a mistake.
+    pub warnings: Vec<Fault>,
+}
+
+/// `load_balancer`: where clients come in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    /// `bind` and `load_balancer_port`; port 0 lets the operating system choose.
+    pub address: SocketAddr,
+    /// Add `X-Served-By: <server name>` to answers.
+    pub served_by_header: bool,
+    /// Peers whose `X-Forwarded-*` and `Forwarded` are believed and appended to.
+    pub trusted_proxies: Vec<Network>,
+    /// Send RFC 7239 `Forwarded` too.
+    pub forwarded: bool,
+    /// Peers that must begin with a PROXY header, and are the only ones who may; `None` is off.
+    pub proxy_protocol: Option<Vec<Network>>,
+    /// The pseudonym in `Via`, a token of 1 to 64 characters; `None` asks for one made for this instance.
+    pub via: Option<String>,
+    /// Forward TRACE instead of refusing it.
+    pub trace: bool,
+}
+
+/// `servers`: who answers, who is chosen and how they are watched.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Servers {
+    /// The queue of a sample server started with this file, 1 to 1,000,000 requests.
+    pub queue_capacity: usize,
+    /// How a server is chosen.
+    pub algorithm: pick::Algorithm,
+    /// Servers known at the start; names and addresses are unique.
+    pub list: Vec<ServerSpec>,
+    /// Active probes.
+    pub health_check: HealthCheck,
+    /// The servers' own word on their load.
+    pub load_report: LoadReport,
+    /// When live traffic takes a server out.
+    pub ejection: health::Ejection,
+    /// Idle connections to each server.
+    pub pool: Pool,
+}
+
+/// One server as configured, or as registered through the admin API.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerSpec {
+    /// Unique; 1 to 64 visible ASCII characters that need no escape in a URL path, a header or a metric.
+    pub name: String,
+    /// Where it listens; unique.
+    pub address: Address,
+    /// 1 to 1000.
+    pub weight: pick::Weight,
+    /// Gets traffic only when no other server can.
+    pub backup: bool,
+}
+
+/// `servers.health_check`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HealthCheck {
+    /// Whether, how often, and how many passes or failures change the verdict.
+    pub rules: health::Rules,
+    /// The origin-form target of a probe; begins with `/`.
+    pub path: String,
+    /// The file names the path: then the expected statuses are the law; else 404, 405 and 501 count as alive.
+    pub path_given: bool,
+    /// From connecting to the whole answer, 1 ms to 10 min.
+    pub timeout: Duration,
+    /// Inclusive ranges of statuses.
+    pub expect_status: Vec<(u16, u16)>,
+    /// The `Host` of a probe; `None` is the server's address.
+    pub host: Option<String>,
+}
+
+/// `servers.load_report`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadReport {
+    /// Ask the servers at all.
+    pub enabled: bool,
+    /// The origin-form target; begins with `/`.
+    pub path: String,
+    /// Between two questions to a server, 10 ms to 1 h.
+    pub interval: Duration,
+}
+
+/// `servers.pool`: idle connections kept open to each server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The most per server, 0 (keep none) to 10,000.
+    pub idle: usize,
+    /// How long one is kept, 1 ms to 24 h.
+    pub idle_time: Duration,
+}
+
+/// `threadpool`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Threadpool {
+    /// How many workers, 1 to 10,000, and when to hire.
+    pub bounds: crew::Bounds,
+    /// Requests that wait for a worker, 1 to 1,000,000.
+    pub queue_capacity: usize,
+    /// Whether a request that waited is still served.
+    pub admit: admit::Rules,
+}
+
+/// `timeouts`: each 1 ms to 24 h, but `drain`, which may be 0, and `tunnel`, which may be 30 days.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timeouts {
+    /// Connecting to a server.
+    pub connect: Duration,
+    /// The first byte of a server's answer, then between reads from it.
+    pub response: Duration,
+    /// From the first byte of a request head to its end.
+    pub client_head: Duration,
+    /// Between reads of a request body, and between writes to a client.
+    pub client_body: Duration,
+    /// An idle client connection.
+    pub keep_alive: Duration,
+    /// Requests in hand at a stop; 0 waits for none.
+    pub drain: Duration,
+    /// A tunnel in which nothing moves.
+    pub tunnel: Duration,
+    /// A worker that relays one body for longer leaves the crew with it.
+    pub stream_after: Duration,
+}
+
+/// `limits`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Heads of requests and responses: 512 B to 1 MiB, 1 to 256 fields, a target of 16 B to 1 MiB.
+    pub head: head::Limits,
+    /// Bytes of a request body; `None` is unlimited.
+    pub body: Option<u64>,
+    /// Client connections, 1 to 10,000,000; `None` derives it from the descriptor limit.
+    pub connections: Option<usize>,
+    /// Client connections of one address, 1 to 10,000,000; `None` is unlimited.
+    pub connections_per_address: Option<usize>,
+    /// Upgraded connections at a time, 0 (refuse all) to 100,000.
+    pub tunnels: usize,
+    /// Workers that left the crew with a long body, 0 to 100,000.
+    pub streamers: usize,
+}
+
+/// `admin`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// The Unix socket (mode 0600); a relative path starts beside the configuration. Always there when
+    /// `bind` is.
+    pub socket: Option<PathBuf>,
+    /// The TCP address; off loopback only with a token.
+    pub bind: Option<SocketAddr>,
+    /// The bearer token, 1 to 256 visible ASCII characters.
+    pub token: Option<String>,
+}
+
+/// `log`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// What the log shows; `RUST_LOG` overrides it.
+    pub level: log::LevelFilter,
+    /// Where a line per request goes; `None` writes none.
+    pub access: Option<AccessLog>,
+}
+
+/// `log.access`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// The standard output.
+    Stdout,
+    /// A file; a relative path starts beside the configuration.
+    File(PathBuf),
+}
+
+impl Listen {
+    /// Whether what this peer says of its own client is believed.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(peer))
+    }
+}
+
+impl Default for Config {
+    /// What an empty object means; the seed's file says the same.
+    fn default() -> Self {
+        refine::config(&mut Reader::default(), &Node::empty(), Path::new(""))
+    }
+}
+
+/// Reads and refines a file. Every fault of the file is in the error, in the order of the text.
+pub fn load(path: &Path) -> Result<Config, Vec<Fault>> {
+    let name = path.display().to_string();
+    let text = read(path).map_err(|advice| vec![Fault::of_file(&name, advice)])?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let config = refined(&Source::new(Some(name), &text), folder)?;
+    Ok(Config { file: Some(path.to_owned()), ..config })
+}
+
+/// Refines a text; `folder` is where relative paths start.
+pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
+    refined(&Source::new(None, text), folder)
+}
+
+/// Refines one server as JSON, in the form of an entry of `servers.list`; for the admin API.
+pub fn parse_server(text: &str) -> Result<ServerSpec, Vec<Fault>> {
+    let source = Source::new(None, text);
+    let node = tree::parse(&source)?;
+    let mut reader = Reader::default();
+    let server = reader.top(&node, refine::server);
+    let (faults, _) = reader.finish(&source);
+    server.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+fn refined(source: &Source<'_>, folder: &Path) -> Result<Config, Vec<Fault>> {
+    let node = tree::parse(source)?;
+    let mut reader = Reader::default();
+    let config = refine::config(&mut reader, &node, folder);
+    check::contradictions(&config, &mut reader);
+    let (faults, warnings) = reader.finish(source);
+    if faults.is_empty() { Ok(Config { warnings, ..config }) } else { Err(faults) }
+}
+
+/// The text of a file, or a sentence on why there is none.
+fn read(path: &Path) -> Result<String, String> {
+    let cannot = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file; look at the path, or leave -c out".to_owned(),
+        std::io::ErrorKind::IsADirectory => "this is a folder; name a file in it".to_owned(),
+        std::io::ErrorKind::InvalidData => "this is not UTF-8 text; save it as UTF-8".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    };
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    let mut text = String::new();
+    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(cannot)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(format!("this is larger than {}", units::show_size(FILE_MAX)));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! Keys that are right by themselves and contradict each other.
+
+use super::reader::Reader;
+use super::refine::SOCKET_PATH_MAX;
+use super::{Config, ServerSpec, units};
+use crate::state::address::Address;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Tokens that are shorter can be guessed.
+const TOKEN_SHORT: usize = 16;
+
+/// Leaves a fault in the reader for all that cannot be, and a warning for what looks like a mistake.
+pub(super) fn contradictions(config: &Config, reader: &mut Reader) {
+    workers(config, reader);
+    times(config, reader);
+    sizes(config, reader);
+    servers(config, reader);
+    admin(config, reader);
+}
+
+fn workers(config: &Config, reader: &mut Reader) {
+    let (min, max) = (config.threadpool.bounds.min, config.threadpool.bounds.max);
+    if min > max {
+        let advice = format!(
+            "{min} is more than threadpool.max_workers ({max}); write 1 to {max} here, or {min} or more there"
+        );
+        reader.contradiction(&["threadpool.min_workers", "threadpool.max_workers"], advice);
+    }
+}
+
+fn times(config: &Config, reader: &mut Reader) {
+    let check = &config.servers.health_check;
+    if check.timeout > check.rules.interval {
+        let advice = format!(
+            "{} is longer than the interval ({}): a server that stalls is found late",
+            units::show_duration(check.timeout),
+            units::show_duration(check.rules.interval)
+        );
+        reader.warning(&["servers.health_check.timeout", "servers.health_check.interval"], advice);
+    }
+    let ejection = &config.servers.ejection;
+    if ejection.base_time > ejection.max_time {
+        let base = units::show_duration(ejection.base_time);
+        let max = units::show_duration(ejection.max_time);
+        let advice = format!("{max} is shorter than base_time ({base}); write \"{base}\" or more");
+        reader.contradiction(&["servers.ejection.max_time", "servers.ejection.base_time"], advice);
+    }
+    let admit = &config.threadpool.admit;
+    if admit.target > admit.deadline {
+        let deadline = units::show_duration(admit.deadline);
+        let target = units::show_duration(admit.target);
+        let advice =
+            format!("{target} is longer than queue_timeout ({deadline}); write \"{deadline}\" or less");
+        reader.contradiction(&["threadpool.queue_target", "threadpool.queue_timeout"], advice);
+    }
+}
+
+fn sizes(config: &Config, reader: &mut Reader) {
+    let head = &config.limits.head;
+    if head.uri > head.head {
+        let advice =
+            format!("has no effect: the whole head has at most {}", units::show_size(head.head as u64));
+        reader.warning(&["limits.uri", "limits.head"], advice);
+    }
+    let (all, one) = (config.limits.connections, config.limits.connections_per_address);
+    if let (Some(all), Some(one)) = (all, one) {
+        if one > all {
+            let advice = format!("has no effect: all addresses together have at most {all}");
+            reader.warning(&["limits.connections_per_address", "limits.connections"], advice);
+        }
+    }
+}
+
+fn servers(config: &Config, reader: &mut Reader) {
+    let list = &config.servers.list;
+    repeated(
+        list,
+        |server| &server.name,
+        |first, second| {
+            let path = format!("servers.list[{second}].name");
+            if !reader.is_given(&path) && list[first].address == list[second].address {
+                return; // The name is the address, which is told below.
+            }
+            let name = &list[second].name;
+            let advice = format!("{name:?} is the name of servers.list[{first}] too; write another name");
+            let item = format!("servers.list[{second}]");
+            reader.contradiction(&[&path, &item], advice);
+        },
+    );
+    repeated(
+        list,
+        |server| &server.address,
+        |first, second| {
+            let path = format!("servers.list[{second}].address");
+            let advice = format!(
+                "\"{}\" is the address of servers.list[{first}] too; keep one and raise its weight",
+                list[second].address
+            );
+            reader.contradiction(&[&path], advice);
+        },
+    );
+    for (at, server) in list.iter().enumerate() {
+        if ip_of(&server.address).is_some_and(|address| overlap(address, config.listen.address)) {
+            let path = format!("servers.list[{at}].address");
+            let advice =
+                format!("\"{}\" is the balancer itself; write where the server listens", server.address);
+            reader.contradiction(&[&path, "load_balancer.load_balancer_port", "load_balancer.bind"], advice);
+        }
+    }
+}
+
+/// Calls `found` with the places of the first and each further server of the same key.
+fn repeated<'l, K: Hash + Eq + 'l>(
+    list: &'l [ServerSpec],
+    key: fn(&'l ServerSpec) -> K,
+    mut found: impl FnMut(usize, usize),
+) {
+    let mut seen = HashMap::new();
+    for (at, server) in list.iter().enumerate() {
+        let first = *seen.entry(key(server)).or_insert(at);
+        if first != at {
+            found(first, at);
+        }
+    }
+}
+
+fn admin(config: &Config, reader: &mut Reader) {
+    let admin = &config.admin;
+    if let Some(socket) = admin.socket.as_ref().filter(|path| path.as_os_str().len() > SOCKET_PATH_MAX) {
+        let advice = format!(
+            "{} has {} bytes; write a path of at most {SOCKET_PATH_MAX}, for a Unix socket holds no more",
+            socket.display(),
+            socket.as_os_str().len()
+        );
+        reader.contradiction(&["admin.socket"], advice);
+    }
+    if admin.token.as_ref().is_some_and(|token| token.len() < TOKEN_SHORT) {
+        reader.warning(&["admin.token"], format!("is short; write {TOKEN_SHORT} characters or more"));
+    }
+    let Some(bind) = admin.bind else { return };
+    if admin.socket.is_none() {
+        let advice =
+            "the TCP port is served through the socket; write a path, or write null for admin.bind too";
+        reader.contradiction(&["admin.socket", "admin.bind"], advice.to_owned());
+    }
+    if admin.token.is_none() && !bind.ip().is_loopback() {
+        let advice = format!("{bind} can be reached from outside; write an admin.token, or 127.0.0.1 here");
+        reader.contradiction(&["admin.bind", "admin.token"], advice);
+    }
+    if overlap(bind, config.listen.address) {
+        let advice = format!("{bind} is taken by load_balancer_port; write another port");
+        reader
+            .contradiction(&["admin.bind", "load_balancer.load_balancer_port", "load_balancer.bind"], advice);
+    }
+}
+
+/// The address of a server as far as it can be told without asking anyone.
+fn ip_of(address: &Address) -> Option<SocketAddr> {
+    match address {
+        Address::Tcp { host, port } if host == "localhost" => Some((Ipv4Addr::LOCALHOST, *port).into()),
+        Address::Tcp { host, port } => host.parse::<IpAddr>().ok().map(|host| (host, *port).into()),
+        Address::Unix(_) => None,
+    }
+}
+
+/// Whether one listener would take the other's connections. Port 0 is chosen later, and never twice.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_any =
+        |one: IpAddr, other: IpAddr| one.is_unspecified() && (other.is_loopback() || other.is_unspecified());
+    let meets = one.ip() == other.ip() || is_any(one.ip(), other.ip()) || is_any(other.ip(), one.ip());
+    one.port() != 0 && one.port() == other.port() && meets
+}

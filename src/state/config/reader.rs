@@ -1,0 +1,322 @@
+//! Walks a tree through typed getters. A getter that finds a fault notes it and goes on with the default, so
+//! that one walk finds every fault. What no getter asked for is an unknown key.
+
+use super::fault::Fault;
+use super::source::Source;
+use super::spell;
+use super::tree::{Entry, Node, Value};
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+/// The most faults that are told; nobody reads more, and each costs a walk through its line.
+const FAULTS_MAX: usize = 200;
+
+/// What a walk has found so far.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    faults: Vec<Found>,
+    warnings: Vec<Found>,
+    strays: Vec<Stray>,
+    /// Where each value that a getter asked for stands, by its path.
+    places: HashMap<String, usize>,
+    /// Every key that a getter asked for, list indices left out: `servers.list[].weight`.
+    schema: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+struct Found {
+    path: String,
+    at: Option<usize>,
+    advice: String,
+}
+
+/// A key that nobody asked for.
+#[derive(Debug)]
+struct Stray {
+    path: String,
+    at: usize,
+    key: String,
+    siblings: Vec<&'static str>,
+}
+
+impl Reader {
+    /// Reads the tree from its top.
+    pub(super) fn top<T>(&mut self, node: &Node, inside: impl FnOnce(&mut Section<'_, '_>) -> T) -> T {
+        self.object(String::new(), String::new(), Some(node), inside)
+    }
+
+    /// Notes two or more keys that contradict each other, unless one of them is at fault by itself. The first
+    /// that the file has gets the blame.
+    pub(super) fn contradiction(&mut self, paths: &[&str], advice: String) {
+        if let Some(found) = self.about(paths, advice) {
+            self.faults.push(found);
+        }
+    }
+
+    /// Notes what holds together and still looks like a mistake.
+    pub(super) fn warning(&mut self, paths: &[&str], advice: String) {
+        if let Some(found) = self.about(paths, advice) {
+            self.warnings.push(found);
+        }
+    }
+
+    /// Whether the file has a value there.
+    pub(super) fn is_given(&self, path: &str) -> bool {
+        self.places.contains_key(path)
+    }
+
+    /// All faults and warnings, in the order of the text.
+    pub(super) fn finish(mut self, source: &Source<'_>) -> (Vec<Fault>, Vec<Fault>) {
+        for stray in std::mem::take(&mut self.strays) {
+            let advice = self.meant(&stray);
+            self.faults.push(Found { path: stray.path, at: Some(stray.at), advice });
+        }
+        (told(self.faults, source), told(self.warnings, source))
+    }
+
+    fn about(&self, paths: &[&str], advice: String) -> Option<Found> {
+        if self.faults.len() > FAULTS_MAX
+            || paths.iter().any(|path| self.faults.iter().any(|found| found.path == *path))
+        {
+            return None;
+        }
+        let path = paths.iter().find(|path| self.is_given(path)).or(paths.first())?;
+        Some(Found { path: (*path).to_owned(), at: self.places.get(*path).copied(), advice })
+    }
+
+    /// Advice on an unknown key: a sibling of nearly that name, a key of that name elsewhere, or all there is.
+    fn meant(&self, stray: &Stray) -> String {
+        if let Some(sibling) = spell::nearest(&stray.key, stray.siblings.iter().copied()) {
+            return format!("unknown field; did you mean \"{sibling}\"?");
+        }
+        let elsewhere = self.schema.iter().find(|path| path.rsplit('.').next() == Some(&stray.key));
+        match elsewhere {
+            Some(path) => format!("unknown field; did you mean {path}?"),
+            None => format!("unknown field; known here: {}", stray.siblings.join(", ")),
+        }
+    }
+
+    fn object<T>(
+        &mut self,
+        path: String,
+        schema: String,
+        node: Option<&Node>,
+        inside: impl FnOnce(&mut Section<'_, '_>) -> T,
+    ) -> T {
+        let (entries, at): (&[Entry], _) = match node.map(|node| (&node.value, node)) {
+            None => (&[], None),
+            Some((Value::Object(entries), node)) => (entries, Some(node.at)),
+            Some((_, node)) => {
+                self.fault(path.clone(), Some(node.at), format!("{node} is no object; write {{ ... }}"));
+                (&[], None)
+            }
+        };
+        let known = Vec::new();
+        let mut section = Section { reader: self, path, schema, entries, known, at };
+        let read = inside(&mut section);
+        section.close();
+        read
+    }
+
+    fn fault(&mut self, path: String, at: Option<usize>, advice: String) {
+        self.faults.push(Found { path, at, advice });
+    }
+}
+
+/// One object of the tree, read key by key. What is missing or no object reads as an empty one.
+pub(super) struct Section<'r, 'n> {
+    reader: &'r mut Reader,
+    path: String,
+    schema: String,
+    entries: &'n [Entry],
+    known: Vec<&'static str>,
+    /// None when there is no object.
+    at: Option<usize>,
+}
+
+impl Section<'_, '_> {
+    /// The value of a key by a rule, whose error is a sentence; the default when there is none or it is at
+    /// fault.
+    pub(super) fn get<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        rule: impl Fn(&Node) -> Result<T, String>,
+    ) -> T {
+        self.value(key, rule).unwrap_or(default)
+    }
+
+    /// The same for a key that may be null.
+    pub(super) fn maybe<T>(
+        &mut self,
+        key: &'static str,
+        default: Option<T>,
+        rule: impl Fn(&Node) -> Result<T, String>,
+    ) -> Option<T> {
+        let or_null = |node: &Node| match node.value {
+            Value::Null => Ok(None),
+            _ => rule(node).map(Some).map_err(|advice| format!("{advice}, or null")),
+        };
+        self.value(key, or_null).unwrap_or(default)
+    }
+
+    /// The value of a key that must be there; None is a fault that has been noted.
+    pub(super) fn required<T>(
+        &mut self,
+        key: &'static str,
+        rule: impl Fn(&Node) -> Result<T, String>,
+    ) -> Option<T> {
+        if self.at.is_some() && !self.has(key) {
+            let place = join(&self.path, key);
+            self.reader.fault(place, self.at, format!("is missing; write \"{key}\": ..."));
+        }
+        self.value(key, rule)
+    }
+
+    /// Whether the file has the key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key)
+    }
+
+    /// The object of a key.
+    pub(super) fn section<T>(
+        &mut self,
+        key: &'static str,
+        inside: impl FnOnce(&mut Section<'_, '_>) -> T,
+    ) -> T {
+        let node = self.take(key);
+        let (path, schema) = (join(&self.path, key), join(&self.schema, key));
+        self.reader.object(path, schema, node, inside)
+    }
+
+    /// The objects of a list; those that come back as None are left out.
+    pub(super) fn objects<T>(
+        &mut self,
+        key: &'static str,
+        mut inside: impl FnMut(&mut Section<'_, '_>) -> Option<T>,
+    ) -> Vec<T> {
+        let schema = format!("{}[]", join(&self.schema, key));
+        let nodes = self.list(key, "[ { ... } ]").unwrap_or(&[]);
+        let nodes = nodes.iter().enumerate();
+        let mut each = |(at, node): (usize, &Node)| {
+            let path = format!("{}[{at}]", join(&self.path, key));
+            self.reader.places.insert(path.clone(), node.at);
+            self.reader.object(path, schema.clone(), Some(node), &mut inside)
+        };
+        nodes.filter_map(&mut each).collect()
+    }
+
+    /// The same for a list that may be null; None is null, or a key that is missing.
+    pub(super) fn values_or_null<T>(
+        &mut self,
+        key: &'static str,
+        rule: impl Fn(&Node) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let is_null = |entry: &Entry| entry.key == key && matches!(entry.node.value, Value::Null);
+        if self.entries.iter().any(is_null) {
+            self.take(key);
+            return None;
+        }
+        self.values(key, rule)
+    }
+
+    /// Notes a fault of the whole that a key could have prevented.
+    pub(super) fn fault(&mut self, key: &str, advice: String) {
+        self.reader.fault(join(&self.path, key), self.at, advice);
+    }
+
+    /// The values of a list, each by the same rule; None when the key is missing or no list.
+    pub(super) fn values<T>(
+        &mut self,
+        key: &'static str,
+        rule: impl Fn(&Node) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let nodes = self.list(key, "[ ... ]")?;
+        let mut values = Vec::new();
+        for (at, node) in nodes.iter().enumerate() {
+            match rule(node) {
+                Ok(value) => values.push(value),
+                Err(advice) => {
+                    self.reader.fault(format!("{}[{at}]", join(&self.path, key)), Some(node.at), advice)
+                }
+            }
+        }
+        Some(values)
+    }
+}
+
+impl<'n> Section<'_, 'n> {
+    fn value<T>(&mut self, key: &'static str, rule: impl Fn(&Node) -> Result<T, String>) -> Option<T> {
+        let node = self.take(key)?;
+        let fault = |advice| self.reader.fault(join(&self.path, key), Some(node.at), advice);
+        rule(node).map_err(fault).ok()
+    }
+
+    fn list(&mut self, key: &'static str, example: &str) -> Option<&'n [Node]> {
+        let node = self.take(key)?;
+        match &node.value {
+            Value::List(nodes) => Some(nodes),
+            _ => {
+                let advice = format!("{node} is no list; write {example}");
+                self.reader.fault(join(&self.path, key), Some(node.at), advice);
+                None
+            }
+        }
+    }
+
+    /// The node of a key, which counts as known from here on.
+    fn take(&mut self, key: &'static str) -> Option<&'n Node> {
+        self.known.push(key);
+        self.reader.schema.insert(join(&self.schema, key));
+        let entries: &'n [Entry] = self.entries;
+        let node = &entries.iter().find(|entry| entry.key == key)?.node;
+        self.reader.places.insert(join(&self.path, key), node.at);
+        Some(node)
+    }
+
+    /// Notes what is written twice and what nobody asked for.
+    fn close(self) {
+        let mut seen = HashSet::new();
+        for entry in self.entries {
+            let path = join(&self.path, &shown(&entry.key));
+            if !seen.insert(entry.key.as_str()) {
+                self.reader.fault(
+                    path,
+                    Some(entry.at),
+                    "is written twice in this object; keep one".to_owned(),
+                );
+            } else if !self.known.contains(&entry.key.as_str()) {
+                let (key, siblings) = (entry.key.clone(), self.known.clone());
+                self.reader.strays.push(Stray { path, at: entry.at, key, siblings });
+            }
+        }
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// A key of the file as a part of a path: escaped and cut, for it may be anything.
+fn shown(key: &str) -> String {
+    key.escape_debug().take(60).collect()
+}
+
+/// The faults in the order of the text, those without a place last; the rest beyond the bound as a number.
+fn told(mut found: Vec<Found>, source: &Source<'_>) -> Vec<Fault> {
+    found.sort_by_key(|found| found.at.unwrap_or(usize::MAX));
+    let rest = found.len().saturating_sub(FAULTS_MAX);
+    found.truncate(FAULTS_MAX);
+    let faults = found.into_iter().map(|found| source.fault(found.path, found.advice, found.at));
+    let mut faults: Vec<Fault> = faults.collect();
+    if rest > 0 {
+        faults.push(source.fault(String::new(), format!("and {rest} more faults"), None));
+    }
+    faults
+}
+
+#[cfg(test)]
+impl Reader {
+    pub(super) fn schema(&self) -> &BTreeSet<String> {
+        &self.schema
+    }
+}

@@ -1,0 +1,228 @@
+//! The schema: every key of the file stands here once, with its default and its bounds.
+
+use super::reader::{Reader, Section};
+use super::tree::Node;
+use super::{
+    AccessLog, Admin, Config, HealthCheck, Limits, Listen, LoadReport, Log, Pool, ServerSpec, Servers,
+    Threadpool, Timeouts, rules,
+};
+use crate::http1::head;
+use crate::policy::pick::{Algorithm, Weight};
+use crate::policy::{admit, crew, health, retry};
+use crate::state::address::Address;
+use siphasher::sip::SipHasher;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const KIB: u64 = 1024;
+
+/// Any wait on a socket: never 0, which the operating system reads as "for ever".
+const WAIT: RangeInclusive<Duration> = MS..=DAY;
+/// Between two questions to a server.
+const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=HOUR;
+/// The longest path of a Unix socket: `sun_path` holds 108 bytes with the closing NUL.
+pub(super) const SOCKET_PATH_MAX: usize = 107;
+
+/// Reads a whole file. Faults are left in the reader.
+pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config {
+    reader.top(node, |top| {
+        let listen = top.section("load_balancer", listen);
+        Config {
+            servers: top.section("servers", servers),
+            threadpool: top.section("threadpool", threadpool),
+            timeouts: top.section("timeouts", timeouts),
+            limits: top.section("limits", |section| limits(section, listen.trace)),
+            retries: top.section("retries", retries),
+            admin: top.section("admin", |section| admin(section, folder)),
+            log: top.section("log", |section| log(section, folder)),
+            file: None,
+            warnings: Vec::new(),
+            listen,
+        }
+    })
+}
+
+fn listen(s: &mut Section<'_, '_>) -> Listen {
+    let port = s.get("load_balancer_port", 8000, rules::port);
+    let bind = s.get("bind", IpAddr::V4(Ipv4Addr::UNSPECIFIED), rules::bind);
+    Listen {
+        address: SocketAddr::new(bind, port),
+        served_by_header: s.get("served_by_header", false, rules::flag),
+        trusted_proxies: s.values("trusted_proxies", rules::network).unwrap_or_default(),
+        forwarded: s.get("forwarded", false, rules::flag),
+        proxy_protocol: s.values_or_null("proxy_protocol", rules::network),
+        via: s.maybe("via", None, rules::pseudonym),
+        trace: s.get("trace", false, rules::flag),
+    }
+}
+
+fn servers(s: &mut Section<'_, '_>) -> Servers {
+    Servers {
+        queue_capacity: s.get("queue_capacity", 1000, rules::whole(1..=1_000_000)),
+        algorithm: s.get("algorithm", Algorithm::default(), rules::algorithm),
+        list: s.objects("list", server),
+        health_check: s.section("health_check", health_check),
+        load_report: s.section("load_report", load_report),
+        ejection: s.section("ejection", ejection),
+        pool: s.section("pool", pool),
+    }
+}
+
+/// One server; None when it has no address that can be read.
+pub(super) fn server(s: &mut Section<'_, '_>) -> Option<ServerSpec> {
+    let name = s.maybe("name", None, rules::server_name);
+    let address = s.required("address", rules::address);
+    let weight = Weight(s.get("weight", 1, rules::whole(1..=1000)));
+    let backup = s.get("backup", false, rules::flag);
+    let address = address?;
+    let name = name.unwrap_or_else(|| name_of(&address));
+    if let Err(fault) = rules::check_name(&name) {
+        s.fault("name", format!("the address {name:?} {fault}, for it is the name while none is given"));
+    }
+    Some(ServerSpec { name, address, weight, backup })
+}
+
+/// The name of a server that has none: its address, in which a slash would break the URLs of the admin API.
+fn name_of(address: &Address) -> String {
+    address.to_string().replace("unix:/", "unix:").replace('/', "-")
+}
+
+fn health_check(s: &mut Section<'_, '_>) -> HealthCheck {
+    let path_given = s.has("path");
+    let interval = s.get("interval", 2 * SECOND, rules::duration(INTERVAL));
+    HealthCheck {
+        rules: health::Rules {
+            enabled: s.get("enabled", true, rules::flag),
+            interval,
+            rise: s.get("rise", 2, rules::whole(1..=100)),
+            fall: s.get("fall", 3, rules::whole(1..=100)),
+        },
+        path: s.get("path", "/health".to_owned(), rules::target),
+        path_given,
+        timeout: s.get("timeout", SECOND.min(interval), rules::duration(MS..=600 * SECOND)),
+        expect_status: s.get("expect_status", vec![(200, 399)], rules::statuses),
+        host: s.maybe("host", None, rules::host),
+    }
+}
+
+fn load_report(s: &mut Section<'_, '_>) -> LoadReport {
+    LoadReport {
+        enabled: s.get("enabled", true, rules::flag),
+        path: s.get("path", "/queue/status".to_owned(), rules::target),
+        interval: s.get("interval", 500 * MS, rules::duration(INTERVAL)),
+    }
+}
+
+fn ejection(s: &mut Section<'_, '_>) -> health::Ejection {
+    let base_time = s.get("base_time", 10 * SECOND, rules::duration(WAIT));
+    health::Ejection {
+        consecutive_failures: s.get("consecutive_failures", 5, rules::whole(1..=1000)),
+        base_time,
+        max_time: s.get("max_time", base_time.max(120 * SECOND), rules::duration(WAIT)),
+        max_percent: s.get("max_percent", 50, rules::whole(0..=100)),
+    }
+}
+
+fn pool(s: &mut Section<'_, '_>) -> Pool {
+    Pool {
+        idle: s.get("idle", 64, rules::whole(0..=10_000)),
+        idle_time: s.get("idle_time", 30 * SECOND, rules::duration(WAIT)),
+    }
+}
+
+fn threadpool(s: &mut Section<'_, '_>) -> Threadpool {
+    let bounds = crew::Bounds {
+        min: s.get("min_workers", 1, rules::whole(1..=10_000)),
+        max: s.get("max_workers", 50, rules::whole(1..=10_000)),
+        target_wait: 2 * MS,
+        window: SECOND,
+    };
+    Threadpool {
+        bounds,
+        queue_capacity: s.get("queue_capacity", 100, rules::whole(1..=1_000_000)),
+        admit: admit::Rules {
+            deadline: s.get("queue_timeout", 5 * SECOND, rules::duration(WAIT)),
+            target: s.get("queue_target", 5 * MS, rules::duration(WAIT)),
+            interval: s.get("queue_interval", 100 * MS, rules::duration(WAIT)),
+            patience: s.get("queue_patience", 40 * MS, rules::duration(WAIT)),
+        },
+    }
+}
+
+fn timeouts(s: &mut Section<'_, '_>) -> Timeouts {
+    Timeouts {
+        connect: s.get("connect", 2 * SECOND, rules::duration(WAIT)),
+        response: s.get("response", 30 * SECOND, rules::duration(WAIT)),
+        client_head: s.get("client_head", 10 * SECOND, rules::duration(WAIT)),
+        client_body: s.get("client_body", 30 * SECOND, rules::duration(WAIT)),
+        keep_alive: s.get("keep_alive", 60 * SECOND, rules::duration(WAIT)),
+        drain: s.get("drain", 30 * SECOND, rules::duration(Duration::ZERO..=DAY)),
+        tunnel: s.get("tunnel", HOUR, rules::duration(MS..=30 * DAY)),
+        stream_after: s.get("stream_after", 5 * SECOND, rules::duration(WAIT)),
+    }
+}
+
+fn limits(s: &mut Section<'_, '_>, trace: bool) -> Limits {
+    let head: usize = s.get("head", 16 * 1024, rules::size(512..=1024 * KIB));
+    let connections = || rules::whole(1..=10_000_000);
+    Limits {
+        head: head::Limits {
+            head,
+            fields: s.get("fields", 100, rules::whole(1..=head::FIELDS_MAX as u64)),
+            uri: s.get("uri", head.min(8 * 1024), rules::size(16..=1024 * KIB)),
+            trace,
+        },
+        body: s.maybe("body", None, rules::size(0..=u64::MAX)),
+        connections: s.maybe("connections", None, connections()),
+        connections_per_address: s.maybe("connections_per_address", None, connections()),
+        tunnels: s.get("tunnels", 1000, rules::whole(0..=100_000)),
+        streamers: s.get("streamers", 256, rules::whole(0..=100_000)),
+    }
+}
+
+fn retries(s: &mut Section<'_, '_>) -> retry::Rules {
+    retry::Rules {
+        attempts: s.get("attempts", 1, rules::whole(0..=10)),
+        budget_percent: s.get("budget_percent", 20, rules::whole(0..=100)),
+        budget_min: s.get("budget_min", 3, rules::whole(0..=1000)),
+    }
+}
+
+fn admin(s: &mut Section<'_, '_>, folder: &Path) -> Admin {
+    let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 9301));
+    Admin {
+        socket: s.maybe("socket", Some(default_socket(folder)), rules::path(folder)),
+        bind: s.maybe("bind", Some(bind), rules::socket_address),
+        token: s.maybe("token", None, rules::token),
+    }
+}
+
+/// Beside the configuration; in the folder for temporary files when that path is too long for a socket,
+/// because an operator who named no socket should not have to.
+fn default_socket(folder: &Path) -> PathBuf {
+    let beside = folder.join("evenkeel.sock");
+    if beside.as_os_str().len() <= SOCKET_PATH_MAX {
+        return beside;
+    }
+    let mut hash = SipHasher::new();
+    folder.hash(&mut hash);
+    std::env::temp_dir().join(format!("evenkeel-{:016x}.sock", hash.finish()))
+}
+
+fn log(s: &mut Section<'_, '_>, folder: &Path) -> Log {
+    let access = |node: &Node| match rules::path(folder)(node)? {
+        path if path == folder.join("stdout") => Ok(AccessLog::Stdout),
+        path => Ok(AccessLog::File(path)),
+    };
+    Log {
+        level: s.get("level", log::LevelFilter::Info, rules::level),
+        access: s.maybe("access", None, access),
+    }
+}

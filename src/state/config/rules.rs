@@ -1,0 +1,273 @@
+//! The rules for single values: what a node must be, and what to write when it is not that.
+
+use super::network::Network;
+use super::tree::{Node, Value};
+use super::{spell, units};
+use crate::policy::pick::Algorithm;
+use crate::state::address::Address;
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A rule's verdict: the value, or a sentence for the operator.
+type Read<T> = Result<T, String>;
+
+/// `true` or `false`.
+pub(super) fn flag(node: &Node) -> Read<bool> {
+    match &node.value {
+        Value::Flag(flag) => Ok(*flag),
+        Value::Text(text) if text == "true" || text == "false" => {
+            Err(format!("{node} is text; write {text} without quotes"))
+        }
+        _ => Err(format!("{node} is neither; write true or false")),
+    }
+}
+
+/// A whole number.
+pub(super) fn whole<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&Node) -> Read<T> {
+    move |node| {
+        let bounds = format!("write {} to {}", range.start(), range.end());
+        let number = match &node.value {
+            Value::Whole(number) => *number,
+            Value::Number(number) if number.fract() == 0.0 && *number >= 0.0 => *number as u64,
+            Value::Number(number) if *number < 0.0 => return Err(format!("{node} is too small; {bounds}")),
+            Value::Number(_) => return Err(format!("{node} is no whole number; {bounds}")),
+            Value::Text(text) if text.parse::<u64>().is_ok() => {
+                return Err(format!("{node} is text; write {text} without quotes"));
+            }
+            _ => return Err(format!("{node} is no number; {bounds}")),
+        };
+        within(number, &range, node, |bound| bound.to_string())
+            .and_then(|number| T::try_from(number).map_err(|_| format!("{node} is too large; {bounds}")))
+    }
+}
+
+/// A duration with its unit.
+pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Node) -> Read<Duration> {
+    move |node| {
+        let no_unit = |number: &dyn Display| {
+            Err(format!("{node} has no unit; write \"{number}s\" or \"{number}ms\" with quotes"))
+        };
+        let text = match &node.value {
+            Value::Text(text) => text,
+            Value::Whole(number) => return no_unit(number),
+            _ => return Err(format!("{node} is no duration; write one such as \"5s\" or \"500ms\"")),
+        };
+        if text.parse::<u64>().is_ok() && text != "0" {
+            return no_unit(text);
+        }
+        let duration = units::duration(text);
+        let duration = duration
+            .ok_or_else(|| format!("{node} is no duration; write one such as \"5s\" or \"500ms\""))?;
+        within(duration, &range, node, |bound| units::show_duration(*bound))
+    }
+}
+
+/// A number of bytes, plain or with a unit.
+pub(super) fn size<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&Node) -> Read<T> {
+    move |node| {
+        let bytes = match &node.value {
+            Value::Whole(bytes) => Some(*bytes),
+            Value::Text(text) => units::read_size(text),
+            _ => None,
+        };
+        let advice =
+            "write one such as \"16KiB\" (1024 bytes each), \"16KB\" (1000 each) or a number of bytes";
+        let bytes = bytes.ok_or_else(|| format!("{node} is no size; {advice}"))?;
+        let bytes = within(bytes, &range, node, |bound| units::show_size(*bound))?;
+        T::try_from(bytes).map_err(|_| format!("{node} is too large for this machine"))
+    }
+}
+
+/// A port as text or number.
+pub(super) fn port(node: &Node) -> Read<u16> {
+    match &node.value {
+        Value::Text(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            text.parse().map_err(|_| format!("{node} is too large; write 0 to 65535"))
+        }
+        Value::Text(_) => Err(format!("{node} is no port; write 0 to 65535, as in \"8000\" or 8000")),
+        _ => whole(0..=65535)(node),
+    }
+}
+
+/// An address to listen on, without a port.
+pub(super) fn bind(node: &Node) -> Read<IpAddr> {
+    let advice = "write an address such as \"127.0.0.1\", or \"0.0.0.0\" or \"::\" for all";
+    let text = text(node, advice)?;
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map_err(|_| match text.rsplit_once(':') {
+        Some((address, _)) if address.parse::<IpAddr>().is_ok() => {
+            format!("{node} has a port; the port goes to load_balancer_port")
+        }
+        _ => format!("{node} is no IP address; {advice}"),
+    })
+}
+
+/// An address to listen on, with its port.
+pub(super) fn socket_address(node: &Node) -> Read<SocketAddr> {
+    let advice = "write an address with a port, such as \"127.0.0.1:9301\"";
+    let text = text(node, advice)?;
+    text.parse().map_err(|_| format!("{node} is no IP address with a port; {advice}"))
+}
+
+/// Where a server listens.
+pub(super) fn address(node: &Node) -> Read<Address> {
+    text(node, "write \"host:port\" or \"unix:/path\"")?.parse()
+}
+
+/// A network of peers.
+pub(super) fn network(node: &Node) -> Read<Network> {
+    text(node, "write \"10.0.0.0/8\", \"fd00::/8\" or a single address")?.parse()
+}
+
+/// A server's name.
+pub(super) fn server_name(node: &Node) -> Read<String> {
+    let text = text(node, "write a name such as \"a\"")?;
+    check_name(text).map(|()| text.to_owned()).map_err(|fault| format!("{node} {fault}"))
+}
+
+/// Whether a text can be a server's name; the error says what is wrong, as in "is empty; write ...". A name stands in URL paths, headers, logs and metrics without escapes.
+pub fn check_name(text: &str) -> Read<()> {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"/\\\"'`?#%".contains(&byte);
+    match text.len() {
+        0 => Err("is empty; write 1 to 64 characters".to_owned()),
+        65.. => Err("is too long for a name; write 1 to 64 characters".to_owned()),
+        _ if text == "." || text == ".." => Err("cannot stand in a URL; write another name".to_owned()),
+        _ if text.bytes().all(is_plain) => Ok(()),
+        _ => Err("has a character that no name has; write visible ASCII without spaces, quotes, / \\ ? # %"
+            .to_owned()),
+    }
+}
+
+/// The path of a request to a server.
+pub(super) fn target(node: &Node) -> Read<String> {
+    let text = text(node, "write a path such as \"/health\"")?;
+    if !text.starts_with('/') {
+        return Err(format!("{node} is no path; write one that begins with /, such as \"/health\""));
+    }
+    if text.len() > 2048 || !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Err(format!("{node} is no path; write at most 2048 visible ASCII characters without #"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The value of a `Host` field.
+pub(super) fn host(node: &Node) -> Read<String> {
+    let advice = "write a host such as \"example.org\"";
+    let text = text(node, advice)?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]~".contains(&byte);
+    if text.is_empty() || text.len() > 255 || !text.bytes().all(is_plain) {
+        return Err(format!("{node} is no host; {advice}"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Statuses and ranges of them.
+pub(super) fn statuses(node: &Node) -> Read<Vec<(u16, u16)>> {
+    let advice = "write statuses from 100 to 599, such as \"200-399,404\"";
+    let text = match &node.value {
+        Value::Whole(number) => number.to_string(),
+        _ => text(node, advice)?.to_owned(),
+    };
+    let ranges = text.split(',').map(|part| statuses_of(part.trim())).collect::<Option<Vec<_>>>();
+    ranges.ok_or_else(|| format!("{node} is no list of statuses; {advice}"))
+}
+
+fn statuses_of(part: &str) -> Option<(u16, u16)> {
+    let (low, high) = part.split_once('-').unwrap_or((part, part));
+    let (low, high) = (status(low.trim())?, status(high.trim())?);
+    (low <= high).then_some((low, high))
+}
+
+fn status(text: &str) -> Option<u16> {
+    let is_digits = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|status| is_digits && (100..=599).contains(status))
+}
+
+/// The pseudonym in `Via`.
+pub(super) fn pseudonym(node: &Node) -> Read<String> {
+    let advice = "write 1 to 64 letters, digits, - or _, such as \"edge-1\"";
+    let text = text(node, advice)?;
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(is_token) {
+        return Err(format!("{node} is no token; {advice}"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The admin API's bearer token. The value stays out of the sentence: it is a secret.
+pub(super) fn token(node: &Node) -> Read<String> {
+    let advice = "write 1 to 256 visible ASCII characters without spaces";
+    match &node.value {
+        Value::Text(text)
+            if (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) =>
+        {
+            Ok(text.clone())
+        }
+        Value::Text(_) => Err(format!("this is no token; {advice}")),
+        _ => Err(format!("{node} is no text; {advice}")),
+    }
+}
+
+/// A path of the file system, from `folder` when it is relative.
+pub(super) fn path(folder: &Path) -> impl Fn(&Node) -> Read<PathBuf> {
+    move |node| {
+        let text = text(node, "write a path")?;
+        if text.is_empty() || text.contains('\0') {
+            return Err(format!("{node} is no path; write one"));
+        }
+        Ok(folder.join(text))
+    }
+}
+
+/// How a server is chosen.
+pub(super) fn algorithm(node: &Node) -> Read<Algorithm> {
+    word(node, &Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm)))
+}
+
+/// How much the log shows.
+pub(super) fn level(node: &Node) -> Read<log::LevelFilter> {
+    use log::LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
+    let levels = [Off, Error, Warn, Info, Debug, Trace];
+    let names = levels.map(|level| level.as_str().to_ascii_lowercase());
+    let named: Vec<_> = names.iter().map(String::as_str).zip(levels).collect();
+    word(node, &named)
+}
+
+/// One of a few words.
+fn word<T: Copy>(node: &Node, words: &[(&str, T)]) -> Read<T> {
+    let names = words.iter().map(|(name, _)| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    let text = text(node, &format!("write one of {names}"))?;
+    let found = words.iter().find(|(name, _)| name == &text);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        match spell::nearest(text, words.iter().map(|(name, _)| *name)) {
+            Some(near) => format!("{node} is not known; did you mean \"{near}\"? Write one of {names}"),
+            None => format!("{node} is not known; write one of {names}"),
+        }
+    })
+}
+
+fn text<'n>(node: &'n Node, advice: &str) -> Read<&'n str> {
+    match &node.value {
+        Value::Text(text) => Ok(text),
+        _ => Err(format!("{node} is no text; {advice}")),
+    }
+}
+
+fn within<T: PartialOrd>(
+    value: T,
+    range: &RangeInclusive<T>,
+    node: &Node,
+    show: fn(&T) -> String,
+) -> Read<T> {
+    let bounds = || format!("write {} to {}", show(range.start()), show(range.end()));
+    if value < *range.start() {
+        Err(format!("{node} is too small; {}", bounds()))
+    } else if value > *range.end() {
+        Err(format!("{node} is too large; {}", bounds()))
+    } else {
+        Ok(value)
+    }
+}

@@ -1,0 +1,46 @@
+//! What a person meant who wrote a word that is not known.
+
+/// Longer words are not compared: no key is, and the comparison is quadratic.
+const WORD_MAX: usize = 64;
+
+/// The known word that is nearest to the one written, if any is near; case and `-` for `_` do not count.
+pub(super) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    if written.len() > WORD_MAX {
+        return None;
+    }
+    let written = written.to_ascii_lowercase().replace('-', "_");
+    let far = 1 + written.len() / 4;
+    let apart = known.into_iter().map(|word| (distance(&written, word), word));
+    apart.filter(|(distance, _)| *distance <= far).min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
+}
+
+/// Edits from one to the other; one edit when the known word ends with the written one, as in `port` for
+/// `load_balancer_port`.
+fn distance(written: &str, known: &str) -> usize {
+    let is_tail = known.strip_suffix(written).is_some_and(|head| head.ends_with('_'));
+    if is_tail { 1 } else { strsim::osa_distance(written, known) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_words_are_found() {
+        let known = ["load_balancer_port", "bind", "max_workers", "min_workers", "weight", "queue_capacity"];
+        for (written, meant) in [
+            ("wieght", Some("weight")),
+            ("Weight", Some("weight")),
+            ("max_worker", Some("max_workers")),
+            ("maxWorkers", Some("max_workers")),
+            ("max-workers", Some("max_workers")),
+            ("port", Some("load_balancer_port")),
+            ("capacity", Some("queue_capacity")),
+            ("colour", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(written, known), meant, "{written}");
+        }
+        assert_eq!(nearest(&"weight".repeat(1000), known), None);
+    }
+}

@@ -1,0 +1,520 @@
+//! The configuration as a whole: what is valid, what is told of what is not, and the document.
+
+use super::*;
+use proptest::prelude::*;
+use serde_json::json;
+use std::collections::BTreeSet;
+
+const SEED: &str = r#"{"load_balancer": {"load_balancer_port": "8000"}, "servers": {"queue_capacity": 1000}, "threadpool": {"min_workers": 1, "max_workers": 50, "queue_capacity": 100}}"#;
+const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
+
+fn read(text: &str) -> Result<Config, Vec<Fault>> {
+    parse(text, Path::new(""))
+}
+
+/// Each fault as `path: advice`, without places.
+fn told(text: &str) -> Vec<String> {
+    let faults = read(text).expect_err(text);
+    faults.iter().map(|fault| format!("{}: {}", fault.path, fault.advice)).collect()
+}
+
+#[test]
+fn the_seed_word_for_word_is_valid_and_says_what_silence_says() {
+    assert_eq!(read(SEED).unwrap(), Config::default());
+    assert_eq!(read("{}").unwrap(), Config::default());
+    assert_eq!(read(include_str!("../../../config.json")).unwrap(), Config::default());
+}
+
+#[test]
+fn the_defaults_are_those_of_the_design() {
+    let config = Config::default();
+    assert_eq!(config.listen.address, "0.0.0.0:8000".parse().unwrap());
+    assert_eq!((config.threadpool.bounds.min, config.threadpool.bounds.max), (1, 50));
+    assert_eq!(config.threadpool.queue_capacity, 100);
+    assert_eq!(config.servers.queue_capacity, 1000);
+    assert_eq!(config.timeouts.drain, Duration::from_secs(30));
+    assert_eq!(config.limits.head, head::Limits { head: 16384, fields: 100, uri: 8192, trace: false });
+    assert_eq!(config.limits.body, None);
+    assert_eq!(config.admin.socket, Some("evenkeel.sock".into()));
+    assert_eq!(config.admin.bind, Some("127.0.0.1:9301".parse().unwrap()));
+    assert!(!config.servers.health_check.path_given);
+    assert!(config.warnings.is_empty());
+}
+
+/// The issue's example of every key.
+#[test]
+fn every_key_of_the_issue_is_valid() {
+    let config = read(
+        r#"{
+      "load_balancer": { "load_balancer_port": "8000", "bind": "0.0.0.0", "served_by_header": false },
+      "servers": {
+        "queue_capacity": 1000,
+        "algorithm": "dynamic",
+        "list": [ { "name": "a", "address": "127.0.0.1:9001", "weight": 1, "backup": false }, { "name": "b", "address": "unix:/run/b.sock" } ],
+        "health_check": { "enabled": true, "path": "/health", "interval": "2s", "timeout": "1s", "rise": 2, "fall": 3, "expect_status": "200-399", "host": null },
+        "load_report": { "path": "/queue/status", "interval": "500ms" },
+        "ejection": { "consecutive_failures": 5, "base_time": "10s", "max_time": "120s", "max_percent": 50 }
+      },
+      "threadpool": { "min_workers": 1, "max_workers": 50, "queue_capacity": 100, "queue_timeout": "5s" },
+      "timeouts": { "connect": "2s", "response": "30s", "client_head": "10s", "client_body": "30s", "keep_alive": "60s", "drain": "30s" },
+      "limits": { "head": "16KiB", "fields": 100, "uri": "8KiB", "body": null, "connections": null },
+      "retries": { "attempts": 1, "budget_percent": 20, "budget_min": 3 },
+      "admin": { "socket": "evenkeel.sock", "bind": "127.0.0.1:9301" },
+      "log": { "level": "info" }
+    }"#,
+    )
+    .unwrap();
+    assert_eq!(config.servers.list.len(), 2);
+    assert!(config.servers.health_check.path_given);
+    assert_eq!(Config { servers: Config::default().servers, ..config }, Config::default());
+}
+
+/// A text that is valid, and what one part of it then reads as.
+fn check_read<T: PartialEq + std::fmt::Debug>(text: &str, part: fn(&Config) -> T, expected: T) {
+    let config = read(text).unwrap_or_else(|faults| panic!("{text}: {}", faults[0]));
+    assert_eq!(part(&config), expected, "{text}");
+}
+
+#[test]
+fn values_are_read_in_all_their_forms() {
+    let port = |config: &Config| config.listen.address.to_string();
+    check_read(r#"{"load_balancer":{"load_balancer_port":9000}}"#, port, "0.0.0.0:9000".into());
+    check_read(r#"{"load_balancer":{"load_balancer_port":"9000"}}"#, port, "0.0.0.0:9000".into());
+    check_read(r#"{"load_balancer":{"load_balancer_port":0,"bind":"[::1]"}}"#, port, "[::1]:0".into());
+    let drain = |config: &Config| config.timeouts.drain.as_millis();
+    check_read(r#"{"timeouts":{"drain":"1m 30s"}}"#, drain, 90_000);
+    check_read(r#"{"timeouts":{"drain":"0s"}}"#, drain, 0);
+    let body = |config: &Config| config.limits.body;
+    check_read(r#"{"limits":{"body":"64KB"}}"#, body, Some(64_000));
+    check_read(r#"{"limits":{"body":0}}"#, body, Some(0));
+    check_read(r#"{"limits":{"body":null}}"#, body, None);
+    let statuses = |config: &Config| config.servers.health_check.expect_status.clone();
+    check_read(
+        r#"{"servers":{"health_check":{"expect_status":"200-399, 404"}}}"#,
+        statuses,
+        vec![(200, 399), (404, 404)],
+    );
+    check_read(r#"{"servers":{"health_check":{"expect_status":204}}}"#, statuses, vec![(204, 204)]);
+    let timeout = |config: &Config| config.servers.health_check.timeout.as_millis();
+    check_read(r#"{"servers":{"health_check":{"interval":"200ms"}}}"#, timeout, 200);
+    let uri = |config: &Config| config.limits.head.uri;
+    check_read(r#"{"limits":{"head":"4KiB"}}"#, uri, 4096);
+    let workers = |config: &Config| config.threadpool.bounds.max;
+    check_read(r#"{"threadpool":{"max_workers":2e3}}"#, workers, 2000);
+    let access = |config: &Config| config.log.access.clone();
+    check_read(r#"{"log":{"access":"stdout"}}"#, access, Some(AccessLog::Stdout));
+    check_read(r#"{"log":{"access":"a.log"}}"#, access, Some(AccessLog::File("a.log".into())));
+    let level = |config: &Config| config.log.level;
+    check_read(r#"{"log":{"level":"off"}}"#, level, log::LevelFilter::Off);
+    let proxy = |config: &Config| config.listen.proxy_protocol.as_ref().map(Vec::len);
+    check_read(r#"{"load_balancer":{"proxy_protocol":["10.0.0.0/8","::1"]}}"#, proxy, Some(2));
+    check_read(r#"{"load_balancer":{"proxy_protocol":null}}"#, proxy, None);
+    let no_admin = |config: &Config| config.admin.bind.is_none() && config.admin.socket.is_none();
+    check_read(r#"{"admin":{"bind":null,"socket":null}}"#, no_admin, true);
+}
+
+#[test]
+fn a_server_without_a_name_is_named_after_its_address() {
+    let list =
+        r#"{"servers":{"list":[{"address":"127.0.0.1:9001"},{"address":"unix:/run/b.sock","backup":true}]}}"#;
+    let names =
+        |config: &Config| config.servers.list.iter().map(|server| server.name.clone()).collect::<Vec<_>>();
+    check_read(list, names, vec!["127.0.0.1:9001".to_owned(), "unix:run-b.sock".to_owned()]);
+    let server = parse_server(r#"{"address":"localhost:1","weight":7}"#).unwrap();
+    assert_eq!((server.name.as_str(), server.weight.0), ("localhost:1", 7));
+    assert!(parse_server(r#"{"address":"localhost"}"#).is_err());
+    assert!(parse_server("[]").is_err());
+}
+
+#[test]
+fn relative_paths_start_beside_the_file() {
+    let config =
+        parse(r#"{"log":{"access":"a.log"},"admin":{"socket":"/run/x"}}"#, Path::new("/etc/ek")).unwrap();
+    assert_eq!(config.log.access, Some(AccessLog::File("/etc/ek/a.log".into())));
+    assert_eq!(config.admin.socket, Some("/run/x".into()));
+    assert_eq!(parse("{}", Path::new("/etc/ek")).unwrap().admin.socket, Some("/etc/ek/evenkeel.sock".into()));
+    let deep = format!("/{}", "x".repeat(120));
+    let socket = parse("{}", Path::new(&deep)).unwrap().admin.socket.unwrap();
+    assert!(socket.starts_with(std::env::temp_dir()), "{socket:?}");
+    assert!(
+        parse(r#"{"admin":{"socket":"a"}}"#, Path::new(&deep)).unwrap_err()[0].advice.contains("at most 107")
+    );
+}
+
+/// A text with one fault: its path, and a part of the advice.
+fn check_fault(text: &str, path: &str, advice: &str) {
+    let said = told(text);
+    assert_eq!(said.len(), 1, "{text}: {said:#?}");
+    assert!(said[0].starts_with(&format!("{path}: ")), "{text}: {} is not at {path}", said[0]);
+    assert!(said[0].contains(advice), "{text}: {} does not say {advice}", said[0]);
+}
+
+#[test]
+fn unknown_and_repeated_fields_are_faults() {
+    for (text, path, advice) in [
+        (r#"{"treadpool":{}}"#, "treadpool", "did you mean \"threadpool\"?"),
+        (r#"{"threadpool":{"max_worker":3}}"#, "threadpool.max_worker", "did you mean \"max_workers\"?"),
+        (r#"{"max_workers":3}"#, "max_workers", "did you mean threadpool.max_workers?"),
+        (r#"{"load_balancer":{"port":1}}"#, "load_balancer.port", "did you mean \"load_balancer_port\"?"),
+        (r#"{"retries":{"colour":1}}"#, "retries.colour", "known here: attempts, budget_percent, budget_min"),
+        (r#"{"log":{"level":"info","level":"info"}}"#, "log.level", "written twice"),
+        (r#"{"servers":{"list":[{"address":"a:1","wait":2}]}}"#, "servers.list[0].wait", "unknown field"),
+        (r#"{"a\u001bb":1}"#, r"a\u{1b}b", "unknown field"),
+    ] {
+        check_fault(text, path, advice);
+    }
+}
+
+#[test]
+fn values_of_the_wrong_type_are_faults() {
+    for (text, path, advice) in [
+        ("[]", "", "a list is no object"),
+        (r#"{"servers":null}"#, "servers", "null is no object"),
+        (r#"{"servers":{"list":{}}}"#, "servers.list", "an object is no list"),
+        (r#"{"servers":{"list":[3]}}"#, "servers.list[0]", "3 is no object"),
+        (r#"{"threadpool":{"max_workers":"50"}}"#, "threadpool.max_workers", "write 50 without quotes"),
+        (r#"{"threadpool":{"max_workers":null}}"#, "threadpool.max_workers", "null is no number"),
+        (r#"{"load_balancer":{"trace":"true"}}"#, "load_balancer.trace", "write true without quotes"),
+        (r#"{"load_balancer":{"trace":1}}"#, "load_balancer.trace", "write true or false"),
+        (r#"{"timeouts":{"drain":5}}"#, "timeouts.drain", "write \"5s\" or \"5ms\""),
+        (r#"{"timeouts":{"drain":"5"}}"#, "timeouts.drain", "write \"5s\" or \"5ms\""),
+        (r#"{"timeouts":{"drain":"soon"}}"#, "timeouts.drain", "such as \"5s\""),
+        (r#"{"limits":{"head":"16K"}}"#, "limits.head", "\"16KiB\""),
+        (r#"{"limits":{"body":true}}"#, "limits.body", "or null"),
+        (r#"{"log":{"level":"information"}}"#, "log.level", "write one of \"off\""),
+        (r#"{"log":{"level":"inf"}}"#, "log.level", "did you mean \"info\"?"),
+        (r#"{"log":{"access":""}}"#, "log.access", "no path"),
+        (r#"{"servers":{"algorithm":"roundrobin"}}"#, "servers.algorithm", "did you mean \"round_robin\"?"),
+        (r#"{"admin":{"token":5}}"#, "admin.token", "5 is no text"),
+    ] {
+        check_fault(text, path, advice);
+    }
+}
+
+#[test]
+fn values_out_of_bounds_are_faults() {
+    for (text, path, advice) in [
+        (
+            r#"{"load_balancer":{"load_balancer_port":70000}}"#,
+            "load_balancer.load_balancer_port",
+            "0 to 65535",
+        ),
+        (r#"{"load_balancer":{"load_balancer_port":"x"}}"#, "load_balancer.load_balancer_port", "0 to 65535"),
+        (r#"{"load_balancer":{"load_balancer_port":-1}}"#, "load_balancer.load_balancer_port", "too small"),
+        (r#"{"load_balancer":{"bind":"localhost"}}"#, "load_balancer.bind", "127.0.0.1"),
+        (r#"{"load_balancer":{"bind":"1.2.3.4:80"}}"#, "load_balancer.bind", "goes to load_balancer_port"),
+        (r#"{"load_balancer":{"via":"a b"}}"#, "load_balancer.via", "no token"),
+        (
+            r#"{"load_balancer":{"trusted_proxies":["10.0.0.1/8"]}}"#,
+            "load_balancer.trusted_proxies[0]",
+            "10.0.0.0/8",
+        ),
+        (
+            r#"{"servers":{"list":[{"address":"a:1","weight":0}]}}"#,
+            "servers.list[0].weight",
+            "0 is too small; write 1 to 1000",
+        ),
+        (
+            r#"{"servers":{"list":[{"address":"a:1","weight":1.5}]}}"#,
+            "servers.list[0].weight",
+            "no whole number",
+        ),
+        (
+            r#"{"servers":{"list":[{"address":"a:1","name":"a b"}]}}"#,
+            "servers.list[0].name",
+            "without spaces",
+        ),
+        (r#"{"servers":{"list":[{"address":"a:1","name":""}]}}"#, "servers.list[0].name", "1 to 64"),
+        (r#"{"servers":{"list":[{"address":"a"}]}}"#, "servers.list[0].address", "no port"),
+        (r#"{"servers":{"list":[{"name":"a"}]}}"#, "servers.list[0].address", "is missing"),
+        (r#"{"servers":{"health_check":{"path":"health"}}}"#, "servers.health_check.path", "begins with /"),
+        (r#"{"servers":{"health_check":{"path":"/a b"}}}"#, "servers.health_check.path", "visible ASCII"),
+        (
+            r#"{"servers":{"health_check":{"expect_status":"99"}}}"#,
+            "servers.health_check.expect_status",
+            "100 to 599",
+        ),
+        (
+            r#"{"servers":{"health_check":{"expect_status":"399-200"}}}"#,
+            "servers.health_check.expect_status",
+            "100 to 599",
+        ),
+        (r#"{"servers":{"health_check":{"host":"a/b"}}}"#, "servers.health_check.host", "no host"),
+        (r#"{"servers":{"ejection":{"max_percent":101}}}"#, "servers.ejection.max_percent", "write 0 to 100"),
+        (r#"{"limits":{"fields":257}}"#, "limits.fields", "write 1 to 256"),
+        (r#"{"timeouts":{"connect":"0s"}}"#, "timeouts.connect", "write 1ms to 24h"),
+        (r#"{"timeouts":{"connect":"2days"}}"#, "timeouts.connect", "write 1ms to 24h"),
+        (r#"{"limits":{"head":1}}"#, "limits.head", "write 512B to 1MiB"),
+        (r#"{"admin":{"bind":"localhost:9301"}}"#, "admin.bind", "127.0.0.1:9301"),
+    ] {
+        check_fault(text, path, advice);
+    }
+}
+
+#[test]
+fn contradictions_are_faults() {
+    for (text, path, advice) in [
+        (
+            r#"{"servers":{"list":[{"address":"a:1"},{"address":"a:1"}]}}"#,
+            "servers.list[1].address",
+            "keep one",
+        ),
+        (
+            r#"{"servers":{"list":[{"address":"a:1"},{"address":"a:2","name":"a:1"}]}}"#,
+            "servers.list[1].name",
+            "another name",
+        ),
+        (r#"{"threadpool":{"min_workers":60}}"#, "threadpool.min_workers", "threadpool.max_workers (50)"),
+        (r#"{"threadpool":{"min_workers":3,"max_workers":2}}"#, "threadpool.min_workers", "1 to 2 here"),
+        (r#"{"threadpool":{"min_workers":60,"max_workers":0}}"#, "threadpool.max_workers", "0 is too small"),
+        (r#"{"threadpool":{"queue_timeout":"1ms"}}"#, "threadpool.queue_timeout", "queue_timeout (1ms)"),
+        (r#"{"servers":{"ejection":{"max_time":"1s"}}}"#, "servers.ejection.max_time", "base_time (10s)"),
+        (
+            r#"{"servers":{"list":[{"name":"a","address":"a:1"},{"name":"a","address":"a:2"}]}}"#,
+            "servers.list[1].name",
+            "servers.list[0] too",
+        ),
+        (
+            r#"{"servers":{"list":[{"name":"a","address":"a:1"},{"name":"b","address":"a:1"}]}}"#,
+            "servers.list[1].address",
+            "servers.list[0] too",
+        ),
+        (
+            r#"{"servers":{"list":[{"address":"localhost:8000"}]}}"#,
+            "servers.list[0].address",
+            "the balancer itself",
+        ),
+        (r#"{"admin":{"bind":"127.0.0.1:8000"}}"#, "admin.bind", "load_balancer_port"),
+        (
+            r#"{"load_balancer":{"load_balancer_port":9301}}"#,
+            "load_balancer.load_balancer_port",
+            "9301 is taken",
+        ),
+        (r#"{"admin":{"bind":"0.0.0.0:9301"}}"#, "admin.bind", "write an admin.token"),
+        (r#"{"admin":{"socket":null}}"#, "admin.socket", "null for admin.bind"),
+    ] {
+        check_fault(text, path, advice);
+    }
+}
+
+#[test]
+fn what_only_looks_wrong_is_a_warning() {
+    for (text, path) in [
+        (
+            r#"{"servers":{"health_check":{"interval":"200ms","timeout":"1s"}}}"#,
+            "servers.health_check.timeout",
+        ),
+        (r#"{"limits":{"uri":"32KiB"}}"#, "limits.uri"),
+        (r#"{"limits":{"connections":5,"connections_per_address":6}}"#, "limits.connections_per_address"),
+        (r#"{"admin":{"token":"short"}}"#, "admin.token"),
+    ] {
+        let warnings = read(text).unwrap().warnings;
+        assert_eq!(warnings.len(), 1, "{text}");
+        assert_eq!(warnings[0].path, path);
+        assert_eq!(warnings[0].line, Some(1));
+    }
+}
+
+#[test]
+fn every_fault_is_told_at_once_with_its_place() {
+    let text = r#"{
+  "load_balancer": { "load_balancer_port": "x" },
+  "servers": {
+    "list": [
+      { "address": "a:1", "weight": 0 },
+      { "adress": "a:2" }
+    ]
+  },
+  "timeouts": { "drain": 5, "conect": "1s" },
+  "admin": { "socket": null }
+}"#;
+    let faults = read(text).unwrap_err();
+    let places: Vec<_> = faults.iter().map(|fault| (fault.path.as_str(), fault.line, fault.column)).collect();
+    assert_eq!(
+        places,
+        [
+            ("load_balancer.load_balancer_port", Some(2), Some(44)),
+            ("servers.list[0].weight", Some(5), Some(37)),
+            ("servers.list[1].address", Some(6), Some(7)),
+            ("servers.list[1].adress", Some(6), Some(9)),
+            ("timeouts.drain", Some(9), Some(26)),
+            ("timeouts.conect", Some(9), Some(29)),
+            ("admin.socket", Some(10), Some(24)),
+        ]
+    );
+    let said = faults[1].to_string();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "5:37: servers.list[0].weight: 0 is too small; write 1 to 1000",
+            "    5 |       { \"address\": \"a:1\", \"weight\": 0 },",
+            "      |                                     ^",
+        ]
+    );
+}
+
+#[test]
+fn the_number_of_faults_told_is_bounded() {
+    let text = format!("[{}]", vec!["{}"; 5000].join(","));
+    let faults = read(&format!(r#"{{"servers":{{"list":{text}}}}}"#)).unwrap_err();
+    assert_eq!(faults.len(), 201);
+    assert!(faults[200].advice.contains("4800 more"), "{}", faults[200]);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |name: &str, advice: &str| {
+        let faults = load(&folder.path().join(name)).unwrap_err();
+        assert!(faults[0].to_string().contains(advice), "{}", faults[0]);
+    };
+    check("absent.json", "no such file");
+    check("", "this is a folder");
+    std::fs::write(folder.path().join("binary.json"), [0xff, 0xfe]).unwrap();
+    check("binary.json", "UTF-8");
+    std::fs::write(folder.path().join("large.json"), vec![b' '; FILE_MAX as usize + 1]).unwrap();
+    check("large.json", "larger than 4MiB");
+    std::fs::write(folder.path().join("good.json"), SEED).unwrap();
+    let config = load(&folder.path().join("good.json")).unwrap();
+    assert_eq!(config.file, Some(folder.path().join("good.json")));
+}
+
+/// A row of a table of the document.
+struct Row {
+    key: String,
+    kind: &'static str,
+    default: Option<serde_json::Value>,
+    bounds: &'static str,
+}
+
+fn rows() -> Vec<Row> {
+    let lines = DOCUMENT.lines().filter(|line| line.starts_with("| `"));
+    let row = |line: &'static str| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let code = |cell: &'static str| cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`'));
+        let default = code(cells[3]).map(|text| serde_json::from_str(text).expect(text));
+        Row { key: code(cells[1]).expect(line).to_owned(), kind: cells[2], default, bounds: cells[4] }
+    };
+    lines.map(row).collect()
+}
+
+/// A file with one key; a server of a list gets the address that it must have.
+fn file_with(key: &str, value: serde_json::Value) -> String {
+    let mut parts = key.rsplit('.');
+    let leaf = parts.next().unwrap();
+    let mut tree = json!({ leaf: value });
+    for part in parts {
+        tree = match part.strip_suffix("[]") {
+            Some(part) => {
+                tree.as_object_mut().unwrap().entry("address").or_insert("host:1".into());
+                json!({ part: [tree] })
+            }
+            None => json!({ part: tree }),
+        };
+    }
+    tree.to_string()
+}
+
+#[test]
+fn the_document_and_the_schema_have_the_same_keys() {
+    let source = Source::new(None, r#"{"servers":{"list":[{}]}}"#);
+    let mut reader = Reader::default();
+    refine::config(&mut reader, &tree::parse(&source).unwrap(), Path::new(""));
+    let headings = DOCUMENT.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`'));
+    let headings = headings.filter(|heading| !heading.ends_with("[]")).map(str::to_owned);
+    let documented: BTreeSet<String> = rows().into_iter().map(|row| row.key).chain(headings).collect();
+    assert_eq!(&documented, reader.schema());
+}
+
+#[test]
+fn the_document_has_the_true_defaults() {
+    for Row { key, default, .. } in rows() {
+        let Some(default) = default else { continue };
+        let mut config = read(&file_with(&key, default)).unwrap_or_else(|faults| panic!("{}", faults[0]));
+        config.servers.health_check.path_given = false;
+        if let Some(server) = config.servers.list.pop() {
+            assert_eq!((server.weight.0, server.backup), (1, false));
+        }
+        assert_eq!(config, Config::default(), "{key}");
+    }
+}
+
+#[test]
+fn the_document_has_the_true_bounds() {
+    let mut checked = 0;
+    for Row { key, kind, bounds, .. } in rows().into_iter().filter(|row| row.bounds.contains(" to ")) {
+        let excess = match kind.split(' ').next().unwrap() {
+            "duration" => json!("99999999h"),
+            "size" => json!("9000TiB"),
+            "number" => json!(1_000_000_000_000_u64),
+            _ => continue,
+        };
+        let said = told(&file_with(&key, excess));
+        assert!(said[0].contains(&format!("is too large; write {bounds}")), "{key}: {}", said[0]);
+        checked += 1;
+    }
+    assert!(checked > 30);
+}
+
+#[test]
+fn the_examples_of_the_document_are_valid() {
+    let example = DOCUMENT.split("```json").nth(1).unwrap().split("```").next().unwrap();
+    let config = read(example).unwrap();
+    assert_eq!(config.servers.list.len(), 3);
+    assert!(config.warnings.is_empty());
+}
+
+/// Texts that look like a configuration: its keys and values of every type, nested at random.
+fn any_tree() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(json!(null)),
+        any::<bool>().prop_map(|flag| json!(flag)),
+        any::<i64>().prop_map(|number| json!(number)),
+        any::<f64>().prop_map(|number| json!(number)),
+        "[ -~é\\u{0}-\\u{1f}]{0,12}".prop_map(|text| json!(text)),
+        "[0-9]{1,21}(ms|s|h|KiB|TiB|-599|,200|/8|:80)?".prop_map(|text| json!(text)),
+    ];
+    let keys: Vec<String> = rows()
+        .iter()
+        .flat_map(|row| row.key.split('.').map(|part| part.replace("[]", "")).collect::<Vec<_>>())
+        .collect();
+    leaf.prop_recursive(5, 40, 6, move |inner| {
+        let key = prop_oneof![9 => prop::sample::select(keys.clone()), 1 => ".{0,8}"];
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(|list| json!(list)),
+            prop::collection::hash_map(key, inner, 0..6).prop_map(|map| json!(map)),
+        ]
+    })
+}
+
+/// Nothing panics, and every fault can be shown and has a place inside the text.
+fn check_text(text: &str) {
+    if let Err(faults) = read(text) {
+        assert!(!faults.is_empty());
+        for fault in faults {
+            assert!(!fault.to_string().is_empty());
+            assert!(fault.line.unwrap_or(1) <= text.lines().count() + 1);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_without_a_panic(text in ".{0,200}") {
+        check_text(&text);
+    }
+
+    #[test]
+    fn any_text_like_json_is_read_without_a_panic(text in r#"[\[\]{}:,"\\0-9a-eé\n -]{0,60}"#) {
+        check_text(&text);
+    }
+
+    #[test]
+    fn any_tree_is_read_without_a_panic(tree in any_tree(), cut in 0.0..1.5) {
+        let text = serde_json::to_string_pretty(&tree).unwrap();
+        check_text(&text);
+        let cut = text.chars().count() as f64 * cut;
+        check_text(&text.chars().take(cut as usize).collect::<String>());
+    }
+}

@@ -1,0 +1,176 @@
+//! What the workers of one pool and their supervisor share: gauges, counters, and a nudge.
+
+use crate::base::time::Moment;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_utils::CachePadded;
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+/// The gauges. Workers write them, the supervisor and the accept thread read them.
+#[derive(Debug)]
+pub struct Crew {
+    idle: CachePadded<AtomicUsize>,
+    work: CachePadded<Work>,
+    workers: AtomicUsize,
+    hired: AtomicU64,
+    dismissed: AtomicU64,
+    nudge: (Sender<()>, Receiver<()>),
+    nudged_at: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    ended: AtomicU64,
+    held_nanos: AtomicU64,
+    last_taken: AtomicU64,
+    last_wait_nanos: AtomicU64,
+}
+
+impl Default for Crew {
+    fn default() -> Self {
+        Crew {
+            idle: CachePadded::new(AtomicUsize::new(0)),
+            work: CachePadded::new(Work::default()),
+            workers: AtomicUsize::new(0),
+            hired: AtomicU64::new(0),
+            dismissed: AtomicU64::new(0),
+            nudge: bounded(1),
+            nudged_at: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Crew {
+    /// Workers waiting on the channel.
+    pub fn idle(&self) -> usize {
+        self.idle.load(Relaxed)
+    }
+
+    /// Workers that were hired and not dismissed.
+    pub fn workers(&self) -> usize {
+        self.workers.load(Relaxed)
+    }
+
+    /// Workers that hold a request (or linger after one).
+    pub fn busy(&self) -> usize {
+        self.workers().saturating_sub(self.idle())
+    }
+
+    /// Workers ever hired.
+    pub fn hired(&self) -> u64 {
+        self.hired.load(Relaxed)
+    }
+
+    /// Workers ever dismissed.
+    pub fn dismissed(&self) -> u64 {
+        self.dismissed.load(Relaxed)
+    }
+
+    /// Requests that workers have finished with, ever, and the time that workers were held by them.
+    pub fn work(&self) -> (u64, Duration) {
+        (self.work.ended.load(Relaxed), Duration::from_nanos(self.work.held_nanos.load(Relaxed)))
+    }
+
+    /// When the last request left the queue, and how long it had waited.
+    pub fn last_taken(&self) -> (Moment, Duration) {
+        let wait = Duration::from_nanos(self.work.last_wait_nanos.load(Relaxed));
+        (Moment::from_nanos(self.work.last_taken.load(Relaxed)), wait)
+    }
+
+    /// A worker goes to wait on the channel.
+    pub fn rests(&self) {
+        self.idle.fetch_add(1, Relaxed);
+    }
+
+    /// A worker came back from the channel.
+    pub fn rises(&self) {
+        self.idle.fetch_sub(1, Relaxed);
+    }
+
+    /// A worker took a request that had waited for `wait`.
+    pub fn takes(&self, wait: Duration, now: Moment) {
+        self.work.last_wait_nanos.store(wait.as_nanos() as u64, Relaxed);
+        self.work.last_taken.store(now.as_nanos(), Relaxed);
+    }
+
+    /// A worker was held by a request for `held`.
+    pub fn holds(&self, held: Duration) {
+        self.work.ended.fetch_add(1, Relaxed);
+        self.work.held_nanos.fetch_add(held.as_nanos() as u64, Relaxed);
+    }
+
+    /// The supervisor counts a worker in, just before it starts it.
+    pub fn counts_in(&self) {
+        self.workers.fetch_add(1, Relaxed);
+        self.hired.fetch_add(1, Relaxed);
+    }
+
+    /// The worker that was counted in could not be started.
+    pub fn never_came(&self) {
+        self.workers.fetch_sub(1, Relaxed);
+        self.hired.fetch_sub(1, Relaxed);
+    }
+
+    /// The supervisor counts a dismissed worker out. It leaves as soon as it takes its notice.
+    pub fn counts_out(&self) {
+        self.workers.fetch_sub(1, Relaxed);
+        self.dismissed.fetch_add(1, Relaxed);
+    }
+
+    /// A worker left the crew without notice: it went on with a long body as a streamer, or it ended.
+    pub fn loses(&self) {
+        self.workers.fetch_sub(1, Relaxed);
+        self.nudge();
+    }
+
+    /// A request was queued and nobody is idle: the supervisor should look. It does so for
+    /// [`Crew::WATCH`] after each nudge, so that under load most requests cost it nothing.
+    pub fn nudge_for_queued(&self, now: Moment) {
+        let last = Moment::from_nanos(self.nudged_at.load(Relaxed));
+        if now.since(last) >= Self::WATCH / 2 {
+            self.nudged_at.store(now.as_nanos(), Relaxed);
+            self.nudge();
+        }
+    }
+
+    /// How long the supervisor goes on watching after a nudge, at the least.
+    pub const WATCH: Duration = Duration::from_millis(2);
+
+    /// Whether a queued request asked for a look a moment ago.
+    pub fn is_watched(&self, now: Moment) -> bool {
+        now.since(Moment::from_nanos(self.nudged_at.load(Relaxed))) < Self::WATCH
+    }
+
+    /// Asks the supervisor to look; never waits. One nudge that it has not seen yet is enough.
+    pub fn nudge(&self) {
+        let _ = self.nudge.0.try_send(());
+    }
+
+    /// Where the supervisor hears nudges.
+    pub fn nudges(&self) -> &Receiver<()> {
+        &self.nudge.1
+    }
+}
+
+/// A data plane as the control plane sees it: gauges, and what a supervisor can do. A test has its own.
+pub trait Team: Send + Sync {
+    /// The gauges.
+    fn crew(&self) -> &Crew;
+    /// Requests that wait.
+    fn queued(&self) -> usize;
+    /// Starts one more worker. The error is the operating system's: no more threads.
+    fn hire(&self) -> io::Result<()>;
+    /// Gives notice to whichever worker is idle next; false when the queue has no room for that now.
+    fn dismiss(&self) -> bool;
+    /// No new connections are taken.
+    fn is_draining(&self) -> bool;
+    /// The plane has stopped: no more orders.
+    fn is_stopped(&self) -> bool;
+    /// Open client connections.
+    fn connections(&self) -> usize;
+    /// Open tunnels.
+    fn tunnels(&self) -> usize;
+    /// Workers that left the crew with a long body.
+    fn streamers(&self) -> usize;
+}

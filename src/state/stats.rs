@@ -1,0 +1,186 @@
+//! Counters and histograms, sharded so that workers do not fight over cache lines: each thread writes its
+//! own shard, and readers add the shards up.
+
+use super::histogram::{Counts, Histogram};
+use crate::http1::reason::Reason;
+use crossbeam_utils::CachePadded;
+use std::array;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Shards: more than the threads that run at once on any machine this is for.
+const SHARDS: usize = 32;
+
+/// What is counted, beside reasons and histograms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Counter {
+    /// Client connections accepted.
+    Accepted,
+    /// Client connections closed.
+    Closed,
+    /// Idle client connections closed to make room for new ones.
+    Evicted,
+    /// Accept errors, all kinds.
+    AcceptErrors,
+    /// Requests whose head was read.
+    Requests,
+    /// Final answers by class.
+    Answers1xx,
+    /// See [`Counter::Answers1xx`].
+    Answers2xx,
+    /// See [`Counter::Answers1xx`].
+    Answers3xx,
+    /// See [`Counter::Answers1xx`].
+    Answers4xx,
+    /// See [`Counter::Answers1xx`].
+    Answers5xx,
+    /// Body bytes from clients.
+    BytesIn,
+    /// Bytes to clients, heads included.
+    BytesOut,
+    /// Requests sent again, to the same server or to another.
+    Retries,
+    /// Connections opened to servers.
+    Dials,
+    /// Requests sent on a pooled server connection.
+    Reuses,
+    /// Requests answered 503 by the accept thread because the queue was full.
+    Shed,
+    /// Requests dropped at dequeue because they had waited too long.
+    Late,
+    /// Lingers that brought the next request.
+    LingersPaid,
+    /// Lingers that brought nothing.
+    LingersWasted,
+    /// Upgraded connections that became tunnels.
+    Tunnels,
+    /// Panics of a request, each caught.
+    Panics,
+}
+
+impl Counter {
+    const COUNT: usize = Counter::Panics as usize + 1;
+
+    /// The counter of a final status.
+    pub fn of_status(status: u16) -> Self {
+        match status / 100 {
+            0 | 1 => Counter::Answers1xx,
+            2 => Counter::Answers2xx,
+            3 => Counter::Answers3xx,
+            4 => Counter::Answers4xx,
+            _ => Counter::Answers5xx,
+        }
+    }
+}
+
+/// What one thread counts. Everything is an addition that never waits.
+#[derive(Debug)]
+pub struct Shard {
+    counters: [AtomicU64; Counter::COUNT],
+    reasons: [AtomicU64; Reason::ALL.len()],
+    /// From the first byte of a request's head in hand to the last byte of its answer.
+    pub duration: Histogram,
+    /// From readiness to a worker.
+    pub wait: Histogram,
+}
+
+impl Shard {
+    fn new() -> Self {
+        Shard {
+            counters: array::from_fn(|_| AtomicU64::new(0)),
+            reasons: array::from_fn(|_| AtomicU64::new(0)),
+            duration: Histogram::default(),
+            wait: Histogram::default(),
+        }
+    }
+
+    /// Counts one.
+    pub fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Counts several.
+    pub fn add(&self, counter: Counter, by: u64) {
+        self.counters[counter as usize].fetch_add(by, Relaxed);
+    }
+
+    /// Counts a refusal or a bad end.
+    pub fn refuse(&self, reason: Reason) {
+        self.reasons[reason as usize].fetch_add(1, Relaxed);
+    }
+}
+
+/// All shards of one data plane.
+#[derive(Debug)]
+pub struct Stats {
+    shards: Box<[CachePadded<Shard>]>,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Stats { shards: (0..SHARDS).map(|_| CachePadded::new(Shard::new())).collect() }
+    }
+}
+
+impl Stats {
+    /// The shard of the thread with this number; threads beyond the shards share.
+    pub fn shard(&self, thread: usize) -> &Shard {
+        &self.shards[thread % SHARDS]
+    }
+
+    /// The sum of a counter.
+    pub fn total(&self, counter: Counter) -> u64 {
+        self.shards.iter().map(|shard| shard.counters[counter as usize].load(Relaxed)).sum()
+    }
+
+    /// How often requests came to this end.
+    pub fn refused(&self, reason: Reason) -> u64 {
+        self.shards.iter().map(|shard| shard.reasons[reason as usize].load(Relaxed)).sum()
+    }
+
+    /// The durations of all requests so far.
+    pub fn durations(&self) -> Counts {
+        self.counts(|shard| &shard.duration)
+    }
+
+    /// The waits in the queue of all requests so far.
+    pub fn waits(&self) -> Counts {
+        self.counts(|shard| &shard.wait)
+    }
+
+    fn counts(&self, which: impl Fn(&Shard) -> &Histogram) -> Counts {
+        let mut counts = Counts::default();
+        self.shards.iter().for_each(|shard| which(shard).add_to(&mut counts));
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn shards_add_up() {
+        let stats = Stats::default();
+        for thread in 0..100 {
+            stats.shard(thread).count(Counter::Requests);
+            stats.shard(thread).refuse(Reason::NoServer);
+            stats.shard(thread).wait.record(Duration::from_micros(5));
+        }
+        assert_eq!(stats.total(Counter::Requests), 100);
+        assert_eq!(stats.refused(Reason::NoServer), 100);
+        assert_eq!(stats.refused(Reason::Internal), 0);
+        assert_eq!(stats.waits().count(), 100);
+        assert_eq!(stats.durations().count(), 0);
+    }
+
+    #[test]
+    fn statuses_have_their_class() {
+        for (status, counter) in
+            [(101, Counter::Answers1xx), (204, Counter::Answers2xx), (599, Counter::Answers5xx)]
+        {
+            assert_eq!(Counter::of_status(status), counter);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The table of servers: an `Arc` of an immutable snapshot behind a private `RwLock`. Readers keep the
+//! snapshot and look at a version; writers build the next one whole. No guard leaves this file (law 1).
+
+use super::config::ServerSpec;
+use super::server::{Mode, Server};
+use crate::base::ids::ServerId;
+use crate::policy::health::Health;
+use crate::policy::pick::{self, Algorithm, Pick, Slot, Weight};
+use crossbeam_utils::CachePadded;
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// The servers as they stood at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// All of them, in the order in which they came.
+    pub servers: Vec<Arc<Server>>,
+    /// Those that get traffic: the first tier that is not empty. A [`Slot`] is a place in it.
+    pub ready: Vec<Arc<Server>>,
+    /// The tiers behind it, for a retry that has tried all of `ready`.
+    pub reserve: Vec<Arc<Server>>,
+    /// The smooth weighted order of `ready`.
+    pub schedule: Vec<Slot>,
+    /// The algorithm.
+    pub pick: Pick,
+    /// The most candidates that the algorithm wants to look at.
+    pub sample: Option<usize>,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Table {
+    current: RwLock<Arc<Snapshot>>,
+    version: CachePadded<AtomicU64>,
+    writing: Mutex<()>,
+    next_id: AtomicU32,
+    algorithm: Algorithm,
+    newcomers: Health,
+}
+
+/// A reader's own snapshot. Asking for it costs a version check while nothing changed.
+#[derive(Debug)]
+pub struct Cached {
+    version: u64,
+    snapshot: Arc<Snapshot>,
+}
+
+/// Why a server was not added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Another server has the name.
+    Name,
+    /// The server of this name has the address already.
+    Address(String),
+}
+
+impl Table {
+    /// A table of these servers. Newcomers start as `Starting` where they are probed, and as `Up` where not.
+    pub fn new(algorithm: Algorithm, probed: bool, list: &[ServerSpec]) -> Self {
+        let newcomers = if probed { Health::Starting } else { Health::Up };
+        let table = Table {
+            current: RwLock::new(Arc::new(Snapshot::of(Vec::new(), algorithm))),
+            version: CachePadded::new(AtomicU64::new(0)),
+            writing: Mutex::new(()),
+            next_id: AtomicU32::new(0),
+            algorithm,
+            newcomers,
+        };
+        table.change(|servers| servers.extend(list.iter().map(|spec| table.newcomer(spec))));
+        table
+    }
+
+    /// The servers as they stand now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.read())
+    }
+
+    /// Grows with every change of the table.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// A reader's own snapshot.
+    pub fn cached(&self) -> Cached {
+        // The version first: a change in between is then noticed at the next look.
+        let version = self.version();
+        Cached { version, snapshot: self.snapshot() }
+    }
+
+    /// The server of this name.
+    pub fn find(&self, name: &str) -> Option<Arc<Server>> {
+        self.snapshot().servers.iter().find(|server| server.name == name).cloned()
+    }
+
+    /// Adds a server.
+    pub fn add(&self, spec: &ServerSpec) -> Result<Arc<Server>, Taken> {
+        self.change(|servers| {
+            if servers.iter().any(|server| server.name == spec.name) {
+                return Err(Taken::Name);
+            }
+            if let Some(other) = servers.iter().find(|server| server.address == spec.address) {
+                return Err(Taken::Address(other.name.clone()));
+            }
+            let server = self.newcomer(spec);
+            servers.push(Arc::clone(&server));
+            Ok(server)
+        })
+    }
+
+    /// Takes a server out for good. Requests in hand keep their lease.
+    pub fn remove(&self, name: &str) -> Option<Arc<Server>> {
+        self.change(|servers| {
+            let at = servers.iter().position(|server| server.name == name)?;
+            let server = servers.remove(at);
+            server.set_open(false);
+            Some(server)
+        })
+    }
+
+    /// The operator changes what a server is for, or its weight. Both hold from one snapshot on.
+    pub fn adjust(&self, server: &Server, mode: Option<Mode>, weight: Option<Weight>) {
+        self.change(|_| {
+            mode.into_iter().for_each(|mode| server.set_mode(mode));
+            weight.into_iter().for_each(|weight| server.set_weight(weight));
+        });
+    }
+
+    /// The health thread, and nobody else, changes what is believed of a server (law 7).
+    pub fn set_health(&self, server: &Server, health: Health) {
+        self.change(|_| server.set_health(health));
+    }
+
+    fn newcomer(&self, spec: &ServerSpec) -> Arc<Server> {
+        let id = ServerId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        Arc::new(Server::new(id, spec, self.newcomers))
+    }
+
+    /// One change at a time: copy the list, change it, publish the snapshot made from it.
+    fn change<T>(&self, change: impl FnOnce(&mut Vec<Arc<Server>>) -> T) -> T {
+        let _writing = self.writing.lock();
+        let mut servers = self.snapshot().servers.clone();
+        let outcome = change(&mut servers);
+        let next = Arc::new(Snapshot::of(servers, self.algorithm));
+        *self.current.write() = next;
+        self.version.fetch_add(1, Ordering::Release);
+        outcome
+    }
+}
+
+impl Cached {
+    /// The snapshot, renewed when the table changed.
+    pub fn look(&mut self, table: &Table) -> &Snapshot {
+        if self.version != table.version() {
+            *self = table.cached();
+        }
+        &self.snapshot
+    }
+}
+
+impl Snapshot {
+    fn of(servers: Vec<Arc<Server>>, algorithm: Algorithm) -> Self {
+        let mut tiers: [Vec<Arc<Server>>; 3] = Default::default();
+        for server in &servers {
+            let tier = tier(server);
+            server.set_open(tier.is_some());
+            if let Some(tier) = tier {
+                tiers[tier].push(Arc::clone(server));
+            }
+        }
+        let mut tiers = tiers.into_iter().filter(|tier| !tier.is_empty());
+        let ready = tiers.next().unwrap_or_default();
+        let reserve = tiers.flatten().collect();
+        let weighted: Vec<_> =
+            ready.iter().enumerate().map(|(at, server)| (Slot(at as u32), server.weight())).collect();
+        let schedule =
+            if algorithm == Algorithm::RoundRobin { pick::schedule(&weighted) } else { Vec::new() };
+        Snapshot { servers, ready, reserve, schedule, pick: algorithm.pick(), sample: algorithm.sample() }
+    }
+}
+
+/// Servers that are up, then backups that are up, then those whose first probe is still out: trying one of
+/// them beats refusing the request. All others get nothing.
+fn tier(server: &Server) -> Option<usize> {
+    if server.mode() != Mode::Ready || server.weight().0 == 0 {
+        return None;
+    }
+    match server.health() {
+        Health::Up => Some(usize::from(server.backup)),
+        Health::Starting => Some(2),
+        Health::Down | Health::Ejected { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str, port: u16, backup: bool) -> ServerSpec {
+        let address = format!("127.0.0.1:{port}").parse().unwrap();
+        ServerSpec { name: name.into(), address, weight: Weight(1), backup }
+    }
+
+    fn ready(table: &Table) -> Vec<String> {
+        table.snapshot().ready.iter().map(|server| server.name.clone()).collect()
+    }
+
+    #[test]
+    fn tiers_follow_health_and_mode() {
+        let list = [spec("a", 1, false), spec("b", 2, false), spec("c", 3, true)];
+        let table = Table::new(Algorithm::Dynamic, true, &list);
+        assert_eq!(ready(&table), ["a", "b", "c"], "nothing is known: any may be tried");
+        let [a, b, c] = ["a", "b", "c"].map(|name| table.find(name).unwrap());
+        table.set_health(&c, Health::Up);
+        assert_eq!(ready(&table), ["c"], "a backup that is up beats what is unknown");
+        table.set_health(&a, Health::Up);
+        table.set_health(&b, Health::Up);
+        assert_eq!(ready(&table), ["a", "b"]);
+        table.adjust(&a, Some(Mode::Drain), None);
+        table.set_health(&b, Health::Down);
+        assert_eq!(ready(&table), ["c"]);
+        assert!(a.lease().is_none() && b.lease().is_none() && c.lease().is_some());
+        table.adjust(&a, Some(Mode::Ready), Some(Weight(0)));
+        table.set_health(&c, Health::Down);
+        assert_eq!(ready(&table), [""; 0]);
+    }
+
+    #[test]
+    fn names_and_addresses_are_unique() {
+        let table = Table::new(Algorithm::Dynamic, false, &[spec("a", 1, false)]);
+        assert_eq!(table.add(&spec("a", 2, false)).unwrap_err(), Taken::Name);
+        assert_eq!(table.add(&spec("b", 1, false)).unwrap_err(), Taken::Address("a".into()));
+        assert_eq!(table.add(&spec("b", 2, false)).unwrap().id, ServerId(1));
+        assert!(table.remove("a").is_some() && table.remove("a").is_none());
+        assert_eq!(table.add(&spec("a", 1, false)).unwrap().id, ServerId(2), "ids are not given twice");
+    }
+
+    #[test]
+    fn a_cached_snapshot_notices_changes() {
+        let table = Table::new(Algorithm::RoundRobin, false, &[spec("a", 1, false)]);
+        let mut cached = table.cached();
+        assert_eq!(cached.look(&table).ready.len(), 1);
+        table.add(&spec("b", 2, false)).unwrap();
+        assert_eq!(cached.look(&table).ready.len(), 2);
+        assert_eq!(cached.look(&table).schedule.len(), 2);
+    }
+}

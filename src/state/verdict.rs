@@ -1,0 +1,39 @@
+//! What live traffic tells the health thread: workers send, one thread reads and decides (law 7).
+
+use crate::base::ids::ServerId;
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+/// Verdicts that may wait; when the health thread is behind, more of the same say nothing new.
+const CAPACITY: usize = 1024;
+
+/// How a live request with a server went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The server.
+    pub server: ServerId,
+    /// `None`: answered. Else a short word for the log: `refused`, `reset`, `timeout`, `broken answer`.
+    pub failure: Option<&'static str>,
+}
+
+/// The channel, bounded; both ends are cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Verdicts(Sender<Verdict>, Receiver<Verdict>);
+
+impl Default for Verdicts {
+    fn default() -> Self {
+        let (sender, receiver) = bounded(CAPACITY);
+        Verdicts(sender, receiver)
+    }
+}
+
+impl Verdicts {
+    /// Tells the health thread; never waits.
+    pub fn tell(&self, verdict: Verdict) {
+        let _ = self.0.try_send(verdict);
+    }
+
+    /// Where the health thread listens.
+    pub fn heard(&self) -> &Receiver<Verdict> {
+        &self.1
+    }
+}

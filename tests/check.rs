@@ -1,0 +1,112 @@
+//! The binary as an operator meets it: output and exit codes of `check`, `--help`, `--version` and of lines
+//! that are wrong.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const SEED: &str = r#"{"load_balancer": {"load_balancer_port": "8000"}, "servers": {"queue_capacity": 1000}, "threadpool": {"min_workers": 1, "max_workers": 50, "queue_capacity": 100}}"#;
+
+fn evenkeel(folder: &Path, line: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    command.args(line.split(' ').filter(|part| !part.is_empty())).current_dir(folder).env_remove("RUST_LOG");
+    command.output().unwrap()
+}
+
+/// Runs a line in a folder with the file; the exit code, and what both outputs must say.
+fn check(file: Option<&str>, line: &str, code: i32, out: &[&str], err: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    if let Some(file) = file {
+        fs::write(folder.path().join("config.json"), file).unwrap();
+    }
+    let output = evenkeel(folder.path(), line);
+    let said = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (stdout, stderr) = (said(&output.stdout), said(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{line}\n{stdout}\n{stderr}");
+    for (name, text, parts) in [("stdout", &stdout, out), ("stderr", &stderr, err)] {
+        for part in parts {
+            assert!(text.contains(part), "{line}: {name} does not say {part:?}:\n{text}");
+        }
+        assert!(parts.is_empty() == text.is_empty(), "{line}: {name} says\n{text}");
+        assert!(!text.contains("panicked") && !text.contains("backtrace"), "{line}: {text}");
+    }
+}
+
+#[test]
+fn a_good_file_holds_together() {
+    let summary = ["config.json holds together", "0.0.0.0:8000", "127.0.0.1:9301", "1 to 50"];
+    check(Some(SEED), "check", 0, &summary, &[]);
+    check(Some(SEED), "check -c config.json", 0, &summary, &[]);
+    check(Some(SEED), "-c config.json check", 0, &summary, &[]);
+    check(None, "check", 0, &["there is no config.json here; the defaults hold together"], &[]);
+    let two = r#"{"servers":{"list":[{"name":"a","address":"127.0.0.1:1"},{"address":"b:2"}]},"limits":{"uri":"32KiB"}}"#;
+    check(
+        Some(two),
+        "check",
+        0,
+        &["2 (dynamic): a 127.0.0.1:1, b:2", "warning: config.json:1:", "limits.uri"],
+        &[],
+    );
+}
+
+const FAULTY: &str = r#"{
+  "servers": {
+    "list": [ { "address": "a:1", "weight": 0 } ]
+  },
+  "treadpool": {}
+}"#;
+const FAULTS: [&str; 4] = [
+    "config.json:3:45: servers.list[0].weight: 0 is too small; write 1 to 1000\n    3 |     \"list\": [ { \"address\"",
+    "^\n\nconfig.json:5:3: treadpool: unknown field; did you mean \"threadpool\"?",
+    "    5 |   \"treadpool\": {}\n      |   ^",
+    "config.json does not hold together: 2 faults",
+];
+
+#[test]
+fn every_fault_is_told_and_the_exit_code_is_3() {
+    check(Some(FAULTY), "check", 3, &FAULTS, &[]);
+    for line in ["", "run", "-c config.json", "run -c config.json", "server 1", "loadtest", "status"] {
+        check(Some(FAULTY), line, 3, &[], &FAULTS);
+    }
+    check(Some("{,}"), "check", 3, &["config.json:1:2: not JSON"], &[]);
+    check(None, "check -c absent.json", 3, &["absent.json: there is no such file"], &[]);
+    check(None, "run -c absent.json", 3, &[], &["absent.json: there is no such file"]);
+}
+
+#[test]
+fn help_teaches_the_product() {
+    let commands =
+        ["run", "demo", "server", "loadtest", "check", "status", "config.json", "Exit codes", "RUST_LOG"];
+    check(None, "--help", 0, &commands, &[]);
+    check(None, "-h", 0, &["Usage: evenkeel", "Exit codes"], &[]);
+    check(None, "server --help", 0, &["<PORT>", "--queue-capacity", "--no-register", "POST /requests"], &[]);
+    check(None, "loadtest --help", 0, &["--connections", "--rate", "open loop"], &[]);
+    check(None, "check --help", 0, &["Exits with 3"], &[]);
+    check(None, "status --help", 0, &["--json", "admin.token"], &[]);
+    check(None, "--version", 0, &[concat!("evenkeel ", env!("CARGO_PKG_VERSION"))], &[]);
+}
+
+#[test]
+fn a_wrong_line_is_told_with_exit_code_2() {
+    check(None, "serve", 2, &[], &["unrecognized subcommand 'serve'", "server"]);
+    check(None, "--colour", 2, &[], &["unexpected argument '--colour'"]);
+    check(None, "server", 2, &[], &["<PORT>"]);
+    check(None, "server x", 2, &[], &["invalid value 'x'"]);
+    check(None, "loadtest --duration 5", 2, &[], &["10s"]);
+    check(None, "demo -c config.json", 2, &[], &["the demo brings its own configuration"]);
+}
+
+#[test]
+fn what_cannot_be_done_is_a_sentence_with_exit_code_1() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let nobody = format!(r#"{{"admin":{{"bind":"127.0.0.1:{port}"}}}}"#);
+    check(Some(&nobody), "status", 1, &[], &["no balancer answers at 127.0.0.1:", "-c"]);
+    let off = r#"{"admin":{"bind":null}}"#;
+    check(Some(off), "status", 1, &[], &["admin.bind is null", "--unix-socket evenkeel.sock"]);
+    check(Some(off), "server 0", 1, &[], &["--no-register"]);
+}

@@ -1,0 +1,296 @@
+//! What must hold of the codec for any bytes: used by the property tests and by the fuzz targets.
+
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "several crates include this file as a module, each uses a part"
+)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a check fails")]
+
+use evenkeel::base::ids::RequestId;
+use evenkeel::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
+use evenkeel::http1::forward::{self, Answer, Hop};
+use evenkeel::http1::framing::{Asked, Framing};
+use evenkeel::http1::head::{self, Limits, Parsed, RequestHead, Slots, Version, may_be_complete};
+use evenkeel::http1::reason::Reason;
+
+/// Small, so that they are met.
+pub const LIMITS: Limits = Limits { head: 600, fields: 12, uri: 120, trace: true };
+
+/// For what we wrote ourselves, which is longer than what came.
+const WIDE: Limits = Limits { head: 65_536, fields: 64, uri: 65_536, trace: true };
+
+type Verdict = Result<Option<usize>, Reason>;
+
+fn request_verdict(bytes: &[u8]) -> Verdict {
+    Ok(match head::request(bytes, &LIMITS, &mut Slots::new())? {
+        Parsed::Complete(head) => Some(head.len),
+        Parsed::Partial => None,
+    })
+}
+
+fn response_verdict(bytes: &[u8], asked: Asked) -> Verdict {
+    Ok(match head::response(bytes, asked, &LIMITS, &mut Slots::new())? {
+        Parsed::Complete(head) => Some(head.len),
+        Parsed::Partial => None,
+    })
+}
+
+/// A request head: the same verdict for any split, and what is accepted goes on as the same request.
+pub fn request(bytes: &[u8]) {
+    same_for_any_split(bytes, request_verdict);
+    let mut slots = Slots::new();
+    if let Ok(Parsed::Complete(head)) = head::request(bytes, &LIMITS, &mut slots) {
+        agrees_with_httparse(bytes, &head);
+        goes_on_as_the_same_request(&head);
+    }
+}
+
+/// A response head, likewise.
+pub fn response(bytes: &[u8]) {
+    for asked in [Asked::Other, Asked::Head, Asked::Connect] {
+        same_for_any_split(bytes, |bytes| response_verdict(bytes, asked));
+        let mut slots = Slots::new();
+        let Ok(Parsed::Complete(head)) = head::response(bytes, asked, &LIMITS, &mut slots) else { continue };
+        let framing = head.framing;
+        let told = head.length_told.filter(|_| framing == Framing::None);
+        let answer = Answer {
+            client: Version::Http11,
+            framing,
+            keep_alive: false,
+            pseudonym: "p",
+            served_by: None,
+            date: "d",
+        };
+        let mut out = Vec::new();
+        forward::response(&head, &answer, &mut out);
+        let strict = Strict::read(&out);
+        let status = head.status.to_string();
+        assert!(strict.line.starts_with(format!("HTTP/1.1 {status} ").as_bytes()));
+        let expected = told.map_or(framing, Framing::Length);
+        assert_eq!(strict.framing(), if expected == Framing::UntilClose { Framing::None } else { expected });
+        let mut slots = Slots::new();
+        let Ok(Parsed::Complete(again)) = head::response(&out, asked, &WIDE, &mut slots) else {
+            panic!("{out:?}")
+        };
+        assert_eq!(
+            (again.status, again.framing, again.length_told),
+            (head.status, framing, head.length_told)
+        );
+        assert_eq!((again.len, again.phrase), (out.len(), head.phrase));
+    }
+}
+
+/// A body: the same payload, end and fault for any pieces, by steps and in place.
+pub fn body(framing: Framing, bytes: &[u8], cuts: &[usize]) {
+    let whole = by_steps(framing, &[bytes]);
+    let singles: Vec<&[u8]> = bytes.chunks(1).collect();
+    let pieces = cut(bytes, cuts);
+    assert_eq!(by_steps(framing, &singles), whole);
+    assert_eq!(by_steps(framing, &pieces), whole);
+    assert_eq!(by_compact(framing, &pieces), whole);
+    assert_eq!(by_compact(framing, &[bytes]), whole);
+}
+
+/// What we encode, we decode.
+pub fn round_trip(payload: &[u8], cuts: &[usize]) {
+    let mut coded = Vec::new();
+    for piece in cut(payload, cuts).into_iter().filter(|piece| !piece.is_empty()).chain([&[][..]]) {
+        let mut room = [0; CHUNK_HEAD_MAX];
+        let start = chunk_head(piece.len(), &mut room);
+        coded.extend_from_slice(&room[start..]);
+        coded.extend_from_slice(piece);
+        coded.extend_from_slice(b"\r\n");
+    }
+    let coded_len = coded.len();
+    coded.extend_from_slice(b"GET / HTTP/1.1\r\n");
+    body(Framing::Chunked, &coded, cuts);
+    let found = by_steps(Framing::Chunked, &cut(&coded, cuts));
+    assert_eq!(
+        (found.data.as_slice(), found.used, found.fault, found.whole),
+        (payload, coded_len, None, true)
+    );
+}
+
+fn same_for_any_split(bytes: &[u8], verdict: impl Fn(&[u8]) -> Verdict) {
+    let whole = verdict(bytes);
+    let (mut seen, mut told) = (0, false);
+    for end in 0..bytes.len() {
+        let early = verdict(&bytes[..end]);
+        match (early, whole) {
+            (Ok(None), Ok(Some(len))) => assert!(end < len, "late at {end} of {len}"),
+            (Ok(None), _) => {}
+            (early, whole) => assert_eq!(early, whole, "after {end} bytes of {bytes:?}"),
+        }
+        // A caller who parses only when told to must see a complete head as soon as it is there.
+        if may_be_complete(&bytes[..end], seen) {
+            seen = end;
+            told |= matches!(early, Ok(Some(_)));
+        } else {
+            assert!(told || !matches!(early, Ok(Some(_))), "not told of a complete head after {end}");
+        }
+    }
+}
+
+/// The same request, seen by a parser that others wrote.
+fn agrees_with_httparse(bytes: &[u8], head: &RequestHead<'_, '_>) {
+    let mut fields = [httparse::EMPTY_HEADER; 32];
+    let mut theirs = httparse::Request::new(&mut fields);
+    match theirs.parse(bytes) {
+        Ok(httparse::Status::Complete(len)) => assert_eq!(len, head.len),
+        // HTTP/1.x with x > 1, which it does not know.
+        Err(httparse::Error::Version) => return,
+        other => panic!("httparse: {other:?} for {bytes:?}"),
+    }
+    assert_eq!(theirs.method.map(str::as_bytes), Some(head.method));
+    let path = theirs.path.unwrap_or_default().as_bytes();
+    assert!(path.ends_with(head.target) || head.target == b"*");
+    let ours: Vec<_> = head.fields.iter().map(|field| (field.name, field.value)).collect();
+    let theirs: Vec<_> = theirs.headers.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
+    assert_eq!(ours, theirs);
+}
+
+fn goes_on_as_the_same_request(head: &RequestHead<'_, '_>) {
+    let hop = Hop {
+        peer: Some([192, 0, 2, 1].into()),
+        peer_trusted: head.len % 2 == 0,
+        proto: "http",
+        pseudonym: "pseudonym-of-the-test",
+        request_id: RequestId::new(1, 2),
+        forwarded: true,
+        authority: "origin.test",
+    };
+    let mut out = Vec::new();
+    if let Err(reason) = forward::request(head, &hop, &mut out) {
+        assert!(reason == Reason::LoopDetected && out.is_empty());
+        return;
+    }
+    let target = [if head.slash_first { &b"/"[..] } else { b"" }, head.target].concat();
+    let host = if head.host.is_empty() { b"origin.test" } else { head.host };
+    let strict = Strict::read(&out);
+    assert_eq!(strict.line, [head.method, b" ", &target, b" HTTP/1.1"].concat());
+    assert_eq!(strict.framing(), head.framing);
+    assert_eq!(strict.values("host"), [host]);
+    let mut slots = Slots::new();
+    let Ok(Parsed::Complete(again)) = head::request(&out, &WIDE, &mut slots) else { panic!("{out:?}") };
+    assert_eq!((again.method, again.target, again.host), (head.method, target.as_slice(), host));
+    assert_eq!((again.framing, again.len), (head.framing, out.len()));
+    assert_eq!((again.upgrade, again.expects_continue), (head.upgrade, head.expects_continue));
+}
+
+/// A second parser, as plain and strict as can be: lines by CRLF, fields by the first colon.
+struct Strict<'b> {
+    line: &'b [u8],
+    fields: Vec<(String, &'b [u8])>,
+}
+
+impl<'b> Strict<'b> {
+    fn read(head: &'b [u8]) -> Self {
+        let lines = head.strip_suffix(b"\r\n\r\n").expect("ends with an empty line");
+        let mut lines =
+            lines.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let line = lines.next().expect("a first line");
+        let fields = lines.map(Self::field).collect();
+        assert_eq!(
+            head.iter().filter(|byte| **byte == b'\r').count(),
+            head.iter().filter(|byte| **byte == b'\n').count()
+        );
+        Strict { line, fields }
+    }
+
+    fn field(line: &'b [u8]) -> (String, &'b [u8]) {
+        let colon = line.iter().position(|byte| *byte == b':').expect("a colon");
+        let name = std::str::from_utf8(&line[..colon]).expect("ASCII").to_lowercase();
+        assert!(
+            !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control()),
+            "{name:?}"
+        );
+        let value = line[colon + 1..].trim_ascii();
+        assert!(value.iter().all(|byte| *byte >= b' ' && *byte != 0x7f || *byte == b'\t'));
+        (name, value)
+    }
+
+    fn values(&self, name: &str) -> Vec<&'b [u8]> {
+        self.fields.iter().filter(|field| field.0 == name).map(|field| field.1).collect()
+    }
+
+    fn framing(&self) -> Framing {
+        match (self.values("content-length").as_slice(), self.values("transfer-encoding").as_slice()) {
+            ([], []) => Framing::None,
+            ([length], []) => Framing::Length(std::str::from_utf8(length).unwrap().parse().unwrap()),
+            ([], [b"chunked"]) => Framing::Chunked,
+            both => panic!("ambiguous: {both:?}"),
+        }
+    }
+}
+
+/// What a body comes to.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    data: Vec<u8>,
+    used: usize,
+    trailers: Vec<u8>,
+    fault: Option<Reason>,
+    whole: bool,
+}
+
+impl Found {
+    /// After a fault, how much payload was seen before it depends on the pieces; that it came does not.
+    fn of(mut body: Body, data: Vec<u8>, used: usize, fault: Option<Reason>) -> Found {
+        match fault {
+            Some(_) => Found { data: Vec::new(), used: 0, trailers: Vec::new(), fault, whole: body.close() },
+            None => Found { data, used, whole: body.close(), trailers: body.trailers().to_vec(), fault },
+        }
+    }
+}
+
+fn by_steps(framing: Framing, pieces: &[&[u8]]) -> Found {
+    let mut body = Body::new(framing);
+    let (mut data, mut used) = (Vec::new(), 0);
+    for piece in pieces {
+        let mut rest = *piece;
+        while !rest.is_empty() && !body.is_done() {
+            match body.step(rest) {
+                Err(reason) => return Found::of(body, data, used, Some(reason)),
+                Ok(step) => {
+                    assert!(step.consumed > 0, "goes on");
+                    data.extend_from_slice(step.data);
+                    used += step.consumed;
+                    rest = &rest[step.consumed..];
+                }
+            }
+        }
+    }
+    Found::of(body, data, used, None)
+}
+
+fn by_compact(framing: Framing, pieces: &[&[u8]]) -> Found {
+    let mut body = Body::new(framing);
+    let (mut data, mut used) = (Vec::new(), 0);
+    for piece in pieces {
+        let mut room = piece.to_vec();
+        match body.compact(&mut room) {
+            Err(reason) => return Found::of(body, data, used, Some(reason)),
+            Ok((consumed, len)) => {
+                assert!(len <= consumed && (consumed == piece.len() || body.is_done()));
+                assert_eq!(room[consumed..], piece[consumed..], "what is left over stays");
+                data.extend_from_slice(&room[..len]);
+                used += consumed;
+            }
+        }
+    }
+    Found::of(body, data, used, None)
+}
+
+/// Pieces of the bytes, of the lengths in `cuts`; what remains is the last.
+fn cut<'b>(bytes: &'b [u8], cuts: &[usize]) -> Vec<&'b [u8]> {
+    let mut rest = bytes;
+    let mut pieces = Vec::new();
+    for len in cuts {
+        let (piece, after) = rest.split_at((*len).min(rest.len()));
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces.push(rest);
+    pieces
+}

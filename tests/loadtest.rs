@@ -1,0 +1,215 @@
+//! The load generator against servers named by their fault.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use evenkeel::loadtest::{Errors, Options, Summary, measure};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Served-By: one\r\n\r\nok";
+
+/// A server that gives each connection to `serve`, with the number of the connection.
+fn server(serve: impl Fn(TcpStream, u64) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let serve = Arc::clone(&serve);
+            std::thread::spawn(move || serve(stream.unwrap(), number as u64));
+        }
+    });
+    address
+}
+
+/// Reads one request without a body; false at the end.
+fn read_head(stream: &mut TcpStream) -> bool {
+    let mut head = Vec::new();
+    let mut bytes = [0; 1024];
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut bytes) {
+            Ok(0) | Err(_) => return false,
+            Ok(count) => head.extend_from_slice(&bytes[..count]),
+        }
+    }
+    true
+}
+
+/// Answers every request with `answer`, kept alive.
+fn answers(answer: &'static str) -> SocketAddr {
+    server(
+        move |mut stream, _| while read_head(&mut stream) && stream.write_all(answer.as_bytes()).is_ok() {},
+    )
+}
+
+/// Answers every request with `answer`, then closes.
+fn answers_and_closes(answer: &'static str) -> SocketAddr {
+    server(move |mut stream, _| {
+        read_head(&mut stream);
+        let _ = stream.write_all(answer.as_bytes());
+    })
+}
+
+fn options(address: SocketAddr, requests: u64) -> Options {
+    let options = Options::new(&format!("http://{address}/"));
+    Options { requests: Some(requests), connections: 4, ..options }
+}
+
+fn load(address: SocketAddr, requests: u64) -> Summary {
+    measure(&options(address, requests)).unwrap()
+}
+
+#[test]
+fn every_request_is_answered_and_counted() {
+    for threads in [1, 2, 3] {
+        let options = Options { threads: Some(threads), ..options(answers(OK), 1001) };
+        let summary = measure(&options).unwrap();
+        assert_eq!((summary.started, summary.answered, summary.errors.total()), (1001, 1001, 0));
+        assert_eq!(summary.statuses.get(&200), Some(&1001));
+        assert_eq!(summary.servers.get("one"), Some(&1001));
+        assert_eq!(summary.latency_chart.iter().map(|bar| bar.count).sum::<u64>(), 1001);
+        assert!(summary.latency_us.p50 > 0.0 && summary.latency_us.p50 <= summary.latency_us.max);
+        assert!(summary.requests_per_s > 0.0 && summary.complaint().is_none());
+    }
+}
+
+#[test]
+fn a_duration_ends_the_run() {
+    let asked = Duration::from_millis(200);
+    let options = Options { duration: Some(asked), requests: None, ..options(answers(OK), 0) };
+    let summary = measure(&options).unwrap();
+    assert_eq!(summary.elapsed_s, asked.as_secs_f64());
+    assert!(summary.answered > 10 && summary.answered == summary.started);
+}
+
+#[test]
+fn statuses_are_told_apart_and_complained_about() {
+    let summary = load(answers("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"), 10);
+    assert_eq!((summary.statuses.get(&503), summary.errors.total()), (Some(&10), 0));
+    assert!(summary.complaint().unwrap().contains("10 answers"));
+}
+
+#[test]
+fn errors_are_counted_by_kind() {
+    let check = |address, wanted: Errors| {
+        let summary = load(address, 10);
+        assert_eq!((summary.errors, summary.answered), (wanted, 0), "{:?}", summary.reasons);
+        assert!(summary.complaint().unwrap().contains("10 requests") && summary.reasons.len() == 1);
+    };
+    let none = Errors::default();
+    let refuses = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    check(refuses, Errors { connect: 10, ..none });
+    let resets = server(|mut stream, _| {
+        // Closing over bytes that were not read resets the connection.
+        let _ = stream.read(&mut [0]);
+    });
+    check(resets, Errors { reset: 10, ..none });
+    check(answers_and_closes(""), Errors { closed_early: 10, ..none });
+    check(
+        answers_and_closes("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"),
+        Errors { closed_early: 10, ..none },
+    );
+    check(answers_and_closes("220 mail.test ESMTP\r\n\r\n"), Errors { bad_answer: 10, ..none });
+    check(answers("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nok"), Errors { bad_answer: 10, ..none });
+}
+
+#[test]
+fn a_server_that_stalls_is_a_timeout() {
+    let stalls = server(|mut stream, _| while read_head(&mut stream) {});
+    let options = Options { timeout: Duration::from_millis(60), ..options(stalls, 8) };
+    let summary = measure(&options).unwrap();
+    assert_eq!(summary.errors, Errors { timeout: 8, ..Errors::default() });
+}
+
+#[test]
+fn answers_in_single_bytes_chunks_or_until_the_close_are_whole() {
+    let one_byte_at_a_time = server(|mut stream, _| {
+        stream.set_nodelay(true).unwrap();
+        while read_head(&mut stream) {
+            OK.bytes().for_each(|byte| drop(stream.write_all(&[byte])));
+        }
+    });
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    for address in
+        [one_byte_at_a_time, answers(chunked), answers_and_closes("HTTP/1.1 200 OK\r\n\r\nto the end")]
+    {
+        let summary = load(address, 20);
+        assert_eq!((summary.answered, summary.errors.total()), (20, 0), "{:?}", summary.reasons);
+    }
+}
+
+#[test]
+fn a_connection_for_each_request_when_asked() {
+    let connections = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&connections);
+    let address = server(move |mut stream, _| {
+        seen.fetch_add(1, Ordering::SeqCst);
+        while read_head(&mut stream) && stream.write_all(OK.as_bytes()).is_ok() {}
+    });
+    let once = Options { keep_alive: false, ..options(address, 50) };
+    assert_eq!(measure(&once).unwrap().answered, 50);
+    assert_eq!(connections.swap(0, Ordering::SeqCst), 50);
+    assert_eq!(load(address, 50).answered, 50);
+    assert_eq!(connections.load(Ordering::SeqCst), 4);
+}
+
+#[test]
+fn bodies_of_any_size_arrive() {
+    let address = server(|mut stream, _| {
+        let mut received = 0;
+        let mut bytes = [0; 64 << 10];
+        while received < 1_000_000 {
+            match stream.read(&mut bytes) {
+                Ok(0) | Err(_) => return,
+                Ok(count) => received += bytes[..count].iter().filter(|byte| **byte == b'x').count(),
+            }
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    });
+    let options = Options { method: "POST".into(), body_size: 1_000_000, ..options(address, 8) };
+    let summary = measure(&options).unwrap();
+    assert_eq!((summary.answered, summary.errors.total()), (8, 0), "{:?}", summary.reasons);
+}
+
+#[test]
+fn a_fixed_rate_is_kept() {
+    let half = Some(Duration::from_millis(500));
+    let options = Options { duration: half, requests: None, rate: Some(400.0), ..options(answers(OK), 0) };
+    let summary = measure(&options).unwrap();
+    // Requests 0 to 199 are due within the half second; a machine that stalls at the end begins some too late.
+    assert!((50..=200).contains(&summary.started), "{}", summary.started);
+    assert_eq!(summary.started + summary.unsent, 200);
+}
+
+#[test]
+fn at_a_fixed_rate_the_latency_counts_from_the_intended_send() {
+    let pause = Duration::from_millis(300);
+    let pauses_once = server(move |mut stream, _| {
+        let (_never, wait) = crossbeam_channel::bounded::<()>(0);
+        read_head(&mut stream);
+        let _ = wait.recv_timeout(pause);
+        while stream.write_all(OK.as_bytes()).is_ok() && read_head(&mut stream) {}
+    });
+    let one = Options { connections: 1, rate: Some(100.0), ..options(pauses_once, 30) };
+    let summary = measure(&one).unwrap();
+    // In the closed loop one request of thirty would be slow. Here all that were due meanwhile are.
+    assert_eq!(summary.answered, 30);
+    assert!(summary.latency_us.p50 > 100_000.0, "{:?}", summary.latency_us);
+}
+
+#[test]
+fn options_that_do_not_hold_together_are_refused() {
+    let check = |change: &dyn Fn(&mut Options)| {
+        let mut options = Options::new("http://127.0.0.1:1/");
+        change(&mut options);
+        assert!(measure(&options).is_err());
+    };
+    check(&|options| options.url = "https://127.0.0.1/".into());
+    check(&|options| options.connections = 0);
+    check(&|options| options.rate = Some(0.0));
+    check(&|options| options.method = "G T".into());
+    check(&|options| options.timeout = Duration::ZERO);
+}
