@@ -220,3 +220,6 @@ fn listener_error(address: SocketAddr, error: &io::Error) -> Error {
         _ => format!("cannot listen on {address}: {error}"),
     })
 }
+
+#[cfg(test)]
+mod tests;

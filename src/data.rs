@@ -44,14 +44,19 @@ use park::Lot;
 use pool::Pool;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 /// A worker's stack. Its buffers are on the heap; what is on the stack is one head's fields.
 const WORKER_STACK: usize = 256 * 1024;
 /// Descriptors that are kept for servers, probes, files and the admin plane.
 const RESERVED_DESCRIPTORS: usize = 32;
+
+/// A client that was promised a kept-alive connection may have its next request on the way when draining
+/// begins: idle connections stay open for this long, so that it is answered. Busy ones go with their next answer.
+const LAST_CALL: Duration = Duration::from_millis(500);
 
 /// One data plane: listeners, a crew, a table of servers. The balancer has two, one for its clients and a
 /// small one that guards its own admin API.
@@ -87,6 +92,8 @@ pub struct Plane {
     streamers: AtomicUsize,
     draining: OnceLock<Moment>,
     stop_by: AtomicU64,
+    /// No connection is left, and none can come.
+    accept_ended: AtomicBool,
     waker: mio::Waker,
 }
 
@@ -125,6 +132,7 @@ impl Plane {
             streamers: AtomicUsize::new(0),
             draining: OnceLock::new(),
             stop_by: AtomicU64::new(Moment::NEVER.as_nanos()),
+            accept_ended: AtomicBool::new(false),
             waker: mio::Waker::new(poll.registry(), accept::WAKER)?,
             config,
         });
@@ -145,6 +153,15 @@ impl Plane {
     /// Whether the plane takes no new connections.
     pub fn is_draining(&self) -> bool {
         self.draining.get().is_some()
+    }
+
+    /// Whether idle connections may be closed: the plane drains, and its clients have had time for what was
+    /// on its way.
+    fn last_call_is_over(&self, now: Moment) -> bool {
+        self.draining.get().is_some_and(|begun| {
+            let last_call = LAST_CALL.min(self.drain_deadline().since(*begun) / 2);
+            now.since(*begun) >= last_call
+        })
     }
 
     fn drain_deadline(&self) -> Moment {
@@ -186,8 +203,9 @@ impl Team for Workers {
     }
 
     fn is_stopped(&self) -> bool {
-        // The crew serves until the last connection has left.
-        self.0.is_draining() && (self.0.lot.open() == 0 || time::now() >= self.0.drain_deadline())
+        // The crew serves until the last connection has left, and none can come.
+        let left = self.0.accept_ended.load(Ordering::Acquire);
+        self.0.is_draining() && (left || time::now() >= self.0.drain_deadline())
     }
 
     fn connections(&self) -> usize {

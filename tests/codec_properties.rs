@@ -86,6 +86,8 @@ const GOOD: &[&str] = &[
     "POST /u HTTP/1.1\r\nHost: [::1]:8\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\nTrailer: s\r\n\r\n",
     "HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 5\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n",
     "HTTP/1.1 200 OK\r\nX-A : 1\r\nTransfer-Encoding: chunked\r\nConnection: close, x-a\r\n\r\n",
+    "POST /t HTTP/1.1\r\nHost: a\r\nConnection: x-a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-A: 1\r\nX-B: 2\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nConnection: x-a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-A: 1\r\nX-B: 2\r\n\r\n",
     "5;a=b\r\nhello\r\n1 ; c\r\n!\r\n0;d\r\nX-Sum: 1\r\nHost: no\r\n\r\nGET /",
 ];
 
@@ -137,6 +139,49 @@ fn chunked() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![pieces, bytes()]
 }
 
+/// What a client may write into X-Forwarded-For and Forwarded.
+fn forged() -> impl Strategy<Value = Vec<u8>> {
+    let pieces =
+        vec!["for=", "1.1.1.1", "10.0.0.1", ", ", ";", "\"", "\\", "[::1]:1", "host=", " ", "=", ",", ":80"];
+    let pieces = vec(select(pieces), 0..20).prop_map(|pieces| pieces.concat().into_bytes());
+    prop_oneof![4 => pieces, 1 => bytes()]
+}
+
+/// Preambles of both versions, good and spoiled.
+fn preamble() -> impl Strategy<Value = Vec<u8>> {
+    let words = vec(
+        select(vec![
+            "PROXY ",
+            "TCP4 ",
+            "TCP6 ",
+            "UNKNOWN",
+            " ",
+            "1.2.3.4 ",
+            "::1 ",
+            "2001:db8::2 ",
+            "1 ",
+            "65535",
+            "01",
+            "\r\n",
+            "\n",
+            "\0",
+        ]),
+        0..9,
+    )
+    .prop_map(|words| ["PROXY ", &words.concat()].concat().into_bytes());
+    let head = (
+        select(vec![0x20, 0x21, 0x22, 0x11]),
+        select(vec![0, 0x11, 0x12, 0x21, 0x31, 0x41]),
+        select(vec![0u16, 12, 15, 16, 36, 43, 216, 4080, 4081]),
+    );
+    let block = (head, vec(select(vec![0, 1, 3, 4, 7, 0x20, 0xff]), 0..80)).prop_map(
+        |((command, family, len), rest)| {
+            [b"\r\n\r\n\0\r\nQUIT\n", &[command, family][..], &len.to_be_bytes(), &rest].concat()
+        },
+    );
+    prop_oneof![2 => words, 3 => block, 1 => bytes()]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -148,6 +193,23 @@ proptest! {
     #[test]
     fn response_heads(bytes in bytes()) {
         checks::response(&bytes);
+    }
+
+    #[test]
+    fn whole_messages(head in bytes(), body in chunked()) {
+        let bytes = [head, body].concat();
+        checks::request_message(&bytes);
+        checks::response_message(&bytes);
+    }
+
+    #[test]
+    fn clients(forged in forged()) {
+        checks::client(&forged);
+    }
+
+    #[test]
+    fn preambles(bytes in preamble()) {
+        checks::preamble(&bytes);
     }
 
     #[test]
@@ -173,6 +235,8 @@ fn the_good_ones_are_good() {
     for good in GOOD {
         checks::request(good.as_bytes());
         checks::response(good.as_bytes());
+        checks::request_message(good.as_bytes());
+        checks::response_message(good.as_bytes());
         checks::body(Framing::Chunked, good.as_bytes(), &[1, 2, 3]);
     }
 }

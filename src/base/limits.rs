@@ -1,6 +1,8 @@
 //! What the operating system allows this process.
 
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
+use std::io;
 
 /// Takes all the descriptors that there are: every connection needs one, and the usual soft limit is from a
 /// time of few. Where that fails, the limit stays as it is.
@@ -17,9 +19,30 @@ pub fn descriptors() -> usize {
     getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize)
 }
 
+/// Whether a socket could not be had because this process or this machine has run out of descriptors or
+/// memory: nobody else's fault.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    const OURS: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| OURS.contains(&errno))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_our_own_shortage() {
+        for (errno, expected) in [
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::NOMEM, true),
+            (Errno::CONNREFUSED, false),
+            (Errno::TIMEDOUT, false),
+        ] {
+            assert_eq!(is_exhausted(&errno.into()), expected, "{errno}");
+        }
+        assert!(!is_exhausted(&io::ErrorKind::NotFound.into()));
+    }
 
     #[test]
     fn the_soft_limit_becomes_the_hard_one() {

@@ -1,9 +1,10 @@
 //! The health thread: a heap of what is due, a few probers that ask, and the only hand that writes a server's
 //! health (law 7). What live traffic learns comes in as verdicts.
 
-use super::probe::{self, Answer, Question};
+use super::probe::{self, Answer, Question, Silence};
 use crate::base::dice::Dice;
 use crate::base::ids::ServerId;
+use crate::base::limits;
 use crate::base::time::{self, Moment};
 use crate::policy::health::{self, Event, Health, Others, Record};
 use crate::state::address::Address;
@@ -116,7 +117,7 @@ struct Finding {
     kind: Kind,
     resolved: Option<SocketAddr>,
     took: Duration,
-    answer: Result<Option<Answer>, String>,
+    answer: Result<Option<Answer>, Silence>,
 }
 
 impl Agent {
@@ -261,12 +262,17 @@ impl Agent {
             watched.server.resolve(resolved);
         }
         match finding.kind {
+            Kind::Probe if finding.answer.as_ref().is_err_and(|silence| silence.is_ours) => {
+                watched.probing = false;
+                log::warn!("server {}: could not be probed; that is not its fault", watched.server.name);
+                self.schedule_probe(finding.id, now.after(self.check.rules.interval));
+            }
             Kind::Report => self.learn_report(finding, now),
             _ if self.check.rules.enabled => self.learn_probe(finding, now),
             _ => {
                 watched.probing = false;
                 if let Err(error) = &finding.answer {
-                    log::warn!("server {}: its name does not resolve: {error}", watched.server.name);
+                    log::warn!("server {}: its name does not resolve: {}", watched.server.name, error.words);
                 }
                 let every = if finding.answer.is_ok() { RESOLVE_EVERY } else { self.check.rules.interval };
                 self.schedule_probe(finding.id, now.after(every));
@@ -412,7 +418,10 @@ fn work(tasks: &Receiver<Task>, findings: &Sender<Finding>) {
         let begun = time::now();
         let resolved = probe::resolve(&task.address);
         let answer = match (&resolved, &task.question) {
-            (Err(error), _) => Err(format!("{} does not resolve: {error}", task.address)),
+            (Err(error), _) => Err(Silence {
+                words: format!("{} does not resolve: {error}", task.address),
+                is_ours: limits::is_exhausted(error),
+            }),
             (Ok(_), None) => Ok(None),
             (Ok(resolved), Some(question)) => probe::ask(&task.address, *resolved, question).map(Some),
         };
@@ -426,9 +435,9 @@ fn work(tasks: &Receiver<Task>, findings: &Sender<Finding>) {
 }
 
 /// Whether an answer counts as a pass, and a word for it.
-fn judge(check: &HealthCheck, answer: &Result<Option<Answer>, String>) -> (bool, String) {
+fn judge(check: &HealthCheck, answer: &Result<Option<Answer>, Silence>) -> (bool, String) {
     match answer {
-        Err(error) => (false, error.clone()),
+        Err(silence) => (false, silence.words.clone()),
         Ok(None) => (true, "resolved".to_owned()),
         Ok(Some(Answer { status, .. })) => {
             let no_such_page = !check.path_given && matches!(status, 404 | 405 | 501);
@@ -460,7 +469,9 @@ mod tests {
     fn check(given: bool, answer: Result<u16, &str>, expected: bool) {
         let mut rules = Config::default().servers.health_check;
         rules.path_given = given;
-        let answer = answer.map(|status| Some(Answer { status, body: String::new() })).map_err(str::to_owned);
+        let answer = answer
+            .map(|status| Some(Answer { status, body: String::new() }))
+            .map_err(|words| Silence::from(words.to_owned()));
         assert_eq!(judge(&rules, &answer).0, expected, "{answer:?} with the path given: {given}");
     }
 
@@ -478,6 +489,33 @@ mod tests {
             check(false, Ok(status), false);
         }
         check(false, Err("connection refused"), false);
+    }
+
+    #[test]
+    fn a_probe_that_could_not_be_made_says_nothing_of_the_server() {
+        for (is_ours, expected) in [(false, Health::Down), (true, Health::Starting)] {
+            let spec = config::ServerSpec {
+                name: "a".into(),
+                address: "127.0.0.1:9001".parse().unwrap(),
+                weight: crate::policy::pick::Weight(1),
+                backup: false,
+            };
+            let config = Config::default();
+            let table = Arc::new(Table::new(config.servers.algorithm, true, &[spec]));
+            let (mut agent, _handle) = Agent::new(&config, Arc::clone(&table), &Verdicts::default());
+            let server = table.find("a").unwrap();
+            agent.watch(&server, Moment::START);
+            agent.learn(Finding {
+                id: server.id,
+                kind: Kind::Probe,
+                resolved: None,
+                took: Duration::ZERO,
+                answer: Err(Silence { words: "no descriptors".into(), is_ours }),
+            });
+            assert_eq!(server.health(), expected, "ours: {is_ours}");
+            let watched = &agent.watched[&server.id];
+            assert!(!watched.probing && watched.probe_at > Moment::START, "it is probed again");
+        }
     }
 
     #[test]

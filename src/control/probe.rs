@@ -1,6 +1,7 @@
 //! One look at a server, through ureq: is it alive, and how much has it to do. Each has a connection of its
 //! own, goes to exactly the address that traffic goes to, and has one time limit for everything.
 
+use crate::base::limits;
 use crate::state::address::Address;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs};
@@ -55,8 +56,23 @@ pub fn resolve(address: &Address) -> io::Result<Option<SocketAddr>> {
     }
 }
 
-/// Asks. The error is a few words for a log line.
-pub fn ask(address: &Address, resolved: Option<SocketAddr>, question: &Question) -> Result<Answer, String> {
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// A few words for a log line.
+    pub words: String,
+    /// This process could not ask, for want of descriptors or memory: that says nothing of the server.
+    pub is_ours: bool,
+}
+
+impl From<String> for Silence {
+    fn from(words: String) -> Self {
+        Silence { words, is_ours: false }
+    }
+}
+
+/// Asks.
+pub fn ask(address: &Address, resolved: Option<SocketAddr>, question: &Question) -> Result<Answer, Silence> {
     let agent = agent(address, resolved, question.timeout);
     let host = question.host.clone().unwrap_or_else(|| host_of(address));
     let request = ureq::http::Request::builder()
@@ -66,7 +82,10 @@ pub fn ask(address: &Address, resolved: Option<SocketAddr>, question: &Question)
         .header("Connection", "close")
         .body(())
         .map_err(|error| format!("the question cannot be asked: {error}"))?;
-    let answered = agent.run(request).map_err(|error| say(&error, question.timeout))?;
+    let answered = agent.run(request).map_err(|error| Silence {
+        words: say(&error, question.timeout),
+        is_ours: matches!(&error, Error::Io(error) if limits::is_exhausted(error)),
+    })?;
     let status = answered.status().as_u16();
     let mut body = Vec::new();
     let reader = answered.into_body().into_reader();
@@ -232,7 +251,9 @@ mod tests {
         let answer = ask(&address, Some(resolved), &question(if says.is_empty() { 50 } else { 5000 }));
         match expected {
             Ok(status) => assert_eq!(answer.map(|answer| answer.status), Ok(status)),
-            Err(words) => assert!(answer.as_ref().is_err_and(|said| said.contains(words)), "{answer:?}"),
+            Err(words) => {
+                assert!(answer.as_ref().is_err_and(|said| said.words.contains(words)), "{answer:?}")
+            }
         }
         let lines = server.join().unwrap();
         assert_eq!(lines[0], "GET /health HTTP/1.1");
@@ -255,10 +276,10 @@ mod tests {
         let gone = listener.local_addr().unwrap();
         drop(listener);
         let address = gone.to_string().parse().unwrap();
-        assert_eq!(ask(&address, Some(gone), &question(5000)), Err("connection refused".into()));
+        assert_eq!(ask(&address, Some(gone), &question(5000)), Err("connection refused".to_owned().into()));
         let folder = tempfile::tempdir().unwrap();
         let address = Address::Unix(folder.path().join("none.sock"));
-        assert_eq!(ask(&address, None, &question(5000)), Err("there is no such socket".into()));
+        assert_eq!(ask(&address, None, &question(5000)), Err("there is no such socket".to_owned().into()));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Token of the waker.
@@ -34,6 +35,8 @@ const BURST: usize = 256;
 const EVICTED: usize = 32;
 /// How long accepting rests when descriptors or memory have run out.
 const PACE: Duration = Duration::from_millis(50);
+/// While that lasts, the log hears of it this often.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// The accept thread's own things.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ pub struct Acceptor {
     more: bool,
     /// Accepting rests until then.
     paced_until: Option<Moment>,
+    /// When the log was last told that descriptors or memory have run out.
+    told_at: Option<Moment>,
     next_look: Moment,
     look_every: Duration,
     found: Vec<Arc<Connection>>,
@@ -66,6 +71,7 @@ impl Acceptor {
             listener: Some(listener),
             more: false,
             paced_until: None,
+            told_at: None,
             found: Vec::with_capacity(EVENTS),
             scratch: vec![0; 16 * 1024],
             plane,
@@ -93,6 +99,9 @@ impl Acceptor {
             self.settle_overflow(now);
             self.look_around(now);
         }
+        self.plane.accept_ended.store(true, Ordering::Release);
+        // It may sleep for long, and sends the crew home.
+        self.plane.crew.nudge();
         log::debug!("{}: the accept thread ends", self.plane.name);
     }
 
@@ -141,9 +150,19 @@ impl Acceptor {
     }
 
     fn accept_burst(&mut self, now: Moment) {
-        if self.plane.is_draining() {
-            self.listener = None;
+        if self.plane.is_draining() && self.listener.is_some() {
+            // Clients that the kernel has accepted for us may have sent their requests.
+            self.more = true;
+            self.accept_some(now);
+            if !self.more || self.plane.last_call_is_over(now) {
+                self.listener = None;
+            }
+            return;
         }
+        self.accept_some(now);
+    }
+
+    fn accept_some(&mut self, now: Moment) {
         if self.paced_until.is_some_and(|until| now < until) {
             return;
         }
@@ -156,6 +175,9 @@ impl Acceptor {
                     self.welcome(Socket::from(fd), peer, now);
                 }
                 Err(errno) => self.survive(errno, now),
+            }
+            if self.paced_until.is_some() {
+                return;
             }
         }
     }
@@ -211,14 +233,17 @@ impl Acceptor {
             }
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
                 self.plane.stats.shard(0).count(Counter::AcceptErrors);
-                log::warn!("{}: cannot accept ({errno}); resting for {PACE:?}", self.plane.name);
+                if self.told_at.is_none_or(|told| now.since(told) >= TELL_AGAIN) {
+                    self.told_at = Some(now);
+                    log::warn!("{}: cannot accept ({errno}); trying again every {PACE:?}", self.plane.name);
+                }
                 self.paced_until = Some(now.after(PACE));
             }
             // The connection failed before we took it, or a signal came: the next one may be fine.
             _ => self.plane.stats.shard(0).count(Counter::AcceptErrors),
         }
         if self.paced_until.is_some() {
-            self.plane.pool.sweep(Moment::NEVER, |_| true);
+            self.plane.pool.clear_all();
             self.make_room();
         }
     }
@@ -230,11 +255,10 @@ impl Acceptor {
         }
         self.next_look = now.after(self.look_every);
         let mut overdue = std::mem::take(&mut self.found);
-        let draining = self.plane.is_draining();
-        self.plane.lot.overdue(
-            if draining { Moment::from_nanos(Moment::NEVER.as_nanos() - 1) } else { now },
-            &mut overdue,
-        );
+        let all = self.plane.last_call_is_over(now);
+        self.plane
+            .lot
+            .overdue(if all { Moment::from_nanos(Moment::NEVER.as_nanos() - 1) } else { now }, &mut overdue);
         for connection in overdue.drain(..) {
             self.end_overdue(&connection, now);
         }
@@ -285,7 +309,8 @@ impl Acceptor {
     }
 
     fn is_over(&self) -> bool {
-        self.plane.is_draining() && (self.plane.lot.open() == 0 || time::now() >= self.plane.drain_deadline())
+        let left = self.listener.is_none() && self.plane.lot.open() == 0;
+        self.plane.is_draining() && (left || time::now() >= self.plane.drain_deadline())
     }
 
     fn rest(&self) {

@@ -136,7 +136,9 @@ impl Worker {
             return close::now(&self.plane, connection);
         }
         let carry = connection.take_carry();
-        self.input.begin(&carry.bytes);
+        // Bytes without a time are requests that were not looked at yet, not the beginning of a head.
+        let seen = if carry.head_since.is_some() { carry.bytes.len() } else { 0 };
+        self.input.begin(&carry.bytes, seen);
         self.attend(connection, carry, now);
     }
 
@@ -285,7 +287,7 @@ impl Worker {
         carry.credit = carry.credit.skipped();
         let deadline = match carry.head_since.filter(|_| !self.input.is_empty()) {
             Some(since) => since.after(timeouts.client_head),
-            None if self.plane.is_draining() => {
+            None if self.plane.last_call_is_over(now) => {
                 close::now(&self.plane, connection);
                 return None;
             }
@@ -344,9 +346,9 @@ impl Worker {
 }
 
 impl Input {
-    fn begin(&mut self, carried: &[u8]) {
+    fn begin(&mut self, carried: &[u8], seen: usize) {
         self.buffer[..carried.len()].copy_from_slice(carried);
-        (self.start, self.end, self.seen, self.drained) = (0, carried.len(), carried.len(), false);
+        (self.start, self.end, self.seen, self.drained) = (0, carried.len(), seen, false);
     }
 
     fn is_empty(&self) -> bool {

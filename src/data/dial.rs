@@ -2,6 +2,7 @@
 
 use super::Plane;
 use super::socket::Socket;
+use crate::base::limits;
 use crate::base::time::Moment;
 use crate::state::address::Address;
 use crate::state::server::Server;
@@ -16,6 +17,11 @@ use std::time::Duration;
 /// How long a receive from a server waits in one system call, before it also watches the client.
 pub const SERVER_SLICE: Duration = Duration::from_millis(250);
 
+/// A connection that was idle for longer is looked at before any request: the server may have closed it, or
+/// said something that would be taken for the answer. Under load connections rest for less, and the look
+/// would be a fifth system call for each request.
+pub const LOOK_AFTER: Duration = Duration::from_micros(500);
+
 /// A connection to a server, held for one exchange.
 #[derive(Debug)]
 pub struct Link {
@@ -28,7 +34,7 @@ pub struct Link {
 /// What kind of connection a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Any: should it turn out to be dead, the request can be sent again.
+    /// Any that seems alive: should it turn out to be dead, the request can be sent again.
     Any,
     /// One that is seen to be alive: the request must not be sent twice.
     Alive,
@@ -39,13 +45,22 @@ pub enum Need {
 /// A connection to the server. Errors come from connecting; nothing was sent.
 pub fn link(plane: &Plane, server: &Server, need: Need, now: Moment) -> io::Result<Link> {
     if need != Need::New {
-        while let Some(socket) = plane.pool.take(server.id, now) {
-            if need == Need::Any || socket.is_quiet() {
+        while let Some((socket, idle_for)) = plane.pool.take(server.id, now) {
+            let is_fresh = need == Need::Any && idle_for < LOOK_AFTER;
+            if is_fresh || socket.is_quiet() {
                 return Ok(Link { socket, reused: true });
             }
         }
     }
-    let socket = open(server, plane.config.timeouts.connect)?;
+    let timeout = plane.config.timeouts.connect;
+    let socket = match open(server, timeout) {
+        Err(error) if limits::is_exhausted(&error) => {
+            // Connections that idle hold the descriptors that this one needs.
+            plane.pool.clear_all();
+            open(server, timeout)?
+        }
+        opened => opened?,
+    };
     socket.set_slice(SERVER_SLICE)?;
     Ok(Link { socket, reused: false })
 }

@@ -13,7 +13,9 @@ use super::tunnel;
 use super::upload::Upload;
 use crate::base::dice::Dice;
 use crate::base::ids::RequestId;
+use crate::base::limits;
 use crate::base::time::{self, Moment};
+use crate::http1::body::Body;
 use crate::http1::client;
 use crate::http1::forward::{self, Answer, Hop};
 use crate::http1::framing::{Asked, Framing};
@@ -105,12 +107,12 @@ impl Failure {
 }
 
 /// The head of the final answer, as far as the relay needs it; the head for the client is in `Hands::reply`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Final {
     /// The status.
     pub status: u16,
-    /// How the server tells the end of the body.
-    pub from_server: Framing,
+    /// The body as it comes from the server.
+    pub body: Body,
     /// How the client is told.
     pub to_client: Framing,
     /// The server keeps its connection.
@@ -118,7 +120,7 @@ pub struct Final {
     /// We keep the client's.
     pub client_keeps: bool,
     /// The bytes in `Hands::answer` that are there already: from the end of the head on.
-    pub body: (usize, usize),
+    pub here: (usize, usize),
     /// When the head was complete.
     pub at: Moment,
 }
@@ -172,7 +174,7 @@ pub fn serve(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>) -> Se
     hands.stream.begin(plane, request.started);
     hands.spill.clear();
     hands.out.clear();
-    let mut upload = Upload::new(request.head.framing, plane.config.limits.body);
+    let mut upload = Upload::new(request.head, plane.config.limits.body);
     if request.head.max_forwards == Some(0) {
         return finish::last_hop(plane, hands, request, upload, id);
     }
@@ -293,13 +295,17 @@ fn attempt(
 ) -> Result<Done, Failure> {
     let connect_failed = |error: io::Error| {
         log::debug!("{}: {} cannot be reached: {error}", plane.name, lease.server().name);
+        if limits::is_exhausted(&error) {
+            // Our own shortage: no server is to blame, and none would do better.
+            return Failure::client(Reason::ConnectionLimit);
+        }
         Failure { reason: Reason::ConnectFailed, phase: Phase::Connect, begun: false, ambiguous: false }
     };
     let link = dial::link(plane, lease.server(), need, request.started).map_err(connect_failed)?;
     dial::count(hands.shard(plane), &link);
+    upload.begins_again();
     let asked_at = if link.reused { request.started } else { time::now() };
     let limit = plane.config.timeouts.response;
-    upload.begins_anew();
     if let Err(error) = socket::send_all(&link.socket, &mut [IoSlice::new(&hands.out)], limit) {
         if error.kind() == io::ErrorKind::TimedOut {
             return Err(Failure::late(Reason::ServerTimeout));
@@ -312,7 +318,7 @@ fn attempt(
     if last.status == 101 {
         return Ok(Done::Upgraded(link, last));
     }
-    relay::answer(plane, hands, request, upload, link, &last, lease).map(Done::Delivered)
+    relay::answer(plane, hands, request, upload, link, last, lease).map(Done::Delivered)
 }
 
 /// A pooled connection that died before a byte of the answer: the race of reuse, not the server's fault.
@@ -420,11 +426,11 @@ fn parse(
     forward::response(&head, &answer, reply);
     Ok(Heard::Final(Final {
         status: head.status,
-        from_server: head.framing,
+        body: head.body(),
         to_client,
         server_keeps: head.keep_alive && whole,
         client_keeps,
-        body: (span.start + head.len, span.end),
+        here: (span.start + head.len, span.end),
         at: now,
     }))
 }

@@ -32,10 +32,11 @@ impl Pool {
         Pool { servers: RwLock::default(), per_server, idle_time }
     }
 
-    /// The connection that was used last, unless it has grown old.
-    pub fn take(&self, server: ServerId, now: Moment) -> Option<Socket> {
+    /// The connection that was used last, and for how long it has been idle; unless it has grown old.
+    pub fn take(&self, server: ServerId, now: Moment) -> Option<(Socket, Duration)> {
         let idle = self.shelf(server)?.lock().pop_back()?;
-        (now.since(idle.since) < self.idle_time).then_some(idle.socket)
+        let idle_for = now.since(idle.since);
+        (idle_for < self.idle_time).then_some((idle.socket, idle_for))
     }
 
     /// Keeps a connection that is between two requests. When there is no room it is closed.
@@ -76,6 +77,11 @@ impl Pool {
         }
     }
 
+    /// Closes all connections of all servers: their descriptors are needed.
+    pub fn clear_all(&self) {
+        self.sweep(Moment::NEVER, |_| true);
+    }
+
     fn shelf(&self, server: ServerId) -> Option<Arc<Shelf>> {
         self.servers.read().get(&server).cloned()
     }
@@ -106,7 +112,7 @@ mod tests {
         for (at, socket) in sockets.into_iter().enumerate() {
             pool.put(A, socket, Moment::from_millis(at as u64));
         }
-        let take = || pool.take(A, Moment::from_millis(10)).map(|socket| socket.raw());
+        let take = || pool.take(A, Moment::from_millis(10)).map(|(socket, _)| socket.raw());
         assert_eq!([take(), take(), take()], [Some(fds[2]), Some(fds[1]), None]);
     }
 
@@ -131,5 +137,9 @@ mod tests {
         assert!(pool.take(A, Moment::from_millis(160)).is_none(), "too old to use");
         pool.clear(A);
         assert_eq!(closed(), [true, true, true]);
+        let (near, mut far) = socket();
+        pool.put(A, near, Moment::from_millis(160));
+        pool.clear_all();
+        assert_eq!(std::io::Read::read(&mut far, &mut [0]).unwrap(), 0);
     }
 }

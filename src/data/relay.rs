@@ -36,7 +36,7 @@ pub fn answer(
     request: &Request<'_>,
     upload: &Upload,
     link: Link,
-    last: &Final,
+    last: Final,
     lease: &Lease,
 ) -> Result<Delivered, Failure> {
     let ambiguous = last.to_client == Framing::UntilClose;
@@ -49,13 +49,13 @@ fn pass(
     request: &Request<'_>,
     upload: &Upload,
     link: Link,
-    last: &Final,
+    last: Final,
     lease: &Lease,
 ) -> Result<Delivered, Failure> {
-    let mut body = Body::new(last.from_server);
-    let mut span = last.body;
+    let mut body = last.body;
+    let mut span = last.here;
     let mut bytes = 0;
-    if span.0 == span.1 && matches!(last.from_server, Framing::Length(1..)) {
+    if span.0 == span.1 && body.remaining().is_some_and(|left| left > 0) {
         // Head and body often come in two segments: if the second is here already, they go on as one.
         span = (0, link.socket.recv_now(&mut hands.answer).unwrap_or(0));
     }

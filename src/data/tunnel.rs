@@ -44,7 +44,7 @@ pub fn open(
         connection: Arc::clone(request.connection),
         link,
         upward: Flow::new(&request.early[upload.early_used()..]),
-        downward: Flow::new(&hands.answer[last.body.0..last.body.1]),
+        downward: Flow::new(&hands.answer[last.here.0..last.here.1]),
         _lease: lease,
         place,
     };

@@ -7,6 +7,7 @@ use super::exchange::{Failure, Hands, Request};
 use super::socket::Want;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
 use crate::http1::framing::Framing;
+use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
 use crate::state::stats::Counter;
 use std::io::{self, IoSlice};
@@ -40,17 +41,9 @@ pub enum Pumped {
 
 impl Upload {
     /// A body of which nothing was read yet.
-    pub fn new(framing: Framing, limit: Option<u64>) -> Self {
-        let chunked = framing == Framing::Chunked;
-        Upload {
-            body: Body::new(framing),
-            chunked,
-            limit,
-            passed: 0,
-            early_used: 0,
-            in_hand: true,
-            broken: false,
-        }
+    pub fn new(head: &RequestHead<'_, '_>, limit: Option<u64>) -> Self {
+        let chunked = head.framing == Framing::Chunked;
+        Upload { body: head.body(), chunked, limit, passed: 0, early_used: 0, in_hand: true, broken: false }
     }
 
     /// Appends to the head in `out` what came in with it of the body. `BodyTooLarge` before a byte is sent when
@@ -94,13 +87,14 @@ impl Upload {
         self.body.is_done() || self.broken
     }
 
-    /// Nothing of the body is lost to a second attempt.
+    /// Nothing of the body is lost to a second attempt: what was passed on is kept, even where the server did not
+    /// take it.
     pub fn is_in_hand(&self) -> bool {
         self.in_hand
     }
 
-    /// Another attempt: it gets all that is in hand, and then the rest.
-    pub fn begins_anew(&mut self) {
+    /// A new attempt: this server has refused nothing yet.
+    pub fn begins_again(&mut self) {
         self.broken = false;
     }
 

@@ -238,9 +238,12 @@ fn length_left(left: u64) -> State {
     if left == 0 { State::Done } else { State::Length(left) }
 }
 
-/// Sixteen digits fill 64 bits and cannot overflow them; a seventeenth is refused, even after zeros.
+/// The most digits of a chunk's size. Zeros may lead (RFC 9112 section 7.1), without making it all overhead.
+const DIGITS_MAX: u8 = 64;
+
+/// One more hex digit; refused when the size would not fit into 64 bits.
 fn size_digit(digits: u8, size: u64, byte: u8) -> Result<State, Reason> {
-    if digits == 16 {
+    if digits == DIGITS_MAX || size >> 60 != 0 {
         return Err(Reason::BadChunk);
     }
     let digit = match byte {
@@ -355,6 +358,9 @@ mod tests {
         check(Framing::Chunked, "1;a=b\r\nx\r\n0;c=\"d;e\"\r\n\r\n", Ok(("x", 23, "", true)));
         check(Framing::Chunked, "1 \t; a\r\nx\r\n0\r\n\r\n", Ok(("x", 16, "", true)));
         check(Framing::Chunked, "0\r\nA: 1\r\nHost: b\r\n\r\nGET", Ok(("", 20, "A: 1\r\n", true)));
+        check(Framing::Chunked, "00000000000000000000001\r\nx\r\n0\r\n\r\n", Ok(("x", 33, "", true)));
+        check(Framing::Chunked, &format!("{}\r\n\r\n", "0".repeat(64)), Ok(("", 68, "", true)));
+        check(Framing::Chunked, &format!("{}\r\n\r\n", "0".repeat(65)), Err(Reason::BadChunk));
         check(Framing::Chunked, "ffffffffffffffff\r\nabc", Ok(("abc", 21, "", false)));
         for cut in [
             "",
@@ -385,8 +391,10 @@ mod tests {
             "0\r\n\n",
             "0\r\nA\r\n\r\n",
             "0\r\n\rX",
-            "00000000000000000\r\n\r\n",
             "10000000000000000\r\n",
+            "00010000000000000000\r\n",
+            "FFFFFFFFFFFFFFFF0\r\n",
+            "0FFFFFFFFFFFFFFFFF\r\n",
         ];
         for bad in [&bad_sizes[..], &bad_data, &bad_extensions, &bad_ends].concat() {
             check(Framing::Chunked, bad, Err(Reason::BadChunk));

@@ -6,7 +6,7 @@ use super::head::Version;
 use super::names::Name;
 
 /// The most fields that Connection may nominate: each is held against every field of the head.
-const NOMINATED_MAX: u32 = 64;
+const NOMINATED_MAX: usize = 64;
 
 /// What the Connection fields of one head say.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,7 +14,7 @@ pub(super) struct Options {
     pub(super) close: bool,
     pub(super) keep_alive: bool,
     pub(super) upgrade: bool,
-    nominated: u32,
+    nominated: usize,
 }
 
 impl Options {
@@ -52,7 +52,39 @@ impl Options {
     }
 }
 
-/// Connection declares `name` to be for this hop alone.
-pub(super) fn nominated(fields: &Fields<'_, '_>, name: &[u8]) -> bool {
-    fields.values(Name::Connection).any(|value| list(value).any(|option| option.eq_ignore_ascii_case(name)))
+/// The names that Connection declares to be for this hop alone, gathered once: what holds them against many
+/// fields does not read a long Connection field again for each.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Nominations<'b> {
+    names: [&'b [u8]; NOMINATED_MAX],
+    count: usize,
+}
+
+impl<'b> Nominations<'b> {
+    /// Those of a head; a head whose `Options` are excessive was refused.
+    pub(super) fn of(fields: &Fields<'_, 'b>) -> Self {
+        let mut found = Nominations { names: [b""; NOMINATED_MAX], count: 0 };
+        let options = fields.values(Name::Connection).flat_map(list).filter(|option| !is_ours(option));
+        for (room, option) in found.names.iter_mut().zip(options) {
+            *room = option;
+            found.count += 1;
+        }
+        found
+    }
+
+    /// The names, in the case they came in.
+    pub(super) fn names(&self) -> &[&'b [u8]] {
+        self.names.get(..self.count).unwrap_or_default()
+    }
+
+    /// `name` is among them.
+    pub(super) fn has(&self, name: &[u8]) -> bool {
+        self.names().iter().any(|nominated| nominated.eq_ignore_ascii_case(name))
+    }
+}
+
+/// An option that speaks of the connection itself; the fields of these names never go on anyway.
+fn is_ours(option: &[u8]) -> bool {
+    let ours: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];
+    ours.iter().any(|ours| option.eq_ignore_ascii_case(ours))
 }

@@ -3,7 +3,7 @@
 //! Lines that go on are copied whole, in runs, with their case, order, duplicates and odd bytes. What we say
 //! ourselves comes after them: framing is always ours, never what came.
 
-use super::connection::nominated;
+use super::connection::Nominations;
 use super::fields::{Field, Fields, Span, list};
 use super::framing::Framing;
 use super::head::{RequestHead, ResponseHead, Version, has_space_before_colon};
@@ -138,6 +138,7 @@ fn copy_request_fields(
 ) -> Result<Known, Reason> {
     let mut runs = Runs::new(&head.fields);
     let mut known = Known::default();
+    let nominations = head.nominates.then(|| Nominations::of(&head.fields));
     for span in head.fields.spans {
         match span.kind {
             Name::Other => {}
@@ -149,7 +150,7 @@ fn copy_request_fields(
             Name::XForwardedHost => known.host = hop.peer_trusted,
             _ => {}
         }
-        if !goes_to_server(head, hop, span.kind) || is_nominated(head.nominates, &head.fields, span) {
+        if !goes_to_server(head, hop, span.kind) || is_nominated(&nominations, &head.fields, span) {
             runs.leave_out(span, out);
         }
     }
@@ -170,6 +171,7 @@ fn goes_to_server(head: &RequestHead<'_, '_>, hop: &Hop<'_>, kind: Name) -> bool
             hop.peer_trusted
         }
         Name::XRequestId => head.request_id.is_some(),
+        Name::FramingLookalike => false,
         Name::Other | Name::Via | Name::XServedBy | Name::Accept | Name::Date | Name::ContentType => true,
     }
 }
@@ -178,11 +180,14 @@ fn goes_to_server(head: &RequestHead<'_, '_>, hop: &Hop<'_>, kind: Name) -> bool
 fn copy_response_fields(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, out: &mut Vec<u8>) -> bool {
     let mut runs = Runs::new(&head.fields);
     let mut dated = false;
+    let nominations = head.nominates.then(|| Nominations::of(&head.fields));
     for span in head.fields.spans {
-        dated |= span.kind == Name::Date;
-        if !goes_to_client(head, answer, span.kind) || is_nominated(head.nominates, &head.fields, span) {
+        if !goes_to_client(head, answer, span.kind) || is_nominated(&nominations, &head.fields, span) {
             runs.leave_out(span, out);
-        } else if has_space_before_colon(&head.fields, span.name_end) {
+            continue;
+        }
+        dated |= span.kind == Name::Date;
+        if has_space_before_colon(&head.fields, span.name_end) {
             // A proxy leaves out white space between name and colon (RFC 9112 section 5.1).
             runs.leave_out(span, out);
             let Field { name, value, .. } = head.fields.field(span);
@@ -228,9 +233,11 @@ fn connection_of_answer(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, out: &
 
 /// Connection declares the field to be for one hop. It cannot so declare what routes, frames or traces the
 /// message: those have rules of their own, and a client must not be able to take them away.
-fn is_nominated(nominates: bool, fields: &Fields<'_, '_>, span: &Span) -> bool {
-    let open = matches!(span.kind, Name::Other | Name::Accept | Name::ContentType | Name::Trailer);
-    nominates && open && nominated(fields, fields.slice(span.start, span.name_end))
+fn is_nominated(nominations: &Option<Nominations<'_>>, fields: &Fields<'_, '_>, span: &Span) -> bool {
+    let Some(nominations) = nominations else { return false };
+    let unread = matches!(span.kind, Name::Other | Name::Accept | Name::ContentType | Name::FramingLookalike);
+    let open = unread || matches!(span.kind, Name::Trailer | Name::Date | Name::XServedBy);
+    open && nominations.has(fields.slice(span.start, span.name_end))
 }
 
 /// Via holds our pseudonym: `protocol SP received-by [ SP comment ]`, in a list.

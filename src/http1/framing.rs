@@ -58,6 +58,11 @@ impl<'b> Claims<'b> {
         }
     }
 
+    /// A body is claimed to follow, with right or not.
+    pub(super) fn promise_a_body(&self) -> bool {
+        self.coding != Claim::Absent || self.length().is_some_and(|length| length > 0)
+    }
+
     /// The one good Content-Length: what HEAD and 304 pass on, without a body, as it came.
     pub(super) fn length(&self) -> Option<u64> {
         match self.length {

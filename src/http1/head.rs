@@ -111,7 +111,8 @@ pub struct ResponseHead<'s, 'b> {
     pub framing: Framing,
     /// For answers to HEAD and for 304: the Content-Length the body would have had; passed on.
     pub length_told: Option<u64>,
-    /// The server keeps the connection. False when only its close ends the body, and after 101.
+    /// The server keeps the connection. False when only its close ends the body, after 101, and after a 204
+    /// that promises a body: should that come, it is no answer to the next request.
     pub keep_alive: bool,
     /// Length of the head with its empty line, in bytes.
     pub len: usize,
@@ -230,6 +231,7 @@ struct Said<'b> {
     accepts_json: bool,
     expects_continue: bool,
     expects_other: bool,
+    lookalike: bool,
 }
 
 impl<'b> Said<'b> {
@@ -246,8 +248,9 @@ impl<'b> Said<'b> {
             }
             Name::Upgrade => {
                 self.upgrade |= list(value).next().is_some();
-                self.h2c |= list(value).any(|protocol| protocol.eq_ignore_ascii_case(b"h2c"));
+                self.h2c |= list(value).any(is_h2c);
             }
+            Name::FramingLookalike => self.lookalike = true,
             Name::Expect => {
                 let continues = |expected: &[u8]| expected.eq_ignore_ascii_case(b"100-continue");
                 self.expects_continue |= list(value).any(continues);
@@ -273,7 +276,7 @@ fn understand<'s, 'b>(
     let framing = framing::request(version, &said.claims)?;
     let has_body = !matches!(framing, Framing::None | Framing::Length(0));
     let host = host(version, said.host)?;
-    if said.options.is_excessive() {
+    if said.options.is_excessive() || said.lookalike {
         return Err(Reason::BadField);
     }
     if modern && said.expects_other {
@@ -334,7 +337,10 @@ fn understand_response<'s, 'b>(
         phrase: line.phrase,
         framing,
         length_told: if bodiless { claims.length() } else { None },
-        keep_alive: options.persists(version) && framing != Framing::UntilClose && line.status != 101,
+        keep_alive: options.persists(version)
+            && framing != Framing::UntilClose
+            && line.status != 101
+            && !(line.status == 204 && claims.promise_a_body()),
         len: fields.head.len(),
         fields,
         nominates: options.nominates(),
@@ -360,8 +366,11 @@ fn max_forwards(method: &[u8], claim: Claim<'_>) -> Result<Option<u64>, Reason> 
     match claim {
         _ if !matches!(method, b"OPTIONS" | b"TRACE") => Ok(None),
         Claim::Absent => Ok(None),
-        Claim::One(value) => decimal(value).map(Some).ok_or(Reason::BadField),
-        Claim::Several => Err(Reason::BadField),
+        // More than we can count is as good as the most that we can (RFC 9110 section 7.6.2).
+        Claim::One(value) if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
+            Ok(Some(decimal(value).unwrap_or(u64::MAX)))
+        }
+        Claim::One(_) | Claim::Several => Err(Reason::BadField),
     }
 }
 
@@ -370,6 +379,12 @@ fn request_id(claim: Claim<'_>) -> Option<&[u8]> {
     let Claim::One(id) = claim else { return None };
     let is_sound = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b',');
     ((1..=128).contains(&id.len()) && id.iter().all(is_sound)).then_some(id)
+}
+
+/// HTTP/2 without TLS, with a version or without.
+fn is_h2c(protocol: &[u8]) -> bool {
+    let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
+    name.eq_ignore_ascii_case(b"h2c")
 }
 
 /// `application/json` or a suffix `+json` among the media ranges. Most values have no `j` and cost nothing.

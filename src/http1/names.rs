@@ -13,6 +13,9 @@ pub enum Name {
     ContentLength,
     /// `Transfer-Encoding`: RFC 9112 section 6.1.
     TransferEncoding,
+    /// `Content_Length`, `Transfer_Encoding`: names of their own to HTTP, framing to servers behind CGI-like
+    /// interfaces. Refused in requests.
+    FramingLookalike,
     /// `Connection`: RFC 9110 section 7.6.1.
     Connection,
     /// `Keep-Alive`: hop-by-hop by custom.
@@ -75,10 +78,10 @@ pub fn name_of(name: &[u8]) -> Name {
         (10, b'k') => known(name, b"keep-alive", Name::KeepAlive),
         (12, b'c') => known(name, b"content-type", Name::ContentType),
         (12, b'm') => known(name, b"max-forwards", Name::MaxForwards),
-        (14, b'c') => known(name, b"content-length", Name::ContentLength),
+        (14, b'c') => dashed(name, b"content-length", Name::ContentLength),
         (14, b'h') => known(name, b"http2-settings", Name::Http2Settings),
         (16, b'p') => known(name, b"proxy-connection", Name::ProxyConnection),
-        (17, b't') => known(name, b"transfer-encoding", Name::TransferEncoding),
+        (17, b't') => dashed(name, b"transfer-encoding", Name::TransferEncoding),
         (11.., b'x') => extension(name),
         _ => Name::Other,
     }
@@ -86,6 +89,14 @@ pub fn name_of(name: &[u8]) -> Name {
 
 fn known(name: &[u8], lower: &[u8], kind: Name) -> Name {
     if name.eq_ignore_ascii_case(lower) { kind } else { Name::Other }
+}
+
+/// A name that frames, or what could be taken for it.
+fn dashed(name: &[u8], lower: &[u8], kind: Name) -> Name {
+    match known(name, lower, kind) {
+        Name::Other if same_dashed(name, lower) => Name::FramingLookalike,
+        kind => kind,
+    }
 }
 
 /// The names that begin with `X-`.
@@ -156,7 +167,9 @@ mod tests {
         check("X_Forwarded_For", Name::XForwardedFor);
         check("X-Forwarded_Proto", Name::XForwardedProto);
         check("X_Request-Id", Name::XRequestId);
-        check("Content_Length", Name::Other);
+        check("Content_Length", Name::FramingLookalike);
+        check("Transfer_Encoding", Name::FramingLookalike);
+        check("Max_Forwards", Name::Other);
     }
 
     #[test]

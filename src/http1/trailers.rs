@@ -1,7 +1,8 @@
 //! The trailer section of a chunked body (RFC 9112 section 7.1.2): bounded, checked line by line, and only
 //! what may come after a body is kept (RFC 9110 section 6.5.1).
 
-use super::fields::{Fields, list};
+use super::connection::Nominations;
+use super::fields::Fields;
 use super::names::{Name, name_of};
 use super::reason::Reason;
 use super::scan::{is_text, is_token};
@@ -18,17 +19,14 @@ pub(super) struct Trailers {
     line: usize,
     /// All bytes of the section so far.
     seen: usize,
-    /// What Connection nominated, as one list; bounded by the head it came in.
-    nominated: Vec<u8>,
+    /// What Connection nominated; few, and bounded by the head they came in.
+    nominated: Vec<Box<[u8]>>,
 }
 
 impl Trailers {
     /// Drops what Connection nominates in these fields.
     pub(super) fn forbid(&mut self, head: &Fields<'_, '_>) {
-        for value in head.values(Name::Connection) {
-            self.nominated.extend_from_slice(value);
-            self.nominated.push(b',');
-        }
+        self.nominated = Nominations::of(head).names().iter().map(|name| Box::from(*name)).collect();
     }
 
     /// Takes the next byte; true when it ends the section.
@@ -71,7 +69,7 @@ impl Trailers {
 }
 
 /// The line is a field line, and its field may come as a trailer and go on.
-fn may_be_kept(line: &[u8], nominated: &[u8]) -> Result<bool, Reason> {
+fn may_be_kept(line: &[u8], nominated: &[Box<[u8]>]) -> Result<bool, Reason> {
     let text = line.strip_suffix(b"\r\n").unwrap_or(line);
     let colon = text.iter().position(|byte| *byte == b':').ok_or(Reason::BadChunk)?;
     let (name, value) = text.split_at(colon);
@@ -81,7 +79,7 @@ fn may_be_kept(line: &[u8], nominated: &[u8]) -> Result<bool, Reason> {
     let is_name = |other: &[u8]| name.eq_ignore_ascii_case(other);
     Ok(name_of(name) == Name::Other
         && !FORBIDDEN.iter().any(|field| is_name(field))
-        && !list(nominated).any(is_name))
+        && !nominated.iter().any(|field| is_name(field)))
 }
 
 /// Fields that are read before the body or not at all, besides those of [`Name`]: authentication, request
@@ -156,6 +154,9 @@ mod tests {
         for name in
             ["Content-Length", "transfer-encoding", "HOST", "Connection", "Trailer", "TE", "X-Forwarded-For"]
         {
+            check(&format!("{name}: 1\r\n\r\n"), Ok(Some("")));
+        }
+        for name in ["Content_Length", "Transfer_Encoding", "X_Forwarded_For", "Via", "Expect", "Upgrade"] {
             check(&format!("{name}: 1\r\n\r\n"), Ok(Some("")));
         }
         for name in FORBIDDEN {

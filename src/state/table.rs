@@ -160,7 +160,7 @@ impl Cached {
 
 impl Snapshot {
     fn of(servers: Vec<Arc<Server>>, algorithm: Algorithm) -> Self {
-        let mut tiers: [Vec<Arc<Server>>; 3] = Default::default();
+        let mut tiers: [Vec<Arc<Server>>; 4] = Default::default();
         for server in &servers {
             let tier = tier(server);
             server.set_open(tier.is_some());
@@ -179,17 +179,19 @@ impl Snapshot {
     }
 }
 
-/// Servers that are up, then backups that are up, then those whose first probe is still out: trying one of
-/// them beats refusing the request. All others get nothing.
+/// Servers that are up, then those whose first probe is still out (trying one of them beats refusing the
+/// request, and beats a backup: it will be known in a moment), then backups in the same order. All others
+/// get nothing.
 fn tier(server: &Server) -> Option<usize> {
     if server.mode() != Mode::Ready || server.weight().0 == 0 {
         return None;
     }
-    match server.health() {
-        Health::Up => Some(usize::from(server.backup)),
-        Health::Starting => Some(2),
-        Health::Down | Health::Ejected { .. } => None,
-    }
+    let unknown = match server.health() {
+        Health::Up => 0,
+        Health::Starting => 1,
+        Health::Down | Health::Ejected { .. } => return None,
+    };
+    Some(2 * usize::from(server.backup) + unknown)
 }
 
 #[cfg(test)]
@@ -209,10 +211,11 @@ mod tests {
     fn tiers_follow_health_and_mode() {
         let list = [spec("a", 1, false), spec("b", 2, false), spec("c", 3, true)];
         let table = Table::new(Algorithm::Dynamic, true, &list);
-        assert_eq!(ready(&table), ["a", "b", "c"], "nothing is known: any may be tried");
+        assert_eq!(ready(&table), ["a", "b"], "nothing is known: any may be tried");
         let [a, b, c] = ["a", "b", "c"].map(|name| table.find(name).unwrap());
         table.set_health(&c, Health::Up);
-        assert_eq!(ready(&table), ["c"], "a backup that is up beats what is unknown");
+        assert_eq!(ready(&table), ["a", "b"], "what will be known in a moment comes before a backup");
+        assert_eq!(table.snapshot().reserve.len(), 1);
         table.set_health(&a, Health::Up);
         table.set_health(&b, Health::Up);
         assert_eq!(ready(&table), ["a", "b"]);

@@ -9,10 +9,14 @@
 
 use evenkeel::base::ids::RequestId;
 use evenkeel::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
+use evenkeel::http1::client::client_address;
 use evenkeel::http1::forward::{self, Answer, Hop};
 use evenkeel::http1::framing::{Asked, Framing};
 use evenkeel::http1::head::{self, Limits, Parsed, RequestHead, Slots, Version, may_be_complete};
+use evenkeel::http1::names::Name;
+use evenkeel::http1::proxy_protocol::{self, PREAMBLE_MAX, Preamble};
 use evenkeel::http1::reason::Reason;
+use httparse::Status::Complete;
 
 /// Small, so that they are met.
 pub const LIMITS: Limits = Limits { head: 600, fields: 12, uri: 120, trace: true };
@@ -20,16 +24,19 @@ pub const LIMITS: Limits = Limits { head: 600, fields: 12, uri: 120, trace: true
 /// For what we wrote ourselves, which is longer than what came.
 const WIDE: Limits = Limits { head: 65_536, fields: 64, uri: 65_536, trace: true };
 
-type Verdict = Result<Option<usize>, Reason>;
+/// Of a parse: the length of what is complete, None while more is needed.
+pub type Verdict = Result<Option<usize>, Reason>;
 
-fn request_verdict(bytes: &[u8]) -> Verdict {
+/// What the codec says of a request head.
+pub fn request_verdict(bytes: &[u8]) -> Verdict {
     Ok(match head::request(bytes, &LIMITS, &mut Slots::new())? {
         Parsed::Complete(head) => Some(head.len),
         Parsed::Partial => None,
     })
 }
 
-fn response_verdict(bytes: &[u8], asked: Asked) -> Verdict {
+/// What the codec says of a response head.
+pub fn response_verdict(bytes: &[u8], asked: Asked) -> Verdict {
     Ok(match head::response(bytes, asked, &LIMITS, &mut Slots::new())? {
         Parsed::Complete(head) => Some(head.len),
         Parsed::Partial => None,
@@ -54,16 +61,8 @@ pub fn response(bytes: &[u8]) {
         let Ok(Parsed::Complete(head)) = head::response(bytes, asked, &LIMITS, &mut slots) else { continue };
         let framing = head.framing;
         let told = head.length_told.filter(|_| framing == Framing::None);
-        let answer = Answer {
-            client: Version::Http11,
-            framing,
-            keep_alive: false,
-            pseudonym: "p",
-            served_by: None,
-            date: "d",
-        };
         let mut out = Vec::new();
-        forward::response(&head, &answer, &mut out);
+        forward::response(&head, &answer(framing), &mut out);
         let strict = Strict::read(&out);
         let status = head.status.to_string();
         assert!(strict.line.starts_with(format!("HTTP/1.1 {status} ").as_bytes()));
@@ -79,6 +78,116 @@ pub fn response(bytes: &[u8]) {
         );
         assert_eq!((again.len, again.phrase), (out.len(), head.phrase));
     }
+}
+
+/// A preamble of the PROXY protocol: the same verdict for any split, within its bounds.
+pub fn preamble(bytes: &[u8]) {
+    let read = |bytes: &[u8]| match proxy_protocol::parse(bytes) {
+        Ok(Parsed::Complete(preamble)) => Ok(Some(preamble)),
+        Ok(Parsed::Partial) => Ok(None),
+        Err(reason) => Err(reason),
+    };
+    let whole = read(bytes);
+    for end in 0..bytes.len() {
+        match (read(&bytes[..end]), whole) {
+            (Ok(None), Ok(Some(Preamble { len, .. }))) => assert!(end < len, "late at {end} of {len}"),
+            (Ok(None), _) => {}
+            (early, whole) => assert_eq!(early, whole, "after {end} bytes of {bytes:?}"),
+        }
+    }
+    match whole {
+        Ok(Some(Preamble { source, destination, len })) => {
+            assert!(len <= PREAMBLE_MAX.min(bytes.len()) && source.is_some() == destination.is_some());
+            assert_eq!(read(&[bytes, b"more"].concat()), whole);
+        }
+        Ok(None) => assert!(bytes.len() < PREAMBLE_MAX),
+        Err(reason) => assert!(reason.is_silent()),
+    }
+}
+
+/// Whatever a client writes into the fields that say where it came from: what the trusted proxy appended counts.
+pub fn client(forged: &[u8]) {
+    let is_text = |byte: &u8| *byte >= b' ' && *byte != 0x7f || *byte == b'\t';
+    let forged: Vec<u8> = forged.iter().copied().filter(is_text).take(300).collect();
+    for (name, appended) in
+        [(&b"X-Forwarded-For: "[..], &b", 192.0.2.7"[..]), (b"Forwarded: ", b", for=192.0.2.7")]
+    {
+        let head = [b"GET / HTTP/1.1\r\nHost: a\r\n", name, &forged, appended, b"\r\n\r\n"].concat();
+        let mut slots = Slots::new();
+        let Ok(Parsed::Complete(head)) = head::request(&head, &LIMITS, &mut slots) else {
+            panic!("{head:?}")
+        };
+        let (proxy, client) = ([10, 0, 0, 1].into(), [192, 0, 2, 7].into());
+        assert_eq!(client_address(&head, Some(proxy), |peer| peer == proxy), Some(client));
+        assert_eq!(client_address(&head, Some(client), |peer| peer == proxy), Some(client));
+        assert!(client_address(&head, Some(proxy), |_| true).is_some());
+    }
+}
+
+/// What the codec says of a preamble.
+pub fn preamble_verdict(bytes: &[u8]) -> Verdict {
+    Ok(match proxy_protocol::parse(bytes)? {
+        Parsed::Complete(preamble) => Some(preamble.len),
+        Parsed::Partial => None,
+    })
+}
+
+/// What the codec says of a chunked body.
+pub fn chunked_verdict(bytes: &[u8]) -> Verdict {
+    let found = by_steps(Framing::Chunked, &[bytes]);
+    found.fault.map_or(Ok(found.whole.then_some(found.used)), Err)
+}
+
+/// A chunked body, cut in several ways that come from its own bytes.
+pub fn chunked(bytes: &[u8]) {
+    let cuts: Vec<usize> = bytes.iter().step_by(3).map(|byte| usize::from(byte % 9)).collect();
+    body(Framing::Chunked, bytes, &cuts);
+    round_trip(bytes, &cuts);
+}
+
+/// A whole request, head and body: what we accept and frame anew, a parser that others wrote reads as the same
+/// request, and nothing of it is left over.
+pub fn request_message(bytes: &[u8]) {
+    let mut slots = Slots::new();
+    let Ok(Parsed::Complete(head)) = head::request(bytes, &LIMITS, &mut slots) else { return };
+    let Some((payload, trailers)) = read_body(head.body(), &bytes[head.len..]) else { return };
+    let mut out = Vec::new();
+    if forward::request(&head, &hop(head.len % 2 == 0), &mut out).is_err() {
+        return;
+    }
+    write_body(head.framing, &payload, &trailers, &mut out);
+    let mut fields = [httparse::EMPTY_HEADER; 64];
+    let mut theirs = httparse::Request::new(&mut fields);
+    let Ok(Complete(len)) = theirs.parse(&out) else { panic!("not read: {out:?}") };
+    let target = [if head.slash_first { &b"/"[..] } else { b"" }, head.target].concat();
+    assert_eq!(theirs.method.map(str::as_bytes), Some(head.method));
+    assert_eq!(theirs.path.map(str::as_bytes), Some(target.as_slice()));
+    their_body(theirs.headers, &out[len..], &payload);
+    let nominated = head.fields.values(Name::Connection).flat_map(|value| value.split(|byte| *byte == b','));
+    without_nominated(nominated, theirs.headers, &trailers);
+}
+
+/// A whole answer, likewise; one until the close goes on chunked.
+pub fn response_message(bytes: &[u8]) {
+    let mut slots = Slots::new();
+    let parsed = head::response(bytes, Asked::Other, &LIMITS, &mut slots);
+    let Ok(Parsed::Complete(head)) = parsed else { return };
+    let Some((payload, trailers)) = read_body(head.body(), &bytes[head.len..]) else { return };
+    let framing = if head.framing == Framing::UntilClose { Framing::Chunked } else { head.framing };
+    let mut out = Vec::new();
+    forward::response(&head, &answer(framing), &mut out);
+    write_body(framing, &payload, &trailers, &mut out);
+    let mut fields = [httparse::EMPTY_HEADER; 64];
+    let mut theirs = httparse::Response::new(&mut fields);
+    let Ok(Complete(len)) = theirs.parse(&out) else { panic!("not read: {out:?}") };
+    assert_eq!(theirs.code, Some(head.status));
+    if framing == Framing::None {
+        assert_eq!((len, payload.len()), (out.len(), 0));
+    } else {
+        their_body(theirs.headers, &out[len..], &payload);
+    }
+    let nominated = head.fields.values(Name::Connection).flat_map(|value| value.split(|byte| *byte == b','));
+    without_nominated(nominated, theirs.headers, &trailers);
 }
 
 /// A body: the same payload, end and fault for any pieces, by steps and in place.
@@ -137,7 +246,7 @@ fn agrees_with_httparse(bytes: &[u8], head: &RequestHead<'_, '_>) {
     let mut fields = [httparse::EMPTY_HEADER; 32];
     let mut theirs = httparse::Request::new(&mut fields);
     match theirs.parse(bytes) {
-        Ok(httparse::Status::Complete(len)) => assert_eq!(len, head.len),
+        Ok(Complete(len)) => assert_eq!(len, head.len),
         // HTTP/1.x with x > 1, which it does not know.
         Err(httparse::Error::Version) => return,
         other => panic!("httparse: {other:?} for {bytes:?}"),
@@ -151,17 +260,8 @@ fn agrees_with_httparse(bytes: &[u8], head: &RequestHead<'_, '_>) {
 }
 
 fn goes_on_as_the_same_request(head: &RequestHead<'_, '_>) {
-    let hop = Hop {
-        peer: Some([192, 0, 2, 1].into()),
-        peer_trusted: head.len % 2 == 0,
-        proto: "http",
-        pseudonym: "pseudonym-of-the-test",
-        request_id: RequestId::new(1, 2),
-        forwarded: true,
-        authority: "origin.test",
-    };
     let mut out = Vec::new();
-    if let Err(reason) = forward::request(head, &hop, &mut out) {
+    if let Err(reason) = forward::request(head, &hop(head.len % 2 == 0), &mut out) {
         assert!(reason == Reason::LoopDetected && out.is_empty());
         return;
     }
@@ -176,6 +276,98 @@ fn goes_on_as_the_same_request(head: &RequestHead<'_, '_>) {
     assert_eq!((again.method, again.target, again.host), (head.method, target.as_slice(), host));
     assert_eq!((again.framing, again.len), (head.framing, out.len()));
     assert_eq!((again.upgrade, again.expects_continue), (head.upgrade, head.expects_continue));
+}
+
+fn hop(peer_trusted: bool) -> Hop<'static> {
+    Hop {
+        peer: Some([192, 0, 2, 1].into()),
+        peer_trusted,
+        proto: "http",
+        pseudonym: "pseudonym-of-the-test",
+        request_id: RequestId::new(1, 2),
+        forwarded: true,
+        authority: "origin.test",
+    }
+}
+
+fn answer(framing: Framing) -> Answer<'static> {
+    let client = Version::Http11;
+    Answer { client, framing, keep_alive: false, pseudonym: "p", served_by: None, date: "d" }
+}
+
+/// Payload and trailers of a body that is whole.
+fn read_body(mut body: Body, bytes: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let mut room = bytes.to_vec();
+    let (_, len) = body.compact(&mut room).ok()?;
+    room.truncate(len);
+    body.close().then(|| (room, body.trailers().to_vec()))
+}
+
+/// The body as it goes on, in chunks of three bytes.
+fn write_body(framing: Framing, payload: &[u8], trailers: &[u8], out: &mut Vec<u8>) {
+    if framing != Framing::Chunked {
+        out.extend_from_slice(payload);
+        return;
+    }
+    let mut room = [0; CHUNK_HEAD_MAX];
+    for chunk in payload.chunks(3) {
+        let start = chunk_head(chunk.len(), &mut room);
+        [&room[start..], chunk, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part));
+    }
+    [b"0\r\n", trailers, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// The body by the other parser's reading of the framing: the same payload, to the last byte.
+fn their_body(fields: &[httparse::Header<'_>], mut rest: &[u8], payload: &[u8]) {
+    let named = |name: &str| {
+        fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value).collect()
+    };
+    let (lengths, codings): (Vec<&[u8]>, Vec<&[u8]>) = (named("content-length"), named("transfer-encoding"));
+    if codings.is_empty() {
+        let length =
+            lengths.first().map_or(0, |length| std::str::from_utf8(length).unwrap().parse().unwrap());
+        assert!(lengths.len() <= 1 && length == payload.len() && rest == payload);
+        return;
+    }
+    assert!(lengths.is_empty() && codings == [b"chunked"]);
+    let mut found = Vec::new();
+    loop {
+        let Ok(Complete((start, size))) = httparse::parse_chunk_size(rest) else { panic!("chunk: {rest:?}") };
+        rest = &rest[start..];
+        if size == 0 {
+            break;
+        }
+        let (chunk, after) = rest.split_at(size as usize);
+        found.extend_from_slice(chunk);
+        rest = after.strip_prefix(b"\r\n").expect("the end of a chunk");
+    }
+    let mut trailers = vec![httparse::EMPTY_HEADER; 1024];
+    let Ok(Complete((len, trailers))) = httparse::parse_headers(rest, &mut trailers) else {
+        panic!("trailers: {rest:?}")
+    };
+    assert_eq!((len, found.as_slice()), (rest.len(), payload));
+    for forbidden in ["content-length", "transfer-encoding", "host", "connection", "authorization", "cookie"]
+    {
+        assert!(!trailers.iter().any(|field| field.name.eq_ignore_ascii_case(forbidden)), "{forbidden}");
+    }
+}
+
+/// What Connection named is neither among the fields nor among the trailers, unless it is ours.
+fn without_nominated<'n>(
+    names: impl Iterator<Item = &'n [u8]>,
+    fields: &[httparse::Header<'_>],
+    trailers: &[u8],
+) {
+    let lines = String::from_utf8_lossy(trailers).to_lowercase();
+    for name in names {
+        // Only what the grammar calls white space.
+        let name = String::from_utf8_lossy(name).trim_matches([' ', '\t']).to_lowercase();
+        if !name.starts_with("x-a") {
+            continue;
+        }
+        assert!(!fields.iter().any(|field| field.name.eq_ignore_ascii_case(&name)), "{name}");
+        assert!(!lines.split("\r\n").any(|line| line.split(':').next() == Some(&name)), "{name}");
+    }
 }
 
 /// A second parser, as plain and strict as can be: lines by CRLF, fields by the first colon.

@@ -103,6 +103,7 @@ fn a_nomination_takes_away_nothing_that_routes_frames_or_traces() {
         "Expect: 100-continue",
         "Content-Length: 1",
     );
+    check("Connection: date, x-served-by|Date: x|X-Served-By: y|A: 1", "A: 1", "");
     check("Connection: accept, content-type|Accept: x|Content-Type: y|A: 1", "A: 1", "");
 }
 
@@ -271,6 +272,12 @@ fn answers_say_what_we_add() {
         &dated,
         "200 OK|date: x",
         "200 OK|date: x|Via: 1.1 ek|X-Served-By: s|Connection: close",
+    );
+    answered(
+        Asked::Other,
+        &dated,
+        "200 OK|date: x|Connection: Date, x-a|X-A: 1|X-B: 1",
+        "200 OK|X-B: 1|Date: now|Via: 1.1 ek|X-Served-By: s|Connection: close",
     );
     answered(Asked::Other, &dated, "100 Continue", "100 Continue|Via: 1.1 ek");
     let old = Answer { client: Version::Http10, ..answer(Framing::Length(1)) };

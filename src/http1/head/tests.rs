@@ -193,6 +193,17 @@ fn hosts() {
         "Host: a:b",
         "Host: http://a",
         "Host: a/",
+        "Host: a?b",
+        "Host: a#b",
+        "Host: a\\b",
+        "Host: u:p@a",
+        "Host: [::1",
+        "Host: ::1",
+        "Host: a:65536",
+        "Host: a:80:80",
+        "Host: :80",
+        "Host: \u{e9}",
+        "Host: a\r\nhOST: b",
     ] {
         let fields = if bad.is_empty() { String::new() } else { format!("{bad}\r\n") };
         refused(format!("GET / HTTP/1.1\r\n{fields}\r\n"), BadHost);
@@ -217,6 +228,49 @@ fn framing_is_refused_where_it_is_ambiguous() {
     refused(with("Transfer-Encoding: \u{b}chunked"), BadField);
     refused(with("Transfer-Encoding : chunked"), BadField);
     refused(with("Transfer-Encoding:\r\n chunked"), BadField);
+    for bad in [
+        "Transfer-Encoding: chunked\0",
+        "Transfer-Encoding\t: chunked",
+        "Transfer-Encoding\u{b}: chunked",
+        "Transfer-Encoding\0: chunked",
+        "Transfer Encoding: chunked",
+        " Transfer-Encoding: chunked",
+        "\tTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\n x",
+        "A: b\r\n Transfer-Encoding: chunked",
+        "Transfer_Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent_Length: 3",
+        "Content-Length: 3\r\ntransfer_ENCODING: chunked",
+        "Content-Length: 3\0",
+        "Content-Length : 3",
+        "Content-Length: 3\r\n 0",
+    ] {
+        refused(with(bad), BadField);
+    }
+    for bad in
+        ["A: b\nTransfer-Encoding: chunked", "A: b\rTransfer-Encoding: chunked", "Content-Length: 3\r0"]
+    {
+        refused(with(bad), BareLineBreak);
+    }
+    for bad in
+        ["", "identity, identity", "chunked, identity", "chunked\u{a0}", "chun\u{212a}ed", "'chunked'x;"]
+    {
+        refused(with(&format!("Transfer-Encoding: {bad}")), BadTransferEncoding);
+    }
+    for bad in ["identity", "xchunked", "cow", "identity, chunked", "'chunked'", "chunked-x"] {
+        refused(with(&format!("Transfer-Encoding: {bad}")), TransferCodingUnknown);
+    }
+    for bad in ["Transfer-Encoding: identity", "Transfer-Encoding:", "transfer-encoding: \u{e9}"] {
+        refused(with(&format!("{bad}\r\nContent-Length: 3")), LengthConflict);
+        refused(with(&format!("Content-Length: 3\r\n{bad}")), LengthConflict);
+    }
+    for bad in
+        ["", "-0", "+0", " 3,", ",3", "3 3", "0x3", "3_0", "3.0", "3;", "\"3\"", "3e1", "a", "\u{ff13}"]
+    {
+        refused(with(&format!("Content-Length: {bad}")), BadContentLength);
+    }
+    accepted(with("Content-Length: 0003"));
+    accepted(with("Transfer-Encoding:\t chunked \t"));
     refused("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", BadTransferEncoding);
     accepted(with("Content-Length: 99999999999999"));
 }
@@ -294,6 +348,7 @@ fn what_requests_say() {
     facts("Upgrade: websocket", " keep");
     facts("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: a", " keep");
     facts("TE: gzip, Trailers", " keep trailers");
+    facts("Connection: Upgrade\r\nUpgrade: websocket, H2C/1", " keep");
     facts("Accept: text/html, application/problem+JSON;q=1", " keep json");
     facts("Accept: Application/json", " keep json");
     facts("Accept: application/jsonp, image/jpeg", " keep");
@@ -309,8 +364,10 @@ fn what_requests_say() {
 #[test]
 fn max_forwards_counts_for_two_methods() {
     facts("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", "OPTIONS * a keep forwards=0");
+    let most = format!("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: {}\r\n\r\n", "9".repeat(30));
+    facts(&most, &format!("OPTIONS * a keep forwards={}", u64::MAX));
     facts("TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 12\r\n\r\n", "TRACE / a keep forwards=12");
-    for bad in ["-1", "a", "", "1\r\nMax-Forwards: 1"] {
+    for bad in ["-1", "+1", "0x1", "1,1", "1 1", "1.0", "a", "", "1\r\nMax-Forwards: 1"] {
         refused(format!("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: {bad}\r\n\r\n"), BadField);
     }
     let body = "TRACE / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n";
@@ -359,11 +416,13 @@ fn good_answers() {
     check(Asked::Other, "HTTP/1.3 200 OK\r\nContent-Length: 3\r\nConnection: close", "200 \"OK\" Length(3)");
     check(Asked::Other, "HTTP/1.1 100 Continue", "100 \"Continue\" None keep");
     check(Asked::Other, "HTTP/1.1 101 Switching", "101 \"Switching\" None");
-    check(Asked::Other, "HTTP/1.1 204 X\r\nContent-Length: 5", "204 \"X\" None keep");
+    check(Asked::Other, "HTTP/1.1 204 X\r\nContent-Length: 5", "204 \"X\" None");
+    check(Asked::Other, "HTTP/1.1 204 X\r\nTransfer-Encoding: chunked", "204 \"X\" None");
+    check(Asked::Other, "HTTP/1.1 204 X\r\nContent-Length: 0", "204 \"X\" None keep");
     check(Asked::Other, "HTTP/1.1 304 X\r\nContent-Length: 5", "304 \"X\" None keep told=5");
     check(Asked::Head, "HTTP/1.1 200 X\r\nContent-Length: 5", "200 \"X\" None keep told=5");
     check(Asked::Head, "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked", "200 \"X\" None keep");
-    check(Asked::Head, "HTTP/1.1 204 X\r\nContent-Length: 5", "204 \"X\" None keep");
+    check(Asked::Head, "HTTP/1.1 204 X\r\nContent-Length: 5", "204 \"X\" None");
     check(Asked::Other, "HTTP/1.1 999 X\r\nA : 1\r\nContent-Length: 1", "999 \"X\" Length(1) keep");
 }
 
@@ -376,6 +435,13 @@ fn bad_answers() {
         "HTTP/1.1  200 X",
         "HTTP/2.0 200 X",
         "HTTP/1.1 2x0 X",
+        "HTTP/2 200 X",
+        "HTTP/1 200 X",
+        "HTTP/1.1 1000",
+        "HTTP/1.1 -20 X",
+        "HTTP/1.1",
+        "HTTP/1.1 ",
+        " HTTP/1.1 200 X",
     ];
     let others = [
         "http/1.1 200 OK",
@@ -391,14 +457,34 @@ fn bad_answers() {
         "Content-Length: x",
         "Content-Length: 1,1",
         "Content-Length : 1",
+        "Content-Length: 5, 5",
+        "Content-Length: +5",
+        "Content-Length: -1",
+        "Content-Length:",
     ];
     let codings = [
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: \u{b}chunked",
         "Transfer-Encoding: gzip",
         "Transfer-Encoding: chunked\r\nContent-Length: 1",
         "Transfer-Encoding: chunked, chunked",
         "Transfer-Encoding\t: chunked",
     ];
-    let broken = ["A: 1\r\n b", "A\r\nB: 1", ": 1", "A: \0", "A: 1\nB: 2", "A: 1\rB: 2"];
+    let broken = [
+        "A: 1\r\n b",
+        "A: 1\r\n\tb",
+        " A: 1",
+        "A\0: 1",
+        "A: b\rc",
+        "A: 1\n b",
+        "A\r\nB: 1",
+        ": 1",
+        "A: \0",
+        "A: 1\nB: 2",
+        "A: 1\rB: 2",
+    ];
     let fields = [&fields[..], &codings, &broken]
         .concat()
         .into_iter()

@@ -1,0 +1,106 @@
+//! A balancer in this process, with a server and clients on real sockets.
+
+use super::*;
+use crate::policy::pick::Weight;
+use crate::state::config::ServerSpec;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+/// Far more than anything here takes.
+const LONG: Duration = Duration::from_secs(5);
+
+/// A balancer over one server, which answers a request for each word of leave.
+fn start() -> (Balancer, Receiver<()>, Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = Config::default();
+    config.listen.address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.admin.socket = None;
+    config.admin.bind = None;
+    config.servers.health_check.rules.enabled = false;
+    config.servers.load_report.enabled = false;
+    let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+    config.servers.list = vec![ServerSpec { name: "a".into(), address, weight: Weight(1), backup: false }];
+    let (asked, heard) = channel();
+    let (leave, left) = channel();
+    thread::spawn(move || {
+        let (mut link, _) = listener.accept().unwrap();
+        while link.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {
+            asked.send(()).unwrap();
+            left.recv().unwrap();
+            link.write_all(ANSWER).unwrap();
+        }
+    });
+    (Balancer::start(config).unwrap(), heard, leave)
+}
+
+fn client(balancer: &Balancer) -> TcpStream {
+    let client = TcpStream::connect(balancer.address()).unwrap();
+    client.set_read_timeout(Some(LONG)).unwrap();
+    client
+}
+
+fn ask(client: &mut TcpStream) {
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+}
+
+fn answer(client: &mut TcpStream) -> String {
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"ok") {
+        let mut buffer = [0; 4096];
+        let count = client.read(&mut buffer).unwrap();
+        assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&buffer[..count]);
+    }
+    String::from_utf8(seen).unwrap()
+}
+
+/// Returns when the accept thread has seen that the plane drains.
+fn drain(balancer: &Balancer) {
+    balancer.main.plane.drain(time::now().after(Duration::from_secs(30)));
+    while TcpStream::connect(balancer.address()).is_ok() {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_request_that_was_under_way_when_draining_began_is_answered() {
+    let (balancer, _heard, leave) = start();
+    let mut client = client(&balancer);
+    ask(&mut client);
+    leave.send(()).unwrap();
+    assert!(!answer(&mut client).to_lowercase().contains("connection: close"));
+    drain(&balancer);
+    ask(&mut client);
+    leave.send(()).unwrap();
+    assert!(answer(&mut client).to_lowercase().contains("connection: close"));
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    balancer.stop(time::now().after(LONG));
+}
+
+#[test]
+fn the_end_of_the_last_request_is_the_end_of_draining() {
+    let (balancer, heard, leave) = start();
+    let mut client = client(&balancer);
+    ask(&mut client);
+    heard.recv().unwrap();
+    drain(&balancer);
+    leave.send(()).unwrap();
+    answer(&mut client);
+    let (stopped, end) = channel();
+    thread::spawn(move || {
+        balancer.stop(time::now().after(Duration::from_secs(30)));
+        stopped.send(()).unwrap();
+    });
+    end.recv_timeout(LONG).expect("nobody told the supervisor");
+}
+
+#[test]
+fn an_idle_client_does_not_hold_up_the_end() {
+    let (balancer, _heard, _leave) = start();
+    let mut client = client(&balancer);
+    balancer.stop(time::now().after(Duration::from_secs(30)));
+    assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
+}

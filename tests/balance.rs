@@ -1,0 +1,386 @@
+//! How requests spread over real servers, and how servers that go down and come back are noticed.
+
+mod support;
+
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashSet};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+use support::balancer::{list, with};
+use support::faults::ok;
+use support::{Client, Evenkeel, Gate, Origin, nobody_listens, until};
+
+/// A server that is well, with a health page.
+fn well() -> Origin {
+    Origin::answers("ok")
+}
+
+/// How many of so many requests each server got.
+fn spread(client: &mut Client, requests: usize) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..requests {
+        let answer = client.get("/");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        *counts.entry(answer.fields.one("X-Served-By")).or_default() += 1;
+    }
+    counts
+}
+
+fn counts(expected: &[(&str, usize)]) -> BTreeMap<String, usize> {
+    expected.iter().map(|(name, count)| (name.to_string(), *count)).collect()
+}
+
+/// Servers a, b, c… with more said of them: `extra[0]` of a, and so on.
+fn servers(origins: &[&Origin], extra: &[Value], config: Value) -> Evenkeel {
+    let mut servers = list(origins);
+    for (at, extra) in extra.iter().enumerate() {
+        servers[at] = with(servers[at].take(), extra.clone());
+    }
+    Evenkeel::start(with(config, json!({"servers": {"list": servers}})))
+}
+
+fn algorithm(name: &str) -> Value {
+    json!({"servers": {"algorithm": name}})
+}
+
+/// Probes at short intervals.
+fn probed(more: Value) -> Value {
+    let quick =
+        json!({"servers": {"health_check": {"enabled": true, "interval": "50ms", "timeout": "50ms"}}});
+    with(quick, json!({"servers": {"health_check": more}}))
+}
+
+/// Who serves a request now; empty where nobody does.
+fn served_by(balancer: &Evenkeel) -> String {
+    Client::to(balancer).get("/").fields.all("X-Served-By").concat()
+}
+
+mod algorithms {
+    use super::*;
+
+    #[test]
+    fn round_robin_gives_each_server_the_same() {
+        let origins = [well(), well(), well()];
+        let all: Vec<_> = origins.iter().collect();
+        let balancer = servers(&all, &[], algorithm("round_robin"));
+        let spread = spread(&mut Client::to(&balancer), 30);
+        assert_eq!(spread, counts(&[("a", 10), ("b", 10), ("c", 10)]));
+        assert_eq!(origins.each_ref().map(Origin::count), [10, 10, 10]);
+    }
+
+    #[test]
+    fn round_robin_heeds_weights_and_mixes_them() {
+        let origins = [well(), well()];
+        let balancer =
+            servers(&[&origins[0], &origins[1]], &[json!({"weight": 3})], algorithm("round_robin"));
+        let mut client = Client::to(&balancer);
+        // Smooth: in every four in a row there is one for the lighter server.
+        for _ in 0..10 {
+            assert_eq!(spread(&mut client, 4), counts(&[("a", 3), ("b", 1)]));
+        }
+    }
+
+    #[test]
+    fn least_connections_goes_where_fewest_requests_are_in_hand() {
+        let gate = Gate::default();
+        let (slow, quick) = (Origin::waits_for(&gate, "late"), well());
+        let balancer = servers(&[&slow, &quick], &[], algorithm("least_connections"));
+        // One request is held by the slow server…
+        let mut held = Vec::new();
+        while slow.count() == 0 {
+            let mut client = Client::to(&balancer);
+            client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+            until("a server has it", || slow.count() == 1 || !client.is_quiet());
+            held.push(client);
+        }
+        // …and all others go to the other one.
+        assert_eq!(spread(&mut Client::to(&balancer), 20), counts(&[("b", 20)]));
+        gate.open();
+        assert_eq!(held.pop().unwrap().answer().text(), "late");
+    }
+
+    #[test]
+    fn random_two_uses_all_servers() {
+        let origins = [well(), well(), well()];
+        let all: Vec<_> = origins.iter().collect();
+        let balancer = servers(&all, &[], algorithm("random_two"));
+        let spread = spread(&mut Client::to(&balancer), 150);
+        // By chance each gets 50; less than 10 happens once in 10^13 runs.
+        assert!(spread.len() == 3 && spread.values().all(|count| *count >= 10), "{spread:?}");
+    }
+
+    #[test]
+    fn ip_hash_keeps_a_client_on_its_server_and_uses_all() {
+        let origins = [well(), well(), well()];
+        let all: Vec<_> = origins.iter().collect();
+        let balancer = servers(&all, &[], algorithm("ip_hash"));
+        let mut used = HashSet::new();
+        for host in 1..=60 {
+            let source = format!("127.0.0.{host}");
+            let mut homes: Vec<_> =
+                (0..2).flat_map(|_| spread(&mut Client::from(&source, &balancer), 2).into_keys()).collect();
+            homes.dedup();
+            assert_eq!(homes.len(), 1, "{source} went to {homes:?}");
+            used.extend(homes);
+        }
+        assert_eq!(used.len(), 3);
+    }
+
+    #[test]
+    fn least_connections_and_random_two_heed_weights() {
+        for name in ["least_connections", "random_two"] {
+            let origins = [well(), well()];
+            let balancer = servers(&[&origins[0], &origins[1]], &[json!({"weight": 9})], algorithm(name));
+            let spread = spread(&mut Client::to(&balancer), 200);
+            assert!(spread["a"] > spread["b"] && spread["b"] > 0, "{name}: {spread:?}");
+        }
+    }
+
+    /// Takes so long for an answer, to be changed while it runs.
+    fn paced(ms: &Arc<AtomicU64>) -> Origin {
+        let ms = Arc::clone(ms);
+        Origin::replies(move |visit| {
+            let pause = Duration::from_millis(ms.load(Ordering::SeqCst));
+            if !pause.is_zero() {
+                // The slowness is the subject here: a server that works for so long.
+                #[allow(clippy::disallowed_methods, reason = "tests measure time as it passes")]
+                let begun = std::time::Instant::now();
+                while let Some(left) = pause.checked_sub(begun.elapsed()) {
+                    thread::park_timeout(left);
+                }
+            }
+            visit.send(ok("ok"));
+        })
+    }
+
+    #[test]
+    fn dynamic_prefers_the_quick_server_and_comes_back_to_one_that_was_slow() {
+        let pace = [0, 30].map(|ms| Arc::new(AtomicU64::new(ms)));
+        let origins = pace.each_ref().map(paced);
+        let balancer = servers(&[&origins[0], &origins[1]], &[], algorithm("dynamic"));
+        let mut client = Client::to(&balancer);
+        let first = spread(&mut client, 100);
+        assert!(first["a"] >= 80, "{first:?}");
+        // They change places: what was slow gets the traffic.
+        pace[0].store(30, Ordering::SeqCst);
+        pace[1].store(0, Ordering::SeqCst);
+        until("most requests go to the server that is quick now", || {
+            spread(&mut client, 20).get("b").is_some_and(|count| *count >= 15)
+        });
+    }
+
+    #[test]
+    fn dynamic_heeds_what_servers_report_of_their_queues() {
+        let reports = |length: usize| {
+            Origin::start(move |visit| {
+                while let Some(seen) = visit.request() {
+                    let body = match seen.target() {
+                        "/queue/status" => format!("{{\"queue_length\":{length},\"in_progress\":1}}"),
+                        _ => "ok".to_owned(),
+                    };
+                    visit.send(ok(&body));
+                }
+            })
+        };
+        let origins = [reports(50), reports(0)];
+        let config = json!({"servers": {
+            "algorithm": "dynamic",
+            "health_check": {"enabled": true, "interval": "50ms"},
+            "load_report": {"enabled": true, "interval": "50ms"},
+        }});
+        let balancer = servers(&[&origins[0], &origins[1]], &[], config);
+        let mut client = Client::to(&balancer);
+        until("nearly all requests go to the server whose queue is empty", || {
+            spread(&mut client, 40).get("b").is_some_and(|count| *count >= 30)
+        });
+    }
+
+    #[test]
+    fn a_backup_gets_traffic_only_while_no_other_server_can() {
+        let mut origins = [well(), well()];
+        let extra = [json!({}), json!({"backup": true})];
+        let balancer = servers(&[&origins[0], &origins[1]], &extra, probed(json!({"fall": 1, "rise": 1})));
+        balancer.logs("server a (");
+        assert_eq!(spread(&mut Client::to(&balancer), 20), counts(&[("a", 20)]));
+        origins[0].stop();
+        until("the backup serves", || served_by(&balancer) == "b");
+        origins[0].start_again();
+        until("the first serves again", || served_by(&balancer) == "a");
+        assert_eq!(spread(&mut Client::to(&balancer), 20), counts(&[("a", 20)]));
+    }
+}
+
+mod health {
+    use super::*;
+
+    #[test]
+    fn a_server_that_goes_down_is_taken_out_and_put_back_and_no_request_fails() {
+        let mut origins = [well(), well()];
+        let config = with(probed(json!({"fall": 2, "rise": 2})), algorithm("round_robin"));
+        let balancer = servers(&[&origins[0], &origins[1]], &[], config);
+        let mut client = Client::to(&balancer);
+        let changes = |what: &str| balancer.log_lines().iter().filter(|line| line.contains(what)).count();
+        for round in 1..=2 {
+            until("both serve", || spread(&mut client, 4).len() == 2);
+            origins[0].stop();
+            // `spread` fails on any answer but 200.
+            until("only b serves", || spread(&mut client, 4) == counts(&[("b", 4)]));
+            until("a is known to be down", || changes(") is down: ") == round);
+            origins[0].start_again();
+        }
+        until("both serve again", || spread(&mut client, 4).len() == 2);
+        until("each transition is logged once", || (changes("server a ("), changes("server b (")) == (5, 1));
+    }
+
+    #[test]
+    fn a_server_that_fails_its_probes_is_down_though_it_serves() {
+        let sick = Arc::new(AtomicU64::new(0));
+        let (page, calls) = (Arc::clone(&sick), Arc::new(AtomicU64::new(0)));
+        let counter = Arc::clone(&calls);
+        let origin = Origin::start(move |visit| {
+            while let Some(seen) = visit.request() {
+                let is_sick = seen.target() == "/health" && page.load(Ordering::SeqCst) == 1;
+                counter.fetch_add(u64::from(seen.target() == "/health"), Ordering::SeqCst);
+                visit.send(if is_sick { ok("").replace("200 OK", "500 Sick") } else { ok("ok") });
+            }
+        });
+        let balancer = servers(&[&origin], &[], probed(json!({"fall": 3, "rise": 2})));
+        balancer.logs("is up");
+        sick.store(1, Ordering::SeqCst);
+        until("it is down", || Client::to(&balancer).get("/").status == 503);
+        assert!(balancer.logs("is down").contains("3 probes failed in a row (500)"));
+        sick.store(0, Ordering::SeqCst);
+        let before = calls.load(Ordering::SeqCst);
+        until("it is up again", || Client::to(&balancer).get("/").status == 200);
+        assert!(calls.load(Ordering::SeqCst) - before >= 2, "it took two probes");
+    }
+
+    /// A server whose pages are all 404: how a balancer with this health check judges it.
+    #[track_caller]
+    fn check_404(check: Value, status: u16, says: &str) {
+        let origin = Origin::replies(|visit| visit.send("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"));
+        let balancer = servers(&[&origin], &[], probed(check));
+        balancer.logs(says);
+        assert_eq!(Client::to(&balancer).get("/").status, status, "{says}");
+    }
+
+    #[test]
+    fn a_health_page_that_is_not_there_is_no_fault_unless_the_file_names_it() {
+        check_404(json!({}), 404, "is alive and has no such page");
+        check_404(json!({"path": "/health"}), 503, "is down");
+        check_404(json!({"path": "/health", "expect_status": "404"}), 404, "is up");
+    }
+
+    #[test]
+    fn without_probes_a_server_is_up() {
+        let origin = well();
+        let balancer = servers(&[&origin], &[], json!({"servers": {"health_check": {"enabled": false}}}));
+        assert_eq!(Client::to(&balancer).get("/").status, 200);
+        assert_eq!(origin.only_request().target(), "/", "nobody probed it");
+    }
+
+    #[test]
+    fn a_server_that_fails_live_requests_is_ejected_without_any_probe() {
+        let (sick, fine) = (Origin::resets(), well());
+        let config = with(
+            algorithm("round_robin"),
+            json!({"servers": {"ejection": {"consecutive_failures": 2, "base_time": "60s"}}}),
+        );
+        let balancer = servers(&[&sick, &fine], &[], config);
+        let mut client = Client::to(&balancer);
+        until("it is ejected", || {
+            assert_eq!(client.get("/").status, 200, "a GET is made up for by the other server");
+            balancer.log_lines().iter().any(|line| line.contains("server a is ejected"))
+        });
+        let before = sick.count();
+        assert_eq!(spread(&mut client, 20), counts(&[("b", 20)]));
+        assert_eq!(sick.count(), before);
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_does_not_stop_the_start() {
+        let origin = well();
+        let both = json!([
+            {"name": "lost", "address": "no-such-host.invalid:80"},
+            {"name": "found", "address": format!("localhost:{}", origin.address().port())},
+        ]);
+        for enabled in [true, false] {
+            let check = json!({"servers": {"list": both, "health_check": {"enabled": enabled}}});
+            let balancer = Evenkeel::start(check);
+            until("the other server serves", || served_by(&balancer) == "found");
+        }
+    }
+
+    #[test]
+    fn with_all_servers_down_there_is_503_and_one_clear_line_until_one_is_back() {
+        let mut origins = [well(), well()];
+        let balancer = servers(&[&origins[0], &origins[1]], &[], probed(json!({"fall": 1, "rise": 1})));
+        until("both are up", || {
+            balancer.log_lines().iter().filter(|line| line.contains("is up")).count() == 2
+        });
+        origins.iter_mut().for_each(Origin::stop);
+        balancer.logs("no server can take requests");
+        let answer = Client::to(&balancer).get("/");
+        assert_eq!((answer.status, answer.reason().as_str()), (503, "no_server"));
+        origins[1].start_again();
+        balancer.logs("requests are served again");
+        assert_eq!(served_by(&balancer), "b");
+        let told = balancer.log_lines().iter().filter(|line| line.contains("no server can take")).count();
+        assert_eq!(told, 1);
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_at_the_start_is_found_later() {
+        let mut origin = well();
+        origin.stop();
+        let balancer = servers(&[&origin], &[], probed(json!({"rise": 2})));
+        balancer.logs("is down: a probe failed (connection refused)");
+        origin.start_again();
+        until("it serves", || served_by(&balancer) == "a");
+    }
+
+    #[test]
+    fn nobody_listens_and_the_start_goes_on() {
+        let port = nobody_listens();
+        let config = json!({"servers": {"list": [{"address": port.address().to_string()}]}});
+        let balancer = Evenkeel::start(with(config, probed(json!({}))));
+        balancer.logs("is down");
+        assert_eq!(Client::to(&balancer).get("/").status, 503);
+    }
+
+    #[test]
+    fn a_server_may_listen_on_a_unix_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                thread::spawn(move || {
+                    let (mut stream, mut bytes) = (stream, [0; 4096]);
+                    // Small requests come in one piece on this socket.
+                    while stream.read(&mut bytes).is_ok_and(|count| count > 0) {
+                        if stream.write_all(ok("over unix").as_bytes()).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        let config =
+            json!({"servers": {"list": [{"name": "u", "address": format!("unix:{}", path.display())}]}});
+        let balancer = Evenkeel::start(with(config, probed(json!({}))));
+        assert!(balancer.logs("server u (unix:").contains("is up"));
+        let mut client = Client::to(&balancer);
+        for _ in 0..3 {
+            let answer = client.get("/");
+            assert_eq!(
+                (answer.text().as_str(), answer.fields.one("X-Served-By").as_str()),
+                ("over unix", "u")
+            );
+        }
+    }
+}

@@ -1,0 +1,1301 @@
+//! The exchange end to end: what a server gets to see of a request, what a client gets to see of an answer, and
+//! what becomes of both when one side does not keep the rules.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a panic is how a test fails; tests read the clock for their deadlines"
+)]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::balancer::{list, with};
+use support::faults::{Early, ok};
+use support::message::Framing;
+use support::{Answer, Broken, Client, Evenkeel, Gate, Origin, Seen, chunked, noise, until};
+
+/// Sends these bytes through a balancer to a server that says 200; what the server saw, and the answer.
+#[track_caller]
+fn forwarded(config: Value, sent: &[u8]) -> (Seen, Answer) {
+    let origin = Origin::answers("ok");
+    let balancer = Evenkeel::before(&[&origin], config);
+    let answer = Client::to(&balancer).send(sent).answer();
+    (origin.only_request(), answer)
+}
+
+/// What a client gets for these bytes of a server, sent in answer to `GET /`.
+#[track_caller]
+fn answered(bytes: impl Into<Vec<u8>>) -> Answer {
+    let origin = Origin::says(bytes);
+    let balancer = Evenkeel::before(&[&origin], json!({}));
+    Client::to(&balancer).get("/")
+}
+
+/// A request that is refused: its status and reason, what is pipelined behind it is never served, and the
+/// client reads the answer and an end without a reset.
+#[track_caller]
+fn refused(config: Value, sent: &[u8], status: u16, reason: &str) -> Answer {
+    let origin = Origin::answers("ok");
+    let balancer = Evenkeel::before(&[&origin], config);
+    let mut client = Client::to(&balancer);
+    client.send([sent, b"GET /smuggled HTTP/1.1\r\nHost: test\r\n\r\n"].concat());
+    let answer = client.answer();
+    let told = String::from_utf8_lossy(&sent[..sent.len().min(60)]).into_owned();
+    assert_eq!((answer.status, answer.reason().as_str()), (status, reason), "{told:?}: {}", answer.text());
+    assert_eq!(answer.fields.all("Connection"), ["close"], "{told:?}");
+    client.sees_the_end();
+    let bytes = String::from_utf8_lossy(&origin.all_bytes()).into_owned();
+    assert!(!bytes.contains("smuggled"), "{told:?}: the server saw {bytes:?}");
+    answer
+}
+
+mod fields {
+    use super::*;
+
+    #[test]
+    fn fields_go_on_with_their_order_case_duplicates_and_odd_bytes() {
+        let sent = b"GET /a?b=%20&c HTTP/1.1\r\nHost: ExAmple:81\r\nx-ODD: \xe9\xff\r\nB: 2\r\na: 1\r\nB:  3 \r\nCookie: c=d\r\nEmpty:\r\n\r\n";
+        let (seen, answer) = forwarded(json!({}), sent);
+        assert_eq!(answer.status, 200);
+        assert_eq!(seen.line, "GET /a?b=%20&c HTTP/1.1");
+        let theirs: Vec<_> = seen.fields.0.iter().take(7).cloned().collect();
+        let expected: [(&[u8], &[u8]); 7] = [
+            (b"Host", b"ExAmple:81"),
+            (b"x-ODD", b"\xe9\xff"),
+            (b"B", b"2"),
+            (b"a", b"1"),
+            (b"B", b"3"),
+            (b"Cookie", b"c=d"),
+            (b"Empty", b""),
+        ];
+        assert_eq!(theirs, expected.map(|(name, value)| (name.to_vec(), value.to_vec())));
+    }
+
+    #[test]
+    fn fields_of_an_answer_go_on_as_they_came() {
+        let answer = answered(
+            &b"HTTP/1.1 299 S\xf6 la\r\nSet-Cookie: a=1\r\nx-Z: \xfe\r\nSET-cookie: b=2\r\nContent-Length: 1\r\nDate: then\r\n\r\nx"[..],
+        );
+        assert!(answer.line.starts_with("HTTP/1.1 299 S"), "{}", answer.line);
+        assert_eq!(answer.fields.all("Set-Cookie"), ["a=1", "b=2"]);
+        assert_eq!(answer.fields.0[0], (b"Set-Cookie".to_vec(), b"a=1".to_vec()));
+        assert_eq!(answer.fields.0[1], (b"x-Z".to_vec(), b"\xfe".to_vec()));
+        assert_eq!(answer.fields.0[2].0, b"SET-cookie");
+        assert_eq!(answer.fields.one("Date"), "then");
+        assert!(answer.fields.one("Via").starts_with("1.1 evenkeel-"));
+        assert_eq!(answer.fields.one("X-Served-By"), "a");
+    }
+
+    #[test]
+    fn hop_by_hop_fields_stay_behind_in_both_directions() {
+        let sent = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: X-Private, keep-alive\r\nX-Private: 1\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nTE: gzip\r\nUpgrade: foo\r\nX-Public: 2\r\n\r\n";
+        let (seen, _) = forwarded(json!({}), sent);
+        for name in ["Connection", "X-Private", "Keep-Alive", "Proxy-Connection", "TE", "Upgrade"] {
+            assert!(!seen.fields.has(name), "{name} went on:{}", seen.fields);
+        }
+        assert_eq!(seen.fields.one("X-Public"), "2");
+        let answer = answered(
+            "HTTP/1.1 200 OK\r\nConnection: X-Private, keep-alive\r\nX-Private: 1\r\nKeep-Alive: 5\r\nContent-Length: 0\r\nX-Public: 2\r\n\r\n",
+        );
+        for name in ["Connection", "X-Private", "Keep-Alive"] {
+            assert!(!answer.fields.has(name), "{name} went on:{}", answer.fields);
+        }
+        assert_eq!(answer.fields.one("X-Public"), "2");
+    }
+
+    #[test]
+    fn the_server_learns_where_a_request_came_from() {
+        let (seen, _) = forwarded(json!({}), b"GET / HTTP/1.1\r\nHost: shop:1\r\nVia: 1.0 other\r\n\r\n");
+        assert_eq!(seen.fields.one("X-Forwarded-For"), "127.0.0.1");
+        assert_eq!(seen.fields.one("X-Forwarded-Proto"), "http");
+        assert_eq!(seen.fields.one("X-Forwarded-Host"), "shop:1");
+        assert_eq!(seen.fields.one("X-Request-Id").len(), 32);
+        let via = seen.fields.all("Via");
+        assert_eq!(via[0], "1.0 other");
+        assert!(via[1].starts_with("1.1 evenkeel-"), "{via:?}");
+    }
+
+    #[test]
+    fn what_an_untrusted_client_says_of_its_way_is_replaced_and_a_trusted_one_is_believed() {
+        let sent = b"GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nForwarded: for=6.6.6.6\r\nX-Request-Id: mine-1\r\n\r\n";
+        let (seen, _) = forwarded(json!({}), sent);
+        assert_eq!(seen.fields.one("X-Forwarded-For"), "127.0.0.1");
+        assert_eq!(seen.fields.one("X-Forwarded-Proto"), "http");
+        assert_eq!(seen.fields.one("X-Forwarded-Host"), "h");
+        assert!(!seen.fields.has("Forwarded"));
+        assert_eq!(seen.fields.one("X-Request-Id"), "mine-1");
+        let (seen, _) = forwarded(json!({"load_balancer": {"trusted_proxies": ["127.0.0.0/8"]}}), sent);
+        assert_eq!(seen.fields.one("X-Forwarded-For"), "6.6.6.6, 127.0.0.1");
+        assert_eq!(seen.fields.one("X-Forwarded-Proto"), "https");
+    }
+
+    #[test]
+    fn two_requests_never_have_the_same_id() {
+        let origin = Origin::answers("ok");
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        (0..20).for_each(|_| drop(client.get("/")));
+        let mut ids: Vec<_> = origin.requests().iter().map(|seen| seen.fields.one("X-Request-Id")).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 20);
+    }
+
+    #[test]
+    fn the_absolute_form_becomes_the_origin_form_and_its_authority_the_host() {
+        for (target, host, path) in [
+            ("http://shop.example:8080/a?b", "shop.example:8080", "/a?b"),
+            ("http://shop.example", "shop.example", "/"),
+            ("http://shop.example?q", "shop.example", "/?q"),
+        ] {
+            let sent = format!("GET {target} HTTP/1.1\r\nHost: other\r\n\r\n");
+            let (seen, _) = forwarded(json!({}), sent.as_bytes());
+            assert_eq!((seen.target(), seen.fields.one("Host").as_str()), (path, host), "{target}");
+        }
+        let (seen, _) = forwarded(json!({}), b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(seen.line, "OPTIONS * HTTP/1.1");
+    }
+
+    #[test]
+    fn any_method_goes_on() {
+        for method in ["GET", "PURGE", "M-SEARCH", "get", "!x"] {
+            let (seen, _) =
+                forwarded(json!({}), format!("{method} / HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+            assert_eq!(seen.method(), method);
+        }
+    }
+
+    #[test]
+    fn a_request_that_comes_round_again_is_a_loop() {
+        let config = json!({"load_balancer": {"via": "keel-1"}});
+        let origin = Origin::answers("ok");
+        let balancer = Evenkeel::before(&[&origin], config);
+        let mut client = Client::to(&balancer);
+        let answer = client.send("GET / HTTP/1.1\r\nHost: h\r\nVia: 1.1 a, 1.1 keel-1\r\n\r\n").answer();
+        assert_eq!((answer.status, answer.reason().as_str()), (508, "loop_detected"));
+        assert_eq!(origin.count(), 0);
+        assert_eq!(client.get("/").status, 200, "the connection goes on");
+    }
+}
+
+mod connections {
+    use super::*;
+
+    #[test]
+    fn both_sides_keep_their_connection() {
+        let origin = Origin::answers("ok");
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        for _ in 0..10 {
+            let answer = client.get("/");
+            assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
+            assert!(!answer.fields.has("Connection"), "{}", answer.fields);
+        }
+        assert_eq!((origin.count(), origin.connections()), (10, 1));
+    }
+
+    #[test]
+    fn another_client_uses_the_same_server_connection() {
+        let origin = Origin::answers("ok");
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        for _ in 0..5 {
+            assert_eq!(Client::to(&balancer).get("/").status, 200);
+        }
+        assert_eq!((origin.count(), origin.connections()), (5, 1));
+    }
+
+    #[test]
+    fn a_client_that_asks_for_it_is_closed() {
+        let origin = Origin::answers("ok");
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        let answer = client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").answer();
+        assert_eq!(
+            (answer.text().as_str(), answer.fields.all("Connection")),
+            ("ok", vec!["close".to_owned()])
+        );
+        client.sees_the_end();
+    }
+
+    #[test]
+    fn a_server_that_asks_for_it_gets_a_new_connection_each_time() {
+        let origin =
+            Origin::says_and_closes("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        for _ in 0..5 {
+            assert_eq!(client.get("/").text(), "ok");
+        }
+        assert_eq!((origin.count(), origin.connections()), (5, 5));
+    }
+
+    fn numbered(count: usize) -> Vec<u8> {
+        let request = |at| match at % 3 {
+            0 => format!("GET /{at} HTTP/1.1\r\nHost: h\r\n\r\n"),
+            1 => format!("POST /{at} HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"),
+            _ => format!(
+                "POST /{at} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+            ),
+        };
+        (0..count).flat_map(|at| request(at).into_bytes()).collect()
+    }
+
+    fn repeats_the_target() -> Origin {
+        Origin::start(|visit| {
+            while let Some(seen) = visit.request() {
+                visit.send(ok(&format!("{} {}", seen.target(), seen.body.len())));
+            }
+        })
+    }
+
+    #[track_caller]
+    fn expect_numbered(client: &mut Client, count: usize) {
+        for at in 0..count {
+            let length = if at % 3 == 0 { 0 } else { 3 };
+            assert_eq!(client.answer().text(), format!("/{at} {length}"));
+        }
+    }
+
+    #[test]
+    fn pipelined_requests_are_answered_in_order() {
+        let origin = repeats_the_target();
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        expect_numbered(client.send(numbered(300)), 300);
+        assert!(client.is_quiet());
+    }
+
+    #[test]
+    fn pipelined_requests_may_be_split_at_every_byte() {
+        let origin = repeats_the_target();
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let all = numbered(3);
+        let mut client = Client::to(&balancer);
+        for at in 1..all.len() {
+            client.send(&all[..at]);
+            client.send(&all[at..]);
+            expect_numbered(&mut client, 3);
+        }
+        all.iter().for_each(|byte| _ = client.send([*byte]));
+        expect_numbered(&mut client, 3);
+    }
+
+    #[test]
+    fn a_client_that_pipelines_many_shares_the_worker_and_gets_all_its_answers() {
+        let gate = Gate::default();
+        let origin = Origin::waits_for(&gate, "ok");
+        let balancer =
+            Evenkeel::before(&[&origin], json!({"threadpool": {"min_workers": 1, "max_workers": 1}}));
+        let mut greedy = Client::to(&balancer);
+        greedy.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100));
+        origin.until("the first request came", |seen| !seen.requests.is_empty());
+        // These wait in the queue while the only worker is held.
+        let mut others: Vec<_> = (0..10).map(|_| Client::to(&balancer)).collect();
+        others.iter_mut().for_each(|other| _ = other.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+        gate.open();
+        for other in &mut others {
+            assert_eq!(other.answer().status, 200);
+        }
+        for at in 0..100 {
+            let answer = greedy.try_answer();
+            assert!(answer.is_ok(), "answer {at}: {answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_may_close_its_side_once_it_has_asked() {
+        let origin = Origin::answers("ok");
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        client.send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n").finish_writing();
+        assert_eq!([client.answer().status, client.answer().status], [200, 200]);
+        client.sees_the_end();
+    }
+
+    #[test]
+    fn an_idle_client_is_closed_without_a_word() {
+        let origin = Origin::answers("ok");
+        let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"keep_alive": "200ms"}}));
+        let mut client = Client::to(&balancer);
+        assert_eq!(client.get("/").status, 200);
+        client.sees_the_end();
+    }
+
+    #[test]
+    fn a_client_of_http_1_0_is_closed_unless_it_asks_to_be_kept() {
+        let origin = Origin::answers("ok");
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        let answer = client.send("GET / HTTP/1.0\r\n\r\n").answer();
+        assert_eq!(answer.text(), "ok");
+        client.sees_the_end();
+        let mut client = Client::to(&balancer);
+        for _ in 0..3 {
+            let answer = client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").answer();
+            assert_eq!(answer.text(), "ok");
+            assert_eq!(answer.fields.one("Connection"), "keep-alive");
+        }
+        let seen = &origin.requests()[0];
+        assert_eq!(seen.line, "GET / HTTP/1.1");
+        assert_eq!(
+            seen.fields.one("Host"),
+            origin.address().to_string(),
+            "a request without a Host gets one"
+        );
+        assert!(seen.fields.one("Via").starts_with("1.0 "));
+    }
+}
+
+mod bodies {
+    use super::*;
+
+    #[track_caller]
+    fn check_head_only(answer: &str, method: &str, status: u16, length: Option<&str>) {
+        assert_eq!(
+            head_only(answer, method, status, length),
+            1,
+            "the server connection is used again: {answer:?}"
+        );
+    }
+
+    /// Two exchanges; how many connections the server saw.
+    #[track_caller]
+    fn head_only(answer: &str, method: &str, status: u16, length: Option<&str>) -> usize {
+        let origin = Origin::says(answer);
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        for _ in 0..2 {
+            client.send(format!("{method} / HTTP/1.1\r\nHost: h\r\n\r\n"));
+            let seen = client.try_answer_to(method).unwrap();
+            assert_eq!((seen.status, seen.body.len()), (status, 0), "{answer:?}");
+            assert_eq!(seen.fields.all("Content-Length"), Vec::from_iter(length), "{answer:?}");
+            assert!(client.is_quiet(), "{answer:?}");
+        }
+        origin.connections()
+    }
+
+    #[test]
+    fn a_server_that_promises_a_body_with_204_gets_its_connection_closed() {
+        assert_eq!(head_only("HTTP/1.1 204 None\r\nContent-Length: 5\r\n\r\n", "GET", 204, None), 2);
+    }
+
+    #[test]
+    fn answers_without_a_body_have_none() {
+        check_head_only("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", "HEAD", 200, Some("1000"));
+        check_head_only("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "HEAD", 200, None);
+        check_head_only("HTTP/1.1 200 OK\r\n\r\n", "HEAD", 200, None);
+        check_head_only("HTTP/1.1 204 None\r\n\r\n", "GET", 204, None);
+        check_head_only("HTTP/1.1 304 Same\r\nContent-Length: 77\r\n\r\n", "GET", 304, Some("77"));
+        check_head_only("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "GET", 200, Some("0"));
+    }
+
+    /// Up and down again, in the framing asked for.
+    #[track_caller]
+    fn check_echo(body: &[u8], as_chunks: bool) {
+        let origin = Origin::echoes();
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        let request = if as_chunks {
+            let pieces: Vec<&[u8]> = body.chunks(70_000.min(body.len().max(1) / 3 + 1)).collect();
+            [&b"PUT /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: CHUNKED\r\n\r\n"[..], &chunked(&pieces)]
+                .concat()
+        } else {
+            [format!("PUT /x HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(), body]
+                .concat()
+        };
+        for _ in 0..2 {
+            client.send(&request);
+            let answer = client.answer();
+            assert!(answer.status == 200 && answer.body == body, "{} bytes, {as_chunks}", body.len());
+        }
+        let seen = &origin.requests()[1];
+        let expected = if as_chunks { Framing::Chunked } else { Framing::Length(body.len()) };
+        assert_eq!((seen.framing, seen.body.as_slice() == body), (expected, true));
+        assert_eq!(origin.connections(), 1);
+    }
+
+    #[test]
+    fn bodies_go_up_and_come_down_unchanged() {
+        for len in [0, 1, 5, 1000, 20_000, 1 << 20] {
+            check_echo(&noise(len), false);
+            check_echo(&noise(len), true);
+        }
+    }
+
+    #[test]
+    fn an_answer_in_chunks_stays_in_chunks_with_its_trailers() {
+        let origin = Origin::chunked_with_trailers(&["hello, ", "w", "orld"]);
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        for _ in 0..2 {
+            let answer = client.get("/");
+            assert_eq!((answer.text().as_str(), answer.framing), ("hello, world", Framing::Chunked));
+            assert_eq!(answer.trailers.one("X-Sum"), "42");
+        }
+        assert_eq!(origin.connections(), 1);
+    }
+
+    #[test]
+    fn trailers_of_a_request_go_on_but_for_those_that_frame_or_route() {
+        let origin = Origin::answers("ok");
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let sent = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nX-Sum: 7\r\nContent-Length: 5\r\nHost: evil\r\nTransfer-Encoding: x\r\nAuthorization: x\r\n\r\n";
+        assert_eq!(Client::to(&balancer).send(sent).answer().status, 200);
+        let seen = origin.only_request();
+        assert_eq!((seen.body.as_slice(), seen.trailers.all("X-Sum")), (&b"abc"[..], vec!["7".to_owned()]));
+        assert_eq!(seen.trailers.0.len(), 1, "{}", seen.trailers);
+    }
+
+    #[test]
+    fn an_answer_until_close_comes_in_chunks_to_1_1_and_until_close_to_1_0() {
+        let origin = Origin::until_close("all of it");
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        for _ in 0..2 {
+            let answer = client.get("/");
+            assert_eq!((answer.text().as_str(), answer.framing), ("all of it", Framing::Chunked));
+        }
+        let mut old = Client::to(&balancer);
+        let answer = old.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").answer();
+        assert_eq!((answer.text().as_str(), answer.framing), ("all of it", Framing::Close));
+        assert_eq!(answer.fields.all("Connection"), ["close"]);
+    }
+
+    #[test]
+    fn an_answer_in_chunks_goes_to_1_0_until_close() {
+        let origin = Origin::chunked_with_trailers(&["hello, ", "world"]);
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let answer = Client::to(&balancer).send("GET / HTTP/1.0\r\n\r\n").answer();
+        assert_eq!((answer.text().as_str(), answer.framing), ("hello, world", Framing::Close));
+    }
+
+    #[test]
+    fn an_answer_may_come_byte_by_byte() {
+        let mut answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        answer.extend(chunked(&[b"abc", b"defgh"]));
+        for bytes in [answer, ok("abcdefgh").into_bytes()] {
+            let origin = Origin::one_byte_at_a_time(bytes);
+            let balancer = Evenkeel::before(&[&origin], json!({}));
+            let mut client = Client::to(&balancer);
+            for _ in 0..2 {
+                assert_eq!(client.get("/").text(), "abcdefgh");
+            }
+            assert_eq!(origin.connections(), 1);
+        }
+    }
+
+    #[test]
+    fn events_reach_the_client_one_by_one() {
+        let next = [(); 3].map(|()| Gate::default());
+        let gates = next.clone();
+        let origin = Origin::start(move |visit| {
+            visit.request();
+            visit.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
+            for (at, gate) in gates.iter().enumerate() {
+                gate.wait();
+                visit.send(format!("data: {at}\n\n"));
+            }
+        });
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        client.send("GET /events HTTP/1.1\r\nHost: h\r\n\r\n");
+        // The head comes before the first event exists, and each event before the next one does.
+        let (head, status) = client.head();
+        assert_eq!((status, head.framing().unwrap()), (200, Framing::Chunked));
+        for (at, gate) in next.iter().enumerate() {
+            gate.open();
+            let event = format!("9\r\ndata: {at}\n\n\r\n");
+            assert_eq!(String::from_utf8(client.bytes(event.len())).unwrap(), event);
+        }
+        assert_eq!(client.bytes(5), b"0\r\n\r\n");
+    }
+}
+
+mod expectations {
+    use super::*;
+
+    const UPLOAD: &str = "PUT / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+
+    #[test]
+    fn the_servers_100_reaches_the_client_and_then_the_body_the_server() {
+        let origin = Origin::start(|visit| {
+            while let Some(head) = visit.head() {
+                visit.send("HTTP/1.1 100 Continue\r\n\r\n");
+                visit.body(head);
+                visit.answer("done");
+            }
+        });
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        for _ in 0..2 {
+            // The body is sent only once the 100 is there, so nobody else can have said it.
+            assert_eq!(client.send(UPLOAD).answer().status, 100);
+            assert_eq!(client.send("body").answer().text(), "done");
+        }
+        let seen = &origin.requests()[0];
+        assert_eq!(
+            (seen.fields.one("Expect").as_str(), seen.body.as_slice()),
+            ("100-continue", &b"body"[..])
+        );
+    }
+
+    #[test]
+    fn a_final_answer_instead_of_100_reaches_the_client_and_the_body_nobody() {
+        let origin = Origin::answers_early();
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        let answer = client.send(UPLOAD).answer();
+        assert_eq!((answer.status, answer.text().as_str()), (413, "large"));
+        origin.until("its connection is over", |seen| seen.ended == 1);
+        assert!(origin.all_bytes().ends_with(b"\r\n\r\n"), "no byte of a body came");
+    }
+
+    #[test]
+    fn an_unknown_expectation_is_417() {
+        refused(
+            json!({}),
+            b"GET / HTTP/1.1\r\nHost: h\r\nExpect: 200-ok\r\n\r\n",
+            417,
+            "expectation_unknown",
+        );
+    }
+
+    #[test]
+    fn interim_answers_reach_a_1_1_client_and_never_one_of_1_0() {
+        let origin = Origin::sends_interim(&[102, 103, 103]);
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        for _ in 0..2 {
+            client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+            for status in [102, 103, 103] {
+                let interim = client.answer();
+                assert_eq!((interim.status, interim.fields.one("X-Interim")), (status, status.to_string()));
+            }
+            assert_eq!(client.answer().text(), "final");
+        }
+        let answer = Client::to(&balancer).send("GET / HTTP/1.0\r\n\r\n").answer();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "final"));
+    }
+
+    #[test]
+    fn interim_answers_without_end_are_502() {
+        static MANY: [u16; 100] = [103; 100];
+        let origin = Origin::sends_interim(&MANY);
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        let last = (0..100).map(|_| client.answer()).find(|answer| answer.status >= 200).unwrap();
+        assert_eq!((last.status, last.reason().as_str()), (502, "bad_answer"));
+    }
+
+    #[test]
+    fn an_early_final_answer_reaches_the_client_while_it_uploads() {
+        let origin = Origin::answers_early();
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        for body in
+            ["", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "Content-Length: 1000000\r\n\r\nbegin"]
+        {
+            if body.is_empty() {
+                continue;
+            }
+            let mut client = Client::to(&balancer);
+            // The client never sends the rest: it waits for an answer first.
+            let answer = client.send(format!("POST / HTTP/1.1\r\nHost: h\r\n{body}")).answer();
+            assert_eq!((answer.status, answer.text().as_str()), (413, "large"));
+            assert_eq!(answer.fields.all("Connection"), ["close"]);
+            client.sees_the_end();
+        }
+    }
+}
+
+mod ends {
+    use super::*;
+
+    #[test]
+    fn a_client_that_leaves_stops_the_work_at_the_server() {
+        let origin = Origin::stalls();
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        origin.until("somebody came", |seen| seen.bytes.len() == 1);
+        drop(client);
+        // Long before the response timeout of 30 s.
+        origin.until("its connection is over", |seen| seen.ended == 1);
+    }
+
+    #[test]
+    fn a_client_that_resets_in_the_middle_of_its_upload_cuts_it_at_the_server() {
+        let origin = Origin::start(|visit| {
+            visit.head();
+            visit.to_the_end();
+        });
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        client.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        origin.until("the head came", |seen| seen.heads == 1);
+        client.reset();
+        origin.until("its connection is over", |seen| seen.ended == 1);
+        assert!(!origin.all_bytes().ends_with(b"0\r\n\r\n"), "a cut body never looks whole");
+    }
+
+    /// A server that breaks off in the middle: what came before reaches the client, and no clean end.
+    #[track_caller]
+    fn check_cut(answer: &'static str) {
+        let origin = Origin::says_and_closes(answer);
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let seen = Client::to(&balancer).send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").try_answer();
+        assert!(matches!(seen, Err(Broken::Cut(_) | Broken::Reset(_))), "{answer:?}: {seen:?}");
+        let seen =
+            Client::to(&balancer).send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").try_answer();
+        assert!(matches!(seen, Err(Broken::Cut(_) | Broken::Reset(_))), "{answer:?}: {seen:?}");
+    }
+
+    #[test]
+    fn a_server_that_breaks_off_in_a_body_makes_an_incomplete_message() {
+        check_cut("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nshort");
+        check_cut("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        check_cut("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel");
+        check_cut("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n");
+    }
+
+    #[test]
+    fn a_broken_chunk_is_502_while_nothing_was_sent() {
+        let broken =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX5\r\nhello\r\n0\r\n\r\n";
+        let origin = Origin::says_and_closes(broken);
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let answer = Client::to(&balancer).get("/");
+        assert_eq!((answer.status, answer.reason().as_str()), (502, "bad_answer"));
+    }
+
+    #[test]
+    fn a_cut_answer_of_unknown_length_is_no_clean_end_to_1_0_either() {
+        let origin =
+            Origin::says_and_closes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let seen = Client::to(&balancer).send("GET / HTTP/1.0\r\n\r\n").try_answer();
+        assert!(matches!(seen, Err(Broken::Reset(_))), "{seen:?}");
+    }
+
+    /// A broken answer: 502 while nothing was sent, and the client's connection goes on.
+    #[track_caller]
+    fn check_502(answer: &[u8], reason: &str) {
+        let told = String::from_utf8_lossy(&answer[..answer.len().min(80)]).into_owned();
+        let origin = Origin::says_and_closes(answer);
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        for _ in 0..2 {
+            let seen = client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx").answer();
+            assert_eq!((seen.status, seen.reason().as_str()), (502, reason), "{told:?}");
+        }
+        assert_eq!(origin.connections(), 2, "its connection is not used again: {told:?}");
+    }
+
+    #[test]
+    fn a_broken_answer_is_502() {
+        for answer in [
+            "garbage\r\n\r\n",
+            "HTTP/1.1 2OO OK\r\n\r\n",
+            "HTTP/1.1 99 Low\r\n\r\n",
+            "HTTP/2 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\nx",
+            "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx",
+            "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\nx",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nx",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nBad Name: x\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Le",
+            "HTTP/1.1 101 Switch\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+            "H",
+        ] {
+            check_502(answer.as_bytes(), "bad_answer");
+        }
+        check_502(format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(100_000)).as_bytes(), "bad_answer");
+        check_502(format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(300)).as_bytes(), "bad_answer");
+        check_502(b"", "server_reset");
+    }
+
+    #[test]
+    fn a_broken_chunk_behind_a_head_is_502_or_an_incomplete_message_and_never_a_clean_end() {
+        for chunk in [
+            "g\r\n",
+            "5\nhello\r\n0\r\n\r\n",
+            "-5\r\n",
+            "0x5\r\nhello\r\n0\r\n\r\n",
+            "\r\n",
+            "fffffffffffffffff\r\n",
+        ] {
+            let origin =
+                Origin::says(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"));
+            let balancer = Evenkeel::before(&[&origin], json!({}));
+            let seen = Client::to(&balancer).send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").try_answer();
+            match &seen {
+                Ok(answer) => assert_eq!(answer.status, 502, "{chunk:?}: {answer:?}"),
+                Err(broken) => {
+                    assert!(
+                        matches!(broken, Broken::End | Broken::Cut(_) | Broken::Reset(_)),
+                        "{chunk:?}: {broken:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_stalls_is_504() {
+        for origin in [Origin::stalls(), Origin::slow_head()] {
+            let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"response": "200ms"}}));
+            let mut client = Client::to(&balancer);
+            let answer = client.get("/");
+            assert_eq!((answer.status, answer.reason().as_str()), (504, "server_timeout"));
+            assert_eq!(client.get("/").status, 504, "the client's connection goes on");
+            origin.until("both of its connections are over", |seen| seen.ended == 2 || seen.bytes.len() == 2);
+        }
+    }
+
+    #[test]
+    fn a_server_that_stalls_in_a_body_makes_an_incomplete_message() {
+        let origin = Origin::start(|visit| {
+            visit.request();
+            visit.send("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nshort");
+            visit.to_the_end();
+        });
+        let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"response": "200ms"}}));
+        let seen = Client::to(&balancer).send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").try_answer();
+        assert!(matches!(seen, Err(Broken::Cut(_) | Broken::Reset(_))), "{seen:?}");
+        origin.until("its connection is over", |seen| seen.ended == 1);
+    }
+
+    #[test]
+    fn with_no_server_there_is_503_and_a_reason() {
+        let balancer = Evenkeel::start(json!({}));
+        let mut client = Client::to(&balancer);
+        for _ in 0..2 {
+            let answer = client.get("/");
+            assert_eq!((answer.status, answer.reason().as_str()), (503, "no_server"));
+            assert!(answer.fields.one("Retry-After").parse::<u32>().is_ok());
+            assert!(answer.text().contains("No server is available"), "{}", answer.text());
+            assert!(answer.fields.one("Content-Type").starts_with("text/plain"));
+        }
+    }
+
+    #[test]
+    fn errors_are_json_for_those_who_ask_and_have_the_request_id() {
+        let balancer = Evenkeel::start(json!({}));
+        let mut client = Client::to(&balancer);
+        let answer = client.send("GET / HTTP/1.1\r\nHost: h\r\nAccept: application/json\r\n\r\n").answer();
+        assert_eq!(answer.fields.one("Content-Type"), "application/json");
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!((&body["status"], &body["reason"]), (&json!(503), &json!("no_server")));
+        assert_eq!(body["request_id"], json!(answer.fields.one("X-Request-Id")));
+        let answer = client.get("/");
+        assert!(answer.text().contains(&answer.fields.one("X-Request-Id")), "{}", answer.text());
+        client.send("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
+        let answer = client.try_answer_to("HEAD").unwrap();
+        assert_eq!((answer.status, answer.body.len()), (503, 0));
+        assert!(client.is_quiet());
+    }
+}
+
+mod retries {
+    use super::*;
+
+    /// The first server fails; the second answers, and is a backup so that the first is always asked first.
+    /// How many requests each of them got.
+    #[track_caller]
+    fn check(first: &Origin, request: &str, expected: Result<&str, (u16, &str)>) -> (usize, usize) {
+        let second = Origin::answers("second");
+        let balancer = one_and_backup(first, &second, json!({}));
+        let answer = Client::to(&balancer).send(request).answer();
+        match expected {
+            Ok(text) => assert_eq!(answer.text(), text, "{request:?}"),
+            Err(why) => assert_eq!((answer.status, answer.reason().as_str()), why, "{request:?}"),
+        }
+        (first.count(), second.count())
+    }
+
+    fn one_and_backup(first: &Origin, second: &Origin, config: Value) -> Evenkeel {
+        let mut servers = list(&[first, second]);
+        servers[1]["backup"] = json!(true);
+        Evenkeel::start(with(config, json!({"servers": {"list": servers}})))
+    }
+
+    const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    const PUT: &str = "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc";
+    const POST: &str = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc";
+
+    #[test]
+    fn a_server_that_refuses_is_passed_over_for_any_method() {
+        for request in [GET, PUT, POST] {
+            assert_eq!(check(&Origin::refuses(), request, Ok("second")), (0, 1));
+        }
+    }
+
+    #[test]
+    fn a_reset_before_the_answer_sends_an_idempotent_request_to_another_server() {
+        for request in [GET, PUT] {
+            assert_eq!(check(&Origin::resets(), request, Ok("second")), (1, 1));
+            assert_eq!(check(&Origin::closes_early(Early::BeforeTheAnswer), request, Ok("second")), (1, 1));
+        }
+    }
+
+    #[test]
+    fn a_reset_before_the_answer_is_502_for_a_post_which_is_sent_once() {
+        assert_eq!(check(&Origin::resets(), POST, Err((502, "server_reset"))), (1, 0));
+        assert_eq!(
+            check(&Origin::closes_early(Early::BeforeTheAnswer), POST, Err((502, "server_reset"))),
+            (1, 0)
+        );
+    }
+
+    #[test]
+    fn an_answer_that_has_begun_is_not_asked_for_again() {
+        assert_eq!(check(&Origin::closes_early(Early::InTheHead), GET, Err((502, "bad_answer"))), (1, 0));
+    }
+
+    #[test]
+    fn a_stalled_server_does_not_cost_the_client_twice() {
+        let (first, second) = (Origin::stalls(), Origin::answers("second"));
+        let balancer = one_and_backup(&first, &second, json!({"timeouts": {"response": "200ms"}}));
+        assert_eq!(Client::to(&balancer).get("/").status, 504);
+        assert_eq!(second.count(), 0);
+    }
+
+    #[test]
+    fn retries_can_be_switched_off() {
+        for (first, reason) in [(Origin::refuses(), "connect_failed"), (Origin::resets(), "server_reset")] {
+            let second = Origin::answers("second");
+            let balancer = one_and_backup(&first, &second, json!({"retries": {"attempts": 0}}));
+            assert_eq!(Client::to(&balancer).get("/").reason(), reason);
+            assert_eq!(second.count(), 0);
+        }
+    }
+
+    #[test]
+    fn with_all_servers_refusing_it_is_503() {
+        let origin = Origin::refuses();
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        for _ in 0..2 {
+            let answer = client.send(POST).answer();
+            assert_eq!((answer.status, answer.reason().as_str()), (503, "connect_failed"));
+            assert!(answer.fields.has("Retry-After"));
+        }
+    }
+
+    /// A pooled connection that the server has closed meanwhile: nobody notices.
+    #[track_caller]
+    fn check_reuse(request: &str, by_reset: bool) {
+        let gate = Gate::default();
+        let origin = Origin::closes_idle(&gate, by_reset);
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        assert_eq!(client.get("/").text(), "kept");
+        gate.open();
+        until("the balancer's end of the pooled connection has heard of the close", || {
+            half_closed(&balancer, origin.address().port())
+        });
+        let answer = client.send(request).answer();
+        assert_eq!(answer.text(), "kept", "{request:?}, by a reset: {by_reset}");
+        assert_eq!(origin.count(), 2, "it was sent once: {request:?}");
+    }
+
+    /// No connection between the balancer and this port is established any more.
+    fn half_closed(_balancer: &Evenkeel, port: u16) -> bool {
+        let established = |line: &str| {
+            let mut words = line.split_whitespace().skip(2);
+            let (peer, state) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+            peer.ends_with(&format!(":{port:04X}")) && state == "01"
+        };
+        !std::fs::read_to_string("/proc/net/tcp").unwrap().lines().any(established)
+    }
+
+    #[test]
+    fn a_pooled_connection_that_was_closed_costs_nobody_a_request() {
+        for request in [GET, PUT, POST] {
+            check_reuse(request, false);
+        }
+    }
+
+    #[test]
+    fn a_pooled_connection_that_was_reset_costs_nobody_a_request() {
+        for request in [GET, PUT, POST] {
+            check_reuse(request, true);
+        }
+    }
+
+    #[test]
+    fn a_pooled_connection_that_dies_under_a_request_is_made_up_for_unless_it_is_a_post() {
+        // The server reads the second request on its first connection and closes without a word.
+        let dies_on_the_second = || {
+            Origin::start(|visit| {
+                while visit.request().is_some() {
+                    visit.send(ok("fine"));
+                    if visit.number == 0 {
+                        visit.request();
+                        return;
+                    }
+                }
+            })
+        };
+        for (request, status, sent) in [(GET, 200, 3), (PUT, 200, 3), (POST, 502, 2)] {
+            let origin = dies_on_the_second();
+            let balancer = Evenkeel::before(&[&origin], json!({}));
+            let mut client = Client::to(&balancer);
+            assert_eq!(client.get("/").status, 200);
+            assert_eq!((client.send(request).answer().status, origin.count()), (status, sent), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_connection_with_bytes_left_over_is_not_used_again() {
+        let origin = Origin::claims_too_little();
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        for _ in 0..3 {
+            assert_eq!(client.get("/").text(), "short");
+        }
+        assert_eq!(origin.connections(), 3);
+        let late =
+            Origin::says("HTTP/1.1 204 None\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON");
+        let balancer = Evenkeel::before(&[&late], json!({}));
+        let mut client = Client::to(&balancer);
+        assert_eq!([client.get("/").status, client.get("/").status], [204, 204]);
+    }
+
+    #[test]
+    fn bytes_that_come_between_two_requests_are_no_answer_to_the_second() {
+        let (gate, sent) = (Gate::default(), Gate::default());
+        let (script_gate, script_sent) = (gate.clone(), sent.clone());
+        let origin = Origin::start(move |visit| {
+            visit.request();
+            visit.send(ok("first"));
+            if visit.number == 0 {
+                script_gate.wait();
+                visit.send(ok("POISON"));
+                script_sent.open();
+            }
+            while visit.request().is_some() {
+                visit.send(ok("second"));
+            }
+        });
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        assert_eq!(client.get("/").text(), "first");
+        gate.open();
+        sent.wait();
+        // One that rested for less goes unlooked at: the look costs a system call.
+        let since = std::time::Instant::now();
+        let rests = evenkeel::data::dial::LOOK_AFTER * 4;
+        until("the connection has rested for long enough", || since.elapsed() > rests);
+        let answer = client.get("/").text();
+        assert!(answer != "POISON", "the client got an answer that nobody asked for");
+    }
+}
+
+mod upgrades {
+    use super::*;
+
+    const ASK: &str = "GET /chat HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n";
+    const SWITCH: &str = "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+
+    /// Switches, says hello in the same breath, echoes until the client has closed its side, and says goodbye.
+    fn echo_tunnel() -> Origin {
+        Origin::start(|visit| {
+            visit.request();
+            visit.send(format!("{SWITCH}hello"));
+            loop {
+                let piece = visit.take(5);
+                visit.send(&piece);
+                if piece.len() < 5 {
+                    break;
+                }
+            }
+            visit.send("goodbye");
+        })
+    }
+
+    #[test]
+    fn an_upgrade_becomes_a_tunnel_that_keeps_early_bytes_and_half_closes() {
+        let origin = echo_tunnel();
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        // Early: behind the request, before the answer.
+        client.send(format!("{ASK}early"));
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.fields.one("Upgrade").as_str()), (101, "websocket"));
+        assert!(answer.fields.one("Connection").eq_ignore_ascii_case("upgrade"));
+        assert_eq!(client.bytes(10), b"helloearly");
+        for word in ["one--", "two--", "three"] {
+            assert_eq!(client.send(word).bytes(5), word.as_bytes());
+        }
+        client.finish_writing();
+        assert_eq!(client.bytes(7), b"goodbye");
+        client.sees_the_end();
+        let seen = origin.only_request();
+        assert_eq!(seen.fields.one("Upgrade"), "websocket");
+        assert!(seen.fields.one("Connection").eq_ignore_ascii_case("upgrade"));
+    }
+
+    #[test]
+    fn a_tunnel_holds_no_worker() {
+        let origin = Origin::start(|visit| {
+            while let Some(seen) = visit.request() {
+                if seen.fields.has("Upgrade") {
+                    visit.send(SWITCH);
+                    visit.to_the_end();
+                    return;
+                }
+                visit.send(ok("ok"));
+            }
+        });
+        let balancer = Evenkeel::before(&[&origin], json!({"threadpool": {"max_workers": 1}}));
+        let mut tunnels: Vec<_> = (0..5).map(|_| Client::to(&balancer)).collect();
+        for tunnel in &mut tunnels {
+            assert_eq!(tunnel.send(ASK).answer().status, 101);
+        }
+        assert_eq!(Client::to(&balancer).get("/").status, 200);
+        until("each tunnel has its thread", || balancer.threads_named("tunnel-") == 5);
+        drop(tunnels);
+        until("the tunnels end with their clients", || balancer.threads_named("tunnel-") == 0);
+    }
+
+    #[test]
+    fn much_goes_through_a_tunnel_both_ways() {
+        let origin = Origin::start(|visit| {
+            visit.request();
+            visit.send(SWITCH);
+            let all = visit.to_the_end();
+            visit.send(&all);
+        });
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        assert_eq!(client.send(ASK).answer().status, 101);
+        let much = noise(1 << 20);
+        client.send(&much).finish_writing();
+        let (back, end) = client.rest();
+        assert!(end.is_ok() && back == much, "{} bytes, {end:?}", back.len());
+    }
+
+    #[test]
+    fn a_server_may_decline_an_upgrade() {
+        let origin = Origin::answers("no");
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        assert_eq!(client.send(ASK).answer().text(), "no");
+        assert_eq!(client.get("/").text(), "no", "the connection goes on");
+        assert_eq!(origin.connections(), 1);
+    }
+
+    #[test]
+    fn tunnels_are_bounded() {
+        let origin = echo_tunnel();
+        let balancer = Evenkeel::before(&[&origin], json!({"limits": {"tunnels": 1}}));
+        let mut first = Client::to(&balancer);
+        assert_eq!(first.send(ASK).answer().status, 101);
+        let answer = Client::to(&balancer).send(ASK).answer();
+        assert_eq!((answer.status, answer.reason().as_str()), (503, "tunnel_limit"));
+        drop(first);
+        until("there is room again", || Client::to(&balancer).send(ASK).answer().status == 101);
+    }
+
+    #[test]
+    fn a_tunnel_in_which_nothing_moves_is_ended() {
+        let origin = echo_tunnel();
+        let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"tunnel": "200ms"}}));
+        let mut client = Client::to(&balancer);
+        assert_eq!(client.send(ASK).answer().status, 101);
+        assert_eq!(client.bytes(5), b"hello");
+        let (rest, _) = client.rest();
+        assert_eq!(rest, b"");
+    }
+}
+
+mod limits {
+    use super::*;
+
+    #[test]
+    fn a_head_that_is_too_large_is_431() {
+        let large = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+        refused(json!({}), large.as_bytes(), 431, "head_too_large");
+        let many = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "X: y\r\n".repeat(100));
+        refused(json!({}), many.as_bytes(), 431, "too_many_fields");
+        let small = json!({"limits": {"head": 600, "uri": 500}});
+        let large = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(600));
+        refused(small, large.as_bytes(), 431, "head_too_large");
+    }
+
+    #[test]
+    fn a_target_that_is_too_long_is_414() {
+        let long = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(9000));
+        refused(json!({}), long.as_bytes(), 414, "uri_too_long");
+    }
+
+    #[test]
+    fn a_body_that_is_known_to_be_too_large_is_413_before_a_byte_goes_on() {
+        let origin = Origin::answers("ok");
+        let balancer = Evenkeel::before(&[&origin], json!({"limits": {"body": 10}}));
+        let mut client = Client::to(&balancer);
+        let answer = client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n").answer();
+        assert_eq!((answer.status, answer.reason().as_str()), (413, "body_too_large"));
+        client.sees_the_end();
+        assert_eq!(origin.connections(), 0);
+        let fits = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n0123456789";
+        assert_eq!(Client::to(&balancer).send(fits).answer().status, 200);
+        refused(
+            json!({"limits": {"body": 10}}),
+            b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n0123456789a",
+            413,
+            "body_too_large",
+        );
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_is_cut_off_where_it_becomes_too_large() {
+        let origin = Origin::echoes();
+        let balancer = Evenkeel::before(&[&origin], json!({"limits": {"body": 10}}));
+        let head = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let mut client = Client::to(&balancer);
+        client.send(format!("{head}5\r\nhello\r\n"));
+        origin.until("the head came", |seen| seen.heads == 1);
+        let answer = client.send("6\r\nworld!\r\n").answer();
+        assert_eq!((answer.status, answer.reason().as_str()), (413, "body_too_large"));
+        client.sees_the_end();
+        origin.until("its connection is over", |seen| seen.ended == 1);
+        assert_eq!(origin.count(), 0, "the server got no whole request");
+        let fits = format!("{head}a\r\n0123456789\r\n0\r\n\r\n");
+        assert_eq!(Client::to(&balancer).send(fits).answer().text(), "0123456789");
+    }
+
+    #[test]
+    fn a_head_that_does_not_end_is_408() {
+        let origin = Origin::answers("ok");
+        let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"client_head": "200ms"}}));
+        let mut client = Client::to(&balancer);
+        let answer = client.send("GET / HTTP/1.1\r\nHost: h\r\nX: ").answer();
+        assert_eq!((answer.status, answer.reason().as_str()), (408, "head_timeout"));
+        client.sees_the_end();
+        // The same on a connection that has served before.
+        let mut client = Client::to(&balancer);
+        assert_eq!(client.get("/").status, 200);
+        assert_eq!(client.send("GET /").answer().status, 408);
+        client.sees_the_end();
+        assert_eq!(origin.count(), 1);
+    }
+
+    #[test]
+    fn a_head_that_grows_byte_by_byte_gets_no_more_time() {
+        let origin = Origin::answers("ok");
+        let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"client_head": "300ms"}}));
+        let mut client = Client::to(&balancer);
+        client.send("GET / HTTP/1.1\r\nHost: h\r\nX: ");
+        let answer = loop {
+            client.patience(std::time::Duration::from_millis(20));
+            let _ = client.try_send("x");
+            match client.try_answer() {
+                Err(Broken::Late) => {}
+                other => break other,
+            }
+        };
+        assert_eq!(answer.unwrap().status, 408);
+    }
+
+    #[test]
+    fn a_body_that_stands_still_is_408() {
+        for framing in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n5\r\nab"] {
+            let origin = Origin::echoes();
+            let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"client_body": "200ms"}}));
+            let mut client = Client::to(&balancer);
+            let answer = client.send(format!("POST / HTTP/1.1\r\nHost: h\r\n{framing}")).answer();
+            assert_eq!((answer.status, answer.reason().as_str()), (408, "body_timeout"));
+            client.sees_the_end();
+            origin.until("its connection is over", |seen| seen.ended == 1);
+        }
+    }
+
+    #[test]
+    fn what_is_no_good_request_is_refused_and_what_follows_it_is_not_read() {
+        let check =
+            |sent: &str, status, reason: &str| drop(refused(json!({}), sent.as_bytes(), status, reason));
+        check("GET  / HTTP/1.1\r\nHost: h\r\n\r\n", 400, "bad_request_line");
+        check("GET / HTTP/2.0\r\nHost: h\r\n\r\n", 505, "version_unsupported");
+        check("GET / HTTP/1.1\r\n\r\n", 400, "bad_host");
+        check("GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n", 400, "bad_host");
+        check("GET / HTTP/1.1\r\nHost : h\r\n\r\n", 400, "bad_field");
+        check("GET / HTTP/1.1\nHost: h\n\n", 400, "bare_line_break");
+        check("CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n", 501, "connect_refused");
+        check("TRACE / HTTP/1.1\r\nHost: h\r\n\r\n", 405, "trace_refused");
+        let post = |fields: &str| format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n0\r\n\r\n");
+        check(&post("Content-Length: 5\r\nTransfer-Encoding: chunked"), 400, "length_conflict");
+        check(&post("Content-Length: 5\r\nContent-Length: 5"), 400, "bad_content_length");
+        check(&post("Content-Length: +5"), 400, "bad_content_length");
+        check(&post("Transfer-Encoding: gzip"), 501, "transfer_coding_unknown");
+        check(
+            &post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
+            400,
+            "bad_transfer_encoding",
+        );
+        check(
+            "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n",
+            400,
+            "bad_chunk",
+        );
+        check("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "http2_preface");
+    }
+
+    #[test]
+    fn a_refused_client_that_goes_on_sending_can_still_read_its_answer() {
+        let balancer = Evenkeel::start(json!({}));
+        let mut client = Client::to(&balancer);
+        client.send("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n");
+        // Half a megabyte behind the refusal: a close over unread bytes would be a reset.
+        client.send(vec![b'x'; 512 * 1024]);
+        assert_eq!(client.answer().status, 400);
+        client.sees_the_end();
+    }
+
+    #[test]
+    fn connections_are_bounded_and_those_beyond_can_read_why() {
+        let origin = Origin::stalls();
+        let balancer = Evenkeel::before(&[&origin], json!({"limits": {"connections": 2}}));
+        let mut busy = [Client::to(&balancer), Client::to(&balancer)];
+        for client in &mut busy {
+            client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        }
+        origin.until("both are in hand", |seen| seen.bytes.len() == 2);
+        let mut third = Client::to(&balancer);
+        let answer = third.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").answer();
+        assert_eq!((answer.status, answer.reason().as_str()), (503, "connection_limit"));
+        third.sees_the_end();
+    }
+
+    #[test]
+    fn where_connections_are_many_the_longest_idle_makes_room() {
+        let origin = Origin::answers("ok");
+        let balancer = Evenkeel::before(&[&origin], json!({"limits": {"connections": 1}}));
+        let mut idle = Client::to(&balancer);
+        assert_eq!(idle.get("/").status, 200);
+        // The worker may still linger on it; then the newcomer is refused, and comes again.
+        until("the newcomer is served", || Client::to(&balancer).get("/").status == 200);
+        idle.sees_the_end();
+    }
+
+    #[test]
+    fn connections_of_one_address_are_bounded() {
+        let origin = Origin::answers("ok");
+        let limits = json!({"limits": {"connections_per_address": 2}});
+        let balancer = Evenkeel::before(&[&origin], limits);
+        let mut kept = [Client::to(&balancer), Client::to(&balancer)];
+        kept.iter_mut().for_each(|client| assert_eq!(client.get("/").status, 200));
+        let answer = Client::to(&balancer).get("/");
+        assert_eq!((answer.status, answer.reason().as_str()), (503, "connection_limit"));
+        drop(kept);
+        until("there is room again", || Client::to(&balancer).get("/").status == 200);
+    }
+}

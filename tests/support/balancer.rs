@@ -1,0 +1,244 @@
+//! The built binary as a child process, and what the operating system says of it.
+
+use super::{DEADLINE, Origin, Shared, until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::thread;
+use tempfile::TempDir;
+
+/// A running balancer. Dropping it ends it, and fails the test if it ever panicked.
+#[derive(Debug)]
+pub struct Evenkeel {
+    child: Child,
+    address: SocketAddr,
+    folder: TempDir,
+    log: Log,
+}
+
+/// The lines on the standard error of a child, as they come.
+#[derive(Clone, Debug, Default)]
+pub struct Log(Shared<Lines>);
+
+#[derive(Debug, Default)]
+struct Lines {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Log {
+    fn read(stderr: ChildStderr) -> Self {
+        let log = Log::default();
+        let writer = log.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                writer.0.change(|log| log.lines.push(line));
+            }
+            writer.0.change(|log| log.ended = true);
+        });
+        log
+    }
+
+    /// The first line with this in it, once it is there; `None` when the child ended without one.
+    fn find(&self, part: &str) -> Option<String> {
+        let find = |log: &Lines| {
+            let found = log.lines.iter().find(|line| line.contains(part)).cloned();
+            if found.is_none() && !log.ended { None } else { Some(found) }
+        };
+        self.0.wait_for(DEADLINE, find).flatten()
+    }
+
+    /// All lines so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.0.look(|log| log.lines.clone())
+    }
+}
+
+impl Evenkeel {
+    /// Starts with this configuration. What a test does not set is chosen so that it is not in the way: a port
+    /// from the kernel, no admin API, no probes.
+    #[track_caller]
+    pub fn start(config: Value) -> Self {
+        Self::try_start(config).unwrap_or_else(|(status, lines)| panic!("no start: {status}\n{lines}"))
+    }
+
+    /// Starts with these servers, named a, b, c…, and this configuration beside.
+    #[track_caller]
+    pub fn before(origins: &[&Origin], config: Value) -> Self {
+        Self::start(with(config, json!({ "servers": { "list": list(origins) } })))
+    }
+
+    /// Starts, or says how it ended and what it said.
+    pub fn try_start(config: Value) -> Result<Self, (ExitStatus, String)> {
+        Self::launch(&with(unobtrusive(), config).to_string(), Command::new(env!("CARGO_BIN_EXE_evenkeel")))
+    }
+
+    /// Starts with exactly this file.
+    pub fn try_start_text(config: &str) -> Result<Self, (ExitStatus, String)> {
+        Self::launch(config, Command::new(env!("CARGO_BIN_EXE_evenkeel")))
+    }
+
+    /// Starts with no more than so many descriptors.
+    pub fn start_with_descriptors(limit: u32, config: Value) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_evenkeel")]);
+        let started = Self::launch(&with(unobtrusive(), config).to_string(), shell);
+        started.unwrap_or_else(|(status, lines)| panic!("no start: {status}\n{lines}"))
+    }
+
+    fn launch(config: &str, mut command: Command) -> Result<Self, (ExitStatus, String)> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("config.json"), config).unwrap();
+        command.current_dir(folder.path()).env_remove("RUST_LOG");
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Log::read(child.stderr.take().unwrap());
+        match log.find("ready on http://") {
+            Some(line) => {
+                let address: SocketAddr = line.rsplit("http://").next().unwrap().trim().parse().unwrap();
+                let address = SocketAddr::new("127.0.0.1".parse().unwrap(), address.port());
+                Ok(Evenkeel { child, address, folder, log })
+            }
+            None => {
+                let _ = child.kill();
+                Err((child.wait().unwrap(), log.lines().join("\n")))
+            }
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory, in KiB.
+    pub fn rss_kib(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most resident memory there ever was, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// All threads.
+    pub fn threads(&self) -> u64 {
+        self.status("Threads:")
+    }
+
+    /// Threads with a name that begins so, such as `worker-`.
+    pub fn threads_named(&self, prefix: &str) -> usize {
+        let tasks = fs::read_dir(self.proc("task")).unwrap().flatten();
+        let names = tasks.map(|task| fs::read_to_string(task.path().join("comm")).unwrap_or_default());
+        names.filter(|name| name.starts_with(prefix)).count()
+    }
+
+    /// The pool of workers.
+    pub fn workers(&self) -> usize {
+        self.threads_named("worker-")
+    }
+
+    /// Open descriptors.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(self.proc("fd")).unwrap().count()
+    }
+
+    fn proc(&self, what: &str) -> String {
+        format!("/proc/{}/{what}", self.pid())
+    }
+
+    fn status(&self, key: &str) -> u64 {
+        let status = fs::read_to_string(self.proc("status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Its folder, where the configuration is.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// The first log line with this in it, once it is there.
+    #[track_caller]
+    pub fn logs(&self, part: &str) -> String {
+        self.log
+            .find(part)
+            .unwrap_or_else(|| panic!("no log line says {part:?}:\n{}", self.log.lines().join("\n")))
+    }
+
+    /// All log lines so far.
+    pub fn log_lines(&self) -> Vec<String> {
+        self.log.lines()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.pid() as i32).unwrap(), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("the balancer ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Evenkeel {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let lines = self.log.lines().join("\n");
+        if thread::panicking() {
+            eprintln!("the balancer said:\n{lines}");
+        } else {
+            assert!(!lines.contains("panicked"), "the balancer panicked:\n{lines}");
+        }
+    }
+}
+
+/// The servers of a configuration, named a, b, c….
+pub fn list(origins: &[&Origin]) -> Value {
+    let entry = |(at, origin): (usize, &&Origin)| json!({ "name": char::from(b'a' + at as u8).to_string(), "address": origin.address().to_string() });
+    origins.iter().enumerate().map(entry).collect()
+}
+
+fn unobtrusive() -> Value {
+    json!({
+        "load_balancer": { "load_balancer_port": 0, "bind": "127.0.0.1", "served_by_header": true },
+        "servers": { "health_check": { "enabled": false }, "load_report": { "enabled": false } },
+        "admin": { "socket": null, "bind": null },
+        "log": { "level": "debug" },
+    })
+}
+
+/// One configuration over another: objects are merged, all else is replaced.
+pub fn with(under: Value, over: Value) -> Value {
+    match (under, over) {
+        (Value::Object(mut under), Value::Object(over)) => {
+            for (key, value) in over {
+                let merged = with(under.remove(&key).unwrap_or(Value::Null), value);
+                under.insert(key, merged);
+            }
+            Value::Object(under)
+        }
+        (_, over) => over,
+    }
+}
