@@ -15,7 +15,7 @@ use crate::state::config::Config;
 use crate::state::crew::Team;
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt;
 use std::io;
@@ -43,7 +43,8 @@ pub fn run(config: Config) -> Result<(), Error> {
 }
 
 fn signals() -> Result<Signals, Error> {
-    Signals::new([SIGINT, SIGTERM]).map_err(|error| Error(format!("signals cannot be received: {error}")))
+    Signals::new([SIGINT, SIGTERM, SIGHUP])
+        .map_err(|error| Error(format!("signals cannot be received: {error}")))
 }
 
 /// A running balancer.

@@ -224,6 +224,7 @@ mod health {
         let balancer = servers(&[&origins[0], &origins[1]], &[], config);
         let mut client = Client::to(&balancer);
         let changes = |what: &str| balancer.log_lines().iter().filter(|line| line.contains(what)).count();
+        until("both were probed", || (changes("server a ("), changes("server b (")) == (1, 1));
         for round in 1..=2 {
             until("both serve", || spread(&mut client, 4).len() == 2);
             origins[0].stop();

@@ -315,6 +315,23 @@ mod connections {
     }
 
     #[test]
+    fn a_client_that_closes_its_side_with_its_last_request_sees_the_end() {
+        let origin = Origin::echoes();
+        let balancer =
+            Evenkeel::before(&[&origin], json!({"threadpool": {"min_workers": 1, "max_workers": 1}}));
+        let (mut held, mut client) = (Client::to(&balancer), Client::to(&balancer));
+        assert_eq!([client.get("/").status, held.get("/").status], [200, 200]);
+        // An upload that stands still holds the only worker.
+        held.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n");
+        origin.until("the only worker is held", |seen| seen.heads == 3);
+        // So request and end are both there before anybody reads.
+        client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").finish_writing();
+        held.send("x");
+        assert_eq!([held.answer().status, client.answer().status], [200, 200]);
+        client.sees_the_end();
+    }
+
+    #[test]
     fn an_idle_client_is_closed_without_a_word() {
         let origin = Origin::answers("ok");
         let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"keep_alive": "200ms"}}));
@@ -855,8 +872,18 @@ mod retries {
     }
 
     #[test]
+    fn a_head_that_is_cut_short_is_as_good_as_none() {
+        assert_eq!(check(&Origin::closes_early(Early::InTheHead), GET, Ok("second")), (1, 1));
+        assert_eq!(check(&Origin::closes_early(Early::InTheHead), POST, Err((502, "bad_answer"))), (1, 0));
+    }
+
+    #[test]
     fn an_answer_that_has_begun_is_not_asked_for_again() {
-        assert_eq!(check(&Origin::closes_early(Early::InTheHead), GET, Err((502, "bad_answer"))), (1, 0));
+        let (first, second) = (Origin::closes_early(Early::InTheBody), Origin::answers("second"));
+        let balancer = one_and_backup(&first, &second, json!({}));
+        let answer = Client::to(&balancer).send(GET).try_answer();
+        assert!(matches!(answer, Err(Broken::Cut(_) | Broken::Reset(_))), "{answer:?}");
+        assert_eq!((first.count(), second.count()), (1, 0));
     }
 
     #[test]

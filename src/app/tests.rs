@@ -12,17 +12,29 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// Far more than anything here takes.
 const LONG: Duration = Duration::from_secs(5);
 
-/// A balancer over one server, which answers a request for each word of leave.
-fn start() -> (Balancer, Receiver<()>, Sender<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+/// A balancer with one worker and without probes over these servers; all but the first are backups.
+fn balancer(servers: &[&TcpListener]) -> Balancer {
     let mut config = Config::default();
     config.listen.address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.threadpool.bounds.max = 1;
     config.admin.socket = None;
     config.admin.bind = None;
     config.servers.health_check.rules.enabled = false;
     config.servers.load_report.enabled = false;
-    let address = listener.local_addr().unwrap().to_string().parse().unwrap();
-    config.servers.list = vec![ServerSpec { name: "a".into(), address, weight: Weight(1), backup: false }];
+    let spec = |(at, server): (usize, &&TcpListener)| ServerSpec {
+        name: at.to_string(),
+        address: server.local_addr().unwrap().to_string().parse().unwrap(),
+        weight: Weight(1),
+        backup: at > 0,
+    };
+    config.servers.list = servers.iter().enumerate().map(spec).collect();
+    Balancer::start(config).unwrap()
+}
+
+/// A balancer over one server, which answers a request for each word of leave.
+fn start() -> (Balancer, Receiver<()>, Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let balancer = balancer(&[&listener]);
     let (asked, heard) = channel();
     let (leave, left) = channel();
     thread::spawn(move || {
@@ -33,7 +45,7 @@ fn start() -> (Balancer, Receiver<()>, Sender<()>) {
             link.write_all(ANSWER).unwrap();
         }
     });
-    (Balancer::start(config).unwrap(), heard, leave)
+    (balancer, heard, leave)
 }
 
 fn client(balancer: &Balancer) -> TcpStream {
@@ -103,4 +115,49 @@ fn an_idle_client_does_not_hold_up_the_end() {
     let mut client = client(&balancer);
     balancer.stop(time::now().after(Duration::from_secs(30)));
     assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
+}
+
+/// A server that says this to its first request and closes.
+fn says(words: &'static [u8]) -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let twin = listener.try_clone().unwrap();
+    thread::spawn(move || {
+        let (mut link, _) = twin.accept().unwrap();
+        let _ = link.read(&mut [0; 4096]).unwrap();
+        link.write_all(words).unwrap();
+    });
+    listener
+}
+
+#[test]
+fn a_server_that_dies_in_the_middle_of_a_head_is_made_up_for() {
+    let (dies, lives) = (says(b"HTTP/1.1 200 OK\r\nContent-Le"), says(ANSWER));
+    let balancer = balancer(&[&dies, &lives]);
+    let mut client = client(&balancer);
+    ask(&mut client);
+    assert!(answer(&mut client).starts_with("HTTP/1.1 200"));
+    balancer.stop(time::now().after(LONG));
+}
+
+#[test]
+fn clients_that_leave_need_no_worker() {
+    let (balancer, heard, leave) = start();
+    let mut busy = client(&balancer);
+    ask(&mut busy);
+    heard.recv().unwrap();
+    let team = Workers(Arc::clone(&balancer.main.plane));
+    let idle = [client(&balancer), client(&balancer), client(&balancer)];
+    let reach = |count| {
+        let until = time::now().after(LONG);
+        while team.connections() != count {
+            assert!(time::now() < until, "{} are open, {count} expected", team.connections());
+            thread::yield_now();
+        }
+    };
+    reach(4);
+    drop(idle);
+    reach(1);
+    leave.send(()).unwrap();
+    answer(&mut busy);
+    balancer.stop(time::now().after(LONG));
 }

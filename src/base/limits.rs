@@ -22,7 +22,7 @@ pub fn descriptors() -> usize {
 /// Whether a socket could not be had because this process or this machine has run out of descriptors or
 /// memory: nobody else's fault.
 pub fn is_exhausted(error: &io::Error) -> bool {
-    const OURS: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    const OURS: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
     Errno::from_io_error(error).is_some_and(|errno| OURS.contains(&errno))
 }
 

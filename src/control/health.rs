@@ -357,6 +357,8 @@ impl Agent {
             health::after(watched.record, event, &self.check.rules, &self.ejection, others, now);
         watched.record = record;
         let Some(change) = change else { return };
+        // Before the log line: who reads it may count on it.
+        self.table.set_health(&watched.server, change.to);
         let detail = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
         let name = &watched.server.name;
         match change.to {
@@ -371,7 +373,6 @@ impl Agent {
             }
             _ => log::warn!("server {name} ({}) is down: {}{detail}", watched.server.address, change.why),
         }
-        self.table.set_health(&watched.server, change.to);
         self.say_if_all_down();
     }
 

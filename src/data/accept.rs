@@ -33,6 +33,9 @@ const EVENTS: usize = 1024;
 const BURST: usize = 256;
 /// Idle connections closed at once to make room; looking for them costs a walk over all.
 const EVICTED: usize = 32;
+/// A connection that was parked a moment ago is between two requests rather than idle: closing it would cost
+/// its client the one that is on its way.
+const IDLE_LEAST: Duration = Duration::from_secs(1);
 /// How long accepting rests when descriptors or memory have run out.
 const PACE: Duration = Duration::from_millis(50);
 /// While that lasts, the log hears of it this often.
@@ -107,11 +110,16 @@ impl Acceptor {
 
     /// Bytes, or an end, on parked connections.
     fn take_ready(&mut self, events: &Events, now: Moment) {
-        let tokens = events.iter().map(mio::event::Event::token).filter(|token| token.0 >= FIRST_TOKEN);
+        let ours = events.iter().filter(|event| event.token().0 >= FIRST_TOKEN);
+        let told = ours.map(|event| (event.token(), event.is_read_closed()));
         let mut found = std::mem::take(&mut self.found);
-        self.plane.lot.find(tokens, &mut found);
+        self.plane.lot.find(told, &mut found);
         for connection in found.drain(..) {
             match connection.handover.edge() {
+                // Who came and went without a word is no work for the crew.
+                Edge::Queue if connection.has_ended() && connection.socket.is_at_end() => {
+                    close::now(&self.plane, &connection);
+                }
                 Edge::Queue => self.admit(connection, now),
                 Edge::Drain => close::drain(&self.plane, &connection, &mut self.scratch, now),
                 Edge::Noted => {}
@@ -129,13 +137,15 @@ impl Acceptor {
         {
             self.turn_away(&connection, Reason::QueueFull, ready);
         }
-        if self.plane.crew.idle() == 0 {
+        // Workers that are being woken still count as idle: a burst must not pass for one that they can take.
+        if self.plane.crew.idle() < self.plane.queue.len() {
             self.plane.crew.nudge_for_queued(ready);
         }
     }
 
     fn settle_overflow(&mut self, now: Moment) {
-        self.overflow.look(&self.plane.queue, self.plane.crew.work(), now);
+        let crew = &self.plane.crew;
+        self.overflow.look(&self.plane.queue, crew.work(), crew.workers(), now);
         if self.overflow.is_empty() {
             return;
         }
@@ -188,7 +198,9 @@ impl Acceptor {
         let plane = Arc::clone(&self.plane);
         plane.stats.shard(0).count(Counter::Accepted);
         let connection = plane.lot.enter(socket, peer);
-        if self.is_one_too_many(peer) || (plane.lot.open() > plane.connections_max && self.make_room() == 0) {
+        if self.is_one_too_many(peer)
+            || (plane.lot.open() > plane.connections_max && self.make_room(now) == 0)
+        {
             return close::turn_away(&plane, &connection, Reason::ConnectionLimit, &mut self.scratch, now);
         }
         if plane.crew.idle() > plane.queue.len() {
@@ -215,8 +227,9 @@ impl Acceptor {
     }
 
     /// Closes the connections that have been idle for longest; how many that were.
-    fn make_room(&self) -> usize {
-        let idle = self.plane.lot.longest_idle(EVICTED);
+    fn make_room(&self, now: Moment) -> usize {
+        let before = Moment::from_nanos(now.as_nanos().saturating_sub(IDLE_LEAST.as_nanos() as u64));
+        let idle = self.plane.lot.longest_idle(EVICTED, before);
         let evicted = idle.iter().filter(|connection| connection.handover.reclaim());
         let count = evicted.inspect(|connection| close::now(&self.plane, connection)).count();
         self.plane.stats.shard(0).add(Counter::Evicted, count as u64);
@@ -244,7 +257,7 @@ impl Acceptor {
         }
         if self.paced_until.is_some() {
             self.plane.pool.clear_all();
-            self.make_room();
+            self.make_room(now);
         }
     }
 

@@ -41,14 +41,17 @@ const HOLDS_PATIENT: u32 = 4;
 /// Requests that hold a worker for less than this are brisk: then a queue is bytes that came at once, or a
 /// moment in which the machine had no time for us, and waiting beats refusing.
 const BRISK: Duration = Duration::from_millis(5);
-/// By this factor the patience is longer for brisk requests, and for those whom a place was promised.
+/// By this factor the patience is longer for brisk requests.
 const LENIENT: u32 = 6;
+/// And by this one for requests that have a place, in the queue or by a promise of the overflow: only a crew
+/// that has come to a stop makes them wait for so long.
+const PLACED: u32 = 25;
 
 impl Queue {
     /// A queue of so many requests.
     pub fn new(capacity: usize, rules: admit::Rules) -> Self {
         let (sender, receiver) = bounded(capacity.max(1));
-        let patience = AtomicU64::new((rules.patience * LENIENT).as_nanos() as u64);
+        let patience = AtomicU64::new((rules.patience * PLACED).as_nanos() as u64);
         Queue { sender, receiver, rules, codel: Codel::new(), patience }
     }
 
@@ -87,16 +90,17 @@ impl Queue {
         work
     }
 
-    /// Whether a request that became ready then is still worth serving.
-    pub fn judge(&self, ready: Moment, now: Moment) -> Admit {
-        let patience = Duration::from_nanos(self.patience.load(Relaxed));
+    /// Whether a request that became ready then is still worth serving. `held`: the worker that takes it was
+    /// held for so long by the one before, which may be news that nobody has adapted to yet.
+    pub fn judge(&self, ready: Moment, held: Duration, now: Moment) -> Admit {
+        let patience = Duration::from_nanos(self.patience.load(Relaxed)).max(held * HOLDS_PATIENT);
         self.codel.judge(&admit::Rules { patience, ..self.rules }, ready, now)
     }
 
     /// A request in a standing queue waits for as long as the overflow promises, and for a few times what a
     /// request now holds a worker: slow servers alone are no reason to turn anybody away.
     fn adapt(&self, held: Duration) {
-        let patience = (self.rules.patience * LENIENT).max(held * HOLDS_PATIENT);
+        let patience = (self.rules.patience * PLACED).max(held * HOLDS_PATIENT);
         self.patience.store(patience.as_nanos() as u64, Relaxed);
     }
 }
@@ -152,9 +156,10 @@ impl Overflow {
         Ok(())
     }
 
-    /// Looks at how fast the crew is: `work` is what it has begun so far, and for how long that held it.
-    pub fn look(&mut self, queue: &Queue, work: (u64, Duration), now: Moment) {
-        if let Some(held) = self.pace.look(work, now) {
+    /// Looks at how fast the crew of so many workers is: `work` is what it has done so far, and for how long
+    /// that held it.
+    pub fn look(&mut self, queue: &Queue, work: (u64, Duration), workers: usize, now: Moment) {
+        if let Some(held) = self.pace.look(work, workers, now) {
             queue.adapt(held);
         }
     }
@@ -162,7 +167,7 @@ impl Overflow {
     /// Moves what fits into the queue; what has waited too long goes to `turned_away`.
     pub fn settle(&mut self, queue: &Queue, now: Moment, turned_away: &mut Vec<Arc<Connection>>) {
         while let Some((connection, ready)) = self.waiting.pop_front() {
-            if now.since(ready) > self.patience * LENIENT {
+            if now.since(ready) > self.patience * PLACED {
                 turned_away.push(connection);
             } else if let Err(connection) = queue.push(connection, ready) {
                 self.waiting.push_front((connection, ready));
@@ -179,8 +184,12 @@ impl Pace {
     /// What is kept of the best pace from one window to the next: half is gone in a quarter of a second.
     const KEPT: f64 = 0.87;
 
+    /// A crew that was held for a smaller share of its time than this did not show what it can do. In an
+    /// overload of brisk requests the share is larger: what is not in it is the work between two requests.
+    const RESTED: f64 = 0.3;
+
     /// Once in a window, the mean time that a request held a worker in it.
-    fn look(&mut self, work: (u64, Duration), now: Moment) -> Option<Duration> {
+    fn look(&mut self, work: (u64, Duration), workers: usize, now: Moment) -> Option<Duration> {
         let window = now.since(self.since);
         if window < Self::WINDOW {
             return None;
@@ -188,12 +197,17 @@ impl Pace {
         let requests = work.0.saturating_sub(self.work.0);
         // A look after a long quiet says nothing of how fast the crew can be.
         let recent = window < 4 * Self::WINDOW;
-        let pace = requests as f64 / window.as_secs_f64();
-        self.per_second = recent.then(|| pace.max(self.per_second.unwrap_or(0.0) * Self::KEPT));
+        let held = work.1.saturating_sub(self.work.1);
         if requests > 0 {
-            let held = work.1.saturating_sub(self.work.1);
             self.held = held / u32::try_from(requests).unwrap_or(u32::MAX);
         }
+        let there = window.as_secs_f64() * workers as f64;
+        let share = held.as_secs_f64() / there.max(f64::MIN_POSITIVE);
+        // A crew that rested most of the time was as fast as requests came, and can be faster.
+        let rested = requests > 0 && share < Self::RESTED && self.held < BRISK;
+        let pace =
+            requests as f64 / window.as_secs_f64() / if rested { share.max(f64::EPSILON) } else { 1.0 };
+        self.per_second = recent.then(|| pace.max(self.per_second.unwrap_or(0.0) * Self::KEPT));
         (self.since, self.work) = (now, work);
         Some(self.held)
     }
@@ -246,21 +260,49 @@ mod tests {
         for connection in &all[..2] {
             overflow.hold(&queue, Arc::clone(connection), Moment::START).unwrap();
         }
-        overflow.look(&queue, (0, ms(0)), Moment::from_millis(1));
+        overflow.look(&queue, (0, ms(0)), 1, Moment::from_millis(1));
         overflow.settle(&queue, Moment::from_millis(1), &mut away);
         assert_eq!((queue.len(), overflow.len(), away.len()), (1, 1, 0));
         // One request in 60 ms, which held its worker all the time: even the next place is out of reach.
-        overflow.look(&queue, (1, ms(60)), Moment::from_millis(61));
+        overflow.look(&queue, (1, ms(60)), 1, Moment::from_millis(61));
         assert!(overflow.hold(&queue, Arc::clone(&all[2]), Moment::from_millis(61)).is_err());
         // A place that was promised is kept for a while, but not for ever.
-        overflow.settle(&queue, Moment::from_millis(240), &mut away);
+        overflow.settle(&queue, Moment::from_millis(1000), &mut away);
         assert_eq!(away.len(), 0);
-        overflow.settle(&queue, Moment::from_millis(241), &mut away);
+        overflow.settle(&queue, Moment::from_millis(1001), &mut away);
         assert_eq!((overflow.len(), away.len()), (0, 1));
         // A fast crew reaches the next one, and a moment's stall does not change that.
-        overflow.look(&queue, (1001, ms(160)), Moment::from_millis(121));
+        let mut overflow = Overflow::new(&rules());
+        overflow.look(&queue, (1, ms(60)), 1, Moment::from_millis(61));
+        overflow.look(&queue, (1001, ms(160)), 1, Moment::from_millis(121));
         assert!(overflow.hold(&queue, Arc::clone(&all[3]), Moment::from_millis(121)).is_ok());
-        overflow.look(&queue, (1001, ms(160)), Moment::from_millis(181));
+        overflow.look(&queue, (1001, ms(160)), 1, Moment::from_millis(181));
         assert!(overflow.hold(&queue, Arc::clone(&all[4]), Moment::from_millis(181)).is_ok());
+    }
+
+    #[test]
+    fn the_first_slow_requests_turn_nobody_away() {
+        let queue = Queue::new(9, rules());
+        let second = Duration::from_secs(2);
+        let taken = |held, ms| queue.judge(Moment::START, held, Moment::from_millis(ms));
+        assert_eq!(taken(second, 2000), Admit::Serve);
+        assert_eq!(taken(second, 2200), Admit::Serve);
+        assert_eq!(taken(Duration::ZERO, 2200), Admit::Standing);
+    }
+
+    #[test]
+    fn a_crew_that_rests_is_faster_than_what_it_is_given() {
+        for (what, held, workers, expected) in [
+            ("20 requests of 0.1 ms in 50 ms: one worker can do 10,000 a second", 2, 1, 400),
+            ("20 of 2 ms in 50 ms: that was all that one worker can do", 40, 1, 16),
+            ("the same with four workers, which rested", 40, 4, 80),
+        ] {
+            let mut pace = Pace::default();
+            pace.look((0, Duration::ZERO), workers, Moment::from_millis(60));
+            pace.look((20, Duration::from_millis(held)), workers, Moment::from_millis(110));
+            let within = Duration::from_millis(40);
+            assert!(pace.reaches(expected - 1, within), "{what}: {pace:?}");
+            assert!(!pace.reaches(expected + 1, within), "{what}: {pace:?}");
+        }
     }
 }

@@ -80,6 +80,8 @@ struct Worker {
     input: Input,
     slots: Slots,
     hands: Hands,
+    /// For how long the last request held it.
+    held: Duration,
 }
 
 /// Bytes of the client that are not served yet.
@@ -112,7 +114,8 @@ impl Worker {
     fn new(plane: &Arc<Plane>, number: usize) -> Self {
         let room = plane.config.limits.head.head + INPUT_SPARE;
         let input = Input { buffer: vec![0; room], start: 0, end: 0, seen: 0, drained: false };
-        Worker { plane: Arc::clone(plane), input, slots: Slots::new(), hands: Hands::new(plane, number) }
+        let (slots, hands) = (Slots::new(), Hands::new(plane, number));
+        Worker { plane: Arc::clone(plane), input, slots, hands, held: Duration::ZERO }
     }
 
     /// From the queue to the moment the worker lets go of the connection.
@@ -120,8 +123,12 @@ impl Worker {
         let now = time::now();
         let wait = now.since(ready);
         self.plane.crew.takes(wait, now);
+        // Who was queued while this worker still counted as idle was told to nobody.
+        if self.plane.crew.idle() < self.plane.queue.len() {
+            self.plane.crew.nudge_for_queued(now);
+        }
         self.hands.shard(&self.plane).wait.record(wait);
-        if self.plane.queue.judge(ready, now) != Admit::Serve {
+        if self.plane.queue.judge(ready, self.held, now) != Admit::Serve {
             self.hands.shard(&self.plane).count(Counter::Late);
             return close::turn_away(
                 &self.plane,
@@ -146,7 +153,11 @@ impl Worker {
         let mut in_a_row = 0;
         carry.bytes.clear();
         loop {
-            if self.input.drained && self.input.is_empty() && self.may_linger(&carry) {
+            if self.input.drained
+                && self.input.is_empty()
+                && !connection.has_ended()
+                && self.may_linger(&carry)
+            {
                 match self.linger(connection, &mut carry) {
                     Read::Bytes => now = time::now(),
                     Read::Nothing => {}
@@ -173,8 +184,9 @@ impl Worker {
                     carry.requests += 1;
                     carry.head_since = None;
                     let begun = std::mem::replace(&mut now, time::now());
+                    self.held = now.since(begun);
                     if !self.hands.stream.has_left() {
-                        self.plane.crew.holds(now.since(begun));
+                        self.plane.crew.holds(self.held);
                     }
                     if fate != Fate::Keep {
                         return self.part(connection, fate, now);
@@ -283,6 +295,10 @@ impl Worker {
     /// Parks the connection, with the bytes of a head that is not complete. The carry comes back when there is
     /// more to read after all.
     fn park(&mut self, connection: &Arc<Connection>, mut carry: Carry, now: Moment) -> Option<Carry> {
+        if connection.has_ended() {
+            self.input.drained = false;
+            return Some(carry);
+        }
         let timeouts = &self.plane.config.timeouts;
         carry.credit = carry.credit.skipped();
         let deadline = match carry.head_since.filter(|_| !self.input.is_empty()) {

@@ -171,7 +171,7 @@ impl Hands {
 pub fn serve(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>) -> Served {
     let id = hands.next_id(plane);
     hands.read_client = false;
-    hands.stream.begin(plane, request.started);
+    hands.stream.rest(request.started);
     hands.spill.clear();
     hands.out.clear();
     let mut upload = Upload::new(request.head, plane.config.limits.body);
@@ -250,7 +250,6 @@ fn attempts(
             }
             Err(failure) => failure,
         };
-        finish::blame(plane, &lease, &failure);
         match failure.phase {
             Phase::Connect => failed.0 += 1,
             Phase::Reuse => failed.1 += 1,
@@ -267,7 +266,12 @@ fn attempts(
             others_failed: failed.2,
             timed_out: failure.reason == Reason::ServerTimeout,
         };
-        match retry::may(&plane.config.retries, &attempt, &plane.budget, now) {
+        let verdict = retry::may(&plane.config.retries, &attempt, &plane.budget, now);
+        if verdict != Retry::SameServer {
+            // A pooled connection may die under a request without anybody's fault; not so twice.
+            finish::blame(plane, &lease, &failure);
+        }
+        match verdict {
             Retry::No => return Err(failure),
             Retry::SameServer => again = Some(lease),
             Retry::OtherServer => tried.add(lease.server().id),
@@ -297,7 +301,7 @@ fn attempt(
         log::debug!("{}: {} cannot be reached: {error}", plane.name, lease.server().name);
         if limits::is_exhausted(&error) {
             // Our own shortage: no server is to blame, and none would do better.
-            return Failure::client(Reason::ConnectionLimit);
+            return Failure::client(Reason::Overloaded);
         }
         Failure { reason: Reason::ConnectFailed, phase: Phase::Connect, begun: false, ambiguous: false }
     };
@@ -323,7 +327,8 @@ fn attempt(
 
 /// A pooled connection that died before a byte of the answer: the race of reuse, not the server's fault.
 fn repeatable(failure: Failure, link: &Link) -> Failure {
-    let phase = if failure.phase == Phase::Answer && link.reused { Phase::Reuse } else { failure.phase };
+    let race = failure.phase == Phase::Answer && failure.reason == Reason::ServerReset && link.reused;
+    let phase = if race { Phase::Reuse } else { failure.phase };
     Failure { phase, ..failure }
 }
 
@@ -465,7 +470,7 @@ fn hear_more(
     }
     match receive(plane, hands, request, link, at) {
         Ok(0) if at == 0 => Err(RESET),
-        Ok(0) => Err(Failure::late(Reason::BadAnswer)),
+        Ok(0) => Err(CUT),
         got => got,
     }
 }
@@ -473,6 +478,10 @@ fn hear_more(
 /// No byte of an answer, and none will come.
 const RESET: Failure =
     Failure { reason: Reason::ServerReset, phase: Phase::Answer, begun: false, ambiguous: false };
+
+/// Part of a head, and no more will come. The client has seen none of it: as good as nothing.
+const CUT: Failure =
+    Failure { reason: Reason::BadAnswer, phase: Phase::Answer, begun: false, ambiguous: false };
 
 /// Receives from the server behind what is there; 0 when it closed. Waits in one system call first; a longer
 /// wait also watches whether the client is still there, and gives up when it is not.
@@ -490,7 +499,7 @@ pub fn receive(
             Ok(count) => return Ok(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) if at == 0 => return Err(RESET),
-            Err(_) => return Err(Failure::late(Reason::BadAnswer)),
+            Err(_) => return Err(CUT),
         }
         let client = (&request.connection.socket, Want::Gone);
         match stream.wait(plane, (&link.socket, Want::Read), client, plane.config.timeouts.response) {

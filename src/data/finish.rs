@@ -10,7 +10,6 @@ use crate::base::ids::RequestId;
 use crate::base::time;
 use crate::http1::reason::Reason;
 use crate::http1::reply::{self, LastHop, Reply};
-use crate::policy::retry::Phase;
 use crate::state::server::Lease;
 use crate::state::stats::Counter;
 use crate::state::verdict::Verdict;
@@ -105,8 +104,7 @@ pub fn last_hop(
     let sent = socket::send_all(&request.connection.socket, &mut [IoSlice::new(&answer)], limit);
     let bytes = answer.len() as u64;
     hands.reply = answer;
-    let delivered =
-        Delivered { status: 200, bytes, client_keeps: keep_alive, tunnelled: false, recovered: false };
+    let delivered = Delivered { status: 200, bytes, client_keeps: keep_alive, tunnelled: false };
     let outcome = sent.map(|()| delivered).map_err(|_| Failure::begun(Reason::ClientGone));
     finish(plane, hands, request, &upload, outcome, id)
 }
@@ -134,12 +132,16 @@ pub fn blame(plane: &Plane, lease: &Lease, failure: &Failure) {
         Reason::AnswerTruncated => "closed in the middle of an answer",
         _ => return,
     };
-    if failure.phase == Phase::Reuse {
-        return;
-    }
     lease.server().fails();
     plane.pool.clear(lease.server().id);
     plane.verdicts.tell(Verdict { server: lease.server().id, failure: Some(what) });
+}
+
+/// An answer came through. The health thread hears of the first one after a failure.
+pub fn praise(plane: &Plane, lease: &Lease) {
+    if lease.server().recovers() {
+        plane.verdicts.tell(Verdict { server: lease.server().id, failure: None });
+    }
 }
 
 struct Said {

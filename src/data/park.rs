@@ -34,6 +34,8 @@ pub struct Connection {
     pub handover: Handover,
     key: usize,
     registered: AtomicBool,
+    /// The poller told that the client has closed its side.
+    ended: AtomicBool,
     /// While parked or closing: when the accept thread ends it, in nanoseconds.
     deadline: AtomicU64,
     /// Since when it is parked, in nanoseconds.
@@ -74,6 +76,12 @@ impl Connection {
     /// When the accept thread ends it, unless something comes first.
     pub fn deadline(&self) -> Moment {
         Moment::from_nanos(self.deadline.load(Ordering::Acquire))
+    }
+
+    /// The client has closed its side: a read that took all there was may have stopped in front of that end, of
+    /// which no edge will tell again.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// Whether the beginning of a head is parked with it.
@@ -148,6 +156,7 @@ impl Lot {
             handover: Handover::active(),
             key: entry.key(),
             registered: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
             parked_at: AtomicU64::new(0),
             carry: Mutex::default(),
@@ -207,10 +216,15 @@ impl Lot {
         }
     }
 
-    /// The connections of these events, in order; those that left meanwhile are passed over.
-    pub fn find(&self, tokens: impl Iterator<Item = Token>, into: &mut Vec<Arc<Connection>>) {
+    /// The connections of these events, in order; those that left meanwhile are passed over. An event says
+    /// whether the client has closed its side, which is noted before anybody is told of the event.
+    pub fn find(&self, events: impl Iterator<Item = (Token, bool)>, into: &mut Vec<Arc<Connection>>) {
         let places = self.places.lock();
-        into.extend(tokens.filter_map(|token| places.connections.get(token.0 - FIRST_TOKEN).cloned()));
+        into.extend(events.filter_map(|(token, ended)| {
+            let connection = places.connections.get(token.0 - FIRST_TOKEN)?;
+            connection.ended.fetch_or(ended, Ordering::AcqRel);
+            Some(Arc::clone(connection))
+        }));
     }
 
     /// The connections whose deadline has passed; a look at every one, without a lock held for long.
@@ -233,14 +247,16 @@ impl Lot {
         self.places.lock().by_address.get(&address).copied().unwrap_or(0)
     }
 
-    /// The connections that have been parked for longest with nothing of a request in hand, at most so many.
-    pub fn longest_idle(&self, most: usize) -> Vec<Arc<Connection>> {
+    /// The connections that have been parked for longest, since `before` at the latest, with nothing of a
+    /// request in hand; at most so many.
+    pub fn longest_idle(&self, most: usize, before: Moment) -> Vec<Arc<Connection>> {
         let mut idle: Vec<_> = {
             let places = self.places.lock();
             let parked = places.connections.iter().map(|(_, connection)| connection);
             let idle =
                 parked.filter(|connection| connection.handover.is_parked() && !connection.has_partial_head());
             idle.map(|connection| (connection.parked_at.load(Ordering::Acquire), Arc::clone(connection)))
+                .filter(|(since, _)| *since <= before.as_nanos())
                 .collect()
         };
         let most = most.min(idle.len());
@@ -257,5 +273,37 @@ impl Lot {
         }
         let token = Token(connection.key + FIRST_TOKEN);
         self.registry.register(&mut SourceFd(&connection.socket.raw()), token, Interest::READABLE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn only_those_that_rested_are_idle_and_the_longest_first() {
+        let poll = mio::Poll::new().unwrap();
+        let lot = Lot::new(poll.registry().try_clone().unwrap(), false);
+        let ends: Vec<_> = [(300, ""), (100, ""), (900, ""), (200, "GET")]
+            .map(|(since, partial)| {
+                let (near, far) = UnixStream::pair().unwrap();
+                let connection = lot.enter(Socket::from(OwnedFd::from(near)), None);
+                let carry = Carry { bytes: partial.into(), ..Carry::default() };
+                lot.park(&connection, carry, Moment::from_millis(since), Moment::NEVER).unwrap();
+                (connection, far)
+            })
+            .into();
+        let idle = |most, before| -> Vec<usize> {
+            let found = lot.longest_idle(most, Moment::from_millis(before));
+            let place = |one: &Arc<Connection>| ends.iter().position(|(here, _)| Arc::ptr_eq(here, one));
+            found.iter().filter_map(place).collect()
+        };
+        assert_eq!(idle(1, 500), [1]);
+        assert_eq!(idle(9, 100), [1]);
+        assert_eq!(idle(9, 500).len(), 2);
+        assert_eq!(idle(9, 900).len(), 3);
+        assert!(idle(9, 50).is_empty());
     }
 }

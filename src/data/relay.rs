@@ -3,6 +3,7 @@
 use super::Plane;
 use super::dial::Link;
 use super::exchange::{self, Failure, Final, Hands, Request};
+use super::finish;
 use super::socket::{self, Want};
 use super::upload::Upload;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
@@ -25,8 +26,6 @@ pub struct Delivered {
     pub client_keeps: bool,
     /// The connection is a tunnel now and has left the worker.
     pub tunnelled: bool,
-    /// The server had failed before, and is well again.
-    pub recovered: bool,
 }
 
 /// Sends head and body to the client, and the link to the pool where it may be used again.
@@ -52,6 +51,7 @@ fn pass(
     last: Final,
     lease: &Lease,
 ) -> Result<Delivered, Failure> {
+    hands.stream.begin(plane, last.at);
     let mut body = last.body;
     let mut span = last.here;
     let mut bytes = 0;
@@ -81,8 +81,8 @@ fn pass(
     if clean && last.server_keeps && upload.is_done() {
         plane.pool.put(lease.server().id, link.socket, last.at);
     }
-    let recovered = lease.server().recovers();
-    Ok(Delivered { status: last.status, bytes, client_keeps: last.client_keeps, tunnelled: false, recovered })
+    finish::praise(plane, lease);
+    Ok(Delivered { status: last.status, bytes, client_keeps: last.client_keeps, tunnelled: false })
 }
 
 /// One piece of payload, with the head before it if that has not gone yet, and the end after it if this is it.

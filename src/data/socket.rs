@@ -56,6 +56,13 @@ impl Socket {
         matches!(seen, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Nothing is left to read, and nothing will come.
+    pub fn is_at_end(&self) -> bool {
+        let mut byte = [0];
+        let seen = self.recv(&mut byte, RecvFlags::DONTWAIT | RecvFlags::PEEK);
+        !matches!(seen, Ok(1..)) && !matches!(seen, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Sends what the socket has room for. `WouldBlock` when it has none.
     pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {
@@ -251,10 +258,10 @@ mod tests {
         );
         assert!(near.is_quiet());
         assert_eq!(far.send_now(b"abc").unwrap(), 3);
-        assert!(!near.is_quiet());
+        assert!(!near.is_quiet() && !near.is_at_end());
         assert_eq!(recv_within(&near, &mut buffer, Duration::from_millis(5)).unwrap(), 3);
         drop(far);
-        assert!(!near.is_quiet());
+        assert!(!near.is_quiet() && near.is_at_end());
         assert_eq!(near.recv_now(&mut buffer).unwrap(), 0);
     }
 

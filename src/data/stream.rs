@@ -22,10 +22,20 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// A request begins.
-    pub fn begin(&mut self, plane: &Plane, now: Moment) {
+    /// A request begins, which is no body yet.
+    pub fn rest(&mut self, now: Moment) {
         self.begun = now;
+        self.leave_at = None;
+    }
+
+    /// A body begins.
+    pub fn begin(&mut self, plane: &Plane, now: Moment) {
         self.leave_at = (!self.left).then(|| now.after(plane.config.timeouts.stream_after));
+    }
+
+    /// The body is over; what follows is a wait for the server's answer.
+    pub fn pause(&mut self) {
+        self.leave_at = None;
     }
 
     /// The worker is in the crew no more: it ends with its connection.

@@ -5,6 +5,7 @@ use super::Plane;
 use super::close;
 use super::dial::Link;
 use super::exchange::{Failure, Final, Hands, Request};
+use super::finish;
 use super::park::Connection;
 use super::relay::Delivered;
 use super::socket::{self, Found, Socket, Want};
@@ -39,7 +40,7 @@ pub fn open(
     socket::send_all(&request.connection.socket, &mut [IoSlice::new(&hands.reply)], limit)
         .map_err(|_| Failure::begun(Reason::ClientGone))?;
     plane.lot.unwatch(request.connection);
-    let recovered = lease.server().recovers();
+    finish::praise(plane, &lease);
     let ends = Ends {
         connection: Arc::clone(request.connection),
         link,
@@ -54,7 +55,7 @@ pub fn open(
     builder.spawn(move || ends.run()).map_err(|_| Failure::begun(Reason::TunnelLimit))?;
     hands.shard(plane).count(Counter::Tunnels);
     let bytes = hands.reply.len() as u64;
-    Ok(Delivered { status: 101, bytes, client_keeps: false, tunnelled: true, recovered })
+    Ok(Delivered { status: 101, bytes, client_keeps: false, tunnelled: true })
 }
 
 /// One of the places that `limits.tunnels` gives; free again when dropped.

@@ -5,6 +5,7 @@ use super::Plane;
 use super::dial::Link;
 use super::exchange::{Failure, Hands, Request};
 use super::socket::Want;
+use crate::base::time;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
 use crate::http1::framing::Framing;
 use crate::http1::head::RequestHead;
@@ -115,6 +116,19 @@ impl Upload {
 
     /// Passes on what the client sends until the body is done or the server says something.
     pub fn pump(
+        &mut self,
+        plane: &Plane,
+        hands: &mut Hands,
+        request: &Request<'_>,
+        link: &Link,
+    ) -> Result<Pumped, Failure> {
+        hands.stream.begin(plane, time::now());
+        let pumped = self.pump_on(plane, hands, request, link);
+        hands.stream.pause();
+        pumped
+    }
+
+    fn pump_on(
         &mut self,
         plane: &Plane,
         hands: &mut Hands,

@@ -132,6 +132,11 @@ impl Client {
         (bytes, end)
     }
 
+    /// What was read and not used is dropped; how much that was.
+    pub fn buffered(&mut self) -> usize {
+        self.reader.rest().len()
+    }
+
     /// Nothing is there to be read, and the connection is open.
     pub fn is_quiet(&self) -> bool {
         self.stream.set_nonblocking(true).unwrap();

@@ -1,3 +1,5 @@
+//! Tables of what goes on of a head, in both directions, and what stays behind.
+
 use super::*;
 use crate::http1::framing::Asked;
 use crate::http1::head::{self, Limits, Parsed, Slots};

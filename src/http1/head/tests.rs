@@ -1,3 +1,5 @@
+//! Tables of heads: what is read from them, and why the bad ones are refused.
+
 use super::*;
 use Reason::*;
 

@@ -1,3 +1,5 @@
+//! Tables of PROXY headers, both versions: what is read, and what is refused.
+
 use super::*;
 use Reason::{BadProxyHeader, ProxyHeaderMissing};
 
