@@ -3,15 +3,17 @@
 //! 1. [`accept`]: one thread accepts, hears of bytes on parked connections, ends what missed its deadline
 //! 2. [`park`]: where connections wait without a thread ([`handover`]: who has one)
 //! 3. [`admit`]: the bounded channel, and what is turned away
-//! 4. [`attend`]: a worker reads the head
+//! 4. [`attend`]: a worker reads the head ([`input`]: its bytes)
 //! 5. [`choose`]: a server, and the lease on it
 //! 6. [`dial`]: a connection to it, from the [`pool`] or new
-//! 7. [`exchange`]: the request goes out, the answer's head comes in; tried again where that is safe
-//! 8. [`upload`] and [`relay`]: bodies ([`stream`]: long ones); [`tunnel`]: what an upgrade turned into
+//! 7. [`exchange`]: the request goes out; tried again where that is safe ([`hands`]: what a worker works with)
+//!    (several at once, while quick servers leave requests waiting: [`ahead`])
+//! 8. [`hear`]: the answer's head; [`upload`] and [`relay`]: bodies ([`stream`]: long ones); [`tunnel`]: what an upgrade turned into
 //! 9. [`finish`]: counted, told to the health thread; kept, lingered on, parked or closed ([`close`])
 
 pub mod accept;
 pub mod admit;
+pub mod ahead;
 pub mod attend;
 pub mod choose;
 pub mod close;
@@ -19,6 +21,9 @@ pub mod dial;
 pub mod exchange;
 pub mod finish;
 pub mod handover;
+pub mod hands;
+pub mod hear;
+pub mod input;
 pub mod listen;
 pub mod park;
 pub mod pool;

@@ -25,6 +25,11 @@ fn patient(min: usize, max: usize, queue: usize) -> Value {
     }})
 }
 
+/// Time for a whole crowd, on a machine with other things to do.
+fn long() -> Value {
+    json!({"timeouts": {"client_head": "120s", "keep_alive": "300s"}})
+}
+
 fn clients(balancer: &Evenkeel, count: usize) -> Vec<Client> {
     (0..count).map(|_| Client::to(balancer)).collect()
 }
@@ -239,7 +244,7 @@ mod attacks {
     #[test]
     fn slow_senders_hold_no_worker() {
         let origin = Origin::answers("ok");
-        let balancer = Evenkeel::before(&[&origin], patient(1, 2, 300));
+        let balancer = Evenkeel::before(&[&origin], with(patient(1, 2, 300), long()));
         let mut slow = clients(&balancer, 200);
         let mut normal = Client::to(&balancer);
         for part in ["GET / HT", "TP/1.1\r\nHos", "t: h\r\nX: "] {
@@ -279,7 +284,7 @@ mod attacks {
         const CROWD: usize = 2000;
         raise_descriptors(2 * CROWD as u64 + 300);
         let origin = Origin::answers("ok");
-        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let balancer = Evenkeel::before(&[&origin], long());
         let mut first = Client::to(&balancer);
         assert_eq!(first.get("/").status, 200);
         let (before, threads) = (balancer.rss_kib(), balancer.threads());
@@ -449,5 +454,53 @@ mod memory {
             balancer.log_lines().iter().filter(|line| line.contains("client_stalled")).count() == 4
         });
         assert!(balancer.peak_kib() - before < 4 * 1024);
+    }
+}
+
+mod ahead {
+    use super::*;
+
+    /// Quick servers and a standing queue: workers send several requests on their way. One that then stalls must
+    /// not keep those behind it.
+    #[test]
+    fn a_request_that_stalls_holds_up_no_other_that_was_sent_with_it() {
+        let gate = Gate::default();
+        let opens = gate.clone();
+        let origin = Origin::start(move |visit| {
+            while let Some(request) = visit.request() {
+                if request.line.contains("/stall") {
+                    gate.wait();
+                }
+                visit.send(ok("well"));
+            }
+        });
+        let balancer = Evenkeel::before(&[&origin], patient(2, 2, 1000));
+        let mut crowd = clients(&balancer, 40);
+        // Long enough for the balancer to learn that the server is quick.
+        for _ in 0..100 {
+            ask_all(&mut crowd);
+        }
+        let mut stalled = Client::to(&balancer);
+        stalled.send("GET /stall HTTP/1.1\r\nHost: h\r\n\r\n");
+        origin.until("it stalls", |seen| seen.bytes.iter().any(|bytes| contains(bytes, b"/stall")));
+        for _ in 0..20 {
+            ask_all(&mut crowd);
+        }
+        assert!(stalled.is_quiet());
+        opens.open();
+        assert_eq!(stalled.answer().text(), "well");
+    }
+
+    fn ask_all(crowd: &mut [Client]) {
+        for client in crowd.iter_mut() {
+            client.send(GET);
+        }
+        for client in crowd.iter_mut() {
+            assert_eq!(client.answer().status, 200);
+        }
+    }
+
+    fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+        bytes.windows(wanted.len()).any(|window| window == wanted)
     }
 }

@@ -30,9 +30,7 @@ const LONG: &[(&str, &str)] = &[
         "src/control/health.rs",
         "one agent: what is due, what is found and what follows from it share one state",
     ),
-    ("src/data/exchange.rs", "one attempt from its head to the head of its answer; it wants to be two"),
     ("src/http1/head.rs", "the heads of requests and of answers share their scan and their limits"),
-    ("src/data/attend.rs", "one worker and its input; it wants to be two"),
 ];
 
 /// The longest that a file of that list may become.

@@ -1,6 +1,7 @@
 //! Step 3: admitted. The bounded channel between the accept thread and the workers, and what becomes of a
 //! request that finds it full.
 
+use super::ahead::Pending;
 use super::park::Connection;
 use crate::base::time::Moment;
 use crate::policy::admit::{self, Admit, Codel};
@@ -8,7 +9,7 @@ use crate::state::crew::Crew;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What the channel carries.
@@ -21,6 +22,8 @@ pub enum Work {
         /// When the accept thread learnt of the bytes.
         ready: Moment,
     },
+    /// A request that another worker sent on its way, and could not wait for.
+    Resume(Box<Pending>),
     /// The worker that takes this leaves the crew.
     Leave,
 }
@@ -34,8 +37,13 @@ pub struct Queue {
     codel: Codel,
     /// The patience of the moment, in nanoseconds; see [`Queue::adapt`].
     patience: AtomicU64,
+    /// Requests hold a worker for very short times at the moment.
+    quick: AtomicBool,
 }
 
+/// Requests that hold a worker for less than this come from servers so quick that a worker need not wait for
+/// each.
+const QUICK: Duration = Duration::from_millis(2);
 /// Where requests take long, a queue that stands for a few of them is no overload.
 const HOLDS_PATIENT: u32 = 4;
 /// Requests that hold a worker for less than this are brisk: then a queue is bytes that came at once, or a
@@ -52,7 +60,7 @@ impl Queue {
     pub fn new(capacity: usize, rules: admit::Rules) -> Self {
         let (sender, receiver) = bounded(capacity.max(1));
         let patience = AtomicU64::new((rules.patience * PLACED).as_nanos() as u64);
-        Queue { sender, receiver, rules, codel: Codel::new(), patience }
+        Queue { sender, receiver, rules, codel: Codel::new(), patience, quick: AtomicBool::new(false) }
     }
 
     /// Requests that wait.
@@ -72,6 +80,24 @@ impl Queue {
             // The plane holds the receiver, so the channel is never disconnected, and only `Serve` was sent.
             _ => Ok(()),
         }
+    }
+
+    /// Queues a request that is on its way already; a full queue hands it back.
+    pub fn push_back(&self, pending: Box<Pending>) -> Result<(), Box<Pending>> {
+        match self.sender.try_send(Work::Resume(pending)) {
+            Err(TrySendError::Full(Work::Resume(pending))) => Err(pending),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether requests wait, and servers are so quick that a worker should not wait for each.
+    pub fn asks_for_haste(&self) -> bool {
+        self.quick.load(Relaxed) && !self.receiver.is_empty()
+    }
+
+    /// The next work, if there is any now.
+    pub fn take_now(&self) -> Option<Work> {
+        self.receiver.try_recv().ok()
     }
 
     /// Asks one worker to leave; false when the queue has no room for that.
@@ -100,6 +126,7 @@ impl Queue {
     /// A request in a standing queue waits for as long as the overflow promises, and for a few times what a
     /// request now holds a worker: slow servers alone are no reason to turn anybody away.
     fn adapt(&self, held: Duration) {
+        self.quick.store(!held.is_zero() && held < QUICK, Relaxed);
         let patience = (self.rules.patience * PLACED).max(held * HOLDS_PATIENT);
         self.patience.store(patience.as_nanos() as u64, Relaxed);
     }

@@ -3,9 +3,12 @@
 
 use super::Plane;
 use super::admit::Work;
+use super::ahead::{Pending, Sent};
 use super::close;
-use super::exchange::{self, Hands, Request};
+use super::exchange;
 use super::finish::Fate;
+use super::hands::{Hands, Request};
+use super::input::{Input, Read};
 use super::park::{Carry, Connection};
 use super::socket::{self, Want};
 use crate::base::sys;
@@ -15,8 +18,8 @@ use crate::http1::proxy_protocol;
 use crate::http1::reason::Reason;
 use crate::policy::admit::Admit;
 use crate::policy::linger::{self, Seen};
+use crate::state::crew::Membership;
 use crate::state::stats::Counter;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,42 +37,25 @@ pub fn run(plane: Arc<Plane>, number: usize) {
     if !sys::schedule_as_batch() {
         log::debug!("worker-{number} runs under the default scheduling");
     }
-    let mut membership = Membership { plane: &plane, in_crew: true };
+    let membership = Membership::of(&plane.crew);
     let mut worker = Worker::new(&plane, number);
     loop {
-        match plane.queue.take(&plane.crew) {
+        match worker.next_work() {
             // Counted out by the supervisor that gave notice.
-            Work::Leave => break membership.in_crew = false,
-            Work::Serve { connection, ready } => {
-                if catch_unwind(AssertUnwindSafe(|| worker.hold(&connection, ready))).is_err() {
-                    // Law 5: a panic costs one request. Buffers may be half-written: begin anew.
-                    plane.stats.shard(number).count(Counter::Panics);
-                    log::error!("a request panicked; its connection is closed and the worker goes on");
-                    close::abruptly(&plane, &connection);
-                    membership.in_crew = !worker.hands.stream.has_left();
-                    worker.hands.stream.end(&plane);
-                    worker = Worker::new(&plane, plane.next_worker.fetch_add(1, Ordering::Relaxed));
-                }
-                if worker.hands.stream.has_left() {
-                    // The supervisor may have hired in its place.
-                    worker.hands.stream.end(&plane);
-                    break membership.in_crew = false;
-                }
+            Some(Work::Leave) => {
+                while worker.conclude_next() {}
+                break membership.ends();
             }
+            Some(Work::Serve { connection, ready }) => {
+                worker.guard(&connection, |worker| worker.hold(&connection, ready));
+            }
+            Some(Work::Resume(pending)) => worker.resume(*pending),
+            None => _ = worker.conclude_next(),
         }
-    }
-}
-
-/// Tells the supervisor when a worker ends in any other way than by notice.
-struct Membership<'p> {
-    plane: &'p Plane,
-    in_crew: bool,
-}
-
-impl Drop for Membership<'_> {
-    fn drop(&mut self) {
-        if self.in_crew {
-            self.plane.crew.loses();
+        if worker.hands.stream.has_left() && worker.hands.ahead.is_empty() {
+            // The supervisor may have hired in its place.
+            worker.hands.stream.end(&plane);
+            break membership.ends();
         }
     }
 }
@@ -80,19 +66,10 @@ struct Worker {
     input: Input,
     slots: Slots,
     hands: Hands,
+    /// The request in front of the input was sent ahead.
+    sent: Option<Sent>,
     /// For how long the last request held it.
     held: Duration,
-}
-
-/// Bytes of the client that are not served yet.
-struct Input {
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// Up to where a partial head has been looked at.
-    seen: usize,
-    /// The last read took all there was.
-    drained: bool,
 }
 
 /// What became of a look at the input.
@@ -101,21 +78,65 @@ enum Looked {
     Partial,
     /// A request was served, or refused.
     Served(Fate),
-}
-
-/// What a read brought.
-enum Read {
-    Bytes,
-    Nothing,
-    End,
+    /// A request is on its way, and the worker goes on with another.
+    Ahead(Sent),
 }
 
 impl Worker {
     fn new(plane: &Arc<Plane>, number: usize) -> Self {
         let room = plane.config.limits.head.head + INPUT_SPARE;
-        let input = Input { buffer: vec![0; room], start: 0, end: 0, seen: 0, drained: false };
-        let (slots, hands) = (Slots::new(), Hands::new(plane, number));
-        Worker { plane: Arc::clone(plane), input, slots, hands, held: Duration::ZERO }
+        let (input, slots, hands) = (Input::new(room), Slots::new(), Hands::new(plane, number));
+        Worker { plane: Arc::clone(plane), input, slots, hands, sent: None, held: Duration::ZERO }
+    }
+
+    /// The next work; `None` when it is time to take the answers of what was sent ahead.
+    fn next_work(&self) -> Option<Work> {
+        match &self.hands.ahead {
+            ahead if ahead.is_empty() => Some(self.plane.queue.take(&self.plane.crew)),
+            ahead if ahead.has_room() => self.plane.queue.take_now(),
+            _ => None,
+        }
+    }
+
+    /// Law 5: a panic costs one request. Its connection is closed, and as buffers may be half-written, the worker
+    /// begins anew; what it has sent ahead is still good.
+    fn guard(&mut self, connection: &Arc<Connection>, serve: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| serve(self))).is_ok() {
+            return;
+        }
+        self.hands.shard(&self.plane).count(Counter::Panics);
+        log::error!("a request panicked; its connection is closed and the worker goes on");
+        close::abruptly(&self.plane, connection);
+        let number = self.plane.next_worker.fetch_add(1, Ordering::Relaxed);
+        let mut anew = Worker::new(&self.plane, number);
+        anew.hands.ahead = std::mem::take(&mut self.hands.ahead);
+        anew.hands.stream = std::mem::take(&mut self.hands.stream);
+        *self = anew;
+    }
+
+    /// Goes on with the next of those sent ahead; false when there is none.
+    fn conclude_next(&mut self) -> bool {
+        let next = self.hands.ahead.next(&self.plane);
+        next.map(|pending| self.resume(pending)).is_some()
+    }
+
+    /// Goes on with a request that was sent ahead.
+    fn resume(&mut self, pending: Pending) {
+        let Pending { connection, carry, input, sent, started } = pending;
+        let before = std::mem::replace(&mut self.input, input);
+        self.hands.ahead.keep(Some(before), None);
+        self.sent = Some(sent);
+        self.guard(&connection, |worker| worker.attend(&connection, carry, started));
+    }
+
+    /// Leaves a request that was sent ahead, with the client's bytes, for later.
+    fn put_aside(&mut self, connection: &Arc<Connection>, carry: Carry, sent: Sent, started: Moment) {
+        let room = self.input.buffer.len();
+        let spare = self.hands.ahead.spare_input().unwrap_or_else(|| Input::new(room));
+        let mut input = std::mem::replace(&mut self.input, spare);
+        input.seen = 0;
+        let connection = Arc::clone(connection);
+        self.hands.ahead.push(Pending { connection, carry, input, sent, started });
     }
 
     /// From the queue to the moment the worker lets go of the connection.
@@ -180,6 +201,7 @@ impl Worker {
             carry.head_since.get_or_insert(now);
             match self.serve(connection, &mut carry, now) {
                 Looked::Partial => {}
+                Looked::Ahead(sent) => return self.put_aside(connection, carry, sent, now),
                 Looked::Served(fate) => {
                     carry.requests += 1;
                     carry.head_since = None;
@@ -231,7 +253,13 @@ impl Worker {
                 let early = &bytes[head.len..];
                 let peer = carry.client.or(connection.peer);
                 let request = Request { head: &head, early, connection, peer, started: now };
-                let served = exchange::serve(&self.plane, &mut self.hands, &request);
+                let sent = self.sent.take();
+                if sent.is_none() && self.hands.ahead.has_room() && self.plane.queue.asks_for_haste() {
+                    if let Some(sent) = exchange::send_ahead(&self.plane, &mut self.hands, &request) {
+                        return Looked::Ahead(sent);
+                    }
+                }
+                let served = exchange::serve(&self.plane, &mut self.hands, &request, sent);
                 (head.len + served.early_used, served.fate)
             }
             Err(reason) => {
@@ -269,6 +297,7 @@ impl Worker {
     fn may_linger(&self, carry: &Carry) -> bool {
         let crew = &self.plane.crew;
         carry.requests > 0
+            && self.hands.ahead.is_empty()
             && !self.hands.stream.has_left()
             && !self.plane.is_draining()
             && linger::may(Seen {
@@ -357,67 +386,6 @@ impl Worker {
             }
             Fate::Abort => close::abruptly(&self.plane, connection),
             Fate::Tunnelled => {}
-        }
-    }
-}
-
-impl Input {
-    fn begin(&mut self, carried: &[u8], seen: usize) {
-        self.buffer[..carried.len()].copy_from_slice(carried);
-        (self.start, self.end, self.seen, self.drained) = (0, carried.len(), seen, false);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    /// What is here was looked at and is no whole head.
-    fn wants_more(&self) -> bool {
-        self.seen == self.end - self.start
-    }
-
-    fn read_now(&mut self, connection: &Connection) -> Read {
-        if self.start > 0 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        connection.handover.reads();
-        let end = self.end;
-        let got = connection.socket.recv_now(&mut self.buffer[end..]);
-        self.took(end, got)
-    }
-
-    fn took(&mut self, at: usize, got: io::Result<usize>) -> Read {
-        match got {
-            Ok(0) => Read::End,
-            Ok(count) => {
-                (self.start, self.end) = (if at == 0 { 0 } else { self.start }, at + count);
-                self.drained = self.end < self.buffer.len();
-                Read::Bytes
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.drained = true;
-                Read::Nothing
-            }
-            Err(_) => Read::End,
-        }
-    }
-
-    /// The first `used` bytes are served; `spill` holds what was read beyond the request by other means.
-    fn consume(&mut self, used: usize, spill: &mut Vec<u8>) {
-        self.start += used;
-        self.seen = 0;
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        }
-        if !spill.is_empty() {
-            // Bodies are read by other means only once all that was here is used up, and in reads no longer than
-            // this buffer: a spill always fits.
-            debug_assert!(self.start == self.end && spill.len() <= self.buffer.len());
-            let fits = spill.len().min(self.buffer.len());
-            self.buffer[..fits].copy_from_slice(&spill[..fits]);
-            (self.start, self.end) = (0, fits);
-            spill.clear();
         }
     }
 }

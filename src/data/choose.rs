@@ -1,7 +1,7 @@
 //! Step 5: chosen. The algorithm proposes a server, the lease may refuse, and then it is asked again.
 
 use super::Plane;
-use super::exchange::Hands;
+use super::hands::Hands;
 use crate::base::ids::ServerId;
 use crate::base::time::Moment;
 use crate::policy::pick::{Draw, Pick, Slot};

@@ -44,13 +44,8 @@ pub enum Need {
 
 /// A connection to the server. Errors come from connecting; nothing was sent.
 pub fn link(plane: &Plane, server: &Server, need: Need, now: Moment) -> io::Result<Link> {
-    if need != Need::New {
-        while let Some((socket, idle_for)) = plane.pool.take(server.id, now) {
-            let is_fresh = need == Need::Any && idle_for < LOOK_AFTER;
-            if is_fresh || socket.is_quiet() {
-                return Ok(Link { socket, reused: true });
-            }
-        }
+    if let Some(link) = pooled(plane, server, need, now) {
+        return Ok(link);
     }
     let timeout = plane.config.timeouts.connect;
     let socket = match open(server, timeout) {
@@ -63,6 +58,20 @@ pub fn link(plane: &Plane, server: &Server, need: Need, now: Moment) -> io::Resu
     };
     socket.set_slice(SERVER_SLICE)?;
     Ok(Link { socket, reused: false })
+}
+
+/// A pooled connection to the server, if there is one that will do.
+pub fn pooled(plane: &Plane, server: &Server, need: Need, now: Moment) -> Option<Link> {
+    if need == Need::New {
+        return None;
+    }
+    while let Some((socket, idle_for)) = plane.pool.take(server.id, now) {
+        let is_fresh = need == Need::Any && idle_for < LOOK_AFTER;
+        if is_fresh || socket.is_quiet() {
+            return Some(Link { socket, reused: true });
+        }
+    }
+    None
 }
 
 /// Counts how a link came about.

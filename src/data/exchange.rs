@@ -2,185 +2,75 @@
 //! is tried again where the rules allow (law 8).
 
 use super::Plane;
+use super::ahead::Sent;
 use super::choose::{self, Tried};
 use super::dial::{self, Link, Need};
 use super::finish::{self, Fate, Served};
+use super::hands::{Failure, Hands, Request};
+use super::hear::{self, Final};
 use super::park::Connection;
 use super::relay::{self, Delivered};
-use super::socket::{self, Want};
-use super::stream::Stream;
+use super::socket;
 use super::tunnel;
 use super::upload::Upload;
-use crate::base::dice::Dice;
 use crate::base::ids::RequestId;
 use crate::base::limits;
 use crate::base::time::{self, Moment};
-use crate::http1::body::Body;
 use crate::http1::client;
-use crate::http1::forward::{self, Answer, Hop};
-use crate::http1::framing::{Asked, Framing};
-use crate::http1::head::{self, Parsed, RequestHead, ResponseHead, Slots, Version};
+use crate::http1::forward::{self, Hop};
+use crate::http1::framing::Framing;
 use crate::http1::reason::Reason;
-use crate::policy::pick::Candidate;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
 use crate::state::server::{Lease, stable_hash};
-use crate::state::stats::{Counter, Shard};
-use crate::state::table::Cached;
+use crate::state::stats::Counter;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-/// A worker's buffer for answers, and for bodies on their way.
-pub const BUFFER: usize = 64 * 1024;
-/// Interim answers to one request; a server that sends more is broken.
-const INTERIM_MAX: u32 = 32;
-
-/// What a worker works with; lives as long as the worker.
-#[derive(Debug)]
-pub struct Hands {
-    number: usize,
-    count: u64,
-    pub(super) table: Cached,
-    pub(super) dice: Dice,
-    pub(super) candidates: Vec<Candidate>,
-    /// The request as it was sent so far: its head, and its body while that may be sent again.
-    pub(super) out: Vec<u8>,
-    /// The head for the client.
-    pub(super) reply: Vec<u8>,
-    /// Bytes of the server.
-    pub(super) answer: Vec<u8>,
-    /// Bytes of the client's body.
-    pub(super) relay: Vec<u8>,
-    /// Bytes of the client behind the body.
-    pub(super) spill: Vec<u8>,
-    /// The client's socket was read while serving.
-    pub(super) read_client: bool,
-    pub(super) stream: Stream,
-    slots: Slots,
-    date: (Moment, String),
-}
-
-/// A request in hand.
-#[derive(Debug)]
-pub struct Request<'r> {
-    /// Its head.
-    pub head: &'r RequestHead<'r, 'r>,
-    /// What came in behind the head: of the body, or of the next request.
-    pub early: &'r [u8],
-    /// The client.
-    pub connection: &'r Arc<Connection>,
-    /// The client's address: the kernel's word, or that of a PROXY header.
-    pub peer: Option<SocketAddr>,
-    /// When its first bytes were in hand.
-    pub started: Moment,
-}
-
-/// Why an attempt failed: whose fault (the reason says), in which phase, and so whether it may be retried.
-#[derive(Clone, Copy, Debug)]
-pub struct Failure {
-    /// What to tell the client.
-    pub reason: Reason,
-    /// Where it failed.
-    pub phase: Phase,
-    /// The answer has begun: there is nothing more to say to the client.
-    pub begun: bool,
-    /// And only a reset can tell the client that it is not whole.
-    pub ambiguous: bool,
-}
-
-impl Failure {
-    /// The client's own fault, or ours: no other server would do better.
-    pub fn client(reason: Reason) -> Self {
-        Failure { reason, phase: Phase::Late, begun: false, ambiguous: false }
-    }
-
-    /// The server's fault, too late to try another one.
-    pub fn late(reason: Reason) -> Self {
-        Failure::client(reason)
-    }
-
-    /// The server's fault, while the client was already reading the answer.
-    pub fn begun(reason: Reason) -> Self {
-        Failure { reason, phase: Phase::Late, begun: true, ambiguous: false }
-    }
-}
-
-/// The head of the final answer, as far as the relay needs it; the head for the client is in `Hands::reply`.
-#[derive(Debug)]
-pub struct Final {
-    /// The status.
-    pub status: u16,
-    /// The body as it comes from the server.
-    pub body: Body,
-    /// How the client is told.
-    pub to_client: Framing,
-    /// The server keeps its connection.
-    pub server_keeps: bool,
-    /// We keep the client's.
-    pub client_keeps: bool,
-    /// The bytes in `Hands::answer` that are there already: from the end of the head on.
-    pub here: (usize, usize),
-    /// When the head was complete.
-    pub at: Moment,
-}
-
-impl Hands {
-    /// The hands of the worker with this number.
-    pub fn new(plane: &Plane, number: usize) -> Self {
-        Hands {
-            number,
-            count: 0,
-            table: plane.table.cached(),
-            dice: Dice::fresh(),
-            candidates: Vec::new(),
-            out: Vec::with_capacity(4096),
-            reply: Vec::with_capacity(4096),
-            answer: vec![0; BUFFER],
-            relay: Vec::with_capacity(BUFFER),
-            spill: Vec::new(),
-            read_client: false,
-            stream: Stream::default(),
-            slots: Slots::new(),
-            date: (Moment::START, String::new()),
-        }
-    }
-
-    /// Where this worker counts.
-    pub fn shard<'p>(&self, plane: &'p Plane) -> &'p Shard {
-        plane.stats.shard(self.number)
-    }
-
-    /// The date for an answer, at most a second old.
-    pub(super) fn date(&mut self, now: Moment) -> &str {
-        if self.date.1.is_empty() || now.since(self.date.0).as_secs() >= 1 {
-            let wall: SystemTime = time::wall();
-            self.date = (now, httpdate::fmt_http_date(wall));
-        }
-        &self.date.1
-    }
-
-    /// Worker numbers are never given twice, so neither are these.
-    pub(super) fn next_id(&mut self, plane: &Plane) -> RequestId {
-        self.count += 1;
-        RequestId::new(plane.process_id, ((self.number as u64) << 40) | self.count)
-    }
-}
-
-/// Serves a request to its end, whatever that is.
-pub fn serve(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>) -> Served {
-    let id = hands.next_id(plane);
-    hands.read_client = false;
-    hands.stream.rest(request.started);
-    hands.spill.clear();
-    hands.out.clear();
+/// Serves a request to its end, whatever that is. One that was sent ahead goes on from there.
+pub fn serve(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>, sent: Option<Sent>) -> Served {
+    let id = sent.as_ref().map_or_else(|| hands.next_id(plane), |sent| sent.id);
+    hands.begin(request.started);
     let mut upload = Upload::new(request.head, plane.config.limits.body);
     if request.head.max_forwards == Some(0) {
         return finish::last_hop(plane, hands, request, upload, id);
     }
-    let outcome = prepare(plane, hands, request, &mut upload, id)
-        .and_then(|()| attempts(plane, hands, request, &mut upload));
+    let outcome = match sent {
+        Some(Sent { lease, link, out, .. }) => {
+            let before = std::mem::replace(&mut hands.out, out);
+            hands.ahead.keep(None, Some(before));
+            attempts(plane, hands, request, &mut upload, Some((lease, link)))
+        }
+        None => prepare(plane, hands, request, &mut upload, id).and_then(|()| {
+            plane.budget.earn(request.started);
+            attempts(plane, hands, request, &mut upload, None)
+        }),
+    };
     finish::finish(plane, hands, request, &upload, outcome, id)
+}
+
+/// Sends a request on its way without waiting for the answer, where that is safe: it is plain, and there is a
+/// pooled connection that takes it whole. Otherwise nothing has happened that [`serve`] would not do anew.
+pub fn send_ahead(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>) -> Option<Sent> {
+    let head = request.head;
+    let is_plain = head.framing == Framing::None && !head.upgrade && head.max_forwards.is_none();
+    if !is_plain || !matches!(head.method, b"GET" | b"HEAD") {
+        return None;
+    }
+    let id = hands.next_id(plane);
+    hands.begin(request.started);
+    prepare(plane, hands, request, &mut Upload::new(head, None), id).ok()?;
+    let key = client_key(client_address(plane, request));
+    let lease = choose::server(plane, hands, key, &mut Tried::default(), request.started)?;
+    let link = dial::pooled(plane, lease.server(), Need::Any, request.started)?;
+    if !matches!(link.socket.send_now(&hands.out), Ok(count) if count == hands.out.len()) {
+        return None;
+    }
+    plane.budget.earn(request.started);
+    dial::count(hands.shard(plane), &link);
+    hands.shard(plane).count(Counter::SentAhead);
+    let spare = hands.ahead.spare_out();
+    Some(Sent { lease, link, id, out: std::mem::replace(&mut hands.out, spare) })
 }
 
 /// Refuses bytes that are no request.
@@ -226,10 +116,10 @@ fn attempts(
     hands: &mut Hands,
     request: &Request<'_>,
     upload: &mut Upload,
+    mut sent: Option<(Lease, Link)>,
 ) -> Result<Delivered, Failure> {
     let idempotent = retry::is_idempotent(request.head.method);
     let key = client_key(client_address(plane, request));
-    plane.budget.earn(request.started);
     let mut tried = Tried::default();
     let mut failed = (0, 0, 0);
     let mut last = None;
@@ -240,16 +130,28 @@ fn attempts(
             (None, true) => Need::Any,
             (None, false) => Need::Alive,
         };
-        let lease = again.take().or_else(|| choose::server(plane, hands, key, &mut tried, request.started));
+        let (lease, link) = match sent.take() {
+            Some((lease, link)) => (Some(lease), Some(link)),
+            None => {
+                let choice = || choose::server(plane, hands, key, &mut tried, request.started);
+                (again.take().or_else(choice), None)
+            }
+        };
         // With nobody left, the client hears why the last one failed.
         let Some(lease) = lease else { return Err(last.unwrap_or(Failure::client(Reason::NoServer))) };
-        let failure = match attempt(plane, hands, request, upload, &lease, need) {
+        let attempt = match link {
+            Some(link) => conclude(plane, hands, request, upload, &lease, link, request.started),
+            None => attempt(plane, hands, request, upload, &lease, need),
+        };
+        let failure = match attempt {
             Ok(Done::Delivered(delivered)) => return Ok(delivered),
             Ok(Done::Upgraded(link, last)) => {
                 return tunnel::open(plane, hands, request, upload, lease, link, &last);
             }
             Err(failure) => failure,
         };
+        // Others need not wait for what may take long now.
+        hands.ahead.disperse(plane);
         match failure.phase {
             Phase::Connect => failed.0 += 1,
             Phase::Reuse => failed.1 += 1,
@@ -317,7 +219,20 @@ fn attempt(
         // It closed; what it said before that may still be read.
         upload.breaks();
     }
-    let heard = hear(plane, hands, request, upload, lease, &link, asked_at);
+    conclude(plane, hands, request, upload, lease, link, asked_at)
+}
+
+/// The request is out: hear the answer, relay it.
+fn conclude(
+    plane: &Arc<Plane>,
+    hands: &mut Hands,
+    request: &Request<'_>,
+    upload: &mut Upload,
+    lease: &Lease,
+    link: Link,
+    asked_at: Moment,
+) -> Result<Done, Failure> {
+    let heard = hear::hear(plane, hands, request, upload, lease, &link, asked_at);
     let last = heard.map_err(|failure| repeatable(failure, &link))?;
     if last.status == 101 {
         return Ok(Done::Upgraded(link, last));
@@ -330,186 +245,6 @@ fn repeatable(failure: Failure, link: &Link) -> Failure {
     let race = failure.phase == Phase::Answer && failure.reason == Reason::ServerReset && link.reused;
     let phase = if race { Phase::Reuse } else { failure.phase };
     Failure { phase, ..failure }
-}
-
-/// Sends the rest of the body and hears answers until the final one; interim ones go on to the client.
-fn hear(
-    plane: &Arc<Plane>,
-    hands: &mut Hands,
-    request: &Request<'_>,
-    upload: &mut Upload,
-    lease: &Lease,
-    link: &Link,
-    mut asked_at: Moment,
-) -> Result<Final, Failure> {
-    let (mut start, mut filled) = (0, 0);
-    let mut interims = 0;
-    loop {
-        if start == filled && !upload.is_over() {
-            upload.pump(plane, hands, request, link)?;
-            // The server's time is what it takes once it has all of the request.
-            asked_at = time::now();
-        }
-        if start == filled {
-            (start, filled) = (0, hear_more(plane, hands, request, link, 0)?);
-        }
-        match parse(plane, hands, request, upload, lease, start..filled)? {
-            Heard::Final(last) => {
-                lease.server().answered(last.at.since(asked_at), last.at);
-                return Ok(last);
-            }
-            Heard::Interim(len) => {
-                start += len;
-                interims += 1;
-                if interims > INTERIM_MAX {
-                    return Err(Failure::late(Reason::BadAnswer));
-                }
-                pass_on(plane, hands, request)?;
-            }
-            Heard::Part => {
-                hands.answer.copy_within(start..filled, 0);
-                (start, filled) = (0, filled - start);
-                filled += hear_more(plane, hands, request, link, filled)?;
-            }
-        }
-    }
-}
-
-/// What a look at the server's bytes found.
-enum Heard {
-    Part,
-    /// An interim answer of this length; the head for the client is in `Hands::reply`, which may be empty.
-    Interim(usize),
-    Final(Final),
-}
-
-fn parse(
-    plane: &Arc<Plane>,
-    hands: &mut Hands,
-    request: &Request<'_>,
-    upload: &Upload,
-    lease: &Lease,
-    span: std::ops::Range<usize>,
-) -> Result<Heard, Failure> {
-    let now = time::now();
-    hands.date(now);
-    let Hands { answer, reply, date, slots, .. } = hands;
-    let asked = match request.head.method {
-        b"HEAD" => Asked::Head,
-        b"CONNECT" => Asked::Connect,
-        _ => Asked::Other,
-    };
-    let parsed = head::response(&answer[span.clone()], asked, &plane.config.limits.head, slots);
-    let head = match parsed.map_err(|_| Failure::late(Reason::BadAnswer))? {
-        Parsed::Partial => return Ok(Heard::Part),
-        Parsed::Complete(head) => head,
-    };
-    reply.clear();
-    let upgraded = head.status == 101;
-    if upgraded && !request.head.upgrade {
-        return Err(Failure::late(Reason::BadAnswer));
-    }
-    let to_client = framing_for(request.head.version, &head);
-    let whole = upload.is_done();
-    let client_keeps =
-        request.head.keep_alive && whole && to_client != Framing::UntilClose && !plane.is_draining();
-    let answer = Answer {
-        client: request.head.version,
-        framing: to_client,
-        keep_alive: client_keeps,
-        pseudonym: &plane.pseudonym,
-        served_by: plane.config.listen.served_by_header.then_some(lease.server().name.as_str()),
-        date: &date.1,
-    };
-    if head.status < 200 && !upgraded {
-        // An HTTP/1.0 client knows no interim answers (RFC 9110 section 15.2).
-        if request.head.version == Version::Http11 {
-            forward::response(&head, &answer, reply);
-        }
-        return Ok(Heard::Interim(head.len));
-    }
-    forward::response(&head, &answer, reply);
-    Ok(Heard::Final(Final {
-        status: head.status,
-        body: head.body(),
-        to_client,
-        server_keeps: head.keep_alive && whole,
-        client_keeps,
-        here: (span.start + head.len, span.end),
-        at: now,
-    }))
-}
-
-/// A length that the server told is passed on; one that it tells by chunks or by closing becomes chunks, or a
-/// close for HTTP/1.0.
-fn framing_for(client: Version, head: &ResponseHead<'_, '_>) -> Framing {
-    match (head.framing, client) {
-        (Framing::Chunked | Framing::UntilClose, Version::Http11) => Framing::Chunked,
-        (Framing::Chunked | Framing::UntilClose, Version::Http10) => Framing::UntilClose,
-        (known, _) => known,
-    }
-}
-
-/// Sends an interim answer on.
-fn pass_on(plane: &Arc<Plane>, hands: &Hands, request: &Request<'_>) -> Result<(), Failure> {
-    let limit = plane.config.timeouts.client_body;
-    socket::send_all(&request.connection.socket, &mut [IoSlice::new(&hands.reply)], limit)
-        .map_err(|_| Failure::client(Reason::ClientGone))
-}
-
-/// More of a head; an end here is a failure.
-fn hear_more(
-    plane: &Arc<Plane>,
-    hands: &mut Hands,
-    request: &Request<'_>,
-    link: &Link,
-    at: usize,
-) -> Result<usize, Failure> {
-    if at == hands.answer.len() {
-        return Err(Failure::late(Reason::BadAnswer));
-    }
-    match receive(plane, hands, request, link, at) {
-        Ok(0) if at == 0 => Err(RESET),
-        Ok(0) => Err(CUT),
-        got => got,
-    }
-}
-
-/// No byte of an answer, and none will come.
-const RESET: Failure =
-    Failure { reason: Reason::ServerReset, phase: Phase::Answer, begun: false, ambiguous: false };
-
-/// Part of a head, and no more will come. The client has seen none of it: as good as nothing.
-const CUT: Failure =
-    Failure { reason: Reason::BadAnswer, phase: Phase::Answer, begun: false, ambiguous: false };
-
-/// Receives from the server behind what is there; 0 when it closed. Waits in one system call first; a longer
-/// wait also watches whether the client is still there, and gives up when it is not.
-pub fn receive(
-    plane: &Plane,
-    hands: &mut Hands,
-    request: &Request<'_>,
-    link: &Link,
-    at: usize,
-) -> Result<usize, Failure> {
-    let Hands { answer, stream, .. } = hands;
-    let mut got = link.socket.recv_slice(&mut answer[at..]);
-    loop {
-        match got {
-            Ok(count) => return Ok(count),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) if at == 0 => return Err(RESET),
-            Err(_) => return Err(CUT),
-        }
-        let client = (&request.connection.socket, Want::Gone);
-        match stream.wait(plane, (&link.socket, Want::Read), client, plane.config.timeouts.response) {
-            Ok([server, client]) if client.gone && !server.read => {
-                return Err(Failure::client(Reason::ClientGone));
-            }
-            Ok(_) => got = link.socket.recv_now(&mut answer[at..]),
-            Err(_) => return Err(Failure::late(Reason::ServerTimeout)),
-        }
-    }
 }
 
 /// Who the client is: the peer, or whom a trusted proxy names.

@@ -1,7 +1,7 @@
 //! Step 9: finished. Counted, told to the health thread, and decided what becomes of the connection.
 
 use super::Plane;
-use super::exchange::{Failure, Hands, Request};
+use super::hands::{Failure, Hands, Request};
 use super::park::Connection;
 use super::relay::Delivered;
 use super::socket;

@@ -2,8 +2,9 @@
 
 use super::Plane;
 use super::dial::Link;
-use super::exchange::{self, Failure, Final, Hands, Request};
 use super::finish;
+use super::hands::{Failure, Hands, Request};
+use super::hear::{self, Final};
 use super::socket::{self, Want};
 use super::upload::Upload;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
@@ -68,7 +69,9 @@ fn pass(
         if body.is_done() {
             break !left_over;
         }
-        match exchange::receive(plane, hands, request, &link, 0).map_err(cut)? {
+        // A body of more than one piece may take long.
+        hands.ahead.disperse(plane);
+        match hear::receive(plane, hands, request, &link, 0).map_err(cut)? {
             0 if body.close() => {
                 // The server closed, and that was the end: say so in the client's framing.
                 bytes += send(plane, hands, request, &body, last.to_client, 0..0)?;

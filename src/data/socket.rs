@@ -168,6 +168,22 @@ pub fn wait_both(one: (&Socket, Want), two: (&Socket, Want), deadline: Moment) -
     wait_slots(&mut [slot(one.0, one.1), slot(two.0, two.1)], deadline)
 }
 
+/// Waits until one of up to `N` sockets has something to read: which have. `TimedOut` when none had.
+pub fn wait_any<'s, const N: usize>(
+    sockets: impl Iterator<Item = &'s Socket>,
+    deadline: Moment,
+) -> io::Result<[bool; N]> {
+    let mut sockets = sockets.take(N);
+    let Some(first) = sockets.next() else { return Err(io::ErrorKind::InvalidInput.into()) };
+    // A place that is left over asks nothing of the first socket.
+    let mut slots: [PollFd<'_>; N] = std::array::from_fn(|at| match at {
+        0 => slot(first, Want::Read),
+        _ => sockets.next().map_or(slot(first, Want::Nothing), |socket| slot(socket, Want::Read)),
+    });
+    let found = wait_slots(&mut slots, deadline)?;
+    Ok(found.map(|found| found.read))
+}
+
 fn slot(socket: &Socket, want: Want) -> PollFd<'_> {
     let flags = match want {
         Want::Read => PollFlags::IN,

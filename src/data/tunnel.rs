@@ -4,8 +4,9 @@
 use super::Plane;
 use super::close;
 use super::dial::Link;
-use super::exchange::{Failure, Final, Hands, Request};
 use super::finish;
+use super::hands::{Failure, Hands, Request};
+use super::hear::Final;
 use super::park::Connection;
 use super::relay::Delivered;
 use super::socket::{self, Found, Socket, Want};

@@ -3,7 +3,7 @@
 
 use super::Plane;
 use super::dial::Link;
-use super::exchange::{Failure, Hands, Request};
+use super::hands::{Failure, Hands, Request};
 use super::socket::Want;
 use crate::base::time;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};

@@ -153,6 +153,29 @@ impl Crew {
     }
 }
 
+/// A worker's place in its crew. Dropped without a word (the thread ended in a way that nobody planned), it
+/// tells the supervisor.
+#[derive(Debug)]
+pub struct Membership<'c>(&'c Crew);
+
+impl<'c> Membership<'c> {
+    /// Of a worker that was counted in.
+    pub fn of(crew: &'c Crew) -> Self {
+        Membership(crew)
+    }
+
+    /// It was counted out: it took its notice, or left the crew with a long body.
+    pub fn ends(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Membership<'_> {
+    fn drop(&mut self) {
+        self.0.loses();
+    }
+}
+
 /// A data plane as the control plane sees it: gauges, and what a supervisor can do. A test has its own.
 pub trait Team: Send + Sync {
     /// The gauges.

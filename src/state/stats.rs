@@ -52,6 +52,8 @@ pub enum Counter {
     LingersPaid,
     /// Lingers that brought nothing.
     LingersWasted,
+    /// Requests sent on their way while their worker went on with others.
+    SentAhead,
     /// Upgraded connections that became tunnels.
     Tunnels,
     /// Panics of a request, each caught.

@@ -74,6 +74,15 @@ fn connections(page: &mut Page, view: &View) {
     page.counter(stats, Counter::Accepted, "connections_accepted_total", "Client connections accepted.");
     page.counter(stats, Counter::Closed, "connections_closed_total", "Client connections closed.");
     page.counter(stats, Counter::AcceptErrors, "accept_errors_total", "Errors of accepting a connection.");
+    page.counter(
+        stats,
+        Counter::Evicted,
+        "connections_evicted_total",
+        "Idle connections closed to make room.",
+    );
+    page.one("streamers", Kind::Gauge, "Workers that left the crew with a long body.", team.streamers());
+    let help = "Requests sent on their way while their worker went on with others.";
+    page.counter(stats, Counter::SentAhead, "requests_sent_ahead_total", help);
     page.one("tunnels", Kind::Gauge, "Open tunnels (upgraded connections).", team.tunnels());
     page.counter(stats, Counter::Tunnels, "tunnels_total", "Connections that became tunnels.");
     let help = "Waits of a worker on a socket for the next request, by whether it came.";

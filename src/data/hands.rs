@@ -1,0 +1,143 @@
+//! What a worker has in its hands: the buffers that live as long as it does, the request, and the ways in which
+//! an attempt can fail.
+
+use super::Plane;
+use super::ahead::Ahead;
+use super::park::Connection;
+use super::stream::Stream;
+use crate::base::dice::Dice;
+use crate::base::ids::RequestId;
+use crate::base::time::{self, Moment};
+use crate::http1::head::{RequestHead, Slots};
+use crate::http1::reason::Reason;
+use crate::policy::pick::Candidate;
+use crate::policy::retry::Phase;
+use crate::state::stats::Shard;
+use crate::state::table::Cached;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// A worker's buffer for answers, and for bodies on their way.
+pub const BUFFER: usize = 64 * 1024;
+/// What a worker works with; lives as long as the worker.
+#[derive(Debug)]
+pub struct Hands {
+    number: usize,
+    count: u64,
+    pub(super) table: Cached,
+    pub(super) dice: Dice,
+    pub(super) candidates: Vec<Candidate>,
+    /// The request as it was sent so far: its head, and its body while that may be sent again.
+    pub(super) out: Vec<u8>,
+    /// The head for the client.
+    pub(super) reply: Vec<u8>,
+    /// Bytes of the server.
+    pub(super) answer: Vec<u8>,
+    /// Bytes of the client's body.
+    pub(super) relay: Vec<u8>,
+    /// Bytes of the client behind the body.
+    pub(super) spill: Vec<u8>,
+    /// The client's socket was read while serving.
+    pub(super) read_client: bool,
+    pub(super) stream: Stream,
+    pub(super) ahead: Ahead,
+    pub(super) slots: Slots,
+    /// When it was written, and the date.
+    pub(super) date: (Moment, String),
+}
+
+impl Hands {
+    /// The hands of the worker with this number.
+    pub fn new(plane: &Plane, number: usize) -> Self {
+        Hands {
+            number,
+            count: 0,
+            table: plane.table.cached(),
+            dice: Dice::fresh(),
+            candidates: Vec::new(),
+            out: Vec::with_capacity(4096),
+            reply: Vec::with_capacity(4096),
+            answer: vec![0; BUFFER],
+            relay: Vec::with_capacity(BUFFER),
+            spill: Vec::new(),
+            read_client: false,
+            stream: Stream::default(),
+            ahead: Ahead::default(),
+            slots: Slots::new(),
+            date: (Moment::START, String::new()),
+        }
+    }
+
+    /// Where this worker counts.
+    pub fn shard<'p>(&self, plane: &'p Plane) -> &'p Shard {
+        plane.stats.shard(self.number)
+    }
+
+    pub(super) fn begin(&mut self, now: Moment) {
+        self.read_client = false;
+        self.stream.rest(now);
+        self.spill.clear();
+        self.out.clear();
+    }
+
+    /// The date for an answer, at most a second old.
+    pub(super) fn date(&mut self, now: Moment) -> &str {
+        if self.date.1.is_empty() || now.since(self.date.0).as_secs() >= 1 {
+            let wall: SystemTime = time::wall();
+            self.date = (now, httpdate::fmt_http_date(wall));
+        }
+        &self.date.1
+    }
+
+    /// Worker numbers are never given twice, so neither are these.
+    pub(super) fn next_id(&mut self, plane: &Plane) -> RequestId {
+        self.count += 1;
+        RequestId::new(plane.process_id, ((self.number as u64) << 40) | self.count)
+    }
+}
+
+/// A request in hand.
+#[derive(Debug)]
+pub struct Request<'r> {
+    /// Its head.
+    pub head: &'r RequestHead<'r, 'r>,
+    /// What came in behind the head: of the body, or of the next request.
+    pub early: &'r [u8],
+    /// The client.
+    pub connection: &'r Arc<Connection>,
+    /// The client's address: the kernel's word, or that of a PROXY header.
+    pub peer: Option<SocketAddr>,
+    /// When its first bytes were in hand.
+    pub started: Moment,
+}
+
+/// Why an attempt failed: whose fault (the reason says), in which phase, and so whether it may be retried.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure {
+    /// What to tell the client.
+    pub reason: Reason,
+    /// Where it failed.
+    pub phase: Phase,
+    /// The answer has begun: there is nothing more to say to the client.
+    pub begun: bool,
+    /// And only a reset can tell the client that it is not whole.
+    pub ambiguous: bool,
+}
+
+impl Failure {
+    /// The client's own fault, or ours: no other server would do better.
+    pub fn client(reason: Reason) -> Self {
+        Failure { reason, phase: Phase::Late, begun: false, ambiguous: false }
+    }
+
+    /// The server's fault, too late to try another one.
+    pub fn late(reason: Reason) -> Self {
+        Failure::client(reason)
+    }
+
+    /// The server's fault, while the client was already reading the answer.
+    pub fn begun(reason: Reason) -> Self {
+        Failure { reason, phase: Phase::Late, begun: true, ambiguous: false }
+    }
+}
