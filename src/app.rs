@@ -8,14 +8,15 @@ pub use demo::demo;
 use crate::base::limits;
 use crate::base::time::{self, Moment};
 use crate::control::admin::{self, Admin, View};
-use crate::control::{health, supervise};
+use crate::control::{access, health, supervise};
 use crate::data::accept::Acceptor;
 use crate::data::{Plane, Workers};
-use crate::state::config::Config;
+use crate::state::access::AccessSink;
+use crate::state::config::{AccessLog, Config};
 use crate::state::crew::Team;
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::fmt;
 use std::io;
@@ -37,14 +38,29 @@ impl fmt::Display for Error {
 pub fn run(config: Config) -> Result<(), Error> {
     // Before the first thread: a signal that comes early is not lost.
     let mut signals = signals()?;
+    signals.add_signal(SIGUSR1).map_err(no_signals)?;
     let balancer = Balancer::start(config)?;
     log::info!("ready on http://{}", balancer.address());
     balancer.run_until(&mut signals)
 }
 
 fn signals() -> Result<Signals, Error> {
-    Signals::new([SIGINT, SIGTERM, SIGHUP])
-        .map_err(|error| Error(format!("signals cannot be received: {error}")))
+    Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(no_signals)
+}
+
+fn no_signals(error: io::Error) -> Error {
+    Error(format!("signals cannot be received: {error}"))
+}
+
+/// The next signal that asks to stop. `None`: no signal comes any more.
+fn next_stop(signals: &mut Signals, access: Option<&access::Handle>) -> Option<i32> {
+    signals.forever().find(|signal| {
+        if *signal == SIGUSR1 {
+            // Without an access log there is nothing to open anew.
+            access.into_iter().for_each(access::Handle::reopen);
+        }
+        *signal != SIGUSR1
+    })
 }
 
 /// A running balancer.
@@ -53,6 +69,7 @@ pub struct Balancer {
     main: Running,
     admin: Option<Published>,
     health: (health::Handle, JoinHandle<()>),
+    access: Option<(access::Handle, JoinHandle<()>)>,
 }
 
 /// A data plane with its two threads.
@@ -81,8 +98,17 @@ impl Balancer {
         let table =
             Arc::new(Table::new(servers.algorithm, servers.health_check.rules.enabled, &servers.list));
         let verdicts = Verdicts::default();
-        let opened = Plane::open("main", Arc::clone(&config), Arc::clone(&table), verdicts.clone());
+        let (sink, lines) = config.log.access.as_ref().map(|_| AccessSink::open()).unzip();
+        let opened = Plane::open("main", Arc::clone(&config), Arc::clone(&table), verdicts.clone(), sink);
         let (plane, acceptor) = opened.map_err(|error| listener_error(config.listen.address, &error))?;
+        let access = match config.log.access.as_ref().zip(lines) {
+            Some((target, lines)) => {
+                let opened = access::Writer::open(target, lines, Arc::clone(&plane.stats));
+                let (writer, handle) = opened.map_err(|error| access_error(target, &error))?;
+                Some((handle, spawn(access::THREAD, move || writer.run())?))
+            }
+            None => None,
+        };
         let (agent, handle) = health::Agent::new(&config, table, &verdicts);
         let health = spawn("health", move || agent.run())?;
         let main = Running::start(plane, acceptor)?;
@@ -92,7 +118,7 @@ impl Balancer {
                 "no servers yet: list them in the configuration, or start some with `evenkeel server 9001`"
             );
         }
-        Ok(Balancer { main, admin, health: (handle, health) })
+        Ok(Balancer { main, admin, health: (handle, health), access })
     }
 
     /// The address that it listens on, with the port that the kernel chose if 0 was asked for.
@@ -107,7 +133,8 @@ impl Balancer {
 
     /// Waits for a signal, then drains; another signal stops at once.
     fn run_until(self, signals: &mut Signals) -> Result<(), Error> {
-        if let Some(signal) = signals.forever().next() {
+        let access = self.access.as_ref().map(|(handle, _)| handle.clone());
+        if let Some(signal) = next_stop(signals, access.as_ref()) {
             log::info!("signal {signal}: no new connections; requests in hand are finished");
         }
         let deadline = time::now().after(self.main.plane.config.timeouts.drain);
@@ -117,7 +144,7 @@ impl Balancer {
             self.stop(deadline);
             handle.close();
         })?;
-        if let Some(signal) = signals.forever().next() {
+        if let Some(signal) = next_stop(signals, access.as_ref()) {
             return Err(Error(format!("stopped at once by signal {signal}; requests in hand were cut")));
         }
         let _ = rest.join();
@@ -136,6 +163,12 @@ impl Balancer {
         }
         self.health.0.stop();
         let _ = self.health.1.join();
+        // The last: those before it may still bring lines.
+        match self.access {
+            Some((handle, thread)) if handle.stop() => _ = thread.join(),
+            Some(_) => log::warn!("access log: the last lines could not be written in time"),
+            None => {}
+        }
     }
 }
 
@@ -200,6 +233,15 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     started.map_err(|error| {
         Error(format!("the {name} thread cannot be started: {error}; raise the limit of threads"))
     })
+}
+
+/// What to do about an access log that cannot be had.
+fn access_error(target: &AccessLog, error: &io::Error) -> Error {
+    let name = match target {
+        AccessLog::Stdout => "the standard output".to_owned(),
+        AccessLog::File(path) => path.display().to_string(),
+    };
+    Error(format!("log.access: {name} cannot be opened: {error}; write a file that this user may append to"))
 }
 
 /// What to do about a port that cannot be had.

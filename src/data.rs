@@ -38,6 +38,7 @@ use crate::base::ids::RequestId;
 use crate::base::limits;
 use crate::base::time::{self, Moment};
 use crate::policy::retry::Budget;
+use crate::state::access::AccessSink;
 use crate::state::config::Config;
 use crate::state::crew::{Crew, Team};
 use crate::state::stats::Stats;
@@ -81,6 +82,8 @@ pub struct Plane {
     pub crew: Crew,
     /// The address that it listens on.
     pub address: SocketAddr,
+    /// Where a line per request goes, if that is wanted.
+    pub access: Option<AccessSink>,
     queue: Queue,
     lot: Lot,
     pool: Pool,
@@ -109,6 +112,7 @@ impl Plane {
         config: Arc<Config>,
         table: Arc<Table>,
         verdicts: Verdicts,
+        access: Option<AccessSink>,
     ) -> io::Result<(Arc<Plane>, Acceptor)> {
         let listener = listen::open(config.listen.address)?;
         let poll = mio::Poll::new()?;
@@ -123,6 +127,7 @@ impl Plane {
             verdicts,
             crew: Crew::default(),
             address: listener.address,
+            access,
             queue: Queue::new(config.threadpool.queue_capacity, config.threadpool.admit),
             lot: Lot::new(poll.registry().try_clone()?, config.limits.connections_per_address.is_some()),
             pool: Pool::new(config.servers.pool.idle, config.servers.pool.idle_time),

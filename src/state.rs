@@ -1,5 +1,6 @@
 //! Floor 2: what threads share. No sockets, no waiting.
 
+pub mod access;
 pub mod address;
 pub mod config;
 pub mod crew;

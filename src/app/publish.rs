@@ -30,7 +30,7 @@ const CONNECTIONS: usize = 256;
 pub(super) fn front(main: &Config, bind: SocketAddr, socket: PathBuf) -> Result<Option<Running>, Error> {
     let config = Arc::new(guarded(main, bind, socket));
     let table = Arc::new(Table::new(config.servers.algorithm, false, &config.servers.list));
-    match Plane::open("admin", config, table, Verdicts::default()) {
+    match Plane::open("admin", config, table, Verdicts::default(), None) {
         Ok((plane, acceptor)) => Running::start(plane, acceptor).map(Some),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_default(main) => {
             log::warn!("admin: {}; the admin API is on its socket only", listener_error(bind, &error));

@@ -7,7 +7,7 @@ use super::ahead::{Pending, Sent};
 use super::close;
 use super::exchange;
 use super::finish::Fate;
-use super::hands::{Hands, Request};
+use super::hands::{Hands, Request, Unread};
 use super::input::{Input, Read};
 use super::park::{Carry, Connection};
 use super::socket::{self, Want};
@@ -149,15 +149,14 @@ impl Worker {
             self.plane.crew.nudge_for_queued(now);
         }
         self.hands.shard(&self.plane).wait.record(wait);
-        if self.plane.queue.judge(ready, self.held, now) != Admit::Serve {
+        let late = match self.plane.queue.judge(ready, self.held, now) {
+            Admit::Serve => None,
+            Admit::TooLate => Some(Reason::QueueTimeout),
+            Admit::Standing => Some(Reason::Overloaded),
+        };
+        if let Some(reason) = late {
             self.hands.shard(&self.plane).count(Counter::Late);
-            return close::turn_away(
-                &self.plane,
-                connection,
-                Reason::QueueTimeout,
-                &mut self.input.buffer,
-                now,
-            );
+            return close::turn_away(&self.plane, connection, reason, &mut self.input.buffer, now);
         }
         if wait > LONG_WAIT && socket::wait(&connection.socket, Want::Gone, now).is_ok() {
             self.hands.shard(&self.plane).refuse(Reason::ClientGone);
@@ -263,7 +262,9 @@ impl Worker {
                 (head.len + served.early_used, served.fate)
             }
             Err(reason) => {
-                (bytes.len(), exchange::refuse_unread(&self.plane, &mut self.hands, connection, reason))
+                let peer = carry.client.or(connection.peer);
+                let unread = Unread { connection, peer, started: now, reason };
+                (bytes.len(), exchange::refuse_unread(&self.plane, &mut self.hands, &unread))
             }
         };
         self.input.consume(used, &mut self.hands.spill);

@@ -6,9 +6,8 @@ use super::ahead::Sent;
 use super::choose::{self, Tried};
 use super::dial::{self, Link, Need};
 use super::finish::{self, Fate, Served};
-use super::hands::{Failure, Hands, Request};
+use super::hands::{Failure, Hands, Request, Unread};
 use super::hear::{self, Final};
-use super::park::Connection;
 use super::relay::{self, Delivered};
 use super::socket;
 use super::tunnel;
@@ -42,6 +41,8 @@ pub fn serve(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>, sent:
             attempts(plane, hands, request, &mut upload, Some((lease, link)))
         }
         None => prepare(plane, hands, request, &mut upload, id).and_then(|()| {
+            // This one may have to connect, or to wait for its body: others need not wait with it.
+            hands.ahead.disperse(plane);
             plane.budget.earn(request.started);
             attempts(plane, hands, request, &mut upload, None)
         }),
@@ -74,14 +75,9 @@ pub fn send_ahead(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>) 
 }
 
 /// Refuses bytes that are no request.
-pub fn refuse_unread(
-    plane: &Arc<Plane>,
-    hands: &mut Hands,
-    connection: &Arc<Connection>,
-    reason: Reason,
-) -> Fate {
+pub fn refuse_unread(plane: &Arc<Plane>, hands: &mut Hands, unread: &Unread<'_>) -> Fate {
     let id = hands.next_id(plane);
-    finish::refuse_unread(plane, hands, connection, reason, id)
+    finish::refuse_unread(plane, hands, unread, id)
 }
 
 /// The request as every server will get it: head, and what is here of the body.
@@ -139,6 +135,9 @@ fn attempts(
         };
         // With nobody left, the client hears why the last one failed.
         let Some(lease) = lease else { return Err(last.unwrap_or(Failure::client(Reason::NoServer))) };
+        if plane.access.is_some() {
+            hands.told.server = Some(Arc::clone(lease.server()));
+        }
         let attempt = match link {
             Some(link) => conclude(plane, hands, request, upload, &lease, link, request.started),
             None => attempt(plane, hands, request, upload, &lease, need),
@@ -248,7 +247,7 @@ fn repeatable(failure: Failure, link: &Link) -> Failure {
 }
 
 /// Who the client is: the peer, or whom a trusted proxy names.
-fn client_address(plane: &Plane, request: &Request<'_>) -> Option<IpAddr> {
+pub(super) fn client_address(plane: &Plane, request: &Request<'_>) -> Option<IpAddr> {
     let peer = request.peer.map(|peer| peer.ip().to_canonical());
     client::client_address(request.head, peer, |address| plane.config.listen.trusts(address))
 }

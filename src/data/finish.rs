@@ -1,20 +1,24 @@
-//! Step 9: finished. Counted, told to the health thread, and decided what becomes of the connection.
+//! Step 9: finished. Counted, noted in the access log, told to the health thread, and decided what becomes of the connection.
 
 use super::Plane;
-use super::hands::{Failure, Hands, Request};
+use super::exchange;
+use super::hands::{Failure, Hands, Request, Told, Unread};
 use super::park::Connection;
 use super::relay::Delivered;
 use super::socket;
 use super::upload::{self, Upload};
 use crate::base::ids::RequestId;
 use crate::base::time;
+use crate::http1::head::Version;
 use crate::http1::reason::Reason;
 use crate::http1::reply::{self, LastHop, Reply};
+use crate::state::access::Line;
 use crate::state::server::Lease;
 use crate::state::stats::Counter;
 use crate::state::verdict::Verdict;
 use std::io::IoSlice;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::time::Duration;
 
 /// What becomes of the client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +54,13 @@ pub fn finish(
     id: RequestId,
 ) -> Served {
     upload::count(plane, hands, upload);
+    let reason = outcome.as_ref().err().map(|failure| failure.reason);
     let fate = match outcome {
         Ok(delivered) => {
             let shard = hands.shard(plane);
             shard.count(Counter::of_status(delivered.status));
             shard.add(Counter::BytesOut, delivered.bytes);
+            (hands.told.status, hands.told.bytes) = (delivered.status, delivered.bytes);
             match delivered {
                 Delivered { tunnelled: true, .. } => Fate::Tunnelled,
                 Delivered { client_keeps: true, .. } => Fate::Keep,
@@ -81,7 +87,12 @@ pub fn finish(
     };
     let shard = hands.shard(plane);
     shard.count(Counter::Requests);
-    shard.duration.record(time::now().since(request.started));
+    let took = time::now().since(request.started);
+    shard.duration.record(took);
+    if plane.access.is_some() {
+        let client = exchange::client_address(plane, request);
+        note(plane, hands, client, request_line(request), (took, id, reason));
+    }
     Served { early_used: upload.early_used(), fate }
 }
 
@@ -110,15 +121,16 @@ pub fn last_hop(
 }
 
 /// Answers bytes that are no request.
-pub fn refuse_unread(
-    plane: &Plane,
-    hands: &mut Hands,
-    connection: &Arc<Connection>,
-    reason: Reason,
-    id: RequestId,
-) -> Fate {
+pub fn refuse_unread(plane: &Plane, hands: &mut Hands, unread: &Unread<'_>, id: RequestId) -> Fate {
+    let Unread { connection, peer, started, reason } = *unread;
+    hands.told = Told::default();
     log::debug!("{}: {id}: {}: {}", plane.name, reason.name(), reason.sentence());
     say(plane, hands, connection, Said { reason, json: false, head_only: false, keep: false }, id);
+    if plane.access.is_some() {
+        let client = peer.map(|peer| peer.ip().to_canonical());
+        let took = time::now().since(started);
+        note(plane, hands, client, Box::default(), (took, id, Some(reason)));
+    }
     Fate::CloseSlowly
 }
 
@@ -172,12 +184,39 @@ fn say(plane: &Plane, hands: &mut Hands, connection: &Connection, said: Said, id
     let limit = plane.config.timeouts.client_body;
     let sent = socket::send_all(&connection.socket, &mut [IoSlice::new(&answer)], limit);
     hands.shard(plane).add(Counter::BytesOut, answer.len() as u64);
+    (hands.told.status, hands.told.bytes) = (said.reason.status(), answer.len() as u64);
     hands.reply = answer;
     match (sent, said.keep) {
         (Err(_), _) => Fate::Abort,
         (Ok(()), true) => Fate::Keep,
         (Ok(()), false) => Fate::CloseSlowly,
     }
+}
+
+/// Puts a line into the access log.
+fn note(
+    plane: &Plane,
+    hands: &mut Hands,
+    client: Option<IpAddr>,
+    request: Box<[u8]>,
+    (took, id, reason): (Duration, RequestId, Option<Reason>),
+) {
+    let Told { server, status, bytes } = std::mem::take(&mut hands.told);
+    // Nothing was begun where the client left before its answer.
+    let status = if status == 0 { reason.map_or(0, Reason::status) } else { status };
+    let at_unix = time::unix_seconds();
+    let line = Line { client, at_unix, request, status, bytes, took, id, server, reason };
+    if plane.access.as_ref().is_some_and(|access| !access.tell(line)) {
+        hands.shard(plane).count(Counter::AccessLinesDropped);
+    }
+}
+
+/// The request line, in one allocation.
+fn request_line(request: &Request<'_>) -> Box<[u8]> {
+    let head = request.head;
+    let slash: &[u8] = if head.slash_first { b"/" } else { b"" };
+    let version: &[u8] = if head.version == Version::Http10 { b"HTTP/1.0" } else { b"HTTP/1.1" };
+    [head.method, b" ", slash, head.target, b" ", version].concat().into()
 }
 
 fn log_end(plane: &Plane, request: &Request<'_>, reason: Reason, id: RequestId) {

@@ -12,6 +12,7 @@ use crate::http1::head::{RequestHead, Slots};
 use crate::http1::reason::Reason;
 use crate::policy::pick::Candidate;
 use crate::policy::retry::Phase;
+use crate::state::server::Server;
 use crate::state::stats::Shard;
 use crate::state::table::Cached;
 use std::net::SocketAddr;
@@ -45,6 +46,18 @@ pub struct Hands {
     pub(super) slots: Slots,
     /// When it was written, and the date.
     pub(super) date: (Moment, String),
+    pub(super) told: Told,
+}
+
+/// What the access log wants to know of the request in hand beside its outcome.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The server that it was sent to last; not kept without an access log.
+    pub server: Option<Arc<Server>>,
+    /// The status of the answer that has begun.
+    pub status: u16,
+    /// Bytes of it that were sent.
+    pub bytes: u64,
 }
 
 impl Hands {
@@ -66,6 +79,7 @@ impl Hands {
             ahead: Ahead::default(),
             slots: Slots::new(),
             date: (Moment::START, String::new()),
+            told: Told::default(),
         }
     }
 
@@ -76,6 +90,7 @@ impl Hands {
 
     pub(super) fn begin(&mut self, now: Moment) {
         self.read_client = false;
+        self.told = Told::default();
         self.stream.rest(now);
         self.spill.clear();
         self.out.clear();
@@ -110,6 +125,19 @@ pub struct Request<'r> {
     pub peer: Option<SocketAddr>,
     /// When its first bytes were in hand.
     pub started: Moment,
+}
+
+/// Bytes that are no request.
+#[derive(Debug)]
+pub struct Unread<'r> {
+    /// Who sent them.
+    pub connection: &'r Arc<Connection>,
+    /// The sender's address, as with [`Request::peer`].
+    pub peer: Option<SocketAddr>,
+    /// When they were in hand.
+    pub started: Moment,
+    /// What is wrong with them.
+    pub reason: Reason,
 }
 
 /// Why an attempt failed: whose fault (the reason says), in which phase, and so whether it may be retried.

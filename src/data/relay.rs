@@ -53,6 +53,7 @@ fn pass(
     lease: &Lease,
 ) -> Result<Delivered, Failure> {
     hands.stream.begin(plane, last.at);
+    hands.told.status = last.status;
     let mut body = last.body;
     let mut span = last.here;
     let mut bytes = 0;
@@ -97,7 +98,7 @@ fn send(
     framing: Framing,
     payload: std::ops::Range<usize>,
 ) -> Result<u64, Failure> {
-    let Hands { answer, reply, stream, .. } = hands;
+    let Hands { answer, reply, stream, ahead, told, .. } = hands;
     let payload = &answer[payload];
     let mut room = [0; CHUNK_HEAD_MAX];
     let chunked = framing == Framing::Chunked;
@@ -113,7 +114,11 @@ fn send(
     let total = reply.len() + parts.iter().map(|part| part.len()).sum::<usize>();
     let client = &request.connection.socket;
     let limit = plane.config.timeouts.client_body;
-    let mut room = || stream.wait(plane, (client, Want::Write), (client, Want::Nothing), limit).map(drop);
+    let mut room = || {
+        // A slow reader is no reason for others to wait.
+        ahead.disperse(plane);
+        stream.wait(plane, (client, Want::Write), (client, Want::Nothing), limit).map(drop)
+    };
     let sent = if payload.len() <= COPIED {
         parts.iter().for_each(|part| reply.extend_from_slice(part));
         socket::send_all_with(client, &mut [IoSlice::new(reply)], &mut room)
@@ -124,7 +129,10 @@ fn send(
     };
     reply.clear();
     match sent {
-        Ok(()) => Ok(total as u64),
+        Ok(()) => {
+            told.bytes += total as u64;
+            Ok(total as u64)
+        }
         Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Failure::begun(Reason::ClientStalled)),
         Err(_) => Err(Failure::begun(Reason::ClientGone)),
     }

@@ -40,6 +40,8 @@ pub fn open(
     let limit = plane.config.timeouts.client_body;
     socket::send_all(&request.connection.socket, &mut [IoSlice::new(&hands.reply)], limit)
         .map_err(|_| Failure::begun(Reason::ClientGone))?;
+    hands.told.status = last.status;
+    hands.told.bytes = hands.reply.len() as u64;
     plane.lot.unwatch(request.connection);
     finish::praise(plane, &lease);
     let ends = Ends {

@@ -58,10 +58,12 @@ pub enum Counter {
     Tunnels,
     /// Panics of a request, each caught.
     Panics,
+    /// Lines of the access log that were lost: they came too fast, or could not be written.
+    AccessLinesDropped,
 }
 
 impl Counter {
-    const COUNT: usize = Counter::Panics as usize + 1;
+    const COUNT: usize = Counter::AccessLinesDropped as usize + 1;
 
     /// The counter of a final status.
     pub fn of_status(status: u16) -> Self {

@@ -66,6 +66,8 @@ fn requests(page: &mut Page, stats: &Stats) {
         "Requests sent on a pooled server connection.",
     );
     page.counter(stats, Counter::Panics, "panics_total", "Requests lost to a fault of the balancer.");
+    let help = "Lines of the access log that came too fast, or could not be written.";
+    page.counter(stats, Counter::AccessLinesDropped, "access_lines_dropped_total", help);
 }
 
 fn connections(page: &mut Page, view: &View) {

@@ -1,0 +1,93 @@
+//! The access log as workers see it: a bounded channel of lines. Telling never waits; what finds no room is lost,
+//! and counted by whoever told it.
+
+use super::server::Server;
+use crate::base::ids::RequestId;
+use crate::http1::reason::Reason;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Lines that may wait for the thread that writes them.
+const CAPACITY: usize = 8192;
+
+/// A request that came to its end, as far as its line needs it.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// The client, or whom a trusted proxy names.
+    pub client: Option<IpAddr>,
+    /// Seconds since 1970 at its end.
+    pub at_unix: u64,
+    /// Method, target and version with spaces between, as they came; empty where they could not be read.
+    pub request: Box<[u8]>,
+    /// The status of the answer.
+    pub status: u16,
+    /// Bytes sent to the client, heads included.
+    pub bytes: u64,
+    /// From its head in hand to its end.
+    pub took: Duration,
+    /// Its id.
+    pub id: RequestId,
+    /// The server that it was sent to last.
+    pub server: Option<Arc<Server>>,
+    /// Why it was refused or came to a bad end.
+    pub reason: Option<Reason>,
+}
+
+/// Where workers put their lines; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AccessSink(Sender<Line>);
+
+impl AccessSink {
+    /// A sink, and where its lines come out.
+    pub fn open() -> (Self, Receiver<Line>) {
+        Self::with_capacity(CAPACITY)
+    }
+
+    fn with_capacity(capacity: usize) -> (Self, Receiver<Line>) {
+        let (sender, receiver) = bounded(capacity);
+        (AccessSink(sender), receiver)
+    }
+
+    /// Puts a line into the log; never waits. False: there is no room, and the line is lost.
+    #[must_use]
+    pub fn tell(&self, line: Line) -> bool {
+        self.0.try_send(line).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(status: u16) -> Line {
+        Line {
+            client: None,
+            at_unix: 0,
+            request: Box::default(),
+            status,
+            bytes: 0,
+            took: Duration::ZERO,
+            id: RequestId::new(1, 2),
+            server: None,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn a_full_channel_loses_the_line_and_says_so() {
+        let (sink, lines) = AccessSink::with_capacity(2);
+        assert_eq!([200, 201, 202].map(|status| sink.tell(line(status))), [true, true, false]);
+        assert_eq!(lines.recv().map(|line| line.status), Ok(200));
+        assert!(sink.tell(line(203)), "there is room again");
+        assert_eq!(lines.try_iter().map(|line| line.status).collect::<Vec<_>>(), [201, 203]);
+    }
+
+    #[test]
+    fn nobody_writes_any_more() {
+        let (sink, lines) = AccessSink::open();
+        drop(lines);
+        assert!(!sink.tell(line(200)));
+    }
+}
