@@ -126,12 +126,90 @@ impl Ahead {
     }
 
     fn disperse_from(&mut self, from: usize, plane: &Plane) {
+        if self.pending.len() <= from {
+            return;
+        }
         self.answered = self.answered.min(from);
         while self.pending.len() > from {
-            let Some(pending) = self.pending.pop() else { return };
+            let Some(pending) = self.pending.pop() else { break };
             if let Err(pending) = plane.queue.push_back(Box::new(pending)) {
-                return self.pending.push(*pending);
+                self.pending.push(*pending);
+                break;
             }
         }
+        // No event of the poller will tell that these wait, and this worker may be held for long.
+        plane.crew.nudge();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::admit::Work;
+    use crate::data::socket::Socket;
+    use crate::policy::pick::Weight;
+    use crate::state::config::{Config, ServerSpec};
+    use crate::state::table::Table;
+    use crate::state::verdict::Verdicts;
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    fn plane() -> Arc<Plane> {
+        let mut config = Config::default();
+        config.listen.address = "127.0.0.1:0".parse().unwrap();
+        let address = "127.0.0.1:9".parse().unwrap();
+        let spec = ServerSpec { name: "a".into(), address, weight: Weight(1), backup: false };
+        let table = Arc::new(Table::new(config.servers.algorithm, false, &[spec]));
+        Plane::open("test", Arc::new(config), table, Verdicts::default(), None).unwrap().0
+    }
+
+    /// So many requests on their way, and the servers' ends of their connections.
+    fn ahead(plane: &Plane, count: usize) -> (Ahead, Vec<UnixStream>) {
+        let pair = || {
+            let (near, far) = UnixStream::pair().unwrap();
+            (Socket::from(OwnedFd::from(near)), far)
+        };
+        let mut ahead = Ahead::default();
+        let servers = (0..count).map(|number| {
+            let (socket, server) = pair();
+            let lease = plane.table.find("a").unwrap().lease().unwrap();
+            let link = Link { socket, reused: true };
+            let sent = Sent { lease, link, id: RequestId::new(0, number as u64), out: Vec::new() };
+            let connection = plane.lot.enter(pair().0, None);
+            let (carry, input, started) = (Carry::default(), Input::new(16), Moment::START);
+            ahead.push(Pending { connection, carry, input, sent, started });
+            server
+        });
+        let servers = servers.collect();
+        (ahead, servers)
+    }
+
+    #[test]
+    fn those_with_an_answer_come_first() {
+        let plane = plane();
+        let (mut ahead, mut servers) = ahead(&plane, 4);
+        for number in [1, 3] {
+            servers[number].write_all(b"x").unwrap();
+        }
+        let mut next = || ahead.next(&plane).map(|pending| pending.sent.id);
+        let id = |number| Some(RequestId::new(0, number));
+        assert_eq!([next(), next()], [id(1), id(3)]);
+        servers[2].write_all(b"x").unwrap();
+        assert_eq!([next(), next(), next()], [id(2), id(0), None]);
+        assert!(plane.queue.is_empty() && plane.crew.nudges().is_empty());
+    }
+
+    #[test]
+    fn behind_servers_that_are_not_quick_the_others_are_given_back_and_the_supervisor_hears() {
+        let plane = plane();
+        let (mut ahead, _servers) = ahead(&plane, 3);
+        assert_eq!(ahead.next(&plane).unwrap().sent.id, RequestId::new(0, 0));
+        assert!(ahead.is_empty());
+        assert_eq!((plane.queue.len(), plane.crew.nudges().len()), (2, 1));
+        while let Some(work) = plane.queue.take_now() {
+            assert!(matches!(work, Work::Resume(_)));
+        }
+        assert_eq!(plane.table.find("a").unwrap().in_flight(), 0, "each gave its lease back");
     }
 }
