@@ -178,6 +178,16 @@ impl Plane {
         Moment::from_nanos(self.stop_by.load(Ordering::Acquire))
     }
 
+    /// Requests wait, and nobody is idle.
+    fn is_short_of_workers(&self) -> bool {
+        self.crew.idle() == 0 && !self.queue.is_empty()
+    }
+
+    /// Every place for a worker that leaves the crew with a long body is taken.
+    fn is_full_of_streamers(&self) -> bool {
+        self.streamers.load(Ordering::Relaxed) >= self.config.limits.streamers
+    }
+
     /// An id that no other request of this process has, and by chance none of another.
     fn next_id(&self) -> RequestId {
         RequestId::new(self.process_id, self.next_id.fetch_add(1, Ordering::Relaxed))

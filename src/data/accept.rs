@@ -6,7 +6,7 @@ use super::admit::Overflow;
 use super::close;
 use super::handover::Edge;
 use super::listen::Listener;
-use super::park::{Carry, Connection, FIRST_TOKEN};
+use super::park::{Carry, Connection, End, FIRST_TOKEN};
 use super::socket::Socket;
 use crate::base::sys;
 use crate::base::time::{self, Moment};
@@ -111,12 +111,13 @@ impl Acceptor {
     /// Bytes, or an end, on parked connections.
     fn take_ready(&mut self, events: &Events, now: Moment) {
         let ours = events.iter().filter(|event| event.token().0 >= FIRST_TOKEN);
-        let told = ours.map(|event| (event.token(), event.is_read_closed()));
+        let told = ours.map(|event| (event.token(), End::of(event)));
         let mut found = std::mem::take(&mut self.found);
         self.plane.lot.find(told, &mut found);
         for connection in found.drain(..) {
             match connection.handover.edge() {
-                // Who came and went without a word is no work for the crew.
+                // Who came and went without a word is no work for the crew, nor is who broke off.
+                Edge::Queue if connection.is_broken() => self.give_up(&connection),
                 Edge::Queue if connection.has_ended() && connection.socket.is_at_end() => {
                     close::now(&self.plane, &connection);
                 }
@@ -126,6 +127,14 @@ impl Acceptor {
             }
         }
         self.found = found;
+    }
+
+    /// The client reset its connection: whatever it sent before, it will never read an answer.
+    fn give_up(&self, connection: &Arc<Connection>) {
+        if !connection.socket.is_at_end() {
+            self.plane.stats.shard(0).refuse(Reason::ClientGone);
+        }
+        close::now(&self.plane, connection);
     }
 
     /// Into the queue, behind those who came before; or held, or turned away.

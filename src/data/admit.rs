@@ -3,6 +3,7 @@
 
 use super::ahead::Pending;
 use super::park::Connection;
+use super::socket::{self, Want};
 use crate::base::time::Moment;
 use crate::policy::admit::{self, Admit, Codel};
 use crate::state::crew::Crew;
@@ -54,6 +55,13 @@ const LENIENT: u32 = 6;
 /// And by this one for requests that have a place, in the queue or by a promise of the overflow: only a crew
 /// that has come to a stop makes them wait for so long.
 const PLACED: u32 = 25;
+
+/// A client that has closed its side and waited for so long is taken for gone.
+const LONG_WAIT: Duration = Duration::from_secs(1);
+/// After such a wait it is worth a system call to see whether the client has reset its connection…
+const WAIT: Duration = Duration::from_millis(50);
+/// …and after a shorter one where it is new: crowds that come only to break off again have no history.
+const STRANGERS_WAIT: Duration = Duration::from_millis(5);
 
 impl Queue {
     /// A queue of so many requests.
@@ -242,6 +250,14 @@ impl Pace {
     fn reaches(&self, place: usize, within: Duration) -> bool {
         self.per_second.is_none_or(|pace| place as f64 <= pace * within.as_secs_f64())
     }
+}
+
+/// Whether nobody is there any more to read the answer to a request that waited. A client that has merely closed its
+/// side may do so; of a socket that is asked for nothing, only a reset is told.
+pub(super) fn has_gone(connection: &Connection, requests: u64, wait: Duration, now: Moment) -> bool {
+    let patience = if requests == 0 { STRANGERS_WAIT } else { WAIT };
+    let want = if wait > LONG_WAIT { Want::Gone } else { Want::Nothing };
+    wait > patience && socket::wait(&connection.socket, want, now).is_ok()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! until there is nothing more to read: then it parks the connection, or stays a moment.
 
 use super::Plane;
-use super::admit::Work;
+use super::admit::{self, Work};
 use super::ahead::{Pending, Sent};
 use super::close;
 use super::exchange;
@@ -10,7 +10,6 @@ use super::finish::Fate;
 use super::hands::{Hands, Request, Unread};
 use super::input::{Input, Read};
 use super::park::{Carry, Connection};
-use super::socket::{self, Want};
 use crate::base::sys;
 use crate::base::time::{self, Moment};
 use crate::http1::head::{self, Parsed, Slots};
@@ -29,9 +28,6 @@ use std::time::Duration;
 const INPUT_SPARE: usize = 4 * 1024;
 /// Pipelined requests served in a row while others wait.
 const IN_A_ROW: u32 = 32;
-/// After such a wait it is worth a system call to see whether the client is still there.
-const LONG_WAIT: Duration = Duration::from_secs(1);
-
 /// The life of a worker thread.
 pub fn run(plane: Arc<Plane>, number: usize) {
     if !sys::schedule_as_batch() {
@@ -52,9 +48,9 @@ pub fn run(plane: Arc<Plane>, number: usize) {
             Some(Work::Resume(pending)) => worker.resume(*pending),
             None => _ = worker.conclude_next(),
         }
-        if worker.hands.stream.has_left() && worker.hands.ahead.is_empty() {
-            // The supervisor may have hired in its place.
-            worker.hands.stream.end(&plane);
+        let has_left = worker.hands.stream.has_left() && worker.hands.ahead.is_empty();
+        // The supervisor may have hired in its place.
+        if has_left && !worker.hands.stream.returns(&plane) {
             break membership.ends();
         }
     }
@@ -158,11 +154,11 @@ impl Worker {
             self.hands.shard(&self.plane).count(Counter::Late);
             return close::turn_away(&self.plane, connection, reason, &mut self.input.buffer, now);
         }
-        if wait > LONG_WAIT && socket::wait(&connection.socket, Want::Gone, now).is_ok() {
+        let carry = connection.take_carry();
+        if admit::has_gone(connection, carry.requests, wait, now) {
             self.hands.shard(&self.plane).refuse(Reason::ClientGone);
             return close::now(&self.plane, connection);
         }
-        let carry = connection.take_carry();
         // Bytes without a time are requests that were not looked at yet, not the beginning of a head.
         let seen = if carry.head_since.is_some() { carry.bytes.len() } else { 0 };
         self.input.begin(&carry.bytes, seen);
@@ -205,7 +201,7 @@ impl Worker {
                     carry.requests += 1;
                     carry.head_since = None;
                     let begun = std::mem::replace(&mut now, time::now());
-                    self.held = now.since(begun);
+                    self.held = now.since(begun).saturating_sub(self.hands.stream.waited());
                     if !self.hands.stream.has_left() {
                         self.plane.crew.holds(self.held);
                     }

@@ -2,20 +2,26 @@
 
 use super::Plane;
 use super::socket::Socket;
+use super::stream::Stream;
 use crate::base::limits;
 use crate::base::time::Moment;
 use crate::state::address::Address;
 use crate::state::server::Server;
 use crate::state::stats::Shard;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, ipproto, socket_with, sockopt,
+};
 use std::io;
-use std::net::TcpStream;
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 /// How long a receive from a server waits in one system call, before it also watches the client.
 pub const SERVER_SLICE: Duration = Duration::from_millis(250);
+
+/// How long connecting waits in one system call, before it looks whether others wait for its worker.
+const CONNECT_SLICE: Duration = Duration::from_millis(4);
 
 /// A connection that was idle for longer is looked at before any request: the server may have closed it, or
 /// said something that would be taken for the answer. Under load connections rest for less, and the look
@@ -43,16 +49,21 @@ pub enum Need {
 }
 
 /// A connection to the server. Errors come from connecting; nothing was sent.
-pub fn link(plane: &Plane, server: &Server, need: Need, now: Moment) -> io::Result<Link> {
+pub fn link(
+    plane: &Plane,
+    stream: &mut Stream,
+    server: &Server,
+    need: Need,
+    now: Moment,
+) -> io::Result<Link> {
     if let Some(link) = pooled(plane, server, need, now) {
         return Ok(link);
     }
-    let timeout = plane.config.timeouts.connect;
-    let socket = match open(server, timeout) {
+    let socket = match open(plane, stream, server) {
         Err(error) if limits::is_exhausted(&error) => {
             // Connections that idle hold the descriptors that this one needs.
             plane.pool.clear_all();
-            open(server, timeout)?
+            open(plane, stream, server)?
         }
         opened => opened?,
     };
@@ -80,18 +91,41 @@ pub fn count(shard: &Shard, link: &Link) {
     shard.count(if link.reused { Reuses } else { Dials });
 }
 
-fn open(server: &Server, timeout: Duration) -> io::Result<Socket> {
+fn open(plane: &Plane, stream: &mut Stream, server: &Server) -> io::Result<Socket> {
+    let timeout = plane.config.timeouts.connect;
     match &server.address {
         Address::Unix(path) => open_unix(path, timeout),
         Address::Tcp { host, .. } => {
             let address = server.resolved().ok_or_else(|| {
                 io::Error::new(io::ErrorKind::NotFound, format!("{host:?} has not been resolved"))
             })?;
-            let stream = TcpStream::connect_timeout(&address, timeout)?;
-            stream.set_nodelay(true)?;
-            Ok(Socket::from(OwnedFd::from(stream)))
+            open_tcp(plane, stream, &address, timeout)
         }
     }
+}
+
+/// Most servers accept within the slice, in one system call. Who waits for a worker does not wait for one that does
+/// not: a machine that is gone says nothing at all.
+fn open_tcp(
+    plane: &Plane,
+    stream: &mut Stream,
+    address: &SocketAddr,
+    timeout: Duration,
+) -> io::Result<Socket> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let fd = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
+    sockopt::set_tcp_nodelay(&fd, true)?;
+    sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(CONNECT_SLICE.min(timeout)))?;
+    match connect(&fd, address) {
+        // Time ran out, or a signal came: it goes on connecting.
+        Err(Errno::INPROGRESS | Errno::AGAIN | Errno::INTR) => {}
+        Err(errno) => return Err(errno.into()),
+        Ok(()) => return Ok(Socket::from(fd)),
+    }
+    let socket = Socket::from(fd);
+    stream.wait_to_connect(plane, &socket, timeout.saturating_sub(CONNECT_SLICE))?;
+    sockopt::socket_error(&socket)??;
+    Ok(socket)
 }
 
 /// A full backlog makes connecting to a Unix socket wait; the send timeout bounds that.

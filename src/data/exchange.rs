@@ -206,7 +206,8 @@ fn attempt(
         }
         Failure { reason: Reason::ConnectFailed, phase: Phase::Connect, begun: false, ambiguous: false }
     };
-    let link = dial::link(plane, lease.server(), need, request.started).map_err(connect_failed)?;
+    let link = dial::link(plane, &mut hands.stream, lease.server(), need, request.started)
+        .map_err(connect_failed)?;
     dial::count(hands.shard(plane), &link);
     upload.begins_again();
     let asked_at = if link.reused { request.started } else { time::now() };

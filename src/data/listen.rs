@@ -1,6 +1,7 @@
 //! The listening socket. What is set here once, accepted sockets inherit (Linux), so that accepting costs
 //! no further call.
 
+use crate::base::sys;
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with, sockopt,
 };
@@ -14,6 +15,10 @@ const BACKLOG: i32 = 4096;
 
 /// How long a worker lingers on a client's socket: the least that the kernel's timer can do well.
 pub const CLIENT_SLICE: Duration = Duration::from_millis(4);
+
+/// Bytes of an answer that the kernel holds for a client beyond what is on its way. Its own choice is up to 4 MiB,
+/// which a crowd of slow readers makes it copy at once.
+const UNSENT: u32 = 256 * 1024;
 
 /// Silence after which the kernel asks whether the client's host is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
@@ -37,6 +42,7 @@ pub fn open(address: SocketAddr) -> io::Result<Listener> {
     sockopt::set_socket_keepalive(&fd, true)?;
     sockopt::set_tcp_keepidle(&fd, KEEPALIVE_IDLE)?;
     sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(CLIENT_SLICE))?;
+    sys::hold_unsent(&fd, UNSENT);
     bind(&fd, &address)?;
     listen(&fd, BACKLOG)?;
     let address = SocketAddr::try_from(getsockname(&fd)?)?;

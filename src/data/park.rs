@@ -8,6 +8,7 @@ use super::handover::Handover;
 use super::socket::Socket;
 use crate::base::time::Moment;
 use crate::policy::linger::Credit;
+use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use parking_lot::Mutex;
@@ -18,7 +19,7 @@ use std::io;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 /// Poller tokens below this are listeners and the waker.
 pub const FIRST_TOKEN: usize = 16;
@@ -34,13 +35,36 @@ pub struct Connection {
     pub handover: Handover,
     key: usize,
     registered: AtomicBool,
-    /// The poller told that the client has closed its side.
-    ended: AtomicBool,
+    /// What the poller told of the client's end.
+    end: AtomicU8,
     /// While parked or closing: when the accept thread ends it, in nanoseconds.
     deadline: AtomicU64,
     /// Since when it is parked, in nanoseconds.
     parked_at: AtomicU64,
     carry: Mutex<Carry>,
+}
+
+/// What an event says of the client's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum End {
+    /// The client may go on sending.
+    Open = 0,
+    /// It has closed its side, and may still read.
+    Ended = 1,
+    /// The connection is reset: it neither sends nor reads.
+    Broken = 3,
+}
+
+impl End {
+    /// Of this event.
+    pub fn of(event: &Event) -> Self {
+        match () {
+            () if event.is_error() => End::Broken,
+            () if event.is_read_closed() => End::Ended,
+            () => End::Open,
+        }
+    }
 }
 
 /// What goes with a connection from one hold to the next.
@@ -81,7 +105,12 @@ impl Connection {
     /// The client has closed its side: a read that took all there was may have stopped in front of that end, of
     /// which no edge will tell again.
     pub fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
+        self.end.load(Ordering::Acquire) != End::Open as u8
+    }
+
+    /// The client has reset the connection.
+    pub fn is_broken(&self) -> bool {
+        self.end.load(Ordering::Acquire) == End::Broken as u8
     }
 
     /// Whether the beginning of a head is parked with it.
@@ -156,7 +185,7 @@ impl Lot {
             handover: Handover::active(),
             key: entry.key(),
             registered: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
+            end: AtomicU8::new(End::Open as u8),
             deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
             parked_at: AtomicU64::new(0),
             carry: Mutex::default(),
@@ -218,11 +247,11 @@ impl Lot {
 
     /// The connections of these events, in order; those that left meanwhile are passed over. An event says
     /// whether the client has closed its side, which is noted before anybody is told of the event.
-    pub fn find(&self, events: impl Iterator<Item = (Token, bool)>, into: &mut Vec<Arc<Connection>>) {
+    pub fn find(&self, events: impl Iterator<Item = (Token, End)>, into: &mut Vec<Arc<Connection>>) {
         let places = self.places.lock();
-        into.extend(events.filter_map(|(token, ended)| {
+        into.extend(events.filter_map(|(token, end)| {
             let connection = places.connections.get(token.0 - FIRST_TOKEN)?;
-            connection.ended.fetch_or(ended, Ordering::AcqRel);
+            connection.end.fetch_or(end as u8, Ordering::AcqRel);
             Some(Arc::clone(connection))
         }));
     }

@@ -114,10 +114,11 @@ fn send(
     let total = reply.len() + parts.iter().map(|part| part.len()).sum::<usize>();
     let client = &request.connection.socket;
     let limit = plane.config.timeouts.client_body;
-    let mut room = || {
+    let mut room = |sent| {
         // A slow reader is no reason for others to wait.
         ahead.disperse(plane);
-        stream.wait(plane, (client, Want::Write), (client, Want::Nothing), limit).map(drop)
+        stream.moves(sent);
+        stream.wait_for_client(plane, (client, Want::Write), (client, Want::Nothing), limit).map(drop)
     };
     let sent = if payload.len() <= COPIED {
         parts.iter().for_each(|part| reply.extend_from_slice(part));

@@ -125,7 +125,7 @@ pub enum Want {
     Either,
     /// The peer is going: it closed its side, or reset.
     Gone,
-    /// Nothing: this socket is left out.
+    /// Nothing: this socket is left out, but for a reset.
     Nothing,
 }
 
@@ -228,21 +228,25 @@ pub fn recv_within(socket: &Socket, into: &mut [u8], limit: Duration) -> io::Res
 /// Sends everything. `limit` bounds each wait for room, not the whole; `TimedOut` when the peer took
 /// nothing for so long.
 pub fn send_all(socket: &Socket, parts: &mut [IoSlice<'_>], limit: Duration) -> io::Result<()> {
-    let mut room = || wait(socket, Want::Write, time::now().after(limit)).map(drop);
+    let mut room = |_| wait(socket, Want::Write, time::now().after(limit)).map(drop);
     send_all_with(socket, parts, &mut room)
 }
 
-/// Sends everything; `room` waits until the socket has some.
+/// Sends everything; `room` waits until the socket has some, and hears how much was sent since it was last asked.
 pub fn send_all_with(
     socket: &Socket,
     mut parts: &mut [IoSlice<'_>],
-    room: &mut impl FnMut() -> io::Result<()>,
+    room: &mut impl FnMut(usize) -> io::Result<()>,
 ) -> io::Result<()> {
+    let mut since = 0;
     IoSlice::advance_slices(&mut parts, 0);
     while !parts.is_empty() {
         match socket.send_parts_now(parts) {
-            Ok(sent) => IoSlice::advance_slices(&mut parts, sent),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => room()?,
+            Ok(sent) => {
+                IoSlice::advance_slices(&mut parts, sent);
+                since += sent;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => room(std::mem::take(&mut since))?,
             Err(error) => return Err(error),
         }
     }

@@ -139,7 +139,8 @@ impl Upload {
             let client = &request.connection.socket;
             let limit = plane.config.timeouts.client_body;
             hands.stream.look(plane);
-            match hands.stream.wait(plane, (client, Want::Read), (&link.socket, Want::Read), limit) {
+            match hands.stream.wait_for_client(plane, (client, Want::Read), (&link.socket, Want::Read), limit)
+            {
                 Ok([_, server]) if server.read => return Ok(Pumped::Answering),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
@@ -172,6 +173,7 @@ impl Upload {
         let (consumed, payload) = self.body.compact(&mut hands.relay[..count]).map_err(Failure::client)?;
         hands.spill.extend_from_slice(&hands.relay[consumed..count]);
         hands.relay.truncate(payload);
+        hands.stream.moves(payload);
         self.count(payload).map_err(Failure::client)?;
         Ok(true)
     }

@@ -1,6 +1,8 @@
 //! How many workers there should be.
 //!
 //! - **Below min, above max** (at start, after a reload): put right at once.
+//! - **Owed**: a worker left the crew with a long body. While somebody waits, another is hired in its place,
+//!   whatever the processors say: the crew is not larger for it.
 //! - **Late**: a request waited longer than the target wait, and nobody is idle. Hire: as many as Little's
 //!   law asks for or one for each that waits, at least one, at most as many as there are (doubling). Then the
 //!   target wait must pass before the next hire: the new ones need a moment to show.
@@ -56,6 +58,8 @@ pub struct Seen {
     pub idle: usize,
     /// In the channel now.
     pub queued: usize,
+    /// Workers that ever left without notice.
+    pub lost: u64,
     /// Requests that workers have finished with, ever.
     pub ended: u64,
     /// The time that workers were ever held by requests (lingering is not being held).
@@ -124,6 +128,9 @@ impl Memory {
         }
         if seen.workers < bounds.min {
             return Some(bounds.min - seen.workers);
+        }
+        if self.hiring.owed > 0 {
+            return Some(self.hiring.owed.min(seen.queued).min(room));
         }
         if seen.cpu_saturated {
             return self.hiring.is_stuck(seen, bounds, now).then_some(1);
@@ -241,6 +248,9 @@ struct Hiring {
     /// Since when every look found a queue and nobody idle.
     waiting_since: Option<Moment>,
     hired_at: Option<Moment>,
+    /// What was lost when last seen, and how many of those have had nobody hired in their place.
+    lost_then: u64,
+    owed: usize,
     /// What had ended, and been held, when the last ones were hired.
     work_then: (u64, Duration),
     /// The outcome of the last hire has not been seen yet.
@@ -252,9 +262,11 @@ struct Hiring {
 
 impl Hiring {
     fn observe(&mut self, seen: &Seen, now: Moment) {
+        self.owed += seen.lost.saturating_sub(std::mem::replace(&mut self.lost_then, seen.lost)) as usize;
         match seen.queued > 0 && seen.idle == 0 {
             true => self.waiting_since = self.waiting_since.or(Some(now)),
-            false => self.waiting_since = None,
+            // Whoever left is not missed.
+            false => (self.waiting_since, self.owed) = (None, 0),
         }
         if std::mem::take(&mut self.is_asked) {
             self.pause = match seen.spawn_failed {
@@ -303,6 +315,7 @@ impl Hiring {
     /// After a failed spawn one is tried at a time.
     fn hire(&mut self, count: usize, seen: &Seen, now: Moment) -> usize {
         self.hired_at = Some(now);
+        self.owed = 0;
         self.work_then = (seen.ended, seen.held);
         self.is_asked = true;
         if self.pause.is_zero() { count } else { 1 }
@@ -440,6 +453,30 @@ mod tests {
             bounds(2, 50),
             &[(100, busy(2), wait(350)), (1_100, busy(2), Order::Hire(1)), (1_350, busy(3), wait(1_600))],
         );
+    }
+
+    #[test]
+    fn who_left_with_a_long_body_is_made_up_for_while_somebody_waits() {
+        let b = bounds(1, 50);
+        let saturated = |workers, idle, queued, lost| Seen {
+            last_taken: at(1),
+            cpu_saturated: true,
+            lost,
+            ..crew(workers, idle, queued)
+        };
+        // Three left and five wait: three, at once, though the processors are busy; nobody for it twice.
+        check(
+            b,
+            &[
+                (10, saturated(8, 0, 5, 0), wait(260)),
+                (11, saturated(5, 0, 5, 3), Order::Hire(3)),
+                (11, saturated(8, 0, 2, 3), wait(261)),
+            ],
+        );
+        // One waits: one. Nobody waits, or somebody is idle: none, and they are forgotten.
+        check(b, &[(11, saturated(5, 0, 1, 3), Order::Hire(1))]);
+        check(b, &[(11, saturated(5, 0, 0, 3), wait(261)), (12, saturated(5, 0, 2, 3), wait(262))]);
+        check(b, &[(11, saturated(5, 1, 2, 3), wait(261)), (12, saturated(5, 0, 2, 3), wait(262))]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub struct Crew {
     workers: AtomicUsize,
     hired: AtomicU64,
     dismissed: AtomicU64,
+    lost: AtomicU64,
     nudge: (Sender<()>, Receiver<()>),
     nudged_at: AtomicU64,
 }
@@ -35,6 +36,7 @@ impl Default for Crew {
             workers: AtomicUsize::new(0),
             hired: AtomicU64::new(0),
             dismissed: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             nudge: bounded(1),
             nudged_at: AtomicU64::new(0),
         }
@@ -121,7 +123,19 @@ impl Crew {
     /// A worker left the crew without notice: it went on with a long body as a streamer, or it ended.
     pub fn loses(&self) {
         self.workers.fetch_sub(1, Relaxed);
+        self.lost.fetch_add(1, Relaxed);
         self.nudge();
+    }
+
+    /// Workers that ever left without notice.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
+    }
+
+    /// A worker that had left asks to be taken back; false when the crew has `max` without it.
+    pub fn takes_back(&self, max: usize) -> bool {
+        let one_more = |workers| (workers < max).then_some(workers + 1);
+        self.workers.fetch_update(Relaxed, Relaxed, one_more).is_ok()
     }
 
     /// A request was queued and nobody is idle: the supervisor should look. It does so for

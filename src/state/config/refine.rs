@@ -183,7 +183,7 @@ fn limits(s: &mut Section<'_, '_>, trace: bool) -> Limits {
         connections: s.maybe("connections", None, connections()),
         connections_per_address: s.maybe("connections_per_address", None, connections()),
         tunnels: s.get("tunnels", 1000, rules::whole(0..=100_000)),
-        streamers: s.get("streamers", 256, rules::whole(0..=100_000)),
+        streamers: s.get("streamers", 1000, rules::whole(0..=100_000)),
     }
 }
 

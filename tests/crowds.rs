@@ -1,0 +1,165 @@
+//! Crowds that mean harm, all at once: slow heads, slow bodies, slow readers, idle connections and aborts, 200 of
+//! each, while ordinary clients go about their business and are to notice next to nothing.
+//!
+//! `EVENKEEL_CROWD_SECONDS=30 cargo test --release --test crowds -- --nocapture` is the long run, with figures.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a panic is how a test fails; crowds are paced by the clock"
+)]
+
+mod support;
+
+use evenkeel::loadtest::{self, Summary};
+use rustix::net::sockopt;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use serde_json::json;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use support::{Evenkeel, Origin, until};
+
+/// Of each kind.
+const CROWD: usize = 200;
+/// Between two touches of each connection of a crowd.
+const BEAT: Duration = Duration::from_millis(100);
+/// Connections that a crowd makes in a beat: this machine has to play the clients and the server as well.
+const COMING: usize = 50;
+/// More than the buffers on the way hold.
+const LARGE: usize = 4 << 20;
+/// Noise of a shared machine, not of the balancer: a p99 below this is good whatever the quiet one was.
+const P99_FINE_US: f64 = 60_000.0;
+
+/// What each connection of a crowd does at every beat; an error ends the connection, and a new one is made.
+type Touch = fn(&mut TcpStream) -> std::io::Result<()>;
+
+/// The crowds: a name, what is sent first, and what is done at each beat.
+const CROWDS: &[(&str, &str, Touch)] = &[
+    ("slow heads", "GET / HTTP/1.1\r\nHost: h\r\nX-Slow: ", |stream| stream.write_all(b"x")),
+    ("slow bodies", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n", |stream| {
+        stream.write_all(b"x")
+    }),
+    ("slow readers", "GET /large HTTP/1.1\r\nHost: h\r\n\r\n", |stream| {
+        match stream.read(&mut [0; 512])? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }),
+    ("idle", "GET / HTTP/1.1\r\nHost: h\r\n\r\n", |_| Ok(())),
+    ("aborts", "GET / HTTP/1.1\r\nHost: h\r\n\r\n", |stream| {
+        sockopt::set_socket_linger(&*stream, Some(Duration::ZERO))?;
+        Err(ErrorKind::ConnectionAborted.into())
+    }),
+];
+
+/// One crowd at work.
+struct Crowd {
+    name: &'static str,
+    thread: JoinHandle<()>,
+    /// Connections made so far.
+    made: Arc<AtomicUsize>,
+}
+
+impl Crowd {
+    fn gather(at: usize, balancer: SocketAddr, stop: &Arc<AtomicBool>) -> Self {
+        let (name, first, touch) = CROWDS[at];
+        let made = Arc::new(AtomicUsize::new(0));
+        let (counted, stop) = (Arc::clone(&made), Arc::clone(stop));
+        let thread = thread::spawn(move || {
+            let mut streams: Vec<Option<TcpStream>> = (0..CROWD).map(|_| None).collect();
+            while !stop.load(Ordering::Relaxed) {
+                let mut coming = 0;
+                for place in &mut streams {
+                    let stream = match place {
+                        Some(stream) => stream,
+                        None if coming == COMING => continue,
+                        None => {
+                            coming += 1;
+                            let Ok(stream) = join(balancer, first) else { continue };
+                            counted.fetch_add(1, Ordering::Relaxed);
+                            place.insert(stream)
+                        }
+                    };
+                    if touch(stream).is_err_and(|error| error.kind() != ErrorKind::WouldBlock) {
+                        *place = None;
+                    }
+                }
+                thread::sleep(BEAT);
+            }
+        });
+        Crowd { name, thread, made }
+    }
+}
+
+/// A connection with a small window, on which this was sent.
+fn join(balancer: SocketAddr, first: &str) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect_timeout(&balancer, Duration::from_secs(5))?;
+    sockopt::set_socket_recv_buffer_size(&stream, 4096)?;
+    stream.write_all(first.as_bytes())?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
+
+/// Answers at once: much to `/large`, little to all else.
+fn server() -> Origin {
+    let large = vec![b'x'; LARGE];
+    Origin::start(move |visit| {
+        while let Some(head) = visit.head() {
+            if head.line.contains("/large") {
+                visit.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n"));
+                visit.send(&large);
+            } else if visit.body(head).is_some() {
+                visit.answer("little");
+            }
+        }
+    })
+}
+
+/// Ordinary clients: 50 connections, 1,000 requests a second.
+fn ordinary(balancer: SocketAddr, duration: Duration) -> Summary {
+    let options = loadtest::Options {
+        duration: Some(duration),
+        rate: Some(1000.0),
+        threads: Some(1),
+        ..loadtest::Options::new(&format!("http://{balancer}/"))
+    };
+    loadtest::measure(&options).unwrap()
+}
+
+#[test]
+fn two_hundred_of_each_at_once_cost_ordinary_clients_nothing() {
+    let seconds = std::env::var("EVENKEEL_CROWD_SECONDS").ok().and_then(|text| text.parse().ok());
+    let duration = Duration::from_secs(seconds.unwrap_or(6));
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let origin = server();
+    let balancer = Evenkeel::before(&[&origin], json!({ "log": { "level": "info" } }));
+    let quiet = ordinary(balancer.address(), duration / 2);
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let crowds: Vec<_> = (0..CROWDS.len()).map(|at| Crowd::gather(at, balancer.address(), &stop)).collect();
+    let surprised = ordinary(balancer.address(), duration / 2);
+    let troubled = ordinary(balancer.address(), duration);
+    stop.store(true, Ordering::Relaxed);
+    for crowd in crowds {
+        crowd.thread.join().unwrap();
+        let made = crowd.made.load(Ordering::Relaxed);
+        println!("{}: {made} connections", crowd.name);
+        assert!(made >= CROWD, "{}: {made} connections were made", crowd.name);
+    }
+
+    for (told, summary) in [("quiet", &quiet), ("surprised", &surprised), ("troubled", &troubled)] {
+        let latency = &summary.latency_us;
+        println!("{told}: {} answers, p50 {} us, p99 {} us", summary.answered, latency.p50, latency.p99);
+        assert_eq!(summary.complaint(), None, "{told}: {:?} {:?}", summary.statuses, summary.reasons);
+        assert_eq!(summary.statuses.keys().collect::<Vec<_>>(), [&200], "{told}");
+    }
+    let (before, under) = (quiet.latency_us.p99, troubled.latency_us.p99);
+    assert!(under <= (3.0 * before).max(P99_FINE_US), "p99 {under} us, and {before} us without the crowds");
+    until("the threads of the crowds are gone", || balancer.workers() <= 50);
+}
