@@ -7,7 +7,7 @@
 //! 5. [`choose`]: a server, and the lease on it
 //! 6. [`dial`]: a connection to it, from the [`pool`] or new
 //! 7. [`exchange`]: the request goes out; tried again where that is safe ([`hands`]: what a worker works with)
-//!    (several at once, while quick servers leave requests waiting: [`ahead`])
+//!    (a worker may go on meanwhile, [`onward`]: with a few at once, [`ahead`], or with nobody waiting, [`away`])
 //! 8. [`hear`]: the answer's head; [`upload`] and [`relay`]: bodies ([`stream`]: long ones); [`tunnel`]: what an upgrade turned into
 //! 9. [`finish`]: counted, told to the health thread; kept, lingered on, parked or closed ([`close`])
 
@@ -15,6 +15,7 @@ pub mod accept;
 pub mod admit;
 pub mod ahead;
 pub mod attend;
+pub mod away;
 pub mod choose;
 pub mod close;
 pub mod dial;
@@ -25,6 +26,7 @@ pub mod hands;
 pub mod hear;
 pub mod input;
 pub mod listen;
+pub mod onward;
 pub mod park;
 pub mod pool;
 pub mod relay;
@@ -46,6 +48,7 @@ use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
 use accept::Acceptor;
 use admit::Queue;
+use away::Away;
 use park::Lot;
 use pool::Pool;
 use std::io;
@@ -86,6 +89,7 @@ pub struct Plane {
     pub access: Option<AccessSink>,
     queue: Queue,
     lot: Lot,
+    away: Arc<Away>,
     pool: Pool,
     budget: Budget,
     connections_max: usize,
@@ -128,7 +132,12 @@ impl Plane {
             crew: Crew::default(),
             address: listener.address,
             access,
-            queue: Queue::new(config.threadpool.queue_capacity, config.threadpool.admit),
+            queue: Queue::new(
+                config.threadpool.queue_capacity,
+                config.threadpool.bounds.max,
+                config.threadpool.admit,
+            ),
+            away: Away::new(poll.registry().try_clone()?, park::link_token),
             lot: Lot::new(poll.registry().try_clone()?, config.limits.connections_per_address.is_some()),
             pool: Pool::new(config.servers.pool.idle, config.servers.pool.idle_time),
             budget: Budget::new(),
@@ -230,6 +239,10 @@ impl Team for Workers {
 
     fn connections(&self) -> usize {
         self.0.lot.open()
+    }
+
+    fn away(&self) -> usize {
+        self.0.away.count()
     }
 
     fn tunnels(&self) -> usize {

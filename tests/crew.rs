@@ -504,3 +504,73 @@ mod ahead {
         bytes.windows(wanted.len()).any(|window| window == wanted)
     }
 }
+
+mod away {
+    use super::*;
+
+    /// More requests at once than workers wait for.
+    const CROWD: usize = 150;
+
+    /// A crowd whose requests are all with a server that does not answer.
+    fn crowd(config: Value, origin: &Origin) -> (Evenkeel, Vec<Client>) {
+        let balancer = Evenkeel::before(&[origin], with(patient(1, 300, 300), config));
+        let mut all = clients(&balancer, CROWD);
+        all.iter_mut().for_each(|client| _ = client.send(GET));
+        origin.until("all requests are there at once", |seen| seen.requests.len() == CROWD);
+        (balancer, all)
+    }
+
+    #[test]
+    fn with_many_in_hand_no_worker_waits_and_every_client_gets_its_own_answer() {
+        let gate = Gate::default();
+        let origin = {
+            let gate = gate.clone();
+            Origin::start(move |visit| {
+                while let Some(seen) = visit.request() {
+                    gate.wait();
+                    visit.answer([seen.line.as_bytes(), b" ", &seen.body].concat());
+                }
+            })
+        };
+        let balancer = Evenkeel::before(&[&origin], patient(1, 300, 300));
+        let mut all = clients(&balancer, CROWD);
+        let post = |number: usize| {
+            let body = format!("{number}");
+            format!("POST /{number} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        };
+        for (number, client) in all.iter_mut().enumerate() {
+            client.send(post(number));
+        }
+        origin.until("all requests are there at once", |seen| seen.requests.len() == CROWD);
+        // Those that came while there were few are waited for.
+        assert!(balancer.workers() < CROWD, "{} workers", balancer.workers());
+        gate.open();
+        // Twice: links that were watched serve again, to whoever comes.
+        for _ in 0..2 {
+            for (number, client) in all.iter_mut().enumerate() {
+                assert_eq!(client.answer().text(), format!("POST /{number} HTTP/1.1 {number}"));
+            }
+            for (number, client) in all.iter_mut().enumerate() {
+                client.send(post(number));
+            }
+        }
+        all.iter_mut().for_each(|client| assert_eq!(client.answer().status, 200));
+        until("the crew goes home", || balancer.workers() == 1);
+    }
+
+    #[test]
+    fn a_client_that_leaves_stops_the_work_and_a_server_that_stalls_is_504() {
+        let origin = Origin::start(|visit| {
+            let _ = visit.request();
+            drop(visit.to_the_end());
+        });
+        let (_balancer, mut all) = crowd(json!({ "timeouts": { "response": "2s" } }), &origin);
+        let stay = all.split_off(CROWD / 2);
+        drop(all);
+        for mut client in stay {
+            let answer = client.answer();
+            assert_eq!((answer.status, answer.reason().as_str()), (504, "server_timeout"));
+        }
+        origin.until("every connection was cut", |seen| seen.ended == CROWD);
+    }
+}

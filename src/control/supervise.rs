@@ -169,6 +169,9 @@ mod tests {
         fn connections(&self) -> usize {
             0
         }
+        fn away(&self) -> usize {
+            0
+        }
         fn tunnels(&self) -> usize {
             0
         }

@@ -3,10 +3,11 @@
 
 use super::Plane;
 use super::admit::Overflow;
+use super::away::{self, Place};
 use super::close;
 use super::handover::Edge;
 use super::listen::Listener;
-use super::park::{Carry, Connection, End, FIRST_TOKEN};
+use super::park::{Carry, Connection, End, FIRST_TOKEN, Whose};
 use super::socket::Socket;
 use crate::base::sys;
 use crate::base::time::{self, Moment};
@@ -56,7 +57,9 @@ pub struct Acceptor {
     told_at: Option<Moment>,
     next_look: Moment,
     look_every: Duration,
+    next_look_away: Moment,
     found: Vec<Arc<Connection>>,
+    answered: Vec<Arc<Place>>,
     scratch: Vec<u8>,
 }
 
@@ -75,7 +78,9 @@ impl Acceptor {
             more: false,
             paced_until: None,
             told_at: None,
+            next_look_away: time::now(),
             found: Vec::with_capacity(EVENTS),
+            answered: Vec::with_capacity(EVENTS),
             scratch: vec![0; 16 * 1024],
             plane,
             poll,
@@ -97,6 +102,7 @@ impl Acceptor {
             }
             let now = time::now();
             self.more |= events.iter().any(|event| event.token() == LISTENER);
+            self.take_answered(&events, now);
             self.take_ready(&events, now);
             self.accept_burst(now);
             self.settle_overflow(now);
@@ -110,8 +116,10 @@ impl Acceptor {
 
     /// Bytes, or an end, on parked connections.
     fn take_ready(&mut self, events: &Events, now: Moment) {
-        let ours = events.iter().filter(|event| event.token().0 >= FIRST_TOKEN);
-        let told = ours.map(|event| (event.token(), End::of(event)));
+        let told = events.iter().filter_map(|event| match Whose::of(event.token()) {
+            Whose::Client(key) => Some((key, End::of(event))),
+            Whose::Ours | Whose::Server(_) => None,
+        });
         let mut found = std::mem::take(&mut self.found);
         self.plane.lot.find(told, &mut found);
         for connection in found.drain(..) {
@@ -137,6 +145,32 @@ impl Acceptor {
         close::now(&self.plane, connection);
     }
 
+    /// Answers to requests that are away, and the ends of those whose time is over.
+    fn take_answered(&mut self, events: &Events, now: Moment) {
+        let mut answered = std::mem::take(&mut self.answered);
+        let keys = events.iter().filter_map(|event| match Whose::of(event.token()) {
+            Whose::Server(key) => Some(key),
+            Whose::Ours | Whose::Client(_) => None,
+        });
+        self.plane.away.answered(keys, &mut answered);
+        if now >= self.next_look_away && self.plane.away.count() > 0 {
+            self.next_look_away = now.after(away::LOOK_EVERY);
+            self.plane.away.overdue(self.plane.config.timeouts.response, now, &mut answered);
+        }
+        if !answered.is_empty() {
+            answered.drain(..).for_each(|place| self.plane.queue.push_answered(place));
+            self.see_to_workers(now);
+        }
+        self.answered = answered;
+    }
+
+    /// Workers that are being woken still count as idle: a burst must not pass for one that they can take.
+    fn see_to_workers(&self, now: Moment) {
+        if self.plane.crew.idle() < self.plane.queue.len() {
+            self.plane.crew.nudge_for_queued(now);
+        }
+    }
+
     /// Into the queue, behind those who came before; or held, or turned away.
     fn admit(&mut self, connection: Arc<Connection>, ready: Moment) {
         let pushed =
@@ -146,10 +180,7 @@ impl Acceptor {
         {
             self.turn_away(&connection, Reason::QueueFull, ready);
         }
-        // Workers that are being woken still count as idle: a burst must not pass for one that they can take.
-        if self.plane.crew.idle() < self.plane.queue.len() {
-            self.plane.crew.nudge_for_queued(ready);
-        }
+        self.see_to_workers(ready);
     }
 
     fn settle_overflow(&mut self, now: Moment) {
@@ -327,7 +358,8 @@ impl Acceptor {
         }
         let look =
             if self.plane.is_draining() { now.after(Duration::from_millis(20)) } else { self.next_look };
-        look.min(self.paced_until.unwrap_or(Moment::NEVER)).since(now)
+        let away = if self.plane.away.count() > 0 { self.next_look_away } else { Moment::NEVER };
+        look.min(self.paced_until.unwrap_or(Moment::NEVER)).min(away).since(now)
     }
 
     fn is_over(&self) -> bool {

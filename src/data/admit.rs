@@ -2,6 +2,7 @@
 //! request that finds it full.
 
 use super::ahead::Pending;
+use super::away::Place;
 use super::park::Connection;
 use super::socket::{self, Want};
 use crate::base::time::Moment;
@@ -25,6 +26,8 @@ pub enum Work {
     },
     /// A request that another worker sent on its way, and could not wait for.
     Resume(Box<Pending>),
+    /// The answer to a request that is away, or the end of its time.
+    Answered(Arc<Place>),
     /// The worker that takes this leaves the crew.
     Leave,
 }
@@ -34,6 +37,8 @@ pub enum Work {
 pub struct Queue {
     sender: Sender<Work>,
     receiver: Receiver<Work>,
+    /// Connections that may wait. The channel has more room: for requests that are at a server already, and notices.
+    capacity: usize,
     rules: admit::Rules,
     codel: Codel,
     /// The patience of the moment, in nanoseconds; see [`Queue::adapt`].
@@ -64,11 +69,14 @@ const WAIT: Duration = Duration::from_millis(50);
 const STRANGERS_WAIT: Duration = Duration::from_millis(5);
 
 impl Queue {
-    /// A queue of so many requests.
-    pub fn new(capacity: usize, rules: admit::Rules) -> Self {
-        let (sender, receiver) = bounded(capacity.max(1));
+    /// A queue of so many requests, for a crew of at most so many workers.
+    pub fn new(capacity: usize, workers: usize, rules: admit::Rules) -> Self {
+        let capacity = capacity.max(1);
+        // What is away is never more than the workers, and neither are notices.
+        let (sender, receiver) = bounded(capacity + 3 * workers + 1);
         let patience = AtomicU64::new((rules.patience * PLACED).as_nanos() as u64);
-        Queue { sender, receiver, rules, codel: Codel::new(), patience, quick: AtomicBool::new(false) }
+        let (codel, quick) = (Codel::new(), AtomicBool::new(false));
+        Queue { sender, receiver, capacity, rules, codel, patience, quick }
     }
 
     /// Requests that wait.
@@ -83,6 +91,9 @@ impl Queue {
 
     /// Queues a connection; a full queue hands it back.
     pub fn push(&self, connection: Arc<Connection>, ready: Moment) -> Result<(), Arc<Connection>> {
+        if self.is_full() {
+            return Err(connection);
+        }
         match self.sender.try_send(Work::Serve { connection, ready }) {
             Err(TrySendError::Full(Work::Serve { connection, .. })) => Err(connection),
             // The plane holds the receiver, so the channel is never disconnected, and only `Serve` was sent.
@@ -92,10 +103,23 @@ impl Queue {
 
     /// Queues a request that is on its way already; a full queue hands it back.
     pub fn push_back(&self, pending: Box<Pending>) -> Result<(), Box<Pending>> {
+        if self.is_full() {
+            return Err(pending);
+        }
         match self.sender.try_send(Work::Resume(pending)) {
             Err(TrySendError::Full(Work::Resume(pending))) => Err(pending),
             _ => Ok(()),
         }
+    }
+
+    /// Queues a request that was away. There is always room: no more are away than the channel has beyond its capacity.
+    pub fn push_answered(&self, place: Arc<Place>) {
+        let pushed = self.sender.try_send(Work::Answered(place));
+        debug_assert!(pushed.is_ok(), "more requests were away than there can be");
+    }
+
+    fn is_full(&self) -> bool {
+        self.receiver.len() >= self.capacity
     }
 
     /// Whether requests wait, and servers are so quick that a worker should not wait for each.
@@ -110,7 +134,7 @@ impl Queue {
 
     /// Asks one worker to leave; false when the queue has no room for that.
     pub fn push_notice(&self) -> bool {
-        self.sender.try_send(Work::Leave).is_ok()
+        !self.is_full() && self.sender.try_send(Work::Leave).is_ok()
     }
 
     /// The next work, waiting for it as an idle member of the crew.
@@ -282,7 +306,7 @@ mod tests {
     #[test]
     fn a_full_queue_hands_the_connection_back() {
         let (all, _poll) = connections(2);
-        let queue = Queue::new(1, rules());
+        let queue = Queue::new(1, 1, rules());
         assert!(queue.push(Arc::clone(&all[0]), Moment::START).is_ok());
         let back = queue.push(Arc::clone(&all[1]), Moment::START).unwrap_err();
         assert!(Arc::ptr_eq(&back, &all[1]));
@@ -296,7 +320,7 @@ mod tests {
     fn a_burst_waits_and_a_flood_is_turned_away() {
         let (all, _poll) = connections(5);
         let ms = Duration::from_millis;
-        let queue = Queue::new(1, rules());
+        let queue = Queue::new(1, 1, rules());
         let mut overflow = Overflow::new(&rules());
         let mut away = Vec::new();
         // Nothing is known of the crew's pace yet: hold.
@@ -325,7 +349,7 @@ mod tests {
 
     #[test]
     fn the_first_slow_requests_turn_nobody_away() {
-        let queue = Queue::new(9, rules());
+        let queue = Queue::new(9, 1, rules());
         let second = Duration::from_secs(2);
         let taken = |held, ms| queue.judge(Moment::START, held, Moment::from_millis(ms));
         assert_eq!(taken(second, 2000), Admit::Serve);

@@ -1,10 +1,10 @@
 //! Sent ahead. While requests wait in the queue and the servers are quick, a worker does not wait for one
-//! answer after the other: it sends up to [`MOST`] plain requests on their way, and then takes the answers as
+//! answer after the other: it sends up to [`MOST`] requests on their way, and then takes the answers as
 //! they come. That saves most of its sleeps, each a switch of threads (measured with 64 connections: more than
 //! half of the time of the process went into switches and wake-ups).
 //!
-//! Only what can be begun anew without harm goes ahead: no body, idempotent, on a pooled connection. Whatever
-//! goes wrong with it is settled by the ordinary exchange. And nobody waits behind a slow one for long: the
+//! Only what is whole goes ahead: a body must have come in with the head. Whatever goes wrong with it is settled by the
+//! ordinary exchange. And nobody waits behind a slow one for long: the
 //! others are then given back to the queue, where any worker takes them up.
 
 use super::Plane;
@@ -35,6 +35,8 @@ pub struct Sent {
     pub id: RequestId,
     /// Its bytes, in case they must be sent again.
     pub out: Vec<u8>,
+    /// Since when no worker waits for the answer.
+    pub away_since: Option<Moment>,
 }
 
 /// A request that was sent, and the client that waits for the answer.
@@ -44,8 +46,10 @@ pub struct Pending {
     pub connection: Arc<Connection>,
     /// What goes with its connection.
     pub carry: Carry,
-    /// Its bytes; the request's head is still in front.
-    pub input: Input,
+    /// Its bytes; the request's head is still in front. Of a request that is away they are in the carry.
+    pub input: Option<Input>,
+    /// The last read from the client took all there was.
+    pub drained: bool,
     /// The exchange.
     pub sent: Sent,
     /// When the worker took it up.
@@ -174,11 +178,12 @@ mod tests {
         let servers = (0..count).map(|number| {
             let (socket, server) = pair();
             let lease = plane.table.find("a").unwrap().lease().unwrap();
-            let link = Link { socket, reused: true };
-            let sent = Sent { lease, link, id: RequestId::new(0, number as u64), out: Vec::new() };
+            let link = Link { socket, reused: true, berth: None };
+            let (id, out) = (RequestId::new(0, number as u64), Vec::new());
+            let sent = Sent { lease, link, id, out, away_since: None };
             let connection = plane.lot.enter(pair().0, None);
-            let (carry, input, started) = (Carry::default(), Input::new(16), Moment::START);
-            ahead.push(Pending { connection, carry, input, sent, started });
+            let (carry, input, started) = (Carry::default(), Some(Input::new(16)), Moment::START);
+            ahead.push(Pending { connection, carry, input, drained: true, sent, started });
             server
         });
         let servers = servers.collect();

@@ -5,10 +5,11 @@ use super::Plane;
 use super::admit::{self, Work};
 use super::ahead::{Pending, Sent};
 use super::close;
-use super::exchange;
+use super::exchange::{self, Exchanged};
 use super::finish::Fate;
 use super::hands::{Hands, Request, Unread};
 use super::input::{Input, Read};
+use super::onward::{self, Onward};
 use super::park::{Carry, Connection};
 use crate::base::sys;
 use crate::base::time::{self, Moment};
@@ -46,6 +47,9 @@ pub fn run(plane: Arc<Plane>, number: usize) {
                 worker.guard(&connection, |worker| worker.hold(&connection, ready));
             }
             Some(Work::Resume(pending)) => worker.resume(*pending),
+            Some(Work::Answered(place)) => {
+                plane.away.take(&place).into_iter().for_each(|pending| worker.resume(pending));
+            }
             None => _ = worker.conclude_next(),
         }
         let has_left = worker.hands.stream.has_left() && worker.hands.ahead.is_empty();
@@ -57,13 +61,13 @@ pub fn run(plane: Arc<Plane>, number: usize) {
 }
 
 /// A worker: its buffers live as long as it does and are used for one connection after the other.
-struct Worker {
-    plane: Arc<Plane>,
-    input: Input,
+pub(super) struct Worker {
+    pub(super) plane: Arc<Plane>,
+    pub(super) input: Input,
     slots: Slots,
-    hands: Hands,
-    /// The request in front of the input was sent ahead.
-    sent: Option<Sent>,
+    pub(super) hands: Hands,
+    /// The request in front of the input is out already.
+    pub(super) sent: Option<Sent>,
     /// For how long the last request held it.
     held: Duration,
 }
@@ -74,8 +78,8 @@ enum Looked {
     Partial,
     /// A request was served, or refused.
     Served(Fate),
-    /// A request is on its way, and the worker goes on with another.
-    Ahead(Sent),
+    /// A request is out, and the worker goes on with another.
+    Out(Sent, Onward),
 }
 
 impl Worker {
@@ -96,7 +100,7 @@ impl Worker {
 
     /// Law 5: a panic costs one request. Its connection is closed, and as buffers may be half-written, the worker
     /// begins anew; what it has sent ahead is still good.
-    fn guard(&mut self, connection: &Arc<Connection>, serve: impl FnOnce(&mut Self)) {
+    pub(super) fn guard(&mut self, connection: &Arc<Connection>, serve: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| serve(self))).is_ok() {
             return;
         }
@@ -108,31 +112,6 @@ impl Worker {
         anew.hands.ahead = std::mem::take(&mut self.hands.ahead);
         anew.hands.stream = std::mem::take(&mut self.hands.stream);
         *self = anew;
-    }
-
-    /// Goes on with the next of those sent ahead; false when there is none.
-    fn conclude_next(&mut self) -> bool {
-        let next = self.hands.ahead.next(&self.plane);
-        next.map(|pending| self.resume(pending)).is_some()
-    }
-
-    /// Goes on with a request that was sent ahead.
-    fn resume(&mut self, pending: Pending) {
-        let Pending { connection, carry, input, sent, started } = pending;
-        let before = std::mem::replace(&mut self.input, input);
-        self.hands.ahead.keep(Some(before), None);
-        self.sent = Some(sent);
-        self.guard(&connection, |worker| worker.attend(&connection, carry, started));
-    }
-
-    /// Leaves a request that was sent ahead, with the client's bytes, for later.
-    fn put_aside(&mut self, connection: &Arc<Connection>, carry: Carry, sent: Sent, started: Moment) {
-        let room = self.input.buffer.len();
-        let spare = self.hands.ahead.spare_input().unwrap_or_else(|| Input::new(room));
-        let mut input = std::mem::replace(&mut self.input, spare);
-        input.seen = 0;
-        let connection = Arc::clone(connection);
-        self.hands.ahead.push(Pending { connection, carry, input, sent, started });
     }
 
     /// From the queue to the moment the worker lets go of the connection.
@@ -165,7 +144,7 @@ impl Worker {
         self.attend(connection, carry, now);
     }
 
-    fn attend(&mut self, connection: &Arc<Connection>, mut carry: Carry, mut now: Moment) {
+    pub(super) fn attend(&mut self, connection: &Arc<Connection>, mut carry: Carry, mut now: Moment) {
         let mut in_a_row = 0;
         carry.bytes.clear();
         loop {
@@ -196,7 +175,11 @@ impl Worker {
             carry.head_since.get_or_insert(now);
             match self.serve(connection, &mut carry, now) {
                 Looked::Partial => {}
-                Looked::Ahead(sent) => return self.put_aside(connection, carry, sent, now),
+                Looked::Out(sent, onward) => {
+                    let (connection, drained) = (Arc::clone(connection), self.input.drained);
+                    let pending = Pending { connection, carry, input: None, drained, sent, started: now };
+                    return self.put_aside(pending, onward);
+                }
                 Looked::Served(fate) => {
                     carry.requests += 1;
                     carry.head_since = None;
@@ -248,13 +231,16 @@ impl Worker {
                 let early = &bytes[head.len..];
                 let peer = carry.client.or(connection.peer);
                 let request = Request { head: &head, early, connection, peer, started: now };
-                let sent = self.sent.take();
-                if sent.is_none() && self.hands.ahead.has_room() && self.plane.queue.asks_for_haste() {
-                    if let Some(sent) = exchange::send_ahead(&self.plane, &mut self.hands, &request) {
-                        return Looked::Ahead(sent);
+                let served = match self.sent.take() {
+                    Some(sent) => exchange::resume(&self.plane, &mut self.hands, &request, sent),
+                    None => {
+                        let onward = onward::may(&self.plane, &self.hands);
+                        match exchange::serve(&self.plane, &mut self.hands, &request, onward) {
+                            Exchanged::Served(served) => served,
+                            Exchanged::Out(sent) => return Looked::Out(sent, onward),
+                        }
                     }
-                }
-                let served = exchange::serve(&self.plane, &mut self.hands, &request, sent);
+                };
                 (head.len + served.early_used, served.fate)
             }
             Err(reason) => {

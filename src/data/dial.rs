@@ -1,6 +1,7 @@
 //! Step 6: dialled. A connection to the server: the pooled one that was used last, or a new one.
 
 use super::Plane;
+use super::away::Berth;
 use super::socket::Socket;
 use super::stream::Stream;
 use crate::base::limits;
@@ -35,6 +36,8 @@ pub struct Link {
     pub socket: Socket,
     /// It has carried a request before: the server may have closed it meanwhile.
     pub reused: bool,
+    /// Its place among those that the accept thread watches, once it was left there.
+    pub berth: Option<Berth>,
 }
 
 /// What kind of connection a request needs.
@@ -48,17 +51,8 @@ pub enum Need {
     New,
 }
 
-/// A connection to the server. Errors come from connecting; nothing was sent.
-pub fn link(
-    plane: &Plane,
-    stream: &mut Stream,
-    server: &Server,
-    need: Need,
-    now: Moment,
-) -> io::Result<Link> {
-    if let Some(link) = pooled(plane, server, need, now) {
-        return Ok(link);
-    }
+/// A new connection to the server. Errors come from connecting; nothing was sent.
+pub fn link(plane: &Plane, stream: &mut Stream, server: &Server) -> io::Result<Link> {
     let socket = match open(plane, stream, server) {
         Err(error) if limits::is_exhausted(&error) => {
             // Connections that idle hold the descriptors that this one needs.
@@ -68,7 +62,7 @@ pub fn link(
         opened => opened?,
     };
     socket.set_slice(SERVER_SLICE)?;
-    Ok(Link { socket, reused: false })
+    Ok(Link { socket, reused: false, berth: None })
 }
 
 /// A pooled connection to the server, if there is one that will do.
@@ -76,10 +70,10 @@ pub fn pooled(plane: &Plane, server: &Server, need: Need, now: Moment) -> Option
     if need == Need::New {
         return None;
     }
-    while let Some((socket, idle_for)) = plane.pool.take(server.id, now) {
+    while let Some((link, idle_for)) = plane.pool.take(server.id, now) {
         let is_fresh = need == Need::Any && idle_for < LOOK_AFTER;
-        if is_fresh || socket.is_quiet() {
-            return Some(Link { socket, reused: true });
+        if is_fresh || link.socket.is_quiet() {
+            return Some(Link { reused: true, ..link });
         }
     }
     None

@@ -8,8 +8,9 @@ use super::dial::{self, Link, Need};
 use super::finish::{self, Fate, Served};
 use super::hands::{Failure, Hands, Request, Unread};
 use super::hear::{self, Final};
+use super::onward::Onward;
 use super::relay::{self, Delivered};
-use super::socket;
+use super::socket::{self, Want};
 use super::tunnel;
 use super::upload::Upload;
 use crate::base::ids::RequestId;
@@ -17,7 +18,6 @@ use crate::base::limits;
 use crate::base::time::{self, Moment};
 use crate::http1::client;
 use crate::http1::forward::{self, Hop};
-use crate::http1::framing::Framing;
 use crate::http1::reason::Reason;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
 use crate::state::server::{Lease, stable_hash};
@@ -26,52 +26,58 @@ use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Serves a request to its end, whatever that is. One that was sent ahead goes on from there.
-pub fn serve(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>, sent: Option<Sent>) -> Served {
-    let id = sent.as_ref().map_or_else(|| hands.next_id(plane), |sent| sent.id);
+/// What became of a request for now.
+pub enum Exchanged {
+    /// It came to its end.
+    Served(Served),
+    /// It is out, and the worker may go on.
+    Out(Sent),
+}
+
+/// Serves a request to its end, or until it is out where the worker goes on then.
+pub fn serve(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>, onward: Onward) -> Exchanged {
+    let id = hands.next_id(plane);
     hands.begin(request.started);
     let mut upload = Upload::new(request.head, plane.config.limits.body);
     if request.head.max_forwards == Some(0) {
-        return finish::last_hop(plane, hands, request, upload, id);
+        return Exchanged::Served(finish::last_hop(plane, hands, request, upload, id));
     }
-    let outcome = match sent {
-        Some(Sent { lease, link, out, .. }) => {
-            let before = std::mem::replace(&mut hands.out, out);
-            hands.ahead.keep(None, Some(before));
-            attempts(plane, hands, request, &mut upload, Some((lease, link)))
+    let outcome = prepare(plane, hands, request, &mut upload, id).and_then(|()| {
+        plane.budget.earn(request.started);
+        // What has more to send, or may become a tunnel, is not let out of sight.
+        let is_whole = upload.is_done() && !request.head.upgrade;
+        attempts(plane, hands, request, &mut upload, if is_whole { onward } else { Onward::Wait })
+    });
+    let outcome = match outcome {
+        Ok(Done::Out(lease, link)) => {
+            let out = std::mem::replace(&mut hands.out, hands.ahead.spare_out());
+            return Exchanged::Out(Sent { lease, link, id, out, away_since: None });
         }
-        None => prepare(plane, hands, request, &mut upload, id).and_then(|()| {
-            // This one may have to connect, or to wait for its body: others need not wait with it.
-            hands.ahead.disperse(plane);
-            plane.budget.earn(request.started);
-            attempts(plane, hands, request, &mut upload, None)
-        }),
+        Ok(Done::Delivered(delivered)) => Ok(delivered),
+        Err(failure) => Err(failure),
     };
-    finish::finish(plane, hands, request, &upload, outcome, id)
+    Exchanged::Served(finish::finish(plane, hands, request, &upload, outcome, id))
 }
 
-/// Sends a request on its way without waiting for the answer, where that is safe: it is plain, and there is a
-/// pooled connection that takes it whole. Otherwise nothing has happened that [`serve`] would not do anew.
-pub fn send_ahead(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>) -> Option<Sent> {
-    let head = request.head;
-    let is_plain = head.framing == Framing::None && !head.upgrade && head.max_forwards.is_none();
-    if !is_plain || !matches!(head.method, b"GET" | b"HEAD") {
-        return None;
-    }
-    let id = hands.next_id(plane);
+/// Goes on with a request that is out, to its end.
+pub fn resume(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>, sent: Sent) -> Served {
+    let Sent { lease, link, id, out, away_since } = sent;
     hands.begin(request.started);
-    prepare(plane, hands, request, &mut Upload::new(head, None), id).ok()?;
-    let key = client_key(client_address(plane, request));
-    let lease = choose::server(plane, hands, key, &mut Tried::default(), request.started)?;
-    let link = dial::pooled(plane, lease.server(), Need::Any, request.started)?;
-    if !matches!(link.socket.send_now(&hands.out), Ok(count) if count == hands.out.len()) {
-        return None;
+    hands.told.server = plane.access.as_ref().map(|_| Arc::clone(lease.server()));
+    if let Some(since) = away_since {
+        let awaited = time::now().since(since);
+        hands.stream.was_away(awaited);
+        hands.awaited = Some(awaited);
     }
-    plane.budget.earn(request.started);
-    dial::count(hands.shard(plane), &link);
-    hands.shard(plane).count(Counter::SentAhead);
-    let spare = hands.ahead.spare_out();
-    Some(Sent { lease, link, id, out: std::mem::replace(&mut hands.out, spare) })
+    let mut upload = Upload::new(request.head, plane.config.limits.body);
+    // It was whole, so this only finds again where the body ends.
+    let outcome = upload.start(request.early, hands).map_err(Failure::client).and_then(|()| {
+        let before = std::mem::replace(&mut hands.out, out);
+        hands.ahead.keep(None, Some(before));
+        let first = conclude(plane, hands, request, &mut upload, &lease, link, request.started);
+        after(plane, hands, request, &mut upload, Tries::default(), lease, first)
+    });
+    finish::finish(plane, hands, request, &upload, outcome, id)
 }
 
 /// Refuses bytes that are no request.
@@ -106,87 +112,133 @@ fn prepare(
     upload.start(request.early, hands).map_err(Failure::client)
 }
 
-/// Server after server, until one answers or the rules say that it is enough.
+/// What was tried so far for one request.
+#[derive(Default)]
+struct Tries {
+    servers: Tried,
+    /// Attempts that failed: to connect, on a pooled connection, otherwise.
+    failed: (u32, u32, u32),
+    last: Option<Failure>,
+    /// The next attempt goes to the server of the last, on a new connection.
+    is_again: bool,
+}
+
+/// Server after server, until one answers or the rules say that it is enough. Only a first attempt leaves its answer
+/// for later.
 fn attempts(
     plane: &Arc<Plane>,
     hands: &mut Hands,
     request: &Request<'_>,
     upload: &mut Upload,
-    mut sent: Option<(Lease, Link)>,
-) -> Result<Delivered, Failure> {
-    let idempotent = retry::is_idempotent(request.head.method);
+    onward: Onward,
+) -> Result<Done, Failure> {
+    let mut tries = Tries::default();
+    let lease = choose(plane, hands, request, &mut tries)?;
+    let first = attempt(plane, hands, request, upload, &lease, &tries, onward);
+    if let Ok(Attempted::Out(link)) = first {
+        return Ok(Done::Out(lease, link));
+    }
+    after(plane, hands, request, upload, tries, lease, first).map(Done::Delivered)
+}
+
+/// A lease on the server that the next attempt goes to. With nobody left, the client hears why the last one failed.
+fn choose(
+    plane: &Arc<Plane>,
+    hands: &mut Hands,
+    request: &Request<'_>,
+    tries: &mut Tries,
+) -> Result<Lease, Failure> {
     let key = client_key(client_address(plane, request));
-    let mut tried = Tried::default();
-    let mut failed = (0, 0, 0);
-    let mut last = None;
-    let mut again: Option<Lease> = None;
+    let chosen = choose::server(plane, hands, key, &mut tries.servers, request.started);
+    let lease = chosen.ok_or(tries.last.unwrap_or(Failure::client(Reason::NoServer)))?;
+    if plane.access.is_some() {
+        hands.told.server = Some(Arc::clone(lease.server()));
+    }
+    Ok(lease)
+}
+
+/// After an attempt on the server of this lease: it is over, or there is another.
+fn after(
+    plane: &Arc<Plane>,
+    hands: &mut Hands,
+    request: &Request<'_>,
+    upload: &mut Upload,
+    mut tries: Tries,
+    mut lease: Lease,
+    mut attempted: Result<Attempted, Failure>,
+) -> Result<Delivered, Failure> {
     loop {
-        let need = match (&again, idempotent && upload.is_in_hand()) {
-            (Some(_), _) => Need::New,
-            (None, true) => Need::Any,
-            (None, false) => Need::Alive,
-        };
-        let (lease, link) = match sent.take() {
-            Some((lease, link)) => (Some(lease), Some(link)),
-            None => {
-                let choice = || choose::server(plane, hands, key, &mut tried, request.started);
-                (again.take().or_else(choice), None)
-            }
-        };
-        // With nobody left, the client hears why the last one failed.
-        let Some(lease) = lease else { return Err(last.unwrap_or(Failure::client(Reason::NoServer))) };
-        if plane.access.is_some() {
-            hands.told.server = Some(Arc::clone(lease.server()));
-        }
-        let attempt = match link {
-            Some(link) => conclude(plane, hands, request, upload, &lease, link, request.started),
-            None => attempt(plane, hands, request, upload, &lease, need),
-        };
-        let failure = match attempt {
-            Ok(Done::Delivered(delivered)) => return Ok(delivered),
-            Ok(Done::Upgraded(link, last)) => {
+        let failure = match attempted {
+            Ok(Attempted::Delivered(delivered)) => return Ok(delivered),
+            Ok(Attempted::Upgraded(link, last)) => {
                 return tunnel::open(plane, hands, request, upload, lease, link, &last);
             }
+            // Only the first attempt may be left, and is not seen here then.
+            Ok(Attempted::Out(_)) => return Err(Failure::client(Reason::Internal)),
             Err(failure) => failure,
         };
         // Others need not wait for what may take long now.
         hands.ahead.disperse(plane);
-        match failure.phase {
-            Phase::Connect => failed.0 += 1,
-            Phase::Reuse => failed.1 += 1,
-            Phase::Answer | Phase::Late => failed.2 += 1,
-        }
-        let now = time::now();
-        let attempt = Attempt {
-            phase: failure.phase,
-            idempotent,
-            body_in_hand: upload.is_in_hand(),
-            sent: failure.phase != Phase::Connect,
-            connects_failed: failed.0,
-            reuses_failed: failed.1,
-            others_failed: failed.2,
-            timed_out: failure.reason == Reason::ServerTimeout,
-        };
-        let verdict = retry::may(&plane.config.retries, &attempt, &plane.budget, now);
-        if verdict != Retry::SameServer {
+        let verdict = verdict(plane, request, upload, &mut tries, &failure);
+        tries.is_again = verdict == Retry::SameServer;
+        if !tries.is_again {
             // A pooled connection may die under a request without anybody's fault; not so twice.
             finish::blame(plane, &lease, &failure);
         }
-        match verdict {
-            Retry::No => return Err(failure),
-            Retry::SameServer => again = Some(lease),
-            Retry::OtherServer => tried.add(lease.server().id),
+        if verdict == Retry::No {
+            return Err(failure);
         }
-        last = Some(failure);
+        tries.last = Some(failure);
         hands.shard(plane).count(Counter::Retries);
+        if !tries.is_again {
+            tries.servers.add(lease.server().id);
+            drop(lease);
+            lease = choose(plane, hands, request, &mut tries)?;
+        }
+        attempted = attempt(plane, hands, request, upload, &lease, &tries, Onward::Wait);
     }
 }
 
-/// How an attempt succeeded.
+/// Whether a failed attempt may be made again, and where.
+fn verdict(
+    plane: &Plane,
+    request: &Request<'_>,
+    upload: &Upload,
+    tries: &mut Tries,
+    failure: &Failure,
+) -> Retry {
+    match failure.phase {
+        Phase::Connect => tries.failed.0 += 1,
+        Phase::Reuse => tries.failed.1 += 1,
+        Phase::Answer | Phase::Late => tries.failed.2 += 1,
+    }
+    let attempt = Attempt {
+        phase: failure.phase,
+        idempotent: retry::is_idempotent(request.head.method),
+        body_in_hand: upload.is_in_hand(),
+        sent: failure.phase != Phase::Connect,
+        connects_failed: tries.failed.0,
+        reuses_failed: tries.failed.1,
+        others_failed: tries.failed.2,
+        timed_out: failure.reason == Reason::ServerTimeout,
+    };
+    retry::may(&plane.config.retries, &attempt, &plane.budget, time::now())
+}
+
+/// How all attempts ended.
 enum Done {
+    Delivered(Delivered),
+    /// The request is out, and the worker goes on.
+    Out(Lease, Link),
+}
+
+/// How an attempt succeeded.
+enum Attempted {
     Delivered(Delivered),
     /// The server switched protocols.
     Upgraded(Link, Final),
+    /// The request is out, and the worker goes on.
+    Out(Link),
 }
 
 /// One server: connect, send, hear the answer's head, relay the rest.
@@ -196,30 +248,64 @@ fn attempt(
     request: &Request<'_>,
     upload: &mut Upload,
     lease: &Lease,
+    tries: &Tries,
+    onward: Onward,
+) -> Result<Attempted, Failure> {
+    let need = match (tries.is_again, retry::is_idempotent(request.head.method) && upload.is_in_hand()) {
+        (true, _) => Need::New,
+        (false, true) => Need::Any,
+        (false, false) => Need::Alive,
+    };
+    let mut link = connect(plane, hands, lease, need, request.started)?;
+    dial::count(hands.shard(plane), &link);
+    upload.begins_again();
+    link.begins();
+    let asked_at = if link.reused { request.started } else { time::now() };
+    let Hands { out, ahead, .. } = hands;
+    let limit = plane.config.timeouts.response;
+    let mut room = |_| {
+        ahead.disperse(plane);
+        socket::wait(&link.socket, Want::Write, time::now().after(limit)).map(drop)
+    };
+    match socket::send_all_with(&link.socket, &mut [IoSlice::new(out)], &mut room) {
+        Ok(()) if onward != Onward::Wait => {
+            hands.shard(plane).count(Counter::SentAhead);
+            return Ok(Attempted::Out(link));
+        }
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            return Err(Failure::late(Reason::ServerTimeout));
+        }
+        // It closed; what it said before that may still be read.
+        Err(_) => upload.breaks(),
+    }
+    // This one is waited for, by nobody else: those that were sent ahead need not wait with it.
+    hands.ahead.disperse(plane);
+    link.unwatch();
+    conclude(plane, hands, request, upload, lease, link, asked_at)
+}
+
+/// A connection to the server of this lease.
+fn connect(
+    plane: &Arc<Plane>,
+    hands: &mut Hands,
+    lease: &Lease,
     need: Need,
-) -> Result<Done, Failure> {
-    let connect_failed = |error: io::Error| {
+    now: Moment,
+) -> Result<Link, Failure> {
+    if let Some(link) = dial::pooled(plane, lease.server(), need, now) {
+        return Ok(link);
+    }
+    // It may take long: others need not wait with it.
+    hands.ahead.disperse(plane);
+    dial::link(plane, &mut hands.stream, lease.server()).map_err(|error| {
         log::debug!("{}: {} cannot be reached: {error}", plane.name, lease.server().name);
         if limits::is_exhausted(&error) {
             // Our own shortage: no server is to blame, and none would do better.
             return Failure::client(Reason::Overloaded);
         }
         Failure { reason: Reason::ConnectFailed, phase: Phase::Connect, begun: false, ambiguous: false }
-    };
-    let link = dial::link(plane, &mut hands.stream, lease.server(), need, request.started)
-        .map_err(connect_failed)?;
-    dial::count(hands.shard(plane), &link);
-    upload.begins_again();
-    let asked_at = if link.reused { request.started } else { time::now() };
-    let limit = plane.config.timeouts.response;
-    if let Err(error) = socket::send_all(&link.socket, &mut [IoSlice::new(&hands.out)], limit) {
-        if error.kind() == io::ErrorKind::TimedOut {
-            return Err(Failure::late(Reason::ServerTimeout));
-        }
-        // It closed; what it said before that may still be read.
-        upload.breaks();
-    }
-    conclude(plane, hands, request, upload, lease, link, asked_at)
+    })
 }
 
 /// The request is out: hear the answer, relay it.
@@ -231,13 +317,13 @@ fn conclude(
     lease: &Lease,
     link: Link,
     asked_at: Moment,
-) -> Result<Done, Failure> {
+) -> Result<Attempted, Failure> {
     let heard = hear::hear(plane, hands, request, upload, lease, &link, asked_at);
     let last = heard.map_err(|failure| repeatable(failure, &link))?;
     if last.status == 101 {
-        return Ok(Done::Upgraded(link, last));
+        return Ok(Attempted::Upgraded(link, last));
     }
-    relay::answer(plane, hands, request, upload, link, last, lease).map(Done::Delivered)
+    relay::answer(plane, hands, request, upload, link, last, lease).map(Attempted::Delivered)
 }
 
 /// A pooled connection that died before a byte of the answer: the race of reuse, not the server's fault.

@@ -17,7 +17,7 @@ use crate::state::stats::Shard;
 use crate::state::table::Cached;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// A worker's buffer for answers, and for bodies on their way.
 pub const BUFFER: usize = 64 * 1024;
@@ -42,6 +42,9 @@ pub struct Hands {
     /// The client's socket was read while serving.
     pub(super) read_client: bool,
     pub(super) stream: Stream,
+    /// For how long the answer was waited for while the request was away: the next receive does not wait for it
+    /// from the beginning.
+    pub(super) awaited: Option<Duration>,
     pub(super) ahead: Ahead,
     pub(super) slots: Slots,
     /// When it was written, and the date.
@@ -76,6 +79,7 @@ impl Hands {
             spill: Vec::new(),
             read_client: false,
             stream: Stream::default(),
+            awaited: None,
             ahead: Ahead::default(),
             slots: Slots::new(),
             date: (Moment::START, String::new()),
@@ -92,6 +96,7 @@ impl Hands {
         self.read_client = false;
         self.told = Told::default();
         self.stream.rest(now);
+        self.awaited = None;
         self.spill.clear();
         self.out.clear();
     }

@@ -199,8 +199,13 @@ pub fn receive(
     link: &Link,
     at: usize,
 ) -> Result<usize, Failure> {
-    let Hands { answer, stream, ahead, .. } = hands;
-    let mut got = link.socket.recv_slice(&mut answer[at..]);
+    let Hands { answer, stream, ahead, awaited, .. } = hands;
+    let waited = awaited.take();
+    let limit = plane.config.timeouts.response.saturating_sub(waited.unwrap_or_default());
+    let mut got = match waited {
+        Some(_) => link.socket.recv_now(&mut answer[at..]),
+        None => link.socket.recv_slice(&mut answer[at..]),
+    };
     loop {
         match got {
             Ok(count) => return Ok(count),
@@ -210,7 +215,7 @@ pub fn receive(
         }
         ahead.disperse(plane);
         let client = (&request.connection.socket, Want::Gone);
-        match stream.wait(plane, (&link.socket, Want::Read), client, plane.config.timeouts.response) {
+        match stream.wait(plane, (&link.socket, Want::Read), client, limit) {
             Ok([server, client]) if client.gone && !server.read => {
                 return Err(Failure::client(Reason::ClientGone));
             }

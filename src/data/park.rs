@@ -24,6 +24,38 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 /// Poller tokens below this are listeners and the waker.
 pub const FIRST_TOKEN: usize = 16;
 
+/// Even numbers from [`FIRST_TOKEN`] on are client connections, odd ones links to servers (`super::away`).
+fn connection_token(key: usize) -> Token {
+    Token(FIRST_TOKEN + 2 * key)
+}
+
+/// See [`connection_token`].
+pub fn link_token(key: usize) -> Token {
+    Token(FIRST_TOKEN + 2 * key + 1)
+}
+
+/// Whose token it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The listener's or the waker's.
+    Ours,
+    /// The client connection's with this key.
+    Client(usize),
+    /// The link's with this key.
+    Server(usize),
+}
+
+impl Whose {
+    /// Of this token.
+    pub fn of(token: Token) -> Self {
+        match token.0.checked_sub(FIRST_TOKEN) {
+            None => Whose::Ours,
+            Some(number) if number % 2 == 0 => Whose::Client(number / 2),
+            Some(number) => Whose::Server(number / 2),
+        }
+    }
+}
+
 /// A client connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -247,10 +279,10 @@ impl Lot {
 
     /// The connections of these events, in order; those that left meanwhile are passed over. An event says
     /// whether the client has closed its side, which is noted before anybody is told of the event.
-    pub fn find(&self, events: impl Iterator<Item = (Token, End)>, into: &mut Vec<Arc<Connection>>) {
+    pub fn find(&self, events: impl Iterator<Item = (usize, End)>, into: &mut Vec<Arc<Connection>>) {
         let places = self.places.lock();
-        into.extend(events.filter_map(|(token, end)| {
-            let connection = places.connections.get(token.0 - FIRST_TOKEN)?;
+        into.extend(events.filter_map(|(key, end)| {
+            let connection = places.connections.get(key)?;
             connection.end.fetch_or(end as u8, Ordering::AcqRel);
             Some(Arc::clone(connection))
         }));
@@ -296,11 +328,11 @@ impl Lot {
     }
 
     /// Edge-triggered, once in the life of a connection. The poller tells at once when bytes are there already.
-    fn watch(&self, connection: &Connection) -> io::Result<()> {
+    pub(super) fn watch(&self, connection: &Connection) -> io::Result<()> {
         if connection.registered.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let token = Token(connection.key + FIRST_TOKEN);
+        let token = connection_token(connection.key);
         self.registry.register(&mut SourceFd(&connection.socket.raw()), token, Interest::READABLE)
     }
 }

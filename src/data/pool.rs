@@ -1,7 +1,7 @@
 //! Idle connections to servers: last in, first out, so that the warmest is used and the rest grow old and
 //! are closed.
 
-use super::socket::Socket;
+use super::dial::Link;
 use crate::base::ids::ServerId;
 use crate::base::time::Moment;
 use parking_lot::{Mutex, RwLock};
@@ -22,7 +22,7 @@ type Shelf = Mutex<VecDeque<Idle>>;
 
 #[derive(Debug)]
 struct Idle {
-    socket: Socket,
+    link: Link,
     since: Moment,
 }
 
@@ -33,18 +33,18 @@ impl Pool {
     }
 
     /// The connection that was used last, and for how long it has been idle; unless it has grown old.
-    pub fn take(&self, server: ServerId, now: Moment) -> Option<(Socket, Duration)> {
+    pub fn take(&self, server: ServerId, now: Moment) -> Option<(Link, Duration)> {
         let idle = self.shelf(server)?.lock().pop_back()?;
         let idle_for = now.since(idle.since);
-        (idle_for < self.idle_time).then_some((idle.socket, idle_for))
+        (idle_for < self.idle_time).then_some((idle.link, idle_for))
     }
 
     /// Keeps a connection that is between two requests. When there is no room it is closed.
-    pub fn put(&self, server: ServerId, socket: Socket, now: Moment) {
+    pub fn put(&self, server: ServerId, link: Link, now: Moment) {
         let shelf = self.shelf(server).unwrap_or_else(|| self.new_shelf(server));
         let excess = {
             let mut shelf = shelf.lock();
-            shelf.push_back(Idle { socket, since: now });
+            shelf.push_back(Idle { link, since: now });
             if shelf.len() > self.per_server { shelf.pop_front() } else { None }
         };
         drop(excess);
@@ -97,9 +97,10 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
-    fn socket() -> (Socket, UnixStream) {
+    fn link() -> (Link, UnixStream) {
         let (near, far) = UnixStream::pair().unwrap();
-        (Socket::from(std::os::fd::OwnedFd::from(near)), far)
+        let socket = std::os::fd::OwnedFd::from(near).into();
+        (Link { socket, reused: false, berth: None }, far)
     }
 
     const A: ServerId = ServerId(1);
@@ -107,12 +108,12 @@ mod tests {
     #[test]
     fn the_last_in_is_the_first_out_and_the_oldest_makes_room() {
         let pool = Pool::new(2, Duration::from_secs(30));
-        let (sockets, _far): (Vec<_>, Vec<_>) = (0..3).map(|_| socket()).unzip();
-        let fds: Vec<_> = sockets.iter().map(Socket::raw).collect();
-        for (at, socket) in sockets.into_iter().enumerate() {
-            pool.put(A, socket, Moment::from_millis(at as u64));
+        let (links, _far): (Vec<_>, Vec<_>) = (0..3).map(|_| link()).unzip();
+        let fds: Vec<_> = links.iter().map(|link: &Link| link.socket.raw()).collect();
+        for (at, link) in links.into_iter().enumerate() {
+            pool.put(A, link, Moment::from_millis(at as u64));
         }
-        let take = || pool.take(A, Moment::from_millis(10)).map(|(socket, _)| socket.raw());
+        let take = || pool.take(A, Moment::from_millis(10)).map(|(link, _)| link.socket.raw());
         assert_eq!([take(), take(), take()], [Some(fds[2]), Some(fds[1]), None]);
     }
 
@@ -121,7 +122,7 @@ mod tests {
         let pool = Pool::new(4, Duration::from_millis(100));
         let ends: Vec<_> = (0..3u64)
             .map(|at| {
-                let (near, far) = socket();
+                let (near, far) = link();
                 far.set_nonblocking(true).unwrap();
                 pool.put(if at < 2 { A } else { ServerId(2) }, near, Moment::from_millis(at * 60));
                 far
@@ -137,7 +138,7 @@ mod tests {
         assert!(pool.take(A, Moment::from_millis(160)).is_none(), "too old to use");
         pool.clear(A);
         assert_eq!(closed(), [true, true, true]);
-        let (near, mut far) = socket();
+        let (near, mut far) = link();
         pool.put(A, near, Moment::from_millis(160));
         pool.clear_all();
         assert_eq!(std::io::Read::read(&mut far, &mut [0]).unwrap(), 0);

@@ -28,7 +28,7 @@ pub struct Stream {
     /// When it leaves the crew; `None` outside bodies and once it has left.
     leave_at: Option<Moment>,
     begun: Moment,
-    /// How long the client, or connecting, made the worker wait since then: no work of ours, nor of a server.
+    /// How long the client, or connecting, made the worker wait since then, or nobody waited: no work of ours.
     waited: Duration,
     body_begun: Moment,
     /// Bytes of the body that the client took or gave.
@@ -60,7 +60,12 @@ impl Stream {
         self.moved += bytes as u64;
     }
 
-    /// How long this request's client made the worker wait.
+    /// The request was away for so long, which held nobody.
+    pub fn was_away(&mut self, time: Duration) {
+        self.waited += time;
+    }
+
+    /// The part of this request's time that says nothing of how much work it was.
     pub fn waited(&self) -> Duration {
         self.waited
     }

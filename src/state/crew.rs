@@ -206,6 +206,8 @@ pub trait Team: Send + Sync {
     fn is_stopped(&self) -> bool;
     /// Open client connections.
     fn connections(&self) -> usize;
+    /// Requests that are with a server while no worker waits for them.
+    fn away(&self) -> usize;
     /// Open tunnels.
     fn tunnels(&self) -> usize;
     /// Workers that left the crew with a long body.

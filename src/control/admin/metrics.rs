@@ -82,6 +82,8 @@ fn connections(page: &mut Page, view: &View) {
         "connections_evicted_total",
         "Idle connections closed to make room.",
     );
+    let told = "Requests that are with a server while no worker waits for them.";
+    page.one("requests_away", Kind::Gauge, told, team.away());
     page.one("streamers", Kind::Gauge, "Workers that left the crew with a long body.", team.streamers());
     let help = "Requests sent on their way while their worker went on with others.";
     page.counter(stats, Counter::SentAhead, "requests_sent_ahead_total", help);

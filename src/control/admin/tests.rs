@@ -55,6 +55,9 @@ impl Team for Plane {
     fn streamers(&self) -> usize {
         0
     }
+    fn away(&self) -> usize {
+        0
+    }
     fn tunnels(&self) -> usize {
         2
     }

@@ -34,9 +34,10 @@ pub(super) const SOCKET_PATH_MAX: usize = 107;
 pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config {
     reader.top(node, |top| {
         let listen = top.section("load_balancer", listen);
+        let threadpool = top.section("threadpool", threadpool);
         Config {
-            servers: top.section("servers", servers),
-            threadpool: top.section("threadpool", threadpool),
+            servers: top.section("servers", |section| servers(section, threadpool.bounds.max)),
+            threadpool,
             timeouts: top.section("timeouts", timeouts),
             limits: top.section("limits", |section| limits(section, listen.trace)),
             retries: top.section("retries", retries),
@@ -63,7 +64,7 @@ fn listen(s: &mut Section<'_, '_>) -> Listen {
     }
 }
 
-fn servers(s: &mut Section<'_, '_>) -> Servers {
+fn servers(s: &mut Section<'_, '_>, max_workers: usize) -> Servers {
     Servers {
         queue_capacity: s.get("queue_capacity", 1000, rules::whole(1..=1_000_000)),
         algorithm: s.get("algorithm", Algorithm::default(), rules::algorithm),
@@ -71,7 +72,7 @@ fn servers(s: &mut Section<'_, '_>) -> Servers {
         health_check: s.section("health_check", health_check),
         load_report: s.section("load_report", load_report),
         ejection: s.section("ejection", ejection),
-        pool: s.section("pool", pool),
+        pool: s.section("pool", |section| pool(section, max_workers)),
     }
 }
 
@@ -130,9 +131,10 @@ fn ejection(s: &mut Section<'_, '_>) -> health::Ejection {
     }
 }
 
-fn pool(s: &mut Section<'_, '_>) -> Pool {
+/// Where requests in hand come and go, so do idle connections: as many as may be in use are worth keeping.
+fn pool(s: &mut Section<'_, '_>, max_workers: usize) -> Pool {
     Pool {
-        idle: s.get("idle", 64, rules::whole(0..=10_000)),
+        idle: s.get("idle", max_workers.max(64), rules::whole(0..=10_000)),
         idle_time: s.get("idle_time", 30 * SECOND, rules::duration(WAIT)),
     }
 }

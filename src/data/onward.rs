@@ -1,0 +1,82 @@
+//! Step 7, in between: a request is out, and its worker goes on with other work: with a few more before it takes the
+//! answers ([`super::ahead`]), or leaving the answer to whoever is free when it comes ([`super::away`]).
+
+use super::Plane;
+use super::ahead::Pending;
+use super::attend::Worker;
+use super::hands::Hands;
+use super::input::Input;
+use crate::base::time;
+
+/// Whether the worker goes on with other work once a request is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Onward {
+    /// It waits for the answer.
+    Wait,
+    /// It has a few on their way ([`super::ahead`]).
+    Ahead,
+    /// Nobody waits ([`super::away`]).
+    Away,
+}
+
+/// Whether a worker with these hands waits for the next answer.
+pub(super) fn may(plane: &Plane, hands: &Hands) -> Onward {
+    match () {
+        () if hands.stream.has_left() => Onward::Wait,
+        () if plane.away.count() == 0 && plane.queue.asks_for_haste() && hands.ahead.has_room() => {
+            Onward::Ahead
+        }
+        () if hands.ahead.is_empty() && plane.has_many_in_hand() => Onward::Away,
+        () => Onward::Wait,
+    }
+}
+
+impl Worker {
+    /// Goes on with the next of those sent ahead; false when there is none.
+    pub(super) fn conclude_next(&mut self) -> bool {
+        let next = self.hands.ahead.next(&self.plane);
+        next.map(|pending| self.resume(pending)).is_some()
+    }
+
+    /// Goes on with a request that was sent ahead.
+    pub(super) fn resume(&mut self, pending: Pending) {
+        let Pending { connection, carry, input, drained, sent, started } = pending;
+        match input {
+            Some(input) => {
+                let before = std::mem::replace(&mut self.input, input);
+                self.hands.ahead.keep(Some(before), None);
+            }
+            None => {
+                self.input.begin(&carry.bytes, 0);
+                self.input.drained = drained;
+            }
+        }
+        self.sent = Some(sent);
+        self.guard(&connection, |worker| worker.attend(&connection, carry, started));
+    }
+
+    /// Leaves a request that is out, with the client's bytes, for later.
+    pub(super) fn put_aside(&mut self, pending: Pending, onward: Onward) {
+        match onward {
+            Onward::Away => self.leave_away(pending),
+            Onward::Ahead | Onward::Wait => {
+                let room = self.input.buffer.len();
+                let spare = self.hands.ahead.spare_input().unwrap_or_else(|| Input::new(room));
+                let mut input = std::mem::replace(&mut self.input, spare);
+                input.seen = 0;
+                self.hands.ahead.push(Pending { input: Some(input), ..pending });
+            }
+        }
+    }
+
+    /// Nobody waits for it. Where its answer is here already, or cannot be watched for, this worker takes it next.
+    fn leave_away(&mut self, mut pending: Pending) {
+        let now = time::now();
+        pending.carry.bytes.extend_from_slice(&self.input.buffer[self.input.start..self.input.end]);
+        pending.sent.away_since = Some(now);
+        // The accept thread must hear of a client that goes.
+        let is_watched = self.plane.lot.watch(&pending.connection).is_ok();
+        let back = if is_watched { self.plane.away.leave(pending, now) } else { Some(pending) };
+        back.into_iter().for_each(|pending| self.hands.ahead.push(pending));
+    }
+}
