@@ -21,11 +21,11 @@ pub fn pick(algorithm: Algorithm, servers: u32, times: u64) {
     }
 }
 
-/// What `data/choose.rs` does for each request, with the default algorithm: a look at the table, the
-/// candidates (a sample of a large table), the pick, the lease and its return.
-pub fn choose(servers: u32, times: u64) {
+/// What `data/choose.rs` does for each request: a look at the table, the candidates (a sample of a large
+/// table, where the algorithm allows that), the pick, the lease and its return.
+pub fn choose(algorithm: Algorithm, servers: u32, times: u64) {
     let list: Vec<_> = (0..servers).map(spec).collect();
-    let table = Table::new(Algorithm::Dynamic, false, &list);
+    let table = Table::new(algorithm, false, &list);
     let (mut cached, mut dice) = (table.cached(), Dice::seeded(7));
     let mut candidates: Vec<Candidate> = Vec::with_capacity(servers as usize);
     let now = Moment::from_millis(1000);
@@ -38,7 +38,7 @@ pub fn choose(servers: u32, times: u64) {
             Some(sample) => candidates.extend((0..sample).map(|_| dice.below(ready.len())).map(candidate)),
             None => candidates.extend((0..ready.len()).map(candidate)),
         }
-        let draw = Draw { random: dice.number(), turn, key: 1, schedule: &snapshot.schedule };
+        let draw = Draw { random: dice.number(), turn, key: dice.number(), schedule: &snapshot.schedule };
         let server = (snapshot.pick)(&candidates, draw).map(|slot| &ready[slot.0 as usize]);
         let lease = server.and_then(|server| server.lease());
         assert!(lease.is_some());

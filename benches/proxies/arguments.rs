@@ -32,6 +32,9 @@ pub struct Arguments {
     /// Evenkeel's max_workers
     #[arg(long, default_value_t = 16)]
     pub workers: usize,
+    /// Evenkeel's queue_capacity in the work overload
+    #[arg(long, default_value_t = overload::QUEUE)]
+    pub queue: usize,
     /// Let Evenkeel check the health of its server meanwhile
     #[arg(long)]
     pub health_check: bool,

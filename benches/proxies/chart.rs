@@ -7,10 +7,12 @@ const PANEL_HEIGHT: f64 = 320.0;
 const TITLE_HEIGHT: f64 = 40.0;
 const LEGEND_HEIGHT: f64 = 34.0;
 /// Around the plot of a panel.
-const LEFT: f64 = 68.0;
+const LEFT: f64 = 78.0;
 const RIGHT: f64 = 18.0;
 const TOP: f64 = 28.0;
 const BOTTOM: f64 = 50.0;
+/// Labels on the x axis that are nearer than this would run into each other.
+const LABEL_WIDTH: f64 = 34.0;
 /// Told apart without colour, too.
 const MARKS: usize = 4;
 
@@ -131,7 +133,7 @@ impl<'p> Plot<'p> {
         let middle = middle + (PANEL_WIDTH - LEFT - RIGHT) / 2.0;
         text(out, (middle, self.top + TOP - 12.0), "middle", "font-weight=\"600\"", &panel.title);
         text(out, (middle, self.top + PANEL_HEIGHT - 12.0), "middle", "", &panel.x.label);
-        let (x, y) = (self.left + 15.0, self.top + TOP + (PANEL_HEIGHT - TOP - BOTTOM) / 2.0);
+        let (x, y) = (self.left + 14.0, self.top + TOP + (PANEL_HEIGHT - TOP - BOTTOM) / 2.0);
         text(out, (x, y), "middle", &format!("transform=\"rotate(-90 {x} {y})\""), &panel.y.label);
         if let Some((bound, name)) = &panel.bound {
             let (from, to) = (self.at((self.x.from, *bound)), self.at((self.x.to, *bound)));
@@ -157,10 +159,14 @@ impl<'p> Plot<'p> {
             rule(out, from, to, if *tick == self.y.from { "#888" } else { "#e3e3e3" });
             text(out, (from.0 - 6.0, from.1 + 4.0), "end", small, &number(*tick));
         }
-        for tick in &self.x.ticks {
+        let mut free = f64::INFINITY;
+        for tick in self.x.ticks.iter().rev() {
             let (from, to) = (self.at((*tick, self.y.from)), self.at((*tick, self.y.to)));
             rule(out, from, to, if *tick == self.x.from { "#888" } else { "#f0f0f0" });
-            text(out, (from.0, from.1 + 16.0), "middle", small, &number(*tick));
+            if from.0 <= free {
+                text(out, (from.0, from.1 + 16.0), "middle", small, &number(*tick));
+                free = from.0 - LABEL_WIDTH;
+            }
         }
     }
 }

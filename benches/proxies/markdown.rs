@@ -1,8 +1,7 @@
 //! The tables of docs/performance.md, to be pasted there.
 
 use super::overload;
-use super::picks;
-use super::result::{Crowd, Report, Row, Sample, median};
+use super::result::{Crowd, PickCost, Report, Row, Sample, median};
 use super::slots;
 use super::table::{COMPARED, figures, number};
 use super::work::{self, Unit, Work};
@@ -181,15 +180,10 @@ fn costs(out: &mut String, report: &Report) {
         servers.iter().map(|servers| format!("{} servers", grouped(*servers as f64))).collect();
     let columns: Vec<&str> = ["Algorithm"].into_iter().chain(columns.iter().map(String::as_str)).collect();
     heading(out, "Nanoseconds of a pick", &columns);
-    for name in report.picks.iter().filter(|cost| cost.servers == *first).map(|cost| &cost.algorithm) {
-        let costs = report.picks.iter().filter(|cost| cost.algorithm == *name);
+    for title in report.picks.iter().filter(|cost| cost.servers == *first).map(PickCost::title) {
+        let costs = report.picks.iter().filter(|cost| cost.title() == title);
         let cells: Vec<String> = costs.map(|cost| grouped(cost.nanoseconds)).collect();
-        let name = if name == picks::WHOLE {
-            "as in a request: table, sample, `dynamic`, lease"
-        } else {
-            &format!("`{name}`")
-        };
-        line(out, &format!("| {name} | {} |", cells.join(" | ")));
+        line(out, &format!("| {title} | {} |", cells.join(" | ")));
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The servers have a capacity that is known ([`super::slots`]): 20 slots of 20 ms, and a queue of 100 that
 //! refuses what is more. Requests come by a timetable, whether earlier ones are answered or not, over as many
-//! connections as come in a second, so that no client holds back for want of one; a latency counts from the
+//! connections as requests come in 1.2 seconds, so that no client holds back for want of one; a latency counts from the
 //! moment a request was due. Each proxy may have [`LIMIT`] requests with the servers at a time, a quarter
 //! more than there are slots, and says it its own way: Evenkeel by `max_workers`, HAProxy by `maxconn` with
 //! `timeout queue`, nginx by `max_conns`, behind which its open source version has no queue.
@@ -29,7 +29,9 @@ pub const ANSWERED_WITHIN_US: f64 = 5_000_000.0;
 const FACTORS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 const LIMIT: usize = slots::SLOTS + slots::SLOTS / 4;
 /// Evenkeel's queue: four times its workers.
-const QUEUE: usize = 4 * LIMIT;
+pub const QUEUE: usize = 4 * LIMIT;
+/// There is a connection for each request that comes in this time, in seconds: longer than any answer takes.
+const CONNECTIONS_FOR_S: f64 = 1.2;
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Queues take their time to fill and to settle, so a round is longer than that of a steady load.
 const LONGER: f64 = 2.0;
@@ -39,7 +41,7 @@ const ROUNDS_MAX: usize = 3;
 /// Measures all proxies at all factors, and prints it.
 pub fn run(arguments: &Arguments, kinds: &[Kind], report: &mut Report) -> Result<(), String> {
     let origin = Origin::start(1)?;
-    let setup = Setup { limit: Some(LIMIT), queue_capacity: QUEUE, health_check: false, max_workers: LIMIT };
+    let setup = Setup { limit: Some(LIMIT), queue_capacity: arguments.queue, ..Setup::default() };
     let proxies = steady::start_all(kinds, &origin, setup, report);
     let duration = Duration::from_secs_f64(arguments.seconds * LONGER);
     for factor in FACTORS {
@@ -67,7 +69,7 @@ fn crowd(proxy: &Proxy, rate: f64, duration: Duration) -> Result<Crowd, String> 
     let before = process::usage(&proxy.pids);
     let summary = measure(&Options {
         rate: Some(rate),
-        connections: rate as usize,
+        connections: (rate * CONNECTIONS_FOR_S) as usize,
         duration: Some(duration),
         warm_up: WARM_UP,
         timeout: Duration::from_secs(10),

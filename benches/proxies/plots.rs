@@ -41,14 +41,12 @@ fn servers(report: &Report) -> Chart {
 fn two_panels(report: &Report, work: &str, label: &str) -> Vec<Panel> {
     let lines = |of: fn(&Sample) -> f64| -> Vec<Line> {
         let one = |(at, name): (usize, &str)| line(name, at, points(report, work, name, of));
-        PROXIES.into_iter().enumerate().map(one).filter(has_points).collect()
+        // The direct connection would press the others to the ground, and has no process to be measured.
+        PROXIES[..3].iter().copied().enumerate().map(one).filter(has_points).collect()
     };
-    let cost = lines(|sample| sample.cpu_us_per_request);
-    // The direct connection has no process whose time could be told.
-    let cost = cost.into_iter().filter(|line| line.name != "direct").collect();
     vec![
         panel("Requests per second", label, "requests/s", lines(|sample| sample.requests_per_s)),
-        panel("Processor time", label, "us of CPU per request", cost),
+        panel("Processor time", label, "us of CPU per request", lines(|sample| sample.cpu_us_per_request)),
     ]
 }
 
@@ -71,21 +69,20 @@ fn workers(report: &Report) -> Chart {
 }
 
 fn picks(report: &Report) -> Chart {
-    let mut lines: Vec<Line> = Vec::new();
-    for cost in &report.picks {
-        let point = (cost.servers as f64, cost.nanoseconds.max(1.0));
-        match lines.iter_mut().find(|line| line.name == cost.algorithm) {
-            Some(line) => line.points.push(point),
-            None => lines.push(line(&cost.algorithm, lines.len(), vec![point])),
+    let lines = |whole: bool| {
+        let mut lines: Vec<Line> = Vec::new();
+        for cost in report.picks.iter().filter(|cost| cost.whole == whole) {
+            let point = (cost.servers as f64, cost.nanoseconds.max(1.0));
+            match lines.iter_mut().find(|line| line.name == cost.algorithm) {
+                Some(line) => line.points.push(point),
+                None => lines.push(line(&cost.algorithm, lines.len(), vec![point])),
+            }
         }
-    }
-    // Two panels, so that the legend of six has room and the lines are told apart.
-    let whole = lines.iter().position(|line| line.name == super::picks::WHOLE);
-    let whole = whole.map(|at| lines.remove(at));
-    let per_request = lines.iter().filter(|line| line.name == "dynamic").cloned().chain(whole).collect();
+        lines
+    };
     let mut panels = vec![
-        panel("The algorithms, given every server", "servers", "nanoseconds per pick", lines),
-        panel("The default: given all, and as in a request", "servers", "nanoseconds per pick", per_request),
+        panel("The algorithm alone, given every server", "servers", "nanoseconds", lines(false)),
+        panel("In a request: table, candidates, pick, lease", "servers", "nanoseconds", lines(true)),
     ];
     panels.iter_mut().for_each(|panel| panel.y.log = true);
     ("picks", "Picking a server, by the number of servers", panels)

@@ -66,8 +66,10 @@ pub struct Overload {
 /// What a pick costs in-process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PickCost {
-    /// An algorithm over all candidates, or `table and dynamic`.
     pub algorithm: String,
+    /// All that is done for a request: the look at the table, the candidates, the pick, the lease. Otherwise
+    /// the algorithm alone, given every server.
+    pub whole: bool,
     pub servers: usize,
     pub nanoseconds: f64,
 }
@@ -123,6 +125,13 @@ pub struct Report {
     pub starts: Vec<Start>,
     /// Proxies that were not measured, and why.
     pub missing: Vec<String>,
+}
+
+impl PickCost {
+    /// As in the tables.
+    pub fn title(&self) -> String {
+        if self.whole { format!("{}, in a request", self.algorithm) } else { self.algorithm.clone() }
+    }
 }
 
 impl Row {

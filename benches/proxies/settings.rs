@@ -12,6 +12,8 @@ pub const HAPROXY_QUEUE: Duration = Duration::from_millis(500);
 /// How the proxies are set up for a work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setup {
+    /// Connections of clients: each may keep one to the servers.
+    pub connections: usize,
     /// Evenkeel's `threadpool.max_workers`.
     pub max_workers: usize,
     /// Evenkeel's `threadpool.queue_capacity`.
@@ -24,7 +26,7 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { max_workers: 16, queue_capacity: 2000, health_check: false, limit: None }
+        Setup { connections: 1000, max_workers: 16, queue_capacity: 2000, health_check: false, limit: None }
     }
 }
 
@@ -101,11 +103,12 @@ http {{
 }}
 ",
         descriptors = descriptors(),
-        keepalive = 1024.max(2 * origins.len()),
+        keepalive = setup.connections.max(2 * origins.len()),
     )
 }
 
-/// Two threads; idle connections are shared by all clients. A limit (`maxconn`) has a queue behind it.
+/// Two threads; idle connections are shared by all clients, and kept until descriptors are really short (its
+/// default closes them from a quarter of the limit on). A limit (`maxconn`) has a queue behind it.
 pub fn haproxy(address: SocketAddr, origins: &[SocketAddr], setup: Setup) -> String {
     // Each connection takes two descriptors, and HAProxy does not start when they cannot be had.
     let maxconn = (descriptors().saturating_sub(400) / 2).min(20_000);
@@ -118,9 +121,13 @@ pub fn haproxy(address: SocketAddr, origins: &[SocketAddr], setup: Setup) -> Str
         "global
   nbthread 2
   maxconn {maxconn}
+  maxpipes 128
+  tune.pool-low-fd-ratio 80
+  tune.pool-high-fd-ratio 90
 defaults
   mode http
   http-reuse always
+  option splice-auto
   timeout connect 5s
   timeout client 300s
   timeout server 60s

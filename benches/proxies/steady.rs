@@ -19,20 +19,12 @@ pub fn run(arguments: &Arguments, work: &Work, kinds: &[Kind], report: &mut Repo
         (Unit::Connections, given @ [_, ..]) => given,
         _ => work.at,
     };
-    // In this order: the proxies end before their servers.
-    let mut started: Option<(Setup, usize, Vec<Proxy>, Origin)> = None;
     for &at in steps {
-        let (setup, servers) = (work.setup(at, arguments.workers, arguments.health_check), work.servers(at));
-        let proxies = match started.take() {
-            Some(same) if (same.0, same.1) == (setup, servers) => started.insert(same),
-            old => {
-                drop(old);
-                let origin = Origin::start(servers)?;
-                let proxies = start_all(&kinds, &origin, setup, report);
-                started.insert((setup, servers, proxies, origin))
-            }
-        };
-        let rows = run_step(arguments, work, &proxies.2, at);
+        let origin = Origin::start(work.servers(at))?;
+        let setup = work.setup(at, arguments.workers, arguments.health_check);
+        // Fresh ones for each step: nothing of the step before is in their memory.
+        let proxies = start_all(&kinds, &origin, setup, report);
+        let rows = run_step(arguments, work, &proxies, at);
         report.rows.extend(rows);
         table::print_load(report, work.name, at);
     }

@@ -167,11 +167,11 @@ pub fn print_picks(report: &Report) {
     println!("\npicks: nanoseconds of one");
     let heads: String =
         servers.iter().map(|servers| format!("{:>14}", format!("{servers} servers"))).collect();
-    println!("  {:<18}{heads}", "");
-    for name in report.picks.iter().filter(|cost| cost.servers == *first).map(|cost| &cost.algorithm) {
-        let costs = report.picks.iter().filter(|cost| cost.algorithm == *name);
+    println!("  {:<32}{heads}", "");
+    for title in report.picks.iter().filter(|cost| cost.servers == *first).map(PickCost::title) {
+        let costs = report.picks.iter().filter(|cost| cost.title() == title);
         let cells: String = costs.map(|cost| format!("{:>14}", number(cost.nanoseconds))).collect();
-        println!("  {name:<18}{cells}");
+        println!("  {title:<32}{cells}");
     }
 }
 
@@ -198,10 +198,10 @@ pub fn print_comparison(report: &Report, old: &Report) {
         println!("  overload {}x {:<20}  good/s {good}  p99 to 503 {refused}", row.factor, row.proxy);
     }
     for cost in &report.picks {
-        let is = |before: &&PickCost| before.algorithm == cost.algorithm && before.servers == cost.servers;
+        let is = |before: &&PickCost| before.title() == cost.title() && before.servers == cost.servers;
         let Some(before) = old.picks.iter().find(is) else { continue };
         let nanoseconds = ratio(cost.nanoseconds, before.nanoseconds);
-        println!("  pick {} of {}: ns {}", cost.algorithm, cost.servers, nanoseconds.trim());
+        println!("  pick {} of {}: ns {}", cost.title(), cost.servers, nanoseconds.trim());
     }
 }
 

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 /// At the start of each measurement connections are made and the crew grows: for so long nothing counts.
 const WARM_UP: Duration = Duration::from_millis(500);
+/// Thousands of connections at once overflow a backlog, and what was dropped is tried again after a second.
+const WARM_UP_OF_MANY: Duration = Duration::from_millis(2500);
+const MANY: usize = 1000;
 
 /// What matters in a work, besides requests/s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +129,8 @@ pub const ALL: &[Work] = &[
         connections: 1000,
         name: "workers-10ms",
         title: "servers that take 10 ms, 1,000 connections",
-        at: &[1, 4, 16, 64, 256, 512, 1024, 2000],
+        // With fewer, most of 1,000 clients would be turned away.
+        at: &[16, 32, 64, 128, 256, 512, 1024, 2000],
         ..DELAYED
     },
 ];
@@ -138,7 +142,7 @@ impl Work {
             Unit::Workers => at,
             _ => self.max_workers.unwrap_or(max_workers),
         };
-        Setup { max_workers, health_check, ..Setup::default() }
+        Setup { connections: self.clients(at), max_workers, health_check, ..Setup::default() }
     }
 
     /// How many servers stand behind the proxies.
@@ -146,16 +150,23 @@ impl Work {
         if self.unit == Unit::Servers { at } else { 1 }
     }
 
+    /// How many connections clients have.
+    fn clients(&self, at: usize) -> usize {
+        if self.unit == Unit::Connections { at } else { self.connections }
+    }
+
     /// The load on a proxy at `address`.
     pub fn load(&self, address: SocketAddr, at: usize, duration: Duration) -> Options {
         Options {
-            connections: if self.unit == Unit::Connections { at } else { self.connections },
+            connections: self.clients(at),
             duration: Some(duration),
             method: if self.body_size > 0 { "POST" } else { "GET" }.to_string(),
             body_size: self.body_size,
             keep_alive: self.keep_alive,
             timeout: Duration::from_secs(10),
-            warm_up: WARM_UP,
+            // One thread could not send more than it does with a proxy in between.
+            threads: (self.measure == Measure::Bytes).then_some(2),
+            warm_up: if self.clients(at) > MANY { WARM_UP_OF_MANY } else { WARM_UP },
             ..Options::new(&format!("http://{address}{}", self.path))
         }
     }
