@@ -109,7 +109,10 @@ fn bench(arguments: &Arguments) -> Result<bool, String> {
 }
 
 fn run(arguments: &Arguments) -> Result<Report, String> {
-    let mut report = Report { rounds: arguments.rounds, seconds: arguments.seconds, ..Report::default() };
+    let path = arguments.output.clone().unwrap_or_else(|| kept_in().join("proxies.json"));
+    let mut report = if arguments.add { Report::read(&path)? } else { Report::default() };
+    report.forget(|name| arguments.wants(name));
+    (report.rounds, report.seconds) = (arguments.rounds, arguments.seconds);
     let kinds = kinds(arguments, &mut report);
     report.machine = machine::look();
     table::print_machine(&report);
@@ -134,7 +137,6 @@ fn run(arguments: &Arguments) -> Result<Report, String> {
         start_often(arguments, &kinds, &mut report)?;
         table::print_starts(&report);
     }
-    let path = arguments.output.clone().unwrap_or_else(|| kept_in().join("proxies.json"));
     report.write(&path)?;
     println!("\nkept in {}", path.display());
     Ok(report)

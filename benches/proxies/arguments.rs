@@ -60,6 +60,9 @@ pub struct Arguments {
     /// Where to write the JSON, instead of target/bench/proxies.json
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Keep what the JSON already has of works that are not measured now: a long run in several pieces
+    #[arg(long)]
+    pub add: bool,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,

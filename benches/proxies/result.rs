@@ -2,6 +2,7 @@
 
 use super::process::Memory;
 use super::work::Unit;
+use super::{arguments, overload, picks};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -162,6 +163,21 @@ impl Report {
     /// The row of a proxy under a load.
     pub fn row(&self, work: &str, at: usize, proxy: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.work == work && row.at == at && row.proxy == proxy)
+    }
+
+    /// Takes out what is about to be measured anew.
+    pub fn forget(&mut self, is_measured: impl Fn(&str) -> bool) {
+        self.rows.retain(|row| !is_measured(&row.work));
+        self.missing.clear();
+        let mut empty = |name: &str, clear: fn(&mut Report)| {
+            if is_measured(name) {
+                clear(self);
+            }
+        };
+        empty(overload::NAME, |report| report.overload.clear());
+        empty(picks::NAME, |report| report.picks.clear());
+        empty(arguments::IDLE, |report| report.idle.clear());
+        empty(arguments::START, |report| report.starts.clear());
     }
 
     /// The loads that were measured, as work and step, in order.
