@@ -263,8 +263,9 @@ impl Server {
     /// Answers whose time has come. Where the connection has gone, nobody hears them.
     fn release_due(&mut self) {
         let now = Instant::now();
-        let take = |queue: &mut VecDeque<Due>| -> Option<Due> {
-            queue.front().is_some_and(|due| due.at <= now).then(|| queue.pop_front())?
+        let take = |queue: &mut VecDeque<Due>| match queue.front() {
+            Some(due) if due.at <= now => queue.pop_front(),
+            _ => None,
         };
         while let Some(due) = take(&mut self.delayed).or_else(|| take(&mut self.worked)) {
             let Some(connection) = self.connections.get_mut(due.index) else { continue };
