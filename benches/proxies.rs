@@ -59,8 +59,8 @@ fn main() -> ExitCode {
     let outcome = match std::env::args().nth(1).as_deref() {
         Some(origin::ARGUMENT) => {
             raise_descriptor_limit();
-            let servers = std::env::args().nth(2).and_then(|servers| servers.parse().ok());
-            origin::serve(servers.unwrap_or(1)).map(|()| true)
+            let number = |at| std::env::args().nth(at).and_then(|number| number.parse().ok());
+            origin::serve(number(2).unwrap_or(1), number(3).unwrap_or(slots::SLOTS)).map(|()| true)
         }
         // `cargo test --all-targets` only wants to know that it starts; `cargo bench` gives `--bench`.
         _ if !std::env::args().any(|argument| argument == "--bench") => Ok(true),

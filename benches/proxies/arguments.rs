@@ -1,7 +1,7 @@
 //! The command line.
 
 use super::proxy::Kind;
-use super::{overload, picks, work};
+use super::{overload, picks, slots, work};
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::path::PathBuf;
@@ -32,9 +32,12 @@ pub struct Arguments {
     /// Evenkeel's max_workers
     #[arg(long, default_value_t = 16)]
     pub workers: usize,
-    /// Evenkeel's queue_capacity in the work overload
-    #[arg(long, default_value_t = overload::QUEUE)]
-    pub queue: usize,
+    /// Slots of the servers in the work overload; each does 50 requests/s
+    #[arg(long, default_value_t = slots::SLOTS)]
+    pub slots: usize,
+    /// Evenkeel's queue_capacity in the work overload, instead of five times the slots
+    #[arg(long)]
+    pub queue: Option<usize>,
     /// Let Evenkeel check the health of its server meanwhile
     #[arg(long)]
     pub health_check: bool,

@@ -2,7 +2,6 @@
 
 use super::overload;
 use super::result::{Crowd, PickCost, Report, Row, Sample, median};
-use super::slots;
 use super::table::{COMPARED, figures, number};
 use super::work::{self, Unit, Work};
 use std::fmt::Write;
@@ -150,7 +149,11 @@ fn crowds(out: &mut String, report: &Report) {
         "p50 · p99 to the refusal, ms",
         "Without an answer",
     ];
-    heading(out, &format!("Overload: servers that can do {:.0} requests/s", slots::CAPACITY), &columns);
+    heading(
+        out,
+        &format!("Overload: servers that can do {:.0} requests/s", report.overload[0].capacity()),
+        &columns,
+    );
     for row in &report.overload {
         let ms = |of: fn(&Crowd) -> f64| number(row.median(of) / 1e3);
         let good = row.median(|crowd| crowd.good_per_s);
@@ -159,7 +162,7 @@ fn crowds(out: &mut String, report: &Report) {
             format!("{} ×", row.factor),
             row.proxy.clone(),
             grouped(good),
-            format!("{:.0} %", good / slots::CAPACITY * 100.0),
+            format!("{:.0} %", good / row.capacity() * 100.0),
             format!("{} · {}", ms(|crowd| crowd.good_p50_us), ms(|crowd| crowd.good_p99_us)),
             format!("{:.1} %", row.median(|crowd| crowd.refused_share) * 100.0),
             format!("{} · {}", ms(|crowd| crowd.refused_p50_us), ms(|crowd| crowd.refused_p99_us)),

@@ -4,7 +4,7 @@
 //! `/work`, which has a capacity ([`slots`](super::slots)). Uploads are swallowed and answered when they are
 //! whole. It listens on as many addresses as it is told to, so that one process can be thousands of servers.
 
-use super::slots::Slots;
+use super::slots::{self, Slots};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket, sockopt};
@@ -36,11 +36,16 @@ pub struct Origin {
 impl Origin {
     /// Starts this program again as the origin, listening on so many addresses.
     pub fn start(servers: usize) -> Result<Origin, String> {
+        Origin::with_slots(servers, slots::SLOTS)
+    }
+
+    /// The same, with so many slots for `/work`.
+    pub fn with_slots(servers: usize, slots: usize) -> Result<Origin, String> {
         let cannot = |error: &dyn std::fmt::Display| format!("the origin did not start: {error}");
         let program = std::env::current_exe().map_err(|error| cannot(&error))?;
         let started = Command::new(program)
             .arg(ARGUMENT)
-            .arg(servers.to_string())
+            .args([servers, slots].map(|number| number.to_string()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn();
@@ -72,7 +77,7 @@ fn address(server: usize, port: u16) -> SocketAddr {
 }
 
 /// Serves until standard input ends.
-pub fn serve(servers: usize) -> Result<(), String> {
+pub fn serve(servers: usize, slots: usize) -> Result<(), String> {
     std::thread::spawn(|| {
         let _ = io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
@@ -84,7 +89,7 @@ pub fn serve(servers: usize) -> Result<(), String> {
         listeners.push(listening(address(server, first.port())).map_err(cannot)?);
     }
     println!("{first}");
-    let mut server = Server::new(listeners).map_err(|error| error.to_string())?;
+    let mut server = Server::new(listeners, slots).map_err(|error| error.to_string())?;
     server.run().map_err(|error| format!("the origin cannot poll: {error}"))
 }
 
@@ -200,7 +205,7 @@ struct Due {
 }
 
 impl Server {
-    fn new(listeners: Vec<TcpListener>) -> io::Result<Server> {
+    fn new(listeners: Vec<TcpListener>, slots: usize) -> io::Result<Server> {
         let poll = Poll::new()?;
         for (number, listener) in listeners.iter().enumerate() {
             let token = Token(LISTENERS + number);
@@ -214,7 +219,7 @@ impl Server {
             accepted: 0,
             delayed: VecDeque::new(),
             worked: VecDeque::new(),
-            slots: Slots::new(),
+            slots: Slots::new(slots),
             buffer: vec![0; BUFFER],
         })
     }

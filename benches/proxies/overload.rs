@@ -3,7 +3,7 @@
 //! The servers have a capacity that is known ([`super::slots`]): 20 slots of 20 ms, and a queue of 100 that
 //! refuses what is more. Requests come by a timetable, whether earlier ones are answered or not, over as many
 //! connections as requests come in 1.2 seconds, so that no client holds back for want of one; a latency counts from the
-//! moment a request was due. Each proxy may have [`LIMIT`] requests with the servers at a time, a quarter
+//! moment a request was due. Each proxy may have 25 requests with the servers at a time, a quarter
 //! more than there are slots, and says it its own way: Evenkeel by `max_workers`, HAProxy by `maxconn` with
 //! `timeout queue`, nginx by `max_conns`, behind which its open source version has no queue.
 
@@ -27,11 +27,13 @@ pub const REFUSED_WITHIN_US: f64 = 50_000.0;
 pub const ANSWERED_WITHIN_US: f64 = 5_000_000.0;
 
 const FACTORS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
-const LIMIT: usize = slots::SLOTS + slots::SLOTS / 4;
-/// Evenkeel's queue: four times its workers.
-pub const QUEUE: usize = 4 * LIMIT;
+/// Evenkeel's queue, for each slot: four times its workers.
+const QUEUE: usize = 5;
+/// A process may have no more connections than it has descriptors.
+const CONNECTIONS_MAX: f64 = 9600.0;
 /// There is a connection for each request that comes in this time, in seconds: longer than any answer takes.
 const CONNECTIONS_FOR_S: f64 = 1.2;
+const LAST_MOMENT_S: f64 = 0.002;
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Queues take their time to fill and to settle, so a round is longer than that of a steady load.
 const LONGER: f64 = 2.0;
@@ -40,22 +42,25 @@ const ROUNDS_MAX: usize = 3;
 
 /// Measures all proxies at all factors, and prints it.
 pub fn run(arguments: &Arguments, kinds: &[Kind], report: &mut Report) -> Result<(), String> {
-    let origin = Origin::start(1)?;
-    let setup = Setup { limit: Some(LIMIT), queue_capacity: arguments.queue, ..Setup::default() };
+    let origin = Origin::with_slots(1, arguments.slots)?;
+    let capacity = slots::capacity(arguments.slots);
+    let queue_capacity = arguments.queue.unwrap_or(QUEUE * arguments.slots);
+    let limit = Some(arguments.slots + arguments.slots / 4);
+    let setup = Setup { limit, queue_capacity, ..Setup::default() };
     let proxies = steady::start_all(kinds, &origin, setup, report);
     let duration = Duration::from_secs_f64(arguments.seconds * LONGER);
     for factor in FACTORS {
         let row = |proxy: &Proxy| Overload {
             proxy: proxy.kind.name().to_string(),
             factor,
-            offered_per_s: factor * slots::CAPACITY,
+            offered_per_s: factor * capacity,
             samples: Vec::new(),
         };
         let mut rows: Vec<Overload> = proxies.iter().map(row).collect();
         for round in 0..arguments.rounds.min(ROUNDS_MAX) {
             for turn in 0..proxies.len() {
                 let number = (round + turn) % proxies.len();
-                rows[number].samples.push(crowd(&proxies[number], factor * slots::CAPACITY, duration)?);
+                rows[number].samples.push(crowd(&proxies[number], factor * capacity, duration)?);
             }
         }
         report.overload.extend(rows);
@@ -69,7 +74,7 @@ fn crowd(proxy: &Proxy, rate: f64, duration: Duration) -> Result<Crowd, String> 
     let before = process::usage(&proxy.pids);
     let summary = measure(&Options {
         rate: Some(rate),
-        connections: (rate * CONNECTIONS_FOR_S) as usize,
+        connections: (rate * CONNECTIONS_FOR_S).min(CONNECTIONS_MAX) as usize,
         duration: Some(duration),
         warm_up: WARM_UP,
         timeout: Duration::from_secs(10),
@@ -84,7 +89,8 @@ fn crowd(proxy: &Proxy, rate: f64, duration: Duration) -> Result<Crowd, String> 
         refused_share: refused as f64 / summary.answered.max(1) as f64,
         refused_p50_us: summary.refusal_latency_us.p50,
         refused_p99_us: summary.refusal_latency_us.p99,
-        lost: summary.errors.total() + summary.unsent,
+        // What was due in the last moment before the end is not begun, and that is nobody's fault.
+        lost: summary.errors.total() + summary.unsent.saturating_sub((rate * LAST_MOMENT_S) as u64),
         statuses: statuses(&summary),
         cpu_us_per_request: cpu_s * 1e6 / (summary.answered + summary.warm_up_answers).max(1) as f64,
         memory: process::memory(&proxy.pids),

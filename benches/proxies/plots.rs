@@ -2,8 +2,7 @@
 
 use super::chart::{self, Axis, Line, Panel};
 use super::overload;
-use super::result::{Crowd, Report, Row, Sample, write_text};
-use super::slots;
+use super::result::{Overload, Report, Row, Sample, write_text};
 use std::path::Path;
 
 /// In the order of the legend.
@@ -89,20 +88,22 @@ fn picks(report: &Report) -> Chart {
 }
 
 fn crowds(report: &Report) -> Chart {
-    let lines = |of: &dyn Fn(&Crowd) -> f64| -> Vec<Line> {
+    let lines = |of: &dyn Fn(&Overload) -> f64| -> Vec<Line> {
         let one = |(at, name): (usize, &str)| {
             let rows = report.overload.iter().filter(|row| row.proxy == name);
-            let points = rows.map(|row| (row.factor, row.median(of))).filter(|point| point.1 > 0.0);
+            let points = rows.map(|row| (row.factor, of(row))).filter(|point| point.1 > 0.0);
             line(name, at, points.collect())
         };
         PROXIES.into_iter().enumerate().map(one).filter(has_points).collect()
     };
     let label = "offered load, times the capacity";
-    let share = |crowd: &Crowd| crowd.good_per_s / slots::CAPACITY * 100.0;
+    let share = |row: &Overload| row.median(|crowd| crowd.good_per_s) / row.capacity() * 100.0;
+    let answered = |row: &Overload| row.median(|crowd| crowd.good_p99_us) / 1e3;
+    let refused = |row: &Overload| row.median(|crowd| crowd.refused_p99_us) / 1e3;
     let mut panels = vec![
         panel("Goodput", label, "good answers, % of the capacity", lines(&share)),
-        panel("Good answers, p99", label, "milliseconds", lines(&|crowd| crowd.good_p99_us / 1e3)),
-        panel("Time to a refusal, p99", label, "milliseconds", lines(&|crowd| crowd.refused_p99_us / 1e3)),
+        panel("Good answers, p99", label, "milliseconds", lines(&answered)),
+        panel("Time to a refusal, p99", label, "milliseconds", lines(&refused)),
     ];
     panels[1].y.log = true;
     panels[1].bound = Some((overload::ANSWERED_WITHIN_US / 1e3, "5 s".to_string()));

@@ -153,6 +153,11 @@ impl Row {
 }
 
 impl Overload {
+    /// What the servers can do in a second.
+    pub fn capacity(&self) -> f64 {
+        self.offered_per_s / self.factor
+    }
+
     /// The median of a figure over the rounds.
     pub fn median(&self, figure: impl Fn(&Crowd) -> f64) -> f64 {
         median(self.samples.iter().map(figure).collect())

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// How long HAProxy keeps a request that waits for a server with a limit. Its queue has no bound of its own,
 /// so this is what bounds it, and the time to its 503.
-pub const HAPROXY_QUEUE: Duration = Duration::from_millis(500);
+pub const HAPROXY_QUEUE: Duration = Duration::from_millis(250);
 
 /// How the proxies are set up for a work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,37 +6,44 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Requests that are worked on at a time.
+/// Requests that are worked on at a time, unless the command line says otherwise.
 pub const SLOTS: usize = 20;
 /// How long each takes.
 pub const SERVICE: Duration = Duration::from_millis(20);
-/// Requests that may wait for a slot; more are refused with 503.
-pub const QUEUE: usize = 100;
-/// Requests per second that the servers can do.
-pub const CAPACITY: f64 = SLOTS as f64 / SERVICE.as_secs_f64();
+/// For each slot so many requests may wait; more are refused with 503.
+pub const QUEUE: usize = 5;
 
-/// When each request ends that is in a slot or waits for one, in the order in which they came.
-#[derive(Debug, Default)]
-pub struct Slots(VecDeque<Instant>);
+/// Requests per second that so many slots can do.
+pub fn capacity(slots: usize) -> f64 {
+    slots as f64 / SERVICE.as_secs_f64()
+}
+
+/// The slots, and what is in them.
+#[derive(Debug)]
+pub struct Slots {
+    slots: usize,
+    /// When each request ends that is in a slot or waits for one, in the order in which they came.
+    ends: VecDeque<Instant>,
+}
 
 impl Slots {
     /// All free.
-    pub fn new() -> Slots {
-        Slots::default()
+    pub fn new(slots: usize) -> Slots {
+        Slots { slots, ends: VecDeque::new() }
     }
 
     /// Takes a request in: when it will be done. `None` when the queue is full.
     pub fn take(&mut self, now: Instant) -> Option<Instant> {
-        while self.0.front().is_some_and(|done| *done <= now) {
-            self.0.pop_front();
+        while self.ends.front().is_some_and(|done| *done <= now) {
+            self.ends.pop_front();
         }
-        if self.0.len() >= SLOTS + QUEUE {
+        if self.ends.len() >= self.slots * (1 + QUEUE) {
             return None;
         }
-        // All take the same time, so the one that came SLOTS requests before leaves its slot to this one.
-        let before = self.0.len().checked_sub(SLOTS).and_then(|at| self.0.get(at));
+        // All take the same time, so the one that came as many requests before as there are slots leaves its slot to this one.
+        let before = self.ends.len().checked_sub(self.slots).and_then(|at| self.ends.get(at));
         let begins = before.map_or(now, |done| now.max(*done));
-        self.0.push_back(begins + SERVICE);
+        self.ends.push_back(begins + SERVICE);
         Some(begins + SERVICE)
     }
 }

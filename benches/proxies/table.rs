@@ -1,7 +1,7 @@
 //! Prints reports: tables, ratios, and what changed between two.
 
+use super::overload;
 use super::result::{Crowd, Overload, PickCost, Report, Row, Sample, median};
-use super::{overload, slots};
 
 /// A figure of a sample, with its name.
 pub type Figure = (&'static str, fn(&Sample) -> f64);
@@ -122,7 +122,7 @@ pub fn print_overload(report: &Report) {
     if report.overload.is_empty() {
         return;
     }
-    println!("\noverload: servers that can do {:.0} requests/s", slots::CAPACITY);
+    println!("\noverload: servers that can do {:.0} requests/s", report.overload[0].capacity());
     println!(
         "  {:<18}{:>9}{:>10}{:>12}{:>12}{:>10}{:>12}{:>12}{:>12}",
         "",
