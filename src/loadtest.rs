@@ -66,6 +66,9 @@ pub struct Options {
     pub threads: Option<usize>,
     /// For one answer, whole.
     pub timeout: Duration,
+    /// At the start, for so long nothing is counted: connections are made, and what is loaded gets going.
+    /// It comes before `duration`.
+    pub warm_up: Duration,
 }
 
 impl Options {
@@ -85,6 +88,7 @@ impl Options {
             quiet: false,
             threads: None,
             timeout: Duration::from_secs(30),
+            warm_up: Duration::ZERO,
         }
     }
 }
@@ -129,12 +133,15 @@ fn load(options: &Options, stop: Arc<AtomicBool>, show: bool) -> Result<Summary,
     limits::raise_descriptors();
     let duration = limited(options);
     let target = Target::parse(&options.url)?;
-    let start = time::now();
+    let begun = time::now();
+    // What is counted starts here.
+    let start = begun.after(options.warm_up);
     let plan = Plan {
         address: target.resolve()?,
         request: Request::build(&target, options)?,
         keep_alive: options.keep_alive,
         timeout: options.timeout,
+        begun,
         start,
         end: duration.map_or(Moment::NEVER, |duration| start.after(duration)),
         stop,
@@ -217,7 +224,7 @@ fn share(plan: &Plan, options: &Options, number: usize, threads: usize) -> Share
     let part = |whole: u64| whole / threads as u64 + u64::from((number as u64) < whole % threads as u64);
     let pace = match options.rate {
         None => Pace::Closed,
-        Some(rate) => Pace::Open(Timetable::new(plan.start, rate, number, threads)),
+        Some(rate) => Pace::Open(Timetable::new(plan.begun, rate, number, threads)),
     };
     Share {
         connections: part(options.connections as u64) as usize,

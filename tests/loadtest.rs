@@ -86,10 +86,24 @@ fn a_duration_ends_the_run() {
 }
 
 #[test]
+fn a_warm_up_comes_before_the_duration_and_is_not_counted() {
+    let asked = Duration::from_millis(150);
+    let paced =
+        Options { duration: Some(asked), requests: None, rate: Some(400.0), ..options(answers(OK), 0) };
+    let summary = measure(&Options { warm_up: 2 * asked, ..paced }).unwrap();
+    assert_eq!(summary.elapsed_s, asked.as_secs_f64());
+    // 60 fall into the measured time, and those that were in flight when it began.
+    assert!((50..=90).contains(&summary.answered), "{}", summary.answered);
+    assert_eq!((summary.complaint(), summary.statuses.get(&200)), (None, Some(&summary.answered)));
+}
+
+#[test]
 fn statuses_are_told_apart_and_complained_about() {
     let summary = load(answers("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"), 10);
     assert_eq!((summary.statuses.get(&503), summary.errors.total()), (Some(&10), 0));
     assert!(summary.complaint().unwrap().contains("10 answers"));
+    assert_eq!((summary.good_per_s, summary.good_latency_us.max), (0.0, 0.0));
+    assert!(summary.refusal_latency_us.p50 > 0.0);
 }
 
 #[test]

@@ -1,15 +1,17 @@
 //! The server behind the proxies: its own process, one thread, prebuilt answers, as cheap as they come.
 //!
-//! Paths: `/small` (59 bytes), `/10k`, `/64k`, `/1m`, `/64m`, `/chunked` (16 chunks), `/delay10ms`.
-//! Uploads are swallowed and answered when they are whole.
+//! Paths: `/small` (59 bytes), `/10k`, `/64k`, `/1m`, `/64m`, `/chunked` (16 chunks), `/delay10ms`, and
+//! `/work`, which has a capacity ([`slots`](super::slots)). Uploads are swallowed and answered when they are
+//! whole. It listens on as many addresses as it is told to, so that one process can be thousands of servers.
 
+use super::slots::{self, Slots};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket, sockopt};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,29 +23,39 @@ const PIECE: usize = 256 << 10;
 const BUFFER: usize = 256 << 10;
 const HEAD_MAX: usize = 64 << 10;
 const DELAY: Duration = Duration::from_millis(10);
-const LISTENER: Token = Token(usize::MAX);
+/// Tokens from here on are listeners.
+const LISTENERS: usize = usize::MAX / 2;
 
 /// A running origin; it ends when this is dropped, or when this process ends in any way.
 pub struct Origin {
     child: Child,
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// Where it listens; the first stands for all where one server is enough.
+    pub addresses: Vec<SocketAddr>,
 }
 
 impl Origin {
-    /// Starts this program again as the origin.
-    pub fn start() -> Result<Origin, String> {
+    /// Starts this program again as the origin, listening on so many addresses.
+    pub fn start(servers: usize) -> Result<Origin, String> {
+        Origin::with_slots(servers, slots::SLOTS)
+    }
+
+    /// The same, with so many slots for `/work`.
+    pub fn with_slots(servers: usize, slots: usize) -> Result<Origin, String> {
         let cannot = |error: &dyn std::fmt::Display| format!("the origin did not start: {error}");
         let program = std::env::current_exe().map_err(|error| cannot(&error))?;
-        let started =
-            Command::new(program).arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let started = Command::new(program)
+            .arg(ARGUMENT)
+            .args([servers, slots].map(|number| number.to_string()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
         let mut child = started.map_err(|error| cannot(&error))?;
         let mut line = String::new();
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut line).map_err(|error| cannot(&error))?;
         }
-        let address = line.trim().parse().map_err(|error| cannot(&error))?;
-        Ok(Origin { child, address })
+        let first: SocketAddr = line.trim().parse().map_err(|error| cannot(&error))?;
+        Ok(Origin { child, addresses: (0..servers).map(|server| address(server, first.port())).collect() })
     }
 }
 
@@ -55,22 +67,36 @@ impl Drop for Origin {
     }
 }
 
+/// The first on 127.0.0.1, the others on loopback addresses of their own, all on one port.
+fn address(server: usize, port: u16) -> SocketAddr {
+    let ip = match server {
+        0 => Ipv4Addr::LOCALHOST,
+        server => Ipv4Addr::new(127, 1, (server / 250) as u8, (server % 250 + 1) as u8),
+    };
+    SocketAddr::from((ip, port))
+}
+
 /// Serves until standard input ends.
-pub fn serve() -> Result<(), String> {
+pub fn serve(servers: usize, slots: usize) -> Result<(), String> {
     std::thread::spawn(|| {
         let _ = io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
-    let listener = listening().map_err(|error| format!("the origin cannot listen: {error}"))?;
-    println!("{}", listener.local_addr().map_err(|error| error.to_string())?);
-    let mut server = Server::new(listener).map_err(|error| error.to_string())?;
+    let cannot = |error: io::Error| format!("the origin cannot listen: {error}");
+    let mut listeners = vec![listening(address(0, 0)).map_err(cannot)?];
+    let first = listeners[0].local_addr().map_err(cannot)?;
+    for server in 1..servers {
+        listeners.push(listening(address(server, first.port())).map_err(cannot)?);
+    }
+    println!("{first}");
+    let mut server = Server::new(listeners, slots).map_err(|error| error.to_string())?;
     server.run().map_err(|error| format!("the origin cannot poll: {error}"))
 }
 
-fn listening() -> io::Result<TcpListener> {
+fn listening(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
-    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    bind(&socket, &address)?;
     listen(&socket, 4096)?;
     let listener = TcpListener::from(socket);
     listener.set_nonblocking(true)?;
@@ -83,22 +109,38 @@ struct Answer {
     bytes: Vec<u8>,
     head: usize,
     total: u64,
-    delayed: bool,
+    when: When,
+}
+
+/// When an answer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// As soon as the request is whole.
+    AtOnce,
+    /// [`DELAY`] later, however many there are.
+    Delayed,
+    /// When a slot has worked on it.
+    Worked,
 }
 
 impl Answer {
     fn plain(path: &'static str, size: usize) -> Answer {
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {size}\r\n\r\n");
+        Answer::of(path, "200 OK", size)
+    }
+
+    fn of(path: &'static str, status: &str, size: usize) -> Answer {
+        let fields = "Content-Type: text/plain\r\nContent-Length";
+        let head = format!("HTTP/1.1 {status}\r\n{fields}: {size}\r\n\r\n");
         let mut bytes = head.clone().into_bytes();
         bytes.resize(head.len() + size.min(PIECE), b'x');
-        Answer { path, bytes, head: head.len(), total: (head.len() + size) as u64, delayed: false }
+        Answer { path, bytes, head: head.len(), total: (head.len() + size) as u64, when: When::AtOnce }
     }
 
     fn chunked(path: &'static str) -> Answer {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
         let chunk = format!("40\r\n{}\r\n", "x".repeat(64));
         let bytes = format!("{head}{}0\r\n\r\n", chunk.repeat(16)).into_bytes();
-        Answer { path, head: head.len(), total: bytes.len() as u64, bytes, delayed: false }
+        Answer { path, head: head.len(), total: bytes.len() as u64, bytes, when: When::AtOnce }
     }
 
     fn piece_after(&self, sent: u64) -> &[u8] {
@@ -118,12 +160,17 @@ fn answers() -> Vec<Answer> {
         Answer::plain("/1m", 1 << 20),
         Answer::plain("/64m", 64 << 20),
         Answer::chunked("/chunked"),
-        Answer { delayed: true, ..Answer::plain("/delay10ms", 59) },
+        Answer { when: When::Delayed, ..Answer::plain("/delay10ms", 59) },
+        Answer { when: When::Worked, ..Answer::plain("/work", 59) },
+        // Last: what `/work` says when its queue is full.
+        Answer::of("/full", "503 Service Unavailable", 59),
     ]
 }
 
 struct Connection {
     stream: TcpStream,
+    /// No two connections have the same, so that an answer for one that went meets no other.
+    serial: u64,
     /// The beginning of a head that has not come whole.
     head: Vec<u8>,
     /// Bytes of an upload still to come, with the answer that follows it.
@@ -135,52 +182,80 @@ struct Connection {
 }
 
 struct Server {
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     poll: Poll,
     answers: Vec<Answer>,
     connections: Slab<Connection>,
+    accepted: u64,
     /// Delayed answers, the next due first.
-    delayed: VecDeque<(Instant, usize)>,
+    delayed: VecDeque<Due>,
+    /// Answers that are worked on, the next due first.
+    worked: VecDeque<Due>,
+    slots: Slots,
     buffer: Vec<u8>,
 }
 
+/// An answer that is due later: when, on which connection, and which.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: Instant,
+    index: usize,
+    serial: u64,
+    answer: usize,
+}
+
 impl Server {
-    fn new(listener: TcpListener) -> io::Result<Server> {
+    fn new(listeners: Vec<TcpListener>, slots: usize) -> io::Result<Server> {
         let poll = Poll::new()?;
-        poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), LISTENER, Interest::READABLE)?;
-        let connections = Slab::with_capacity(1024);
-        let buffer = vec![0; BUFFER];
-        Ok(Server { listener, poll, answers: answers(), connections, delayed: VecDeque::new(), buffer })
+        for (number, listener) in listeners.iter().enumerate() {
+            let token = Token(LISTENERS + number);
+            poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), token, Interest::READABLE)?;
+        }
+        Ok(Server {
+            listeners,
+            poll,
+            answers: answers(),
+            connections: Slab::with_capacity(1024),
+            accepted: 0,
+            delayed: VecDeque::new(),
+            worked: VecDeque::new(),
+            slots: Slots::new(slots),
+            buffer: vec![0; BUFFER],
+        })
     }
 
     fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(512);
         loop {
-            let due = self.delayed.front().map(|(due, _)| due.saturating_duration_since(Instant::now()));
+            let next =
+                [self.delayed.front(), self.worked.front()].into_iter().flatten().map(|due| due.at).min();
+            let due = next.map(|at| at.saturating_duration_since(Instant::now()));
             match self.poll.poll(&mut events, due) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
-            self.release_delayed();
+            self.release_due();
             for event in &events {
-                match event.token() {
-                    LISTENER => self.accept(),
-                    Token(index) => self.attend(index, event.is_read_closed()),
+                match event.token().0 {
+                    number if number >= LISTENERS => self.accept(number - LISTENERS),
+                    index => self.attend(index, event.is_read_closed()),
                 }
             }
         }
     }
 
-    fn accept(&mut self) {
+    fn accept(&mut self, number: usize) {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        while let Ok(socket) = accept_with(&self.listener, flags) {
+        while let Ok(socket) = accept_with(&self.listeners[number], flags) {
             let stream = TcpStream::from(socket);
             let entry = self.connections.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
             let mut source = SourceFd(&stream.as_raw_fd());
             if self.poll.registry().register(&mut source, Token(entry.key()), interest).is_ok() {
+                self.accepted += 1;
                 entry.insert(Connection {
                     stream,
+                    serial: self.accepted,
                     head: Vec::new(),
                     upload: None,
                     writing: None,
@@ -190,15 +265,19 @@ impl Server {
         }
     }
 
-    /// Answers that were delayed long enough. One whose connection has gone meets another that waits for
-    /// nothing, or none.
-    fn release_delayed(&mut self) {
-        while self.delayed.front().is_some_and(|(due, _)| *due <= Instant::now()) {
-            let Some((_, index)) = self.delayed.pop_front() else { return };
-            let Some(connection) = self.connections.get_mut(index) else { continue };
-            let delayed = self.answers.iter().position(|answer| answer.delayed);
-            connection.writing = delayed.map(|answer| (answer, 0));
-            self.attend(index, false);
+    /// Answers whose time has come. Where the connection has gone, nobody hears them.
+    fn release_due(&mut self) {
+        let now = Instant::now();
+        let take = |queue: &mut VecDeque<Due>| match queue.front() {
+            Some(due) if due.at <= now => queue.pop_front(),
+            _ => None,
+        };
+        while let Some(due) = take(&mut self.delayed).or_else(|| take(&mut self.worked)) {
+            let Some(connection) = self.connections.get_mut(due.index) else { continue };
+            if connection.serial == due.serial {
+                connection.writing = Some((due.answer, 0));
+                self.attend(due.index, false);
+            }
         }
     }
 
@@ -264,10 +343,20 @@ impl Server {
         let body = (head.len() - end - 4) as u64;
         connection.closes = memchr::memmem::find(&head[..end], b"onnection: close").is_some();
         let answer = answer_to(&self.answers, head);
-        match content_length(&head[..end]).saturating_sub(body) {
-            0 if self.answers[answer].delayed => self.delayed.push_back((Instant::now() + DELAY, index)),
-            0 => connection.writing = Some((answer, 0)),
-            left => connection.upload = Some((left, answer)),
+        let left = content_length(&head[..end]).saturating_sub(body);
+        if left > 0 {
+            connection.upload = Some((left, answer));
+            return Ok(());
+        }
+        let serial = connection.serial;
+        let due = |at| Due { at, index, serial, answer };
+        match self.answers[answer].when {
+            When::AtOnce => connection.writing = Some((answer, 0)),
+            When::Delayed => self.delayed.push_back(due(Instant::now() + DELAY)),
+            When::Worked => match self.slots.take(Instant::now()) {
+                Some(done) => self.worked.push_back(due(done)),
+                None => connection.writing = Some((self.answers.len() - 1, 0)),
+            },
         }
         Ok(())
     }

@@ -65,6 +65,14 @@ pub fn memory(pids: &[u32]) -> Memory {
     memory
 }
 
+/// Resident KiB, open descriptors and threads of these processes now.
+pub fn held(pids: &[u32]) -> (u64, usize, usize) {
+    let resident = |pid: &u32| field(&read(&format!("/proc/{pid}/status")), "VmRSS:");
+    let descriptors = |pid: &u32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    let threads = |pid: &u32| tasks(*pid).len();
+    (pids.iter().map(resident).sum(), pids.iter().map(descriptors).sum(), pids.iter().map(threads).sum())
+}
+
 /// Lets the peaks count from now. Where that is not allowed they count from the start.
 pub fn reset_peak(pids: &[u32]) {
     for pid in pids {

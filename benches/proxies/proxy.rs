@@ -1,6 +1,7 @@
 //! The proxies: finds them, writes their configuration, starts and stops them.
 
 use super::process;
+use super::settings::{self, Setup};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,17 +20,6 @@ pub enum Kind {
     Evenkeel,
     Nginx,
     Haproxy,
-}
-
-/// How the proxies are set up for a work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Setup {
-    /// Evenkeel's `threadpool.max_workers`.
-    pub max_workers: usize,
-    /// Evenkeel's `threadpool.queue_capacity`.
-    pub queue_capacity: usize,
-    /// Whether Evenkeel's health checks run.
-    pub health_check: bool,
 }
 
 impl Kind {
@@ -85,11 +75,17 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy before `origin` and waits for its first answer.
-    pub fn start(kind: Kind, origin: SocketAddr, setup: Setup) -> Result<Proxy, String> {
+    /// Starts a proxy before these servers and waits for its first answer.
+    pub fn start(kind: Kind, origins: &[SocketAddr], setup: Setup) -> Result<Proxy, String> {
         if kind == Kind::Direct {
-            let nothing =
-                Proxy { kind, address: origin, pids: Vec::new(), start_ms: 0.0, child: None, _folder: None };
+            let nothing = Proxy {
+                kind,
+                address: origins[0],
+                pids: Vec::new(),
+                start_ms: 0.0,
+                child: None,
+                _folder: None,
+            };
             return Ok(nothing);
         }
         let program = kind.program()?;
@@ -97,7 +93,7 @@ impl Proxy {
         let folder = tempfile::tempdir().map_err(cannot)?;
         let address = free_address().map_err(cannot)?;
         let log = fs::File::create(folder.path().join("output")).map_err(cannot)?;
-        let mut command = command(kind, &program, folder.path(), address, origin, setup).map_err(cannot)?;
+        let mut command = command(kind, &program, folder.path(), address, origins, setup).map_err(cannot)?;
         let outputs = (log.try_clone().map_err(cannot)?, log);
         command.stdin(Stdio::null()).stdout(outputs.0).stderr(outputs.1);
         let begun = Instant::now();
@@ -157,14 +153,14 @@ fn command(
     program: &Path,
     folder: &Path,
     address: SocketAddr,
-    origin: SocketAddr,
+    origins: &[SocketAddr],
     setup: Setup,
 ) -> std::io::Result<Command> {
     let file = folder.join("configuration");
     let text = match kind {
-        Kind::Nginx => nginx(folder, address, origin),
-        Kind::Haproxy => haproxy(address, origin),
-        Kind::Evenkeel | Kind::Direct => evenkeel(folder, address, origin, free_address()?, setup),
+        Kind::Nginx => settings::nginx(folder, address, origins, setup),
+        Kind::Haproxy => settings::haproxy(address, origins, setup),
+        Kind::Evenkeel | Kind::Direct => settings::evenkeel(folder, address, origins, free_address()?, setup),
     };
     fs::write(&file, text)?;
     let mut command = Command::new(program);
@@ -175,102 +171,6 @@ fn command(
         Kind::Evenkeel | Kind::Direct => command.arg("run").arg("-c").arg(&file),
     };
     Ok(command)
-}
-
-fn evenkeel(
-    folder: &Path,
-    address: SocketAddr,
-    origin: SocketAddr,
-    admin: SocketAddr,
-    setup: Setup,
-) -> String {
-    serde_json::json!({
-        "load_balancer": { "load_balancer_port": address.port().to_string(), "bind": "127.0.0.1" },
-        "servers": {
-            "list": [{ "name": "origin", "address": origin.to_string() }],
-            "health_check": { "enabled": setup.health_check, "path": "/small" },
-        },
-        "threadpool": {
-            "min_workers": 1,
-            "max_workers": setup.max_workers,
-            "queue_capacity": setup.queue_capacity,
-        },
-        "admin": { "socket": folder.join("admin.sock"), "bind": admin.to_string() },
-        "log": { "level": "warn" },
-    })
-    .to_string()
-}
-
-/// Two workers; every client connection may keep one to the origin; bodies stream, as they do elsewhere.
-fn nginx(folder: &Path, address: SocketAddr, origin: SocketAddr) -> String {
-    let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
-    let folder = folder.display();
-    format!(
-        "{user}
-daemon off;
-worker_processes 2;
-worker_rlimit_nofile {descriptors};
-pid {folder}/pid;
-error_log {folder}/error crit;
-events {{ worker_connections 16384; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  keepalive_requests 100000000;
-  keepalive_timeout 300s;
-  client_max_body_size 0;
-  upstream origin {{
-    server {origin};
-    keepalive 1024;
-    keepalive_requests 100000000;
-  }}
-  server {{
-    listen {address} reuseport backlog=4096;
-    location / {{
-      proxy_pass http://origin;
-      proxy_http_version 1.1;
-      proxy_set_header Connection \"\";
-      proxy_request_buffering off;
-      proxy_max_temp_file_size 0;
-    }}
-  }}
-}}
-",
-        descriptors = descriptors(),
-    )
-}
-
-fn haproxy(address: SocketAddr, origin: SocketAddr) -> String {
-    // Each connection takes two descriptors, and HAProxy does not start when they cannot be had.
-    let maxconn = (descriptors().saturating_sub(400) / 2).min(20_000);
-    format!(
-        "global
-  nbthread 2
-  maxconn {maxconn}
-defaults
-  mode http
-  http-reuse always
-  timeout connect 5s
-  timeout client 300s
-  timeout server 60s
-  timeout http-keep-alive 300s
-frontend front
-  bind {address}
-  maxconn {maxconn}
-  option forwardfor
-  default_backend origin
-backend origin
-  server origin {origin}
-"
-    )
-}
-
-fn descriptors() -> u64 {
-    rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(65_536)
 }
 
 /// A port that was free a moment ago.

@@ -1,6 +1,8 @@
 //! What was measured: samples, rows, the file they are kept in.
 
 use super::process::Memory;
+use super::work::Unit;
+use super::{arguments, overload, picks};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -24,10 +26,53 @@ pub struct Sample {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     pub work: String,
-    pub connections: usize,
+    pub unit: Unit,
+    /// So many connections, servers or workers.
+    pub at: usize,
     pub proxy: String,
     pub by_bytes: bool,
     pub samples: Vec<Sample>,
+}
+
+/// One proxy under an open load that is a multiple of what its servers can do, in one round.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Crowd {
+    /// Good answers per second.
+    pub good_per_s: f64,
+    /// Latency of the good answers, from the moment the request was due.
+    pub good_p50_us: f64,
+    pub good_p99_us: f64,
+    /// Of all answers, those that were neither 2xx nor 3xx.
+    pub refused_share: f64,
+    /// Time to a refusal, from the moment the request was due; zero when nothing was refused.
+    pub refused_p50_us: f64,
+    pub refused_p99_us: f64,
+    /// Requests that got no answer, and those that found no free connection.
+    pub lost: u64,
+    pub statuses: String,
+    pub cpu_us_per_request: f64,
+    pub memory: Memory,
+}
+
+/// One proxy at one multiple of the capacity, all rounds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Overload {
+    pub proxy: String,
+    /// Offered load by capacity.
+    pub factor: f64,
+    pub offered_per_s: f64,
+    pub samples: Vec<Crowd>,
+}
+
+/// What a pick costs in-process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PickCost {
+    pub algorithm: String,
+    /// All that is done for a request: the look at the table, the candidates, the pick, the lease. Otherwise
+    /// the algorithm alone, given every server.
+    pub whole: bool,
+    pub servers: usize,
+    pub nanoseconds: f64,
 }
 
 /// What a proxy holds when nothing but idle connections is on it.
@@ -40,11 +85,21 @@ pub struct Idle {
     pub complaint: Option<String>,
 }
 
-/// How long a proxy took to its first answer.
+/// How long a proxy took to its first answer, each time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Start {
     pub proxy: String,
-    pub start_ms: f64,
+    pub start_ms: Vec<f64>,
+}
+
+/// A proxy's program.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Program {
+    pub proxy: String,
+    pub version: String,
+    pub file_bytes: u64,
+    /// Without symbols and debug information.
+    pub loaded_bytes: u64,
 }
 
 /// Where it was measured.
@@ -52,9 +107,10 @@ pub struct Start {
 pub struct Machine {
     pub cpus: usize,
     pub model: String,
+    pub memory_mib: u64,
     pub kernel: String,
-    pub versions: Vec<String>,
-    pub evenkeel_bytes: u64,
+    pub commit: String,
+    pub programs: Vec<Program>,
 }
 
 /// A whole run.
@@ -64,10 +120,19 @@ pub struct Report {
     pub rounds: usize,
     pub seconds: f64,
     pub rows: Vec<Row>,
+    pub overload: Vec<Overload>,
+    pub picks: Vec<PickCost>,
     pub idle: Vec<Idle>,
     pub starts: Vec<Start>,
     /// Proxies that were not measured, and why.
     pub missing: Vec<String>,
+}
+
+impl PickCost {
+    /// As in the tables.
+    pub fn title(&self) -> String {
+        if self.whole { format!("{}, in a request", self.algorithm) } else { self.algorithm.clone() }
+    }
 }
 
 impl Row {
@@ -87,11 +152,44 @@ impl Row {
     }
 }
 
+impl Overload {
+    /// What the servers can do in a second.
+    pub fn capacity(&self) -> f64 {
+        self.offered_per_s / self.factor
+    }
+
+    /// The median of a figure over the rounds.
+    pub fn median(&self, figure: impl Fn(&Crowd) -> f64) -> f64 {
+        median(self.samples.iter().map(figure).collect())
+    }
+}
+
 impl Report {
     /// The row of a proxy under a load.
-    pub fn row(&self, work: &str, connections: usize, proxy: &str) -> Option<&Row> {
-        let is = |row: &&Row| row.work == work && row.connections == connections && row.proxy == proxy;
-        self.rows.iter().find(is)
+    pub fn row(&self, work: &str, at: usize, proxy: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.work == work && row.at == at && row.proxy == proxy)
+    }
+
+    /// Takes out what is about to be measured anew.
+    pub fn forget(&mut self, is_measured: impl Fn(&str) -> bool) {
+        self.rows.retain(|row| !is_measured(&row.work));
+        self.missing.clear();
+        let mut empty = |name: &str, clear: fn(&mut Report)| {
+            if is_measured(name) {
+                clear(self);
+            }
+        };
+        empty(overload::NAME, |report| report.overload.clear());
+        empty(picks::NAME, |report| report.picks.clear());
+        empty(arguments::IDLE, |report| report.idle.clear());
+        empty(arguments::START, |report| report.starts.clear());
+    }
+
+    /// The loads that were measured, as work and step, in order.
+    pub fn loads(&self) -> Vec<(&str, usize)> {
+        let mut loads: Vec<_> = self.rows.iter().map(|row| (row.work.as_str(), row.at)).collect();
+        loads.dedup();
+        loads
     }
 
     /// Reads a report that was kept.
@@ -103,13 +201,23 @@ impl Report {
 
     /// Keeps the report.
     pub fn write(&self, path: &Path) -> Result<(), String> {
-        let cannot = |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", path.display());
-        let text = serde_json::to_string_pretty(self).map_err(|error| cannot(&error))?;
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| cannot(&error))?;
-        }
-        std::fs::write(path, text + "\n").map_err(|error| cannot(&error))
+        write_json(self, path)
     }
+}
+
+/// Writes anything as JSON for people.
+pub fn write_json(value: &impl Serialize, path: &Path) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
+    write_text(&(text + "\n"), path)
+}
+
+/// Writes a file, with its folder where that is missing.
+pub fn write_text(text: &str, path: &Path) -> Result<(), String> {
+    let cannot = |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", path.display());
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| cannot(&error))?;
+    }
+    std::fs::write(path, text).map_err(|error| cannot(&error))
 }
 
 /// The value in the middle; the mean of the two in the middle of an even number.

@@ -1,8 +1,10 @@
 //! Prints reports: tables, ratios, and what changed between two.
 
-use super::result::{Report, Row, Sample};
+use super::overload;
+use super::result::{Crowd, Overload, PickCost, Report, Row, Sample, median};
 
-type Figure = (&'static str, fn(&Sample) -> f64);
+/// A figure of a sample, with its name.
+pub type Figure = (&'static str, fn(&Sample) -> f64);
 
 const BY_REQUESTS: &[Figure] = &[
     ("requests/s", |sample| sample.requests_per_s),
@@ -23,27 +25,40 @@ const BY_BYTES: &[Figure] = &[
 ];
 
 /// The figures whose ratios are told.
-const COMPARED: usize = 4;
+pub const COMPARED: usize = 4;
 
-fn figures(row: &Row) -> &'static [Figure] {
+/// The figures of a row, those that are compared first.
+pub fn figures(row: &Row) -> &'static [Figure] {
     if row.by_bytes { BY_BYTES } else { BY_REQUESTS }
 }
 
-/// Prints the machine.
+/// Prints the machine and what is measured on it.
 pub fn print_machine(report: &Report) {
     let machine = &report.machine;
-    println!("{} x {}, Linux {}", machine.cpus, machine.model, machine.kernel);
-    println!("{}", machine.versions.join(" · "));
-    println!("evenkeel's program has {:.1} MiB", machine.evenkeel_bytes as f64 / 1_048_576.0);
+    println!("{} x {}, {} MiB, Linux {}", machine.cpus, machine.model, machine.memory_mib, machine.kernel);
+    println!("commit {}", machine.commit);
+    for program in &machine.programs {
+        println!("{}: {}", program.proxy, program.version);
+    }
     report.missing.iter().for_each(|missing| println!("! {missing}"));
 }
 
+/// Prints all of a report.
+pub fn print_all(report: &Report) {
+    print_machine(report);
+    report.loads().into_iter().for_each(|(work, at)| print_load(report, work, at));
+    print_overload(report);
+    print_picks(report);
+    print_idle(report);
+    print_starts(report);
+}
+
 /// Prints the medians of one load, and how Evenkeel compares with each peer.
-pub fn print_load(report: &Report, work: &str, connections: usize) {
-    let is = |row: &&Row| row.work == work && row.connections == connections;
+pub fn print_load(report: &Report, work: &str, at: usize) {
+    let is = |row: &&Row| row.work == work && row.at == at;
     let rows: Vec<&Row> = report.rows.iter().filter(is).collect();
     let Some(first) = rows.first() else { return };
-    println!("\n{work}, {connections} connections");
+    println!("\n{work}, {at} {}", first.unit.name());
     let names: String = figures(first).iter().map(|(name, _)| format!("{name:>14}")).collect();
     println!("  {:<18}{names}", "");
     for row in &rows {
@@ -52,9 +67,7 @@ pub fn print_load(report: &Report, work: &str, connections: usize) {
         println!("  {:<18}{cells}", row.proxy);
     }
     for peer in ["nginx", "haproxy"] {
-        if let (Some(ours), Some(theirs)) =
-            (report.row(work, connections, "evenkeel"), report.row(work, connections, peer))
-        {
+        if let (Some(ours), Some(theirs)) = (report.row(work, at, "evenkeel"), report.row(work, at, peer)) {
             print_ratios(&format!("evenkeel/{peer}"), ours, theirs);
         }
     }
@@ -88,19 +101,86 @@ pub fn print_idle(report: &Report) {
     }
 }
 
-/// Prints the time to the first answer.
+/// Prints the time to the first answer, and the sizes of the programs.
 pub fn print_starts(report: &Report) {
     for start in &report.starts {
-        println!("start to first answer: {:<10} {:>8.1} ms", start.proxy, start.start_ms);
+        let middle = median(start.start_ms.clone());
+        println!("start to first answer: {:<10} {middle:>8.1} ms", start.proxy);
+    }
+    for program in report.machine.programs.iter().filter(|program| program.file_bytes > 0) {
+        println!(
+            "program: {:<10} {:>6.1} MiB to load, {:>6.1} MiB with symbols",
+            program.proxy,
+            mib(program.loaded_bytes),
+            mib(program.file_bytes)
+        );
+    }
+}
+
+/// Prints how the proxies do under more than their servers can.
+pub fn print_overload(report: &Report) {
+    if report.overload.is_empty() {
+        return;
+    }
+    println!("\noverload: servers that can do {:.0} requests/s", report.overload[0].capacity());
+    println!(
+        "  {:<18}{:>9}{:>10}{:>12}{:>12}{:>10}{:>12}{:>12}{:>12}",
+        "",
+        "offered",
+        "good/s",
+        "good p50 ms",
+        "good p99 ms",
+        "refused",
+        "ref p50 ms",
+        "ref p99 ms",
+        "cpu us/req"
+    );
+    for row in &report.overload {
+        let ms = |of: fn(&Crowd) -> f64| number(row.median(of) / 1e3);
+        println!(
+            "  {:<18}{:>8}x{:>10.0}{:>12}{:>12}{:>8.1} %{:>12}{:>12}{:>12}",
+            row.proxy,
+            row.factor,
+            row.median(|crowd| crowd.good_per_s),
+            ms(|crowd| crowd.good_p50_us),
+            ms(|crowd| crowd.good_p99_us),
+            row.median(|crowd| crowd.refused_share) * 100.0,
+            ms(|crowd| crowd.refused_p50_us),
+            ms(|crowd| crowd.refused_p99_us),
+            number(row.median(|crowd| crowd.cpu_us_per_request)),
+        );
+        if let Some(crowd) = row.samples.iter().find(|crowd| crowd.lost > 0) {
+            println!(
+                "  ! {} at {}x: {} got no answer ({})",
+                row.proxy, row.factor, crowd.lost, crowd.statuses
+            );
+        }
+    }
+    overload::broken_promises(report).iter().for_each(|broken| println!("  ! {broken}"));
+}
+
+/// Prints what a pick costs.
+pub fn print_picks(report: &Report) {
+    let mut servers: Vec<usize> = report.picks.iter().map(|cost| cost.servers).collect();
+    servers.dedup();
+    let Some(first) = servers.first() else { return };
+    println!("\npicks: nanoseconds of one");
+    let heads: String =
+        servers.iter().map(|servers| format!("{:>14}", format!("{servers} servers"))).collect();
+    println!("  {:<32}{heads}", "");
+    for title in report.picks.iter().filter(|cost| cost.servers == *first).map(PickCost::title) {
+        let costs = report.picks.iter().filter(|cost| cost.title() == title);
+        let cells: String = costs.map(|cost| format!("{:>14}", number(cost.nanoseconds))).collect();
+        println!("  {title:<32}{cells}");
     }
 }
 
 /// Prints how this report differs from an older one: new by old.
 pub fn print_comparison(report: &Report, old: &Report) {
-    println!("\nnew / old");
+    println!("\n{} / {}", report.machine.commit, old.machine.commit);
     for row in &report.rows {
-        let title = format!("{} {} {}", row.work, row.connections, row.proxy);
-        let Some(before) = old.row(&row.work, row.connections, &row.proxy) else { continue };
+        let title = format!("{} {} {}", row.work, row.at, row.proxy);
+        let Some(before) = old.row(&row.work, row.at, &row.proxy) else { continue };
         if let Some(complaint) = row.complaint().or(before.complaint()) {
             println!("  {title:<32}no ratio: {complaint}");
             continue;
@@ -110,13 +190,31 @@ pub fn print_comparison(report: &Report, old: &Report) {
         let cells: String = figures(row).iter().take(COMPARED).map(one).collect();
         println!("  {title:<32}{cells}");
     }
+    for row in &report.overload {
+        let is = |before: &&Overload| before.proxy == row.proxy && before.factor == row.factor;
+        let Some(before) = old.overload.iter().find(is) else { continue };
+        let of = |of: fn(&Crowd) -> f64| ratio(row.median(of), before.median(of)).trim().to_string();
+        let (good, refused) = (of(|crowd| crowd.good_per_s), of(|crowd| crowd.refused_p99_us));
+        println!("  overload {}x {:<20}  good/s {good}  p99 to 503 {refused}", row.factor, row.proxy);
+    }
+    for cost in &report.picks {
+        let is = |before: &&PickCost| before.title() == cost.title() && before.servers == cost.servers;
+        let Some(before) = old.picks.iter().find(is) else { continue };
+        let nanoseconds = ratio(cost.nanoseconds, before.nanoseconds);
+        println!("  pick {} of {}: ns {}", cost.title(), cost.servers, nanoseconds.trim());
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / 1_048_576.0
 }
 
 fn ratio(ours: f64, theirs: f64) -> String {
     if theirs > 0.0 && ours > 0.0 { format!("{:>13.2}x", ours / theirs) } else { format!("{:>14}", "-") }
 }
 
-fn number(value: f64) -> String {
+/// As many digits as say something.
+pub fn number(value: f64) -> String {
     match value {
         0.0 => "-".to_string(),
         value if value >= 100.0 => format!("{value:.0}"),

@@ -1,9 +1,16 @@
 //! The works: what is asked of the proxies, each a row of the table by its name.
 
-use super::proxy::Setup;
+use super::settings::Setup;
 use evenkeel::loadtest::Options;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
+
+/// At the start of each measurement connections are made and the crew grows: for so long nothing counts.
+const WARM_UP: Duration = Duration::from_millis(500);
+/// Thousands of connections at once overflow a backlog, and what was dropped is tried again after a second.
+const WARM_UP_OF_MANY: Duration = Duration::from_millis(2500);
+const MANY: usize = 1000;
 
 /// What matters in a work, besides requests/s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,15 +21,45 @@ pub enum Measure {
     Bytes,
 }
 
+/// What differs between the measurements of a work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// How many connections clients have.
+    #[default]
+    Connections,
+    /// How many servers are configured.
+    Servers,
+    /// Evenkeel's `max_workers`; the others have none.
+    Workers,
+}
+
+impl Unit {
+    /// As in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::Connections => "connections",
+            Unit::Servers => "servers",
+            Unit::Workers => "workers",
+        }
+    }
+}
+
 /// One kind of load.
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
     /// Its name on the command line.
     pub name: &'static str,
+    /// What it is, in words.
+    pub title: &'static str,
     /// What matters.
     pub measure: Measure,
-    /// Connections, when the command line names none.
-    pub connections: &'static [usize],
+    /// What differs.
+    pub unit: Unit,
+    /// How many of these, in turn.
+    pub at: &'static [usize],
+    /// Connections, where something else differs.
+    connections: usize,
     /// Workers, where this work needs more than the command line says.
     max_workers: Option<usize>,
     path: &'static str,
@@ -30,54 +67,106 @@ pub struct Work {
     keep_alive: bool,
 }
 
-const fn get(
-    name: &'static str,
-    path: &'static str,
-    measure: Measure,
-    connections: &'static [usize],
-) -> Work {
-    Work { name, measure, connections, max_workers: None, path, body_size: 0, keep_alive: true }
+const fn get(name: &'static str, title: &'static str, path: &'static str, at: &'static [usize]) -> Work {
+    Work {
+        name,
+        title,
+        measure: Measure::Requests,
+        unit: Unit::Connections,
+        at,
+        connections: 0,
+        max_workers: None,
+        path,
+        body_size: 0,
+        keep_alive: true,
+    }
 }
 
-const fn post(name: &'static str, body_size: usize, measure: Measure, connections: &'static [usize]) -> Work {
-    Work { body_size, ..get(name, "/small", measure, connections) }
+const fn post(name: &'static str, title: &'static str, body_size: usize, at: &'static [usize]) -> Work {
+    Work { body_size, ..get(name, title, "/small", at) }
 }
 
-/// All works but `idle`, which is no load.
+const fn by_bytes(work: Work) -> Work {
+    Work { measure: Measure::Bytes, ..work }
+}
+
+/// Many connections to servers that take 10 ms: each request in hand holds a worker.
+const DELAYED: Work = Work {
+    max_workers: Some(2000),
+    ..get("delay-10ms", "servers that take 10 ms, 2,000 workers", "/delay10ms", &[1000])
+};
+
+/// All works that are a closed loop.
 pub const ALL: &[Work] = &[
-    get("small", "/small", Measure::Requests, &[1, 16, 64, 256]),
-    Work { keep_alive: false, ..get("new-connection", "/small", Measure::Requests, &[16, 64]) },
-    post("post-1k", 1 << 10, Measure::Requests, &[64]),
-    post("post-64k", 64 << 10, Measure::Bytes, &[64]),
-    get("get-10k", "/10k", Measure::Requests, &[64]),
-    get("get-64k", "/64k", Measure::Bytes, &[64]),
-    get("get-1m", "/1m", Measure::Bytes, &[16]),
-    post("post-1m", 1 << 20, Measure::Bytes, &[16]),
-    get("get-64m", "/64m", Measure::Bytes, &[4]),
-    post("post-64m", 64 << 20, Measure::Bytes, &[4]),
-    get("chunked", "/chunked", Measure::Requests, &[64]),
-    Work { max_workers: Some(2000), ..get("delay-10ms", "/delay10ms", Measure::Requests, &[1000]) },
+    get("small", "answers of 59 bytes, keep-alive", "/small", &[1, 16, 64, 256, 1000]),
+    Work {
+        keep_alive: false,
+        ..get("new-connection", "a new connection for each request", "/small", &[16, 64])
+    },
+    post("post-1k", "requests with 1 KiB", 1 << 10, &[64]),
+    by_bytes(post("post-64k", "requests with 64 KiB", 64 << 10, &[64])),
+    get("get-10k", "answers of 10 KiB", "/10k", &[64]),
+    by_bytes(get("get-64k", "answers of 64 KiB", "/64k", &[64])),
+    by_bytes(get("get-1m", "answers of 1 MiB", "/1m", &[16])),
+    by_bytes(post("post-1m", "requests with 1 MiB", 1 << 20, &[16])),
+    by_bytes(get("get-64m", "answers of 64 MiB", "/64m", &[4])),
+    by_bytes(post("post-64m", "requests with 64 MiB", 64 << 20, &[4])),
+    get("chunked", "answers of 16 chunks", "/chunked", &[64]),
+    DELAYED,
+    get("connections", "the same small answers", "/small", &[10, 30, 100, 300, 1000, 3000, 8000]),
+    Work {
+        unit: Unit::Servers,
+        connections: 64,
+        ..get("servers", "small answers, 64 connections", "/small", &[3, 30, 300, 3000])
+    },
+    Work {
+        unit: Unit::Workers,
+        connections: 256,
+        ..get("workers", "small answers, 256 connections", "/small", &[1, 2, 4, 8, 16, 64, 256, 2000])
+    },
+    Work {
+        unit: Unit::Workers,
+        connections: 1000,
+        name: "workers-10ms",
+        title: "servers that take 10 ms, 1,000 connections",
+        // With fewer, most of 1,000 clients would be turned away.
+        at: &[16, 32, 64, 128, 256, 512, 1024, 2000],
+        ..DELAYED
+    },
 ];
-
-/// The name of the work that only holds connections.
-pub const IDLE: &str = "idle";
 
 impl Work {
     /// How the proxies are set up for it.
-    pub fn setup(&self, max_workers: usize, health_check: bool) -> Setup {
-        let max_workers = self.max_workers.unwrap_or(max_workers);
-        Setup { max_workers, queue_capacity: 2000, health_check }
+    pub fn setup(&self, at: usize, max_workers: usize, health_check: bool) -> Setup {
+        let max_workers = match self.unit {
+            Unit::Workers => at,
+            _ => self.max_workers.unwrap_or(max_workers),
+        };
+        Setup { connections: self.clients(at), max_workers, health_check, ..Setup::default() }
+    }
+
+    /// How many servers stand behind the proxies.
+    pub fn servers(&self, at: usize) -> usize {
+        if self.unit == Unit::Servers { at } else { 1 }
+    }
+
+    /// How many connections clients have.
+    fn clients(&self, at: usize) -> usize {
+        if self.unit == Unit::Connections { at } else { self.connections }
     }
 
     /// The load on a proxy at `address`.
-    pub fn load(&self, address: SocketAddr, connections: usize, duration: Duration) -> Options {
+    pub fn load(&self, address: SocketAddr, at: usize, duration: Duration) -> Options {
         Options {
-            connections,
+            connections: self.clients(at),
             duration: Some(duration),
             method: if self.body_size > 0 { "POST" } else { "GET" }.to_string(),
             body_size: self.body_size,
             keep_alive: self.keep_alive,
             timeout: Duration::from_secs(10),
+            // One thread could not send more than it does with a proxy in between.
+            threads: (self.measure == Measure::Bytes).then_some(2),
+            warm_up: if self.clients(at) > MANY { WARM_UP_OF_MANY } else { WARM_UP },
             ..Options::new(&format!("http://{address}{}", self.path))
         }
     }

@@ -95,6 +95,7 @@ fn options(arguments: Arguments, config: &Config) -> loadtest::Options {
         json: arguments.json,
         threads: arguments.threads.map(|threads| threads as usize),
         timeout: arguments.timeout,
+        warm_up: Duration::ZERO,
     }
 }
 

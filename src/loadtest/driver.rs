@@ -27,6 +27,9 @@ pub(super) struct Plan {
     pub(super) request: Request,
     pub(super) keep_alive: bool,
     pub(super) timeout: Duration,
+    /// When the first request is sent.
+    pub(super) begun: Moment,
+    /// When counting starts; later than that by the warm-up.
     pub(super) start: Moment,
     /// No request is started from here on; [`Moment::NEVER`] when only their number ends the run.
     pub(super) end: Moment,
@@ -75,6 +78,8 @@ struct Driver<'p> {
     /// The event in hand told that the server closed its side.
     closing: bool,
     next_sweep: Moment,
+    /// The warm-up is over.
+    counts: bool,
     tally: Tally,
     buffer: Vec<u8>,
 }
@@ -124,6 +129,7 @@ impl<'p> Driver<'p> {
             now: time::now(),
             closing: false,
             next_sweep: Moment::START,
+            counts: plan.start == plan.begun,
             tally,
             buffer: vec![0; BUFFER],
         }))
@@ -136,6 +142,7 @@ impl<'p> Driver<'p> {
             if self.is_over() {
                 break;
             }
+            self.end_warm_up();
             self.wake_resting();
             self.start_due();
             self.sweep();
@@ -162,6 +169,15 @@ impl<'p> Driver<'p> {
 
     fn has_ended(&self) -> bool {
         self.now >= self.plan.end
+    }
+
+    /// What was counted during the warm-up is forgotten; what is in flight goes on, and counts when it ends.
+    fn end_warm_up(&mut self) {
+        if !self.counts && self.now >= self.plan.start {
+            self.counts = true;
+            self.tally.forget();
+            self.tally.started = self.in_flight as u64;
+        }
     }
 
     fn wake_resting(&mut self) {
@@ -358,8 +374,8 @@ impl<'p> Driver<'p> {
         self.now = time::now();
         let connection = &mut self.connections[index];
         let took = self.now.since(connection.begun);
-        self.tally.answer(connection.answer.status(), connection.answer.server(), took, self.now);
-        self.tally.in_time += u64::from(self.now < self.plan.end);
+        let in_time = self.now < self.plan.end;
+        self.tally.answer(connection.answer.status(), connection.answer.server(), took, self.now, in_time);
         let early = connection.sent < self.plan.request.total();
         if early || self.closing || connection.answer.closes() || !self.plan.keep_alive {
             connection.stream = None;

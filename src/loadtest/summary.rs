@@ -34,8 +34,14 @@ pub struct Summary {
     pub received: u64,
     /// Bytes sent, heads included, also after the measured time.
     pub sent: u64,
+    /// Answers before the measured time, which count nowhere else.
+    pub warm_up_answers: u64,
+    /// Bytes both ways before the measured time.
+    pub warm_up_bytes: u64,
     /// Answers within the measured time, per second.
     pub requests_per_s: f64,
+    /// Those of them that were 2xx or 3xx, per second.
+    pub good_per_s: f64,
     /// Bytes received within the measured time, heads included, per second.
     pub received_per_s: f64,
     /// Bytes sent within the measured time, heads included, per second.
@@ -49,6 +55,10 @@ pub struct Summary {
     /// Latency of complete answers in microseconds: from the send in the closed loop (from the connect
     /// with a connection per request), from the intended send at a fixed rate.
     pub latency_us: Latency,
+    /// The same, of the answers that were 2xx or 3xx.
+    pub good_latency_us: Latency,
+    /// The same, of the others: how long a client waits for its refusal.
+    pub refusal_latency_us: Latency,
     /// How the latencies spread, shortest first.
     pub latency_chart: Vec<Bar>,
     /// Answers by server, where answers name theirs.
@@ -147,6 +157,9 @@ impl Summary {
             answered: tally.answered,
             unsent: tally.unsent,
             requests_per_s: tally.in_time as f64 / seconds,
+            warm_up_answers: tally.warm_up.0,
+            warm_up_bytes: tally.warm_up.1,
+            good_per_s: tally.good_in_time as f64 / seconds,
             received: tally.received,
             sent: tally.sent,
             received_per_s: tally.received_in_time as f64 / seconds,
@@ -155,6 +168,8 @@ impl Summary {
             errors: errors(&tally.failures),
             reasons: tally.failures.keys().take(REASONS_MAX).map(|failure| reason(*failure)).collect(),
             latency_us: latency(&tally.latencies),
+            good_latency_us: latency(&tally.good),
+            refusal_latency_us: latency(&tally.refusals),
             latency_chart: chart(&tally.latencies),
             servers: tally.names.counts(),
         }

@@ -24,6 +24,10 @@ pub(super) enum Failure {
 /// The counts of one driver.
 pub(super) struct Tally {
     pub(super) latencies: Histogram<u64>,
+    /// Of answers that were neither 2xx nor 3xx; they are in `latencies`, too.
+    pub(super) refusals: Histogram<u64>,
+    /// Of the others.
+    pub(super) good: Histogram<u64>,
     statuses: [u64; 600],
     pub(super) failures: BTreeMap<Failure, u64>,
     pub(super) names: Names,
@@ -31,11 +35,15 @@ pub(super) struct Tally {
     pub(super) answered: u64,
     /// Answers that came before the end of the measured time.
     pub(super) in_time: u64,
+    /// Those of them that were 2xx or 3xx.
+    pub(super) good_in_time: u64,
     pub(super) received: u64,
     pub(super) sent: u64,
     /// Those of them that moved before the end of the measured time.
     pub(super) received_in_time: u64,
     pub(super) sent_in_time: u64,
+    /// Answers, and bytes both ways, of the warm-up.
+    pub(super) warm_up: (u64, u64),
     /// Requests that were due and found no free connection before the end.
     pub(super) unsent: u64,
     pub(super) last_answer: Moment,
@@ -44,29 +52,48 @@ pub(super) struct Tally {
 impl Tally {
     /// Nothing counted yet.
     pub(super) fn new() -> Result<Self, String> {
-        let latencies = Histogram::new_with_bounds(1, LATENCY_MAX, 3);
+        let histogram = || {
+            let made = Histogram::new_with_bounds(1, LATENCY_MAX, 3);
+            made.map_err(|error| format!("no histogram: {error}"))
+        };
         Ok(Tally {
-            latencies: latencies.map_err(|error| format!("no histogram: {error}"))?,
+            latencies: histogram()?,
+            refusals: histogram()?,
+            good: histogram()?,
             statuses: [0; 600],
             failures: BTreeMap::new(),
             names: Names::default(),
             started: 0,
             answered: 0,
             in_time: 0,
+            good_in_time: 0,
             received: 0,
             sent: 0,
             received_in_time: 0,
             sent_in_time: 0,
+            warm_up: (0, 0),
             unsent: 0,
             last_answer: Moment::START,
         })
     }
 
     /// Counts a complete answer.
-    pub(super) fn answer(&mut self, status: u16, server: Option<usize>, took: Duration, now: Moment) {
+    pub(super) fn answer(
+        &mut self,
+        status: u16,
+        server: Option<usize>,
+        took: Duration,
+        now: Moment,
+        in_time: bool,
+    ) {
+        let is_good = (200..400).contains(&status);
         self.answered += 1;
+        self.in_time += u64::from(in_time);
+        self.good_in_time += u64::from(in_time && is_good);
         self.statuses[usize::from(status).min(599)] += 1;
-        self.latencies.saturating_record((took.as_nanos() as u64).max(1));
+        let nanos = (took.as_nanos() as u64).max(1);
+        self.latencies.saturating_record(nanos);
+        if is_good { &mut self.good } else { &mut self.refusals }.saturating_record(nanos);
         self.last_answer = now;
         if let Some(server) = server {
             self.names.0[server].1 += 1;
@@ -78,6 +105,21 @@ impl Tally {
         *self.failures.entry(failure).or_default() += 1;
     }
 
+    /// Nothing was counted so far. The names keep their numbers: answers that are under way hold them.
+    pub(super) fn forget(&mut self) {
+        self.warm_up = (self.answered, self.received + self.sent);
+        for histogram in [&mut self.latencies, &mut self.refusals, &mut self.good] {
+            histogram.reset();
+        }
+        self.statuses = [0; 600];
+        self.failures.clear();
+        self.names.0.iter_mut().for_each(|(_, count)| *count = 0);
+        for count in [&mut self.started, &mut self.answered, &mut self.in_time, &mut self.good_in_time] {
+            *count = 0;
+        }
+        (self.received, self.sent, self.received_in_time, self.sent_in_time) = (0, 0, 0, 0);
+    }
+
     /// The statuses that occurred.
     pub(super) fn statuses(&self) -> BTreeMap<u16, u64> {
         let counted = |(status, count): (usize, &u64)| (*count > 0).then_some((status as u16, *count));
@@ -87,6 +129,8 @@ impl Tally {
     /// Adds what another driver counted.
     pub(super) fn add(&mut self, other: &Tally) -> Result<(), String> {
         self.latencies.add(&other.latencies).map_err(|error| format!("histograms differ: {error}"))?;
+        self.refusals.add(&other.refusals).map_err(|error| format!("histograms differ: {error}"))?;
+        self.good.add(&other.good).map_err(|error| format!("histograms differ: {error}"))?;
         for (mine, theirs) in self.statuses.iter_mut().zip(other.statuses) {
             *mine += theirs;
         }
@@ -101,10 +145,12 @@ impl Tally {
         self.started += other.started;
         self.answered += other.answered;
         self.in_time += other.in_time;
+        self.good_in_time += other.good_in_time;
         self.received += other.received;
         self.sent += other.sent;
         self.received_in_time += other.received_in_time;
         self.sent_in_time += other.sent_in_time;
+        self.warm_up = (self.warm_up.0 + other.warm_up.0, self.warm_up.1 + other.warm_up.1);
         self.unsent += other.unsent;
         self.last_answer = self.last_answer.max(other.last_answer);
         Ok(())
@@ -148,7 +194,7 @@ mod tests {
             let mut tally = Tally::new().unwrap();
             for name in names {
                 let server = tally.names.number(name.as_bytes());
-                tally.answer(200, server, Duration::from_micros(5), Moment::from_millis(1));
+                tally.answer(200, server, Duration::from_micros(5), Moment::from_millis(1), true);
             }
             tally.failure(Failure::Timeout);
             tally
@@ -160,6 +206,20 @@ mod tests {
         assert_eq!((sum.answered, sum.latencies.len()), (5, 5));
         assert_eq!(sum.statuses(), BTreeMap::from([(200, 5)]));
         assert_eq!(sum.failures, BTreeMap::from([(Failure::Timeout, 2)]));
+    }
+
+    #[test]
+    fn good_answers_and_refusals_are_told_apart_and_a_warm_up_is_forgotten() {
+        let mut tally = Tally::new().unwrap();
+        let server = tally.names.number(b"a");
+        for (status, in_time) in [(200, true), (304, false), (503, true), (404, true)] {
+            tally.answer(status, server, Duration::from_micros(5), Moment::from_millis(1), in_time);
+        }
+        assert_eq!((tally.good.len(), tally.refusals.len(), tally.latencies.len()), (2, 2, 4));
+        assert_eq!((tally.in_time, tally.good_in_time), (3, 1));
+        tally.forget();
+        assert_eq!((tally.answered, tally.in_time, tally.good_in_time, tally.latencies.len()), (0, 0, 0, 0));
+        assert_eq!(tally.names.counts(), BTreeMap::from([("a".to_string(), 0)]));
     }
 
     #[test]

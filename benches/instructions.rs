@@ -1,0 +1,125 @@
+//! Counts the instructions of the codec and of the policies, row by row, under valgrind's callgrind.
+//!
+//! A clock on a busy machine says little; a count of instructions is the same to the digit each time, so a
+//! change that costs a few percent is seen at once. `cargo bench --bench instructions` compares each row with
+//! its ceiling in `benches/instructions.ceilings.json` and fails when one is above; `-- --accept` measures
+//! and writes new ceilings.
+//!
+//! Each row runs twice, once with `N` and once with `2 N` iterations; the difference divided by `N` is one
+//! iteration. Start, set-up and end of the program cancel out, and with them the length of paths and of the
+//! environment. A row runs on a thread of its own, whose stack and heap lie the same way each time: what
+//! glibc and memchr do depends on how memory is aligned. Valgrind shows every program the same processor as
+//! long as the real one has AVX2, so what they choose at run time is the same, too.
+
+#![allow(missing_docs, unreachable_pub, reason = "a program, not a library")]
+
+#[path = "instructions/ceilings.rs"]
+mod ceilings;
+#[path = "instructions/rows.rs"]
+mod rows;
+#[path = "instructions/servers.rs"]
+mod servers;
+
+use ceilings::Ceilings;
+use rows::{ALL, Row};
+use std::process::{Command, ExitCode};
+
+/// The hidden argument that makes this program run one row so many times.
+const ARGUMENT: &str = "--run-the-row";
+/// Iterations of the shorter run.
+const ITERATIONS: u64 = 1000;
+/// What is missing where there is no valgrind.
+const NO_VALGRIND: &str = "valgrind is not installed and no instruction is counted: apt-get install valgrind";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let outcome = match arguments.first().map(String::as_str) {
+        Some(ARGUMENT) => run_row(&arguments[1..]).map(|()| true),
+        _ if has("--help") => {
+            println!("{HELP}");
+            Ok(true)
+        }
+        // `cargo test --all-targets` only wants to know that it starts; `cargo bench` gives `--bench`.
+        // Arguments for other benches may come along and are none of ours.
+        _ if has("--bench") => count(has("--accept"), has("--strict")),
+        _ => Ok(true),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const HELP: &str =
+    "Counts the instructions of codec and policies under valgrind, and compares with the ceilings
+
+Usage: cargo bench --bench instructions -- [OPTIONS]
+
+Options:
+  --accept  Write new ceilings: what is measured, and 5 % more
+  --strict  Fail where valgrind is missing, instead of saying so";
+
+/// Does one row so many times; this is what callgrind looks at.
+fn run_row(arguments: &[String]) -> Result<(), String> {
+    let [name, times] = arguments else { return Err("a row and a number are needed".to_string()) };
+    let row = ALL.iter().find(|row| row.name == name).ok_or(format!("there is no row {name}"))?;
+    let times = times.parse().map_err(|error| format!("{times}: {error}"))?;
+    let work = row.work;
+    let thread = std::thread::spawn(move || work(times));
+    thread.join().map_err(|_| "the row panicked".to_string())
+}
+
+/// Counts all rows, prints them, and compares them; false when one is above its ceiling.
+fn count(accept: bool, strict: bool) -> Result<bool, String> {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        eprintln!("{NO_VALGRIND}");
+        return Ok(!strict);
+    }
+    let old = Ceilings::read()?;
+    if let Some(why) = old.do_not_hold_here() {
+        println!("{why}");
+    }
+    println!("{:<34}{:>14}{:>12}{:>10}", "instructions of one", "measured", "ceiling", "room");
+    let mut measured = Vec::new();
+    for row in ALL {
+        let count = per_iteration(row)?;
+        println!("{}", old.line(row.name, count));
+        measured.push((row.name, count));
+    }
+    if accept {
+        Ceilings::of(&measured).write()?;
+        println!("\nnew ceilings are in benches/instructions.ceilings.json: check them in with the reason");
+        return Ok(true);
+    }
+    Ok(old.judge(&measured))
+}
+
+fn per_iteration(row: &Row) -> Result<f64, String> {
+    let once = instructions(row, ITERATIONS)?;
+    let twice = instructions(row, 2 * ITERATIONS)?;
+    Ok(twice.saturating_sub(once) as f64 / ITERATIONS as f64)
+}
+
+/// All instructions of this program with one row, from its start to its end.
+fn instructions(row: &Row, times: u64) -> Result<u64, String> {
+    let cannot = |why: String| format!("{} was not counted: {why}", row.name);
+    let program = std::env::current_exe().map_err(|error| cannot(error.to_string()))?;
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program);
+    valgrind.args([ARGUMENT, row.name, &times.to_string()]);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let output =
+        valgrind.env_clear().env("PATH", path).output().map_err(|error| cannot(error.to_string()))?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(cannot(told.into_owned()));
+    }
+    // ==123== Collected : 1234567
+    let count = told.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
+    count.ok_or_else(|| cannot(format!("valgrind told no count:\n{told}")))
+}

@@ -1,0 +1,216 @@
+//! The rows: each does one thing of a request's life so many times.
+
+use super::servers::{choose, pick};
+use evenkeel::base::ids::RequestId;
+use evenkeel::base::time::Moment;
+use evenkeel::http1::body::Body;
+use evenkeel::http1::forward::{self, Answer, Hop};
+use evenkeel::http1::framing::{Asked, Framing};
+use evenkeel::http1::head::{self, Limits, Parsed, RequestHead, ResponseHead, Slots, Version};
+use evenkeel::policy::admit::{self, Codel};
+use evenkeel::policy::linger::{self, Credit, Seen};
+use evenkeel::policy::pick::Algorithm;
+use evenkeel::policy::retry::{self, Attempt, Budget, Phase};
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// One thing whose instructions are counted.
+#[derive(Debug)]
+pub struct Row {
+    /// As in the table and in the file of ceilings.
+    pub name: &'static str,
+    /// Does it so many times.
+    pub work: fn(u64),
+}
+
+const fn row(name: &'static str, work: fn(u64)) -> Row {
+    Row { name, work }
+}
+
+/// All rows, in the order of the table.
+pub const ALL: &[Row] = &[
+    row("parse a small GET", |times| parse_request(SMALL, times)),
+    row("parse a browser's GET", |times| parse_request(BROWSER, times)),
+    row("parse an answer's head", parse_answer),
+    row("forward a small GET", |times| forward_request(SMALL, times)),
+    row("forward a browser's GET", |times| forward_request(BROWSER, times)),
+    row("forward an answer's head", forward_answer),
+    row("decode 16 chunks of 64 bytes", decode_chunks),
+    row("pick round_robin of 3", |times| pick(Algorithm::RoundRobin, 3, times)),
+    row("pick round_robin of 300", |times| pick(Algorithm::RoundRobin, 300, times)),
+    row("pick least_connections of 3", |times| pick(Algorithm::LeastConnections, 3, times)),
+    row("pick least_connections of 300", |times| pick(Algorithm::LeastConnections, 300, times)),
+    row("pick random_two of 3", |times| pick(Algorithm::RandomTwo, 3, times)),
+    row("pick random_two of 300", |times| pick(Algorithm::RandomTwo, 300, times)),
+    row("pick ip_hash of 3", |times| pick(Algorithm::IpHash, 3, times)),
+    row("pick ip_hash of 300", |times| pick(Algorithm::IpHash, 300, times)),
+    row("pick dynamic of 3", |times| pick(Algorithm::Dynamic, 3, times)),
+    row("pick dynamic of 300", |times| pick(Algorithm::Dynamic, 300, times)),
+    row("choose, round_robin of 3", |times| choose(Algorithm::RoundRobin, 3, times)),
+    row("choose, round_robin of 300", |times| choose(Algorithm::RoundRobin, 300, times)),
+    row("choose, dynamic of 3", |times| choose(Algorithm::Dynamic, 3, times)),
+    row("choose, dynamic of 300", |times| choose(Algorithm::Dynamic, 300, times)),
+    row("retry: a reset", |times| retry_after(Phase::Answer, times)),
+    row("retry: a dead connection", |times| retry_after(Phase::Reuse, times)),
+    row("admit: a short wait", |times| judge(1, times)),
+    row("admit: a long wait", |times| judge(50, times)),
+    row("linger", linger_or_not),
+];
+
+const SMALL: &str = "GET /small HTTP/1.1\r\nHost: example.com\r\nAccept: */*\r\n\r\n";
+
+/// As a browser of today sends it, with the cookies of a site that has a session and a consent.
+const BROWSER: &str = concat!(
+    "GET /articles/2026/an-article-with-a-name?page=2&sort=newest HTTP/1.1\r\n",
+    "Host: www.example.com\r\n",
+    "Connection: keep-alive\r\n",
+    "sec-ch-ua: \"Chromium\";v=\"140\", \"Not=A?Brand\";v=\"24\", \"Google Chrome\";v=\"140\"\r\n",
+    "sec-ch-ua-mobile: ?0\r\n",
+    "sec-ch-ua-platform: \"Linux\"\r\n",
+    "Upgrade-Insecure-Requests: 1\r\n",
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) ",
+    "Chrome/140.0.0.0 Safari/537.36\r\n",
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n",
+    "Sec-Fetch-Site: same-origin\r\n",
+    "Sec-Fetch-Mode: navigate\r\n",
+    "Sec-Fetch-User: ?1\r\n",
+    "Sec-Fetch-Dest: document\r\n",
+    "Referer: https://www.example.com/articles/2026/\r\n",
+    "Accept-Encoding: gzip, deflate, br, zstd\r\n",
+    "Accept-Language: en-GB,en;q=0.9,de;q=0.8\r\n",
+    "Cookie: session=0123456789abcdef0123456789abcdef; consent=all; theme=light; visits=17\r\n",
+    "If-None-Match: W/\"5d8c72a5edda8\"\r\n",
+    "\r\n",
+);
+
+const ANSWER: &str = concat!(
+    "HTTP/1.1 200 OK\r\n",
+    "Server: nginx\r\n",
+    "Date: Tue, 24 Nov 2026 10:00:00 GMT\r\n",
+    "Content-Type: text/html; charset=utf-8\r\n",
+    "Content-Length: 4321\r\n",
+    "Connection: keep-alive\r\n",
+    "Vary: Accept-Encoding\r\n",
+    "ETag: \"5d8c72a5edda8\"\r\n",
+    "Cache-Control: private, max-age=60\r\n",
+    "\r\n",
+);
+
+/// Copies lie on the heap of the row's thread, the same way in every run.
+fn parse_request(text: &str, times: u64) {
+    let (bytes, limits, mut slots) = (text.as_bytes().to_vec(), Limits::default(), Slots::new());
+    for _ in 0..times {
+        black_box(request(black_box(&bytes), &limits, &mut slots).len);
+    }
+}
+
+fn parse_answer(times: u64) {
+    let (bytes, limits, mut slots) = (ANSWER.as_bytes().to_vec(), Limits::default(), Slots::new());
+    for _ in 0..times {
+        black_box(answer(black_box(&bytes), &limits, &mut slots).len);
+    }
+}
+
+fn forward_request(text: &str, times: u64) {
+    let (bytes, limits, mut slots) = (text.as_bytes().to_vec(), Limits::default(), Slots::new());
+    let head = request(&bytes, &limits, &mut slots);
+    let mut out = Vec::with_capacity(8192);
+    for number in 0..times {
+        let hop = Hop {
+            peer: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 17))),
+            peer_trusted: false,
+            proto: "http",
+            pseudonym: "evenkeel-0123456789",
+            request_id: RequestId::new(1, number),
+            forwarded: false,
+            authority: "10.0.0.11:8080",
+        };
+        out.clear();
+        assert!(forward::request(black_box(&head), black_box(&hop), &mut out).is_ok());
+        black_box(&out);
+    }
+}
+
+fn forward_answer(times: u64) {
+    let (bytes, limits, mut slots) = (ANSWER.as_bytes().to_vec(), Limits::default(), Slots::new());
+    let head = answer(&bytes, &limits, &mut slots);
+    let mut out = Vec::with_capacity(8192);
+    for _ in 0..times {
+        let answer = Answer {
+            client: Version::Http11,
+            framing: head.framing,
+            keep_alive: true,
+            pseudonym: "evenkeel-0123456789",
+            served_by: None,
+            date: "Tue, 24 Nov 2026 10:00:00 GMT",
+        };
+        out.clear();
+        forward::response(black_box(&head), black_box(&answer), &mut out);
+        black_box(&out);
+    }
+}
+
+/// Decoding moves the payload to the front, so each time begins with a fresh copy, which counts as well.
+fn decode_chunks(times: u64) {
+    let chunk = format!("40\r\n{}\r\n", "x".repeat(64));
+    let coded = format!("{}0\r\n\r\n", chunk.repeat(16)).into_bytes();
+    let mut bytes = coded.clone();
+    for _ in 0..times {
+        bytes.copy_from_slice(&coded);
+        let mut body = Body::new(black_box(Framing::Chunked));
+        let decoded = body.compact(black_box(&mut bytes));
+        assert!(decoded == Ok((coded.len(), 16 * 64)) && body.is_done());
+    }
+}
+
+/// Budget included: a request is counted, and its failure judged.
+fn retry_after(phase: Phase, times: u64) {
+    let (rules, budget, now) = (retry::Rules::default(), Budget::new(), Moment::from_millis(1));
+    let attempt = Attempt {
+        phase,
+        idempotent: true,
+        body_in_hand: true,
+        sent: true,
+        connects_failed: 0,
+        reuses_failed: u32::from(phase == Phase::Reuse),
+        others_failed: u32::from(phase == Phase::Answer),
+        timed_out: false,
+    };
+    for _ in 0..times {
+        budget.earn(black_box(now));
+        black_box(retry::may(black_box(&rules), black_box(&attempt), &budget, now));
+    }
+}
+
+/// A request a millisecond, each after the same wait.
+fn judge(waited_ms: u64, times: u64) {
+    let (codel, rules) = (Codel::new(), admit::Rules::default());
+    for number in 0..times {
+        let ready = Moment::from_millis(1000 + number);
+        let now = Moment::from_millis(1000 + number + waited_ms);
+        black_box(codel.judge(black_box(&rules), black_box(ready), black_box(now)));
+    }
+}
+
+fn linger_or_not(times: u64) {
+    let mut credit = Credit::default();
+    for number in 0..times {
+        let seen = Seen { queued: 0, idle: (number & 1) as usize, workers: 16, connections: 64, credit };
+        credit = if linger::may(black_box(seen)) { credit.paid() } else { credit.skipped() };
+    }
+    black_box(credit);
+}
+
+fn request<'s, 'b>(bytes: &'b [u8], limits: &Limits, slots: &'s mut Slots) -> RequestHead<'s, 'b> {
+    match head::request(bytes, limits, slots) {
+        Ok(Parsed::Complete(head)) => head,
+        other => panic!("the request is whole and sound: {other:?}"),
+    }
+}
+
+fn answer<'s, 'b>(bytes: &'b [u8], limits: &Limits, slots: &'s mut Slots) -> ResponseHead<'s, 'b> {
+    match head::response(bytes, Asked::Other, limits, slots) {
+        Ok(Parsed::Complete(head)) => head,
+        other => panic!("the answer is whole and sound: {other:?}"),
+    }
+}

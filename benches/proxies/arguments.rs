@@ -1,0 +1,117 @@
+//! The command line.
+
+use super::proxy::Kind;
+use super::{overload, picks, slots, work};
+use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::path::PathBuf;
+
+/// Works that are not among [`work::ALL`].
+pub const IDLE: &str = "idle";
+pub const START: &str = "start";
+
+/// Measures Evenkeel against a direct connection, nginx and HAProxy
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench --bench proxies --", after_help = WORKS)]
+pub struct Arguments {
+    /// Rounds, of which medians are taken
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 2.0)]
+    pub seconds: f64,
+    /// Connections, instead of each work's own
+    #[arg(long, value_delimiter = ',')]
+    pub connections: Vec<usize>,
+    /// Only these: direct, evenkeel, nginx, haproxy
+    #[arg(long, value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Only these works; see below
+    #[arg(long, value_delimiter = ',', default_value = "all")]
+    pub work: Vec<String>,
+    /// Evenkeel's max_workers
+    #[arg(long, default_value_t = 16)]
+    pub workers: usize,
+    /// Slots of the servers in the work overload; each does 50 requests/s
+    #[arg(long, default_value_t = slots::SLOTS)]
+    pub slots: usize,
+    /// Evenkeel's queue_capacity in the work overload, instead of five times the slots
+    #[arg(long)]
+    pub queue: Option<usize>,
+    /// Let Evenkeel check the health of its server meanwhile
+    #[arg(long)]
+    pub health_check: bool,
+    /// Connections of the work idle
+    #[arg(long, default_value_t = 8000)]
+    pub idle: usize,
+    /// Nothing else, but full load on Evenkeel for so many minutes; fails when memory, descriptors or threads
+    /// grow
+    #[arg(long, value_name = "MINUTES")]
+    pub soak: Option<f64>,
+    /// Compare with the JSON of an earlier run
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
+    /// Print the JSON of an earlier run instead of measuring
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// Print the tables of docs/performance.md at the end
+    #[arg(long)]
+    pub markdown: bool,
+    /// Draw the charts into this folder as well, such as docs
+    #[arg(long, value_name = "FOLDER")]
+    pub plots: Option<PathBuf>,
+    /// Where to write the JSON, instead of target/bench/proxies.json
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Keep what the JSON already has of works that are not measured now: a long run in several pieces
+    #[arg(long)]
+    pub add: bool,
+    /// Given by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+const WORKS: &str = "Works: small, new-connection, post-1k, post-64k, get-10k, get-64k, get-1m, post-1m, \
+get-64m, post-64m, chunked, delay-10ms, idle, start, overload, connections, servers, workers, workers-10ms, \
+picks; or all, which takes about half an hour. For a quick look: --work small --rounds 3";
+
+impl Arguments {
+    /// Reads the command line. An argument that is not known may be cargo's, or meant for another bench of the
+    /// same `cargo bench`: it is told and passed over.
+    pub fn read() -> Arguments {
+        let mut given: Vec<String> = std::env::args().collect();
+        loop {
+            let error = match Arguments::try_parse_from(&given) {
+                Ok(arguments) => return arguments,
+                Err(error) => error,
+            };
+            let unknown = match (error.kind(), error.get(ContextKind::InvalidArg)) {
+                (ErrorKind::UnknownArgument, Some(ContextValue::String(unknown))) => unknown.clone(),
+                _ => error.exit(),
+            };
+            // `--name=value` is told as `--name`.
+            let is = |one: &String| *one == unknown || one.starts_with(&format!("{unknown}="));
+            let Some(at) = given.iter().skip(1).position(is) else { error.exit() };
+            eprintln!("proxies: {} means nothing here", given.remove(at + 1));
+        }
+    }
+
+    /// Whether this work is asked for.
+    pub fn wants(&self, name: &str) -> bool {
+        self.work.iter().any(|asked| asked == "all" || asked == name)
+    }
+
+    /// Fails where a work or a proxy is named that there is not.
+    pub fn check(&self) -> Result<(), String> {
+        let others = ["all", IDLE, START, overload::NAME, picks::NAME];
+        let known = |name: &str| others.contains(&name) || work::ALL.iter().any(|work| work.name == name);
+        if let Some(unknown) = self.work.iter().find(|name| !known(name)) {
+            return Err(format!("there is no work {unknown}; see --help"));
+        }
+        let known = |name: &String| Kind::ALL.iter().any(|kind| kind.name() == name);
+        match self.only.iter().find(|name| !known(name)) {
+            Some(unknown) => Err(format!("there is no proxy {unknown}; see --help")),
+            None => Ok(()),
+        }
+    }
+}

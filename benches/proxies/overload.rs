@@ -1,0 +1,136 @@
+//! Overload: an open load of 1, 2, 4 and 8 times what the servers can do.
+//!
+//! The servers have a capacity that is known ([`super::slots`]): 20 slots of 20 ms, and a queue of 100 that
+//! refuses what is more. Requests come by a timetable, whether earlier ones are answered or not, over as many
+//! connections as requests come in 1.2 seconds, so that no client holds back for want of one; a latency counts from the
+//! moment a request was due. Each proxy may have 25 requests with the servers at a time, a quarter
+//! more than there are slots, and says it its own way: Evenkeel by `max_workers`, HAProxy by `maxconn` with
+//! `timeout queue`, nginx by `max_conns`, behind which its open source version has no queue.
+
+use super::arguments::Arguments;
+use super::origin::Origin;
+use super::process;
+use super::proxy::{Kind, Proxy};
+use super::result::{Crowd, Overload, Report};
+use super::settings::Setup;
+use super::{slots, steady, table};
+use evenkeel::loadtest::{Options, Summary, measure};
+use std::time::Duration;
+
+/// The name of the work.
+pub const NAME: &str = "overload";
+/// Evenkeel's goodput at each factor is at least this share of its peak.
+pub const FLAT: f64 = 0.95;
+/// A refusal comes within this time, for 99 of 100.
+pub const REFUSED_WITHIN_US: f64 = 50_000.0;
+/// A good answer does, too: Evenkeel's `threadpool.queue_timeout`.
+pub const ANSWERED_WITHIN_US: f64 = 5_000_000.0;
+
+const FACTORS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
+/// Evenkeel's queue, for each slot: four times its workers.
+const QUEUE: usize = 5;
+/// A process may have no more connections than it has descriptors.
+const CONNECTIONS_MAX: f64 = 9600.0;
+/// There is a connection for each request that comes in this time, in seconds: longer than any answer takes.
+const CONNECTIONS_FOR_S: f64 = 1.2;
+const LAST_MOMENT_S: f64 = 0.002;
+const WARM_UP: Duration = Duration::from_secs(2);
+/// Queues take their time to fill and to settle, so a round is longer than that of a steady load.
+const LONGER: f64 = 2.0;
+/// More rounds tell little more here.
+const ROUNDS_MAX: usize = 3;
+
+/// Measures all proxies at all factors, and prints it.
+pub fn run(arguments: &Arguments, kinds: &[Kind], report: &mut Report) -> Result<(), String> {
+    let origin = Origin::with_slots(1, arguments.slots)?;
+    let capacity = slots::capacity(arguments.slots);
+    let queue_capacity = arguments.queue.unwrap_or(QUEUE * arguments.slots);
+    let limit = Some(arguments.slots + arguments.slots / 4);
+    let setup = Setup { limit, queue_capacity, ..Setup::default() };
+    let proxies = steady::start_all(kinds, &origin, setup, report);
+    let duration = Duration::from_secs_f64(arguments.seconds * LONGER);
+    for factor in FACTORS {
+        let row = |proxy: &Proxy| Overload {
+            proxy: proxy.kind.name().to_string(),
+            factor,
+            offered_per_s: factor * capacity,
+            samples: Vec::new(),
+        };
+        let mut rows: Vec<Overload> = proxies.iter().map(row).collect();
+        for round in 0..arguments.rounds.min(ROUNDS_MAX) {
+            for turn in 0..proxies.len() {
+                let number = (round + turn) % proxies.len();
+                rows[number].samples.push(crowd(&proxies[number], factor * capacity, duration)?);
+            }
+        }
+        report.overload.extend(rows);
+    }
+    table::print_overload(report);
+    Ok(())
+}
+
+fn crowd(proxy: &Proxy, rate: f64, duration: Duration) -> Result<Crowd, String> {
+    process::reset_peak(&proxy.pids);
+    let before = process::usage(&proxy.pids);
+    let summary = measure(&Options {
+        rate: Some(rate),
+        connections: (rate * CONNECTIONS_FOR_S).min(CONNECTIONS_MAX) as usize,
+        duration: Some(duration),
+        warm_up: WARM_UP,
+        timeout: Duration::from_secs(10),
+        ..Options::new(&format!("http://{}/work", proxy.address))
+    })?;
+    let cpu_s = process::usage(&proxy.pids).cpu_s - before.cpu_s;
+    let refused = refused(&summary);
+    Ok(Crowd {
+        good_per_s: summary.good_per_s,
+        good_p50_us: summary.good_latency_us.p50,
+        good_p99_us: summary.good_latency_us.p99,
+        refused_share: refused as f64 / summary.answered.max(1) as f64,
+        refused_p50_us: summary.refusal_latency_us.p50,
+        refused_p99_us: summary.refusal_latency_us.p99,
+        // What was due in the last moment before the end is not begun, and that is nobody's fault.
+        lost: summary.errors.total() + summary.unsent.saturating_sub((rate * LAST_MOMENT_S) as u64),
+        statuses: statuses(&summary),
+        cpu_us_per_request: cpu_s * 1e6 / (summary.answered + summary.warm_up_answers).max(1) as f64,
+        memory: process::memory(&proxy.pids),
+    })
+}
+
+fn refused(summary: &Summary) -> u64 {
+    let bad = summary.statuses.iter().filter(|(status, _)| !(200..400).contains(*status));
+    bad.map(|(_, count)| count).sum()
+}
+
+/// Answers by status, and what went without one.
+fn statuses(summary: &Summary) -> String {
+    let answers = summary.statuses.iter().map(|(status, count)| format!("{status}: {count}"));
+    let errors = summary.errors.by_kind().into_iter().filter(|(_, count)| *count > 0);
+    let errors = errors.map(|(kind, count)| format!("{kind}: {count}"));
+    let unsent = (summary.unsent > 0).then(|| format!("not sent: {}", summary.unsent));
+    answers.chain(errors).chain(unsent).collect::<Vec<_>>().join(", ")
+}
+
+/// Which of the promises Evenkeel did not keep.
+pub fn broken_promises(report: &Report) -> Vec<String> {
+    let ours = || report.overload.iter().filter(|row| row.proxy == "evenkeel");
+    let goodput = |row: &Overload| row.median(|crowd| crowd.good_per_s);
+    let peak = ours().map(goodput).fold(0.0, f64::max);
+    let mut broken = Vec::new();
+    for row in ours() {
+        let factor = row.factor;
+        let mut say = |is_broken: bool, what: String| {
+            if is_broken {
+                broken.push(format!("evenkeel at {factor} times the capacity: {what}"));
+            }
+        };
+        let (good, answered) = (goodput(row), row.median(|crowd| crowd.good_p99_us));
+        let refused = row.median(|crowd| crowd.refused_p99_us);
+        let lost: u64 = row.samples.iter().map(|crowd| crowd.lost).sum();
+        say(good < FLAT * peak, format!("goodput is {:.0} % of its peak", good / peak * 100.0));
+        say(answered > ANSWERED_WITHIN_US, format!("p99 of what is answered is {:.1} s", answered / 1e6));
+        say(refused > REFUSED_WITHIN_US, format!("p99 of the time to a 503 is {:.0} ms", refused / 1e3));
+        say(lost > 0, format!("{lost} requests got no answer"));
+    }
+    broken
+}

@@ -1,0 +1,149 @@
+//! What each proxy is told: its configuration, as its users would write it for two processors.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long HAProxy keeps a request that waits for a server with a limit. Its queue has no bound of its own,
+/// so this is what bounds it, and the time to its 503.
+pub const HAPROXY_QUEUE: Duration = Duration::from_millis(250);
+
+/// How the proxies are set up for a work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// Connections of clients: each may keep one to the servers.
+    pub connections: usize,
+    /// Evenkeel's `threadpool.max_workers`.
+    pub max_workers: usize,
+    /// Evenkeel's `threadpool.queue_capacity`.
+    pub queue_capacity: usize,
+    /// Whether Evenkeel's health checks run.
+    pub health_check: bool,
+    /// Requests that a server may get at a time; Evenkeel's is its number of workers.
+    pub limit: Option<usize>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Setup { connections: 1000, max_workers: 16, queue_capacity: 2000, health_check: false, limit: None }
+    }
+}
+
+/// Evenkeel: all defaults but the crew. Where servers have a limit, the crew is what keeps it.
+pub fn evenkeel(
+    folder: &Path,
+    address: SocketAddr,
+    origins: &[SocketAddr],
+    admin: SocketAddr,
+    setup: Setup,
+) -> String {
+    let server = |origin: &SocketAddr| serde_json::json!({ "address": origin.to_string() });
+    serde_json::json!({
+        "load_balancer": { "load_balancer_port": address.port().to_string(), "bind": "127.0.0.1" },
+        "servers": {
+            "list": origins.iter().map(server).collect::<Vec<_>>(),
+            "health_check": { "enabled": setup.health_check, "path": "/small" },
+        },
+        "threadpool": {
+            "min_workers": 1,
+            "max_workers": setup.limit.unwrap_or(setup.max_workers),
+            "queue_capacity": setup.queue_capacity,
+        },
+        "admin": { "socket": folder.join("admin.sock"), "bind": admin.to_string() },
+        "log": { "level": "warn" },
+    })
+    .to_string()
+}
+
+/// Two workers; every client connection may keep one to the origin; bodies stream, as they do elsewhere. A
+/// limit (`max_conns`) is counted over both workers only with a zone. There is no queue behind it in the open
+/// source version: the client hears 502 at once.
+pub fn nginx(folder: &Path, address: SocketAddr, origins: &[SocketAddr], setup: Setup) -> String {
+    let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+    let folder = folder.display();
+    let limit = setup.limit.map_or(String::new(), |limit| format!(" max_conns={limit} max_fails=0"));
+    // Without a limit both workers go their own way, which costs them no lock.
+    let mut servers = setup.limit.map_or(String::new(), |_| "    zone origin 1m;\n".to_string());
+    for origin in origins {
+        let _ = writeln!(servers, "    server {origin}{limit};");
+    }
+    format!(
+        "{user}
+daemon off;
+worker_processes 2;
+worker_rlimit_nofile {descriptors};
+pid {folder}/pid;
+error_log {folder}/error crit;
+events {{ worker_connections 16384; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  keepalive_requests 100000000;
+  keepalive_timeout 300s;
+  client_max_body_size 0;
+  upstream origin {{
+{servers}    keepalive {keepalive};
+    keepalive_requests 100000000;
+  }}
+  server {{
+    listen {address} reuseport backlog=4096;
+    location / {{
+      proxy_pass http://origin;
+      proxy_http_version 1.1;
+      proxy_set_header Connection \"\";
+      proxy_request_buffering off;
+      proxy_max_temp_file_size 0;
+    }}
+  }}
+}}
+",
+        descriptors = descriptors(),
+        keepalive = setup.connections.max(2 * origins.len()),
+    )
+}
+
+/// Two threads; idle connections are shared by all clients, and kept until descriptors are really short (its
+/// default closes them from a quarter of the limit on). A limit (`maxconn`) has a queue behind it.
+pub fn haproxy(address: SocketAddr, origins: &[SocketAddr], setup: Setup) -> String {
+    // Each connection takes two descriptors, and HAProxy does not start when they cannot be had.
+    let maxconn = (descriptors().saturating_sub(400) / 2).min(20_000);
+    let limit = setup.limit.map_or(String::new(), |limit| format!(" maxconn {limit}"));
+    let mut servers = String::new();
+    for (number, origin) in origins.iter().enumerate() {
+        let _ = writeln!(servers, "  server origin{number} {origin}{limit}");
+    }
+    format!(
+        "global
+  nbthread 2
+  maxconn {maxconn}
+  maxpipes 128
+  tune.pool-low-fd-ratio 80
+  tune.pool-high-fd-ratio 90
+defaults
+  mode http
+  http-reuse always
+  option splice-auto
+  timeout connect 5s
+  timeout client 300s
+  timeout server 60s
+  timeout queue {queue}ms
+  timeout http-keep-alive 300s
+frontend front
+  bind {address}
+  maxconn {maxconn}
+  option forwardfor
+  default_backend origin
+backend origin
+{servers}",
+        queue = HAPROXY_QUEUE.as_millis(),
+    )
+}
+
+fn descriptors() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(65_536)
+}

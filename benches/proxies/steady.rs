@@ -1,0 +1,98 @@
+//! Steady loads: the closed loop, in interleaved rounds.
+
+use super::arguments::Arguments;
+use super::origin::Origin;
+use super::process;
+use super::proxy::{Kind, Proxy};
+use super::result::{Report, Row, Sample};
+use super::settings::Setup;
+use super::table;
+use super::work::{Measure, Unit, Work};
+use evenkeel::loadtest::{Summary, measure};
+use std::time::Duration;
+
+/// Measures a work at each of its steps, and prints it.
+pub fn run(arguments: &Arguments, work: &Work, kinds: &[Kind], report: &mut Report) -> Result<(), String> {
+    let asked = |kind: &&Kind| work.unit != Unit::Workers || **kind == Kind::Evenkeel;
+    let kinds: Vec<Kind> = kinds.iter().filter(asked).copied().collect();
+    let steps = match (work.unit, &arguments.connections[..]) {
+        (Unit::Connections, given @ [_, ..]) => given,
+        _ => work.at,
+    };
+    for &at in steps {
+        let origin = Origin::start(work.servers(at))?;
+        let setup = work.setup(at, arguments.workers, arguments.health_check);
+        // Fresh ones for each step: nothing of the step before is in their memory.
+        let proxies = start_all(&kinds, &origin, setup, report);
+        let rows = run_step(arguments, work, &proxies, at);
+        report.rows.extend(rows);
+        table::print_load(report, work.name, at);
+    }
+    Ok(())
+}
+
+/// Starts every proxy; one that does not start is told and left out.
+pub fn start_all(kinds: &[Kind], origin: &Origin, setup: Setup, report: &mut Report) -> Vec<Proxy> {
+    let mut proxies = Vec::new();
+    for kind in kinds {
+        match Proxy::start(*kind, &origin.addresses, setup) {
+            Ok(proxy) => proxies.push(proxy),
+            Err(why) if report.missing.contains(&why) => {}
+            Err(why) => {
+                println!("! {why}");
+                report.missing.push(why);
+            }
+        }
+    }
+    proxies
+}
+
+/// All rounds of one step. Each round begins with another proxy.
+fn run_step(arguments: &Arguments, work: &Work, proxies: &[Proxy], at: usize) -> Vec<Row> {
+    let row = |proxy: &Proxy| Row {
+        work: work.name.to_string(),
+        unit: work.unit,
+        at,
+        proxy: proxy.kind.name().to_string(),
+        by_bytes: work.measure == Measure::Bytes,
+        samples: Vec::new(),
+    };
+    let mut rows: Vec<Row> = proxies.iter().map(row).collect();
+    for round in 0..arguments.rounds {
+        for turn in 0..proxies.len() {
+            let number = (round + turn) % proxies.len();
+            let duration = Duration::from_secs_f64(arguments.seconds);
+            rows[number].samples.push(sample(work, &proxies[number], at, duration));
+        }
+    }
+    rows
+}
+
+/// One measurement. Processor time is that of all processes of the proxy, from before the warm-up to after
+/// the last answer, and is divided by all that was done in that time.
+pub fn sample(work: &Work, proxy: &Proxy, at: usize, duration: Duration) -> Sample {
+    process::reset_peak(&proxy.pids);
+    let before = process::usage(&proxy.pids);
+    let outcome = measure(&work.load(proxy.address, at, duration));
+    let after = process::usage(&proxy.pids);
+    let memory = process::memory(&proxy.pids);
+    let (summary, failed) = match outcome {
+        Ok(summary) => (Some(summary), None),
+        Err(error) => (None, Some(error)),
+    };
+    let figure = |of: fn(&Summary) -> f64| summary.as_ref().map_or(0.0, of);
+    let cpu_us = (after.cpu_s - before.cpu_s) * 1e6;
+    let answered = figure(|summary| (summary.answered + summary.warm_up_answers) as f64).max(1.0);
+    let bytes = figure(|summary| (summary.received + summary.sent + summary.warm_up_bytes) as f64);
+    Sample {
+        requests_per_s: figure(|summary| summary.requests_per_s),
+        bytes_per_s: figure(|summary| summary.received_per_s + summary.sent_per_s),
+        p50_us: figure(|summary| summary.latency_us.p50),
+        p99_us: figure(|summary| summary.latency_us.p99),
+        cpu_us_per_request: cpu_us / answered,
+        cpu_us_per_mib: cpu_us / (bytes / 1_048_576.0).max(1e-9),
+        switches_per_request: after.switches.saturating_sub(before.switches) as f64 / answered,
+        memory,
+        complaint: failed.or(summary.and_then(|summary| summary.complaint())),
+    }
+}
