@@ -8,7 +8,7 @@
 //! 6. [`dial`]: a connection to it, from the [`pool`] or new
 //! 7. [`exchange`]: the request goes out; tried again where that is safe ([`hands`]: what a worker works with)
 //!    (a worker may go on meanwhile, [`onward`]: with a few at once, [`ahead`], or with nobody waiting, [`away`])
-//! 8. [`hear`]: the answer's head; [`upload`] and [`relay`]: bodies ([`stream`]: long ones); [`tunnel`]: what an upgrade turned into
+//! 8. [`hear`]: the answer's head; [`upload`] and [`relay`]: bodies ([`splice`], [`stream`]: long ones); [`tunnel`]: what an upgrade turned into
 //! 9. [`finish`]: counted, told to the health thread; kept, lingered on, parked or closed ([`close`])
 
 pub mod accept;
@@ -31,6 +31,7 @@ pub mod park;
 pub mod pool;
 pub mod relay;
 pub mod socket;
+pub mod splice;
 pub mod stream;
 pub mod tunnel;
 pub mod upload;

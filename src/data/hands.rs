@@ -4,6 +4,7 @@
 use super::Plane;
 use super::ahead::Ahead;
 use super::park::Connection;
+use super::splice::Pipe;
 use super::stream::Stream;
 use crate::base::dice::Dice;
 use crate::base::ids::RequestId;
@@ -37,6 +38,8 @@ pub struct Hands {
     pub(super) answer: Vec<u8>,
     /// Bytes of the client's body.
     pub(super) relay: Vec<u8>,
+    /// For long bodies; made when the first one comes.
+    pub(super) pipe: Option<Pipe>,
     /// Bytes of the client behind the body.
     pub(super) spill: Vec<u8>,
     /// The client's socket was read while serving.
@@ -76,6 +79,7 @@ impl Hands {
             reply: Vec::with_capacity(4096),
             answer: vec![0; BUFFER],
             relay: Vec::with_capacity(BUFFER),
+            pipe: None,
             spill: Vec::new(),
             read_client: false,
             stream: Stream::default(),
@@ -99,6 +103,11 @@ impl Hands {
         self.awaited = None;
         self.spill.clear();
         self.out.clear();
+    }
+
+    /// An empty pipe. None when there is no descriptor for one: then bodies are copied.
+    pub(super) fn pipe(&mut self) -> Option<Pipe> {
+        self.pipe.take().or_else(|| Pipe::new().ok())
     }
 
     /// The date for an answer, at most a second old.

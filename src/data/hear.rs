@@ -5,6 +5,7 @@ use super::Plane;
 use super::dial::Link;
 use super::hands::{Failure, Hands, Request};
 use super::socket::{self, Want};
+use super::stream::Stream;
 use super::upload::Upload;
 use crate::base::time::{self, Moment};
 use crate::http1::body::Body;
@@ -16,6 +17,7 @@ use crate::policy::retry::Phase;
 use crate::state::server::Lease;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Interim answers to one request; a server that sends more is broken.
 const INTERIM_MAX: u32 = 32;
@@ -214,13 +216,33 @@ pub fn receive(
             Err(_) => return Err(CUT),
         }
         ahead.disperse(plane);
-        let client = (&request.connection.socket, Want::Gone);
-        match stream.wait(plane, (&link.socket, Want::Read), client, limit) {
-            Ok([server, client]) if client.gone && !server.read => {
-                return Err(Failure::client(Reason::ClientGone));
-            }
-            Ok(_) => got = link.socket.recv_now(&mut answer[at..]),
-            Err(_) => return Err(Failure::late(Reason::ServerTimeout)),
-        }
+        await_server(plane, stream, request, link, limit)?;
+        got = link.socket.recv_now(&mut answer[at..]);
+    }
+}
+
+/// Waits until the server has said more of a body.
+pub fn await_more(
+    plane: &Plane,
+    hands: &mut Hands,
+    request: &Request<'_>,
+    link: &Link,
+) -> Result<(), Failure> {
+    await_server(plane, &mut hands.stream, request, link, plane.config.timeouts.response)
+}
+
+/// Waits until the server says something, or closes; no longer than the client does.
+fn await_server(
+    plane: &Plane,
+    stream: &mut Stream,
+    request: &Request<'_>,
+    link: &Link,
+    limit: Duration,
+) -> Result<(), Failure> {
+    let client = (&request.connection.socket, Want::Gone);
+    match stream.wait(plane, (&link.socket, Want::Read), client, limit) {
+        Ok([server, client]) if client.gone && !server.read => Err(Failure::client(Reason::ClientGone)),
+        Ok(_) => Ok(()),
+        Err(_) => Err(Failure::late(Reason::ServerTimeout)),
     }
 }

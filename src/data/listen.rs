@@ -42,6 +42,8 @@ pub fn open(address: SocketAddr) -> io::Result<Listener> {
     sockopt::set_socket_keepalive(&fd, true)?;
     sockopt::set_tcp_keepidle(&fd, KEEPALIVE_IDLE)?;
     sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(CLIENT_SLICE))?;
+    // For splice, which has no flag of its own that says not to wait; sends have.
+    sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(CLIENT_SLICE))?;
     sys::hold_unsent(&fd, UNSENT);
     bind(&fd, &address)?;
     listen(&fd, BACKLOG)?;

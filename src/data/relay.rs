@@ -6,6 +6,7 @@ use super::finish;
 use super::hands::{Failure, Hands, Request};
 use super::hear::{self, Final};
 use super::socket::{self, Want};
+use super::splice::{self, Pipe};
 use super::upload::Upload;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
 use crate::http1::framing::Framing;
@@ -72,6 +73,12 @@ fn pass(
         }
         // A body of more than one piece may take long.
         hands.ahead.disperse(plane);
+        if last.to_client != Framing::Chunked && body.remaining().is_some_and(|left| left >= splice::LONG) {
+            bytes += splice_on(plane, hands, request, &link, &mut body)?;
+            if body.is_done() {
+                break true;
+            }
+        }
         match hear::receive(plane, hands, request, &link, 0).map_err(cut)? {
             0 if body.close() => {
                 // The server closed, and that was the end: say so in the client's framing.
@@ -87,6 +94,64 @@ fn pass(
     }
     finish::praise(plane, lease);
     Ok(Delivered { status: last.status, bytes, client_keeps: last.client_keeps, tunnelled: false })
+}
+
+/// Passes the rest of a long body on without looking at it; how many bytes that were. None, where there is no pipe.
+fn splice_on(
+    plane: &Plane,
+    hands: &mut Hands,
+    request: &Request<'_>,
+    link: &Link,
+    body: &mut Body,
+) -> Result<u64, Failure> {
+    let Some(mut pipe) = hands.pipe() else { return Ok(0) };
+    let mut bytes = 0;
+    while let Some(left) = body.remaining().filter(|left| *left > 0) {
+        hands.stream.look(plane);
+        match pipe.fill(&link.socket, left) {
+            Ok(0) => return Err(Failure::begun(Reason::AnswerTruncated)),
+            Ok(count) => {
+                empty(plane, hands, request, &mut pipe)?;
+                body.skip(count as u64);
+                bytes += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                hear::await_more(plane, hands, request, link).map_err(cut)?;
+            }
+            Err(_) => return Err(Failure::begun(Reason::AnswerTruncated)),
+        }
+    }
+    // One that failed is dropped with what is in it.
+    hands.pipe = Some(pipe);
+    Ok(bytes)
+}
+
+/// All that is in the pipe goes to the client.
+fn empty(plane: &Plane, hands: &mut Hands, request: &Request<'_>, pipe: &mut Pipe) -> Result<(), Failure> {
+    let Hands { stream, told, .. } = hands;
+    let client = &request.connection.socket;
+    while pipe.held() > 0 {
+        match pipe.empty(client) {
+            Ok(count) => {
+                stream.moves(count);
+                told.bytes += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let limit = plane.config.timeouts.client_body;
+                stream
+                    .wait_for_client(plane, (client, Want::Write), (client, Want::Nothing), limit)
+                    .map_err(stalled)?;
+            }
+            Err(error) => return Err(stalled(error)),
+        }
+    }
+    Ok(())
+}
+
+/// The client does not take what it asked for.
+fn stalled(error: io::Error) -> Failure {
+    let gave_up = error.kind() == io::ErrorKind::TimedOut;
+    Failure::begun(if gave_up { Reason::ClientStalled } else { Reason::ClientGone })
 }
 
 /// One piece of payload, with the head before it if that has not gone yet, and the end after it if this is it.
@@ -134,8 +199,7 @@ fn send(
             told.bytes += total as u64;
             Ok(total as u64)
         }
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Failure::begun(Reason::ClientStalled)),
-        Err(_) => Err(Failure::begun(Reason::ClientGone)),
+        Err(error) => Err(stalled(error)),
     }
 }
 

@@ -5,6 +5,8 @@ use super::Plane;
 use super::dial::Link;
 use super::hands::{Failure, Hands, Request};
 use super::socket::Want;
+use super::splice::{self, Pipe};
+use super::stream::Stream;
 use crate::base::time;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
 use crate::http1::framing::Framing;
@@ -15,6 +17,9 @@ use std::io::{self, IoSlice};
 
 /// The most that is kept of a body to send it again.
 pub const REPLAY_MAX: usize = 64 * 1024;
+
+/// After so many bytes without a wait the server is listened to: it may have answered, and want no more.
+const HEAR_AFTER: usize = 1 << 20;
 
 /// A request's body on its way.
 #[derive(Debug)]
@@ -29,6 +34,15 @@ pub struct Upload {
     in_hand: bool,
     /// A piece was cut short: the server cannot get the rest any more.
     broken: bool,
+}
+
+/// What one go at the client's bytes brought.
+enum Got {
+    /// So many, and they were passed on.
+    Bytes(usize),
+    Nothing,
+    /// The server says something, or takes no more.
+    Answer,
 }
 
 /// Why pumping stopped.
@@ -135,28 +149,111 @@ impl Upload {
         request: &Request<'_>,
         link: &Link,
     ) -> Result<Pumped, Failure> {
+        let mut unheard = 0;
         while !self.body.is_done() {
-            let client = &request.connection.socket;
-            let limit = plane.config.timeouts.client_body;
             hands.stream.look(plane);
-            match hands.stream.wait_for_client(plane, (client, Want::Read), (&link.socket, Want::Read), limit)
-            {
-                Ok([_, server]) if server.read => return Ok(Pumped::Answering),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    return Err(Failure::client(Reason::BodyTimeout));
-                }
-                Err(_) => return Err(Failure::client(Reason::Internal)),
-            }
-            if self.receive(plane, hands, request)? && self.send(plane, hands, link)? == Pumped::Answering {
+            // A client that never makes us wait leaves no time to hear the server but this.
+            if unheard >= HEAR_AFTER && !link.socket.is_quiet() {
                 return Ok(Pumped::Answering);
+            }
+            unheard = if unheard >= HEAR_AFTER { 0 } else { unheard };
+            let is_long = !self.chunked && self.body.remaining().is_some_and(|left| left >= splice::LONG);
+            let pipe = if is_long && !self.broken { hands.pipe() } else { None };
+            let got = match pipe {
+                Some(pipe) => self.splice(plane, hands, request, link, pipe)?,
+                None => self.copy(plane, hands, request, link)?,
+            };
+            match got {
+                Got::Bytes(count) => unheard += count,
+                Got::Nothing if self.await_client(plane, hands, request, link)? => {
+                    return Ok(Pumped::Answering);
+                }
+                Got::Nothing => unheard = 0,
+                Got::Answer => return Ok(Pumped::Answering),
             }
         }
         Ok(Pumped::Done)
     }
 
-    /// One read from the client into `relay`, decoded; false when there was nothing to read after all.
-    fn receive(&mut self, plane: &Plane, hands: &mut Hands, request: &Request<'_>) -> Result<bool, Failure> {
+    /// Waits for more of the body; true when the server says something instead.
+    fn await_client(
+        &self,
+        plane: &Plane,
+        hands: &mut Hands,
+        request: &Request<'_>,
+        link: &Link,
+    ) -> Result<bool, Failure> {
+        let (client, server) = ((&request.connection.socket, Want::Read), (&link.socket, Want::Read));
+        match hands.stream.wait_for_client(plane, client, server, plane.config.timeouts.client_body) {
+            Ok([_, server]) => Ok(server.read),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Err(Failure::client(Reason::BodyTimeout))
+            }
+            Err(_) => Err(Failure::client(Reason::Internal)),
+        }
+    }
+
+    /// One piece, read, decoded, framed anew and sent.
+    fn copy(
+        &mut self,
+        plane: &Plane,
+        hands: &mut Hands,
+        request: &Request<'_>,
+        link: &Link,
+    ) -> Result<Got, Failure> {
+        let count = self.receive(plane, hands, request)?;
+        match count {
+            0 => Ok(Got::Nothing),
+            _ if self.send(plane, hands, link)? == Pumped::Answering => Ok(Got::Answer),
+            count => Ok(Got::Bytes(count)),
+        }
+    }
+
+    /// One pipe full of a long body, which nobody looks at. The pipe is kept when it is empty again.
+    fn splice(
+        &mut self,
+        plane: &Plane,
+        hands: &mut Hands,
+        request: &Request<'_>,
+        link: &Link,
+        mut pipe: Pipe,
+    ) -> Result<Got, Failure> {
+        hands.read_client = true;
+        self.in_hand = false;
+        request.connection.handover.reads();
+        let count = match pipe.fill(&request.connection.socket, self.body.remaining().unwrap_or(0)) {
+            Ok(0) => return Err(Failure::client(Reason::ClientGone)),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                hands.pipe = Some(pipe);
+                return Ok(Got::Nothing);
+            }
+            Err(_) => return Err(Failure::client(Reason::ClientGone)),
+        };
+        self.body.skip(count as u64);
+        hands.stream.moves(count);
+        self.count(count).map_err(Failure::client)?;
+        while pipe.held() > 0 {
+            match pipe.empty(&link.socket) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if answers_instead(plane, &mut hands.stream, link)? {
+                        self.broken = true;
+                        return Ok(Got::Answer);
+                    }
+                }
+                Err(_) => {
+                    self.broken = true;
+                    return Ok(Got::Answer);
+                }
+            }
+        }
+        hands.pipe = Some(pipe);
+        Ok(Got::Bytes(count))
+    }
+
+    /// One read from the client into `relay`, decoded; how many bytes that were, 0 when there was nothing to read.
+    fn receive(&mut self, plane: &Plane, hands: &mut Hands, request: &Request<'_>) -> Result<usize, Failure> {
         // A chunked body may end before the read does, and then the rest is the next request's: read no more
         // at once than fits where that goes.
         let room = if self.chunked { plane.config.limits.head.head } else { hands.relay.capacity() };
@@ -167,7 +264,7 @@ impl Upload {
         let count = match request.connection.socket.recv_now(&mut hands.relay) {
             Ok(0) => return Err(Failure::client(Reason::ClientGone)),
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
             Err(_) => return Err(Failure::client(Reason::ClientGone)),
         };
         let (consumed, payload) = self.body.compact(&mut hands.relay[..count]).map_err(Failure::client)?;
@@ -175,7 +272,7 @@ impl Upload {
         hands.relay.truncate(payload);
         hands.stream.moves(payload);
         self.count(payload).map_err(Failure::client)?;
-        Ok(true)
+        Ok(count)
     }
 
     /// Sends what is in `relay`, framed. A server that answers instead of reading is heard.
@@ -194,11 +291,7 @@ impl Upload {
             match link.socket.send_parts_now(left) {
                 Ok(sent) => IoSlice::advance_slices(&mut left, sent),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let (server, limit) = (&link.socket, plane.config.timeouts.response);
-                    let [found, _] = stream
-                        .wait(plane, (server, Want::Either), (server, Want::Nothing), limit)
-                        .map_err(|_| Failure::late(Reason::ServerTimeout))?;
-                    if found.read && !found.write {
+                    if answers_instead(plane, stream, link)? {
                         self.broken = true;
                         return Ok(Pumped::Answering);
                     }
@@ -233,6 +326,15 @@ impl Upload {
         self.passed += payload as u64;
         if self.limit.is_some_and(|limit| self.passed > limit) { Err(Reason::BodyTooLarge) } else { Ok(()) }
     }
+}
+
+/// Waits until the server takes more; true when it answers instead.
+fn answers_instead(plane: &Plane, stream: &mut Stream, link: &Link) -> Result<bool, Failure> {
+    let (server, limit) = (&link.socket, plane.config.timeouts.response);
+    let [found, _] = stream
+        .wait(plane, (server, Want::Either), (server, Want::Nothing), limit)
+        .map_err(|_| Failure::late(Reason::ServerTimeout))?;
+    Ok(found.read && !found.write)
 }
 
 /// Counts the bytes of a body that went to a server.
