@@ -537,7 +537,8 @@ fn trailers_that_connection_nominates_do_not_go_on() {
         }
     };
     check("", "A: 1\r\nB: 2\r\n", "A: 1\r\nB: 2\r\n");
-    check("Connection: close\r\n", "Close: 1\r\n", "Close: 1\r\n");
+    check("Connection: close\r\n", "Close: 1\r\n", "");
+    check("", "Close: 1\r\n", "");
     check("Connection: a\r\n", "A: 1\r\nB: 2\r\na:3\r\n", "B: 2\r\n");
     check("Connection: x, b\r\nConnection: ,C ,close\r\n", "A: 1\r\nB: 2\r\nc: 3\r\n", "A: 1\r\n");
     check("Connection: a\r\n", "AB: 1\r\n", "AB: 1\r\n");
