@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A proxy that does not answer within this time has not started.
@@ -92,17 +93,32 @@ impl Proxy {
                 Proxy { kind, address: origin, pids: Vec::new(), start_ms: 0.0, child: None, _folder: None };
             return Ok(nothing);
         }
+        let text = |folder: &Path, address| match kind {
+            Kind::Nginx => Ok(nginx(folder, address, origin)),
+            Kind::Haproxy => Ok(haproxy(address, origin)),
+            Kind::Evenkeel | Kind::Direct => Ok(evenkeel(folder, address, origin, free_address()?, setup)),
+        };
+        Proxy::launch(kind, text, await_answer)
+    }
+
+    /// Starts a proxy with this configuration, and waits until it is ready.
+    pub fn launch(
+        kind: Kind,
+        text: impl FnOnce(&Path, SocketAddr) -> std::io::Result<String>,
+        ready: fn(&mut Child, SocketAddr, Instant) -> Result<(), String>,
+    ) -> Result<Proxy, String> {
         let program = kind.program()?;
         let cannot = |error: std::io::Error| format!("{} did not start: {error}", kind.name());
         let folder = tempfile::tempdir().map_err(cannot)?;
         let address = free_address().map_err(cannot)?;
         let log = fs::File::create(folder.path().join("output")).map_err(cannot)?;
-        let mut command = command(kind, &program, folder.path(), address, origin, setup).map_err(cannot)?;
+        let text = text(folder.path(), address).map_err(cannot)?;
+        let mut command = command(kind, &program, folder.path(), &text).map_err(cannot)?;
         let outputs = (log.try_clone().map_err(cannot)?, log);
         command.stdin(Stdio::null()).stdout(outputs.0).stderr(outputs.1);
         let begun = Instant::now();
         let mut child = command.spawn().map_err(cannot)?;
-        if let Err(why) = await_answer(&mut child, address, begun) {
+        if let Err(why) = ready(&mut child, address, begun) {
             process::stop(&mut child);
             let output = fs::read_to_string(folder.path().join("output")).unwrap_or_default();
             return Err(format!("{} did not start: {why}\n{}", kind.name(), output.trim()));
@@ -152,20 +168,8 @@ fn await_answer(child: &mut Child, address: SocketAddr, begun: Instant) -> Resul
     Err("no 200 within 10 seconds".to_string())
 }
 
-fn command(
-    kind: Kind,
-    program: &Path,
-    folder: &Path,
-    address: SocketAddr,
-    origin: SocketAddr,
-    setup: Setup,
-) -> std::io::Result<Command> {
+fn command(kind: Kind, program: &Path, folder: &Path, text: &str) -> std::io::Result<Command> {
     let file = folder.join("configuration");
-    let text = match kind {
-        Kind::Nginx => nginx(folder, address, origin),
-        Kind::Haproxy => haproxy(address, origin),
-        Kind::Evenkeel | Kind::Direct => evenkeel(folder, address, origin, free_address()?, setup),
-    };
     fs::write(&file, text)?;
     let mut command = Command::new(program);
     command.current_dir(folder);
@@ -273,9 +277,18 @@ fn descriptors() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(65_536)
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and that nobody else here was given: HAProxy shares its port with whoever
+/// lets it.
 fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
+    static GIVEN: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
+    loop {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if !given.contains(&address) {
+            given.push(address);
+            return Ok(address);
+        }
+    }
 }
 
 fn find(name: &str) -> Option<PathBuf> {
