@@ -60,6 +60,11 @@ fn to_head() -> Vec<Case> {
             Body(Vec::new()),
             Client(no_more),
         ]),
+        Case::new(A, "head-that-is-refused", Level::Must, "9112 6.3")
+            .sends("HEAD / HTTP/1.1\r\nHost : h\r\n\r\n")
+            .answer("HEAD")
+            .holds([Status(&[400]), Body(Vec::new()), Ends])
+            .holds([Refuses(&[])]),
         case(
             "head-with-a-body-all-the-same",
             Level::Safe,
