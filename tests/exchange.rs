@@ -160,6 +160,23 @@ mod fields {
     }
 
     #[test]
+    fn a_target_of_https_goes_on_when_a_trusted_proxy_asks_for_it() {
+        let sent = b"GET https://shop/a HTTP/1.1\r\nHost: shop\r\n\r\n";
+        let trusts = json!({"load_balancer": {"trusted_proxies": ["127.0.0.1/32"]}});
+        let (seen, answer) = forwarded(trusts, sent);
+        assert_eq!((answer.status, seen.line.as_str()), (200, "GET /a HTTP/1.1"));
+    }
+
+    #[test]
+    fn a_refused_head_request_gets_a_head_alone() {
+        let balancer = Evenkeel::start(json!({}));
+        let mut client = Client::to(&balancer);
+        let answer = client.send("HEAD / HTTP/1.1\r\nHost : h\r\n\r\n").try_answer_to("HEAD").unwrap();
+        assert_eq!(answer.status, 400);
+        client.sees_the_end();
+    }
+
+    #[test]
     fn any_method_goes_on() {
         for method in ["GET", "PURGE", "M-SEARCH", "get", "!x"] {
             let (seen, _) =
@@ -1050,7 +1067,7 @@ mod retries {
         gate.open();
         sent.wait();
         // One that rested for less goes unlooked at: the look costs a system call.
-        let since = std::time::Instant::now();
+        let since = Instant::now();
         let rests = evenkeel::data::dial::LOOK_AFTER * 4;
         until("the connection has rested for long enough", || since.elapsed() > rests);
         let answer = client.get("/").text();
@@ -1255,7 +1272,7 @@ mod limits {
         let mut client = Client::to(&balancer);
         client.send("GET / HTTP/1.1\r\nHost: h\r\nX: ");
         let answer = loop {
-            client.patience(std::time::Duration::from_millis(20));
+            client.patience(Duration::from_millis(20));
             let _ = client.try_send("x");
             match client.try_answer() {
                 Err(Broken::Late) => {}
@@ -1294,7 +1311,9 @@ mod limits {
         check(&post("Content-Length: 5\r\nTransfer-Encoding: chunked"), 400, "length_conflict");
         check(&post("Content-Length: 5\r\nContent-Length: 5"), 400, "bad_content_length");
         check(&post("Content-Length: +5"), 400, "bad_content_length");
-        check(&post("Transfer-Encoding: gzip"), 501, "transfer_coding_unknown");
+        check(&post("Transfer-Encoding: gzip"), 400, "bad_transfer_encoding");
+        check(&post("Transfer-Encoding: gzip, chunked"), 501, "transfer_coding_unknown");
+        check("GET https://h/ HTTP/1.1\r\nHost: h\r\n\r\n", 421, "misdirected");
         check(
             &post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
             400,

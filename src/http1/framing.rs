@@ -99,8 +99,9 @@ pub fn response(asked: Asked, status: u16, version: Version, claims: &Claims<'_>
     }
 }
 
-/// `chunked`, or what is wrong with it: 501 for a coding that is well formed and unknown (RFC 9112 section
-/// 6.1), alone or before a last `chunked`; 400 for everything whose end could be seen in two ways.
+/// `chunked`, or what is wrong with it: 501 for a coding that is well formed and unknown before a last `chunked`
+/// (RFC 9112 section 6.1); 400 where the last is not `chunked` (section 6.3), and for everything whose end could be
+/// seen in two ways.
 fn coding(value: &[u8]) -> Result<Framing, Reason> {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(Framing::Chunked);
@@ -109,8 +110,7 @@ fn coding(value: &[u8]) -> Result<Framing, Reason> {
     let unknown = list(value).take_while(|coding| !is_chunked(coding)).count();
     let all = list(value).count();
     let well_formed = list(value).all(is_token) && value.split(|byte| *byte == b',').count() == all;
-    let ends_well = all == 1 || unknown + 1 == all;
-    if well_formed && unknown > 0 && ends_well {
+    if well_formed && unknown > 0 && unknown + 1 == all {
         Err(Reason::TransferCodingUnknown)
     } else {
         Err(Reason::BadTransferEncoding)
@@ -162,8 +162,11 @@ mod tests {
     fn codings() {
         check(&[(TE, "chunked")], Ok(Framing::Chunked));
         check(&[(TE, "ChUnKeD")], Ok(Framing::Chunked));
-        for unknown in ["gzip", "identity", "xchunked", "chunked1", "gzip, chunked", "x,y , chunked"] {
+        for unknown in ["gzip, chunked", "identity, chunked", "x,y , chunked"] {
             check(&[(TE, unknown)], Err(TransferCodingUnknown));
+        }
+        for bad in ["gzip", "identity", "xchunked", "chunked1"] {
+            check(&[(TE, bad)], Err(BadTransferEncoding));
         }
         for bad in ["", ",", "chunked, chunked", "chunked, gzip", "gzip, deflate", "chunked,", ",chunked"] {
             check(&[(TE, bad)], Err(BadTransferEncoding));

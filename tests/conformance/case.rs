@@ -170,6 +170,12 @@ impl Case {
         Case { id: id.into(), area, level, rfc, steps, servers, setup: Setup::Plain, ways }
     }
 
+    /// Where else it stands.
+    pub fn rfc(mut self, section: &'static str) -> Self {
+        self.rfc = section;
+        self
+    }
+
     /// The client sends these bytes.
     pub fn sends(self, bytes: impl AsRef<[u8]>) -> Self {
         self.step(Step::Send(bytes.as_ref().to_vec()))

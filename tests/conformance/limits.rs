@@ -8,6 +8,9 @@ const A: Area = Area::Limits;
 /// The cases.
 pub fn cases() -> Vec<Case> {
     let mut cases = too_much();
+    let long = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(100_000));
+    let case = Case::new(A, "target-too-long-is-414", Level::Must, "9112 3").sends(long).step(Step::Finish);
+    cases.push(case.answer("GET").holds([Refuses(&[414])]));
     cases.extend(enough());
     cases
 }

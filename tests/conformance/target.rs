@@ -194,6 +194,13 @@ fn forms() -> Vec<Case> {
         absolute("absolute-form-in-1.0", Level::Must, "GET http://h/a HTTP/1.0\r\n\r\n")
             .holds([Status(&[200]), SeenHas("Host", "h")])
             .holds([Status(&[400])]),
+        absolute(
+            "absolute-form-of-https-in-the-clear",
+            Level::Must,
+            "GET https://h/a HTTP/1.1\r\nHost: h\r\n\r\n",
+        )
+        .rfc("9110 7.4")
+        .holds([Status(&[400, 403, 421]), Seen(0)]),
         absolute("absolute-form-of-another-scheme", Level::May, "GET ftp://h/a HTTP/1.1\r\nHost: h\r\n\r\n")
             .holds([Status(&[400, 403, 404, 421, 501]), Seen(0)])
             .holds(origin("GET ftp://h/a HTTP/1.1")),

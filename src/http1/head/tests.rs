@@ -225,7 +225,8 @@ fn framing_is_refused_where_it_is_ambiguous() {
     refused(with("Content-Length: +1"), BadContentLength);
     refused(with("Content-Length: 18446744073709551616"), BadContentLength);
     refused(with("Content-Length: 1\r\nTransfer-Encoding: chunked"), LengthConflict);
-    refused(with("Transfer-Encoding: gzip"), TransferCodingUnknown);
+    refused(with("Transfer-Encoding: gzip"), BadTransferEncoding);
+    refused(with("Transfer-Encoding: gzip, chunked"), TransferCodingUnknown);
     refused(with("Transfer-Encoding: chunked\r\ntransfer-encoding: chunked"), BadTransferEncoding);
     refused(with("Transfer-Encoding: \u{b}chunked"), BadField);
     refused(with("Transfer-Encoding : chunked"), BadField);
@@ -259,7 +260,10 @@ fn framing_is_refused_where_it_is_ambiguous() {
     {
         refused(with(&format!("Transfer-Encoding: {bad}")), BadTransferEncoding);
     }
-    for bad in ["identity", "xchunked", "cow", "identity, chunked", "'chunked'", "chunked-x"] {
+    for bad in ["identity", "xchunked", "cow", "'chunked'", "chunked-x"] {
+        refused(with(&format!("Transfer-Encoding: {bad}")), BadTransferEncoding);
+    }
+    for bad in ["identity, chunked", "'chunked', chunked"] {
         refused(with(&format!("Transfer-Encoding: {bad}")), TransferCodingUnknown);
     }
     for bad in ["Transfer-Encoding: identity", "Transfer-Encoding:", "transfer-encoding: \u{e9}"] {
