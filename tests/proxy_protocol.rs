@@ -15,7 +15,7 @@ fn config() -> Value {
 
 /// A block of version 2.
 fn block(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(addresses.len()).unwrap().to_be_bytes();
+    let length = (addresses.len() as u16).to_be_bytes();
     [SIGNATURE, &[command, family], &length, addresses].concat()
 }
 
