@@ -307,17 +307,17 @@ fn others() -> Vec<Case> {
                 }
             }))
             .holds([&ok()[..], &[Stays]].concat()),
-        case("answer-starts-before-its-end-is-there", Level::May, "9110 7.6")
+        Case::new(A, "answer-starts-before-its-end-is-there", Level::May, "9110 7.6")
             .server(Script::Does(|visit| {
                 if visit.request().is_some() {
                     visit.send("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\nbegun");
                     visit.to_the_end();
                 }
             }))
-            // The head and the first bytes reach the client though the rest never comes.
-            .holds([Client(|seen| {
-                ensure(seen.how_it_broke().starts_with("HTTP/1.1 200"), || seen.how_it_broke())
-            })]),
+            .sends(get(""))
+            // It reaches the client though the rest never comes.
+            .step(Step::Bytes(12))
+            .holds([Read(b"HTTP/1.1 200".to_vec())]),
         Case::new(A, "answer-of-1.0-is-told-as-1.1", Level::Must, "9110 2.5")
             .server(Script::SaysAndCloses(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()))
             .sends(get(""))

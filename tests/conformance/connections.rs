@@ -57,10 +57,17 @@ fn persistence() -> Vec<Case> {
             .sends("GET / HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n")
             .answer("GET")
             .holds([Status(&[200]), Has("Connection", "keep-alive"), Stays])
-            .holds([Status(&[200]), Ends]),
+            .holds([Status(&[200]), Client(promises_nothing), Ends]),
         Case::new(A, "many-requests-one-after-the-other", Level::Must, "9112 9.3").many(20),
     ]);
     cases
+}
+
+/// The answer does not say that the connection stays.
+fn promises_nothing(seen: &mut super::observe::AtClient) -> Result<(), String> {
+    let said =
+        seen.answers.last().map(|answer| answer.fields.all("Connection").join(",")).unwrap_or_default();
+    ensure(!said.to_ascii_lowercase().contains("keep-alive"), || said.clone())
 }
 
 impl Case {
