@@ -43,7 +43,7 @@ struct Arguments {
     #[arg(long, default_value = "")]
     case: String,
     /// Seconds that a proxy may take for an answer or for closing
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 5.0)]
     patience: f64,
     /// Cases that are run at a time
     #[arg(long, default_value_t = 4)]

@@ -1,12 +1,13 @@
 //! The proxies: finds them, writes their configuration, starts and stops them.
 
 use super::process;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A proxy that does not answer within this time has not started.
@@ -83,14 +84,23 @@ pub struct Proxy {
     pub start_ms: f64,
     child: Option<Child>,
     _folder: Option<tempfile::TempDir>,
+    /// Holds its port.
+    _port: Option<OwnedFd>,
 }
 
 impl Proxy {
     /// Starts a proxy before `origin` and waits for its first answer.
     pub fn start(kind: Kind, origin: SocketAddr, setup: Setup) -> Result<Proxy, String> {
         if kind == Kind::Direct {
-            let nothing =
-                Proxy { kind, address: origin, pids: Vec::new(), start_ms: 0.0, child: None, _folder: None };
+            let nothing = Proxy {
+                kind,
+                address: origin,
+                pids: Vec::new(),
+                start_ms: 0.0,
+                child: None,
+                _folder: None,
+                _port: None,
+            };
             return Ok(nothing);
         }
         let text = |folder: &Path, address| match kind {
@@ -110,7 +120,7 @@ impl Proxy {
         let program = kind.program()?;
         let cannot = |error: std::io::Error| format!("{} did not start: {error}", kind.name());
         let folder = tempfile::tempdir().map_err(cannot)?;
-        let address = free_address().map_err(cannot)?;
+        let (held, address) = reserved_address().map_err(cannot)?;
         let log = fs::File::create(folder.path().join("output")).map_err(cannot)?;
         let text = text(folder.path(), address).map_err(cannot)?;
         let mut command = command(kind, &program, folder.path(), &text).map_err(cannot)?;
@@ -125,7 +135,15 @@ impl Proxy {
         }
         let start_ms = begun.elapsed().as_secs_f64() * 1000.0;
         let pids = process::tree(child.id());
-        Ok(Proxy { kind, address, pids, start_ms, child: Some(child), _folder: Some(folder) })
+        Ok(Proxy {
+            kind,
+            address,
+            pids,
+            start_ms,
+            child: Some(child),
+            _folder: Some(folder),
+            _port: Some(held),
+        })
     }
 }
 
@@ -277,18 +295,18 @@ fn descriptors() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(65_536)
 }
 
-/// A port that was free a moment ago, and that nobody else here was given: HAProxy shares its port with whoever
-/// lets it.
+/// A port that was free a moment ago.
 fn free_address() -> std::io::Result<SocketAddr> {
-    static GIVEN: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
-    loop {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if !given.contains(&address) {
-            given.push(address);
-            return Ok(address);
-        }
-    }
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+/// A port that nobody else gets while the socket lives; whoever shares addresses, as servers do, may listen on it.
+fn reserved_address() -> std::io::Result<(OwnedFd, SocketAddr)> {
+    let held = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&held, true)?;
+    bind(&held, &SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let address = SocketAddr::try_from(getsockname(&held)?)?;
+    Ok((held, address))
 }
 
 fn find(name: &str) -> Option<PathBuf> {

@@ -295,12 +295,11 @@ pub fn cases() -> Vec<Case> {
     );
     cases.extend(BOTH.iter().map(|&(id, fields, body)| {
         let case = Case::new(A, id, Level::Must, "9112 6.1").sends(and_smuggled(post(fields, body)));
-        let case = case.step(Step::Finish).answer("GET").holds([Refuses(BAD), Unseen("smuggled")]);
+        let case = case.answer("GET").holds([Refuses(BAD), Unseen("smuggled")]);
         case.holds([&serves(b"hello")[..], &[Ends, Unseen("smuggled")]].concat())
     }));
     cases.extend(CHOICES.iter().map(|&(id, rfc, fields, sent, body)| {
-        let case =
-            Case::new(A, id, Level::Safe, rfc).sends(post(fields, sent)).step(Step::Finish).answer("GET");
+        let case = Case::new(A, id, Level::Safe, rfc).sends(post(fields, sent)).answer("GET");
         case.holds([Refuses(BAD_CODING)]).holds(serves(body))
     }));
     cases.extend(GOOD.iter().map(|&(id, rfc, fields, sent, body)| {
@@ -315,7 +314,7 @@ pub fn cases() -> Vec<Case> {
 /// Attacks that have a name, whole.
 fn known() -> Vec<Case> {
     let attack = |id: &str, rfc, bytes: Vec<u8>| {
-        let case = Case::new(A, id, Level::Safe, rfc).sends(bytes).step(Step::Finish).answer("GET");
+        let case = Case::new(A, id, Level::Safe, rfc).sends(bytes).answer("GET");
         case.holds([Refuses(BAD_CODING), Unseen("smuggled")])
     };
     let hidden = |fields: &str| {
