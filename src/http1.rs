@@ -9,6 +9,7 @@
 pub mod body;
 pub mod client;
 mod connection;
+mod extension;
 pub mod fields;
 pub mod forward;
 pub mod framing;

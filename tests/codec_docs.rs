@@ -1,16 +1,18 @@
-//! `docs/http.md` names tests: each that it names of the codec is there.
+//! `docs/http.md` names tests: each of them is there.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
 use std::fs;
 use std::path::Path;
 
-/// The source of all tests of `module`: a test file, or a module of the codec with what lies in its folder.
+/// The source of all tests of `module`: a test file, a file of the data plane, or a module of
+/// the codec with what lies in its folder.
 fn source(module: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let codec = root.join("src/http1").join(module);
     let folder = fs::read_dir(&codec).into_iter().flatten().map(|entry| entry.expect("an entry").path());
-    let files = [root.join(format!("tests/{module}.rs")), codec.with_extension("rs")];
+    let data = root.join(format!("src/data/{module}.rs"));
+    let files = [root.join(format!("tests/{module}.rs")), data, codec.with_extension("rs")];
     files.into_iter().chain(folder).filter_map(|path| fs::read_to_string(path).ok()).collect()
 }
 

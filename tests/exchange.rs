@@ -11,6 +11,7 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 use support::balancer::{list, with};
 use support::faults::{Early, ok};
 use support::message::Framing;
@@ -156,6 +157,23 @@ mod fields {
         }
         let (seen, _) = forwarded(json!({}), b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n");
         assert_eq!(seen.line, "OPTIONS * HTTP/1.1");
+    }
+
+    #[test]
+    fn a_target_of_https_goes_on_when_a_trusted_proxy_asks_for_it() {
+        let sent = b"GET https://shop/a HTTP/1.1\r\nHost: shop\r\n\r\n";
+        let trusts = json!({"load_balancer": {"trusted_proxies": ["127.0.0.1/32"]}});
+        let (seen, answer) = forwarded(trusts, sent);
+        assert_eq!((answer.status, seen.line.as_str()), (200, "GET /a HTTP/1.1"));
+    }
+
+    #[test]
+    fn a_refused_head_request_gets_a_head_alone() {
+        let balancer = Evenkeel::start(json!({}));
+        let mut client = Client::to(&balancer);
+        let answer = client.send("HEAD / HTTP/1.1\r\nHost : h\r\n\r\n").try_answer_to("HEAD").unwrap();
+        assert_eq!(answer.status, 400);
+        client.sees_the_end();
     }
 
     #[test]
@@ -597,6 +615,19 @@ mod expectations {
     }
 
     #[test]
+    fn an_interim_answer_of_an_unknown_status_reaches_the_client() {
+        let origin = Origin::sends_interim(&[142, 199]);
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        for status in [142, 199] {
+            let interim = client.answer();
+            assert_eq!((interim.status, interim.fields.one("X-Interim")), (status, status.to_string()));
+        }
+        assert_eq!(client.answer().text(), "final");
+    }
+
+    #[test]
     fn interim_answers_without_end_are_502() {
         static MANY: [u16; 100] = [103; 100];
         let origin = Origin::sends_interim(&MANY);
@@ -655,6 +686,24 @@ mod ends {
         client.reset();
         origin.until("its connection is over", |seen| seen.ended == 1);
         assert!(!origin.all_bytes().ends_with(b"0\r\n\r\n"), "a cut body never looks whole");
+    }
+
+    #[test]
+    fn a_client_that_closes_in_the_middle_of_its_upload_cuts_it_at_the_server() {
+        let origin = Origin::start(|visit| {
+            visit.head();
+            visit.to_the_end();
+        });
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let rest = ["Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "Content-Length: 9\r\n\r\nhello"];
+        for (at, rest) in rest.into_iter().enumerate() {
+            let mut client = Client::to(&balancer);
+            client.send(format!("POST / HTTP/1.1\r\nHost: h\r\n{rest}"));
+            origin.until("the head came", |seen| seen.heads == at + 1);
+            client.finish_writing();
+            origin.until("its connection is over", |seen| seen.ended == at + 1);
+            assert!(!origin.bytes(at).ends_with(b"0\r\n\r\n"), "a cut body never looks whole");
+        }
     }
 
     /// A server that breaks off in the middle: what came before reaches the client, and no clean end.
@@ -1018,7 +1067,7 @@ mod retries {
         gate.open();
         sent.wait();
         // One that rested for less goes unlooked at: the look costs a system call.
-        let since = std::time::Instant::now();
+        let since = Instant::now();
         let rests = evenkeel::data::dial::LOOK_AFTER * 4;
         until("the connection has rested for long enough", || since.elapsed() > rests);
         let answer = client.get("/").text();
@@ -1223,7 +1272,7 @@ mod limits {
         let mut client = Client::to(&balancer);
         client.send("GET / HTTP/1.1\r\nHost: h\r\nX: ");
         let answer = loop {
-            client.patience(std::time::Duration::from_millis(20));
+            client.patience(Duration::from_millis(20));
             let _ = client.try_send("x");
             match client.try_answer() {
                 Err(Broken::Late) => {}
@@ -1263,6 +1312,8 @@ mod limits {
         check(&post("Content-Length: 5\r\nContent-Length: 5"), 400, "bad_content_length");
         check(&post("Content-Length: +5"), 400, "bad_content_length");
         check(&post("Transfer-Encoding: gzip"), 501, "transfer_coding_unknown");
+        check(&post("Transfer-Encoding: gzip, chunked"), 501, "transfer_coding_unknown");
+        check("GET https://h/ HTTP/1.1\r\nHost: h\r\n\r\n", 421, "misdirected");
         check(
             &post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
             400,
@@ -1285,6 +1336,46 @@ mod limits {
         client.send(vec![b'x'; 512 * 1024]);
         assert_eq!(client.answer().status, 400);
         client.sees_the_end();
+    }
+
+    /// Sends until the balancer has had enough; how much that was.
+    fn sends_until_it_is_cut_off(client: &mut Client) -> usize {
+        let piece = vec![b'x'; 64 * 1024];
+        // What the kernel holds on both sides comes on top of what is drained.
+        (0..1024).find(|_| client.try_send(&piece).is_err()).map_or(usize::MAX, |pieces| pieces * piece.len())
+    }
+
+    #[test]
+    fn what_a_refused_client_still_sends_is_drained_in_bounds() {
+        let balancer = Evenkeel::start(json!({}));
+        let mut client = Client::to(&balancer);
+        client.send("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n");
+        assert_eq!(client.answer().status, 400);
+        let sent = sends_until_it_is_cut_off(&mut client);
+        assert!((1 << 20..32 << 20).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn what_a_client_uploads_behind_an_early_answer_is_drained_in_bounds() {
+        let origin = Origin::answers_early();
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000000\r\n\r\nbegin");
+        assert_eq!(client.answer().status, 413);
+        let sent = sends_until_it_is_cut_off(&mut client);
+        assert!((1 << 20..32 << 20).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn a_refused_client_that_does_not_close_is_closed_in_time() {
+        let balancer = Evenkeel::start(json!({}));
+        let mut client = Client::to(&balancer);
+        client.send("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n");
+        assert_eq!(client.answer().status, 400);
+        let begun = Instant::now();
+        // A byte now and then is drained, and is no reason to stay.
+        until("the balancer resets the connection", || client.try_send("x").is_err());
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 
     #[test]

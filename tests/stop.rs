@@ -88,6 +88,22 @@ fn a_drain_ends_at_its_deadline() {
 }
 
 #[test]
+fn a_request_that_is_not_whole_when_the_time_for_draining_is_over_hears_why() {
+    let origin = Origin::answers("ok");
+    let mut balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"drain": "500ms"}}));
+    let mut client = Client::to(&balancer);
+    // The rest is parked by a worker once it has answered the request before it.
+    client.send(format!("{GET}POST / HTTP/1.1\r\nHost: h\r\n"));
+    assert_eq!(client.answer().status, 200);
+    balancer.signal(Signal::TERM);
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.reason().as_str()), (503, "draining"));
+    assert_eq!(answer.fields.all("Connection"), ["close"]);
+    client.sees_the_end();
+    assert_eq!(balancer.wait().code(), Some(0));
+}
+
+#[test]
 fn a_second_signal_stops_at_once() {
     let origin = Origin::stalls();
     let mut balancer = Evenkeel::before(&[&origin], json!({}));

@@ -2,9 +2,11 @@
 
 use super::process;
 use super::settings::{self, Setup};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -72,6 +74,8 @@ pub struct Proxy {
     pub start_ms: f64,
     child: Option<Child>,
     _folder: Option<tempfile::TempDir>,
+    /// Holds its port.
+    _port: Option<OwnedFd>,
 }
 
 impl Proxy {
@@ -85,27 +89,53 @@ impl Proxy {
                 start_ms: 0.0,
                 child: None,
                 _folder: None,
+                _port: None,
             };
             return Ok(nothing);
         }
+        let text = |folder: &Path, address| match kind {
+            Kind::Nginx => Ok(settings::nginx(folder, address, origins, setup)),
+            Kind::Haproxy => Ok(settings::haproxy(address, origins, setup)),
+            Kind::Evenkeel | Kind::Direct => {
+                Ok(settings::evenkeel(folder, address, origins, free_address()?, setup))
+            }
+        };
+        Proxy::launch(kind, text, await_answer)
+    }
+
+    /// Starts a proxy with this configuration, and waits until it is ready.
+    pub fn launch(
+        kind: Kind,
+        text: impl FnOnce(&Path, SocketAddr) -> std::io::Result<String>,
+        ready: fn(&mut Child, SocketAddr, Instant) -> Result<(), String>,
+    ) -> Result<Proxy, String> {
         let program = kind.program()?;
         let cannot = |error: std::io::Error| format!("{} did not start: {error}", kind.name());
         let folder = tempfile::tempdir().map_err(cannot)?;
-        let address = free_address().map_err(cannot)?;
+        let (held, address) = reserved_address().map_err(cannot)?;
         let log = fs::File::create(folder.path().join("output")).map_err(cannot)?;
-        let mut command = command(kind, &program, folder.path(), address, origins, setup).map_err(cannot)?;
+        let text = text(folder.path(), address).map_err(cannot)?;
+        let mut command = command(kind, &program, folder.path(), &text).map_err(cannot)?;
         let outputs = (log.try_clone().map_err(cannot)?, log);
         command.stdin(Stdio::null()).stdout(outputs.0).stderr(outputs.1);
         let begun = Instant::now();
         let mut child = command.spawn().map_err(cannot)?;
-        if let Err(why) = await_answer(&mut child, address, begun) {
+        if let Err(why) = ready(&mut child, address, begun) {
             process::stop(&mut child);
             let output = fs::read_to_string(folder.path().join("output")).unwrap_or_default();
             return Err(format!("{} did not start: {why}\n{}", kind.name(), output.trim()));
         }
         let start_ms = begun.elapsed().as_secs_f64() * 1000.0;
         let pids = process::tree(child.id());
-        Ok(Proxy { kind, address, pids, start_ms, child: Some(child), _folder: Some(folder) })
+        Ok(Proxy {
+            kind,
+            address,
+            pids,
+            start_ms,
+            child: Some(child),
+            _folder: Some(folder),
+            _port: Some(held),
+        })
     }
 }
 
@@ -148,20 +178,8 @@ fn await_answer(child: &mut Child, address: SocketAddr, begun: Instant) -> Resul
     Err("no 200 within 10 seconds".to_string())
 }
 
-fn command(
-    kind: Kind,
-    program: &Path,
-    folder: &Path,
-    address: SocketAddr,
-    origins: &[SocketAddr],
-    setup: Setup,
-) -> std::io::Result<Command> {
+fn command(kind: Kind, program: &Path, folder: &Path, text: &str) -> std::io::Result<Command> {
     let file = folder.join("configuration");
-    let text = match kind {
-        Kind::Nginx => settings::nginx(folder, address, origins, setup),
-        Kind::Haproxy => settings::haproxy(address, origins, setup),
-        Kind::Evenkeel | Kind::Direct => settings::evenkeel(folder, address, origins, free_address()?, setup),
-    };
     fs::write(&file, text)?;
     let mut command = Command::new(program);
     command.current_dir(folder);
@@ -176,6 +194,15 @@ fn command(
 /// A port that was free a moment ago.
 fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+/// A port that nobody else gets while the socket lives; whoever shares addresses, as servers do, may listen on it.
+fn reserved_address() -> std::io::Result<(OwnedFd, SocketAddr)> {
+    let held = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&held, true)?;
+    bind(&held, &SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let address = SocketAddr::try_from(getsockname(&held)?)?;
+    Ok((held, address))
 }
 
 fn find(name: &str) -> Option<PathBuf> {

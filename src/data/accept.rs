@@ -28,6 +28,8 @@ use std::time::Duration;
 pub const WAKER: Token = Token(FIRST_TOKEN - 1);
 /// The one listener of this thread.
 const LISTENER: Token = Token(0);
+/// Every deadline has passed by then, and "never" has not.
+const LATER_THAN_ANY: Moment = Moment::from_nanos(Moment::NEVER.as_nanos() - 1);
 /// Events taken from the poller at once.
 const EVENTS: usize = 1024;
 /// Connections accepted before the parked ones are looked at again.
@@ -108,6 +110,7 @@ impl Acceptor {
             self.settle_overflow(now);
             self.look_around(now);
         }
+        self.part_with_the_rest();
         self.plane.accept_ended.store(true, Ordering::Release);
         // It may sleep for long, and sends the crew home.
         self.plane.crew.nudge();
@@ -309,9 +312,7 @@ impl Acceptor {
         self.next_look = now.after(self.look_every);
         let mut overdue = std::mem::take(&mut self.found);
         let all = self.plane.last_call_is_over(now);
-        self.plane
-            .lot
-            .overdue(if all { Moment::from_nanos(Moment::NEVER.as_nanos() - 1) } else { now }, &mut overdue);
+        self.plane.lot.overdue(if all { LATER_THAN_ANY } else { now }, &mut overdue);
         for connection in overdue.drain(..) {
             self.end_overdue(&connection, now);
         }
@@ -337,6 +338,19 @@ impl Acceptor {
                 false => self.admit(Arc::clone(connection), now),
             }
         }
+    }
+
+    /// The time for draining is over: who waits here with a part of a request hears why it is not served.
+    fn part_with_the_rest(&mut self) {
+        let now = time::now();
+        let mut rest = std::mem::take(&mut self.found);
+        self.plane.lot.overdue(LATER_THAN_ANY, &mut rest);
+        for connection in rest.drain(..) {
+            if connection.handover.reclaim() && connection.has_partial_head() {
+                close::turn_away(&self.plane, &connection, Reason::Draining, &mut self.scratch, now);
+            }
+        }
+        self.found = rest;
     }
 
     fn park_again(&mut self, connection: &Arc<Connection>, now: Moment) {

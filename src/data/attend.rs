@@ -245,7 +245,8 @@ impl Worker {
             }
             Err(reason) => {
                 let peer = carry.client.or(connection.peer);
-                let unread = Unread { connection, peer, started: now, reason };
+                let head_only = bytes.starts_with(b"HEAD ");
+                let unread = Unread { connection, peer, started: now, reason, head_only };
                 (bytes.len(), exchange::refuse_unread(&self.plane, &mut self.hands, &unread))
             }
         };

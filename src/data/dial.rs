@@ -71,12 +71,24 @@ pub fn pooled(plane: &Plane, server: &Server, need: Need, now: Moment) -> Option
         return None;
     }
     while let Some((link, idle_for)) = plane.pool.take(server.id, now) {
-        let is_fresh = need == Need::Any && idle_for < LOOK_AFTER;
-        if is_fresh || link.socket.is_quiet() {
+        if will_do(&link.socket, server, need, idle_for) {
             return Some(Link { reused: true, ..link });
         }
     }
     None
+}
+
+/// Whether a pooled connection may carry a request. One that must not be used is looked at once more: a server that
+/// has said something unasked may do so again, sooner than the next look.
+fn will_do(socket: &Socket, server: &Server, need: Need, idle_for: Duration) -> bool {
+    let is_fresh = need == Need::Any && idle_for < LOOK_AFTER && !server.is_talkative();
+    if is_fresh || socket.is_quiet() {
+        return true;
+    }
+    if !socket.is_at_end() {
+        server.talks_unasked();
+    }
+    false
 }
 
 /// Counts how a link came about.
@@ -128,4 +140,54 @@ fn open_unix(path: &Path, timeout: Duration) -> io::Result<Socket> {
     sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(timeout))?;
     connect(&fd, &SocketAddrUnix::new(path)?)?;
     Ok(Socket::from(fd))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::ServerId;
+    use crate::policy::health::Health;
+    use crate::policy::pick::Weight;
+    use crate::state::config::ServerSpec;
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    const RESTED: Duration = Duration::from_millis(1);
+
+    fn server() -> Server {
+        let address = "127.0.0.1:9001".parse().unwrap();
+        let spec = ServerSpec { name: "a".into(), address, weight: Weight(1), backup: false };
+        Server::new(ServerId(0), &spec, Health::Up)
+    }
+
+    fn pair() -> (Socket, UnixStream) {
+        let (near, far) = UnixStream::pair().unwrap();
+        (Socket::from(OwnedFd::from(near)), far)
+    }
+
+    #[test]
+    fn a_server_that_talked_unasked_is_looked_at_before_every_request() {
+        let server = server();
+        let (quiet, _far) = pair();
+        assert!(will_do(&quiet, &server, Need::Any, RESTED));
+        let (noisy, mut far) = pair();
+        far.write_all(b"unasked").unwrap();
+        assert!(will_do(&noisy, &server, Need::Any, Duration::ZERO), "nobody looks");
+        assert!(!server.is_talkative());
+        assert!(!will_do(&noisy, &server, Need::Any, RESTED));
+        assert!(server.is_talkative());
+        assert!(!will_do(&noisy, &server, Need::Any, Duration::ZERO), "it is known now");
+        assert!(will_do(&quiet, &server, Need::Any, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_server_that_closed_has_said_nothing() {
+        let server = server();
+        let (closed, far) = pair();
+        drop(far);
+        assert!(!will_do(&closed, &server, Need::Any, RESTED));
+        assert!(!will_do(&closed, &server, Need::Alive, Duration::ZERO));
+        assert!(!server.is_talkative());
+    }
 }

@@ -95,13 +95,17 @@ fn prepare(
     id: RequestId,
 ) -> Result<(), Failure> {
     let peer = request.peer.map(|peer| peer.ip().to_canonical());
+    let peer_trusted = peer.is_some_and(|peer| plane.config.listen.trusts(peer));
+    if request.head.secure && !peer_trusted {
+        return Err(Failure::client(Reason::Misdirected));
+    }
     // An HTTP/1.0 client may name no host; then the request goes to a server under the server's own name.
     let nameless = request.head.host.is_empty();
     let first = hands.table.look(&plane.table).ready.first().filter(|_| nameless);
     let authority = first.map(|server| server.authority()).unwrap_or_default();
     let hop = Hop {
         peer,
-        peer_trusted: peer.is_some_and(|peer| plane.config.listen.trusts(peer)),
+        peer_trusted,
         proto: "http",
         pseudonym: &plane.pseudonym,
         request_id: id,

@@ -122,10 +122,10 @@ pub fn last_hop(
 
 /// Answers bytes that are no request.
 pub fn refuse_unread(plane: &Plane, hands: &mut Hands, unread: &Unread<'_>, id: RequestId) -> Fate {
-    let Unread { connection, peer, started, reason } = *unread;
+    let Unread { connection, peer, started, reason, head_only } = *unread;
     hands.told = Told::default();
     log::debug!("{}: {id}: {}: {}", plane.name, reason.name(), reason.sentence());
-    say(plane, hands, connection, Said { reason, json: false, head_only: false, keep: false }, id);
+    say(plane, hands, connection, Said { reason, json: false, head_only, keep: false }, id);
     if plane.access.is_some() {
         let client = peer.map(|peer| peer.ip().to_canonical());
         let took = time::now().since(started);

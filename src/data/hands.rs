@@ -152,6 +152,8 @@ pub struct Unread<'r> {
     pub started: Moment,
     /// What is wrong with them.
     pub reason: Reason,
+    /// They begin as a HEAD request does: the answer has no body.
+    pub head_only: bool,
 }
 
 /// Why an attempt failed: whose fault (the reason says), in which phase, and so whether it may be retried.

@@ -69,6 +69,9 @@ fn pass(
         let left_over = span.0 + consumed < span.1;
         bytes += send(plane, hands, request, &body, last.to_client, span.0..span.0 + payload)?;
         if body.is_done() {
+            if left_over {
+                lease.server().talks_unasked();
+            }
             break !left_over;
         }
         // A body of more than one piece may take long.

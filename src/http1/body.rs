@@ -1,5 +1,6 @@
 //! Bodies without IO: where they end, and the chunked coding both ways (RFC 9112 section 7.1).
 
+use super::extension::Extension;
 use super::fields::Fields;
 use super::framing::Framing;
 use super::reason::Reason;
@@ -36,15 +37,11 @@ enum State {
         digits: u8,
         size: u64,
     },
-    /// White space before the `;` of an extension.
-    Blank {
-        size: u64,
-        count: u32,
-    },
-    /// Inside an extension.
+    /// Behind the size, before the end of its line; so many bytes of it.
     Extension {
         size: u64,
         count: u32,
+        at: Extension,
     },
     /// The LF of a size line.
     SizeEnd {
@@ -199,18 +196,17 @@ impl Body {
     fn framing_byte(&mut self, state: State, byte: u8) -> Result<State, Reason> {
         match (state, byte) {
             (State::Size { digits, size }, _) if byte.is_ascii_hexdigit() => size_digit(digits, size, byte),
-            (State::Size { digits: 1.., size }, b';') => Ok(State::Extension { size, count: 1 }),
-            (State::Size { digits: 1.., size }, b' ' | b'\t') => Ok(State::Blank { size, count: 1 }),
+            (State::Size { digits: 1.., size }, b';') => {
+                Ok(State::Extension { size, count: 1, at: Extension::Semicolon })
+            }
+            (State::Size { digits: 1.., size }, b' ' | b'\t') => {
+                Ok(State::Extension { size, count: 1, at: Extension::Blank })
+            }
             (State::Size { digits: 1.., size }, b'\r') => Ok(State::SizeEnd { size }),
-            (State::Blank { size, count }, b' ' | b'\t') => {
-                self.pay(count).map(|count| State::Blank { size, count })
-            }
-            (State::Blank { size, count }, b';') => {
-                self.pay(count).map(|count| State::Extension { size, count })
-            }
-            (State::Extension { size, .. }, b'\r') => Ok(State::SizeEnd { size }),
-            (State::Extension { size, count }, b'\t' | b' '..=b'~' | 0x80..) => {
-                self.pay(count).map(|count| State::Extension { size, count })
+            (State::Extension { size, at, .. }, b'\r') if at.may_end() => Ok(State::SizeEnd { size }),
+            (State::Extension { size, count, at }, _) => {
+                let at = at.next(byte).ok_or(Reason::BadChunk)?;
+                self.pay(count).map(|count| State::Extension { size, count, at })
             }
             (State::SizeEnd { size: 0 }, b'\n') => Ok(State::Trailers),
             (State::SizeEnd { size }, b'\n') => Ok(State::Data(size)),
@@ -385,7 +381,18 @@ mod tests {
             "5_0\r\n",
         ];
         let bad_data = ["1\r\nxy\r\n", "1\r\nx\n", "1\r\nx\r\r", "1\r\nx0\r\n\r\n", "3\r\nabc0\r\n\r\n"];
-        let bad_extensions = ["1;\n", "1;\0\r\n", "1;a\rb\r\n", "1;\u{7f}\r\n", "1 a\r\n", "1;a\nb\r\n"];
+        let bad_extensions = [
+            "1;\n",
+            "1;\0\r\n",
+            "1;a\rb\r\n",
+            "1;\u{7f}\r\n",
+            "1 a\r\n",
+            "1;a\nb\r\n",
+            "1;\r\n",
+            "1;a=\r\n",
+            "1;;a\r\n",
+            "1;a=\"\r\n",
+        ];
         let bad_ends = [
             "0\n\n",
             "0\r\n\n",

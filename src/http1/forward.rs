@@ -162,6 +162,8 @@ fn goes_to_server(head: &RequestHead<'_, '_>, hop: &Hop<'_>, kind: Name) -> bool
     match kind {
         Name::ContentLength | Name::TransferEncoding | Name::Connection | Name::KeepAlive => false,
         Name::ProxyConnection | Name::Te | Name::Http2Settings | Name::XForwardedFor => false,
+        // Connection names it where it says `close`.
+        Name::Close => head.keep_alive,
         Name::Host => !head.host_from_target,
         Name::Trailer => head.framing == Framing::Chunked,
         Name::Upgrade => head.upgrade,
@@ -203,6 +205,7 @@ fn goes_to_client(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, kind: Name) 
     match kind {
         Name::ContentLength | Name::TransferEncoding | Name::Connection | Name::KeepAlive => false,
         Name::ProxyConnection | Name::Te | Name::Http2Settings => false,
+        Name::Close => head.keep_alive,
         Name::Trailer => answer.framing == Framing::Chunked,
         Name::Upgrade => tells_upgrade(head),
         Name::XServedBy => answer.served_by.is_none(),

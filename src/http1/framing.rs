@@ -99,8 +99,10 @@ pub fn response(asked: Asked, status: u16, version: Version, claims: &Claims<'_>
     }
 }
 
-/// `chunked`, or what is wrong with it: 501 for a coding that is well formed and unknown (RFC 9112 section
-/// 6.1), alone or before a last `chunked`; 400 for everything whose end could be seen in two ways.
+/// `chunked`, or what is wrong with it: 501 for a coding that is well formed and unknown (RFC 9112 section 6.1), alone
+/// or before a last `chunked`; 400 for everything whose end could be seen in two ways. Section 6.3 would have 400
+/// where the last is not `chunked`, in which two clauses are at odds; either way nothing goes on and the connection
+/// closes.
 fn coding(value: &[u8]) -> Result<Framing, Reason> {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(Framing::Chunked);

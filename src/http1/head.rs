@@ -69,6 +69,8 @@ pub struct RequestHead<'s, 'b> {
     pub host: &'b [u8],
     /// `host` came from an absolute form and replaces the Host field.
     pub host_from_target: bool,
+    /// The target came in absolute form with the scheme `https`.
+    pub secure: bool,
     /// Of the client.
     pub version: Version,
     /// Where the body ends.
@@ -292,6 +294,7 @@ fn understand<'s, 'b>(
         slash_first: target.slash_first,
         host: target.authority.unwrap_or(host),
         host_from_target: target.authority.is_some(),
+        secure: target.secure,
         version,
         framing,
         keep_alive: said.options.persists(version),

@@ -18,6 +18,8 @@ pub enum Name {
     FramingLookalike,
     /// `Connection`: RFC 9110 section 7.6.1.
     Connection,
+    /// `Close`: reserved, for `Connection: close` would name it (RFC 9112 section 9.6).
+    Close,
     /// `Keep-Alive`: hop-by-hop by custom.
     KeepAlive,
     /// `Proxy-Connection`: never a standard, always removed (RFC 9112 appendix C.2.2).
@@ -69,6 +71,7 @@ pub fn name_of(name: &[u8]) -> Name {
         (3, b'v') => known(name, b"via", Name::Via),
         (4, b'h') => known(name, b"host", Name::Host),
         (4, b'd') => known(name, b"date", Name::Date),
+        (5, b'c') => known(name, b"close", Name::Close),
         (6, b'a') => known(name, b"accept", Name::Accept),
         (6, b'e') => known(name, b"expect", Name::Expect),
         (7, b'u') => known(name, b"upgrade", Name::Upgrade),
@@ -141,6 +144,7 @@ mod tests {
         check("Content-Length", Name::ContentLength);
         check("Transfer-Encoding", Name::TransferEncoding);
         check("Connection", Name::Connection);
+        check("Close", Name::Close);
         check("Keep-Alive", Name::KeepAlive);
         check("Proxy-Connection", Name::ProxyConnection);
         check("TE", Name::Te);

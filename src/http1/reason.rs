@@ -69,6 +69,8 @@ reasons! {
     ExpectationUnknown = "expectation_unknown", 417, "The expectation cannot be met. Only Expect: 100-continue is known.";
     /// Via names this balancer already.
     LoopDetected = "loop_detected", 508, "The request has come through this balancer before. Check that no server points back at it.";
+    /// The target is of https, and nobody whom we trust took it over TLS (RFC 9110 section 7.4).
+    Misdirected = "misdirected", 421, "An https target was asked for in clear text. Ask for it over TLS, or for http.";
 
     // The client's framing and body (RFC 9112 sections 6 and 7).
 
@@ -171,6 +173,7 @@ pub const fn phrase(status: u16) -> &'static str {
         413 => "Content Too Large",
         414 => "URI Too Long",
         417 => "Expectation Failed",
+        421 => "Misdirected Request",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         499 => "Client Closed Request",

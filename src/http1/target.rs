@@ -11,15 +11,22 @@ pub(super) struct Target<'b> {
     pub(super) slash_first: bool,
     /// The authority of an absolute form.
     pub(super) authority: Option<&'b [u8]>,
+    /// The absolute form is of `https`.
+    pub(super) secure: bool,
 }
 
 /// Sorts the target into its form. CONNECT never comes here.
 pub(super) fn read<'b>(method: &[u8], target: &'b [u8]) -> Result<Target<'b>, Reason> {
     match target {
-        [b'/', ..] => Ok(Target { path: target, slash_first: false, authority: None }),
-        b"*" if method == b"OPTIONS" => Ok(Target { path: target, slash_first: false, authority: None }),
+        [b'/', ..] => Ok(plain(target)),
+        b"*" if method == b"OPTIONS" => Ok(plain(target)),
         _ => absolute(method, target).ok_or(Reason::BadTarget),
     }
+}
+
+/// A target that names no authority.
+fn plain(path: &[u8]) -> Target<'_> {
+    Target { path, slash_first: false, authority: None, secure: false }
 }
 
 /// `uri-host [ ":" port ]` with a host that is not empty (RFC 9110 sections 4.2.1 and 7.2). User information
@@ -41,15 +48,19 @@ pub(super) fn is_authority(authority: &[u8]) -> bool {
 
 /// Absolute form. `OPTIONS` for a whole server, which has an empty path, becomes `*` (RFC 9112 section 3.2.4).
 fn absolute<'b>(method: &[u8], target: &'b [u8]) -> Option<Target<'b>> {
-    let rest = after_prefix(target, b"http://").or_else(|| after_prefix(target, b"https://"))?;
+    let in_the_clear = after_prefix(target, b"http://");
+    let secure = in_the_clear.is_none();
+    let rest = in_the_clear.or_else(|| after_prefix(target, b"https://"))?;
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     if !is_authority(authority) {
         return None;
     }
     Some(match path {
-        [] if method == b"OPTIONS" => Target { path: b"*", slash_first: false, authority: Some(authority) },
-        _ => Target { path, slash_first: path.first() != Some(&b'/'), authority: Some(authority) },
+        [] if method == b"OPTIONS" => {
+            Target { path: b"*", slash_first: false, authority: Some(authority), secure }
+        }
+        _ => Target { path, slash_first: path.first() != Some(&b'/'), authority: Some(authority), secure },
     })
 }
 
@@ -147,6 +158,7 @@ mod tests {
             path: path.as_bytes(),
             slash_first,
             authority: authority.map(str::as_bytes),
+            secure: target.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
         });
         assert_eq!(read(method.as_bytes(), target.as_bytes()).ok(), expected, "{method} {target}");
     }

@@ -86,6 +86,7 @@ pub struct Server {
     requests: AtomicU64,
     failures: AtomicU64,
     suspect: AtomicBool,
+    talkative: AtomicBool,
     open: AtomicBool,
     weight: AtomicU16,
     mode: AtomicU8,
@@ -109,6 +110,7 @@ impl Server {
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
+            talkative: AtomicBool::new(false),
             open: AtomicBool::new(false),
             weight: AtomicU16::new(spec.weight.0),
             mode: AtomicU8::new(Mode::Ready as u8),
@@ -208,6 +210,16 @@ impl Server {
     /// A live request was answered. True when the one before it failed.
     pub fn recovers(&self) -> bool {
         self.suspect.load(Relaxed) && self.suspect.swap(false, Relaxed)
+    }
+
+    /// It said something that nobody had asked for.
+    pub fn talks_unasked(&self) {
+        self.talkative.store(true, Relaxed);
+    }
+
+    /// Whether it ever did: then no connection to it is used again without a look.
+    pub fn is_talkative(&self) -> bool {
+        self.talkative.load(Relaxed)
     }
 
     /// As an algorithm sees it.

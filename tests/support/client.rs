@@ -78,6 +78,11 @@ impl Client {
     /// The next answer, to a request of this method.
     pub fn try_answer_to(&mut self, method: &str) -> Result<Answer, Broken> {
         let (head, status) = self.try_head()?;
+        self.body_of(method, head, status)
+    }
+
+    /// The rest of an answer whose head is in hand, to a request of this method.
+    pub fn body_of(&mut self, method: &str, head: Head, status: u16) -> Result<Answer, Broken> {
         let bodiless = method == "HEAD" || status < 200 || matches!(status, 204 | 304);
         let framing = match head.framing()? {
             _ if bodiless => Framing::None,
@@ -87,6 +92,11 @@ impl Client {
         let body = self.reader.body(framing)?;
         let Head { line, fields, .. } = head;
         Ok(Answer { status, line, fields, framing, body: body.bytes, trailers: body.trailers })
+    }
+
+    /// The next head, whatever its first line is.
+    pub fn next_head(&mut self) -> Result<Head, Broken> {
+        self.reader.head()
     }
 
     /// The head of the next answer alone.
@@ -109,6 +119,15 @@ impl Client {
         let taken = self.reader.take(count, &mut bytes);
         assert!(taken.is_ok(), "{taken:?} after {:?}", String::from_utf8_lossy(&bytes));
         bytes
+    }
+
+    /// So many bytes, whatever they are; or those that came, and why no more did.
+    pub fn try_bytes(&mut self, count: usize) -> Result<Vec<u8>, (Vec<u8>, Broken)> {
+        let mut bytes = Vec::new();
+        match self.reader.take(count, &mut bytes) {
+            Ok(()) => Ok(bytes),
+            Err(broken) => Err((bytes, broken)),
+        }
     }
 
     /// No more will be sent.
@@ -143,6 +162,15 @@ impl Client {
         let seen = self.stream.peek(&mut [0]);
         self.stream.set_nonblocking(false).unwrap();
         matches!(seen, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Nothing is there to be read, whether the connection is open or not.
+    pub fn is_quiet_or_over(&mut self) -> bool {
+        let mut byte = [0];
+        self.stream.set_nonblocking(true).unwrap();
+        let seen = self.stream.peek(&mut byte);
+        self.stream.set_nonblocking(false).unwrap();
+        self.buffered() == 0 && !matches!(seen, Ok(1))
     }
 
     /// Closes with a reset.

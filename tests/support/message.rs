@@ -155,7 +155,7 @@ impl Head {
             ([length], []) if length.bytes().all(|byte| byte.is_ascii_digit()) => {
                 length.parse().map(Framing::Length).map_err(|_| malformed("the length is no number"))
             }
-            ([], [coding]) if coding == "chunked" => Ok(Framing::Chunked),
+            ([], [coding]) if coding.eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
             _ => Err(malformed(&format!("the framing is ambiguous: {}", self.fields))),
         }
     }

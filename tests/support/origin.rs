@@ -31,6 +31,8 @@ pub struct Record {
     pub bytes: Vec<Vec<u8>>,
     /// Connections that the balancer ended, one way or another.
     pub ended: usize,
+    /// Connections whose script has ended.
+    pub over: usize,
     streams: Vec<TcpStream>,
 }
 
@@ -119,6 +121,17 @@ impl Origin {
         self.record.look(|record| record.bytes.concat())
     }
 
+    /// Waits until so many heads have come, or until the time is over; says how many there are.
+    pub fn wait_for_heads(&self, count: usize, limit: Duration) -> usize {
+        let found = self.record.wait_for(limit, |record| (record.heads >= count).then_some(()));
+        found.map_or_else(|| self.record.look(|record| record.heads), |()| count)
+    }
+
+    /// Waits until the scripts of all connections have ended.
+    pub fn wait_for_quiet(&self) {
+        self.record.wait_for(DEADLINE, |record| (record.over == record.bytes.len()).then_some(()));
+    }
+
     /// Waits until what it remembers is so.
     #[track_caller]
     pub fn until(&self, what: &str, holds: impl Fn(&Record) -> bool) {
@@ -150,9 +163,10 @@ impl Visit {
     fn run(mut self, script: &(dyn Fn(&mut Visit) + Send + Sync)) {
         script(&mut self);
         self.tell();
-        let number = self.number;
-        self.record.change(|record| record.streams.retain(|stream| !is_same(stream, &self.stream)));
-        let _ = number;
+        self.record.change(|record| {
+            record.streams.retain(|stream| !is_same(stream, &self.stream));
+            record.over += 1;
+        });
     }
 
     /// What was read goes into the record.

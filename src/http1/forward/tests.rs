@@ -77,7 +77,8 @@ fn end_to_end_fields_go_on_as_they_came() {
 
 #[test]
 fn hop_by_hop_fields_do_not() {
-    check("Connection: close|A: 1", "A: 1", "");
+    check("Connection: close|A: 1|Close: 2", "A: 1", "");
+    check("Close: 2|A: 1", "Close: 2|A: 1", "");
     check("Connection: keep-alive|Keep-Alive: timeout=5|Proxy-Connection: x", "", "");
     check("A: 1|Connection: b, C|B: 1|c: 1|B: 2|D: 1", "A: 1|D: 1", "");
     check("Connection: b|Connection: c|b: 1|c: 2", "", "");
