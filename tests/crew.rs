@@ -98,6 +98,12 @@ mod refusals {
             let answer = client.answer();
             assert_eq!((answer.status, answer.reason().as_str()), (503, "queue_full"));
             assert!(answer.fields.one("Retry-After").parse::<u32>().is_ok());
+            // It may come again on the same connection.
+            let answer = client.send(GET).answer();
+            assert_eq!((answer.status, answer.reason().as_str()), (503, "queue_full"));
+            // But not with a body, which nobody reads.
+            client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc");
+            assert_eq!(client.answer().fields.all("Connection"), ["close"]);
             client.sees_the_end();
         }
         gate.open();
@@ -146,8 +152,8 @@ mod refusals {
         let answer = second.patience(DEADLINE).answer();
         assert_eq!((answer.status, answer.reason().as_str()), (503, "queue_timeout"));
         assert!(answer.fields.has("Retry-After"));
-        second.sees_the_end();
         assert_eq!(origin.count(), 1, "the server never heard of it");
+        assert_eq!(second.send(GET).answer().text(), "late", "it may come again");
     }
 
     #[test]

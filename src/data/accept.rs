@@ -176,11 +176,16 @@ impl Acceptor {
 
     /// Into the queue, behind those who came before; or held, or turned away.
     fn admit(&mut self, connection: Arc<Connection>, ready: Moment) {
-        let pushed =
-            if self.overflow.is_empty() { self.plane.queue.push(connection, ready) } else { Err(connection) };
-        if let Err(connection) =
-            pushed.or_else(|connection| self.overflow.hold(&self.plane.queue, connection, ready))
-        {
+        let queue = &self.plane.queue;
+        let pushed = match self.overflow.is_empty() {
+            // Whoever would be turned away at the end of a wait hears it now.
+            true if !self.overflow.reaches_the_end_of(queue) => {
+                return self.turn_away(&connection, Reason::QueueFull, ready);
+            }
+            true => queue.push(connection, ready),
+            false => Err(connection),
+        };
+        if let Err(connection) = pushed.or_else(|connection| self.overflow.hold(queue, connection, ready)) {
             self.turn_away(&connection, Reason::QueueFull, ready);
         }
         self.see_to_workers(ready);

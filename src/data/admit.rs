@@ -1,7 +1,7 @@
 //! Step 3: admitted. The bounded channel between the accept thread and the workers, and what becomes of a
 //! request that finds it full.
 
-use super::ahead::Pending;
+use super::ahead::{self, Pending};
 use super::away::Place;
 use super::park::Connection;
 use super::socket::{self, Want};
@@ -56,7 +56,10 @@ const HOLDS_PATIENT: u32 = 4;
 /// moment in which the machine had no time for us, and waiting beats refusing.
 const BRISK: Duration = Duration::from_millis(5);
 /// By this factor the patience is longer for brisk requests.
-const LENIENT: u32 = 6;
+const LENIENT: u32 = 12;
+/// Who would be reached only in the last part of the time that is given in a standing queue is not let in: the
+/// forecast is not that good.
+const TIMELY: f64 = 0.8;
 /// And by this one for requests that have a place, in the queue or by a promise of the overflow: only a crew
 /// that has come to a stop makes them wait for so long.
 const PLACED: u32 = 25;
@@ -72,8 +75,9 @@ impl Queue {
     /// A queue of so many requests, for a crew of at most so many workers.
     pub fn new(capacity: usize, workers: usize, rules: admit::Rules) -> Self {
         let capacity = capacity.max(1);
-        // What is away is never more than the workers, and neither are notices.
-        let (sender, receiver) = bounded(capacity + 3 * workers + 1);
+        // What is away is never more than the workers, and neither are notices; each worker may give back what it has
+        // sent ahead.
+        let (sender, receiver) = bounded(capacity + (ahead::MOST + 2) * workers + 1);
         let patience = AtomicU64::new((rules.patience * PLACED).as_nanos() as u64);
         let (codel, quick) = (Codel::new(), AtomicBool::new(false));
         Queue { sender, receiver, capacity, rules, codel, patience, quick }
@@ -101,11 +105,9 @@ impl Queue {
         }
     }
 
-    /// Queues a request that is on its way already; a full queue hands it back.
+    /// Queues a request that is on its way already. There is room beyond the capacity: only streamers that give back
+    /// much at once can find none, and have it handed back.
     pub fn push_back(&self, pending: Box<Pending>) -> Result<(), Box<Pending>> {
-        if self.is_full() {
-            return Err(pending);
-        }
         match self.sender.try_send(Work::Resume(pending)) {
             Err(TrySendError::Full(Work::Resume(pending))) => Err(pending),
             _ => Ok(()),
@@ -182,6 +184,8 @@ struct Pace {
     per_second: Option<f64>,
     /// The mean time that a request held a worker in the last window that saw one.
     held: Duration,
+    /// When requests were last brisk.
+    brisk_at: Option<Moment>,
 }
 
 impl Overflow {
@@ -200,6 +204,13 @@ impl Overflow {
         self.waiting.is_empty()
     }
 
+    /// Whether the crew will come to the end of the queue before those there are given up. A crew whose requests take
+    /// long says too little of its pace; then it will.
+    pub fn reaches_the_end_of(&self, queue: &Queue) -> bool {
+        let patience = Duration::from_nanos(queue.patience.load(Relaxed)).mul_f64(TIMELY);
+        !self.pace.is_telling() || self.pace.reaches(queue.len() + 1, patience)
+    }
+
     /// Takes a connection in, unless the crew will not come to it in time: then it comes back.
     pub fn hold(
         &mut self,
@@ -207,7 +218,7 @@ impl Overflow {
         connection: Arc<Connection>,
         ready: Moment,
     ) -> Result<(), Arc<Connection>> {
-        let patience = if self.pace.held < BRISK { self.patience * LENIENT } else { self.patience };
+        let patience = if self.pace.is_brisk(ready) { self.patience * LENIENT } else { self.patience };
         if !self.pace.reaches(queue.len() + self.waiting.len() + 1, patience) {
             return Err(connection);
         }
@@ -247,6 +258,12 @@ impl Pace {
     /// overload of brisk requests the share is larger: what is not in it is the work between two requests.
     const RESTED: f64 = 0.3;
 
+    /// For so long after they were, requests count as brisk.
+    const BRISK_FOR: Duration = Duration::from_secs(1);
+
+    /// From so many requests a second on the pace says when the end of the queue is reached.
+    const TELLING: f64 = 200.0;
+
     /// Once in a window, the mean time that a request held a worker in it.
     fn look(&mut self, work: (u64, Duration), workers: usize, now: Moment) -> Option<Duration> {
         let window = now.since(self.since);
@@ -259,6 +276,7 @@ impl Pace {
         let held = work.1.saturating_sub(self.work.1);
         if requests > 0 {
             self.held = held / u32::try_from(requests).unwrap_or(u32::MAX);
+            self.brisk_at = if self.held < BRISK { Some(now) } else { self.brisk_at };
         }
         let there = window.as_secs_f64() * workers as f64;
         let share = held.as_secs_f64() / there.max(f64::MIN_POSITIVE);
@@ -269,6 +287,16 @@ impl Pace {
         self.per_second = recent.then(|| pace.max(self.per_second.unwrap_or(0.0) * Self::KEPT));
         (self.since, self.work) = (now, work);
         Some(self.held)
+    }
+
+    /// Requests are brisk, or were until a moment ago: a machine that has no time for us makes them seem long.
+    fn is_brisk(&self, now: Moment) -> bool {
+        self.held < BRISK || self.brisk_at.is_some_and(|at| now.since(at) < Self::BRISK_FOR)
+    }
+
+    /// It counts enough requests for a forecast.
+    fn is_telling(&self) -> bool {
+        self.per_second.is_some_and(|pace| pace >= Self::TELLING)
     }
 
     fn reaches(&self, place: usize, within: Duration) -> bool {

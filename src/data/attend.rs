@@ -93,7 +93,8 @@ impl Worker {
     fn next_work(&self) -> Option<Work> {
         match &self.hands.ahead {
             ahead if ahead.is_empty() => Some(self.plane.queue.take(&self.plane.crew)),
-            ahead if ahead.has_room() => self.plane.queue.take_now(),
+            // Who has left the crew takes no more of its work, nor its notices.
+            ahead if ahead.has_room() && !self.hands.stream.has_left() => self.plane.queue.take_now(),
             _ => None,
         }
     }

@@ -3,8 +3,10 @@
 //! answer out of the client's hands (RFC 9112 section 9.6).
 
 use super::Plane;
-use super::park::Connection;
+use super::park::{Carry, Connection};
 use crate::base::time::Moment;
+use crate::http1::framing::Framing;
+use crate::http1::head::{self, Parsed, Slots};
 use crate::http1::reason::Reason;
 use crate::http1::reply::{self, Reply};
 use crate::state::stats::Counter;
@@ -29,8 +31,9 @@ pub fn abruptly(plane: &Plane, connection: &Arc<Connection>) {
     now(plane, connection);
 }
 
-/// Answers without reading the request, and without ever waiting for the client; then closes slowly.
-/// For the accept thread.
+/// Answers without serving the request, and without ever waiting for the client. Where the request is whole and was to
+/// be one of many, the connection stays: a flood of refusals would become a flood of connections. Else it is closed
+/// slowly.
 pub fn turn_away(
     plane: &Plane,
     connection: &Arc<Connection>,
@@ -38,6 +41,7 @@ pub fn turn_away(
     scratch: &mut [u8],
     at: Moment,
 ) {
+    let asked = whole_request(plane, connection, reason, scratch);
     let stats = plane.stats.shard(0);
     stats.refuse(reason);
     stats.count(Counter::of_status(reason.status()));
@@ -48,16 +52,74 @@ pub fn turn_away(
     let reply = Reply {
         reason,
         request_id,
-        json: false,
-        head_only: false,
-        keep_alive: false,
+        json: asked.as_ref().is_some_and(|asked| asked.json),
+        head_only: asked.as_ref().is_some_and(|asked| asked.head_only),
+        keep_alive: asked.is_some(),
         date: &date,
         retry_after: 1,
     };
     reply::write(&reply, &mut answer);
     // A client that takes not even this much is not worth a wait.
-    let _ = connection.socket.send_now(&answer);
-    slowly(plane, connection, scratch, at);
+    let sent = connection.socket.send_now(&answer);
+    match asked {
+        Some(asked) if matches!(sent, Ok(count) if count == answer.len()) => {
+            stay(plane, connection, asked.carry, scratch, at);
+        }
+        _ => slowly(plane, connection, scratch, at),
+    }
+}
+
+/// A request that is turned away, as far as its answer needs it.
+struct Asked {
+    carry: Carry,
+    json: bool,
+    head_only: bool,
+}
+
+/// The request that waits on this connection, if it is whole, alone and without a body, and more may follow it. What
+/// was read is gone in any case.
+fn whole_request(
+    plane: &Plane,
+    connection: &Connection,
+    reason: Reason,
+    scratch: &mut [u8],
+) -> Option<Asked> {
+    let may_stay = matches!(reason, Reason::QueueFull | Reason::QueueTimeout | Reason::Overloaded);
+    if !may_stay || plane.is_draining() || connection.has_ended() {
+        return None;
+    }
+    let carry = connection.take_carry();
+    let is_introduced = carry.introduced || plane.config.listen.proxy_protocol.is_none();
+    if !carry.bytes.is_empty() || !is_introduced {
+        return None;
+    }
+    connection.handover.reads();
+    let count = connection.socket.recv_now(scratch).ok().filter(|count| *count < scratch.len())?;
+    let mut slots = Slots::new();
+    match head::request(scratch.get(..count)?, &plane.config.limits.head, &mut slots) {
+        Ok(Parsed::Complete(head))
+            if head.len == count && head.framing == Framing::None && head.keep_alive =>
+        {
+            Some(Asked { carry, json: head.accepts_json, head_only: head.method == b"HEAD" })
+        }
+        _ => None,
+    }
+}
+
+/// Parks a connection whose request was turned away.
+fn stay(plane: &Plane, connection: &Arc<Connection>, mut carry: Carry, scratch: &mut [u8], at: Moment) {
+    carry.requests += 1;
+    match plane.lot.park(connection, carry, at, at.after(plane.config.timeouts.keep_alive)) {
+        Ok(None) => {}
+        // The next request is here already.
+        Ok(Some(carry)) => {
+            connection.put_carry(carry);
+            if let Err(connection) = plane.queue.push(Arc::clone(connection), at) {
+                slowly(plane, &connection, scratch, at);
+            }
+        }
+        Err(_) => now(plane, connection),
+    }
 }
 
 /// Stops writing and leaves the connection to the accept thread until the client has closed too.
