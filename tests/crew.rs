@@ -8,6 +8,8 @@ mod support;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 use support::balancer::with;
@@ -578,5 +580,31 @@ mod away {
             assert_eq!((answer.status, answer.reason().as_str()), (504, "server_timeout"));
         }
         origin.until("every connection was cut", |seen| seen.ended == CROWD);
+    }
+
+    #[test]
+    fn no_more_than_max_workers_are_with_the_servers_at_once() {
+        const MOST: usize = 80;
+        let (now, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+        let (gate, seen) = (Gate::default(), Arc::clone(&most));
+        let opens = gate.clone();
+        let origin = Origin::replies(move |visit| {
+            seen.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            gate.wait();
+            now.fetch_sub(1, Ordering::SeqCst);
+            visit.send(ok("late"));
+        });
+        let balancer = Evenkeel::before(&[&origin], patient(1, MOST, 300));
+        let mut all = clients(&balancer, 200);
+        all.iter_mut().for_each(|client| _ = client.send(GET));
+        origin.until("all that may be are there", |seen| seen.requests.len() >= MOST);
+        // Time for one too many; whether there was one is judged at the end.
+        assert!(all[199].patience(Duration::from_millis(200)).try_answer().is_err());
+        opens.open();
+        all[199].patience(DEADLINE);
+        all.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "late"));
+        // A worker that is hired and a request that goes away may pass each other: a few, never twice as many.
+        let most = most.load(Ordering::SeqCst);
+        assert!((MOST..MOST + 10).contains(&most), "{most}");
     }
 }

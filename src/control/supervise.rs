@@ -48,6 +48,7 @@ fn look(team: &dyn Team, cpu_saturated: bool, spawn_failed: bool) -> Seen {
         workers: crew.workers(),
         idle: crew.idle(),
         queued: team.queued(),
+        away: team.away(),
         lost: crew.lost(),
         ended,
         held,

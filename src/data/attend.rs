@@ -48,6 +48,7 @@ pub fn run(plane: Arc<Plane>, number: usize) {
             }
             Some(Work::Resume(pending)) => worker.resume(*pending),
             Some(Work::Answered(place)) => {
+                plane.crew.goes_on(time::now());
                 plane.away.take(&place).into_iter().for_each(|pending| worker.resume(pending));
             }
             None => _ = worker.conclude_next(),

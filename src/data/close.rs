@@ -31,6 +31,9 @@ pub fn abruptly(plane: &Plane, connection: &Arc<Connection>) {
     now(plane, connection);
 }
 
+/// Requests in a row that one go refuses on one connection.
+const REFUSED_IN_A_ROW: usize = 16;
+
 /// Answers without serving the request, and without ever waiting for the client. Where the request is whole and was to
 /// be one of many, the connection stays: a flood of refusals would become a flood of connections. Else it is closed
 /// slowly.
@@ -41,6 +44,21 @@ pub fn turn_away(
     scratch: &mut [u8],
     at: Moment,
 ) {
+    let stays_active = |_: &usize| refuse(plane, connection, reason, scratch, at);
+    let in_a_row = (0..REFUSED_IN_A_ROW).take_while(stays_active).count();
+    if in_a_row == REFUSED_IN_A_ROW {
+        slowly(plane, connection, scratch, at);
+    }
+}
+
+/// Refuses one request. True: the next one is here already, finds no place either, and the connection is the caller's.
+fn refuse(
+    plane: &Plane,
+    connection: &Arc<Connection>,
+    reason: Reason,
+    scratch: &mut [u8],
+    at: Moment,
+) -> bool {
     let asked = whole_request(plane, connection, reason, scratch);
     let stats = plane.stats.shard(0);
     stats.refuse(reason);
@@ -63,9 +81,12 @@ pub fn turn_away(
     let sent = connection.socket.send_now(&answer);
     match asked {
         Some(asked) if matches!(sent, Ok(count) if count == answer.len()) => {
-            stay(plane, connection, asked.carry, scratch, at);
+            !stay(plane, connection, asked.carry, at)
         }
-        _ => slowly(plane, connection, scratch, at),
+        _ => {
+            slowly(plane, connection, scratch, at);
+            false
+        }
     }
 }
 
@@ -106,19 +127,19 @@ fn whole_request(
     }
 }
 
-/// Parks a connection whose request was turned away.
-fn stay(plane: &Plane, connection: &Arc<Connection>, mut carry: Carry, scratch: &mut [u8], at: Moment) {
+/// Parks a connection whose request was turned away. False: the next request is here already, and the queue is full.
+fn stay(plane: &Plane, connection: &Arc<Connection>, mut carry: Carry, at: Moment) -> bool {
     carry.requests += 1;
     match plane.lot.park(connection, carry, at, at.after(plane.config.timeouts.keep_alive)) {
-        Ok(None) => {}
-        // The next request is here already.
+        Ok(None) => true,
         Ok(Some(carry)) => {
             connection.put_carry(carry);
-            if let Err(connection) = plane.queue.push(Arc::clone(connection), at) {
-                slowly(plane, &connection, scratch, at);
-            }
+            plane.queue.push(Arc::clone(connection), at).is_ok()
         }
-        Err(_) => now(plane, connection),
+        Err(_) => {
+            now(plane, connection);
+            true
+        }
     }
 }
 

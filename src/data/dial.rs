@@ -139,6 +139,8 @@ fn open_unix(path: &Path, timeout: Duration) -> io::Result<Socket> {
     let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(timeout))?;
     connect(&fd, &SocketAddrUnix::new(path)?)?;
+    // Splice has no other way not to wait.
+    sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(CONNECT_SLICE.min(timeout)))?;
     Ok(Socket::from(fd))
 }
 

@@ -96,6 +96,11 @@ impl Crew {
         self.work.last_taken.store(now.as_nanos(), Relaxed);
     }
 
+    /// A worker took an answer from the queue: it moves.
+    pub fn goes_on(&self, now: Moment) {
+        self.work.last_taken.store(now.as_nanos(), Relaxed);
+    }
+
     /// A worker was held by a request for `held`.
     pub fn holds(&self, held: Duration) {
         self.work.ended.fetch_add(1, Relaxed);
