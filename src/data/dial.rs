@@ -139,6 +139,8 @@ fn open_unix(path: &Path, timeout: Duration) -> io::Result<Socket> {
     let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(timeout))?;
     connect(&fd, &SocketAddrUnix::new(path)?)?;
+    // From here on it bounds a splice, which is to wait no longer than one to a TCP socket.
+    sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(CONNECT_SLICE.min(timeout)))?;
     Ok(Socket::from(fd))
 }
 
@@ -179,6 +181,16 @@ mod tests {
         assert!(server.is_talkative());
         assert!(!will_do(&noisy, &server, Need::Any, Duration::ZERO), "it is known now");
         assert!(will_do(&quiet, &server, Need::Any, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_splice_to_a_unix_socket_does_not_wait_for_as_long_as_connecting_may() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let socket = open_unix(&path, Duration::from_secs(2)).unwrap();
+        let slice = sockopt::socket_timeout(&socket, sockopt::Timeout::Send).unwrap().unwrap();
+        assert!(slice < Duration::from_millis(100), "{slice:?}");
     }
 
     #[test]
