@@ -109,6 +109,8 @@ fn whole_request(
 /// Parks a connection whose request was turned away.
 fn stay(plane: &Plane, connection: &Arc<Connection>, mut carry: Carry, scratch: &mut [u8], at: Moment) {
     carry.requests += 1;
+    // Where a PROXY header came alone, the time counted from there.
+    carry.head_since = None;
     match plane.lot.park(connection, carry, at, at.after(plane.config.timeouts.keep_alive)) {
         Ok(None) => {}
         // The next request is here already.
