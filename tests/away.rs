@@ -275,7 +275,7 @@ fn every_answer_belongs_to_its_request_whatever_the_servers_do_and_nothing_is_le
     let origins = [origin(&arrived), origin(&arrived)];
     let config = json!({
         "threadpool": {
-            "min_workers": 2, "max_workers": 400, "queue_capacity": 1000,
+            "min_workers": 8, "max_workers": 400, "queue_capacity": 1000,
             "queue_timeout": "60s", "queue_target": "60s",
         },
         "timeouts": {"response": "5s"},
@@ -312,5 +312,5 @@ fn every_answer_belongs_to_its_request_whatever_the_servers_do_and_nothing_is_le
     for name in ["evenkeel_requests_away", "evenkeel_server_in_flight", "evenkeel_streamers"] {
         until(&format!("{name} is 0"), || gauge(&balancer, name) == 0.0);
     }
-    until("the crew goes home", || balancer.workers() == 2);
+    until("the crew goes home", || balancer.workers() == 8);
 }
