@@ -459,6 +459,29 @@ mod bodies {
         }
     }
 
+    /// More than a worker looks at: it goes through a pipe.
+    #[test]
+    fn what_a_server_says_beyond_a_long_body_is_nobodys_answer() {
+        let origin = Origin::start(|visit| {
+            while let Some(seen) = visit.request() {
+                match seen.target() {
+                    "/long" => {
+                        let long = "x".repeat(340_000);
+                        visit.send(ok(&long) + &ok("of nobody"));
+                    }
+                    _ => visit.answer("of the second"),
+                }
+            }
+        });
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        for _ in 0..100 {
+            let mut client = Client::to(&balancer);
+            client.send("GET /long HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n");
+            assert_eq!(client.answer().body.len(), 340_000);
+            assert_eq!(client.answer().text(), "of the second");
+        }
+    }
+
     #[test]
     fn an_answer_in_chunks_stays_in_chunks_with_its_trailers() {
         let origin = Origin::chunked_with_trailers(&["hello, ", "w", "orld"]);

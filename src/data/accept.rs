@@ -161,7 +161,8 @@ impl Acceptor {
             self.plane.away.overdue(self.plane.config.timeouts.response, now, &mut answered);
         }
         if !answered.is_empty() {
-            answered.drain(..).for_each(|place| self.plane.queue.push_answered(place));
+            // What finds no room stays for the next round.
+            answered.retain(|place| !self.plane.queue.push_answered(place));
             self.see_to_workers(now);
         }
         self.answered = answered;
@@ -368,7 +369,7 @@ impl Acceptor {
 
     /// The time until something is due without an event.
     fn patience(&self) -> Duration {
-        if !self.overflow.is_empty() {
+        if !self.overflow.is_empty() || !self.answered.is_empty() {
             return Duration::from_millis(1);
         }
         let now = time::now();

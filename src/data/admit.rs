@@ -114,10 +114,10 @@ impl Queue {
         }
     }
 
-    /// Queues a request that was away. There is always room: no more are away than the channel has beyond its capacity.
-    pub fn push_answered(&self, place: Arc<Place>) {
-        let pushed = self.sender.try_send(Work::Answered(place));
-        debug_assert!(pushed.is_ok(), "more requests were away than there can be");
+    /// Queues a request that was away; false when there is no room. No more are away than the channel has beyond its
+    /// capacity, but what streamers give back may fill it.
+    pub fn push_answered(&self, place: &Arc<Place>) -> bool {
+        self.sender.try_send(Work::Answered(Arc::clone(place))).is_ok()
     }
 
     fn is_full(&self) -> bool {

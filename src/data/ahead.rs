@@ -147,7 +147,7 @@ impl Ahead {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::data::admit::Work;
     use crate::data::socket::Socket;
@@ -159,8 +159,13 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
 
-    fn plane() -> Arc<Plane> {
+    pub(in crate::data) fn plane() -> Arc<Plane> {
+        plane_with(|_| {})
+    }
+
+    pub(in crate::data) fn plane_with(change: impl FnOnce(&mut Config)) -> Arc<Plane> {
         let mut config = Config::default();
+        change(&mut config);
         config.listen.address = "127.0.0.1:0".parse().unwrap();
         let address = "127.0.0.1:9".parse().unwrap();
         let spec = ServerSpec { name: "a".into(), address, weight: Weight(1), backup: false };
@@ -169,7 +174,7 @@ mod tests {
     }
 
     /// So many requests on their way, and the servers' ends of their connections.
-    fn ahead(plane: &Plane, count: usize) -> (Ahead, Vec<UnixStream>) {
+    pub(in crate::data) fn ahead(plane: &Plane, count: usize) -> (Ahead, Vec<UnixStream>) {
         let pair = || {
             let (near, far) = UnixStream::pair().unwrap();
             (Socket::from(OwnedFd::from(near)), far)

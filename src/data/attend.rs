@@ -40,7 +40,7 @@ pub fn run(plane: Arc<Plane>, number: usize) {
         match worker.next_work() {
             // Counted out by the supervisor that gave notice.
             Some(Work::Leave) => {
-                while worker.conclude_next() {}
+                worker.parts();
                 break membership.ends();
             }
             Some(Work::Serve { connection, ready }) => {
@@ -88,6 +88,12 @@ impl Worker {
         let room = plane.config.limits.head.head + INPUT_SPARE;
         let (input, slots, hands) = (Input::new(room), Slots::new(), Hands::new(plane, number));
         Worker { plane: Arc::clone(plane), input, slots, hands, sent: None, held: Duration::ZERO }
+    }
+
+    /// Ends what it has sent ahead; then it goes home.
+    fn parts(&mut self) {
+        self.hands.stream.takes_notice();
+        while self.conclude_next() {}
     }
 
     /// The next work; `None` when it is time to take the answers of what was sent ahead.
@@ -373,5 +379,30 @@ impl Worker {
             Fate::Abort => close::abruptly(&self.plane, connection),
             Fate::Tunnelled => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ahead::tests::{ahead, plane_with};
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn who_took_its_notice_and_still_has_a_long_body_is_counted_out_once() {
+        let plane = plane_with(|config| config.timeouts.stream_after = Duration::ZERO);
+        (0..2).for_each(|_| plane.crew.counts_in());
+        plane.crew.counts_out();
+        let mut worker = Worker::new(&plane, 1);
+        let (mut ahead, mut servers) = ahead(&plane, 1);
+        let mut pending = ahead.next(&plane).unwrap();
+        let mut input = Input::new(1024);
+        input.begin(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 0);
+        pending.input = Some(input);
+        worker.hands.ahead.push(pending);
+        servers[0].write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole").unwrap();
+        worker.parts();
+        assert_eq!(plane.table.find("a").unwrap().in_flight(), 0, "it was concluded");
+        assert_eq!((plane.crew.workers(), plane.streamers.load(Ordering::Relaxed)), (1, 0));
     }
 }

@@ -73,23 +73,22 @@ impl Away {
     /// Leaves an exchange until its answer comes. It comes back at once when the answer is here already, or when the
     /// link cannot be watched: then the caller waits for it.
     pub fn leave(self: &Arc<Self>, mut pending: Pending, now: Moment) -> Option<Pending> {
-        let (berth, is_new) = match pending.sent.link.berth.take() {
-            Some(berth) => (berth, false),
-            None => (self.berth(), true),
-        };
-        let (place, fd) = (Arc::clone(&berth.place), pending.sent.link.socket.raw());
-        pending.sent.link.berth = Some(berth);
-        let key = pending.sent.link.berth.as_ref().map_or(0, |berth| berth.key);
+        let Some(place) = self.place_of(&mut pending.sent.link) else { return Some(pending) };
         place.since.store(now.as_nanos(), Ordering::Release);
         *place.pending.lock() = Some(pending);
         self.count.fetch_add(1, Ordering::Relaxed);
-        if !place.handover.park() {
-            return self.take(&place);
+        if place.handover.park() { None } else { self.take(&place) }
+    }
+
+    /// The link's place. It is watched from here on, before anybody else can take it over and close it; a link that
+    /// cannot be watched gets none.
+    fn place_of(self: &Arc<Self>, link: &mut Link) -> Option<Arc<Place>> {
+        if link.berth.is_none() {
+            let berth = self.berth();
+            self.watch(link.socket.raw(), berth.key).ok()?;
+            link.berth = Some(berth);
         }
-        if is_new && self.watch(fd, key).is_err() && place.handover.reclaim() {
-            return self.take(&place);
-        }
-        None
+        link.berth.as_ref().map(|berth| Arc::clone(&berth.place))
     }
 
     /// The exchange of this place, for the one who has taken it over.
@@ -154,6 +153,12 @@ impl Link {
         }
     }
 
+    /// The poller told of something since the last answer was taken: bytes that came with it, or an end that no edge
+    /// will tell of again.
+    pub fn was_stirred(&self) -> bool {
+        self.berth.as_ref().is_some_and(|berth| berth.place.handover.is_stirred())
+    }
+
     /// A worker will wait for this link itself: the accept thread need not hear of it.
     pub fn unwatch(&mut self) {
         if let Some(berth) = self.berth.take() {
@@ -169,5 +174,37 @@ impl Plane {
     pub(super) fn has_many_in_hand(&self) -> bool {
         let away = self.away.count();
         self.crew.busy() + away >= MANY && self.crew.workers() + away <= self.config.threadpool.bounds.max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ahead::tests::{ahead, plane};
+    use super::super::socket::Socket;
+    use crate::base::time;
+    use std::os::fd::OwnedFd;
+
+    #[test]
+    fn a_link_that_cannot_be_watched_is_not_taken_for_one_that_is() {
+        let plane = plane();
+        let (mut ahead, _servers) = ahead(&plane, 1);
+        let mut pending = ahead.next(&plane).unwrap();
+        // The poller takes no plain files.
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        pending.sent.link.socket = Socket::from(OwnedFd::from(file));
+        let back = plane.away.leave(pending, time::now()).unwrap();
+        assert!(back.sent.link.berth.is_none(), "the next one to leave it would wait for an event in vain");
+        assert_eq!((plane.away.count(), plane.away.places.lock().len()), (0, 0));
+    }
+
+    #[test]
+    fn an_answer_that_finds_no_room_in_the_queue_stays_with_the_accept_thread() {
+        let plane = plane();
+        let berth = plane.away.berth();
+        let mut told = 0;
+        while plane.queue.push_answered(&berth.place) {
+            told += 1;
+        }
+        assert_eq!(plane.queue.len(), told);
     }
 }

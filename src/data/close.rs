@@ -130,6 +130,8 @@ fn whole_request(
 /// Parks a connection whose request was turned away. False: the next request is here already, and the queue is full.
 fn stay(plane: &Plane, connection: &Arc<Connection>, mut carry: Carry, at: Moment) -> bool {
     carry.requests += 1;
+    // Where a PROXY header came alone, the time counted from there.
+    carry.head_since = None;
     match plane.lot.park(connection, carry, at, at.after(plane.config.timeouts.keep_alive)) {
         Ok(None) => true,
         Ok(Some(carry)) => {

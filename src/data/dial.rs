@@ -71,6 +71,7 @@ pub fn pooled(plane: &Plane, server: &Server, need: Need, now: Moment) -> Option
         return None;
     }
     while let Some((link, idle_for)) = plane.pool.take(server.id, now) {
+        let idle_for = if link.was_stirred() { LOOK_AFTER } else { idle_for };
         if will_do(&link.socket, server, need, idle_for) {
             return Some(Link { reused: true, ..link });
         }
@@ -139,7 +140,7 @@ fn open_unix(path: &Path, timeout: Duration) -> io::Result<Socket> {
     let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(timeout))?;
     connect(&fd, &SocketAddrUnix::new(path)?)?;
-    // Splice has no other way not to wait.
+    // From here on it bounds a splice, which is to wait no longer than one to a TCP socket.
     sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(CONNECT_SLICE.min(timeout)))?;
     Ok(Socket::from(fd))
 }
@@ -181,6 +182,16 @@ mod tests {
         assert!(server.is_talkative());
         assert!(!will_do(&noisy, &server, Need::Any, Duration::ZERO), "it is known now");
         assert!(will_do(&quiet, &server, Need::Any, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_splice_to_a_unix_socket_does_not_wait_for_as_long_as_connecting_may() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let socket = open_unix(&path, Duration::from_secs(2)).unwrap();
+        let slice = sockopt::socket_timeout(&socket, sockopt::Timeout::Send).unwrap().unwrap();
+        assert!(slice < Duration::from_millis(100), "{slice:?}");
     }
 
     #[test]

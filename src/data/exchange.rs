@@ -261,6 +261,8 @@ fn attempt(
         (false, false) => Need::Alive,
     };
     let mut link = connect(plane, hands, lease, need, request.started)?;
+    // Connecting may have taken so long that the worker left the crew: who is not counted leaves nothing to others.
+    let onward = if hands.stream.has_left() { Onward::Wait } else { onward };
     dial::count(hands.shard(plane), &link);
     upload.begins_again();
     link.begins();

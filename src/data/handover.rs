@@ -90,6 +90,11 @@ impl Handover {
         self.0.load(Ordering::Acquire) == PARKED
     }
 
+    /// Whether an edge was told that no read has covered.
+    pub fn is_stirred(&self) -> bool {
+        self.0.load(Ordering::Acquire) == STIRRED
+    }
+
     /// It is out of the lot.
     pub fn gone(&self) {
         self.0.store(GONE, Ordering::Release);

@@ -79,7 +79,12 @@ fn pass(
         if last.to_client != Framing::Chunked && body.remaining().is_some_and(|left| left >= splice::LONG) {
             bytes += splice_on(plane, hands, request, &link, &mut body)?;
             if body.is_done() {
-                break true;
+                // What the server said beyond the length lies in the socket, for the next request to take for its answer.
+                let clean = link.socket.is_quiet();
+                if !clean && !link.socket.is_at_end() {
+                    lease.server().talks_unasked();
+                }
+                break clean;
             }
         }
         match hear::receive(plane, hands, request, &link, 0).map_err(cut)? {

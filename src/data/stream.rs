@@ -75,6 +75,12 @@ impl Stream {
         self.left
     }
 
+    /// The worker took its notice, and has only to end what it has sent ahead: who was counted out is not counted out
+    /// again, whatever the bodies that come.
+    pub fn takes_notice(&mut self) {
+        (self.left, self.leave_at) = (true, None);
+    }
+
     /// Between two pieces of a body that never makes it wait.
     pub fn look(&mut self, plane: &Plane) {
         if let Some(at) = self.leave_at {

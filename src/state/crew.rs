@@ -127,7 +127,8 @@ impl Crew {
 
     /// A worker left the crew without notice: it went on with a long body as a streamer, or it ended.
     pub fn loses(&self) {
-        self.workers.fetch_sub(1, Relaxed);
+        // At a stop all are counted out, those who hold a request too.
+        let _ = self.workers.fetch_update(Relaxed, Relaxed, |workers| workers.checked_sub(1));
         self.lost.fetch_add(1, Relaxed);
         self.nudge();
     }
@@ -217,4 +218,18 @@ pub trait Team: Send + Sync {
     fn tunnels(&self) -> usize;
     /// Workers that left the crew with a long body.
     fn streamers(&self) -> usize;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leaves_after_all_were_counted_out_is_not_counted_again() {
+        let crew = Crew::default();
+        crew.counts_in();
+        crew.counts_out();
+        crew.loses();
+        assert_eq!((crew.workers(), crew.lost()), (0, 1));
+    }
 }
