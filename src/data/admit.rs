@@ -57,12 +57,12 @@ const HOLDS_PATIENT: u32 = 4;
 const BRISK: Duration = Duration::from_millis(5);
 /// By this factor the patience is longer for brisk requests.
 const LENIENT: u32 = 12;
-/// Who would be reached only in the last part of the time that is given in a standing queue is not let in: the
-/// forecast is not that good.
-const TIMELY: f64 = 0.8;
 /// And by this one for requests that have a place, in the queue or by a promise of the overflow: only a crew
 /// that has come to a stop makes them wait for so long.
 const PLACED: u32 = 25;
+/// Who would be reached only in the last part of the time that is given in a standing queue is not let in: the
+/// forecast is not that good.
+const TIMELY: f64 = 0.8;
 
 /// A client that has closed its side and waited for so long is taken for gone.
 const LONG_WAIT: Duration = Duration::from_secs(1);

@@ -4,11 +4,10 @@
 //! half of the time of the process went into switches and wake-ups).
 //!
 //! Only what is whole goes ahead: a body must have come in with the head. Whatever goes wrong with it is settled by the
-//! ordinary exchange. And nobody waits behind a slow one for long: the
-//! others are then given back to the queue, where any worker takes them up.
+//! ordinary exchange. And nobody waits behind a slow one for long: the others are then given back to the queue, where
+//! any worker takes them up.
 
 use super::Plane;
-
 use super::dial::Link;
 use super::input::Input;
 use super::park::{Carry, Connection};

@@ -17,6 +17,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// costs less than this wait.
 const PATIENCE: Duration = Duration::from_millis(2);
 
+/// How long a slow client is waited for before a worker looks again whether others wait.
+const LONGEST_PAUSE: Duration = Duration::from_millis(16);
+
 /// When places among the streamers run out, a client must have moved so many bytes a second since its body began…
 const LEAST_PER_SECOND: u64 = 1024;
 /// …once it has had this time to begin.
@@ -120,9 +123,11 @@ impl Stream {
     ) -> io::Result<[Found; 2]> {
         let mut now = time::now();
         let deadline = now.after(limit);
+        let mut pause = PATIENCE;
         loop {
-            let pause = if self.left { ASK_AGAIN } else { PATIENCE };
-            let until = now.after(pause).min(deadline);
+            let until = now.after(if self.left { ASK_AGAIN } else { pause }).min(deadline);
+            // While nobody waits for a worker, a slow client is not worth a look every moment.
+            pause = (pause * 2).min(LONGEST_PAUSE);
             let found = socket::wait_both(client, server, until);
             let before = std::mem::replace(&mut now, time::now());
             self.waited += now.since(before);

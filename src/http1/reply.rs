@@ -5,9 +5,6 @@ use super::reason::{Reason, phrase};
 use super::write::{decimal, field};
 use crate::base::ids::RequestId;
 
-/// `100 Continue`, for a client whose body we ask for ourselves.
-pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
 /// What Allow says with 405 (RFC 9110 section 10.2.1): other tokens are forwarded as well.
 const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
