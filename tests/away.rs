@@ -7,12 +7,11 @@ mod support;
 
 use serde_json::json;
 use std::collections::HashMap;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
+use support::balancer::ADMIN;
 use support::message::Seen;
 use support::origin::Visit;
 use support::{Broken, Client, Evenkeel, Origin, Shared, chunked, until};
@@ -257,18 +256,6 @@ impl<'e> Guest<'e> {
     }
 }
 
-/// What the metrics say under names that begin so, in all.
-fn gauge(balancer: &Evenkeel, name: &str) -> f64 {
-    let mut stream = UnixStream::connect(balancer.folder().join("a.sock")).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
-    let mut page = String::new();
-    stream.read_to_string(&mut page).unwrap();
-    let lines = page.lines().filter(|line| line.starts_with(name));
-    let values: Vec<f64> = lines.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
-    assert!(!values.is_empty(), "no {name} in {page}");
-    values.iter().sum()
-}
-
 #[test]
 fn every_answer_belongs_to_its_request_whatever_the_servers_do_and_nothing_is_left() {
     let arrived = Arrived::default();
@@ -280,7 +267,7 @@ fn every_answer_belongs_to_its_request_whatever_the_servers_do_and_nothing_is_le
         },
         "timeouts": {"response": "5s"},
         "servers": {"ejection": {"max_percent": 0}},
-        "admin": {"socket": "a.sock"},
+        "admin": {"socket": ADMIN},
         "log": {"level": "info"},
     });
     let balancer = Arc::new(Evenkeel::before(&[&origins[0], &origins[1]], config));
@@ -295,7 +282,7 @@ fn every_answer_belongs_to_its_request_whatever_the_servers_do_and_nothing_is_le
                         guest.ask((thread * EACH + at) * ROUNDS + round);
                     }
                     if thread == 0 {
-                        let away = gauge(balancer, "evenkeel_requests_away") as usize;
+                        let away = balancer.metric("evenkeel_requests_away") as usize;
                         most_away.fetch_max(away, Ordering::Relaxed);
                     }
                     guests.iter_mut().for_each(|guest| guest.hear(tally));
@@ -303,14 +290,14 @@ fn every_answer_belongs_to_its_request_whatever_the_servers_do_and_nothing_is_le
             });
         }
     });
-    eprintln!("{tally:?}, at most {most_away:?} seen away, {} retried", gauge(&balancer, "evenkeel_retries"));
+    eprintln!("{tally:?}, at most {most_away:?} seen away, {} retried", balancer.metric("evenkeel_retries"));
     assert!(tally.well.load(Ordering::Relaxed) > THREADS * EACH * ROUNDS / 2, "{tally:?}");
     arrived.look(|arrived| {
         let again: Vec<_> = arrived.iter().filter(|(_, count)| **count > 1).collect();
         assert!(again.is_empty(), "sent more than once: {again:?}");
     });
     for name in ["evenkeel_requests_away", "evenkeel_server_in_flight", "evenkeel_streamers"] {
-        until(&format!("{name} is 0"), || gauge(&balancer, name) == 0.0);
+        until(&format!("{name} is 0"), || balancer.metric(name) == 0.0);
     }
     until("the crew goes home", || balancer.workers() == 8);
 }

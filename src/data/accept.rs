@@ -180,7 +180,7 @@ impl Acceptor {
         let queue = &self.plane.queue;
         let pushed = match self.overflow.is_empty() {
             // Whoever would be turned away at the end of a wait hears it now.
-            true if !self.overflow.reaches_the_end_of(queue) => {
+            true if !self.overflow.reaches_the_end_of(queue, ready) => {
                 return self.turn_away(&connection, Reason::QueueFull, ready);
             }
             true => queue.push(connection, ready),

@@ -182,6 +182,8 @@ struct Pace {
     work: (u64, Duration),
     /// The best of late: a window in which the machine had no time for us says little of the next one.
     per_second: Option<f64>,
+    /// Windows in a row that it is known from.
+    windows: u32,
     /// The mean time that a request held a worker in the last window that saw one.
     held: Duration,
     /// When requests were last brisk.
@@ -204,11 +206,14 @@ impl Overflow {
         self.waiting.is_empty()
     }
 
-    /// Whether the crew will come to the end of the queue before those there are given up. A crew whose requests take
-    /// long says too little of its pace; then it will.
-    pub fn reaches_the_end_of(&self, queue: &Queue) -> bool {
+    /// Whether the crew will come to the end of the queue before those there are given up. Nobody is given up in a
+    /// queue that does not stand, as that of a burst or of a crew that has just begun; and a crew whose requests take
+    /// long says too little of its pace.
+    pub fn reaches_the_end_of(&self, queue: &Queue, now: Moment) -> bool {
         let patience = Duration::from_nanos(queue.patience.load(Relaxed)).mul_f64(TIMELY);
-        !self.pace.is_telling() || self.pace.reaches(queue.len() + 1, patience)
+        !queue.codel.is_standing(now)
+            || !self.pace.is_telling()
+            || self.pace.reaches(queue.len() + 1, patience)
     }
 
     /// Takes a connection in, unless the crew will not come to it in time: then it comes back.
@@ -261,8 +266,11 @@ impl Pace {
     /// For so long after they were, requests count as brisk.
     const BRISK_FOR: Duration = Duration::from_secs(1);
 
-    /// From so many requests a second on the pace says when the end of the queue is reached.
+    /// From so many requests a second on the pace says when the end of the queue is reached…
     const TELLING: f64 = 200.0;
+
+    /// …once it is the best of so many windows: one alone may be a moment in which the machine stalled.
+    const SURE: u32 = 4;
 
     /// Once in a window, the mean time that a request held a worker in it.
     fn look(&mut self, work: (u64, Duration), workers: usize, now: Moment) -> Option<Duration> {
@@ -285,6 +293,7 @@ impl Pace {
         let pace =
             requests as f64 / window.as_secs_f64() / if rested { share.max(f64::EPSILON) } else { 1.0 };
         self.per_second = recent.then(|| pace.max(self.per_second.unwrap_or(0.0) * Self::KEPT));
+        self.windows = if recent { self.windows.saturating_add(1) } else { 0 };
         (self.since, self.work) = (now, work);
         Some(self.held)
     }
@@ -296,7 +305,7 @@ impl Pace {
 
     /// It counts enough requests for a forecast.
     fn is_telling(&self) -> bool {
-        self.per_second.is_some_and(|pace| pace >= Self::TELLING)
+        self.windows >= Self::SURE && self.per_second.is_some_and(|pace| pace >= Self::TELLING)
     }
 
     fn reaches(&self, place: usize, within: Duration) -> bool {
@@ -373,6 +382,38 @@ mod tests {
         assert!(overflow.hold(&queue, Arc::clone(&all[3]), Moment::from_millis(121)).is_ok());
         overflow.look(&queue, (1001, ms(160)), 1, Moment::from_millis(181));
         assert!(overflow.hold(&queue, Arc::clone(&all[4]), Moment::from_millis(181)).is_ok());
+    }
+
+    #[test]
+    fn who_cannot_be_reached_in_time_is_turned_away_at_once_only_where_the_queue_stands() {
+        let (all, _poll) = connections(400);
+        let ms = Moment::from_millis;
+        let full = || {
+            let queue = Queue::new(1000, 1, rules());
+            all.iter().for_each(|connection| queue.push(Arc::clone(connection), Moment::START).unwrap());
+            queue
+        };
+        // 15 in 50 ms, all that the crew could do: it reaches 240 of them in 0.8 s.
+        let mut overflow = Overflow::new(&rules());
+        let burst = full();
+        let looks = |overflow: &mut Overflow, at| {
+            overflow.look(&burst, (3 * at / 10, Duration::from_millis(at)), 1, ms(at));
+        };
+        looks(&mut overflow, 10_000);
+        (1..=4).for_each(|window| looks(&mut overflow, 10_000 + 50 * window));
+        assert!(overflow.reaches_the_end_of(&burst, ms(10_200)), "nobody has waited yet");
+        burst.judge(ms(10_140), Duration::ZERO, ms(10_200));
+        assert!(overflow.reaches_the_end_of(&burst, ms(10_299)), "one has waited, for less than an interval");
+        assert!(!overflow.reaches_the_end_of(&burst, ms(10_300)), "the queue stands");
+        let mut hasty = Overflow::new(&rules());
+        looks(&mut hasty, 10_000);
+        (1..=3).for_each(|window| looks(&mut hasty, 10_000 + 50 * window));
+        assert!(hasty.reaches_the_end_of(&burst, ms(10_300)), "too little is known of its pace");
+        burst.judge(ms(10_299), Duration::ZERO, ms(10_301));
+        assert!(overflow.reaches_the_end_of(&burst, ms(10_301)), "one has been taken at once");
+        let patient = Queue { rules: admit::Rules { target: Duration::from_secs(60), ..rules() }, ..full() };
+        patient.judge(ms(10_140), Duration::ZERO, ms(10_200));
+        assert!(overflow.reaches_the_end_of(&patient, ms(12_000)), "such a wait is fine");
     }
 
     #[test]

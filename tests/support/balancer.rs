@@ -4,11 +4,15 @@ use super::{DEADLINE, Origin, Shared, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::thread;
 use tempfile::TempDir;
+
+/// Where in its folder a balancer's admin API listens, when a test asks for its metrics.
+pub const ADMIN: &str = "admin.sock";
 
 /// A running balancer. Dropping it ends it, and fails the test if it ever panicked.
 #[derive(Debug)]
@@ -159,6 +163,22 @@ impl Evenkeel {
         let status = fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find(|line| line.starts_with(key)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// The lines of the metrics whose names begin so; the configuration puts the admin API on [`ADMIN`].
+    pub fn metric_lines(&self, name: &str) -> Vec<String> {
+        let mut stream = UnixStream::connect(self.folder().join(ADMIN)).expect("the admin API");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect()
+    }
+
+    /// The sum of these lines' values.
+    pub fn metric(&self, name: &str) -> f64 {
+        let lines = self.metric_lines(name);
+        assert!(!lines.is_empty(), "no metric begins with {name}");
+        lines.iter().map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
     /// Its folder, where the configuration is.
