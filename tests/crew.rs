@@ -75,7 +75,9 @@ mod growth {
             all.iter_mut().for_each(|client| _ = client.send(GET));
             all.iter_mut().for_each(|client| assert_eq!(client.answer().status, 200));
         }
-        assert_eq!((balancer.workers(), origin.connections()), (1, 1));
+        // While others wait it may have a few on their way at once.
+        assert_eq!(balancer.workers(), 1);
+        assert!((1..=4).contains(&origin.connections()), "{} connections", origin.connections());
     }
 }
 

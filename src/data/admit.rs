@@ -11,7 +11,7 @@ use crate::state::crew::Crew;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What the channel carries.
@@ -45,6 +45,8 @@ pub struct Queue {
     patience: AtomicU64,
     /// Requests hold a worker for very short times at the moment.
     quick: AtomicBool,
+    /// Requests on their way that were given back and wait here.
+    given_back: AtomicUsize,
 }
 
 /// Requests that hold a worker for less than this come from servers so quick that a worker need not wait for
@@ -79,8 +81,8 @@ impl Queue {
         // sent ahead.
         let (sender, receiver) = bounded(capacity + (ahead::MOST + 2) * workers + 1);
         let patience = AtomicU64::new((rules.patience * PLACED).as_nanos() as u64);
-        let (codel, quick) = (Codel::new(), AtomicBool::new(false));
-        Queue { sender, receiver, capacity, rules, codel, patience, quick }
+        let (codel, quick, given_back) = (Codel::new(), AtomicBool::new(false), AtomicUsize::new(0));
+        Queue { sender, receiver, capacity, rules, codel, patience, quick, given_back }
     }
 
     /// Requests that wait.
@@ -108,8 +110,13 @@ impl Queue {
     /// Queues a request that is on its way already. There is room beyond the capacity: only streamers that give back
     /// much at once can find none, and have it handed back.
     pub fn push_back(&self, pending: Box<Pending>) -> Result<(), Box<Pending>> {
+        // Counted before it can be taken.
+        self.given_back.fetch_add(1, Relaxed);
         match self.sender.try_send(Work::Resume(pending)) {
-            Err(TrySendError::Full(Work::Resume(pending))) => Err(pending),
+            Err(TrySendError::Full(Work::Resume(pending))) => {
+                self.given_back.fetch_sub(1, Relaxed);
+                Err(pending)
+            }
             _ => Ok(()),
         }
     }
@@ -124,14 +131,22 @@ impl Queue {
         self.receiver.len() >= self.capacity
     }
 
-    /// Whether requests wait, and servers are so quick that a worker should not wait for each.
+    /// Whether requests wait, and servers are so quick that a worker should not wait for each. They are not where
+    /// requests were given back: more would pile up at servers that have just begun to be slow.
     pub fn asks_for_haste(&self) -> bool {
-        self.quick.load(Relaxed) && !self.receiver.is_empty()
+        self.quick.load(Relaxed) && self.given_back.load(Relaxed) == 0 && !self.receiver.is_empty()
     }
 
     /// The next work, if there is any now.
     pub fn take_now(&self) -> Option<Work> {
-        self.receiver.try_recv().ok()
+        self.receiver.try_recv().ok().map(|work| self.taken(work))
+    }
+
+    fn taken(&self, work: Work) -> Work {
+        if matches!(work, Work::Resume(_)) {
+            self.given_back.fetch_sub(1, Relaxed);
+        }
+        work
     }
 
     /// Asks one worker to leave; false when the queue has no room for that.
@@ -141,13 +156,13 @@ impl Queue {
 
     /// The next work, waiting for it as an idle member of the crew.
     pub fn take(&self, crew: &Crew) -> Work {
-        if let Ok(work) = self.receiver.try_recv() {
+        if let Some(work) = self.take_now() {
             return work;
         }
         crew.rests();
         let work = self.receiver.recv().unwrap_or(Work::Leave);
         crew.rises();
-        work
+        self.taken(work)
     }
 
     /// Whether a request that became ready then is still worth serving. `held`: the worker that takes it was
@@ -159,7 +174,7 @@ impl Queue {
 
     /// A request in a standing queue waits for as long as the overflow promises, and for a few times what a
     /// request now holds a worker: slow servers alone are no reason to turn anybody away.
-    fn adapt(&self, held: Duration) {
+    pub(super) fn adapt(&self, held: Duration) {
         self.quick.store(!held.is_zero() && held < QUICK, Relaxed);
         let patience = (self.rules.patience * PLACED).max(held * HOLDS_PATIENT);
         self.patience.store(patience.as_nanos() as u64, Relaxed);

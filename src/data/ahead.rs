@@ -213,12 +213,23 @@ pub(super) mod tests {
     fn behind_servers_that_are_not_quick_the_others_are_given_back_and_the_supervisor_hears() {
         let plane = plane();
         let (mut ahead, _servers) = ahead(&plane, 3);
+        plane.queue.adapt(Duration::from_millis(1));
+        let waits = || {
+            let near = Socket::from(OwnedFd::from(UnixStream::pair().unwrap().0));
+            plane.queue.push(plane.lot.enter(near, None), Moment::START).unwrap();
+        };
+        waits();
+        assert!(plane.queue.asks_for_haste(), "servers are quick");
         assert_eq!(ahead.next(&plane).unwrap().sent.id, RequestId::new(0, 0));
         assert!(ahead.is_empty());
-        assert_eq!((plane.queue.len(), plane.crew.nudges().len()), (2, 1));
+        assert_eq!((plane.queue.len(), plane.crew.nudges().len()), (3, 1));
+        assert!(!plane.queue.asks_for_haste(), "no more are to pile up");
+        assert!(matches!(plane.queue.take_now(), Some(Work::Serve { .. })));
         while let Some(work) = plane.queue.take_now() {
             assert!(matches!(work, Work::Resume(_)));
         }
+        waits();
+        assert!(plane.queue.asks_for_haste(), "all that were given back have been taken up");
         assert_eq!(plane.table.find("a").unwrap().in_flight(), 0, "each gave its lease back");
     }
 }
