@@ -134,7 +134,12 @@ impl Queue {
     /// Whether requests wait, and servers are so quick that a worker should not wait for each. They are not where
     /// requests were given back: more would pile up at servers that have just begun to be slow.
     pub fn asks_for_haste(&self) -> bool {
-        self.quick.load(Relaxed) && self.given_back.load(Relaxed) == 0 && !self.receiver.is_empty()
+        self.is_quick() && !self.receiver.is_empty()
+    }
+
+    /// Whether servers are that quick.
+    pub fn is_quick(&self) -> bool {
+        self.quick.load(Relaxed) && self.given_back.load(Relaxed) == 0
     }
 
     /// The next work, if there is any now.

@@ -23,12 +23,18 @@ pub enum Onward {
 pub(super) fn may(plane: &Plane, hands: &Hands) -> Onward {
     match () {
         () if hands.stream.has_left() => Onward::Wait,
-        () if plane.away.count() == 0 && plane.queue.asks_for_haste() && hands.ahead.has_room() => {
+        () if plane.away.count() == 0 && hands.ahead.has_room() && asks_for_haste(plane, hands) => {
             Onward::Ahead
         }
         () if hands.ahead.is_empty() && plane.has_many_in_hand() => Onward::Away,
         () => Onward::Wait,
     }
+}
+
+/// Servers are quick, and others wait: in the queue, or for this worker to take the answers of what it has sent ahead.
+/// To wait for this one alone would hand those to other workers, each of which would have to be woken.
+fn asks_for_haste(plane: &Plane, hands: &Hands) -> bool {
+    plane.queue.asks_for_haste() || (!hands.ahead.is_empty() && plane.queue.is_quick())
 }
 
 impl Worker {
@@ -78,5 +84,27 @@ impl Worker {
         let is_watched = self.plane.lot.watch(&pending.connection).is_ok();
         let back = if is_watched { self.plane.away.leave(pending, now) } else { Some(pending) };
         back.into_iter().for_each(|pending| self.hands.ahead.push(pending));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ahead::tests::{ahead, plane};
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn who_has_sent_ahead_goes_on_so_while_servers_are_quick() {
+        let plane = plane();
+        let mut hands = Hands::new(&plane, 1);
+        let (mut sent, _servers) = ahead(&plane, 1);
+        assert_eq!(may(&plane, &hands), Onward::Wait, "nobody knows the servers");
+        plane.queue.adapt(Duration::from_millis(1));
+        assert_eq!(may(&plane, &hands), Onward::Wait, "nobody else waits");
+        let first = sent.next(&plane).unwrap();
+        hands.ahead.push(first);
+        assert_eq!(may(&plane, &hands), Onward::Ahead, "one waits for this worker");
+        plane.queue.adapt(Duration::from_millis(10));
+        assert_eq!(may(&plane, &hands), Onward::Wait, "servers are slow");
     }
 }
