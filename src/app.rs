@@ -16,6 +16,7 @@ use crate::state::config::{AccessLog, Config};
 use crate::state::crew::Team;
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
+use crossbeam_channel::bounded;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::fmt;
@@ -140,14 +141,23 @@ impl Balancer {
         let deadline = time::now().after(self.main.plane.config.timeouts.drain);
         self.main.plane.drain(deadline);
         let handle = signals.handle();
-        let rest = spawn("drain", move || {
-            self.stop(deadline);
+        let (give, taken) = bounded(1);
+        let drain = spawn("drain", move || {
+            taken.into_iter().for_each(|balancer: Self| balancer.stop(deadline));
             handle.close();
-        })?;
+        });
+        let Ok(drain) = drain.inspect_err(|error| log::warn!("{error}; a second signal is not heard")) else {
+            // No reason to cut the requests in hand.
+            self.stop(deadline);
+            log::info!("stopped");
+            return Ok(());
+        };
+        let _ = give.send(self);
+        drop(give);
         if let Some(signal) = next_stop(signals, access.as_ref()) {
             return Err(Error(format!("stopped at once by signal {signal}; requests in hand were cut")));
         }
-        let _ = rest.join();
+        let _ = drain.join();
         log::info!("stopped");
         Ok(())
     }

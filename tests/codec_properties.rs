@@ -182,8 +182,15 @@ fn preamble() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![2 => words, 3 => block, 1 => bytes()]
 }
 
+/// 20,000 cases, unless `PROPTEST_CASES` says how many.
+fn config() -> ProptestConfig {
+    let told = std::env::var_os("PROPTEST_CASES").is_some();
+    let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if told { default } else { ProptestConfig { cases: 20_000, ..default } }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn request_heads(bytes in bytes()) {

@@ -12,7 +12,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use support::balancer::{list, with};
+use support::balancer::{ADMIN, list, with};
 use support::faults::{Early, ok};
 use support::message::Framing;
 use support::{Answer, Broken, Client, Evenkeel, Gate, Origin, Seen, chunked, noise, until};
@@ -747,6 +747,54 @@ mod ends {
         check_cut("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
         check_cut("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel");
         check_cut("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n");
+    }
+
+    /// A server breaks off behind so much of a body, with a close or with a reset: the client gets so many bytes, or
+    /// fewer behind a reset, and no end; and it is counted.
+    #[track_caller]
+    fn check_cut_counts(framing: &str, sent: &[u8], payload: usize, by_reset: bool) {
+        let answer = [format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n").as_bytes(), sent].concat();
+        let gate = Gate::default();
+        let has_begun = gate.clone();
+        let origin = Origin::start(move |visit| {
+            if visit.request().is_some() {
+                visit.send(&answer);
+                if by_reset {
+                    // It takes away what was not read yet, and the answer must have begun.
+                    has_begun.wait();
+                    visit.reset_on_close();
+                }
+            }
+        });
+        let balancer = Evenkeel::before(&[&origin], json!({ "admin": { "socket": ADMIN } }));
+        let counted = || balancer.metric("evenkeel_refusals_total{reason=\"answer_truncated\"}");
+        assert_eq!(counted(), 0.0);
+        let mut client = Client::to(&balancer);
+        let (head, status) = client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").head();
+        gate.open();
+        let told = format!("{framing}, {payload} bytes, reset: {by_reset}");
+        let got = match client.body_of("GET", head, status) {
+            Err(Broken::Cut(got) | Broken::Reset(got)) => got.len(),
+            seen => panic!("{told}: {seen:?}"),
+        };
+        assert!(if by_reset { got <= payload } else { got == payload }, "{told}: {got} came");
+        assert_eq!((status, counted()), (200, 1.0), "{told}");
+        assert_eq!(balancer.metric("evenkeel_server_in_flight"), 0.0, "{told}");
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_is_counted() {
+        const HALF: usize = 1 << 19;
+        let half = noise(HALF);
+        let chunk = [b"80000\r\n", &half[..], b"\r\n"].concat();
+        for by_reset in [false, true] {
+            check_cut_counts("Content-Length: 20", b"short", 5, by_reset);
+            // So much is to come that the rest is spliced.
+            check_cut_counts("Content-Length: 4194304", &half, HALF, by_reset);
+            check_cut_counts("Transfer-Encoding: chunked", b"5\r\nhello\r\n", 5, by_reset);
+            check_cut_counts("Transfer-Encoding: chunked", &chunk, HALF, by_reset);
+            check_cut_counts("Transfer-Encoding: chunked", &chunk[..HALF], HALF - 7, by_reset);
+        }
     }
 
     #[test]

@@ -151,6 +151,7 @@ pub(super) mod tests {
     use crate::data::admit::Work;
     use crate::data::socket::Socket;
     use crate::policy::pick::Weight;
+    use crate::state::address::Address;
     use crate::state::config::{Config, ServerSpec};
     use crate::state::table::Table;
     use crate::state::verdict::Verdicts;
@@ -163,10 +164,14 @@ pub(super) mod tests {
     }
 
     pub(in crate::data) fn plane_with(change: impl FnOnce(&mut Config)) -> Arc<Plane> {
+        plane_before("127.0.0.1:9".parse().unwrap(), change)
+    }
+
+    /// A plane with one server, at this address.
+    pub(in crate::data) fn plane_before(address: Address, change: impl FnOnce(&mut Config)) -> Arc<Plane> {
         let mut config = Config::default();
         change(&mut config);
         config.listen.address = "127.0.0.1:0".parse().unwrap();
-        let address = "127.0.0.1:9".parse().unwrap();
         let spec = ServerSpec { name: "a".into(), address, weight: Weight(1), backup: false };
         let table = Arc::new(Table::new(config.servers.algorithm, false, &[spec]));
         Plane::open("test", Arc::new(config), table, Verdicts::default(), None).unwrap().0

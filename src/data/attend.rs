@@ -36,29 +36,8 @@ pub fn run(plane: Arc<Plane>, number: usize) {
     }
     let membership = Membership::of(&plane.crew);
     let mut worker = Worker::new(&plane, number);
-    loop {
-        match worker.next_work() {
-            // Counted out by the supervisor that gave notice.
-            Some(Work::Leave) => {
-                worker.parts();
-                break membership.ends();
-            }
-            Some(Work::Serve { connection, ready }) => {
-                worker.guard(&connection, |worker| worker.hold(&connection, ready));
-            }
-            Some(Work::Resume(pending)) => worker.resume(*pending),
-            Some(Work::Answered(place)) => {
-                plane.crew.goes_on(time::now());
-                plane.away.take(&place).into_iter().for_each(|pending| worker.resume(pending));
-            }
-            None => _ = worker.conclude_next(),
-        }
-        let has_left = worker.hands.stream.has_left() && worker.hands.ahead.is_empty();
-        // The supervisor may have hired in its place.
-        if has_left && !worker.hands.stream.returns(&plane) {
-            break membership.ends();
-        }
-    }
+    while worker.works() {}
+    membership.ends();
 }
 
 /// A worker: its buffers live as long as it does and are used for one connection after the other.
@@ -88,6 +67,29 @@ impl Worker {
         let room = plane.config.limits.head.head + INPUT_SPARE;
         let (input, slots, hands) = (Input::new(room), Slots::new(), Hands::new(plane, number));
         Worker { plane: Arc::clone(plane), input, slots, hands, sent: None, held: Duration::ZERO }
+    }
+
+    /// Does the next work. False: that was the last, and the worker is in the crew no more.
+    fn works(&mut self) -> bool {
+        match self.next_work() {
+            // Counted out by the supervisor that gave notice.
+            Some(Work::Leave) => {
+                self.parts();
+                return false;
+            }
+            Some(Work::Serve { connection, ready }) => {
+                self.guard(&connection, |worker| worker.hold(&connection, ready));
+            }
+            Some(Work::Resume(pending)) => self.resume(*pending),
+            Some(Work::Answered(place)) => {
+                self.plane.crew.goes_on(time::now());
+                self.plane.away.take(&place).into_iter().for_each(|pending| self.resume(pending));
+            }
+            None => _ = self.conclude_next(),
+        }
+        let has_left = self.hands.stream.has_left() && self.hands.ahead.is_empty();
+        // The supervisor may have hired in its place.
+        !has_left || self.hands.stream.returns(&self.plane)
     }
 
     /// Ends what it has sent ahead; then it goes home.
@@ -384,9 +386,98 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ahead::tests::{ahead, plane_with};
+    use super::super::ahead::tests::{ahead, plane_before, plane_with};
+    use super::super::socket::Socket;
     use super::*;
-    use std::io::Write;
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
+    use std::thread;
+
+    /// A client over TCP, and the plane's connection to it.
+    fn client(plane: &Plane) -> (TcpStream, Arc<Connection>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        far.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let (near, peer) = listener.accept().unwrap();
+        (far, plane.lot.enter(Socket::from(OwnedFd::from(near)), Some(peer)))
+    }
+
+    /// All that the client gets until its connection is closed in order.
+    fn answer(mut client: TcpStream) -> String {
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    const LAST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+
+    /// A request panics in a worker that has one sent ahead, in the crew or as a streamer; another one waits.
+    fn check_panic(as_streamer: bool) {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap().to_string().parse().unwrap();
+        let plane = plane_before(address, |config| {
+            config.timeouts.stream_after = if as_streamer { Duration::ZERO } else { Duration::from_secs(60) };
+        });
+        let server = thread::spawn(move || {
+            let (mut stream, mut seen) = (server.accept().unwrap().0, Vec::new());
+            while !seen.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                seen.push(byte[0]);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext").unwrap();
+        });
+        plane.crew.counts_in();
+        let mut worker = Worker::new(&plane, 1);
+        let (mut ahead, mut servers) = ahead(&plane, 1);
+        let (sent_ahead, connection) = client(&plane);
+        let mut pending = ahead.next(&plane).unwrap();
+        plane.lot.leave(&std::mem::replace(&mut pending.connection, connection));
+        let mut input = Input::new(1024);
+        input.begin(LAST, 0);
+        input.drained = true;
+        pending.input = Some(input);
+        worker.hands.ahead.push(pending);
+        // The next one is to have a connection of its own.
+        let last = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nahead";
+        servers[0].write_all(last).unwrap();
+
+        let (mut unlucky, connection) = client(&plane);
+        worker.guard(&connection, |worker| {
+            if as_streamer {
+                worker.hands.stream.begin(&plane, time::now());
+                worker.hands.stream.look(&plane);
+            }
+            panic!("as the test asked for");
+        });
+        drop(connection);
+        assert_eq!(unlucky.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(plane.stats.total(Counter::Panics), 1);
+        let places = || (plane.crew.workers(), plane.streamers.load(Ordering::Relaxed));
+        assert_eq!(places(), if as_streamer { (0, 1) } else { (1, 0) }, "it is where it was");
+
+        let (mut next, connection) = client(&plane);
+        next.write_all(LAST).unwrap();
+        plane.queue.push(connection, time::now()).unwrap();
+        while !(worker.hands.ahead.is_empty() && plane.queue.is_empty()) {
+            assert!(worker.works());
+        }
+        assert!(answer(sent_ahead).ends_with("ahead"), "what was sent ahead is concluded");
+        assert!(answer(next).ends_with("next"), "and the next one served");
+        server.join().unwrap();
+        assert_eq!(places(), (1, 0));
+        assert_eq!(plane.table.find("a").unwrap().in_flight(), 0);
+        assert_eq!((plane.lot.open(), plane.stats.total(Counter::Panics)), (0, 1));
+        assert!(plane.queue.push_notice());
+        assert!(!worker.works(), "it takes its notice as any other");
+    }
+
+    #[test]
+    fn a_panic_costs_one_request() {
+        check_panic(false);
+        check_panic(true);
+    }
 
     #[test]
     fn who_took_its_notice_and_still_has_a_long_body_is_counted_out_once() {

@@ -1,18 +1,23 @@
 //! The built binary as a child process, and what the operating system says of it.
 
 use super::{DEADLINE, Origin, Shared, until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Signal, getrlimit, getuid, kill_process};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::thread;
 use tempfile::TempDir;
 
 /// Where in its folder a balancer's admin API listens, when a test asks for its metrics.
 pub const ADMIN: &str = "admin.sock";
+
+/// The user and the group with no rights, on Linux.
+const NOBODY: u32 = 65_534;
 
 /// A running balancer. Dropping it ends it, and fails the test if it ever panicked.
 #[derive(Debug)]
@@ -93,8 +98,42 @@ impl Evenkeel {
         started.unwrap_or_else(|(status, lines)| panic!("no start: {status}\n{lines}"))
     }
 
-    fn launch(config: &str, mut command: Command) -> Result<Self, (ExitStatus, String)> {
+    /// Starts as a user who can be denied threads ([`Evenkeel::allow_threads`]): as ourselves, or as [`NOBODY`] where
+    /// that is root, whom the limit does not bind.
+    pub fn start_without_privileges(config: Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        if getuid().is_root() {
+            // Another user may not go where the binary is. What this process has open for writing, a child that is
+            // being started beside may have open too, and nobody could run it: so the copy is made by a child.
+            let binary = folder.path().join("evenkeel");
+            assert!(Command::new("cp").arg(command.get_program()).arg(&binary).status().unwrap().success());
+            chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+            command = Command::new(binary);
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let started = Self::launch_in(folder, &with(unobtrusive(), config).to_string(), command);
+        started.unwrap_or_else(|(status, lines)| panic!("no start: {status}\n{lines}"))
+    }
+
+    /// From now on it gets no further thread, whatever else its user runs; or it gets them again.
+    pub fn allow_threads(&self, allowed: bool) {
+        let hard = getrlimit(Resource::Nproc).maximum.map_or("unlimited".to_owned(), |most| most.to_string());
+        let soft = if allowed { &hard } else { "0" };
+        let mut command = Command::new("prlimit");
+        command.args([format!("--pid={}", self.pid()), format!("--nproc={soft}:")]);
+        if getuid().is_root() {
+            // Root in a container may not set the limits of others.
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        assert!(command.status().expect("prlimit, of util-linux").success());
+    }
+
+    fn launch(config: &str, command: Command) -> Result<Self, (ExitStatus, String)> {
+        Self::launch_in(tempfile::tempdir().unwrap(), config, command)
+    }
+
+    fn launch_in(folder: TempDir, config: &str, mut command: Command) -> Result<Self, (ExitStatus, String)> {
         fs::write(folder.path().join("config.json"), config).unwrap();
         command.current_dir(folder.path()).env_remove("RUST_LOG");
         let mut child =

@@ -1,0 +1,125 @@
+//! What becomes of service when the operating system gives no more of something: threads, descriptors.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a panic is how a test fails; a test reads the clock for the pace of warnings"
+)]
+
+mod support;
+
+use rustix::process::Signal;
+use serde_json::json;
+use std::time::{Duration, Instant};
+use support::balancer::list;
+use support::{Client, Evenkeel, Gate, Origin, until};
+
+mod threads {
+    use super::*;
+
+    /// Two workers of many that there might be, and a queue that most of a crowd finds full. No admin API: its
+    /// library cannot do without threads.
+    fn start(origin: &Origin) -> Evenkeel {
+        let balancer = Evenkeel::start_without_privileges(json!({
+            "servers": { "list": list(&[origin]) },
+            "threadpool": { "min_workers": 2, "max_workers": 20, "queue_capacity": 8 },
+        }));
+        until("the least workers are there", || balancer.workers() == 2);
+        balancer
+    }
+
+    /// Answers `/first` once one gate is open, `/second` once the other is, and all else at once.
+    fn gated(first: &Gate, second: &Gate) -> Origin {
+        let (first, second) = (first.clone(), second.clone());
+        Origin::start(move |visit| {
+            while let Some(seen) = visit.request() {
+                match seen.target() {
+                    "/first" => first.wait(),
+                    "/second" => second.wait(),
+                    _ => {}
+                }
+                visit.answer("ok");
+            }
+        })
+    }
+
+    fn ask_all(balancer: &Evenkeel, count: usize, path: &str) -> Vec<Client> {
+        let mut crowd: Vec<_> = (0..count).map(|_| Client::to(balancer)).collect();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+        crowd.iter_mut().for_each(|client| _ = client.send(&request));
+        crowd
+    }
+
+    fn warnings(balancer: &Evenkeel) -> usize {
+        balancer.log_lines().iter().filter(|line| line.contains("no thread to be had")).count()
+    }
+
+    /// The most tries in this time: 100 ms after the first, and each time twice as long up to 5 s.
+    fn most_tries(time: Duration) -> usize {
+        let pauses =
+            (0..).map(|tries| Duration::from_millis(100 << tries.min(6)).min(Duration::from_secs(5)));
+        let ends = pauses.scan(Duration::ZERO, |end, pause| {
+            *end += pause;
+            Some(*end)
+        });
+        1 + ends.take_while(|end| *end <= time).count()
+    }
+
+    /// How many were served; the others must have heard why not.
+    fn served(crowd: &mut [Client]) -> usize {
+        let served = crowd.iter_mut().filter_map(|client| {
+            let answer = client.answer();
+            let is_honest = ["queue_full", "queue_timeout", "overloaded"].contains(&answer.reason().as_str());
+            assert!(answer.status == 200 || (answer.status == 503 && is_honest), "{answer:?}");
+            (answer.status == 200).then_some(())
+        });
+        served.count()
+    }
+
+    #[test]
+    fn a_crew_that_gets_no_more_serves_on_and_grows_when_it_can() {
+        let (first, second) = (Gate::default(), Gate::default());
+        let origin = gated(&first, &second);
+        let mut balancer = start(&origin);
+        let begun = Instant::now();
+        balancer.allow_threads(false);
+        let mut crowd = ask_all(&balancer, 40, "/first");
+        until("it was tried again, and again", || warnings(&balancer) >= 3);
+        let told = warnings(&balancer);
+        assert!(told <= most_tries(begun.elapsed()), "{told} warnings in {:?}", begun.elapsed());
+        assert_eq!(balancer.workers(), 2);
+        first.open();
+        assert!(served(&mut crowd) >= 2, "the workers that there are serve");
+        assert_eq!(Client::to(&balancer).get("/").status, 200, "and go on");
+        drop(crowd);
+
+        balancer.allow_threads(true);
+        let mut crowd = ask_all(&balancer, 6, "/second");
+        until("the crew grows again", || balancer.workers() >= 4);
+        second.open();
+        assert_eq!(served(&mut crowd), 6);
+        drop(crowd);
+        until("those that were hired have gone home", || balancer.workers() == 2);
+        assert_eq!(Client::to(&balancer).get("/").status, 200);
+        balancer.signal(Signal::TERM);
+        assert_eq!(balancer.wait().code(), Some(0));
+    }
+
+    #[test]
+    fn a_stop_that_gets_no_thread_still_finishes_what_is_in_hand() {
+        let gate = Gate::default();
+        let origin = gated(&gate, &Gate::default());
+        let mut balancer = start(&origin);
+        let mut client = Client::to(&balancer);
+        client.send("GET /first HTTP/1.1\r\nHost: h\r\n\r\n");
+        origin.until("the request came", |seen| seen.requests.len() == 1);
+        balancer.allow_threads(false);
+        balancer.signal(Signal::TERM);
+        balancer.logs("a second signal is not heard");
+        until("new connections are refused", || Client::connect(balancer.address()).is_err());
+        gate.open();
+        assert_eq!(client.answer().text(), "ok");
+        assert_eq!(balancer.wait().code(), Some(0));
+    }
+}
