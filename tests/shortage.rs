@@ -20,13 +20,17 @@ mod threads {
 
     /// Two workers of many that there might be, and a queue that most of a crowd finds full. No admin API: its
     /// library cannot do without threads.
-    fn start(origin: &Origin) -> Evenkeel {
+    fn start(origin: &Origin) -> Option<Evenkeel> {
         let balancer = Evenkeel::start_without_privileges(json!({
             "servers": { "list": list(&[origin]) },
             "threadpool": { "min_workers": 2, "max_workers": 20, "queue_capacity": 8 },
         }));
+        let Some(balancer) = balancer else {
+            eprintln!("not tested: nobody here can be denied threads");
+            return None;
+        };
         until("the least workers are there", || balancer.workers() == 2);
-        balancer
+        Some(balancer)
     }
 
     /// Answers `/first` once one gate is open, `/second` once the other is, and all else at once.
@@ -81,7 +85,7 @@ mod threads {
     fn a_crew_that_gets_no_more_serves_on_and_grows_when_it_can() {
         let (first, second) = (Gate::default(), Gate::default());
         let origin = gated(&first, &second);
-        let mut balancer = start(&origin);
+        let Some(mut balancer) = start(&origin) else { return };
         let begun = Instant::now();
         balancer.allow_threads(false);
         let mut crowd = ask_all(&balancer, 40, "/first");
@@ -110,7 +114,7 @@ mod threads {
     fn a_stop_that_gets_no_thread_still_finishes_what_is_in_hand() {
         let gate = Gate::default();
         let origin = gated(&gate, &Gate::default());
-        let mut balancer = start(&origin);
+        let Some(mut balancer) = start(&origin) else { return };
         let mut client = Client::to(&balancer);
         client.send("GET /first HTTP/1.1\r\nHost: h\r\n\r\n");
         origin.until("the request came", |seen| seen.requests.len() == 1);

@@ -99,11 +99,12 @@ impl Evenkeel {
     }
 
     /// Starts as a user who can be denied threads ([`Evenkeel::allow_threads`]): as ourselves, or as [`NOBODY`] where
-    /// that is root, whom the limit does not bind.
-    pub fn start_without_privileges(config: Value) -> Self {
+    /// that is root, whom the limit does not bind. `None` where there is no other user: some containers map root alone.
+    pub fn start_without_privileges(config: Value) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
         if getuid().is_root() {
+            Command::new("true").uid(NOBODY).gid(NOBODY).status().ok()?;
             // Another user may not go where the binary is. What this process has open for writing, a child that is
             // being started beside may have open too, and nobody could run it: so the copy is made by a child.
             let binary = folder.path().join("evenkeel");
@@ -113,7 +114,7 @@ impl Evenkeel {
             command.uid(NOBODY).gid(NOBODY);
         }
         let started = Self::launch_in(folder, &with(unobtrusive(), config).to_string(), command);
-        started.unwrap_or_else(|(status, lines)| panic!("no start: {status}\n{lines}"))
+        Some(started.unwrap_or_else(|(status, lines)| panic!("no start: {status}\n{lines}")))
     }
 
     /// From now on it gets no further thread, whatever else its user runs; or it gets them again.
