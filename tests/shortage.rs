@@ -56,7 +56,7 @@ mod threads {
     }
 
     fn warnings(balancer: &Evenkeel) -> usize {
-        balancer.log_lines().iter().filter(|line| line.contains("no thread to be had")).count()
+        balancer.log_lines().iter().filter(|line| line.contains("trying again later")).count()
     }
 
     /// The most tries in this time: 100 ms after the first, and each time twice as long up to 5 s.
@@ -124,6 +124,52 @@ mod threads {
         until("new connections are refused", || Client::connect(balancer.address()).is_err());
         gate.open();
         assert_eq!(client.answer().text(), "ok");
+        assert_eq!(balancer.wait().code(), Some(0));
+    }
+}
+
+mod admin_api {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use support::balancer::ADMIN;
+
+    /// Whether a connection of its own is answered in this time.
+    fn is_answered(balancer: &Evenkeel, patience: Duration) -> bool {
+        let mut stream = UnixStream::connect(balancer.folder().join(ADMIN)).unwrap();
+        stream.set_read_timeout(Some(patience)).unwrap();
+        stream.write_all(b"GET /live HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).is_ok() && page.starts_with("HTTP/1.1 200 ")
+    }
+
+    #[test]
+    fn it_comes_back_after_its_library_got_no_thread() {
+        let origin = Origin::answers("ok");
+        let balancer = Evenkeel::start_without_privileges(json!({
+            "servers": { "list": list(&[&origin]) },
+            "admin": { "socket": ADMIN },
+        }));
+        let Some(mut balancer) = balancer else {
+            eprintln!("not tested: nobody here can be denied threads");
+            return;
+        };
+        assert!(is_answered(&balancer, Duration::from_secs(10)));
+        balancer.may_panic();
+        balancer.allow_threads(false);
+        let path = balancer.folder().join(ADMIN);
+        let mut crowd = Vec::new();
+        // One after the other: of several at once it may give more than one to the same idle thread.
+        until("its library wants one more thread", || {
+            crowd.push(UnixStream::connect(&path).unwrap());
+            balancer.log_lines().iter().any(|line| line.contains("panicked"))
+        });
+        assert_eq!(Client::to(&balancer).get("/").status, 200, "the data plane does not notice");
+        balancer.allow_threads(true);
+        drop(crowd);
+        until("it answers again", || is_answered(&balancer, Duration::from_millis(500)));
+        balancer.logs("its accept loop has died");
+        balancer.signal(Signal::TERM);
         assert_eq!(balancer.wait().code(), Some(0));
     }
 }

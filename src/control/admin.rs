@@ -39,10 +39,16 @@ const HELPERS: usize = 8;
 const HELPER_STACK: usize = 256 * 1024;
 /// Between two starts of tiny_http, when its accept loop came to an end.
 const REOPEN: Duration = Duration::from_millis(200);
+/// Between two looks whether somebody waits to be accepted…
+const LOOK: Duration = Duration::from_secs(1);
+/// …and so many looks in a row that find one mean that the accept loop is gone: it takes microseconds.
+const LOOKS: u32 = 3;
 /// Ended accept loops whose connections are still served.
 const OLD_ROUNDS: usize = 3;
 /// What requests in hand get at a stop.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+const NO_THREAD: &str = "no thread can be started";
 
 /// See [`View::registered`].
 pub type Registered = Arc<dyn Fn(&Arc<Server>) + Send + Sync>;
@@ -116,8 +122,8 @@ impl Admin {
         self.socket.remove();
     }
 
-    /// One life of tiny_http's accept loop: any accept error ends it for good, so that a new one is started on the
-    /// same listener. False when the stop was asked for.
+    /// One life of tiny_http's accept loop: any accept error ends it for good, and so does, without a word, a thread that
+    /// it cannot start. Then a new one is started on the same listener. False when the stop was asked for.
     fn serve(&self, rounds: &mut VecDeque<Round>) -> bool {
         let broken = match Round::start(&self.view, &self.socket) {
             Ok((round, broken)) => {
@@ -129,13 +135,20 @@ impl Admin {
                 return true;
             }
         };
-        select! {
-            recv(self.stop.1) -> _ => return false,
-            recv(broken) -> error => log::error!(
-                "the admin API could not accept a connection ({}); it goes on",
-                error.unwrap_or_else(|_| "no reason given".to_owned())
-            ),
-        }
+        let mut looks = 0;
+        let why = loop {
+            select! {
+                recv(self.stop.1) -> _ => return false,
+                recv(broken) -> error => break error.unwrap_or_else(|_| "no reason given".to_owned()),
+                default(LOOK) => {
+                    looks = if self.socket.is_awaited() { looks + 1 } else { 0 };
+                    if looks == LOOKS {
+                        break "its accept loop has died".to_owned();
+                    }
+                }
+            }
+        };
+        log::error!("the admin API could not accept a connection ({why}); it goes on");
         // Connections of a round that has ended go on in it. Only the last few rounds are kept.
         if rounds.len() > OLD_ROUNDS {
             rounds.pop_front().into_iter().for_each(|round| round.end(Moment::START));
@@ -156,7 +169,9 @@ impl Round {
     /// Also gives where the end of the accept loop is told.
     fn start(view: &Arc<View>, socket: &Arc<listen::Socket>) -> Result<(Round, Receiver<String>), String> {
         let listener = socket.listener().map_err(|error| error.to_string())?;
-        let server = tiny_http::Server::from_listener(listener, None).map_err(|error| error.to_string())?;
+        // Without a thread for its accept loop it panics.
+        let server = catch_unwind(AssertUnwindSafe(|| tiny_http::Server::from_listener(listener, None)));
+        let server = server.map_err(|_| NO_THREAD.to_owned())?.map_err(|error| error.to_string())?;
         let server = Arc::new(server);
         let (stays, left) = bounded(0);
         let (breaks, broken) = bounded(1);
@@ -168,7 +183,7 @@ impl Round {
         };
         let helpers = (1..=HELPERS).filter_map(|number| start(number).ok()).count();
         match helpers {
-            0 => Err("no thread can be started".to_owned()),
+            0 => Err(NO_THREAD.to_owned()),
             _ => Ok((Round { server, helpers, left }, broken)),
         }
     }

@@ -50,6 +50,7 @@ fn look(team: &dyn Team, cpu_saturated: bool, spawn_failed: bool) -> Seen {
         queued: team.queued(),
         away: team.away(),
         lost: crew.lost(),
+        rests: crew.rested(),
         ended,
         held,
         last_taken,

@@ -11,6 +11,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Crew {
     idle: CachePadded<AtomicUsize>,
+    rests: CachePadded<AtomicU64>,
     work: CachePadded<Work>,
     workers: AtomicUsize,
     hired: AtomicU64,
@@ -32,6 +33,7 @@ impl Default for Crew {
     fn default() -> Self {
         Crew {
             idle: CachePadded::new(AtomicUsize::new(0)),
+            rests: CachePadded::new(AtomicU64::new(0)),
             work: CachePadded::new(Work::default()),
             workers: AtomicUsize::new(0),
             hired: AtomicU64::new(0),
@@ -83,6 +85,12 @@ impl Crew {
     /// A worker goes to wait on the channel.
     pub fn rests(&self) {
         self.idle.fetch_add(1, Relaxed);
+        self.rests.fetch_add(1, Relaxed);
+    }
+
+    /// How often workers went to wait on the channel, ever.
+    pub fn rested(&self) -> u64 {
+        self.rests.load(Relaxed)
     }
 
     /// A worker came back from the channel.

@@ -1,6 +1,7 @@
 //! The Unix socket: for the same user alone from its first instant, and never taken from a process that lives.
 
 use crate::base::dice::Dice;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -45,6 +46,12 @@ impl Socket {
     /// A listener for one tiny_http server.
     pub(super) fn listener(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
+    }
+
+    /// Whether a connection waits to be accepted at this moment.
+    pub(super) fn is_awaited(&self) -> bool {
+        let mut slots = [PollFd::new(&self.listener, PollFlags::IN)];
+        matches!(poll(&mut slots, Some(&Timespec::default())), Ok(1))
     }
 
     /// Connects to it and closes; never waits.
