@@ -244,7 +244,7 @@ impl Worker {
                 let served = match self.sent.take() {
                     Some(sent) => exchange::resume(&self.plane, &mut self.hands, &request, sent),
                     None => {
-                        let onward = onward::may(&self.plane, &self.hands);
+                        let onward = onward::may(&self.plane, &self.hands, now);
                         match exchange::serve(&self.plane, &mut self.hands, &request, onward) {
                             Exchanged::Served(served) => served,
                             Exchanged::Out(sent) => return Looked::Out(sent, onward),

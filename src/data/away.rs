@@ -29,6 +29,9 @@ use std::time::Duration;
 /// How often the accept thread looks for exchanges whose time is over, or whose client has gone.
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// Many that were in hand a moment ago are likely to come again.
+const STAYS: Duration = Duration::from_millis(250);
+
 /// A client that has closed its side is taken for gone after this time, as by a worker that waits.
 const GONE_AFTER: Duration = super::dial::SERVER_SLICE;
 
@@ -38,6 +41,8 @@ pub struct Away {
     places: Mutex<Slab<Arc<Place>>>,
     registry: Registry,
     count: AtomicUsize,
+    /// When the last one was left, in nanoseconds.
+    last_left: AtomicU64,
     token: fn(usize) -> Token,
 }
 
@@ -61,13 +66,18 @@ pub struct Berth {
 impl Away {
     /// Nobody is away; links will be watched by this poller, under these tokens.
     pub fn new(registry: Registry, token: fn(usize) -> Token) -> Arc<Self> {
-        let (places, count) = (Mutex::default(), AtomicUsize::new(0));
-        Arc::new(Away { places, registry, count, token })
+        let (places, count, last_left) = (Mutex::default(), AtomicUsize::new(0), AtomicU64::new(0));
+        Arc::new(Away { places, registry, count, last_left, token })
     }
 
     /// Exchanges that are away now.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request was left a moment ago.
+    fn was_used(&self, now: Moment) -> bool {
+        now.since(Moment::from_nanos(self.last_left.load(Ordering::Relaxed))) < STAYS
     }
 
     /// Leaves an exchange until its answer comes. It comes back at once when the answer is here already, or when the
@@ -77,6 +87,7 @@ impl Away {
         place.since.store(now.as_nanos(), Ordering::Release);
         *place.pending.lock() = Some(pending);
         self.count.fetch_add(1, Ordering::Relaxed);
+        self.last_left.store(now.as_nanos(), Ordering::Relaxed);
         if place.handover.park() { None } else { self.take(&place) }
     }
 
@@ -170,10 +181,13 @@ impl Link {
 
 impl Plane {
     /// Whether so many requests are in hand that a worker should not wait for one of them, and there is a place for one
-    /// more: each worker that there is may come to wait for one, too.
-    pub(super) fn has_many_in_hand(&self) -> bool {
+    /// more: each worker that there is may come to wait for one, too. Where requests were away a moment ago those that
+    /// wait in the queue count as well: answers may come in waves, and between two of them a small crew has few in hand.
+    pub(super) fn has_many_in_hand(&self, now: Moment) -> bool {
         let away = self.away.count();
-        self.crew.busy() + away >= MANY && self.crew.workers() + away <= self.config.threadpool.bounds.max
+        let queued = if self.away.was_used(now) { self.queue.len() } else { 0 };
+        self.crew.busy() + away + queued >= MANY
+            && self.crew.workers() + away <= self.config.threadpool.bounds.max
     }
 }
 

@@ -6,7 +6,7 @@ use super::ahead::Pending;
 use super::attend::Worker;
 use super::hands::Hands;
 use super::input::Input;
-use crate::base::time;
+use crate::base::time::{self, Moment};
 
 /// Whether the worker goes on with other work once a request is out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,13 +20,13 @@ pub enum Onward {
 }
 
 /// Whether a worker with these hands waits for the next answer.
-pub(super) fn may(plane: &Plane, hands: &Hands) -> Onward {
+pub(super) fn may(plane: &Plane, hands: &Hands, now: Moment) -> Onward {
     match () {
         () if hands.stream.has_left() => Onward::Wait,
         () if plane.away.count() == 0 && hands.ahead.has_room() && asks_for_haste(plane, hands) => {
             Onward::Ahead
         }
-        () if hands.ahead.is_empty() && plane.has_many_in_hand() => Onward::Away,
+        () if hands.ahead.is_empty() && plane.has_many_in_hand(now) => Onward::Away,
         () => Onward::Wait,
     }
 }
@@ -98,13 +98,17 @@ mod tests {
         let plane = plane();
         let mut hands = Hands::new(&plane, 1);
         let (mut sent, _servers) = ahead(&plane, 1);
-        assert_eq!(may(&plane, &hands), Onward::Wait, "nobody knows the servers");
+        assert_eq!(may(&plane, &hands, Moment::from_millis(9_000)), Onward::Wait, "nobody knows the servers");
         plane.queue.adapt(Duration::from_millis(1));
-        assert_eq!(may(&plane, &hands), Onward::Wait, "nobody else waits");
+        assert_eq!(may(&plane, &hands, Moment::from_millis(9_000)), Onward::Wait, "nobody else waits");
         let first = sent.next(&plane).unwrap();
         hands.ahead.push(first);
-        assert_eq!(may(&plane, &hands), Onward::Ahead, "one waits for this worker");
+        assert_eq!(
+            may(&plane, &hands, Moment::from_millis(9_000)),
+            Onward::Ahead,
+            "one waits for this worker"
+        );
         plane.queue.adapt(Duration::from_millis(10));
-        assert_eq!(may(&plane, &hands), Onward::Wait, "servers are slow");
+        assert_eq!(may(&plane, &hands, Moment::from_millis(9_000)), Onward::Wait, "servers are slow");
     }
 }

@@ -101,6 +101,8 @@ pub struct Memory {
     load: Load,
     surplus: Surplus,
     hiring: Hiring,
+    /// When requests were last seen away.
+    away_at: Option<Moment>,
 }
 
 impl Memory {
@@ -113,6 +115,7 @@ impl Memory {
 /// The next order; see above. Costs a few dozen operations, so a nudge for every queued request is no harm.
 pub fn order(memory: &mut Memory, seen: Seen, bounds: Bounds, now: Moment) -> Order {
     let bounds = Bounds { max: bounds.max.max(bounds.min), ..bounds };
+    let seen = Seen { away: memory.away(&seen, now), ..seen };
     memory.load.observe(&seen, &bounds, now);
     memory.surplus.observe(&seen, now);
     memory.hiring.observe(&seen, now);
@@ -129,6 +132,15 @@ pub fn order(memory: &mut Memory, seen: Seen, bounds: Bounds, now: Moment) -> Or
 }
 
 impl Memory {
+    /// Requests that are away. Between two waves of answers there may be none for a moment.
+    fn away(&mut self, seen: &Seen, now: Moment) -> usize {
+        if seen.away > 0 {
+            self.away_at = Some(now);
+        }
+        let lately = self.away_at.is_some_and(|at| now.since(at) < AWAY_STAYS);
+        seen.away.max(usize::from(lately))
+    }
+
     /// How many to hire now.
     fn wanted(&self, seen: &Seen, bounds: &Bounds, now: Moment) -> Option<usize> {
         // What is away has a place among the most that there may be.
@@ -187,6 +199,8 @@ const LOAD_SAMPLE: Duration = Duration::from_millis(100);
 const STANDING: u32 = 20;
 /// Where nobody waits for servers, a few workers get by with waits that are longer by this factor.
 const AWAY_PATIENCE: u32 = 10;
+/// Requests that were away this short a time ago will be again.
+const AWAY_STAYS: Duration = Duration::from_millis(250);
 /// Workers that sleep once or more often in so many requests are too many for what is left to do.
 const WAKEFUL: u64 = 4;
 /// So many workers are no burden to any machine.
