@@ -16,7 +16,7 @@ use super::ahead::Pending;
 use super::dial::Link;
 use super::handover::{Edge, Handover};
 use crate::base::time::Moment;
-use crate::policy::crew::MANY;
+use crate::policy::crew::{AWAY_STAYS, MANY};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use parking_lot::Mutex;
@@ -29,9 +29,6 @@ use std::time::Duration;
 /// How often the accept thread looks for exchanges whose time is over, or whose client has gone.
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Many that were in hand a moment ago are likely to come again.
-const STAYS: Duration = Duration::from_millis(250);
-
 /// A client that has closed its side is taken for gone after this time, as by a worker that waits.
 const GONE_AFTER: Duration = super::dial::SERVER_SLICE;
 
@@ -41,7 +38,7 @@ pub struct Away {
     places: Mutex<Slab<Arc<Place>>>,
     registry: Registry,
     count: AtomicUsize,
-    /// When the last one was left, in nanoseconds.
+    /// When the last one was left, in nanoseconds; 0 before the first.
     last_left: AtomicU64,
     token: fn(usize) -> Token,
 }
@@ -77,7 +74,8 @@ impl Away {
 
     /// Whether a request was left a moment ago.
     fn was_used(&self, now: Moment) -> bool {
-        now.since(Moment::from_nanos(self.last_left.load(Ordering::Relaxed))) < STAYS
+        let last_left = self.last_left.load(Ordering::Relaxed);
+        last_left > 0 && now.since(Moment::from_nanos(last_left)) < AWAY_STAYS
     }
 
     /// Leaves an exchange until its answer comes. It comes back at once when the answer is here already, or when the
@@ -193,10 +191,37 @@ impl Plane {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ahead::tests::{ahead, plane};
+    use super::super::ahead::tests::{ahead, plane, plane_with};
     use super::super::socket::Socket;
+    use super::*;
     use crate::base::time;
     use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn what_waits_in_the_queue_counts_as_in_hand_where_requests_were_away_a_moment_ago() {
+        let plane = plane_with(|config| config.threadpool.bounds.max = 100);
+        plane.crew.counts_in();
+        let wait = |count| {
+            for _ in 0..count {
+                let socket = Socket::from(OwnedFd::from(UnixStream::pair().unwrap().0));
+                plane.queue.push(plane.lot.enter(socket, None), Moment::START).unwrap();
+            }
+        };
+        wait(MANY - 2);
+        let (begun, ms) = (Moment::from_millis(1), Duration::from_millis);
+        let (mut ahead, _servers) = ahead(&plane, 1);
+        assert!(!plane.has_many_in_hand(begun), "nothing was ever away");
+        assert!(plane.away.leave(ahead.next(&plane).unwrap(), begun).is_none(), "it is away");
+        let mut back = Vec::new();
+        plane.away.overdue(Duration::ZERO, begun, &mut back);
+        back.iter().for_each(|place| drop(plane.away.take(place)));
+        assert_eq!(plane.away.count(), 0);
+        assert!(!plane.has_many_in_hand(begun.after(ms(1))), "one is missing");
+        wait(1);
+        assert!(plane.has_many_in_hand(begun.after(ms(1))), "between two waves of answers");
+        assert!(!plane.has_many_in_hand(begun.after(AWAY_STAYS)), "that was long ago");
+    }
 
     #[test]
     fn a_link_that_cannot_be_watched_is_not_taken_for_one_that_is() {

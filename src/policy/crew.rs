@@ -199,8 +199,8 @@ const LOAD_SAMPLE: Duration = Duration::from_millis(100);
 const STANDING: u32 = 20;
 /// Where nobody waits for servers, a few workers get by with waits that are longer by this factor.
 const AWAY_PATIENCE: u32 = 10;
-/// Requests that were away this short a time ago will be again.
-const AWAY_STAYS: Duration = Duration::from_millis(250);
+/// Requests that were away this short a time ago will be again: answers come in waves.
+pub const AWAY_STAYS: Duration = Duration::from_millis(250);
 /// Workers that sleep once or more often in so many requests are too many for what is left to do.
 const WAKEFUL: u64 = 4;
 /// So many workers are no burden to any machine.
@@ -590,6 +590,10 @@ mod tests {
         let waited = |wait| Seen { last_taken: at(99), last_wait: wait, away: 9, ..crew(40, 0, 90) };
         check(b, &[(100, waited(ms(20)), wait(102))]);
         check(b, &[(100, waited(ms(21)), Order::Hire(20))]);
+        // The same between two waves of answers, but not for long.
+        let none = |when| Seen { away: 0, last_taken: at(when), ..waited(ms(20)) };
+        check(b, &[(100, waited(ms(20)), wait(102)), (102, none(102), wait(104))]);
+        check(b, &[(100, waited(ms(20)), wait(102)), (350, none(350), Order::Hire(40))]);
     }
 
     #[test]
