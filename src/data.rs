@@ -9,7 +9,8 @@
 //! 7. [`exchange`]: the request goes out; tried again where that is safe ([`hands`]: what a worker works with)
 //!    (a worker may go on meanwhile, [`onward`]: with a few at once, [`ahead`], or with nobody waiting, [`away`])
 //! 8. [`hear`]: the answer's head; [`upload`] and [`relay`]: bodies ([`splice`], [`stream`]: long ones); [`tunnel`]: what an upgrade turned into
-//! 9. [`finish`]: counted, told to the health thread; kept, lingered on, parked or closed ([`close`])
+//! 9. [`finish`]: counted, told to the health thread; kept, lingered on ([`linger`], with several clients: [`company`]),
+//!    parked or closed ([`close`])
 
 pub mod accept;
 pub mod admit;
@@ -18,6 +19,7 @@ pub mod attend;
 pub mod away;
 pub mod choose;
 pub mod close;
+pub mod company;
 pub mod dial;
 pub mod exchange;
 pub mod finish;
@@ -25,6 +27,7 @@ pub mod handover;
 pub mod hands;
 pub mod hear;
 pub mod input;
+pub mod linger;
 pub mod listen;
 pub mod onward;
 pub mod park;
@@ -50,6 +53,7 @@ use crate::state::verdict::Verdicts;
 use accept::Acceptor;
 use admit::Queue;
 use away::Away;
+use company::Companies;
 use park::Lot;
 use pool::Pool;
 use std::io;
@@ -91,6 +95,7 @@ pub struct Plane {
     queue: Queue,
     lot: Lot,
     away: Arc<Away>,
+    companies: Arc<Companies>,
     pool: Pool,
     budget: Budget,
     connections_max: usize,
@@ -139,6 +144,7 @@ impl Plane {
                 config.threadpool.admit,
             ),
             away: Away::new(poll.registry().try_clone()?, park::link_token),
+            companies: Companies::new(),
             lot: Lot::new(poll.registry().try_clone()?, config.limits.connections_per_address.is_some()),
             pool: Pool::new(config.servers.pool.idle, config.servers.pool.idle_time),
             budget: Budget::new(),

@@ -7,6 +7,7 @@
 //! - [`health`]: which servers are in use? [`latency`]: what is remembered of their speed.
 
 pub mod admit;
+pub mod company;
 pub mod crew;
 pub mod health;
 pub mod latency;

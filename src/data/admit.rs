@@ -25,7 +25,12 @@ pub enum Work {
         ready: Moment,
     },
     /// A request that another worker sent on its way, and could not wait for.
-    Resume(Box<Pending>),
+    Resume {
+        /// The request.
+        pending: Box<Pending>,
+        /// It had been on its way for longer than quick servers take.
+        slow: bool,
+    },
     /// The answer to a request that is away, or the end of its time.
     Answered(Arc<Place>),
     /// The worker that takes this leaves the crew.
@@ -45,8 +50,8 @@ pub struct Queue {
     patience: AtomicU64,
     /// Requests hold a worker for very short times at the moment.
     quick: AtomicBool,
-    /// Requests on their way that were given back and wait here.
-    given_back: AtomicUsize,
+    /// Requests that were given back because their server is not quick, and wait here.
+    slow: AtomicUsize,
 }
 
 /// Requests that hold a worker for less than this come from servers so quick that a worker need not wait for
@@ -81,8 +86,8 @@ impl Queue {
         // sent ahead.
         let (sender, receiver) = bounded(capacity + (ahead::MOST + 2) * workers + 1);
         let patience = AtomicU64::new((rules.patience * PLACED).as_nanos() as u64);
-        let (codel, quick, given_back) = (Codel::new(), AtomicBool::new(false), AtomicUsize::new(0));
-        Queue { sender, receiver, capacity, rules, codel, patience, quick, given_back }
+        let (codel, quick, slow) = (Codel::new(), AtomicBool::new(false), AtomicUsize::new(0));
+        Queue { sender, receiver, capacity, rules, codel, patience, quick, slow }
     }
 
     /// Requests that wait.
@@ -109,12 +114,13 @@ impl Queue {
 
     /// Queues a request that is on its way already. There is room beyond the capacity: only streamers that give back
     /// much at once can find none, and have it handed back.
-    pub fn push_back(&self, pending: Box<Pending>) -> Result<(), Box<Pending>> {
+    pub fn push_back(&self, pending: Box<Pending>, now: Moment) -> Result<(), Box<Pending>> {
+        let slow = now.since(pending.started) >= QUICK;
         // Counted before it can be taken.
-        self.given_back.fetch_add(1, Relaxed);
-        match self.sender.try_send(Work::Resume(pending)) {
-            Err(TrySendError::Full(Work::Resume(pending))) => {
-                self.given_back.fetch_sub(1, Relaxed);
+        self.slow.fetch_add(usize::from(slow), Relaxed);
+        match self.sender.try_send(Work::Resume { pending, slow }) {
+            Err(TrySendError::Full(Work::Resume { pending, .. })) => {
+                self.slow.fetch_sub(usize::from(slow), Relaxed);
                 Err(pending)
             }
             _ => Ok(()),
@@ -132,14 +138,14 @@ impl Queue {
     }
 
     /// Whether requests wait, and servers are so quick that a worker should not wait for each. They are not where
-    /// requests were given back: more would pile up at servers that have just begun to be slow.
+    /// requests were given back that took long: more would pile up at servers that have just begun to be slow.
     pub fn asks_for_haste(&self) -> bool {
         self.is_quick() && !self.receiver.is_empty()
     }
 
     /// Whether servers are that quick.
     pub fn is_quick(&self) -> bool {
-        self.quick.load(Relaxed) && self.given_back.load(Relaxed) == 0
+        self.quick.load(Relaxed) && self.slow.load(Relaxed) == 0
     }
 
     /// The next work, if there is any now.
@@ -148,8 +154,8 @@ impl Queue {
     }
 
     fn taken(&self, work: Work) -> Work {
-        if matches!(work, Work::Resume(_)) {
-            self.given_back.fetch_sub(1, Relaxed);
+        if matches!(work, Work::Resume { slow: true, .. }) {
+            self.slow.fetch_sub(1, Relaxed);
         }
         work
     }

@@ -8,17 +8,19 @@
 //! any worker takes them up.
 
 use super::Plane;
+use super::company::{Company, STAY};
 use super::dial::Link;
 use super::input::Input;
 use super::park::{Carry, Connection};
 use super::socket;
 use crate::base::ids::RequestId;
 use crate::base::time::{self, Moment};
+use crate::policy::company::{self, Why};
 use crate::state::server::Lease;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Requests that a worker has on their way at once.
+/// Requests that a worker has on their way at once, if it keeps no company.
 pub const MOST: usize = 4;
 /// When no answer came for so long, the servers are not quick after all.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -55,9 +57,11 @@ pub struct Pending {
     pub started: Moment,
 }
 
-/// What one worker has on its way.
+/// What one worker has beside the request in hand: requests on their way, and clients that it waits for.
 #[derive(Debug, Default)]
 pub struct Ahead {
+    /// The clients that the worker stays with.
+    pub company: Company,
     pending: Vec<Pending>,
     /// So many in front have an answer.
     answered: usize,
@@ -72,9 +76,24 @@ impl Ahead {
         self.pending.is_empty()
     }
 
+    /// Whether nobody waits for this worker beside the request in hand.
+    pub fn is_alone(&self) -> bool {
+        self.pending.is_empty() && self.company.is_empty()
+    }
+
+    /// Requests on their way.
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Whether one more may go.
     pub fn has_room(&self) -> bool {
-        self.pending.len() < MOST
+        self.pending.len() < if self.company.is_kept() { company::MOST } else { MOST }
+    }
+
+    /// Whether a client in company has something to say, and there is room for that.
+    pub fn may_hear(&self) -> bool {
+        self.company.has_ready() && self.has_room()
     }
 
     /// One more is on its way.
@@ -99,32 +118,74 @@ impl Ahead {
     }
 
     /// The next to conclude: one that has an answer, as soon as there is one. When that takes too long, the
-    /// first, and the others go back to the queue.
+    /// first, and the others go back to the queue. In company: `None` when a client has something to say instead, or
+    /// nobody had for a moment.
     pub fn next(&mut self, plane: &Plane) -> Option<Pending> {
-        if self.answered == 0 && self.pending.len() > 1 {
+        let in_company = !self.company.is_empty();
+        if self.answered == 0 && !self.may_hear() && (in_company || self.pending.len() > 1) {
             self.wait(plane);
+        }
+        if self.answered == 0 && in_company {
+            return None;
         }
         self.answered = self.answered.saturating_sub(1);
         (!self.pending.is_empty()).then(|| self.pending.remove(0))
     }
 
-    /// Gives everything back to the queue, for whoever is free. What finds no room there stays.
+    /// Gives everything back, for whoever is free: requests to the queue, clients to the accept thread.
     pub fn disperse(&mut self, plane: &Plane) {
+        self.disperse_because(plane, Why::Kept);
+    }
+
+    /// The same, where what follows is to connect.
+    pub fn disperse_to_connect(&mut self, plane: &Plane) {
+        self.disperse_because(plane, Why::Connect);
+    }
+
+    fn disperse_because(&mut self, plane: &Plane, why: Why) {
         self.disperse_from(0, plane);
+        if self.company.is_kept() {
+            self.company.parts(plane, why, time::now());
+        }
     }
 
     fn wait(&mut self, plane: &Plane) {
+        let (count, in_company) = (self.pending.len(), !self.company.is_empty());
         let links = self.pending.iter().map(|pending| &pending.sent.link.socket);
-        match socket::wait_any::<MOST>(links, time::now().after(PATIENCE)) {
+        // Who could send nothing ahead for a client need not hear it.
+        let clients = self.company.sockets().filter(|_| self.has_room());
+        let patience = if in_company { STAY } else { PATIENCE };
+        match socket::wait_any(links.chain(clients), time::now().after(patience)) {
             Ok(readable) => {
+                let is_readable = |at: usize| readable >> at & 1 == 1;
                 // Those with an answer to the front, in their order.
                 self.answered = 0;
-                for at in (0..self.pending.len()).filter(|at| readable[*at]) {
+                for at in (0..count).filter(|at| is_readable(*at)) {
                     self.pending[self.answered..=at].rotate_right(1);
                     self.answered += 1;
                 }
+                self.company.are_ready(|at| count + at < socket::ANY_MOST && is_readable(count + at));
             }
+            Err(_) if in_company => {}
             Err(_) => self.disperse_from(1, plane),
+        }
+        if in_company {
+            let now = time::now();
+            self.company.look(plane, self.pending.len(), now);
+            self.give_back_slow(plane, now);
+        }
+    }
+
+    /// In company nobody waits for one request alone, so those that take long are somebody else's to wait for.
+    fn give_back_slow(&mut self, plane: &Plane, now: Moment) {
+        // What follows those with an answer is in the order in which it was sent.
+        while self.pending.get(self.answered).is_some_and(|first| now.since(first.started) >= PATIENCE) {
+            let slow = self.pending.remove(self.answered);
+            if let Err(slow) = plane.queue.push_back(Box::new(slow), now) {
+                self.pending.insert(self.answered, *slow);
+                return self.company.parts(plane, Why::Kept, now);
+            }
+            plane.crew.nudge();
         }
     }
 
@@ -133,9 +194,10 @@ impl Ahead {
             return;
         }
         self.answered = self.answered.min(from);
+        let now = time::now();
         while self.pending.len() > from {
             let Some(pending) = self.pending.pop() else { break };
-            if let Err(pending) = plane.queue.push_back(Box::new(pending)) {
+            if let Err(pending) = plane.queue.push_back(Box::new(pending), now) {
                 self.pending.push(*pending);
                 break;
             }
@@ -231,7 +293,7 @@ pub(super) mod tests {
         assert!(!plane.queue.asks_for_haste(), "no more are to pile up");
         assert!(matches!(plane.queue.take_now(), Some(Work::Serve { .. })));
         while let Some(work) = plane.queue.take_now() {
-            assert!(matches!(work, Work::Resume(_)));
+            assert!(matches!(work, Work::Resume { slow: true, .. }));
         }
         waits();
         assert!(plane.queue.asks_for_haste(), "all that were given back have been taken up");

@@ -9,6 +9,7 @@ use super::exchange::{self, Exchanged};
 use super::finish::Fate;
 use super::hands::{Hands, Request, Unread};
 use super::input::{Input, Read};
+use super::linger::Stayed;
 use super::onward::{self, Onward};
 use super::park::{Carry, Connection};
 use crate::base::sys;
@@ -17,7 +18,6 @@ use crate::http1::head::{self, Parsed, Slots};
 use crate::http1::proxy_protocol;
 use crate::http1::reason::Reason;
 use crate::policy::admit::Admit;
-use crate::policy::linger::{self, Seen};
 use crate::state::crew::Membership;
 use crate::state::stats::Counter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -80,12 +80,19 @@ impl Worker {
             Some(Work::Serve { connection, ready }) => {
                 self.guard(&connection, |worker| worker.hold(&connection, ready));
             }
-            Some(Work::Resume(pending)) => self.resume(*pending),
+            // In company nobody waits for one alone if that is not called for.
+            Some(Work::Resume { pending, slow: false }) if self.hands.ahead.company.is_kept() => {
+                self.hands.ahead.push(*pending);
+            }
+            Some(Work::Resume { pending, .. }) => self.resume(*pending),
             Some(Work::Answered(place)) => {
                 self.plane.crew.goes_on(time::now());
                 self.plane.away.take(&place).into_iter().for_each(|pending| self.resume(pending));
             }
             None => _ = self.conclude_next(),
+        }
+        if self.hands.stream.has_left() && self.hands.ahead.company.is_kept() {
+            self.hands.ahead.company.let_go(&self.plane, time::now());
         }
         let has_left = self.hands.stream.has_left() && self.hands.ahead.is_empty();
         // The supervisor may have hired in its place.
@@ -95,17 +102,30 @@ impl Worker {
     /// Ends what it has sent ahead; then it goes home.
     fn parts(&mut self) {
         self.hands.stream.takes_notice();
+        self.hands.ahead.company.let_go(&self.plane, time::now());
         while self.conclude_next() {}
     }
 
     /// The next work; `None` when it is time to take the answers of what was sent ahead.
-    fn next_work(&self) -> Option<Work> {
+    fn next_work(&mut self) -> Option<Work> {
         match &self.hands.ahead {
-            ahead if ahead.is_empty() => Some(self.plane.queue.take(&self.plane.crew)),
+            ahead if ahead.is_alone() => Some(self.next_in_the_queue()),
+            // Those in company that were heard of came before.
+            ahead if ahead.may_hear() => None,
             // Who has left the crew takes no more of its work, nor its notices.
             ahead if ahead.has_room() && !self.hands.stream.has_left() => self.plane.queue.take_now(),
             _ => None,
         }
+    }
+
+    fn next_in_the_queue(&mut self) -> Work {
+        if let Some(work) = self.plane.queue.take_now() {
+            return work;
+        }
+        if self.hands.ahead.company.is_kept() {
+            self.hands.ahead.company.let_go(&self.plane, time::now());
+        }
+        self.plane.queue.take(&self.plane.crew)
     }
 
     /// Law 5: a panic costs one request. Its connection is closed, and as buffers may be half-written, the worker
@@ -158,15 +178,17 @@ impl Worker {
         let mut in_a_row = 0;
         carry.bytes.clear();
         loop {
-            if self.input.drained
-                && self.input.is_empty()
-                && !connection.has_ended()
-                && self.may_linger(&carry)
-            {
-                match self.linger(connection, &mut carry) {
-                    Read::Bytes => now = time::now(),
-                    Read::Nothing => {}
-                    Read::End => return close::now(&self.plane, connection),
+            if self.input.drained && self.input.is_empty() && self.may_stay(connection, &carry) {
+                match self.stay(connection, carry, now) {
+                    Stayed::InCompany => return,
+                    Stayed::Alone(back, read) => {
+                        carry = back;
+                        match read {
+                            Read::Bytes => now = time::now(),
+                            Read::Nothing => {}
+                            Read::End => return close::now(&self.plane, connection),
+                        }
+                    }
                 }
             }
             if self.input.is_empty() || self.input.wants_more() {
@@ -286,33 +308,6 @@ impl Worker {
         }
         carry.introduced = true;
         Ok(true)
-    }
-
-    fn may_linger(&self, carry: &Carry) -> bool {
-        let crew = &self.plane.crew;
-        carry.requests > 0
-            && self.hands.ahead.is_empty()
-            && !self.hands.stream.has_left()
-            && !self.plane.is_draining()
-            && linger::may(Seen {
-                queued: self.plane.queue.len(),
-                idle: crew.idle(),
-                workers: crew.workers(),
-                connections: self.plane.lot.open(),
-                credit: carry.credit,
-            })
-    }
-
-    /// Stays a moment on the socket: the client's next request may be on its way.
-    fn linger(&mut self, connection: &Connection, carry: &mut Carry) -> Read {
-        connection.handover.reads();
-        let got = connection.socket.recv_slice(&mut self.input.buffer);
-        let read = self.input.took(0, got);
-        let paid = matches!(read, Read::Bytes);
-        carry.credit = if paid { carry.credit.paid() } else { carry.credit.wasted() };
-        let counter = if paid { Counter::LingersPaid } else { Counter::LingersWasted };
-        self.hands.shard(&self.plane).count(counter);
-        read
     }
 
     /// Parks the connection, with the bytes of a head that is not complete. The carry comes back when there is

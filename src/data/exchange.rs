@@ -303,7 +303,7 @@ fn connect(
         return Ok(link);
     }
     // It may take long: others need not wait with it.
-    hands.ahead.disperse(plane);
+    hands.ahead.disperse_to_connect(plane);
     dial::link(plane, &mut hands.stream, lease.server()).map_err(|error| {
         log::debug!("{}: {} cannot be reached: {error}", plane.name, lease.server().name);
         if limits::is_exhausted(&error) {

@@ -204,9 +204,10 @@ pub fn receive(
     let Hands { answer, stream, ahead, awaited, .. } = hands;
     let waited = awaited.take();
     let limit = plane.config.timeouts.response.saturating_sub(waited.unwrap_or_default());
-    let mut got = match waited {
-        Some(_) => link.socket.recv_now(&mut answer[at..]),
-        None => link.socket.recv_slice(&mut answer[at..]),
+    // Others do not wait with this one, not even for the slice.
+    let mut got = match waited.is_none() && ahead.is_alone() {
+        true => link.socket.recv_slice(&mut answer[at..]),
+        false => link.socket.recv_now(&mut answer[at..]),
     };
     loop {
         match got {

@@ -31,17 +31,22 @@ pub(super) fn may(plane: &Plane, hands: &Hands, now: Moment) -> Onward {
     }
 }
 
-/// Servers are quick, and others wait: in the queue, or for this worker to take the answers of what it has sent ahead.
-/// To wait for this one alone would hand those to other workers, each of which would have to be woken.
+/// Servers are quick, and others wait: in the queue, in company with this worker, or for it to take the answers of what
+/// it has sent ahead. To wait for this one alone would hand those to other workers, each of which would have to be woken.
 fn asks_for_haste(plane: &Plane, hands: &Hands) -> bool {
-    plane.queue.asks_for_haste() || (!hands.ahead.is_empty() && plane.queue.is_quick())
+    plane.queue.asks_for_haste() || (!hands.ahead.is_alone() && plane.queue.is_quick())
 }
 
 impl Worker {
-    /// Goes on with the next of those sent ahead; false when there is none.
+    /// Goes on with the next of those sent ahead, or with a client in company that has something to say; false when
+    /// nothing is on its way.
     pub(super) fn conclude_next(&mut self) -> bool {
-        let next = self.hands.ahead.next(&self.plane);
-        next.map(|pending| self.resume(pending)).is_some()
+        match self.hands.ahead.next(&self.plane) {
+            Some(pending) => self.resume(pending),
+            None if self.hands.ahead.may_hear() => self.hear_of_next(),
+            None => return !self.hands.ahead.is_alone(),
+        }
+        true
     }
 
     /// Goes on with a request that was sent ahead.

@@ -269,9 +269,9 @@ impl Lot {
         }
     }
 
-    /// No more events for a connection that became a tunnel.
+    /// No more events for a connection that became a tunnel, or that its holder waits for itself.
     pub fn unwatch(&self, connection: &Connection) {
-        if connection.registered.load(Ordering::Acquire) {
+        if connection.registered.swap(false, Ordering::AcqRel) {
             // The worst that can come of a failure is events that nobody needs.
             let _ = self.registry.deregister(&mut SourceFd(&connection.socket.raw()));
         }
@@ -327,7 +327,7 @@ impl Lot {
         idle.into_iter().take(most).map(|(_, connection)| connection).collect()
     }
 
-    /// Edge-triggered, once in the life of a connection. The poller tells at once when bytes are there already.
+    /// Edge-triggered, and for as long as it is not taken out again. The poller tells at once when bytes are there already.
     pub(super) fn watch(&self, connection: &Connection) -> io::Result<()> {
         if connection.registered.swap(true, Ordering::AcqRel) {
             return Ok(());

@@ -159,29 +159,39 @@ const GONE: PollFlags = PollFlags::HUP;
 
 /// Waits for one socket until the deadline: `TimedOut` when nothing happened.
 pub fn wait(socket: &Socket, want: Want, deadline: Moment) -> io::Result<Found> {
-    let found = wait_slots(&mut [slot(socket, want)], deadline)?;
-    Ok(found[0])
+    let mut slots = [slot(socket, want)];
+    wait_slots(&mut slots, deadline)?;
+    Ok(Found::of(slots[0].revents()))
 }
 
 /// Waits for two sockets until the deadline: `TimedOut` when nothing happened on either.
 pub fn wait_both(one: (&Socket, Want), two: (&Socket, Want), deadline: Moment) -> io::Result<[Found; 2]> {
-    wait_slots(&mut [slot(one.0, one.1), slot(two.0, two.1)], deadline)
+    let mut slots = [slot(one.0, one.1), slot(two.0, two.1)];
+    wait_slots(&mut slots, deadline)?;
+    Ok(slots.map(|slot| Found::of(slot.revents())))
 }
 
-/// Waits until one of up to `N` sockets has something to read: which have. `TimedOut` when none had.
-pub fn wait_any<'s, const N: usize>(
-    sockets: impl Iterator<Item = &'s Socket>,
-    deadline: Moment,
-) -> io::Result<[bool; N]> {
-    let mut sockets = sockets.take(N);
+/// As many as [`wait_any`] can wait for.
+pub const ANY_MOST: usize = 64;
+
+/// Waits until one of up to [`ANY_MOST`] sockets has something to read: which have, a bit for each. `TimedOut` when
+/// none had.
+pub fn wait_any<'s>(sockets: impl Iterator<Item = &'s Socket>, deadline: Moment) -> io::Result<u64> {
+    let mut sockets = sockets.take(ANY_MOST);
     let Some(first) = sockets.next() else { return Err(io::ErrorKind::InvalidInput.into()) };
-    // A place that is left over asks nothing of the first socket.
-    let mut slots: [PollFd<'_>; N] = std::array::from_fn(|at| match at {
+    let mut count = 1;
+    // What stands in the places that are left over is never looked at.
+    let mut slots: [PollFd<'_>; ANY_MOST] = std::array::from_fn(|at| match at {
         0 => slot(first, Want::Read),
-        _ => sockets.next().map_or(slot(first, Want::Nothing), |socket| slot(socket, Want::Read)),
+        _ => sockets.next().map_or(slot(first, Want::Nothing), |socket| {
+            count += 1;
+            slot(socket, Want::Read)
+        }),
     });
-    let found = wait_slots(&mut slots, deadline)?;
-    Ok(found.map(|found| found.read))
+    let slots = &mut slots[..count];
+    wait_slots(slots, deadline)?;
+    let bits = slots.iter().enumerate().filter(|(_, slot)| Found::of(slot.revents()).read);
+    Ok(bits.fold(0, |bits, (at, _)| bits | 1 << at))
 }
 
 fn slot(socket: &Socket, want: Want) -> PollFd<'_> {
@@ -195,14 +205,14 @@ fn slot(socket: &Socket, want: Want) -> PollFd<'_> {
     PollFd::from_borrowed_fd(socket.as_fd(), flags)
 }
 
-fn wait_slots<const N: usize>(slots: &mut [PollFd<'_>; N], deadline: Moment) -> io::Result<[Found; N]> {
+fn wait_slots(slots: &mut [PollFd<'_>], deadline: Moment) -> io::Result<()> {
     loop {
         let left = deadline.since(time::now()).min(Duration::from_secs(3600));
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
         match poll(slots, Some(&timeout)) {
             Ok(0) if time::now() < deadline => {}
             Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
-            Ok(_) => return Ok(std::array::from_fn(|at| Found::of(slots[at].revents()))),
+            Ok(_) => return Ok(()),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }

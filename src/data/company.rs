@@ -1,0 +1,299 @@
+//! Step 9, in company: a worker with nothing else to do waits for several clients at once, and for the answers to
+//! what it has sent ahead for them ([`super::ahead`]). When it is kept by one request alone, company ends: all clients
+//! are parked, and whatever they have sent meanwhile goes through the queue.
+//!
+//! A client in company is not watched by the poller: the accept thread does not wake up for it.
+
+use super::Plane;
+use super::close;
+use super::park::{Carry, Connection};
+use super::socket::Socket;
+use crate::base::time::Moment;
+use crate::policy::company::{self, Rest, Seen, Why};
+use crate::state::stats::Counter;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+/// Who says nothing for so long is parked, and a worker that hears of nobody looks around. As long as a worker
+/// lingers with one client.
+pub const STAY: Duration = Duration::from_millis(4);
+/// How often a company looks whether there are too many clients for all.
+const WINDOW: Duration = Duration::from_millis(10);
+
+/// All companies of a plane.
+#[derive(Debug)]
+pub struct Companies {
+    processors: usize,
+    count: AtomicUsize,
+    clients: AtomicUsize,
+    /// Requests of clients that found no place, ever.
+    without_place: AtomicU64,
+    /// In nanoseconds.
+    rest_until: AtomicU64,
+    rest: Mutex<Rest>,
+}
+
+/// The clients that one worker stays with.
+#[derive(Debug, Default)]
+pub struct Company {
+    clients: Vec<Client>,
+    /// So many in front have sent something.
+    ready: usize,
+    place: Option<Place>,
+}
+
+/// A client in company.
+#[derive(Debug)]
+pub struct Client {
+    /// Its connection, which the worker holds.
+    pub connection: Arc<Connection>,
+    /// What goes with it.
+    pub carry: Carry,
+    since: Moment,
+}
+
+/// A place among the companies; given back when dropped.
+#[derive(Debug)]
+struct Place {
+    companies: Arc<Companies>,
+    begun: Moment,
+    /// As many clients as all were told of.
+    told: usize,
+    window: Window,
+}
+
+#[derive(Debug)]
+struct Window {
+    since: Moment,
+    served: u64,
+    /// The count of all when it began.
+    without_place: u64,
+}
+
+impl Companies {
+    /// None, on this machine.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Companies {
+            processors: thread::available_parallelism().map_or(1, usize::from),
+            count: AtomicUsize::new(0),
+            clients: AtomicUsize::new(0),
+            without_place: AtomicU64::new(0),
+            rest_until: AtomicU64::new(0),
+            rest: Mutex::default(),
+        })
+    }
+
+    /// Whether there is one: then clients go there, and no worker stays with one alone.
+    pub fn exist(&self) -> bool {
+        self.count.load(Relaxed) > 0
+    }
+
+    fn rest_at(&self, now: Moment) -> bool {
+        now.as_nanos() < self.rest_until.load(Relaxed)
+    }
+
+    /// All part, and come together again after a rest.
+    fn part(&self, begun: Moment, why: Why, now: Moment) {
+        // The others follow at their next look; that is still the same time.
+        if self.rest_at(now) {
+            return;
+        }
+        let mut rest = self.rest.lock();
+        self.rest_until.fetch_max(now.after(rest.after(now.since(begun), why)).as_nanos(), Relaxed);
+    }
+
+    /// None until then, if that is not so already.
+    fn rest_for(&self, time: Duration, now: Moment) {
+        let until = now.after(time).as_nanos();
+        // Half of it is near enough: under load everybody says so all the time.
+        if self.rest_until.load(Relaxed) < now.after(time / 2).as_nanos() {
+            self.rest_until.fetch_max(until, Relaxed);
+        }
+    }
+
+    fn seen(&self, plane: &Plane) -> Seen {
+        Seen {
+            processors: self.processors,
+            connections: plane.lot.open(),
+            queued: plane.queue.len(),
+            companies: self.count.load(Relaxed),
+            clients: self.clients.load(Relaxed),
+        }
+    }
+
+    fn place(self: &Arc<Self>, seen: Seen, now: Moment) -> Option<Place> {
+        if !company::may_begin(seen) {
+            if company::is_crowd(seen) {
+                self.without_place.fetch_add(1, Relaxed);
+            }
+            return None;
+        }
+        let here = seen.companies;
+        self.count.compare_exchange(here, here + 1, Relaxed, Relaxed).ok()?;
+        let window = Window { since: now, served: 0, without_place: self.without_place.load(Relaxed) };
+        Some(Place { companies: Arc::clone(self), begun: now, told: 0, window })
+    }
+}
+
+impl Place {
+    fn tell(&mut self, clients: usize) {
+        let all = &self.companies.clients;
+        if clients >= self.told {
+            all.fetch_add(clients - self.told, Relaxed);
+        } else {
+            all.fetch_sub(self.told - clients, Relaxed);
+        }
+        self.told = clients;
+    }
+
+    /// Once in a window: whether there are too many clients for all companies.
+    fn is_crowded(&mut self, now: Moment) -> bool {
+        if now.since(self.window.since) < WINDOW {
+            return false;
+        }
+        let without_place = self.companies.without_place.load(Relaxed);
+        let window = Window { since: now, served: 0, without_place };
+        let before = std::mem::replace(&mut self.window, window);
+        company::should_part(before.served, without_place.saturating_sub(before.without_place))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.tell(0);
+        self.companies.count.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Company {
+    /// Whether no client is waited for; requests of the company's may still be on their way.
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// Whether the worker keeps company.
+    pub fn is_kept(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// Takes a client that was answered. `sent`: so many others have a request on its way. It comes back where the
+    /// worker keeps no company, or this one has no place for it.
+    pub fn joins(
+        &mut self,
+        plane: &Plane,
+        connection: &Arc<Connection>,
+        carry: Carry,
+        sent: usize,
+        now: Moment,
+    ) -> Option<Carry> {
+        let clients = self.clients.len() + sent;
+        let seen = plane.companies.seen(plane);
+        if let Some(rest) = company::rest_for_queue(seen) {
+            plane.companies.rest_for(rest, now);
+        }
+        let may = carry.credit.is_good() && is_time(plane, now) && plane.queue.is_quick();
+        let has_place = may
+            && match self.place {
+                Some(_) => company::may_grow(seen, clients),
+                None => {
+                    self.place = plane.companies.place(seen, now);
+                    self.place.is_some()
+                }
+            };
+        if !has_place {
+            return Some(carry);
+        }
+        plane.lot.unwatch(connection);
+        self.clients.push(Client { connection: Arc::clone(connection), carry, since: now });
+        None
+    }
+
+    /// The sockets of all, in order.
+    pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
+        self.clients.iter().map(|client| &client.connection.socket)
+    }
+
+    /// Those of these places have sent something: to the front, in their order.
+    pub fn are_ready(&mut self, is_ready: impl Fn(usize) -> bool) {
+        self.ready = 0;
+        for at in (0..self.clients.len()).filter(|at| is_ready(*at)) {
+            self.clients[self.ready..=at].rotate_right(1);
+            self.ready += 1;
+        }
+    }
+
+    /// Whether somebody has sent something.
+    pub fn has_ready(&self) -> bool {
+        self.ready > 0
+    }
+
+    /// The next that has sent something.
+    pub fn next_ready(&mut self) -> Option<Client> {
+        self.ready = self.ready.checked_sub(1)?;
+        let mut client = self.clients.remove(0);
+        client.carry.credit = client.carry.credit.paid();
+        if let Some(place) = &mut self.place {
+            place.window.served += 1;
+        }
+        Some(client)
+    }
+
+    /// Between two waits: parks who said nothing for long, or everybody where it is not the time for company.
+    pub fn look(&mut self, plane: &Plane, sent: usize, now: Moment) {
+        let Some(place) = &mut self.place else { return };
+        place.tell(self.clients.len() + sent);
+        let is_crowded = place.is_crowded(now);
+        if is_crowded {
+            place.companies.part(place.begun, Why::Crowd, now);
+        }
+        if is_crowded || !is_time(plane, now) {
+            return self.let_go(plane, now);
+        }
+        // Those with something to say are in front and waited for nothing.
+        while let Some(at) =
+            (self.ready..self.clients.len()).find(|at| now.since(self.clients[*at].since) >= STAY)
+        {
+            let mut client = self.clients.remove(at);
+            client.carry.credit = client.carry.credit.wasted();
+            plane.stats.shard(0).count(Counter::LingersWasted);
+            park(plane, client, now);
+        }
+    }
+
+    /// The worker is kept by one request alone: company ends, here and for a while everywhere.
+    pub fn parts(&mut self, plane: &Plane, why: Why, now: Moment) {
+        if let Some(place) = &self.place {
+            place.companies.part(place.begun, why, now);
+            self.let_go(plane, now);
+        }
+    }
+
+    /// Company ends.
+    pub fn let_go(&mut self, plane: &Plane, now: Moment) {
+        (self.ready, self.place) = (0, None);
+        self.clients.drain(..).for_each(|client| park(plane, client, now));
+    }
+}
+
+/// No company while the plane drains, while requests are away (then there are hundreds), or after all have parted.
+fn is_time(plane: &Plane, now: Moment) -> bool {
+    !plane.is_draining() && plane.away.count() == 0 && !plane.companies.rest_at(now)
+}
+
+fn park(plane: &Plane, client: Client, now: Moment) {
+    let Client { connection, mut carry, .. } = client;
+    loop {
+        match plane.lot.park(&connection, carry, now, now.after(plane.config.timeouts.keep_alive)) {
+            Ok(None) => return,
+            // An edge from before it was in company. When it is watched anew, the poller tells of what is there.
+            Ok(Some(back)) => carry = back,
+            Err(error) => {
+                log::warn!("a connection cannot be watched: {error}");
+                return close::now(plane, &connection);
+            }
+        }
+    }
+}
