@@ -252,6 +252,10 @@ impl Team for Workers {
         self.0.away.count()
     }
 
+    fn in_company(&self) -> usize {
+        self.0.companies.clients()
+    }
+
     fn tunnels(&self) -> usize {
         self.0.tunnels.load(Ordering::Relaxed)
     }

@@ -6,260 +6,19 @@
 mod support;
 
 use serde_json::json;
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::Duration;
 use support::balancer::ADMIN;
-use support::message::Seen;
-use support::origin::Visit;
-use support::{Broken, Client, Evenkeel, Origin, Shared, chunked, until};
+use support::tempers::{self, Arrived};
+use support::{Evenkeel, until};
 
 const THREADS: usize = 40;
 const EACH: usize = 8;
 const ROUNDS: usize = 4;
 
-/// What a server does with the request of this number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Temper {
-    Length,
-    Chunked,
-    Trailers,
-    UntilClose,
-    TellsAndCloses,
-    HalfCloses,
-    ClosesBefore,
-    ResetsBefore,
-    ResetsWithin,
-    CutsHead,
-}
-
-/// The same for the same number, in the client and in the server.
-struct Plan {
-    number: usize,
-    temper: Temper,
-    delay: Duration,
-    size: usize,
-}
-
-impl Plan {
-    fn of(number: usize) -> Self {
-        let mut dice = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5555_aaaa;
-        let mut roll = |below: u64| {
-            dice ^= dice << 13;
-            dice ^= dice >> 7;
-            dice ^= dice << 17;
-            (dice >> 20) % below
-        };
-        use Temper::*;
-        let temper = match roll(40) {
-            0..20 => Length,
-            20..25 => Chunked,
-            25..29 => Trailers,
-            29 => UntilClose,
-            30 | 31 => TellsAndCloses,
-            32..35 => HalfCloses,
-            35 => ClosesBefore,
-            36 => ResetsBefore,
-            37 | 38 => ResetsWithin,
-            _ => CutsHead,
-        };
-        let delay = Duration::from_millis(roll(31));
-        let size = match roll(12) {
-            0 => roll(300 * 1024),
-            1 | 2 => 60 * 1024 + roll(8 * 1024),
-            3 => 0,
-            _ => roll(3000),
-        };
-        Plan { number, temper, delay, size: size as usize }
-    }
-
-    fn body(&self, method: &str, sent: &[u8]) -> Vec<u8> {
-        let mut body = format!("{method} {} ", self.number).into_bytes();
-        body.extend_from_slice(sent);
-        let from = body.len();
-        body.extend((0..self.size).map(|at| (at.wrapping_mul(31) ^ (self.number >> (at % 3 * 8))) as u8));
-        assert!(body.len() == from + self.size);
-        body
-    }
-
-    /// False: the connection is over.
-    fn answer(&self, visit: &mut Visit, seen: &Seen) -> bool {
-        let body = self.body(seen.method(), &seen.body);
-        let with_length = |more: &str| {
-            let mut bytes =
-                format!("HTTP/1.1 200 OK\r\n{more}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
-            bytes.extend_from_slice(&body);
-            bytes
-        };
-        let third = body.len() / 3;
-        let pieces = chunked(&[&body[..third + 1], &body[third + 1..2 * third + 1], &body[2 * third + 1..]]);
-        let pieces = if third < 2 { chunked(&[&body]) } else { pieces };
-        match self.temper {
-            Temper::Length => visit.send(with_length("")),
-            Temper::Chunked | Temper::Trailers => {
-                visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
-                if self.temper == Temper::Trailers {
-                    visit.send(&pieces[..pieces.len() - 2]);
-                    visit.send(format!("X-Number: {}\r\n\r\n", self.number));
-                } else {
-                    visit.send(&pieces);
-                }
-            }
-            Temper::UntilClose => {
-                visit.send("HTTP/1.1 200 OK\r\n\r\n");
-                visit.send(&body);
-                return false;
-            }
-            Temper::TellsAndCloses => {
-                visit.send(with_length("Connection: close\r\n"));
-                return false;
-            }
-            Temper::HalfCloses => {
-                visit.send(with_length(""));
-                visit.finish_writing();
-                visit.to_the_end();
-                return false;
-            }
-            Temper::ClosesBefore => return false,
-            Temper::ResetsBefore => {
-                visit.reset_on_close();
-                return false;
-            }
-            Temper::ResetsWithin => {
-                let whole = with_length("");
-                visit.send(&whole[..whole.len() - 1 - self.size / 2]);
-                visit.reset_on_close();
-                return false;
-            }
-            Temper::CutsHead => {
-                visit.send("HTTP/1.1 200 OK\r\nContent-");
-                return false;
-            }
-        }
-        true
-    }
-}
-
-/// What arrived at all servers: how often each request that must not be repeated came.
-type Arrived = Shared<HashMap<usize, usize>>;
-
-fn origin(arrived: &Arrived) -> Origin {
-    let arrived = arrived.clone();
-    Origin::start(move |visit| {
-        while let Some(seen) = visit.request() {
-            let number = seen.target().trim_start_matches('/').parse().expect("a number");
-            if seen.method() == "POST" {
-                assert_eq!(seen.body, format!("body of {number}").as_bytes());
-                arrived.change(|arrived| *arrived.entry(number).or_default() += 1);
-            }
-            let plan = Plan::of(number);
-            thread::park_timeout(plan.delay);
-            if !plan.answer(visit, &seen) {
-                return;
-            }
-        }
-    })
-}
-
-fn request(number: usize) -> Vec<u8> {
-    let body = format!("body of {number}");
-    let head = format!("/{number} HTTP/1.1\r\nHost: h\r\n");
-    match number % 4 {
-        0 | 1 => format!("GET {head}\r\n").into_bytes(),
-        2 => format!("POST {head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes(),
-        _ => {
-            let mut bytes = format!("POST {head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
-            let (one, two) = body.as_bytes().split_at(3);
-            let pieces = chunked(&[one, two]);
-            bytes.extend_from_slice(&pieces[..pieces.len() - 2]);
-            bytes.extend_from_slice(b"X-T: u\r\n\r\n");
-            bytes
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Tally {
-    well: AtomicUsize,
-    failed: AtomicUsize,
-    left: AtomicUsize,
-}
-
-/// One connection; another one follows when it ends.
-struct Guest<'e> {
-    balancer: &'e Evenkeel,
-    client: Client,
-    asked: Vec<usize>,
-}
-
-impl<'e> Guest<'e> {
-    fn new(balancer: &'e Evenkeel) -> Self {
-        let mut client = Client::to(balancer);
-        client.patience(Duration::from_secs(20));
-        Guest { balancer, client, asked: Vec::new() }
-    }
-
-    fn ask(&mut self, number: usize) {
-        let both = number % 7 == 0;
-        self.asked = if both { vec![number, number + 1_000_001] } else { vec![number] };
-        let sent: Vec<u8> = self.asked.iter().flat_map(|number| request(*number)).collect();
-        if self.client.try_send(&sent).is_err() {
-            *self = Guest { asked: Vec::new(), ..Guest::new(self.balancer) };
-        }
-    }
-
-    fn hear(&mut self, tally: &Tally) {
-        for number in std::mem::take(&mut self.asked) {
-            if number % 23 == 0 {
-                // It has seen enough.
-                tally.left.fetch_add(1, Ordering::Relaxed);
-                *self = Guest::new(self.balancer);
-                return;
-            }
-            if !self.hear_one(number, tally) {
-                *self = Guest::new(self.balancer);
-                return;
-            }
-        }
-    }
-
-    /// False: the connection is over.
-    fn hear_one(&mut self, number: usize, tally: &Tally) -> bool {
-        let plan = Plan::of(number);
-        let (method, sent) =
-            if number % 4 < 2 { ("GET", String::new()) } else { ("POST", format!("body of {number}")) };
-        match self.client.try_answer() {
-            Ok(answer) if answer.status == 200 => {
-                let expected = plan.body(method, sent.as_bytes());
-                let told = String::from_utf8_lossy(&answer.body[..answer.body.len().min(60)]);
-                assert!(answer.body == expected, "{number} ({:?}) got {told:?}", plan.temper);
-                assert_eq!(answer.trailers.has("X-Number"), plan.temper == Temper::Trailers);
-                tally.well.fetch_add(1, Ordering::Relaxed);
-                !answer.fields.has("Connection")
-            }
-            Ok(answer) => {
-                // 502 also where a connection that had been used before died with this request.
-                assert_eq!(answer.status, 502, "{number} ({:?}): {}", plan.temper, answer.text());
-                tally.failed.fetch_add(1, Ordering::Relaxed);
-                !answer.fields.has("Connection")
-            }
-            Err(Broken::Late) => panic!("{number} ({:?}) hangs", plan.temper),
-            Err(Broken::Malformed(what)) => panic!("{number} ({:?}): {what}", plan.temper),
-            Err(Broken::End | Broken::Cut(_) | Broken::Reset(_)) => {
-                assert_eq!(plan.temper, Temper::ResetsWithin, "{number} was cut");
-                tally.failed.fetch_add(1, Ordering::Relaxed);
-                false
-            }
-        }
-    }
-}
-
 #[test]
 fn every_answer_belongs_to_its_request_whatever_the_servers_do_and_nothing_is_left() {
     let arrived = Arrived::default();
-    let origins = [origin(&arrived), origin(&arrived)];
+    let origins = [tempers::origin(&arrived), tempers::origin(&arrived)];
     let config = json!({
         "threadpool": {
             "min_workers": 8, "max_workers": 400, "queue_capacity": 1000,
@@ -270,32 +29,16 @@ fn every_answer_belongs_to_its_request_whatever_the_servers_do_and_nothing_is_le
         "admin": {"socket": ADMIN},
         "log": {"level": "info"},
     });
-    let balancer = Arc::new(Evenkeel::before(&[&origins[0], &origins[1]], config));
-    let (tally, most_away) = (Tally::default(), AtomicUsize::new(0));
-    thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let (balancer, tally, most_away) = (&*balancer, &tally, &most_away);
-            scope.spawn(move || {
-                let mut guests: Vec<_> = (0..EACH).map(|_| Guest::new(balancer)).collect();
-                for round in 0..ROUNDS {
-                    for (at, guest) in guests.iter_mut().enumerate() {
-                        guest.ask((thread * EACH + at) * ROUNDS + round);
-                    }
-                    if thread == 0 {
-                        let away = balancer.metric("evenkeel_requests_away") as usize;
-                        most_away.fetch_max(away, Ordering::Relaxed);
-                    }
-                    guests.iter_mut().for_each(|guest| guest.hear(tally));
-                }
-            });
+    let balancer = Evenkeel::before(&[&origins[0], &origins[1]], config);
+    let most_away = AtomicUsize::new(0);
+    let tally = tempers::run(&balancer, (THREADS, EACH, ROUNDS), 0, |thread| {
+        if thread == 0 {
+            most_away.fetch_max(balancer.metric("evenkeel_requests_away") as usize, Ordering::Relaxed);
         }
     });
     eprintln!("{tally:?}, at most {most_away:?} seen away, {} retried", balancer.metric("evenkeel_retries"));
     assert!(tally.well.load(Ordering::Relaxed) > THREADS * EACH * ROUNDS / 2, "{tally:?}");
-    arrived.look(|arrived| {
-        let again: Vec<_> = arrived.iter().filter(|(_, count)| **count > 1).collect();
-        assert!(again.is_empty(), "sent more than once: {again:?}");
-    });
+    tempers::nothing_came_twice(&arrived);
     for name in ["evenkeel_requests_away", "evenkeel_server_in_flight", "evenkeel_streamers"] {
         until(&format!("{name} is 0"), || balancer.metric(name) == 0.0);
     }

@@ -174,6 +174,10 @@ mod tests {
         fn away(&self) -> usize {
             0
         }
+
+        fn in_company(&self) -> usize {
+            0
+        }
         fn tunnels(&self) -> usize {
             0
         }

@@ -299,4 +299,17 @@ pub(super) mod tests {
         assert!(plane.queue.asks_for_haste(), "all that were given back have been taken up");
         assert_eq!(plane.table.find("a").unwrap().in_flight(), 0, "each gave its lease back");
     }
+
+    #[test]
+    fn in_company_what_takes_long_is_given_back_alone() {
+        let plane = plane();
+        let (mut ahead, _servers) = ahead(&plane, 3);
+        let now = Moment::from_millis(1000);
+        for (pending, started) in ahead.pending.iter_mut().zip([980, 981, 1000]) {
+            pending.started = Moment::from_millis(started);
+        }
+        ahead.give_back_slow(&plane, now);
+        assert_eq!((ahead.len(), plane.queue.len(), plane.crew.nudges().len()), (2, 1, 1));
+        assert!(matches!(plane.queue.take_now(), Some(Work::Resume { slow: true, .. })));
+    }
 }

@@ -60,7 +60,7 @@ pub struct Client {
 struct Place {
     companies: Arc<Companies>,
     begun: Moment,
-    /// As many clients as all were told of.
+    /// So many clients are counted for it: as many as there were at its last look.
     told: usize,
     window: Window,
 }
@@ -89,6 +89,11 @@ impl Companies {
     /// Whether there is one: then clients go there, and no worker stays with one alone.
     pub fn exist(&self) -> bool {
         self.count.load(Relaxed) > 0
+    }
+
+    /// The clients of all, as far as they are told.
+    pub fn clients(&self) -> usize {
+        self.clients.load(Relaxed)
     }
 
     fn rest_at(&self, now: Moment) -> bool {
@@ -120,7 +125,7 @@ impl Companies {
             connections: plane.lot.open(),
             queued: plane.queue.len(),
             companies: self.count.load(Relaxed),
-            clients: self.clients.load(Relaxed),
+            clients: self.clients(),
         }
     }
 
@@ -295,5 +300,85 @@ fn park(plane: &Plane, client: Client, now: Moment) {
                 return close::now(plane, &connection);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ahead::tests::plane;
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    /// A plane that knows its servers as quick, so many clients of its, and their ends.
+    fn gathering(count: usize) -> (Arc<Plane>, Vec<Arc<Connection>>, Vec<UnixStream>) {
+        let plane = plane();
+        plane.queue.adapt(Duration::from_millis(1));
+        // Beside them there are enough for company to make sense.
+        let all = count + 3 * plane.companies.processors;
+        let (mut connections, mut ends) = (Vec::new(), Vec::new());
+        for _ in 0..all {
+            let (near, far) = UnixStream::pair().unwrap();
+            connections.push(plane.lot.enter(Socket::from(OwnedFd::from(near)), None));
+            ends.push(far);
+        }
+        connections.truncate(count);
+        (plane, connections, ends)
+    }
+
+    fn join(company: &mut Company, plane: &Plane, connection: &Arc<Connection>, now: Moment) -> bool {
+        company.joins(plane, connection, Carry::default(), 0, now).is_none()
+    }
+
+    #[test]
+    fn those_who_speak_are_heard_and_those_who_do_not_are_parked() {
+        let (plane, clients, _ends) = gathering(3);
+        let (begin, mut company) = (Moment::from_millis(100), Company::default());
+        assert!(clients.iter().all(|client| join(&mut company, &plane, client, begin)));
+        company.look(&plane, 0, begin);
+        assert_eq!((plane.companies.clients(), company.has_ready()), (3, false));
+        company.are_ready(|at| at == 1);
+        let late = begin.after(STAY);
+        company.look(&plane, 0, late);
+        assert!(clients[0].handover.is_parked() && clients[2].handover.is_parked());
+        assert_eq!(plane.stats.total(Counter::LingersWasted), 2);
+        let heard = company.next_ready().unwrap();
+        assert!(Arc::ptr_eq(&heard.connection, &clients[1]) && !clients[1].handover.is_parked());
+        assert!(company.next_ready().is_none() && company.is_empty() && company.is_kept());
+        company.let_go(&plane, late);
+        assert_eq!((plane.companies.clients(), plane.companies.exist()), (0, false));
+    }
+
+    #[test]
+    fn who_is_let_go_with_bytes_under_way_is_told_of_by_the_poller() {
+        let (plane, clients, mut ends) = gathering(2);
+        let now = Moment::from_millis(100);
+        let mut company = Company::default();
+        // One that was watched before, and stirred meanwhile.
+        plane.lot.watch(&clients[0]).unwrap();
+        clients[0].handover.edge();
+        assert!(clients.iter().all(|client| join(&mut company, &plane, client, now)));
+        ends[0].write_all(b"GET").unwrap();
+        company.parts(&plane, Why::Kept, now);
+        assert!(
+            clients.iter().all(|client| client.handover.is_parked()),
+            "nothing is lost, and nobody is held"
+        );
+        assert!(!join(&mut company, &plane, &clients[1], now), "companies rest");
+    }
+
+    #[test]
+    fn no_company_before_slow_servers_or_while_draining() {
+        let (plane, clients, _ends) = gathering(2);
+        let (now, mut company) = (Moment::from_millis(100), Company::default());
+        plane.queue.adapt(Duration::from_millis(5));
+        assert!(!join(&mut company, &plane, &clients[0], now));
+        plane.queue.adapt(Duration::from_millis(1));
+        assert!(join(&mut company, &plane, &clients[0], now));
+        plane.drain(Moment::NEVER);
+        company.look(&plane, 0, now);
+        assert!(company.is_empty() && clients[0].handover.is_parked());
+        assert!(!join(&mut company, &plane, &clients[1], now));
     }
 }

@@ -222,6 +222,8 @@ pub trait Team: Send + Sync {
     fn connections(&self) -> usize;
     /// Requests that are with a server while no worker waits for them.
     fn away(&self) -> usize;
+    /// Clients that a worker stays with among others, and those of their requests that it has sent ahead.
+    fn in_company(&self) -> usize;
     /// Open tunnels.
     fn tunnels(&self) -> usize;
     /// Workers that left the crew with a long body.

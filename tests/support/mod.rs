@@ -18,6 +18,7 @@ pub mod faults;
 pub mod message;
 pub mod origin;
 pub mod port;
+pub mod tempers;
 
 pub use balancer::Evenkeel;
 pub use client::Client;

@@ -58,6 +58,10 @@ impl Team for Plane {
     fn away(&self) -> usize {
         0
     }
+
+    fn in_company(&self) -> usize {
+        0
+    }
     fn tunnels(&self) -> usize {
         2
     }
