@@ -7,7 +7,8 @@ mod support;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -448,6 +449,19 @@ mod memory {
         run(30);
         let grown = balancer.rss_kib().saturating_sub(before);
         assert!(grown < 1024, "3000 requests took {grown} KiB");
+    }
+
+    #[test]
+    fn one_that_reads_none_of_our_own_answers_holds_up_nobody() {
+        let origin = Origin::answers("ok");
+        let over = json!({"timeouts": {"client_body": "120s"}});
+        let balancer = Evenkeel::before(&[&origin], with(patient(1, 1, 100), over));
+        let mut deaf = TcpStream::connect(balancer.address()).unwrap();
+        deaf.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        let last_hops = "OPTIONS * HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n".repeat(1000);
+        // Until the balancer reads no more, because its own answers find no room.
+        while deaf.write_all(last_hops.as_bytes()).is_ok() {}
+        assert_eq!(Client::to(&balancer).get("/").text(), "ok");
     }
 
     #[test]

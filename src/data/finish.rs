@@ -5,7 +5,6 @@ use super::exchange;
 use super::hands::{Failure, Hands, Request, Told, Unread};
 use super::park::Connection;
 use super::relay::Delivered;
-use super::socket;
 use super::upload::{self, Upload};
 use crate::base::ids::RequestId;
 use crate::base::time;
@@ -16,7 +15,6 @@ use crate::state::access::Line;
 use crate::state::server::Lease;
 use crate::state::stats::Counter;
 use crate::state::verdict::Verdict;
-use std::io::IoSlice;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -111,10 +109,9 @@ pub fn last_hop(
     let mut answer = std::mem::take(&mut hands.reply);
     answer.clear();
     reply::last_hop(request.head, &LastHop { keep_alive, date: hands.date(request.started) }, &mut answer);
-    let limit = plane.config.timeouts.client_body;
-    let sent = socket::send_all(&request.connection.socket, &mut [IoSlice::new(&answer)], limit);
     let bytes = answer.len() as u64;
     hands.reply = answer;
+    let sent = hands.tell(plane, &request.connection.socket);
     let delivered = Delivered { status: 200, bytes, client_keeps: keep_alive, tunnelled: false };
     let outcome = sent.map(|()| delivered).map_err(|_| Failure::begun(Reason::ClientGone));
     finish(plane, hands, request, &upload, outcome, id)
@@ -124,6 +121,7 @@ pub fn last_hop(
 pub fn refuse_unread(plane: &Plane, hands: &mut Hands, unread: &Unread<'_>, id: RequestId) -> Fate {
     let Unread { connection, peer, started, reason, head_only } = *unread;
     hands.told = Told::default();
+    hands.stream.rest(started);
     log::debug!("{}: {id}: {}: {}", plane.name, reason.name(), reason.sentence());
     say(plane, hands, connection, Said { reason, json: false, head_only, keep: false }, id);
     if plane.access.is_some() {
@@ -181,11 +179,10 @@ fn say(plane: &Plane, hands: &mut Hands, connection: &Connection, said: Said, id
         retry_after: 1,
     };
     reply::write(&reply, &mut answer);
-    let limit = plane.config.timeouts.client_body;
-    let sent = socket::send_all(&connection.socket, &mut [IoSlice::new(&answer)], limit);
     hands.shard(plane).add(Counter::BytesOut, answer.len() as u64);
     (hands.told.status, hands.told.bytes) = (said.reason.status(), answer.len() as u64);
     hands.reply = answer;
+    let sent = hands.tell(plane, &connection.socket);
     match (sent, said.keep) {
         (Err(_), _) => Fate::Abort,
         (Ok(()), true) => Fate::Keep,

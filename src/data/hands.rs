@@ -4,6 +4,7 @@
 use super::Plane;
 use super::ahead::Ahead;
 use super::park::Connection;
+use super::socket::{self, Socket, Want};
 use super::splice::Pipe;
 use super::stream::Stream;
 use crate::base::dice::Dice;
@@ -16,6 +17,7 @@ use crate::policy::retry::Phase;
 use crate::state::server::Server;
 use crate::state::stats::Shard;
 use crate::state::table::Cached;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -103,6 +105,21 @@ impl Hands {
         self.awaited = None;
         self.spill.clear();
         self.out.clear();
+    }
+
+    /// Sends what is in `reply`, a short message of our own, to a client. One that takes nothing keeps nobody else
+    /// waiting: it is waited for as one that reads a body slowly.
+    pub(super) fn tell(&mut self, plane: &Plane, client: &Socket) -> io::Result<()> {
+        let Hands { reply, stream, ahead, .. } = self;
+        let limit = plane.config.timeouts.client_body;
+        let mut room = |_| {
+            ahead.disperse(plane);
+            stream.begin(plane, time::now());
+            stream.wait_for_client(plane, (client, Want::Write), (client, Want::Nothing), limit).map(drop)
+        };
+        let sent = socket::send_all_with(client, &mut [IoSlice::new(reply)], &mut room);
+        stream.pause();
+        sent
     }
 
     /// An empty pipe. None when there is no descriptor for one: then bodies are copied.

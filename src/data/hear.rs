@@ -4,7 +4,7 @@
 use super::Plane;
 use super::dial::Link;
 use super::hands::{Failure, Hands, Request};
-use super::socket::{self, Want};
+use super::socket::Want;
 use super::stream::Stream;
 use super::upload::Upload;
 use crate::base::time::{self, Moment};
@@ -15,7 +15,7 @@ use crate::http1::head::{self, Parsed, ResponseHead, Version};
 use crate::http1::reason::Reason;
 use crate::policy::retry::Phase;
 use crate::state::server::Lease;
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,10 +160,8 @@ fn framing_for(client: Version, head: &ResponseHead<'_, '_>) -> Framing {
 }
 
 /// Sends an interim answer on.
-fn pass_on(plane: &Arc<Plane>, hands: &Hands, request: &Request<'_>) -> Result<(), Failure> {
-    let limit = plane.config.timeouts.client_body;
-    socket::send_all(&request.connection.socket, &mut [IoSlice::new(&hands.reply)], limit)
-        .map_err(|_| Failure::client(Reason::ClientGone))
+fn pass_on(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>) -> Result<(), Failure> {
+    hands.tell(plane, &request.connection.socket).map_err(|_| Failure::client(Reason::ClientGone))
 }
 
 /// More of a head; an end here is a failure.

@@ -235,13 +235,6 @@ pub fn recv_within(socket: &Socket, into: &mut [u8], limit: Duration) -> io::Res
     }
 }
 
-/// Sends everything. `limit` bounds each wait for room, not the whole; `TimedOut` when the peer took
-/// nothing for so long.
-pub fn send_all(socket: &Socket, parts: &mut [IoSlice<'_>], limit: Duration) -> io::Result<()> {
-    let mut room = |_| wait(socket, Want::Write, time::now().after(limit)).map(drop);
-    send_all_with(socket, parts, &mut room)
-}
-
 /// Sends everything; `room` waits until the socket has some, and hears how much was sent since it was last asked.
 pub fn send_all_with(
     socket: &Socket,
@@ -307,10 +300,14 @@ mod tests {
             }
             far
         });
+        let send_all = |parts: &mut [IoSlice<'_>], limit| {
+            let mut room = |_| wait(&near, Want::Write, time::now().after(limit)).map(drop);
+            send_all_with(&near, parts, &mut room)
+        };
         let mut parts = [IoSlice::new(&megabyte), IoSlice::new(&[]), IoSlice::new(&megabyte)];
-        send_all(&near, &mut parts, Duration::from_secs(5)).unwrap();
+        send_all(&mut parts, Duration::from_secs(5)).unwrap();
         let _stalled = reader.join().unwrap();
-        let error = send_all(&near, &mut [IoSlice::new(&megabyte)], Duration::from_millis(5)).unwrap_err();
+        let error = send_all(&mut [IoSlice::new(&megabyte)], Duration::from_millis(5)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 

@@ -15,7 +15,7 @@ use crate::base::time;
 use crate::http1::reason::Reason;
 use crate::state::server::Lease;
 use crate::state::stats::Counter;
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -37,9 +37,7 @@ pub fn open(
     last: &Final,
 ) -> Result<Delivered, Failure> {
     let place = Place::take(plane).ok_or(Failure::client(Reason::TunnelLimit))?;
-    let limit = plane.config.timeouts.client_body;
-    socket::send_all(&request.connection.socket, &mut [IoSlice::new(&hands.reply)], limit)
-        .map_err(|_| Failure::begun(Reason::ClientGone))?;
+    hands.tell(plane, &request.connection.socket).map_err(|_| Failure::begun(Reason::ClientGone))?;
     hands.told.status = last.status;
     hands.told.bytes = hands.reply.len() as u64;
     plane.lot.unwatch(request.connection);
