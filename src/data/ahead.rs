@@ -10,18 +10,22 @@
 use super::Plane;
 use super::company::{Company, STAY};
 use super::dial::Link;
-use super::input::Input;
 use super::park::{Carry, Connection};
 use super::socket;
 use crate::base::ids::RequestId;
 use crate::base::time::{self, Moment};
 use crate::policy::company::{self, Why};
 use crate::state::server::Lease;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Requests that a worker has on their way at once, if it keeps no company.
 pub const MOST: usize = 4;
+/// Buffers that are kept for use again: two for each request on its way.
+const SPARES: usize = 2 * company::MOST;
+/// A buffer of more than so many bytes is given back instead.
+const SPARE_MOST: usize = 4 * 1024;
 /// When no answer came for so long, the servers are not quick after all.
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -47,8 +51,8 @@ pub struct Pending {
     pub connection: Arc<Connection>,
     /// What goes with its connection.
     pub carry: Carry,
-    /// Its bytes; the request's head is still in front. Of a request that is away they are in the carry.
-    pub input: Option<Input>,
+    /// What it sent and nobody has served to the end: the request's head is still in front.
+    pub bytes: Vec<u8>,
     /// The last read from the client took all there was.
     pub drained: bool,
     /// The exchange.
@@ -62,12 +66,11 @@ pub struct Pending {
 pub struct Ahead {
     /// The clients that the worker stays with.
     pub company: Company,
-    pending: Vec<Pending>,
+    pending: VecDeque<Pending>,
     /// So many in front have an answer.
     answered: usize,
     /// Buffers to use again.
-    inputs: Vec<Input>,
-    outs: Vec<Vec<u8>>,
+    spares: Vec<Vec<u8>>,
 }
 
 impl Ahead {
@@ -98,23 +101,20 @@ impl Ahead {
 
     /// One more is on its way.
     pub fn push(&mut self, pending: Pending) {
-        self.pending.push(pending);
+        self.pending.push_back(pending);
     }
 
-    /// An input buffer that was used before, if there is one.
-    pub fn spare_input(&mut self) -> Option<Input> {
-        self.inputs.pop()
+    /// An empty buffer, one that was used before if there is one.
+    pub fn spare(&mut self) -> Vec<u8> {
+        self.spares.pop().unwrap_or_default()
     }
 
-    /// An output buffer.
-    pub fn spare_out(&mut self) -> Vec<u8> {
-        self.outs.pop().unwrap_or_default()
-    }
-
-    /// Buffers that are free again.
-    pub fn keep(&mut self, input: Option<Input>, out: Option<Vec<u8>>) {
-        self.inputs.extend(input.filter(|_| self.inputs.len() < MOST));
-        self.outs.extend(out.filter(|_| self.outs.len() < MOST));
+    /// A buffer that is free again; large ones are not worth keeping.
+    pub fn keep(&mut self, mut spare: Vec<u8>) {
+        if self.spares.len() < SPARES && spare.capacity() <= SPARE_MOST {
+            spare.clear();
+            self.spares.push(spare);
+        }
     }
 
     /// The next to conclude: one that has an answer, as soon as there is one. When that takes too long, the
@@ -129,7 +129,7 @@ impl Ahead {
             return None;
         }
         self.answered = self.answered.saturating_sub(1);
-        (!self.pending.is_empty()).then(|| self.pending.remove(0))
+        self.pending.pop_front()
     }
 
     /// Gives everything back, for whoever is free: requests to the queue, clients to the accept thread.
@@ -161,7 +161,7 @@ impl Ahead {
                 // Those with an answer to the front, in their order.
                 self.answered = 0;
                 for at in (0..count).filter(|at| is_readable(*at)) {
-                    self.pending[self.answered..=at].rotate_right(1);
+                    self.pending.swap(self.answered, at);
                     self.answered += 1;
                 }
                 self.company.are_ready(|at| count + at < socket::ANY_MOST && is_readable(count + at));
@@ -178,11 +178,11 @@ impl Ahead {
 
     /// In company nobody waits for one request alone, so those that take long are somebody else's to wait for.
     fn give_back_slow(&mut self, plane: &Plane, now: Moment) {
-        // What follows those with an answer is in the order in which it was sent.
-        while self.pending.get(self.answered).is_some_and(|first| now.since(first.started) >= PATIENCE) {
-            let slow = self.pending.remove(self.answered);
+        let is_slow = |pending: &Pending| now.since(pending.started) >= PATIENCE;
+        while let Some(at) = (self.answered..self.pending.len()).find(|at| is_slow(&self.pending[*at])) {
+            let Some(slow) = self.pending.remove(at) else { return };
             if let Err(slow) = plane.queue.push_back(Box::new(slow), now) {
-                self.pending.insert(self.answered, *slow);
+                self.pending.push_back(*slow);
                 return self.company.parts(plane, Why::Kept, now);
             }
             plane.crew.nudge();
@@ -196,9 +196,9 @@ impl Ahead {
         self.answered = self.answered.min(from);
         let now = time::now();
         while self.pending.len() > from {
-            let Some(pending) = self.pending.pop() else { break };
+            let Some(pending) = self.pending.pop_back() else { break };
             if let Err(pending) = plane.queue.push_back(Box::new(pending), now) {
-                self.pending.push(*pending);
+                self.pending.push_back(*pending);
                 break;
             }
         }
@@ -253,8 +253,8 @@ pub(super) mod tests {
             let (id, out) = (RequestId::new(0, number as u64), Vec::new());
             let sent = Sent { lease, link, id, out, away_since: None };
             let connection = plane.lot.enter(pair().0, None);
-            let (carry, input, started) = (Carry::default(), Some(Input::new(16)), Moment::START);
-            ahead.push(Pending { connection, carry, input, drained: true, sent, started });
+            let (carry, bytes, started) = (Carry::default(), Vec::new(), Moment::START);
+            ahead.push(Pending { connection, carry, bytes, drained: true, sent, started });
             server
         });
         let servers = servers.collect();

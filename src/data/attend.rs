@@ -209,7 +209,9 @@ impl Worker {
                 Looked::Partial => {}
                 Looked::Out(sent, onward) => {
                     let (connection, drained) = (Arc::clone(connection), self.input.drained);
-                    let pending = Pending { connection, carry, input: None, drained, sent, started: now };
+                    let mut bytes = self.hands.ahead.spare();
+                    bytes.extend_from_slice(self.input.rest());
+                    let pending = Pending { connection, carry, bytes, drained, sent, started: now };
                     return self.put_aside(pending, onward);
                 }
                 Looked::Served(fate) => {
@@ -298,7 +300,7 @@ impl Worker {
         };
         let peer = connection.peer.map(|peer| peer.ip().to_canonical());
         if peer.is_some_and(|peer| senders.iter().any(|network| network.contains(peer))) {
-            let bytes = &self.input.buffer[self.input.start..self.input.end];
+            let bytes = self.input.rest();
             let Parsed::Complete(preamble) = proxy_protocol::parse(bytes)? else {
                 self.input.seen = bytes.len();
                 return Ok(false);
@@ -328,7 +330,7 @@ impl Worker {
             None if carry.requests == 0 => now.after(timeouts.client_head),
             None => now.after(timeouts.keep_alive),
         };
-        carry.bytes.extend_from_slice(&self.input.buffer[self.input.start..self.input.end]);
+        carry.bytes.extend_from_slice(self.input.rest());
         match self.plane.lot.park(connection, carry, now, deadline) {
             Ok(None) => None,
             Ok(Some(mut back)) => {
@@ -349,7 +351,7 @@ impl Worker {
         if self.plane.queue.is_empty() {
             return Some(carry);
         }
-        carry.bytes.extend_from_slice(&self.input.buffer[self.input.start..self.input.end]);
+        carry.bytes.extend_from_slice(self.input.rest());
         connection.put_carry(carry);
         self.plane.queue.push(Arc::clone(connection), now).err().map(|connection| {
             let mut back = connection.take_carry();
@@ -429,10 +431,7 @@ mod tests {
         let (sent_ahead, connection) = client(&plane);
         let mut pending = ahead.next(&plane).unwrap();
         plane.lot.leave(&std::mem::replace(&mut pending.connection, connection));
-        let mut input = Input::new(1024);
-        input.begin(LAST, 0);
-        input.drained = true;
-        pending.input = Some(input);
+        pending.bytes = LAST.to_vec();
         worker.hands.ahead.push(pending);
         // The next one is to have a connection of its own.
         let last = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nahead";
@@ -482,9 +481,7 @@ mod tests {
         let mut worker = Worker::new(&plane, 1);
         let (mut ahead, mut servers) = ahead(&plane, 1);
         let mut pending = ahead.next(&plane).unwrap();
-        let mut input = Input::new(1024);
-        input.begin(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 0);
-        pending.input = Some(input);
+        pending.bytes = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec();
         worker.hands.ahead.push(pending);
         servers[0].write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole").unwrap();
         worker.parts();

@@ -12,6 +12,7 @@ use crate::base::time::Moment;
 use crate::policy::company::{self, Rest, Seen, Why};
 use crate::state::stats::Counter;
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread;
@@ -39,7 +40,7 @@ pub struct Companies {
 /// The clients that one worker stays with.
 #[derive(Debug, Default)]
 pub struct Company {
-    clients: Vec<Client>,
+    clients: VecDeque<Client>,
     /// So many in front have sent something.
     ready: usize,
     place: Option<Place>,
@@ -212,7 +213,7 @@ impl Company {
             return Some(carry);
         }
         plane.lot.unwatch(connection);
-        self.clients.push(Client { connection: Arc::clone(connection), carry, since: now });
+        self.clients.push_back(Client { connection: Arc::clone(connection), carry, since: now });
         None
     }
 
@@ -221,11 +222,11 @@ impl Company {
         self.clients.iter().map(|client| &client.connection.socket)
     }
 
-    /// Those of these places have sent something: to the front, in their order.
+    /// Those in these places have sent something.
     pub fn are_ready(&mut self, is_ready: impl Fn(usize) -> bool) {
         self.ready = 0;
         for at in (0..self.clients.len()).filter(|at| is_ready(*at)) {
-            self.clients[self.ready..=at].rotate_right(1);
+            self.clients.swap(self.ready, at);
             self.ready += 1;
         }
     }
@@ -238,7 +239,7 @@ impl Company {
     /// The next that has sent something.
     pub fn next_ready(&mut self) -> Option<Client> {
         self.ready = self.ready.checked_sub(1)?;
-        let mut client = self.clients.remove(0);
+        let mut client = self.clients.pop_front()?;
         client.carry.credit = client.carry.credit.paid();
         if let Some(place) = &mut self.place {
             place.window.served += 1;
@@ -261,7 +262,7 @@ impl Company {
         while let Some(at) =
             (self.ready..self.clients.len()).find(|at| now.since(self.clients[*at].since) >= STAY)
         {
-            let mut client = self.clients.remove(at);
+            let Some(mut client) = self.clients.remove(at) else { return };
             client.carry.credit = client.carry.credit.wasted();
             plane.stats.shard(0).count(Counter::LingersWasted);
             park(plane, client, now);

@@ -50,7 +50,7 @@ pub fn serve(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>, onwar
     });
     let outcome = match outcome {
         Ok(Done::Out(lease, link)) => {
-            let out = std::mem::replace(&mut hands.out, hands.ahead.spare_out());
+            let out = std::mem::replace(&mut hands.out, hands.ahead.spare());
             return Exchanged::Out(Sent { lease, link, id, out, away_since: None });
         }
         Ok(Done::Delivered(delivered)) => Ok(delivered),
@@ -73,7 +73,7 @@ pub fn resume(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>, sent
     // It was whole, so this only finds again where the body ends.
     let outcome = upload.start(request.early, hands).map_err(Failure::client).and_then(|()| {
         let before = std::mem::replace(&mut hands.out, out);
-        hands.ahead.keep(None, Some(before));
+        hands.ahead.keep(before);
         let first = conclude(plane, hands, request, &mut upload, &lease, link, request.started);
         after(plane, hands, request, &mut upload, Tries::default(), lease, first)
     });

@@ -32,6 +32,11 @@ impl Input {
         (self.start, self.end, self.seen, self.drained) = (0, carried.len(), seen, false);
     }
 
+    /// The bytes.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.start == self.end
     }

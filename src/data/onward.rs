@@ -5,7 +5,6 @@ use super::Plane;
 use super::ahead::Pending;
 use super::attend::Worker;
 use super::hands::Hands;
-use super::input::Input;
 use crate::base::time::{self, Moment};
 
 /// Whether the worker goes on with other work once a request is out.
@@ -51,17 +50,10 @@ impl Worker {
 
     /// Goes on with a request that was sent ahead.
     pub(super) fn resume(&mut self, pending: Pending) {
-        let Pending { connection, carry, input, drained, sent, started } = pending;
-        match input {
-            Some(input) => {
-                let before = std::mem::replace(&mut self.input, input);
-                self.hands.ahead.keep(Some(before), None);
-            }
-            None => {
-                self.input.begin(&carry.bytes, 0);
-                self.input.drained = drained;
-            }
-        }
+        let Pending { connection, carry, bytes, drained, sent, started } = pending;
+        self.input.begin(&bytes, 0);
+        self.input.drained = drained;
+        self.hands.ahead.keep(bytes);
         self.sent = Some(sent);
         self.guard(&connection, |worker| worker.attend(&connection, carry, started));
     }
@@ -70,20 +62,13 @@ impl Worker {
     pub(super) fn put_aside(&mut self, pending: Pending, onward: Onward) {
         match onward {
             Onward::Away => self.leave_away(pending),
-            Onward::Ahead | Onward::Wait => {
-                let room = self.input.buffer.len();
-                let spare = self.hands.ahead.spare_input().unwrap_or_else(|| Input::new(room));
-                let mut input = std::mem::replace(&mut self.input, spare);
-                input.seen = 0;
-                self.hands.ahead.push(Pending { input: Some(input), ..pending });
-            }
+            Onward::Ahead | Onward::Wait => self.hands.ahead.push(pending),
         }
     }
 
     /// Nobody waits for it. Where its answer is here already, or cannot be watched for, this worker takes it next.
     fn leave_away(&mut self, mut pending: Pending) {
         let now = time::now();
-        pending.carry.bytes.extend_from_slice(&self.input.buffer[self.input.start..self.input.end]);
         pending.sent.away_since = Some(now);
         // The accept thread must hear of a client that goes.
         let is_watched = self.plane.lot.watch(&pending.connection).is_ok();
