@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Requests that a worker has on their way at once, if it keeps no company.
-pub const MOST: usize = 4;
+pub const MOST: usize = 8;
 /// Buffers that are kept for use again: two for each request on its way.
 const SPARES: usize = 2 * company::MOST;
 /// A buffer of more than so many bytes is given back instead.

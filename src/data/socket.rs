@@ -172,11 +172,11 @@ pub fn wait_both(one: (&Socket, Want), two: (&Socket, Want), deadline: Moment) -
 }
 
 /// As many as [`wait_any`] can wait for.
-pub const ANY_MOST: usize = 64;
+pub const ANY_MOST: usize = 128;
 
 /// Waits until one of up to [`ANY_MOST`] sockets has something to read: which have, a bit for each. `TimedOut` when
 /// none had.
-pub fn wait_any<'s>(sockets: impl Iterator<Item = &'s Socket>, deadline: Moment) -> io::Result<u64> {
+pub fn wait_any<'s>(sockets: impl Iterator<Item = &'s Socket>, deadline: Moment) -> io::Result<u128> {
     let mut sockets = sockets.take(ANY_MOST);
     let Some(first) = sockets.next() else { return Err(io::ErrorKind::InvalidInput.into()) };
     let mut count = 1;
@@ -191,7 +191,7 @@ pub fn wait_any<'s>(sockets: impl Iterator<Item = &'s Socket>, deadline: Moment)
     let slots = &mut slots[..count];
     wait_slots(slots, deadline)?;
     let bits = slots.iter().enumerate().filter(|(_, slot)| Found::of(slot.revents()).read);
-    Ok(bits.fold(0, |bits, (at, _)| bits | 1 << at))
+    Ok(bits.fold(0, |bits, (at, _)| bits | 1u128 << at))
 }
 
 fn slot(socket: &Socket, want: Want) -> PollFd<'_> {

@@ -131,10 +131,11 @@ fn ejection(s: &mut Section<'_, '_>) -> health::Ejection {
     }
 }
 
-/// Where requests in hand come and go, so do idle connections: as many as may be in use are worth keeping.
+/// Where requests in hand come and go, so do idle connections: as many as may be in use are worth keeping. With 64, and
+/// 16 workers that had 8 requests each on their way, every second request had to connect.
 fn pool(s: &mut Section<'_, '_>, max_workers: usize) -> Pool {
     Pool {
-        idle: s.get("idle", max_workers.max(64), rules::whole(0..=10_000)),
+        idle: s.get("idle", max_workers.max(512), rules::whole(0..=10_000)),
         idle_time: s.get("idle_time", 30 * SECOND, rules::duration(WAIT)),
     }
 }
