@@ -266,11 +266,12 @@ impl Team for Workers {
 }
 
 /// The configured limit, or what the descriptor limit leaves when every request may hold a server
-/// connection too (law 2).
+/// connection too, and as many are idle as workers may have had on their way (law 2).
 fn connections_max(config: &Config) -> usize {
     let descriptors = limits::descriptors();
-    let pooled = config.servers.pool.idle.min(config.threadpool.bounds.max);
-    let left = descriptors.saturating_sub(RESERVED_DESCRIPTORS + config.threadpool.bounds.max + pooled);
+    let workers = config.threadpool.bounds.max;
+    let pooled = config.servers.pool.idle.min(workers.saturating_mul(ahead::MOST));
+    let left = descriptors.saturating_sub(RESERVED_DESCRIPTORS + workers + pooled);
     // A very low limit still serves a few: better slow than not at all.
     config.limits.connections.unwrap_or(usize::MAX).min(left.max(descriptors / 4)).max(1)
 }

@@ -4,7 +4,7 @@
 use crate::base::load::Processors;
 use crate::base::time;
 use crate::policy::crew::{self, Bounds, Memory, Order, Seen};
-use crate::state::crew::{Crew, Team};
+use crate::state::crew::{Crew, Done, Team};
 use std::thread;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub fn run(team: &dyn Team, bounds: Bounds) {
 
 fn look(team: &dyn Team, cpu_saturated: bool, spawn_failed: bool) -> Seen {
     let crew: &Crew = team.crew();
-    let (ended, held) = crew.work();
+    let Done { ended, held, .. } = crew.done();
     let (last_taken, last_wait) = crew.last_taken();
     Seen {
         workers: crew.workers(),

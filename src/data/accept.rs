@@ -194,7 +194,7 @@ impl Acceptor {
 
     fn settle_overflow(&mut self, now: Moment) {
         let crew = &self.plane.crew;
-        self.overflow.look(&self.plane.queue, crew.work(), crew.workers(), now);
+        self.overflow.look(&self.plane.queue, crew.done(), crew.workers(), now);
         if self.overflow.is_empty() {
             return;
         }

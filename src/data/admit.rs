@@ -7,7 +7,7 @@ use super::park::Connection;
 use super::socket::{self, Want};
 use crate::base::time::Moment;
 use crate::policy::admit::{self, Admit, Codel};
-use crate::state::crew::Crew;
+use crate::state::crew::{Crew, Done};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -54,8 +54,7 @@ pub struct Queue {
     slow: AtomicUsize,
 }
 
-/// Requests that hold a worker for less than this come from servers so quick that a worker need not wait for
-/// each.
+/// Requests that take less than this come from servers so quick that a worker need not wait for each.
 const QUICK: Duration = Duration::from_millis(2);
 /// Where requests take long, a queue that stands for a few of them is no overload.
 const HOLDS_PATIENT: u32 = 4;
@@ -176,18 +175,18 @@ impl Queue {
         self.taken(work)
     }
 
-    /// Whether a request that became ready then is still worth serving. `held`: the worker that takes it was
-    /// held for so long by the one before, which may be news that nobody has adapted to yet.
-    pub fn judge(&self, ready: Moment, held: Duration, now: Moment) -> Admit {
-        let patience = Duration::from_nanos(self.patience.load(Relaxed)).max(held * HOLDS_PATIENT);
+    /// Whether a request that became ready then is still worth serving. `took`: the one before took the worker that
+    /// asks so long, which may be news that nobody has adapted to yet.
+    pub fn judge(&self, ready: Moment, took: Duration, now: Moment) -> Admit {
+        let patience = Duration::from_nanos(self.patience.load(Relaxed)).max(took * HOLDS_PATIENT);
         self.codel.judge(&admit::Rules { patience, ..self.rules }, ready, now)
     }
 
     /// A request in a standing queue waits for as long as the overflow promises, and for a few times what a
-    /// request now holds a worker: slow servers alone are no reason to turn anybody away.
-    pub(super) fn adapt(&self, held: Duration) {
-        self.quick.store(!held.is_zero() && held < QUICK, Relaxed);
-        let patience = (self.rules.patience * PLACED).max(held * HOLDS_PATIENT);
+    /// request now takes: slow servers alone are no reason to turn anybody away.
+    pub(super) fn adapt(&self, took: Duration) {
+        self.quick.store(!took.is_zero() && took < QUICK, Relaxed);
+        let patience = (self.rules.patience * PLACED).max(took * HOLDS_PATIENT);
         self.patience.store(patience.as_nanos() as u64, Relaxed);
     }
 }
@@ -205,13 +204,13 @@ pub struct Overflow {
 #[derive(Debug, Default)]
 struct Pace {
     since: Moment,
-    work: (u64, Duration),
+    done: Done,
     /// The best of late: a window in which the machine had no time for us says little of the next one.
     per_second: Option<f64>,
     /// Windows in a row that it is known from.
     windows: u32,
-    /// The mean time that a request held a worker in the last window that saw one.
-    held: Duration,
+    /// The mean time that a request took in the last window that saw one.
+    took: Duration,
     /// When requests were last brisk.
     brisk_at: Option<Moment>,
 }
@@ -257,11 +256,10 @@ impl Overflow {
         Ok(())
     }
 
-    /// Looks at how fast the crew of so many workers is: `work` is what it has done so far, and for how long
-    /// that held it.
-    pub fn look(&mut self, queue: &Queue, work: (u64, Duration), workers: usize, now: Moment) {
-        if let Some(held) = self.pace.look(work, workers, now) {
-            queue.adapt(held);
+    /// Looks at how fast the crew of so many workers is: `done` is what it has done so far.
+    pub fn look(&mut self, queue: &Queue, done: Done, workers: usize, now: Moment) {
+        if let Some(took) = self.pace.look(done, workers, now) {
+            queue.adapt(took);
         }
     }
 
@@ -298,35 +296,36 @@ impl Pace {
     /// …once it is the best of so many windows: one alone may be a moment in which the machine stalled.
     const SURE: u32 = 4;
 
-    /// Once in a window, the mean time that a request held a worker in it.
-    fn look(&mut self, work: (u64, Duration), workers: usize, now: Moment) -> Option<Duration> {
+    /// Once in a window, the mean time that a request took in it.
+    fn look(&mut self, done: Done, workers: usize, now: Moment) -> Option<Duration> {
         let window = now.since(self.since);
         if window < Self::WINDOW {
             return None;
         }
-        let requests = work.0.saturating_sub(self.work.0);
+        let requests = done.ended.saturating_sub(self.done.ended);
         // A look after a long quiet says nothing of how fast the crew can be.
         let recent = window < 4 * Self::WINDOW;
-        let held = work.1.saturating_sub(self.work.1);
+        let held = done.held.saturating_sub(self.done.held);
         if requests > 0 {
-            self.held = held / u32::try_from(requests).unwrap_or(u32::MAX);
-            self.brisk_at = if self.held < BRISK { Some(now) } else { self.brisk_at };
+            let took = done.took.saturating_sub(self.done.took);
+            self.took = took / u32::try_from(requests).unwrap_or(u32::MAX);
+            self.brisk_at = if self.took < BRISK { Some(now) } else { self.brisk_at };
         }
         let there = window.as_secs_f64() * workers as f64;
         let share = held.as_secs_f64() / there.max(f64::MIN_POSITIVE);
         // A crew that rested most of the time was as fast as requests came, and can be faster.
-        let rested = requests > 0 && share < Self::RESTED && self.held < BRISK;
+        let rested = requests > 0 && share < Self::RESTED && self.took < BRISK;
         let pace =
             requests as f64 / window.as_secs_f64() / if rested { share.max(f64::EPSILON) } else { 1.0 };
         self.per_second = recent.then(|| pace.max(self.per_second.unwrap_or(0.0) * Self::KEPT));
         self.windows = if recent { self.windows.saturating_add(1) } else { 0 };
-        (self.since, self.work) = (now, work);
-        Some(self.held)
+        (self.since, self.done) = (now, done);
+        Some(self.took)
     }
 
     /// Requests are brisk, or were until a moment ago: a machine that has no time for us makes them seem long.
     fn is_brisk(&self, now: Moment) -> bool {
-        self.held < BRISK || self.brisk_at.is_some_and(|at| now.since(at) < Self::BRISK_FOR)
+        self.took < BRISK || self.brisk_at.is_some_and(|at| now.since(at) < Self::BRISK_FOR)
     }
 
     /// It counts enough requests for a forecast.
@@ -354,6 +353,11 @@ mod tests {
     use crate::data::socket::Socket;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
+
+    /// One request after the other: what they took held the worker.
+    fn done(ended: u64, held: Duration) -> Done {
+        Done { ended, held, took: held }
+    }
 
     fn rules() -> admit::Rules {
         admit::Rules { patience: Duration::from_millis(40), ..admit::Rules::default() }
@@ -390,11 +394,11 @@ mod tests {
         for connection in &all[..2] {
             overflow.hold(&queue, Arc::clone(connection), Moment::START).unwrap();
         }
-        overflow.look(&queue, (0, ms(0)), 1, Moment::from_millis(1));
+        overflow.look(&queue, done(0, ms(0)), 1, Moment::from_millis(1));
         overflow.settle(&queue, Moment::from_millis(1), &mut away);
         assert_eq!((queue.len(), overflow.len(), away.len()), (1, 1, 0));
         // One request in 60 ms, which held its worker all the time: even the next place is out of reach.
-        overflow.look(&queue, (1, ms(60)), 1, Moment::from_millis(61));
+        overflow.look(&queue, done(1, ms(60)), 1, Moment::from_millis(61));
         assert!(overflow.hold(&queue, Arc::clone(&all[2]), Moment::from_millis(61)).is_err());
         // A place that was promised is kept for a while, but not for ever.
         overflow.settle(&queue, Moment::from_millis(1000), &mut away);
@@ -403,10 +407,10 @@ mod tests {
         assert_eq!((overflow.len(), away.len()), (0, 1));
         // A fast crew reaches the next one, and a moment's stall does not change that.
         let mut overflow = Overflow::new(&rules());
-        overflow.look(&queue, (1, ms(60)), 1, Moment::from_millis(61));
-        overflow.look(&queue, (1001, ms(160)), 1, Moment::from_millis(121));
+        overflow.look(&queue, done(1, ms(60)), 1, Moment::from_millis(61));
+        overflow.look(&queue, done(1001, ms(160)), 1, Moment::from_millis(121));
         assert!(overflow.hold(&queue, Arc::clone(&all[3]), Moment::from_millis(121)).is_ok());
-        overflow.look(&queue, (1001, ms(160)), 1, Moment::from_millis(181));
+        overflow.look(&queue, done(1001, ms(160)), 1, Moment::from_millis(181));
         assert!(overflow.hold(&queue, Arc::clone(&all[4]), Moment::from_millis(181)).is_ok());
     }
 
@@ -423,7 +427,7 @@ mod tests {
         let mut overflow = Overflow::new(&rules());
         let burst = full();
         let looks = |overflow: &mut Overflow, at| {
-            overflow.look(&burst, (3 * at / 10, Duration::from_millis(at)), 1, ms(at));
+            overflow.look(&burst, done(3 * at / 10, Duration::from_millis(at)), 1, ms(at));
         };
         looks(&mut overflow, 10_000);
         (1..=4).for_each(|window| looks(&mut overflow, 10_000 + 50 * window));
@@ -460,8 +464,8 @@ mod tests {
             ("the same with four workers, which rested", 40, 4, 80),
         ] {
             let mut pace = Pace::default();
-            pace.look((0, Duration::ZERO), workers, Moment::from_millis(60));
-            pace.look((20, Duration::from_millis(held)), workers, Moment::from_millis(110));
+            pace.look(done(0, Duration::ZERO), workers, Moment::from_millis(60));
+            pace.look(done(20, Duration::from_millis(held)), workers, Moment::from_millis(110));
             let within = Duration::from_millis(40);
             assert!(pace.reaches(expected - 1, within), "{what}: {pace:?}");
             assert!(!pace.reaches(expected + 1, within), "{what}: {pace:?}");

@@ -155,23 +155,24 @@ impl Ahead {
         // Who could send nothing ahead for a client need not hear it.
         let clients = self.company.sockets().filter(|_| self.has_room());
         let patience = if in_company { STAY } else { PATIENCE };
-        match socket::wait_any(links.chain(clients), time::now().after(patience)) {
+        let found = socket::wait_any(links.chain(clients), time::now().after(patience));
+        let heard = found.is_ok();
+        match found {
             Ok(readable) => {
-                let is_readable = |at: usize| readable >> at & 1 == 1;
                 // Those with an answer to the front, in their order.
                 self.answered = 0;
-                for at in (0..count).filter(|at| is_readable(*at)) {
+                for at in (0..count).filter(|at| readable.has(*at)) {
                     self.pending.swap(self.answered, at);
                     self.answered += 1;
                 }
-                self.company.are_ready(|at| count + at < socket::ANY_MOST && is_readable(count + at));
+                self.company.are_ready(|at| readable.has(count + at));
             }
             Err(_) if in_company => {}
             Err(_) => self.disperse_from(1, plane),
         }
         if in_company {
             let now = time::now();
-            self.company.look(plane, self.pending.len(), now);
+            self.company.look(plane, self.pending.len(), heard, now);
             self.give_back_slow(plane, now);
         }
     }

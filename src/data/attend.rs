@@ -48,8 +48,9 @@ pub(super) struct Worker {
     pub(super) hands: Hands,
     /// The request in front of the input is out already.
     pub(super) sent: Option<Sent>,
-    /// For how long the last request held it.
-    held: Duration,
+    /// How long the last request took, and when it ended.
+    took: Duration,
+    free_since: Moment,
 }
 
 /// What became of a look at the input.
@@ -66,12 +67,15 @@ impl Worker {
     fn new(plane: &Arc<Plane>, number: usize) -> Self {
         let room = plane.config.limits.head.head + INPUT_SPARE;
         let (input, slots, hands) = (Input::new(room), Slots::new(), Hands::new(plane, number));
-        Worker { plane: Arc::clone(plane), input, slots, hands, sent: None, held: Duration::ZERO }
+        let (took, free_since) = (Duration::ZERO, Moment::START);
+        Worker { plane: Arc::clone(plane), input, slots, hands, sent: None, took, free_since }
     }
 
     /// Does the next work. False: that was the last, and the worker is in the crew no more.
     fn works(&mut self) -> bool {
         match self.next_work() {
+            // Meant for one of those that rest, who were woken by it.
+            Some(Work::Leave) if self.hands.ahead.company.is_kept() && self.passes_notice_on() => {}
             // Counted out by the supervisor that gave notice.
             Some(Work::Leave) => {
                 self.parts();
@@ -97,6 +101,10 @@ impl Worker {
         let has_left = self.hands.stream.has_left() && self.hands.ahead.is_empty();
         // The supervisor may have hired in its place.
         !has_left || self.hands.stream.returns(&self.plane)
+    }
+
+    fn passes_notice_on(&self) -> bool {
+        self.plane.crew.idle() > 0 && self.plane.queue.push_notice()
     }
 
     /// Ends what it has sent ahead; then it goes home.
@@ -154,7 +162,7 @@ impl Worker {
             self.plane.crew.nudge_for_queued(now);
         }
         self.hands.shard(&self.plane).wait.record(wait);
-        let late = match self.plane.queue.judge(ready, self.held, now) {
+        let late = match self.plane.queue.judge(ready, self.took, now) {
             Admit::Serve => None,
             Admit::TooLate => Some(Reason::QueueTimeout),
             Admit::Standing => Some(Reason::Overloaded),
@@ -218,9 +226,13 @@ impl Worker {
                     carry.requests += 1;
                     carry.head_since = None;
                     let begun = std::mem::replace(&mut now, time::now());
-                    self.held = now.since(begun).saturating_sub(self.hands.stream.waited());
+                    let waited = self.hands.stream.waited();
+                    self.took = now.since(begun).saturating_sub(waited);
+                    // Of those sent ahead, the time since the last one ended is this one's.
+                    let held = now.since(begun.max(self.free_since)).saturating_sub(waited);
+                    self.free_since = now;
                     if !self.hands.stream.has_left() {
-                        self.plane.crew.holds(self.held);
+                        self.plane.crew.holds(held, self.took);
                     }
                     if fate != Fate::Keep {
                         return self.part(connection, fate, now);

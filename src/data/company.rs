@@ -18,9 +18,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-/// Who says nothing for so long is parked, and a worker that hears of nobody looks around. As long as a worker
-/// lingers with one client.
+/// A worker that hears of nobody for so long parks all who have said nothing since then. As long as it would linger
+/// with one client.
 pub const STAY: Duration = Duration::from_millis(4);
+/// While others speak, who says nothing costs little: about as much in this time as to be parked and to come back.
+const LONG_STAY: Duration = Duration::from_millis(20);
 /// How often a company looks whether there are too many clients for all.
 const WINDOW: Duration = Duration::from_millis(10);
 
@@ -247,8 +249,9 @@ impl Company {
         Some(client)
     }
 
-    /// Between two waits: parks who said nothing for long, or everybody where it is not the time for company.
-    pub fn look(&mut self, plane: &Plane, sent: usize, now: Moment) {
+    /// Between two waits, of which the last may have heard of nobody: parks who said nothing for long, or everybody
+    /// where it is not the time for company.
+    pub fn look(&mut self, plane: &Plane, sent: usize, heard: bool, now: Moment) {
         let Some(place) = &mut self.place else { return };
         place.tell(self.clients.len() + sent);
         let is_crowded = place.is_crowded(now);
@@ -258,9 +261,10 @@ impl Company {
         if is_crowded || !is_time(plane, now) {
             return self.let_go(plane, now);
         }
-        // Those with something to say are in front and waited for nothing.
+        let stay = if heard { LONG_STAY } else { STAY };
+        // Those with something to say are in front.
         while let Some(at) =
-            (self.ready..self.clients.len()).find(|at| now.since(self.clients[*at].since) >= STAY)
+            (self.ready..self.clients.len()).find(|at| now.since(self.clients[*at].since) >= stay)
         {
             let Some(mut client) = self.clients.remove(at) else { return };
             client.carry.credit = client.carry.credit.wasted();
@@ -337,11 +341,13 @@ mod tests {
         let (plane, clients, _ends) = gathering(3);
         let (begin, mut company) = (Moment::from_millis(100), Company::default());
         assert!(clients.iter().all(|client| join(&mut company, &plane, client, begin)));
-        company.look(&plane, 0, begin);
+        company.look(&plane, 0, true, begin);
         assert_eq!((plane.companies.clients(), company.has_ready()), (3, false));
         company.are_ready(|at| at == 1);
         let late = begin.after(STAY);
-        company.look(&plane, 0, late);
+        company.look(&plane, 0, true, late);
+        assert!(clients.iter().all(|client| !client.handover.is_parked()), "somebody speaks");
+        company.look(&plane, 0, false, late);
         assert!(clients[0].handover.is_parked() && clients[2].handover.is_parked());
         assert_eq!(plane.stats.total(Counter::LingersWasted), 2);
         let heard = company.next_ready().unwrap();
@@ -378,7 +384,7 @@ mod tests {
         plane.queue.adapt(Duration::from_millis(1));
         assert!(join(&mut company, &plane, &clients[0], now));
         plane.drain(Moment::NEVER);
-        company.look(&plane, 0, now);
+        company.look(&plane, 0, true, now);
         assert!(company.is_empty() && clients[0].handover.is_parked());
         assert!(!join(&mut company, &plane, &clients[1], now));
     }

@@ -172,11 +172,25 @@ pub fn wait_both(one: (&Socket, Want), two: (&Socket, Want), deadline: Moment) -
 }
 
 /// As many as [`wait_any`] can wait for.
-pub const ANY_MOST: usize = 128;
+pub const ANY_MOST: usize = 256;
 
-/// Waits until one of up to [`ANY_MOST`] sockets has something to read: which have, a bit for each. `TimedOut` when
-/// none had.
-pub fn wait_any<'s>(sockets: impl Iterator<Item = &'s Socket>, deadline: Moment) -> io::Result<u128> {
+/// Which of several sockets, by their places.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Places([u64; ANY_MOST / 64]);
+
+impl Places {
+    fn add(&mut self, at: usize) {
+        self.0[at / 64] |= 1 << (at % 64);
+    }
+
+    /// Whether the socket in this place is one of them.
+    pub fn has(&self, at: usize) -> bool {
+        self.0.get(at / 64).is_some_and(|bits| bits >> (at % 64) & 1 == 1)
+    }
+}
+
+/// Waits until one of up to [`ANY_MOST`] sockets has something to read: which have. `TimedOut` when none had.
+pub fn wait_any<'s>(sockets: impl Iterator<Item = &'s Socket>, deadline: Moment) -> io::Result<Places> {
     let mut sockets = sockets.take(ANY_MOST);
     let Some(first) = sockets.next() else { return Err(io::ErrorKind::InvalidInput.into()) };
     let mut count = 1;
@@ -190,8 +204,10 @@ pub fn wait_any<'s>(sockets: impl Iterator<Item = &'s Socket>, deadline: Moment)
     });
     let slots = &mut slots[..count];
     wait_slots(slots, deadline)?;
-    let bits = slots.iter().enumerate().filter(|(_, slot)| Found::of(slot.revents()).read);
-    Ok(bits.fold(0, |bits, (at, _)| bits | 1u128 << at))
+    let mut places = Places::default();
+    let readable = slots.iter().enumerate().filter(|(_, slot)| Found::of(slot.revents()).read);
+    readable.for_each(|(at, _)| places.add(at));
+    Ok(places)
 }
 
 fn slot(socket: &Socket, want: Want) -> PollFd<'_> {

@@ -188,7 +188,8 @@ impl Stream {
             return;
         }
         (self.left, self.leave_at) = (true, None);
-        plane.crew.holds(now.since(self.begun).saturating_sub(self.waited));
+        let held = now.since(self.begun).saturating_sub(self.waited);
+        plane.crew.holds(held, held);
         plane.crew.loses();
         log::debug!("{}: a worker leaves the crew with a long body, {} such now", plane.name, taken + 1);
     }

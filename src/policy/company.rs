@@ -10,20 +10,23 @@
 //! | companies | their clients | another? | because |
 //! |---|---|---|---|
 //! | fewer than half of the processors | any | yes | the other half is for clients, servers and everything else |
-//! | half of them or more | few each | no | more of them would only take each other's clients |
-//! | half of them or more, not all | many each | yes | one thread is not enough |
-//! | as many as processors | any | no | more threads than processors: the queue and its crew do that better |
+//! | fewer than processors | [`ENOUGH`] each | yes | one thread is not enough |
+//! | fewer than twice the processors | [`PLENTY`] each | yes | who waits for a thread that does not run at the moment is one of fewer |
+//! | as many or more | any | no | the queue and its crew do that better |
 //!
 //! When clients keep coming that find no place, all companies part for a while ([`Rest`]), and none begin behind a long
 //! queue: what the crew does through the queue is worth more then.
 
 use std::time::Duration;
 
-/// Clients of one company. With 256 connections two of them were worth 1.17 of the crew, in requests a second.
-pub const MOST: usize = 128;
+/// Clients of one company. With 256 connections four of them were worth 1.14 of the crew, in requests a second; with
+/// 1,000 connections and places for all, 0.8 of it.
+pub const MOST: usize = 96;
 /// Where companies have so many clients each, one more is worth a thread. With 30 and 40 connections one company was
 /// worth 1.03 and 0.97 of the crew.
 const ENOUGH: usize = 32;
+/// And with so many each, more of them than there are processors: no client waits long for a thread that is not running.
+const PLENTY: usize = 64;
 /// Companies count as full with this share of their places taken: clients come and go.
 const FULL: f64 = 0.9;
 /// One company may have so many clients more than the mean of all.
@@ -61,8 +64,18 @@ impl Seen {
         self.clients as f64 >= FULL * (self.companies * MOST) as f64
     }
 
-    fn have_enough(&self) -> bool {
-        self.clients >= self.companies * ENOUGH
+    /// Each has so many clients.
+    fn have(&self, clients: usize) -> bool {
+        self.clients >= self.companies * clients
+    }
+
+    fn processors(&self) -> usize {
+        self.processors.max(1)
+    }
+
+    /// No more than these.
+    fn most(&self) -> usize {
+        2 * self.processors()
     }
 
     /// So few connections that each may have a worker to itself.
@@ -73,9 +86,13 @@ impl Seen {
 
 /// Whether a worker without a company may begin one.
 pub fn may_begin(seen: Seen) -> bool {
-    let usual = (seen.processors / 2).max(1);
-    let has_place = seen.companies < usual || (seen.companies < seen.processors.max(1) && seen.have_enough());
-    has_place && !seen.are_few()
+    let wanted = match seen.companies {
+        companies if companies < (seen.processors / 2).max(1) => true,
+        companies if companies < seen.processors() => seen.have(ENOUGH),
+        companies if companies < seen.most() => seen.have(PLENTY),
+        _ => false,
+    };
+    wanted && !seen.are_few()
 }
 
 /// Whether a company with so many clients takes one more.
@@ -86,12 +103,12 @@ pub fn may_grow(seen: Seen, clients: usize) -> bool {
 /// How long companies rest when so many requests are queued: more than they could hold show that they are not what is
 /// needed, and will not be as soon as the queue happens to be short.
 pub fn rest_for_queue(seen: Seen) -> Option<Duration> {
-    (seen.queued > MOST * seen.processors.max(1)).then_some(QUEUE_REST)
+    (seen.queued > MOST * seen.most()).then_some(QUEUE_REST)
 }
 
 /// Whether a client that found no place shows that there are too many of them for companies.
 pub fn is_crowd(seen: Seen) -> bool {
-    seen.companies >= seen.processors.max(1) && seen.are_full()
+    seen.companies >= seen.most() && seen.are_full()
 }
 
 /// Whether companies should part: beside so many requests of theirs came others from clients without a place.
@@ -136,19 +153,22 @@ mod tests {
     }
 
     #[test]
-    fn companies_begin_in_order_and_never_outnumber_the_processors() {
+    fn companies_begin_in_order_and_are_never_many() {
         for (processors, connections, companies, clients, expected) in [
             (2, 4, 0, 0, false),
             (2, 5, 0, 0, true),
             (2, 64, 1, ENOUGH - 1, false),
             (2, 64, 1, ENOUGH, true),
-            (2, 999, 2, 2 * MOST, false),
             (1, 3, 0, 0, true),
-            (1, 99, 1, MOST, false),
+            (2, 999, 2, 2 * PLENTY - 1, false),
+            (2, 999, 2, 2 * PLENTY, true),
+            (2, 999, 4, 4 * MOST, false),
+            (1, 999, 1, PLENTY, true),
+            (1, 999, 2, 2 * MOST, false),
             (8, 99, 3, 9, true),
             (8, 99, 4, 9, false),
             (8, 999, 4, 4 * ENOUGH, true),
-            (8, 999, 8, 8 * MOST, false),
+            (8, 999, 16, 16 * MOST, false),
         ] {
             let seen = seen(processors, connections, companies, clients);
             assert_eq!(may_begin(seen), expected, "{seen:?}");
@@ -158,7 +178,7 @@ mod tests {
     #[test]
     fn a_company_grows_to_its_bound_and_not_far_beyond_the_others() {
         for (companies, all, own, expected) in
-            [(1, 127, 127, true), (1, 128, 128, false), (4, 16, 8, true), (4, 16, 9, false), (4, 120, 31, true)]
+            [(1, 95, 95, true), (1, 96, 96, false), (4, 16, 8, true), (4, 16, 9, false), (4, 120, 31, true)]
         {
             assert_eq!(may_grow(seen(8, 99, companies, all), own), expected, "{own} of {all}");
         }
@@ -167,16 +187,16 @@ mod tests {
 
     #[test]
     fn many_without_a_place_part_all() {
-        assert!(!is_crowd(seen(2, 999, 1, MOST)), "another company may begin");
-        assert!(is_crowd(seen(2, 999, 2, 2 * MOST - 20)));
-        assert!(!is_crowd(seen(2, 999, 2, MOST)));
+        assert!(!is_crowd(seen(2, 999, 3, 3 * MOST)), "another company may begin");
+        assert!(is_crowd(seen(2, 999, 4, 4 * MOST - 30)));
+        assert!(!is_crowd(seen(2, 999, 4, 2 * MOST)));
         assert!(should_part(100, 26) && !should_part(100, 25) && !should_part(0, 0));
     }
 
     #[test]
     fn a_long_queue_is_the_crews() {
         let rest = |queued| rest_for_queue(Seen { queued, ..seen(2, 999, 0, 0) });
-        assert_eq!((rest(2 * MOST), rest(2 * MOST + 1)), (None, Some(QUEUE_REST)));
+        assert_eq!((rest(4 * MOST), rest(4 * MOST + 1)), (None, Some(QUEUE_REST)));
     }
 
     #[test]

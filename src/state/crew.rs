@@ -21,10 +21,22 @@ pub struct Crew {
     nudged_at: AtomicU64,
 }
 
+/// What a crew has done, ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Requests that workers have finished with.
+    pub ended: u64,
+    /// The time that workers were held by them. What several requests waited for at once counts once.
+    pub held: Duration,
+    /// The time that each took, from when a worker had it in hand: of those sent ahead all count their wait.
+    pub took: Duration,
+}
+
 #[derive(Debug, Default)]
 struct Work {
     ended: AtomicU64,
     held_nanos: AtomicU64,
+    took_nanos: AtomicU64,
     last_taken: AtomicU64,
     last_wait_nanos: AtomicU64,
 }
@@ -71,9 +83,13 @@ impl Crew {
         self.dismissed.load(Relaxed)
     }
 
-    /// Requests that workers have finished with, ever, and the time that workers were held by them.
-    pub fn work(&self) -> (u64, Duration) {
-        (self.work.ended.load(Relaxed), Duration::from_nanos(self.work.held_nanos.load(Relaxed)))
+    /// What was done so far.
+    pub fn done(&self) -> Done {
+        Done {
+            ended: self.work.ended.load(Relaxed),
+            held: Duration::from_nanos(self.work.held_nanos.load(Relaxed)),
+            took: Duration::from_nanos(self.work.took_nanos.load(Relaxed)),
+        }
     }
 
     /// When the last request left the queue, and how long it had waited.
@@ -109,10 +125,11 @@ impl Crew {
         self.work.last_taken.store(now.as_nanos(), Relaxed);
     }
 
-    /// A worker was held by a request for `held`.
-    pub fn holds(&self, held: Duration) {
+    /// A worker was held for `held` by a request that took it `took`; see [`Done`].
+    pub fn holds(&self, held: Duration, took: Duration) {
         self.work.ended.fetch_add(1, Relaxed);
         self.work.held_nanos.fetch_add(held.as_nanos() as u64, Relaxed);
+        self.work.took_nanos.fetch_add(took.as_nanos() as u64, Relaxed);
     }
 
     /// The supervisor counts a worker in, just before it starts it.
