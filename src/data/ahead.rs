@@ -143,14 +143,19 @@ impl Ahead {
     }
 
     fn disperse_because(&mut self, plane: &Plane, why: Why) {
+        let was_alone = self.is_alone();
         self.disperse_from(0, plane);
-        if self.company.is_kept() {
-            self.company.parts(plane, why, time::now());
+        match self.company.is_kept() {
+            // Its only client is the one in hand: that says nothing against company.
+            true if was_alone => self.company.let_go(plane, time::now()),
+            true => self.company.parts(plane, why, time::now()),
+            false => {}
         }
     }
 
     fn wait(&mut self, plane: &Plane) {
         let (count, in_company) = (self.pending.len(), !self.company.is_empty());
+        self.company.leaves_queue(false);
         let links = self.pending.iter().map(|pending| &pending.sent.link.socket);
         // Who could send nothing ahead for a client need not hear it.
         let clients = self.company.sockets().filter(|_| self.has_room());
@@ -168,16 +173,17 @@ impl Ahead {
                 self.company.are_ready(|at| readable.has(count + at));
             }
             Err(_) if in_company => {}
-            Err(_) => self.disperse_from(1, plane),
+            Err(_) => return self.disperse_from(1, plane),
         }
+        let now = time::now();
         if in_company {
-            let now = time::now();
             self.company.look(plane, self.pending.len(), heard, now);
-            self.give_back_slow(plane, now);
         }
+        self.give_back_slow(plane, now);
     }
 
-    /// In company nobody waits for one request alone, so those that take long are somebody else's to wait for.
+    /// As long as others answer nobody waits for one request alone, so those that take long are somebody else's to wait
+    /// for.
     fn give_back_slow(&mut self, plane: &Plane, now: Moment) {
         let is_slow = |pending: &Pending| now.since(pending.started) >= PATIENCE;
         while let Some(at) = (self.answered..self.pending.len()).find(|at| is_slow(&self.pending[*at])) {
@@ -221,6 +227,7 @@ pub(super) mod tests {
     use std::io::Write;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
+    use std::thread;
 
     pub(in crate::data) fn plane() -> Arc<Plane> {
         plane_with(|_| {})
@@ -254,7 +261,7 @@ pub(super) mod tests {
             let (id, out) = (RequestId::new(0, number as u64), Vec::new());
             let sent = Sent { lease, link, id, out, away_since: None };
             let connection = plane.lot.enter(pair().0, None);
-            let (carry, bytes, started) = (Carry::default(), Vec::new(), Moment::START);
+            let (carry, bytes, started) = (Carry::default(), Vec::new(), time::now());
             ahead.push(Pending { connection, carry, bytes, drained: true, sent, started });
             server
         });
@@ -302,15 +309,22 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn in_company_what_takes_long_is_given_back_alone() {
+    fn one_that_takes_long_is_given_back_though_others_answer() {
         let plane = plane();
-        let (mut ahead, _servers) = ahead(&plane, 3);
-        let now = Moment::from_millis(1000);
-        for (pending, started) in ahead.pending.iter_mut().zip([980, 981, 1000]) {
-            pending.started = Moment::from_millis(started);
+        let (mut ahead, mut servers) = ahead(&plane, 3);
+        let now = time::now();
+        ahead.pending[0].started = Moment::START;
+        ahead.pending[1].started = now;
+        ahead.pending[2].started = Moment::START;
+        while time::now() < Moment::START.after(PATIENCE) {
+            thread::yield_now();
         }
-        ahead.give_back_slow(&plane, now);
-        assert_eq!((ahead.len(), plane.queue.len(), plane.crew.nudges().len()), (2, 1, 1));
-        assert!(matches!(plane.queue.take_now(), Some(Work::Resume { slow: true, .. })));
+        servers[2].write_all(b"x").unwrap();
+        assert_eq!(ahead.next(&plane).unwrap().sent.id, RequestId::new(0, 2), "late, but there");
+        assert_eq!((ahead.len(), plane.queue.len(), plane.crew.nudges().len()), (1, 1, 1));
+        let given_back = plane.queue.take_now();
+        assert!(
+            matches!(given_back, Some(Work::Resume { pending, slow: true }) if pending.sent.id == RequestId::new(0, 0))
+        );
     }
 }

@@ -9,7 +9,7 @@ use super::exchange::{self, Exchanged};
 use super::finish::Fate;
 use super::hands::{Hands, Request, Unread};
 use super::input::{Input, Read};
-use super::linger::Stayed;
+use super::linger::{self, Stayed};
 use super::onward::{self, Onward};
 use super::park::{Carry, Connection};
 use crate::base::sys;
@@ -57,6 +57,8 @@ pub(super) struct Worker {
 enum Looked {
     /// The head is not complete.
     Partial,
+    /// Others would have to wait for the rest of this request: it is for somebody else.
+    PassedOn,
     /// A request was served, or refused.
     Served(Fate),
     /// A request is out, and the worker goes on with another.
@@ -103,10 +105,6 @@ impl Worker {
         !has_left || self.hands.stream.returns(&self.plane)
     }
 
-    fn passes_notice_on(&self) -> bool {
-        self.plane.crew.idle() > 0 && self.plane.queue.push_notice()
-    }
-
     /// Ends what it has sent ahead; then it goes home.
     fn parts(&mut self) {
         self.hands.stream.takes_notice();
@@ -121,19 +119,11 @@ impl Worker {
             // Those in company that were heard of came before.
             ahead if ahead.may_hear() => None,
             // Who has left the crew takes no more of its work, nor its notices.
-            ahead if ahead.has_room() && !self.hands.stream.has_left() => self.plane.queue.take_now(),
+            ahead if ahead.has_room() && ahead.company.may_take() && !self.hands.stream.has_left() => {
+                self.plane.queue.take_now()
+            }
             _ => None,
         }
-    }
-
-    fn next_in_the_queue(&mut self) -> Work {
-        if let Some(work) = self.plane.queue.take_now() {
-            return work;
-        }
-        if self.hands.ahead.company.is_kept() {
-            self.hands.ahead.company.let_go(&self.plane, time::now());
-        }
-        self.plane.queue.take(&self.plane.crew)
     }
 
     /// Law 5: a panic costs one request. Its connection is closed, and as buffers may be half-written, the worker
@@ -176,6 +166,7 @@ impl Worker {
             self.hands.shard(&self.plane).refuse(Reason::ClientGone);
             return close::now(&self.plane, connection);
         }
+        let Some(carry) = self.leave_to_others(connection, carry, ready, now) else { return };
         // Bytes without a time are requests that were not looked at yet, not the beginning of a head.
         let seen = if carry.head_since.is_some() { carry.bytes.len() } else { 0 };
         self.input.begin(&carry.bytes, seen);
@@ -215,6 +206,10 @@ impl Worker {
             carry.head_since.get_or_insert(now);
             match self.serve(connection, &mut carry, now) {
                 Looked::Partial => {}
+                Looked::PassedOn => match self.pass_on(connection, carry, now) {
+                    Some(back) => carry = back,
+                    None => return,
+                },
                 Looked::Out(sent, onward) => {
                     let (connection, drained) = (Arc::clone(connection), self.input.drained);
                     let mut bytes = self.hands.ahead.spare();
@@ -224,7 +219,7 @@ impl Worker {
                 }
                 Looked::Served(fate) => {
                     carry.requests += 1;
-                    carry.head_since = None;
+                    (carry.head_since, carry.passed_on) = (None, false);
                     let begun = std::mem::replace(&mut now, time::now());
                     let waited = self.hands.stream.waited();
                     self.took = now.since(begun).saturating_sub(waited);
@@ -238,7 +233,8 @@ impl Worker {
                         return self.part(connection, fate, now);
                     }
                     in_a_row += 1;
-                    if in_a_row >= IN_A_ROW && !self.input.is_empty() {
+                    // A client that pipelines without end lets others have a turn.
+                    if in_a_row >= IN_A_ROW && !self.input.is_empty() && !self.plane.queue.is_empty() {
                         match self.requeue(connection, carry, now) {
                             Some(back) => (carry, in_a_row) = (back, 0),
                             None => return,
@@ -275,6 +271,9 @@ impl Worker {
             }
             Ok(Parsed::Complete(head)) => {
                 let early = &bytes[head.len..];
+                if !carry.passed_on && linger::passes_on(&self.plane, &self.hands, &head, early) {
+                    return Looked::PassedOn;
+                }
                 let peer = carry.client.or(connection.peer);
                 let request = Request { head: &head, early, connection, peer, started: now };
                 let served = match self.sent.take() {
@@ -358,11 +357,13 @@ impl Worker {
         }
     }
 
-    /// A client that pipelines without end lets others have a turn.
-    fn requeue(&mut self, connection: &Arc<Connection>, mut carry: Carry, now: Moment) -> Option<Carry> {
-        if self.plane.queue.is_empty() {
-            return Some(carry);
-        }
+    /// Back into the queue, with what is here of its requests. The carry comes back where that is full.
+    pub(super) fn requeue(
+        &mut self,
+        connection: &Arc<Connection>,
+        mut carry: Carry,
+        now: Moment,
+    ) -> Option<Carry> {
         carry.bytes.extend_from_slice(self.input.rest());
         connection.put_carry(carry);
         self.plane.queue.push(Arc::clone(connection), now).err().map(|connection| {

@@ -46,6 +46,8 @@ pub struct Company {
     /// So many in front have sent something.
     ready: usize,
     place: Option<Place>,
+    /// What is in the queue is for others, until the next wait.
+    leaves_queue: bool,
 }
 
 /// A client in company.
@@ -91,7 +93,12 @@ impl Companies {
 
     /// Whether there is one: then clients go there, and no worker stays with one alone.
     pub fn exist(&self) -> bool {
-        self.count.load(Relaxed) > 0
+        self.count() > 0
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count.load(Relaxed)
     }
 
     /// The clients of all, as far as they are told.
@@ -127,7 +134,7 @@ impl Companies {
             processors: self.processors,
             connections: plane.lot.open(),
             queued: plane.queue.len(),
-            companies: self.count.load(Relaxed),
+            companies: self.count(),
             clients: self.clients(),
         }
     }
@@ -180,6 +187,17 @@ impl Company {
     /// Whether no client is waited for; requests of the company's may still be on their way.
     pub fn is_empty(&self) -> bool {
         self.clients.is_empty()
+    }
+
+    /// The worker has put something into the queue that is not for itself, and takes nothing from there before its next
+    /// wait.
+    pub fn leaves_queue(&mut self, yes: bool) {
+        self.leaves_queue = yes;
+    }
+
+    /// Whether the worker may take from the queue.
+    pub fn may_take(&self) -> bool {
+        !self.leaves_queue
     }
 
     /// Whether the worker keeps company.
