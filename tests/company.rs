@@ -127,31 +127,6 @@ fn one_that_sends_its_body_slowly_keeps_nobody() {
 }
 
 #[test]
-fn those_whose_requests_come_in_parts_do_not_end_it_for_the_others() {
-    let origin = server(&Gate::default());
-    let balancer = Evenkeel::before(&[&origin], config(16, json!({})));
-    let mut crowd = in_company(&balancer);
-    // As soon as a second worker rests, what is not whole is for that one.
-    until("company goes on for long", || {
-        let looks = (0..20).map(|_| {
-            (0..50).for_each(|_| ask_all_and_one_in_parts(&mut crowd));
-            balancer.metric("evenkeel_clients_in_company") > 0.0
-        });
-        looks.filter(|there| *there).count() > 15
-    });
-}
-
-/// Each in its turn sends its body after its head.
-fn ask_all_and_one_in_parts(crowd: &mut [Client]) {
-    crowd.rotate_left(1);
-    let (in_parts, others) = crowd.split_first_mut().unwrap();
-    others.iter_mut().for_each(|client| _ = client.send(GET));
-    in_parts.send(POST);
-    others.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "well"));
-    assert_eq!(in_parts.send("abc").answer().text(), "well");
-}
-
-#[test]
 fn with_one_worker_newcomers_are_served_and_those_that_leave_leave_nothing() {
     let origin = server(&Gate::default());
     let balancer = Evenkeel::before(&[&origin], config(1, json!({})));

@@ -143,19 +143,14 @@ impl Ahead {
     }
 
     fn disperse_because(&mut self, plane: &Plane, why: Why) {
-        let was_alone = self.is_alone();
         self.disperse_from(0, plane);
-        match self.company.is_kept() {
-            // Its only client is the one in hand: that says nothing against company.
-            true if was_alone => self.company.let_go(plane, time::now()),
-            true => self.company.parts(plane, why, time::now()),
-            false => {}
+        if self.company.is_kept() {
+            self.company.parts(plane, why, time::now());
         }
     }
 
     fn wait(&mut self, plane: &Plane) {
         let (count, in_company) = (self.pending.len(), !self.company.is_empty());
-        self.company.leaves_queue(false);
         let links = self.pending.iter().map(|pending| &pending.sent.link.socket);
         // Who could send nothing ahead for a client need not hear it.
         let clients = self.company.sockets().filter(|_| self.has_room());

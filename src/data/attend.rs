@@ -9,7 +9,7 @@ use super::exchange::{self, Exchanged};
 use super::finish::Fate;
 use super::hands::{Hands, Request, Unread};
 use super::input::{Input, Read};
-use super::linger::{self, Stayed};
+use super::linger::Stayed;
 use super::onward::{self, Onward};
 use super::park::{Carry, Connection};
 use crate::base::sys;
@@ -57,8 +57,6 @@ pub(super) struct Worker {
 enum Looked {
     /// The head is not complete.
     Partial,
-    /// Others would have to wait for the rest of this request: it is for somebody else.
-    PassedOn,
     /// A request was served, or refused.
     Served(Fate),
     /// A request is out, and the worker goes on with another.
@@ -119,9 +117,7 @@ impl Worker {
             // Those in company that were heard of came before.
             ahead if ahead.may_hear() => None,
             // Who has left the crew takes no more of its work, nor its notices.
-            ahead if ahead.has_room() && ahead.company.may_take() && !self.hands.stream.has_left() => {
-                self.plane.queue.take_now()
-            }
+            ahead if ahead.has_room() && !self.hands.stream.has_left() => self.plane.queue.take_now(),
             _ => None,
         }
     }
@@ -166,7 +162,6 @@ impl Worker {
             self.hands.shard(&self.plane).refuse(Reason::ClientGone);
             return close::now(&self.plane, connection);
         }
-        let Some(carry) = self.leave_to_others(connection, carry, ready, now) else { return };
         // Bytes without a time are requests that were not looked at yet, not the beginning of a head.
         let seen = if carry.head_since.is_some() { carry.bytes.len() } else { 0 };
         self.input.begin(&carry.bytes, seen);
@@ -206,10 +201,6 @@ impl Worker {
             carry.head_since.get_or_insert(now);
             match self.serve(connection, &mut carry, now) {
                 Looked::Partial => {}
-                Looked::PassedOn => match self.pass_on(connection, carry, now) {
-                    Some(back) => carry = back,
-                    None => return,
-                },
                 Looked::Out(sent, onward) => {
                     let (connection, drained) = (Arc::clone(connection), self.input.drained);
                     let mut bytes = self.hands.ahead.spare();
@@ -219,7 +210,7 @@ impl Worker {
                 }
                 Looked::Served(fate) => {
                     carry.requests += 1;
-                    (carry.head_since, carry.passed_on) = (None, false);
+                    carry.head_since = None;
                     let begun = std::mem::replace(&mut now, time::now());
                     let waited = self.hands.stream.waited();
                     self.took = now.since(begun).saturating_sub(waited);
@@ -271,9 +262,6 @@ impl Worker {
             }
             Ok(Parsed::Complete(head)) => {
                 let early = &bytes[head.len..];
-                if !carry.passed_on && linger::passes_on(&self.plane, &self.hands, &head, early) {
-                    return Looked::PassedOn;
-                }
                 let peer = carry.client.or(connection.peer);
                 let request = Request { head: &head, early, connection, peer, started: now };
                 let served = match self.sent.take() {

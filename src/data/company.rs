@@ -46,8 +46,6 @@ pub struct Company {
     /// So many in front have sent something.
     ready: usize,
     place: Option<Place>,
-    /// What is in the queue is for others, until the next wait.
-    leaves_queue: bool,
 }
 
 /// A client in company.
@@ -187,17 +185,6 @@ impl Company {
     /// Whether no client is waited for; requests of the company's may still be on their way.
     pub fn is_empty(&self) -> bool {
         self.clients.is_empty()
-    }
-
-    /// The worker has put something into the queue that is not for itself, and takes nothing from there before its next
-    /// wait.
-    pub fn leaves_queue(&mut self, yes: bool) {
-        self.leaves_queue = yes;
-    }
-
-    /// Whether the worker may take from the queue.
-    pub fn may_take(&self) -> bool {
-        !self.leaves_queue
     }
 
     /// Whether the worker keeps company.

@@ -1,23 +1,15 @@
 //! Step 9, lingering: a client that was answered and sent nothing more is not parked at once. The worker stays with
 //! it, among others ([`super::company`]) or with it alone: its next request may be on its way.
 
-use super::Plane;
 use super::admit::Work;
 use super::attend::Worker;
 use super::company::Client;
-use super::hands::Hands;
 use super::input::Read;
 use super::park::{Carry, Connection};
 use crate::base::time::{self, Moment};
-use crate::http1::framing::Framing;
-use crate::http1::head::RequestHead;
 use crate::policy::linger::{self, Seen};
 use crate::state::stats::Counter;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// For so long a worker in company leaves it to others to wait for a request; in this time another one is hired.
-const LEFT_FOR: Duration = Duration::from_millis(20);
 
 /// How a worker stayed with a client.
 pub(super) enum Stayed {
@@ -90,39 +82,6 @@ impl Worker {
         self.plane.crew.idle() > 0 && self.plane.queue.push_notice()
     }
 
-    /// Leaves a request to one of the others. The carry comes back where the queue is full.
-    pub(super) fn pass_on(
-        &mut self,
-        connection: &Arc<Connection>,
-        mut carry: Carry,
-        now: Moment,
-    ) -> Option<Carry> {
-        (carry.head_since, carry.passed_on) = (None, true);
-        self.hands.ahead.company.leaves_queue(true);
-        let back = self.requeue(connection, carry, now);
-        self.plane.crew.nudge_for_queued(now);
-        back
-    }
-
-    /// The same, where that was done before and this worker took it back. The carry comes back where it is for this one,
-    /// or waited for long.
-    pub(super) fn leave_to_others(
-        &mut self,
-        connection: &Arc<Connection>,
-        carry: Carry,
-        ready: Moment,
-        now: Moment,
-    ) -> Option<Carry> {
-        let has_time = now.since(ready) < LEFT_FOR;
-        if !carry.passed_on || !has_time || !is_for_others(&self.plane, &self.hands) {
-            return Some(carry);
-        }
-        self.hands.ahead.company.leaves_queue(true);
-        connection.put_carry(carry);
-        let pushed = self.plane.queue.push(Arc::clone(connection), ready);
-        pushed.err().map(|connection| connection.take_carry())
-    }
-
     /// Serves the next client in company that has something to say.
     pub(super) fn hear_of_next(&mut self) {
         let Some(client) = self.hands.ahead.company.next_ready() else { return };
@@ -131,20 +90,4 @@ impl Worker {
         let Client { connection, carry, .. } = client;
         self.guard(&connection, |worker| worker.attend(&connection, carry, time::now()));
     }
-}
-
-/// Whether a request is better served by somebody who keeps no company: it does not seem whole, and others in company would have to
-/// part for it.
-pub(super) fn passes_on(plane: &Plane, hands: &Hands, head: &RequestHead<'_, '_>, early: &[u8]) -> bool {
-    let seems_whole = match head.framing {
-        Framing::None => !head.upgrade,
-        Framing::Length(length) => early.len() as u64 >= length && !head.upgrade,
-        Framing::Chunked | Framing::UntilClose => early.ends_with(b"\r\n\r\n"),
-    };
-    !seems_whole && is_for_others(plane, hands)
-}
-
-/// Whether a request that must be waited for is for one that keeps no company.
-fn is_for_others(plane: &Plane, hands: &Hands) -> bool {
-    hands.ahead.company.is_kept() && plane.crew.workers() > plane.companies.count()
 }

@@ -110,8 +110,6 @@ pub struct Carry {
     pub requests: u64,
     /// How lingering went here.
     pub credit: Credit,
-    /// A worker that had no time to wait for the rest of its request has put it into the queue.
-    pub passed_on: bool,
     /// The PROXY header that had to come first has come.
     pub introduced: bool,
     /// The client's address, where a PROXY header told it.
