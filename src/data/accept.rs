@@ -257,8 +257,7 @@ impl Acceptor {
         }
         let deadline = now.after(plane.config.timeouts.client_head);
         if let Err(error) = plane.lot.park(&connection, Carry::default(), now, deadline) {
-            log::warn!("a connection cannot be watched: {error}");
-            close::now(&plane, &connection);
+            close::unwatched(&plane, &connection, &error);
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::ahead::{self, Pending};
 use super::away::Place;
+use super::company;
 use super::park::Connection;
 use super::socket::{self, Want};
 use crate::base::time::Moment;
@@ -82,8 +83,9 @@ impl Queue {
     pub fn new(capacity: usize, workers: usize, rules: admit::Rules) -> Self {
         let capacity = capacity.max(1);
         // What is away is never more than the workers, and neither are notices; each worker may give back what it has
-        // sent ahead.
-        let (sender, receiver) = bounded(capacity + (ahead::MOST + 2) * workers + 1);
+        // sent ahead, and those in company more.
+        let given_back = ahead::MOST * workers + company::sent_at_most(workers);
+        let (sender, receiver) = bounded(capacity + given_back + 2 * workers + 1);
         let patience = AtomicU64::new((rules.patience * PLACED).as_nanos() as u64);
         let (codel, quick, slow) = (Codel::new(), AtomicBool::new(false), AtomicUsize::new(0));
         Queue { sender, receiver, capacity, rules, codel, patience, quick, slow }

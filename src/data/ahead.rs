@@ -242,7 +242,7 @@ pub(super) mod tests {
         Plane::open("test", Arc::new(config), table, Verdicts::default(), None).unwrap().0
     }
 
-    /// So many requests on their way, and the servers' ends of their connections.
+    /// So many requests on their way, none for long, and the servers' ends of their connections.
     pub(in crate::data) fn ahead(plane: &Plane, count: usize) -> (Ahead, Vec<UnixStream>) {
         let pair = || {
             let (near, far) = UnixStream::pair().unwrap();
@@ -256,7 +256,7 @@ pub(super) mod tests {
             let (id, out) = (RequestId::new(0, number as u64), Vec::new());
             let sent = Sent { lease, link, id, out, away_since: None };
             let connection = plane.lot.enter(pair().0, None);
-            let (carry, bytes, started) = (Carry::default(), Vec::new(), time::now());
+            let (carry, bytes, started) = (Carry::default(), Vec::new(), Moment::NEVER);
             ahead.push(Pending { connection, carry, bytes, drained: true, sent, started });
             server
         });
@@ -283,6 +283,7 @@ pub(super) mod tests {
     fn behind_servers_that_are_not_quick_the_others_are_given_back_and_the_supervisor_hears() {
         let plane = plane();
         let (mut ahead, _servers) = ahead(&plane, 3);
+        ahead.pending.iter_mut().for_each(|pending| pending.started = Moment::START);
         plane.queue.adapt(Duration::from_millis(1));
         let waits = || {
             let near = Socket::from(OwnedFd::from(UnixStream::pair().unwrap().0));
@@ -304,22 +305,44 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_full_queue_has_room_for_what_a_company_gives_back() {
+        let plane = plane_with(|config| {
+            (config.threadpool.bounds.min, config.threadpool.bounds.max) = (1, 1);
+            config.threadpool.queue_capacity = 1;
+        });
+        let near = Socket::from(OwnedFd::from(UnixStream::pair().unwrap().0));
+        plane.queue.push(plane.lot.enter(near, None), Moment::START).unwrap();
+        let (mut ahead, _servers) = ahead(&plane, company::MOST);
+        ahead.disperse(&plane);
+        assert_eq!((ahead.len(), plane.queue.len()), (0, 1 + company::MOST));
+    }
+
+    #[test]
+    fn who_is_given_back_for_another_reason_ends_no_haste() {
+        let plane = plane();
+        let (mut ahead, _servers) = ahead(&plane, 3);
+        plane.queue.adapt(Duration::from_millis(1));
+        ahead.disperse(&plane);
+        assert!(plane.queue.asks_for_haste());
+        let mut given_back = std::iter::from_fn(|| plane.queue.take_now());
+        assert!(given_back.all(|work| matches!(work, Work::Resume { slow: false, .. })) && ahead.is_empty());
+    }
+
+    #[test]
     fn one_that_takes_long_is_given_back_though_others_answer() {
         let plane = plane();
         let (mut ahead, mut servers) = ahead(&plane, 3);
-        let now = time::now();
-        ahead.pending[0].started = Moment::START;
-        ahead.pending[1].started = now;
-        ahead.pending[2].started = Moment::START;
+        for at in [0, 2] {
+            ahead.pending[at].started = Moment::START;
+        }
         while time::now() < Moment::START.after(PATIENCE) {
             thread::yield_now();
         }
         servers[2].write_all(b"x").unwrap();
-        assert_eq!(ahead.next(&plane).unwrap().sent.id, RequestId::new(0, 2), "late, but there");
+        let id = |number| RequestId::new(0, number);
+        assert_eq!(ahead.next(&plane).unwrap().sent.id, id(2), "late, but there");
         assert_eq!((ahead.len(), plane.queue.len(), plane.crew.nudges().len()), (1, 1, 1));
         let given_back = plane.queue.take_now();
-        assert!(
-            matches!(given_back, Some(Work::Resume { pending, slow: true }) if pending.sent.id == RequestId::new(0, 0))
-        );
+        assert!(matches!(given_back, Some(Work::Resume { pending, slow: true }) if pending.sent.id == id(0)));
     }
 }

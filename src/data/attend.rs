@@ -338,8 +338,7 @@ impl Worker {
                 Some(back)
             }
             Err(error) => {
-                log::warn!("a connection cannot be watched: {error}");
-                close::now(&self.plane, connection);
+                close::unwatched(&self.plane, connection, &error);
                 None
             }
         }
@@ -384,7 +383,8 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ahead::tests::{ahead, plane_before, plane_with};
+    use super::super::ahead::tests::{ahead, plane, plane_before, plane_with};
+    use super::super::company::tests::{gathering, join};
     use super::super::socket::Socket;
     use super::*;
     use std::io::{ErrorKind, Read, Write};
@@ -488,5 +488,49 @@ mod tests {
         worker.parts();
         assert_eq!(plane.table.find("a").unwrap().in_flight(), 0, "it was concluded");
         assert_eq!((plane.crew.workers(), plane.streamers.load(Ordering::Relaxed)), (1, 0));
+    }
+
+    #[test]
+    fn what_several_wait_for_at_once_holds_a_worker_once() {
+        let plane = plane();
+        let mut worker = Worker::new(&plane, 1);
+        let (mut ahead, mut servers) = ahead(&plane, 4);
+        let (begun, mut ends) = (time::now(), Vec::new());
+        servers.iter_mut().for_each(|server| {
+            server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        });
+        while let Some(mut pending) = ahead.next(&plane) {
+            let (end, connection) = client(&plane);
+            plane.lot.leave(&std::mem::replace(&mut pending.connection, connection));
+            (pending.bytes, pending.started) = (LAST.to_vec(), begun);
+            ends.push(end);
+            worker.hands.ahead.push(pending);
+        }
+        while time::now() < begun.after(Duration::from_millis(5)) {
+            thread::yield_now();
+        }
+        while worker.conclude_next() {}
+        let (done, passed) = (plane.crew.done(), time::now().since(begun));
+        assert_eq!(done.ended, 4);
+        assert!(done.held <= passed && done.took >= 4 * Duration::from_millis(5), "{done:?} of {passed:?}");
+    }
+
+    #[test]
+    fn in_company_a_notice_is_passed_on_while_others_rest_and_what_is_given_back_is_taken_in() {
+        let (plane, clients, _ends) = gathering(1);
+        let mut worker = Worker::new(&plane, 1);
+        assert!(join(&mut worker.hands.ahead.company, &plane, &clients[0], time::now()));
+        (0..2).for_each(|_| plane.crew.counts_in());
+        plane.crew.rests();
+        assert!(plane.queue.push_notice());
+        assert!(worker.works() && plane.queue.len() == 1, "it is for the one that rests");
+        assert!(matches!(plane.queue.take_now(), Some(Work::Leave)));
+        let (mut given_back, _servers) = ahead(&plane, 1);
+        given_back.disperse(&plane);
+        assert!(worker.works() && plane.queue.is_empty() && worker.hands.ahead.len() == 1);
+        plane.crew.rises();
+        assert!(plane.queue.push_notice());
+        assert!(!worker.works(), "nobody rests: it is for this one");
+        assert!(clients[0].handover.is_parked() && worker.hands.ahead.is_alone());
     }
 }

@@ -25,6 +25,12 @@ pub fn now(plane: &Plane, connection: &Arc<Connection>) {
     plane.lot.leave(connection);
 }
 
+/// Closes a connection that the poller cannot watch: nobody would hear of it any more.
+pub fn unwatched(plane: &Plane, connection: &Arc<Connection>, error: &io::Error) {
+    log::warn!("a connection cannot be watched: {error}");
+    now(plane, connection);
+}
+
 /// Closes at once, with a reset: the client must not take what it got for a whole answer.
 pub fn abruptly(plane: &Plane, connection: &Arc<Connection>) {
     connection.socket.reset_on_close();

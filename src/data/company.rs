@@ -80,7 +80,7 @@ impl Companies {
     /// None, on this machine.
     pub fn new() -> Arc<Self> {
         Arc::new(Companies {
-            processors: thread::available_parallelism().map_or(1, usize::from),
+            processors: processors(),
             count: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),
             without_place: AtomicU64::new(0),
@@ -293,6 +293,15 @@ impl Company {
     }
 }
 
+/// What companies have sent ahead at the most, where there are so many workers.
+pub fn sent_at_most(workers: usize) -> usize {
+    company::MOST * company::most(processors()).min(workers)
+}
+
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// No company while the plane drains, while requests are away (then there are hundreds), or after all have parted.
 fn is_time(plane: &Plane, now: Moment) -> bool {
     !plane.is_draining() && plane.away.count() == 0 && !plane.companies.rest_at(now)
@@ -305,16 +314,13 @@ fn park(plane: &Plane, client: Client, now: Moment) {
             Ok(None) => return,
             // An edge from before it was in company. When it is watched anew, the poller tells of what is there.
             Ok(Some(back)) => carry = back,
-            Err(error) => {
-                log::warn!("a connection cannot be watched: {error}");
-                return close::now(plane, &connection);
-            }
+            Err(error) => return close::unwatched(plane, &connection, &error),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::ahead::tests::plane;
     use super::*;
     use std::io::Write;
@@ -322,7 +328,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     /// A plane that knows its servers as quick, so many clients of its, and their ends.
-    fn gathering(count: usize) -> (Arc<Plane>, Vec<Arc<Connection>>, Vec<UnixStream>) {
+    pub(in crate::data) fn gathering(count: usize) -> (Arc<Plane>, Vec<Arc<Connection>>, Vec<UnixStream>) {
         let plane = plane();
         plane.queue.adapt(Duration::from_millis(1));
         // Beside them there are enough for company to make sense.
@@ -337,7 +343,12 @@ mod tests {
         (plane, connections, ends)
     }
 
-    fn join(company: &mut Company, plane: &Plane, connection: &Arc<Connection>, now: Moment) -> bool {
+    pub(in crate::data) fn join(
+        company: &mut Company,
+        plane: &Plane,
+        connection: &Arc<Connection>,
+        now: Moment,
+    ) -> bool {
         company.joins(plane, connection, Carry::default(), 0, now).is_none()
     }
 

@@ -31,7 +31,8 @@ pub(super) fn may(plane: &Plane, hands: &Hands, now: Moment) -> Onward {
 }
 
 /// Servers are quick, and others wait: in the queue, in company with this worker, or for it to take the answers of what
-/// it has sent ahead. Who is alone in company at the moment may have others there in the next. To wait for this one alone would hand those to other workers, each of which would have to be woken.
+/// it has sent ahead. Who is alone in company at the moment may have others there in the next. To wait for this one alone
+/// would hand those to other workers, each of which would have to be woken.
 fn asks_for_haste(plane: &Plane, hands: &Hands) -> bool {
     let is_awaited = !hands.ahead.is_alone() || hands.ahead.company.is_kept();
     plane.queue.asks_for_haste() || (is_awaited && plane.queue.is_quick())

@@ -171,14 +171,14 @@ pub fn wait_both(one: (&Socket, Want), two: (&Socket, Want), deadline: Moment) -
     Ok(slots.map(|slot| Found::of(slot.revents())))
 }
 
-/// As many as [`wait_any`] can wait for.
+/// As many as [`wait_any`] can wait for: more than one worker ever has to.
 pub const ANY_MOST: usize = 256;
 
-/// Which of several sockets, by their places.
+/// Which of several sockets have something to read, by their places.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Places([u64; ANY_MOST / 64]);
+pub struct Readable([u64; ANY_MOST / 64]);
 
-impl Places {
+impl Readable {
     fn add(&mut self, at: usize) {
         self.0[at / 64] |= 1 << (at % 64);
     }
@@ -190,7 +190,7 @@ impl Places {
 }
 
 /// Waits until one of up to [`ANY_MOST`] sockets has something to read: which have. `TimedOut` when none had.
-pub fn wait_any<'s>(sockets: impl Iterator<Item = &'s Socket>, deadline: Moment) -> io::Result<Places> {
+pub fn wait_any<'s>(sockets: impl Iterator<Item = &'s Socket>, deadline: Moment) -> io::Result<Readable> {
     let mut sockets = sockets.take(ANY_MOST);
     let Some(first) = sockets.next() else { return Err(io::ErrorKind::InvalidInput.into()) };
     let mut count = 1;
@@ -204,10 +204,10 @@ pub fn wait_any<'s>(sockets: impl Iterator<Item = &'s Socket>, deadline: Moment)
     });
     let slots = &mut slots[..count];
     wait_slots(slots, deadline)?;
-    let mut places = Places::default();
+    let mut found = Readable::default();
     let readable = slots.iter().enumerate().filter(|(_, slot)| Found::of(slot.revents()).read);
-    readable.for_each(|(at, _)| places.add(at));
-    Ok(places)
+    readable.for_each(|(at, _)| found.add(at));
+    Ok(found)
 }
 
 fn slot(socket: &Socket, want: Want) -> PollFd<'_> {
