@@ -1,7 +1,8 @@
 //! Floor 3, the data plane: the life of a request, a file a step.
 //!
 //! 1. [`accept`]: one thread accepts, hears of bytes on parked connections, ends what missed its deadline
-//! 2. [`park`]: where connections wait without a thread ([`handover`]: who has one)
+//! 2. [`park`]: where connections wait without a thread ([`handover`]: who has one; [`watch`]: with many requests away,
+//!    workers do the accept thread's waiting)
 //! 3. [`admit`]: the bounded channel, and what is turned away
 //! 4. [`attend`]: a worker reads the head ([`input`]: its bytes)
 //! 5. [`choose`]: a server, and the lease on it
@@ -38,6 +39,7 @@ pub mod splice;
 pub mod stream;
 pub mod tunnel;
 pub mod upload;
+pub mod watch;
 
 use crate::base::dice::Dice;
 use crate::base::ids::RequestId;
@@ -62,6 +64,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
+use watch::{Pollers, Watch};
 
 /// A worker's stack. Its buffers are on the heap; what is on the stack is one head's fields.
 const WORKER_STACK: usize = 256 * 1024;
@@ -96,6 +99,7 @@ pub struct Plane {
     lot: Lot,
     away: Arc<Away>,
     companies: Arc<Companies>,
+    watch: Arc<Watch>,
     pool: Pool,
     budget: Budget,
     connections_max: usize,
@@ -125,7 +129,8 @@ impl Plane {
         access: Option<AccessSink>,
     ) -> io::Result<(Arc<Plane>, Acceptor)> {
         let listener = listen::open(config.listen.address)?;
-        let poll = mio::Poll::new()?;
+        let pollers = Pollers::new()?;
+        let registry = || pollers.shared.registry().try_clone();
         let mut dice = Dice::fresh();
         let process_id = dice.number();
         let pseudonym =
@@ -143,9 +148,10 @@ impl Plane {
                 config.threadpool.bounds.max,
                 config.threadpool.admit,
             ),
-            away: Away::new(poll.registry().try_clone()?, park::link_token),
+            away: Away::new(registry()?, park::link_token),
             companies: Companies::new(),
-            lot: Lot::new(poll.registry().try_clone()?, config.limits.connections_per_address.is_some()),
+            watch: Watch::new(registry()?, pollers.waker(accept::WAKER)?),
+            lot: Lot::new(registry()?, config.limits.connections_per_address.is_some()),
             pool: Pool::new(config.servers.pool.idle, config.servers.pool.idle_time),
             budget: Budget::new(),
             connections_max: connections_max(&config),
@@ -159,10 +165,10 @@ impl Plane {
             draining: OnceLock::new(),
             stop_by: AtomicU64::new(Moment::NEVER.as_nanos()),
             accept_ended: AtomicBool::new(false),
-            waker: mio::Waker::new(poll.registry(), accept::WAKER)?,
+            waker: mio::Waker::new(pollers.shared.registry(), accept::WAKER)?,
             config,
         });
-        let acceptor = Acceptor::new(Arc::clone(&plane), poll, listener)?;
+        let acceptor = Acceptor::new(Arc::clone(&plane), pollers, listener)?;
         Ok((plane, acceptor))
     }
 
@@ -173,6 +179,7 @@ impl Plane {
         self.stop_by.fetch_min(deadline.as_nanos(), Ordering::AcqRel);
         // Without a wake-up the accept thread sees it at its next look.
         let _ = self.waker.wake();
+        self.watch.wake();
         self.crew.nudge();
     }
 
@@ -254,6 +261,10 @@ impl Team for Workers {
 
     fn in_company(&self) -> usize {
         self.0.companies.clients()
+    }
+
+    fn on_watch(&self) -> usize {
+        self.0.watch.count()
     }
 
     fn tunnels(&self) -> usize {

@@ -3,7 +3,8 @@
 //!
 //! - [`admit`]: is a queued request still worth serving? [`pick`]: which server gets it? [`retry`]: what if
 //!   that fails?
-//! - [`linger`]: does the worker stay on the socket? [`crew`]: how many workers should there be?
+//! - [`linger`], [`company`]: does the worker stay on the socket, on several? [`watch`]: how many wait at the poller?
+//!   [`rest`]: for how long not, after that had to end? [`crew`]: how many workers should there be?
 //! - [`health`]: which servers are in use? [`latency`]: what is remembered of their speed.
 
 pub mod admit;
@@ -13,4 +14,6 @@ pub mod health;
 pub mod latency;
 pub mod linger;
 pub mod pick;
+pub mod rest;
 pub mod retry;
+pub mod watch;

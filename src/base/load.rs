@@ -17,7 +17,16 @@ pub struct Processors {
     at: Moment,
     own: Duration,
     ticks: Option<Ticks>,
-    saturated: bool,
+    used: Option<Used>,
+}
+
+/// What was used of the processors over a window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Used {
+    /// Processors that this process had, all threads together.
+    pub own: f64,
+    /// The share of all processors' time that nobody used, 0 to 1.
+    pub idle: f64,
 }
 
 /// Time of all processors since boot, in the kernel's ticks.
@@ -31,25 +40,32 @@ impl Processors {
     /// Whether the processors were fully used over the last window, and this process was a good part of why.
     /// Never, where the kernel does not tell (`/proc/stat`).
     pub fn are_saturated(&mut self, now: Moment) -> bool {
+        self.look(now);
+        self.used.is_some_and(|used| used.idle <= IDLE_SHARE && used.own >= OWN_SHARE)
+    }
+
+    /// What was used over the window that has just passed, once for each; never, where the kernel does not tell.
+    pub fn look(&mut self, now: Moment) -> Option<Used> {
         let window = now.since(self.at);
-        if window >= WINDOW {
-            let own = own_time();
-            let ticks = std::fs::read_to_string("/proc/stat").ok().and_then(|text| parse(&text));
-            // An old look says nothing about now.
-            let recent = window < 20 * WINDOW;
-            self.saturated =
-                recent && own.saturating_sub(self.own).as_secs_f64() >= OWN_SHARE * window.as_secs_f64();
-            self.saturated &= matches!((self.ticks, ticks), (Some(then), Some(now)) if is_full(then, now));
-            (self.at, self.own, self.ticks) = (now, own, ticks);
+        if window < WINDOW {
+            return None;
         }
-        self.saturated
+        let own = own_time();
+        let ticks = std::fs::read_to_string("/proc/stat").ok().and_then(|text| parse(&text));
+        let own_share = own.saturating_sub(self.own).as_secs_f64() / window.as_secs_f64();
+        let idle = self.ticks.zip(ticks).and_then(|(then, now)| idle_share(then, now));
+        // An old look says nothing about now.
+        let recent = window < 20 * WINDOW;
+        self.used = idle.filter(|_| recent).map(|idle| Used { own: own_share, idle });
+        (self.at, self.own, self.ticks) = (now, own, ticks);
+        self.used
     }
 }
 
-fn is_full(then: Ticks, now: Ticks) -> bool {
+fn idle_share(then: Ticks, now: Ticks) -> Option<f64> {
     let all = now.all.saturating_sub(then.all);
     let idle = now.idle.saturating_sub(then.idle);
-    all > 0 && idle as f64 <= IDLE_SHARE * all as f64
+    (all > 0).then(|| idle as f64 / all as f64)
 }
 
 /// The first line of `/proc/stat`: `cpu user nice system idle iowait irq softirq steal …` (proc(5)).
@@ -60,6 +76,11 @@ fn parse(text: &str) -> Option<Ticks> {
     Some(Ticks { idle, all: times.iter().sum() })
 }
 
+/// Processors that this process may use, one at least.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Processor time of this process, all threads.
 fn own_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
@@ -68,6 +89,7 @@ fn own_time() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use super::super::time;
     use super::*;
 
     #[test]
@@ -80,13 +102,29 @@ mod tests {
     }
 
     #[test]
-    fn full_means_next_to_no_idle_time() {
+    fn the_idle_share_is_that_of_the_time_that_passed() {
         let then = Ticks { idle: 100, all: 1000 };
-        for (idle, all, full) in
-            [(101, 1020, true), (103, 1020, false), (100, 1000, false), (120, 1020, false)]
+        for (idle, all, share) in
+            [(101, 1020, Some(0.05)), (120, 1020, Some(1.0)), (100, 1004, Some(0.0)), (100, 1000, None)]
         {
-            assert_eq!(is_full(then, Ticks { idle, all }), full, "{idle} of {all}");
+            assert_eq!(idle_share(then, Ticks { idle, all }), share, "{idle} of {all}");
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_look_tells_of_the_window_since_the_one_before() {
+        let (mut processors, at) = (Processors::default(), Moment::from_millis);
+        assert_eq!(processors.look(at(5_000)), None, "nothing to compare with");
+        assert_eq!(processors.look(at(5_099)), None, "too soon");
+        let begun = time::now();
+        let mut sum = 0u64;
+        while time::now().since(begun) < WINDOW {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        let used = processors.look(at(5_100)).unwrap();
+        assert!(used.own > 0.1 && (0.0..=1.0).contains(&used.idle), "{used:?}");
+        assert_eq!(processors.look(at(50_000)), None, "that was long ago");
     }
 
     #[test]

@@ -178,6 +178,11 @@ mod tests {
         fn in_company(&self) -> usize {
             0
         }
+
+        fn on_watch(&self) -> usize {
+            0
+        }
+
         fn tunnels(&self) -> usize {
             0
         }

@@ -5,16 +5,16 @@ use super::Plane;
 use super::admit::Overflow;
 use super::away::{self, Place};
 use super::close;
-use super::handover::Edge;
 use super::listen::Listener;
 use super::park::{Carry, Connection, End, FIRST_TOKEN, Whose};
 use super::socket::Socket;
+use super::watch::{self, Pollers};
+use crate::base::load::Processors;
 use crate::base::sys;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::state::stats::Counter;
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Token};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use std::io;
@@ -48,7 +48,8 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Acceptor {
     plane: Arc<Plane>,
-    poll: Poll,
+    pollers: Pollers,
+    processors: Processors,
     listener: Option<Listener>,
     overflow: Overflow,
     /// The listener has more, and no edge will say so again.
@@ -67,9 +68,8 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// The accept thread of this plane; the listener is watched from here on.
-    pub fn new(plane: Arc<Plane>, poll: Poll, listener: Listener) -> io::Result<Self> {
-        let source = listener.fd.as_raw_fd();
-        poll.registry().register(&mut SourceFd(&source), LISTENER, Interest::READABLE)?;
+    pub fn new(plane: Arc<Plane>, pollers: Pollers, listener: Listener) -> io::Result<Self> {
+        pollers.add(listener.fd.as_raw_fd(), LISTENER)?;
         let timeouts = &plane.config.timeouts;
         let shortest = timeouts.client_head.min(timeouts.keep_alive);
         Ok(Acceptor {
@@ -85,7 +85,8 @@ impl Acceptor {
             answered: Vec::with_capacity(EVENTS),
             scratch: vec![0; 16 * 1024],
             plane,
-            poll,
+            pollers,
+            processors: Processors::default(),
         })
     }
 
@@ -95,7 +96,7 @@ impl Acceptor {
         sys::schedule_as_batch();
         let mut events = Events::with_capacity(EVENTS);
         while !self.is_over() {
-            if let Err(error) = self.poll.poll(&mut events, Some(self.patience())) {
+            if let Err(error) = self.wait(&mut events) {
                 if error.kind() != io::ErrorKind::Interrupted {
                     log::error!("the poller failed: {error}; pausing for {PACE:?}");
                     self.rest();
@@ -103,12 +104,12 @@ impl Acceptor {
                 continue;
             }
             let now = time::now();
-            self.more |= events.iter().any(|event| event.token() == LISTENER);
-            self.take_answered(&events, now);
+            let heard = self.take_answered(&events, now);
             self.take_ready(&events, now);
             self.accept_burst(now);
             self.settle_overflow(now);
             self.look_around(now);
+            self.plane.watch.look(&self.plane, &mut self.processors, heard, now);
         }
         self.part_with_the_rest();
         self.plane.accept_ended.store(true, Ordering::Release);
@@ -117,45 +118,31 @@ impl Acceptor {
         log::debug!("{}: the accept thread ends", self.plane.name);
     }
 
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let watch = Arc::clone(&self.plane.watch);
+        self.more |= self.pollers.turn(&watch);
+        let patience = self.patience();
+        self.more |= self.pollers.wait(&watch, events, patience, LISTENER)?;
+        Ok(())
+    }
+
     /// Bytes, or an end, on parked connections.
     fn take_ready(&mut self, events: &Events, now: Moment) {
-        let told = events.iter().filter_map(|event| match Whose::of(event.token()) {
-            Whose::Client(key) => Some((key, End::of(event))),
-            Whose::Ours | Whose::Server(_) => None,
-        });
+        let told =
+            events.iter().filter_map(|event| Some((Whose::of(event.token()).client()?, End::of(event))));
         let mut found = std::mem::take(&mut self.found);
         self.plane.lot.find(told, &mut found);
-        for connection in found.drain(..) {
-            match connection.handover.edge() {
-                // Who came and went without a word is no work for the crew, nor is who broke off.
-                Edge::Queue if connection.is_broken() => self.give_up(&connection),
-                Edge::Queue if connection.has_ended() && connection.socket.is_at_end() => {
-                    close::now(&self.plane, &connection);
-                }
-                Edge::Queue => self.admit(connection, now),
-                Edge::Drain => close::drain(&self.plane, &connection, &mut self.scratch, now),
-                Edge::Noted => {}
-            }
-        }
+        watch::sort(&self.plane, &mut found, &mut self.scratch, now);
+        found.drain(..).for_each(|connection| self.admit(connection, now));
         self.found = found;
     }
 
-    /// The client reset its connection: whatever it sent before, it will never read an answer.
-    fn give_up(&self, connection: &Arc<Connection>) {
-        if !connection.socket.is_at_end() {
-            self.plane.stats.shard(0).refuse(Reason::ClientGone);
-        }
-        close::now(&self.plane, connection);
-    }
-
-    /// Answers to requests that are away, and the ends of those whose time is over.
-    fn take_answered(&mut self, events: &Events, now: Moment) {
+    /// Answers to requests that are away, and the ends of those whose time is over. Whether there were answers.
+    fn take_answered(&mut self, events: &Events, now: Moment) -> bool {
         let mut answered = std::mem::take(&mut self.answered);
-        let keys = events.iter().filter_map(|event| match Whose::of(event.token()) {
-            Whose::Server(key) => Some(key),
-            Whose::Ours | Whose::Client(_) => None,
-        });
+        let keys = events.iter().filter_map(|event| Whose::of(event.token()).server());
         self.plane.away.answered(keys, &mut answered);
+        let heard = !answered.is_empty();
         if now >= self.next_look_away && self.plane.away.count() > 0 {
             self.next_look_away = now.after(away::LOOK_EVERY);
             self.plane.away.overdue(self.plane.config.timeouts.response, now, &mut answered);
@@ -166,6 +153,7 @@ impl Acceptor {
             self.see_to_workers(now);
         }
         self.answered = answered;
+        heard
     }
 
     /// Workers that are being woken still count as idle: a burst must not pass for one that they can take.
@@ -372,13 +360,16 @@ impl Acceptor {
             return Duration::from_millis(1);
         }
         let now = time::now();
-        if self.more && self.paced_until.is_none() {
+        if self.more && self.listener.is_some() && self.paced_until.is_none() {
             return Duration::ZERO;
         }
         let look =
             if self.plane.is_draining() { now.after(Duration::from_millis(20)) } else { self.next_look };
         let away = if self.plane.away.count() > 0 { self.next_look_away } else { Moment::NEVER };
-        look.min(self.paced_until.unwrap_or(Moment::NEVER)).min(away).since(now)
+        look.min(self.paced_until.unwrap_or(Moment::NEVER))
+            .min(away)
+            .min(self.plane.watch.look_at(now))
+            .since(now)
     }
 
     fn is_over(&self) -> bool {

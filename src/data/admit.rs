@@ -6,6 +6,7 @@ use super::away::Place;
 use super::company;
 use super::park::Connection;
 use super::socket::{self, Want};
+use super::watch;
 use crate::base::time::Moment;
 use crate::policy::admit::{self, Admit, Codel};
 use crate::state::crew::{Crew, Done};
@@ -34,6 +35,8 @@ pub enum Work {
     },
     /// The answer to a request that is away, or the end of its time.
     Answered(Arc<Place>),
+    /// The worker that takes this goes on watch ([`super::watch`]).
+    Watch,
     /// The worker that takes this leaves the crew.
     Leave,
 }
@@ -85,7 +88,8 @@ impl Queue {
         // What is away is never more than the workers, and neither are notices; each worker may give back what it has
         // sent ahead, and those in company more.
         let given_back = ahead::MOST * workers + company::sent_at_most(workers);
-        let (sender, receiver) = bounded(capacity + given_back + 2 * workers + 1);
+        let (sender, receiver) =
+            bounded(capacity + given_back + watch::told_at_most(workers) + 2 * workers + 2);
         let patience = AtomicU64::new((rules.patience * PLACED).as_nanos() as u64);
         let (codel, quick, slow) = (Codel::new(), AtomicBool::new(false), AtomicUsize::new(0));
         Queue { sender, receiver, capacity, rules, codel, patience, quick, slow }
@@ -132,6 +136,16 @@ impl Queue {
     /// capacity, but what streamers give back may fill it.
     pub fn push_answered(&self, place: &Arc<Place>) -> bool {
         self.sender.try_send(Work::Answered(Arc::clone(place))).is_ok()
+    }
+
+    /// Calls a worker to the watch; false when there is no room.
+    pub fn push_call(&self) -> bool {
+        self.sender.try_send(Work::Watch).is_ok()
+    }
+
+    /// Gives back what a worker was told of on watch. There is room beyond the capacity.
+    pub fn push_told(&self, work: Work) -> Result<(), Work> {
+        self.sender.try_send(work).map_err(TrySendError::into_inner)
     }
 
     fn is_full(&self) -> bool {

@@ -12,9 +12,11 @@ use super::company::{Company, STAY};
 use super::dial::Link;
 use super::park::{Carry, Connection};
 use super::socket;
+use super::watch::OnWatch;
 use crate::base::ids::RequestId;
 use crate::base::time::{self, Moment};
-use crate::policy::company::{self, Why};
+use crate::policy::company;
+use crate::policy::rest::Why;
 use crate::state::server::Lease;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -66,6 +68,8 @@ pub struct Pending {
 pub struct Ahead {
     /// The clients that the worker stays with.
     pub company: Company,
+    /// What it was told of on watch.
+    pub watch: OnWatch,
     pending: VecDeque<Pending>,
     /// So many in front have an answer.
     answered: usize,
@@ -79,9 +83,27 @@ impl Ahead {
         self.pending.is_empty()
     }
 
-    /// Whether nobody waits for this worker beside the request in hand.
+    /// Whether no answer and no client is waited for.
     pub fn is_alone(&self) -> bool {
         self.pending.is_empty() && self.company.is_empty()
+    }
+
+    /// Whether nobody waits for this worker beside the request in hand.
+    pub fn keeps_nobody_waiting(&self) -> bool {
+        self.is_alone() && !self.watch.is_on()
+    }
+
+    /// Whether the worker waits for more than what it finds in the queue: a notice is for one that rests.
+    pub fn is_kept(&self) -> bool {
+        self.company.is_kept() || self.watch.is_on()
+    }
+
+    /// The worker waits for nobody but those whose requests are on their way.
+    pub fn ends_stays(&mut self, plane: &Plane) {
+        if self.company.is_kept() {
+            self.company.let_go(plane, time::now());
+        }
+        self.watch.leaves(plane);
     }
 
     /// Requests on their way.
@@ -146,6 +168,9 @@ impl Ahead {
         self.disperse_from(0, plane);
         if self.company.is_kept() {
             self.company.parts(plane, why, time::now());
+        }
+        if self.watch.is_on() {
+            self.watch.parts(plane, why, time::now());
         }
     }
 

@@ -75,7 +75,7 @@ impl Worker {
     fn works(&mut self) -> bool {
         match self.next_work() {
             // Meant for one of those that rest, who were woken by it.
-            Some(Work::Leave) if self.hands.ahead.company.is_kept() && self.passes_notice_on() => {}
+            Some(Work::Leave) if self.hands.ahead.is_kept() && self.passes_notice_on() => {}
             // Counted out by the supervisor that gave notice.
             Some(Work::Leave) => {
                 self.parts();
@@ -93,10 +93,11 @@ impl Worker {
                 self.plane.crew.goes_on(time::now());
                 self.plane.away.take(&place).into_iter().for_each(|pending| self.resume(pending));
             }
+            Some(Work::Watch) => self.hands.ahead.watch.begins(&self.plane, time::now()),
             None => _ = self.conclude_next(),
         }
-        if self.hands.stream.has_left() && self.hands.ahead.company.is_kept() {
-            self.hands.ahead.company.let_go(&self.plane, time::now());
+        if self.hands.stream.has_left() {
+            self.hands.ahead.ends_stays(&self.plane);
         }
         let has_left = self.hands.stream.has_left() && self.hands.ahead.is_empty();
         // The supervisor may have hired in its place.
@@ -106,7 +107,7 @@ impl Worker {
     /// Ends what it has sent ahead; then it goes home.
     fn parts(&mut self) {
         self.hands.stream.takes_notice();
-        self.hands.ahead.company.let_go(&self.plane, time::now());
+        self.hands.ahead.ends_stays(&self.plane);
         while self.conclude_next() {}
     }
 

@@ -179,13 +179,20 @@ impl Link {
 
 impl Plane {
     /// Whether so many requests are in hand that a worker should not wait for one of them, and there is a place for one
-    /// more: each worker that there is may come to wait for one, too. Where requests were away a moment ago those that
-    /// wait in the queue count as well: answers may come in waves, and between two of them a small crew has few in hand.
+    /// more: each worker that there is may come to wait for one, too. Those in the queue count as well where requests were
+    /// away a moment ago: answers may come in waves, and between two of them a small crew has few in hand. And they do
+    /// where servers are not known as quick and there are places for many: a crew that has just begun has few in hand.
     pub(super) fn has_many_in_hand(&self, now: Moment) -> bool {
-        let away = self.away.count();
-        let queued = if self.away.was_used(now) { self.queue.len() } else { 0 };
-        self.crew.busy() + away + queued >= MANY
-            && self.crew.workers() + away <= self.config.threadpool.bounds.max
+        let (away, workers, most) =
+            (self.away.count(), self.crew.workers(), self.config.threadpool.bounds.max);
+        let is_new_crowd = !self.queue.is_quick() && workers + MANY <= most;
+        let queued = if is_new_crowd || self.away.was_used(now) { self.queue.len() } else { 0 };
+        self.crew.busy() + away + queued >= MANY && self.has_place_away()
+    }
+
+    /// Whether there is a place for one more.
+    pub(super) fn has_place_away(&self) -> bool {
+        self.crew.workers() + self.away.count() <= self.config.threadpool.bounds.max
     }
 }
 
@@ -208,7 +215,9 @@ mod tests {
         }
         let (begun, ms) = (Moment::from_millis(1), Duration::from_millis);
         let (mut ahead, _servers) = ahead(&plane, 1);
-        assert!(!plane.has_many_in_hand(begun), "nothing was ever away");
+        assert!(plane.has_many_in_hand(begun), "nobody knows the servers");
+        plane.queue.adapt(ms(1));
+        assert!(!plane.has_many_in_hand(begun), "servers are quick, and nothing was ever away");
         assert!(plane.away.leave(ahead.next(&plane).unwrap(), begun).is_none(), "it is away");
         let mut back = Vec::new();
         plane.away.overdue(Duration::ZERO, begun, &mut back);
@@ -216,6 +225,10 @@ mod tests {
         assert_eq!(plane.away.count(), 0);
         assert!(plane.has_many_in_hand(begun.after(ms(1))), "between two waves of answers");
         assert!(!plane.has_many_in_hand(begun.after(AWAY_STAYS)), "that was long ago");
+        plane.queue.adapt(ms(10));
+        assert!(plane.has_many_in_hand(begun.after(AWAY_STAYS)), "servers are not quick");
+        (0..100 - MANY).for_each(|_| plane.crew.counts_in());
+        assert!(!plane.has_many_in_hand(begun.after(AWAY_STAYS)), "there are no places for many");
     }
 
     #[test]

@@ -8,14 +8,15 @@ use super::Plane;
 use super::close;
 use super::park::{Carry, Connection};
 use super::socket::Socket;
+use crate::base::load;
 use crate::base::time::Moment;
-use crate::policy::company::{self, Rest, Seen, Why};
+use crate::policy::company::{self, Seen};
+use crate::policy::rest::{Rest, Why};
 use crate::state::stats::Counter;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::thread;
 use std::time::Duration;
 
 /// A worker that hears of nobody for so long parks all who have said nothing since then. As long as it would linger
@@ -80,7 +81,7 @@ impl Companies {
     /// None, on this machine.
     pub fn new() -> Arc<Self> {
         Arc::new(Companies {
-            processors: processors(),
+            processors: load::processors(),
             count: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),
             without_place: AtomicU64::new(0),
@@ -295,16 +296,12 @@ impl Company {
 
 /// What companies have sent ahead at the most, where there are so many workers.
 pub fn sent_at_most(workers: usize) -> usize {
-    company::MOST * company::most(processors()).min(workers)
-}
-
-fn processors() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
+    company::MOST * company::most(load::processors()).min(workers)
 }
 
 /// No company while the plane drains, while requests are away (then there are hundreds), or after all have parted.
 fn is_time(plane: &Plane, now: Moment) -> bool {
-    !plane.is_draining() && plane.away.count() == 0 && !plane.companies.rest_at(now)
+    !plane.is_draining() && plane.away.count() == 0 && !plane.watch.is_kept() && !plane.companies.rest_at(now)
 }
 
 fn park(plane: &Plane, client: Client, now: Moment) {

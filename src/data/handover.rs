@@ -43,7 +43,7 @@ impl Handover {
         Handover(AtomicU8::new(ACTIVE))
     }
 
-    /// The poller told that bytes, or an end, arrived. Called by the accept thread alone.
+    /// The poller told that bytes, or an end, arrived. Called by whoever waits there: the accept thread, or workers on watch.
     pub fn edge(&self) -> Edge {
         let next = |state| match state {
             PARKED => Some(ACTIVE),

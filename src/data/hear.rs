@@ -203,7 +203,7 @@ pub fn receive(
     let waited = awaited.take();
     let limit = plane.config.timeouts.response.saturating_sub(waited.unwrap_or_default());
     // Others do not wait with this one, not even for the slice.
-    let mut got = match waited.is_none() && ahead.is_alone() {
+    let mut got = match waited.is_none() && ahead.keeps_nobody_waiting() {
         true => link.socket.recv_slice(&mut answer[at..]),
         false => link.socket.recv_now(&mut answer[at..]),
     };

@@ -44,7 +44,7 @@ impl Worker {
 
     fn may_linger(&self, carry: &Carry) -> bool {
         let crew = &self.plane.crew;
-        self.hands.ahead.is_alone()
+        self.hands.ahead.keeps_nobody_waiting()
             && !self.plane.companies.exist()
             && linger::may(Seen {
                 queued: self.plane.queue.len(),
@@ -68,13 +68,17 @@ impl Worker {
 
     /// The next work of a worker that has nothing else. Before it rests, its place among the companies is free.
     pub(super) fn next_in_the_queue(&mut self) -> Work {
-        if let Some(work) = self.plane.queue.take_now() {
-            return work;
+        loop {
+            if let Some(work) = self.hands.ahead.watch.take_told().or_else(|| self.plane.queue.take_now()) {
+                return work;
+            }
+            if self.hands.ahead.company.is_kept() {
+                self.hands.ahead.company.let_go(&self.plane, time::now());
+            }
+            if !self.hands.ahead.watch.waits(&self.plane, &mut self.input.buffer) {
+                return self.plane.queue.take(&self.plane.crew);
+            }
         }
-        if self.hands.ahead.company.is_kept() {
-            self.hands.ahead.company.let_go(&self.plane, time::now());
-        }
-        self.plane.queue.take(&self.plane.crew)
     }
 
     /// A notice that found a worker in company while others rest is for one of those.

@@ -22,6 +22,8 @@ pub enum Onward {
 pub(super) fn may(plane: &Plane, hands: &Hands, now: Moment) -> Onward {
     match () {
         () if hands.stream.has_left() => Onward::Wait,
+        // The next wave of answers may be in the poller already.
+        () if hands.ahead.watch.is_on() && hands.ahead.is_empty() && plane.has_place_away() => Onward::Away,
         () if plane.away.count() == 0 && hands.ahead.has_room() && asks_for_haste(plane, hands) => {
             Onward::Ahead
         }

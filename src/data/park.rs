@@ -12,6 +12,8 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use parking_lot::Mutex;
+#[cfg(target_os = "linux")]
+use rustix::event::epoll::EventFlags;
 use slab::Slab;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -54,6 +56,16 @@ impl Whose {
             Some(number) => Whose::Server(number / 2),
         }
     }
+
+    /// The client's key.
+    pub fn client(self) -> Option<usize> {
+        if let Whose::Client(key) = self { Some(key) } else { None }
+    }
+
+    /// The link's key.
+    pub fn server(self) -> Option<usize> {
+        if let Whose::Server(key) = self { Some(key) } else { None }
+    }
 }
 
 /// A client connection.
@@ -94,6 +106,17 @@ impl End {
         match () {
             () if event.is_error() => End::Broken,
             () if event.is_read_closed() => End::Ended,
+            () => End::Open,
+        }
+    }
+
+    /// Of these flags, as the other tells it of them.
+    #[cfg(target_os = "linux")]
+    pub fn of_flags(flags: EventFlags) -> Self {
+        let half_closed = EventFlags::IN | EventFlags::RDHUP;
+        match () {
+            () if flags.contains(EventFlags::ERR) => End::Broken,
+            () if flags.contains(EventFlags::HUP) || flags.contains(half_closed) => End::Ended,
             () => End::Open,
         }
     }

@@ -13,7 +13,7 @@
 //! | fewer than twice the processors | [`PLENTY`] each | yes | who waits for a thread that does not run at the moment is one of fewer |
 //! | as many or more | any | no | the queue and its crew do that better |
 //!
-//! When clients keep coming that find no place, all companies part for a while ([`Rest`]), and none begin behind a long
+//! When clients keep coming that find no place, all companies part for a while ([`super::rest`]), and none begin behind a long
 //! queue: what the crew does through the queue is worth more then.
 
 use std::time::Duration;
@@ -34,14 +34,8 @@ const LEAD: usize = 4;
 const FEW: usize = 2;
 /// With one request in so many from a client that found no place, companies part.
 const CROWD: u64 = 4;
-/// The first rest after companies parted, and the longest.
-const REST: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(1600));
-/// The rest after somebody had to connect: with servers that keep no connection, company would end at each request.
-const MOMENT: Duration = Duration::from_millis(5);
 /// The rest after the queue was long.
 const QUEUE_REST: Duration = Duration::from_millis(100);
-/// A company that lasted for so long was no mistake.
-const LASTING: Duration = Duration::from_secs(1);
 
 /// What is seen of all companies.
 #[derive(Clone, Copy, Debug)]
@@ -111,34 +105,6 @@ pub fn should_part(served: u64, without_place: u64) -> bool {
     without_place * CROWD > served
 }
 
-/// Why companies part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// A worker is about to connect to a server. Most times that is over in no time.
-    Connect,
-    /// A worker has to wait for one request alone.
-    Kept,
-    /// There are too many clients.
-    Crowd,
-}
-
-/// How long companies rest after they had to part.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rest(Duration);
-
-impl Rest {
-    /// The next rest, after companies that lasted for so long: the longer, the sooner that was.
-    pub fn after(&mut self, lasted: Duration, why: Why) -> Duration {
-        let (first, longest) = REST;
-        if why == Why::Connect {
-            return MOMENT;
-        }
-        let is_first = lasted >= LASTING || self.0.is_zero();
-        self.0 = if is_first { first } else { (self.0 * 2).min(longest) };
-        self.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,17 +158,5 @@ mod tests {
     fn a_long_queue_is_the_crews() {
         let rest = |queued| rest_for_queue(Seen { queued, ..seen(2, 999, 0, 0) });
         assert_eq!((rest(4 * MOST), rest(4 * MOST + 1)), (None, Some(QUEUE_REST)));
-    }
-
-    #[test]
-    fn who_parts_soon_rests_long() {
-        let (short, mut rest) = (Duration::from_millis(20), Rest::default());
-        let mut rests = |lasted, why| rest.after(lasted, why).as_millis();
-        let doubled =
-            [50, 100, 200, 400, 800, 1600, 1600].map(|expected| (rests(short, Why::Kept), expected));
-        assert!(doubled.iter().all(|(rest, expected)| rest == expected), "{doubled:?}");
-        assert_eq!(rests(short, Why::Connect), 5);
-        assert_eq!(rests(short, Why::Crowd), 1600, "connecting says nothing");
-        assert_eq!(rests(LASTING, Why::Kept), 50);
     }
 }

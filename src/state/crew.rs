@@ -241,6 +241,8 @@ pub trait Team: Send + Sync {
     fn away(&self) -> usize;
     /// Clients that a worker stays with among others, and those of their requests that it has sent ahead.
     fn in_company(&self) -> usize;
+    /// Workers that wait for clients and servers in the accept thread's place, or are called to it.
+    fn on_watch(&self) -> usize;
     /// Open tunnels.
     fn tunnels(&self) -> usize;
     /// Workers that left the crew with a long body.

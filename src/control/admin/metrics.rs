@@ -86,6 +86,8 @@ fn connections(page: &mut Page, view: &View) {
     page.one("requests_away", Kind::Gauge, told, team.away());
     let told = "Clients that share one worker, which waits for all of them at once.";
     page.one("clients_in_company", Kind::Gauge, told, team.in_company());
+    let told = "Workers that wait for clients and servers in the accept thread's place.";
+    page.one("workers_on_watch", Kind::Gauge, told, team.on_watch());
     page.one("streamers", Kind::Gauge, "Workers that left the crew with a long body.", team.streamers());
     let help = "Requests sent on their way while their worker went on with others.";
     page.counter(stats, Counter::SentAhead, "requests_sent_ahead_total", help);

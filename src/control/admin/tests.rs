@@ -62,6 +62,11 @@ impl Team for Plane {
     fn in_company(&self) -> usize {
         0
     }
+
+    fn on_watch(&self) -> usize {
+        0
+    }
+
     fn tunnels(&self) -> usize {
         2
     }

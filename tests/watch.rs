@@ -1,0 +1,172 @@
+//! Workers that wait at the poller while many requests are away: everybody is heard, what takes long keeps nobody, every
+//! deadline holds, and the accept thread gets its poller back.
+
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a panic is how a test fails; servers take their time"
+)]
+
+mod support;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+use support::balancer::{ADMIN, with};
+use support::faults::ok;
+use support::{Client, Evenkeel, Gate, Origin, until};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+const STALL: &str = "GET /stall HTTP/1.1\r\nHost: h\r\n\r\n";
+/// From 64 requests in hand on, no worker waits for a server.
+const CROWD: usize = 150;
+/// What the server takes for each.
+const DELAY: Duration = Duration::from_millis(10);
+
+fn config(over: Value) -> Value {
+    let base = json!({
+        "threadpool": {
+            "min_workers": 1, "max_workers": 400, "queue_capacity": 1000,
+            "queue_timeout": "60s", "queue_target": "60s",
+        },
+        "admin": {"socket": ADMIN},
+    });
+    with(base, over)
+}
+
+/// Takes its time; for `/stall` until the gate opens, with half of the answer before it.
+fn server(gate: &Gate) -> Origin {
+    let gate = gate.clone();
+    Origin::start(move |visit| {
+        while let Some(request) = visit.request() {
+            thread::sleep(DELAY);
+            let answer = ok("well");
+            let (first, rest) =
+                answer.split_at(if request.line.contains("/half") { answer.len() - 2 } else { 0 });
+            visit.send(first);
+            if request.line.contains("/stall") || request.line.contains("/half") {
+                gate.wait();
+            }
+            visit.send(rest);
+        }
+    })
+}
+
+fn ask_all(crowd: &mut [Client]) {
+    crowd.iter_mut().for_each(|client| _ = client.send(GET));
+    crowd.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "well"));
+}
+
+fn on_watch(balancer: &Evenkeel) -> f64 {
+    balancer.metric("evenkeel_workers_on_watch")
+}
+
+/// Clients in a closed loop, with a worker on watch.
+fn watched(balancer: &Evenkeel) -> Vec<Client> {
+    let mut crowd: Vec<_> = (0..CROWD).map(|_| Client::to(balancer)).collect();
+    until("a worker is on watch", || {
+        ask_all(&mut crowd);
+        on_watch(balancer) > 0.0
+    });
+    crowd
+}
+
+#[test]
+fn the_accept_thread_gets_its_poller_back_and_may_give_it_again() {
+    let origin = server(&Gate::default());
+    let balancer = Evenkeel::before(&[&origin], config(json!({})));
+    for _ in 0..3 {
+        let mut crowd = watched(&balancer);
+        until("nobody is on watch", || on_watch(&balancer) == 0.0);
+        // Those that were registered before, and one that was not.
+        crowd.iter_mut().take(3).for_each(|client| assert_eq!(client.send(GET).answer().text(), "well"));
+        assert_eq!(Client::to(&balancer).send(GET).answer().text(), "well");
+    }
+    until("no connection is left", || balancer.metric("evenkeel_connections ") == 0.0);
+    until("the crew goes home", || balancer.workers() == 1);
+}
+
+#[test]
+fn newcomers_are_served_and_those_that_leave_leave_nothing() {
+    let origin = server(&Gate::default());
+    let balancer = Evenkeel::before(&[&origin], config(json!({})));
+    let mut crowd = watched(&balancer);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                ask_all(&mut crowd);
+            }
+        });
+        for round in 0..40 {
+            let mut newcomer = Client::to(&balancer);
+            assert_eq!(newcomer.send(GET).answer().text(), "well");
+            newcomer.send(GET);
+            if round % 2 == 0 {
+                newcomer.reset();
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    // Those that close their side behind a request hear its answer, and then the end.
+    crowd.iter_mut().for_each(|client| _ = client.send(GET).finish_writing());
+    for mut client in crowd {
+        assert_eq!(client.answer().text(), "well");
+        client.sees_the_end();
+    }
+    for name in ["evenkeel_connections ", "evenkeel_requests_away", "evenkeel_server_in_flight"] {
+        until(&format!("{name} is 0"), || balancer.metric(name) == 0.0);
+    }
+}
+
+#[test]
+fn one_that_stalls_keeps_nobody_and_its_deadline_holds() {
+    for (path, status) in [("/stall", Some(504)), ("/half", None)] {
+        let gate = Gate::default();
+        let origin = server(&gate);
+        let balancer = Evenkeel::before(&[&origin], config(json!({"timeouts": {"response": "700ms"}})));
+        let mut crowd = watched(&balancer);
+        let middle = crowd.len() / 2;
+        for (at, client) in crowd.iter_mut().enumerate() {
+            client.send(if at == middle { GET.replace("/ ", &format!("{path} ")) } else { GET.to_string() });
+        }
+        let mut stalled = crowd.remove(middle);
+        crowd.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "well"));
+        let (mut rounds, mut seen) = (0, 0.0f64);
+        while stalled.is_quiet() || (status.is_none() && balancer.metric("evenkeel_server_in_flight") > 0.0) {
+            ask_all(&mut crowd);
+            rounds += 1;
+            seen = seen.max(on_watch(&balancer));
+            assert!(rounds < 1000, "{path}: it is never given up");
+        }
+        assert!(rounds > 5, "{path}: the others went on: {rounds} rounds");
+        assert!(seen > 0.0, "{path}: others were on watch, or again");
+        match status {
+            Some(status) => assert_eq!(stalled.answer().status, status),
+            None => assert!(stalled.try_answer().is_err(), "the answer was cut"),
+        }
+        gate.open();
+        ask_all(&mut crowd);
+        until("nothing is at the server", || balancer.metric("evenkeel_server_in_flight") == 0.0);
+    }
+}
+
+#[test]
+fn a_stop_finishes_what_is_in_hand() {
+    let gate = Gate::default();
+    let origin = server(&gate);
+    let mut balancer = Evenkeel::before(&[&origin], config(json!({})));
+    let mut crowd = watched(&balancer);
+    let before = origin.count();
+    crowd.iter_mut().for_each(|client| _ = client.send(STALL));
+    origin.until("all are at the server", |seen| seen.requests.len() == before + CROWD);
+    balancer.signal(Signal::TERM);
+    until("it takes no more", || Client::connect(balancer.address()).is_err());
+    gate.open();
+    crowd.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "well"));
+    assert!(balancer.wait().success());
+}
