@@ -10,7 +10,7 @@ use super::watch;
 use crate::base::time::Moment;
 use crate::policy::admit::{self, Admit, Codel};
 use crate::state::crew::{Crew, Done};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -46,6 +46,8 @@ pub enum Work {
 pub struct Queue {
     sender: Sender<Work>,
     receiver: Receiver<Work>,
+    /// Answers come first: each makes room at a server, and is done with soon.
+    answered: (Sender<Arc<Place>>, Receiver<Arc<Place>>),
     /// Connections that may wait. The channel has more room: for requests that are at a server already, and notices.
     capacity: usize,
     rules: admit::Rules,
@@ -85,24 +87,25 @@ impl Queue {
     /// A queue of so many requests, for a crew of at most so many workers.
     pub fn new(capacity: usize, workers: usize, rules: admit::Rules) -> Self {
         let capacity = capacity.max(1);
-        // What is away is never more than the workers, and neither are notices; each worker may give back what it has
-        // sent ahead, and those in company more.
+        // Notices are never more than the workers; each worker may give back what it has sent ahead, those in company
+        // more, and those on watch what they were told of.
         let given_back = ahead::MOST * workers + company::sent_at_most(workers);
-        let (sender, receiver) =
-            bounded(capacity + given_back + watch::told_at_most(workers) + 2 * workers + 2);
+        let (sender, receiver) = bounded(capacity + given_back + watch::told_at_most(workers) + workers + 2);
+        // Requests that are away are not more than the workers, but for a few.
+        let answered = bounded(2 * workers);
         let patience = AtomicU64::new((rules.patience * PLACED).as_nanos() as u64);
         let (codel, quick, slow) = (Codel::new(), AtomicBool::new(false), AtomicUsize::new(0));
-        Queue { sender, receiver, capacity, rules, codel, patience, quick, slow }
+        Queue { sender, receiver, answered, capacity, rules, codel, patience, quick, slow }
     }
 
-    /// Requests that wait.
+    /// Requests and answers that wait.
     pub fn len(&self) -> usize {
-        self.receiver.len()
+        self.receiver.len() + self.answered.1.len()
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.receiver.is_empty()
+        self.receiver.is_empty() && self.answered.1.is_empty()
     }
 
     /// Queues a connection; a full queue hands it back.
@@ -132,10 +135,9 @@ impl Queue {
         }
     }
 
-    /// Queues a request that was away; false when there is no room. No more are away than the channel has beyond its
-    /// capacity, but what streamers give back may fill it.
+    /// Queues the answer to a request that was away, before all that waits; false when there is no room for the moment.
     pub fn push_answered(&self, place: &Arc<Place>) -> bool {
-        self.sender.try_send(Work::Answered(Arc::clone(place))).is_ok()
+        self.answered.0.try_send(Arc::clone(place)).is_ok()
     }
 
     /// Calls a worker to the watch; false when there is no room.
@@ -165,6 +167,9 @@ impl Queue {
 
     /// The next work, if there is any now.
     pub fn take_now(&self) -> Option<Work> {
+        if let Ok(place) = self.answered.1.try_recv() {
+            return Some(Work::Answered(place));
+        }
         self.receiver.try_recv().ok().map(|work| self.taken(work))
     }
 
@@ -186,7 +191,11 @@ impl Queue {
             return work;
         }
         crew.rests();
-        let work = self.receiver.recv().unwrap_or(Work::Leave);
+        // The plane holds both ends of both.
+        let work = select! {
+            recv(self.answered.1) -> place => place.map_or(Work::Leave, Work::Answered),
+            recv(self.receiver) -> work => work.unwrap_or(Work::Leave),
+        };
         crew.rises();
         self.taken(work)
     }
@@ -369,6 +378,7 @@ mod tests {
     use crate::data::socket::Socket;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
+    use std::thread;
 
     /// One request after the other: what they took held the worker.
     fn done(ended: u64, held: Duration) -> Done {
@@ -397,6 +407,46 @@ mod tests {
         assert!(matches!(queue.take(&Crew::default()), Work::Serve { .. }));
         assert!(queue.push_notice());
         assert!(matches!(queue.take(&Crew::default()), Work::Leave));
+    }
+
+    #[test]
+    fn answers_come_first_and_take_no_place_in_the_line() {
+        let (all, _poll) = connections(2);
+        let queue = Queue::new(2, 1, rules());
+        queue.push(Arc::clone(&all[0]), Moment::START).unwrap();
+        let place = Place::new();
+        assert!(queue.push_answered(&place));
+        queue.push(Arc::clone(&all[1]), Moment::START).unwrap();
+        assert_eq!(queue.len(), 3);
+        assert!(matches!(queue.take(&Crew::default()), Work::Answered(_)));
+        assert!(matches!(queue.take(&Crew::default()), Work::Serve { .. }));
+        assert!(queue.push_answered(&place));
+        assert!(matches!(queue.take_now(), Some(Work::Answered(_))));
+        assert!(!queue.is_empty() && matches!(queue.take_now(), Some(Work::Serve { .. })));
+    }
+
+    #[test]
+    fn a_worker_that_rests_is_woken_by_either() {
+        let (all, _poll) = connections(1);
+        let (queue, crew) = (Queue::new(2, 1, rules()), Crew::default());
+        thread::scope(|scope| {
+            let taken = scope.spawn(|| [queue.take(&crew), queue.take(&crew)]);
+            let rests = || {
+                while crew.idle() == 0 {
+                    thread::yield_now()
+                }
+            };
+            rests();
+            assert!(queue.push_answered(&Place::new()));
+            while !queue.is_empty() {
+                thread::yield_now()
+            }
+            while crew.rested() < 2 {
+                thread::yield_now()
+            }
+            queue.push(Arc::clone(&all[0]), Moment::START).unwrap();
+            assert!(matches!(taken.join().unwrap(), [Work::Answered(_), Work::Serve { .. }]));
+        });
     }
 
     #[test]

@@ -132,11 +132,7 @@ impl Away {
     }
 
     fn berth(self: &Arc<Self>) -> Berth {
-        let place = Arc::new(Place {
-            handover: Handover::active(),
-            pending: Mutex::default(),
-            since: AtomicU64::new(0),
-        });
+        let place = Place::new();
         let key = self.places.lock().insert(Arc::clone(&place));
         Berth { away: Arc::clone(self), key, place }
     }
@@ -144,6 +140,14 @@ impl Away {
     /// Edge-triggered. The poller tells at once when bytes are there already.
     fn watch(&self, fd: i32, key: usize) -> io::Result<()> {
         self.registry.register(&mut SourceFd(&fd), (self.token)(key), Interest::READABLE)
+    }
+}
+
+impl Place {
+    /// Of a link that is in use.
+    pub(super) fn new() -> Arc<Self> {
+        let (handover, pending, since) = (Handover::active(), Mutex::default(), AtomicU64::new(0));
+        Arc::new(Place { handover, pending, since })
     }
 }
 
