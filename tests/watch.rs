@@ -155,6 +155,17 @@ fn one_that_stalls_keeps_nobody_and_its_deadline_holds() {
     }
 }
 
+/// Where more come at once than may be at the servers, the few workers of a crew that has just begun wait for one request
+/// each. Answers come before those that wait, so that there is room for them.
+#[test]
+fn a_crowd_of_more_than_there_may_be_is_served_by_a_crew_that_has_just_begun() {
+    let origin = server(&Gate::default());
+    let over = json!({"threadpool": {"max_workers": 100, "queue_timeout": "5s", "queue_target": "5ms"}});
+    let balancer = Evenkeel::before(&[&origin], config(over));
+    let mut crowd: Vec<_> = (0..700).map(|_| Client::to(&balancer)).collect();
+    (0..10).for_each(|_| ask_all(&mut crowd));
+}
+
 #[test]
 fn a_stop_finishes_what_is_in_hand() {
     let gate = Gate::default();
