@@ -60,7 +60,8 @@ pub struct Queue {
     slow: AtomicUsize,
 }
 
-/// Requests that take less than this come from servers so quick that a worker need not wait for each.
+/// Requests that take less than this come from servers so quick that a worker need not wait for each, until they take
+/// [`BRISK`] or more.
 const QUICK: Duration = Duration::from_millis(2);
 /// Where requests take long, a queue that stands for a few of them is no overload.
 const HOLDS_PATIENT: u32 = 4;
@@ -210,7 +211,9 @@ impl Queue {
     /// A request in a standing queue waits for as long as the overflow promises, and for a few times what a
     /// request now takes: slow servers alone are no reason to turn anybody away.
     pub(super) fn adapt(&self, took: Duration) {
-        self.quick.store(!took.is_zero() && took < QUICK, Relaxed);
+        // A company answers its clients in turn. What that adds to the time of each is no reason to end it.
+        let limit = if self.quick.load(Relaxed) { BRISK } else { QUICK };
+        self.quick.store(!took.is_zero() && took < limit, Relaxed);
         let patience = (self.rules.patience * PLACED).max(took * HOLDS_PATIENT);
         self.patience.store(patience.as_nanos() as u64, Relaxed);
     }
@@ -510,6 +513,26 @@ mod tests {
         let patient = Queue { rules: admit::Rules { target: Duration::from_secs(60), ..rules() }, ..full() };
         patient.judge(ms(10_140), Duration::ZERO, ms(10_200));
         assert!(overflow.reaches_the_end_of(&patient, ms(12_000)), "such a wait is fine");
+    }
+
+    #[test]
+    fn servers_become_quick_and_are_quick_no_more() {
+        let queue = Queue::new(9, 1, rules());
+        let took = [
+            (0, false),
+            (3, false),
+            (2, false),
+            (1, true),
+            (4, true),
+            (5, false),
+            (4, false),
+            (1, true),
+            (0, false),
+        ];
+        for (at, (took, expected)) in took.into_iter().enumerate() {
+            queue.adapt(Duration::from_millis(took));
+            assert_eq!(queue.is_quick(), expected, "{at}: {took} ms");
+        }
     }
 
     #[test]
