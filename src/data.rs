@@ -56,6 +56,7 @@ use accept::Acceptor;
 use admit::Queue;
 use away::Away;
 use company::Companies;
+use listen::Pollers;
 use park::Lot;
 use pool::Pool;
 use std::io;
@@ -64,7 +65,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
-use watch::{Pollers, Watch};
+use watch::Watch;
 
 /// A worker's stack. Its buffers are on the heap; what is on the stack is one head's fields.
 const WORKER_STACK: usize = 256 * 1024;
@@ -148,7 +149,7 @@ impl Plane {
                 config.threadpool.bounds.max,
                 config.threadpool.admit,
             ),
-            away: Away::new(registry()?, park::link_token),
+            away: Away::new(registry()?),
             companies: Companies::new(),
             watch: Watch::new(registry()?, pollers.waker(accept::WAKER)?),
             lot: Lot::new(registry()?, config.limits.connections_per_address.is_some()),
@@ -256,7 +257,8 @@ impl Team for Workers {
     }
 
     fn away(&self) -> usize {
-        self.0.away.count()
+        // One that is answered waits for a worker, and is with its server no more.
+        self.0.away.count().saturating_sub(self.0.queue.answered())
     }
 
     fn in_company(&self) -> usize {

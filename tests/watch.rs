@@ -166,6 +166,33 @@ fn a_crowd_of_more_than_there_may_be_is_served_by_a_crew_that_has_just_begun() {
     (0..10).for_each(|_| ask_all(&mut crowd));
 }
 
+/// Each worker waits for a server that stalls, and no more may be with the servers: those that were answered are not with
+/// them any more, so that there is room for a worker that takes the answers.
+#[test]
+fn answers_are_taken_though_every_worker_waits_for_a_server_that_stalls() {
+    let (gate, last) = (Gate::default(), Gate::default());
+    let gates = (gate.clone(), last.clone());
+    let origin = Origin::start(move |visit| {
+        while let Some(request) = visit.request() {
+            if request.line.contains("/last") { &gates.1 } else { &gates.0 }.wait();
+            visit.send(ok("well"));
+        }
+    });
+    let balancer = Evenkeel::before(&[&origin], config(json!({"threadpool": {"max_workers": 70}})));
+    let clients = |count| (0..count).map(|_| Client::to(&balancer)).collect::<Vec<_>>();
+    let (mut first, mut others) = (clients(70), clients(70));
+    first.iter_mut().for_each(|client| _ = client.send(GET));
+    origin.until("nearly all are at the server", |seen| seen.requests.len() >= 60);
+    others.iter_mut().for_each(|client| _ = client.send("GET /last HTTP/1.1\r\nHost: h\r\n\r\n"));
+    until("no worker rests", || balancer.metric("evenkeel_workers_idle") == 0.0);
+    gate.open();
+    // The other gate would open by itself later.
+    let soon = Duration::from_secs(10);
+    first.iter_mut().for_each(|client| assert_eq!(client.patience(soon).answer().text(), "well"));
+    last.open();
+    others.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "well"));
+}
+
 #[test]
 fn a_stop_finishes_what_is_in_hand() {
     let gate = Gate::default();

@@ -123,7 +123,7 @@ mod tests {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         let used = processors.look(at(5_100)).unwrap();
-        assert!(used.own > 0.1 && (0.0..=1.0).contains(&used.idle), "{used:?}");
+        assert!(used.own > 0.0 && (0.0..=1.0).contains(&used.idle), "{used:?}");
         assert_eq!(processors.look(at(50_000)), None, "that was long ago");
     }
 

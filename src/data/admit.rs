@@ -46,8 +46,8 @@ pub enum Work {
 pub struct Queue {
     sender: Sender<Work>,
     receiver: Receiver<Work>,
-    /// Answers come first: each makes room at a server, and is done with soon.
-    answered: (Sender<Arc<Place>>, Receiver<Arc<Place>>),
+    /// What comes first: answers, of which each makes room at a server and is done with soon, and calls to the watch.
+    first: (Sender<Work>, Receiver<Work>),
     /// Connections that may wait. The channel has more room: for requests that are at a server already, and notices.
     capacity: usize,
     rules: admit::Rules,
@@ -92,21 +92,26 @@ impl Queue {
         // more, and those on watch what they were told of.
         let given_back = ahead::MOST * workers + company::sent_at_most(workers);
         let (sender, receiver) = bounded(capacity + given_back + watch::told_at_most(workers) + workers + 2);
-        // Requests that are away are not more than the workers, but for a few.
-        let answered = bounded(2 * workers);
+        // Requests that are away are not more than the workers, but for a few, and so are calls.
+        let first = bounded(3 * workers);
         let patience = AtomicU64::new((rules.patience * PLACED).as_nanos() as u64);
         let (codel, quick, slow) = (Codel::new(), AtomicBool::new(false), AtomicUsize::new(0));
-        Queue { sender, receiver, answered, capacity, rules, codel, patience, quick, slow }
+        Queue { sender, receiver, first, capacity, rules, codel, patience, quick, slow }
     }
 
     /// Requests and answers that wait.
     pub fn len(&self) -> usize {
-        self.receiver.len() + self.answered.1.len()
+        self.receiver.len() + self.first.1.len()
+    }
+
+    /// Answers that wait: all that come first, but for a call.
+    pub fn answered(&self) -> usize {
+        self.first.1.len()
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.receiver.is_empty() && self.answered.1.is_empty()
+        self.receiver.is_empty() && self.first.1.is_empty()
     }
 
     /// Queues a connection; a full queue hands it back.
@@ -138,17 +143,21 @@ impl Queue {
 
     /// Queues the answer to a request that was away, before all that waits; false when there is no room for the moment.
     pub fn push_answered(&self, place: &Arc<Place>) -> bool {
-        self.answered.0.try_send(Arc::clone(place)).is_ok()
+        self.first.0.try_send(Work::Answered(Arc::clone(place))).is_ok()
     }
 
-    /// Calls a worker to the watch; false when there is no room.
+    /// Calls a worker to the watch, before all that waits; false when there is no room.
     pub fn push_call(&self) -> bool {
-        self.sender.try_send(Work::Watch).is_ok()
+        self.first.0.try_send(Work::Watch).is_ok()
     }
 
     /// Gives back what a worker was told of on watch. There is room beyond the capacity.
     pub fn push_told(&self, work: Work) -> Result<(), Work> {
-        self.sender.try_send(work).map_err(TrySendError::into_inner)
+        match work {
+            Work::Answered(place) if self.push_answered(&place) => Ok(()),
+            Work::Answered(_) => Err(work),
+            work => self.sender.try_send(work).map_err(TrySendError::into_inner),
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -168,10 +177,8 @@ impl Queue {
 
     /// The next work, if there is any now.
     pub fn take_now(&self) -> Option<Work> {
-        if let Ok(place) = self.answered.1.try_recv() {
-            return Some(Work::Answered(place));
-        }
-        self.receiver.try_recv().ok().map(|work| self.taken(work))
+        let work = self.first.1.try_recv().or_else(|_| self.receiver.try_recv()).ok()?;
+        Some(self.taken(work))
     }
 
     fn taken(&self, work: Work) -> Work {
@@ -194,7 +201,7 @@ impl Queue {
         crew.rests();
         // The plane holds both ends of both.
         let work = select! {
-            recv(self.answered.1) -> place => place.map_or(Work::Leave, Work::Answered),
+            recv(self.first.1) -> work => work.unwrap_or(Work::Leave),
             recv(self.receiver) -> work => work.unwrap_or(Work::Leave),
         };
         crew.rises();
@@ -423,8 +430,10 @@ mod tests {
         assert_eq!(queue.len(), 3);
         assert!(matches!(queue.take(&Crew::default()), Work::Answered(_)));
         assert!(matches!(queue.take(&Crew::default()), Work::Serve { .. }));
-        assert!(queue.push_answered(&place));
+        // What is given back goes where it came from.
+        assert!(queue.push_told(Work::Answered(place)).is_ok() && queue.push_call());
         assert!(matches!(queue.take_now(), Some(Work::Answered(_))));
+        assert!(matches!(queue.take_now(), Some(Work::Watch)));
         assert!(!queue.is_empty() && matches!(queue.take_now(), Some(Work::Serve { .. })));
     }
 

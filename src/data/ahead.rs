@@ -78,6 +78,11 @@ pub struct Ahead {
 }
 
 impl Ahead {
+    /// Whether nothing is on its way, and nothing left to do of what the worker was told of on watch.
+    pub fn has_nothing(&self) -> bool {
+        self.pending.is_empty() && !self.watch.has_told()
+    }
+
     /// Whether nothing is on its way.
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty()

@@ -81,33 +81,44 @@ impl Worker {
                 self.parts();
                 return false;
             }
-            Some(Work::Serve { connection, ready }) => {
-                self.guard(&connection, |worker| worker.hold(&connection, ready));
-            }
-            // In company nobody waits for one alone if that is not called for.
-            Some(Work::Resume { pending, slow: false }) if self.hands.ahead.company.is_kept() => {
-                self.hands.ahead.push(*pending);
-            }
-            Some(Work::Resume { pending, .. }) => self.resume(*pending),
-            Some(Work::Answered(place)) => {
-                self.plane.crew.goes_on(time::now());
-                self.plane.away.take(&place).into_iter().for_each(|pending| self.resume(pending));
-            }
-            Some(Work::Watch) => self.hands.ahead.watch.begins(&self.plane, time::now()),
+            Some(work) => self.does(work),
             None => _ = self.conclude_next(),
         }
         if self.hands.stream.has_left() {
             self.hands.ahead.ends_stays(&self.plane);
         }
-        let has_left = self.hands.stream.has_left() && self.hands.ahead.is_empty();
+        let has_left = self.hands.stream.has_left() && self.hands.ahead.has_nothing();
         // The supervisor may have hired in its place.
         !has_left || self.hands.stream.returns(&self.plane)
+    }
+
+    fn does(&mut self, work: Work) {
+        match work {
+            Work::Serve { connection, ready } => {
+                self.guard(&connection, |worker| worker.hold(&connection, ready));
+            }
+            // In company nobody waits for one alone if that is not called for.
+            Work::Resume { pending, slow: false } if self.hands.ahead.company.is_kept() => {
+                self.hands.ahead.push(*pending);
+            }
+            Work::Resume { pending, .. } => self.resume(*pending),
+            Work::Answered(place) => {
+                self.plane.crew.goes_on(time::now());
+                self.plane.away.take(&place).into_iter().for_each(|pending| self.resume(pending));
+            }
+            Work::Watch => self.hands.ahead.watch.begins(&self.plane, time::now()),
+            // Nobody is told of that; see `works`.
+            Work::Leave => {}
+        }
     }
 
     /// Ends what it has sent ahead; then it goes home.
     fn parts(&mut self) {
         self.hands.stream.takes_notice();
         self.hands.ahead.ends_stays(&self.plane);
+        while let Some(work) = self.hands.ahead.watch.take_told() {
+            self.does(work);
+        }
         while self.conclude_next() {}
     }
 
@@ -117,6 +128,8 @@ impl Worker {
             ahead if ahead.is_alone() => Some(self.next_in_the_queue()),
             // Those in company that were heard of came before.
             ahead if ahead.may_hear() => None,
+            // On watch nothing is sent ahead: that is an answer which came before it could be left away.
+            ahead if ahead.watch.is_on() => None,
             // Who has left the crew takes no more of its work, nor its notices.
             ahead if ahead.has_room() && !self.hands.stream.has_left() => self.plane.queue.take_now(),
             _ => None,
@@ -432,7 +445,7 @@ mod tests {
         let (mut ahead, mut servers) = ahead(&plane, 1);
         let (sent_ahead, connection) = client(&plane);
         let mut pending = ahead.next(&plane).unwrap();
-        plane.lot.leave(&std::mem::replace(&mut pending.connection, connection));
+        assert!(plane.lot.leave(&std::mem::replace(&mut pending.connection, connection)));
         pending.bytes = LAST.to_vec();
         worker.hands.ahead.push(pending);
         // The next one is to have a connection of its own.
@@ -502,7 +515,7 @@ mod tests {
         });
         while let Some(mut pending) = ahead.next(&plane) {
             let (end, connection) = client(&plane);
-            plane.lot.leave(&std::mem::replace(&mut pending.connection, connection));
+            assert!(plane.lot.leave(&std::mem::replace(&mut pending.connection, connection)));
             (pending.bytes, pending.started) = (LAST.to_vec(), begun);
             ends.push(end);
             worker.hands.ahead.push(pending);

@@ -15,15 +15,16 @@ use super::Plane;
 use super::ahead::Pending;
 use super::dial::Link;
 use super::handover::{Edge, Handover};
+use super::park::Ticket;
 use crate::base::time::Moment;
 use crate::policy::crew::{AWAY_STAYS, MANY};
 use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Registry};
 use parking_lot::Mutex;
 use slab::Slab;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How often the accept thread looks for exchanges whose time is over, or whose client has gone.
@@ -35,12 +36,13 @@ const GONE_AFTER: Duration = super::dial::SERVER_SLICE;
 /// All exchanges that are away, and the links that are watched for them.
 #[derive(Debug)]
 pub struct Away {
-    places: Mutex<Slab<Arc<Place>>>,
+    places: Mutex<Slab<(Ticket, Arc<Place>)>>,
     registry: Registry,
     count: AtomicUsize,
     /// When the last one was left, in nanoseconds; 0 before the first.
     last_left: AtomicU64,
-    token: fn(usize) -> Token,
+    /// Links that were ever watched, as far as that can be counted.
+    turns: AtomicU32,
 }
 
 /// What is known of one watched link.
@@ -56,15 +58,15 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Berth {
     away: Arc<Away>,
-    key: usize,
+    ticket: Ticket,
     place: Arc<Place>,
 }
 
 impl Away {
-    /// Nobody is away; links will be watched by this poller, under these tokens.
-    pub fn new(registry: Registry, token: fn(usize) -> Token) -> Arc<Self> {
+    /// Nobody is away; links will be watched by this poller.
+    pub fn new(registry: Registry) -> Arc<Self> {
         let (places, count, last_left) = (Mutex::default(), AtomicUsize::new(0), AtomicU64::new(0));
-        Arc::new(Away { places, registry, count, last_left, token })
+        Arc::new(Away { places, registry, count, last_left, turns: AtomicU32::new(0) })
     }
 
     /// Exchanges that are away now.
@@ -94,7 +96,7 @@ impl Away {
     fn place_of(self: &Arc<Self>, link: &mut Link) -> Option<Arc<Place>> {
         if link.berth.is_none() {
             let berth = self.berth();
-            self.watch(link.socket.raw(), berth.key).ok()?;
+            self.watch(link.socket.raw(), berth.ticket).ok()?;
             link.berth = Some(berth);
         }
         link.berth.as_ref().map(|berth| Arc::clone(&berth.place))
@@ -107,15 +109,17 @@ impl Away {
         pending
     }
 
-    /// The places of these keys whose exchange the caller takes over: bytes came, or an end.
-    pub fn answered(&self, keys: impl Iterator<Item = usize>, into: &mut Vec<Arc<Place>>) {
-        let mut keys = keys.peekable();
-        if keys.peek().is_none() {
+    /// The places of these tickets whose exchange the caller takes over: bytes came, or an end.
+    pub fn answered(&self, told: impl Iterator<Item = Ticket>, into: &mut Vec<Arc<Place>>) {
+        let mut told = told.peekable();
+        if told.peek().is_none() {
             return;
         }
         let places = self.places.lock();
-        let known = keys.filter_map(|key| places.get(key));
-        into.extend(known.filter(|place| place.handover.edge() == Edge::Queue).cloned());
+        let known = told.filter_map(|ticket| places.get(ticket.key).filter(|(here, _)| *here == ticket));
+        into.extend(
+            known.map(|(_, place)| place).filter(|place| place.handover.edge() == Edge::Queue).cloned(),
+        );
     }
 
     /// The places whose exchange the caller takes over because a worker has to end it: no answer came within `limit`,
@@ -127,19 +131,23 @@ impl Away {
             let has_ended = || place.pending.lock().as_ref().is_some_and(|it| it.connection.has_ended());
             waited >= limit || (waited >= GONE_AFTER && has_ended())
         };
-        let all = places.iter().map(|(_, place)| place).filter(|place| place.handover.is_parked());
+        let all = places.iter().map(|(_, (_, place))| place).filter(|place| place.handover.is_parked());
         into.extend(all.filter(|place| is_overdue(place) && place.handover.reclaim()).cloned());
     }
 
     fn berth(self: &Arc<Self>) -> Berth {
         let place = Place::new();
-        let key = self.places.lock().insert(Arc::clone(&place));
-        Berth { away: Arc::clone(self), key, place }
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        let mut places = self.places.lock();
+        let entry = places.vacant_entry();
+        let ticket = Ticket::new(entry.key(), turn);
+        entry.insert((ticket, Arc::clone(&place)));
+        Berth { away: Arc::clone(self), ticket, place }
     }
 
     /// Edge-triggered. The poller tells at once when bytes are there already.
-    fn watch(&self, fd: i32, key: usize) -> io::Result<()> {
-        self.registry.register(&mut SourceFd(&fd), (self.token)(key), Interest::READABLE)
+    fn watch(&self, fd: i32, ticket: Ticket) -> io::Result<()> {
+        self.registry.register(&mut SourceFd(&fd), ticket.token(true), Interest::READABLE)
     }
 }
 
@@ -154,7 +162,7 @@ impl Place {
 impl Drop for Berth {
     fn drop(&mut self) {
         self.place.handover.gone();
-        let _ = self.away.places.lock().try_remove(self.key);
+        let _ = self.away.places.lock().try_remove(self.ticket.key);
     }
 }
 

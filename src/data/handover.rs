@@ -142,7 +142,7 @@ mod tests {
     }
 }
 
-/// `RUSTFLAGS="--cfg loom" cargo test --release --lib handover`
+/// `RUSTFLAGS="--cfg loom" cargo test --release --lib handover`, which takes some minutes.
 #[cfg(all(test, loom))]
 mod model {
     use super::*;
@@ -150,29 +150,32 @@ mod model {
     use loom::sync::atomic::{AtomicUsize, Ordering};
     use loom::thread;
 
-    /// A socket receive buffer that counts messages, a peer that sends two, each followed by an edge, and a
-    /// worker that reads and parks: in every interleaving all messages are read, or the connection was
-    /// queued again for whoever reads the rest.
+    /// A socket receive buffer that counts messages, two threads that each hear of one that came, as workers on watch
+    /// may, and a worker that reads and parks: in every interleaving all messages are read, or the connection was queued
+    /// again for whoever reads the rest.
     #[test]
     fn no_wake_up_is_lost() {
         loom::model(|| {
             let handover = Arc::new(Handover::active());
             let buffer = Arc::new(AtomicUsize::new(0));
-            let worker = {
+            let spawn = |act: fn(&Handover, &AtomicUsize)| {
                 let (handover, buffer) = (Arc::clone(&handover), Arc::clone(&buffer));
-                thread::spawn(move || serve(&handover, &buffer))
+                thread::spawn(move || act(&handover, &buffer))
             };
-            for _ in 0..2 {
-                buffer.fetch_add(1, Ordering::AcqRel);
-                if handover.edge() == Edge::Queue {
-                    // The queue's next worker takes it, as the first has let go.
-                    serve(&handover, &buffer);
-                }
-            }
-            worker.join().unwrap();
+            let threads = [spawn(serve), spawn(hears)];
+            hears(&handover, &buffer);
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
             assert_eq!(buffer.load(Ordering::Acquire), 0, "bytes lie in a parked connection");
             assert!(handover.is_parked());
         });
+    }
+
+    fn hears(handover: &Handover, buffer: &AtomicUsize) {
+        buffer.fetch_add(1, Ordering::AcqRel);
+        if handover.edge() == Edge::Queue {
+            // The queue's next worker takes it, as the first has let go.
+            serve(handover, buffer);
+        }
     }
 
     fn serve(handover: &Handover, buffer: &AtomicUsize) {

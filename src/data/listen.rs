@@ -1,13 +1,17 @@
-//! The listening socket. What is set here once, accepted sockets inherit (Linux), so that accepting costs
-//! no further call.
+//! The listening socket, and the pollers that tell of it. What is set here once, accepted sockets inherit (Linux), so that
+//! accepting costs no further call.
 
+use super::watch::Watch;
 use crate::base::sys;
+use crate::base::time;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with, sockopt,
 };
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
 /// Connections that the kernel completes before we accept them. The standard library asks for 128.
@@ -49,6 +53,67 @@ pub fn open(address: SocketAddr) -> io::Result<Listener> {
     listen(&fd, BACKLOG)?;
     let address = SocketAddr::try_from(getsockname(&fd)?)?;
     Ok(Listener { fd, address })
+}
+
+/// Where the accept thread waits: at the poller of all connections, or, while workers have that, at one that knows of the
+/// listener alone.
+#[derive(Debug)]
+pub struct Pollers {
+    /// Of all connections.
+    pub shared: Poll,
+    own: Poll,
+    /// Workers had the shared one at the last turn.
+    gave: bool,
+}
+
+impl Pollers {
+    /// Two new ones.
+    pub fn new() -> io::Result<Self> {
+        Ok(Pollers { shared: Poll::new()?, own: Poll::new()?, gave: false })
+    }
+
+    /// For [`Watch::new`].
+    pub fn waker(&self, token: Token) -> io::Result<Waker> {
+        Waker::new(self.own.registry(), token)
+    }
+
+    /// A listener, which both tell of.
+    pub fn add(&self, listener: RawFd, token: Token) -> io::Result<()> {
+        for poll in [&self.shared, &self.own] {
+            poll.registry().register(&mut SourceFd(&listener), token, Interest::READABLE)?;
+        }
+        Ok(())
+    }
+
+    /// Before a wait: whether it will be elsewhere than the last. What the one has told may be lost on the other then.
+    pub fn turn(&mut self, watch: &Watch) -> bool {
+        let is_kept = watch.is_kept();
+        std::mem::replace(&mut self.gave, is_kept) != is_kept
+    }
+
+    /// Waits where the last turn led, and looks at the shared poller as well when no worker does. Whether the listener
+    /// was told of; events are those of the shared one.
+    pub fn wait(
+        &mut self,
+        watch: &Watch,
+        events: &mut Events,
+        mut patience: Duration,
+        listener: Token,
+    ) -> io::Result<bool> {
+        let tells = |events: &Events| events.iter().any(|event| event.token() == listener);
+        let mut told = false;
+        if self.gave {
+            self.own.poll(events, Some(patience))?;
+            told = tells(events);
+            events.clear();
+            if !watch.is_unattended(time::now()) {
+                return Ok(told);
+            }
+            patience = Duration::ZERO;
+        }
+        self.shared.poll(events, Some(patience))?;
+        Ok(told || tells(events))
+    }
 }
 
 #[cfg(test)]

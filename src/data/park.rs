@@ -26,14 +26,30 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 /// Poller tokens below this are listeners and the waker.
 pub const FIRST_TOKEN: usize = 16;
 
-/// Even numbers from [`FIRST_TOKEN`] on are client connections, odd ones links to servers (`super::away`).
-fn connection_token(key: usize) -> Token {
-    Token(FIRST_TOKEN + 2 * key)
+/// Where a token has the turn of its key, and as many bits of it as there is room for.
+const TURN_AT: u32 = 40;
+const TURNS: u32 = if usize::BITS > TURN_AT { (1 << 20) - 1 } else { 0 };
+
+/// A place in a slab, and the how manieth to have it: what the poller told of one that is gone may come to somebody's
+/// ears when the next has its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The place.
+    pub key: usize,
+    turn: u32,
 }
 
-/// See [`connection_token`].
-pub fn link_token(key: usize) -> Token {
-    Token(FIRST_TOKEN + 2 * key + 1)
+impl Ticket {
+    /// Of this place, in this turn of all.
+    pub fn new(key: usize, turn: u32) -> Self {
+        Ticket { key, turn: turn & TURNS }
+    }
+
+    /// Even numbers from [`FIRST_TOKEN`] on are client connections, odd ones links to servers (`super::away`).
+    pub fn token(self, is_link: bool) -> Token {
+        let place = (FIRST_TOKEN + 2 * self.key + usize::from(is_link)) as u64;
+        Token((u64::from(self.turn) << TURN_AT | place) as usize)
+    }
 }
 
 /// Whose token it is.
@@ -41,30 +57,32 @@ pub fn link_token(key: usize) -> Token {
 pub enum Whose {
     /// The listener's or the waker's.
     Ours,
-    /// The client connection's with this key.
-    Client(usize),
-    /// The link's with this key.
-    Server(usize),
+    /// The client connection's with this ticket.
+    Client(Ticket),
+    /// The link's with this ticket.
+    Server(Ticket),
 }
 
 impl Whose {
     /// Of this token.
     pub fn of(token: Token) -> Self {
-        match token.0.checked_sub(FIRST_TOKEN) {
+        let bits = token.0 as u64;
+        let (turn, place) = ((bits >> TURN_AT) as u32, (bits & ((1 << TURN_AT) - 1)) as usize);
+        match place.checked_sub(FIRST_TOKEN) {
             None => Whose::Ours,
-            Some(number) if number % 2 == 0 => Whose::Client(number / 2),
-            Some(number) => Whose::Server(number / 2),
+            Some(number) if number % 2 == 0 => Whose::Client(Ticket::new(number / 2, turn)),
+            Some(number) => Whose::Server(Ticket::new(number / 2, turn)),
         }
     }
 
-    /// The client's key.
-    pub fn client(self) -> Option<usize> {
-        if let Whose::Client(key) = self { Some(key) } else { None }
+    /// The client's ticket.
+    pub fn client(self) -> Option<Ticket> {
+        if let Whose::Client(ticket) = self { Some(ticket) } else { None }
     }
 
-    /// The link's key.
-    pub fn server(self) -> Option<usize> {
-        if let Whose::Server(key) = self { Some(key) } else { None }
+    /// The link's ticket.
+    pub fn server(self) -> Option<Ticket> {
+        if let Whose::Server(ticket) = self { Some(ticket) } else { None }
     }
 }
 
@@ -77,7 +95,7 @@ pub struct Connection {
     pub peer: Option<SocketAddr>,
     /// Who has it.
     pub handover: Handover,
-    key: usize,
+    ticket: Ticket,
     registered: AtomicBool,
     /// What the poller told of the client's end.
     end: AtomicU8,
@@ -198,6 +216,8 @@ pub struct Lot {
 #[derive(Debug, Default)]
 struct Places {
     connections: Slab<Arc<Connection>>,
+    /// Connections that ever came, as far as that can be counted.
+    turns: u32,
     /// Open connections of each address; empty where they are not limited.
     by_address: HashMap<IpAddr, usize>,
 }
@@ -211,7 +231,7 @@ impl Places {
                 count.remove();
             }
         }
-        self.connections.remove(connection.key)
+        self.connections.remove(connection.ticket.key)
     }
 }
 
@@ -233,12 +253,14 @@ impl Lot {
         if let Some(peer) = peer.filter(|_| self.counts_addresses) {
             *places.by_address.entry(peer.ip()).or_default() += 1;
         }
+        places.turns = places.turns.wrapping_add(1);
+        let turn = places.turns;
         let entry = places.connections.vacant_entry();
         let connection = Arc::new(Connection {
             socket,
             peer,
             handover: Handover::active(),
-            key: entry.key(),
+            ticket: Ticket::new(entry.key(), turn),
             registered: AtomicBool::new(false),
             end: AtomicU8::new(End::Open as u8),
             deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
@@ -278,11 +300,11 @@ impl Lot {
         self.watch(connection).map(|()| true)
     }
 
-    /// Takes a connection out. Its socket closes when the last holder lets go.
-    pub fn leave(&self, connection: &Arc<Connection>) {
+    /// Takes a connection out. Its socket closes when the last holder lets go. False: somebody else has done so.
+    pub fn leave(&self, connection: &Arc<Connection>) -> bool {
         let taken = {
             let mut places = self.places.lock();
-            let there = places.connections.get(connection.key);
+            let there = places.connections.get(connection.ticket.key);
             let here = there.is_some_and(|there| Arc::ptr_eq(there, connection));
             here.then(|| places.remove(connection))
         };
@@ -290,6 +312,7 @@ impl Lot {
             connection.handover.gone();
             self.open.fetch_sub(1, Ordering::Relaxed);
         }
+        taken.is_some()
     }
 
     /// No more events for a connection that became a tunnel, or that its holder waits for itself.
@@ -302,10 +325,10 @@ impl Lot {
 
     /// The connections of these events, in order; those that left meanwhile are passed over. An event says
     /// whether the client has closed its side, which is noted before anybody is told of the event.
-    pub fn find(&self, events: impl Iterator<Item = (usize, End)>, into: &mut Vec<Arc<Connection>>) {
+    pub fn find(&self, events: impl Iterator<Item = (Ticket, End)>, into: &mut Vec<Arc<Connection>>) {
         let places = self.places.lock();
-        into.extend(events.filter_map(|(key, end)| {
-            let connection = places.connections.get(key)?;
+        into.extend(events.filter_map(|(ticket, end)| {
+            let connection = places.connections.get(ticket.key).filter(|here| here.ticket == ticket)?;
             connection.end.fetch_or(end as u8, Ordering::AcqRel);
             Some(Arc::clone(connection))
         }));
@@ -355,7 +378,7 @@ impl Lot {
         if connection.registered.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let token = connection_token(connection.key);
+        let token = connection.ticket.token(false);
         self.registry.register(&mut SourceFd(&connection.socket.raw()), token, Interest::READABLE)
     }
 }
@@ -365,6 +388,33 @@ mod tests {
     use super::*;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn tokens_tell_clients_and_links_of_every_turn_apart() {
+        for (key, turn) in [(0, 0), (7, 1), (1 << 30, TURNS)] {
+            let ticket = Ticket::new(key, turn);
+            assert_eq!(Whose::of(ticket.token(false)), Whose::Client(ticket));
+            assert_eq!(Whose::of(ticket.token(true)), Whose::Server(ticket));
+        }
+        assert_eq!(Ticket::new(3, TURNS.wrapping_add(1)), Ticket::new(3, 0), "turns begin anew");
+        assert_eq!(Whose::of(Token(FIRST_TOKEN - 1)), Whose::Ours);
+    }
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn what_was_told_of_one_that_is_gone_does_not_concern_the_next_in_its_place() {
+        let poll = mio::Poll::new().unwrap();
+        let lot = Lot::new(poll.registry().try_clone().unwrap(), false);
+        let enter = || lot.enter(Socket::from(OwnedFd::from(UnixStream::pair().unwrap().0)), None);
+        let first = enter();
+        assert!(lot.leave(&first) && !lot.leave(&first));
+        let (second, mut found) = (enter(), Vec::new());
+        assert_eq!(first.ticket.key, second.ticket.key);
+        lot.find([(first.ticket, End::Broken)].into_iter(), &mut found);
+        assert!(found.is_empty() && !second.has_ended());
+        lot.find([(second.ticket, End::Ended)].into_iter(), &mut found);
+        assert!(found.len() == 1 && second.has_ended());
+    }
 
     #[test]
     fn only_those_that_rested_are_idle_and_the_longest_first() {

@@ -20,19 +20,20 @@ use crate::http1::reason::Reason;
 use crate::policy::crew::{AWAY_STAYS, MANY};
 use crate::policy::rest::{Rest, Why};
 use crate::policy::watch::{least, places};
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use mio::{Registry, Token, Waker};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::io;
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Events that a worker takes at once.
-const MOST: usize = 64;
+/// Events that a worker takes at once where it is alone there: all, so that what waits is known to wait (what it cannot
+/// serve in time is refused as from the queue)…
+const ALL: usize = 1024;
+/// …and where others are there as well.
+const SOME: usize = 64;
 /// How long a worker waits at the poller before it looks into the queue.
+#[cfg(target_os = "linux")]
 const STAY: Duration = Duration::from_millis(4);
 /// After so many waits in a row that heard of nothing it leaves the watch: answers come in waves.
 const QUIET: u32 = 5;
@@ -175,6 +176,10 @@ impl Watch {
 
     /// A worker was kept by one request alone.
     fn rests(&self, why: Why, now: Moment) {
+        // The others follow; that is still the same time.
+        if now.as_nanos() < self.rest_until.load(Ordering::Relaxed) {
+            return;
+        }
         let lasted = now.since(Moment::from_nanos(self.begun.load(Ordering::Relaxed)));
         let rest = self.rest.lock().after(lasted, why);
         self.rest_until.fetch_max(now.after(rest).as_nanos(), Ordering::Relaxed);
@@ -202,7 +207,7 @@ impl Place {
         self.watch.attended.store(now.as_nanos(), Ordering::Relaxed);
         self.quiet = if events == 0 { self.quiet + 1 } else { 0 };
         // What waits in the poller is in hand, too.
-        if events == MOST {
+        if events >= MANY {
             self.many_at = now;
         }
     }
@@ -217,6 +222,11 @@ impl OnWatch {
     /// The next that it was told of.
     pub fn take_told(&mut self) -> Option<Work> {
         self.told.pop_front()
+    }
+
+    /// Whether there is more.
+    pub fn has_told(&self) -> bool {
+        !self.told.is_empty()
     }
 
     /// It was called, and counted.
@@ -238,7 +248,8 @@ impl OnWatch {
             self.leaves(plane);
             return false;
         }
-        wait(&plane.watch.poller, &mut self.events);
+        let most = if plane.watch.count() == 1 { ALL } else { SOME };
+        wait(&plane.watch.poller, most, &mut self.events);
         let now = time::now();
         place.has_heard(self.events.len(), now);
         let OnWatch { told, events, found, answered, .. } = self;
@@ -307,12 +318,12 @@ fn gives_up(plane: &Plane, connection: &Arc<Connection>) -> bool {
 /// Waits for [`STAY`] at the most. mio's own wait is for one thread at a time; this one takes any number, of which each
 /// event wakes one.
 #[cfg(target_os = "linux")]
-fn wait(poller: &Registry, into: &mut Vec<(Whose, End)>) {
+fn wait(poller: &Registry, most: usize, into: &mut Vec<(Whose, End)>) {
     use rustix::event::{Timespec, epoll};
     let stay = Timespec { tv_sec: 0, tv_nsec: STAY.as_nanos() as i64 };
-    let mut events = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; MOST];
+    let mut events = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; ALL];
     // A wait that a signal ended, or that failed, heard of nothing; the next one follows.
-    if let Ok((events, _)) = epoll::wait(poller, &mut events, Some(&stay)) {
+    if let Ok((events, _)) = epoll::wait(poller, &mut events[..most], Some(&stay)) {
         into.extend(events.iter().map(|event| {
             let (token, flags) = (Token(event.data.u64() as usize), event.flags);
             (Whose::of(token), End::of_flags(flags))
@@ -322,72 +333,11 @@ fn wait(poller: &Registry, into: &mut Vec<(Whose, End)>) {
 
 /// Elsewhere nobody is ever on watch: see [`Watch::opens`].
 #[cfg(not(target_os = "linux"))]
-fn wait(_: &Registry, _: &mut Vec<(Whose, End)>) {}
-
-/// Where the accept thread waits: at the poller of all connections, or, while workers have that, at one that knows of the
-/// listener alone.
-#[derive(Debug)]
-pub struct Pollers {
-    /// Of all connections.
-    pub shared: Poll,
-    own: Poll,
-    /// Workers had the shared one at the last turn.
-    gave: bool,
-}
-
-impl Pollers {
-    /// Two new ones.
-    pub fn new() -> io::Result<Self> {
-        Ok(Pollers { shared: Poll::new()?, own: Poll::new()?, gave: false })
-    }
-
-    /// For [`Watch::new`].
-    pub fn waker(&self, token: Token) -> io::Result<Waker> {
-        Waker::new(self.own.registry(), token)
-    }
-
-    /// A listener, which both tell of.
-    pub fn add(&self, listener: RawFd, token: Token) -> io::Result<()> {
-        for poll in [&self.shared, &self.own] {
-            poll.registry().register(&mut SourceFd(&listener), token, Interest::READABLE)?;
-        }
-        Ok(())
-    }
-
-    /// Before a wait: whether it will be elsewhere than the last. What the one has told may be lost on the other then.
-    pub fn turn(&mut self, watch: &Watch) -> bool {
-        let is_kept = watch.is_kept();
-        std::mem::replace(&mut self.gave, is_kept) != is_kept
-    }
-
-    /// Waits where the last turn led, and looks at the shared poller as well when no worker does. Whether the listener
-    /// was told of; events are those of the shared one.
-    pub fn wait(
-        &mut self,
-        watch: &Watch,
-        events: &mut Events,
-        mut patience: Duration,
-        listener: Token,
-    ) -> io::Result<bool> {
-        let tells = |events: &Events| events.iter().any(|event| event.token() == listener);
-        let mut told = false;
-        if self.gave {
-            self.own.poll(events, Some(patience))?;
-            told = tells(events);
-            events.clear();
-            if !watch.is_unattended(time::now()) {
-                return Ok(told);
-            }
-            patience = Duration::ZERO;
-        }
-        self.shared.poll(events, Some(patience))?;
-        Ok(told || tells(events))
-    }
-}
+fn wait(_: &Registry, _: usize, _: &mut Vec<(Whose, End)>) {}
 
 /// What workers have been told of at the most, where there are so many of them.
 pub fn told_at_most(workers: usize) -> usize {
-    MOST * load::processors().min(workers)
+    (ALL + SOME * load::processors()).min(ALL * workers)
 }
 
 #[cfg(target_os = "linux")]
@@ -395,9 +345,12 @@ pub fn told_at_most(workers: usize) -> usize {
 mod tests {
     use super::super::accept::WAKER;
     use super::super::ahead::tests::{ahead, plane};
-    use super::super::park::Carry;
+    use super::super::listen::Pollers;
+    use super::super::park::{Carry, Ticket};
     use super::super::socket::Socket;
     use super::*;
+    use mio::unix::SourceFd;
+    use mio::{Events, Interest};
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::{AsRawFd, OwnedFd};
@@ -450,12 +403,15 @@ mod tests {
         assert!(!looks(&mut OnWatch::default(), &plane), "and none is");
         let mut clients: Vec<_> = (0..3).map(|_| client(&plane)).collect();
         clients.iter_mut().for_each(|(_, far)| far.write_all(b"x").unwrap());
-        while worker.told.len() < 3 {
+        let (mut sent, mut servers) = ahead(&plane, 1);
+        assert!(plane.away.leave(sent.next(&plane).unwrap(), time::now()).is_none());
+        servers[0].write_all(b"x").unwrap();
+        while worker.told.len() < 4 {
             assert!(looks(&mut worker, &plane));
         }
-        assert!(worker.take_told().is_some());
+        assert!(worker.has_told() && worker.take_told().is_some());
         worker.parts(&plane, Why::Kept, time::now());
-        assert_eq!((plane.queue.len(), plane.watch.count()), (2, 1));
+        assert_eq!((plane.queue.len(), plane.watch.count(), worker.has_told()), (3, 1, false));
         assert!(plane.watch.is_kept() && !worker.is_on());
         second.leaves(&plane);
         assert!(!plane.watch.is_kept());
@@ -486,7 +442,7 @@ mod tests {
         let _second = TcpStream::connect(address).unwrap();
         assert_eq!(waits(long), (false, true));
         // Workers take what the shared poller tells, the listener's events as well: a turn asks to look in any case.
-        wait(&watch.poller, &mut Vec::new());
+        wait(&watch.poller, SOME, &mut Vec::new());
         drop(place);
         assert!(!watch.is_kept());
         assert_eq!(waits(short), (true, false));
@@ -501,6 +457,50 @@ mod tests {
     }
 
     #[test]
+    fn where_no_worker_comes_the_accept_thread_is_told_of_all() {
+        let mut pollers = Pollers::new().unwrap();
+        let (registry, waker) = (pollers.shared.registry().try_clone(), pollers.waker(WAKER));
+        let watch = Watch::new(registry.unwrap(), waker.unwrap());
+        let (near, _far) = UnixStream::pair().unwrap();
+        let (fd, client) = (near.as_raw_fd(), Ticket::new(1, 1));
+        let writable = Interest::WRITABLE;
+        pollers.shared.registry().register(&mut SourceFd(&fd), client.token(false), writable).unwrap();
+        assert!(watch.opens(time::now()) && pollers.turn(&watch));
+        while !watch.is_unattended(time::now()) {
+            std::thread::yield_now();
+        }
+        let mut events = Events::with_capacity(8);
+        assert!(!pollers.wait(&watch, &mut events, Duration::from_millis(1), Token(0)).unwrap());
+        let told: Vec<_> = events.iter().map(|event| Whose::of(event.token())).collect();
+        assert_eq!(told, [Whose::Client(client)]);
+    }
+
+    #[test]
+    fn it_ends_when_the_plane_drains() {
+        let plane = plane();
+        let mut worker = on_watch(&plane);
+        assert!(looks(&mut worker, &plane));
+        plane.drain(Moment::NEVER);
+        assert!(!looks(&mut worker, &plane) && !plane.watch.is_kept());
+    }
+
+    #[test]
+    fn the_poller_is_given_away_when_many_are_away_and_are_answered() {
+        let plane = plane();
+        let (mut processors, mut servers) = (Processors::default(), Vec::new());
+        let mut look = |answered| plane.watch.look(&plane, &mut processors, answered, time::now());
+        for count in 1..=MANY {
+            let (mut sent, server) = ahead(&plane, 1);
+            servers.push(server);
+            assert!(plane.away.leave(sent.next(&plane).unwrap(), time::now()).is_none());
+            look(count < MANY);
+            assert!(!plane.watch.is_kept());
+        }
+        look(true);
+        assert!(plane.watch.is_kept() && matches!(plane.queue.take_now(), Some(Work::Watch)));
+    }
+
+    #[test]
     fn it_ends_when_few_are_away_and_when_nothing_is_heard() {
         let plane = plane();
         let watch = &plane.watch;
@@ -510,7 +510,7 @@ mod tests {
         assert!(place.is_due(MANY, ms(1001)));
         assert!(place.is_due(MANY - 1, ms(1250)), "between two waves");
         assert!(!place.is_due(MANY - 1, ms(1251)));
-        place.has_heard(MOST, ms(2000));
+        place.has_heard(MANY, ms(2000));
         assert!(place.is_due(0, ms(2001)), "what waits in the poller is in hand as well");
         (1..QUIET).for_each(|_| place.has_heard(0, ms(2002)));
         assert!(place.is_due(MANY, ms(2003)));
