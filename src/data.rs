@@ -11,7 +11,7 @@
 //!    (a worker may go on meanwhile, [`onward`]: with a few at once, [`ahead`], or with nobody waiting, [`away`])
 //! 8. [`hear`]: the answer's head; [`upload`] and [`relay`]: bodies ([`splice`], [`stream`]: long ones); [`tunnel`]: what an upgrade turned into
 //! 9. [`finish`]: counted, told to the health thread; kept, lingered on ([`linger`], with several clients: [`company`]),
-//!    parked or closed ([`close`])
+//!    parked or closed ([`close`]); [`rest`]: when workers stay with nobody
 
 pub mod accept;
 pub mod admit;
@@ -34,6 +34,7 @@ pub mod onward;
 pub mod park;
 pub mod pool;
 pub mod relay;
+pub mod rest;
 pub mod socket;
 pub mod splice;
 pub mod stream;

@@ -181,7 +181,7 @@ fn limited(options: &Options) -> Option<Duration> {
 }
 
 fn threads(options: &Options) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = crate::base::load::processors();
     let default = if options.connections < TWO_THREADS { 1 } else { cores.min(2) };
     options.threads.unwrap_or(default).clamp(1, options.connections)
 }

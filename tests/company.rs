@@ -6,11 +6,11 @@
 mod support;
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use support::balancer::{ADMIN, with};
+use support::balancer::unhurried;
 use support::faults::ok;
 use support::tempers::{self, Arrived};
 use support::{Client, Evenkeel, Gate, Origin, until};
@@ -22,17 +22,6 @@ const POST: &str = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n";
 /// With two connections or fewer for each processor, each client has a worker to itself.
 fn enough() -> usize {
     2 * thread::available_parallelism().map_or(1, usize::from) + 8
-}
-
-fn config(max_workers: usize, over: Value) -> Value {
-    let base = json!({
-        "threadpool": {
-            "min_workers": 1, "max_workers": max_workers, "queue_capacity": 1000,
-            "queue_timeout": "60s", "queue_target": "60s",
-        },
-        "admin": {"socket": ADMIN},
-    });
-    with(base, over)
 }
 
 /// Answers at once, but for `/stall`.
@@ -70,7 +59,7 @@ fn paid(balancer: &Evenkeel) -> f64 {
 #[test]
 fn clients_are_heard_without_the_queue_and_parked_when_they_say_nothing() {
     let origin = server(&Gate::default());
-    let balancer = Evenkeel::before(&[&origin], config(16, json!({})));
+    let balancer = Evenkeel::before(&[&origin], unhurried(16, json!({})));
     let mut crowd = in_company(&balancer);
     let before = paid(&balancer);
     until("hundreds are heard in company", || {
@@ -86,7 +75,7 @@ fn clients_are_heard_without_the_queue_and_parked_when_they_say_nothing() {
 fn one_that_stalls_keeps_nobody_and_its_deadline_holds() {
     let gate = Gate::default();
     let origin = server(&gate);
-    let balancer = Evenkeel::before(&[&origin], config(16, json!({"timeouts": {"response": "700ms"}})));
+    let balancer = Evenkeel::before(&[&origin], unhurried(16, json!({"timeouts": {"response": "700ms"}})));
     let mut crowd = in_company(&balancer);
     // In the middle of the others.
     let middle = crowd.len() / 2;
@@ -112,7 +101,7 @@ fn one_that_stalls_keeps_nobody_and_its_deadline_holds() {
 #[test]
 fn one_that_sends_its_body_slowly_keeps_nobody() {
     let origin = server(&Gate::default());
-    let balancer = Evenkeel::before(&[&origin], config(16, json!({})));
+    let balancer = Evenkeel::before(&[&origin], unhurried(16, json!({})));
     let mut crowd = in_company(&balancer);
     let (slow, others) = crowd.split_first_mut().unwrap();
     slow.send(POST);
@@ -129,7 +118,7 @@ fn one_that_sends_its_body_slowly_keeps_nobody() {
 #[test]
 fn with_one_worker_newcomers_are_served_and_those_that_leave_leave_nothing() {
     let origin = server(&Gate::default());
-    let balancer = Evenkeel::before(&[&origin], config(1, json!({})));
+    let balancer = Evenkeel::before(&[&origin], unhurried(1, json!({})));
     let mut crowd = in_company(&balancer);
     let rounds = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -160,7 +149,7 @@ fn with_one_worker_newcomers_are_served_and_those_that_leave_leave_nothing() {
 fn a_stop_finishes_what_company_has_in_hand() {
     let gate = Gate::default();
     let origin = server(&gate);
-    let mut balancer = Evenkeel::before(&[&origin], config(16, json!({})));
+    let mut balancer = Evenkeel::before(&[&origin], unhurried(16, json!({})));
     let mut crowd = in_company(&balancer);
     crowd.iter_mut().for_each(|client| _ = client.send(STALL));
     let has_come = |bytes: &Vec<u8>| bytes.windows(6).any(|window| window == b"/stall");
@@ -181,7 +170,7 @@ fn every_answer_belongs_to_its_request_whatever_the_servers_do_and_nothing_is_le
         "servers": {"ejection": {"max_percent": 0}},
         "log": {"level": "info"},
     });
-    let balancer = Evenkeel::before(&[&origins[0], &origins[1]], config(16, over));
+    let balancer = Evenkeel::before(&[&origins[0], &origins[1]], unhurried(16, over));
     let (threads, each, rounds) = (4, enough().div_ceil(4), 300);
     let tally = tempers::run(&balancer, (threads, each, rounds), tempers::QUICK, |_| {});
     eprintln!("{tally:?}, {} heard in company", paid(&balancer));

@@ -12,11 +12,11 @@
 mod support;
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
-use support::balancer::{ADMIN, with};
+use support::balancer::unhurried;
 use support::faults::ok;
 use support::{Client, Evenkeel, Gate, Origin, until};
 
@@ -26,17 +26,6 @@ const STALL: &str = "GET /stall HTTP/1.1\r\nHost: h\r\n\r\n";
 const CROWD: usize = 150;
 /// What the server takes for each.
 const DELAY: Duration = Duration::from_millis(10);
-
-fn config(over: Value) -> Value {
-    let base = json!({
-        "threadpool": {
-            "min_workers": 1, "max_workers": 400, "queue_capacity": 1000,
-            "queue_timeout": "60s", "queue_target": "60s",
-        },
-        "admin": {"socket": ADMIN},
-    });
-    with(base, over)
-}
 
 /// Takes its time; for `/stall` until the gate opens, with half of the answer before it.
 fn server(gate: &Gate) -> Origin {
@@ -78,7 +67,7 @@ fn watched(balancer: &Evenkeel) -> Vec<Client> {
 #[test]
 fn the_accept_thread_gets_its_poller_back_and_may_give_it_again() {
     let origin = server(&Gate::default());
-    let balancer = Evenkeel::before(&[&origin], config(json!({})));
+    let balancer = Evenkeel::before(&[&origin], unhurried(400, json!({})));
     for _ in 0..3 {
         let mut crowd = watched(&balancer);
         until("nobody is on watch", || on_watch(&balancer) == 0.0);
@@ -93,7 +82,7 @@ fn the_accept_thread_gets_its_poller_back_and_may_give_it_again() {
 #[test]
 fn newcomers_are_served_and_those_that_leave_leave_nothing() {
     let origin = server(&Gate::default());
-    let balancer = Evenkeel::before(&[&origin], config(json!({})));
+    let balancer = Evenkeel::before(&[&origin], unhurried(400, json!({})));
     let mut crowd = watched(&balancer);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -128,7 +117,8 @@ fn one_that_stalls_keeps_nobody_and_its_deadline_holds() {
     for (path, status) in [("/stall", Some(504)), ("/half", None)] {
         let gate = Gate::default();
         let origin = server(&gate);
-        let balancer = Evenkeel::before(&[&origin], config(json!({"timeouts": {"response": "700ms"}})));
+        let balancer =
+            Evenkeel::before(&[&origin], unhurried(400, json!({"timeouts": {"response": "700ms"}})));
         let mut crowd = watched(&balancer);
         let middle = crowd.len() / 2;
         for (at, client) in crowd.iter_mut().enumerate() {
@@ -161,7 +151,7 @@ fn one_that_stalls_keeps_nobody_and_its_deadline_holds() {
 fn a_crowd_of_more_than_there_may_be_is_served_by_a_crew_that_has_just_begun() {
     let origin = server(&Gate::default());
     let over = json!({"threadpool": {"max_workers": 100, "queue_timeout": "5s", "queue_target": "5ms"}});
-    let balancer = Evenkeel::before(&[&origin], config(over));
+    let balancer = Evenkeel::before(&[&origin], unhurried(400, over));
     let mut crowd: Vec<_> = (0..700).map(|_| Client::to(&balancer)).collect();
     (0..10).for_each(|_| ask_all(&mut crowd));
 }
@@ -178,7 +168,7 @@ fn answers_are_taken_though_every_worker_waits_for_a_server_that_stalls() {
             visit.send(ok("well"));
         }
     });
-    let balancer = Evenkeel::before(&[&origin], config(json!({"threadpool": {"max_workers": 70}})));
+    let balancer = Evenkeel::before(&[&origin], unhurried(400, json!({"threadpool": {"max_workers": 70}})));
     let clients = |count| (0..count).map(|_| Client::to(&balancer)).collect::<Vec<_>>();
     let (mut first, mut others) = (clients(70), clients(70));
     first.iter_mut().for_each(|client| _ = client.send(GET));
@@ -197,7 +187,7 @@ fn answers_are_taken_though_every_worker_waits_for_a_server_that_stalls() {
 fn a_stop_finishes_what_is_in_hand() {
     let gate = Gate::default();
     let origin = server(&gate);
-    let mut balancer = Evenkeel::before(&[&origin], config(json!({})));
+    let mut balancer = Evenkeel::before(&[&origin], unhurried(400, json!({})));
     let mut crowd = watched(&balancer);
     let before = origin.count();
     crowd.iter_mut().for_each(|client| _ = client.send(STALL));

@@ -1,11 +1,10 @@
 //! The supervisor: hires and dismisses workers as the crew's policy says. It sleeps until a nudge or a
 //! deadline, never in a loop.
 
-use crate::base::load::Processors;
+use crate::base::load::{self, Processors};
 use crate::base::time;
 use crate::policy::crew::{self, Bounds, Memory, Order, Seen};
 use crate::state::crew::{Crew, Done, Team};
-use std::thread;
 use std::time::Duration;
 
 /// A notice that found no room in the queue is tried again after this.
@@ -20,7 +19,7 @@ pub fn run(team: &dyn Team, bounds: Bounds) {
     let mut memory = Memory::new();
     let mut processors = Processors::default();
     let mut spawn_failed = false;
-    let floor = PER_PROCESSOR * thread::available_parallelism().map_or(1, usize::from);
+    let floor = PER_PROCESSOR * load::processors();
     while !team.is_stopped() {
         let now = time::now();
         let cpu_saturated = processors.are_saturated(now) && team.crew().workers() >= floor;
@@ -93,6 +92,7 @@ mod tests {
     use std::io;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::thread;
 
     /// A team whose work is to wait at a barrier that the test lifts.
     struct Gate {

@@ -119,10 +119,9 @@ impl Acceptor {
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let watch = Arc::clone(&self.plane.watch);
-        self.more |= self.pollers.turn(&watch);
+        self.more |= self.pollers.turn(&self.plane.watch);
         let patience = self.patience();
-        self.more |= self.pollers.wait(&watch, events, patience, LISTENER)?;
+        self.more |= self.pollers.wait(&self.plane.watch, events, patience, LISTENER)?;
         Ok(())
     }
 

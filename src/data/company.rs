@@ -7,13 +7,13 @@
 use super::Plane;
 use super::close;
 use super::park::{Carry, Connection};
+use super::rest::Resting;
 use super::socket::Socket;
 use crate::base::load;
 use crate::base::time::Moment;
 use crate::policy::company::{self, Seen};
-use crate::policy::rest::{Rest, Why};
+use crate::policy::rest::Why;
 use crate::state::stats::Counter;
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -35,9 +35,7 @@ pub struct Companies {
     clients: AtomicUsize,
     /// Requests of clients that found no place, ever.
     without_place: AtomicU64,
-    /// In nanoseconds.
-    rest_until: AtomicU64,
-    rest: Mutex<Rest>,
+    rest: Resting,
 }
 
 /// The clients that one worker stays with.
@@ -85,8 +83,7 @@ impl Companies {
             count: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),
             without_place: AtomicU64::new(0),
-            rest_until: AtomicU64::new(0),
-            rest: Mutex::default(),
+            rest: Resting::default(),
         })
     }
 
@@ -103,29 +100,6 @@ impl Companies {
     /// The clients of all, as far as they are told.
     pub fn clients(&self) -> usize {
         self.clients.load(Relaxed)
-    }
-
-    fn rest_at(&self, now: Moment) -> bool {
-        now.as_nanos() < self.rest_until.load(Relaxed)
-    }
-
-    /// All part, and come together again after a rest.
-    fn part(&self, begun: Moment, why: Why, now: Moment) {
-        // The others follow at their next look; that is still the same time.
-        if self.rest_at(now) {
-            return;
-        }
-        let mut rest = self.rest.lock();
-        self.rest_until.fetch_max(now.after(rest.after(now.since(begun), why)).as_nanos(), Relaxed);
-    }
-
-    /// None until then, if that is not so already.
-    fn rest_for(&self, time: Duration, now: Moment) {
-        let until = now.after(time).as_nanos();
-        // Half of it is near enough: under load everybody says so all the time.
-        if self.rest_until.load(Relaxed) < now.after(time / 2).as_nanos() {
-            self.rest_until.fetch_max(until, Relaxed);
-        }
     }
 
     fn seen(&self, plane: &Plane) -> Seen {
@@ -206,7 +180,7 @@ impl Company {
         let clients = self.clients.len() + sent;
         let seen = plane.companies.seen(plane);
         if let Some(rest) = company::rest_for_queue(seen) {
-            plane.companies.rest_for(rest, now);
+            plane.companies.rest.lasts_for(rest, now);
         }
         let may = carry.credit.is_good() && is_time(plane, now) && plane.queue.is_quick();
         let has_place = may
@@ -262,7 +236,7 @@ impl Company {
         place.tell(self.clients.len() + sent);
         let is_crowded = place.is_crowded(now);
         if is_crowded {
-            place.companies.part(place.begun, Why::Crowd, now);
+            place.companies.rest.begins(place.begun, Why::Crowd, now);
         }
         if is_crowded || !is_time(plane, now) {
             return self.let_go(plane, now);
@@ -282,7 +256,7 @@ impl Company {
     /// The worker is kept by one request alone: company ends, here and for a while everywhere.
     pub fn parts(&mut self, plane: &Plane, why: Why, now: Moment) {
         if let Some(place) = &self.place {
-            place.companies.part(place.begun, why, now);
+            place.companies.rest.begins(place.begun, why, now);
             self.let_go(plane, now);
         }
     }
@@ -301,7 +275,10 @@ pub fn sent_at_most(workers: usize) -> usize {
 
 /// No company while the plane drains, while requests are away (then there are hundreds), or after all have parted.
 fn is_time(plane: &Plane, now: Moment) -> bool {
-    !plane.is_draining() && plane.away.count() == 0 && !plane.watch.is_kept() && !plane.companies.rest_at(now)
+    !plane.is_draining()
+        && plane.away.count() == 0
+        && !plane.watch.is_kept()
+        && !plane.companies.rest.is_on(now)
 }
 
 fn park(plane: &Plane, client: Client, now: Moment) {

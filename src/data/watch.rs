@@ -14,14 +14,14 @@ use super::away::Place as AwayPlace;
 use super::close;
 use super::handover::Edge;
 use super::park::{Connection, End, Whose};
+use super::rest::Resting;
 use crate::base::load::{self, Processors};
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::policy::crew::{AWAY_STAYS, MANY};
-use crate::policy::rest::{Rest, Why};
+use crate::policy::rest::Why;
 use crate::policy::watch::{least, places};
 use mio::{Registry, Token, Waker};
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -38,9 +38,9 @@ const STAY: Duration = Duration::from_millis(4);
 /// After so many waits in a row that heard of nothing it leaves the watch: answers come in waves.
 const QUIET: u32 = 5;
 /// When no worker has been at the poller for so long, the accept thread looks itself…
-pub const UNATTENDED: Duration = Duration::from_millis(20);
+const UNATTENDED: Duration = Duration::from_millis(20);
 /// …and then so often.
-pub const LOOK_AGAIN: Duration = Duration::from_millis(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The watch of a plane.
 #[derive(Debug)]
@@ -52,11 +52,10 @@ pub struct Watch {
     /// Workers on watch, or called to it. 0: the accept thread has the poller; only that gives it away.
     count: AtomicUsize,
     places: AtomicUsize,
-    /// When workers got the poller, and when one was last there; in nanoseconds, as what follows.
+    /// When workers got the poller, and when one was last there; in nanoseconds.
     begun: AtomicU64,
     attended: AtomicU64,
-    rest_until: AtomicU64,
-    rest: Mutex<Rest>,
+    rest: Resting,
 }
 
 /// A worker's own part of it.
@@ -92,8 +91,7 @@ impl Watch {
             places: AtomicUsize::new(least(processors)),
             begun: AtomicU64::new(0),
             attended: AtomicU64::new(0),
-            rest_until: AtomicU64::new(0),
-            rest: Mutex::default(),
+            rest: Resting::default(),
         })
     }
 
@@ -147,8 +145,7 @@ impl Watch {
     /// The poller is given to workers from here on, where that can be: by the accept thread, which does not wait there
     /// any more.
     fn opens(&self, now: Moment) -> bool {
-        let rests = now.as_nanos() < self.rest_until.load(Ordering::Relaxed);
-        if cfg!(not(target_os = "linux")) || rests {
+        if cfg!(not(target_os = "linux")) || self.rest.is_on(now) {
             return false;
         }
         self.begun.store(now.as_nanos(), Ordering::Relaxed);
@@ -172,17 +169,6 @@ impl Watch {
 
     fn place(self: &Arc<Self>, now: Moment) -> Place {
         Place { watch: Arc::clone(self), many_at: now, quiet: 0 }
-    }
-
-    /// A worker was kept by one request alone.
-    fn rests(&self, why: Why, now: Moment) {
-        // The others follow; that is still the same time.
-        if now.as_nanos() < self.rest_until.load(Ordering::Relaxed) {
-            return;
-        }
-        let lasted = now.since(Moment::from_nanos(self.begun.load(Ordering::Relaxed)));
-        let rest = self.rest.lock().after(lasted, why);
-        self.rest_until.fetch_max(now.after(rest).as_nanos(), Ordering::Relaxed);
     }
 }
 
@@ -266,7 +252,8 @@ impl OnWatch {
     /// It will be kept by one request alone: it leaves, and lets it be for a while.
     pub fn parts(&mut self, plane: &Plane, why: Why, now: Moment) {
         if self.is_on() {
-            plane.watch.rests(why, now);
+            let begun = Moment::from_nanos(plane.watch.begun.load(Ordering::Relaxed));
+            plane.watch.rest.begins(begun, why, now);
             self.leaves(plane);
         }
     }

@@ -295,6 +295,18 @@ fn unobtrusive() -> Value {
     })
 }
 
+/// A crew from one worker on, before which nobody waits too long, and this over it.
+pub fn unhurried(max_workers: usize, over: Value) -> Value {
+    let base = json!({
+        "threadpool": {
+            "min_workers": 1, "max_workers": max_workers, "queue_capacity": 1000,
+            "queue_timeout": "60s", "queue_target": "60s",
+        },
+        "admin": {"socket": ADMIN},
+    });
+    with(base, over)
+}
+
 /// One configuration over another: objects are merged, all else is replaced.
 pub fn with(under: Value, over: Value) -> Value {
     match (under, over) {
