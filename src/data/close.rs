@@ -4,6 +4,7 @@
 
 use super::Plane;
 use super::park::{Carry, Connection};
+use super::socket::Then;
 use crate::base::time::Moment;
 use crate::http1::framing::Framing;
 use crate::http1::head::{self, Parsed, Slots};
@@ -86,7 +87,7 @@ fn refuse(
     };
     reply::write(&reply, &mut answer);
     // A client that takes not even this much is not worth a wait.
-    let sent = connection.socket.send_now(&answer);
+    let sent = connection.socket.send_now(&answer, Then::after(asked.is_some()));
     match asked {
         Some(asked) if matches!(sent, Ok(count) if count == answer.len()) => {
             !stay(plane, connection, asked.carry, at)

@@ -10,7 +10,7 @@ use super::hands::{Failure, Hands, Request, Unread};
 use super::hear::{self, Final};
 use super::onward::Onward;
 use super::relay::{self, Delivered};
-use super::socket::{self, Want};
+use super::socket::{self, Then, Want};
 use super::tunnel;
 use super::upload::Upload;
 use crate::base::ids::RequestId;
@@ -273,7 +273,7 @@ fn attempt(
         ahead.disperse(plane);
         socket::wait(&link.socket, Want::Write, time::now().after(limit)).map(drop)
     };
-    match socket::send_all_with(&link.socket, &mut [IoSlice::new(out)], &mut room) {
+    match socket::send_all_with(&link.socket, &mut [IoSlice::new(out)], Then::Open, &mut room) {
         Ok(()) if onward != Onward::Wait => {
             hands.shard(plane).count(Counter::SentAhead);
             return Ok(Attempted::Out(link));

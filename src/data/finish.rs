@@ -5,6 +5,7 @@ use super::exchange;
 use super::hands::{Failure, Hands, Request, Told, Unread};
 use super::park::Connection;
 use super::relay::Delivered;
+use super::socket::Then;
 use super::upload::{self, Upload};
 use crate::base::ids::RequestId;
 use crate::base::time;
@@ -111,7 +112,7 @@ pub fn last_hop(
     reply::last_hop(request.head, &LastHop { keep_alive, date: hands.date(request.started) }, &mut answer);
     let bytes = answer.len() as u64;
     hands.reply = answer;
-    let sent = hands.tell(plane, &request.connection.socket);
+    let sent = hands.tell(plane, &request.connection.socket, Then::after(keep_alive));
     let delivered = Delivered { status: 200, bytes, client_keeps: keep_alive, tunnelled: false };
     let outcome = sent.map(|()| delivered).map_err(|_| Failure::begun(Reason::ClientGone));
     finish(plane, hands, request, &upload, outcome, id)
@@ -182,7 +183,7 @@ fn say(plane: &Plane, hands: &mut Hands, connection: &Connection, said: Said, id
     hands.shard(plane).add(Counter::BytesOut, answer.len() as u64);
     (hands.told.status, hands.told.bytes) = (said.reason.status(), answer.len() as u64);
     hands.reply = answer;
-    let sent = hands.tell(plane, &connection.socket);
+    let sent = hands.tell(plane, &connection.socket, Then::after(said.keep));
     match (sent, said.keep) {
         (Err(_), _) => Fate::Abort,
         (Ok(()), true) => Fate::Keep,

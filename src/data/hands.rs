@@ -4,7 +4,7 @@
 use super::Plane;
 use super::ahead::Ahead;
 use super::park::Connection;
-use super::socket::{self, Socket, Want};
+use super::socket::{self, Socket, Then, Want};
 use super::splice::Pipe;
 use super::stream::Stream;
 use crate::base::dice::Dice;
@@ -109,7 +109,7 @@ impl Hands {
 
     /// Sends what is in `reply`, a short message of our own, to a client. One that takes nothing keeps nobody else
     /// waiting: it is waited for as one that reads a body slowly.
-    pub(super) fn tell(&mut self, plane: &Plane, client: &Socket) -> io::Result<()> {
+    pub(super) fn tell(&mut self, plane: &Plane, client: &Socket, then: Then) -> io::Result<()> {
         let Hands { reply, stream, ahead, .. } = self;
         let limit = plane.config.timeouts.client_body;
         let mut room = |_| {
@@ -117,7 +117,7 @@ impl Hands {
             stream.begin(plane, time::now());
             stream.wait_for_client(plane, (client, Want::Write), (client, Want::Nothing), limit).map(drop)
         };
-        let sent = socket::send_all_with(client, &mut [IoSlice::new(reply)], &mut room);
+        let sent = socket::send_all_with(client, &mut [IoSlice::new(reply)], then, &mut room);
         stream.pause();
         sent
     }

@@ -4,7 +4,7 @@
 use super::Plane;
 use super::dial::Link;
 use super::hands::{Failure, Hands, Request};
-use super::socket::Want;
+use super::socket::{Then, Want};
 use super::stream::Stream;
 use super::upload::Upload;
 use crate::base::time::{self, Moment};
@@ -161,7 +161,7 @@ fn framing_for(client: Version, head: &ResponseHead<'_, '_>) -> Framing {
 
 /// Sends an interim answer on.
 fn pass_on(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>) -> Result<(), Failure> {
-    hands.tell(plane, &request.connection.socket).map_err(|_| Failure::client(Reason::ClientGone))
+    hands.tell(plane, &request.connection.socket, Then::Open).map_err(|_| Failure::client(Reason::ClientGone))
 }
 
 /// More of a head; an end here is a failure.

@@ -5,7 +5,7 @@ use super::dial::Link;
 use super::finish;
 use super::hands::{Failure, Hands, Request};
 use super::hear::{self, Final};
-use super::socket::{self, Want};
+use super::socket::{self, Then, Want};
 use super::splice::{self, Pipe};
 use super::upload::Upload;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
@@ -50,25 +50,24 @@ fn pass(
     request: &Request<'_>,
     upload: &Upload,
     link: Link,
-    last: Final,
+    mut last: Final,
     lease: &Lease,
 ) -> Result<Delivered, Failure> {
     hands.stream.begin(plane, last.at);
     hands.told.status = last.status;
-    let mut body = last.body;
     let mut span = last.here;
     let mut bytes = 0;
-    if span.0 == span.1 && body.remaining().is_some_and(|left| left > 0) {
+    if span.0 == span.1 && last.body.remaining().is_some_and(|left| left > 0) {
         // Head and body often come in two segments: if the second is here already, they go on as one.
         span = (0, link.socket.recv_now(&mut hands.answer).unwrap_or(0));
     }
     let clean = loop {
         hands.stream.look(plane);
-        let decoded = body.compact(&mut hands.answer[span.0..span.1]);
+        let decoded = last.body.compact(&mut hands.answer[span.0..span.1]);
         let (consumed, payload) = decoded.map_err(|_| broken(bytes > 0))?;
         let left_over = span.0 + consumed < span.1;
-        bytes += send(plane, hands, request, &body, last.to_client, span.0..span.0 + payload)?;
-        if body.is_done() {
+        bytes += send(plane, hands, request, &last, span.0..span.0 + payload)?;
+        if last.body.is_done() {
             if left_over {
                 lease.server().talks_unasked();
             }
@@ -76,9 +75,11 @@ fn pass(
         }
         // A body of more than one piece may take long.
         hands.ahead.disperse(plane);
-        if last.to_client != Framing::Chunked && body.remaining().is_some_and(|left| left >= splice::LONG) {
-            bytes += splice_on(plane, hands, request, &link, &mut body)?;
-            if body.is_done() {
+        if last.to_client != Framing::Chunked
+            && last.body.remaining().is_some_and(|left| left >= splice::LONG)
+        {
+            bytes += splice_on(plane, hands, request, &link, &mut last.body)?;
+            if last.body.is_done() {
                 // What the server said beyond the length lies in the socket, for the next request to take for its answer.
                 let clean = link.socket.is_quiet();
                 if !clean && !link.socket.is_at_end() {
@@ -88,9 +89,9 @@ fn pass(
             }
         }
         match hear::receive(plane, hands, request, &link, 0).map_err(cut)? {
-            0 if body.close() => {
+            0 if last.body.close() => {
                 // The server closed, and that was the end: say so in the client's framing.
-                bytes += send(plane, hands, request, &body, last.to_client, 0..0)?;
+                bytes += send(plane, hands, request, &last, 0..0)?;
                 break false;
             }
             0 => return Err(Failure::begun(Reason::AnswerTruncated)),
@@ -167,23 +168,26 @@ fn send(
     plane: &Plane,
     hands: &mut Hands,
     request: &Request<'_>,
-    body: &Body,
-    framing: Framing,
+    last: &Final,
     payload: std::ops::Range<usize>,
 ) -> Result<u64, Failure> {
     let Hands { answer, reply, stream, ahead, told, .. } = hands;
     let payload = &answer[payload];
     let mut room = [0; CHUNK_HEAD_MAX];
-    let chunked = framing == Framing::Chunked;
+    let chunked = last.to_client == Framing::Chunked;
+    let then = Then::after(last.client_keeps || !last.body.is_done());
     let [head, tail]: [&[u8]; 2] = if chunked && !payload.is_empty() {
         let from = chunk_head(payload.len(), &mut room);
         [&room[from..], b"\r\n"]
     } else {
         [b"", b""]
     };
-    let [last, trailers, end]: [&[u8]; 3] =
-        if chunked && body.is_done() { [b"0\r\n", body.trailers(), b"\r\n"] } else { [b"", b"", b""] };
-    let parts = [head, payload, tail, last, trailers, end];
+    let [zero, trailers, end]: [&[u8]; 3] = if chunked && last.body.is_done() {
+        [b"0\r\n", last.body.trailers(), b"\r\n"]
+    } else {
+        [b"", b"", b""]
+    };
+    let parts = [head, payload, tail, zero, trailers, end];
     let total = reply.len() + parts.iter().map(|part| part.len()).sum::<usize>();
     let client = &request.connection.socket;
     let limit = plane.config.timeouts.client_body;
@@ -195,11 +199,11 @@ fn send(
     };
     let sent = if payload.len() <= COPIED {
         parts.iter().for_each(|part| reply.extend_from_slice(part));
-        socket::send_all_with(client, &mut [IoSlice::new(reply)], &mut room)
+        socket::send_all_with(client, &mut [IoSlice::new(reply)], then, &mut room)
     } else {
-        let [head, payload, tail, last, trailers, end] = parts.map(IoSlice::new);
-        let mut parts = [IoSlice::new(reply), head, payload, tail, last, trailers, end];
-        socket::send_all_with(client, &mut parts, &mut room)
+        let [head, payload, tail, zero, trailers, end] = parts.map(IoSlice::new);
+        let mut parts = [IoSlice::new(reply), head, payload, tail, zero, trailers, end];
+        socket::send_all_with(client, &mut parts, then, &mut room)
     };
     reply.clear();
     match sent {

@@ -64,9 +64,9 @@ impl Socket {
     }
 
     /// Sends what the socket has room for. `WouldBlock` when it has none.
-    pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub fn send_now(&self, bytes: &[u8], then: Then) -> io::Result<usize> {
         loop {
-            match net::send(&self.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match net::send(&self.0, bytes, then.flags()) {
                 Err(Errno::INTR) => {}
                 sent => return Ok(sent?),
             }
@@ -74,14 +74,13 @@ impl Socket {
     }
 
     /// Sends what the socket has room for, from several places in one call.
-    pub fn send_parts_now(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub fn send_parts_now(&self, parts: &[IoSlice<'_>], then: Then) -> io::Result<usize> {
         if let [only] = parts {
-            return self.send_now(only);
+            return self.send_now(only, then);
         }
         loop {
             let mut no_control = SendAncillaryBuffer::default();
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            match net::sendmsg(&self.0, parts, &mut no_control, flags) {
+            match net::sendmsg(&self.0, parts, &mut no_control, then.flags()) {
                 Err(Errno::INTR) => {}
                 sent => return Ok(sent?),
             }
@@ -113,6 +112,37 @@ impl Socket {
         }
     }
 }
+
+/// What follows the bytes that are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Nobody knows: they go out at once.
+    Open,
+    /// The end, right away ([`Socket::finish_writing`], or a close). The kernel keeps the last of them back and
+    /// sends it together with the end: one segment less to send, to receive and to acknowledge.
+    End,
+}
+
+impl Then {
+    /// Behind the last bytes of an answer on a connection that is kept, or is not.
+    pub fn after(keeps: bool) -> Self {
+        if keeps { Then::Open } else { Then::End }
+    }
+
+    fn flags(self) -> SendFlags {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match self {
+            Then::Open => flags,
+            Then::End => flags | MORE,
+        }
+    }
+}
+
+/// Elsewhere no system call says so, and the end goes alone.
+#[cfg(target_os = "linux")]
+const MORE: SendFlags = SendFlags::MORE;
+#[cfg(not(target_os = "linux"))]
+const MORE: SendFlags = SendFlags::empty();
 
 /// What to wait for on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,12 +285,13 @@ pub fn recv_within(socket: &Socket, into: &mut [u8], limit: Duration) -> io::Res
 pub fn send_all_with(
     socket: &Socket,
     mut parts: &mut [IoSlice<'_>],
+    then: Then,
     room: &mut impl FnMut(usize) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut since = 0;
     IoSlice::advance_slices(&mut parts, 0);
     while !parts.is_empty() {
-        match socket.send_parts_now(parts) {
+        match socket.send_parts_now(parts, then) {
             Ok(sent) => {
                 IoSlice::advance_slices(&mut parts, sent);
                 since += sent;
@@ -296,7 +327,7 @@ mod tests {
             Err(io::ErrorKind::TimedOut)
         );
         assert!(near.is_quiet());
-        assert_eq!(far.send_now(b"abc").unwrap(), 3);
+        assert_eq!(far.send_now(b"abc", Then::Open).unwrap(), 3);
         assert!(!near.is_quiet() && !near.is_at_end());
         assert_eq!(recv_within(&near, &mut buffer, Duration::from_millis(5)).unwrap(), 3);
         drop(far);
@@ -318,7 +349,7 @@ mod tests {
         });
         let send_all = |parts: &mut [IoSlice<'_>], limit| {
             let mut room = |_| wait(&near, Want::Write, time::now().after(limit)).map(drop);
-            send_all_with(&near, parts, &mut room)
+            send_all_with(&near, parts, Then::Open, &mut room)
         };
         let mut parts = [IoSlice::new(&megabyte), IoSlice::new(&[]), IoSlice::new(&megabyte)];
         send_all(&mut parts, Duration::from_secs(5)).unwrap();

@@ -9,7 +9,7 @@ use super::hands::{Failure, Hands, Request};
 use super::hear::Final;
 use super::park::Connection;
 use super::relay::Delivered;
-use super::socket::{self, Found, Socket, Want};
+use super::socket::{self, Found, Socket, Then, Want};
 use super::upload::Upload;
 use crate::base::time;
 use crate::http1::reason::Reason;
@@ -37,7 +37,9 @@ pub fn open(
     last: &Final,
 ) -> Result<Delivered, Failure> {
     let place = Place::take(plane).ok_or(Failure::client(Reason::TunnelLimit))?;
-    hands.tell(plane, &request.connection.socket).map_err(|_| Failure::begun(Reason::ClientGone))?;
+    hands
+        .tell(plane, &request.connection.socket, Then::Open)
+        .map_err(|_| Failure::begun(Reason::ClientGone))?;
     hands.told.status = last.status;
     hands.told.bytes = hands.reply.len() as u64;
     plane.lot.unwatch(request.connection);
@@ -154,7 +156,7 @@ impl Flow {
             self.buffer.truncate(count.unwrap_or(0));
         }
         if self.writes() {
-            let count = match sink.send_now(&self.buffer[self.from..]) {
+            let count = match sink.send_now(&self.buffer[self.from..], Then::Open) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 sent => sent?,
             };

@@ -4,7 +4,7 @@
 use super::Plane;
 use super::dial::Link;
 use super::hands::{Failure, Hands, Request};
-use super::socket::Want;
+use super::socket::{Then, Want};
 use super::splice::{self, Pipe};
 use super::stream::Stream;
 use crate::base::time;
@@ -288,7 +288,7 @@ impl Upload {
         let mut left = &mut slices[..];
         IoSlice::advance_slices(&mut left, 0);
         while !left.is_empty() {
-            match link.socket.send_parts_now(left) {
+            match link.socket.send_parts_now(left, Then::Open) {
                 Ok(sent) => IoSlice::advance_slices(&mut left, sent),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if answers_instead(plane, stream, link)? {
