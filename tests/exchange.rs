@@ -237,6 +237,31 @@ mod connections {
         client.sees_the_end();
     }
 
+    /// A segment less to send, to receive and to acknowledge.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_end_of_a_connection_comes_with_the_last_bytes() {
+        let short = Origin::answers("ok");
+        let long = Origin::replies(|visit| visit.answer(noise(10_000)));
+        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".as_slice();
+        let pieces = Origin::says([head, &chunked(&[b"one", b"two"])].concat());
+        let nobody = Evenkeel::start(json!({}));
+        let [short, long, pieces] = [&short, &long, &pieces].map(|to| Evenkeel::before(&[to], json!({})));
+        for (balancer, fields) in [
+            (&short, "Connection: close"),
+            (&long, "Connection: close"),
+            (&pieces, "Connection: close"),
+            (&short, "Max-Forwards: 0\r\nConnection: close"),
+            (&short, "Content-Length: one"),
+            (&nobody, "Connection: close"),
+        ] {
+            let mut client = Client::to(balancer);
+            client.send(format!("OPTIONS / HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n"));
+            assert!(client.hears_the_end_at_once(), "{fields}");
+            assert!(client.rest().1.is_ok());
+        }
+    }
+
     #[test]
     fn a_server_that_asks_for_it_gets_a_new_connection_each_time() {
         let origin =

@@ -41,7 +41,7 @@ fn machine(out: &mut String, report: &Report) {
     line(
         out,
         &format!(
-            "{} × {}, {} MiB, Linux {}; commit {}; {}. {} rounds of {} s; medians.",
+            "{} × {}, {} MiB, Linux {}; commit {}; {}. {} rounds of {} s; medians. A ratio is the median of the ratios of each round.",
             machine.cpus,
             machine.model,
             machine.memory_mib,
@@ -101,11 +101,9 @@ fn values(report: &Report, ours: &Row, proxies: &[&str], of: fn(&Sample) -> f64)
 
 /// Ours by theirs; none where one of them had errors.
 fn ratios(report: &Report, ours: &Row, of: fn(&Sample) -> f64) -> String {
-    let one = |peer: &&str| match report.row(&ours.work, ours.at, peer) {
-        Some(theirs) if ours.complaint().is_none() && theirs.complaint().is_none() => {
-            format!("{:.2}", ours.median(of) / theirs.median(of).max(1e-9))
-        }
-        _ => "–".to_string(),
+    let one = |peer: &&str| {
+        let ratio = report.row(&ours.work, ours.at, peer).and_then(|theirs| ours.to(theirs, of));
+        ratio.map_or("–".to_string(), |ratio| format!("{ratio:.2}"))
     };
     PROXIES[1..].iter().map(one).collect::<Vec<_>>().join(" · ")
 }

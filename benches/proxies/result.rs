@@ -141,6 +141,17 @@ impl Row {
         median(self.samples.iter().map(figure).collect())
     }
 
+    /// How a figure compares with that of another row: the median of the ratios of each round. Neighbours in a round
+    /// have met the machine in the same state; the medians of two rows may come from different ones. `None` where a
+    /// figure is missing, or either row has a complaint.
+    pub fn to(&self, theirs: &Row, figure: impl Fn(&Sample) -> f64) -> Option<f64> {
+        let rounds = self.samples.iter().zip(&theirs.samples);
+        let pairs: Vec<(f64, f64)> = rounds.map(|(ours, theirs)| (figure(ours), figure(theirs))).collect();
+        let are_whole = !pairs.is_empty() && pairs.iter().all(|(ours, theirs)| *ours > 0.0 && *theirs > 0.0);
+        let are_good = self.complaint().is_none() && theirs.complaint().is_none();
+        (are_whole && are_good).then(|| median(pairs.iter().map(|(ours, theirs)| ours / theirs).collect()))
+    }
+
     /// The first complaint, with its round.
     pub fn complaint(&self) -> Option<String> {
         let found = self

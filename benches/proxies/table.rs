@@ -78,11 +78,8 @@ fn print_ratios(title: &str, ours: &Row, theirs: &Row) {
     if let Some(complaint) = ours.complaint().or(theirs.complaint()) {
         return println!("  {title:<18}no ratio: {complaint}");
     }
-    let cells: String = figures(ours)
-        .iter()
-        .take(COMPARED)
-        .map(|(_, of)| ratio(ours.median(of), theirs.median(of)))
-        .collect();
+    let cells: String =
+        figures(ours).iter().take(COMPARED).map(|(_, of)| times(ours.to(theirs, of))).collect();
     println!("  {title:<18}{cells}");
 }
 
@@ -210,7 +207,11 @@ fn mib(bytes: u64) -> f64 {
 }
 
 fn ratio(ours: f64, theirs: f64) -> String {
-    if theirs > 0.0 && ours > 0.0 { format!("{:>13.2}x", ours / theirs) } else { format!("{:>14}", "-") }
+    times((theirs > 0.0 && ours > 0.0).then(|| ours / theirs))
+}
+
+fn times(ratio: Option<f64>) -> String {
+    ratio.map_or(format!("{:>14}", "-"), |ratio| format!("{ratio:>13.2}x"))
 }
 
 /// As many digits as say something.

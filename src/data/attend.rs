@@ -385,7 +385,9 @@ impl Worker {
     fn part(&mut self, connection: &Arc<Connection>, fate: Fate, now: Moment) {
         match fate {
             // A client that sent more than this request would lose the answer to a reset.
-            Fate::Close if self.input.is_empty() && self.input.drained => close::now(&self.plane, connection),
+            Fate::Close if self.input.is_empty() && self.input.drained => {
+                close::behind_answer(&self.plane, connection);
+            }
             Fate::Keep | Fate::Close | Fate::CloseSlowly => {
                 close::slowly(&self.plane, connection, &mut self.input.buffer, now);
             }
@@ -399,7 +401,7 @@ impl Worker {
 mod tests {
     use super::super::ahead::tests::{ahead, plane, plane_before, plane_with};
     use super::super::company::tests::{gathering, join};
-    use super::super::socket::Socket;
+    use super::super::socket::{Socket, Then};
     use super::*;
     use std::io::{ErrorKind, Read, Write};
     use std::net::{TcpListener, TcpStream};
@@ -420,6 +422,16 @@ mod tests {
         let mut text = String::new();
         client.read_to_string(&mut text).unwrap();
         text
+    }
+
+    #[test]
+    fn an_answer_does_not_wait_for_who_still_holds_its_connection() {
+        let plane = plane();
+        let (client, connection) = client(&plane);
+        let _holder = Arc::clone(&connection);
+        assert_eq!(connection.socket.send_now(b"all of it", Then::End).unwrap(), 9);
+        close::behind_answer(&plane, &connection);
+        assert_eq!(answer(client), "all of it");
     }
 
     const LAST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";

@@ -28,6 +28,15 @@ pub fn now(plane: &Plane, connection: &Arc<Connection>) {
     }
 }
 
+/// Closes behind an answer that the client can read to its end.
+pub fn behind_answer(plane: &Plane, connection: &Arc<Connection>) {
+    now(plane, connection);
+    // The socket closes when the last holder lets go. What was kept back for the end does not wait for that.
+    if Arc::strong_count(connection) > 1 {
+        connection.socket.finish_writing();
+    }
+}
+
 /// Closes a connection that the poller cannot watch: nobody would hear of it any more.
 pub fn unwatched(plane: &Plane, connection: &Arc<Connection>, error: &io::Error) {
     log::warn!("a connection cannot be watched: {error}");

@@ -335,6 +335,22 @@ mod tests {
         assert_eq!(near.recv_now(&mut buffer).unwrap(), 0);
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_the_end_follows_goes_out_with_it() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far, near) = (Socket(far.into()), Socket(listener.accept().unwrap().0.into()));
+        let seen = |limit| wait_both((&far, Want::Read), (&far, Want::Gone), time::now().after(limit));
+        assert_eq!(near.send_now(b"last", Then::End).unwrap(), 4);
+        let early = seen(Duration::from_millis(20)).map_err(|error| error.kind());
+        assert_eq!(early, Err(io::ErrorKind::TimedOut), "it is kept back");
+        near.finish_writing();
+        let [bytes, end] = seen(Duration::from_secs(5)).unwrap();
+        assert!(bytes.read && end.gone);
+        assert_eq!(far.recv_now(&mut [0; 8]).unwrap(), 4);
+    }
+
     #[test]
     fn a_send_waits_for_room_and_gives_up_when_nothing_is_taken() {
         let (near, far) = pair(Duration::from_secs(5));

@@ -2,6 +2,8 @@
 
 use super::message::{Answer, Broken, Framing, Head, Reader};
 use super::{DEADLINE, Evenkeel};
+#[cfg(target_os = "linux")]
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -142,6 +144,15 @@ impl Client {
         let mut bytes = Vec::new();
         let end = self.reader.to_the_end(&mut bytes);
         assert!(end.is_ok() && bytes.is_empty(), "{end:?} after {:?}", String::from_utf8_lossy(&bytes));
+    }
+
+    /// Waits for bytes; whether the end of the connection was there as soon as they were.
+    #[cfg(target_os = "linux")]
+    pub fn hears_the_end_at_once(&self) -> bool {
+        let mut slots = [PollFd::new(&self.stream, PollFlags::IN | PollFlags::RDHUP)];
+        let limit = Timespec { tv_sec: DEADLINE.as_secs() as i64, tv_nsec: 0 };
+        assert_eq!(poll(&mut slots, Some(&limit)), Ok(1), "bytes within {DEADLINE:?}");
+        slots[0].revents().contains(PollFlags::IN | PollFlags::RDHUP)
     }
 
     /// All until the other side closes, and whether it closed in order.
