@@ -8,6 +8,10 @@ use std::time::Duration;
 const WINDOW: Duration = Duration::from_millis(100);
 /// Less idle time than this means that the processors have nothing to give.
 const IDLE_SHARE: f64 = 0.10;
+/// Of its processor's time, with which a thread counts as busy all the time.
+pub const BUSY: f64 = 0.9;
+/// Processors that nobody uses, with which there is room for one more thread that is busy all the time.
+const ROOM: f64 = 0.5;
 /// With less than this of one processor, this process is not why.
 const OWN_SHARE: f64 = 0.25;
 
@@ -27,6 +31,14 @@ pub struct Used {
     pub own: f64,
     /// The share of all processors' time that nobody used, 0 to 1.
     pub idle: f64,
+}
+
+impl Used {
+    /// Whether so many threads of this process hardly ever sleep, while half of a processor or more is left for one more.
+    pub fn has_room_beside(self, threads: usize, processors: usize) -> bool {
+        let is_busy = self.own >= BUSY * threads as f64;
+        is_busy && threads < processors && self.idle * processors as f64 >= ROOM
+    }
 }
 
 /// Time of all processors since boot, in the kernel's ticks.

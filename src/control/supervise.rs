@@ -2,7 +2,7 @@
 //! deadline, never in a loop.
 
 use crate::base::load::{self, Processors};
-use crate::base::time;
+use crate::base::time::{self, Moment};
 use crate::policy::crew::{self, Bounds, Memory, Order, Seen};
 use crate::state::crew::{Crew, Done, Team};
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub fn run(team: &dyn Team, bounds: Bounds) {
     while !team.is_stopped() {
         let now = time::now();
         let cpu_saturated = processors.are_saturated(now) && team.crew().workers() >= floor;
-        let seen = look(team, cpu_saturated, spawn_failed);
+        let seen = look(team, cpu_saturated, spawn_failed, now);
         match crew::order(&mut memory, seen, bounds, now) {
             Order::Hire(count) => spawn_failed = !hire(team, count),
             Order::Dismiss(count) => dismiss(team, count),
@@ -39,7 +39,7 @@ pub fn run(team: &dyn Team, bounds: Bounds) {
     }
 }
 
-fn look(team: &dyn Team, cpu_saturated: bool, spawn_failed: bool) -> Seen {
+fn look(team: &dyn Team, cpu_saturated: bool, spawn_failed: bool, now: Moment) -> Seen {
     let crew: &Crew = team.crew();
     let Done { ended, held, .. } = crew.done();
     let (last_taken, last_wait) = crew.last_taken();
@@ -48,6 +48,7 @@ fn look(team: &dyn Team, cpu_saturated: bool, spawn_failed: bool) -> Seen {
         idle: crew.idle(),
         queued: team.queued(),
         away: team.away(),
+        asked: crew.asked(now),
         lost: crew.lost(),
         rests: crew.rested(),
         ended,

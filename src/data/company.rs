@@ -9,7 +9,7 @@ use super::close;
 use super::park::{Carry, Connection};
 use super::rest::Resting;
 use super::socket::Socket;
-use crate::base::load;
+use crate::base::load::{self, Processors};
 use crate::base::time::Moment;
 use crate::policy::company::{self, Seen};
 use crate::policy::rest::Why;
@@ -65,6 +65,9 @@ struct Place {
     /// So many clients are counted for it: as many as there were at its last look.
     told: usize,
     window: Window,
+    used: Processors,
+    /// Its thread holds up its clients.
+    wants_another: bool,
 }
 
 #[derive(Debug)]
@@ -107,6 +110,7 @@ impl Companies {
             processors: self.processors,
             connections: plane.lot.open(),
             queued: plane.queue.len(),
+            idle: plane.crew.idle(),
             companies: self.count(),
             clients: self.clients(),
         }
@@ -122,7 +126,9 @@ impl Companies {
         let here = seen.companies;
         self.count.compare_exchange(here, here + 1, Relaxed, Relaxed).ok()?;
         let window = Window { since: now, served: 0, without_place: self.without_place.load(Relaxed) };
-        Some(Place { companies: Arc::clone(self), begun: now, told: 0, window })
+        let companies = Arc::clone(self);
+        let used = Processors::default();
+        Some(Place { companies, begun: now, told: 0, window, used, wants_another: false })
     }
 }
 
@@ -137,10 +143,18 @@ impl Place {
         self.told = clients;
     }
 
-    /// Once in a window: whether there are too many clients for all companies.
-    fn is_crowded(&mut self, now: Moment) -> bool {
+    /// Once in a window: whether there are too many clients for all companies. Where another is wanted, the crew hears
+    /// of it.
+    fn is_crowded(&mut self, plane: &Plane, now: Moment) -> bool {
         if now.since(self.window.since) < WINDOW {
             return false;
+        }
+        let seen = self.companies.seen(plane);
+        if let Some(used) = self.used.look(now) {
+            self.wants_another = company::wants_another(seen, used);
+        }
+        if self.wants_another && seen.idle == 0 {
+            plane.crew.asks_for(seen.companies + 1, now);
         }
         let without_place = self.companies.without_place.load(Relaxed);
         let window = Window { since: now, served: 0, without_place };
@@ -184,8 +198,8 @@ impl Company {
         }
         let may = carry.credit.is_good() && is_time(plane, now) && plane.queue.is_quick();
         let has_place = may
-            && match self.place {
-                Some(_) => company::may_grow(seen, clients),
+            && match &self.place {
+                Some(place) => company::may_grow(seen, clients, place.wants_another),
                 None => {
                     self.place = plane.companies.place(seen, now);
                     self.place.is_some()
@@ -234,7 +248,7 @@ impl Company {
     pub fn look(&mut self, plane: &Plane, sent: usize, heard: bool, now: Moment) {
         let Some(place) = &mut self.place else { return };
         place.tell(self.clients.len() + sent);
-        let is_crowded = place.is_crowded(now);
+        let is_crowded = place.is_crowded(plane, now);
         if is_crowded {
             place.companies.rest.begins(place.begun, Why::Crowd, now);
         }
@@ -297,6 +311,7 @@ fn park(plane: &Plane, client: Client, now: Moment) {
 pub(super) mod tests {
     use super::super::ahead::tests::plane;
     use super::*;
+    use crate::state::crew::Crew;
     use std::io::Write;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
@@ -363,6 +378,25 @@ pub(super) mod tests {
             "nothing is lost, and nobody is held"
         );
         assert!(!join(&mut company, &plane, &clients[1], now), "companies rest");
+    }
+
+    #[test]
+    fn where_its_thread_holds_them_up_it_asks_for_another_and_leaves_it_clients() {
+        let (plane, clients, _ends) = gathering(40);
+        let (now, mut company) = (Moment::from_millis(100), Company::default());
+        for client in &clients[..38] {
+            assert!(join(&mut company, &plane, client, now));
+            company.look(&plane, 0, true, now);
+        }
+        let Some(place) = &mut company.place else { panic!("it has a place") };
+        place.wants_another = true;
+        company.look(&plane, 0, true, now.after(WINDOW));
+        assert_eq!((plane.crew.asked(now.after(WINDOW)), plane.crew.nudges().len()), (2, 1));
+        assert_eq!(plane.crew.asked(now.after(WINDOW + Crew::ASKED)), 0, "that was long ago");
+        assert!(join(&mut company, &plane, &clients[38], now), "nobody else could take it");
+        plane.crew.rests();
+        let is_one_of_many = plane.companies.processors > 1;
+        assert_eq!(join(&mut company, &plane, &clients[39], now), !is_one_of_many);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! - **Below min, above max** (at start, after a reload): put right at once.
 //! - **Owed**: a worker left the crew with a long body. While somebody waits, another is hired in its place,
 //!   whatever the processors say: the crew is not larger for it.
+//! - **Asked**: the thread of a company holds up its clients, who never come into the queue, and it asks for one more
+//!   ([`super::company`]). Hired at once: there is room on the processors, or it would not.
 //! - **Late**: a request waited longer than the target wait, and nobody is idle. Hire: as many as Little's
 //!   law asks for or one for each that waits, at least one, at most as many as there are (doubling). Then the
 //!   target wait must pass before the next hire: the new ones need a moment to show.
@@ -65,6 +67,8 @@ pub struct Seen {
     pub queued: usize,
     /// Requests that are with a server while no worker waits for them.
     pub away: usize,
+    /// So many workers are asked for; 0 where none are.
+    pub asked: usize,
     /// Workers that ever left without notice.
     pub lost: u64,
     /// How often workers went to sleep on the channel, ever.
@@ -150,6 +154,9 @@ impl Memory {
         }
         if seen.workers < bounds.min {
             return Some(bounds.min - seen.workers);
+        }
+        if seen.workers < seen.asked {
+            return Some((seen.asked - seen.workers).min(room));
         }
         if self.hiring.owed > 0 {
             return Some(self.hiring.owed.min(seen.queued).min(room));
@@ -594,6 +601,21 @@ mod tests {
         let none = |when| Seen { away: 0, last_taken: at(when), ..waited(ms(20)) };
         check(b, &[(100, waited(ms(20)), wait(102)), (102, none(102), wait(104))]);
         check(b, &[(100, waited(ms(20)), wait(102)), (350, none(350), Order::Hire(40))]);
+    }
+
+    #[test]
+    fn who_is_asked_for_is_hired_though_nobody_is_queued() {
+        let b = bounds(1, 4);
+        let seen = |workers, asked| Seen { asked, ..crew(workers, 0, 0) };
+        for (workers, asked, expected) in [
+            (1, 2, Order::Hire(1)),
+            (1, 9, Order::Hire(3)),
+            (2, 2, wait(350)),
+            (2, 0, wait(350)),
+            (4, 9, wait(350)),
+        ] {
+            check(b, &[(100, seen(workers, asked), expected)]);
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Crew {
     lost: AtomicU64,
     nudge: (Sender<()>, Receiver<()>),
     nudged_at: AtomicU64,
+    asked: AtomicUsize,
+    asked_at: AtomicU64,
 }
 
 /// What a crew has done, ever.
@@ -53,6 +55,8 @@ impl Default for Crew {
             lost: AtomicU64::new(0),
             nudge: bounded(1),
             nudged_at: AtomicU64::new(0),
+            asked: AtomicUsize::new(0),
+            asked_at: AtomicU64::new(0),
         }
     }
 }
@@ -178,6 +182,24 @@ impl Crew {
             self.nudge();
         }
     }
+
+    /// Companies want so many workers, and nobody is idle. What they ask for counts for [`Crew::ASKED`].
+    pub fn asks_for(&self, workers: usize, now: Moment) {
+        self.asked.store(workers, Relaxed);
+        self.asked_at.store(now.as_nanos(), Relaxed);
+        if self.workers() < workers {
+            self.nudge();
+        }
+    }
+
+    /// How many workers were asked for lately; 0 if none.
+    pub fn asked(&self, now: Moment) -> usize {
+        let is_lately = now.since(Moment::from_nanos(self.asked_at.load(Relaxed))) < Self::ASKED;
+        if is_lately { self.asked.load(Relaxed) } else { 0 }
+    }
+
+    /// How long it counts that somebody asked for workers.
+    pub const ASKED: Duration = Duration::from_millis(20);
 
     /// How long the supervisor goes on watching after a nudge, at the least.
     pub const WATCH: Duration = Duration::from_millis(2);
