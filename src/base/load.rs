@@ -8,10 +8,6 @@ use std::time::Duration;
 const WINDOW: Duration = Duration::from_millis(100);
 /// Less idle time than this means that the processors have nothing to give.
 const IDLE_SHARE: f64 = 0.10;
-/// Of its processor's time, with which a thread counts as busy all the time.
-pub const BUSY: f64 = 0.9;
-/// Processors that nobody uses, with which there is room for one more thread that is busy all the time.
-const ROOM: f64 = 0.5;
 /// With less than this of one processor, this process is not why.
 const OWN_SHARE: f64 = 0.25;
 
@@ -34,10 +30,11 @@ pub struct Used {
 }
 
 impl Used {
-    /// Whether so many threads of this process hardly ever sleep, while half of a processor or more is left for one more.
-    pub fn has_room_beside(self, threads: usize, processors: usize) -> bool {
-        let is_busy = self.own >= BUSY * threads as f64;
-        is_busy && threads < processors && self.idle * processors as f64 >= ROOM
+    /// Whether each of so many threads of this process takes `busy` of a processor or more, and `room` of one or more is
+    /// left for another thread.
+    pub fn has_room_beside(self, threads: usize, processors: usize, busy: f64, room: f64) -> bool {
+        let are_busy = self.own >= busy * threads as f64;
+        are_busy && threads < processors && self.idle * processors as f64 >= room
     }
 }
 

@@ -7,7 +7,12 @@
 //! one. So there is one for every two processors, and one more only when those are busy all the time and half of a
 //! processor is not used by anybody.
 
-use crate::base::load::{BUSY, Used};
+use crate::base::load::Used;
+
+/// Of its processor's time, with which a worker counts as busy all the time.
+const BUSY: f64 = 0.9;
+/// Processors that nobody uses, with which there is room for one more.
+const ROOM: f64 = 0.5;
 
 /// Places from the start, on so many processors.
 pub fn least(processors: usize) -> usize {
@@ -17,7 +22,7 @@ pub fn least(processors: usize) -> usize {
 /// How many places there should be where there are so many now, after a window in which so much was used.
 pub fn places(now: usize, processors: usize, used: Used) -> usize {
     match () {
-        () if used.has_room_beside(now, processors) => now + 1,
+        () if used.has_room_beside(now, processors, BUSY, ROOM) => now + 1,
         () if now > least(processors) && used.own <= BUSY * (now - 1) as f64 => now - 1,
         () => now,
     }
