@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::balancer::unhurried;
 use support::faults::ok;
 use support::{Client, Evenkeel, Gate, Origin, until};
@@ -101,11 +101,24 @@ fn newcomers_are_served_and_those_that_leave_leave_nothing() {
         }
         over.store(true, Ordering::Relaxed);
     });
-    // Those that close their side behind a request hear its answer, and then the end.
-    crowd.iter_mut().for_each(|client| _ = client.send(GET).finish_writing());
-    for mut client in crowd {
-        assert_eq!(client.answer().text(), "well");
-        client.sees_the_end();
+    // Those that close their side behind a request hear its answer, and then the end. A few at a time, while the others
+    // go on: who has closed its side and waits for longer than that is taken for gone.
+    const GONE_AFTER: Duration = Duration::from_millis(250);
+    while !crowd.is_empty() {
+        let mut others = crowd.split_off(crowd.len().min(15));
+        let begun = Instant::now();
+        crowd.iter_mut().for_each(|client| _ = client.send(GET).finish_writing());
+        others.iter_mut().for_each(|client| _ = client.send(GET));
+        for mut client in std::mem::replace(&mut crowd, others) {
+            match client.try_answer() {
+                Ok(answer) => {
+                    assert_eq!(answer.text(), "well");
+                    client.sees_the_end();
+                }
+                Err(broken) => assert!(begun.elapsed() >= GONE_AFTER, "{broken:?}"),
+            }
+        }
+        crowd.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "well"));
     }
     for name in ["evenkeel_connections ", "evenkeel_requests_away", "evenkeel_server_in_flight"] {
         until(&format!("{name} is 0"), || balancer.metric(name) == 0.0);
