@@ -9,7 +9,7 @@ use super::close;
 use super::park::{Carry, Connection};
 use super::rest::Resting;
 use super::socket::Socket;
-use crate::base::load::{self, Processors};
+use crate::base::load::{self, Processors, Used};
 use crate::base::time::Moment;
 use crate::policy::company::{self, Seen};
 use crate::policy::rest::Why;
@@ -143,19 +143,25 @@ impl Place {
         self.told = clients;
     }
 
-    /// Once in a window: whether there are too many clients for all companies. Where another is wanted, the crew hears
-    /// of it.
-    fn is_crowded(&mut self, plane: &Plane, now: Moment) -> bool {
-        if now.since(self.window.since) < WINDOW {
-            return false;
-        }
+    /// After a look at the processors: whether another company is wanted. As long as nobody is idle who could begin it,
+    /// the crew hears of it once in a window.
+    fn weighs(&mut self, plane: &Plane, used: Option<Used>, now: Moment) {
         let seen = self.companies.seen(plane);
-        if let Some(used) = self.used.look(now) {
+        if let Some(used) = used {
             self.wants_another = company::wants_another(seen, used);
         }
         if self.wants_another && seen.idle == 0 {
             plane.crew.asks_for(seen.companies + 1, now);
         }
+    }
+
+    /// Once in a window: whether there are too many clients for all companies.
+    fn is_crowded(&mut self, plane: &Plane, now: Moment) -> bool {
+        if now.since(self.window.since) < WINDOW {
+            return false;
+        }
+        let used = self.used.look(now);
+        self.weighs(plane, used, now);
         let without_place = self.companies.without_place.load(Relaxed);
         let window = Window { since: now, served: 0, without_place };
         let before = std::mem::replace(&mut self.window, window);
@@ -389,13 +395,15 @@ pub(super) mod tests {
             company.look(&plane, 0, true, now);
         }
         let Some(place) = &mut company.place else { panic!("it has a place") };
-        place.wants_another = true;
-        company.look(&plane, 0, true, now.after(WINDOW));
-        assert_eq!((plane.crew.asked(now.after(WINDOW)), plane.crew.nudges().len()), (2, 1));
-        assert_eq!(plane.crew.asked(now.after(WINDOW + Crew::ASKED)), 0, "that was long ago");
+        place.weighs(&plane, Some(Used { own: 1.0, idle: 0.0 }), now);
+        assert_eq!(plane.crew.asked(now), 0, "nothing is left for another");
+        place.weighs(&plane, Some(Used { own: 1.0, idle: 0.5 }), now);
+        let is_one_of_many = plane.companies.processors > 1;
+        let expected = if is_one_of_many { (2, 1) } else { (0, 0) };
+        assert_eq!((plane.crew.asked(now), plane.crew.nudges().len()), expected);
+        assert_eq!(plane.crew.asked(now.after(Crew::ASKED)), 0, "that was long ago");
         assert!(join(&mut company, &plane, &clients[38], now), "nobody else could take it");
         plane.crew.rests();
-        let is_one_of_many = plane.companies.processors > 1;
         assert_eq!(join(&mut company, &plane, &clients[39], now), !is_one_of_many);
     }
 
