@@ -6,19 +6,19 @@ mod publish;
 pub use demo::demo;
 
 use crate::base::limits;
+use crate::base::signals::{self, Heard};
 use crate::base::time::{self, Moment};
 use crate::control::admin::{self, Admin, View};
 use crate::control::{access, health, supervise};
 use crate::data::accept::Acceptor;
 use crate::data::{Plane, Workers};
-use crate::state::access::AccessSink;
+use crate::state::access::{AccessSink, Line};
 use crate::state::config::{AccessLog, Config};
 use crate::state::crew::Team;
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
-use crossbeam_channel::bounded;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::iterator::Signals;
+use crossbeam_channel::{Receiver, bounded};
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -35,33 +35,47 @@ impl fmt::Display for Error {
     }
 }
 
-/// Runs the balancer until a signal stops it: the first drains, a second stops at once.
+/// Runs the balancer until a signal stops it: the first drains, a second, a second or more later, stops at once.
 pub fn run(config: Config) -> Result<(), Error> {
     // Before the first thread: a signal that comes early is not lost.
-    let mut signals = signals()?;
-    signals.add_signal(SIGUSR1).map_err(no_signals)?;
+    let mut signals = watch_signals(&signals::STOP)?;
     let balancer = Balancer::start(config)?;
     log::info!("ready on http://{}", balancer.address());
     balancer.run_until(&mut signals)
 }
 
-fn signals() -> Result<Signals, Error> {
-    Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(no_signals)
+/// Listens to the signals that stop, and to all others that operators send to a load balancer: their default is to end
+/// the process.
+fn watch_signals(stop: &[i32]) -> Result<signals::Watch, Error> {
+    let others: Vec<i32> =
+        [SIGHUP, SIGUSR1, SIGUSR2].into_iter().filter(|signal| !stop.contains(signal)).collect();
+    signals::Watch::new(stop, &others).map_err(|error| Error(format!("signals cannot be received: {error}")))
 }
 
-fn no_signals(error: io::Error) -> Error {
-    Error(format!("signals cannot be received: {error}"))
-}
-
-/// The next signal that asks to stop. `None`: no signal comes any more.
-fn next_stop(signals: &mut Signals, access: Option<&access::Handle>) -> Option<i32> {
-    signals.forever().find(|signal| {
-        if *signal == SIGUSR1 {
-            // Without an access log there is nothing to open anew.
-            access.into_iter().for_each(access::Handle::reopen);
+/// The name of the next signal that asks to stop, and whether it is a second request. `None`: no signal comes any more.
+fn next_stop(signals: &mut signals::Watch, access: Option<&access::Handle>) -> Option<(&'static str, bool)> {
+    loop {
+        match signals.wait()? {
+            Heard::Stop(name) => return Some((name, false)),
+            Heard::StopNow(name) => return Some((name, true)),
+            Heard::Other(signal) => respond_to(signal, access),
         }
-        *signal != SIGUSR1
-    })
+    }
+}
+
+/// Does what a signal asks for that does not stop the process.
+fn respond_to(signal: i32, access: Option<&access::Handle>) {
+    match (signal, access) {
+        (SIGUSR1, Some(access)) => access.reopen(),
+        (SIGUSR1, None) => log::info!("SIGUSR1: there is no access log to reopen"),
+        (SIGHUP, _) => log::warn!(
+            "SIGHUP: reloading the configuration is not built yet; nothing was changed, restart to apply a changed file"
+        ),
+        (SIGUSR2, _) => log::warn!(
+            "SIGUSR2: upgrading the running binary is not built yet; nothing was changed, restart to run a new binary"
+        ),
+        (other, _) => log::warn!("{}: nothing is bound to this signal", signals::name(other)),
+    }
 }
 
 /// A running balancer.
@@ -102,18 +116,20 @@ impl Balancer {
         let (sink, lines) = config.log.access.as_ref().map(|_| AccessSink::open()).unzip();
         let opened = Plane::open("main", Arc::clone(&config), Arc::clone(&table), verdicts.clone(), sink);
         let (plane, acceptor) = opened.map_err(|error| listener_error(config.listen.address, &error))?;
-        let access = match config.log.access.as_ref().zip(lines) {
-            Some((target, lines)) => {
-                let opened = access::Writer::open(target, lines, Arc::clone(&plane.stats));
-                let (writer, handle) = opened.map_err(|error| access_error(target, &error))?;
-                Some((handle, spawn(access::THREAD, move || writer.run())?))
-            }
-            None => None,
-        };
         let (agent, handle) = health::Agent::new(&config, table, &verdicts);
-        let health = spawn("health", move || agent.run())?;
-        let main = Running::start(plane, acceptor)?;
-        let admin = Published::start(&main.plane, &handle, started)?;
+        let admin = Published::start(&plane, &handle, started)?;
+        // From here on a failure has to take the admin socket away again.
+        let rest = open_access_log(&config, lines, &plane).and_then(|access| {
+            let health = spawn("health", move || agent.run())?;
+            Ok((access, health, Running::start(plane, acceptor)?))
+        });
+        let (access, health, main) = match rest {
+            Ok(rest) => rest,
+            Err(error) => {
+                admin.into_iter().for_each(Published::stop);
+                return Err(error);
+            }
+        };
         if config.servers.list.is_empty() {
             log::info!(
                 "no servers yet: list them in the configuration, or start some with `evenkeel server 9001`"
@@ -132,14 +148,17 @@ impl Balancer {
         self.admin.as_ref()?.front.as_ref().map(|front| front.plane.address)
     }
 
-    /// Waits for a signal, then drains; another signal stops at once.
-    fn run_until(self, signals: &mut Signals) -> Result<(), Error> {
+    /// Waits for a signal, then drains; a second request to stop does not wait for the end of that.
+    fn run_until(self, signals: &mut signals::Watch) -> Result<(), Error> {
         let access = self.access.as_ref().map(|(handle, _)| handle.clone());
-        if let Some(signal) = next_stop(signals, access.as_ref()) {
-            log::info!("signal {signal}: no new connections; requests in hand are finished");
+        let drain = self.main.plane.config.timeouts.drain;
+        if let Some((signal, _)) = next_stop(signals, access.as_ref()) {
+            log::info!(
+                "{signal}: the ports are closed; requests in flight are finished, for up to {drain:?}"
+            );
         }
-        let deadline = time::now().after(self.main.plane.config.timeouts.drain);
-        self.main.plane.drain(deadline);
+        let deadline = time::now().after(drain);
+        self.leave(deadline);
         let handle = signals.handle();
         let (give, taken) = bounded(1);
         let drain = spawn("drain", move || {
@@ -147,23 +166,32 @@ impl Balancer {
             handle.close();
         });
         let Ok(drain) = drain.inspect_err(|error| log::warn!("{error}; a second signal is not heard")) else {
-            // No reason to cut the requests in hand.
+            // No reason to cut the requests in flight.
             self.stop(deadline);
             log::info!("stopped");
             return Ok(());
         };
         let _ = give.send(self);
         drop(give);
-        if let Some(signal) = next_stop(signals, access.as_ref()) {
-            return Err(Error(format!("stopped at once by signal {signal}; requests in hand were cut")));
+        if let Some((signal, _)) = next_stop(signals, access.as_ref()) {
+            return Err(Error(format!("stopped at once by a second {signal}; requests in flight were cut")));
         }
         let _ = drain.join();
         log::info!("stopped");
         Ok(())
     }
 
+    /// Begins to drain and gives up every name that a successor needs: the admin socket, the admin port, the port. What
+    /// is still open, a WebSocket for hours perhaps, then holds up the end of this process and not the start of the
+    /// next. Never waits.
+    fn leave(&self, deadline: Moment) {
+        self.admin.iter().for_each(Published::leave);
+        self.main.plane.drain(deadline);
+    }
+
     /// Drains until the deadline at most, and joins every thread.
     pub fn stop(self, deadline: Moment) {
+        self.leave(deadline);
         let open = self.main.stop(deadline);
         if open > 0 {
             log::warn!("the time for draining is over; {open} connections are cut");
@@ -222,20 +250,43 @@ impl Published {
         };
         let stopper = admin.stopper();
         let thread = spawn("admin", move || admin.run())?;
-        let front = match main.config.admin.bind {
-            Some(bind) => publish::front(&main.config, bind, socket)?,
-            None => None,
-        };
-        Ok(Some(Published { thread, stopper, front }))
+        let mut published = Published { thread, stopper, front: None };
+        let front = main.config.admin.bind.map(|bind| publish::front(&main.config, bind, socket));
+        match front.unwrap_or(Ok(None)) {
+            Ok(front) => published.front = front,
+            Err(error) => {
+                published.stop();
+                return Err(error);
+            }
+        }
+        Ok(Some(published))
+    }
+
+    /// Gives up the socket and the port; requests in flight are still answered. Never waits.
+    fn leave(&self) {
+        self.stopper.stop();
+        self.front.iter().for_each(|front| front.plane.drain(time::now().after(publish::DRAIN)));
     }
 
     fn stop(self) {
+        self.leave();
         if let Some(front) = self.front {
             front.stop(time::now().after(publish::DRAIN));
         }
-        self.stopper.stop();
         let _ = self.thread.join();
     }
+}
+
+/// Opens the access log, if one is asked for, and starts its thread.
+fn open_access_log(
+    config: &Config,
+    lines: Option<Receiver<Line>>,
+    plane: &Arc<Plane>,
+) -> Result<Option<(access::Handle, JoinHandle<()>)>, Error> {
+    let Some((target, lines)) = config.log.access.as_ref().zip(lines) else { return Ok(None) };
+    let opened = access::Writer::open(target, lines, Arc::clone(&plane.stats));
+    let (writer, handle) = opened.map_err(|error| access_error(target, &error))?;
+    Ok(Some((handle, spawn(access::THREAD, move || writer.run())?)))
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
@@ -268,7 +319,10 @@ fn listener_error(address: SocketAddr, error: &io::Error) -> Error {
              grant it, or choose a port above 1023"
         ),
         io::ErrorKind::AddrNotAvailable => {
-            format!("{} is no address of this machine; write one that is, or 0.0.0.0 for all", address.ip())
+            format!(
+                "{} is not an address of this machine; write one that is, or 0.0.0.0 for all",
+                address.ip()
+            )
         }
         _ => format!("cannot listen on {address}: {error}"),
     })

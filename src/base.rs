@@ -4,5 +4,6 @@ pub mod dice;
 pub mod ids;
 pub mod limits;
 pub mod load;
+pub mod signals;
 pub mod sys;
 pub mod time;

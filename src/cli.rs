@@ -65,8 +65,9 @@ pub struct Arguments {
 pub enum Command {
     /// Run the balancer (the default command)
     ///
-    /// Runs until SIGTERM or SIGINT (ctrl-C): then new connections are refused and requests in
-    /// hand are finished, for as long as timeouts.drain says. A second signal stops at once.
+    /// Runs until SIGTERM, SIGINT (ctrl-C) or SIGQUIT: then new connections are refused and requests
+    /// in flight are finished, for as long as timeouts.drain says. A second signal, a second or more
+    /// later, stops at once.
     Run,
     /// Run a balancer and three sample servers in one process, to look around
     ///

@@ -18,12 +18,12 @@ mod target;
 pub use summary::{Bar, Errors, Latency, Summary};
 
 use crate::base::limits;
+use crate::base::signals::{self, Heard};
 use crate::base::time::{self, Moment};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use driver::{Plan, Share};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pace::{Pace, Timetable};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use std::convert::Infallible;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -93,16 +93,11 @@ impl Options {
     }
 }
 
-/// Loads and prints what was found. SIGINT and SIGTERM end early and still print. Gives the exit code:
+/// Loads and prints what was found. A signal that asks to stop ends early and still prints. Gives the exit code:
 /// 0 when every answer was 2xx or 3xx, 1 otherwise, with the reason on standard error.
 pub fn run(options: Options) -> Result<u8, String> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds the flag down and raises it, a second ends the process.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .map_err(|error| format!("cannot watch for signals: {error}"))?;
-    }
+    watch_signals(Arc::clone(&stop))?;
     let summary = load(&options, stop, !options.quiet && std::io::stderr().is_terminal())?;
     let text = match options.json {
         true => {
@@ -119,6 +114,21 @@ pub fn run(options: Options) -> Result<u8, String> {
             Ok(1)
         }
     }
+}
+
+/// Raises the flag at the first request to stop; a second one ends the process.
+fn watch_signals(stop: Arc<AtomicBool>) -> Result<(), String> {
+    let watch = signals::Watch::new(&signals::STOP, &[]);
+    let mut watch = watch.map_err(|error| format!("cannot watch for signals: {error}"))?;
+    let thread = std::thread::Builder::new().name("signals".to_string()).spawn(move || {
+        while let Some(heard) = watch.wait() {
+            match heard {
+                Heard::StopNow(_) => std::process::exit(130),
+                _ => stop.store(true, Ordering::Relaxed),
+            }
+        }
+    });
+    thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
 }
 
 /// Loads and gives what was found; prints nothing and heeds no signal. Fails with a sentence when the

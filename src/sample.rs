@@ -15,15 +15,13 @@ mod nudge;
 mod queue;
 mod register;
 
+use crate::base::signals::{self, Heard};
 use crate::base::{limits, time};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use std::convert::Infallible;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long a stop waits for what is queued and in progress before it hurries.
@@ -77,12 +75,11 @@ pub struct Registrar {
     pub token: Option<String>,
 }
 
-/// Runs a sample server until SIGINT or SIGTERM, then takes it out of the balancer, finishes what is in
-/// progress, and returns. A second signal ends the process at once. Fails with a sentence that says what
-/// to do.
+/// Runs a sample server until a signal asks it to stop, then takes it out of the balancer, finishes what is in
+/// progress, and returns. A second one, a second or more later, ends the process at once. Fails with a sentence that
+/// says what to do.
 pub fn run(options: Options) -> Result<(), String> {
-    let hurried = Arc::new(AtomicBool::new(false));
-    let signals = watch_signals(&hurried)?;
+    let signals = watch_signals()?;
     // tiny_http never accepts again after it once ran out of descriptors.
     limits::raise_descriptors();
     let running = start(options)?;
@@ -92,7 +89,6 @@ pub fn run(options: Options) -> Result<(), String> {
         recv(signals) -> _ => Ok(()),
         recv(failure) -> reason => Err(reason.unwrap_or_else(|_| "the sample server stopped listening".to_string())),
     };
-    hurried.store(true, Ordering::SeqCst);
     say(&format!("{}: finishing what is in progress (ctrl-C again ends at once)", running.name));
     running.stop();
     outcome
@@ -204,17 +200,26 @@ fn wait_for_end(ended: &Receiver<Infallible>) -> bool {
     ended.recv_deadline(time::instant(time::now().after(DRAIN))) == Err(Disconnected)
 }
 
-/// Reports the first signal on the channel; once `hurried` is set a signal ends the process.
-fn watch_signals(hurried: &Arc<AtomicBool>) -> Result<Receiver<i32>, String> {
-    let cannot = |error: std::io::Error| format!("cannot watch for signals: {error}");
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(hurried)).map_err(cannot)?;
-    }
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(cannot)?;
+/// Reports the first request to stop on the channel; a second one ends the process.
+fn watch_signals() -> Result<Receiver<()>, String> {
+    // In a terminal SIGHUP says that this was closed; elsewhere it is a habit of operators, and must not end anything.
+    let (mut stop, mut others) = (signals::STOP.to_vec(), vec![SIGUSR1, SIGUSR2]);
+    if signals::has_terminal() { &mut stop } else { &mut others }.push(SIGHUP);
+    let watch = signals::Watch::new(&stop, &others);
+    let mut watch = watch.map_err(|error| format!("cannot watch for signals: {error}"))?;
     let (report, reported) = bounded(1);
     spawn("signals", move || {
-        for signal in signals.forever() {
-            let _ = report.try_send(signal);
+        while let Some(heard) = watch.wait() {
+            match heard {
+                Heard::Stop(_) => _ = report.try_send(()),
+                Heard::StopNow(_) => std::process::exit(130),
+                Heard::Other(signal) => {
+                    log::info!(
+                        "{}: a sample server has nothing to do for this signal",
+                        signals::name(signal)
+                    );
+                }
+            }
         }
     })?;
     Ok(reported)

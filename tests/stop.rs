@@ -4,8 +4,14 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::json;
-use std::net::TcpListener;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use support::balancer::list;
+use support::port::Port;
 use support::{Broken, Client, Evenkeel, Gate, Origin, until};
 
 const SEED: &str = r#"{"load_balancer": {"load_balancer_port": "8000"}, "servers": {"queue_capacity": 1000}, "threadpool": {"min_workers": 1, "max_workers": 50, "queue_capacity": 100}}"#;
@@ -18,7 +24,7 @@ fn until_it_refuses(balancer: &Evenkeel) {
 
 #[test]
 fn a_signal_drains_what_is_in_hand_is_finished_and_the_exit_code_is_0() {
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let gate = Gate::default();
         let origin = Origin::waits_for(&gate, "finished");
         let mut balancer = Evenkeel::before(&[&origin], json!({}));
@@ -104,18 +110,201 @@ fn a_request_that_is_not_whole_when_the_time_for_draining_is_over_hears_why() {
 }
 
 #[test]
-fn a_second_signal_stops_at_once() {
+fn a_second_signal_a_second_later_stops_at_once_and_leaves_no_socket() {
     let origin = Origin::stalls();
-    let mut balancer = Evenkeel::before(&[&origin], json!({}));
+    let mut balancer = Evenkeel::before(&[&origin], json!({"admin": {"socket": "a.sock"}}));
     let mut client = Client::to(&balancer);
     client.send(GET);
     until("the request came", || origin.connections() == 1);
-    balancer.signal(Signal::TERM);
-    until_it_refuses(&balancer);
-    balancer.signal(Signal::TERM);
+    let begun = Instant::now();
+    // Those of the first second are the same request; one of the later ones is a second.
+    until("it ends", || {
+        balancer.signal(Signal::TERM);
+        !balancer.runs()
+    });
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
     // Long before the drain's 30 s, and not by a crash: it has an exit code.
     assert_eq!(balancer.wait().code(), Some(1));
     assert!(client.try_answer().is_err());
+    assert_eq!(names(balancer.folder()), ["config.json"]);
+}
+
+#[test]
+fn a_stop_signal_that_is_repeated_at_once_is_one_request() {
+    for signals in [&[Signal::TERM, Signal::TERM][..], &[Signal::INT, Signal::TERM, Signal::QUIT]] {
+        let gate = Gate::default();
+        let origin = Origin::waits_for(&gate, "finished");
+        let mut balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        client.send(GET);
+        origin.until("the request came", |seen| seen.requests.len() == 1);
+        for signal in signals {
+            balancer.signal(*signal);
+            until_it_refuses(&balancer);
+        }
+        gate.open();
+        assert_eq!(client.answer().text(), "finished", "{signals:?}");
+        assert_eq!(balancer.wait().code(), Some(0), "{signals:?}");
+    }
+}
+
+#[test]
+fn signals_that_do_not_stop_are_answered_in_the_log() {
+    let origin = Origin::answers("ok");
+    let mut balancer = Evenkeel::before(&[&origin], json!({}));
+    // SIGPIPE is ignored; the others follow, so that it has been delivered before the last line.
+    balancer.signal(Signal::PIPE);
+    for (signal, line) in [
+        (Signal::USR1, "SIGUSR1: there is no access log"),
+        (Signal::HUP, "SIGHUP: reloading the configuration is not built yet; nothing was changed"),
+        (Signal::USR2, "SIGUSR2: upgrading the running binary is not built yet; nothing was changed"),
+    ] {
+        balancer.signal(signal);
+        balancer.logs(line);
+    }
+    assert_eq!(Client::to(&balancer).get("/").status, 200);
+    balancer.signal(Signal::TERM);
+    balancer.logs("SIGTERM: the ports are closed");
+    balancer.signal(Signal::HUP);
+    assert_eq!(balancer.wait().code(), Some(0));
+}
+
+/// The names of a folder, in order.
+fn names(folder: &std::path::Path) -> Vec<String> {
+    let found = fs::read_dir(folder).unwrap().flatten();
+    let mut names: Vec<_> = found.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// One answer of the admin API on the Unix socket.
+fn ready(balancer: &Evenkeel) -> String {
+    let mut stream = UnixStream::connect(balancer.folder().join("a.sock")).unwrap();
+    stream.write_all(b"GET /ready HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_successor_starts_and_serves_while_a_web_socket_and_a_stream_are_open() {
+    const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let gate = Gate::default();
+    let shut = gate.clone();
+    let origin = Origin::start(move |visit| {
+        while let Some(seen) = visit.request() {
+            match seen.target() {
+                "/ws" => {
+                    visit.send("HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+                    let all = visit.to_the_end();
+                    return visit.send(all);
+                }
+                "/events" => {
+                    visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
+                    shut.wait();
+                    visit.send("3\r\ntwo\r\n0\r\n\r\n");
+                }
+                _ => visit.answer("new"),
+            }
+        }
+    });
+    let (port, admin) = (Port::reserve(), Port::reserve());
+    let config = json!({
+        "load_balancer": {"load_balancer_port": port.address().port()},
+        "admin": {"socket": "a.sock", "bind": admin.address().to_string()},
+    });
+    let mut old = Evenkeel::before(&[&origin], config);
+    let (mut tunnel, mut events) = (Client::to(&old), Client::to(&old));
+    assert_eq!(tunnel.send(UPGRADE).answer().status, 101);
+    let (head, status) = events.send("GET /events HTTP/1.1\r\nHost: h\r\n\r\n").head();
+    old.signal(Signal::TERM);
+    until_it_refuses(&old);
+    let mut successor = old.start_successor().expect("it has the port, the admin port and the socket");
+    assert_eq!(Client::to(&successor).get("/").text(), "new");
+    assert!(ready(&successor).starts_with("HTTP/1.1 200"));
+    assert!(TcpStream::connect(admin.address()).is_ok());
+    assert!(old.runs(), "it still has the two");
+    tunnel.send("bye").finish_writing();
+    assert_eq!(tunnel.rest().0, b"bye");
+    gate.open();
+    assert_eq!(events.body_of("GET", head, status).unwrap().text(), "onetwo");
+    assert_eq!(old.wait().code(), Some(0));
+    assert!(ready(&successor).starts_with("HTTP/1.1 200"), "the socket is the successor's");
+    successor.signal(Signal::TERM);
+    assert_eq!(successor.wait().code(), Some(0));
+    assert_eq!(names(successor.folder()), ["config.json"]);
+}
+
+#[test]
+fn connections_that_the_kernel_took_before_the_stop_are_served() {
+    let origin = Origin::answers("ok");
+    let mut balancer = Evenkeel::before(&[&origin], json!({}));
+    balancer.signal(Signal::STOP);
+    let mut clients: Vec<_> = (0..50).map(|_| Client::to(&balancer)).collect();
+    clients.iter_mut().for_each(|client| _ = client.send(GET));
+    balancer.signal(Signal::TERM);
+    balancer.signal(Signal::CONT);
+    for client in &mut clients {
+        assert_eq!(client.answer().status, 200);
+    }
+    assert_eq!(balancer.wait().code(), Some(0));
+}
+
+#[test]
+fn a_start_that_fails_leaves_nothing_behind() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    for config in [
+        json!({"admin": {"socket": "a.sock", "bind": taken.to_string()}, "log": {"access": "access.log"}}),
+        json!({"admin": {"socket": "a.sock"}, "log": {"access": "not-there/access.log"}}),
+        json!({"admin": {"socket": "not-there/a.sock"}, "log": {"access": "access.log"}}),
+        json!({"load_balancer": {"load_balancer_port": taken.port()}, "log": {"access": "access.log"}}),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config;
+        config["load_balancer"]["bind"] = json!("127.0.0.1");
+        if config["load_balancer"]["load_balancer_port"].is_null() {
+            config["load_balancer"]["load_balancer_port"] = json!(0);
+        }
+        if config["admin"].is_null() {
+            config["admin"] = json!({"socket": "a.sock", "bind": null});
+        } else if config["admin"]["bind"].is_null() {
+            config["admin"]["bind"] = json!(null);
+        }
+        fs::write(folder.path().join("c.json"), config.to_string()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        let output = command.args(["-c", "c.json"]).current_dir(folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{config}\n{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(names(folder.path()), ["c.json"], "{config}");
+    }
+}
+
+/// A sample server as a process; its address.
+fn sample_server() -> (std::process::Child, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    command.args(["server", "0", "--no-register", "--delay", "300ms", "--jitter", "0s"]);
+    let pipes = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = pipes.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    (child, line.trim().rsplit("http://").next().unwrap().to_owned())
+}
+
+#[test]
+fn a_sample_server_takes_repeated_signals_for_one_and_no_other_signal_ends_it() {
+    let (mut server, address) = sample_server();
+    let mut client = Client::connect(address.parse().unwrap()).unwrap();
+    client.send("POST /requests HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n");
+    let mut asks = Client::connect(address.parse().unwrap()).unwrap();
+    until("the request is in progress", || {
+        asks.get("/queue/status").text().replace(' ', "").contains("\"in_progress\":1")
+    });
+    let pid = rustix::process::Pid::from_child(&server);
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::INT, Signal::TERM, Signal::QUIT] {
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+    assert_eq!(client.answer().status, 200);
+    assert_eq!(server.wait().unwrap().code(), Some(0));
 }
 
 #[test]
@@ -141,7 +330,7 @@ fn an_address_that_is_not_ours_is_a_sentence_and_exit_code_1() {
     let started = Evenkeel::try_start(json!({"load_balancer": {"bind": "192.0.2.1"}}));
     let (status, said) = started.expect_err("nobody has a documentation address");
     assert_eq!(status.code(), Some(1));
-    assert!(said.contains("no address of this machine"), "{said}");
+    assert!(said.contains("is not an address of this machine"), "{said}");
 }
 
 /// Word for word, on its own port: where that is taken on this machine, the balancer must say so.

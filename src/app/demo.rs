@@ -1,11 +1,12 @@
 //! The demo: a balancer and three sample servers in one process, to look around.
 
-use super::{Balancer, Error, signals};
-use crate::base::time;
+use super::{Balancer, Error, watch_signals};
+use crate::base::signals;
 use crate::policy::pick::Weight;
 use crate::sample;
 use crate::state::address::Address;
 use crate::state::config::{Config, ServerSpec};
+use signal_hook::consts::SIGHUP;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -18,12 +19,14 @@ const SERVERS: [(&str, Duration); 3] = [
 ];
 /// The port of the seed.
 const PORT: u16 = 8000;
-/// How long the demo waits for requests in hand when it stops.
+/// How long the demo waits for requests in flight when it stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs the demo until ctrl-C.
 pub fn demo() -> Result<(), Error> {
-    let mut signals = signals()?;
+    // Nothing can be reloaded here: SIGHUP then says that the terminal was closed.
+    let hangup = signals::has_terminal().then_some(SIGHUP);
+    let mut signals = watch_signals(&signals::STOP.into_iter().chain(hangup).collect::<Vec<_>>())?;
     let samples = SERVERS.iter().map(|(name, delay)| start(name, *delay)).collect::<Result<Vec<_>, _>>()?;
     let folder = std::env::temp_dir().join(format!("evenkeel-demo-{}.sock", std::process::id()));
     let mut config = Config::default();
@@ -31,11 +34,10 @@ pub fn demo() -> Result<(), Error> {
     config.listen.served_by_header = true;
     config.admin.socket = Some(folder);
     config.servers.list = samples.iter().map(listed).collect();
+    config.timeouts.drain = DRAIN;
     let balancer = Balancer::start(config)?;
     tell(&balancer, &samples);
-    signals.forever().next();
-    say("\nStopping: requests in hand are finished.");
-    balancer.stop(time::now().after(DRAIN));
+    balancer.run_until(&mut signals)?;
     samples.into_iter().for_each(sample::Running::stop);
     Ok(())
 }

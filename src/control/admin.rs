@@ -82,13 +82,18 @@ pub struct Admin {
 
 /// Stops the admin API; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Stopper(Sender<()>);
+pub struct Stopper {
+    stop: Sender<()>,
+    socket: Arc<listen::Socket>,
+}
 
 impl Stopper {
-    /// Asks [`Admin::run`] to return; never waits.
+    /// Takes the socket from where clients look for it, so that a successor can have the name when this returns, and
+    /// asks [`Admin::run`] to return. Never waits; a second call does nothing.
     pub fn stop(&self) {
-        // A full channel holds the same wish already.
-        let _ = self.0.try_send(());
+        self.socket.hide();
+        // A full channel holds the same request already.
+        let _ = self.stop.try_send(());
     }
 }
 
@@ -104,7 +109,7 @@ pub fn open(view: View) -> Result<Admin, String> {
 impl Admin {
     /// The handle that ends [`Admin::run`].
     pub fn stopper(&self) -> Stopper {
-        Stopper(self.stop.0.clone())
+        Stopper { stop: self.stop.0.clone(), socket: Arc::clone(&self.socket) }
     }
 
     /// Answers until it is stopped, then removes the socket.

@@ -4,8 +4,10 @@
 use super::watch::Watch;
 use crate::base::sys;
 use crate::base::time;
+use crossbeam_channel::after;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with, sockopt,
 };
@@ -26,6 +28,12 @@ const UNSENT: u32 = 256 * 1024;
 
 /// Silence after which the kernel asks whether the client's host is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
+
+/// A port that is taken is tried for so long: a successor that starts at the moment at which its predecessor is told to
+/// stop meets a port that is being closed, which takes milliseconds. (nginx tries for 2.5 s.)
+const TAKEN_WAIT: Duration = Duration::from_millis(500);
+/// Between two tries.
+const TAKEN_RETRY: Duration = Duration::from_millis(10);
 
 /// A socket that listens, with the address it got.
 #[derive(Debug)]
@@ -49,10 +57,21 @@ pub fn open(address: SocketAddr) -> io::Result<Listener> {
     // For splice, which has no flag of its own that says not to wait; sends have.
     sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(CLIENT_SLICE))?;
     sys::hold_unsent(&fd, UNSENT);
-    bind(&fd, &address)?;
-    listen(&fd, BACKLOG)?;
+    while_taken(|| bind(&fd, &address))?;
+    while_taken(|| listen(&fd, BACKLOG))?;
     let address = SocketAddr::try_from(getsockname(&fd)?)?;
     Ok(Listener { fd, address })
+}
+
+/// Tries again for a moment while the address is taken.
+fn while_taken(attempt: impl Fn() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+    let until = time::now().after(TAKEN_WAIT);
+    loop {
+        match attempt() {
+            Err(Errno::ADDRINUSE) if time::now() < until => _ = after(TAKEN_RETRY).recv(),
+            done => return done,
+        }
+    }
 }
 
 /// Where the accept thread waits: at the poller of all connections, or, while workers have that, at one that knows of the

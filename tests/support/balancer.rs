@@ -10,6 +10,7 @@ use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use tempfile::TempDir;
 
@@ -24,7 +25,7 @@ const NOBODY: u32 = 65_534;
 pub struct Evenkeel {
     child: Child,
     address: SocketAddr,
-    folder: TempDir,
+    folder: Arc<TempDir>,
     log: Log,
     may_panic: bool,
 }
@@ -114,7 +115,7 @@ impl Evenkeel {
             command = Command::new(binary);
             command.uid(NOBODY).gid(NOBODY);
         }
-        let started = Self::launch_in(folder, &with(unobtrusive(), config).to_string(), command);
+        let started = Self::launch_in(Arc::new(folder), &with(unobtrusive(), config).to_string(), command);
         Some(started.unwrap_or_else(|(status, lines)| panic!("no start: {status}\n{lines}")))
     }
 
@@ -137,10 +138,20 @@ impl Evenkeel {
     }
 
     fn launch(config: &str, command: Command) -> Result<Self, (ExitStatus, String)> {
-        Self::launch_in(tempfile::tempdir().unwrap(), config, command)
+        Self::launch_in(Arc::new(tempfile::tempdir().unwrap()), config, command)
     }
 
-    fn launch_in(folder: TempDir, config: &str, mut command: Command) -> Result<Self, (ExitStatus, String)> {
+    /// Starts another one with the same file in the same folder: a successor.
+    pub fn start_successor(&self) -> Result<Self, (ExitStatus, String)> {
+        let config = fs::read_to_string(self.folder().join("config.json")).unwrap();
+        Self::launch_in(Arc::clone(&self.folder), &config, Command::new(env!("CARGO_BIN_EXE_evenkeel")))
+    }
+
+    fn launch_in(
+        folder: Arc<TempDir>,
+        config: &str,
+        mut command: Command,
+    ) -> Result<Self, (ExitStatus, String)> {
         fs::write(folder.path().join("config.json"), config).unwrap();
         command.current_dir(folder.path()).env_remove("RUST_LOG");
         let mut child =
