@@ -1,5 +1,11 @@
 //! How the balancer starts and stops: signals, drains, ports that are taken, the seed's file.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a panic is how a test fails; one measures how long a second signal is not heard"
+)]
+
 mod support;
 
 use rustix::process::Signal;
