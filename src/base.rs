@@ -3,7 +3,9 @@
 pub mod dice;
 pub mod ids;
 pub mod limits;
+pub mod lines;
 pub mod load;
+pub mod output;
 pub mod signals;
 pub mod sys;
 pub mod time;

@@ -8,6 +8,7 @@ pub mod server;
 pub mod status;
 
 use crate::app;
+use crate::base::{limits, output};
 use crate::state::config::{self, Config, Fault};
 use clap::{Parser, Subcommand};
 use std::fmt::Display;
@@ -103,14 +104,17 @@ pub enum Failure {
 
 /// Does what the command line says. The value is the exit code of the process.
 pub fn run() -> u8 {
-    match Arguments::try_parse() {
+    limits::survive_full_files();
+    let code = match Arguments::try_parse() {
         Ok(arguments) => arguments.obey().unwrap_or_else(|failure| failure.tell()),
         Err(asked) => {
             // Help and the version come this way too, with exit code 0.
             let _ = asked.print();
             asked.exit_code() as u8
         }
-    }
+    };
+    logger::end();
+    code
 }
 
 impl Arguments {
@@ -220,9 +224,9 @@ fn say(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// The same on the error output.
+/// The same on the error output, whose reader may be stuck: that is no reason not to end.
 fn complain(line: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    output::error().tell(format!("{line}\n").into_bytes());
 }
 
 #[cfg(test)]

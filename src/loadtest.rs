@@ -17,9 +17,9 @@ mod target;
 
 pub use summary::{Bar, Errors, Latency, Summary};
 
-use crate::base::limits;
 use crate::base::signals::{self, Heard};
 use crate::base::time::{self, Moment};
+use crate::base::{limits, output};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use driver::{Plan, Share};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -110,7 +110,7 @@ pub fn run(options: Options) -> Result<u8, String> {
     match summary.complaint() {
         None => Ok(0),
         Some(complaint) => {
-            let _ = writeln!(std::io::stderr(), "{complaint}");
+            output::error().tell(format!("{complaint}\n").into_bytes());
             Ok(1)
         }
     }

@@ -16,11 +16,10 @@ mod queue;
 mod register;
 
 use crate::base::signals::{self, Heard};
-use crate::base::{limits, time};
+use crate::base::{limits, output, time};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use std::convert::Infallible;
-use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
@@ -225,9 +224,9 @@ fn watch_signals() -> Result<Receiver<()>, String> {
     Ok(reported)
 }
 
-/// Prints to standard output; a reader that went away is no reason to fail.
+/// Prints to the standard output; a reader that is stuck or gone is no reason to wait or to fail.
 fn say(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    output::standard().tell(format!("{text}\n").into_bytes());
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {

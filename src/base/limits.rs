@@ -3,6 +3,10 @@
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::io;
+use std::sync::Arc;
+
+/// Not among the constants of signal_hook.
+const SIGXFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
 
 /// Takes all the descriptors that there are: every connection needs one, and the usual soft limit is from a
 /// time of few. Where that fails, the limit stays as it is.
@@ -11,6 +15,15 @@ pub fn raise_descriptors() {
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         log::debug!("the descriptor limit stays as it is: {error}");
+    }
+}
+
+/// A file at the limit of file sizes makes a write fail, as a full disk does; without this the signal `SIGXFSZ` ends the
+/// process. It is caught rather than ignored, which programs that are started from here would inherit.
+pub fn survive_full_files() {
+    let told = Arc::default();
+    if let Err(error) = signal_hook::flag::register(SIGXFSZ, told) {
+        log::debug!("a file at its limit of size would end the process: {error}");
     }
 }
 

@@ -52,10 +52,32 @@ pub fn instant(moment: Moment) -> Instant {
     start() + Duration::from_nanos(moment.as_nanos()).min(start().elapsed() + far)
 }
 
-/// Reads the wall clock; for dates in answers, logs and status only, never for a deadline.
+/// The last second of the year 9999: dates of HTTP and RFC 3339 have four digits for the year.
+const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
+
+/// Reads the wall clock; for dates in answers, logs and status only, never for a deadline. A clock that stands before
+/// 1970 or after 9999 counts as standing there, so that every date can be written.
 #[allow(clippy::disallowed_methods)]
 pub fn wall() -> SystemTime {
-    SystemTime::now()
+    writable(SystemTime::now())
+}
+
+fn writable(time: SystemTime) -> SystemTime {
+    time.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST_SECOND)
+}
+
+/// The date of HTTP (IMF-fixdate, RFC 9110 section 5.6.7) now.
+pub fn http_date() -> String {
+    http_date_of(wall())
+}
+
+/// The date of HTTP at so many seconds since 1970.
+pub fn http_date_at(unix_seconds: u64) -> String {
+    http_date_of(UNIX_EPOCH + Duration::from_secs(unix_seconds).min(LAST_SECOND))
+}
+
+fn http_date_of(time: SystemTime) -> String {
+    httpdate::fmt_http_date(writable(time))
 }
 
 /// Whole seconds since 1970, zero when the wall clock stands before that.
@@ -80,6 +102,21 @@ mod tests {
         assert_eq!(Moment::from_millis(3).since(one), Duration::from_millis(2));
         assert_eq!(one.since(Moment::from_millis(3)), Duration::ZERO);
         assert_eq!(one.after(Duration::MAX), Moment::NEVER);
+    }
+
+    #[test]
+    fn dates_have_four_digits_for_the_year() {
+        let day = Duration::from_secs(24 * 3600);
+        for (time, expected) in [
+            (UNIX_EPOCH - day, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (UNIX_EPOCH + Duration::from_secs(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (UNIX_EPOCH + LAST_SECOND, "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (UNIX_EPOCH + LAST_SECOND + day * 400_000, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            assert_eq!(http_date_of(time), expected);
+        }
+        assert_eq!(http_date_at(u64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert!(wall() >= UNIX_EPOCH && http_date().ends_with(" GMT"));
     }
 
     #[test]

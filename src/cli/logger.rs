@@ -1,7 +1,18 @@
-//! The log of the process: lines with time, level and message on the error output.
+//! The log of the process: lines with time, level and message on the error output. env_logger filters and formats them;
+//! [`output`] writes them, so that a reader that is stuck holds up no thread.
 
+use crate::base::output;
+use crate::base::time;
+use env_logger::{Target, WriteStyle};
 use log::LevelFilter;
-use std::io::Write;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, IsTerminal, Write};
+use std::panic::PanicHookInfo;
+use std::thread;
+use std::time::Duration;
+
+/// How long the end of the process waits for its last lines: a reader that runs takes them at once.
+const LAST: Duration = Duration::from_secs(1);
 
 /// Starts the logger; once in a process. `RUST_LOG` overrides the level, and with it the modules.
 pub(super) fn start(level: LevelFilter) {
@@ -17,9 +28,85 @@ pub(super) fn start(level: LevelFilter) {
     };
     builder.format(|out, record| {
         let style = out.default_level_style(record.level());
-        let (time, level, message) = (out.timestamp_millis(), record.level(), record.args());
-        writeln!(out, "{time} {style}{level:<5}{style:#} {message}")
+        let time = humantime::format_rfc3339_millis(time::wall());
+        let (level, message) = (record.level(), record.args().to_string());
+        writeln!(out, "{time} {style}{level:<5}{style:#} {}", one_line(&message))
     });
+    builder.target(Target::Pipe(Box::new(Lines))).write_style(style());
     // It fails when there is a logger already, which then serves as well.
     let _ = builder.try_init();
+    std::panic::set_hook(Box::new(panicked));
+}
+
+/// Before the process ends: gives the last lines a moment to be read.
+pub(super) fn end() {
+    let begun = time::now();
+    output::error().flush(LAST);
+    output::standard().flush(LAST.saturating_sub(time::now().since(begun)));
+}
+
+/// Each line of env_logger comes in one piece.
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        output::error().tell(line.to_vec());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Colours for people at a terminal. env_logger looks by itself only where it writes by itself.
+fn style() -> WriteStyle {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+    let colours = io::stderr().is_terminal() && !refused && !is_dumb;
+    if colours { WriteStyle::Always } else { WriteStyle::Never }
+}
+
+/// A message stays one line, whatever a peer or a library put into it.
+fn one_line(message: &str) -> String {
+    let mut line = String::with_capacity(message.len());
+    for char in message.chars() {
+        if char.is_control() { line.extend(char.escape_default()) } else { line.push(char) }
+    }
+    line
+}
+
+/// A panic is told in the log: the standard library's own message would wait for the reader.
+fn panicked(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let name = thread.name().unwrap_or("unnamed");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let payload = panic.payload();
+    let message = payload.downcast_ref::<&str>().copied();
+    let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let message = message.unwrap_or("no message");
+    log::error!("thread {name} panicked at {place}: {message}");
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        trace.to_string().lines().for_each(|line| log::error!("{line}"));
+    }
+    if name == "main" {
+        end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_stays_one_line() {
+        for (message, expected) in [
+            ("plain, é and \"quotes\"", "plain, é and \"quotes\""),
+            ("a\n2026-01-01T00:00:00Z INFO  forged", "a\\n2026-01-01T00:00:00Z INFO  forged"),
+            ("\u{1b}[2J\r\t\u{85}", "\\u{1b}[2J\\r\\t\\u{85}"),
+        ] {
+            assert_eq!(one_line(message), expected);
+        }
+    }
 }

@@ -1,16 +1,22 @@
 //! The thread that writes the access log. It waits on its lines and on its orders, and alone touches the file: a
-//! slow disk holds up nobody, a broken one costs lines.
+//! slow disk holds up nothing, a broken one costs lines.
 
+use crate::base::lines::{Lines, Lost};
 use crate::base::time::{self, Moment};
 use crate::state::access::Line;
 use crate::state::config::AccessLog;
 use crate::state::stats::{Counter, Stats};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 /// The name of the thread.
 pub const THREAD: &str = "access-log";
@@ -20,6 +26,8 @@ const BATCH: usize = 64 * 1024;
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// How long a stop waits for the last lines; a reader of the standard output may have stopped reading.
 const LAST: Duration = Duration::from_secs(2);
+/// While the reader of a FIFO takes nothing, orders are looked for this often.
+const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// What the thread is told beside its lines.
 #[derive(Debug)]
@@ -36,7 +44,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Opens the file anew: it was renamed. Never waits.
+    /// Opens the file again: it was renamed. Never waits.
     pub fn reopen(&self) {
         // With no room there is an order of this kind among those that wait.
         let _ = self.orders.try_send(Order::Reopen);
@@ -116,12 +124,10 @@ impl Writer {
     }
 
     fn write(&mut self) {
-        if self.batch.lines == 0 {
-            return;
-        }
-        if let Err(error) = self.output.write_all(&self.batch.bytes) {
-            self.stats.shard(0).add(Counter::AccessLinesDropped, self.batch.lines);
-            self.complain(&format!("lines cannot be written: {error}"));
+        let orders = &self.orders;
+        if let Err(Lost { lines, error }) = self.output.write(&self.batch.bytes, || orders.is_empty()) {
+            self.stats.shard(0).add(Counter::AccessLinesDropped, lines);
+            self.complain(&error);
         }
         self.batch.clear();
     }
@@ -132,23 +138,31 @@ impl Writer {
         match Output::open(&self.target) {
             Ok(output) => {
                 self.output = output;
-                log::info!("access log: opened anew");
+                log::info!("access log: opened again");
             }
-            Err(error) => log::error!("access log: cannot be opened anew, the old file goes on: {error}"),
+            Err(error) => log::error!("access log: cannot be opened again, the old file goes on: {error}"),
         }
     }
 
-    fn complain(&mut self, what: &str) {
+    fn complain(&mut self, error: &io::Error) {
         let now = time::now();
         if self.told_at.is_none_or(|told| now.since(told) >= TELL_AGAIN) {
             self.told_at = Some(now);
-            log::error!("access log: {what}");
+            let lost = self.stats.total(Counter::AccessLinesDropped);
+            log::error!("access log: lines cannot be written: {error}; {lost} lines are lost so far");
         }
     }
 }
 
+/// What the lines go to.
 #[derive(Debug)]
-enum Output {
+struct Output {
+    sink: Sink,
+    written: Lines,
+}
+
+#[derive(Debug)]
+enum Sink {
     Stdout,
     File(File),
 }
@@ -156,29 +170,67 @@ enum Output {
 impl Output {
     fn open(target: &AccessLog) -> io::Result<Self> {
         match target {
-            AccessLog::Stdout => Ok(Output::Stdout),
+            AccessLog::Stdout => Ok(Output { sink: Sink::Stdout, written: Lines::default() }),
             AccessLog::File(path) => {
-                OpenOptions::new().append(true).create(true).mode(0o640).open(path).map(Output::File)
+                let file = open(path)?;
+                let written = if is_torn(path, &file) { Lines::torn() } else { Lines::default() };
+                Ok(Output { sink: Sink::File(file), written })
             }
         }
     }
 
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Output::Stdout => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(bytes).and_then(|()| stdout.flush())
+    /// Writes whole lines. Where the reader of a FIFO takes nothing, it waits only as long as `may_wait` says so.
+    fn write(&mut self, lines: &[u8], may_wait: impl Fn() -> bool) -> Result<(), Lost> {
+        let descriptor = self.sink.descriptor();
+        self.written.write(lines, |bytes| {
+            loop {
+                match rustix::io::write(descriptor, bytes) {
+                    Err(Errno::AGAIN) if may_wait() => wait_for_room(descriptor),
+                    done => return Ok(done?),
+                }
             }
-            Output::File(file) => file.write_all(bytes),
+        })
+    }
+}
+
+impl Sink {
+    /// Not through the standard library: its lock would be held for as long as a write waits.
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        match self {
+            Sink::Stdout => rustix::stdio::stdout(),
+            Sink::File(file) => file.as_fd(),
         }
     }
+}
+
+fn wait_for_room(descriptor: BorrowedFd<'_>) {
+    // The write behind it tells what is wrong, if anything is.
+    let _ = poll(&mut [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)], Some(&LOOK_AGAIN));
+}
+
+/// Never waits: a FIFO without a reader is an error.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
+    let opened = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path);
+    opened.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NXIO) => io::Error::other("it is a FIFO without a reader, or a socket"),
+        _ => error,
+    })
+}
+
+/// Whether a file ends in the middle of a line, since a process before this one was cut short there. Where that cannot
+/// be read it counts as whole.
+fn is_torn(path: &Path, file: &File) -> bool {
+    let size = file.metadata().ok().filter(std::fs::Metadata::is_file).map_or(0, |it| it.len());
+    let mut last = [b'\n'];
+    let read = size > 0 && File::open(path).and_then(|file| file.read_exact_at(&mut last, size - 1)).is_ok();
+    read && last != [b'\n']
 }
 
 /// Lines in their final form.
 #[derive(Debug, Default)]
 struct Batch {
     bytes: Vec<u8>,
-    lines: u64,
     /// The second that was written last, and how.
     date: (u64, String),
 }
@@ -186,11 +238,9 @@ struct Batch {
 impl Batch {
     fn clear(&mut self) {
         self.bytes.clear();
-        self.lines = 0;
     }
 
     fn push(&mut self, line: &Line) {
-        self.lines += 1;
         if self.date.1.is_empty() || self.date.0 != line.at_unix {
             self.date = (line.at_unix, date(line.at_unix));
         }
@@ -234,8 +284,8 @@ fn escape(text: &[u8], out: &mut Vec<u8>) {
 
 /// `23/Nov/2026:06:00:00 +0000`.
 fn date(unix: u64) -> String {
-    // That of HTTP has the same parts: `Mon, 23 Nov 2026 06:00:00 GMT`. It ends with the year 9999.
-    let http = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(unix.min(253_402_300_799)));
+    // That of HTTP has the same parts: `Mon, 23 Nov 2026 06:00:00 GMT`.
+    let http = time::http_date_at(unix);
     format!("{}/{}/{}:{} +0000", &http[5..7], &http[8..11], &http[12..16], &http[17..25])
 }
 
@@ -317,6 +367,67 @@ mod tests {
         assert_eq!(text.lines().count(), 1000);
         assert!(text.lines().last().unwrap().contains("\"GET /999 HTTP/1.1\""));
     }
+
+    /// What is at the path after one line was written; none where it cannot be opened.
+    fn after_a_line(path: &Path) -> io::Result<String> {
+        let (sink, lines) = AccessSink::open();
+        let (mut writer, _handle) = Writer::open(&AccessLog::File(path.to_owned()), lines, Arc::default())?;
+        assert!(sink.tell(line(b"GET / HTTP/1.1")));
+        writer.take_waiting();
+        std::fs::read_to_string(path)
+    }
+
+    #[test]
+    fn a_line_that_an_earlier_process_could_not_end_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        for (before, lines) in [("", 1), ("whole\n", 2), ("cut", 2)] {
+            std::fs::write(&path, before).unwrap();
+            let text = after_a_line(&path).unwrap();
+            assert_eq!(text.lines().count(), lines, "{text}");
+            assert!(text.starts_with(before) && text.lines().last().unwrap().starts_with("127.0.0.1 "));
+        }
+    }
+
+    #[test]
+    fn what_would_wait_or_takes_no_lines_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let error = after_a_line(&fifo).unwrap_err();
+        assert!(error.to_string().contains("without a reader"), "{error}");
+        assert_eq!(after_a_line(folder.path()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        assert_eq!(after_a_line(&folder.path().join("x/y")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_reader_that_takes_nothing_holds_up_no_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        // For reading and writing, it opens at once.
+        let reader = OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+        let (sink, lines) = AccessSink::open();
+        let stats: Arc<Stats> = Arc::default();
+        let (writer, handle) =
+            Writer::open(&AccessLog::File(fifo.clone()), lines, Arc::clone(&stats)).unwrap();
+        let thread = std::thread::spawn(move || writer.run());
+        for _ in 0..CAPACITY_OF_A_PIPE / 1024 + 2 {
+            assert!(sink.tell(line(&[b'x'; 1024])));
+        }
+        // It waits for the reader with the first of them, then is told to stop.
+        let file = folder.path().join("other");
+        std::fs::rename(&fifo, &file).unwrap();
+        handle.reopen();
+        assert!(handle.stop());
+        thread.join().unwrap();
+        assert!(stats.total(Counter::AccessLinesDropped) > 0);
+        assert!(fifo.metadata().unwrap().is_file(), "the order to open it again was heard before");
+        drop(reader);
+    }
+
+    /// In bytes, on Linux.
+    const CAPACITY_OF_A_PIPE: usize = 65_536;
 
     #[test]
     fn lines_that_cannot_be_written_are_counted_and_the_next_are_tried() {

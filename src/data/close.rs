@@ -5,7 +5,7 @@
 use super::Plane;
 use super::park::{Carry, Connection};
 use super::socket::Then;
-use crate::base::time::Moment;
+use crate::base::time::{self, Moment};
 use crate::http1::framing::Framing;
 use crate::http1::head::{self, Parsed, Slots};
 use crate::http1::reason::Reason;
@@ -84,7 +84,7 @@ fn refuse(
     let request_id = plane.next_id();
     log::debug!("{}: {} {request_id}: {}", plane.name, reason.name(), reason.sentence());
     let mut answer = Vec::with_capacity(512);
-    let date = httpdate::fmt_http_date(crate::base::time::wall());
+    let date = time::http_date();
     let reply = Reply {
         reason,
         request_id,

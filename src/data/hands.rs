@@ -20,7 +20,7 @@ use crate::state::table::Cached;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// A worker's buffer for answers, and for bodies on their way.
 pub const BUFFER: usize = 64 * 1024;
@@ -130,8 +130,7 @@ impl Hands {
     /// The date for an answer, at most a second old.
     pub(super) fn date(&mut self, now: Moment) -> &str {
         if self.date.1.is_empty() || now.since(self.date.0).as_secs() >= 1 {
-            let wall: SystemTime = time::wall();
-            self.date = (now, httpdate::fmt_http_date(wall));
+            self.date = (now, time::http_date());
         }
         &self.date.1
     }

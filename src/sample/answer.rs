@@ -118,7 +118,7 @@ impl Head {
             "HTTP/1.1 {status} {reason}\r\nDate: {date}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{connection}\r\n",
             status = self.status,
             reason = StatusCode(self.status).default_reason_phrase(),
-            date = httpdate::fmt_http_date(time::wall()),
+            date = time::http_date(),
             length = self.length,
         )
         .into_bytes()

@@ -9,6 +9,7 @@
 //! - There is no way to ask for `Connection: close` ([`server_field`]).
 
 use super::answer::Answer;
+use crate::base::time;
 use std::io::{self, Cursor, Read, Write};
 use tiny_http::{Header, Method, Request, Response, StatusCode};
 
@@ -177,7 +178,10 @@ fn forget(request: Request, answer: &Answer) {
 
 fn headers(answer: &Answer, length: Option<usize>) -> Vec<Header> {
     let server = server_field(answer.closes, length);
+    // tiny_http's own date panics when the clock stands beyond the year 9999.
+    let date = time::http_date();
     let fixed = [
+        ("Date", date.as_str()),
         ("Server", server.as_str()),
         ("Content-Type", answer.kind),
         ("Cache-Control", "no-store"),

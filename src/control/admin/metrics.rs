@@ -4,6 +4,7 @@
 use super::View;
 use super::answer::Answer;
 use super::status::{STATES, answers, state};
+use crate::base::output;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::state::histogram::Counts;
@@ -68,6 +69,8 @@ fn requests(page: &mut Page, stats: &Stats) {
     page.counter(stats, Counter::Panics, "panics_total", "Requests lost to a fault of the balancer.");
     let help = "Lines of the access log that came too fast, or could not be written.";
     page.counter(stats, Counter::AccessLinesDropped, "access_lines_dropped_total", help);
+    let help = "Lines of the log that came too fast, or could not be written.";
+    page.one("log_lines_dropped_total", Kind::Counter, help, output::error().lost());
 }
 
 fn connections(page: &mut Page, view: &View) {
