@@ -5,11 +5,13 @@
 //!   that fails?
 //! - [`linger`], [`company`]: does the worker stay on the socket, on several? [`watch`]: how many wait at the poller?
 //!   [`rest`]: for how long not, after that had to end? [`crew`]: how many workers should there be?
+//! - [`eviction`]: when are idle clients looked for, to make room?
 //! - [`health`]: which servers are in use? [`latency`]: what is remembered of their speed.
 
 pub mod admit;
 pub mod company;
 pub mod crew;
+pub mod eviction;
 pub mod health;
 pub mod latency;
 pub mod linger;

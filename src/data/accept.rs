@@ -7,12 +7,14 @@ use super::away::{self, Place};
 use super::close;
 use super::listen::{Listener, Pollers};
 use super::park::{Carry, Connection, End, FIRST_TOKEN, Whose};
+
 use super::socket::Socket;
 use super::watch;
 use crate::base::load::Processors;
 use crate::base::sys;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
+use crate::policy::eviction::{EVICTED, LookForRoom};
 use crate::state::stats::Counter;
 use mio::{Events, Token};
 use rustix::io::Errno;
@@ -34,8 +36,6 @@ const LATER_THAN_ANY: Moment = Moment::from_nanos(Moment::NEVER.as_nanos() - 1);
 const EVENTS: usize = 1024;
 /// Connections accepted before the parked ones are looked at again.
 const BURST: usize = 256;
-/// Idle connections closed at once to make room; looking for them costs a walk over all.
-const EVICTED: usize = 32;
 /// A connection that was parked a moment ago is between two requests rather than idle: closing it would cost
 /// its client the one that is on its way.
 const IDLE_LEAST: Duration = Duration::from_secs(1);
@@ -61,6 +61,7 @@ pub struct Acceptor {
     next_look: Moment,
     look_every: Duration,
     next_look_away: Moment,
+    room: LookForRoom,
     found: Vec<Arc<Connection>>,
     answered: Vec<Arc<Place>>,
     scratch: Vec<u8>,
@@ -81,6 +82,7 @@ impl Acceptor {
             paced_until: None,
             told_at: None,
             next_look_away: time::now(),
+            room: LookForRoom::default(),
             found: Vec::with_capacity(EVENTS),
             answered: Vec::with_capacity(EVENTS),
             scratch: vec![0; 16 * 1024],
@@ -262,9 +264,13 @@ impl Acceptor {
     }
 
     /// Closes the connections that have been idle for longest; how many that were.
-    fn make_room(&self, now: Moment) -> usize {
+    fn make_room(&mut self, now: Moment) -> usize {
+        if !self.room.is_due(now) {
+            return 0;
+        }
         let before = Moment::from_nanos(now.as_nanos().saturating_sub(IDLE_LEAST.as_nanos() as u64));
         let idle = self.plane.lot.longest_idle(EVICTED, before);
+        self.room.looked(idle.len(), now);
         let evicted = idle.iter().filter(|connection| connection.handover.reclaim());
         let count = evicted.inspect(|connection| close::now(&self.plane, connection)).count();
         self.plane.stats.shard(0).add(Counter::Evicted, count as u64);
