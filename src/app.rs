@@ -117,6 +117,8 @@ impl Balancer {
         let opened = Plane::open("main", Arc::clone(&config), Arc::clone(&table), verdicts.clone(), sink);
         let (plane, acceptor) = opened.map_err(|error| listener_error(config.listen.address, &error))?;
         let (agent, handle) = health::Agent::new(&config, table, &verdicts);
+        let closing = Arc::clone(&plane);
+        let agent = agent.on_close_idle(move |server| closing.close_idle(server));
         let admin = Published::start(&plane, &handle, started)?;
         // From here on a failure has to take the admin socket away again.
         let rest = open_access_log(&config, lines, &plane).and_then(|access| {

@@ -4,5 +4,8 @@
 pub mod access;
 pub mod admin;
 pub mod health;
+pub mod judge;
+pub mod names;
 pub mod probe;
 pub mod supervise;
+pub mod threads;

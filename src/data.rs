@@ -43,7 +43,7 @@ pub mod upload;
 pub mod watch;
 
 use crate::base::dice::Dice;
-use crate::base::ids::RequestId;
+use crate::base::ids::{RequestId, ServerId};
 use crate::base::limits;
 use crate::base::time::{self, Moment};
 use crate::policy::retry::Budget;
@@ -183,6 +183,12 @@ impl Plane {
         let _ = self.waker.wake();
         self.watch.wake();
         self.crew.nudge();
+    }
+
+    /// Closes the idle connections to a server that must not be used any more (`Addresses::keeps_idle`): now, and not
+    /// at the next look at them.
+    pub fn close_idle(&self, server: ServerId) {
+        self.pool.clear(server);
     }
 
     /// Whether the plane takes no new connections.

@@ -7,6 +7,7 @@
 //!   [`rest`]: for how long not, after that had to end? [`crew`]: how many workers should there be?
 //! - [`eviction`]: when are idle clients looked for, to make room?
 //! - [`health`]: which servers are in use? [`latency`]: what is remembered of their speed.
+//!   [`lookup`]: which of their names are looked up when?
 
 pub mod admit;
 pub mod company;
@@ -15,6 +16,7 @@ pub mod eviction;
 pub mod health;
 pub mod latency;
 pub mod linger;
+pub mod lookup;
 pub mod pick;
 pub mod rest;
 pub mod retry;

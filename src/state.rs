@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod address;
+pub mod addresses;
 pub mod config;
 pub mod crew;
 pub mod histogram;

@@ -35,7 +35,12 @@ pub fn descriptors() -> usize {
 /// Whether a socket could not be had because this process or this machine has run out of descriptors or
 /// memory: nobody else's fault.
 pub fn is_exhausted(error: &io::Error) -> bool {
-    const OURS: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    is_out_of_descriptors(error) || Errno::from_io_error(error) == Some(Errno::ADDRNOTAVAIL)
+}
+
+/// Whether a socket could not be had at all, whatever it was to be connected to.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    const OURS: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     Errno::from_io_error(error).is_some_and(|errno| OURS.contains(&errno))
 }
 
@@ -55,6 +60,8 @@ mod tests {
             assert_eq!(is_exhausted(&errno.into()), expected, "{errno}");
         }
         assert!(!is_exhausted(&io::ErrorKind::NotFound.into()));
+        assert!(is_out_of_descriptors(&Errno::MFILE.into()));
+        assert!(!is_out_of_descriptors(&Errno::ADDRNOTAVAIL.into()), "another address may be had");
     }
 
     #[test]

@@ -52,6 +52,13 @@ pub fn instant(moment: Moment) -> Instant {
     start() + Duration::from_nanos(moment.as_nanos()).min(start().elapsed() + far)
 }
 
+/// A duration for people: whole seconds, and milliseconds below one.
+pub fn rounded(time: Duration) -> humantime::FormattedDuration {
+    let unit = if time < Duration::from_secs(1) { Duration::from_millis(1) } else { Duration::from_secs(1) };
+    let whole = time.as_nanos() / unit.as_nanos();
+    humantime::format_duration(unit.saturating_mul(u32::try_from(whole).unwrap_or(u32::MAX)))
+}
+
 /// The last second of the year 9999: dates of HTTP and RFC 3339 have four digits for the year.
 const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
 
@@ -117,6 +124,13 @@ mod tests {
         }
         assert_eq!(http_date_at(u64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
         assert!(wall() >= UNIX_EPOCH && http_date().ends_with(" GMT"));
+    }
+
+    #[test]
+    fn durations_are_told_in_whole_units() {
+        for (ms, expected) in [(0, "0s"), (12, "12ms"), (999, "999ms"), (1_999, "1s"), (61_500, "1m 1s")] {
+            assert_eq!(rounded(Duration::from_micros(ms * 1_000 + 400)).to_string(), expected);
+        }
     }
 
     #[test]

@@ -126,6 +126,7 @@ fn cell(value: &Value) -> String {
         Value::String(text) => text.chars().filter(|character| !character.is_control()).collect(),
         Value::Number(number) if number.is_f64() => format!("{:.1}", number.as_f64().unwrap_or(0.0)),
         Value::Object(parts) => parts_of(parts),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(" "),
         _ => value.to_string(),
     }
 }

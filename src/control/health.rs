@@ -1,36 +1,39 @@
-//! The health thread: a heap of what is due, a few probers that ask, and the only hand that writes a server's
-//! health (law 7). What live traffic learns comes in as verdicts.
+//! The health thread: a heap of what is due, threads that ask, and the only writer of a server's health
+//! (invariant 7). What live traffic learns comes in as verdicts, what look-ups find through [`Names`].
 
-use super::probe::{self, Answer, Question, Silence};
+use super::judge::{Judged, judge};
+use super::names::{Found, Names, Resolver};
+use super::probe::{self, Answer, Question, Silence, Target};
+use super::threads::Threads;
 use crate::base::dice::Dice;
 use crate::base::ids::ServerId;
-use crate::base::limits;
 use crate::base::time::{self, Moment};
 use crate::policy::health::{self, Event, Health, Others, Record};
 use crate::state::address::Address;
+use crate::state::addresses::Replaced;
 use crate::state::config::{self, Config, HealthCheck};
 use crate::state::server::{Check, Mode, Server};
 use crate::state::table::Table;
 use crate::state::verdict::{Verdict, Verdicts};
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased, unbounded};
-use serde::Deserialize;
+use publish::{Transition, told};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
-use std::net::SocketAddr;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-/// Probers: one for every few servers, so that some that stall do not make the others wait.
-const PROBERS: std::ops::RangeInclusive<usize> = 2..=16;
-/// Servers for each prober.
-const SERVERS_PER_PROBER: usize = 4;
-/// A server that offers no load report is asked again after this.
-const REPORT_ABSENT: Duration = Duration::from_secs(30);
-/// Names of servers that are not probed are looked up this often.
-const RESOLVE_EVERY: Duration = Duration::from_secs(30);
-/// Stack of a prober: ureq and the system's resolver want some room.
-const PROBER_STACK: usize = 512 * 1024;
+/// Probes at once of servers that responded promptly to their last one: hundreds a second.
+const PROMPT_PROBERS: usize = 16;
+/// Probes at once of all other servers, each of which may take the whole timeout. They never hold up the prompt ones.
+const SLOW_PROBERS: usize = 64;
+/// Load reports asked for at once; they hold up no probe.
+const REPORTERS: usize = 16;
+/// A server whose probe took less responds promptly. Sixteen probers do 160 such probes a second at least.
+const PROMPT: Duration = Duration::from_millis(100);
+/// Findings and verdicts taken in one round, before the next look at what is due.
+const BATCH: usize = 1024;
 
 /// Wakes and ends the health thread.
 #[derive(Clone, Debug)]
@@ -63,20 +66,38 @@ pub struct Agent {
     ejection: health::Ejection,
     verdicts: Receiver<Verdict>,
     calls: Receiver<Call>,
-    asked: (Sender<Task>, Receiver<Task>),
     found: (Sender<Finding>, Receiver<Finding>),
-    probers: usize,
+    names: Names,
+    prompt: Threads,
+    slow: Threads,
+    reporters: Threads,
+    close_idle: CloseIdle,
     watched: HashMap<ServerId, Watched>,
     due: BinaryHeap<Reverse<(Moment, ServerId, Kind)>>,
     dice: Dice,
-    version: Option<u64>,
+    members: Option<u64>,
+    /// Servers that are ejected now.
+    ejected: usize,
+    /// Servers that were never up.
+    newcomers: usize,
+    /// Not in the table yet.
+    transitions: Vec<Transition>,
+    publish_at: Moment,
     someone_up: bool,
+}
+
+/// Closes the idle connections to a server.
+struct CloseIdle(Box<dyn Fn(ServerId) + Send>);
+
+impl fmt::Debug for CloseIdle {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("CloseIdle")
+    }
 }
 
 /// What can be due for a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    /// A probe, or a look-up of the name where servers are not probed.
     Probe,
     /// A load report.
     Report,
@@ -92,36 +113,33 @@ struct Watched {
     /// When each kind is due; what the heap says besides is out of date.
     probe_at: Moment,
     report_at: Moment,
-    /// A prober is at it.
+    /// A question is under way.
     probing: bool,
     reporting: bool,
+    /// The probe under way repeats one that failed. Meanwhile no connection is kept idle.
+    repeating: bool,
+    /// Its last probe came back soon.
+    is_prompt: bool,
+    /// Probes failed in a row, repeated ones included: each begins with another of the addresses.
+    failed: usize,
     report_method: &'static str,
     /// It was told that this server has no health page.
     pageless: bool,
 }
 
-/// Work for a prober.
-#[derive(Debug)]
-struct Task {
-    id: ServerId,
-    kind: Kind,
-    address: Address,
-    /// `None`: the name is looked up, and nothing is asked.
-    question: Option<Question>,
-}
-
-/// What a prober found.
+/// What was found by asking a server.
 #[derive(Debug)]
 struct Finding {
     id: ServerId,
     kind: Kind,
-    resolved: Option<SocketAddr>,
+    /// The address that was connected to.
+    at: Option<SocketAddr>,
     took: Duration,
-    answer: Result<Option<Answer>, Silence>,
+    answer: Result<Answer, Silence>,
 }
 
 impl Agent {
-    /// An agent for this table.
+    /// An agent for this table, with the system's resolver.
     pub fn new(config: &Config, table: Arc<Table>, verdicts: &Verdicts) -> (Self, Handle) {
         let (sender, calls) = bounded(16);
         let agent = Agent {
@@ -131,17 +149,34 @@ impl Agent {
             ejection: config.servers.ejection,
             verdicts: verdicts.heard().clone(),
             calls,
-            // At most one task of each kind is under way for a server: the table bounds both.
-            asked: unbounded(),
+            // At most one question of each kind is under way for a server: the table bounds it.
             found: unbounded(),
-            probers: 0,
+            names: Names::new(Resolver::of_system()),
+            prompt: Threads::new("prober", PROMPT_PROBERS),
+            slow: Threads::new("slow-prober", SLOW_PROBERS),
+            reporters: Threads::new("reporter", REPORTERS),
+            close_idle: CloseIdle(Box::new(|_| {})),
             watched: HashMap::new(),
             due: BinaryHeap::new(),
             dice: Dice::fresh(),
-            version: None,
+            members: None,
+            ejected: 0,
+            newcomers: 0,
+            transitions: Vec::new(),
+            publish_at: Moment::START,
             someone_up: true,
         };
         (agent, Handle(sender))
+    }
+
+    /// The same, with another resolver.
+    pub fn with_resolver(self, resolver: Resolver) -> Self {
+        Agent { names: Names::new(resolver), ..self }
+    }
+
+    /// The same; `close` is called when the idle connections to a server are to be closed now. It must not wait.
+    pub fn on_close_idle(self, close: impl Fn(ServerId) + Send + 'static) -> Self {
+        Agent { close_idle: CloseIdle(Box::new(close)), ..self }
     }
 
     /// Runs until the handle stops it.
@@ -149,53 +184,93 @@ impl Agent {
         loop {
             let now = time::now();
             self.sync(now);
+            self.start_lookups(now);
             self.start_due(now);
-            let next = self.due.peek().map_or(Moment::NEVER, |Reverse((at, ..))| *at);
+            self.publish(now);
+            let next = time::instant(self.next());
             let (calls, found, verdicts) = (self.calls.clone(), self.found.1.clone(), self.verdicts.clone());
+            let resolved = self.names.found().clone();
             select_biased! {
                 recv(calls) -> call => if matches!(call, Ok(Call::Stop) | Err(_)) { return },
+                recv(resolved) -> found => found.into_iter().for_each(|found| self.learn_lookup(&found)),
                 recv(found) -> finding => finding.into_iter().for_each(|finding| self.learn(finding)),
                 recv(verdicts) -> verdict => verdict.into_iter().for_each(|verdict| self.hear(verdict)),
-                recv(crossbeam_channel::at(time::instant(next))) -> _ => {}
+                recv(crossbeam_channel::at(next)) -> _ => {}
             }
+            // What came meanwhile goes into the same write of the table.
+            resolved.try_iter().take(BATCH).for_each(|found| self.learn_lookup(&found));
+            found.try_iter().take(BATCH).for_each(|finding| self.learn(finding));
+            verdicts.try_iter().take(BATCH).for_each(|verdict| self.hear(verdict));
         }
     }
 
-    /// Servers that came, went, or have another mode.
+    fn next(&self) -> Moment {
+        let due = self.due.peek().map_or(Moment::NEVER, |Reverse((at, ..))| *at);
+        let publish = if self.transitions.is_empty() { Moment::NEVER } else { self.publish_at };
+        due.min(self.names.next()).min(publish)
+    }
+
+    /// Servers that came or went.
     fn sync(&mut self, now: Moment) {
-        // The version first: a change in between is then seen at the next look.
-        let version = self.table.version();
-        if self.version.replace(version) == Some(version) {
+        // The number first: a change in between is then seen at the next look.
+        let members = self.table.members();
+        if self.members.replace(members) == Some(members) {
             return;
         }
         let snapshot = self.table.snapshot();
-        self.watched.retain(|id, _| snapshot.servers.iter().any(|server| server.id == *id));
+        let ids: HashSet<ServerId> = snapshot.servers.iter().map(|server| server.id).collect();
+        let gone: Vec<ServerId> = self.watched.keys().filter(|id| !ids.contains(id)).copied().collect();
+        gone.into_iter().for_each(|id| self.unwatch(id));
         for server in &snapshot.servers {
             if !self.watched.contains_key(&server.id) {
                 self.watch(server, now);
             }
         }
-        self.hire_probers(snapshot.servers.len());
         self.say_if_all_down();
     }
 
     fn watch(&mut self, server: &Arc<Server>, now: Moment) {
-        let record = Record { health: server.health(), ..Record::new(&self.check.rules, now) };
-        // The first report waits until the first probe said that there is somebody.
+        let health = server.health();
+        let was_up = health == Health::Up;
+        let record = Record { health, was_up, ..Record::new(&self.check.rules, now) };
+        let probe_at = if self.check.rules.enabled { now } else { Moment::NEVER };
+        // The first report waits until the first probe said that the server responds.
         let report_at = if self.report.enabled { now.after(self.report.interval) } else { Moment::NEVER };
         let watched = Watched {
             server: Arc::clone(server),
             record,
-            probe_at: now,
+            probe_at,
             report_at,
             probing: false,
             reporting: false,
+            repeating: false,
+            is_prompt: false,
+            failed: 0,
             report_method: "GET",
             pageless: false,
         };
+        self.newcomers += usize::from(!was_up);
         self.watched.insert(server.id, watched);
-        self.due.push(Reverse((now, server.id, Kind::Probe)));
+        self.due.push(Reverse((probe_at, server.id, Kind::Probe)));
         self.due.push(Reverse((report_at, server.id, Kind::Report)));
+        if let Some(name) = server.address.name() {
+            self.names.add(name, server.id, now);
+        }
+    }
+
+    fn unwatch(&mut self, id: ServerId) {
+        let Some(watched) = self.watched.remove(&id) else { return };
+        self.newcomers -= usize::from(!watched.record.was_up);
+        self.ejected -= usize::from(is_ejected(&watched.record));
+        if let Some(name) = watched.server.address.name() {
+            self.names.remove(name, id);
+        }
+    }
+
+    fn start_lookups(&mut self, now: Moment) {
+        for late in self.names.start_due(now) {
+            self.learn_name(&late, now);
+        }
     }
 
     fn start_due(&mut self, now: Moment) {
@@ -216,177 +291,194 @@ impl Agent {
             return;
         };
         if watched.probing || watched.server.mode() == Mode::Maint {
-            watched.probe_at = now.after(self.check.rules.interval);
-            return self.due.push(Reverse((watched.probe_at, id, Kind::Probe)));
+            return self.schedule_probe(id, now.after(self.check.rules.interval));
         }
-        watched.probing = true;
-        let question = self.check.rules.enabled.then(|| Question {
+        let name = watched.server.address.name();
+        match name.filter(|_| watched.server.addresses().all().is_empty()) {
+            None => self.probe(id, now),
+            // The first look-up is under way; what it brings is the occasion for the probe.
+            Some(name) => match self.names.failure(name).map(Judged::unresolved) {
+                None => watched.probe_at = Moment::NEVER,
+                Some(judged) => self.conclude_probe(id, &judged, Duration::ZERO, now),
+            },
+        }
+    }
+
+    /// Asks the server whether it is alive.
+    fn probe(&mut self, id: ServerId, now: Moment) {
+        let question = Question {
             method: "GET",
             path: self.check.path.clone(),
             host: self.check.host.clone(),
             timeout: self.check.timeout,
-        });
-        let _ = self.asked.0.send(Task {
-            id,
-            kind: Kind::Probe,
-            address: watched.server.address.clone(),
-            question,
-        });
-    }
-
-    fn start_report(&mut self, id: ServerId, at: Moment, now: Moment) {
-        let Some(watched) = self.watched.get_mut(&id).filter(|watched| watched.report_at == at) else {
-            return;
         };
-        let asks = watched.server.health() == Health::Up && watched.server.mode() != Mode::Maint;
-        if watched.reporting || !asks {
-            watched.report_at = now.after(self.report.interval);
-            return self.due.push(Reverse((watched.report_at, id, Kind::Report)));
+        let Some(watched) = self.watched.get_mut(&id) else { return };
+        let candidates = watched.server.addresses().candidates().rotated(watched.failed);
+        let target = Target { address: watched.server.address.clone(), candidates };
+        let threads = if watched.is_prompt { &mut self.prompt } else { &mut self.slow };
+        watched.probing = ask(threads, (id, Kind::Probe), target, question, self.found.0.clone());
+        if !watched.probing {
+            self.schedule_probe(id, now.after(self.check.rules.interval));
         }
-        watched.reporting = true;
-        let question = Question {
-            method: watched.report_method,
-            path: self.report.path.clone(),
-            host: self.check.host.clone(),
-            timeout: self.check.timeout,
-        };
-        let address = watched.server.address.clone();
-        let _ = self.asked.0.send(Task { id, kind: Kind::Report, address, question: Some(question) });
     }
 
-    /// A prober is back.
+    /// A question is back.
     fn learn(&mut self, finding: Finding) {
         let now = time::now();
-        let Some(watched) = self.watched.get_mut(&finding.id) else { return };
-        if let Some(resolved) = finding.resolved {
-            watched.server.resolve(resolved);
-        }
         match finding.kind {
-            Kind::Probe if finding.answer.as_ref().is_err_and(|silence| silence.is_ours) => {
-                watched.probing = false;
-                log::warn!("server {}: could not be probed; that is not its fault", watched.server.name);
-                self.schedule_probe(finding.id, now.after(self.check.rules.interval));
-            }
             Kind::Report => self.learn_report(finding, now),
-            _ if self.check.rules.enabled => self.learn_probe(finding, now),
-            _ => {
-                watched.probing = false;
-                if let Err(error) = &finding.answer {
-                    log::warn!("server {}: its name does not resolve: {}", watched.server.name, error.words);
-                }
-                let every = if finding.answer.is_ok() { RESOLVE_EVERY } else { self.check.rules.interval };
-                self.schedule_probe(finding.id, now.after(every));
-            }
+            _ => self.learn_probe(&finding, now),
         }
     }
 
-    fn learn_probe(&mut self, finding: Finding, now: Moment) {
+    fn learn_probe(&mut self, finding: &Finding, now: Moment) {
         let Some(watched) = self.watched.get_mut(&finding.id) else { return };
         watched.probing = false;
-        let (passed, outcome) = judge(&self.check, &finding.answer);
-        let status =
-            finding.answer.as_ref().ok().and_then(|answer| answer.as_ref()).map(|answer| answer.status);
-        if passed && status.is_some_and(|status| !is_expected(&self.check, status)) && !watched.pageless {
-            watched.pageless = true;
-            let (name, path) = (&watched.server.name, &self.check.path);
-            log::info!("server {name}: answers {outcome} at {path}; it is alive and has no such page");
+        if finding.answer.as_ref().is_err_and(|silence| silence.is_ours) {
+            log::warn!("server {}: could not be probed; that is not its fault", watched.server.name);
+            self.end_repeat(finding.id);
+            return self.schedule_probe(finding.id, now.after(self.check.rules.interval));
         }
-        let check = Check {
-            unix_seconds: time::unix_seconds(),
-            took: finding.took,
-            outcome: outcome.clone(),
-            passed,
-        };
-        watched.server.checked(check);
-        let event = if passed { Event::ProbePassed } else { Event::ProbeFailed };
-        self.apply(finding.id, event, &outcome, now);
-        if let Some(watched) = self.watched.get(&finding.id) {
-            let next = health::next_probe(&watched.record, &self.check.rules, self.dice.fraction(), now);
-            self.schedule_probe(finding.id, next);
+        let judged = judge(&self.check, &finding.answer, &watched.server.address, finding.at);
+        watched.is_prompt = finding.took < PROMPT;
+        watched.failed = if judged.passed { 0 } else { watched.failed.wrapping_add(1) };
+        if let Some(at) = finding.at.filter(|_| judged.passed) {
+            watched.server.addresses().record_connect_ok(at);
+        }
+        if !judged.passed && self.is_repeated(finding) {
+            return self.probe(finding.id, now);
+        }
+        self.end_repeat(finding.id);
+        self.conclude_probe(finding.id, &judged, finding.took, now);
+    }
+
+    /// A server that serves one connection at a time may have been busy with an idle one of ours. So those are closed
+    /// when there was no answer, and the first probe in a row that fails is made again at once before it counts. That
+    /// one begins with another address, too, if there are several.
+    fn is_repeated(&mut self, finding: &Finding) -> bool {
+        let Some(watched) = self.watched.get_mut(&finding.id) else { return false };
+        let addresses = watched.server.addresses();
+        let is_first = watched.record.failed == 0 && !watched.repeating;
+        let is_used = matches!(watched.record.health, Health::Up | Health::Ejected { .. });
+        let may_help = finding.answer.is_err() || addresses.candidates().are_several();
+        let repeats = is_first && is_used && may_help;
+        match (repeats, finding.answer.is_err()) {
+            (true, _) => addresses.pause_idle(),
+            (false, true) => addresses.close_idle(),
+            (false, false) => return false,
+        }
+        (self.close_idle.0)(finding.id);
+        watched.repeating |= repeats;
+        repeats
+    }
+
+    fn end_repeat(&mut self, id: ServerId) {
+        if let Some(watched) = self.watched.get_mut(&id).filter(|watched| watched.repeating) {
+            watched.repeating = false;
+            watched.server.addresses().resume_idle();
         }
     }
 
-    fn learn_report(&mut self, finding: Finding, now: Moment) {
-        let Some(watched) = self.watched.get_mut(&finding.id) else { return };
-        watched.reporting = false;
-        let again = match &finding.answer {
-            Ok(Some(Answer { status: 200..=299, body })) => match load_in(body) {
-                Some(load) => {
-                    watched.server.reports(load, now);
-                    self.report.interval
+    /// The probe counts.
+    fn conclude_probe(&mut self, id: ServerId, judged: &Judged, took: Duration, now: Moment) {
+        let Some(watched) = self.watched.get_mut(&id) else { return };
+        if judged.has_no_page && !std::mem::replace(&mut watched.pageless, true) {
+            let (name, detail) = (&watched.server.name, &judged.detail);
+            log::info!(
+                "server {name}: {detail}; it counts as alive while servers.health_check.path is not set"
+            );
+        }
+        let (outcome, passed) = (judged.outcome.clone(), judged.passed);
+        watched.server.checked(Check { unix_seconds: time::unix_seconds(), took, outcome, passed });
+        let event = if passed { Event::ProbePassed } else { Event::ProbeFailed };
+        self.apply(id, event, &judged.detail, now);
+        self.schedule_next_probe(id, now);
+    }
+
+    /// A look-up is back.
+    fn learn_lookup(&mut self, found: &Found) {
+        let now = time::now();
+        self.names.finish(found, now);
+        self.learn_name(found, now);
+    }
+
+    fn learn_name(&mut self, found: &Found, now: Moment) {
+        for id in self.names.learn(found, now) {
+            let Some(watched) = self.watched.get(&id) else { continue };
+            let probe = match &found.outcome {
+                Ok(list) => self.moves(&watched.server, list),
+                Err(words) => {
+                    watched.server.addresses().record_loss(words, now);
+                    // Its first probe waits for an address.
+                    watched.probe_at == Moment::NEVER
                 }
-                None => REPORT_ABSENT,
-            },
-            // The seed's servers know it as POST only.
-            Ok(Some(Answer { status: 405, .. })) if watched.report_method == "GET" => {
-                watched.report_method = "POST";
-                Duration::ZERO
+            };
+            if probe && self.check.rules.enabled && !watched.probing {
+                self.schedule_probe(id, now);
             }
-            Ok(_) => REPORT_ABSENT,
-            Err(_) => self.check.rules.interval,
-        };
-        watched.report_at = now.after(again);
-        self.due.push(Reverse((watched.report_at, finding.id, Kind::Report)));
+        }
+    }
+
+    /// The server's name has these addresses. True when they make a probe worth while.
+    fn moves(&self, server: &Server, list: &[IpAddr]) -> bool {
+        let Address::Tcp { port, .. } = server.address else { return false };
+        let list = list.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        match server.addresses().replace(list) {
+            Replaced::Kept => false,
+            Replaced::First => true,
+            Replaced::Moved { from, to } => {
+                log::info!("server {} ({}) moved from {from} to {to}", server.name, server.address);
+                (self.close_idle.0)(server.id);
+                true
+            }
+        }
     }
 
     /// Live traffic says something.
     fn hear(&mut self, verdict: Verdict) {
         let now = time::now();
-        match verdict.failure {
-            None => self.apply(verdict.server, Event::RequestPassed, "", now),
-            Some(what) => {
-                self.apply(verdict.server, Event::RequestFailed, what, now);
-                let Some(watched) = self.watched.get(&verdict.server) else { return };
-                let sooner =
-                    health::next_probe(&watched.record, &self.check.rules, self.dice.fraction(), now);
-                if self.check.rules.enabled && !watched.probing && sooner < watched.probe_at {
-                    self.schedule_probe(verdict.server, sooner);
-                }
-            }
+        let Some(what) = verdict.failure else {
+            return self.apply(verdict.server, Event::RequestPassed, "", now);
+        };
+        self.apply(verdict.server, Event::RequestFailed, what, now);
+        let Some(watched) = self.watched.get(&verdict.server) else { return };
+        if let Some(name) = watched.server.address.name() {
+            self.names.request(name, now);
+        }
+        let (record, probing, probe_at) = (watched.record, watched.probing, watched.probe_at);
+        let sooner = self.next_probe(&record, now);
+        if self.check.rules.enabled && !probing && sooner < probe_at {
+            self.schedule_probe(verdict.server, sooner);
         }
     }
 
-    /// The policy decides; the table is written and the log told when something changed.
+    /// The policy decides; what changed is published at the next occasion.
     fn apply(&mut self, id: ServerId, event: Event, detail: &str, now: Moment) {
-        let ejected = |watched: &Watched| matches!(watched.record.health, Health::Ejected { .. });
-        let ejected =
-            self.watched.iter().filter(|(other, watched)| **other != id && ejected(watched)).count();
-        let others = Others { servers: self.watched.len(), ejected };
+        let servers = self.watched.len();
         let Some(watched) = self.watched.get_mut(&id) else { return };
-        let (record, change) =
-            health::after(watched.record, event, &self.check.rules, &self.ejection, others, now);
+        let before = watched.record;
+        let others = Others { servers, ejected: self.ejected - usize::from(is_ejected(&before)) };
+        let (record, change) = health::after(before, event, &self.check.rules, &self.ejection, others, now);
         watched.record = record;
+        self.ejected = others.ejected + usize::from(is_ejected(&record));
+        self.newcomers -= usize::from(record.was_up && !before.was_up);
         let Some(change) = change else { return };
-        // Before the log line: who reads it may count on it.
-        self.table.set_health(&watched.server, change.to);
-        let detail = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
-        let name = &watched.server.name;
-        match change.to {
-            Health::Up => {
-                log::info!("server {name} ({}) is up: {}{detail}", watched.server.address, change.why)
-            }
-            Health::Ejected { until } => {
-                let time =
-                    humantime::format_duration(Duration::from_millis(until.since(now).as_millis() as u64));
-                log::warn!("server {name} is ejected for {time}: {}{detail}", change.why);
-                self.due.push(Reverse((until, id, Kind::Tick)));
-            }
-            _ => log::warn!("server {name} ({}) is down: {}{detail}", watched.server.address, change.why),
+        if let Health::Ejected { until } = change.to {
+            self.due.push(Reverse((until, id, Kind::Tick)));
         }
-        self.say_if_all_down();
+        let (level, line) = told(&watched.server, &change, detail, now);
+        let server = Arc::clone(&watched.server);
+        self.transitions.push(Transition { server, to: change.to, level, line });
     }
 
-    /// One clear line when nobody is left, and one when somebody is back.
-    fn say_if_all_down(&mut self) {
-        let snapshot = self.table.snapshot();
-        let up = snapshot.servers.is_empty() || !snapshot.ready.is_empty();
-        match (std::mem::replace(&mut self.someone_up, up), up) {
-            (true, false) => log::error!(
-                "no server can take requests: all {} are down or out of service; every request is answered 503",
-                snapshot.servers.len()
-            ),
-            (false, true) => log::info!("requests are served again"),
-            _ => {}
+    fn next_probe(&mut self, record: &Record, now: Moment) -> Moment {
+        health::next_probe(record, &self.check.rules, self.newcomers, self.dice.fraction(), now)
+    }
+
+    fn schedule_next_probe(&mut self, id: ServerId, now: Moment) {
+        if let Some(record) = self.watched.get(&id).map(|watched| watched.record) {
+            let next = self.next_probe(&record, now);
+            self.schedule_probe(id, next);
         }
     }
 
@@ -396,142 +488,28 @@ impl Agent {
             self.due.push(Reverse((at, id, Kind::Probe)));
         }
     }
-
-    /// Probers live as long as the agent: they end when its channel does.
-    fn hire_probers(&mut self, servers: usize) {
-        let wanted = servers.div_ceil(SERVERS_PER_PROBER).clamp(*PROBERS.start(), *PROBERS.end());
-        while self.probers < wanted {
-            let (tasks, findings) = (self.asked.1.clone(), self.found.0.clone());
-            let builder =
-                thread::Builder::new().name(format!("prober-{}", self.probers)).stack_size(PROBER_STACK);
-            if let Err(error) = builder.spawn(move || work(&tasks, &findings)) {
-                log::warn!("no thread to be had for a prober ({error}); {} are at work", self.probers);
-                return;
-            }
-            self.probers += 1;
-        }
-    }
 }
 
-/// A prober's life.
-fn work(tasks: &Receiver<Task>, findings: &Sender<Finding>) {
-    for task in tasks {
+/// Asks in one of the threads. False when there is none to be had.
+fn ask(
+    threads: &mut Threads,
+    (id, kind): (ServerId, Kind),
+    target: Target,
+    question: Question,
+    found: Sender<Finding>,
+) -> bool {
+    threads.run(move || {
         let begun = time::now();
-        let resolved = probe::resolve(&task.address);
-        let answer = match (&resolved, &task.question) {
-            (Err(error), _) => Err(Silence {
-                words: format!("{} does not resolve: {error}", task.address),
-                is_ours: limits::is_exhausted(error),
-            }),
-            (Ok(_), None) => Ok(None),
-            (Ok(resolved), Some(question)) => probe::ask(&task.address, *resolved, question).map(Some),
-        };
-        let resolved = resolved.ok().flatten();
-        let finding =
-            Finding { id: task.id, kind: task.kind, resolved, took: time::now().since(begun), answer };
-        if findings.send(finding).is_err() {
-            return;
-        }
-    }
+        let (answer, at) = probe::ask(&target, &question);
+        let _ = found.send(Finding { id, kind, at, took: time::now().since(begun), answer });
+    })
 }
 
-/// Whether an answer counts as a pass, and a word for it.
-fn judge(check: &HealthCheck, answer: &Result<Option<Answer>, Silence>) -> (bool, String) {
-    match answer {
-        Err(silence) => (false, silence.words.clone()),
-        Ok(None) => (true, "resolved".to_owned()),
-        Ok(Some(Answer { status, .. })) => {
-            let no_such_page = !check.path_given && matches!(status, 404 | 405 | 501);
-            (is_expected(check, *status) || no_such_page, status.to_string())
-        }
-    }
+fn is_ejected(record: &Record) -> bool {
+    matches!(record.health, Health::Ejected { .. })
 }
 
-fn is_expected(check: &HealthCheck, status: u16) -> bool {
-    check.expect_status.iter().any(|(from, to)| (*from..=*to).contains(&status))
-}
-
-/// What a report says of a server's load: requests that wait, and those being worked on.
-fn load_in(body: &str) -> Option<f32> {
-    #[derive(Deserialize)]
-    struct Report {
-        queue_length: u32,
-        #[serde(default)]
-        in_progress: u32,
-    }
-    let report: Report = serde_json::from_str(body).ok()?;
-    Some(report.queue_length as f32 + report.in_progress as f32)
-}
-
+mod publish;
+mod report;
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(given: bool, answer: Result<u16, &str>, expected: bool) {
-        let mut rules = Config::default().servers.health_check;
-        rules.path_given = given;
-        let answer = answer
-            .map(|status| Some(Answer { status, body: String::new() }))
-            .map_err(|words| Silence::from(words.to_owned()));
-        assert_eq!(judge(&rules, &answer).0, expected, "{answer:?} with the path given: {given}");
-    }
-
-    #[test]
-    fn a_page_that_is_not_there_is_a_sign_of_life_unless_the_file_names_it() {
-        for status in [200, 204, 302, 399] {
-            check(false, Ok(status), true);
-            check(true, Ok(status), true);
-        }
-        for status in [404, 405, 501] {
-            check(false, Ok(status), true);
-            check(true, Ok(status), false);
-        }
-        for status in [400, 500, 503] {
-            check(false, Ok(status), false);
-        }
-        check(false, Err("connection refused"), false);
-    }
-
-    #[test]
-    fn a_probe_that_could_not_be_made_says_nothing_of_the_server() {
-        for (is_ours, expected) in [(false, Health::Down), (true, Health::Starting)] {
-            let spec = config::ServerSpec {
-                name: "a".into(),
-                address: "127.0.0.1:9001".parse().unwrap(),
-                weight: crate::policy::pick::Weight(1),
-                backup: false,
-            };
-            let config = Config::default();
-            let table = Arc::new(Table::new(config.servers.algorithm, true, &[spec]));
-            let (mut agent, _handle) = Agent::new(&config, Arc::clone(&table), &Verdicts::default());
-            let server = table.find("a").unwrap();
-            agent.watch(&server, Moment::START);
-            agent.learn(Finding {
-                id: server.id,
-                kind: Kind::Probe,
-                resolved: None,
-                took: Duration::ZERO,
-                answer: Err(Silence { words: "no descriptors".into(), is_ours }),
-            });
-            assert_eq!(server.health(), expected, "ours: {is_ours}");
-            let watched = &agent.watched[&server.id];
-            assert!(!watched.probing && watched.probe_at > Moment::START, "it is probed again");
-        }
-    }
-
-    #[test]
-    fn reports_are_read_and_other_things_are_not() {
-        for (body, expected) in [
-            (
-                r#"{"server":"a","queue_length":3,"queue_capacity":9,"in_progress":2,"processed":1}"#,
-                Some(5.0),
-            ),
-            (r#"{"queue_length":7}"#, Some(7.0)),
-            (r#"{"queue_length":-1}"#, None),
-            ("<html>", None),
-            ("{}", None),
-        ] {
-            assert_eq!(load_in(body), expected, "{body}");
-        }
-    }
-}
+mod tests;

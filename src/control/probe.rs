@@ -1,17 +1,21 @@
 //! One look at a server, through ureq: is it alive, and how much has it to do. Each has a connection of its
-//! own, goes to exactly the address that traffic goes to, and has one time limit for everything.
+//! own, goes to exactly the addresses that traffic goes to, and has one time limit for everything, connecting included.
 
 use crate::base::limits;
+use crate::base::time::{self, Moment};
 use crate::state::address::Address;
+use crate::state::addresses::{self, Candidates};
+use parking_lot::Mutex;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, TcpConnector, Transport,
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 use ureq::{Agent, Error};
 
@@ -42,18 +46,13 @@ pub struct Answer {
     pub body: String,
 }
 
-/// The address of a name, asked of the system's resolver. It has no time limit of its own to set: the
-/// resolver's holds, usually 5 s a try. Only the control plane waits for it.
-pub fn resolve(address: &Address) -> io::Result<Option<SocketAddr>> {
-    match address {
-        Address::Unix(_) => Ok(None),
-        Address::Tcp { host, port } => {
-            let mut found = (host.as_str(), *port).to_socket_addrs()?.collect::<Vec<_>>();
-            // IPv4 first: a name such as localhost often has both, and its server listens on one.
-            found.sort_by_key(SocketAddr::is_ipv6);
-            found.first().copied().map(Some).ok_or_else(|| io::ErrorKind::NotFound.into())
-        }
-    }
+/// Whom to ask.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// As configured; a Unix socket is connected to by it.
+    pub address: Address,
+    /// The addresses to try otherwise.
+    pub candidates: Candidates,
 }
 
 /// Why there is no answer.
@@ -71,21 +70,40 @@ impl From<String> for Silence {
     }
 }
 
-/// Asks.
-pub fn ask(address: &Address, resolved: Option<SocketAddr>, question: &Question) -> Result<Answer, Silence> {
-    let agent = agent(address, resolved, question.timeout);
-    let host = question.host.clone().unwrap_or_else(|| host_of(address));
+impl Silence {
+    fn of(error: &Error, timeout: Duration) -> Self {
+        let is_ours = matches!(error, Error::Io(error) if limits::is_exhausted(error));
+        Silence { words: say(error, timeout), is_ours }
+    }
+}
+
+/// Asks. Besides the answer, the address that was connected to.
+pub fn ask(target: &Target, question: &Question) -> (Result<Answer, Silence>, Option<SocketAddr>) {
+    let deadline = time::now().after(question.timeout);
+    match open(target, deadline) {
+        Ok((stream, address)) => (ask_over(stream, address, target, question, deadline), address),
+        Err(error) => (Err(Silence::of(&Error::Io(error), question.timeout)), None),
+    }
+}
+
+fn ask_over(
+    stream: Stream,
+    address: Option<SocketAddr>,
+    target: &Target,
+    question: &Question,
+    deadline: Moment,
+) -> Result<Answer, Silence> {
+    let host = question.host.clone().unwrap_or_else(|| host_of(&target.address));
+    let address = address.unwrap_or(NOWHERE);
     let request = ureq::http::Request::builder()
         .method(question.method)
-        .uri(format!("http://{}{}", authority(resolved), question.path))
+        .uri(format!("http://{address}{}", question.path))
         .header("Host", host)
         .header("Connection", "close")
         .body(())
         .map_err(|error| format!("the question cannot be asked: {error}"))?;
-    let answered = agent.run(request).map_err(|error| Silence {
-        words: say(&error, question.timeout),
-        is_ours: matches!(&error, Error::Io(error) if limits::is_exhausted(error)),
-    })?;
+    let agent = agent(stream, address, deadline.since(time::now()).max(SHORTEST));
+    let answered = agent.run(request).map_err(|error| Silence::of(&error, question.timeout))?;
     let status = answered.status().as_u16();
     let mut body = Vec::new();
     let reader = answered.into_body().into_reader();
@@ -94,7 +112,34 @@ pub fn ask(address: &Address, resolved: Option<SocketAddr>, question: &Question)
     Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
-fn agent(address: &Address, resolved: Option<SocketAddr>, timeout: Duration) -> Agent {
+/// A connection to the first address that takes one. Each gets a share of the time that is left.
+fn open(target: &Target, deadline: Moment) -> io::Result<(Stream, Option<SocketAddr>)> {
+    if let Address::Unix(path) = &target.address {
+        return Ok((Stream::Unix(open_unix(path, deadline.since(time::now()))?), None));
+    }
+    let mut failed = None;
+    for (address, left) in target.candidates.clone() {
+        let time = addresses::share(deadline.since(time::now()), left).max(SHORTEST);
+        match TcpStream::connect_timeout(&address, time) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok((Stream::Tcp(stream), Some(address)));
+            }
+            Err(error) => failed = Some(addresses::first_error(failed, error)),
+        }
+    }
+    Err(failed.unwrap_or_else(|| io::Error::other("the server has no address")))
+}
+
+/// Connecting to a Unix socket waits while the backlog is full; the send timeout bounds that.
+fn open_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
+    let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(timeout.max(SHORTEST)))?;
+    connect(&fd, &SocketAddrUnix::new(path)?)?;
+    Ok(UnixStream::from(fd))
+}
+
+fn agent(stream: Stream, address: SocketAddr, timeout: Duration) -> Agent {
     let config = Agent::config_builder()
         .proxy(None)
         .max_redirects(0)
@@ -105,19 +150,14 @@ fn agent(address: &Address, resolved: Option<SocketAddr>, timeout: Duration) -> 
         .output_buffer_size(BUFFER)
         .user_agent(concat!("evenkeel/", env!("CARGO_PKG_VERSION"), " (health check)"))
         .build();
-    let pinned = Pinned(resolved.unwrap_or(NOWHERE));
-    match address {
-        Address::Tcp { .. } => Agent::with_parts(config, TcpConnector::default(), pinned),
-        Address::Unix(path) => Agent::with_parts(config, UnixConnector(path.clone()), pinned),
-    }
+    Agent::with_parts(config, Connected(Mutex::new(Some(stream))), Pinned(address))
 }
 
 /// Stands in where no address is needed: a Unix socket.
 const NOWHERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80));
 
-fn authority(resolved: Option<SocketAddr>) -> SocketAddr {
-    resolved.unwrap_or(NOWHERE)
-}
+/// A socket takes no timeout of zero.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 fn host_of(address: &Address) -> String {
     match address {
@@ -138,7 +178,8 @@ fn say(error: &Error, timeout: Duration) -> String {
             "closed without an answer".to_owned()
         }
         Error::Timeout(_) => format!("no answer in {}", humantime::format_duration(timeout)),
-        Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
+        // A Unix socket whose backlog is full says so by "would block".
+        Error::Io(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
             format!("no answer in {}", humantime::format_duration(timeout))
         }
         other => format!("{other}"),
@@ -163,46 +204,62 @@ impl Resolver for Pinned {
     }
 }
 
-/// Connects to a Unix socket.
+/// Hands out the one connection that was made before: ureq's own connector cannot say which address took it, and knows
+/// no Unix sockets.
 #[derive(Debug)]
-struct UnixConnector(PathBuf);
+struct Connected(Mutex<Option<Stream>>);
 
-impl Connector for UnixConnector {
-    type Out = UnixTransport;
+impl Connector for Connected {
+    type Out = Connection;
 
-    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<UnixTransport>, Error> {
-        let stream = UnixStream::connect(&self.0)?;
+    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Connection>, Error> {
         let config = details.config;
         let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-        Ok(Some(UnixTransport { stream, buffers }))
+        Ok(self.0.lock().take().map(|stream| Connection { stream, buffers }))
     }
 }
 
 #[derive(Debug)]
-struct UnixTransport {
-    stream: UnixStream,
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    fn write_all(&mut self, bytes: &[u8], limit: Option<Duration>) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.set_write_timeout(limit).and_then(|()| stream.write_all(bytes)),
+            Stream::Unix(stream) => stream.set_write_timeout(limit).and_then(|()| stream.write_all(bytes)),
+        }
+    }
+
+    fn read(&mut self, bytes: &mut [u8], limit: Option<Duration>) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.set_read_timeout(limit).and_then(|()| stream.read(bytes)),
+            Stream::Unix(stream) => stream.set_read_timeout(limit).and_then(|()| stream.read(bytes)),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Connection {
+    stream: Stream,
     buffers: LazyBuffers,
 }
 
-impl Transport for UnixTransport {
+impl Transport for Connection {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.stream.set_write_timeout(limit(timeout))?;
-        self.stream.write_all(&self.buffers.output()[..amount])?;
-        Ok(())
+        let sent = self.stream.write_all(&self.buffers.output()[..amount], limit(timeout));
+        sent.map_err(|error| late(error, timeout))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.stream.set_read_timeout(limit(timeout))?;
-        let count = match self.stream.read(self.buffers.input_append_buf()) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(Error::Timeout(timeout.reason));
-            }
-            got => got?,
-        };
+        let received = self.stream.read(self.buffers.input_append_buf(), limit(timeout));
+        let count = received.map_err(|error| late(error, timeout))?;
         self.buffers.input_appended(count);
         Ok(count > 0)
     }
@@ -213,14 +270,22 @@ impl Transport for UnixTransport {
     }
 }
 
-/// A socket takes no timeout of zero.
+/// A socket says "would block" when its timeout is over.
+fn late(error: io::Error, timeout: NextTimeout) -> Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Timeout(timeout.reason),
+        _ => Error::Io(error),
+    }
+}
+
 fn limit(timeout: NextTimeout) -> Option<Duration> {
-    timeout.not_zero().map(|after| (*after).max(Duration::from_millis(1)))
+    timeout.not_zero().map(|after| (*after).max(SHORTEST))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::addresses::Addresses;
     use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
     use std::thread;
@@ -228,6 +293,17 @@ mod tests {
     fn question(timeout_ms: u64) -> Question {
         let timeout = Duration::from_millis(timeout_ms);
         Question { method: "GET", path: "/health".into(), host: None, timeout }
+    }
+
+    /// The server at this address, as configured.
+    fn target(address: &str) -> Target {
+        let address: Address = address.parse().unwrap();
+        let candidates = Addresses::of(&address).candidates();
+        Target { address, candidates }
+    }
+
+    fn ask_at(address: &str, timeout_ms: u64) -> Result<Answer, Silence> {
+        ask(&target(address), &question(timeout_ms)).0
     }
 
     fn head(stream: impl Read) -> Vec<String> {
@@ -247,8 +323,8 @@ mod tests {
             }
             lines
         });
-        let address = format!("127.0.0.1:{}", resolved.port()).parse().unwrap();
-        let answer = ask(&address, Some(resolved), &question(if says.is_empty() { 50 } else { 5000 }));
+        let address = format!("127.0.0.1:{}", resolved.port());
+        let answer = ask_at(&address, if says.is_empty() { 50 } else { 5000 });
         match expected {
             Ok(status) => assert_eq!(answer.map(|answer| answer.status), Ok(status)),
             Err(words) => {
@@ -275,11 +351,48 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let gone = listener.local_addr().unwrap();
         drop(listener);
-        let address = gone.to_string().parse().unwrap();
-        assert_eq!(ask(&address, Some(gone), &question(5000)), Err("connection refused".to_owned().into()));
+        assert_eq!(ask_at(&gone.to_string(), 5000), Err("connection refused".to_owned().into()));
         let folder = tempfile::tempdir().unwrap();
-        let address = Address::Unix(folder.path().join("none.sock"));
-        assert_eq!(ask(&address, None, &question(5000)), Err("there is no such socket".to_owned().into()));
+        let address = format!("unix:{}", folder.path().join("none.sock").display());
+        assert_eq!(ask_at(&address, 5000), Err("there is no such socket".to_owned().into()));
+    }
+
+    #[test]
+    fn a_unix_socket_that_takes_no_connection_does_not_hold_the_probe() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("full.sock");
+        let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::bind(&fd, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&fd, 0).unwrap();
+        let _filler = UnixStream::connect(&path).unwrap();
+        let asked = ask_at(&format!("unix:{}", path.display()), 50);
+        assert_eq!(asked, Err("no answer in 50ms".to_owned().into()));
+    }
+
+    #[test]
+    fn the_next_address_is_asked_when_the_first_takes_no_connection() {
+        // A listener with a full backlog is silent to further connections.
+        let silent =
+            socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::bind(&silent, &SocketAddr::from(([127, 0, 0, 31], 0))).unwrap();
+        rustix::net::listen(&silent, 0).unwrap();
+        let first: SocketAddr = rustix::net::getsockname(&silent).unwrap().try_into().unwrap();
+        let _filler = TcpStream::connect(first).unwrap();
+        let refused = SocketAddr::from(([127, 0, 0, 32], first.port()));
+        let live = TcpListener::bind(("127.0.0.33", first.port())).unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = live.accept().unwrap();
+            head(&stream);
+            stream.write_all(b"HTTP/1.1 204 No\r\n\r\n").unwrap();
+        });
+        let address: Address = format!("app.test:{}", first.port()).parse().unwrap();
+        let addresses = Addresses::of(&address);
+        let third = SocketAddr::from(([127, 0, 0, 33], first.port()));
+        addresses.replace(vec![first, refused, third]);
+        let target = Target { address, candidates: addresses.candidates() };
+        let (answer, at) = ask(&target, &question(3000));
+        assert_eq!((answer.map(|answer| answer.status), at), (Ok(204), Some(third)));
+        server.join().unwrap();
     }
 
     #[test]
@@ -293,7 +406,7 @@ mod tests {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
             lines
         });
-        let answer = ask(&Address::Unix(path), None, &question(5000)).unwrap();
+        let answer = ask_at(&format!("unix:{}", path.display()), 5000).unwrap();
         assert_eq!(answer, Answer { status: 200, body: "{}".into() });
         assert!(server.join().unwrap().iter().any(|line| line.eq_ignore_ascii_case("host: localhost")));
     }

@@ -315,8 +315,7 @@ impl Acceptor {
             self.end_overdue(&connection, now);
         }
         self.found = overdue;
-        let table = self.plane.table.snapshot();
-        self.plane.pool.sweep(now, |id| table.servers.iter().any(|server| server.id == id));
+        self.plane.pool.sweep(now);
     }
 
     fn end_overdue(&mut self, connection: &Arc<Connection>, now: Moment) {

@@ -282,7 +282,7 @@ pub(super) mod tests {
         let servers = (0..count).map(|number| {
             let (socket, server) = pair();
             let lease = plane.table.find("a").unwrap().lease().unwrap();
-            let link = Link { socket, reused: true, berth: None };
+            let link = Link { socket, reused: true, berth: None, generation: 0 };
             let (id, out) = (RequestId::new(0, number as u64), Vec::new());
             let sent = Sent { lease, link, id, out, away_since: None };
             let connection = plane.lot.enter(pair().0, None);

@@ -5,8 +5,9 @@ use super::away::Berth;
 use super::socket::Socket;
 use super::stream::Stream;
 use crate::base::limits;
-use crate::base::time::Moment;
+use crate::base::time::{self, Moment};
 use crate::state::address::Address;
+use crate::state::addresses;
 use crate::state::server::Server;
 use crate::state::stats::Shard;
 use rustix::io::Errno;
@@ -36,6 +37,8 @@ pub struct Link {
     pub socket: Socket,
     /// It has carried a request before: the server may have closed it meanwhile.
     pub reused: bool,
+    /// The generation of the server's addresses under which it was made.
+    pub generation: u64,
     /// Its place among those that the accept thread watches, once it was left there.
     pub berth: Option<Berth>,
 }
@@ -53,7 +56,7 @@ pub enum Need {
 
 /// A new connection to the server. Errors come from connecting; nothing was sent.
 pub fn link(plane: &Plane, stream: &mut Stream, server: &Server) -> io::Result<Link> {
-    let socket = match open(plane, stream, server) {
+    let (socket, generation) = match open(plane, stream, server) {
         Err(error) if limits::is_exhausted(&error) => {
             // Connections that idle hold the descriptors that this one needs.
             plane.pool.clear_all();
@@ -62,7 +65,7 @@ pub fn link(plane: &Plane, stream: &mut Stream, server: &Server) -> io::Result<L
         opened => opened?,
     };
     socket.set_slice(SERVER_SLICE)?;
-    Ok(Link { socket, reused: false, berth: None })
+    Ok(Link { socket, reused: false, generation, berth: None })
 }
 
 /// A pooled connection to the server, if there is one that will do.
@@ -70,7 +73,7 @@ pub fn pooled(plane: &Plane, server: &Server, need: Need, now: Moment) -> Option
     if need == Need::New {
         return None;
     }
-    while let Some((link, idle_for)) = plane.pool.take(server.id, now) {
+    while let Some((link, idle_for)) = plane.pool.take(server, now) {
         let idle_for = if link.was_stirred() { LOOK_AFTER } else { idle_for };
         if will_do(&link.socket, server, need, idle_for) {
             return Some(Link { reused: true, ..link });
@@ -98,17 +101,41 @@ pub fn count(shard: &Shard, link: &Link) {
     shard.count(if link.reused { Reuses } else { Dials });
 }
 
-fn open(plane: &Plane, stream: &mut Stream, server: &Server) -> io::Result<Socket> {
+/// A connection, and its generation.
+fn open(plane: &Plane, stream: &mut Stream, server: &Server) -> io::Result<(Socket, u64)> {
     let timeout = plane.config.timeouts.connect;
     match &server.address {
-        Address::Unix(path) => open_unix(path, timeout),
-        Address::Tcp { host, .. } => {
-            let address = server.resolved().ok_or_else(|| {
-                io::Error::new(io::ErrorKind::NotFound, format!("{host:?} has not been resolved"))
-            })?;
-            open_tcp(plane, stream, &address, timeout)
+        Address::Unix(path) => {
+            let generation = server.addresses().generation();
+            Ok((open_unix(path, timeout)?, generation))
+        }
+        Address::Tcp { host, .. } => open_one_of(plane, stream, server, timeout)
+            .unwrap_or_else(|| Err(io::Error::other(format!("{host:?} has not been resolved")))),
+    }
+}
+
+/// Tries the server's addresses, one after the other, within the timeout in total; `None` when it has none.
+fn open_one_of(
+    plane: &Plane,
+    stream: &mut Stream,
+    server: &Server,
+    timeout: Duration,
+) -> Option<io::Result<(Socket, u64)>> {
+    let deadline = time::now().after(timeout);
+    let mut failed = None;
+    for (address, left) in server.addresses().candidates() {
+        let time = addresses::share(deadline.since(time::now()), left);
+        match open_tcp(plane, stream, &address, time) {
+            Ok(socket) => return Some(Ok((socket, server.addresses().record_connect_ok(address)))),
+            // Our own shortage: no other address would do better.
+            Err(error) if limits::is_out_of_descriptors(&error) => return Some(Err(error)),
+            Err(error) => {
+                server.addresses().record_connect_failed(address);
+                failed = Some(addresses::first_error(failed, error));
+            }
         }
     }
+    failed.map(Err)
 }
 
 /// Most servers accept within the slice, in one system call. Who waits for a worker does not wait for one that does

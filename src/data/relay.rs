@@ -99,7 +99,7 @@ fn pass(
         }
     };
     if clean && last.server_keeps && upload.is_done() {
-        plane.pool.put(lease.server().id, link, last.at);
+        plane.pool.put(lease.server(), link, last.at);
     }
     finish::praise(plane, lease);
     Ok(Delivered { status: last.status, bytes, client_keeps: last.client_keeps, tunnelled: false })

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! - **Starting** is short: one probe decides, either way. A server that is not up yet at start costs nobody
-//!   a request.
+//!   a request. Until a server was up once, it is asked often, and one passed probe suffices: balancer and servers
+//!   are often started together.
 //! - **Fall** adds live failures to failed probes, once a probe has failed: probes that agree with what
 //!   clients see need no more proof. A server that is killed is out after one probe.
 //! - **Ejection** (Envoy's outlier detection; HAProxy's `observe`) is for what probes do not see, and for the
@@ -26,6 +27,15 @@
 use crate::base::time::Moment;
 use std::fmt;
 use std::time::Duration;
+
+/// A server that was never up is asked this often at first: it may be about to listen, and a start that takes longer
+/// than a second is noticed.
+const NEW_INTERVAL: Duration = Duration::from_millis(200);
+/// After so many failed probes (5 s) the time between two doubles with each, up to the interval.
+const NEW_PROBES: u32 = 25;
+/// All servers that were never up are asked at most so many times a second together, unless the interval asks for
+/// more: thousands that are not there must not cost a processor.
+const NEW_PER_SECOND: u32 = 200;
 
 /// The configuration's `servers.health_check`, without what only the prober needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,13 +124,16 @@ pub struct Record {
     pub ejections: u32,
     /// Since when `health` is what it is.
     pub since: Moment,
+    /// It was up at some time.
+    pub was_up: bool,
 }
 
 impl Record {
     /// Of a server that nothing is known of.
     pub fn new(rules: &Rules, now: Moment) -> Self {
         let health = if rules.enabled { Health::Starting } else { Health::Up };
-        Record { health, passed: 0, failed: 0, live_failed: 0, ejections: 0, since: now }
+        let was_up = health == Health::Up;
+        Record { health, passed: 0, failed: 0, live_failed: 0, ejections: 0, since: now, was_up }
     }
 }
 
@@ -198,8 +211,9 @@ pub fn after(
 }
 
 /// When to probe next: the interval with up to 10 % of jitter either way, from `fraction` (0 to 1) of chance;
-/// sooner (a quarter) while a change is being confirmed; [`Moment::NEVER`] when probes are off.
-pub fn next_probe(record: &Record, rules: &Rules, fraction: f64, now: Moment) -> Moment {
+/// sooner (a quarter) while a change is being confirmed, and sooner for one of the `newcomers`, the servers that were
+/// never up; [`Moment::NEVER`] when probes are off.
+pub fn next_probe(record: &Record, rules: &Rules, newcomers: usize, fraction: f64, now: Moment) -> Moment {
     if !rules.enabled {
         return Moment::NEVER;
     }
@@ -208,8 +222,20 @@ pub fn next_probe(record: &Record, rules: &Rules, fraction: f64, now: Moment) ->
         Health::Up => record.failed > 0 || record.live_failed > 0,
         Health::Down => record.passed > 0,
     };
-    let interval = if confirming { rules.interval / 4 } else { rules.interval };
+    let interval = match confirming && record.was_up {
+        true => rules.interval / 4,
+        false if record.was_up => rules.interval,
+        false => interval_of_new(record.failed, newcomers).min(rules.interval),
+    };
     now.after(interval.mul_f64(0.9 + 0.2 * fraction.clamp(0.0, 1.0)))
+}
+
+/// Between two probes of a server that was never up, before the bound by the interval.
+fn interval_of_new(failed: u32, newcomers: usize) -> Duration {
+    // 2^16 times 200 ms is more than any interval.
+    let doubled = NEW_INTERVAL * (1 << failed.saturating_sub(NEW_PROBES).min(16));
+    let fair = Duration::from_secs(1) / NEW_PER_SECOND;
+    doubled.max(fair.saturating_mul(u32::try_from(newcomers).unwrap_or(u32::MAX)))
 }
 
 /// With the event counted. A passed probe does not clear live failures: ejection is for what probes do not
@@ -237,7 +263,7 @@ fn verdict(
         (Health::Starting | Health::Down, _) if !rules.enabled => Some((Health::Up, Why::ProbesOff)),
         (Health::Starting, Event::ProbePassed) => Some((Health::Up, Why::ProbesPassed(1))),
         (Health::Starting, Event::ProbeFailed) => Some((Health::Down, Why::ProbesFailed(1))),
-        (Health::Down, Event::ProbePassed) => rises(record, rules.rise),
+        (Health::Down, Event::ProbePassed) => rises(record, if record.was_up { rules.rise } else { 1 }),
         (Health::Up | Health::Ejected { .. }, Event::ProbeFailed) if rules.enabled => falls(record, rules),
         (Health::Up, Event::RequestFailed) => ejected(record, ejection, others, now),
         (Health::Ejected { until }, Event::Tick) if now >= until => Some(returns(record, rules)),
@@ -298,7 +324,8 @@ fn entered(record: Record, to: Health, ejection: &Ejection, now: Moment) -> Reco
         Health::Up if from_ejection => (ejection.consecutive_failures.saturating_sub(1), remembered),
         _ => (0, remembered),
     };
-    Record { health: to, passed: 0, failed: 0, live_failed, ejections, since: now }
+    let was_up = record.was_up || to == Health::Up;
+    Record { health: to, passed: 0, failed: 0, live_failed, ejections, since: now, was_up }
 }
 
 #[cfg(test)]
@@ -349,8 +376,10 @@ mod tests {
         check(rules, THREE, "-", "D");
         check(rules, THREE, ".pf.", "SSSS");
         check(rules, THREE, "+--+---", "UUUUUUD");
-        check(rules, THREE, "-+-++", "DDDDU");
-        check(rules, THREE, "-++--+--", "DDUUUUUU");
+        check(rules, THREE, "+----+-++", "UUUDDDDDU");
+        check(rules, THREE, "+---++--+--", "UUUDDUUUUUU");
+        // until it was up once, one probe suffices
+        check(rules, THREE, "---+---++", "DDDUUUDDU");
         check(rules, THREE, "-....", "DDDDD");
     }
 
@@ -443,11 +472,33 @@ mod tests {
     fn check_probe(health: Health, passed: u32, failed: u32, live_failed: u32, expected: [u64; 2]) {
         let now = Moment::from_millis(5_000);
         let rules = Rules::default();
-        let record = Record { health, passed, failed, live_failed, ..Record::new(&rules, now) };
-        let got =
-            [0.0, 1.0].map(|chance| next_probe(&record, &rules, chance, now).since(now).as_millis() as u64);
+        let record = Record { health, passed, failed, live_failed, was_up: true, ..Record::new(&rules, now) };
+        let got = [0.0, 1.0]
+            .map(|chance| next_probe(&record, &rules, 0, chance, now).since(now).as_millis() as u64);
         assert_eq!(got, expected, "{record:?}");
-        assert_eq!(next_probe(&record, &OFF(), 0.5, now), Moment::NEVER);
+        assert_eq!(next_probe(&record, &OFF(), 0, 0.5, now), Moment::NEVER);
+    }
+
+    /// When a server that was never up is asked next, in ms, after so many failed probes beside so many others.
+    fn check_new(failed: u32, newcomers: usize, expected_ms: u64) {
+        let rules = Rules::default();
+        let record = Record { health: Health::Down, failed, ..Record::new(&rules, Moment::START) };
+        let next = next_probe(&record, &rules, newcomers, 0.5, Moment::START);
+        assert_eq!(next.since(Moment::START).as_millis() as u64, expected_ms, "{failed}, {newcomers}");
+    }
+
+    #[test]
+    fn a_server_that_was_never_up_is_asked_often_but_not_by_thousands() {
+        check_new(0, 1, 200);
+        check_new(25, 1, 200);
+        check_new(26, 1, 400);
+        check_new(28, 1, 1_600);
+        check_new(29, 1, 2_000);
+        check_new(u32::MAX, 1, 2_000);
+        check_new(0, 40, 200);
+        check_new(0, 100, 500);
+        check_new(0, 4_000, 2_000);
+        check_new(0, usize::MAX, 2_000);
     }
 
     #[test]
@@ -480,9 +531,9 @@ mod tests {
                 }
                 if now >= due {
                     record = learn(record, if dead { ProbeFailed } else { ProbePassed });
-                    due = next_probe(&record, &rules, 1.0, at).as_nanos() / 1_000_000;
+                    due = next_probe(&record, &rules, 0, 1.0, at).as_nanos() / 1_000_000;
                 }
-                due = due.min(next_probe(&record, &rules, 1.0, at).as_nanos() / 1_000_000);
+                due = due.min(next_probe(&record, &rules, 0, 1.0, at).as_nanos() / 1_000_000);
                 record = learn(record, Tick);
                 used = used.or((now >= back && record.health == Health::Up).then(|| now - back));
             }

@@ -1,6 +1,7 @@
 //! Where a server listens.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -16,6 +17,16 @@ pub enum Address {
     },
     /// A Unix stream socket.
     Unix(PathBuf),
+}
+
+impl Address {
+    /// The name to look up, if the host is one.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Address::Tcp { host, .. } if host.parse::<IpAddr>().is_err() => Some(host),
+            _ => None,
+        }
+    }
 }
 
 impl FromStr for Address {
@@ -78,6 +89,15 @@ mod tests {
         for text in ["127.0.0.1:9001", "localhost:80", "[::1]:9001", "unix:/run/b.sock", "unix:relative.sock"]
         {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn names_are_told_from_addresses() {
+        for (text, name) in
+            [("a.test:80", Some("a.test")), ("127.0.0.1:80", None), ("[::1]:80", None), ("unix:/s", None)]
+        {
+            assert_eq!(text.parse::<Address>().unwrap().name(), name, "{text}");
         }
     }
 

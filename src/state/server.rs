@@ -2,6 +2,7 @@
 //! by every worker, so everything that changes is an atomic or a short lock.
 
 use super::address::Address;
+use super::addresses::Addresses;
 use super::config::ServerSpec;
 use crate::base::ids::ServerId;
 use crate::base::time::Moment;
@@ -9,10 +10,9 @@ use crate::policy::health::Health;
 use crate::policy::latency::Latency;
 use crate::policy::pick::{Candidate, Slot, Weight};
 use crossbeam_utils::CachePadded;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -91,7 +91,8 @@ pub struct Server {
     weight: AtomicU16,
     mode: AtomicU8,
     health: Mutex<Health>,
-    resolved: RwLock<Option<SocketAddr>>,
+    removed: AtomicBool,
+    addresses: Addresses,
     last_check: Mutex<Option<Check>>,
 }
 
@@ -115,7 +116,8 @@ impl Server {
             weight: AtomicU16::new(spec.weight.0),
             mode: AtomicU8::new(Mode::Ready as u8),
             health: Mutex::new(health),
-            resolved: RwLock::new(literal(&spec.address)),
+            removed: AtomicBool::new(false),
+            addresses: Addresses::of(&spec.address),
             last_check: Mutex::new(None),
         }
     }
@@ -150,14 +152,14 @@ impl Server {
         *self.health.lock()
     }
 
-    /// The address to connect to: `None` on a Unix socket, and while a name has not been resolved.
-    pub fn resolved(&self) -> Option<SocketAddr> {
-        *self.resolved.read()
+    /// Where to connect to, and which idle connections may be used.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
-    /// The control plane resolved the name (again).
-    pub fn resolve(&self, to: SocketAddr) {
-        *self.resolved.write() = Some(to);
+    /// Whether it is no longer in the table, for good.
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Relaxed)
     }
 
     /// The last probe.
@@ -264,6 +266,11 @@ impl Server {
         *self.health.lock() = health;
     }
 
+    pub(super) fn set_removed(&self) {
+        self.set_open(false);
+        self.removed.store(true, Relaxed);
+    }
+
     pub(super) fn set_open(&self, open: bool) {
         self.open.store(open, Relaxed);
     }
@@ -294,13 +301,6 @@ pub fn stable_hash(bytes: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(0x6576_656e_6b65_656c, 0x6c61_7965_7220_3700);
     hasher.write(bytes);
     hasher.finish()
-}
-
-fn literal(address: &Address) -> Option<SocketAddr> {
-    match address {
-        Address::Tcp { host, port } => host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, *port)),
-        Address::Unix(_) => None,
-    }
 }
 
 #[cfg(test)]

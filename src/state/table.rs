@@ -33,6 +33,7 @@ pub struct Snapshot {
 pub struct Table {
     current: RwLock<Arc<Snapshot>>,
     version: CachePadded<AtomicU64>,
+    members: AtomicU64,
     writing: Mutex<()>,
     next_id: AtomicU32,
     algorithm: Algorithm,
@@ -62,6 +63,7 @@ impl Table {
         let table = Table {
             current: RwLock::new(Arc::new(Snapshot::of(Vec::new(), algorithm))),
             version: CachePadded::new(AtomicU64::new(0)),
+            members: AtomicU64::new(0),
             writing: Mutex::new(()),
             next_id: AtomicU32::new(0),
             algorithm,
@@ -79,6 +81,11 @@ impl Table {
     /// Grows with every change of the table.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
+    }
+
+    /// Grows when a server is added or removed, and with no other change.
+    pub fn members(&self) -> u64 {
+        self.members.load(Ordering::Acquire)
     }
 
     /// A reader's own snapshot.
@@ -106,6 +113,7 @@ impl Table {
             servers.push(Arc::clone(&server));
             Ok(server)
         })
+        .inspect(|_| _ = self.members.fetch_add(1, Ordering::Release))
     }
 
     /// Takes a server out for good. Requests in hand keep their lease.
@@ -113,9 +121,10 @@ impl Table {
         self.change(|servers| {
             let at = servers.iter().position(|server| server.name == name)?;
             let server = servers.remove(at);
-            server.set_open(false);
+            server.set_removed();
             Some(server)
         })
+        .inspect(|_| _ = self.members.fetch_add(1, Ordering::Release))
     }
 
     /// The operator changes what a server is for, or its weight. Both hold from one snapshot on.
@@ -128,7 +137,12 @@ impl Table {
 
     /// The health thread, and nobody else, changes what is believed of a server (law 7).
     pub fn set_health(&self, server: &Server, health: Health) {
-        self.change(|_| server.set_health(health));
+        self.set_healths(&[(server, health)]);
+    }
+
+    /// As [`Table::set_health`], for many servers in one change: a change costs time for each server of the table.
+    pub fn set_healths(&self, changes: &[(&Server, Health)]) {
+        self.change(|_| changes.iter().for_each(|(server, health)| server.set_health(*health)));
     }
 
     fn newcomer(&self, spec: &ServerSpec) -> Arc<Server> {

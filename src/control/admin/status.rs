@@ -55,6 +55,17 @@ pub(super) struct ServerStatus {
     requests: u64,
     failures: u64,
     last_check: Option<LastCheck>,
+    /// Null unless the address has a name.
+    name_lookup: Option<NameLookup>,
+}
+
+#[derive(Debug, Serialize)]
+struct NameLookup {
+    /// Found last; they stay in use while the name does not resolve.
+    addresses: Vec<String>,
+    /// For how long the name has not resolved; null while it does.
+    fails_for_s: Option<u64>,
+    error: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -133,6 +144,16 @@ pub(super) fn server(server: &Server, now: Moment) -> ServerStatus {
         requests: server.requests(),
         failures: server.failures(),
         last_check: server.last_check().map(last_check),
+        name_lookup: server.address.name().map(|_| name_lookup(server, now)),
+    }
+}
+
+fn name_lookup(server: &Server, now: Moment) -> NameLookup {
+    let loss = server.addresses().loss();
+    NameLookup {
+        addresses: server.addresses().all().iter().map(ToString::to_string).collect(),
+        fails_for_s: loss.as_ref().map(|loss| now.since(loss.since).as_secs()),
+        error: loss.map(|loss| loss.words),
     }
 }
 

@@ -1,0 +1,64 @@
+//! What changed in the servers' health, written into the table and then told to the log.
+
+use super::Agent;
+use crate::base::time::Moment;
+use crate::policy::health::{Change, Health};
+use crate::state::server::Server;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The table is written at most this often, with all transitions since: each write costs time for every server. A
+/// transition that comes alone is written at once.
+const PUBLISH_EVERY: Duration = Duration::from_millis(20);
+
+/// A change of a server's health, for the table and then for the log.
+#[derive(Debug)]
+pub(super) struct Transition {
+    pub(super) server: Arc<Server>,
+    pub(super) to: Health,
+    pub(super) level: log::Level,
+    pub(super) line: String,
+}
+
+impl Agent {
+    /// Writes the transitions into the table, and then tells the log: who reads it may count on it.
+    pub(super) fn publish(&mut self, now: Moment) {
+        if self.transitions.is_empty() || now < self.publish_at {
+            return;
+        }
+        self.publish_at = now.after(PUBLISH_EVERY);
+        let transitions = std::mem::take(&mut self.transitions);
+        let changes: Vec<_> = transitions.iter().map(|change| (&*change.server, change.to)).collect();
+        self.table.set_healths(&changes);
+        transitions.iter().for_each(|change| log::log!(change.level, "{}", change.line));
+        self.say_if_all_down();
+    }
+
+    /// One clear line when no server is left, and one when one is back.
+    pub(super) fn say_if_all_down(&mut self) {
+        let snapshot = self.table.snapshot();
+        let up = snapshot.servers.is_empty() || !snapshot.ready.is_empty();
+        match (std::mem::replace(&mut self.someone_up, up), up) {
+            (true, false) => log::error!(
+                "no server can take requests: all {} are down or out of service; every request is answered 503",
+                snapshot.servers.len()
+            ),
+            (false, true) => log::info!("requests are served again"),
+            _ => {}
+        }
+    }
+}
+
+/// The line of the log for a transition.
+pub(super) fn told(server: &Server, change: &Change, detail: &str, now: Moment) -> (log::Level, String) {
+    let detail = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
+    let (name, address, why) = (&server.name, &server.address, change.why);
+    match change.to {
+        Health::Up => (log::Level::Info, format!("server {name} ({address}) is up: {why}{detail}")),
+        Health::Ejected { until } => {
+            let time = humantime::format_duration(Duration::from_millis(until.since(now).as_millis() as u64));
+            (log::Level::Warn, format!("server {name} is ejected for {time}: {why}{detail}"))
+        }
+        _ => (log::Level::Warn, format!("server {name} ({address}) is down: {why}{detail}")),
+    }
+}

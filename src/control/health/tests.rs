@@ -1,0 +1,361 @@
+//! The health thread in front of real sockets, with a resolver that the test plays.
+
+use super::*;
+use crate::policy::pick::{Algorithm, Weight};
+use crate::state::config::ServerSpec;
+use crossbeam_channel::RecvTimeoutError;
+use parking_lot::Mutex;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// How long a test waits for what must come; far more than it takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the resolver says of names: addresses, nothing, or silence for ever.
+type Zone = Arc<Mutex<HashMap<String, Option<Vec<&'static str>>>>>;
+
+/// The agent in its thread.
+struct House {
+    table: Arc<Table>,
+    verdicts: Verdicts,
+    handle: Handle,
+    thread: Option<thread::JoinHandle<()>>,
+    closed: Receiver<ServerId>,
+    /// Silent look-ups end with the test.
+    _silence: Sender<()>,
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.handle.stop();
+        let joined = self.thread.take().map(thread::JoinHandle::join);
+        assert!(thread::panicking() || joined.is_some_and(|joined| joined.is_ok()));
+    }
+}
+
+fn spec(name: &str, address: &str) -> ServerSpec {
+    ServerSpec { name: name.into(), address: address.parse().unwrap(), weight: Weight(1), backup: false }
+}
+
+/// A quick configuration: a probe every 40 ms, which may take 200 ms.
+fn quick() -> Config {
+    let mut config = Config::default();
+    config.servers.health_check.rules.interval = Duration::from_millis(40);
+    config.servers.health_check.timeout = Duration::from_millis(200);
+    config.servers.load_report.enabled = false;
+    config
+}
+
+fn start(config: &Config, list: &[ServerSpec], zone: &Zone) -> House {
+    let enabled = config.servers.health_check.rules.enabled;
+    let table = Arc::new(Table::new(Algorithm::Dynamic, enabled, list));
+    let verdicts = Verdicts::default();
+    let (agent, handle) = Agent::new(config, Arc::clone(&table), &verdicts);
+    let (silence, ended) = bounded::<()>(0);
+    let zone = Arc::clone(zone);
+    let resolver = Resolver::new(move |name| {
+        let said = zone.lock().get(name).cloned();
+        match said {
+            Some(Some(list)) => Ok(list.iter().map(|ip| ip.parse().unwrap()).collect()),
+            Some(None) => Err(io::Error::other("no such name")),
+            None => Err(io::Error::other(format!("{:?}", ended.recv()))),
+        }
+    });
+    let (close, closed) = unbounded();
+    let agent = agent.with_resolver(resolver).on_close_idle(move |id| _ = close.send(id));
+    let thread = Some(thread::spawn(move || agent.run()));
+    House { table, verdicts, handle, thread, closed, _silence: silence }
+}
+
+impl House {
+    fn server(&self, name: &str) -> Arc<Server> {
+        self.table.find(name).unwrap()
+    }
+
+    fn until_health(&self, name: &str, health: Health) {
+        let server = self.server(name);
+        until(&format!("{name} is {health:?}"), || server.health() == health);
+    }
+
+    fn fails(&self, name: &str) {
+        self.verdicts.tell(Verdict { server: self.server(name).id, failure: Some("cannot be reached") });
+    }
+}
+
+/// Looks every 2 ms.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = time::now().after(PATIENCE);
+    while !holds() {
+        assert!(time::now() < deadline, "{what}");
+        thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+/// Answers each connection's first request with 204, in a thread of its own; counts them. It closes when told to, or
+/// when its client does.
+fn serve(listener: TcpListener) -> Arc<AtomicUsize> {
+    let served = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&served);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let count = Arc::clone(&count);
+            thread::spawn(move || serve_one(stream.unwrap(), &count));
+        }
+    });
+    served
+}
+
+fn serve_one(mut stream: TcpStream, count: &AtomicUsize) {
+    let mut bytes = [0; 1024];
+    while stream.read(&mut bytes).is_ok_and(|read| read > 0) {
+        count.fetch_add(1, Ordering::AcqRel);
+        let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+    }
+}
+
+/// Listeners on one port of several loopback addresses.
+fn listeners<const N: usize>(hosts: [&str; N]) -> ([TcpListener; N], u16) {
+    let first = TcpListener::bind((hosts[0], 0)).unwrap();
+    let port = first.local_addr().unwrap().port();
+    let mut first = Some(first);
+    (hosts.map(|host| first.take().unwrap_or_else(|| TcpListener::bind((host, port)).unwrap())), port)
+}
+
+/// Takes no connection and refuses none: connecting to it stays without an answer.
+fn silent() -> (TcpListener, Vec<TcpStream>) {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
+    let fd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    bind(&fd, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    listen(&fd, 0).unwrap();
+    let listener = TcpListener::from(fd);
+    let filler = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (listener, vec![filler])
+}
+
+fn zone(names: &[(&str, Option<Vec<&'static str>>)]) -> Zone {
+    let names = names.iter().map(|(name, list)| ((*name).to_owned(), list.clone()));
+    Arc::new(Mutex::new(names.collect()))
+}
+
+#[test]
+fn a_server_whose_name_is_lost_stays_up_at_its_last_address() {
+    let ([listener], port) = listeners(["127.0.0.1"]);
+    let served = serve(listener);
+    let zone = zone(&[("app.test", Some(vec!["127.0.0.1"]))]);
+    let house = start(&quick(), &[spec("a", &format!("app.test:{port}"))], &zone);
+    house.until_health("a", Health::Up);
+    zone.lock().insert("app.test".into(), None);
+    house.fails("a");
+    let server = house.server("a");
+    until("the look-up failed", || server.addresses().loss().is_some());
+    let before = served.load(Ordering::Acquire);
+    until("probes go on", || served.load(Ordering::Acquire) > before + 10);
+    assert_eq!(server.health(), Health::Up);
+    assert_eq!(server.addresses().all().len(), 1);
+    zone.lock().insert("app.test".into(), Some(vec!["127.0.0.1"]));
+    until("it is found again", || server.addresses().loss().is_none());
+}
+
+#[test]
+fn a_name_that_was_never_found_is_down_until_it_is() {
+    let ([listener], port) = listeners(["127.0.0.1"]);
+    let _served = serve(listener);
+    let zone = zone(&[("app.test", None)]);
+    let house = start(&quick(), &[spec("a", &format!("app.test:{port}"))], &zone);
+    house.until_health("a", Health::Down);
+    let outcome = house.server("a").last_check().unwrap().outcome;
+    assert_eq!(outcome, "its name does not resolve: no such name");
+    zone.lock().insert("app.test".into(), Some(vec!["127.0.0.1"]));
+    house.until_health("a", Health::Up);
+}
+
+#[test]
+fn silent_look_ups_hold_up_neither_probes_nor_names_of_other_zones() {
+    let ([listener], port) = listeners(["127.0.0.1"]);
+    let _served = serve(listener);
+    let ([closed], gone) = listeners(["127.0.0.1"]);
+    drop(closed);
+    let mut list: Vec<_> =
+        (0..200).map(|number| spec(&format!("s{number}"), &format!("h{number}.dead.test:80"))).collect();
+    list.push(spec("a", &format!("127.0.0.1:{port}")));
+    list.push(spec("gone", &format!("127.0.0.1:{gone}")));
+    list.push(spec("named", &format!("app.live.test:{port}")));
+    let house = start(&quick(), &list, &zone(&[("app.live.test", Some(vec!["127.0.0.1"]))]));
+    house.until_health("a", Health::Up);
+    house.until_health("gone", Health::Down);
+    house.until_health("named", Health::Up);
+    house.until_health("s0", Health::Down);
+}
+
+#[test]
+fn a_moved_name_takes_probes_and_idle_connections_with_it() {
+    let ([old, new], port) = listeners(["127.0.0.1", "127.0.0.2"]);
+    let (old, new) = (serve(old), serve(new));
+    let zone = zone(&[("app.test", Some(vec!["127.0.0.1"]))]);
+    let house = start(&quick(), &[spec("a", &format!("app.test:{port}"))], &zone);
+    house.until_health("a", Health::Up);
+    let server = house.server("a");
+    let generation = server.addresses().generation();
+    assert_eq!(new.load(Ordering::Acquire), 0);
+    zone.lock().insert("app.test".into(), Some(vec!["127.0.0.2"]));
+    house.fails("a");
+    assert_eq!(house.closed.recv_timeout(PATIENCE), Ok(server.id));
+    assert!(!server.addresses().keeps_idle(generation));
+    until("it is probed there", || new.load(Ordering::Acquire) > 2);
+    let before = old.load(Ordering::Acquire);
+    until("it is probed there only", || new.load(Ordering::Acquire) > 5);
+    assert_eq!(old.load(Ordering::Acquire), before);
+}
+
+#[test]
+fn a_failed_connect_asks_for_a_look_up_without_health_checks() {
+    let mut config = quick();
+    config.servers.health_check.rules.enabled = false;
+    let zone = zone(&[("app.test", Some(vec!["127.0.0.1"]))]);
+    let house = start(&config, &[spec("a", "app.test:80")], &zone);
+    let server = house.server("a");
+    until("it is found", || !server.addresses().all().is_empty());
+    zone.lock().insert("app.test".into(), Some(vec!["127.0.0.2"]));
+    let asked = time::now();
+    house.fails("a");
+    until("it moved", || server.addresses().all()[..] == ["127.0.0.2:80".parse().unwrap()]);
+    assert!(time::now().since(asked) < Duration::from_secs(3), "sooner than the next look-up");
+}
+
+#[test]
+fn the_second_address_serves_when_the_first_does_not() {
+    // The first one refuses, or answers 500 at each probe.
+    for answers in [false, true] {
+        let ([first, second], port) = listeners(["127.0.0.1", "127.0.0.2"]);
+        let _served = serve(second);
+        match answers {
+            false => drop(first),
+            true => {
+                _ = thread::spawn(move || {
+                    for stream in first.incoming() {
+                        let mut stream = stream.unwrap();
+                        let _ = stream.read(&mut [0; 1024]);
+                        let _ = stream.write_all(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+                    }
+                })
+            }
+        }
+        let zone = zone(&[("app.test", Some(vec!["127.0.0.1", "127.0.0.2"]))]);
+        let house = start(&quick(), &[spec("a", &format!("app.test:{port}"))], &zone);
+        house.until_health("a", Health::Up);
+        let first = house.server("a").addresses().candidates().next();
+        assert_eq!(first.map(|(address, _)| address), Some(SocketAddr::from(([127, 0, 0, 2], port))));
+    }
+}
+
+#[test]
+fn a_server_with_one_thread_is_not_shut_out_by_an_idle_connection() {
+    let ([listener], port) = listeners(["127.0.0.1"]);
+    let served = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&served);
+    // One connection after the other, each until its client closes it.
+    thread::spawn(move || listener.incoming().for_each(|stream| serve_one(stream.unwrap(), &count)));
+    let house = start(&quick(), &[spec("a", &format!("127.0.0.1:{port}"))], &zone(&[]));
+    house.until_health("a", Health::Up);
+    let server = house.server("a");
+    for _ in 0..3 {
+        let mut idle = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert!(idle.read(&mut [0; 1024]).unwrap() > 0);
+        let generation = server.addresses().generation();
+        assert_eq!(house.closed.recv_timeout(PATIENCE), Ok(server.id), "the probe has no answer");
+        assert!(!server.addresses().keeps_idle(generation));
+        drop(idle);
+        let before = served.load(Ordering::Acquire);
+        until("it is probed", || served.load(Ordering::Acquire) > before + 2);
+        assert_eq!(server.health(), Health::Up);
+        let generation = server.addresses().generation();
+        until("connections are kept again", || server.addresses().keeps_idle(generation));
+        assert_eq!(house.closed.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Timeout));
+    }
+}
+
+#[test]
+fn a_server_that_listens_later_is_up_at_its_first_passed_probe() {
+    let mut config = Config::default();
+    config.servers.load_report.enabled = false;
+    let ([listener], port) = listeners(["127.0.0.1"]);
+    drop(listener);
+    let house = start(&config, &[spec("a", &format!("127.0.0.1:{port}"))], &zone(&[]));
+    house.until_health("a", Health::Down);
+    let _served = serve(TcpListener::bind(("127.0.0.1", port)).unwrap());
+    let begun = time::now();
+    house.until_health("a", Health::Up);
+    assert!(time::now().since(begun) < Duration::from_millis(1_500), "well within the interval of 2 s");
+}
+
+#[test]
+fn silent_servers_do_not_hold_up_the_probes_of_others() {
+    let ([listener], port) = listeners(["127.0.0.1"]);
+    let served = serve(listener);
+    let silent: Vec<_> = (0..100).map(|_| silent()).collect();
+    let named = |(number, (listener, _)): (usize, &(TcpListener, _))| {
+        spec(&format!("s{number}"), &listener.local_addr().unwrap().to_string())
+    };
+    let mut list: Vec<_> = silent.iter().enumerate().map(named).collect();
+    list.push(spec("a", &format!("127.0.0.1:{port}")));
+    let mut config = quick();
+    config.servers.health_check.timeout = Duration::from_secs(2);
+    let house = start(&config, &list, &zone(&[]));
+    house.until_health("a", Health::Up);
+    let (before, begun) = (served.load(Ordering::Acquire), time::now());
+    until("it is probed", || served.load(Ordering::Acquire) >= before + 10);
+    assert!(time::now().since(begun) < Duration::from_millis(1_500), "0.4 s, and not 2 s for each");
+}
+
+/// An agent that is not running, before so many servers.
+fn still(servers: usize) -> (Agent, Arc<Table>) {
+    let config = Config::default();
+    let address = |at: usize| format!("127.{}.{}.{}:9001", 1 + at / 62_500, at / 250 % 250, at % 250 + 1);
+    let list: Vec<_> = (0..servers).map(|at| spec(&format!("s{at}"), &address(at))).collect();
+    let table = Arc::new(Table::new(config.servers.algorithm, true, &list));
+    let (mut agent, _handle) = Agent::new(&config, Arc::clone(&table), &Verdicts::default());
+    agent.sync(Moment::START);
+    (agent, table)
+}
+
+fn failed(id: ServerId, is_ours: bool) -> Finding {
+    let answer = Err(Silence { words: "connection refused".into(), is_ours });
+    Finding { id, kind: Kind::Probe, at: None, took: Duration::ZERO, answer }
+}
+
+#[test]
+fn a_probe_that_could_not_be_made_says_nothing_of_the_server() {
+    for (is_ours, expected) in [(false, Health::Down), (true, Health::Starting)] {
+        let (mut agent, table) = still(1);
+        let server = table.find("s0").unwrap();
+        agent.learn(failed(server.id, is_ours));
+        agent.publish(time::now());
+        assert_eq!(server.health(), expected, "ours: {is_ours}");
+        let watched = &agent.watched[&server.id];
+        assert!(!watched.probing && watched.probe_at > Moment::START, "it is probed again");
+    }
+}
+
+#[test]
+fn thousands_of_transitions_are_few_writes_of_the_table() {
+    let (mut agent, table) = still(3_000);
+    let version = table.version();
+    let ids: Vec<_> = table.snapshot().servers.iter().map(|server| server.id).collect();
+    let begun = time::now();
+    for id in ids {
+        agent.learn(failed(id, false));
+        agent.publish(time::now());
+    }
+    let writes = table.version() - version;
+    let most = time::now().since(begun).as_millis() / 20 + 1;
+    assert!(u128::from(writes) <= most, "{writes} writes where {most} are allowed");
+    agent.publish(Moment::NEVER);
+    assert!(table.snapshot().ready.is_empty());
+    assert_eq!((agent.newcomers, agent.ejected), (3_000, 0));
+    table.remove("s0");
+    agent.sync(Moment::START);
+    assert_eq!(agent.newcomers, 2_999);
+}

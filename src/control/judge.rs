@@ -1,0 +1,130 @@
+//! What a probe's outcome means: passed or not, and the words for the status and for the log.
+
+use super::probe::{Answer, Silence};
+use crate::state::address::Address;
+use crate::state::config::HealthCheck;
+use std::net::SocketAddr;
+
+/// A probe, judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// It counts as a pass.
+    pub passed: bool,
+    /// It passed although its status is none of those expected: nobody has named the path.
+    pub has_no_page: bool,
+    /// `200`, `connection refused`, `no answer in 1s` …
+    pub outcome: String,
+    /// The outcome, what was asked, and for a status that is not expected the keys that say what is.
+    pub detail: String,
+}
+
+/// Judges what came of a probe of the server with this address, which was connected to at `at`.
+pub fn judge(
+    check: &HealthCheck,
+    answer: &Result<Answer, Silence>,
+    address: &Address,
+    at: Option<SocketAddr>,
+) -> Judged {
+    let url = url(address, &check.path, at);
+    match answer {
+        Err(silence) => {
+            let outcome = silence.words.clone();
+            Judged { passed: false, has_no_page: false, detail: format!("{outcome} at {url}"), outcome }
+        }
+        Ok(Answer { status, .. }) => {
+            let expected = is_expected(check, *status);
+            let has_no_page = !expected && !check.path_given && is_alive(*status);
+            let passed = expected || has_no_page;
+            let outcome = status.to_string();
+            let detail = match passed {
+                true => format!("{outcome} at {url}"),
+                false => format!(
+                    "{outcome} at {url}; set servers.health_check.path or servers.health_check.expect_status"
+                ),
+            };
+            Judged { passed, has_no_page, outcome, detail }
+        }
+    }
+}
+
+impl Judged {
+    /// There was no address to ask; why.
+    pub fn unresolved(words: &str) -> Self {
+        let outcome = format!("its name does not resolve: {words}");
+        Judged { passed: false, has_no_page: false, detail: outcome.clone(), outcome }
+    }
+}
+
+/// Whether a server that gives this status to a path that it may not have is alive: it understood the request and
+/// refused it (no such page, a log-in, an unknown host, no plain HTTP), or does not know the method.
+fn is_alive(status: u16) -> bool {
+    matches!(status, 400..=499 | 501)
+}
+
+fn is_expected(check: &HealthCheck, status: u16) -> bool {
+    check.expect_status.iter().any(|(from, to)| (*from..=*to).contains(&status))
+}
+
+/// What was asked, for the log: with the address where a name has several.
+fn url(address: &Address, path: &str, at: Option<SocketAddr>) -> String {
+    match address {
+        Address::Unix(_) => format!("http://localhost{path} on {address}"),
+        Address::Tcp { .. } => match at.filter(|at| at.to_string() != address.to_string()) {
+            Some(at) => format!("http://{address}{path} ({at})"),
+            None => format!("http://{address}{path}"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::config::Config;
+
+    fn judged(given: bool, answer: Result<u16, &str>, address: &str, at: Option<&str>) -> Judged {
+        let mut check = Config::default().servers.health_check;
+        check.path_given = given;
+        let answer = answer
+            .map(|status| Answer { status, body: String::new() })
+            .map_err(|words| Silence::from(words.to_owned()));
+        judge(&check, &answer, &address.parse().unwrap(), at.map(|at| at.parse().unwrap()))
+    }
+
+    fn check(given: bool, answer: Result<u16, &str>, passes: bool) {
+        let judged = judged(given, answer, "10.0.0.1:80", None);
+        assert_eq!(judged.passed, passes, "{answer:?} with the path given: {given}");
+    }
+
+    #[test]
+    fn a_page_that_is_refused_is_a_sign_of_life_unless_the_file_names_it() {
+        for status in [200, 204, 302, 399] {
+            check(false, Ok(status), true);
+            check(true, Ok(status), true);
+        }
+        for status in [400, 401, 403, 404, 405, 426, 429, 501] {
+            check(false, Ok(status), true);
+            check(true, Ok(status), false);
+        }
+        for status in [500, 502, 503, 504] {
+            check(false, Ok(status), false);
+        }
+        check(false, Err("connection refused"), false);
+    }
+
+    #[test]
+    fn the_log_names_what_was_asked_and_what_to_set() {
+        let detail = |answer, address, at| judged(true, answer, address, at).detail;
+        assert_eq!(
+            detail(Ok(401), "10.0.0.1:8080", Some("10.0.0.1:8080")),
+            "401 at http://10.0.0.1:8080/health; set servers.health_check.path or servers.health_check.expect_status"
+        );
+        assert_eq!(
+            detail(Ok(200), "app.test:80", Some("10.0.0.7:80")),
+            "200 at http://app.test:80/health (10.0.0.7:80)"
+        );
+        assert_eq!(
+            detail(Err("no answer in 1s"), "unix:/run/a.sock", None),
+            "no answer in 1s at http://localhost/health on unix:/run/a.sock"
+        );
+    }
+}

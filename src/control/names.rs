@@ -1,0 +1,179 @@
+//! The names of servers, looked up in threads of their own: a resolver that is slow or silent holds up no probe.
+//! `policy::lookup` says what is looked up when; here are the threads, and what came of it.
+
+use super::threads::Threads;
+use crate::base::ids::ServerId;
+use crate::base::time::{self, Moment};
+use crate::policy::lookup::{Lookups, RUNNING_MAX, TIME_LIMIT};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+/// Finds the addresses of a name, in the order in which they are to be tried. It may take as long as it likes.
+#[derive(Clone)]
+pub struct Resolver(Arc<Resolve>);
+
+type Resolve = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
+
+impl Resolver {
+    /// A resolver that is this function, which is called by several threads at once.
+    pub fn new(resolve: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
+        Resolver(Arc::new(resolve))
+    }
+
+    /// The system's: hosts file and DNS, as the system is configured, in the order of RFC 6724.
+    pub fn of_system() -> Self {
+        Resolver::new(|name| Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect()))
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Resolver")
+    }
+}
+
+/// What the look-up of a name brought: its addresses, or why there are none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The name.
+    pub name: Arc<str>,
+    /// At least one address, or a few words for a log line.
+    pub outcome: Result<Vec<IpAddr>, String>,
+}
+
+/// The names of all servers.
+#[derive(Debug)]
+pub struct Names {
+    lookups: Lookups,
+    resolver: Resolver,
+    threads: Threads,
+    found: (Sender<Found>, Receiver<Found>),
+    known: HashMap<Arc<str>, State>,
+}
+
+/// What is known of a name.
+#[derive(Debug, Default)]
+struct State {
+    servers: Vec<ServerId>,
+    /// When it was found last.
+    found_at: Option<Moment>,
+    /// It does not resolve; since when and why.
+    fails: Option<(Moment, String)>,
+}
+
+impl Names {
+    /// No names yet.
+    pub fn new(resolver: Resolver) -> Self {
+        Names {
+            lookups: Lookups::default(),
+            resolver,
+            threads: Threads::new("look-up", RUNNING_MAX),
+            found: unbounded(),
+            known: HashMap::new(),
+        }
+    }
+
+    /// Where look-ups that are back are received; each goes to [`Names::learn`].
+    pub fn found(&self) -> &Receiver<Found> {
+        &self.found.1
+    }
+
+    /// One more server has this name. A new name is looked up at once.
+    pub fn add(&mut self, name: &str, server: ServerId, now: Moment) {
+        self.lookups.add(name, now);
+        self.known.entry(name.into()).or_default().servers.push(server);
+    }
+
+    /// A server is gone. A name without a server is forgotten.
+    pub fn remove(&mut self, name: &str, server: ServerId) {
+        self.lookups.remove(name);
+        let Some(state) = self.known.get_mut(name) else { return };
+        state.servers.retain(|other| *other != server);
+        if state.servers.is_empty() {
+            self.known.remove(name);
+        }
+    }
+
+    /// A connection failed: the name is looked up soon.
+    pub fn request(&mut self, name: &str, now: Moment) {
+        self.lookups.request(name, now);
+    }
+
+    /// Why there is no address of this name; `None` while the first look-up is under way.
+    pub fn failure(&self, name: &str) -> Option<&str> {
+        self.known.get(name)?.fails.as_ref().map(|(_, words)| words.as_str())
+    }
+
+    /// When [`Names::start_due`] is to be called next.
+    pub fn next(&self) -> Moment {
+        self.lookups.next()
+    }
+
+    /// Begins the look-ups that are due. Those whose time is over are returned as failed.
+    pub fn start_due(&mut self, now: Moment) -> Vec<Found> {
+        let mut late = Vec::new();
+        while let Some(name) = self.lookups.late(now) {
+            let words =
+                format!("the resolver has not responded for {}", humantime::format_duration(TIME_LIMIT));
+            late.push(Found { name, outcome: Err(words) });
+        }
+        while let Some(name) = self.lookups.begin(now) {
+            let (resolver, found, asked) = (self.resolver.clone(), self.found.0.clone(), Arc::clone(&name));
+            let job = move || {
+                let outcome = look_up(&resolver, &asked);
+                let _ = found.send(Found { name: asked, outcome });
+            };
+            if !self.threads.run(job) {
+                self.lookups.finish(&name, false, now);
+                return late;
+            }
+        }
+        late
+    }
+
+    /// A look-up is back: the next one is planned.
+    pub fn finish(&mut self, found: &Found, now: Moment) {
+        self.lookups.finish(&found.name, found.outcome.is_ok(), now);
+    }
+
+    /// Remembers what was found, and tells the log when a name is lost, and when it is back. The servers that have
+    /// the name.
+    pub fn learn(&mut self, found: &Found, now: Moment) -> Vec<ServerId> {
+        let name = &found.name;
+        let Some(state) = self.known.get_mut(name) else { return Vec::new() };
+        match &found.outcome {
+            Ok(addresses) => {
+                if let Some((since, _)) = state.fails.take() {
+                    let time = time::rounded(now.since(since));
+                    log::info!("name {name} resolves after {time}: {}", show(addresses));
+                }
+                state.found_at = Some(now);
+            }
+            Err(words) if state.fails.is_none() => {
+                state.fails = Some((now, words.clone()));
+                match state.found_at {
+                    Some(at) => log::warn!(
+                        "name {name} does not resolve: {words}; its servers keep the addresses found {} ago",
+                        time::rounded(now.since(at))
+                    ),
+                    None => log::warn!("name {name} does not resolve: {words}; it is tried again"),
+                }
+            }
+            Err(_) => {}
+        }
+        state.servers.clone()
+    }
+}
+
+fn look_up(resolver: &Resolver, name: &str) -> Result<Vec<IpAddr>, String> {
+    let found = resolver.0(name).map_err(|error| error.to_string())?;
+    if found.is_empty() { Err("the name has no address".to_owned()) } else { Ok(found) }
+}
+
+fn show(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+}
