@@ -15,6 +15,7 @@ use crate::data::{Plane, Workers};
 use crate::state::access::{AccessSink, Line};
 use crate::state::config::{AccessLog, Config};
 use crate::state::crew::Team;
+use crate::state::instance::Instance;
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
 use crossbeam_channel::{Receiver, bounded};
@@ -39,7 +40,8 @@ impl fmt::Display for Error {
 pub fn run(config: Config) -> Result<(), Error> {
     // Before the first thread: a signal that comes early is not lost.
     let mut signals = watch_signals(&signals::STOP)?;
-    let balancer = Balancer::start(config)?;
+    let instance = Instance::of(config.origin());
+    let balancer = Balancer::start_as(instance, config)?;
     log::info!("ready on http://{}", balancer.address());
     balancer.run_until(&mut signals)
 }
@@ -104,8 +106,13 @@ struct Published {
 }
 
 impl Balancer {
-    /// Starts all threads. Errors are those of the listeners.
+    /// Starts one that has no configuration file. Errors are those of the listeners.
     pub fn start(config: Config) -> Result<Self, Error> {
+        Self::start_as(Instance::default(), config)
+    }
+
+    /// Starts all threads of the balancer that calls itself this.
+    fn start_as(instance: Instance, config: Config) -> Result<Self, Error> {
         let started = time::now();
         limits::raise_descriptors();
         let config = Arc::new(config);
@@ -119,7 +126,9 @@ impl Balancer {
         let (agent, handle) = health::Agent::new(&config, table, &verdicts);
         let closing = Arc::clone(&plane);
         let agent = agent.on_close_idle(move |server| closing.close_idle(server));
-        let admin = Published::start(&plane, &handle, started)?;
+        let (listen, admin) = (Some(plane.address), config.admin.bind);
+        let instance = Instance { pid: std::process::id(), listen, admin, ..instance };
+        let admin = Published::start(instance, &plane, &handle, started)?;
         // From here on a failure has to take the admin socket away again.
         let rest = open_access_log(&config, lines, &plane).and_then(|access| {
             let health = spawn("health", move || agent.run())?;
@@ -234,13 +243,19 @@ impl Running {
 }
 
 impl Published {
-    fn start(main: &Arc<Plane>, health: &health::Handle, started: Moment) -> Result<Option<Self>, Error> {
+    fn start(
+        instance: Instance,
+        main: &Arc<Plane>,
+        health: &health::Handle,
+        started: Moment,
+    ) -> Result<Option<Self>, Error> {
         let (added, removed) = (health.clone(), health.clone());
         let view = View {
             config: Arc::clone(&main.config),
             table: Arc::clone(&main.table),
             stats: Arc::clone(&main.stats),
             team: Arc::new(Workers(Arc::clone(main))),
+            instance,
             started,
             registered: Arc::new(move |_| added.look()),
             forgotten: Arc::new(move |_| removed.look()),

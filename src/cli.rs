@@ -1,6 +1,7 @@
 //! The commands: arguments in, an exit code out. Whatever an operator does wrong ends in sentences, never in
 //! a backtrace.
 
+pub mod admin;
 pub mod check;
 pub mod loadtest;
 mod logger;
@@ -9,16 +10,13 @@ pub mod status;
 
 use crate::app;
 use crate::base::{limits, output};
-use crate::state::config::{self, Config, Fault};
-use clap::{Parser, Subcommand};
+use crate::state::config::{self, Config, FILE, Fault};
+use clap::{Args, Parser, Subcommand};
 use std::fmt::Display;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// The file that is read when none is named.
-const FILE: &str = "config.json";
 
 const ABOUT: &str = "A layer 7 (HTTP/1.1) load balancer on blocking OS threads";
 
@@ -69,7 +67,7 @@ pub enum Command {
     /// Runs until SIGTERM, SIGINT (ctrl-C) or SIGQUIT: then new connections are refused and requests
     /// in flight are finished, for as long as timeouts.drain says. A second signal, a second or more
     /// later, stops at once.
-    Run,
+    Run(File),
     /// Run a balancer and three sample servers in one process, to look around
     ///
     /// The balancer listens on 127.0.0.1:8000; one of the three servers is slow. It says what to
@@ -85,10 +83,31 @@ pub enum Command {
     ///
     /// Prints a summary, or every fault at once with its place in the file and what to write
     /// instead. Exits with 3 when there is a fault.
-    Check,
+    Check(check::Arguments),
     /// Ask a running balancer how it is
     #[command(long_about = status::LONG_ABOUT)]
     Status(status::Arguments),
+}
+
+/// A configuration file that is named without -c.
+#[derive(Clone, Debug, Default, Args)]
+pub struct File {
+    /// The configuration file, as with -c
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl File {
+    /// The file that was named, here or with -c.
+    fn or<'f>(&'f self, config: Option<&'f Path>) -> Result<Option<&'f Path>, Failure> {
+        match (self.file.as_deref(), config) {
+            (Some(one), Some(other)) if one != other => {
+                let (one, other) = (one.display(), other.display());
+                Err(Failure::Usage(format!("two configuration files are named, {other} and {one}; name one")))
+            }
+            (named, config) => Ok(named.or(config)),
+        }
+    }
 }
 
 /// Why a command came to nothing.
@@ -120,13 +139,13 @@ pub fn run() -> u8 {
 impl Arguments {
     fn obey(self) -> Result<u8, Failure> {
         let file = self.config.as_deref();
-        match self.command.unwrap_or(Command::Run) {
-            Command::Run => balance(file),
+        match self.command.unwrap_or(Command::Run(File::default())) {
+            Command::Run(named) => balance(named.or(file)?),
             Command::Demo => demo(file),
             Command::Server(arguments) => server::run(arguments, file),
             Command::Loadtest(arguments) => loadtest::run(arguments, file),
-            Command::Check => check::run(file),
-            Command::Status(arguments) => status::run(&arguments, file),
+            Command::Check(arguments) => check::run(arguments.file.or(file)?),
+            Command::Status(arguments) => status::run(&arguments, arguments.file.or(file)?),
         }
     }
 }
@@ -182,6 +201,11 @@ fn find(named: Option<&Path>) -> Result<Config, Failure> {
         None if here.symlink_metadata().is_ok() => config::load(here).map_err(Failure::Configuration),
         None => Ok(Config::default()),
     }
+}
+
+/// This program as it was started, to be typed again.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "evenkeel".to_owned())
 }
 
 /// Where a listener can be reached from this machine: the unspecified address is no destination.
@@ -266,6 +290,12 @@ mod tests {
             let arguments = Arguments::try_parse_from(line).unwrap();
             assert_eq!(arguments.config.as_deref(), Some(Path::new("x")), "{line:?}");
         }
+        let (x, y) = (Some(Path::new("x")), Some(Path::new("y")));
+        let named = File { file: x.map(Path::to_owned) };
+        assert_eq!(named.or(None).unwrap(), x);
+        assert_eq!(named.or(x).unwrap(), x);
+        assert!(matches!(named.or(y), Err(Failure::Usage(_))));
+        assert_eq!(File::default().or(y).unwrap(), y);
         assert!(Arguments::try_parse_from(["evenkeel"]).unwrap().command.is_none());
     }
 }

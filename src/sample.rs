@@ -20,7 +20,9 @@ use crate::base::{limits, output, time};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use std::convert::Infallible;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a stop waits for what is queued and in progress before it hurries.
@@ -46,7 +48,7 @@ pub struct Options {
     /// The share of `POST /requests`, 0 to 1, that is answered 500.
     pub fail_rate: f64,
     /// Where to register; nowhere when silent.
-    pub register: Option<Registrar>,
+    pub register: Option<Arc<dyn AdminApi>>,
 }
 
 impl Default for Options {
@@ -66,12 +68,25 @@ impl Default for Options {
 }
 
 /// The admin API of the balancer to register with.
-#[derive(Clone, Debug)]
-pub struct Registrar {
-    /// Where it listens.
-    pub admin: SocketAddr,
-    /// The bearer token it asks for, if any.
-    pub token: Option<String>,
+pub trait AdminApi: fmt::Debug + Send + Sync {
+    /// One call, with a JSON body or none; gives the status and the text of the response.
+    fn call(&self, method: &str, path: &str, body: String) -> Result<(u16, String), Unmet>;
+}
+
+/// Why there is no response of the balancer that is meant; each holds a sentence for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unmet {
+    /// Nothing answers yet.
+    Absent(String),
+    /// Something answers that is another balancer, or does not let us in.
+    Other(String),
+}
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Unmet::Absent(why) | Unmet::Other(why)) = self;
+        out.write_str(why)
+    }
 }
 
 /// Runs a sample server until a signal asks it to stop, then takes it out of the balancer, finishes what is in
@@ -105,7 +120,7 @@ pub fn start(options: Options) -> Result<Running, String> {
     let queue = queue::start(&options, &name, &no_hurry, &alive)?;
     let front = front::start(listener, queue, &alive, failed)?;
     let registration = match options.register {
-        Some(registrar) => Some(register::start(registrar, name.clone(), reachable(address))?),
+        Some(api) => Some(register::start(api, name.clone(), reachable(address))?),
         None => None,
     };
     Ok(Running { name, address, front, registration, hurry, ended, failure })

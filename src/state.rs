@@ -6,6 +6,7 @@ pub mod addresses;
 pub mod config;
 pub mod crew;
 pub mod histogram;
+pub mod instance;
 pub mod server;
 pub mod stats;
 pub mod table;

@@ -105,8 +105,11 @@ fn what_cannot_be_done_is_a_sentence_with_exit_code_1() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let nobody = format!(r#"{{"admin":{{"bind":"127.0.0.1:{port}"}}}}"#);
-    check(Some(&nobody), "status", 1, &[], &["no balancer answers at 127.0.0.1:", "-c"]);
-    let off = r#"{"admin":{"bind":null}}"#;
-    check(Some(off), "status", 1, &[], &["admin.bind is null", "--unix-socket evenkeel.sock"]);
-    check(Some(off), "server 0", 1, &[], &["--no-register"]);
+    let absent = ["no balancer answers for", "config.json", "evenkeel.sock: there is no such socket", "-c"];
+    check(Some(&nobody), "status", 1, &[], &absent);
+    check(Some(&nobody), "status", 1, &[], &["127.0.0.1:", "nothing listens there"]);
+    check(Some(r#"{"admin":{"bind":null}}"#), "status", 1, &[], &absent);
+    let off = r#"{"admin":{"bind":null,"socket":null}}"#;
+    check(Some(off), "status", 1, &[], &["config.json has no admin API"]);
+    check(Some(off), "server 0", 1, &[], &["has no admin API", "--no-register"]);
 }

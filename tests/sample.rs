@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use crossbeam_channel::{Receiver, bounded};
-use evenkeel::sample::{self, Options, Registrar, Running};
+use evenkeel::cli::admin::{Client, Place};
+use evenkeel::sample::{self, AdminApi, Options, Running};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Long enough for a loaded machine; no test waits it out when it passes.
@@ -243,9 +245,13 @@ fn read_call(stream: &mut TcpStream) -> String {
     }
 }
 
+fn api(admin: SocketAddr, token: Option<String>) -> Option<Arc<dyn AdminApi>> {
+    Some(Arc::new(Client::at(Place::Tcp(admin), token)))
+}
+
 fn registered(script: &'static [u16]) -> (Running, Receiver<String>) {
     let (admin, calls) = admin(script);
-    let register = Some(Registrar { admin, token: Some("secret".into()) });
+    let register = api(admin, Some("secret".into()));
     (start(|options| options.register = register), calls)
 }
 
@@ -267,7 +273,7 @@ fn it_registers_and_takes_itself_out() {
 #[test]
 fn without_a_balancer_it_serves_and_stops_at_once() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let server = start(|options| options.register = Some(Registrar { admin: nobody, token: None }));
+    let server = start(|options| options.register = api(nobody, None));
     assert_eq!(ask(server.address(), &post("/requests")).0, 200);
     server.stop();
 }

@@ -1,8 +1,16 @@
 //! `evenkeel check`: whether a configuration holds together.
 
-use super::{FILE, Failure, find, say};
-use crate::state::config::{Config, Fault};
+use super::{Failure, File, find, say};
+use crate::state::config::{Config, FILE, Fault};
+use clap::Args;
 use std::path::Path;
+
+/// The arguments of `evenkeel check`.
+#[derive(Clone, Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub(super) file: File,
+}
 
 /// The most servers that a summary names.
 const SERVERS_SHOWN: usize = 5;

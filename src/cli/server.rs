@@ -1,11 +1,13 @@
 //! `evenkeel server`: a sample server in a terminal of its own.
 
-use super::{Failure, duration_or_zero, failed, find, logger, reachable};
+use super::admin::{Client, Place};
+use super::{Failure, duration_or_zero, failed, find, logger};
 use crate::sample;
 use crate::state::config::{self, Config};
 use clap::Args;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) const LONG_ABOUT: &str = "\
@@ -17,8 +19,9 @@ It has a bounded request queue that its own threads work off:
   GET  /health         200
   anything else        200 with what was received, as JSON
 
-It finds the admin API through the same configuration as the balancer, goes on trying
-while the balancer is not there, and takes itself out on ctrl-C.";
+It finds the balancer through the same configuration, by its Unix socket or by admin.bind, goes
+on trying while the balancer is not there, and takes itself out on ctrl-C. It never registers
+with a balancer of another configuration, unless --admin names it.";
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
@@ -55,6 +58,9 @@ pub struct Arguments {
     /// Do not register with the balancer
     #[arg(long)]
     pub no_register: bool,
+    /// Register with the balancer at this address, whatever its configuration
+    #[arg(long, value_name = "ADDRESS|unix:PATH", conflicts_with = "no_register")]
+    pub admin: Option<Place>,
 }
 
 /// Runs the server until a signal stops it.
@@ -67,7 +73,11 @@ pub(super) fn run(arguments: Arguments, file: Option<&Path>) -> Result<u8, Failu
 }
 
 fn options(arguments: Arguments, config: &Config) -> Result<sample::Options, Failure> {
-    let register = if arguments.no_register { None } else { Some(registrar(config)?) };
+    let api = |named| Client::of(config, named).map(|client| Arc::new(client) as Arc<dyn sample::AdminApi>);
+    let register = match arguments.no_register {
+        true => None,
+        false => Some(api(arguments.admin.as_ref())?),
+    };
     let capacity = arguments.queue_capacity.map(|capacity| capacity as usize);
     Ok(sample::Options {
         name: arguments.name,
@@ -80,13 +90,6 @@ fn options(arguments: Arguments, config: &Config) -> Result<sample::Options, Fai
         fail_rate: arguments.fail_rate,
         register,
     })
-}
-
-fn registrar(config: &Config) -> Result<sample::Registrar, Failure> {
-    let bind = config.admin.bind.ok_or_else(|| {
-        failed("admin.bind is null in the configuration, so there is nothing to register with; use --no-register")
-    })?;
-    Ok(sample::Registrar { admin: reachable(bind), token: config.admin.token.clone() })
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -122,9 +125,8 @@ mod tests {
         let options = parsed("evenkeel server 9001").unwrap();
         assert_eq!((options.port, options.queue_capacity, options.workers), (9001, 7, 4));
         assert_eq!((options.delay, options.jitter), (Duration::from_millis(20), Duration::from_millis(5)));
-        let registrar = options.register.unwrap();
-        assert_eq!(registrar.admin.to_string(), "127.0.0.1:1");
-        assert_eq!(registrar.token.as_deref(), Some("0123456789abcdef"));
+        let register = format!("{:?}", options.register.unwrap());
+        assert!(register.contains("127.0.0.1:1") && register.contains("0123456789abcdef"), "{register}");
     }
 
     #[test]

@@ -1,80 +1,45 @@
 //! `evenkeel status`: what a running balancer says of itself, over its admin API.
 
-use super::{Failure, failed, find, reachable, say};
-use crate::state::config::Config;
+use super::admin::{Client, Place};
+use super::{Failure, File, failed, find, say};
 use clap::Args;
 use serde_json::{Map, Value};
-use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
-
-/// For the whole call.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// The largest answer, in bytes.
-const ANSWER_MAX: u64 = 16 * 1024 * 1024;
 
 pub(super) const LONG_ABOUT: &str = "\
 Ask a running balancer how it is.
 
-Finds the admin API through the same configuration as the balancer (admin.bind and
-admin.token) and prints the worker pool, the totals and the servers.";
+Finds the balancer through the same configuration: by its Unix socket (admin.socket), or by
+admin.bind when the balancer there says that it runs with this file. Prints the worker pool, the
+totals and the servers. The admin.token of the configuration is sent along.";
 
 /// The arguments of `evenkeel status`.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Arguments {
     /// Print the answer of the API as it is, in JSON
     #[arg(long)]
     pub json: bool,
+    /// Ask the balancer at this address, whatever its configuration [default: that of the configuration]
+    #[arg(long, value_name = "ADDRESS|unix:PATH")]
+    pub admin: Option<Place>,
+    #[command(flatten)]
+    pub(super) file: File,
 }
 
 /// Asks and prints.
 pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
     let config = find(file)?;
-    let answer = ask(admin(&config)?, config.admin.token.as_deref()).map_err(failed)?;
+    let client = Client::of(&config, arguments.admin.as_ref())?;
+    let answer = client.status().map_err(failed)?;
     if arguments.json {
         say(answer.trim_end());
         return Ok(0);
     }
     let status = serde_json::from_str::<Map<String, Value>>(&answer);
     say(report(
-        &status.map_err(|error| failed(format!("the admin API's answer is not to be read: {error}")))?,
+        &status.map_err(|error| failed(format!("the response of the admin API is not valid: {error}")))?,
     ));
     Ok(0)
-}
-
-fn admin(config: &Config) -> Result<SocketAddr, Failure> {
-    let socket = config.admin.socket.as_ref().map_or("SOCKET".to_owned(), |path| path.display().to_string());
-    let advice = || {
-        failed(format!(
-            "admin.bind is null in the configuration; ask with\n  \
-             curl --unix-socket {socket} http://localhost/api/v1/status"
-        ))
-    };
-    config.admin.bind.map(reachable).ok_or_else(advice)
-}
-
-/// The body of the API's answer, or a sentence on why there is none.
-fn ask(admin: SocketAddr, token: Option<&str>) -> Result<String, String> {
-    let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false);
-    let agent = config.proxy(None).max_redirects(0).build().new_agent();
-    let mut request = agent.get(format!("http://{admin}/api/v1/status"));
-    if let Some(token) = token {
-        request = request.header("authorization", format!("Bearer {token}"));
-    }
-    let unreachable = |error: ureq::Error| {
-        format!(
-            "no balancer answers at {admin} ({error}); start one with \"evenkeel\", or name its file with -c"
-        )
-    };
-    let mut answer = request.call().map_err(unreachable)?;
-    let status = answer.status().as_u16();
-    match status {
-        200 => answer.body_mut().with_config().limit(ANSWER_MAX).read_to_string().map_err(unreachable),
-        401 | 403 => {
-            Err(format!("{admin} answers {status}: its admin.token is not the one of this configuration"))
-        }
-        _ => Err(format!("{admin} answers {status}: this is not the admin API of a balancer that is well")),
-    }
 }
 
 /// The status for a person: single values and objects as lines, lists of objects as tables. It takes what
@@ -134,8 +99,6 @@ fn cell(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
 
     #[test]
     fn a_status_reads_as_lines_and_tables() {
@@ -156,46 +119,5 @@ a         ready  1.3      -
 longname  maint  20.0     4";
         assert_eq!(report(status.as_object().unwrap()), expected);
         assert_eq!(report(serde_json::json!({"servers": []}).as_object().unwrap()), "\nservers: none");
-    }
-
-    /// A balancer that gives one answer; what it was asked.
-    fn check_ask(answer: &'static str, expected: Result<&str, &str>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let balancer = std::thread::spawn(move || {
-            let (mut socket, _) = listener.accept().unwrap();
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                socket.read_exact(&mut byte).unwrap();
-                head.push(byte[0]);
-            }
-            socket.write_all(answer.as_bytes()).unwrap();
-            String::from_utf8(head).unwrap()
-        });
-        let heard = ask(address, Some("secret"));
-        let head = balancer.join().unwrap().to_ascii_lowercase();
-        assert!(head.starts_with("get /api/v1/status http/1.1\r\n"), "{head}");
-        assert!(head.contains("authorization: bearer secret\r\n"), "{head}");
-        match expected {
-            Ok(body) => assert_eq!(heard.unwrap(), body),
-            Err(part) => assert!(heard.unwrap_err().contains(part)),
-        }
-    }
-
-    #[test]
-    fn answers_and_refusals_are_told_apart() {
-        check_ask("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}", Ok("{}"));
-        check_ask("HTTP/1.1 401 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", Err("admin.token"));
-        check_ask("HTTP/1.1 302 Go\r\nlocation: /\r\ncontent-length: 0\r\n\r\n", Err("answers 302"));
-    }
-
-    #[test]
-    fn a_balancer_that_is_not_there_is_a_sentence() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
-        let said = ask(address, None).unwrap_err();
-        assert!(said.contains("no balancer answers at") && said.contains("-c"), "{said}");
     }
 }

@@ -21,6 +21,7 @@ use crate::base::ids::ServerId;
 use crate::base::time::{self, Moment};
 use crate::state::config::Config;
 use crate::state::crew::Team;
+use crate::state::instance::Instance;
 use crate::state::server::Server;
 use crate::state::stats::Stats;
 use crate::state::table::Table;
@@ -65,6 +66,8 @@ pub struct View {
     pub stats: Arc<Stats>,
     /// The data plane's workers and connections.
     pub team: Arc<dyn Team>,
+    /// Which balancer this is.
+    pub instance: Instance,
     /// When the balancer was started.
     pub started: Moment,
     /// Tells the health thread of a server that is new, came back or changed its mode: it probes at once.

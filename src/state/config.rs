@@ -38,6 +38,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tree::Node;
 
+/// The file that is read when none is named.
+pub const FILE: &str = "config.json";
+
 /// The largest file that is read, in bytes: room for some forty thousand servers.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
 
@@ -232,6 +235,13 @@ pub enum AccessLog {
     Stdout,
     /// A file; a relative path starts beside the configuration.
     File(PathBuf),
+}
+
+impl Config {
+    /// The file that it was read from, or the one that the defaults stand for.
+    pub fn origin(&self) -> &Path {
+        self.file.as_deref().unwrap_or(Path::new(FILE))
+    }
 }
 
 impl Listen {

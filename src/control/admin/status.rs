@@ -5,6 +5,7 @@ use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::policy::health::Health;
 use crate::state::histogram::Counts;
+use crate::state::instance::Instance;
 use crate::state::server::{Check, Mode, Server};
 use crate::state::stats::{Counter, Stats};
 use serde::Serialize;
@@ -18,6 +19,7 @@ pub(super) const STATES: [&str; 6] = ["up", "down", "starting", "ejected", "drai
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     version: &'static str,
+    instance: Instance,
     uptime_s: u64,
     draining: bool,
     algorithm: &'static str,
@@ -116,6 +118,7 @@ pub(super) fn status(view: &View) -> Status {
     let now = time::now();
     Status {
         version: env!("CARGO_PKG_VERSION"),
+        instance: view.instance.clone(),
         uptime_s: now.since(view.started).as_secs(),
         draining: view.team.is_draining(),
         algorithm: view.config.servers.algorithm.name(),

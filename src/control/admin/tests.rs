@@ -111,6 +111,7 @@ impl House {
             table: Arc::clone(&table),
             stats: Arc::clone(&stats),
             team: Arc::clone(&plane) as Arc<dyn Team>,
+            instance: Instance::default(),
             started: time::now(),
             registered: Arc::new(move |server| told.lock().push(server.name.clone())),
             forgotten: Arc::new(move |id| gone.lock().push(id)),
@@ -240,7 +241,10 @@ fn the_status_tells_everything() {
     let status = house.get("/api/v1/status").json();
     let mut keys: Vec<_> = status.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
-    assert_eq!(keys, ["algorithm", "draining", "servers", "threadpool", "totals", "uptime_s", "version"]);
+    assert_eq!(
+        keys,
+        ["algorithm", "draining", "instance", "servers", "threadpool", "totals", "uptime_s", "version"]
+    );
     let pool = serde_json::json!({ "min": 1, "max": 50, "workers": 1, "busy": 1, "queued": 3,
         "queue_capacity": 100, "hired": 1, "dismissed": 0, "shed": 0 });
     assert_eq!(status["threadpool"], pool);
@@ -558,6 +562,7 @@ fn no_second_balancer_takes_a_living_one_s_socket() {
         table: Arc::clone(&house.table),
         stats: Arc::clone(&house.stats),
         team: Arc::clone(&house.plane) as Arc<dyn Team>,
+        instance: Instance::default(),
         started: time::now(),
         registered: Arc::new(|_| ()),
         forgotten: Arc::new(|_| ()),

@@ -1,0 +1,487 @@
+//! The admin API as the commands reach it: through the socket of their configuration first, and never that of another
+//! balancer without being told to.
+
+use super::{Failure, failed, reachable};
+use crate::sample::{AdminApi, Unmet};
+use crate::state::config::{self, Config};
+use crate::state::instance::Instance;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
+use serde::Deserialize;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
+};
+use ureq::{Agent, Error};
+
+/// For one call, whole.
+const CALL: Duration = Duration::from_secs(3);
+/// The largest response, in bytes.
+const RESPONSE_MAX: u64 = 16 * 1024 * 1024;
+/// Buffers of a connection, in bytes.
+const BUFFER: usize = 16 * 1024;
+/// What is asked to see which balancer it is.
+const STATUS: &str = "/api/v1/status";
+
+/// Where an admin API listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A Unix socket.
+    Socket(PathBuf),
+    /// A TCP port.
+    Tcp(SocketAddr),
+}
+
+/// Reaches the admin API of one balancer.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// In the order in which they are tried; one at least.
+    places: Vec<Place>,
+    token: Option<String>,
+    /// The balancer that is looked for; `None`: whichever is at the place.
+    wanted: Option<Instance>,
+}
+
+/// The part of a status that says which balancer it is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Told {
+    instance: Instance,
+}
+
+impl Client {
+    /// The balancer of this configuration; or whichever is at the place that the operator named.
+    pub(super) fn of(config: &Config, named: Option<&Place>) -> Result<Self, Failure> {
+        let token = config.admin.token.clone();
+        if let Some(place) = named {
+            return Ok(Client::at(place.clone(), token));
+        }
+        let file = config.origin();
+        let sockets = config.admin.socket.iter().cloned().chain(socket_beside_target(config));
+        let mut places: Vec<Place> = sockets.map(Place::Socket).collect();
+        places.dedup();
+        places.extend(config.admin.bind.map(|bind| Place::Tcp(reachable(bind))));
+        if places.is_empty() {
+            return Err(failed(format!(
+                "{} has no admin API: admin.socket and admin.bind are null; write one of them, or name a balancer with \
+                 --admin (a sample server can do without: --no-register)",
+                file.display()
+            )));
+        }
+        Ok(Client { places, token, wanted: Some(Instance::of(file)) })
+    }
+
+    /// Whichever balancer is at this place.
+    pub fn at(place: Place, token: Option<String>) -> Self {
+        Client { places: vec![place], token, wanted: None }
+    }
+
+    /// The status of the balancer, as JSON.
+    pub(super) fn status(&self) -> Result<String, Unmet> {
+        self.meet().map(|(_, status)| status)
+    }
+
+    /// The first place at which the balancer is, and its status.
+    fn meet(&self) -> Result<(&Place, String), Unmet> {
+        let (mut absent, mut other) = (Vec::new(), None);
+        for place in &self.places {
+            match call(place, self.token.as_deref(), "GET", STATUS, String::new()) {
+                Err(why) => absent.push(format!("{place}: {why}")),
+                Ok((200, status)) => match &self.wanted {
+                    Some(wanted) if !told(&status).instance.has_same_file(wanted) => {
+                        other = other.or(Some(another(place, &told(&status).instance, wanted)));
+                    }
+                    _ => return Ok((place, status)),
+                },
+                Ok((status, _)) => other = other.or(Some(refused(place, status))),
+            }
+        }
+        Err(match other {
+            Some(why) => Unmet::Other(why),
+            None => Unmet::Absent(format!("{} ({})", self.start_advice(), absent.join("; "))),
+        })
+    }
+
+    fn start_advice(&self) -> String {
+        match self.wanted.as_ref().and_then(|wanted| wanted.config.as_deref()) {
+            Some(file) => format!(
+                "no balancer answers for {file}; start it with `{} run -c {file}`, or name the file of another with -c",
+                super::program()
+            ),
+            None => "no balancer answers there".to_owned(),
+        }
+    }
+}
+
+impl AdminApi for Client {
+    fn call(&self, method: &str, path: &str, body: String) -> Result<(u16, String), Unmet> {
+        // Looked at before each call: a place may have passed to another balancer since.
+        let (place, _) = match self.wanted {
+            Some(_) => self.meet()?,
+            None => (&self.places[0], String::new()),
+        };
+        call(place, self.token.as_deref(), method, path, body)
+            .map_err(|why| Unmet::Absent(format!("no balancer answers at {place} ({why})")))
+    }
+}
+
+/// The default socket is beside the file; where that is a link, the balancer may have been started by the file's own name.
+fn socket_beside_target(config: &Config) -> Option<PathBuf> {
+    let file = config.file.as_ref()?;
+    let target = file.canonicalize().ok().filter(|_| file.is_symlink())?;
+    config::load(&target).ok()?.admin.socket
+}
+
+fn told(status: &str) -> Told {
+    serde_json::from_str(status).unwrap_or_default()
+}
+
+fn another(place: &Place, met: &Instance, wanted: &Instance) -> String {
+    let (with, file) = (met.file(), wanted.file());
+    let pid = if met.pid == 0 { String::new() } else { format!(" (pid {})", met.pid) };
+    format!(
+        "the balancer at {place} is another one: it runs with {with}{pid}, not with {file}. \
+         Start that of {file}, or say --admin {} to mean this one",
+        place.as_argument()
+    )
+}
+
+fn refused(place: &Place, status: u16) -> String {
+    match status {
+        401 | 403 => {
+            format!("{place} answers {status}: its admin.token is not the one of this configuration")
+        }
+        _ => format!("{place} answers {status}: this is not the admin API of a balancer that is well"),
+    }
+}
+
+impl Place {
+    fn as_argument(&self) -> String {
+        match self {
+            Place::Socket(path) => format!("unix:{}", path.display()),
+            Place::Tcp(address) => address.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Socket(path) => write!(out, "the socket {}", path.display()),
+            Place::Tcp(address) => write!(out, "{address}"),
+        }
+    }
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    /// `unix:PATH`, a path with a slash, or `host:port`; `http://` may stand before the last.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let advice = "write one such as 127.0.0.1:9301 or unix:/run/evenkeel/admin.sock";
+        let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        match text.strip_prefix("unix:") {
+            Some("") => Err(format!("the path is missing; {advice}")),
+            Some(path) => Ok(Place::Socket(path.into())),
+            None if bare.contains('/') => Ok(Place::Socket(text.into())),
+            None => {
+                let found = bare.to_socket_addrs().ok().and_then(|mut found| found.next());
+                found.map(Place::Tcp).ok_or_else(|| format!("this is not an address with a port; {advice}"))
+            }
+        }
+    }
+}
+
+/// One request; the status and the body, or a few words on why there is no response.
+fn call(
+    place: &Place,
+    token: Option<&str>,
+    method: &str,
+    path: &str,
+    body: String,
+) -> Result<(u16, String), String> {
+    // No proxy: one from the environment would take the call elsewhere.
+    let config = Agent::config_builder()
+        .proxy(None)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_idle_connections(0)
+        .timeout_global(Some(CALL))
+        .input_buffer_size(BUFFER)
+        .output_buffer_size(BUFFER)
+        .build();
+    let agent = Agent::with_parts(config, Dial(place.clone()), Nowhere);
+    let host = match place {
+        Place::Socket(_) => "localhost".to_owned(),
+        Place::Tcp(address) => address.to_string(),
+    };
+    let request = ureq::http::Request::builder().method(method).uri(format!("http://{host}{path}"));
+    let request = request.header("Content-Type", "application/json").header("Connection", "close");
+    let request = match token {
+        Some(token) => request.header("Authorization", format!("Bearer {token}")),
+        None => request,
+    };
+    let sent = match body.is_empty() {
+        true => request.body(()).map_err(Error::from).and_then(|request| agent.run(request)),
+        false => request.body(body).map_err(Error::from).and_then(|request| agent.run(request)),
+    };
+    let mut response = sent.map_err(|error| words(&error))?;
+    let text = response.body_mut().with_config().limit(RESPONSE_MAX).read_to_string();
+    Ok((response.status().as_u16(), text.map_err(|error| words(&error))?))
+}
+
+/// A few words for a sentence.
+fn words(error: &Error) -> String {
+    match error {
+        Error::Io(error) => match error.kind() {
+            io::ErrorKind::NotFound => "there is no such socket".to_owned(),
+            io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+            io::ErrorKind::PermissionDenied => "it belongs to another user".to_owned(),
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "no response in time".to_owned(),
+            _ => error.to_string(),
+        },
+        Error::Timeout(_) => "no response in time".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Connects to the place, whatever the URL says.
+#[derive(Debug)]
+struct Dial(Place);
+
+impl Connector for Dial {
+    type Out = Wire;
+
+    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Wire>, Error> {
+        let stream = match &self.0 {
+            Place::Socket(path) => Stream::Unix(connect_unix(path)?),
+            Place::Tcp(address) => Stream::Tcp(TcpStream::connect_timeout(address, CALL)?),
+        };
+        let config = details.config;
+        let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
+        Ok(Some(Wire { stream, buffers }))
+    }
+}
+
+/// Connecting waits while the backlog is full; the send timeout bounds that.
+fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(CALL))?;
+    connect(&fd, &SocketAddrUnix::new(path)?)?;
+    Ok(UnixStream::from(fd))
+}
+
+/// The connector knows where to go, and ureq's own resolver would start a thread.
+#[derive(Debug)]
+struct Nowhere;
+
+impl Resolver for Nowhere {
+    fn resolve(
+        &self,
+        _: &Uri,
+        _: &ureq::config::Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let mut found = self.empty();
+        found.push((Ipv4Addr::LOCALHOST, 80).into());
+        Ok(found)
+    }
+}
+
+#[derive(Debug)]
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+#[derive(Debug)]
+struct Wire {
+    stream: Stream,
+    buffers: LazyBuffers,
+}
+
+impl Transport for Wire {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        let bytes = &self.buffers.output()[..amount];
+        match &mut self.stream {
+            Stream::Unix(stream) => {
+                stream.set_write_timeout(limit(timeout))?;
+                stream.write_all(bytes)?;
+            }
+            Stream::Tcp(stream) => {
+                stream.set_write_timeout(limit(timeout))?;
+                stream.write_all(bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        let buffer = self.buffers.input_append_buf();
+        let count = match &mut self.stream {
+            Stream::Unix(stream) => {
+                stream.set_read_timeout(limit(timeout))?;
+                stream.read(buffer)?
+            }
+            Stream::Tcp(stream) => {
+                stream.set_read_timeout(limit(timeout))?;
+                stream.read(buffer)?
+            }
+        };
+        self.buffers.input_appended(count);
+        Ok(count > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        // Never asked again: no connection is kept.
+        false
+    }
+}
+
+/// A socket takes no timeout of zero.
+fn limit(timeout: NextTimeout) -> Option<Duration> {
+    timeout.not_zero().map(|after| (*after).max(Duration::from_millis(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
+
+    fn served(mut stream: impl Read + Write, response: &str) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        stream.write_all(response.as_bytes()).unwrap();
+        String::from_utf8(head).unwrap().to_ascii_lowercase()
+    }
+
+    fn response(status: u16, body: &str) -> String {
+        format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+    }
+
+    fn status_of(file: &Path) -> String {
+        serde_json::json!({ "instance": Instance { pid: 7, ..Instance::of(file) } }).to_string()
+    }
+
+    /// A balancer on TCP that gives one response.
+    fn at_port(response: String) -> (SocketAddr, std::thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (address, std::thread::spawn(move || served(listener.accept().unwrap().0, &response)))
+    }
+
+    fn config(folder: &Path, bind: SocketAddr) -> Config {
+        let file = folder.join("config.json");
+        let text = format!(r#"{{"admin": {{"bind": "{bind}", "token": "0123456789abcdef"}}}}"#);
+        std::fs::write(&file, text).unwrap();
+        config::load(&file).unwrap()
+    }
+
+    fn nobody() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
+
+    #[test]
+    fn the_socket_of_the_configuration_comes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), nobody());
+        let listener = UnixListener::bind(folder.path().join("evenkeel.sock")).unwrap();
+        let status = status_of(config.origin());
+        let response = response(200, &status);
+        let balancer = std::thread::spawn(move || served(listener.accept().unwrap().0, &response));
+        assert_eq!(Client::of(&config, None).unwrap().status().unwrap(), status);
+        let head = balancer.join().unwrap();
+        assert!(head.starts_with("get /api/v1/status http/1.1\r\n"), "{head}");
+        assert!(head.contains("authorization: bearer 0123456789abcdef\r\n"), "{head}");
+    }
+
+    /// The configuration's socket is not there; its TCP port gives this response.
+    fn check(response: String, named: bool, expected: Result<(), &[&str]>) {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, balancer) = at_port(response.replace("FOLDER", folder.path().to_str().unwrap()));
+        let config = config(folder.path(), address);
+        // A socket file that a dead process left.
+        drop(UnixListener::bind(folder.path().join("evenkeel.sock")).unwrap());
+        let named = named.then_some(Place::Tcp(address));
+        let met = Client::of(&config, named.as_ref()).unwrap().status();
+        balancer.join().unwrap();
+        match expected {
+            Ok(()) => assert!(met.is_ok(), "{met:?}"),
+            Err(parts) => {
+                let Err(Unmet::Other(said)) = met else { panic!("{met:?}") };
+                parts.iter().for_each(|part| assert!(said.contains(part), "{said}"));
+            }
+        }
+    }
+
+    #[test]
+    fn over_tcp_only_the_balancer_of_the_file_is_met() {
+        let ours = r#"{"instance": {"pid": 7, "config": "FOLDER/config.json"}}"#;
+        check(response(200, ours).replace("content-length", "x-length"), false, Ok(()));
+        let other = response(200, &status_of(Path::new("/etc/other.json")));
+        check(
+            other.clone(),
+            false,
+            Err(&["is another one", "/etc/other.json (pid 7)", "--admin 127.0.0.1:"]),
+        );
+        check(other, true, Ok(()));
+        check(response(200, "{}"), false, Err(&["a configuration of its own"]));
+        check(response(200, "hello"), false, Err(&["is another one"]));
+        check(response(401, "{}"), false, Err(&["admin.token"]));
+        check(response(302, ""), false, Err(&["answers 302"]));
+    }
+
+    #[test]
+    fn nobody_there_is_a_sentence_that_says_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), nobody());
+        let Err(Unmet::Absent(said)) = Client::of(&config, None).unwrap().status() else { panic!() };
+        for part in
+            ["no balancer answers for", "config.json", "-c", "there is no such socket", "nothing listens"]
+        {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_link_to_the_file_leads_to_the_socket_beside_it() {
+        let (real, links) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        config(real.path(), nobody());
+        let link = links.path().join("link.json");
+        std::os::unix::fs::symlink(real.path().join("config.json"), &link).unwrap();
+        let listener = UnixListener::bind(real.path().join("evenkeel.sock")).unwrap();
+        let response = response(200, &status_of(&real.path().join("config.json")));
+        let balancer = std::thread::spawn(move || served(listener.accept().unwrap().0, &response));
+        assert!(Client::of(&config::load(&link).unwrap(), None).unwrap().status().is_ok());
+        balancer.join().unwrap();
+    }
+
+    #[test]
+    fn a_place_is_a_socket_or_an_address() {
+        let check = |text: &str, place: Place| assert_eq!(text.parse(), Ok(place), "{text}");
+        check("127.0.0.1:9301", Place::Tcp("127.0.0.1:9301".parse().unwrap()));
+        check("http://127.0.0.1:9301/", Place::Tcp("127.0.0.1:9301".parse().unwrap()));
+        check("[::1]:1", Place::Tcp("[::1]:1".parse().unwrap()));
+        check("unix:a.sock", Place::Socket("a.sock".into()));
+        check("/run/a.sock", Place::Socket("/run/a.sock".into()));
+        for text in ["", "unix:", "127.0.0.1", "9301"] {
+            assert!(text.parse::<Place>().unwrap_err().contains("write one such as"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Commands meet the balancer of their configuration, and no other without being told to.
+
+mod support;
+
+use rustix::process::Signal;
+use serde_json::json;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use support::{Client, Evenkeel, Origin, until};
+
+/// The balancer of `config.json` in its folder, with a server a.
+fn first(origin: &Origin) -> Evenkeel {
+    Evenkeel::before(&[origin], json!({"admin": {"socket": "a.sock"}}))
+}
+
+/// Runs a line in a folder; the exit code and all that it says.
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+fn evenkeel(folder: &Path, line: &str) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    let output = command.args(line.split(' ')).current_dir(folder).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn status_finds_the_balancer_of_its_file_by_any_name_of_that() {
+    let origin = Origin::answers("ok");
+    let balancer = first(&origin);
+    let folder = balancer.folder();
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    symlink(folder.join("config.json"), elsewhere.path().join("link.json")).expect("a link");
+    let whole = folder.join("config.json").display().to_string();
+    for (folder, line) in [
+        (folder, "status".to_owned()),
+        (folder, "status -c ./config.json".to_owned()),
+        (folder, "status config.json".to_owned()),
+        (elsewhere.path(), format!("status -c {whole}")),
+        (elsewhere.path(), "status -c link.json".to_owned()),
+        (elsewhere.path(), format!("status --admin unix:{}", folder.join("a.sock").display())),
+    ] {
+        let (code, said) = evenkeel(folder, &line);
+        assert_eq!(code, Some(0), "{line}: {said}");
+        assert!(said.contains(&origin.address().to_string()), "{line}: {said}");
+        assert!(said.contains(&format!("pid {}", balancer.pid())), "{line}: {said}");
+    }
+}
+
+#[test]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+fn another_balancer_at_the_same_place_is_neither_shown_nor_steered() {
+    let origin = Origin::answers("ok");
+    let balancer = first(&origin);
+    let folder = balancer.folder();
+    fs::write(folder.join("second.json"), r#"{"admin": {"socket": "a.sock", "bind": null}}"#).unwrap();
+    let (code, said) = evenkeel(folder, "status -c second.json");
+    assert_eq!(code, Some(1), "{said}");
+    for part in ["is another one", "config.json (pid ", "second.json", "--admin unix:a.sock"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let mut sample = sample(folder, "server 0 --name stranger -c second.json");
+    until("the sample server says why it is not registered", || {
+        fs::read_to_string(folder.join("said")).unwrap().contains("is another one")
+    });
+    let shown = || evenkeel(folder, "status").1;
+    assert!(!shown().contains("stranger"), "{}", shown());
+    stop(&mut sample);
+    // The operator's word counts.
+    let mut sample = self::sample(folder, "server 0 --name wanted --admin unix:a.sock -c second.json");
+    until("it is registered", || shown().contains("wanted"));
+    stop(&mut sample);
+    until("it has taken itself out", || !shown().contains("wanted"));
+    assert_eq!(Client::to(&balancer).get("/").status, 200);
+}
+
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+fn sample(folder: &Path, line: &str) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    command.args(line.split(' ')).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(fs::File::create(folder.join("said")).unwrap()).spawn().unwrap()
+}
+
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+fn stop(child: &mut Child) {
+    rustix::process::kill_process(rustix::process::Pid::from_child(child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
