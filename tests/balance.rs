@@ -5,6 +5,7 @@ mod support;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -271,7 +272,7 @@ mod health {
 
     #[test]
     fn a_health_page_that_is_not_there_is_no_fault_unless_the_file_names_it() {
-        check_404(json!({}), 404, "it counts as alive");
+        check_404(json!({}), 404, "is alive and has no such page");
         check_404(json!({"path": "/health"}), 503, "is down");
         check_404(json!({"path": "/health", "expect_status": "404"}), 404, "is up");
     }
@@ -300,6 +301,55 @@ mod health {
         let before = sick.count();
         assert_eq!(spread(&mut client, 20), counts(&[("b", 20)]));
         assert_eq!(sick.count(), before);
+    }
+
+    /// A server that serves one connection after the other, each until its client closes it.
+    #[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    fn one_threaded() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut bytes = [0; 4096];
+                while stream.read(&mut bytes).is_ok_and(|count| count > 0) {
+                    let _ = stream.write_all(ok("ok").as_bytes());
+                }
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn an_idle_connection_does_not_shut_out_the_probes_of_a_server_with_one_thread() {
+        let list = json!({"servers": {"list": [{"name": "a", "address": one_threaded().to_string()}]}});
+        let balancer = Evenkeel::start(with(probed(json!({"interval": "50ms", "timeout": "200ms"})), list));
+        balancer.logs("is up");
+        let mut client = Client::to(&balancer);
+        for _ in 0..100 {
+            assert_eq!(client.get("/").status, 200);
+            thread::park_timeout(Duration::from_millis(20));
+        }
+        assert!(balancer.log_lines().iter().all(|line| !line.contains(" is down")));
+    }
+
+    #[test]
+    fn a_refused_health_page_is_explained() {
+        for (status, passes) in [(400, true), (401, true), (403, true), (426, true), (500, false)] {
+            let origin = Origin::start(move |visit| {
+                while let Some(seen) = visit.request() {
+                    let is_probe = seen.target() == "/health";
+                    let text =
+                        if is_probe { ok("").replace("200 OK", &format!("{status} No")) } else { ok("ok") };
+                    visit.send(text);
+                }
+            });
+            let balancer = servers(&[&origin], &[], probed(json!({})));
+            let line = balancer.logs(if passes { "it is alive" } else { "is down" });
+            assert!(line.contains(&format!("({status}) at http://{}/health", origin.address())), "{line}");
+            assert!(line.contains("servers.health_check.path"), "{line}");
+            assert_eq!(Client::to(&balancer).get("/").status, if passes { 200 } else { 503 });
+        }
     }
 
     #[test]

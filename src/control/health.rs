@@ -24,14 +24,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Probes at once of servers that responded promptly to their last one: hundreds a second.
-const PROMPT_PROBERS: usize = 16;
-/// Probes at once of all other servers, each of which may take the whole timeout. They never hold up the prompt ones.
-const SLOW_PROBERS: usize = 64;
+/// Probes at once of servers that responded promptly to their last one, and as many of all others. Those may be silent,
+/// and then each takes the whole timeout, but they never hold up the prompt ones. The threads are started as needed.
+const PROBERS: usize = 64;
 /// Load reports asked for at once; they hold up no probe.
 const REPORTERS: usize = 16;
-/// A server whose probe took less responds promptly. Sixteen probers do 160 such probes a second at least.
-const PROMPT: Duration = Duration::from_millis(100);
+/// A server whose probe took less, and less than half of the timeout, responds promptly.
+const PROMPT: Duration = Duration::from_millis(500);
 /// Findings and verdicts taken in one round, before the next look at what is due.
 const BATCH: usize = 1024;
 
@@ -152,8 +151,8 @@ impl Agent {
             // At most one question of each kind is under way for a server: the table bounds it.
             found: unbounded(),
             names: Names::new(Resolver::of_system()),
-            prompt: Threads::new("prober", PROMPT_PROBERS),
-            slow: Threads::new("slow-prober", SLOW_PROBERS),
+            prompt: Threads::new("prober", PROBERS),
+            slow: Threads::new("slow-prober", PROBERS),
             reporters: Threads::new("reporter", REPORTERS),
             close_idle: CloseIdle(Box::new(|_| {})),
             watched: HashMap::new(),
@@ -340,7 +339,7 @@ impl Agent {
             return self.schedule_probe(finding.id, now.after(self.check.rules.interval));
         }
         let judged = judge(&self.check, &finding.answer, &watched.server.address, finding.at);
-        watched.is_prompt = finding.took < PROMPT;
+        watched.is_prompt = finding.took < PROMPT.min(self.check.timeout / 2);
         watched.failed = if judged.passed { 0 } else { watched.failed.wrapping_add(1) };
         if let Some(at) = finding.at.filter(|_| judged.passed) {
             watched.server.addresses().record_connect_ok(at);
@@ -383,9 +382,10 @@ impl Agent {
     fn conclude_probe(&mut self, id: ServerId, judged: &Judged, took: Duration, now: Moment) {
         let Some(watched) = self.watched.get_mut(&id) else { return };
         if judged.has_no_page && !std::mem::replace(&mut watched.pageless, true) {
-            let (name, detail) = (&watched.server.name, &judged.detail);
+            let (name, outcome, detail) = (&watched.server.name, &judged.outcome, &judged.detail);
+            let what = if outcome == "404" { "has no such page" } else { "does not give out this page" };
             log::info!(
-                "server {name}: {detail}; it counts as alive while servers.health_check.path is not set"
+                "server {name}: {detail}; it is alive and {what} (servers.health_check.path is not set)"
             );
         }
         let (outcome, passed) = (judged.outcome.clone(), judged.passed);
@@ -440,7 +440,7 @@ impl Agent {
         let Some(what) = verdict.failure else {
             return self.apply(verdict.server, Event::RequestPassed, "", now);
         };
-        self.apply(verdict.server, Event::RequestFailed, what, now);
+        self.apply(verdict.server, Event::RequestFailed, &format!("({what})"), now);
         let Some(watched) = self.watched.get(&verdict.server) else { return };
         if let Some(name) = watched.server.address.name() {
             self.names.request(name, now);

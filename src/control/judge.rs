@@ -14,7 +14,7 @@ pub struct Judged {
     pub has_no_page: bool,
     /// `200`, `connection refused`, `no answer in 1s` …
     pub outcome: String,
-    /// The outcome, what was asked, and for a status that is not expected the keys that say what is.
+    /// For the log: the outcome in parentheses, what was asked, and for a status that is not expected the keys that say what is.
     pub detail: String,
 }
 
@@ -29,7 +29,7 @@ pub fn judge(
     match answer {
         Err(silence) => {
             let outcome = silence.words.clone();
-            Judged { passed: false, has_no_page: false, detail: format!("{outcome} at {url}"), outcome }
+            Judged { passed: false, has_no_page: false, detail: format!("({outcome}) at {url}"), outcome }
         }
         Ok(Answer { status, .. }) => {
             let expected = is_expected(check, *status);
@@ -37,9 +37,9 @@ pub fn judge(
             let passed = expected || has_no_page;
             let outcome = status.to_string();
             let detail = match passed {
-                true => format!("{outcome} at {url}"),
+                true => format!("({outcome}) at {url}"),
                 false => format!(
-                    "{outcome} at {url}; set servers.health_check.path or servers.health_check.expect_status"
+                    "({outcome}) at {url}; set servers.health_check.path or servers.health_check.expect_status"
                 ),
             };
             Judged { passed, has_no_page, outcome, detail }
@@ -51,7 +51,7 @@ impl Judged {
     /// There was no address to ask; why.
     pub fn unresolved(words: &str) -> Self {
         let outcome = format!("its name does not resolve: {words}");
-        Judged { passed: false, has_no_page: false, detail: outcome.clone(), outcome }
+        Judged { passed: false, has_no_page: false, detail: format!("({outcome})"), outcome }
     }
 }
 
@@ -116,15 +116,15 @@ mod tests {
         let detail = |answer, address, at| judged(true, answer, address, at).detail;
         assert_eq!(
             detail(Ok(401), "10.0.0.1:8080", Some("10.0.0.1:8080")),
-            "401 at http://10.0.0.1:8080/health; set servers.health_check.path or servers.health_check.expect_status"
+            "(401) at http://10.0.0.1:8080/health; set servers.health_check.path or servers.health_check.expect_status"
         );
         assert_eq!(
             detail(Ok(200), "app.test:80", Some("10.0.0.7:80")),
-            "200 at http://app.test:80/health (10.0.0.7:80)"
+            "(200) at http://app.test:80/health (10.0.0.7:80)"
         );
         assert_eq!(
             detail(Err("no answer in 1s"), "unix:/run/a.sock", None),
-            "no answer in 1s at http://localhost/health on unix:/run/a.sock"
+            "(no answer in 1s) at http://localhost/health on unix:/run/a.sock"
         );
     }
 }

@@ -222,6 +222,25 @@ mod tests {
     }
 
     #[test]
+    fn all_addresses_of_a_name_are_tried_and_the_one_that_responded_is_remembered() {
+        let live = std::net::TcpListener::bind("127.0.0.42:0").unwrap();
+        let port = live.local_addr().unwrap().port();
+        let address = format!("app.test:{port}").parse().unwrap();
+        let plane = crate::data::ahead::tests::plane_before(address, |_| {});
+        let server = plane.table.find("a").unwrap();
+        let mut stream = Stream::default();
+        assert!(link(&plane, &mut stream, &server).is_err(), "nothing was looked up yet");
+        server
+            .addresses()
+            .replace([41, 42].into_iter().map(|last| SocketAddr::from(([127, 0, 0, last], port))).collect());
+        let generation = server.addresses().generation();
+        let link = link(&plane, &mut stream, &server).unwrap();
+        assert!(server.addresses().keeps_idle(link.generation) && link.generation > generation);
+        let first = server.addresses().candidates().next().unwrap().0;
+        assert_eq!(first, live.local_addr().unwrap());
+    }
+
+    #[test]
     fn a_server_that_closed_has_said_nothing() {
         let server = server();
         let (closed, far) = pair();

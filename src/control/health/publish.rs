@@ -49,9 +49,9 @@ impl Agent {
     }
 }
 
-/// The line of the log for a transition.
+/// The line of the log for a transition. The detail is what came, in parentheses, and more.
 pub(super) fn told(server: &Server, change: &Change, detail: &str, now: Moment) -> (log::Level, String) {
-    let detail = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
+    let detail = if detail.is_empty() { String::new() } else { format!(" {detail}") };
     let (name, address, why) = (&server.name, &server.address, change.why);
     match change.to {
         Health::Up => (log::Level::Info, format!("server {name} ({address}) is up: {why}{detail}")),
