@@ -260,12 +260,14 @@ impl Published {
             registered: Arc::new(move |_| added.look()),
             forgotten: Arc::new(move |_| removed.look()),
         };
-        let Some(socket) = main.config.admin.socket.clone() else { return Ok(None) };
+        if main.config.admin.socket.is_none() {
+            return Ok(None);
+        }
         let admin: Admin = match admin::open(view) {
             Ok(admin) => admin,
             Err(reason) => return publish::unless_default(&main.config, reason),
         };
-        let stopper = admin.stopper();
+        let (stopper, socket) = (admin.stopper(), admin.published_at());
         let thread = spawn("admin", move || admin.run())?;
         let mut published = Published { thread, stopper, front: None };
         let front = main.config.admin.bind.map(|bind| publish::front(&main.config, bind, socket));

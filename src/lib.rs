@@ -9,6 +9,7 @@
 //! - [`base`]: the clock, chance, ids, and the one room of `unsafe`.
 //! - [`http1`]: the codec without IO. [`policy`]: decisions, values in and values out.
 //! - [`state`]: what threads share; no sockets, no waiting.
+//! - [`front`]: what stands before tiny_http, for the admin API and the sample server.
 //! - [`data`]: the life of a request, a file a step. [`control`]: the agents that change what it sees.
 //! - [`app`]: builds the parts, starts and joins the threads; alone sees both planes.
 //! - [`cli`]: the commands. [`sample`] and [`loadtest`] stand beside the balancer.
@@ -21,6 +22,7 @@ pub mod base;
 pub mod cli;
 pub mod control;
 pub mod data;
+pub mod front;
 pub mod http1;
 pub mod loadtest;
 pub mod policy;

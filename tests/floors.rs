@@ -14,13 +14,14 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("cli", &["app", "sample", "loadtest", "data", "control", "state", "policy", "http1", "base"]),
     ("app", &["data", "control", "state", "policy", "http1", "base", "sample"]),
     ("data", &["state", "policy", "http1", "base"]),
-    ("control", &["state", "policy", "http1", "base"]),
+    ("control", &["front", "state", "policy", "http1", "base"]),
+    ("front", &["http1", "base"]),
     ("state", &["policy", "http1", "base"]),
     ("sim", &["state", "policy", "http1", "base"]),
     ("policy", &["base"]),
     ("http1", &["base"]),
     ("base", &[]),
-    ("sample", &["base"]),
+    ("sample", &["front", "http1", "base"]),
     ("loadtest", &["base"]),
 ];
 

@@ -1,8 +1,10 @@
-//! The admin API on its TCP port: a small data plane in front of the Unix socket, with the same strict parser,
-//! limits and timeouts as the balancer's own port, and workers of its own, so that admin and metrics answer
-//! when the main pool is full.
+//! The admin API on its TCP port: a small data plane in front of the admin API's private socket, with the same strict
+//! parser and limits as the balancer's own port, and workers of its own, so that admin and metrics answer when the main
+//! pool is full.
 
 use super::{Error, Published, Running, listener_error};
+use crate::base::limits;
+use crate::control::admin::BODY_MAX;
 use crate::data::Plane;
 use crate::policy::pick::Weight;
 use crate::state::address::Address;
@@ -17,16 +19,20 @@ use std::time::Duration;
 
 /// How long the front waits for an answer in hand when the balancer stops.
 pub(super) const DRAIN: Duration = Duration::from_secs(1);
-/// The largest body of an admin request.
-const BODY_MAX: u64 = 64 * 1024;
-/// Its own workers.
-const WORKERS: (usize, usize) = (2, 4);
-/// Requests that may wait for them.
-const QUEUE: usize = 64;
-/// Connections that it takes.
-const CONNECTIONS: usize = 256;
+/// Its own workers: more than bodies that the admin API reads at the same time, so that slow ones never hold all.
+const WORKERS: (usize, usize) = (2, 16);
+/// Requests that may wait for them: all that its connections can bring.
+const QUEUE: usize = CONNECTIONS;
+/// Connections that it takes; fewer where descriptors are few.
+const CONNECTIONS: usize = 1024;
+/// The share of all descriptors that they may use.
+const DESCRIPTORS_SHARE: usize = 8;
+/// Time for a head, and between two reads of a body or of a response: requests here are small.
+const CLIENT: Duration = Duration::from_secs(5);
+/// A client that reads slowly leaves the workers after this time.
+const STREAM_AFTER: Duration = Duration::from_millis(100);
 
-/// Starts the plane that guards the socket. `None` where it was not asked for and cannot be had.
+/// Starts the plane in front of the private socket. `None` where it was not asked for and cannot be had.
 pub(super) fn front(main: &Config, bind: SocketAddr, socket: PathBuf) -> Result<Option<Running>, Error> {
     let config = Arc::new(guarded(main, bind, socket));
     let table = Arc::new(Table::new(config.servers.algorithm, false, &config.servers.list));
@@ -67,13 +73,16 @@ fn guarded(main: &Config, bind: SocketAddr, socket: PathBuf) -> Config {
     config.servers.list = vec![server];
     config.servers.health_check.rules.enabled = false;
     config.servers.ejection.consecutive_failures = 0;
-    // Each idle connection holds a thread of the admin server.
     config.servers.pool.idle = WORKERS.1;
     (config.threadpool.bounds.min, config.threadpool.bounds.max) = WORKERS;
     config.threadpool.queue_capacity = QUEUE;
     config.limits.body = Some(BODY_MAX);
-    config.limits.connections = Some(CONNECTIONS);
+    let connections = CONNECTIONS.min(limits::descriptors() / DESCRIPTORS_SHARE).max(8);
+    config.limits.connections = Some(connections);
     config.limits.tunnels = 0;
     config.timeouts = main.timeouts.clone();
+    config.timeouts.client_head = config.timeouts.client_head.min(CLIENT);
+    config.timeouts.client_body = config.timeouts.client_body.min(CLIENT);
+    config.timeouts.stream_after = STREAM_AFTER;
     config
 }

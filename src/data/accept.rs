@@ -39,6 +39,9 @@ const BURST: usize = 256;
 /// A connection that was parked a moment ago is between two requests rather than idle: closing it would cost
 /// its client the one that is on its way.
 const IDLE_LEAST: Duration = Duration::from_secs(1);
+/// A connection that has sent no whole request for so long gives its place to a new one: on a machine with time
+/// to spare a head comes within a few milliseconds.
+const HEAD_LEAST: Duration = Duration::from_millis(50);
 /// How long accepting rests when descriptors or memory have run out.
 const PACE: Duration = Duration::from_millis(50);
 /// While that lasts, the log hears of it this often.
@@ -263,15 +266,19 @@ impl Acceptor {
         }
     }
 
-    /// Closes the connections that have been idle for longest; how many that were.
+    /// Closes the connections that have been idle for longest, or else those that have sent no whole request for longest;
+    /// how many that were.
     fn make_room(&mut self, now: Moment) -> usize {
         if !self.room.is_due(now) {
             return 0;
         }
-        let before = Moment::from_nanos(now.as_nanos().saturating_sub(IDLE_LEAST.as_nanos() as u64));
-        let idle = self.plane.lot.longest_idle(EVICTED, before);
+        let before = |age: Duration| Moment::from_nanos(now.as_nanos().saturating_sub(age.as_nanos() as u64));
+        let mut idle = self.plane.lot.longest_idle(EVICTED, before(IDLE_LEAST));
+        if idle.is_empty() {
+            idle = self.plane.lot.longest_without_request(EVICTED, before(HEAD_LEAST));
+        }
         self.room.looked(idle.len(), now);
-        let evicted = idle.iter().filter(|connection| connection.handover.reclaim());
+        let evicted = idle.iter().filter(|one| one.handover.is_closing() || one.handover.reclaim());
         let count = evicted.inspect(|connection| close::now(&self.plane, connection)).count();
         self.plane.stats.shard(0).add(Counter::Evicted, count as u64);
         count

@@ -373,6 +373,30 @@ impl Lot {
         idle.into_iter().take(most).map(|(_, connection)| connection).collect()
     }
 
+    /// The connections to close where places run short and none is idle, at most so many: those that only linger behind
+    /// their last answer, then those that have not sent one whole request since `before`, the oldest first.
+    pub fn longest_without_request(&self, most: usize, before: Moment) -> Vec<Arc<Connection>> {
+        let waits = |connection: &Connection| {
+            let carry = connection.carry.lock();
+            connection.handover.is_parked() && (carry.requests == 0 || !carry.bytes.is_empty())
+        };
+        let rank = |connection: &Connection| match connection.handover.is_closing() {
+            true => Some(0),
+            false => waits(connection).then(|| connection.parked_at.load(Ordering::Acquire)),
+        };
+        let mut found: Vec<_> = {
+            let places = self.places.lock();
+            let all = places.connections.iter().map(|(_, connection)| connection);
+            let ranked = all.filter_map(|connection| Some((rank(connection)?, Arc::clone(connection))));
+            ranked.filter(|(since, _)| *since <= before.as_nanos()).collect()
+        };
+        let most = most.min(found.len());
+        if most < found.len() {
+            found.select_nth_unstable_by_key(most, |(since, _)| *since);
+        }
+        found.into_iter().take(most).map(|(_, connection)| connection).collect()
+    }
+
     /// Edge-triggered, and for as long as it is not taken out again. The poller tells at once when bytes are there already.
     pub(super) fn watch(&self, connection: &Connection) -> io::Result<()> {
         if connection.registered.swap(true, Ordering::AcqRel) {
@@ -439,5 +463,8 @@ mod tests {
         assert_eq!(idle(9, 500).len(), 2);
         assert_eq!(idle(9, 900).len(), 3);
         assert!(idle(9, 50).is_empty());
+        let found = lot.longest_without_request(9, Moment::from_millis(300));
+        assert_eq!(found.len(), 3, "half a head counts here");
+        assert!(Arc::ptr_eq(&lot.longest_without_request(1, Moment::from_millis(300))[0], &ends[1].0));
     }
 }

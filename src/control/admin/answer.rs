@@ -1,23 +1,12 @@
-//! What the admin API answers, before tiny_http writes it.
+//! What the admin API answers.
 
+use crate::front::Answer;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 /// JSON, as all of `/api` speaks it.
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
-
-/// An answer.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) kind: &'static str,
-    pub(super) body: String,
-    /// Further fields; values are ASCII without line ends.
-    pub(super) fields: Vec<(&'static str, String)>,
-    /// The connection must not be used again.
-    pub(super) closes: bool,
-}
 
 impl Answer {
     /// Text for people.
@@ -35,7 +24,7 @@ impl Answer {
 
     /// A body of another kind.
     pub(super) fn of(status: u16, kind: &'static str, body: String) -> Self {
-        Answer { status, kind, body, fields: Vec::new(), closes: false }
+        Answer { status, kind, body, fields: Vec::new() }
     }
 
     /// A refusal with a sentence: JSON under `/api`, text elsewhere.
@@ -55,15 +44,10 @@ impl Answer {
         }
     }
 
-    /// With one more field.
+    /// With one more header.
     pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.fields.push((name, value.into()));
         self
-    }
-
-    /// And then the connection is closed.
-    pub(super) fn closing(self) -> Self {
-        Answer { closes: true, ..self }
     }
 }
 

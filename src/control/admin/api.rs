@@ -1,11 +1,11 @@
 //! The endpoints.
 
 use super::View;
-use super::answer::Answer;
 use super::guard;
 use super::intake::Call;
 use super::{metrics, status};
 use crate::base::time;
+use crate::front::Answer;
 use crate::policy::pick::Weight;
 use crate::state::config::{self, Fault, ServerSpec};
 use crate::state::server::{Mode, Server};
@@ -44,9 +44,26 @@ enum Place {
     Server(String),
 }
 
-/// The answer to a request, refusals among them.
+/// Judges a request before its body is read: a refusal, or the answer of the probes, which must not depend on anything
+/// else. `None` lets it in.
+pub(super) fn judge(view: &View, call: &Call) -> Option<Answer> {
+    match judged(view, call) {
+        Err(refusal) => Some(refusal),
+        Ok(Place::Live) => Some(Answer::text(
+            200, "live
+",
+        )),
+        Ok(Place::Ready) => Some(ready(view)),
+        Ok(_) => None,
+    }
+}
+
+/// The answer to a request that was let in.
 pub(super) fn answer(view: &View, call: &Call) -> Answer {
-    judged(view, call).map_or_else(|refusal| refusal, |place| act(view, call, place))
+    match place(&call.path) {
+        Ok(place) => act(view, call, place),
+        Err((status, sentence)) => call.refuse(status, sentence),
+    }
 }
 
 /// Who asks, for what, in which way.

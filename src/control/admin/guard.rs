@@ -1,15 +1,21 @@
 //! Who may do what: the bearer token, and the marks by which a browser that was led astray gives itself away.
 
 use super::View;
-use super::answer::Answer;
 use super::intake::Call;
+use crate::front::Answer;
 use crate::state::config;
 use std::net::IpAddr;
 use tiny_http::Method;
 
+/// Headers that decide something: with two of one kind it would depend on who reads them.
+const ONCE: [&str; 4] = ["Content-Type", "Authorization", "Origin", "Sec-Fetch-Site"];
+
 /// Judges a request before its path is looked at.
 pub(super) fn enter(view: &View, call: &Call) -> Result<(), Answer> {
     let rules = &view.config.admin;
+    if let Some(name) = ONCE.iter().find(|name| call.values(name).count() > 1) {
+        return Err(call.refuse(400, format!("{name} is there twice. Send it once.")));
+    }
     match (&rules.token, call.path.as_str()) {
         // Whoever starts and watches the balancer has no token, and learns nothing here but that.
         (_, "/live" | "/ready") => Ok(()),
@@ -26,12 +32,16 @@ pub(super) fn change(view: &View, call: &Call) -> Result<(), Answer> {
         return Ok(());
     }
     let kind = call.field("Content-Type").unwrap_or_default();
-    // No form of a web page can send this type, nor can a script without asking first.
-    if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
-        return Err(call.refuse(415, "A change needs the field Content-Type: application/json."));
+    // No form of a web page can send this type, nor can a script without asking first. The same is true of DELETE, so
+    // that one needs no type unless it has a body.
+    let needs_type = call.has_body || call.method != Method::Delete;
+    if needs_type
+        && !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    {
+        return Err(call.refuse(415, "A change needs the header Content-Type: application/json."));
     }
     same_origin(call)?;
-    if is_open(&view.config.admin) && call.field("X-Forwarded-For").is_some() {
+    if is_open(&view.config.admin) && call.published {
         let sentence = "The admin API is bound to an address that others reach, and has no token: changes are taken \
                         from the Unix socket only. Set admin.token.";
         return Err(call.refuse(403, sentence));

@@ -1,7 +1,10 @@
-//! The Unix socket: for the same user alone from its first instant, and never taken from a process that lives.
+//! The Unix socket: for the same user alone from its first instant, never taken from a process that lives, and put back
+//! when its file is gone.
 
 use crate::base::dice::Dice;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use crate::base::time::{self, Moment};
+use parking_lot::Mutex;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -10,65 +13,106 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 128;
+/// Connections that wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
 /// Other names that are tried when a name for the beginning is taken.
 const NAMES: usize = 16;
+/// How long a start waits for another that is looking at the same folder: what is done there takes milliseconds.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// Between two tries.
+const LOCK_TRY: Duration = Duration::from_millis(10);
 
-/// A listening socket and its place in the file system.
+/// The place of the socket in the file system.
 #[derive(Debug)]
 pub(super) struct Socket {
-    listener: UnixListener,
     path: PathBuf,
-    /// The name that it was bound to. tiny_http knows this one: when its server is dropped, it connects there, to
-    /// wake its accept thread, and removes it.
-    bound: PathBuf,
-    /// Device and inode: whether `path` is still ours.
-    file: (u64, u64),
+    place: Mutex<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    /// Device and inode: whether `path` is still ours. None once it was given up.
+    file: Option<(u64, u64)>,
+    /// Why the file could not be put back, as it was told last.
+    told: Option<String>,
 }
 
 /// Listens at `path`. A socket that a dead process left is replaced. The error is a sentence for the operator.
-pub(super) fn open(path: &Path) -> Result<Socket, String> {
+pub(super) fn open(path: &Path) -> Result<(Socket, OwnedFd), String> {
+    let (listener, file) = take_place(path, time::now().after(LOCK_WAIT))?;
+    let place = Mutex::new(Place { file: Some(file), told: None });
+    Ok((Socket { path: path.to_owned(), place }, listener))
+}
+
+impl Socket {
+    /// A new listener at the path when the file there is gone, or is another one. Never waits.
+    pub(super) fn renew(&self) -> Option<OwnedFd> {
+        let mut place = self.place.lock();
+        let file = place.file?;
+        if identity(&self.path) == Some(file) {
+            return None;
+        }
+        match take_place(&self.path, Moment::START) {
+            Ok((listener, file)) => {
+                log::warn!("admin: the socket {:?} was gone, and is there again", self.path);
+                *place = Place { file: Some(file), told: None };
+                Some(listener)
+            }
+            Err(reason) => {
+                if place.told.as_ref() != Some(&reason) {
+                    log::warn!("admin: the socket {:?} is gone: {reason}", self.path);
+                    place.told = Some(reason);
+                }
+                None
+            }
+        }
+    }
+
+    /// Removes the file, unless another process has put its own there, and gives the place up. Never waits.
+    pub(super) fn remove(&self) {
+        let Some(file) = self.place.lock().file.take() else { return };
+        let _lock = lock(&self.path, Moment::START);
+        if identity(&self.path) == Some(file) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Device and inode. A number is not given to another file while the socket that has it is open.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// A listening socket at `path`, and its identity. Looking and taking are one step for every process that does it so.
+fn take_place(path: &Path, deadline: Moment) -> Result<(OwnedFd, (u64, u64)), String> {
+    let _lock = lock(path, deadline);
     vacant(path)?;
     let cannot = |error: io::Error| format!("cannot listen on {}: {}", path.display(), advice(&error));
     let (socket, bound) = bound_beside(path).map_err(cannot)?;
-    let socket = settle(socket, &bound, path);
-    socket.map_err(|error| {
+    settle(socket, &bound, path).map_err(|error| {
         let _ = fs::remove_file(&bound);
         cannot(error)
     })
 }
 
-impl Socket {
-    /// A listener for one tiny_http server.
-    pub(super) fn listener(&self) -> io::Result<UnixListener> {
-        self.listener.try_clone()
-    }
-
-    /// Whether a connection waits to be accepted at this moment.
-    pub(super) fn is_awaited(&self) -> bool {
-        let mut slots = [PollFd::new(&self.listener, PollFlags::IN)];
-        matches!(poll(&mut slots, Some(&Timespec::default())), Ok(1))
-    }
-
-    /// Connects to it and closes; never waits.
-    pub(super) fn touch(&self) {
-        let _ = answers(&self.path);
-    }
-
-    /// Takes the socket from where clients look for it, unless another process has put its own there.
-    pub(super) fn hide(&self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.file) {
-            let _ = fs::rename(&self.path, &self.bound);
+/// A lock on the folder, which leaves nothing behind; let go when it is dropped. None: the deadline has passed, or the
+/// file system has no locks. Then it goes on without one, because a stranger can hold it, too: what is left is a moment
+/// between the look and the renaming.
+fn lock(path: &Path, deadline: Moment) -> Option<OwnedFd> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder, flags, Mode::empty()).ok()?;
+    loop {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(folder),
+            Err(Errno::AGAIN | Errno::INTR) if time::now() < deadline => {
+                let _ = crossbeam_channel::after(LOCK_TRY).recv();
+            }
+            Err(_) => return None,
         }
-    }
-
-    /// Removes what is left of it.
-    pub(super) fn remove(&self) {
-        let _ = fs::remove_file(&self.bound);
     }
 }
 
@@ -128,15 +172,14 @@ fn hidden_name(path: &Path, dice: &mut Dice) -> String {
     format!(".{}", &digits[..length - 1])
 }
 
-/// The mode, then the listening, then the name that clients know: until it listens nobody can connect, so that
-/// nobody ever could with another mode. The umask would do it too, but is the whole process's.
-fn settle(socket: OwnedFd, bound: &Path, path: &Path) -> io::Result<Socket> {
+/// The mode, then the listening, then the name that clients know: until it listens nothing can connect, so that
+/// nothing ever could with another mode. The umask would do it too, but is the whole process's.
+fn settle(socket: OwnedFd, bound: &Path, path: &Path) -> io::Result<(OwnedFd, (u64, u64))> {
     fs::set_permissions(bound, Permissions::from_mode(0o600))?;
     let found = fs::symlink_metadata(bound)?;
     listen(&socket, BACKLOG)?;
     fs::rename(bound, path)?;
-    let (path, bound, file) = (path.to_owned(), bound.to_owned(), (found.dev(), found.ino()));
-    Ok(Socket { listener: UnixListener::from(socket), path, bound, file })
+    Ok((socket, (found.dev(), found.ino())))
 }
 
 fn advice(error: &io::Error) -> String {
@@ -154,19 +197,19 @@ fn advice(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::UnixStream;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::sync::Barrier;
 
     #[test]
     fn the_socket_is_private_and_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        let socket = open(&path).unwrap();
+        let (socket, _listener) = open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the name of the beginning is gone");
         UnixStream::connect(&path).unwrap();
-        socket.hide();
-        assert!(!path.exists());
         socket.remove();
+        assert!(socket.renew().is_none(), "it was given up");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
@@ -202,12 +245,57 @@ mod tests {
     fn another_process_s_socket_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("evenkeel.sock");
-        let ours = open(&path).unwrap();
+        let (ours, _listener) = open(&path).unwrap();
         fs::remove_file(&path).unwrap();
         let _theirs = open(&path).unwrap();
-        ours.hide();
+        assert!(ours.renew().is_none(), "a living process keeps it");
+        assert!(ours.place.lock().told.as_ref().unwrap().contains("another process answers"));
         ours.remove();
         UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_gone_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("evenkeel.sock");
+        let (ours, _first) = open(&path).unwrap();
+        assert!(ours.renew().is_none(), "it is there");
+        fs::remove_file(&path).unwrap();
+        let _second = ours.renew().unwrap();
+        UnixStream::connect(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        drop(UnixListener::bind(&path).unwrap());
+        let _third = ours.renew().expect("nothing answers on what is there");
+        UnixStream::connect(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "data").unwrap();
+        assert!(ours.renew().is_none());
+        assert_eq!(fs::read(&path).unwrap(), b"data", "what is no socket stays");
+        drop(folder);
+        assert!(ours.renew().is_none(), "nor is there a folder to put it");
+    }
+
+    #[test]
+    fn of_many_starts_at_the_same_moment_one_has_the_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        for leaves_dead in [false, true] {
+            let path = folder.path().join(format!("{leaves_dead}.sock"));
+            if leaves_dead {
+                drop(UnixListener::bind(&path).unwrap());
+            }
+            let barrier = Barrier::new(8);
+            let start = || {
+                barrier.wait();
+                open(&path)
+            };
+            let opened: Vec<_> = std::thread::scope(|scope| {
+                let starts: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+                starts.into_iter().map(|start| start.join().unwrap()).collect()
+            });
+            let ours: Vec<_> = opened.iter().flatten().collect();
+            assert_eq!(ours.len(), 1, "{opened:?}");
+            assert_eq!(identity(&path), ours[0].0.place.lock().file);
+        }
     }
 
     #[test]

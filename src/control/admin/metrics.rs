@@ -2,10 +2,10 @@
 //! metrics crate costs an update more than a request may.
 
 use super::View;
-use super::answer::Answer;
 use super::status::{STATES, answers, state};
 use crate::base::output;
 use crate::base::time::{self, Moment};
+use crate::front::Answer;
 use crate::http1::reason::Reason;
 use crate::state::histogram::Counts;
 use crate::state::server::Server;

@@ -13,9 +13,9 @@ use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use tempfile::TempDir;
 
 /// A call that takes longer is a failure of the test.
@@ -80,7 +80,7 @@ struct House {
     stats: Arc<Stats>,
     registered: Arc<Mutex<Vec<String>>>,
     forgotten: Arc<Mutex<Vec<ServerId>>>,
-    listener: std::os::unix::net::UnixListener,
+    published: PathBuf,
     stopper: Stopper,
     thread: Option<JoinHandle<()>>,
     folder: TempDir,
@@ -117,19 +117,27 @@ impl House {
             forgotten: Arc::new(move |id| gone.lock().push(id)),
         };
         let admin = open(view).unwrap();
-        let (stopper, listener) = (admin.stopper(), admin.socket.listener().unwrap());
+        let (stopper, published) = (admin.stopper(), admin.published_at());
         let thread = Some(thread::spawn(move || admin.run()));
-        House { socket, plane, table, stats, registered, forgotten, listener, stopper, thread, folder }
+        House { socket, plane, table, stats, registered, forgotten, published, stopper, thread, folder }
     }
 
     fn connect(&self) -> BufReader<UnixStream> {
-        let stream = UnixStream::connect(&self.socket).unwrap();
+        House::connect_at(&self.socket)
+    }
+
+    fn connect_at(path: &Path) -> BufReader<UnixStream> {
+        let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         BufReader::new(stream)
     }
 
     /// One request on a connection of its own. `Host`, and `Content-Length` with a body, are added.
     fn call(&self, line: &str, fields: &[&str], body: &str) -> Reply {
+        House::call_on(self.connect(), line, fields, body)
+    }
+
+    fn call_on(mut connection: BufReader<UnixStream>, line: &str, fields: &[&str], body: &str) -> Reply {
         let has = |name: &str| fields.iter().any(|field| field.to_ascii_lowercase().starts_with(name));
         let mut head = format!("{line} HTTP/1.1\r\n");
         if !has("host:") {
@@ -139,7 +147,6 @@ impl House {
         if !body.is_empty() && !has("content-length:") {
             head.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
-        let mut connection = self.connect();
         connection.get_mut().write_all(format!("{head}\r\n{body}").as_bytes()).unwrap();
         reply(&mut connection, line.starts_with("HEAD"))
     }
@@ -364,13 +371,15 @@ fn changes_that_a_browser_was_led_to_are_refused() {
     let house = House::new();
     const JSON: &str = "Content-Type: application/json";
     let delete = |fields: &[&str]| house.call("DELETE /api/v1/servers/a", fields, "");
-    delete(&[]).check(415, "application/json");
-    delete(&["Content-Type: text/plain"]).check(415, "application/json");
+    house.call("POST /api/v1/servers", &[], "{}").check(415, "application/json");
+    house.call("PATCH /api/v1/servers/a", &[], "{}").check(415, "application/json");
+    house.call("DELETE /api/v1/servers/a", &[], "{}").check(415, "application/json");
+    delete(&[JSON, JSON]).check(400, "Content-Type is there twice");
     delete(&[JSON, "Host: 127.0.0.1:9301", "Origin: http://127.0.0.1:3000"]).check(403, "other web sites");
     delete(&[JSON, "Origin: null"]).check(403, "other web sites");
     delete(&[JSON, "Sec-Fetch-Site: cross-site"]).check(403, "other web sites");
     delete(&[JSON, "Host: evil.example", "Origin: http://evil.example"]).check(403, "Host");
-    delete(&[JSON, "Host: a", "Host: b"]).check(400, "Host is there twice");
+    assert_eq!(delete(&[JSON, "Host: a", "Host: b"]).status, 400);
     house.call("GET /api/v1/status", &["Host: evil.example"], "").check(403, "Host");
     for path in ["/live", "/ready", "/metrics"] {
         assert_eq!(house.call(&format!("GET {path}"), &["Host: lb.example"], "").status, 200);
@@ -413,8 +422,9 @@ fn an_open_balancer_without_a_token_is_changed_from_the_socket_only() {
     let house = House::with(config, folder);
     let body = r#"{"address":"127.0.0.1:9001"}"#;
     let json = "Content-Type: application/json";
-    house.call("POST /api/v1/servers", &[json, "X-Forwarded-For: 10.0.0.9"], body).check(403, "admin.token");
-    assert_eq!(house.call("GET /api/v1/status", &["X-Forwarded-For: 10.0.0.9"], "").status, 200);
+    let published = |line, body| House::call_on(House::connect_at(&house.published), line, &[json], body);
+    published("POST /api/v1/servers", body).check(403, "admin.token");
+    assert_eq!(published("GET /api/v1/status", "").status, 200);
     assert_eq!(house.call("POST /api/v1/servers", &[json], body).status, 201);
 }
 
@@ -424,11 +434,13 @@ fn bodies_that_would_kill_the_process_are_refused_and_others_are_served() {
     let mut waiting = Vec::new();
     for (line, length) in [
         ("POST /api/v1/servers", "99999999999999"),
-        ("GET /live", "18446744073709551615"),
+        ("GET /metrics", "18446744073709551615"),
         ("GET /", "65537"),
     ] {
         let mut connection = house.connect();
-        let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{{");
+        let json = "Content-Type: application/json";
+        let head =
+            format!("{line} HTTP/1.1\r\nHost: localhost\r\n{json}\r\nContent-Length: {length}\r\n\r\n{{");
         connection.get_mut().write_all(head.as_bytes()).unwrap();
         let refused = reply(&mut connection, false);
         assert!(refused.status == 413 && refused.body.contains("65536 bytes"), "{refused:?}");
@@ -449,7 +461,6 @@ fn what_tiny_http_reads_leniently_is_refused() {
         &["Content-Length: +5"],
         &["Content-Length: x"],
         &["Content-Length: 5", "Transfer-Encoding: chunked"],
-        &["Connection: upgrade", "Upgrade: websocket"],
     ] {
         let refused = house.call("POST /api/v1/servers", fields, "12345");
         assert_eq!((refused.status, &*refused.fields["connection"]), (400, "close"), "{fields:?}");
@@ -499,47 +510,137 @@ fn large_bodies_within_the_limit_are_read() {
     assert_eq!(get.status, 200);
 }
 
+/// Both ways to the admin API, and both probes there, are answered.
+fn check_probes(house: &House, beside: &str) {
+    for path in [&house.socket, &house.published] {
+        for line in ["GET /live", "HEAD /ready"] {
+            let found = House::call_on(House::connect_at(path), line, &[], "");
+            assert_eq!(found.status, 200, "{line} at {path:?} beside {beside}");
+        }
+    }
+}
+
+/// So many connections that have sent this, at both ways to the admin API.
+fn crowd(house: &House, count: usize, bytes: &[u8]) -> Vec<UnixStream> {
+    let one = |number: usize| {
+        let path = [&house.socket, &house.published][number % 2];
+        let mut stream = UnixStream::connect(path).unwrap();
+        // Those that came before may have been closed for it, but not this one.
+        stream.write_all(bytes).unwrap();
+        stream
+    };
+    (0..count).map(one).collect()
+}
+
 #[test]
 fn clients_that_stall_do_not_hold_the_others_up() {
     let house = House::new();
-    let stalled: Vec<_> = (1..HELPERS)
-        .map(|_| {
-            let mut connection = house.connect();
-            connection
-                .get_mut()
-                .write_all(b"GET /live HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n")
-                .unwrap();
-            connection
-        })
-        .collect();
+    let body = "POST /api/v1/servers HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    let count = 4 * bounds().connections;
+    for (kind, bytes) in [
+        ("slow heads", b"GET /live HTTP/1.1\r\nX: ".to_vec()),
+        ("idle connections", Vec::new()),
+        ("slow bodies", format!("{body}Content-Length: 60000\r\n\r\nx").into_bytes()),
+        ("slow chunked bodies", format!("{body}Transfer-Encoding: chunked\r\n\r\n5\r\nx").into_bytes()),
+        ("refused bodies", b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\nx".to_vec()),
+        ("garbage", b"\x16\x03\x01garbage\r\n\r\n".to_vec()),
+    ] {
+        let held = crowd(&house, count, &bytes);
+        check_probes(&house, kind);
+        assert_eq!(house.get("/metrics").status, 200, "beside {kind}");
+        drop(held);
+    }
+}
+
+#[test]
+fn clients_that_do_not_read_hold_nothing_up() {
+    let house = House::new();
+    // Responses of some 100 KB each: no socket takes many.
+    for number in 0..100 {
+        let body = format!(r#"{{"name":"s{number}","address":"127.0.0.1:{}"}}"#, 20_000 + number);
+        assert_eq!(house.change("POST /api/v1/servers", &body).status, 201);
+    }
+    let _held = crowd(&house, 100, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20).as_slice());
+    check_probes(&house, "clients that do not read");
+    assert_eq!(house.get("/api/v1/status").status, 200);
+}
+
+#[test]
+fn a_slow_body_is_ended_and_told() {
+    let house = House::new();
+    let head = "POST /api/v1/servers HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Content-Length: 60000\r\n\r\nx";
+    let mut held = Vec::new();
+    for _ in 0..=bounds().bodies {
+        let mut connection = house.connect();
+        connection.get_mut().write_all(head.as_bytes()).unwrap();
+        held.push(connection);
+    }
+    reply(&mut held[0], false).check(408, "did not arrive in time");
+    reply(&mut held[1], false).check(408, "did not arrive in time");
+}
+
+#[test]
+fn a_body_is_asked_for_only_where_it_is_wanted() {
+    let house = House::of(r#"{"admin":{"token":"0123456789abcdef"}}"#);
+    let body = r#"{"address":"127.0.0.1:9007"}"#;
+    let ask = |token: &str| {
+        let mut connection = house.connect();
+        let head = format!(
+            "POST /api/v1/servers HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n\
+             Authorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        connection.get_mut().write_all(head.as_bytes()).unwrap();
+        let mut line = String::new();
+        connection.read_line(&mut line).unwrap();
+        (line, connection)
+    };
+    assert_eq!(ask("wrong").0, "HTTP/1.1 401 Unauthorized\r\n");
+    let (line, mut connection) = ask("0123456789abcdef");
+    assert_eq!(line, "HTTP/1.1 100 Continue\r\n");
+    connection.read_line(&mut String::new()).unwrap();
+    connection.get_mut().write_all(body.as_bytes()).unwrap();
+    assert_eq!(reply(&mut connection, false).status, 201);
+}
+
+#[test]
+fn any_byte_may_stand_in_a_header() {
+    let house = House::new();
+    for path in ["/live", "/metrics", "/api/v1/status"] {
+        let mut connection = house.connect();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Note: caf");
+        connection.get_mut().write_all(&[head.as_bytes(), b"\xe9\r\n\r\n"].concat()).unwrap();
+        assert_eq!(reply(&mut connection, false).status, 200, "{path}");
+    }
+}
+
+#[test]
+fn both_ways_survive_the_loss_of_the_socket_s_file() {
+    let house = House::new();
+    let mut old = house.connect();
+    std::fs::remove_file(&house.socket).unwrap();
+    let published = House::call_on(House::connect_at(&house.published), "GET /api/v1/status", &[], "");
+    assert_eq!(published.status, 200);
+    let deadline = time::now().after(PATIENCE);
+    while !house.socket.exists() {
+        assert!(time::now() < deadline, "the file does not come back");
+        let _ = crossbeam_channel::after(Duration::from_millis(20)).recv();
+    }
     assert_eq!(house.get("/live").status, 200);
-    drop(stalled);
+    old.get_mut().write_all(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert_eq!(reply(&mut old, false).status, 200, "and what was connected goes on");
 }
 
 #[test]
 fn a_panic_costs_one_request() {
     let house = House::new();
     house.plane.panicking.store(true, Ordering::SeqCst);
-    for _ in 0..2 * HELPERS {
+    for _ in 0..2 * bounds().helpers {
         house.get("/api/v1/status").check(500, "The log has the details");
     }
     house.plane.panicking.store(false, Ordering::SeqCst);
     assert_eq!(house.get("/api/v1/status").status, 200);
-}
-
-#[test]
-fn an_accept_error_ends_neither_the_old_connections_nor_the_new_ones() {
-    let house = House::new();
-    let get = b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    // Accepting fails with "would block" from the next time on: to tiny_http an error as any other.
-    house.listener.set_nonblocking(true).unwrap();
-    let mut old = house.connect();
-    old.get_mut().write_all(get).unwrap();
-    assert_eq!(reply(&mut old, false).status, 200);
-    house.listener.set_nonblocking(false).unwrap();
-    assert_eq!(house.get("/live").status, 200);
-    old.get_mut().write_all(get).unwrap();
-    assert_eq!(reply(&mut old, false).status, 200);
 }
 
 #[test]
