@@ -357,7 +357,7 @@ impl Lot {
     /// The connections that have been parked for longest, since `before` at the latest, with nothing of a
     /// request in hand; at most so many.
     pub fn longest_idle(&self, most: usize, before: Moment) -> Vec<Arc<Connection>> {
-        let mut idle: Vec<_> = {
+        let idle = {
             let places = self.places.lock();
             let parked = places.connections.iter().map(|(_, connection)| connection);
             let idle =
@@ -366,11 +366,7 @@ impl Lot {
                 .filter(|(since, _)| *since <= before.as_nanos())
                 .collect()
         };
-        let most = most.min(idle.len());
-        if most < idle.len() {
-            idle.select_nth_unstable_by_key(most, |(since, _)| *since);
-        }
-        idle.into_iter().take(most).map(|(_, connection)| connection).collect()
+        oldest(idle, most)
     }
 
     /// The connections to close where places run short and none is idle, at most so many: those that only linger behind
@@ -384,17 +380,13 @@ impl Lot {
             true => Some(0),
             false => waits(connection).then(|| connection.parked_at.load(Ordering::Acquire)),
         };
-        let mut found: Vec<_> = {
+        let found = {
             let places = self.places.lock();
             let all = places.connections.iter().map(|(_, connection)| connection);
             let ranked = all.filter_map(|connection| Some((rank(connection)?, Arc::clone(connection))));
             ranked.filter(|(since, _)| *since <= before.as_nanos()).collect()
         };
-        let most = most.min(found.len());
-        if most < found.len() {
-            found.select_nth_unstable_by_key(most, |(since, _)| *since);
-        }
-        found.into_iter().take(most).map(|(_, connection)| connection).collect()
+        oldest(found, most)
     }
 
     /// Edge-triggered, and for as long as it is not taken out again. The poller tells at once when bytes are there already.
@@ -405,6 +397,15 @@ impl Lot {
         let token = connection.ticket.token(false);
         self.registry.register(&mut SourceFd(&connection.socket.raw()), token, Interest::READABLE)
     }
+}
+
+/// At most so many of these, the oldest.
+fn oldest(mut found: Vec<(u64, Arc<Connection>)>, most: usize) -> Vec<Arc<Connection>> {
+    let most = most.min(found.len());
+    if most < found.len() {
+        found.select_nth_unstable_by_key(most, |(since, _)| *since);
+    }
+    found.into_iter().take(most).map(|(_, connection)| connection).collect()
 }
 
 #[cfg(test)]

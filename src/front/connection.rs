@@ -1,9 +1,9 @@
 //! One connection of a client: what it has sent, what it is owed, and what comes next. Never blocks.
 
 use super::answer::{self, Answer};
+use super::transfer::{Behind, Incoming};
 use super::{Limits, Service, forward};
 use crate::base::time::Moment;
-use crate::http1::body::Body;
 use crate::http1::framing::Framing;
 use crate::http1::head::{self, Parsed, RequestHead, Slots};
 use crate::http1::reason::Reason;
@@ -78,26 +78,6 @@ enum Stage {
     Write { bytes: Vec<u8>, written: usize },
     /// The client may read its last response: what it still sends is dropped.
     Linger { dropped: usize },
-}
-
-/// A body that is being read.
-#[derive(Debug)]
-struct Incoming {
-    path: String,
-    head_only: bool,
-    head: Vec<u8>,
-    body: Body,
-    kept: Vec<u8>,
-    length: u64,
-}
-
-/// A request at tiny_http.
-#[derive(Debug)]
-struct Behind {
-    socket: OwnedFd,
-    request: Vec<u8>,
-    sent: usize,
-    response: Vec<u8>,
 }
 
 /// The outcome of one read.
@@ -381,52 +361,6 @@ impl Connection {
             Err(Errno::INTR) => None,
             Err(Errno::AGAIN) => Some(Next::Wait),
             Ok(_) | Err(_) => Some(Next::Close),
-        }
-    }
-}
-
-impl Incoming {
-    /// Moves the body on by what the input holds. True: it is whole.
-    fn take(&mut self, input: &mut Vec<u8>, limits: &Limits) -> Result<bool, Reason> {
-        let mut used = 0;
-        while used < input.len() && !self.body.is_done() {
-            let step = self.body.step(&input[used..])?;
-            self.length += step.data.len() as u64;
-            if self.length > limits.body_max {
-                return Err(Reason::BodyTooLarge);
-            }
-            if limits.keeps_bodies {
-                self.kept.extend_from_slice(step.data);
-            }
-            if step.consumed == 0 {
-                break;
-            }
-            used += step.consumed;
-        }
-        input.drain(..used);
-        Ok(self.body.is_done())
-    }
-}
-
-impl Behind {
-    /// True: the response has ended.
-    fn relay(&mut self, scratch: &mut [u8]) -> Result<bool, Errno> {
-        while self.sent < self.request.len() {
-            match send(&self.socket, &self.request[self.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(count) => self.sent += count,
-                Err(Errno::AGAIN) => break,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        loop {
-            match recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return Ok(true),
-                Ok((count, _)) => self.response.extend_from_slice(&scratch[..count]),
-                Err(Errno::AGAIN) => return Ok(false),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error),
-            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::http1::framing::Framing;
+use crate::http1::head::RequestHead;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
