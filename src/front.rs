@@ -18,7 +18,7 @@ mod transfer;
 pub use answer::Answer;
 pub use forward::{BODY_LENGTH, PREFIX};
 pub use private::Private;
-pub use service::{Limits, Service};
+pub use service::{Limits, Service, Stopper};
 
 use crate::base::time::{self, Moment};
 use backend::Backend;
@@ -88,23 +88,6 @@ pub struct Front {
     scratch: Vec<u8>,
     stop_by: Arc<AtomicU64>,
     waker: Arc<Waker>,
-}
-
-/// Stops a front; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Stopper {
-    stop_by: Arc<AtomicU64>,
-    waker: Arc<Waker>,
-}
-
-impl Stopper {
-    /// Asks [`Front::run`] to accept no more, to finish what it has until the deadline at most, and to return. Never
-    /// waits. A later call can only bring the deadline nearer.
-    pub fn stop(&self, deadline: Moment) {
-        self.stop_by.fetch_min(deadline.as_nanos(), Ordering::AcqRel);
-        // Without a wake-up it is seen within a second.
-        let _ = self.waker.wake();
-    }
 }
 
 /// Makes a front for these listening sockets (non-blocking from here on). `folder` is where the private socket is made.

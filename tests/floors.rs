@@ -31,6 +31,7 @@ const LONG: &[(&str, &str)] = &[
         "src/control/health.rs",
         "one agent: what is due, what is found and what follows from it share one state",
     ),
+    ("src/data/park.rs", "a connection and where it is parked share their atomics; about to be rebuilt"),
     ("src/http1/head.rs", "the heads of requests and of answers share their scan and their limits"),
 ];
 

@@ -357,36 +357,42 @@ impl Lot {
     /// The connections that have been parked for longest, since `before` at the latest, with nothing of a
     /// request in hand; at most so many.
     pub fn longest_idle(&self, most: usize, before: Moment) -> Vec<Arc<Connection>> {
-        let idle = {
-            let places = self.places.lock();
-            let parked = places.connections.iter().map(|(_, connection)| connection);
-            let idle =
-                parked.filter(|connection| connection.handover.is_parked() && !connection.has_partial_head());
-            idle.map(|connection| (connection.parked_at.load(Ordering::Acquire), Arc::clone(connection)))
-                .filter(|(since, _)| *since <= before.as_nanos())
-                .collect()
-        };
-        oldest(idle, most)
+        self.oldest(most, before, |connection| {
+            let idle = connection.handover.is_parked() && !connection.has_partial_head();
+            idle.then(|| connection.parked_at.load(Ordering::Acquire))
+        })
     }
 
     /// The connections to close where places run short and none is idle, at most so many: those that only linger behind
     /// their last answer, then those that have not sent one whole request since `before`, the oldest first.
     pub fn longest_without_request(&self, most: usize, before: Moment) -> Vec<Arc<Connection>> {
-        let waits = |connection: &Connection| {
+        self.oldest(most, before, |connection| {
+            if connection.handover.is_closing() {
+                return Some(0);
+            }
             let carry = connection.carry.lock();
-            connection.handover.is_parked() && (carry.requests == 0 || !carry.bytes.is_empty())
-        };
-        let rank = |connection: &Connection| match connection.handover.is_closing() {
-            true => Some(0),
-            false => waits(connection).then(|| connection.parked_at.load(Ordering::Acquire)),
-        };
-        let found = {
+            let waits = carry.requests == 0 || !carry.bytes.is_empty();
+            (waits && connection.handover.is_parked()).then(|| connection.parked_at.load(Ordering::Acquire))
+        })
+    }
+
+    fn oldest(
+        &self,
+        most: usize,
+        before: Moment,
+        since: impl Fn(&Connection) -> Option<u64>,
+    ) -> Vec<Arc<Connection>> {
+        let mut found: Vec<_> = {
             let places = self.places.lock();
             let all = places.connections.iter().map(|(_, connection)| connection);
-            let ranked = all.filter_map(|connection| Some((rank(connection)?, Arc::clone(connection))));
+            let ranked = all.filter_map(|connection| Some((since(connection)?, Arc::clone(connection))));
             ranked.filter(|(since, _)| *since <= before.as_nanos()).collect()
         };
-        oldest(found, most)
+        let most = most.min(found.len());
+        if most < found.len() {
+            found.select_nth_unstable_by_key(most, |(since, _)| *since);
+        }
+        found.into_iter().take(most).map(|(_, connection)| connection).collect()
     }
 
     /// Edge-triggered, and for as long as it is not taken out again. The poller tells at once when bytes are there already.
@@ -397,15 +403,6 @@ impl Lot {
         let token = connection.ticket.token(false);
         self.registry.register(&mut SourceFd(&connection.socket.raw()), token, Interest::READABLE)
     }
-}
-
-/// At most so many of these, the oldest.
-fn oldest(mut found: Vec<(u64, Arc<Connection>)>, most: usize) -> Vec<Arc<Connection>> {
-    let most = most.min(found.len());
-    if most < found.len() {
-        found.select_nth_unstable_by_key(most, |(since, _)| *since);
-    }
-    found.into_iter().take(most).map(|(_, connection)| connection).collect()
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
-//! What stands behind a front, and the bounds within which it is reached.
+//! What stands behind a front, the bounds within which it is reached, and how it is stopped.
 
 use super::Answer;
+use crate::base::time::Moment;
 use crate::http1::head::RequestHead;
+use mio::Waker;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Bounds; all of one front.
@@ -47,5 +51,22 @@ pub trait Service: Send + Sync + 'static {
     /// Called about once a second: a new listener for the first door, when the old one cannot be reached any more.
     fn renew(&self) -> Option<OwnedFd> {
         None
+    }
+}
+
+/// Stops a front; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    pub(super) stop_by: Arc<AtomicU64>,
+    pub(super) waker: Arc<Waker>,
+}
+
+impl Stopper {
+    /// Asks [`Front::run`] to accept no more, to finish what it has until the deadline at most, and to return. Never
+    /// waits. A later call can only bring the deadline nearer.
+    pub fn stop(&self, deadline: Moment) {
+        self.stop_by.fetch_min(deadline.as_nanos(), Ordering::AcqRel);
+        // Without a wake-up it is seen within a second.
+        let _ = self.waker.wake();
     }
 }
