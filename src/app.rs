@@ -1,13 +1,14 @@
 //! Builds the parts, starts and joins the threads; alone sees both planes.
 
 pub mod demo;
+pub mod preflight;
 mod publish;
 
 pub use demo::demo;
 
-use crate::base::limits;
 use crate::base::signals::{self, Heard};
 use crate::base::time::{self, Moment};
+use crate::base::{limits, program};
 use crate::control::admin::{self, Admin, View};
 use crate::control::{access, health, supervise};
 use crate::data::accept::Acceptor;
@@ -142,8 +143,12 @@ impl Balancer {
             }
         };
         if config.servers.list.is_empty() {
+            let file = config.file.as_ref().map(|file| program::quoted(&file.to_string_lossy()));
+            let option = file.map_or(String::new(), |file| format!(" -c {file}"));
             log::info!(
-                "no servers yet: list them in the configuration, or start some with `evenkeel server 9001`"
+                "no servers yet: list them in the configuration, or start one in another terminal with \
+                 `{} server 9001{option}`",
+                program::name()
             );
         }
         Ok(Balancer { main, admin, health: (handle, health), access })

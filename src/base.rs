@@ -6,6 +6,7 @@ pub mod limits;
 pub mod lines;
 pub mod load;
 pub mod output;
+pub mod program;
 pub mod signals;
 pub mod sys;
 pub mod time;

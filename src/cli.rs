@@ -9,7 +9,7 @@ pub mod server;
 pub mod status;
 
 use crate::app;
-use crate::base::{limits, output};
+use crate::base::{limits, output, program};
 use crate::state::config::{self, Config, FILE, Fault};
 use clap::{Args, Parser, Subcommand};
 use std::fmt::Display;
@@ -43,7 +43,7 @@ Exit codes:
   0  done
   1  it failed while running
   2  the command line is wrong
-  3  the configuration does not hold together
+  3  the configuration is not valid
 
 Environment:
   RUST_LOG  overrides log.level of the configuration (error, warn, info, debug, trace)";
@@ -79,10 +79,12 @@ pub enum Command {
     /// Send many requests and measure the answers
     #[command(long_about = loadtest::LONG_ABOUT, after_help = loadtest::AFTER_HELP)]
     Loadtest(loadtest::Arguments),
-    /// Say whether a configuration holds together
+    /// Say whether a configuration is valid, and whether the balancer could start with it here
     ///
     /// Prints a summary, or every fault at once with its place in the file and what to write
-    /// instead. Exits with 3 when there is a fault.
+    /// instead. Exits with 3 when the file has a fault, and with 1 when a port, a folder or an
+    /// address of this machine is in the way. A port that the running balancer of the same file
+    /// has is not.
     Check(check::Arguments),
     /// Ask a running balancer how it is
     #[command(long_about = status::LONG_ABOUT)]
@@ -117,7 +119,7 @@ pub enum Failure {
     Runtime(String),
     /// The arguments do not fit together; exit code 2.
     Usage(String),
-    /// The configuration does not hold together; exit code 3.
+    /// The configuration is not valid; exit code 3.
     Configuration(Vec<Fault>),
 }
 
@@ -129,11 +131,35 @@ pub fn run() -> u8 {
         Err(asked) => {
             // Help and the version come this way too, with exit code 0.
             let _ = asked.print();
+            meant(&asked).into_iter().for_each(complain);
             asked.exit_code() as u8
         }
     };
     logger::end();
     code
+}
+
+/// What a line may have been meant to say that clap cannot guess.
+fn meant(error: &clap::Error) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let value = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let (unknown, extra) = (value(ContextKind::InvalidSubcommand), value(ContextKind::InvalidArg));
+    match (error.kind(), unknown, extra) {
+        (ErrorKind::InvalidSubcommand, Some(file), _) if file.contains('.') || file.contains('/') => {
+            Some(format!(
+                "\n  to run the balancer with this file: {} run -c {}",
+                program::name(),
+                program::quoted(&file)
+            ))
+        }
+        (ErrorKind::UnknownArgument, _, Some(flag)) if flag == "-t" || flag == "--test" => {
+            Some(format!("\n  to check a configuration: {} check -c config.json", program::name()))
+        }
+        _ => None,
+    }
 }
 
 impl Arguments {
@@ -144,7 +170,7 @@ impl Arguments {
             Command::Demo => demo(file),
             Command::Server(arguments) => server::run(arguments, file),
             Command::Loadtest(arguments) => loadtest::run(arguments, file),
-            Command::Check(arguments) => check::run(arguments.file.or(file)?),
+            Command::Check(arguments) => check::run(&arguments, arguments.file.or(file)?),
             Command::Status(arguments) => status::run(&arguments, arguments.file.or(file)?),
         }
     }
@@ -174,7 +200,7 @@ fn balance(file: Option<&Path>) -> Result<u8, Failure> {
     let config = find(file)?;
     logger::start(config.log.level);
     if config.file.is_none() {
-        log::info!("there is no {FILE} here: the defaults hold");
+        log::info!("there is no {FILE} here: running with the defaults");
     }
     for warning in &config.warnings {
         log::warn!("{}: {}", warning.path, warning.advice);
@@ -203,11 +229,6 @@ fn find(named: Option<&Path>) -> Result<Config, Failure> {
     }
 }
 
-/// This program as it was started, to be typed again.
-fn program() -> String {
-    std::env::args().next().unwrap_or_else(|| "evenkeel".to_owned())
-}
-
 /// Where a listener can be reached from this machine: the unspecified address is no destination.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -232,7 +253,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// A duration of the command line, up to a day.
 fn duration_or_zero(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).ok();
-    let duration = duration.ok_or("this is no duration; write one such as 20ms, 10s or 1m")?;
+    let duration = duration.ok_or("this is not a valid duration; write one such as 20ms, 10s or 1m")?;
     if duration > Duration::from_secs(24 * 3600) {
         return Err("this is too long; write 24h or less".to_owned());
     }

@@ -19,13 +19,14 @@ pub use summary::{Bar, Errors, Latency, Summary};
 
 use crate::base::signals::{self, Heard};
 use crate::base::time::{self, Moment};
-use crate::base::{limits, output};
+use crate::base::{limits, output, program};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use driver::{Plan, Share};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pace::{Pace, Timetable};
 use std::convert::Infallible;
 use std::io::{IsTerminal, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -34,6 +35,8 @@ use target::{Request, Target};
 
 /// Between two looks of the progress bar.
 const LOOK: Duration = Duration::from_millis(200);
+/// What the connection before the load may take. One that takes longer is the load's to count.
+const FIRST_CONNECT: Duration = Duration::from_secs(2);
 /// Connections from which on a second thread is worth its cost.
 const TWO_THREADS: usize = 32;
 
@@ -98,6 +101,7 @@ impl Options {
 pub fn run(options: Options) -> Result<u8, String> {
     let stop = Arc::new(AtomicBool::new(false));
     watch_signals(Arc::clone(&stop))?;
+    refuse_silence(&options.url)?;
     let summary = load(&options, stop, !options.quiet && std::io::stderr().is_terminal())?;
     let text = match options.json {
         true => {
@@ -113,6 +117,19 @@ pub fn run(options: Options) -> Result<u8, String> {
             output::error().tell(format!("{complaint}\n").into_bytes());
             Ok(1)
         }
+    }
+}
+
+/// One connection before the load: where nothing listens there is nothing to measure.
+fn refuse_silence(url: &str) -> Result<(), String> {
+    let address = Target::parse(url)?.resolve()?;
+    match TcpStream::connect_timeout(&address, FIRST_CONNECT) {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Err(format!(
+            "nothing listens on {address}: start the balancer in another terminal first (`{program}`, or `{program} \
+             demo`), or name another URL, as in `{program} loadtest http://localhost:8000/`",
+            program = program::name()
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -132,7 +149,7 @@ fn watch_signals(stop: Arc<AtomicBool>) -> Result<(), String> {
 }
 
 /// Loads and gives what was found; prints nothing and heeds no signal. Fails with a sentence when the
-/// options do not hold together or the host is not known; a server that does not answer is no failure
+/// options contradict each other or the host is not known; a server that does not answer is no failure
 /// but counted in [`Summary::errors`].
 pub fn measure(options: &Options) -> Result<Summary, String> {
     load(options, Arc::new(AtomicBool::new(false)), false)

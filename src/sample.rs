@@ -174,7 +174,7 @@ impl Running {
     }
 }
 
-/// Refuses options that do not hold together.
+/// Refuses options that contradict each other.
 fn sound(mut options: Options) -> Result<Options, String> {
     if !(0.0..=1.0).contains(&options.fail_rate) {
         return Err(format!("a fail rate is a share from 0 to 1, not {}", options.fail_rate));

@@ -36,16 +36,16 @@ fn check(file: Option<&str>, line: &str, code: i32, out: &[&str], err: &[&str]) 
 }
 
 #[test]
-fn a_good_file_holds_together() {
-    let summary = ["config.json holds together", "0.0.0.0:8000", "127.0.0.1:9301", "1 to 50"];
-    check(Some(SEED), "check", 0, &summary, &[]);
-    check(Some(SEED), "check -c config.json", 0, &summary, &[]);
-    check(Some(SEED), "-c config.json check", 0, &summary, &[]);
-    check(None, "check", 0, &["there is no config.json here; the defaults hold together"], &[]);
+fn a_good_file_is_valid() {
+    let summary = ["config.json is valid", "0.0.0.0:8000", "127.0.0.1:9301", "1 to 50"];
+    check(Some(SEED), "check --file-only", 0, &summary, &[]);
+    check(Some(SEED), "check --file-only config.json", 0, &summary, &[]);
+    check(Some(SEED), "-c config.json check --file-only", 0, &summary, &[]);
+    check(None, "check --file-only", 0, &["there is no config.json here; the defaults are valid"], &[]);
     let two = r#"{"servers":{"list":[{"name":"a","address":"127.0.0.1:1"},{"address":"b:2"}]},"limits":{"uri":"32KiB"}}"#;
     check(
         Some(two),
-        "check",
+        "check --file-only",
         0,
         &["2 (dynamic): a 127.0.0.1:1, b:2", "warning: config.json:1:", "limits.uri"],
         &[],
@@ -60,9 +60,9 @@ const FAULTY: &str = r#"{
 }"#;
 const FAULTS: [&str; 4] = [
     "config.json:3:45: servers.list[0].weight: 0 is too small; write 1 to 1000\n    3 |     \"list\": [ { \"address\"",
-    "^\n\nconfig.json:5:3: treadpool: unknown field; did you mean \"threadpool\"?",
+    "^\n\nconfig.json:5:3: treadpool: unknown key; did you mean \"threadpool\"?",
     "    5 |   \"treadpool\": {}\n      |   ^",
-    "config.json does not hold together: 2 faults",
+    "config.json is not valid: 2 faults",
 ];
 
 #[test]
@@ -96,6 +96,10 @@ fn a_wrong_line_is_told_with_exit_code_2() {
     check(None, "server", 2, &[], &["<PORT>"]);
     check(None, "server x", 2, &[], &["invalid value 'x'"]);
     check(None, "loadtest --duration 5", 2, &[], &["10s"]);
+    check(None, "loadtest -c 100", 2, &[], &["--connections 100"]);
+    check(None, "run -c a.json b.json", 2, &[], &["two configuration files"]);
+    check(None, "a.json", 2, &[], &["unrecognized subcommand", "evenkeel run -c a.json"]);
+    check(None, "-t", 2, &[], &["evenkeel check -c config.json"]);
     check(None, "demo -c config.json", 2, &[], &["the demo brings its own configuration"]);
 }
 
@@ -105,6 +109,8 @@ fn what_cannot_be_done_is_a_sentence_with_exit_code_1() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let nobody = format!(r#"{{"admin":{{"bind":"127.0.0.1:{port}"}}}}"#);
+    let url = format!("loadtest http://127.0.0.1:{port}/");
+    check(None, &url, 1, &[], &["nothing listens on 127.0.0.1:", "start the balancer"]);
     let absent = ["no balancer answers for", "config.json", "evenkeel.sock: there is no such socket", "-c"];
     check(Some(&nobody), "status", 1, &[], &absent);
     check(Some(&nobody), "status", 1, &[], &["127.0.0.1:", "nothing listens there"]);
@@ -112,4 +118,26 @@ fn what_cannot_be_done_is_a_sentence_with_exit_code_1() {
     let off = r#"{"admin":{"bind":null,"socket":null}}"#;
     check(Some(off), "status", 1, &[], &["config.json has no admin API"]);
     check(Some(off), "server 0", 1, &[], &["has no admin API", "--no-register"]);
+}
+
+/// What a start would meet here is told at the place of its key, with the exit code that the start would have.
+#[test]
+fn what_is_in_the_way_on_this_machine_is_told_with_exit_code_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let file = format!(
+        r#"{{
+  "load_balancer": {{ "load_balancer_port": {port}, "bind": "127.0.0.1" }},
+  "admin": {{ "bind": null }},
+  "log": {{ "access": "not-there/access.log" }}
+}}"#
+    );
+    let told = [
+        "config.json:2:44: load_balancer.load_balancer_port: port ",
+        "is taken by another program",
+        "config.json:4:22: log.access: the folder not-there does not exist; create it",
+        "config.json is valid, but a balancer cannot start with it on this machine: 2 obstacles",
+    ];
+    check(Some(&file), "check", 1, &told, &[]);
+    check(Some(&file), "check --file-only", 0, &["config.json is valid"], &[]);
 }

@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use support::port::Port;
 use support::{Client, Evenkeel, Origin, until};
 
 /// The balancer of `config.json` in its folder, with a server a.
@@ -44,6 +45,28 @@ fn status_finds_the_balancer_of_its_file_by_any_name_of_that() {
         assert_eq!(code, Some(0), "{line}: {said}");
         assert!(said.contains(&origin.address().to_string()), "{line}: {said}");
         assert!(said.contains(&format!("pid {}", balancer.pid())), "{line}: {said}");
+    }
+}
+
+#[test]
+fn check_passes_the_ports_that_the_running_balancer_of_the_file_has() {
+    let origin = Origin::answers("ok");
+    let (port, admin) = (Port::reserve(), Port::reserve());
+    let config = json!({
+        "load_balancer": {"load_balancer_port": port.address().port()},
+        "admin": {"socket": "a.sock", "bind": admin.address().to_string()},
+    });
+    let balancer = Evenkeel::before(&[&origin], config);
+    let folder = balancer.folder();
+    let (code, said) = evenkeel(folder, "check");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(&format!("pid {}", balancer.pid())), "{said}");
+    let copied = fs::copy(folder.join("config.json"), folder.join("copy.json"));
+    assert!(copied.is_ok());
+    let (code, said) = evenkeel(folder, "check copy.json");
+    assert_eq!(code, Some(1), "another file would not get them: {said}");
+    for key in ["load_balancer.load_balancer_port", "admin.socket", "admin.bind"] {
+        assert!(said.contains(key), "{said}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The demo: a balancer and three sample servers in one process, to look around.
 
-use super::{Balancer, Error, watch_signals};
-use crate::base::{output, signals};
+use super::{Balancer, Error, preflight, watch_signals};
+use crate::base::{output, program, signals};
 use crate::policy::pick::Weight;
 use crate::sample;
 use crate::state::address::Address;
@@ -16,7 +16,7 @@ const SERVERS: [(&str, Duration); 3] = [
     ("quick-2", Duration::from_millis(5)),
     ("slow", Duration::from_millis(50)),
 ];
-/// The port of the seed.
+/// The port of the seed, if it is free.
 const PORT: u16 = 8000;
 /// How long the demo waits for requests in flight when it stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -29,7 +29,8 @@ pub fn demo() -> Result<(), Error> {
     let samples = SERVERS.iter().map(|(name, delay)| start(name, *delay)).collect::<Result<Vec<_>, _>>()?;
     let folder = std::env::temp_dir().join(format!("evenkeel-demo-{}.sock", std::process::id()));
     let mut config = Config::default();
-    config.listen.address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+    config.listen.address = free(PORT);
+    config.admin.bind = config.admin.bind.map(|bind| free(bind.port()));
     config.listen.served_by_header = true;
     config.admin.socket = Some(folder);
     config.servers.list = samples.iter().map(listed).collect();
@@ -39,6 +40,15 @@ pub fn demo() -> Result<(), Error> {
     balancer.run_until(&mut signals)?;
     samples.into_iter().for_each(sample::Running::stop);
     Ok(())
+}
+
+/// The port on loopback; one that the kernel chooses where it is taken, for a demo should not ask to be configured.
+fn free(port: u16) -> SocketAddr {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match preflight::bindable(address) {
+        Ok(()) => address,
+        Err(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+    }
 }
 
 fn start(name: &str, delay: Duration) -> Result<sample::Running, Error> {
@@ -59,14 +69,22 @@ fn tell(balancer: &Balancer, samples: &[sample::Running]) {
         say(&format!("  {:8} {}  answers in {} ms", sample.name(), sample.address(), delay.as_millis()));
     }
     say("\nTry, in another terminal:");
-    say(&format!("  curl -i -X POST {url}/requests       # X-Served-By says which server it was"));
-    say(&format!("  curl -X POST {url}/queue/status      # the queue of one of them"));
-    say(&format!("  curl {url}/anything                  # what a server gets to see"));
-    say("  evenkeel loadtest                           # many requests, and how they spread");
+    let program = program::name();
+    let mut tries = vec![
+        (format!("curl -i -X POST {url}/requests"), "X-Served-By says which server it was"),
+        (format!("curl -X POST {url}/queue/status"), "the queue of one of them"),
+        (format!("curl {url}/anything"), "what a server gets to see"),
+        (format!("{program} loadtest {url}/requests"), "many requests, and how they spread"),
+    ];
     match balancer.admin_address() {
-        Some(admin) => say(&format!("  curl http://{admin}/api/v1/status    # or: evenkeel status")),
+        Some(admin) => {
+            tries.push((format!("{program} status --admin {admin}"), "what the balancer sees"));
+            tries.push((format!("curl http://{admin}/metrics"), "the same for Prometheus"));
+        }
         None => say("  (the admin API is not published: its port is taken)"),
     }
+    let wide = tries.iter().map(|(line, _)| line.len()).max().unwrap_or(0);
+    tries.iter().for_each(|(line, what)| say(&format!("  {line:wide$}  # {what}")));
     say("\nctrl-C stops it.\n");
 }
 

@@ -56,7 +56,8 @@ pub(super) fn unless_default(main: &Config, reason: String) -> Result<Option<Pub
     Err(Error(format!("admin: {reason}")))
 }
 
-fn is_default(main: &Config) -> bool {
+/// Whether the file leaves the admin port to us.
+pub(super) fn is_default(main: &Config) -> bool {
     main.admin.bind == Config::default().admin.bind
 }
 

@@ -2,6 +2,7 @@
 //! balancer without being told to.
 
 use super::{Failure, failed, reachable};
+use crate::base::program;
 use crate::sample::{AdminApi, Unmet};
 use crate::state::config::{self, Config};
 use crate::state::instance::Instance;
@@ -88,6 +89,11 @@ impl Client {
         self.meet().map(|(_, status)| status)
     }
 
+    /// The balancer that is looked for, as it tells of itself.
+    pub(super) fn instance(&self) -> Result<Instance, Unmet> {
+        self.meet().map(|(_, status)| told(&status).instance)
+    }
+
     /// The first place at which the balancer is, and its status.
     fn meet(&self) -> Result<(&Place, String), Unmet> {
         let (mut absent, mut other) = (Vec::new(), None);
@@ -112,8 +118,9 @@ impl Client {
     fn start_advice(&self) -> String {
         match self.wanted.as_ref().and_then(|wanted| wanted.config.as_deref()) {
             Some(file) => format!(
-                "no balancer answers for {file}; start it with `{} run -c {file}`, or name the file of another with -c",
-                super::program()
+                "no balancer answers for {file}; start it with `{} run -c {}`, or name the file of another with -c",
+                program::name(),
+                program::quoted(file)
             ),
             None => "no balancer answers there".to_owned(),
         }

@@ -1,13 +1,18 @@
-//! `evenkeel check`: whether a configuration holds together.
+//! `evenkeel check`: whether a configuration is valid, and whether a balancer could start with it here.
 
+use super::admin::Client;
 use super::{Failure, File, find, say};
-use crate::state::config::{Config, FILE, Fault};
+use crate::app::preflight::{Obstacle, preflight};
+use crate::state::config::{self, Config, FILE, Fault};
 use clap::Args;
 use std::path::Path;
 
 /// The arguments of `evenkeel check`.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
+    /// Look at the file alone, not at the ports, folders and addresses of this machine
+    #[arg(long)]
+    pub(super) file_only: bool,
     #[command(flatten)]
     pub(super) file: File,
 }
@@ -16,47 +21,66 @@ pub struct Arguments {
 const SERVERS_SHOWN: usize = 5;
 
 /// Prints a summary, or every fault; these are what was asked for and go to the standard output.
-pub(super) fn run(file: Option<&Path>) -> Result<u8, Failure> {
-    match find(file) {
-        Ok(config) => {
-            say(summary(&config));
-            Ok(0)
-        }
+pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
+    let config = match find(file) {
+        Ok(config) => config,
         Err(Failure::Configuration(faults)) => {
             say(told(&faults));
-            Ok(3)
+            return Ok(3);
         }
-        Err(failure) => Err(failure),
+        Err(failure) => return Err(failure),
+    };
+    let running = Client::of(&config, None).ok().and_then(|client| client.instance().ok());
+    let obstacles = if arguments.file_only { Vec::new() } else { preflight(&config, running.as_ref()) };
+    let (stops, goes_without): (Vec<_>, Vec<_>) = obstacles.iter().partition(|obstacle| obstacle.stops);
+    let place = |obstacle: &&Obstacle| {
+        config::fault_at(config.file.as_deref(), obstacle.key, obstacle.advice.clone()).to_string()
+    };
+    if stops.is_empty() {
+        let warnings = config.warnings.iter().map(Fault::to_string).chain(goes_without.iter().map(place));
+        let warnings = warnings.map(|warning| format!("\nwarning: {warning}"));
+        let running = running.filter(|_| !arguments.file_only);
+        let running =
+            running.map(|running| format!("  running     pid {}, which has these ports", running.pid));
+        say(summary(&config).chain(running).chain(warnings).collect::<Vec<_>>().join("\n"));
+        return Ok(0);
     }
+    let mut lines: Vec<String> = stops.iter().map(place).collect();
+    let (name, count) = (config.origin().display(), counted(lines.len(), "obstacle"));
+    lines.push(format!("{name} is valid, but a balancer cannot start with it on this machine: {count}"));
+    say(lines.join("\n\n"));
+    Ok(1)
 }
 
 /// Every fault with its place, and how many there are.
 pub(super) fn told(faults: &[Fault]) -> String {
     let file = faults.first().and_then(|fault| fault.file.as_deref()).unwrap_or("the configuration");
-    let count = if faults.len() == 1 { "1 fault".to_owned() } else { format!("{} faults", faults.len()) };
     let mut told: Vec<String> = faults.iter().map(Fault::to_string).collect();
-    told.push(format!("{file} does not hold together: {count}"));
+    told.push(format!("{file} is not valid: {}", counted(faults.len(), "fault")));
     told.join("\n\n")
 }
 
-fn summary(config: &Config) -> String {
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn summary(config: &Config) -> impl Iterator<Item = String> {
     let head = match &config.file {
-        Some(file) => format!("{} holds together", file.display()),
-        None => format!("there is no {FILE} here; the defaults hold together"),
+        Some(file) => format!("{} is valid", file.display()),
+        None => format!("there is no {FILE} here; the defaults are valid"),
     };
-    let crew = &config.threadpool;
-    let mut lines = vec![
+    let pool = &config.threadpool;
+    let lines = [
         head,
         format!("  listens on  {}", config.listen.address),
         format!("  admin       {}", admin(config)),
         format!("  servers     {}", servers(config)),
         format!(
             "  workers     {} to {}, with a queue of {}",
-            crew.bounds.min, crew.bounds.max, crew.queue_capacity
+            pool.bounds.min, pool.bounds.max, pool.queue_capacity
         ),
     ];
-    lines.extend(config.warnings.iter().map(|warning| format!("\nwarning: {warning}")));
-    lines.join("\n")
+    lines.into_iter()
 }
 
 fn admin(config: &Config) -> String {

@@ -39,10 +39,10 @@ pub struct Arguments {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "N")]
     pub connections: u32,
     /// How long to send [default: 10s]
-    #[arg(long, value_parser = duration, conflicts_with = "requests", value_name = "DURATION")]
+    #[arg(short, long, value_parser = duration, conflicts_with = "requests", value_name = "DURATION")]
     pub duration: Option<Duration>,
     /// How many requests to send, instead of a duration
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
     pub requests: Option<u64>,
     /// Requests per second [default: as many as it can]
     #[arg(long, value_parser = rate, value_name = "R")]
@@ -72,9 +72,21 @@ pub struct Arguments {
 
 /// Runs the test; the exit code is the load generator's.
 pub(super) fn run(arguments: Arguments, file: Option<&Path>) -> Result<u8, Failure> {
+    meant_connections(file)?;
     let config = find(file)?;
     logger::start(log::LevelFilter::Warn);
     loadtest::run(options(arguments, &config)).map_err(failed)
+}
+
+/// In ab, wrk and hey -c is the number of connections; here it is the configuration, as in every command.
+fn meant_connections(file: Option<&Path>) -> Result<(), Failure> {
+    let number = file.and_then(Path::to_str).filter(|text| text.parse::<u32>().is_ok());
+    match number.filter(|number| !Path::new(number).exists()) {
+        Some(number) => Err(Failure::Usage(format!(
+            "-c names the configuration file; for {number} connections write --connections {number}"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn options(arguments: Arguments, config: &Config) -> loadtest::Options {
@@ -115,7 +127,7 @@ fn url(text: &str) -> Result<String, String> {
 fn header(text: &str) -> Result<(String, String), String> {
     let parts = text.split_once(':').map(|(name, value)| (name.trim(), value.trim()));
     let parts = parts.filter(|(name, value)| !name.is_empty() && !text_has_controls(name, value));
-    let (name, value) = parts.ok_or("this is no header; write one such as \"Accept: text/html\"")?;
+    let (name, value) = parts.ok_or("this is not a valid header; write one such as \"Accept: text/html\"")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -125,18 +137,22 @@ fn text_has_controls(name: &str, value: &str) -> bool {
 
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
-    rate.ok_or_else(|| "this is no rate; write requests per second above 0, such as 500".to_owned())
+    rate.ok_or_else(|| "this is not a valid rate; write requests per second above 0, such as 500".to_owned())
 }
 
 fn method(text: &str) -> Result<String, String> {
     let is_method = (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphabetic());
-    if is_method { Ok(text.to_owned()) } else { Err("this is no method; write one such as POST".to_owned()) }
+    if is_method {
+        Ok(text.to_owned())
+    } else {
+        Err("this is not a valid method; write one such as POST".to_owned())
+    }
 }
 
 fn size(text: &str) -> Result<usize, String> {
     let size = config::read_size(text).filter(|size| *size <= BODY_MAX);
     let size = size.and_then(|size| usize::try_from(size).ok());
-    size.ok_or_else(|| "this is no size; write up to 1GiB, such as 512 or 16KiB".to_owned())
+    size.ok_or_else(|| "this is not a valid size; write up to 1GiB, such as 512 or 16KiB".to_owned())
 }
 
 #[cfg(test)]
@@ -170,6 +186,16 @@ mod tests {
     }
 
     #[test]
+    fn a_number_of_connections_is_not_taken_for_a_file() {
+        assert!(matches!(meant_connections(Some(Path::new("100"))), Err(Failure::Usage(_))));
+        assert!(meant_connections(Some(Path::new("100.json"))).is_ok());
+        assert!(meant_connections(None).is_ok());
+        let options = parsed("evenkeel loadtest -n 5").unwrap();
+        assert_eq!((options.requests, options.duration), (Some(5), None));
+        assert_eq!(parsed("evenkeel loadtest -d 2s").unwrap().duration, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
     fn what_is_out_of_bounds_is_told() {
         for (line, advice) in [
             ("evenkeel loadtest https://a/", "only http"),
@@ -179,7 +205,7 @@ mod tests {
             ("evenkeel loadtest --duration 0s", "too short"),
             ("evenkeel loadtest --rate 0", "above 0"),
             ("evenkeel loadtest --rate inf", "above 0"),
-            ("evenkeel loadtest --method G@T", "no method"),
+            ("evenkeel loadtest --method G@T", "not a valid method"),
             ("evenkeel loadtest --body-size 2GiB", "up to 1GiB"),
         ] {
             let said = parsed(line).unwrap_err();

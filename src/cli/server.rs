@@ -98,7 +98,7 @@ fn name(text: &str) -> Result<String, String> {
 
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| "this is no share; write 0 to 1, such as 0.1".to_owned())
+    share.ok_or_else(|| "this is not a share; write 0 to 1, such as 0.1".to_owned())
 }
 
 fn count(low: i64, high: i64) -> clap::builder::RangedI64ValueParser<u32> {

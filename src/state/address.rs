@@ -37,13 +37,22 @@ impl FromStr for Address {
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(path);
         }
+        if let Some((scheme, rest)) = text.split_once("://") {
+            return Err(without_scheme(text, scheme, rest));
+        }
+        if text.starts_with(['/', '.']) {
+            return Err(format!("{text:?} is not a valid address: a Unix socket is written \"unix:{text}\""));
+        }
+        if let Some((bare, _)) = text.split_once('/').filter(|(bare, _)| bare.contains(':')) {
+            return Err(format!("{text:?} is not a valid address: it has a path; write {bare:?}"));
+        }
         let (host, port) = text.rsplit_once(':').ok_or_else(|| advice(text, "it has no port"))?;
         let port = port.parse().ok().filter(|port| *port != 0);
         let port = port.ok_or_else(|| advice(text, "its port is not a number from 1 to 65535"))?;
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let host = bare.unwrap_or(host);
         if bare.is_some_and(|bare| bare.parse::<std::net::Ipv6Addr>().is_err()) {
-            return Err(advice(text, "the brackets hold no IPv6 address"));
+            return Err(advice(text, "what is in brackets is not an IPv6 address"));
         }
         if bare.is_none() && host.contains(':') {
             return Err(advice(text, "an IPv6 address needs brackets, as in \"[::1]:9001\""));
@@ -51,7 +60,7 @@ impl FromStr for Address {
         if host.is_empty()
             || host.bytes().any(|byte| byte.is_ascii_whitespace() || byte == b'/' || byte < b' ')
         {
-            return Err(advice(text, "its host is empty or has a character that no host has"));
+            return Err(advice(text, "its host is empty or has a character that is not allowed there"));
         }
         Ok(Address::Tcp { host: host.to_owned(), port })
     }
@@ -66,8 +75,27 @@ fn unix(path: &str) -> Result<Address, String> {
     }
 }
 
+/// What to write for a URL: a server is a host and a port, spoken to in clear text.
+fn without_scheme(text: &str, scheme: &str, rest: &str) -> String {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let authority = authority.rsplit('@').next().unwrap_or_default();
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let write = match (rest.strip_prefix("unix:"), has_port) {
+        (Some(path), _) => format!("unix:{}", path.trim_end_matches(':')),
+        (None, true) => authority.to_owned(),
+        (None, false) => format!("{authority}:80"),
+    };
+    match scheme.to_ascii_lowercase().as_str() {
+        "https" | "wss" | "tls" | "ssl" => format!(
+            "{text:?} is not a valid address: TLS to servers is not built yet; write \"host:port\" of a port that \
+             speaks HTTP in clear text"
+        ),
+        _ => format!("{text:?} is not a valid address: it begins with \"{scheme}://\"; write {write:?}"),
+    }
+}
+
 fn advice(text: &str, fault: &str) -> String {
-    format!("{text:?} is no address: {fault}; write \"host:port\" or \"unix:/path\"")
+    format!("{text:?} is not a valid address: {fault}; write \"host:port\" or \"unix:/path\"")
 }
 
 impl fmt::Display for Address {
@@ -110,12 +138,26 @@ mod tests {
             ("::1:80", "brackets"),
             ("[localhost]:80", "IPv6"),
             (":80", "host is empty"),
-            ("http://a:80", "needs brackets"),
-            ("a b:80", "no host has"),
+            ("a b:80", "not allowed"),
             ("unix:", "missing"),
         ] {
             let error = text.parse::<Address>().unwrap_err();
             assert!(error.contains(fault), "{text}: {error}");
+        }
+        for (text, write) in [
+            ("http://a:80", "write \"a:80\""),
+            ("HTTP://a:80/path?x", "write \"a:80\""),
+            ("http://user@a:80", "write \"a:80\""),
+            ("http://a", "write \"a:80\""),
+            ("http://[::1]:9001/", "write \"[::1]:9001\""),
+            ("tcp://a:80", "write \"a:80\""),
+            ("http://unix:/run/a.sock:", "write \"unix:/run/a.sock\""),
+            ("https://a:443", "TLS to servers is not built yet"),
+            ("a:80/path", "write \"a:80\""),
+            ("/run/a.sock", "\"unix:/run/a.sock\""),
+        ] {
+            let error = text.parse::<Address>().unwrap_err();
+            assert!(error.contains(write) && !error.contains("brackets"), "{text}: {error}");
         }
         assert!(format!("unix:{}", "x".repeat(108)).parse::<Address>().is_err());
     }

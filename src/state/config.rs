@@ -1,4 +1,4 @@
-//! The configuration: what `config.json` says, refined into a [`Config`] that holds together.
+//! The configuration: what `config.json` says, refined into a valid [`Config`].
 //!
 //! The way of a file is `text -> tree -> reader -> Config`:
 //!
@@ -14,6 +14,7 @@
 mod check;
 mod fault;
 pub mod network;
+mod placeholder;
 mod reader;
 mod refine;
 mod rules;
@@ -44,7 +45,7 @@ pub const FILE: &str = "config.json";
 /// The largest file that is read, in bytes: room for some forty thousand servers.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
 
-/// A configuration that holds together. Made by [`load`], [`parse`] or [`Config::default`] (the seed's file),
+/// A valid configuration. Made by [`load`], [`parse`] or [`Config::default`] (the seed's file),
 /// never by hand elsewhere.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -66,7 +67,7 @@ pub struct Config {
     pub log: Log,
     /// The file that this was read from, for a reload; `None` for a text or the defaults.
     pub file: Option<PathBuf>,
-    /// What holds together and still looks like a mistake.
+    /// What is valid and still looks like a mistake.
     pub warnings: Vec<Fault>,
 }
 
@@ -270,6 +271,16 @@ pub fn load(path: &Path) -> Result<Config, Vec<Fault>> {
 /// Refines a text; `folder` is where relative paths start.
 pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
     refined(&Source::new(None, text), folder)
+}
+
+/// A fault that only the machine can tell, such as a folder that is missing, at the place of its key in the file; at no
+/// place when the file does not have the key.
+pub fn fault_at(file: Option<&Path>, key: &str, advice: String) -> Fault {
+    let name = file.map(|file| file.display().to_string());
+    let text = file.and_then(|file| read(file).ok()).unwrap_or_default();
+    let source = Source::new(name, &text);
+    let at = tree::parse(&source).ok().and_then(|node| node.place(key));
+    source.fault(key.to_owned(), advice, at)
 }
 
 /// Refines one server as JSON, in the form of an entry of `servers.list`; for the admin API.

@@ -2,7 +2,7 @@
 
 use super::reader::Reader;
 use super::refine::SOCKET_PATH_MAX;
-use super::{Config, ServerSpec, units};
+use super::{Config, ServerSpec, placeholder, units};
 use crate::state::address::Address;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -136,8 +136,15 @@ fn admin(config: &Config, reader: &mut Reader) {
         );
         reader.contradiction(&["admin.socket"], advice);
     }
-    if admin.token.as_ref().is_some_and(|token| token.len() < TOKEN_SHORT) {
-        reader.warning(&["admin.token"], format!("is short; write {TOKEN_SHORT} characters or more"));
+    match &admin.token {
+        Some(token) if placeholder::is_stand_in(token) => {
+            let advice = format!("looks like a placeholder; write {TOKEN_SHORT} random characters or more");
+            reader.warning(&["admin.token"], advice);
+        }
+        Some(token) if token.len() < TOKEN_SHORT => {
+            reader.warning(&["admin.token"], format!("is short; write {TOKEN_SHORT} characters or more"));
+        }
+        _ => {}
     }
     let Some(bind) = admin.bind else { return };
     if admin.socket.is_none() {
@@ -150,9 +157,19 @@ fn admin(config: &Config, reader: &mut Reader) {
         reader.contradiction(&["admin.bind", "admin.token"], advice);
     }
     if overlap(bind, config.listen.address) {
-        let advice = format!("{bind} is taken by load_balancer_port; write another port");
-        reader
-            .contradiction(&["admin.bind", "load_balancer.load_balancer_port", "load_balancer.bind"], advice);
+        let (key, other) = ("load_balancer.load_balancer_port", "admin.bind");
+        let (at, advice) = match reader.is_given(other) {
+            true => (other, format!("{bind} is also the address of {key}; write another port")),
+            false => (
+                key,
+                format!(
+                    "{} is the port of the admin API ({other} is {bind} by default); write another port here, or another {other}",
+                    bind.port()
+                ),
+            ),
+        };
+        let keys = [at, key, other, "load_balancer.bind"];
+        reader.contradiction(&keys, advice);
     }
 }
 

@@ -28,7 +28,8 @@ impl FromStr for Network {
     fn from_str(text: &str) -> Result<Self, String> {
         let advice = "write \"10.0.0.0/8\", \"fd00::/8\" or a single address";
         let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
-        let address = address.parse::<IpAddr>().map_err(|_| format!("{text:?} is no network; {advice}"))?;
+        let address =
+            address.parse::<IpAddr>().map_err(|_| format!("{text:?} is not a valid network; {advice}"))?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         let prefix = prefix.map_or(Some(most), |prefix| digits(prefix).filter(|prefix| *prefix <= most));
         let prefix = prefix.ok_or_else(|| format!("{text:?} has no prefix from 0 to {most}; {advice}"))?;
@@ -95,8 +96,8 @@ mod tests {
     #[test]
     fn faults_say_what_to_write() {
         for (text, advice) in [
-            ("", "no network"),
-            ("localhost", "no network"),
+            ("", "not a valid network"),
+            ("localhost", "not a valid network"),
             ("10.0.0.0/33", "0 to 32"),
             ("10.0.0.0/+8", "0 to 32"),
             ("10.0.0.0/", "0 to 32"),

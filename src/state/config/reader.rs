@@ -7,7 +7,7 @@ use super::spell;
 use super::tree::{Entry, Node, Value};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// The most faults that are told; nobody reads more, and each costs a walk through its line.
+/// The most faults that are told; more are not read, and each costs a walk through its line.
 const FAULTS_MAX: usize = 200;
 
 /// What a walk has found so far.
@@ -29,7 +29,7 @@ struct Found {
     advice: String,
 }
 
-/// A key that nobody asked for.
+/// A key that no getter asked for.
 #[derive(Debug)]
 struct Stray {
     path: String,
@@ -52,7 +52,7 @@ impl Reader {
         }
     }
 
-    /// Notes what holds together and still looks like a mistake.
+    /// Notes what is valid and still looks like a mistake.
     pub(super) fn warning(&mut self, paths: &[&str], advice: String) {
         if let Some(found) = self.about(paths, advice) {
             self.warnings.push(found);
@@ -86,12 +86,12 @@ impl Reader {
     /// Advice on an unknown key: a sibling of nearly that name, a key of that name elsewhere, or all there is.
     fn meant(&self, stray: &Stray) -> String {
         if let Some(sibling) = spell::nearest(&stray.key, stray.siblings.iter().copied()) {
-            return format!("unknown field; did you mean \"{sibling}\"?");
+            return format!("unknown key; did you mean \"{sibling}\"?");
         }
         let elsewhere = self.schema.iter().find(|path| path.rsplit('.').next() == Some(&stray.key));
         match elsewhere {
-            Some(path) => format!("unknown field; did you mean {path}?"),
-            None => format!("unknown field; known here: {}", stray.siblings.join(", ")),
+            Some(path) => format!("unknown key; did you mean {path}?"),
+            None => format!("unknown key; known here: {}", stray.siblings.join(", ")),
         }
     }
 
@@ -102,17 +102,17 @@ impl Reader {
         node: Option<&Node>,
         inside: impl FnOnce(&mut Section<'_, '_>) -> T,
     ) -> T {
-        let (entries, at): (&[Entry], _) = match node.map(|node| (&node.value, node)) {
-            None => (&[], None),
-            Some((Value::Object(entries), node)) => (entries, Some(node.at)),
-            Some((_, node)) => {
-                self.fault(path.clone(), Some(node.at), format!("{node} is no object; write {{ ... }}"));
-                (&[], None)
-            }
+        let (entries, at, wrong): (&[Entry], _, _) = match node.map(|node| (&node.value, node)) {
+            None => (&[], None, None),
+            Some((Value::Object(entries), node)) => (entries, Some(node.at), None),
+            Some((_, node)) => (&[], None, Some(node)),
         };
-        let known = Vec::new();
-        let mut section = Section { reader: self, path, schema, entries, known, at };
+        let (known, foreign) = (Vec::new(), Vec::new());
+        let mut section = Section { reader: self, path, schema, entries, known, foreign, at };
         let read = inside(&mut section);
+        if let Some(node) = wrong {
+            section.no_object(node);
+        }
         section.close();
         read
     }
@@ -129,6 +129,8 @@ pub(super) struct Section<'r, 'n> {
     schema: String,
     entries: &'n [Entry],
     known: Vec<&'static str>,
+    /// Keys that were told of by [`Section::foreign`].
+    foreign: Vec<&'static str>,
     /// None when there is no object.
     at: Option<usize>,
 }
@@ -172,6 +174,27 @@ impl Section<'_, '_> {
         self.value(key, rule)
     }
 
+    /// Notes keys that other programs have in this place, as one fault with this advice. Whether there was one.
+    pub(super) fn foreign(
+        &mut self,
+        keys: &[&'static str],
+        advice: impl FnOnce(&dyn Fn(&str) -> Option<String>) -> String,
+    ) -> bool {
+        let is_foreign = |entry: &&Entry| keys.contains(&entry.key.as_str());
+        let Some(first) = self.entries.iter().find(is_foreign) else { return false };
+        self.foreign.extend(keys);
+        let value = |key: &str| {
+            let entry = self.entries.iter().find(|entry| entry.key == key)?;
+            Some(match &entry.node.value {
+                Value::Text(text) => text.clone(),
+                _ => entry.node.to_string(),
+            })
+        };
+        let advice = format!("unknown key; {}", advice(&value));
+        self.reader.fault(join(&self.path, &first.key), Some(first.at), advice);
+        true
+    }
+
     /// Whether the file has the key.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key)
@@ -195,7 +218,7 @@ impl Section<'_, '_> {
         mut inside: impl FnMut(&mut Section<'_, '_>) -> Option<T>,
     ) -> Vec<T> {
         let schema = format!("{}[]", join(&self.schema, key));
-        let nodes = self.list(key, "[ { ... } ]").unwrap_or(&[]);
+        let nodes = self.list(key, "[ { \"address\": \"host:port\" } ]").unwrap_or(&[]);
         let nodes = nodes.iter().enumerate();
         let mut each = |(at, node): (usize, &Node)| {
             let path = format!("{}[{at}]", join(&self.path, key));
@@ -251,12 +274,24 @@ impl<'n> Section<'_, 'n> {
         rule(node).map_err(fault).ok()
     }
 
+    /// Notes a value that should be this object, with an example of what to write; its keys are known by now.
+    fn no_object(&mut self, node: &Node) {
+        let example = match &node.value {
+            Value::List(_) if self.known.contains(&"list") => "{ \"list\": [ ... ] }".to_owned(),
+            Value::Text(_) if self.known.contains(&"address") => format!("{{ \"address\": {node} }}"),
+            _ if self.known.contains(&"address") => "{ \"address\": \"host:port\" }".to_owned(),
+            _ => self.known.first().map_or("{ ... }".to_owned(), |key| format!("{{ \"{key}\": ... }}")),
+        };
+        let advice = format!("expected an object, found {node}; write {example}");
+        self.reader.fault(self.path.clone(), Some(node.at), advice);
+    }
+
     fn list(&mut self, key: &'static str, example: &str) -> Option<&'n [Node]> {
         let node = self.take(key)?;
         match &node.value {
             Value::List(nodes) => Some(nodes),
             _ => {
-                let advice = format!("{node} is no list; write {example}");
+                let advice = format!("expected a list, found {node}; write {example}");
                 self.reader.fault(join(&self.path, key), Some(node.at), advice);
                 None
             }
@@ -273,7 +308,7 @@ impl<'n> Section<'_, 'n> {
         Some(node)
     }
 
-    /// Notes what is written twice and what nobody asked for.
+    /// Notes what is written twice and what no getter asked for.
     fn close(self) {
         let mut seen = HashSet::new();
         for entry in self.entries {
@@ -284,7 +319,8 @@ impl<'n> Section<'_, 'n> {
                     Some(entry.at),
                     "is written twice in this object; keep one".to_owned(),
                 );
-            } else if !self.known.contains(&entry.key.as_str()) {
+            } else if !self.known.contains(&entry.key.as_str()) && !self.foreign.contains(&entry.key.as_str())
+            {
                 let (key, siblings) = (entry.key.clone(), self.known.clone());
                 self.reader.strays.push(Stray { path, at: entry.at, key, siblings });
             }

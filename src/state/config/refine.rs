@@ -27,6 +27,9 @@ const KIB: u64 = 1024;
 const WAIT: RangeInclusive<Duration> = MS..=DAY;
 /// Between two questions to a server.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=HOUR;
+/// What other programs call the address of a server, or parts of it.
+const PLACES: [&str; 11] =
+    ["host", "hostname", "ip", "addr", "port", "server", "url", "uri", "target", "endpoint", "upstream"];
 /// The longest path of a Unix socket: `sun_path` holds 108 bytes with the closing NUL.
 pub(super) const SOCKET_PATH_MAX: usize = 107;
 
@@ -79,7 +82,18 @@ fn servers(s: &mut Section<'_, '_>, max_workers: usize) -> Servers {
 /// One server; None when it has no address that can be read.
 pub(super) fn server(s: &mut Section<'_, '_>) -> Option<ServerSpec> {
     let name = s.maybe("name", None, rules::server_name);
-    let address = s.required("address", rules::address);
+    let is_elsewhere = s.foreign(&PLACES, |value| {
+        let host = ["host", "hostname", "ip", "addr"].iter().find_map(|key| value(key));
+        let whole =
+            ["server", "url", "uri", "target", "endpoint", "upstream"].iter().find_map(|key| value(key));
+        let joined = host.zip(value("port")).map(|(host, port)| format!("{host}:{port}"));
+        let example = joined.or(whole).unwrap_or("host:port".to_owned());
+        format!("host and port are one text; write \"address\": {example:?}")
+    });
+    let address = match is_elsewhere && !s.has("address") {
+        true => None,
+        false => s.required("address", rules::address),
+    };
     let weight = Weight(s.get("weight", 1, rules::whole(1..=1000)));
     let backup = s.get("backup", false, rules::flag);
     let address = address?;

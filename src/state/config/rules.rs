@@ -2,7 +2,7 @@
 
 use super::network::Network;
 use super::tree::{Node, Value};
-use super::{spell, units};
+use super::{placeholder, spell, units};
 use crate::policy::pick::Algorithm;
 use crate::state::address::Address;
 use std::fmt::Display;
@@ -21,7 +21,7 @@ pub(super) fn flag(node: &Node) -> Read<bool> {
         Value::Text(text) if text == "true" || text == "false" => {
             Err(format!("{node} is text; write {text} without quotes"))
         }
-        _ => Err(format!("{node} is neither; write true or false")),
+        _ => Err(format!("expected true or false, found {node}; write true or false")),
     }
 }
 
@@ -33,11 +33,11 @@ pub(super) fn whole<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&Nod
             Value::Whole(number) => *number,
             Value::Number(number) if number.fract() == 0.0 && *number >= 0.0 => *number as u64,
             Value::Number(number) if *number < 0.0 => return Err(format!("{node} is too small; {bounds}")),
-            Value::Number(_) => return Err(format!("{node} is no whole number; {bounds}")),
+            Value::Number(_) => return Err(format!("{node} is not a whole number; {bounds}")),
             Value::Text(text) if text.parse::<u64>().is_ok() => {
                 return Err(format!("{node} is text; write {text} without quotes"));
             }
-            _ => return Err(format!("{node} is no number; {bounds}")),
+            _ => return Err(format!("expected a number, found {node}; {bounds}")),
         };
         within(number, &range, node, |bound| bound.to_string())
             .and_then(|number| T::try_from(number).map_err(|_| format!("{node} is too large; {bounds}")))
@@ -53,14 +53,19 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Node) -> Rea
         let text = match &node.value {
             Value::Text(text) => text,
             Value::Whole(number) => return no_unit(number),
-            _ => return Err(format!("{node} is no duration; write one such as \"5s\" or \"500ms\"")),
+            _ => {
+                return Err(format!(
+                    "expected a duration, found {node}; write one such as \"5s\" or \"500ms\""
+                ));
+            }
         };
         if text.parse::<u64>().is_ok() && text != "0" {
             return no_unit(text);
         }
         let duration = units::duration(text);
-        let duration = duration
-            .ok_or_else(|| format!("{node} is no duration; write one such as \"5s\" or \"500ms\""))?;
+        let duration = duration.ok_or_else(|| {
+            format!("{node} is not a valid duration; write one such as \"5s\" or \"500ms\"")
+        })?;
         within(duration, &range, node, |bound| units::show_duration(*bound))
     }
 }
@@ -75,7 +80,7 @@ pub(super) fn size<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&Node
         };
         let advice =
             "write one such as \"16KiB\" (1024 bytes each), \"16KB\" (1000 each) or a number of bytes";
-        let bytes = bytes.ok_or_else(|| format!("{node} is no size; {advice}"))?;
+        let bytes = bytes.ok_or_else(|| format!("{node} is not a valid size; {advice}"))?;
         let bytes = within(bytes, &range, node, |bound| units::show_size(*bound))?;
         T::try_from(bytes).map_err(|_| format!("{node} is too large for this machine"))
     }
@@ -87,7 +92,10 @@ pub(super) fn port(node: &Node) -> Read<u16> {
         Value::Text(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
             text.parse().map_err(|_| format!("{node} is too large; write 0 to 65535"))
         }
-        Value::Text(_) => Err(format!("{node} is no port; write 0 to 65535, as in \"8000\" or 8000")),
+        Value::Text(text) if placeholder::is_variable(text) => literal(text).map(|()| 0),
+        Value::Text(_) => {
+            Err(format!("{node} is not a valid port; write 0 to 65535, as in \"8000\" or 8000"))
+        }
         _ => whole(0..=65535)(node),
     }
 }
@@ -101,7 +109,7 @@ pub(super) fn bind(node: &Node) -> Read<IpAddr> {
         Some((address, _)) if address.parse::<IpAddr>().is_ok() => {
             format!("{node} has a port; the port goes to load_balancer_port")
         }
-        _ => format!("{node} is no IP address; {advice}"),
+        _ => format!("{node} is not an IP address; {advice}"),
     })
 }
 
@@ -109,7 +117,7 @@ pub(super) fn bind(node: &Node) -> Read<IpAddr> {
 pub(super) fn socket_address(node: &Node) -> Read<SocketAddr> {
     let advice = "write an address with a port, such as \"127.0.0.1:9301\"";
     let text = text(node, advice)?;
-    text.parse().map_err(|_| format!("{node} is no IP address with a port; {advice}"))
+    text.parse().map_err(|_| format!("{node} is not an IP address with a port; {advice}"))
 }
 
 /// Where a server listens.
@@ -136,7 +144,7 @@ pub fn check_name(text: &str) -> Read<()> {
         65.. => Err("is too long for a name; write 1 to 64 characters".to_owned()),
         _ if text == "." || text == ".." => Err("cannot stand in a URL; write another name".to_owned()),
         _ if text.bytes().all(is_plain) => Ok(()),
-        _ => Err("has a character that no name has; write visible ASCII without spaces, quotes, / \\ ? # %"
+        _ => Err("has a character that is not allowed in a name; write visible ASCII without spaces, quotes, / \\ ? # %"
             .to_owned()),
     }
 }
@@ -145,10 +153,12 @@ pub fn check_name(text: &str) -> Read<()> {
 pub(super) fn target(node: &Node) -> Read<String> {
     let text = text(node, "write a path such as \"/health\"")?;
     if !text.starts_with('/') {
-        return Err(format!("{node} is no path; write one that begins with /, such as \"/health\""));
+        return Err(format!("{node} is not a valid path; write one that begins with /, such as \"/health\""));
     }
     if text.len() > 2048 || !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-        return Err(format!("{node} is no path; write at most 2048 visible ASCII characters without #"));
+        return Err(format!(
+            "{node} is not a valid path; write at most 2048 visible ASCII characters without #"
+        ));
     }
     Ok(text.to_owned())
 }
@@ -159,7 +169,7 @@ pub(super) fn host(node: &Node) -> Read<String> {
     let text = text(node, advice)?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]~".contains(&byte);
     if text.is_empty() || text.len() > 255 || !text.bytes().all(is_plain) {
-        return Err(format!("{node} is no host; {advice}"));
+        return Err(format!("{node} is not a valid host; {advice}"));
     }
     Ok(text.to_owned())
 }
@@ -172,7 +182,7 @@ pub(super) fn statuses(node: &Node) -> Read<Vec<(u16, u16)>> {
         _ => text(node, advice)?.to_owned(),
     };
     let ranges = text.split(',').map(|part| statuses_of(part.trim())).collect::<Option<Vec<_>>>();
-    ranges.ok_or_else(|| format!("{node} is no list of statuses; {advice}"))
+    ranges.ok_or_else(|| format!("{node} is not a valid list of statuses; {advice}"))
 }
 
 fn statuses_of(part: &str) -> Option<(u16, u16)> {
@@ -192,7 +202,7 @@ pub(super) fn pseudonym(node: &Node) -> Read<String> {
     let text = text(node, advice)?;
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if text.is_empty() || text.len() > 64 || !text.bytes().all(is_token) {
-        return Err(format!("{node} is no token; {advice}"));
+        return Err(format!("{node} is not a valid name; {advice}"));
     }
     Ok(text.to_owned())
 }
@@ -201,13 +211,17 @@ pub(super) fn pseudonym(node: &Node) -> Read<String> {
 pub(super) fn token(node: &Node) -> Read<String> {
     let advice = "write 1 to 256 visible ASCII characters without spaces";
     match &node.value {
+        Value::Text(text) if placeholder::is_variable(text) => Err(format!(
+            "this looks like a placeholder: variables are not expanded here, and this text itself would be the token; \
+             {advice}"
+        )),
         Value::Text(text)
             if (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) =>
         {
             Ok(text.clone())
         }
-        Value::Text(_) => Err(format!("this is no token; {advice}")),
-        _ => Err(format!("{node} is no text; {advice}")),
+        Value::Text(_) => Err(format!("this is not a valid token; {advice}")),
+        _ => Err(format!("expected text, found {node}; {advice}")),
     }
 }
 
@@ -216,7 +230,7 @@ pub(super) fn path(folder: &Path) -> impl Fn(&Node) -> Read<PathBuf> {
     move |node| {
         let text = text(node, "write a path")?;
         if text.is_empty() || text.contains('\0') {
-            return Err(format!("{node} is no path; write one"));
+            return Err(format!("{node} is not a valid path; write one"));
         }
         Ok(folder.join(text))
     }
@@ -224,7 +238,51 @@ pub(super) fn path(folder: &Path) -> impl Fn(&Node) -> Read<PathBuf> {
 
 /// How a server is chosen.
 pub(super) fn algorithm(node: &Node) -> Read<Algorithm> {
-    word(node, &Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm)))
+    let words = Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
+    word(node, &words).map_err(|advice| match &node.value {
+        Value::Text(text) => match elsewhere(text) {
+            Some(ours) => {
+                format!(
+                    "{node} is not known; did you mean \"{}\"? Write one of {}",
+                    ours.name(),
+                    one_of(&words)
+                )
+            }
+            None => advice,
+        },
+        _ => advice,
+    })
+}
+
+/// What an algorithm of nginx, HAProxy, Caddy, Traefik or Envoy is called here.
+fn elsewhere(name: &str) -> Option<Algorithm> {
+    let name: String = name.to_ascii_lowercase().replace(['-', ' '], "_");
+    Some(match name.as_str() {
+        "least_conn"
+        | "leastconn"
+        | "least_request"
+        | "least_requests"
+        | "least_connection"
+        | "lc"
+        | "wlc"
+        | "least_outstanding_requests" => Algorithm::LeastConnections,
+        "roundrobin" | "rr" | "wrr" | "weighted" | "weighted_round_robin" | "static_rr" => {
+            Algorithm::RoundRobin
+        }
+        "source" | "hash" | "iphash" | "ip" | "client_ip" | "client_ip_hash" | "remote_addr"
+        | "consistent" | "ring_hash" | "maglev" | "sticky" => Algorithm::IpHash,
+        "random"
+        | "p2c"
+        | "power_of_two"
+        | "power_of_two_choices"
+        | "random_choose"
+        | "random_two_least_conn"
+        | "two_choices" => Algorithm::RandomTwo,
+        "ewma" | "peak_ewma" | "least_time" | "fastest" | "least_response_time" | "adaptive" | "auto" => {
+            Algorithm::Dynamic
+        }
+        _ => return None,
+    })
 }
 
 /// How much the log shows.
@@ -238,21 +296,36 @@ pub(super) fn level(node: &Node) -> Read<log::LevelFilter> {
 
 /// One of a few words.
 fn word<T: Copy>(node: &Node, words: &[(&str, T)]) -> Read<T> {
-    let names = words.iter().map(|(name, _)| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-    let text = text(node, &format!("write one of {names}"))?;
+    let text = text(node, &format!("write one of {}", one_of(words)))?;
     let found = words.iter().find(|(name, _)| name == &text);
     found.map(|(_, value)| *value).ok_or_else(|| {
         match spell::nearest(text, words.iter().map(|(name, _)| *name)) {
-            Some(near) => format!("{node} is not known; did you mean \"{near}\"? Write one of {names}"),
-            None => format!("{node} is not known; write one of {names}"),
+            Some(near) => {
+                format!("{node} is not known; did you mean \"{near}\"? Write one of {}", one_of(words))
+            }
+            None => format!("{node} is not known; write one of {}", one_of(words)),
         }
     })
 }
 
+fn one_of<T>(words: &[(&str, T)]) -> String {
+    words.iter().map(|(name, _)| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+}
+
+/// Refuses a text that other programs would expand: it would be taken as it stands.
+fn literal(text: &str) -> Read<()> {
+    match placeholder::is_variable(text) {
+        true => Err(format!(
+            "{text:?} looks like a placeholder, and variables are not expanded here; write the value"
+        )),
+        false => Ok(()),
+    }
+}
+
 fn text<'n>(node: &'n Node, advice: &str) -> Read<&'n str> {
     match &node.value {
-        Value::Text(text) => Ok(text),
-        _ => Err(format!("{node} is no text; {advice}")),
+        Value::Text(text) => literal(text).map(|()| text.as_str()),
+        _ => Err(format!("expected text, found {node}; {advice}")),
     }
 }
 

@@ -158,8 +158,8 @@ fn unknown_and_repeated_fields_are_faults() {
         (r#"{"load_balancer":{"port":1}}"#, "load_balancer.port", "did you mean \"load_balancer_port\"?"),
         (r#"{"retries":{"colour":1}}"#, "retries.colour", "known here: attempts, budget_percent, budget_min"),
         (r#"{"log":{"level":"info","level":"info"}}"#, "log.level", "written twice"),
-        (r#"{"servers":{"list":[{"address":"a:1","wait":2}]}}"#, "servers.list[0].wait", "unknown field"),
-        (r#"{"a\u001bb":1}"#, r"a\u{1b}b", "unknown field"),
+        (r#"{"servers":{"list":[{"address":"a:1","wait":2}]}}"#, "servers.list[0].wait", "unknown key"),
+        (r#"{"a\u001bb":1}"#, r"a\u{1b}b", "unknown key"),
     ] {
         check_fault(text, path, advice);
     }
@@ -168,12 +168,12 @@ fn unknown_and_repeated_fields_are_faults() {
 #[test]
 fn values_of_the_wrong_type_are_faults() {
     for (text, path, advice) in [
-        ("[]", "", "a list is no object"),
-        (r#"{"servers":null}"#, "servers", "null is no object"),
-        (r#"{"servers":{"list":{}}}"#, "servers.list", "an object is no list"),
-        (r#"{"servers":{"list":[3]}}"#, "servers.list[0]", "3 is no object"),
+        ("[]", "", "expected an object, found a list"),
+        (r#"{"servers":null}"#, "servers", "expected an object, found null"),
+        (r#"{"servers":{"list":{}}}"#, "servers.list", "expected a list, found an object"),
+        (r#"{"servers":{"list":[3]}}"#, "servers.list[0]", "expected an object, found 3"),
         (r#"{"threadpool":{"max_workers":"50"}}"#, "threadpool.max_workers", "write 50 without quotes"),
-        (r#"{"threadpool":{"max_workers":null}}"#, "threadpool.max_workers", "null is no number"),
+        (r#"{"threadpool":{"max_workers":null}}"#, "threadpool.max_workers", "expected a number, found null"),
         (r#"{"load_balancer":{"trace":"true"}}"#, "load_balancer.trace", "write true without quotes"),
         (r#"{"load_balancer":{"trace":1}}"#, "load_balancer.trace", "write true or false"),
         (r#"{"timeouts":{"drain":5}}"#, "timeouts.drain", "write \"5s\" or \"5ms\""),
@@ -183,12 +183,78 @@ fn values_of_the_wrong_type_are_faults() {
         (r#"{"limits":{"body":true}}"#, "limits.body", "or null"),
         (r#"{"log":{"level":"information"}}"#, "log.level", "write one of \"off\""),
         (r#"{"log":{"level":"inf"}}"#, "log.level", "did you mean \"info\"?"),
-        (r#"{"log":{"access":""}}"#, "log.access", "no path"),
+        (r#"{"log":{"access":""}}"#, "log.access", "not a valid path"),
         (r#"{"servers":{"algorithm":"roundrobin"}}"#, "servers.algorithm", "did you mean \"round_robin\"?"),
-        (r#"{"admin":{"token":5}}"#, "admin.token", "5 is no text"),
+        (r#"{"admin":{"token":5}}"#, "admin.token", "expected text, found 5"),
     ] {
         check_fault(text, path, advice);
     }
+}
+
+#[test]
+fn what_other_programs_write_is_told_how_to_write_it_here() {
+    for (text, path, advice) in [
+        (r#"{"servers":[{"address":"a:1"}]}"#, "servers", r#"found a list; write { "list": [ ... ] }"#),
+        (r#"{"load_balancer":8000}"#, "load_balancer", r#"write { "load_balancer_port": ... }"#),
+        (r#"{"servers":{"list":["a:1"]}}"#, "servers.list[0]", r#"write { "address": "a:1" }"#),
+        (r#"{"servers":{"list":{"a":1}}}"#, "servers.list", r#"write [ { "address": "host:port" } ]"#),
+        (
+            r#"{"servers":{"list":[{"host":"127.0.0.1","port":9001}]}}"#,
+            "servers.list[0].host",
+            r#"host and port are one text; write "address": "127.0.0.1:9001""#,
+        ),
+        (r#"{"servers":{"list":[{"port":"80","ip":"::1"}]}}"#, "servers.list[0].port", "one text"),
+        (r#"{"servers":{"list":[{"url":"a:1"}]}}"#, "servers.list[0].url", r#"write "address": "a:1""#),
+        (r#"{"servers":{"list":[{"address":"a:1","port":1}]}}"#, "servers.list[0].port", "one text"),
+        (r#"{"servers":{"list":[{"address":"http://a:1"}]}}"#, "servers.list[0].address", r#"write "a:1""#),
+        (r#"{"servers":{"list":[{"address":"${A}:1"}]}}"#, "servers.list[0].address", "placeholder"),
+        (
+            r#"{"load_balancer":{"load_balancer_port":"${P}"}}"#,
+            "load_balancer.load_balancer_port",
+            "placeholder",
+        ),
+        (r#"{"admin":{"token":"${EVENKEEL_TOKEN}"}}"#, "admin.token", "variables are not expanded"),
+        (r#"{"admin":{"token":"{env.TOKEN}"}}"#, "admin.token", "placeholder"),
+        (r#"{"admin":{"token":"$TOKEN"}}"#, "admin.token", "placeholder"),
+        (r#"{"log":{"access":"${LOGS}/a.log"}}"#, "log.access", "placeholder"),
+    ] {
+        check_fault(text, path, advice);
+    }
+    for (name, ours) in [
+        ("least_conn", "least_connections"),
+        ("leastconn", "least_connections"),
+        ("LEAST_REQUEST", "least_connections"),
+        ("ROUND_ROBIN", "round_robin"),
+        ("roundrobin", "round_robin"),
+        ("rr", "round_robin"),
+        ("wrr", "round_robin"),
+        ("static-rr", "round_robin"),
+        ("source", "ip_hash"),
+        ("hash", "ip_hash"),
+        ("client_ip_hash", "ip_hash"),
+        ("RING_HASH", "ip_hash"),
+        ("random", "random_two"),
+        ("RANDOM", "random_two"),
+        ("p2c", "random_two"),
+        ("power_of_two", "random_two"),
+        ("random two least_conn", "random_two"),
+        ("ewma", "dynamic"),
+        ("least_time", "dynamic"),
+    ] {
+        let text = format!(r#"{{"servers":{{"algorithm":"{name}"}}}}"#);
+        check_fault(&text, "servers.algorithm", &format!("did you mean \"{ours}\"?"));
+    }
+}
+
+#[test]
+fn a_fault_of_the_machine_stands_at_the_place_of_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c.json");
+    std::fs::write(&file, "{\n \"log\": { \"access\": \"x/a.log\" }\n}").unwrap();
+    let fault = fault_at(Some(&file), "log.access", "is not there".to_owned());
+    assert_eq!((fault.line, fault.column, fault.path.as_str()), (Some(2), Some(21), "log.access"));
+    assert_eq!(fault_at(Some(&file), "admin.bind", String::new()).line, None);
+    assert_eq!(fault_at(None, "admin.bind", String::new()).file, None);
 }
 
 #[test]
@@ -203,7 +269,7 @@ fn values_out_of_bounds_are_faults() {
         (r#"{"load_balancer":{"load_balancer_port":-1}}"#, "load_balancer.load_balancer_port", "too small"),
         (r#"{"load_balancer":{"bind":"localhost"}}"#, "load_balancer.bind", "127.0.0.1"),
         (r#"{"load_balancer":{"bind":"1.2.3.4:80"}}"#, "load_balancer.bind", "goes to load_balancer_port"),
-        (r#"{"load_balancer":{"via":"a b"}}"#, "load_balancer.via", "no token"),
+        (r#"{"load_balancer":{"via":"a b"}}"#, "load_balancer.via", "not a valid name"),
         (
             r#"{"load_balancer":{"trusted_proxies":["10.0.0.1/8"]}}"#,
             "load_balancer.trusted_proxies[0]",
@@ -217,7 +283,7 @@ fn values_out_of_bounds_are_faults() {
         (
             r#"{"servers":{"list":[{"address":"a:1","weight":1.5}]}}"#,
             "servers.list[0].weight",
-            "no whole number",
+            "not a whole number",
         ),
         (
             r#"{"servers":{"list":[{"address":"a:1","name":"a b"}]}}"#,
@@ -239,7 +305,7 @@ fn values_out_of_bounds_are_faults() {
             "servers.health_check.expect_status",
             "100 to 599",
         ),
-        (r#"{"servers":{"health_check":{"host":"a/b"}}}"#, "servers.health_check.host", "no host"),
+        (r#"{"servers":{"health_check":{"host":"a/b"}}}"#, "servers.health_check.host", "not a valid host"),
         (r#"{"servers":{"ejection":{"max_percent":101}}}"#, "servers.ejection.max_percent", "write 0 to 100"),
         (r#"{"limits":{"fields":257}}"#, "limits.fields", "write 1 to 256"),
         (r#"{"timeouts":{"connect":"0s"}}"#, "timeouts.connect", "write 1ms to 24h"),
@@ -288,7 +354,7 @@ fn contradictions_are_faults() {
         (
             r#"{"load_balancer":{"load_balancer_port":9301}}"#,
             "load_balancer.load_balancer_port",
-            "9301 is taken",
+            "9301 is the port of the admin API (admin.bind",
         ),
         (r#"{"admin":{"bind":"0.0.0.0:9301"}}"#, "admin.bind", "write an admin.token"),
         (r#"{"admin":{"socket":null}}"#, "admin.socket", "null for admin.bind"),
@@ -307,6 +373,7 @@ fn what_only_looks_wrong_is_a_warning() {
         (r#"{"limits":{"uri":"32KiB"}}"#, "limits.uri"),
         (r#"{"limits":{"connections":5,"connections_per_address":6}}"#, "limits.connections_per_address"),
         (r#"{"admin":{"token":"short"}}"#, "admin.token"),
+        (r#"{"admin":{"token":"change-me-change-me"}}"#, "admin.token"),
     ] {
         let warnings = read(text).unwrap().warnings;
         assert_eq!(warnings.len(), 1, "{text}");

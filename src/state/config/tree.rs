@@ -52,6 +52,14 @@ impl Node {
     pub(super) fn empty() -> Self {
         Node { at: 0, value: Value::Object(Vec::new()) }
     }
+
+    /// Where the value of a key stands, such as `log.access`.
+    pub(super) fn place(&self, key: &str) -> Option<usize> {
+        let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+        let Value::Object(entries) = &self.value else { return None };
+        let node = &entries.iter().find(|entry| entry.key == first)?.node;
+        rest.map_or(Some(node.at), |rest| node.place(rest))
+    }
 }
 
 impl fmt::Display for Node {

@@ -1,0 +1,211 @@
+//! What a start would meet on this machine: folders that are missing, files that may not be written, addresses and ports
+//! that cannot be had. Nothing is created, and no connection is accepted.
+
+use super::{listener_error, publish};
+use crate::state::config::{AccessLog, Config};
+use crate::state::instance::Instance;
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, ipproto, socket_with, sockopt,
+};
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+/// Something in the way of a start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// The key of the configuration that leads to it.
+    pub key: &'static str,
+    /// What is wrong and what to do.
+    pub advice: String,
+    /// The balancer would not start; else it would go without.
+    pub stops: bool,
+}
+
+/// Everything in the way of a start with this configuration. What the balancer that runs with the same file has, the
+/// next one gets: that is no obstacle.
+pub fn preflight(config: &Config, running: Option<&Instance>) -> Vec<Obstacle> {
+    let admin_stops = !publish::is_default(config);
+    let checks = [
+        ("load_balancer.load_balancer_port", true, listener(config.listen.address, running)),
+        (
+            "admin.socket",
+            admin_stops,
+            config.admin.socket.as_deref().map_or(Ok(()), |path| socket(path, running)),
+        ),
+        ("admin.bind", admin_stops, config.admin.bind.map_or(Ok(()), |bind| listener(bind, running))),
+        ("log.access", true, config.log.access.as_ref().map_or(Ok(()), access_log)),
+    ];
+    let failed = checks.into_iter().filter_map(|(key, stops, check)| Some((key, stops, check.err()?)));
+    let obstacle = |(key, stops, (key_of_address, advice)): (_, _, (Option<_>, _))| Obstacle {
+        key: if key == "admin.bind" { key } else { key_of_address.unwrap_or(key) },
+        advice,
+        stops,
+    };
+    failed.map(obstacle).collect()
+}
+
+/// What is wrong, and the key to blame where it is not the first that comes to mind.
+type Verdict = Result<(), (Option<&'static str>, String)>;
+
+/// Whether this address could be listened on.
+fn listener(address: SocketAddr, running: Option<&Instance>) -> Verdict {
+    let has = |held: Option<SocketAddr>| held.is_some_and(|held| held.port() == address.port());
+    match bindable(address) {
+        Ok(()) => Ok(()),
+        Err(error)
+            if error.kind() == io::ErrorKind::AddrInUse
+                && running.is_some_and(|running| has(running.listen) || has(running.admin)) =>
+        {
+            Ok(())
+        }
+        Err(error) => {
+            let is_foreign = error.kind() == io::ErrorKind::AddrNotAvailable;
+            Err((is_foreign.then_some("load_balancer.bind"), listener_error(address, &error).to_string()))
+        }
+    }
+}
+
+/// Binds as the listener does, and does not listen: no client can connect meanwhile.
+pub(super) fn bindable(address: SocketAddr) -> io::Result<()> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let fd = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    Ok(bind(&fd, &address)?)
+}
+
+/// Whether the admin socket could be put there.
+fn socket(path: &Path, running: Option<&Instance>) -> Verdict {
+    let fault = |advice| Err((None, format!("{advice}, or name another admin.socket")));
+    folder(path).or_else(fault)?;
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            fault(format!("{} is there and is not a socket; move it away", path.display()))
+        }
+        Ok(_) if running.is_none() && answers(path) => {
+            fault(format!("another process answers on {}; stop it", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a process listens on the socket. Never waits: a full backlog says that one does.
+fn answers(path: &Path) -> bool {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let Ok(fd) = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None) else { return false };
+    let Ok(address) = SocketAddrUnix::new(path) else { return false };
+    matches!(connect(&fd, &address), Ok(()) | Err(Errno::AGAIN))
+}
+
+/// Whether the access log could be opened.
+fn access_log(target: &AccessLog) -> Verdict {
+    let AccessLog::File(path) = target else { return Ok(()) };
+    let fault = |advice| Err((None, format!("{advice}, or write another path")));
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => fault(format!("{} is a folder; name a file in it", path.display())),
+        // Opening a pipe could wait for its reader.
+        Ok(found) if !found.is_file() => Ok(()),
+        Ok(_) => OpenOptions::new().append(true).open(path).map(drop).or_else(|error| {
+            fault(format!("{} cannot be written: {error}; give this user the right to", path.display()))
+        }),
+        Err(_) => folder(path).or_else(fault),
+    }
+}
+
+/// Whether a file could be made there.
+fn folder(path: &Path) -> Result<(), String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.map_or(PathBuf::from("."), Path::to_owned);
+    let shown = folder.display();
+    match fs::metadata(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(format!("the folder {shown} does not exist; create it"))
+        }
+        Err(error) => Err(format!("the folder {shown} cannot be used: {error}; give this user the right to")),
+        Ok(found) if !found.is_dir() => Err(format!("{shown} is not a folder; move it away")),
+        Ok(_) => access(&folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+            format!("no file can be made in the folder {shown}: {error}; give this user the right to")
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::config;
+    use serde_json::{Value, json};
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
+
+    /// The keys of what is in the way of this configuration in a folder.
+    fn check(folder: &Path, config: &Value, running: Option<&Instance>, expected: &[(&str, &str)]) {
+        let config = config::parse(&config.to_string(), folder).unwrap();
+        let names = |folder: &Path| fs::read_dir(folder).unwrap().count();
+        let before = names(folder);
+        let found = preflight(&config, running);
+        assert_eq!(names(folder), before, "nothing is created");
+        let told: Vec<_> = found.iter().map(|found| (found.key, found.stops)).collect();
+        let keys: Vec<_> = expected.iter().map(|(key, _)| (*key, true)).collect();
+        assert_eq!(told, keys, "{found:?}");
+        for (found, (_, part)) in found.iter().zip(expected) {
+            assert!(found.advice.contains(part), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_start_would_meet_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listener = TcpListener::bind(taken).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        fs::create_dir(folder.path().join("a-folder")).unwrap();
+        fs::write(folder.path().join("a-file"), "").unwrap();
+        drop(UnixListener::bind(folder.path().join("stale.sock")).unwrap());
+        let _other = UnixListener::bind(folder.path().join("taken.sock")).unwrap();
+        let any = |more: Value| {
+            let mut config = json!({
+                "load_balancer": {"load_balancer_port": 0, "bind": "127.0.0.1"},
+                "admin": {"bind": null, "socket": "stale.sock"},
+            });
+            for (group, keys) in more.as_object().unwrap() {
+                for (key, value) in keys.as_object().unwrap() {
+                    config[group][key] = value.clone();
+                }
+            }
+            config
+        };
+        let folder = folder.path();
+        check(folder, &any(json!({})), None, &[]);
+        for (config, key, part) in [
+            (
+                json!({"load_balancer": {"load_balancer_port": port}}),
+                "load_balancer.load_balancer_port",
+                "is taken",
+            ),
+            (
+                json!({"load_balancer": {"bind": "192.0.2.1"}}),
+                "load_balancer.bind",
+                "not an address of this machine",
+            ),
+            (json!({"admin": {"bind": format!("127.0.0.1:{port}")}}), "admin.bind", "is taken"),
+            (json!({"admin": {"socket": "no/s"}}), "admin.socket", "does not exist; create it"),
+            (json!({"admin": {"socket": "a-file"}}), "admin.socket", "is not a socket"),
+            (json!({"admin": {"socket": "a-file/s"}}), "admin.socket", "is not a folder"),
+            (json!({"admin": {"socket": "taken.sock"}}), "admin.socket", "another process answers"),
+            (json!({"log": {"access": "no/a.log"}}), "log.access", "does not exist; create it"),
+            (json!({"log": {"access": "a-folder"}}), "log.access", "is a folder"),
+        ] {
+            check(folder, &any(config), None, &[(key, part)]);
+        }
+        check(folder, &any(json!({"log": {"access": "a-file"}})), None, &[]);
+        check(folder, &any(json!({"log": {"access": "new.log"}})), None, &[]);
+        let running = Instance { listen: Some(taken), ..Instance::default() };
+        let of_running =
+            json!({"load_balancer": {"load_balancer_port": port}, "admin": {"socket": "taken.sock"}});
+        check(folder, &any(of_running), Some(&running), &[]);
+    }
+}

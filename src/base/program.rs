@@ -1,0 +1,34 @@
+//! How this program was started, for hints that can be typed again.
+
+/// The program as it was called, such as `target/release/evenkeel`; in quotes where a shell needs them.
+pub fn name() -> String {
+    let called = std::env::args_os().next().map(|called| called.to_string_lossy().into_owned());
+    quoted(&called.filter(|called| !called.is_empty()).unwrap_or("evenkeel".to_owned()))
+}
+
+/// A word of a command line, as a shell takes it.
+pub fn quoted(word: &str) -> String {
+    let is_plain = |each: char| each.is_ascii_alphanumeric() || "/._-+:=,@%".contains(each);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_split_or_expand_them() {
+        for (word, shown) in [
+            ("target/release/evenkeel", "target/release/evenkeel"),
+            ("/a b/evenkeel", "'/a b/evenkeel'"),
+            ("it's", r"'it'\''s'"),
+            ("$x", "'$x'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), shown);
+        }
+    }
+}
