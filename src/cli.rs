@@ -5,6 +5,7 @@ pub mod admin;
 pub mod check;
 pub mod loadtest;
 mod logger;
+mod processes;
 pub mod server;
 pub mod status;
 

@@ -114,7 +114,14 @@ pub fn run(options: Options) -> Result<u8, String> {
     match summary.complaint() {
         None => Ok(0),
         Some(complaint) => {
-            output::error().tell(format!("{complaint}\n").into_bytes());
+            let refused = [502, 503, 504].iter().any(|status| summary.statuses.contains_key(status));
+            let advice = match refused {
+                true => {
+                    format!("; if the balancer refused them, `{} status` has the reasons", program::name())
+                }
+                false => String::new(),
+            };
+            output::error().tell(format!("{complaint}{advice}\n").into_bytes());
             Ok(1)
         }
     }

@@ -49,6 +49,15 @@ fn status_finds_the_balancer_of_its_file_by_any_name_of_that() {
 }
 
 #[test]
+fn check_finds_the_running_balancer_of_the_file_without_its_admin_api() {
+    let port = Port::reserve();
+    let balancer = Evenkeel::start(json!({"load_balancer": {"load_balancer_port": port.address().port()}}));
+    let (code, said) = evenkeel(balancer.folder(), "check -c ./config.json");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(&format!("pid {}", balancer.pid())), "{said}");
+}
+
+#[test]
 fn check_passes_the_ports_that_the_running_balancer_of_the_file_has() {
     let origin = Origin::answers("ok");
     let (port, admin) = (Port::reserve(), Port::reserve());

@@ -1,9 +1,10 @@
 //! `evenkeel check`: whether a configuration is valid, and whether a balancer could start with it here.
 
 use super::admin::Client;
-use super::{Failure, File, find, say};
+use super::{Failure, File, find, processes, say};
 use crate::app::preflight::{Obstacle, preflight};
 use crate::state::config::{self, Config, FILE, Fault};
+use crate::state::instance::Instance;
 use clap::Args;
 use std::path::Path;
 
@@ -30,7 +31,7 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
         }
         Err(failure) => return Err(failure),
     };
-    let running = Client::of(&config, None).ok().and_then(|client| client.instance().ok());
+    let running = running(&config);
     let obstacles = if arguments.file_only { Vec::new() } else { preflight(&config, running.as_ref()) };
     let (stops, goes_without): (Vec<_>, Vec<_>) = obstacles.iter().partition(|obstacle| obstacle.stops);
     let place = |obstacle: &&Obstacle| {
@@ -50,6 +51,13 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
     lines.push(format!("{name} is valid, but a balancer cannot start with it on this machine: {count}"));
     say(lines.join("\n\n"));
     Ok(1)
+}
+
+/// The balancer that runs with this file, if there is one.
+fn running(config: &Config) -> Option<Instance> {
+    let by_api = Client::of(config, None).ok().and_then(|client| client.instance().ok());
+    let wanted = Instance::of(config.origin());
+    by_api.or_else(|| processes::balancer_of(&wanted, config.listen.address, config.admin.bind))
 }
 
 /// Every fault with its place, and how many there are.

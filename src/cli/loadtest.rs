@@ -25,9 +25,9 @@ the answers spread over the servers.";
 pub(super) const AFTER_HELP: &str = "\
 Examples:
   evenkeel loadtest
-  evenkeel loadtest --connections 200 --duration 30s
+  evenkeel loadtest --connections 100 --duration 30s
   evenkeel loadtest http://localhost:8000/ --method GET --requests 100000
-  evenkeel loadtest --rate 500 --json";
+  evenkeel loadtest --rate 100 --json";
 
 /// The arguments of `evenkeel loadtest`.
 #[derive(Clone, Debug, Args)]

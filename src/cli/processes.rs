@@ -1,0 +1,105 @@
+//! Balancers that run on this machine, as `/proc` tells of them: the way to one whose admin API is off.
+
+use super::{Arguments, Command};
+use crate::state::config::FILE;
+use crate::state::instance::Instance;
+use clap::Parser;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// The state of a listening socket in `/proc/net/tcp`.
+const LISTENS: &str = "0A";
+
+/// The balancer that runs with the same file, with those of these addresses on which it listens. `None` where there is none,
+/// and where the operating system does not tell.
+pub(super) fn balancer_of(
+    wanted: &Instance,
+    listen: SocketAddr,
+    admin: Option<SocketAddr>,
+) -> Option<Instance> {
+    let numbers = fs::read_dir("/proc").ok()?.flatten();
+    let pids = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let ours = pids.filter(|pid| file_of(*pid).is_some_and(|file| Instance::of(&file).has_same_file(wanted)));
+    let found: Vec<Instance> = ours
+        .map(|pid| {
+            let sockets = sockets_of(pid);
+            let has = |address: &SocketAddr| {
+                listeners_at(address.port()).iter().any(|inode| sockets.contains(inode))
+            };
+            let (listen, admin) = (Some(listen).filter(has), admin.filter(has));
+            Instance { pid, listen, admin, ..wanted.clone() }
+        })
+        .collect();
+    // One that drains beside its successor listens no more.
+    let listens = found.iter().find(|instance| instance.listen.is_some());
+    listens.or(found.first()).cloned()
+}
+
+/// The configuration file with which a process runs as a balancer.
+fn file_of(pid: u32) -> Option<PathBuf> {
+    let process = Path::new("/proc").join(pid.to_string());
+    if pid == std::process::id() || fs::read_to_string(process.join("comm")).ok()?.trim_end() != "evenkeel" {
+        return None;
+    }
+    let line = fs::read_to_string(process.join("cmdline")).ok()?;
+    let words = line.split_terminator('\0');
+    let arguments = Arguments::try_parse_from(words).ok()?;
+    let named = match arguments.command {
+        None => None,
+        Some(Command::Run(named)) => named.file,
+        Some(_) => return None,
+    };
+    let file = named.or(arguments.config).unwrap_or(FILE.into());
+    Some(fs::read_link(process.join("cwd")).ok()?.join(file))
+}
+
+/// The inodes of the sockets that a process has open.
+fn sockets_of(pid: u32) -> Vec<u64> {
+    let opened = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let targets = opened.filter_map(|entry| fs::read_link(entry.path()).ok());
+    targets
+        .filter_map(|target| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
+        .collect()
+}
+
+/// The inodes of the sockets that listen on a port.
+fn listeners_at(port: u16) -> Vec<u64> {
+    let tables =
+        ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+    tables.iter().flat_map(|table| table.lines().filter_map(|line| listener_at(line, port))).collect()
+}
+
+/// The inode in a line of such a table, if it is of a listener on this port.
+fn listener_at(line: &str, port: u16) -> Option<u64> {
+    let mut words = line.split_whitespace().skip(1);
+    let local = words.next()?;
+    let state = words.nth(1)?;
+    let inode = words.nth(5)?;
+    let at = local.rsplit_once(':').map(|(_, port)| u16::from_str_radix(port, 16));
+    (state == LISTENS && at == Some(Ok(port))).then(|| inode.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_are_read_from_the_tables_of_the_kernel() {
+        const LINE: &str = "   0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12345 1 000";
+        assert_eq!(listener_at(LINE, 8000), Some(12345));
+        assert_eq!(listener_at(LINE, 8001), None);
+        assert_eq!(listener_at(&LINE.replace(" 0A ", " 01 "), 8000), None);
+        assert_eq!(listener_at("  sl  local_address rem_address   st", 8000), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_process_has_the_socket_that_it_listens_on() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let sockets = sockets_of(std::process::id());
+        assert!(listeners_at(port).iter().any(|inode| sockets.contains(inode)));
+        assert!(file_of(std::process::id()).is_none(), "a test is no balancer");
+    }
+}
