@@ -20,7 +20,7 @@ use publish::{Transition, told};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use std::time::Duration;
 /// and then each takes the whole timeout, but they never hold up the prompt ones. The threads are started as needed.
 const PROBERS: usize = 64;
 /// Load reports asked for at once; they hold up no probe.
-const REPORTERS: usize = 16;
+const REPORTERS: usize = 64;
 /// A server whose probe took less, and less than half of the timeout, responds promptly.
 const PROMPT: Duration = Duration::from_millis(500);
 /// Findings and verdicts taken in one round, before the next look at what is due.
@@ -420,9 +420,10 @@ impl Agent {
     }
 
     /// The server's name has these addresses. True when they make a probe worth while.
-    fn moves(&self, server: &Server, list: &[IpAddr]) -> bool {
+    fn moves(&self, server: &Server, list: &[SocketAddr]) -> bool {
         let Address::Tcp { port, .. } = server.address else { return false };
-        let list = list.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        let mut list = list.to_vec();
+        list.iter_mut().for_each(|address| address.set_port(port));
         match server.addresses().replace(list) {
             Replaced::Kept => false,
             Replaced::First => true,

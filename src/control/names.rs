@@ -9,24 +9,24 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
-/// Finds the addresses of a name, in the order in which they are to be tried. It may take as long as it likes.
+/// Finds the addresses of a name, in the order in which they are to be tried; their port says nothing. It may take as long as it likes.
 #[derive(Clone)]
 pub struct Resolver(Arc<Resolve>);
 
-type Resolve = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
+type Resolve = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 impl Resolver {
     /// A resolver that is this function, which is called by several threads at once.
-    pub fn new(resolve: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
+    pub fn new(resolve: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
         Resolver(Arc::new(resolve))
     }
 
     /// The system's: hosts file and DNS, as the system is configured, in the order of RFC 6724.
     pub fn of_system() -> Self {
-        Resolver::new(|name| Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect()))
+        Resolver::new(|name| Ok((name, 0).to_socket_addrs()?.collect()))
     }
 }
 
@@ -42,7 +42,7 @@ pub struct Found {
     /// The name.
     pub name: Arc<str>,
     /// At least one address, or a few words for a log line.
-    pub outcome: Result<Vec<IpAddr>, String>,
+    pub outcome: Result<Vec<SocketAddr>, String>,
 }
 
 /// The names of all servers.
@@ -169,11 +169,11 @@ impl Names {
     }
 }
 
-fn look_up(resolver: &Resolver, name: &str) -> Result<Vec<IpAddr>, String> {
+fn look_up(resolver: &Resolver, name: &str) -> Result<Vec<SocketAddr>, String> {
     let found = resolver.0(name).map_err(|error| error.to_string())?;
     if found.is_empty() { Err("the name has no address".to_owned()) } else { Ok(found) }
 }
 
-fn show(addresses: &[IpAddr]) -> String {
-    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+fn show(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -31,8 +31,9 @@ use std::time::Duration;
 /// A server that was never up is asked this often at first: it may be about to listen, and a start that takes longer
 /// than a second is noticed.
 const NEW_INTERVAL: Duration = Duration::from_millis(200);
-/// After so many failed probes (5 s) the time between two doubles with each, up to the interval.
-const NEW_PROBES: u32 = 25;
+/// After so many failed probes (30 s, in which most servers have started) the time between two doubles with each, up to
+/// the interval.
+const NEW_PROBES: u32 = 150;
 /// All servers that were never up are asked at most so many times a second together, unless the interval asks for
 /// more: thousands that are not there must not cost a processor.
 const NEW_PER_SECOND: u32 = 200;
@@ -490,10 +491,10 @@ mod tests {
     #[test]
     fn a_server_that_was_never_up_is_asked_often_but_not_by_thousands() {
         check_new(0, 1, 200);
-        check_new(25, 1, 200);
-        check_new(26, 1, 400);
-        check_new(28, 1, 1_600);
-        check_new(29, 1, 2_000);
+        check_new(150, 1, 200);
+        check_new(151, 1, 400);
+        check_new(153, 1, 1_600);
+        check_new(154, 1, 2_000);
         check_new(u32::MAX, 1, 2_000);
         check_new(0, 40, 200);
         check_new(0, 100, 500);

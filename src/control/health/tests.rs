@@ -58,7 +58,7 @@ fn start(config: &Config, list: &[ServerSpec], zone: &Zone) -> House {
     let resolver = Resolver::new(move |name| {
         let said = zone.lock().get(name).cloned();
         match said {
-            Some(Some(list)) => Ok(list.iter().map(|ip| ip.parse().unwrap()).collect()),
+            Some(Some(list)) => Ok(list.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect()),
             Some(None) => Err(io::Error::other("no such name")),
             None => Err(io::Error::other(format!("{:?}", ended.recv()))),
         }
