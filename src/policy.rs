@@ -6,18 +6,23 @@
 //! - [`linger`], [`company`]: does the worker stay on the socket, on several? [`watch`]: how many wait at the poller?
 //!   [`rest`]: for how long not, after that had to end? [`crew`]: how many workers should there be?
 //! - [`eviction`]: when are idle clients looked for, to make room?
-//! - [`health`]: which servers are in use? [`latency`]: what is remembered of their speed.
+//! - [`health`]: which servers are in use? [`outlier`]: which one fails far more than the others?
+//!   [`latency`], [`failures`], [`silence`]: what is remembered of their speed, their errors, and of requests without a
+//!   response.
 //!   [`lookup`]: which of their names are looked up when?
 
 pub mod admit;
 pub mod company;
 pub mod crew;
 pub mod eviction;
+pub mod failures;
 pub mod health;
 pub mod latency;
 pub mod linger;
 pub mod lookup;
+pub mod outlier;
 pub mod pick;
 pub mod rest;
 pub mod retry;
+pub mod silence;
 pub mod watch;

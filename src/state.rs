@@ -8,6 +8,8 @@ pub mod crew;
 pub mod histogram;
 pub mod instance;
 pub mod server;
+#[cfg(test)]
+mod simulation;
 pub mod stats;
 pub mod table;
 pub mod verdict;

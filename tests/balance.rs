@@ -60,6 +60,23 @@ fn served_by(balancer: &Evenkeel) -> String {
     Client::to(balancer).get("/").fields.all("X-Served-By").concat()
 }
 
+/// Takes so long for an answer, to be changed while it runs.
+fn paced(ms: &Arc<AtomicU64>) -> Origin {
+    let ms = Arc::clone(ms);
+    Origin::replies(move |visit| {
+        let pause = Duration::from_millis(ms.load(Ordering::SeqCst));
+        if !pause.is_zero() {
+            // The slowness is the subject here: a server that works for so long.
+            #[allow(clippy::disallowed_methods, reason = "tests measure time as it passes")]
+            let begun = std::time::Instant::now();
+            while let Some(left) = pause.checked_sub(begun.elapsed()) {
+                thread::park_timeout(left);
+            }
+        }
+        visit.send(ok("ok"));
+    })
+}
+
 mod algorithms {
     use super::*;
 
@@ -139,23 +156,6 @@ mod algorithms {
             let spread = spread(&mut Client::to(&balancer), 200);
             assert!(spread["a"] > spread["b"] && spread["b"] > 0, "{name}: {spread:?}");
         }
-    }
-
-    /// Takes so long for an answer, to be changed while it runs.
-    fn paced(ms: &Arc<AtomicU64>) -> Origin {
-        let ms = Arc::clone(ms);
-        Origin::replies(move |visit| {
-            let pause = Duration::from_millis(ms.load(Ordering::SeqCst));
-            if !pause.is_zero() {
-                // The slowness is the subject here: a server that works for so long.
-                #[allow(clippy::disallowed_methods, reason = "tests measure time as it passes")]
-                let begun = std::time::Instant::now();
-                while let Some(left) = pause.checked_sub(begun.elapsed()) {
-                    thread::park_timeout(left);
-                }
-            }
-            visit.send(ok("ok"));
-        })
     }
 
     #[test]
@@ -350,6 +350,63 @@ mod health {
             assert!(line.contains("servers.health_check.path"), "{line}");
             assert_eq!(Client::to(&balancer).get("/").status, if passes { 200 } else { 503 });
         }
+    }
+
+    const FAILURE: &str = "HTTP/1.1 500 Sick\r\nContent-Length: 0\r\n\r\n";
+
+    /// Eight clients at once, until `done` or so many requests of each; how many answers were 500, and all of them.
+    fn flood(balancer: &Evenkeel, each: usize, done: impl Fn() -> bool + Sync) -> (usize, usize) {
+        let (failed, all) = (AtomicU64::new(0), AtomicU64::new(0));
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let mut client = Client::to(balancer);
+                    for _ in (0..each).take_while(|_| !done()) {
+                        let is_failure = client.get("/").status == 500;
+                        failed.fetch_add(u64::from(is_failure), Ordering::SeqCst);
+                        all.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        (failed.into_inner() as usize, all.into_inner() as usize)
+    }
+
+    #[test]
+    fn a_server_that_fails_at_once_gets_less_than_its_share_and_is_ejected() {
+        for name in ["dynamic", "least_connections", "random_two"] {
+            let pace = Arc::new(AtomicU64::new(2));
+            let sick = Origin::start(|visit| {
+                while let Some(seen) = visit.request() {
+                    visit.send(if seen.target() == "/health" { ok("well") } else { FAILURE.to_owned() });
+                }
+            });
+            let origins = [sick, paced(&pace), paced(&pace)];
+            let all: Vec<_> = origins.iter().collect();
+            let balancer = servers(&all, &[], with(algorithm(name), probed(json!({}))));
+            let ejected =
+                || balancer.log_lines().iter().any(|line| line.contains("server a is ejected for 10s"));
+            let (failed, all) = flood(&balancer, 5_000, ejected);
+            assert!(failed * 100 <= all * 36, "{name}: {failed} of {all}");
+            let line = balancer.logs("server a is ejected");
+            assert!(line.contains("were 5xx or failed, while the other servers' share is 0 %"), "{line}");
+            assert_eq!(
+                spread(&mut Client::to(&balancer), 20).get("a"),
+                None,
+                "its probes pass, and it stays out"
+            );
+        }
+    }
+
+    #[test]
+    fn where_all_servers_fail_none_is_ejected() {
+        let origins = [Origin::says(FAILURE), Origin::says(FAILURE)];
+        let balancer = servers(&[&origins[0], &origins[1]], &[], algorithm("dynamic"));
+        until("both have failed for two looks at the least", || {
+            let (failed, all) = flood(&balancer, 500, || false);
+            failed == all && origins.iter().all(|origin| origin.count() > 5_000)
+        });
+        assert!(!balancer.log_lines().iter().any(|line| line.contains("is ejected")));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use evenkeel::base::dice::Dice;
 use evenkeel::base::time::Moment;
+use evenkeel::policy::latency::Reading;
 use evenkeel::policy::pick::{Algorithm, Candidate, Draw, Slot, Weight, schedule};
 use evenkeel::state::address::Address;
 use evenkeel::state::config::ServerSpec;
@@ -40,11 +41,10 @@ pub fn choose(algorithm: Algorithm, servers: u32, times: u64) {
         }
         let draw = Draw { random: dice.number(), turn, key: dice.number(), schedule: &snapshot.schedule };
         let server = (snapshot.pick)(&candidates, draw).map(|slot| &ready[slot.0 as usize]);
-        let lease = server.and_then(|server| server.lease());
+        let lease = server.and_then(|server| server.lease(now));
         assert!(lease.is_some());
-        drop(lease);
-        if let Some(server) = server {
-            server.answered(Duration::from_micros(200 + turn % 50), now);
+        if let Some(lease) = lease {
+            lease.responded(200, Duration::from_micros(200 + turn % 50), now);
         }
     }
 }
@@ -56,7 +56,8 @@ fn candidate(number: u32) -> Candidate {
         weight: Weight(1 + (number % 2) as u16),
         hash: u64::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
         in_flight: number % 4,
-        latency_us: Some(200.0 + (number % 7) as f32 * 40.0),
+        latency: Some(Reading { faded_us: 200.0 + (number % 7) as f32 * 40.0, freshness: 1.0 }),
+        silence: Duration::ZERO,
         reported: None,
     }
 }

@@ -9,6 +9,7 @@ use crate::base::dice::Dice;
 use crate::base::ids::ServerId;
 use crate::base::time::{self, Moment};
 use crate::policy::health::{self, Event, Health, Others, Record};
+use crate::policy::outlier::Outliers;
 use crate::state::address::Address;
 use crate::state::addresses::Replaced;
 use crate::state::config::{self, Config, HealthCheck};
@@ -63,6 +64,7 @@ pub struct Agent {
     check: HealthCheck,
     report: config::LoadReport,
     ejection: health::Ejection,
+    outliers: Outliers,
     verdicts: Receiver<Verdict>,
     calls: Receiver<Call>,
     found: (Sender<Finding>, Receiver<Finding>),
@@ -145,7 +147,8 @@ impl Agent {
             table,
             check: config.servers.health_check.clone(),
             report: config.servers.load_report.clone(),
-            ejection: config.servers.ejection,
+            ejection: outliers::ejection(config),
+            outliers: Outliers::default(),
             verdicts: verdicts.heard().clone(),
             calls,
             // At most one question of each kind is under way for a server: the table bounds it.
@@ -185,6 +188,7 @@ impl Agent {
             self.sync(now);
             self.start_lookups(now);
             self.start_due(now);
+            self.eject_outliers(now);
             self.publish(now);
             let next = time::instant(self.next());
             let (calls, found, verdicts) = (self.calls.clone(), self.found.1.clone(), self.verdicts.clone());
@@ -206,7 +210,7 @@ impl Agent {
     fn next(&self) -> Moment {
         let due = self.due.peek().map_or(Moment::NEVER, |Reverse((at, ..))| *at);
         let publish = if self.transitions.is_empty() { Moment::NEVER } else { self.publish_at };
-        due.min(self.names.next()).min(publish)
+        due.min(self.names.next()).min(publish).min(self.outliers.next_look())
     }
 
     /// Servers that came or went.
@@ -456,9 +460,11 @@ impl Agent {
     /// The policy decides; what changed is published at the next occasion.
     fn apply(&mut self, id: ServerId, event: Event, detail: &str, now: Moment) {
         let servers = self.watched.len();
+        let is_another_ready = self.is_another_ready(id, event);
         let Some(watched) = self.watched.get_mut(&id) else { return };
         let before = watched.record;
-        let others = Others { servers, ejected: self.ejected - usize::from(is_ejected(&before)) };
+        let ejected = self.ejected - usize::from(is_ejected(&before));
+        let others = Others { servers, ejected, is_another_ready };
         let (record, change) = health::after(before, event, &self.check.rules, &self.ejection, others, now);
         watched.record = record;
         self.ejected = others.ejected + usize::from(is_ejected(&record));
@@ -510,6 +516,7 @@ fn is_ejected(record: &Record) -> bool {
     matches!(record.health, Health::Ejected { .. })
 }
 
+mod outliers;
 mod publish;
 mod report;
 #[cfg(test)]

@@ -281,7 +281,7 @@ pub(super) mod tests {
         let mut ahead = Ahead::default();
         let servers = (0..count).map(|number| {
             let (socket, server) = pair();
-            let lease = plane.table.find("a").unwrap().lease().unwrap();
+            let lease = plane.table.find("a").unwrap().lease(time::now()).unwrap();
             let link = Link { socket, reused: true, berth: None, generation: 0 };
             let (id, out) = (RequestId::new(0, number as u64), Vec::new());
             let sent = Sent { lease, link, id, out, away_since: None };

@@ -58,7 +58,7 @@ pub fn server(plane: &Plane, hands: &mut Hands, key: u64, tried: &mut Tried, now
                 if schedule.is_empty() { dice.number() } else { plane.turn.fetch_add(1, Ordering::Relaxed) };
             let draw = Draw { random: dice.number(), turn, key, schedule };
             let Some(server) = proposed(snapshot.pick, candidates, draw, servers) else { break };
-            match server.lease() {
+            match server.lease(now) {
                 Some(lease) => return Some(lease),
                 None => tried.add(server.id),
             }

@@ -153,7 +153,9 @@ fn choose(
     tries: &mut Tries,
 ) -> Result<Lease, Failure> {
     let key = client_key(client_address(plane, request));
-    let chosen = choose::server(plane, hands, key, &mut tries.servers, request.started);
+    // An attempt before may have taken long.
+    let now = if tries.last.is_some() { time::now() } else { request.started };
+    let chosen = choose::server(plane, hands, key, &mut tries.servers, now);
     let lease = chosen.ok_or(tries.last.unwrap_or(Failure::client(Reason::NoServer)))?;
     if plane.access.is_some() {
         hands.told.server = Some(Arc::clone(lease.server()));

@@ -143,7 +143,7 @@ pub fn blame(plane: &Plane, lease: &Lease, failure: &Failure) {
         Reason::AnswerTruncated => "closed in the middle of an answer",
         _ => return,
     };
-    lease.server().fails();
+    lease.server().fails(time::now());
     plane.pool.clear(lease.server().id);
     plane.verdicts.tell(Verdict { server: lease.server().id, failure: Some(what) });
 }

@@ -64,7 +64,7 @@ pub(super) fn hear(
         }
         match parse(plane, hands, request, upload, lease, start..filled)? {
             Heard::Final(last) => {
-                lease.server().answered(last.at.since(asked_at), last.at);
+                lease.responded(last.status, last.at.since(asked_at), last.at);
                 return Ok(last);
             }
             Heard::Interim(len) => {

@@ -19,11 +19,14 @@
 //! - **Ejection** (Envoy's outlier detection; HAProxy's `observe`) is for what probes do not see, and for the
 //!   time until they do. It lasts `base_time × n` up to `max_time`; each `base_time` that the server was up
 //!   since takes one off `n`. At most `max_percent` of the servers are out by it at once, and never the only
-//!   one.
+//!   one that can take requests. A server may be ejected for failures in a row, or as an outlier
+//!   ([`crate::policy::outlier`]): its share of 5xx and failures lies far above that of the others.
 //! - **Back from ejection** a server is on probation: one more failure ejects it again, one answer clears it.
 //!   It is back early after `rise × n` passed probes, so that a server that was killed and restarted serves
-//!   within seconds; for one whose probes pass while its requests fail, each return costs more probes.
+//!   within seconds; for one whose probes pass while its requests fail, each return costs more probes. What was
+//!   ejected as an outlier comes back by time alone, as its probes passed while it failed.
 
+use super::outlier::Outlier;
 use crate::base::time::Moment;
 use std::fmt;
 use std::time::Duration;
@@ -69,12 +72,15 @@ pub struct Ejection {
     /// How many of the servers may be ejected at once (50); rounded down, but one of several is always
     /// allowed.
     pub max_percent: u32,
+    /// By how many percentage points a server's share of errors must lie above that of the others (30); 0 switches
+    /// this reason off.
+    pub error_margin_percent: u32,
 }
 
 impl Default for Ejection {
     fn default() -> Self {
         let (base_time, max_time) = (Duration::from_secs(10), Duration::from_secs(120));
-        Ejection { consecutive_failures: 5, base_time, max_time, max_percent: 50 }
+        Ejection { consecutive_failures: 5, base_time, max_time, max_percent: 50, error_margin_percent: 30 }
     }
 }
 
@@ -106,6 +112,8 @@ pub enum Event {
     /// A live request failed (connect, reset, timeout, broken answer). The caller should move the next probe
     /// forward to what [`next_probe`] then says, if that is sooner.
     RequestFailed,
+    /// It fails far more requests than the other servers.
+    FailsMore(Outlier),
     /// Time went by.
     Tick,
 }
@@ -123,6 +131,8 @@ pub struct Record {
     pub live_failed: u32,
     /// Ejections that are not forgotten yet.
     pub ejections: u32,
+    /// It was last ejected as an outlier: passed probes say nothing about that.
+    pub is_outlier: bool,
     /// Since when `health` is what it is.
     pub since: Moment,
     /// It was up at some time.
@@ -134,7 +144,16 @@ impl Record {
     pub fn new(rules: &Rules, now: Moment) -> Self {
         let health = if rules.enabled { Health::Starting } else { Health::Up };
         let was_up = health == Health::Up;
-        Record { health, passed: 0, failed: 0, live_failed: 0, ejections: 0, since: now, was_up }
+        Record {
+            health,
+            passed: 0,
+            failed: 0,
+            live_failed: 0,
+            ejections: 0,
+            is_outlier: false,
+            since: now,
+            was_up,
+        }
     }
 }
 
@@ -145,6 +164,8 @@ pub struct Others {
     pub servers: usize,
     /// Those that are ejected now, without this one.
     pub ejected: usize,
+    /// Another server can take requests now.
+    pub is_another_ready: bool,
 }
 
 /// A transition, for the table and for its one line in the log.
@@ -169,6 +190,8 @@ pub enum Why {
     ProbesAndRequestsFailed(u32, u32),
     /// So many live requests in a row.
     RequestsFailed(u32),
+    /// Its share of errors lies far above that of the others.
+    FailsMore(Outlier),
     /// The time of ejection is over.
     TimeServed,
     /// Probes were switched off.
@@ -187,6 +210,7 @@ impl fmt::Display for Why {
             }
             Why::RequestsFailed(1) => write!(out, "a request failed again"),
             Why::RequestsFailed(count) => write!(out, "{count} requests failed in a row"),
+            Why::FailsMore(outlier) => outlier.fmt(out),
             Why::TimeServed => write!(out, "the time of ejection is over"),
             Why::ProbesOff => write!(out, "health checks are switched off"),
         }
@@ -205,7 +229,7 @@ pub fn after(
     let record = counted(record, event);
     match verdict(&record, event, rules, ejection, others, now) {
         Some((to, why)) => {
-            (entered(record, to, ejection, now), Some(Change { from: record.health, to, why }))
+            (entered(record, to, why, ejection, now), Some(Change { from: record.health, to, why }))
         }
         None => (record, None),
     }
@@ -247,7 +271,7 @@ fn counted(record: Record, event: Event) -> Record {
         Event::ProbeFailed => Record { passed: 0, failed: record.failed.saturating_add(1), ..record },
         Event::RequestPassed => Record { live_failed: 0, ..record },
         Event::RequestFailed => Record { live_failed: record.live_failed.saturating_add(1), ..record },
-        Event::Tick => record,
+        Event::FailsMore(_) | Event::Tick => record,
     }
 }
 
@@ -266,9 +290,14 @@ fn verdict(
         (Health::Starting, Event::ProbeFailed) => Some((Health::Down, Why::ProbesFailed(1))),
         (Health::Down, Event::ProbePassed) => rises(record, if record.was_up { rules.rise } else { 1 }),
         (Health::Up | Health::Ejected { .. }, Event::ProbeFailed) if rules.enabled => falls(record, rules),
-        (Health::Up, Event::RequestFailed) => ejected(record, ejection, others, now),
+        (Health::Up, Event::RequestFailed) if fails_in_a_row(record, ejection) => {
+            ejected(record, ejection, others, now).map(|to| (to, Why::RequestsFailed(record.live_failed)))
+        }
+        (Health::Up, Event::FailsMore(outlier)) => {
+            ejected(record, ejection, others, now).map(|to| (to, Why::FailsMore(outlier)))
+        }
         (Health::Ejected { until }, Event::Tick) if now >= until => Some(returns(record, rules)),
-        (Health::Ejected { .. }, Event::ProbePassed) => {
+        (Health::Ejected { .. }, Event::ProbePassed) if !record.is_outlier => {
             rises(record, rules.rise.saturating_mul(record.ejections.max(1)))
         }
         _ => None,
@@ -287,15 +316,17 @@ fn falls(record: &Record, rules: &Rules) -> Option<(Health, Why)> {
     (record.failed.saturating_add(record.live_failed) >= rules.fall).then_some((Health::Down, why))
 }
 
-/// Refused when too many are out: then each further failure asks again.
-fn ejected(record: &Record, ejection: &Ejection, others: Others, now: Moment) -> Option<(Health, Why)> {
-    let enough = ejection.consecutive_failures > 0 && record.live_failed >= ejection.consecutive_failures;
+fn fails_in_a_row(record: &Record, ejection: &Ejection) -> bool {
+    ejection.consecutive_failures > 0 && record.live_failed >= ejection.consecutive_failures
+}
+
+/// Refused when too many are out, or no other server can take requests: then each further failure asks again.
+fn ejected(record: &Record, ejection: &Ejection, others: Others, now: Moment) -> Option<Health> {
     let share = others.servers.saturating_mul(ejection.max_percent as usize) / 100;
     let most = if ejection.max_percent > 0 { share.max(1) } else { 0 };
-    let allowed = others.servers > 1 && others.ejected < most;
+    let allowed = others.is_another_ready && others.ejected < most;
     let time = ejection.base_time.saturating_mul(remembered(record, ejection, now).saturating_add(1));
-    let to = Health::Ejected { until: now.after(time.min(ejection.max_time)) };
-    (enough && allowed).then_some((to, Why::RequestsFailed(record.live_failed)))
+    allowed.then(|| Health::Ejected { until: now.after(time.min(ejection.max_time)) })
 }
 
 /// Time alone does not bring back a server whose last probe failed.
@@ -317,24 +348,37 @@ fn remembered(record: &Record, ejection: &Ejection, now: Moment) -> u32 {
 
 /// The record in its new health. Counts begin anew, but for live failures: an ejected server keeps them, to
 /// be weighed with its probes, and one that returns only because its time is over has one left.
-fn entered(record: Record, to: Health, ejection: &Ejection, now: Moment) -> Record {
+fn entered(record: Record, to: Health, why: Why, ejection: &Ejection, now: Moment) -> Record {
     let remembered = remembered(&record, ejection, now);
     let from_ejection = matches!(record.health, Health::Ejected { .. });
     let (live_failed, ejections) = match to {
         Health::Ejected { .. } => (record.live_failed, remembered.saturating_add(1)),
+        Health::Up if record.is_outlier => (0, remembered),
         Health::Up if from_ejection => (ejection.consecutive_failures.saturating_sub(1), remembered),
         _ => (0, remembered),
     };
     let was_up = record.was_up || to == Health::Up;
-    Record { health: to, passed: 0, failed: 0, live_failed, ejections, since: now, was_up }
+    Record {
+        health: to,
+        passed: 0,
+        failed: 0,
+        live_failed,
+        ejections,
+        is_outlier: matches!(why, Why::FailsMore(_)),
+        since: now,
+        was_up,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::outlier::Share;
     use super::*;
     use Event::*;
 
-    const THREE: Others = Others { servers: 3, ejected: 0 };
+    const THREE: Others = Others { servers: 3, ejected: 0, is_another_ready: true };
+    const OUTLIER: Outlier =
+        Outlier { own: Share { errors: 41, of: 50 }, others: Share { errors: 1, of: 99 }, seconds: 2 };
     const OFF: fn() -> Rules = || Rules { enabled: false, ..Rules::default() };
 
     /// `U`p, `D`own, `S`tarting, `E`jected.
@@ -347,8 +391,8 @@ mod tests {
         }
     }
 
-    /// Events a second apart as `+` and `-` (probe), `p` and `f` (request), `.` (tick); the health after
-    /// each.
+    /// Events a second apart as `+` and `-` (probe), `p` and `f` (request), `o` (it is an outlier), `.`
+    /// (tick); the health after each.
     fn check(rules: Rules, others: Others, events: &str, expected: &str) {
         let mut record = Record::new(&rules, Moment::START);
         let health = events.chars().zip(1..).map(|(event, second)| {
@@ -357,6 +401,7 @@ mod tests {
                 '-' => ProbeFailed,
                 'p' => RequestPassed,
                 'f' => RequestFailed,
+                'o' => FailsMore(OUTLIER),
                 _ => Tick,
             };
             let before = record.health;
@@ -415,6 +460,22 @@ mod tests {
     }
 
     #[test]
+    fn an_outlier_comes_back_by_time_alone() {
+        let rules = Rules::default();
+        check(rules, THREE, "+o+++++++++.", "UEEEEEEEEEEU");
+        // one failure after its return says nothing new
+        check(rules, THREE, "+o..........ffff", "UEEEEEEEEEEUUUUU");
+        // the second time it takes twice as long
+        check(rules, THREE, "+o..........o............", "UEEEEEEEEEEUEEEEEEEEEEEEE");
+        // probes that fail still take it down
+        check(rules, THREE, "+o---", "UEEED");
+        check(OFF(), THREE, "o..........", "EEEEEEEEEEU");
+        // never the last
+        check(rules, Others { servers: 3, ejected: 0, is_another_ready: false }, "+offfffff", "UUUUUUUUU");
+        check(rules, Others { servers: 3, ejected: 1, is_another_ready: true }, "+o", "UU");
+    }
+
+    #[test]
     fn without_probes_only_ejection_applies() {
         check(OFF(), THREE, "ffff", "UUUU");
         check(OFF(), THREE, "fffff.........", "UUUUEEEEEEEEEE");
@@ -429,8 +490,14 @@ mod tests {
     fn check_bound(servers: usize, ejected: usize, max_percent: u32, expected: bool) {
         let ejection = Ejection { max_percent, ..Ejection::default() };
         let record = Record { live_failed: 4, ..Record::new(&OFF(), Moment::START) };
-        let (_, change) =
-            after(record, RequestFailed, &OFF(), &ejection, Others { servers, ejected }, Moment::START);
+        let (_, change) = after(
+            record,
+            RequestFailed,
+            &OFF(),
+            &ejection,
+            Others { servers, ejected, is_another_ready: servers - 1 > ejected },
+            Moment::START,
+        );
         assert_eq!(change.is_some(), expected, "{ejected} of {servers}, {max_percent} %");
     }
 

@@ -3,10 +3,28 @@
 //!
 //! A mean would need many slow answers before it tells of a server that has just become slow, and each of
 //! them is a slow request. So a sample above the average replaces it, and only time brings the average down
-//! again. Only answers are samples: a refusal that came fast must not look like speed.
+//! again. Only good responses are samples: a failure that came fast must not look like speed.
 
 use crate::base::time::Moment;
 use std::time::Duration;
+
+/// One stall in so long is forgiven: its requests are no samples. A server that hung and responds again would else be
+/// passed over for as long as a peak takes to fade, which is half a minute. One that stays slow is known by the next.
+pub const FORGIVE_EVERY: Duration = Duration::from_secs(30);
+
+/// Less than this is no stall, however quick the server was: it fades within seconds.
+const STALL_FROM: Duration = Duration::from_millis(100);
+/// Nor is less than so many times the average: latencies vary by that much.
+const STALL_FROM_AVERAGES: f32 = 3.0;
+
+/// What an average says at some moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// The average in microseconds, faded since it was last renewed.
+    pub faded_us: f32,
+    /// What is left of it: 1 when it was renewed just now, near 0 when it says nothing about the present any more.
+    pub freshness: f32,
+}
 
 /// The average. `Copy` and two words, so that it can live in one atomic ([`Latency::pack`]) or under a short
 /// lock.
@@ -31,7 +49,7 @@ impl Latency {
         let sample_us = (sample.as_secs_f32() * 1e6).max(SHORTEST_US);
         let now = now.max(self.at);
         let average_us = match self.is_known() && sample_us < self.average_us {
-            true => sample_us + (self.average_us - sample_us) * kept(self.at, now),
+            true => sample_us + (self.average_us - sample_us) * kept(self.at, now, Latency::DECAY),
             false => sample_us,
         };
         Latency { average_us, at: now }
@@ -40,24 +58,37 @@ impl Latency {
     /// What to believe now, in microseconds: an average that nothing renewed fades, so that a server that was
     /// slow once gets traffic again. None before the first sample.
     pub fn read(self, now: Moment) -> Option<f32> {
-        self.is_known().then(|| self.average_us * kept(self.at, now))
+        self.reading(now).map(|reading| reading.faded_us)
+    }
+
+    /// As [`Latency::read`], with how much of the average is left.
+    pub fn reading(self, now: Moment) -> Option<Reading> {
+        let freshness = kept(self.at, now, Latency::DECAY);
+        self.is_known().then_some(Reading { faded_us: self.average_us * freshness, freshness })
     }
 
     /// Everything in one word: 27 bits of the average (two parts in a million), 37 bits of milliseconds (four
     /// years; 32 bits would run over after 50 days and make every server look fast). 0 when nothing is known.
     /// Two threads that renew one word at once may lose a sample, which does no harm.
     pub fn pack(self) -> u64 {
-        if !self.is_known() {
-            return 0;
-        }
-        let average = u64::from(self.average_us.to_bits()) >> DROPPED_BITS;
-        average << TIME_BITS | millis(self.at) & TIME_MASK
+        if self.is_known() { pack(self.average_us, self.at) } else { 0 }
     }
 
     /// What [`Latency::pack`] made.
     pub fn unpack(word: u64) -> Self {
-        let average_us = f32::from_bits(((word >> TIME_BITS) << DROPPED_BITS) as u32);
-        Latency { average_us, at: Moment::from_millis(word & TIME_MASK) }
+        let (average_us, at) = unpack(word);
+        Latency { average_us, at }
+    }
+
+    /// Whether a sample is far above the average: a stall rather than the usual latency.
+    pub fn is_stall(self, sample: Duration) -> bool {
+        let sample_us = sample.as_secs_f32() * 1e6;
+        self.is_known() && sample >= STALL_FROM && sample_us > STALL_FROM_AVERAGES * self.average_us
+    }
+
+    /// Whether a sample is above what was last known. An unknown average is not exceeded.
+    pub fn is_exceeded(self, sample: Duration) -> bool {
+        self.is_known() && sample.as_secs_f32() * 1e6 > self.average_us
     }
 
     fn is_known(self) -> bool {
@@ -72,11 +103,23 @@ const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 /// The least bits of the mantissa. With the sign, which is never set, they make room for the time.
 const DROPPED_BITS: u32 = 4;
 
-/// The part of an old average that is left after the time from `at` to `now`.
-fn kept(at: Moment, now: Moment) -> f32 {
+/// A number that is not negative, and a time in whole milliseconds, in one word.
+pub(super) fn pack(value: f32, at: Moment) -> u64 {
+    let value = u64::from(value.to_bits()) >> DROPPED_BITS;
+    value << TIME_BITS | millis(at) & TIME_MASK
+}
+
+/// What [`pack`] made.
+pub(super) fn unpack(word: u64) -> (f32, Moment) {
+    let value = f32::from_bits(((word >> TIME_BITS) << DROPPED_BITS) as u32);
+    (value, Moment::from_millis(word & TIME_MASK))
+}
+
+/// The part of an old value that is left after the time from `at` to `now`, with this time constant.
+pub(super) fn kept(at: Moment, now: Moment, decay: Duration) -> f32 {
     match millis(now).saturating_sub(millis(at)) {
         0 => 1.0,
-        passed => (-(passed as f32) / Latency::DECAY.as_millis() as f32).exp(),
+        passed => (-(passed as f32) / decay.as_millis() as f32).exp(),
     }
 }
 

@@ -12,6 +12,10 @@ mod order;
 mod random_two;
 mod round_robin;
 
+use super::latency::Reading;
+use super::silence;
+use std::time::Duration;
+
 pub use order::schedule;
 
 /// A share of the traffic, relative to the other servers; 1 to 1000 (0 means: no new requests).
@@ -31,13 +35,23 @@ pub struct Candidate {
     pub weight: Weight,
     /// Stable hash of the server's name.
     pub hash: u64,
-    /// Requests that this balancer has with it now.
+    /// Requests that this balancer has with it now, and its recent failures as if they were still in flight
+    /// ([`super::failures`]).
     pub in_flight: u32,
-    /// Decayed, peak-sensitive latency in microseconds; None when nothing is known.
-    pub latency_us: Option<f32>,
+    /// Decayed, peak-sensitive latency; None when nothing is known.
+    pub latency: Option<Reading>,
+    /// For how long requests have been without any response; zero when that says nothing ([`super::silence`]).
+    pub silence: Duration,
     /// Requests that the server says it has queued and in progress (ours among them), already aged (fades to
     /// 0); None when it does not say.
     pub reported: Option<f32>,
+}
+
+impl Candidate {
+    /// It seems to hang: better no request than one that it may never answer.
+    pub fn is_silent(&self) -> bool {
+        silence::is_silent(self.silence, || self.latency.map(|latency| latency.faded_us))
+    }
 }
 
 /// What differs from one request to the next.
@@ -136,7 +150,8 @@ mod testing {
             weight: Weight(weight),
             hash,
             in_flight,
-            latency_us: None,
+            latency: None,
+            silence: Duration::ZERO,
             reported: None,
         }
     }

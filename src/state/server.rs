@@ -6,12 +6,16 @@ use super::addresses::Addresses;
 use super::config::ServerSpec;
 use crate::base::ids::ServerId;
 use crate::base::time::Moment;
+use crate::policy::failures::RecentFailures;
 use crate::policy::health::Health;
-use crate::policy::latency::Latency;
+use crate::policy::latency::{self, Latency};
+use crate::policy::outlier::Totals;
 use crate::policy::pick::{Candidate, Slot, Weight};
+use crate::policy::silence::Unanswered;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use siphasher::sip::SipHasher13;
+use std::cell::Cell;
 use std::hash::Hasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -82,6 +86,16 @@ pub struct Server {
     pub hash: u64,
     in_flight: CachePadded<AtomicU32>,
     latency: AtomicU64,
+    /// [`RecentFailures`] in one word.
+    recent_failures: AtomicU64,
+    /// [`Unanswered`] in one word.
+    unanswered: AtomicU64,
+    /// When its last stall that was forgiven was over, in nanoseconds; 0: there was none.
+    stalled_until: AtomicU64,
+    /// Requests that were answered or failed.
+    ended: AtomicU64,
+    /// Those of them that were 5xx or failed.
+    errors: AtomicU64,
     report: AtomicU64,
     requests: AtomicU64,
     failures: AtomicU64,
@@ -107,6 +121,11 @@ impl Server {
             hash: stable_hash(spec.name.as_bytes()),
             in_flight: CachePadded::default(),
             latency: AtomicU64::new(0),
+            recent_failures: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
+            stalled_until: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
             report: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -172,11 +191,57 @@ impl Server {
         *self.last_check.lock() = Some(check);
     }
 
-    /// One more answer took so long.
-    pub fn answered(&self, took: Duration, now: Moment) {
-        // Two workers may race here; one sample is lost then, which an average can bear.
-        let latency = Latency::unpack(self.latency.load(Relaxed)).with(took, now);
-        self.latency.store(latency.pack(), Relaxed);
+    /// What its requests ended with so far.
+    pub fn totals(&self) -> Totals {
+        Totals { ended: self.ended.load(Relaxed), errors: self.errors.load(Relaxed) }
+    }
+
+    /// Counts a response by its status: its head came `took` after the request.
+    fn record_response(&self, status: u16, took: Duration, now: Moment) {
+        self.ended.fetch_add(1, Relaxed);
+        if self.unanswered.load(Relaxed) != 0 {
+            self.unanswered.store(0, Relaxed);
+        }
+        // Two workers may race for a word here and below; one event is lost then, which an average can bear.
+        if status >= 500 {
+            self.record_error(now);
+            // It must not look quick by it, but it may look slow.
+            if Latency::unpack(self.latency.load(Relaxed)).is_exceeded(took) {
+                self.record_latency(took, now);
+            }
+            return;
+        }
+        let failures = self.recent_failures.load(Relaxed);
+        if failures != 0 {
+            self.recent_failures.store(RecentFailures::unpack(failures).passed(now).pack(), Relaxed);
+        }
+        self.record_latency(took, now);
+    }
+
+    fn record_error(&self, now: Moment) {
+        self.errors.fetch_add(1, Relaxed);
+        let failures = RecentFailures::unpack(self.recent_failures.load(Relaxed)).failed(now);
+        self.recent_failures.store(failures.pack(), Relaxed);
+    }
+
+    /// Requests from before the end of a stall tell of the stall, which is over.
+    fn record_latency(&self, took: Duration, now: Moment) {
+        let latency = Latency::unpack(self.latency.load(Relaxed));
+        let asked_at = now.as_nanos().saturating_sub(took.as_nanos() as u64);
+        let stalled_until = self.stalled_until.load(Relaxed);
+        if asked_at < stalled_until {
+            return;
+        }
+        let is_forgiven =
+            stalled_until == 0 || now.since(Moment::from_nanos(stalled_until)) > latency::FORGIVE_EVERY;
+        match latency.is_stall(took) && is_forgiven {
+            true => self.stalled_until.store(now.as_nanos(), Relaxed),
+            false => self.latency.store(latency.with(took, now).pack(), Relaxed),
+        }
+    }
+
+    fn silence(&self, now: Moment) -> Duration {
+        Unanswered::unpack(self.unanswered.load(Relaxed)).silence(now)
     }
 
     /// The latency to believe now, in microseconds.
@@ -204,8 +269,10 @@ impl Server {
     }
 
     /// A live request failed. The health thread hears of every failure, and of the first success after.
-    pub fn fails(&self) {
+    pub fn fails(&self, now: Moment) {
         self.failures.fetch_add(1, Relaxed);
+        self.ended.fetch_add(1, Relaxed);
+        self.record_error(now);
         self.suspect.store(true, Relaxed);
     }
 
@@ -226,12 +293,14 @@ impl Server {
 
     /// As an algorithm sees it.
     pub fn candidate(&self, slot: Slot, now: Moment) -> Candidate {
+        let recent_failures = RecentFailures::unpack(self.recent_failures.load(Relaxed)).as_load(now);
         Candidate {
             slot,
             weight: self.weight(),
             hash: self.hash,
-            in_flight: self.in_flight(),
-            latency_us: self.latency_us(now),
+            in_flight: self.in_flight().saturating_add(recent_failures),
+            latency: Latency::unpack(self.latency.load(Relaxed)).reading(now),
+            silence: self.silence(now),
             reported: self.reported(now),
         }
     }
@@ -244,14 +313,21 @@ impl Server {
         }
     }
 
-    /// Takes a lease, unless the server was taken out since the snapshot was made.
-    pub fn lease(self: &Arc<Self>) -> Option<Lease> {
+    /// Takes a lease for a request that is sent now, unless the server was taken out since the snapshot was made.
+    pub fn lease(self: &Arc<Self>, now: Moment) -> Option<Lease> {
         if !self.open.load(Relaxed) {
             return None;
         }
         self.in_flight.fetch_add(1, Relaxed);
         self.requests.fetch_add(1, Relaxed);
-        Some(Lease { server: Arc::clone(self) })
+        self.update_unanswered(|unanswered| unanswered.sent(now));
+        Some(Lease { server: Arc::clone(self), responded: Cell::new(false) })
+    }
+
+    /// In one step: an update that got lost could leave a server silent for ever.
+    fn update_unanswered(&self, change: impl Fn(Unanswered) -> Unanswered) {
+        let change = |word| Some(change(Unanswered::unpack(word)).pack());
+        let _ = self.unanswered.fetch_update(Relaxed, Relaxed, change);
     }
 
     pub(super) fn set_mode(&self, mode: Mode) {
@@ -281,6 +357,7 @@ impl Server {
 #[derive(Debug)]
 pub struct Lease {
     server: Arc<Server>,
+    responded: Cell<bool>,
 }
 
 impl Lease {
@@ -288,10 +365,19 @@ impl Lease {
     pub fn server(&self) -> &Arc<Server> {
         &self.server
     }
+
+    /// The head of the final response came, `took` after the request.
+    pub fn responded(&self, status: u16, took: Duration, now: Moment) {
+        self.responded.set(true);
+        self.server.record_response(status, took, now);
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if !self.responded.get() {
+            self.server.update_unanswered(Unanswered::ended);
+        }
         self.server.in_flight.fetch_sub(1, Relaxed);
     }
 }
@@ -320,9 +406,9 @@ mod tests {
     #[test]
     fn a_lease_counts_until_it_is_dropped() {
         let server = server();
-        assert!(server.lease().is_none(), "closed until the table opens it");
+        assert!(server.lease(Moment::START).is_none(), "closed until the table opens it");
         server.set_open(true);
-        let leases: Vec<_> = (0..3).map(|_| server.lease().unwrap()).collect();
+        let leases: Vec<_> = (0..3).map(|_| server.lease(Moment::START).unwrap()).collect();
         assert_eq!((server.in_flight(), server.requests()), (3, 3));
         drop(leases);
         assert_eq!((server.in_flight(), server.requests()), (0, 3));
@@ -344,11 +430,78 @@ mod tests {
     fn one_success_after_failures_is_told_once() {
         let server = server();
         assert!(!server.recovers());
-        server.fails();
-        server.fails();
+        server.fails(Moment::START);
+        server.fails(Moment::START);
         assert_eq!(server.failures(), 2);
         assert!(server.recovers());
         assert!(!server.recovers());
+    }
+
+    /// Responses as (status, ms that they took), a second apart; then what is believed of the latency, in ms.
+    fn check_latency(responses: &[(u16, u64)], expected_ms: Option<f32>) {
+        let server = server();
+        server.set_open(true);
+        let mut now = Moment::START;
+        for (&(status, ms), second) in responses.iter().zip(100..) {
+            now = Moment::from_millis(second * 1_000);
+            let took = Duration::from_millis(ms);
+            server.lease(now).unwrap().responded(status, took, now);
+        }
+        let got_ms = server.latency_us(now).map(|us| us / 1e3);
+        let is_near = match (got_ms, expected_ms) {
+            (Some(got), Some(expected)) => (got - expected).abs() <= expected * 0.02,
+            (got, expected) => got == expected,
+        };
+        assert!(is_near, "{responses:?}: {got_ms:?}");
+    }
+
+    #[test]
+    fn an_error_never_makes_a_server_look_quick() {
+        check_latency(&[(500, 0)], None);
+        check_latency(&[(200, 100), (500, 0)], Some(81.9));
+        check_latency(&[(200, 100), (404, 0)], Some(81.9));
+        check_latency(&[(200, 100), (503, 200)], Some(200.0));
+    }
+
+    #[test]
+    fn one_stall_is_forgiven_and_slowness_is_not() {
+        check_latency(&[(200, 20), (200, 9_000)], Some(16.4));
+        check_latency(&[(200, 20), (200, 9_000), (200, 5_000)], Some(13.4));
+        check_latency(&[(200, 20), (200, 2_000), (200, 900)], Some(900.0));
+        check_latency(&[(200, 20), (200, 1_500), (200, 20), (200, 1_500)], Some(1_500.0));
+        check_latency(&[(200, 5_000), (200, 9_000)], Some(9_000.0));
+    }
+
+    #[test]
+    fn errors_count_as_load_and_in_the_totals() {
+        let server = server();
+        server.set_open(true);
+        let now = Moment::from_millis(1);
+        let respond = |status| server.lease(now).unwrap().responded(status, Duration::ZERO, now);
+        [200, 499, 500, 599].into_iter().for_each(respond);
+        server.fails(now);
+        assert_eq!(server.totals(), Totals { ended: 5, errors: 3 });
+        assert_eq!(server.candidate(Slot(0), now).in_flight, 2);
+        respond(200);
+        assert_eq!(server.candidate(Slot(0), now).in_flight, 1);
+    }
+
+    #[test]
+    fn requests_without_a_response_are_silence_until_they_end() {
+        let server = server();
+        server.set_open(true);
+        let at = Moment::from_millis;
+        let silence = |ms| server.candidate(Slot(0), at(ms)).silence.as_millis();
+        let mut leases: Vec<_> = (0..4).map(|ms| server.lease(at(ms)).unwrap()).collect();
+        assert_eq!(silence(2_002), 2_000);
+        leases.truncate(2);
+        assert_eq!(silence(2_002), 0, "the clients left");
+        leases.extend((0..2).map(|_| server.lease(at(3_000)).unwrap()));
+        assert_eq!(silence(4_000), 1_000);
+        leases[0].responded(200, Duration::from_secs(4), at(4_000));
+        assert_eq!(silence(9_000), 0);
+        drop(leases);
+        assert_eq!(server.unanswered.load(Relaxed) & 0xff, 0);
     }
 
     #[test]

@@ -211,6 +211,7 @@ fn tier(server: &Server) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::time::Moment;
 
     fn spec(name: &str, port: u16, backup: bool) -> ServerSpec {
         let address = format!("127.0.0.1:{port}").parse().unwrap();
@@ -236,7 +237,8 @@ mod tests {
         table.adjust(&a, Some(Mode::Drain), None);
         table.set_health(&b, Health::Down);
         assert_eq!(ready(&table), ["c"]);
-        assert!(a.lease().is_none() && b.lease().is_none() && c.lease().is_some());
+        let lease = |server: &Arc<Server>| server.lease(Moment::START);
+        assert!(lease(&a).is_none() && lease(&b).is_none() && lease(&c).is_some());
         table.adjust(&a, Some(Mode::Ready), Some(Weight(0)));
         table.set_health(&c, Health::Down);
         assert_eq!(ready(&table), [""; 0]);

@@ -231,7 +231,7 @@ fn the_plain_pages_answer() {
 fn the_status_tells_everything() {
     let house = House::new();
     let a = house.table.find("a").unwrap();
-    a.answered(Duration::from_millis(5), time::now());
+    a.lease(time::now()).unwrap().responded(200, Duration::from_millis(5), time::now());
     a.reports(4.0, time::now());
     a.checked(Check {
         unix_seconds: 1_700_000_000,

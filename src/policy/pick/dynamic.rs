@@ -4,7 +4,10 @@
 //! EWMA balancers, with these reasons for the details:
 //! - **Latency** comes with peaks and fading built in ([`crate::policy::latency`]). [`NOISE_US`] is added to
 //!   it, because differences of some 100 us are the scheduler's, not the server's.
-//! - **Nothing known** (a new server): the median of the known, so that it is neither flooded nor starved.
+//! - **Nothing known** (a new server): the median of the known, so that it is neither flooded nor starved. What was not
+//!   renewed for a while fades towards that median: towards nothing, a server that has stopped responding would look
+//!   quicker every second.
+//! - **Silence**: a server that leaves several requests without any response is at least as slow as that is long.
 //! - **Load** is what this balancer has in flight, which is exact and counts at once, and what the server
 //!   reports, which is late but sees what other clients do. The report contains our own requests: if all of
 //!   it is ours, the load is the larger of the two; if none is, it is their sum. The middle of both is taken,
@@ -18,10 +21,11 @@
 //!   A server that is ten times slower goes on getting a little to be measured by, and one that has become
 //!   fast is found.
 //!
-//! A server that fails fast is not punished here: failures are no latency samples, and ejecting it is the
-//! health policy's work.
+//! Failures are no latency samples, and count as load for a while ([`crate::policy::failures`]): a server that fails fast
+//! must not look quick or idle. Ejecting it is the health policy's work.
 
 use super::{Candidate, Draw, Slot, lot};
+use crate::policy::latency::Reading;
 
 /// Added to each latency, in microseconds.
 const NOISE_US: f32 = 500.0;
@@ -29,6 +33,9 @@ const NOISE_US: f32 = 500.0;
 const CLOSE: f32 = 1.2;
 /// A power of two.
 const EXPLORE_ONE_IN: u64 = 32;
+/// An average with less than this left of it (not renewed for a second) is mixed with the median. Those of servers with
+/// some traffic are fresher, and need no median.
+const FRESH: f32 = 0.8;
 /// The most latencies that the median is taken of; bounds the work and the stack.
 const MEDIAN_OF: usize = 32;
 
@@ -55,14 +62,21 @@ impl Scale {
     fn of(candidates: &[Candidate]) -> Option<Self> {
         let (count, weights) =
             usable(candidates).fold((0_u32, 0.0), |(n, sum), c| (n + 1, sum + f32::from(c.weight.0)));
-        let some_unknown = usable(candidates).any(|candidate| known_latency(candidate).is_none());
-        let median_us = if some_unknown { median(usable(candidates).filter_map(known_latency)) } else { 0.0 };
+        let median_us = if usable(candidates).all(is_fresh) { 0.0 } else { usual_us(candidates) };
         (count > 0).then(|| Scale { mean_weight: weights / count as f32, median_us })
     }
 
     fn cost(&self, candidate: &Candidate) -> f32 {
-        let latency_us = known_latency(candidate).unwrap_or(self.median_us) + NOISE_US;
+        let latency_us = self.latency_us(candidate).max(candidate.silence.as_secs_f32() * 1e6) + NOISE_US;
         latency_us * (1.0 + load(candidate) * self.mean_weight / f32::from(candidate.weight.0))
+    }
+
+    fn latency_us(&self, candidate: &Candidate) -> f32 {
+        match known_latency(candidate) {
+            None => self.median_us,
+            Some(known) if known.freshness >= FRESH => known.faded_us,
+            Some(known) => known.faded_us + (1.0 - known.freshness) * self.median_us,
+        }
     }
 }
 
@@ -97,8 +111,19 @@ fn load(candidate: &Candidate) -> f32 {
     own.max(reported) + own.min(reported) / 2.0
 }
 
-fn known_latency(candidate: &Candidate) -> Option<f32> {
-    candidate.latency_us.filter(|latency| latency.is_finite() && *latency >= 0.0)
+fn known_latency(candidate: &Candidate) -> Option<Reading> {
+    candidate.latency.filter(|latency| latency.faded_us.is_finite() && latency.faded_us >= 0.0)
+}
+
+fn is_fresh(candidate: &Candidate) -> bool {
+    known_latency(candidate).is_some_and(|latency| latency.freshness >= FRESH)
+}
+
+/// The median of the fresh latencies, or of all that are known where none is fresh.
+fn usual_us(candidates: &[Candidate]) -> f32 {
+    let some_fresh = usable(candidates).any(is_fresh);
+    let counted = usable(candidates).filter(|candidate| !some_fresh || is_fresh(candidate));
+    median(counted.filter_map(known_latency).map(|latency| latency.faded_us))
 }
 
 /// The median of at most [`MEDIAN_OF`] values; when there is none, any number does, since then it counts for
@@ -129,7 +154,7 @@ mod tests {
 
     fn candidates(servers: &[Server]) -> Vec<Candidate> {
         let full = |(slot, &(weight, busy, latency_ms, reported)): (u32, &Server)| Candidate {
-            latency_us: latency_ms.map(|ms| ms * 1_000.0),
+            latency: latency_ms.map(|ms| Reading { faded_us: ms * 1_000.0, freshness: 1.0 }),
             reported,
             ..candidate(slot, weight, busy)
         };
@@ -222,7 +247,7 @@ mod tests {
         fn begin(&mut self, latency_us: &[u64]) -> usize {
             let now = Moment::from_nanos(self.now_us * 1_000);
             for (server, memory) in self.servers.iter_mut().zip(&self.memory) {
-                server.latency_us = memory.read(now);
+                server.latency = memory.reading(now);
             }
             self.turn += 1;
             let draw = Draw { random: self.dice.number(), turn: self.turn, key: 0, schedule: &self.order };

@@ -13,9 +13,13 @@ pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
 }
 
 /// Whether `a` has less in flight for its weight than `b`: fractions compared by cross-multiplication. Both
-/// have a weight above 0.
+/// have a weight above 0. What seems to hang has more than all others.
 pub(super) fn is_less(a: &Candidate, b: &Candidate) -> bool {
-    u64::from(a.in_flight) * u64::from(b.weight.0) < u64::from(b.in_flight) * u64::from(a.weight.0)
+    match (a.is_silent(), b.is_silent()) {
+        (true, false) => false,
+        (false, true) => true,
+        _ => u64::from(a.in_flight) * u64::from(b.weight.0) < u64::from(b.in_flight) * u64::from(a.weight.0),
+    }
 }
 
 #[cfg(test)]

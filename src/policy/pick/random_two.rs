@@ -4,10 +4,15 @@
 use super::{Candidate, Draw, Slot, least_connections, lot};
 
 /// Two different candidates are drawn by weight; the second is taken only if it has less in flight for its
-/// weight. So idle servers share by weight, and nobody runs to the one server that looks best.
+/// weight. So idle servers share by weight, and nobody runs to the one server that looks best. Those that seem to hang
+/// are drawn only where all do: with two of four, every sixth pair would be these two.
 pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
-    let first = lot::lot(candidates, draw.random as u32, |_| true)?;
-    let second = lot::lot(candidates, (draw.random >> 32) as u32, |other| other.slot != first.slot);
+    let drawn = |candidate: &Candidate| candidate.weight.0 > 0 && !candidate.is_silent();
+    let some_respond = candidates.iter().any(drawn);
+    let fits = |candidate: &Candidate| !some_respond || drawn(candidate);
+    let first = lot::lot(candidates, draw.random as u32, fits)?;
+    let second =
+        lot::lot(candidates, (draw.random >> 32) as u32, |other| other.slot != first.slot && fits(other));
     let better = second.filter(|second| least_connections::is_less(second, first));
     Some(better.unwrap_or(first).slot)
 }

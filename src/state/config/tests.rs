@@ -53,7 +53,7 @@ fn every_key_of_the_issue_is_valid() {
         "list": [ { "name": "a", "address": "127.0.0.1:9001", "weight": 1, "backup": false }, { "name": "b", "address": "unix:/run/b.sock" } ],
         "health_check": { "enabled": true, "path": "/health", "interval": "2s", "timeout": "1s", "rise": 2, "fall": 3, "expect_status": "200-399", "host": null },
         "load_report": { "path": "/queue/status", "interval": "500ms" },
-        "ejection": { "consecutive_failures": 5, "base_time": "10s", "max_time": "120s", "max_percent": 50 }
+        "ejection": { "consecutive_failures": 5, "base_time": "10s", "max_time": "120s", "max_percent": 50, "error_margin_percent": 30 }
       },
       "threadpool": { "min_workers": 1, "max_workers": 50, "queue_capacity": 100, "queue_timeout": "5s" },
       "timeouts": { "connect": "2s", "response": "30s", "client_head": "10s", "client_body": "30s", "keep_alive": "60s", "drain": "30s" },
