@@ -25,8 +25,8 @@ const LONG_ABOUT: &str = "\
 Evenkeel is a layer 7 (HTTP/1.1) load balancer on blocking OS threads.
 
 It takes requests on one port and spreads them over your servers. It watches the
-servers, leaves out those that are down, and hires and dismisses its own workers
-as the load comes and goes.
+servers, leaves out those that are down, and starts and stops its own workers as
+the load comes and goes.
 
 Without a command it runs the balancer with ./config.json, or with the defaults
 when there is no such file: port 8000, admin API on 127.0.0.1:9301.";
@@ -42,7 +42,8 @@ First steps:
 
 Exit codes:
   0  done
-  1  it failed while running
+  1  it failed while running; for check: something on this machine is in the way;
+     for loadtest: a response was missing, or was no 2xx or 3xx
   2  the command line is wrong
   3  the configuration is not valid
 
@@ -77,7 +78,7 @@ pub enum Command {
     /// Run a sample server that registers itself with the balancer
     #[command(long_about = server::LONG_ABOUT, after_help = server::AFTER_HELP)]
     Server(server::Arguments),
-    /// Send many requests and measure the answers
+    /// Send many requests and measure the responses
     #[command(long_about = loadtest::LONG_ABOUT, after_help = loadtest::AFTER_HELP)]
     Loadtest(loadtest::Arguments),
     /// Say whether a configuration is valid, and whether the balancer could start with it here
@@ -87,7 +88,7 @@ pub enum Command {
     /// address of this machine is in the way. A port that the running balancer of the same file
     /// has is not.
     Check(check::Arguments),
-    /// Ask a running balancer how it is
+    /// Show the workers, servers and totals of a running balancer
     #[command(long_about = status::LONG_ABOUT)]
     Status(status::Arguments),
 }

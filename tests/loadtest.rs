@@ -101,7 +101,7 @@ fn a_warm_up_comes_before_the_duration_and_is_not_counted() {
 fn statuses_are_told_apart_and_complained_about() {
     let summary = load(answers("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"), 10);
     assert_eq!((summary.statuses.get(&503), summary.errors.total()), (Some(&10), 0));
-    assert!(summary.complaint().unwrap().contains("10 answers"));
+    assert!(summary.complaint().unwrap().contains("10 responses"));
     assert_eq!((summary.good_per_s, summary.good_latency_us.max), (0.0, 0.0));
     assert!(summary.refusal_latency_us.p50 > 0.0);
 }

@@ -13,14 +13,14 @@ const DURATION: Duration = Duration::from_secs(10);
 const BODY_MAX: u64 = 1024 * 1024 * 1024;
 
 pub(super) const LONG_ABOUT: &str = "\
-Send many requests and measure the answers.
+Send many requests and measure the responses.
 
-Without --rate each connection sends its next request when it has the answer to the last
+Without --rate each connection sends its next request when it has the response to the last
 (closed loop). With --rate requests are sent at a fixed rate, and latency counts from the
 moment a request was meant to be sent (open loop), so that waiting is not hidden.
 
 Prints requests/s, bytes/s, statuses, errors, latencies (p50, p90, p99, p99.9, max) and how
-the answers spread over the servers.";
+the responses spread over the servers.";
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
@@ -65,7 +65,7 @@ pub struct Arguments {
     /// Threads that send, 1 to 1024 [default: as the machine has it]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024), value_name = "N")]
     pub threads: Option<u32>,
-    /// The longest wait for one answer
+    /// The longest wait for one response
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub timeout: Duration,
 }

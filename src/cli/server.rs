@@ -37,7 +37,7 @@ pub struct Arguments {
     /// The address to listen on
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub bind: IpAddr,
-    /// Its name in answers and at the balancer [default: server-<PORT>]
+    /// Its name in responses and at the balancer [default: server-<PORT>]
     #[arg(long, value_parser = name)]
     pub name: Option<String>,
     /// How long a worker works on one request
@@ -52,7 +52,7 @@ pub struct Arguments {
     /// Requests that may wait, 1 to 1000000 [default: servers.queue_capacity of the configuration]
     #[arg(long, value_parser = count(1, 1_000_000), value_name = "N")]
     pub queue_capacity: Option<u32>,
-    /// The share of requests that is answered with 500, 0 to 1
+    /// The share of requests that get a 500, 0 to 1
     #[arg(long, default_value_t = 0.0, value_parser = share, value_name = "SHARE")]
     pub fail_rate: f64,
     /// Do not register with the balancer

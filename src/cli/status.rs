@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use std::path::Path;
 
 pub(super) const LONG_ABOUT: &str = "\
-Ask a running balancer how it is.
+Show the workers, servers and totals of a running balancer.
 
 Finds the balancer through the same configuration: by its Unix socket (admin.socket), or by
 admin.bind when the balancer there says that it runs with this file. Prints the worker pool, the
@@ -16,7 +16,7 @@ totals and the servers. The admin.token of the configuration is sent along.";
 /// The arguments of `evenkeel status`.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// Print the answer of the API as it is, in JSON
+    /// Print the response of the API as it is, in JSON
     #[arg(long)]
     pub json: bool,
     /// Ask the balancer at this address, whatever its configuration [default: that of the configuration]

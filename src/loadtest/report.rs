@@ -30,7 +30,7 @@ fn head(out: &mut String, summary: &Summary) {
     if summary.sent_per_s > summary.received_per_s / 10.0 {
         line(out, &format!("Sent/s      {}", bytes(summary.sent_per_s)));
     }
-    line(out, &format!("Answers     {} of {} requests", summary.answered, summary.started));
+    line(out, &format!("Responses   {} of {} requests", summary.answered, summary.started));
     if summary.unsent > 0 {
         line(out, &format!("Not sent    {} were due, but not begun before the end", summary.unsent));
     }

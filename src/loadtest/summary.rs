@@ -80,7 +80,7 @@ pub struct Errors {
     pub bad_answer: u64,
 }
 
-/// Quantiles of the latency, in microseconds; zero when nothing was answered.
+/// Quantiles of the latency, in microseconds; zero when no response came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs, reason = "named by what they are")]
 pub struct Latency {
@@ -129,12 +129,12 @@ impl Summary {
             self.statuses.iter().filter(|(status, _)| !(200..400).contains(*status)).map(|(_, n)| n).sum();
         let errors = self.errors.total();
         match (errors, bad) {
-            (0, 0) if self.answered == 0 => Some("nothing was answered".to_string()),
+            (0, 0) if self.answered == 0 => Some("no response came".to_string()),
             (0, 0) => None,
-            (errors, 0) => Some(format!("{errors} requests got no complete answer")),
-            (0, bad) => Some(format!("{bad} answers were neither 2xx nor 3xx")),
+            (errors, 0) => Some(format!("{errors} requests got no complete response")),
+            (0, bad) => Some(format!("{bad} responses were neither 2xx nor 3xx")),
             (errors, bad) => Some(format!(
-                "{errors} requests got no complete answer, {bad} answers were neither 2xx nor 3xx"
+                "{errors} requests got no complete response, {bad} responses were neither 2xx nor 3xx"
             )),
         }
     }

@@ -46,6 +46,12 @@ impl FromStr for Address {
         if let Some((bare, _)) = text.split_once('/').filter(|(bare, _)| bare.contains(':')) {
             return Err(format!("{text:?} is not a valid address: it has a path; write {bare:?}"));
         }
+        let is_port = |text: &str| text.parse::<u16>().is_ok_and(|port| port != 0);
+        if let Some(port) = Some(text.strip_prefix(':').unwrap_or(text)).filter(|port| is_port(port)) {
+            return Err(format!(
+                "{text:?} is not a valid address: it has no host; write \"127.0.0.1:{port}\""
+            ));
+        }
         let (host, port) = text.rsplit_once(':').ok_or_else(|| advice(text, "it has no port"))?;
         let port = port.parse().ok().filter(|port| *port != 0);
         let port = port.ok_or_else(|| advice(text, "its port is not a number from 1 to 65535"))?;
@@ -137,7 +143,7 @@ mod tests {
             ("localhost:65536", "1 to 65535"),
             ("::1:80", "brackets"),
             ("[localhost]:80", "IPv6"),
-            (":80", "host is empty"),
+            (":", "1 to 65535"),
             ("a b:80", "not allowed"),
             ("unix:", "missing"),
         ] {
@@ -154,6 +160,8 @@ mod tests {
             ("http://unix:/run/a.sock:", "write \"unix:/run/a.sock\""),
             ("https://a:443", "TLS to servers is not built yet"),
             ("a:80/path", "write \"a:80\""),
+            (":80", "write \"127.0.0.1:80\""),
+            ("80", "write \"127.0.0.1:80\""),
             ("/run/a.sock", "\"unix:/run/a.sock\""),
         ] {
             let error = text.parse::<Address>().unwrap_err();

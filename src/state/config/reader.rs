@@ -277,7 +277,7 @@ impl<'n> Section<'_, 'n> {
     /// Notes a value that should be this object, with an example of what to write; its keys are known by now.
     fn no_object(&mut self, node: &Node) {
         let example = match &node.value {
-            Value::List(_) if self.known.contains(&"list") => "{ \"list\": [ ... ] }".to_owned(),
+            _ if self.known.contains(&"list") => "{ \"list\": [ ... ] }".to_owned(),
             Value::Text(_) if self.known.contains(&"address") => format!("{{ \"address\": {node} }}"),
             _ if self.known.contains(&"address") => "{ \"address\": \"host:port\" }".to_owned(),
             _ => self.known.first().map_or("{ ... }".to_owned(), |key| format!("{{ \"{key}\": ... }}")),

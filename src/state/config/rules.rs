@@ -93,6 +93,11 @@ pub(super) fn port(node: &Node) -> Read<u16> {
             text.parse().map_err(|_| format!("{node} is too large; write 0 to 65535"))
         }
         Value::Text(text) if placeholder::is_variable(text) => literal(text).map(|()| 0),
+        Value::Text(text) if text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => {
+            Err(format!(
+                "{node} has an address; write the port alone here, and the address in load_balancer.bind"
+            ))
+        }
         Value::Text(_) => {
             Err(format!("{node} is not a valid port; write 0 to 65535, as in \"8000\" or 8000"))
         }

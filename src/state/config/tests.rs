@@ -213,6 +213,13 @@ fn what_other_programs_write_is_told_how_to_write_it_here() {
             "load_balancer.load_balancer_port",
             "placeholder",
         ),
+        (
+            r#"{"load_balancer":{"load_balancer_port":"0.0.0.0:80"}}"#,
+            "load_balancer.load_balancer_port",
+            "the port alone",
+        ),
+        (r#"{"servers":"a:1"}"#, "servers", r#"write { "list": [ ... ] }"#),
+        (r#"{"servers":{"list":[{"address":":80"}]}}"#, "servers.list[0].address", r#"write "127.0.0.1:80""#),
         (r#"{"admin":{"token":"${EVENKEEL_TOKEN}"}}"#, "admin.token", "variables are not expanded"),
         (r#"{"admin":{"token":"{env.TOKEN}"}}"#, "admin.token", "placeholder"),
         (r#"{"admin":{"token":"$TOKEN"}}"#, "admin.token", "placeholder"),
