@@ -14,7 +14,7 @@ use crate::base::load::Processors;
 use crate::base::sys;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
-use crate::policy::eviction::{EVICTED, LookForRoom};
+use crate::policy::eviction::LookForRoom;
 use crate::state::stats::Counter;
 use mio::{Events, Token};
 use rustix::io::Errno;
@@ -273,11 +273,13 @@ impl Acceptor {
             return 0;
         }
         let before = |age: Duration| Moment::from_nanos(now.as_nanos().saturating_sub(age.as_nanos() as u64));
-        let mut idle = self.plane.lot.longest_idle(EVICTED, before(IDLE_LEAST));
+        let lot = &self.plane.lot;
+        let wanted = LookForRoom::wanted(lot.open());
+        let mut idle = lot.longest_idle(wanted, before(IDLE_LEAST));
         if idle.is_empty() {
-            idle = self.plane.lot.longest_without_request(EVICTED, before(HEAD_LEAST));
+            idle = lot.longest_without_request(wanted, before(HEAD_LEAST));
         }
-        self.room.looked(idle.len(), now);
+        self.room.looked(idle.len(), wanted, now);
         let evicted = idle.iter().filter(|one| one.handover.is_closing() || one.handover.reclaim());
         let count = evicted.inspect(|connection| close::now(&self.plane, connection)).count();
         self.plane.stats.shard(0).add(Counter::Evicted, count as u64);

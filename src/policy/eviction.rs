@@ -3,9 +3,12 @@
 use crate::base::time::Moment;
 use std::time::Duration;
 
-/// Idle connections closed at once to make room; looking for them costs a walk over all.
-pub const EVICTED: usize = 32;
-/// When a look found fewer than that, no more idle ones are left, and the next look waits for so long: a flood of
+/// Connections closed at once to make room, at least.
+const EVICTED: usize = 32;
+/// Of so many open connections one is closed at once: looking for them costs a walk over all, and each new connection
+/// then pays for this many steps of a walk, however many are open.
+const ONE_IN: usize = 32;
+/// When a look found fewer than it looked for, no more idle ones are left, and the next look waits for so long: a flood of
 /// connections must not make a walk over all open ones each. At most 50 walks a second take 6 ms with 12,000 open.
 const LOOK_FOR_ROOM_EVERY: Duration = Duration::from_millis(20);
 
@@ -21,9 +24,14 @@ impl LookForRoom {
         now >= self.next
     }
 
-    /// A walk found so many, of [`EVICTED`] that it looked for.
-    pub fn looked(&mut self, found: usize, now: Moment) {
-        if found < EVICTED {
+    /// How many a walk over so many open connections looks for.
+    pub fn wanted(open: usize) -> usize {
+        EVICTED.max(open / ONE_IN)
+    }
+
+    /// A walk found so many of those that it looked for.
+    pub fn looked(&mut self, found: usize, wanted: usize, now: Moment) {
+        if found < wanted {
             self.next = now.after(LOOK_FOR_ROOM_EVERY);
         }
     }
@@ -39,12 +47,19 @@ mod tests {
         let mut walks = 0;
         for now in (0..1_000).map(Moment::from_millis) {
             if room.is_due(now) {
-                room.looked(EVICTED - 1, now);
+                room.looked(EVICTED - 1, EVICTED, now);
                 walks += 1;
             }
         }
         assert_eq!(walks, 50);
-        room.looked(EVICTED, Moment::from_millis(2_000));
+        room.looked(EVICTED, EVICTED, Moment::from_millis(2_000));
         assert!(room.is_due(Moment::from_millis(2_000)), "there may be more");
+    }
+
+    #[test]
+    fn a_walk_costs_each_new_connection_the_same_however_many_are_open() {
+        for (open, expected) in [(0, 32), (500, 32), (9_000, 281), (1_000_000, 31_250)] {
+            assert_eq!(LookForRoom::wanted(open), expected);
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct Unanswered {
     /// How many, up to 255.
     count: u8,
-    /// When there were enough of them.
+    /// When there were first enough of them; the start where there never were.
     since: Moment,
 }
 
@@ -29,14 +29,17 @@ impl Unanswered {
     #[must_use]
     pub fn sent(self, now: Moment) -> Self {
         let count = self.count.saturating_add(1);
-        let since = if count == ENOUGH { now } else { self.since };
+        let is_first = count == ENOUGH && self.since == Moment::START;
+        let since = if is_first { now } else { self.since };
         Unanswered { count, since }
     }
 
-    /// One ended without a response: the client left, or its time was over.
+    /// One ended without a response: the client left, or its time was over. Where there were enough of them, the next
+    /// one is enough: a server that hung gets one request then, and not as many as at first.
     #[must_use]
     pub fn ended(self) -> Self {
-        Unanswered { count: self.count.saturating_sub(1), ..self }
+        let least = if self.since == Moment::START { 0 } else { ENOUGH - 1 };
+        Unanswered { count: self.count.saturating_sub(1).max(least), ..self }
     }
 
     /// For how long there have been enough of them; zero when there are not.
@@ -90,8 +93,10 @@ mod tests {
         check("ssssr  ", 0);
         check("ssssrss", 0);
         check("sss  e ", 0);
-        check("sss  es", 0);
-        check("sss  es  ", 2);
+        check("sss  eee ", 0);
+        check("sss  eees", 6);
+        check("sss  eeesr", 0);
+        check("sss  eeesrss", 0);
         check("ssss e  ", 5);
         check("ee", 0);
         check(&format!("{}  ", "s".repeat(300)), 299);
