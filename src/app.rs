@@ -17,6 +17,7 @@ use crate::state::access::{AccessSink, Line};
 use crate::state::config::{AccessLog, Config};
 use crate::state::crew::Team;
 use crate::state::instance::Instance;
+use crate::state::own::Own;
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
 use crossbeam_channel::{Receiver, bounded};
@@ -255,8 +256,10 @@ impl Published {
         started: Moment,
     ) -> Result<Option<Self>, Error> {
         let (added, removed) = (health.clone(), health.clone());
+        let own = Arc::new(Own::listening(&main.config, main.address));
         let view = View {
             config: Arc::clone(&main.config),
+            own: Arc::clone(&own),
             table: Arc::clone(&main.table),
             stats: Arc::clone(&main.stats),
             team: Arc::new(Workers(Arc::clone(main))),
@@ -277,7 +280,10 @@ impl Published {
         let mut published = Published { thread, stopper, front: None };
         let front = main.config.admin.bind.map(|bind| publish::front(&main.config, bind, socket));
         match front.unwrap_or(Ok(None)) {
-            Ok(front) => published.front = front,
+            Ok(front) => {
+                front.iter().for_each(|front| own.publishes_at(front.plane.address));
+                published.front = front;
+            }
             Err(error) => {
                 published.stop();
                 return Err(error);

@@ -342,8 +342,9 @@ impl Front {
     /// Deadlines, and about once a second the listeners and tiny_http.
     fn look(&mut self, now: Moment) {
         if now >= self.rouse_at {
-            self.rouse_at = Moment::NEVER;
             self.backend.rouse();
+            // Each one frees one connection at the most.
+            self.rouse_at = if self.in_flight > 0 { now.after(ROUSE) } else { Moment::NEVER };
         }
         let due = self.connections.iter().filter(|(_, connection)| connection.deadline <= now);
         for key in due.map(|(key, _)| key).collect::<Vec<_>>() {

@@ -1,23 +1,19 @@
 //! The sample server, on tiny_http: a server to balance, with a bounded request queue worked off by its
 //! own threads, and with itself registered at the balancer.
 //!
-//! Threads: one *dispatcher* takes requests from tiny_http in the order they came and never works on one;
-//! *workers* work off `POST /requests`; *answerers* serve everything else, so that status and health
-//! answer while every worker is busy; a body that has not arrived whole gets a thread of its own.
-//!
-//! One dispatcher, not several: tiny_http writes pipelined answers in the order of their requests, so a
-//! worker may have to wait for an earlier request of the same connection. Because all queues keep the
-//! order of one dispatcher, such a wait always points to an earlier request, and cannot become a circle.
+//! Threads: the [front](crate::front) before tiny_http owns the connections of clients; one helper takes whole requests
+//! from tiny_http in the order they came and answers everything but `POST /requests` at once, so that status and health
+//! answer while every worker is busy; *workers* work off `POST /requests`.
 
 mod answer;
-mod front;
-mod nudge;
 mod queue;
 mod register;
+mod service;
 
 use crate::base::signals::{self, Heard};
 use crate::base::{limits, output, time};
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crate::front;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use std::convert::Infallible;
 use std::fmt;
@@ -94,18 +90,14 @@ impl fmt::Display for Unmet {
 /// says what to do.
 pub fn run(options: Options) -> Result<(), String> {
     let signals = watch_signals()?;
-    // tiny_http never accepts again after it once ran out of descriptors.
     limits::raise_descriptors();
     let running = start(options)?;
     say(&running.welcome());
-    let failure = running.failure.clone();
-    let outcome = select! {
-        recv(signals) -> _ => Ok(()),
-        recv(failure) -> reason => Err(reason.unwrap_or_else(|_| "the sample server stopped listening".to_string())),
-    };
+    // An error is the end of the thread that listens for signals: then there is nothing to wait for.
+    let _ = signals.recv();
     say(&format!("{}: finishing what is in progress (ctrl-C again ends at once)", running.name));
     running.stop();
-    outcome
+    Ok(())
 }
 
 /// Starts a sample server inside this process: for the demo and for tests. It serves when this returns.
@@ -116,14 +108,21 @@ pub fn start(options: Options) -> Result<Running, String> {
     let name = options.name.clone().unwrap_or_else(|| format!("server-{}", address.port()));
     let (hurry, no_hurry) = bounded(0);
     let (alive, ended) = bounded(0);
-    let (failed, failure) = bounded(1);
     let queue = queue::start(&options, &name, &no_hurry, &alive)?;
-    let front = front::start(listener, queue, &alive, failed)?;
+    let service = Arc::new(service::Sample { queue });
+    let listeners = vec![listener.into()];
+    let front = front::open("sample", service, service::bounds(), listeners, &std::env::temp_dir());
+    let front = front.map_err(|error| format!("cannot serve: {error}"))?;
+    let stopper = front.stopper();
+    spawn("front", move || {
+        front.run();
+        drop(alive);
+    })?;
     let registration = match options.register {
         Some(api) => Some(register::start(api, name.clone(), reachable(address))?),
         None => None,
     };
-    Ok(Running { name, address, front, registration, hurry, ended, failure })
+    Ok(Running { name, address, front: stopper, registration, hurry, ended })
 }
 
 /// A sample server that serves. Dropping it leaves it serving until the process ends; see [`Running::stop`].
@@ -131,13 +130,12 @@ pub fn start(options: Options) -> Result<Running, String> {
 pub struct Running {
     name: String,
     address: SocketAddr,
-    front: front::Front,
+    front: front::Stopper,
     registration: Option<register::Registration>,
     /// Dropped when the time to drain is over: workers stop waiting.
     hurry: Sender<Infallible>,
     /// Disconnects when the last thread has ended.
     ended: Receiver<Infallible>,
-    failure: Receiver<String>,
 }
 
 impl Running {
@@ -158,7 +156,7 @@ impl Running {
         if let Some(registration) = self.registration {
             registration.end();
         }
-        self.front.close();
+        self.front.stop(time::now().after(2 * DRAIN));
         if !wait_for_end(&self.ended) {
             drop(self.hurry);
             wait_for_end(&self.ended);

@@ -168,6 +168,35 @@ fn an_absurd_content_length_is_refused_and_harms_nobody() {
     server.stop();
 }
 
+/// Threads of this process.
+#[cfg(target_os = "linux")]
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn clients_that_declare_much_or_stall_cost_no_threads() {
+    let server = start(|_| {});
+    assert_eq!(ask(server.address(), &post("/requests")).0, 200);
+    let before = threads();
+    let large = format!("POST /x HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n", 2_u64 << 30);
+    let mut held = Vec::new();
+    for bytes in [&*large, "GET /half", "", "POST /x HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\nx"] {
+        for _ in 0..100 {
+            let mut stream = connect(server.address());
+            stream.write_all(bytes.as_bytes()).unwrap();
+            held.push(stream);
+        }
+    }
+    assert_eq!(read_answer(&mut held[0]).0, 413);
+    assert_eq!(ask(server.address(), &post("/requests")).0, 200);
+    // Other tests of this file run beside this one, and have some of their own.
+    assert!(threads() < before + 200, "{before} before, {} now", threads());
+    drop(held);
+    assert_eq!(ask(server.address(), "GET /health HTTP/1.1\r\nHost: t\r\n\r\n").0, 200);
+}
+
 #[test]
 fn stalled_uploads_hold_nobody_up() {
     let server = start(|_| {});

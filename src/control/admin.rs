@@ -24,6 +24,7 @@ use crate::http1::head::RequestHead;
 use crate::state::config::Config;
 use crate::state::crew::Team;
 use crate::state::instance::Instance;
+use crate::state::own::Own;
 use crate::state::server::Server;
 use crate::state::stats::Stats;
 use crate::state::table::Table;
@@ -53,6 +54,8 @@ pub type Forgotten = Arc<dyn Fn(ServerId) + Send + Sync>;
 pub struct View {
     /// What the balancer was started with.
     pub config: Arc<Config>,
+    /// The balancer's own addresses, which no server can have.
+    pub own: Arc<Own>,
     /// The servers.
     pub table: Arc<Table>,
     /// What the data plane counts.

@@ -1,15 +1,10 @@
-//! What the sample server answers: the JSON bodies, and how they get on the wire.
-//!
-//! Heads are written here, not by tiny_http, for one reason: tiny_http cannot send `Connection: close`,
-//! and a server that stops has to.
+//! What the sample server answers: the JSON bodies, and how they get to tiny_http.
 
-use super::queue::Shared;
 use crate::base::time;
 use serde::Serialize;
-use std::io::Write;
-use std::sync::atomic::Ordering;
+use std::io::Cursor;
 use std::time::Duration;
-use tiny_http::{HTTPVersion, Method, Request, Response, StatusCode};
+use tiny_http::{Header, Request, Response, StatusCode};
 
 /// The answer to `POST /requests`, worked off or failed on purpose.
 #[derive(Serialize)]
@@ -63,74 +58,19 @@ pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
 }
 
-/// Answers a request whose body has been read.
-pub(super) fn send(request: Request, status: u16, body: &impl Serialize, shared: &Shared) {
+/// Answers a request. The front reads it in any case.
+pub(super) fn send(request: Request, status: u16, body: &impl Serialize) {
     let body = encode(body);
-    let head = Head {
-        status,
-        length: body.len(),
-        close: shared.closing.load(Ordering::SeqCst),
-        old_keep_alive: asks_old_keep_alive(&request),
-    };
-    let mut bytes = head.encode();
-    if *request.method() != Method::Head {
-        bytes.extend_from_slice(&body);
-    }
-    let mut writer = request.into_writer();
-    if let Err(error) = writer.write_all(&bytes).and_then(|()| writer.flush()) {
+    // tiny_http's own date panics when the clock stands beyond the year 9999.
+    let fields = [("Content-Type", "application/json"), ("Date", &time::http_date())];
+    let headers =
+        fields.into_iter().filter_map(|(name, value)| Header::from_bytes(name, value).ok()).collect();
+    let length = Some(body.len());
+    let response = Response::new(StatusCode(status), headers, Cursor::new(body), length, None);
+    // Without the threshold long ones would be chunked.
+    if let Err(error) = request.respond(response.with_chunked_threshold(usize::MAX)) {
         log::debug!("the client has gone: {error}");
     }
-}
-
-/// Refuses a request whose declared body is not going to be read.
-///
-/// Dropping such a request would make tiny_http allocate everything that was declared, which ends the
-/// process. So its reader is taken out by `upgrade`, which writes a head of its own (a harmless interim
-/// `100`), the real answer follows on the raw stream, and the stream is never dropped: that costs its
-/// connection thread.
-pub(super) fn refuse_unread(request: Request, status: u16, body: &impl Serialize) {
-    let body = encode(body);
-    let head = Head { status, length: body.len(), close: true, old_keep_alive: false };
-    let mut bytes = head.encode();
-    bytes.extend_from_slice(&body);
-    let mut stream = request.upgrade("none", Response::empty(StatusCode(100)));
-    if let Err(error) = stream.write_all(&bytes).and_then(|()| stream.flush()) {
-        log::debug!("the client has gone: {error}");
-    }
-    std::mem::forget(stream);
-}
-
-struct Head {
-    status: u16,
-    length: usize,
-    close: bool,
-    old_keep_alive: bool,
-}
-
-impl Head {
-    fn encode(&self) -> Vec<u8> {
-        let connection = match (self.close, self.old_keep_alive) {
-            (true, _) => "Connection: close\r\n",
-            (false, true) => "Connection: keep-alive\r\n",
-            (false, false) => "",
-        };
-        format!(
-            "HTTP/1.1 {status} {reason}\r\nDate: {date}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{connection}\r\n",
-            status = self.status,
-            reason = StatusCode(self.status).default_reason_phrase(),
-            date = time::http_date(),
-            length = self.length,
-        )
-        .into_bytes()
-    }
-}
-
-/// HTTP/1.0 clients keep a connection only when told so.
-fn asks_old_keep_alive(request: &Request) -> bool {
-    let asks = |header: &tiny_http::Header| {
-        header.field.equiv("Connection") && header.value.as_str().eq_ignore_ascii_case("keep-alive")
-    };
-    *request.http_version() == HTTPVersion(1, 0) && request.headers().iter().any(asks)
 }
 
 fn encode(body: &impl Serialize) -> Vec<u8> {

@@ -6,7 +6,7 @@ use crate::base::time::{self, Moment};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tiny_http::Request;
 
@@ -17,8 +17,6 @@ pub(super) struct Shared {
     pub(super) capacity: usize,
     pub(super) in_progress: AtomicUsize,
     pub(super) processed: AtomicU64,
-    /// Set when the server stops: every answer from then on closes its connection.
-    pub(super) closing: AtomicBool,
     numbers: AtomicU64,
 }
 
@@ -50,11 +48,6 @@ impl Queue {
     pub(super) fn length(&self) -> usize {
         self.jobs.len()
     }
-
-    /// Whether nothing waits and nobody works.
-    pub(super) fn is_at_rest(&self) -> bool {
-        self.jobs.is_empty() && self.shared.in_progress.load(Ordering::SeqCst) == 0
-    }
 }
 
 /// Starts the workers. Each holds `alive` for as long as it lives, and cuts its delays short once
@@ -70,7 +63,6 @@ pub(super) fn start(
         capacity: options.queue_capacity,
         in_progress: AtomicUsize::new(0),
         processed: AtomicU64::new(0),
-        closing: AtomicBool::new(false),
         numbers: AtomicU64::new(0),
     });
     let (jobs, waiting) = bounded(options.queue_capacity);
@@ -119,7 +111,7 @@ impl Worker {
         };
         self.shared.processed.fetch_add(1, Ordering::SeqCst);
         let status = if served.error.is_some() { 500 } else { 200 };
-        answer::send(job.request, status, &served, &self.shared);
+        answer::send(job.request, status, &served);
     }
 }
 

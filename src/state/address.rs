@@ -1,7 +1,8 @@
 //! Where a server listens.
 
+use crate::base::text;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -63,20 +64,37 @@ impl FromStr for Address {
         if bare.is_none() && host.contains(':') {
             return Err(advice(text, "an IPv6 address needs brackets, as in \"[::1]:9001\""));
         }
-        if host.is_empty()
-            || host.bytes().any(|byte| byte.is_ascii_whitespace() || byte == b'/' || byte < b' ')
-        {
+        if bare.is_none() && !is_name(host) {
             return Err(advice(text, "its host is empty or has a character that is not allowed there"));
+        }
+        if bare.is_none() && ends_in_number(host) && host.parse::<Ipv4Addr>().is_err() {
+            return Err(advice(text, "its host is neither an IPv4 address nor a name"));
         }
         Ok(Address::Tcp { host: host.to_owned(), port })
     }
+}
+
+/// Letters, digits and the marks of names: nothing that a log line or a URL would have to escape. A name in another script
+/// has a form in these (`xn--…`).
+fn is_name(host: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    (1..=253).contains(&host.len()) && host.bytes().all(is_plain)
+}
+
+/// Resolvers take such a host for an IPv4 address in a form of its own: `127.1`, `0x7f.1`, `2130706433`.
+fn ends_in_number(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    last.bytes().all(|byte| byte.is_ascii_digit())
+        || hex.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn unix(path: &str) -> Result<Address, String> {
     // sun_path holds 108 bytes with the closing NUL.
     match path.len() {
         0 => Err(advice("unix:", "the path is missing")),
-        1..=107 if !path.contains('\0') => Ok(Address::Unix(PathBuf::from(path))),
+        1..=107 if path.chars().all(text::is_plain) => Ok(Address::Unix(PathBuf::from(path))),
+        1..=107 => Err(advice(path, "the path has a control character, or one that does not show")),
         _ => Err(advice(path, "the path of a Unix socket has at most 107 bytes")),
     }
 }
@@ -146,6 +164,18 @@ mod tests {
             (":", "1 to 65535"),
             ("a b:80", "not allowed"),
             ("unix:", "missing"),
+            ("unix:/x\nFORGED", "control character"),
+            ("unix:/y\x1b[31m", "control character"),
+            ("unix:/\u{202e}kcos", "control character"),
+            ("a\n:80", "not allowed"),
+            ("a\x1b:80", "not allowed"),
+            ("a\u{200b}:80", "not allowed"),
+            ("a\0:80", "not allowed"),
+            ("127.1:80", "neither"),
+            ("127.0.0.1.:80", "neither"),
+            ("0x7f.1:80", "neither"),
+            ("2130706433:80", "neither"),
+            ("0177.0.0.1:80", "neither"),
         ] {
             let error = text.parse::<Address>().unwrap_err();
             assert!(error.contains(fault), "{text}: {error}");

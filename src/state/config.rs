@@ -29,9 +29,11 @@ pub use rules::check_name;
 pub use units::read_size;
 
 use super::address::Address;
+use super::server::Mode;
 use crate::http1::head;
+use crate::policy::pick::Weight;
 use crate::policy::{admit, crew, health, pick, retry};
-use reader::Reader;
+use reader::{Reader, Section};
 use source::Source;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
@@ -117,7 +119,7 @@ pub struct ServerSpec {
     /// Where it listens; unique.
     pub address: Address,
     /// 1 to 1000.
-    pub weight: pick::Weight,
+    pub weight: Weight,
     /// Gets traffic only when no other server can.
     pub backup: bool,
 }
@@ -208,6 +210,15 @@ pub struct Limits {
     pub streamers: usize,
 }
 
+/// What is to be changed of a server; `None` leaves it as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Whether it gets requests.
+    pub mode: Option<Mode>,
+    /// Its share of the traffic, 0 to 1000.
+    pub weight: Option<Weight>,
+}
+
 /// `admin`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
@@ -285,12 +296,21 @@ pub fn fault_at(file: Option<&Path>, key: &str, advice: String) -> Fault {
 
 /// Refines one server as JSON, in the form of an entry of `servers.list`; for the admin API.
 pub fn parse_server(text: &str) -> Result<ServerSpec, Vec<Fault>> {
+    parse_one(text, refine::server)
+}
+
+/// Refines a change of a server as JSON; for the admin API.
+pub fn parse_change(text: &str) -> Result<Change, Vec<Fault>> {
+    parse_one(text, |section| Some(refine::change(section)))
+}
+
+fn parse_one<T>(text: &str, inside: fn(&mut Section<'_, '_>) -> Option<T>) -> Result<T, Vec<Fault>> {
     let source = Source::new(None, text);
     let node = tree::parse(&source)?;
     let mut reader = Reader::default();
-    let server = reader.top(&node, refine::server);
+    let read = reader.top(&node, inside);
     let (faults, _) = reader.finish(&source);
-    server.filter(|_| faults.is_empty()).ok_or(faults)
+    read.filter(|_| faults.is_empty()).ok_or(faults)
 }
 
 fn refined(source: &Source<'_>, folder: &Path) -> Result<Config, Vec<Fault>> {

@@ -6,9 +6,8 @@ use super::intake::Call;
 use super::{metrics, status};
 use crate::base::time;
 use crate::front::Answer;
-use crate::policy::pick::Weight;
 use crate::state::config::{self, Fault, ServerSpec};
-use crate::state::server::{Mode, Server};
+use crate::state::server::Server;
 use crate::state::table::Taken;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -139,8 +138,13 @@ fn ready(view: &View) -> Answer {
 fn add(view: &View, call: &Call) -> Answer {
     let spec = match config::parse_server(&call.body) {
         Ok(spec) => spec,
-        Err(faults) => return faulty(call, &faults),
+        Err(faults) => return faulty(call, "server", &faults),
     };
+    if let Some(part) = view.own.part(&spec.address) {
+        let advice = format!("\"{}\" {}", spec.address, part.fault());
+        let fault = json!({ "path": "address", "advice": advice });
+        return Answer::faults(&call.path, 400, "The server has a fault.", vec![fault]);
+    }
     let location = format!("{SERVERS}/{}", encoded(&spec.name));
     match view.table.add(&spec) {
         Ok(server) => {
@@ -181,14 +185,9 @@ fn again(view: &View, call: &Call, spec: &ServerSpec, server: &Arc<Server>) -> A
 }
 
 fn change(view: &View, call: &Call, name: &str) -> Answer {
-    let (mode, weight) = match wish(&call.body) {
-        Ok(wish) => wish,
-        Err(faults) => {
-            let faults: Vec<_> =
-                faults.iter().map(|(path, advice)| json!({ "path": path, "advice": advice })).collect();
-            let sentence = format!("The change has {}.", counted(faults.len()));
-            return Answer::faults(&call.path, 400, sentence, faults);
-        }
+    let (mode, weight) = match config::parse_change(&call.body) {
+        Ok(change) => (change.mode, change.weight),
+        Err(faults) => return faulty(call, "change", &faults),
     };
     let Some(server) = view.table.find(name) else { return unknown(call, name) };
     view.table.adjust(&server, mode, weight);
@@ -207,62 +206,8 @@ fn remove(view: &View, call: &Call, name: &str) -> Answer {
     shown(200, &server)
 }
 
-/// What a PATCH asks for.
-type Wish = (Option<Mode>, Option<Weight>);
-/// Where a fault is, and what to write instead.
-type Misread = (String, String);
-
-/// What a PATCH asks for, or every fault of it.
-fn wish(body: &str) -> Result<Wish, Vec<Misread>> {
-    let fields: Map<String, Value> = serde_json::from_str(body).map_err(|error| {
-        vec![(String::new(), format!("this is no JSON object ({error}); write {{ \"state\": \"drain\" }}"))]
-    })?;
-    let (mut mode, mut weight, mut faults) = (None, None, Vec::new());
-    for (key, value) in &fields {
-        let fault = match key.as_str() {
-            "state" => mode_of(value).map(|found| mode = Some(found)),
-            "weight" => weight_of(value).map(|found| weight = Some(found)),
-            "name" | "address" | "backup" => {
-                Err("cannot be changed; DELETE the server and POST it as it should be".to_owned())
-            }
-            _ => Err(meant(key)),
-        };
-        fault.err().into_iter().for_each(|advice| faults.push((key.chars().take(60).collect(), advice)));
-    }
-    if fields.is_empty() {
-        faults.push((String::new(), "nothing to change; write \"weight\" or \"state\"".to_owned()));
-    }
-    if faults.is_empty() { Ok((mode, weight)) } else { Err(faults) }
-}
-
-fn mode_of(value: &Value) -> Result<Mode, String> {
-    let mode = value.as_str().and_then(Mode::of_name);
-    mode.ok_or_else(|| "is not known; write \"ready\", \"drain\" or \"maint\"".to_owned())
-}
-
-/// 0 is a weight here, as it is none in a file: no new requests, while the server stays in the table.
-fn weight_of(value: &Value) -> Result<Weight, String> {
-    let weight =
-        value.as_u64().and_then(|weight| u16::try_from(weight).ok()).filter(|weight| *weight <= 1000);
-    weight
-        .map(Weight)
-        .ok_or_else(|| "is no weight; write a number from 0 (no new requests) to 1000".to_owned())
-}
-
-fn meant(key: &str) -> String {
-    let known = ["state", "weight"];
-    // Longer words are not compared: the comparison is quadratic.
-    let near = known
-        .into_iter()
-        .find(|word| key.len() <= 64 && strsim::osa_distance(&key.to_lowercase(), word) <= 2);
-    match near {
-        Some(word) => format!("unknown field; did you mean \"{word}\"?"),
-        None => "unknown field; known here: state, weight".to_owned(),
-    }
-}
-
-fn faulty(call: &Call, faults: &[Fault]) -> Answer {
-    let sentence = format!("The server has {}.", counted(faults.len()));
+fn faulty(call: &Call, what: &str, faults: &[Fault]) -> Answer {
+    let sentence = format!("The {what} has {}.", counted(faults.len()));
     let shown = |fault: &Fault| json!({ "path": fault.path, "advice": fault.advice, "line": fault.line, "column": fault.column });
     Answer::faults(&call.path, 400, sentence, faults.iter().map(shown).collect())
 }
@@ -325,32 +270,5 @@ mod tests {
         {
             assert_eq!(place(path).map_err(|refusal| refusal.0), Err(404), "{path}");
         }
-    }
-
-    #[test]
-    fn a_wish_is_taken_or_every_fault_is_told() {
-        assert_eq!(wish(r#"{"weight": 0}"#), Ok((None, Some(Weight(0)))));
-        assert_eq!(
-            wish(r#"{"weight": 1000, "state": "maint"}"#),
-            Ok((Some(Mode::Maint), Some(Weight(1000))))
-        );
-        let check = |body: &str, expected: &[(&str, &str)]| {
-            let faults = wish(body).unwrap_err();
-            assert_eq!(faults.len(), expected.len(), "{faults:?}");
-            for ((path, advice), (at, says)) in faults.iter().zip(expected) {
-                assert!(path == at && advice.contains(says), "{body}: {path}: {advice}");
-            }
-        };
-        check("", &[("", "no JSON object")]);
-        check("[]", &[("", "no JSON object")]);
-        check("{}", &[("", "nothing to change")]);
-        check(r#"{"weight": 1001}"#, &[("weight", "0 (no new requests) to 1000")]);
-        check(r#"{"weight": "5"}"#, &[("weight", "no weight")]);
-        check(r#"{"weight": 70000}"#, &[("weight", "no weight")]);
-        check(
-            r#"{"state": "up", "wieght": 1}"#,
-            &[("state", "\"ready\""), ("wieght", "did you mean \"weight\"")],
-        );
-        check(r#"{"address": "a:1", "colour": 1}"#, &[("address", "DELETE"), ("colour", "known here")]);
     }
 }

@@ -6,6 +6,7 @@ use crate::http1::reason::Reason;
 use crate::policy::health::Health;
 use crate::state::config;
 use crate::state::crew::Crew;
+use crate::state::own::Own;
 use crate::state::server::Check;
 use crate::state::stats::Counter;
 use parking_lot::Mutex;
@@ -107,6 +108,7 @@ impl House {
         let (told, gone): (Arc<Mutex<Vec<_>>>, Arc<Mutex<Vec<_>>>) =
             (Arc::clone(&registered), Arc::clone(&forgotten));
         let view = View {
+            own: Arc::new(Own::of(&config)),
             config: Arc::new(config),
             table: Arc::clone(&table),
             stats: Arc::clone(&stats),
@@ -318,6 +320,31 @@ fn servers_come_change_and_go() {
 }
 
 #[test]
+fn what_the_file_refuses_the_api_refuses() {
+    let house = House::new();
+    let socket = house.socket.display().to_string();
+    for (address, says) in [
+        ("127.0.0.1:8000", "balancer itself"),
+        ("localhost:8000", "balancer itself"),
+        ("127.0.0.1:9301", "admin port"),
+        (&*format!("unix:{socket}"), "admin socket"),
+        (&format!("unix:/{socket}"), "admin socket"),
+        (&format!("unix:{}", house.published.display()), "descriptor"),
+        ("unix:/x\\nFORGED", "control character"),
+        ("unix:/x\\u202e", "control character"),
+        ("a\\u0000:80", "not allowed"),
+    ] {
+        let refused =
+            house.change("POST /api/v1/servers", &format!(r#"{{"name":"x","address":"{address}"}}"#));
+        assert!(refused.status == 400 && refused.body.contains(says), "{address}: {refused:?}");
+    }
+    house.change("PATCH /api/v1/servers/a", r#"{"weight":5,"weight":7}"#).check(400, "a fault");
+    let added = house.change("POST /api/v1/servers", r#"{"name":"z","address":"127.0.0.1:9","weight":0}"#);
+    assert_eq!((added.status, &added.json()["weight"]), (201, &0.into()));
+    assert_eq!(house.call("DELETE /api/v1/servers/z", &[], "").status, 200, "no body, no type");
+}
+
+#[test]
 fn what_contradicts_the_table_is_a_conflict() {
     let house = House::new();
     for (body, says) in [
@@ -333,7 +360,7 @@ fn what_contradicts_the_table_is_a_conflict() {
 #[test]
 fn every_fault_of_a_body_is_told() {
     let house = House::new();
-    let body = r#"{"name":"x y","adress":"127.0.0.1:9001","weight":0}"#;
+    let body = r#"{"name":"x y","adress":"127.0.0.1:9001","weight":1001}"#;
     let refused = house.change("POST /api/v1/servers", body);
     refused.check(400, "4 faults");
     let said = refused.json();
@@ -659,6 +686,7 @@ fn a_stop_removes_the_socket_and_another_start_finds_its_place() {
 fn no_second_balancer_takes_a_living_one_s_socket() {
     let house = House::new();
     let view = View {
+        own: Arc::new(Own::of(&Config::default())),
         config: Arc::new(config::parse("{}", house.folder.path()).unwrap()),
         table: Arc::clone(&house.table),
         stats: Arc::clone(&house.stats),

@@ -3,10 +3,9 @@
 use super::reader::Reader;
 use super::refine::SOCKET_PATH_MAX;
 use super::{Config, ServerSpec, placeholder, units};
-use crate::state::address::Address;
+use crate::state::own::{Own, overlap};
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Tokens that are shorter can be guessed.
 const TOKEN_SHORT: usize = 16;
@@ -101,12 +100,12 @@ fn servers(config: &Config, reader: &mut Reader) {
             reader.contradiction(&[&path], advice);
         },
     );
+    let own = Own::of(config);
     for (at, server) in list.iter().enumerate() {
-        if ip_of(&server.address).is_some_and(|address| overlap(address, config.listen.address)) {
+        if let Some(part) = own.part(&server.address) {
             let path = format!("servers.list[{at}].address");
-            let advice =
-                format!("\"{}\" is the balancer itself; write where the server listens", server.address);
-            reader.contradiction(&[&path, "load_balancer.load_balancer_port", "load_balancer.bind"], advice);
+            let keys: Vec<&str> = [&*path].into_iter().chain(part.keys().iter().copied()).collect();
+            reader.contradiction(&keys, format!("\"{}\" {}", server.address, part.fault()));
         }
     }
 }
@@ -171,21 +170,4 @@ fn admin(config: &Config, reader: &mut Reader) {
         let keys = [at, key, other, "load_balancer.bind"];
         reader.contradiction(&keys, advice);
     }
-}
-
-/// The address of a server as far as it can be told without asking anyone.
-fn ip_of(address: &Address) -> Option<SocketAddr> {
-    match address {
-        Address::Tcp { host, port } if host == "localhost" => Some((Ipv4Addr::LOCALHOST, *port).into()),
-        Address::Tcp { host, port } => host.parse::<IpAddr>().ok().map(|host| (host, *port).into()),
-        Address::Unix(_) => None,
-    }
-}
-
-/// Whether one listener would take the other's connections. Port 0 is chosen later, and never twice.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let is_any =
-        |one: IpAddr, other: IpAddr| one.is_unspecified() && (other.is_loopback() || other.is_unspecified());
-    let meets = one.ip() == other.ip() || is_any(one.ip(), other.ip()) || is_any(other.ip(), one.ip());
-    one.port() != 0 && one.port() == other.port() && meets
 }

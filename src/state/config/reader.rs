@@ -195,6 +195,11 @@ impl Section<'_, '_> {
         true
     }
 
+    /// Whether there is an object and no key in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.at.is_some() && self.entries.is_empty()
+    }
+
     /// Whether the file has the key.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key)

@@ -3,8 +3,8 @@
 use super::reader::{Reader, Section};
 use super::tree::Node;
 use super::{
-    AccessLog, Admin, Config, HealthCheck, Limits, Listen, LoadReport, Log, Pool, ServerSpec, Servers,
-    Threadpool, Timeouts, rules,
+    AccessLog, Admin, Change, Config, HealthCheck, Limits, Listen, LoadReport, Log, Pool, ServerSpec,
+    Servers, Threadpool, Timeouts, rules,
 };
 use crate::http1::head;
 use crate::policy::pick::{Algorithm, Weight};
@@ -30,6 +30,8 @@ const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=HOUR;
 /// What other programs call the address of a server, or parts of it.
 const PLACES: [&str; 11] =
     ["host", "hostname", "ip", "addr", "port", "server", "url", "uri", "target", "endpoint", "upstream"];
+/// A server's share of the traffic; 0 is no new requests.
+const WEIGHTS: RangeInclusive<u64> = 0..=1000;
 /// The longest path of a Unix socket: `sun_path` holds 108 bytes with the closing NUL.
 pub(super) const SOCKET_PATH_MAX: usize = 107;
 
@@ -94,7 +96,7 @@ pub(super) fn server(s: &mut Section<'_, '_>) -> Option<ServerSpec> {
         true => None,
         false => s.required("address", rules::address),
     };
-    let weight = Weight(s.get("weight", 1, rules::whole(1..=1000)));
+    let weight = Weight(s.get("weight", 1, rules::whole(WEIGHTS)));
     let backup = s.get("backup", false, rules::flag);
     let address = address?;
     let name = name.unwrap_or_else(|| name_of(&address));
@@ -102,6 +104,23 @@ pub(super) fn server(s: &mut Section<'_, '_>) -> Option<ServerSpec> {
         s.fault("name", format!("the address {name:?} {fault}, for it is the name while none is given"));
     }
     Some(ServerSpec { name, address, weight, backup })
+}
+
+/// A change of a server; what is silent stays.
+pub(super) fn change(s: &mut Section<'_, '_>) -> Change {
+    let is_empty = s.is_empty();
+    let change = Change {
+        mode: s.get("state", None, |node| rules::mode(node).map(Some)),
+        weight: s.get("weight", None, |node| rules::whole(WEIGHTS)(node).map(|weight| Some(Weight(weight)))),
+    };
+    for key in ["name", "address", "backup"] {
+        let fault = "cannot be changed; DELETE the server and POST it as it should be";
+        s.get(key, (), |_| Err(fault.to_owned()));
+    }
+    if is_empty {
+        s.fault("", "nothing to change; write \"weight\" or \"state\"".to_owned());
+    }
+    change
 }
 
 /// The name of a server that has none: its address, in which a slash would break the URLs of the admin API.

@@ -3,8 +3,10 @@
 use super::network::Network;
 use super::tree::{Node, Value};
 use super::{placeholder, spell, units};
+use crate::base::text::is_plain;
 use crate::policy::pick::Algorithm;
 use crate::state::address::Address;
+use crate::state::server::Mode;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -234,7 +236,7 @@ pub(super) fn token(node: &Node) -> Read<String> {
 pub(super) fn path(folder: &Path) -> impl Fn(&Node) -> Read<PathBuf> {
     move |node| {
         let text = text(node, "write a path")?;
-        if text.is_empty() || text.contains('\0') {
+        if text.is_empty() || !text.chars().all(is_plain) {
             return Err(format!("{node} is not a valid path; write one"));
         }
         Ok(folder.join(text))
@@ -288,6 +290,11 @@ fn elsewhere(name: &str) -> Option<Algorithm> {
         }
         _ => return None,
     })
+}
+
+/// What an operator wants of a server.
+pub(super) fn mode(node: &Node) -> Read<Mode> {
+    word(node, &Mode::ALL.map(|mode| (mode.name(), mode)))
 }
 
 /// How much the log shows.

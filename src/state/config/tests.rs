@@ -283,9 +283,9 @@ fn values_out_of_bounds_are_faults() {
             "10.0.0.0/8",
         ),
         (
-            r#"{"servers":{"list":[{"address":"a:1","weight":0}]}}"#,
+            r#"{"servers":{"list":[{"address":"a:1","weight":1001}]}}"#,
             "servers.list[0].weight",
-            "0 is too small; write 1 to 1000",
+            "1001 is too large; write 0 to 1000",
         ),
         (
             r#"{"servers":{"list":[{"address":"a:1","weight":1.5}]}}"#,
@@ -390,12 +390,63 @@ fn what_only_looks_wrong_is_a_warning() {
 }
 
 #[test]
+fn a_change_is_taken_or_every_fault_is_told() {
+    let taken = |text: &str| parse_change(text).unwrap();
+    assert_eq!(taken(r#"{"weight": 0}"#), Change { mode: None, weight: Some(Weight(0)) });
+    let both = Change { mode: Some(Mode::Maint), weight: Some(Weight(1000)) };
+    assert_eq!(taken(r#"{"weight": 1000, "state": "maint"}"#), both);
+    let check = |text: &str, expected: &[(&str, &str)]| {
+        let faults = parse_change(text).unwrap_err();
+        assert_eq!(faults.len(), expected.len(), "{text}: {faults:?}");
+        for (path, says) in expected {
+            let found = faults.iter().any(|fault| fault.path == *path && fault.advice.contains(says));
+            assert!(found, "{text}: {path}: {says}: {faults:?}");
+        }
+    };
+    check("{}", &[("", "nothing to change")]);
+    check(r#"{"weight": 1001}"#, &[("weight", "write 0 to 1000")]);
+    check(r#"{"weight": "5"}"#, &[("weight", "without quotes")]);
+    check(r#"{"weight": 5, "weight": 7}"#, &[("weight", "twice")]);
+    check(r#"{"state": "drain", "state": "ready"}"#, &[("state", "twice")]);
+    check(
+        r#"{"state": "up", "wieght": 1}"#,
+        &[("state", "\"ready\""), ("wieght", "did you mean \"weight\"")],
+    );
+    check(r#"{"address": "a:1", "colour": 1}"#, &[("address", "DELETE"), ("colour", "known here")]);
+    assert!(parse_change("").is_err() && parse_change("[]").is_err());
+}
+
+#[test]
+fn the_balancer_s_own_addresses_are_no_servers() {
+    let check = |address: &str, says: Option<&str>| {
+        let text = format!(
+            r#"{{"load_balancer":{{"load_balancer_port":8000}},"admin":{{"bind":"127.0.0.1:9301","socket":"a.sock"}},
+                "servers":{{"list":[{{"name":"x","address":"{address}"}}]}}}}"#
+        );
+        let found = parse(&text, Path::new("/run/evenkeel")).err().map(|faults| faults[0].to_string());
+        match (&found, says) {
+            (Some(found), Some(says)) => assert!(found.contains(says), "{address}: {found}"),
+            (found, says) => assert_eq!(found.as_deref(), says, "{address}"),
+        }
+    };
+    check("127.0.0.1:8000", Some("balancer itself"));
+    check("[::ffff:127.0.0.1]:8000", Some("balancer itself"));
+    check("127.0.0.1:9301", Some("admin port"));
+    check("localhost:9301", Some("admin port"));
+    check("unix:/run/evenkeel/a.sock", Some("admin socket"));
+    check("unix:/run//evenkeel/./a.sock", Some("admin socket"));
+    check("unix:/proc/self/fd/7", Some("descriptor"));
+    check("127.0.0.1:9001", None);
+    check("unix:/run/evenkeel/b.sock", None);
+}
+
+#[test]
 fn every_fault_is_told_at_once_with_its_place() {
     let text = r#"{
   "load_balancer": { "load_balancer_port": "x" },
   "servers": {
     "list": [
-      { "address": "a:1", "weight": 0 },
+      { "address": "a:1", "weight": 1.5 },
       { "adress": "a:2" }
     ]
   },
@@ -421,8 +472,8 @@ fn every_fault_is_told_at_once_with_its_place() {
     assert_eq!(
         lines,
         [
-            "5:37: servers.list[0].weight: 0 is too small; write 1 to 1000",
-            "    5 |       { \"address\": \"a:1\", \"weight\": 0 },",
+            "5:37: servers.list[0].weight: 1.5 is no whole number; write 0 to 1000",
+            "    5 |       { \"address\": \"a:1\", \"weight\": 1.5 },",
             "      |                                     ^",
         ]
     );

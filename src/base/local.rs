@@ -1,0 +1,68 @@
+//! Which addresses and names are this machine's own.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+/// Whether packets to this address stay on this machine. The kernel is asked for a route; nothing is sent, and nothing waits.
+/// (That an address can be bound says less: `ip_nonlocal_bind` lets any.)
+pub fn is_local(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    ip.is_loopback() || ip.is_unspecified() || source_for(ip) == Some(ip)
+}
+
+/// Whether a name means this machine everywhere (RFC 6761 section 6.3, and what systems write into their host files).
+pub fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    matches!(
+        &*name,
+        "localhost"
+            | "localhost.localdomain"
+            | "localhost4"
+            | "localhost6"
+            | "ip6-localhost"
+            | "ip6-loopback"
+    ) || name.ends_with(".localhost")
+}
+
+/// Whether it is the name of this machine, in whole or its first label.
+pub fn is_host_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let uname = rustix::system::uname();
+    let own = uname.nodename().to_str().unwrap_or_default();
+    let first = own.split('.').next().unwrap_or_default();
+    !own.is_empty() && [own, first].iter().any(|own| name.eq_ignore_ascii_case(own))
+}
+
+fn source_for(ip: IpAddr) -> Option<IpAddr> {
+    let any = match ip {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    // Any port: connecting a datagram socket only chooses the route.
+    socket.connect(SocketAddr::new(ip, 9)).ok()?;
+    socket.local_addr().ok().map(|own| own.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_addresses_and_names_are_known() {
+        for ip in ["127.0.0.1", "127.1.2.3", "::1", "0.0.0.0", "::ffff:127.0.0.1"] {
+            assert!(is_local(ip.parse().unwrap()), "{ip}");
+        }
+        // From the blocks for documentation, which nobody has.
+        for ip in ["192.0.2.1", "2001:db8::1"] {
+            assert!(!is_local(ip.parse().unwrap()), "{ip}");
+        }
+        for name in ["localhost", "LOCALHOST.", "a.localhost", "ip6-loopback"] {
+            assert!(is_localhost(name), "{name}");
+        }
+        for name in ["localhost.example", "mylocalhost", ""] {
+            assert!(!is_localhost(name) && !is_host_name(name), "{name}");
+        }
+        let own = rustix::system::uname();
+        assert!(is_host_name(own.nodename().to_str().unwrap()));
+    }
+}

@@ -1,0 +1,51 @@
+//! Text that may come from anybody, where people read it: nothing in it may end a line, act on a terminal, hide or reorder.
+
+use std::fmt::{self, Write};
+
+/// Whether a character shows as itself: no control character, no invisible one, none that changes the direction of
+/// writing or ends a line or a paragraph.
+pub fn is_plain(char: char) -> bool {
+    let is_hidden = matches!(char,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e0fff}');
+    !char.is_control() && !is_hidden
+}
+
+/// A text with each character that is not plain as an escape, such as `\n` or `\u{202e}`.
+pub fn escape(text: &str) -> impl fmt::Display + '_ {
+    Escaped(text)
+}
+
+struct Escaped<'t>(&'t str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|char| match is_plain(char) {
+            true => out.write_char(char),
+            false => write!(out, "{}", char.escape_default()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_forges_hides_or_reorders_is_escaped_and_nothing_else() {
+        for plain in ["", "a b", "/run/größe.sock", "日本", "\\ \" '", "naïve \u{1f600}"] {
+            assert_eq!(escape(plain).to_string(), plain);
+        }
+        for (text, shown) in [
+            ("a\nb", "a\\nb"),
+            ("\x1b[31m\x07", "\\u{1b}[31m\\u{7}"),
+            ("\0\r\t\x7f\u{9b}", "\\u{0}\\r\\t\\u{7f}\\u{9b}"),
+            ("a\u{202e}b\u{2066}", "a\\u{202e}b\\u{2066}"),
+            ("a\u{200b}\u{feff}\u{2028}", "a\\u{200b}\\u{feff}\\u{2028}"),
+        ] {
+            assert_eq!(escape(text).to_string(), shown);
+        }
+    }
+}
