@@ -288,6 +288,7 @@ impl Front {
             self.bound_bodies(door, now);
         }
         if was_in_flight && !self.connections[key].is_in_flight() {
+            self.backend.responded();
             self.bound_unread();
         }
     }

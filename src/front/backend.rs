@@ -28,6 +28,8 @@ pub(super) struct Backend {
     /// None: it could not be started, for want of threads.
     round: Option<Round>,
     looks: u32,
+    /// A response has come since the last look.
+    responded: bool,
 }
 
 /// One life of tiny_http's accept loop.
@@ -48,7 +50,8 @@ impl Backend {
         helpers: usize,
         private: Private,
     ) -> Backend {
-        let mut backend = Backend { name, service, helpers, private, round: None, looks: 0 };
+        let mut backend =
+            Backend { name, service, helpers, private, round: None, looks: 0, responded: false };
         backend.start();
         backend
     }
@@ -64,13 +67,19 @@ impl Backend {
         drop(self.private.connect());
     }
 
+    /// A response has come: the accept loop lives, whatever waits there.
+    pub(super) fn responded(&mut self) {
+        self.responded = true;
+    }
+
     /// Starts tiny_http again when its accept loop has ended: any accept error ends it, and a thread that it cannot start.
     pub(super) fn look(&mut self) {
         let reason = match &self.round {
             None => return self.start(),
             Some(round) => round.broken.try_recv().ok(),
         };
-        self.looks = if self.is_awaited() { self.looks + 1 } else { 0 };
+        let responded = std::mem::take(&mut self.responded);
+        self.looks = if !responded && self.is_awaited() { self.looks + 1 } else { 0 };
         let died = (self.looks >= LOOKS).then(|| "its accept loop has died".to_owned());
         if let Some(reason) = reason.or(died) {
             log::error!("{}: tiny_http stopped accepting ({reason}); it is started again", self.name);

@@ -94,15 +94,16 @@ impl Connection {
         Connection { client, door, stage, since: now, deadline, input, seen: 0, keeps: false, requests: 0 }
     }
 
-    /// What is closed first where places run short: the lowest rank, and of that the oldest. `None` while its request is
-    /// served.
+    /// What is closed first where places run short: the lowest rank, and of that the oldest. `None` while tiny_http has its
+    /// request.
     pub(super) fn rank(&self) -> Option<u8> {
         match self.stage {
             Stage::Linger { .. } => Some(0),
             Stage::Head => Some(1),
             Stage::Body(_) => Some(2),
             Stage::Write { .. } => Some(3),
-            Stage::Ready(_) | Stage::Behind(_) => None,
+            Stage::Ready(_) => Some(4),
+            Stage::Behind(_) => None,
         }
     }
 

@@ -143,6 +143,13 @@ fn the_oldest_without_a_request_gives_its_place() {
 }
 
 #[test]
+fn requests_that_wait_for_their_turn_give_their_places_last() {
+    let running = Running::with(|limits| limits.in_flight = 0);
+    let _held: Vec<_> = (0..9).map(|_| running.send(&request("GET /waits", ""))).collect();
+    check(&rest(running.send(&request("GET /judged", "Connection: close\r\n"))), 200, "judged");
+}
+
+#[test]
 fn deadlines_hold_for_every_stage() {
     const SHORT: Duration = Duration::from_millis(150);
     let running = Running::with(|limits| (limits.head, limits.body, limits.idle) = (SHORT, SHORT, SHORT));
