@@ -147,6 +147,8 @@ fn requests_that_wait_for_their_turn_give_their_places_last() {
     let running = Running::with(|limits| limits.in_flight = 0);
     let _held: Vec<_> = (0..9).map(|_| running.send(&request("GET /waits", ""))).collect();
     check(&rest(running.send(&request("GET /judged", "Connection: close\r\n"))), 200, "judged");
+    // What waits would be waited for.
+    running.stopper.stop(time::now());
 }
 
 #[test]

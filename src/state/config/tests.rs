@@ -472,7 +472,7 @@ fn every_fault_is_told_at_once_with_its_place() {
     assert_eq!(
         lines,
         [
-            "5:37: servers.list[0].weight: 1.5 is no whole number; write 0 to 1000",
+            "5:37: servers.list[0].weight: 1.5 is not a whole number; write 0 to 1000",
             "    5 |       { \"address\": \"a:1\", \"weight\": 1.5 },",
             "      |                                     ^",
         ]
