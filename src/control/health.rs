@@ -195,13 +195,13 @@ impl Agent {
             let resolved = self.names.found().clone();
             select_biased! {
                 recv(calls) -> call => if matches!(call, Ok(Call::Stop) | Err(_)) { return },
-                recv(resolved) -> found => found.into_iter().for_each(|found| self.learn_lookup(&found)),
+                recv(resolved) -> found => found.into_iter().for_each(|found| self.learn_lookup(found)),
                 recv(found) -> finding => finding.into_iter().for_each(|finding| self.learn(finding)),
                 recv(verdicts) -> verdict => verdict.into_iter().for_each(|verdict| self.hear(verdict)),
                 recv(crossbeam_channel::at(next)) -> _ => {}
             }
             // What came meanwhile goes into the same write of the table.
-            resolved.try_iter().take(BATCH).for_each(|found| self.learn_lookup(&found));
+            resolved.try_iter().take(BATCH).for_each(|found| self.learn_lookup(found));
             found.try_iter().take(BATCH).for_each(|finding| self.learn(finding));
             verdicts.try_iter().take(BATCH).for_each(|verdict| self.hear(verdict));
         }
@@ -400,10 +400,10 @@ impl Agent {
     }
 
     /// A look-up is back.
-    fn learn_lookup(&mut self, found: &Found) {
+    fn learn_lookup(&mut self, mut found: Found) {
         let now = time::now();
-        self.names.finish(found, now);
-        self.learn_name(found, now);
+        self.names.finish(&mut found, now);
+        self.learn_name(&found, now);
     }
 
     fn learn_name(&mut self, found: &Found, now: Moment) {

@@ -43,6 +43,8 @@ pub struct Found {
     pub name: Arc<str>,
     /// At least one address, or a few words for a log line.
     pub outcome: Result<Vec<SocketAddr>, String>,
+    /// It took no longer than look-ups may take.
+    pub in_time: bool,
 }
 
 /// The names of all servers.
@@ -119,13 +121,13 @@ impl Names {
         while let Some(name) = self.lookups.late(now) {
             let words =
                 format!("the resolver has not responded for {}", humantime::format_duration(TIME_LIMIT));
-            late.push(Found { name, outcome: Err(words) });
+            late.push(Found { name, outcome: Err(words), in_time: false });
         }
         while let Some(name) = self.lookups.begin(now) {
             let (resolver, found, asked) = (self.resolver.clone(), self.found.0.clone(), Arc::clone(&name));
             let job = move || {
                 let outcome = look_up(&resolver, &asked);
-                let _ = found.send(Found { name: asked, outcome });
+                let _ = found.send(Found { name: asked, outcome, in_time: true });
             };
             if !self.threads.run(job) {
                 self.lookups.finish(&name, false, now);
@@ -136,8 +138,8 @@ impl Names {
     }
 
     /// A look-up is back: the next one is planned.
-    pub fn finish(&mut self, found: &Found, now: Moment) {
-        self.lookups.finish(&found.name, found.outcome.is_ok(), now);
+    pub fn finish(&mut self, found: &mut Found, now: Moment) {
+        found.in_time = self.lookups.finish(&found.name, found.outcome.is_ok(), now);
     }
 
     /// Remembers what was found, and tells the log when a name is lost, and when it is back. The servers that have
@@ -147,7 +149,8 @@ impl Names {
         let Some(state) = self.known.get_mut(name) else { return Vec::new() };
         match &found.outcome {
             Ok(addresses) => {
-                if let Some((since, _)) = state.fails.take() {
+                // A resolver that is always slow is told of once.
+                if let Some((since, _)) = state.fails.take_if(|_| found.in_time) {
                     let time = time::rounded(now.since(since));
                     log::info!("name {name} resolves after {time}: {}", show(addresses));
                 }
@@ -176,4 +179,51 @@ fn look_up(resolver: &Resolver, name: &str) -> Result<Vec<SocketAddr>, String> {
 
 fn show(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is told of a name after these look-ups: an address or none, in time or late.
+    fn check(lookups: &[(bool, bool)], fails: bool) {
+        let mut names = Names::new(Resolver::new(|_| Ok(Vec::new())));
+        names.add("a.test", ServerId(1), Moment::START);
+        for (found, in_time) in lookups {
+            let outcome = match found {
+                true => Ok(vec![SocketAddr::from(([127, 0, 0, 1], 0))]),
+                false => Err("no such name".to_owned()),
+            };
+            let found = Found { name: "a.test".into(), outcome, in_time: *in_time };
+            assert_eq!(names.learn(&found, Moment::START), [ServerId(1)]);
+        }
+        assert_eq!(names.failure("a.test").is_some(), fails, "{lookups:?}");
+    }
+
+    #[test]
+    fn a_loss_ends_with_a_look_up_that_is_in_time() {
+        check(&[], false);
+        check(&[(true, true)], false);
+        check(&[(false, true)], true);
+        check(&[(false, true), (true, true)], false);
+        check(&[(true, true), (false, false), (true, false)], true);
+        check(&[(false, false), (true, false), (true, true)], false);
+    }
+
+    #[test]
+    fn a_name_without_a_server_is_no_longer_known() {
+        let mut names = Names::new(Resolver::new(|_| Ok(Vec::new())));
+        names.add("a.test", ServerId(1), Moment::START);
+        names.remove("a.test", ServerId(1));
+        let found = Found { name: "a.test".into(), outcome: Err("late".into()), in_time: true };
+        assert!(names.learn(&found, Moment::START).is_empty() && names.failure("a.test").is_none());
+    }
+
+    #[test]
+    fn the_system_knows_this_machine() {
+        let found = look_up(&Resolver::of_system(), "localhost").unwrap();
+        assert!(found.iter().all(|address| address.ip().is_loopback()), "{found:?}");
+        let nothing = Resolver::new(|_| Ok(Vec::new()));
+        assert_eq!(look_up(&nothing, "a.test"), Err("the name has no address".to_owned()));
+    }
 }

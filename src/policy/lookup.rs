@@ -152,19 +152,20 @@ impl Lookups {
         None
     }
 
-    /// A look-up is back, with an address or without.
-    pub fn finish(&mut self, name: &str, found: bool, now: Moment) {
-        let Some((name, known)) = self.names.get_key_value(name) else { return };
+    /// A look-up is back, with an address or without. Whether it was in time.
+    pub fn finish(&mut self, name: &str, found: bool, now: Moment) -> bool {
+        let Some((name, known)) = self.names.get_key_value(name) else { return false };
         let name = Arc::clone(name);
-        let State::Running { prompt, late, since } = known.state else { return };
+        let State::Running { prompt, late, since } = known.state else { return false };
         let lane = if prompt { &mut self.prompt } else { &mut self.slow };
         lane.running -= 1;
-        let Some(known) = self.names.get_mut(&name) else { return };
+        let Some(known) = self.names.get_mut(&name) else { return false };
         if known.users == 0 {
             self.names.remove(&name);
-            return;
+            return false;
         }
-        known.is_prompt = now.since(since) < TIME_LIMIT;
+        let in_time = now.since(since) < TIME_LIMIT;
+        known.is_prompt = in_time;
         known.finished = Some(now);
         known.failures = match found {
             true => 0,
@@ -176,6 +177,7 @@ impl Lookups {
             failures => RETRY.saturating_mul(1 << (failures - 1).min(8)).min(RETRY_MAX),
         };
         self.idle_until(&name, now.after(wait));
+        in_time
     }
 
     /// When something is to be done next: a look-up is due, or one becomes late.
@@ -303,8 +305,10 @@ mod tests {
         assert_eq!(late_all(&mut lookups, at(2_000)), 1);
         assert_eq!(late_all(&mut lookups, at(9_000)), 0);
         assert!(lookups.begin(at(9_000)).is_none(), "its thread is still occupied");
-        lookups.finish("a.test", true, at(10_000));
+        assert!(!lookups.finish("a.test", true, at(10_000)));
         assert_eq!(lookups.next(), at(15_000));
+        lookups.begin(at(15_000));
+        assert!(lookups.finish("a.test", true, at(15_001)));
     }
 
     #[test]
