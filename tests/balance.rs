@@ -384,6 +384,10 @@ mod health {
             let origins = [sick, paced(&pace), paced(&pace)];
             let all: Vec<_> = origins.iter().collect();
             let balancer = servers(&all, &[], with(algorithm(name), probed(json!({}))));
+            // Before their first probes the others are only second choice.
+            for server in ["server a (", "server b (", "server c ("] {
+                balancer.logs(server);
+            }
             let ejected =
                 || balancer.log_lines().iter().any(|line| line.contains("server a is ejected for 10s"));
             let (failed, all) = flood(&balancer, 5_000, ejected);
