@@ -10,7 +10,7 @@ use crate::base::signals::{self, Heard};
 use crate::base::time::{self, Moment};
 use crate::base::{limits, program};
 use crate::control::admin::{self, Admin, View};
-use crate::control::{access, health, supervise};
+use crate::control::{access, health, report, supervise};
 use crate::data::accept::Acceptor;
 use crate::data::{Plane, Workers};
 use crate::state::access::{AccessSink, Line};
@@ -89,6 +89,7 @@ pub struct Balancer {
     admin: Option<Published>,
     health: (health::Handle, JoinHandle<()>),
     access: Option<(access::Handle, JoinHandle<()>)>,
+    report: (report::Handle, JoinHandle<()>),
 }
 
 /// A data plane with its two threads.
@@ -134,9 +135,10 @@ impl Balancer {
         // From here on a failure has to take the admin socket away again.
         let rest = open_access_log(&config, lines, &plane).and_then(|access| {
             let health = spawn("health", move || agent.run())?;
-            Ok((access, health, Running::start(plane, acceptor)?))
+            let report = start_report(&plane, admin.as_ref())?;
+            Ok((access, health, report, Running::start(plane, acceptor)?))
         });
-        let (access, health, main) = match rest {
+        let (access, health, report, main) = match rest {
             Ok(rest) => rest,
             Err(error) => {
                 admin.into_iter().for_each(Published::stop);
@@ -152,7 +154,7 @@ impl Balancer {
                 program::name()
             );
         }
-        Ok(Balancer { main, admin, health: (handle, health), access })
+        Ok(Balancer { main, admin, health: (handle, health), access, report })
     }
 
     /// The address that it listens on, with the port that the kernel chose if 0 was asked for.
@@ -218,6 +220,8 @@ impl Balancer {
         }
         self.health.0.stop();
         let _ = self.health.1.join();
+        drop(self.report.0);
+        let _ = self.report.1.join();
         // The last: those before it may still bring lines.
         match self.access {
             Some((handle, thread)) if handle.stop() => _ = thread.join(),
@@ -305,6 +309,16 @@ impl Published {
         }
         let _ = self.thread.join();
     }
+}
+
+/// Starts the thread that tells of rejected and failed requests.
+fn start_report(main: &Plane, admin: Option<&Published>) -> Result<(report::Handle, JoinHandle<()>), Error> {
+    let (mut reporter, handle) = report::Reporter::new();
+    reporter.watch("", &main.stats, &main.table);
+    if let Some(front) = admin.and_then(|admin| admin.front.as_ref()) {
+        reporter.watch("admin: ", &front.plane.stats, &front.plane.table);
+    }
+    Ok((handle, spawn(report::THREAD, move || reporter.run())?))
 }
 
 /// Opens the access log, if one is asked for, and starts its thread.

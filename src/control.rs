@@ -7,5 +7,6 @@ pub mod health;
 pub mod judge;
 pub mod names;
 pub mod probe;
+pub mod report;
 pub mod supervise;
 pub mod threads;

@@ -42,8 +42,8 @@ pub mod tunnel;
 pub mod upload;
 pub mod watch;
 
-use crate::base::dice::Dice;
-use crate::base::ids::{RequestId, ServerId};
+use crate::base::dice;
+use crate::base::ids::{RequestIds, ServerId};
 use crate::base::limits;
 use crate::base::time::{self, Moment};
 use crate::policy::retry::Budget;
@@ -106,9 +106,7 @@ pub struct Plane {
     budget: Budget,
     connections_max: usize,
     pseudonym: String,
-    process_id: u64,
-    /// Counts the ids given by the accept thread; each worker counts its own.
-    next_id: AtomicU64,
+    ids: RequestIds,
     /// Counts requests, for the algorithms that go round.
     turn: AtomicU64,
     next_worker: AtomicUsize,
@@ -133,10 +131,8 @@ impl Plane {
         let listener = listen::open(config.listen.address)?;
         let pollers = Pollers::new()?;
         let registry = || pollers.shared.registry().try_clone();
-        let mut dice = Dice::fresh();
-        let process_id = dice.number();
-        let pseudonym =
-            config.listen.via.clone().unwrap_or_else(|| format!("evenkeel-{:08x}", process_id as u32));
+        let pseudonym = config.listen.via.clone();
+        let pseudonym = pseudonym.unwrap_or_else(|| format!("evenkeel-{:08x}", dice::entropy() as u32));
         let plane = Arc::new(Plane {
             name,
             table,
@@ -158,8 +154,7 @@ impl Plane {
             budget: Budget::new(),
             connections_max: connections_max(&config),
             pseudonym,
-            process_id,
-            next_id: AtomicU64::new(0),
+            ids: RequestIds::default(),
             turn: AtomicU64::new(0),
             next_worker: AtomicUsize::new(1),
             tunnels: AtomicUsize::new(0),
@@ -217,11 +212,6 @@ impl Plane {
     /// Every place for a worker that leaves the crew with a long body is taken.
     fn is_full_of_streamers(&self) -> bool {
         self.streamers.load(Ordering::Relaxed) >= self.config.limits.streamers
-    }
-
-    /// An id that no other request of this process has, and by chance none of another.
-    fn next_id(&self) -> RequestId {
-        RequestId::new(self.process_id, self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 }
 

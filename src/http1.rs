@@ -4,7 +4,8 @@
 //! The way of a request: [`head`] asks the scanner for lines (strict, in the order of the stream, so that any
 //! split of the bytes gives the same verdict), [`framing`] decides where the message ends, [`body`] follows
 //! it there, and [`forward`] writes the head that goes on. Whose request it is say
-//! [`proxy_protocol`] and [`client`]. [`reason`] names every refusal and [`reply`] answers it.
+//! [`proxy_protocol`] and [`client`]. [`reason`] names every refusal and [`reply`] answers it. [`trace`]: what a
+//! request is called in logs and answers.
 
 pub mod body;
 pub mod client;
@@ -20,5 +21,6 @@ pub mod reason;
 pub mod reply;
 mod scan;
 mod target;
+pub mod trace;
 mod trailers;
 mod write;

@@ -56,7 +56,7 @@ fn every_request_gets_a_line_and_a_signal_opens_the_file_anew() {
     assert_eq!(parts(&found[1]).1, answer.status);
     let bad = Client::to(&balancer).send("GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n").answer();
     assert_eq!(bad.status, 400);
-    check(&lines(&path, 3)[2], "-", 400, "-", "bad_host");
+    check(&lines(&path, 3)[2], "GET / HTTP/1.1", 400, "-", "bad_host");
 
     let old = path.with_extension("old");
     fs::rename(&path, &old).unwrap();
@@ -82,6 +82,70 @@ fn a_request_without_a_server_has_its_reason_and_its_id() {
     check(line, "GET /a?b=c HTTP/1.1", 503, "-", "no_server");
     let id = line.split_whitespace().rev().nth(1).unwrap().to_owned();
     assert!(answer.text().contains(&id), "{id} is not in {}", answer.text());
+}
+
+/// The id of a line.
+fn id(line: &str) -> &str {
+    line.split_whitespace().rev().nth(1).unwrap()
+}
+
+#[test]
+fn a_request_has_one_id_at_the_server_in_the_log_and_in_a_refusal() {
+    let origin = Origin::answers("fine");
+    let balancer = Evenkeel::before(&[&origin], json!({ "log": { "access": "access.log" } }));
+    let path = balancer.folder().join("access.log");
+    let ask = |fields: &str| Client::to(&balancer).send(format!("GET / HTTP/1.1\r\n{fields}\r\n")).answer();
+    let sent = |at: usize| origin.requests()[at].fields.one("X-Request-Id");
+
+    assert_eq!(ask("Host: h\r\nX-Request-Id: me-1\r\n").status, 200);
+    assert_eq!((id(&lines(&path, 1)[0]), sent(0).as_str()), ("me-1", "me-1"));
+    assert_eq!(ask("Host: h\r\nX-Request-Id: not \"one\"\r\n").status, 200);
+    assert_eq!(id(&lines(&path, 2)[1]), sent(1));
+    assert_eq!(sent(1).len(), 32, "one that is not valid is replaced");
+    assert_eq!(ask("Host: h\r\n").status, 200);
+    assert_eq!(id(&lines(&path, 3)[2]), sent(2));
+    assert_ne!(sent(1), sent(2));
+
+    // A head that is refused, and one that is understood: an https target in clear text.
+    for (at, fields) in [(3, "Host: a b\r\nX-Request-Id: me-2\r\n"), (4, "Host: a b\r\n")] {
+        let answer = ask(fields);
+        let line = &lines(&path, at + 1)[at];
+        assert_eq!((answer.status, answer.fields.one("X-Request-Id").as_str()), (400, id(line)));
+        assert!(answer.text().contains(id(line)) && (at == 4 || id(line) == "me-2"), "{}", answer.text());
+    }
+    let https =
+        "GET https://h/ HTTP/1.1\r\nHost: h\r\nX-Request-Id: me-3\r\nAccept: application/json\r\n\r\n";
+    let answer = Client::to(&balancer).send(https).answer();
+    assert_eq!((answer.status, answer.fields.one("X-Request-Id").as_str()), (421, "me-3"));
+    assert!(answer.text().contains(r#""request_id":"me-3""#), "{}", answer.text());
+    assert_eq!(id(&lines(&path, 6)[5]), "me-3");
+}
+
+#[test]
+fn a_refused_request_is_logged_as_far_as_it_was_read() {
+    let balancer =
+        Evenkeel::start(json!({ "log": { "access": "access.log" }, "timeouts": { "client_head": "1s" } }));
+    let path = balancer.folder().join("access.log");
+    let fields: String = (0..150).map(|at| format!("X-{at}: y\r\n")).collect();
+    let long = "x".repeat(9000);
+    for (at, (request, line)) in [
+        (format!("GET /cookies HTTP/1.1\r\nHost: h\r\n{fields}\r\n"), "GET /cookies HTTP/1.1"),
+        (format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n"), &format!("GET /{}", &long[..1019])),
+        ("GET /bad-host HTTP/1.1\r\nHost: a b\r\n\r\n".to_owned(), "GET /bad-host HTTP/1.1"),
+        ("GET /\"forged\" 200 HTTP/1.1\r\n\r\n".to_owned(), r"GET /\x22forged\x22 200 HTTP/1.1"),
+        ("\x16\x03\x01\x02\r\n\r\n".to_owned(), r"\x16\x03\x01\x02"),
+        // One whose head never comes to its end is refused by another thread.
+        ("GET /slow HTTP/1.1\r\nHost".to_owned(), "GET /slow HTTP/1.1"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let answer = Client::to(&balancer).send(request).answer();
+        assert!(answer.status >= 400 && answer.status < 500, "{}", answer.line);
+        let found = lines(&path, at + 1);
+        assert_eq!(found[at].split('"').nth(1), Some(*line), "{}", found[at]);
+        assert_eq!(id(&found[at]), answer.fields.one("X-Request-Id"));
+    }
 }
 
 #[test]

@@ -277,3 +277,47 @@ fn a_fifo_in_the_place_of_the_old_file_leaves_the_old_file_open() {
     assert_eq!(Client::to(&balancer).send(GET).answer().status, 200);
     until("the line is in the old file", || fs::read_to_string(&old).unwrap().lines().count() == 1);
 }
+
+#[test]
+fn rejections_and_failures_are_told_with_their_counts() {
+    let origin = Origin::start(|visit| {
+        while let Some(seen) = visit.request() {
+            match seen.target() {
+                "/garbage" => return visit.send("garbage\r\n\r\n"),
+                "/large" => visit.send(format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(70_000))),
+                _ => return,
+            }
+        }
+    });
+    let config = json!({
+        "log": { "level": "info" },
+        "servers": { "list": list(&[&origin]) },
+    });
+    let mut balancer = Evenkeel::start(config);
+    let ask = |target: &str, host: &str| {
+        Client::to(&balancer).send(format!("POST {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")).answer().status
+    };
+    for _ in 0..3 {
+        assert_eq!(ask("/garbage", "h"), 502);
+    }
+    assert_eq!((ask("/large", "h"), ask("/closes", "h"), ask("/", "a b")), (502, 502, 400));
+    // The end tells what is left: so all are counted, in one line or in two.
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.wait().code(), Some(0));
+    let lines = balancer.log_lines();
+    let told = |word: &str| {
+        let lines = lines.iter().filter(|line| line.contains(word) && line.contains(" in the last "));
+        let counts = lines.map(|line| line.split_whitespace().nth(2).unwrap().parse::<u64>().unwrap());
+        counts.sum::<u64>()
+    };
+    for (word, count) in [
+        ("failed in the last 1 s: bad_answer (502)", 3),
+        ("response_head_too_large (502): ", 1),
+        ("Send less, or raise limits.head.", 1),
+        ("server_reset (502)", 1),
+        ("rejected in the last 1 s: bad_host (400)", 1),
+    ] {
+        assert_eq!(told(word), count, "{word}: {lines:#?}");
+    }
+    assert!(lines.iter().any(|line| line.contains("Failures by server: a ")), "{lines:#?}");
+}

@@ -1,5 +1,7 @@
 //! Chance, always from a seed that somebody chose: the same seed gives the same throws.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 /// A source of chance. One per thread or per simulation; never shared.
 #[derive(Debug)]
 pub struct Dice(fastrand::Rng);
@@ -12,7 +14,7 @@ impl Dice {
 
     /// Dice seeded by the operating system; for everything outside tests and simulations.
     pub fn fresh() -> Self {
-        Dice(fastrand::Rng::new())
+        Dice::seeded(entropy())
     }
 
     /// Any number.
@@ -31,6 +33,12 @@ impl Dice {
     }
 }
 
+/// 64 bits of chance from the operating system, other ones at each call. (fastrand's own seed is a hash of the time since
+/// boot: two machines that boot alike would agree on it.) The standard library seeds its hashers so.
+pub fn entropy() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +51,12 @@ mod tests {
         };
         assert_eq!(throws(7), throws(7));
         assert_ne!(throws(7), throws(8));
+    }
+
+    #[test]
+    fn fresh_dice_differ() {
+        assert_ne!(entropy(), entropy());
+        assert_ne!(Dice::fresh().number(), Dice::fresh().number());
     }
 
     #[test]

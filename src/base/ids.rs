@@ -1,6 +1,8 @@
 //! Names for things: numbers that are never mixed up.
 
+use super::dice;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A server of the table. Given once, in order, and never to another server again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +30,73 @@ impl RequestId {
     }
 }
 
+/// Where the ids of a process come from. One is never given twice: its first half is 64 bits of chance from the operating
+/// system, its second counts.
+#[derive(Debug)]
+pub struct RequestIds {
+    process: u64,
+    next: AtomicU64,
+}
+
+/// Numbers that a thread takes at once, so that threads do not fight over the count. What a thread leaves is lost; 2^64
+/// last for ever.
+const SHARE: u64 = 1024;
+
+/// The numbers that a thread took and has not used.
+#[derive(Debug, Default)]
+pub struct Share {
+    next: u64,
+    end: u64,
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        RequestIds { process: dice::entropy(), next: AtomicU64::new(0) }
+    }
+}
+
+impl RequestIds {
+    /// The next id.
+    pub fn one(&self) -> RequestId {
+        RequestId::new(self.process, self.next.fetch_add(1, Relaxed))
+    }
+
+    /// The next id out of a thread's own share.
+    pub fn next(&self, share: &mut Share) -> RequestId {
+        if share.next == share.end {
+            share.next = self.next.fetch_add(SHARE, Relaxed);
+            share.end = share.next + SHARE;
+        }
+        share.next += 1;
+        RequestId::new(self.process, share.next - 1)
+    }
+}
+
+/// What a request is called in the access log: by its client, or by us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TraceId {
+    /// The client's own id, which was found valid: visible ASCII without quotes.
+    Client(Box<[u8]>),
+    /// Ours.
+    Ours(RequestId),
+}
+
+impl TraceId {
+    /// The client's id if it sent a valid one.
+    pub fn new(client: Option<&[u8]>, ours: RequestId) -> Self {
+        client.map_or(TraceId::Ours(ours), |id| TraceId::Client(id.into()))
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TraceId::Client(id) => out.write_str(&String::from_utf8_lossy(id)),
+            TraceId::Ours(id) => fmt::Display::fmt(id, out),
+        }
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{:032x}", self.0)
@@ -43,6 +112,26 @@ impl fmt::Debug for RequestId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_id_is_given_twice() {
+        let (ids, other) = (RequestIds::default(), RequestIds::default());
+        let mut seen = std::collections::HashSet::new();
+        let (mut one, mut two) = (Share::default(), Share::default());
+        for _ in 0..3 * SHARE {
+            for id in [ids.next(&mut one), ids.one(), ids.next(&mut two), other.one()] {
+                assert!(seen.insert(id), "{id}");
+            }
+        }
+        assert_ne!(ids.process, other.process);
+    }
+
+    #[test]
+    fn a_valid_id_of_the_client_comes_first() {
+        let ours = RequestId::new(1, 2);
+        assert_eq!(TraceId::new(Some(b"me-1"), ours).to_string(), "me-1");
+        assert_eq!(TraceId::new(None, ours).to_string(), ours.to_string());
+    }
 
     #[test]
     fn digits_and_display_agree() {

@@ -2,10 +2,13 @@
 
 use super::time::Moment;
 use rustix::time::{ClockId, clock_gettime};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// The shortest stretch that the kernel's counters (in hundredths of a second) say something of.
 const WINDOW: Duration = Duration::from_millis(100);
+/// A window and a bit: who looks when asked then finds that one has passed.
+const ASK_AGAIN: Duration = Duration::from_millis(110);
 /// Less idle time than this means that the processors have nothing to give.
 const IDLE_SHARE: f64 = 0.10;
 /// With less than this of one processor, this process is not why.
@@ -38,6 +41,56 @@ impl Used {
     }
 }
 
+/// The last look of the one thread that reads the kernel's counters, for all others: reading those costs the more the more
+/// processors there are, and is nothing for a thread that serves requests.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// See [`pack`].
+    used: AtomicU64,
+    at: AtomicU64,
+    asked_at: AtomicU64,
+}
+
+/// Which look a reader has heard of last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heard(u16);
+
+impl Shared {
+    /// Tells the others; the one thread that looks.
+    pub fn tell(&self, used: Used, now: Moment) {
+        let number = (self.used.load(Relaxed) as u16).wrapping_add(1);
+        self.at.store(now.as_nanos(), Relaxed);
+        self.used.store(pack(used, number), Relaxed);
+    }
+
+    /// What was used over a window that has passed recently, once for each.
+    pub fn hear(&self, heard: &mut Heard, now: Moment) -> Option<Used> {
+        let (used, number) = unpack(self.used.load(Relaxed));
+        let is_recent = now.since(Moment::from_nanos(self.at.load(Relaxed))) < 2 * WINDOW;
+        let is_news = number != std::mem::replace(&mut heard.0, number);
+        (is_news && is_recent).then_some(used)
+    }
+
+    /// Whether it is time to ask for another look. One asks for all.
+    pub fn asks(&self, now: Moment) -> bool {
+        let last = self.asked_at.load(Relaxed);
+        now.since(Moment::from_nanos(last)) >= ASK_AGAIN
+            && self.asked_at.compare_exchange(last, now.as_nanos(), Relaxed, Relaxed).is_ok()
+    }
+}
+
+/// In one word, so that its parts belong together: 32 bits of thousandths of a processor, 16 of ten-thousandths that are
+/// idle, 16 of a number.
+fn pack(used: Used, number: u16) -> u64 {
+    let (own, idle) = ((used.own * 1e3) as u32, (used.idle * 1e4) as u16);
+    u64::from(own) << 32 | u64::from(idle) << 16 | u64::from(number)
+}
+
+fn unpack(word: u64) -> (Used, u16) {
+    let (own, idle) = ((word >> 32) as u32, (word >> 16) as u16);
+    (Used { own: f64::from(own) / 1e3, idle: f64::from(idle) / 1e4 }, word as u16)
+}
+
 /// Time of all processors since boot, in the kernel's ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ticks {
@@ -46,10 +99,9 @@ struct Ticks {
 }
 
 impl Processors {
-    /// Whether the processors were fully used over the last window, and this process was a good part of why.
-    /// Never, where the kernel does not tell (`/proc/stat`).
-    pub fn are_saturated(&mut self, now: Moment) -> bool {
-        self.look(now);
+    /// Whether the processors were fully used over the last window that was looked at, and this process was a good part
+    /// of why. Never, where the kernel does not tell (`/proc/stat`).
+    pub fn are_saturated(&self) -> bool {
         self.used.is_some_and(|used| used.idle <= IDLE_SHARE && used.own >= OWN_SHARE)
     }
 
@@ -134,6 +186,27 @@ mod tests {
         let used = processors.look(at(5_100)).unwrap();
         assert!(used.own > 0.0 && (0.0..=1.0).contains(&used.idle), "{used:?}");
         assert_eq!(processors.look(at(50_000)), None, "that was long ago");
+    }
+
+    #[test]
+    fn a_look_is_heard_of_once_by_each_and_not_when_it_is_old() {
+        let (shared, ms) = (Shared::default(), Moment::from_millis);
+        let (mut one, mut two) = (Heard::default(), Heard::default());
+        assert_eq!(shared.hear(&mut one, ms(1000)), None, "there was none");
+        let used = Used { own: 63.25, idle: 0.125 };
+        shared.tell(used, ms(1000));
+        assert_eq!(shared.hear(&mut one, ms(1001)), Some(used));
+        assert_eq!(shared.hear(&mut one, ms(1002)), None);
+        assert_eq!(shared.hear(&mut two, ms(1199)), Some(used));
+        shared.tell(used, ms(1100));
+        assert_eq!(shared.hear(&mut two, ms(1300)), None, "that was long ago");
+    }
+
+    #[test]
+    fn one_asks_for_all() {
+        let (shared, ms) = (Shared::default(), Moment::from_millis);
+        assert!(shared.asks(ms(500)) && !shared.asks(ms(500)) && !shared.asks(ms(609)));
+        assert!(shared.asks(ms(610)));
     }
 
     #[test]

@@ -257,7 +257,7 @@ impl Batch {
         }
         let server = line.server.as_ref().map_or("-", |server| &server.name);
         let reason = line.reason.map_or("-", |reason| reason.name());
-        let (status, sent, id) = (line.status, line.bytes, line.id);
+        let (status, sent, id) = (line.status, line.bytes, &line.id);
         let took_ms = line.took.as_millis();
         let (whole, rest) = (took_ms / 1000, took_ms % 1000);
         let _ = writeln!(bytes, "\" {status} {sent} {whole}.{rest:03} {server} {id} {reason}");
@@ -292,7 +292,7 @@ fn date(unix: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::RequestId;
+    use crate::base::ids::{RequestId, TraceId};
     use crate::http1::reason::Reason;
     use crate::state::access::AccessSink;
 
@@ -304,7 +304,7 @@ mod tests {
             status: 200,
             bytes: 123,
             took: Duration::from_micros(4_999),
-            id: RequestId::new(0x0123_4567_89ab_cdef, 42),
+            id: TraceId::new(None, RequestId::new(0x0123_4567_89ab_cdef, 42)),
             server: None,
             reason: None,
         }

@@ -22,7 +22,9 @@ pub fn run(team: &dyn Team, bounds: Bounds) {
     let floor = PER_PROCESSOR * load::processors();
     while !team.is_stopped() {
         let now = time::now();
-        let cpu_saturated = processors.are_saturated(now) && team.crew().workers() >= floor;
+        // The one thread that looks; others ask it to.
+        processors.look(now).into_iter().for_each(|used| team.crew().tells_used(used, now));
+        let cpu_saturated = processors.are_saturated() && team.crew().workers() >= floor;
         let seen = look(team, cpu_saturated, spawn_failed, now);
         match crew::order(&mut memory, seen, bounds, now) {
             Order::Hire(count) => spawn_failed = !hire(team, count),

@@ -10,7 +10,7 @@ use super::park::{Carry, Connection, End, FIRST_TOKEN, Whose};
 
 use super::socket::Socket;
 use super::watch;
-use crate::base::load::Processors;
+use crate::base::load;
 use crate::base::sys;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
@@ -22,6 +22,7 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -52,7 +53,7 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 pub struct Acceptor {
     plane: Arc<Plane>,
     pollers: Pollers,
-    processors: Processors,
+    used: load::Heard,
     listener: Option<Listener>,
     overflow: Overflow,
     /// The listener has more, and no edge will say so again.
@@ -91,7 +92,7 @@ impl Acceptor {
             scratch: vec![0; 16 * 1024],
             plane,
             pollers,
-            processors: Processors::default(),
+            used: load::Heard::default(),
         })
     }
 
@@ -108,19 +109,33 @@ impl Acceptor {
                 }
                 continue;
             }
-            let now = time::now();
-            let heard = self.take_answered(&events, now);
-            self.take_ready(&events, now);
-            self.accept_burst(now);
-            self.settle_overflow(now);
-            self.look_around(now);
-            self.plane.watch.look(&self.plane, &mut self.processors, heard, now);
+            self.outlives(|acceptor| acceptor.act(&events, time::now()));
         }
         self.part_with_the_rest();
         self.plane.accept_ended.store(true, Ordering::Release);
         // It may sleep for long, and sends the crew home.
         self.plane.crew.nudge();
         log::debug!("{}: the accept thread ends", self.plane.name);
+    }
+
+    /// What is to be done after a wait.
+    fn act(&mut self, events: &Events, now: Moment) {
+        let heard = self.take_answered(events, now);
+        self.take_ready(events, now);
+        self.accept_burst(now);
+        self.settle_overflow(now);
+        self.look_around(now);
+        self.plane.watch.look(&self.plane, &mut self.used, heard, now);
+    }
+
+    /// The last resort: what panics for one connection is caught where that is known ([`close::turn_away`]). Without this
+    /// thread no client would be heard any more.
+    fn outlives(&mut self, act: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| act(self))).is_err() {
+            self.plane.stats.shard(0).count(Counter::Panics);
+            log::error!("{}: the accept thread panicked and goes on", self.plane.name);
+            self.rest();
+        }
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
@@ -196,7 +211,6 @@ impl Acceptor {
     }
 
     fn turn_away(&mut self, connection: &Arc<Connection>, reason: Reason, now: Moment) {
-        self.plane.stats.shard(0).count(Counter::Shed);
         close::turn_away(&self.plane, connection, reason, &mut self.scratch, now);
     }
 

@@ -19,7 +19,7 @@ use crate::http1::proxy_protocol;
 use crate::http1::reason::Reason;
 use crate::policy::admit::Admit;
 use crate::state::crew::Membership;
-use crate::state::stats::Counter;
+use crate::state::stats::{Counter, Outcome};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -142,7 +142,9 @@ impl Worker {
         if catch_unwind(AssertUnwindSafe(|| serve(self))).is_ok() {
             return;
         }
-        self.hands.shard(&self.plane).count(Counter::Panics);
+        let shard = self.hands.shard(&self.plane);
+        shard.count(Counter::Panics);
+        shard.ends(Outcome { reason: Some(Reason::Internal), ..Outcome::default() });
         log::error!("a request panicked; its connection is closed and the worker goes on");
         close::abruptly(&self.plane, connection);
         let number = self.plane.next_worker.fetch_add(1, Ordering::Relaxed);
@@ -168,12 +170,11 @@ impl Worker {
             Admit::Standing => Some(Reason::Overloaded),
         };
         if let Some(reason) = late {
-            self.hands.shard(&self.plane).count(Counter::Late);
             return close::turn_away(&self.plane, connection, reason, &mut self.input.buffer, now);
         }
         let carry = connection.take_carry();
         if admit::has_gone(connection, carry.requests, wait, now) {
-            self.hands.shard(&self.plane).refuse(Reason::ClientGone);
+            self.hands.shard(&self.plane).ends(Outcome::given_up());
             return close::now(&self.plane, connection);
         }
         // Bytes without a time are requests that were not looked at yet, not the beginning of a head.
@@ -292,8 +293,7 @@ impl Worker {
             }
             Err(reason) => {
                 let peer = carry.client.or(connection.peer);
-                let head_only = bytes.starts_with(b"HEAD ");
-                let unread = Unread { connection, peer, started: now, reason, head_only };
+                let unread = Unread { connection, peer, started: now, reason, bytes };
                 (bytes.len(), exchange::refuse_unread(&self.plane, &mut self.hands, &unread))
             }
         };
@@ -377,7 +377,7 @@ impl Worker {
     /// The client closed, or its socket failed.
     fn end(&mut self, connection: &Arc<Connection>) {
         if !self.input.is_empty() {
-            self.hands.shard(&self.plane).refuse(Reason::ClientGone);
+            self.hands.shard(&self.plane).ends(Outcome::given_up());
         }
         close::now(&self.plane, connection);
     }

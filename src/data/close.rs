@@ -5,13 +5,18 @@
 use super::Plane;
 use super::park::{Carry, Connection};
 use super::socket::Then;
+use crate::base::ids::TraceId;
 use crate::base::time::{self, Moment};
 use crate::http1::framing::Framing;
 use crate::http1::head::{self, Parsed, Slots};
 use crate::http1::reason::Reason;
 use crate::http1::reply::{self, Reply};
-use crate::state::stats::Counter;
+use crate::http1::trace::Glimpse;
+use crate::state::access::Line;
+use crate::state::stats::{Counter, Outcome};
 use std::io;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,10 +67,21 @@ pub fn turn_away(
     scratch: &mut [u8],
     at: Moment,
 ) {
-    let stays_active = |_: &usize| refuse(plane, connection, reason, scratch, at);
-    let in_a_row = (0..REFUSED_IN_A_ROW).take_while(stays_active).count();
-    if in_a_row == REFUSED_IN_A_ROW {
-        slowly(plane, connection, scratch, at);
+    guard(plane, connection, || {
+        let stays_active = |_: &usize| refuse(plane, connection, reason, scratch, at);
+        let in_a_row = (0..REFUSED_IN_A_ROW).take_while(stays_active).count();
+        if in_a_row == REFUSED_IN_A_ROW {
+            slowly(plane, connection, scratch, at);
+        }
+    });
+}
+
+/// A panic costs one connection, and not the accept thread, which reads what clients have sent here.
+fn guard(plane: &Plane, connection: &Arc<Connection>, work: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        plane.stats.shard(0).count(Counter::Panics);
+        log::error!("{}: a refusal panicked; its connection is closed", plane.name);
+        abruptly(plane, connection);
     }
 }
 
@@ -77,30 +93,37 @@ fn refuse(
     scratch: &mut [u8],
     at: Moment,
 ) -> bool {
-    let asked = whole_request(plane, connection, reason, scratch);
-    let stats = plane.stats.shard(0);
-    stats.refuse(reason);
-    stats.count(Counter::of_status(reason.status()));
-    let request_id = plane.next_id();
-    log::debug!("{}: {} {request_id}: {}", plane.name, reason.name(), reason.sentence());
+    let carry = connection.take_carry();
+    let came = read_waiting(plane, connection, reason, &carry, scratch);
+    let asked = came.and_then(|came| whole_request(plane, scratch.get(..came)?));
+    // What was read, or was carried, is not served any more; it says whose refusal this is.
+    let came = if carry.bytes.is_empty() { &scratch[..came.unwrap_or(0)] } else { &carry.bytes };
+    let (glimpse, ours) = (Glimpse::of(came), plane.ids.one());
+    let digits = ours.digits();
+    let request_id = glimpse.request_id.unwrap_or(&digits);
+    log::debug!("{}: {} {}: {}", plane.name, reason.name(), request_id.escape_ascii(), reason.sentence());
     let mut answer = Vec::with_capacity(512);
-    let date = time::http_date();
     let reply = Reply {
         reason,
         request_id,
         json: asked.as_ref().is_some_and(|asked| asked.json),
-        head_only: asked.as_ref().is_some_and(|asked| asked.head_only),
+        head_only: asked.as_ref().map_or(came.starts_with(b"HEAD "), |asked| asked.head_only),
         keep_alive: asked.is_some(),
-        date: &date,
+        date: &time::http_date(),
         retry_after: 1,
     };
     reply::write(&reply, &mut answer);
     // A client that takes not even this much is not worth a wait.
     let sent = connection.socket.send_now(&answer, Then::after(asked.is_some()));
+    let bytes = sent.as_ref().map_or(0, |count| *count as u64);
+    count(plane, Outcome { status: Some(reason.status()), bytes, reason: Some(reason) });
+    if plane.access.is_some() {
+        let peer = carry.client.or(connection.peer).map(|peer| peer.ip().to_canonical());
+        let took = at.since(carry.head_since.unwrap_or(at));
+        note(plane, peer, &glimpse, TraceId::new(glimpse.request_id, ours), (reason, bytes, took));
+    }
     match asked {
-        Some(asked) if matches!(sent, Ok(count) if count == answer.len()) => {
-            !stay(plane, connection, asked.carry, at)
-        }
+        Some(_) if bytes == answer.len() as u64 => !stay(plane, connection, carry, at),
         _ => {
             slowly(plane, connection, scratch, at);
             false
@@ -108,38 +131,64 @@ fn refuse(
     }
 }
 
+/// Counts a refusal, and why nothing came of the request in the queue.
+fn count(plane: &Plane, outcome: Outcome) {
+    let stats = plane.stats.shard(0);
+    stats.ends(outcome);
+    match outcome.reason {
+        Some(Reason::QueueFull) => stats.count(Counter::Shed),
+        Some(Reason::QueueTimeout | Reason::Overloaded) => stats.count(Counter::Late),
+        _ => {}
+    }
+}
+
+/// Puts a line into the access log.
+fn note(
+    plane: &Plane,
+    client: Option<IpAddr>,
+    glimpse: &Glimpse<'_>,
+    id: TraceId,
+    (reason, bytes, took): (Reason, u64, Duration),
+) {
+    let (status, at_unix, request) = (reason.status(), time::unix_seconds(), glimpse.line.into());
+    let line = Line { client, at_unix, request, status, bytes, took, id, server: None, reason: Some(reason) };
+    if plane.access.as_ref().is_some_and(|access| !access.tell(line)) {
+        plane.stats.shard(0).count(Counter::AccessLinesDropped);
+    }
+}
+
 /// A request that is turned away, as far as its answer needs it.
 struct Asked {
-    carry: Carry,
     json: bool,
     head_only: bool,
 }
 
-/// The request that waits on this connection, if it is whole, alone and without a body, and more may follow it. What
-/// was read is gone in any case.
-fn whole_request(
+/// Reads what waits on a connection that may stay; how many bytes, all that there were.
+fn read_waiting(
     plane: &Plane,
     connection: &Connection,
     reason: Reason,
+    carry: &Carry,
     scratch: &mut [u8],
-) -> Option<Asked> {
+) -> Option<usize> {
     let may_stay = matches!(reason, Reason::QueueFull | Reason::QueueTimeout | Reason::Overloaded);
-    if !may_stay || plane.is_draining() || connection.has_ended() {
-        return None;
-    }
-    let carry = connection.take_carry();
     let is_introduced = carry.introduced || plane.config.listen.proxy_protocol.is_none();
-    if !carry.bytes.is_empty() || !is_introduced {
+    if !may_stay || plane.is_draining() || connection.has_ended() || !carry.bytes.is_empty() || !is_introduced
+    {
         return None;
     }
     connection.handover.reads();
-    let count = connection.socket.recv_now(scratch).ok().filter(|count| *count < scratch.len())?;
+    connection.socket.recv_now(scratch).ok().filter(|count| *count < scratch.len())
+}
+
+/// The request in these bytes, if it is whole, alone and without a body, and more may follow it.
+fn whole_request(plane: &Plane, bytes: &[u8]) -> Option<Asked> {
     let mut slots = Slots::new();
-    match head::request(scratch.get(..count)?, &plane.config.limits.head, &mut slots) {
+    match head::request(bytes, &plane.config.limits.head, &mut slots) {
         Ok(Parsed::Complete(head))
-            if head.len == count && head.framing == Framing::None && head.keep_alive =>
+            if head.len == bytes.len() && head.framing == Framing::None && head.keep_alive =>
         {
-            Some(Asked { carry, json: head.accepts_json, head_only: head.method == b"HEAD" })
+            Some(Asked { json: head.accepts_json, head_only: head.method == b"HEAD" })
         }
         _ => None,
     }
@@ -194,5 +243,25 @@ fn empty(connection: &Connection, scratch: &mut [u8]) -> bool {
             Ok(_) => {}
             Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ahead::tests::plane;
+    use super::super::socket::Socket;
+    use super::*;
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_panic_of_a_refusal_costs_its_connection() {
+        let (plane, (near, mut far)) = (plane(), UnixStream::pair().unwrap());
+        let connection = plane.lot.enter(Socket::from(OwnedFd::from(near)), None);
+        guard(&plane, &connection, || panic!("as the test asked for"));
+        drop(connection);
+        assert_eq!(far.read(&mut [0]).unwrap_or(0), 0);
+        assert_eq!((plane.lot.open(), plane.stats.total(Counter::Panics)), (0, 1));
     }
 }

@@ -9,7 +9,7 @@ use super::close;
 use super::park::{Carry, Connection};
 use super::rest::Resting;
 use super::socket::Socket;
-use crate::base::load::{self, Processors, Used};
+use crate::base::load::{self, Used};
 use crate::base::time::Moment;
 use crate::policy::company::{self, Seen};
 use crate::policy::rest::Why;
@@ -65,7 +65,7 @@ struct Place {
     /// So many clients are counted for it: as many as there were at its last look.
     told: usize,
     window: Window,
-    used: Processors,
+    used: load::Heard,
     /// Its thread holds up its clients.
     wants_another: bool,
 }
@@ -127,7 +127,7 @@ impl Companies {
         self.count.compare_exchange(here, here + 1, Relaxed, Relaxed).ok()?;
         let window = Window { since: now, served: 0, without_place: self.without_place.load(Relaxed) };
         let companies = Arc::clone(self);
-        let used = Processors::default();
+        let used = load::Heard::default();
         Some(Place { companies, begun: now, told: 0, window, used, wants_another: false })
     }
 }
@@ -160,7 +160,7 @@ impl Place {
         if now.since(self.window.since) < WINDOW {
             return false;
         }
-        let used = self.used.look(now);
+        let used = plane.crew.used(&mut self.used, now);
         self.weighs(plane, used, now);
         let without_place = self.companies.without_place.load(Relaxed);
         let window = Window { since: now, served: 0, without_place };

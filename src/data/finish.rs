@@ -7,11 +7,12 @@ use super::park::Connection;
 use super::relay::Delivered;
 use super::socket::Then;
 use super::upload::{self, Upload};
-use crate::base::ids::RequestId;
+use crate::base::ids::{RequestId, TraceId};
 use crate::base::time;
 use crate::http1::head::Version;
 use crate::http1::reason::Reason;
 use crate::http1::reply::{self, LastHop, Reply};
+use crate::http1::trace::Glimpse;
 use crate::state::access::Line;
 use crate::state::server::Lease;
 use crate::state::stats::Counter;
@@ -56,10 +57,7 @@ pub fn finish(
     let reason = outcome.as_ref().err().map(|failure| failure.reason);
     let fate = match outcome {
         Ok(delivered) => {
-            let shard = hands.shard(plane);
-            shard.count(Counter::of_status(delivered.status));
-            shard.add(Counter::BytesOut, delivered.bytes);
-            (hands.told.status, hands.told.bytes) = (delivered.status, delivered.bytes);
+            hands.told.status = delivered.status;
             match delivered {
                 Delivered { tunnelled: true, .. } => Fate::Tunnelled,
                 Delivered { client_keeps: true, .. } => Fate::Keep,
@@ -68,7 +66,6 @@ pub fn finish(
             }
         }
         Err(failure) if failure.begun || failure.reason == Reason::ClientGone => {
-            hands.shard(plane).refuse(failure.reason);
             log_end(plane, request, failure.reason, id);
             // Where the framing shows that the answer is cut, the client may read what it got.
             let reads = !matches!(failure.reason, Reason::ClientGone | Reason::ClientStalled);
@@ -81,15 +78,18 @@ pub fn finish(
             let keep = keep && !plane.is_draining();
             let head_only = request.head.method == b"HEAD";
             let json = request.head.accepts_json;
-            say(plane, hands, request.connection, Said { reason: failure.reason, json, head_only, keep }, id)
+            let digits = id.digits();
+            let id = request.head.request_id.unwrap_or(&digits);
+            let said = Said { reason: failure.reason, json, head_only, keep, id };
+            say(plane, hands, request.connection, said)
         }
     };
-    let shard = hands.shard(plane);
-    shard.count(Counter::Requests);
+    hands.ends(plane, reason);
     let took = time::now().since(request.started);
-    shard.duration.record(took);
+    hands.shard(plane).duration.record(took);
     if plane.access.is_some() {
         let client = exchange::client_address(plane, request);
+        let id = TraceId::new(request.head.request_id, id);
         note(plane, hands, client, request_line(request), (took, id, reason));
     }
     Served { early_used: upload.early_used(), fate }
@@ -113,22 +113,27 @@ pub fn last_hop(
     let bytes = answer.len() as u64;
     hands.reply = answer;
     let sent = hands.tell(plane, &request.connection.socket, Then::after(keep_alive));
-    let delivered = Delivered { status: 200, bytes, client_keeps: keep_alive, tunnelled: false };
+    hands.told.bytes += if sent.is_ok() { bytes } else { 0 };
+    let delivered = Delivered { status: 200, client_keeps: keep_alive, tunnelled: false };
     let outcome = sent.map(|()| delivered).map_err(|_| Failure::begun(Reason::ClientGone));
     finish(plane, hands, request, &upload, outcome, id)
 }
 
 /// Answers bytes that are no request.
 pub fn refuse_unread(plane: &Plane, hands: &mut Hands, unread: &Unread<'_>, id: RequestId) -> Fate {
-    let Unread { connection, peer, started, reason, head_only } = *unread;
+    let Unread { connection, peer, started, reason, bytes } = *unread;
+    let Glimpse { line, request_id } = Glimpse::of(bytes);
+    let (ours, head_only) = (id.digits(), line.starts_with(b"HEAD "));
+    let called = request_id.unwrap_or(&ours);
     hands.told = Told::default();
     hands.stream.rest(started);
-    log::debug!("{}: {id}: {}: {}", plane.name, reason.name(), reason.sentence());
-    say(plane, hands, connection, Said { reason, json: false, head_only, keep: false }, id);
+    log::debug!("{}: {}: {}: {}", plane.name, called.escape_ascii(), reason.name(), reason.sentence());
+    say(plane, hands, connection, Said { reason, json: false, head_only, keep: false, id: called });
+    hands.ends(plane, Some(reason));
     if plane.access.is_some() {
         let client = peer.map(|peer| peer.ip().to_canonical());
         let took = time::now().since(started);
-        note(plane, hands, client, Box::default(), (took, id, Some(reason)));
+        note(plane, hands, client, line.into(), (took, TraceId::new(request_id, id), Some(reason)));
     }
     Fate::CloseSlowly
 }
@@ -141,6 +146,8 @@ pub fn blame(plane: &Plane, lease: &Lease, failure: &Failure) {
         Reason::ServerTimeout => "gave no answer in time",
         Reason::BadAnswer => "gave a broken answer",
         Reason::AnswerTruncated => "closed in the middle of an answer",
+        // Its answer is good HTTP: it is no reason to take the server out.
+        Reason::ResponseHeadTooLarge | Reason::ResponseTooManyHeaders => return lease.server().fails(),
         _ => return,
     };
     lease.server().fails(time::now());
@@ -155,24 +162,23 @@ pub fn praise(plane: &Plane, lease: &Lease) {
     }
 }
 
-struct Said {
+struct Said<'a> {
     reason: Reason,
     json: bool,
     head_only: bool,
     keep: bool,
+    /// The client's id, or ours.
+    id: &'a [u8],
 }
 
 /// The balancer's own answer.
-fn say(plane: &Plane, hands: &mut Hands, connection: &Connection, said: Said, id: RequestId) -> Fate {
-    let shard = hands.shard(plane);
-    shard.refuse(said.reason);
-    shard.count(Counter::of_status(said.reason.status()));
+fn say(plane: &Plane, hands: &mut Hands, connection: &Connection, said: Said<'_>) -> Fate {
     hands.date(time::now());
     let mut answer = std::mem::take(&mut hands.reply);
     answer.clear();
     let reply = Reply {
         reason: said.reason,
-        request_id: id,
+        request_id: said.id,
         json: said.json,
         head_only: said.head_only,
         keep_alive: said.keep,
@@ -180,10 +186,11 @@ fn say(plane: &Plane, hands: &mut Hands, connection: &Connection, said: Said, id
         retry_after: 1,
     };
     reply::write(&reply, &mut answer);
-    hands.shard(plane).add(Counter::BytesOut, answer.len() as u64);
-    (hands.told.status, hands.told.bytes) = (said.reason.status(), answer.len() as u64);
+    let bytes = answer.len() as u64;
     hands.reply = answer;
     let sent = hands.tell(plane, &connection.socket, Then::after(said.keep));
+    hands.told.status = said.reason.status();
+    hands.told.bytes += if sent.is_ok() { bytes } else { 0 };
     match (sent, said.keep) {
         (Err(_), _) => Fate::Abort,
         (Ok(()), true) => Fate::Keep,
@@ -197,7 +204,7 @@ fn note(
     hands: &mut Hands,
     client: Option<IpAddr>,
     request: Box<[u8]>,
-    (took, id, reason): (Duration, RequestId, Option<Reason>),
+    (took, id, reason): (Duration, TraceId, Option<Reason>),
 ) {
     let Told { server, status, bytes } = std::mem::take(&mut hands.told);
     // Nothing was begun where the client left before its answer.
@@ -219,8 +226,9 @@ fn request_line(request: &Request<'_>) -> Box<[u8]> {
 
 fn log_end(plane: &Plane, request: &Request<'_>, reason: Reason, id: RequestId) {
     log::debug!(
-        "{}: {id}: {} {}: {}: {}",
+        "{}: {}: {} {}: {}: {}",
         plane.name,
+        TraceId::new(request.head.request_id, id),
         String::from_utf8_lossy(request.head.method),
         String::from_utf8_lossy(request.head.target),
         reason.name(),

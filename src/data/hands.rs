@@ -8,14 +8,14 @@ use super::socket::{self, Socket, Then, Want};
 use super::splice::Pipe;
 use super::stream::Stream;
 use crate::base::dice::Dice;
-use crate::base::ids::RequestId;
+use crate::base::ids::{RequestId, Share};
 use crate::base::time::{self, Moment};
 use crate::http1::head::{RequestHead, Slots};
 use crate::http1::reason::Reason;
 use crate::policy::pick::Candidate;
 use crate::policy::retry::Phase;
 use crate::state::server::Server;
-use crate::state::stats::Shard;
+use crate::state::stats::{Outcome, Shard};
 use crate::state::table::Cached;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ pub const BUFFER: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Hands {
     number: usize,
-    count: u64,
+    ids: Share,
     pub(super) table: Cached,
     pub(super) dice: Dice,
     pub(super) candidates: Vec<Candidate>,
@@ -57,14 +57,14 @@ pub struct Hands {
     pub(super) told: Told,
 }
 
-/// What the access log wants to know of the request in hand beside its outcome.
+/// What was sent to the client for the request in hand: for the counters and the access log.
 #[derive(Debug, Default)]
 pub struct Told {
     /// The server that it was sent to last; not kept without an access log.
     pub server: Option<Arc<Server>>,
-    /// The status of the answer that has begun.
+    /// The status of the response that has begun; 0 if none has.
     pub status: u16,
-    /// Bytes of it that were sent.
+    /// Bytes that were sent, interim responses included.
     pub bytes: u64,
 }
 
@@ -73,13 +73,13 @@ impl Hands {
     pub fn new(plane: &Plane, number: usize) -> Self {
         Hands {
             number,
-            count: 0,
+            ids: Share::default(),
             table: plane.table.cached(),
             dice: Dice::fresh(),
             candidates: Vec::new(),
             out: Vec::with_capacity(4096),
             reply: Vec::with_capacity(4096),
-            answer: vec![0; BUFFER],
+            answer: vec![0; BUFFER.max(plane.config.limits.head.of_responses().head)],
             relay: Vec::with_capacity(BUFFER),
             pipe: None,
             spill: Vec::new(),
@@ -135,10 +135,14 @@ impl Hands {
         &self.date.1
     }
 
-    /// Worker numbers are never given twice, so neither are these.
     pub(super) fn next_id(&mut self, plane: &Plane) -> RequestId {
-        self.count += 1;
-        RequestId::new(plane.process_id, ((self.number as u64) << 40) | self.count)
+        plane.ids.next(&mut self.ids)
+    }
+
+    /// Counts the request in hand: what was sent for it, and why it failed if it did.
+    pub(super) fn ends(&self, plane: &Plane, reason: Option<Reason>) {
+        let status = Some(self.told.status).filter(|status| *status > 0);
+        self.shard(plane).ends(Outcome { status, bytes: self.told.bytes, reason });
     }
 }
 
@@ -168,8 +172,8 @@ pub struct Unread<'r> {
     pub started: Moment,
     /// What is wrong with them.
     pub reason: Reason,
-    /// They begin as a HEAD request does: the answer has no body.
-    pub head_only: bool,
+    /// The bytes.
+    pub bytes: &'r [u8],
 }
 
 /// Why an attempt failed: whose fault (the reason says), in which phase, and so whether it may be retried.

@@ -108,8 +108,9 @@ fn parse(
         b"CONNECT" => Asked::Connect,
         _ => Asked::Other,
     };
-    let parsed = head::response(&answer[span.clone()], asked, &plane.config.limits.head, slots);
-    let head = match parsed.map_err(|_| Failure::late(Reason::BadAnswer))? {
+    let limits = plane.config.limits.head.of_responses();
+    let parsed = head::response(&answer[span.clone()], asked, &limits, slots);
+    let head = match parsed.map_err(Failure::late)? {
         Parsed::Partial => return Ok(Heard::Part),
         Parsed::Complete(head) => head,
     };
@@ -161,7 +162,11 @@ fn framing_for(client: Version, head: &ResponseHead<'_, '_>) -> Framing {
 
 /// Sends an interim answer on.
 fn pass_on(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>) -> Result<(), Failure> {
-    hands.tell(plane, &request.connection.socket, Then::Open).map_err(|_| Failure::client(Reason::ClientGone))
+    hands
+        .tell(plane, &request.connection.socket, Then::Open)
+        .map_err(|_| Failure::client(Reason::ClientGone))?;
+    hands.told.bytes += hands.reply.len() as u64;
+    Ok(())
 }
 
 /// More of a head; an end here is a failure.
@@ -173,7 +178,7 @@ fn hear_more(
     at: usize,
 ) -> Result<usize, Failure> {
     if at == hands.answer.len() {
-        return Err(Failure::late(Reason::BadAnswer));
+        return Err(Failure::late(Reason::ResponseHeadTooLarge));
     }
     match receive(plane, hands, request, link, at) {
         Ok(0) if at == 0 => Err(RESET),

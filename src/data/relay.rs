@@ -22,8 +22,6 @@ const COPIED: usize = 4 * 1024;
 pub struct Delivered {
     /// Its status.
     pub status: u16,
-    /// Bytes sent to the client.
-    pub bytes: u64,
     /// The client's connection stays open.
     pub client_keeps: bool,
     /// The connection is a tunnel now and has left the worker.
@@ -56,7 +54,7 @@ fn pass(
     hands.stream.begin(plane, last.at);
     hands.told.status = last.status;
     let mut span = last.here;
-    let mut bytes = 0;
+    let mut begun = false;
     if span.0 == span.1 && last.body.remaining().is_some_and(|left| left > 0) {
         // Head and body often come in two segments: if the second is here already, they go on as one.
         span = (0, link.socket.recv_now(&mut hands.answer).unwrap_or(0));
@@ -64,9 +62,10 @@ fn pass(
     let clean = loop {
         hands.stream.look(plane);
         let decoded = last.body.compact(&mut hands.answer[span.0..span.1]);
-        let (consumed, payload) = decoded.map_err(|_| broken(bytes > 0))?;
+        let (consumed, payload) = decoded.map_err(|_| broken(begun))?;
         let left_over = span.0 + consumed < span.1;
-        bytes += send(plane, hands, request, &last, span.0..span.0 + payload)?;
+        send(plane, hands, request, &last, span.0..span.0 + payload)?;
+        begun = true;
         if last.body.is_done() {
             if left_over {
                 lease.server().talks_unasked();
@@ -78,7 +77,7 @@ fn pass(
         if last.to_client != Framing::Chunked
             && last.body.remaining().is_some_and(|left| left >= splice::LONG)
         {
-            bytes += splice_on(plane, hands, request, &link, &mut last.body)?;
+            splice_on(plane, hands, request, &link, &mut last.body)?;
             if last.body.is_done() {
                 // What the server said beyond the length lies in the socket, for the next request to take for its answer.
                 let clean = link.socket.is_quiet();
@@ -91,7 +90,7 @@ fn pass(
         match hear::receive(plane, hands, request, &link, 0).map_err(cut)? {
             0 if last.body.close() => {
                 // The server closed, and that was the end: say so in the client's framing.
-                bytes += send(plane, hands, request, &last, 0..0)?;
+                send(plane, hands, request, &last, 0..0)?;
                 break false;
             }
             0 => return Err(Failure::begun(Reason::AnswerTruncated)),
@@ -102,19 +101,18 @@ fn pass(
         plane.pool.put(lease.server(), link, last.at);
     }
     finish::praise(plane, lease);
-    Ok(Delivered { status: last.status, bytes, client_keeps: last.client_keeps, tunnelled: false })
+    Ok(Delivered { status: last.status, client_keeps: last.client_keeps, tunnelled: false })
 }
 
-/// Passes the rest of a long body on without looking at it; how many bytes that were. None, where there is no pipe.
+/// Passes the rest of a long body on without looking at it. Nothing of it, where there is no pipe.
 fn splice_on(
     plane: &Plane,
     hands: &mut Hands,
     request: &Request<'_>,
     link: &Link,
     body: &mut Body,
-) -> Result<u64, Failure> {
-    let Some(mut pipe) = hands.pipe() else { return Ok(0) };
-    let mut bytes = 0;
+) -> Result<(), Failure> {
+    let Some(mut pipe) = hands.pipe() else { return Ok(()) };
     while let Some(left) = body.remaining().filter(|left| *left > 0) {
         hands.stream.look(plane);
         match pipe.fill(&link.socket, left) {
@@ -122,7 +120,6 @@ fn splice_on(
             Ok(count) => {
                 empty(plane, hands, request, &mut pipe)?;
                 body.skip(count as u64);
-                bytes += count as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 hear::await_more(plane, hands, request, link).map_err(cut)?;
@@ -132,7 +129,7 @@ fn splice_on(
     }
     // One that failed is dropped with what is in it.
     hands.pipe = Some(pipe);
-    Ok(bytes)
+    Ok(())
 }
 
 /// All that is in the pipe goes to the client.
@@ -170,7 +167,7 @@ fn send(
     request: &Request<'_>,
     last: &Final,
     payload: std::ops::Range<usize>,
-) -> Result<u64, Failure> {
+) -> Result<(), Failure> {
     let Hands { answer, reply, stream, ahead, told, .. } = hands;
     let payload = &answer[payload];
     let mut room = [0; CHUNK_HEAD_MAX];
@@ -209,7 +206,7 @@ fn send(
     match sent {
         Ok(()) => {
             told.bytes += total as u64;
-            Ok(total as u64)
+            Ok(())
         }
         Err(error) => Err(stalled(error)),
     }

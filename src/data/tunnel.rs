@@ -41,7 +41,7 @@ pub fn open(
         .tell(plane, &request.connection.socket, Then::Open)
         .map_err(|_| Failure::begun(Reason::ClientGone))?;
     hands.told.status = last.status;
-    hands.told.bytes = hands.reply.len() as u64;
+    hands.told.bytes += hands.reply.len() as u64;
     plane.lot.unwatch(request.connection);
     finish::praise(plane, &lease);
     let ends = Ends {
@@ -59,8 +59,7 @@ pub fn open(
     let builder = thread::Builder::new().name(format!("tunnel-{number}")).stack_size(STACK);
     builder.spawn(move || ends.run()).map_err(|_| Failure::begun(Reason::TunnelLimit))?;
     hands.shard(plane).count(Counter::Tunnels);
-    let bytes = hands.reply.len() as u64;
-    Ok(Delivered { status: 101, bytes, client_keeps: false, tunnelled: true })
+    Ok(Delivered { status: 101, client_keeps: false, tunnelled: true })
 }
 
 /// One of the places that `limits.tunnels` gives; free again when dropped.

@@ -15,12 +15,12 @@ use super::close;
 use super::handover::Edge;
 use super::park::{Connection, End, Whose};
 use super::rest::Resting;
-use crate::base::load::{self, Processors};
+use crate::base::load;
 use crate::base::time::{self, Moment};
-use crate::http1::reason::Reason;
 use crate::policy::crew::{AWAY_STAYS, MANY};
 use crate::policy::rest::Why;
 use crate::policy::watch::{least, places};
+use crate::state::stats::Outcome;
 use mio::{Registry, Token, Waker};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -127,10 +127,10 @@ impl Watch {
 
     /// The accept thread, between two waits: gives the poller away while many requests are away and are answered, and calls
     /// one more worker where those on watch have no rest.
-    pub fn look(&self, plane: &Plane, processors: &mut Processors, answered: bool, now: Moment) {
+    pub fn look(&self, plane: &Plane, heard: &mut load::Heard, answered: bool, now: Moment) {
         let calls = match self.is_kept() {
             true => {
-                let Some(used) = processors.look(now) else { return };
+                let Some(used) = plane.crew.used(heard, now) else { return };
                 let wanted = places(self.places.load(Ordering::Relaxed), self.processors, used);
                 self.places.store(wanted, Ordering::Relaxed);
                 self.grows()
@@ -279,10 +279,9 @@ impl OnWatch {
 pub(super) fn sort(plane: &Plane, told: &mut Vec<Arc<Connection>>, scratch: &mut [u8], now: Moment) {
     told.retain(|connection| match connection.handover.edge() {
         // Who came and went without a word is no work for the crew, nor is who broke off.
-        Edge::Queue if connection.is_broken() => gives_up(plane, connection),
+        Edge::Queue if connection.is_broken() => gives_up(plane, connection, !connection.socket.is_at_end()),
         Edge::Queue if connection.has_ended() && connection.socket.is_at_end() => {
-            close::now(plane, connection);
-            false
+            gives_up(plane, connection, false)
         }
         Edge::Queue => true,
         Edge::Drain => {
@@ -293,10 +292,10 @@ pub(super) fn sort(plane: &Plane, told: &mut Vec<Arc<Connection>>, scratch: &mut
     });
 }
 
-/// The client reset its connection: whatever it sent before, it will never read an answer.
-fn gives_up(plane: &Plane, connection: &Arc<Connection>) -> bool {
-    if !connection.socket.is_at_end() {
-        plane.stats.shard(0).refuse(Reason::ClientGone);
+/// The client has closed or reset its connection: whatever it sent before, here or waiting, is a request that it gave up.
+fn gives_up(plane: &Plane, connection: &Arc<Connection>, has_waiting: bool) -> bool {
+    if has_waiting || connection.has_partial_head() {
+        plane.stats.shard(0).ends(Outcome::given_up());
     }
     close::now(plane, connection);
     false
@@ -474,8 +473,8 @@ mod tests {
     #[test]
     fn the_poller_is_given_away_when_many_are_away_and_are_answered() {
         let plane = plane();
-        let (mut processors, mut servers) = (Processors::default(), Vec::new());
-        let mut look = |answered| plane.watch.look(&plane, &mut processors, answered, time::now());
+        let (mut used, mut servers) = (load::Heard::default(), Vec::new());
+        let mut look = |answered| plane.watch.look(&plane, &mut used, answered, time::now());
         for count in 1..=MANY {
             let (mut sent, server) = ahead(&plane, 1);
             servers.push(server);

@@ -7,7 +7,7 @@ use super::fields::{Claim, decimal, list};
 use super::framing::{self, Asked, Claims, Framing};
 use super::names::Name;
 use super::reason::Reason;
-use super::{scan, target};
+use super::{scan, target, trace};
 use memchr::{memchr_iter, memchr2, memmem};
 
 pub use super::fields::{FIELDS_MAX, Field, Fields, Slots};
@@ -23,6 +23,17 @@ pub struct Limits {
     pub uri: usize,
     /// TRACE is let through; otherwise refused with 405.
     pub trace: bool,
+}
+
+/// A response head may have so many bytes, or as many as a request if that may have more. Applications set many cookies
+/// and long security policies; other proxies pass on 60 to 64 KiB.
+const RESPONSE_HEAD: usize = 64 * 1024;
+
+impl Limits {
+    /// The bounds of a response head where these are the bounds of a request head.
+    pub fn of_responses(self) -> Self {
+        Limits { head: self.head.max(RESPONSE_HEAD), fields: FIELDS_MAX, ..self }
+    }
 }
 
 impl Default for Limits {
@@ -171,7 +182,8 @@ pub fn request<'s, 'b>(
     understand(&line, target, fields).map(Parsed::Complete)
 }
 
-/// Reads a response head from the start of `bytes`. Whatever is wrong with it is [`Reason::BadAnswer`].
+/// Reads a response head from the start of `bytes`. What is wrong with it is [`Reason::ResponseHeadTooLarge`],
+/// [`Reason::ResponseTooManyHeaders`] or [`Reason::BadAnswer`].
 pub fn response<'s, 'b>(
     bytes: &'b [u8],
     asked: Asked,
@@ -180,12 +192,15 @@ pub fn response<'s, 'b>(
 ) -> Result<Parsed<ResponseHead<'s, 'b>>, Reason> {
     let window = window(bytes, limits);
     let Some(line) = scan::status_line(window)? else {
-        return partial(window, limits, Reason::BadAnswer);
+        return partial(window, limits, Reason::ResponseHeadTooLarge);
     };
     let rules = scan::Rules { fields_max: limits.fields.min(FIELDS_MAX), space_before_colon: true };
-    let fields = scan::fields(window, line.end, rules, &mut slots.spans).map_err(|_| Reason::BadAnswer)?;
+    let fields = scan::fields(window, line.end, rules, &mut slots.spans).map_err(|reason| match reason {
+        Reason::TooManyFields => Reason::ResponseTooManyHeaders,
+        _ => Reason::BadAnswer,
+    })?;
     let Some(len) = fields else {
-        return partial(window, limits, Reason::BadAnswer);
+        return partial(window, limits, Reason::ResponseHeadTooLarge);
     };
     let head = bytes.get(..len).unwrap_or_default();
     let fields = Fields { head, first: line.end, spans: &slots.spans };
@@ -377,11 +392,9 @@ fn max_forwards(method: &[u8], claim: Claim<'_>) -> Result<Option<u64>, Reason> 
     }
 }
 
-/// An id goes into logs and answers: one field, 1 to 128 visible ASCII bytes, none that quotes or separates.
+/// The client's id counts if it came once and is valid.
 fn request_id(claim: Claim<'_>) -> Option<&[u8]> {
-    let Claim::One(id) = claim else { return None };
-    let is_sound = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b',');
-    ((1..=128).contains(&id.len()) && id.iter().all(is_sound)).then_some(id)
+    if let Claim::One(id) = claim { Some(id).filter(|id| trace::is_valid_id(id)) } else { None }
 }
 
 /// HTTP/2 without TLS, with a version or without.

@@ -129,6 +129,10 @@ reasons! {
     ServerTimeout = "server_timeout", 504, "The server did not answer in time.";
     /// The server's answer breaks the rules of HTTP.
     BadAnswer = "bad_answer", 502, "The server sent an answer that is not valid HTTP.";
+    /// The head of the server's response is longer than the limit.
+    ResponseHeadTooLarge = "response_head_too_large", 502, "The headers of the response are larger than 64 KiB and than limits.head. Send less, or raise limits.head.";
+    /// The server's response has more header fields than the limit.
+    ResponseTooManyHeaders = "response_too_many_headers", 502, "The response has more than 256 headers, which is the limit. Send fewer.";
     /// The server closed, stalled or broke the coding in the middle of a body: the client's is cut off too.
     AnswerTruncated = "answer_truncated", 502, "The server broke off in the middle of its answer.";
 }
@@ -149,12 +153,19 @@ impl Reason {
                 | Reason::ServerReset
                 | Reason::ServerTimeout
                 | Reason::BadAnswer
+                | Reason::ResponseHeadTooLarge
+                | Reason::ResponseTooManyHeaders
         )
     }
 
     /// The connection closes without an answer: the other side speaks, or should speak, another protocol first.
     pub const fn is_silent(self) -> bool {
         matches!(self, Reason::BadProxyHeader | Reason::ProxyHeaderMissing)
+    }
+
+    /// A server was at fault, or there was none.
+    pub const fn is_of_servers(self) -> bool {
+        (self as u8) >= Reason::NoServer as u8
     }
 
     /// The fault lies with the client's bytes: counted apart from what operators must act on.

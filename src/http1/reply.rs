@@ -3,7 +3,6 @@
 use super::head::RequestHead;
 use super::reason::{Reason, phrase};
 use super::write::{decimal, field};
-use crate::base::ids::RequestId;
 
 /// What Allow says with 405 (RFC 9110 section 10.2.1): other tokens are forwarded as well.
 const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -13,8 +12,8 @@ const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 pub struct Reply<'a> {
     /// Why there is no server's answer; gives status, sentence and name.
     pub reason: Reason,
-    /// Goes into the body and into X-Request-Id.
-    pub request_id: RequestId,
+    /// The client's valid id, or ours; goes into the body and into X-Request-Id.
+    pub request_id: &'a [u8],
     /// The client asked for JSON.
     pub json: bool,
     /// The request was HEAD: no body is sent.
@@ -30,9 +29,8 @@ pub struct Reply<'a> {
 /// Appends the whole answer.
 pub fn write(reply: &Reply<'_>, out: &mut Vec<u8>) {
     let status = reply.reason.status();
-    let digits = reply.request_id.digits();
     start(status, reply.date, reply.keep_alive, out);
-    field(out, "X-Request-Id", &digits);
+    field(out, "X-Request-Id", reply.request_id);
     // The reason may be gone on the next try: no cache keeps it, though 405, 414 and 501 invite it to.
     out.extend_from_slice(b"Cache-Control: no-store\r\n");
     if status == 405 {
@@ -41,7 +39,7 @@ pub fn write(reply: &Reply<'_>, out: &mut Vec<u8>) {
     if matches!(status, 429 | 503) {
         number(out, "Retry-After: ", u64::from(reply.retry_after));
     }
-    let parts = if reply.json { json(reply, &digits) } else { text(reply, &digits) };
+    let parts = if reply.json { json(reply) } else { text(reply) };
     let content = if reply.json { "application/json" } else { "text/plain; charset=utf-8" };
     field(out, "Content-Type", content.as_bytes());
     // A status has three digits.
@@ -109,7 +107,7 @@ fn number(out: &mut Vec<u8>, name_and_colon: &str, value: u64) {
 /// A piece of a body whose length must be known before it is written.
 enum Part<'a> {
     Text(&'a str),
-    Digits(&'a [u8; 32]),
+    Id(&'a [u8]),
     Status(u16),
 }
 
@@ -117,7 +115,7 @@ impl Part<'_> {
     fn len(&self) -> usize {
         match self {
             Part::Text(text) => text.len(),
-            Part::Digits(digits) => digits.len(),
+            Part::Id(id) => id.len(),
             Part::Status(_) => 3,
         }
     }
@@ -125,14 +123,14 @@ impl Part<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         match self {
             Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-            Part::Digits(digits) => out.extend_from_slice(*digits),
+            Part::Id(id) => out.extend_from_slice(id),
             Part::Status(status) => decimal(out, u64::from(*status)),
         }
     }
 }
 
 /// `503 Service Unavailable: …` and a line with the reason and the id.
-fn text<'a>(reply: &Reply<'_>, id: &'a [u8; 32]) -> [Part<'a>; 10] {
+fn text<'a>(reply: &Reply<'a>) -> [Part<'a>; 10] {
     let reason = reply.reason;
     [
         Part::Status(reason.status()),
@@ -143,13 +141,13 @@ fn text<'a>(reply: &Reply<'_>, id: &'a [u8; 32]) -> [Part<'a>; 10] {
         Part::Text("\nreason: "),
         Part::Text(reason.name()),
         Part::Text(", request id: "),
-        Part::Digits(id),
+        Part::Id(reply.request_id),
         Part::Text("\n"),
     ]
 }
 
-/// Nothing in it needs an escape: a test of the reasons holds their sentences to that.
-fn json<'a>(reply: &Reply<'_>, id: &'a [u8; 32]) -> [Part<'a>; 10] {
+/// Nothing in it needs an escape: a test of the reasons holds their sentences to that, and an id is valid without.
+fn json<'a>(reply: &Reply<'a>) -> [Part<'a>; 10] {
     let reason = reply.reason;
     [
         Part::Text("{\"error\":\""),
@@ -159,7 +157,7 @@ fn json<'a>(reply: &Reply<'_>, id: &'a [u8; 32]) -> [Part<'a>; 10] {
         Part::Text(",\"reason\":\""),
         Part::Text(reason.name()),
         Part::Text("\",\"request_id\":\""),
-        Part::Digits(id),
+        Part::Id(reply.request_id),
         Part::Text("\"}"),
         Part::Text("\n"),
     ]
@@ -174,7 +172,7 @@ mod tests {
     const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
     fn reply(reason: Reason, json: bool, head_only: bool) -> (String, String) {
-        let request_id = RequestId::new(1, 2);
+        let request_id = b"00000000000000010000000000000002";
         let reply =
             Reply { reason, request_id, json, head_only, keep_alive: false, date: DATE, retry_after: 7 };
         let mut out = Vec::new();

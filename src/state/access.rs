@@ -2,7 +2,7 @@
 //! and counted by whoever told it.
 
 use super::server::Server;
-use crate::base::ids::RequestId;
+use crate::base::ids::TraceId;
 use crate::http1::reason::Reason;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ pub struct Line {
     pub client: Option<IpAddr>,
     /// Seconds since 1970 at its end.
     pub at_unix: u64,
-    /// Method, target and version with spaces between, as they came; empty where they could not be read.
+    /// Method, target and version with spaces between, as they came; of a refused head its first line as far as it came.
     pub request: Box<[u8]>,
     /// The status of the answer.
     pub status: u16,
@@ -28,7 +28,7 @@ pub struct Line {
     /// From its head in hand to its end.
     pub took: Duration,
     /// Its id.
-    pub id: RequestId,
+    pub id: TraceId,
     /// The server that it was sent to last.
     pub server: Option<Arc<Server>>,
     /// Why it was refused or came to a bad end.
@@ -60,6 +60,7 @@ impl AccessSink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::RequestId;
 
     fn line(status: u16) -> Line {
         Line {
@@ -69,7 +70,7 @@ mod tests {
             status,
             bytes: 0,
             took: Duration::ZERO,
-            id: RequestId::new(1, 2),
+            id: TraceId::new(None, RequestId::new(1, 2)),
             server: None,
             reason: None,
         }

@@ -1,5 +1,6 @@
 //! What the workers of one pool and their supervisor share: gauges, counters, and a nudge.
 
+use crate::base::load::{self, Used};
 use crate::base::time::Moment;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use crossbeam_utils::CachePadded;
@@ -21,6 +22,7 @@ pub struct Crew {
     nudged_at: AtomicU64,
     asked: AtomicUsize,
     asked_at: AtomicU64,
+    load: load::Shared,
 }
 
 /// What a crew has done, ever.
@@ -57,6 +59,7 @@ impl Default for Crew {
             nudged_at: AtomicU64::new(0),
             asked: AtomicUsize::new(0),
             asked_at: AtomicU64::new(0),
+            load: load::Shared::default(),
         }
     }
 }
@@ -207,6 +210,20 @@ impl Crew {
     /// Whether a queued request asked for a look a moment ago.
     pub fn is_watched(&self, now: Moment) -> bool {
         now.since(Moment::from_nanos(self.nudged_at.load(Relaxed))) < Self::WATCH
+    }
+
+    /// What was used of the processors over a window, as the supervisor saw it: once for each window. Who asks keeps the
+    /// supervisor looking.
+    pub fn used(&self, heard: &mut load::Heard, now: Moment) -> Option<Used> {
+        if self.load.asks(now) {
+            self.nudge();
+        }
+        self.load.hear(heard, now)
+    }
+
+    /// The supervisor has looked at the processors.
+    pub fn tells_used(&self, used: Used, now: Moment) {
+        self.load.tell(used, now);
     }
 
     /// Asks the supervisor to look; never waits. One nudge that it has not seen yet is enough.

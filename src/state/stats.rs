@@ -22,9 +22,12 @@ pub enum Counter {
     Evicted,
     /// Accept errors, all kinds.
     AcceptErrors,
-    /// Requests whose head was read.
+    /// Requests that came to their end: each that got a response, whatever came of its head, and each that its client gave
+    /// up before. The sum of the following six.
     Requests,
-    /// Final answers by class.
+    /// Requests that got no response.
+    AnswersNone,
+    /// Final responses by class, whole or broken off; a 101 counts as final.
     Answers1xx,
     /// See [`Counter::Answers1xx`].
     Answers2xx,
@@ -77,6 +80,24 @@ impl Counter {
     }
 }
 
+/// How a request ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The status of the response that was sent, or begun; `None` if there was none.
+    pub status: Option<u16>,
+    /// Bytes sent to the client, headers and interim responses included.
+    pub bytes: u64,
+    /// Why it was rejected or failed.
+    pub reason: Option<Reason>,
+}
+
+impl Outcome {
+    /// The client left before there was a response.
+    pub const fn given_up() -> Self {
+        Outcome { status: None, bytes: 0, reason: Some(Reason::ClientGone) }
+    }
+}
+
 /// What one thread counts. Everything is an addition that never waits.
 #[derive(Debug)]
 pub struct Shard {
@@ -108,7 +129,16 @@ impl Shard {
         self.counters[counter as usize].fetch_add(by, Relaxed);
     }
 
-    /// Counts a refusal or a bad end.
+    /// Counts a request that came to its end, with all that follows from how it ended. The one place for that: each
+    /// request passes here once.
+    pub fn ends(&self, outcome: Outcome) {
+        self.count(Counter::Requests);
+        self.count(outcome.status.map_or(Counter::AnswersNone, Counter::of_status));
+        self.add(Counter::BytesOut, outcome.bytes);
+        outcome.reason.into_iter().for_each(|reason| self.refuse(reason));
+    }
+
+    /// Counts a refusal without a request: of what came before any.
     pub fn refuse(&self, reason: Reason) {
         self.reasons[reason as usize].fetch_add(1, Relaxed);
     }
@@ -177,6 +207,27 @@ mod tests {
         assert_eq!(stats.refused(Reason::Internal), 0);
         assert_eq!(stats.waits().count(), 100);
         assert_eq!(stats.durations().count(), 0);
+    }
+
+    #[test]
+    fn each_end_counts_once_in_all_that_it_concerns() {
+        let stats = Stats::default();
+        let ends = [
+            Outcome { status: Some(200), bytes: 70, reason: None },
+            Outcome { status: Some(503), bytes: 30, reason: Some(Reason::QueueFull) },
+            Outcome { status: Some(200), bytes: 5, reason: Some(Reason::AnswerTruncated) },
+            Outcome::given_up(),
+        ];
+        ends.iter().enumerate().for_each(|(thread, end)| stats.shard(thread).ends(*end));
+        let total = |counter| stats.total(counter);
+        assert_eq!((total(Counter::Requests), total(Counter::BytesOut)), (4, 105));
+        assert_eq!(
+            (total(Counter::Answers2xx), total(Counter::Answers5xx), total(Counter::AnswersNone)),
+            (2, 1, 1)
+        );
+        for reason in [Reason::QueueFull, Reason::AnswerTruncated, Reason::ClientGone] {
+            assert_eq!(stats.refused(reason), 1, "{reason:?}");
+        }
     }
 
     #[test]

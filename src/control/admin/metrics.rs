@@ -37,8 +37,8 @@ fn process(page: &mut Page, view: &View, now: Moment) {
 }
 
 fn requests(page: &mut Page, stats: &Stats) {
-    page.counter(stats, Counter::Requests, "requests_total", "Requests whose head was read.");
-    page.family("answers_total", Kind::Counter, "Final answers to clients, by class of status.");
+    page.counter(stats, Counter::Requests, "requests_total", "Requests, each when it has ended.");
+    page.family("answers_total", Kind::Counter, "Requests by the class of the status that was sent.");
     answers(stats).into_iter().for_each(|(class, count)| page.sample(&[("class", class)], count));
     page.family(
         "refusals_total",

@@ -173,13 +173,14 @@ pub(super) fn state(server: &Server) -> &'static str {
 }
 
 /// The classes of answers and their counters.
-pub(super) fn answers(stats: &Stats) -> [(&'static str, u64); 5] {
+pub(super) fn answers(stats: &Stats) -> [(&'static str, u64); 6] {
     [
         ("1xx", Counter::Answers1xx),
         ("2xx", Counter::Answers2xx),
         ("3xx", Counter::Answers3xx),
         ("4xx", Counter::Answers4xx),
         ("5xx", Counter::Answers5xx),
+        ("none", Counter::AnswersNone),
     ]
     .map(|(class, counter)| (class, stats.total(counter)))
 }

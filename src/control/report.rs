@@ -1,0 +1,270 @@
+//! The thread that tells the log of rejected and failed requests: for each reason a line now and then, with a count. It
+//! compares counters that are there anyway; a request costs nothing for it.
+
+use crate::base::ids::ServerId;
+use crate::base::time::{self, Moment};
+use crate::http1::reason::Reason;
+use crate::state::stats::{Counter, Stats};
+use crate::state::table::Table;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use log::Level;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The name of the thread.
+pub const THREAD: &str = "report";
+/// How often it looks: the first line about a reason comes at most so late.
+const LOOK: Duration = Duration::from_secs(1);
+/// While a reason goes on, the log hears of it this often.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+/// Servers that a line names at most.
+const NAMED: usize = 5;
+
+/// The thread's own things.
+#[derive(Debug)]
+pub struct Reporter {
+    planes: Vec<Plane>,
+    stop: Receiver<()>,
+}
+
+/// Ends the thread when it is dropped.
+#[derive(Debug)]
+pub struct Handle {
+    _stop: Sender<()>,
+}
+
+impl Reporter {
+    /// Watches nothing yet.
+    pub fn new() -> (Self, Handle) {
+        let (stop, stopped) = bounded(0);
+        (Reporter { planes: Vec::new(), stop: stopped }, Handle { _stop: stop })
+    }
+
+    /// Watches a data plane. What its lines begin with tells it from others.
+    pub fn watch(&mut self, prefix: &'static str, stats: &Arc<Stats>, table: &Arc<Table>) {
+        let tally = Tally::new(time::now());
+        self.planes.push(Plane { prefix, stats: Arc::clone(stats), table: Arc::clone(table), tally });
+    }
+
+    /// Looks once in a second until the handle is dropped, and a last time then.
+    pub fn run(mut self) {
+        while self.stop.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            self.planes.iter_mut().for_each(|plane| plane.report(false));
+        }
+        self.planes.iter_mut().for_each(|plane| plane.report(true));
+    }
+}
+
+#[derive(Debug)]
+struct Plane {
+    prefix: &'static str,
+    stats: Arc<Stats>,
+    table: Arc<Table>,
+    tally: Tally,
+}
+
+impl Plane {
+    fn report(&mut self, is_last: bool) {
+        let counts: Vec<_> = Kind::all().map(|kind| (kind, kind.count(&self.stats))).collect();
+        let servers = &self.table.snapshot().servers;
+        let failures: Vec<_> =
+            servers.iter().map(|server| (server.id, server.name.as_str(), server.failures())).collect();
+        for (level, line) in self.tally.look(&counts, &failures, is_last, time::now()) {
+            log::log!(level, "{}{line}", self.prefix);
+        }
+    }
+}
+
+/// What is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Ended(Reason),
+    AccessLinesLost,
+}
+
+impl Kind {
+    fn all() -> impl Iterator<Item = Kind> {
+        Reason::ALL.iter().map(|reason| Kind::Ended(*reason)).chain([Kind::AccessLinesLost])
+    }
+
+    fn count(self, stats: &Stats) -> u64 {
+        match self {
+            Kind::Ended(reason) => stats.refused(reason),
+            Kind::AccessLinesLost => stats.total(Counter::AccessLinesDropped),
+        }
+    }
+
+    /// A client that leaves, or is too slow, is nothing to act on; one that is refused may be.
+    fn level(self) -> Level {
+        match self {
+            Kind::Ended(reason) if reason.status() == 499 => Level::Debug,
+            Kind::Ended(reason) if reason.status() < 500 => Level::Info,
+            _ => Level::Warn,
+        }
+    }
+
+    fn line(self, count: u64, period: Duration, failures: &str) -> String {
+        let (s, seconds) = (if count == 1 { "" } else { "s" }, period.as_secs_f64().round().max(1.0));
+        let when = format!("in the last {seconds} s");
+        let Kind::Ended(reason) = self else {
+            let were = if count == 1 { "was" } else { "were" };
+            return format!("{count} line{s} of the access log {were} lost {when}");
+        };
+        let (name, status, sentence) = (reason.name(), reason.status(), reason.sentence());
+        match status {
+            499 => format!("{count} request{s} given up {when}: {name} ({status})"),
+            _ if reason.is_of_servers() => {
+                format!("{count} request{s} failed {when}: {name} ({status}): {sentence}{failures}")
+            }
+            _ => format!("{count} request{s} rejected {when}: {name} ({status})"),
+        }
+    }
+}
+
+/// What was told so far.
+#[derive(Debug)]
+struct Tally {
+    told: HashMap<Kind, Told>,
+    failures: HashMap<ServerId, u64>,
+    begun: Moment,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    count: u64,
+    /// When the last line was.
+    at: Option<Moment>,
+    /// Since when there is something to tell, or nothing.
+    since: Moment,
+}
+
+impl Tally {
+    fn new(begun: Moment) -> Self {
+        Tally { told: HashMap::new(), failures: HashMap::new(), begun }
+    }
+
+    /// The lines that are due with these counts. At the last look all that is left is.
+    fn look(
+        &mut self,
+        counts: &[(Kind, u64)],
+        failures: &[(ServerId, &str, u64)],
+        is_last: bool,
+        now: Moment,
+    ) -> Vec<(Level, String)> {
+        let begun = self.begun;
+        let mut due = Vec::new();
+        for (kind, count) in counts {
+            let told = self.told.entry(*kind).or_insert(Told { count: 0, at: None, since: begun });
+            if *count == told.count {
+                told.since = now;
+            } else if is_last || told.at.is_none_or(|at| now.since(at) >= TELL_AGAIN) {
+                due.push((*kind, count.saturating_sub(told.count), now.since(told.since)));
+                *told = Told { count: *count, at: Some(now), since: now };
+            }
+        }
+        let is_of_servers = |kind: &Kind| matches!(kind, Kind::Ended(reason) if reason.is_of_servers());
+        let named = match due.iter().any(|(kind, ..)| is_of_servers(kind)) {
+            true => self.name_failures(failures),
+            false => String::new(),
+        };
+        due.iter().map(|(kind, count, period)| (kind.level(), kind.line(*count, *period, &named))).collect()
+    }
+
+    /// The servers that have failed since the last time, those with the most failures first.
+    fn name_failures(&mut self, failures: &[(ServerId, &str, u64)]) -> String {
+        let before = |id| self.failures.get(id).copied().unwrap_or(0);
+        let mut since: Vec<_> =
+            failures.iter().map(|(id, name, count)| (count.saturating_sub(before(id)), *name)).collect();
+        self.failures = failures.iter().map(|(id, _, count)| (*id, *count)).collect();
+        since.retain(|(count, _)| *count > 0);
+        since.sort_by(|one, other| other.cmp(one));
+        if since.is_empty() {
+            return String::new();
+        }
+        let more = if since.len() > NAMED { ", …" } else { "" };
+        let list: Vec<_> = since.iter().take(NAMED).map(|(count, name)| format!("{name} {count}")).collect();
+        format!(" Failures by server: {}{more}", list.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: Kind = Kind::Ended(Reason::QueueFull);
+    const BAD: Kind = Kind::Ended(Reason::BadAnswer);
+
+    fn lines(
+        tally: &mut Tally,
+        second: u64,
+        counts: &[(Kind, u64)],
+        failures: &[(ServerId, &str, u64)],
+    ) -> String {
+        let found = tally.look(counts, failures, false, Moment::from_millis(second * 1000));
+        found.iter().map(|(level, line)| format!("{level} {line}\n")).collect()
+    }
+
+    #[test]
+    fn a_reason_is_told_at_once_and_then_every_ten_seconds_while_it_lasts() {
+        let mut tally = Tally::new(Moment::START);
+        for (second, count, expected) in [
+            (1, 0, ""),
+            (2, 3, "WARN 3 requests rejected in the last 1 s: queue_full (503)\n"),
+            (3, 500, ""),
+            (11, 1000, ""),
+            (12, 1206, "WARN 1203 requests rejected in the last 10 s: queue_full (503)\n"),
+            (13, 1206, ""),
+            (100, 1206, ""),
+            (101, 1207, "WARN 1 request rejected in the last 1 s: queue_full (503)\n"),
+            (105, 1208, ""),
+        ] {
+            assert_eq!(lines(&mut tally, second, &[(FULL, count)], &[]), expected, "at {second} s");
+        }
+        let rest = tally.look(&[(FULL, 1208)], &[], true, Moment::from_millis(105_500));
+        assert_eq!(rest.len(), 1, "at the end all that is left is told");
+    }
+
+    #[test]
+    fn failures_name_their_servers() {
+        let (mut tally, id) = (Tally::new(Moment::START), ServerId);
+        let failed = [(id(0), "a", 2), (id(1), "b", 40), (id(2), "c", 0)];
+        let found = lines(&mut tally, 1, &[(BAD, 42), (FULL, 1)], &failed);
+        let sentence = Reason::BadAnswer.sentence();
+        let expected = format!(
+            "WARN 42 requests failed in the last 1 s: bad_answer (502): {sentence} Failures by server: b 40, a 2\n\
+             WARN 1 request rejected in the last 1 s: queue_full (503)\n"
+        );
+        assert_eq!(found, expected);
+        // A server of the same name, with an id and a count of its own.
+        let failed = [(id(0), "a", 2), (id(3), "b", 1)];
+        let found = lines(&mut tally, 20, &[(BAD, 43)], &failed);
+        assert!(found.ends_with("Failures by server: b 1\n"), "{found}");
+    }
+
+    #[test]
+    fn each_reason_has_its_level_and_its_line() {
+        for kind in Kind::all() {
+            let (level, line) = (kind.level(), kind.line(2, LOOK, ""));
+            match kind {
+                Kind::AccessLinesLost => {
+                    assert_eq!(line, "2 lines of the access log were lost in the last 1 s")
+                }
+                Kind::Ended(reason) => {
+                    assert!(line.contains(&format!("{} ({})", reason.name(), reason.status())), "{line}");
+                    assert_eq!(level == Level::Warn, reason.status() >= 500, "{line}");
+                }
+            }
+        }
+        assert!(Kind::Ended(Reason::ResponseHeadTooLarge).line(1, LOOK, "").contains("limits.head"));
+    }
+
+    #[test]
+    fn the_last_look_is_when_the_handle_is_dropped() {
+        let (mut reporter, handle) = Reporter::new();
+        let table = Arc::new(Table::new(crate::policy::pick::Algorithm::RoundRobin, false, &[]));
+        reporter.watch("", &Arc::default(), &table);
+        drop(handle);
+        reporter.run();
+    }
+}

@@ -1,0 +1,245 @@
+//! The counters against what clients counted: requests, classes, reasons and bytes, each exactly; and what documents say
+//! of them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+mod support;
+
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::thread;
+use support::balancer::{list, unhurried, with};
+use support::faults::ok;
+use support::{Client, Evenkeel, Gate, Origin, until};
+
+/// What clients counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Count {
+    /// Final responses by class, and requests without one.
+    classes: BTreeMap<String, u64>,
+    /// The balancer's own responses by reason.
+    reasons: BTreeMap<String, u64>,
+    bytes: u64,
+}
+
+impl Count {
+    /// What one connection brought: responses whose bodies have no line of their own that looks like one.
+    fn of(bytes: &[u8]) -> Self {
+        let (text, mut count) = (String::from_utf8_lossy(bytes), Count::default());
+        let starts = text.match_indices("HTTP/1.1 ").map(|(at, start)| &text[at + start.len()..]);
+        for class in starts.filter(|rest| !rest.starts_with("103")).map(|rest| format!("{}xx", &rest[..1])) {
+            *count.classes.entry(class).or_default() += 1;
+        }
+        for (at, before) in text.match_indices("\nreason: ") {
+            let name = text[at + before.len()..].split(',').next().unwrap();
+            *count.reasons.entry(name.to_owned()).or_default() += 1;
+        }
+        count.bytes = bytes.len() as u64;
+        count
+    }
+
+    fn add(&mut self, other: Count) {
+        other.classes.into_iter().for_each(|(class, count)| *self.classes.entry(class).or_default() += count);
+        other.reasons.into_iter().for_each(|(name, count)| *self.reasons.entry(name).or_default() += count);
+        self.bytes += other.bytes;
+    }
+
+    fn requests(&self) -> u64 {
+        self.classes.values().sum()
+    }
+
+    /// What the balancer counted.
+    fn by(balancer: &Evenkeel) -> Self {
+        let labelled = |metric: &str| {
+            let lines = balancer.metric_lines(&format!("{metric}{{"));
+            let parts = lines.iter().map(|line| {
+                let (name, count) = line.split_once(' ').unwrap();
+                (name.split('"').nth(1).unwrap().to_owned(), count.parse::<u64>().unwrap())
+            });
+            parts.filter(|(_, count)| *count > 0).collect()
+        };
+        Count {
+            classes: labelled("evenkeel_answers_total"),
+            reasons: labelled("evenkeel_refusals_total"),
+            bytes: balancer.metric("evenkeel_sent_bytes_total") as u64,
+        }
+    }
+}
+
+/// Sends all of it and reads to the end of the connection.
+fn exchange(balancer: &Evenkeel, requests: impl AsRef<[u8]>) -> Count {
+    let (bytes, end) = Client::to(balancer).send(requests).rest();
+    assert!(end.is_ok(), "{}", String::from_utf8_lossy(&bytes));
+    Count::of(&bytes)
+}
+
+fn get(target: &str, more: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: h\r\n{more}\r\n")
+}
+
+/// Answers as the target says; `/gate` waits.
+fn origin(gate: &Gate) -> Origin {
+    let gate = gate.clone();
+    Origin::start(move |visit| {
+        while let Some(seen) = visit.request() {
+            match seen.target() {
+                "/gate" => {
+                    gate.wait();
+                    visit.answer("waited");
+                }
+                "/garbage" => return visit.send("garbage\r\n\r\n"),
+                "/closes" => return,
+                "/missing" => visit.send("HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone"),
+                "/moved" => visit.send("HTTP/1.1 301 Moved\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"),
+                "/hint" => {
+                    visit.send(format!("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{}", ok("hinted")))
+                }
+                "/chunked" => {
+                    visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+                }
+                "/long" => visit.answer(vec![b'x'; 700_000]),
+                "/head" => visit.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+                _ => visit.answer("fine"),
+            }
+        }
+    })
+}
+
+#[test]
+fn requests_classes_reasons_and_bytes_are_what_clients_counted() {
+    let gate = Gate::default();
+    let origin = origin(&gate);
+    let config = json!({
+        "servers": { "list": list(&[&origin]) },
+        "limits": { "body": "1KiB" },
+        "threadpool": { "queue_capacity": 1 },
+        "log": { "access": "access.log" },
+    });
+    let balancer = Evenkeel::start(unhurried(1, config));
+    let mut count = Count::default();
+    let close = "Connection: close\r\n";
+    let kept: String = ["/ok", "/missing", "/moved", "/hint", "/chunked", "/garbage", "/closes", "/long"]
+        .map(|target| get(target, ""))
+        .concat();
+    let head = "HEAD /head HTTP/1.1\r\nHost: h\r\n\r\n";
+    let big = "POST /ok HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\n".to_owned();
+    let many: String = (0..150).map(|at| format!("X-{at}: y\r\n")).collect();
+    for requests in [
+        kept + head + &get("/ok", close),
+        get("/ok", close),
+        get("/chunked", close),
+        get("/long", close),
+        "GET /ok HTTP/1.0\r\n\r\n".to_owned(),
+        "OPTIONS * HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\nConnection: close\r\n\r\n".to_owned(),
+        get("/ok", "Host: twice\r\n"),
+        "no request\r\n\r\n".to_owned(),
+        "HEAD / HTTP/1.1\r\nHost: a b\r\n\r\n".to_owned(),
+        big,
+        get("/ok", &many),
+        get(&format!("/{}", "x".repeat(9000)), ""),
+        "TRACE / HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
+    ] {
+        count.add(exchange(&balancer, requests));
+    }
+    let refused =
+        [("bad_request_line", 1), ("body_too_large", 1), ("too_many_fields", 1), ("uri_too_long", 1)];
+    assert!(refused.iter().all(|(name, times)| count.reasons.get(*name) == Some(times)), "{count:?}");
+    // HEAD brought its reason without a body.
+    *count.reasons.get_mut("bad_host").unwrap() += 1;
+
+    // One is served, one waits in the queue, the others find no room.
+    let waits = thread::scope(|scope| {
+        let ask = || scope.spawn(|| exchange(&balancer, get("/gate", close)));
+        let mut waits = vec![ask()];
+        origin.until("the first is there", |record| {
+            record.requests.iter().any(|seen| seen.target() == "/gate")
+        });
+        waits.extend((0..20).map(|_| ask()));
+        until("one is refused", || balancer.metric("evenkeel_shed_total") > 0.0);
+        gate.open();
+        waits.into_iter().map(|wait| wait.join().unwrap()).collect::<Vec<_>>()
+    });
+    waits.into_iter().for_each(|one| count.add(one));
+    let shed = count.reasons["queue_full"];
+    assert!(shed > 0 && count.classes["2xx"] > 10, "{count:?}");
+
+    // One that leaves before its head is whole.
+    Client::to(&balancer).send("GET / HT");
+    count.classes.insert("none".to_owned(), 1);
+    count.reasons.insert("client_gone".to_owned(), 1);
+
+    until("all is counted", || balancer.metric("evenkeel_requests_total") as u64 >= count.requests());
+    assert_eq!(Count::by(&balancer), count);
+    assert_eq!(balancer.metric("evenkeel_requests_total") as u64, count.requests());
+    assert_eq!(balancer.metric("evenkeel_shed_total") as u64, shed);
+    logged(&balancer.folder().join("access.log"), &count);
+}
+
+/// The access log has a line for each response, with its bytes.
+fn logged(path: &Path, count: &Count) {
+    let responses = count.requests() - count.classes["none"];
+    let read = || fs::read_to_string(path).unwrap();
+    until("all lines are there", || read().lines().count() as u64 >= responses);
+    let (mut classes, mut bytes) = (BTreeMap::new(), 0);
+    for line in read().lines() {
+        let rest: Vec<_> = line.rsplit('"').next().unwrap().split_whitespace().collect();
+        *classes.entry(format!("{}xx", &rest[0][..1])).or_default() += 1;
+        bytes += rest[1].parse::<u64>().unwrap();
+    }
+    classes.insert("none".to_owned(), count.classes["none"]);
+    assert_eq!((classes, bytes), (count.classes.clone(), count.bytes));
+}
+
+#[test]
+fn a_client_that_leaves_during_its_request_is_counted_once() {
+    let gate = Gate::default();
+    let origin = origin(&gate);
+    let balancer = Evenkeel::start(unhurried(2, json!({ "servers": { "list": list(&[&origin]) } })));
+    let mut client = Client::to(&balancer);
+    client.send(get("/gate", ""));
+    origin.until("it is there", |record| record.requests.len() == 1);
+    client.reset();
+    until("it is counted", || balancer.metric("evenkeel_requests_total") > 0.0);
+    gate.open();
+    let expected = Count {
+        classes: BTreeMap::from([("none".to_owned(), 1)]),
+        reasons: BTreeMap::from([("client_gone".to_owned(), 1)]),
+        bytes: 0,
+    };
+    assert_eq!(Count::by(&balancer), expected);
+}
+
+/// Every metric that the documents and the rules name is one that the balancer has.
+#[test]
+fn every_metric_that_is_documented_exists() {
+    let origin = Origin::answers("fine");
+    let config = json!({ "admin": { "socket": support::balancer::ADMIN } });
+    let balancer = Evenkeel::start(with(config, json!({ "servers": { "list": list(&[&origin]) } })));
+    let page = balancer.metric_lines("");
+    let families: Vec<&str> =
+        page.iter().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut named = 0;
+    for file in ["docs/operations.md", "deploy/alerts.yml", "README.md"] {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        for (at, _) in text.match_indices("evenkeel_") {
+            let rest = &text[at..];
+            let end =
+                rest.find(|char: char| !char.is_ascii_alphanumeric() && char != '_').unwrap_or(rest.len());
+            let name = rest[..end].trim_end_matches("_bucket");
+            assert!(families.contains(&name), "{file} names {name}, which there is not");
+            named += 1;
+        }
+    }
+    assert!(named > 40, "only {named} were found");
+    let documents = fs::read_to_string(root.join("docs/operations.md")).unwrap();
+    let missing: Vec<_> = families.iter().filter(|name| !documents.contains(&format!("`{name}"))).collect();
+    assert!(missing.is_empty(), "docs/operations.md does not name {missing:?}");
+}
