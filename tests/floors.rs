@@ -32,6 +32,7 @@ const LONG: &[(&str, &str)] = &[
         "one agent: what is due, what is found and what follows from it share one state",
     ),
     ("src/data/park.rs", "a connection and where it is parked share their atomics; about to be rebuilt"),
+    ("src/data/accept.rs", "one thread: what it waits for, accepts and ends share one state"),
     ("src/http1/head.rs", "the heads of requests and of answers share their scan and their limits"),
 ];
 

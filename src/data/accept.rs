@@ -408,3 +408,28 @@ impl Acceptor {
         let _ = crossbeam_channel::after(PACE).recv();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::config::Config;
+    use crate::state::table::Table;
+    use crate::state::verdict::Verdicts;
+
+    #[test]
+    fn a_panic_does_not_end_the_accept_thread() {
+        let mut config = Config::default();
+        config.listen.address = "127.0.0.1:0".parse().unwrap();
+        let table = Arc::new(Table::new(config.servers.algorithm, false, &[]));
+        let opened = Plane::open("test", Arc::new(config), table, Verdicts::default(), None);
+        let (plane, mut acceptor) = opened.unwrap();
+        acceptor.outlives(|_| panic!("as the test asked for"));
+        assert_eq!(plane.stats.total(Counter::Panics), 1);
+        let mut did = false;
+        acceptor.outlives(|_| did = true);
+        assert!(did && plane.stats.total(Counter::Panics) == 1);
+        plane.drain(time::now().after(Duration::from_secs(20)));
+        acceptor.run();
+        assert!(plane.accept_ended.load(Ordering::Acquire), "it goes on to its orderly end");
+    }
+}

@@ -146,8 +146,9 @@ pub fn blame(plane: &Plane, lease: &Lease, failure: &Failure) {
         Reason::ServerTimeout => "gave no answer in time",
         Reason::BadAnswer => "gave a broken answer",
         Reason::AnswerTruncated => "closed in the middle of an answer",
-        // Its answer is good HTTP: it is no reason to take the server out.
-        Reason::ResponseHeadTooLarge | Reason::ResponseTooManyHeaders => return lease.server().fails(),
+        Reason::ResponseHeadTooLarge | Reason::ResponseTooManyHeaders => {
+            return lease.server().exceeds_limits();
+        }
         _ => return,
     };
     lease.server().fails(time::now());

@@ -276,6 +276,12 @@ impl Server {
         self.suspect.store(true, Relaxed);
     }
 
+    /// A response was valid and larger than our limits: its request failed, and the server is not to blame.
+    pub fn exceeds_limits(&self) {
+        self.failures.fetch_add(1, Relaxed);
+        self.ended.fetch_add(1, Relaxed);
+    }
+
     /// A live request was answered. True when the one before it failed.
     pub fn recovers(&self) -> bool {
         self.suspect.load(Relaxed) && self.suspect.swap(false, Relaxed)
