@@ -878,8 +878,10 @@ mod ends {
         ] {
             check_502(answer.as_bytes(), "bad_answer");
         }
-        check_502(format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(100_000)).as_bytes(), "bad_answer");
-        check_502(format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(300)).as_bytes(), "bad_answer");
+        let answer = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(100_000));
+        check_502(answer.as_bytes(), "response_head_too_large");
+        let answer = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(300));
+        check_502(answer.as_bytes(), "response_too_many_headers");
         check_502(b"", "server_reset");
     }
 
