@@ -1,8 +1,8 @@
-//! Runs the conformance suite against Evenkeel, nginx and HAProxy, and tells what each of them fails.
+//! Runs the conformance suite against Evenkeel, nginx and HAProxy, and reports the failures of each.
 //!
-//! `cargo bench --bench conformance`; `-- --help` tells the rest. The cases are those of `tests/conformance`:
-//! they know nothing of the proxy, and accept every safe choice that the RFCs leave. Each case gets a proxy of its
-//! own, so that none sees what another left behind.
+//! `cargo bench --bench conformance`; see `-- --help` for options. The cases are those of `tests/conformance`: they are
+//! independent of the proxy, and accept every safe choice that the RFCs allow. Each case gets a new proxy, so that it
+//! is not affected by earlier cases.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock and waits for processes")]
 #![allow(
@@ -41,27 +41,27 @@ struct Arguments {
     /// Only these: evenkeel, nginx, haproxy
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Only cases whose name has this part
+    /// Only cases whose name contains this text
     #[arg(long, default_value = "")]
     case: String,
-    /// Seconds that a proxy may take for an answer or for closing
+    /// Seconds that a proxy may take for a response or for closing
     #[arg(long, default_value_t = 5.0)]
     patience: f64,
-    /// Cases that are run at a time
+    /// Number of cases that run at the same time
     #[arg(long, default_value_t = 4)]
     lanes: usize,
-    /// Also tell of each failure what was sent and what came
+    /// Also print for each failure what was sent and received
     #[arg(long)]
     verbose: bool,
     /// Write the results to this file
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Cargo says so
+    /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// What became of all cases with one proxy.
+/// The results of all cases with one proxy.
 #[derive(Serialize)]
 struct Results {
     proxy: &'static str,
@@ -69,14 +69,14 @@ struct Results {
     cases: Vec<Verdict>,
 }
 
-/// What became of one case.
+/// The result of one case.
 #[derive(Serialize)]
 struct Verdict {
     id: String,
     area: String,
     level: &'static str,
     rfc: &'static str,
-    /// Why it fails; nothing where it does not.
+    /// The reason of a failure; empty if it passed.
     failure: Option<String>,
 }
 

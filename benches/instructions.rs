@@ -1,15 +1,15 @@
 //! Counts the instructions of the codec and of the policies, row by row, under valgrind's callgrind.
 //!
-//! A clock on a busy machine says little; a count of instructions is the same to the digit each time, so a
-//! change that costs a few percent is seen at once. `cargo bench --bench instructions` compares each row with
-//! its ceiling in `benches/instructions.ceilings.json` and fails when one is above; `-- --accept` measures
-//! and writes new ceilings.
+//! Time measurements on a busy machine are unreliable; an instruction count is exactly the same each time, so a change
+//! that costs a few percent is visible at once. `cargo bench --bench instructions` compares each row with its ceiling
+//! in `benches/instructions.ceilings.json` and fails when one is exceeded; `-- --accept` measures and writes new
+//! ceilings.
 //!
-//! Each row runs twice, once with `N` and once with `2 N` iterations; the difference divided by `N` is one
-//! iteration. Start, set-up and end of the program cancel out, and with them the length of paths and of the
-//! environment. A row runs on a thread of its own, whose stack and heap lie the same way each time: what
-//! glibc and memchr do depends on how memory is aligned. Valgrind shows every program the same processor as
-//! long as the real one has AVX2, so what they choose at run time is the same, too.
+//! Each row runs twice, once with `N` and once with `2 N` iterations; the difference divided by `N` is one iteration.
+//! Start, set-up and end of the program cancel out, and with them the length of paths and of the environment. A row
+//! runs on a thread of its own, whose stack and heap have the same layout each time: the code paths of glibc and memchr
+//! depend on memory alignment. Valgrind presents the same processor to every program as long as the real one has AVX2,
+//! so run-time dispatch is the same, too.
 
 #![allow(missing_docs, unreachable_pub, reason = "a program, not a library")]
 
@@ -24,12 +24,13 @@ use ceilings::Ceilings;
 use rows::{ALL, Row};
 use std::process::{Command, ExitCode};
 
-/// The hidden argument that makes this program run one row so many times.
+/// The hidden argument that makes this program run one row this many times.
 const ARGUMENT: &str = "--run-the-row";
 /// Iterations of the shorter run.
 const ITERATIONS: u64 = 1000;
-/// What is missing where there is no valgrind.
-const NO_VALGRIND: &str = "valgrind is not installed and no instruction is counted: apt-get install valgrind";
+/// The message when valgrind is missing.
+const NO_VALGRIND: &str =
+    "valgrind is not installed, so no instructions are counted: apt-get install valgrind";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -40,8 +41,8 @@ fn main() -> ExitCode {
             println!("{HELP}");
             Ok(true)
         }
-        // `cargo test --all-targets` only wants to know that it starts; `cargo bench` gives `--bench`.
-        // Arguments for other benches may come along and are none of ours.
+        // `cargo test --all-targets` only needs it to start; `cargo bench` passes `--bench`. Arguments for other
+        // benches may be present and are ignored.
         _ if has("--bench") => count(has("--accept"), has("--strict")),
         _ => Ok(true),
     };
@@ -64,7 +65,7 @@ Options:
   --accept  Write new ceilings: what is measured, and 5 % more
   --strict  Fail where valgrind is missing, instead of saying so";
 
-/// Does one row so many times; this is what callgrind looks at.
+/// Runs one row this many times, for callgrind.
 fn run_row(arguments: &[String]) -> Result<(), String> {
     let [name, times] = arguments else { return Err("a row and a number are needed".to_string()) };
     let row = ALL.iter().find(|row| row.name == name).ok_or(format!("there is no row {name}"))?;
@@ -74,7 +75,7 @@ fn run_row(arguments: &[String]) -> Result<(), String> {
     thread.join().map_err(|_| "the row panicked".to_string())
 }
 
-/// Counts all rows, prints them, and compares them; false when one is above its ceiling.
+/// Counts all rows, prints them, and compares them; false when a ceiling is exceeded.
 fn count(accept: bool, strict: bool) -> Result<bool, String> {
     if Command::new("valgrind").arg("--version").output().is_err() {
         eprintln!("{NO_VALGRIND}");
@@ -105,7 +106,7 @@ fn per_iteration(row: &Row) -> Result<f64, String> {
     Ok(twice.saturating_sub(once) as f64 / ITERATIONS as f64)
 }
 
-/// All instructions of this program with one row, from its start to its end.
+/// All instructions of this program with one row, from start to end.
 fn instructions(row: &Row, times: u64) -> Result<u64, String> {
     let cannot = |why: String| format!("{} was not counted: {why}", row.name);
     let program = std::env::current_exe().map_err(|error| cannot(error.to_string()))?;
@@ -121,5 +122,5 @@ fn instructions(row: &Row, times: u64) -> Result<u64, String> {
     }
     // ==123== Collected : 1234567
     let count = told.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok());
-    count.ok_or_else(|| cannot(format!("valgrind told no count:\n{told}")))
+    count.ok_or_else(|| cannot(format!("valgrind reported no count:\n{told}")))
 }

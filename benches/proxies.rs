@@ -1,9 +1,9 @@
 //! Measures Evenkeel against a direct connection, nginx and HAProxy, in interleaved rounds of one run.
 //!
-//! `cargo bench` measures every row of docs/performance.md; `cargo bench --bench proxies -- --work small` is
-//! the quick look, `-- --help` tells the rest. Client and origin are the same for all, and none of their
-//! processor time counts. Each figure is the median over the rounds; the order of the proxies rotates, so
-//! that a machine that slows down slows all of them. No ratio is printed where a run had errors.
+//! `cargo bench` measures every row of docs/performance.md; `cargo bench --bench proxies -- --work small` is a quick
+//! run, see `-- --help` for options. Client and origin are the same for all, and none of their processor time counts.
+//! Each figure is the median over the rounds; the order of the proxies rotates, so that a slowdown of the machine
+//! affects all of them. No ratio is printed if a run had errors.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock and waits for processes")]
 #![allow(missing_docs, unreachable_pub, reason = "a program, not a library")]
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
             let number = |at| std::env::args().nth(at).and_then(|number| number.parse().ok());
             origin::serve(number(2).unwrap_or(1), number(3).unwrap_or(slots::SLOTS)).map(|()| true)
         }
-        // `cargo test --all-targets` only wants to know that it starts; `cargo bench` gives `--bench`.
+        // `cargo test --all-targets` only needs it to start; `cargo bench` passes `--bench`.
         _ if !std::env::args().any(|argument| argument == "--bench") => Ok(true),
         _ => bench(&Arguments::read()),
     };
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures and prints; false when something could not be measured cleanly, or a promise was broken.
+/// Measures and prints; false when something could not be measured cleanly, or a guarantee was violated.
 fn bench(arguments: &Arguments) -> Result<bool, String> {
     arguments.check()?;
     raise_descriptor_limit();
@@ -100,7 +100,7 @@ fn bench(arguments: &Arguments) -> Result<bool, String> {
     for folder in arguments.plots.iter().cloned().chain([kept_in()]) {
         let drawn = plots::draw(&report, &folder)?;
         if !drawn.is_empty() {
-            println!("drawn in {}: {}", folder.display(), drawn.join(", "));
+            println!("charts in {}: {}", folder.display(), drawn.join(", "));
         }
     }
     let clean = report.rows.iter().all(|row| row.complaint().is_none());
@@ -138,11 +138,11 @@ fn run(arguments: &Arguments) -> Result<Report, String> {
         table::print_starts(&report);
     }
     report.write(&path)?;
-    println!("\nkept in {}", path.display());
+    println!("\nwritten to {}", path.display());
     Ok(report)
 }
 
-/// The proxies that are asked for and installed.
+/// The requested proxies that are installed.
 fn kinds(arguments: &Arguments, report: &mut Report) -> Vec<Kind> {
     let asked =
         |kind: &Kind| arguments.only.is_empty() || arguments.only.iter().any(|name| name == kind.name());
@@ -156,7 +156,7 @@ fn kinds(arguments: &Arguments, report: &mut Report) -> Vec<Kind> {
     kinds
 }
 
-/// Starts each proxy once a round, and notes how long it took to its first answer.
+/// Starts each proxy once a round, and records the time to its first response.
 fn start_often(arguments: &Arguments, kinds: &[Kind], report: &mut Report) -> Result<(), String> {
     let origin = Origin::start(1)?;
     let setup = Setup { max_workers: arguments.workers, ..Setup::default() };
@@ -168,13 +168,13 @@ fn start_often(arguments: &Arguments, kinds: &[Kind], report: &mut Report) -> Re
     Ok(())
 }
 
-/// `target/bench`, found from where this program lies: `target/release/deps`.
+/// `target/bench`, relative to the path of this program: `target/release/deps`.
 fn kept_in() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     program.ancestors().nth(3).map(PathBuf::from).unwrap_or_default().join("bench")
 }
 
-/// Thousands of connections need as many descriptors; children inherit the limit.
+/// Thousands of connections need as many descriptors; child processes inherit the limit.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

@@ -1,4 +1,4 @@
-//! Builds the parts, starts and joins the threads; alone sees both planes.
+//! Builds the parts, starts and joins the threads; the only layer that uses both planes.
 
 pub mod demo;
 pub mod preflight;
@@ -6,20 +6,20 @@ mod publish;
 
 pub use demo::demo;
 
-use crate::base::signals::{self, Heard};
+use crate::base::signals::{self, Received};
 use crate::base::time::{self, Moment};
 use crate::base::{limits, program};
 use crate::control::admin::{self, Admin, View};
 use crate::control::{access, health, report, supervise};
+use crate::data::Plane;
 use crate::data::accept::Acceptor;
-use crate::data::{Plane, Workers};
 use crate::state::access::{AccessSink, Line};
 use crate::state::config::{AccessLog, Config};
-use crate::state::crew::Team;
 use crate::state::instance::Instance;
 use crate::state::own::Own;
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
+use crate::state::workers::Workers;
 use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use std::fmt;
@@ -40,7 +40,7 @@ impl fmt::Display for Error {
 
 /// Runs the balancer until a signal stops it: the first drains, a second, a second or more later, stops at once.
 pub fn run(config: Config) -> Result<(), Error> {
-    // Before the first thread: a signal that comes early is not lost.
+    // Before the first thread: an early signal is not lost.
     let mut signals = watch_signals(&signals::STOP)?;
     let instance = Instance::of(config.origin());
     let balancer = Balancer::start_as(instance, config)?;
@@ -48,26 +48,26 @@ pub fn run(config: Config) -> Result<(), Error> {
     balancer.run_until(&mut signals)
 }
 
-/// Listens to the signals that stop, and to all others that operators send to a load balancer: their default is to end
-/// the process.
+/// Handles the signals that stop, and all others that operators send to a load balancer, because their default is to
+/// end the process.
 fn watch_signals(stop: &[i32]) -> Result<signals::Watch, Error> {
     let others: Vec<i32> =
         [SIGHUP, SIGUSR1, SIGUSR2].into_iter().filter(|signal| !stop.contains(signal)).collect();
     signals::Watch::new(stop, &others).map_err(|error| Error(format!("signals cannot be received: {error}")))
 }
 
-/// The name of the next signal that asks to stop, and whether it is a second request. `None`: no signal comes any more.
+/// The name of the next stop signal, and whether it is a second request. `None`: no more signals will arrive.
 fn next_stop(signals: &mut signals::Watch, access: Option<&access::Handle>) -> Option<(&'static str, bool)> {
     loop {
         match signals.wait()? {
-            Heard::Stop(name) => return Some((name, false)),
-            Heard::StopNow(name) => return Some((name, true)),
-            Heard::Other(signal) => respond_to(signal, access),
+            Received::Stop(name) => return Some((name, false)),
+            Received::StopNow(name) => return Some((name, true)),
+            Received::Other(signal) => respond_to(signal, access),
         }
     }
 }
 
-/// Does what a signal asks for that does not stop the process.
+/// Handles a signal that does not stop the process.
 fn respond_to(signal: i32, access: Option<&access::Handle>) {
     match (signal, access) {
         (SIGUSR1, Some(access)) => access.reopen(),
@@ -78,7 +78,7 @@ fn respond_to(signal: i32, access: Option<&access::Handle>) {
         (SIGUSR2, _) => log::warn!(
             "SIGUSR2: upgrading the running binary is not built yet; nothing was changed, restart to run a new binary"
         ),
-        (other, _) => log::warn!("{}: nothing is bound to this signal", signals::name(other)),
+        (other, _) => log::warn!("{}: this signal has no function", signals::name(other)),
     }
 }
 
@@ -95,12 +95,12 @@ pub struct Balancer {
 /// A data plane with its two threads.
 #[derive(Debug)]
 struct Running {
-    plane: Arc<Plane>,
+    plane: Plane,
     accept: JoinHandle<()>,
     supervisor: JoinHandle<()>,
 }
 
-/// The admin API, and the plane that guards it on its TCP port.
+/// The admin API, and the data plane that protects it on its TCP port.
 #[derive(Debug)]
 struct Published {
     thread: JoinHandle<()>,
@@ -109,30 +109,34 @@ struct Published {
 }
 
 impl Balancer {
-    /// Starts one that has no configuration file. Errors are those of the listeners.
+    /// Starts a balancer without a configuration file. Errors are those of the listeners.
     pub fn start(config: Config) -> Result<Self, Error> {
         Self::start_as(Instance::default(), config)
     }
 
-    /// Starts all threads of the balancer that calls itself this.
+    /// Starts all threads of the balancer with this identity.
     fn start_as(instance: Instance, config: Config) -> Result<Self, Error> {
         let started = time::now();
         limits::raise_descriptors();
         let config = Arc::new(config);
         let servers = &config.servers;
-        let table =
-            Arc::new(Table::new(servers.algorithm, servers.health_check.rules.enabled, &servers.list));
+        let table = Arc::new(Table::new(
+            servers.algorithm,
+            servers.health_check.rules.enabled,
+            servers.max_in_flight,
+            &servers.list,
+        ));
         let verdicts = Verdicts::default();
         let (sink, lines) = config.log.access.as_ref().map(|_| AccessSink::open()).unzip();
         let opened = Plane::open("main", Arc::clone(&config), Arc::clone(&table), verdicts.clone(), sink);
         let (plane, acceptor) = opened.map_err(|error| listener_error(config.listen.address, &error))?;
         let (agent, handle) = health::Agent::new(&config, table, &verdicts);
-        let closing = Arc::clone(&plane);
-        let agent = agent.on_close_idle(move |server| closing.close_idle(server));
-        let (listen, admin) = (Some(plane.address), config.admin.bind);
+        let closing = plane.clone();
+        let agent = agent.on_close_idle(move |_| closing.close_idle());
+        let (listen, admin) = (Some(plane.proxy.address), config.admin.bind);
         let instance = Instance { pid: std::process::id(), listen, admin, ..instance };
         let admin = Published::start(instance, &plane, &handle, started)?;
-        // From here on a failure has to take the admin socket away again.
+        // From here on a failure must remove the admin socket again.
         let rest = open_access_log(&config, lines, &plane).and_then(|access| {
             let health = spawn("health", move || agent.run())?;
             let report = start_report(&plane, admin.as_ref())?;
@@ -159,18 +163,18 @@ impl Balancer {
 
     /// The address that it listens on, with the port that the kernel chose if 0 was asked for.
     pub fn address(&self) -> SocketAddr {
-        self.main.plane.address
+        self.main.plane.proxy.address
     }
 
     /// The address of the admin API, if it is published.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref()?.front.as_ref().map(|front| front.plane.address)
+        self.admin.as_ref()?.front.as_ref().map(|front| front.plane.proxy.address)
     }
 
-    /// Waits for a signal, then drains; a second request to stop does not wait for the end of that.
+    /// Waits for a signal, then drains; a second stop signal ends the drain early.
     fn run_until(self, signals: &mut signals::Watch) -> Result<(), Error> {
         let access = self.access.as_ref().map(|(handle, _)| handle.clone());
-        let drain = self.main.plane.config.timeouts.drain;
+        let drain = self.main.plane.proxy.config.timeouts.drain;
         if let Some((signal, _)) = next_stop(signals, access.as_ref()) {
             log::info!(
                 "{signal}: the ports are closed; requests in flight are finished, for up to {drain:?}"
@@ -185,7 +189,7 @@ impl Balancer {
             handle.close();
         });
         let Ok(drain) = drain.inspect_err(|error| log::warn!("{error}; a second signal is not heard")) else {
-            // No reason to cut the requests in flight.
+            // Not a reason to interrupt the requests in flight.
             self.stop(deadline);
             log::info!("stopped");
             return Ok(());
@@ -200,9 +204,9 @@ impl Balancer {
         Ok(())
     }
 
-    /// Begins to drain and gives up every name that a successor needs: the admin socket, the admin port, the port. What
-    /// is still open, a WebSocket for hours perhaps, then holds up the end of this process and not the start of the
-    /// next. Never waits.
+    /// Begins to drain and releases every name that a successor needs: the admin socket, the admin port, the port.
+    /// Connections that stay open, such as a WebSocket for hours, then delay the end of this process and not the start
+    /// of the next. Never waits.
     fn leave(&self, deadline: Moment) {
         self.admin.iter().for_each(Published::leave);
         self.main.plane.drain(deadline);
@@ -222,7 +226,7 @@ impl Balancer {
         let _ = self.health.1.join();
         drop(self.report.0);
         let _ = self.report.1.join();
-        // The last: those before it may still bring lines.
+        // Last, because the threads before it may still send lines.
         match self.access {
             Some((handle, thread)) if handle.stop() => _ = thread.join(),
             Some(_) => log::warn!("access log: the last lines could not be written in time"),
@@ -232,10 +236,10 @@ impl Balancer {
 }
 
 impl Running {
-    fn start(plane: Arc<Plane>, acceptor: Acceptor) -> Result<Self, Error> {
-        let team = Workers(Arc::clone(&plane));
-        let bounds = plane.config.threadpool.bounds;
-        let supervisor = spawn("supervisor", move || supervise::run(&team, bounds))?;
+    fn start(plane: Plane, acceptor: Acceptor) -> Result<Self, Error> {
+        let workers = plane.clone();
+        let bounds = plane.proxy.config.threadpool.bounds;
+        let supervisor = spawn("supervisor", move || supervise::run(&workers, bounds))?;
         let accept = spawn("accept", move || acceptor.run())?;
         Ok(Running { plane, accept, supervisor })
     }
@@ -244,10 +248,9 @@ impl Running {
     fn stop(self, deadline: Moment) -> usize {
         self.plane.drain(deadline);
         let _ = self.accept.join();
-        let open = Workers(Arc::clone(&self.plane)).connections();
-        if open == 0 {
-            let _ = self.supervisor.join();
-        }
+        let open = self.plane.connections();
+        // It ends soon after the last connection, or soon after the deadline.
+        let _ = self.supervisor.join();
         open
     }
 }
@@ -255,37 +258,37 @@ impl Running {
 impl Published {
     fn start(
         instance: Instance,
-        main: &Arc<Plane>,
+        main: &Plane,
         health: &health::Handle,
         started: Moment,
     ) -> Result<Option<Self>, Error> {
         let (added, removed) = (health.clone(), health.clone());
-        let own = Arc::new(Own::listening(&main.config, main.address));
+        let own = Arc::new(Own::listening(&main.proxy.config, main.proxy.address));
         let view = View {
-            config: Arc::clone(&main.config),
+            config: Arc::clone(&main.proxy.config),
             own: Arc::clone(&own),
-            table: Arc::clone(&main.table),
-            stats: Arc::clone(&main.stats),
-            team: Arc::new(Workers(Arc::clone(main))),
+            table: Arc::clone(&main.proxy.table),
+            stats: Arc::clone(&main.proxy.stats),
+            workers: Arc::new(main.clone()),
             instance,
             started,
             registered: Arc::new(move |_| added.look()),
             forgotten: Arc::new(move |_| removed.look()),
         };
-        if main.config.admin.socket.is_none() {
+        if main.proxy.config.admin.socket.is_none() {
             return Ok(None);
         }
         let admin: Admin = match admin::open(view) {
             Ok(admin) => admin,
-            Err(reason) => return publish::unless_default(&main.config, reason),
+            Err(reason) => return publish::unless_default(&main.proxy.config, reason),
         };
         let (stopper, socket) = (admin.stopper(), admin.published_at());
         let thread = spawn("admin", move || admin.run())?;
         let mut published = Published { thread, stopper, front: None };
-        let front = main.config.admin.bind.map(|bind| publish::front(&main.config, bind, socket));
+        let front = main.proxy.config.admin.bind.map(|bind| publish::front(&main.proxy.config, bind, socket));
         match front.unwrap_or(Ok(None)) {
             Ok(front) => {
-                front.iter().for_each(|front| own.publishes_at(front.plane.address));
+                front.iter().for_each(|front| own.publishes_at(front.plane.proxy.address));
                 published.front = front;
             }
             Err(error) => {
@@ -296,7 +299,7 @@ impl Published {
         Ok(Some(published))
     }
 
-    /// Gives up the socket and the port; requests in flight are still answered. Never waits.
+    /// Releases the socket and the port; requests in flight still get responses. Never waits.
     fn leave(&self) {
         self.stopper.stop();
         self.front.iter().for_each(|front| front.plane.drain(time::now().after(publish::DRAIN)));
@@ -311,24 +314,24 @@ impl Published {
     }
 }
 
-/// Starts the thread that tells of rejected and failed requests.
+/// Starts the thread that logs rejected and failed requests.
 fn start_report(main: &Plane, admin: Option<&Published>) -> Result<(report::Handle, JoinHandle<()>), Error> {
     let (mut reporter, handle) = report::Reporter::new();
-    reporter.watch("", &main.stats, &main.table);
+    reporter.watch("", &main.proxy.stats, &main.proxy.table);
     if let Some(front) = admin.and_then(|admin| admin.front.as_ref()) {
-        reporter.watch("admin: ", &front.plane.stats, &front.plane.table);
+        reporter.watch("admin: ", &front.plane.proxy.stats, &front.plane.proxy.table);
     }
     Ok((handle, spawn(report::THREAD, move || reporter.run())?))
 }
 
-/// Opens the access log, if one is asked for, and starts its thread.
+/// Opens the access log, if one is configured, and starts its thread.
 fn open_access_log(
     config: &Config,
     lines: Option<Receiver<Line>>,
-    plane: &Arc<Plane>,
+    plane: &Plane,
 ) -> Result<Option<(access::Handle, JoinHandle<()>)>, Error> {
     let Some((target, lines)) = config.log.access.as_ref().zip(lines) else { return Ok(None) };
-    let opened = access::Writer::open(target, lines, Arc::clone(&plane.stats));
+    let opened = access::Writer::open(target, lines, Arc::clone(&plane.proxy.stats));
     let (writer, handle) = opened.map_err(|error| access_error(target, &error))?;
     Ok(Some((handle, spawn(access::THREAD, move || writer.run())?)))
 }
@@ -340,7 +343,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     })
 }
 
-/// What to do about an access log that cannot be had.
+/// What to do if the access log cannot be opened.
 fn access_error(target: &AccessLog, error: &io::Error) -> Error {
     let name = match target {
         AccessLog::Stdout => "the standard output".to_owned(),
@@ -349,7 +352,7 @@ fn access_error(target: &AccessLog, error: &io::Error) -> Error {
     Error(format!("log.access: {name} cannot be opened: {error}; write a file that this user may append to"))
 }
 
-/// What to do about a port that cannot be had.
+/// What to do if the port cannot be used.
 fn listener_error(address: SocketAddr, error: &io::Error) -> Error {
     let port = address.port();
     Error(match error.kind() {

@@ -1,4 +1,4 @@
-//! Floor 0: what everything stands on. Nothing here knows of HTTP or of servers.
+//! Layer 0: the basis of all others. Nothing here depends on HTTP or on servers.
 
 pub mod dice;
 pub mod ids;

@@ -1,5 +1,5 @@
-//! The commands: arguments in, an exit code out. Whatever an operator does wrong ends in sentences, never in
-//! a backtrace.
+//! The commands: arguments in, an exit code out. Mistakes of an operator end in readable sentences, never in a
+//! backtrace.
 
 pub mod admin;
 pub mod check;
@@ -24,26 +24,26 @@ const ABOUT: &str = "A layer 7 (HTTP/1.1) load balancer on blocking OS threads";
 const LONG_ABOUT: &str = "\
 Evenkeel is a layer 7 (HTTP/1.1) load balancer on blocking OS threads.
 
-It takes requests on one port and spreads them over your servers. It watches the
-servers, leaves out those that are down, and starts and stops its own workers as
-the load comes and goes.
+It accepts requests on one port and distributes them over your servers. It checks
+the servers, takes out those that are down, and starts and stops its own workers
+as the load changes.
 
 Without a command it runs the balancer with ./config.json, or with the defaults
 when there is no such file: port 8000, admin API on 127.0.0.1:9301.";
 
 const AFTER_HELP: &str = "\
 First steps:
-  evenkeel demo                                  a balancer and three servers; look around
+  evenkeel demo                                  a balancer and three servers, for a first try
   evenkeel                                       the balancer, in one terminal
   evenkeel server 9001                           a sample server, in the next
   curl -X POST http://localhost:8000/requests    a request through the balancer
   evenkeel loadtest                              many requests
-  evenkeel status                                what the balancer sees
+  evenkeel status                                workers, servers and totals
 
 Exit codes:
   0  done
-  1  it failed while running; for check: something on this machine is in the way;
-     for loadtest: a response was missing, or was no 2xx or 3xx
+  1  it failed while running; for check: something on this machine prevents a start;
+     for loadtest: a response was missing, or was not 2xx or 3xx
   2  the command line is wrong
   3  the configuration is not valid
 
@@ -61,7 +61,7 @@ pub struct Arguments {
     config: Option<PathBuf>,
 }
 
-/// What to do; to run the balancer when nothing is said.
+/// The command; without one, the balancer runs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the balancer (the default command)
@@ -70,10 +70,10 @@ pub enum Command {
     /// in flight are finished, for as long as timeouts.drain says. A second signal, a second or more
     /// later, stops at once.
     Run(File),
-    /// Run a balancer and three sample servers in one process, to look around
+    /// Run a balancer and three sample servers in one process, for a first try
     ///
-    /// The balancer listens on 127.0.0.1:8000; one of the three servers is slow. It says what to
-    /// try next and stops on ctrl-C. It brings its own configuration.
+    /// The balancer listens on 127.0.0.1:8000; one of the three servers is slow. It prints commands to try next and
+    /// stops on ctrl-C. It has its own configuration.
     Demo,
     /// Run a sample server that registers itself with the balancer
     #[command(long_about = server::LONG_ABOUT, after_help = server::AFTER_HELP)]
@@ -81,19 +81,18 @@ pub enum Command {
     /// Send many requests and measure the responses
     #[command(long_about = loadtest::LONG_ABOUT, after_help = loadtest::AFTER_HELP)]
     Loadtest(loadtest::Arguments),
-    /// Say whether a configuration is valid, and whether the balancer could start with it here
+    /// Check whether a configuration is valid, and whether the balancer could start with it here
     ///
-    /// Prints a summary, or every fault at once with its place in the file and what to write
-    /// instead. Exits with 3 when the file has a fault, and with 1 when a port, a folder or an
-    /// address of this machine is in the way. A port that the running balancer of the same file
-    /// has is not.
+    /// Prints a summary, or every fault at once with its position in the file and what to write instead. Exits with 3
+    /// when the file has a fault, and with 1 when a port, a folder or an address of this machine prevents a start. A
+    /// port in use by the running balancer of the same file does not.
     Check(check::Arguments),
     /// Show the workers, servers and totals of a running balancer
     #[command(long_about = status::LONG_ABOUT)]
     Status(status::Arguments),
 }
 
-/// A configuration file that is named without -c.
+/// A configuration file that is given without -c.
 #[derive(Clone, Debug, Default, Args)]
 pub struct File {
     /// The configuration file, as with -c
@@ -102,38 +101,38 @@ pub struct File {
 }
 
 impl File {
-    /// The file that was named, here or with -c.
+    /// The file that was given, here or with -c.
     fn or<'f>(&'f self, config: Option<&'f Path>) -> Result<Option<&'f Path>, Failure> {
         match (self.file.as_deref(), config) {
             (Some(one), Some(other)) if one != other => {
                 let (one, other) = (one.display(), other.display());
-                Err(Failure::Usage(format!("two configuration files are named, {other} and {one}; name one")))
+                Err(Failure::Usage(format!("two configuration files are given, {other} and {one}; give one")))
             }
             (named, config) => Ok(named.or(config)),
         }
     }
 }
 
-/// Why a command came to nothing.
+/// Why a command failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// It could not be done; exit code 1.
+    /// It failed while running; exit code 1.
     Runtime(String),
-    /// The arguments do not fit together; exit code 2.
+    /// The arguments are not valid; exit code 2.
     Usage(String),
     /// The configuration is not valid; exit code 3.
     Configuration(Vec<Fault>),
 }
 
-/// Does what the command line says. The value is the exit code of the process.
+/// Runs the command line. Returns the exit code of the process.
 pub fn run() -> u8 {
     limits::survive_full_files();
     let code = match Arguments::try_parse() {
-        Ok(arguments) => arguments.obey().unwrap_or_else(|failure| failure.tell()),
+        Ok(arguments) => arguments.execute().unwrap_or_else(|failure| failure.report()),
         Err(asked) => {
-            // Help and the version come this way too, with exit code 0.
+            // Help and the version arrive here too, with exit code 0.
             let _ = asked.print();
-            meant(&asked).into_iter().for_each(complain);
+            suggestion(&asked).into_iter().for_each(print_error);
             asked.exit_code() as u8
         }
     };
@@ -141,8 +140,8 @@ pub fn run() -> u8 {
     code
 }
 
-/// What a line may have been meant to say that clap cannot guess.
-fn meant(error: &clap::Error) -> Option<String> {
+/// Suggestions that clap cannot make for a wrong command line.
+fn suggestion(error: &clap::Error) -> Option<String> {
     use clap::error::{ContextKind, ContextValue, ErrorKind};
     let value = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
@@ -165,7 +164,7 @@ fn meant(error: &clap::Error) -> Option<String> {
 }
 
 impl Arguments {
-    fn obey(self) -> Result<u8, Failure> {
+    fn execute(self) -> Result<u8, Failure> {
         let file = self.config.as_deref();
         match self.command.unwrap_or(Command::Run(File::default())) {
             Command::Run(named) => balance(named.or(file)?),
@@ -179,19 +178,19 @@ impl Arguments {
 }
 
 impl Failure {
-    /// Tells the operator, and gives the exit code.
-    fn tell(self) -> u8 {
+    /// Reports the failure, and returns the exit code.
+    fn report(self) -> u8 {
         match self {
             Failure::Runtime(reason) => {
-                complain(format_args!("evenkeel: {reason}"));
+                print_error(format_args!("evenkeel: {reason}"));
                 1
             }
             Failure::Usage(reason) => {
-                complain(format_args!("error: {reason}\n\nFor more information, try '--help'."));
+                print_error(format_args!("error: {reason}\n\nFor more information, try '--help'."));
                 2
             }
             Failure::Configuration(faults) => {
-                complain(check::told(&faults));
+                print_error(check::told(&faults));
                 3
             }
         }
@@ -220,18 +219,18 @@ fn demo(file: Option<&Path>) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// The configuration: of the file that was named, of the one in this folder, or the defaults.
+/// The configuration: from the file that was given, the one in this folder, or the defaults.
 fn find(named: Option<&Path>) -> Result<Config, Failure> {
     let here = Path::new(FILE);
     match named {
         Some(file) => config::load(file).map_err(Failure::Configuration),
-        // A link to nowhere counts as a file: the operator meant one to be there.
+        // A dangling link counts as a file: the operator meant one to be there.
         None if here.symlink_metadata().is_ok() => config::load(here).map_err(Failure::Configuration),
         None => Ok(Config::default()),
     }
 }
 
-/// Where a listener can be reached from this machine: the unspecified address is no destination.
+/// The address at which a listener can be reached from this machine: the unspecified address is not a destination.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -266,13 +265,13 @@ fn failed(reason: impl Display) -> Failure {
     Failure::Runtime(reason.to_string())
 }
 
-/// Prints a line. A reader that has gone away (`| head`) is no reason to panic, as `println!` would.
+/// Prints a line. A reader that has gone (`| head`) is no reason to panic, as `println!` would.
 fn say(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// The same on the error output, whose reader may be stuck: that is no reason not to end.
-fn complain(line: impl Display) {
+/// The same on the error output, whose reader may be stuck: that must not prevent the end of the process.
+fn print_error(line: impl Display) {
     output::error().tell(format!("{line}\n").into_bytes());
 }
 

@@ -1,5 +1,5 @@
-//! Floor 3, the control plane: the agents that change what the data plane sees. It speaks HTTP through ureq
-//! (probes, load reports) and tiny_http (the admin API), and never names the data plane.
+//! Layer 3, the control plane: the agents that change what the data plane sees. It speaks HTTP through ureq (probes,
+//! load reports) and tiny_http (the admin API), and never refers to the data plane.
 
 pub mod access;
 pub mod admin;

@@ -1,11 +1,12 @@
-//! The front before tiny_http: accepts, reads and judges requests itself, and hands on only what is whole and let in.
+//! The HTTP front of tiny_http: accepts connections, reads and checks requests, and passes on only complete, accepted
+//! ones.
 //!
-//! tiny_http has no time limits, no bounds on connections, threads, headers or bodies, and stops accepting at the first
+//! tiny_http has no time limits, no limits on connections, threads, headers or bodies, and stops accepting at the first
 //! error. So it listens on a socket that nothing outside this process can reach ([`Private`]), and one thread here owns
-//! every connection of a client: it reads heads with the strict codec, asks the [`Service`] to judge each before its body
-//! is read, reads bodies within bounds of size, time and number, passes the whole request to tiny_http on a connection
-//! of its own, and writes the response back. No client holds a thread. A full house admits a new connection by closing
-//! the one that has kept it waiting for longest.
+//! every client connection: it reads heads with the strict codec, asks the [`Service`] to check each before its body is
+//! read, reads bodies within limits of size, time and number, passes the whole request to tiny_http on a separate
+//! connection, and writes the response back. No client holds a thread. When all connections are in use, a new one
+//! replaces the one that has been waiting for its client the longest.
 
 mod answer;
 mod backend;
@@ -36,25 +37,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Token of the waker; the doors have those from 0, connections those from [`FIRST`].
+/// Token of the waker; the listeners have those from 0, connections those from [`FIRST`].
 const WAKER: Token = Token(FIRST - 1);
 /// The first token of a connection: an even number for its client, the odd one after it for tiny_http's side.
 const FIRST: usize = 16;
 /// Events taken from the poller at once.
 const EVENTS: usize = 256;
-/// Connections accepted at a door before the others are looked at again.
+/// Connections accepted on one listener before the others are checked again.
 const BURST: usize = 64;
-/// Between two looks at deadlines while there are connections; they are met with this precision.
+/// Interval of deadline checks while there are connections; deadlines have this precision.
 const TICK: Duration = Duration::from_millis(100);
-/// Between two looks at the listeners and at tiny_http.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long accepting rests when descriptors or memory have run out.
-const PACE: Duration = Duration::from_millis(50);
-/// While that lasts, the log hears of it this often.
-const TELL_AGAIN: Duration = Duration::from_secs(10);
-/// After so long, a connection to tiny_http is followed by an empty one, see [`Backend::rouse`].
-const ROUSE: Duration = Duration::from_millis(20);
-/// Bytes of responses that clients have not read yet, of all connections; the longest-waiting client is closed beyond.
+/// Interval of checks of the listeners and of tiny_http.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long accepting pauses when descriptors or memory have run out.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Interval of log messages while that lasts.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// After this time a connection to tiny_http is followed by an empty one, see [`Backend::connect_empty`].
+const EMPTY_CONNECTION_AFTER: Duration = Duration::from_millis(20);
+/// The most response bytes that clients have not read yet, over all connections; beyond, the client that has waited
+/// longest is closed.
 const UNREAD_MAX: usize = 64 << 20;
 
 /// One listener and the connections that came through it.
@@ -62,7 +64,7 @@ const UNREAD_MAX: usize = 64 << 20;
 struct Door {
     listener: OwnedFd,
     open: usize,
-    /// There may be more to accept; no event will say so again.
+    /// There may be more to accept, without a further event.
     more: bool,
 }
 
@@ -74,14 +76,14 @@ pub struct Front {
     poll: Poll,
     doors: Vec<Door>,
     connections: Slab<Connection>,
-    /// Keys of connections whose request waits for its turn at tiny_http.
+    /// Keys of connections whose request waits for tiny_http.
     waiting: VecDeque<usize>,
-    /// Keys of connections that have more to do at once.
+    /// Keys of connections that can continue at once.
     again: Vec<usize>,
     in_flight: usize,
     backend: Backend,
     /// When tiny_http gets an empty connection.
-    rouse_at: Moment,
+    empty_connection_at: Moment,
     paced_until: Moment,
     told_at: Option<Moment>,
     next_look: Moment,
@@ -90,7 +92,8 @@ pub struct Front {
     waker: Arc<Waker>,
 }
 
-/// Makes a front for these listening sockets (non-blocking from here on). `folder` is where the private socket is made.
+/// Creates a front for these listening sockets (non-blocking from here on). `folder` is where the private socket is
+/// created.
 pub fn open(
     name: &'static str,
     service: Arc<dyn Service>,
@@ -114,7 +117,7 @@ pub fn open(
         again: Vec::new(),
         in_flight: 0,
         backend,
-        rouse_at: Moment::NEVER,
+        empty_connection_at: Moment::NEVER,
         paced_until: Moment::START,
         told_at: None,
         next_look: Moment::START,
@@ -140,12 +143,12 @@ impl Front {
     pub fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         while !self.is_over() {
-            match self.poll.poll(&mut events, Some(self.patience())) {
+            match self.poll.poll(&mut events, Some(self.until_next_due())) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    log::error!("{}: the poller failed: {error}; pausing for {PACE:?}", self.name);
-                    let _ = crossbeam_channel::after(PACE).recv();
+                    log::error!("{}: the poller failed: {error}; pausing for {PAUSE:?}", self.name);
+                    let _ = crossbeam_channel::after(PAUSE).recv();
                     continue;
                 }
             }
@@ -182,14 +185,14 @@ impl Front {
     }
 
     /// The time until something is due without an event.
-    fn patience(&self) -> Duration {
+    fn until_next_due(&self) -> Duration {
         let now = time::now();
         let may_accept = now >= self.paced_until && self.doors.iter().any(|door| door.more);
         if may_accept || !self.again.is_empty() {
             return Duration::ZERO;
         }
-        let tick = if self.connections.is_empty() { LOOK } else { TICK };
-        self.rouse_at.since(now).min(tick)
+        let tick = if self.connections.is_empty() { CHECK_INTERVAL } else { TICK };
+        self.empty_connection_at.since(now).min(tick)
     }
 
     fn accept(&mut self, now: Moment) {
@@ -208,32 +211,32 @@ impl Front {
                     Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
                         self.survive(errno, now);
                     }
-                    // The connection failed before we took it, or a signal came: the next one may be fine.
+                    // The connection failed before it was accepted, or a signal arrived: the next one may succeed.
                     Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM) => {}
                     Err(errno) => {
                         log::error!("{}: cannot accept ({errno}); trying again", self.name);
-                        self.paced_until = now.after(LOOK);
+                        self.paced_until = now.after(CHECK_INTERVAL);
                     }
                 }
             }
         }
     }
 
-    /// Descriptors or memory have run out: the connection that waits for nothing gives its own.
+    /// Descriptors or memory have run out: an idle connection is closed to free its descriptor.
     fn survive(&mut self, errno: Errno, now: Moment) {
-        if self.told_at.is_none_or(|told| now.since(told) >= TELL_AGAIN) {
+        if self.told_at.is_none_or(|told| now.since(told) >= LOG_INTERVAL) {
             self.told_at = Some(now);
             log::warn!("{}: cannot accept ({errno}); closing idle connections", self.name);
         }
         if !self.evict(None) {
-            self.paced_until = now.after(PACE);
+            self.paced_until = now.after(PAUSE);
         }
     }
 
-    /// A new connection. Its first bytes are most likely there: they are read before another can take its place.
+    /// A new connection. Its first bytes have most likely arrived: they are read before it can be evicted.
     fn admit(&mut self, client: OwnedFd, at: usize, now: Moment) {
         if self.doors[at].open >= self.limits.connections && !self.evict(Some(at)) {
-            return; // Every place has a request that is being served.
+            return; // Every connection has a request that is being served.
         }
         let entry = self.connections.vacant_entry();
         let key = entry.key();
@@ -247,7 +250,8 @@ impl Front {
         self.advance(key, now);
     }
 
-    /// Closes the connection that is worth least, of one door or of all; false when each has a request that is served.
+    /// Closes the connection with the lowest rank, of one listener or of all; false when each has a request that is
+    /// being served.
     fn evict(&mut self, door: Option<usize>) -> bool {
         let here = |connection: &Connection| door.is_none_or(|door| connection.door == door);
         let all = self.connections.iter().filter(|(_, connection)| here(connection));
@@ -293,7 +297,7 @@ impl Front {
         }
     }
 
-    /// Of too many bodies at one door, the oldest has had its time.
+    /// Too many bodies are being read on one listener: the oldest is ended.
     fn bound_bodies(&mut self, door: usize, now: Moment) {
         let reads = |connection: &Connection| connection.door == door && connection.is_reading_body();
         let bodies = || self.connections.iter().filter(|(_, connection)| reads(connection));
@@ -303,7 +307,7 @@ impl Front {
         }
     }
 
-    /// Closes the clients that have let their responses wait for longest, when all these together are too large.
+    /// Closes the clients that have waited longest to read their responses, when these are too large in total.
     fn bound_unread(&mut self) {
         while self.connections.iter().map(|(_, connection)| connection.unread()).sum::<usize>() > UNREAD_MAX {
             let writing = self.connections.iter().filter(|(_, connection)| connection.unread() > 0);
@@ -314,7 +318,7 @@ impl Front {
         }
     }
 
-    /// Requests go to tiny_http in their order, as many at once as are allowed.
+    /// Passes requests to tiny_http in their order, as many at once as allowed.
     fn hand_over(&mut self, now: Moment) {
         while self.in_flight < self.limits.in_flight {
             let Some(key) = self.waiting.front().copied() else { return };
@@ -335,17 +339,18 @@ impl Front {
                 connection.hand_over(behind, now.after(self.limits.response), now);
                 self.in_flight += usize::from(connection.is_in_flight());
             }
-            self.rouse_at = self.rouse_at.min(now.after(ROUSE));
+            self.empty_connection_at = self.empty_connection_at.min(now.after(EMPTY_CONNECTION_AFTER));
             self.advance(key, now);
         }
     }
 
-    /// Deadlines, and about once a second the listeners and tiny_http.
+    /// Checks the deadlines, and about once a second the listeners and tiny_http.
     fn look(&mut self, now: Moment) {
-        if now >= self.rouse_at {
-            self.backend.rouse();
-            // Each one frees one connection at the most.
-            self.rouse_at = if self.in_flight > 0 { now.after(ROUSE) } else { Moment::NEVER };
+        if now >= self.empty_connection_at {
+            self.backend.connect_empty();
+            // Each one frees at most one connection.
+            self.empty_connection_at =
+                if self.in_flight > 0 { now.after(EMPTY_CONNECTION_AFTER) } else { Moment::NEVER };
         }
         let due = self.connections.iter().filter(|(_, connection)| connection.deadline <= now);
         for key in due.map(|(key, _)| key).collect::<Vec<_>>() {
@@ -354,7 +359,7 @@ impl Front {
         if now < self.next_look || self.is_stopping() {
             return;
         }
-        self.next_look = now.after(LOOK);
+        self.next_look = now.after(CHECK_INTERVAL);
         self.backend.look();
         if let Some(listener) = self.service.renew() {
             match door(&self.poll, 0, listener) {
@@ -376,11 +381,11 @@ impl Front {
         }
     }
 
-    /// No more connections; those that wait for a request are not kept.
+    /// Accepts no more connections; those that wait for a request are closed.
     fn leave_doors(&mut self, now: Moment) {
         for door in &mut self.doors {
             door.more = false;
-            // Unlike the end of our descriptor this holds for a twin as well, and refuses at once.
+            // Unlike closing our descriptor, this also affects duplicates, and refuses connections at once.
             let _ = rustix::net::shutdown(&door.listener, rustix::net::Shutdown::Both);
         }
         let idle = self.connections.iter().filter(|(_, connection)| connection.is_idle(now));

@@ -1,11 +1,11 @@
-//! Floor 1: the HTTP/1.1 codec without IO. Bytes in, facts out; facts in, bytes out. Nothing here reads a
-//! socket, a clock or a file, and nothing here can panic on what a peer sent.
+//! Layer 1: the HTTP/1.1 codec without IO. Bytes in, facts out; facts in, bytes out. It never reads a socket, a clock
+//! or a file, and never panics on a peer's bytes.
 //!
-//! The way of a request: [`head`] asks the scanner for lines (strict, in the order of the stream, so that any
-//! split of the bytes gives the same verdict), [`framing`] decides where the message ends, [`body`] follows
-//! it there, and [`forward`] writes the head that goes on. Whose request it is say
-//! [`proxy_protocol`] and [`client`]. [`reason`] names every refusal and [`reply`] answers it. [`trace`]: what a
-//! request is called in logs and answers.
+//! The path of a request: [`head`] asks the scanner for lines (strict, in the order of the stream, so that any split of
+//! the bytes gives the same result), [`framing`] decides where the message ends, [`body`] finds that end, and
+//! [`forward`] writes the head that is forwarded. [`proxy_protocol`] and [`client`] determine the client's address.
+//! [`reason`] names every rejection and [`reply`] writes its response. [`trace`]: the id of a request in logs and
+//! responses.
 
 pub mod body;
 pub mod client;

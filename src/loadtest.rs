@@ -1,9 +1,9 @@
-//! The load generator: sends requests over many connections and tells how they were answered.
+//! The load generator: sends requests over many connections and measures the responses.
 //!
-//! A few threads, each with its own poller, connections and counts; nothing is shared on the way of a
-//! request. The closed loop sends the next request when the one before is answered, and measures what
-//! the server can do. The open loop sends at a fixed rate and counts each latency from the moment the
-//! request was due, and measures what users see.
+//! A few threads, each with its own poller, connections and counts; nothing is shared on the path of a request. The
+//! closed loop sends the next request when the previous one has its response, and measures what the server can do. The
+//! open loop sends at a fixed rate and counts each latency from the moment the request was due, and measures what users
+//! see.
 
 mod answer;
 mod chunked;
@@ -17,7 +17,7 @@ mod target;
 
 pub use summary::{Bar, Errors, Latency, Summary};
 
-use crate::base::signals::{self, Heard};
+use crate::base::signals::{self, Received};
 use crate::base::time::{self, Moment};
 use crate::base::{limits, output, program};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -33,11 +33,11 @@ use std::time::Duration;
 use tally::Tally;
 use target::{Request, Target};
 
-/// Between two looks of the progress bar.
-const LOOK: Duration = Duration::from_millis(200);
-/// What the connection before the load may take. One that takes longer is the load's to count.
+/// Update interval of the progress bar.
+const UPDATE_INTERVAL: Duration = Duration::from_millis(200);
+/// Time limit of the connection before the load. A slower one is counted by the load itself.
 const FIRST_CONNECT: Duration = Duration::from_secs(2);
-/// Connections from which on a second thread is worth its cost.
+/// The number of connections from which on a second thread is worth its cost.
 const TWO_THREADS: usize = 32;
 
 /// What to send, and how.
@@ -51,7 +51,7 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// How many requests to send.
     pub requests: Option<u64>,
-    /// Requests per second over all connections: the open loop. The closed loop when silent.
+    /// Requests per second over all connections: the open loop. The closed loop when `None`.
     pub rate: Option<f64>,
     /// The method.
     pub method: String,
@@ -59,23 +59,23 @@ pub struct Options {
     pub body_size: usize,
     /// Further headers.
     pub headers: Vec<(String, String)>,
-    /// Use connections again; false makes a new one for each request.
+    /// Reuse connections; false opens a new one for each request.
     pub keep_alive: bool,
     /// Print one JSON object instead of text.
     pub json: bool,
     /// No progress bar.
     pub quiet: bool,
-    /// Threads; 1 below 32 connections and 2 from there on when silent.
+    /// Threads; when `None`, 1 below 32 connections and 2 from there on.
     pub threads: Option<usize>,
-    /// For one answer, whole.
+    /// Time limit of a whole response.
     pub timeout: Duration,
-    /// At the start, for so long nothing is counted: connections are made, and what is loaded gets going.
-    /// It comes before `duration`.
+    /// The time at the start in which nothing is counted, so that connections are made and the target warms up. It
+    /// comes before `duration`.
     pub warm_up: Duration,
 }
 
 impl Options {
-    /// The defaults: GET, 50 connections, closed loop, 30 seconds for an answer.
+    /// The defaults: GET, 50 connections, closed loop, 30 seconds for a response.
     pub fn new(url: &str) -> Self {
         Options {
             url: url.to_string(),
@@ -96,8 +96,8 @@ impl Options {
     }
 }
 
-/// Loads and prints what was found. A signal that asks to stop ends early and still prints. Gives the exit code:
-/// 0 when every answer was 2xx or 3xx, 1 otherwise, with the reason on standard error.
+/// Runs the load and prints the result. A stop signal ends it early and still prints. Returns the exit code: 0 when
+/// every response was 2xx or 3xx, 1 otherwise, with the reason on standard error.
 pub fn run(options: Options) -> Result<u8, String> {
     let stop = Arc::new(AtomicBool::new(false));
     watch_signals(Arc::clone(&stop))?;
@@ -109,7 +109,7 @@ pub fn run(options: Options) -> Result<u8, String> {
         }
         false => report::text(&summary),
     };
-    // A reader that went away is no reason to fail.
+    // A reader that has gone is no reason to fail.
     let _ = std::io::stdout().write_all(text.as_bytes());
     match summary.complaint() {
         None => Ok(0),
@@ -127,7 +127,7 @@ pub fn run(options: Options) -> Result<u8, String> {
     }
 }
 
-/// One connection before the load: where nothing listens there is nothing to measure.
+/// One connection before the load: if nothing listens there is nothing to measure.
 fn refuse_silence(url: &str) -> Result<(), String> {
     let address = Target::parse(url)?.resolve()?;
     match TcpStream::connect_timeout(&address, FIRST_CONNECT) {
@@ -140,14 +140,14 @@ fn refuse_silence(url: &str) -> Result<(), String> {
     }
 }
 
-/// Raises the flag at the first request to stop; a second one ends the process.
+/// Sets the flag at the first stop signal; a second one ends the process.
 fn watch_signals(stop: Arc<AtomicBool>) -> Result<(), String> {
     let watch = signals::Watch::new(&signals::STOP, &[]);
     let mut watch = watch.map_err(|error| format!("cannot watch for signals: {error}"))?;
     let thread = std::thread::Builder::new().name("signals".to_string()).spawn(move || {
         while let Some(heard) = watch.wait() {
             match heard {
-                Heard::StopNow(_) => std::process::exit(130),
+                Received::StopNow(_) => std::process::exit(130),
                 _ => stop.store(true, Ordering::Relaxed),
             }
         }
@@ -155,9 +155,9 @@ fn watch_signals(stop: Arc<AtomicBool>) -> Result<(), String> {
     thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
 }
 
-/// Loads and gives what was found; prints nothing and heeds no signal. Fails with a sentence when the
-/// options contradict each other or the host is not known; a server that does not answer is no failure
-/// but counted in [`Summary::errors`].
+/// Runs the load and returns the result; prints nothing and handles no signal. Fails with a sentence when the options
+/// contradict each other or the host cannot be resolved; a server that does not respond is not a failure but counted in
+/// [`Summary::errors`].
 pub fn measure(options: &Options) -> Result<Summary, String> {
     load(options, Arc::new(AtomicBool::new(false)), false)
 }
@@ -168,7 +168,7 @@ fn load(options: &Options, stop: Arc<AtomicBool>, show: bool) -> Result<Summary,
     let duration = limited(options);
     let target = Target::parse(&options.url)?;
     let begun = time::now();
-    // What is counted starts here.
+    // Counting starts here.
     let start = begun.after(options.warm_up);
     let plan = Plan {
         address: target.resolve()?,
@@ -220,7 +220,7 @@ fn threads(options: &Options) -> usize {
     options.threads.unwrap_or(default).clamp(1, options.connections)
 }
 
-/// Starts the drivers, watches them, and adds up what they counted.
+/// Starts the drivers, watches them, and adds up their counts.
 fn drive_all(plan: &Plan, options: &Options, threads: usize, show: bool) -> Result<Tally, String> {
     let mut sum = Tally::new()?;
     let (alive, ended) = bounded(0);
@@ -278,11 +278,14 @@ fn watch(plan: &Plan, options: &Options, ended: &Receiver<Infallible>) {
         bar.set_style(style.progress_chars("=> "));
     }
     let mut before = 0;
-    while ended.recv_deadline(time::instant(time::now().after(LOOK))) == Err(Timeout) {
+    while ended.recv_deadline(time::instant(time::now().after(UPDATE_INTERVAL))) == Err(Timeout) {
         let answered = plan.progress.load(Ordering::Relaxed);
         let elapsed = time::now().since(plan.start).as_millis() as u64;
         bar.set_position(if steps.is_some() { answered } else { elapsed.min(length) });
-        bar.set_message(format!("{:.0} requests/s", (answered - before) as f64 / LOOK.as_secs_f64()));
+        bar.set_message(format!(
+            "{:.0} requests/s",
+            (answered - before) as f64 / UPDATE_INTERVAL.as_secs_f64()
+        ));
         before = answered;
     }
     bar.finish_and_clear();

@@ -1,4 +1,4 @@
-//! The binary. The commands are in the library, in `cli`; here is only the exit code.
+//! The binary. The commands are in the library, in `cli`; this file only returns the exit code.
 
 use std::process::ExitCode;
 

@@ -1,16 +1,16 @@
-//! The sample server, on tiny_http: a server to balance, with a bounded request queue worked off by its
-//! own threads, and with itself registered at the balancer.
+//! The sample server, on tiny_http: a server to balance, with a bounded request queue that its own threads process, and
+//! which registers itself with the balancer.
 //!
-//! Threads: the [front](crate::front) before tiny_http owns the connections of clients; one helper takes whole requests
-//! from tiny_http in the order they came and answers everything but `POST /requests` at once, so that status and health
-//! answer while every worker is busy; *workers* work off `POST /requests`.
+//! Threads: the [front](crate::front) of tiny_http owns the connections of clients; one helper takes whole requests
+//! from tiny_http in their order and responds to everything except `POST /requests` at once, so that status and health
+//! respond while every worker is busy; *workers* process `POST /requests`.
 
 mod answer;
 mod queue;
 mod register;
 mod service;
 
-use crate::base::signals::{self, Heard};
+use crate::base::signals::{self, Received};
 use crate::base::{limits, output, time};
 use crate::front;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -21,29 +21,29 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a stop waits for what is queued and in progress before it hurries.
+/// How long a stop waits for what is queued and in progress before it skips the delays.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// What a sample server is asked to be.
+/// Options of a sample server.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Its name in answers and at the balancer; `server-<port>` when silent.
+    /// Its name in responses and at the balancer; `server-<port>` when `None`.
     pub name: Option<String>,
     /// The port to listen on; 0 lets the kernel choose.
     pub port: u16,
     /// The address to listen on.
     pub bind: IpAddr,
-    /// How long a worker works on one request.
+    /// How long a worker processes one request.
     pub delay: Duration,
-    /// How much longer or shorter than `delay` a request may take, by chance.
+    /// How much longer or shorter than `delay` a request may take, at random.
     pub jitter: Duration,
-    /// Threads that work off the queue, at least 1.
+    /// Threads that process the queue, at least 1.
     pub workers: usize,
-    /// Requests that may wait for a worker; more are answered 503.
+    /// Requests that may wait for a worker; more get 503.
     pub queue_capacity: usize,
-    /// The share of `POST /requests`, 0 to 1, that is answered 500.
+    /// The share of `POST /requests`, 0 to 1, that gets 500.
     pub fail_rate: f64,
-    /// Where to register; nowhere when silent.
+    /// Where to register; nowhere when `None`.
     pub register: Option<Arc<dyn AdminApi>>,
 }
 
@@ -65,16 +65,16 @@ impl Default for Options {
 
 /// The admin API of the balancer to register with.
 pub trait AdminApi: fmt::Debug + Send + Sync {
-    /// One call, with a JSON body or none; gives the status and the text of the response.
+    /// One call, with a JSON body or none; returns the status and the text of the response.
     fn call(&self, method: &str, path: &str, body: String) -> Result<(u16, String), Unmet>;
 }
 
-/// Why there is no response of the balancer that is meant; each holds a sentence for the operator.
+/// Why there is no response of the expected balancer; each has a sentence for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unmet {
-    /// Nothing answers yet.
+    /// Nothing responds yet.
     Absent(String),
-    /// Something answers that is another balancer, or does not let us in.
+    /// Another balancer responds, or it rejects the call.
     Other(String),
 }
 
@@ -85,22 +85,22 @@ impl fmt::Display for Unmet {
     }
 }
 
-/// Runs a sample server until a signal asks it to stop, then takes it out of the balancer, finishes what is in
-/// progress, and returns. A second one, a second or more later, ends the process at once. Fails with a sentence that
-/// says what to do.
+/// Runs a sample server until a signal asks it to stop, then removes it from the balancer, finishes what is in
+/// progress, and returns. A second stop signal, a second or more later, ends the process at once. Fails with a sentence
+/// that says what to do.
 pub fn run(options: Options) -> Result<(), String> {
     let signals = watch_signals()?;
     limits::raise_descriptors();
     let running = start(options)?;
     say(&running.welcome());
-    // An error is the end of the thread that listens for signals: then there is nothing to wait for.
+    // An error means that the thread that listens for signals has ended: there is nothing to wait for.
     let _ = signals.recv();
     say(&format!("{}: finishing what is in progress (ctrl-C again ends at once)", running.name));
     running.stop();
     Ok(())
 }
 
-/// Starts a sample server inside this process: for the demo and for tests. It serves when this returns.
+/// Starts a sample server inside this process: for the demo and for tests. It accepts requests when this returns.
 pub fn start(options: Options) -> Result<Running, String> {
     let options = sound(options)?;
     let listener = listen(&options)?;
@@ -125,14 +125,14 @@ pub fn start(options: Options) -> Result<Running, String> {
     Ok(Running { name, address, front: stopper, registration, hurry, ended })
 }
 
-/// A sample server that serves. Dropping it leaves it serving until the process ends; see [`Running::stop`].
+/// A running sample server. Dropping it leaves it running until the process ends; see [`Running::stop`].
 #[derive(Debug)]
 pub struct Running {
     name: String,
     address: SocketAddr,
     front: front::Stopper,
     registration: Option<register::Registration>,
-    /// Dropped when the time to drain is over: workers stop waiting.
+    /// Dropped when the time to drain is over: workers then skip their delays.
     hurry: Sender<Infallible>,
     /// Disconnects when the last thread has ended.
     ended: Receiver<Infallible>,
@@ -144,14 +144,14 @@ impl Running {
         self.address
     }
 
-    /// Its name, as in its answers.
+    /// Its name, as in its responses.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Takes the server out of the balancer, stops listening, finishes what is queued and in progress
-    /// (10 seconds at most, then without the delay), and returns. Answers written from now on close their
-    /// connection, so that pooled connections are not found dead later.
+    /// Removes the server from the balancer, stops listening, finishes what is queued and in progress (10 seconds at
+    /// most, then without the delay), and returns. Responses written from now on close their connection, so that pooled
+    /// connections are not found closed later.
     pub fn stop(self) {
         if let Some(registration) = self.registration {
             registration.end();
@@ -172,7 +172,7 @@ impl Running {
     }
 }
 
-/// Refuses options that contradict each other.
+/// Rejects options that contradict each other.
 fn sound(mut options: Options) -> Result<Options, String> {
     if !(0.0..=1.0).contains(&options.fail_rate) {
         return Err(format!("a fail rate is a share from 0 to 1, not {}", options.fail_rate));
@@ -214,7 +214,8 @@ fn wait_for_end(ended: &Receiver<Infallible>) -> bool {
 
 /// Reports the first request to stop on the channel; a second one ends the process.
 fn watch_signals() -> Result<Receiver<()>, String> {
-    // In a terminal SIGHUP says that this was closed; elsewhere it is a habit of operators, and must not end anything.
+    // In a terminal SIGHUP means that the terminal was closed; elsewhere operators send it for a reload, so it must not
+    // end anything.
     let (mut stop, mut others) = (signals::STOP.to_vec(), vec![SIGUSR1, SIGUSR2]);
     if signals::has_terminal() { &mut stop } else { &mut others }.push(SIGHUP);
     let watch = signals::Watch::new(&stop, &others);
@@ -223,9 +224,9 @@ fn watch_signals() -> Result<Receiver<()>, String> {
     spawn("signals", move || {
         while let Some(heard) = watch.wait() {
             match heard {
-                Heard::Stop(_) => _ = report.try_send(()),
-                Heard::StopNow(_) => std::process::exit(130),
-                Heard::Other(signal) => {
+                Received::Stop(_) => _ = report.try_send(()),
+                Received::StopNow(_) => std::process::exit(130),
+                Received::Other(signal) => {
                     log::info!(
                         "{}: a sample server has nothing to do for this signal",
                         signals::name(signal)
@@ -237,7 +238,7 @@ fn watch_signals() -> Result<Receiver<()>, String> {
     Ok(reported)
 }
 
-/// Prints to the standard output; a reader that is stuck or gone is no reason to wait or to fail.
+/// Prints to the standard output; never waits or fails if the reader is stuck or gone.
 fn say(text: &str) {
     output::standard().tell(format!("{text}\n").into_bytes());
 }
@@ -247,7 +248,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String>
     thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
 }
 
-/// Waits for as long as asked, or until `hurry` disconnects.
+/// Waits for this long, or until `hurry` disconnects.
 fn wait(how_long: Duration, hurry: &Receiver<Infallible>) {
     let _ = hurry.recv_deadline(time::instant(time::now().after(how_long)));
 }
@@ -257,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_that_do_not_hold_together_are_refused() {
+    fn invalid_options_are_rejected() {
         assert!(sound(Options { fail_rate: 1.5, ..Options::default() }).is_err());
         assert!(sound(Options { fail_rate: f64::NAN, ..Options::default() }).is_err());
         assert!(sound(Options { name: Some(String::new()), ..Options::default() }).is_err());

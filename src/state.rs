@@ -1,10 +1,9 @@
-//! Floor 2: what threads share. No sockets, no waiting.
+//! Layer 2: state that threads share. No sockets, no waiting.
 
 pub mod access;
 pub mod address;
 pub mod addresses;
 pub mod config;
-pub mod crew;
 pub mod histogram;
 pub mod instance;
 pub mod own;
@@ -14,3 +13,4 @@ mod simulation;
 pub mod stats;
 pub mod table;
 pub mod verdict;
+pub mod workers;

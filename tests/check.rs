@@ -54,12 +54,12 @@ fn a_good_file_is_valid() {
 
 const FAULTY: &str = r#"{
   "servers": {
-    "list": [ { "address": "a:1", "weight": 0 } ]
+    "list": [ { "address": "a:1", "weight": 1001 } ]
   },
   "treadpool": {}
 }"#;
 const FAULTS: [&str; 4] = [
-    "config.json:3:45: servers.list[0].weight: 0 is too small; write 1 to 1000\n    3 |     \"list\": [ { \"address\"",
+    "config.json:3:45: servers.list[0].weight: 1001 is too large; write 0 to 1000\n    3 |     \"list\": [ { \"address\"",
     "^\n\nconfig.json:5:3: treadpool: unknown key; did you mean \"threadpool\"?",
     "    5 |   \"treadpool\": {}\n      |   ^",
     "config.json is not valid: 2 faults",

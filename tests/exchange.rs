@@ -11,7 +11,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::balancer::{ADMIN, list, with};
 use support::faults::{Early, ok};
 use support::message::Framing;
@@ -334,7 +334,7 @@ mod connections {
         let mut greedy = Client::to(&balancer);
         greedy.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100));
         origin.until("the first request came", |seen| !seen.requests.is_empty());
-        // These wait in the queue while the only worker is held.
+        // These come while the first of the hundred is with the server.
         let mut others: Vec<_> = (0..10).map(|_| Client::to(&balancer)).collect();
         others.iter_mut().for_each(|other| _ = other.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
         gate.open();
@@ -364,10 +364,10 @@ mod connections {
             Evenkeel::before(&[&origin], json!({"threadpool": {"min_workers": 1, "max_workers": 1}}));
         let (mut held, mut client) = (Client::to(&balancer), Client::to(&balancer));
         assert_eq!([client.get("/").status, held.get("/").status], [200, 200]);
-        // An upload that stands still holds the only worker.
+        // An upload that stands still, at the only worker.
         held.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n");
-        origin.until("the only worker is held", |seen| seen.heads == 3);
-        // So request and end are both there before anybody reads.
+        origin.until("the upload is there", |seen| seen.heads == 3);
+        // Request and end come while another exchange of the same worker waits.
         client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").finish_writing();
         held.send("x");
         assert_eq!([held.answer().status, client.answer().status], [200, 200]);
@@ -486,7 +486,7 @@ mod bodies {
 
     /// More than a worker looks at: it goes through a pipe.
     #[test]
-    fn what_a_server_says_beyond_a_long_body_is_nobodys_answer() {
+    fn what_a_server_says_beyond_a_long_body_is_no_answer() {
         let origin = Origin::start(|visit| {
             while let Some(seen) = visit.request() {
                 match seen.target() {
@@ -676,13 +676,25 @@ mod expectations {
     }
 
     #[test]
-    fn interim_answers_without_end_are_502() {
+    fn a_hundred_interim_answers_reach_the_client() {
         static MANY: [u16; 100] = [103; 100];
         let origin = Origin::sends_interim(&MANY);
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-        let last = (0..100).map(|_| client.answer()).find(|answer| answer.status >= 200).unwrap();
+        assert!((0..100).all(|_| client.answer().status == 103));
+        assert_eq!(client.answer().text(), "final");
+    }
+
+    /// 64 KiB of them without progress of the request; tests/duplex.rs has more.
+    #[test]
+    fn interim_answers_without_end_are_502() {
+        static MANY: [u16; 5000] = [103; 5000];
+        let origin = Origin::sends_interim(&MANY);
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        let last = (0..5000).map(|_| client.answer()).find(|answer| answer.status >= 200).unwrap();
         assert_eq!((last.status, last.reason().as_str()), (502, "bad_answer"));
     }
 
@@ -709,15 +721,43 @@ mod expectations {
 mod ends {
     use super::*;
 
+    /// Only a reset says that nobody listens: a client that has closed its side may wait for its answer.
     #[test]
-    fn a_client_that_leaves_stops_the_work_at_the_server() {
-        let origin = Origin::stalls();
+    fn a_client_that_resets_stops_the_work_at_the_server() {
+        for request in ["GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"] {
+            let origin = Origin::stalls();
+            let balancer = Evenkeel::before(&[&origin], json!({ "admin": { "socket": ADMIN } }));
+            let mut client = Client::to(&balancer);
+            client.send(request);
+            origin.until("the request came", |seen| seen.bytes.len() == 1);
+            client.reset();
+            // Long before the response timeout of 30 s.
+            origin.until("its connection is over", |seen| seen.ended == 1);
+            until("it is counted", || {
+                balancer.metric("evenkeel_refusals_total{reason=\"client_gone\"}") == 1.0
+            });
+            assert_eq!(balancer.metric("evenkeel_server_in_flight"), 0.0);
+        }
+    }
+
+    /// The first bytes of the response that such a client does not take say so.
+    #[test]
+    fn a_client_that_is_gone_stops_a_long_response() {
+        let origin = Origin::start(|visit| {
+            if visit.request().is_some() {
+                visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                // Until the balancer takes no more.
+                let piece = chunked(&[&noise(10_000)]);
+                let piece = &piece[..piece.len() - 5];
+                while visit.try_send(piece) {}
+                visit.to_the_end();
+            }
+        });
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-        origin.until("somebody came", |seen| seen.bytes.len() == 1);
+        assert_eq!(client.head().1, 200);
         drop(client);
-        // Long before the response timeout of 30 s.
         origin.until("its connection is over", |seen| seen.ended == 1);
     }
 
@@ -1164,10 +1204,7 @@ mod retries {
         assert_eq!(client.get("/").text(), "first");
         gate.open();
         sent.wait();
-        // One that rested for less goes unlooked at: the look costs a system call.
-        let since = Instant::now();
-        let rests = evenkeel::data::dial::LOOK_AFTER * 4;
-        until("the connection has rested for long enough", || since.elapsed() > rests);
+        // It is closed at once, whether a request comes or not.
         let answer = client.get("/").text();
         assert!(answer != "POISON", "the client got an answer that nobody asked for");
     }
@@ -1229,15 +1266,25 @@ mod upgrades {
                 visit.send(ok("ok"));
             }
         });
-        let balancer = Evenkeel::before(&[&origin], json!({"threadpool": {"max_workers": 1}}));
-        let mut tunnels: Vec<_> = (0..5).map(|_| Client::to(&balancer)).collect();
+        let config = json!({"threadpool": {"max_workers": 1}, "admin": {"socket": ADMIN}});
+        let balancer = Evenkeel::before(&[&origin], config);
+        assert_eq!(Client::to(&balancer).get("/").status, 200);
+        let threads = balancer.threads();
+        let mut tunnels: Vec<_> = (0..50).map(|_| Client::to(&balancer)).collect();
         for tunnel in &mut tunnels {
             assert_eq!(tunnel.send(ASK).answer().status, 101);
         }
+        assert_eq!(balancer.metric("evenkeel_tunnels "), 50.0);
         assert_eq!(Client::to(&balancer).get("/").status, 200);
-        until("each tunnel has its thread", || balancer.threads_named("tunnel-") == 5);
+        // The admin API has threads of its own, which come and go.
+        assert!(
+            balancer.workers() == 1 && balancer.threads() <= threads + 8,
+            "{} threads",
+            balancer.threads()
+        );
         drop(tunnels);
-        until("the tunnels end with their clients", || balancer.threads_named("tunnel-") == 0);
+        until("the tunnels end with their clients", || balancer.metric("evenkeel_tunnels ") == 0.0);
+        assert_eq!(balancer.metric("evenkeel_server_in_flight"), 0.0);
     }
 
     #[test]
@@ -1409,7 +1456,7 @@ mod limits {
         check(&post("Content-Length: 5\r\nTransfer-Encoding: chunked"), 400, "length_conflict");
         check(&post("Content-Length: 5\r\nContent-Length: 5"), 400, "bad_content_length");
         check(&post("Content-Length: +5"), 400, "bad_content_length");
-        check(&post("Transfer-Encoding: gzip"), 501, "transfer_coding_unknown");
+        check(&post("Transfer-Encoding: gzip"), 400, "bad_transfer_encoding");
         check(&post("Transfer-Encoding: gzip, chunked"), 501, "transfer_coding_unknown");
         check("GET https://h/ HTTP/1.1\r\nHost: h\r\n\r\n", 421, "misdirected");
         check(
@@ -1436,44 +1483,20 @@ mod limits {
         client.sees_the_end();
     }
 
-    /// Sends until the balancer has had enough; how much that was.
-    fn sends_until_it_is_cut_off(client: &mut Client) -> usize {
-        let piece = vec![b'x'; 64 * 1024];
-        // What the kernel holds on both sides comes on top of what is drained.
-        (0..1024).find(|_| client.try_send(&piece).is_err()).map_or(usize::MAX, |pieces| pieces * piece.len())
-    }
-
+    /// What such a client still sends is bounded by time alone, 5 s of silence and 30 s in all: tests/duplex.rs.
     #[test]
-    fn what_a_refused_client_still_sends_is_drained_in_bounds() {
-        let balancer = Evenkeel::start(json!({}));
-        let mut client = Client::to(&balancer);
-        client.send("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n");
-        assert_eq!(client.answer().status, 400);
-        let sent = sends_until_it_is_cut_off(&mut client);
-        assert!((1 << 20..32 << 20).contains(&sent), "{sent}");
-    }
-
-    #[test]
-    fn what_a_client_uploads_behind_an_early_answer_is_drained_in_bounds() {
+    fn a_client_that_goes_on_uploading_behind_an_early_answer_can_still_read_it() {
         let origin = Origin::answers_early();
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000000\r\n\r\nbegin");
+        origin.until("the answer is on its way", |seen| seen.heads == 1);
+        client.send(vec![b'x'; 40 << 20]);
         assert_eq!(client.answer().status, 413);
-        let sent = sends_until_it_is_cut_off(&mut client);
-        assert!((1 << 20..32 << 20).contains(&sent), "{sent}");
-    }
-
-    #[test]
-    fn a_refused_client_that_does_not_close_is_closed_in_time() {
-        let balancer = Evenkeel::start(json!({}));
-        let mut client = Client::to(&balancer);
-        client.send("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n");
-        assert_eq!(client.answer().status, 400);
-        let begun = Instant::now();
-        // A byte now and then is drained, and is no reason to stay.
-        until("the balancer resets the connection", || client.try_send("x").is_err());
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        // It closes its side: the rest never comes, and the server hears of that.
+        client.finish_writing();
+        origin.until("its connection is over", |seen| seen.ended == 1);
+        client.sees_the_end();
     }
 
     #[test]
@@ -1484,7 +1507,7 @@ mod limits {
         for client in &mut busy {
             client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
         }
-        origin.until("both are in hand", |seen| seen.bytes.len() == 2);
+        origin.until("both are in flight", |seen| seen.bytes.len() == 2);
         let mut third = Client::to(&balancer);
         let answer = third.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").answer();
         assert_eq!((answer.status, answer.reason().as_str()), (503, "connection_limit"));
@@ -1497,7 +1520,7 @@ mod limits {
         let balancer = Evenkeel::before(&[&origin], json!({"limits": {"connections": 1}}));
         let mut idle = Client::to(&balancer);
         assert_eq!(idle.get("/").status, 200);
-        // The worker may still linger on it; then the newcomer is refused, and comes again.
+        // A worker has it for a second before it is parked; until then the newcomer is refused, and comes again.
         until("the newcomer is served", || Client::to(&balancer).get("/").status == 200);
         idle.sees_the_end();
     }

@@ -82,7 +82,7 @@ mod threads {
     }
 
     #[test]
-    fn a_crew_that_gets_no_more_serves_on_and_grows_when_it_can() {
+    fn a_pool_that_gets_no_more_threads_serves_on_and_grows_when_it_can() {
         let (first, second) = (Gate::default(), Gate::default());
         let origin = gated(&first, &second);
         let Some(mut balancer) = start(&origin) else { return };
@@ -100,11 +100,11 @@ mod threads {
 
         balancer.allow_threads(true);
         let mut crowd = ask_all(&balancer, 6, "/second");
-        until("the crew grows again", || balancer.workers() >= 4);
+        until("the pool grows again", || balancer.workers() >= 4);
         second.open();
         assert_eq!(served(&mut crowd), 6);
         drop(crowd);
-        until("those that were hired have gone home", || balancer.workers() == 2);
+        until("those that were started have stopped", || balancer.workers() == 2);
         assert_eq!(Client::to(&balancer).get("/").status, 200);
         balancer.signal(Signal::TERM);
         assert_eq!(balancer.wait().code(), Some(0));

@@ -1,5 +1,5 @@
-//! nginx and HAProxy as somebody would set them up who puts them before HTTP/1.1 servers: what their manuals
-//! advise, and otherwise their defaults.
+//! nginx and HAProxy with a typical setup in front of HTTP/1.1 servers: as their manuals recommend, and otherwise with
+//! their defaults.
 
 use super::proxy::{Kind, Proxy};
 use super::suite::{Setup, run};
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-/// A proxy that does not listen within this time has not started.
+/// The time limit for a proxy to listen after its start.
 const START: Duration = Duration::from_secs(10);
 
 impl run::Proxy for Proxy {
@@ -17,7 +17,7 @@ impl run::Proxy for Proxy {
     }
 }
 
-/// Starts a peer before these servers. Its port was free a moment ago; if it is taken now, once more.
+/// Starts a peer in front of these servers. Its port was free a moment ago; if it is taken now, tries once more.
 pub fn start(kind: Kind, servers: &[SocketAddr], setup: Setup) -> Result<Proxy, String> {
     let text = |folder: &Path, address| match kind {
         Kind::Nginx => Ok(nginx(folder, address, servers, setup)),
@@ -27,7 +27,7 @@ pub fn start(kind: Kind, servers: &[SocketAddr], setup: Setup) -> Result<Proxy, 
     once().or_else(|_| once()).or_else(|_| once())
 }
 
-/// It listens. Nothing is asked of it, so its origin notices nothing.
+/// It listens. No request is sent, so its origin is not affected.
 fn await_listener(child: &mut Child, address: SocketAddr, begun: Instant) -> Result<(), String> {
     while begun.elapsed() < START {
         if let Ok(Some(status)) = child.try_wait() {
@@ -41,8 +41,7 @@ fn await_listener(child: &mut Child, address: SocketAddr, begun: Instant) -> Res
     Err("it did not listen within 10 seconds".to_string())
 }
 
-/// Streams bodies, keeps connections to the servers, and passes upgrades on, as the manual's chapter on
-/// WebSocket has it.
+/// Streams bodies, keeps connections to the servers, and forwards upgrades, as in the manual's chapter on WebSocket.
 fn nginx(folder: &Path, address: SocketAddr, servers: &[SocketAddr], setup: Setup) -> String {
     let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
     let list: String = servers.iter().map(|server| format!("    server {server};\n")).collect();

@@ -1,29 +1,29 @@
-//! The ceilings: a checked-in file with the most instructions that each row may take.
+//! The ceilings: a checked-in file with the maximum instructions of each row.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// What a ceiling leaves above the measured count, for another libc or a patch release of the compiler.
+/// The margin of a ceiling above the measured count, for another libc or a patch release of the compiler.
 const ROOM: f64 = 1.05;
-/// A row that is so far below its ceiling has become faster: the ceiling should follow.
+/// A row this far below its ceiling has become faster: the ceiling should be lowered.
 const LOW: f64 = 0.85;
 const HOW_TO_ACCEPT: &str = "cargo bench --bench instructions -- --accept";
 
-/// The ceilings, and where they hold.
+/// The ceilings, and the platform they apply to.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Ceilings {
     /// Another architecture has other instructions: nothing is compared there.
     architecture: String,
-    /// Another compiler may make other code: told beside a failure.
+    /// Another compiler may generate other code: mentioned with a failure.
     compiler: String,
     /// Instructions of one iteration, by row.
     ceilings: BTreeMap<String, f64>,
 }
 
 impl Ceilings {
-    /// New ceilings for what was measured.
+    /// New ceilings from measured counts.
     pub fn of(measured: &[(&str, f64)]) -> Ceilings {
         let ceiling = |(name, count): &(&str, f64)| (name.to_string(), (count * ROOM).ceil());
         Ceilings {
@@ -33,7 +33,7 @@ impl Ceilings {
         }
     }
 
-    /// Reads the file; no ceiling at all where there is none.
+    /// Reads the file; without a file there are no ceilings.
     pub fn read() -> Result<Ceilings, String> {
         let path = path();
         match std::fs::read_to_string(&path) {
@@ -48,7 +48,7 @@ impl Ceilings {
         std::fs::write(path(), text + "\n").map_err(|error| format!("{}: {error}", path().display()))
     }
 
-    /// Why nothing is compared on this machine.
+    /// The reason why nothing is compared on this machine.
     pub fn do_not_hold_here(&self) -> Option<String> {
         let here = std::env::consts::ARCH;
         let differs = !self.architecture.is_empty() && self.architecture != here;
@@ -67,7 +67,7 @@ impl Ceilings {
         }
     }
 
-    /// Says which rows are above their ceilings, or have none; false when there is such a row.
+    /// Prints which rows exceed their ceilings, or have none; false when there is such a row.
     pub fn judge(&self, measured: &[(&str, f64)]) -> bool {
         if self.do_not_hold_here().is_some() {
             return true;
@@ -103,7 +103,9 @@ impl Ceilings {
         if here != self.compiler {
             println!("The ceilings were measured with {}, this is {here}.", self.compiler);
         }
-        println!("If the cost is meant, accept it and check the file in with the reason:\n  {HOW_TO_ACCEPT}");
+        println!(
+            "If the cost is intended, accept it and check the file in with the reason:\n  {HOW_TO_ACCEPT}"
+        );
     }
 }
 

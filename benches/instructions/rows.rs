@@ -1,4 +1,4 @@
-//! The rows: each does one thing of a request's life so many times.
+//! The rows: each runs one operation of a request's life many times.
 
 use super::servers::{choose, pick};
 use evenkeel::base::ids::RequestId;
@@ -8,18 +8,18 @@ use evenkeel::http1::forward::{self, Answer, Hop};
 use evenkeel::http1::framing::{Asked, Framing};
 use evenkeel::http1::head::{self, Limits, Parsed, RequestHead, ResponseHead, Slots, Version};
 use evenkeel::policy::admit::{self, Codel};
-use evenkeel::policy::linger::{self, Credit, Seen};
 use evenkeel::policy::pick::Algorithm;
+use evenkeel::policy::pool::{Bounds, Memory, Seen};
 use evenkeel::policy::retry::{self, Attempt, Budget, Phase};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// One thing whose instructions are counted.
+/// One operation whose instructions are counted.
 #[derive(Debug)]
 pub struct Row {
-    /// As in the table and in the file of ceilings.
+    /// The name in the table and in the file of ceilings.
     pub name: &'static str,
-    /// Does it so many times.
+    /// Runs it this many times.
     pub work: fn(u64),
 }
 
@@ -54,12 +54,12 @@ pub const ALL: &[Row] = &[
     row("retry: a dead connection", |times| retry_after(Phase::Reuse, times)),
     row("admit: a short wait", |times| judge(1, times)),
     row("admit: a long wait", |times| judge(50, times)),
-    row("linger", linger_or_not),
+    row("workers", workers),
 ];
 
 const SMALL: &str = "GET /small HTTP/1.1\r\nHost: example.com\r\nAccept: */*\r\n\r\n";
 
-/// As a browser of today sends it, with the cookies of a site that has a session and a consent.
+/// A request as sent by a current browser, with the cookies of a site that has a session and a consent.
 const BROWSER: &str = concat!(
     "GET /articles/2026/an-article-with-a-name?page=2&sort=newest HTTP/1.1\r\n",
     "Host: www.example.com\r\n",
@@ -96,7 +96,7 @@ const ANSWER: &str = concat!(
     "\r\n",
 );
 
-/// Copies lie on the heap of the row's thread, the same way in every run.
+/// Copies are on the heap of the row's thread, with the same layout in every run.
 fn parse_request(text: &str, times: u64) {
     let (bytes, limits, mut slots) = (text.as_bytes().to_vec(), Limits::default(), Slots::new());
     for _ in 0..times {
@@ -150,7 +150,7 @@ fn forward_answer(times: u64) {
     }
 }
 
-/// Decoding moves the payload to the front, so each time begins with a fresh copy, which counts as well.
+/// Decoding moves the payload to the front, so each iteration begins with a fresh copy, which is counted as well.
 fn decode_chunks(times: u64) {
     let chunk = format!("40\r\n{}\r\n", "x".repeat(64));
     let coded = format!("{}0\r\n\r\n", chunk.repeat(16)).into_bytes();
@@ -163,7 +163,7 @@ fn decode_chunks(times: u64) {
     }
 }
 
-/// Budget included: a request is counted, and its failure judged.
+/// Including the budget: a request is counted, and its failure evaluated.
 fn retry_after(phase: Phase, times: u64) {
     let (rules, budget, now) = (retry::Rules::default(), Budget::new(), Moment::from_millis(1));
     let attempt = Attempt {
@@ -182,7 +182,7 @@ fn retry_after(phase: Phase, times: u64) {
     }
 }
 
-/// A request a millisecond, each after the same wait.
+/// One request per millisecond, each after the same wait.
 fn judge(waited_ms: u64, times: u64) {
     let (codel, rules) = (Codel::new(), admit::Rules::default());
     for number in 0..times {
@@ -192,25 +192,25 @@ fn judge(waited_ms: u64, times: u64) {
     }
 }
 
-fn linger_or_not(times: u64) {
-    let mut credit = Credit::default();
+/// The supervisor's decision at each observation.
+fn workers(times: u64) {
+    let mut memory = Memory::new(2);
     for number in 0..times {
-        let seen = Seen { queued: 0, idle: (number & 1) as usize, workers: 16, connections: 64, credit };
-        credit = if linger::may(black_box(seen)) { credit.paid() } else { credit.skipped() };
+        let seen = Seen { workers: 2, in_flight: 64, moves: number * 500, ..Seen::default() };
+        black_box(memory.order(black_box(&seen), Bounds::default(), Moment::from_millis(10 * number)));
     }
-    black_box(credit);
 }
 
 fn request<'s, 'b>(bytes: &'b [u8], limits: &Limits, slots: &'s mut Slots) -> RequestHead<'s, 'b> {
     match head::request(bytes, limits, slots) {
         Ok(Parsed::Complete(head)) => head,
-        other => panic!("the request is whole and sound: {other:?}"),
+        other => panic!("the request is complete and valid: {other:?}"),
     }
 }
 
 fn answer<'s, 'b>(bytes: &'b [u8], limits: &Limits, slots: &'s mut Slots) -> ResponseHead<'s, 'b> {
     match head::response(bytes, Asked::Other, limits, slots) {
         Ok(Parsed::Complete(head)) => head,
-        other => panic!("the answer is whole and sound: {other:?}"),
+        other => panic!("the response is complete and valid: {other:?}"),
     }
 }

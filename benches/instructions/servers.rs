@@ -1,4 +1,4 @@
-//! The rows of picking: each algorithm over so many candidates, and a whole choice out of the table.
+//! The rows of picking: each algorithm over a number of candidates, and a whole choice from the table.
 
 use evenkeel::base::dice::Dice;
 use evenkeel::base::time::Moment;
@@ -10,7 +10,7 @@ use evenkeel::state::table::Table;
 use std::hint::black_box;
 use std::time::Duration;
 
-/// One algorithm over so many candidates, all of them handed to it.
+/// One algorithm over a number of candidates, all passed to it.
 pub fn pick(algorithm: Algorithm, servers: u32, times: u64) {
     let candidates: Vec<_> = (0..servers).map(candidate).collect();
     let weighted: Vec<_> = candidates.iter().map(|one| (one.slot, one.weight)).collect();
@@ -26,7 +26,7 @@ pub fn pick(algorithm: Algorithm, servers: u32, times: u64) {
 /// table, where the algorithm allows that), the pick, the lease and its return.
 pub fn choose(algorithm: Algorithm, servers: u32, times: u64) {
     let list: Vec<_> = (0..servers).map(spec).collect();
-    let table = Table::new(algorithm, false, &list);
+    let table = Table::new(algorithm, false, None, &list);
     let (mut cached, mut dice) = (table.cached(), Dice::seeded(7));
     let mut candidates: Vec<Candidate> = Vec::with_capacity(servers as usize);
     let now = Moment::from_millis(1000);
@@ -41,7 +41,7 @@ pub fn choose(algorithm: Algorithm, servers: u32, times: u64) {
         }
         let draw = Draw { random: dice.number(), turn, key: dice.number(), schedule: &snapshot.schedule };
         let server = (snapshot.pick)(&candidates, draw).map(|slot| &ready[slot.0 as usize]);
-        let lease = server.and_then(|server| server.lease(now));
+        let lease = server.and_then(|server| server.lease(now).ok());
         assert!(lease.is_some());
         if let Some(lease) = lease {
             lease.responded(200, Duration::from_micros(200 + turn % 50), now);
@@ -49,7 +49,7 @@ pub fn choose(algorithm: Algorithm, servers: u32, times: u64) {
     }
 }
 
-/// Servers with a little in flight and latencies that are near each other, as they are in practice.
+/// Servers with a few requests in flight and similar latencies, as is typical.
 fn candidate(number: u32) -> Candidate {
     Candidate {
         slot: Slot(number),
@@ -68,5 +68,6 @@ fn spec(number: u32) -> ServerSpec {
         address: Address::Tcp { host: "127.0.0.1".to_string(), port: 1 + number as u16 },
         weight: Weight(1),
         backup: false,
+        max_in_flight: None,
     }
 }

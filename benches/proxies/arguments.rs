@@ -6,7 +6,7 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::path::PathBuf;
 
-/// Works that are not among [`work::ALL`].
+/// Workloads that are not in [`work::ALL`].
 pub const IDLE: &str = "idle";
 pub const START: &str = "start";
 
@@ -14,38 +14,37 @@ pub const START: &str = "start";
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench proxies --", after_help = WORKS)]
 pub struct Arguments {
-    /// Rounds, of which medians are taken
+    /// Number of rounds, of which medians are taken
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
     /// Seconds of each measurement
     #[arg(long, default_value_t = 2.0)]
     pub seconds: f64,
-    /// Connections, instead of each work's own
+    /// Connections, instead of each workload's own
     #[arg(long, value_delimiter = ',')]
     pub connections: Vec<usize>,
     /// Only these: direct, evenkeel, nginx, haproxy
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
-    /// Only these works; see below
+    /// Only these workloads; see below
     #[arg(long, value_delimiter = ',', default_value = "all")]
     pub work: Vec<String>,
     /// Evenkeel's max_workers
     #[arg(long, default_value_t = 16)]
     pub workers: usize,
-    /// Slots of the servers in the work overload; each does 50 requests/s
+    /// Slots of the servers in the workload overload; each does 50 requests/s
     #[arg(long, default_value_t = slots::SLOTS)]
     pub slots: usize,
-    /// Evenkeel's queue_capacity in the work overload, instead of five times the slots
+    /// Evenkeel's queue_capacity in the workload overload, instead of five times the slots
     #[arg(long)]
     pub queue: Option<usize>,
-    /// Let Evenkeel check the health of its server meanwhile
+    /// Let Evenkeel check the health of its server during the measurement
     #[arg(long)]
     pub health_check: bool,
-    /// Connections of the work idle
+    /// Connections of the workload idle
     #[arg(long, default_value_t = 8000)]
     pub idle: usize,
-    /// Nothing else, but full load on Evenkeel for so many minutes; fails when memory, descriptors or threads
-    /// grow
+    /// Only full load on Evenkeel for this many minutes; fails when memory, descriptors or threads grow
     #[arg(long, value_name = "MINUTES")]
     pub soak: Option<f64>,
     /// Compare with the JSON of an earlier run
@@ -57,13 +56,13 @@ pub struct Arguments {
     /// Print the tables of docs/performance.md at the end
     #[arg(long)]
     pub markdown: bool,
-    /// Draw the charts into this folder as well, such as docs
+    /// Also draw the charts into this folder, such as docs
     #[arg(long, value_name = "FOLDER")]
     pub plots: Option<PathBuf>,
     /// Where to write the JSON, instead of target/bench/proxies.json
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Keep what the JSON already has of works that are not measured now: a long run in several pieces
+    /// Keep the existing results of workloads that are not measured now: for a long run in several parts
     #[arg(long)]
     pub add: bool,
     /// Given by cargo
@@ -76,8 +75,8 @@ get-64m, post-64m, chunked, delay-10ms, idle, start, overload, connections, serv
 picks; or all, which takes about half an hour. For a quick look: --work small --rounds 3";
 
 impl Arguments {
-    /// Reads the command line. An argument that is not known may be cargo's, or meant for another bench of the
-    /// same `cargo bench`: it is told and passed over.
+    /// Parses the command line. An unknown argument may be cargo's, or meant for another bench of the same `cargo
+    /// bench`: it is reported and ignored.
     pub fn read() -> Arguments {
         let mut given: Vec<String> = std::env::args().collect();
         loop {
@@ -89,24 +88,24 @@ impl Arguments {
                 (ErrorKind::UnknownArgument, Some(ContextValue::String(unknown))) => unknown.clone(),
                 _ => error.exit(),
             };
-            // `--name=value` is told as `--name`.
+            // `--name=value` is reported as `--name`.
             let is = |one: &String| *one == unknown || one.starts_with(&format!("{unknown}="));
             let Some(at) = given.iter().skip(1).position(is) else { error.exit() };
-            eprintln!("proxies: {} means nothing here", given.remove(at + 1));
+            eprintln!("proxies: unknown argument {}, ignored", given.remove(at + 1));
         }
     }
 
-    /// Whether this work is asked for.
+    /// Whether this workload is requested.
     pub fn wants(&self, name: &str) -> bool {
         self.work.iter().any(|asked| asked == "all" || asked == name)
     }
 
-    /// Fails where a work or a proxy is named that there is not.
+    /// Fails for unknown workloads or proxies.
     pub fn check(&self) -> Result<(), String> {
         let others = ["all", IDLE, START, overload::NAME, picks::NAME];
         let known = |name: &str| others.contains(&name) || work::ALL.iter().any(|work| work.name == name);
         if let Some(unknown) = self.work.iter().find(|name| !known(name)) {
-            return Err(format!("there is no work {unknown}; see --help"));
+            return Err(format!("there is no workload {unknown}; see --help"));
         }
         let known = |name: &String| Kind::ALL.iter().any(|kind| kind.name() == name);
         match self.only.iter().find(|name| !known(name)) {

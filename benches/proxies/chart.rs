@@ -1,4 +1,4 @@
-//! Draws line charts as SVG: one or more panels side by side over one legend, on a light ground.
+//! Draws line charts as SVG: one or more panels side by side with one legend, on a light background.
 
 use std::fmt::Write;
 
@@ -6,14 +6,14 @@ const PANEL_WIDTH: f64 = 430.0;
 const PANEL_HEIGHT: f64 = 320.0;
 const TITLE_HEIGHT: f64 = 40.0;
 const LEGEND_HEIGHT: f64 = 34.0;
-/// Around the plot of a panel.
+/// The margins of a panel's plot.
 const LEFT: f64 = 78.0;
 const RIGHT: f64 = 18.0;
 const TOP: f64 = 28.0;
 const BOTTOM: f64 = 50.0;
-/// Labels on the x axis that are nearer than this would run into each other.
+/// Labels on the x axis that are closer than this would overlap.
 const LABEL_WIDTH: f64 = 34.0;
-/// Told apart without colour, too.
+/// Distinguishable without colour, too.
 const MARKS: usize = 4;
 
 /// One panel.
@@ -23,7 +23,7 @@ pub struct Panel {
     pub x: Axis,
     pub y: Axis,
     pub lines: Vec<Line>,
-    /// A bound, drawn as a dashed line with its name.
+    /// A limit, drawn as a dashed line with its name.
     pub bound: Option<(f64, String)>,
 }
 
@@ -34,12 +34,12 @@ pub struct Axis {
     pub log: bool,
 }
 
-/// The points of one name, in the order of x. The name stands for the same colour in all panels.
+/// The points of one name, in the order of x. The name has the same colour in all panels.
 #[derive(Clone, Debug)]
 pub struct Line {
     pub name: String,
     pub color: &'static str,
-    /// Which mark, counted from 0.
+    /// The index of the mark.
     pub mark: usize,
     pub points: Vec<(f64, f64)>,
 }
@@ -60,7 +60,7 @@ pub fn svg(title: &str, panels: &[Panel]) -> String {
     out + "</svg>\n"
 }
 
-/// The names of all panels, each once, with the mark that its first panel gives it.
+/// The names of all panels, each once, with the mark of its first panel.
 fn names(panels: &[Panel]) -> Vec<&Line> {
     let mut names: Vec<&Line> = Vec::new();
     for line in panels.iter().flat_map(|panel| &panel.lines) {
@@ -86,7 +86,7 @@ fn legend(out: &mut String, panels: &[Panel], width: f64, y: f64) {
     }
 }
 
-/// A panel at its place, with the spans of its axes.
+/// A panel at its position, with the ranges of its axes.
 struct Plot<'p> {
     panel: &'p Panel,
     left: f64,
@@ -95,7 +95,7 @@ struct Plot<'p> {
     y: Span,
 }
 
-/// From the least to the most on an axis, both on ticks.
+/// From the minimum to the maximum on an axis, both on ticks.
 struct Span {
     from: f64,
     to: f64,
@@ -104,7 +104,7 @@ struct Span {
 }
 
 impl Span {
-    /// Where a value lies, from 0 to 1.
+    /// The position of a value, from 0 to 1.
     fn place(&self, value: f64) -> f64 {
         let scaled = |value: f64| if self.log { value.max(1e-12).log10() } else { value };
         (scaled(value) - scaled(self.from)) / (scaled(self.to) - scaled(self.from)).max(1e-12)
@@ -210,7 +210,7 @@ fn nice(value: f64) -> f64 {
     lead.unwrap_or(10.0) * power
 }
 
-/// With its thousands apart; small ones with what they need.
+/// With thousands separators; small numbers with the digits they need.
 fn number(value: f64) -> String {
     if value < 10.0 && value.fract() != 0.0 {
         let text = format!("{value:.3}");

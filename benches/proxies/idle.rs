@@ -1,4 +1,4 @@
-//! What connections cost on which nothing happens.
+//! The cost of idle connections.
 
 use super::process;
 use super::proxy::{Proxy, ask};
@@ -6,7 +6,7 @@ use super::result::Idle;
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Opens connections, uses each once, and looks at the proxy's memory while all are kept.
+/// Opens connections, uses each once, and measures the proxy's memory while all are open.
 pub fn hold(proxy: &Proxy, connections: usize) -> Idle {
     let before = process::memory(&proxy.pids);
     let mut held = Vec::with_capacity(connections);
@@ -21,10 +21,10 @@ pub fn hold(proxy: &Proxy, connections: usize) -> Idle {
         }
     }
     let holding = process::memory(&proxy.pids);
-    // All of them must still be served, not only held: the first stands for them.
+    // All of them must still be served, not only held: the first is tested for all.
     if let Some(first) = held.first_mut() {
         if complaint.is_none() && !ask(first).unwrap_or(false) {
-            complaint = Some("the first connection is served no more".to_string());
+            complaint = Some("the first connection is no longer served".to_string());
         }
     }
     Idle { proxy: proxy.kind.name().to_string(), connections: held.len(), before, holding, complaint }

@@ -1,11 +1,11 @@
-//! Where and what is measured: the machine, the versions, the sizes of the programs.
+//! The measured system: the machine, the versions, the sizes of the programs.
 
 use super::proxy::Kind;
 use super::result::{Machine, Program};
 use std::path::Path;
 use std::process::Command;
 
-/// All of it.
+/// The complete description.
 pub fn look() -> Machine {
     let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = text("/proc/cpuinfo");
@@ -45,8 +45,8 @@ fn commit() -> String {
     if changed { commit + "+" } else { commit }
 }
 
-/// What of the file is loaded to run it: the segments, without symbols and debug information, which one build
-/// keeps in the file and another does not.
+/// The part of the file that is loaded to run it: the segments, without symbols and debug information, which some
+/// builds keep in the file and others do not.
 fn loaded_bytes(path: &Path) -> Option<u64> {
     const LOAD: u32 = 1;
     let file = std::fs::read(path).ok()?;

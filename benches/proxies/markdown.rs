@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 const PROXIES: [&str; 3] = ["evenkeel", "nginx", "haproxy"];
 
-/// All tables that the report has figures for.
+/// All tables for which the report has figures.
 pub fn tables(report: &Report) -> String {
     let mut out = String::new();
     machine(&mut out, report);
@@ -54,7 +54,7 @@ fn machine(out: &mut String, report: &Report) {
     );
 }
 
-/// Evenkeel against the others, one line for each load.
+/// Evenkeel against the others, one line per load.
 fn loads(out: &mut String, report: &Report, works: &[&Work]) {
     let of_works = |row: &&Row| works.iter().any(|work| work.name == row.work) && row.proxy == PROXIES[0];
     let rows: Vec<&Row> = report.rows.iter().filter(of_works).collect();
@@ -99,7 +99,7 @@ fn values(report: &Report, ours: &Row, proxies: &[&str], of: fn(&Sample) -> f64)
     proxies.iter().map(one).collect::<Vec<_>>().join(" · ")
 }
 
-/// Ours by theirs; none where one of them had errors.
+/// The ratio of our figure to theirs; none if one of them had errors.
 fn ratios(report: &Report, ours: &Row, of: fn(&Sample) -> f64) -> String {
     let one = |peer: &&str| {
         let ratio = report.row(&ours.work, ours.at, peer).and_then(|theirs| ours.to(theirs, of));
@@ -108,7 +108,7 @@ fn ratios(report: &Report, ours: &Row, of: fn(&Sample) -> f64) -> String {
     PROXIES[1..].iter().map(one).collect::<Vec<_>>().join(" · ")
 }
 
-/// One proxy a column pair, one step a line.
+/// One pair of columns per proxy, one line per step.
 fn scale(out: &mut String, report: &Report, work: &Work) {
     let rows: Vec<&Row> =
         report.rows.iter().filter(|row| row.work == work.name && row.proxy == PROXIES[0]).collect();
@@ -140,12 +140,12 @@ fn crowds(out: &mut String, report: &Report) {
     let columns = [
         "Offered",
         "Proxy",
-        "Good answers/s",
+        "Good responses/s",
         "of the capacity",
-        "p50 · p99 of good answers, ms",
+        "p50 · p99 of good responses, ms",
         "Refused",
-        "p50 · p99 to the refusal, ms",
-        "Without an answer",
+        "p50 · p99 to the rejection, ms",
+        "Without a response",
     ];
     heading(
         out,
@@ -169,7 +169,7 @@ fn crowds(out: &mut String, report: &Report) {
         line(out, &format!("| {} |", cells.join(" | ")));
     }
     for broken in overload::broken_promises(report) {
-        line(out, &format!("\n**Not kept:** {broken}."));
+        line(out, &format!("\n**Violated:** {broken}."));
     }
 }
 
@@ -206,7 +206,7 @@ fn held(out: &mut String, report: &Report) {
         idle(proxy).map(|idle| mib(idle.holding.proportional_kib))
     });
     row("before them", &|proxy| idle(proxy).map(|idle| mib(idle.before.proportional_kib)));
-    row("start to first answer", &|proxy| {
+    row("start to first response", &|proxy| {
         let start = report.starts.iter().find(|start| start.proxy == proxy)?;
         Some(format!("{:.1} ms", median(start.start_ms.clone())))
     });
@@ -216,7 +216,7 @@ fn held(out: &mut String, report: &Report) {
     });
 }
 
-/// Large numbers with their thousands apart, small ones with two digits behind the point.
+/// Large numbers with thousands separators, small ones with two decimal places.
 fn grouped(value: f64) -> String {
     if value < 100.0 && value.fract() != 0.0 {
         return number(value);

@@ -1,8 +1,8 @@
-//! The server behind the proxies: its own process, one thread, prebuilt answers, as cheap as they come.
+//! The server behind the proxies: its own process, one thread, prebuilt responses, as cheap as possible.
 //!
-//! Paths: `/small` (59 bytes), `/10k`, `/64k`, `/1m`, `/64m`, `/chunked` (16 chunks), `/delay10ms`, and
-//! `/work`, which has a capacity ([`slots`](super::slots)). Uploads are swallowed and answered when they are
-//! whole. It listens on as many addresses as it is told to, so that one process can be thousands of servers.
+//! Paths: `/small` (59 bytes), `/10k`, `/64k`, `/1m`, `/64m`, `/chunked` (16 chunks), `/delay10ms`, and `/work`, which
+//! has a capacity ([`slots`](super::slots)). Uploads are discarded and get their response when they are complete. It
+//! listens on any number of addresses, so that one process can act as thousands of servers.
 
 use super::slots::{self, Slots};
 use mio::unix::SourceFd;
@@ -29,17 +29,17 @@ const LISTENERS: usize = usize::MAX / 2;
 /// A running origin; it ends when this is dropped, or when this process ends in any way.
 pub struct Origin {
     child: Child,
-    /// Where it listens; the first stands for all where one server is enough.
+    /// Where it listens; the first is used if one server is enough.
     pub addresses: Vec<SocketAddr>,
 }
 
 impl Origin {
-    /// Starts this program again as the origin, listening on so many addresses.
+    /// Starts this program again as the origin, listening on this many addresses.
     pub fn start(servers: usize) -> Result<Origin, String> {
         Origin::with_slots(servers, slots::SLOTS)
     }
 
-    /// The same, with so many slots for `/work`.
+    /// The same, with this many slots for `/work`.
     pub fn with_slots(servers: usize, slots: usize) -> Result<Origin, String> {
         let cannot = |error: &dyn std::fmt::Display| format!("the origin did not start: {error}");
         let program = std::env::current_exe().map_err(|error| cannot(&error))?;
@@ -67,7 +67,7 @@ impl Drop for Origin {
     }
 }
 
-/// The first on 127.0.0.1, the others on loopback addresses of their own, all on one port.
+/// The first on 127.0.0.1, the others on separate loopback addresses, all on one port.
 fn address(server: usize, port: u16) -> SocketAddr {
     let ip = match server {
         0 => Ipv4Addr::LOCALHOST,
@@ -103,7 +103,7 @@ fn listening(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// An answer: its head and the beginning of its body, which repeats until the total is reached.
+/// A response: its head and the beginning of its body, which repeats until the total is reached.
 struct Answer {
     path: &'static str,
     bytes: Vec<u8>,
@@ -112,14 +112,14 @@ struct Answer {
     when: When,
 }
 
-/// When an answer is written.
+/// When a response is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum When {
-    /// As soon as the request is whole.
+    /// As soon as the request is complete.
     AtOnce,
-    /// [`DELAY`] later, however many there are.
+    /// [`DELAY`] later, with any number of them at the same time.
     Delayed,
-    /// When a slot has worked on it.
+    /// When a slot has processed it.
     Worked,
 }
 
@@ -162,22 +162,22 @@ fn answers() -> Vec<Answer> {
         Answer::chunked("/chunked"),
         Answer { when: When::Delayed, ..Answer::plain("/delay10ms", 59) },
         Answer { when: When::Worked, ..Answer::plain("/work", 59) },
-        // Last: what `/work` says when its queue is full.
+        // Last: the response of `/work` when its queue is full.
         Answer::of("/full", "503 Service Unavailable", 59),
     ]
 }
 
 struct Connection {
     stream: TcpStream,
-    /// No two connections have the same, so that an answer for one that went meets no other.
+    /// Unique per connection, so that a response for a closed connection is never sent on another.
     serial: u64,
-    /// The beginning of a head that has not come whole.
+    /// The beginning of an incomplete head.
     head: Vec<u8>,
-    /// Bytes of an upload still to come, with the answer that follows it.
+    /// Remaining bytes of an upload, with the response that follows it.
     upload: Option<(u64, usize)>,
-    /// The answer being written, and how much of it was.
+    /// The response being written, and the number of bytes written.
     writing: Option<(usize, u64)>,
-    /// The request asked for the connection to be closed after its answer.
+    /// The request asked to close the connection after its response.
     closes: bool,
 }
 
@@ -187,15 +187,15 @@ struct Server {
     answers: Vec<Answer>,
     connections: Slab<Connection>,
     accepted: u64,
-    /// Delayed answers, the next due first.
+    /// Delayed responses, the next due first.
     delayed: VecDeque<Due>,
-    /// Answers that are worked on, the next due first.
+    /// Responses in slots, the next due first.
     worked: VecDeque<Due>,
     slots: Slots,
     buffer: Vec<u8>,
 }
 
-/// An answer that is due later: when, on which connection, and which.
+/// A response that is due later: when, on which connection, and which.
 #[derive(Clone, Copy, Debug)]
 struct Due {
     at: Instant,
@@ -265,7 +265,7 @@ impl Server {
         }
     }
 
-    /// Answers whose time has come. Where the connection has gone, nobody hears them.
+    /// Writes the responses that are due. If the connection is gone, they are dropped.
     fn release_due(&mut self) {
         let now = Instant::now();
         let take = |queue: &mut VecDeque<Due>| match queue.front() {
@@ -289,7 +289,7 @@ impl Server {
         }
     }
 
-    /// Writes and reads until the socket would block, as an error, or has given all.
+    /// Writes and reads until the socket would block, which is returned as an error, or until all is written.
     fn pump(&mut self, index: usize, closing: bool) -> io::Result<()> {
         loop {
             let Some(connection) = self.connections.get_mut(index) else { return Ok(()) };
@@ -362,7 +362,7 @@ impl Server {
     }
 }
 
-/// The answer for the path of a request line; the small one for any other.
+/// The response for the path of a request line; the small one for any other.
 fn answer_to(answers: &[Answer], head: &[u8]) -> usize {
     let mut words = head.split(|byte| *byte == b' ');
     let path = words.nth(1).unwrap_or_default();
@@ -370,7 +370,7 @@ fn answer_to(answers: &[Answer], head: &[u8]) -> usize {
 }
 
 fn content_length(head: &[u8]) -> u64 {
-    // Lowercase or not, few heads have a field that starts alike.
+    // In any case, few heads have another field that starts in the same way.
     let field = |line: &[u8]| line.len() > 15 && line[..15].eq_ignore_ascii_case(b"content-length:");
     let value = head.split(|byte| *byte == b'\n').find(|line| field(line)).map(|line| &line[15..]);
     value.and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok()).unwrap_or(0)

@@ -1,11 +1,11 @@
-//! Overload: an open load of 1, 2, 4 and 8 times what the servers can do.
+//! Overload: an open load of 1, 2, 4 and 8 times the capacity of the servers.
 //!
-//! The servers have a capacity that is known ([`super::slots`]): 20 slots of 20 ms, and a queue of 100 that
-//! refuses what is more. Requests come by a timetable, whether earlier ones are answered or not, over as many
-//! connections as requests come in 1.2 seconds, so that no client holds back for want of one; a latency counts from the
-//! moment a request was due. Each proxy may have 25 requests with the servers at a time, a quarter
-//! more than there are slots, and says it its own way: Evenkeel by `max_workers`, HAProxy by `maxconn` with
-//! `timeout queue`, nginx by `max_conns`, behind which its open source version has no queue.
+//! The servers have a known capacity ([`super::slots`]): 20 slots of 20 ms, and a queue of 100 that rejects all further
+//! requests. Requests are sent on a schedule, independent of responses, over as many connections as requests in 1.2
+//! seconds, so that no client has to wait for a connection; a latency counts from the moment a request was due. Each
+//! proxy may have 25 requests in flight with the servers, a quarter more than there are slots: Evenkeel by
+//! `max_workers`, HAProxy by `maxconn` with `timeout queue`, nginx by `max_conns`, behind which its open source version
+//! has no queue.
 
 use super::arguments::Arguments;
 use super::origin::Origin;
@@ -17,30 +17,30 @@ use super::{slots, steady, table};
 use evenkeel::loadtest::{Options, Summary, measure};
 use std::time::Duration;
 
-/// The name of the work.
+/// The name of the workload.
 pub const NAME: &str = "overload";
 /// Evenkeel's goodput at each factor is at least this share of its peak.
 pub const FLAT: f64 = 0.95;
-/// A refusal comes within this time, for 99 of 100.
+/// 99 of 100 rejections arrive within this time.
 pub const REFUSED_WITHIN_US: f64 = 50_000.0;
-/// A good answer does, too: Evenkeel's `threadpool.queue_timeout`.
+/// So do good responses: Evenkeel's `threadpool.queue_timeout`.
 pub const ANSWERED_WITHIN_US: f64 = 5_000_000.0;
 
 const FACTORS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
-/// Evenkeel's queue, for each slot: four times its workers.
+/// Evenkeel's queue per slot: four times its workers.
 const QUEUE: usize = 5;
-/// A process may have no more connections than it has descriptors.
+/// A process cannot have more connections than descriptors.
 const CONNECTIONS_MAX: f64 = 9600.0;
-/// There is a connection for each request that comes in this time, in seconds: longer than any answer takes.
+/// One connection for each request in this time, in seconds: longer than any response takes.
 const CONNECTIONS_FOR_S: f64 = 1.2;
 const LAST_MOMENT_S: f64 = 0.002;
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Queues take their time to fill and to settle, so a round is longer than that of a steady load.
+/// Queues take some time to fill and to settle, so a round is longer than that of a steady load.
 const LONGER: f64 = 2.0;
-/// More rounds tell little more here.
+/// More rounds add little information here.
 const ROUNDS_MAX: usize = 3;
 
-/// Measures all proxies at all factors, and prints it.
+/// Measures all proxies at all factors, and prints the results.
 pub fn run(arguments: &Arguments, kinds: &[Kind], report: &mut Report) -> Result<(), String> {
     let origin = Origin::with_slots(1, arguments.slots)?;
     let capacity = slots::capacity(arguments.slots);
@@ -89,7 +89,7 @@ fn crowd(proxy: &Proxy, rate: f64, duration: Duration) -> Result<Crowd, String> 
         refused_share: refused as f64 / summary.answered.max(1) as f64,
         refused_p50_us: summary.refusal_latency_us.p50,
         refused_p99_us: summary.refusal_latency_us.p99,
-        // What was due in the last moment before the end is not begun, and that is nobody's fault.
+        // Requests that were due just before the end were not started, which is not a fault.
         lost: summary.errors.total() + summary.unsent.saturating_sub((rate * LAST_MOMENT_S) as u64),
         statuses: statuses(&summary),
         cpu_us_per_request: cpu_s * 1e6 / (summary.answered + summary.warm_up_answers).max(1) as f64,
@@ -102,7 +102,7 @@ fn refused(summary: &Summary) -> u64 {
     bad.map(|(_, count)| count).sum()
 }
 
-/// Answers by status, and what went without one.
+/// Responses by status, and requests without a response.
 fn statuses(summary: &Summary) -> String {
     let answers = summary.statuses.iter().map(|(status, count)| format!("{status}: {count}"));
     let errors = summary.errors.by_kind().into_iter().filter(|(_, count)| *count > 0);
@@ -111,7 +111,7 @@ fn statuses(summary: &Summary) -> String {
     answers.chain(errors).chain(unsent).collect::<Vec<_>>().join(", ")
 }
 
-/// Which of the promises Evenkeel did not keep.
+/// The guarantees that Evenkeel violated.
 pub fn broken_promises(report: &Report) -> Vec<String> {
     let ours = || report.overload.iter().filter(|row| row.proxy == "evenkeel");
     let goodput = |row: &Overload| row.median(|crowd| crowd.good_per_s);
@@ -128,9 +128,9 @@ pub fn broken_promises(report: &Report) -> Vec<String> {
         let refused = row.median(|crowd| crowd.refused_p99_us);
         let lost: u64 = row.samples.iter().map(|crowd| crowd.lost).sum();
         say(good < FLAT * peak, format!("goodput is {:.0} % of its peak", good / peak * 100.0));
-        say(answered > ANSWERED_WITHIN_US, format!("p99 of what is answered is {:.1} s", answered / 1e6));
+        say(answered > ANSWERED_WITHIN_US, format!("p99 of the good responses is {:.1} s", answered / 1e6));
         say(refused > REFUSED_WITHIN_US, format!("p99 of the time to a 503 is {:.0} ms", refused / 1e3));
-        say(lost > 0, format!("{lost} requests got no answer"));
+        say(lost > 0, format!("{lost} requests got no response"));
     }
     broken
 }

@@ -1,4 +1,4 @@
-//! What a pick costs in-process, by the number of servers.
+//! The in-process cost of a pick, by the number of servers.
 
 use super::result::{PickCost, Report, median};
 use super::servers;
@@ -6,13 +6,13 @@ use super::table;
 use evenkeel::policy::pick::Algorithm;
 use std::time::Instant;
 
-/// The name of the work.
+/// The name of the workload.
 pub const NAME: &str = "picks";
 const SERVERS: [u32; 4] = [3, 30, 300, 3000];
-/// Candidates looked at in one measurement, about; the time is a few milliseconds.
+/// The approximate number of candidates per measurement; it takes a few milliseconds.
 const LOOKS: u64 = 3_000_000;
 
-/// Measures all algorithms, and prints them.
+/// Measures all algorithms, and prints the results.
 pub fn run(rounds: usize, report: &mut Report) {
     for servers in SERVERS {
         for algorithm in Algorithm::ALL {
@@ -29,7 +29,7 @@ pub fn run(rounds: usize, report: &mut Report) {
     table::print_picks(report);
 }
 
-/// The difference between doing it `N` and `2 N` times, so that the preparation cancels out.
+/// The difference between `N` and `2 N` iterations, so that the preparation cancels out.
 fn nanoseconds(servers: u32, rounds: usize, work: &dyn Fn(u64)) -> f64 {
     let times = (LOOKS / u64::from(servers)).max(1000);
     let took = |times| {

@@ -1,4 +1,4 @@
-//! Which charts there are, and what is in them.
+//! The charts and their contents.
 
 use super::chart::{self, Axis, Line, Panel};
 use super::overload;
@@ -9,7 +9,7 @@ use std::path::Path;
 const PROXIES: [&str; 4] = ["evenkeel", "nginx", "haproxy", "direct"];
 const COLORS: [&str; 6] = ["#1864ab", "#2b8a3e", "#e8590c", "#868e96", "#9c36b5", "#0b7285"];
 
-/// Draws what the report has figures for, into this folder; gives the names of the files.
+/// Draws the charts for which the report has figures into this folder; returns the names of the files.
 pub fn draw(report: &Report, folder: &Path) -> Result<Vec<String>, String> {
     let charts = [connections(report), servers(report), workers(report), picks(report), crowds(report)];
     let mut drawn = Vec::new();
@@ -28,19 +28,19 @@ type Chart = (&'static str, &'static str, Vec<Panel>);
 
 fn connections(report: &Report) -> Chart {
     let panels = two_panels(report, "connections", "connections");
-    ("connections", "Small answers, by the number of connections", panels)
+    ("connections", "Small responses, by the number of connections", panels)
 }
 
 fn servers(report: &Report) -> Chart {
     let panels = two_panels(report, "servers", "configured servers");
-    ("servers", "Small answers with 64 connections, by the number of servers", panels)
+    ("servers", "Small responses with 64 connections, by the number of servers", panels)
 }
 
 /// Requests per second, and what they cost.
 fn two_panels(report: &Report, work: &str, label: &str) -> Vec<Panel> {
     let lines = |of: fn(&Sample) -> f64| -> Vec<Line> {
         let one = |(at, name): (usize, &str)| line(name, at, points(report, work, name, of));
-        // The direct connection would press the others to the ground, and has no process to be measured.
+        // The direct connection would compress the scale for the others, and has no process to be measured.
         PROXIES[..3].iter().copied().enumerate().map(one).filter(has_points).collect()
     };
     vec![
@@ -51,7 +51,7 @@ fn two_panels(report: &Report, work: &str, label: &str) -> Vec<Panel> {
 
 fn workers(report: &Report) -> Chart {
     let loads = [
-        ("workers", "servers that answer at once, 256 connections"),
+        ("workers", "servers that respond at once, 256 connections"),
         ("workers-10ms", "servers that take 10 ms, 1,000 connections"),
     ];
     let lines = |of: fn(&Sample) -> f64| -> Vec<Line> {
@@ -101,15 +101,15 @@ fn crowds(report: &Report) -> Chart {
     let answered = |row: &Overload| row.median(|crowd| crowd.good_p99_us) / 1e3;
     let refused = |row: &Overload| row.median(|crowd| crowd.refused_p99_us) / 1e3;
     let mut panels = vec![
-        panel("Goodput", label, "good answers, % of the capacity", lines(&share)),
-        panel("Good answers, p99", label, "milliseconds", lines(&answered)),
-        panel("Time to a refusal, p99", label, "milliseconds", lines(&refused)),
+        panel("Goodput", label, "good responses, % of the capacity", lines(&share)),
+        panel("Good responses, p99", label, "milliseconds", lines(&answered)),
+        panel("Time to a rejection, p99", label, "milliseconds", lines(&refused)),
     ];
     panels[1].y.log = true;
     panels[1].bound = Some((overload::ANSWERED_WITHIN_US / 1e3, "5 s".to_string()));
     panels[2].y.log = true;
     panels[2].bound = Some((overload::REFUSED_WITHIN_US / 1e3, "50 ms".to_string()));
-    ("overload", "Overload: an open load of 1 to 8 times what the servers can do", panels)
+    ("overload", "Overload: an open load of 1 to 8 times the capacity of the servers", panels)
 }
 
 fn points(report: &Report, work: &str, proxy: &str, of: fn(&Sample) -> f64) -> Vec<(f64, f64)> {
@@ -117,7 +117,7 @@ fn points(report: &Report, work: &str, proxy: &str, of: fn(&Sample) -> f64) -> V
     report.rows.iter().filter(is).map(|row| (row.at as f64, row.median(of))).collect()
 }
 
-/// Line number `at` has its colour and its mark by that.
+/// The line with this index has its own colour and mark.
 fn line(name: &str, at: usize, points: Vec<(f64, f64)>) -> Line {
     Line { name: name.to_string(), color: COLORS[at % COLORS.len()], mark: at, points }
 }
@@ -126,7 +126,7 @@ fn has_points(line: &Line) -> bool {
     !line.points.is_empty()
 }
 
-/// All steps grow by factors, so x is logarithmic.
+/// All steps are geometric, so x is logarithmic.
 fn panel(title: &str, x: &str, y: &str, lines: Vec<Line>) -> Panel {
     Panel {
         title: title.to_string(),

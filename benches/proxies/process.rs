@@ -1,4 +1,4 @@
-//! What the operating system tells of a process and its children: processor time, context switches, memory.
+//! Resource usage of a process and its children: processor time, context switches, memory.
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
@@ -6,17 +6,17 @@ use std::fs;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-/// The kernel tells processor time in hundredths of a second, on every machine that runs Linux.
+/// The kernel reports processor time in hundredths of a second on every Linux machine.
 const TICKS_PER_SECOND: f64 = 100.0;
-/// A stopped child has this long before it is killed.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The time that a stopped child has before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a process tree has used since it began.
+/// The usage of a process tree since its start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// User and system, in seconds.
     pub cpu_s: f64,
-    /// Of threads that are alive.
+    /// Of living threads.
     pub switches: u64,
 }
 
@@ -25,13 +25,13 @@ pub struct Usage {
 pub struct Memory {
     /// The sum of the peaks since [`reset_peak`], in KiB.
     pub peak_kib: u64,
-    /// Resident now, in KiB; pages that processes share count for each.
+    /// Currently resident, in KiB; pages that processes share count for each.
     pub resident_kib: u64,
-    /// Resident now, in KiB; pages that processes share are divided among them.
+    /// Currently resident, in KiB; pages that processes share are divided among them.
     pub proportional_kib: u64,
 }
 
-/// A process with its children and theirs.
+/// A process with all its descendants.
 pub fn tree(pid: u32) -> Vec<u32> {
     let mut all = vec![pid];
     let mut next = 0;
@@ -42,7 +42,7 @@ pub fn tree(pid: u32) -> Vec<u32> {
     all
 }
 
-/// What these processes have used.
+/// The usage of these processes.
 pub fn usage(pids: &[u32]) -> Usage {
     let cpu_s = pids.iter().filter_map(|pid| cpu_ticks(*pid)).sum::<f64>() / TICKS_PER_SECOND;
     let of_task = |pid: u32, task: u32| {
@@ -53,7 +53,7 @@ pub fn usage(pids: &[u32]) -> Usage {
     Usage { cpu_s, switches: pids.iter().map(of_process).sum() }
 }
 
-/// The memory these processes hold.
+/// The memory of these processes.
 pub fn memory(pids: &[u32]) -> Memory {
     let mut memory = Memory::default();
     for pid in pids {
@@ -65,7 +65,7 @@ pub fn memory(pids: &[u32]) -> Memory {
     memory
 }
 
-/// Resident KiB, open descriptors and threads of these processes now.
+/// Current resident KiB, open descriptors and threads of these processes.
 pub fn held(pids: &[u32]) -> (u64, usize, usize) {
     let resident = |pid: &u32| field(&read(&format!("/proc/{pid}/status")), "VmRSS:");
     let descriptors = |pid: &u32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
@@ -73,19 +73,19 @@ pub fn held(pids: &[u32]) -> (u64, usize, usize) {
     (pids.iter().map(resident).sum(), pids.iter().map(descriptors).sum(), pids.iter().map(threads).sum())
 }
 
-/// Lets the peaks count from now. Where that is not allowed they count from the start.
+/// Resets the peaks. If that is not allowed they count from the start.
 pub fn reset_peak(pids: &[u32]) {
     for pid in pids {
         let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
     }
 }
 
-/// Asks a child to end; kills it, by its id, when it does not.
+/// Asks a child to end; kills it by its id if it does not.
 pub fn stop(child: &mut Child) {
     if let Some(pid) = Pid::from_raw(child.id() as i32) {
         let _ = kill_process(pid, Signal::TERM);
     }
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + STOP_TIMEOUT;
     while Instant::now() < until {
         if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
             return;
@@ -106,7 +106,7 @@ fn children(pid: u32, task: u32) -> Vec<u32> {
     text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
 
-/// User and system time, fields 14 and 15; counted after the name, which may hold anything.
+/// User and system time, fields 14 and 15; counted after the name, which may contain anything.
 fn cpu_ticks(pid: u32) -> Option<f64> {
     let stat = read(&format!("/proc/{pid}/stat"));
     let (_, after_name) = stat.rsplit_once(')')?;
@@ -118,7 +118,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// The number behind a name at the start of a line.
+/// The number after a name at the start of a line.
 fn field(text: &str, name: &str) -> u64 {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
     value.and_then(|value| value.parse().ok()).unwrap_or(0)

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A proxy that does not answer within this time has not started.
+/// The time limit for a proxy to respond after its start.
 const START: Duration = Duration::from_secs(10);
 
-/// What stands between client and origin.
+/// What is between client and origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing.
+    /// Nothing, a direct connection.
     Direct,
     Evenkeel,
     Nginx,
@@ -28,7 +28,7 @@ impl Kind {
     /// All, in the order of the table.
     pub const ALL: [Kind; 4] = [Kind::Direct, Kind::Evenkeel, Kind::Nginx, Kind::Haproxy];
 
-    /// As on the command line and in the table.
+    /// The name on the command line and in the table.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Direct => "direct",
@@ -38,21 +38,21 @@ impl Kind {
         }
     }
 
-    /// Its program; for a peer that is missing, what to do.
+    /// Its program; for a missing peer, how to install it.
     pub fn program(self) -> Result<PathBuf, String> {
         match self {
             Kind::Direct => Ok(PathBuf::new()),
             Kind::Evenkeel => Ok(PathBuf::from(env!("CARGO_BIN_EXE_evenkeel"))),
             Kind::Nginx | Kind::Haproxy => find(self.name()).ok_or_else(|| {
                 format!(
-                    "{name} is not installed and not measured: apt-get install {name}",
+                    "{name} is not installed, so it is not measured: apt-get install {name}",
                     name = self.name()
                 )
             }),
         }
     }
 
-    /// The version its program tells.
+    /// The version reported by its program.
     pub fn version(self) -> String {
         let Ok(program) = self.program() else { return "not installed".to_string() };
         let flag = if self == Kind::Evenkeel { "--version" } else { "-v" };
@@ -62,24 +62,24 @@ impl Kind {
     }
 }
 
-/// A proxy that answers.
+/// A proxy that responds.
 pub struct Proxy {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Where it listens.
     pub address: SocketAddr,
     /// Its processes; none for the direct connection.
     pub pids: Vec<u32>,
-    /// From its start to its first answer.
+    /// Time from its start to its first response.
     pub start_ms: f64,
     child: Option<Child>,
     _folder: Option<tempfile::TempDir>,
-    /// Holds its port.
+    /// Reserves its port.
     _port: Option<OwnedFd>,
 }
 
 impl Proxy {
-    /// Starts a proxy before these servers and waits for its first answer.
+    /// Starts a proxy in front of these servers and waits for its first response.
     pub fn start(kind: Kind, origins: &[SocketAddr], setup: Setup) -> Result<Proxy, String> {
         if kind == Kind::Direct {
             let nothing = Proxy {
@@ -147,7 +147,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Sends one request on a connection and reads its small answer; true when it is a 200.
+/// Sends one request on a connection and reads its small response; true when it is a 200.
 pub fn ask(stream: &mut TcpStream) -> std::io::Result<bool> {
     stream.write_all(b"GET /small HTTP/1.1\r\nHost: bench\r\n\r\n")?;
     let mut answer = Vec::new();
@@ -196,7 +196,7 @@ fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
-/// A port that nobody else gets while the socket lives; whoever shares addresses, as servers do, may listen on it.
+/// A port that is reserved while the socket lives; only sockets that share addresses, as servers do, can listen on it.
 fn reserved_address() -> std::io::Result<(OwnedFd, SocketAddr)> {
     let held = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseaddr(&held, true)?;

@@ -1,4 +1,4 @@
-//! What was measured: samples, rows, the file they are kept in.
+//! The measurements: samples, rows, and the file that stores them.
 
 use super::process::Memory;
 use super::work::Unit;
@@ -18,7 +18,7 @@ pub struct Sample {
     pub cpu_us_per_mib: f64,
     pub switches_per_request: f64,
     pub memory: Memory,
-    /// Why the sample is not to be trusted.
+    /// Why the sample is not reliable.
     pub complaint: Option<String>,
 }
 
@@ -27,27 +27,27 @@ pub struct Sample {
 pub struct Row {
     pub work: String,
     pub unit: Unit,
-    /// So many connections, servers or workers.
+    /// The number of connections, servers or workers.
     pub at: usize,
     pub proxy: String,
     pub by_bytes: bool,
     pub samples: Vec<Sample>,
 }
 
-/// One proxy under an open load that is a multiple of what its servers can do, in one round.
+/// One proxy under an open load that is a multiple of the servers' capacity, in one round.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Crowd {
-    /// Good answers per second.
+    /// Good responses per second.
     pub good_per_s: f64,
-    /// Latency of the good answers, from the moment the request was due.
+    /// Latency of the good responses, from the moment the request was due.
     pub good_p50_us: f64,
     pub good_p99_us: f64,
-    /// Of all answers, those that were neither 2xx nor 3xx.
+    /// The part of all responses that were neither 2xx nor 3xx.
     pub refused_share: f64,
-    /// Time to a refusal, from the moment the request was due; zero when nothing was refused.
+    /// Time to a rejection, from the moment the request was due; zero when nothing was rejected.
     pub refused_p50_us: f64,
     pub refused_p99_us: f64,
-    /// Requests that got no answer, and those that found no free connection.
+    /// Requests without a response, and those that found no free connection.
     pub lost: u64,
     pub statuses: String,
     pub cpu_us_per_request: f64,
@@ -58,24 +58,24 @@ pub struct Crowd {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Overload {
     pub proxy: String,
-    /// Offered load by capacity.
+    /// Offered load divided by capacity.
     pub factor: f64,
     pub offered_per_s: f64,
     pub samples: Vec<Crowd>,
 }
 
-/// What a pick costs in-process.
+/// The in-process cost of a pick.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PickCost {
     pub algorithm: String,
-    /// All that is done for a request: the look at the table, the candidates, the pick, the lease. Otherwise
-    /// the algorithm alone, given every server.
+    /// Everything that is done per request: the version check of the table, the candidates, the pick, the lease.
+    /// Otherwise the algorithm alone, with every server as a candidate.
     pub whole: bool,
     pub servers: usize,
     pub nanoseconds: f64,
 }
 
-/// What a proxy holds when nothing but idle connections is on it.
+/// The memory of a proxy with only idle connections.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Idle {
     pub proxy: String,
@@ -85,7 +85,7 @@ pub struct Idle {
     pub complaint: Option<String>,
 }
 
-/// How long a proxy took to its first answer, each time.
+/// The times from a proxy's start to its first response.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Start {
     pub proxy: String,
@@ -102,7 +102,7 @@ pub struct Program {
     pub loaded_bytes: u64,
 }
 
-/// Where it was measured.
+/// The machine of the measurement.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Machine {
     pub cpus: usize,
@@ -124,12 +124,12 @@ pub struct Report {
     pub picks: Vec<PickCost>,
     pub idle: Vec<Idle>,
     pub starts: Vec<Start>,
-    /// Proxies that were not measured, and why.
+    /// Proxies that were not measured, with the reason.
     pub missing: Vec<String>,
 }
 
 impl PickCost {
-    /// As in the tables.
+    /// The name in the tables.
     pub fn title(&self) -> String {
         if self.whole { format!("{}, in a request", self.algorithm) } else { self.algorithm.clone() }
     }
@@ -141,9 +141,9 @@ impl Row {
         median(self.samples.iter().map(figure).collect())
     }
 
-    /// How a figure compares with that of another row: the median of the ratios of each round. Neighbours in a round
-    /// have met the machine in the same state; the medians of two rows may come from different ones. `None` where a
-    /// figure is missing, or either row has a complaint.
+    /// A figure relative to that of another row: the median of the ratios of each round. Neighbours in a round ran
+    /// under the same conditions; the medians of two rows may come from different ones. `None` if a figure is missing,
+    /// or either row has a complaint.
     pub fn to(&self, theirs: &Row, figure: impl Fn(&Sample) -> f64) -> Option<f64> {
         let rounds = self.samples.iter().zip(&theirs.samples);
         let pairs: Vec<(f64, f64)> = rounds.map(|(ours, theirs)| (figure(ours), figure(theirs))).collect();
@@ -164,7 +164,7 @@ impl Row {
 }
 
 impl Overload {
-    /// What the servers can do in a second.
+    /// The servers' capacity in requests per second.
     pub fn capacity(&self) -> f64 {
         self.offered_per_s / self.factor
     }
@@ -181,7 +181,7 @@ impl Report {
         self.rows.iter().find(|row| row.work == work && row.at == at && row.proxy == proxy)
     }
 
-    /// Takes out what is about to be measured anew.
+    /// Removes the results that are about to be measured again.
     pub fn forget(&mut self, is_measured: impl Fn(&str) -> bool) {
         self.rows.retain(|row| !is_measured(&row.work));
         self.missing.clear();
@@ -196,33 +196,33 @@ impl Report {
         empty(arguments::START, |report| report.starts.clear());
     }
 
-    /// The loads that were measured, as work and step, in order.
+    /// The loads that were measured, as workload and step, in order.
     pub fn loads(&self) -> Vec<(&str, usize)> {
         let mut loads: Vec<_> = self.rows.iter().map(|row| (row.work.as_str(), row.at)).collect();
         loads.dedup();
         loads
     }
 
-    /// Reads a report that was kept.
+    /// Reads a stored report.
     pub fn read(path: &Path) -> Result<Report, String> {
         let cannot = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", path.display());
         let text = std::fs::read_to_string(path).map_err(|error| cannot(&error))?;
         serde_json::from_str(&text).map_err(|error| cannot(&error))
     }
 
-    /// Keeps the report.
+    /// Stores the report.
     pub fn write(&self, path: &Path) -> Result<(), String> {
         write_json(self, path)
     }
 }
 
-/// Writes anything as JSON for people.
+/// Writes anything as indented JSON.
 pub fn write_json(value: &impl Serialize, path: &Path) -> Result<(), String> {
     let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
     write_text(&(text + "\n"), path)
 }
 
-/// Writes a file, with its folder where that is missing.
+/// Writes a file, and creates its folder if that is missing.
 pub fn write_text(text: &str, path: &Path) -> Result<(), String> {
     let cannot = |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", path.display());
     if let Some(folder) = path.parent() {

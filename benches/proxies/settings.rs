@@ -1,26 +1,26 @@
-//! What each proxy is told: its configuration, as its users would write it for two processors.
+//! The configuration of each proxy, as its users would write it for two processors.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long HAProxy keeps a request that waits for a server with a limit. Its queue has no bound of its own,
-/// so this is what bounds it, and the time to its 503.
+/// How long HAProxy keeps a request that waits for a server at its limit. Its queue has no limit of its own, so this
+/// limits both the queue and the time to its 503.
 pub const HAPROXY_QUEUE: Duration = Duration::from_millis(250);
 
-/// How the proxies are set up for a work.
+/// The set-up of the proxies for a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setup {
-    /// Connections of clients: each may keep one to the servers.
+    /// Client connections: each may keep one to the servers.
     pub connections: usize,
     /// Evenkeel's `threadpool.max_workers`.
     pub max_workers: usize,
     /// Evenkeel's `threadpool.queue_capacity`.
     pub queue_capacity: usize,
-    /// Whether Evenkeel's health checks run.
+    /// Whether Evenkeel's health checks are enabled.
     pub health_check: bool,
-    /// Requests that a server may get at a time; Evenkeel's is its number of workers.
+    /// Requests in flight that a server may have; for Evenkeel, its number of workers.
     pub limit: Option<usize>,
 }
 
@@ -30,7 +30,7 @@ impl Default for Setup {
     }
 }
 
-/// Evenkeel: all defaults but the crew. Where servers have a limit, the crew is what keeps it.
+/// Evenkeel: all defaults except the worker pool. If servers have a limit, the size of the pool enforces it.
 pub fn evenkeel(
     folder: &Path,
     address: SocketAddr,
@@ -56,14 +56,14 @@ pub fn evenkeel(
     .to_string()
 }
 
-/// Two workers; every client connection may keep one to the origin; bodies stream, as they do elsewhere. A
-/// limit (`max_conns`) is counted over both workers only with a zone. There is no queue behind it in the open
-/// source version: the client hears 502 at once.
+/// Two workers; every client connection may keep one to the origin; bodies are streamed, as in the others. A limit
+/// (`max_conns`) is counted over both workers only with a zone. The open source version has no queue behind it: the
+/// client gets 502 at once.
 pub fn nginx(folder: &Path, address: SocketAddr, origins: &[SocketAddr], setup: Setup) -> String {
     let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
     let folder = folder.display();
     let limit = setup.limit.map_or(String::new(), |limit| format!(" max_conns={limit} max_fails=0"));
-    // Without a limit both workers go their own way, which costs them no lock.
+    // Without a limit the workers share no state, which saves a lock.
     let mut servers = setup.limit.map_or(String::new(), |_| "    zone origin 1m;\n".to_string());
     for origin in origins {
         let _ = writeln!(servers, "    server {origin}{limit};");
@@ -107,10 +107,10 @@ http {{
     )
 }
 
-/// Two threads; idle connections are shared by all clients, and kept until descriptors are really short (its
-/// default closes them from a quarter of the limit on). A limit (`maxconn`) has a queue behind it.
+/// Two threads; idle connections are shared by all clients, and kept until descriptors are really scarce (by default it
+/// closes them from a quarter of the limit on). A limit (`maxconn`) has a queue behind it.
 pub fn haproxy(address: SocketAddr, origins: &[SocketAddr], setup: Setup) -> String {
-    // Each connection takes two descriptors, and HAProxy does not start when they cannot be had.
+    // Each connection takes two descriptors, and HAProxy does not start without enough of them.
     let maxconn = (descriptors().saturating_sub(400) / 2).min(20_000);
     let limit = setup.limit.map_or(String::new(), |limit| format!(" maxconn {limit}"));
     let mut servers = String::new();

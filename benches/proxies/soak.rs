@@ -1,9 +1,8 @@
-//! The soak: Evenkeel under full load for minutes, and whether memory, descriptors and threads stay flat.
+//! The soak test: Evenkeel under full load for minutes, and whether memory, descriptors and threads stay constant.
 //!
-//! Small answers are most of the load. In between come uploads, large and chunked answers and new
-//! connections, so that a leak on any of these ways shows, too. What is held at the end is compared with what
-//! was held early on; until every kind had its turn, and for a tenth of the run at least, nothing counts.
-//! Where more has been added than the bound, the bench fails.
+//! Small responses are most of the load. In between there are uploads, large and chunked responses and new connections,
+//! so that a leak in any of these shows, too. The usage at the end is compared with the early usage; nothing counts
+//! until every kind has run once, and for at least a tenth of the run. The bench fails if the growth exceeds the limit.
 
 use super::arguments::Arguments;
 use super::machine;
@@ -20,21 +19,21 @@ use std::time::{Duration, Instant};
 
 /// Full load on two processors.
 const CONNECTIONS: usize = 64;
-/// One kind of load lasts for so long.
+/// The duration of one kind of load.
 const SLICE: Duration = Duration::from_secs(5);
-/// The kinds, in turn; the small answers are looked at.
+/// The kinds, in turn; observations are made under small responses.
 const ROUND: [&str; 8] =
     ["small", "small", "post-64k", "small", "chunked", "small", "new-connection", "get-1m"];
-/// Looks until every kind had its turn.
+/// Observations until every kind has run.
 const LOOKS_OF_A_ROUND: usize = 4;
-/// Growth from early to late that is no leak: caches of the allocator, and a few workers more or less, each
-/// with its buffers and connections. The crew has a bound of its own.
+/// Growth from early to late that is not a leak: caches of the allocator, and a few workers more or less, each with its
+/// buffers and connections. The worker pool has a limit of its own.
 const RESIDENT_MORE: f64 = 1.10;
 const RESIDENT_MORE_KIB: f64 = 2048.0;
 const DESCRIPTORS_MORE: f64 = 32.0;
 const THREADS_MORE: f64 = 8.0;
 
-/// One look, at the end of a slice of small answers.
+/// One observation, at the end of a period of small responses.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Look {
     after_s: f64,
@@ -56,7 +55,7 @@ struct Soak {
     flat: bool,
 }
 
-/// Loads for so many minutes, prints, keeps `soak.json`; false when something grew or failed.
+/// Runs the load for this many minutes, prints, writes `soak.json`; false when something grew or failed.
 pub fn run(arguments: &Arguments, minutes: f64, folder: &Path) -> Result<bool, String> {
     let origin = Origin::start(1)?;
     let setup = Setup { max_workers: arguments.workers, health_check: true, ..Setup::default() };
@@ -82,17 +81,17 @@ pub fn run(arguments: &Arguments, minutes: f64, folder: &Path) -> Result<bool, S
     soak.tell();
     let path = folder.join("soak.json");
     write_json(&soak, &path)?;
-    println!("kept in {}", path.display());
+    println!("written to {}", path.display());
     Ok(soak.flat && soak.complaints.is_empty())
 }
 
 fn find(name: &str) -> Result<&'static Work, String> {
-    work::ALL.iter().find(|work| work.name == name).ok_or(format!("there is no work {name}"))
+    work::ALL.iter().find(|work| work.name == name).ok_or(format!("there is no workload {name}"))
 }
 
 impl Soak {
     fn slice(&mut self, work: &Work, proxy: &Proxy, begun: Instant) {
-        // The look is taken while the load is on: afterwards there would be nothing to see.
+        // The observation is made under load: afterwards there would be nothing to see.
         let look_at = work.name == "small";
         let (sample, held) = std::thread::scope(|scope| {
             let load = scope.spawn(|| steady::sample(work, proxy, CONNECTIONS, SLICE));
@@ -124,14 +123,14 @@ impl Soak {
         }
     }
 
-    /// Compares the last third with the first third of what counts.
+    /// Compares the last third with the first third of the observations that count.
     fn judge(&mut self) {
         let left_out = LOOKS_OF_A_ROUND.max(self.looks.len().div_ceil(10));
         let looks = self.looks.get(left_out..).unwrap_or_default();
         let third = looks.len() / 3;
         if third == 0 {
             self.flat = false;
-            return self.verdicts.push("too short to judge: give it two minutes at least".to_string());
+            return self.verdicts.push("too short to judge: run at least two minutes".to_string());
         }
         let (early, late) = (&looks[..third], &looks[looks.len() - third..]);
         let mut compare = |name: &str, of: fn(&Look) -> f64, bound: fn(f64) -> f64| {
@@ -161,7 +160,7 @@ impl Soak {
     }
 }
 
-/// The most that was held until `is_over`, looked at every tenth of a second: KiB, descriptors, threads.
+/// The maximum usage until `is_over`, sampled every tenth of a second: KiB, descriptors, threads.
 fn most_held(pids: &[u32], is_over: impl Fn() -> bool) -> (f64, f64, f64) {
     let mut most = (0.0_f64, 0.0_f64, 0.0_f64);
     while !is_over() {

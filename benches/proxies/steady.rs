@@ -11,7 +11,7 @@ use super::work::{Measure, Unit, Work};
 use evenkeel::loadtest::{Summary, measure};
 use std::time::Duration;
 
-/// Measures a work at each of its steps, and prints it.
+/// Measures a workload at each of its steps, and prints the results.
 pub fn run(arguments: &Arguments, work: &Work, kinds: &[Kind], report: &mut Report) -> Result<(), String> {
     let asked = |kind: &&Kind| work.unit != Unit::Workers || **kind == Kind::Evenkeel;
     let kinds: Vec<Kind> = kinds.iter().filter(asked).copied().collect();
@@ -22,7 +22,7 @@ pub fn run(arguments: &Arguments, work: &Work, kinds: &[Kind], report: &mut Repo
     for &at in steps {
         let origin = Origin::start(work.servers(at))?;
         let setup = work.setup(at, arguments.workers, arguments.health_check);
-        // Fresh ones for each step: nothing of the step before is in their memory.
+        // New ones for each step: their memory is not affected by the step before.
         let proxies = start_all(&kinds, &origin, setup, report);
         let rows = run_step(arguments, work, &proxies, at);
         report.rows.extend(rows);
@@ -31,7 +31,7 @@ pub fn run(arguments: &Arguments, work: &Work, kinds: &[Kind], report: &mut Repo
     Ok(())
 }
 
-/// Starts every proxy; one that does not start is told and left out.
+/// Starts every proxy; one that does not start is reported and left out.
 pub fn start_all(kinds: &[Kind], origin: &Origin, setup: Setup, report: &mut Report) -> Vec<Proxy> {
     let mut proxies = Vec::new();
     for kind in kinds {
@@ -68,8 +68,8 @@ fn run_step(arguments: &Arguments, work: &Work, proxies: &[Proxy], at: usize) ->
     rows
 }
 
-/// One measurement. Processor time is that of all processes of the proxy, from before the warm-up to after
-/// the last answer, and is divided by all that was done in that time.
+/// One measurement. Processor time is that of all processes of the proxy, from before the warm-up to after the last
+/// response, divided by all requests in that time.
 pub fn sample(work: &Work, proxy: &Proxy, at: usize, duration: Duration) -> Sample {
     process::reset_peak(&proxy.pids);
     let before = process::usage(&proxy.pids);

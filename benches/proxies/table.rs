@@ -1,4 +1,4 @@
-//! Prints reports: tables, ratios, and what changed between two.
+//! Prints reports: tables, ratios, and the differences between two.
 
 use super::overload;
 use super::result::{Crowd, Overload, PickCost, Report, Row, Sample, median};
@@ -24,15 +24,15 @@ const BY_BYTES: &[Figure] = &[
     ("peak MiB", |sample| sample.memory.peak_kib as f64 / 1024.0),
 ];
 
-/// The figures whose ratios are told.
+/// The figures whose ratios are printed.
 pub const COMPARED: usize = 4;
 
-/// The figures of a row, those that are compared first.
+/// The figures of a row, the compared ones first.
 pub fn figures(row: &Row) -> &'static [Figure] {
     if row.by_bytes { BY_BYTES } else { BY_REQUESTS }
 }
 
-/// Prints the machine and what is measured on it.
+/// Prints the machine and the versions.
 pub fn print_machine(report: &Report) {
     let machine = &report.machine;
     println!("{} x {}, {} MiB, Linux {}", machine.cpus, machine.model, machine.memory_mib, machine.kernel);
@@ -53,7 +53,7 @@ pub fn print_all(report: &Report) {
     print_starts(report);
 }
 
-/// Prints the medians of one load, and how Evenkeel compares with each peer.
+/// Prints the medians of one load, and the comparison with each peer.
 pub fn print_load(report: &Report, work: &str, at: usize) {
     let is = |row: &&Row| row.work == work && row.at == at;
     let rows: Vec<&Row> = report.rows.iter().filter(is).collect();
@@ -83,7 +83,7 @@ fn print_ratios(title: &str, ours: &Row, theirs: &Row) {
     println!("  {title:<18}{cells}");
 }
 
-/// Prints what idle connections cost.
+/// Prints the cost of idle connections.
 pub fn print_idle(report: &Report) {
     for idle in &report.idle {
         println!(
@@ -98,11 +98,11 @@ pub fn print_idle(report: &Report) {
     }
 }
 
-/// Prints the time to the first answer, and the sizes of the programs.
+/// Prints the time to the first response, and the sizes of the programs.
 pub fn print_starts(report: &Report) {
     for start in &report.starts {
         let middle = median(start.start_ms.clone());
-        println!("start to first answer: {:<10} {middle:>8.1} ms", start.proxy);
+        println!("start to first response: {:<10} {middle:>8.1} ms", start.proxy);
     }
     for program in report.machine.programs.iter().filter(|program| program.file_bytes > 0) {
         println!(
@@ -114,12 +114,12 @@ pub fn print_starts(report: &Report) {
     }
 }
 
-/// Prints how the proxies do under more than their servers can.
+/// Prints the results beyond the capacity of the servers.
 pub fn print_overload(report: &Report) {
     if report.overload.is_empty() {
         return;
     }
-    println!("\noverload: servers that can do {:.0} requests/s", report.overload[0].capacity());
+    println!("\noverload: servers with a capacity of {:.0} requests/s", report.overload[0].capacity());
     println!(
         "  {:<18}{:>9}{:>10}{:>12}{:>12}{:>10}{:>12}{:>12}{:>12}",
         "",
@@ -148,7 +148,7 @@ pub fn print_overload(report: &Report) {
         );
         if let Some(crowd) = row.samples.iter().find(|crowd| crowd.lost > 0) {
             println!(
-                "  ! {} at {}x: {} got no answer ({})",
+                "  ! {} at {}x: {} got no response ({})",
                 row.proxy, row.factor, crowd.lost, crowd.statuses
             );
         }
@@ -156,12 +156,12 @@ pub fn print_overload(report: &Report) {
     overload::broken_promises(report).iter().for_each(|broken| println!("  ! {broken}"));
 }
 
-/// Prints what a pick costs.
+/// Prints the cost of a pick.
 pub fn print_picks(report: &Report) {
     let mut servers: Vec<usize> = report.picks.iter().map(|cost| cost.servers).collect();
     servers.dedup();
     let Some(first) = servers.first() else { return };
-    println!("\npicks: nanoseconds of one");
+    println!("\npicks: nanoseconds each");
     let heads: String =
         servers.iter().map(|servers| format!("{:>14}", format!("{servers} servers"))).collect();
     println!("  {:<32}{heads}", "");
@@ -172,7 +172,7 @@ pub fn print_picks(report: &Report) {
     }
 }
 
-/// Prints how this report differs from an older one: new by old.
+/// Prints the difference to an older report: new divided by old.
 pub fn print_comparison(report: &Report, old: &Report) {
     println!("\n{} / {}", report.machine.commit, old.machine.commit);
     for row in &report.rows {
@@ -214,7 +214,7 @@ fn times(ratio: Option<f64>) -> String {
     ratio.map_or(format!("{:>14}", "-"), |ratio| format!("{ratio:>13.2}x"))
 }
 
-/// As many digits as say something.
+/// Only significant digits.
 pub fn number(value: f64) -> String {
     match value {
         0.0 => "-".to_string(),

@@ -1,4 +1,4 @@
-//! The works: what is asked of the proxies, each a row of the table by its name.
+//! The workloads: the requests sent to the proxies; each is a row of the table by its name.
 
 use super::settings::Setup;
 use evenkeel::loadtest::Options;
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// At the start of each measurement connections are made and the crew grows: for so long nothing counts.
+/// The time at the start of each measurement in which nothing counts: connections are made and the worker pool grows.
 const WARM_UP: Duration = Duration::from_millis(500);
-/// Thousands of connections at once overflow a backlog, and what was dropped is tried again after a second.
+/// Thousands of connections at once overflow a backlog, and dropped ones are retried after a second.
 const WARM_UP_OF_MANY: Duration = Duration::from_millis(2500);
 const MANY: usize = 1000;
 
-/// What matters in a work, besides requests/s.
+/// The figures that matter in a workload, besides requests/s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// Processor time per request.
@@ -21,21 +21,21 @@ pub enum Measure {
     Bytes,
 }
 
-/// What differs between the measurements of a work.
+/// What differs between the measurements of a workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
-    /// How many connections clients have.
+    /// The number of client connections.
     #[default]
     Connections,
-    /// How many servers are configured.
+    /// The number of configured servers.
     Servers,
     /// Evenkeel's `max_workers`; the others have none.
     Workers,
 }
 
 impl Unit {
-    /// As in the table.
+    /// The name in the table.
     pub fn name(self) -> &'static str {
         match self {
             Unit::Connections => "connections",
@@ -50,17 +50,17 @@ impl Unit {
 pub struct Work {
     /// Its name on the command line.
     pub name: &'static str,
-    /// What it is, in words.
+    /// A description.
     pub title: &'static str,
-    /// What matters.
+    /// The figures that matter.
     pub measure: Measure,
     /// What differs.
     pub unit: Unit,
-    /// How many of these, in turn.
+    /// The values of it, in turn.
     pub at: &'static [usize],
-    /// Connections, where something else differs.
+    /// Connections, if something else differs.
     connections: usize,
-    /// Workers, where this work needs more than the command line says.
+    /// Workers, if this workload needs more than the command line says.
     max_workers: Option<usize>,
     path: &'static str,
     body_size: usize,
@@ -90,53 +90,53 @@ const fn by_bytes(work: Work) -> Work {
     Work { measure: Measure::Bytes, ..work }
 }
 
-/// Many connections to servers that take 10 ms: each request in hand holds a worker.
+/// Many connections to servers that take 10 ms: each request in flight occupies a worker.
 const DELAYED: Work = Work {
     max_workers: Some(2000),
     ..get("delay-10ms", "servers that take 10 ms, 2,000 workers", "/delay10ms", &[1000])
 };
 
-/// All works that are a closed loop.
+/// All workloads with a closed loop.
 pub const ALL: &[Work] = &[
-    get("small", "answers of 59 bytes, keep-alive", "/small", &[1, 16, 64, 256, 1000]),
+    get("small", "responses of 59 bytes, keep-alive", "/small", &[1, 16, 64, 256, 1000]),
     Work {
         keep_alive: false,
         ..get("new-connection", "a new connection for each request", "/small", &[16, 64])
     },
     post("post-1k", "requests with 1 KiB", 1 << 10, &[64]),
     by_bytes(post("post-64k", "requests with 64 KiB", 64 << 10, &[64])),
-    get("get-10k", "answers of 10 KiB", "/10k", &[64]),
-    by_bytes(get("get-64k", "answers of 64 KiB", "/64k", &[64])),
-    by_bytes(get("get-1m", "answers of 1 MiB", "/1m", &[16])),
+    get("get-10k", "responses of 10 KiB", "/10k", &[64]),
+    by_bytes(get("get-64k", "responses of 64 KiB", "/64k", &[64])),
+    by_bytes(get("get-1m", "responses of 1 MiB", "/1m", &[16])),
     by_bytes(post("post-1m", "requests with 1 MiB", 1 << 20, &[16])),
-    by_bytes(get("get-64m", "answers of 64 MiB", "/64m", &[4])),
+    by_bytes(get("get-64m", "responses of 64 MiB", "/64m", &[4])),
     by_bytes(post("post-64m", "requests with 64 MiB", 64 << 20, &[4])),
-    get("chunked", "answers of 16 chunks", "/chunked", &[64]),
+    get("chunked", "responses of 16 chunks", "/chunked", &[64]),
     DELAYED,
-    get("connections", "the same small answers", "/small", &[10, 30, 100, 300, 1000, 3000, 8000]),
+    get("connections", "the same small responses", "/small", &[10, 30, 100, 300, 1000, 3000, 8000]),
     Work {
         unit: Unit::Servers,
         connections: 64,
-        ..get("servers", "small answers, 64 connections", "/small", &[3, 30, 300, 3000])
+        ..get("servers", "small responses, 64 connections", "/small", &[3, 30, 300, 3000])
     },
     Work {
         unit: Unit::Workers,
         connections: 256,
-        ..get("workers", "small answers, 256 connections", "/small", &[1, 2, 4, 8, 16, 64, 256, 2000])
+        ..get("workers", "small responses, 256 connections", "/small", &[1, 2, 4, 8, 16, 64, 256, 2000])
     },
     Work {
         unit: Unit::Workers,
         connections: 1000,
         name: "workers-10ms",
         title: "servers that take 10 ms, 1,000 connections",
-        // With fewer, most of 1,000 clients would be turned away.
+        // With fewer, most of 1,000 clients would be rejected.
         at: &[16, 32, 64, 128, 256, 512, 1024, 2000],
         ..DELAYED
     },
 ];
 
 impl Work {
-    /// How the proxies are set up for it.
+    /// The set-up of the proxies for it.
     pub fn setup(&self, at: usize, max_workers: usize, health_check: bool) -> Setup {
         let max_workers = match self.unit {
             Unit::Workers => at,
@@ -145,12 +145,12 @@ impl Work {
         Setup { connections: self.clients(at), max_workers, health_check, ..Setup::default() }
     }
 
-    /// How many servers stand behind the proxies.
+    /// The number of servers behind the proxies.
     pub fn servers(&self, at: usize) -> usize {
         if self.unit == Unit::Servers { at } else { 1 }
     }
 
-    /// How many connections clients have.
+    /// The number of client connections.
     fn clients(&self, at: usize) -> usize {
         if self.unit == Unit::Connections { at } else { self.connections }
     }
@@ -164,7 +164,7 @@ impl Work {
             body_size: self.body_size,
             keep_alive: self.keep_alive,
             timeout: Duration::from_secs(10),
-            // One thread could not send more than it does with a proxy in between.
+            // One thread could not send more than it does through a proxy.
             threads: (self.measure == Measure::Bytes).then_some(2),
             warm_up: if self.clients(at) > MANY { WARM_UP_OF_MANY } else { WARM_UP },
             ..Options::new(&format!("http://{address}{}", self.path))

@@ -1,5 +1,5 @@
-//! Any bytes as a whole message, head and body: what is accepted and framed anew, httparse reads as the same
-//! message, with nothing left over.
+//! Any bytes as a whole message, head and body: what is accepted and framed again, httparse reads as the same message,
+//! with nothing left over.
 #![no_main]
 
 #[path = "../../tests/codec/checks.rs"]

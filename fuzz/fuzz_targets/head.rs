@@ -1,5 +1,5 @@
-//! Any bytes as a request head and as a response head: the same verdict for any split, no panic, and what is
-//! accepted goes on as the same message.
+//! Any bytes as a request head and as a response head: the same result for any split, no panic, and what is accepted is
+//! forwarded as the same message.
 #![no_main]
 
 #[path = "../../tests/codec/checks.rs"]

@@ -1,4 +1,4 @@
-//! The demo: a balancer and three sample servers in one process, to look around.
+//! The demo: a balancer and three sample servers in one process, for a first try.
 
 use super::{Balancer, Error, preflight, watch_signals};
 use crate::base::{output, program, signals};
@@ -10,7 +10,7 @@ use signal_hook::consts::SIGHUP;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// Names and delays of the servers; one is slow, so that the algorithm has something to see.
+/// Names and delays of the servers; one is slow, so that the effect of the algorithm is visible.
 const SERVERS: [(&str, Duration); 3] = [
     ("quick-1", Duration::from_millis(5)),
     ("quick-2", Duration::from_millis(5)),
@@ -23,7 +23,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs the demo until ctrl-C.
 pub fn demo() -> Result<(), Error> {
-    // Nothing can be reloaded here: SIGHUP then says that the terminal was closed.
+    // Nothing can be reloaded here: SIGHUP means that the terminal was closed.
     let hangup = signals::has_terminal().then_some(SIGHUP);
     let mut signals = watch_signals(&signals::STOP.into_iter().chain(hangup).collect::<Vec<_>>())?;
     let samples = SERVERS.iter().map(|(name, delay)| start(name, *delay)).collect::<Result<Vec<_>, _>>()?;
@@ -42,7 +42,7 @@ pub fn demo() -> Result<(), Error> {
     Ok(())
 }
 
-/// The port on loopback; one that the kernel chooses where it is taken, for a demo should not ask to be configured.
+/// The port on loopback, or one that the kernel chooses if it is taken, because a demo should not need configuration.
 fn free(port: u16) -> SocketAddr {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match preflight::bindable(address) {
@@ -59,26 +59,32 @@ fn start(name: &str, delay: Duration) -> Result<sample::Running, Error> {
 fn listed(sample: &sample::Running) -> ServerSpec {
     let address = sample.address();
     let address = Address::Tcp { host: address.ip().to_string(), port: address.port() };
-    ServerSpec { name: sample.name().to_owned(), address, weight: Weight(1), backup: false }
+    ServerSpec {
+        name: sample.name().to_owned(),
+        address,
+        weight: Weight(1),
+        backup: false,
+        max_in_flight: None,
+    }
 }
 
 fn tell(balancer: &Balancer, samples: &[sample::Running]) {
     let url = format!("http://localhost:{}", balancer.address().port());
     say(&format!("\nEvenkeel balances on {url} over three servers:"));
     for (sample, (_, delay)) in samples.iter().zip(SERVERS) {
-        say(&format!("  {:8} {}  answers in {} ms", sample.name(), sample.address(), delay.as_millis()));
+        say(&format!("  {:8} {}  responds in {} ms", sample.name(), sample.address(), delay.as_millis()));
     }
     say("\nTry, in another terminal:");
     let program = program::name();
     let mut tries = vec![
-        (format!("curl -i -X POST {url}/requests"), "X-Served-By says which server it was"),
+        (format!("curl -i -X POST {url}/requests"), "X-Served-By names the server"),
         (format!("curl -X POST {url}/queue/status"), "the queue of one of them"),
-        (format!("curl {url}/anything"), "what a server gets to see"),
-        (format!("{program} loadtest {url}/requests"), "many requests, and how they spread"),
+        (format!("curl {url}/anything"), "what a server receives"),
+        (format!("{program} loadtest {url}/requests"), "many requests, and how they are distributed"),
     ];
     match balancer.admin_address() {
         Some(admin) => {
-            tries.push((format!("{program} status --admin {admin}"), "what the balancer sees"));
+            tries.push((format!("{program} status --admin {admin}"), "workers, servers and totals"));
             tries.push((format!("curl http://{admin}/metrics"), "the same for Prometheus"));
         }
         None => say("  (the admin API is not published: its port is taken)"),
@@ -88,7 +94,7 @@ fn tell(balancer: &Balancer, samples: &[sample::Running]) {
     say("\nctrl-C stops it.\n");
 }
 
-/// The demo goes on whether or not anything reads this.
+/// The demo continues even if nothing reads its output.
 fn say(line: &str) {
     output::standard().tell(format!("{line}\n").into_bytes());
 }

@@ -1,5 +1,5 @@
-//! What a start would meet on this machine: folders that are missing, files that may not be written, addresses and ports
-//! that cannot be had. Nothing is created, and no connection is accepted.
+//! Checks on this machine before a start: missing folders, files that cannot be written, addresses and ports that
+//! cannot be used. Nothing is created, and no connection is accepted.
 
 use super::{listener_error, publish};
 use crate::state::config::{AccessLog, Config};
@@ -15,10 +15,10 @@ use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-/// Something in the way of a start.
+/// A reason why a start would fail or be incomplete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
-    /// The key of the configuration that leads to it.
+    /// The configuration key that it comes from.
     pub key: &'static str,
     /// What is wrong and what to do.
     pub advice: String,
@@ -26,8 +26,8 @@ pub struct Obstacle {
     pub stops: bool,
 }
 
-/// Everything in the way of a start with this configuration. What the balancer that runs with the same file has, the
-/// next one gets: that is no obstacle.
+/// All obstacles to a start with this configuration. Whatever the balancer that runs with the same file uses is no
+/// obstacle, because the next one takes it over.
 pub fn preflight(config: &Config, running: Option<&Instance>) -> Vec<Obstacle> {
     let admin_stops = !publish::is_default(config);
     let checks = [
@@ -49,7 +49,7 @@ pub fn preflight(config: &Config, running: Option<&Instance>) -> Vec<Obstacle> {
     failed.map(obstacle).collect()
 }
 
-/// What is wrong, and the key to blame where it is not the first that comes to mind.
+/// What is wrong, and the key if it is not the obvious one.
 type Verdict = Result<(), (Option<&'static str>, String)>;
 
 /// Whether this address could be listened on.
@@ -70,7 +70,7 @@ fn listener(address: SocketAddr, running: Option<&Instance>) -> Verdict {
     }
 }
 
-/// Binds as the listener does, and does not listen: no client can connect meanwhile.
+/// Binds like the listener, but does not listen: no client can connect meanwhile.
 pub(super) fn bindable(address: SocketAddr) -> io::Result<()> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let fd = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
@@ -78,7 +78,7 @@ pub(super) fn bindable(address: SocketAddr) -> io::Result<()> {
     Ok(bind(&fd, &address)?)
 }
 
-/// Whether the admin socket could be put there.
+/// Whether the admin socket could be created there.
 fn socket(path: &Path, running: Option<&Instance>) -> Verdict {
     let fault = |advice| Err((None, format!("{advice}, or name another admin.socket")));
     folder(path).or_else(fault)?;
@@ -93,7 +93,7 @@ fn socket(path: &Path, running: Option<&Instance>) -> Verdict {
     }
 }
 
-/// Whether a process listens on the socket. Never waits: a full backlog says that one does.
+/// Whether a process listens on the socket. Never waits: a full backlog means that one does.
 fn answers(path: &Path) -> bool {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let Ok(fd) = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None) else { return false };
@@ -116,7 +116,7 @@ fn access_log(target: &AccessLog) -> Verdict {
     }
 }
 
-/// Whether a file could be made there.
+/// Whether a file could be created there.
 fn folder(path: &Path) -> Result<(), String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.map_or(PathBuf::from("."), Path::to_owned);
@@ -141,7 +141,7 @@ mod tests {
     use std::net::TcpListener;
     use std::os::unix::net::UnixListener;
 
-    /// The keys of what is in the way of this configuration in a folder.
+    /// The keys of all obstacles for this configuration in a folder.
     fn check(folder: &Path, config: &Value, running: Option<&Instance>, expected: &[(&str, &str)]) {
         let config = config::parse(&config.to_string(), folder).unwrap();
         let names = |folder: &Path| fs::read_dir(folder).unwrap().count();

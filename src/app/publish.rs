@@ -1,6 +1,6 @@
 //! The admin API on its TCP port: a small data plane in front of the admin API's private socket, with the same strict
-//! parser and limits as the balancer's own port, and workers of its own, so that admin and metrics answer when the main
-//! pool is full.
+//! parser and limits as the balancer's own port, and workers of its own, so that admin and metrics respond when the
+//! main pool is full.
 
 use super::{Error, Published, Running, listener_error};
 use crate::base::limits;
@@ -17,25 +17,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long the front waits for an answer in hand when the balancer stops.
+/// How long the front waits for requests in flight when the balancer stops.
 pub(super) const DRAIN: Duration = Duration::from_secs(1);
-/// Its own workers: more than bodies that the admin API reads at the same time, so that slow ones never hold all.
+/// Its own workers: more than the number of bodies that the admin API reads at once, so that slow ones never occupy
+/// all.
 const WORKERS: (usize, usize) = (2, 16);
-/// Requests that may wait for them: all that its connections can bring.
+/// Requests that may wait for them: all that its connections can send.
 const QUEUE: usize = CONNECTIONS;
-/// Connections that it takes; fewer where descriptors are few.
+/// The most connections; fewer when descriptors are scarce.
 const CONNECTIONS: usize = 1024;
 /// The share of all descriptors that they may use.
 const DESCRIPTORS_SHARE: usize = 8;
-/// Time for a head, and between two reads of a body or of a response: requests here are small.
+/// Time for a head, and between two reads of a body or of a response: these requests are small.
 const CLIENT: Duration = Duration::from_secs(5);
-/// A client that reads slowly leaves the workers after this time.
-const STREAM_AFTER: Duration = Duration::from_millis(100);
 
-/// Starts the plane in front of the private socket. `None` where it was not asked for and cannot be had.
+/// Starts the data plane in front of the private socket. `None` if it was not asked for and cannot listen.
 pub(super) fn front(main: &Config, bind: SocketAddr, socket: PathBuf) -> Result<Option<Running>, Error> {
     let config = Arc::new(guarded(main, bind, socket));
-    let table = Arc::new(Table::new(config.servers.algorithm, false, &config.servers.list));
+    let table = Arc::new(Table::new(config.servers.algorithm, false, None, &config.servers.list));
     match Plane::open("admin", config, table, Verdicts::default(), None) {
         Ok((plane, acceptor)) => Running::start(plane, acceptor).map(Some),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_default(main) => {
@@ -46,8 +45,8 @@ pub(super) fn front(main: &Config, bind: SocketAddr, socket: PathBuf) -> Result<
     }
 }
 
-/// A balancer whose configuration does not name the admin API works without it, too: two of them may run
-/// side by side. One that names it wants it.
+/// A balancer whose configuration does not name the admin API also runs without it: two of them may run side by side.
+/// If the configuration names it, it is required.
 pub(super) fn unless_default(main: &Config, reason: String) -> Result<Option<Published>, Error> {
     if is_default(main) {
         log::warn!("there is no admin API: {reason}");
@@ -56,7 +55,7 @@ pub(super) fn unless_default(main: &Config, reason: String) -> Result<Option<Pub
     Err(Error(format!("admin: {reason}")))
 }
 
-/// Whether the file leaves the admin port to us.
+/// Whether the file leaves the admin port at its default.
 pub(super) fn is_default(main: &Config) -> bool {
     main.admin.bind == Config::default().admin.bind
 }
@@ -70,6 +69,7 @@ fn guarded(main: &Config, bind: SocketAddr, socket: PathBuf) -> Config {
         address: Address::Unix(socket),
         weight: Weight(1),
         backup: false,
+        max_in_flight: None,
     };
     config.servers.list = vec![server];
     config.servers.health_check.rules.enabled = false;
@@ -84,6 +84,5 @@ fn guarded(main: &Config, bind: SocketAddr, socket: PathBuf) -> Config {
     config.timeouts = main.timeouts.clone();
     config.timeouts.client_head = config.timeouts.client_head.min(CLIENT);
     config.timeouts.client_body = config.timeouts.client_body.min(CLIENT);
-    config.timeouts.stream_after = STREAM_AFTER;
     config
 }

@@ -26,12 +26,13 @@ fn balancer(servers: &[&TcpListener]) -> Balancer {
         address: server.local_addr().unwrap().to_string().parse().unwrap(),
         weight: Weight(1),
         backup: at > 0,
+        max_in_flight: None,
     };
     config.servers.list = servers.iter().enumerate().map(spec).collect();
     Balancer::start(config).unwrap()
 }
 
-/// A balancer over one server, which answers a request for each word of leave.
+/// A balancer over one server, which responds to one request for each permission sent.
 fn start() -> (Balancer, Receiver<()>, Sender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let balancer = balancer(&[&listener]);
@@ -69,7 +70,7 @@ fn answer(client: &mut TcpStream) -> String {
     String::from_utf8(seen).unwrap()
 }
 
-/// Returns when the accept thread has seen that the plane drains.
+/// Returns when the accept thread has noticed the drain.
 fn drain(balancer: &Balancer) {
     balancer.main.plane.drain(time::now().after(Duration::from_secs(30)));
     while TcpStream::connect(balancer.address()).is_ok() {
@@ -106,7 +107,7 @@ fn the_end_of_the_last_request_is_the_end_of_draining() {
         balancer.stop(time::now().after(Duration::from_secs(30)));
         stopped.send(()).unwrap();
     });
-    end.recv_timeout(LONG).expect("nobody told the supervisor");
+    end.recv_timeout(LONG).expect("the supervisor was not notified");
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn an_idle_client_does_not_hold_up_the_end() {
     assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
 }
 
-/// A server that says this to its first request and closes.
+/// A server that sends this in response to its first request and closes.
 fn says(words: &'static [u8]) -> TcpListener {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let twin = listener.try_clone().unwrap();
@@ -145,12 +146,12 @@ fn clients_that_leave_need_no_worker() {
     let mut busy = client(&balancer);
     ask(&mut busy);
     heard.recv().unwrap();
-    let team = Workers(Arc::clone(&balancer.main.plane));
+    let workers = balancer.main.plane.clone();
     let idle = [client(&balancer), client(&balancer), client(&balancer)];
     let reach = |count| {
         let until = time::now().after(LONG);
-        while team.connections() != count {
-            assert!(time::now() < until, "{} are open, {count} expected", team.connections());
+        while workers.connections() != count {
+            assert!(time::now() < until, "{} are open, {count} expected", workers.connections());
             thread::yield_now();
         }
     };

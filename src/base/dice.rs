@@ -1,18 +1,18 @@
-//! Chance, always from a seed that somebody chose: the same seed gives the same throws.
+//! Random numbers, always from an explicit seed: the same seed gives the same sequence.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// A source of chance. One per thread or per simulation; never shared.
+/// A random number generator. One per thread or per simulation; never shared.
 #[derive(Debug)]
 pub struct Dice(fastrand::Rng);
 
 impl Dice {
-    /// Dice that always fall the same way for the same seed.
+    /// A generator with this seed.
     pub fn seeded(seed: u64) -> Self {
         Dice(fastrand::Rng::with_seed(seed))
     }
 
-    /// Dice seeded by the operating system; for everything outside tests and simulations.
+    /// A generator seeded by the operating system; for everything outside tests and simulations.
     pub fn fresh() -> Self {
         Dice::seeded(entropy())
     }
@@ -33,8 +33,9 @@ impl Dice {
     }
 }
 
-/// 64 bits of chance from the operating system, other ones at each call. (fastrand's own seed is a hash of the time since
-/// boot: two machines that boot alike would agree on it.) The standard library seeds its hashers so.
+/// 64 random bits from the operating system, different at each call. (fastrand's own seed is a hash of the time since
+/// boot, so two machines that boot in the same way could get the same seed.) The standard library seeds its hashers in
+/// this way.
 pub fn entropy() -> u64 {
     RandomState::new().build_hasher().finish()
 }

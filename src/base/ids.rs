@@ -1,15 +1,15 @@
-//! Names for things: numbers that are never mixed up.
+//! Distinct types for ids, so that they are never mixed up.
 
 use super::dice;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A server of the table. Given once, in order, and never to another server again.
+/// A server of the table. Assigned in order, and never reused for another server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerId(pub u32);
 
-/// Identifies one request in answers, logs and to the server (`X-Request-Id`). 128 bits of chance and
-/// order, written as 32 hex digits.
+/// Identifies one request in responses, logs and to the server (`X-Request-Id`). 128 bits: a random half and a counter,
+/// written as 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(u128);
 
@@ -30,19 +30,18 @@ impl RequestId {
     }
 }
 
-/// Where the ids of a process come from. One is never given twice: its first half is 64 bits of chance from the operating
-/// system, its second counts.
+/// The source of the ids of a process. None is used twice: the first half is 64 random bits from the operating system,
+/// the second is a counter.
 #[derive(Debug)]
 pub struct RequestIds {
     process: u64,
     next: AtomicU64,
 }
 
-/// Numbers that a thread takes at once, so that threads do not fight over the count. What a thread leaves is lost; 2^64
-/// last for ever.
+/// Numbers that a thread takes at once, to avoid contention on the counter. Unused ones are lost; 2^64 last forever.
 const SHARE: u64 = 1024;
 
-/// The numbers that a thread took and has not used.
+/// The numbers that a thread has taken and not used.
 #[derive(Debug, Default)]
 pub struct Share {
     next: u64,
@@ -61,7 +60,7 @@ impl RequestIds {
         RequestId::new(self.process, self.next.fetch_add(1, Relaxed))
     }
 
-    /// The next id out of a thread's own share.
+    /// The next id from a thread's own share.
     pub fn next(&self, share: &mut Share) -> RequestId {
         if share.next == share.end {
             share.next = self.next.fetch_add(SHARE, Relaxed);
@@ -72,10 +71,10 @@ impl RequestIds {
     }
 }
 
-/// What a request is called in the access log: by its client, or by us.
+/// The id of a request in the access log: the client's, or ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TraceId {
-    /// The client's own id, which was found valid: visible ASCII without quotes.
+    /// The client's own id, which is valid: visible ASCII without quotes.
     Client(Box<[u8]>),
     /// Ours.
     Ours(RequestId),

@@ -1,4 +1,4 @@
-//! What the operating system allows this process.
+//! Limits that the operating system sets for this process.
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -8,8 +8,8 @@ use std::sync::Arc;
 /// Not among the constants of signal_hook.
 const SIGXFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
 
-/// Takes all the descriptors that there are: every connection needs one, and the usual soft limit is from a
-/// time of few. Where that fails, the limit stays as it is.
+/// Raises the descriptor limit to its maximum: every connection needs a descriptor, and the usual soft limit is too low
+/// for that. If that fails, the limit stays as it is.
 pub fn raise_descriptors() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -18,8 +18,8 @@ pub fn raise_descriptors() {
     }
 }
 
-/// A file at the limit of file sizes makes a write fail, as a full disk does; without this the signal `SIGXFSZ` ends the
-/// process. It is caught rather than ignored, which programs that are started from here would inherit.
+/// A file at the file size limit makes a write fail, as a full disk does; without this the signal `SIGXFSZ` would end
+/// the process. It is caught rather than ignored, because child processes would inherit an ignored signal.
 pub fn survive_full_files() {
     let told = Arc::default();
     if let Err(error) = signal_hook::flag::register(SIGXFSZ, told) {
@@ -27,18 +27,18 @@ pub fn survive_full_files() {
     }
 }
 
-/// The descriptors that this process may have; `usize::MAX` when there is no limit.
+/// The most descriptors that this process may have; `usize::MAX` when there is no limit.
 pub fn descriptors() -> usize {
     getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize)
 }
 
-/// Whether a socket could not be had because this process or this machine has run out of descriptors or
-/// memory: nobody else's fault.
+/// Whether a socket could not be created because this process or this machine has run out of descriptors or memory,
+/// independent of the peer.
 pub fn is_exhausted(error: &io::Error) -> bool {
     is_out_of_descriptors(error) || Errno::from_io_error(error) == Some(Errno::ADDRNOTAVAIL)
 }
 
-/// Whether a socket could not be had at all, whatever it was to be connected to.
+/// Whether no socket could be created at all, whatever it was to be connected to.
 pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     const OURS: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     Errno::from_io_error(error).is_some_and(|errno| OURS.contains(&errno))

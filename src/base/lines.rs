@@ -1,9 +1,9 @@
-//! Whole lines to a descriptor that may fail in the middle of one: what follows a line that was cut begins on a line of
-//! its own, and what was lost is counted.
+//! Writes whole lines to a descriptor that may fail in the middle of one: after a truncated line the next one starts on
+//! a new line, and lost lines are counted.
 
 use std::io;
 
-/// What was written so far ends in the middle of a line, or does not.
+/// Whether the output so far ends in the middle of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lines {
     torn: bool,
@@ -12,19 +12,19 @@ pub struct Lines {
 /// Lines that could not be written, and why.
 #[derive(Debug)]
 pub struct Lost {
-    /// How many, with the one that was cut.
+    /// How many, including the truncated one.
     pub lines: u64,
     /// The error of the write that failed.
     pub error: io::Error,
 }
 
 impl Lines {
-    /// Behind a file whose last byte is no line end.
+    /// For a file whose last byte is not a line end.
     pub const fn torn() -> Self {
         Lines { torn: true }
     }
 
-    /// Writes `bytes`, which are whole lines, with as many calls of `write` as it takes. The first error ends it.
+    /// Writes `bytes`, which are whole lines, with as many calls of `write` as needed. Stops at the first error.
     pub fn write(
         &mut self,
         bytes: &[u8],
@@ -42,12 +42,12 @@ impl Lines {
     }
 }
 
-/// How many lines end in these bytes.
+/// The number of line ends in these bytes.
 pub fn count(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
 }
 
-/// Writes all, or tells how much went before the error.
+/// Writes everything, or returns how much was written before the error.
 fn put(bytes: &[u8], write: &mut impl FnMut(&[u8]) -> io::Result<usize>) -> Result<(), (usize, io::Error)> {
     let mut at = 0;
     while at < bytes.len() {
@@ -65,8 +65,8 @@ fn put(bytes: &[u8], write: &mut impl FnMut(&[u8]) -> io::Result<usize>) -> Resu
 mod tests {
     use super::*;
 
-    /// Writes each batch to a sink that has room for so many bytes in all until the next batch; what the sink holds,
-    /// and how many lines each batch lost.
+    /// Writes each batch to a sink with a limited capacity per batch; checks the content of the sink, and how many
+    /// lines each batch lost.
     #[track_caller]
     fn check(rooms: &[usize], expected: &str, lost: &[u64]) {
         let (mut lines, mut sink, mut told) = (Lines::default(), Vec::new(), Vec::new());
@@ -74,7 +74,7 @@ mod tests {
             let mut room = *room;
             let batch = format!("{at}-one\n{at}-two\n");
             let outcome = lines.write(batch.as_bytes(), |bytes| {
-                // Never more than three bytes at once, and an interruption costs nothing.
+                // Never more than three bytes at once, and an interruption loses nothing.
                 let count = bytes.len().min(room).min(3);
                 room -= count;
                 sink.extend_from_slice(&bytes[..count]);

@@ -1,15 +1,15 @@
-//! Which addresses and names are this machine's own.
+//! Which addresses and names belong to this machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-/// Whether packets to this address stay on this machine. The kernel is asked for a route; nothing is sent, and nothing waits.
-/// (That an address can be bound says less: `ip_nonlocal_bind` lets any.)
+/// Whether packets to this address stay on this machine. Asks the kernel for a route; sends nothing and never waits. (A
+/// successful bind would prove less: `ip_nonlocal_bind` allows any address.)
 pub fn is_local(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     ip.is_loopback() || ip.is_unspecified() || source_for(ip) == Some(ip)
 }
 
-/// Whether a name means this machine everywhere (RFC 6761 section 6.3, and what systems write into their host files).
+/// Whether a name means this machine everywhere (RFC 6761 section 6.3, and common entries of host files).
 pub fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     matches!(
@@ -23,7 +23,7 @@ pub fn is_localhost(name: &str) -> bool {
     ) || name.ends_with(".localhost")
 }
 
-/// Whether it is the name of this machine, in whole or its first label.
+/// Whether it is the name of this machine, in full or its first label.
 pub fn is_host_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let uname = rustix::system::uname();
@@ -38,7 +38,7 @@ fn source_for(ip: IpAddr) -> Option<IpAddr> {
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let socket = UdpSocket::bind((any, 0)).ok()?;
-    // Any port: connecting a datagram socket only chooses the route.
+    // Any port: connecting a datagram socket only selects the route.
     socket.connect(SocketAddr::new(ip, 9)).ok()?;
     socket.local_addr().ok().map(|own| own.ip())
 }
@@ -52,7 +52,7 @@ mod tests {
         for ip in ["127.0.0.1", "127.1.2.3", "::1", "0.0.0.0", "::ffff:127.0.0.1"] {
             assert!(is_local(ip.parse().unwrap()), "{ip}");
         }
-        // From the blocks for documentation, which nobody has.
+        // From the address blocks for documentation, which no host has.
         for ip in ["192.0.2.1", "2001:db8::1"] {
             assert!(!is_local(ip.parse().unwrap()), "{ip}");
         }

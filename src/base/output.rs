@@ -1,5 +1,5 @@
 //! The standard output and the error output of the process. Their reader may be slow, stuck or gone: lines go through a
-//! bounded queue, a thread of its own writes them, and nothing else ever waits for it. Lines that are lost are counted.
+//! bounded queue, a dedicated thread writes them, and nothing else ever waits for it. Lost lines are counted.
 
 use super::lines::{self, Lines, Lost};
 use super::time;
@@ -13,21 +13,22 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-/// Lines that may wait: a burst of a start with hundreds of servers fits, and a stuck reader costs a few hundred KiB.
+/// Lines that may wait: enough for the burst of a start with hundreds of servers; a stuck reader costs a few hundred
+/// KiB.
 const CAPACITY: usize = 1024;
-/// Bytes that are written at once when lines come faster than that.
+/// Bytes written at once when lines arrive faster than single writes.
 const BATCH: usize = 64 * 1024;
 
 /// An output of the process; see [`error`] and [`standard`].
 #[derive(Debug)]
 pub struct Output {
     stream: Stream,
-    /// `None` where the operating system gave no thread for it.
+    /// `None` if the operating system could not start a thread for it.
     queue: OnceLock<Option<Sender<Vec<u8>>>>,
-    /// Lines that were queued, ever.
+    /// Lines queued so far.
     queued: AtomicU64,
     lost: AtomicU64,
-    /// Queued lines that are written, or lost.
+    /// Queued lines that were written or lost.
     done: Mutex<u64>,
     changed: Condvar,
 }
@@ -38,13 +39,13 @@ enum Stream {
     Error,
 }
 
-/// The error output: the log, and why the process ends.
+/// The error output: the log, and the reason for the end of the process.
 pub fn error() -> &'static Output {
     static ERROR: Output = Output::new(Stream::Error);
     &ERROR
 }
 
-/// The standard output, for programs that go on running. (A command whose output is its purpose writes it itself.)
+/// The standard output, for long-running commands. (A command whose output is its purpose writes it itself.)
 pub fn standard() -> &'static Output {
     static STANDARD: Output = Output::new(Stream::Standard);
     &STANDARD
@@ -62,7 +63,7 @@ impl Output {
         }
     }
 
-    /// Writes a text, which ends with a line end; never waits. Without room it is lost, and counted.
+    /// Writes a text, which ends with a line end; never waits. If the queue is full the text is lost, and counted.
     pub fn tell(&'static self, text: Vec<u8>) {
         match self.queue.get_or_init(|| self.start()) {
             None => self.write_without_waiting(&text),
@@ -76,7 +77,7 @@ impl Output {
         }
     }
 
-    /// Waits until what was told so far is written, but no longer than this. Says whether it is.
+    /// Waits until everything sent so far is written, but no longer than this. Returns whether it is.
     pub fn flush(&self, within: Duration) -> bool {
         let (deadline, queued) = (time::instant(time::now().after(within)), self.queued.load(Relaxed));
         let mut done = self.done.lock();
@@ -88,12 +89,12 @@ impl Output {
         true
     }
 
-    /// Lines that were lost so far: they found no room, or could not be written.
+    /// Lines lost so far: the queue was full, or they could not be written.
     pub fn lost(&self) -> u64 {
         self.lost.load(Relaxed)
     }
 
-    /// Starts the thread. It is never joined: a stuck reader may hold it, and the end of the process ends it.
+    /// Starts the thread. It is never joined: a stuck reader may block it until the process ends.
     fn start(&'static self) -> Option<Sender<Vec<u8>>> {
         let (queue, waiting) = bounded(CAPACITY);
         let name = if self.stream == Stream::Error { "stderr" } else { "stdout" };
@@ -111,7 +112,7 @@ impl Output {
                 count += 1;
             }
             match written.write(&batch, |bytes| self.write(bytes)) {
-                // The queue must have room for the word of it.
+                // The queue must have room for the message about it.
                 Ok(()) if waiting.len() <= CAPACITY / 2 => told = self.tell_losses(told),
                 Ok(()) => {}
                 Err(Lost { lines, .. }) => _ = self.lost.fetch_add(lines, Relaxed),
@@ -120,11 +121,14 @@ impl Output {
         }
     }
 
-    /// Writing works: those that were lost since the last time are told, behind the lines before them.
+    /// Writing works: logs how many lines were lost since the last time, after the lines before them.
     fn tell_losses(&self, told: u64) -> u64 {
         let lost = self.lost();
         if self.stream == Stream::Error && lost > told {
-            log::warn!("{} log lines were lost: they could not be written, or came too fast", lost - told);
+            log::warn!(
+                "{} log lines were lost: they could not be written, or the queue was full",
+                lost - told
+            );
         }
         lost
     }
@@ -134,7 +138,7 @@ impl Output {
         self.changed.notify_all();
     }
 
-    /// Waits for the reader, as this thread may. Others may have made the descriptor one that does not wait.
+    /// Waits for the reader; this thread may block. Another process may have made the descriptor non-blocking.
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match rustix::io::write(self.stream.descriptor(), bytes) {
@@ -144,7 +148,7 @@ impl Output {
         }
     }
 
-    /// Where there is no thread for it: what would wait is lost.
+    /// Used when there is no thread: text that would have to wait is lost.
     fn write_without_waiting(&self, text: &[u8]) {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let written = self.stream.has_room(Some(&now))
@@ -158,7 +162,7 @@ impl Output {
 }
 
 impl Stream {
-    /// Not through the standard library: its lock would be held for as long as a write waits.
+    /// Not through the standard library: its lock would be held while a write waits.
     fn descriptor(self) -> BorrowedFd<'static> {
         match self {
             Stream::Standard => rustix::stdio::stdout(),

@@ -1,12 +1,12 @@
-//! How this program was started, for hints that can be typed again.
+//! The command line of this program, for hints that can be typed again.
 
-/// The program as it was called, such as `target/release/evenkeel`; in quotes where a shell needs them.
+/// The program as it was called, such as `target/release/evenkeel`; quoted if a shell needs that.
 pub fn name() -> String {
     let called = std::env::args_os().next().map(|called| called.to_string_lossy().into_owned());
     quoted(&called.filter(|called| !called.is_empty()).unwrap_or("evenkeel".to_owned()))
 }
 
-/// A word of a command line, as a shell takes it.
+/// A word of a command line, quoted for a shell.
 pub fn quoted(word: &str) -> String {
     let is_plain = |each: char| each.is_ascii_alphanumeric() || "/._-+:=,@%".contains(each);
     match !word.is_empty() && word.chars().all(is_plain) {

@@ -1,4 +1,4 @@
-//! Signals of the operating system: which ask to stop, and when a further one is a second request.
+//! Signals of the operating system: which of them ask to stop, and when a further one is a second request.
 
 use super::time::{self, Moment};
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
@@ -6,24 +6,24 @@ use signal_hook::iterator::{Handle, Signals};
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-/// The signals that ask a process to stop. SIGQUIT is the graceful stop of nginx and of the images made for it.
+/// The signals that ask a process to stop. SIGQUIT is the graceful stop of nginx and of container images made for it.
 pub const STOP: [i32; 3] = [SIGTERM, SIGINT, SIGQUIT];
 /// A stop signal that follows the first within this time is the same request: shells, `timeout` and container tools
-/// signal a process and then its group, some milliseconds apart. A person who means it presses ctrl-C later than that.
+/// signal a process and then its group, some milliseconds apart. A deliberate second ctrl-C comes later.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
-/// What a signal means. The text is its name, as in `SIGTERM`.
+/// The meaning of a signal. The text is its name, such as `SIGTERM`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Received {
     /// The first request to stop: finish what is in flight.
     Stop(&'static str),
     /// A second request to stop: do not wait for anything.
     StopNow(&'static str),
-    /// One that does not ask to stop.
+    /// A signal that does not ask to stop.
     Other(i32),
 }
 
-/// The signals that a process listens to. Dropping it leaves them without an effect.
+/// The signals that a process handles. After it is dropped they have no effect.
 #[derive(Debug)]
 pub struct Watch {
     signals: Signals,
@@ -32,17 +32,17 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Listens from here on to those that ask to stop and to others.
+    /// Handles from now on the signals that ask to stop and these others.
     pub fn new(stop: &[i32], others: &[i32]) -> io::Result<Self> {
         let signals = Signals::new(stop.iter().chain(others))?;
         Ok(Watch { signals, stop: stop.to_vec(), requests: StopRequests::default() })
     }
 
-    /// Waits for the next signal that means something. `None`: the handle was closed.
-    pub fn wait(&mut self) -> Option<Heard> {
+    /// Waits for the next relevant signal. `None`: the handle was closed.
+    pub fn wait(&mut self) -> Option<Received> {
         for signal in self.signals.forever() {
             if !self.stop.contains(&signal) {
-                return Some(Heard::Other(signal));
+                return Some(Received::Other(signal));
             }
             if let Some(heard) = self.requests.judge(name(signal), time::now()) {
                 return Some(heard);
@@ -57,7 +57,7 @@ impl Watch {
     }
 }
 
-/// Whether the process was started in a terminal: then SIGHUP says that this was closed.
+/// Whether the process was started in a terminal: SIGHUP then means that the terminal was closed.
 pub fn has_terminal() -> bool {
     io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal()
 }
@@ -67,22 +67,22 @@ pub fn name(signal: i32) -> &'static str {
     signal_hook::low_level::signal_name(signal).unwrap_or("a signal")
 }
 
-/// Tells a repetition from a second request.
+/// Distinguishes a repetition from a second request.
 #[derive(Debug, Default)]
 struct StopRequests {
     first: Option<Moment>,
 }
 
 impl StopRequests {
-    /// What a stop signal of this name means at this moment; `None`: the same as the one before it.
-    fn judge(&mut self, name: &'static str, now: Moment) -> Option<Heard> {
+    /// The meaning of a stop signal with this name at this moment; `None`: the same request as the one before.
+    fn judge(&mut self, name: &'static str, now: Moment) -> Option<Received> {
         match self.first {
             None => {
                 self.first = Some(now);
-                Some(Heard::Stop(name))
+                Some(Received::Stop(name))
             }
             Some(first) if now.since(first) < SAME_REQUEST => None,
-            Some(_) => Some(Heard::StopNow(name)),
+            Some(_) => Some(Received::StopNow(name)),
         }
     }
 }
@@ -97,10 +97,10 @@ mod tests {
         let mut check = |at_ms, expected| {
             assert_eq!(requests.judge("SIGTERM", Moment::from_millis(at_ms)), expected, "{at_ms} ms");
         };
-        check(5000, Some(Heard::Stop("SIGTERM")));
+        check(5000, Some(Received::Stop("SIGTERM")));
         check(5000, None);
         check(5050, None);
         check(5999, None);
-        check(6000, Some(Heard::StopNow("SIGTERM")));
+        check(6000, Some(Received::StopNow("SIGTERM")));
     }
 }

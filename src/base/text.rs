@@ -1,9 +1,9 @@
-//! Text that may come from anybody, where people read it: nothing in it may end a line, act on a terminal, hide or reorder.
+//! Untrusted text for display: nothing in it may end a line, control a terminal, hide or reorder text.
 
 use std::fmt::{self, Write};
 
-/// Whether a character shows as itself: no control character, no invisible one, none that changes the direction of
-/// writing or ends a line or a paragraph.
+/// Whether a character displays as itself: no control character, no invisible one, none that changes the writing
+/// direction or ends a line or a paragraph.
 pub fn is_plain(char: char) -> bool {
     let is_hidden = matches!(char,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
@@ -13,7 +13,8 @@ pub fn is_plain(char: char) -> bool {
     !char.is_control() && !is_hidden
 }
 
-/// A text with each character that is not plain as an escape, such as `\n` or `\u{202e}`.
+/// A text with each character that is not plain escaped, such as `
+/// ` or `\u{202e}`.
 pub fn escape(text: &str) -> impl fmt::Display + '_ {
     Escaped(text)
 }

@@ -1,17 +1,17 @@
-//! The one reader of the clock. Everything above takes a [`Moment`] as an argument, so that policies run
-//! under virtual time in tests.
+//! The only module that reads the clock. All others take a [`Moment`] as an argument, so that policies run under
+//! virtual time in tests.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A point in monotonic time, in nanoseconds since the process first asked. Never goes back.
+/// A point in monotonic time, in nanoseconds since the first call in this process. Never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 
 impl Moment {
     /// The beginning: no moment is earlier.
     pub const START: Moment = Moment(0);
-    /// Further away than any process lives (584 years).
+    /// Later than any process lives (584 years).
     pub const NEVER: Moment = Moment(u64::MAX);
 
     /// The moment this many nanoseconds after the start.
@@ -46,13 +46,13 @@ pub fn now() -> Moment {
     Moment(start().elapsed().as_nanos() as u64)
 }
 
-/// The [`Instant`] of a moment, for the waits of the standard library and of crossbeam.
+/// The [`Instant`] of a moment, for waits of the standard library and of crossbeam.
 pub fn instant(moment: Moment) -> Instant {
     let far = Duration::from_secs(365 * 24 * 3600);
     start() + Duration::from_nanos(moment.as_nanos()).min(start().elapsed() + far)
 }
 
-/// A duration for people: whole seconds, and milliseconds below one.
+/// A duration for display: whole seconds, or milliseconds below one second.
 pub fn rounded(time: Duration) -> humantime::FormattedDuration {
     let unit = if time < Duration::from_secs(1) { Duration::from_millis(1) } else { Duration::from_secs(1) };
     let whole = time.as_nanos() / unit.as_nanos();
@@ -62,8 +62,8 @@ pub fn rounded(time: Duration) -> humantime::FormattedDuration {
 /// The last second of the year 9999: dates of HTTP and RFC 3339 have four digits for the year.
 const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
 
-/// Reads the wall clock; for dates in answers, logs and status only, never for a deadline. A clock that stands before
-/// 1970 or after 9999 counts as standing there, so that every date can be written.
+/// Reads the wall clock; for dates in responses, logs and status only, never for a deadline. A time before 1970 or
+/// after 9999 is clamped to that range, so that every date can be written.
 #[allow(clippy::disallowed_methods)]
 pub fn wall() -> SystemTime {
     writable(SystemTime::now())
@@ -73,12 +73,12 @@ fn writable(time: SystemTime) -> SystemTime {
     time.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST_SECOND)
 }
 
-/// The date of HTTP (IMF-fixdate, RFC 9110 section 5.6.7) now.
+/// The current HTTP date (IMF-fixdate, RFC 9110 section 5.6.7).
 pub fn http_date() -> String {
     http_date_of(wall())
 }
 
-/// The date of HTTP at so many seconds since 1970.
+/// The HTTP date for this many seconds since 1970.
 pub fn http_date_at(unix_seconds: u64) -> String {
     http_date_of(UNIX_EPOCH + Duration::from_secs(unix_seconds).min(LAST_SECOND))
 }
@@ -87,7 +87,7 @@ fn http_date_of(time: SystemTime) -> String {
     httpdate::fmt_http_date(writable(time))
 }
 
-/// Whole seconds since 1970, zero when the wall clock stands before that.
+/// Whole seconds since 1970, zero when the wall clock is before that.
 pub fn unix_seconds() -> u64 {
     wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

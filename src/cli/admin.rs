@@ -1,5 +1,5 @@
-//! The admin API as the commands reach it: through the socket of their configuration first, and never that of another
-//! balancer without being told to.
+//! The admin API as used by the commands: through the socket of their configuration first, and never that of another
+//! balancer unless told to.
 
 use super::{Failure, failed, reachable};
 use crate::base::program;
@@ -22,13 +22,13 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, Error};
 
-/// For one call, whole.
+/// Time for one whole call.
 const CALL: Duration = Duration::from_secs(3);
 /// The largest response, in bytes.
 const RESPONSE_MAX: u64 = 16 * 1024 * 1024;
 /// Buffers of a connection, in bytes.
 const BUFFER: usize = 16 * 1024;
-/// What is asked to see which balancer it is.
+/// The request that identifies the balancer.
 const STATUS: &str = "/api/v1/status";
 
 /// Where an admin API listens.
@@ -43,14 +43,14 @@ pub enum Place {
 /// Reaches the admin API of one balancer.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// In the order in which they are tried; one at least.
+    /// In the order in which they are tried; at least one.
     places: Vec<Place>,
     token: Option<String>,
-    /// The balancer that is looked for; `None`: whichever is at the place.
+    /// The expected balancer; `None`: whichever listens at the place.
     wanted: Option<Instance>,
 }
 
-/// The part of a status that says which balancer it is.
+/// The part of a status that identifies the balancer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Told {
@@ -58,7 +58,7 @@ struct Told {
 }
 
 impl Client {
-    /// The balancer of this configuration; or whichever is at the place that the operator named.
+    /// The balancer of this configuration; or whichever listens at the place that the operator gave.
     pub(super) fn of(config: &Config, named: Option<&Place>) -> Result<Self, Failure> {
         let token = config.admin.token.clone();
         if let Some(place) = named {
@@ -86,16 +86,16 @@ impl Client {
 
     /// The status of the balancer, as JSON.
     pub(super) fn status(&self) -> Result<String, Unmet> {
-        self.meet().map(|(_, status)| status)
+        self.find().map(|(_, status)| status)
     }
 
-    /// The balancer that is looked for, as it tells of itself.
+    /// The identity of the expected balancer, as it reports it.
     pub(super) fn instance(&self) -> Result<Instance, Unmet> {
-        self.meet().map(|(_, status)| told(&status).instance)
+        self.find().map(|(_, status)| told(&status).instance)
     }
 
-    /// The first place at which the balancer is, and its status.
-    fn meet(&self) -> Result<(&Place, String), Unmet> {
+    /// The first place where the balancer is found, and its status.
+    fn find(&self) -> Result<(&Place, String), Unmet> {
         let (mut absent, mut other) = (Vec::new(), None);
         for place in &self.places {
             match call(place, self.token.as_deref(), "GET", STATUS, String::new()) {
@@ -129,9 +129,9 @@ impl Client {
 
 impl AdminApi for Client {
     fn call(&self, method: &str, path: &str, body: String) -> Result<(u16, String), Unmet> {
-        // Looked at before each call: a place may have passed to another balancer since.
+        // Checked before each call: another balancer may have taken the place since.
         let (place, _) = match self.wanted {
-            Some(_) => self.meet()?,
+            Some(_) => self.find()?,
             None => (&self.places[0], String::new()),
         };
         call(place, self.token.as_deref(), method, path, body)
@@ -139,7 +139,8 @@ impl AdminApi for Client {
     }
 }
 
-/// The default socket is beside the file; where that is a link, the balancer may have been started by the file's own name.
+/// The default socket is beside the file; if that is a link, the balancer may have been started by the file's real
+/// name.
 fn socket_beside_target(config: &Config) -> Option<PathBuf> {
     let file = config.file.as_ref()?;
     let target = file.canonicalize().ok().filter(|_| file.is_symlink())?;
@@ -165,7 +166,7 @@ fn refused(place: &Place, status: u16) -> String {
         401 | 403 => {
             format!("{place} answers {status}: its admin.token is not the one of this configuration")
         }
-        _ => format!("{place} answers {status}: this is not the admin API of a balancer that is well"),
+        _ => format!("{place} answers {status}: this is not a working admin API of a balancer"),
     }
 }
 
@@ -190,7 +191,7 @@ impl fmt::Display for Place {
 impl FromStr for Place {
     type Err = String;
 
-    /// `unix:PATH`, a path with a slash, or `host:port`; `http://` may stand before the last.
+    /// `unix:PATH`, a path with a slash, or `host:port`; the last may start with `http://`.
     fn from_str(text: &str) -> Result<Self, String> {
         let advice = "write one such as 127.0.0.1:9301 or unix:/run/evenkeel/admin.sock";
         let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
@@ -206,7 +207,7 @@ impl FromStr for Place {
     }
 }
 
-/// One request; the status and the body, or a few words on why there is no response.
+/// One request; the status and the body, or a short text on why there is no response.
 fn call(
     place: &Place,
     token: Option<&str>,
@@ -214,7 +215,7 @@ fn call(
     path: &str,
     body: String,
 ) -> Result<(u16, String), String> {
-    // No proxy: one from the environment would take the call elsewhere.
+    // No proxy: one from the environment would redirect the call.
     let config = Agent::config_builder()
         .proxy(None)
         .http_status_as_error(false)
@@ -224,7 +225,7 @@ fn call(
         .input_buffer_size(BUFFER)
         .output_buffer_size(BUFFER)
         .build();
-    let agent = Agent::with_parts(config, Dial(place.clone()), Nowhere);
+    let agent = Agent::with_parts(config, Dial(place.clone()), NoResolver);
     let host = match place {
         Place::Socket(_) => "localhost".to_owned(),
         Place::Tcp(address) => address.to_string(),
@@ -244,7 +245,7 @@ fn call(
     Ok((response.status().as_u16(), text.map_err(|error| words(&error))?))
 }
 
-/// A few words for a sentence.
+/// A short text, for use in a sentence.
 fn words(error: &Error) -> String {
     match error {
         Error::Io(error) => match error.kind() {
@@ -277,7 +278,7 @@ impl Connector for Dial {
     }
 }
 
-/// Connecting waits while the backlog is full; the send timeout bounds that.
+/// Connecting waits while the backlog is full; the send timeout limits that.
 fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(CALL))?;
@@ -285,11 +286,11 @@ fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     Ok(UnixStream::from(fd))
 }
 
-/// The connector knows where to go, and ureq's own resolver would start a thread.
+/// The connector knows the destination, and ureq's own resolver would start a thread.
 #[derive(Debug)]
-struct Nowhere;
+struct NoResolver;
 
-impl Resolver for Nowhere {
+impl Resolver for NoResolver {
     fn resolve(
         &self,
         _: &Uri,
@@ -351,12 +352,12 @@ impl Transport for Wire {
     }
 
     fn is_open(&mut self) -> bool {
-        // Never asked again: no connection is kept.
+        // Never called: no connection is kept.
         false
     }
 }
 
-/// A socket takes no timeout of zero.
+/// A socket accepts no timeout of zero.
 fn limit(timeout: NextTimeout) -> Option<Duration> {
     timeout.not_zero().map(|after| (*after).max(Duration::from_millis(1)))
 }
@@ -400,14 +401,14 @@ mod tests {
         config::load(&file).unwrap()
     }
 
-    fn nobody() -> SocketAddr {
+    fn unused_address() -> SocketAddr {
         TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
     }
 
     #[test]
     fn the_socket_of_the_configuration_comes_first() {
         let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path(), nobody());
+        let config = config(folder.path(), unused_address());
         let listener = UnixListener::bind(folder.path().join("evenkeel.sock")).unwrap();
         let status = status_of(config.origin());
         let response = response(200, &status);
@@ -418,7 +419,7 @@ mod tests {
         assert!(head.contains("authorization: bearer 0123456789abcdef\r\n"), "{head}");
     }
 
-    /// The configuration's socket is not there; its TCP port gives this response.
+    /// The configuration's socket does not exist; its TCP port gives this response.
     fn check(response: String, named: bool, expected: Result<(), &[&str]>) {
         let folder = tempfile::tempdir().unwrap();
         let (address, balancer) = at_port(response.replace("FOLDER", folder.path().to_str().unwrap()));
@@ -455,9 +456,9 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_is_a_sentence_that_says_what_to_do() {
+    fn without_a_balancer_there_is_a_sentence_that_says_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path(), nobody());
+        let config = config(folder.path(), unused_address());
         let Err(Unmet::Absent(said)) = Client::of(&config, None).unwrap().status() else { panic!() };
         for part in
             ["no balancer answers for", "config.json", "-c", "there is no such socket", "nothing listens"]
@@ -469,7 +470,7 @@ mod tests {
     #[test]
     fn a_link_to_the_file_leads_to_the_socket_beside_it() {
         let (real, links) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        config(real.path(), nobody());
+        config(real.path(), unused_address());
         let link = links.path().join("link.json");
         std::os::unix::fs::symlink(real.path().join("config.json"), &link).unwrap();
         let listener = UnixListener::bind(real.path().join("evenkeel.sock")).unwrap();

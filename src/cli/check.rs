@@ -11,7 +11,7 @@ use std::path::Path;
 /// The arguments of `evenkeel check`.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// Look at the file alone, not at the ports, folders and addresses of this machine
+    /// Check only the file, not the ports, folders and addresses of this machine
     #[arg(long)]
     pub(super) file_only: bool,
     #[command(flatten)]
@@ -21,7 +21,7 @@ pub struct Arguments {
 /// The most servers that a summary names.
 const SERVERS_SHOWN: usize = 5;
 
-/// Prints a summary, or every fault; these are what was asked for and go to the standard output.
+/// Prints a summary, or every fault; they are the result and go to the standard output.
 pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
     let config = match find(file) {
         Ok(config) => config,
@@ -60,7 +60,7 @@ fn running(config: &Config) -> Option<Instance> {
     by_api.or_else(|| processes::balancer_of(&wanted, config.listen.address, config.admin.bind))
 }
 
-/// Every fault with its place, and how many there are.
+/// Every fault with its position, and their number.
 pub(super) fn told(faults: &[Fault]) -> String {
     let file = faults.first().and_then(|fault| fault.file.as_deref()).unwrap_or("the configuration");
     let mut told: Vec<String> = faults.iter().map(Fault::to_string).collect();

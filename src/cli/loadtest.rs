@@ -1,4 +1,4 @@
-//! `evenkeel loadtest`: many requests, and what came of them.
+//! `evenkeel loadtest`: sends many requests and measures the responses.
 
 use super::{Failure, duration, failed, find, logger, reachable};
 use crate::loadtest;
@@ -17,10 +17,10 @@ Send many requests and measure the responses.
 
 Without --rate each connection sends its next request when it has the response to the last
 (closed loop). With --rate requests are sent at a fixed rate, and latency counts from the
-moment a request was meant to be sent (open loop), so that waiting is not hidden.
+moment a request was meant to be sent (open loop), so that queueing delays are included.
 
 Prints requests/s, bytes/s, statuses, errors, latencies (p50, p90, p99, p99.9, max) and how
-the responses spread over the servers.";
+the responses are distributed over the servers.";
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
@@ -32,19 +32,19 @@ Examples:
 /// The arguments of `evenkeel loadtest`.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// Where to send [default: /requests on the port of the configuration]
+    /// Where to send requests [default: /requests on the port of the configuration]
     #[arg(value_parser = url)]
     pub url: Option<String>,
     /// Connections at a time, 1 to 100000
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "N")]
     pub connections: u32,
-    /// How long to send [default: 10s]
+    /// How long to send requests [default: 10s]
     #[arg(short, long, value_parser = duration, conflicts_with = "requests", value_name = "DURATION")]
     pub duration: Option<Duration>,
     /// How many requests to send, instead of a duration
     #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
     pub requests: Option<u64>,
-    /// Requests per second [default: as many as it can]
+    /// Requests per second [default: as many as possible]
     #[arg(long, value_parser = rate, value_name = "R")]
     pub rate: Option<f64>,
     /// The method of the requests
@@ -53,19 +53,19 @@ pub struct Arguments {
     /// Bytes of each request's body, such as 512 or 16KiB, up to 1GiB
     #[arg(long, default_value = "0", value_parser = size, value_name = "SIZE")]
     pub body_size: usize,
-    /// A further header, as in -H "Accept: text/html"; may be given several times
+    /// An additional header, as in -H "Accept: text/html"; may be given several times
     #[arg(short = 'H', long = "header", value_parser = header, value_name = "NAME: VALUE")]
     pub headers: Vec<(String, String)>,
-    /// Make a new connection for each request
+    /// Open a new connection for each request
     #[arg(long)]
     pub no_keep_alive: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-    /// Threads that send, 1 to 1024 [default: as the machine has it]
+    /// Threads that send, 1 to 1024 [default: depends on the machine]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024), value_name = "N")]
     pub threads: Option<u32>,
-    /// The longest wait for one response
+    /// The maximum time for one response
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub timeout: Duration,
 }
@@ -111,12 +111,12 @@ fn options(arguments: Arguments, config: &Config) -> loadtest::Options {
     }
 }
 
-/// A URL; `http://` may be left out.
+/// A URL; `http://` is optional.
 fn url(text: &str) -> Result<String, String> {
     let advice = "write one such as http://localhost:8000/requests";
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     if !scheme.eq_ignore_ascii_case("http") {
-        return Err(format!("only http is spoken, not {scheme}; {advice}"));
+        return Err(format!("only http is supported, not {scheme}; {advice}"));
     }
     if rest.is_empty() || rest.starts_with('/') {
         return Err(format!("this has no host; {advice}"));

@@ -1,5 +1,5 @@
 //! The log of the process: lines with time, level and message on the error output. env_logger filters and formats them;
-//! [`output`] writes them, so that a reader that is stuck holds up no thread.
+//! [`output`] writes them, so that a stuck reader blocks no thread.
 
 use crate::base::output;
 use crate::base::time;
@@ -11,19 +11,19 @@ use std::panic::PanicHookInfo;
 use std::thread;
 use std::time::Duration;
 
-/// How long the end of the process waits for its last lines: a reader that runs takes them at once.
-const LAST: Duration = Duration::from_secs(1);
+/// How long the end of the process waits for the last lines: a working reader takes them at once.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Starts the logger; once in a process. `RUST_LOG` overrides the level, and with it the modules.
+/// Starts the logger; once per process. `RUST_LOG` overrides the level and the module filters.
 pub(super) fn start(level: LevelFilter) {
     let mut builder = env_logger::Builder::new();
     match std::env::var("RUST_LOG") {
         Ok(filters) if !filters.is_empty() => builder.parse_filters(&filters),
-        // Other crates are heard only when something is wrong.
+        // Other crates log only warnings and errors.
         _ => builder
             .filter_level(level.min(LevelFilter::Warn))
             .filter_module("evenkeel", level)
-            // It calls its own orderly end an error.
+            // tiny_http logs its own orderly end as an error.
             .filter_module("tiny_http", LevelFilter::Off),
     };
     builder.format(|out, record| {
@@ -33,19 +33,19 @@ pub(super) fn start(level: LevelFilter) {
         writeln!(out, "{time} {style}{level:<5}{style:#} {}", one_line(&message))
     });
     builder.target(Target::Pipe(Box::new(Lines))).write_style(style());
-    // It fails when there is a logger already, which then serves as well.
+    // It fails when there is a logger already, which then serves just as well.
     let _ = builder.try_init();
     std::panic::set_hook(Box::new(panicked));
 }
 
-/// Before the process ends: gives the last lines a moment to be read.
+/// Before the process ends: gives the last lines some time to be read.
 pub(super) fn end() {
     let begun = time::now();
-    output::error().flush(LAST);
-    output::standard().flush(LAST.saturating_sub(time::now().since(begun)));
+    output::error().flush(FLUSH_TIMEOUT);
+    output::standard().flush(FLUSH_TIMEOUT.saturating_sub(time::now().since(begun)));
 }
 
-/// Each line of env_logger comes in one piece.
+/// Each line of env_logger arrives in one piece.
 struct Lines;
 
 impl Write for Lines {
@@ -59,7 +59,7 @@ impl Write for Lines {
     }
 }
 
-/// Colours for people at a terminal. env_logger looks by itself only where it writes by itself.
+/// Colours for a terminal. env_logger checks for one only where it writes by itself.
 fn style() -> WriteStyle {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
@@ -76,7 +76,7 @@ fn one_line(message: &str) -> String {
     line
 }
 
-/// A panic is told in the log: the standard library's own message would wait for the reader.
+/// Panics are written to the log: the standard library's own message would wait for the reader.
 fn panicked(panic: &PanicHookInfo<'_>) {
     let thread = thread::current();
     let name = thread.name().unwrap_or("unnamed");

@@ -1,4 +1,4 @@
-//! Balancers that run on this machine, as `/proc` tells of them: the way to one whose admin API is off.
+//! Running balancers on this machine, found through `/proc`: needed for one whose admin API is off.
 
 use super::{Arguments, Command};
 use crate::state::config::FILE;
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 /// The state of a listening socket in `/proc/net/tcp`.
 const LISTENS: &str = "0A";
 
-/// The balancer that runs with the same file, with those of these addresses on which it listens. `None` where there is none,
-/// and where the operating system does not tell.
+/// The balancer that runs with the same file, with those of these addresses on which it listens. `None` if there is
+/// none, or the operating system does not provide this.
 pub(super) fn balancer_of(
     wanted: &Instance,
     listen: SocketAddr,
@@ -31,7 +31,7 @@ pub(super) fn balancer_of(
             Instance { pid, listen, admin, ..wanted.clone() }
         })
         .collect();
-    // One that drains beside its successor listens no more.
+    // One that drains beside its successor no longer listens.
     let listens = found.iter().find(|instance| instance.listen.is_some());
     listens.or(found.first()).cloned()
 }
@@ -70,7 +70,7 @@ fn listeners_at(port: u16) -> Vec<u64> {
     tables.iter().flat_map(|table| table.lines().filter_map(|line| listener_at(line, port))).collect()
 }
 
-/// The inode in a line of such a table, if it is of a listener on this port.
+/// The inode in a line of such a table, if it is a listener on this port.
 fn listener_at(line: &str, port: u16) -> Option<u64> {
     let mut words = line.split_whitespace().skip(1);
     let local = words.next()?;

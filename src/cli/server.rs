@@ -13,15 +13,15 @@ use std::time::Duration;
 pub(super) const LONG_ABOUT: &str = "\
 Run a sample server that registers itself with the balancer.
 
-It has a bounded request queue that its own threads work off:
+It has a bounded request queue that its own threads process:
   POST /requests       queues a request; 200 with JSON when it is done, 503 when the queue is full
   POST /queue/status   the queue as JSON (GET works too)
   GET  /health         200
   anything else        200 with what was received, as JSON
 
-It finds the balancer through the same configuration, by its Unix socket or by admin.bind, goes
-on trying while the balancer is not there, and takes itself out on ctrl-C. It never registers
-with a balancer of another configuration, unless --admin names it.";
+It finds the balancer through the same configuration, by its Unix socket or by admin.bind, keeps
+trying while the balancer is not running, and removes itself from it on ctrl-C. It never registers
+with a balancer of another configuration, unless --admin selects it.";
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
@@ -40,13 +40,13 @@ pub struct Arguments {
     /// Its name in responses and at the balancer [default: server-<PORT>]
     #[arg(long, value_parser = name)]
     pub name: Option<String>,
-    /// How long a worker works on one request
+    /// How long a worker processes one request
     #[arg(long, default_value = "20ms", value_parser = duration_or_zero, value_name = "DURATION")]
     pub delay: Duration,
-    /// How much longer or shorter than the delay it may take, by chance
+    /// How much longer or shorter than the delay it may take, at random
     #[arg(long, default_value = "5ms", value_parser = duration_or_zero, value_name = "DURATION")]
     pub jitter: Duration,
-    /// Threads that work off the queue, 1 to 1000
+    /// Threads that process the queue, 1 to 1000
     #[arg(long, default_value_t = 4, value_parser = count(1, 1000), value_name = "N")]
     pub workers: u32,
     /// Requests that may wait, 1 to 1000000 [default: servers.queue_capacity of the configuration]

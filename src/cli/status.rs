@@ -1,4 +1,4 @@
-//! `evenkeel status`: what a running balancer says of itself, over its admin API.
+//! `evenkeel status`: the status of a running balancer, through its admin API.
 
 use super::admin::{Client, Place};
 use super::{Failure, File, failed, find, say};
@@ -10,13 +10,13 @@ pub(super) const LONG_ABOUT: &str = "\
 Show the workers, servers and totals of a running balancer.
 
 Finds the balancer through the same configuration: by its Unix socket (admin.socket), or by
-admin.bind when the balancer there says that it runs with this file. Prints the worker pool, the
+admin.bind if the balancer there runs with this file. Prints the worker pool, the
 totals and the servers. The admin.token of the configuration is sent along.";
 
 /// The arguments of `evenkeel status`.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// Print the response of the API as it is, in JSON
+    /// Print the response of the API unchanged, as JSON
     #[arg(long)]
     pub json: bool,
     /// Ask the balancer at this address, whatever its configuration [default: that of the configuration]
@@ -26,7 +26,7 @@ pub struct Arguments {
     pub(super) file: File,
 }
 
-/// Asks and prints.
+/// Gets the status and prints it.
 pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
     let config = find(file)?;
     let client = Client::of(&config, arguments.admin.as_ref())?;
@@ -42,8 +42,8 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
     Ok(0)
 }
 
-/// The status for a person: single values and objects as lines, lists of objects as tables. It takes what
-/// the API says, so that a new figure shows up here by itself.
+/// The status for display: single values and objects as lines, lists of objects as tables. It shows whatever the API
+/// returns, so that new values appear without a change here.
 fn report(status: &Map<String, Value>) -> String {
     let wide = status.keys().map(|key| key.len()).max().unwrap_or(0);
     let is_table = |value: &Value| matches!(value, Value::Array(_));
@@ -60,7 +60,7 @@ fn parts_of(parts: &Map<String, Value>) -> String {
     parts.iter().map(|(key, value)| format!("{key} {}", cell(value))).collect::<Vec<_>>().join(", ")
 }
 
-/// Rows under the names of their columns, which are the keys of the first row.
+/// Rows under their column names, which are the keys of the first row.
 fn table(title: &str, rows: &[Value]) -> String {
     let Some(Value::Object(first)) = rows.first() else { return format!("{title}: none") };
     let order = ["name", "address", "state", "weight"];
@@ -84,7 +84,7 @@ fn aligned(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// One value, short. What could move the cursor of a terminal is left out.
+/// One value, short. Characters that could control a terminal are left out.
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),

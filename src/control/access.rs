@@ -1,5 +1,5 @@
-//! The thread that writes the access log. It waits on its lines and on its orders, and alone touches the file: a
-//! slow disk holds up nothing, a broken one costs lines.
+//! The thread that writes the access log. It waits for lines and commands, and is the only one that touches the file: a
+//! slow disk delays nothing else, a broken one loses lines.
 
 use crate::base::lines::{Lines, Lost};
 use crate::base::time::{self, Moment};
@@ -20,23 +20,23 @@ use std::time::Duration;
 
 /// The name of the thread.
 pub const THREAD: &str = "access-log";
-/// Bytes that are written at once when lines come faster than that.
+/// Bytes written at once when lines arrive faster than single writes.
 const BATCH: usize = 64 * 1024;
-/// While writing fails, the log hears of it this often.
-const TELL_AGAIN: Duration = Duration::from_secs(60);
-/// How long a stop waits for the last lines; a reader of the standard output may have stopped reading.
-const LAST: Duration = Duration::from_secs(2);
-/// While the reader of a FIFO takes nothing, orders are looked for this often.
-const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// Interval of the log messages while writing fails.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a stop waits for the last lines; the reader of the standard output may have stopped reading.
+const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(2);
+/// Interval of checks for commands while the reader of a FIFO takes nothing.
+const CHECK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// What the thread is told beside its lines.
+/// Commands to the thread, besides its lines.
 #[derive(Debug)]
 enum Order {
     Reopen,
     Stop,
 }
 
-/// Gives orders to the thread; cheap to clone.
+/// Sends commands to the thread; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
     orders: Sender<Order>,
@@ -44,21 +44,21 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Opens the file again: it was renamed. Never waits.
+    /// Opens the file again after it was renamed. Never waits.
     pub fn reopen(&self) {
-        // With no room there is an order of this kind among those that wait.
+        // If the channel is full, a command of this kind is already waiting.
         let _ = self.orders.try_send(Order::Reopen);
     }
 
-    /// Lets the thread write the lines that were told so far, and end. False: it could not, and is left behind.
+    /// Lets the thread write the lines sent so far, and end. False: it could not, and is left running.
     pub fn stop(&self) -> bool {
-        let deadline = time::instant(time::now().after(LAST));
+        let deadline = time::instant(time::now().after(LAST_LINES_TIMEOUT));
         let told = self.orders.send_deadline(Order::Stop, deadline).is_ok();
         told && !self.ended.recv_deadline(deadline).is_err_and(|error| error.is_timeout())
     }
 }
 
-/// The thread's own things.
+/// The state of the thread.
 #[derive(Debug)]
 pub struct Writer {
     target: AccessLog,
@@ -68,12 +68,12 @@ pub struct Writer {
     told_at: Option<Moment>,
     lines: Receiver<Line>,
     orders: Receiver<Order>,
-    /// Dropped at the end, and so tells of it.
+    /// Dropped at the end, which notifies the handle.
     _end: Sender<()>,
 }
 
 impl Writer {
-    /// Opens the file, so that a path that cannot be had is told at the start.
+    /// Opens the file, so that an unusable path is reported at the start.
     pub fn open(target: &AccessLog, lines: Receiver<Line>, stats: Arc<Stats>) -> io::Result<(Self, Handle)> {
         let ((orders, heard), (end, ended)) = (bounded(4), bounded(0));
         let writer = Writer {
@@ -89,7 +89,7 @@ impl Writer {
         Ok((writer, Handle { orders, ended }))
     }
 
-    /// Writes until it is told to stop, or nobody is left who could tell it anything.
+    /// Writes until it is told to stop, or all senders are gone.
     pub fn run(mut self) {
         loop {
             select! {
@@ -105,13 +105,13 @@ impl Writer {
         }
     }
 
-    /// This line, and those behind it.
+    /// Takes this line, and those queued behind it.
     fn take(&mut self, line: &Line) {
         self.batch.push(line);
         self.take_waiting();
     }
 
-    /// The lines that wait, but no more than a full channel: orders are to be heard.
+    /// Takes the lines that wait, but no more than a full channel, so that commands are noticed.
     fn take_waiting(&mut self) {
         for _ in 0..self.lines.len() {
             let Ok(line) = self.lines.try_recv() else { break };
@@ -127,13 +127,13 @@ impl Writer {
         let orders = &self.orders;
         if let Err(Lost { lines, error }) = self.output.write(&self.batch.bytes, || orders.is_empty()) {
             self.stats.shard(0).add(Counter::AccessLinesDropped, lines);
-            self.complain(&error);
+            self.log_failure(&error);
         }
         self.batch.clear();
     }
 
     fn reopen(&mut self) {
-        // What was told before the order belongs into the old file.
+        // Lines that were sent before the command belong into the old file.
         self.take_waiting();
         match Output::open(&self.target) {
             Ok(output) => {
@@ -144,9 +144,9 @@ impl Writer {
         }
     }
 
-    fn complain(&mut self, error: &io::Error) {
+    fn log_failure(&mut self, error: &io::Error) {
         let now = time::now();
-        if self.told_at.is_none_or(|told| now.since(told) >= TELL_AGAIN) {
+        if self.told_at.is_none_or(|told| now.since(told) >= LOG_INTERVAL) {
             self.told_at = Some(now);
             let lost = self.stats.total(Counter::AccessLinesDropped);
             log::error!("access log: lines cannot be written: {error}; {lost} lines are lost so far");
@@ -154,7 +154,7 @@ impl Writer {
     }
 }
 
-/// What the lines go to.
+/// The destination of the lines.
 #[derive(Debug)]
 struct Output {
     sink: Sink,
@@ -179,7 +179,7 @@ impl Output {
         }
     }
 
-    /// Writes whole lines. Where the reader of a FIFO takes nothing, it waits only as long as `may_wait` says so.
+    /// Writes whole lines. If the reader of a FIFO takes nothing, it waits only as long as `may_wait` returns true.
     fn write(&mut self, lines: &[u8], may_wait: impl Fn() -> bool) -> Result<(), Lost> {
         let descriptor = self.sink.descriptor();
         self.written.write(lines, |bytes| {
@@ -194,7 +194,7 @@ impl Output {
 }
 
 impl Sink {
-    /// Not through the standard library: its lock would be held for as long as a write waits.
+    /// Not through the standard library: its lock would be held while a write waits.
     fn descriptor(&self) -> BorrowedFd<'_> {
         match self {
             Sink::Stdout => rustix::stdio::stdout(),
@@ -204,8 +204,8 @@ impl Sink {
 }
 
 fn wait_for_room(descriptor: BorrowedFd<'_>) {
-    // The write behind it tells what is wrong, if anything is.
-    let _ = poll(&mut [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)], Some(&LOOK_AGAIN));
+    // The write after it reports errors, if any.
+    let _ = poll(&mut [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)], Some(&CHECK_INTERVAL));
 }
 
 /// Never waits: a FIFO without a reader is an error.
@@ -218,8 +218,8 @@ fn open(path: &Path) -> io::Result<File> {
     })
 }
 
-/// Whether a file ends in the middle of a line, since a process before this one was cut short there. Where that cannot
-/// be read it counts as whole.
+/// Whether a file ends in the middle of a line because an earlier process was interrupted there. If that cannot be read
+/// it counts as complete.
 fn is_torn(path: &Path, file: &File) -> bool {
     let size = file.metadata().ok().filter(std::fs::Metadata::is_file).map_or(0, |it| it.len());
     let mut last = [b'\n'];
@@ -231,7 +231,7 @@ fn is_torn(path: &Path, file: &File) -> bool {
 #[derive(Debug, Default)]
 struct Batch {
     bytes: Vec<u8>,
-    /// The second that was written last, and how.
+    /// The last second that was written, and its text.
     date: (u64, String),
 }
 
@@ -264,7 +264,7 @@ impl Batch {
     }
 }
 
-/// Nobody forges a line, or a field, with what is in a request.
+/// Escapes what could forge a line or a field of the log.
 fn escape(text: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text {
@@ -284,7 +284,7 @@ fn escape(text: &[u8], out: &mut Vec<u8>) {
 
 /// `23/Nov/2026:06:00:00 +0000`.
 fn date(unix: u64) -> String {
-    // That of HTTP has the same parts: `Mon, 23 Nov 2026 06:00:00 GMT`.
+    // The date of HTTP has the same parts: `Mon, 23 Nov 2026 06:00:00 GMT`.
     let http = time::http_date_at(unix);
     format!("{}/{}/{}:{} +0000", &http[5..7], &http[8..11], &http[12..16], &http[17..25])
 }
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_forges_a_line() {
+    fn a_request_cannot_forge_a_line() {
         for (text, expected) in [
             (&b"/plain?a=b%20c"[..], "/plain?a=b%20c"),
             (b"/\" 200 1\r\n1.2.3.4", r"/\x22 200 1\x0D\x0A1.2.3.4"),
@@ -368,7 +368,7 @@ mod tests {
         assert!(text.lines().last().unwrap().contains("\"GET /999 HTTP/1.1\""));
     }
 
-    /// What is at the path after one line was written; none where it cannot be opened.
+    /// The content of the path after one line was written; an error if it cannot be opened.
     fn after_a_line(path: &Path) -> io::Result<String> {
         let (sink, lines) = AccessSink::open();
         let (mut writer, _handle) = Writer::open(&AccessLog::File(path.to_owned()), lines, Arc::default())?;
@@ -422,7 +422,7 @@ mod tests {
         assert!(handle.stop());
         thread.join().unwrap();
         assert!(stats.total(Counter::AccessLinesDropped) > 0);
-        assert!(fifo.metadata().unwrap().is_file(), "the order to open it again was heard before");
+        assert!(fifo.metadata().unwrap().is_file(), "the command to open it again was processed before");
         drop(reader);
     }
 

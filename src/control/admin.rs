@@ -1,8 +1,9 @@
 //! The admin API: status, metrics and changes, on a Unix socket of the same user and, through the app, on TCP.
 //!
-//! The way of a request: the [front](crate::front) reads its head; [`guard`] and [`api`] judge it there, before its body
-//! is read, and answer `/live` and `/ready` at once; what is let in is served by tiny_http's threads: [`intake`] reads
-//! it, [`api`] has the endpoints, [`status`] and [`metrics`] what they show. [`listen`] keeps the Unix socket.
+//! The path of a request: the [front](crate::front) reads its head; [`guard`] and [`api`] check it before its body is
+//! read, and respond to `/live` and `/ready` at once. Accepted requests are served by tiny_http's threads: [`intake`]
+//! reads them, [`api`] has the endpoints, [`status`] and [`metrics`] their contents. [`listen`] manages the Unix
+//! socket.
 
 mod answer;
 mod api;
@@ -10,6 +11,7 @@ mod guard;
 mod intake;
 mod listen;
 mod metrics;
+mod requests;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -22,12 +24,12 @@ use crate::base::time::{self, Moment};
 use crate::front::{self, Answer, Front, Limits, Private, Service};
 use crate::http1::head::RequestHead;
 use crate::state::config::Config;
-use crate::state::crew::Team;
 use crate::state::instance::Instance;
 use crate::state::own::Own;
 use crate::state::server::Server;
 use crate::state::stats::Stats;
 use crate::state::table::Table;
+use crate::state::workers::Workers;
 use intake::Call;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -36,8 +38,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What requests in flight get at a stop.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// The time that requests in flight get at a stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections on the Unix socket, and as many from the TCP port; fewer where descriptors are few.
 const CONNECTIONS: usize = 512;
 /// The share of all descriptors that each of the two may use.
@@ -50,7 +52,7 @@ pub type Registered = Arc<dyn Fn(&Arc<Server>) + Send + Sync>;
 /// See [`View::forgotten`].
 pub type Forgotten = Arc<dyn Fn(ServerId) + Send + Sync>;
 
-/// What the admin API shows and changes, and whom it tells.
+/// What the admin API shows and changes, and the callbacks for changes.
 pub struct View {
     /// What the balancer was started with.
     pub config: Arc<Config>,
@@ -61,12 +63,12 @@ pub struct View {
     /// What the data plane counts.
     pub stats: Arc<Stats>,
     /// The data plane's workers and connections.
-    pub team: Arc<dyn Team>,
+    pub workers: Arc<dyn Workers>,
     /// Which balancer this is.
     pub instance: Instance,
     /// When the balancer was started.
     pub started: Moment,
-    /// Tells the health thread of a server that is new, came back or changed its mode: it probes at once.
+    /// Tells the health thread that a server is new, came back or changed its mode: it probes at once.
     pub registered: Registered,
     /// Tells the health thread of a server that was taken out.
     pub forgotten: Forgotten,
@@ -86,16 +88,16 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Takes the socket from where clients look for it, so that a successor can have the name when this returns, and
-    /// asks [`Admin::run`] to return. Never waits; a second call does nothing.
+    /// Removes the socket's path, so that a successor can use it when this returns, and asks [`Admin::run`] to return.
+    /// Never waits; a second call does nothing.
     pub fn stop(&self) {
         self.socket.remove();
-        self.front.stop(time::now().after(FAREWELL));
+        self.front.stop(time::now().after(STOP_TIMEOUT));
     }
 }
 
-/// Listens on `config.admin.socket`. The error is a sentence for the operator. Clients can connect from here on and
-/// are answered once [`Admin::run`] runs.
+/// Listens on `config.admin.socket`. The error is a sentence for the operator. Clients can connect from here on and get
+/// a response once [`Admin::run`] runs.
 pub fn open(view: View) -> Result<Admin, String> {
     let path = view.config.admin.socket.clone();
     let path = path.ok_or("admin.socket is null in the configuration: there is no admin API to open")?;
@@ -116,12 +118,13 @@ fn bounds() -> Limits {
         // A request of some hundred bytes, and a body of 64 KiB at most: both take milliseconds.
         head: Duration::from_secs(5),
         body: Duration::from_secs(5),
-        // Longer than the data plane on the TCP port keeps an idle connection: it never meets one that is just closed.
+        // Longer than the data plane on the TCP port keeps an idle connection, so that it never reuses one that is just
+        // being closed.
         idle: Duration::from_secs(60),
         body_max: BODY_MAX,
         bodies: 8,
         keeps_bodies: true,
-        // tiny_http has four threads that it never ends, so that it needs no more.
+        // tiny_http has four threads that it never ends; this many requests need no more.
         in_flight: 2,
         response: Duration::from_secs(10),
         write: Duration::from_secs(10),
@@ -147,7 +150,7 @@ impl Admin {
     }
 }
 
-/// What stands behind the front.
+/// The service behind the front.
 struct Api {
     view: View,
     socket: Arc<listen::Socket>,

@@ -1,5 +1,5 @@
-//! The health thread: a heap of what is due, threads that ask, and the only writer of a server's health
-//! (invariant 7). What live traffic learns comes in as verdicts, what look-ups find through [`Names`].
+//! The health thread: a heap of what is due, threads that query the servers, and the only writer of a server's health
+//! (invariant 7). Results of live traffic arrive as verdicts, results of look-ups through [`Names`].
 
 use super::judge::{Judged, judge};
 use super::names::{Found, Names, Resolver};
@@ -25,17 +25,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Probes at once of servers that responded promptly to their last one, and as many of all others. Those may be silent,
-/// and then each takes the whole timeout, but they never hold up the prompt ones. The threads are started as needed.
+/// Concurrent probes of servers that responded promptly to their last one, and the same number for all others. Those
+/// may not respond, and then each takes the whole timeout, but they never delay the prompt ones. The threads are
+/// started as needed.
 const PROBERS: usize = 64;
-/// Load reports asked for at once; they hold up no probe.
+/// Concurrent queries for load reports; they delay no probe.
 const REPORTERS: usize = 64;
-/// A server whose probe took less, and less than half of the timeout, responds promptly.
+/// A server whose probe took less than this, and less than half of the timeout, counts as prompt.
 const PROMPT: Duration = Duration::from_millis(500);
-/// Findings and verdicts taken in one round, before the next look at what is due.
+/// Results and verdicts processed in one round, before due work is started again.
 const BATCH: usize = 1024;
 
-/// Wakes and ends the health thread.
+/// Wakes and stops the health thread.
 #[derive(Clone, Debug)]
 pub struct Handle(Sender<Call>);
 
@@ -46,7 +47,7 @@ enum Call {
 }
 
 impl Handle {
-    /// The table changed: look at it now rather than at the next deadline.
+    /// The table changed: check it now instead of at the next deadline.
     pub fn look(&self) {
         let _ = self.0.try_send(Call::Look);
     }
@@ -57,7 +58,7 @@ impl Handle {
     }
 }
 
-/// The health thread's own things.
+/// The state of the health thread.
 #[derive(Debug)]
 pub struct Agent {
     table: Arc<Table>,
@@ -79,7 +80,7 @@ pub struct Agent {
     members: Option<u64>,
     /// Servers that are ejected now.
     ejected: usize,
-    /// Servers that were never up.
+    /// Servers that have never been up.
     newcomers: usize,
     /// Not in the table yet.
     transitions: Vec<Transition>,
@@ -106,29 +107,29 @@ enum Kind {
     Tick,
 }
 
-/// A server as the health thread knows it.
+/// A server as seen by the health thread.
 #[derive(Debug)]
 struct Watched {
     server: Arc<Server>,
     record: Record,
-    /// When each kind is due; what the heap says besides is out of date.
+    /// When each kind is due; other entries of the heap are out of date.
     probe_at: Moment,
     report_at: Moment,
-    /// A question is under way.
+    /// A query is running.
     probing: bool,
     reporting: bool,
-    /// The probe under way repeats one that failed. Meanwhile no connection is kept idle.
+    /// The running probe repeats one that failed. Meanwhile no connection is kept idle.
     repeating: bool,
-    /// Its last probe came back soon.
+    /// Its last probe finished promptly.
     is_prompt: bool,
-    /// Probes failed in a row, repeated ones included: each begins with another of the addresses.
+    /// Probes failed in a row, including repeated ones: each begins with another address.
     failed: usize,
     report_method: &'static str,
-    /// It was told that this server has no health page.
+    /// The log has said that this server has no health page.
     pageless: bool,
 }
 
-/// What was found by asking a server.
+/// The result of querying a server.
 #[derive(Debug)]
 struct Finding {
     id: ServerId,
@@ -149,9 +150,9 @@ impl Agent {
             report: config.servers.load_report.clone(),
             ejection: outliers::ejection(config),
             outliers: Outliers::default(),
-            verdicts: verdicts.heard().clone(),
+            verdicts: verdicts.receiver().clone(),
             calls,
-            // At most one question of each kind is under way for a server: the table bounds it.
+            // At most one query of each kind is running for a server, so the table bounds it.
             found: unbounded(),
             names: Names::new(Resolver::of_system()),
             prompt: Threads::new("prober", PROBERS),
@@ -197,13 +198,13 @@ impl Agent {
                 recv(calls) -> call => if matches!(call, Ok(Call::Stop) | Err(_)) { return },
                 recv(resolved) -> found => found.into_iter().for_each(|found| self.learn_lookup(found)),
                 recv(found) -> finding => finding.into_iter().for_each(|finding| self.learn(finding)),
-                recv(verdicts) -> verdict => verdict.into_iter().for_each(|verdict| self.hear(verdict)),
+                recv(verdicts) -> verdict => verdict.into_iter().for_each(|verdict| self.learn_verdict(verdict)),
                 recv(crossbeam_channel::at(next)) -> _ => {}
             }
-            // What came meanwhile goes into the same write of the table.
+            // Results that arrived meanwhile go into the same write of the table.
             resolved.try_iter().take(BATCH).for_each(|found| self.learn_lookup(found));
             found.try_iter().take(BATCH).for_each(|finding| self.learn(finding));
-            verdicts.try_iter().take(BATCH).for_each(|verdict| self.hear(verdict));
+            verdicts.try_iter().take(BATCH).for_each(|verdict| self.learn_verdict(verdict));
         }
     }
 
@@ -213,9 +214,9 @@ impl Agent {
         due.min(self.names.next()).min(publish).min(self.outliers.next_look())
     }
 
-    /// Servers that came or went.
+    /// Servers that were added or removed.
     fn sync(&mut self, now: Moment) {
-        // The number first: a change in between is then seen at the next look.
+        // The number first: a change in between is then noticed at the next check.
         let members = self.table.members();
         if self.members.replace(members) == Some(members) {
             return;
@@ -237,7 +238,7 @@ impl Agent {
         let was_up = health == Health::Up;
         let record = Record { health, was_up, ..Record::new(&self.check.rules, now) };
         let probe_at = if self.check.rules.enabled { now } else { Moment::NEVER };
-        // The first report waits until the first probe said that the server responds.
+        // The first report waits until the first probe has shown that the server responds.
         let report_at = if self.report.enabled { now.after(self.report.interval) } else { Moment::NEVER };
         let watched = Watched {
             server: Arc::clone(server),
@@ -299,7 +300,7 @@ impl Agent {
         let name = watched.server.address.name();
         match name.filter(|_| watched.server.addresses().all().is_empty()) {
             None => self.probe(id, now),
-            // The first look-up is under way; what it brings is the occasion for the probe.
+            // The first look-up is running; its result triggers the probe.
             Some(name) => match self.names.failure(name).map(Judged::unresolved) {
                 None => watched.probe_at = Moment::NEVER,
                 Some(judged) => self.conclude_probe(id, &judged, Duration::ZERO, now),
@@ -307,7 +308,7 @@ impl Agent {
         }
     }
 
-    /// Asks the server whether it is alive.
+    /// Probes the server.
     fn probe(&mut self, id: ServerId, now: Moment) {
         let question = Question {
             method: "GET",
@@ -325,7 +326,7 @@ impl Agent {
         }
     }
 
-    /// A question is back.
+    /// A query has finished.
     fn learn(&mut self, finding: Finding) {
         let now = time::now();
         match finding.kind {
@@ -338,7 +339,7 @@ impl Agent {
         let Some(watched) = self.watched.get_mut(&finding.id) else { return };
         watched.probing = false;
         if finding.answer.as_ref().is_err_and(|silence| silence.is_ours) {
-            log::warn!("server {}: could not be probed; that is not its fault", watched.server.name);
+            log::warn!("server {}: could not be probed, for lack of local resources", watched.server.name);
             self.end_repeat(finding.id);
             return self.schedule_probe(finding.id, now.after(self.check.rules.interval));
         }
@@ -355,9 +356,9 @@ impl Agent {
         self.conclude_probe(finding.id, &judged, finding.took, now);
     }
 
-    /// A server that serves one connection at a time may have been busy with an idle one of ours. So those are closed
-    /// when there was no answer, and the first probe in a row that fails is made again at once before it counts. That
-    /// one begins with another address, too, if there are several.
+    /// A server that serves one connection at a time may have been blocked by an idle one of ours. So the idle ones are
+    /// closed when there was no response, and the first failed probe in a row is repeated at once before it counts. The
+    /// repeated probe also begins with another address, if there are several.
     fn is_repeated(&mut self, finding: &Finding) -> bool {
         let Some(watched) = self.watched.get_mut(&finding.id) else { return false };
         let addresses = watched.server.addresses();
@@ -382,12 +383,12 @@ impl Agent {
         }
     }
 
-    /// The probe counts.
+    /// Counts the probe.
     fn conclude_probe(&mut self, id: ServerId, judged: &Judged, took: Duration, now: Moment) {
         let Some(watched) = self.watched.get_mut(&id) else { return };
         if judged.has_no_page && !std::mem::replace(&mut watched.pageless, true) {
             let (name, outcome, detail) = (&watched.server.name, &judged.outcome, &judged.detail);
-            let what = if outcome == "404" { "has no such page" } else { "does not give out this page" };
+            let what = if outcome == "404" { "has no such page" } else { "does not serve this page" };
             log::info!(
                 "server {name}: {detail}; it is alive and {what} (servers.health_check.path is not set)"
             );
@@ -399,7 +400,7 @@ impl Agent {
         self.schedule_next_probe(id, now);
     }
 
-    /// A look-up is back.
+    /// A look-up has finished.
     fn learn_lookup(&mut self, mut found: Found) {
         let now = time::now();
         self.names.finish(&mut found, now);
@@ -423,7 +424,7 @@ impl Agent {
         }
     }
 
-    /// The server's name has these addresses. True when they make a probe worth while.
+    /// The server's name has these addresses. Returns true when they justify a probe.
     fn moves(&self, server: &Server, list: &[SocketAddr]) -> bool {
         let Address::Tcp { port, .. } = server.address else { return false };
         let mut list = list.to_vec();
@@ -439,8 +440,8 @@ impl Agent {
         }
     }
 
-    /// Live traffic says something.
-    fn hear(&mut self, verdict: Verdict) {
+    /// Processes a verdict of live traffic.
+    fn learn_verdict(&mut self, verdict: Verdict) {
         let now = time::now();
         let Some(what) = verdict.failure else {
             return self.apply(verdict.server, Event::RequestPassed, "", now);
@@ -457,7 +458,7 @@ impl Agent {
         }
     }
 
-    /// The policy decides; what changed is published at the next occasion.
+    /// The policy decides; changes are published at the next occasion.
     fn apply(&mut self, id: ServerId, event: Event, detail: &str, now: Moment) {
         let servers = self.watched.len();
         let is_another_ready = self.is_another_ready(id, event);
@@ -497,7 +498,7 @@ impl Agent {
     }
 }
 
-/// Asks in one of the threads. False when there is none to be had.
+/// Queries in one of the threads. False when no thread is available.
 fn ask(
     threads: &mut Threads,
     (id, kind): (ServerId, Kind),

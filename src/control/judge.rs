@@ -1,24 +1,24 @@
-//! What a probe's outcome means: passed or not, and the words for the status and for the log.
+//! Evaluates a probe: passed or not, and the texts for the status and the log.
 
 use super::probe::{Answer, Silence};
 use crate::state::address::Address;
 use crate::state::config::HealthCheck;
 use std::net::SocketAddr;
 
-/// A probe, judged.
+/// An evaluated probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
     /// It counts as a pass.
     pub passed: bool,
-    /// It passed although its status is none of those expected: nobody has named the path.
+    /// It passed although its status is not an expected one, because the configuration sets no path.
     pub has_no_page: bool,
     /// `200`, `connection refused`, `no answer in 1s` …
     pub outcome: String,
-    /// For the log: the outcome in parentheses, what was asked, and for a status that is not expected the keys that say what is.
+    /// For the log: the outcome in parentheses, the URL, and for an unexpected status the keys that configure it.
     pub detail: String,
 }
 
-/// Judges what came of a probe of the server with this address, which was connected to at `at`.
+/// Evaluates a probe of the server with this address, which was connected to at `at`.
 pub fn judge(
     check: &HealthCheck,
     answer: &Result<Answer, Silence>,
@@ -48,15 +48,15 @@ pub fn judge(
 }
 
 impl Judged {
-    /// There was no address to ask; why.
+    /// There was no address to probe, for this reason.
     pub fn unresolved(words: &str) -> Self {
         let outcome = format!("its name does not resolve: {words}");
         Judged { passed: false, has_no_page: false, detail: format!("({outcome})"), outcome }
     }
 }
 
-/// Whether a server that gives this status to a path that it may not have is alive: it understood the request and
-/// refused it (no such page, a log-in, an unknown host, no plain HTTP), or does not know the method.
+/// Whether a server that responds with this status to a path that it may not have is alive: it understood the request
+/// and rejected it (no such page, a login, an unknown host, no plain HTTP), or does not know the method.
 fn is_alive(status: u16) -> bool {
     matches!(status, 400..=499 | 501)
 }
@@ -65,7 +65,7 @@ fn is_expected(check: &HealthCheck, status: u16) -> bool {
     check.expect_status.iter().any(|(from, to)| (*from..=*to).contains(&status))
 }
 
-/// What was asked, for the log: with the address where a name has several.
+/// The URL for the log: with the address if a name has several.
 fn url(address: &Address, path: &str, at: Option<SocketAddr>) -> String {
     match address {
         Address::Unix(_) => format!("http://localhost{path} on {address}"),

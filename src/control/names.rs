@@ -1,5 +1,5 @@
-//! The names of servers, looked up in threads of their own: a resolver that is slow or silent holds up no probe.
-//! `policy::lookup` says what is looked up when; here are the threads, and what came of it.
+//! The names of servers, looked up in separate threads: a slow or unresponsive resolver delays no probe.
+//! `policy::lookup` decides what is looked up when; this file has the threads and the results.
 
 use super::threads::Threads;
 use crate::base::ids::ServerId;
@@ -12,19 +12,20 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
-/// Finds the addresses of a name, in the order in which they are to be tried; their port says nothing. It may take as long as it likes.
+/// Finds the addresses of a name, in the order in which they are to be tried; their port is ignored. It may take any
+/// time.
 #[derive(Clone)]
 pub struct Resolver(Arc<Resolve>);
 
 type Resolve = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 impl Resolver {
-    /// A resolver that is this function, which is called by several threads at once.
+    /// A resolver that is this function, which is called by several threads at the same time.
     pub fn new(resolve: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
         Resolver(Arc::new(resolve))
     }
 
-    /// The system's: hosts file and DNS, as the system is configured, in the order of RFC 6724.
+    /// The system's resolver: hosts file and DNS, as configured, in the order of RFC 6724.
     pub fn of_system() -> Self {
         Resolver::new(|name| Ok((name, 0).to_socket_addrs()?.collect()))
     }
@@ -36,14 +37,14 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// What the look-up of a name brought: its addresses, or why there are none.
+/// The result of a look-up: the addresses of the name, or why there are none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The name.
     pub name: Arc<str>,
     /// At least one address, or a few words for a log line.
     pub outcome: Result<Vec<SocketAddr>, String>,
-    /// It took no longer than look-ups may take.
+    /// It took no longer than the limit.
     pub in_time: bool,
 }
 
@@ -57,13 +58,13 @@ pub struct Names {
     known: HashMap<Arc<str>, State>,
 }
 
-/// What is known of a name.
+/// The state of a name.
 #[derive(Debug, Default)]
 struct State {
     servers: Vec<ServerId>,
-    /// When it was found last.
+    /// When it last resolved.
     found_at: Option<Moment>,
-    /// It does not resolve; since when and why.
+    /// Since when and why it does not resolve.
     fails: Option<(Moment, String)>,
 }
 
@@ -79,18 +80,18 @@ impl Names {
         }
     }
 
-    /// Where look-ups that are back are received; each goes to [`Names::learn`].
+    /// The receiver of finished look-ups; each must be passed to [`Names::learn`].
     pub fn found(&self) -> &Receiver<Found> {
         &self.found.1
     }
 
-    /// One more server has this name. A new name is looked up at once.
+    /// One more server uses this name. A new name is looked up at once.
     pub fn add(&mut self, name: &str, server: ServerId, now: Moment) {
         self.lookups.add(name, now);
         self.known.entry(name.into()).or_default().servers.push(server);
     }
 
-    /// A server is gone. A name without a server is forgotten.
+    /// A server is gone. A name without servers is forgotten.
     pub fn remove(&mut self, name: &str, server: ServerId) {
         self.lookups.remove(name);
         let Some(state) = self.known.get_mut(name) else { return };
@@ -105,7 +106,7 @@ impl Names {
         self.lookups.request(name, now);
     }
 
-    /// Why there is no address of this name; `None` while the first look-up is under way.
+    /// Why there is no address of this name; `None` while the first look-up is running.
     pub fn failure(&self, name: &str) -> Option<&str> {
         self.known.get(name)?.fails.as_ref().map(|(_, words)| words.as_str())
     }
@@ -115,7 +116,7 @@ impl Names {
         self.lookups.next()
     }
 
-    /// Begins the look-ups that are due. Those whose time is over are returned as failed.
+    /// Starts the look-ups that are due. Those that exceeded the limit are returned as failed.
     pub fn start_due(&mut self, now: Moment) -> Vec<Found> {
         let mut late = Vec::new();
         while let Some(name) = self.lookups.late(now) {
@@ -137,19 +138,18 @@ impl Names {
         late
     }
 
-    /// A look-up is back: the next one is planned.
+    /// A look-up has finished: schedules the next one.
     pub fn finish(&mut self, found: &mut Found, now: Moment) {
         found.in_time = self.lookups.finish(&found.name, found.outcome.is_ok(), now);
     }
 
-    /// Remembers what was found, and tells the log when a name is lost, and when it is back. The servers that have
-    /// the name.
+    /// Records the result, and logs when a name is lost and when it is back. Returns the servers with this name.
     pub fn learn(&mut self, found: &Found, now: Moment) -> Vec<ServerId> {
         let name = &found.name;
         let Some(state) = self.known.get_mut(name) else { return Vec::new() };
         match &found.outcome {
             Ok(addresses) => {
-                // A resolver that is always slow is told of once.
+                // A resolver that is always slow is logged only once.
                 if let Some((since, _)) = state.fails.take_if(|_| found.in_time) {
                     let time = time::rounded(now.since(since));
                     log::info!("name {name} resolves after {time}: {}", show(addresses));
@@ -185,7 +185,7 @@ fn show(addresses: &[SocketAddr]) -> String {
 mod tests {
     use super::*;
 
-    /// What is told of a name after these look-ups: an address or none, in time or late.
+    /// Whether a name counts as lost after these look-ups: an address or none, in time or late.
     fn check(lookups: &[(bool, bool)], fails: bool) {
         let mut names = Names::new(Resolver::new(|_| Ok(Vec::new())));
         names.add("a.test", ServerId(1), Moment::START);

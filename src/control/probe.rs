@@ -1,5 +1,5 @@
-//! One look at a server, through ureq: is it alive, and how much has it to do. Each has a connection of its
-//! own, goes to exactly the addresses that traffic goes to, and has one time limit for everything, connecting included.
+//! One query of a server, through ureq: is it alive, and how much load has it. Each has a connection of its own, goes
+//! to exactly the addresses that traffic goes to, and has one time limit for everything, including connecting.
 
 use crate::base::limits;
 use crate::base::time::{self, Moment};
@@ -19,25 +19,25 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, Error};
 
-/// The most that is read of an answer. A load report is a few numbers.
+/// The most that is read of a response. A load report is a few numbers.
 const BODY_MAX: u64 = 16 * 1024;
 /// Buffers of a probe's connection.
 const BUFFER: usize = 16 * 1024;
 
-/// What to ask a server.
+/// A query of a server.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// `GET` or `POST`.
     pub method: &'static str,
     /// From `/` on.
     pub path: String,
-    /// The Host field; the server's address when absent.
+    /// The Host header; the server's address when absent.
     pub host: Option<String>,
-    /// For everything: connecting, sending, the answer's last byte.
+    /// For everything: connecting, sending, and the whole response.
     pub timeout: Duration,
 }
 
-/// What it answered.
+/// The response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The status.
@@ -46,21 +46,22 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Whom to ask.
+/// The target of a query.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// As configured; a Unix socket is connected to by it.
+    /// As configured; used for connecting to a Unix socket.
     pub address: Address,
     /// The addresses to try otherwise.
     pub candidates: Candidates,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Silence {
-    /// A few words for a log line.
+    /// A short text for a log line.
     pub words: String,
-    /// This process could not ask, for want of descriptors or memory: that says nothing of the server.
+    /// This process could not send the query, because of a lack of descriptors or memory: that says nothing about the
+    /// server.
     pub is_ours: bool,
 }
 
@@ -77,7 +78,7 @@ impl Silence {
     }
 }
 
-/// Asks. Besides the answer, the address that was connected to.
+/// Sends the query. Also returns the address that was connected to.
 pub fn ask(target: &Target, question: &Question) -> (Result<Answer, Silence>, Option<SocketAddr>) {
     let deadline = time::now().after(question.timeout);
     match open(target, deadline) {
@@ -94,7 +95,7 @@ fn ask_over(
     deadline: Moment,
 ) -> Result<Answer, Silence> {
     let host = question.host.clone().unwrap_or_else(|| host_of(&target.address));
-    let address = address.unwrap_or(NOWHERE);
+    let address = address.unwrap_or(PLACEHOLDER);
     let request = ureq::http::Request::builder()
         .method(question.method)
         .uri(format!("http://{address}{}", question.path))
@@ -107,12 +108,12 @@ fn ask_over(
     let status = answered.status().as_u16();
     let mut body = Vec::new();
     let reader = answered.into_body().into_reader();
-    // A body that is cut or late says nothing about whether the server is alive: its status has been seen.
+    // A truncated or late body does not matter for whether the server is alive: the status has been received.
     let _ = reader.take(BODY_MAX).read_to_end(&mut body);
     Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
-/// A connection to the first address that takes one. Each gets a share of the time that is left.
+/// A connection to the first address that accepts one. Each gets a share of the time that is left.
 fn open(target: &Target, deadline: Moment) -> io::Result<(Stream, Option<SocketAddr>)> {
     if let Address::Unix(path) = &target.address {
         return Ok((Stream::Unix(open_unix(path, deadline.since(time::now()))?), None));
@@ -153,10 +154,10 @@ fn agent(stream: Stream, address: SocketAddr, timeout: Duration) -> Agent {
     Agent::with_parts(config, Connected(Mutex::new(Some(stream))), Pinned(address))
 }
 
-/// Stands in where no address is needed: a Unix socket.
-const NOWHERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80));
+/// A placeholder for a Unix socket, which needs no address.
+const PLACEHOLDER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80));
 
-/// A socket takes no timeout of zero.
+/// A socket accepts no timeout of zero.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 fn host_of(address: &Address) -> String {
@@ -166,7 +167,7 @@ fn host_of(address: &Address) -> String {
     }
 }
 
-/// A few words for people.
+/// A short text for display.
 fn say(error: &Error, timeout: Duration) -> String {
     match error {
         Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -178,7 +179,7 @@ fn say(error: &Error, timeout: Duration) -> String {
             "closed without an answer".to_owned()
         }
         Error::Timeout(_) => format!("no answer in {}", humantime::format_duration(timeout)),
-        // A Unix socket whose backlog is full says so by "would block".
+        // A Unix socket whose backlog is full returns "would block".
         Error::Io(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
             format!("no answer in {}", humantime::format_duration(timeout))
         }
@@ -186,8 +187,8 @@ fn say(error: &Error, timeout: Duration) -> String {
     }
 }
 
-/// Gives the one address that was resolved before, whatever the name. ureq's own resolver starts a thread
-/// for each call.
+/// Returns the one address that was resolved before, whatever the name. ureq's own resolver starts a thread for each
+/// call.
 #[derive(Debug)]
 struct Pinned(SocketAddr);
 
@@ -204,8 +205,8 @@ impl Resolver for Pinned {
     }
 }
 
-/// Hands out the one connection that was made before: ureq's own connector cannot say which address took it, and knows
-/// no Unix sockets.
+/// Returns the one connection that was made before: ureq's own connector cannot report which address accepted it, and
+/// does not support Unix sockets.
 #[derive(Debug)]
 struct Connected(Mutex<Option<Stream>>);
 
@@ -265,12 +266,12 @@ impl Transport for Connection {
     }
 
     fn is_open(&mut self) -> bool {
-        // Never asked again: no connection is kept.
+        // Never called: no connection is kept.
         false
     }
 }
 
-/// A socket says "would block" when its timeout is over.
+/// A socket returns "would block" when its timeout expires.
 fn late(error: io::Error, timeout: NextTimeout) -> Error {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Timeout(timeout.reason),
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there() {
+    fn without_a_listener_there_is_an_error() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let gone = listener.local_addr().unwrap();
         drop(listener);

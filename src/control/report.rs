@@ -1,5 +1,5 @@
-//! The thread that tells the log of rejected and failed requests: for each reason a line now and then, with a count. It
-//! compares counters that are there anyway; a request costs nothing for it.
+//! The thread that logs rejected and failed requests: for each reason a line now and then, with a count. It compares
+//! counters that exist anyway, so it costs nothing per request.
 
 use crate::base::ids::ServerId;
 use crate::base::time::{self, Moment};
@@ -14,42 +14,42 @@ use std::time::Duration;
 
 /// The name of the thread.
 pub const THREAD: &str = "report";
-/// How often it looks: the first line about a reason comes at most so late.
-const LOOK: Duration = Duration::from_secs(1);
-/// While a reason goes on, the log hears of it this often.
-const TELL_AGAIN: Duration = Duration::from_secs(10);
-/// Servers that a line names at most.
+/// The check interval: the first line about a reason is at most this late.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval of the log lines while a reason persists.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// The most servers that a line names.
 const NAMED: usize = 5;
 
-/// The thread's own things.
+/// The state of the thread.
 #[derive(Debug)]
 pub struct Reporter {
     planes: Vec<Plane>,
     stop: Receiver<()>,
 }
 
-/// Ends the thread when it is dropped.
+/// Stops the thread when it is dropped.
 #[derive(Debug)]
 pub struct Handle {
     _stop: Sender<()>,
 }
 
 impl Reporter {
-    /// Watches nothing yet.
+    /// A reporter that watches nothing yet.
     pub fn new() -> (Self, Handle) {
         let (stop, stopped) = bounded(0);
         (Reporter { planes: Vec::new(), stop: stopped }, Handle { _stop: stop })
     }
 
-    /// Watches a data plane. What its lines begin with tells it from others.
+    /// Watches a data plane. The prefix of its lines distinguishes it from others.
     pub fn watch(&mut self, prefix: &'static str, stats: &Arc<Stats>, table: &Arc<Table>) {
         let tally = Tally::new(time::now());
         self.planes.push(Plane { prefix, stats: Arc::clone(stats), table: Arc::clone(table), tally });
     }
 
-    /// Looks once in a second until the handle is dropped, and a last time then.
+    /// Checks once a second until the handle is dropped, and once more then.
     pub fn run(mut self) {
-        while self.stop.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+        while self.stop.recv_timeout(CHECK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
             self.planes.iter_mut().for_each(|plane| plane.report(false));
         }
         self.planes.iter_mut().for_each(|plane| plane.report(true));
@@ -76,7 +76,7 @@ impl Plane {
     }
 }
 
-/// What is told.
+/// What is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Ended(Reason),
@@ -95,7 +95,7 @@ impl Kind {
         }
     }
 
-    /// A client that leaves, or is too slow, is nothing to act on; one that is refused may be.
+    /// A client that leaves, or is too slow, requires no action; a rejected one may.
     fn level(self) -> Level {
         match self {
             Kind::Ended(reason) if reason.status() == 499 => Level::Debug,
@@ -122,7 +122,7 @@ impl Kind {
     }
 }
 
-/// What was told so far.
+/// What was reported so far.
 #[derive(Debug)]
 struct Tally {
     told: HashMap<Kind, Told>,
@@ -133,9 +133,9 @@ struct Tally {
 #[derive(Clone, Copy, Debug)]
 struct Told {
     count: u64,
-    /// When the last line was.
+    /// The time of the last line.
     at: Option<Moment>,
-    /// Since when there is something to tell, or nothing.
+    /// Since when there is something to report, or nothing.
     since: Moment,
 }
 
@@ -144,7 +144,7 @@ impl Tally {
         Tally { told: HashMap::new(), failures: HashMap::new(), begun }
     }
 
-    /// The lines that are due with these counts. At the last look all that is left is.
+    /// The lines that are due with these counts. At the last check, all remaining ones.
     fn look(
         &mut self,
         counts: &[(Kind, u64)],
@@ -158,7 +158,7 @@ impl Tally {
             let told = self.told.entry(*kind).or_insert(Told { count: 0, at: None, since: begun });
             if *count == told.count {
                 told.since = now;
-            } else if is_last || told.at.is_none_or(|at| now.since(at) >= TELL_AGAIN) {
+            } else if is_last || told.at.is_none_or(|at| now.since(at) >= LOG_INTERVAL) {
                 due.push((*kind, count.saturating_sub(told.count), now.since(told.since)));
                 *told = Told { count: *count, at: Some(now), since: now };
             }
@@ -171,7 +171,7 @@ impl Tally {
         due.iter().map(|(kind, count, period)| (kind.level(), kind.line(*count, *period, &named))).collect()
     }
 
-    /// The servers that have failed since the last time, those with the most failures first.
+    /// The servers with failures since the last time, those with the most failures first.
     fn name_failures(&mut self, failures: &[(ServerId, &str, u64)]) -> String {
         let before = |id| self.failures.get(id).copied().unwrap_or(0);
         let mut since: Vec<_> =
@@ -222,7 +222,7 @@ mod tests {
             assert_eq!(lines(&mut tally, second, &[(FULL, count)], &[]), expected, "at {second} s");
         }
         let rest = tally.look(&[(FULL, 1208)], &[], true, Moment::from_millis(105_500));
-        assert_eq!(rest.len(), 1, "at the end all that is left is told");
+        assert_eq!(rest.len(), 1, "at the end the rest is reported");
     }
 
     #[test]
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn each_reason_has_its_level_and_its_line() {
         for kind in Kind::all() {
-            let (level, line) = (kind.level(), kind.line(2, LOOK, ""));
+            let (level, line) = (kind.level(), kind.line(2, CHECK_INTERVAL, ""));
             match kind {
                 Kind::AccessLinesLost => {
                     assert_eq!(line, "2 lines of the access log were lost in the last 1 s")
@@ -256,13 +256,15 @@ mod tests {
                 }
             }
         }
-        assert!(Kind::Ended(Reason::ResponseHeadTooLarge).line(1, LOOK, "").contains("limits.head"));
+        assert!(
+            Kind::Ended(Reason::ResponseHeadTooLarge).line(1, CHECK_INTERVAL, "").contains("limits.head")
+        );
     }
 
     #[test]
     fn the_last_look_is_when_the_handle_is_dropped() {
         let (mut reporter, handle) = Reporter::new();
-        let table = Arc::new(Table::new(crate::policy::pick::Algorithm::RoundRobin, false, &[]));
+        let table = Arc::new(Table::new(crate::policy::pick::Algorithm::RoundRobin, false, None, &[]));
         reporter.watch("", &Arc::default(), &table);
         drop(handle);
         reporter.run();

@@ -1,17 +1,17 @@
 //! A bounded number of threads for work that waits: probes, load reports, look-ups of names. One is started when work
-//! comes and all are occupied, up to the bound; then the work waits, in its order.
+//! arrives and all are occupied, up to the limit; beyond that the work waits, in order.
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// The stack of a thread: ureq and the system's resolver want some room.
+/// The stack of a thread: ureq and the system's resolver need some room.
 const STACK: usize = 512 * 1024;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The threads. They live as long as this value, and end after it when their work is done.
+/// The threads. They live as long as this value, and then end when their work is done.
 #[derive(Debug)]
 pub struct Threads {
     name: &'static str,
@@ -20,18 +20,18 @@ pub struct Threads {
     /// Jobs that run or wait.
     pending: Arc<AtomicUsize>,
     jobs: (Sender<Job>, Receiver<Job>),
-    /// The log was told that no more can be had.
+    /// The log has said that no more threads are available.
     told: bool,
 }
 
 impl Threads {
-    /// No thread runs yet; `max` at once may. The name is that of each thread, with a number.
+    /// No thread runs yet; at most `max` run at once. Each thread has this name, with a number.
     pub fn new(name: &'static str, max: usize) -> Self {
-        // The callers bound what waits: at most one job of each kind for a server or a name.
+        // The callers limit what waits: at most one job of each kind for a server or a name.
         Threads { name, max, started: 0, pending: Arc::default(), jobs: unbounded(), told: false }
     }
 
-    /// Runs the job as soon as a thread is free. False when there is not one thread to be had: the job is dropped.
+    /// Runs the job as soon as a thread is free. False when no thread at all is available: the job is dropped.
     pub fn run(&mut self, job: impl FnOnce() + Send + 'static) -> bool {
         let pending = self.pending.fetch_add(1, Ordering::AcqRel) + 1;
         if pending > self.started && self.started < self.max {
@@ -56,7 +56,11 @@ impl Threads {
         match thread::Builder::new().name(name).stack_size(STACK).spawn(work) {
             Ok(_) => self.started += 1,
             Err(error) if !std::mem::replace(&mut self.told, true) => {
-                log::warn!("no thread to be had for a {} ({error}); {} are running", self.name, self.started);
+                log::warn!(
+                    "no thread is available for a {} ({error}); {} are running",
+                    self.name,
+                    self.started
+                );
             }
             Err(_) => {}
         }

@@ -1,357 +1,926 @@
-//! Step 7: exchanged. The request goes to a server, the head of its answer comes in; what fails before that
-//! is tried again where the rules allow (law 8).
+//! Layer 3: an exchange, one request and its response, as a value. [`Exchange::advance`] moves it as far as it goes without
+//! blocking; what it waits for then is in the value, not on a stack. All transitions are in this file:
+//!
+//! ```text
+//!   begin ──▶ Choose ──▶ Connect ──▶ Relay ──▶ Finish ──▶ done: the client's connection stays, closes, or is a tunnel
+//!     │        ▲ │ ▲        │          │ │        ▲
+//!     │        │ ▼ └────────┴──────────┘ └────────┤  (tried again, where that is safe; a tunnel needs no Finish)
+//!     │       Queue ──────────────────────────────┤  (a response of our own)
+//!     └───────────────────────────────────────────┘
+//! ```
+//!
+//! In `Relay` both directions move: the request goes on while a response comes, and the other way round.
 
-use super::Plane;
-use super::ahead::Sent;
-use super::choose::{self, Tried};
-use super::dial::{self, Link, Need};
-use super::finish::{self, Fate, Served};
-use super::hands::{Failure, Hands, Request, Unread};
-use super::hear::{self, Final};
-use super::onward::Onward;
-use super::relay::{self, Delivered};
-use super::socket::{self, Then, Want};
-use super::tunnel;
+use super::client::{Client, Failure};
+use super::context::{Context, Target};
+use super::download::{Asking, Download, Downloaded, Scratch};
+use super::finish;
+use super::meta::{Meta, Sender};
+use super::respond;
+use super::socket::Then;
+use super::tunnel::{Tunnel, TunnelPermit};
 use super::upload::Upload;
-use crate::base::ids::RequestId;
+use super::upstream::{self, Chosen, Tried};
+use super::waiting::Ticket;
 use crate::base::limits;
-use crate::base::time::{self, Moment};
-use crate::http1::client;
+use crate::base::time::Moment;
 use crate::http1::forward::{self, Hop};
+use crate::http1::framing::Framing;
+use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
+use crate::policy::admit::Admit;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
-use crate::state::server::{Lease, stable_hash};
+use crate::state::address::Address;
+use crate::state::addresses::{self, Candidates};
+use crate::state::server::{Lease, Server, stable_hash};
 use crate::state::stats::Counter;
-use std::io::{self, IoSlice};
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
-/// What became of a request for now.
-pub enum Exchanged {
-    /// It came to its end.
-    Served(Served),
-    /// It is out, and the worker may go on.
-    Out(Sent),
+/// Bytes that one exchange moves before others get their turn.
+const TURN_BYTES: usize = 256 * 1024;
+
+/// A Unix socket whose backlog is full tells no event when it is not: connecting is tried again after this.
+const CONNECT_AGAIN: Duration = Duration::from_millis(10);
+
+/// A request that waits for a server looks again after this, should no call have reached it.
+const QUEUE_LOOK: Duration = Duration::from_millis(100);
+
+/// From the first byte of a response's head to its last: a server that sends it byte by byte is bounded.
+const RESPONSE_HEAD_TIME: Duration = Duration::from_secs(60);
+
+/// A server that has sent its whole response may take the rest of the request; if it takes none for this long, the rest
+/// is not sent.
+const REST_OF_REQUEST: Duration = Duration::from_secs(5);
+
+/// How far an advance came.
+#[derive(Debug)]
+pub enum Step {
+    /// It waits for an event of its client or its server, until then at the most.
+    Suspend(Moment),
+    /// It can go on, after others had their turn.
+    Yield,
+    /// It is over.
+    Done(Disposition),
 }
 
-/// Serves a request to its end, or until it is out where the worker goes on then.
-pub fn serve(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>, onward: Onward) -> Exchanged {
-    let id = hands.next_id(plane);
-    hands.begin(request.started);
-    let mut upload = Upload::new(request.head, plane.config.limits.body);
-    if request.head.max_forwards == Some(0) {
-        return Exchanged::Served(finish::last_hop(plane, hands, request, upload, id));
-    }
-    let outcome = prepare(plane, hands, request, &mut upload, id).and_then(|()| {
-        plane.budget.earn(request.started);
-        // What has more to send, or may become a tunnel, is not let out of sight.
-        let is_whole = upload.is_done() && !request.head.upgrade;
-        attempts(plane, hands, request, &mut upload, if is_whole { onward } else { Onward::Wait })
-    });
-    let outcome = match outcome {
-        Ok(Done::Out(lease, link)) => {
-            let out = std::mem::replace(&mut hands.out, hands.ahead.spare());
-            return Exchanged::Out(Sent { lease, link, id, out, away_since: None });
+/// What becomes of the client's connection.
+#[derive(Debug)]
+pub enum Disposition {
+    /// The next request may come.
+    Keep,
+    /// It is over, as the client asked for; the response went out whole.
+    Close,
+    /// It is over, and the client may still be sending.
+    Linger,
+    /// It is over in the middle of a response, which only a reset can tell.
+    Abort,
+    /// It is a tunnel now.
+    Tunnel(Box<Tunnel>),
+}
+
+/// Where an exchange is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It needs a server.
+    Choose,
+    /// All servers that qualify have as many requests as they may.
+    Queue,
+    /// Its server knows no chunks: the body is collected.
+    Collect,
+    /// It needs a connection to its server.
+    Connect,
+    /// Request and response are on their way.
+    Relay,
+    /// What is left goes to the client.
+    Finish,
+}
+
+/// What an exchange waits for; for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// A server with room.
+    ServerRoom,
+    /// The connection to the server.
+    Connect,
+    /// More of the request's body, from the client.
+    RequestBody,
+    /// The server, to take the request.
+    ServerTakes,
+    /// The response, from the server.
+    Response,
+    /// The client, to take the response.
+    ClientTakes,
+}
+
+impl Waiting {
+    /// The word in the admin API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Waiting::ServerRoom => "server_room",
+            Waiting::Connect => "connect",
+            Waiting::RequestBody => "request_body",
+            Waiting::ServerTakes => "server_takes_request",
+            Waiting::Response => "response",
+            Waiting::ClientTakes => "client_takes_response",
         }
-        Ok(Done::Delivered(delivered)) => Ok(delivered),
-        Err(failure) => Err(failure),
-    };
-    Exchanged::Served(finish::finish(plane, hands, request, &upload, outcome, id))
-}
-
-/// Goes on with a request that is out, to its end.
-pub fn resume(plane: &Arc<Plane>, hands: &mut Hands, request: &Request<'_>, sent: Sent) -> Served {
-    let Sent { lease, link, id, out, away_since } = sent;
-    hands.begin(request.started);
-    hands.told.server = plane.access.as_ref().map(|_| Arc::clone(lease.server()));
-    if let Some(since) = away_since {
-        let awaited = time::now().since(since);
-        hands.stream.was_away(awaited);
-        hands.awaited = Some(awaited);
     }
-    let mut upload = Upload::new(request.head, plane.config.limits.body);
-    // It was whole, so this only finds again where the body ends.
-    let outcome = upload.start(request.early, hands).map_err(Failure::client).and_then(|()| {
-        let before = std::mem::replace(&mut hands.out, out);
-        hands.ahead.keep(before);
-        let first = conclude(plane, hands, request, &mut upload, &lease, link, request.started);
-        after(plane, hands, request, &mut upload, Tries::default(), lease, first)
-    });
-    finish::finish(plane, hands, request, &upload, outcome, id)
 }
 
-/// Refuses bytes that are no request.
-pub fn refuse_unread(plane: &Arc<Plane>, hands: &mut Hands, unread: &Unread<'_>) -> Fate {
-    let id = hands.next_id(plane);
-    finish::refuse_unread(plane, hands, unread, id)
+/// One request and its response.
+#[derive(Debug)]
+pub struct Exchange {
+    /// What is kept of the request.
+    pub meta: Meta,
+    state: State,
+    upload: Upload,
+    download: Download,
+    lease: Option<Lease>,
+    /// The server that it was sent to last.
+    server: Option<Arc<Server>>,
+    /// The connection to it, in the worker's pool.
+    link: Option<usize>,
+    tries: Tries,
+    ticket: Option<Ticket>,
+    /// For a request that may become a tunnel.
+    tunnel: Option<TunnelPermit>,
+    /// The connection of the client in its worker: key and turn.
+    owner: (usize, u32),
+    /// When this attempt began to connect.
+    attempt_at: Moment,
+    /// A new connection in the making.
+    connecting: Option<Connecting>,
+    /// When the server had all of the request.
+    asked_at: Option<Moment>,
+    /// Why it did not end well.
+    reason: Option<Reason>,
+    end: End,
 }
 
-/// The request as every server will get it: head, and what is here of the body.
-fn prepare(
-    plane: &Arc<Plane>,
-    hands: &mut Hands,
-    request: &Request<'_>,
-    upload: &mut Upload,
-    id: RequestId,
-) -> Result<(), Failure> {
-    let peer = request.peer.map(|peer| peer.ip().to_canonical());
-    let peer_trusted = peer.is_some_and(|peer| plane.config.listen.trusts(peer));
-    if request.head.secure && !peer_trusted {
-        return Err(Failure::client(Reason::Misdirected));
-    }
-    // An HTTP/1.0 client may name no host; then the request goes to a server under the server's own name.
-    let nameless = request.head.host.is_empty();
-    let first = hands.table.look(&plane.table).ready.first().filter(|_| nameless);
-    let authority = first.map(|server| server.authority()).unwrap_or_default();
-    let hop = Hop {
-        peer,
-        peer_trusted,
-        proto: "http",
-        pseudonym: &plane.pseudonym,
-        request_id: id,
-        forwarded: plane.config.listen.forwarded,
-        authority: &authority,
-    };
-    forward::request(request.head, &hop, &mut hands.out).map_err(Failure::client)?;
-    upload.start(request.early, hands).map_err(Failure::client)
+/// How the client's connection goes on after `Finish`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    AsTold,
+    Linger,
+    Abort,
 }
 
-/// What was tried so far for one request.
-#[derive(Default)]
+/// What was tried so far.
+#[derive(Debug, Default)]
 struct Tries {
     servers: Tried,
     /// Attempts that failed: to connect, on a pooled connection, otherwise.
     failed: (u32, u32, u32),
     last: Option<Failure>,
     /// The next attempt goes to the server of the last, on a new connection.
-    is_again: bool,
+    same_server: bool,
 }
 
-/// Server after server, until one answers or the rules say that it is enough. Only a first attempt leaves its answer
-/// for later.
-fn attempts(
-    plane: &Arc<Plane>,
-    hands: &mut Hands,
-    request: &Request<'_>,
-    upload: &mut Upload,
-    onward: Onward,
-) -> Result<Done, Failure> {
-    let mut tries = Tries::default();
-    let lease = choose(plane, hands, request, &mut tries)?;
-    let first = attempt(plane, hands, request, upload, &lease, &tries, onward);
-    if let Ok(Attempted::Out(link)) = first {
-        return Ok(Done::Out(lease, link));
-    }
-    after(plane, hands, request, upload, tries, lease, first).map(Done::Delivered)
+/// How a step within an advance ended.
+enum Flow {
+    Again,
+    Wait(Moment),
+    Yield,
+    Done,
+    Tunnel(Box<Tunnel>),
 }
 
-/// A lease on the server that the next attempt goes to. With nobody left, the client hears why the last one failed.
-fn choose(
-    plane: &Arc<Plane>,
-    hands: &mut Hands,
-    request: &Request<'_>,
-    tries: &mut Tries,
-) -> Result<Lease, Failure> {
-    let key = client_key(client_address(plane, request));
-    // An attempt before may have taken long.
-    let now = if tries.last.is_some() { time::now() } else { request.started };
-    let chosen = choose::server(plane, hands, key, &mut tries.servers, now);
-    let lease = chosen.ok_or(tries.last.unwrap_or(Failure::client(Reason::NoServer)))?;
-    if plane.access.is_some() {
-        hands.told.server = Some(Arc::clone(lease.server()));
-    }
-    Ok(lease)
-}
-
-/// After an attempt on the server of this lease: it is over, or there is another.
-fn after(
-    plane: &Arc<Plane>,
-    hands: &mut Hands,
-    request: &Request<'_>,
-    upload: &mut Upload,
-    mut tries: Tries,
-    mut lease: Lease,
-    mut attempted: Result<Attempted, Failure>,
-) -> Result<Delivered, Failure> {
-    loop {
-        let failure = match attempted {
-            Ok(Attempted::Delivered(delivered)) => return Ok(delivered),
-            Ok(Attempted::Upgraded(link, last)) => {
-                return tunnel::open(plane, hands, request, upload, lease, link, &last);
+impl Exchange {
+    /// An exchange for this head. `early` is what came behind it; the length of what of that is its body comes back, too.
+    pub fn begin(
+        head: &RequestHead<'_, '_>,
+        early: &mut [u8],
+        sender: Sender,
+        cx: &mut Context,
+    ) -> (Self, usize) {
+        let mut out = cx.buffers.take();
+        let peer = sender.peer.map(|peer| peer.ip().to_canonical());
+        let meta = Meta::of(head, peer, cx);
+        let prepared = prepare(head, &meta, peer, cx, &mut out);
+        let chunked = head.framing == Framing::Chunked;
+        let mut upload = Upload::new(out, head.body(), chunked, cx.proxy.config.limits.body, cx.now);
+        let taken = prepared.and_then(|()| upload.take_early(early));
+        let mut exchange = Exchange::new(meta, upload, sender.owner, cx);
+        match taken {
+            Ok(used) if head.max_forwards == Some(0) => {
+                exchange.answer_as_last_hop(head, cx);
+                (exchange, used)
             }
-            // Only the first attempt may be left, and is not seen here then.
-            Ok(Attempted::Out(_)) => return Err(Failure::client(Reason::Internal)),
-            Err(failure) => failure,
+            Ok(used) => {
+                cx.proxy.budget.earn(cx.now);
+                if exchange.meta.upgrade {
+                    exchange.tunnel = TunnelPermit::take(&cx.proxy);
+                    if exchange.tunnel.is_none() {
+                        exchange.reject(Reason::TunnelLimit, cx);
+                    }
+                }
+                (exchange, used)
+            }
+            Err(reason) => {
+                exchange.reject(reason, cx);
+                (exchange, early.len())
+            }
+        }
+    }
+
+    /// An exchange that tells the sender of bytes that are no request what is wrong with them.
+    pub fn refuse(reason: Reason, bytes: &[u8], sender: Sender, cx: &mut Context) -> Self {
+        let meta = Meta::of_refused(bytes, sender.peer, cx);
+        let body = crate::http1::body::Body::new(Framing::None);
+        let upload = Upload::new(cx.buffers.take(), body, false, None, cx.now);
+        let mut exchange = Exchange::new(meta, upload, sender.owner, cx);
+        exchange.reject(reason, cx);
+        exchange.end = End::Linger;
+        exchange
+    }
+
+    fn new(meta: Meta, upload: Upload, owner: (usize, u32), cx: &mut Context) -> Self {
+        Exchange {
+            meta,
+            state: State::Choose,
+            upload,
+            download: Download::new(cx.buffers.take(), cx.now),
+            lease: None,
+            server: None,
+            link: None,
+            tries: Tries::default(),
+            ticket: None,
+            tunnel: None,
+            owner,
+            attempt_at: cx.now,
+            connecting: None,
+            asked_at: None,
+            reason: None,
+            end: End::AsTold,
+        }
+    }
+
+    /// Moves it as far as it goes now.
+    pub fn advance(&mut self, client: &mut Client, cx: &mut Context) -> Step {
+        loop {
+            let flow = match self.state {
+                _ if client.link.is_reset() => Err(Failure::last(Reason::ClientGone)),
+                State::Choose => self.choose(cx),
+                State::Queue => self.wait_in_queue(cx),
+                State::Collect => self.collect(client, cx),
+                State::Connect => self.connect(cx),
+                State::Relay => self.relay(client, cx),
+                State::Finish => self.flush(client, cx),
+            };
+            match flow {
+                Ok(Flow::Again) => {}
+                Ok(Flow::Wait(until)) => return Step::Suspend(until),
+                Ok(Flow::Yield) => return Step::Yield,
+                Ok(Flow::Done) => return Step::Done(self.done(cx)),
+                Ok(Flow::Tunnel(tunnel)) => {
+                    finish::count(self.outcome(), cx);
+                    return Step::Done(Disposition::Tunnel(tunnel));
+                }
+                Err(failure) => {
+                    if let Some(disposition) = self.fail(failure, cx) {
+                        return Step::Done(disposition);
+                    }
+                }
+            }
+        }
+    }
+
+    fn choose(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
+        let none = Failure::last(Reason::NoServer);
+        // What came before is served before.
+        let queue = Arc::clone(&cx.queue);
+        let is_behind = match &self.ticket {
+            Some(ticket) => !queue.is_first(ticket),
+            None => !queue.is_empty(),
         };
-        // Others need not wait for what may take long now.
-        hands.ahead.disperse(plane);
-        let verdict = verdict(plane, request, upload, &mut tries, &failure);
-        tries.is_again = verdict == Retry::SameServer;
-        if !tries.is_again {
-            // A pooled connection may die under a request without anybody's fault; not so twice.
-            finish::blame(plane, &lease, &failure);
+        let key = client_key(self.meta.client);
+        let chosen = if is_behind { Chosen::Full } else { upstream::choose(cx, key, &self.tries.servers) };
+        match chosen {
+            Chosen::Server(lease) => {
+                if let Some(ticket) = self.ticket.take() {
+                    queue.leave(&ticket);
+                    // There may be room for the next one, too.
+                    queue.call_next();
+                    let took_us = lease.server().latency_us(cx.now).unwrap_or(0.0);
+                    self.lease = Some(lease);
+                    cx.shard().wait.record(cx.now.since(ticket.since));
+                    match queue.judge(ticket.since, took_us, cx.now) {
+                        Admit::Serve => {}
+                        Admit::TooLate => return Err(Failure::last(Reason::QueueTimeout)),
+                        Admit::Standing => return Err(Failure::last(Reason::Overloaded)),
+                    }
+                } else {
+                    self.lease = Some(lease);
+                }
+                self.server = self.lease.as_ref().map(|lease| Arc::clone(lease.server()));
+                let collects = self.upload.is_chunked()
+                    && self.upload.is_in_hand()
+                    && self.server.as_ref().is_some_and(|server| server.is_http10());
+                self.state = if collects { State::Collect } else { State::Connect };
+                self.attempt_at = cx.now;
+                Ok(Flow::Again)
+            }
+            Chosen::Full if self.ticket.is_none() => {
+                let ticket = queue.enter(&cx.mailbox, self.owner, cx.now);
+                self.ticket = Some(ticket.ok_or(Failure::last(Reason::QueueFull))?);
+                // A server may have got room just before the place was taken.
+                self.state = State::Choose;
+                Ok(Flow::Again)
+            }
+            Chosen::Full => {
+                self.state = State::Queue;
+                let since = self.ticket.as_ref().map_or(cx.now, |ticket| ticket.since);
+                Ok(Flow::Wait(queue.deadline(since).min(cx.now.after(QUEUE_LOOK))))
+            }
+            Chosen::None => Err(self.tries.last.unwrap_or(none)),
         }
-        if verdict == Retry::No {
-            return Err(failure);
+    }
+
+    /// Called, or time has passed.
+    fn wait_in_queue(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
+        let since = self.ticket.as_ref().map_or(cx.now, |ticket| ticket.since);
+        if cx.now >= cx.queue.deadline(since) {
+            return Err(Failure::last(Reason::QueueTimeout));
         }
-        tries.last = Some(failure);
-        hands.shard(plane).count(Counter::Retries);
-        if !tries.is_again {
-            tries.servers.add(lease.server().id);
+        self.state = State::Choose;
+        Ok(Flow::Again)
+    }
+
+    /// The body, without sending it. The server hears of it when it is whole.
+    fn collect(&mut self, client: &mut Client, cx: &mut Context) -> Result<Flow, Failure> {
+        if self.meta.expects_continue && self.upload.passed() == 0 && self.download.bytes() == 0 {
+            // The server is not asked before the body is here, so the client would wait for nothing.
+            self.download.send_interim(client, b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        self.download.flush(client, Then::Open, &mut cx.pipes)?;
+        while self.upload.is_chunked() {
+            if self.upload.collect(client, &mut cx.body, cx.now)? == 0 && self.upload.is_chunked() {
+                let deadline = self.upload.moved_at.after(cx.proxy.config.timeouts.client_body);
+                let is_late = cx.now >= deadline;
+                return if is_late {
+                    Err(Failure::last(Reason::BodyTimeout))
+                } else {
+                    Ok(Flow::Wait(deadline))
+                };
+            }
+        }
+        (self.state, self.attempt_at) = (State::Connect, cx.now);
+        Ok(Flow::Again)
+    }
+
+    /// A connection to the server: the idle one that was used last, or a new one.
+    fn connect(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
+        let Some(server) = self.server.clone() else { return Err(Failure::last(Reason::Internal)) };
+        let idle = match self.tries.same_server || self.connecting.is_some() {
+            true => None,
+            false => cx.servers.take(server.id, self.owner.0, cx.now),
+        };
+        let link = match idle {
+            Some(link) => Some(link),
+            None => self.connect_anew(&server, cx)?,
+        };
+        let Some(link) = link else {
+            return Ok(Flow::Wait(self.connect_deadline(cx).min(cx.now.after(CONNECT_AGAIN))));
+        };
+        cx.shard().count(if idle.is_some() { Counter::Reuses } else { Counter::Dials });
+        self.link = Some(link);
+        self.upload.begin_attempt(cx.now);
+        self.download.begin_attempt(cx.now);
+        (self.state, self.asked_at) = (State::Relay, None);
+        Ok(Flow::Again)
+    }
+
+    /// A new connection to the next of the server's addresses that can be tried. `None`: it has to be tried again.
+    fn connect_anew(&mut self, server: &Arc<Server>, cx: &mut Context) -> Result<Option<usize>, Failure> {
+        let now = cx.now;
+        let connecting = self.connecting.get_or_insert_with(|| Connecting::new(server, now));
+        while let Some(target) = connecting.next(server) {
+            let connected = match cx.network.connect(target) {
+                Err(error) if limits::is_out_of_descriptors(&error) && cx.servers.idle() > 0 => {
+                    // Idle connections have the descriptors that this one needs.
+                    cx.servers.clear();
+                    cx.network.connect(target)
+                }
+                connected => connected,
+            };
+            match connected {
+                Ok(transport) => return Ok(Some(cx.servers.insert(transport, server, self.owner.0))),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    connecting.again();
+                    let late = now >= self.attempt_at.after(cx.proxy.config.timeouts.connect);
+                    return if late { Err(Failure::CONNECT) } else { Ok(None) };
+                }
+                Err(error) => {
+                    log::debug!("{}: {} cannot be reached: {error}", cx.proxy.name, server.name);
+                    // Our own shortage: no server is at fault, and none would do better.
+                    if limits::is_out_of_descriptors(&error) {
+                        return Err(Failure::last(Reason::Overloaded));
+                    }
+                    connecting.failed(server);
+                }
+            }
+        }
+        Err(Failure::CONNECT)
+    }
+
+    /// Until when the address that is tried may take. A silent one leaves time for those behind it.
+    fn connect_deadline(&self, cx: &Context) -> Moment {
+        let all = self.attempt_at.after(cx.proxy.config.timeouts.connect);
+        match &self.connecting {
+            Some(connecting) => {
+                connecting.since.after(addresses::share(all.since(connecting.since), connecting.left))
+            }
+            None => all,
+        }
+    }
+
+    /// The address that was tried does not take the connection: the next one is tried, if there is one.
+    fn try_next_address(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
+        let (Some(connecting), Some(server)) = (&mut self.connecting, &self.server) else {
+            return Err(Failure::CONNECT);
+        };
+        connecting.failed(server);
+        connecting.since = cx.now;
+        if !connecting.has_more() {
+            return Err(Failure::CONNECT);
+        }
+        self.link.take().into_iter().for_each(|link| cx.servers.close(link));
+        self.state = State::Connect;
+        Ok(Flow::Again)
+    }
+
+    /// Both directions, as far as they go.
+    fn relay(&mut self, client: &mut Client, cx: &mut Context) -> Result<Flow, Failure> {
+        let mut left = TURN_BYTES;
+        loop {
+            match self.relay_once(client, cx)? {
+                Relayed::Upgraded => return self.open_tunnel(client, cx),
+                Relayed::NotConnected => return self.try_next_address(cx),
+                Relayed::Whole => {
+                    self.state = State::Finish;
+                    return Ok(Flow::Again);
+                }
+                Relayed::Bytes(0) => break,
+                Relayed::Bytes(moved) if moved >= left => return Ok(Flow::Yield),
+                Relayed::Bytes(moved) => left -= moved,
+            }
+        }
+        let (deadline, reason) = self.deadline(cx);
+        if cx.now < deadline {
+            return Ok(Flow::Wait(deadline));
+        }
+        if self.download.is_done() {
+            // What is missing is the rest of the request, and it is not needed any more.
+            self.upload.give_up();
+            return Ok(Flow::Again);
+        }
+        match reason {
+            Reason::ConnectFailed => self.try_next_address(cx),
+            reason => Err(Failure::last(reason)),
+        }
+    }
+
+    fn relay_once(&mut self, client: &mut Client, cx: &mut Context) -> Result<Relayed, Failure> {
+        let Some(key) = self.link else { return self.relay_rest(client, cx) };
+        cx.refresh_date();
+        let may_keep = self.meta.keep_alive && !cx.proxy.is_draining();
+        let Context { proxy, servers, body, reply, slots, pipes, now, response_limits, .. } = cx;
+        let (name, date) = (&proxy.pseudonym, cx.date.1.as_str());
+        let Some(link) = servers.get_mut(key) else { return Err(Failure::RESET) };
+        let begun = self.download.has_begun();
+        let mut moved = self.upload.advance(client, &mut link.link, body, pipes, begun, *now)?;
+        if !self.upload.has_begun() {
+            return match (self.upload.is_broken(), link.reused) {
+                (true, true) => Err(Failure::UNSENT),
+                (true, false) => Ok(Relayed::NotConnected),
+                (false, _) => Ok(Relayed::Bytes(0)),
+            };
+        }
+        if let Some(connecting) = self.connecting.take() {
+            link.generation = connecting.succeeded(&link.server);
+        }
+        if moved > 0 {
+            self.download.request_moved();
+        }
+        let request_done = self.upload.is_done();
+        if request_done && self.asked_at.is_none() {
+            self.asked_at = Some(*now);
+        }
+        let asking = Asking {
+            asked: self.meta.asked,
+            version: self.meta.version,
+            upgrade: self.meta.upgrade,
+            request_done,
+            may_keep,
+            pseudonym: name,
+            served_by: proxy.config.listen.served_by_header.then_some(link.server.name.as_str()),
+            date,
+            limits: response_limits,
+            reused: link.reused,
+        };
+        let mut scratch = Scratch { body, reply, slots, pipes };
+        let downloaded = self.download.advance(client, &mut link.link, &mut scratch, &asking, *now);
+        let downloaded = downloaded.map_err(|failure| match failure {
+            // A pooled connection that died before a byte of the response: the race of reuse, not the server's fault.
+            Failure::RESET if link.reused => Failure { phase: Phase::Reuse, ..failure },
+            failure => failure,
+        })?;
+        if self.download.has_begun() && !begun {
+            // The server's time is what it takes once it has all of the request.
+            link.server.responded_in(self.download.is_http10());
+            if let Some(lease) = &self.lease {
+                lease.responded(self.download.status(), now.since(self.asked_at.unwrap_or(*now)), *now);
+            }
+        }
+        match downloaded {
+            Downloaded::Upgraded => return Ok(Relayed::Upgraded),
+            Downloaded::Moved(count) => moved += count,
+        }
+        if self.download.is_received() {
+            self.after_response(cx);
+        }
+        if self.download.is_done() && self.link.is_none() {
+            return Ok(Relayed::Whole);
+        }
+        Ok(Relayed::Bytes(moved))
+    }
+
+    /// The server is done with; what is left of its response goes to the client.
+    fn relay_rest(&mut self, client: &mut Client, cx: &mut Context) -> Result<Relayed, Failure> {
+        let moved = self.download.flush(client, self.then(), &mut cx.pipes)?;
+        if moved > 0 {
+            self.download.moved_at = cx.now;
+        }
+        Ok(if self.download.is_done() { Relayed::Whole } else { Relayed::Bytes(moved) })
+    }
+
+    /// The response is here as a whole. The server is let go of when it has all of the request, or takes no more.
+    fn after_response(&mut self, cx: &mut Context) {
+        let waits_for_go = self.meta.expects_continue && self.upload.passed() == 0;
+        if !self.upload.is_done() && !self.upload.is_broken() && !waits_for_go {
+            return;
+        }
+        let keeps = self.upload.is_done() && self.download.server_keeps();
+        if let Some(link) = self.link.take() {
+            match keeps {
+                true => cx.servers.put(link, &cx.poller, cx.now),
+                false => cx.servers.close(link),
+            }
+        }
+        if let Some(lease) = self.lease.take() {
+            finish::record_success(&lease, cx);
             drop(lease);
-            lease = choose(plane, hands, request, &mut tries)?;
+            cx.queue.call_next();
         }
-        attempted = attempt(plane, hands, request, upload, &lease, &tries, Onward::Wait);
+    }
+
+    fn open_tunnel(&mut self, client: &mut Client, cx: &mut Context) -> Result<Flow, Failure> {
+        let (Some(link), Some(lease), Some(permit)) =
+            (self.link.take(), self.lease.take(), self.tunnel.take())
+        else {
+            return Err(Failure::last(Reason::Internal));
+        };
+        finish::record_success(&lease, cx);
+        let early = std::mem::take(&mut client.input);
+        let rest = self.download.take_rest();
+        Ok(Flow::Tunnel(Box::new(Tunnel::open(link, lease, permit, early, rest, cx))))
+    }
+
+    /// Until when the exchange may stand still as it does, and why it fails then. Each of what it waits for has a time
+    /// of its own; bytes that move begin it again.
+    fn deadline(&self, cx: &Context) -> (Moment, Reason) {
+        let times = &cx.proxy.config.timeouts;
+        if self.link.is_some() && !self.upload.has_begun() {
+            return (self.connect_deadline(cx), Reason::ConnectFailed);
+        }
+        let begun = self.download.has_begun();
+        let (up, down) = (self.upload.moved_at, self.download.moved_at);
+        let latest = up.max(down);
+        let server_late = if begun { Reason::AnswerTruncated } else { Reason::ServerTimeout };
+        let mut soonest = (Moment::NEVER, Reason::Internal);
+        let mut sooner = |at: Moment, reason| {
+            if at < soonest.0 {
+                soonest = (at, reason);
+            }
+        };
+        if self.download.has_unsent() {
+            sooner(down.after(times.client_body), Reason::ClientStalled);
+        } else if self.download.is_received() {
+            sooner(up.after(REST_OF_REQUEST), Reason::BodyTimeout);
+        } else if self.upload.is_done() || self.upload.is_broken() || self.upload.has_unsent() {
+            sooner(latest.after(times.response), server_late);
+        } else if begun {
+            sooner(latest.after(times.client_body.max(times.response)), Reason::BodyTimeout);
+        } else {
+            sooner(up.after(times.client_body), Reason::BodyTimeout);
+        }
+        if let Some(since) = self.download.head_since() {
+            sooner(since.after(RESPONSE_HEAD_TIME), Reason::ServerTimeout);
+        }
+        soonest
+    }
+
+    /// What is left goes to the client.
+    fn flush(&mut self, client: &mut Client, cx: &mut Context) -> Result<Flow, Failure> {
+        let moved = self.download.flush(client, self.then(), &mut cx.pipes)?;
+        if moved > 0 {
+            self.download.moved_at = cx.now;
+        }
+        if !self.download.has_unsent() {
+            return Ok(Flow::Done);
+        }
+        let deadline = self.download.moved_at.after(cx.proxy.config.timeouts.client_body);
+        if cx.now >= deadline { Err(Failure::last(Reason::ClientStalled)) } else { Ok(Flow::Wait(deadline)) }
+    }
+
+    fn then(&self) -> Then {
+        if self.download.client_keeps() || !self.upload.is_received() { Then::Open } else { Then::End }
+    }
+
+    /// An attempt failed: tried again where that is safe, told to the client, or the end of the connection.
+    fn fail(&mut self, failure: Failure, cx: &mut Context) -> Option<Disposition> {
+        if let Some(link) = self.link.take() {
+            cx.servers.close(link);
+        }
+        self.connecting = None;
+        if let Some(ticket) = self.ticket.take() {
+            cx.queue.leave(&ticket);
+            cx.queue.call_next();
+        }
+        let is_clients = matches!(failure.reason, Reason::ClientGone | Reason::ClientStalled);
+        let is_over = is_clients || self.download.has_begun();
+        let verdict = if is_over { Retry::No } else { self.verdict(&failure, cx) };
+        if let Some(lease) = &self.lease {
+            // A pooled connection may die under a request without a fault of the server's; not so twice.
+            if verdict != Retry::SameServer {
+                finish::record_failure(lease, failure.reason, cx);
+            }
+        }
+        self.tries.same_server = verdict == Retry::SameServer;
+        if verdict == Retry::SameServer {
+            cx.shard().count(Counter::Retries);
+            (self.state, self.attempt_at) = (State::Connect, cx.now);
+            return None;
+        }
+        if let Some(lease) = self.lease.take() {
+            self.tries.servers.add(lease.server().id);
+            drop(lease);
+            cx.queue.call_next();
+        }
+        if verdict == Retry::OtherServer {
+            cx.shard().count(Counter::Retries);
+            self.tries.last = Some(failure);
+            self.state = State::Choose;
+            return None;
+        }
+        match is_over {
+            false => {
+                self.reject(failure.reason, cx);
+                None
+            }
+            true => self.break_off(failure.reason, cx),
+        }
+    }
+
+    /// The response has begun, or the client is gone: there is nothing more to say.
+    fn break_off(&mut self, reason: Reason, cx: &mut Context) -> Option<Disposition> {
+        let is_clients = matches!(reason, Reason::ClientGone | Reason::ClientStalled);
+        if self.download.is_done() {
+            // Only the rest of the request is missing: nothing is left to do but to let the client read.
+            self.end = End::Linger;
+            return Some(self.done(cx));
+        }
+        // A response of our own that the client does not take has its reason already.
+        self.reason.get_or_insert(reason);
+        if is_clients || self.download.is_until_close() || self.state == State::Finish {
+            self.end = End::Abort;
+            return Some(self.done(cx));
+        }
+        // The framing shows that the response is truncated, so the client may read what there is of it.
+        (self.state, self.end) = (State::Finish, End::Linger);
+        None
+    }
+
+    /// Whether a failed attempt may be made again, and where.
+    fn verdict(&mut self, failure: &Failure, cx: &Context) -> Retry {
+        let failed = &mut self.tries.failed;
+        match failure.phase {
+            Phase::Connect => failed.0 += 1,
+            Phase::Reuse => failed.1 += 1,
+            Phase::Answer => failed.2 += 1,
+            Phase::Late => return Retry::No,
+        }
+        let attempt = Attempt {
+            phase: failure.phase,
+            idempotent: self.meta.idempotent,
+            body_in_hand: self.upload.is_in_hand(),
+            sent: failure.sent,
+            connects_failed: failed.0,
+            reuses_failed: failed.1,
+            others_failed: failed.2,
+            timed_out: failure.reason == Reason::ServerTimeout,
+        };
+        retry::may(&cx.proxy.config.retries, &attempt, &cx.proxy.budget, cx.now)
+    }
+
+    /// A response of our own takes the place of a server's.
+    fn reject(&mut self, reason: Reason, cx: &mut Context) {
+        let keeps =
+            self.meta.keep_alive && self.upload.is_received() && !reason.closes() && !cx.proxy.is_draining();
+        self.reason = Some(reason);
+        respond::rejection(&mut self.download, reason, &self.meta, keeps, cx);
+        self.state = State::Finish;
+        self.download.moved_at = cx.now;
+    }
+
+    /// Answers OPTIONS and TRACE that go no further than here (RFC 9110 section 7.6.2).
+    fn answer_as_last_hop(&mut self, head: &RequestHead<'_, '_>, cx: &mut Context) {
+        let keeps = self.meta.keep_alive && self.upload.is_received() && !cx.proxy.is_draining();
+        respond::last_hop(&mut self.download, head, keeps, cx);
+        self.state = State::Finish;
+    }
+
+    /// Counted and logged; the buffers go back.
+    fn done(&mut self, cx: &mut Context) -> Disposition {
+        debug_assert!(self.link.is_none() && self.ticket.is_none());
+        finish::count(self.outcome(), cx);
+        match self.end {
+            End::Abort => Disposition::Abort,
+            End::Linger => Disposition::Linger,
+            End::AsTold if self.download.client_keeps() => Disposition::Keep,
+            // A client that did not ask for the close may have its next request on the way, and that would be a reset.
+            End::AsTold if self.upload.is_received() && !self.meta.keep_alive => Disposition::Close,
+            End::AsTold => Disposition::Linger,
+        }
+    }
+
+    fn outcome(&self) -> finish::Outcome<'_> {
+        finish::Outcome {
+            meta: &self.meta,
+            status: self.download.status(),
+            received: self.upload.passed(),
+            sent: self.download.bytes(),
+            server: self.server.as_ref(),
+            reason: self.reason,
+        }
+    }
+
+    /// Gives its buffers back; after [`Step::Done`].
+    pub fn recycle(self, cx: &mut Context) {
+        cx.buffers.give(self.upload.into_buffer());
+        cx.buffers.give(self.download.into_buffer());
+    }
+
+    /// Its connection ends in another way than by a step: nothing of it stays in the worker.
+    pub fn abandon(mut self, reason: Reason, cx: &mut Context) {
+        let _ = self.fail(Failure::last(reason), cx);
+    }
+
+    /// What it waits for.
+    pub fn waiting(&self) -> Waiting {
+        match self.state {
+            State::Choose | State::Queue => Waiting::ServerRoom,
+            State::Collect => Waiting::RequestBody,
+            State::Connect => Waiting::Connect,
+            State::Relay if self.link.is_some() && !self.upload.has_begun() => Waiting::Connect,
+            _ if self.download.has_unsent() => Waiting::ClientTakes,
+            State::Relay if self.upload.has_unsent() => Waiting::ServerTakes,
+            State::Relay if !self.upload.is_received() && !self.upload.is_broken() => Waiting::RequestBody,
+            State::Relay => Waiting::Response,
+            State::Finish => Waiting::ClientTakes,
+        }
+    }
+
+    /// The server that it was sent to last.
+    pub fn server(&self) -> Option<&Arc<Server>> {
+        self.server.as_ref()
+    }
+
+    /// Payload bytes from the client so far, and bytes to it.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.upload.passed(), self.download.bytes())
+    }
+
+    /// The request line as it goes out; empty once it is not kept.
+    pub fn request_line(&self) -> &[u8] {
+        self.upload.request_line()
+    }
+
+    /// The status of the response that has begun; 0 before.
+    pub fn status(&self) -> u16 {
+        self.download.status()
+    }
+
+    /// Takes the connection to the server out of its worker's pool, for another worker; see [`Exchange::attach`].
+    pub fn link(&self) -> Option<usize> {
+        self.link
+    }
+
+    /// Has come to another worker, where its client's connection has this key and turn and its server's that key.
+    pub fn attach(&mut self, owner: (usize, u32), link: Option<usize>) {
+        (self.owner, self.link) = (owner, link);
+    }
+
+    /// Whether it waits in the queue for a server: its place names its worker, so it stays there.
+    pub fn is_queued(&self) -> bool {
+        self.ticket.is_some()
     }
 }
 
-/// Whether a failed attempt may be made again, and where.
-fn verdict(
-    plane: &Plane,
-    request: &Request<'_>,
-    upload: &Upload,
-    tries: &mut Tries,
-    failure: &Failure,
-) -> Retry {
-    match failure.phase {
-        Phase::Connect => tries.failed.0 += 1,
-        Phase::Reuse => tries.failed.1 += 1,
-        Phase::Answer | Phase::Late => tries.failed.2 += 1,
+/// What came of moving both directions once.
+enum Relayed {
+    Bytes(usize),
+    Whole,
+    Upgraded,
+    /// The address cannot be reached.
+    NotConnected,
+}
+
+/// A new connection in the making: which of the server's addresses is tried.
+#[derive(Debug)]
+struct Connecting {
+    candidates: Candidates,
+    current: Option<SocketAddr>,
+    /// Addresses that are left, the current one included.
+    left: usize,
+    /// Since when the current one is tried.
+    since: Moment,
+    unix: bool,
+}
+
+impl Connecting {
+    fn new(server: &Server, now: Moment) -> Self {
+        let candidates = server.addresses().candidates();
+        Connecting { candidates, current: None, left: 1, since: now, unix: false }
     }
-    let attempt = Attempt {
-        phase: failure.phase,
-        idempotent: retry::is_idempotent(request.head.method),
-        body_in_hand: upload.is_in_hand(),
-        sent: failure.phase != Phase::Connect,
-        connects_failed: tries.failed.0,
-        reuses_failed: tries.failed.1,
-        others_failed: tries.failed.2,
-        timed_out: failure.reason == Reason::ServerTimeout,
+
+    /// The next address to try; a Unix socket has one.
+    fn next<'s>(&mut self, server: &'s Server) -> Option<Target<'s>> {
+        match &server.address {
+            Address::Unix(path) => (!std::mem::replace(&mut self.unix, true)).then_some(Target::Unix(path)),
+            Address::Tcp { .. } => {
+                let (address, left) = self.candidates.next()?;
+                (self.current, self.left) = (Some(address), left);
+                Some(Target::Tcp(address))
+            }
+        }
+    }
+
+    /// What was tried last is tried once more.
+    fn again(&mut self) {
+        self.unix = false;
+    }
+
+    fn has_more(&self) -> bool {
+        self.current.is_some() && self.left > 1
+    }
+
+    fn failed(&mut self, server: &Server) {
+        self.current.into_iter().for_each(|address| server.addresses().record_connect_failed(address));
+    }
+
+    /// The generation of the connection.
+    fn succeeded(self, server: &Server) -> u64 {
+        let addresses = server.addresses();
+        self.current.map_or_else(|| addresses.generation(), |address| addresses.record_connect_ok(address))
+    }
+}
+
+/// The request as every server gets it.
+fn prepare(
+    head: &RequestHead<'_, '_>,
+    meta: &Meta,
+    peer: Option<IpAddr>,
+    cx: &mut Context,
+    out: &mut Vec<u8>,
+) -> Result<(), Reason> {
+    let peer_trusted = peer.is_some_and(|peer| cx.proxy.config.listen.trusts(peer));
+    if head.secure && !peer_trusted {
+        return Err(Reason::Misdirected);
+    }
+    // An HTTP/1.0 client may name no host; then the request goes to a server under the server's own name.
+    let nameless = head.host.is_empty();
+    let first = cx.table.look(&cx.proxy.table).ready.first().filter(|_| nameless);
+    let authority = first.map(|server| server.authority()).unwrap_or_default();
+    let hop = Hop {
+        peer,
+        peer_trusted,
+        proto: "http",
+        pseudonym: &cx.proxy.pseudonym,
+        request_id: meta.id,
+        forwarded: cx.proxy.config.listen.forwarded,
+        authority: &authority,
     };
-    retry::may(&plane.config.retries, &attempt, &plane.budget, time::now())
-}
-
-/// How all attempts ended.
-enum Done {
-    Delivered(Delivered),
-    /// The request is out, and the worker goes on.
-    Out(Lease, Link),
-}
-
-/// How an attempt succeeded.
-enum Attempted {
-    Delivered(Delivered),
-    /// The server switched protocols.
-    Upgraded(Link, Final),
-    /// The request is out, and the worker goes on.
-    Out(Link),
-}
-
-/// One server: connect, send, hear the answer's head, relay the rest.
-fn attempt(
-    plane: &Arc<Plane>,
-    hands: &mut Hands,
-    request: &Request<'_>,
-    upload: &mut Upload,
-    lease: &Lease,
-    tries: &Tries,
-    onward: Onward,
-) -> Result<Attempted, Failure> {
-    let need = match (tries.is_again, retry::is_idempotent(request.head.method) && upload.is_in_hand()) {
-        (true, _) => Need::New,
-        (false, true) => Need::Any,
-        (false, false) => Need::Alive,
-    };
-    let mut link = connect(plane, hands, lease, need, request.started)?;
-    // Connecting may have taken so long that the worker left the crew: who is not counted leaves nothing to others.
-    let onward = if hands.stream.has_left() { Onward::Wait } else { onward };
-    dial::count(hands.shard(plane), &link);
-    upload.begins_again();
-    link.begins();
-    let asked_at = if link.reused { request.started } else { time::now() };
-    let Hands { out, ahead, .. } = hands;
-    let limit = plane.config.timeouts.response;
-    let mut room = |_| {
-        ahead.disperse(plane);
-        socket::wait(&link.socket, Want::Write, time::now().after(limit)).map(drop)
-    };
-    match socket::send_all_with(&link.socket, &mut [IoSlice::new(out)], Then::Open, &mut room) {
-        Ok(()) if onward != Onward::Wait => {
-            hands.shard(plane).count(Counter::SentAhead);
-            return Ok(Attempted::Out(link));
-        }
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-            return Err(Failure::late(Reason::ServerTimeout));
-        }
-        // It closed; what it said before that may still be read.
-        Err(_) => upload.breaks(),
-    }
-    // This one is waited for, by nobody else: those that were sent ahead need not wait with it.
-    hands.ahead.disperse(plane);
-    link.unwatch();
-    conclude(plane, hands, request, upload, lease, link, asked_at)
-}
-
-/// A connection to the server of this lease.
-fn connect(
-    plane: &Arc<Plane>,
-    hands: &mut Hands,
-    lease: &Lease,
-    need: Need,
-    now: Moment,
-) -> Result<Link, Failure> {
-    if let Some(link) = dial::pooled(plane, lease.server(), need, now) {
-        return Ok(link);
-    }
-    // It may take long: others need not wait with it.
-    hands.ahead.disperse_to_connect(plane);
-    dial::link(plane, &mut hands.stream, lease.server()).map_err(|error| {
-        log::debug!("{}: {} cannot be reached: {error}", plane.name, lease.server().name);
-        if limits::is_exhausted(&error) {
-            // Our own shortage: no server is to blame, and none would do better.
-            return Failure::client(Reason::Overloaded);
-        }
-        Failure { reason: Reason::ConnectFailed, phase: Phase::Connect, begun: false, ambiguous: false }
-    })
-}
-
-/// The request is out: hear the answer, relay it.
-fn conclude(
-    plane: &Arc<Plane>,
-    hands: &mut Hands,
-    request: &Request<'_>,
-    upload: &mut Upload,
-    lease: &Lease,
-    link: Link,
-    asked_at: Moment,
-) -> Result<Attempted, Failure> {
-    let heard = hear::hear(plane, hands, request, upload, lease, &link, asked_at);
-    let last = heard.map_err(|failure| repeatable(failure, &link))?;
-    if last.status == 101 {
-        return Ok(Attempted::Upgraded(link, last));
-    }
-    relay::answer(plane, hands, request, upload, link, last, lease).map(Attempted::Delivered)
-}
-
-/// A pooled connection that died before a byte of the answer: the race of reuse, not the server's fault.
-fn repeatable(failure: Failure, link: &Link) -> Failure {
-    let race = failure.phase == Phase::Answer && failure.reason == Reason::ServerReset && link.reused;
-    let phase = if race { Phase::Reuse } else { failure.phase };
-    Failure { phase, ..failure }
-}
-
-/// Who the client is: the peer, or whom a trusted proxy names.
-pub(super) fn client_address(plane: &Plane, request: &Request<'_>) -> Option<IpAddr> {
-    let peer = request.peer.map(|peer| peer.ip().to_canonical());
-    client::client_address(request.head, peer, |address| plane.config.listen.trusts(address))
+    forward::request(head, &hop, out)
 }
 
 /// Keeps a client on its server with `ip_hash`. A client without an address (a Unix socket) is one client.
-fn client_key(peer: Option<IpAddr>) -> u64 {
-    match peer.map(|peer| peer.to_canonical()) {
-        Some(IpAddr::V4(peer)) => stable_hash(&peer.octets()),
-        Some(IpAddr::V6(peer)) => stable_hash(&peer.octets()),
+fn client_key(client: Option<IpAddr>) -> u64 {
+    match client.map(|client| client.to_canonical()) {
+        Some(IpAddr::V4(client)) => stable_hash(&client.octets()),
+        Some(IpAddr::V6(client)) => stable_hash(&client.octets()),
         None => 0,
     }
 }

@@ -1,116 +1,110 @@
-//! Step 8, towards the server: the request's body, streamed in constant memory. What has been sent is kept
-//! while that may serve to send it again (law 8).
+//! Layer 2, towards the server: a request, head and body, streamed in constant memory. What has been sent is kept while it
+//! may serve to send it again (invariant 8).
 
-use super::Plane;
-use super::dial::Link;
-use super::hands::{Failure, Hands, Request};
-use super::socket::{Then, Want};
-use super::splice::{self, Pipe};
-use super::stream::Stream;
-use crate::base::time;
+use super::client::{Client, Failure};
+use super::socket::Then;
+use super::splice::{Pipe, Pipes, SPLICE_FROM_BYTES};
+use super::transport::{Link, Moved};
+use crate::base::time::Moment;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
 use crate::http1::framing::Framing;
-use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
-use crate::state::stats::Counter;
-use std::io::{self, IoSlice};
+use memchr::memmem;
+use std::io::IoSlice;
 
-/// The most that is kept of a body to send it again.
-pub const REPLAY_MAX: usize = 64 * 1024;
+/// The most that is kept of a request to send it again.
+pub const REPLAY_BYTES: usize = 64 * 1024;
 
-/// After so many bytes without a wait the server is listened to: it may have answered, and want no more.
-const HEAR_AFTER: usize = 1 << 20;
+/// Received at once of a chunked body: what lies behind its end belongs to the next request, and is kept until then.
+const CHUNKED_BYTES: usize = 16 * 1024;
 
-/// A request's body on its way.
+/// A request on its way.
 #[derive(Debug)]
 pub struct Upload {
     body: Body,
     chunked: bool,
     limit: Option<u64>,
     passed: u64,
-    /// Bytes that came in with the head, and belong to the body.
-    early_used: usize,
-    /// All that was sent of the request is still in `Hands::out`.
+    /// The request as it was passed on so far; once that is too much to keep, what the server has not taken yet.
+    out: Vec<u8>,
+    /// Of which so many are the head, as long as it is there.
+    head_len: usize,
+    /// Bytes of `out` that this attempt has sent.
+    sent: usize,
+    /// `out` is the whole request so far.
     in_hand: bool,
-    /// A piece was cut short: the server cannot get the rest any more.
+    /// The server takes no more of it.
     broken: bool,
-}
-
-/// What one go at the client's bytes brought.
-enum Got {
-    /// So many, and they were passed on.
-    Bytes(usize),
-    Nothing,
-    /// The server says something, or takes no more.
-    Answer,
-}
-
-/// Why pumping stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pumped {
-    /// The whole body has been sent.
-    Done,
-    /// The server says something, or has closed.
-    Answering,
+    pipe: Option<Pipe>,
+    /// Bytes were sent in this attempt.
+    begun: bool,
+    /// When bytes moved last, from the client or to the server.
+    pub moved_at: Moment,
 }
 
 impl Upload {
-    /// A body of which nothing was read yet.
-    pub fn new(head: &RequestHead<'_, '_>, limit: Option<u64>) -> Self {
-        let chunked = head.framing == Framing::Chunked;
-        Upload { body: head.body(), chunked, limit, passed: 0, early_used: 0, in_hand: true, broken: false }
+    /// A request whose head is in `out`, and whose body is to come.
+    pub fn new(out: Vec<u8>, body: Body, chunked: bool, limit: Option<u64>, now: Moment) -> Self {
+        Upload {
+            body,
+            chunked,
+            limit,
+            passed: 0,
+            head_len: out.len(),
+            out,
+            sent: 0,
+            in_hand: true,
+            broken: false,
+            pipe: None,
+            begun: false,
+            moved_at: now,
+        }
     }
 
-    /// Appends to the head in `out` what came in with it of the body. `BodyTooLarge` before a byte is sent when
-    /// the length says so already.
-    pub fn start(&mut self, early: &[u8], hands: &mut Hands) -> Result<(), Reason> {
+    /// Takes what came in with the head; how many bytes of it belong to the body. [`Reason::BodyTooLarge`] before a byte
+    /// is sent when the length says so already.
+    pub fn take_early(&mut self, early: &mut [u8]) -> Result<usize, Reason> {
         if let (Some(limit), Some(length)) = (self.limit, self.body.remaining()) {
             if length > limit {
                 return Err(Reason::BodyTooLarge);
             }
         }
-        hands.relay.clear();
-        while self.early_used < early.len() && !self.body.is_done() {
-            let step = self.body.step(&early[self.early_used..])?;
-            self.early_used += step.consumed;
-            hands.relay.extend_from_slice(step.data);
-            if step.consumed == 0 {
-                break;
-            }
+        let (consumed, payload) = self.body.compact(early)?;
+        self.count(payload)?;
+        if consumed > 0 {
+            self.keep(&early[..payload], 0);
         }
-        self.count(hands.relay.len())?;
-        let mut room = [0; CHUNK_HEAD_MAX];
-        let Hands { relay, out, .. } = hands;
-        for part in self.framed(relay, &mut room) {
-            out.extend_from_slice(part);
-        }
-        Ok(())
+        Ok(consumed)
     }
 
-    /// Bytes behind the head that the body took.
-    pub fn early_used(&self) -> usize {
-        self.early_used
-    }
-
-    /// The client has sent all of it, and all of it was passed on.
+    /// The client has sent all of it, and the server has taken all of it.
     pub fn is_done(&self) -> bool {
-        self.body.is_done() && !self.broken
+        self.body.is_done() && !self.broken && !self.has_unsent()
     }
 
-    /// Nothing more will be sent: it is done, or the server does not take the rest.
-    pub fn is_over(&self) -> bool {
-        self.body.is_done() || self.broken
+    /// The client has sent all of it.
+    pub fn is_received(&self) -> bool {
+        self.body.is_done()
     }
 
-    /// Nothing of the body is lost to a second attempt: what was passed on is kept, even where the server did not
-    /// take it.
+    /// The server takes no more of it.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Something was received that the server has not taken yet.
+    pub fn has_unsent(&self) -> bool {
+        self.sent < self.out.len() || self.pipe.is_some()
+    }
+
+    /// All of the request so far is here, and can be sent again.
     pub fn is_in_hand(&self) -> bool {
         self.in_hand
     }
 
-    /// A new attempt: this server has refused nothing yet.
-    pub fn begins_again(&mut self) {
-        self.broken = false;
+    /// Bytes of it went out in this attempt.
+    pub fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Payload bytes so far.
@@ -118,192 +112,247 @@ impl Upload {
         self.passed
     }
 
-    /// What came in behind the head went another way (a tunnel took it).
-    pub fn takes_all_early(&mut self, early: usize) {
-        self.early_used = early;
+    /// A new attempt: this server has taken nothing yet.
+    pub fn begin_attempt(&mut self, now: Moment) {
+        (self.sent, self.broken, self.begun, self.moved_at) = (0, false, false, now);
     }
 
-    /// The server did not take the rest.
-    pub fn breaks(&mut self) {
-        self.broken = true;
+    /// The request line as it goes out, for logs and lists; empty once it is not kept any more.
+    pub fn request_line(&self) -> &[u8] {
+        let line = if self.in_hand { &self.out[..] } else { &[] };
+        line.split(|byte| *byte == b'\r').next().unwrap_or_default()
     }
 
-    /// Passes on what the client sends until the body is done or the server says something.
-    pub fn pump(
+    /// Whether it goes to the server in chunks.
+    pub fn is_chunked(&self) -> bool {
+        self.chunked
+    }
+
+    /// For a server that knows no chunks: receives the body without sending it, and gives it a length when it is whole.
+    /// How many bytes came; [`Reason::LengthRequired`] when it is too long to be kept.
+    pub fn collect(
         &mut self,
-        plane: &Plane,
-        hands: &mut Hands,
-        request: &Request<'_>,
-        link: &Link,
-    ) -> Result<Pumped, Failure> {
-        hands.stream.begin(plane, time::now());
-        let pumped = self.pump_on(plane, hands, request, link);
-        hands.stream.pause();
-        pumped
-    }
-
-    fn pump_on(
-        &mut self,
-        plane: &Plane,
-        hands: &mut Hands,
-        request: &Request<'_>,
-        link: &Link,
-    ) -> Result<Pumped, Failure> {
-        let mut unheard = 0;
-        while !self.body.is_done() {
-            hands.stream.look(plane);
-            // A client that never makes us wait leaves no time to hear the server but this.
-            if unheard >= HEAR_AFTER && !link.socket.is_quiet() {
-                return Ok(Pumped::Answering);
-            }
-            unheard = if unheard >= HEAR_AFTER { 0 } else { unheard };
-            let is_long = !self.chunked && self.body.remaining().is_some_and(|left| left >= splice::LONG);
-            let pipe = if is_long && !self.broken { hands.pipe() } else { None };
-            let got = match pipe {
-                Some(pipe) => self.splice(plane, hands, request, link, pipe)?,
-                None => self.copy(plane, hands, request, link)?,
-            };
-            match got {
-                Got::Bytes(count) => unheard += count,
-                Got::Nothing if self.await_client(plane, hands, request, link)? => {
-                    return Ok(Pumped::Answering);
-                }
-                Got::Nothing => unheard = 0,
-                Got::Answer => return Ok(Pumped::Answering),
-            }
+        client: &mut Client,
+        scratch: &mut [u8],
+        now: Moment,
+    ) -> Result<usize, Failure> {
+        let count = if self.body.is_done() { 0 } else { self.receive(client, None, scratch)? };
+        if !self.in_hand {
+            return Err(Failure::last(Reason::LengthRequired));
         }
-        Ok(Pumped::Done)
-    }
-
-    /// Waits for more of the body; true when the server says something instead.
-    fn await_client(
-        &self,
-        plane: &Plane,
-        hands: &mut Hands,
-        request: &Request<'_>,
-        link: &Link,
-    ) -> Result<bool, Failure> {
-        let (client, server) = ((&request.connection.socket, Want::Read), (&link.socket, Want::Read));
-        match hands.stream.wait_for_client(plane, client, server, plane.config.timeouts.client_body) {
-            Ok([_, server]) => Ok(server.read),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                Err(Failure::client(Reason::BodyTimeout))
-            }
-            Err(_) => Err(Failure::client(Reason::Internal)),
+        if count > 0 {
+            self.moved_at = now;
         }
-    }
-
-    /// One piece, read, decoded, framed anew and sent.
-    fn copy(
-        &mut self,
-        plane: &Plane,
-        hands: &mut Hands,
-        request: &Request<'_>,
-        link: &Link,
-    ) -> Result<Got, Failure> {
-        let count = self.receive(plane, hands, request)?;
-        match count {
-            0 => Ok(Got::Nothing),
-            _ if self.send(plane, hands, link)? == Pumped::Answering => Ok(Got::Answer),
-            count => Ok(Got::Bytes(count)),
+        if self.body.is_done() {
+            self.unchunk()?;
         }
-    }
-
-    /// One pipe full of a long body, which nobody looks at. The pipe is kept when it is empty again.
-    fn splice(
-        &mut self,
-        plane: &Plane,
-        hands: &mut Hands,
-        request: &Request<'_>,
-        link: &Link,
-        mut pipe: Pipe,
-    ) -> Result<Got, Failure> {
-        hands.read_client = true;
-        self.in_hand = false;
-        request.connection.handover.reads();
-        let count = match pipe.fill(&request.connection.socket, self.body.remaining().unwrap_or(0)) {
-            Ok(0) => return Err(Failure::client(Reason::ClientGone)),
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                hands.pipe = Some(pipe);
-                return Ok(Got::Nothing);
-            }
-            Err(_) => return Err(Failure::client(Reason::ClientGone)),
-        };
-        self.body.skip(count as u64);
-        hands.stream.moves(count);
-        self.count(count).map_err(Failure::client)?;
-        while pipe.held() > 0 {
-            match pipe.empty(&link.socket) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if answers_instead(plane, &mut hands.stream, link)? {
-                        self.broken = true;
-                        return Ok(Got::Answer);
-                    }
-                }
-                Err(_) => {
-                    self.broken = true;
-                    return Ok(Got::Answer);
-                }
-            }
-        }
-        hands.pipe = Some(pipe);
-        Ok(Got::Bytes(count))
-    }
-
-    /// One read from the client into `relay`, decoded; how many bytes that were, 0 when there was nothing to read.
-    fn receive(&mut self, plane: &Plane, hands: &mut Hands, request: &Request<'_>) -> Result<usize, Failure> {
-        // A chunked body may end before the read does, and then the rest is the next request's: read no more
-        // at once than fits where that goes.
-        let room = if self.chunked { plane.config.limits.head.head } else { hands.relay.capacity() };
-        let room = self.body.remaining().map_or(room, |left| room.min(usize::try_from(left).unwrap_or(room)));
-        hands.read_client = true;
-        hands.relay.resize(room, 0);
-        request.connection.handover.reads();
-        let count = match request.connection.socket.recv_now(&mut hands.relay) {
-            Ok(0) => return Err(Failure::client(Reason::ClientGone)),
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-            Err(_) => return Err(Failure::client(Reason::ClientGone)),
-        };
-        let (consumed, payload) = self.body.compact(&mut hands.relay[..count]).map_err(Failure::client)?;
-        hands.spill.extend_from_slice(&hands.relay[consumed..count]);
-        hands.relay.truncate(payload);
-        hands.stream.moves(payload);
-        self.count(payload).map_err(Failure::client)?;
         Ok(count)
     }
 
-    /// Sends what is in `relay`, framed. A server that answers instead of reading is heard.
-    fn send(&mut self, plane: &Plane, hands: &mut Hands, link: &Link) -> Result<Pumped, Failure> {
-        let mut room = [0; CHUNK_HEAD_MAX];
-        let Hands { relay, out, stream, .. } = hands;
-        self.in_hand &= out.len() + relay.len() <= REPLAY_MAX;
-        let parts = self.framed(relay, &mut room);
-        if self.in_hand {
-            parts.iter().for_each(|part| out.extend_from_slice(part));
+    fn unchunk(&mut self) -> Result<(), Failure> {
+        const CHUNKED: &[u8] = b"Transfer-Encoding: chunked\r\n";
+        let fault = Failure::last(Reason::Internal);
+        let mut body = self.out.split_off(self.head_len);
+        let (_, len) = Body::new(Framing::Chunked).compact(&mut body).map_err(|_| fault)?;
+        let at = memmem::find(&self.out, CHUNKED).ok_or(fault)?;
+        self.out.splice(at..at + CHUNKED.len(), format!("Content-Length: {len}\r\n").into_bytes());
+        self.head_len = self.out.len();
+        self.out.extend_from_slice(&body[..len]);
+        self.chunked = false;
+        Ok(())
+    }
+
+    /// Gives its buffer back.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.out
+    }
+
+    /// Moves what can be moved: what is here to the server, then what the client has sent. `discards`: what the server
+    /// does not take is dropped, for a response has begun. How many bytes moved.
+    pub fn advance(
+        &mut self,
+        client: &mut Client,
+        server: &mut Link,
+        scratch: &mut [u8],
+        pipes: &mut Pipes,
+        discards: bool,
+        now: Moment,
+    ) -> Result<usize, Failure> {
+        let mut moved = self.flush(server, pipes);
+        if !self.body.is_done() && !self.has_unsent() && (!self.broken || discards) {
+            moved += match self.splices(client, server) {
+                true => self.splice(client, server, pipes)?,
+                false => self.receive(client, Some(server), scratch)?,
+            };
         }
+        if moved > 0 {
+            self.moved_at = now;
+        }
+        Ok(moved)
+    }
+
+    /// Sends what is here and was not sent.
+    fn flush(&mut self, server: &mut Link, pipes: &mut Pipes) -> usize {
+        if self.broken {
+            return 0;
+        }
+        let mut moved = 0;
+        if let Some(unsent) = self.out.get(self.sent..).filter(|unsent| !unsent.is_empty()) {
+            match server.send_some(unsent, Then::Open) {
+                Ok(count) => {
+                    self.sent += count;
+                    self.begun |= count > 0;
+                    moved += count;
+                }
+                // It has closed: what it said before that can still be received.
+                Err(_) => self.breaks(),
+            }
+        }
+        if !self.in_hand && self.sent == self.out.len() {
+            self.out.clear();
+            self.sent = 0;
+        }
+        while let Some(mut pipe) = self.pipe.take() {
+            match server.splice_from(&mut pipe) {
+                Ok(Moved::Bytes(count)) => moved += count,
+                Ok(_) => {
+                    self.pipe = Some(pipe);
+                    break;
+                }
+                Err(_) => self.breaks(),
+            }
+            if pipe.held() == 0 {
+                pipes.give(pipe);
+            } else if !self.broken {
+                self.pipe = Some(pipe);
+            }
+        }
+        moved
+    }
+
+    /// The server takes no more.
+    fn breaks(&mut self) {
+        self.broken = true;
+        self.pipe = None;
+        if !self.in_hand {
+            self.out.clear();
+            self.sent = 0;
+        }
+    }
+
+    /// The server is given no more, though it might take it: its response is whole.
+    pub fn give_up(&mut self) {
+        self.breaks();
+    }
+
+    fn splices(&self, client: &Client, server: &Link) -> bool {
+        let is_long = self.body.remaining().is_some_and(|left| left >= SPLICE_FROM_BYTES);
+        let is_plain = client.input.is_empty() && client.link.can_splice() && server.can_splice();
+        is_long && is_plain && !self.chunked && !self.broken
+    }
+
+    /// One pipe full of a long body, which is not looked at.
+    fn splice(
+        &mut self,
+        client: &mut Client,
+        server: &mut Link,
+        pipes: &mut Pipes,
+    ) -> Result<usize, Failure> {
+        let Some(mut pipe) = pipes.take() else { return Ok(0) };
+        let count = match client.link.splice_into(&mut pipe, self.body.remaining().unwrap_or(0)) {
+            Ok(Moved::Bytes(count)) => count,
+            Ok(Moved::Blocked) => {
+                pipes.give(pipe);
+                return Ok(0);
+            }
+            Ok(Moved::End) | Err(_) => return Err(Failure::last(Reason::ClientGone)),
+        };
+        self.in_hand = false;
+        self.body.skip(count as u64);
+        self.count(count).map_err(Failure::last)?;
+        self.pipe = Some(pipe);
+        Ok(count + self.flush(server, pipes))
+    }
+
+    /// One piece: received, decoded, framed again and sent, or kept where there is no server yet.
+    fn receive(
+        &mut self,
+        client: &mut Client,
+        server: Option<&mut Link>,
+        scratch: &mut [u8],
+    ) -> Result<usize, Failure> {
+        let room = if self.chunked { scratch.len().min(CHUNKED_BYTES) } else { scratch.len() };
+        let room = self.body.remaining().map_or(room, |left| room.min(usize::try_from(left).unwrap_or(room)));
+        let count = match client.recv(&mut scratch[..room]) {
+            Ok(Moved::Bytes(count)) => count,
+            Ok(Moved::Blocked) => return Ok(0),
+            Ok(Moved::End) | Err(_) => return Err(Failure::last(Reason::ClientGone)),
+        };
+        let (consumed, payload) = self.body.compact(&mut scratch[..count]).map_err(Failure::last)?;
+        self.count(payload).map_err(Failure::last)?;
+        // What lies behind the body is the next request's, in front of what is here of it.
+        client.input.splice(0..0, scratch[consumed..count].iter().copied());
+        match server {
+            Some(server) if !self.broken => self.pass_on(&scratch[..payload], server),
+            Some(_) => {}
+            None => {
+                self.in_hand &= self.out.len() + payload <= REPLAY_BYTES;
+                self.keep(&scratch[..payload], 0);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Sends a piece of the body, and keeps what has to be kept of it.
+    fn pass_on(&mut self, payload: &[u8], server: &mut Link) {
+        self.in_hand &= self.out.len() + payload.len() <= REPLAY_BYTES;
+        let mut room = [0; CHUNK_HEAD_MAX];
+        let parts = self.framed(payload, &mut room);
+        let total: usize = parts.iter().map(|part| part.len()).sum();
         let mut slices = parts.map(IoSlice::new);
         let mut left = &mut slices[..];
         IoSlice::advance_slices(&mut left, 0);
+        let (mut sent, mut failed) = (0, false);
         while !left.is_empty() {
-            match link.socket.send_parts_now(left, Then::Open) {
-                Ok(sent) => IoSlice::advance_slices(&mut left, sent),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if answers_instead(plane, stream, link)? {
-                        self.broken = true;
-                        return Ok(Pumped::Answering);
-                    }
+            match server.send(left, Then::Open) {
+                Ok(Moved::Bytes(count)) => {
+                    sent += count;
+                    IoSlice::advance_slices(&mut left, count);
                 }
-                // It closed its side; what it said before that may still be read.
+                Ok(_) => break,
                 Err(_) => {
-                    self.broken = true;
-                    return Ok(Pumped::Answering);
+                    failed = true;
+                    break;
                 }
             }
         }
-        Ok(Pumped::Done)
+        debug_assert!(sent <= total);
+        if failed {
+            self.breaks();
+        }
+        self.keep(payload, sent);
+    }
+
+    /// Keeps a piece of which `sent` bytes are out: all of it while it may be sent again, otherwise what is not sent.
+    fn keep(&mut self, payload: &[u8], sent: usize) {
+        let mut out = std::mem::take(&mut self.out);
+        if !self.in_hand && self.sent == out.len() {
+            out.clear();
+            self.sent = 0;
+        }
+        let mut room = [0; CHUNK_HEAD_MAX];
+        let mut skipped = if self.in_hand { 0 } else { sent };
+        if self.in_hand || !self.broken {
+            for part in self.framed(payload, &mut room) {
+                let skip = skipped.min(part.len());
+                out.extend_from_slice(&part[skip..]);
+                skipped -= skip;
+            }
+        }
+        if self.in_hand {
+            self.sent += sent;
+        }
+        self.out = out;
     }
 
     /// The payload in the framing that the server gets, with the end of the body when this is it.
@@ -325,21 +374,5 @@ impl Upload {
     fn count(&mut self, payload: usize) -> Result<(), Reason> {
         self.passed += payload as u64;
         if self.limit.is_some_and(|limit| self.passed > limit) { Err(Reason::BodyTooLarge) } else { Ok(()) }
-    }
-}
-
-/// Waits until the server takes more; true when it answers instead.
-fn answers_instead(plane: &Plane, stream: &mut Stream, link: &Link) -> Result<bool, Failure> {
-    let (server, limit) = (&link.socket, plane.config.timeouts.response);
-    let [found, _] = stream
-        .wait(plane, (server, Want::Either), (server, Want::Nothing), limit)
-        .map_err(|_| Failure::late(Reason::ServerTimeout))?;
-    Ok(found.read && !found.write)
-}
-
-/// Counts the bytes of a body that went to a server.
-pub fn count(plane: &Plane, hands: &Hands, upload: &Upload) {
-    if upload.passed > 0 {
-        hands.shard(plane).add(Counter::BytesIn, upload.passed);
     }
 }

@@ -37,7 +37,8 @@ impl Answer {
     }
 }
 
-/// A response of tiny_http as it goes to the client: with the end of the connection told. `None` when it is none.
+/// A response of tiny_http for the client: with `Connection: close` if the connection ends. `None` when it is not a
+/// response.
 pub(super) fn completed(mut response: Vec<u8>, closes: bool) -> Option<Vec<u8>> {
     let head = memchr::memmem::find(&response, b"\r\n\r\n")?;
     let line = memchr::memmem::find(&response, b"\r\n").filter(|line| *line <= head)? + 2;

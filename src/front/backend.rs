@@ -1,4 +1,4 @@
-//! tiny_http on its private socket, and the threads that take requests from it; started again when it has ended.
+//! tiny_http on its private socket, and the threads that take requests from it; it is restarted when it has ended.
 
 use super::{Private, Service};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -13,37 +13,37 @@ use std::time::Duration;
 
 /// The stack of a helper: the buffers are on the heap.
 const HELPER_STACK: usize = 256 * 1024;
-/// So many looks in a row that find a connection which is not accepted mean that the accept loop of tiny_http has ended
-/// without a word: accepting takes microseconds, and a look comes once a second.
-const LOOKS: u32 = 3;
-/// What helpers get to finish what they are at; none of them waits for a client.
-const FAREWELL: Duration = Duration::from_millis(200);
+/// After this many checks in a row that find a connection waiting to be accepted, the accept loop of tiny_http has
+/// ended silently: accepting takes microseconds, and a check runs once a second.
+const CHECKS: u32 = 3;
+/// The time that helpers get to finish; none of them waits for a client.
+const STOP_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// tiny_http, seen from the front.
+/// tiny_http, as seen by the front.
 pub(super) struct Backend {
     name: &'static str,
     service: Arc<dyn Service>,
     helpers: usize,
     private: Private,
-    /// None: it could not be started, for want of threads.
+    /// None: it could not be started, because no thread was available.
     round: Option<Round>,
     looks: u32,
-    /// A response has come since the last look.
+    /// A response has arrived since the last check.
     responded: bool,
 }
 
-/// One life of tiny_http's accept loop.
+/// One run of tiny_http's accept loop.
 struct Round {
     server: Arc<tiny_http::Server>,
     helpers: usize,
-    /// The end of the accept loop is told here.
+    /// Receives the end of the accept loop.
     broken: Receiver<String>,
-    /// Disconnected when all helpers have left.
+    /// Disconnected when all helpers have ended.
     left: Receiver<Infallible>,
 }
 
 impl Backend {
-    /// Starts it; a failure is tried again at each look.
+    /// Starts it; after a failure each check tries again.
     pub(super) fn open(
         name: &'static str,
         service: Arc<dyn Service>,
@@ -61,18 +61,19 @@ impl Backend {
         self.private.connect()
     }
 
-    /// Connects and closes. Of two connections at nearly the same time tiny_http may give both to one idle thread, and
-    /// looks at the second no sooner than some other connection ends: this one does, at once.
-    pub(super) fn rouse(&self) {
+    /// Connects and closes. Of two connections at nearly the same time tiny_http may assign both to one idle thread,
+    /// which gets to the second only when some other connection ends: this one does, at once.
+    pub(super) fn connect_empty(&self) {
         drop(self.private.connect());
     }
 
-    /// A response has come: the accept loop lives, whatever waits there.
+    /// A response has arrived: the accept loop is alive, whatever is waiting there.
     pub(super) fn responded(&mut self) {
         self.responded = true;
     }
 
-    /// Starts tiny_http again when its accept loop has ended: any accept error ends it, and a thread that it cannot start.
+    /// Restarts tiny_http when its accept loop has ended: any accept error ends it, and so does a thread that it cannot
+    /// start.
     pub(super) fn look(&mut self) {
         let reason = match &self.round {
             None => return self.start(),
@@ -80,7 +81,7 @@ impl Backend {
         };
         let responded = std::mem::take(&mut self.responded);
         self.looks = if !responded && self.is_awaited() { self.looks + 1 } else { 0 };
-        let died = (self.looks >= LOOKS).then(|| "its accept loop has died".to_owned());
+        let died = (self.looks >= CHECKS).then(|| "its accept loop has died".to_owned());
         if let Some(reason) = reason.or(died) {
             log::error!("{}: tiny_http stopped accepting ({reason}); it is started again", self.name);
             self.looks = 0;
@@ -89,7 +90,7 @@ impl Backend {
         }
     }
 
-    /// Lets the helpers go, once they have done what they are at.
+    /// Ends the helpers, once they have finished their work.
     pub(super) fn end(&mut self) {
         self.finish_round();
     }
@@ -105,13 +106,13 @@ impl Backend {
         let Some(Round { server, helpers, left, .. }) = self.round.take() else { return };
         (0..helpers).for_each(|_| server.unblock());
         drop(server);
-        // An error either way: all have left, or time is up.
-        let _ = left.recv_timeout(FAREWELL);
-        // With its server gone, the accept loop ends at the next connection.
-        self.rouse();
+        // An error either way: all have ended, or the time is over.
+        let _ = left.recv_timeout(STOP_TIMEOUT);
+        // Without its server, the accept loop ends at the next connection.
+        self.connect_empty();
     }
 
-    /// Whether a connection waits to be accepted at this moment.
+    /// Whether a connection is waiting to be accepted.
     fn is_awaited(&self) -> bool {
         let Ok(listener) = self.private.listener() else { return false };
         let mut slots = [PollFd::new(&listener, PollFlags::IN)];
@@ -127,7 +128,7 @@ impl Round {
         private: &Private,
     ) -> Result<Round, String> {
         let listener = private.listener().map_err(|error| error.to_string())?;
-        // Without a thread for its accept loop it panics.
+        // It panics if it cannot start a thread for its accept loop.
         let server = catch_unwind(AssertUnwindSafe(|| tiny_http::Server::from_listener(listener, None)));
         let server = server.map_err(|_| "no thread can be started".to_owned())?;
         let server = Arc::new(server.map_err(|error| error.to_string())?);
@@ -146,12 +147,12 @@ impl Round {
     }
 }
 
-/// One thread that serves.
+/// One serving thread.
 struct Helper {
     service: Arc<dyn Service>,
     server: Arc<tiny_http::Server>,
     breaks: Sender<String>,
-    /// Dropped when the thread ends, and the last: then it holds the server no more.
+    /// Dropped last when the thread ends: it then no longer holds the server.
     _stays: Sender<Infallible>,
 }
 
@@ -159,9 +160,9 @@ impl Helper {
     fn run(self) {
         loop {
             match self.server.recv() {
-                // What panics is told by the panic itself; the request is answered 500 when it is dropped.
+                // The panic hook reports the panic; the client gets 500 when the request is dropped.
                 Ok(request) => drop(catch_unwind(AssertUnwindSafe(|| self.service.serve(request)))),
-                // An end that was asked for looks the same; then the channel is not read.
+                // A requested end looks the same; the channel is not read in that case.
                 Err(error) => return drop(self.breaks.try_send(error.to_string())),
             }
         }

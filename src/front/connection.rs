@@ -1,4 +1,4 @@
-//! One connection of a client: what it has sent, what it is owed, and what comes next. Never blocks.
+//! One client connection: its input, its output, and what comes next. Never blocks.
 
 use super::answer::{self, Answer};
 use super::transfer::{Behind, Incoming};
@@ -15,14 +15,14 @@ use std::time::Duration;
 
 /// How long a client may take to read its last response and to close.
 const LINGER: Duration = Duration::from_secs(1);
-/// Bytes that one run takes from a client, and requests that it serves: then the others have their turn.
+/// Bytes that one run reads from a client, and requests that it serves, before the others get their turn.
 const RUN_BYTES: usize = 256 * 1024;
 /// See [`RUN_BYTES`].
 const RUN_REQUESTS: usize = 16;
 /// The response to an expectation (RFC 9110 section 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What a connection needs of its front.
+/// The parts of the front that a connection needs.
 pub(super) struct Front<'f> {
     pub(super) service: &'f dyn Service,
     pub(super) limits: &'f Limits,
@@ -37,9 +37,9 @@ pub(super) enum Next {
     Wait,
     /// Runs it again after the others.
     Again,
-    /// Its request is whole: tiny_http gets it.
+    /// Its request is complete: it is passed to tiny_http.
     HandOver,
-    /// Forgets it.
+    /// Closes it.
     Close,
 }
 
@@ -50,15 +50,15 @@ pub(super) struct Connection {
     /// The index of its listener.
     pub(super) door: usize,
     stage: Stage,
-    /// When it came to this stage.
+    /// When it entered this stage.
     pub(super) since: Moment,
     /// When this stage must be over.
     pub(super) deadline: Moment,
     /// Bytes that were read and not used yet.
     input: Vec<u8>,
-    /// How many of them were parsed in vain.
+    /// How many of them were parsed without completing a head.
     seen: usize,
-    /// The client wants more requests on this connection after this one.
+    /// The client wants to keep the connection after this request.
     keeps: bool,
     /// Requests begun on it.
     requests: u64,
@@ -70,13 +70,13 @@ enum Stage {
     Head,
     /// Reads a body.
     Body(Box<Incoming>),
-    /// The request is whole and waits for its turn at tiny_http.
+    /// The request is complete and waits for tiny_http.
     Ready(Vec<u8>),
     /// tiny_http has the request.
     Behind(Behind),
-    /// The client is sent its response.
+    /// The response is being sent to the client.
     Write { bytes: Vec<u8>, written: usize },
-    /// The client may read its last response: what it still sends is dropped.
+    /// The client may read its last response: further input is dropped.
     Linger { dropped: usize },
 }
 
@@ -94,8 +94,8 @@ impl Connection {
         Connection { client, door, stage, since: now, deadline, input, seen: 0, keeps: false, requests: 0 }
     }
 
-    /// What is closed first where places run short: the lowest rank, and of that the oldest. `None` while tiny_http has its
-    /// request.
+    /// Eviction order when connections run short: the lowest rank first, and within a rank the oldest. `None` while
+    /// tiny_http has its request.
     pub(super) fn rank(&self) -> Option<u8> {
         match self.stage {
             Stage::Linger { .. } => Some(0),
@@ -107,7 +107,7 @@ impl Connection {
         }
     }
 
-    /// A body is on its way.
+    /// A body is being read.
     pub(super) fn is_reading_body(&self) -> bool {
         matches!(self.stage, Stage::Body(_))
     }
@@ -117,7 +117,7 @@ impl Connection {
         matches!(self.stage, Stage::Behind(_))
     }
 
-    /// Bytes of its response that the client has not taken.
+    /// Bytes of its response that the client has not read.
     pub(super) fn unread(&self) -> usize {
         match &self.stage {
             Stage::Write { bytes, written } => bytes.len() - written,
@@ -125,13 +125,13 @@ impl Connection {
         }
     }
 
-    /// Nothing of a request is there, and the client has had a moment for one that was on its way.
+    /// No byte of a request has arrived, and the client had some time for one that was on its way.
     pub(super) fn is_idle(&self, now: Moment) -> bool {
         const ON_ITS_WAY: Duration = Duration::from_millis(100);
         matches!(self.stage, Stage::Head) && self.input.is_empty() && now.since(self.since) >= ON_ITS_WAY
     }
 
-    /// tiny_http gets the request on this connection to it.
+    /// Passes the request to tiny_http on this connection.
     pub(super) fn hand_over(&mut self, socket: OwnedFd, deadline: Moment, now: Moment) {
         if let Stage::Ready(request) = std::mem::replace(&mut self.stage, Stage::Head) {
             let behind = Behind { socket, request, sent: 0, response: Vec::new() };
@@ -139,7 +139,7 @@ impl Connection {
         }
     }
 
-    /// The time of this stage is over. True: there is something to tell the client.
+    /// The time of this stage is over. Returns true if there is a response to send.
     pub(super) fn overdue(&mut self, service: &dyn Service, deadline: Moment, now: Moment) -> bool {
         let (path, head_only, status, sentence) = match &self.stage {
             Stage::Head if self.input.is_empty() => return false,
@@ -157,7 +157,7 @@ impl Connection {
         true
     }
 
-    /// Goes on for as long as that needs no waiting.
+    /// Continues until it would have to wait.
     pub(super) fn advance(&mut self, front: &Front<'_>, scratch: &mut [u8]) -> Next {
         let (mut taken, mut requests) = (0, self.requests);
         requests += RUN_REQUESTS as u64;
@@ -178,7 +178,7 @@ impl Connection {
         }
     }
 
-    /// Goes on with a head or a body by what is there, or by one more read. A request that is whole leaves this loop.
+    /// Continues with a head or a body from the input, or from one more read. A complete request leaves this loop.
     fn receive(&mut self, front: &Front<'_>, scratch: &mut [u8], taken: &mut usize) -> Option<Next> {
         let goes_on = match self.stage {
             Stage::Head => self.parse(front),
@@ -215,7 +215,7 @@ impl Connection {
         }
     }
 
-    /// Reads a head from the input. True: it came to another stage.
+    /// Parses a head from the input. Returns true if the stage changed.
     fn parse(&mut self, front: &Front<'_>) -> bool {
         let limits = head::Limits::default();
         let is_full = self.input.len() >= limits.head;
@@ -243,7 +243,7 @@ impl Connection {
         true
     }
 
-    /// What becomes of a request, told from its head alone.
+    /// Decides what to do with a request, from its head alone.
     fn judge(&mut self, head: &RequestHead<'_, '_>, front: &Front<'_>) {
         let head_only = head.method == b"HEAD";
         let has_body = !matches!(head.framing, Framing::None | Framing::Length(0));
@@ -253,7 +253,7 @@ impl Connection {
         let judged = catch_unwind(AssertUnwindSafe(|| front.service.judge(head, self.door)));
         let judged = judged.unwrap_or_else(|_| Some(front.service.refusal(&path(), 500, FAILED)));
         if let Some(answer) = judged {
-            // A body that is not wanted is not read: the next request would begin behind it.
+            // The body of a rejected request is not read, so the next request could not be found after it.
             return match has_body {
                 true => self.refuse(&answer, head_only, deadline, front.now),
                 false => self.answer(answer.encode(head_only, !self.keeps), deadline, front.now),
@@ -264,7 +264,7 @@ impl Connection {
             return self.refuse(&answer, head_only, deadline, front.now);
         }
         if head.expects_continue && self.input.is_empty() {
-            // A client that takes not even this much will hear of its body's time.
+            // A client that does not read even this much gets the body timeout.
             let _ = send(&self.client, CONTINUE, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         }
         let (head, body, path) = (forward::begin(head), head.body(), path());
@@ -273,7 +273,7 @@ impl Connection {
         self.collect(front);
     }
 
-    /// Takes what there is of a body. True: it came to another stage.
+    /// Takes the available part of a body. Returns true if the stage changed.
     fn collect(&mut self, front: &Front<'_>) -> bool {
         let Stage::Body(incoming) = &mut self.stage else { return true };
         let fault = match incoming.take(&mut self.input, front.limits) {
@@ -317,7 +317,7 @@ impl Connection {
         self.enter(Stage::Write { bytes, written: 0 }, deadline, now);
     }
 
-    /// An answer behind which the connection ends.
+    /// A response after which the connection ends.
     fn refuse(&mut self, answer: &Answer, head_only: bool, deadline: Moment, now: Moment) {
         self.keeps = false;
         self.input.clear();
@@ -350,8 +350,8 @@ impl Connection {
         None
     }
 
-    /// A close over unread bytes would be a reset, which can take the response out of the client's hands (RFC 9112
-    /// section 9.6).
+    /// Closing with unread input would send a reset, which can destroy the response before the client reads it (RFC
+    /// 9112 section 9.6).
     fn linger(&mut self, scratch: &mut [u8]) -> Option<Next> {
         let Stage::Linger { dropped } = &mut self.stage else { return None };
         match recv(&self.client, &mut *scratch, RecvFlags::DONTWAIT) {
@@ -366,7 +366,7 @@ impl Connection {
     }
 }
 
-/// When the service broke.
+/// The response when the service failed.
 const FAILED: &str = "The request failed. The log has the details.";
 
 fn too_long(limits: &Limits) -> String {

@@ -1,17 +1,17 @@
-//! A request as tiny_http gets it: whole, with a length, in ASCII, and the last one of its connection.
+//! A request in the form for tiny_http: complete, with a length, in ASCII, and the last one of its connection.
 
 use crate::http1::head::RequestHead;
 
-/// Precedes the names of headers that speak of the client's own connection; the client cannot send any that begin so.
+/// Prefix of headers that describe the client's own connection; the client cannot send headers with this prefix.
 pub const PREFIX: &str = "Front-";
-/// The header with the length of the client's body in bytes, also where that is not handed on.
+/// The header with the length of the client's body in bytes, even if the body is not passed on.
 pub const BODY_LENGTH: &str = "Front-Body-Length";
 
 /// Headers that would make tiny_http wait for a body, end a connection or leave HTTP.
 const OF_THE_CONNECTION: [&str; 6] =
     ["Connection", "Content-Length", "Transfer-Encoding", "Expect", "Upgrade", "Keep-Alive"];
 
-/// The request line and the headers, as far as the head tells them; [`finish`] ends it.
+/// The request line and the headers, as far as the head determines them; [`finish`] completes it.
 pub(super) fn begin(head: &RequestHead<'_, '_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(head.len + 256);
     out.extend_from_slice(head.method);
@@ -36,7 +36,7 @@ pub(super) fn begin(head: &RequestHead<'_, '_>) -> Vec<u8> {
     out
 }
 
-/// The rest of the head, and the body that is handed on. `length` is that of the client's body.
+/// The rest of the head, and the body that is passed on. `length` is that of the client's body.
 pub(super) fn finish(out: &mut Vec<u8>, length: u64, body: &[u8]) {
     let end =
         format!("{BODY_LENGTH}: {length}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -44,7 +44,7 @@ pub(super) fn finish(out: &mut Vec<u8>, length: u64, body: &[u8]) {
     out.extend_from_slice(body);
 }
 
-/// tiny_http drops the connection at other bytes, which are fine in a value (RFC 9110 section 5.5).
+/// tiny_http drops the connection at other bytes, which are valid in a value (RFC 9110 section 5.5).
 fn push_ascii(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(bytes.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }));
 }

@@ -12,28 +12,28 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-/// Connections that wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
+/// Pending connections; the kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-/// Other names that are tried when a name is taken.
+/// How many other names are tried when one is taken.
 const NAMES: usize = 16;
 
-/// The socket, and the way to it.
+/// The socket, and a path to it.
 ///
-/// It is bound to a name for a moment, because there is no socket without one but in the abstract name space, where every
-/// user of the machine could connect. A handle on its file keeps the way to it after the name is gone: nothing that
-/// becomes of the file system concerns it, and no other process can take its place.
+/// It is bound to a name for a moment, because the only sockets without a file are in the abstract name space, where
+/// every user of the machine could connect. A handle on its file keeps it reachable after the name is removed: later
+/// changes of the file system do not affect it, and no other process can take its place.
 #[derive(Debug)]
 pub struct Private {
     listener: UnixListener,
     path: PathBuf,
-    /// What `path` leads through.
+    /// The handle that `path` goes through.
     _handle: Option<OwnedFd>,
-    /// The name, where the system has no such handles; removed at the end.
+    /// The name, if the system has no such handles; removed at the end.
     named: Option<PathBuf>,
 }
 
 impl Private {
-    /// Makes one. Its name is in this folder for a moment, which this user must be able to write to.
+    /// Creates one. Its name is in this folder for a moment, so this user must be able to write there.
     pub fn open(folder: &Path) -> io::Result<Private> {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let (socket, name) = bound(folder)?;
@@ -46,7 +46,7 @@ impl Private {
         self.listener.try_clone()
     }
 
-    /// Where this process, and no other, connects to it for as long as this value lives.
+    /// The path at which only this process connects to it, as long as this value lives.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -66,7 +66,7 @@ impl Drop for Private {
     }
 }
 
-/// A socket bound to a name of chance in this folder. It does not listen yet.
+/// A socket bound to a random name in this folder. It does not listen yet.
 fn bound(folder: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let mut dice = Dice::fresh();
@@ -82,7 +82,7 @@ fn bound(folder: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     Err(Errno::ADDRINUSE.into())
 }
 
-/// The mode, the handle, the end of the name, and then the listening: until it listens nothing can connect.
+/// Sets the mode, opens the handle, removes the name, and then listens: until it listens nothing can connect.
 fn settle(socket: OwnedFd, name: &Path) -> io::Result<Private> {
     fs::set_permissions(name, Permissions::from_mode(0o600))?;
     let handle = handle(name);
@@ -104,7 +104,7 @@ fn listen_on(socket: &OwnedFd) -> io::Result<()> {
     Ok(listen(socket, BACKLOG)?)
 }
 
-/// A handle on the file, and the path through which it leads to the socket, name or no name.
+/// A handle on the file, and the path through it to the socket, whether or not the name still exists.
 #[cfg(target_os = "linux")]
 fn handle(name: &Path) -> Option<(OwnedFd, PathBuf)> {
     use rustix::fs::{Mode, OFlags, open};

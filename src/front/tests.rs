@@ -1,4 +1,4 @@
-//! The front over real sockets, with a service that does what a test says.
+//! The front over real sockets, with a service controlled by the test.
 
 use super::*;
 use crate::http1::framing::Framing;
@@ -8,10 +8,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 use tiny_http::{Request, Response};
 
-/// Longer means that it will never be.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A test that waits longer has failed.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
-/// Answers with the path; `/judged` at the head.
+/// Responds with the path; `/judged` at the head.
 struct Echo;
 
 impl Service for Echo {
@@ -31,7 +31,7 @@ impl Service for Echo {
     }
 }
 
-/// A running front, stopped when it goes out of scope.
+/// A running front, stopped when it is dropped.
 struct Running {
     address: SocketAddr,
     stopper: Stopper,
@@ -42,15 +42,15 @@ impl Running {
     fn with(change: impl FnOnce(&mut Limits)) -> Self {
         let mut limits = Limits {
             connections: 4,
-            head: PATIENCE,
-            idle: PATIENCE,
-            body: PATIENCE,
+            head: LONGEST_WAIT,
+            idle: LONGEST_WAIT,
+            body: LONGEST_WAIT,
             body_max: 1000,
             bodies: 2,
             keeps_bodies: true,
             in_flight: 2,
-            response: PATIENCE,
-            write: PATIENCE,
+            response: LONGEST_WAIT,
+            write: LONGEST_WAIT,
             helpers: 1,
         };
         change(&mut limits);
@@ -64,7 +64,7 @@ impl Running {
 
     fn send(&self, bytes: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(LONGEST_WAIT)).unwrap();
         stream.write_all(bytes).unwrap();
         stream
     }
@@ -72,7 +72,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.stopper.stop(time::now().after(PATIENCE));
+        self.stopper.stop(time::now().after(LONGEST_WAIT));
         self.thread.take().into_iter().for_each(|thread| thread.join().unwrap());
     }
 }
@@ -81,7 +81,7 @@ fn request(line: &str, fields: &str) -> Vec<u8> {
     format!("{line} HTTP/1.1\r\nHost: h\r\n{fields}\r\n").into_bytes()
 }
 
-/// All until the end: the connection must have been closed without a reset.
+/// All bytes until the end: the connection must have been closed without a reset.
 fn rest(mut stream: TcpStream) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -134,7 +134,7 @@ fn the_oldest_without_a_request_gives_its_place() {
     let held: Vec<_> = (0..4).map(|_| running.send(b"GET /half")).collect();
     check(&rest(running.send(&request("GET /a", "Connection: close\r\n"))), 200, "GET /a");
     let mut held = held.into_iter();
-    // Closed over unread bytes, or between them: either is an end.
+    // Closed with unread bytes, or between them: either is an end.
     let gone = held.next().unwrap().read(&mut [0; 64]);
     assert!(matches!(gone, Ok(0) | Err(_)), "{gone:?}");
     let mut last = held.next_back().unwrap();
@@ -147,7 +147,7 @@ fn requests_that_wait_for_their_turn_give_their_places_last() {
     let running = Running::with(|limits| limits.in_flight = 0);
     let _held: Vec<_> = (0..9).map(|_| running.send(&request("GET /waits", ""))).collect();
     check(&rest(running.send(&request("GET /judged", "Connection: close\r\n"))), 200, "judged");
-    // What waits would be waited for.
+    // The stop would wait for requests that wait.
     running.stopper.stop(time::now());
 }
 
@@ -167,7 +167,7 @@ fn a_stop_finishes_what_has_begun_and_frees_the_port() {
     let mut begun = running.send(b"GET /begun HTTP/1.1\r\n");
     let idle = running.send(b"");
     check(&rest(running.send(&request("GET /judged", "Connection: close\r\n"))), 200, "judged");
-    running.stopper.stop(time::now().after(PATIENCE));
+    running.stopper.stop(time::now().after(LONGEST_WAIT));
     assert_eq!(rest(idle), "");
     let _again = TcpListener::bind(running.address).unwrap();
     begun.write_all(b"Host: h\r\n\r\n").unwrap();

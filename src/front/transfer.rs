@@ -1,4 +1,4 @@
-//! The two transfers of a request: its body from the client, and the whole of it to tiny_http and back.
+//! The two transfers of a request: its body from the client, and the whole request to tiny_http and its response back.
 
 use super::Limits;
 use crate::http1::body::Body;
@@ -28,7 +28,7 @@ pub(super) struct Behind {
 }
 
 impl Incoming {
-    /// Moves the body on by what the input holds. True: it is whole.
+    /// Takes the body from the input. Returns true if it is complete.
     pub(super) fn take(&mut self, input: &mut Vec<u8>, limits: &Limits) -> Result<bool, Reason> {
         let mut used = 0;
         while used < input.len() && !self.body.is_done() {
@@ -51,7 +51,7 @@ impl Incoming {
 }
 
 impl Behind {
-    /// True: the response has ended.
+    /// Returns true if the response has ended.
     pub(super) fn relay(&mut self, scratch: &mut [u8]) -> Result<bool, Errno> {
         while self.sent < self.request.len() {
             match send(&self.socket, &self.request[self.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {

@@ -1,4 +1,4 @@
-//! Bodies without IO: where they end, and the chunked coding both ways (RFC 9112 section 7.1).
+//! Bodies without IO: where they end, and the chunked coding in both directions (RFC 9112 section 7.1).
 
 use super::extension::Extension;
 use super::fields::Fields;
@@ -10,25 +10,27 @@ use std::ops::Range;
 /// The most bytes of extensions that one chunk may carry.
 const EXTENSION_MAX: u32 = 4096;
 
-/// The most bytes of extensions that a body may be ahead of its payload. Each byte of payload pays for one of
-/// extension, so that long streams may go on having some, and one-byte chunks may not be all overhead.
+/// The most bytes of extensions in excess of the payload. Each byte of payload allows one more byte of extensions, so
+/// that long streams may continue to use them, but tiny chunks may not consist of overhead alone.
 const EXTENSIONS_AHEAD_MAX: u64 = 16 * 1024;
 
-/// Follows one body from its first byte to its end. Faults are the sender's: [`Reason::BadChunk`] and
-/// [`Reason::TrailersTooLarge`]; for a server's body the caller makes them an answer cut off. After a fault
-/// every further step has it again.
+/// Parses one body from its first byte to its end. Faults are the sender's: [`Reason::BadChunk`] and
+/// [`Reason::TrailersTooLarge`]; for a server's body the caller treats them as a truncated response. After a fault
+/// every further step returns it again.
 #[derive(Debug)]
 pub struct Body {
     state: State,
-    /// Bytes of extensions that no payload has paid for.
+    /// Bytes of extensions in excess of the payload.
     extensions_ahead: u64,
+    /// White space is allowed between a chunk's size and its line end.
+    padded: bool,
     trailers: Trailers,
 }
 
 /// What the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// So many bytes of payload are to come.
+    /// This many bytes of payload follow.
     Length(u64),
     /// Payload until the peer closes.
     UntilClose,
@@ -37,7 +39,7 @@ enum State {
         digits: u8,
         size: u64,
     },
-    /// Behind the size, before the end of its line; so many bytes of it.
+    /// After the size, before the end of its line; this many bytes of it.
     Extension {
         size: u64,
         count: u32,
@@ -47,7 +49,7 @@ enum State {
     SizeEnd {
         size: u64,
     },
-    /// So many bytes of a chunk are to come, and are more than 0.
+    /// This many bytes of a chunk follow, more than 0.
     Data(u64),
     /// The CR after a chunk's data.
     DataCr,
@@ -59,19 +61,19 @@ enum State {
     Broken(Reason),
 }
 
-/// What one step through the input found.
+/// The result of one step through the input.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Step<'i> {
-    /// Bytes of the input that are done with.
+    /// Bytes of the input that are processed.
     pub consumed: usize,
-    /// The payload among them: one contiguous piece, maybe empty.
+    /// The payload among them: one contiguous piece, possibly empty.
     pub data: &'i [u8],
 }
 
 impl Body {
     /// A body at its first byte. [`RequestHead::body`](super::head::RequestHead::body) and
-    /// [`ResponseHead::body`](super::head::ResponseHead::body) make one that also knows which trailers their
-    /// head has taken out of the message.
+    /// [`ResponseHead::body`](super::head::ResponseHead::body) create one that also knows which trailers its head has
+    /// excluded.
     pub fn new(framing: Framing) -> Self {
         let state = match framing {
             Framing::None | Framing::Length(0) => State::Done,
@@ -79,26 +81,32 @@ impl Body {
             Framing::Chunked => State::Size { digits: 0, size: 0 },
             Framing::UntilClose => State::UntilClose,
         };
-        Body { state, extensions_ahead: 0, trailers: Trailers::default() }
+        Body { state, extensions_ahead: 0, padded: false, trailers: Trailers::default() }
     }
 
-    /// Keeps no trailer that Connection names in the head of this message: it was for one hop alone (RFC 9110
-    /// section 7.6.1). Costs nothing unless the body may have trailers.
+    /// Drops trailers that Connection names in the head of this message: they are for one hop alone (RFC 9110 section
+    /// 7.6.1). Costs nothing unless the body may have trailers.
     pub fn forbid(&mut self, head: &Fields<'_, '_>) {
         if matches!(self.state, State::Size { .. }) {
             self.trailers.forbid(head);
         }
     }
 
-    /// Takes what it can from `input`: at most one piece of payload per call. Call again while bytes remain,
-    /// `consumed` > 0 and not `is_done`. What comes after the end of the body is never consumed.
+    /// Accepts chunk sizes padded with white space, as some servers send them. What is forwarded is framed again, so no
+    /// other reader can misread it; from a client it stays an error.
+    pub fn allow_padding(&mut self) {
+        self.padded = true;
+    }
+
+    /// Takes as much of `input` as possible: at most one piece of payload per call. Call again while bytes remain,
+    /// `consumed` > 0 and not `is_done`. Bytes after the end of the body are never consumed.
     pub fn step<'i>(&mut self, input: &'i [u8]) -> Result<Step<'i>, Reason> {
         let (consumed, data) = self.advance(input)?;
         Ok(Step { consumed, data: input.get(data).unwrap_or_default() })
     }
 
-    /// Decodes all of `bytes` in place: payload is moved to the front. Returns (consumed, payload length).
-    /// Stops at the end of the body: the bytes from `consumed` on belong to the next message and stay there.
+    /// Decodes all of `bytes` in place: payload is moved to the front. Returns (consumed, payload length). Stops at the
+    /// end of the body: the bytes from `consumed` on belong to the next message and stay in place.
     pub fn compact(&mut self, bytes: &mut [u8]) -> Result<(usize, usize), Reason> {
         let (mut consumed, mut len) = (0, 0);
         while consumed < bytes.len() && !self.is_done() {
@@ -119,7 +127,7 @@ impl Body {
         self.state == State::Done
     }
 
-    /// The peer closed: says whether the body is whole, which ends one that lasts until the close.
+    /// The peer closed: returns whether the body is complete, which is always true for one that lasts until the close.
     pub fn close(&mut self) -> bool {
         if self.state == State::UntilClose {
             self.state = State::Done;
@@ -127,7 +135,7 @@ impl Body {
         self.is_done()
     }
 
-    /// Payload bytes that are known still to come, of a body with a length: for splice.
+    /// Payload bytes that are still to come in a body with a length: for splice.
     pub fn remaining(&self) -> Option<u64> {
         match self.state {
             State::Length(remaining) => Some(remaining),
@@ -136,20 +144,20 @@ impl Body {
         }
     }
 
-    /// `count` payload bytes went past by another way (splice), of a body with a length or until the close.
+    /// `count` payload bytes were transferred in another way (splice), of a body with a length or until the close.
     pub fn skip(&mut self, count: u64) {
         if let State::Length(remaining) = self.state {
             self.state = length_left(remaining.saturating_sub(count));
         }
     }
 
-    /// Trailer lines that may be forwarded, each with CRLF, filtered (RFC 9110 section 6.5.1). Whole once the
-    /// body is done.
+    /// Trailer lines that may be forwarded, each with CRLF, filtered (RFC 9110 section 6.5.1). Complete once the body
+    /// is done.
     pub fn trailers(&self) -> &[u8] {
         self.trailers.lines()
     }
 
-    /// Goes on to the end of the next piece of payload, or of the input.
+    /// Advances to the end of the next piece of payload, or of the input.
     fn advance(&mut self, input: &[u8]) -> Result<(usize, Range<usize>), Reason> {
         let mut at = 0;
         while let Some(byte) = input.get(at) {
@@ -172,7 +180,7 @@ impl Body {
         Ok((at, at..at))
     }
 
-    /// How many of the next `available` bytes are payload; counts them as gone.
+    /// How many of the next `available` bytes are payload; counts them as consumed.
     fn payload(&mut self, available: usize) -> usize {
         let take = |left: u64| usize::try_from(left).map_or(available, |left| left.min(available));
         match self.state {
@@ -203,7 +211,11 @@ impl Body {
                 Ok(State::Extension { size, count: 1, at: Extension::Blank })
             }
             (State::Size { digits: 1.., size }, b'\r') => Ok(State::SizeEnd { size }),
-            (State::Extension { size, at, .. }, b'\r') if at.may_end() => Ok(State::SizeEnd { size }),
+            (State::Extension { size, at, .. }, b'\r')
+                if at.may_end() || self.padded && at == Extension::Blank =>
+            {
+                Ok(State::SizeEnd { size })
+            }
             (State::Extension { size, count, at }, _) => {
                 let at = at.next(byte).ok_or(Reason::BadChunk)?;
                 self.pay(count).map(|count| State::Extension { size, count, at })
@@ -234,10 +246,10 @@ fn length_left(left: u64) -> State {
     if left == 0 { State::Done } else { State::Length(left) }
 }
 
-/// The most digits of a chunk's size. Zeros may lead (RFC 9112 section 7.1), without making it all overhead.
+/// The most digits of a chunk's size. Leading zeros are allowed (RFC 9112 section 7.1), but not unlimited overhead.
 const DIGITS_MAX: u8 = 64;
 
-/// One more hex digit; refused when the size would not fit into 64 bits.
+/// One more hex digit; rejected when the size would not fit in 64 bits.
 fn size_digit(digits: u8, size: u64, byte: u8) -> Result<State, Reason> {
     if digits == DIGITS_MAX || size >> 60 != 0 {
         return Err(Reason::BadChunk);
@@ -249,7 +261,7 @@ fn size_digit(digits: u8, size: u64, byte: u8) -> Result<State, Reason> {
     Ok(State::Size { digits: digits + 1, size: size << 4 | u64::from(digit) })
 }
 
-/// Room that a chunk's size line needs before its data: sixteen digits and CRLF.
+/// Space for a chunk's size line: sixteen digits and CRLF.
 pub const CHUNK_HEAD_MAX: usize = 18;
 
 /// Writes the size line of a chunk right-aligned into `room`; returns where it starts. A chunk of length 0 is
@@ -275,7 +287,7 @@ pub fn chunk_head(len: usize, room: &mut [u8; CHUNK_HEAD_MAX]) -> usize {
 mod tests {
     use super::*;
 
-    /// What a body comes to: payload, bytes consumed, trailers, whether it is whole at the end.
+    /// The expected result: payload, bytes consumed, trailers, whether the body is complete at the end.
     type Outcome<'o> = Result<(&'o str, usize, &'o str, bool), Reason>;
 
     #[track_caller]

@@ -5,17 +5,16 @@ use super::head::RequestHead;
 use super::names::Name;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The most proxies that are walked past. An address beyond them is not looked for.
+/// The most proxies that are skipped. An address beyond them is not looked for.
 const HOPS_MAX: usize = 64;
 
-/// The address of the client, as far as it is known from those we trust.
+/// The address of the client, as far as trusted peers report it.
 ///
-/// While the address at hand is that of a trusted proxy, the one it names before itself is taken: from
-/// X-Forwarded-For, all lines as one list, from right to left; where there is no such field, from the `for=`
-/// of Forwarded (RFC 7239 section 4). The walk ends at the first address that is not trusted, and at an entry
-/// that is no address: then the last proxy that was reached stands for its clients. None when the peer has no
-/// address (a Unix socket). Addresses are handed over and returned in their canonical form: an IPv4 one that
-/// came in through IPv6 is IPv4.
+/// As long as the current address is that of a trusted proxy, the address that it reports is taken next: from
+/// X-Forwarded-For, all lines as one list, from right to left; without such a field, from the `for=` of Forwarded (RFC
+/// 7239 section 4). The walk ends at the first address that is not trusted, and at an entry that is not an address: the
+/// last proxy reached then stands for its clients. None when the peer has no address (a Unix socket). Addresses are
+/// passed and returned in canonical form: an IPv4-mapped IPv6 address is IPv4.
 pub fn client_address(
     head: &RequestHead<'_, '_>,
     peer: Option<IpAddr>,
@@ -33,7 +32,7 @@ pub fn client_address(
     }
 }
 
-/// Goes from hop to hop, from the peer on, while they are trusted and name the one before them.
+/// Goes from hop to hop, starting at the peer, while they are trusted and report the one before them.
 fn walk(
     peer: IpAddr,
     is_trusted: impl Fn(IpAddr) -> bool,
@@ -80,10 +79,9 @@ fn named_for(element: &[u8]) -> Option<IpAddr> {
     node(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value), true)
 }
 
-/// The pieces between separators that stand in no quotes, the last first, without empty ones. Read from the
-/// right, because what stands on the left is the client's: no quote that it leaves open reaches what a proxy
-/// wrote after it. (An escaped quote is taken for a quote here; its piece holds a backslash and counts for
-/// nothing.)
+/// The pieces between separators outside of quotes, the last first, without empty ones. Read from the right, because
+/// the left part is written by the client: a quote that it leaves open cannot affect what a proxy appended. (An escaped
+/// quote counts as a quote here; its piece contains a backslash and is ignored.)
 fn pieces_from_the_right(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {
@@ -99,7 +97,7 @@ fn pieces_from_the_right(value: &[u8], separator: u8) -> impl Iterator<Item = &[
     .filter(|piece| !piece.is_empty())
 }
 
-/// An address, with a port or without, in brackets or without; `obfuscated` lets the port be a name (RFC 7239
+/// An address, with or without a port, with or without brackets; `obfuscated` allows a name as the port (RFC 7239
 /// section 6).
 fn node(text: &[u8], obfuscated: bool) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?;
@@ -138,7 +136,7 @@ mod tests {
         }
     }
 
-    /// From `peer`, with these fields, `|` between them: the client is `expected`.
+    /// From `peer`, with these fields, separated by `|`: the client is `expected`.
     #[track_caller]
     fn check_from(peer: &str, fields: &str, expected: &str) {
         let lines: String = fields.split('|').map(|line| format!("{line}\r\n")).collect();

@@ -1,14 +1,14 @@
-//! The options of Connection (RFC 9110 section 7.6.1): what they say of the connection, and which fields they
-//! declare to be for this hop alone.
+//! The options of Connection (RFC 9110 section 7.6.1): what they say about the connection, and which fields they limit
+//! to this hop.
 
 use super::fields::{Fields, list};
 use super::head::Version;
 use super::names::Name;
 
-/// The most fields that Connection may nominate: each is held against every field of the head.
+/// The most fields that Connection may nominate: each is compared with every field of the head.
 const NOMINATED_MAX: usize = 64;
 
-/// What the Connection fields of one head say.
+/// The content of the Connection fields of one head.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Options {
     pub(super) close: bool,
@@ -18,7 +18,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// Takes in one Connection value.
+    /// Adds one Connection value.
     pub(super) fn note(&mut self, value: &[u8]) {
         for option in list(value) {
             if option.eq_ignore_ascii_case(b"close") {
@@ -41,19 +41,19 @@ impl Options {
         }
     }
 
-    /// More nominations than any honest sender has.
+    /// More nominations than any legitimate sender has.
     pub(super) fn is_excessive(&self) -> bool {
         self.nominated > NOMINATED_MAX
     }
 
-    /// Connection names fields, other than those that are removed anyway.
+    /// Connection names fields other than those that are removed anyway.
     pub(super) fn nominates(&self) -> bool {
         self.nominated > 0
     }
 }
 
-/// The names that Connection declares to be for this hop alone, gathered once: what holds them against many
-/// fields does not read a long Connection field again for each.
+/// The names that Connection limits to this hop, collected once, so that a long Connection field is not parsed again
+/// for each field of the head.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Nominations<'b> {
     names: [&'b [u8]; NOMINATED_MAX],
@@ -61,7 +61,7 @@ pub(super) struct Nominations<'b> {
 }
 
 impl<'b> Nominations<'b> {
-    /// Those of a head; a head whose `Options` are excessive was refused.
+    /// The nominations of a head; a head whose `Options` are excessive was rejected.
     pub(super) fn of(fields: &Fields<'_, 'b>) -> Self {
         let mut found = Nominations { names: [b""; NOMINATED_MAX], count: 0 };
         let options = fields.values(Name::Connection).flat_map(list).filter(|option| !is_ours(option));
@@ -72,7 +72,7 @@ impl<'b> Nominations<'b> {
         found
     }
 
-    /// The names, in the case they came in.
+    /// The names, in their original case.
     pub(super) fn names(&self) -> &[&'b [u8]] {
         self.names.get(..self.count).unwrap_or_default()
     }
@@ -83,7 +83,7 @@ impl<'b> Nominations<'b> {
     }
 }
 
-/// An option that speaks of the connection itself; the fields of these names never go on anyway.
+/// An option about the connection itself; fields with these names are never forwarded anyway.
 fn is_ours(option: &[u8]) -> bool {
     let ours: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];
     ours.iter().any(|ours| option.eq_ignore_ascii_case(ours))

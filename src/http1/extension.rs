@@ -1,19 +1,19 @@
-//! The extensions of a chunk's size line, a byte at a time (RFC 9112 section 7.1.1): nobody reads them, but what is
-//! no extension is refused, for another reader could see a line end or a size in it.
+//! The extensions of a chunk's size line, a byte at a time (RFC 9112 section 7.1.1): they are ignored, but a malformed
+//! extension is rejected, because another parser could see a line end or a size in it.
 
 use super::scan::is_token;
 
-/// Where in `*( BWS ";" BWS name [ BWS "=" BWS value ] )` the last byte stood.
+/// The position of the last byte in `*( BWS ";" BWS name [ BWS "=" BWS value ] )`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extension {
     /// White space; only a `;` may follow it.
     Blank,
-    /// A `;`, or white space behind it.
+    /// A `;`, or white space after it.
     Semicolon,
     Name,
-    /// White space behind a name.
+    /// White space after a name.
     NameBlank,
-    /// A `=`, or white space behind it.
+    /// A `=`, or white space after it.
     Equals,
     Token,
     Quoted,
@@ -24,7 +24,7 @@ pub(super) enum Extension {
 }
 
 impl Extension {
-    /// After one more byte of the line; `None` where it may not stand there.
+    /// The position after one more byte; `None` if that byte is not allowed there.
     pub(super) fn next(self, byte: u8) -> Option<Extension> {
         use Extension::*;
         Some(match (self, byte) {
@@ -50,7 +50,7 @@ impl Extension {
     }
 }
 
-/// May stand in a quoted value, escaped or not.
+/// Allowed in a quoted value, escaped or not.
 fn is_text(byte: u8) -> bool {
     matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
 }
@@ -59,7 +59,7 @@ fn is_text(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    /// What is behind a size, up to its CR.
+    /// The text after a size, up to its CR.
     #[track_caller]
     fn check(text: &str, good: bool) {
         let first = if text.starts_with(';') { Extension::Semicolon } else { Extension::Blank };

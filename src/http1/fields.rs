@@ -1,36 +1,36 @@
-//! The field lines of one head, as places in its bytes: nothing is copied until it is forwarded.
+//! The field lines of one head, as offsets in its bytes: nothing is copied until it is forwarded.
 
 use super::names::Name;
 
 /// The most fields a head may have, whatever the configuration says.
 pub const FIELDS_MAX: usize = 256;
 
-/// One field line: bytes as they came, without the line end and the white space around the value.
+/// One field line: the original bytes, without the line end and the white space around the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field<'b> {
-    /// The name, in the case it came in.
+    /// The name, in its original case.
     pub name: &'b [u8],
-    /// The value without white space around it; may hold bytes above 0x7f.
+    /// The value without white space around it; may contain bytes above 0x7f.
     pub value: &'b [u8],
     /// The name, if the balancer knows it.
     pub kind: Name,
 }
 
-/// Room for the places of the fields of one head. Keep one per worker and give it to every parse: it is
-/// emptied there, and costs no allocation once it has grown to the largest head seen.
+/// Storage for the offsets of the fields of one head. Keep one per worker and pass it to every parse: it is cleared
+/// there, and needs no allocation once it has grown to the largest head seen.
 #[derive(Debug, Default)]
 pub struct Slots {
     pub(super) spans: Vec<Span>,
 }
 
 impl Slots {
-    /// Empty room.
+    /// Empty storage.
     pub const fn new() -> Self {
         Slots { spans: Vec::new() }
     }
 }
 
-/// Where one field line lies in its head.
+/// The offsets of one field line in its head.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     /// First byte of the name.
@@ -62,12 +62,12 @@ impl<'s, 'b> Fields<'s, 'b> {
         self.spans.len()
     }
 
-    /// There is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
 
-    /// All of them, as they came.
+    /// All of them, unchanged.
     pub fn iter(&self) -> impl Iterator<Item = Field<'b>> + use<'s, 'b> {
         let fields = *self;
         self.spans.iter().map(move |span| fields.field(span))
@@ -92,7 +92,7 @@ impl<'s, 'b> Fields<'s, 'b> {
     }
 }
 
-/// What is known of a field that may come once.
+/// The state of a field that may appear only once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Claim<'b> {
     #[default]
@@ -110,13 +110,13 @@ impl<'b> Claim<'b> {
     }
 }
 
-/// The elements of a comma-separated list, without white space around them and without empty ones
-/// (RFC 9110 section 5.6.1). Quoted strings are not known here: no field that is read this way has them.
+/// The elements of a comma-separated list, without white space around them and without empty ones (RFC 9110 section
+/// 5.6.1). Quoted strings are not supported: no field that is read this way has them.
 pub(super) fn list(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim).filter(|element| !element.is_empty())
 }
 
-/// Without spaces and tabs at both ends. (`trim_ascii` would take more than the grammar's white space.)
+/// Without spaces and tabs at both ends. (`trim_ascii` would remove more than the grammar's white space.)
 pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
         bytes = rest;
@@ -124,7 +124,7 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// 1*DIGIT that fits into 64 bits; anything else, a sign above all, is None.
+/// 1*DIGIT that fits in 64 bits; anything else, in particular a sign, is None.
 pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

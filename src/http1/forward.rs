@@ -1,7 +1,7 @@
-//! Heads as they go on: hop-by-hop fields out, ours in, the rest as it came (RFC 9110 section 7.6).
+//! Heads as they are forwarded: hop-by-hop fields removed, ours added, the rest unchanged (RFC 9110 section 7.6).
 //!
-//! Lines that go on are copied whole, in runs, with their case, order, duplicates and odd bytes. What we say
-//! ourselves comes after them: framing is always ours, never what came.
+//! Forwarded lines are copied unchanged, in runs, with their case, order, duplicates and odd bytes. Our own lines
+//! follow them: framing is always ours, never the sender's.
 
 use super::connection::Nominations;
 use super::fields::{Field, Fields, Span, list};
@@ -13,18 +13,18 @@ use super::write::{self, address, decimal};
 use crate::base::ids::RequestId;
 use std::net::IpAddr;
 
-/// What a request learns at this hop.
+/// What is added to a request at this hop.
 #[derive(Debug)]
 pub struct Hop<'a> {
     /// The peer's address; None on a Unix socket.
     pub peer: Option<IpAddr>,
-    /// The peer is a proxy whose X-Forwarded-* and Forwarded we believe and extend; otherwise they are replaced.
+    /// The peer is a proxy whose X-Forwarded-* and Forwarded are trusted and extended; otherwise they are replaced.
     pub peer_trusted: bool,
     /// "http" or "https".
     pub proto: &'a str,
-    /// Our name in Via; no spaces. One per instance: a chain of two balancers is no loop.
+    /// Our name in Via; no spaces. One per instance: a chain of two balancers is not a loop.
     pub pseudonym: &'a str,
-    /// Written as X-Request-Id when the client sent no sound one (`RequestHead::request_id`).
+    /// Written as X-Request-Id when the client sent no valid one (`RequestHead::request_id`).
     pub request_id: RequestId,
     /// Also write RFC 7239 Forwarded.
     pub forwarded: bool,
@@ -32,21 +32,21 @@ pub struct Hop<'a> {
     pub authority: &'a str,
 }
 
-/// How an answer goes to the client.
+/// How a response is sent to the client.
 #[derive(Debug)]
 pub struct Answer<'a> {
-    /// Of the client.
+    /// The client's version.
     pub client: Version,
-    /// The framing that the client gets; never what came, always what we send. For HEAD and 304 `None`: the
-    /// server's Content-Length is then passed on as it came (`ResponseHead::length_told`).
+    /// The framing towards the client; always ours, never the server's. For HEAD and 304 `None`: the server's
+    /// Content-Length is then forwarded unchanged (`ResponseHead::length_told`).
     pub framing: Framing,
-    /// The connection to the client stays.
+    /// The connection to the client is kept.
     pub keep_alive: bool,
     /// Our name in Via.
     pub pseudonym: &'a str,
     /// X-Served-By.
     pub served_by: Option<&'a str>,
-    /// An IMF-fixdate for an answer that came without Date (RFC 9110 section 6.6.1); empty: none is written.
+    /// An IMF-fixdate for a response without Date (RFC 9110 section 6.6.1); empty: none is written.
     pub date: &'a str,
 }
 
@@ -69,7 +69,7 @@ pub fn request(head: &RequestHead<'_, '_>, hop: &Hop<'_>, out: &mut Vec<u8>) -> 
         out.extend_from_slice(b"\r\n");
     }
     framing(head.framing, out);
-    // A field that is for the next hop alone is named in Connection (RFC 9110 sections 7.8 and 10.1.4).
+    // A field for the next hop alone is named in Connection (RFC 9110 sections 7.8 and 10.1.4).
     let mut options = ConnectionLine::default();
     if head.upgrade {
         options.add("upgrade", out);
@@ -82,8 +82,8 @@ pub fn request(head: &RequestHead<'_, '_>, hop: &Hop<'_>, out: &mut Vec<u8>) -> 
     Ok(())
 }
 
-/// Appends the head for the client, always as HTTP/1.1: the version is the sender's own, to 1.0 clients too
-/// (RFC 9110 section 2.5); what they cannot take is not sent to them.
+/// Appends the head for the client, always as HTTP/1.1: the version is the sender's own, even to 1.0 clients (RFC 9110
+/// section 2.5); what they do not support is not sent to them.
 pub fn response(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, out: &mut Vec<u8>) {
     out.reserve(head.len + 256);
     out.extend_from_slice(b"HTTP/1.1 ");
@@ -110,7 +110,7 @@ pub fn response(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, out: &mut Vec<
     out.extend_from_slice(b"\r\n");
 }
 
-/// The request line, and Host first where it is not the client's own line.
+/// The request line, and Host first if it is not the client's own line.
 fn request_line(head: &RequestHead<'_, '_>, hop: &Hop<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method);
     out.extend_from_slice(if head.slash_first { b" /" } else { b" " });
@@ -123,7 +123,7 @@ fn request_line(head: &RequestHead<'_, '_>, hop: &Hop<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// What a trusted peer has said already.
+/// Fields that a trusted peer has sent already.
 #[derive(Clone, Copy, Default)]
 struct Known {
     proto: bool,
@@ -162,7 +162,7 @@ fn goes_to_server(head: &RequestHead<'_, '_>, hop: &Hop<'_>, kind: Name) -> bool
     match kind {
         Name::ContentLength | Name::TransferEncoding | Name::Connection | Name::KeepAlive => false,
         Name::ProxyConnection | Name::Te | Name::Http2Settings | Name::XForwardedFor => false,
-        // Connection names it where it says `close`.
+        // With `close`, Connection names it.
         Name::Close => head.keep_alive,
         Name::Host => !head.host_from_target,
         Name::Trailer => head.framing == Framing::Chunked,
@@ -178,7 +178,7 @@ fn goes_to_server(head: &RequestHead<'_, '_>, hop: &Hop<'_>, kind: Name) -> bool
     }
 }
 
-/// Copies what goes on of a response; says whether there was a Date.
+/// Copies the forwarded part of a response; returns whether there was a Date.
 fn copy_response_fields(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, out: &mut Vec<u8>) -> bool {
     let mut runs = Runs::new(&head.fields);
     let mut dated = false;
@@ -190,7 +190,7 @@ fn copy_response_fields(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, out: &
         }
         dated |= span.kind == Name::Date;
         if has_space_before_colon(&head.fields, span.name_end) {
-            // A proxy leaves out white space between name and colon (RFC 9112 section 5.1).
+            // A proxy removes white space between name and colon (RFC 9112 section 5.1).
             runs.leave_out(span, out);
             let Field { name, value, .. } = head.fields.field(span);
             out.extend_from_slice(name);
@@ -213,8 +213,8 @@ fn goes_to_client(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, kind: Name) 
     }
 }
 
-/// 101 switches, 426 says to what one should (RFC 9110 sections 15.2.2 and 15.5.22); with other statuses
-/// Upgrade is an offer of the server to us.
+/// 101 switches protocols, 426 names the required one (RFC 9110 sections 15.2.2 and 15.5.22); with other statuses
+/// Upgrade is the server's offer to us.
 fn tells_upgrade(head: &ResponseHead<'_, '_>) -> bool {
     matches!(head.status, 101 | 426) && head.fields.values(Name::Upgrade).next().is_some()
 }
@@ -234,8 +234,8 @@ fn connection_of_answer(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, out: &
     options.end(out);
 }
 
-/// Connection declares the field to be for one hop. It cannot so declare what routes, frames or traces the
-/// message: those have rules of their own, and a client must not be able to take them away.
+/// Connection limits the field to one hop. It cannot do so for fields that route, frame or trace the message: those
+/// have their own rules, and a client must not be able to remove them.
 fn is_nominated(nominations: &Option<Nominations<'_>>, fields: &Fields<'_, '_>, span: &Span) -> bool {
     let Some(nominations) = nominations else { return false };
     let unread = matches!(span.kind, Name::Other | Name::Accept | Name::ContentType | Name::FramingLookalike);
@@ -243,7 +243,7 @@ fn is_nominated(nominations: &Option<Nominations<'_>>, fields: &Fields<'_, '_>, 
     open && nominations.has(fields.slice(span.start, span.name_end))
 }
 
-/// Via holds our pseudonym: `protocol SP received-by [ SP comment ]`, in a list.
+/// Via contains our pseudonym: `protocol SP received-by [ SP comment ]`, in a list.
 fn names_us(value: &[u8], pseudonym: &str) -> bool {
     list(value).any(|element| {
         let mut words = element.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
@@ -258,7 +258,7 @@ fn via(protocol: &str, pseudonym: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Where the request came from, and what for.
+/// The origin of the request.
 fn origin(head: &RequestHead<'_, '_>, hop: &Hop<'_>, known: Known, out: &mut Vec<u8>) {
     if known.addresses || hop.peer.is_some() {
         addresses(head, hop, known, out);
@@ -274,7 +274,7 @@ fn origin(head: &RequestHead<'_, '_>, hop: &Hop<'_>, known: Known, out: &mut Vec
     }
 }
 
-/// X-Forwarded-For as one line: what a trusted peer said, then the peer.
+/// X-Forwarded-For as one line: the trusted peer's value, then the peer.
 fn addresses(head: &RequestHead<'_, '_>, hop: &Hop<'_>, known: Known, out: &mut Vec<u8>) {
     out.extend_from_slice(b"X-Forwarded-For: ");
     let mut separator: &[u8] = b"";
@@ -292,7 +292,7 @@ fn addresses(head: &RequestHead<'_, '_>, hop: &Hop<'_>, known: Known, out: &mut 
     out.extend_from_slice(b"\r\n");
 }
 
-/// RFC 7239: an IPv6 address and an authority need quotes (section 6), and no byte of them an escape.
+/// RFC 7239: an IPv6 address and an authority need quotes (section 6), and none of their bytes needs an escape.
 fn forwarded(head: &RequestHead<'_, '_>, hop: &Hop<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"Forwarded: for=");
     match hop.peer.map(|peer| peer.to_canonical()) {
@@ -346,7 +346,7 @@ impl ConnectionLine {
     }
 }
 
-/// Copies the lines of a head in runs: each run ends where a line is left out.
+/// Copies the lines of a head in runs: each run ends at a line that is left out.
 struct Runs<'b> {
     head: &'b [u8],
     from: usize,

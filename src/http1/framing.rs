@@ -1,4 +1,4 @@
-//! Where a message ends (RFC 9112 section 6), decided once, here, for requests and for responses.
+//! Where a message ends (RFC 9112 section 6), decided only here, for requests and for responses.
 
 use super::fields::{Claim, decimal, list};
 use super::head::Version;
@@ -6,12 +6,12 @@ use super::names::Name;
 use super::reason::Reason;
 use super::scan::is_token;
 
-/// How the end of a body is told.
+/// How the end of a body is determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// There is no body, and none may follow. For a request: no field says anything of a length.
+    /// There is no body, and none may follow. For a request: no field indicates a length.
     None,
-    /// Exactly so many bytes. A request with `Content-Length: 0` is `Length(0)` and goes on as such.
+    /// Exactly this many bytes. A request with `Content-Length: 0` is `Length(0)` and is forwarded as such.
     Length(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked,
@@ -19,10 +19,10 @@ pub enum Framing {
     UntilClose,
 }
 
-/// The method of the request that a response answers, as far as framing cares (RFC 9112 section 6.3).
+/// The method of the request of a response, as far as it matters for framing (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// HEAD: the answer never has a body.
+    /// HEAD: the response never has a body.
     Head,
     /// CONNECT: a 2xx opens a tunnel.
     Connect,
@@ -31,7 +31,7 @@ pub enum Asked {
 }
 
 impl Asked {
-    /// What a request's method means for the framing of its answer. Methods have a case.
+    /// The meaning of a request's method for the framing of its response. Methods are case-sensitive.
     pub fn by(method: &[u8]) -> Asked {
         match method {
             b"HEAD" => Asked::Head,
@@ -41,7 +41,7 @@ impl Asked {
     }
 }
 
-/// What the fields of one head claim about its length; filled while they are walked over.
+/// What the fields of one head claim about its length; filled while they are parsed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Claims<'b> {
     length: Claim<'b>,
@@ -49,7 +49,7 @@ pub struct Claims<'b> {
 }
 
 impl<'b> Claims<'b> {
-    /// Takes in one field; others than Content-Length and Transfer-Encoding say nothing.
+    /// Adds one field; all except Content-Length and Transfer-Encoding are ignored.
     pub fn note(&mut self, kind: Name, value: &'b [u8]) {
         match kind {
             Name::ContentLength => self.length.note(value),
@@ -58,12 +58,12 @@ impl<'b> Claims<'b> {
         }
     }
 
-    /// A body is claimed to follow, with right or not.
+    /// A body is announced, whether or not that is valid.
     pub(super) fn promise_a_body(&self) -> bool {
         self.coding != Claim::Absent || self.length().is_some_and(|length| length > 0)
     }
 
-    /// The one good Content-Length: what HEAD and 304 pass on, without a body, as it came.
+    /// The one valid Content-Length: HEAD and 304 forward it unchanged, without a body.
     pub(super) fn length(&self) -> Option<u64> {
         match self.length {
             Claim::One(value) => decimal(value),
@@ -72,8 +72,8 @@ impl<'b> Claims<'b> {
     }
 }
 
-/// The framing of a request. Nothing ambiguous is accepted: both lengths, several, a list even of equal ones,
-/// a coding that is not exactly `chunked`, any coding in HTTP/1.0.
+/// The framing of a request. Nothing ambiguous is accepted: both lengths, several, a list even of equal ones, a coding
+/// that is not exactly `chunked`, any coding in HTTP/1.0.
 pub fn request(version: Version, claims: &Claims<'_>) -> Result<Framing, Reason> {
     match (claims.coding, claims.length) {
         (Claim::Absent, Claim::Absent) => Ok(Framing::None),
@@ -88,21 +88,21 @@ pub fn request(version: Version, claims: &Claims<'_>) -> Result<Framing, Reason>
     }
 }
 
-/// The framing of a response. HEAD, 204, 304, 1xx and 2xx to CONNECT have no body whatever they claim; what
-/// they claim must hold together all the same.
+/// The framing of a response. HEAD, 204, 304, 1xx and 2xx to CONNECT have no body, whatever their fields claim (RFC
+/// 9112 section 6.3, rules 1 and 2).
 pub fn response(asked: Asked, status: u16, version: Version, claims: &Claims<'_>) -> Result<Framing, Reason> {
-    let claimed = request(version, claims).map_err(|_| Reason::BadAnswer)?;
-    match (asked, status) {
-        (Asked::Head, _) | (_, 100..=199 | 204 | 304) | (Asked::Connect, 200..=299) => Ok(Framing::None),
-        _ if claimed == Framing::None => Ok(Framing::UntilClose),
-        _ => Ok(claimed),
+    if matches!((asked, status), (Asked::Head, _) | (_, 100..=199 | 204 | 304) | (Asked::Connect, 200..=299))
+    {
+        return Ok(Framing::None);
+    }
+    match request(version, claims).map_err(|_| Reason::BadAnswer)? {
+        Framing::None => Ok(Framing::UntilClose),
+        claimed => Ok(claimed),
     }
 }
 
-/// `chunked`, or what is wrong with it: 501 for a coding that is well formed and unknown (RFC 9112 section 6.1), alone
-/// or before a last `chunked`; 400 for everything whose end could be seen in two ways. Section 6.3 would have 400
-/// where the last is not `chunked`, in which two clauses are at odds; either way nothing goes on and the connection
-/// closes.
+/// `chunked`, or what is wrong with it. If the last coding is not `chunked` the length cannot be determined: 400 (RFC
+/// 9112 section 6.3, rule 4). An unknown coding before it is 501 (section 6.1).
 fn coding(value: &[u8]) -> Result<Framing, Reason> {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(Framing::Chunked);
@@ -111,8 +111,7 @@ fn coding(value: &[u8]) -> Result<Framing, Reason> {
     let unknown = list(value).take_while(|coding| !is_chunked(coding)).count();
     let all = list(value).count();
     let well_formed = list(value).all(is_token) && value.split(|byte| *byte == b',').count() == all;
-    let ends_well = all == 1 || unknown + 1 == all;
-    if well_formed && unknown > 0 && ends_well {
+    if well_formed && unknown > 0 && unknown + 1 == all {
         Err(Reason::TransferCodingUnknown)
     } else {
         Err(Reason::BadTransferEncoding)
@@ -164,10 +163,14 @@ mod tests {
     fn codings() {
         check(&[(TE, "chunked")], Ok(Framing::Chunked));
         check(&[(TE, "ChUnKeD")], Ok(Framing::Chunked));
-        for unknown in ["gzip", "identity", "xchunked", "chunked1", "gzip, chunked", "x,y , chunked"] {
+        for unknown in ["gzip, chunked", "x,y , chunked", "identity, chunked"] {
             check(&[(TE, unknown)], Err(TransferCodingUnknown));
         }
-        for bad in ["", ",", "chunked, chunked", "chunked, gzip", "gzip, deflate", "chunked,", ",chunked"] {
+        // The last coding is not `chunked`: the length cannot be determined.
+        for last in ["gzip", "identity", "xchunked", "chunked1", "chunked, gzip", "gzip, deflate"] {
+            check(&[(TE, last)], Err(BadTransferEncoding));
+        }
+        for bad in ["", ",", "chunked, chunked", "chunked,", ",chunked", "gzip, chunked, chunked"] {
             check(&[(TE, bad)], Err(BadTransferEncoding));
         }
         for bad in [

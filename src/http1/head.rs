@@ -1,5 +1,5 @@
-//! The heads of requests and responses (RFC 9112 sections 2 to 5): the scanner finds the lines, this file
-//! says what they mean and refuses what does not hold together.
+//! The heads of requests and responses (RFC 9112 sections 2 to 5): the scanner finds the lines, this module interprets
+//! them and rejects what is not valid.
 
 use super::body::Body;
 use super::connection::Options;
@@ -12,7 +12,7 @@ use memchr::{memchr_iter, memchr2, memmem};
 
 pub use super::fields::{FIELDS_MAX, Field, Fields, Slots};
 
-/// Bounds of a head; bytes and counts.
+/// Limits of a head; bytes and counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The whole head, its empty line included: 431 beyond.
@@ -21,16 +21,16 @@ pub struct Limits {
     pub fields: usize,
     /// The request target: 414 beyond.
     pub uri: usize,
-    /// TRACE is let through; otherwise refused with 405.
+    /// TRACE is accepted; otherwise rejected with 405.
     pub trace: bool,
 }
 
-/// A response head may have so many bytes, or as many as a request if that may have more. Applications set many cookies
-/// and long security policies; other proxies pass on 60 to 64 KiB.
+/// The size of a response head: this many bytes, or as many as a request if that limit is higher. Applications set many
+/// cookies and long security policies; other proxies forward 60 to 64 KiB.
 const RESPONSE_HEAD: usize = 64 * 1024;
 
 impl Limits {
-    /// The bounds of a response head where these are the bounds of a request head.
+    /// The limits of a response head, derived from those of a request head.
     pub fn of_responses(self) -> Self {
         Limits { head: self.head.max(RESPONSE_HEAD), fields: FIELDS_MAX, ..self }
     }
@@ -57,95 +57,99 @@ impl Version {
     }
 }
 
-/// A parse that may want more bytes.
+/// The result of a parse that may need more bytes.
 #[derive(Debug)]
 pub enum Parsed<T> {
-    /// The whole head was there.
+    /// The whole head is available.
     Complete(T),
-    /// Good so far. Ask [`may_be_complete`] before the next try.
+    /// Valid so far. Ask [`may_be_complete`] before the next attempt.
     Partial,
 }
 
-/// A request head that holds together.
+/// A valid request head.
 #[derive(Debug)]
 pub struct RequestHead<'s, 'b> {
-    /// Any token, in the case it came in.
+    /// Any token, in its original case.
     pub method: &'b [u8],
-    /// What goes on the request line to the server: origin form, or `*` for OPTIONS; made from an absolute form
+    /// The target for the request line to the server: origin form, or `*` for OPTIONS; derived from an absolute form
     /// (whose path may be empty, then `/` precedes `target`: `slash_first`).
     pub target: &'b [u8],
-    /// The target came in absolute form without a path: write a `/` before it.
+    /// The target was in absolute form without a path: write a `/` before it.
     pub slash_first: bool,
     /// The authority: of the absolute form, else of `Host`, else empty (1.0 without Host).
     pub host: &'b [u8],
     /// `host` came from an absolute form and replaces the Host field.
     pub host_from_target: bool,
-    /// The target came in absolute form with the scheme `https`.
+    /// The target was in absolute form with the scheme `https`.
     pub secure: bool,
-    /// Of the client.
+    /// The client's version.
     pub version: Version,
     /// Where the body ends.
     pub framing: Framing,
-    /// The client wants the connection kept (RFC 9112 section 9.3).
+    /// The client wants to keep the connection (RFC 9112 section 9.3).
     pub keep_alive: bool,
-    /// `Expect: 100-continue`, the client is 1.1 and a body follows; otherwise the field says nothing and is
-    /// not passed on (RFC 9110 section 10.1.1).
+    /// `Expect: 100-continue`, the client is 1.1 and a body follows; otherwise the field has no meaning and is not
+    /// forwarded (RFC 9110 section 10.1.1).
     pub expects_continue: bool,
-    /// `Upgrade` with `Connection: upgrade`, in 1.1. Never for h2c: a tunnel of HTTP/2 would hide requests
-    /// from us (RFC 9113 section 3.1 has retired it).
+    /// `Upgrade` with `Connection: upgrade`, in 1.1. Never for h2c: a tunnel of HTTP/2 would hide requests from us
+    /// (obsoleted by RFC 9113 section 3.1).
     pub upgrade: bool,
     /// `Accept` asks for JSON (names application/json or +json).
     pub accepts_json: bool,
-    /// `TE: trailers`, in 1.1: trailers of the answer are welcome.
+    /// `TE: trailers`, in 1.1: the client accepts trailers of the response.
     pub te_trailers: bool,
-    /// Max-Forwards of OPTIONS and TRACE. At `Some(0)` the balancer answers itself
-    /// ([`reply::last_hop`](super::reply::last_hop); RFC 9110 section 7.6.2); otherwise it is passed on one less.
+    /// Max-Forwards of OPTIONS and TRACE. At `Some(0)` the balancer responds itself
+    /// ([`reply::last_hop`](super::reply::last_hop); RFC 9110 section 7.6.2); otherwise it is decremented and
+    /// forwarded.
     pub max_forwards: Option<u64>,
-    /// The client's own X-Request-Id, if there is one and it is sound: passed on instead of ours.
+    /// The client's own X-Request-Id, if there is a valid one: forwarded instead of ours.
     pub request_id: Option<&'b [u8]>,
-    /// Length of the head with its empty line (and with an empty line before it), in bytes.
+    /// Length of the head including its empty line (and an empty line before it), in bytes.
     pub len: usize,
     /// All fields, in order.
     pub fields: Fields<'s, 'b>,
-    /// Connection names fields that must not go on.
+    /// Connection names fields that must not be forwarded.
     pub(super) nominates: bool,
 }
 
-/// A response head that holds together.
+/// A valid response head.
 #[derive(Debug)]
 pub struct ResponseHead<'s, 'b> {
-    /// Of the server.
+    /// The server's version.
     pub version: Version,
-    /// 100 to 999; servers invent statuses, and to a proxy they are all one.
+    /// 100 to 999; servers invent statuses, and a proxy treats them all the same.
     pub status: u16,
-    /// As it came, maybe empty, maybe not UTF-8.
+    /// The original bytes, possibly empty, possibly not UTF-8.
     pub phrase: &'b [u8],
     /// Where the body ends.
     pub framing: Framing,
-    /// For answers to HEAD and for 304: the Content-Length the body would have had; passed on.
+    /// For responses to HEAD and for 304: the Content-Length the body would have had; forwarded.
     pub length_told: Option<u64>,
-    /// The server keeps the connection. False when only its close ends the body, after 101, and after a 204
-    /// that promises a body: should that come, it is no answer to the next request.
+    /// The server keeps the connection. False when only its close ends the body, after 101, and after a 204 that
+    /// announces a body: if that is sent, it must not be taken for the next response.
     pub keep_alive: bool,
     /// Length of the head with its empty line, in bytes.
     pub len: usize,
     /// All fields, in order.
     pub fields: Fields<'s, 'b>,
-    /// Connection names fields that must not go on.
+    /// Connection names fields that must not be forwarded.
     pub(super) nominates: bool,
 }
 
 impl RequestHead<'_, '_> {
-    /// The body that follows, at its first byte; it keeps no trailer that Connection nominates here.
+    /// The following body, at its first byte; trailers that Connection nominates here are dropped.
     pub fn body(&self) -> Body {
         body(self.framing, self.nominates, &self.fields)
     }
 }
 
 impl ResponseHead<'_, '_> {
-    /// The body that follows, at its first byte; it keeps no trailer that Connection nominates here.
+    /// The following body, at its first byte; trailers that Connection nominates here are dropped. Padded chunk sizes
+    /// are accepted.
     pub fn body(&self) -> Body {
-        body(self.framing, self.nominates, &self.fields)
+        let mut body = body(self.framing, self.nominates, &self.fields);
+        body.allow_padding();
+        body
     }
 }
 
@@ -157,8 +161,8 @@ fn body(framing: Framing, nominates: bool, fields: &Fields<'_, '_>) -> Body {
     body
 }
 
-/// Reads a request head from the start of `bytes`. What cannot become a good head is refused as soon as the
-/// byte that spoils it is there.
+/// Parses a request head from the start of `bytes`. An invalid head is rejected as soon as the first invalid byte is
+/// available.
 pub fn request<'s, 'b>(
     bytes: &'b [u8],
     limits: &Limits,
@@ -182,7 +186,7 @@ pub fn request<'s, 'b>(
     understand(&line, target, fields).map(Parsed::Complete)
 }
 
-/// Reads a response head from the start of `bytes`. What is wrong with it is [`Reason::ResponseHeadTooLarge`],
+/// Parses a response head from the start of `bytes`. Errors are [`Reason::ResponseHeadTooLarge`],
 /// [`Reason::ResponseTooManyHeaders`] or [`Reason::BadAnswer`].
 pub fn response<'s, 'b>(
     bytes: &'b [u8],
@@ -207,10 +211,10 @@ pub fn response<'s, 'b>(
     understand_response(&line, asked, fields).map(Parsed::Complete)
 }
 
-/// Whether another parse is worth its cost: `seen` bytes have been parsed in vain, more may have come. True
-/// when the new bytes may end the head (with right or with wrong line ends), and every 4 KiB, so that limits
-/// hold; a sender of single bytes does not make us read the same head again for each. Give `seen` 0 when
-/// nothing has been parsed, and parse whatever this says when no more bytes would fit.
+/// Whether another parse is worth its cost: `seen` bytes have been parsed without completing a head, more may have
+/// arrived. True when the new bytes may end the head (with correct or wrong line ends), and every 4 KiB, so that limits
+/// are enforced; a sender of single bytes does not cause a parse per byte. Pass 0 as `seen` when nothing has been
+/// parsed, and parse regardless of the result when no more bytes would fit.
 pub fn may_be_complete(bytes: &[u8], seen: usize) -> bool {
     const STRIDE: usize = 4096;
     if seen == 0 || seen / STRIDE != bytes.len() / STRIDE {
@@ -220,7 +224,7 @@ pub fn may_be_complete(bytes: &[u8], seen: usize) -> bool {
     memchr_iter(b'\n', new).any(|at| matches!(new.get(at + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..])))
 }
 
-/// No more than this is looked at: what is not complete within it is too large.
+/// No more than this is parsed: a head that is not complete within it is too large.
 fn window<'b>(bytes: &'b [u8], limits: &Limits) -> &'b [u8] {
     bytes.get(..limits.head.min(u32::MAX as usize)).unwrap_or(bytes)
 }
@@ -229,12 +233,12 @@ fn partial<T>(window: &[u8], limits: &Limits, too_large: Reason) -> Result<Parse
     if window.len() < limits.head { Ok(Parsed::Partial) } else { Err(too_large) }
 }
 
-/// A request line that fills the whole head: it is the target when one has begun and not ended.
+/// A request line that fills the whole head: the target is too long if one has begun and not ended.
 fn line_too_large(window: &[u8]) -> Reason {
     if memchr_iter(b' ', window).count() == 1 { Reason::UriTooLong } else { Reason::HeadTooLarge }
 }
 
-/// What the fields of a request say, gathered in one walk.
+/// The content of a request's fields, collected in one pass.
 #[derive(Default)]
 struct Said<'b> {
     claims: Claims<'b>,
@@ -278,7 +282,7 @@ impl<'b> Said<'b> {
     }
 }
 
-/// The whole head is there: what it means.
+/// Interprets a complete head.
 fn understand<'s, 'b>(
     line: &scan::RequestLine<'b>,
     target: target::Target<'b>,
@@ -349,13 +353,16 @@ fn understand_response<'s, 'b>(
     }
     let framing = framing::response(asked, line.status, version, &claims)?;
     let bodiless = line.status == 304 || asked == Asked::Head && line.status >= 200 && line.status != 204;
+    // Where there can be no body, contradictions are ignored; but such a connection is not reused.
+    let is_sound = framing::request(version, &claims).is_ok();
     Ok(ResponseHead {
         version,
         status: line.status,
         phrase: line.phrase,
         framing,
-        length_told: if bodiless { claims.length() } else { None },
+        length_told: if bodiless && is_sound { claims.length() } else { None },
         keep_alive: options.persists(version)
+            && is_sound
             && framing != Framing::UntilClose
             && line.status != 101
             && !(line.status == 204 && claims.promise_a_body()),
@@ -365,7 +372,7 @@ fn understand_response<'s, 'b>(
     })
 }
 
-/// White space there is left out when forwarding; on a field that frames the message it is refused.
+/// White space there is removed when forwarding; on a field that frames the message it is rejected.
 pub(super) fn has_space_before_colon(fields: &Fields<'_, '_>, name_end: u32) -> bool {
     fields.head.get(name_end as usize) != Some(&b':')
 }
@@ -379,12 +386,12 @@ fn host(version: Version, host: Claim<'_>) -> Result<&[u8], Reason> {
     }
 }
 
-/// For the two methods that must heed it; others ignore the field (RFC 9110 section 7.6.2).
+/// For the two methods that must obey it; others ignore the field (RFC 9110 section 7.6.2).
 fn max_forwards(method: &[u8], claim: Claim<'_>) -> Result<Option<u64>, Reason> {
     match claim {
         _ if !matches!(method, b"OPTIONS" | b"TRACE") => Ok(None),
         Claim::Absent => Ok(None),
-        // More than we can count is as good as the most that we can (RFC 9110 section 7.6.2).
+        // A larger value than we can represent is treated as the largest that we can (RFC 9110 section 7.6.2).
         Claim::One(value) if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
             Ok(Some(decimal(value).unwrap_or(u64::MAX)))
         }
@@ -392,18 +399,18 @@ fn max_forwards(method: &[u8], claim: Claim<'_>) -> Result<Option<u64>, Reason> 
     }
 }
 
-/// The client's id counts if it came once and is valid.
+/// The client's id counts if there is exactly one and it is valid.
 fn request_id(claim: Claim<'_>) -> Option<&[u8]> {
     if let Claim::One(id) = claim { Some(id).filter(|id| trace::is_valid_id(id)) } else { None }
 }
 
-/// HTTP/2 without TLS, with a version or without.
+/// HTTP/2 without TLS, with or without a version.
 fn is_h2c(protocol: &[u8]) -> bool {
     let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
     name.eq_ignore_ascii_case(b"h2c")
 }
 
-/// `application/json` or a suffix `+json` among the media ranges. Most values have no `j` and cost nothing.
+/// `application/json` or a suffix `+json` among the media ranges. Most values have no `j` and are rejected quickly.
 fn names_json(accept: &[u8]) -> bool {
     memchr2(b'j', b'J', accept).is_some() && list(accept).any(is_json)
 }

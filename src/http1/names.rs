@@ -1,10 +1,10 @@
-//! Field names that the balancer must know, told apart by length and first byte, in any case.
+//! Field names that the balancer interprets, distinguished by length and first byte, in any case.
 
-/// A field name, as far as forwarding cares.
+/// A field name, as far as it matters for forwarding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Name {
-    /// Not known here: passed on.
+    /// Not known here: forwarded.
     #[default]
     Other,
     /// `Host`: RFC 9110 section 7.2.
@@ -13,14 +13,14 @@ pub enum Name {
     ContentLength,
     /// `Transfer-Encoding`: RFC 9112 section 6.1.
     TransferEncoding,
-    /// `Content_Length`, `Transfer_Encoding`: names of their own to HTTP, framing to servers behind CGI-like
-    /// interfaces. Refused in requests.
+    /// `Content_Length`, `Transfer_Encoding`: distinct names in HTTP, but framing for servers behind CGI-like
+    /// interfaces. Rejected in requests.
     FramingLookalike,
     /// `Connection`: RFC 9110 section 7.6.1.
     Connection,
-    /// `Close`: reserved, for `Connection: close` would name it (RFC 9112 section 9.6).
+    /// `Close`: reserved, because `Connection: close` would name it (RFC 9112 section 9.6).
     Close,
-    /// `Keep-Alive`: hop-by-hop by custom.
+    /// `Keep-Alive`: hop-by-hop by convention.
     KeepAlive,
     /// `Proxy-Connection`: never a standard, always removed (RFC 9112 appendix C.2.2).
     ProxyConnection,
@@ -40,17 +40,17 @@ pub enum Name {
     MaxForwards,
     /// `Forwarded`: RFC 7239.
     Forwarded,
-    /// `X-Forwarded-For`: the addresses the request came by.
+    /// `X-Forwarded-For`: the addresses that the request has passed.
     XForwardedFor,
     /// `X-Forwarded-Proto`: the scheme the client used.
     XForwardedProto,
     /// `X-Forwarded-Host`: the authority the client asked for.
     XForwardedHost,
-    /// Any other `X-Forwarded-…`: believed from a trusted peer only, like its siblings.
+    /// Any other `X-Forwarded-…`: trusted only from a trusted peer, like the others.
     XForwardedOther,
     /// `X-Request-Id`: names the request in logs.
     XRequestId,
-    /// `X-Served-By`: which server answered.
+    /// `X-Served-By`: which server responded.
     XServedBy,
     /// `Accept`: RFC 9110 section 12.5.1.
     Accept,
@@ -62,8 +62,8 @@ pub enum Name {
 
 /// Which name this is; ASCII case does not matter (RFC 9110 section 5.1).
 ///
-/// In the names that carry trust (`X-…`, `Forwarded` has no dash) an underscore counts as a dash: servers
-/// behind CGI-like interfaces cannot tell `X_Forwarded_For` from `X-Forwarded-For`, so neither may we.
+/// In names that carry trust (`X-…`, `Forwarded` has no dash) an underscore counts as a dash: servers behind CGI-like
+/// interfaces cannot distinguish `X_Forwarded_For` from `X-Forwarded-For`, so neither may we.
 pub fn name_of(name: &[u8]) -> Name {
     let Some(first) = name.first() else { return Name::Other };
     match (name.len(), first | 0x20) {
@@ -94,7 +94,7 @@ fn known(name: &[u8], lower: &[u8], kind: Name) -> Name {
     if name.eq_ignore_ascii_case(lower) { kind } else { Name::Other }
 }
 
-/// A name that frames, or what could be taken for it.
+/// A name that frames, or one that could be mistaken for it.
 fn dashed(name: &[u8], lower: &[u8], kind: Name) -> Name {
     match known(name, lower, kind) {
         Name::Other if same_dashed(name, lower) => Name::FramingLookalike,

@@ -1,10 +1,10 @@
-//! The PROXY protocol, versions 1 and 2, without IO: the preamble in which a proxy before us names the client
-//! of a connection (HAProxy's `proxy-protocol.txt`, sections 2.1 and 2.2).
+//! The PROXY protocol, versions 1 and 2, without IO: the preamble in which a proxy in front of us names the client of a
+//! connection (HAProxy's `proxy-protocol.txt`, sections 2.1 and 2.2).
 //!
-//! To be read only where it is configured and from the addresses that may send it: whoever may send it may
-//! claim any address. It comes once, before the first request, and is never guessed at: a connection without
-//! it is refused. What is wrong closes the connection without an answer, because the other side is no HTTP
-//! client; the reason is counted and logged.
+//! It is read only where it is configured and from the addresses that may send it, because its sender may claim any
+//! address. It appears once, before the first request, and is never guessed: a connection without it is rejected. A
+//! fault closes the connection without a response, because the peer is not an HTTP client; the reason is counted and
+//! logged.
 
 mod v1;
 mod v2;
@@ -13,24 +13,24 @@ use super::head::Parsed;
 use super::reason::Reason;
 use std::net::SocketAddr;
 
-/// The longest preamble that is accepted: those of version 1 end by byte 107, those of version 2 may carry
-/// TLVs (certificates' names above all).
+/// The longest preamble that is accepted: those of version 1 end by byte 107, those of version 2 may contain TLVs
+/// (mainly certificate names).
 pub const PREAMBLE_MAX: usize = 4096;
 
-/// What a preamble says.
+/// The content of a preamble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preamble {
-    /// The client. None when the proxy speaks for itself (its health checks) or knows no address: the
-    /// connection's own address counts then.
+    /// The client. None when the connection is the proxy's own (its health checks) or it knows no address: the
+    /// connection's own address is used then.
     pub source: Option<SocketAddr>,
-    /// Where the client connected to; there whenever `source` is.
+    /// Where the client connected to; present whenever `source` is.
     pub destination: Option<SocketAddr>,
     /// Length of the preamble in bytes: the first request starts there.
     pub len: usize,
 }
 
-/// Reads a preamble from the start of `bytes`. [`Reason::ProxyHeaderMissing`] as soon as the bytes can be the
-/// start of neither version, [`Reason::BadProxyHeader`] when one was begun and does not hold together.
+/// Parses a preamble from the start of `bytes`. [`Reason::ProxyHeaderMissing`] as soon as the bytes cannot be the start
+/// of either version, [`Reason::BadProxyHeader`] for an invalid preamble.
 pub fn parse(bytes: &[u8]) -> Result<Parsed<Preamble>, Reason> {
     let begins = |signature: &[u8]| bytes.iter().zip(signature).all(|(ours, theirs)| ours == theirs);
     let is_whole = |signature: &[u8]| bytes.len() >= signature.len();

@@ -1,10 +1,10 @@
-//! Every way in which a request is refused or comes to a bad end: one enum, so that each has a status, a
-//! sentence, a counter and a log line.
+//! Every reason for rejecting or failing a request: one enum, so that each has a status, a sentence, a counter and a
+//! log line.
 
 /// Builds the enum and its tables from one row per reason.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $reason:ident = $name:literal, $status:literal, $sentence:literal;)*) => {
-        /// Why a request was not answered by a server, or not to its end.
+        /// Why a request got no response from a server, or an incomplete one.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum Reason { $($(#[$doc])* $reason,)* }
@@ -13,12 +13,12 @@ macro_rules! reasons {
             /// All reasons, in order: `ALL[reason as usize] == reason`.
             pub const ALL: &'static [Reason] = &[$(Reason::$reason,)*];
 
-            /// The name in metrics, logs and answers: snake_case, stable.
+            /// The name in metrics, logs and responses: snake_case, stable.
             pub const fn name(self) -> &'static str {
                 match self { $(Reason::$reason => $name,)* }
             }
 
-            /// The status of the answer. 499 where the client is not there to read one.
+            /// The status of the response. 499 if the client is gone and cannot read one.
             pub const fn status(self) -> u16 {
                 match self { $(Reason::$reason => $status,)* }
             }
@@ -32,9 +32,9 @@ macro_rules! reasons {
 }
 
 reasons! {
-    // The preamble of a proxy, before any head: closed without an answer (`is_silent`).
+    // The preamble of a proxy, before any head: the connection is closed without a response (`is_silent`).
 
-    /// A PROXY protocol preamble was begun and does not hold together.
+    /// A PROXY protocol preamble is not valid.
     BadProxyHeader = "bad_proxy_header", 400, "The PROXY protocol header is malformed. Check the proxy that sent it.";
     /// The connection must begin with a PROXY protocol preamble and does not.
     ProxyHeaderMissing = "proxy_header_missing", 400, "This port expects the PROXY protocol. Connect through the proxy, or switch it off here.";
@@ -43,34 +43,34 @@ reasons! {
 
     /// Not `method SP target SP version`.
     BadRequestLine = "bad_request_line", 400, "The first line is not an HTTP request. Send: METHOD /path HTTP/1.1";
-    /// The target has forbidden bytes, a wrong form, or an authority that does not hold together.
+    /// The target has forbidden bytes, an invalid form, or an invalid authority.
     BadTarget = "bad_target", 400, "The request target is malformed. Percent-encode special characters and leave out fragments and user names.";
-    /// White space before a colon, a folded line, a name that is no token, a control byte.
-    BadField = "bad_field", 400, "A header field is malformed. Check its name, its colon and control characters.";
+    /// White space before a colon, a folded line, a name that is not a token, a control byte.
+    BadField = "bad_field", 400, "A header is malformed. Check its name, its colon and control characters.";
     /// A CR or an LF that is not part of CRLF.
-    BareLineBreak = "bare_line_break", 400, "A line does not end with CRLF. End every line of the head with CR and LF.";
+    BareLineBreak = "bare_line_break", 400, "A line does not end with CRLF. End every line of the request headers with CR and LF.";
     /// Host is missing, repeated or malformed.
-    BadHost = "bad_host", 400, "The Host field is missing, repeated or malformed. Send exactly one: Host: name or name:port";
+    BadHost = "bad_host", 400, "The Host header is missing, repeated or malformed. Send exactly one: Host: name or name:port";
     /// Not HTTP/1.x.
     VersionUnsupported = "version_unsupported", 505, "This HTTP version is not supported. Use HTTP/1.1.";
     /// The connection preface of HTTP/2 without TLS.
-    Http2Preface = "http2_preface", 505, "HTTP/2 is not spoken on this port. Use HTTP/1.1.";
+    Http2Preface = "http2_preface", 505, "HTTP/2 is not supported on this port. Use HTTP/1.1.";
     /// The head is longer than the limit.
-    HeadTooLarge = "head_too_large", 431, "The request head is too large. Send smaller header fields or fewer cookies.";
+    HeadTooLarge = "head_too_large", 431, "The request headers are too large. Send smaller headers or fewer cookies.";
     /// More field lines than the limit.
-    TooManyFields = "too_many_fields", 431, "The request has too many header fields. Send fewer.";
+    TooManyFields = "too_many_fields", 431, "The request has too many headers. Send fewer.";
     /// The target is longer than the limit.
     UriTooLong = "uri_too_long", 414, "The request target is too long. Send long data in the body.";
-    /// CONNECT: this is no forward proxy.
-    ConnectRefused = "connect_refused", 501, "CONNECT is not offered here: this is not a forward proxy.";
-    /// TRACE, which is off, or has a body.
+    /// CONNECT: this is not a forward proxy.
+    ConnectRefused = "connect_refused", 501, "CONNECT is not supported: this is not a forward proxy.";
+    /// TRACE, which is disabled, or has a body.
     TraceRefused = "trace_refused", 405, "TRACE is not allowed here.";
     /// An expectation other than 100-continue.
-    ExpectationUnknown = "expectation_unknown", 417, "The expectation cannot be met. Only Expect: 100-continue is known.";
-    /// Via names this balancer already.
-    LoopDetected = "loop_detected", 508, "The request has come through this balancer before. Check that no server points back at it.";
-    /// The target is of https, and nobody whom we trust took it over TLS (RFC 9110 section 7.4).
-    Misdirected = "misdirected", 421, "An https target was asked for in clear text. Ask for it over TLS, or for http.";
+    ExpectationUnknown = "expectation_unknown", 417, "The expectation cannot be met. Only Expect: 100-continue is supported.";
+    /// Via already names this balancer.
+    LoopDetected = "loop_detected", 508, "The request has already passed through this balancer. Check that no server points back at it.";
+    /// The target is https, and no trusted peer received it over TLS (RFC 9110 section 7.4).
+    Misdirected = "misdirected", 421, "An https target was requested without TLS. Request it over TLS, or use http.";
 
     // The client's framing and body (RFC 9112 sections 6 and 7).
 
@@ -78,73 +78,76 @@ reasons! {
     BadContentLength = "bad_content_length", 400, "Content-Length must be one decimal number, sent once.";
     /// Content-Length and Transfer-Encoding together.
     LengthConflict = "length_conflict", 400, "Content-Length and Transfer-Encoding exclude each other. Send one of them.";
-    /// Transfer-Encoding is repeated, malformed, or came in HTTP/1.0.
+    /// Transfer-Encoding is repeated, malformed, or used in HTTP/1.0.
     BadTransferEncoding = "bad_transfer_encoding", 400, "Transfer-Encoding must be exactly: chunked, sent once and in HTTP/1.1.";
     /// A transfer coding that is not chunked.
-    TransferCodingUnknown = "transfer_coding_unknown", 501, "This transfer coding is not known. Use chunked.";
+    TransferCodingUnknown = "transfer_coding_unknown", 501, "This transfer coding is not supported. Use chunked.";
     /// The chunked coding is broken.
     BadChunk = "bad_chunk", 400, "The chunked body is malformed.";
-    /// The trailer section is longer than its bound.
-    TrailersTooLarge = "trailers_too_large", 431, "The trailer fields after the body are too large.";
+    /// The trailer section is longer than its limit.
+    TrailersTooLarge = "trailers_too_large", 431, "The trailers after the body are too large.";
+    /// The server does not support chunked bodies, and the body is too long to be buffered.
+    LengthRequired = "length_required", 411, "The server accepts no chunked body of this size. Send Content-Length.";
     /// The body is longer than the limit.
     BodyTooLarge = "body_too_large", 413, "The request body is too large.";
 
-    // The client's time.
+    // Timeouts of the client.
 
     /// The head was not complete in time.
-    HeadTimeout = "head_timeout", 408, "The request head did not arrive in time. Try again.";
-    /// The body stood still for too long.
+    HeadTimeout = "head_timeout", 408, "The request headers did not arrive in time. Try again.";
+    /// The body made no progress for too long.
     BodyTimeout = "body_timeout", 408, "The request body did not arrive in time. Try again.";
-    /// The client closed before its answer was complete.
-    ClientGone = "client_gone", 499, "The client closed the connection before its answer was complete.";
-    /// The client did not read its answer in time.
-    ClientStalled = "client_stalled", 499, "The client did not read its answer in time.";
+    /// The client closed before its response was complete.
+    ClientGone = "client_gone", 499, "The client closed the connection before its response was complete.";
+    /// The client did not read its response in time.
+    ClientStalled = "client_stalled", 499, "The client did not read its response in time.";
 
-    // The balancer's own bounds.
+    // The balancer's own limits.
 
     /// The queue of requests is full.
     QueueFull = "queue_full", 503, "The balancer has too many requests waiting. Try again shortly.";
-    /// The request waited in the queue past its deadline.
-    QueueTimeout = "queue_timeout", 503, "The request waited too long for a free worker. Try again shortly.";
+    /// The request waited past its deadline, for a server or for a worker.
+    QueueTimeout = "queue_timeout", 503, "The request waited too long for a server. Try again shortly.";
     /// The standing queue is being shortened.
     Overloaded = "overloaded", 503, "The balancer is overloaded. Try again shortly.";
-    /// No further connection is taken.
+    /// The limit of connections is reached.
     ConnectionLimit = "connection_limit", 503, "The balancer has too many connections. Try again shortly.";
-    /// No further tunnel (upgraded connection) is opened.
+    /// The limit of tunnels (upgraded connections) is reached.
     TunnelLimit = "tunnel_limit", 503, "The balancer has too many upgraded connections. Try again shortly.";
     /// The balancer is stopping.
     Draining = "draining", 503, "The balancer is shutting down. Try again on a new connection.";
-    /// A fault of the balancer itself.
-    Internal = "internal", 500, "The balancer failed on this request. Its log has the details under the request id.";
+    /// An internal fault of the balancer.
+    Internal = "internal", 500, "The balancer failed to process this request. Its log has the details under the request id.";
 
     // The servers.
 
-    /// No server may be picked.
+    /// No server can be picked.
     NoServer = "no_server", 503, "No server is available. Check that the servers are up and healthy.";
-    /// No server took the connection.
+    /// No server accepted the connection.
     ConnectFailed = "connect_failed", 503, "The server could not be reached. Check that it is running.";
-    /// The server closed before the answer's head was complete.
-    ServerReset = "server_reset", 502, "The server closed the connection before it answered.";
-    /// The server did not answer in time.
-    ServerTimeout = "server_timeout", 504, "The server did not answer in time.";
-    /// The server's answer breaks the rules of HTTP.
-    BadAnswer = "bad_answer", 502, "The server sent an answer that is not valid HTTP.";
+    /// The server closed before the head of its response was complete.
+    ServerReset = "server_reset", 502, "The server closed the connection before it responded.";
+    /// The server did not respond in time.
+    ServerTimeout = "server_timeout", 504, "The server did not respond in time.";
+    /// The server's response is not valid HTTP.
+    BadAnswer = "bad_answer", 502, "The server sent a response that is not valid HTTP.";
     /// The head of the server's response is longer than the limit.
     ResponseHeadTooLarge = "response_head_too_large", 502, "The headers of the response are larger than 64 KiB and than limits.head. Send less, or raise limits.head.";
-    /// The server's response has more header fields than the limit.
+    /// The server's response has more headers than the limit.
     ResponseTooManyHeaders = "response_too_many_headers", 502, "The response has more than 256 headers, which is the limit. Send fewer.";
-    /// The server closed, stalled or broke the coding in the middle of a body: the client's is cut off too.
-    AnswerTruncated = "answer_truncated", 502, "The server broke off in the middle of its answer.";
+    /// The server closed, stalled or broke the coding in the middle of a body: the client's response is truncated too.
+    AnswerTruncated = "answer_truncated", 502, "The server stopped in the middle of its response.";
 }
 
 impl Reason {
-    /// The connection must close after the answer: where the next request begins cannot be trusted, or the
-    /// client is asked to come back on a new connection. After the others it may stay, once the request's body
-    /// has been read to its end.
+    /// The connection must close after the response: the start of the next request cannot be determined reliably, or
+    /// the client should come back on a new connection. After other reasons it may be kept, once the request's body has
+    /// been read to its end.
     pub const fn closes(self) -> bool {
         !matches!(
             self,
             Reason::LoopDetected
+                | Reason::QueueFull
                 | Reason::QueueTimeout
                 | Reason::Overloaded
                 | Reason::TunnelLimit
@@ -158,17 +161,17 @@ impl Reason {
         )
     }
 
-    /// The connection closes without an answer: the other side speaks, or should speak, another protocol first.
+    /// The connection closes without a response: the peer uses, or should use, another protocol first.
     pub const fn is_silent(self) -> bool {
         matches!(self, Reason::BadProxyHeader | Reason::ProxyHeaderMissing)
     }
 
-    /// A server was at fault, or there was none.
+    /// A server was at fault, or none was available.
     pub const fn is_of_servers(self) -> bool {
         (self as u8) >= Reason::NoServer as u8
     }
 
-    /// The fault lies with the client's bytes: counted apart from what operators must act on.
+    /// The client's bytes are at fault: counted separately from reasons that operators must act on.
     pub const fn is_refusal(self) -> bool {
         (self as u8) <= Reason::BodyTooLarge as u8
     }
@@ -181,6 +184,7 @@ pub const fn phrase(status: u16) -> &'static str {
         400 => "Bad Request",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        411 => "Length Required",
         413 => "Content Too Large",
         414 => "URI Too Long",
         417 => "Expectation Failed",

@@ -1,16 +1,16 @@
-//! The balancer's own answers: short, readable, with the reason and the request id.
+//! The balancer's own responses: short, readable, with the reason and the request id.
 
 use super::head::RequestHead;
 use super::reason::{Reason, phrase};
 use super::write::{decimal, field};
 
-/// What Allow says with 405 (RFC 9110 section 10.2.1): other tokens are forwarded as well.
+/// The value of Allow with 405 (RFC 9110 section 10.2.1): other tokens are forwarded as well.
 const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-/// How to write one.
+/// The parameters of a response.
 #[derive(Debug)]
 pub struct Reply<'a> {
-    /// Why there is no server's answer; gives status, sentence and name.
+    /// Why there is no response of a server; determines status, sentence and name.
     pub reason: Reason,
     /// The client's valid id, or ours; goes into the body and into X-Request-Id.
     pub request_id: &'a [u8],
@@ -18,7 +18,7 @@ pub struct Reply<'a> {
     pub json: bool,
     /// The request was HEAD: no body is sent.
     pub head_only: bool,
-    /// Whether the connection stays; the answer says `Connection: close` when it does not.
+    /// Whether the connection is kept; the response says `Connection: close` when it is not.
     pub keep_alive: bool,
     /// An IMF-fixdate, already formatted (RFC 9110 section 5.6.7).
     pub date: &'a str,
@@ -26,12 +26,12 @@ pub struct Reply<'a> {
     pub retry_after: u32,
 }
 
-/// Appends the whole answer.
+/// Appends the whole response.
 pub fn write(reply: &Reply<'_>, out: &mut Vec<u8>) {
     let status = reply.reason.status();
     start(status, reply.date, reply.keep_alive, out);
     field(out, "X-Request-Id", reply.request_id);
-    // The reason may be gone on the next try: no cache keeps it, though 405, 414 and 501 invite it to.
+    // The reason may be gone on the next attempt: no cache may store it, although 405, 414 and 501 are cacheable.
     out.extend_from_slice(b"Cache-Control: no-store\r\n");
     if status == 405 {
         field(out, "Allow", ALLOW);
@@ -51,17 +51,17 @@ pub fn write(reply: &Reply<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// How to answer OPTIONS and TRACE as the last hop.
+/// How to respond to OPTIONS and TRACE as the last hop.
 #[derive(Debug)]
 pub struct LastHop<'a> {
-    /// The connection stays.
+    /// The connection is kept.
     pub keep_alive: bool,
     /// An IMF-fixdate.
     pub date: &'a str,
 }
 
-/// Appends the answer to a request whose Max-Forwards has run out (RFC 9110 section 7.6.2): what we can do for
-/// OPTIONS; for TRACE the head as it came to us, without what identifies the client (section 9.3.8).
+/// Appends the response to a request whose Max-Forwards has run out (RFC 9110 section 7.6.2): our capabilities for
+/// OPTIONS; for TRACE the head as we received it, without anything that identifies the client (section 9.3.8).
 pub fn last_hop(head: &RequestHead<'_, '_>, how: &LastHop<'_>, out: &mut Vec<u8>) {
     start(200, how.date, how.keep_alive, out);
     if head.method != b"TRACE" {
@@ -87,7 +87,7 @@ fn is_private(name: &[u8]) -> bool {
     private.iter().any(|private| name.eq_ignore_ascii_case(private))
 }
 
-/// The status line and what every answer has.
+/// The status line and what every response has.
 fn start(status: u16, date: &str, keep_alive: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     decimal(out, u64::from(status));
@@ -146,7 +146,8 @@ fn text<'a>(reply: &Reply<'a>) -> [Part<'a>; 10] {
     ]
 }
 
-/// Nothing in it needs an escape: a test of the reasons holds their sentences to that, and an id is valid without.
+/// Nothing in it needs an escape: a test checks that for the sentences of the reasons, and a valid id has nothing to
+/// escape.
 fn json<'a>(reply: &Reply<'a>) -> [Part<'a>; 10] {
     let reason = reply.reason;
     [

@@ -1,16 +1,16 @@
-//! Finds the lines of a head, byte for byte in the order of the stream (RFC 9112 sections 2 to 5): strict,
-//! one pass, and the same verdict however the bytes were split.
+//! Finds the lines of a head, byte for byte in the order of the stream (RFC 9112 sections 2 to 5): strict, one pass,
+//! and the same result however the bytes were split.
 //!
-//! Written here and not taken from httparse because of what that lets through (bare LF, empty lines without
-//! end, bytes above 0x7f and `#` in a target) and what it does not (HTTP/1.2): checking after it costs more
-//! than scanning (a browser's head of 700 bytes: 320 ns with all that it means, httparse alone 490 ns, in one
-//! informal run). The property tests hold the two against each other.
+//! Own code instead of httparse because of what that accepts (bare LF, unlimited empty lines, bytes above 0x7f and `#`
+//! in a target) and what it does not (HTTP/1.2): checking afterwards costs more than scanning (a browser's head of 700
+//! bytes: 320 ns including interpretation, httparse alone 490 ns, in one informal run). The property tests compare the
+//! two.
 
 use super::fields::Span;
 use super::names::name_of;
 use super::reason::Reason;
 
-/// A request line that holds together as a line; its parts are not understood yet.
+/// A request line that is syntactically valid; its parts are not interpreted yet.
 #[derive(Debug)]
 pub(super) struct RequestLine<'b> {
     pub(super) method: &'b [u8],
@@ -34,13 +34,12 @@ pub(super) struct StatusLine<'b> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
     pub(super) fields_max: usize,
-    /// White space before the colon is left out instead of refused: a proxy does so for responses
-    /// (RFC 9112 section 5.1).
+    /// White space before the colon is removed instead of rejected: a proxy does so for responses (RFC 9112 section
+    /// 5.1).
     pub(super) space_before_colon: bool,
 }
 
-/// The request line, None while it is not complete. One empty line before it is passed over (RFC 9112
-/// section 2.2).
+/// The request line, None while it is incomplete. One empty line before it is skipped (RFC 9112 section 2.2).
 pub(super) fn request_line(bytes: &[u8], uri_max: usize) -> Result<Option<RequestLine<'_>>, Reason> {
     let Some(start) = after_empty_line(bytes)? else { return Ok(None) };
     let Some(method_end) = method_end(bytes, start)? else { return Ok(None) };
@@ -55,8 +54,8 @@ pub(super) fn request_line(bytes: &[u8], uri_max: usize) -> Result<Option<Reques
     }
 }
 
-/// The status line (RFC 9112 section 4), None while it is not complete. The phrase may be missing together
-/// with the space before it, as some servers send it; any other fault is refused.
+/// The status line (RFC 9112 section 4), None while it is incomplete. The phrase may be missing together with the space
+/// before it, as some servers send it; any other fault is rejected.
 pub(super) fn status_line(bytes: &[u8]) -> Result<Option<StatusLine<'_>>, Reason> {
     const PATTERN: &[u8] = b"HTTP/1.9 999";
     if !matches(bytes, PATTERN) {
@@ -80,7 +79,7 @@ pub(super) fn status_line(bytes: &[u8]) -> Result<Option<StatusLine<'_>>, Reason
     Ok(Some(StatusLine { minor: minor - b'0', status, phrase: slice(bytes, phrase_at, phrase_end), end }))
 }
 
-/// Field lines from `at` to the empty line, into `spans`. The end of the head, None while it is not complete.
+/// Field lines from `at` to the empty line, into `spans`. Returns the end of the head, None while it is incomplete.
 pub(super) fn fields(
     bytes: &[u8],
     mut at: usize,
@@ -104,18 +103,18 @@ pub(super) fn fields(
     }
 }
 
-/// All bytes are of a token, and there is one (RFC 9110 section 5.6.2).
+/// All bytes are token characters, and there is at least one (RFC 9110 section 5.6.2).
 pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && token_run(bytes) == bytes.len()
 }
 
-/// All bytes may stand in a field value.
+/// All bytes are allowed in a field value.
 pub(super) fn is_text(bytes: &[u8]) -> bool {
     text_run(bytes) == bytes.len()
 }
 
-/// One field line (RFC 9112 section 5). A line that begins with white space (obs-fold) has an empty name and
-/// is refused for that.
+/// One field line (RFC 9112 section 5). A line that begins with white space (obs-fold) has an empty name and is
+/// rejected for that.
 fn field(bytes: &[u8], start: usize, rules: Rules) -> Result<Option<Span>, Reason> {
     let name_end = start + token_run(tail(bytes, start));
     let mut colon = name_end;
@@ -203,7 +202,7 @@ fn version(bytes: &[u8], at: usize) -> Result<Option<(u8, u8)>, Reason> {
     Ok(end.map(|_| (major - b'0', minor - b'0')))
 }
 
-/// What is there of `bytes` follows the pattern, where `9` stands for any digit.
+/// The available part of `bytes` matches the pattern, where `9` stands for any digit.
 fn matches(bytes: &[u8], pattern: &[u8]) -> bool {
     bytes.iter().zip(pattern).all(|(byte, sign)| match sign {
         b'9' => byte.is_ascii_digit(),
@@ -225,8 +224,8 @@ fn target_run(bytes: &[u8]) -> usize {
     bytes.iter().position(|byte| !matches!(byte, b'!'..=b'~') || *byte == b'#').unwrap_or(bytes.len())
 }
 
-/// How many bytes may stand in a field value: tab, space, visible ASCII and obs-text (RFC 9110 section 5.5).
-/// Eight at a time: the lowest mark of `controls` is exact, and a tab among them is stepped over.
+/// How many bytes are allowed in a field value: tab, space, visible ASCII and obs-text (RFC 9110 section 5.5). Eight at
+/// a time: the lowest mark of `controls` is exact, and tabs are skipped.
 fn text_run(bytes: &[u8]) -> usize {
     let mut at = 0;
     loop {

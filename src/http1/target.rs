@@ -2,20 +2,20 @@
 
 use super::reason::Reason;
 
-/// What a request target comes down to.
+/// The parts of a request target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Target<'b> {
-    /// Goes on the request line to the server: origin form, `*`, or the rest of an absolute form.
+    /// For the request line to the server: origin form, `*`, or the rest of an absolute form.
     pub(super) path: &'b [u8],
     /// Write a `/` before `path`.
     pub(super) slash_first: bool,
     /// The authority of an absolute form.
     pub(super) authority: Option<&'b [u8]>,
-    /// The absolute form is of `https`.
+    /// The absolute form has the scheme `https`.
     pub(super) secure: bool,
 }
 
-/// Sorts the target into its form. CONNECT never comes here.
+/// Determines the form of the target. Never called for CONNECT.
 pub(super) fn read<'b>(method: &[u8], target: &'b [u8]) -> Result<Target<'b>, Reason> {
     match target {
         [b'/', ..] => Ok(plain(target)),
@@ -29,8 +29,8 @@ fn plain(path: &[u8]) -> Target<'_> {
     Target { path, slash_first: false, authority: None, secure: false }
 }
 
-/// `uri-host [ ":" port ]` with a host that is not empty (RFC 9110 sections 4.2.1 and 7.2). User information
-/// is refused: its `@` is no byte of a host (RFC 9110 section 4.2.4).
+/// `uri-host [ ":" port ]` with a host that is not empty (RFC 9110 sections 4.2.1 and 7.2). User information is
+/// rejected: its `@` is not allowed in a host (RFC 9110 section 4.2.4).
 pub(super) fn is_authority(authority: &[u8]) -> bool {
     let (host, port) = match authority {
         [b'[', rest @ ..] => {
@@ -69,7 +69,7 @@ fn after_prefix<'b>(target: &'b [u8], prefix: &[u8]) -> Option<&'b [u8]> {
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// Nothing, or `:` and digits; the digits may be missing, and name a port that exists.
+/// Nothing, or `:` and digits; the digits may be missing, and must be a valid port.
 fn is_port(port: &[u8]) -> bool {
     match port {
         [] => true,
@@ -81,7 +81,7 @@ fn is_port(port: &[u8]) -> bool {
     }
 }
 
-/// unreserved, sub-delims and whole percent-encoded bytes (RFC 3986 section 3.2.2).
+/// unreserved, sub-delims and complete percent-encoded bytes (RFC 3986 section 3.2.2).
 fn is_reg_name(mut host: &[u8]) -> bool {
     loop {
         host = match host {

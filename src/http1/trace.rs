@@ -1,30 +1,30 @@
-//! What a request is called in responses and logs: its id, and its request line. Both can be had of a head that is refused
-//! as well, as far as it came.
+//! The identification of a request in responses and logs: its id, and its request line. Both are also available for a
+//! rejected head, as far as it was received.
 
 use super::fields::trim;
 use memchr::memchr;
 
-/// The longest id of a client that is used: what tracing systems send is shorter.
+/// The longest client id that is used: tracing systems send shorter ones.
 const ID_MAX: usize = 128;
-/// So much of a refused request line goes into the access log: a path and the beginning of its query.
+/// The most bytes of a rejected request line in the access log: a path and the beginning of its query.
 const LINE_MAX: usize = 1024;
 
-/// A request head that is refused, as far as people need it to find the request.
+/// A rejected request head, as far as it helps to identify the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Glimpse<'b> {
-    /// The request line as far as it came, without its line end; at most 1,024 bytes, any of them.
+    /// The request line as far as it was received, without its line end; at most 1,024 bytes, any of them.
     pub line: &'b [u8],
     /// The client's X-Request-Id, if there is exactly one and it is valid.
     pub request_id: Option<&'b [u8]>,
 }
 
 impl<'b> Glimpse<'b> {
-    /// Looks at what came, which need not be HTTP.
+    /// Reads the available bytes, which need not be HTTP.
     pub fn of(bytes: &'b [u8]) -> Self {
         let mut lines =
             bytes.split_inclusive(|byte| *byte == b'\n').skip_while(|line| content(line).is_empty());
         let line = content(lines.next().unwrap_or_default());
-        // A line that has not ended: its value may not be whole.
+        // An incomplete line: its value may be truncated.
         let fields =
             lines.filter(|line| line.ends_with(b"\n")).map(content).take_while(|line| !line.is_empty());
         let ids = fields.filter_map(id_of).take(2).collect::<Vec<_>>();
@@ -33,7 +33,7 @@ impl<'b> Glimpse<'b> {
     }
 }
 
-/// An id goes into logs and responses: 1 to 128 visible ASCII bytes, none that quotes or separates.
+/// An id is used in logs and responses: 1 to 128 visible ASCII bytes, no quotes or separators.
 pub fn is_valid_id(id: &[u8]) -> bool {
     let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b',');
     (1..=ID_MAX).contains(&id.len()) && id.iter().all(is_plain)

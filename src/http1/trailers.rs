@@ -1,5 +1,5 @@
-//! The trailer section of a chunked body (RFC 9112 section 7.1.2): bounded, checked line by line, and only
-//! what may come after a body is kept (RFC 9110 section 6.5.1).
+//! The trailer section of a chunked body (RFC 9112 section 7.1.2): bounded, checked line by line, and only fields that
+//! are allowed after a body are kept (RFC 9110 section 6.5.1).
 
 use super::connection::Nominations;
 use super::fields::Fields;
@@ -7,10 +7,10 @@ use super::names::{Name, name_of};
 use super::reason::Reason;
 use super::scan::{is_text, is_token};
 
-/// All trailer lines together, kept or not.
+/// The limit of all trailer lines together, kept or not.
 const TRAILERS_MAX: usize = 8 * 1024;
 
-/// Gathers trailer lines a byte at a time; they are few and short.
+/// Collects trailer lines a byte at a time; they are few and short.
 #[derive(Debug, Default)]
 pub(super) struct Trailers {
     /// Kept lines with their ends, then the line that is being read.
@@ -19,17 +19,17 @@ pub(super) struct Trailers {
     line: usize,
     /// All bytes of the section so far.
     seen: usize,
-    /// What Connection nominated; few, and bounded by the head they came in.
+    /// The names that Connection nominated; few, and bounded by the size of their head.
     nominated: Vec<Box<[u8]>>,
 }
 
 impl Trailers {
-    /// Drops what Connection nominates in these fields.
+    /// Drops the trailers that Connection nominates in these fields.
     pub(super) fn forbid(&mut self, head: &Fields<'_, '_>) {
         self.nominated = Nominations::of(head).names().iter().map(|name| Box::from(*name)).collect();
     }
 
-    /// Takes the next byte; true when it ends the section.
+    /// Takes the next byte; returns true when it ends the section.
     pub(super) fn push(&mut self, byte: u8) -> Result<bool, Reason> {
         self.seen += 1;
         if self.seen > TRAILERS_MAX {
@@ -68,7 +68,7 @@ impl Trailers {
     }
 }
 
-/// The line is a field line, and its field may come as a trailer and go on.
+/// The line is a field line, and its field is allowed as a trailer and may be forwarded.
 fn may_be_kept(line: &[u8], nominated: &[Box<[u8]>]) -> Result<bool, Reason> {
     let text = line.strip_suffix(b"\r\n").unwrap_or(line);
     let colon = text.iter().position(|byte| *byte == b':').ok_or(Reason::BadChunk)?;
@@ -82,8 +82,8 @@ fn may_be_kept(line: &[u8], nominated: &[Box<[u8]>]) -> Result<bool, Reason> {
         && !nominated.iter().any(|field| is_name(field)))
 }
 
-/// Fields that are read before the body or not at all, besides those of [`Name`]: authentication, request
-/// modifiers, response control, and the handling of content.
+/// Fields that are only meaningful before the body, besides those of [`Name`]: authentication, request modifiers,
+/// response control, and content handling.
 const FORBIDDEN: &[&[u8]] = &[
     b"Authorization",
     b"Proxy-Authorization",

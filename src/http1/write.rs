@@ -26,7 +26,7 @@ pub(super) fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends an address; an IPv4 one that came in through IPv6 is written as IPv4.
+/// Appends an address; an IPv4-mapped IPv6 address is written as IPv4.
 pub(super) fn address(out: &mut Vec<u8>, address: IpAddr) {
     match address.to_canonical() {
         IpAddr::V4(address) => {

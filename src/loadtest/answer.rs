@@ -1,7 +1,7 @@
-//! Reads answers: the codec of the load generator, without IO and without an allocation per answer.
+//! Parses responses: the codec of the load generator, without IO and without an allocation per response.
 //!
-//! It shares nothing with the codec of the balancer, on purpose: a tool that judges must not have the
-//! faults of what it judges.
+//! It shares no code with the codec of the balancer on purpose: a tool that measures and checks must not have the same
+//! faults.
 
 use super::chunked::Chunked;
 use super::tally::Names;
@@ -9,10 +9,10 @@ use std::mem::MaybeUninit;
 
 const FIELDS_MAX: usize = 100;
 const HEAD_MAX: usize = 64 << 10;
-/// A JSON body up to this length is looked at for the name of the server.
+/// A JSON body up to this length is searched for the name of the server.
 const NAMED_BODY_MAX: u64 = 1024;
 
-/// What is wrong with an answer.
+/// What is wrong with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fault {
     Head,
@@ -24,24 +24,24 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// The fault in words.
+    /// A description of the fault.
     pub(super) fn text(self) -> &'static str {
         match self {
-            Fault::Head => "the head of an answer could not be read",
-            Fault::HeadTooLarge => "the head of an answer is larger than 64 KiB",
-            Fault::Length => "an answer's Content-Length is not one number",
-            Fault::Coding => "an answer's Transfer-Encoding is not chunked alone",
-            Fault::Chunk => "a chunk of an answer is malformed",
-            Fault::Excess => "bytes followed an answer that nobody asked for",
+            Fault::Head => "the head of a response could not be parsed",
+            Fault::HeadTooLarge => "the head of a response is larger than 64 KiB",
+            Fault::Length => "a response's Content-Length is not one number",
+            Fault::Coding => "a response's Transfer-Encoding is not chunked alone",
+            Fault::Chunk => "a chunk of a response is malformed",
+            Fault::Excess => "unsolicited data followed a response",
         }
     }
 }
 
-/// One answer as it comes in. Used again for the next answer after [`Answer::expect`].
+/// One response as it is received. Reused for the next response after [`Answer::expect`].
 #[derive(Debug)]
 pub(super) struct Answer {
     state: State,
-    /// The beginning of a head that has not come whole; empty as a rule.
+    /// The beginning of an incomplete head; usually empty.
     stash: Vec<u8>,
     to_head: bool,
     status: u16,
@@ -59,41 +59,41 @@ enum State {
 
 /// How far a head was read.
 enum Taken {
-    /// Everything before this offset is done with; from there more is needed.
+    /// Everything before this offset is processed; more bytes are needed from there.
     NeedsMore(usize),
-    /// The head is read; whether the body is, too.
+    /// The head is complete; whether the body is complete, too.
     Head(bool),
 }
 
 impl Answer {
-    /// Waits for an answer; `to_head` when the request was a HEAD, whose answers have no body.
+    /// Expects a response; `to_head` when the request was a HEAD, whose responses have no body.
     pub(super) fn new(to_head: bool) -> Self {
         Answer { state: State::Head, stash: Vec::new(), to_head, status: 0, closes: false, server: None }
     }
 
-    /// Waits for the next answer.
+    /// Expects the next response.
     pub(super) fn expect(&mut self) {
         self.state = State::Head;
         self.stash.clear();
         self.server = None;
     }
 
-    /// The status, once the answer is complete.
+    /// The status, once the response is complete.
     pub(super) fn status(&self) -> u16 {
         self.status
     }
 
-    /// Whether the connection ends with this answer.
+    /// Whether the connection ends with this response.
     pub(super) fn closes(&self) -> bool {
         self.closes
     }
 
-    /// The server that answered, as numbered by the [`Names`] given to `feed`.
+    /// The server that responded, as numbered by the [`Names`] given to `feed`.
     pub(super) fn server(&self) -> Option<usize> {
         self.server
     }
 
-    /// Takes bytes; true when the answer is complete with them.
+    /// Takes bytes; returns true when they complete the response.
     pub(super) fn feed(&mut self, bytes: &[u8], names: &mut Names) -> Result<bool, Fault> {
         match &mut self.state {
             State::Head => self.feed_head(bytes, names),
@@ -101,7 +101,7 @@ impl Answer {
         }
     }
 
-    /// The connection was closed: true when that completes the answer.
+    /// The connection was closed: returns true when that completes the response.
     pub(super) fn feed_end(&self) -> bool {
         matches!(self.state, State::UntilClose)
     }
@@ -133,7 +133,7 @@ impl Answer {
         Ok(false)
     }
 
-    /// Reads the head, after interim ones, and what of the body is there.
+    /// Parses the head, after interim ones, and the available part of the body.
     fn take_head(&mut self, bytes: &[u8], names: &mut Names) -> Result<Taken, Fault> {
         let mut from = 0;
         loop {
@@ -178,7 +178,7 @@ impl Answer {
     }
 }
 
-/// What of a head matters here.
+/// The relevant parts of a head.
 struct Head<'b> {
     length: usize,
     status: u16,
@@ -190,7 +190,7 @@ struct Head<'b> {
 }
 
 impl<'b> Head<'b> {
-    /// Reads a head from the start of `bytes`; nothing when it has not come whole.
+    /// Parses a head from the start of `bytes`; `None` when it is incomplete.
     fn read(bytes: &'b [u8]) -> Result<Option<Head<'b>>, Fault> {
         let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
         let mut raw = httparse::Response::new(&mut []);
@@ -216,7 +216,7 @@ impl<'b> Head<'b> {
         Ok(Some(head))
     }
 
-    /// Names are told apart by their length first: most fields are passed over with one comparison.
+    /// Names are distinguished by their length first: most headers are skipped with one comparison.
     fn take(&mut self, name: &[u8], value: &'b [u8]) -> Result<(), Fault> {
         match name.len() {
             14 if name.eq_ignore_ascii_case(b"content-length") => {
@@ -272,7 +272,7 @@ fn number(digits: &[u8]) -> Option<u64> {
     Some(digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
-/// The value of the field `server` in a small JSON body, looked up without parsing the rest.
+/// The value of the member `server` in a small JSON body, found without parsing the rest.
 fn server_in(body: &[u8]) -> Option<&[u8]> {
     let after = memchr::memmem::find(body, b"\"server\"")? + b"\"server\"".len();
     let value =
@@ -285,8 +285,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Feeds `bytes` in pieces that end at `cuts`; gives the status, whether the connection closes, and
-    /// the server's name.
+    /// Feeds `bytes` in pieces that end at `cuts`; returns the status, whether the connection closes, and the server's
+    /// name.
     fn feed(bytes: &[u8], cuts: &[usize]) -> Result<Option<(u16, bool, Option<String>)>, Fault> {
         let (mut answer, mut names) = (Answer::new(false), Names::default());
         let mut complete = false;

@@ -1,15 +1,15 @@
-//! Decodes chunked bodies (RFC 9112 section 7.1) as far as finding their end takes.
+//! Decodes chunked bodies (RFC 9112 section 7.1) as far as needed to find their end.
 
 use super::answer::Fault;
 
 /// The longest size line, with its extensions, and the longest trailer section.
 const LINE_MAX: u32 = 8 << 10;
 
-/// A chunked body as it comes in.
+/// A chunked body as it is received.
 #[derive(Debug)]
 pub(super) struct Chunked {
     at: At,
-    /// Bytes of the present size line or trailer section.
+    /// Bytes of the current size line or trailer section.
     seen: u32,
 }
 
@@ -42,7 +42,7 @@ impl Chunked {
         Chunked { at: At::Size { value: 0, digits: 0 }, seen: 0 }
     }
 
-    /// Takes bytes; the count of those used once the body has ended with them.
+    /// Takes bytes; returns the number used if they end the body.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
         let mut from = 0;
         while from < bytes.len() {
@@ -61,7 +61,7 @@ impl Chunked {
         Ok(None)
     }
 
-    /// Takes one byte that is not data; true when it was the last of the body.
+    /// Takes one byte that is not data; returns true when it was the last of the body.
     fn step(&mut self, byte: u8) -> Result<bool, Fault> {
         self.seen += 1;
         if self.seen > LINE_MAX {

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 
-/// Begins to connect; errors that come later show at the first write.
+/// Begins to connect; later errors appear at the first write.
 pub(super) fn begin(address: SocketAddr, nodelay: bool) -> io::Result<TcpStream> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = nonblocking_socket(family)?;

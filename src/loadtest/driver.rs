@@ -1,8 +1,8 @@
 //! One thread of the load generator: drives many nonblocking connections from one poller.
 //!
-//! Edge-triggered, and no system call more than needed: a read that does not fill the buffer has emptied
-//! the socket, so an answer costs one read and one write, and a share of a wait. Only when the event told
-//! of the end of the connection is there more to read: the end itself, which gives no second event.
+//! Edge-triggered, and with no unnecessary system calls: a read that does not fill the buffer has emptied the socket,
+//! so a response costs one read and one write, and a share of a wait. Only if the event reported the end of the
+//! connection is there more to read: the end itself, which causes no second event.
 
 use super::answer::{Answer, Fault};
 use super::connect;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What all drivers of a run share.
+/// Shared by all drivers of a run.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) address: SocketAddr,
@@ -29,17 +29,17 @@ pub(super) struct Plan {
     pub(super) timeout: Duration,
     /// When the first request is sent.
     pub(super) begun: Moment,
-    /// When counting starts; later than that by the warm-up.
+    /// When counting starts; later than `begun` by the warm-up.
     pub(super) start: Moment,
-    /// No request is started from here on; [`Moment::NEVER`] when only their number ends the run.
+    /// No request is started from here on; [`Moment::NEVER`] when only the number of requests ends the run.
     pub(super) end: Moment,
     /// Set to end early.
     pub(super) stop: Arc<AtomicBool>,
-    /// Answers so far, for the progress bar.
+    /// Responses so far, for the progress bar.
     pub(super) progress: Arc<AtomicU64>,
 }
 
-/// The part of the run that falls to one driver.
+/// The part of the run for one driver.
 #[derive(Debug)]
 pub(super) struct Share {
     pub(super) connections: usize,
@@ -48,14 +48,14 @@ pub(super) struct Share {
     pub(super) pace: Pace,
 }
 
-/// Longest wait, so that a stop and a timeout are seen soon.
-const GLANCE: Duration = Duration::from_millis(50);
-/// A connection rests this long after a failure, so that a server that refuses is not hammered.
-const REST: Duration = Duration::from_millis(10);
+/// The longest wait, so that a stop and a timeout are noticed soon.
+const LONGEST_WAIT: Duration = Duration::from_millis(50);
+/// The pause of a connection after a failure, so that a refusing server is not flooded.
+const PAUSE: Duration = Duration::from_millis(10);
 const BUFFER: usize = 64 << 10;
 const TICK: Token = Token(usize::MAX);
 
-/// Carries out a share of the plan.
+/// Runs a share of the plan.
 pub(super) fn drive(plan: &Plan, share: Share) -> Result<Tally, String> {
     let mut driver = Driver::new(plan, share).map_err(|error| format!("cannot poll: {error}"))??;
     driver.run().map_err(|error| format!("cannot poll: {error}"))?;
@@ -66,16 +66,16 @@ struct Driver<'p> {
     plan: &'p Plan,
     poll: Poll,
     connections: Vec<Connection>,
-    /// Connections that may start a request, the longest free first.
+    /// Connections that may start a request, the one that has been free longest first.
     free: VecDeque<usize>,
-    /// Connections that rest after a failure, with the moment they are free again.
+    /// Connections that pause after a failure, with the time at which they are free again.
     resting: VecDeque<(Moment, usize)>,
     in_flight: usize,
     left: Option<u64>,
     pace: Pace,
     ticker: Option<Ticker>,
     now: Moment,
-    /// The event in hand told that the server closed its side.
+    /// The current event reported that the server closed its side.
     closing: bool,
     next_sweep: Moment,
     /// The warm-up is over.
@@ -86,11 +86,11 @@ struct Driver<'p> {
 
 struct Connection {
     stream: Option<TcpStream>,
-    /// A request was begun and is neither answered nor failed.
+    /// A request was started and has neither a response nor failed.
     busy: bool,
-    /// Nothing was written yet: an error is a failure to connect.
+    /// Nothing was written yet: an error means that connecting failed.
     connecting: bool,
-    /// Where the latency of the present request counts from.
+    /// The start of the latency of the current request.
     begun: Moment,
     deadline: Moment,
     sent: u64,
@@ -153,7 +153,7 @@ impl<'p> Driver<'p> {
             }
             let before = self.tally.answered;
             for event in events.iter().filter(|event| event.token() != TICK) {
-                self.attend(event.token().0, event.is_read_closed());
+                self.serve(event.token().0, event.is_read_closed());
             }
             self.plan.progress.fetch_add(self.tally.answered - before, Ordering::Relaxed);
         }
@@ -161,7 +161,7 @@ impl<'p> Driver<'p> {
         Ok(())
     }
 
-    /// Over when stopped, or when nothing may be started and everything started has ended.
+    /// True when stopped, or when nothing may be started and everything started has ended.
     fn is_over(&self) -> bool {
         let exhausted = self.left == Some(0) || self.has_ended();
         self.plan.stop.load(Ordering::Relaxed) || (exhausted && self.in_flight == 0)
@@ -171,7 +171,7 @@ impl<'p> Driver<'p> {
         self.now >= self.plan.end
     }
 
-    /// What was counted during the warm-up is forgotten; what is in flight goes on, and counts when it ends.
+    /// The counts of the warm-up are discarded; requests in flight continue, and count when they end.
     fn end_warm_up(&mut self) {
         if !self.counts && self.now >= self.plan.start {
             self.counts = true;
@@ -196,11 +196,11 @@ impl<'p> Driver<'p> {
         }
     }
 
-    /// How long to wait for events: until the next thing that happens by itself.
+    /// How long to wait for events: until the next timed action.
     fn wait(&mut self) -> Duration {
-        let mut until = self.now.after(GLANCE).min(self.plan.end.max(self.now));
+        let mut until = self.now.after(LONGEST_WAIT).min(self.plan.end.max(self.now));
         if self.has_ended() {
-            until = self.now.after(GLANCE);
+            until = self.now.after(LONGEST_WAIT);
         }
         if let Some((rested, _)) = self.resting.front() {
             until = until.min(*rested);
@@ -212,12 +212,12 @@ impl<'p> Driver<'p> {
         until.since(self.now)
     }
 
-    /// Fails the requests whose time is up.
+    /// Fails the requests that have timed out.
     fn sweep(&mut self) {
         if self.now < self.next_sweep {
             return;
         }
-        self.next_sweep = self.now.after(GLANCE);
+        self.next_sweep = self.now.after(LONGEST_WAIT);
         for index in 0..self.connections.len() {
             let connection = &self.connections[index];
             if connection.busy && connection.deadline <= self.now {
@@ -250,7 +250,7 @@ impl<'p> Driver<'p> {
     }
 
     fn open(&mut self, index: usize) -> std::io::Result<()> {
-        // A request that goes out in one write, alone on its connection, is never held back.
+        // A request that is sent in one write, alone on its connection, is never delayed.
         let nodelay = self.plan.keep_alive || self.plan.request.total() > BUFFER as u64;
         let stream = connect::begin(self.plan.address, nodelay)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -261,7 +261,7 @@ impl<'p> Driver<'p> {
         Ok(())
     }
 
-    /// Writes what is left of the request, as far as the socket takes it.
+    /// Writes the rest of the request, as far as the socket accepts it.
     fn write(&mut self, index: usize) {
         loop {
             let connection = &mut self.connections[index];
@@ -283,7 +283,7 @@ impl<'p> Driver<'p> {
                     ErrorKind::Interrupted => {}
                     ErrorKind::WouldBlock | ErrorKind::NotConnected => return,
                     kind if connection.connecting => return self.fail(index, Failure::Connect(kind)),
-                    // The server may have answered before it went: the read that follows knows.
+                    // The server may have responded before the write failed: the following read finds out.
                     _ => {
                         self.closing = true;
                         return self.read(index);
@@ -293,15 +293,15 @@ impl<'p> Driver<'p> {
         }
     }
 
-    /// On connections that are kept, connecting is no part of a request's latency.
+    /// On kept connections, connecting is not part of a request's latency.
     fn connected(&mut self, index: usize) {
         if self.plan.keep_alive && matches!(self.pace, Pace::Closed) {
             self.connections[index].begun = time::now();
         }
     }
 
-    /// An event came for a connection.
-    fn attend(&mut self, index: usize, closing: bool) {
+    /// An event arrived for a connection.
+    fn serve(&mut self, index: usize, closing: bool) {
         self.closing = closing;
         let connection = &self.connections[index];
         if connection.busy && connection.sent < self.plan.request.total() {
@@ -333,7 +333,7 @@ impl<'p> Driver<'p> {
         }
     }
 
-    /// Takes bytes of an answer from the buffer.
+    /// Takes bytes of a response from the buffer.
     fn take(&mut self, index: usize, count: usize) {
         self.tally.received += count as u64;
         if !self.has_ended() {
@@ -360,7 +360,7 @@ impl<'p> Driver<'p> {
         }
     }
 
-    /// The connection is gone; a failure only when a request was on it.
+    /// The connection is gone; a failure only if a request was in flight on it.
     fn lost(&mut self, index: usize, failure: Failure) {
         if self.connections[index].busy {
             self.fail(index, failure);
@@ -369,7 +369,7 @@ impl<'p> Driver<'p> {
         }
     }
 
-    /// Counts the answer and starts the next request on the connection, in the closed loop.
+    /// Counts the response and starts the next request on the connection, in the closed loop.
     fn complete(&mut self, index: usize) {
         self.now = time::now();
         let connection = &mut self.connections[index];
@@ -394,6 +394,6 @@ impl<'p> Driver<'p> {
         connection.connecting = false;
         connection.busy = false;
         self.in_flight -= 1;
-        self.resting.push_back((self.now.after(REST), index));
+        self.resting.push_back((self.now.after(PAUSE), index));
     }
 }

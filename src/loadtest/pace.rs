@@ -1,4 +1,4 @@
-//! When requests are due: at once when a connection is free, or by a timetable.
+//! When requests are due: as soon as a connection is free, or on a schedule.
 
 use crate::base::time::{self, Moment};
 use crossbeam_channel::{Receiver, Sender, bounded, never};
@@ -8,14 +8,14 @@ use std::time::Duration;
 /// When the next request is due.
 #[derive(Clone, Debug)]
 pub(super) enum Pace {
-    /// As soon as the one before on the same connection is answered.
+    /// As soon as the previous one on the same connection has its response.
     Closed,
-    /// By a timetable, answered or not.
+    /// On a schedule, independent of responses.
     Open(Timetable),
 }
 
-/// Requests at a fixed distance. One that finds no free connection is sent late, and its latency still
-/// counts from the moment it was due: a slow server cannot hide its queue by slowing the generator.
+/// Requests at a fixed interval. One that finds no free connection is sent late, and its latency still counts from the
+/// moment it was due: a slow server cannot hide its queue by slowing the generator.
 #[derive(Clone, Debug)]
 pub(super) struct Timetable {
     /// When number 0 is due.
@@ -25,7 +25,7 @@ pub(super) struct Timetable {
 }
 
 impl Timetable {
-    /// The timetable of driver `part` of `parts`, which take turns at `rate` requests a second in all.
+    /// The schedule of driver `part` of `parts`, which take turns at `rate` requests a second in total.
     pub(super) fn new(start: Moment, rate: f64, part: usize, parts: usize) -> Self {
         let every_ns = 1e9 / rate;
         let first = start.after(Duration::from_nanos((every_ns * part as f64) as u64));
@@ -38,7 +38,7 @@ impl Timetable {
 }
 
 impl Pace {
-    /// Takes the next request when it is due: the moment its latency counts from.
+    /// Takes the next request when it is due: returns the moment its latency counts from.
     pub(super) fn take(&mut self, now: Moment) -> Option<Moment> {
         match self {
             Pace::Closed => Some(now),
@@ -53,7 +53,7 @@ impl Pace {
         }
     }
 
-    /// When the next is due by the timetable.
+    /// When the next one is due on the schedule.
     pub(super) fn next(&self) -> Option<Moment> {
         match self {
             Pace::Closed => None,
@@ -74,7 +74,7 @@ impl Pace {
     }
 }
 
-/// Wakes a poller at a moment, to less than a millisecond: a thread of its own, which ends with the ticker.
+/// Wakes a poller at a given time, with a precision below a millisecond: a separate thread, which ends with the ticker.
 #[derive(Debug)]
 pub(super) struct Ticker {
     orders: Sender<Moment>,
@@ -91,7 +91,7 @@ impl Ticker {
         Ok(Ticker { orders, ordered: Moment::START })
     }
 
-    /// Asks for a wake-up, once for each moment. A full channel has one coming sooner.
+    /// Requests a wake-up, once for each moment. If the channel is full, an earlier wake-up is already pending.
     pub(super) fn wake_at(&mut self, moment: Moment) {
         if moment != self.ordered && self.orders.try_send(moment).is_ok() {
             self.ordered = moment;
@@ -100,7 +100,7 @@ impl Ticker {
 }
 
 fn tick(waker: &mio::Waker, orders: &Receiver<Moment>) {
-    // Timers are put together within 50 us to save power, which is much of a fast answer's latency.
+    // The kernel delays timers by up to 50 us to save power, which is a large part of a fast response's latency.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
     while let Ok(moment) = orders.recv() {

@@ -6,7 +6,7 @@ use std::fmt::Write;
 /// The longest bar, in characters.
 const BAR: usize = 40;
 
-/// The summary in words and bars.
+/// The summary as text with bars.
 pub(super) fn text(summary: &Summary) -> String {
     let mut out = String::new();
     head(&mut out, summary);
@@ -32,7 +32,7 @@ fn head(out: &mut String, summary: &Summary) {
     }
     line(out, &format!("Responses   {} of {} requests", summary.answered, summary.started));
     if summary.unsent > 0 {
-        line(out, &format!("Not sent    {} were due, but not begun before the end", summary.unsent));
+        line(out, &format!("Not sent    {} were due, but not started before the end", summary.unsent));
     }
 }
 
@@ -102,7 +102,7 @@ fn line(out: &mut String, text: &str) {
     let _ = writeln!(out, "{text}");
 }
 
-/// Microseconds in the unit that reads best.
+/// Microseconds in the most readable unit.
 pub(super) fn micros(value: f64) -> String {
     match value {
         value if value < 1000.0 => format!("{value:.0} us"),
@@ -118,7 +118,7 @@ fn bytes(value: f64) -> String {
     format!("{:.1} {}", value / 1024_f64.powi(unit as i32), units[unit])
 }
 
-/// A whole number with its thousands apart.
+/// A whole number with thousands separators.
 fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut out = String::new();

@@ -1,4 +1,4 @@
-//! What a run found, in numbers.
+//! The result of a run, in numbers.
 
 use super::Options;
 use super::tally::{Failure, Tally};
@@ -7,38 +7,38 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Distinct reasons of errors that a summary tells.
+/// The most distinct error reasons in a summary.
 const REASONS_MAX: usize = 5;
 
-/// What a run found.
+/// The result of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// The URL loaded.
     pub url: String,
     /// Connections used at the same time.
     pub connections: usize,
-    /// Threads that drove them.
+    /// Threads of the load generator.
     pub threads: usize,
-    /// The measured time in seconds: the duration asked for, or until the last answer.
+    /// The measured time in seconds: the duration asked for, or until the last response.
     pub elapsed_s: f64,
-    /// It ended before its time, by a signal.
+    /// It was ended early by a signal.
     pub interrupted: bool,
-    /// Requests begun.
+    /// Requests started.
     pub started: u64,
-    /// Requests answered completely, whatever the status. `started` less this and the errors were
-    /// abandoned when the run was interrupted.
+    /// Requests with a complete response, whatever the status. `started` minus this and the errors were abandoned when
+    /// the run was interrupted.
     pub answered: u64,
-    /// Requests that were due by the rate and were not begun before the end: every connection was busy.
+    /// Requests that were due by the rate and not started before the end: every connection was busy.
     pub unsent: u64,
     /// Bytes received, heads included, also after the measured time.
     pub received: u64,
     /// Bytes sent, heads included, also after the measured time.
     pub sent: u64,
-    /// Answers before the measured time, which count nowhere else.
+    /// Responses before the measured time, which count nowhere else.
     pub warm_up_answers: u64,
-    /// Bytes both ways before the measured time.
+    /// Bytes in both directions before the measured time.
     pub warm_up_bytes: u64,
-    /// Answers within the measured time, per second.
+    /// Responses within the measured time, per second.
     pub requests_per_s: f64,
     /// Those of them that were 2xx or 3xx, per second.
     pub good_per_s: f64,
@@ -46,41 +46,41 @@ pub struct Summary {
     pub received_per_s: f64,
     /// Bytes sent within the measured time, heads included, per second.
     pub sent_per_s: f64,
-    /// Answers by status.
+    /// Responses by status.
     pub statuses: BTreeMap<u16, u64>,
-    /// Requests without a complete answer, by kind.
+    /// Requests without a complete response, by kind.
     pub errors: Errors,
-    /// The first few distinct reasons of errors, in words.
+    /// The first few distinct error reasons, as text.
     pub reasons: Vec<String>,
-    /// Latency of complete answers in microseconds: from the send in the closed loop (from the connect
-    /// with a connection per request), from the intended send at a fixed rate.
+    /// Latency of complete responses in microseconds: from the send in the closed loop (from the connect with a
+    /// connection per request), from the intended send at a fixed rate.
     pub latency_us: Latency,
-    /// The same, of the answers that were 2xx or 3xx.
+    /// The same for the responses that were 2xx or 3xx.
     pub good_latency_us: Latency,
-    /// The same, of the others: how long a client waits for its refusal.
+    /// The same for the others: how long a client waits for its rejection.
     pub refusal_latency_us: Latency,
-    /// How the latencies spread, shortest first.
+    /// The distribution of the latencies, shortest first.
     pub latency_chart: Vec<Bar>,
-    /// Answers by server, where answers name theirs.
+    /// Responses by server, if responses name theirs.
     pub servers: BTreeMap<String, u64>,
 }
 
-/// Requests without a complete answer.
+/// Requests without a complete response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Errors {
     /// The connection could not be made.
     pub connect: u64,
     /// The connection was reset or broke.
     pub reset: u64,
-    /// The server closed before its answer was complete.
+    /// The server closed before its response was complete.
     pub closed_early: u64,
-    /// The answer was not complete in time.
+    /// The response was not complete in time.
     pub timeout: u64,
-    /// The answer was not HTTP, or contradicted itself.
+    /// The response was not valid HTTP.
     pub bad_answer: u64,
 }
 
-/// Quantiles of the latency, in microseconds; zero when no response came.
+/// Quantiles of the latency, in microseconds; zero when there was no response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs, reason = "named by what they are")]
 pub struct Latency {
@@ -93,7 +93,7 @@ pub struct Latency {
     pub max: f64,
 }
 
-/// The answers whose latency lay in a span.
+/// The responses with a latency in a range.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Bar {
     /// From here on, in microseconds.
@@ -110,7 +110,7 @@ impl Errors {
         self.by_kind().iter().map(|(_, count)| count).sum()
     }
 
-    /// Each kind in words, with its count.
+    /// Each kind as text, with its count.
     pub fn by_kind(&self) -> [(&'static str, u64); 5] {
         [
             ("connect", self.connect),
@@ -123,13 +123,13 @@ impl Errors {
 }
 
 impl Summary {
-    /// Why the run cannot be called good: errors, and answers other than 2xx and 3xx. Nothing when it can.
+    /// Why the run was not successful: errors, and responses other than 2xx and 3xx. `None` when it was.
     pub fn complaint(&self) -> Option<String> {
         let bad: u64 =
             self.statuses.iter().filter(|(status, _)| !(200..400).contains(*status)).map(|(_, n)| n).sum();
         let errors = self.errors.total();
         match (errors, bad) {
-            (0, 0) if self.answered == 0 => Some("no response came".to_string()),
+            (0, 0) if self.answered == 0 => Some("there was no response".to_string()),
             (0, 0) => None,
             (errors, 0) => Some(format!("{errors} requests got no complete response")),
             (0, bad) => Some(format!("{bad} responses were neither 2xx nor 3xx")),
@@ -194,9 +194,11 @@ fn reason(failure: Failure) -> String {
     match failure {
         Failure::Connect(kind) => format!("connect: {kind}"),
         Failure::Reset(kind) => format!("reset: {kind}"),
-        Failure::ClosedEarly => "closed early: the server closed before its answer was complete".to_string(),
-        Failure::Timeout => "timeout: the answer was not complete in time".to_string(),
-        Failure::BadAnswer(fault) => format!("bad answer: {}", fault.text()),
+        Failure::ClosedEarly => {
+            "closed early: the server closed before its response was complete".to_string()
+        }
+        Failure::Timeout => "timeout: the response was not complete in time".to_string(),
+        Failure::BadAnswer(fault) => format!("bad response: {}", fault.text()),
     }
 }
 
@@ -216,7 +218,7 @@ fn latency(latencies: &Histogram<u64>) -> Latency {
     }
 }
 
-/// Sorts the latencies into spans of 1, 2 and 5 times powers of ten microseconds.
+/// Sorts the latencies into ranges of 1, 2 and 5 times powers of ten microseconds.
 fn chart(latencies: &Histogram<u64>) -> Vec<Bar> {
     let mut bars: Vec<Bar> = Vec::new();
     for step in latencies.iter_recorded() {

@@ -1,4 +1,4 @@
-//! What one driver counts, without an allocation per request.
+//! The counts of one driver, without an allocation per request.
 
 use super::answer::Fault;
 use crate::base::time::Moment;
@@ -6,12 +6,12 @@ use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Latencies are kept in nanoseconds, to three digits, up to ten minutes.
+/// Latencies are kept in nanoseconds, with three digits, up to ten minutes.
 const LATENCY_MAX: u64 = 600 * 1_000_000_000;
-/// Names of servers told apart; answers of more count for none.
+/// The most server names that are distinguished; responses of further ones are not counted by server.
 const NAMES_MAX: usize = 1000;
 
-/// Why a request got no answer.
+/// Why a request got no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Failure {
     Connect(std::io::ErrorKind),
@@ -24,7 +24,7 @@ pub(super) enum Failure {
 /// The counts of one driver.
 pub(super) struct Tally {
     pub(super) latencies: Histogram<u64>,
-    /// Of answers that were neither 2xx nor 3xx; they are in `latencies`, too.
+    /// Of responses that were neither 2xx nor 3xx; they are in `latencies`, too.
     pub(super) refusals: Histogram<u64>,
     /// Of the others.
     pub(super) good: Histogram<u64>,
@@ -33,16 +33,16 @@ pub(super) struct Tally {
     pub(super) names: Names,
     pub(super) started: u64,
     pub(super) answered: u64,
-    /// Answers that came before the end of the measured time.
+    /// Responses before the end of the measured time.
     pub(super) in_time: u64,
     /// Those of them that were 2xx or 3xx.
     pub(super) good_in_time: u64,
     pub(super) received: u64,
     pub(super) sent: u64,
-    /// Those of them that moved before the end of the measured time.
+    /// The part of them transferred before the end of the measured time.
     pub(super) received_in_time: u64,
     pub(super) sent_in_time: u64,
-    /// Answers, and bytes both ways, of the warm-up.
+    /// Responses, and bytes in both directions, of the warm-up.
     pub(super) warm_up: (u64, u64),
     /// Requests that were due and found no free connection before the end.
     pub(super) unsent: u64,
@@ -77,7 +77,7 @@ impl Tally {
         })
     }
 
-    /// Counts a complete answer.
+    /// Counts a complete response.
     pub(super) fn answer(
         &mut self,
         status: u16,
@@ -100,12 +100,12 @@ impl Tally {
         }
     }
 
-    /// Counts a request that got none.
+    /// Counts a request without a response.
     pub(super) fn failure(&mut self, failure: Failure) {
         *self.failures.entry(failure).or_default() += 1;
     }
 
-    /// Nothing was counted so far. The names keep their numbers: answers that are under way hold them.
+    /// Resets all counts. The names keep their numbers, because responses being received refer to them.
     pub(super) fn forget(&mut self) {
         self.warm_up = (self.answered, self.received + self.sent);
         for histogram in [&mut self.latencies, &mut self.refusals, &mut self.good] {
@@ -126,7 +126,7 @@ impl Tally {
         self.statuses.iter().enumerate().filter_map(counted).collect()
     }
 
-    /// Adds what another driver counted.
+    /// Adds the counts of another driver.
     pub(super) fn add(&mut self, other: &Tally) -> Result<(), String> {
         self.latencies.add(&other.latencies).map_err(|error| format!("histograms differ: {error}"))?;
         self.refusals.add(&other.refusals).map_err(|error| format!("histograms differ: {error}"))?;
@@ -157,12 +157,12 @@ impl Tally {
     }
 }
 
-/// The names of the servers seen, numbered as they came, with their answers.
+/// The names of the servers seen, numbered in order of appearance, with their responses.
 #[derive(Debug, Default)]
 pub(super) struct Names(Vec<(Box<[u8]>, u64)>);
 
 impl Names {
-    /// The number of a name. A handful of servers is searched faster in a row than hashed.
+    /// The number of a name. For a handful of servers a linear search is faster than hashing.
     pub(super) fn number(&mut self, name: &[u8]) -> Option<usize> {
         let known = self.0.iter().position(|(known, _)| **known == *name);
         if known.is_none() && self.0.len() < NAMES_MAX {
@@ -178,7 +178,7 @@ impl Names {
         String::from_utf8_lossy(&self.0[number].0)
     }
 
-    /// How many answers each server gave.
+    /// The number of responses of each server.
     pub(super) fn counts(&self) -> BTreeMap<String, u64> {
         self.0.iter().map(|(name, count)| (String::from_utf8_lossy(name).into_owned(), *count)).collect()
     }

@@ -1,15 +1,15 @@
-//! Where the load goes, and the bytes of a request, built once.
+//! The target of the load, and the bytes of a request, built once.
 
 use super::Options;
 use std::net::{SocketAddr, ToSocketAddrs};
 
-/// Bodies up to this size stand behind their head in one piece; longer ones repeat it.
+/// Bodies up to this size are stored after their head in one piece; longer ones repeat it.
 const BODY_PIECE: usize = 64 << 10;
 
 /// A parsed `http://` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
-    /// As in the Host field: the name or address, with the port unless it is 80.
+    /// As in the Host header: the name or address, with the port unless it is 80.
     pub(super) authority: String,
     /// Name or address without brackets.
     host: String,
@@ -26,14 +26,14 @@ impl Target {
             None => url,
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
             Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-                return Err(wrong("TLS is not spoken here; put http:// and the plain port"));
+                return Err(wrong("TLS is not supported; write http:// and the plain port"));
             }
-            Some(_) => return Err(wrong("only http:// is spoken here")),
+            Some(_) => return Err(wrong("only http:// is supported")),
         };
         let rest = rest.split('#').next().unwrap_or_default();
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         if authority.contains('@') {
-            return Err(wrong("a user name has no place in it"));
+            return Err(wrong("it must not have a user name"));
         }
         if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(wrong("spaces and characters beyond ASCII are written %XX"));
@@ -43,16 +43,17 @@ impl Target {
         Ok(Target { authority: authority.to_string(), host: host.to_string(), port, path })
     }
 
-    /// Looks the host up; IPv4 is preferred, for that is what most servers listen on.
+    /// Resolves the host; IPv4 is preferred, because most servers listen on it.
     pub(super) fn resolve(&self) -> Result<SocketAddr, String> {
         let found = (self.host.as_str(), self.port).to_socket_addrs();
-        let found: Vec<_> = found.map_err(|error| format!("{} is not known: {error}", self.host))?.collect();
+        let found: Vec<_> =
+            found.map_err(|error| format!("{} cannot be resolved: {error}", self.host))?.collect();
         let preferred = found.iter().find(|address| address.is_ipv4()).or(found.first());
         preferred.copied().ok_or_else(|| format!("{} has no address", self.host))
     }
 }
 
-/// Host without brackets, and port; nothing when they do not hold together.
+/// Host without brackets, and port; `None` when they are not valid.
 fn split_authority(authority: &str) -> Option<(&str, u16)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => rest.split_once(']')?,
@@ -65,7 +66,7 @@ fn split_authority(authority: &str) -> Option<(&str, u16)> {
     (!host.is_empty() && port != 0).then_some((host, port))
 }
 
-/// One request, as it goes on the wire each time.
+/// One request, as it is sent each time.
 #[derive(Debug)]
 pub(super) struct Request {
     bytes: Vec<u8>,
@@ -75,7 +76,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Builds the request; fails with a sentence when a method or header cannot stand in one.
+    /// Builds the request; fails with a sentence when the method or a header is not valid.
     pub(super) fn build(target: &Target, options: &Options) -> Result<Request, String> {
         if !is_token(&options.method) {
             return Err(format!("{:?} is not a method", options.method));
@@ -104,12 +105,12 @@ impl Request {
         Ok(Request { bytes, head, total, to_head: options.method == "HEAD" })
     }
 
-    /// Whether its answers come without a body.
+    /// Whether its responses have no body.
     pub(super) fn is_head(&self) -> bool {
         self.to_head
     }
 
-    /// Bytes in all.
+    /// The total number of bytes.
     pub(super) fn total(&self) -> u64 {
         self.total
     }

@@ -1,12 +1,11 @@
 //! Whether a queued request is still worth serving when a worker takes it: the deadline, and CoDel on the
 //! wait.
 //!
-//! A full queue in front of busy workers helps nobody: every request waits, and clients give up on what is
-//! then still worked on. A burst is different: it is gone in a moment. CoDel (Nichols and Jacobson,
-//! "Controlling Queue Delay", 2012) tells them apart by the least wait of late: when no request had a short
-//! wait for a whole interval, the queue *stands*. While it stands, requests are given only a short time to
-//! wait (Maurer, "Fail at Scale", 2015, whose numbers are the defaults here in spirit), and the rest hears
-//! its 503 soon instead of late.
+//! A full queue in front of busy workers is useless: every request waits, and clients give up on requests that are then
+//! still processed. A burst is different: it is gone in a moment. CoDel (Nichols and Jacobson, "Controlling Queue
+//! Delay", 2012) tells the two apart by the minimum wait: when no request had a short wait for a whole interval, the
+//! queue is *standing*. While it is standing, requests may wait only briefly (Maurer, "Fail at Scale", 2015; the
+//! defaults are close to its numbers), and the rest get their 503 early.
 
 use crate::base::time::Moment;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,11 +16,11 @@ use std::time::Duration;
 pub struct Rules {
     /// A request that waited longer is dropped, always (5 s).
     pub deadline: Duration,
-    /// The wait that is fine (5 ms).
+    /// A wait that is acceptable (5 ms).
     pub target: Duration,
     /// How long the wait must stay above the target before the queue counts as standing (100 ms).
     pub interval: Duration,
-    /// The longest wait while it does (40 ms): the rest hears its 503 soon instead of late.
+    /// The maximum wait while the queue is standing (40 ms), so that the rest get their 503 early.
     pub patience: Duration,
 }
 
@@ -36,23 +35,23 @@ impl Default for Rules {
     }
 }
 
-/// What becomes of a request at the head of the queue.
+/// What happens to a request at the head of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admit {
     /// It is served.
     Serve,
     /// It waited past the deadline.
     TooLate,
-    /// It waited past the patience while the queue stands.
+    /// It waited longer than `patience` while the queue was standing.
     Standing,
 }
 
-/// CoDel's memory; one per queue, shared by all workers through atomics. A request with a short wait costs
-/// one relaxed load. Nothing is ordered with it: two workers that judge at once may both begin an interval,
-/// and the later one counts.
+/// CoDel's state; one per queue, shared by all workers through atomics. A request with a short wait costs one relaxed
+/// load. Nothing is ordered with it: two workers that judge at the same time may both begin an interval, and the later
+/// one counts.
 #[derive(Debug)]
 pub struct Codel {
-    /// When the queue will count as standing, if no short wait comes before; in nanoseconds, or [`NOT`].
+    /// When the queue starts to count as standing, unless a short wait comes first; in nanoseconds, or [`NOT`].
     stands_from: AtomicU64,
     /// When the last request with a long wait was taken, in nanoseconds.
     last_long: AtomicU64,
@@ -81,13 +80,13 @@ impl Codel {
         }
     }
 
-    /// Whether the queue stands, for a request that finds the queue full.
+    /// Whether the queue is standing; for a request that finds the queue full.
     pub fn is_standing(&self, now: Moment) -> bool {
         let from = self.stands_from.load(Relaxed);
         from != NOT && now.as_nanos() >= from
     }
 
-    /// One short wait ends it. Loads first: in quiet times nobody writes to this line.
+    /// One short wait ends it. Loads first, so that under light load no worker writes to this cache line.
     fn short_wait(&self) -> bool {
         if self.stands_from.load(Relaxed) != NOT {
             self.stands_from.store(NOT, Relaxed);
@@ -95,8 +94,8 @@ impl Codel {
         false
     }
 
-    /// The queue is first in, first out. So a request that became ready after the last one was taken was
-    /// alone in it then: the queue had been empty since, and a new interval begins.
+    /// The queue is first in, first out. A request that became ready after the last one was taken was therefore alone
+    /// in it: the queue had been empty since, and a new interval begins.
     fn long_wait(&self, rules: &Rules, ready: Moment, now: Moment) -> bool {
         let last_long = self.last_long.swap(now.as_nanos(), Relaxed);
         if self.stands_from.load(Relaxed) == NOT || ready.as_nanos() > last_long {
@@ -117,7 +116,7 @@ mod tests {
     use super::Admit::*;
     use super::*;
 
-    /// Requests as (taken at, had waited) in ms, and what becomes of each.
+    /// Requests as (taken at, had waited) in ms, and the expected decisions.
     fn check(requests: &[(u64, u64)], expected: &[Admit]) {
         let codel = Codel::new();
         let judge = |&(now, waited): &(u64, u64)| {
@@ -133,7 +132,7 @@ mod tests {
         check(&[(9_000, 5_001)], &[TooLate]);
         // a burst: long waits for less than the interval
         check(&[(1_000, 50), (1_050, 80), (1_099, 90)], &[Serve, Serve, Serve]);
-        // a standing queue sheds what waited long, and serves the rest
+        // a standing queue rejects requests that waited long, and serves the rest
         check(
             &[(1_000, 50), (1_050, 80), (1_100, 90), (1_101, 40), (1_102, 41)],
             &[Serve, Serve, Standing, Serve, Standing],

@@ -1,31 +1,32 @@
-//! A failed response counts as load for a while, as if it were a request still in flight.
+//! A failed response counts as load for a while, as if its request were still in flight.
 //!
-//! Least-loaded algorithms measure a server by its requests in flight, and by how fast it responds. One that fails at
-//! once has the fewest in flight and the best times, and would draw nearly all requests. So each failure counts as one
-//! more in flight and fades with time: the more requests the other servers have in flight, the more failures a server
-//! may have before it is passed over. A server that fails without end gets a few requests a second, by which its
-//! recovery is seen: each good response halves the count.
+//! Least-loaded algorithms rank a server by its requests in flight and by how fast it responds. A server that fails
+//! immediately has the fewest in flight and the best times, and would attract nearly all requests. So each failure
+//! counts as one more request in flight and decays with time: the more requests the other servers have in flight, the
+//! more failures a server may have before it is passed over. A server that always fails still gets a few requests a
+//! second, so that its recovery is noticed: each good response halves the count.
 //!
-//! Where all servers fail, all counts grow in step and the choice is as even as before.
+//! When all servers fail, all counts grow at the same rate and the choice is as even as before.
 
 use super::latency;
 use crate::base::time::Moment;
 use std::time::Duration;
 
-/// Failures that are not forgotten yet. `Copy`, and fits in one atomic ([`RecentFailures::pack`]).
+/// Recent failures. `Copy`, and fits in one atomic ([`RecentFailures::pack`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RecentFailures {
-    /// How many they amounted to at `at`; 0 when there were none.
+    /// The decayed count as of `at`; 0 when there were none.
     count: f32,
     at: Moment,
 }
 
 impl RecentFailures {
-    /// The time constant with which failures fade. Longer than most servers take for a good response, so that a
-    /// failure weighs at least as much as a success; short enough that a server that is well again is back in seconds.
+    /// The time constant with which failures decay. Longer than most servers take for a good response, so that a
+    /// failure weighs at least as much as a success; short enough that a server that has recovered is used again within
+    /// seconds.
     pub const DECAY: Duration = Duration::from_secs(2);
 
-    /// With one more.
+    /// With one more failure.
     #[must_use]
     pub fn failed(self, now: Moment) -> Self {
         RecentFailures { count: self.read(now) + 1.0, at: now.max(self.at) }
@@ -40,17 +41,17 @@ impl RecentFailures {
         }
     }
 
-    /// What they count for now, in requests in flight. A single failure counts for nothing: it may be the request's.
+    /// Their load now, in requests in flight. A single failure counts for nothing: the request itself may be the cause.
     pub fn as_load(self, now: Moment) -> u32 {
         (self.read(now).ceil() as u32).saturating_sub(1)
     }
 
-    /// Everything in one word, in the format of [`latency::Latency::pack`]; 0 when there is nothing.
+    /// Everything in one word, in the format of [`latency::Latency::pack`]; 0 when there were no failures.
     pub fn pack(self) -> u64 {
         if self.count > 0.0 { latency::pack(self.count, self.at) } else { 0 }
     }
 
-    /// What [`RecentFailures::pack`] made.
+    /// The inverse of [`RecentFailures::pack`].
     pub fn unpack(word: u64) -> Self {
         let (count, at) = latency::unpack(word);
         RecentFailures { count, at }
@@ -61,7 +62,7 @@ impl RecentFailures {
     }
 }
 
-/// Less than this is none: the word is 0 then, and good responses cost one look at it.
+/// Anything below counts as none: the word is then 0, and good responses only need to read it.
 const FORGOTTEN: f32 = 0.1;
 
 #[cfg(test)]

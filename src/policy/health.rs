@@ -1,4 +1,4 @@
-//! Rise and fall from probes, ejection and return from live traffic.
+//! Rise and fall by probes, ejection and return by live traffic.
 //!
 //! ```text
 //!            1 probe passed                        fall probes failed, live failures in a row counted in
@@ -11,42 +11,42 @@
 //!   probes passed in a row    Ejected ───── a probe failed (by the same count), or was the last ─────┘
 //! ```
 //!
-//! - **Starting** is short: one probe decides, either way. A server that is not up yet at start costs nobody
-//!   a request. Until a server was up once, it is asked often, and one passed probe suffices: balancer and servers
-//!   are often started together.
-//! - **Fall** adds live failures to failed probes, once a probe has failed: probes that agree with what
-//!   clients see need no more proof. A server that is killed is out after one probe.
-//! - **Ejection** (Envoy's outlier detection; HAProxy's `observe`) is for what probes do not see, and for the
-//!   time until they do. It lasts `base_time × n` up to `max_time`; each `base_time` that the server was up
-//!   since takes one off `n`. At most `max_percent` of the servers are out by it at once, and never the only
-//!   one that can take requests. A server may be ejected for failures in a row, or as an outlier
-//!   ([`crate::policy::outlier`]): its share of 5xx and failures lies far above that of the others.
-//! - **Back from ejection** a server is on probation: one more failure ejects it again, one answer clears it.
-//!   It is back early after `rise × n` passed probes, so that a server that was killed and restarted serves
-//!   within seconds; for one whose probes pass while its requests fail, each return costs more probes. What was
-//!   ejected as an outlier comes back by time alone, as its probes passed while it failed.
+//! - **Starting** is short: one probe decides, either way. A server that is not up yet at start costs no request. Until
+//!   a server has been up once, it is probed often, and one passed probe suffices: balancer and servers are often
+//!   started together.
+//! - **Fall** adds live failures to failed probes, once a probe has failed: probes that agree with what clients see
+//!   need no more proof. A server that is killed is taken out after one probe.
+//! - **Ejection** (Envoy's outlier detection; HAProxy's `observe`) is for what probes do not see, and for the time
+//!   until they do. It lasts `base_time × n` up to `max_time`; each `base_time` that the server has been up since then
+//!   takes one off `n`. At most `max_percent` of the servers are ejected at once, and never the only one that can take
+//!   requests. A server may be ejected for failures in a row, or as an outlier ([`crate::policy::outlier`]): its share
+//!   of 5xx and failures is far above that of the others.
+//! - **After an ejection** a server is on probation: one more failure ejects it again, one response clears it. It
+//!   returns early after `rise × n` passed probes, so that a server that was killed and restarted serves within
+//!   seconds; for a server whose probes pass while its requests fail, each return needs more probes. A server that was
+//!   ejected as an outlier returns by time alone, because its probes passed while it failed.
 
 use super::outlier::Outlier;
 use crate::base::time::Moment;
 use std::fmt;
 use std::time::Duration;
 
-/// A server that was never up is asked this often at first: it may be about to listen, and a start that takes longer
-/// than a second is noticed.
+/// A server that has never been up is probed this often at first: it may be about to listen, and users notice a start
+/// that takes longer than a second.
 const NEW_INTERVAL: Duration = Duration::from_millis(200);
-/// After so many failed probes (30 s, in which most servers have started) the time between two doubles with each, up to
-/// the interval.
+/// After this many failed probes (30 s, in which most servers have started) the time between two probes doubles with
+/// each, up to the interval.
 const NEW_PROBES: u32 = 150;
-/// All servers that were never up are asked at most so many times a second together, unless the interval asks for
-/// more: thousands that are not there must not cost a processor.
+/// All servers that have never been up are probed at most this many times a second together, unless the interval asks
+/// for more: thousands of absent servers must not take a whole processor.
 const NEW_PER_SECOND: u32 = 200;
 
 /// The configuration's `servers.health_check`, without what only the prober needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Off: a server is up, unless it is ejected.
+    /// False: a server is up, unless it is ejected.
     pub enabled: bool,
-    /// From one probe to the next (2 s).
+    /// Time between two probes (2 s).
     pub interval: Duration,
     /// Passed probes in a row that bring a server up (2).
     pub rise: u32,
@@ -63,17 +63,17 @@ impl Default for Rules {
 /// The configuration's `servers.ejection`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ejection {
-    /// Failed requests in a row (5); 0 switches ejection off.
+    /// Failed requests in a row (5); 0 disables ejection.
     pub consecutive_failures: u32,
     /// How long the first ejection lasts (10 s).
     pub base_time: Duration,
-    /// How long any lasts at most (120 s).
+    /// The maximum duration of an ejection (120 s).
     pub max_time: Duration,
-    /// How many of the servers may be ejected at once (50); rounded down, but one of several is always
+    /// The maximum share of the servers that may be ejected at once (50); rounded down, but one of several is always
     /// allowed.
     pub max_percent: u32,
-    /// By how many percentage points a server's share of errors must lie above that of the others (30); 0 switches
-    /// this reason off.
+    /// By how many percentage points a server's share of errors must exceed that of the others (30); 0 disables this
+    /// check.
     pub error_margin_percent: u32,
 }
 
@@ -84,44 +84,44 @@ impl Default for Ejection {
     }
 }
 
-/// What the balancer believes of a server.
+/// The state of a server as the balancer sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// No probe has come back yet.
+    /// No probe has finished yet.
     Starting,
     /// It gets requests.
     Up,
-    /// Probes say that it is not there.
+    /// Probes fail.
     Down,
     /// Taken out by live traffic.
     Ejected {
-        /// Until then, at the latest; a [`Event::Tick`] at or after that moment brings it back.
+        /// Until then at the latest; an [`Event::Tick`] at or after that moment brings it back.
         until: Moment,
     },
 }
 
-/// One thing that was learnt about a server.
+/// One event in the life of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A probe had the answer that was expected.
+    /// A probe got the expected response.
     ProbePassed,
-    /// It had not: refused, timed out, another status.
+    /// A probe did not: refused, timed out, another status.
     ProbeFailed,
-    /// A live request was answered.
+    /// A live request got a response.
     RequestPassed,
-    /// A live request failed (connect, reset, timeout, broken answer). The caller should move the next probe
-    /// forward to what [`next_probe`] then says, if that is sooner.
+    /// A live request failed (connect, reset, timeout, broken response). The caller should move the next probe forward
+    /// to what [`next_probe`] then returns, if that is sooner.
     RequestFailed,
     /// It fails far more requests than the other servers.
     FailsMore(Outlier),
-    /// Time went by.
+    /// Time passed.
     Tick,
 }
 
-/// All that is remembered of a server's health. Written by the health thread alone.
+/// The whole health record of a server. Written by the health thread alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Record {
-    /// What is believed.
+    /// The current state.
     pub health: Health,
     /// Probes passed in a row.
     pub passed: u32,
@@ -129,18 +129,18 @@ pub struct Record {
     pub failed: u32,
     /// Live requests failed in a row.
     pub live_failed: u32,
-    /// Ejections that are not forgotten yet.
+    /// Recent ejections.
     pub ejections: u32,
-    /// It was last ejected as an outlier: passed probes say nothing about that.
+    /// It was last ejected as an outlier, so passed probes do not bring it back.
     pub is_outlier: bool,
-    /// Since when `health` is what it is.
+    /// When `health` last changed.
     pub since: Moment,
-    /// It was up at some time.
+    /// It has been up before.
     pub was_up: bool,
 }
 
 impl Record {
-    /// Of a server that nothing is known of.
+    /// The record of a new server.
     pub fn new(rules: &Rules, now: Moment) -> Self {
         let health = if rules.enabled { Health::Starting } else { Health::Up };
         let was_up = health == Health::Up;
@@ -157,23 +157,23 @@ impl Record {
     }
 }
 
-/// The table, for the bound on ejections.
+/// The rest of the table, for the limit on ejections.
 #[derive(Clone, Copy, Debug)]
 pub struct Others {
     /// All servers, this one included.
     pub servers: usize,
-    /// Those that are ejected now, without this one.
+    /// Servers that are ejected now, without this one.
     pub ejected: usize,
     /// Another server can take requests now.
     pub is_another_ready: bool,
 }
 
-/// A transition, for the table and for its one line in the log.
+/// A transition, for the table and for one line in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// What was believed.
+    /// The state before.
     pub from: Health,
-    /// What is believed now.
+    /// The state now.
     pub to: Health,
     /// The reason.
     pub why: Why,
@@ -182,19 +182,19 @@ pub struct Change {
 /// Why a server's health changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// So many probes in a row.
+    /// This many probes in a row.
     ProbesPassed(u32),
-    /// So many probes in a row.
+    /// This many probes in a row.
     ProbesFailed(u32),
-    /// So many probes in a row, and before them so many live requests.
+    /// This many probes in a row, and before them this many live requests.
     ProbesAndRequestsFailed(u32, u32),
-    /// So many live requests in a row.
+    /// This many live requests in a row.
     RequestsFailed(u32),
-    /// Its share of errors lies far above that of the others.
+    /// Its share of errors is far above that of the others.
     FailsMore(Outlier),
-    /// The time of ejection is over.
+    /// The ejection has expired.
     TimeServed,
-    /// Probes were switched off.
+    /// Probes were disabled.
     ProbesOff,
 }
 
@@ -217,7 +217,7 @@ impl fmt::Display for Why {
     }
 }
 
-/// The record after the event, and what changed, if `health` did.
+/// The record after the event, and the transition, if `health` changed.
 pub fn after(
     record: Record,
     event: Event,
@@ -235,9 +235,9 @@ pub fn after(
     }
 }
 
-/// When to probe next: the interval with up to 10 % of jitter either way, from `fraction` (0 to 1) of chance;
-/// sooner (a quarter) while a change is being confirmed, and sooner for one of the `newcomers`, the servers that were
-/// never up; [`Moment::NEVER`] when probes are off.
+/// When to probe next: the interval with up to 10 % of jitter either way, from `fraction` (0 to 1, random); sooner (a
+/// quarter) while a change is being confirmed, and sooner for one of the `newcomers`, the servers that have never been
+/// up; [`Moment::NEVER`] when probes are disabled.
 pub fn next_probe(record: &Record, rules: &Rules, newcomers: usize, fraction: f64, now: Moment) -> Moment {
     if !rules.enabled {
         return Moment::NEVER;
@@ -255,7 +255,7 @@ pub fn next_probe(record: &Record, rules: &Rules, newcomers: usize, fraction: f6
     now.after(interval.mul_f64(0.9 + 0.2 * fraction.clamp(0.0, 1.0)))
 }
 
-/// Between two probes of a server that was never up, before the bound by the interval.
+/// Between two probes of a server that has never been up, before the limit by the interval.
 fn interval_of_new(failed: u32, newcomers: usize) -> Duration {
     // 2^16 times 200 ms is more than any interval.
     let doubled = NEW_INTERVAL * (1 << failed.saturating_sub(NEW_PROBES).min(16));
@@ -263,7 +263,7 @@ fn interval_of_new(failed: u32, newcomers: usize) -> Duration {
     doubled.max(fair.saturating_mul(u32::try_from(newcomers).unwrap_or(u32::MAX)))
 }
 
-/// With the event counted. A passed probe does not clear live failures: ejection is for what probes do not
+/// The record with the event counted. A passed probe does not clear live failures: ejection is for what probes do not
 /// see.
 fn counted(record: Record, event: Event) -> Record {
     match event {
@@ -275,7 +275,7 @@ fn counted(record: Record, event: Event) -> Record {
     }
 }
 
-/// What to believe instead, and why.
+/// The next state and the reason, if the state changes.
 fn verdict(
     record: &Record,
     event: Event,
@@ -320,7 +320,7 @@ fn fails_in_a_row(record: &Record, ejection: &Ejection) -> bool {
     ejection.consecutive_failures > 0 && record.live_failed >= ejection.consecutive_failures
 }
 
-/// Refused when too many are out, or no other server can take requests: then each further failure asks again.
+/// None when too many servers are ejected, or no other server can take requests: each further failure then tries again.
 fn ejected(record: &Record, ejection: &Ejection, others: Others, now: Moment) -> Option<Health> {
     let share = others.servers.saturating_mul(ejection.max_percent as usize) / 100;
     let most = if ejection.max_percent > 0 { share.max(1) } else { 0 };
@@ -329,7 +329,7 @@ fn ejected(record: &Record, ejection: &Ejection, others: Others, now: Moment) ->
     allowed.then(|| Health::Ejected { until: now.after(time.min(ejection.max_time)) })
 }
 
-/// Time alone does not bring back a server whose last probe failed.
+/// A server whose last probe failed does not return by time alone.
 fn returns(record: &Record, rules: &Rules) -> (Health, Why) {
     match rules.enabled && record.failed > 0 {
         true => (Health::Down, Why::ProbesFailed(record.failed)),
@@ -337,7 +337,7 @@ fn returns(record: &Record, rules: &Rules) -> (Health, Why) {
     }
 }
 
-/// The ejections that count: each `base_time` of being up since the last one takes one off.
+/// The ejections that still count: each `base_time` of being up since the last one takes one off.
 fn remembered(record: &Record, ejection: &Ejection, now: Moment) -> u32 {
     let forgotten = match record.health {
         Health::Up => now.since(record.since).as_nanos() / ejection.base_time.as_nanos().max(1),
@@ -346,8 +346,8 @@ fn remembered(record: &Record, ejection: &Ejection, now: Moment) -> u32 {
     record.ejections.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
 }
 
-/// The record in its new health. Counts begin anew, but for live failures: an ejected server keeps them, to
-/// be weighed with its probes, and one that returns only because its time is over has one left.
+/// The record in its new state. Counts are reset, except live failures: an ejected server keeps them, so that they
+/// count together with its probes, and a server that returns only because its time is over has one left.
 fn entered(record: Record, to: Health, why: Why, ejection: &Ejection, now: Moment) -> Record {
     let remembered = remembered(&record, ejection, now);
     let from_ejection = matches!(record.health, Health::Ejected { .. });
@@ -424,7 +424,7 @@ mod tests {
         check(rules, THREE, "+--+---", "UUUUUUD");
         check(rules, THREE, "+----+-++", "UUUDDDDDU");
         check(rules, THREE, "+---++--+--", "UUUDDUUUUUU");
-        // until it was up once, one probe suffices
+        // one probe suffices until it has been up once
         check(rules, THREE, "---+---++", "DDDUUUDDU");
         check(rules, THREE, "-....", "DDDDD");
     }
@@ -443,19 +443,19 @@ mod tests {
         let rules = Rules::default();
         check(rules, THREE, "+fffff", "UUUUUE");
         check(rules, THREE, "+ffffpffff", "UUUUUUUUUU");
-        // its time is over; then on probation
+        // its time is over; then it is on probation
         check(rules, THREE, "+fffff.........", "UUUUUEEEEEEEEEE");
         check(rules, THREE, "+fffff..........f", "UUUUUEEEEEEEEEEUE");
         check(rules, THREE, "+fffff..........pffff", "UUUUUEEEEEEEEEEUUUUUU");
-        // a killed server that comes back: by probes
+        // a killed server that comes back, by probes
         check(rules, THREE, "+fffff-", "UUUUUED");
         check(rules, THREE, "+fffff-++", "UUUUUEDDU");
         check(rules, THREE, "+fffff++", "UUUUUEEU");
-        // the second time it takes twice as many
+        // the second time it needs twice as many
         check(rules, THREE, "+fffff++f++++", "UUUUUEEUEEEEU");
         // its time is over, but its last probe failed
         check(rules, THREE, "+fffffp-........", "UUUUUEEEEEEEEEED");
-        // live failures while it is out change nothing
+        // live failures while it is ejected change nothing
         check(rules, THREE, "+fffffffff", "UUUUUEEEEE");
     }
 
@@ -463,14 +463,14 @@ mod tests {
     fn an_outlier_comes_back_by_time_alone() {
         let rules = Rules::default();
         check(rules, THREE, "+o+++++++++.", "UEEEEEEEEEEU");
-        // one failure after its return says nothing new
+        // one failure after its return changes nothing
         check(rules, THREE, "+o..........ffff", "UEEEEEEEEEEUUUUU");
         // the second time it takes twice as long
         check(rules, THREE, "+o..........o............", "UEEEEEEEEEEUEEEEEEEEEEEEE");
-        // probes that fail still take it down
+        // failed probes still take it down
         check(rules, THREE, "+o---", "UEEED");
         check(OFF(), THREE, "o..........", "EEEEEEEEEEU");
-        // never the last
+        // never the last one
         check(rules, Others { servers: 3, ejected: 0, is_another_ready: false }, "+offfffff", "UUUUUUUUU");
         check(rules, Others { servers: 3, ejected: 1, is_another_ready: true }, "+o", "UU");
     }
@@ -486,7 +486,7 @@ mod tests {
         assert_eq!((up.health, change.map(|c| c.why)), (Health::Up, Some(Why::ProbesOff)));
     }
 
-    /// Whether a server that fails may be ejected from such a table.
+    /// Whether a failing server may be ejected from such a table.
     fn check_bound(servers: usize, ejected: usize, max_percent: u32, expected: bool) {
         let ejection = Ejection { max_percent, ..Ejection::default() };
         let record = Record { live_failed: 4, ..Record::new(&OFF(), Moment::START) };
@@ -516,7 +516,7 @@ mod tests {
         check_bound(3, 0, 0, false);
     }
 
-    /// How long the ejection lasts in s, after so many before it and so long up since the last.
+    /// The duration of the ejection in s, after this many before it and this long up since the last one.
     fn check_time(ejections: u32, up_s: u64, expected_s: u64, expected_count: u32) {
         let record = Record { live_failed: 4, ejections, ..Record::new(&OFF(), Moment::START) };
         let now = Moment::from_millis(up_s * 1_000);
@@ -536,7 +536,7 @@ mod tests {
         check_time(3, 86_400, 10, 1);
     }
 
-    /// The next probe, in ms from now, for chance at its ends.
+    /// The next probe, in ms from now, for both extremes of the random fraction.
     fn check_probe(health: Health, passed: u32, failed: u32, live_failed: u32, expected: [u64; 2]) {
         let now = Moment::from_millis(5_000);
         let rules = Rules::default();
@@ -547,7 +547,8 @@ mod tests {
         assert_eq!(next_probe(&record, &OFF(), 0, 0.5, now), Moment::NEVER);
     }
 
-    /// When a server that was never up is asked next, in ms, after so many failed probes beside so many others.
+    /// When a server that has never been up is probed next, in ms, after this many failed probes and with this many
+    /// others.
     fn check_new(failed: u32, newcomers: usize, expected_ms: u64) {
         let rules = Rules::default();
         let record = Record { health: Health::Down, failed, ..Record::new(&rules, Moment::START) };
@@ -581,8 +582,7 @@ mod tests {
         check_probe(Health::Ejected { until: Moment::NEVER }, 0, 0, 5, soon);
     }
 
-    /// A server is killed and comes back after a while, again and again: how long until it is used again, at
-    /// worst.
+    /// A server is killed and comes back after a while, again and again: the longest time until it is used again.
     fn check_back(dead_ms: u64, rounds: u32) {
         let (rules, ejection) = (Rules::default(), Ejection::default());
         let mut record = Record::new(&rules, Moment::START);

@@ -1,49 +1,48 @@
-//! A latency average that jumps to peaks at once and forgets them with time (linkerd's and Finagle's peak
-//! EWMA).
+//! A latency average that follows peaks immediately and decays with time (the peak EWMA of linkerd and Finagle).
 //!
-//! A mean would need many slow answers before it tells of a server that has just become slow, and each of
-//! them is a slow request. So a sample above the average replaces it, and only time brings the average down
-//! again. Only good responses are samples: a failure that came fast must not look like speed.
+//! A mean would need many slow responses before it shows that a server has just become slow, and each of them is a slow
+//! request. So a sample above the average replaces it, and only time brings the average down again. Only good responses
+//! are samples: a fast failure must not look like speed.
 
 use crate::base::time::Moment;
 use std::time::Duration;
 
-/// One stall in so long is forgiven: its requests are no samples. A server that hung and responds again would else be
-/// passed over for as long as a peak takes to fade, which is half a minute. One that stays slow is known by the next.
+/// One stall per this time is ignored: its requests are not sampled. Otherwise a server that hung and responds again
+/// would be passed over until the peak has decayed, which takes half a minute. A server that stays slow is detected by
+/// the next stall.
 pub const FORGIVE_EVERY: Duration = Duration::from_secs(30);
 
-/// Less than this is no stall, however quick the server was: it fades within seconds.
+/// Anything shorter is not a stall, however fast the server was: it decays within seconds.
 const STALL_FROM: Duration = Duration::from_millis(100);
-/// Nor is less than so many times the average: latencies vary by that much.
+/// Neither is anything below this many times the average: latencies vary by that much.
 const STALL_FROM_AVERAGES: f32 = 3.0;
 
-/// What an average says at some moment.
+/// The average at some moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
-    /// The average in microseconds, faded since it was last renewed.
+    /// The average in microseconds, decayed since its last update.
     pub faded_us: f32,
-    /// What is left of it: 1 when it was renewed just now, near 0 when it says nothing about the present any more.
+    /// The part that is left of it: 1 right after an update, near 0 when it says nothing about the present any more.
     pub freshness: f32,
 }
 
-/// The average. `Copy` and two words, so that it can live in one atomic ([`Latency::pack`]) or under a short
-/// lock.
+/// The average. `Copy` and two words, so that it fits in one atomic ([`Latency::pack`]) or under a short lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Latency {
-    /// The average in microseconds when it was last renewed; 0 or less means that there was no sample yet.
+    /// The average in microseconds at its last update; 0 or less means that there was no sample yet.
     pub average_us: f32,
-    /// When it was last renewed.
+    /// The time of the last update.
     pub at: Moment,
 }
 
 impl Latency {
-    /// The time constant: what is not renewed falls to 1/e in it, so half of a peak is forgotten every 3.5 s.
-    /// Finagle and linkerd take 10 s; with it a server that had been ten times slower and became fast waited
-    /// 34 s for its full share (simulated in `pick/dynamic.rs`), with this one half of that.
+    /// The time constant: without updates the average falls to 1/e in this time, so half of a peak is gone after 3.5 s.
+    /// Finagle and linkerd use 10 s. With 10 s a server that had been ten times slower and became fast waited 34 s for
+    /// its full share (simulated in `pick/dynamic.rs`), with 5 s half of that.
     pub const DECAY: Duration = Duration::from_secs(5);
 
-    /// With one more sample. Time counts in whole milliseconds, which is what [`Latency::pack`] keeps: of the
-    /// samples within one millisecond the first one counts, and every peak.
+    /// With one more sample. Time counts in whole milliseconds, the resolution of [`Latency::pack`]: of the samples
+    /// within one millisecond the first one counts, and every peak.
     #[must_use]
     pub fn with(self, sample: Duration, now: Moment) -> Self {
         let sample_us = (sample.as_secs_f32() * 1e6).max(SHORTEST_US);
@@ -55,38 +54,38 @@ impl Latency {
         Latency { average_us, at: now }
     }
 
-    /// What to believe now, in microseconds: an average that nothing renewed fades, so that a server that was
-    /// slow once gets traffic again. None before the first sample.
+    /// The estimate now, in microseconds: without updates the average decays, so that a server that was slow once gets
+    /// traffic again. None before the first sample.
     pub fn read(self, now: Moment) -> Option<f32> {
         self.reading(now).map(|reading| reading.faded_us)
     }
 
-    /// As [`Latency::read`], with how much of the average is left.
+    /// Like [`Latency::read`], with the part of the average that is left.
     pub fn reading(self, now: Moment) -> Option<Reading> {
         let freshness = kept(self.at, now, Latency::DECAY);
         self.is_known().then_some(Reading { faded_us: self.average_us * freshness, freshness })
     }
 
-    /// Everything in one word: 27 bits of the average (two parts in a million), 37 bits of milliseconds (four
-    /// years; 32 bits would run over after 50 days and make every server look fast). 0 when nothing is known.
-    /// Two threads that renew one word at once may lose a sample, which does no harm.
+    /// Everything in one word: 27 bits for the average (two parts in a million), 37 bits for milliseconds (four years;
+    /// 32 bits would overflow after 50 days and make every server look fast). 0 when there was no sample. Two threads
+    /// that update one word at the same time may lose a sample, which does no harm.
     pub fn pack(self) -> u64 {
         if self.is_known() { pack(self.average_us, self.at) } else { 0 }
     }
 
-    /// What [`Latency::pack`] made.
+    /// The inverse of [`Latency::pack`].
     pub fn unpack(word: u64) -> Self {
         let (average_us, at) = unpack(word);
         Latency { average_us, at }
     }
 
-    /// Whether a sample is far above the average: a stall rather than the usual latency.
+    /// Whether a sample is far above the average: a stall rather than normal variation.
     pub fn is_stall(self, sample: Duration) -> bool {
         let sample_us = sample.as_secs_f32() * 1e6;
         self.is_known() && sample >= STALL_FROM && sample_us > STALL_FROM_AVERAGES * self.average_us
     }
 
-    /// Whether a sample is above what was last known. An unknown average is not exceeded.
+    /// Whether a sample is above the last known average. An unknown average is not exceeded.
     pub fn is_exceeded(self, sample: Duration) -> bool {
         self.is_known() && sample.as_secs_f32() * 1e6 > self.average_us
     }
@@ -96,20 +95,20 @@ impl Latency {
     }
 }
 
-/// No answer comes faster; keeps "known" apart from 0.
+/// No response is faster; distinguishes a known average from 0.
 const SHORTEST_US: f32 = 1.0;
 const TIME_BITS: u32 = 37;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
-/// The least bits of the mantissa. With the sign, which is never set, they make room for the time.
+/// The least significant bits of the mantissa. Dropping them and the sign, which is never set, makes room for the time.
 const DROPPED_BITS: u32 = 4;
 
-/// A number that is not negative, and a time in whole milliseconds, in one word.
+/// A non-negative number, and a time in whole milliseconds, in one word.
 pub(super) fn pack(value: f32, at: Moment) -> u64 {
     let value = u64::from(value.to_bits()) >> DROPPED_BITS;
     value << TIME_BITS | millis(at) & TIME_MASK
 }
 
-/// What [`pack`] made.
+/// The inverse of [`pack`].
 pub(super) fn unpack(word: u64) -> (f32, Moment) {
     let value = f32::from_bits(((word >> TIME_BITS) << DROPPED_BITS) as u32);
     (value, Moment::from_millis(word & TIME_MASK))
@@ -139,7 +138,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Samples as (when, how long) in ms, then what is believed at a time, within 1 %.
+    /// Samples as (when, how long) in ms, then the estimate at a given time, within 1 %.
     fn check(samples: &[(u64, u64)], read_at: u64, expected_us: Option<f32>) {
         let plain = samples.iter().fold(Latency::default(), |l, &(when, long)| l.with(ms(long), at(when)));
         let packed =

@@ -1,14 +1,14 @@
-//! Which names are looked up when, and how many look-ups run at once.
+//! Which names are looked up and when, and how many look-ups run at once.
 //!
-//! A look-up by the system's resolver has no time limit that could be set (10 s and more when no name server
-//! responds), and cannot be cancelled. So:
+//! A look-up by the system's resolver has no configurable timeout (10 s and more when no name server responds), and
+//! cannot be cancelled. So:
 //!
-//! - one that takes longer than [`TIME_LIMIT`] counts as failed; its thread stays occupied until it is back, and its
-//!   name is looked up by the *slow* lane from then on, until a look-up is in time again;
-//! - names whose last look-up was in time have a lane of their own, so that slow ones never hold them up. A look-up
-//!   there that becomes late makes room for the next one;
-//! - in both lanes the zones (what follows the first dot) take turns: many names of one dead zone do not hold up the
-//!   first look-up of a name in another.
+//! - a look-up that takes longer than [`TIME_LIMIT`] counts as failed. Its thread stays occupied until it returns, and
+//!   its name is looked up in the *slow* lane from then on, until a look-up finishes in time again;
+//! - names whose last look-up finished in time have a lane of their own, so that slow names never delay them. A look-up
+//!   in that lane that exceeds the limit makes room for the next one;
+//! - in both lanes the zones (the part after the first dot) take turns: many names of one dead zone do not delay the
+//!   first look-up of a name in another zone.
 
 use crate::base::time::Moment;
 use std::cmp::Reverse;
@@ -16,24 +16,24 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A look-up that takes longer counts as failed. Local resolvers respond within milliseconds; 2 s is what a request may
-/// spend on connecting, too.
+/// A look-up that takes longer counts as failed. Local resolvers respond within milliseconds; 2 s is also what a
+/// request may spend on connecting.
 pub const TIME_LIMIT: Duration = Duration::from_secs(2);
-/// The most look-ups under way, late ones included: each occupies a thread.
+/// The most look-ups that run at once, overdue ones included: each occupies a thread.
 pub const RUNNING_MAX: usize = 64;
-/// Look-ups at once of names whose last one was in time.
+/// Concurrent look-ups of names whose last look-up finished in time.
 const PROMPT_MAX: usize = 4;
-/// Look-ups at once of names that were late, or of which nothing is known.
+/// Concurrent look-ups of names that were slow, or have no result yet.
 const SLOW_MAX: usize = 32;
-/// From a successful look-up to the next one: a moved name is found in a few seconds, and a resolver is asked less
-/// often than the servers are.
+/// From a successful look-up to the next one: a moved name is detected within a few seconds, and a resolver gets fewer
+/// queries than the servers get probes.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// From a failed look-up to the next one; doubles with each failure in a row, up to [`RETRY_MAX`]. In a deployment names
-/// appear while this process starts.
+/// From a failed look-up to the next one; doubles with each failure in a row, up to [`RETRY_MAX`]. During a deployment
+/// names appear while this process starts.
 const RETRY: Duration = Duration::from_millis(250);
-/// A name that is there again is found within a second.
+/// A name that resolves again is found within a second.
 const RETRY_MAX: Duration = Duration::from_secs(1);
-/// A failed connect brings a look-up forward, but not nearer to the last one than this.
+/// A failed connect brings a look-up forward, but not closer to the last one than this.
 const REQUESTED: Duration = Duration::from_secs(1);
 
 /// The names of all servers, and the state of their look-ups.
@@ -43,11 +43,11 @@ pub struct Lookups {
     due: BinaryHeap<Reverse<(Moment, Arc<str>)>>,
     prompt: Lane,
     slow: Lane,
-    /// In the order in which they began, which is the order in which they become late.
+    /// In start order, which is also the order in which they exceed the limit.
     begun: VecDeque<(Moment, Arc<str>)>,
 }
 
-/// Look-ups of one lane: those that run, and those that wait.
+/// The look-ups of one lane: running and waiting.
 #[derive(Debug, Default)]
 struct Lane {
     running: usize,
@@ -67,16 +67,16 @@ struct Name {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Until then nothing is to be done.
+    /// Nothing to do until then.
     Idle(Moment),
     /// Its lane is full.
     Waiting,
-    /// Since then.
+    /// Running since then.
     Running { since: Moment, prompt: bool, late: bool },
 }
 
 impl Lookups {
-    /// One more server has this name. A new name is looked up at once.
+    /// One more server uses this name. A new name is looked up at once.
     pub fn add(&mut self, name: &str, now: Moment) {
         if let Some(known) = self.names.get_mut(name) {
             known.users += 1;
@@ -89,7 +89,7 @@ impl Lookups {
         self.due.push(Reverse((now, name)));
     }
 
-    /// One server less has this name. Without a server it is forgotten, once its look-up is back.
+    /// One server fewer uses this name. A name without servers is forgotten once its look-up has returned.
     pub fn remove(&mut self, name: &str) {
         let Some(known) = self.names.get_mut(name) else { return };
         known.users = known.users.saturating_sub(1);
@@ -98,7 +98,7 @@ impl Lookups {
         }
     }
 
-    /// A connection to the name's address failed: it may have moved.
+    /// A connection to the name's address failed: the name may have moved.
     pub fn request(&mut self, name: &str, now: Moment) {
         let Some((name, known)) = self.names.get_key_value(name) else { return };
         let State::Idle(due) = known.state else { return };
@@ -109,8 +109,8 @@ impl Lookups {
         }
     }
 
-    /// The next look-up to begin, if any is due and there is room. The caller begins it, and calls
-    /// [`Lookups::finish`] when it is back.
+    /// The next look-up to start, if one is due and there is room. The caller starts it, and calls [`Lookups::finish`]
+    /// when it returns.
     pub fn begin(&mut self, now: Moment) -> Option<Arc<str>> {
         self.queue_due(now);
         let room = self.prompt.running + self.slow.running < RUNNING_MAX;
@@ -122,8 +122,8 @@ impl Lookups {
         slow.then(|| self.slow.pop()).flatten().and_then(|name| self.run(name, false, now))
     }
 
-    /// The next look-up that took longer than [`TIME_LIMIT`], each once: it counts as failed from now on, although it
-    /// may still bring a result.
+    /// The next look-up that exceeded [`TIME_LIMIT`]; each is returned once. It counts as failed from now on, although
+    /// it may still return a result.
     pub fn late(&mut self, now: Moment) -> Option<Arc<str>> {
         while let Some((begun, name)) = self.begun.front() {
             let (begun, name) = (*begun, Arc::clone(name));
@@ -152,7 +152,7 @@ impl Lookups {
         None
     }
 
-    /// A look-up is back, with an address or without. Whether it was in time.
+    /// A look-up has returned, with an address or without. Returns whether it finished in time.
     pub fn finish(&mut self, name: &str, found: bool, now: Moment) -> bool {
         let Some((name, known)) = self.names.get_key_value(name) else { return false };
         let name = Arc::clone(name);
@@ -180,7 +180,7 @@ impl Lookups {
         in_time
     }
 
-    /// When something is to be done next: a look-up is due, or one becomes late.
+    /// The next time at which there is something to do: a look-up is due, or one exceeds the limit.
     pub fn next(&self) -> Moment {
         let due = self.due.peek().map_or(Moment::NEVER, |Reverse((at, _))| *at);
         let late = self.begun.front().map_or(Moment::NEVER, |(begun, _)| begun.after(TIME_LIMIT));
@@ -197,7 +197,7 @@ impl Lookups {
     fn queue_due(&mut self, now: Moment) {
         while self.due.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             let Some(Reverse((at, name))) = self.due.pop() else { return };
-            // What is in the heap besides the name's own time is out of date.
+            // Entries of the heap other than the name's current one are out of date.
             let Some(known) = self.names.get_mut(&name).filter(|known| known.state == State::Idle(at)) else {
                 continue;
             };
@@ -334,7 +334,7 @@ mod tests {
         while let Some(name) = lookups.begin(at(0)) {
             lookups.finish(&name, true, at(0));
         }
-        // Now the resolver is silent: each look-up takes 10 s.
+        // Now the resolver does not respond: each look-up takes 10 s.
         let mut running = VecDeque::new();
         let mut most = 0;
         for ms in (5_000..60_000).step_by(100) {

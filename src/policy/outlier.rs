@@ -1,12 +1,12 @@
 //! Which server fails far more requests than the others.
 //!
-//! The servers of a pool get the same requests. So where a request is bad or the application is broken, all servers fail
-//! it alike, and no server is at fault. A server is an outlier when its share of errors lies above the share of all
-//! others together by a margin, and by so much that chance does not explain it. An error is a 5xx, or a failure
-//! (cannot connect, reset, timeout, broken response).
+//! The servers of a pool get the same requests. If a request is bad or the application is broken, all servers fail it,
+//! and no server is at fault. A server is an outlier when its share of errors exceeds the share of all others together
+//! by a margin, and by more than chance explains. An error is a 5xx or a failure (cannot connect, reset, timeout,
+//! broken response).
 //!
-//! What is compared are the last responses of a server, with those of the others in the same time: of the last second
-//! first, then of more and more of the past, until there are [`ENOUGH`] or [`SPAN`] is over. A busy server is found
+//! The last responses of a server are compared with those of the others in the same period: first those of the last
+//! second, then more and more of the past, until there are [`RESPONSES_TO_JUDGE`] or [`SPAN`] is reached. A busy server is detected
 //! within a second or two, a quiet one takes longer.
 
 use crate::base::ids::ServerId;
@@ -15,26 +15,26 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-/// From one look to the next.
-pub const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// What is older is forgotten: a quiet server needs so long to show enough errors.
+/// Time between two checks.
+pub const CHECK_EVERY: Duration = Duration::from_millis(500);
+/// Anything older is forgotten: a quiet server may take this long to show enough errors.
 pub const SPAN: Duration = Duration::from_secs(30);
-/// Looks in [`SPAN`].
-const LOOKS: usize = (SPAN.as_millis() / LOOK_EVERY.as_millis()) as usize;
-/// The least number of looks that are judged together: a short pause of a server is not worth its ejection.
-const LOOKS_MIN: u32 = 2;
-/// Responses that suffice to judge a server; more of the past would hide what is new.
-const ENOUGH: u32 = 30;
-/// With fewer errors no server is judged.
+/// Checks in [`SPAN`].
+const CHECKS: usize = (SPAN.as_millis() / CHECK_EVERY.as_millis()) as usize;
+/// The fewest checks that are judged together: a short pause of a server does not justify its ejection.
+const CHECKS_MIN: u32 = 2;
+/// Enough responses to judge a server; more of the past would hide recent changes.
+const RESPONSES_TO_JUDGE: u32 = 30;
+/// With fewer errors a server is not judged.
 const ERRORS_MIN: u32 = 10;
-/// Standard deviations between the shares. Two looks a second at ten servers are two million a day; chance passes five
-/// deviations once in three million.
+/// Standard deviations between the shares. Two checks a second for ten servers are two million a day; chance exceeds
+/// five deviations once in three million.
 const DEVIATIONS: f64 = 5.0;
 
-/// What a server has ever ended with, for better or worse.
+/// Counts of a server's requests since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Requests that were answered or failed.
+    /// Requests that got a response or failed.
     pub ended: u64,
     /// Those of them that were errors.
     pub errors: u64,
@@ -43,7 +43,7 @@ pub struct Totals {
 /// Errors among requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
-    /// Requests that were errors.
+    /// All requests.
     pub errors: u32,
     /// All of them.
     pub of: u32,
@@ -52,11 +52,11 @@ pub struct Share {
 /// A server that fails far more than the others, with the figures for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outlier {
-    /// Its own share.
+    /// Its share of errors.
     pub own: Share,
-    /// That of all others together, in the same time.
+    /// The share of all others together, in the same period.
     pub others: Share,
-    /// The time, in seconds, rounded up.
+    /// The period in seconds, rounded up.
     pub seconds: u32,
 }
 
@@ -87,7 +87,7 @@ impl Share {
     }
 }
 
-/// Whether a share lies so far above that of the others: by the margin in percentage points, and beyond chance.
+/// Whether a share exceeds that of the others far enough: by the margin in percentage points, and beyond chance.
 pub fn is_outlier(own: Share, others: Share, margin_percent: u32) -> bool {
     if own.errors < ERRORS_MIN || others.of == 0 || margin_percent == 0 {
         return false;
@@ -98,11 +98,11 @@ pub fn is_outlier(own: Share, others: Share, margin_percent: u32) -> bool {
     excess * 100.0 >= f64::from(margin_percent) && excess >= DEVIATIONS * deviation
 }
 
-/// What is remembered of the servers that take requests.
+/// What is recorded of the servers that take requests.
 #[derive(Debug, Default)]
 pub struct Outliers {
     servers: HashMap<ServerId, Track>,
-    /// All servers together, look by look, the newest last.
+    /// All servers together, one entry per check, the newest last.
     pool: VecDeque<Share>,
     next_look: Moment,
 }
@@ -110,18 +110,18 @@ pub struct Outliers {
 #[derive(Debug)]
 struct Track {
     last: Totals,
-    /// Look by look, the newest last.
+    /// One entry per check, the newest last.
     looks: VecDeque<Share>,
 }
 
 impl Outliers {
-    /// When [`Outliers::look`] does something again.
+    /// When [`Outliers::look`] has something to do again.
     pub fn next_look(&self) -> Moment {
         self.next_look
     }
 
-    /// Looks at the servers that take requests now; a server that was not among them at the last look begins afresh.
-    /// The outliers, the worst first. Nothing before [`Outliers::next_look`].
+    /// Checks the servers that take requests now; a server that was not among them at the last check starts without
+    /// history. Returns the outliers, the worst first. Does nothing before [`Outliers::next_look`].
     pub fn look(
         &mut self,
         servers: &[(ServerId, Totals)],
@@ -131,13 +131,13 @@ impl Outliers {
         if now < self.next_look {
             return Vec::new();
         }
-        self.next_look = now.after(LOOK_EVERY);
+        self.next_look = now.after(CHECK_EVERY);
         self.forget_all_but(servers);
         self.note(servers);
         let judged =
             self.servers.iter().filter_map(|(id, track)| Some((*id, self.judge(track, margin_percent)?)));
         let mut outliers: Vec<_> = judged.collect();
-        // The id settles ties: the order of the map is another in each run.
+        // The id breaks ties: the order of the map differs between runs.
         outliers.sort_by(|(one_id, one), (two_id, two)| {
             let by_rate = two.own.rate().total_cmp(&one.own.rate());
             by_rate.then(two.own.of.cmp(&one.own.of)).then(one_id.0.cmp(&two_id.0))
@@ -145,7 +145,7 @@ impl Outliers {
         outliers
     }
 
-    /// What went away must not count among the others any more.
+    /// Servers that have left must not count among the others any more.
     fn forget_all_but(&mut self, servers: &[(ServerId, Totals)]) {
         if self.servers.len() == servers.len() && servers.iter().all(|(id, _)| self.servers.contains_key(id))
         {
@@ -183,16 +183,16 @@ impl Outliers {
 
     fn judge(&self, track: &Track, margin_percent: u32) -> Option<Outlier> {
         let (mut own, mut all, mut looks) = (Share::default(), Share::default(), 0_u32);
-        // What fails no more is not to be ejected for its past.
+        // A server that no longer fails must not be ejected for its past.
         track.looks.back().filter(|newest| newest.errors > 0)?;
         for (mine, pool) in track.looks.iter().rev().zip(self.pool.iter().rev()) {
             (own, all, looks) = (own.plus(*mine), all.plus(*pool), looks + 1);
             let others = all.minus(own);
-            if looks >= LOOKS_MIN && is_outlier(own, others, margin_percent) {
-                let seconds = (LOOK_EVERY * looks).as_secs_f32().ceil() as u32;
+            if looks >= CHECKS_MIN && is_outlier(own, others, margin_percent) {
+                let seconds = (CHECK_EVERY * looks).as_secs_f32().ceil() as u32;
                 return Some(Outlier { own, others, seconds });
             }
-            if own.of >= ENOUGH && looks >= LOOKS_MIN {
+            if own.of >= RESPONSES_TO_JUDGE && looks >= CHECKS_MIN {
                 break;
             }
         }
@@ -201,7 +201,7 @@ impl Outliers {
 }
 
 fn push(looks: &mut VecDeque<Share>, share: Share) {
-    if looks.len() == LOOKS {
+    if looks.len() == CHECKS {
         looks.pop_front();
     }
     looks.push_back(share);
@@ -228,7 +228,7 @@ mod tests {
         check((10, 200), (10, 1_000), false);
         check((25, 100), (1, 1_000), false);
         check((35, 100), (1, 1_000), true);
-        // all fail, or many do by chance
+        // all fail, or many fail by chance
         check((100, 100), (100, 100), false);
         check((100, 100), (70, 100), true);
         check((14, 20), (15, 40), false);
@@ -236,8 +236,8 @@ mod tests {
         check((61, 100), (90, 300), true);
     }
 
-    /// Looks at servers, given for each look what came to each of them since the last as (errors, requests). Which are
-    /// outliers at the last look, by place.
+    /// Checks servers, given for each check what was added to each since the last as (errors, requests). Returns the
+    /// outliers of the last check, by index.
     fn run(looks: &[Vec<(u64, u64)>]) -> Vec<u32> {
         let mut outliers = Outliers::default();
         let mut totals = vec![Totals::default(); looks[0].len()];
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(run(&times(&[(3, 3), (0, 3)], 3)), [0; 0]);
         assert_eq!(run(&times(&[(99, 99)], 60)), [0; 0]);
         assert_eq!(run(&times(&[(99, 99), (0, 0)], 60)), [0; 0]);
-        // the whole pool begins to fail, one server a little earlier
+        // the whole pool begins to fail, one server slightly earlier
         let early = [times(&[(0, 99), (0, 99)], 60), vec![vec![(30, 99), (0, 99)], vec![(99, 99), (80, 99)]]];
         assert_eq!(run(&early.concat()), [0; 0]);
     }
@@ -293,7 +293,7 @@ mod tests {
         let mut look = |servers: &[(u32, u64, u64)]| {
             let list: Vec<_> =
                 servers.iter().map(|&(id, errors, ended)| (ServerId(id), Totals { ended, errors })).collect();
-            now = now.after(LOOK_EVERY);
+            now = now.after(CHECK_EVERY);
             outliers.look(&list, 30, now).into_iter().map(|(id, _)| id.0).collect::<Vec<_>>()
         };
         look(&[(0, 0, 0), (1, 0, 0), (2, 0, 0)]);

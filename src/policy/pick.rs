@@ -1,8 +1,7 @@
 //! Which server gets the request. An algorithm is a function from candidates to one of them.
 //!
-//! A file per algorithm. None allocates, reads a clock or keeps a memory; what must be remembered (turns,
-//! latencies, requests in flight) is the table's and comes in as an argument. All are O(number of
-//! candidates).
+//! One file per algorithm. None allocates, reads a clock or keeps state; what must be remembered (turns, latencies,
+//! requests in flight) belongs to the table and is passed as an argument. All are O(number of candidates).
 
 mod dynamic;
 mod ip_hash;
@@ -22,49 +21,49 @@ pub use order::schedule;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Weight(pub u16);
 
-/// A server's place in the table's order; stable for one snapshot of the table.
+/// A server's index in the table's order; stable for one snapshot of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(pub u32);
 
 /// A server as an algorithm sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
-    /// Its place in the table.
+    /// Its index in the table.
     pub slot: Slot,
-    /// Its share; a candidate of weight 0 is never picked.
+    /// Its weight; a candidate of weight 0 is never picked.
     pub weight: Weight,
     /// Stable hash of the server's name.
     pub hash: u64,
-    /// Requests that this balancer has with it now, and its recent failures as if they were still in flight
-    /// ([`super::failures`]).
+    /// Requests that this balancer has in flight with it, plus its recent failures, which count as if they were still
+    /// in flight ([`super::failures`]).
     pub in_flight: u32,
-    /// Decayed, peak-sensitive latency; None when nothing is known.
+    /// Decayed, peak-sensitive latency; None when unknown.
     pub latency: Option<Reading>,
-    /// For how long requests have been without any response; zero when that says nothing ([`super::silence`]).
+    /// How long requests have been without any response; zero when that is not significant ([`super::silence`]).
     pub silence: Duration,
-    /// Requests that the server says it has queued and in progress (ours among them), already aged (fades to
-    /// 0); None when it does not say.
+    /// Requests that the server reports as queued or in progress (ours among them), decayed with age (down to 0); None
+    /// when it reports nothing.
     pub reported: Option<f32>,
 }
 
 impl Candidate {
-    /// It seems to hang: better no request than one that it may never answer.
+    /// It seems to hang: it should get no request that it may never answer.
     pub fn is_silent(&self) -> bool {
         silence::is_silent(self.silence, || self.latency.map(|latency| latency.faded_us))
     }
 }
 
-/// What differs from one request to the next.
+/// The inputs that differ from one request to the next.
 #[derive(Clone, Copy, Debug)]
 pub struct Draw<'a> {
-    /// Chance: 64 even bits.
+    /// 64 uniformly random bits.
     pub random: u64,
-    /// Counts the requests.
+    /// A counter of requests.
     pub turn: u64,
     /// Hash of the client's address.
     pub key: u64,
-    /// The smooth weighted order of the snapshot, from [`schedule`]. Best made of the servers in use only:
-    /// the turn of a server that is not among the candidates is given out by lot.
+    /// The smooth weighted order of the snapshot, from [`schedule`]. It should contain only the servers in use: the
+    /// turn of a server that is not among the candidates goes to a random one.
     pub schedule: &'a [Slot],
 }
 
@@ -76,19 +75,19 @@ pub type Pick = fn(&[Candidate], Draw<'_>) -> Option<Slot>;
 pub enum Algorithm {
     /// In turn, by weight, in nginx's smooth order.
     RoundRobin,
-    /// The least requests in flight for its weight.
+    /// The fewest requests in flight relative to its weight.
     LeastConnections,
-    /// The less loaded of two that chance chose.
+    /// The less loaded of two random servers.
     RandomTwo,
-    /// The same server for the same client, as long as it is there.
+    /// The same server for the same client, as long as it is available.
     IpHash,
-    /// The least expected wait: latency, requests in flight, and what the servers say of themselves.
+    /// The least expected wait: by latency, requests in flight, and the servers' load reports.
     #[default]
     Dynamic,
 }
 
 impl Algorithm {
-    /// All of them, in the order in which they are explained.
+    /// All of them, in the order of the documentation.
     pub const ALL: [Algorithm; 5] = [
         Algorithm::RoundRobin,
         Algorithm::LeastConnections,
@@ -108,7 +107,7 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of that name, letter for letter.
+    /// The algorithm of that name; case matters.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
@@ -124,10 +123,10 @@ impl Algorithm {
         }
     }
 
-    /// The most candidates worth looking at: all of them (None), or a random sample of so many from a larger
-    /// table. Chance alone makes a choice of two nearly as good as one of all (Mitzenmacher, "The power of
-    /// two choices", 2001); a few more make room for weights and for servers that are slow. The others must
-    /// see every candidate: a sample would break a turn, or send a client elsewhere.
+    /// The most candidates worth looking at: all of them (None), or a random sample of this size from a larger table. A
+    /// choice of two random servers is already nearly as good as one of all (Mitzenmacher, "The power of two choices",
+    /// 2001); a few more make room for weights and for slow servers. The other algorithms must see every candidate: a
+    /// sample would break a turn, or send a client to another server.
     pub fn sample(self) -> Option<usize> {
         match self {
             Algorithm::Dynamic => Some(16),
@@ -137,12 +136,12 @@ impl Algorithm {
     }
 }
 
-/// What the tests of the algorithms share.
+/// Shared by the tests of the algorithms.
 #[cfg(test)]
 mod testing {
     use super::*;
 
-    /// A candidate of that weight with so many requests in flight; nothing else is known of it.
+    /// A candidate of that weight with this many requests in flight; nothing else is known of it.
     pub(super) fn candidate(slot: u32, weight: u16, in_flight: u32) -> Candidate {
         let hash = u64::from(slot + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Candidate {
@@ -161,7 +160,7 @@ mod testing {
         schedule(&candidates.iter().map(|c| (c.slot, c.weight)).collect::<Vec<_>>())
     }
 
-    /// How often each slot below `slots` is picked in so many requests.
+    /// How often each slot below `slots` is picked in this many requests.
     pub(super) fn shares(
         pick: Pick,
         candidates: &[Candidate],
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_picks_from_nothing_or_weight_zero() {
+    fn nothing_is_picked_from_nothing_or_weight_zero() {
         let none = Draw { random: u64::MAX, turn: 3, key: 9, schedule: &[Slot(0)] };
         for algorithm in Algorithm::ALL {
             let pick = algorithm.pick();

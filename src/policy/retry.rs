@@ -1,17 +1,17 @@
-//! Whether a failed attempt may be made again, and where (law 8).
+//! Whether a failed attempt may be made again, and where (invariant 8).
 //!
-//! | it failed | may it be made again? | bound |
+//! | failure | may it be made again? | bound |
 //! |---|---|---|
 //! | connecting (refused or timed out) | any method, another server | [`CONNECTS_MORE`] beyond `attempts`, free |
 //! | pooled connection, nothing sent | any method, same server, new connection | [`UNSENT_MOST`], free |
-//! | pooled connection, sent | idempotent with body in hand: same server, new connection | once, free; then as a reset |
-//! | reset before the head | idempotent with body in hand: another server | `attempts`, paid from the budget |
-//! | time ran out (504) | no: a stalled server would cost the client twice the time | |
-//! | the answer had begun | no | |
+//! | pooled connection, sent | idempotent with body still buffered: same server, new connection | once, free; then as a reset |
+//! | reset before the head | idempotent with body still buffered: another server | `attempts`, paid from the budget |
+//! | timeout (504) | no: a stalled server would cost the client twice the time | |
+//! | the response had begun | no | |
 //!
-//! Failed connects are free because they cost the servers nothing; what a server may have begun to work on is
-//! paid for, or retries would double the load just when servers break under it (Google's SRE book, chapter
-//! 22; Finagle's `RetryBudget`).
+//! Failed connects are free because they cost the servers nothing. Retries of requests that a server may have started
+//! to process are paid for; otherwise retries would double the load exactly when servers fail under it (Google's SRE
+//! book, chapter 22; Finagle's `RetryBudget`).
 
 use crate::base::time::Moment;
 use crossbeam_utils::CachePadded;
@@ -20,12 +20,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// The configuration's `retries`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// How many more servers a request may be sent to; 0 switches retries off (but for a pooled connection
-    /// that died before a byte was sent on it: that was our own doing).
+    /// How many more servers a request may be sent to; 0 disables retries (except for a pooled connection that was
+    /// closed before a byte was sent on it, which is not the server's failure).
     pub attempts: u32,
-    /// Retries that requests of the last 5 to 10 s have earned, in percent of them.
+    /// Retries earned by the requests of the last 5 to 10 s, in percent of them.
     pub budget_percent: u32,
-    /// Retries that are free in that time, however few requests came.
+    /// Retries that are free in that time, however few requests there were.
     pub budget_min: u32,
 }
 
@@ -38,13 +38,13 @@ impl Default for Rules {
 /// Where an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// No byte was sent: connecting failed.
+    /// Connecting failed; no byte was sent.
     Connect,
-    /// A pooled connection died before a byte of the answer: the race of reuse.
+    /// A pooled connection failed before the first byte of the response: the race of reuse.
     Reuse,
-    /// Sent, and no byte of the answer's head came.
+    /// The request was sent, and no byte of the response head was received.
     Answer,
-    /// The answer has begun.
+    /// The response has begun.
     Late,
 }
 
@@ -55,7 +55,7 @@ pub struct Attempt {
     pub phase: Phase,
     /// [`is_idempotent`].
     pub idempotent: bool,
-    /// No byte of the request body was sent, or the whole of it is still in hand (or there is none).
+    /// No byte of the request body was sent, or the whole body is still buffered (or there is none).
     pub body_in_hand: bool,
     /// Bytes of the request (head or body) may have reached the server.
     pub sent: bool,
@@ -69,24 +69,24 @@ pub struct Attempt {
     pub timed_out: bool,
 }
 
-/// The verdict.
+/// The decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
     /// Once more to the same server, on a new connection (never a pooled one).
     SameServer,
     /// To a server that was not tried yet.
     OtherServer,
-    /// The client hears of the failure.
+    /// The client gets an error.
     No,
 }
 
-/// Failed connects that are made up for, beyond `attempts`.
+/// Failed connects that are retried, beyond `attempts`.
 pub const CONNECTS_MORE: u32 = 3;
-/// Pooled connections found dead before a byte was sent that are made up for.
+/// Pooled connections found closed before a byte was sent that are retried.
 pub const UNSENT_MOST: u32 = 3;
 
-/// Whether a failed attempt may be made again. Spends from the budget only when it says
-/// [`Retry::OtherServer`] to a request that was sent.
+/// Whether a failed attempt may be made again. Spends from the budget only when it returns [`Retry::OtherServer`] for a
+/// request that was sent.
 pub fn may(rules: &Rules, attempt: &Attempt, budget: &Budget, now: Moment) -> Retry {
     let safe = attempt.body_in_hand && (attempt.idempotent || !attempt.sent);
     let stalled = attempt.timed_out && attempt.phase != Phase::Connect;
@@ -104,7 +104,7 @@ pub fn may(rules: &Rules, attempt: &Attempt, budget: &Budget, now: Moment) -> Re
     }
 }
 
-/// To another server, if `attempts` and the budget allow it. The first reuse that failed was free.
+/// Retry on another server, if `attempts` and the budget allow it. The first failed reuse was free.
 fn paid(rules: &Rules, attempt: &Attempt, budget: &Budget, now: Moment) -> Retry {
     let counted = attempt.others_failed.saturating_add(attempt.reuses_failed.saturating_sub(1));
     match counted <= rules.attempts && budget.spend(rules, now) {
@@ -118,8 +118,8 @@ pub fn is_idempotent(method: &[u8]) -> bool {
     matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
 }
 
-/// Retries are paid from here. Shared by all workers: atomics, no lock. Requests and retries are counted over
-/// the running half of the window and the one before it, so over the last 5 to 10 s.
+/// The budget that retries are paid from. Shared by all workers: atomics, no lock. Requests and retries are counted
+/// over the current half of the window and the one before it, so over the last 5 to 10 s.
 #[derive(Debug, Default)]
 pub struct Budget {
     requests: CachePadded<Window>,
@@ -132,7 +132,7 @@ impl Budget {
         Self::default()
     }
 
-    /// A request came (earns `budget_percent` of a retry). One relaxed addition.
+    /// Counts a request (it earns `budget_percent` of a retry). One relaxed addition.
     pub fn earn(&self, now: Moment) {
         self.requests.count(half_of(now));
     }
@@ -151,22 +151,22 @@ impl Budget {
 
 /// Half of the window of the budget.
 const HALF_NANOS: u64 = 5_000_000_000;
-/// A half's number stands above its count in one word.
+/// A half's number is stored above its count in one word.
 const COUNT_BITS: u32 = 32;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 
-/// Halves are numbered from 1: the word 0 belongs to none that is counted.
+/// Halves are numbered from 1: the word 0 belongs to none of them.
 fn half_of(now: Moment) -> u64 {
     now.as_nanos() / HALF_NANOS + 1
 }
 
-/// Counts of two halves, the even and the odd one. The first to count in a new half replaces the one before
-/// last; what others add at that very moment may be lost, a few in a thousand.
+/// Counts of two halves, the even and the odd one. The first to count in a new half replaces the one before last;
+/// additions by others at that very moment may be lost, a few in a thousand.
 #[derive(Debug, Default)]
 struct Window([AtomicU64; 2]);
 
 impl Window {
-    /// One more in this half; how many there are now in the window.
+    /// Counts one in this half; returns the count of the window.
     fn count(&self, half: u64) -> u64 {
         let word = self.word(half);
         if word.fetch_add(1, Relaxed) >> COUNT_BITS < half {
@@ -175,7 +175,7 @@ impl Window {
         self.sum(half)
     }
 
-    /// One that was counted is taken back.
+    /// Takes one count back.
     fn uncount(&self, half: u64) {
         let less = |word: u64| (word >> COUNT_BITS == half && word & COUNT_MASK > 0).then(|| word - 1);
         let _ = self.word(half).fetch_update(Relaxed, Relaxed, less);
@@ -267,7 +267,7 @@ mod tests {
         check(9, Attempt { phase: Phase::Late, ..failed(1, GET) }, Retry::No);
     }
 
-    /// Requests as (when in ms, how many), then how many retries are granted at a time.
+    /// Requests as (when in ms, how many), then how many retries are granted at a given time.
     fn check_budget(rules: Rules, requests: &[(u64, u64)], at: u64, expected: u64) {
         let budget = Budget::new();
         for &(when, count) in requests {
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_is_a_share_of_the_requests_of_late() {
+    fn the_budget_is_a_share_of_recent_requests() {
         let rules = Rules::default();
         check_budget(rules, &[], 0, 3);
         check_budget(rules, &[(0, 10)], 10, 3);

@@ -1,26 +1,26 @@
-//! For how long a server has left requests without any response.
+//! How long a server has left requests without any response.
 //!
-//! A server that hangs sends no slow response that could be measured: what has come from it before looks fine. So
-//! requests that it got since its last response are counted, and from a few on the time counts. One or two may be slow
+//! A server that hangs sends no slow responses that could be measured, and its earlier ones look fine. So the requests
+//! that it got since its last response are counted, and from a few on the time counts. One or two may be slow
 //! themselves (a report, a long poll) and say little about the next request.
 
 use crate::base::time::Moment;
 use std::time::Duration;
 
-/// The requests that a server got since it last responded. `Copy`, and fits in one atomic ([`Unanswered::pack`]).
+/// The requests that a server got since its last response. `Copy`, and fits in one atomic ([`Unanswered::pack`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unanswered {
     /// How many, up to 255.
     count: u8,
-    /// When there were first enough of them; the start where there never were.
+    /// When the count first reached the threshold; `Moment::START` if it never did.
     since: Moment,
 }
 
-/// So many in a row without a response are not all slow by themselves, also where one request in 20 is.
-const ENOUGH: u8 = 3;
-/// No server counts as silent before this, however quick it was: a pause of a garbage collector is shorter.
+/// This many in a row without a response are not all slow by themselves, even if one request in 20 is.
+const SILENT_FROM_REQUESTS: u8 = 3;
+/// No server counts as silent before this, however fast it was: garbage collector pauses are shorter.
 const SILENT_FROM: Duration = Duration::from_secs(1);
-/// Nor before it has been silent for so many times its usual latency.
+/// Nor before it has been silent for this many times its usual latency.
 const SILENT_FROM_LATENCIES: f32 = 3.0;
 const COUNT_BITS: u32 = 8;
 
@@ -29,22 +29,22 @@ impl Unanswered {
     #[must_use]
     pub fn sent(self, now: Moment) -> Self {
         let count = self.count.saturating_add(1);
-        let is_first = count == ENOUGH && self.since == Moment::START;
+        let is_first = count == SILENT_FROM_REQUESTS && self.since == Moment::START;
         let since = if is_first { now } else { self.since };
         Unanswered { count, since }
     }
 
-    /// One ended without a response: the client left, or its time was over. Where there were enough of them, the next
-    /// one is enough: a server that hung gets one request then, and not as many as at first.
+    /// One ended without a response: the client left, or it timed out. After a server hung, the next request is enough
+    /// to reach the threshold: it gets one request, and not as many as at first.
     #[must_use]
     pub fn ended(self) -> Self {
-        let least = if self.since == Moment::START { 0 } else { ENOUGH - 1 };
+        let least = if self.since == Moment::START { 0 } else { SILENT_FROM_REQUESTS - 1 };
         Unanswered { count: self.count.saturating_sub(1).max(least), ..self }
     }
 
-    /// For how long there have been enough of them; zero when there are not.
+    /// How long the threshold has been reached; zero when it is not.
     pub fn silence(self, now: Moment) -> Duration {
-        if self.count >= ENOUGH { now.since(self.since) } else { Duration::ZERO }
+        if self.count >= SILENT_FROM_REQUESTS { now.since(self.since) } else { Duration::ZERO }
     }
 
     /// Everything in one word: 56 bits of milliseconds, 8 of the count. 0 after a response.
@@ -53,13 +53,14 @@ impl Unanswered {
         millis << COUNT_BITS | u64::from(self.count)
     }
 
-    /// What [`Unanswered::pack`] made.
+    /// The inverse of [`Unanswered::pack`].
     pub fn unpack(word: u64) -> Self {
         Unanswered { count: word as u8, since: Moment::from_millis(word >> COUNT_BITS) }
     }
 }
 
-/// Whether a server with this usual latency in microseconds, if it is known, has been silent for so long that it hangs.
+/// Whether a server with this usual latency in microseconds, if known, has been silent for so long that it seems to
+/// hang.
 pub fn is_silent(silence: Duration, latency_us: impl FnOnce() -> Option<f32>) -> bool {
     silence > SILENT_FROM && silence.as_secs_f32() * 1e6 > SILENT_FROM_LATENCIES * latency_us().unwrap_or(0.0)
 }

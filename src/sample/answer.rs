@@ -1,4 +1,4 @@
-//! What the sample server answers: the JSON bodies, and how they get to tiny_http.
+//! The responses of the sample server: the JSON bodies, and how they are passed to tiny_http.
 
 use crate::base::time;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use std::io::Cursor;
 use std::time::Duration;
 use tiny_http::{Header, Request, Response, StatusCode};
 
-/// The answer to `POST /requests`, worked off or failed on purpose.
+/// The response to `POST /requests`, processed or failed on purpose.
 #[derive(Serialize)]
 pub(super) struct Served<'a> {
     pub(super) server: &'a str,
@@ -17,7 +17,7 @@ pub(super) struct Served<'a> {
     pub(super) error: Option<&'a str>,
 }
 
-/// A refusal.
+/// A rejection.
 #[derive(Serialize)]
 pub(super) struct Refused<'a> {
     pub(super) server: &'a str,
@@ -26,7 +26,7 @@ pub(super) struct Refused<'a> {
     pub(super) queue_capacity: Option<usize>,
 }
 
-/// The answer to `/queue/status`: the load report the balancer reads.
+/// The response to `/queue/status`: the load report that the balancer reads.
 #[derive(Serialize)]
 pub(super) struct Status<'a> {
     pub(super) server: &'a str,
@@ -36,14 +36,14 @@ pub(super) struct Status<'a> {
     pub(super) processed: u64,
 }
 
-/// The answer to `/health`.
+/// The response to `/health`.
 #[derive(Serialize)]
 pub(super) struct Health<'a> {
     pub(super) server: &'a str,
     pub(super) status: &'a str,
 }
 
-/// What was received, for a person to see what the balancer forwarded.
+/// What was received, to show what the balancer forwarded.
 #[derive(Serialize)]
 pub(super) struct Echo<'a> {
     pub(super) server: &'a str,
@@ -53,21 +53,21 @@ pub(super) struct Echo<'a> {
     pub(super) body_length: u64,
 }
 
-/// Milliseconds to the microsecond.
+/// Milliseconds with a precision of a microsecond.
 pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
 }
 
-/// Answers a request. The front reads it in any case.
+/// Responds to a request. The front always reads the response.
 pub(super) fn send(request: Request, status: u16, body: &impl Serialize) {
     let body = encode(body);
-    // tiny_http's own date panics when the clock stands beyond the year 9999.
+    // tiny_http's own date panics when the clock is beyond the year 9999.
     let fields = [("Content-Type", "application/json"), ("Date", &time::http_date())];
     let headers =
         fields.into_iter().filter_map(|(name, value)| Header::from_bytes(name, value).ok()).collect();
     let length = Some(body.len());
     let response = Response::new(StatusCode(status), headers, Cursor::new(body), length, None);
-    // Without the threshold long ones would be chunked.
+    // Without the threshold tiny_http would send long ones chunked.
     if let Err(error) = request.respond(response.with_chunked_threshold(usize::MAX)) {
         log::debug!("the client has gone: {error}");
     }

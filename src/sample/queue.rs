@@ -1,4 +1,4 @@
-//! The bounded request queue of the sample server, and the threads that work it off.
+//! The bounded request queue of the sample server, and the threads that process it.
 
 use super::{Options, answer, spawn, wait};
 use crate::base::dice::Dice;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tiny_http::Request;
 
-/// What all threads of one sample server share.
+/// State shared by all threads of one sample server.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) name: String,
@@ -20,7 +20,7 @@ pub(super) struct Shared {
     numbers: AtomicU64,
 }
 
-/// The way into the queue. The workers end when the last clone is gone and the queue is empty.
+/// The sender of the queue. The workers end when the last clone is gone and the queue is empty.
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
     jobs: Sender<Job>,
@@ -34,7 +34,7 @@ struct Job {
 }
 
 impl Queue {
-    /// Queues a request; hands it back when the queue is full.
+    /// Queues a request; returns it when the queue is full.
     pub(super) fn push(&self, request: Request) -> Option<Request> {
         let id = self.shared.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         let job = Job { request, id, queued: time::now() };
@@ -50,8 +50,7 @@ impl Queue {
     }
 }
 
-/// Starts the workers. Each holds `alive` for as long as it lives, and cuts its delays short once
-/// `hurry` disconnects.
+/// Starts the workers. Each holds `alive` while it lives, and skips its delays once `hurry` disconnects.
 pub(super) fn start(
     options: &Options,
     name: &str,
@@ -98,7 +97,7 @@ impl Worker {
         }
     }
 
-    /// Counts before it answers, so that who was answered finds itself counted.
+    /// Counts before it responds, so that a client with a response finds itself counted.
     fn serve(&mut self, job: Job) {
         let begun = time::now();
         wait(self.pace.of_one(&mut self.dice), &self.hurry);
@@ -123,7 +122,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// The delay, give or take the jitter.
+    /// The delay, plus or minus the jitter.
     fn of_one(&self, dice: &mut Dice) -> Duration {
         let longest = self.delay + self.jitter;
         longest.saturating_sub(self.jitter.mul_f64(2.0 * dice.fraction()))

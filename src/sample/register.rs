@@ -1,4 +1,4 @@
-//! Registers a sample server with the balancer, keeps it registered, and takes it out at the end.
+//! Registers a sample server with the balancer, keeps it registered, and removes it at the end.
 
 use super::{AdminApi, Unmet, spawn};
 use crate::base::time;
@@ -8,15 +8,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often to try and to check.
+/// Intervals of attempts and checks.
 const PACE: Pace = Pace { retry: Duration::from_secs(1), check: Duration::from_secs(5) };
-/// A stop waits this long for the balancer to let go.
+/// How long a stop waits for the balancer to remove the server.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// Where servers are in the admin API.
+/// The path of the servers in the admin API.
 const SERVERS: &str = "/api/v1/servers";
 
-/// A server that is being kept registered.
+/// A server that is kept registered.
 #[derive(Debug)]
 pub(super) struct Registration {
     stop: Sender<Infallible>,
@@ -24,14 +24,14 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    /// Takes the server out and waits until the balancer has let go, 5 seconds at most.
+    /// Removes the server and waits until the balancer has done so, 5 seconds at most.
     pub(super) fn end(self) {
         drop(self.stop);
         let _ = self.ended.recv_deadline(time::instant(time::now().after(LEAVE)));
     }
 }
 
-/// Starts the thread that registers `name` at `address`; it goes on trying until it is stopped.
+/// Starts the thread that registers `name` at `address`; it keeps trying until it is stopped.
 pub(super) fn start(
     api: Arc<dyn AdminApi>,
     name: String,
@@ -48,9 +48,9 @@ fn start_at_pace(
 ) -> Result<Registration, String> {
     let (stop, stopped) = bounded(0);
     let (alive, ended) = bounded(0);
-    let mut clerk = Clerk { api, name, address, pace, standing: Standing::New };
+    let mut registrar = Registrar { api, name, address, pace, standing: Standing::New };
     spawn("register", move || {
-        clerk.keep_registered(&stopped);
+        registrar.keep_registered(&stopped);
         drop(alive);
     })?;
     Ok(Registration { stop, ended })
@@ -58,24 +58,24 @@ fn start_at_pace(
 
 #[derive(Clone, Copy, Debug)]
 struct Pace {
-    /// Between two tries while the balancer is not there, or does not want us.
+    /// Between two attempts while the balancer is absent or rejects the server.
     retry: Duration,
-    /// Between two looks whether the balancer still knows us: it forgets when it is restarted.
+    /// Between two checks whether the balancer still has the server: it forgets it when it is restarted.
     check: Duration,
 }
 
-/// How the balancer stands to us. Each change is logged once.
+/// The state of the registration. Each change is logged once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Standing {
     New,
     Registered,
-    /// Nothing answers there, for this reason.
+    /// Nothing responds there, for this reason.
     Absent(String),
-    /// It does not take us, or is another balancer.
+    /// It rejects the server, or is another balancer.
     Refused(String),
 }
 
-struct Clerk {
+struct Registrar {
     api: Arc<dyn AdminApi>,
     name: String,
     address: SocketAddr,
@@ -83,7 +83,7 @@ struct Clerk {
     standing: Standing,
 }
 
-impl Clerk {
+impl Registrar {
     fn keep_registered(&mut self, stopped: &Receiver<Infallible>) {
         loop {
             let standing = self.look();
@@ -112,12 +112,12 @@ impl Clerk {
                 "the name {} is taken by a server at another address: choose another with --name",
                 self.name
             )),
-            Ok((401 | 403, _)) => Standing::Refused("it asks for another admin token".to_string()),
-            Ok((status, text)) => Standing::Refused(format!("it answered {status}: {}", text.trim())),
+            Ok((401 | 403, _)) => Standing::Refused("it requires another admin token".to_string()),
+            Ok((status, text)) => Standing::Refused(format!("it responded {status}: {}", text.trim())),
         }
     }
 
-    /// Whether the balancer has this name with this address. An answer without an address is believed.
+    /// Whether the balancer has this name with this address. A response without an address counts as yes.
     fn is_known(&self) -> bool {
         let Ok((200, text)) = self.api.call("GET", &self.path(), String::new()) else { return false };
         let answer: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
@@ -143,21 +143,21 @@ impl Clerk {
 
     fn leave(&self) {
         match self.api.call("DELETE", &self.path(), String::new()) {
-            Ok((200..300 | 404, _)) => log::info!("{} is taken out of the balancer", self.name),
-            Ok((status, _)) => log::warn!("the balancer did not let {} go: {status}", self.name),
+            Ok((200..300 | 404, _)) => log::info!("{} is removed from the balancer", self.name),
+            Ok((status, _)) => log::warn!("the balancer did not remove {}: {status}", self.name),
             Err(why) => {
-                log::warn!("the balancer could not be told that {} leaves: {why}", self.name);
+                log::warn!("{} could not be removed from the balancer: {why}", self.name);
             }
         }
     }
 
-    /// Of this server in the API.
+    /// The path of this server in the API.
     fn path(&self) -> String {
         format!("{SERVERS}/{}", in_path(&self.name))
     }
 }
 
-/// A name as it stands in a path: every byte that is not unreserved is written `%XX`.
+/// A name for a path: every byte that is not unreserved is written as `%XX`.
 fn in_path(name: &str) -> String {
     name.bytes().fold(String::new(), |mut path, byte| {
         match byte {
@@ -182,7 +182,7 @@ mod tests {
         check("ü?", "%C3%BC%3F");
     }
 
-    /// A balancer that answers each call by the script and reports what it was asked.
+    /// A balancer that responds to each call by a script and reports the calls.
     #[derive(Debug)]
     struct Scripted {
         script: parking_lot::Mutex<std::vec::IntoIter<Result<(u16, &'static str), Unmet>>>,

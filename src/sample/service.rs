@@ -1,4 +1,4 @@
-//! What the sample server does with a request that has come whole: queue it, or answer it at once.
+//! What the sample server does with a whole request: queue it, or respond at once.
 
 use super::answer::{self, Echo, Health, Refused, Status};
 use super::queue::Queue;
@@ -9,25 +9,25 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tiny_http::{Header, Method, Request};
 
-/// Connections; fewer where descriptors are few. Each request that waits has a thread and two more descriptors.
+/// The most connections; fewer when descriptors are scarce. Each waiting request has a thread and two more descriptors.
 const CONNECTIONS: usize = 4096;
 /// The share of all descriptors that connections may use.
 const DESCRIPTORS_SHARE: usize = 4;
 
-/// The bounds of a sample server.
+/// The limits of a sample server.
 pub(super) fn bounds() -> Limits {
     let connections = CONNECTIONS.min(limits::descriptors() / DESCRIPTORS_SHARE).max(8);
     Limits {
         connections,
         head: Duration::from_secs(10),
-        // Longer than a balancer keeps idle connections, when its file is silent.
+        // Longer than a balancer keeps idle connections by default.
         idle: Duration::from_secs(120),
         // A body of the largest size at 4 MB/s.
         body: Duration::from_secs(300),
         body_max: 1 << 30,
         bodies: 256,
         keeps_bodies: false,
-        // The queue says how many may wait, and all else is answered at once.
+        // The queue limits how many may wait, and everything else gets its response at once.
         in_flight: connections,
         response: Duration::MAX,
         write: Duration::from_secs(30),
@@ -35,7 +35,7 @@ pub(super) fn bounds() -> Limits {
     }
 }
 
-/// A sample server behind its front. The one helper thread takes requests in the order they came.
+/// A sample server behind its front. The one helper thread takes requests in their order.
 pub(super) struct Sample {
     pub(super) queue: Queue,
 }
@@ -102,7 +102,7 @@ fn echo<'a>(request: &Request, server: &'a str) -> Echo<'a> {
     }
 }
 
-/// A header under the name that the client gave it; `None` for those of the front itself.
+/// A header under the name that the client gave it; `None` for those added by the front.
 fn sent(header: &Header) -> Option<(String, String)> {
     let of_the_front = ["Connection", "Content-Length", BODY_LENGTH];
     if of_the_front.iter().any(|name| header.field.as_str().as_str().eq_ignore_ascii_case(name)) {

@@ -1,5 +1,5 @@
-//! The access log as workers see it: a bounded channel of lines. Telling never waits; what finds no room is lost,
-//! and counted by whoever told it.
+//! The access log as seen by workers: a bounded channel of lines. Sending never waits; a line that finds no room is
+//! lost, and the sender counts it.
 
 use super::server::Server;
 use crate::base::ids::TraceId;
@@ -12,26 +12,27 @@ use std::time::Duration;
 /// Lines that may wait for the thread that writes them.
 const CAPACITY: usize = 8192;
 
-/// A request that came to its end, as far as its line needs it.
+/// A finished request, as far as its line needs it.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// The client, or whom a trusted proxy names.
+    /// The client, or the one that a trusted proxy names.
     pub client: Option<IpAddr>,
     /// Seconds since 1970 at its end.
     pub at_unix: u64,
-    /// Method, target and version with spaces between, as they came; of a refused head its first line as far as it came.
+    /// Method, target and version with spaces between, as received; of a rejected head its first line as far as it was
+    /// received.
     pub request: Box<[u8]>,
-    /// The status of the answer.
+    /// The status of the response.
     pub status: u16,
     /// Bytes sent to the client, heads included.
     pub bytes: u64,
-    /// From its head in hand to its end.
+    /// From the complete head to the end of the request.
     pub took: Duration,
     /// Its id.
     pub id: TraceId,
     /// The server that it was sent to last.
     pub server: Option<Arc<Server>>,
-    /// Why it was refused or came to a bad end.
+    /// Why it was rejected or failed.
     pub reason: Option<Reason>,
 }
 
@@ -40,7 +41,7 @@ pub struct Line {
 pub struct AccessSink(Sender<Line>);
 
 impl AccessSink {
-    /// A sink, and where its lines come out.
+    /// A sink, and the receiver of its lines.
     pub fn open() -> (Self, Receiver<Line>) {
         Self::with_capacity(CAPACITY)
     }
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_writes_any_more() {
+    fn without_a_receiver_lines_are_lost() {
         let (sink, lines) = AccessSink::open();
         drop(lines);
         assert!(!sink.tell(line(200)));

@@ -74,14 +74,14 @@ impl FromStr for Address {
     }
 }
 
-/// Letters, digits and the marks of names: nothing that a log line or a URL would have to escape. A name in another script
-/// has a form in these (`xn--…`).
+/// Letters, digits and the punctuation of names: nothing that a log line or a URL would have to escape. Names in other
+/// scripts have an ASCII form (`xn--…`).
 fn is_name(host: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     (1..=253).contains(&host.len()) && host.bytes().all(is_plain)
 }
 
-/// Resolvers take such a host for an IPv4 address in a form of its own: `127.1`, `0x7f.1`, `2130706433`.
+/// Resolvers read such a host as an IPv4 address in a short or numeric form: `127.1`, `0x7f.1`, `2130706433`.
 fn ends_in_number(host: &str) -> bool {
     let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
     let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
@@ -99,7 +99,7 @@ fn unix(path: &str) -> Result<Address, String> {
     }
 }
 
-/// What to write for a URL: a server is a host and a port, spoken to in clear text.
+/// What to write instead of a URL: a server is a host and a port, reached without TLS.
 fn without_scheme(text: &str, scheme: &str, rest: &str) -> String {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let authority = authority.rsplit('@').next().unwrap_or_default();

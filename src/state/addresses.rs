@@ -1,8 +1,8 @@
-//! The socket addresses of one server: all that its name has, the one that responded last, and which idle connections
-//! may still be used.
+//! The socket addresses of one server: all addresses of its name, the one that responded last, and which idle
+//! connections may still be used.
 //!
-//! All connections of one *generation* lead to the same address. When another address is preferred, or the idle
-//! connections are to be closed, the generation grows, and connections of an earlier one are not used again.
+//! All connections of one *generation* go to the same address. When another address becomes the preferred one, or the
+//! idle connections must be closed, the generation is incremented, and connections of an earlier one are not reused.
 
 use super::address::Address;
 use crate::base::limits;
@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The most addresses that one attempt tries. The next attempt begins behind those that failed, so that with more
-/// addresses all of them get their turn.
+/// The most addresses that one attempt tries. The next attempt begins after those that failed, so that with more
+/// addresses all of them are tried in turn.
 const TRIED_MAX: usize = 8;
 /// The generation of a connection that must not be kept: no server ever has it.
 const OUTDATED: u64 = 0;
@@ -32,16 +32,16 @@ pub struct Addresses {
 #[derive(Debug)]
 struct Known {
     list: Arc<[SocketAddr]>,
-    /// The place of the address that responded last.
+    /// The index of the address that responded last.
     preferred: usize,
 }
 
 /// The name does not resolve at present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// Since when.
+    /// When it was lost.
     pub since: Moment,
-    /// What the resolver said, or that it said nothing.
+    /// The resolver's error, or that it did not respond.
     pub words: String,
 }
 
@@ -52,17 +52,17 @@ pub enum Replaced {
     Kept,
     /// The first addresses of this server.
     First,
-    /// The address that was in use is not the name's any more; connections to it are not used again.
+    /// The address that was in use no longer belongs to the name; connections to it are not reused.
     Moved {
-        /// It was in use until now.
+        /// The address in use until now.
         from: SocketAddr,
-        /// It is tried first from now on.
+        /// The address that is tried first from now on.
         to: SocketAddr,
     },
 }
 
 impl Addresses {
-    /// The addresses of a server: none yet when a name has to be looked up, and none ever on a Unix socket.
+    /// The addresses of a server: none yet when a name has to be looked up, and never any for a Unix socket.
     pub fn of(address: &Address) -> Self {
         let list = literal(address).into_iter().collect();
         Addresses {
@@ -73,7 +73,7 @@ impl Addresses {
         }
     }
 
-    /// The addresses to try, in this order: the one that responded last, then those behind it, 8 at most.
+    /// The addresses to try, in order: the one that responded last, then those after it, 8 at most.
     pub fn candidates(&self) -> Candidates {
         let known = self.known.read();
         let (list, next) = (Arc::clone(&known.list), known.preferred);
@@ -86,7 +86,7 @@ impl Addresses {
         Arc::clone(&self.known.read().list)
     }
 
-    /// A connection to this address was made: it is tried first from now on. The generation of the connection.
+    /// A connection to this address was made: it is tried first from now on. Returns the generation of the connection.
     pub fn record_connect_ok(&self, address: SocketAddr) -> u64 {
         {
             let known = self.known.read();
@@ -102,7 +102,8 @@ impl Addresses {
         self.generation()
     }
 
-    /// No connection to this address could be made. If it was tried first until now, the next one is, from now on.
+    /// No connection to this address could be made. If it was tried first until now, the next one is tried first from
+    /// now on.
     pub fn record_connect_failed(&self, address: SocketAddr) {
         let is_first =
             |known: &Known| known.list.get(known.preferred) == Some(&address) && known.list.len() > 1;
@@ -116,22 +117,22 @@ impl Addresses {
         }
     }
 
-    /// The generation of a connection that is made now. For a Unix socket, which has one address.
+    /// The generation of a new connection. For a Unix socket, which has one address.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Whether a connection of this generation may wait for its next request, and be used for it.
+    /// Whether a connection of this generation may be kept idle and reused.
     pub fn keeps_idle(&self, generation: u64) -> bool {
         generation == self.generation() && !self.idle_paused.load(Ordering::Acquire)
     }
 
-    /// Idle connections are not used again.
+    /// Idle connections are not reused.
     pub fn close_idle(&self) {
         self.outdate();
     }
 
-    /// As [`Addresses::close_idle`], and no connection is kept idle until [`Addresses::resume_idle`]: a server that
+    /// Like [`Addresses::close_idle`], and no connection is kept idle until [`Addresses::resume_idle`]: a server that
     /// serves one connection at a time is then free for a probe.
     pub fn pause_idle(&self) {
         self.idle_paused.store(true, Ordering::Release);
@@ -167,7 +168,7 @@ impl Addresses {
         self.loss.lock().get_or_insert_with(|| Loss { since: now, words: words.to_owned() });
     }
 
-    /// Since when the name does not resolve, if so.
+    /// The current loss, if the name does not resolve.
     pub fn loss(&self) -> Option<Loss> {
         self.loss.lock().clone()
     }
@@ -177,7 +178,7 @@ impl Addresses {
     }
 }
 
-/// Addresses to try, one after the other. Each comes with the number of those that are left, itself included.
+/// Addresses to try, one after the other. Each comes with the number of those that are left, including itself.
 #[derive(Clone, Debug)]
 pub struct Candidates {
     list: Arc<[SocketAddr]>,
@@ -186,7 +187,7 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// The same addresses, beginning so many places later.
+    /// The same addresses, starting this many places later.
     pub fn rotated(self, places: usize) -> Self {
         Candidates { next: self.next.wrapping_add(places % self.list.len().max(1)), ..self }
     }
@@ -209,14 +210,14 @@ impl Iterator for Candidates {
     }
 }
 
-/// How long one of `left` addresses may take of the time that is left for all of them: an equal part, so that one that
-/// is silent leaves time for the others, and the last one has all that remains.
+/// The part of the remaining time that one of `left` addresses may take: an equal share, so that an address that does
+/// not respond leaves time for the others, and the last one gets all that remains.
 pub fn share(remaining: Duration, left: usize) -> Duration {
     remaining / u32::try_from(left.max(1)).unwrap_or(u32::MAX)
 }
 
-/// Of the errors of several addresses the one to report: the first, unless it is a shortage of this machine (an IPv6
-/// address where there is no IPv6 looks so) and a later one is not.
+/// Which error of several addresses to report: the first, unless it is a limitation of this machine (such as an IPv6
+/// address without IPv6) and a later one is not.
 pub fn first_error(first: Option<io::Error>, next: io::Error) -> io::Error {
     match first {
         Some(first) if !limits::is_exhausted(&first) || limits::is_exhausted(&next) => first,
@@ -278,7 +279,7 @@ mod tests {
         assert_eq!((order(&addresses), addresses.keeps_idle(generation)), (vec![1], true));
     }
 
-    /// What a look-up makes of the order, and whether connections to the address in use stay good.
+    /// The order after a look-up, and whether connections to the address in use stay usable.
     fn check_replace(before: &[u8], used: u8, after: &[u8], expected: &[u8], keeps: bool) {
         let addresses = named(before);
         let generation = addresses.record_connect_ok(address(used));

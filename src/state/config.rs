@@ -1,15 +1,15 @@
-//! The configuration: what `config.json` says, refined into a valid [`Config`].
+//! The configuration: the contents of `config.json`, refined into a valid [`Config`].
 //!
-//! The way of a file is `text -> tree -> reader -> Config`:
+//! A file is processed as `text -> tree -> reader -> Config`:
 //!
-//! - `tree` lets serde_json judge the syntax and keeps the place of every value.
-//! - `reader` walks the tree through typed getters and collects every fault on the way.
-//! - `refine` is the schema: each key stands there once, with its default and its bounds.
+//! - `tree` lets serde_json check the syntax and keeps the position of every value.
+//! - `reader` walks the tree through typed getters and collects every fault.
+//! - `refine` is the schema: each key appears there once, with its default and its bounds.
 //! - `check` looks for keys that contradict each other.
 //!
-//! There are no derived `Deserialize` structs for the file on purpose. serde stops at the first fault, and
-//! raw structs beside the refined ones would write the schema twice; here an operator hears every fault of a
-//! file at once, each with its place and with what to write instead.
+//! The file has no derived `Deserialize` structs on purpose. serde stops at the first fault, and raw structs beside the
+//! refined ones would duplicate the schema; this way an operator gets every fault of a file at once, each with its
+//! position and with what to write instead.
 
 mod check;
 mod fault;
@@ -32,7 +32,7 @@ use super::address::Address;
 use super::server::Mode;
 use crate::http1::head;
 use crate::policy::pick::Weight;
-use crate::policy::{admit, crew, health, pick, retry};
+use crate::policy::{admit, health, pick, pool, retry};
 use reader::{Reader, Section};
 use source::Source;
 use std::io::Read;
@@ -44,47 +44,47 @@ use tree::Node;
 /// The file that is read when none is named.
 pub const FILE: &str = "config.json";
 
-/// The largest file that is read, in bytes: room for some forty thousand servers.
+/// The largest file that is read, in bytes: enough for about forty thousand servers.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
 
 /// A valid configuration. Made by [`load`], [`parse`] or [`Config::default`] (the seed's file),
 /// never by hand elsewhere.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Where clients come in, and how they are told apart.
+    /// Where clients connect, and how they are identified.
     pub listen: Listen,
-    /// The servers, and how one of them is chosen and watched.
+    /// The servers, and how they are chosen and checked.
     pub servers: Servers,
-    /// The crew of workers and its queue.
+    /// The worker pool and its channel.
     pub threadpool: Threadpool,
-    /// How long things may take.
+    /// Time limits.
     pub timeouts: Timeouts,
-    /// How large and how many things may be.
+    /// Limits on sizes and counts.
     pub limits: Limits,
     /// When a failed attempt is made again.
     pub retries: retry::Rules,
     /// Where the admin API listens.
     pub admin: Admin,
-    /// What is written down.
+    /// What is logged.
     pub log: Log,
     /// The file that this was read from, for a reload; `None` for a text or the defaults.
     pub file: Option<PathBuf>,
-    /// What is valid and still looks like a mistake.
+    /// Faults that are valid but look like a mistake.
     pub warnings: Vec<Fault>,
 }
 
-/// `load_balancer`: where clients come in.
+/// `load_balancer`: where clients connect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listen {
     /// `bind` and `load_balancer_port`; port 0 lets the operating system choose.
     pub address: SocketAddr,
-    /// Add `X-Served-By: <server name>` to answers.
+    /// Add `X-Served-By: <server name>` to responses.
     pub served_by_header: bool,
     /// Peers whose `X-Forwarded-*` and `Forwarded` are believed and appended to.
     pub trusted_proxies: Vec<Network>,
     /// Send RFC 7239 `Forwarded` too.
     pub forwarded: bool,
-    /// Peers that must begin with a PROXY header, and are the only ones who may; `None` is off.
+    /// Peers that must begin with a PROXY header; no others may. `None` is off.
     pub proxy_protocol: Option<Vec<Network>>,
     /// The pseudonym in `Via`, a token of 1 to 64 characters; `None` asks for one made for this instance.
     pub via: Option<String>,
@@ -92,18 +92,21 @@ pub struct Listen {
     pub trace: bool,
 }
 
-/// `servers`: who answers, who is chosen and how they are watched.
+/// `servers`: which servers respond, how one is chosen and how they are checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Servers {
-    /// The queue of a sample server started with this file, 1 to 1,000,000 requests.
+    /// Requests that may wait for a server while all that qualify are at their `max_in_flight`, 1 to 1,000,000; also the
+    /// queue of a sample server started with this file.
     pub queue_capacity: usize,
+    /// The most requests at once with each server that has no limit of its own, 1 to 1,000,000; `None` is unlimited.
+    pub max_in_flight: Option<u32>,
     /// How a server is chosen.
     pub algorithm: pick::Algorithm,
-    /// Servers known at the start; names and addresses are unique.
+    /// The servers at the start; names and addresses are unique.
     pub list: Vec<ServerSpec>,
     /// Active probes.
     pub health_check: HealthCheck,
-    /// The servers' own word on their load.
+    /// Load reports by the servers.
     pub load_report: LoadReport,
     /// When live traffic takes a server out.
     pub ejection: health::Ejection,
@@ -118,22 +121,24 @@ pub struct ServerSpec {
     pub name: String,
     /// Where it listens; unique.
     pub address: Address,
-    /// 1 to 1000.
+    /// 0 (no new requests) to 1000.
     pub weight: Weight,
     /// Gets traffic only when no other server can.
     pub backup: bool,
+    /// The most requests at once, 1 to 1,000,000; `None` is the pool's `max_in_flight`.
+    pub max_in_flight: Option<u32>,
 }
 
 /// `servers.health_check`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HealthCheck {
-    /// Whether, how often, and how many passes or failures change the verdict.
+    /// Whether, how often, and how many passes or failures change the state.
     pub rules: health::Rules,
     /// The origin-form target of a probe; begins with `/`.
     pub path: String,
-    /// The file names the path: then the expected statuses are the law; else 404, 405 and 501 count as alive.
+    /// The file sets the path: then only the expected statuses pass; else 404, 405 and 501 count as alive.
     pub path_given: bool,
-    /// From connecting to the whole answer, 1 ms to 10 min.
+    /// From connecting to the whole response, 1 ms to 10 min.
     pub timeout: Duration,
     /// Inclusive ranges of statuses.
     pub expect_status: Vec<(u16, u16)>,
@@ -144,11 +149,11 @@ pub struct HealthCheck {
 /// `servers.load_report`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadReport {
-    /// Ask the servers at all.
+    /// Ask the servers for load reports at all.
     pub enabled: bool,
     /// The origin-form target; begins with `/`.
     pub path: String,
-    /// Between two questions to a server, 10 ms to 1 h.
+    /// Time between two queries of a server, 10 ms to 1 h.
     pub interval: Duration,
 }
 
@@ -164,20 +169,20 @@ pub struct Pool {
 /// `threadpool`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Threadpool {
-    /// How many workers, 1 to 10,000, and when to hire.
-    pub bounds: crew::Bounds,
+    /// The number of workers, 1 to 10,000.
+    pub bounds: pool::Bounds,
     /// Requests that wait for a worker, 1 to 1,000,000.
     pub queue_capacity: usize,
     /// Whether a request that waited is still served.
     pub admit: admit::Rules,
 }
 
-/// `timeouts`: each 1 ms to 24 h, but `drain`, which may be 0, and `tunnel`, which may be 30 days.
+/// `timeouts`: each 1 ms to 24 h, except `drain`, which may be 0, and `tunnel`, which may be 30 days.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timeouts {
     /// Connecting to a server.
     pub connect: Duration,
-    /// The first byte of a server's answer, then between reads from it.
+    /// The first byte of a server's response, then between reads from it.
     pub response: Duration,
     /// From the first byte of a request head to its end.
     pub client_head: Duration,
@@ -185,18 +190,16 @@ pub struct Timeouts {
     pub client_body: Duration,
     /// An idle client connection.
     pub keep_alive: Duration,
-    /// Requests in hand at a stop; 0 waits for none.
+    /// Requests in flight at a stop; 0 does not wait.
     pub drain: Duration,
-    /// A tunnel in which nothing moves.
+    /// A tunnel without traffic.
     pub tunnel: Duration,
-    /// A worker that relays one body for longer leaves the crew with it.
-    pub stream_after: Duration,
 }
 
 /// `limits`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// Heads of requests and responses: 512 B to 1 MiB, 1 to 256 fields, a target of 16 B to 1 MiB.
+    /// Heads of requests and responses: 512 B to 1 MiB, 1 to 256 headers, a target of 16 B to 1 MiB.
     pub head: head::Limits,
     /// Bytes of a request body; `None` is unlimited.
     pub body: Option<u64>,
@@ -206,11 +209,9 @@ pub struct Limits {
     pub connections_per_address: Option<usize>,
     /// Upgraded connections at a time, 0 (refuse all) to 100,000.
     pub tunnels: usize,
-    /// Workers that left the crew with a long body, 0 to 100,000.
-    pub streamers: usize,
 }
 
-/// What is to be changed of a server; `None` leaves it as it is.
+/// Changes to a server; `None` leaves a setting as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Whether it gets requests.
@@ -222,10 +223,10 @@ pub struct Change {
 /// `admin`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
-    /// The Unix socket (mode 0600); a relative path starts beside the configuration. Always there when
+    /// The Unix socket (mode 0600); a relative path starts at the folder of the configuration. Always present when
     /// `bind` is.
     pub socket: Option<PathBuf>,
-    /// The TCP address; off loopback only with a token.
+    /// The TCP address; other than loopback only with a token.
     pub bind: Option<SocketAddr>,
     /// The bearer token, 1 to 256 visible ASCII characters.
     pub token: Option<String>,
@@ -234,9 +235,9 @@ pub struct Admin {
 /// `log`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// What the log shows; `RUST_LOG` overrides it.
+    /// The log level; `RUST_LOG` overrides it.
     pub level: log::LevelFilter,
-    /// Where a line per request goes; `None` writes none.
+    /// Where the line of each request is written; `None` writes none.
     pub access: Option<AccessLog>,
 }
 
@@ -245,7 +246,7 @@ pub struct Log {
 pub enum AccessLog {
     /// The standard output.
     Stdout,
-    /// A file; a relative path starts beside the configuration.
+    /// A file; a relative path starts at the folder of the configuration.
     File(PathBuf),
 }
 
@@ -257,14 +258,14 @@ impl Config {
 }
 
 impl Listen {
-    /// Whether what this peer says of its own client is believed.
+    /// Whether the headers in which this peer names its client are trusted.
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(peer))
     }
 }
 
 impl Default for Config {
-    /// What an empty object means; the seed's file says the same.
+    /// The meaning of an empty object; the seed's file has the same values.
     fn default() -> Self {
         refine::config(&mut Reader::default(), &Node::empty(), Path::new(""))
     }
@@ -284,8 +285,8 @@ pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
     refined(&Source::new(None, text), folder)
 }
 
-/// A fault that only the machine can tell, such as a folder that is missing, at the place of its key in the file; at no
-/// place when the file does not have the key.
+/// A fault that only the machine can report, such as a missing folder, at the position of its key in the file; without
+/// a position when the file does not have the key.
 pub fn fault_at(file: Option<&Path>, key: &str, advice: String) -> Fault {
     let name = file.map(|file| file.display().to_string());
     let text = file.and_then(|file| read(file).ok()).unwrap_or_default();
@@ -322,7 +323,7 @@ fn refined(source: &Source<'_>, folder: &Path) -> Result<Config, Vec<Fault>> {
     if faults.is_empty() { Ok(Config { warnings, ..config }) } else { Err(faults) }
 }
 
-/// The text of a file, or a sentence on why there is none.
+/// The text of a file, or a sentence that says why it cannot be read.
 fn read(path: &Path) -> Result<String, String> {
     let cannot = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file; look at the path, or leave -c out".to_owned(),

@@ -1,11 +1,11 @@
-//! A log-linear histogram of durations: four buckets to each power of two of a microsecond. An update is
-//! one relaxed addition; nothing is ever lost to a bound, the last bucket takes the rest.
+//! A log-linear histogram of durations: four buckets per power of two of a microsecond. An update is one relaxed
+//! addition; the last bucket also counts all longer durations.
 
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Powers of two that are told apart: up to 2^28 us, about four and a half minutes.
+/// Powers of two that are distinguished: up to 2^28 us, about four and a half minutes.
 const OCTAVES: usize = 28;
 /// Buckets within a power of two; the error of a quantile is at most 1/8 of it.
 const STEPS: usize = 4;
@@ -40,7 +40,7 @@ impl Histogram {
         self.sum_us.fetch_add(us, Relaxed);
     }
 
-    /// Adds what was counted here to `counts`.
+    /// Adds the counts of this histogram to `counts`.
     pub fn add_to(&self, counts: &mut Counts) {
         for (sum, bucket) in counts.buckets.iter_mut().zip(&self.buckets) {
             *sum += bucket.load(Relaxed);
@@ -61,7 +61,7 @@ impl Counts {
         self.buckets.iter().sum()
     }
 
-    /// The duration that `share` (0 to 1) of all stay under, in microseconds; 0 when nothing was counted.
+    /// The duration that `share` (0 to 1) of all stay below, in microseconds; 0 when nothing was counted.
     pub fn quantile_us(&self, share: f64) -> u64 {
         let wanted = (self.count() as f64 * share).ceil() as u64;
         let mut seen = 0;
@@ -93,7 +93,7 @@ fn bucket(us: u64) -> usize {
     ((octave - 1) * STEPS + step).min(BUCKETS - 1)
 }
 
-/// The greatest duration that a bucket counts.
+/// The longest duration that a bucket counts.
 fn upper_us(bucket: usize) -> u64 {
     if bucket < STEPS {
         return bucket as u64;

@@ -1,17 +1,17 @@
-//! Which balancer this is: what a client compares before it believes that it has met the right one.
+//! The identity of a balancer: a client compares it to make sure that it talks to the right one.
 
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, absolute};
 
-/// A running balancer as its admin API tells of itself; or the one that a command is looking for.
+/// A running balancer as described by its admin API; or the one that a command is looking for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     /// The process; 0 for one that is being looked for.
     pub pid: u32,
-    /// The absolute path of its configuration file, as it was named at the start. `None`: it has no file, as the demo.
+    /// The absolute path of its configuration file, as given at the start. `None`: it has no file, like the demo.
     pub config: Option<String>,
-    /// The same with symbolic links followed.
+    /// The same with symbolic links resolved.
     pub config_resolved: Option<String>,
     /// Where it listens for clients.
     pub listen: Option<SocketAddr>,
@@ -20,7 +20,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// The instance of this file, which need not exist: without one, the defaults are those of the folder.
+    /// The instance with this file, which need not exist: without one, the defaults are those of the folder.
     pub fn of(file: &Path) -> Self {
         let shown = |path: &Path| path.to_string_lossy().into_owned();
         let whole = absolute(file).unwrap_or_else(|_| file.to_owned());
@@ -36,14 +36,14 @@ impl Instance {
         }
     }
 
-    /// Whether both run with the same file. One of the two paths suffices: a link may lead elsewhere since the start, and
-    /// a file may be named by different links.
+    /// Whether both run with the same file. One of the two paths suffices: a link may point elsewhere since the start,
+    /// and a file may be named by different links.
     pub fn has_same_file(&self, other: &Instance) -> bool {
         let same = |one: &Option<String>, other: &Option<String>| one.is_some() && one == other;
         same(&self.config, &other.config) || same(&self.config_resolved, &other.config_resolved)
     }
 
-    /// The file, for a sentence.
+    /// The file, for use in a sentence.
     pub fn file(&self) -> &str {
         self.config.as_deref().unwrap_or("a configuration of its own")
     }
@@ -75,7 +75,7 @@ mod tests {
         check("b.json", "link.json", false);
         check("none.json", "sub/../none.json", true);
         check("none.json", "sub/none.json", false);
-        // The link was moved since the start: its name is still the same.
+        // The link was changed since the start: its name is still the same.
         let before = Instance::of(&at("link.json"));
         fs::remove_file(at("link.json")).unwrap();
         symlink(at("b.json"), at("link.json")).unwrap();

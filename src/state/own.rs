@@ -1,4 +1,4 @@
-//! The balancer's own addresses. None can be a server: a request would come back, or reach the admin API from outside.
+//! The balancer's own addresses. None can be a server: a request would loop back, or reach the admin API from outside.
 
 use super::address::Address;
 use super::config::Config;
@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Symbolic links that are followed; the kernel follows 40.
+/// The most symbolic links that are followed; the kernel follows 40.
 const LINKS: usize = 40;
 
 /// Where this balancer listens.
@@ -21,7 +21,7 @@ pub struct Own {
     socket: Option<PathBuf>,
 }
 
-/// What an address is of the balancer's own.
+/// The part of the balancer that an address belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The port for clients.
@@ -45,7 +45,7 @@ impl Part {
         }
     }
 
-    /// The keys that say so.
+    /// The configuration keys that set it.
     pub fn keys(self) -> &'static [&'static str] {
         match self {
             Part::Port => &["load_balancer.load_balancer_port", "load_balancer.bind"],
@@ -57,7 +57,7 @@ impl Part {
 }
 
 impl Own {
-    /// The addresses of a configuration. A port 0 is not known yet, and is nothing's address.
+    /// The addresses of a configuration. A port 0 is not known yet, and matches nothing.
     pub fn of(config: &Config) -> Own {
         let own = Own {
             listen: config.listen.address,
@@ -68,20 +68,20 @@ impl Own {
         own
     }
 
-    /// The same, with the address that the port for clients has got.
+    /// The same, with the actual address of the port for clients.
     pub fn listening(config: &Config, listen: SocketAddr) -> Own {
         Own { listen, ..Own::of(config) }
     }
 
-    /// The address that the admin port has got.
+    /// Sets the actual address of the admin port.
     pub fn publishes_at(&self, address: SocketAddr) {
         if address.port() != 0 {
-            // The same again, or the port that the kernel chose.
+            // A second call has the same address, or the port that the kernel chose.
             let _ = self.admin.set(address);
         }
     }
 
-    /// Which part of the balancer answers at an address, as far as that can be told without asking anyone.
+    /// Which part of the balancer listens at an address, as far as that can be determined without network access.
     pub fn part(&self, address: &Address) -> Option<Part> {
         match address {
             Address::Tcp { host, port } if reaches(host, *port, self.listen) => Some(Part::Port),
@@ -105,14 +105,14 @@ impl Own {
     }
 }
 
-/// Whether one listener would take the other's connections. Port 0 is chosen later, and never twice.
+/// Whether one listener would get the other's connections. Port 0 is chosen later, and never twice.
 pub fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0
         && one.port() == other.port()
         && (ip_reaches(one.ip(), other.ip()) || ip_reaches(other.ip(), one.ip()))
 }
 
-/// Whether a connection to this host and port comes to a listener here.
+/// Whether a connection to this host and port reaches a listener here.
 fn reaches(host: &str, port: u16, listener: SocketAddr) -> bool {
     if port == 0 || port != listener.port() {
         return false;
@@ -129,14 +129,14 @@ fn ip_reaches(server: IpAddr, listener: IpAddr) -> bool {
     let (server, listener) = (server.to_canonical(), listener.to_canonical());
     match (server.is_unspecified(), listener.is_unspecified()) {
         (_, true) => local::is_local(server),
-        // A connection to no address in particular goes to loopback.
+        // A connection to the unspecified address goes to loopback.
         (true, false) => listener.is_loopback(),
         (false, false) => server == listener,
     }
 }
 
-/// A path and where symbolic links lead from it, each with its folder resolved: all names of one file are found in the same
-/// places, also while the file is not there.
+/// A path and the targets of its symbolic links, each with its folder resolved: all names of one file lead to the same
+/// paths, even while the file does not exist.
 fn places(path: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut at = path.to_owned();
@@ -153,7 +153,7 @@ fn places(path: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The path with its folder resolved; the folder as it is written when there is none yet.
+/// The path with its folder resolved; the folder as written when it does not exist yet.
 fn resolved(path: &Path) -> PathBuf {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -163,7 +163,7 @@ fn resolved(path: &Path) -> PathBuf {
     resolved.unwrap_or_else(|_| folder.to_owned()).join(name)
 }
 
-/// Device and inode of what a path leads to.
+/// Device and inode of the target of a path.
 fn file(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }

@@ -1,5 +1,5 @@
-//! One server of the table: what it is, how it stands, and what live traffic says of it. All of it is read
-//! by every worker, so everything that changes is an atomic or a short lock.
+//! One server of the table: what it is, its state, and its statistics from live traffic. All of it is read by every
+//! worker, so everything that changes is an atomic or behind a short lock.
 
 use super::address::Address;
 use super::addresses::Addresses;
@@ -18,24 +18,27 @@ use siphasher::sip::SipHasher13;
 use std::cell::Cell;
 use std::hash::Hasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::time::Duration;
 
-/// A load report counts in full until it is this old …
+/// A load report counts in full up to this age …
 const REPORT_FRESH: Duration = Duration::from_secs(1);
-/// … and for nothing when it is this old.
+/// … and not at all from this age on.
 const REPORT_STALE: Duration = Duration::from_secs(4);
 
-/// What an operator wants of a server.
+/// The mode that an operator sets for a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Mode {
-    /// Traffic, while it is healthy.
+    /// It gets traffic while it is healthy.
     #[default]
     Ready,
-    /// Requests in hand are finished, no new ones come.
+    /// Requests in flight are finished, new ones are not sent.
     Drain,
-    /// As drain, and no probes either.
+    /// Like drain, and no probes either.
     Maint,
 }
 
@@ -58,7 +61,7 @@ impl Mode {
     }
 }
 
-/// The last probe of a server, for people.
+/// The last probe of a server, for display.
 #[derive(Clone, Debug)]
 pub struct Check {
     /// Seconds since 1970.
@@ -85,14 +88,16 @@ pub struct Server {
     /// A hash of the name that is the same in every process with the same seed.
     pub hash: u64,
     in_flight: CachePadded<AtomicU32>,
+    max_in_flight: AtomicU32,
+    idle: AtomicUsize,
     latency: AtomicU64,
     /// [`RecentFailures`] in one word.
     recent_failures: AtomicU64,
     /// [`Unanswered`] in one word.
     unanswered: AtomicU64,
-    /// When its last stall that was forgiven was over, in nanoseconds; 0: there was none.
+    /// When the last stall that was ignored ended, in nanoseconds; 0: there was none.
     stalled_until: AtomicU64,
-    /// Requests that were answered or failed.
+    /// Requests that got a response or failed.
     ended: AtomicU64,
     /// Those of them that were 5xx or failed.
     errors: AtomicU64,
@@ -100,7 +105,7 @@ pub struct Server {
     requests: AtomicU64,
     failures: AtomicU64,
     suspect: AtomicBool,
-    talkative: AtomicBool,
+    http10: AtomicBool,
     open: AtomicBool,
     weight: AtomicU16,
     mode: AtomicU8,
@@ -111,7 +116,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that nothing is known of yet. An address that needs no look-up is resolved at once.
+    /// A new server without any history. An address that needs no look-up is resolved at once.
     pub fn new(id: ServerId, spec: &ServerSpec, health: Health) -> Self {
         Server {
             id,
@@ -120,6 +125,8 @@ impl Server {
             backup: spec.backup,
             hash: stable_hash(spec.name.as_bytes()),
             in_flight: CachePadded::default(),
+            max_in_flight: AtomicU32::new(spec.max_in_flight.unwrap_or(0)),
+            idle: AtomicUsize::new(0),
             latency: AtomicU64::new(0),
             recent_failures: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
@@ -130,7 +137,7 @@ impl Server {
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
-            talkative: AtomicBool::new(false),
+            http10: AtomicBool::new(false),
             open: AtomicBool::new(false),
             weight: AtomicU16::new(spec.weight.0),
             mode: AtomicU8::new(Mode::Ready as u8),
@@ -141,7 +148,7 @@ impl Server {
         }
     }
 
-    /// Requests that this balancer has with the server now.
+    /// Requests that this balancer has in flight with the server now.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
     }
@@ -151,7 +158,7 @@ impl Server {
         self.requests.load(Relaxed)
     }
 
-    /// Requests that failed with it: connect, reset, timeout, broken answer.
+    /// Requests that failed with it: connect, reset, timeout, broken response.
     pub fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
     }
@@ -161,12 +168,12 @@ impl Server {
         Weight(self.weight.load(Relaxed))
     }
 
-    /// What the operator wants of it.
+    /// The mode that the operator set.
     pub fn mode(&self) -> Mode {
         Mode::ALL[usize::from(self.mode.load(Relaxed)) % Mode::ALL.len()]
     }
 
-    /// What the health thread believes of it.
+    /// Its health, as set by the health thread.
     pub fn health(&self) -> Health {
         *self.health.lock()
     }
@@ -176,7 +183,7 @@ impl Server {
         &self.addresses
     }
 
-    /// Whether it is no longer in the table, for good.
+    /// Whether it was removed from the table for good.
     pub fn is_removed(&self) -> bool {
         self.removed.load(Relaxed)
     }
@@ -186,26 +193,26 @@ impl Server {
         self.last_check.lock().clone()
     }
 
-    /// The health thread notes a probe.
+    /// Records a probe; called by the health thread.
     pub fn checked(&self, check: Check) {
         *self.last_check.lock() = Some(check);
     }
 
-    /// What its requests ended with so far.
+    /// The totals of its finished requests.
     pub fn totals(&self) -> Totals {
         Totals { ended: self.ended.load(Relaxed), errors: self.errors.load(Relaxed) }
     }
 
-    /// Counts a response by its status: its head came `took` after the request.
+    /// Counts a response by its status. Its head arrived `took` after the request.
     fn record_response(&self, status: u16, took: Duration, now: Moment) {
         self.ended.fetch_add(1, Relaxed);
         if self.unanswered.load(Relaxed) != 0 {
             self.unanswered.store(0, Relaxed);
         }
-        // Two workers may race for a word here and below; one event is lost then, which an average can bear.
+        // Two workers may race for a word here and below; one event is then lost, which an average tolerates.
         if status >= 500 {
             self.record_error(now);
-            // It must not look quick by it, but it may look slow.
+            // An error must not make it look fast, but it may make it look slow.
             if Latency::unpack(self.latency.load(Relaxed)).is_exceeded(took) {
                 self.record_latency(took, now);
             }
@@ -224,7 +231,7 @@ impl Server {
         self.recent_failures.store(failures.pack(), Relaxed);
     }
 
-    /// Requests from before the end of a stall tell of the stall, which is over.
+    /// Requests from before the end of a stall measure the stall, which is over.
     fn record_latency(&self, took: Duration, now: Moment) {
         let latency = Latency::unpack(self.latency.load(Relaxed));
         let asked_at = now.as_nanos().saturating_sub(took.as_nanos() as u64);
@@ -244,18 +251,18 @@ impl Server {
         Unanswered::unpack(self.unanswered.load(Relaxed)).silence(now)
     }
 
-    /// The latency to believe now, in microseconds.
+    /// The current latency estimate, in microseconds.
     pub fn latency_us(&self, now: Moment) -> Option<f32> {
         Latency::unpack(self.latency.load(Relaxed)).read(now)
     }
 
-    /// The server said how many requests it has queued and in progress.
+    /// Records a load report: how many requests the server has queued and in progress.
     pub fn reports(&self, load: f32, now: Moment) {
         let age = u64::from((now.as_nanos() / 1_000_000) as u32).max(1);
         self.report.store(u64::from(load.to_bits()) << 32 | age, Relaxed);
     }
 
-    /// What it said last, fading with age; `None` when it said nothing or too long ago.
+    /// The last load report, decayed with age; `None` when there is none or it is too old.
     pub fn reported(&self, now: Moment) -> Option<f32> {
         let report = self.report.load(Relaxed);
         if report == 0 {
@@ -268,7 +275,7 @@ impl Server {
         (share > 0.0).then(|| f32::from_bits((report >> 32) as u32) * share)
     }
 
-    /// A live request failed. The health thread hears of every failure, and of the first success after.
+    /// A live request failed. The health thread is told of every failure, and of the first success after it.
     pub fn fails(&self, now: Moment) {
         self.failures.fetch_add(1, Relaxed);
         self.ended.fetch_add(1, Relaxed);
@@ -276,28 +283,18 @@ impl Server {
         self.suspect.store(true, Relaxed);
     }
 
-    /// A response was valid and larger than our limits: its request failed, and the server is not to blame.
+    /// A response was valid but larger than our limits: its request failed, and the server is not at fault.
     pub fn exceeds_limits(&self) {
         self.failures.fetch_add(1, Relaxed);
         self.ended.fetch_add(1, Relaxed);
     }
 
-    /// A live request was answered. True when the one before it failed.
+    /// A live request got a response. True when the previous one failed.
     pub fn recovers(&self) -> bool {
         self.suspect.load(Relaxed) && self.suspect.swap(false, Relaxed)
     }
 
-    /// It said something that nobody had asked for.
-    pub fn talks_unasked(&self) {
-        self.talkative.store(true, Relaxed);
-    }
-
-    /// Whether it ever did: then no connection to it is used again without a look.
-    pub fn is_talkative(&self) -> bool {
-        self.talkative.load(Relaxed)
-    }
-
-    /// As an algorithm sees it.
+    /// The server as seen by an algorithm.
     pub fn candidate(&self, slot: Slot, now: Moment) -> Candidate {
         let recent_failures = RecentFailures::unpack(self.recent_failures.load(Relaxed)).as_load(now);
         Candidate {
@@ -311,7 +308,7 @@ impl Server {
         }
     }
 
-    /// What to write as Host when nobody else named one.
+    /// The value of Host if the client sent none.
     pub fn authority(&self) -> String {
         match &self.address {
             Address::Tcp { .. } => self.address.to_string(),
@@ -319,18 +316,70 @@ impl Server {
         }
     }
 
-    /// Takes a lease for a request that is sent now, unless the server was taken out since the snapshot was made.
-    pub fn lease(self: &Arc<Self>, now: Moment) -> Option<Lease> {
-        if !self.open.load(Relaxed) {
-            return None;
+    /// The most requests that may be in flight with it; `None` is unlimited.
+    pub fn max_in_flight(&self) -> Option<u32> {
+        match self.max_in_flight.load(Relaxed) {
+            0 => None,
+            most => Some(most),
         }
-        self.in_flight.fetch_add(1, Relaxed);
-        self.requests.fetch_add(1, Relaxed);
-        self.update_unanswered(|unanswered| unanswered.sent(now));
-        Some(Lease { server: Arc::clone(self), responded: Cell::new(false) })
     }
 
-    /// In one step: an update that got lost could leave a server silent for ever.
+    /// Whether it has reached its limit of requests in flight.
+    pub fn is_full(&self) -> bool {
+        self.max_in_flight().is_some_and(|most| self.in_flight() >= most)
+    }
+
+    /// Takes a lease for a request that is sent now, unless the server was taken out since the snapshot was made, or
+    /// has reached its limit.
+    pub fn lease(self: &Arc<Self>, now: Moment) -> Result<Lease, Refused> {
+        if !self.open.load(Relaxed) {
+            return Err(Refused::Closed);
+        }
+        match self.max_in_flight() {
+            None => _ = self.in_flight.fetch_add(1, SeqCst),
+            Some(most) => {
+                let one_more = |count| (count < most).then_some(count + 1);
+                let taken = self.in_flight.fetch_update(SeqCst, SeqCst, one_more);
+                taken.map_err(|_| Refused::Full)?;
+            }
+        }
+        self.requests.fetch_add(1, Relaxed);
+        self.update_unanswered(|unanswered| unanswered.sent(now));
+        Ok(Lease { server: Arc::clone(self), responded: Cell::new(false) })
+    }
+
+    /// Counts one more idle connection to it, unless there are `most` already.
+    pub fn idle_begins(&self, most: usize) -> bool {
+        let kept = self.idle.fetch_add(1, Relaxed) < most;
+        if !kept {
+            self.idle_ends();
+        }
+        kept
+    }
+
+    /// An idle connection is reused or closed.
+    pub fn idle_ends(&self) {
+        self.idle.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether its last response was HTTP/1.0: it is then not known to accept a chunked body (RFC 9112 section 6.1).
+    pub fn is_http10(&self) -> bool {
+        self.http10.load(Relaxed)
+    }
+
+    /// Records the version of a response. Written only when it changes.
+    pub fn responded_in(&self, http10: bool) {
+        if self.is_http10() != http10 {
+            self.http10.store(http10, Relaxed);
+        }
+    }
+
+    /// Whether it gets traffic at all.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Relaxed)
+    }
+
+    /// In one atomic step: a lost update could leave a server silent forever.
     fn update_unanswered(&self, change: impl Fn(Unanswered) -> Unanswered) {
         let change = |word| Some(change(Unanswered::unpack(word)).pack());
         let _ = self.unanswered.fetch_update(Relaxed, Relaxed, change);
@@ -358,8 +407,17 @@ impl Server {
     }
 }
 
-/// The right to have one request with a server (law 6). The in-flight count falls when it is dropped,
-/// whatever happened in between.
+/// Why a server takes no further request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It was taken out.
+    Closed,
+    /// It has reached its limit of requests in flight.
+    Full,
+}
+
+/// The right to have one request in flight with a server (invariant 6). The in-flight count is decremented when it is
+/// dropped, whatever happened in between.
 #[derive(Debug)]
 pub struct Lease {
     server: Arc<Server>,
@@ -372,7 +430,7 @@ impl Lease {
         &self.server
     }
 
-    /// The head of the final response came, `took` after the request.
+    /// The head of the final response arrived `took` after the request.
     pub fn responded(&self, status: u16, took: Duration, now: Moment) {
         self.responded.set(true);
         self.server.record_response(status, took, now);
@@ -384,7 +442,7 @@ impl Drop for Lease {
         if !self.responded.get() {
             self.server.update_unanswered(Unanswered::ended);
         }
-        self.server.in_flight.fetch_sub(1, Relaxed);
+        self.server.in_flight.fetch_sub(1, SeqCst);
     }
 }
 
@@ -405,6 +463,7 @@ mod tests {
             address: "127.0.0.1:9001".parse().unwrap(),
             weight: Weight(1),
             backup: false,
+            max_in_flight: None,
         };
         Arc::new(Server::new(ServerId(0), &spec, Health::Up))
     }
@@ -412,7 +471,7 @@ mod tests {
     #[test]
     fn a_lease_counts_until_it_is_dropped() {
         let server = server();
-        assert!(server.lease(Moment::START).is_none(), "closed until the table opens it");
+        assert!(server.lease(Moment::START).is_err(), "closed until the table opens it");
         server.set_open(true);
         let leases: Vec<_> = (0..3).map(|_| server.lease(Moment::START).unwrap()).collect();
         assert_eq!((server.in_flight(), server.requests()), (3, 3));
@@ -443,7 +502,7 @@ mod tests {
         assert!(!server.recovers());
     }
 
-    /// Responses as (status, ms that they took), a second apart; then what is believed of the latency, in ms.
+    /// Responses as (status, ms taken), a second apart; then the expected latency estimate, in ms.
     fn check_latency(responses: &[(u16, u64)], expected_ms: Option<f32>) {
         let server = server();
         server.set_open(true);

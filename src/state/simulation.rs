@@ -1,5 +1,5 @@
-//! A simulation, for tests alone: requests on servers that fail, hang and recover, under virtual time and from a seed.
-//! The table, the servers and all policies are the real ones; only sockets and threads are missing.
+//! A simulation, for tests only: requests on servers that fail, hang and recover, under virtual time and from a seed.
+//! The table, the servers and all policies are the real ones; only sockets and threads are replaced.
 
 use super::config::ServerSpec;
 use super::server::Lease;
@@ -13,30 +13,30 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
-/// What a server does with a request.
+/// The behaviour of a server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Does {
-    /// 200 after so many ms, a tenth more or less.
+    /// 200 after this many ms, plus or minus a tenth.
     Work(u64),
-    /// This status at once.
+    /// This status immediately.
     Fail(u16),
-    /// Nothing, ever.
+    /// Never responds.
     Hang,
-    /// It takes no connection.
+    /// It accepts no connection.
     Refuse,
 }
 
-/// How requests come.
+/// The arrival of requests.
 #[derive(Clone, Copy, Debug)]
 enum Load {
-    /// So many clients, each with one request at a time.
+    /// This many clients, each with one request at a time.
     Clients(usize),
-    /// So many requests a second, whatever becomes of them.
+    /// This many requests a second, independent of the responses.
     PerSecond(u64),
 }
 
 /// How long a client waits for a response.
-const PATIENCE_US: u64 = 3_000_000;
+const CLIENT_TIMEOUT_US: u64 = 3_000_000;
 const AT_ONCE_US: u64 = 300;
 const MS: u64 = 1_000;
 
@@ -60,7 +60,7 @@ struct Request {
     does: Does,
 }
 
-/// What came of a phase, in percent of its requests.
+/// The result of a phase, in percent of its requests.
 #[derive(Debug)]
 struct Phase {
     /// The share of each server.
@@ -76,13 +76,14 @@ impl World {
             address: format!("127.0.0.1:{}", port + 1).parse().unwrap(),
             weight: Weight(1),
             backup: false,
+            max_in_flight: None,
         };
         let rules = Rules { enabled: false, ..Rules::default() };
         World {
             now_us: 0,
             next_us: 0,
             dice: Dice::seeded(11),
-            table: Table::new(algorithm, false, &(0..servers).map(spec).collect::<Vec<_>>()),
+            table: Table::new(algorithm, false, None, &(0..servers).map(spec).collect::<Vec<_>>()),
             does: vec![Does::Work(10); servers],
             ends: BinaryHeap::new(),
             open: HashMap::new(),
@@ -106,7 +107,8 @@ impl World {
         Moment::from_nanos(self.now_us * 1_000)
     }
 
-    /// Runs for so long with servers that do this. A server that hung and does no more answers all that it has.
+    /// Runs for this long with servers that behave like this. A server that hung and recovers responds to all its
+    /// requests.
     fn run(&mut self, does: &[Does], load: Load, seconds: u64) -> Phase {
         self.does = does.to_vec();
         let released = self.open.iter().filter(|(_, request)| request.does == Does::Hang);
@@ -156,14 +158,14 @@ impl World {
         let long = match does {
             Does::Work(ms) => ms * MS + self.dice.below((ms * MS / 10) as usize + 1) as u64,
             Does::Fail(_) | Does::Refuse => AT_ONCE_US,
-            Does::Hang => PATIENCE_US,
+            Does::Hang => CLIENT_TIMEOUT_US,
         };
         self.ends.push(Reverse((self.now_us + long, self.sent)));
         self.open.insert(self.sent, Request { lease, at_us: self.now_us, does });
         server
     }
 
-    /// The next end of a request. Whether it was a good response.
+    /// Handles the next end of a request. Returns whether it was a good response.
     fn end(&mut self) -> bool {
         let Reverse((end, number)) = self.ends.pop().unwrap();
         self.now_us = self.now_us.max(end);
@@ -214,7 +216,7 @@ impl World {
     }
 }
 
-/// The place of the server of this lease.
+/// The index of the server of this lease.
 fn at(lease: &Lease) -> usize {
     lease.server().id.0 as usize
 }
@@ -223,8 +225,8 @@ const BY_LOAD: [Algorithm; 3] = [Algorithm::Dynamic, Algorithm::LeastConnections
 const LOADS: [Load; 5] =
     [Load::Clients(1), Load::Clients(16), Load::Clients(100), Load::PerSecond(5), Load::PerSecond(20)];
 
-/// Servers of which the first do something bad for a while and are well again then. The bad ones get so much of the
-/// traffic at most in the first 3 s and then, in percent; and their fair share when ejections are over, after 5 s.
+/// The first servers misbehave for a while and then recover. `most` limits their share of the traffic in the first 3 s
+/// and afterwards, in percent; 5 s after ejections have ended they must have their fair share.
 fn check(good: Does, bad: Does, bad_ones: usize, servers: usize, loads: &[Load], most: [f64; 2]) {
     for (algorithm, load) in
         BY_LOAD.into_iter().flat_map(|algorithm| loads.iter().map(move |load| (algorithm, *load)))
@@ -256,7 +258,7 @@ fn a_server_that_fails_at_once_gets_less_than_its_share_and_is_ejected() {
     check(Does::Work(200), Does::Fail(503), 1, 3, &LOADS, [25.0, 20.0]);
     check(Does::Work(10), Does::Fail(502), 1, 2, &LOADS, [25.0, 20.0]);
     check(Does::Work(10), Does::Fail(500), 2, 4, &LOADS, [40.0, 25.0]);
-    // Until the first of its good responses would have come, a failure weighs less than a success.
+    // Until the first of its good responses could have arrived, a failure weighs less than a success.
     check(Does::Work(2_000), Does::Fail(503), 1, 3, &LOADS[1..], [75.0, 20.0]);
 }
 

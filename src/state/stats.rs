@@ -1,5 +1,5 @@
-//! Counters and histograms, sharded so that workers do not fight over cache lines: each thread writes its
-//! own shard, and readers add the shards up.
+//! Counters and histograms, sharded to avoid contention on cache lines: each thread writes its own shard, and readers
+//! add the shards up.
 
 use super::histogram::{Counts, Histogram};
 use crate::http1::reason::Reason;
@@ -7,10 +7,10 @@ use crossbeam_utils::CachePadded;
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Shards: more than the threads that run at once on any machine this is for.
+/// Shards: more than the number of threads that run at once on any supported machine.
 const SHARDS: usize = 32;
 
-/// What is counted, beside reasons and histograms.
+/// What is counted, besides reasons and histograms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Counter {
@@ -22,12 +22,12 @@ pub enum Counter {
     Evicted,
     /// Accept errors, all kinds.
     AcceptErrors,
-    /// Requests that came to their end: each that got a response, whatever came of its head, and each that its client gave
-    /// up before. The sum of the following six.
+    /// Finished requests: each that got a response, valid or not, and each that its client gave up before. The sum of
+    /// the following six.
     Requests,
     /// Requests that got no response.
     AnswersNone,
-    /// Final responses by class, whole or broken off; a 101 counts as final.
+    /// Final responses by class, complete or not; a 101 counts as final.
     Answers1xx,
     /// See [`Counter::Answers1xx`].
     Answers2xx,
@@ -47,21 +47,11 @@ pub enum Counter {
     Dials,
     /// Requests sent on a pooled server connection.
     Reuses,
-    /// Requests answered 503 by the accept thread because the queue was full.
-    Shed,
-    /// Requests dropped at dequeue because they had waited too long.
-    Late,
-    /// Lingers that brought the next request.
-    LingersPaid,
-    /// Lingers that brought nothing.
-    LingersWasted,
-    /// Requests sent on their way while their worker went on with others.
-    SentAhead,
     /// Upgraded connections that became tunnels.
     Tunnels,
     /// Panics of a request, each caught.
     Panics,
-    /// Lines of the access log that were lost: they came too fast, or could not be written.
+    /// Lines of the access log that were lost: the channel was full, or they could not be written.
     AccessLinesDropped,
 }
 
@@ -98,12 +88,12 @@ impl Outcome {
     }
 }
 
-/// What one thread counts. Everything is an addition that never waits.
+/// The counters of one thread. Every update is an addition that never waits.
 #[derive(Debug)]
 pub struct Shard {
     counters: [AtomicU64; Counter::COUNT],
     reasons: [AtomicU64; Reason::ALL.len()],
-    /// From the first byte of a request's head in hand to the last byte of its answer.
+    /// From the complete head of a request to the last byte of its response.
     pub duration: Histogram,
     /// From readiness to a worker.
     pub wait: Histogram,
@@ -129,7 +119,7 @@ impl Shard {
         self.counters[counter as usize].fetch_add(by, Relaxed);
     }
 
-    /// Counts a request that came to its end, with all that follows from how it ended. The one place for that: each
+    /// Counts a finished request and everything that follows from its outcome. This is the only place for that: each
     /// request passes here once.
     pub fn ends(&self, outcome: Outcome) {
         self.count(Counter::Requests);
@@ -138,7 +128,7 @@ impl Shard {
         outcome.reason.into_iter().for_each(|reason| self.refuse(reason));
     }
 
-    /// Counts a refusal without a request: of what came before any.
+    /// Counts a rejection before any request.
     pub fn refuse(&self, reason: Reason) {
         self.reasons[reason as usize].fetch_add(1, Relaxed);
     }
@@ -157,7 +147,7 @@ impl Default for Stats {
 }
 
 impl Stats {
-    /// The shard of the thread with this number; threads beyond the shards share.
+    /// The shard of the thread with this number; if there are more threads than shards, they share.
     pub fn shard(&self, thread: usize) -> &Shard {
         &self.shards[thread % SHARDS]
     }
@@ -167,7 +157,7 @@ impl Stats {
         self.shards.iter().map(|shard| shard.counters[counter as usize].load(Relaxed)).sum()
     }
 
-    /// How often requests came to this end.
+    /// How many requests ended for this reason.
     pub fn refused(&self, reason: Reason) -> u64 {
         self.shards.iter().map(|shard| shard.reasons[reason as usize].load(Relaxed)).sum()
     }

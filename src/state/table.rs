@@ -1,5 +1,5 @@
-//! The table of servers: an `Arc` of an immutable snapshot behind a private `RwLock`. Readers keep the
-//! snapshot and look at a version; writers build the next one whole. No guard leaves this file (law 1).
+//! The table of servers: an `Arc` of an immutable snapshot behind a private `RwLock`. Readers keep the snapshot and
+//! check a version; writers build the next one as a whole. No guard leaves this file (invariant 1).
 
 use super::config::ServerSpec;
 use super::server::{Mode, Server};
@@ -11,12 +11,12 @@ use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// The servers as they stood at one moment.
+/// The servers at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// All of them, in the order in which they came.
+    /// All of them, in the order in which they were added.
     pub servers: Vec<Arc<Server>>,
-    /// Those that get traffic: the first tier that is not empty. A [`Slot`] is a place in it.
+    /// Those that get traffic: the first tier that is not empty. A [`Slot`] is an index into it.
     pub ready: Vec<Arc<Server>>,
     /// The tiers behind it, for a retry that has tried all of `ready`.
     pub reserve: Vec<Arc<Server>>,
@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub schedule: Vec<Slot>,
     /// The algorithm.
     pub pick: Pick,
-    /// The most candidates that the algorithm wants to look at.
+    /// The most candidates that the algorithm needs to look at.
     pub sample: Option<usize>,
 }
 
@@ -38,9 +38,10 @@ pub struct Table {
     next_id: AtomicU32,
     algorithm: Algorithm,
     newcomers: Health,
+    max_in_flight: Option<u32>,
 }
 
-/// A reader's own snapshot. Asking for it costs a version check while nothing changed.
+/// A reader's own snapshot. Getting it costs a version check while nothing changed.
 #[derive(Debug)]
 pub struct Cached {
     version: u64,
@@ -57,8 +58,9 @@ pub enum Taken {
 }
 
 impl Table {
-    /// A table of these servers. Newcomers start as `Starting` where they are probed, and as `Up` where not.
-    pub fn new(algorithm: Algorithm, probed: bool, list: &[ServerSpec]) -> Self {
+    /// A table of these servers; `max_in_flight` is for those without a limit of their own. New servers start as
+    /// `Starting` if they are probed, and as `Up` if not.
+    pub fn new(algorithm: Algorithm, probed: bool, max_in_flight: Option<u32>, list: &[ServerSpec]) -> Self {
         let newcomers = if probed { Health::Starting } else { Health::Up };
         let table = Table {
             current: RwLock::new(Arc::new(Snapshot::of(Vec::new(), algorithm))),
@@ -68,29 +70,30 @@ impl Table {
             next_id: AtomicU32::new(0),
             algorithm,
             newcomers,
+            max_in_flight,
         };
         table.change(|servers| servers.extend(list.iter().map(|spec| table.newcomer(spec))));
         table
     }
 
-    /// The servers as they stand now.
+    /// The current snapshot.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.current.read())
     }
 
-    /// Grows with every change of the table.
+    /// Incremented by every change of the table.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Grows when a server is added or removed, and with no other change.
+    /// Incremented when a server is added or removed, and by no other change.
     pub fn members(&self) -> u64 {
         self.members.load(Ordering::Acquire)
     }
 
     /// A reader's own snapshot.
     pub fn cached(&self) -> Cached {
-        // The version first: a change in between is then noticed at the next look.
+        // The version first: a change in between is then noticed at the next check.
         let version = self.version();
         Cached { version, snapshot: self.snapshot() }
     }
@@ -116,7 +119,7 @@ impl Table {
         .inspect(|_| _ = self.members.fetch_add(1, Ordering::Release))
     }
 
-    /// Takes a server out for good. Requests in hand keep their lease.
+    /// Takes a server out for good. Requests in flight keep their lease.
     pub fn remove(&self, name: &str) -> Option<Arc<Server>> {
         self.change(|servers| {
             let at = servers.iter().position(|server| server.name == name)?;
@@ -127,7 +130,7 @@ impl Table {
         .inspect(|_| _ = self.members.fetch_add(1, Ordering::Release))
     }
 
-    /// The operator changes what a server is for, or its weight. Both hold from one snapshot on.
+    /// Changes a server's mode or weight for the operator. Both take effect with one snapshot.
     pub fn adjust(&self, server: &Server, mode: Option<Mode>, weight: Option<Weight>) {
         self.change(|_| {
             mode.into_iter().for_each(|mode| server.set_mode(mode));
@@ -135,19 +138,22 @@ impl Table {
         });
     }
 
-    /// The health thread, and nobody else, changes what is believed of a server (law 7).
+    /// Changes the health of a server. Only the health thread may call this (invariant 7).
     pub fn set_health(&self, server: &Server, health: Health) {
         self.set_healths(&[(server, health)]);
     }
 
-    /// As [`Table::set_health`], for many servers in one change: a change costs time for each server of the table.
+    /// Like [`Table::set_health`], for many servers in one change: a change takes time proportional to the size of the
+    /// table.
     pub fn set_healths(&self, changes: &[(&Server, Health)]) {
         self.change(|_| changes.iter().for_each(|(server, health)| server.set_health(*health)));
     }
 
     fn newcomer(&self, spec: &ServerSpec) -> Arc<Server> {
         let id = ServerId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        Arc::new(Server::new(id, spec, self.newcomers))
+        let most = spec.max_in_flight.or(self.max_in_flight);
+        let spec = ServerSpec { max_in_flight: most, ..spec.clone() };
+        Arc::new(Server::new(id, &spec, self.newcomers))
     }
 
     /// One change at a time: copy the list, change it, publish the snapshot made from it.
@@ -163,7 +169,7 @@ impl Table {
 }
 
 impl Cached {
-    /// The snapshot, renewed when the table changed.
+    /// The snapshot, renewed when the table has changed.
     pub fn look(&mut self, table: &Table) -> &Snapshot {
         if self.version != table.version() {
             *self = table.cached();
@@ -193,8 +199,8 @@ impl Snapshot {
     }
 }
 
-/// Servers that are up, then those whose first probe is still out (trying one of them beats refusing the
-/// request, and beats a backup: it will be known in a moment), then backups in the same order. All others
+/// Servers that are up, then those whose first probe is not finished (trying one of them is better than rejecting the
+/// request, and better than a backup: its state will be known in a moment), then backups in the same order. All others
 /// get nothing.
 fn tier(server: &Server) -> Option<usize> {
     if server.mode() != Mode::Ready || server.weight().0 == 0 {
@@ -215,7 +221,7 @@ mod tests {
 
     fn spec(name: &str, port: u16, backup: bool) -> ServerSpec {
         let address = format!("127.0.0.1:{port}").parse().unwrap();
-        ServerSpec { name: name.into(), address, weight: Weight(1), backup }
+        ServerSpec { name: name.into(), address, weight: Weight(1), backup, max_in_flight: None }
     }
 
     fn ready(table: &Table) -> Vec<String> {
@@ -225,7 +231,7 @@ mod tests {
     #[test]
     fn tiers_follow_health_and_mode() {
         let list = [spec("a", 1, false), spec("b", 2, false), spec("c", 3, true)];
-        let table = Table::new(Algorithm::Dynamic, true, &list);
+        let table = Table::new(Algorithm::Dynamic, true, None, &list);
         assert_eq!(ready(&table), ["a", "b"], "nothing is known: any may be tried");
         let [a, b, c] = ["a", "b", "c"].map(|name| table.find(name).unwrap());
         table.set_health(&c, Health::Up);
@@ -238,7 +244,7 @@ mod tests {
         table.set_health(&b, Health::Down);
         assert_eq!(ready(&table), ["c"]);
         let lease = |server: &Arc<Server>| server.lease(Moment::START);
-        assert!(lease(&a).is_none() && lease(&b).is_none() && lease(&c).is_some());
+        assert!(lease(&a).is_err() && lease(&b).is_err() && lease(&c).is_ok());
         table.adjust(&a, Some(Mode::Ready), Some(Weight(0)));
         table.set_health(&c, Health::Down);
         assert_eq!(ready(&table), [""; 0]);
@@ -246,7 +252,7 @@ mod tests {
 
     #[test]
     fn names_and_addresses_are_unique() {
-        let table = Table::new(Algorithm::Dynamic, false, &[spec("a", 1, false)]);
+        let table = Table::new(Algorithm::Dynamic, false, None, &[spec("a", 1, false)]);
         assert_eq!(table.add(&spec("a", 2, false)).unwrap_err(), Taken::Name);
         assert_eq!(table.add(&spec("b", 1, false)).unwrap_err(), Taken::Address("a".into()));
         assert_eq!(table.add(&spec("b", 2, false)).unwrap().id, ServerId(1));
@@ -256,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_cached_snapshot_notices_changes() {
-        let table = Table::new(Algorithm::RoundRobin, false, &[spec("a", 1, false)]);
+        let table = Table::new(Algorithm::RoundRobin, false, None, &[spec("a", 1, false)]);
         let mut cached = table.cached();
         assert_eq!(cached.look(&table).ready.len(), 1);
         table.add(&spec("b", 2, false)).unwrap();

@@ -1,17 +1,17 @@
-//! What live traffic tells the health thread: workers send, one thread reads and decides (law 7).
+//! What live traffic tells the health thread: workers send, one thread reads and decides (invariant 7).
 
 use crate::base::ids::ServerId;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-/// Verdicts that may wait; when the health thread is behind, more of the same say nothing new.
+/// Verdicts that may wait; when the health thread is behind, more of the same add nothing.
 const CAPACITY: usize = 1024;
 
-/// How a live request with a server went.
+/// The outcome of a live request with a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The server.
     pub server: ServerId,
-    /// `None`: answered. Else a short word for the log: `refused`, `reset`, `timeout`, `broken answer`.
+    /// `None`: it got a response. Else a short text for the log: `refused`, `reset`, `timeout`, `broken answer`.
     pub failure: Option<&'static str>,
 }
 
@@ -32,8 +32,8 @@ impl Verdicts {
         let _ = self.0.try_send(verdict);
     }
 
-    /// Where the health thread listens.
-    pub fn heard(&self) -> &Receiver<Verdict> {
+    /// The receiver, for the health thread.
+    pub fn receiver(&self) -> &Receiver<Verdict> {
         &self.1
     }
 }

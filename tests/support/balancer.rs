@@ -306,7 +306,7 @@ fn unobtrusive() -> Value {
     })
 }
 
-/// A crew from one worker on, before which nobody waits too long, and this over it.
+/// A pool from one worker on, in front of which nothing waits for too long, and this over it.
 pub fn unhurried(max_workers: usize, over: Value) -> Value {
     let base = json!({
         "threadpool": {

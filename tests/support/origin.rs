@@ -225,6 +225,15 @@ impl Visit {
         Some(seen)
     }
 
+    /// The target of the last request that came whole.
+    pub fn target(&self) -> String {
+        let last = |record: &Record| {
+            let mine = record.requests.iter().rev().find(|seen| seen.connection == self.number);
+            mine.map(|seen| seen.target().to_owned()).unwrap_or_default()
+        };
+        self.record.look(last)
+    }
+
     /// So many bytes, whatever they are; fewer at the end.
     pub fn take(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -245,6 +254,11 @@ impl Visit {
     /// Sends; the balancer may have gone.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _: io::Result<()> = self.stream.write_all(bytes.as_ref());
+    }
+
+    /// Sends; false when the balancer has gone.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
     /// An answer with a length.

@@ -1,24 +1,26 @@
-//! What the admin API answers.
+//! The responses of the admin API.
 
 use crate::front::Answer;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// JSON, as all of `/api` speaks it.
+/// JSON, the format of everything under `/api`.
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Answer {
-    /// Text for people.
+    /// Text for display.
     pub(super) fn text(status: u16, body: impl Into<String>) -> Self {
         Answer::of(status, TEXT, body.into())
     }
 
-    /// A value as JSON, on lines of its own.
+    /// A value as indented JSON.
     pub(super) fn json(status: u16, value: &impl Serialize) -> Self {
         match serde_json::to_string_pretty(value) {
             Ok(body) => Answer::of(status, JSON, body + "\n"),
-            Err(error) => Answer::of(500, TEXT, format!("The answer cannot be written as JSON: {error}.\n")),
+            Err(error) => {
+                Answer::of(500, TEXT, format!("The response cannot be written as JSON: {error}.\n"))
+            }
         }
     }
 
@@ -27,12 +29,12 @@ impl Answer {
         Answer { status, kind, body, fields: Vec::new() }
     }
 
-    /// A refusal with a sentence: JSON under `/api`, text elsewhere.
+    /// A rejection with a sentence: JSON under `/api`, text elsewhere.
     pub(super) fn refusal(path: &str, status: u16, sentence: impl AsRef<str>) -> Self {
         Answer::faults(path, status, sentence, Vec::new())
     }
 
-    /// The same, with every single fault.
+    /// The same, with a list of faults.
     pub(super) fn faults(path: &str, status: u16, sentence: impl AsRef<str>, faults: Vec<Value>) -> Self {
         let sentence = sentence.as_ref();
         if !is_api(path) {

@@ -3,7 +3,7 @@
 use super::View;
 use super::guard;
 use super::intake::Call;
-use super::{metrics, status};
+use super::{metrics, requests, status};
 use crate::base::time;
 use crate::front::Answer;
 use crate::state::config::{self, Fault, ServerSpec};
@@ -22,6 +22,7 @@ GET     /live                    200 while the process answers
 GET     /ready                   200, or 503 while it stops
 GET     /metrics                 in the Prometheus text format
 GET     /api/v1/status           everything at one look, as JSON
+GET     /api/v1/requests         requests in flight: what each waits for, and since when
 GET     /api/v1/servers          all servers
 POST    /api/v1/servers          {\"name\": \"a\", \"address\": \"127.0.0.1:9001\", \"weight\": 1, \"backup\": false}
 GET     /api/v1/servers/{name}   one server
@@ -31,7 +32,7 @@ DELETE  /api/v1/servers/{name}   takes it out
 Changes need Content-Type: application/json.
 ";
 
-/// Where a path leads.
+/// The endpoint of a path.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
     Index,
@@ -39,12 +40,13 @@ enum Place {
     Ready,
     Metrics,
     Status,
+    Requests,
     Servers,
     Server(String),
 }
 
-/// Judges a request before its body is read: a refusal, or the answer of the probes, which must not depend on anything
-/// else. `None` lets it in.
+/// Checks a request before its body is read. Returns a rejection, or the response of the probe endpoints, which must
+/// not depend on anything else. `None` accepts the request.
 pub(super) fn judge(view: &View, call: &Call) -> Option<Answer> {
     match judged(view, call) {
         Err(refusal) => Some(refusal),
@@ -57,7 +59,7 @@ pub(super) fn judge(view: &View, call: &Call) -> Option<Answer> {
     }
 }
 
-/// The answer to a request that was let in.
+/// The response to a request that was accepted.
 pub(super) fn answer(view: &View, call: &Call) -> Answer {
     match place(&call.path) {
         Ok(place) => act(view, call, place),
@@ -65,7 +67,7 @@ pub(super) fn answer(view: &View, call: &Call) -> Answer {
     }
 }
 
-/// Who asks, for what, in which way.
+/// Checks the caller, the path and the method.
 fn judged(view: &View, call: &Call) -> Result<Place, Answer> {
     guard::enter(view, call)?;
     let place = place(&call.path).map_err(|(status, sentence)| call.refuse(status, sentence))?;
@@ -86,6 +88,7 @@ fn act(view: &View, call: &Call, place: Place) -> Answer {
         (Place::Ready, _) => ready(view),
         (Place::Metrics, _) => metrics::answer(view),
         (Place::Status, _) => Answer::json(200, &status::status(view)),
+        (Place::Requests, _) => Answer::json(200, &requests::requests(view)),
         (Place::Servers, Method::Post) => add(view, call),
         (Place::Servers, _) => Answer::json(200, &json!({ "servers": status::servers(view, time::now()) })),
         (Place::Server(name), Method::Patch) => change(view, call, &name),
@@ -113,11 +116,12 @@ fn place(path: &str) -> Result<Place, (u16, &'static str)> {
         "/ready" => Ok(Place::Ready),
         "/metrics" => Ok(Place::Metrics),
         "/api/v1/status" => Ok(Place::Status),
+        "/api/v1/requests" => Ok(Place::Requests),
         SERVERS => Ok(Place::Servers),
         _ => {
             let name = path.strip_prefix(SERVERS).and_then(|rest| rest.strip_prefix('/'));
             let name = name.filter(|name| !name.is_empty() && !name.contains('/'));
-            let name = name.ok_or((404, "There is nothing at this path. GET / lists what there is."))?;
+            let name = name.ok_or((404, "There is nothing at this path. GET / lists the paths."))?;
             decoded(name)
                 .map(Place::Server)
                 .ok_or((400, "The name in the path is not percent-encoded UTF-8."))
@@ -125,10 +129,10 @@ fn place(path: &str) -> Result<Place, (u16, &'static str)> {
     }
 }
 
-/// Ready is the balancer itself. It stays so when no server is up: were it not, an outage of the servers would take
-/// every balancer out of whatever stands in front, and turn a 503 with a reason into no answer at all.
+/// `/ready` describes the balancer itself. It is ready even when no server is up: otherwise an outage of the servers
+/// would remove every balancer from whatever is in front, and turn a 503 with a reason into no response at all.
 fn ready(view: &View) -> Answer {
-    match view.team.is_draining() || view.team.is_stopped() {
+    match view.workers.is_draining() || view.workers.is_stopped() {
         true => Answer::text(503, "draining\n"),
         false => Answer::text(200, "ready\n"),
     }
@@ -138,7 +142,7 @@ fn ready(view: &View) -> Answer {
 fn add(view: &View, call: &Call) -> Answer {
     let spec = match config::parse_server(&call.body) {
         Ok(spec) => spec,
-        Err(faults) => return faulty(call, "server", &faults),
+        Err(faults) => return refuse_faults(call, "server", &faults),
     };
     if let Some(part) = view.own.part(&spec.address) {
         let advice = format!("\"{}\" {}", spec.address, part.fault());
@@ -163,8 +167,8 @@ fn add(view: &View, call: &Call) -> Answer {
     }
 }
 
-/// A server that is there already registers again, as each does that was restarted. What it does not name stays as
-/// the operator left it.
+/// A known server registers again, as every restarted server does. Settings that it does not send stay as the operator
+/// left them.
 fn again(view: &View, call: &Call, spec: &ServerSpec, server: &Arc<Server>) -> Answer {
     let (name, address) = (&server.name, &server.address);
     if *address != spec.address {
@@ -173,7 +177,7 @@ fn again(view: &View, call: &Call, spec: &ServerSpec, server: &Arc<Server>) -> A
     }
     let named: Map<String, Value> = serde_json::from_str(&call.body).unwrap_or_default();
     if named.contains_key("backup") && spec.backup != server.backup {
-        let sentence = format!("The server {name} is there with backup: {}.", server.backup);
+        let sentence = format!("The server {name} exists with backup: {}.", server.backup);
         return call.refuse(409, format!("{sentence} DELETE it first to change that."));
     }
     if named.contains_key("weight") && spec.weight != server.weight() {
@@ -187,7 +191,7 @@ fn again(view: &View, call: &Call, spec: &ServerSpec, server: &Arc<Server>) -> A
 fn change(view: &View, call: &Call, name: &str) -> Answer {
     let (mode, weight) = match config::parse_change(&call.body) {
         Ok(change) => (change.mode, change.weight),
-        Err(faults) => return faulty(call, "change", &faults),
+        Err(faults) => return refuse_faults(call, "change", &faults),
     };
     let Some(server) = view.table.find(name) else { return unknown(call, name) };
     view.table.adjust(&server, mode, weight);
@@ -206,7 +210,7 @@ fn remove(view: &View, call: &Call, name: &str) -> Answer {
     shown(200, &server)
 }
 
-fn faulty(call: &Call, what: &str, faults: &[Fault]) -> Answer {
+fn refuse_faults(call: &Call, what: &str, faults: &[Fault]) -> Answer {
     let sentence = format!("The {what} has {}.", counted(faults.len()));
     let shown = |fault: &Fault| json!({ "path": fault.path, "advice": fault.advice, "line": fault.line, "column": fault.column });
     Answer::faults(&call.path, 400, sentence, faults.iter().map(shown).collect())

@@ -1,4 +1,4 @@
-//! Who may do what: the bearer token, and the marks by which a browser that was led astray gives itself away.
+//! Access control: the bearer token, and the signs of a cross-site request or DNS rebinding in a browser.
 
 use super::View;
 use super::intake::Call;
@@ -7,33 +7,33 @@ use crate::state::config;
 use std::net::IpAddr;
 use tiny_http::Method;
 
-/// Headers that decide something: with two of one kind it would depend on who reads them.
+/// Headers that decide access: with duplicates, different readers could see different values.
 const ONCE: [&str; 4] = ["Content-Type", "Authorization", "Origin", "Sec-Fetch-Site"];
 
-/// Judges a request before its path is looked at.
+/// Checks a request before its path is looked at.
 pub(super) fn enter(view: &View, call: &Call) -> Result<(), Answer> {
     let rules = &view.config.admin;
     if let Some(name) = ONCE.iter().find(|name| call.values(name).count() > 1) {
         return Err(call.refuse(400, format!("{name} is there twice. Send it once.")));
     }
     match (&rules.token, call.path.as_str()) {
-        // Whoever starts and watches the balancer has no token, and learns nothing here but that.
+        // Supervisors and monitoring have no token, and get only liveness and readiness here.
         (_, "/live" | "/ready") => Ok(()),
-        // Who has the token was not led here by a name that changed its meaning.
+        // A client with the token was not misled by DNS rebinding.
         (Some(token), _) => bearer(call, token),
         (None, "/metrics") => Ok(()),
         (None, _) => known_host(call),
     }
 }
 
-/// Judges a request that changes something.
+/// Checks a request that changes something.
 pub(super) fn change(view: &View, call: &Call) -> Result<(), Answer> {
     if !changes(&call.method) {
         return Ok(());
     }
     let kind = call.field("Content-Type").unwrap_or_default();
-    // No form of a web page can send this type, nor can a script without asking first. The same is true of DELETE, so
-    // that one needs no type unless it has a body.
+    // No HTML form can send this type, and no script without a preflight request. The same is true of DELETE, so DELETE
+    // needs no type unless it has a body.
     let needs_type = call.has_body || call.method != Method::Delete;
     if needs_type
         && !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
@@ -49,12 +49,12 @@ pub(super) fn change(view: &View, call: &Call) -> Result<(), Answer> {
     Ok(())
 }
 
-/// Whether a method changes something, where it is allowed at all.
+/// Whether a method changes something, if it is allowed at all.
 fn changes(method: &Method) -> bool {
     matches!(method, Method::Post | Method::Put | Method::Patch | Method::Delete)
 }
 
-/// Others can reach the TCP side, and nothing keeps them out. The configuration refuses this; so does the guard.
+/// The TCP side is reachable from other hosts without a token. The configuration rejects this; so does the guard.
 fn is_open(rules: &config::Admin) -> bool {
     rules.token.is_none() && rules.bind.is_some_and(|bind| !bind.ip().to_canonical().is_loopback())
 }
@@ -71,20 +71,20 @@ fn bearer(call: &Call, token: &str) -> Result<(), Answer> {
     .map_err(|answer| answer.with("WWW-Authenticate", "Bearer realm=\"evenkeel\""))
 }
 
-/// Compares in a time that tells nothing but the length of what was given.
+/// Compares in a time that reveals only the length of what was given.
 fn same(given: &[u8], token: &[u8]) -> bool {
     let known = token.iter().cycle();
     let differing = given.iter().zip(known).fold(0, |sum, (a, b)| std::hint::black_box(sum | (a ^ b)));
     differing == 0 && given.len() == token.len()
 }
 
-/// A web page whose name was made to point here (DNS rebinding) comes with that name as the Host.
+/// A web page whose name was made to point here (DNS rebinding) sends that name as the Host.
 fn known_host(call: &Call) -> Result<(), Answer> {
     match call.field("Host") {
         Some(host) if is_local(host) => Ok(()),
         _ => Err(call.refuse(
             403,
-            "The Host is no IP address and not localhost. Use one of these, or set admin.token.",
+            "The Host is neither an IP address nor localhost. Use one of these, or set admin.token.",
         )),
     }
 }
@@ -100,7 +100,7 @@ fn is_local(host: &str) -> bool {
 fn same_origin(call: &Call) -> Result<(), Answer> {
     let foreign = || call.refuse(403, "Changes are not taken from other web sites.");
     if let Some(site) = call.field("Sec-Fetch-Site") {
-        // `none`: typed by the user, not led here by a page.
+        // `none`: typed by the user, not requested by a page.
         if site != "same-origin" && site != "none" {
             return Err(foreign());
         }

@@ -1,4 +1,4 @@
-//! Requests as the endpoints see them, and answers as tiny_http sends them.
+//! Requests as seen by the endpoints, and responses as sent by tiny_http.
 
 use crate::base::time;
 use crate::front::Answer;
@@ -10,14 +10,14 @@ use tiny_http::{Header, Method, Request, Response, StatusCode};
 /// The longest body of a request, in bytes. The data plane on the TCP port has this limit, too.
 pub const BODY_MAX: u64 = 64 * 1024;
 
-/// A request. One that is judged has its headers and no body yet; one that is served has its body, and its headers have
-/// been judged.
+/// A request. While it is being checked it has its headers and no body yet; when it is served it has its body, and its
+/// headers have been checked.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) method: Method,
-    /// The target up to its `?`, as it came.
+    /// The target up to its `?`, unchanged.
     pub(super) path: String,
-    /// A body is announced.
+    /// The request announces a body.
     pub(super) has_body: bool,
     /// It came through the TCP port.
     pub(super) published: bool,
@@ -26,7 +26,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// A request that is to be judged. `None` for a method that tiny_http cannot say.
+    /// A request that is to be checked. `None` for a method that tiny_http cannot express.
     pub(super) fn judged(head: &RequestHead<'_, '_>, published: bool) -> Option<Self> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let target = text(head.target);
@@ -41,11 +41,11 @@ impl Call {
         })
     }
 
-    /// A request that was let in.
+    /// A request that was accepted.
     pub(super) fn served(request: &mut Request) -> Result<Self, Answer> {
         let path = request.url().split('?').next().unwrap_or_default().to_owned();
         let mut body = Vec::new();
-        // Whole and within the limit: the front has seen to that.
+        // Complete and within the limit: the front ensures that.
         let read = request.as_reader().take(BODY_MAX).read_to_end(&mut body);
         let method = request.method().clone();
         let has_body = !body.is_empty();
@@ -66,7 +66,7 @@ impl Call {
         named.map(|field| field.1.as_str())
     }
 
-    /// A refusal in the form that the path speaks.
+    /// A rejection in the format of the path.
     pub(super) fn refuse(&self, status: u16, sentence: impl AsRef<str>) -> Answer {
         Answer::refusal(&self.path, status, sentence)
     }
@@ -79,18 +79,18 @@ impl Call {
     }
 }
 
-/// Sends the answer.
+/// Sends the response.
 pub(super) fn answer(request: Request, answer: Answer) {
     let length = answer.body.len();
     let headers = headers(&answer);
     let body = Cursor::new(answer.body.into_bytes());
     let response = Response::new(StatusCode(answer.status), headers, body, Some(length), None);
-    // The front reads it in any case. Without the threshold long ones would be chunked.
+    // The front always reads it. Without the threshold tiny_http would send long ones chunked.
     let _ = request.respond(response.with_chunked_threshold(usize::MAX));
 }
 
 fn headers(answer: &Answer) -> Vec<Header> {
-    // tiny_http's own date panics when the clock stands beyond the year 9999.
+    // tiny_http's own date panics when the clock is beyond the year 9999.
     let date = time::http_date();
     let fixed = [
         ("Date", date.as_str()),
@@ -100,7 +100,7 @@ fn headers(answer: &Answer) -> Vec<Header> {
         ("X-Content-Type-Options", "nosniff"),
     ];
     let further = answer.fields.iter().map(|(name, value)| (*name, value.as_str()));
-    // What is not ASCII does not come this far; it would be left out.
+    // Non-ASCII values do not reach this point; they would be left out.
     fixed
         .into_iter()
         .chain(further)

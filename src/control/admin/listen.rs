@@ -1,5 +1,5 @@
-//! The Unix socket: for the same user alone from its first instant, never taken from a process that lives, and put back
-//! when its file is gone.
+//! The Unix socket: accessible only to the same user from the start, never taken from a running process, and created
+//! again when its file is gone.
 
 use crate::base::dice::Dice;
 use crate::base::time::{self, Moment};
@@ -16,16 +16,16 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Connections that wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
+/// Pending connections; the kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-/// Other names that are tried when a name for the beginning is taken.
+/// How many other temporary names are tried when one is taken.
 const NAMES: usize = 16;
-/// How long a start waits for another that is looking at the same folder: what is done there takes milliseconds.
+/// How long a start waits for another one that is checking the same folder: that takes milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
-/// Between two tries.
+/// Time between two attempts.
 const LOCK_TRY: Duration = Duration::from_millis(10);
 
-/// The place of the socket in the file system.
+/// The socket's path in the file system.
 #[derive(Debug)]
 pub(super) struct Socket {
     path: PathBuf,
@@ -36,7 +36,7 @@ pub(super) struct Socket {
 struct Place {
     /// Device and inode: whether `path` is still ours. None once it was given up.
     file: Option<(u64, u64)>,
-    /// Why the file could not be put back, as it was told last.
+    /// Why the file could not be created again, as last logged.
     told: Option<String>,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn open(path: &Path) -> Result<(Socket, OwnedFd), String> {
 }
 
 impl Socket {
-    /// A new listener at the path when the file there is gone, or is another one. Never waits.
+    /// A new listener at the path when the file there is gone or was replaced. Never waits.
     pub(super) fn renew(&self) -> Option<OwnedFd> {
         let mut place = self.place.lock();
         let file = place.file?;
@@ -71,7 +71,7 @@ impl Socket {
         }
     }
 
-    /// Removes the file, unless another process has put its own there, and gives the place up. Never waits.
+    /// Removes the file, unless another process has put its own there, and gives the path up. Never waits.
     pub(super) fn remove(&self) {
         let Some(file) = self.place.lock().file.take() else { return };
         let _lock = lock(&self.path, Moment::START);
@@ -81,12 +81,13 @@ impl Socket {
     }
 }
 
-/// Device and inode. A number is not given to another file while the socket that has it is open.
+/// Device and inode. The number is not reused while the socket that has it is open.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
-/// A listening socket at `path`, and its identity. Looking and taking are one step for every process that does it so.
+/// A listening socket at `path`, and its identity. Checking and taking the path is atomic among all processes that use
+/// this function.
 fn take_place(path: &Path, deadline: Moment) -> Result<(OwnedFd, (u64, u64)), String> {
     let _lock = lock(path, deadline);
     vacant(path)?;
@@ -98,9 +99,9 @@ fn take_place(path: &Path, deadline: Moment) -> Result<(OwnedFd, (u64, u64)), St
     })
 }
 
-/// A lock on the folder, which leaves nothing behind; let go when it is dropped. None: the deadline has passed, or the
-/// file system has no locks. Then it goes on without one, because a stranger can hold it, too: what is left is a moment
-/// between the look and the renaming.
+/// A lock on the folder, which leaves nothing behind; released when dropped. None: the deadline has passed, or the file
+/// system has no locks. The caller then continues without one, because another program may hold it; what remains is a
+/// short race between the check and the rename.
 fn lock(path: &Path, deadline: Moment) -> Option<OwnedFd> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -116,7 +117,7 @@ fn lock(path: &Path, deadline: Moment) -> Option<OwnedFd> {
     }
 }
 
-/// Whether a socket may be put there: nothing is there, or a socket on which nobody answers.
+/// Whether a socket may be put there: the path is free, or has a socket on which no process listens.
 fn vacant(path: &Path) -> Result<(), String> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
@@ -138,7 +139,7 @@ fn vacant(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether a process listens there. Never waits: a full backlog says that one does.
+/// Whether a process listens there. Never waits: a full backlog means that one does.
 fn answers(path: &Path) -> io::Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -149,7 +150,7 @@ fn answers(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// A socket bound to a name of its own in the same folder. It does not listen yet.
+/// A socket bound to a temporary name in the same folder. It does not listen yet.
 fn bound_beside(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let mut dice = Dice::fresh();
@@ -165,15 +166,15 @@ fn bound_beside(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     Err(last.into())
 }
 
-/// A name of chance that is not longer than the socket's own, for the whole path has 107 bytes at most.
+/// A random name that is not longer than the socket's own, because the whole path has 107 bytes at most.
 fn hidden_name(path: &Path, dice: &mut Dice) -> String {
     let length = path.file_name().map_or(0, |name| name.len()).clamp(2, 16);
     let digits = format!("{:016x}", dice.number());
     format!(".{}", &digits[..length - 1])
 }
 
-/// The mode, then the listening, then the name that clients know: until it listens nothing can connect, so that
-/// nothing ever could with another mode. The umask would do it too, but is the whole process's.
+/// First the mode, then listen, then rename to the final path: nothing can connect before it listens, so no connection
+/// is ever made under another mode. The umask would do this too, but is process-wide.
 fn settle(socket: OwnedFd, bound: &Path, path: &Path) -> io::Result<(OwnedFd, (u64, u64))> {
     fs::set_permissions(bound, Permissions::from_mode(0o600))?;
     let found = fs::symlink_metadata(bound)?;

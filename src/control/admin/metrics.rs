@@ -1,5 +1,5 @@
-//! `/metrics`: everything that is counted, in the Prometheus text format 0.0.4. Own writer: a labelled counter of a
-//! metrics crate costs an update more than a request may.
+//! `/metrics`: all counters, in the Prometheus text format 0.0.4. Own writer, because updating a labelled counter of a
+//! metrics crate costs more than a request can afford.
 
 use super::View;
 use super::status::{STATES, answers, state};
@@ -29,28 +29,28 @@ pub(super) fn answer(view: &View) -> Answer {
 fn process(page: &mut Page, view: &View, now: Moment) {
     let algorithm = view.config.servers.algorithm.name();
     let build = [("version", env!("CARGO_PKG_VERSION")), ("algorithm", algorithm)];
-    page.family("build_info", Kind::Gauge, "Always 1; the labels say what runs.").sample(&build, 1);
+    page.family("build_info", Kind::Gauge, "Always 1; the labels describe the build.").sample(&build, 1);
     let uptime = now.since(view.started).as_secs_f64();
     page.one("uptime_seconds", Kind::Gauge, "Time since the start.", uptime);
-    let draining = u8::from(view.team.is_draining());
-    page.one("draining", Kind::Gauge, "1 while the balancer takes no new connections.", draining);
+    let draining = u8::from(view.workers.is_draining());
+    page.one("draining", Kind::Gauge, "1 while the balancer accepts no new connections.", draining);
 }
 
 fn requests(page: &mut Page, stats: &Stats) {
-    page.counter(stats, Counter::Requests, "requests_total", "Requests, each when it has ended.");
-    page.family("answers_total", Kind::Counter, "Requests by the class of the status that was sent.");
+    page.counter(stats, Counter::Requests, "requests_total", "Finished requests.");
+    page.family("answers_total", Kind::Counter, "Responses by status class.");
     answers(stats).into_iter().for_each(|(class, count)| page.sample(&[("class", class)], count));
-    page.family(
-        "refusals_total",
-        Kind::Counter,
-        "Requests that were refused or came to a bad end, by reason.",
-    );
+    page.family("refusals_total", Kind::Counter, "Requests that were rejected or failed, by reason.");
     for reason in Reason::ALL {
         page.sample(&[("reason", reason.name())], stats.refused(*reason));
     }
-    let help = "From the first byte of a request's head to the last byte of its answer.";
+    let help = "From a request's complete head to the last byte of its response.";
     page.histogram("request_duration_seconds", help, &stats.durations());
-    page.histogram("queue_wait_seconds", "From a request's readiness to a worker.", &stats.waits());
+    page.histogram(
+        "queue_wait_seconds",
+        "Time that connections waited for a worker, and requests for a server.",
+        &stats.waits(),
+    );
     page.counter(stats, Counter::BytesIn, "received_bytes_total", "Bytes of request bodies from clients.");
     page.counter(stats, Counter::BytesOut, "sent_bytes_total", "Bytes to clients, heads included.");
     page.counter(
@@ -66,59 +66,47 @@ fn requests(page: &mut Page, stats: &Stats) {
         "server_reuses_total",
         "Requests sent on a pooled server connection.",
     );
-    page.counter(stats, Counter::Panics, "panics_total", "Requests lost to a fault of the balancer.");
-    let help = "Lines of the access log that came too fast, or could not be written.";
+    page.counter(stats, Counter::Panics, "panics_total", "Requests that ended in a panic.");
+    let help = "Access log lines lost: the queue was full, or they could not be written.";
     page.counter(stats, Counter::AccessLinesDropped, "access_lines_dropped_total", help);
-    let help = "Lines of the log that came too fast, or could not be written.";
+    let help = "Log lines lost: the queue was full, or they could not be written.";
     page.one("log_lines_dropped_total", Kind::Counter, help, output::error().lost());
 }
 
 fn connections(page: &mut Page, view: &View) {
-    let (stats, team) = (&view.stats, &view.team);
-    page.one("connections", Kind::Gauge, "Open client connections.", team.connections());
+    let (stats, workers) = (&view.stats, &view.workers);
+    page.one("connections", Kind::Gauge, "Open client connections.", workers.connections());
     page.counter(stats, Counter::Accepted, "connections_accepted_total", "Client connections accepted.");
     page.counter(stats, Counter::Closed, "connections_closed_total", "Client connections closed.");
-    page.counter(stats, Counter::AcceptErrors, "accept_errors_total", "Errors of accepting a connection.");
+    page.counter(stats, Counter::AcceptErrors, "accept_errors_total", "Errors when accepting a connection.");
     page.counter(
         stats,
         Counter::Evicted,
         "connections_evicted_total",
         "Idle connections closed to make room.",
     );
-    let told = "Requests that are with a server while no worker waits for them.";
-    page.one("requests_away", Kind::Gauge, told, team.away());
-    let told = "Clients that share one worker, which waits for all of them at once.";
-    page.one("clients_in_company", Kind::Gauge, told, team.in_company());
-    let told = "Workers that wait for clients and servers in the accept thread's place.";
-    page.one("workers_on_watch", Kind::Gauge, told, team.on_watch());
-    page.one("streamers", Kind::Gauge, "Workers that left the crew with a long body.", team.streamers());
-    let help = "Requests sent on their way while their worker went on with others.";
-    page.counter(stats, Counter::SentAhead, "requests_sent_ahead_total", help);
-    page.one("tunnels", Kind::Gauge, "Open tunnels (upgraded connections).", team.tunnels());
+    page.one("tunnels", Kind::Gauge, "Open tunnels (upgraded connections).", workers.tunnels());
     page.counter(stats, Counter::Tunnels, "tunnels_total", "Connections that became tunnels.");
-    let help = "Waits of a worker on a socket for the next request, by whether it came.";
-    page.family("lingers_total", Kind::Counter, help);
-    page.sample(&[("result", "paid")], stats.total(Counter::LingersPaid));
-    page.sample(&[("result", "wasted")], stats.total(Counter::LingersWasted));
 }
 
 fn workers(page: &mut Page, view: &View) {
-    let (pool, crew, stats) = (&view.config.threadpool, view.team.crew(), &view.stats);
-    page.one("workers", Kind::Gauge, "Workers of the pool.", crew.workers());
-    page.one("workers_idle", Kind::Gauge, "Workers that wait for a request.", crew.idle());
-    page.one("workers_busy", Kind::Gauge, "Workers that hold a request.", crew.busy());
-    page.one("workers_min", Kind::Gauge, "The least workers, as configured.", pool.bounds.min);
-    page.one("workers_max", Kind::Gauge, "The most workers, as configured.", pool.bounds.max);
-    page.one("workers_hired_total", Kind::Counter, "Workers ever started.", crew.hired());
-    page.one("workers_dismissed_total", Kind::Counter, "Workers ever dismissed.", crew.dismissed());
-    page.one("queue_length", Kind::Gauge, "Requests that wait for a worker.", view.team.queued());
-    page.one("queue_capacity", Kind::Gauge, "Requests that may wait.", pool.queue_capacity);
-    page.counter(stats, Counter::Shed, "shed_total", "Requests answered 503 because the queue was full.");
-    page.counter(stats, Counter::Late, "late_total", "Requests dropped because they had waited too long.");
+    let pool = &view.config.threadpool;
+    let gauges = view.workers.gauges();
+    page.one("workers", Kind::Gauge, "Workers in the pool.", gauges.workers());
+    page.one("workers_min", Kind::Gauge, "The minimum number of workers, as configured.", pool.bounds.min);
+    page.one("workers_max", Kind::Gauge, "The maximum number of workers, as configured.", pool.bounds.max);
+    page.one("workers_started_total", Kind::Counter, "Workers started.", gauges.started());
+    page.one("workers_stopped_total", Kind::Counter, "Workers told to stop.", gauges.stopped());
+    let help = "Requests and tunnels in flight.";
+    page.one("requests_in_flight", Kind::Gauge, help, view.workers.in_flight());
+    let help = "Requests waiting for a server, because all are at max_in_flight.";
+    page.one("requests_waiting", Kind::Gauge, help, view.workers.waiting());
+    page.one("queue_length", Kind::Gauge, "Connections waiting for a worker.", view.workers.queued());
+    page.one("queue_capacity", Kind::Gauge, "The most connections that may wait.", pool.queue_capacity);
 }
 
 fn servers(page: &mut Page, servers: &[Arc<Server>], now: Moment) {
-    page.family("server_info", Kind::Gauge, "Always 1; the labels say where a server listens.");
+    page.family("server_info", Kind::Gauge, "Always 1; the labels have the server's address.");
     for server in servers {
         let (address, backup) = (server.address.to_string(), if server.backup { "true" } else { "false" });
         page.sample(&[("server", &server.name), ("address", &address), ("backup", backup)], 1);
@@ -136,17 +124,21 @@ fn servers(page: &mut Page, servers: &[Arc<Server>], now: Moment) {
         }
     };
     let counted = |count: u64| Some(count as f64);
-    each("server_weight", Kind::Gauge, "Its share of the traffic.", &|s| Some(f64::from(s.weight().0)));
-    each("server_in_flight", Kind::Gauge, "Requests that it has now.", &|s| Some(f64::from(s.in_flight())));
-    each("server_requests_total", Kind::Counter, "Requests ever sent to it.", &|s| counted(s.requests()));
-    each("server_failures_total", Kind::Counter, "Requests that failed with it.", &|s| counted(s.failures()));
+    each("server_weight", Kind::Gauge, "Weight of the server.", &|s| Some(f64::from(s.weight().0)));
+    each("server_in_flight", Kind::Gauge, "Requests in flight with the server.", &|s| {
+        Some(f64::from(s.in_flight()))
+    });
+    each("server_requests_total", Kind::Counter, "Requests sent to the server.", &|s| counted(s.requests()));
+    each("server_failures_total", Kind::Counter, "Requests that failed with the server.", &|s| {
+        counted(s.failures())
+    });
     each(
         "server_latency_seconds",
         Kind::Gauge,
-        "Its latency, averaged with decay; absent while unknown.",
+        "Decaying average of the server's latency; absent while unknown.",
         &|s| s.latency_us(now).map(|us| f64::from(us) / 1e6),
     );
-    each("server_reported_queue", Kind::Gauge, "The load that it reports, fading with age.", &|s| {
+    each("server_reported_queue", Kind::Gauge, "The load that the server reports, decayed with age.", &|s| {
         s.reported(now).map(f64::from)
     });
     each("server_check_passed", Kind::Gauge, "Whether the last probe passed.", &|s| {
@@ -167,7 +159,7 @@ enum Kind {
     Histogram,
 }
 
-/// The text so far. Samples belong to the family that was begun last.
+/// The text so far. Samples belong to the last family.
 #[derive(Debug, Default)]
 struct Page {
     text: String,
@@ -191,7 +183,7 @@ impl Page {
         self.suffixed("", labels, value);
     }
 
-    /// A family of one sample.
+    /// A family with one sample.
     fn one(&mut self, name: &'static str, kind: Kind, help: &str, value: impl Display) {
         self.family(name, kind, help).sample(&[], value);
     }
@@ -200,8 +192,8 @@ impl Page {
         self.one(name, Kind::Counter, help, stats.total(counter));
     }
 
-    /// Buckets at the powers of two of a microsecond. The last one also holds what is longer, so that its bound
-    /// would be a lie: it is in `+Inf` alone.
+    /// Buckets at the powers of two of a microsecond. The last one also counts longer durations, so its upper bound
+    /// would be wrong: it is in `+Inf` alone.
     fn histogram(&mut self, name: &'static str, help: &str, counts: &Counts) {
         self.family(name, Kind::Histogram, help);
         let buckets: Vec<_> = counts.cumulative().collect();

@@ -1,4 +1,4 @@
-//! What `/api/v1/status` and `/api/v1/servers` show: the shapes of the JSON, filled from the shared state.
+//! The JSON of `/api/v1/status` and `/api/v1/servers`, filled from the shared state.
 
 use super::View;
 use crate::base::time::{self, Moment};
@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Every word that a server's state can be.
+/// All server states.
 pub(super) const STATES: [&str; 6] = ["up", "down", "starting", "ejected", "drain", "maint"];
 
 /// `GET /api/v1/status`.
@@ -33,12 +33,12 @@ struct Threadpool {
     min: usize,
     max: usize,
     workers: usize,
-    busy: usize,
+    in_flight: usize,
     queued: usize,
     queue_capacity: usize,
-    hired: u64,
-    dismissed: u64,
-    shed: u64,
+    waiting: usize,
+    started: u64,
+    stopped: u64,
 }
 
 /// One server, also `GET /api/v1/servers/{name}`.
@@ -50,9 +50,9 @@ pub(super) struct ServerStatus {
     weight: u16,
     backup: bool,
     in_flight: u32,
-    /// Null while nothing is known.
+    /// Null while unknown.
     ewma_ms: Option<f64>,
-    /// Null when the server does not say, or has not said for a while.
+    /// Null when the server reports nothing, or has not done so for a while.
     reported_queue: Option<f64>,
     requests: u64,
     failures: u64,
@@ -63,9 +63,9 @@ pub(super) struct ServerStatus {
 
 #[derive(Debug, Serialize)]
 struct NameLookup {
-    /// Found last; they stay in use while the name does not resolve.
+    /// The last addresses found; they stay in use while the name does not resolve.
     addresses: Vec<String>,
-    /// For how long the name has not resolved; null while it does.
+    /// How long the name has not resolved; null while it does.
     fails_for_s: Option<u64>,
     error: Option<String>,
 }
@@ -83,7 +83,7 @@ struct LastCheck {
 struct Totals {
     requests: u64,
     answers: BTreeMap<&'static str, u64>,
-    /// Those that happened.
+    /// Only those that occurred.
     refusals: BTreeMap<&'static str, u64>,
     retries: u64,
     connections: Connections,
@@ -113,14 +113,14 @@ struct Quantiles {
     p99: f64,
 }
 
-/// The balancer as it stands now.
+/// The current state of the balancer.
 pub(super) fn status(view: &View) -> Status {
     let now = time::now();
     Status {
         version: env!("CARGO_PKG_VERSION"),
         instance: view.instance.clone(),
         uptime_s: now.since(view.started).as_secs(),
-        draining: view.team.is_draining(),
+        draining: view.workers.is_draining(),
         algorithm: view.config.servers.algorithm.name(),
         threadpool: threadpool(view),
         servers: servers(view, now),
@@ -128,12 +128,12 @@ pub(super) fn status(view: &View) -> Status {
     }
 }
 
-/// All servers, in the order in which they came.
+/// All servers, in the order in which they were added.
 pub(super) fn servers(view: &View, now: Moment) -> Vec<ServerStatus> {
     view.table.snapshot().servers.iter().map(|known| server(known, now)).collect()
 }
 
-/// One server as it stands.
+/// The current state of one server.
 pub(super) fn server(server: &Server, now: Moment) -> ServerStatus {
     ServerStatus {
         name: server.name.clone(),
@@ -160,7 +160,7 @@ fn name_lookup(server: &Server, now: Moment) -> NameLookup {
     }
 }
 
-/// One of [`STATES`]. What the operator wants hides what is believed of the server's health.
+/// One of [`STATES`]. The operator's mode takes precedence over health.
 pub(super) fn state(server: &Server) -> &'static str {
     match (server.mode(), server.health()) {
         (Mode::Drain, _) => "drain",
@@ -172,7 +172,7 @@ pub(super) fn state(server: &Server) -> &'static str {
     }
 }
 
-/// The classes of answers and their counters.
+/// The classes of responses and their counters.
 pub(super) fn answers(stats: &Stats) -> [(&'static str, u64); 6] {
     [
         ("1xx", Counter::Answers1xx),
@@ -186,17 +186,17 @@ pub(super) fn answers(stats: &Stats) -> [(&'static str, u64); 6] {
 }
 
 fn threadpool(view: &View) -> Threadpool {
-    let (pool, crew) = (&view.config.threadpool, view.team.crew());
+    let (pool, gauges) = (&view.config.threadpool, view.workers.gauges());
     Threadpool {
         min: pool.bounds.min,
         max: pool.bounds.max,
-        workers: crew.workers(),
-        busy: crew.busy(),
-        queued: view.team.queued(),
+        workers: gauges.workers(),
+        in_flight: view.workers.in_flight(),
+        queued: view.workers.queued(),
         queue_capacity: pool.queue_capacity,
-        hired: crew.hired(),
-        dismissed: crew.dismissed(),
-        shed: view.stats.total(Counter::Shed),
+        waiting: view.workers.waiting(),
+        started: gauges.started(),
+        stopped: gauges.stopped(),
     }
 }
 
@@ -209,9 +209,9 @@ fn totals(view: &View) -> Totals {
         refusals: refusals.filter(|(_, count)| *count > 0).collect(),
         retries: stats.total(Counter::Retries),
         connections: Connections {
-            open: view.team.connections(),
+            open: view.workers.connections(),
             accepted: stats.total(Counter::Accepted),
-            tunnels: view.team.tunnels(),
+            tunnels: view.workers.tunnels(),
         },
         bytes: Bytes { received: stats.total(Counter::BytesIn), sent: stats.total(Counter::BytesOut) },
         request_ms: quantiles(&stats.durations()),
@@ -228,7 +228,7 @@ fn last_check(check: Check) -> LastCheck {
     }
 }
 
-/// A date that the calendar does not reach becomes the beginning: a clock may stand anywhere.
+/// A date outside the supported range becomes the epoch: a clock may have any value.
 fn rfc3339(unix_seconds: u64) -> String {
     let year_9999 = 253_402_300_799;
     let seconds = if unix_seconds > year_9999 { 0 } else { unix_seconds };
@@ -240,7 +240,7 @@ fn quantiles(counts: &Counts) -> Quantiles {
     Quantiles { p50: ms(0.5), p99: ms(0.99) }
 }
 
-/// To microseconds, for people and for short lines.
+/// Rounded to microseconds, for readability.
 fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }

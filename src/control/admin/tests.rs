@@ -5,10 +5,10 @@ use crate::base::ids::ServerId;
 use crate::http1::reason::Reason;
 use crate::policy::health::Health;
 use crate::state::config;
-use crate::state::crew::Crew;
 use crate::state::own::Own;
 use crate::state::server::Check;
 use crate::state::stats::Counter;
+use crate::state::workers::{Gauges, RequestInfo, Workers};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -19,31 +19,50 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use tempfile::TempDir;
 
-/// A call that takes longer is a failure of the test.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A call that takes longer fails the test.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
-/// A data plane that does what a test says.
+/// A data plane controlled by the test.
 #[derive(Default)]
 struct Plane {
-    crew: Crew,
+    gauges: Gauges,
     draining: AtomicBool,
     panicking: AtomicBool,
 }
 
-impl Team for Plane {
-    fn crew(&self) -> &Crew {
+impl Workers for Plane {
+    fn gauges(&self) -> &Gauges {
         assert!(!self.panicking.load(Ordering::SeqCst), "as the test asked for");
-        &self.crew
+        &self.gauges
     }
     fn queued(&self) -> usize {
         3
     }
-    fn hire(&self) -> io::Result<()> {
+    fn waiting(&self) -> usize {
+        4
+    }
+    fn in_flight(&self) -> usize {
+        1
+    }
+    fn held(&self) -> usize {
+        5
+    }
+    fn slept(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn moves(&self) -> u64 {
+        0
+    }
+    fn start_worker(&self) -> io::Result<()> {
         Ok(())
     }
-    fn dismiss(&self) -> bool {
+    fn alive(&self) -> usize {
+        0
+    }
+    fn stop_worker(&self) -> bool {
         false
     }
+    fn set_share(&self, _connections: Option<usize>) {}
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
     }
@@ -53,28 +72,16 @@ impl Team for Plane {
     fn connections(&self) -> usize {
         7
     }
-    fn streamers(&self) -> usize {
-        0
-    }
-    fn away(&self) -> usize {
-        0
-    }
-
-    fn in_company(&self) -> usize {
-        0
-    }
-
-    fn on_watch(&self) -> usize {
-        0
-    }
-
     fn tunnels(&self) -> usize {
         2
     }
+    fn requests(&self) -> Vec<RequestInfo> {
+        Vec::new()
+    }
 }
 
-/// A running admin API, stopped when it goes out of scope.
-struct House {
+/// A running admin API, stopped when it is dropped.
+struct Fixture {
     socket: PathBuf,
     plane: Arc<Plane>,
     table: Arc<Table>,
@@ -87,9 +94,9 @@ struct House {
     folder: TempDir,
 }
 
-impl House {
+impl Fixture {
     fn new() -> Self {
-        House::of(
+        Fixture::of(
             r#"{"servers":{"list":[{"name":"a","address":"127.0.0.1:9001","weight":2},
                   {"name":"b","address":"unix:/run/b.sock","backup":true}]}}"#,
         )
@@ -97,13 +104,13 @@ impl House {
 
     fn of(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        House::with(config::parse(text, folder.path()).unwrap(), folder)
+        Fixture::with(config::parse(text, folder.path()).unwrap(), folder)
     }
 
     fn with(config: Config, folder: TempDir) -> Self {
         let socket = config.admin.socket.clone().unwrap();
         let (plane, stats) = (Arc::new(Plane::default()), Arc::new(Stats::default()));
-        let table = Arc::new(Table::new(config.servers.algorithm, true, &config.servers.list));
+        let table = Arc::new(Table::new(config.servers.algorithm, true, None, &config.servers.list));
         let (registered, forgotten) = (Arc::default(), Arc::default());
         let (told, gone): (Arc<Mutex<Vec<_>>>, Arc<Mutex<Vec<_>>>) =
             (Arc::clone(&registered), Arc::clone(&forgotten));
@@ -112,7 +119,7 @@ impl House {
             config: Arc::new(config),
             table: Arc::clone(&table),
             stats: Arc::clone(&stats),
-            team: Arc::clone(&plane) as Arc<dyn Team>,
+            workers: Arc::clone(&plane) as Arc<dyn Workers>,
             instance: Instance::default(),
             started: time::now(),
             registered: Arc::new(move |server| told.lock().push(server.name.clone())),
@@ -121,22 +128,22 @@ impl House {
         let admin = open(view).unwrap();
         let (stopper, published) = (admin.stopper(), admin.published_at());
         let thread = Some(thread::spawn(move || admin.run()));
-        House { socket, plane, table, stats, registered, forgotten, published, stopper, thread, folder }
+        Fixture { socket, plane, table, stats, registered, forgotten, published, stopper, thread, folder }
     }
 
     fn connect(&self) -> BufReader<UnixStream> {
-        House::connect_at(&self.socket)
+        Fixture::connect_at(&self.socket)
     }
 
     fn connect_at(path: &Path) -> BufReader<UnixStream> {
         let stream = UnixStream::connect(path).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(LONGEST_WAIT)).unwrap();
         BufReader::new(stream)
     }
 
     /// One request on a connection of its own. `Host`, and `Content-Length` with a body, are added.
     fn call(&self, line: &str, fields: &[&str], body: &str) -> Reply {
-        House::call_on(self.connect(), line, fields, body)
+        Fixture::call_on(self.connect(), line, fields, body)
     }
 
     fn call_on(mut connection: BufReader<UnixStream>, line: &str, fields: &[&str], body: &str) -> Reply {
@@ -157,7 +164,7 @@ impl House {
         self.call(&format!("GET {path}"), &[], "")
     }
 
-    /// A change, as a well-behaved client makes it.
+    /// A change, as sent by a well-behaved client.
     fn change(&self, line: &str, body: &str) -> Reply {
         self.call(line, &["Content-Type: application/json"], body)
     }
@@ -168,7 +175,7 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for Fixture {
     fn drop(&mut self) {
         self.stop();
     }
@@ -187,7 +194,7 @@ impl Reply {
         serde_json::from_str(&self.body).unwrap()
     }
 
-    /// A refusal under `/api`: its status, and a part of its sentence.
+    /// A rejection under `/api`: its status, and a part of its sentence.
     fn check(&self, status: u16, sentence: &str) {
         let said = self.json();
         let error = said["error"].as_str().unwrap();
@@ -217,22 +224,22 @@ fn reply(connection: &mut BufReader<UnixStream>, head_only: bool) -> Reply {
 
 #[test]
 fn the_plain_pages_answer() {
-    let house = House::new();
-    let index = house.get("/");
+    let fixture = Fixture::new();
+    let index = fixture.get("/");
     assert!(index.status == 200 && index.body.contains("/api/v1/servers/{name}"), "{index:?}");
     assert_eq!(index.fields["server"], "evenkeel");
-    assert_eq!(house.get("/live?verbose").body, "live\n");
-    assert_eq!(house.get("/ready").status, 200);
-    house.plane.draining.store(true, Ordering::SeqCst);
-    assert_eq!((house.get("/ready").status, house.get("/live").status), (503, 200));
-    let head = house.call("HEAD /metrics", &[], "");
+    assert_eq!(fixture.get("/live?verbose").body, "live\n");
+    assert_eq!(fixture.get("/ready").status, 200);
+    fixture.plane.draining.store(true, Ordering::SeqCst);
+    assert_eq!((fixture.get("/ready").status, fixture.get("/live").status), (503, 200));
+    let head = fixture.call("HEAD /metrics", &[], "");
     assert!(head.status == 200 && head.fields["content-length"].parse::<usize>().unwrap() > 1000);
 }
 
 #[test]
 fn the_status_tells_everything() {
-    let house = House::new();
-    let a = house.table.find("a").unwrap();
+    let fixture = Fixture::new();
+    let a = fixture.table.find("a").unwrap();
     a.lease(time::now()).unwrap().responded(200, Duration::from_millis(5), time::now());
     a.reports(4.0, time::now());
     a.checked(Check {
@@ -241,21 +248,21 @@ fn the_status_tells_everything() {
         outcome: "200".into(),
         passed: true,
     });
-    house.plane.crew.counts_in();
-    let shard = house.stats.shard(0);
+    fixture.plane.gauges.count_in();
+    let shard = fixture.stats.shard(0);
     shard.count(Counter::Requests);
     shard.count(Counter::Answers5xx);
     shard.refuse(Reason::NoServer);
     shard.duration.record(Duration::from_millis(10));
-    let status = house.get("/api/v1/status").json();
+    let status = fixture.get("/api/v1/status").json();
     let mut keys: Vec<_> = status.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
     assert_eq!(
         keys,
         ["algorithm", "draining", "instance", "servers", "threadpool", "totals", "uptime_s", "version"]
     );
-    let pool = serde_json::json!({ "min": 1, "max": 50, "workers": 1, "busy": 1, "queued": 3,
-        "queue_capacity": 100, "hired": 1, "dismissed": 0, "shed": 0 });
+    let pool = serde_json::json!({ "min": 1, "max": 50, "workers": 1, "in_flight": 1, "queued": 3,
+        "queue_capacity": 100, "waiting": 4, "started": 1, "stopped": 0 });
     assert_eq!(status["threadpool"], pool);
     let server = &status["servers"][0];
     assert!((4.0..=5.0).contains(&server["ewma_ms"].as_f64().unwrap()), "{server}");
@@ -273,113 +280,113 @@ fn the_status_tells_everything() {
 
 #[test]
 fn a_server_s_state_is_one_word_and_the_operator_s_comes_first() {
-    let house = House::new();
-    let a = house.table.find("a").unwrap();
-    let state = || house.get("/api/v1/servers/a").json()["state"].as_str().unwrap().to_owned();
+    let fixture = Fixture::new();
+    let a = fixture.table.find("a").unwrap();
+    let state = || fixture.get("/api/v1/servers/a").json()["state"].as_str().unwrap().to_owned();
     assert_eq!(state(), "starting");
     for (health, word) in
         [(Health::Up, "up"), (Health::Down, "down"), (Health::Ejected { until: Moment::NEVER }, "ejected")]
     {
-        house.table.set_health(&a, health);
+        fixture.table.set_health(&a, health);
         assert_eq!(state(), word);
     }
     for (wish, word) in [("drain", "drain"), ("maint", "maint"), ("ready", "ejected")] {
-        let changed = house.change("PATCH /api/v1/servers/a", &format!(r#"{{"state":"{wish}"}}"#));
+        let changed = fixture.change("PATCH /api/v1/servers/a", &format!(r#"{{"state":"{wish}"}}"#));
         assert_eq!((changed.status, changed.json()["state"].as_str()), (200, Some(word)));
         assert_eq!(state(), word);
     }
-    assert_eq!(*house.registered.lock(), ["a"; 3], "the health thread hears of each");
+    assert_eq!(*fixture.registered.lock(), ["a"; 3], "the health thread is told of each");
 }
 
 #[test]
 fn servers_come_change_and_go() {
-    let house = House::new();
-    let created = house.change("POST /api/v1/servers", r#"{"name":"c&d","address":"127.0.0.1:9003"}"#);
+    let fixture = Fixture::new();
+    let created = fixture.change("POST /api/v1/servers", r#"{"name":"c&d","address":"127.0.0.1:9003"}"#);
     assert_eq!((created.status, &*created.fields["location"]), (201, "/api/v1/servers/c%26d"));
     assert_eq!(created.json()["address"], "127.0.0.1:9003");
-    let names = house.get("/api/v1/servers").json();
+    let names = fixture.get("/api/v1/servers").json();
     let names: Vec<_> =
         names["servers"].as_array().unwrap().iter().map(|server| server["name"].clone()).collect();
     assert_eq!(names, ["a", "b", "c&d"]);
-    let changed = house.change("PATCH /api/v1/servers/c%26d", r#"{"weight":0}"#);
+    let changed = fixture.change("PATCH /api/v1/servers/c%26d", r#"{"weight":0}"#);
     assert_eq!((changed.status, &changed.json()["weight"]), (200, &0.into()));
-    let again = house.change("POST /api/v1/servers", r#"{"name":"c&d","address":"127.0.0.1:9003"}"#);
+    let again = fixture.change("POST /api/v1/servers", r#"{"name":"c&d","address":"127.0.0.1:9003"}"#);
     assert_eq!((again.status, &again.json()["weight"]), (200, &0.into()), "the operator's weight stays");
     let again =
-        house.change("POST /api/v1/servers", r#"{"name":"c&d","address":"127.0.0.1:9003","weight":9}"#);
+        fixture.change("POST /api/v1/servers", r#"{"name":"c&d","address":"127.0.0.1:9003","weight":9}"#);
     assert_eq!((again.status, &again.json()["weight"]), (200, &9.into()));
-    assert_eq!(*house.registered.lock(), ["c&d"; 3]);
-    let id = house.table.find("c&d").unwrap().id;
-    let removed = house.change("DELETE /api/v1/servers/c%26d", "");
+    assert_eq!(*fixture.registered.lock(), ["c&d"; 3]);
+    let id = fixture.table.find("c&d").unwrap().id;
+    let removed = fixture.change("DELETE /api/v1/servers/c%26d", "");
     assert_eq!((removed.status, &removed.json()["name"]), (200, &"c&d".into()));
-    assert_eq!(*house.forgotten.lock(), [id]);
+    assert_eq!(*fixture.forgotten.lock(), [id]);
     for line in ["GET", "PATCH", "DELETE"] {
         let body = if line == "PATCH" { r#"{"weight":1}"# } else { "" };
-        house.change(&format!("{line} /api/v1/servers/c%26d"), body).check(404, "no server named \"c&d\"");
+        fixture.change(&format!("{line} /api/v1/servers/c%26d"), body).check(404, "no server named \"c&d\"");
     }
 }
 
 #[test]
 fn what_the_file_refuses_the_api_refuses() {
-    let house = House::new();
-    let socket = house.socket.display().to_string();
+    let fixture = Fixture::new();
+    let socket = fixture.socket.display().to_string();
     for (address, says) in [
         ("127.0.0.1:8000", "balancer itself"),
         ("localhost:8000", "balancer itself"),
         ("127.0.0.1:9301", "admin port"),
         (&*format!("unix:{socket}"), "admin socket"),
         (&format!("unix:/{socket}"), "admin socket"),
-        (&format!("unix:{}", house.published.display()), "descriptor"),
+        (&format!("unix:{}", fixture.published.display()), "descriptor"),
         ("unix:/x\\nFORGED", "control character"),
         ("unix:/x\\u202e", "control character"),
         ("a\\u0000:80", "not allowed"),
     ] {
         let refused =
-            house.change("POST /api/v1/servers", &format!(r#"{{"name":"x","address":"{address}"}}"#));
+            fixture.change("POST /api/v1/servers", &format!(r#"{{"name":"x","address":"{address}"}}"#));
         assert!(refused.status == 400 && refused.body.contains(says), "{address}: {refused:?}");
     }
-    house.change("PATCH /api/v1/servers/a", r#"{"weight":5,"weight":7}"#).check(400, "a fault");
-    let added = house.change("POST /api/v1/servers", r#"{"name":"z","address":"127.0.0.1:9","weight":0}"#);
+    fixture.change("PATCH /api/v1/servers/a", r#"{"weight":5,"weight":7}"#).check(400, "a fault");
+    let added = fixture.change("POST /api/v1/servers", r#"{"name":"z","address":"127.0.0.1:9","weight":0}"#);
     assert_eq!((added.status, &added.json()["weight"]), (201, &0.into()));
-    assert_eq!(house.call("DELETE /api/v1/servers/z", &[], "").status, 200, "no body, no type");
+    assert_eq!(fixture.call("DELETE /api/v1/servers/z", &[], "").status, 200, "no body, no type");
 }
 
 #[test]
 fn what_contradicts_the_table_is_a_conflict() {
-    let house = House::new();
+    let fixture = Fixture::new();
     for (body, says) in [
         (r#"{"name":"a","address":"127.0.0.1:9009"}"#, "name a is taken by the server at 127.0.0.1:9001"),
         (r#"{"name":"z","address":"127.0.0.1:9001"}"#, "address 127.0.0.1:9001 is taken by the server a"),
         (r#"{"name":"a","address":"127.0.0.1:9001","backup":true}"#, "backup: false"),
     ] {
-        house.change("POST /api/v1/servers", body).check(409, says);
+        fixture.change("POST /api/v1/servers", body).check(409, says);
     }
-    assert!(house.registered.lock().is_empty());
+    assert!(fixture.registered.lock().is_empty());
 }
 
 #[test]
 fn every_fault_of_a_body_is_told() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let body = r#"{"name":"x y","adress":"127.0.0.1:9001","weight":1001}"#;
-    let refused = house.change("POST /api/v1/servers", body);
+    let refused = fixture.change("POST /api/v1/servers", body);
     refused.check(400, "4 faults");
     let said = refused.json();
     let paths: HashSet<_> =
         said["faults"].as_array().unwrap().iter().map(|fault| fault["path"].as_str().unwrap()).collect();
     assert_eq!(paths, HashSet::from(["name", "adress", "address", "weight"]));
     assert!(refused.body.contains("did you mean \\\"address\\\""), "{refused:?}");
-    house.change("POST /api/v1/servers", "").check(400, "fault");
-    house.change("PATCH /api/v1/servers/a", r#"{"state":"up"}"#).check(400, "a fault");
+    fixture.change("POST /api/v1/servers", "").check(400, "fault");
+    fixture.change("PATCH /api/v1/servers/a", r#"{"state":"up"}"#).check(400, "a fault");
 }
 
 #[test]
 fn what_is_not_there_is_404_and_what_cannot_be_done_405() {
-    let house = House::new();
+    let fixture = Fixture::new();
     for path in ["/api/v1", "/api/v1/nothing", "/api/v1/servers/", "/api/v1/servers/a/b"] {
-        house.get(path).check(404, "nothing at this path");
+        fixture.get(path).check(404, "nothing at this path");
     }
-    house.get("/api/v1/servers/%zz").check(400, "percent-encoded");
-    let text = house.get("/nothing");
+    fixture.get("/api/v1/servers/%zz").check(400, "percent-encoded");
+    let text = fixture.get("/nothing");
     assert!(text.status == 404 && text.fields["content-type"].starts_with("text/plain"));
     for (line, allow) in [
         ("POST /live", "GET, HEAD"),
@@ -388,30 +395,30 @@ fn what_is_not_there_is_404_and_what_cannot_be_done_405() {
         ("OPTIONS /api/v1/status", "GET, HEAD"),
         ("get /ready", "GET, HEAD"),
     ] {
-        let refused = house.call(line, &[], "");
+        let refused = fixture.call(line, &[], "");
         assert_eq!((refused.status, &*refused.fields["allow"]), (405, allow), "{line}");
     }
 }
 
 #[test]
 fn changes_that_a_browser_was_led_to_are_refused() {
-    let house = House::new();
+    let fixture = Fixture::new();
     const JSON: &str = "Content-Type: application/json";
-    let delete = |fields: &[&str]| house.call("DELETE /api/v1/servers/a", fields, "");
-    house.call("POST /api/v1/servers", &[], "{}").check(415, "application/json");
-    house.call("PATCH /api/v1/servers/a", &[], "{}").check(415, "application/json");
-    house.call("DELETE /api/v1/servers/a", &[], "{}").check(415, "application/json");
+    let delete = |fields: &[&str]| fixture.call("DELETE /api/v1/servers/a", fields, "");
+    fixture.call("POST /api/v1/servers", &[], "{}").check(415, "application/json");
+    fixture.call("PATCH /api/v1/servers/a", &[], "{}").check(415, "application/json");
+    fixture.call("DELETE /api/v1/servers/a", &[], "{}").check(415, "application/json");
     delete(&[JSON, JSON]).check(400, "Content-Type is there twice");
     delete(&[JSON, "Host: 127.0.0.1:9301", "Origin: http://127.0.0.1:3000"]).check(403, "other web sites");
     delete(&[JSON, "Origin: null"]).check(403, "other web sites");
     delete(&[JSON, "Sec-Fetch-Site: cross-site"]).check(403, "other web sites");
     delete(&[JSON, "Host: evil.example", "Origin: http://evil.example"]).check(403, "Host");
     assert_eq!(delete(&[JSON, "Host: a", "Host: b"]).status, 400);
-    house.call("GET /api/v1/status", &["Host: evil.example"], "").check(403, "Host");
+    fixture.call("GET /api/v1/status", &["Host: evil.example"], "").check(403, "Host");
     for path in ["/live", "/ready", "/metrics"] {
-        assert_eq!(house.call(&format!("GET {path}"), &["Host: lb.example"], "").status, 200);
+        assert_eq!(fixture.call(&format!("GET {path}"), &["Host: lb.example"], "").status, 200);
     }
-    assert!(house.table.find("a").is_some());
+    assert!(fixture.table.find("a").is_some());
     let own = [
         "content-type: Application/JSON; charset=utf-8",
         "Host: 127.0.0.1:9301",
@@ -422,23 +429,27 @@ fn changes_that_a_browser_was_led_to_are_refused() {
 
 #[test]
 fn a_token_is_asked_for_everywhere_but_at_the_probes() {
-    let house = House::of(r#"{"admin":{"token":"0123456789abcdef"}}"#);
+    let fixture = Fixture::of(r#"{"admin":{"token":"0123456789abcdef"}}"#);
     for path in ["/", "/metrics", "/api/v1/status", "/api/v1/servers/a", "/nothing"] {
         for fields in
             [&[][..], &["Authorization: Bearer 0123456789abcdeX"], &["Authorization: Basic 0123456789abcdef"]]
         {
-            let refused = house.call(&format!("GET {path}"), fields, "");
+            let refused = fixture.call(&format!("GET {path}"), fields, "");
             assert_eq!(refused.status, 401, "{path}");
             assert!(refused.fields["www-authenticate"].starts_with("Bearer"));
         }
         assert_ne!(
-            house.call(&format!("GET {path}"), &["authorization: bearer 0123456789abcdef"], "").status,
+            fixture.call(&format!("GET {path}"), &["authorization: bearer 0123456789abcdef"], "").status,
             401
         );
     }
-    assert_eq!((house.get("/live").status, house.get("/ready").status), (200, 200));
+    assert_eq!((fixture.get("/live").status, fixture.get("/ready").status), (200, 200));
     let fields = ["Authorization: Bearer 0123456789abcdef", "Host: lb.example"];
-    assert_eq!(house.call("GET /api/v1/status", &fields, "").status, 200, "any name, for who has the token");
+    assert_eq!(
+        fixture.call("GET /api/v1/status", &fields, "").status,
+        200,
+        "any name is accepted with the token"
+    );
 }
 
 #[test]
@@ -446,25 +457,26 @@ fn an_open_balancer_without_a_token_is_changed_from_the_socket_only() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config::parse("{}", folder.path()).unwrap();
     config.admin.bind = Some("0.0.0.0:9301".parse().unwrap());
-    let house = House::with(config, folder);
+    let fixture = Fixture::with(config, folder);
     let body = r#"{"address":"127.0.0.1:9001"}"#;
     let json = "Content-Type: application/json";
-    let published = |line, body| House::call_on(House::connect_at(&house.published), line, &[json], body);
+    let published =
+        |line, body| Fixture::call_on(Fixture::connect_at(&fixture.published), line, &[json], body);
     published("POST /api/v1/servers", body).check(403, "admin.token");
     assert_eq!(published("GET /api/v1/status", "").status, 200);
-    assert_eq!(house.call("POST /api/v1/servers", &[json], body).status, 201);
+    assert_eq!(fixture.call("POST /api/v1/servers", &[json], body).status, 201);
 }
 
 #[test]
 fn bodies_that_would_kill_the_process_are_refused_and_others_are_served() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let mut waiting = Vec::new();
     for (line, length) in [
         ("POST /api/v1/servers", "99999999999999"),
         ("GET /metrics", "18446744073709551615"),
         ("GET /", "65537"),
     ] {
-        let mut connection = house.connect();
+        let mut connection = fixture.connect();
         let json = "Content-Type: application/json";
         let head =
             format!("{line} HTTP/1.1\r\nHost: localhost\r\n{json}\r\nContent-Length: {length}\r\n\r\n{{");
@@ -472,32 +484,32 @@ fn bodies_that_would_kill_the_process_are_refused_and_others_are_served() {
         let refused = reply(&mut connection, false);
         assert!(refused.status == 413 && refused.body.contains("65536 bytes"), "{refused:?}");
         assert_eq!(refused.fields["connection"], "close");
-        assert_eq!(house.get("/live").status, 200);
+        assert_eq!(fixture.get("/live").status, 200);
         waiting.push(connection);
     }
-    // And when those clients go away, which ends the body too early.
+    // And the same when those clients disconnect, which ends the body too early.
     drop(waiting);
-    assert_eq!(house.get("/api/v1/status").status, 200);
+    assert_eq!(fixture.get("/api/v1/status").status, 200);
 }
 
 #[test]
 fn what_tiny_http_reads_leniently_is_refused() {
-    let house = House::new();
+    let fixture = Fixture::new();
     for fields in [
         &["Content-Length: 5", "Content-Length: 5"][..],
         &["Content-Length: +5"],
         &["Content-Length: x"],
         &["Content-Length: 5", "Transfer-Encoding: chunked"],
     ] {
-        let refused = house.call("POST /api/v1/servers", fields, "12345");
+        let refused = fixture.call("POST /api/v1/servers", fields, "12345");
         assert_eq!((refused.status, &*refused.fields["connection"]), (400, "close"), "{fields:?}");
     }
-    assert_eq!(house.call("POST /api/v1/servers", &["Transfer-Encoding: gzip"], "").status, 501);
+    assert_eq!(fixture.call("POST /api/v1/servers", &["Transfer-Encoding: gzip"], "").status, 400);
 }
 
-/// What follows a chunked body: an answer means that the connection is still in step.
-fn chunked(house: &House, body: &str) -> (u16, BufReader<UnixStream>) {
-    let mut connection = house.connect();
+/// The response to what follows a chunked body shows that the connection is still in sync.
+fn chunked(fixture: &Fixture, body: &str) -> (u16, BufReader<UnixStream>) {
+    let mut connection = fixture.connect();
     let head = "POST /api/v1/servers HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Transfer-Encoding: chunked\r\n\r\n";
     connection.get_mut().write_all(format!("{head}{body}").as_bytes()).unwrap();
@@ -506,53 +518,53 @@ fn chunked(house: &House, body: &str) -> (u16, BufReader<UnixStream>) {
 
 #[test]
 fn chunked_bodies_are_read_whole_and_never_as_the_next_request() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let smuggled =
         "DELETE /api/v1/servers/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\r\n";
     let get = b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let body = r#"{"address":"127.0.0.1:9007"}"#;
-    let (status, mut connection) = chunked(&house, &format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()));
+    let (status, mut connection) = chunked(&fixture, &format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()));
     assert_eq!(status, 201);
     connection.get_mut().write_all(get).unwrap();
     assert_eq!(reply(&mut connection, false).body, "live\n");
     let (status, mut connection) =
-        chunked(&house, &format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len()));
+        chunked(&fixture, &format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len()));
     assert_eq!(status, 400);
     connection.get_mut().write_all(get).unwrap();
     assert_eq!(reply(&mut connection, false).body, "live\n", "the next answer is to the next request");
-    let (status, _connection) = chunked(&house, "0\r\nDELETE: /api/v1/servers/a HTTP/1.1\r\n\r\n");
+    let (status, _connection) = chunked(&fixture, "0\r\nDELETE: /api/v1/servers/a HTTP/1.1\r\n\r\n");
     assert_eq!(status, 400, "trailers");
     let long = smuggled.repeat(1000);
-    let (status, _connection) = chunked(&house, &format!("{:x}\r\n{long}\r\n0\r\n\r\n", long.len()));
+    let (status, _connection) = chunked(&fixture, &format!("{:x}\r\n{long}\r\n0\r\n\r\n", long.len()));
     assert_eq!(status, 413);
-    assert!(house.table.find("a").is_some());
+    assert!(fixture.table.find("a").is_some());
 }
 
 #[test]
 fn large_bodies_within_the_limit_are_read() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let body = format!(r#"{{"address":"127.0.0.1:9007"{}}}"#, " ".repeat(60_000));
-    assert_eq!(house.change("POST /api/v1/servers", &body).status, 201);
-    let get = house.call("GET /live", &[], &"x".repeat(65_536));
+    assert_eq!(fixture.change("POST /api/v1/servers", &body).status, 201);
+    let get = fixture.call("GET /live", &[], &"x".repeat(65_536));
     assert_eq!(get.status, 200);
 }
 
-/// Both ways to the admin API, and both probes there, are answered.
-fn check_probes(house: &House, beside: &str) {
-    for path in [&house.socket, &house.published] {
+/// Both ways to the admin API, and both probes there, get responses.
+fn check_probes(fixture: &Fixture, beside: &str) {
+    for path in [&fixture.socket, &fixture.published] {
         for line in ["GET /live", "HEAD /ready"] {
-            let found = House::call_on(House::connect_at(path), line, &[], "");
+            let found = Fixture::call_on(Fixture::connect_at(path), line, &[], "");
             assert_eq!(found.status, 200, "{line} at {path:?} beside {beside}");
         }
     }
 }
 
-/// So many connections that have sent this, at both ways to the admin API.
-fn crowd(house: &House, count: usize, bytes: &[u8]) -> Vec<UnixStream> {
+/// This many connections that have sent these bytes, on both ways to the admin API.
+fn crowd(fixture: &Fixture, count: usize, bytes: &[u8]) -> Vec<UnixStream> {
     let one = |number: usize| {
-        let path = [&house.socket, &house.published][number % 2];
+        let path = [&fixture.socket, &fixture.published][number % 2];
         let mut stream = UnixStream::connect(path).unwrap();
-        // Those that came before may have been closed for it, but not this one.
+        // Earlier ones may have been closed for it, but not this one.
         stream.write_all(bytes).unwrap();
         stream
     };
@@ -561,7 +573,7 @@ fn crowd(house: &House, count: usize, bytes: &[u8]) -> Vec<UnixStream> {
 
 #[test]
 fn clients_that_stall_do_not_hold_the_others_up() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let body = "POST /api/v1/servers HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     let count = 4 * bounds().connections;
     for (kind, bytes) in [
@@ -572,34 +584,35 @@ fn clients_that_stall_do_not_hold_the_others_up() {
         ("refused bodies", b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\nx".to_vec()),
         ("garbage", b"\x16\x03\x01garbage\r\n\r\n".to_vec()),
     ] {
-        let held = crowd(&house, count, &bytes);
-        check_probes(&house, kind);
-        assert_eq!(house.get("/metrics").status, 200, "beside {kind}");
+        let held = crowd(&fixture, count, &bytes);
+        check_probes(&fixture, kind);
+        assert_eq!(fixture.get("/metrics").status, 200, "beside {kind}");
         drop(held);
     }
 }
 
 #[test]
 fn clients_that_do_not_read_hold_nothing_up() {
-    let house = House::new();
+    let fixture = Fixture::new();
     // Responses of some 100 KB each: no socket takes many.
     for number in 0..100 {
         let body = format!(r#"{{"name":"s{number}","address":"127.0.0.1:{}"}}"#, 20_000 + number);
-        assert_eq!(house.change("POST /api/v1/servers", &body).status, 201);
+        assert_eq!(fixture.change("POST /api/v1/servers", &body).status, 201);
     }
-    let _held = crowd(&house, 100, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20).as_slice());
-    check_probes(&house, "clients that do not read");
-    assert_eq!(house.get("/api/v1/status").status, 200);
+    let _held =
+        crowd(&fixture, 100, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20).as_slice());
+    check_probes(&fixture, "clients that do not read");
+    assert_eq!(fixture.get("/api/v1/status").status, 200);
 }
 
 #[test]
 fn a_slow_body_is_ended_and_told() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let head = "POST /api/v1/servers HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Content-Length: 60000\r\n\r\nx";
     let mut held = Vec::new();
     for _ in 0..=bounds().bodies {
-        let mut connection = house.connect();
+        let mut connection = fixture.connect();
         connection.get_mut().write_all(head.as_bytes()).unwrap();
         held.push(connection);
     }
@@ -609,10 +622,10 @@ fn a_slow_body_is_ended_and_told() {
 
 #[test]
 fn a_body_is_asked_for_only_where_it_is_wanted() {
-    let house = House::of(r#"{"admin":{"token":"0123456789abcdef"}}"#);
+    let fixture = Fixture::of(r#"{"admin":{"token":"0123456789abcdef"}}"#);
     let body = r#"{"address":"127.0.0.1:9007"}"#;
     let ask = |token: &str| {
-        let mut connection = house.connect();
+        let mut connection = fixture.connect();
         let head = format!(
             "POST /api/v1/servers HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n\
              Authorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n",
@@ -633,9 +646,9 @@ fn a_body_is_asked_for_only_where_it_is_wanted() {
 
 #[test]
 fn any_byte_may_stand_in_a_header() {
-    let house = House::new();
+    let fixture = Fixture::new();
     for path in ["/live", "/metrics", "/api/v1/status"] {
-        let mut connection = house.connect();
+        let mut connection = fixture.connect();
         let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Note: caf");
         connection.get_mut().write_all(&[head.as_bytes(), b"\xe9\r\n\r\n"].concat()).unwrap();
         assert_eq!(reply(&mut connection, false).status, 200, "{path}");
@@ -644,60 +657,60 @@ fn any_byte_may_stand_in_a_header() {
 
 #[test]
 fn both_ways_survive_the_loss_of_the_socket_s_file() {
-    let house = House::new();
-    let mut old = house.connect();
-    std::fs::remove_file(&house.socket).unwrap();
-    let published = House::call_on(House::connect_at(&house.published), "GET /api/v1/status", &[], "");
+    let fixture = Fixture::new();
+    let mut old = fixture.connect();
+    std::fs::remove_file(&fixture.socket).unwrap();
+    let published = Fixture::call_on(Fixture::connect_at(&fixture.published), "GET /api/v1/status", &[], "");
     assert_eq!(published.status, 200);
-    let deadline = time::now().after(PATIENCE);
-    while !house.socket.exists() {
+    let deadline = time::now().after(LONGEST_WAIT);
+    while !fixture.socket.exists() {
         assert!(time::now() < deadline, "the file does not come back");
         let _ = crossbeam_channel::after(Duration::from_millis(20)).recv();
     }
-    assert_eq!(house.get("/live").status, 200);
+    assert_eq!(fixture.get("/live").status, 200);
     old.get_mut().write_all(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     assert_eq!(reply(&mut old, false).status, 200, "and what was connected goes on");
 }
 
 #[test]
 fn a_panic_costs_one_request() {
-    let house = House::new();
-    house.plane.panicking.store(true, Ordering::SeqCst);
+    let fixture = Fixture::new();
+    fixture.plane.panicking.store(true, Ordering::SeqCst);
     for _ in 0..2 * bounds().helpers {
-        house.get("/api/v1/status").check(500, "The log has the details");
+        fixture.get("/api/v1/status").check(500, "The log has the details");
     }
-    house.plane.panicking.store(false, Ordering::SeqCst);
-    assert_eq!(house.get("/api/v1/status").status, 200);
+    fixture.plane.panicking.store(false, Ordering::SeqCst);
+    assert_eq!(fixture.get("/api/v1/status").status, 200);
 }
 
 #[test]
 fn a_stop_removes_the_socket_and_another_start_finds_its_place() {
-    let mut house = House::new();
-    let idle = house.connect();
-    house.stop();
-    assert_eq!(std::fs::read_dir(house.folder.path()).unwrap().count(), 0, "nothing is left");
+    let mut fixture = Fixture::new();
+    let idle = fixture.connect();
+    fixture.stop();
+    assert_eq!(std::fs::read_dir(fixture.folder.path()).unwrap().count(), 0, "nothing is left");
     drop(idle);
-    let config = config::parse("{}", house.folder.path()).unwrap();
-    let next = House::with(config, tempfile::tempdir().unwrap());
+    let config = config::parse("{}", fixture.folder.path()).unwrap();
+    let next = Fixture::with(config, tempfile::tempdir().unwrap());
     assert_eq!(next.get("/live").status, 200);
 }
 
 #[test]
 fn no_second_balancer_takes_a_living_one_s_socket() {
-    let house = House::new();
+    let fixture = Fixture::new();
     let view = View {
         own: Arc::new(Own::of(&Config::default())),
-        config: Arc::new(config::parse("{}", house.folder.path()).unwrap()),
-        table: Arc::clone(&house.table),
-        stats: Arc::clone(&house.stats),
-        team: Arc::clone(&house.plane) as Arc<dyn Team>,
+        config: Arc::new(config::parse("{}", fixture.folder.path()).unwrap()),
+        table: Arc::clone(&fixture.table),
+        stats: Arc::clone(&fixture.stats),
+        workers: Arc::clone(&fixture.plane) as Arc<dyn Workers>,
         instance: Instance::default(),
         started: time::now(),
         registered: Arc::new(|_| ()),
         forgotten: Arc::new(|_| ()),
     };
     assert!(open(view).err().unwrap().contains("another process answers"));
-    assert_eq!(house.get("/live").status, 200);
+    assert_eq!(fixture.get("/live").status, 200);
 }
 
 /// Reads a page as a collector does; gives the families' types and the samples.
@@ -724,11 +737,11 @@ fn scraped(page: &str) -> (HashMap<String, String>, Vec<(String, f64)>) {
 
 #[test]
 fn the_metrics_are_well_formed_and_complete() {
-    let house = House::new();
-    let shard = house.stats.shard(3);
+    let fixture = Fixture::new();
+    let shard = fixture.stats.shard(3);
     (0..100).for_each(|ms| shard.duration.record(Duration::from_millis(ms)));
     shard.refuse(Reason::QueueFull);
-    let page = house.get("/metrics");
+    let page = fixture.get("/metrics");
     assert_eq!(page.fields["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     let (types, samples) = scraped(&page.body);
     for (sample, _) in &samples {

@@ -1,4 +1,4 @@
-//! Servers that fail far more than the others, and whether the others can do without one.
+//! Servers that fail far more than the others, and whether the others can take over.
 
 use super::Agent;
 use crate::base::ids::ServerId;
@@ -21,8 +21,8 @@ impl Agent {
         }
     }
 
-    /// Whether another server can take requests. Asked only where an ejection may follow: with many servers that are
-    /// down this looks at all of them.
+    /// Whether another server can take requests. Computed only if an ejection may follow: with many servers down this
+    /// looks at all of them.
     pub(super) fn is_another_ready(&self, id: ServerId, event: Event) -> bool {
         let may_eject = matches!(event, Event::RequestFailed | Event::FailsMore(_));
         may_eject
@@ -34,8 +34,8 @@ impl Agent {
     }
 }
 
-/// The rules for ejection. With `ip_hash` a server has clients of its own: their errors may be theirs, and one client
-/// with bad requests could have server after server ejected.
+/// The rules for ejection. With `ip_hash` a server has clients of its own: their errors may be their own fault, and one
+/// client with bad requests could have server after server ejected.
 pub(super) fn ejection(config: &Config) -> health::Ejection {
     match config.servers.algorithm {
         Algorithm::IpHash => health::Ejection { error_margin_percent: 0, ..config.servers.ejection },

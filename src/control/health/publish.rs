@@ -1,4 +1,4 @@
-//! What changed in the servers' health, written into the table and then told to the log.
+//! Changes of the servers' health, written into the table and then to the log.
 
 use super::Agent;
 use crate::base::time::Moment;
@@ -7,8 +7,8 @@ use crate::state::server::Server;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The table is written at most this often, with all transitions since: each write costs time for every server. A
-/// transition that comes alone is written at once.
+/// The table is written at most this often, with all transitions since: each write takes time for every server. A
+/// single transition is written at once.
 const PUBLISH_EVERY: Duration = Duration::from_millis(20);
 
 /// A change of a server's health, for the table and then for the log.
@@ -21,7 +21,7 @@ pub(super) struct Transition {
 }
 
 impl Agent {
-    /// Writes the transitions into the table, and then tells the log: who reads it may count on it.
+    /// Writes the transitions into the table and then to the log, so that the log is never ahead of the table.
     pub(super) fn publish(&mut self, now: Moment) {
         if self.transitions.is_empty() || now < self.publish_at {
             return;
@@ -49,7 +49,7 @@ impl Agent {
     }
 }
 
-/// The line of the log for a transition. The detail is what came, in parentheses, and more.
+/// The log line for a transition. The detail is the outcome in parentheses, and more.
 pub(super) fn told(server: &Server, change: &Change, detail: &str, now: Moment) -> (log::Level, String) {
     let detail = if detail.is_empty() { String::new() } else { format!(" {detail}") };
     let (name, address, why) = (&server.name, &server.address, change.why);

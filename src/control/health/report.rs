@@ -1,4 +1,4 @@
-//! Load reports: how many requests a server says it has queued and in progress.
+//! Load reports: how many requests a server has queued and in progress.
 
 use super::{Agent, Finding, Kind, ask};
 use crate::base::ids::ServerId;
@@ -10,11 +10,11 @@ use serde::Deserialize;
 use std::cmp::Reverse;
 use std::time::Duration;
 
-/// A server that offers no load report is asked again after this.
+/// A server without load reports is asked again after this.
 const REPORT_ABSENT: Duration = Duration::from_secs(30);
 
 impl Agent {
-    /// Asks for a report, where one is due and the server is up.
+    /// Asks for a report, if one is due and the server is up.
     pub(super) fn start_report(&mut self, id: ServerId, at: Moment, now: Moment) {
         let Some(watched) = self.watched.get_mut(&id).filter(|watched| watched.report_at == at) else {
             return;
@@ -36,7 +36,7 @@ impl Agent {
         }
     }
 
-    /// A report is back, or there is none.
+    /// A query for a report has finished.
     pub(super) fn learn_report(&mut self, finding: Finding, now: Moment) {
         let Some(watched) = self.watched.get_mut(&finding.id) else { return };
         watched.reporting = false;
@@ -48,7 +48,7 @@ impl Agent {
                 }
                 None => REPORT_ABSENT,
             },
-            // The seed's servers know it as POST only.
+            // The seed's servers support POST only.
             Ok(Answer { status: 405, .. }) if watched.report_method == "GET" => {
                 watched.report_method = "POST";
                 Duration::ZERO
@@ -61,7 +61,7 @@ impl Agent {
     }
 }
 
-/// What a report says of a server's load: requests that wait, and those being worked on.
+/// The server's load in a report: requests that wait, and those in progress.
 fn load_in(body: &str) -> Option<f32> {
     #[derive(Deserialize)]
     struct Report {

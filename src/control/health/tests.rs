@@ -1,4 +1,4 @@
-//! The health thread in front of real sockets, with a resolver that the test plays.
+//! The health thread with real sockets, and a resolver controlled by the test.
 
 use super::*;
 use crate::policy::pick::{Algorithm, Weight};
@@ -10,24 +10,24 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// How long a test waits for what must come; far more than it takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for an event; far more than it takes.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
-/// What the resolver says of names: addresses, nothing, or silence for ever.
+/// The resolver's results by name: addresses, an error, or no response at all.
 type Zone = Arc<Mutex<HashMap<String, Option<Vec<&'static str>>>>>;
 
 /// The agent in its thread.
-struct House {
+struct Fixture {
     table: Arc<Table>,
     verdicts: Verdicts,
     handle: Handle,
     thread: Option<thread::JoinHandle<()>>,
     closed: Receiver<ServerId>,
-    /// Silent look-ups end with the test.
+    /// Look-ups without a response end with the test.
     _silence: Sender<()>,
 }
 
-impl Drop for House {
+impl Drop for Fixture {
     fn drop(&mut self) {
         self.handle.stop();
         let joined = self.thread.take().map(thread::JoinHandle::join);
@@ -36,10 +36,16 @@ impl Drop for House {
 }
 
 fn spec(name: &str, address: &str) -> ServerSpec {
-    ServerSpec { name: name.into(), address: address.parse().unwrap(), weight: Weight(1), backup: false }
+    ServerSpec {
+        name: name.into(),
+        address: address.parse().unwrap(),
+        weight: Weight(1),
+        backup: false,
+        max_in_flight: None,
+    }
 }
 
-/// A quick configuration: a probe every 40 ms, which may take 200 ms.
+/// A fast configuration: a probe every 40 ms, which may take 200 ms.
 fn quick() -> Config {
     let mut config = Config::default();
     config.servers.health_check.rules.interval = Duration::from_millis(40);
@@ -48,9 +54,9 @@ fn quick() -> Config {
     config
 }
 
-fn start(config: &Config, list: &[ServerSpec], zone: &Zone) -> House {
+fn start(config: &Config, list: &[ServerSpec], zone: &Zone) -> Fixture {
     let enabled = config.servers.health_check.rules.enabled;
-    let table = Arc::new(Table::new(Algorithm::Dynamic, enabled, list));
+    let table = Arc::new(Table::new(Algorithm::Dynamic, enabled, None, list));
     let verdicts = Verdicts::default();
     let (agent, handle) = Agent::new(config, Arc::clone(&table), &verdicts);
     let (silence, ended) = bounded::<()>(0);
@@ -66,10 +72,10 @@ fn start(config: &Config, list: &[ServerSpec], zone: &Zone) -> House {
     let (close, closed) = unbounded();
     let agent = agent.with_resolver(resolver).on_close_idle(move |id| _ = close.send(id));
     let thread = Some(thread::spawn(move || agent.run()));
-    House { table, verdicts, handle, thread, closed, _silence: silence }
+    Fixture { table, verdicts, handle, thread, closed, _silence: silence }
 }
 
-impl House {
+impl Fixture {
     fn server(&self, name: &str) -> Arc<Server> {
         self.table.find(name).unwrap()
     }
@@ -84,17 +90,17 @@ impl House {
     }
 }
 
-/// Looks every 2 ms.
+/// Checks every 2 ms.
 fn until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = time::now().after(PATIENCE);
+    let deadline = time::now().after(LONGEST_WAIT);
     while !holds() {
         assert!(time::now() < deadline, "{what}");
         thread::park_timeout(Duration::from_millis(2));
     }
 }
 
-/// Answers each connection's first request with 204, in a thread of its own; counts them. It closes when told to, or
-/// when its client does.
+/// Responds to each connection's first request with 204, in a thread of its own; counts them. It closes when asked to,
+/// or when its client does.
 fn serve(listener: TcpListener) -> Arc<AtomicUsize> {
     let served = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&served);
@@ -123,7 +129,7 @@ fn listeners<const N: usize>(hosts: [&str; N]) -> ([TcpListener; N], u16) {
     (hosts.map(|host| first.take().unwrap_or_else(|| TcpListener::bind((host, port)).unwrap())), port)
 }
 
-/// Takes no connection and refuses none: connecting to it stays without an answer.
+/// Neither accepts nor refuses connections: connecting to it gets no response.
 fn silent() -> (TcpListener, Vec<TcpStream>) {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
     let fd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
@@ -144,11 +150,11 @@ fn a_server_whose_name_is_lost_stays_up_at_its_last_address() {
     let ([listener], port) = listeners(["127.0.0.1"]);
     let served = serve(listener);
     let zone = zone(&[("app.test", Some(vec!["127.0.0.1"]))]);
-    let house = start(&quick(), &[spec("a", &format!("app.test:{port}"))], &zone);
-    house.until_health("a", Health::Up);
+    let fixture = start(&quick(), &[spec("a", &format!("app.test:{port}"))], &zone);
+    fixture.until_health("a", Health::Up);
     zone.lock().insert("app.test".into(), None);
-    house.fails("a");
-    let server = house.server("a");
+    fixture.fails("a");
+    let server = fixture.server("a");
     until("the look-up failed", || server.addresses().loss().is_some());
     let before = served.load(Ordering::Acquire);
     until("probes go on", || served.load(Ordering::Acquire) > before + 10);
@@ -163,12 +169,12 @@ fn a_name_that_was_never_found_is_down_until_it_is() {
     let ([listener], port) = listeners(["127.0.0.1"]);
     let _served = serve(listener);
     let zone = zone(&[("app.test", None)]);
-    let house = start(&quick(), &[spec("a", &format!("app.test:{port}"))], &zone);
-    house.until_health("a", Health::Down);
-    let outcome = house.server("a").last_check().unwrap().outcome;
+    let fixture = start(&quick(), &[spec("a", &format!("app.test:{port}"))], &zone);
+    fixture.until_health("a", Health::Down);
+    let outcome = fixture.server("a").last_check().unwrap().outcome;
     assert_eq!(outcome, "its name does not resolve: no such name");
     zone.lock().insert("app.test".into(), Some(vec!["127.0.0.1"]));
-    house.until_health("a", Health::Up);
+    fixture.until_health("a", Health::Up);
 }
 
 #[test]
@@ -182,11 +188,11 @@ fn silent_look_ups_hold_up_neither_probes_nor_names_of_other_zones() {
     list.push(spec("a", &format!("127.0.0.1:{port}")));
     list.push(spec("gone", &format!("127.0.0.1:{gone}")));
     list.push(spec("named", &format!("app.live.test:{port}")));
-    let house = start(&quick(), &list, &zone(&[("app.live.test", Some(vec!["127.0.0.1"]))]));
-    house.until_health("a", Health::Up);
-    house.until_health("gone", Health::Down);
-    house.until_health("named", Health::Up);
-    house.until_health("s0", Health::Down);
+    let fixture = start(&quick(), &list, &zone(&[("app.live.test", Some(vec!["127.0.0.1"]))]));
+    fixture.until_health("a", Health::Up);
+    fixture.until_health("gone", Health::Down);
+    fixture.until_health("named", Health::Up);
+    fixture.until_health("s0", Health::Down);
 }
 
 #[test]
@@ -194,14 +200,14 @@ fn a_moved_name_takes_probes_and_idle_connections_with_it() {
     let ([old, new], port) = listeners(["127.0.0.1", "127.0.0.2"]);
     let (old, new) = (serve(old), serve(new));
     let zone = zone(&[("app.test", Some(vec!["127.0.0.1"]))]);
-    let house = start(&quick(), &[spec("a", &format!("app.test:{port}"))], &zone);
-    house.until_health("a", Health::Up);
-    let server = house.server("a");
+    let fixture = start(&quick(), &[spec("a", &format!("app.test:{port}"))], &zone);
+    fixture.until_health("a", Health::Up);
+    let server = fixture.server("a");
     let generation = server.addresses().generation();
     assert_eq!(new.load(Ordering::Acquire), 0);
     zone.lock().insert("app.test".into(), Some(vec!["127.0.0.2"]));
-    house.fails("a");
-    assert_eq!(house.closed.recv_timeout(PATIENCE), Ok(server.id));
+    fixture.fails("a");
+    assert_eq!(fixture.closed.recv_timeout(LONGEST_WAIT), Ok(server.id));
     assert!(!server.addresses().keeps_idle(generation));
     until("it is probed there", || new.load(Ordering::Acquire) > 2);
     let before = old.load(Ordering::Acquire);
@@ -214,19 +220,19 @@ fn a_failed_connect_asks_for_a_look_up_without_health_checks() {
     let mut config = quick();
     config.servers.health_check.rules.enabled = false;
     let zone = zone(&[("app.test", Some(vec!["127.0.0.1"]))]);
-    let house = start(&config, &[spec("a", "app.test:80")], &zone);
-    let server = house.server("a");
+    let fixture = start(&config, &[spec("a", "app.test:80")], &zone);
+    let server = fixture.server("a");
     until("it is found", || !server.addresses().all().is_empty());
     zone.lock().insert("app.test".into(), Some(vec!["127.0.0.2"]));
     let asked = time::now();
-    house.fails("a");
+    fixture.fails("a");
     until("it moved", || server.addresses().all()[..] == ["127.0.0.2:80".parse().unwrap()]);
     assert!(time::now().since(asked) < Duration::from_secs(3), "sooner than the next look-up");
 }
 
 #[test]
 fn the_second_address_serves_when_the_first_does_not() {
-    // The first one refuses, or answers 500 at each probe.
+    // The first one refuses, or responds 500 to each probe.
     for answers in [false, true] {
         let ([first, second], port) = listeners(["127.0.0.1", "127.0.0.2"]);
         let _served = serve(second);
@@ -243,9 +249,9 @@ fn the_second_address_serves_when_the_first_does_not() {
             }
         }
         let zone = zone(&[("app.test", Some(vec!["127.0.0.1", "127.0.0.2"]))]);
-        let house = start(&quick(), &[spec("a", &format!("app.test:{port}"))], &zone);
-        house.until_health("a", Health::Up);
-        let first = house.server("a").addresses().candidates().next();
+        let fixture = start(&quick(), &[spec("a", &format!("app.test:{port}"))], &zone);
+        fixture.until_health("a", Health::Up);
+        let first = fixture.server("a").addresses().candidates().next();
         assert_eq!(first.map(|(address, _)| address), Some(SocketAddr::from(([127, 0, 0, 2], port))));
     }
 }
@@ -257,15 +263,15 @@ fn a_server_with_one_thread_is_not_shut_out_by_an_idle_connection() {
     let count = Arc::clone(&served);
     // One connection after the other, each until its client closes it.
     thread::spawn(move || listener.incoming().for_each(|stream| serve_one(stream.unwrap(), &count)));
-    let house = start(&quick(), &[spec("a", &format!("127.0.0.1:{port}"))], &zone(&[]));
-    house.until_health("a", Health::Up);
-    let server = house.server("a");
+    let fixture = start(&quick(), &[spec("a", &format!("127.0.0.1:{port}"))], &zone(&[]));
+    fixture.until_health("a", Health::Up);
+    let server = fixture.server("a");
     for _ in 0..3 {
         let mut idle = TcpStream::connect(("127.0.0.1", port)).unwrap();
         idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert!(idle.read(&mut [0; 1024]).unwrap() > 0);
         let generation = server.addresses().generation();
-        assert_eq!(house.closed.recv_timeout(PATIENCE), Ok(server.id), "the probe has no answer");
+        assert_eq!(fixture.closed.recv_timeout(LONGEST_WAIT), Ok(server.id), "the probe has no answer");
         assert!(!server.addresses().keeps_idle(generation));
         drop(idle);
         let before = served.load(Ordering::Acquire);
@@ -273,7 +279,7 @@ fn a_server_with_one_thread_is_not_shut_out_by_an_idle_connection() {
         assert_eq!(server.health(), Health::Up);
         let generation = server.addresses().generation();
         until("connections are kept again", || server.addresses().keeps_idle(generation));
-        assert_eq!(house.closed.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Timeout));
+        assert_eq!(fixture.closed.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Timeout));
     }
 }
 
@@ -283,11 +289,11 @@ fn a_server_that_listens_later_is_up_at_its_first_passed_probe() {
     config.servers.load_report.enabled = false;
     let ([listener], port) = listeners(["127.0.0.1"]);
     drop(listener);
-    let house = start(&config, &[spec("a", &format!("127.0.0.1:{port}"))], &zone(&[]));
-    house.until_health("a", Health::Down);
+    let fixture = start(&config, &[spec("a", &format!("127.0.0.1:{port}"))], &zone(&[]));
+    fixture.until_health("a", Health::Down);
     let _served = serve(TcpListener::bind(("127.0.0.1", port)).unwrap());
     let begun = time::now();
-    house.until_health("a", Health::Up);
+    fixture.until_health("a", Health::Up);
     assert!(time::now().since(begun) < Duration::from_millis(1_500), "well within the interval of 2 s");
 }
 
@@ -303,19 +309,19 @@ fn silent_servers_do_not_hold_up_the_probes_of_others() {
     list.push(spec("a", &format!("127.0.0.1:{port}")));
     let mut config = quick();
     config.servers.health_check.timeout = Duration::from_secs(2);
-    let house = start(&config, &list, &zone(&[]));
-    house.until_health("a", Health::Up);
+    let fixture = start(&config, &list, &zone(&[]));
+    fixture.until_health("a", Health::Up);
     let (before, begun) = (served.load(Ordering::Acquire), time::now());
     until("it is probed", || served.load(Ordering::Acquire) >= before + 10);
     assert!(time::now().since(begun) < Duration::from_millis(1_500), "0.4 s, and not 2 s for each");
 }
 
-/// An agent that is not running, before so many servers.
+/// An agent that is not running, with this many servers.
 fn still(servers: usize) -> (Agent, Arc<Table>) {
     let config = Config::default();
     let address = |at: usize| format!("127.{}.{}.{}:9001", 1 + at / 62_500, at / 250 % 250, at % 250 + 1);
     let list: Vec<_> = (0..servers).map(|at| spec(&format!("s{at}"), &address(at))).collect();
-    let table = Arc::new(Table::new(config.servers.algorithm, true, &list));
+    let table = Arc::new(Table::new(config.servers.algorithm, true, None, &list));
     let (mut agent, _handle) = Agent::new(&config, Arc::clone(&table), &Verdicts::default());
     agent.sync(Moment::START);
     (agent, table)

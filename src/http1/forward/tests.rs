@@ -1,4 +1,4 @@
-//! Tables of what goes on of a head, in both directions, and what stays behind.
+//! Tables of what is forwarded of a head in both directions, and what is not.
 
 use super::*;
 use crate::http1::framing::Asked;
@@ -34,7 +34,7 @@ fn forwarded(came: &str, hop: &Hop<'_>) -> Result<String, Reason> {
     done.map(|()| out)
 }
 
-/// `came` goes on as `goes`, both without the empty line.
+/// `came` is forwarded as `goes`, both without the empty line.
 #[track_caller]
 fn whole(hop: &Hop<'_>, came: &str, goes: &str) {
     assert_eq!(
@@ -44,7 +44,7 @@ fn whole(hop: &Hop<'_>, came: &str, goes: &str) {
     );
 }
 
-/// Of a request with the fields `came`, the fields `kept` go on in place and `added` after ours.
+/// Of a request with the fields `came`, the fields `kept` are forwarded in place and `added` after ours.
 #[track_caller]
 fn check(came: &str, kept: &str, added: &str) {
     let lines = |fields: &str| {

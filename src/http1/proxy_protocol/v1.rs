@@ -5,21 +5,27 @@ use crate::http1::head::Parsed;
 use crate::http1::reason::Reason;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// How it begins.
+/// Its first bytes.
 pub(super) const SIGNATURE: &[u8] = b"PROXY ";
 
 /// The longest line, its CRLF included.
 const LINE_MAX: usize = 107;
 
-/// `PROXY TCP4|TCP6 source destination port port`, or `PROXY UNKNOWN` and what goes unread; single spaces, CRLF.
+/// `PROXY TCP4|TCP6 source destination port port`, or `PROXY UNKNOWN` and ignored text; single spaces, CRLF.
 pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<Preamble>, Reason> {
     let window = bytes.get(..LINE_MAX).unwrap_or(bytes);
-    let end = window.iter().position(|byte| !matches!(byte, b' '..=b'~')).unwrap_or(window.len());
+    let unread = window.get(SIGNATURE.len()..).is_some_and(|rest| rest.starts_with(b"UNKNOWN "));
+    // After UNKNOWN everything up to CRLF is ignored.
+    let belongs = |byte: &u8| matches!(byte, b' '..=b'~') || unread && *byte != b'\r';
+    let end = window.iter().position(|byte| !belongs(byte)).unwrap_or(window.len());
     let len = match window.get(end..) {
         Some([b'\r', b'\n', ..]) => end + 2,
         Some([] | [b'\r']) if window.len() < LINE_MAX => return Ok(Parsed::Partial),
         _ => return Err(Reason::BadProxyHeader),
     };
+    if unread {
+        return Ok(Parsed::Complete(Preamble { source: None, destination: None, len }));
+    }
     let words = window.get(SIGNATURE.len()..end).and_then(|words| std::str::from_utf8(words).ok());
     let (source, destination) = words.and_then(addresses).ok_or(Reason::BadProxyHeader)?;
     Ok(Parsed::Complete(Preamble { source, destination, len }))

@@ -5,7 +5,7 @@ use crate::http1::head::Parsed;
 use crate::http1::reason::Reason;
 use std::net::{IpAddr, SocketAddr};
 
-/// How it begins: bytes that no other protocol starts with.
+/// Its first bytes, which no other protocol starts with.
 pub(super) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Signature, version and command, family and transport, length.
@@ -17,14 +17,13 @@ const UNIX_LEN: usize = 216;
 /// The checksum over the whole preamble (section 2.2.3).
 const CRC32C: u8 = 0x03;
 
-/// What the TLS of the connection was: it holds TLVs of its own (section 2.2.6).
+/// The TLS properties of the connection: it contains TLVs of its own (section 2.2.6).
 const SSL: u8 = 0x20;
 
 /// Bytes of an SSL value before its own TLVs.
 const SSL_HEAD: usize = 5;
 
-/// The block, once its length says that all of it is there; each byte of its header is held to the rules as
-/// soon as it comes.
+/// The block, once its length shows that it is complete; each byte of its header is checked as soon as it is available.
 pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<Preamble>, Reason> {
     let Some(command) = bytes.get(12) else { return Ok(Parsed::Partial) };
     let local = match command {
@@ -44,10 +43,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<Preamble>, Reason> {
     understand(family, block).map(Parsed::Complete).ok_or(Reason::BadProxyHeader)
 }
 
-/// What the addresses are.
+/// The kind of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
-    /// None that we could use, and what follows goes unread.
+    /// None that we could use, and what follows is ignored.
     Unspecified,
     Inet,
     Inet6,
@@ -55,8 +54,8 @@ enum Family {
 }
 
 impl Family {
-    /// The valid pairs of family and transport. A datagram's is taken too: a proxy that speaks HTTP/3 to the
-    /// client says so.
+    /// The valid pairs of family and transport. Datagrams are accepted too: a proxy that uses HTTP/3 with the client
+    /// sends them.
     fn of(byte: u8) -> Result<Family, Reason> {
         match byte {
             0x00 => Ok(Family::Unspecified),
@@ -78,7 +77,7 @@ impl Family {
     }
 }
 
-/// The whole block is there: whose connection it is. None when it does not hold together.
+/// Interprets a complete block. None when it is not valid.
 fn understand(family: Family, block: &[u8]) -> Option<Preamble> {
     let (addresses, extensions) = block.get(HEADER..)?.split_at_checked(family.len())?;
     let (source, destination) = match family {
@@ -92,7 +91,7 @@ fn understand(family: Family, block: &[u8]) -> Option<Preamble> {
     Some(Preamble { source, destination, len: block.len() })
 }
 
-/// Two addresses of so many bytes and two ports.
+/// Two addresses of this many bytes and two ports.
 fn ends<const N: usize>(bytes: &[u8]) -> Option<(Option<SocketAddr>, Option<SocketAddr>)>
 where
     IpAddr: From<[u8; N]>,
@@ -104,8 +103,7 @@ where
     Some((end(source, u16::from_be_bytes([a, b])), end(destination, u16::from_be_bytes([c, d]))))
 }
 
-/// Every TLV has the length that it says, to the last byte, and a checksum is right. What else they say goes
-/// unread.
+/// Every TLV has its stated length, up to the last byte, and a checksum is correct. Other contents are ignored.
 fn check_extensions(block: &[u8], mut extensions: &[u8]) -> Option<()> {
     let mut summed = false;
     while !extensions.is_empty() {
@@ -141,8 +139,8 @@ fn tlv(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((*kind, value, rest))
 }
 
-/// CRC-32C (RFC 3720 appendix B.4) of the block, with the four bytes of the checksum at `at` as zeros. Bit by
-/// bit: it comes once in a connection, over some hundred bytes.
+/// CRC-32C (RFC 3720 appendix B.4) of the block, with the four bytes of the checksum at `at` as zeros. Bit by bit: it
+/// is computed once per connection, over a few hundred bytes.
 fn crc32c_without(block: &[u8], at: usize) -> u32 {
     let zeroed = |(place, byte): (usize, &u8)| if (at..at + 4).contains(&place) { 0 } else { *byte };
     !block.iter().enumerate().map(zeroed).fold(!0, |sum, byte| {
@@ -154,7 +152,7 @@ fn crc32c_without(block: &[u8], at: usize) -> u32 {
 pub(super) mod tests {
     use super::*;
 
-    /// A block with a right checksum at its end.
+    /// A block with a correct checksum at its end.
     pub(in crate::http1::proxy_protocol) fn with_checksum(mut block: Vec<u8>) -> Vec<u8> {
         let len = (block.len() + 7 - HEADER) as u16;
         block[14..16].copy_from_slice(&len.to_be_bytes());

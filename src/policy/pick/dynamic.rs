@@ -1,42 +1,42 @@
-//! The default: the server with the least expected wait, from all that is known of each.
+//! The default: the server with the least expected wait, from everything that is known of each.
 //!
-//! The cost of a server is `latency × (1 + load × mean weight / weight)`, as in Finagle's and linkerd's peak
-//! EWMA balancers, with these reasons for the details:
-//! - **Latency** comes with peaks and fading built in ([`crate::policy::latency`]). [`NOISE_US`] is added to
-//!   it, because differences of some 100 us are the scheduler's, not the server's.
-//! - **Nothing known** (a new server): the median of the known, so that it is neither flooded nor starved. What was not
-//!   renewed for a while fades towards that median: towards nothing, a server that has stopped responding would look
-//!   quicker every second.
-//! - **Silence**: a server that leaves several requests without any response is at least as slow as that is long.
-//! - **Load** is what this balancer has in flight, which is exact and counts at once, and what the server
-//!   reports, which is late but sees what other clients do. The report contains our own requests: if all of
-//!   it is ours, the load is the larger of the two; if none is, it is their sum. The middle of both is taken,
-//!   `max + min / 2`: never off by more than half, and it always grows with our own requests, so that nobody
-//!   runs to one server until the next report.
-//! - **Weight** divides the load and not the whole cost: idle servers then share by weight. Were the whole
-//!   divided, a quiet balancer would send every request to the heaviest server.
-//! - **Close calls** (within [`CLOSE`]) go by turn and lot: equals share evenly, and not all workers run to
-//!   the same.
-//! - **Exploring**: one request in [`EXPLORE_ONE_IN`] is given out by lot, with chances by weight over cost.
-//!   A server that is ten times slower goes on getting a little to be measured by, and one that has become
-//!   fast is found.
+//! The cost of a server is `latency × (1 + load × mean weight / weight)`, as in the peak EWMA balancers of Finagle and
+//! linkerd. The reasons for the details:
+//! - **Latency** includes peaks and decay ([`crate::policy::latency`]). [`NOISE_US`] is added to it, because
+//!   differences of some 100 us come from the scheduler, not from the server.
+//! - **Unknown latency** (a new server): the median of the known ones, so that it is neither flooded nor starved. An
+//!   average without recent updates moves towards that median. If it decayed towards zero, a server that has stopped
+//!   responding would look faster every second.
+//! - **Silence**: a server that has left several requests without any response is at least as slow as that period.
+//! - **Load** is what this balancer has in flight, which is exact and current, and what the server reports, which is
+//!   late but includes other clients. The report contains our own requests: if all of it is ours, the load is the
+//!   larger of the two; if none is, it is their sum. The middle of both is used, `max + min / 2`: never off by more
+//!   than half, and it always grows with our own requests, so that they do not all go to one server until the next
+//!   report.
+//! - **Weight** divides the load and not the whole cost, so that idle servers share by weight. If it divided the whole
+//!   cost, a balancer under light load would send every request to the heaviest server.
+//! - **Near ties** (within [`CLOSE`]) are resolved by turn or at random: equal servers share evenly, and the workers do
+//!   not all choose the same one.
+//! - **Exploration**: one request in [`EXPLORE_ONE_IN`] goes to a random server, with probability proportional to
+//!   weight over cost. A server that is ten times slower still gets a few requests that measure it, and one that has
+//!   become fast is found.
 //!
-//! Failures are no latency samples, and count as load for a while ([`crate::policy::failures`]): a server that fails fast
-//! must not look quick or idle. Ejecting it is the health policy's work.
+//! Failures are not latency samples, and count as load for a while ([`crate::policy::failures`]): a server that fails
+//! fast must not look fast or idle. Ejecting it is up to the health policy.
 
 use super::{Candidate, Draw, Slot, lot};
 use crate::policy::latency::Reading;
 
 /// Added to each latency, in microseconds.
 const NOISE_US: f32 = 500.0;
-/// Costs up to this much above the least count as equal to it.
+/// Costs up to this factor above the lowest count as equal to it.
 const CLOSE: f32 = 1.2;
 /// A power of two.
 const EXPLORE_ONE_IN: u64 = 32;
-/// An average with less than this left of it (not renewed for a second) is mixed with the median. Those of servers with
-/// some traffic are fresher, and need no median.
+/// An average with less than this left of it (no update for a second) is mixed with the median. Averages of servers
+/// with some traffic are fresher, and do not need the median.
 const FRESH: f32 = 0.8;
-/// The most latencies that the median is taken of; bounds the work and the stack.
+/// The most latencies used for the median; bounds the work and the stack.
 const MEDIAN_OF: usize = 32;
 
 /// The server with the least cost; see above.
@@ -47,13 +47,13 @@ pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
     }
     let costs = usable(candidates).map(|candidate| scale.cost(candidate));
     let close = costs.fold(f32::INFINITY, f32::min) * CLOSE;
-    lot::turn_or_lot(candidates, draw, |candidate| scale.cost(candidate) <= close)
+    lot::turn_or_random(candidates, draw, |candidate| scale.cost(candidate) <= close)
 }
 
-/// What a candidate is measured against.
+/// The reference values for all candidates.
 struct Scale {
     mean_weight: f32,
-    /// Stands in for a latency that is not known.
+    /// Replaces an unknown latency.
     median_us: f32,
 }
 
@@ -80,12 +80,12 @@ impl Scale {
     }
 }
 
-/// Chance's highest bits decide; the lowest ones draw the lot.
+/// The highest random bits decide; the lowest ones choose the server.
 fn explores(draw: Draw<'_>) -> bool {
     draw.random >> (u64::BITS - EXPLORE_ONE_IN.trailing_zeros()) == 0
 }
 
-/// By lot, with a chance in proportion to weight over cost.
+/// At random, with probability proportional to weight over cost.
 fn explore(candidates: &[Candidate], scale: &Scale, chance: u32) -> Option<Slot> {
     let worth = |candidate: &Candidate| f32::from(candidate.weight.0) / scale.cost(candidate);
     let mut ticket = chance as f32 / u32::MAX as f32 * usable(candidates).map(worth).sum::<f32>();
@@ -104,7 +104,7 @@ fn usable(candidates: &[Candidate]) -> impl Iterator<Item = &Candidate> {
     candidates.iter().filter(|candidate| candidate.weight.0 > 0)
 }
 
-/// Only numbers that one can reckon with: what a server reports is a stranger's word.
+/// Only finite, non-negative values: what a server reports is untrusted.
 fn load(candidate: &Candidate) -> f32 {
     let own = candidate.in_flight as f32;
     let reported = candidate.reported.filter(|reported| *reported > 0.0).unwrap_or(0.0).min(1e6);
@@ -119,15 +119,15 @@ fn is_fresh(candidate: &Candidate) -> bool {
     known_latency(candidate).is_some_and(|latency| latency.freshness >= FRESH)
 }
 
-/// The median of the fresh latencies, or of all that are known where none is fresh.
+/// The median of the fresh latencies, or of all known ones when none is fresh.
 fn usual_us(candidates: &[Candidate]) -> f32 {
     let some_fresh = usable(candidates).any(is_fresh);
     let counted = usable(candidates).filter(|candidate| !some_fresh || is_fresh(candidate));
     median(counted.filter_map(known_latency).map(|latency| latency.faded_us))
 }
 
-/// The median of at most [`MEDIAN_OF`] values; when there is none, any number does, since then it counts for
-/// all.
+/// The median of at most [`MEDIAN_OF`] values. With no values any number will do, because it then applies to all
+/// candidates.
 fn median(values: impl Iterator<Item = f32>) -> f32 {
     let mut sorted = [0.0; MEDIAN_OF];
     let mut count = 0;
@@ -161,7 +161,7 @@ mod tests {
         (0..).zip(servers).map(full).collect()
     }
 
-    /// Those that may be picked when nothing is explored, all of them.
+    /// The servers that may be picked when nothing is explored, all of them.
     fn check(servers: &[Server], expected: &[u32]) {
         let all = candidates(servers);
         let order = scheduled(&all);
@@ -182,17 +182,17 @@ mod tests {
         check(&[(1, 1, Some(2.0), None), (1, 0, Some(2.0), None)], &[1]);
         check(&[(1, 9, Some(2.0), None), (1, 0, Some(10.0), None)], &[1]);
         check(&[(1, 1, Some(2.0), None), (1, 0, Some(10.0), None)], &[0]);
-        // noise and close calls are shared
+        // noise and near ties are shared
         check(&[(1, 0, Some(0.06), None), (1, 0, Some(0.12), None)], &[0, 1]);
         check(&[(1, 0, Some(10.0), None), (1, 0, Some(11.5), None)], &[0, 1]);
-        // nothing known: the median
+        // unknown latency: the median
         check(
             &[(1, 0, None, None), (1, 0, Some(2.0), None), (1, 0, Some(2.0), None), (1, 0, Some(50.0), None)],
             &[0, 1, 2],
         );
         check(&[(1, 0, None, None), (1, 0, Some(2.0), None), (1, 0, Some(50.0), None)], &[1]);
         check(&[(1, 1, None, None), (1, 0, None, None)], &[1]);
-        // reports: others' load, our own not twice, nonsense
+        // reports: others' load, our own load counted once, nonsense
         check(&[(1, 0, Some(2.0), Some(5.0)), (1, 0, Some(2.0), None)], &[1]);
         check(&[(1, 4, Some(2.0), Some(4.0)), (1, 8, Some(2.0), None)], &[0]);
         check(&[(1, 4, Some(2.0), Some(0.0)), (1, 4, Some(2.0), None)], &[0, 1]);
@@ -204,7 +204,7 @@ mod tests {
         check(&[(1000, 2, Some(2.0), None), (1000, 1, Some(2.0), None)], &[1]);
     }
 
-    /// A closed loop of clients under virtual time; servers answer after their latency, whatever their load.
+    /// A closed loop of clients under virtual time; servers respond after their latency, whatever their load.
     struct Loop {
         now_us: u64,
         dice: Dice,
@@ -230,7 +230,7 @@ mod tests {
             }
         }
 
-        /// Runs for so long with so many clients; the share of each server in percent.
+        /// Runs for this long with this many clients; returns the share of each server in percent.
         fn run(&mut self, seconds: u64, clients: usize, latency_us: &[u64]) -> Vec<f64> {
             let until = self.now_us + seconds * 1_000_000;
             let mut counts = vec![0.0; self.servers.len()];

@@ -2,8 +2,7 @@
 //!
 //! Every server gets a score from the client's hash and its own, and the highest wins (Thaler and
 //! Ravishankar, "Using name-based mappings to increase hit rates", 1998). When a server leaves, only its own
-//! clients move, and they spread over all others; when it comes back, they return. No ring, no table, no
-//! memory.
+//! clients move, and they spread over all others; when it comes back, they return. No ring, no table, no state.
 
 use super::{Candidate, Draw, Slot};
 
@@ -26,8 +25,7 @@ impl Entry {
         Entry { slot: candidate.slot, weight: candidate.weight.0, mixed: mix(key, candidate.hash) }
     }
 
-    /// Logarithms are needed only when hash and weight speak for different sides; so never among equal
-    /// weights.
+    /// Logarithms are needed only when hash and weight point in different directions; so never between equal weights.
     fn beats(&self, other: &Entry) -> bool {
         match (self.mixed > other.mixed, self.weight >= other.weight, self.weight <= other.weight) {
             (true, true, _) => true,
@@ -42,7 +40,7 @@ impl Entry {
     }
 }
 
-/// Both hashes into one even number (the finalizer of SplitMix64).
+/// Both hashes into one uniformly distributed number (the finalizer of SplitMix64).
 fn mix(key: u64, hash: u64) -> u64 {
     let mut mixed = key.wrapping_add(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -62,7 +60,7 @@ mod tests {
         pick(candidates, draw).unwrap().0
     }
 
-    /// How many of the keys each server gets, within 5 % and 50.
+    /// The number of keys that each server gets, within 5 % and 50.
     fn check(weights: &[u16]) {
         let all: Vec<_> = (0..).zip(weights).map(|(slot, &weight)| candidate(slot, weight, 0)).collect();
         let mut counts = vec![0_u64; weights.len()];

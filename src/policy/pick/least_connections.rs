@@ -1,19 +1,18 @@
-//! The server with the least requests in flight for its weight.
+//! The server with the fewest requests in flight relative to its weight.
 
 use super::{Candidate, Draw, Slot, lot};
 
-/// The least `in_flight / weight`. Those that are equal (often all of them, when idle) take turns by weight,
-/// as in nginx's `least_conn`: always taking the first would send every request of a quiet hour to one
-/// server.
+/// The lowest `in_flight / weight`. Equal servers (often all of them, when idle) take turns by weight, as in nginx's
+/// `least_conn`: always taking the first would send every request to one server under light load.
 pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
     let usable = candidates.iter().filter(|candidate| candidate.weight.0 > 0);
     let least =
         usable.reduce(|least, candidate| if is_less(candidate, least) { candidate } else { least })?;
-    lot::turn_or_lot(candidates, draw, |candidate| !is_less(least, candidate))
+    lot::turn_or_random(candidates, draw, |candidate| !is_less(least, candidate))
 }
 
-/// Whether `a` has less in flight for its weight than `b`: fractions compared by cross-multiplication. Both
-/// have a weight above 0. What seems to hang has more than all others.
+/// Whether `a` has fewer requests in flight than `b`, relative to weight: fractions compared by cross-multiplication.
+/// Both have a weight above 0. A server that seems to hang sorts after all others.
 pub(super) fn is_less(a: &Candidate, b: &Candidate) -> bool {
     match (a.is_silent(), b.is_silent()) {
         (true, false) => false,

@@ -1,22 +1,22 @@
-//! Turn and chance among candidates, by weight: what the algorithms share.
+//! Weighted turns and weighted random choice among candidates, shared by the algorithms.
 
 use super::{Candidate, Draw, Slot};
 
-/// One of the candidates that fit: the one whose turn it is in the schedule, so that equals go round in exact
-/// proportion; when that one is missing or does not fit, its turn is given out by lot. Walking on to the next
-/// one in the schedule would give a missing server's whole share to its neighbour.
-pub(super) fn turn_or_lot(
+/// One of the candidates that fit: the one whose turn it is in the schedule, so that equal servers take turns in exact
+/// proportion. If that one is missing or does not fit, the choice is random. Taking the next one in the schedule would
+/// give a missing server's whole share to its neighbour.
+pub(super) fn turn_or_random(
     candidates: &[Candidate],
     draw: Draw<'_>,
     fits: impl Fn(&Candidate) -> bool,
 ) -> Option<Slot> {
     let fits = |candidate: &Candidate| candidate.weight.0 > 0 && fits(candidate);
     let next = whose_turn(candidates, draw).filter(|candidate| fits(candidate));
-    next.or_else(|| lot(candidates, draw.random as u32, fits)).map(|candidate| candidate.slot)
+    next.or_else(|| weighted_random(candidates, draw.random as u32, fits)).map(|candidate| candidate.slot)
 }
 
-/// One of the candidates that fit, with a chance in proportion to its weight. `chance` is 32 even bits.
-pub(super) fn lot(
+/// One of the candidates that fit, with probability proportional to its weight. `chance` is 32 uniformly random bits.
+pub(super) fn weighted_random(
     candidates: &[Candidate],
     chance: u32,
     fits: impl Fn(&Candidate) -> bool,
@@ -38,7 +38,7 @@ fn whose_turn<'a>(candidates: &'a [Candidate], draw: Draw<'_>) -> Option<&'a Can
     find(candidates, *draw.schedule.get(at as usize)?)
 }
 
-/// Candidates mostly come in the order of the table; a sample may not.
+/// Candidates are usually in the order of the table; a sample may not be.
 fn find(candidates: &[Candidate], slot: Slot) -> Option<&Candidate> {
     match candidates.binary_search_by_key(&slot, |candidate| candidate.slot) {
         Ok(at) => candidates.get(at),
@@ -54,12 +54,12 @@ mod tests {
     fn check(weights: &[u16], chance: u32, expected: Option<u32>) {
         let candidates: Vec<_> =
             (0..).zip(weights).map(|(slot, &weight)| candidate(slot, weight, 0)).collect();
-        let got = lot(&candidates, chance, |_| true).map(|c| c.slot.0);
+        let got = weighted_random(&candidates, chance, |_| true).map(|c| c.slot.0);
         assert_eq!(got, expected, "{weights:?} {chance}");
     }
 
     #[test]
-    fn a_lot_covers_exactly_the_weights() {
+    fn a_weighted_choice_covers_exactly_the_weights() {
         check(&[], 0, None);
         check(&[0, 0], u32::MAX, None);
         check(&[3, 1], 0, Some(0));

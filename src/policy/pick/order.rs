@@ -1,10 +1,10 @@
-//! The smooth weighted order, made once per snapshot of the table, so that a pick costs one look.
+//! The smooth weighted order, computed once per snapshot of the table, so that a pick costs one index lookup.
 
 use super::{Slot, Weight};
 
 /// The most entries of a schedule, unless there are more servers than that.
 const LONGEST: u64 = 10_000;
-/// The most steps (entries times servers) spent on nginx's order, about 1 ms; larger tables get [`spread`].
+/// The most steps (entries times servers) spent on nginx's order, about 1 ms; larger tables use [`spread`].
 const MOST_STEPS: u64 = 1_000_000;
 
 /// The smooth weighted round-robin order (nginx's, of commit 52327e0) over one full turn: each slot appears
@@ -20,8 +20,8 @@ pub fn schedule(servers: &[(Slot, Weight)]) -> Vec<Slot> {
     }
 }
 
-/// At each step everyone gains its weight, and the richest is taken and pays the sum: a a b a c a a for 5, 1,
-/// 1.
+/// At each step every server gains its weight; the one with the highest total is taken and pays the sum: a a b a c a a
+/// for 5, 1, 1.
 fn smooth(servers: &[(Slot, u64)], entries: u64) -> Vec<Slot> {
     let mut wealth = vec![0_i64; servers.len()];
     (0..entries)
@@ -39,7 +39,7 @@ fn smooth(servers: &[(Slot, u64)], entries: u64) -> Vec<Slot> {
         .collect()
 }
 
-/// For large tables: every server's entries evenly over the turn, each in the middle of its share of it.
+/// For large tables: each server's entries are spread evenly over the turn, each in the middle of its interval.
 fn spread(servers: &[(Slot, u64)]) -> Vec<Slot> {
     let places = |&(slot, weight): &(Slot, u64)| {
         (0..weight).map(move |nth| ((2 * nth + 1) * u64::from(u32::MAX) / (2 * weight), slot))
@@ -49,7 +49,7 @@ fn spread(servers: &[(Slot, u64)]) -> Vec<Slot> {
     order.into_iter().map(|(_, slot)| slot).collect()
 }
 
-/// The servers with a weight, their weights made small.
+/// The servers with a weight above 0, with reduced weights.
 fn reduced(servers: &[(Slot, Weight)]) -> Vec<(Slot, u64)> {
     let used = || servers.iter().filter(|(_, weight)| weight.0 > 0).map(|&(slot, w)| (slot, u64::from(w.0)));
     let divisor = used().fold(0, |divisor, (_, weight)| gcd(divisor, weight)).max(1);

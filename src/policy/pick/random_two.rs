@@ -1,18 +1,19 @@
-//! The less loaded of two that chance chose (Mitzenmacher, "The power of two choices", 2001; nginx's `random
-//! two`).
+//! The less loaded of two random servers (Mitzenmacher, "The power of two choices", 2001; nginx's `random two`).
 
 use super::{Candidate, Draw, Slot, least_connections, lot};
 
-/// Two different candidates are drawn by weight; the second is taken only if it has less in flight for its
-/// weight. So idle servers share by weight, and nobody runs to the one server that looks best. Those that seem to hang
-/// are drawn only where all do: with two of four, every sixth pair would be these two.
+/// Two different candidates are chosen at random by weight; the second is taken only if it has fewer requests in flight
+/// relative to its weight. So idle servers share by weight, and requests do not all go to the one server that looks
+/// best. Servers that seem to hang are chosen only if all do: with two of four hanging, every sixth pair would be these
+/// two.
 pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
     let drawn = |candidate: &Candidate| candidate.weight.0 > 0 && !candidate.is_silent();
     let some_respond = candidates.iter().any(drawn);
     let fits = |candidate: &Candidate| !some_respond || drawn(candidate);
-    let first = lot::lot(candidates, draw.random as u32, fits)?;
-    let second =
-        lot::lot(candidates, (draw.random >> 32) as u32, |other| other.slot != first.slot && fits(other));
+    let first = lot::weighted_random(candidates, draw.random as u32, fits)?;
+    let second = lot::weighted_random(candidates, (draw.random >> 32) as u32, |other| {
+        other.slot != first.slot && fits(other)
+    });
     let better = second.filter(|second| least_connections::is_less(second, first));
     Some(better.unwrap_or(first).slot)
 }
@@ -22,7 +23,7 @@ mod tests {
     use super::super::testing::*;
     use super::*;
 
-    /// Servers as (weight, in flight) and what each gets of 9,000 requests, to within 300.
+    /// Servers as (weight, in flight) and what each gets of 9,000 requests, within 300.
     fn check(servers: &[(u16, u32)], expected: &[u64]) {
         let all: Vec<_> = (0..).zip(servers).map(|(slot, &(w, busy))| candidate(slot, w, busy)).collect();
         let got = shares(pick, &all, &[], 9_000, servers.len());

@@ -1,11 +1,11 @@
-//! In turn, by weight: the schedule holds the order, the count of requests says whose turn it is.
+//! In turn, by weight: the schedule holds the order, the request counter selects the entry.
 
 use super::{Candidate, Draw, Slot, lot};
 
-/// The server whose turn it is. Exact when all of the schedule are candidates; what a missing one would have
-/// had is shared out by lot, in proportion to the weights of the rest.
+/// The server whose turn it is. Exact when all servers of the schedule are candidates; the share of a missing one goes
+/// to the others at random, in proportion to their weights.
 pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
-    lot::turn_or_lot(candidates, draw, |_| true)
+    lot::turn_or_random(candidates, draw, |_| true)
 }
 
 #[cfg(test)]
@@ -13,7 +13,7 @@ mod tests {
     use super::super::testing::*;
     use super::*;
 
-    /// The servers in use of those with the weights 5, 1, 1 and what each gets of so many requests.
+    /// The servers in use of those with the weights 5, 1, 1 and what each gets of this many requests.
     fn check(in_use: &[u32], requests: u64, least: [u64; 3], most: [u64; 3]) {
         let all = [candidate(0, 5, 0), candidate(1, 1, 0), candidate(2, 1, 0)];
         let some: Vec<_> = all.into_iter().filter(|c| in_use.contains(&c.slot.0)).collect();

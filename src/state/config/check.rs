@@ -1,4 +1,4 @@
-//! Keys that are right by themselves and contradict each other.
+//! Keys that are valid by themselves but contradict each other.
 
 use super::reader::Reader;
 use super::refine::SOCKET_PATH_MAX;
@@ -7,10 +7,10 @@ use crate::state::own::{Own, overlap};
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Tokens that are shorter can be guessed.
+/// Shorter tokens can be guessed.
 const TOKEN_SHORT: usize = 16;
 
-/// Leaves a fault in the reader for all that cannot be, and a warning for what looks like a mistake.
+/// Adds a fault to the reader for each contradiction, and a warning for what looks like a mistake.
 pub(super) fn contradictions(config: &Config, reader: &mut Reader) {
     workers(config, reader);
     times(config, reader);
@@ -80,7 +80,7 @@ fn servers(config: &Config, reader: &mut Reader) {
         |first, second| {
             let path = format!("servers.list[{second}].name");
             if !reader.is_given(&path) && list[first].address == list[second].address {
-                return; // The name is the address, which is told below.
+                return; // The name is the address, which is reported below.
             }
             let name = &list[second].name;
             let advice = format!("{name:?} is the name of servers.list[{first}] too; write another name");
@@ -110,7 +110,7 @@ fn servers(config: &Config, reader: &mut Reader) {
     }
 }
 
-/// Calls `found` with the places of the first and each further server of the same key.
+/// Calls `found` with the indices of the first and each further server with the same key.
 fn repeated<'l, K: Hash + Eq + 'l>(
     list: &'l [ServerSpec],
     key: fn(&'l ServerSpec) -> K,

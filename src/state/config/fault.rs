@@ -1,21 +1,21 @@
-//! One thing that is wrong with a configuration, for a person to read.
+//! One fault of a configuration, for a person to read.
 
 use std::fmt;
 
-/// One thing that is wrong with a file: where, what, and what to write instead.
+/// One fault of a file: where, what, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The place in the tree, as in `servers.list[2].weight`; empty for the file as a whole.
+    /// The position in the tree, as in `servers.list[2].weight`; empty for the file as a whole.
     pub path: String,
     /// What is wrong and what to write instead.
     pub advice: String,
     /// The file as the operator named it; `None` when a text was read.
     pub file: Option<String>,
-    /// From 1; `None` when the fault is in something that is absent.
+    /// From 1; `None` when something is missing.
     pub line: Option<usize>,
     /// From 1, in characters.
     pub column: Option<usize>,
-    /// The line of the source with a caret under the place.
+    /// The line of the source with a caret under the position.
     pub excerpt: Option<String>,
 }
 

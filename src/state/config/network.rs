@@ -1,11 +1,10 @@
-//! A network in CIDR notation, for lists of peers that are trusted with something.
+//! A network in CIDR notation, for lists of trusted peers.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// An address and how many of its leading bits count: `10.0.0.0/8`, `::1`, `127.0.0.1`. The other bits are
-/// zero.
+/// An address and its number of significant leading bits: `10.0.0.0/8`, `::1`, `127.0.0.1`. The other bits are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network {
     address: IpAddr,
@@ -14,7 +13,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether the address lies inside. An IPv4 address in IPv6 form (`::ffff:10.0.0.1`) counts as IPv4.
+    /// Whether the network contains the address. An IPv4 address in IPv6 form (`::ffff:10.0.0.1`) counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4() && masked(address, self.prefix) == self.address
@@ -47,7 +46,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// A number of digits alone: the standard parser also takes a sign.
+/// A number of digits only: the standard parser also accepts a sign.
 fn digits(text: &str) -> Option<u8> {
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }

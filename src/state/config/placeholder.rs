@@ -1,4 +1,4 @@
-//! Texts that stand for a value which somebody forgot to put in.
+//! Placeholder texts that were never replaced by a real value.
 
 /// Tokens of documentation and of first drafts, without punctuation.
 const STAND_INS: [&str; 16] = [
@@ -37,7 +37,7 @@ pub(super) fn is_variable(text: &str) -> bool {
         || text.strip_prefix('%').and_then(|rest| rest.strip_suffix('%')).is_some_and(is_name)
 }
 
-/// Whether a secret is one that everybody would try first.
+/// Whether a secret is one that an attacker would try first.
 pub(super) fn is_stand_in(secret: &str) -> bool {
     let plain: String =
         secret.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_that_everybody_tries_are_stand_ins() {
+    fn secrets_that_are_tried_first_are_stand_ins() {
         for text in [
             "changeme",
             "CHANGE_ME",

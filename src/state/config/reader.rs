@@ -1,5 +1,5 @@
-//! Walks a tree through typed getters. A getter that finds a fault notes it and goes on with the default, so
-//! that one walk finds every fault. What no getter asked for is an unknown key.
+//! Walks a tree through typed getters. A getter that finds a fault records it and continues with the default, so that
+//! one walk finds every fault. A key that no getter asked for is unknown.
 
 use super::fault::Fault;
 use super::source::Source;
@@ -7,7 +7,7 @@ use super::spell;
 use super::tree::{Entry, Node, Value};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// The most faults that are told; more are not read, and each costs a walk through its line.
+/// The most faults that are reported; more are useless to a reader, and each costs a walk through its line.
 const FAULTS_MAX: usize = 200;
 
 /// What a walk has found so far.
@@ -16,7 +16,7 @@ pub(super) struct Reader {
     faults: Vec<Found>,
     warnings: Vec<Found>,
     strays: Vec<Stray>,
-    /// Where each value that a getter asked for stands, by its path.
+    /// The position of each value that a getter asked for, by its path.
     places: HashMap<String, usize>,
     /// Every key that a getter asked for, list indices left out: `servers.list[].weight`.
     schema: BTreeSet<String>,
@@ -44,15 +44,15 @@ impl Reader {
         self.object(String::new(), String::new(), Some(node), inside)
     }
 
-    /// Notes two or more keys that contradict each other, unless one of them is at fault by itself. The first
-    /// that the file has gets the blame.
+    /// Records two or more keys that contradict each other, unless one of them is at fault by itself. The fault is
+    /// reported at the first of them that the file has.
     pub(super) fn contradiction(&mut self, paths: &[&str], advice: String) {
         if let Some(found) = self.about(paths, advice) {
             self.faults.push(found);
         }
     }
 
-    /// Notes what is valid and still looks like a mistake.
+    /// Records something that is valid but looks like a mistake.
     pub(super) fn warning(&mut self, paths: &[&str], advice: String) {
         if let Some(found) = self.about(paths, advice) {
             self.warnings.push(found);
@@ -67,7 +67,7 @@ impl Reader {
     /// All faults and warnings, in the order of the text.
     pub(super) fn finish(mut self, source: &Source<'_>) -> (Vec<Fault>, Vec<Fault>) {
         for stray in std::mem::take(&mut self.strays) {
-            let advice = self.meant(&stray);
+            let advice = self.suggestion(&stray);
             self.faults.push(Found { path: stray.path, at: Some(stray.at), advice });
         }
         (told(self.faults, source), told(self.warnings, source))
@@ -83,8 +83,8 @@ impl Reader {
         Some(Found { path: (*path).to_owned(), at: self.places.get(*path).copied(), advice })
     }
 
-    /// Advice on an unknown key: a sibling of nearly that name, a key of that name elsewhere, or all there is.
-    fn meant(&self, stray: &Stray) -> String {
+    /// Advice on an unknown key: a sibling of similar name, a key of that name elsewhere, or the list of known keys.
+    fn suggestion(&self, stray: &Stray) -> String {
         if let Some(sibling) = spell::nearest(&stray.key, stray.siblings.iter().copied()) {
             return format!("unknown key; did you mean \"{sibling}\"?");
         }
@@ -122,22 +122,21 @@ impl Reader {
     }
 }
 
-/// One object of the tree, read key by key. What is missing or no object reads as an empty one.
+/// One object of the tree, read key by key. A missing value or another type reads as an empty object.
 pub(super) struct Section<'r, 'n> {
     reader: &'r mut Reader,
     path: String,
     schema: String,
     entries: &'n [Entry],
     known: Vec<&'static str>,
-    /// Keys that were told of by [`Section::foreign`].
+    /// Keys that were reported by [`Section::foreign`].
     foreign: Vec<&'static str>,
     /// None when there is no object.
     at: Option<usize>,
 }
 
 impl Section<'_, '_> {
-    /// The value of a key by a rule, whose error is a sentence; the default when there is none or it is at
-    /// fault.
+    /// The value of a key by a rule, whose error is a sentence; the default when there is none or it is at fault.
     pub(super) fn get<T>(
         &mut self,
         key: &'static str,
@@ -161,7 +160,7 @@ impl Section<'_, '_> {
         self.value(key, or_null).unwrap_or(default)
     }
 
-    /// The value of a key that must be there; None is a fault that has been noted.
+    /// The value of a required key; None is a fault that has been recorded.
     pub(super) fn required<T>(
         &mut self,
         key: &'static str,
@@ -174,7 +173,8 @@ impl Section<'_, '_> {
         self.value(key, rule)
     }
 
-    /// Notes keys that other programs have in this place, as one fault with this advice. Whether there was one.
+    /// Records keys that other programs have in this place, as one fault with this advice. Returns whether there was
+    /// one.
     pub(super) fn foreign(
         &mut self,
         keys: &[&'static str],
@@ -216,7 +216,7 @@ impl Section<'_, '_> {
         self.reader.object(path, schema, node, inside)
     }
 
-    /// The objects of a list; those that come back as None are left out.
+    /// The objects of a list; entries for which `None` is returned are left out.
     pub(super) fn objects<T>(
         &mut self,
         key: &'static str,
@@ -233,7 +233,7 @@ impl Section<'_, '_> {
         nodes.filter_map(&mut each).collect()
     }
 
-    /// The same for a list that may be null; None is null, or a key that is missing.
+    /// The same for a list that may be null; None is null, or a missing key.
     pub(super) fn values_or_null<T>(
         &mut self,
         key: &'static str,
@@ -247,12 +247,12 @@ impl Section<'_, '_> {
         self.values(key, rule)
     }
 
-    /// Notes a fault of the whole that a key could have prevented.
+    /// Records a fault of the whole object at one of its keys.
     pub(super) fn fault(&mut self, key: &str, advice: String) {
         self.reader.fault(join(&self.path, key), self.at, advice);
     }
 
-    /// The values of a list, each by the same rule; None when the key is missing or no list.
+    /// The values of a list, each by the same rule; None when the key is missing or not a list.
     pub(super) fn values<T>(
         &mut self,
         key: &'static str,
@@ -279,7 +279,7 @@ impl<'n> Section<'_, 'n> {
         rule(node).map_err(fault).ok()
     }
 
-    /// Notes a value that should be this object, with an example of what to write; its keys are known by now.
+    /// Records a value that should be this object, with an example of what to write; its keys are known by now.
     fn no_object(&mut self, node: &Node) {
         let example = match &node.value {
             _ if self.known.contains(&"list") => "{ \"list\": [ ... ] }".to_owned(),
@@ -303,7 +303,7 @@ impl<'n> Section<'_, 'n> {
         }
     }
 
-    /// The node of a key, which counts as known from here on.
+    /// The node of a key, which counts as known from now on.
     fn take(&mut self, key: &'static str) -> Option<&'n Node> {
         self.known.push(key);
         self.reader.schema.insert(join(&self.schema, key));
@@ -313,7 +313,7 @@ impl<'n> Section<'_, 'n> {
         Some(node)
     }
 
-    /// Notes what is written twice and what no getter asked for.
+    /// Records duplicate keys and keys that no getter asked for.
     fn close(self) {
         let mut seen = HashSet::new();
         for entry in self.entries {
@@ -337,12 +337,12 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// A key of the file as a part of a path: escaped and cut, for it may be anything.
+/// A key of the file as a part of a path: escaped and truncated, because it may be anything.
 fn shown(key: &str) -> String {
     key.escape_debug().take(60).collect()
 }
 
-/// The faults in the order of the text, those without a place last; the rest beyond the bound as a number.
+/// The faults in the order of the text, those without a position last; those beyond the limit as a number.
 fn told(mut found: Vec<Found>, source: &Source<'_>) -> Vec<Fault> {
     found.sort_by_key(|found| found.at.unwrap_or(usize::MAX));
     let rest = found.len().saturating_sub(FAULTS_MAX);

@@ -1,4 +1,4 @@
-//! The schema: every key of the file stands here once, with its default and its bounds.
+//! The schema: every key of the file appears here once, with its default and its bounds.
 
 use super::reader::{Reader, Section};
 use super::tree::Node;
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::http1::head;
 use crate::policy::pick::{Algorithm, Weight};
-use crate::policy::{admit, crew, health, retry};
+use crate::policy::{admit, health, retry};
 use crate::state::address::Address;
 use siphasher::sip::SipHasher;
 use std::hash::{Hash, Hasher};
@@ -23,19 +23,19 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const KIB: u64 = 1024;
 
-/// Any wait on a socket: never 0, which the operating system reads as "for ever".
+/// Any wait on a socket: never 0, which the operating system reads as "forever".
 const WAIT: RangeInclusive<Duration> = MS..=DAY;
-/// Between two questions to a server.
+/// Time between two queries of a server.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=HOUR;
-/// What other programs call the address of a server, or parts of it.
+/// Keys of other programs for the address of a server, or parts of it.
 const PLACES: [&str; 11] =
     ["host", "hostname", "ip", "addr", "port", "server", "url", "uri", "target", "endpoint", "upstream"];
-/// A server's share of the traffic; 0 is no new requests.
+/// A server's share of the traffic; 0 means no new requests.
 const WEIGHTS: RangeInclusive<u64> = 0..=1000;
 /// The longest path of a Unix socket: `sun_path` holds 108 bytes with the closing NUL.
 pub(super) const SOCKET_PATH_MAX: usize = 107;
 
-/// Reads a whole file. Faults are left in the reader.
+/// Reads a whole file. Faults are collected in the reader.
 pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config {
     reader.top(node, |top| {
         let listen = top.section("load_balancer", listen);
@@ -72,6 +72,7 @@ fn listen(s: &mut Section<'_, '_>) -> Listen {
 fn servers(s: &mut Section<'_, '_>, max_workers: usize) -> Servers {
     Servers {
         queue_capacity: s.get("queue_capacity", 1000, rules::whole(1..=1_000_000)),
+        max_in_flight: s.maybe("max_in_flight", None, rules::whole(1..=1_000_000)),
         algorithm: s.get("algorithm", Algorithm::default(), rules::algorithm),
         list: s.objects("list", server),
         health_check: s.section("health_check", health_check),
@@ -81,7 +82,7 @@ fn servers(s: &mut Section<'_, '_>, max_workers: usize) -> Servers {
     }
 }
 
-/// One server; None when it has no address that can be read.
+/// One server; None when it has no valid address.
 pub(super) fn server(s: &mut Section<'_, '_>) -> Option<ServerSpec> {
     let name = s.maybe("name", None, rules::server_name);
     let is_elsewhere = s.foreign(&PLACES, |value| {
@@ -98,15 +99,16 @@ pub(super) fn server(s: &mut Section<'_, '_>) -> Option<ServerSpec> {
     };
     let weight = Weight(s.get("weight", 1, rules::whole(WEIGHTS)));
     let backup = s.get("backup", false, rules::flag);
+    let max_in_flight = s.maybe("max_in_flight", None, rules::whole(1..=1_000_000));
     let address = address?;
     let name = name.unwrap_or_else(|| name_of(&address));
     if let Err(fault) = rules::check_name(&name) {
         s.fault("name", format!("the address {name:?} {fault}, for it is the name while none is given"));
     }
-    Some(ServerSpec { name, address, weight, backup })
+    Some(ServerSpec { name, address, weight, backup, max_in_flight })
 }
 
-/// A change of a server; what is silent stays.
+/// A change of a server; missing keys change nothing.
 pub(super) fn change(s: &mut Section<'_, '_>) -> Change {
     let is_empty = s.is_empty();
     let change = Change {
@@ -123,7 +125,7 @@ pub(super) fn change(s: &mut Section<'_, '_>) -> Change {
     change
 }
 
-/// The name of a server that has none: its address, in which a slash would break the URLs of the admin API.
+/// The name of a server without one: its address, in which a slash would break the URLs of the admin API.
 fn name_of(address: &Address) -> String {
     address.to_string().replace("unix:/", "unix:").replace('/', "-")
 }
@@ -165,8 +167,8 @@ fn ejection(s: &mut Section<'_, '_>) -> health::Ejection {
     }
 }
 
-/// Where requests in hand come and go, so do idle connections: as many as may be in use are worth keeping. With 64, and
-/// 16 workers that had 8 requests each on their way, every second request had to connect.
+/// Idle connections come and go with the requests in flight: it is worth keeping as many as may be in use. With 64, and
+/// 16 workers with 8 requests in flight each, every second request had to connect.
 fn pool(s: &mut Section<'_, '_>, max_workers: usize) -> Pool {
     Pool {
         idle: s.get("idle", max_workers.max(512), rules::whole(0..=10_000)),
@@ -175,11 +177,9 @@ fn pool(s: &mut Section<'_, '_>, max_workers: usize) -> Pool {
 }
 
 fn threadpool(s: &mut Section<'_, '_>) -> Threadpool {
-    let bounds = crew::Bounds {
+    let bounds = crate::policy::pool::Bounds {
         min: s.get("min_workers", 1, rules::whole(1..=10_000)),
         max: s.get("max_workers", 50, rules::whole(1..=10_000)),
-        target_wait: 2 * MS,
-        window: SECOND,
     };
     Threadpool {
         bounds,
@@ -202,7 +202,6 @@ fn timeouts(s: &mut Section<'_, '_>) -> Timeouts {
         keep_alive: s.get("keep_alive", 60 * SECOND, rules::duration(WAIT)),
         drain: s.get("drain", 30 * SECOND, rules::duration(Duration::ZERO..=DAY)),
         tunnel: s.get("tunnel", HOUR, rules::duration(MS..=30 * DAY)),
-        stream_after: s.get("stream_after", 5 * SECOND, rules::duration(WAIT)),
     }
 }
 
@@ -220,7 +219,6 @@ fn limits(s: &mut Section<'_, '_>, trace: bool) -> Limits {
         connections: s.maybe("connections", None, connections()),
         connections_per_address: s.maybe("connections_per_address", None, connections()),
         tunnels: s.get("tunnels", 1000, rules::whole(0..=100_000)),
-        streamers: s.get("streamers", 1000, rules::whole(0..=100_000)),
     }
 }
 
@@ -241,8 +239,8 @@ fn admin(s: &mut Section<'_, '_>, folder: &Path) -> Admin {
     }
 }
 
-/// Beside the configuration; in the folder for temporary files when that path is too long for a socket,
-/// because an operator who named no socket should not have to.
+/// Beside the configuration; in the folder for temporary files when that path is too long for a socket, because a
+/// default should work without configuring it.
 fn default_socket(folder: &Path) -> PathBuf {
     let beside = folder.join("evenkeel.sock");
     if beside.as_os_str().len() <= SOCKET_PATH_MAX {

@@ -1,4 +1,4 @@
-//! The rules for single values: what a node must be, and what to write when it is not that.
+//! The rules for single values: what a node must be, and what to write if it is not.
 
 use super::network::Network;
 use super::tree::{Node, Value};
@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A rule's verdict: the value, or a sentence for the operator.
+/// The result of a rule: the value, or a sentence for the operator.
 type Read<T> = Result<T, String>;
 
 /// `true` or `false`.
@@ -170,7 +170,7 @@ pub(super) fn target(node: &Node) -> Read<String> {
     Ok(text.to_owned())
 }
 
-/// The value of a `Host` field.
+/// The value of a `Host` header.
 pub(super) fn host(node: &Node) -> Read<String> {
     let advice = "write a host such as \"example.org\"";
     let text = text(node, advice)?;
@@ -214,7 +214,7 @@ pub(super) fn pseudonym(node: &Node) -> Read<String> {
     Ok(text.to_owned())
 }
 
-/// The admin API's bearer token. The value stays out of the sentence: it is a secret.
+/// The admin API's bearer token. The value is not part of the sentence, because it is a secret.
 pub(super) fn token(node: &Node) -> Read<String> {
     let advice = "write 1 to 256 visible ASCII characters without spaces";
     match &node.value {
@@ -261,7 +261,7 @@ pub(super) fn algorithm(node: &Node) -> Read<Algorithm> {
     })
 }
 
-/// What an algorithm of nginx, HAProxy, Caddy, Traefik or Envoy is called here.
+/// The name used here for an algorithm of nginx, HAProxy, Caddy, Traefik or Envoy.
 fn elsewhere(name: &str) -> Option<Algorithm> {
     let name: String = name.to_ascii_lowercase().replace(['-', ' '], "_");
     Some(match name.as_str() {
@@ -292,12 +292,12 @@ fn elsewhere(name: &str) -> Option<Algorithm> {
     })
 }
 
-/// What an operator wants of a server.
+/// The mode that an operator sets for a server.
 pub(super) fn mode(node: &Node) -> Read<Mode> {
     word(node, &Mode::ALL.map(|mode| (mode.name(), mode)))
 }
 
-/// How much the log shows.
+/// The log level.
 pub(super) fn level(node: &Node) -> Read<log::LevelFilter> {
     use log::LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
     let levels = [Off, Error, Warn, Info, Debug, Trace];
@@ -324,7 +324,7 @@ fn one_of<T>(words: &[(&str, T)]) -> String {
     words.iter().map(|(name, _)| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }
 
-/// Refuses a text that other programs would expand: it would be taken as it stands.
+/// Rejects a text that other programs would expand: here it would be used literally.
 fn literal(text: &str) -> Read<()> {
     match placeholder::is_variable(text) {
         true => Err(format!(

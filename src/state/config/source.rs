@@ -1,4 +1,4 @@
-//! The text of a file and the places in it.
+//! The text of a file and the positions in it.
 
 use super::fault::Fault;
 
@@ -14,7 +14,7 @@ pub(super) struct Source<'t> {
 }
 
 impl<'t> Source<'t> {
-    /// A byte-order mark, which some editors write, is passed over.
+    /// A byte-order mark, which some editors write, is skipped.
     pub(super) fn new(file: Option<String>, text: &'t str) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let after_ends = memchr::memchr_iter(b'\n', text.as_bytes()).map(|end| end + 1);
@@ -25,7 +25,7 @@ impl<'t> Source<'t> {
         self.text
     }
 
-    /// The offset of a line and a byte column, both from 1; held inside the text.
+    /// The offset of a line and a byte column, both from 1; clamped to the text.
     pub(super) fn offset(&self, line: usize, column: usize) -> usize {
         let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(self.text.len());
         let mut offset = (start + column.saturating_sub(1)).min(self.text.len());
@@ -35,7 +35,7 @@ impl<'t> Source<'t> {
         offset
     }
 
-    /// A fault at an offset of the text, which must be a character's first byte, or at no known place.
+    /// A fault at an offset of the text, which must be a character's first byte, or at no known position.
     pub(super) fn fault(&self, path: String, advice: String, at: Option<usize>) -> Fault {
         let file = self.file.clone();
         let Some(at) = at else {
@@ -50,7 +50,7 @@ impl<'t> Source<'t> {
     }
 }
 
-/// The line and a caret under the column. A long line is cut around the caret.
+/// The line and a caret under the column. A long line is truncated around the caret.
 fn excerpt(line: &str, number: usize, column: usize) -> String {
     let is_long = line.chars().nth(WIDTH).is_some();
     let skip = if is_long { column.saturating_sub(WIDTH * 3 / 4) } else { 0 };
@@ -58,7 +58,7 @@ fn excerpt(line: &str, number: usize, column: usize) -> String {
     format!("{number:>5} | {}\n      | {:>indent$}", shown.trim_end(), "^", indent = column - skip)
 }
 
-/// Tabs would move the caret, and control characters the terminal.
+/// Tabs would move the caret, and control characters could change the terminal.
 fn plain(character: char) -> char {
     match character {
         '\t' => ' ',

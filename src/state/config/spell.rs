@@ -1,9 +1,9 @@
-//! What a person meant who wrote a word that is not known.
+//! Suggestions for misspelt words.
 
 /// Longer words are not compared: no key is, and the comparison is quadratic.
 const WORD_MAX: usize = 64;
 
-/// The known word that is nearest to the one written, if any is near; case and `-` for `_` do not count.
+/// The known word that is closest to the one written, if any is close; case does not matter, and `-` counts as `_`.
 pub(super) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     if written.len() > WORD_MAX {
         return None;
@@ -14,7 +14,7 @@ pub(super) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str
     apart.filter(|(distance, _)| *distance <= far).min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
 }
 
-/// Edits from one to the other; one edit when the known word ends with the written one, as in `port` for
+/// Number of edits from one word to the other; one edit when the known word ends with the written one, as in `port` for
 /// `load_balancer_port`.
 fn distance(written: &str, known: &str) -> usize {
     let is_tail = known.strip_suffix(written).is_some_and(|head| head.ends_with('_'));

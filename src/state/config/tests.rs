@@ -1,4 +1,4 @@
-//! The configuration as a whole: what is valid, what is told of what is not, and the document.
+//! The configuration as a whole: what is valid, what is reported for what is not, and the document.
 
 use super::*;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ fn read(text: &str) -> Result<Config, Vec<Fault>> {
     parse(text, Path::new(""))
 }
 
-/// Each fault as `path: advice`, without places.
+/// Each fault as `path: advice`, without positions.
 fn told(text: &str) -> Vec<String> {
     let faults = read(text).expect_err(text);
     faults.iter().map(|fault| format!("{}: {}", fault.path, fault.advice)).collect()
@@ -41,7 +41,7 @@ fn the_defaults_are_those_of_the_design() {
     assert!(config.warnings.is_empty());
 }
 
-/// The issue's example of every key.
+/// An example with every key.
 #[test]
 fn every_key_of_the_issue_is_valid() {
     let config = read(
@@ -69,7 +69,7 @@ fn every_key_of_the_issue_is_valid() {
     assert_eq!(Config { servers: Config::default().servers, ..config }, Config::default());
 }
 
-/// A text that is valid, and what one part of it then reads as.
+/// A valid text, and the expected value of one part of it.
 fn check_read<T: PartialEq + std::fmt::Debug>(text: &str, part: fn(&Config) -> T, expected: T) {
     let config = read(text).unwrap_or_else(|faults| panic!("{text}: {}", faults[0]));
     assert_eq!(part(&config), expected, "{text}");
@@ -524,7 +524,7 @@ fn rows() -> Vec<Row> {
     lines.map(row).collect()
 }
 
-/// A file with one key; a server of a list gets the address that it must have.
+/// A file with one key; a server of a list gets the required address.
 fn file_with(key: &str, value: serde_json::Value) -> String {
     let mut parts = key.rsplit('.');
     let leaf = parts.next().unwrap();
@@ -613,7 +613,7 @@ fn any_tree() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-/// Nothing panics, and every fault can be shown and has a place inside the text.
+/// Nothing panics, and every fault can be shown and has a position inside the text.
 fn check_text(text: &str) {
     if let Err(faults) = read(text) {
         assert!(!faults.is_empty());

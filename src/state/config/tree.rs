@@ -1,8 +1,8 @@
-//! The JSON text as a tree in which every value and every key knows its place.
+//! The JSON text as a tree in which every value and every key has its position.
 //!
-//! serde_json judges the syntax and bounds the depth (127 levels). It does not tell places, so a scanner that
-//! only knows where tokens begin goes along: both pass the text from left to right, and each value or key
-//! that serde_json begins is the scanner's next token. The scanner need not judge anything.
+//! serde_json checks the syntax and limits the depth (127 levels). It does not report positions, so a scanner that only
+//! knows where tokens begin runs alongside: both read the text from left to right, and each value or key that
+//! serde_json begins is the scanner's next token. The scanner does not need to check anything.
 
 use super::fault::Fault;
 use super::source::Source;
@@ -21,16 +21,16 @@ pub(super) struct Node {
 pub(super) enum Value {
     Null,
     Flag(bool),
-    /// A number without a sign that fits; all others are `Number`.
+    /// A non-negative integer that fits; all other numbers are `Number`.
     Whole(u64),
     Number(f64),
     Text(String),
     List(Vec<Node>),
-    /// In the order of the file, with keys that are written twice.
+    /// In the order of the file, including duplicate keys.
     Object(Vec<Entry>),
 }
 
-/// A key with its place, and what it holds.
+/// A key with its position and value.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) at: usize,
@@ -38,7 +38,7 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
-/// The tree of a text, or the one fault of its syntax.
+/// The tree of a text, or its one syntax fault.
 pub(super) fn parse(source: &Source<'_>) -> Result<Node, Vec<Fault>> {
     let mut starts = Starts { text: source.text().as_bytes(), at: 0 };
     let mut json = serde_json::Deserializer::from_str(source.text());
@@ -53,7 +53,7 @@ impl Node {
         Node { at: 0, value: Value::Object(Vec::new()) }
     }
 
-    /// Where the value of a key stands, such as `log.access`.
+    /// The position of the value of a key, such as `log.access`.
     pub(super) fn place(&self, key: &str) -> Option<usize> {
         let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
         let Value::Object(entries) = &self.value else { return None };
@@ -63,7 +63,7 @@ impl Node {
 }
 
 impl fmt::Display for Node {
-    /// Short, for a sentence about it.
+    /// Short, for use in a sentence.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {
             Value::Null => out.write_str("null"),
@@ -78,7 +78,7 @@ impl fmt::Display for Node {
     }
 }
 
-/// Where the values and keys of a text begin, from left to right.
+/// The positions at which values and keys of a text begin, from left to right.
 struct Starts<'t> {
     text: &'t [u8],
     at: usize,
@@ -205,7 +205,7 @@ fn syntax(source: &Source<'_>, error: &serde_json::Error) -> Fault {
     source.fault(String::new(), advice, Some(at))
 }
 
-/// What to write instead, where that can be said.
+/// What to write instead, if known.
 fn remedy(error: &serde_json::Error, said: &str, found: &str) -> &'static str {
     match found.bytes().next() {
         _ if error.is_eof() => "; the text ends too early: close every quote, bracket and brace",
@@ -222,7 +222,7 @@ fn remedy(error: &serde_json::Error, said: &str, found: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    /// Every value and key of the tree stands where the text has it.
+    /// Every value and key of the tree has the position that the text has.
     fn check_places(text: &str) {
         let source = Source::new(None, text);
         check_node(text, &parse(&source).unwrap());

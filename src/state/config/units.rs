@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Every unit of a size, the larger ones first, so that the first that fits is shown.
+/// Every unit of a size, the larger ones first, so that the first that divides the size is shown.
 const SIZES: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("TB", 1_000_000_000_000),
@@ -15,8 +15,8 @@ const SIZES: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// Bytes of `"16KiB"`, `"64KB"` or `"512"`; the case of the unit does not matter. None when it is no size, or
-/// one above 64 bits.
+/// Bytes of `"16KiB"`, `"64KB"` or `"512"`; the case of the unit does not matter. None when it is not a valid size, or
+/// does not fit in 64 bits.
 pub fn read_size(text: &str) -> Option<u64> {
     let end = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(end);
@@ -26,19 +26,19 @@ pub fn read_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-/// The size in the largest binary unit that leaves no rest.
+/// The size in the largest binary unit that divides it.
 pub(super) fn show_size(bytes: u64) -> String {
     let binary = SIZES.iter().filter(|(name, _)| name.ends_with("iB"));
     let fits = binary.into_iter().find(|(_, factor)| bytes > 0 && bytes % factor == 0);
     fits.map_or(format!("{bytes}B"), |(name, factor)| format!("{}{name}", bytes / factor))
 }
 
-/// A duration as humantime reads it: `"5s"`, `"500ms"`, `"1m 30s"`. None when it is none.
+/// A duration as humantime reads it: `"5s"`, `"500ms"`, `"1m 30s"`. None when it is not valid.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     humantime::parse_duration(text).ok()
 }
 
-/// The duration in the largest unit that leaves no rest, down to milliseconds.
+/// The duration in the largest unit that divides it, down to milliseconds.
 pub(super) fn show_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     let units = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];

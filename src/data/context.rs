@@ -1,0 +1,161 @@
+//! Layer 2: what a worker lends to the exchange that it advances: the time, chance, a snapshot of the table, its server
+//! connections, its poller, and buffers whose content does not outlive the call.
+
+use super::buffers::Buffers;
+use super::poller::Poller;
+use super::proxy::Proxy;
+use super::server_pool::ServerPool;
+use super::socket::Socket;
+use super::splice::Pipes;
+use super::transport::Transport;
+use super::waiting::{Mailbox, ServerQueue};
+use crate::base::dice::Dice;
+use crate::base::ids::{RequestId, Share};
+use crate::base::time::{self, Moment};
+use crate::http1::head::{Limits, Slots};
+use crate::policy::pick::Candidate;
+use crate::state::stats::Shard;
+use crate::state::table::Cached;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Bytes received at once of a body.
+const BODY_BYTES: usize = 64 * 1024;
+/// Room behind the largest request head, so that a small body comes in with it.
+const BEHIND_HEAD_BYTES: usize = 4 * 1024;
+
+/// A worker's context.
+#[derive(Debug)]
+pub struct Context {
+    /// What all threads share.
+    pub proxy: Arc<Proxy>,
+    /// The time of this turn. Nothing below the worker reads a clock.
+    pub now: Moment,
+    /// The table.
+    pub table: Cached,
+    /// Chance.
+    pub dice: Dice,
+    /// Scratch for choosing a server.
+    pub candidates: Vec<Candidate>,
+    /// Connections to servers.
+    pub servers: ServerPool,
+    /// Where sockets are registered.
+    pub poller: Poller,
+    /// Buffers for what outlives the call.
+    pub buffers: Buffers,
+    /// Requests that wait for a server with room.
+    pub queue: Arc<ServerQueue>,
+    /// Where this worker is told that a server has room.
+    pub mailbox: Arc<Mailbox>,
+    /// Bounds for heads of responses.
+    pub response_limits: Limits,
+    /// How connections to servers are made.
+    pub network: Network,
+    /// Scratch: what clients send, as long as a head and a little more.
+    pub input: Vec<u8>,
+    /// Scratch: bytes of bodies and of responses' heads.
+    pub body: Vec<u8>,
+    /// Scratch: a head that goes to a client.
+    pub reply: Vec<u8>,
+    /// Scratch for heads.
+    pub slots: Slots,
+    /// For long bodies.
+    pub pipes: Pipes,
+    /// When it was written, and the date.
+    pub date: (Moment, String),
+    number: usize,
+    /// Numbers for requests.
+    ids: Share,
+}
+
+/// How connections to servers are made.
+#[derive(Debug)]
+pub enum Network {
+    /// By the operating system.
+    Sockets,
+    /// Within a simulation.
+    #[cfg(test)]
+    Simulated(super::simulation::Net),
+}
+
+impl Network {
+    /// Begins to connect to a TCP address, or to a Unix socket. `WouldBlock` where only a later try can tell.
+    pub fn connect(&mut self, to: Target<'_>) -> io::Result<Transport> {
+        match (self, to) {
+            (Network::Sockets, Target::Tcp(address)) => Socket::connect(&address).map(Transport::Plain),
+            (Network::Sockets, Target::Unix(path)) => Socket::connect_unix(path).map(Transport::Plain),
+            #[cfg(test)]
+            (Network::Simulated(net), to) => net.connect(to),
+        }
+    }
+}
+
+/// Where a connection is to lead.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(&'a Path),
+}
+
+/// The longest head of a response fits.
+fn body_bytes(limits: &Limits) -> usize {
+    limits.head.max(BODY_BYTES)
+}
+
+impl Context {
+    /// The context of the worker with this number.
+    pub fn new(proxy: &Arc<Proxy>, queue: &Arc<ServerQueue>, number: usize, poller: Poller) -> Self {
+        let pool = &proxy.config.servers.pool;
+        let limits = &proxy.config.limits.head;
+        Context {
+            now: time::now(),
+            table: proxy.table.cached(),
+            dice: Dice::fresh(),
+            candidates: Vec::new(),
+            servers: ServerPool::new(pool.idle, pool.idle_time),
+            buffers: Buffers::default(),
+            queue: Arc::clone(queue),
+            mailbox: Arc::new(Mailbox::new(poller.waker())),
+            poller,
+            response_limits: limits.of_responses(),
+            network: Network::Sockets,
+            input: vec![0; limits.head + BEHIND_HEAD_BYTES],
+            body: vec![0; body_bytes(&limits.of_responses())],
+            reply: Vec::with_capacity(4096),
+            slots: Slots::new(),
+            number,
+            ids: Share::default(),
+            pipes: Pipes::default(),
+            date: (Moment::START, String::new()),
+            proxy: Arc::clone(proxy),
+        }
+    }
+
+    /// After a panic: scratch that was in use has its size again.
+    pub fn repair(&mut self) {
+        self.input = vec![0; self.proxy.config.limits.head.head + BEHIND_HEAD_BYTES];
+        self.body = vec![0; body_bytes(&self.response_limits)];
+        self.reply.clear();
+    }
+
+    /// An id that no other request of this process has, and by chance none of another.
+    pub fn next_id(&mut self) -> RequestId {
+        self.proxy.ids.next(&mut self.ids)
+    }
+
+    /// Where this worker counts.
+    pub fn shard(&self) -> &Shard {
+        self.proxy.stats.shard(self.number)
+    }
+
+    /// The date for a response, at most a second old.
+    pub fn refresh_date(&mut self) {
+        if self.date.1.is_empty() || self.now.since(self.date.0).as_secs() >= 1 {
+            self.date = (self.now, time::http_date());
+        }
+    }
+}

@@ -1,0 +1,551 @@
+//! Layer 2, towards the client: a response, interim and final heads and body, streamed in constant memory as it comes.
+
+use super::client::{Client, Failure};
+use super::socket::Then;
+use super::splice::{Pipe, Pipes, SPLICE_FROM_BYTES};
+use super::transport::{Link, Moved};
+use crate::base::time::Moment;
+use crate::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
+use crate::http1::forward::{self, Answer};
+use crate::http1::framing::{Asked, Framing};
+use crate::http1::head::{self, Limits, Parsed, ResponseHead, Slots, Version};
+use crate::http1::reason::Reason;
+use std::io::IoSlice;
+
+/// A piece of a body up to this size is copied behind the head, for one send without a vector.
+const COPIED_BYTES: usize = 4 * 1024;
+
+/// Interim responses that are passed on while the request does not move: some for each of its phases, and no stream of
+/// them (golang/go#65035 has what a bound by number did to resumable uploads).
+const INTERIM_BYTES: usize = 64 * 1024;
+
+/// A response on its way.
+#[derive(Debug)]
+pub struct Download {
+    /// A head, as far as it has come.
+    head: Vec<u8>,
+    /// When its first byte came.
+    head_since: Option<Moment>,
+    interim_bytes: usize,
+    status: u16,
+    /// The server responds as HTTP/1.0.
+    http10: bool,
+    /// The body as it comes from the server; none before the final head.
+    body: Option<Body>,
+    /// The final head is out, or kept for a client that takes it later.
+    begun: bool,
+    to_client: Framing,
+    server_keeps: bool,
+    client_keeps: bool,
+    /// What the client has not taken yet.
+    out: Vec<u8>,
+    sent: usize,
+    pipe: Option<Pipe>,
+    bytes: u64,
+    /// When bytes moved last, from the server or to the client.
+    pub moved_at: Moment,
+}
+
+/// What the response to a request depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    /// The request's method, as far as framing cares.
+    pub asked: Asked,
+    /// The client's version.
+    pub version: Version,
+    /// The client asked for another protocol.
+    pub upgrade: bool,
+    /// The request was received and sent as a whole.
+    pub request_done: bool,
+    /// The client's connection may stay, if the response allows it.
+    pub may_keep: bool,
+    /// Our name in `Via`.
+    pub pseudonym: &'a str,
+    /// `X-Served-By`.
+    pub served_by: Option<&'a str>,
+    /// For a response without one.
+    pub date: &'a str,
+    /// Bounds for heads.
+    pub limits: &'a Limits,
+    /// The connection carried a response before: a line break may be left of that (RFC 9112 section 2.2 is about
+    /// requests; servers do it, too).
+    pub reused: bool,
+}
+
+/// What a worker lends for a step.
+#[derive(Debug)]
+pub struct Scratch<'a> {
+    /// Bytes of bodies.
+    pub body: &'a mut [u8],
+    /// A head for the client.
+    pub reply: &'a mut Vec<u8>,
+    /// Room for a head's fields.
+    pub slots: &'a mut Slots,
+    /// For long bodies.
+    pub pipes: &'a mut Pipes,
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Downloaded {
+    /// So many bytes moved; with 0 it waits for the server or the client.
+    Moved(usize),
+    /// The server switched protocols, and its 101 is out: what else it sent is here.
+    Upgraded,
+}
+
+impl Download {
+    /// Nothing has come yet. `out` is an empty buffer.
+    pub fn new(out: Vec<u8>, now: Moment) -> Self {
+        Download {
+            head: Vec::new(),
+            head_since: None,
+            interim_bytes: 0,
+            status: 0,
+            http10: false,
+            body: None,
+            begun: false,
+            to_client: Framing::None,
+            server_keeps: false,
+            client_keeps: false,
+            out,
+            sent: 0,
+            pipe: None,
+            bytes: 0,
+            moved_at: now,
+        }
+    }
+
+    /// A new attempt: nothing of this server's response has come.
+    pub fn begin_attempt(&mut self, now: Moment) {
+        self.head.clear();
+        (self.head_since, self.body, self.status, self.moved_at) = (None, None, 0, now);
+    }
+
+    /// The final response has begun: its head is on its way to the client.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Its status; 0 before it has begun.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The server responds as HTTP/1.0.
+    pub fn is_http10(&self) -> bool {
+        self.http10
+    }
+
+    /// Since when a head is coming that is not complete.
+    pub fn head_since(&self) -> Option<Moment> {
+        self.head_since
+    }
+
+    /// The server has sent all of it.
+    pub fn is_received(&self) -> bool {
+        self.body.as_ref().is_some_and(Body::is_done)
+    }
+
+    /// The server has sent all of it, and the client has taken all of it.
+    pub fn is_done(&self) -> bool {
+        self.is_received() && !self.has_unsent()
+    }
+
+    /// Something was received that the client has not taken yet.
+    pub fn has_unsent(&self) -> bool {
+        self.sent < self.out.len() || self.pipe.is_some()
+    }
+
+    /// Bytes that were sent to the client.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The client's connection stays, as its head says.
+    pub fn client_keeps(&self) -> bool {
+        self.client_keeps
+    }
+
+    /// The server's connection may carry another request when both bodies are done.
+    pub fn server_keeps(&self) -> bool {
+        self.server_keeps
+    }
+
+    /// Only the close tells the client where the body ends.
+    pub fn is_until_close(&self) -> bool {
+        self.to_client == Framing::UntilClose
+    }
+
+    /// The request moved: further interim responses may follow.
+    pub fn request_moved(&mut self) {
+        self.interim_bytes = 0;
+    }
+
+    /// Takes a response of our own, in place of a server's. The connection to the client stays if `keeps`.
+    pub fn replace(&mut self, status: u16, keeps: bool, write: impl FnOnce(&mut Vec<u8>)) {
+        self.pipe = None;
+        write(&mut self.out);
+        (self.status, self.client_keeps, self.server_keeps) = (status, keeps, false);
+        (self.to_client, self.body, self.begun) = (Framing::None, Some(Body::new(Framing::None)), true);
+    }
+
+    /// Sends an interim response of our own.
+    pub fn send_interim(&mut self, client: &mut Client, head: &[u8]) -> Result<(), Failure> {
+        self.send_reply(client, &mut head.to_vec(), Then::Open)
+    }
+
+    /// Gives its buffer back; what is in it stays unsent.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.out
+    }
+
+    /// After [`Downloaded::Upgraded`]: what the client has not taken of the head, and what the server sent behind it.
+    pub fn take_rest(&mut self) -> Vec<u8> {
+        let mut rest = self.out.split_off(self.sent);
+        rest.append(&mut self.head);
+        rest
+    }
+
+    /// Sends what is here and was not sent. `then` follows when that is all. How many bytes moved; an error is the
+    /// client's.
+    pub fn flush(&mut self, client: &mut Client, then: Then, pipes: &mut Pipes) -> Result<usize, Failure> {
+        let gone = |_| Failure::last(Reason::ClientGone);
+        let mut moved = 0;
+        if let Some(unsent) = self.out.get(self.sent..).filter(|unsent| !unsent.is_empty()) {
+            moved = client.link.send_some(unsent, then).map_err(gone)?;
+            self.sent += moved;
+        }
+        if self.sent == self.out.len() {
+            self.out.clear();
+            self.sent = 0;
+        }
+        while let Some(mut pipe) = self.pipe.take_if(|_| self.sent == self.out.len()) {
+            match client.link.splice_from(&mut pipe).map_err(gone)? {
+                Moved::Bytes(count) => moved += count,
+                _ => {
+                    self.pipe = Some(pipe);
+                    break;
+                }
+            }
+            match pipe.held() {
+                0 => pipes.give(pipe),
+                _ => self.pipe = Some(pipe),
+            }
+        }
+        self.bytes += moved as u64;
+        Ok(moved)
+    }
+
+    /// Moves what can be moved: what is here to the client, then what the server has sent.
+    pub fn advance(
+        &mut self,
+        client: &mut Client,
+        server: &mut Link,
+        scratch: &mut Scratch<'_>,
+        asking: &Asking<'_>,
+        now: Moment,
+    ) -> Result<Downloaded, Failure> {
+        let mut moved = self.flush(client, self.then(asking), scratch.pipes)?;
+        if !self.has_unsent() && !self.is_received() {
+            let step = match &self.body {
+                None => self.receive_head(client, server, scratch, asking, now)?,
+                Some(body) if self.splices(body, client, server) => {
+                    Downloaded::Moved(self.splice(client, server, scratch.pipes)?)
+                }
+                Some(_) => Downloaded::Moved(self.receive_body(client, server, scratch, asking)?),
+            };
+            match step {
+                Downloaded::Moved(count) => moved += count,
+                Downloaded::Upgraded => {
+                    self.moved_at = now;
+                    return Ok(step);
+                }
+            }
+        }
+        if moved > 0 {
+            self.moved_at = now;
+        }
+        Ok(Downloaded::Moved(moved))
+    }
+
+    /// What follows the last bytes of the response.
+    fn then(&self, asking: &Asking<'_>) -> Then {
+        let is_end = self.is_received() && !self.client_keeps && asking.request_done;
+        if is_end { Then::End } else { Then::Open }
+    }
+
+    /// More of a head; interim responses are passed on. The bytes that moved are those received.
+    fn receive_head(
+        &mut self,
+        client: &mut Client,
+        server: &mut Link,
+        scratch: &mut Scratch<'_>,
+        asking: &Asking<'_>,
+        now: Moment,
+    ) -> Result<Downloaded, Failure> {
+        let here = self.head.len();
+        scratch.body[..here].copy_from_slice(&self.head);
+        let count = match server.recv(&mut scratch.body[here..]) {
+            Ok(Moved::Bytes(count)) => count,
+            Ok(Moved::Blocked) => return Ok(Downloaded::Moved(0)),
+            Ok(Moved::End) | Err(_) if here == 0 => return Err(Failure::RESET),
+            Ok(Moved::End) | Err(_) => return Err(Failure::CUT),
+        };
+        self.head.clear();
+        self.head_since.get_or_insert(now);
+        let (mut start, end) = (0, here + count);
+        while start < end {
+            match self.parse(scratch, start..end, asking)? {
+                Found::Part => {
+                    if end - start == scratch.body.len() {
+                        return Err(Failure::last(Reason::ResponseHeadTooLarge));
+                    }
+                    self.head.extend_from_slice(&scratch.body[start..end]);
+                    break;
+                }
+                Found::Nothing(len) => start += len,
+                Found::Interim(len) => {
+                    start += len;
+                    self.head_since = None;
+                    self.interim_bytes += len;
+                    if self.interim_bytes > INTERIM_BYTES {
+                        return Err(Failure::last(Reason::BadAnswer));
+                    }
+                    self.send_reply(client, scratch.reply, Then::Open)?;
+                }
+                Found::Final(len) if self.status == 101 => {
+                    self.head.extend_from_slice(&scratch.body[start + len..end]);
+                    self.send_reply(client, scratch.reply, Then::Open)?;
+                    return Ok(Downloaded::Upgraded);
+                }
+                Found::Final(len) => {
+                    self.head_since = None;
+                    self.begin_body(client, server, scratch, asking, start + len..end)?;
+                    break;
+                }
+            }
+        }
+        Ok(Downloaded::Moved(count))
+    }
+
+    /// The head is complete: it goes out with what is here of the body.
+    fn begin_body(
+        &mut self,
+        client: &mut Client,
+        server: &mut Link,
+        scratch: &mut Scratch<'_>,
+        asking: &Asking<'_>,
+        mut span: std::ops::Range<usize>,
+    ) -> Result<(), Failure> {
+        let awaits_body = self.body.as_ref().and_then(Body::remaining).is_some_and(|left| left > 0);
+        if span.is_empty() && awaits_body && server.may_read() {
+            // Head and body often come in two segments: if the second is here already, they go on as one.
+            if let Ok(Moved::Bytes(count)) = server.recv(scratch.body) {
+                span = 0..count;
+            }
+        }
+        self.pass_on(client, scratch, asking, span)
+    }
+
+    fn receive_body(
+        &mut self,
+        client: &mut Client,
+        server: &mut Link,
+        scratch: &mut Scratch<'_>,
+        asking: &Asking<'_>,
+    ) -> Result<usize, Failure> {
+        match server.recv(scratch.body) {
+            Ok(Moved::Bytes(count)) => self.pass_on(client, scratch, asking, 0..count).map(|()| count),
+            Ok(Moved::Blocked) => Ok(0),
+            Ok(Moved::End) if self.body.as_mut().is_some_and(Body::close) => {
+                // The server closed, and that was the end: say so in the client's framing.
+                self.pass_on(client, scratch, asking, 0..0).map(|()| 1)
+            }
+            Ok(Moved::End) | Err(_) => Err(Failure::last(Reason::AnswerTruncated)),
+        }
+    }
+
+    /// Decodes a piece of the body, frames it again, and sends it with the head in front of it if that has not gone yet,
+    /// and with the end behind it if this is it.
+    fn pass_on(
+        &mut self,
+        client: &mut Client,
+        scratch: &mut Scratch<'_>,
+        asking: &Asking<'_>,
+        span: std::ops::Range<usize>,
+    ) -> Result<(), Failure> {
+        let Some(body) = self.body.as_mut() else { return Ok(()) };
+        // As long as nothing went out, the client hears of a fault in a response of our own.
+        let fault = if self.begun { Reason::AnswerTruncated } else { Reason::BadAnswer };
+        let received = &mut scratch.body[span];
+        let (consumed, payload) = body.compact(received).map_err(|_| Failure::last(fault))?;
+        // What the server sent beyond its response belongs to nothing.
+        self.server_keeps &= consumed == received.len();
+        self.begun = true;
+        let then = self.then(asking);
+        let Some(body) = self.body.as_ref() else { return Ok(()) };
+        let mut room = [0; CHUNK_HEAD_MAX];
+        let parts = framed(body, self.to_client, &received[..payload], &mut room);
+        if payload <= COPIED_BYTES {
+            parts.iter().for_each(|part| scratch.reply.extend_from_slice(part));
+            return self.send_reply(client, scratch.reply, then);
+        }
+        let [head, payload, tail, zero, trailers, end] = parts;
+        let all = [&scratch.reply[..], head, payload, tail, zero, trailers, end];
+        let sent = send_parts(&mut client.link, all, then)?;
+        self.bytes += sent as u64;
+        let mut skipped = sent;
+        for part in all {
+            let skip = skipped.min(part.len());
+            self.out.extend_from_slice(&part[skip..]);
+            skipped -= skip;
+        }
+        scratch.reply.clear();
+        Ok(())
+    }
+
+    /// Sends a short message, and keeps what the client does not take now.
+    fn send_reply(&mut self, client: &mut Client, reply: &mut Vec<u8>, then: Then) -> Result<(), Failure> {
+        let sent = match self.has_unsent() {
+            true => 0,
+            false => client.link.send_some(reply, then).map_err(|_| Failure::last(Reason::ClientGone))?,
+        };
+        self.bytes += sent as u64;
+        self.out.extend_from_slice(&reply[sent..]);
+        reply.clear();
+        Ok(())
+    }
+
+    fn splices(&self, body: &Body, client: &Client, server: &Link) -> bool {
+        let is_long = body.remaining().is_some_and(|left| left >= SPLICE_FROM_BYTES);
+        is_long && self.to_client != Framing::Chunked && client.link.can_splice() && server.can_splice()
+    }
+
+    /// One pipe full of a long body, which is not looked at.
+    fn splice(
+        &mut self,
+        client: &mut Client,
+        server: &mut Link,
+        pipes: &mut Pipes,
+    ) -> Result<usize, Failure> {
+        let (Some(mut pipe), Some(body)) = (pipes.take(), self.body.as_mut()) else { return Ok(0) };
+        let count = match server.splice_into(&mut pipe, body.remaining().unwrap_or(0)) {
+            Ok(Moved::Bytes(count)) => count,
+            Ok(Moved::Blocked) => {
+                pipes.give(pipe);
+                return Ok(0);
+            }
+            Ok(Moved::End) | Err(_) => return Err(Failure::last(Reason::AnswerTruncated)),
+        };
+        body.skip(count as u64);
+        self.pipe = Some(pipe);
+        self.flush(client, Then::Open, pipes)?;
+        Ok(count)
+    }
+
+    fn parse(
+        &mut self,
+        scratch: &mut Scratch<'_>,
+        span: std::ops::Range<usize>,
+        asking: &Asking<'_>,
+    ) -> Result<Found, Failure> {
+        let bytes = &scratch.body[span];
+        if asking.reused && bytes.starts_with(b"\r\n") {
+            return Ok(Found::Nothing(2));
+        }
+        let parsed = head::response(bytes, asking.asked, asking.limits, scratch.slots);
+        let head = match parsed.map_err(Failure::last)? {
+            Parsed::Partial => return Ok(Found::Part),
+            Parsed::Complete(head) => head,
+        };
+        scratch.reply.clear();
+        let upgraded = head.status == 101;
+        // Another protocol begins behind the request, and only where it was asked for (RFC 9110 sections 7.8, 15.2.2).
+        if upgraded && !(asking.upgrade && asking.request_done) {
+            return Err(Failure::last(Reason::BadAnswer));
+        }
+        let to_client = framing_for(asking.version, &head);
+        let client_keeps = asking.may_keep && asking.request_done && to_client != Framing::UntilClose;
+        let answer = Answer {
+            client: asking.version,
+            framing: to_client,
+            keep_alive: client_keeps,
+            pseudonym: asking.pseudonym,
+            served_by: asking.served_by,
+            date: asking.date,
+        };
+        if head.status < 200 && !upgraded {
+            // An HTTP/1.0 client knows no interim responses (RFC 9110 section 15.2).
+            if asking.version == Version::Http11 {
+                forward::response(&head, &answer, scratch.reply);
+            }
+            return Ok(Found::Interim(head.len));
+        }
+        forward::response(&head, &answer, scratch.reply);
+        (self.status, self.to_client, self.client_keeps) = (head.status, to_client, client_keeps);
+        (self.server_keeps, self.http10) = (head.keep_alive, head.version == Version::Http10);
+        self.body = Some(head.body());
+        Ok(Found::Final(head.len))
+    }
+}
+
+/// What a look at the server's bytes found.
+enum Found {
+    Part,
+    /// So many bytes that mean nothing.
+    Nothing(usize),
+    /// An interim response of this length; the head for the client is in `reply`, which may be empty.
+    Interim(usize),
+    /// The final head, of this length.
+    Final(usize),
+}
+
+/// A length that the server told is passed on; one that it tells by chunks or by closing becomes chunks, or a close for
+/// HTTP/1.0.
+fn framing_for(client: Version, head: &ResponseHead<'_, '_>) -> Framing {
+    match (head.framing, client) {
+        (Framing::Chunked | Framing::UntilClose, Version::Http11) => Framing::Chunked,
+        (Framing::Chunked | Framing::UntilClose, Version::Http10) => Framing::UntilClose,
+        (known, _) => known,
+    }
+}
+
+/// The payload in the client's framing, with the end of the body when this is it.
+fn framed<'a>(
+    body: &'a Body,
+    to_client: Framing,
+    payload: &'a [u8],
+    room: &'a mut [u8; CHUNK_HEAD_MAX],
+) -> [&'a [u8]; 6] {
+    if to_client != Framing::Chunked {
+        return [b"", payload, b"", b"", b"", b""];
+    }
+    let [head, tail]: [&[u8]; 2] = if payload.is_empty() {
+        [b"", b""]
+    } else {
+        let from = chunk_head(payload.len(), room);
+        [&room[from..], b"\r\n"]
+    };
+    let [zero, trailers, end]: [&[u8]; 3] =
+        if body.is_done() { [b"0\r\n", body.trailers(), b"\r\n"] } else { [b"", b"", b""] };
+    [head, payload, tail, zero, trailers, end]
+}
+
+/// Sends all that there is room for; how many bytes that were.
+fn send_parts(client: &mut Link, parts: [&[u8]; 7], then: Then) -> Result<usize, Failure> {
+    let mut slices = parts.map(IoSlice::new);
+    let mut left = &mut slices[..];
+    IoSlice::advance_slices(&mut left, 0);
+    let mut sent = 0;
+    while !left.is_empty() {
+        match client.send(left, then).map_err(|_| Failure::last(Reason::ClientGone))? {
+            Moved::Bytes(count) => {
+                sent += count;
+                IoSlice::advance_slices(&mut left, count);
+            }
+            _ => break,
+        }
+    }
+    Ok(sent)
+}

@@ -1,0 +1,96 @@
+//! Layer 2: what is kept of a request for as long as its exchange lives. Its head and its bytes are not.
+
+use super::context::Context;
+use crate::base::ids::{RequestId, TraceId};
+use crate::base::time::Moment;
+use crate::http1::client as forwarded;
+use crate::http1::framing::Asked;
+use crate::http1::head::{RequestHead, Version};
+use crate::http1::trace::Glimpse;
+use crate::policy::retry;
+use std::net::{IpAddr, SocketAddr};
+
+/// What is kept of a request.
+#[derive(Debug)]
+pub struct Meta {
+    /// Ours; it goes to the server where the client sent none.
+    pub id: RequestId,
+    /// What the request is called in logs and in responses of our own.
+    pub trace: TraceId,
+    /// When its head was complete.
+    pub started: Moment,
+    /// The client, or whom a trusted proxy names.
+    pub client: Option<IpAddr>,
+    /// The request line, for the access log; empty without one.
+    pub line: Box<[u8]>,
+    /// Wants its own responses as JSON.
+    pub json: bool,
+    /// HEAD: responses have no body.
+    pub asked: Asked,
+    /// The client's version.
+    pub version: Version,
+    /// The client wants its connection to stay.
+    pub keep_alive: bool,
+    /// The client asks for another protocol.
+    pub upgrade: bool,
+    /// It may be sent twice (RFC 9110 section 9.2.2).
+    pub idempotent: bool,
+    /// The client waits for 100 before it sends the body.
+    pub expects_continue: bool,
+}
+
+/// Who sends the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender {
+    /// The client's address: the kernel's word, or that of a PROXY header.
+    pub peer: Option<SocketAddr>,
+    /// The connection of the client in its worker: key and turn.
+    pub owner: (usize, u32),
+}
+
+impl Meta {
+    /// Of this head. `peer` is the address that it came from.
+    pub fn of(head: &RequestHead<'_, '_>, peer: Option<IpAddr>, cx: &mut Context) -> Self {
+        let id = cx.next_id();
+        Meta {
+            id,
+            trace: TraceId::new(head.request_id, id),
+            started: cx.now,
+            client: forwarded::client_address(head, peer, |address| cx.proxy.config.listen.trusts(address)),
+            line: if cx.proxy.access.is_some() { request_line(head) } else { Box::default() },
+            json: head.accepts_json,
+            asked: Asked::by(head.method),
+            version: head.version,
+            keep_alive: head.keep_alive,
+            upgrade: head.upgrade,
+            idempotent: retry::is_idempotent(head.method),
+            expects_continue: head.expects_continue,
+        }
+    }
+
+    /// Of bytes that are no request, as far as they show what they were to be.
+    pub fn of_refused(bytes: &[u8], peer: Option<SocketAddr>, cx: &mut Context) -> Self {
+        let (Glimpse { line, request_id }, id) = (Glimpse::of(bytes), cx.next_id());
+        Meta {
+            id,
+            trace: TraceId::new(request_id, id),
+            started: cx.now,
+            client: peer.map(|peer| peer.ip().to_canonical()),
+            line: line.into(),
+            json: false,
+            asked: if line.starts_with(b"HEAD ") { Asked::Head } else { Asked::Other },
+            version: Version::Http11,
+            keep_alive: false,
+            upgrade: false,
+            idempotent: false,
+            expects_continue: false,
+        }
+    }
+}
+
+/// The request line, in one allocation.
+fn request_line(head: &RequestHead<'_, '_>) -> Box<[u8]> {
+    let slash: &[u8] = if head.slash_first { b"/" } else { b"" };
+    let version: &[u8] = if head.version == Version::Http10 { b"HTTP/1.0" } else { b"HTTP/1.1" };
+    [head.method, b" ", slash, head.target, b" ", version].concat().into()
+}

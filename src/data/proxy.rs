@@ -1,0 +1,208 @@
+//! Layer 1: what all threads of one data plane share, beside the server table: configuration, counters, the budget for
+//! retries, and whether it drains.
+
+use crate::base::dice;
+use crate::base::ids::RequestIds;
+use crate::base::limits;
+use crate::base::time::{self, Moment};
+use crate::policy::retry::Budget;
+use crate::state::access::AccessSink;
+use crate::state::config::Config;
+use crate::state::stats::{Counter, Stats};
+use crate::state::table::Table;
+use crate::state::verdict::Verdicts;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Descriptors that are kept for listeners, pollers, probes, files and the admin API.
+const RESERVED_DESCRIPTORS: usize = 64;
+
+/// Connections beyond the limit that are told so at the same time; further ones are closed without a word.
+const REFUSED_MAX: usize = 64;
+
+/// When draining begins, idle connections stay open for this long: a client that was promised a connection that stays
+/// may have its next request on the way.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
+
+/// One data plane, as all its threads see it. The balancer has two: one for its clients, and a small one in front of its
+/// own admin API.
+#[derive(Debug)]
+pub struct Proxy {
+    /// For logs and thread names.
+    pub name: &'static str,
+    /// What it was started with.
+    pub config: Arc<Config>,
+    /// Its servers.
+    pub table: Arc<Table>,
+    /// What it counts.
+    pub stats: Arc<Stats>,
+    /// What it learns of its servers, for the health thread.
+    pub verdicts: Verdicts,
+    /// Where a line per request goes, if that is wanted.
+    pub access: Option<AccessSink>,
+    /// The address that it listens on.
+    pub address: SocketAddr,
+    /// Its name in `Via`.
+    pub pseudonym: String,
+    /// Pays for retries.
+    pub budget: Budget,
+    /// Counts requests, for the algorithms that take turns.
+    pub turn: AtomicU64,
+    /// Open tunnels.
+    pub tunnels: AtomicUsize,
+    /// The most client connections that may be open.
+    pub connections_max: usize,
+    /// Names of requests.
+    pub ids: RequestIds,
+    open: AtomicUsize,
+    /// Open connections that are one too many, and hear so.
+    refused: AtomicUsize,
+    /// Open connections of each client address; empty where they are not limited.
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+    draining: OnceLock<Moment>,
+    stop_by: AtomicU64,
+}
+
+impl Proxy {
+    /// The shared part of a data plane that listens on `address`.
+    pub fn new(
+        name: &'static str,
+        config: Arc<Config>,
+        table: Arc<Table>,
+        verdicts: Verdicts,
+        access: Option<AccessSink>,
+        address: SocketAddr,
+    ) -> Self {
+        let pseudonym = config.listen.via.clone();
+        let pseudonym = pseudonym.unwrap_or_else(|| format!("evenkeel-{:08x}", dice::entropy() as u32));
+        Proxy {
+            name,
+            table,
+            stats: Arc::default(),
+            verdicts,
+            access,
+            address,
+            pseudonym,
+            budget: Budget::new(),
+            turn: AtomicU64::new(0),
+            tunnels: AtomicUsize::new(0),
+            connections_max: connections_max(&config),
+            ids: RequestIds::default(),
+            open: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            by_address: Mutex::default(),
+            draining: OnceLock::new(),
+            stop_by: AtomicU64::new(Moment::NEVER.as_nanos()),
+            config,
+        }
+    }
+
+    /// Takes no new connections from now on, and none at all from the deadline on. A later call can only bring the
+    /// deadline nearer. Threads that sleep have to be woken.
+    pub fn drain(&self, deadline: Moment) {
+        self.draining.get_or_init(time::now);
+        self.stop_by.fetch_min(deadline.as_nanos(), Relaxed);
+    }
+
+    /// Whether it takes no new connections.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get().is_some()
+    }
+
+    /// When draining ends.
+    pub fn drain_deadline(&self) -> Moment {
+        Moment::from_nanos(self.stop_by.load(Relaxed))
+    }
+
+    /// Whether idle connections may be closed: it drains, and clients have had time for requests that were on their way.
+    pub fn closes_idle(&self, now: Moment) -> bool {
+        self.draining.get().is_some_and(|begun| {
+            let wait = LAST_REQUESTS.min(self.drain_deadline().since(*begun) / 2);
+            now.since(*begun) >= wait
+        })
+    }
+
+    /// Open client connections.
+    pub fn open(&self) -> usize {
+        self.open.load(Relaxed)
+    }
+
+    /// Whether connections run short: those that only linger, or take their time with a first request, should then make
+    /// room soon.
+    pub fn is_crowded(&self) -> bool {
+        self.open() > self.connections_max / 4 * 3
+    }
+
+    /// Open connections of this address; 0 where they are not counted.
+    pub fn open_from(&self, address: IpAddr) -> usize {
+        self.by_address.lock().get(&address).copied().unwrap_or(0)
+    }
+}
+
+/// An open client connection is counted for as long as its permit lives.
+#[derive(Debug)]
+pub struct Permit {
+    proxy: Arc<Proxy>,
+    address: Option<IpAddr>,
+    refused: bool,
+}
+
+impl Permit {
+    /// Counts a connection that was accepted from there.
+    pub fn new(proxy: &Arc<Proxy>, peer: Option<SocketAddr>) -> Self {
+        let counted = proxy.config.limits.connections_per_address.is_some();
+        let address = peer.map(|peer| peer.ip()).filter(|_| counted);
+        if let Some(address) = address {
+            *proxy.by_address.lock().entry(address).or_default() += 1;
+        }
+        proxy.open.fetch_add(1, Relaxed);
+        proxy.stats.shard(0).count(Counter::Accepted);
+        Permit { proxy: Arc::clone(proxy), address, refused: false }
+    }
+
+    /// The connection is one too many, and is to hear so. False: so many hear it already that this one is closed at
+    /// once; what is refused must not take the descriptors that requests in flight need.
+    pub fn refuse(&mut self) -> bool {
+        self.refused = self.proxy.refused.fetch_add(1, Relaxed) < REFUSED_MAX;
+        if !self.refused {
+            self.proxy.refused.fetch_sub(1, Relaxed);
+        }
+        self.refused
+    }
+
+    /// Whether the connection is one too many.
+    pub fn is_refused(&self) -> bool {
+        self.refused
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.proxy.open.fetch_sub(1, Relaxed);
+        self.proxy.refused.fetch_sub(usize::from(self.refused), Relaxed);
+        self.proxy.stats.shard(0).count(Counter::Closed);
+        let Some(address) = self.address else { return };
+        let mut by_address = self.proxy.by_address.lock();
+        let left = by_address.get_mut(&address).map(|count| {
+            *count -= 1;
+            *count
+        });
+        if left == Some(0) {
+            by_address.remove(&address);
+        }
+    }
+}
+
+/// The configured limit, or what the descriptor limit leaves when every connection has a request at a server, too.
+fn connections_max(config: &Config) -> usize {
+    let descriptors = limits::descriptors();
+    // Each worker has a poller and a waker.
+    let own = RESERVED_DESCRIPTORS + 2 * config.threadpool.bounds.max;
+    let left = descriptors.saturating_sub(own) / 2;
+    // A very low limit still serves a few: better slow than not at all.
+    config.limits.connections.unwrap_or(usize::MAX).min(left.max(descriptors / 4)).max(1)
+}

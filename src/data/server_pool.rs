@@ -1,0 +1,317 @@
+//! Layer 1: a worker's connections to servers: those that exchanges use, and idle ones that are kept for the next. All of
+//! them are watched by the worker's poller for as long as they live: a server that closes an idle connection, or says
+//! something unasked on it, is heard of at once, and that connection is not used again (RFC 9112 section 9.2).
+
+use super::poller::{Poller, Ready, Side, Token};
+use super::transport::{Link, Transport};
+use crate::base::ids::ServerId;
+use crate::base::time::Moment;
+use crate::state::server::Server;
+use slab::Slab;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A connection to a server.
+#[derive(Debug)]
+pub struct ServerLink {
+    /// The connection.
+    pub link: Link,
+    /// The server.
+    pub server: Arc<Server>,
+    /// It has carried a request before: the server may have closed it meanwhile.
+    pub reused: bool,
+    /// The generation of the server's addresses under which it was made.
+    pub generation: u64,
+    user: User,
+}
+
+/// Who has a connection to a server.
+#[derive(Clone, Copy, Debug)]
+enum User {
+    /// The exchange of the client connection with this key.
+    Exchange(usize),
+    /// Nothing; idle since then.
+    Idle(Moment),
+}
+
+/// All connections of one worker to servers.
+#[derive(Debug)]
+pub struct ServerPool {
+    links: Slab<ServerLink>,
+    /// Keys of idle connections, the one that was used last at the back: the warmest is used, the others grow old.
+    idle: HashMap<ServerId, VecDeque<usize>>,
+    idle_count: usize,
+    turn: u32,
+    per_server: usize,
+    idle_time: Duration,
+}
+
+impl ServerPool {
+    /// A pool that keeps `per_server` idle connections to each server at the most, each for `idle_time`.
+    pub fn new(per_server: usize, idle_time: Duration) -> Self {
+        let (links, idle) = (Slab::new(), HashMap::new());
+        ServerPool { links, idle, idle_count: 0, turn: 0, per_server, idle_time }
+    }
+
+    /// Takes in a connection for the exchange of the client connection with that key.
+    pub fn insert(&mut self, transport: Transport, server: &Arc<Server>, client: usize) -> usize {
+        let token = self.next_token();
+        let (link, server) = (Link::new(transport, token), Arc::clone(server));
+        let generation = server.addresses().generation();
+        self.links.insert(ServerLink {
+            link,
+            server,
+            reused: false,
+            generation,
+            user: User::Exchange(client),
+        })
+    }
+
+    /// The connection with this key.
+    pub fn get_mut(&mut self, key: usize) -> Option<&mut ServerLink> {
+        self.links.get_mut(key)
+    }
+
+    /// An idle connection to the server, for the exchange of the client connection with that key. It is looked at once
+    /// more, which costs a system call: the server may have closed it, or sent something unasked, since the last events
+    /// were told, and under load those are some milliseconds old.
+    pub fn take(&mut self, server: ServerId, client: usize, now: Moment) -> Option<usize> {
+        loop {
+            let key = self.idle.get_mut(&server)?.pop_back()?;
+            self.idle_count -= 1;
+            let Some(link) = self.links.get_mut(key) else { continue };
+            let is_young = matches!(link.user, User::Idle(since) if now.since(since) < self.idle_time);
+            let is_current = link.server.addresses().keeps_idle(link.generation);
+            link.server.idle_ends();
+            if is_young && is_current && link.link.is_quiet() {
+                (link.user, link.reused) = (User::Exchange(client), true);
+                return Some(key);
+            }
+            self.links.remove(key);
+        }
+    }
+
+    /// Keeps a connection that is between two requests, or closes it where there is no room.
+    pub fn put(&mut self, key: usize, poller: &Poller, now: Moment) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        // Bytes behind the response, or an end: it must not carry another request.
+        let is_quiet = !link.link.may_read() || link.link.is_quiet();
+        let is_current = link.server.addresses().keeps_idle(link.generation);
+        let is_fit = is_quiet && is_current && link.link.watch(poller).is_ok();
+        if !is_fit || !link.server.idle_begins(self.per_server) {
+            self.links.remove(key);
+            return;
+        }
+        link.user = User::Idle(now);
+        self.idle.entry(link.server.id).or_default().push_back(key);
+        self.idle_count += 1;
+    }
+
+    /// Closes a connection that an exchange has.
+    pub fn close(&mut self, key: usize) {
+        self.links.try_remove(key);
+    }
+
+    /// Closes all that the exchange of this client connection has; after a panic, which has lost the key.
+    pub fn close_all_of(&mut self, client: usize) {
+        self.links.retain(|_, link| !matches!(link.user, User::Exchange(other) if other == client));
+    }
+
+    /// Takes in what an event said. The key of the client connection whose exchange it concerns; an idle connection is
+    /// closed: whatever came, it is no response.
+    pub fn notify(&mut self, token: Token, ready: Ready) -> Option<usize> {
+        let key = token.key as usize;
+        let link = self.links.get_mut(key).filter(|link| link.link.token().turn == token.turn)?;
+        link.link.notify(ready);
+        match link.user {
+            User::Exchange(client) => Some(client),
+            User::Idle(_) if link.link.may_read() => {
+                self.close_idle(key);
+                None
+            }
+            User::Idle(_) => None,
+        }
+    }
+
+    /// Moves a connection out, for another worker.
+    pub fn detach(&mut self, key: usize, poller: &Poller) -> Option<ServerLink> {
+        let mut link = self.links.try_remove(key)?;
+        let token = link.link.token();
+        link.link.unwatch(poller, token);
+        Some(link)
+    }
+
+    /// Takes in a connection of another worker, for the exchange of the client connection with that key.
+    pub fn attach(&mut self, mut link: ServerLink, poller: &Poller, client: usize) -> usize {
+        let token = self.next_token();
+        link.link.unwatch(poller, token);
+        link.user = User::Exchange(client);
+        self.links.insert(link)
+    }
+
+    /// Closes idle connections that have grown old, those that must not be used again, and those to servers that get no
+    /// traffic any more.
+    pub fn sweep(&mut self, now: Moment) {
+        let is_over = |link: &ServerLink, since: Moment| {
+            now.since(since) >= self.idle_time
+                || !link.server.is_open()
+                || !link.server.addresses().keeps_idle(link.generation)
+        };
+        let old = |link: &ServerLink| matches!(link.user, User::Idle(since) if is_over(link, since));
+        let keys: Vec<usize> = self.links.iter().filter(|(_, link)| old(link)).map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.close_idle(key));
+    }
+
+    /// Closes all idle connections: their descriptors are needed.
+    pub fn clear(&mut self) {
+        self.sweep(Moment::NEVER);
+    }
+
+    /// Idle connections.
+    pub fn idle(&self) -> usize {
+        self.idle_count
+    }
+
+    /// All connections, those of exchanges among them.
+    pub fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    fn close_idle(&mut self, key: usize) {
+        let Some(link) = self.links.try_remove(key) else { return };
+        link.server.idle_ends();
+        self.idle_count -= 1;
+        if let Some(keys) = self.idle.get_mut(&link.server.id) {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.idle.remove(&link.server.id);
+            }
+        }
+    }
+
+    /// Keys are given again; a turn is not, so that an event for the connection before names nothing.
+    fn next_token(&mut self) -> Token {
+        self.turn = self.turn.wrapping_add(1);
+        Token::new(Side::Server, self.links.vacant_key(), self.turn)
+    }
+}
+
+impl Drop for ServerPool {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulation::Wire;
+    use super::*;
+    use crate::policy::pick::{Algorithm, Weight};
+    use crate::state::config::ServerSpec;
+    use crate::state::table::Table;
+    use std::io::IoSlice;
+
+    const CLIENT: usize = 7;
+    const AT: Moment = Moment::from_millis(1000);
+
+    /// A pool with an idle connection, whose far end comes back as well.
+    struct Idle {
+        pool: ServerPool,
+        poller: Poller,
+        server: Arc<Server>,
+        far: Wire,
+        _table: Table,
+    }
+
+    fn idle() -> Idle {
+        let address = "127.0.0.1:9001".parse().unwrap();
+        let spec =
+            ServerSpec { name: "a".into(), address, weight: Weight(1), backup: false, max_in_flight: None };
+        let table = Table::new(Algorithm::Dynamic, false, None, &[spec]);
+        let server = table.find("a").unwrap();
+        let (near, far) = Wire::pair(1000);
+        let poller = Poller::new().unwrap();
+        let mut pool = ServerPool::new(2, Duration::from_secs(30));
+        let key = pool.insert(Transport::Simulated(near), &server, CLIENT);
+        pool.put(key, &poller, AT);
+        Idle { pool, poller, server, far, _table: table }
+    }
+
+    impl Idle {
+        /// What the poller has to tell of the connection.
+        fn events(&mut self) {
+            let edge = self.far.shared().lock().take_edge();
+            edge.into_iter().for_each(|(token, ready)| assert_eq!(self.pool.notify(token, ready), None));
+        }
+
+        fn arrives(&mut self, bytes: &[u8]) {
+            self.far.send(&[IoSlice::new(bytes)]).unwrap();
+            self.far.shared().lock().deliver(1, bytes.len());
+        }
+
+        fn take(&mut self) -> Option<usize> {
+            self.pool.take(self.server.id, CLIENT, AT)
+        }
+    }
+
+    #[test]
+    fn an_idle_connection_is_used_again() {
+        let mut idle = idle();
+        idle.events();
+        let key = idle.take().unwrap();
+        assert!(idle.pool.get_mut(key).unwrap().reused);
+        assert_eq!((idle.pool.idle(), idle.pool.len()), (0, 1));
+    }
+
+    #[test]
+    fn bytes_that_come_unasked_close_it() {
+        let mut told = idle();
+        told.arrives(b"HTTP/1.1 200 OK\r\n\r\n");
+        told.events();
+        assert_eq!((told.take(), told.pool.len()), (None, 0));
+        let mut untold = idle();
+        untold.events();
+        untold.arrives(b"x");
+        assert_eq!((untold.take(), untold.pool.len()), (None, 0), "a look sees what no event has told yet");
+    }
+
+    #[test]
+    fn an_end_closes_it_and_so_do_age_and_a_new_generation() {
+        let mut ended = idle();
+        ended.far.finish_writing();
+        ended.far.shared().lock().deliver(1, 1);
+        ended.events();
+        assert_eq!(ended.pool.len(), 0);
+        let mut old = idle();
+        let later = AT.after(Duration::from_secs(31));
+        assert_eq!(old.pool.take(old.server.id, CLIENT, later), None);
+        let mut moved = idle();
+        moved.server.addresses().close_idle();
+        moved.pool.sweep(AT);
+        assert_eq!((moved.pool.len(), moved.pool.idle()), (0, 0));
+    }
+
+    #[test]
+    fn no_more_are_kept_than_wanted_and_leftovers_are_not() {
+        let mut idle = idle();
+        for kept in [2, 2] {
+            let (near, _far) = Wire::pair(1000);
+            let key = idle.pool.insert(Transport::Simulated(near), &idle.server, CLIENT);
+            // The far end of it is closed, but that has not arrived yet.
+            idle.pool.put(key, &idle.poller, AT);
+            assert_eq!(idle.pool.idle(), kept);
+        }
+        let (near, mut far) = Wire::pair(1000);
+        let key = idle.pool.insert(Transport::Simulated(near), &idle.server, CLIENT);
+        far.send(&[IoSlice::new(b"more than the response")]).unwrap();
+        far.shared().lock().deliver(1, 100);
+        idle.pool.put(key, &idle.poller, AT);
+        assert_eq!(idle.pool.len(), 2);
+    }
+}

@@ -1,0 +1,436 @@
+//! Layer 5: a worker: its poller, its set of connections, its idle server connections. It waits in [`Worker::wait`] and
+//! nowhere else; nothing in it waits for one connection alone.
+
+use super::context::Context;
+use super::h1::{Advance, Connection, Doing};
+use super::poller::{Poller, Side};
+use super::timers::Timers;
+use super::worker_pool::{Handle, Work, WorkerPool};
+use crate::base::time::{self, Moment};
+use crate::http1::reason::Reason;
+use crate::state::stats::Counter;
+use crate::state::workers::RequestInfo;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::fence;
+use std::time::Duration;
+
+/// Connections taken from the channel before those that are there get their turn.
+const TAKEN_AT_ONCE: usize = 64;
+/// Connections passed on to other workers in one turn.
+const PASSED_ON_AT_ONCE: usize = 8;
+/// Without anything to do a worker looks at its idle server connections this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// What cannot be passed on for the moment is tried again after this.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Idle server connections are looked at this often.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+
+/// Runs a worker until it is told to stop.
+pub fn run(pool: &Arc<WorkerPool>, number: usize, poller: Poller) {
+    let mut worker = Worker::new(pool, number, poller);
+    while worker.turn() {}
+    worker.pool.leave(&worker.handle);
+}
+
+/// A worker.
+struct Worker {
+    pool: Arc<WorkerPool>,
+    handle: Arc<Handle>,
+    cx: Context,
+    set: Slab<Held>,
+    timers: Timers,
+    /// Keys of connections that can go on.
+    ready: VecDeque<usize>,
+    called: Vec<(usize, u32)>,
+    /// Keys of connections that others may have.
+    surplus: Vec<usize>,
+    turn: u32,
+    /// Connections of the set that have an exchange or are a tunnel.
+    busy: usize,
+    stopping: bool,
+    next_sweep: Moment,
+    /// Sweeps that others have asked for, up to the last one.
+    swept: u64,
+}
+
+/// A connection of the set.
+struct Held {
+    connection: Box<Connection>,
+    turn: u32,
+    /// When it is looked at next, as the timers have it.
+    look_at: Moment,
+    is_ready: bool,
+    is_busy: bool,
+}
+
+impl Worker {
+    fn new(pool: &Arc<WorkerPool>, number: usize, poller: Poller) -> Self {
+        let cx = Context::new(&pool.proxy, &pool.queue, number, poller);
+        Worker {
+            pool: Arc::clone(pool),
+            handle: pool.enter(number, &cx.mailbox),
+            cx,
+            set: Slab::new(),
+            timers: Timers::default(),
+            ready: VecDeque::new(),
+            called: Vec::new(),
+            surplus: Vec::new(),
+            turn: 0,
+            busy: 0,
+            stopping: false,
+            next_sweep: Moment::START,
+            swept: 0,
+        }
+    }
+
+    /// One turn: what has come in, then what can go on. False: it was told to stop, and nothing is left.
+    fn turn(&mut self) -> bool {
+        self.take_work();
+        let work = self.wait();
+        self.cx.now = time::now();
+        self.notify();
+        if let Some(work) = work {
+            self.take(work);
+        }
+        self.look_at_due();
+        let moves = self.ready.len();
+        self.handle.moves.fetch_add(moves as u64, Relaxed);
+        for _ in 0..moves {
+            let Some(key) = self.ready.pop_front() else { break };
+            self.run(key);
+        }
+        self.sweep();
+        self.tell();
+        match self.stopping {
+            true => self.pass_all_on(),
+            false => self.pass_surplus_on(),
+        }
+        !(self.stopping && self.set.is_empty())
+    }
+
+    /// The only place where a worker blocks: in the channel when it has no connection at all, otherwise in its poller.
+    fn wait(&mut self) -> Option<Work> {
+        let begun = time::now();
+        let mut work = None;
+        if self.set.is_empty() && self.cx.servers.is_empty() && !self.stopping {
+            work = self.pool.take(LONGEST_SLEEP);
+        } else if !self.ready.is_empty() {
+            self.poll(Some(Duration::ZERO));
+        } else {
+            let limit = self.timers.next().min(self.next_sweep).since(begun);
+            let longest = match self.stopping {
+                true if begun >= self.cx.proxy.drain_deadline() => Duration::ZERO,
+                true => PAUSE,
+                false => LONGEST_SLEEP,
+            };
+            let limit = limit.min(longest);
+            self.handle.sleeps.store(true, SeqCst);
+            fence(SeqCst);
+            let has_work = self.pool.waiting() > 0 && !self.stopping;
+            self.poll(Some(if has_work { Duration::ZERO } else { limit }));
+            self.handle.sleeps.store(false, Relaxed);
+        }
+        let slept = time::now().since(begun);
+        self.handle.slept_nanos.fetch_add(slept.as_nanos() as u64, Relaxed);
+        work
+    }
+
+    fn poll(&mut self, limit: Option<Duration>) {
+        if let Err(error) = self.cx.poller.wait(limit) {
+            log::error!("{}: the poller failed: {error}", self.cx.proxy.name);
+        }
+    }
+
+    /// Takes in the events of the last wait: all of them before any connection goes on, so that none uses a server
+    /// connection of which an event says that it must not be used.
+    fn notify(&mut self) {
+        let Worker { cx, set, ready, .. } = self;
+        let Context { poller, servers, mailbox, .. } = cx;
+        for (token, told) in poller.ready() {
+            let key = match token.side {
+                Side::Server => servers.notify(token, told),
+                Side::Client => {
+                    let key = token.key as usize;
+                    let held = set.get_mut(key).filter(|held| held.turn == token.turn);
+                    held.map(|held| {
+                        held.connection.notify(told);
+                        key
+                    })
+                }
+            };
+            if let Some((key, held)) = key.and_then(|key| Some((key, set.get_mut(key)?))) {
+                make_ready(ready, key, held);
+            }
+        }
+        self.called.clear();
+        mailbox.take(&mut self.called);
+        for (key, turn) in self.called.drain(..) {
+            if let Some(held) = set.get_mut(key).filter(|held| held.turn == turn) {
+                make_ready(ready, key, held);
+            }
+        }
+    }
+
+    /// What is in the channel, as far as others are not to have it.
+    fn take_work(&mut self) {
+        if self.stopping {
+            return;
+        }
+        for _ in 0..TAKEN_AT_ONCE {
+            match self.pool.take_now() {
+                Some(work) => self.take(work),
+                None => return,
+            }
+            if self.stopping {
+                break;
+            }
+        }
+        // Another one may take the rest.
+        self.pool.wake_one();
+    }
+
+    fn take(&mut self, work: Work) {
+        match work {
+            Work::Connection(mut connection, at) => {
+                self.cx.now = time::now();
+                let waited = self.cx.now.since(at);
+                self.cx.shard().wait.record(waited);
+                if connection.is_idle() && waited > self.cx.proxy.config.threadpool.admit.deadline {
+                    connection.refuse(Reason::QueueTimeout);
+                }
+                self.adopt(connection);
+            }
+            Work::Stop => self.stopping = true,
+        }
+    }
+
+    fn adopt(&mut self, connection: Box<Connection>) {
+        self.turn = self.turn.wrapping_add(1) & (u32::MAX >> 1);
+        let held =
+            Held { connection, turn: self.turn, look_at: Moment::NEVER, is_ready: true, is_busy: false };
+        let key = self.set.insert(held);
+        let Some(held) = self.set.get_mut(key) else { return };
+        held.connection.adopt(key, self.turn, &mut self.cx);
+        self.run(key);
+    }
+
+    fn look_at_due(&mut self) {
+        while let Some((at, key, turn)) = self.timers.pop_due(self.cx.now) {
+            let key = key as usize;
+            let Some(held) = self.set.get_mut(key).filter(|held| held.turn == turn) else { continue };
+            if held.look_at == at {
+                held.look_at = Moment::NEVER;
+                make_ready(&mut self.ready, key, held);
+            }
+        }
+    }
+
+    /// Moves a connection as far as it goes.
+    fn run(&mut self, key: usize) {
+        let Worker { cx, set, timers, ready, .. } = self;
+        let Some(held) = set.get_mut(key) else { return };
+        held.is_ready = false;
+        cx.now = time::now();
+        let advanced = catch_unwind(AssertUnwindSafe(|| held.connection.advance(cx)));
+        let Ok(advance) = advanced else { return self.survive_panic(key) };
+        let is_busy = !matches!(held.connection.doing(), Doing::Nothing);
+        match (held.is_busy, is_busy) {
+            (false, true) => self.busy += 1,
+            (true, false) => self.busy -= 1,
+            _ => {}
+        }
+        held.is_busy = is_busy;
+        match advance {
+            Advance::Wait(until) => {
+                // Invariant 14.
+                debug_assert!(until < Moment::NEVER, "a wait without a deadline");
+                if held.connection.watch(cx).is_err() {
+                    return self.close(key, Reason::Internal);
+                }
+                let token = super::poller::Token::new(Side::Client, key, held.turn);
+                held.look_at = timers.look_by(token, held.look_at, until);
+                if set.len() > self.pool.share() && self.surplus.len() < PASSED_ON_AT_ONCE {
+                    self.surplus.push(key);
+                }
+            }
+            Advance::Yield => make_ready(ready, key, held),
+            Advance::Park => {
+                if let Some(connection) = self.remove(key) {
+                    self.pool.park(connection);
+                }
+            }
+            Advance::Closed => self.close(key, Reason::ClientGone),
+        }
+    }
+
+    /// Invariant 5: a panic costs one exchange. Its connections are closed.
+    fn survive_panic(&mut self, key: usize) {
+        self.cx.shard().count(Counter::Panics);
+        log::error!("{}: a request panicked; its connection is closed", self.cx.proxy.name);
+        self.cx.repair();
+        let closed = catch_unwind(AssertUnwindSafe(|| self.close(key, Reason::Internal)));
+        if closed.is_err() {
+            self.set.try_remove(key);
+        }
+        self.cx.servers.close_all_of(key);
+        self.busy = self.set.iter().filter(|(_, held)| held.is_busy).count();
+    }
+
+    fn close(&mut self, key: usize, reason: Reason) {
+        let Some(mut held) = self.set.try_remove(key) else { return };
+        self.busy -= usize::from(held.is_busy);
+        held.connection.abandon(reason, &mut self.cx);
+    }
+
+    /// Takes a connection out of the set, for another thread. `None`: it has to stay.
+    fn remove(&mut self, key: usize) -> Option<Box<Connection>> {
+        let held = self.set.get_mut(key)?;
+        if !held.connection.leave(&mut self.cx) {
+            return None;
+        }
+        let held = self.set.try_remove(key)?;
+        self.busy -= usize::from(held.is_busy);
+        Some(held.connection)
+    }
+
+    /// Gives a connection to another worker. False: it has to stay.
+    fn pass_on(&mut self, key: usize) -> bool {
+        let Some(connection) = self.remove(key) else { return false };
+        let pushed = self.pool.push(connection, self.cx.now);
+        pushed.map_err(|connection| self.adopt(connection)).is_ok()
+    }
+
+    /// More connections than its share are here: others get some of those that wait for a request.
+    fn pass_surplus_on(&mut self) {
+        for key in std::mem::take(&mut self.surplus) {
+            if self.set.get(key).is_some_and(|held| held.connection.is_idle() && !held.is_ready) {
+                self.pass_on(key);
+            }
+        }
+    }
+
+    /// Told to stop: the others get its connections, exchanges in flight among them. When the time for draining is over
+    /// there are no others.
+    fn pass_all_on(&mut self) {
+        if self.cx.now >= self.cx.proxy.drain_deadline() {
+            return self.cut_all();
+        }
+        let keys: Vec<usize> = self.set.iter().map(|(key, _)| key).collect();
+        let _ = keys.into_iter().take_while(|key| self.pass_on(*key)).count();
+    }
+
+    /// The time for draining is over: what is not whole hears why it is not served, and all connections close.
+    fn cut_all(&mut self) {
+        let keys: Vec<usize> = self.set.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.run(key);
+            self.close(key, Reason::Draining);
+        }
+    }
+
+    /// Closes what has been idle for too long.
+    fn sweep(&mut self) {
+        let asked = self.pool.sweeps();
+        if self.cx.now < self.next_sweep && asked == self.swept {
+            return;
+        }
+        self.swept = asked;
+        // A snapshot that is not renewed would keep servers that were removed.
+        self.cx.table.look(&self.cx.proxy.table);
+        self.cx.servers.sweep(self.cx.now);
+        self.next_sweep = self.cx.now.after(SWEEP_EVERY);
+    }
+
+    /// What others see of it.
+    fn tell(&mut self) {
+        self.handle.connections.store(self.set.len(), Relaxed);
+        self.handle.in_flight.store(self.busy, Relaxed);
+        if self.busy > 1 {
+            self.pool.gauges.notify_if_asleep();
+        }
+        while let Ok(wanted) = self.handle.lists.1.try_recv() {
+            let _ = wanted.send(self.list());
+        }
+    }
+
+    fn list(&self) -> Vec<RequestInfo> {
+        let now = self.cx.now;
+        let of = |held: &Held| held.connection.info(now);
+        self.set.iter().filter_map(|(_, held)| of(held)).collect()
+    }
+}
+
+fn make_ready(ready: &mut VecDeque<usize>, key: usize, held: &mut Held) {
+    if !std::mem::replace(&mut held.is_ready, true) {
+        ready.push_back(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::proxy::{Permit, Proxy};
+    use super::super::socket::Socket;
+    use super::super::transport::Transport;
+    use super::*;
+    use crate::state::config;
+    use crate::state::table::Table;
+    use crate::state::verdict::Verdicts;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::path::Path;
+
+    fn worker() -> Worker {
+        let config = Arc::new(config::parse("{}", Path::new("")).unwrap());
+        let table = Arc::new(Table::new(config.servers.algorithm, false, None, &[]));
+        let address = "127.0.0.1:1".parse().unwrap();
+        let proxy = Arc::new(Proxy::new("test", config, table, Verdicts::default(), None, address));
+        let accept = Poller::new().unwrap();
+        Worker::new(&Arc::new(WorkerPool::new(&proxy, accept.waker())), 1, Poller::new().unwrap())
+    }
+
+    /// A connection that the worker gets, and its client.
+    fn connect(worker: &mut Worker) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = Socket::connect(&listener.local_addr().unwrap()).unwrap();
+        let (client, peer) = listener.accept().unwrap();
+        let permit = Permit::new(&worker.pool.proxy, Some(peer));
+        let connection = Connection::new(Transport::Plain(near), Some(peer), permit, time::now());
+        assert!(worker.pool.push(Box::new(connection), time::now()).is_ok());
+        client
+    }
+
+    #[test]
+    fn a_panic_costs_one_exchange() {
+        let mut worker = worker();
+        let (mut first, mut second) = (connect(&mut worker), connect(&mut worker));
+        while worker.set.len() < 2 {
+            worker.take_work();
+        }
+        worker.survive_panic(0);
+        assert_eq!(first.read(&mut [0; 8]).unwrap_or(0), 0, "its connection is closed");
+        assert_eq!(worker.pool.proxy.stats.total(Counter::Panics), 1);
+        second.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        while !worker.set.is_empty() {
+            worker.turn();
+        }
+        let mut response = String::new();
+        second.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 503") && response.contains("no_server"), "{response}");
+    }
+
+    #[test]
+    fn one_that_stops_passes_its_connections_on() {
+        let mut worker = worker();
+        let _clients = [connect(&mut worker), connect(&mut worker)];
+        while worker.set.len() < 2 {
+            worker.take_work();
+        }
+        assert!(worker.pool.push_stop());
+        while worker.turn() {}
+        assert_eq!((worker.pool.waiting(), worker.set.len()), (2, 0));
+    }
+}

@@ -1,0 +1,277 @@
+//! Layer 5: the channel between the accept thread and the workers, and what they know of each other: who sleeps, who has
+//! how many connections.
+
+use super::h1::Connection;
+use super::proxy::Proxy;
+use super::waiting::{Mailbox, ServerQueue};
+use crate::base::time::Moment;
+use crate::state::workers::{Gauges, RequestInfo};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+use mio::Waker;
+use parking_lot::RwLock;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::time::Duration;
+
+/// What the channel carries.
+#[derive(Debug)]
+pub enum Work {
+    /// A connection that has something to be read, with the moment at which that was known.
+    Connection(Box<Connection>, Moment),
+    /// The worker that takes this stops.
+    Stop,
+}
+
+/// The workers of one data plane, and their channel.
+#[derive(Debug)]
+pub struct WorkerPool {
+    /// What all threads share.
+    pub proxy: Arc<Proxy>,
+    /// Requests that wait for a server.
+    pub queue: Arc<ServerQueue>,
+    /// What the supervisor sees.
+    pub gauges: Gauges,
+    channel: (Sender<Work>, Receiver<Work>),
+    /// Connections that may wait in the channel; it has room for the messages to stop beside them.
+    capacity: usize,
+    /// Workers that wait in the channel.
+    blocked: AtomicUsize,
+    handles: RwLock<Vec<Arc<Handle>>>,
+    /// Connections on their way to the accept thread, to be parked.
+    parked: (Sender<Box<Connection>>, Receiver<Box<Connection>>),
+    accept_waker: Arc<Waker>,
+    /// More connections than this are a reason for a worker to pass some on; `usize::MAX` while there is none.
+    share: AtomicUsize,
+    next_number: AtomicUsize,
+    accept_ended: AtomicBool,
+    sweeps: AtomicU64,
+}
+
+/// Where a worker sends the list of its exchanges.
+pub type Listing = Sender<Vec<RequestInfo>>;
+
+/// A worker as others see it.
+#[derive(Debug)]
+pub struct Handle {
+    /// Counts up; names the thread and chooses where it counts.
+    pub number: usize,
+    /// Its connections.
+    pub connections: AtomicUsize,
+    /// Its exchanges and tunnels.
+    pub in_flight: AtomicUsize,
+    /// It waits in its poller, or is about to.
+    pub sleeps: AtomicBool,
+    /// The time that it ever slept, in nanoseconds.
+    pub slept_nanos: AtomicU64,
+    /// How often its connections moved.
+    pub moves: AtomicU64,
+    /// Asks it for a list of its exchanges.
+    pub lists: (Sender<Listing>, Receiver<Listing>),
+    mailbox: Arc<Mailbox>,
+}
+
+impl WorkerPool {
+    /// A pool without workers. `accept_waker` wakes the accept thread.
+    pub fn new(proxy: &Arc<Proxy>, accept_waker: Arc<Waker>) -> Self {
+        let threadpool = &proxy.config.threadpool;
+        let capacity = threadpool.queue_capacity.max(1);
+        WorkerPool {
+            queue: Arc::new(ServerQueue::new(proxy.config.servers.queue_capacity, threadpool.admit)),
+            gauges: Gauges::default(),
+            channel: bounded(capacity + threadpool.bounds.max + 1),
+            capacity,
+            blocked: AtomicUsize::new(0),
+            handles: RwLock::default(),
+            parked: unbounded(),
+            accept_waker,
+            share: AtomicUsize::new(usize::MAX),
+            next_number: AtomicUsize::new(1),
+            accept_ended: AtomicBool::new(false),
+            sweeps: AtomicU64::new(0),
+            proxy: Arc::clone(proxy),
+        }
+    }
+
+    /// Connections that wait in the channel.
+    pub fn waiting(&self) -> usize {
+        self.channel.1.len()
+    }
+
+    /// Passes a connection to a worker; a full channel hands it back.
+    pub fn push(&self, connection: Box<Connection>, at: Moment) -> Result<(), Box<Connection>> {
+        if self.channel.0.len() >= self.capacity {
+            return Err(connection);
+        }
+        match self.channel.0.try_send(Work::Connection(connection, at)) {
+            Err(TrySendError::Full(Work::Connection(connection, _))) => return Err(connection),
+            // The pool has the receiver, so the channel is never disconnected.
+            _ => self.wake_one(),
+        }
+        Ok(())
+    }
+
+    /// Asks one worker to stop; false when there is no room for that now.
+    pub fn push_stop(&self) -> bool {
+        let pushed = self.channel.0.try_send(Work::Stop).is_ok();
+        self.wake_one();
+        pushed
+    }
+
+    /// The next work, if there is any now.
+    pub fn take_now(&self) -> Option<Work> {
+        self.channel.1.try_recv().ok()
+    }
+
+    /// Waits for work; `None` after `limit`.
+    pub fn take(&self, limit: Duration) -> Option<Work> {
+        self.blocked.fetch_add(1, SeqCst);
+        let taken = self.channel.1.recv_timeout(limit);
+        self.blocked.fetch_sub(1, SeqCst);
+        taken.ok()
+    }
+
+    /// Sees to it that work in the channel is taken: one that waits in the channel takes it by itself; where none does,
+    /// one that sleeps in its poller is woken, that with the fewest connections. Where none sleeps, each looks at
+    /// the channel before it does.
+    pub fn wake_one(&self) {
+        // Between a push and this look, and between a worker's word that it sleeps and its last look at the channel.
+        fence(SeqCst);
+        if self.blocked.load(SeqCst) > 0 {
+            return;
+        }
+        let handles = self.handles.read();
+        let sleeping = handles.iter().filter(|handle| handle.sleeps.load(SeqCst));
+        if let Some(handle) = sleeping.min_by_key(|handle| handle.connections.load(Relaxed)) {
+            handle.sleeps.store(false, SeqCst);
+            handle.mailbox.wake();
+        }
+    }
+
+    /// Hands an idle connection to the accept thread.
+    pub fn park(&self, connection: Box<Connection>) {
+        // The pool has the receiver.
+        let _ = self.parked.0.send(connection);
+        self.wake_accept();
+    }
+
+    /// Connections that were handed over to be parked.
+    pub fn take_parked(&self) -> Option<Box<Connection>> {
+        self.parked.1.try_recv().ok()
+    }
+
+    /// Wakes the accept thread.
+    pub fn wake_accept(&self) {
+        // It fails only where the counter of the waker is full: then it is awake.
+        let _ = self.accept_waker.wake();
+    }
+
+    /// Wakes all threads: something that they look at at each turn has changed.
+    pub fn wake_all(&self) {
+        self.wake_accept();
+        self.handles.read().iter().for_each(|handle| handle.mailbox.wake());
+        self.gauges.notify();
+    }
+
+    /// Has all workers look at their idle server connections now: some must not be used again.
+    pub fn sweep(&self) {
+        self.sweeps.fetch_add(1, SeqCst);
+        self.handles.read().iter().for_each(|handle| handle.mailbox.wake());
+    }
+
+    /// How often [`WorkerPool::sweep`] was called.
+    pub fn sweeps(&self) -> u64 {
+        self.sweeps.load(SeqCst)
+    }
+
+    /// A number for the next worker.
+    pub fn next_number(&self) -> usize {
+        self.next_number.fetch_add(1, Relaxed)
+    }
+
+    /// A worker has started.
+    pub fn enter(&self, number: usize, mailbox: &Arc<Mailbox>) -> Arc<Handle> {
+        let handle = Arc::new(Handle {
+            number,
+            connections: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
+            sleeps: AtomicBool::new(false),
+            slept_nanos: AtomicU64::new(0),
+            moves: AtomicU64::new(0),
+            lists: bounded(4),
+            mailbox: Arc::clone(mailbox),
+        });
+        self.handles.write().push(Arc::clone(&handle));
+        handle
+    }
+
+    /// A worker has ended.
+    pub fn leave(&self, handle: &Handle) {
+        let slept = Duration::from_nanos(handle.slept_nanos.load(Relaxed));
+        self.gauges.add_ended(slept, handle.moves.load(Relaxed));
+        self.handles.write().retain(|other| other.number != handle.number);
+    }
+
+    /// Workers whose threads run.
+    pub fn alive(&self) -> usize {
+        self.handles.read().len()
+    }
+
+    /// Exchanges and tunnels of all workers.
+    pub fn in_flight(&self) -> usize {
+        self.handles.read().iter().map(|handle| handle.in_flight.load(Relaxed)).sum()
+    }
+
+    /// Connections of all workers; those that are parked are not among them.
+    pub fn connections(&self) -> usize {
+        self.handles.read().iter().map(|handle| handle.connections.load(Relaxed)).sum()
+    }
+
+    /// The time that all workers ever slept.
+    pub fn slept(&self) -> Duration {
+        let nanos: u64 = self.handles.read().iter().map(|handle| handle.slept_nanos.load(Relaxed)).sum();
+        Duration::from_nanos(nanos) + self.gauges.ended().0
+    }
+
+    /// How often connections ever moved, in all workers.
+    pub fn moves(&self) -> u64 {
+        let moves: u64 = self.handles.read().iter().map(|handle| handle.moves.load(Relaxed)).sum();
+        moves + self.gauges.ended().1
+    }
+
+    /// More connections than this are a reason for a worker to pass some on.
+    pub fn share(&self) -> usize {
+        self.share.load(Relaxed)
+    }
+
+    /// Sets [`WorkerPool::share`].
+    pub fn set_share(&self, share: usize) {
+        self.share.store(share, Relaxed);
+    }
+
+    /// The accept thread has ended: no connection comes any more.
+    pub fn accept_ends(&self) {
+        self.accept_ended.store(true, SeqCst);
+        self.gauges.notify();
+    }
+
+    /// Whether the accept thread has ended.
+    pub fn has_accept_ended(&self) -> bool {
+        self.accept_ended.load(SeqCst)
+    }
+
+    /// Lists exchanges in flight: each worker that answers within `limit` tells its own.
+    pub fn requests(&self, limit: Duration) -> Vec<RequestInfo> {
+        let (sender, receiver) = unbounded();
+        for handle in self.handles.read().iter() {
+            if handle.lists.0.try_send(sender.clone()).is_ok() {
+                handle.mailbox.wake();
+            }
+        }
+        drop(sender);
+        let mut all = Vec::new();
+        while let Ok(some) = receiver.recv_timeout(limit) {
+            all.extend(some);
+        }
+        all
+    }
+}
