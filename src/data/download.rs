@@ -5,7 +5,7 @@ use super::socket::Then;
 use super::splice::{Pipe, Pipes, SPLICE_FROM_BYTES};
 use super::transport::{Link, Moved};
 use crate::base::time::Moment;
-use crate::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
+use crate::http1::body::{Body, CHUNK_HEAD_MAX};
 use crate::http1::forward::{self, Answer};
 use crate::http1::framing::{Asked, Framing};
 use crate::http1::head::{self, Limits, Parsed, ResponseHead, Slots, Version};
@@ -518,18 +518,10 @@ fn framed<'a>(
     payload: &'a [u8],
     room: &'a mut [u8; CHUNK_HEAD_MAX],
 ) -> [&'a [u8]; 6] {
-    if to_client != Framing::Chunked {
-        return [b"", payload, b"", b"", b"", b""];
+    match to_client {
+        Framing::Chunked => body.chunked(payload, room),
+        _ => [payload, b"", b"", b"", b"", b""],
     }
-    let [head, tail]: [&[u8]; 2] = if payload.is_empty() {
-        [b"", b""]
-    } else {
-        let from = chunk_head(payload.len(), room);
-        [&room[from..], b"\r\n"]
-    };
-    let [zero, trailers, end]: [&[u8]; 3] =
-        if body.is_done() { [b"0\r\n", body.trailers(), b"\r\n"] } else { [b"", b"", b""] };
-    [head, payload, tail, zero, trailers, end]
 }
 
 /// Sends all that there is room for; how many bytes that were.

@@ -6,7 +6,7 @@ use super::socket::Then;
 use super::splice::{Pipe, Pipes, SPLICE_FROM_BYTES};
 use super::transport::{Link, Moved};
 use crate::base::time::Moment;
-use crate::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
+use crate::http1::body::{Body, CHUNK_HEAD_MAX};
 use crate::http1::framing::Framing;
 use crate::http1::reason::Reason;
 use memchr::memmem;
@@ -357,18 +357,7 @@ impl Upload {
 
     /// The payload in the framing that the server gets, with the end of the body when this is it.
     fn framed<'a>(&'a self, payload: &'a [u8], room: &'a mut [u8; CHUNK_HEAD_MAX]) -> [&'a [u8]; 6] {
-        if !self.chunked {
-            return [payload, b"", b"", b"", b"", b""];
-        }
-        let [head, tail]: [&[u8]; 2] = if payload.is_empty() {
-            [b"", b""]
-        } else {
-            let from = chunk_head(payload.len(), room);
-            [&room[from..], b"\r\n"]
-        };
-        let [last, trailers, end]: [&[u8]; 3] =
-            if self.body.is_done() { [b"0\r\n", self.body.trailers(), b"\r\n"] } else { [b"", b"", b""] };
-        [head, payload, tail, last, trailers, end]
+        if self.chunked { self.body.chunked(payload, room) } else { [payload, b"", b"", b"", b"", b""] }
     }
 
     fn count(&mut self, payload: usize) -> Result<(), Reason> {

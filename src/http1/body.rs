@@ -157,6 +157,20 @@ impl Body {
         self.trailers.lines()
     }
 
+    /// A piece of this body's payload as a chunk, with the end of the body behind it when this is the last of it: parts to
+    /// send one after the other, some of them empty.
+    pub fn chunked<'a>(&'a self, payload: &'a [u8], room: &'a mut [u8; CHUNK_HEAD_MAX]) -> [&'a [u8]; 6] {
+        let [head, tail]: [&[u8]; 2] = if payload.is_empty() {
+            [b"", b""]
+        } else {
+            let from = chunk_head(payload.len(), room);
+            [&room[from..], b"\r\n"]
+        };
+        let [last, trailers, end]: [&[u8]; 3] =
+            if self.is_done() { [b"0\r\n", self.trailers(), b"\r\n"] } else { [b"", b"", b""] };
+        [head, payload, tail, last, trailers, end]
+    }
+
     /// Advances to the end of the next piece of payload, or of the input.
     fn advance(&mut self, input: &[u8]) -> Result<(usize, Range<usize>), Reason> {
         let mut at = 0;
