@@ -3,7 +3,7 @@
 //!
 //! | layer | files |
 //! |---|---|
-//! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`] |
+//! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`sleep`] (no work is left lying) |
 //! | 1 | [`transport`], [`server_pool`], [`waiting`] (requests that wait for a server), [`proxy`] (what threads share) |
 //! | 2 | [`context`] (what a worker lends), [`client`], [`meta`] (what is kept of a request), [`upload`], [`download`], [`upstream`] (choose a server), [`respond`] |
 //! | 3 | [`exchange`], [`finish`] (count, log, tell health), [`tunnel`] |
@@ -28,6 +28,7 @@ pub mod respond;
 pub mod server_pool;
 #[cfg(test)]
 mod simulation;
+pub mod sleep;
 pub mod socket;
 pub mod splice;
 pub mod timers;

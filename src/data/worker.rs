@@ -14,8 +14,7 @@ use slab::Slab;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::fence;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// Connections taken from the channel before those that are there get their turn.
@@ -91,7 +90,6 @@ impl Worker {
     fn turn(&mut self) -> bool {
         self.take_work();
         let work = self.wait();
-        self.cx.now = time::now();
         self.notify();
         if let Some(work) = work {
             self.take(work);
@@ -99,8 +97,11 @@ impl Worker {
         self.look_at_due();
         let moves = self.ready.len();
         self.handle.moves.fetch_add(moves as u64, Relaxed);
-        for _ in 0..moves {
+        for at in 0..moves {
             let Some(key) = self.ready.pop_front() else { break };
+            if at > 0 {
+                self.cx.now = time::now();
+            }
             self.run(key);
         }
         self.sweep();
@@ -128,13 +129,12 @@ impl Worker {
                 false => LONGEST_SLEEP,
             };
             let limit = limit.min(longest);
-            self.handle.sleeps.store(true, SeqCst);
-            fence(SeqCst);
-            let has_work = self.pool.waiting() > 0 && !self.stopping;
+            let has_work = self.handle.sleeps.set(|| self.pool.waiting() > 0 && !self.stopping);
             self.poll(Some(if has_work { Duration::ZERO } else { limit }));
-            self.handle.sleeps.store(false, Relaxed);
+            self.handle.sleeps.clear();
         }
-        let slept = time::now().since(begun);
+        self.cx.now = time::now();
+        let slept = self.cx.now.since(begun);
         self.handle.slept_nanos.fetch_add(slept.as_nanos() as u64, Relaxed);
         work
     }
@@ -202,6 +202,7 @@ impl Worker {
                 if connection.is_idle() && waited > self.cx.proxy.config.threadpool.admit.deadline {
                     connection.refuse(Reason::QueueTimeout);
                 }
+                self.handle.moves.fetch_add(1, Relaxed);
                 self.adopt(connection);
             }
             Work::Stop => self.stopping = true,
@@ -234,7 +235,6 @@ impl Worker {
         let Worker { cx, set, timers, ready, .. } = self;
         let Some(held) = set.get_mut(key) else { return };
         held.is_ready = false;
-        cx.now = time::now();
         let advanced = catch_unwind(AssertUnwindSafe(|| held.connection.advance(cx)));
         let Ok(advance) = advanced else { return self.survive_panic(key) };
         let is_busy = !matches!(held.connection.doing(), Doing::Nothing);

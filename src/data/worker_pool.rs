@@ -3,6 +3,7 @@
 
 use super::h1::Connection;
 use super::proxy::Proxy;
+use super::sleep::SleepFlag;
 use super::waiting::{Mailbox, ServerQueue};
 use crate::base::time::Moment;
 use crate::state::workers::{Gauges, RequestInfo};
@@ -10,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use mio::Waker;
 use parking_lot::RwLock;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
 /// What the channel carries.
@@ -60,7 +61,7 @@ pub struct Handle {
     /// Its exchanges and tunnels.
     pub in_flight: AtomicUsize,
     /// It waits in its poller, or is about to.
-    pub sleeps: AtomicBool,
+    pub sleeps: SleepFlag,
     /// The time that it ever slept, in nanoseconds.
     pub slept_nanos: AtomicU64,
     /// How often its connections moved.
@@ -134,15 +135,13 @@ impl WorkerPool {
     /// one that sleeps in its poller is woken, that with the fewest connections. Where none sleeps, each looks at
     /// the channel before it does.
     pub fn wake_one(&self) {
-        // Between a push and this look, and between a worker's word that it sleeps and its last look at the channel.
-        fence(SeqCst);
         if self.blocked.load(SeqCst) > 0 {
             return;
         }
         let handles = self.handles.read();
-        let sleeping = handles.iter().filter(|handle| handle.sleeps.load(SeqCst));
-        if let Some(handle) = sleeping.min_by_key(|handle| handle.connections.load(Relaxed)) {
-            handle.sleeps.store(false, SeqCst);
+        let sleeping = handles.iter().filter(|handle| handle.sleeps.is_set());
+        let fewest = sleeping.min_by_key(|handle| handle.connections.load(Relaxed));
+        if let Some(handle) = fewest.filter(|handle| handle.sleeps.take()) {
             handle.mailbox.wake();
         }
     }
@@ -194,7 +193,7 @@ impl WorkerPool {
             number,
             connections: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
-            sleeps: AtomicBool::new(false),
+            sleeps: SleepFlag::default(),
             slept_nanos: AtomicU64::new(0),
             moves: AtomicU64::new(0),
             lists: bounded(4),

@@ -63,6 +63,8 @@ pub struct Memory {
     processors: f64,
     sampled: Option<(Moment, Duration, u64)>,
     is_fresh: bool,
+    /// Measurements in a row in which connections moved seldom.
+    quiet_samples: u32,
     /// Workers were started since the last measurement: each start doubles them, and its effect must be measured first.
     has_started: bool,
     /// Served connections per second, and the share of their time that workers do not sleep.
@@ -91,6 +93,9 @@ const WINDOW: Duration = Duration::from_secs(1);
 const SPREAD_MOVES: f64 = 1000.0;
 /// Served connections per second from which on no worker is kept for spread alone.
 const NO_SPREAD_MOVES: f64 = 4000.0;
+/// So many measurements in a row have to say that connections move seldom: when many clients connect at once, the first
+/// ones see few requests (without this, 1,000 connections got 8 workers for the first two seconds).
+const SPREAD_AFTER_SAMPLES: u32 = 3;
 /// Workers that are busy for at least this share of their time count as never sleeping.
 const NEVER_SLEEPS: f64 = 0.95;
 /// Workers that are busy for less than this share of their time could be one fewer.
@@ -106,6 +111,7 @@ impl Memory {
             processors: processors.max(1) as f64,
             sampled: None,
             is_fresh: false,
+            quiet_samples: 0,
             has_started: false,
             moves: 0.0,
             busy: 0.0,
@@ -148,7 +154,7 @@ impl Memory {
         let is_known = |at: Moment| now.since(at) < STALE;
         let Some((at, slept, moves)) = self.sampled.filter(|(at, ..)| is_known(*at)) else {
             self.sampled = Some((now, seen.slept, seen.moves));
-            self.is_fresh = false;
+            (self.is_fresh, self.quiet_samples) = (false, 0);
             return false;
         };
         let passed = now.since(at);
@@ -159,6 +165,8 @@ impl Memory {
         let workers = seen.workers.max(1) as f64;
         let slept = seen.slept.saturating_sub(slept).as_secs_f64() / passed / workers;
         self.moves = seen.moves.saturating_sub(moves) as f64 / passed;
+        self.quiet_samples =
+            if self.moves < NO_SPREAD_MOVES { self.quiet_samples.saturating_add(1) } else { 0 };
         self.busy = (1.0 - slept).clamp(0.0, 1.0);
         self.sampled = Some((now, seen.slept, seen.moves));
         (self.is_fresh, self.has_started) = (true, false);
@@ -168,7 +176,8 @@ impl Memory {
     /// How many workers the current load needs.
     fn target(&self, seen: &Seen) -> usize {
         let share = (NO_SPREAD_MOVES - self.moves) / (NO_SPREAD_MOVES - SPREAD_MOVES);
-        let spread = (seen.in_flight as f64 * share.clamp(0.0, 1.0)).ceil() as usize;
+        let share = if self.quiet_samples < SPREAD_AFTER_SAMPLES { 0.0 } else { share.clamp(0.0, 1.0) };
+        let spread = (seen.in_flight as f64 * share).ceil() as usize;
         let workers = seen.workers.max(1);
         let economy = match self.busy {
             busy if busy >= NEVER_SLEEPS => workers + 1,
