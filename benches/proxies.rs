@@ -12,6 +12,10 @@
 mod arguments;
 #[path = "proxies/chart.rs"]
 mod chart;
+#[path = "proxies/client.rs"]
+mod client;
+#[path = "proxies/floor.rs"]
+mod floor;
 #[path = "proxies/idle.rs"]
 mod idle;
 #[path = "proxies/machine.rs"]
@@ -62,6 +66,10 @@ fn main() -> ExitCode {
             let number = |at| std::env::args().nth(at).and_then(|number| number.parse().ok());
             origin::serve(number(2).unwrap_or(1), number(3).unwrap_or(slots::SLOTS)).map(|()| true)
         }
+        Some(proxy::FLOOR) => {
+            raise_descriptor_limit();
+            floor::serve(&std::env::args().nth(2).unwrap_or_default()).map(|()| true)
+        }
         // `cargo test --all-targets` only needs it to start; `cargo bench` passes `--bench`.
         _ if !std::env::args().any(|argument| argument == "--bench") => Ok(true),
         _ => bench(&Arguments::read()),
@@ -78,6 +86,7 @@ fn main() -> ExitCode {
 
 /// Measures and prints; false when something could not be measured cleanly, or a guarantee was violated.
 fn bench(arguments: &Arguments) -> Result<bool, String> {
+    proxy::give(arguments.programs());
     arguments.check()?;
     raise_descriptor_limit();
     if let Some(minutes) = arguments.soak {
@@ -119,6 +128,8 @@ fn run(arguments: &Arguments) -> Result<Report, String> {
     for work in work::ALL.iter().filter(|work| arguments.wants(work.name)) {
         steady::run(arguments, work, &kinds, &mut report)?;
     }
+    // Its figure is the cost of small exchanges, and nothing else.
+    let kinds: Vec<Kind> = kinds.into_iter().filter(|kind| *kind != Kind::Floor).collect();
     if arguments.wants(overload::NAME) {
         overload::run(arguments, &kinds, &mut report)?;
     }
@@ -147,7 +158,7 @@ fn kinds(arguments: &Arguments, report: &mut Report) -> Vec<Kind> {
     let asked =
         |kind: &Kind| arguments.only.is_empty() || arguments.only.iter().any(|name| name == kind.name());
     let mut kinds = Vec::new();
-    for kind in Kind::ALL.into_iter().filter(asked) {
+    for kind in Kind::measured().into_iter().filter(asked) {
         match kind.program() {
             Ok(_) => kinds.push(kind),
             Err(missing) => report.missing.push(missing),

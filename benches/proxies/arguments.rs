@@ -1,9 +1,10 @@
 //! The command line.
 
-use super::proxy::Kind;
+use super::proxy::{Kind, Programs};
 use super::{overload, picks, slots, work};
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::io;
 use std::path::PathBuf;
 
 /// Workloads that are not in [`work::ALL`].
@@ -23,9 +24,18 @@ pub struct Arguments {
     /// Connections, instead of each workload's own
     #[arg(long, value_delimiter = ',')]
     pub connections: Vec<usize>,
-    /// Only these: direct, evenkeel, nginx, haproxy
+    /// Only these: direct, floor, evenkeel, before, nginx, haproxy
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
+    /// This nginx instead of the installed one
+    #[arg(long, value_name = "PATH", value_parser = existing)]
+    nginx: Option<PathBuf>,
+    /// This HAProxy instead of the installed one
+    #[arg(long, value_name = "PATH", value_parser = existing)]
+    haproxy: Option<PathBuf>,
+    /// Also measure this earlier build of Evenkeel, as the proxy "before"
+    #[arg(long, value_name = "PATH", value_parser = existing)]
+    before: Option<PathBuf>,
     /// Only these workloads; see below
     #[arg(long, value_delimiter = ',', default_value = "all")]
     pub work: Vec<String>,
@@ -70,8 +80,13 @@ pub struct Arguments {
     bench: bool,
 }
 
+/// Proxies run in a folder of their own, so a path must not depend on it.
+fn existing(path: &str) -> io::Result<PathBuf> {
+    std::fs::canonicalize(path)
+}
+
 const WORKS: &str = "Works: small, new-connection, post-1k, post-64k, get-10k, get-64k, get-1m, post-1m, \
-get-64m, post-64m, chunked, delay-10ms, idle, start, overload, connections, servers, workers, workers-10ms, \
+get-64m, post-64m, chunked, split-response, split-request, mixed, delay-10ms, idle, start, overload, connections, servers, workers, workers-10ms, \
 picks; or all, which takes about half an hour. For a quick look: --work small --rounds 3";
 
 impl Arguments {
@@ -95,6 +110,12 @@ impl Arguments {
         }
     }
 
+    /// The programs that are given by path.
+    pub fn programs(&self) -> Programs {
+        let (nginx, haproxy, before) = (self.nginx.clone(), self.haproxy.clone(), self.before.clone());
+        Programs { nginx, haproxy, before }
+    }
+
     /// Whether this workload is requested.
     pub fn wants(&self, name: &str) -> bool {
         self.work.iter().any(|asked| asked == "all" || asked == name)
@@ -107,7 +128,7 @@ impl Arguments {
         if let Some(unknown) = self.work.iter().find(|name| !known(name)) {
             return Err(format!("there is no workload {unknown}; see --help"));
         }
-        let known = |name: &String| Kind::ALL.iter().any(|kind| kind.name() == name);
+        let known = |name: &String| Kind::measured().iter().any(|kind| kind.name() == name);
         match self.only.iter().find(|name| !known(name)) {
             Some(unknown) => Err(format!("there is no proxy {unknown}; see --help")),
             None => Ok(()),

@@ -18,8 +18,13 @@ pub fn look() -> Machine {
         memory_mib: memory.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024,
         kernel: text("/proc/sys/kernel/osrelease").trim().to_string(),
         commit: commit(),
-        programs: Kind::ALL.into_iter().filter(|kind| *kind != Kind::Direct).map(program).collect(),
+        programs: Kind::measured().into_iter().filter(has_version).map(program).collect(),
     }
+}
+
+/// The others are nothing, and this program.
+fn has_version(kind: &Kind) -> bool {
+    !matches!(kind, Kind::Direct | Kind::Floor)
 }
 
 fn program(kind: Kind) -> Program {

@@ -1,7 +1,7 @@
 //! The server behind the proxies: its own process, one thread, prebuilt responses, as cheap as possible.
 //!
-//! Paths: `/small` (59 bytes), `/10k`, `/64k`, `/1m`, `/64m`, `/chunked` (16 chunks), `/delay10ms`, and `/work`, which
-//! has a capacity ([`slots`](super::slots)). Uploads are discarded and get their response when they are complete. It
+//! Paths: `/small` (59 bytes), `/10k`, `/64k`, `/1m`, `/64m`, `/chunked` (16 chunks), `/split` (59 bytes, in
+//! two segments), `/delay10ms`, `/delay100ms`, and `/work`, which has a capacity ([`slots`](super::slots)). Uploads are discarded and get their response when they are complete. It
 //! listens on any number of addresses, so that one process can act as thousands of servers.
 
 use super::slots::{self, Slots};
@@ -22,7 +22,6 @@ pub const ARGUMENT: &str = "--be-the-origin";
 const PIECE: usize = 256 << 10;
 const BUFFER: usize = 256 << 10;
 const HEAD_MAX: usize = 64 << 10;
-const DELAY: Duration = Duration::from_millis(10);
 /// Tokens from here on are listeners.
 const LISTENERS: usize = usize::MAX / 2;
 
@@ -110,6 +109,8 @@ struct Answer {
     head: usize,
     total: u64,
     when: When,
+    /// The head is written alone, so that the body is in a segment of its own.
+    split: bool,
 }
 
 /// When a response is written.
@@ -117,8 +118,8 @@ struct Answer {
 enum When {
     /// As soon as the request is complete.
     AtOnce,
-    /// [`DELAY`] later, with any number of them at the same time.
-    Delayed,
+    /// So much later, with any number of them at the same time.
+    Delayed(Duration),
     /// When a slot has processed it.
     Worked,
 }
@@ -133,17 +134,21 @@ impl Answer {
         let head = format!("HTTP/1.1 {status}\r\n{fields}: {size}\r\n\r\n");
         let mut bytes = head.clone().into_bytes();
         bytes.resize(head.len() + size.min(PIECE), b'x');
-        Answer { path, bytes, head: head.len(), total: (head.len() + size) as u64, when: When::AtOnce }
+        let total = (head.len() + size) as u64;
+        Answer { path, bytes, head: head.len(), total, when: When::AtOnce, split: false }
     }
 
     fn chunked(path: &'static str) -> Answer {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
         let chunk = format!("40\r\n{}\r\n", "x".repeat(64));
         let bytes = format!("{head}{}0\r\n\r\n", chunk.repeat(16)).into_bytes();
-        Answer { path, head: head.len(), total: bytes.len() as u64, bytes, when: When::AtOnce }
+        Answer { path, head: head.len(), total: bytes.len() as u64, bytes, when: When::AtOnce, split: false }
     }
 
     fn piece_after(&self, sent: u64) -> &[u8] {
+        if self.split && sent < self.head as u64 {
+            return &self.bytes[sent as usize..self.head];
+        }
         if sent < self.bytes.len() as u64 {
             return &self.bytes[sent as usize..];
         }
@@ -153,6 +158,8 @@ impl Answer {
 }
 
 fn answers() -> Vec<Answer> {
+    let delayed =
+        |path, ms| Answer { when: When::Delayed(Duration::from_millis(ms)), ..Answer::plain(path, 59) };
     vec![
         Answer::plain("/small", 59),
         Answer::plain("/10k", 10 << 10),
@@ -160,7 +167,9 @@ fn answers() -> Vec<Answer> {
         Answer::plain("/1m", 1 << 20),
         Answer::plain("/64m", 64 << 20),
         Answer::chunked("/chunked"),
-        Answer { when: When::Delayed, ..Answer::plain("/delay10ms", 59) },
+        Answer { split: true, ..Answer::plain("/split", 59) },
+        delayed("/delay10ms", 10),
+        delayed("/delay100ms", 100),
         Answer { when: When::Worked, ..Answer::plain("/work", 59) },
         // Last: the response of `/work` when its queue is full.
         Answer::of("/full", "503 Service Unavailable", 59),
@@ -352,7 +361,11 @@ impl Server {
         let due = |at| Due { at, index, serial, answer };
         match self.answers[answer].when {
             When::AtOnce => connection.writing = Some((answer, 0)),
-            When::Delayed => self.delayed.push_back(due(Instant::now() + DELAY)),
+            When::Delayed(delay) => {
+                let due = due(Instant::now() + delay);
+                let place = self.delayed.partition_point(|other| other.at <= due.at);
+                self.delayed.insert(place, due);
+            }
             When::Worked => match self.slots.take(Instant::now()) {
                 Some(done) => self.worked.push_back(due(done)),
                 None => connection.writing = Some((self.answers.len() - 1, 0)),

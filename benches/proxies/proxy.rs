@@ -9,30 +9,66 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// The time limit for a proxy to respond after its start.
 const START: Duration = Duration::from_secs(10);
+
+/// The hidden argument that makes this program the floor; its configuration follows.
+pub const FLOOR: &str = "--be-the-floor";
+
+/// Programs by path, instead of those that are built or installed.
+#[derive(Debug, Default)]
+pub struct Programs {
+    pub nginx: Option<PathBuf>,
+    pub haproxy: Option<PathBuf>,
+    /// An earlier build of Evenkeel.
+    pub before: Option<PathBuf>,
+}
+
+static GIVEN: OnceLock<Programs> = OnceLock::new();
+
+/// Uses these programs from now on; only the first call counts.
+pub fn give(programs: Programs) {
+    let _ = GIVEN.set(programs);
+}
 
 /// What is between client and origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Nothing, a direct connection.
     Direct,
+    /// A forwarder that parses nothing: what the socket calls of any proxy cost.
+    Floor,
     Evenkeel,
+    /// An earlier build of Evenkeel.
+    Before,
     Nginx,
     Haproxy,
 }
 
 impl Kind {
-    /// All, in the order of the table.
+    /// Those that are always known.
     pub const ALL: [Kind; 4] = [Kind::Direct, Kind::Evenkeel, Kind::Nginx, Kind::Haproxy];
+
+    /// These, the floor, and the earlier build if one is given, in the order of the table.
+    pub fn measured() -> Vec<Kind> {
+        let mut kinds = Kind::ALL.to_vec();
+        kinds.insert(1, Kind::Floor);
+        if Kind::Before.given().is_some() {
+            kinds.insert(3, Kind::Before);
+        }
+        kinds
+    }
 
     /// The name on the command line and in the table.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Direct => "direct",
+            Kind::Floor => "floor",
             Kind::Evenkeel => "evenkeel",
+            Kind::Before => "before",
             Kind::Nginx => "nginx",
             Kind::Haproxy => "haproxy",
         }
@@ -40,8 +76,13 @@ impl Kind {
 
     /// Its program; for a missing peer, how to install it.
     pub fn program(self) -> Result<PathBuf, String> {
+        if let Some(given) = self.given() {
+            return Ok(given.clone());
+        }
         match self {
             Kind::Direct => Ok(PathBuf::new()),
+            Kind::Floor => std::env::current_exe().map_err(|error| format!("floor: {error}")),
+            Kind::Before => Err("before: no program is given".to_string()),
             Kind::Evenkeel => Ok(PathBuf::from(env!("CARGO_BIN_EXE_evenkeel"))),
             Kind::Nginx | Kind::Haproxy => find(self.name()).ok_or_else(|| {
                 format!(
@@ -55,10 +96,21 @@ impl Kind {
     /// The version reported by its program.
     pub fn version(self) -> String {
         let Ok(program) = self.program() else { return "not installed".to_string() };
-        let flag = if self == Kind::Evenkeel { "--version" } else { "-v" };
+        let flag = if matches!(self, Kind::Evenkeel | Kind::Before) { "--version" } else { "-v" };
         let Ok(told) = Command::new(program).arg(flag).output() else { return "unknown".to_string() };
         let text = [told.stdout, told.stderr].concat();
         String::from_utf8_lossy(&text).lines().next().unwrap_or("unknown").to_string()
+    }
+
+    /// The program that the command line gives for it.
+    fn given(self) -> Option<&'static PathBuf> {
+        let programs = GIVEN.get()?;
+        match self {
+            Kind::Nginx => programs.nginx.as_ref(),
+            Kind::Haproxy => programs.haproxy.as_ref(),
+            Kind::Before => programs.before.as_ref(),
+            Kind::Direct | Kind::Floor | Kind::Evenkeel => None,
+        }
     }
 }
 
@@ -96,7 +148,8 @@ impl Proxy {
         let text = |folder: &Path, address| match kind {
             Kind::Nginx => Ok(settings::nginx(folder, address, origins, setup)),
             Kind::Haproxy => Ok(settings::haproxy(address, origins, setup)),
-            Kind::Evenkeel | Kind::Direct => {
+            Kind::Floor => Ok(format!("{address} {}", origins[0])),
+            Kind::Evenkeel | Kind::Before | Kind::Direct => {
                 Ok(settings::evenkeel(folder, address, origins, free_address()?, setup))
             }
         };
@@ -186,7 +239,8 @@ fn command(kind: Kind, program: &Path, folder: &Path, text: &str) -> std::io::Re
     match kind {
         Kind::Nginx => command.arg("-p").arg(folder).arg("-c").arg(&file).arg("-e").arg(folder.join("error")),
         Kind::Haproxy => command.arg("-db").arg("-f").arg(&file),
-        Kind::Evenkeel | Kind::Direct => command.arg("run").arg("-c").arg(&file),
+        Kind::Floor => command.arg(FLOOR).arg(&file),
+        Kind::Evenkeel | Kind::Before | Kind::Direct => command.arg("run").arg("-c").arg(&file),
     };
     Ok(command)
 }

@@ -30,7 +30,7 @@ impl Default for Setup {
     }
 }
 
-/// Evenkeel: all defaults except the worker pool. If servers have a limit, the size of the pool enforces it.
+/// Evenkeel: all defaults except the worker pool, with keys that earlier builds know as well. If servers have a limit, the size of the pool enforces it.
 pub fn evenkeel(
     folder: &Path,
     address: SocketAddr,

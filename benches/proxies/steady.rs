@@ -1,19 +1,24 @@
 //! Steady loads: the closed loop, in interleaved rounds.
 
 use super::arguments::Arguments;
+use super::client::{self, Outcome};
 use super::origin::Origin;
 use super::process;
 use super::proxy::{Kind, Proxy};
 use super::result::{Report, Row, Sample};
 use super::settings::Setup;
 use super::table;
-use super::work::{Measure, Unit, Work};
+use super::work::{Measure, Sends, Unit, Work};
 use evenkeel::loadtest::{Summary, measure};
 use std::time::Duration;
 
 /// Measures a workload at each of its steps, and prints the results.
 pub fn run(arguments: &Arguments, work: &Work, kinds: &[Kind], report: &mut Report) -> Result<(), String> {
-    let asked = |kind: &&Kind| work.unit != Unit::Workers || **kind == Kind::Evenkeel;
+    let asked = |kind: &&Kind| match kind {
+        Kind::Floor => work.has_floor(),
+        Kind::Evenkeel | Kind::Before => true,
+        Kind::Direct | Kind::Nginx | Kind::Haproxy => work.unit != Unit::Workers,
+    };
     let kinds: Vec<Kind> = kinds.iter().filter(asked).copied().collect();
     let steps = match (work.unit, &arguments.connections[..]) {
         (Unit::Connections, given @ [_, ..]) => given,
@@ -73,26 +78,36 @@ fn run_step(arguments: &Arguments, work: &Work, proxies: &[Proxy], at: usize) ->
 pub fn sample(work: &Work, proxy: &Proxy, at: usize, duration: Duration) -> Sample {
     process::reset_peak(&proxy.pids);
     let before = process::usage(&proxy.pids);
-    let outcome = measure(&work.load(proxy.address, at, duration));
+    let outcome = match work.sends {
+        Sends::Whole => measure(&work.load(proxy.address, at, duration)).map(outcome_of),
+        Sends::Split | Sends::Mixed => client::measure(&work.special_load(proxy.address, at, duration)),
+    };
     let after = process::usage(&proxy.pids);
     let memory = process::memory(&proxy.pids);
-    let (summary, failed) = match outcome {
-        Ok(summary) => (Some(summary), None),
-        Err(error) => (None, Some(error)),
-    };
-    let figure = |of: fn(&Summary) -> f64| summary.as_ref().map_or(0.0, of);
+    let outcome = outcome.unwrap_or_else(|error| Outcome { complaint: Some(error), ..Outcome::default() });
     let cpu_us = (after.cpu_s - before.cpu_s) * 1e6;
-    let answered = figure(|summary| (summary.answered + summary.warm_up_answers) as f64).max(1.0);
-    let bytes = figure(|summary| (summary.received + summary.sent + summary.warm_up_bytes) as f64);
+    let answered = (outcome.answered as f64).max(1.0);
     Sample {
-        requests_per_s: figure(|summary| summary.requests_per_s),
-        bytes_per_s: figure(|summary| summary.received_per_s + summary.sent_per_s),
-        p50_us: figure(|summary| summary.latency_us.p50),
-        p99_us: figure(|summary| summary.latency_us.p99),
+        requests_per_s: outcome.requests_per_s,
+        bytes_per_s: outcome.bytes_per_s,
+        p50_us: outcome.p50_us,
+        p99_us: outcome.p99_us,
         cpu_us_per_request: cpu_us / answered,
-        cpu_us_per_mib: cpu_us / (bytes / 1_048_576.0).max(1e-9),
+        cpu_us_per_mib: cpu_us / (outcome.bytes as f64 / 1_048_576.0).max(1e-9),
         switches_per_request: after.switches.saturating_sub(before.switches) as f64 / answered,
         memory,
-        complaint: failed.or(summary.and_then(|summary| summary.complaint())),
+        complaint: outcome.complaint,
+    }
+}
+
+fn outcome_of(summary: Summary) -> Outcome {
+    Outcome {
+        requests_per_s: summary.requests_per_s,
+        bytes_per_s: summary.received_per_s + summary.sent_per_s,
+        p50_us: summary.latency_us.p50,
+        p99_us: summary.latency_us.p99,
+        answered: summary.answered + summary.warm_up_answers,
+        bytes: summary.received + summary.sent + summary.warm_up_bytes,
+        complaint: summary.complaint(),
     }
 }

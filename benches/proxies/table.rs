@@ -66,7 +66,7 @@ pub fn print_load(report: &Report, work: &str, at: usize) {
             figures(row).iter().map(|(_, of)| format!("{:>14}", number(row.median(of)))).collect();
         println!("  {:<18}{cells}", row.proxy);
     }
-    for peer in ["nginx", "haproxy"] {
+    for peer in ["floor", "before", "nginx", "haproxy"] {
         if let (Some(ours), Some(theirs)) = (report.row(work, at, "evenkeel"), report.row(work, at, peer)) {
             print_ratios(&format!("evenkeel/{peer}"), ours, theirs);
         }

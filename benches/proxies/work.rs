@@ -1,5 +1,6 @@
 //! The workloads: the requests sent to the proxies; each is a row of the table by its name.
 
+use super::client::Load;
 use super::settings::Setup;
 use evenkeel::loadtest::Options;
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,17 @@ impl Unit {
     }
 }
 
+/// What a client sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sends {
+    /// The same request always, in one write if it is small.
+    Whole,
+    /// The head of a request in one segment, and its body in a second one.
+    Split,
+    /// One request of a hundred to a path that takes 100 ms; only the latency of the others is reported.
+    Mixed,
+}
+
 /// One kind of load.
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
@@ -62,6 +74,8 @@ pub struct Work {
     connections: usize,
     /// Workers, if this workload needs more than the command line says.
     max_workers: Option<usize>,
+    /// What a client sends.
+    pub sends: Sends,
     path: &'static str,
     body_size: usize,
     keep_alive: bool,
@@ -76,6 +90,7 @@ const fn get(name: &'static str, title: &'static str, path: &'static str, at: &'
         at,
         connections: 0,
         max_workers: None,
+        sends: Sends::Whole,
         path,
         body_size: 0,
         keep_alive: true,
@@ -112,6 +127,15 @@ pub const ALL: &[Work] = &[
     by_bytes(get("get-64m", "responses of 64 MiB", "/64m", &[4])),
     by_bytes(post("post-64m", "requests with 64 MiB", 64 << 20, &[4])),
     get("chunked", "responses of 16 chunks", "/chunked", &[64]),
+    get("split-response", "responses of 59 bytes, head and body in two segments", "/split", &[16, 64, 256]),
+    Work {
+        sends: Sends::Split,
+        ..post("split-request", "requests with 1 KiB, head and body in two segments", 1 << 10, &[64])
+    },
+    Work {
+        sends: Sends::Mixed,
+        ..get("mixed", "small responses, 1 % take 100 ms; latency of the others", "/small", &[64])
+    },
     DELAYED,
     get("connections", "the same small responses", "/small", &[10, 30, 100, 300, 1000, 3000, 8000]),
     Work {
@@ -153,6 +177,30 @@ impl Work {
     /// The number of client connections.
     fn clients(&self, at: usize) -> usize {
         if self.unit == Unit::Connections { at } else { self.connections }
+    }
+
+    /// Whether the floor is measured: it has one thread and one server, and moves only small exchanges.
+    pub fn has_floor(&self) -> bool {
+        self.name == "small"
+    }
+
+    /// The load on a proxy at `address`, of works that do not send whole requests only.
+    pub fn special_load(&self, address: SocketAddr, at: usize, duration: Duration) -> Load {
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes();
+        let post = || {
+            let length = self.body_size;
+            format!("POST {} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n", self.path)
+        };
+        let is_mixed = self.sends == Sends::Mixed;
+        Load {
+            address,
+            connections: self.clients(at),
+            warm_up: WARM_UP,
+            duration,
+            first: if is_mixed { get(self.path) } else { post().into_bytes() },
+            second: vec![b'x'; self.body_size],
+            rare: is_mixed.then(|| get("/delay100ms")),
+        }
     }
 
     /// The load on a proxy at `address`.
