@@ -30,7 +30,8 @@ impl Default for Setup {
     }
 }
 
-/// Evenkeel: all defaults except the worker pool, with keys that earlier builds know as well. If servers have a limit, the size of the pool enforces it.
+/// Evenkeel: all defaults except the worker pool, with keys that earlier builds know as well; only where servers have a
+/// limit is there one that they do not.
 pub fn evenkeel(
     folder: &Path,
     address: SocketAddr,
@@ -39,15 +40,20 @@ pub fn evenkeel(
     setup: Setup,
 ) -> String {
     let server = |origin: &SocketAddr| serde_json::json!({ "address": origin.to_string() });
+    let mut servers = serde_json::json!({
+        "list": origins.iter().map(server).collect::<Vec<_>>(),
+        "health_check": { "enabled": setup.health_check, "path": "/small" },
+    });
+    if let Some(limit) = setup.limit {
+        servers["max_in_flight"] = limit.into();
+        servers["queue_capacity"] = setup.queue_capacity.into();
+    }
     serde_json::json!({
         "load_balancer": { "load_balancer_port": address.port().to_string(), "bind": "127.0.0.1" },
-        "servers": {
-            "list": origins.iter().map(server).collect::<Vec<_>>(),
-            "health_check": { "enabled": setup.health_check, "path": "/small" },
-        },
+        "servers": servers,
         "threadpool": {
             "min_workers": 1,
-            "max_workers": setup.limit.unwrap_or(setup.max_workers),
+            "max_workers": setup.max_workers,
             "queue_capacity": setup.queue_capacity,
         },
         "admin": { "socket": folder.join("admin.sock"), "bind": admin.to_string() },
