@@ -19,7 +19,6 @@ use crate::state::instance::Instance;
 use crate::state::own::Own;
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
-use crate::state::workers::Workers;
 use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use std::fmt;
@@ -248,7 +247,7 @@ impl Running {
     fn stop(self, deadline: Moment) -> usize {
         self.plane.drain(deadline);
         let _ = self.accept.join();
-        let open = self.plane.connections();
+        let open = self.plane.left_open();
         // It ends soon after the last connection, or soon after the deadline.
         let _ = self.supervisor.join();
         open

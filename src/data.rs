@@ -60,6 +60,9 @@ use worker_pool::WorkerPool;
 /// A worker's stack. Its buffers are on the heap; what is on the stack is one head's fields.
 const WORKER_STACK_BYTES: usize = 256 * 1024;
 
+/// The accept thread ends at the deadline for draining, and tells the workers; without it they stop this much later.
+const ACCEPT_END_LIMIT: Duration = Duration::from_secs(1);
+
 /// A worker that does not tell of its exchanges within this is left out of the list.
 const LIST_LIMIT: Duration = Duration::from_secs(1);
 
@@ -93,6 +96,11 @@ impl Plane {
     pub fn drain(&self, deadline: Moment) {
         self.proxy.drain(deadline);
         self.pool.wake_all();
+    }
+
+    /// Once the accept thread has ended: the connections that missed the deadline.
+    pub fn left_open(&self) -> usize {
+        self.pool.left_open()
     }
 
     /// Closes idle connections to servers that must not be used any more (`Addresses::keeps_idle`): now, and not at the
@@ -158,7 +166,8 @@ impl Workers for Plane {
 
     fn is_stopped(&self) -> bool {
         // The workers serve until the last connection has left, and none can come.
-        let over = self.pool.has_accept_ended() || time::now() >= self.proxy.drain_deadline();
+        let late = self.proxy.drain_deadline().after(ACCEPT_END_LIMIT);
+        let over = self.pool.has_accept_ended() || time::now() >= late;
         self.proxy.is_draining() && over
     }
 

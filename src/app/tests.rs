@@ -3,6 +3,7 @@
 use super::*;
 use crate::policy::pick::Weight;
 use crate::state::config::ServerSpec;
+use crate::state::workers::Workers;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,17 +90,25 @@ impl Acceptor {
                 log::error!("{}: the poller failed: {error}", self.proxy().name);
                 let _ = crossbeam_channel::after(SHORTAGE_PAUSE).recv();
             }
-            let now = time::now();
-            self.take_ready(now);
-            while let Some(connection) = self.pool.take_parked() {
-                self.park(connection, now);
+            // Invariant 2: it survives a fault of ours, too; what it was about is lost.
+            if catch_unwind(AssertUnwindSafe(|| self.turn())).is_err() {
+                self.proxy().stats.shard(0).count(Counter::Panics);
+                log::error!("{}: the accept thread panicked, and goes on", self.proxy().name);
             }
-            self.pass_held_back(now);
-            self.accept_some(now);
-            self.end_overdue(now);
         }
         log::debug!("{}: the accept thread ends", self.proxy().name);
         self.pool.accept_ends();
+    }
+
+    fn turn(&mut self) {
+        let now = time::now();
+        self.take_ready(now);
+        while let Some(connection) = self.pool.take_parked() {
+            self.park(connection, now);
+        }
+        self.pass_held_back(now);
+        self.accept_some(now);
+        self.end_overdue(now);
     }
 
     fn proxy(&self) -> &Arc<Proxy> {

@@ -45,6 +45,8 @@ pub struct WorkerPool {
     share: AtomicUsize,
     next_number: AtomicUsize,
     accept_ended: AtomicBool,
+    /// Connections that were open when the accept thread ended.
+    left_open: AtomicUsize,
     sweeps: AtomicU64,
 }
 
@@ -88,6 +90,7 @@ impl WorkerPool {
             share: AtomicUsize::new(usize::MAX),
             next_number: AtomicUsize::new(1),
             accept_ended: AtomicBool::new(false),
+            left_open: AtomicUsize::new(0),
             sweeps: AtomicU64::new(0),
             proxy: Arc::clone(proxy),
         }
@@ -249,8 +252,15 @@ impl WorkerPool {
 
     /// The accept thread has ended: no connection comes any more.
     pub fn accept_ends(&self) {
+        // Before the workers hear of it, which then close what is left.
+        self.left_open.store(self.proxy.open(), SeqCst);
         self.accept_ended.store(true, SeqCst);
         self.gauges.notify();
+    }
+
+    /// Connections that were open when the accept thread ended: those that missed the deadline.
+    pub fn left_open(&self) -> usize {
+        self.left_open.load(SeqCst)
     }
 
     /// Whether the accept thread has ended.
