@@ -110,7 +110,6 @@ pub struct Server {
     weight: AtomicU16,
     mode: AtomicU8,
     health: Mutex<Health>,
-    removed: AtomicBool,
     addresses: Addresses,
     last_check: Mutex<Option<Check>>,
 }
@@ -142,7 +141,6 @@ impl Server {
             weight: AtomicU16::new(spec.weight.0),
             mode: AtomicU8::new(Mode::Ready as u8),
             health: Mutex::new(health),
-            removed: AtomicBool::new(false),
             addresses: Addresses::of(&spec.address),
             last_check: Mutex::new(None),
         }
@@ -181,11 +179,6 @@ impl Server {
     /// Where to connect to, and which idle connections may be used.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
-    }
-
-    /// Whether it was removed from the table for good.
-    pub fn is_removed(&self) -> bool {
-        self.removed.load(Relaxed)
     }
 
     /// The last probe.
@@ -395,11 +388,6 @@ impl Server {
 
     pub(super) fn set_health(&self, health: Health) {
         *self.health.lock() = health;
-    }
-
-    pub(super) fn set_removed(&self) {
-        self.set_open(false);
-        self.removed.store(true, Relaxed);
     }
 
     pub(super) fn set_open(&self, open: bool) {

@@ -124,7 +124,7 @@ impl Table {
         self.change(|servers| {
             let at = servers.iter().position(|server| server.name == name)?;
             let server = servers.remove(at);
-            server.set_removed();
+            server.set_open(false);
             Some(server)
         })
         .inspect(|_| _ = self.members.fetch_add(1, Ordering::Release))
