@@ -10,14 +10,16 @@ use crate::base::signals::{self, Received};
 use crate::base::time::{self, Moment};
 use crate::base::{limits, program};
 use crate::control::admin::{self, Admin, View};
-use crate::control::{access, health, report, supervise};
+use crate::control::{access, certificates, health, report, supervise};
 use crate::data::Plane;
 use crate::data::accept::Acceptor;
 use crate::state::access::{AccessSink, Line};
-use crate::state::config::{AccessLog, Config};
+use crate::state::config::{self, AccessLog, Config, Place};
 use crate::state::instance::Instance;
 use crate::state::own::Own;
 use crate::state::table::Table;
+use crate::state::tls::listener::ListenerTls;
+use crate::state::tls::{self, Problem};
 use crate::state::verdict::Verdicts;
 use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
@@ -43,7 +45,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     let mut signals = watch_signals(&signals::STOP)?;
     let instance = Instance::of(config.origin());
     let balancer = Balancer::start_as(instance, config)?;
-    log::info!("ready on http://{}", balancer.address());
+    balancer.ready_on().iter().for_each(|place| log::info!("ready on {place}"));
     balancer.run_until(&mut signals)
 }
 
@@ -89,6 +91,7 @@ pub struct Balancer {
     health: (health::Handle, JoinHandle<()>),
     access: Option<(access::Handle, JoinHandle<()>)>,
     report: (report::Handle, JoinHandle<()>),
+    certificates: Option<(certificates::Handle, JoinHandle<()>)>,
 }
 
 /// A data plane with its two threads.
@@ -127,21 +130,27 @@ impl Balancer {
         ));
         let verdicts = Verdicts::default();
         let (sink, lines) = config.log.access.as_ref().map(|_| AccessSink::open()).unzip();
-        let opened = Plane::open("main", Arc::clone(&config), Arc::clone(&table), verdicts.clone(), sink);
-        let (plane, acceptor) = opened.map_err(|error| listener_error(config.listen.address, &error))?;
+        let tls = open_tls(&config)?;
+        let opened = Plane::open("main", Arc::clone(&config), Arc::clone(&table), verdicts.clone(), sink, tls);
+        let (plane, acceptor) = opened.map_err(|(at, error)| {
+            let listener = config.listen.listeners.get(at);
+            listener.map_or_else(|| Error(error.to_string()), |listener| listener_error(&listener.place, &error))
+        })?;
         let (agent, handle) = health::Agent::new(&config, table, &verdicts);
         let closing = plane.clone();
         let agent = agent.on_close_idle(move |_| closing.close_idle());
-        let (listen, admin) = (Some(plane.proxy.address), config.admin.bind);
-        let instance = Instance { pid: std::process::id(), listen, admin, ..instance };
+        let (listen, admin) = (plane.proxy.address(), config.admin.bind);
+        let listeners = plane.proxy.inlets.iter().map(|inlet| inlet.place.to_string()).collect();
+        let instance = Instance { pid: std::process::id(), listen, listeners, admin, ..instance };
         let admin = Published::start(instance, &plane, &handle, started)?;
         // From here on a failure must remove the admin socket again.
         let rest = open_access_log(&config, lines, &plane).and_then(|access| {
             let health = spawn("health", move || agent.run())?;
             let report = start_report(&plane, admin.as_ref())?;
-            Ok((access, health, report, Running::start(plane, acceptor)?))
+            let certificates = watch_certificates(&plane)?;
+            Ok((access, health, report, certificates, Running::start(plane, acceptor)?))
         });
-        let (access, health, report, main) = match rest {
+        let (access, health, report, certificates, main) = match rest {
             Ok(rest) => rest,
             Err(error) => {
                 admin.into_iter().for_each(Published::stop);
@@ -157,17 +166,32 @@ impl Balancer {
                 program::name()
             );
         }
-        Ok(Balancer { main, admin, health: (handle, health), access, report })
+        Ok(Balancer { main, admin, health: (handle, health), access, report, certificates })
     }
 
-    /// The address that it listens on, with the port that the kernel chose if 0 was asked for.
-    pub fn address(&self) -> SocketAddr {
-        self.main.plane.proxy.address
+    /// The first TCP address that it listens on, with the port that the kernel chose if 0 was asked for.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.main.plane.proxy.address()
+    }
+
+    /// Where clients connect, for people: a URL, and the listener's name where it has one.
+    fn ready_on(&self) -> Vec<String> {
+        let proxy = &self.main.plane.proxy;
+        let each = proxy.config.listen.listeners.iter().zip(&proxy.inlets);
+        each.map(|(listener, inlet)| {
+            let scheme = if inlet.tls.is_some() { "https" } else { "http" };
+            let name = listener.listed.map_or(String::new(), |_| format!(" (listener {})", listener.name));
+            match &inlet.place {
+                Place::Tcp(address) => format!("{scheme}://{address}{name}"),
+                Place::Unix(_) => format!("{}, {scheme}{name}", inlet.place),
+            }
+        })
+        .collect()
     }
 
     /// The address of the admin API, if it is published.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref()?.front.as_ref().map(|front| front.plane.proxy.address)
+        self.admin.as_ref()?.front.as_ref()?.plane.proxy.address()
     }
 
     /// Waits for a signal, then drains; a second stop signal ends the drain early.
@@ -225,6 +249,10 @@ impl Balancer {
         let _ = self.health.1.join();
         drop(self.report.0);
         let _ = self.report.1.join();
+        if let Some((handle, thread)) = self.certificates {
+            drop(handle);
+            let _ = thread.join();
+        }
         // Last, because the threads before it may still send lines.
         match self.access {
             Some((handle, thread)) if handle.stop() => _ = thread.join(),
@@ -262,13 +290,15 @@ impl Published {
         started: Moment,
     ) -> Result<Option<Self>, Error> {
         let (added, removed) = (health.clone(), health.clone());
-        let own = Arc::new(Own::listening(&main.proxy.config, main.proxy.address));
+        let places = main.proxy.inlets.iter().map(|inlet| inlet.place.clone()).collect();
+        let own = Arc::new(Own::listening(&main.proxy.config, places));
         let view = View {
             config: Arc::clone(&main.proxy.config),
             own: Arc::clone(&own),
             table: Arc::clone(&main.proxy.table),
             stats: Arc::clone(&main.proxy.stats),
             workers: Arc::new(main.clone()),
+            tls: main.proxy.inlets.iter().filter_map(|inlet| inlet.tls.clone()).collect(),
             instance,
             started,
             registered: Arc::new(move |_| added.look()),
@@ -287,7 +317,8 @@ impl Published {
         let front = main.proxy.config.admin.bind.map(|bind| publish::front(&main.proxy.config, bind, socket));
         match front.unwrap_or(Ok(None)) {
             Ok(front) => {
-                front.iter().for_each(|front| own.publishes_at(front.plane.proxy.address));
+                let address = front.as_ref().and_then(|front| front.plane.proxy.address());
+                address.into_iter().for_each(|address| own.publishes_at(address));
                 published.front = front;
             }
             Err(error) => {
@@ -311,6 +342,25 @@ impl Published {
         }
         let _ = self.thread.join();
     }
+}
+
+/// Reads the certificates of all listeners.
+fn open_tls(config: &Config) -> Result<Vec<Option<Arc<ListenerTls>>>, Error> {
+    let now = i64::try_from(time::unix_seconds()).unwrap_or(i64::MAX);
+    tls::listener::open_all(config, now).map_err(|problems| {
+        let told = |problem: Problem| config::fault_at(config.file.as_deref(), &problem.key, problem.advice).to_string();
+        Error(problems.into_iter().map(told).collect::<Vec<_>>().join("\n\n"))
+    })
+}
+
+/// Starts the thread that reads certificates again, where there are any.
+fn watch_certificates(main: &Plane) -> Result<Option<(certificates::Handle, JoinHandle<()>)>, Error> {
+    let listeners: Vec<_> = main.proxy.inlets.iter().filter_map(|inlet| inlet.tls.clone()).collect();
+    if listeners.is_empty() {
+        return Ok(None);
+    }
+    let (watcher, handle) = certificates::Watcher::new(listeners);
+    Ok(Some((handle, spawn(certificates::THREAD, move || watcher.run())?)))
 }
 
 /// Starts the thread that logs rejected and failed requests.
@@ -351,8 +401,9 @@ fn access_error(target: &AccessLog, error: &io::Error) -> Error {
     Error(format!("log.access: {name} cannot be opened: {error}; write a file that this user may append to"))
 }
 
-/// What to do if the port cannot be used.
-fn listener_error(address: SocketAddr, error: &io::Error) -> Error {
+/// What to do if the port, or the path, cannot be used.
+fn listener_error(place: &Place, error: &io::Error) -> Error {
+    let Place::Tcp(address) = place else { return Error(error.to_string()) };
     let port = address.port();
     Error(match error.kind() {
         io::ErrorKind::AddrInUse => format!(

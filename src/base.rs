@@ -12,3 +12,4 @@ pub mod signals;
 pub mod sys;
 pub mod text;
 pub mod time;
+pub mod unix_listener;

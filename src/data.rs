@@ -4,7 +4,7 @@
 //! | layer | files |
 //! |---|---|
 //! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`sleep`] (no work is left lying) |
-//! | 1 | [`transport`], [`server_pool`], [`waiting`] (requests that wait for a server), [`proxy`] (what threads share) |
+//! | 1 | [`transport`] and [`tls`], [`secure`] (what is known of a TLS session), [`server_pool`], [`waiting`] (requests that wait for a server), [`proxy`] (what threads share) |
 //! | 2 | [`context`] (what a worker lends), [`client`], [`meta`] (what is kept of a request), [`upload`], [`download`], [`upstream`] (choose a server), [`respond`] |
 //! | 3 | [`exchange`], [`finish`] (count, log, tell health), [`tunnel`] |
 //! | 4 | [`h1`] (heads, keep-alive, closing) |
@@ -25,6 +25,7 @@ pub mod meta;
 pub mod poller;
 pub mod proxy;
 pub mod respond;
+pub mod secure;
 pub mod server_pool;
 #[cfg(test)]
 mod simulation;
@@ -32,6 +33,7 @@ pub mod sleep;
 pub mod socket;
 pub mod splice;
 pub mod timers;
+pub mod tls;
 pub mod transport;
 pub mod tunnel;
 pub mod upload;
@@ -44,12 +46,13 @@ use crate::base::time::{self, Moment};
 use crate::state::access::AccessSink;
 use crate::state::config::Config;
 use crate::state::table::Table;
+use crate::state::tls::listener::ListenerTls;
 use crate::state::verdict::Verdicts;
 use crate::state::workers::{Gauges, RequestInfo, Workers};
 use accept::Acceptor;
 use listen::Listener;
 use poller::Poller;
-use proxy::Proxy;
+use proxy::{Inlet, Proxy};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -75,19 +78,28 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// Binds the listener and makes everything ready; no thread runs yet. The error is the listener's.
+    /// Binds the listeners and makes everything ready; no thread runs yet. `tls` is that of each listener. The error is that
+    /// of the listener with this index.
     pub fn open(
         name: &'static str,
         config: Arc<Config>,
         table: Arc<Table>,
         verdicts: Verdicts,
         access: Option<AccessSink>,
-    ) -> io::Result<(Plane, Acceptor)> {
-        let listener = Listener::open(config.listen.address)?;
-        let poller = Poller::new()?;
-        let proxy = Arc::new(Proxy::new(name, config, table, verdicts, access, listener.address));
+        tls: Vec<Option<Arc<ListenerTls>>>,
+    ) -> Result<(Plane, Acceptor), (usize, io::Error)> {
+        let mut listeners = Vec::new();
+        for (at, listener) in config.listen.listeners.iter().enumerate() {
+            listeners.push(Listener::open(&listener.place).map_err(|error| (at, error))?);
+        }
+        let mut tls = tls.into_iter();
+        let inlet = |listener: &Listener| Inlet { place: listener.place.clone(), tls: tls.next().flatten() };
+        let inlets = listeners.iter().map(inlet).collect();
+        let of_first = |error| (0, error);
+        let poller = Poller::new().map_err(of_first)?;
+        let proxy = Arc::new(Proxy::new(name, config, table, verdicts, access, inlets));
         let pool = Arc::new(WorkerPool::new(&proxy, poller.waker()));
-        let acceptor = Acceptor::new(Arc::clone(&pool), poller, listener)?;
+        let acceptor = Acceptor::new(Arc::clone(&pool), poller, listeners).map_err(of_first)?;
         Ok((Plane { proxy, pool }, acceptor))
     }
 

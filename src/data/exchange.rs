@@ -192,23 +192,28 @@ impl Exchange {
     pub fn begin(
         head: &RequestHead<'_, '_>,
         early: &mut [u8],
-        sender: Sender,
+        sender: Sender<'_>,
         cx: &mut Context,
     ) -> (Self, usize) {
         let mut out = cx.buffers.take();
         let peer = sender.peer.map(|peer| peer.ip().to_canonical());
-        let meta = Meta::of(head, peer, cx);
+        let meta = Meta::of(head, peer, sender, cx);
         let prepared = prepare(head, &meta, peer, cx, &mut out);
         let chunked = head.framing == Framing::Chunked;
         let mut upload = Upload::new(out, head.body(), chunked, cx.proxy.config.limits.body, cx.now);
         let taken = prepared.and_then(|()| upload.take_early(early));
         let mut exchange = Exchange::new(meta, upload, sender.owner, cx);
-        match taken {
-            Ok(used) if head.max_forwards == Some(0) => {
+        let https_port = cx.proxy.config.listen.listeners.get(sender.listener).and_then(|l| l.redirect_to_https);
+        match (taken, https_port) {
+            (Ok(used), Some(port)) => {
+                exchange.redirect_to_https(head, port, cx);
+                (exchange, used)
+            }
+            (Ok(used), None) if head.max_forwards == Some(0) => {
                 exchange.answer_as_last_hop(head, cx);
                 (exchange, used)
             }
-            Ok(used) => {
+            (Ok(used), None) => {
                 cx.proxy.budget.earn(cx.now);
                 if exchange.meta.upgrade {
                     exchange.tunnel = TunnelPermit::take(&cx.proxy);
@@ -218,7 +223,7 @@ impl Exchange {
                 }
                 (exchange, used)
             }
-            Err(reason) => {
+            (Err(reason), _) => {
                 exchange.reject(reason, cx);
                 (exchange, early.len())
             }
@@ -226,8 +231,8 @@ impl Exchange {
     }
 
     /// An exchange that tells the sender of bytes that are no request what is wrong with them.
-    pub fn refuse(reason: Reason, bytes: &[u8], sender: Sender, cx: &mut Context) -> Self {
-        let meta = Meta::of_refused(bytes, sender.peer, cx);
+    pub fn refuse(reason: Reason, bytes: &[u8], sender: Sender<'_>, cx: &mut Context) -> Self {
+        let meta = Meta::of_refused(bytes, sender, cx);
         let body = crate::http1::body::Body::new(Framing::None);
         let upload = Upload::new(cx.buffers.take(), body, false, None, cx.now);
         let mut exchange = Exchange::new(meta, upload, sender.owner, cx);
@@ -742,6 +747,17 @@ impl Exchange {
         self.state = State::Finish;
     }
 
+    /// Sends the client to https, whose port is this one.
+    fn redirect_to_https(&mut self, head: &RequestHead<'_, '_>, port: u16, cx: &mut Context) {
+        if head.host.is_empty() {
+            // There is nothing to lead to.
+            return self.reject(Reason::BadHost, cx);
+        }
+        let keeps = self.meta.keep_alive && self.upload.is_received() && !cx.proxy.is_draining();
+        respond::redirect_to_https(&mut self.download, head, port, keeps, cx);
+        self.state = State::Finish;
+    }
+
     /// Counted and logged; the buffers go back.
     fn done(&mut self, cx: &mut Context) -> Disposition {
         debug_assert!(self.link.is_none() && self.ticket.is_none());
@@ -897,17 +913,19 @@ fn prepare(
     out: &mut Vec<u8>,
 ) -> Result<(), Reason> {
     let peer_trusted = peer.is_some_and(|peer| cx.proxy.config.listen.trusts(peer));
-    if head.secure && !peer_trusted {
+    if head.secure && meta.secure.is_none() && !peer_trusted {
         return Err(Reason::Misdirected);
     }
     // An HTTP/1.0 client may name no host; then the request goes to a server under the server's own name.
     let nameless = head.host.is_empty();
     let first = cx.table.look(&cx.proxy.table).ready.first().filter(|_| nameless);
     let authority = first.map(|server| server.authority()).unwrap_or_default();
+    let client = meta.secure.as_ref().and_then(|secure| secure.client.as_ref());
     let hop = Hop {
         peer,
         peer_trusted,
-        proto: "http",
+        proto: if meta.secure.is_some() { "https" } else { "http" },
+        client_certificate: client.map(|client| (client.subject.as_str(), client.fingerprint.as_str())),
         pseudonym: &cx.proxy.pseudonym,
         request_id: meta.id,
         forwarded: cx.proxy.config.listen.forwarded,

@@ -7,9 +7,10 @@ use crate::base::limits;
 use crate::base::time::{self, Moment};
 use crate::policy::retry::Budget;
 use crate::state::access::AccessSink;
-use crate::state::config::Config;
+use crate::state::config::{Config, Place};
 use crate::state::stats::{Counter, Stats};
 use crate::state::table::Table;
+use crate::state::tls::listener::ListenerTls;
 use crate::state::verdict::Verdicts;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -44,8 +45,8 @@ pub struct Proxy {
     pub verdicts: Verdicts,
     /// Where a line per request goes, if that is wanted.
     pub access: Option<AccessSink>,
-    /// The address that it listens on.
-    pub address: SocketAddr,
+    /// Where it listens, in the order of the configuration's listeners.
+    pub inlets: Vec<Inlet>,
     /// Its name in `Via`.
     pub pseudonym: String,
     /// Pays for retries.
@@ -68,14 +69,14 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// The shared part of a data plane that listens on `address`.
+    /// The shared part of a data plane that listens there.
     pub fn new(
         name: &'static str,
         config: Arc<Config>,
         table: Arc<Table>,
         verdicts: Verdicts,
         access: Option<AccessSink>,
-        address: SocketAddr,
+        inlets: Vec<Inlet>,
     ) -> Self {
         let pseudonym = config.listen.via.clone();
         let pseudonym = pseudonym.unwrap_or_else(|| format!("evenkeel-{:08x}", dice::entropy() as u32));
@@ -85,7 +86,7 @@ impl Proxy {
             stats: Arc::default(),
             verdicts,
             access,
-            address,
+            inlets,
             pseudonym,
             budget: Budget::new(),
             turn: AtomicU64::new(0),
@@ -99,6 +100,21 @@ impl Proxy {
             stop_by: AtomicU64::new(Moment::NEVER.as_nanos()),
             config,
         }
+    }
+
+    /// TLS of the listener with this index; `None` where it is in clear text.
+    pub fn tls(&self, listener: usize) -> Option<&Arc<ListenerTls>> {
+        self.inlets.get(listener)?.tls.as_ref()
+    }
+
+    /// How long a client of this listener may take for its handshake.
+    pub fn handshake_timeout(&self, listener: usize) -> Duration {
+        self.tls(listener).map_or(self.config.timeouts.client_head, |tls| tls.handshake_timeout)
+    }
+
+    /// The first TCP address that it listens on.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.inlets.iter().find_map(|inlet| inlet.place.address())
     }
 
     /// Takes no new connections from now on, and none at all from the deadline on. A later call can only bring the
@@ -143,6 +159,15 @@ impl Proxy {
     }
 }
 
+/// A listener as it was opened.
+#[derive(Clone, Debug)]
+pub struct Inlet {
+    /// Where it is, with the port that the kernel chose.
+    pub place: Place,
+    /// Its TLS.
+    pub tls: Option<Arc<ListenerTls>>,
+}
+
 /// An open client connection is counted for as long as its permit lives.
 #[derive(Debug)]
 pub struct Permit {
@@ -172,6 +197,11 @@ impl Permit {
             self.proxy.refused.fetch_sub(1, Relaxed);
         }
         self.refused
+    }
+
+    /// Whether the listener with this index has TLS.
+    pub fn is_secure(&self, listener: usize) -> bool {
+        self.proxy.tls(listener).is_some()
     }
 
     /// Whether the connection is one too many.

@@ -31,6 +31,19 @@ pub fn rejection(download: &mut Download, reason: Reason, meta: &Meta, keeps: bo
     download.replace(reason.status(), keeps, |out| reply::write(&reply, out));
 }
 
+/// Sends the client to the same resource over TLS, on this port.
+pub fn redirect_to_https(
+    download: &mut Download,
+    head: &RequestHead<'_, '_>,
+    port: u16,
+    keeps: bool,
+    cx: &mut Context,
+) {
+    cx.refresh_date();
+    let how = reply::ToHttps { port, keep_alive: keeps, date: &cx.date.1 };
+    download.replace(how.status(head), keeps, |out| reply::to_https(head, &how, out));
+}
+
 /// Answers in place of a server where Max-Forwards has run out (RFC 9110 section 7.6.2).
 pub fn last_hop(download: &mut Download, head: &RequestHead<'_, '_>, keeps: bool, cx: &mut Context) {
     cx.refresh_date();

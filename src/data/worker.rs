@@ -386,8 +386,7 @@ mod tests {
     fn worker() -> Worker {
         let config = Arc::new(config::parse("{}", Path::new("")).unwrap());
         let table = Arc::new(Table::new(config.servers.algorithm, false, None, &[]));
-        let address = "127.0.0.1:1".parse().unwrap();
-        let proxy = Arc::new(Proxy::new("test", config, table, Verdicts::default(), None, address));
+        let proxy = Arc::new(Proxy::new("test", config, table, Verdicts::default(), None, Vec::new()));
         let accept = Poller::new().unwrap();
         Worker::new(&Arc::new(WorkerPool::new(&proxy, accept.waker())), 1, Poller::new().unwrap())
     }
@@ -398,7 +397,7 @@ mod tests {
         let near = Socket::connect(&listener.local_addr().unwrap()).unwrap();
         let (client, peer) = listener.accept().unwrap();
         let permit = Permit::new(&worker.pool.proxy, Some(peer));
-        let connection = Connection::new(Transport::Plain(near), Some(peer), permit, time::now());
+        let connection = Connection::new(Transport::Plain(near), Some(peer), 0, permit, time::now());
         assert!(worker.pool.push(Box::new(connection), time::now()).is_ok());
         client
     }

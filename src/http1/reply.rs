@@ -82,6 +82,48 @@ pub fn last_hop(head: &RequestHead<'_, '_>, how: &LastHop<'_>, out: &mut Vec<u8>
     out.extend_from_slice(b"\r\n");
 }
 
+/// How to lead a client to https.
+#[derive(Debug)]
+pub struct ToHttps<'a> {
+    /// The port; 443 is not named.
+    pub port: u16,
+    /// The connection is kept.
+    pub keep_alive: bool,
+    /// An IMF-fixdate.
+    pub date: &'a str,
+}
+
+impl ToHttps<'_> {
+    /// 301 where the method stays the same for every client; elsewhere 308, because clients repeat a POST as a GET after a
+    /// 301 (RFC 9110 section 15.4.2).
+    pub fn status(&self, head: &RequestHead<'_, '_>) -> u16 {
+        if matches!(head.method, b"GET" | b"HEAD") { 301 } else { 308 }
+    }
+}
+
+/// Appends a redirect to the same target over TLS. The head must have a host.
+pub fn to_https(head: &RequestHead<'_, '_>, how: &ToHttps<'_>, out: &mut Vec<u8>) {
+    start(how.status(head), how.date, how.keep_alive, out);
+    out.extend_from_slice(b"Location: https://");
+    out.extend_from_slice(without_port(head.host));
+    if how.port != 443 {
+        out.push(b':');
+        decimal(out, u64::from(how.port));
+    }
+    if head.target != b"*" {
+        out.extend_from_slice(if head.slash_first { b"/" } else { b"" });
+        out.extend_from_slice(head.target);
+    }
+    out.extend_from_slice(b"\r\nContent-Length: 0\r\n\r\n");
+}
+
+/// The host of an authority, which was validated.
+fn without_port(authority: &[u8]) -> &[u8] {
+    let from = authority.iter().rposition(|byte| *byte == b']').unwrap_or(0);
+    let colon = authority.iter().skip(from).position(|byte| *byte == b':');
+    colon.and_then(|at| authority.get(..from + at)).unwrap_or(authority)
+}
+
 fn is_private(name: &[u8]) -> bool {
     let private: [&[u8]; 4] = [b"Authorization", b"Proxy-Authorization", b"Cookie", b"X-Api-Key"];
     private.iter().any(|private| name.eq_ignore_ascii_case(private))

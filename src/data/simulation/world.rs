@@ -65,9 +65,8 @@ impl World {
         let config = Arc::new(config((dice.below(3) == 0).then_some(1)));
         let list = &config.servers.list;
         let table = Arc::new(Table::new(config.servers.algorithm, false, config.servers.max_in_flight, list));
-        let address = "127.0.0.1:8000".parse().unwrap();
         let (verdicts, shared) = (Verdicts::default(), Arc::clone(&table));
-        let proxy = Arc::new(Proxy::new("test", Arc::clone(&config), shared, verdicts, None, address));
+        let proxy = Arc::new(Proxy::new("test", Arc::clone(&config), shared, verdicts, None, Vec::new()));
         let queue = Arc::new(ServerQueue::new(config.servers.queue_capacity, config.threadpool.admit));
         let mut cx = Context::new(&proxy, &queue, 1, Poller::new().unwrap());
         cx.now = Moment::from_millis(1000);
@@ -93,7 +92,7 @@ impl World {
         let (near, far) = Wire::pair([40, 600, 4000, 70_000][self.dice.below(4)]);
         self.wires.push(near.shared());
         let permit = Permit::new(proxy, None);
-        let mut connection = Box::new(Connection::new(Transport::Simulated(near), None, permit, self.cx.now));
+        let mut connection = Box::new(Connection::new(Transport::Simulated(near), None, 0, permit, self.cx.now));
         connection.adopt(name, 0, &mut self.cx);
         self.held.push(Some(Held { connection, until: Moment::NEVER, ready: true }));
         let requests = 1 + self.dice.below(REQUESTS);

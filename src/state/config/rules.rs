@@ -307,7 +307,7 @@ pub(super) fn level(node: &Node) -> Read<log::LevelFilter> {
 }
 
 /// One of a few words.
-fn word<T: Copy>(node: &Node, words: &[(&str, T)]) -> Read<T> {
+pub(super) fn word<T: Copy>(node: &Node, words: &[(&str, T)]) -> Read<T> {
     let text = text(node, &format!("write one of {}", one_of(words)))?;
     let found = words.iter().find(|(name, _)| name == &text);
     found.map(|(_, value)| *value).ok_or_else(|| {
