@@ -19,6 +19,7 @@ pub mod message;
 pub mod origin;
 pub mod port;
 pub mod tempers;
+pub mod tls;
 
 pub use balancer::Evenkeel;
 pub use client::Client;
