@@ -2,8 +2,8 @@
 //! load reports) and tiny_http (the admin API), and never refers to the data plane.
 
 pub mod access;
-pub mod certificates;
 pub mod admin;
+pub mod certificates;
 pub mod health;
 pub mod judge;
 pub mod names;

@@ -28,8 +28,9 @@ fn status(balancer: &Evenkeel) -> Value {
 
 #[test]
 fn each_listener_serves_and_is_listed() {
-    let origin = Origin::answers("ok");
-    let balancer = start(&origin, json!([{"name": "second", "port": 0}, {"name": "local", "port": "unix:web.sock"}]));
+    let origin = Origin::responds("ok");
+    let balancer =
+        start(&origin, json!([{"name": "second", "port": 0}, {"name": "local", "port": "unix:web.sock"}]));
     assert_eq!(Client::to(&balancer).get("/").status, 200);
     assert_eq!(Client::connect(port_of(&balancer, "second")).unwrap().get("/").status, 200);
     let path = balancer.folder().join("web.sock");
@@ -42,7 +43,8 @@ fn each_listener_serves_and_is_listed() {
     let seen = &origin.requests()[2];
     assert!(seen.fields.all("X-Forwarded-For").is_empty(), "a Unix socket has no address");
     let status = status(&balancer);
-    let names: Vec<_> = status["listeners"].as_array().unwrap().iter().map(|listener| &listener["name"]).collect();
+    let names: Vec<_> =
+        status["listeners"].as_array().unwrap().iter().map(|listener| &listener["name"]).collect();
     assert_eq!(names, ["default", "second", "local"]);
     assert_eq!(status["listeners"][0]["address"], json!(balancer.address().to_string()));
     assert_eq!(status["listeners"][2]["address"], json!(format!("unix:{}", path.display())));
@@ -51,8 +53,9 @@ fn each_listener_serves_and_is_listed() {
 
 #[test]
 fn a_stop_closes_all_of_them_and_removes_the_socket() {
-    let origin = Origin::answers("ok");
-    let mut balancer = start(&origin, json!([{"name": "second", "port": 0}, {"name": "local", "port": "unix:web.sock"}]));
+    let origin = Origin::responds("ok");
+    let mut balancer =
+        start(&origin, json!([{"name": "second", "port": 0}, {"name": "local", "port": "unix:web.sock"}]));
     let (second, path) = (port_of(&balancer, "second"), balancer.folder().join("web.sock"));
     let first = balancer.address();
     let mut open = Client::connect(second).unwrap();
@@ -67,14 +70,16 @@ fn a_stop_closes_all_of_them_and_removes_the_socket() {
 
 #[test]
 fn a_socket_whose_file_is_gone_gets_it_again_and_a_successor_takes_it_over() {
-    let origin = Origin::answers("ok");
+    let origin = Origin::responds("ok");
     let mut balancer = start(&origin, json!([{"name": "local", "port": "unix:web.sock"}]));
     let path = balancer.folder().join("web.sock");
     std::fs::remove_file(&path).unwrap();
     let serves = || {
         let Ok(mut local) = UnixStream::connect(&path) else { return false };
         let mut response = String::new();
-        local.write_all(GET).is_ok() && local.read_to_string(&mut response).is_ok() && response.starts_with("HTTP/1.1 200")
+        local.write_all(GET).is_ok()
+            && local.read_to_string(&mut response).is_ok()
+            && response.starts_with("HTTP/1.1 200")
     };
     until("the file is there again", serves);
     balancer.signal(Signal::TERM);
@@ -85,10 +90,12 @@ fn a_socket_whose_file_is_gone_gets_it_again_and_a_successor_takes_it_over() {
 
 #[test]
 fn the_unspecified_address_of_ipv6_takes_both() {
-    if TcpStream::connect("[::1]:1").is_err_and(|error| error.raw_os_error() == Some(97 /* EAFNOSUPPORT */)) {
+    if TcpStream::connect("[::1]:1")
+        .is_err_and(|error| error.raw_os_error() == Some(97 /* EAFNOSUPPORT */))
+    {
         return;
     }
-    let origin = Origin::answers("ok");
+    let origin = Origin::responds("ok");
     let balancer = start(&origin, json!([{"name": "both", "port": 0, "bind": "::"}]));
     let port = port_of(&balancer, "both").port();
     for address in ["127.0.0.1", "::1"] {
@@ -97,13 +104,14 @@ fn the_unspecified_address_of_ipv6_takes_both() {
             assert_eq!(client.get("/").status, 200, "{address}");
         }
     }
-    let clients: Vec<_> = origin.requests().iter().map(|seen| seen.fields.all("X-Forwarded-For").join(",")).collect();
+    let clients: Vec<_> =
+        origin.requests().iter().map(|seen| seen.fields.all("X-Forwarded-For").join(",")).collect();
     assert!(clients.contains(&"127.0.0.1".to_owned()), "in its own form: {clients:?}");
 }
 
 #[test]
 fn a_proxy_header_is_due_where_the_listener_says_so() {
-    let origin = Origin::answers("ok");
+    let origin = Origin::responds("ok");
     let balancer = start(
         &origin,
         json!([
@@ -117,19 +125,20 @@ fn a_proxy_header_is_due_where_the_listener_says_so() {
     assert_eq!(Client::connect(behind).unwrap().send(preamble).get("/").status, 200);
     let mut without = Client::connect(behind).unwrap();
     without.send(GET);
-    assert!(without.try_answer().is_err());
+    assert!(without.try_response().is_err());
     let mut local = UnixStream::connect(balancer.folder().join("web.sock")).unwrap();
     local.write_all(&[preamble, GET].concat()).unwrap();
     let mut response = String::new();
     local.read_to_string(&mut response).unwrap();
     assert!(response.starts_with("HTTP/1.1 200"), "{response}");
-    let told: Vec<_> = origin.requests().iter().map(|seen| seen.fields.all("X-Forwarded-For").join(",")).collect();
+    let told: Vec<_> =
+        origin.requests().iter().map(|seen| seen.fields.all("X-Forwarded-For").join(",")).collect();
     assert_eq!(told, ["127.0.0.1", "203.0.113.7", "203.0.113.7"]);
 }
 
 #[test]
 fn redirects_lead_to_https_and_keep_method_and_target() {
-    let origin = Origin::answers("ok");
+    let origin = Origin::responds("ok");
     let balancer = start(
         &origin,
         json!([
@@ -141,13 +150,18 @@ fn redirects_lead_to_https_and_keep_method_and_target() {
         let mut client = Client::connect(port_of(&balancer, listener)).unwrap();
         let method = request.split(' ').next().unwrap();
         client.send(request);
-        let answer = client.try_answer_to(method).unwrap();
-        assert_eq!(answer.status, status, "{request}");
-        assert_eq!(answer.fields.all("Location").concat(), location, "{request}");
+        let response = client.try_response_to(method).unwrap();
+        assert_eq!(response.status, status, "{request}");
+        assert_eq!(response.fields.all("Location").concat(), location, "{request}");
     };
     check("plain", "GET /a?b=1 HTTP/1.1\r\nHost: a.test:8080\r\n\r\n", 301, "https://a.test/a?b=1");
     check("other", "HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n", 301, "https://a.test:8443/");
-    check("plain", "POST /x HTTP/1.1\r\nHost: [::1]:80\r\nContent-Length: 2\r\n\r\nhi", 308, "https://[::1]/x");
+    check(
+        "plain",
+        "POST /x HTTP/1.1\r\nHost: [::1]:80\r\nContent-Length: 2\r\n\r\nhi",
+        308,
+        "https://[::1]/x",
+    );
     check("other", "OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n", 308, "https://a.test:8443");
     check("plain", "GET http://b.test?c HTTP/1.1\r\nHost: a.test\r\n\r\n", 301, "https://b.test/?c");
     check("plain", "GET / HTTP/1.0\r\n\r\n", 400, "");

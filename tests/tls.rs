@@ -46,7 +46,7 @@ fn failures(balancer: &Evenkeel, reason: &str) -> f64 {
 
 #[test]
 fn requests_come_over_tls_1_3_and_1_2_and_the_server_hears_so() {
-    let (authority, origin) = (Authority::new("ca"), Origin::answers("ok"));
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
     let files = authority.issue("a", &["a.test"]);
     let (balancer, port) = start(&origin, &[&files], json!({}));
     for (at, version) in [&rustls::version::TLS13, &rustls::version::TLS12].into_iter().enumerate() {
@@ -73,14 +73,15 @@ fn requests_come_over_tls_1_3_and_1_2_and_the_server_hears_so() {
 
 #[test]
 fn the_certificate_is_chosen_by_name_and_by_the_clients_kinds_of_keys() {
-    let (authority, origin) = (Authority::new("ca"), Origin::answers("ok"));
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
     let default = authority.issue("default", &["default.test"]);
     let exact = authority.issue("exact", &["www.example.test"]);
     let wildcard = authority.issue("wildcard", &["*.example.test", "example.test"]);
     let rsa = authority.issue_as("rsa", &["rsa.test"], Kind::Rsa, |_| ());
     let ecdsa = authority.issue("ecdsa", &["ecdsa.test", "rsa.test"]);
     let (_balancer, port) = start(&origin, &[&default, &exact, &wildcard, &rsa, &ecdsa], json!({}));
-    let check = |name: &str, expected: &str| assert_eq!(served(port, authority.client(), name), expected, "{name}");
+    let check =
+        |name: &str, expected: &str| assert_eq!(served(port, authority.client(), name), expected, "{name}");
     check("default.test", "default.test");
     check("www.example.test", "www.example.test");
     check("WWW.example.TEST", "www.example.test");
@@ -101,7 +102,7 @@ fn the_certificate_is_chosen_by_name_and_by_the_clients_kinds_of_keys() {
 
 #[test]
 fn sessions_are_resumed_at_any_worker_and_after_a_change_of_certificates() {
-    let (authority, origin) = (Authority::new("ca"), Origin::answers("ok"));
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
     let files = authority.issue("a", &["a.test"]);
     let over = with(config(&[&files], json!({})), json!({"threadpool": {"min_workers": 4}}));
     let balancer = Evenkeel::before(&[&origin], over);
@@ -127,7 +128,7 @@ fn sessions_are_resumed_at_any_worker_and_after_a_change_of_certificates() {
 
 #[test]
 fn min_version_rejects_older_clients_and_counts_them() {
-    let (authority, origin) = (Authority::new("ca"), Origin::answers("ok"));
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
     let files = authority.issue("a", &["a.test"]);
     let (balancer, port) = start(&origin, &[&files], json!({"min_version": "1.3"}));
     let old = authority.client_of(provider(), &[&rustls::version::TLS12]);
@@ -146,12 +147,13 @@ fn min_version_rejects_older_clients_and_counts_them() {
 }
 
 #[test]
-fn client_certificates_are_verified_and_told_to_the_server() {
-    let (authority, origin) = (Authority::new("ca"), Origin::answers("ok"));
+fn client_certificates_are_verified_and_reported_to_the_server() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
     let (files, alice) = (authority.issue("a", &["a.test"]), authority.issue("alice", &["alice"]));
     let stranger = Authority::new("another").issue("eve", &["eve"]);
     let auth = |mode: &str| json!({"client_auth": {"ca": authority.file(), "mode": mode}});
-    let forged = "GET / HTTP/1.1\r\nHost: h\r\nX-Client-Cert-Subject: CN=root\r\nX_Client_Cert_Fingerprint: 1\r\n\r\n";
+    let forged =
+        "GET / HTTP/1.1\r\nHost: h\r\nX-Client-Cert-Subject: CN=root\r\nX_Client_Cert_Fingerprint: 1\r\n\r\n";
     let (balancer, port) = start(&origin, &[&files], auth("require"));
     let mut client = TlsClient::connect(port, authority.client_with(&alice), "a.test").unwrap();
     client.send(forged).response();
@@ -171,20 +173,23 @@ fn client_certificates_are_verified_and_told_to_the_server() {
         assert!(over.is_err(), "{reason}");
         assert_eq!(failures(&balancer, reason), 1.0);
     }
-    let origin = Origin::answers("ok");
+    let origin = Origin::responds("ok");
     let (_balancer, port) = start(&origin, &[&files], auth("request"));
     TlsClient::connect(port, authority.client(), "a.test").unwrap().send(forged).response();
     let seen = origin.only_request();
-    assert!(seen.fields.all("X-Client-Cert-Subject").is_empty() && seen.fields.all("X_Client_Cert_Fingerprint").is_empty());
+    assert!(
+        seen.fields.all("X-Client-Cert-Subject").is_empty()
+            && seen.fields.all("X_Client_Cert_Fingerprint").is_empty()
+    );
 }
 
 #[test]
 fn clear_text_on_a_port_with_tls_gets_a_readable_400_and_garbage_an_end() {
-    let (authority, origin) = (Authority::new("ca"), Origin::answers("ok"));
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
     let files = authority.issue("a", &["a.test"]);
     let (balancer, port) = start(&origin, &[&files], json!({}));
     let mut client = Client::connect(port).unwrap();
-    let response = client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").answer();
+    let response = client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").response();
     assert_eq!(response.status, 400);
     assert!(String::from_utf8_lossy(&response.body).contains("http_on_https_port"), "{response:?}");
     client.sees_the_end();
@@ -206,16 +211,16 @@ fn clear_text_on_a_port_with_tls_gets_a_readable_400_and_garbage_an_end() {
 
 #[test]
 fn tls_on_a_port_in_clear_text_is_closed_and_counted() {
-    let (authority, origin) = (Authority::new("ca"), Origin::answers("ok"));
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
     let balancer = Evenkeel::before(&[&origin], json!({"admin": {"socket": ADMIN}}));
     assert!(TlsClient::connect(balancer.address(), authority.client(), "a.test").is_err());
-    assert_eq!(balancer.metric("evenkeel_refusals_total{reason=\"tls_on_http_port\"}"), 1.0);
+    assert_eq!(balancer.metric("evenkeel_rejections_total{reason=\"tls_on_http_port\"}"), 1.0);
     balancer.logs("tls_on_http_port (400)");
 }
 
 #[test]
 fn handshakes_that_drip_hold_no_worker_and_end_at_their_deadline() {
-    let (authority, origin) = (Authority::new("ca"), Origin::answers("ok"));
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
     let files = authority.issue("a", &["a.test"]);
     let tls = json!({"handshake_timeout": "2s"});
     let over = with(config(&[&files], tls), json!({"threadpool": {"max_workers": 1}}));
@@ -236,7 +241,7 @@ fn handshakes_that_drip_hold_no_worker_and_end_at_their_deadline() {
 
 #[test]
 fn bytes_one_by_one_make_a_handshake_and_a_request() {
-    let (authority, origin) = (Authority::new("ca"), Origin::answers("ok"));
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
     let files = authority.issue("a", &["a.test"]);
     let (_balancer, port) = start(&origin, &[&files], json!({}));
     let mut socket = TcpStream::connect(port).unwrap();
@@ -305,19 +310,22 @@ fn records_are_small_at_first_and_large_later() {
     let authority = Authority::new("ca");
     let origin = Origin::start(|visit| {
         while visit.request().is_some() {
-            visit.answer(noise(1 << 20));
+            visit.response(noise(1 << 20));
         }
     });
     let files = authority.issue("a", &["a.test"]);
     let (_balancer, port) = start(&origin, &[&files], json!({}));
     let lengths = records(port, &authority);
     assert!(lengths[2..20].iter().all(|length| *length < 1400), "{lengths:?}");
-    assert!(lengths[lengths.len() - 20..lengths.len() - 4].iter().any(|length| *length > 16_000), "{lengths:?}");
+    assert!(
+        lengths[lengths.len() - 20..lengths.len() - 4].iter().any(|length| *length > 16_000),
+        "{lengths:?}"
+    );
 }
 
 #[test]
 fn a_client_that_closes_without_close_notify_is_no_error() {
-    let (authority, origin) = (Authority::new("ca"), Origin::answers("ok"));
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
     let files = authority.issue("a", &["a.test"]);
     let (balancer, port) = start(&origin, &[&files], json!({}));
     let mut client = TlsClient::connect(port, authority.client(), "a.test").unwrap();
@@ -326,7 +334,7 @@ fn a_client_that_closes_without_close_notify_is_no_error() {
     assert!(client.rest().is_ok(), "close_notify comes back");
     drop(client);
     until("it is gone", || balancer.metric("evenkeel_connections ") == 0.0);
-    assert_eq!(balancer.metric("evenkeel_refusals_total{reason=\"client_gone\"}"), 0.0);
+    assert_eq!(balancer.metric("evenkeel_rejections_total{reason=\"client_gone\"}"), 0.0);
 }
 
 #[test]
@@ -334,7 +342,9 @@ fn web_sockets_pass_through_tls() {
     let authority = Authority::new("ca");
     let origin = Origin::start(|visit| {
         if visit.request().is_some() {
-            visit.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhello");
+            visit.send(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhello",
+            );
             loop {
                 let bytes = visit.take(50_000);
                 if bytes.is_empty() || !visit.try_send(bytes) {
@@ -363,7 +373,7 @@ fn web_sockets_pass_through_tls() {
 
 #[test]
 fn a_proxy_header_comes_before_tls() {
-    let (authority, origin) = (Authority::new("ca"), Origin::answers("ok"));
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
     let files = authority.issue("a", &["a.test"]);
     let over = with(config(&[&files], json!({})), json!({}));
     let mut over = over;
@@ -382,7 +392,7 @@ fn a_proxy_header_comes_before_tls() {
 
 #[test]
 fn certificates_change_under_load_without_an_error() {
-    let (authority, origin) = (Authority::new("ca"), Origin::answers("ok"));
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
     let files = authority.issue("a", &["a.test"]);
     let (balancer, port) = start(&origin, &[&files], json!({}));
     let mut old = TlsClient::connect(port, authority.client(), "a.test").unwrap();
@@ -419,7 +429,7 @@ fn certificates_change_under_load_without_an_error() {
 
 #[test]
 fn the_time_to_expiry_is_a_metric_and_the_last_two_weeks_a_warning() {
-    let (authority, origin) = (Authority::new("ca"), Origin::answers("ok"));
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
     let soon = authority.issue_as("a", &["a.test"], Kind::Ecdsa, |params| {
         params.not_after = params.not_before;
         let now = std::time::SystemTime::now() + Duration::from_secs(5 * 24 * 3600 + 3600);
@@ -440,21 +450,23 @@ fn check_fault(authority: &Authority, tls: Value, key: &str, advice: &str) {
     });
     let file = authority.path("config.json");
     fs::write(&file, config.to_string()).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_evenkeel")).arg("check").arg("-c").arg(&file).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_evenkeel")).arg("check").arg("-c").arg(&file).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains(&format!("load_balancer.listeners[0].tls.{key}:")) && told.contains(advice), "{told}");
+    assert!(
+        told.contains(&format!("load_balancer.listeners[0].tls.{key}:")) && told.contains(advice),
+        "{told}"
+    );
     let (_, lines) = Evenkeel::try_start_text(&config.to_string()).err().expect("no start");
     assert!(lines.contains(advice), "{lines}");
 }
 
 #[test]
-fn every_fault_of_a_certificate_is_told_by_path_with_what_to_do() {
+fn every_fault_of_a_certificate_is_reported_by_path_with_what_to_do() {
     let authority = Authority::new("ca");
     let (one, two) = (authority.issue("one", &["a.test"]), authority.issue("two", &["a.test"]));
-    let pair = |certificate: &std::path::Path, key: &std::path::Path| {
-        json!({"certificates": [{"certificate": certificate, "key": key}]})
-    };
+    let pair = |certificate: &std::path::Path, key: &std::path::Path| json!({"certificates": [{"certificate": certificate, "key": key}]});
     let write = |name: &str, text: &[u8]| {
         fs::write(authority.path(name), text).unwrap();
         authority.path(name)

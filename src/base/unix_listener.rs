@@ -1,7 +1,7 @@
 //! A Unix socket that listens at a path: with its mode from the start, never taken from a running process, and created
 //! again when its file is gone.
 
-use super::dice::Dice;
+use super::random::Random;
 use super::time::{self, Moment};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
@@ -101,7 +101,8 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 fn take_place(path: &Path, kind: Kind, deadline: Moment) -> Result<(OwnedFd, (u64, u64)), String> {
     let _lock = lock(path, deadline);
     vacant(path, kind.key)?;
-    let cannot = |error: io::Error| format!("cannot listen on {}: {}", path.display(), advice(&error, kind.key));
+    let cannot =
+        |error: io::Error| format!("cannot listen on {}: {}", path.display(), advice(&error, kind.key));
     let (socket, bound) = bound_beside(path).map_err(cannot)?;
     settle(socket, kind.mode, &bound, path).map_err(|error| {
         let _ = fs::remove_file(&bound);
@@ -134,23 +135,23 @@ fn vacant(path: &Path, key: &str) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(format!("cannot look at {shown}: {}", advice(&error, key))),
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(format!(
-                "{shown} is there and is no socket; move it away, or name another {key}"
-            ));
+            return Err(format!("{shown} is there and is no socket; move it away, or name another {key}"));
         }
         Ok(_) => {}
     }
-    match answers(path) {
+    match responds(path) {
         Ok(true) => Err(format!(
-            "another process answers on {shown}; stop it, or name another {key} in this configuration"
+            "another process listens on {shown}; stop it, or name another {key} in this configuration"
         )),
         Ok(false) => Ok(()),
-        Err(error) => Err(format!("cannot tell whether a process lives behind {shown}: {}", advice(&error, key))),
+        Err(error) => {
+            Err(format!("cannot tell whether a process lives behind {shown}: {}", advice(&error, key)))
+        }
     }
 }
 
 /// Whether a process listens there. Never waits: a full backlog means that one does.
-fn answers(path: &Path) -> io::Result<bool> {
+fn responds(path: &Path) -> io::Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     match connect(&socket, &SocketAddrUnix::new(path)?) {
@@ -163,10 +164,10 @@ fn answers(path: &Path) -> io::Result<bool> {
 /// A socket bound to a temporary name in the same folder. It does not listen yet.
 fn bound_beside(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    let mut dice = Dice::fresh();
+    let mut random = Random::fresh();
     let mut last = Errno::ADDRINUSE;
     for _ in 0..NAMES {
-        let name = path.with_file_name(hidden_name(path, &mut dice));
+        let name = path.with_file_name(hidden_name(path, &mut random));
         match bind(&socket, &SocketAddrUnix::new(&name)?) {
             Ok(()) => return Ok((socket, name)),
             Err(Errno::ADDRINUSE) => last = Errno::ADDRINUSE,
@@ -177,9 +178,9 @@ fn bound_beside(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
 }
 
 /// A random name that is not longer than the socket's own, because the whole path has 107 bytes at most.
-fn hidden_name(path: &Path, dice: &mut Dice) -> String {
+fn hidden_name(path: &Path, random: &mut Random) -> String {
     let length = path.file_name().map_or(0, |name| name.len()).clamp(2, 16);
-    let digits = format!("{:016x}", dice.number());
+    let digits = format!("{:016x}", random.number());
     format!(".{}", &digits[..length - 1])
 }
 
@@ -237,7 +238,7 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         let first = open(&path).unwrap();
         let second = open(&path).unwrap_err();
-        assert!(second.contains("another process answers") && second.contains("admin.socket"), "{second}");
+        assert!(second.contains("another process listens") && second.contains("admin.socket"), "{second}");
         drop(first);
         drop(open(&path).unwrap());
         fs::remove_file(&path).unwrap();
@@ -255,7 +256,7 @@ mod tests {
         bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
         listen(&socket, 0).unwrap();
         let _fills_the_backlog = UnixStream::connect(&path).unwrap();
-        assert!(open(&path).unwrap_err().contains("another process answers"));
+        assert!(open(&path).unwrap_err().contains("another process listens"));
     }
 
     #[test]
@@ -266,7 +267,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         let _theirs = open(&path).unwrap();
         assert!(ours.renew().is_none(), "a living process keeps it");
-        assert!(ours.place.lock().told.as_ref().unwrap().contains("another process answers"));
+        assert!(ours.place.lock().told.as_ref().unwrap().contains("another process listens"));
         ours.remove();
         UnixStream::connect(&path).unwrap();
     }
@@ -282,7 +283,7 @@ mod tests {
         UnixStream::connect(&path).unwrap();
         fs::remove_file(&path).unwrap();
         drop(UnixListener::bind(&path).unwrap());
-        let _third = ours.renew().expect("nothing answers on what is there");
+        let _third = ours.renew().expect("nothing responds on what is there");
         UnixStream::connect(&path).unwrap();
         fs::remove_file(&path).unwrap();
         fs::write(&path, "data").unwrap();

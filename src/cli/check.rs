@@ -57,7 +57,8 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
 fn running(config: &Config) -> Option<Instance> {
     let by_api = Client::of(config, None).ok().and_then(|client| client.instance().ok());
     let wanted = Instance::of(config.origin());
-    let listen: Vec<_> = config.listen.listeners.iter().filter_map(|listener| listener.place.address()).collect();
+    let listen: Vec<_> =
+        config.listen.listeners.iter().filter_map(|listener| listener.place.address()).collect();
     by_api.or_else(|| processes::balancer_of(&wanted, &listen, config.admin.bind))
 }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 const BACKLOG: i32 = 4096;
 
 /// Bytes of a response that the kernel holds for a client beyond what is on its way. Its own choice is up to 4 MiB,
-/// which a crowd of slow readers makes it copy at once.
+/// which a group of slow readers makes it copy at once.
 const UNSENT_BYTES: u32 = 256 * 1024;
 
 /// Silence after which the kernel asks whether the client's host is still there.
@@ -35,7 +35,8 @@ const TAKEN_WAIT: Duration = Duration::from_millis(500);
 const TAKEN_RETRY: Duration = Duration::from_millis(10);
 
 /// The Unix sockets of clients: for every user, like a TCP port; the folder's permissions may say otherwise.
-const SOCKET: unix_listener::Kind = unix_listener::Kind { key: "load_balancer.listeners[].port", mode: 0o666 };
+const SOCKET: unix_listener::Kind =
+    unix_listener::Kind { key: "load_balancer.listeners[].port", mode: 0o666 };
 
 /// A socket that listens, with the place it got.
 #[derive(Debug)]
@@ -138,9 +139,9 @@ fn while_taken(attempt: impl Fn() -> rustix::io::Result<()>) -> rustix::io::Resu
 mod tests {
     use super::*;
     use std::net::TcpStream;
+    use std::os::fd::AsFd;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixStream;
-    use std::os::fd::AsFd;
 
     fn open(address: &str) -> io::Result<Listener> {
         Listener::open(&Place::Tcp(address.parse().unwrap()))

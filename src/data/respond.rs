@@ -44,7 +44,7 @@ pub fn redirect_to_https(
     download.replace(how.status(head), keeps, |out| reply::to_https(head, &how, out));
 }
 
-/// Answers in place of a server where Max-Forwards has run out (RFC 9110 section 7.6.2).
+/// Responds in place of a server where Max-Forwards has run out (RFC 9110 section 7.6.2).
 pub fn last_hop(download: &mut Download, head: &RequestHead<'_, '_>, keeps: bool, cx: &mut Context) {
     cx.refresh_date();
     let how = LastHop { keep_alive: keeps, date: &cx.date.1 };

@@ -138,7 +138,9 @@ impl Tls {
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && self.is_of_client() => return Ok(0),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && self.is_of_client() => {
+                    return Ok(0);
+                }
                 Err(error) => return Err(error),
             }
             if !self.receive(into.len())? {

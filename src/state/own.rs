@@ -87,7 +87,9 @@ impl Own {
     /// Which part of the balancer listens at an address, as far as that can be determined without network access.
     pub fn part(&self, address: &Address) -> Option<Part> {
         match address {
-            Address::Tcp { host, port } if self.ports().any(|own| reaches(host, *port, own)) => Some(Part::Port),
+            Address::Tcp { host, port } if self.ports().any(|own| reaches(host, *port, own)) => {
+                Some(Part::Port)
+            }
             Address::Tcp { host, port } => {
                 self.admin.get().is_some_and(|admin| reaches(host, *port, *admin)).then_some(Part::AdminPort)
             }
@@ -250,7 +252,11 @@ mod tests {
             }
             check(&own, &at("other.sock"), None);
         }
-        let web = Own { listeners: vec![Place::Unix(socket.clone())], socket: None, ..self::own("[::1]:1", "[::1]:2") };
+        let web = Own {
+            listeners: vec![Place::Unix(socket.clone())],
+            socket: None,
+            ..self::own("[::1]:1", "[::1]:2")
+        };
         check(&web, &at("link2"), Some(Part::Socket));
         fs::hard_link(&socket, folder.path().join("hard")).unwrap();
         check(&own, &at("hard"), Some(Part::AdminSocket));

@@ -2,8 +2,8 @@
 
 use super::{DEADLINE, Evenkeel};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
+    PKCS_RSA_SHA256, RsaKeySize, date_time_ymd,
 };
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -95,7 +95,8 @@ impl Authority {
             Kind::Rsa => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap(),
         };
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
-        let files = Files { certificate: self.path(&format!("{file}.pem")), key: self.path(&format!("{file}.key")) };
+        let files =
+            Files { certificate: self.path(&format!("{file}.pem")), key: self.path(&format!("{file}.key")) };
         // In one step, as those who renew certificates do it.
         replace(&files.key, &key.serialize_pem());
         replace(&files.certificate, &certificate);
@@ -124,7 +125,8 @@ impl Authority {
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> ClientConfig {
         let (provider, roots) = (Arc::new(provider), Arc::new(self.roots()));
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build().unwrap();
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build().unwrap();
         let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
         let mut config = builder.with_webpki_verifier(verifier).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -133,7 +135,8 @@ impl Authority {
 
     /// The same with a certificate of the client.
     pub fn client_with(&self, files: &Files) -> ClientConfig {
-        let builder = ClientConfig::builder_with_provider(Arc::new(provider())).with_safe_default_protocol_versions();
+        let builder =
+            ClientConfig::builder_with_provider(Arc::new(provider())).with_safe_default_protocol_versions();
         let chain = CertificateDer::pem_file_iter(&files.certificate).unwrap().map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_file(&files.key).unwrap();
         builder.unwrap().with_root_certificates(self.roots()).with_client_auth_cert(chain, key).unwrap()
@@ -198,7 +201,10 @@ impl TlsClient {
 
     /// Sends all of it.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        self.stream.write_all(bytes.as_ref()).and_then(|()| self.stream.flush()).expect("it takes what is sent");
+        self.stream
+            .write_all(bytes.as_ref())
+            .and_then(|()| self.stream.flush())
+            .expect("it takes what is sent");
         self
     }
 
@@ -219,7 +225,8 @@ impl TlsClient {
             bytes.push(byte[0]);
         }
         let head = String::from_utf8_lossy(&bytes).to_lowercase();
-        let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+        let length =
+            head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
         let from = bytes.len();
         bytes.resize(from + length.unwrap_or(0), 0);
         self.stream.read_exact(&mut bytes[from..]).unwrap();

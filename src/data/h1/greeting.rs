@@ -35,7 +35,7 @@ impl Connection {
     pub(super) fn greet(&mut self, cx: &mut Context) -> Option<Advance> {
         loop {
             let mut input = std::mem::take(&mut cx.input);
-            let received = self.client.link.recv(&mut input);
+            let received = self.client.stream.recv(&mut input);
             if let Ok(Moved::Bytes(count)) = received {
                 self.client.input.extend_from_slice(&input[..count]);
             }
@@ -54,8 +54,8 @@ impl Connection {
                 },
                 Ok(None) => self.client.input = bytes,
                 Err(reason) => {
-                    cx.shard().refuse(reason);
-                    self.client.link.reset_on_close();
+                    cx.shard().reject(reason);
+                    self.client.stream.reset_on_close();
                     return Some(Advance::Closed);
                 }
             }
@@ -67,28 +67,28 @@ impl Connection {
             Some(&HANDSHAKE_RECORD) => {}
             Some(first) if is_http(*first) => {
                 self.client.input = records.to_vec();
-                self.begin_refusal(Reason::HttpOnHttpsPort, cx);
+                self.begin_rejection(Reason::HttpOnHttpsPort, cx);
                 return None;
             }
             _ => return self.fail_handshake(HandshakeFailure::NotTls, cx),
         }
-        let config = cx.proxy.tls(self.listener).map(|tls| tls.config());
+        let config = cx.shared.tls(self.listener).map(|tls| tls.config());
         let session = config.and_then(|config| ServerConnection::new(config).ok());
         let Some(session) = session else {
-            cx.shard().refuse(Reason::Internal);
+            cx.shard().reject(Reason::Internal);
             return Some(Advance::Closed);
         };
-        self.client.link.secure(session.into(), records);
+        self.client.stream.secure(session.into(), records);
         self.phase = Phase::Handshake;
         None
     }
 
     /// Goes on with the handshake.
     pub(super) fn shake_hands(&mut self, cx: &mut Context) -> Option<Advance> {
-        match self.client.link.handshake() {
+        match self.client.stream.handshake() {
             Ok(false) => self.wait_for_client(cx),
             Ok(true) => {
-                let tls = self.client.link.tls()?;
+                let tls = self.client.stream.tls()?;
                 cx.shard().count(Counter::TlsHandshakes);
                 if tls.session().handshake_kind() == Some(HandshakeKind::Resumed) {
                     cx.shard().count(Counter::TlsResumed);
@@ -98,7 +98,7 @@ impl Connection {
                 None
             }
             Err(error) => {
-                let failure = self.client.link.tls().and_then(|tls| tls.failure());
+                let failure = self.client.stream.tls().and_then(|tls| tls.failure());
                 let failure = match failure {
                     Some(failure) => HandshakeFailure::of(failure),
                     None if error.kind() == io::ErrorKind::InvalidData => HandshakeFailure::Malformed,
@@ -113,7 +113,7 @@ impl Connection {
     fn fail_handshake(&mut self, failure: HandshakeFailure, cx: &mut Context) -> Option<Advance> {
         cx.shard().handshake_fails(failure);
         let peer = self.peer().map_or_else(|| "a Unix socket".to_owned(), |peer| peer.to_string());
-        log::debug!("{}: {peer}: TLS: {}: {}", cx.proxy.name, failure.name(), failure.sentence());
+        log::debug!("{}: {peer}: TLS: {}: {}", cx.shared.name, failure.name(), failure.sentence());
         match failure {
             HandshakeFailure::Timeout | HandshakeFailure::ClientGone => Some(Advance::Closed),
             _ => self.linger(cx),
@@ -121,11 +121,14 @@ impl Connection {
     }
 
     fn wait_for_client(&mut self, cx: &mut Context) -> Option<Advance> {
-        let deadline = self.head_deadline(&cx.proxy);
-        if matches!(self.phase, Phase::Greeting) && self.client.input.is_empty() && cx.proxy.closes_idle(cx.now) {
+        let deadline = self.head_deadline(&cx.shared);
+        if matches!(self.phase, Phase::Greeting)
+            && self.client.input.is_empty()
+            && cx.shared.closes_idle(cx.now)
+        {
             return Some(Advance::Closed);
         }
-        if cx.now >= deadline.min(cx.proxy.drain_deadline()) {
+        if cx.now >= deadline.min(cx.shared.drain_deadline()) {
             return self.fail_handshake(HandshakeFailure::Timeout, cx);
         }
         self.wait_or_park(deadline, true, cx)

@@ -160,7 +160,8 @@ pub(super) fn contradictions(config: &Config, reader: &mut Reader) {
     for (at, listener) in all.iter().enumerate() {
         let before = &all[..at];
         if let Some(other) = before.iter().find(|other| other.name == listener.name) {
-            let advice = format!("{:?} is the name of {} too; write another name", listener.name, other.key());
+            let advice =
+                format!("{:?} is the name of {} too; write another name", listener.name, other.key());
             reader.contradiction(&[&format!("{}.name", listener.key()), &listener.key()], advice);
         }
         if let Some(other) = before.iter().find(|other| other.place.conflicts(&listener.place)) {
@@ -189,7 +190,8 @@ fn redirects(config: &Config, listener: &Listener, reader: &mut Reader) {
     let Some(to) = listener.redirect_to_https else { return };
     let key = format!("{}.redirect_to_https", listener.key());
     if listener.tls.is_some() {
-        let advice = "this listener has TLS itself, so the redirect would lead back to it; leave one of them out";
+        let advice =
+            "this listener has TLS itself, so the redirect would lead back to it; leave one of them out";
         return reader.contradiction(&[&key], advice.to_owned());
     }
     if listener.place.port() == Some(to) {
@@ -237,7 +239,8 @@ mod tests {
     fn a_listener_has_its_tls_and_its_paths() {
         let tls = json!({"certificates": [{"certificate": "a.pem", "key": "/k/a.key"}, {"certificate": "b.pem"}],
             "min_version": "1.3", "client_auth": {"ca": "ca.pem", "mode": "request"}, "handshake_timeout": "3s"});
-        let config = read(json!([{"port": "unix:web.sock", "tls": tls}, {"port": 0, "redirect_to_https": true}]));
+        let config =
+            read(json!([{"port": "unix:web.sock", "tls": tls}, {"port": 0, "redirect_to_https": true}]));
         let config = config.unwrap();
         let [socket, clear] = &config.listen.listeners[..] else { panic!("two listeners") };
         assert_eq!(socket.place, Place::Unix("/etc/e/web.sock".into()));
@@ -252,7 +255,8 @@ mod tests {
     #[test]
     fn redirects_lead_to_the_first_port_with_tls() {
         let tls = json!({"certificates": [{"certificate": "a.pem"}]});
-        let config = read(json!([{"port": 80, "redirect_to_https": true}, {"port": 8443, "tls": tls}])).unwrap();
+        let config =
+            read(json!([{"port": 80, "redirect_to_https": true}, {"port": 8443, "tls": tls}])).unwrap();
         assert_eq!(config.listen.listeners[0].redirect_to_https, Some(8443));
         let config = read(json!([{"port": 80, "redirect_to_https": 444}])).unwrap();
         assert_eq!(config.listen.listeners[0].redirect_to_https, Some(444));
@@ -283,13 +287,27 @@ mod tests {
         check(with("min_version", json!(1.3)), "tls.min_version", "write \"1.2\" or \"1.3\"");
         check(with("alpn", json!(["h2"])), "tls.alpn[0]", "HTTP/2 is not supported");
         check(with("client_auth", json!({})), "tls.client_auth.ca", "is missing");
-        check(with("client_auth", json!({"ca": "c", "mode": "requir"})), "client_auth.mode", "did you mean \"require\"");
+        check(
+            with("client_auth", json!({"ca": "c", "mode": "requir"})),
+            "client_auth.mode",
+            "did you mean \"require\"",
+        );
         check(with("handshake_timeout", json!(5)), "tls.handshake_timeout", "has no unit");
-        check(json!([{"port": 1, "tls": tls(), "redirect_to_https": true}]), "redirect_to_https", "has TLS itself");
+        check(
+            json!([{"port": 1, "tls": tls(), "redirect_to_https": true}]),
+            "redirect_to_https",
+            "has TLS itself",
+        );
         check(json!([{"port": 7, "redirect_to_https": 7}]), "redirect_to_https", "the port of this listener");
         check(json!([{"port": 7, "redirect_to_https": "yes"}]), "redirect_to_https", "write true");
-        check(json!([{"name": "a", "port": 1}, {"name": "a", "port": 2}]), "listeners[1].name", "another name");
-        for (first, second) in [("0.0.0.0", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("::", "0.0.0.0"), ("::1", "::")] {
+        check(
+            json!([{"name": "a", "port": 1}, {"name": "a", "port": 2}]),
+            "listeners[1].name",
+            "another name",
+        );
+        for (first, second) in
+            [("0.0.0.0", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("::", "0.0.0.0"), ("::1", "::")]
+        {
             let both = json!([{"port": 7, "bind": first}, {"port": 7, "bind": second}]);
             check(both, "listeners[1].port", "already");
         }

@@ -240,7 +240,9 @@ impl Section<'_, '_> {
 
     /// Whether the file has an empty list there.
     pub(super) fn is_empty_list(&self, key: &str) -> bool {
-        let is = |entry: &Entry| entry.key == key && matches!(&entry.node.value, Value::List(nodes) if nodes.is_empty());
+        let is = |entry: &Entry| {
+            entry.key == key && matches!(&entry.node.value, Value::List(nodes) if nodes.is_empty())
+        };
         self.entries.iter().any(is)
     }
 

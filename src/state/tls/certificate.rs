@@ -42,7 +42,8 @@ pub fn load(files: &Certificate, now: i64) -> Result<Loaded, (Part, String)> {
     let shown = files.certificate.display();
     let of_certificate = |advice: String| (Part::Certificate, format!("{shown} {advice}"));
     let parsed = chain.iter().map(|der| parsed(der)).collect::<Option<Vec<_>>>();
-    let parsed = parsed.ok_or_else(|| of_certificate("has a certificate that cannot be read; export it again".into()))?;
+    let parsed = parsed
+        .ok_or_else(|| of_certificate("has a certificate that cannot be read; export it again".into()))?;
     let key = key(&files.key).map_err(|advice| (Part::Key, advice))?;
     let signing = provider().key_provider.load_private_key(key);
     let signing = signing.map_err(|_| {
@@ -66,7 +67,8 @@ pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let text = read(path)?;
     let shown = path.display();
     let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, pem::Error>>();
-    let found = found.map_err(|_| format!("{shown} is not a valid PEM file; export the certificate again"))?;
+    let found =
+        found.map_err(|_| format!("{shown} is not a valid PEM file; export the certificate again"))?;
     if !found.is_empty() {
         return Ok(found);
     }
@@ -74,11 +76,15 @@ pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
         Kind::Key => format!(
             "{shown} has a private key and no certificate; write the file of the certificate here, and this one as the key"
         ),
-        Kind::Request => format!("{shown} is a request for a certificate; write the certificate that it was answered with"),
+        Kind::Request => {
+            format!("{shown} is a request for a certificate; write the certificate that it was answered with")
+        }
         Kind::Der => format!(
             "{shown} is in DER form; convert it with `openssl x509 -inform der -in {shown} -out {shown}.pem`"
         ),
-        Kind::Other => format!("{shown} has no certificate (-----BEGIN CERTIFICATE-----); write a PEM file that has"),
+        Kind::Other => {
+            format!("{shown} has no certificate (-----BEGIN CERTIFICATE-----); write a PEM file that has")
+        }
     })
 }
 
@@ -109,7 +115,9 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
         std::io::ErrorKind::NotFound => format!("there is no file {shown}; look at the path"),
         std::io::ErrorKind::IsADirectory => format!("{shown} is a folder; name a file in it"),
         std::io::ErrorKind::PermissionDenied => {
-            format!("{shown} cannot be read by this user; give it the right to, or start with a user that has it")
+            format!(
+                "{shown} cannot be read by this user; give it the right to, or start with a user that has it"
+            )
         }
         _ => format!("{shown} cannot be read: {error}"),
     };

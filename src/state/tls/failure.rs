@@ -56,7 +56,9 @@ impl HandshakeFailure {
         match error {
             Error::AlertReceived(_) => HandshakeFailure::RejectedByClient,
             Error::NoCertificatesPresented => HandshakeFailure::ClientCertificateMissing,
-            Error::InvalidCertificate(_) | Error::UnsupportedNameType => HandshakeFailure::ClientCertificateInvalid,
+            Error::InvalidCertificate(_) | Error::UnsupportedNameType => {
+                HandshakeFailure::ClientCertificateInvalid
+            }
             Error::NoApplicationProtocol => HandshakeFailure::Protocol,
             Error::PeerIncompatible(
                 PeerIncompatible::Tls12NotOffered

@@ -135,7 +135,11 @@ impl Live {
             match certificate::load(files, now) {
                 Ok(one) => loaded.push((files, one)),
                 Err((part, advice)) => {
-                    let part = if part == Part::Key && files.key != files.certificate { "key" } else { "certificate" };
+                    let part = if part == Part::Key && files.key != files.certificate {
+                        "key"
+                    } else {
+                        "certificate"
+                    };
                     problems.push(Problem { key: format!("{key}.certificates[{at}].{part}"), advice });
                 }
             }
@@ -247,7 +251,9 @@ impl Choice {
             if first.is_none() {
                 choice.default.push(Arc::clone(&key));
                 first = Some(names.first().cloned());
-            } else if names.first().is_some() && first.as_ref().is_some_and(|first| names.first() == first.as_ref()) {
+            } else if names.first().is_some()
+                && first.as_ref().is_some_and(|first| names.first() == first.as_ref())
+            {
                 choice.default.push(Arc::clone(&key));
             }
             for name in names {

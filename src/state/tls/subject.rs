@@ -49,10 +49,9 @@ fn distinguished_name(name: &X509Name<'_>) -> String {
             let attributes = rdn.iter().map(|attribute| {
                 let kind = oid2abbrev(attribute.attr_type(), oid_registry());
                 let kind = kind.map_or_else(|_| attribute.attr_type().to_id_string(), str::to_owned);
-                let value = attribute.as_str().map_or_else(
-                    |_| format!("#{}", hexadecimal(attribute.as_slice())),
-                    escaped,
-                );
+                let value = attribute
+                    .as_str()
+                    .map_or_else(|_| format!("#{}", hexadecimal(attribute.as_slice())), escaped);
                 format!("{kind}={value}")
             });
             attributes.collect::<Vec<_>>().join("+")
