@@ -40,6 +40,7 @@ pub mod waiting;
 pub mod worker;
 pub mod worker_pool;
 
+use crate::base::ids::PoolId;
 use crate::base::time::{self, Moment};
 use crate::state::access::AccessSink;
 use crate::state::config::Config;
@@ -120,7 +121,11 @@ impl Workers for Plane {
     }
 
     fn waiting(&self) -> usize {
-        self.pool.queue.len()
+        self.proxy.waiting()
+    }
+
+    fn waiting_in(&self, pool: PoolId) -> usize {
+        self.proxy.pool(pool).queue.len()
     }
 
     fn in_flight(&self) -> usize {

@@ -22,6 +22,7 @@ use super::tunnel::{Tunnel, TunnelPermit};
 use super::upload::Upload;
 use super::upstream::{self, Chosen, Tried};
 use super::waiting::Ticket;
+use crate::base::ids::PoolId;
 use crate::base::limits;
 use crate::base::time::Moment;
 use crate::http1::forward::{self, Hop};
@@ -134,6 +135,8 @@ impl Waiting {
 pub struct Exchange {
     /// What is kept of the request.
     pub meta: Meta,
+    /// The pool that serves it.
+    pool: PoolId,
     state: State,
     upload: Upload,
     download: Download,
@@ -209,7 +212,7 @@ impl Exchange {
                 (exchange, used)
             }
             Ok(used) => {
-                cx.proxy.budget.earn(cx.now);
+                cx.proxy.pool(exchange.pool).budget.earn(cx.now);
                 if exchange.meta.upgrade {
                     exchange.tunnel = TunnelPermit::take(&cx.proxy);
                     if exchange.tunnel.is_none() {
@@ -239,6 +242,7 @@ impl Exchange {
     fn new(meta: Meta, upload: Upload, owner: (usize, u32), cx: &mut Context) -> Self {
         Exchange {
             meta,
+            pool: PoolId::default(),
             state: State::Choose,
             upload,
             download: Download::new(cx.buffers.take(), cx.now),
@@ -290,13 +294,15 @@ impl Exchange {
     fn choose(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
         let none = Failure::last(Reason::NoServer);
         // What came before is served before.
-        let queue = Arc::clone(&cx.queue);
+        let proxy = Arc::clone(&cx.proxy);
+        let queue = &proxy.pool(self.pool).queue;
         let is_behind = match &self.ticket {
             Some(ticket) => !queue.is_first(ticket),
             None => !queue.is_empty(),
         };
         let key = client_key(self.meta.client);
-        let chosen = if is_behind { Chosen::Full } else { upstream::choose(cx, key, &self.tries.servers) };
+        let chosen =
+            if is_behind { Chosen::Full } else { upstream::choose(cx, self.pool, key, &self.tries.servers) };
         match chosen {
             Chosen::Server(lease) => {
                 if let Some(ticket) = self.ticket.take() {
@@ -341,7 +347,7 @@ impl Exchange {
     /// Called, or time has passed.
     fn wait_in_queue(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
         let since = self.ticket.as_ref().map_or(cx.now, |ticket| ticket.since);
-        if cx.now >= cx.queue.deadline(since) {
+        if cx.now >= cx.proxy.pool(self.pool).queue.deadline(since) {
             return Err(Failure::last(Reason::QueueTimeout));
         }
         self.state = State::Choose;
@@ -572,7 +578,7 @@ impl Exchange {
         if let Some(lease) = self.lease.take() {
             finish::record_success(&lease, cx);
             drop(lease);
-            cx.queue.call_next();
+            cx.proxy.pool(self.pool).queue.call_next();
         }
     }
 
@@ -646,8 +652,8 @@ impl Exchange {
         }
         self.connecting = None;
         if let Some(ticket) = self.ticket.take() {
-            cx.queue.leave(&ticket);
-            cx.queue.call_next();
+            cx.proxy.pool(self.pool).queue.leave(&ticket);
+            cx.proxy.pool(self.pool).queue.call_next();
         }
         let is_clients = matches!(failure.reason, Reason::ClientGone | Reason::ClientStalled);
         let is_over = is_clients || self.download.has_begun();
@@ -667,7 +673,7 @@ impl Exchange {
         if let Some(lease) = self.lease.take() {
             self.tries.servers.add(lease.server().id);
             drop(lease);
-            cx.queue.call_next();
+            cx.proxy.pool(self.pool).queue.call_next();
         }
         if verdict == Retry::OtherServer {
             cx.shard().count(Counter::Retries);
@@ -722,7 +728,7 @@ impl Exchange {
             others_failed: failed.2,
             timed_out: failure.reason == Reason::ServerTimeout,
         };
-        retry::may(&cx.proxy.config.retries, &attempt, &cx.proxy.budget, cx.now)
+        retry::may(&cx.proxy.config.retries, &attempt, &cx.proxy.pool(self.pool).budget, cx.now)
     }
 
     /// A response of our own takes the place of a server's.
@@ -902,7 +908,7 @@ fn prepare(
     }
     // An HTTP/1.0 client may name no host; then the request goes to a server under the server's own name.
     let nameless = head.host.is_empty();
-    let first = cx.table.look(&cx.proxy.table).ready.first().filter(|_| nameless);
+    let first = cx.table.look(&cx.proxy.table).pool(PoolId::default()).ready.first().filter(|_| nameless);
     let authority = first.map(|server| server.authority()).unwrap_or_default();
     let hop = Hop {
         peer,

@@ -1,8 +1,9 @@
 //! Layer 1: what all threads of one data plane share, beside the server table: configuration, counters, the budget for
 //! retries, and whether it drains.
 
+use super::waiting::ServerQueue;
 use crate::base::dice;
-use crate::base::ids::RequestIds;
+use crate::base::ids::{PoolId, RequestIds};
 use crate::base::limits;
 use crate::base::time::{self, Moment};
 use crate::policy::retry::Budget;
@@ -11,6 +12,7 @@ use crate::state::config::Config;
 use crate::state::stats::{Counter, Stats};
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
+use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +29,28 @@ const REFUSED_MAX: usize = 64;
 /// When draining begins, idle connections stay open for this long: a client that was promised a connection that stays
 /// may have its next request on the way.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
+
+/// What the workers share of a pool of servers.
+#[derive(Debug)]
+pub struct PoolState {
+    /// Pays for retries.
+    pub budget: Budget,
+    /// Counts requests, for the algorithms that take turns.
+    pub turn: CachePadded<AtomicU64>,
+    /// Requests that wait for a server with room.
+    pub queue: ServerQueue,
+}
+
+impl PoolState {
+    fn new(config: &Config, pool: PoolId) -> Self {
+        let capacity = config.pool(pool).queue_capacity;
+        PoolState {
+            budget: Budget::new(),
+            turn: CachePadded::default(),
+            queue: ServerQueue::new(capacity, config.threadpool.admit),
+        }
+    }
+}
 
 /// One data plane, as all its threads see it. The balancer has two: one for its clients, and a small one in front of its
 /// own admin API.
@@ -48,10 +72,8 @@ pub struct Proxy {
     pub address: SocketAddr,
     /// Its name in `Via`.
     pub pseudonym: String,
-    /// Pays for retries.
-    pub budget: Budget,
-    /// Counts requests, for the algorithms that take turns.
-    pub turn: AtomicU64,
+    /// What the workers share of each pool, the default one first.
+    pools: Box<[PoolState]>,
     /// Open tunnels.
     pub tunnels: AtomicUsize,
     /// The most client connections that may be open.
@@ -87,8 +109,7 @@ impl Proxy {
             access,
             address,
             pseudonym,
-            budget: Budget::new(),
-            turn: AtomicU64::new(0),
+            pools: config.pool_ids().map(|pool| PoolState::new(&config, pool)).collect(),
             tunnels: AtomicUsize::new(0),
             connections_max: connections_max(&config),
             ids: RequestIds::default(),
@@ -99,6 +120,16 @@ impl Proxy {
             stop_by: AtomicU64::new(Moment::NEVER.as_nanos()),
             config,
         }
+    }
+
+    /// What the workers share of a pool of the configuration.
+    pub fn pool(&self, pool: PoolId) -> &PoolState {
+        &self.pools[usize::from(pool.0)]
+    }
+
+    /// Requests that wait for a server, of all pools.
+    pub fn waiting(&self) -> usize {
+        self.pools.iter().map(|pool| pool.queue.len()).sum()
     }
 
     /// Takes no new connections from now on, and none at all from the deadline on. A later call can only bring the

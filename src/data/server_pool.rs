@@ -6,11 +6,11 @@ use super::poller::{Poller, Ready, Side, Token};
 use super::transport::{Link, Transport};
 use crate::base::ids::ServerId;
 use crate::base::time::Moment;
+use crate::state::config::{Config, Pool};
 use crate::state::server::Server;
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -43,15 +43,16 @@ pub struct ServerPool {
     idle: HashMap<ServerId, VecDeque<usize>>,
     idle_count: usize,
     turn: u32,
-    per_server: usize,
-    idle_time: Duration,
+    /// What is kept of each pool of servers.
+    kept: Vec<Pool>,
 }
 
 impl ServerPool {
-    /// A pool that keeps `per_server` idle connections to each server at the most, each for `idle_time`.
-    pub fn new(per_server: usize, idle_time: Duration) -> Self {
+    /// Keeps as many idle connections to each server, and for as long, as `pool` of its pool of servers says.
+    pub fn new(config: &Config) -> Self {
         let (links, idle) = (Slab::new(), HashMap::new());
-        ServerPool { links, idle, idle_count: 0, turn: 0, per_server, idle_time }
+        let kept = config.pool_ids().map(|pool| config.pool(pool).pool).collect();
+        ServerPool { links, idle, idle_count: 0, turn: 0, kept }
     }
 
     /// Takes in a connection for the exchange of the client connection with that key.
@@ -81,7 +82,7 @@ impl ServerPool {
             let key = self.idle.get_mut(&server)?.pop_back()?;
             self.idle_count -= 1;
             let Some(link) = self.links.get_mut(key) else { continue };
-            let is_young = matches!(link.user, User::Idle(since) if now.since(since) < self.idle_time);
+            let is_young = matches!(link.user, User::Idle(since) if now.since(since) < self.kept[usize::from(link.server.pool.0)].idle_time);
             let is_current = link.server.addresses().keeps_idle(link.generation);
             link.server.idle_ends();
             if is_young && is_current && link.link.is_quiet() {
@@ -99,7 +100,7 @@ impl ServerPool {
         let is_quiet = !link.link.may_read() || link.link.is_quiet();
         let is_current = link.server.addresses().keeps_idle(link.generation);
         let is_fit = is_quiet && is_current && link.link.watch(poller).is_ok();
-        if !is_fit || !link.server.idle_begins(self.per_server) {
+        if !is_fit || !link.server.idle_begins(self.kept[usize::from(link.server.pool.0)].idle) {
             self.links.remove(key);
             return;
         }
@@ -154,7 +155,7 @@ impl ServerPool {
     /// traffic any more.
     pub fn sweep(&mut self, now: Moment) {
         let is_over = |link: &ServerLink, since: Moment| {
-            now.since(since) >= self.idle_time
+            now.since(since) >= self.kept[usize::from(link.server.pool.0)].idle_time
                 || !link.server.is_open()
                 || !link.server.addresses().keeps_idle(link.generation)
         };
@@ -216,6 +217,7 @@ mod tests {
     use crate::state::config::ServerSpec;
     use crate::state::table::Table;
     use std::io::IoSlice;
+    use std::time::Duration;
 
     const CLIENT: usize = 7;
     const AT: Moment = Moment::from_millis(1000);
@@ -237,7 +239,9 @@ mod tests {
         let server = table.find("a").unwrap();
         let (near, far) = Wire::pair(1000);
         let poller = Poller::new().unwrap();
-        let mut pool = ServerPool::new(2, Duration::from_secs(30));
+        let mut config = Config::default();
+        config.servers.pool = Pool { idle: 2, idle_time: Duration::from_secs(30) };
+        let mut pool = ServerPool::new(&config);
         let key = pool.insert(Transport::Simulated(near), &server, CLIENT);
         pool.put(key, &poller, AT);
         Idle { pool, poller, server, far, _table: table }

@@ -120,8 +120,9 @@ impl Tunnel {
         shard.add(Counter::BytesIn, self.upward.passed);
         shard.add(Counter::BytesOut, self.downward.passed);
         cx.servers.close(self.link);
+        let pool = self.lease.server().pool;
         drop(self.lease);
-        cx.queue.call_next();
+        cx.proxy.pool(pool).queue.call_next();
     }
 
     /// Bytes from the client, and bytes to it.

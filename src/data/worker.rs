@@ -68,7 +68,7 @@ struct Held {
 
 impl Worker {
     fn new(pool: &Arc<WorkerPool>, number: usize, poller: Poller) -> Self {
-        let cx = Context::new(&pool.proxy, &pool.queue, number, poller);
+        let cx = Context::new(&pool.proxy, number, poller);
         Worker {
             pool: Arc::clone(pool),
             handle: pool.enter(number, &cx.mailbox),
@@ -385,7 +385,7 @@ mod tests {
 
     fn worker() -> Worker {
         let config = Arc::new(config::parse("{}", Path::new("")).unwrap());
-        let table = Arc::new(Table::new(config.servers.algorithm, false, None, &[]));
+        let table = Arc::new(Table::of(&config));
         let address = "127.0.0.1:1".parse().unwrap();
         let proxy = Arc::new(Proxy::new("test", config, table, Verdicts::default(), None, address));
         let accept = Poller::new().unwrap();

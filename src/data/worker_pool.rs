@@ -4,7 +4,7 @@
 use super::h1::Connection;
 use super::proxy::Proxy;
 use super::sleep::SleepFlag;
-use super::waiting::{Mailbox, ServerQueue};
+use super::waiting::Mailbox;
 use crate::base::time::Moment;
 use crate::state::workers::{Gauges, RequestInfo};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
@@ -28,8 +28,6 @@ pub enum Work {
 pub struct WorkerPool {
     /// What all threads share.
     pub proxy: Arc<Proxy>,
-    /// Requests that wait for a server.
-    pub queue: Arc<ServerQueue>,
     /// What the supervisor sees.
     pub gauges: Gauges,
     channel: (Sender<Work>, Receiver<Work>),
@@ -79,7 +77,6 @@ impl WorkerPool {
         let threadpool = &proxy.config.threadpool;
         let capacity = threadpool.queue_capacity.max(1);
         WorkerPool {
-            queue: Arc::new(ServerQueue::new(proxy.config.servers.queue_capacity, threadpool.admit)),
             gauges: Gauges::default(),
             channel: bounded(capacity + threadpool.bounds.max + 1),
             capacity,

@@ -2,7 +2,7 @@
 //! metrics crate costs more than a request can afford.
 
 use super::View;
-use super::status::{STATES, answers, state};
+use super::status::{self, PoolStatus, STATES, answers, state};
 use crate::base::output;
 use crate::base::time::{self, Moment};
 use crate::front::Answer;
@@ -11,7 +11,6 @@ use crate::state::histogram::Counts;
 use crate::state::server::Server;
 use crate::state::stats::{Counter, Stats};
 use std::fmt::{Display, Write};
-use std::sync::Arc;
 
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -22,7 +21,8 @@ pub(super) fn answer(view: &View) -> Answer {
     requests(&mut page, &view.stats);
     connections(&mut page, view);
     workers(&mut page, view);
-    servers(&mut page, &view.table.snapshot().servers, now);
+    pools(&mut page, view);
+    servers(&mut page, view, now);
     Answer::of(200, KIND, page.text)
 }
 
@@ -105,22 +105,47 @@ fn workers(page: &mut Page, view: &View) {
     page.one("queue_capacity", Kind::Gauge, "The most connections that may wait.", pool.queue_capacity);
 }
 
-fn servers(page: &mut Page, servers: &[Arc<Server>], now: Moment) {
+fn pools(page: &mut Page, view: &View) {
+    let pools = status::pools(view);
+    let mut each = |name, help, value: &dyn Fn(&PoolStatus) -> usize| {
+        page.family(name, Kind::Gauge, help);
+        for pool in &pools {
+            page.sample(&[("pool", &pool.name)], value(pool));
+        }
+    };
+    each("pool_servers", "Servers of the pool.", &|pool| pool.servers);
+    each("pool_servers_ready", "Servers of the pool that get requests now.", &|pool| pool.ready);
+    let help = "Requests waiting for a server of the pool, because all are at max_in_flight.";
+    each("pool_requests_waiting", help, &|pool| pool.waiting);
+}
+
+fn servers(page: &mut Page, view: &View, now: Moment) {
+    let snapshot = view.table.snapshot();
+    let servers = &snapshot.servers;
+    let pool = |server: &Server| view.config.pool_name(server.pool);
     page.family("server_info", Kind::Gauge, "Always 1; the labels have the server's address.");
     for server in servers {
+        let server: &Server = server;
         let (address, backup) = (server.address.to_string(), if server.backup { "true" } else { "false" });
-        page.sample(&[("server", &server.name), ("address", &address), ("backup", backup)], 1);
+        page.sample(
+            &[("pool", pool(server)), ("server", &server.name), ("address", &address), ("backup", backup)],
+            1,
+        );
     }
     page.family("server_state", Kind::Gauge, "1 for the state that a server is in, 0 for the others.");
     for server in servers {
         for word in STATES {
-            page.sample(&[("server", &server.name), ("state", word)], u8::from(state(server) == word));
+            page.sample(
+                &[("pool", pool(server)), ("server", &server.name), ("state", word)],
+                u8::from(state(server) == word),
+            );
         }
     }
     let mut each = |name, kind, help, value: &dyn Fn(&Server) -> Option<f64>| {
         page.family(name, kind, help);
         for server in servers {
-            value(server).into_iter().for_each(|value| page.sample(&[("server", &server.name)], value));
+            let labels = [("pool", pool(server)), ("server", &server.name)];
+            value(server).into_iter().for_each(|value| page.sample(&labels, value));
         }
     };
     let counted = |count: u64| Some(count as f64);

@@ -1,6 +1,7 @@
 //! The admin API over its real socket: every endpoint, every refusal, and what would kill a tiny_http without care.
 
 use super::*;
+use crate::base::ids::PoolId;
 use crate::base::ids::ServerId;
 use crate::http1::reason::Reason;
 use crate::policy::health::Health;
@@ -41,6 +42,10 @@ impl Workers for Plane {
     fn waiting(&self) -> usize {
         4
     }
+    fn waiting_in(&self, _: PoolId) -> usize {
+        0
+    }
+
     fn in_flight(&self) -> usize {
         1
     }

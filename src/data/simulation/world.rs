@@ -9,7 +9,7 @@ use crate::data::h1::{Advance, Connection};
 use crate::data::poller::{Poller, Side};
 use crate::data::proxy::{Permit, Proxy};
 use crate::data::transport::Transport;
-use crate::data::waiting::ServerQueue;
+
 use crate::state::config::{self, Config};
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
@@ -63,13 +63,11 @@ impl World {
         let mut dice = Dice::seeded(seed);
         let faulty = dice.below(2) == 0;
         let config = Arc::new(config((dice.below(3) == 0).then_some(1)));
-        let list = &config.servers.list;
-        let table = Arc::new(Table::new(config.servers.algorithm, false, config.servers.max_in_flight, list));
+        let table = Arc::new(Table::of(&config));
         let address = "127.0.0.1:8000".parse().unwrap();
         let (verdicts, shared) = (Verdicts::default(), Arc::clone(&table));
         let proxy = Arc::new(Proxy::new("test", Arc::clone(&config), shared, verdicts, None, address));
-        let queue = Arc::new(ServerQueue::new(config.servers.queue_capacity, config.threadpool.admit));
-        let mut cx = Context::new(&proxy, &queue, 1, Poller::new().unwrap());
+        let mut cx = Context::new(&proxy, 1, Poller::new().unwrap());
         cx.now = Moment::from_millis(1000);
         cx.dice = Dice::seeded(seed ^ 1);
         cx.network = Network::Simulated(Net::new(seed ^ 2, if faulty { 5 } else { 0 }));
@@ -247,7 +245,7 @@ impl World {
         for server in &self.table.snapshot().servers {
             assert_eq!(server.in_flight(), 0, "a lease is left");
         }
-        assert_eq!(self.cx.queue.len(), 0);
+        assert_eq!(self.cx.proxy.waiting(), 0);
         assert_eq!(self.cx.servers.len(), self.cx.servers.idle(), "a server connection is left");
         let mut exchanges = 0;
         for client in &self.clients {

@@ -233,6 +233,38 @@ impl Section<'_, '_> {
         nodes.filter_map(&mut each).collect()
     }
 
+    /// The objects that are the values of an object whose keys are names, in the order of the file.
+    pub(super) fn named<T>(
+        &mut self,
+        key: &'static str,
+        mut inside: impl FnMut(&str, &mut Section<'_, '_>) -> T,
+    ) -> Vec<T> {
+        let (path, schema) = (join(&self.path, key), join(&self.schema, key));
+        let Some(node) = self.take(key) else { return Vec::new() };
+        let Value::Object(entries) = &node.value else {
+            let advice = format!("expected an object, found {node}; write {{ \"name\": {{ ... }} }}");
+            self.reader.fault(path, Some(node.at), advice);
+            return Vec::new();
+        };
+        let mut seen = HashSet::new();
+        let mut read = Vec::new();
+        for entry in entries {
+            let path = join(&path, &shown(&entry.key));
+            if !seen.insert(entry.key.as_str()) {
+                self.reader.fault(
+                    path,
+                    Some(entry.at),
+                    "is written twice in this object; keep one".to_owned(),
+                );
+                continue;
+            }
+            self.reader.places.insert(path.clone(), entry.node.at);
+            let schema = join(&schema, "*");
+            read.push(self.reader.object(path, schema, Some(&entry.node), |s| inside(&entry.key, s)));
+        }
+        read
+    }
+
     /// The same for a list that may be null; None is null, or a missing key.
     pub(super) fn values_or_null<T>(
         &mut self,
