@@ -187,7 +187,8 @@ impl Balancer {
             taken.into_iter().for_each(|balancer: Self| balancer.stop(deadline));
             handle.close();
         });
-        let Ok(drain) = drain.inspect_err(|error| log::warn!("{error}; a second signal is not heard")) else {
+        let Ok(drain) = drain.inspect_err(|error| log::warn!("{error}; a second signal is not handled"))
+        else {
             // Not a reason to interrupt the requests in flight.
             self.stop(deadline);
             log::info!("stopped");

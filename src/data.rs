@@ -142,7 +142,7 @@ impl Workers for Proxy {
     fn start_worker(&self) -> io::Result<()> {
         let number = self.pool.next_number();
         let pool = Arc::clone(&self.pool);
-        // Here, so that the supervisor hears of a shortage.
+        // Here, so that the supervisor sees a shortage.
         let poller = Poller::new()?;
         let builder = thread::Builder::new().name(format!("worker-{number}")).stack_size(WORKER_STACK_BYTES);
         builder.spawn(move || worker::run(&pool, number, poller)).map(drop)

@@ -47,7 +47,7 @@ pub struct Context {
     pub buffers: Buffers,
     /// Requests that wait for a server with room.
     pub queue: Arc<ServerQueue>,
-    /// Where this worker is told that a server has room.
+    /// Where this worker is notified that a server has room.
     pub mailbox: Arc<Mailbox>,
     /// Bounds for heads of responses.
     pub response_limits: Limits,

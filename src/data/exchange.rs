@@ -348,7 +348,7 @@ impl Exchange {
         Ok(Flow::Again)
     }
 
-    /// The body, without sending it. The server hears of it when it is whole.
+    /// The body, without sending it. The server is asked when it is whole.
     fn collect(&mut self, client: &mut Client, cx: &mut Context) -> Result<Flow, Failure> {
         if self.meta.expects_continue && self.upload.passed() == 0 && self.download.bytes() == 0 {
             // The server is not asked before the body is here, so the client would wait for nothing.
@@ -639,7 +639,7 @@ impl Exchange {
         if self.download.client_keeps() || !self.upload.is_received() { Then::Open } else { Then::End }
     }
 
-    /// An attempt failed: tried again where that is safe, told to the client, or the end of the connection.
+    /// An attempt failed: tried again where that is safe, reported to the client, or the end of the connection.
     fn fail(&mut self, failure: Failure, cx: &mut Context) -> Option<Disposition> {
         if let Some(connection) = self.connection.take() {
             cx.servers.close(connection);

@@ -1,6 +1,6 @@
 //! Layer 1: a worker's connections to servers: those that exchanges use, and idle ones that are kept for the next. All of
 //! them are watched by the worker's poller for as long as they live: a server that closes an idle connection, or says
-//! something unasked on it, is heard of at once, and that connection is not used again (RFC 9112 section 9.2).
+//! something unasked on it, is noticed at once, and that connection is not used again (RFC 9112 section 9.2).
 
 use super::poller::{Poller, Ready, Side, Token};
 use super::transport::{Stream, Transport};
@@ -75,7 +75,7 @@ impl ServerPool {
 
     /// An idle connection to the server, for the exchange of the client connection with that key. It is looked at once
     /// more, which costs a system call: the server may have closed it, or sent something unasked, since the last events
-    /// were told, and under load those are some milliseconds old.
+    /// were reported, and under load those are some milliseconds old.
     pub fn take(&mut self, server: ServerId, client: usize, now: Moment) -> Option<usize> {
         loop {
             let key = self.idle.get_mut(&server)?.pop_back()?;
@@ -283,7 +283,11 @@ mod tests {
         let mut untold = idle();
         untold.events();
         untold.arrives(b"x");
-        assert_eq!((untold.take(), untold.pool.len()), (None, 0), "a look sees what no event has told yet");
+        assert_eq!(
+            (untold.take(), untold.pool.len()),
+            (None, 0),
+            "a look sees what no event has reported yet"
+        );
     }
 
     #[test]

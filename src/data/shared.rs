@@ -21,7 +21,7 @@ use std::time::Duration;
 /// Descriptors that are kept for listeners, pollers, probes, files and the admin API.
 const RESERVED_DESCRIPTORS: usize = 64;
 
-/// Connections beyond the limit that are told so at the same time; further ones are closed without a word.
+/// Connections beyond the limit that get a response at the same time; further ones are closed at once.
 const REJECTED_MAX: usize = 64;
 
 /// When draining begins, idle connections stay open for this long: a client that was promised a connection that stays
@@ -59,7 +59,7 @@ pub struct Shared {
     /// Names of requests.
     pub ids: RequestIds,
     open: AtomicUsize,
-    /// Open connections that are one too many, and hear so.
+    /// Open connections beyond the limit, which get a response that says so.
     rejected: AtomicUsize,
     /// Open connections of each client address; empty where they are not limited.
     by_address: Mutex<HashMap<IpAddr, usize>>,
@@ -164,7 +164,7 @@ impl Permit {
         Permit { shared: Arc::clone(shared), address, rejected: false }
     }
 
-    /// The connection is one too many, and is to hear so. False: so many hear it already that this one is closed at
+    /// The connection is beyond the limit, and is to get a response. False: so many get one already that it is closed at
     /// once; what is rejected must not take the descriptors that requests in flight need.
     pub fn reject(&mut self) -> bool {
         self.rejected = self.shared.rejected.fetch_add(1, Relaxed) < REJECTED_MAX;
@@ -174,7 +174,7 @@ impl Permit {
         self.rejected
     }
 
-    /// Whether the connection is one too many.
+    /// Whether the connection is beyond the limit.
     pub fn is_rejected(&self) -> bool {
         self.rejected
     }

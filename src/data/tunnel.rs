@@ -144,7 +144,7 @@ struct Direction {
     ended: bool,
     /// The sink takes no more.
     broken: bool,
-    /// The sink has been told of the end.
+    /// The end has been passed to the sink.
     told: bool,
 }
 

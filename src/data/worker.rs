@@ -323,7 +323,7 @@ impl Worker {
         let _ = keys.into_iter().take_while(|key| self.pass_on(*key)).count();
     }
 
-    /// The time for draining is over: what is not whole hears why it is not served, and all connections close.
+    /// The time for draining is over: what is not whole gets a response that says why, and all connections close.
     fn cut_all(&mut self) {
         let keys: Vec<usize> = self.set.iter().map(|(key, _)| key).collect();
         for key in keys {

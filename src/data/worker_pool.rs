@@ -1,4 +1,4 @@
-//! Layer 5: the channel between the accept thread and the workers, and what they know of each other: who sleeps, who has
+//! Layer 5: the channel between the accept thread and the workers, and what they know of each other: which sleeps, which has
 //! how many connections.
 
 use super::h1::Connection;
@@ -252,7 +252,7 @@ impl WorkerPool {
 
     /// The accept thread has ended: no connection comes any more.
     pub fn accept_ends(&self) {
-        // Before the workers hear of it, which then close what is left.
+        // Before the workers see it, which then close what is left.
         self.left_open.store(self.shared.open(), SeqCst);
         self.accept_ended.store(true, SeqCst);
         self.gauges.notify();

@@ -268,7 +268,7 @@ impl Server {
         (share > 0.0).then(|| f32::from_bits((report >> 32) as u32) * share)
     }
 
-    /// A live request failed. The health thread is told of every failure, and of the first success after it.
+    /// A live request failed. The health thread is notified of every failure, and of the first success after it.
     pub fn fails(&self, now: Moment) {
         self.failures.fetch_add(1, Relaxed);
         self.ended.fetch_add(1, Relaxed);

@@ -44,7 +44,7 @@ fn requests(page: &mut Page, stats: &Stats) {
     for reason in Reason::ALL {
         page.sample(&[("reason", reason.name())], stats.rejected(*reason));
     }
-    let help = "From a request's complete head to the last byte of its response.";
+    let help = "From the last byte of a request's headers to the last byte of its response.";
     page.histogram("request_duration_seconds", help, &stats.durations());
     page.histogram(
         "queue_wait_seconds",
@@ -52,7 +52,7 @@ fn requests(page: &mut Page, stats: &Stats) {
         &stats.waits(),
     );
     page.counter(stats, Counter::BytesIn, "received_bytes_total", "Bytes of request bodies from clients.");
-    page.counter(stats, Counter::BytesOut, "sent_bytes_total", "Bytes to clients, heads included.");
+    page.counter(stats, Counter::BytesOut, "sent_bytes_total", "Bytes to clients, headers included.");
     page.counter(
         stats,
         Counter::Retries,
@@ -96,7 +96,7 @@ fn workers(page: &mut Page, view: &View) {
     page.one("workers_min", Kind::Gauge, "The minimum number of workers, as configured.", pool.bounds.min);
     page.one("workers_max", Kind::Gauge, "The maximum number of workers, as configured.", pool.bounds.max);
     page.one("workers_started_total", Kind::Counter, "Workers started.", gauges.started());
-    page.one("workers_stopped_total", Kind::Counter, "Workers told to stop.", gauges.stopped());
+    page.one("workers_stopped_total", Kind::Counter, "Workers stopped.", gauges.stopped());
     let help = "Requests and tunnels in flight.";
     page.one("requests_in_flight", Kind::Gauge, help, view.workers.in_flight());
     let help = "Requests waiting for a server, because all are at max_in_flight.";
