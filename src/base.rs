@@ -1,6 +1,5 @@
 //! Layer 0: the basis of all others. Nothing here depends on HTTP or on servers.
 
-pub mod dice;
 pub mod ids;
 pub mod limits;
 pub mod lines;
@@ -8,6 +7,7 @@ pub mod load;
 pub mod local;
 pub mod output;
 pub mod program;
+pub mod random;
 pub mod signals;
 pub mod sys;
 pub mod text;

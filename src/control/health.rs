@@ -3,10 +3,10 @@
 
 use super::judge::{Judged, judge};
 use super::names::{Found, Names, Resolver};
-use super::probe::{self, Answer, Question, Silence, Target};
+use super::probe::{self, Question, Response, Silence, Target};
 use super::threads::Threads;
-use crate::base::dice::Dice;
 use crate::base::ids::{PoolId, ServerId};
+use crate::base::random::Random;
 use crate::base::time::{self, Moment};
 use crate::policy::health::{self, Event, Health, Others, Record};
 use crate::policy::outlier::Outliers;
@@ -74,7 +74,7 @@ pub struct Agent {
     close_idle: CloseIdle,
     watched: HashMap<ServerId, Watched>,
     due: BinaryHeap<Reverse<(Moment, ServerId, Kind)>>,
-    dice: Dice,
+    random: Random,
     members: Option<u64>,
     /// Servers that have never been up.
     newcomers: usize,
@@ -167,7 +167,7 @@ struct Finding {
     /// The address that was connected to.
     at: Option<SocketAddr>,
     took: Duration,
-    answer: Result<Answer, Silence>,
+    response: Result<Response, Silence>,
 }
 
 impl Agent {
@@ -188,7 +188,7 @@ impl Agent {
             close_idle: CloseIdle(Box::new(|_| {})),
             watched: HashMap::new(),
             due: BinaryHeap::new(),
-            dice: Dice::fresh(),
+            random: Random::fresh(),
             members: None,
             newcomers: 0,
             transitions: Vec::new(),
@@ -371,13 +371,13 @@ impl Agent {
         let Some(watched) = self.watched.get_mut(&finding.id) else { return };
         watched.probing = false;
         let pool = &self.pools[usize::from(watched.server.pool.0)];
-        if finding.answer.as_ref().is_err_and(|silence| silence.is_ours) {
+        if finding.response.as_ref().is_err_and(|silence| silence.is_ours) {
             log::warn!("server {}: could not be probed, for lack of local resources", watched.server.label);
             let interval = pool.check.rules.interval;
             self.end_repeat(finding.id);
             return self.schedule_probe(finding.id, now.after(interval));
         }
-        let judged = judge(&pool.key, &pool.check, &finding.answer, &watched.server.address, finding.at);
+        let judged = judge(&pool.key, &pool.check, &finding.response, &watched.server.address, finding.at);
         watched.is_prompt = finding.took < PROMPT.min(pool.check.timeout / 2);
         watched.failed = if judged.passed { 0 } else { watched.failed.wrapping_add(1) };
         if let Some(at) = finding.at.filter(|_| judged.passed) {
@@ -398,9 +398,9 @@ impl Agent {
         let addresses = watched.server.addresses();
         let is_first = watched.record.failed == 0 && !watched.repeating;
         let is_used = matches!(watched.record.health, Health::Up | Health::Ejected { .. });
-        let may_help = finding.answer.is_err() || addresses.candidates().are_several();
+        let may_help = finding.response.is_err() || addresses.candidates().are_several();
         let repeats = is_first && is_used && may_help;
-        match (repeats, finding.answer.is_err()) {
+        match (repeats, finding.response.is_err()) {
             (true, _) => addresses.pause_idle(),
             (false, true) => addresses.close_idle(),
             (false, false) => return false,
@@ -521,7 +521,7 @@ impl Agent {
     }
 
     fn next_probe(&mut self, record: &Record, rules: &health::Rules, now: Moment) -> Moment {
-        health::next_probe(record, rules, self.newcomers, self.dice.fraction(), now)
+        health::next_probe(record, rules, self.newcomers, self.random.fraction(), now)
     }
 
     fn schedule_next_probe(&mut self, id: ServerId, now: Moment) {
@@ -550,8 +550,8 @@ fn ask(
 ) -> bool {
     threads.run(move || {
         let begun = time::now();
-        let (answer, at) = probe::ask(&target, &question);
-        let _ = found.send(Finding { id, kind, at, took: time::now().since(begun), answer });
+        let (response, at) = probe::ask(&target, &question);
+        let _ = found.send(Finding { id, kind, at, took: time::now().since(begun), response });
     })
 }
 

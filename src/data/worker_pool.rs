@@ -1,8 +1,8 @@
-//! Layer 5: the channel between the accept thread and the workers, and what they know of each other: who sleeps, who has
+//! Layer 5: the channel between the accept thread and the workers, and what they know of each other: which sleeps, which has
 //! how many connections.
 
 use super::h1::Connection;
-use super::proxy::Proxy;
+use super::shared::Shared;
 use super::sleep::SleepFlag;
 use super::waiting::Mailbox;
 use crate::base::time::Moment;
@@ -27,7 +27,7 @@ pub enum Work {
 #[derive(Debug)]
 pub struct WorkerPool {
     /// What all threads share.
-    pub proxy: Arc<Proxy>,
+    pub shared: Arc<Shared>,
     /// What the supervisor sees.
     pub gauges: Gauges,
     channel: (Sender<Work>, Receiver<Work>),
@@ -73,8 +73,8 @@ pub struct Handle {
 
 impl WorkerPool {
     /// A pool without workers. `accept_waker` wakes the accept thread.
-    pub fn new(proxy: &Arc<Proxy>, accept_waker: Arc<Waker>) -> Self {
-        let threadpool = &proxy.config.threadpool;
+    pub fn new(shared: &Arc<Shared>, accept_waker: Arc<Waker>) -> Self {
+        let threadpool = &shared.config.threadpool;
         let capacity = threadpool.queue_capacity.max(1);
         WorkerPool {
             gauges: Gauges::default(),
@@ -89,7 +89,7 @@ impl WorkerPool {
             accept_ended: AtomicBool::new(false),
             left_open: AtomicUsize::new(0),
             sweeps: AtomicU64::new(0),
-            proxy: Arc::clone(proxy),
+            shared: Arc::clone(shared),
         }
     }
 
@@ -249,8 +249,8 @@ impl WorkerPool {
 
     /// The accept thread has ended: no connection comes any more.
     pub fn accept_ends(&self) {
-        // Before the workers hear of it, which then close what is left.
-        self.left_open.store(self.proxy.open(), SeqCst);
+        // Before the workers see it, which then close what is left.
+        self.left_open.store(self.shared.open(), SeqCst);
         self.accept_ended.store(true, SeqCst);
         self.gauges.notify();
     }
@@ -265,7 +265,7 @@ impl WorkerPool {
         self.accept_ended.load(SeqCst)
     }
 
-    /// Lists exchanges in flight: each worker that answers within `limit` tells its own.
+    /// Lists exchanges in flight: each worker that responds within `limit` tells its own.
     pub fn requests(&self, limit: Duration) -> Vec<RequestInfo> {
         let (sender, receiver) = unbounded();
         for handle in self.handles.read().iter() {

@@ -2,7 +2,7 @@
 //! and know nothing of the proxy: they are run against Evenkeel as a test, and against others as a bench.
 //!
 //! What must hold comes from RFC 9110 and RFC 9112, and from what public test suites ask. Where a proxy may
-//! choose, every choice that harms nobody is accepted.
+//! choose, every choice that does no harm is accepted.
 
 #![allow(
     dead_code,
@@ -22,7 +22,6 @@ pub mod rule;
 pub mod run;
 pub mod strict;
 
-mod answers;
 mod bodies;
 mod bodiless;
 mod broken;
@@ -37,6 +36,7 @@ mod http10;
 mod limits;
 mod lines;
 mod obfuscated;
+mod responses;
 mod retries;
 mod target;
 mod timeouts;
@@ -59,7 +59,7 @@ pub fn all() -> Vec<Case> {
         hops::cases(),
         expect::cases(),
         early::cases(),
-        answers::cases(),
+        responses::cases(),
         broken::cases(),
         bodiless::cases(),
         upgrade::cases(),

@@ -51,7 +51,7 @@ impl fmt::Display for Fields {
     }
 }
 
-/// How a message told where its body ends.
+/// How a message says where its body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// It has none.
@@ -84,7 +84,7 @@ pub struct Seen {
     pub fields: Fields,
     /// The head, byte by byte.
     pub head: Vec<u8>,
-    /// How the body's end was told.
+    /// How the body's end was given.
     pub framing: Framing,
     /// The payload.
     pub body: Vec<u8>,
@@ -104,16 +104,16 @@ impl Seen {
     }
 }
 
-/// An answer as a client saw it.
+/// A response as a client saw it.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Response {
     /// The three digits.
     pub status: u16,
     /// `HTTP/1.1 200 OK`.
     pub line: String,
     /// In order.
     pub fields: Fields,
-    /// How the body's end was told.
+    /// How the body's end was given.
     pub framing: Framing,
     /// The payload.
     pub body: Vec<u8>,
@@ -121,13 +121,13 @@ pub struct Answer {
     pub trailers: Fields,
 }
 
-impl Answer {
+impl Response {
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The reason that the balancer gives for an answer of its own.
+    /// The reason that the balancer gives for a response of its own.
     pub fn reason(&self) -> String {
         let text = self.text();
         let reason = text.split("reason: ").nth(1).and_then(|rest| rest.split(',').next());

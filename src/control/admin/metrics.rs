@@ -2,10 +2,10 @@
 //! metrics crate costs more than a request can afford.
 
 use super::View;
-use super::status::{self, PoolStatus, STATES, answers, state};
+use super::status::{self, PoolStatus, STATES, responses, state};
 use crate::base::output;
 use crate::base::time::{self, Moment};
-use crate::front::Answer;
+use crate::front::Response;
 use crate::http1::reason::Reason;
 use crate::state::histogram::Counts;
 use crate::state::server::Server;
@@ -15,7 +15,7 @@ use std::fmt::{Display, Write};
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The page.
-pub(super) fn answer(view: &View) -> Answer {
+pub(super) fn response(view: &View) -> Response {
     let (mut page, now) = (Page::default(), time::now());
     process(&mut page, view, now);
     requests(&mut page, &view.stats);
@@ -23,7 +23,7 @@ pub(super) fn answer(view: &View) -> Answer {
     workers(&mut page, view);
     pools(&mut page, view);
     servers(&mut page, view, now);
-    Answer::of(200, KIND, page.text)
+    Response::of(200, KIND, page.text)
 }
 
 fn process(page: &mut Page, view: &View, now: Moment) {
@@ -38,13 +38,13 @@ fn process(page: &mut Page, view: &View, now: Moment) {
 
 fn requests(page: &mut Page, stats: &Stats) {
     page.counter(stats, Counter::Requests, "requests_total", "Finished requests.");
-    page.family("answers_total", Kind::Counter, "Responses by status class.");
-    answers(stats).into_iter().for_each(|(class, count)| page.sample(&[("class", class)], count));
-    page.family("refusals_total", Kind::Counter, "Requests that were rejected or failed, by reason.");
+    page.family("responses_total", Kind::Counter, "Responses by status class.");
+    responses(stats).into_iter().for_each(|(class, count)| page.sample(&[("class", class)], count));
+    page.family("rejections_total", Kind::Counter, "Requests that were rejected or failed, by reason.");
     for reason in Reason::ALL {
-        page.sample(&[("reason", reason.name())], stats.refused(*reason));
+        page.sample(&[("reason", reason.name())], stats.rejected(*reason));
     }
-    let help = "From a request's complete head to the last byte of its response.";
+    let help = "From the last byte of a request's headers to the last byte of its response.";
     page.histogram("request_duration_seconds", help, &stats.durations());
     page.histogram(
         "queue_wait_seconds",
@@ -52,14 +52,14 @@ fn requests(page: &mut Page, stats: &Stats) {
         &stats.waits(),
     );
     page.counter(stats, Counter::BytesIn, "received_bytes_total", "Bytes of request bodies from clients.");
-    page.counter(stats, Counter::BytesOut, "sent_bytes_total", "Bytes to clients, heads included.");
+    page.counter(stats, Counter::BytesOut, "sent_bytes_total", "Bytes to clients, headers included.");
     page.counter(
         stats,
         Counter::Retries,
         "retries_total",
         "Requests sent again, to the same server or another.",
     );
-    page.counter(stats, Counter::Dials, "server_dials_total", "Connections opened to servers.");
+    page.counter(stats, Counter::Connects, "server_connects_total", "Connections opened to servers.");
     page.counter(
         stats,
         Counter::Reuses,
@@ -96,7 +96,7 @@ fn workers(page: &mut Page, view: &View) {
     page.one("workers_min", Kind::Gauge, "The minimum number of workers, as configured.", pool.bounds.min);
     page.one("workers_max", Kind::Gauge, "The maximum number of workers, as configured.", pool.bounds.max);
     page.one("workers_started_total", Kind::Counter, "Workers started.", gauges.started());
-    page.one("workers_stopped_total", Kind::Counter, "Workers told to stop.", gauges.stopped());
+    page.one("workers_stopped_total", Kind::Counter, "Workers stopped.", gauges.stopped());
     let help = "Requests and tunnels in flight.";
     page.one("requests_in_flight", Kind::Gauge, help, view.workers.in_flight());
     let help = "Requests waiting for a server, because all are at max_in_flight.";

@@ -69,8 +69,10 @@ fn waits(config: &Config, reader: &mut Reader) {
 fn sizes(config: &Config, reader: &mut Reader) {
     let head = &config.limits.head;
     if head.uri > head.head {
-        let advice =
-            format!("has no effect: the whole head has at most {}", units::show_size(head.head as u64));
+        let advice = format!(
+            "has no effect: all headers together have at most {}",
+            units::show_size(head.head as u64)
+        );
         reader.warning(&["limits.uri", "limits.head"], advice);
     }
     let (all, one) = (config.limits.connections, config.limits.connections_per_address);
