@@ -233,13 +233,15 @@ impl Section<'_, '_> {
         nodes.filter_map(&mut each).collect()
     }
 
-    /// The objects that are the values of an object whose keys are names, in the order of the file.
+    /// The objects that are the values of an object whose keys are names, in the order of the file. Each has the keys
+    /// of the object `like`.
     pub(super) fn named<T>(
         &mut self,
         key: &'static str,
+        like: &'static str,
         mut inside: impl FnMut(&str, &mut Section<'_, '_>) -> T,
     ) -> Vec<T> {
-        let (path, schema) = (join(&self.path, key), join(&self.schema, key));
+        let path = join(&self.path, key);
         let Some(node) = self.take(key) else { return Vec::new() };
         let Value::Object(entries) = &node.value else {
             let advice = format!("expected an object, found {node}; write {{ \"name\": {{ ... }} }}");
@@ -259,8 +261,8 @@ impl Section<'_, '_> {
                 continue;
             }
             self.reader.places.insert(path.clone(), entry.node.at);
-            let schema = join(&schema, "*");
-            read.push(self.reader.object(path, schema, Some(&entry.node), |s| inside(&entry.key, s)));
+            let inside = |s: &mut Section<'_, '_>| inside(&entry.key, s);
+            read.push(self.reader.object(path, like.to_owned(), Some(&entry.node), inside));
         }
         read
     }
@@ -281,7 +283,8 @@ impl Section<'_, '_> {
 
     /// Records a fault of the whole object at one of its keys.
     pub(super) fn fault(&mut self, key: &str, advice: String) {
-        self.reader.fault(join(&self.path, key), self.at, advice);
+        let path = if key.is_empty() { self.path.clone() } else { join(&self.path, key) };
+        self.reader.fault(path, self.at, advice);
     }
 
     /// The values of a list, each by the same rule; None when the key is missing or not a list.

@@ -74,7 +74,7 @@ fn listen(s: &mut Section<'_, '_>) -> Listen {
 
 /// The pools beside the default one.
 fn pools(top: &mut Section<'_, '_>, max_workers: usize) -> Vec<NamedPool> {
-    let pools = top.named("pools", |name, s| {
+    let pools = top.named("pools", "servers", |name, s| {
         if name == DEFAULT_POOL {
             s.fault("", "the default pool is described by `servers`; write its keys there".to_owned());
         } else if let Err(fault) = rules::check_name(name) {
