@@ -501,8 +501,8 @@ enum Found {
     Final(usize),
 }
 
-/// A length that the server declared is passed on; one that it ends by chunks or by closing becomes chunks, or a close for
-/// HTTP/1.0.
+/// A length that the server declared is passed on; a body that ends by chunks or by closing becomes chunks, or a close
+/// for HTTP/1.0.
 fn framing_for(client: Version, head: &ResponseHead<'_, '_>) -> Framing {
     match (head.framing, client) {
         (Framing::Chunked | Framing::UntilClose, Version::Http11) => Framing::Chunked,

@@ -52,8 +52,8 @@ impl PoolState {
     }
 }
 
-/// One data plane, as all its threads see it. The balancer has two: one for its clients, and a small one in front of its
-/// own admin API.
+/// What the threads of one proxy share. The balancer has two proxies: one for its clients, and a small one in front of
+/// its own admin API.
 #[derive(Debug)]
 pub struct Shared {
     /// For logs and thread names.
@@ -149,7 +149,7 @@ impl Shared {
         Moment::from_nanos(self.stop_by.load(Relaxed))
     }
 
-    /// Whether idle connections may be closed: it drains, and clients have had time for requests that were on their way.
+    /// Whether idle connections may be closed: it drains, and clients have had time for requests on their way.
     pub fn closes_idle(&self, now: Moment) -> bool {
         self.draining.get().is_some_and(|begun| {
             let wait = LAST_REQUESTS.min(self.drain_deadline().since(*begun) / 2);
@@ -195,8 +195,8 @@ impl Permit {
         Permit { shared: Arc::clone(shared), address, rejected: false }
     }
 
-    /// The connection is beyond the limit, and is to get a response. False: so many get one already that it is closed at
-    /// once; what is rejected must not take the descriptors that requests in flight need.
+    /// The connection is beyond the limit, and is to get a response. False: so many get one already that it is closed
+    /// at once; what is rejected must not take the descriptors that requests in flight need.
     pub fn reject(&mut self) -> bool {
         self.rejected = self.shared.rejected.fetch_add(1, Relaxed) < REJECTED_MAX;
         if !self.rejected {

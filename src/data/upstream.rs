@@ -1,5 +1,5 @@
-//! Layer 2: which server, and a connection to it. The algorithm proposes a server, the lease may reject, and it is asked
-//! again.
+//! Layer 2: which server, and a connection to it. The algorithm proposes a server; if that one gives
+//! no lease, the algorithm is asked again.
 
 use super::context::Context;
 use crate::base::ids::{PoolId, ServerId};

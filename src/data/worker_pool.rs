@@ -1,5 +1,5 @@
-//! Layer 5: the channel between the accept thread and the workers, and what they know of each other: which sleeps, which has
-//! how many connections.
+//! Layer 5: the channel between the accept thread and the workers, and what they know of each other: which sleeps,
+//! which has how many connections.
 
 use super::h1::Connection;
 use super::shared::Shared;

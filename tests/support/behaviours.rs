@@ -1,5 +1,5 @@
-//! Servers that behave well and badly, and clients that know what to expect of them: each request has a number, which says how
-//! its server behaves and what the response must be.
+//! Servers that behave well and badly, and clients that know what to expect of them: each request has a number, which
+//! says how its server behaves and what the response must be.
 
 use super::message::Seen;
 use super::origin::Visit;
