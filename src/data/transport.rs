@@ -1,7 +1,7 @@
 //! Layer 1: a stream of bytes to a peer, whatever carries it, and what is known of its readiness.
 //!
 //! [`Transport`] is the one type that knows what carries the bytes: a socket, TLS over one, or in tests a simulated network.
-//! [`Stream`] adds what the poller told, so that a call that cannot succeed is not made.
+//! [`Stream`] adds what the poller reported, so that a call that cannot succeed is not made.
 
 use super::poller::{Poller, Ready, Token};
 use super::socket::{Socket, Then};
@@ -177,6 +177,8 @@ impl Stream {
     pub fn secure(&mut self, session: Connection, early: &[u8]) {
         let carrier = std::mem::replace(&mut self.transport, Transport::Closed);
         self.transport = Transport::Tls(Box::new(Tls::new(carrier, session, early)));
+        // What is here of it is no event.
+        self.readable = true;
     }
 
     /// The TLS session, if there is one.
@@ -239,7 +241,7 @@ impl Stream {
         }
     }
 
-    /// Receives, though nothing was told to be there: for a system call it is known for certain.
+    /// Receives, though nothing was reported to be there: for a system call it is known for certain.
     pub fn recv_now(&mut self, into: &mut [u8]) -> io::Result<Moved> {
         self.readable = true;
         self.recv(into)
