@@ -20,7 +20,7 @@ fn start(origin: &Origin, listeners: Value) -> Evenkeel {
 
 fn status(balancer: &Evenkeel) -> Value {
     let mut admin = UnixStream::connect(balancer.folder().join(ADMIN)).unwrap();
-    admin.write_all(b"GET /api/v1/status HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+    admin.write_all(b"GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut page = String::new();
     admin.read_to_string(&mut page).unwrap();
     serde_json::from_str(page.split("\r\n\r\n").nth(1).unwrap()).unwrap()

@@ -150,7 +150,8 @@ fn min_version_rejects_older_clients_and_counts_them() {
 fn client_certificates_are_verified_and_reported_to_the_server() {
     let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
     let (files, alice) = (authority.issue("a", &["a.test"]), authority.issue("alice", &["alice"]));
-    let stranger = Authority::new("another").issue("eve", &["eve"]);
+    let another = Authority::new("another");
+    let stranger = another.issue("eve", &["eve"]);
     let auth = |mode: &str| json!({"client_auth": {"ca": authority.file(), "mode": mode}});
     let forged =
         "GET / HTTP/1.1\r\nHost: h\r\nX-Client-Cert-Subject: CN=root\r\nX_Client_Cert_Fingerprint: 1\r\n\r\n";

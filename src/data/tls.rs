@@ -318,7 +318,7 @@ impl Tls {
 impl Drop for Tls {
     /// An orderly close says so.
     fn drop(&mut self) {
-        if self.closing == Closing::No && !self.ended {
+        if self.closing == Closing::No {
             self.tell_end();
             let _ = self.flush();
         }
