@@ -45,6 +45,8 @@ reasons! {
     BadRequestLine = "bad_request_line", 400, "The first line is not an HTTP request. Send: METHOD /path HTTP/1.1";
     /// The target has forbidden bytes, an invalid form, or an invalid authority.
     BadTarget = "bad_target", 400, "The request target is malformed. Percent-encode special characters and leave out fragments and user names.";
+    /// Routes are matched by path, and a server could read this one in another way.
+    UnsafePath = "unsafe_path", 400, "The path can be read in several ways. Leave out encoded slashes, backslashes and dot segments that lead above it.";
     /// White space before a colon, a folded line, a name that is not a token, a control byte.
     BadHeader = "bad_header", 400, "A header is malformed. Check its name, its colon and control characters.";
     /// A CR or an LF that is not part of CRLF.
@@ -121,6 +123,8 @@ reasons! {
 
     // The servers.
 
+    /// No route matches, and the default pool has no servers.
+    NoRoute = "no_route", 404, "No route leads here. Check the host and the path.";
     /// No server can be picked.
     NoServer = "no_server", 503, "No server is available. Check that the servers are up and healthy.";
     /// No server accepted the connection.
