@@ -1,5 +1,6 @@
 //! The rows: each runs one operation of a request's life many times.
 
+use super::routes::find;
 use super::servers::{choose, pick};
 use evenkeel::base::ids::RequestId;
 use evenkeel::base::time::Moment;
@@ -50,6 +51,10 @@ pub const ALL: &[Row] = &[
     row("choose, round_robin of 300", |times| choose(Algorithm::RoundRobin, 300, times)),
     row("choose, dynamic of 3", |times| choose(Algorithm::Dynamic, 3, times)),
     row("choose, dynamic of 300", |times| choose(Algorithm::Dynamic, 300, times)),
+    row("route of 10", |times| find(10, times)),
+    row("route of 100", |times| find(100, times)),
+    row("route of 1000", |times| find(1000, times)),
+    row("route of 10000", |times| find(10_000, times)),
     row("retry: a reset", |times| retry_after(Phase::Answer, times)),
     row("retry: a dead connection", |times| retry_after(Phase::Reuse, times)),
     row("admit: a short wait", |times| judge(1, times)),

@@ -8,6 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerId(pub u32);
 
+/// A pool of servers. 0, the default, is `servers`; the others are those of `pools` in the order of the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolId(pub u16);
+
 /// Identifies one request in responses, logs and to the server (`X-Request-Id`). 128 bits: a random half and a counter,
 /// written as 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 
 use super::reader::Reader;
 use super::refine::SOCKET_PATH_MAX;
-use super::{Config, ServerSpec, placeholder, units};
+use super::{Config, ServerSpec, placeholder, routes, units};
 use crate::state::own::{Own, overlap};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -17,6 +17,7 @@ pub(super) fn contradictions(config: &Config, reader: &mut Reader) {
     sizes(config, reader);
     servers(config, reader);
     admin(config, reader);
+    routes::check(&config.routes, &["default"], reader);
 }
 
 fn workers(config: &Config, reader: &mut Reader) {
