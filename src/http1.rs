@@ -16,6 +16,7 @@ pub mod forward;
 pub mod framing;
 pub mod head;
 pub mod names;
+pub mod path;
 pub mod proxy_protocol;
 pub mod reason;
 pub mod reply;

@@ -759,7 +759,12 @@ impl Exchange {
             timed_out: failure.reason == Reason::ServerTimeout,
         };
         let own = self.way.as_ref().and_then(|way| way.route.retries);
-        retry::may(&own.unwrap_or(cx.shared.config.retries), &attempt, &cx.shared.pool(self.pool).budget, cx.now)
+        retry::may(
+            &own.unwrap_or(cx.shared.config.retries),
+            &attempt,
+            &cx.shared.pool(self.pool).budget,
+            cx.now,
+        )
     }
 
     /// A response of our own takes the place of a server's.

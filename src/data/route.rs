@@ -9,7 +9,7 @@ use crate::http1::forward::{self, Edits, Hop, Rewritten};
 use crate::http1::head::RequestHead;
 use crate::http1::path::{self, Normalised};
 use crate::http1::reason::Reason;
-use crate::policy::route::{Pattern, Request, cookie};
+use crate::policy::route::{Pattern, Request, cookie, without_port};
 use crate::state::route::{Action, Found, HeaderEdits, Key, Rewrite, Route, Split, hash};
 use std::io::Write;
 use std::net::IpAddr;
@@ -82,7 +82,7 @@ pub fn route(
         let has_default = snapshot.servers_of(PoolId::default()).next().is_some();
         return if has_default { to_default(head, meta, sender, cx, out) } else { Err(Reason::NoRoute) };
     };
-    let mut known = Known { asked: &asked, meta, sender, found: &found, pool: "" };
+    let mut known = Known { asked: &asked, meta, found: &found, pool: "" };
     let pool = match &found.route.action {
         Action::Pool(pool) => *pool,
         Action::Split(split) => split.choose(key(split, &asked).unwrap_or_else(|| cx.random.number())),
@@ -133,7 +133,10 @@ fn rewritten<'o>(
     let has_target =
         rewrite.target(asked.path, asked.query, known, target).map_err(|_| Reason::UnsafePath)?;
     let has_host = rewrite.host(known, host);
-    Ok(Rewritten { target: has_target.then_some(target.as_slice()), host: has_host.then_some(host.as_slice()) })
+    Ok(Rewritten {
+        target: has_target.then_some(target.as_slice()),
+        host: has_host.then_some(host.as_slice()),
+    })
 }
 
 fn respond(known: &Known<'_>, status: u16, mut headers: Vec<u8>, body: Arc<[u8]>) -> Routed {
@@ -331,7 +334,6 @@ impl Request for Asked<'_, '_, '_> {
 struct Known<'a> {
     asked: &'a Asked<'a, 'a, 'a>,
     meta: &'a Meta,
-    sender: &'a Sender,
     found: &'a Found<'a>,
     pool: &'a str,
 }
@@ -344,7 +346,7 @@ impl Values for Known<'_> {
                 // Writing to a vector cannot fail.
                 let _ = self.meta.client.map(|client| write!(out, "{}", client.to_canonical()));
             }
-            Placeholder::Host => out.extend_from_slice(asked.head.host),
+            Placeholder::Host => out.extend_from_slice(without_port(asked.head.host)),
             Placeholder::Path => out.extend_from_slice(asked.path),
             Placeholder::Query => out.extend_from_slice(asked.query()),
             Placeholder::Uri => {
