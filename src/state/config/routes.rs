@@ -198,6 +198,9 @@ fn shown_path(path: &PathRule) -> String {
     match path {
         PathRule::Exact(path) => String::from_utf8_lossy(path).into_owned(),
         PathRule::Prefix(prefix) => format!("{}/*", String::from_utf8_lossy(prefix)),
-        PathRule::Pattern(pattern) => pattern.text().to_owned(),
+        PathRule::Pattern(pattern) => format!("~{}", pattern.text()),
     }
 }
+
+#[cfg(test)]
+mod tests;
