@@ -1,5 +1,7 @@
 //! Routes and pools over real sockets: where requests go, and what changes on their way.
 
+#![allow(clippy::disallowed_methods, reason = "a test waits in real time")]
+
 mod support;
 
 use serde_json::{Value, json};
