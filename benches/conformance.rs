@@ -31,7 +31,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use suite::run::{self, Patience};
+use suite::run::{self, Waits};
 use suite::{Area, Case, Level, evenkeel};
 
 /// Runs the conformance suite against Evenkeel, nginx and HAProxy
@@ -46,7 +46,7 @@ struct Arguments {
     case: String,
     /// Seconds that a proxy may take for a response or for closing
     #[arg(long, default_value_t = 5.0)]
-    patience: f64,
+    max_wait: f64,
     /// Number of cases that run at the same time
     #[arg(long, default_value_t = 4)]
     lanes: usize,
@@ -108,11 +108,11 @@ fn main() -> ExitCode {
 }
 
 fn results(kind: Kind, cases: &[Case], arguments: &Arguments) -> Results {
-    let patience =
-        Patience { answer: Duration::from_secs_f64(arguments.patience), pause: Duration::from_millis(100) };
+    let waits =
+        Waits { response: Duration::from_secs_f64(arguments.max_wait), pause: Duration::from_millis(100) };
     let judge = |case: &Case| match kind {
-        Kind::Evenkeel => run::run(case, patience, evenkeel::start),
-        kind => run::run(case, patience, |servers, setup| peers::start(kind, servers, setup)),
+        Kind::Evenkeel => run::run(case, waits, evenkeel::start),
+        kind => run::run(case, waits, |servers, setup| peers::start(kind, servers, setup)),
     };
     let verdict = |case: &Case| Verdict {
         id: case.id.clone(),

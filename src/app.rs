@@ -11,7 +11,7 @@ use crate::base::time::{self, Moment};
 use crate::base::{limits, program};
 use crate::control::admin::{self, Admin, View};
 use crate::control::{access, health, report, supervise};
-use crate::data::Plane;
+use crate::data::Proxy;
 use crate::data::accept::Acceptor;
 use crate::state::access::{AccessSink, Line};
 use crate::state::config::{AccessLog, Config};
@@ -94,7 +94,7 @@ pub struct Balancer {
 /// A data plane with its two threads.
 #[derive(Debug)]
 struct Running {
-    plane: Plane,
+    proxy: Proxy,
     accept: JoinHandle<()>,
     supervisor: JoinHandle<()>,
 }
@@ -127,19 +127,19 @@ impl Balancer {
         ));
         let verdicts = Verdicts::default();
         let (sink, lines) = config.log.access.as_ref().map(|_| AccessSink::open()).unzip();
-        let opened = Plane::open("main", Arc::clone(&config), Arc::clone(&table), verdicts.clone(), sink);
-        let (plane, acceptor) = opened.map_err(|error| listener_error(config.listen.address, &error))?;
+        let opened = Proxy::open("main", Arc::clone(&config), Arc::clone(&table), verdicts.clone(), sink);
+        let (proxy, acceptor) = opened.map_err(|error| listener_error(config.listen.address, &error))?;
         let (agent, handle) = health::Agent::new(&config, table, &verdicts);
-        let closing = plane.clone();
+        let closing = proxy.clone();
         let agent = agent.on_close_idle(move |_| closing.close_idle());
-        let (listen, admin) = (Some(plane.proxy.address), config.admin.bind);
+        let (listen, admin) = (Some(proxy.shared.address), config.admin.bind);
         let instance = Instance { pid: std::process::id(), listen, admin, ..instance };
-        let admin = Published::start(instance, &plane, &handle, started)?;
+        let admin = Published::start(instance, &proxy, &handle, started)?;
         // From here on a failure must remove the admin socket again.
-        let rest = open_access_log(&config, lines, &plane).and_then(|access| {
+        let rest = open_access_log(&config, lines, &proxy).and_then(|access| {
             let health = spawn("health", move || agent.run())?;
-            let report = start_report(&plane, admin.as_ref())?;
-            Ok((access, health, report, Running::start(plane, acceptor)?))
+            let report = start_report(&proxy, admin.as_ref())?;
+            Ok((access, health, report, Running::start(proxy, acceptor)?))
         });
         let (access, health, report, main) = match rest {
             Ok(rest) => rest,
@@ -162,18 +162,18 @@ impl Balancer {
 
     /// The address that it listens on, with the port that the kernel chose if 0 was asked for.
     pub fn address(&self) -> SocketAddr {
-        self.main.plane.proxy.address
+        self.main.proxy.shared.address
     }
 
     /// The address of the admin API, if it is published.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref()?.front.as_ref().map(|front| front.plane.proxy.address)
+        self.admin.as_ref()?.front.as_ref().map(|front| front.proxy.shared.address)
     }
 
     /// Waits for a signal, then drains; a second stop signal ends the drain early.
     fn run_until(self, signals: &mut signals::Watch) -> Result<(), Error> {
         let access = self.access.as_ref().map(|(handle, _)| handle.clone());
-        let drain = self.main.plane.proxy.config.timeouts.drain;
+        let drain = self.main.proxy.shared.config.timeouts.drain;
         if let Some((signal, _)) = next_stop(signals, access.as_ref()) {
             log::info!(
                 "{signal}: the ports are closed; requests in flight are finished, for up to {drain:?}"
@@ -208,7 +208,7 @@ impl Balancer {
     /// of the next. Never waits.
     fn leave(&self, deadline: Moment) {
         self.admin.iter().for_each(Published::leave);
-        self.main.plane.drain(deadline);
+        self.main.proxy.drain(deadline);
     }
 
     /// Drains until the deadline at most, and joins every thread.
@@ -235,19 +235,19 @@ impl Balancer {
 }
 
 impl Running {
-    fn start(plane: Plane, acceptor: Acceptor) -> Result<Self, Error> {
-        let workers = plane.clone();
-        let bounds = plane.proxy.config.threadpool.bounds;
+    fn start(proxy: Proxy, acceptor: Acceptor) -> Result<Self, Error> {
+        let workers = proxy.clone();
+        let bounds = proxy.shared.config.threadpool.bounds;
         let supervisor = spawn("supervisor", move || supervise::run(&workers, bounds))?;
         let accept = spawn("accept", move || acceptor.run())?;
-        Ok(Running { plane, accept, supervisor })
+        Ok(Running { proxy, accept, supervisor })
     }
 
     /// The connections that were still open at the deadline.
     fn stop(self, deadline: Moment) -> usize {
-        self.plane.drain(deadline);
+        self.proxy.drain(deadline);
         let _ = self.accept.join();
-        let open = self.plane.left_open();
+        let open = self.proxy.left_open();
         // It ends soon after the last connection, or soon after the deadline.
         let _ = self.supervisor.join();
         open
@@ -257,37 +257,38 @@ impl Running {
 impl Published {
     fn start(
         instance: Instance,
-        main: &Plane,
+        main: &Proxy,
         health: &health::Handle,
         started: Moment,
     ) -> Result<Option<Self>, Error> {
         let (added, removed) = (health.clone(), health.clone());
-        let own = Arc::new(Own::listening(&main.proxy.config, main.proxy.address));
+        let own = Arc::new(Own::listening(&main.shared.config, main.shared.address));
         let view = View {
-            config: Arc::clone(&main.proxy.config),
+            config: Arc::clone(&main.shared.config),
             own: Arc::clone(&own),
-            table: Arc::clone(&main.proxy.table),
-            stats: Arc::clone(&main.proxy.stats),
+            table: Arc::clone(&main.shared.table),
+            stats: Arc::clone(&main.shared.stats),
             workers: Arc::new(main.clone()),
             instance,
             started,
             registered: Arc::new(move |_| added.look()),
             forgotten: Arc::new(move |_| removed.look()),
         };
-        if main.proxy.config.admin.socket.is_none() {
+        if main.shared.config.admin.socket.is_none() {
             return Ok(None);
         }
         let admin: Admin = match admin::open(view) {
             Ok(admin) => admin,
-            Err(reason) => return publish::unless_default(&main.proxy.config, reason),
+            Err(reason) => return publish::unless_default(&main.shared.config, reason),
         };
         let (stopper, socket) = (admin.stopper(), admin.published_at());
         let thread = spawn("admin", move || admin.run())?;
         let mut published = Published { thread, stopper, front: None };
-        let front = main.proxy.config.admin.bind.map(|bind| publish::front(&main.proxy.config, bind, socket));
+        let front =
+            main.shared.config.admin.bind.map(|bind| publish::front(&main.shared.config, bind, socket));
         match front.unwrap_or(Ok(None)) {
             Ok(front) => {
-                front.iter().for_each(|front| own.publishes_at(front.plane.proxy.address));
+                front.iter().for_each(|front| own.publishes_at(front.proxy.shared.address));
                 published.front = front;
             }
             Err(error) => {
@@ -301,7 +302,7 @@ impl Published {
     /// Releases the socket and the port; requests in flight still get responses. Never waits.
     fn leave(&self) {
         self.stopper.stop();
-        self.front.iter().for_each(|front| front.plane.drain(time::now().after(publish::DRAIN)));
+        self.front.iter().for_each(|front| front.proxy.drain(time::now().after(publish::DRAIN)));
     }
 
     fn stop(self) {
@@ -314,11 +315,11 @@ impl Published {
 }
 
 /// Starts the thread that logs rejected and failed requests.
-fn start_report(main: &Plane, admin: Option<&Published>) -> Result<(report::Handle, JoinHandle<()>), Error> {
+fn start_report(main: &Proxy, admin: Option<&Published>) -> Result<(report::Handle, JoinHandle<()>), Error> {
     let (mut reporter, handle) = report::Reporter::new();
-    reporter.watch("", &main.proxy.stats, &main.proxy.table);
+    reporter.watch("", &main.shared.stats, &main.shared.table);
     if let Some(front) = admin.and_then(|admin| admin.front.as_ref()) {
-        reporter.watch("admin: ", &front.plane.proxy.stats, &front.plane.proxy.table);
+        reporter.watch("admin: ", &front.proxy.shared.stats, &front.proxy.shared.table);
     }
     Ok((handle, spawn(report::THREAD, move || reporter.run())?))
 }
@@ -327,10 +328,10 @@ fn start_report(main: &Plane, admin: Option<&Published>) -> Result<(report::Hand
 fn open_access_log(
     config: &Config,
     lines: Option<Receiver<Line>>,
-    plane: &Plane,
+    proxy: &Proxy,
 ) -> Result<Option<(access::Handle, JoinHandle<()>)>, Error> {
     let Some((target, lines)) = config.log.access.as_ref().zip(lines) else { return Ok(None) };
-    let opened = access::Writer::open(target, lines, Arc::clone(&plane.proxy.stats));
+    let opened = access::Writer::open(target, lines, Arc::clone(&proxy.shared.stats));
     let (writer, handle) = opened.map_err(|error| access_error(target, &error))?;
     Ok(Some((handle, spawn(access::THREAD, move || writer.run())?)))
 }

@@ -1,6 +1,5 @@
 //! Layer 0: the basis of all others. Nothing here depends on HTTP or on servers.
 
-pub mod dice;
 pub mod ids;
 pub mod limits;
 pub mod lines;
@@ -9,6 +8,7 @@ pub mod local;
 pub mod network;
 pub mod output;
 pub mod program;
+pub mod random;
 pub mod signals;
 pub mod sys;
 pub mod template;

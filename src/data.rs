@@ -4,7 +4,7 @@
 //! | layer | files |
 //! |---|---|
 //! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`sleep`] (no work is left lying) |
-//! | 1 | [`transport`], [`server_pool`], [`waiting`] (requests that wait for a server), [`proxy`] (what threads share) |
+//! | 1 | [`transport`], [`server_pool`], [`waiting`] (requests that wait for a server), [`shared`] (what threads share) |
 //! | 2 | [`context`] (what a worker lends), [`client`], [`meta`] (what is kept of a request), [`upload`], [`download`], [`upstream`] (choose a server), [`respond`] |
 //! | 3 | [`exchange`], [`finish`] (count, log, tell health), [`tunnel`] |
 //! | 4 | [`h1`] (heads, keep-alive, closing) |
@@ -23,9 +23,9 @@ pub mod h1;
 pub mod listen;
 pub mod meta;
 pub mod poller;
-pub mod proxy;
 pub mod respond;
 pub mod server_pool;
+pub mod shared;
 #[cfg(test)]
 mod simulation;
 pub mod sleep;
@@ -49,7 +49,7 @@ use crate::state::workers::{Gauges, RequestInfo, Workers};
 use accept::Acceptor;
 use listen::Listener;
 use poller::Poller;
-use proxy::Proxy;
+use shared::Shared;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -68,13 +68,13 @@ const LIST_LIMIT: Duration = Duration::from_secs(1);
 
 /// A data plane: what its threads share, and its workers.
 #[derive(Clone, Debug)]
-pub struct Plane {
+pub struct Proxy {
     /// What its threads share.
-    pub proxy: Arc<Proxy>,
+    pub shared: Arc<Shared>,
     pool: Arc<WorkerPool>,
 }
 
-impl Plane {
+impl Proxy {
     /// Binds the listener and makes everything ready; no thread runs yet. The error is the listener's.
     pub fn open(
         name: &'static str,
@@ -82,19 +82,19 @@ impl Plane {
         table: Arc<Table>,
         verdicts: Verdicts,
         access: Option<AccessSink>,
-    ) -> io::Result<(Plane, Acceptor)> {
+    ) -> io::Result<(Proxy, Acceptor)> {
         let listener = Listener::open(config.listen.address)?;
         let poller = Poller::new()?;
-        let proxy = Arc::new(Proxy::new(name, config, table, verdicts, access, listener.address));
-        let pool = Arc::new(WorkerPool::new(&proxy, poller.waker()));
+        let shared = Arc::new(Shared::new(name, config, table, verdicts, access, listener.address));
+        let pool = Arc::new(WorkerPool::new(&shared, poller.waker()));
         let acceptor = Acceptor::new(Arc::clone(&pool), poller, listener)?;
-        Ok((Plane { proxy, pool }, acceptor))
+        Ok((Proxy { shared, pool }, acceptor))
     }
 
     /// No new connections; exchanges in flight are finished; the accept thread ends when all connections have left, or at
     /// the deadline. A later call can only bring the deadline nearer.
     pub fn drain(&self, deadline: Moment) {
-        self.proxy.drain(deadline);
+        self.shared.drain(deadline);
         self.pool.wake_all();
     }
 
@@ -110,7 +110,7 @@ impl Plane {
     }
 }
 
-impl Workers for Plane {
+impl Workers for Proxy {
     fn gauges(&self) -> &Gauges {
         &self.pool.gauges
     }
@@ -161,22 +161,22 @@ impl Workers for Plane {
     }
 
     fn is_draining(&self) -> bool {
-        self.proxy.is_draining()
+        self.shared.is_draining()
     }
 
     fn is_stopped(&self) -> bool {
         // The workers serve until the last connection has left, and none can come.
-        let late = self.proxy.drain_deadline().after(ACCEPT_END_LIMIT);
+        let late = self.shared.drain_deadline().after(ACCEPT_END_LIMIT);
         let over = self.pool.has_accept_ended() || time::now() >= late;
-        self.proxy.is_draining() && over
+        self.shared.is_draining() && over
     }
 
     fn connections(&self) -> usize {
-        self.proxy.open()
+        self.shared.open()
     }
 
     fn tunnels(&self) -> usize {
-        self.proxy.tunnels.load(Relaxed)
+        self.shared.tunnels.load(Relaxed)
     }
 
     fn requests(&self) -> Vec<RequestInfo> {

@@ -8,17 +8,17 @@
 //! connection, and writes the response back. No client holds a thread. When all connections are in use, a new one
 //! replaces the one that has been waiting for its client the longest.
 
-mod answer;
 mod backend;
 mod connection;
 mod forward;
 mod private;
+mod response;
 mod service;
 mod transfer;
 
-pub use answer::Answer;
 pub use forward::{BODY_LENGTH, PREFIX};
 pub use private::Private;
+pub use response::Response;
 pub use service::{Limits, Service, Stopper};
 
 use crate::base::time::{self, Moment};
@@ -85,7 +85,7 @@ pub struct Front {
     /// When tiny_http gets an empty connection.
     empty_connection_at: Moment,
     paced_until: Moment,
-    told_at: Option<Moment>,
+    reported_at: Option<Moment>,
     next_look: Moment,
     scratch: Vec<u8>,
     stop_by: Arc<AtomicU64>,
@@ -119,7 +119,7 @@ pub fn open(
         backend,
         empty_connection_at: Moment::NEVER,
         paced_until: Moment::START,
-        told_at: None,
+        reported_at: None,
         next_look: Moment::START,
         scratch: vec![0; 64 * 1024],
         stop_by: Arc::new(AtomicU64::new(Moment::NEVER.as_nanos())),
@@ -224,8 +224,8 @@ impl Front {
 
     /// Descriptors or memory have run out: an idle connection is closed to free its descriptor.
     fn survive(&mut self, errno: Errno, now: Moment) {
-        if self.told_at.is_none_or(|told| now.since(told) >= LOG_INTERVAL) {
-            self.told_at = Some(now);
+        if self.reported_at.is_none_or(|told| now.since(told) >= LOG_INTERVAL) {
+            self.reported_at = Some(now);
             log::warn!("{}: cannot accept ({errno}); closing idle connections", self.name);
         }
         if !self.evict(None) {
@@ -372,10 +372,10 @@ impl Front {
     fn overdue(&mut self, key: usize, now: Moment) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let was_in_flight = connection.is_in_flight();
-        let is_answered = connection.overdue(&*self.service, now.after(self.limits.write), now);
+        let has_response = connection.overdue(&*self.service, now.after(self.limits.write), now);
         self.in_flight -= usize::from(was_in_flight && !connection.is_in_flight());
         self.waiting.retain(|waiting| *waiting != key);
-        match is_answered {
+        match has_response {
             true => self.advance(key, now),
             false => self.close(key),
         }

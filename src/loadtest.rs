@@ -5,12 +5,12 @@
 //! open loop sends at a fixed rate and counts each latency from the moment the request was due, and measures what users
 //! see.
 
-mod answer;
 mod chunked;
 mod connect;
 mod driver;
 mod pace;
 mod report;
+mod response;
 mod summary;
 mod tally;
 mod target;
@@ -101,7 +101,7 @@ impl Options {
 pub fn run(options: Options) -> Result<u8, String> {
     let stop = Arc::new(AtomicBool::new(false));
     watch_signals(Arc::clone(&stop))?;
-    refuse_silence(&options.url)?;
+    reject_silence(&options.url)?;
     let summary = load(&options, stop, !options.quiet && std::io::stderr().is_terminal())?;
     let text = match options.json {
         true => {
@@ -114,10 +114,10 @@ pub fn run(options: Options) -> Result<u8, String> {
     match summary.complaint() {
         None => Ok(0),
         Some(complaint) => {
-            let refused = [502, 503, 504].iter().any(|status| summary.statuses.contains_key(status));
-            let advice = match refused {
+            let rejected = [502, 503, 504].iter().any(|status| summary.statuses.contains_key(status));
+            let advice = match rejected {
                 true => {
-                    format!("; if the balancer refused them, `{} status` has the reasons", program::name())
+                    format!("; if the balancer rejected them, `{} status` has the reasons", program::name())
                 }
                 false => String::new(),
             };
@@ -128,7 +128,7 @@ pub fn run(options: Options) -> Result<u8, String> {
 }
 
 /// One connection before the load: if nothing listens there is nothing to measure.
-fn refuse_silence(url: &str) -> Result<(), String> {
+fn reject_silence(url: &str) -> Result<(), String> {
     let address = Target::parse(url)?.resolve()?;
     match TcpStream::connect_timeout(&address, FIRST_CONNECT) {
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Err(format!(
@@ -186,8 +186,8 @@ fn load(options: &Options, stop: Arc<AtomicBool>, show: bool) -> Result<Summary,
     let interrupted = plan.stop.load(Ordering::Relaxed);
     let elapsed = match (interrupted, plan.end) {
         (true, _) => time::now().min(plan.end).since(start),
-        (false, end) if tally.last_answer < end && options.requests.is_some() => {
-            tally.last_answer.since(start)
+        (false, end) if tally.last_response < end && options.requests.is_some() => {
+            tally.last_response.since(start)
         }
         (false, end) => end.since(start),
     };
@@ -279,14 +279,14 @@ fn watch(plan: &Plan, options: &Options, ended: &Receiver<Infallible>) {
     }
     let mut before = 0;
     while ended.recv_deadline(time::instant(time::now().after(UPDATE_INTERVAL))) == Err(Timeout) {
-        let answered = plan.progress.load(Ordering::Relaxed);
+        let responses = plan.progress.load(Ordering::Relaxed);
         let elapsed = time::now().since(plan.start).as_millis() as u64;
-        bar.set_position(if steps.is_some() { answered } else { elapsed.min(length) });
+        bar.set_position(if steps.is_some() { responses } else { elapsed.min(length) });
         bar.set_message(format!(
             "{:.0} requests/s",
-            (answered - before) as f64 / UPDATE_INTERVAL.as_secs_f64()
+            (responses - before) as f64 / UPDATE_INTERVAL.as_secs_f64()
         ));
-        before = answered;
+        before = responses;
     }
     bar.finish_and_clear();
 }

@@ -5,9 +5,9 @@
 //! from tiny_http in their order and responds to everything except `POST /requests` at once, so that status and health
 //! respond while every worker is busy; *workers* process `POST /requests`.
 
-mod answer;
 mod queue;
 mod register;
+mod response;
 mod service;
 
 use crate::base::signals::{self, Received};
@@ -269,8 +269,11 @@ mod tests {
     fn a_taken_port_gets_a_sentence_that_says_what_to_do() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let refusal = start(Options { port, ..Options::default() }).unwrap_err();
-        assert!(refusal.contains(&port.to_string()) && refusal.contains("choose another port"), "{refusal}");
+        let rejection = start(Options { port, ..Options::default() }).unwrap_err();
+        assert!(
+            rejection.contains(&port.to_string()) && rejection.contains("choose another port"),
+            "{rejection}"
+        );
     }
 
     #[test]

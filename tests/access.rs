@@ -42,19 +42,19 @@ fn check(line: &str, request: &str, status: u16, server: &str, reason: &str) {
 }
 
 #[test]
-fn every_request_gets_a_line_and_a_signal_opens_the_file_anew() {
-    let origin = Origin::answers("fine");
+fn every_request_gets_a_line_and_a_signal_opens_the_file_again() {
+    let origin = Origin::responds("fine");
     let mut balancer = Evenkeel::before(&[&origin], json!({ "log": { "access": "access.log" } }));
     let path = balancer.folder().join("access.log");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o137, 0, "it is not for everybody");
 
-    assert_eq!(Client::to(&balancer).send(GET).answer().status, 200);
+    assert_eq!(Client::to(&balancer).send(GET).response().status, 200);
     check(&lines(&path, 1)[0], "GET /a?b=c HTTP/1.1", 200, "a", "-");
     // Nobody forges a line with a quote.
-    let answer = Client::to(&balancer).send("GET /\"x HTTP/1.0\r\nHost: h\r\n\r\n").answer();
+    let response = Client::to(&balancer).send("GET /\"x HTTP/1.0\r\nHost: h\r\n\r\n").response();
     let found = lines(&path, 2);
-    assert_eq!(parts(&found[1]).1, answer.status);
-    let bad = Client::to(&balancer).send("GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n").answer();
+    assert_eq!(parts(&found[1]).1, response.status);
+    let bad = Client::to(&balancer).send("GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n").response();
     assert_eq!(bad.status, 400);
     check(&lines(&path, 3)[2], "GET / HTTP/1.1", 400, "-", "bad_host");
 
@@ -62,7 +62,7 @@ fn every_request_gets_a_line_and_a_signal_opens_the_file_anew() {
     fs::rename(&path, &old).unwrap();
     balancer.signal(Signal::USR1);
     until("the file is there again", || path.exists());
-    assert_eq!(Client::to(&balancer).send(GET).answer().status, 200);
+    assert_eq!(Client::to(&balancer).send(GET).response().status, 200);
     check(&lines(&path, 1)[0], "GET /a?b=c HTTP/1.1", 200, "a", "-");
     assert_eq!(lines(&old, 3)[..2], found, "the old file stays as it was");
 
@@ -73,15 +73,15 @@ fn every_request_gets_a_line_and_a_signal_opens_the_file_anew() {
 #[test]
 fn a_request_without_a_server_has_its_reason_and_its_id() {
     let mut balancer = Evenkeel::start(json!({ "log": { "access": "access.log" } }));
-    let answer = Client::to(&balancer).send(GET).answer();
-    assert_eq!(answer.status, 503);
+    let response = Client::to(&balancer).send(GET).response();
+    assert_eq!(response.status, 503);
     // The last lines are written before the end.
     balancer.signal(Signal::TERM);
     assert_eq!(balancer.wait().code(), Some(0));
     let line = &lines(&balancer.folder().join("access.log"), 1)[0];
     check(line, "GET /a?b=c HTTP/1.1", 503, "-", "no_server");
     let id = line.split_whitespace().rev().nth(1).unwrap().to_owned();
-    assert!(answer.text().contains(&id), "{id} is not in {}", answer.text());
+    assert!(response.text().contains(&id), "{id} is not in {}", response.text());
 }
 
 /// The id of a line.
@@ -90,11 +90,11 @@ fn id(line: &str) -> &str {
 }
 
 #[test]
-fn a_request_has_one_id_at_the_server_in_the_log_and_in_a_refusal() {
-    let origin = Origin::answers("fine");
+fn a_request_has_one_id_at_the_server_in_the_log_and_in_a_rejection() {
+    let origin = Origin::responds("fine");
     let balancer = Evenkeel::before(&[&origin], json!({ "log": { "access": "access.log" } }));
     let path = balancer.folder().join("access.log");
-    let ask = |fields: &str| Client::to(&balancer).send(format!("GET / HTTP/1.1\r\n{fields}\r\n")).answer();
+    let ask = |fields: &str| Client::to(&balancer).send(format!("GET / HTTP/1.1\r\n{fields}\r\n")).response();
     let sent = |at: usize| origin.requests()[at].fields.one("X-Request-Id");
 
     assert_eq!(ask("Host: h\r\nX-Request-Id: me-1\r\n").status, 200);
@@ -106,23 +106,23 @@ fn a_request_has_one_id_at_the_server_in_the_log_and_in_a_refusal() {
     assert_eq!(id(&lines(&path, 3)[2]), sent(2));
     assert_ne!(sent(1), sent(2));
 
-    // A head that is refused, and one that is understood: an https target in clear text.
+    // A head that is rejected, and one that is understood: an https target in clear text.
     for (at, fields) in [(3, "Host: a b\r\nX-Request-Id: me-2\r\n"), (4, "Host: a b\r\n")] {
-        let answer = ask(fields);
+        let response = ask(fields);
         let line = &lines(&path, at + 1)[at];
-        assert_eq!((answer.status, answer.fields.one("X-Request-Id").as_str()), (400, id(line)));
-        assert!(answer.text().contains(id(line)) && (at == 4 || id(line) == "me-2"), "{}", answer.text());
+        assert_eq!((response.status, response.fields.one("X-Request-Id").as_str()), (400, id(line)));
+        assert!(response.text().contains(id(line)) && (at == 4 || id(line) == "me-2"), "{}", response.text());
     }
     let https =
         "GET https://h/ HTTP/1.1\r\nHost: h\r\nX-Request-Id: me-3\r\nAccept: application/json\r\n\r\n";
-    let answer = Client::to(&balancer).send(https).answer();
-    assert_eq!((answer.status, answer.fields.one("X-Request-Id").as_str()), (421, "me-3"));
-    assert!(answer.text().contains(r#""request_id":"me-3""#), "{}", answer.text());
+    let response = Client::to(&balancer).send(https).response();
+    assert_eq!((response.status, response.fields.one("X-Request-Id").as_str()), (421, "me-3"));
+    assert!(response.text().contains(r#""request_id":"me-3""#), "{}", response.text());
     assert_eq!(id(&lines(&path, 6)[5]), "me-3");
 }
 
 #[test]
-fn a_refused_request_is_logged_as_far_as_it_was_read() {
+fn a_rejected_request_is_logged_as_far_as_it_was_read() {
     let balancer =
         Evenkeel::start(json!({ "log": { "access": "access.log" }, "timeouts": { "client_head": "1s" } }));
     let path = balancer.folder().join("access.log");
@@ -134,22 +134,22 @@ fn a_refused_request_is_logged_as_far_as_it_was_read() {
         ("GET /bad-host HTTP/1.1\r\nHost: a b\r\n\r\n".to_owned(), "GET /bad-host HTTP/1.1"),
         ("GET /\"forged\" 200 HTTP/1.1\r\n\r\n".to_owned(), r"GET /\x22forged\x22 200 HTTP/1.1"),
         ("\x16\x03\x01\x02\r\n\r\n".to_owned(), r"\x16\x03\x01\x02"),
-        // One whose head never comes to its end is refused by another thread.
+        // One whose head never comes to its end is rejected by another thread.
         ("GET /slow HTTP/1.1\r\nHost".to_owned(), "GET /slow HTTP/1.1"),
     ]
     .iter()
     .enumerate()
     {
-        let answer = Client::to(&balancer).send(request).answer();
-        assert!(answer.status >= 400 && answer.status < 500, "{}", answer.line);
+        let response = Client::to(&balancer).send(request).response();
+        assert!(response.status >= 400 && response.status < 500, "{}", response.line);
         let found = lines(&path, at + 1);
         assert_eq!(found[at].split('"').nth(1), Some(*line), "{}", found[at]);
-        assert_eq!(id(&found[at]), answer.fields.one("X-Request-Id"));
+        assert_eq!(id(&found[at]), response.fields.one("X-Request-Id"));
     }
 }
 
 #[test]
-fn a_file_that_cannot_be_had_is_told_at_the_start() {
+fn a_file_that_cannot_be_had_is_reported_at_the_start() {
     let started = Evenkeel::try_start(json!({ "log": { "access": "no/such/folder/access.log" } }));
     let Err((status, said)) = started else { panic!("it starts") };
     assert_eq!(status.code(), Some(1));
@@ -158,8 +158,8 @@ fn a_file_that_cannot_be_had_is_told_at_the_start() {
 
 #[test]
 fn the_signal_to_rotate_is_harmless_without_an_access_log() {
-    let origin = Origin::answers("fine");
+    let origin = Origin::responds("fine");
     let balancer = Evenkeel::before(&[&origin], json!({}));
     balancer.signal(Signal::USR1);
-    assert_eq!(Client::to(&balancer).send(GET).answer().status, 200);
+    assert_eq!(Client::to(&balancer).send(GET).response().status, 200);
 }

@@ -13,20 +13,20 @@ use std::thread;
 use std::time::Duration;
 use support::balancer::{list, with};
 use support::faults::ok;
-use support::{Client, Evenkeel, Gate, Origin, nobody_listens, until};
+use support::{Client, Evenkeel, Gate, Origin, until, unused_port};
 
 /// A server that is well, with a health page.
 fn well() -> Origin {
-    Origin::answers("ok")
+    Origin::responds("ok")
 }
 
 /// How many of so many requests each server got.
 fn spread(client: &mut Client, requests: usize) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for _ in 0..requests {
-        let answer = client.get("/");
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        *counts.entry(answer.fields.one("X-Served-By")).or_default() += 1;
+        let response = client.get("/");
+        assert_eq!(response.status, 200, "{}", response.text());
+        *counts.entry(response.fields.one("X-Served-By")).or_default() += 1;
     }
     counts
 }
@@ -60,7 +60,7 @@ fn served_by(balancer: &Evenkeel) -> String {
     Client::to(balancer).get("/").fields.all("X-Served-By").concat()
 }
 
-/// Takes so long for an answer, to be changed while it runs.
+/// Takes so long for a response, to be changed while it runs.
 fn paced(ms: &Arc<AtomicU64>) -> Origin {
     let ms = Arc::clone(ms);
     Origin::replies(move |visit| {
@@ -118,7 +118,7 @@ mod algorithms {
         // …and all others go to the other one.
         assert_eq!(spread(&mut Client::to(&balancer), 20), counts(&[("b", 20)]));
         gate.open();
-        assert_eq!(held.pop().unwrap().answer().text(), "late");
+        assert_eq!(held.pop().unwrap().response().text(), "late");
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod health {
         for round in 1..=2 {
             until("both serve", || spread(&mut client, 4).len() == 2);
             origins[0].stop();
-            // `spread` fails on any answer but 200.
+            // `spread` fails on any response but 200.
             until("only b serves", || spread(&mut client, 4) == counts(&[("b", 4)]));
             until("a is known to be down", || changes(") is down: ") == round);
             origins[0].start_again();
@@ -334,7 +334,7 @@ mod health {
     }
 
     #[test]
-    fn a_refused_health_page_is_explained() {
+    fn a_rejected_health_page_is_explained() {
         for (status, passes) in [(400, true), (401, true), (403, true), (426, true), (500, false)] {
             let origin = Origin::start(move |visit| {
                 while let Some(seen) = visit.request() {
@@ -354,7 +354,7 @@ mod health {
 
     const FAILURE: &str = "HTTP/1.1 500 Sick\r\nContent-Length: 0\r\n\r\n";
 
-    /// Eight clients at once, until `done` or so many requests of each; how many answers were 500, and all of them.
+    /// Eight clients at once, until `done` or so many requests of each; how many responses were 500, and all of them.
     fn flood(balancer: &Evenkeel, each: usize, done: impl Fn() -> bool + Sync) -> (usize, usize) {
         let (failed, all) = (AtomicU64::new(0), AtomicU64::new(0));
         thread::scope(|scope| {
@@ -436,8 +436,8 @@ mod health {
         });
         origins.iter_mut().for_each(Origin::stop);
         balancer.logs("no server can take requests");
-        let answer = Client::to(&balancer).get("/");
-        assert_eq!((answer.status, answer.reason().as_str()), (503, "no_server"));
+        let response = Client::to(&balancer).get("/");
+        assert_eq!((response.status, response.reason().as_str()), (503, "no_server"));
         origins[1].start_again();
         balancer.logs("requests are served again");
         assert_eq!(served_by(&balancer), "b");
@@ -456,8 +456,8 @@ mod health {
     }
 
     #[test]
-    fn nobody_listens_and_the_start_goes_on() {
-        let port = nobody_listens();
+    fn a_server_that_does_not_listen_does_not_stop_the_start() {
+        let port = unused_port();
         let config = json!({"servers": {"list": [{"address": port.address().to_string()}]}});
         let balancer = Evenkeel::start(with(config, probed(json!({}))));
         balancer.logs("is down");
@@ -488,9 +488,9 @@ mod health {
         assert!(balancer.logs("server u (unix:").contains("is up"));
         let mut client = Client::to(&balancer);
         for _ in 0..3 {
-            let answer = client.get("/");
+            let response = client.get("/");
             assert_eq!(
-                (answer.text().as_str(), answer.fields.one("X-Served-By").as_str()),
+                (response.text().as_str(), response.fields.one("X-Served-By").as_str()),
                 ("over unix", "u")
             );
         }

@@ -66,7 +66,7 @@ const FAULTS: [&str; 4] = [
 ];
 
 #[test]
-fn every_fault_is_told_and_the_exit_code_is_3() {
+fn every_fault_is_reported_and_the_exit_code_is_3() {
     check(Some(FAULTY), "check", 3, &FAULTS, &[]);
     for line in ["", "run", "-c config.json", "run -c config.json", "server 1", "loadtest", "status"] {
         check(Some(FAULTY), line, 3, &[], &FAULTS);
@@ -90,7 +90,7 @@ fn help_teaches_the_product() {
 }
 
 #[test]
-fn a_wrong_line_is_told_with_exit_code_2() {
+fn a_wrong_line_is_reported_with_exit_code_2() {
     check(None, "serve", 2, &[], &["unrecognized subcommand 'serve'", "server"]);
     check(None, "--colour", 2, &[], &["unexpected argument '--colour'"]);
     check(None, "server", 2, &[], &["<PORT>"]);
@@ -111,7 +111,7 @@ fn what_cannot_be_done_is_a_sentence_with_exit_code_1() {
     let nobody = format!(r#"{{"admin":{{"bind":"127.0.0.1:{port}"}}}}"#);
     let url = format!("loadtest http://127.0.0.1:{port}/");
     check(None, &url, 1, &[], &["nothing listens on 127.0.0.1:", "start the balancer"]);
-    let absent = ["no balancer answers for", "config.json", "evenkeel.sock: there is no such socket", "-c"];
+    let absent = ["no balancer responds for", "config.json", "evenkeel.sock: there is no such socket", "-c"];
     check(Some(&nobody), "status", 1, &[], &absent);
     check(Some(&nobody), "status", 1, &[], &["127.0.0.1:", "nothing listens there"]);
     check(Some(r#"{"admin":{"bind":null}}"#), "status", 1, &[], &absent);
@@ -122,7 +122,7 @@ fn what_cannot_be_done_is_a_sentence_with_exit_code_1() {
 
 /// What a start would meet here is told at the place of its key, with the exit code that the start would have.
 #[test]
-fn what_is_in_the_way_on_this_machine_is_told_with_exit_code_1() {
+fn what_is_in_the_way_on_this_machine_is_reported_with_exit_code_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let file = format!(

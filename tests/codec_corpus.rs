@@ -42,8 +42,8 @@ fn heads() {
         checks::response_message(bytes);
         match kind {
             "request" => checks::request_verdict(bytes),
-            "answer" => checks::response_verdict(bytes, evenkeel::http1::framing::Asked::Other),
-            other => panic!("{other}: request or answer"),
+            "response" => checks::response_verdict(bytes, evenkeel::http1::framing::Asked::Other),
+            other => panic!("{other}: request or response"),
         }
     });
 }

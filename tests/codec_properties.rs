@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Pieces that requests, answers and attacks are made of.
+/// Pieces that requests, responses and attacks are made of.
 const PIECES: &[&str] = &[
     "GET ",
     "POST ",

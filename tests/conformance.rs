@@ -15,17 +15,17 @@ mod support;
 
 use std::collections::HashSet;
 use std::time::Duration;
-use suite::run::{self, Patience};
+use suite::run::{self, Waits};
 use suite::{Case, evenkeel};
 
 /// Generous: a case that holds needs none of it.
-const PATIENCE: Patience = Patience { answer: Duration::from_secs(15), pause: Duration::from_millis(60) };
+const WAITS: Waits = Waits { response: Duration::from_secs(15), pause: Duration::from_millis(60) };
 /// Most cases wait for other processes.
 const LANES: usize = 12;
 
 /// Why cases fail, in the order of the cases.
 fn failures(cases: &[Case]) -> Vec<String> {
-    let results = run::all(cases, LANES, |case| run::run(case, PATIENCE, evenkeel::start));
+    let results = run::all(cases, LANES, |case| run::run(case, WAITS, evenkeel::start));
     results.into_iter().filter_map(Result::err).collect()
 }
 

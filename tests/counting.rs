@@ -66,8 +66,8 @@ impl Count {
             parts.filter(|(_, count)| *count > 0).collect()
         };
         Count {
-            classes: labelled("evenkeel_answers_total"),
-            reasons: labelled("evenkeel_refusals_total"),
+            classes: labelled("evenkeel_responses_total"),
+            reasons: labelled("evenkeel_rejections_total"),
             bytes: balancer.metric("evenkeel_sent_bytes_total") as u64,
         }
     }
@@ -84,7 +84,7 @@ fn get(target: &str, more: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: h\r\n{more}\r\n")
 }
 
-/// Answers as the target says; `/gate` waits.
+/// Responses as the target says; `/gate` waits.
 fn origin(gate: &Gate) -> Origin {
     let gate = gate.clone();
     Origin::start(move |visit| {
@@ -92,7 +92,7 @@ fn origin(gate: &Gate) -> Origin {
             match seen.target() {
                 "/gate" => {
                     gate.wait();
-                    visit.answer("waited");
+                    visit.response("waited");
                 }
                 "/garbage" => return visit.send("garbage\r\n\r\n"),
                 "/closes" => return,
@@ -104,9 +104,9 @@ fn origin(gate: &Gate) -> Origin {
                 "/chunked" => {
                     visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
                 }
-                "/long" => visit.answer(vec![b'x'; 700_000]),
+                "/long" => visit.response(vec![b'x'; 700_000]),
                 "/head" => visit.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
-                _ => visit.answer("fine"),
+                _ => visit.response("fine"),
             }
         }
     })
@@ -147,9 +147,9 @@ fn requests_classes_reasons_and_bytes_are_what_clients_counted() {
     ] {
         count.add(exchange(&balancer, requests));
     }
-    let refused =
-        [("bad_request_line", 1), ("body_too_large", 1), ("too_many_fields", 1), ("uri_too_long", 1)];
-    assert!(refused.iter().all(|(name, times)| count.reasons.get(*name) == Some(times)), "{count:?}");
+    let rejected =
+        [("bad_request_line", 1), ("body_too_large", 1), ("too_many_headers", 1), ("uri_too_long", 1)];
+    assert!(rejected.iter().all(|(name, times)| count.reasons.get(*name) == Some(times)), "{count:?}");
     // HEAD brought its reason without a body.
     *count.reasons.get_mut("bad_host").unwrap() += 1;
 
@@ -161,8 +161,8 @@ fn requests_classes_reasons_and_bytes_are_what_clients_counted() {
             record.requests.iter().any(|seen| seen.target() == "/gate")
         });
         waits.extend((0..20).map(|_| ask()));
-        let refused = || balancer.metric("evenkeel_refusals_total{reason=\"queue_full\"}");
-        until("the others are refused", || refused() >= 19.0);
+        let rejected = || balancer.metric("evenkeel_rejections_total{reason=\"queue_full\"}");
+        until("the others are rejected", || rejected() >= 19.0);
         gate.open();
         waits.into_iter().map(|wait| wait.join().unwrap()).collect::<Vec<_>>()
     });
@@ -217,7 +217,7 @@ fn a_client_that_leaves_during_its_request_is_counted_once() {
 /// Every metric that the documents and the rules name is one that the balancer has.
 #[test]
 fn every_metric_that_is_documented_exists() {
-    let origin = Origin::answers("fine");
+    let origin = Origin::responds("fine");
     let config = json!({ "admin": { "socket": support::balancer::ADMIN } });
     let balancer = Evenkeel::start(with(config, json!({ "servers": { "list": list(&[&origin]) } })));
     let page = balancer.metric_lines("");

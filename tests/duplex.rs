@@ -88,9 +88,9 @@ mod uploads {
         let (thread, sent) = sends_beside(&client, body.to_vec());
         until_stuck(&sent);
         speak.open();
-        assert_eq!(client.answer().status, status, "it comes while the server takes nothing");
+        assert_eq!(client.response().status, status, "it comes while the server takes nothing");
         read.open();
-        assert_eq!(client.answer().text(), MUCH.to_string());
+        assert_eq!(client.response().text(), MUCH.to_string());
         assert_eq!(thread.join().unwrap(), body.len());
     }
 
@@ -125,13 +125,13 @@ mod uploads {
         let mut client = Client::to(&balancer);
         client.send(post(&format!("Content-Length: {}", STEPS * 1000)));
         for step in 1..=STEPS {
-            let interim = client.send([b'x'; 1000]).answer();
+            let interim = client.send([b'x'; 1000]).response();
             assert_eq!(
                 (interim.status, interim.fields.one("Upload-Offset")),
                 (104, (step * 1000).to_string())
             );
         }
-        assert_eq!(client.answer().text(), "whole");
+        assert_eq!(client.response().text(), "whole");
     }
 
     /// Begins its response once it has the head of the request, and sends back what it reads as it comes.
@@ -176,8 +176,8 @@ mod uploads {
             let body = noise(MUCH);
             client.send(post(&format!("Content-Length: {MUCH}")));
             let (thread, _) = sends_beside(&client, body.clone());
-            let answer = client.answer();
-            assert!(answer.body == body, "{} bytes came back", answer.body.len());
+            let response = client.response();
+            assert!(response.body == body, "{} bytes came back", response.body.len());
             assert_eq!(thread.join().unwrap(), MUCH);
         }
     }
@@ -214,8 +214,8 @@ mod early_responses {
     fn check(told: &str, balancer: &Evenkeel, sent: &[u8], status: u16) {
         let mut client = Client::to(balancer);
         assert!(client.try_send(sent).is_ok(), "{told}: the balancer reads all that the client sends");
-        let answer = client.answer();
-        assert_eq!(answer.status, status, "{told}: {}", answer.text());
+        let response = client.response();
+        assert_eq!(response.status, status, "{told}: {}", response.text());
     }
 
     fn uploads() -> [(&'static str, Vec<u8>); 2] {
@@ -261,7 +261,7 @@ mod early_responses {
 
     #[test]
     fn our_own_413_reaches_a_client_that_sends_all_before_it_reads() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], json!({"limits": {"body": "1MiB"}}));
         for (framing, sent) in uploads() {
             check(framing, &balancer, &sent, 413);
@@ -269,24 +269,24 @@ mod early_responses {
     }
 
     #[test]
-    fn a_refused_client_may_send_without_a_bound_and_can_still_read_why() {
+    fn a_rejected_client_may_send_without_a_bound_and_can_still_read_why() {
         let balancer = Evenkeel::start(json!({}));
         let mut client = Client::to(&balancer);
         client.send("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n");
         let piece = vec![b'x'; 1 << 20];
         let all_taken = (0..64).all(|_| client.try_send(&piece).is_ok());
         assert!(all_taken, "a lingering close is bounded by time, not by bytes");
-        assert_eq!(client.answer().status, 400);
+        assert_eq!(client.response().status, 400);
         client.sees_the_end();
     }
 
     /// 5 s of silence; where connections are short 1 s in all, whatever the client sends.
     #[test]
     fn a_lingering_close_is_bounded_by_silence_and_where_connections_are_short_by_time() {
-        const REFUSED: &str = "GET / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n";
+        const REJECTED: &str = "GET / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n";
         let balancer = Evenkeel::start(one_worker(json!({})));
         let mut silent = Client::to(&balancer);
-        assert_eq!(silent.send(REFUSED).answer().status, 400);
+        assert_eq!(silent.send(REJECTED).response().status, 400);
         silent.sees_the_end();
         let (since, open) = (Instant::now(), balancer.descriptors());
 
@@ -296,12 +296,12 @@ mod early_responses {
         busy.send(GET);
         origin.until("it is in flight", |seen| seen.bytes.len() == 1);
         let mut beyond = Client::to(&few);
-        let refused_at = Instant::now();
-        assert_eq!(beyond.answer().reason(), "connection_limit");
+        let rejected_at = Instant::now();
+        assert_eq!(beyond.response().reason(), "connection_limit");
         beyond.sees_the_end();
         // A byte now and then does not prolong it.
         until("the one beyond the limit is closed", || beyond.try_send("x").is_err());
-        let took = refused_at.elapsed();
+        let took = rejected_at.elapsed();
         assert!((Duration::from_millis(800)..Duration::from_secs(4)).contains(&took), "{took:?}");
 
         until("the silent one is closed", || balancer.descriptors() < open);
@@ -320,7 +320,7 @@ mod last_responses {
         let (gate, body) = (gate.clone(), "y".repeat(SIZE));
         Origin::replies(move |visit| {
             gate.wait();
-            visit.answer(&body);
+            visit.response(&body);
         })
     }
 
@@ -353,9 +353,9 @@ mod last_responses {
                     if goes_on_sending {
                         let _ = client.try_send(&more);
                     }
-                    let answer = client.body_of("GET", head, status);
+                    let response = client.body_of("GET", head, status);
                     let told = format!("{first:?} and then {more:.20?}, on and on: {goes_on_sending}");
-                    assert_eq!(answer.map(|answer| answer.body.len()), Ok(SIZE), "{told}");
+                    assert_eq!(response.map(|response| response.body.len()), Ok(SIZE), "{told}");
                     client.sees_the_end();
                 }
             }
@@ -375,8 +375,8 @@ mod last_responses {
         all.iter_mut().for_each(|client| _ = client.send(GET));
         gate.open();
         for client in &mut all {
-            let answer = client.answer();
-            assert_eq!((answer.body.len(), answer.fields.one("Connection").as_str()), (SIZE, "close"));
+            let response = client.response();
+            assert_eq!((response.body.len(), response.fields.one("Connection").as_str()), (SIZE, "close"));
         }
         drop(all);
         assert_eq!(balancer.wait().code(), Some(0));
@@ -415,7 +415,7 @@ mod half_closed {
         assert_eq!(
             Client::to(&balancer)
                 .send("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n")
-                .answer()
+                .response()
                 .status,
             400
         );
@@ -490,8 +490,8 @@ mod upgrades {
             });
             let balancer = Evenkeel::before(&[&origin], json!({}));
             let mut client = Client::to(&balancer);
-            let answer = client.send(format!("{}{half}", with_body(framing))).answer();
-            assert_eq!((answer.status, answer.reason().as_str()), (502, "bad_answer"), "{framing}");
+            let response = client.send(format!("{}{half}", with_body(framing))).response();
+            assert_eq!((response.status, response.reason().as_str()), (502, "bad_response"), "{framing}");
             let _ = client.try_send("abcdefghij\r\n0\r\n\r\nRAW");
             origin.until("its connection is over", |seen| seen.ended == 1);
             let seen = String::from_utf8_lossy(&origin.all_bytes()).into_owned();
@@ -520,7 +520,7 @@ mod upgrades {
                     origin.until("the head is there alone", |seen| seen.heads == 1);
                 }
                 client.send(format!("{body}FIRST "));
-                assert_eq!(client.answer().status, 101, "{framing}");
+                assert_eq!(client.response().status, 101, "{framing}");
                 client.send("SECOND").finish_writing();
                 let all = |inside: &Vec<u8>| (!inside.is_empty()).then(|| inside.clone());
                 let seen = inside.wait_for(support::DEADLINE, all).unwrap_or_default();
@@ -544,7 +544,7 @@ mod upgrades {
                 });
                 let balancer = Evenkeel::before(&[&origin], json!({}));
                 let mut client = Client::to(&balancer);
-                assert_eq!(client.send(ASK).answer().status, 101);
+                assert_eq!(client.send(ASK).response().status, 101);
                 let mut stream = client.stream.try_clone().unwrap();
                 let floods = thread::spawn(move || while stream.write_all(&vec![b'x'; piece]).is_ok() {});
                 let got = client.try_bytes(BYE.len());
@@ -583,14 +583,14 @@ mod server_connections {
         let mut all: Vec<_> = (0..8).map(|_| Client::to(&balancer)).collect();
         let mut eight = || {
             all.iter_mut().for_each(|client| _ = client.send(GET));
-            all.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "ok"));
+            all.iter_mut().for_each(|client| assert_eq!(client.response().text(), "ok"));
         };
         eight();
         eight();
         assert_eq!(origin.connections(), 8);
         for round in 1..=5 {
-            let answer = Client::to(&balancer).send(post("Content-Length: 0")).answer();
-            assert_eq!(answer.status, 502);
+            let response = Client::to(&balancer).send(post("Content-Length: 0")).response();
+            assert_eq!(response.status, 502);
             eight();
             assert_eq!(origin.connections(), 8 + round, "only the failed one is replaced");
         }
@@ -657,7 +657,7 @@ mod server_connections {
             assert_eq!(client.get("/").text(), "first");
             gate.open();
             origin.until("the balancer has closed it", |seen| seen.ended == 1);
-            assert_eq!(client.send(post("Content-Length: 0")).answer().text(), "first");
+            assert_eq!(client.send(post("Content-Length: 0")).response().text(), "first");
             assert_eq!(origin.connections(), 2, "{unasked:?}");
         }
     }
@@ -678,7 +678,7 @@ mod server_connections {
         let mut client = Client::to(&balancer);
         assert_eq!(client.get("/").text(), "first");
         for request in [GET.to_owned(), post("Content-Length: 0"), GET.to_owned()] {
-            assert_eq!(client.send(request).answer().text(), "next");
+            assert_eq!(client.send(request).response().text(), "next");
         }
         assert_eq!(origin.connections(), 1);
     }
@@ -705,17 +705,21 @@ mod server_connections {
             let balancer = Evenkeel::before(&[&origin], json!({}));
             let mut client = Client::to(&balancer);
             for _ in 0..2 {
-                let answer = client.get("/");
-                assert_eq!((answer.text().as_str(), answer.framing), ("hello", Framing::Chunked), "{body:?}");
+                let response = client.get("/");
+                assert_eq!(
+                    (response.text().as_str(), response.framing),
+                    ("hello", Framing::Chunked),
+                    "{body:?}"
+                );
             }
             assert_eq!(origin.connections(), 1, "{body:?}");
         }
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], json!({}));
         for body in ["5   \r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0  \r\n\r\n"] {
             let sent = format!("{}{body}", post("Transfer-Encoding: chunked"));
-            let answer = Client::to(&balancer).send(sent).answer();
-            assert_eq!((answer.status, answer.reason().as_str()), (400, "bad_chunk"), "{body:?}");
+            let response = Client::to(&balancer).send(sent).response();
+            assert_eq!((response.status, response.reason().as_str()), (400, "bad_chunk"), "{body:?}");
         }
         assert_eq!(origin.count(), 0);
     }
@@ -735,10 +739,14 @@ mod server_connections {
                 let mut client = Client::to(&balancer);
                 for _ in 0..2 {
                     let sent = format!("{method} / HTTP/1.1\r\nHost: h\r\n\r\n");
-                    let answer = client.send(sent).try_answer_to(method);
+                    let response = client.send(sent).try_response_to(method);
                     let told = format!("{method} {status} {lengths:?}");
-                    let answer = answer.unwrap_or_else(|broken| panic!("{told}: {broken:?}"));
-                    assert_eq!((answer.status, answer.fields.one("X-A").as_str()), (status, "b"), "{told}");
+                    let response = response.unwrap_or_else(|broken| panic!("{told}: {broken:?}"));
+                    assert_eq!(
+                        (response.status, response.fields.one("X-A").as_str()),
+                        (status, "b"),
+                        "{told}"
+                    );
                     assert!(client.is_quiet(), "{told}");
                 }
             }
@@ -754,9 +762,9 @@ mod server_connections {
             let balancer = Evenkeel::before(&[&origin], json!({}));
             let mut client = Client::to(&balancer);
             for _ in 0..2 {
-                let answer = client.get("/");
-                assert_eq!(answer.status, expected, "{size} bytes: {}", answer.text());
-                assert!(expected != 200 || answer.fields.one("X") == value);
+                let response = client.get("/");
+                assert_eq!(response.status, expected, "{size} bytes: {}", response.text());
+                assert!(expected != 200 || response.fields.one("X") == value);
             }
         }
     }
@@ -792,23 +800,23 @@ mod http10_servers {
         let mut client = Client::to(&balancer);
         assert_eq!(client.get("/").text(), "None 0");
         for len in [5, 1, 0, 1000, 50_000] {
-            let answer = client.send(in_chunks(len)).answer();
-            assert_eq!(answer.text(), format!("Length({len}) {len}"));
+            let response = client.send(in_chunks(len)).response();
+            assert_eq!(response.text(), format!("Length({len}) {len}"));
         }
         // Byte by byte, too, and the next request of the client behind it.
         let sent = [in_chunks(12), GET.into()].concat();
         sent.iter().for_each(|byte| _ = client.send([*byte]));
-        assert_eq!([client.answer().text(), client.answer().text()], ["Length(12) 12", "None 0"]);
+        assert_eq!([client.response().text(), client.response().text()], ["Length(12) 12", "None 0"]);
         let before = origin.count();
         let mut long = Client::to(&balancer);
         // All of it before it reads.
-        let answer = long.send(in_chunks(1_000_000)).answer();
-        assert_eq!((answer.status, answer.reason().as_str()), (411, "length_required"));
+        let response = long.send(in_chunks(1_000_000)).response();
+        assert_eq!((response.status, response.reason().as_str()), (411, "length_required"));
         long.sees_the_end();
         assert_eq!(origin.count(), before, "the server never heard of it");
         // Once it has responded as HTTP/1.1, it gets chunks again.
         assert_eq!(client.get("/new").text(), "None 0");
-        assert_eq!(client.send(in_chunks(5)).answer().text(), "Chunked 5");
+        assert_eq!(client.send(in_chunks(5)).response().text(), "Chunked 5");
     }
 
     #[test]
@@ -818,12 +826,12 @@ mod http10_servers {
         let mut client = Client::to(&balancer);
         assert_eq!(client.get("/").text(), "None 0");
         let head = post("Expect: 100-continue\r\nTransfer-Encoding: chunked");
-        let first = client.send(head).answer();
-        // Our own 100, or a refusal at once: the server cannot say it (RFC 9110 section 10.1.1).
+        let first = client.send(head).response();
+        // Our own 100, or a rejection at once: the server cannot say it (RFC 9110 section 10.1.1).
         assert!(matches!(first.status, 100 | 417 | 411), "{}: {}", first.status, first.text());
         if first.status == 100 {
-            let answer = client.send(chunked(&[b"hello"])).answer();
-            assert_eq!(answer.text(), "Length(5) 5");
+            let response = client.send(chunked(&[b"hello"])).response();
+            assert_eq!(response.text(), "Length(5) 5");
         }
     }
 }
@@ -848,9 +856,9 @@ mod interim {
             client.send(GET);
             let mut passed = 0;
             let last = loop {
-                let answer = client.answer();
-                if answer.status >= 200 {
-                    break answer;
+                let response = client.response();
+                if response.status >= 200 {
+                    break response;
                 }
                 passed += 1;
             };

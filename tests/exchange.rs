@@ -1,4 +1,4 @@
-//! The exchange end to end: what a server gets to see of a request, what a client gets to see of an answer, and
+//! The exchange end to end: what a server gets to see of a request, what a client gets to see of a response, and
 //! what becomes of both when one side does not keep the rules.
 
 #![allow(
@@ -15,41 +15,46 @@ use std::time::Duration;
 use support::balancer::{ADMIN, list, with};
 use support::faults::{Early, ok};
 use support::message::Framing;
-use support::{Answer, Broken, Client, Evenkeel, Gate, Origin, Seen, chunked, noise, until};
+use support::{Broken, Client, Evenkeel, Gate, Origin, Response, Seen, chunked, noise, until};
 
-/// Sends these bytes through a balancer to a server that says 200; what the server saw, and the answer.
+/// Sends these bytes through a balancer to a server that says 200; what the server saw, and the response.
 #[track_caller]
-fn forwarded(config: Value, sent: &[u8]) -> (Seen, Answer) {
-    let origin = Origin::answers("ok");
+fn forwarded(config: Value, sent: &[u8]) -> (Seen, Response) {
+    let origin = Origin::responds("ok");
     let balancer = Evenkeel::before(&[&origin], config);
-    let answer = Client::to(&balancer).send(sent).answer();
-    (origin.only_request(), answer)
+    let response = Client::to(&balancer).send(sent).response();
+    (origin.only_request(), response)
 }
 
-/// What a client gets for these bytes of a server, sent in answer to `GET /`.
+/// What a client gets for these bytes of a server, sent in response to `GET /`.
 #[track_caller]
-fn answered(bytes: impl Into<Vec<u8>>) -> Answer {
+fn answered(bytes: impl Into<Vec<u8>>) -> Response {
     let origin = Origin::says(bytes);
     let balancer = Evenkeel::before(&[&origin], json!({}));
     Client::to(&balancer).get("/")
 }
 
-/// A request that is refused: its status and reason, what is pipelined behind it is never served, and the
-/// client reads the answer and an end without a reset.
+/// A request that is rejected: its status and reason, what is pipelined behind it is never served, and the
+/// client reads the response and an end without a reset.
 #[track_caller]
-fn refused(config: Value, sent: &[u8], status: u16, reason: &str) -> Answer {
-    let origin = Origin::answers("ok");
+fn rejected(config: Value, sent: &[u8], status: u16, reason: &str) -> Response {
+    let origin = Origin::responds("ok");
     let balancer = Evenkeel::before(&[&origin], config);
     let mut client = Client::to(&balancer);
     client.send([sent, b"GET /smuggled HTTP/1.1\r\nHost: test\r\n\r\n"].concat());
-    let answer = client.answer();
+    let response = client.response();
     let told = String::from_utf8_lossy(&sent[..sent.len().min(60)]).into_owned();
-    assert_eq!((answer.status, answer.reason().as_str()), (status, reason), "{told:?}: {}", answer.text());
-    assert_eq!(answer.fields.all("Connection"), ["close"], "{told:?}");
+    assert_eq!(
+        (response.status, response.reason().as_str()),
+        (status, reason),
+        "{told:?}: {}",
+        response.text()
+    );
+    assert_eq!(response.fields.all("Connection"), ["close"], "{told:?}");
     client.sees_the_end();
     let bytes = String::from_utf8_lossy(&origin.all_bytes()).into_owned();
     assert!(!bytes.contains("smuggled"), "{told:?}: the server saw {bytes:?}");
-    answer
+    response
 }
 
 mod fields {
@@ -58,8 +63,8 @@ mod fields {
     #[test]
     fn fields_go_on_with_their_order_case_duplicates_and_odd_bytes() {
         let sent = b"GET /a?b=%20&c HTTP/1.1\r\nHost: ExAmple:81\r\nx-ODD: \xe9\xff\r\nB: 2\r\na: 1\r\nB:  3 \r\nCookie: c=d\r\nEmpty:\r\n\r\n";
-        let (seen, answer) = forwarded(json!({}), sent);
-        assert_eq!(answer.status, 200);
+        let (seen, response) = forwarded(json!({}), sent);
+        assert_eq!(response.status, 200);
         assert_eq!(seen.line, "GET /a?b=%20&c HTTP/1.1");
         let theirs: Vec<_> = seen.fields.0.iter().take(7).cloned().collect();
         let expected: [(&[u8], &[u8]); 7] = [
@@ -75,18 +80,18 @@ mod fields {
     }
 
     #[test]
-    fn fields_of_an_answer_go_on_as_they_came() {
-        let answer = answered(
+    fn fields_of_a_response_go_on_as_they_came() {
+        let response = answered(
             &b"HTTP/1.1 299 S\xf6 la\r\nSet-Cookie: a=1\r\nx-Z: \xfe\r\nSET-cookie: b=2\r\nContent-Length: 1\r\nDate: then\r\n\r\nx"[..],
         );
-        assert!(answer.line.starts_with("HTTP/1.1 299 S"), "{}", answer.line);
-        assert_eq!(answer.fields.all("Set-Cookie"), ["a=1", "b=2"]);
-        assert_eq!(answer.fields.0[0], (b"Set-Cookie".to_vec(), b"a=1".to_vec()));
-        assert_eq!(answer.fields.0[1], (b"x-Z".to_vec(), b"\xfe".to_vec()));
-        assert_eq!(answer.fields.0[2].0, b"SET-cookie");
-        assert_eq!(answer.fields.one("Date"), "then");
-        assert!(answer.fields.one("Via").starts_with("1.1 evenkeel-"));
-        assert_eq!(answer.fields.one("X-Served-By"), "a");
+        assert!(response.line.starts_with("HTTP/1.1 299 S"), "{}", response.line);
+        assert_eq!(response.fields.all("Set-Cookie"), ["a=1", "b=2"]);
+        assert_eq!(response.fields.0[0], (b"Set-Cookie".to_vec(), b"a=1".to_vec()));
+        assert_eq!(response.fields.0[1], (b"x-Z".to_vec(), b"\xfe".to_vec()));
+        assert_eq!(response.fields.0[2].0, b"SET-cookie");
+        assert_eq!(response.fields.one("Date"), "then");
+        assert!(response.fields.one("Via").starts_with("1.1 evenkeel-"));
+        assert_eq!(response.fields.one("X-Served-By"), "a");
     }
 
     #[test]
@@ -97,13 +102,13 @@ mod fields {
             assert!(!seen.fields.has(name), "{name} went on:{}", seen.fields);
         }
         assert_eq!(seen.fields.one("X-Public"), "2");
-        let answer = answered(
+        let response = answered(
             "HTTP/1.1 200 OK\r\nConnection: X-Private, keep-alive\r\nX-Private: 1\r\nKeep-Alive: 5\r\nContent-Length: 0\r\nX-Public: 2\r\n\r\n",
         );
         for name in ["Connection", "X-Private", "Keep-Alive"] {
-            assert!(!answer.fields.has(name), "{name} went on:{}", answer.fields);
+            assert!(!response.fields.has(name), "{name} went on:{}", response.fields);
         }
-        assert_eq!(answer.fields.one("X-Public"), "2");
+        assert_eq!(response.fields.one("X-Public"), "2");
     }
 
     #[test]
@@ -134,7 +139,7 @@ mod fields {
 
     #[test]
     fn two_requests_never_have_the_same_id() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         (0..20).for_each(|_| drop(client.get("/")));
@@ -163,16 +168,16 @@ mod fields {
     fn a_target_of_https_goes_on_when_a_trusted_proxy_asks_for_it() {
         let sent = b"GET https://shop/a HTTP/1.1\r\nHost: shop\r\n\r\n";
         let trusts = json!({"load_balancer": {"trusted_proxies": ["127.0.0.1/32"]}});
-        let (seen, answer) = forwarded(trusts, sent);
-        assert_eq!((answer.status, seen.line.as_str()), (200, "GET /a HTTP/1.1"));
+        let (seen, response) = forwarded(trusts, sent);
+        assert_eq!((response.status, seen.line.as_str()), (200, "GET /a HTTP/1.1"));
     }
 
     #[test]
-    fn a_refused_head_request_gets_a_head_alone() {
+    fn a_rejected_head_request_gets_a_head_alone() {
         let balancer = Evenkeel::start(json!({}));
         let mut client = Client::to(&balancer);
-        let answer = client.send("HEAD / HTTP/1.1\r\nHost : h\r\n\r\n").try_answer_to("HEAD").unwrap();
-        assert_eq!(answer.status, 400);
+        let response = client.send("HEAD / HTTP/1.1\r\nHost : h\r\n\r\n").try_response_to("HEAD").unwrap();
+        assert_eq!(response.status, 400);
         client.sees_the_end();
     }
 
@@ -188,11 +193,11 @@ mod fields {
     #[test]
     fn a_request_that_comes_round_again_is_a_loop() {
         let config = json!({"load_balancer": {"via": "keel-1"}});
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], config);
         let mut client = Client::to(&balancer);
-        let answer = client.send("GET / HTTP/1.1\r\nHost: h\r\nVia: 1.1 a, 1.1 keel-1\r\n\r\n").answer();
-        assert_eq!((answer.status, answer.reason().as_str()), (508, "loop_detected"));
+        let response = client.send("GET / HTTP/1.1\r\nHost: h\r\nVia: 1.1 a, 1.1 keel-1\r\n\r\n").response();
+        assert_eq!((response.status, response.reason().as_str()), (508, "loop_detected"));
         assert_eq!(origin.count(), 0);
         assert_eq!(client.get("/").status, 200, "the connection goes on");
     }
@@ -203,20 +208,20 @@ mod connections {
 
     #[test]
     fn both_sides_keep_their_connection() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         for _ in 0..10 {
-            let answer = client.get("/");
-            assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
-            assert!(!answer.fields.has("Connection"), "{}", answer.fields);
+            let response = client.get("/");
+            assert_eq!((response.status, response.text().as_str()), (200, "ok"));
+            assert!(!response.fields.has("Connection"), "{}", response.fields);
         }
         assert_eq!((origin.count(), origin.connections()), (10, 1));
     }
 
     #[test]
     fn another_client_uses_the_same_server_connection() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], json!({}));
         for _ in 0..5 {
             assert_eq!(Client::to(&balancer).get("/").status, 200);
@@ -226,12 +231,12 @@ mod connections {
 
     #[test]
     fn a_client_that_asks_for_it_is_closed() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
-        let answer = client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").answer();
+        let response = client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").response();
         assert_eq!(
-            (answer.text().as_str(), answer.fields.all("Connection")),
+            (response.text().as_str(), response.fields.all("Connection")),
             ("ok", vec!["close".to_owned()])
         );
         client.sees_the_end();
@@ -241,8 +246,8 @@ mod connections {
     #[cfg(target_os = "linux")]
     #[test]
     fn the_end_of_a_connection_comes_with_the_last_bytes() {
-        let short = Origin::answers("ok");
-        let long = Origin::replies(|visit| visit.answer(noise(10_000)));
+        let short = Origin::responds("ok");
+        let long = Origin::replies(|visit| visit.response(noise(10_000)));
         let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".as_slice();
         let pieces = Origin::says([head, &chunked(&[b"one", b"two"])].concat());
         let nobody = Evenkeel::start(json!({}));
@@ -257,7 +262,7 @@ mod connections {
         ] {
             let mut client = Client::to(balancer);
             client.send(format!("OPTIONS / HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n"));
-            assert!(client.hears_the_end_at_once(), "{fields}");
+            assert!(client.sees_the_end_at_once(), "{fields}");
             assert!(client.rest().1.is_ok());
         }
     }
@@ -297,7 +302,7 @@ mod connections {
     fn expect_numbered(client: &mut Client, count: usize) {
         for at in 0..count {
             let length = if at % 3 == 0 { 0 } else { 3 };
-            assert_eq!(client.answer().text(), format!("/{at} {length}"));
+            assert_eq!(client.response().text(), format!("/{at} {length}"));
         }
     }
 
@@ -326,7 +331,7 @@ mod connections {
     }
 
     #[test]
-    fn a_client_that_pipelines_many_shares_the_worker_and_gets_all_its_answers() {
+    fn a_client_that_pipelines_many_shares_the_worker_and_gets_all_its_responses() {
         let gate = Gate::default();
         let origin = Origin::waits_for(&gate, "ok");
         let balancer =
@@ -339,21 +344,21 @@ mod connections {
         others.iter_mut().for_each(|other| _ = other.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
         gate.open();
         for other in &mut others {
-            assert_eq!(other.answer().status, 200);
+            assert_eq!(other.response().status, 200);
         }
         for at in 0..100 {
-            let answer = greedy.try_answer();
-            assert!(answer.is_ok(), "answer {at}: {answer:?}");
+            let response = greedy.try_response();
+            assert!(response.is_ok(), "response {at}: {response:?}");
         }
     }
 
     #[test]
     fn a_client_may_close_its_side_once_it_has_asked() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         client.send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n").finish_writing();
-        assert_eq!([client.answer().status, client.answer().status], [200, 200]);
+        assert_eq!([client.response().status, client.response().status], [200, 200]);
         client.sees_the_end();
     }
 
@@ -370,13 +375,13 @@ mod connections {
         // Request and end come while another exchange of the same worker waits.
         client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").finish_writing();
         held.send("x");
-        assert_eq!([held.answer().status, client.answer().status], [200, 200]);
+        assert_eq!([held.response().status, client.response().status], [200, 200]);
         client.sees_the_end();
     }
 
     #[test]
     fn an_idle_client_is_closed_without_a_word() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"keep_alive": "200ms"}}));
         let mut client = Client::to(&balancer);
         assert_eq!(client.get("/").status, 200);
@@ -385,17 +390,17 @@ mod connections {
 
     #[test]
     fn a_client_of_http_1_0_is_closed_unless_it_asks_to_be_kept() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
-        let answer = client.send("GET / HTTP/1.0\r\n\r\n").answer();
-        assert_eq!(answer.text(), "ok");
+        let response = client.send("GET / HTTP/1.0\r\n\r\n").response();
+        assert_eq!(response.text(), "ok");
         client.sees_the_end();
         let mut client = Client::to(&balancer);
         for _ in 0..3 {
-            let answer = client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").answer();
-            assert_eq!(answer.text(), "ok");
-            assert_eq!(answer.fields.one("Connection"), "keep-alive");
+            let response = client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").response();
+            assert_eq!(response.text(), "ok");
+            assert_eq!(response.fields.one("Connection"), "keep-alive");
         }
         let seen = &origin.requests()[0];
         assert_eq!(seen.line, "GET / HTTP/1.1");
@@ -412,26 +417,26 @@ mod bodies {
     use super::*;
 
     #[track_caller]
-    fn check_head_only(answer: &str, method: &str, status: u16, length: Option<&str>) {
+    fn check_head_only(response: &str, method: &str, status: u16, length: Option<&str>) {
         assert_eq!(
-            head_only(answer, method, status, length),
+            head_only(response, method, status, length),
             1,
-            "the server connection is used again: {answer:?}"
+            "the server connection is used again: {response:?}"
         );
     }
 
     /// Two exchanges; how many connections the server saw.
     #[track_caller]
-    fn head_only(answer: &str, method: &str, status: u16, length: Option<&str>) -> usize {
-        let origin = Origin::says(answer);
+    fn head_only(response: &str, method: &str, status: u16, length: Option<&str>) -> usize {
+        let origin = Origin::says(response);
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         for _ in 0..2 {
             client.send(format!("{method} / HTTP/1.1\r\nHost: h\r\n\r\n"));
-            let seen = client.try_answer_to(method).unwrap();
-            assert_eq!((seen.status, seen.body.len()), (status, 0), "{answer:?}");
-            assert_eq!(seen.fields.all("Content-Length"), Vec::from_iter(length), "{answer:?}");
-            assert!(client.is_quiet(), "{answer:?}");
+            let seen = client.try_response_to(method).unwrap();
+            assert_eq!((seen.status, seen.body.len()), (status, 0), "{response:?}");
+            assert_eq!(seen.fields.all("Content-Length"), Vec::from_iter(length), "{response:?}");
+            assert!(client.is_quiet(), "{response:?}");
         }
         origin.connections()
     }
@@ -442,7 +447,7 @@ mod bodies {
     }
 
     #[test]
-    fn answers_without_a_body_have_none() {
+    fn responses_without_a_body_have_none() {
         check_head_only("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", "HEAD", 200, Some("1000"));
         check_head_only("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "HEAD", 200, None);
         check_head_only("HTTP/1.1 200 OK\r\n\r\n", "HEAD", 200, None);
@@ -467,8 +472,8 @@ mod bodies {
         };
         for _ in 0..2 {
             client.send(&request);
-            let answer = client.answer();
-            assert!(answer.status == 200 && answer.body == body, "{} bytes, {as_chunks}", body.len());
+            let response = client.response();
+            assert!(response.status == 200 && response.body == body, "{} bytes, {as_chunks}", body.len());
         }
         let seen = &origin.requests()[1];
         let expected = if as_chunks { Framing::Chunked } else { Framing::Length(body.len()) };
@@ -486,7 +491,7 @@ mod bodies {
 
     /// More than a worker looks at: it goes through a pipe.
     #[test]
-    fn what_a_server_says_beyond_a_long_body_is_no_answer() {
+    fn what_a_server_says_beyond_a_long_body_is_no_response() {
         let origin = Origin::start(|visit| {
             while let Some(seen) = visit.request() {
                 match seen.target() {
@@ -494,7 +499,7 @@ mod bodies {
                         let long = "x".repeat(340_000);
                         visit.send(ok(&long) + &ok("of nobody"));
                     }
-                    _ => visit.answer("of the second"),
+                    _ => visit.response("of the second"),
                 }
             }
         });
@@ -502,63 +507,63 @@ mod bodies {
         for _ in 0..100 {
             let mut client = Client::to(&balancer);
             client.send("GET /long HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n");
-            assert_eq!(client.answer().body.len(), 340_000);
-            assert_eq!(client.answer().text(), "of the second");
+            assert_eq!(client.response().body.len(), 340_000);
+            assert_eq!(client.response().text(), "of the second");
         }
     }
 
     #[test]
-    fn an_answer_in_chunks_stays_in_chunks_with_its_trailers() {
+    fn a_response_in_chunks_stays_in_chunks_with_its_trailers() {
         let origin = Origin::chunked_with_trailers(&["hello, ", "w", "orld"]);
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         for _ in 0..2 {
-            let answer = client.get("/");
-            assert_eq!((answer.text().as_str(), answer.framing), ("hello, world", Framing::Chunked));
-            assert_eq!(answer.trailers.one("X-Sum"), "42");
+            let response = client.get("/");
+            assert_eq!((response.text().as_str(), response.framing), ("hello, world", Framing::Chunked));
+            assert_eq!(response.trailers.one("X-Sum"), "42");
         }
         assert_eq!(origin.connections(), 1);
     }
 
     #[test]
     fn trailers_of_a_request_go_on_but_for_those_that_frame_or_route() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let sent = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nX-Sum: 7\r\nContent-Length: 5\r\nHost: evil\r\nTransfer-Encoding: x\r\nAuthorization: x\r\n\r\n";
-        assert_eq!(Client::to(&balancer).send(sent).answer().status, 200);
+        assert_eq!(Client::to(&balancer).send(sent).response().status, 200);
         let seen = origin.only_request();
         assert_eq!((seen.body.as_slice(), seen.trailers.all("X-Sum")), (&b"abc"[..], vec!["7".to_owned()]));
         assert_eq!(seen.trailers.0.len(), 1, "{}", seen.trailers);
     }
 
     #[test]
-    fn an_answer_until_close_comes_in_chunks_to_1_1_and_until_close_to_1_0() {
+    fn a_response_until_close_comes_in_chunks_to_1_1_and_until_close_to_1_0() {
         let origin = Origin::until_close("all of it");
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         for _ in 0..2 {
-            let answer = client.get("/");
-            assert_eq!((answer.text().as_str(), answer.framing), ("all of it", Framing::Chunked));
+            let response = client.get("/");
+            assert_eq!((response.text().as_str(), response.framing), ("all of it", Framing::Chunked));
         }
         let mut old = Client::to(&balancer);
-        let answer = old.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").answer();
-        assert_eq!((answer.text().as_str(), answer.framing), ("all of it", Framing::Close));
-        assert_eq!(answer.fields.all("Connection"), ["close"]);
+        let response = old.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").response();
+        assert_eq!((response.text().as_str(), response.framing), ("all of it", Framing::Close));
+        assert_eq!(response.fields.all("Connection"), ["close"]);
     }
 
     #[test]
-    fn an_answer_in_chunks_goes_to_1_0_until_close() {
+    fn a_response_in_chunks_goes_to_1_0_until_close() {
         let origin = Origin::chunked_with_trailers(&["hello, ", "world"]);
         let balancer = Evenkeel::before(&[&origin], json!({}));
-        let answer = Client::to(&balancer).send("GET / HTTP/1.0\r\n\r\n").answer();
-        assert_eq!((answer.text().as_str(), answer.framing), ("hello, world", Framing::Close));
+        let response = Client::to(&balancer).send("GET / HTTP/1.0\r\n\r\n").response();
+        assert_eq!((response.text().as_str(), response.framing), ("hello, world", Framing::Close));
     }
 
     #[test]
-    fn an_answer_may_come_byte_by_byte() {
-        let mut answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
-        answer.extend(chunked(&[b"abc", b"defgh"]));
-        for bytes in [answer, ok("abcdefgh").into_bytes()] {
+    fn a_response_may_come_byte_by_byte() {
+        let mut response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        response.extend(chunked(&[b"abc", b"defgh"]));
+        for bytes in [response, ok("abcdefgh").into_bytes()] {
             let origin = Origin::one_byte_at_a_time(bytes);
             let balancer = Evenkeel::before(&[&origin], json!({}));
             let mut client = Client::to(&balancer);
@@ -607,15 +612,15 @@ mod expectations {
             while let Some(head) = visit.head() {
                 visit.send("HTTP/1.1 100 Continue\r\n\r\n");
                 visit.body(head);
-                visit.answer("done");
+                visit.response("done");
             }
         });
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         for _ in 0..2 {
             // The body is sent only once the 100 is there, so nobody else can have said it.
-            assert_eq!(client.send(UPLOAD).answer().status, 100);
-            assert_eq!(client.send("body").answer().text(), "done");
+            assert_eq!(client.send(UPLOAD).response().status, 100);
+            assert_eq!(client.send("body").response().text(), "done");
         }
         let seen = &origin.requests()[0];
         assert_eq!(
@@ -625,19 +630,19 @@ mod expectations {
     }
 
     #[test]
-    fn a_final_answer_instead_of_100_reaches_the_client_and_the_body_nobody() {
-        let origin = Origin::answers_early();
+    fn a_final_response_instead_of_100_reaches_the_client_and_the_body_is_not_sent() {
+        let origin = Origin::responds_early();
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
-        let answer = client.send(UPLOAD).answer();
-        assert_eq!((answer.status, answer.text().as_str()), (413, "large"));
+        let response = client.send(UPLOAD).response();
+        assert_eq!((response.status, response.text().as_str()), (413, "large"));
         origin.until("its connection is over", |seen| seen.ended == 1);
         assert!(origin.all_bytes().ends_with(b"\r\n\r\n"), "no byte of a body came");
     }
 
     #[test]
     fn an_unknown_expectation_is_417() {
-        refused(
+        rejected(
             json!({}),
             b"GET / HTTP/1.1\r\nHost: h\r\nExpect: 200-ok\r\n\r\n",
             417,
@@ -646,61 +651,61 @@ mod expectations {
     }
 
     #[test]
-    fn interim_answers_reach_a_1_1_client_and_never_one_of_1_0() {
+    fn interim_responses_reach_a_1_1_client_and_never_one_of_1_0() {
         let origin = Origin::sends_interim(&[102, 103, 103]);
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         for _ in 0..2 {
             client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
             for status in [102, 103, 103] {
-                let interim = client.answer();
+                let interim = client.response();
                 assert_eq!((interim.status, interim.fields.one("X-Interim")), (status, status.to_string()));
             }
-            assert_eq!(client.answer().text(), "final");
+            assert_eq!(client.response().text(), "final");
         }
-        let answer = Client::to(&balancer).send("GET / HTTP/1.0\r\n\r\n").answer();
-        assert_eq!((answer.status, answer.text().as_str()), (200, "final"));
+        let response = Client::to(&balancer).send("GET / HTTP/1.0\r\n\r\n").response();
+        assert_eq!((response.status, response.text().as_str()), (200, "final"));
     }
 
     #[test]
-    fn an_interim_answer_of_an_unknown_status_reaches_the_client() {
+    fn an_interim_response_of_an_unknown_status_reaches_the_client() {
         let origin = Origin::sends_interim(&[142, 199]);
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
         for status in [142, 199] {
-            let interim = client.answer();
+            let interim = client.response();
             assert_eq!((interim.status, interim.fields.one("X-Interim")), (status, status.to_string()));
         }
-        assert_eq!(client.answer().text(), "final");
+        assert_eq!(client.response().text(), "final");
     }
 
     #[test]
-    fn a_hundred_interim_answers_reach_the_client() {
-        static MANY: [u16; 100] = [103; 100];
-        let origin = Origin::sends_interim(&MANY);
+    fn a_hundred_interim_responses_reach_the_client() {
+        static STATUSES: [u16; 100] = [103; 100];
+        let origin = Origin::sends_interim(&STATUSES);
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-        assert!((0..100).all(|_| client.answer().status == 103));
-        assert_eq!(client.answer().text(), "final");
+        assert!((0..100).all(|_| client.response().status == 103));
+        assert_eq!(client.response().text(), "final");
     }
 
     /// 64 KiB of them without progress of the request; tests/duplex.rs has more.
     #[test]
-    fn interim_answers_without_end_are_502() {
-        static MANY: [u16; 5000] = [103; 5000];
-        let origin = Origin::sends_interim(&MANY);
+    fn interim_responses_without_end_are_502() {
+        static STATUSES: [u16; 5000] = [103; 5000];
+        let origin = Origin::sends_interim(&STATUSES);
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-        let last = (0..5000).map(|_| client.answer()).find(|answer| answer.status >= 200).unwrap();
-        assert_eq!((last.status, last.reason().as_str()), (502, "bad_answer"));
+        let last = (0..5000).map(|_| client.response()).find(|response| response.status >= 200).unwrap();
+        assert_eq!((last.status, last.reason().as_str()), (502, "bad_response"));
     }
 
     #[test]
-    fn an_early_final_answer_reaches_the_client_while_it_uploads() {
-        let origin = Origin::answers_early();
+    fn an_early_final_response_reaches_the_client_while_it_uploads() {
+        let origin = Origin::responds_early();
         let balancer = Evenkeel::before(&[&origin], json!({}));
         for body in
             ["", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "Content-Length: 1000000\r\n\r\nbegin"]
@@ -709,10 +714,10 @@ mod expectations {
                 continue;
             }
             let mut client = Client::to(&balancer);
-            // The client never sends the rest: it waits for an answer first.
-            let answer = client.send(format!("POST / HTTP/1.1\r\nHost: h\r\n{body}")).answer();
-            assert_eq!((answer.status, answer.text().as_str()), (413, "large"));
-            assert_eq!(answer.fields.all("Connection"), ["close"]);
+            // The client never sends the rest: it waits for a response first.
+            let response = client.send(format!("POST / HTTP/1.1\r\nHost: h\r\n{body}")).response();
+            assert_eq!((response.status, response.text().as_str()), (413, "large"));
+            assert_eq!(response.fields.all("Connection"), ["close"]);
             client.sees_the_end();
         }
     }
@@ -721,7 +726,7 @@ mod expectations {
 mod ends {
     use super::*;
 
-    /// Only a reset says that nobody listens: a client that has closed its side may wait for its answer.
+    /// Only a reset says that nobody listens: a client that has closed its side may wait for its response.
     #[test]
     fn a_client_that_resets_stops_the_work_at_the_server() {
         for request in ["GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"] {
@@ -734,7 +739,7 @@ mod ends {
             // Long before the response timeout of 30 s.
             origin.until("its connection is over", |seen| seen.ended == 1);
             until("it is counted", || {
-                balancer.metric("evenkeel_refusals_total{reason=\"client_gone\"}") == 1.0
+                balancer.metric("evenkeel_rejections_total{reason=\"client_gone\"}") == 1.0
             });
             assert_eq!(balancer.metric("evenkeel_server_in_flight"), 0.0);
         }
@@ -796,14 +801,15 @@ mod ends {
 
     /// A server that breaks off in the middle: what came before reaches the client, and no clean end.
     #[track_caller]
-    fn check_cut(answer: &'static str) {
-        let origin = Origin::says_and_closes(answer);
+    fn check_cut(response: &'static str) {
+        let origin = Origin::says_and_closes(response);
         let balancer = Evenkeel::before(&[&origin], json!({}));
-        let seen = Client::to(&balancer).send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").try_answer();
-        assert!(matches!(seen, Err(Broken::Cut(_) | Broken::Reset(_))), "{answer:?}: {seen:?}");
-        let seen =
-            Client::to(&balancer).send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").try_answer();
-        assert!(matches!(seen, Err(Broken::Cut(_) | Broken::Reset(_))), "{answer:?}: {seen:?}");
+        let seen = Client::to(&balancer).send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").try_response();
+        assert!(matches!(seen, Err(Broken::Cut(_) | Broken::Reset(_))), "{response:?}: {seen:?}");
+        let seen = Client::to(&balancer)
+            .send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            .try_response();
+        assert!(matches!(seen, Err(Broken::Cut(_) | Broken::Reset(_))), "{response:?}: {seen:?}");
     }
 
     #[test]
@@ -818,21 +824,21 @@ mod ends {
     /// fewer behind a reset, and no end; and it is counted.
     #[track_caller]
     fn check_cut_counts(framing: &str, sent: &[u8], payload: usize, by_reset: bool) {
-        let answer = [format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n").as_bytes(), sent].concat();
+        let response = [format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n").as_bytes(), sent].concat();
         let gate = Gate::default();
         let has_begun = gate.clone();
         let origin = Origin::start(move |visit| {
             if visit.request().is_some() {
-                visit.send(&answer);
+                visit.send(&response);
                 if by_reset {
-                    // It takes away what was not read yet, and the answer must have begun.
+                    // It takes away what was not read yet, and the response must have begun.
                     has_begun.wait();
                     visit.reset_on_close();
                 }
             }
         });
         let balancer = Evenkeel::before(&[&origin], json!({ "admin": { "socket": ADMIN } }));
-        let counted = || balancer.metric("evenkeel_refusals_total{reason=\"answer_truncated\"}");
+        let counted = || balancer.metric("evenkeel_rejections_total{reason=\"response_truncated\"}");
         assert_eq!(counted(), 0.0);
         let mut client = Client::to(&balancer);
         let (head, status) = client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").head();
@@ -848,7 +854,7 @@ mod ends {
     }
 
     #[test]
-    fn an_answer_that_was_cut_is_counted() {
+    fn a_response_that_was_cut_is_counted() {
         const HALF: usize = 1 << 19;
         let half = noise(HALF);
         let chunk = [b"80000\r\n", &half[..], b"\r\n"].concat();
@@ -868,36 +874,36 @@ mod ends {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX5\r\nhello\r\n0\r\n\r\n";
         let origin = Origin::says_and_closes(broken);
         let balancer = Evenkeel::before(&[&origin], json!({}));
-        let answer = Client::to(&balancer).get("/");
-        assert_eq!((answer.status, answer.reason().as_str()), (502, "bad_answer"));
+        let response = Client::to(&balancer).get("/");
+        assert_eq!((response.status, response.reason().as_str()), (502, "bad_response"));
     }
 
     #[test]
-    fn a_cut_answer_of_unknown_length_is_no_clean_end_to_1_0_either() {
+    fn a_cut_response_of_unknown_length_is_no_clean_end_to_1_0_either() {
         let origin =
             Origin::says_and_closes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
         let balancer = Evenkeel::before(&[&origin], json!({}));
-        let seen = Client::to(&balancer).send("GET / HTTP/1.0\r\n\r\n").try_answer();
+        let seen = Client::to(&balancer).send("GET / HTTP/1.0\r\n\r\n").try_response();
         assert!(matches!(seen, Err(Broken::Reset(_))), "{seen:?}");
     }
 
-    /// A broken answer: 502 while nothing was sent, and the client's connection goes on.
+    /// A broken response: 502 while nothing was sent, and the client's connection goes on.
     #[track_caller]
-    fn check_502(answer: &[u8], reason: &str) {
-        let told = String::from_utf8_lossy(&answer[..answer.len().min(80)]).into_owned();
-        let origin = Origin::says_and_closes(answer);
+    fn check_502(response: &[u8], reason: &str) {
+        let told = String::from_utf8_lossy(&response[..response.len().min(80)]).into_owned();
+        let origin = Origin::says_and_closes(response);
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         for _ in 0..2 {
-            let seen = client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx").answer();
+            let seen = client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx").response();
             assert_eq!((seen.status, seen.reason().as_str()), (502, reason), "{told:?}");
         }
         assert_eq!(origin.connections(), 2, "its connection is not used again: {told:?}");
     }
 
     #[test]
-    fn a_broken_answer_is_502() {
-        for answer in [
+    fn a_broken_response_is_502() {
+        for response in [
             "garbage\r\n\r\n",
             "HTTP/1.1 2OO OK\r\n\r\n",
             "HTTP/1.1 99 Low\r\n\r\n",
@@ -916,12 +922,12 @@ mod ends {
             "HTTP/1.1 101 Switch\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
             "H",
         ] {
-            check_502(answer.as_bytes(), "bad_answer");
+            check_502(response.as_bytes(), "bad_response");
         }
-        let answer = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(100_000));
-        check_502(answer.as_bytes(), "response_head_too_large");
-        let answer = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(300));
-        check_502(answer.as_bytes(), "response_too_many_headers");
+        let response = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(100_000));
+        check_502(response.as_bytes(), "response_head_too_large");
+        let response = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(300));
+        check_502(response.as_bytes(), "response_too_many_headers");
         check_502(b"", "server_reset");
     }
 
@@ -938,9 +944,9 @@ mod ends {
             let origin =
                 Origin::says(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"));
             let balancer = Evenkeel::before(&[&origin], json!({}));
-            let seen = Client::to(&balancer).send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").try_answer();
+            let seen = Client::to(&balancer).send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").try_response();
             match &seen {
-                Ok(answer) => assert_eq!(answer.status, 502, "{chunk:?}: {answer:?}"),
+                Ok(response) => assert_eq!(response.status, 502, "{chunk:?}: {response:?}"),
                 Err(broken) => {
                     assert!(
                         matches!(broken, Broken::End | Broken::Cut(_) | Broken::Reset(_)),
@@ -956,8 +962,8 @@ mod ends {
         for origin in [Origin::stalls(), Origin::slow_head()] {
             let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"response": "200ms"}}));
             let mut client = Client::to(&balancer);
-            let answer = client.get("/");
-            assert_eq!((answer.status, answer.reason().as_str()), (504, "server_timeout"));
+            let response = client.get("/");
+            assert_eq!((response.status, response.reason().as_str()), (504, "server_timeout"));
             assert_eq!(client.get("/").status, 504, "the client's connection goes on");
             origin.until("both of its connections are over", |seen| seen.ended == 2 || seen.bytes.len() == 2);
         }
@@ -971,7 +977,7 @@ mod ends {
             visit.to_the_end();
         });
         let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"response": "200ms"}}));
-        let seen = Client::to(&balancer).send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").try_answer();
+        let seen = Client::to(&balancer).send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").try_response();
         assert!(matches!(seen, Err(Broken::Cut(_) | Broken::Reset(_))), "{seen:?}");
         origin.until("its connection is over", |seen| seen.ended == 1);
     }
@@ -981,28 +987,29 @@ mod ends {
         let balancer = Evenkeel::start(json!({}));
         let mut client = Client::to(&balancer);
         for _ in 0..2 {
-            let answer = client.get("/");
-            assert_eq!((answer.status, answer.reason().as_str()), (503, "no_server"));
-            assert!(answer.fields.one("Retry-After").parse::<u32>().is_ok());
-            assert!(answer.text().contains("No server is available"), "{}", answer.text());
-            assert!(answer.fields.one("Content-Type").starts_with("text/plain"));
+            let response = client.get("/");
+            assert_eq!((response.status, response.reason().as_str()), (503, "no_server"));
+            assert!(response.fields.one("Retry-After").parse::<u32>().is_ok());
+            assert!(response.text().contains("No server is available"), "{}", response.text());
+            assert!(response.fields.one("Content-Type").starts_with("text/plain"));
         }
     }
 
     #[test]
-    fn errors_are_json_for_those_who_ask_and_have_the_request_id() {
+    fn errors_are_json_on_request_and_have_the_request_id() {
         let balancer = Evenkeel::start(json!({}));
         let mut client = Client::to(&balancer);
-        let answer = client.send("GET / HTTP/1.1\r\nHost: h\r\nAccept: application/json\r\n\r\n").answer();
-        assert_eq!(answer.fields.one("Content-Type"), "application/json");
-        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        let response =
+            client.send("GET / HTTP/1.1\r\nHost: h\r\nAccept: application/json\r\n\r\n").response();
+        assert_eq!(response.fields.one("Content-Type"), "application/json");
+        let body: Value = serde_json::from_slice(&response.body).unwrap();
         assert_eq!((&body["status"], &body["reason"]), (&json!(503), &json!("no_server")));
-        assert_eq!(body["request_id"], json!(answer.fields.one("X-Request-Id")));
-        let answer = client.get("/");
-        assert!(answer.text().contains(&answer.fields.one("X-Request-Id")), "{}", answer.text());
+        assert_eq!(body["request_id"], json!(response.fields.one("X-Request-Id")));
+        let response = client.get("/");
+        assert!(response.text().contains(&response.fields.one("X-Request-Id")), "{}", response.text());
         client.send("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
-        let answer = client.try_answer_to("HEAD").unwrap();
-        assert_eq!((answer.status, answer.body.len()), (503, 0));
+        let response = client.try_response_to("HEAD").unwrap();
+        assert_eq!((response.status, response.body.len()), (503, 0));
         assert!(client.is_quiet());
     }
 }
@@ -1010,16 +1017,16 @@ mod ends {
 mod retries {
     use super::*;
 
-    /// The first server fails; the second answers, and is a backup so that the first is always asked first.
+    /// The first server fails; the second responds, and is a backup so that the first is always asked first.
     /// How many requests each of them got.
     #[track_caller]
     fn check(first: &Origin, request: &str, expected: Result<&str, (u16, &str)>) -> (usize, usize) {
-        let second = Origin::answers("second");
+        let second = Origin::responds("second");
         let balancer = one_and_backup(first, &second, json!({}));
-        let answer = Client::to(&balancer).send(request).answer();
+        let response = Client::to(&balancer).send(request).response();
         match expected {
-            Ok(text) => assert_eq!(answer.text(), text, "{request:?}"),
-            Err(why) => assert_eq!((answer.status, answer.reason().as_str()), why, "{request:?}"),
+            Ok(text) => assert_eq!(response.text(), text, "{request:?}"),
+            Err(why) => assert_eq!((response.status, response.reason().as_str()), why, "{request:?}"),
         }
         (first.count(), second.count())
     }
@@ -1042,18 +1049,18 @@ mod retries {
     }
 
     #[test]
-    fn a_reset_before_the_answer_sends_an_idempotent_request_to_another_server() {
+    fn a_reset_before_the_response_sends_an_idempotent_request_to_another_server() {
         for request in [GET, PUT] {
             assert_eq!(check(&Origin::resets(), request, Ok("second")), (1, 1));
-            assert_eq!(check(&Origin::closes_early(Early::BeforeTheAnswer), request, Ok("second")), (1, 1));
+            assert_eq!(check(&Origin::closes_early(Early::BeforeTheResponse), request, Ok("second")), (1, 1));
         }
     }
 
     #[test]
-    fn a_reset_before_the_answer_is_502_for_a_post_which_is_sent_once() {
+    fn a_reset_before_the_response_is_502_for_a_post_which_is_sent_once() {
         assert_eq!(check(&Origin::resets(), POST, Err((502, "server_reset"))), (1, 0));
         assert_eq!(
-            check(&Origin::closes_early(Early::BeforeTheAnswer), POST, Err((502, "server_reset"))),
+            check(&Origin::closes_early(Early::BeforeTheResponse), POST, Err((502, "server_reset"))),
             (1, 0)
         );
     }
@@ -1061,21 +1068,21 @@ mod retries {
     #[test]
     fn a_head_that_is_cut_short_is_as_good_as_none() {
         assert_eq!(check(&Origin::closes_early(Early::InTheHead), GET, Ok("second")), (1, 1));
-        assert_eq!(check(&Origin::closes_early(Early::InTheHead), POST, Err((502, "bad_answer"))), (1, 0));
+        assert_eq!(check(&Origin::closes_early(Early::InTheHead), POST, Err((502, "bad_response"))), (1, 0));
     }
 
     #[test]
-    fn an_answer_that_has_begun_is_not_asked_for_again() {
-        let (first, second) = (Origin::closes_early(Early::InTheBody), Origin::answers("second"));
+    fn a_response_that_has_begun_is_not_asked_for_again() {
+        let (first, second) = (Origin::closes_early(Early::InTheBody), Origin::responds("second"));
         let balancer = one_and_backup(&first, &second, json!({}));
-        let answer = Client::to(&balancer).send(GET).try_answer();
-        assert!(matches!(answer, Err(Broken::Cut(_) | Broken::Reset(_))), "{answer:?}");
+        let response = Client::to(&balancer).send(GET).try_response();
+        assert!(matches!(response, Err(Broken::Cut(_) | Broken::Reset(_))), "{response:?}");
         assert_eq!((first.count(), second.count()), (1, 0));
     }
 
     #[test]
     fn a_stalled_server_does_not_cost_the_client_twice() {
-        let (first, second) = (Origin::stalls(), Origin::answers("second"));
+        let (first, second) = (Origin::stalls(), Origin::responds("second"));
         let balancer = one_and_backup(&first, &second, json!({"timeouts": {"response": "200ms"}}));
         assert_eq!(Client::to(&balancer).get("/").status, 504);
         assert_eq!(second.count(), 0);
@@ -1084,7 +1091,7 @@ mod retries {
     #[test]
     fn retries_can_be_switched_off() {
         for (first, reason) in [(Origin::refuses(), "connect_failed"), (Origin::resets(), "server_reset")] {
-            let second = Origin::answers("second");
+            let second = Origin::responds("second");
             let balancer = one_and_backup(&first, &second, json!({"retries": {"attempts": 0}}));
             assert_eq!(Client::to(&balancer).get("/").reason(), reason);
             assert_eq!(second.count(), 0);
@@ -1097,9 +1104,9 @@ mod retries {
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         for _ in 0..2 {
-            let answer = client.send(POST).answer();
-            assert_eq!((answer.status, answer.reason().as_str()), (503, "connect_failed"));
-            assert!(answer.fields.has("Retry-After"));
+            let response = client.send(POST).response();
+            assert_eq!((response.status, response.reason().as_str()), (503, "connect_failed"));
+            assert!(response.fields.has("Retry-After"));
         }
     }
 
@@ -1115,8 +1122,8 @@ mod retries {
         until("the balancer's end of the pooled connection has heard of the close", || {
             half_closed(&balancer, origin.address().port())
         });
-        let answer = client.send(request).answer();
-        assert_eq!(answer.text(), "kept", "{request:?}, by a reset: {by_reset}");
+        let response = client.send(request).response();
+        assert_eq!(response.text(), "kept", "{request:?}, by a reset: {by_reset}");
         assert_eq!(origin.count(), 2, "it was sent once: {request:?}");
     }
 
@@ -1131,14 +1138,14 @@ mod retries {
     }
 
     #[test]
-    fn a_pooled_connection_that_was_closed_costs_nobody_a_request() {
+    fn a_pooled_connection_that_was_closed_costs_no_request() {
         for request in [GET, PUT, POST] {
             check_reuse(request, false);
         }
     }
 
     #[test]
-    fn a_pooled_connection_that_was_reset_costs_nobody_a_request() {
+    fn a_pooled_connection_that_was_reset_costs_no_request() {
         for request in [GET, PUT, POST] {
             check_reuse(request, true);
         }
@@ -1163,7 +1170,11 @@ mod retries {
             let balancer = Evenkeel::before(&[&origin], json!({}));
             let mut client = Client::to(&balancer);
             assert_eq!(client.get("/").status, 200);
-            assert_eq!((client.send(request).answer().status, origin.count()), (status, sent), "{request:?}");
+            assert_eq!(
+                (client.send(request).response().status, origin.count()),
+                (status, sent),
+                "{request:?}"
+            );
         }
     }
 
@@ -1184,7 +1195,7 @@ mod retries {
     }
 
     #[test]
-    fn bytes_that_come_between_two_requests_are_no_answer_to_the_second() {
+    fn bytes_that_come_between_two_requests_are_no_response_to_the_second() {
         let (gate, sent) = (Gate::default(), Gate::default());
         let (script_gate, script_sent) = (gate.clone(), sent.clone());
         let origin = Origin::start(move |visit| {
@@ -1205,8 +1216,8 @@ mod retries {
         gate.open();
         sent.wait();
         // It is closed at once, whether a request comes or not.
-        let answer = client.get("/").text();
-        assert!(answer != "POISON", "the client got an answer that nobody asked for");
+        let response = client.get("/").text();
+        assert!(response != "POISON", "the client got a response that nobody asked for");
     }
 }
 
@@ -1237,11 +1248,11 @@ mod upgrades {
         let origin = echo_tunnel();
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
-        // Early: behind the request, before the answer.
+        // Early: behind the request, before the response.
         client.send(format!("{ASK}early"));
-        let answer = client.answer();
-        assert_eq!((answer.status, answer.fields.one("Upgrade").as_str()), (101, "websocket"));
-        assert!(answer.fields.one("Connection").eq_ignore_ascii_case("upgrade"));
+        let response = client.response();
+        assert_eq!((response.status, response.fields.one("Upgrade").as_str()), (101, "websocket"));
+        assert!(response.fields.one("Connection").eq_ignore_ascii_case("upgrade"));
         assert_eq!(client.bytes(10), b"helloearly");
         for word in ["one--", "two--", "three"] {
             assert_eq!(client.send(word).bytes(5), word.as_bytes());
@@ -1272,7 +1283,7 @@ mod upgrades {
         let threads = balancer.threads();
         let mut tunnels: Vec<_> = (0..50).map(|_| Client::to(&balancer)).collect();
         for tunnel in &mut tunnels {
-            assert_eq!(tunnel.send(ASK).answer().status, 101);
+            assert_eq!(tunnel.send(ASK).response().status, 101);
         }
         assert_eq!(balancer.metric("evenkeel_tunnels "), 50.0);
         assert_eq!(Client::to(&balancer).get("/").status, 200);
@@ -1297,7 +1308,7 @@ mod upgrades {
         });
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
-        assert_eq!(client.send(ASK).answer().status, 101);
+        assert_eq!(client.send(ASK).response().status, 101);
         let much = noise(1 << 20);
         client.send(&much).finish_writing();
         let (back, end) = client.rest();
@@ -1306,10 +1317,10 @@ mod upgrades {
 
     #[test]
     fn a_server_may_decline_an_upgrade() {
-        let origin = Origin::answers("no");
+        let origin = Origin::responds("no");
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
-        assert_eq!(client.send(ASK).answer().text(), "no");
+        assert_eq!(client.send(ASK).response().text(), "no");
         assert_eq!(client.get("/").text(), "no", "the connection goes on");
         assert_eq!(origin.connections(), 1);
     }
@@ -1319,11 +1330,11 @@ mod upgrades {
         let origin = echo_tunnel();
         let balancer = Evenkeel::before(&[&origin], json!({"limits": {"tunnels": 1}}));
         let mut first = Client::to(&balancer);
-        assert_eq!(first.send(ASK).answer().status, 101);
-        let answer = Client::to(&balancer).send(ASK).answer();
-        assert_eq!((answer.status, answer.reason().as_str()), (503, "tunnel_limit"));
+        assert_eq!(first.send(ASK).response().status, 101);
+        let response = Client::to(&balancer).send(ASK).response();
+        assert_eq!((response.status, response.reason().as_str()), (503, "tunnel_limit"));
         drop(first);
-        until("there is room again", || Client::to(&balancer).send(ASK).answer().status == 101);
+        until("there is room again", || Client::to(&balancer).send(ASK).response().status == 101);
     }
 
     #[test]
@@ -1331,7 +1342,7 @@ mod upgrades {
         let origin = echo_tunnel();
         let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"tunnel": "200ms"}}));
         let mut client = Client::to(&balancer);
-        assert_eq!(client.send(ASK).answer().status, 101);
+        assert_eq!(client.send(ASK).response().status, 101);
         assert_eq!(client.bytes(5), b"hello");
         let (rest, _) = client.rest();
         assert_eq!(rest, b"");
@@ -1344,32 +1355,32 @@ mod limits {
     #[test]
     fn a_head_that_is_too_large_is_431() {
         let large = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(20_000));
-        refused(json!({}), large.as_bytes(), 431, "head_too_large");
+        rejected(json!({}), large.as_bytes(), 431, "head_too_large");
         let many = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "X: y\r\n".repeat(100));
-        refused(json!({}), many.as_bytes(), 431, "too_many_fields");
+        rejected(json!({}), many.as_bytes(), 431, "too_many_headers");
         let small = json!({"limits": {"head": 600, "uri": 500}});
         let large = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(600));
-        refused(small, large.as_bytes(), 431, "head_too_large");
+        rejected(small, large.as_bytes(), 431, "head_too_large");
     }
 
     #[test]
     fn a_target_that_is_too_long_is_414() {
         let long = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(9000));
-        refused(json!({}), long.as_bytes(), 414, "uri_too_long");
+        rejected(json!({}), long.as_bytes(), 414, "uri_too_long");
     }
 
     #[test]
     fn a_body_that_is_known_to_be_too_large_is_413_before_a_byte_goes_on() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], json!({"limits": {"body": 10}}));
         let mut client = Client::to(&balancer);
-        let answer = client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n").answer();
-        assert_eq!((answer.status, answer.reason().as_str()), (413, "body_too_large"));
+        let response = client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n").response();
+        assert_eq!((response.status, response.reason().as_str()), (413, "body_too_large"));
         client.sees_the_end();
         assert_eq!(origin.connections(), 0);
         let fits = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n0123456789";
-        assert_eq!(Client::to(&balancer).send(fits).answer().status, 200);
-        refused(
+        assert_eq!(Client::to(&balancer).send(fits).response().status, 200);
+        rejected(
             json!({"limits": {"body": 10}}),
             b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n0123456789a",
             413,
@@ -1385,46 +1396,46 @@ mod limits {
         let mut client = Client::to(&balancer);
         client.send(format!("{head}5\r\nhello\r\n"));
         origin.until("the head came", |seen| seen.heads == 1);
-        let answer = client.send("6\r\nworld!\r\n").answer();
-        assert_eq!((answer.status, answer.reason().as_str()), (413, "body_too_large"));
+        let response = client.send("6\r\nworld!\r\n").response();
+        assert_eq!((response.status, response.reason().as_str()), (413, "body_too_large"));
         client.sees_the_end();
         origin.until("its connection is over", |seen| seen.ended == 1);
         assert_eq!(origin.count(), 0, "the server got no whole request");
         let fits = format!("{head}a\r\n0123456789\r\n0\r\n\r\n");
-        assert_eq!(Client::to(&balancer).send(fits).answer().text(), "0123456789");
+        assert_eq!(Client::to(&balancer).send(fits).response().text(), "0123456789");
     }
 
     #[test]
     fn a_head_that_does_not_end_is_408() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"client_head": "200ms"}}));
         let mut client = Client::to(&balancer);
-        let answer = client.send("GET / HTTP/1.1\r\nHost: h\r\nX: ").answer();
-        assert_eq!((answer.status, answer.reason().as_str()), (408, "head_timeout"));
+        let response = client.send("GET / HTTP/1.1\r\nHost: h\r\nX: ").response();
+        assert_eq!((response.status, response.reason().as_str()), (408, "head_timeout"));
         client.sees_the_end();
         // The same on a connection that has served before.
         let mut client = Client::to(&balancer);
         assert_eq!(client.get("/").status, 200);
-        assert_eq!(client.send("GET /").answer().status, 408);
+        assert_eq!(client.send("GET /").response().status, 408);
         client.sees_the_end();
         assert_eq!(origin.count(), 1);
     }
 
     #[test]
     fn a_head_that_grows_byte_by_byte_gets_no_more_time() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"client_head": "300ms"}}));
         let mut client = Client::to(&balancer);
         client.send("GET / HTTP/1.1\r\nHost: h\r\nX: ");
-        let answer = loop {
-            client.patience(Duration::from_millis(20));
+        let response = loop {
+            client.max_wait(Duration::from_millis(20));
             let _ = client.try_send("x");
-            match client.try_answer() {
+            match client.try_response() {
                 Err(Broken::Late) => {}
                 other => break other,
             }
         };
-        assert_eq!(answer.unwrap().status, 408);
+        assert_eq!(response.unwrap().status, 408);
     }
 
     #[test]
@@ -1433,25 +1444,25 @@ mod limits {
             let origin = Origin::echoes();
             let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"client_body": "200ms"}}));
             let mut client = Client::to(&balancer);
-            let answer = client.send(format!("POST / HTTP/1.1\r\nHost: h\r\n{framing}")).answer();
-            assert_eq!((answer.status, answer.reason().as_str()), (408, "body_timeout"));
+            let response = client.send(format!("POST / HTTP/1.1\r\nHost: h\r\n{framing}")).response();
+            assert_eq!((response.status, response.reason().as_str()), (408, "body_timeout"));
             client.sees_the_end();
             origin.until("its connection is over", |seen| seen.ended == 1);
         }
     }
 
     #[test]
-    fn what_is_no_good_request_is_refused_and_what_follows_it_is_not_read() {
+    fn what_is_no_good_request_is_rejected_and_what_follows_it_is_not_read() {
         let check =
-            |sent: &str, status, reason: &str| drop(refused(json!({}), sent.as_bytes(), status, reason));
+            |sent: &str, status, reason: &str| drop(rejected(json!({}), sent.as_bytes(), status, reason));
         check("GET  / HTTP/1.1\r\nHost: h\r\n\r\n", 400, "bad_request_line");
         check("GET / HTTP/2.0\r\nHost: h\r\n\r\n", 505, "version_unsupported");
         check("GET / HTTP/1.1\r\n\r\n", 400, "bad_host");
         check("GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n", 400, "bad_host");
-        check("GET / HTTP/1.1\r\nHost : h\r\n\r\n", 400, "bad_field");
+        check("GET / HTTP/1.1\r\nHost : h\r\n\r\n", 400, "bad_header");
         check("GET / HTTP/1.1\nHost: h\n\n", 400, "bare_line_break");
-        check("CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n", 501, "connect_refused");
-        check("TRACE / HTTP/1.1\r\nHost: h\r\n\r\n", 405, "trace_refused");
+        check("CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n", 501, "connect_rejected");
+        check("TRACE / HTTP/1.1\r\nHost: h\r\n\r\n", 405, "trace_rejected");
         let post = |fields: &str| format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n0\r\n\r\n");
         check(&post("Content-Length: 5\r\nTransfer-Encoding: chunked"), 400, "length_conflict");
         check(&post("Content-Length: 5\r\nContent-Length: 5"), 400, "bad_content_length");
@@ -1473,26 +1484,26 @@ mod limits {
     }
 
     #[test]
-    fn a_refused_client_that_goes_on_sending_can_still_read_its_answer() {
+    fn a_rejected_client_that_goes_on_sending_can_still_read_its_response() {
         let balancer = Evenkeel::start(json!({}));
         let mut client = Client::to(&balancer);
         client.send("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n");
-        // Half a megabyte behind the refusal: a close over unread bytes would be a reset.
+        // Half a megabyte behind the rejection: a close over unread bytes would be a reset.
         client.send(vec![b'x'; 512 * 1024]);
-        assert_eq!(client.answer().status, 400);
+        assert_eq!(client.response().status, 400);
         client.sees_the_end();
     }
 
     /// What such a client still sends is bounded by time alone, 5 s of silence and 30 s in all: tests/duplex.rs.
     #[test]
-    fn a_client_that_goes_on_uploading_behind_an_early_answer_can_still_read_it() {
-        let origin = Origin::answers_early();
+    fn a_client_that_goes_on_uploading_behind_an_early_response_can_still_read_it() {
+        let origin = Origin::responds_early();
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000000\r\n\r\nbegin");
-        origin.until("the answer is on its way", |seen| seen.heads == 1);
+        origin.until("the response is on its way", |seen| seen.heads == 1);
         client.send(vec![b'x'; 40 << 20]);
-        assert_eq!(client.answer().status, 413);
+        assert_eq!(client.response().status, 413);
         // It closes its side: the rest never comes, and the server hears of that.
         client.finish_writing();
         origin.until("its connection is over", |seen| seen.ended == 1);
@@ -1509,31 +1520,31 @@ mod limits {
         }
         origin.until("both are in flight", |seen| seen.bytes.len() == 2);
         let mut third = Client::to(&balancer);
-        let answer = third.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").answer();
-        assert_eq!((answer.status, answer.reason().as_str()), (503, "connection_limit"));
+        let response = third.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").response();
+        assert_eq!((response.status, response.reason().as_str()), (503, "connection_limit"));
         third.sees_the_end();
     }
 
     #[test]
     fn where_connections_are_many_the_longest_idle_makes_room() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], json!({"limits": {"connections": 1}}));
         let mut idle = Client::to(&balancer);
         assert_eq!(idle.get("/").status, 200);
-        // A worker has it for a second before it is parked; until then the newcomer is refused, and comes again.
+        // A worker has it for a second before it is parked; until then the newcomer is rejected, and comes again.
         until("the newcomer is served", || Client::to(&balancer).get("/").status == 200);
         idle.sees_the_end();
     }
 
     #[test]
     fn connections_of_one_address_are_bounded() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let limits = json!({"limits": {"connections_per_address": 2}});
         let balancer = Evenkeel::before(&[&origin], limits);
         let mut kept = [Client::to(&balancer), Client::to(&balancer)];
         kept.iter_mut().for_each(|client| assert_eq!(client.get("/").status, 200));
-        let answer = Client::to(&balancer).get("/");
-        assert_eq!((answer.status, answer.reason().as_str()), (503, "connection_limit"));
+        let response = Client::to(&balancer).get("/");
+        assert_eq!((response.status, response.reason().as_str()), (503, "connection_limit"));
         drop(kept);
         until("there is room again", || Client::to(&balancer).get("/").status == 200);
     }

@@ -27,7 +27,7 @@ fn evenkeel(folder: &Path, line: &str) -> (Option<i32>, String) {
 
 #[test]
 fn status_finds_the_balancer_of_its_file_by_any_name_of_that() {
-    let origin = Origin::answers("ok");
+    let origin = Origin::responds("ok");
     let balancer = first(&origin);
     let folder = balancer.folder();
     let elsewhere = tempfile::tempdir().expect("a folder");
@@ -59,7 +59,7 @@ fn check_finds_the_running_balancer_of_the_file_without_its_admin_api() {
 
 #[test]
 fn check_passes_the_ports_that_the_running_balancer_of_the_file_has() {
-    let origin = Origin::answers("ok");
+    let origin = Origin::responds("ok");
     let (port, admin) = (Port::reserve(), Port::reserve());
     let config = json!({
         "load_balancer": {"load_balancer_port": port.address().port()},
@@ -82,7 +82,7 @@ fn check_passes_the_ports_that_the_running_balancer_of_the_file_has() {
 #[test]
 #[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 fn another_balancer_at_the_same_place_is_neither_shown_nor_steered() {
-    let origin = Origin::answers("ok");
+    let origin = Origin::responds("ok");
     let balancer = first(&origin);
     let folder = balancer.folder();
     fs::write(folder.join("second.json"), r#"{"admin": {"socket": "a.sock", "bind": null}}"#).unwrap();

@@ -211,11 +211,11 @@ fn an_import_that_points_up_would_be_found() {
         assert_eq!(violations(&module, text), expected, "{text}");
     };
     check(&["data", "h1"], "use crate::control::health;", &["data::h1 names control"]);
-    check(&["control", "health"], "use crate::{base::time, data::Plane};", &["control::health names data"]);
+    check(&["control", "health"], "use crate::{base::time, data::Proxy};", &["control::health names data"]);
     check(
-        &["policy", "pick", "lot"],
+        &["policy", "pick", "weighted"],
         "let x = super::super::super::http1::head::Limits;",
-        &["policy::pick::lot names http1"],
+        &["policy::pick::weighted names http1"],
     );
     check(&["http1", "head"], "use super::super::policy::pick;", &["http1::head names policy"]);
     check(&["state"], "use crate::app;", &["state names app"]);
@@ -253,7 +253,7 @@ fn data_imports(name: &str, text: &str) -> Vec<String> {
     let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
     let own = ["data".to_owned(), name.to_owned()];
     let paths = named(&own, &code(text)).into_iter().filter(|path| path[0] == "data");
-    // `data::Plane` is above all of its files.
+    // `data::Proxy` is above all of its files.
     let mut all: Vec<_> = paths.map(|path| path.get(1).cloned().unwrap_or_default()).collect();
     all.retain(|other| other != name && other != "simulation");
     all.sort();
@@ -344,7 +344,7 @@ fn a_cycle_or_an_import_upwards_in_the_data_plane_would_be_found() {
         "use super::a;",
         &["b (0) imports c (1)", "a cycle: a -> b -> c -> a"],
     );
-    check("", "", "use super::Plane;", &["c imports data::Plane, which is above the files"]);
+    check("", "", "use super::Proxy;", &["c imports data::Proxy, which is above the files"]);
     check("", "#[cfg(test)]\nmod tests {\n    use super::super::c;\n}", "use super::b;", &[]);
     assert_eq!(
         data_violations(table, &[("a", ""), ("b", ""), ("d", "")]),

@@ -38,18 +38,18 @@ fn read_head(stream: &mut TcpStream) -> bool {
     true
 }
 
-/// Answers every request with `answer`, kept alive.
-fn answers(answer: &'static str) -> SocketAddr {
+/// Responds to every request with `response`, kept alive.
+fn responses(response: &'static str) -> SocketAddr {
     server(
-        move |mut stream, _| while read_head(&mut stream) && stream.write_all(answer.as_bytes()).is_ok() {},
+        move |mut stream, _| while read_head(&mut stream) && stream.write_all(response.as_bytes()).is_ok() {},
     )
 }
 
-/// Answers every request with `answer`, then closes.
-fn answers_and_closes(answer: &'static str) -> SocketAddr {
+/// Responds to every request with `response`, then closes.
+fn responds_and_closes(response: &'static str) -> SocketAddr {
     server(move |mut stream, _| {
         read_head(&mut stream);
-        let _ = stream.write_all(answer.as_bytes());
+        let _ = stream.write_all(response.as_bytes());
     })
 }
 
@@ -65,9 +65,9 @@ fn load(address: SocketAddr, requests: u64) -> Summary {
 #[test]
 fn every_request_is_answered_and_counted() {
     for threads in [1, 2, 3] {
-        let options = Options { threads: Some(threads), ..options(answers(OK), 1001) };
+        let options = Options { threads: Some(threads), ..options(responses(OK), 1001) };
         let summary = measure(&options).unwrap();
-        assert_eq!((summary.started, summary.answered, summary.errors.total()), (1001, 1001, 0));
+        assert_eq!((summary.started, summary.responses, summary.errors.total()), (1001, 1001, 0));
         assert_eq!(summary.statuses.get(&200), Some(&1001));
         assert_eq!(summary.servers.get("one"), Some(&1001));
         assert_eq!(summary.latency_chart.iter().map(|bar| bar.count).sum::<u64>(), 1001);
@@ -79,38 +79,38 @@ fn every_request_is_answered_and_counted() {
 #[test]
 fn a_duration_ends_the_run() {
     let asked = Duration::from_millis(200);
-    let options = Options { duration: Some(asked), requests: None, ..options(answers(OK), 0) };
+    let options = Options { duration: Some(asked), requests: None, ..options(responses(OK), 0) };
     let summary = measure(&options).unwrap();
     assert_eq!(summary.elapsed_s, asked.as_secs_f64());
-    assert!(summary.answered > 10 && summary.answered == summary.started);
+    assert!(summary.responses > 10 && summary.responses == summary.started);
 }
 
 #[test]
 fn a_warm_up_comes_before_the_duration_and_is_not_counted() {
     let asked = Duration::from_millis(150);
     let paced =
-        Options { duration: Some(asked), requests: None, rate: Some(400.0), ..options(answers(OK), 0) };
+        Options { duration: Some(asked), requests: None, rate: Some(400.0), ..options(responses(OK), 0) };
     let summary = measure(&Options { warm_up: 2 * asked, ..paced }).unwrap();
     assert_eq!(summary.elapsed_s, asked.as_secs_f64());
     // 60 fall into the measured time, and those that were in flight when it began.
-    assert!((50..=90).contains(&summary.answered), "{}", summary.answered);
-    assert_eq!((summary.complaint(), summary.statuses.get(&200)), (None, Some(&summary.answered)));
+    assert!((50..=90).contains(&summary.responses), "{}", summary.responses);
+    assert_eq!((summary.complaint(), summary.statuses.get(&200)), (None, Some(&summary.responses)));
 }
 
 #[test]
 fn statuses_are_told_apart_and_complained_about() {
-    let summary = load(answers("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"), 10);
+    let summary = load(responses("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"), 10);
     assert_eq!((summary.statuses.get(&503), summary.errors.total()), (Some(&10), 0));
     assert!(summary.complaint().unwrap().contains("10 responses"));
     assert_eq!((summary.good_per_s, summary.good_latency_us.max), (0.0, 0.0));
-    assert!(summary.refusal_latency_us.p50 > 0.0);
+    assert!(summary.rejection_latency_us.p50 > 0.0);
 }
 
 #[test]
 fn errors_are_counted_by_kind() {
     let check = |address, wanted: Errors| {
         let summary = load(address, 10);
-        assert_eq!((summary.errors, summary.answered), (wanted, 0), "{:?}", summary.reasons);
+        assert_eq!((summary.errors, summary.responses), (wanted, 0), "{:?}", summary.reasons);
         assert!(summary.complaint().unwrap().contains("10 requests") && summary.reasons.len() == 1);
     };
     let none = Errors::default();
@@ -121,13 +121,13 @@ fn errors_are_counted_by_kind() {
         let _ = stream.read(&mut [0]);
     });
     check(resets, Errors { reset: 10, ..none });
-    check(answers_and_closes(""), Errors { closed_early: 10, ..none });
+    check(responds_and_closes(""), Errors { closed_early: 10, ..none });
     check(
-        answers_and_closes("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"),
+        responds_and_closes("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"),
         Errors { closed_early: 10, ..none },
     );
-    check(answers_and_closes("220 mail.test ESMTP\r\n\r\n"), Errors { bad_answer: 10, ..none });
-    check(answers("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nok"), Errors { bad_answer: 10, ..none });
+    check(responds_and_closes("220 mail.test ESMTP\r\n\r\n"), Errors { bad_response: 10, ..none });
+    check(responses("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nok"), Errors { bad_response: 10, ..none });
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_server_that_stalls_is_a_timeout() {
 }
 
 #[test]
-fn answers_in_single_bytes_chunks_or_until_the_close_are_whole() {
+fn responses_in_single_bytes_chunks_or_until_the_close_are_whole() {
     let one_byte_at_a_time = server(|mut stream, _| {
         stream.set_nodelay(true).unwrap();
         while read_head(&mut stream) {
@@ -148,10 +148,10 @@ fn answers_in_single_bytes_chunks_or_until_the_close_are_whole() {
     });
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     for address in
-        [one_byte_at_a_time, answers(chunked), answers_and_closes("HTTP/1.1 200 OK\r\n\r\nto the end")]
+        [one_byte_at_a_time, responses(chunked), responds_and_closes("HTTP/1.1 200 OK\r\n\r\nto the end")]
     {
         let summary = load(address, 20);
-        assert_eq!((summary.answered, summary.errors.total()), (20, 0), "{:?}", summary.reasons);
+        assert_eq!((summary.responses, summary.errors.total()), (20, 0), "{:?}", summary.reasons);
     }
 }
 
@@ -164,9 +164,9 @@ fn a_connection_for_each_request_when_asked() {
         while read_head(&mut stream) && stream.write_all(OK.as_bytes()).is_ok() {}
     });
     let once = Options { keep_alive: false, ..options(address, 50) };
-    assert_eq!(measure(&once).unwrap().answered, 50);
+    assert_eq!(measure(&once).unwrap().responses, 50);
     assert_eq!(connections.swap(0, Ordering::SeqCst), 50);
-    assert_eq!(load(address, 50).answered, 50);
+    assert_eq!(load(address, 50).responses, 50);
     assert_eq!(connections.load(Ordering::SeqCst), 4);
 }
 
@@ -185,13 +185,13 @@ fn bodies_of_any_size_arrive() {
     });
     let options = Options { method: "POST".into(), body_size: 1_000_000, ..options(address, 8) };
     let summary = measure(&options).unwrap();
-    assert_eq!((summary.answered, summary.errors.total()), (8, 0), "{:?}", summary.reasons);
+    assert_eq!((summary.responses, summary.errors.total()), (8, 0), "{:?}", summary.reasons);
 }
 
 #[test]
 fn a_fixed_rate_is_kept() {
     let half = Some(Duration::from_millis(500));
-    let options = Options { duration: half, requests: None, rate: Some(400.0), ..options(answers(OK), 0) };
+    let options = Options { duration: half, requests: None, rate: Some(400.0), ..options(responses(OK), 0) };
     let summary = measure(&options).unwrap();
     // Requests 0 to 199 are due within the half second; a machine that stalls at the end begins some too late.
     assert!((50..=200).contains(&summary.started), "{}", summary.started);
@@ -210,12 +210,12 @@ fn at_a_fixed_rate_the_latency_counts_from_the_intended_send() {
     let one = Options { connections: 1, rate: Some(100.0), ..options(pauses_once, 30) };
     let summary = measure(&one).unwrap();
     // In the closed loop one request of thirty would be slow. Here all that were due meanwhile are.
-    assert_eq!(summary.answered, 30);
+    assert_eq!(summary.responses, 30);
     assert!(summary.latency_us.p50 > 100_000.0, "{:?}", summary.latency_us);
 }
 
 #[test]
-fn options_that_do_not_hold_together_are_refused() {
+fn options_that_do_not_hold_together_are_rejected() {
     let check = |change: &dyn Fn(&mut Options)| {
         let mut options = Options::new("http://127.0.0.1:1/");
         change(&mut options);

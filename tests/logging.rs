@@ -19,7 +19,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use support::balancer::{list, with};
 use support::port::Port;
-use support::{Client, Evenkeel, Origin, nobody_listens, until};
+use support::{Client, Evenkeel, Origin, until, unused_port};
 use tempfile::TempDir;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -128,13 +128,13 @@ impl Drop for Program {
 
 #[test]
 fn with_a_reader_that_is_stuck_it_serves_checks_and_stops() {
-    let (mut origin, (_read, write)) = (Origin::answers("fine"), full_pipe());
+    let (mut origin, (_read, write)) = (Origin::responds("fine"), full_pipe());
     let config = json!({ "servers": {
         "list": list(&[&origin]),
         "health_check": { "enabled": true, "interval": "100ms", "timeout": "1s" },
     } });
     let mut balancer = Program::balancer(config, Stdio::null(), write.into());
-    assert_eq!(balancer.client().send(GET).answer().status, 200);
+    assert_eq!(balancer.client().send(GET).response().status, 200);
     let is = |state: &str| balancer.admin("/api/v1/servers/a").contains(&format!("\"state\": \"{state}\""));
     until("the server is up", || is("up"));
     origin.stop();
@@ -145,11 +145,11 @@ fn with_a_reader_that_is_stuck_it_serves_checks_and_stops() {
 }
 
 #[test]
-fn lines_that_find_no_room_are_counted_and_told_once_there_is_some() {
+fn lines_that_find_no_room_are_counted_and_reported_once_there_is_some() {
     let (read, write) = full_pipe();
     let mut balancer = Program::balancer(json!({}), Stdio::null(), write.into());
     for _ in 0..MORE_THAN_WAIT {
-        assert_eq!(balancer.client().send(BAD).answer().status, 400);
+        assert_eq!(balancer.client().send(BAD).response().status, 400);
     }
     let lost = balancer.metric("evenkeel_log_lines_dropped_total");
     assert!(lost > 0);
@@ -164,7 +164,7 @@ fn lines_that_find_no_room_are_counted_and_told_once_there_is_some() {
 
 #[test]
 fn without_a_place_for_the_log_it_serves_and_stops() {
-    let origin = Origin::answers("fine");
+    let origin = Origin::responds("fine");
     let closed = || {
         let (read, write) = rustix::pipe::pipe().unwrap();
         drop(read);
@@ -174,7 +174,7 @@ fn without_a_place_for_the_log_it_serves_and_stops() {
     for stderr in [closed(), full.into()] {
         let mut balancer =
             Program::balancer(json!({ "servers": { "list": list(&[&origin]) } }), Stdio::null(), stderr);
-        assert_eq!(balancer.client().send(GET).answer().status, 200);
+        assert_eq!(balancer.client().send(GET).response().status, 200);
         assert!(balancer.metric("evenkeel_log_lines_dropped_total") > 0);
         balancer.stops();
     }
@@ -194,7 +194,7 @@ fn a_start_that_fails_ends_though_its_reason_cannot_be_written() {
 fn a_sample_server_serves_and_stops_whatever_its_outputs_do() {
     let ((_out, stdout), (_error, stderr)) = (full_pipe(), full_pipe());
     let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
-    let port = nobody_listens();
+    let port = unused_port();
     let number = port.address().port().to_string();
     command.args(["server", &number, "--bind", "127.0.0.1", "--no-register"]);
     let mut server = Program::start(command, json!({}), stdout.into(), stderr.into());
@@ -203,7 +203,7 @@ fn a_sample_server_serves_and_stops_whatever_its_outputs_do() {
         server
             .client()
             .send("POST /requests HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
-            .answer()
+            .response()
             .status,
         200
     );
@@ -212,22 +212,22 @@ fn a_sample_server_serves_and_stops_whatever_its_outputs_do() {
 
 #[test]
 fn an_access_log_whose_reader_is_stuck_holds_up_nothing() {
-    let (origin, (_read, write)) = (Origin::answers("fine"), full_pipe());
+    let (origin, (_read, write)) = (Origin::responds("fine"), full_pipe());
     let config = json!({ "servers": { "list": list(&[&origin]) }, "log": { "access": "stdout" } });
     let mut balancer = Program::balancer(config, write.into(), Stdio::null());
     let mut client = balancer.client();
     for _ in 0..3 {
-        assert_eq!(client.send(GET).answer().status, 200);
+        assert_eq!(client.send(GET).response().status, 200);
         balancer.signal(Signal::USR1);
     }
-    assert_eq!(client.send(GET).answer().status, 200);
+    assert_eq!(client.send(GET).response().status, 200);
     drop(client);
     balancer.stops();
 }
 
 #[test]
 fn a_file_that_may_not_grow_ends_nothing_and_cuts_no_second_line() {
-    let origin = Origin::answers("fine");
+    let origin = Origin::responds("fine");
     let mut shell = Command::new("sh");
     // Blocks of 512 bytes, and a soft limit that can be raised again. A shell leaves the signal as it found it.
     let line = "ulimit -S -f 8; exec \"$0\" \"$@\"";
@@ -236,14 +236,14 @@ fn a_file_that_may_not_grow_ends_nothing_and_cuts_no_second_line() {
     let mut balancer = Program::start(shell, config, Stdio::null(), Stdio::null());
     let (mut client, path) = (balancer.client(), balancer.folder.path().join("access.log"));
     for _ in 0..100 {
-        assert_eq!(client.send(GET).answer().status, 200);
+        assert_eq!(client.send(GET).response().status, 200);
     }
     until("lines are lost", || balancer.metric("evenkeel_access_lines_dropped_total") > 0);
     assert!(!fs::read_to_string(&path).unwrap().ends_with('\n'), "one was cut");
     let mut raise = Command::new("prlimit");
     raise.args(["--fsize=unlimited:", &format!("--pid={}", balancer.child.id())]);
     assert!(raise.status().expect("prlimit, of util-linux").success());
-    assert_eq!(client.send(GET).answer().status, 200);
+    assert_eq!(client.send(GET).response().status, 200);
     drop(client);
     balancer.stops();
     let text = fs::read_to_string(&path).unwrap();
@@ -266,7 +266,7 @@ fn a_fifo_without_a_reader_and_a_folder_are_no_access_log() {
 
 #[test]
 fn a_fifo_in_the_place_of_the_old_file_leaves_the_old_file_open() {
-    let origin = Origin::answers("fine");
+    let origin = Origin::responds("fine");
     let balancer = Evenkeel::before(&[&origin], json!({ "log": { "access": "access.log" } }));
     let path = balancer.folder().join("access.log");
     let old = path.with_extension("old");
@@ -274,12 +274,12 @@ fn a_fifo_in_the_place_of_the_old_file_leaves_the_old_file_open() {
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     balancer.signal(Signal::USR1);
     balancer.logs("the old file goes on");
-    assert_eq!(Client::to(&balancer).send(GET).answer().status, 200);
+    assert_eq!(Client::to(&balancer).send(GET).response().status, 200);
     until("the line is in the old file", || fs::read_to_string(&old).unwrap().lines().count() == 1);
 }
 
 #[test]
-fn rejections_and_failures_are_told_with_their_counts() {
+fn rejections_and_failures_are_reported_with_their_counts() {
     let origin = Origin::start(|visit| {
         while let Some(seen) = visit.request() {
             match seen.target() {
@@ -295,7 +295,10 @@ fn rejections_and_failures_are_told_with_their_counts() {
     });
     let mut balancer = Evenkeel::start(config);
     let ask = |target: &str, host: &str| {
-        Client::to(&balancer).send(format!("POST {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")).answer().status
+        Client::to(&balancer)
+            .send(format!("POST {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+            .response()
+            .status
     };
     for _ in 0..3 {
         assert_eq!(ask("/garbage", "h"), 502);
@@ -311,7 +314,7 @@ fn rejections_and_failures_are_told_with_their_counts() {
         counts.sum::<u64>()
     };
     for (word, count) in [
-        ("failed in the last 1 s: bad_answer (502)", 3),
+        ("failed in the last 1 s: bad_response (502)", 3),
         ("response_head_too_large (502): ", 1),
         ("Send less, or raise limits.head.", 1),
         ("server_reset (502)", 1),

@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Answer, Broken, Client, Evenkeel, Origin};
+use support::{Broken, Client, Evenkeel, Origin, Response};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -35,13 +35,13 @@ fn v6() -> Vec<u8> {
 /// The server sees the request as of this client.
 #[track_caller]
 fn check(preamble: &[u8], client: &str) {
-    let origin = Origin::answers("ok");
+    let origin = Origin::responds("ok");
     let balancer = Evenkeel::before(&[&origin], config());
     let sent = [preamble, GET].concat();
     let mut connection = Client::to(&balancer);
-    assert_eq!(connection.send(&sent).answer().status, 200, "{}", preamble.escape_ascii());
+    assert_eq!(connection.send(&sent).response().status, 200, "{}", preamble.escape_ascii());
     // It comes once, and counts for the whole connection.
-    assert_eq!(connection.send(GET).answer().status, 200);
+    assert_eq!(connection.send(GET).response().status, 200);
     for seen in origin.requests() {
         assert_eq!(seen.fields.all("X-Forwarded-For"), [client], "{}", preamble.escape_ascii());
     }
@@ -76,7 +76,7 @@ fn a_proxy_that_speaks_for_itself_is_the_client() {
 
 #[test]
 fn a_preamble_may_be_split_at_every_byte() {
-    let origin = Origin::answers("ok");
+    let origin = Origin::responds("ok");
     let balancer = Evenkeel::before(&[&origin], config());
     let line = &b"PROXY TCP4 203.0.113.7 192.0.2.1 1234 80\r\n"[..];
     let mut rounds = 0;
@@ -85,12 +85,12 @@ fn a_preamble_may_be_split_at_every_byte() {
         for at in 1..sent.len() {
             let mut client = Client::to(&balancer);
             client.send(&sent[..at]).send(&sent[at..]);
-            assert_eq!(client.answer().status, 200, "cut at {at}");
+            assert_eq!(client.response().status, 200, "cut at {at}");
             rounds += 1;
         }
         let mut client = Client::to(&balancer);
         sent.iter().for_each(|byte| _ = client.send([*byte]));
-        assert_eq!(client.answer().status, 200);
+        assert_eq!(client.response().status, 200);
         rounds += 1;
     }
     assert_eq!(origin.count(), rounds);
@@ -100,19 +100,19 @@ fn a_preamble_may_be_split_at_every_byte() {
     );
 }
 
-/// Closed without an answer, and nothing of it reaches a server.
+/// Closed without a response, and nothing of it reaches a server.
 #[track_caller]
 fn check_bad(bytes: &[u8], reason: &str) {
-    let origin = Origin::answers("ok");
+    let origin = Origin::responds("ok");
     let balancer = Evenkeel::before(&[&origin], config());
-    let end = Client::to(&balancer).send([bytes, GET].concat()).try_answer();
+    let end = Client::to(&balancer).send([bytes, GET].concat()).try_response();
     assert!(matches!(end, Err(Broken::End | Broken::Reset(_))), "{}: {end:?}", bytes.escape_ascii());
     balancer.logs(reason);
     assert_eq!((origin.count(), origin.connections()), (0, 0), "{}", bytes.escape_ascii());
 }
 
 #[test]
-fn what_is_no_preamble_closes_without_an_answer() {
+fn what_is_no_preamble_closes_without_a_response() {
     check_bad(b"", "proxy_header_missing");
     check_bad(b"\r\n", "proxy_header_missing");
     check_bad(b"proxy TCP4 203.0.113.7 192.0.2.1 1234 80\r\n", "proxy_header_missing");
@@ -128,43 +128,43 @@ fn what_is_no_preamble_closes_without_an_answer() {
 }
 
 /// What a peer gets that may not send one.
-fn from_elsewhere(bytes: &[u8]) -> (Answer, Origin) {
-    let origin = Origin::answers("ok");
+fn from_elsewhere(bytes: &[u8]) -> (Response, Origin) {
+    let origin = Origin::responds("ok");
     let balancer = Evenkeel::before(&[&origin], config());
-    let answer = Client::from("127.0.0.7", &balancer).send([bytes, GET].concat()).answer();
-    (answer, origin)
+    let response = Client::from("127.0.0.7", &balancer).send([bytes, GET].concat()).response();
+    (response, origin)
 }
 
 #[test]
 fn a_peer_that_may_not_send_one_is_an_ordinary_client() {
-    let (answer, origin) = from_elsewhere(b"");
+    let (response, origin) = from_elsewhere(b"");
     assert_eq!(
-        (answer.status, origin.only_request().fields.one("X-Forwarded-For").as_str()),
+        (response.status, origin.only_request().fields.one("X-Forwarded-For").as_str()),
         (200, "127.0.0.7")
     );
-    let (answer, origin) = from_elsewhere(b"PROXY TCP4 203.0.113.7 192.0.2.1 1234 80\r\n");
-    assert_eq!((answer.status, answer.reason().as_str(), origin.count()), (400, "bad_request_line", 0));
-    let (answer, origin) = from_elsewhere(&v4());
-    assert_eq!((answer.status, origin.count()), (400, 0));
+    let (response, origin) = from_elsewhere(b"PROXY TCP4 203.0.113.7 192.0.2.1 1234 80\r\n");
+    assert_eq!((response.status, response.reason().as_str(), origin.count()), (400, "bad_request_line", 0));
+    let (response, origin) = from_elsewhere(&v4());
+    assert_eq!((response.status, origin.count()), (400, 0));
 }
 
 #[test]
 fn a_second_preamble_is_a_bad_request() {
-    let origin = Origin::answers("ok");
+    let origin = Origin::responds("ok");
     let balancer = Evenkeel::before(&[&origin], config());
     let line = b"PROXY TCP4 203.0.113.7 192.0.2.1 1234 80\r\n";
     let mut client = Client::to(&balancer);
-    assert_eq!(client.send([&line[..], GET].concat()).answer().status, 200);
-    assert_eq!(client.send([&line[..], GET].concat()).answer().status, 400);
+    assert_eq!(client.send([&line[..], GET].concat()).response().status, 200);
+    assert_eq!(client.send([&line[..], GET].concat()).response().status, 400);
     client.sees_the_end();
     assert_eq!(origin.count(), 1);
 }
 
 #[test]
-fn without_being_told_to_nobody_reads_one() {
-    let origin = Origin::answers("ok");
+fn a_preamble_is_read_only_where_it_is_configured() {
+    let origin = Origin::responds("ok");
     let balancer = Evenkeel::before(&[&origin], json!({}));
     let sent = [b"PROXY TCP4 203.0.113.7 192.0.2.1 1234 80\r\n", GET].concat();
-    assert_eq!(Client::to(&balancer).send(sent).answer().status, 400);
+    assert_eq!(Client::to(&balancer).send(sent).response().status, 400);
     assert_eq!(origin.count(), 0);
 }

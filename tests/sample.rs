@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Long enough for a loaded machine; no test waits it out when it passes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
 fn start(change: impl FnOnce(&mut Options)) -> Running {
     let mut options = Options {
@@ -27,12 +27,12 @@ fn start(change: impl FnOnce(&mut Options)) -> Running {
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(MAX_WAIT)).unwrap();
     stream
 }
 
-/// Reads one answer with a Content-Length, skipping interim ones: status, head, JSON.
-fn read_answer(stream: &mut impl Read) -> (u16, String, Value) {
+/// Reads one response with a Content-Length, skipping interim ones: status, head, JSON.
+fn read_response(stream: &mut impl Read) -> (u16, String, Value) {
     loop {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -60,7 +60,7 @@ fn read_answer(stream: &mut impl Read) -> (u16, String, Value) {
 fn ask(address: SocketAddr, request: &str) -> (u16, String, Value) {
     let mut stream = connect(address);
     stream.write_all(request.as_bytes()).unwrap();
-    read_answer(&mut stream)
+    read_response(&mut stream)
 }
 
 fn post(path: &str) -> String {
@@ -72,7 +72,7 @@ fn await_status(address: SocketAddr, wanted: impl Fn(&Value) -> bool) -> Value {
     let mut stream = connect(address);
     loop {
         stream.write_all(post("/queue/status").as_bytes()).unwrap();
-        let (_, _, status) = read_answer(&mut stream);
+        let (_, _, status) = read_response(&mut stream);
         if wanted(&status) {
             return status;
         }
@@ -91,7 +91,7 @@ fn a_request_is_queued_and_worked_off() {
 }
 
 #[test]
-fn status_and_health_answer_while_workers_are_busy_and_a_full_queue_answers_503() {
+fn status_and_health_response_while_workers_are_busy_and_a_full_queue_responds_503() {
     let server = start(|options| {
         options.workers = 1;
         options.queue_capacity = 1;
@@ -109,7 +109,7 @@ fn status_and_health_answer_while_workers_are_busy_and_a_full_queue_answers_503(
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_order_whoever_serves_them() {
+fn pipelined_requests_are_answered_in_order_whichever_worker_serves_them() {
     let server = start(|options| {
         options.workers = 2;
         options.delay = Duration::from_millis(2);
@@ -118,9 +118,9 @@ fn pipelined_requests_are_answered_in_order_whoever_serves_them() {
     let round = post("/requests") + "GET /health HTTP/1.1\r\nHost: test\r\n\r\n" + &post("/echo");
     stream.write_all(round.repeat(50).as_bytes()).unwrap();
     for id in 1..=50 {
-        assert_eq!(read_answer(&mut stream).2["id"], id);
-        assert_eq!(read_answer(&mut stream).2["status"], "up");
-        assert_eq!(read_answer(&mut stream).2["path"], "/echo");
+        assert_eq!(read_response(&mut stream).2["id"], id);
+        assert_eq!(read_response(&mut stream).2["status"], "up");
+        assert_eq!(read_response(&mut stream).2["path"], "/echo");
     }
     server.stop();
 }
@@ -151,14 +151,14 @@ fn bodies_of_all_kinds_are_counted_and_the_connection_goes_on() {
     let declared = format!("POST /e HTTP/1.1\r\nHost: t\r\nContent-Length: 300000\r\n\r\n{large}");
     for (request, length) in [(chunked, 7), (expects, 3), (&declared, 300_000)] {
         stream.write_all(request.as_bytes()).unwrap();
-        let (status, _, body) = read_answer(&mut stream);
+        let (status, _, body) = read_response(&mut stream);
         assert_eq!((status, &body["body_length"]), (200, &length.into()));
     }
     server.stop();
 }
 
 #[test]
-fn an_absurd_content_length_is_refused_and_harms_nobody() {
+fn an_absurd_content_length_is_rejected_and_harms_no_other_client() {
     let server = start(|_| {});
     let request = "POST /requests HTTP/1.1\r\nHost: test\r\nContent-Length: 99999999999999\r\n\r\n";
     let (status, head, _) = ask(server.address(), request);
@@ -189,7 +189,7 @@ fn clients_that_declare_much_or_stall_cost_no_threads() {
             held.push(stream);
         }
     }
-    assert_eq!(read_answer(&mut held[0]).0, 413);
+    assert_eq!(read_response(&mut held[0]).0, 413);
     assert_eq!(ask(server.address(), &post("/requests")).0, 200);
     // Other tests of this file run beside this one, and have some of their own.
     assert!(threads() < before + 200, "{before} before, {} now", threads());
@@ -198,7 +198,7 @@ fn clients_that_declare_much_or_stall_cost_no_threads() {
 }
 
 #[test]
-fn stalled_uploads_hold_nobody_up() {
+fn stalled_uploads_hold_up_no_other_client() {
     let server = start(|_| {});
     let stalled = "POST /requests HTTP/1.1\r\nHost: test\r\nContent-Length: 5000\r\n\r\nonly this";
     let _streams: Vec<_> = (0..20)
@@ -213,7 +213,7 @@ fn stalled_uploads_hold_nobody_up() {
 }
 
 #[test]
-fn the_fail_rate_answers_500() {
+fn the_fail_rate_responds_500() {
     let server = start(|options| options.fail_rate = 1.0);
     let (status, _, body) = ask(server.address(), &post("/requests"));
     assert_eq!((status, &body["server"]), (500, &"a".into()));
@@ -234,7 +234,7 @@ fn a_stop_finishes_what_is_in_progress_and_closes_what_is_kept_alive() {
     await_status(address, |status| status["queue_length"] == 2);
     server.stop();
     for stream in &mut streams {
-        assert_eq!(read_answer(stream).0, 200);
+        assert_eq!(read_response(stream).0, 200);
     }
     assert!(TcpStream::connect(address).is_err(), "it still listens");
 }
@@ -287,14 +287,14 @@ fn registered(script: &'static [u16]) -> (Running, Receiver<String>) {
 #[test]
 fn it_registers_and_takes_itself_out() {
     let (server, calls) = registered(&[201, 204]);
-    let call = calls.recv_timeout(PATIENCE).unwrap();
+    let call = calls.recv_timeout(MAX_WAIT).unwrap();
     assert!(call.starts_with("POST /api/v1/servers HTTP/1.1"), "{call}");
     assert!(call.contains(&format!(r#"{{"address":"{}","name":"a"}}"#, server.address())), "{call}");
     let lower = call.to_ascii_lowercase();
     assert!(lower.contains("content-type: application/json"), "{call}");
     assert!(lower.contains("authorization: bearer secret"), "{call}");
     server.stop();
-    let call = calls.recv_timeout(PATIENCE).unwrap();
+    let call = calls.recv_timeout(MAX_WAIT).unwrap();
     assert!(call.starts_with("DELETE /api/v1/servers/a HTTP/1.1"), "{call}");
     assert!(call.to_ascii_lowercase().contains("content-type: application/json"), "{call}");
 }

@@ -33,7 +33,7 @@ mod threads {
         Some(balancer)
     }
 
-    /// Answers `/first` once one gate is open, `/second` once the other is, and all else at once.
+    /// Responses `/first` once one gate is open, `/second` once the other is, and all else at once.
     fn gated(first: &Gate, second: &Gate) -> Origin {
         let (first, second) = (first.clone(), second.clone());
         Origin::start(move |visit| {
@@ -43,16 +43,16 @@ mod threads {
                     "/second" => second.wait(),
                     _ => {}
                 }
-                visit.answer("ok");
+                visit.response("ok");
             }
         })
     }
 
     fn ask_all(balancer: &Evenkeel, count: usize, path: &str) -> Vec<Client> {
-        let mut crowd: Vec<_> = (0..count).map(|_| Client::to(balancer)).collect();
+        let mut many: Vec<_> = (0..count).map(|_| Client::to(balancer)).collect();
         let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
-        crowd.iter_mut().for_each(|client| _ = client.send(&request));
-        crowd
+        many.iter_mut().for_each(|client| _ = client.send(&request));
+        many
     }
 
     fn warnings(balancer: &Evenkeel) -> usize {
@@ -71,12 +71,13 @@ mod threads {
     }
 
     /// How many were served; the others must have heard why not.
-    fn served(crowd: &mut [Client]) -> usize {
-        let served = crowd.iter_mut().filter_map(|client| {
-            let answer = client.answer();
-            let is_honest = ["queue_full", "queue_timeout", "overloaded"].contains(&answer.reason().as_str());
-            assert!(answer.status == 200 || (answer.status == 503 && is_honest), "{answer:?}");
-            (answer.status == 200).then_some(())
+    fn served(many: &mut [Client]) -> usize {
+        let served = many.iter_mut().filter_map(|client| {
+            let response = client.response();
+            let is_honest =
+                ["queue_full", "queue_timeout", "overloaded"].contains(&response.reason().as_str());
+            assert!(response.status == 200 || (response.status == 503 && is_honest), "{response:?}");
+            (response.status == 200).then_some(())
         });
         served.count()
     }
@@ -88,22 +89,22 @@ mod threads {
         let Some(mut balancer) = start(&origin) else { return };
         let begun = Instant::now();
         balancer.allow_threads(false);
-        let mut crowd = ask_all(&balancer, 40, "/first");
+        let mut many = ask_all(&balancer, 40, "/first");
         until("it was tried again, and again", || warnings(&balancer) >= 3);
         let told = warnings(&balancer);
         assert!(told <= most_tries(begun.elapsed()), "{told} warnings in {:?}", begun.elapsed());
         assert_eq!(balancer.workers(), 2);
         first.open();
-        assert!(served(&mut crowd) >= 2, "the workers that there are serve");
+        assert!(served(&mut many) >= 2, "the workers that there are serve");
         assert_eq!(Client::to(&balancer).get("/").status, 200, "and go on");
-        drop(crowd);
+        drop(many);
 
         balancer.allow_threads(true);
-        let mut crowd = ask_all(&balancer, 6, "/second");
+        let mut many = ask_all(&balancer, 6, "/second");
         until("the pool grows again", || balancer.workers() >= 4);
         second.open();
-        assert_eq!(served(&mut crowd), 6);
-        drop(crowd);
+        assert_eq!(served(&mut many), 6);
+        drop(many);
         until("those that were started have stopped", || balancer.workers() == 2);
         assert_eq!(Client::to(&balancer).get("/").status, 200);
         balancer.signal(Signal::TERM);
@@ -111,7 +112,7 @@ mod threads {
     }
 
     #[test]
-    fn a_stop_that_gets_no_thread_still_finishes_what_is_in_hand() {
+    fn a_stop_that_gets_no_thread_still_finishes_what_is_in_flight() {
         let gate = Gate::default();
         let origin = gated(&gate, &Gate::default());
         let Some(mut balancer) = start(&origin) else { return };
@@ -123,7 +124,7 @@ mod threads {
         balancer.logs("a second signal is not heard");
         until("new connections are refused", || Client::connect(balancer.address()).is_err());
         gate.open();
-        assert_eq!(client.answer().text(), "ok");
+        assert_eq!(client.response().text(), "ok");
         assert_eq!(balancer.wait().code(), Some(0));
     }
 }
@@ -135,17 +136,17 @@ mod admin_api {
     use support::balancer::ADMIN;
 
     /// Whether a connection of its own is answered in this time.
-    fn is_answered(balancer: &Evenkeel, patience: Duration) -> bool {
+    fn is_served(balancer: &Evenkeel, max_wait: Duration) -> bool {
         let mut stream = UnixStream::connect(balancer.folder().join(ADMIN)).unwrap();
-        stream.set_read_timeout(Some(patience)).unwrap();
+        stream.set_read_timeout(Some(max_wait)).unwrap();
         stream.write_all(b"GET /live HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
         let mut page = String::new();
         stream.read_to_string(&mut page).is_ok() && page.starts_with("HTTP/1.1 200 ")
     }
 
     #[test]
-    fn it_answers_while_there_are_no_threads() {
-        let origin = Origin::answers("ok");
+    fn it_responds_while_there_are_no_threads() {
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::start_without_privileges(json!({
             "servers": { "list": list(&[&origin]) },
             "admin": { "socket": ADMIN },
@@ -157,16 +158,16 @@ mod admin_api {
         let path = balancer.folder().join(ADMIN);
         balancer.may_panic();
         balancer.allow_threads(false);
-        let mut crowd = Vec::new();
+        let mut many = Vec::new();
         for _ in 0..40 {
             let mut stream = UnixStream::connect(&path).unwrap();
             stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-            crowd.push(stream);
-            assert!(is_answered(&balancer, Duration::from_secs(10)));
+            many.push(stream);
+            assert!(is_served(&balancer, Duration::from_secs(10)));
         }
         assert_eq!(Client::to(&balancer).get("/").status, 200, "the data plane does not notice");
         balancer.allow_threads(true);
-        for mut stream in crowd {
+        for mut stream in many {
             stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
             let mut start = [0; 12];
             stream.read_exact(&mut start).unwrap();

@@ -24,12 +24,12 @@ const SEED: &str = r#"{"load_balancer": {"load_balancer_port": "8000"}, "servers
 const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 
 #[track_caller]
-fn until_it_refuses(balancer: &Evenkeel) {
+fn until_it_rejects(balancer: &Evenkeel) {
     until("new connections are refused", || Client::connect(balancer.address()).is_err());
 }
 
 #[test]
-fn a_signal_drains_what_is_in_hand_is_finished_and_the_exit_code_is_0() {
+fn a_signal_drains_what_is_in_flight_is_finished_and_the_exit_code_is_0() {
     for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let gate = Gate::default();
         let origin = Origin::waits_for(&gate, "finished");
@@ -39,12 +39,15 @@ fn a_signal_drains_what_is_in_hand_is_finished_and_the_exit_code_is_0() {
         client.send(GET);
         origin.until("the request came", |seen| seen.requests.len() == 1);
         balancer.signal(signal);
-        until_it_refuses(&balancer);
+        until_it_rejects(&balancer);
         idle.sees_the_end();
-        assert!(balancer.runs(), "it waits for the request in hand");
+        assert!(balancer.runs(), "it waits for the request in flight");
         gate.open();
-        let answer = client.answer();
-        assert_eq!((answer.text().as_str(), answer.fields.one("Connection").as_str()), ("finished", "close"));
+        let response = client.response();
+        assert_eq!(
+            (response.text().as_str(), response.fields.one("Connection").as_str()),
+            ("finished", "close")
+        );
         client.sees_the_end();
         assert_eq!(balancer.wait().code(), Some(0));
     }
@@ -57,19 +60,19 @@ fn a_drain_finishes_a_head_and_an_upload_that_have_begun() {
     let (mut head, mut upload) = (Client::to(&balancer), Client::to(&balancer));
     // The head is parked by a worker once it has answered the request before it.
     head.send(format!("{GET}POST / HTTP/1.1\r\nHost: h\r\n"));
-    assert_eq!(head.answer().status, 200);
+    assert_eq!(head.response().status, 200);
     upload.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nup");
     origin.until("the upload's head came", |seen| seen.heads == 2);
     balancer.signal(Signal::TERM);
-    until_it_refuses(&balancer);
-    assert_eq!(head.send("Content-Length: 2\r\n\r\nok").answer().text(), "ok");
-    assert_eq!(upload.send("load").answer().text(), "upload");
+    until_it_rejects(&balancer);
+    assert_eq!(head.send("Content-Length: 2\r\n\r\nok").response().text(), "ok");
+    assert_eq!(upload.send("load").response().text(), "upload");
     assert_eq!(balancer.wait().code(), Some(0));
 }
 
 #[test]
-fn a_drain_with_nothing_in_hand_is_over_at_once() {
-    let origin = Origin::answers("ok");
+fn a_drain_with_nothing_in_flight_is_over_at_once() {
+    let origin = Origin::responds("ok");
     let mut balancer = Evenkeel::before(&[&origin], json!({}));
     let mut idle: Vec<_> = (0..10).map(|_| Client::to(&balancer)).collect();
     idle.iter_mut().for_each(|client| assert_eq!(client.get("/").status, 200));
@@ -93,24 +96,24 @@ fn a_drain_ends_at_its_deadline() {
     balancer.signal(Signal::TERM);
     assert_eq!(balancer.wait().code(), Some(0));
     assert!(
-        matches!(client.try_answer(), Err(Broken::End | Broken::Reset(_))),
-        "no answer, and no half of one"
+        matches!(client.try_response(), Err(Broken::End | Broken::Reset(_))),
+        "no response, and no half of one"
     );
     balancer_says(&balancer, "are cut");
 }
 
 #[test]
-fn a_request_that_is_not_whole_when_the_time_for_draining_is_over_hears_why() {
-    let origin = Origin::answers("ok");
+fn a_request_that_is_not_whole_when_the_time_for_draining_is_over_gets_a_reason() {
+    let origin = Origin::responds("ok");
     let mut balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"drain": "500ms"}}));
     let mut client = Client::to(&balancer);
     // The rest is parked by a worker once it has answered the request before it.
     client.send(format!("{GET}POST / HTTP/1.1\r\nHost: h\r\n"));
-    assert_eq!(client.answer().status, 200);
+    assert_eq!(client.response().status, 200);
     balancer.signal(Signal::TERM);
-    let answer = client.answer();
-    assert_eq!((answer.status, answer.reason().as_str()), (503, "draining"));
-    assert_eq!(answer.fields.all("Connection"), ["close"]);
+    let response = client.response();
+    assert_eq!((response.status, response.reason().as_str()), (503, "draining"));
+    assert_eq!(response.fields.all("Connection"), ["close"]);
     client.sees_the_end();
     assert_eq!(balancer.wait().code(), Some(0));
 }
@@ -131,7 +134,7 @@ fn a_second_signal_a_second_later_stops_at_once_and_leaves_no_socket() {
     assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
     // Long before the drain's 30 s, and not by a crash: it has an exit code.
     assert_eq!(balancer.wait().code(), Some(1));
-    assert!(client.try_answer().is_err());
+    assert!(client.try_response().is_err());
     assert_eq!(names(balancer.folder()), ["config.json"]);
 }
 
@@ -146,17 +149,17 @@ fn a_stop_signal_that_is_repeated_at_once_is_one_request() {
         origin.until("the request came", |seen| seen.requests.len() == 1);
         for signal in signals {
             balancer.signal(*signal);
-            until_it_refuses(&balancer);
+            until_it_rejects(&balancer);
         }
         gate.open();
-        assert_eq!(client.answer().text(), "finished", "{signals:?}");
+        assert_eq!(client.response().text(), "finished", "{signals:?}");
         assert_eq!(balancer.wait().code(), Some(0), "{signals:?}");
     }
 }
 
 #[test]
 fn signals_that_do_not_stop_are_answered_in_the_log() {
-    let origin = Origin::answers("ok");
+    let origin = Origin::responds("ok");
     let mut balancer = Evenkeel::before(&[&origin], json!({}));
     // SIGPIPE is ignored; the others follow, so that it has been delivered before the last line.
     balancer.signal(Signal::PIPE);
@@ -183,13 +186,13 @@ fn names(folder: &std::path::Path) -> Vec<String> {
     names
 }
 
-/// One answer of the admin API on the Unix socket.
+/// One response of the admin API on the Unix socket.
 fn ready(balancer: &Evenkeel) -> String {
     let mut stream = UnixStream::connect(balancer.folder().join("a.sock")).unwrap();
     stream.write_all(b"GET /ready HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response
 }
 
 #[test]
@@ -210,7 +213,7 @@ fn a_successor_starts_and_serves_while_a_web_socket_and_a_stream_are_open() {
                     shut.wait();
                     visit.send("3\r\ntwo\r\n0\r\n\r\n");
                 }
-                _ => visit.answer("new"),
+                _ => visit.response("new"),
             }
         }
     });
@@ -221,10 +224,10 @@ fn a_successor_starts_and_serves_while_a_web_socket_and_a_stream_are_open() {
     });
     let mut old = Evenkeel::before(&[&origin], config);
     let (mut tunnel, mut events) = (Client::to(&old), Client::to(&old));
-    assert_eq!(tunnel.send(UPGRADE).answer().status, 101);
+    assert_eq!(tunnel.send(UPGRADE).response().status, 101);
     let (head, status) = events.send("GET /events HTTP/1.1\r\nHost: h\r\n\r\n").head();
     old.signal(Signal::TERM);
-    until_it_refuses(&old);
+    until_it_rejects(&old);
     let mut successor = old.start_successor().expect("it has the port, the admin port and the socket");
     assert_eq!(Client::to(&successor).get("/").text(), "new");
     assert!(ready(&successor).starts_with("HTTP/1.1 200"));
@@ -243,7 +246,7 @@ fn a_successor_starts_and_serves_while_a_web_socket_and_a_stream_are_open() {
 
 #[test]
 fn connections_that_the_kernel_took_before_the_stop_are_served() {
-    let origin = Origin::answers("ok");
+    let origin = Origin::responds("ok");
     let mut balancer = Evenkeel::before(&[&origin], json!({}));
     balancer.signal(Signal::STOP);
     let mut clients: Vec<_> = (0..50).map(|_| Client::to(&balancer)).collect();
@@ -251,7 +254,7 @@ fn connections_that_the_kernel_took_before_the_stop_are_served() {
     balancer.signal(Signal::TERM);
     balancer.signal(Signal::CONT);
     for client in &mut clients {
-        assert_eq!(client.answer().status, 200);
+        assert_eq!(client.response().status, 200);
     }
     assert_eq!(balancer.wait().code(), Some(0));
 }
@@ -309,7 +312,7 @@ fn a_sample_server_takes_repeated_signals_for_one_and_no_other_signal_ends_it() 
     for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::INT, Signal::TERM, Signal::QUIT] {
         rustix::process::kill_process(pid, signal).unwrap();
     }
-    assert_eq!(client.answer().status, 200);
+    assert_eq!(client.response().status, 200);
     assert_eq!(server.wait().unwrap().code(), Some(0));
 }
 
@@ -346,9 +349,9 @@ fn the_seeds_configuration_starts() {
         Ok(mut balancer) => {
             assert_eq!(balancer.address().port(), 8000);
             let mut client = Client::to(&balancer);
-            let answer =
-                client.send("POST /requests HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").answer();
-            assert_eq!((answer.status, answer.reason().as_str()), (503, "no_server"));
+            let response =
+                client.send("POST /requests HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").response();
+            assert_eq!((response.status, response.reason().as_str()), (503, "no_server"));
             drop(client);
             balancer.signal(Signal::INT);
             assert_eq!(balancer.wait().code(), Some(0));
@@ -367,12 +370,12 @@ fn the_seeds_flow_works_with_the_seeds_configuration_on_a_port_of_our_own() {
     let mut config = seed;
     config["load_balancer"]["load_balancer_port"] = json!("0");
     config["admin"] = json!({"bind": null, "socket": null});
-    let origin = Origin::answers("queued");
+    let origin = Origin::responds("queued");
     config["servers"]["list"] = list(&[&origin]);
     let balancer = Evenkeel::try_start_text(&config.to_string()).expect("it starts");
     let mut client = Client::to(&balancer);
     for path in ["/requests", "/queue/status"] {
         client.send(format!("POST {path} HTTP/1.1\r\nHost: localhost:8000\r\nAccept: */*\r\n\r\n"));
-        assert_eq!(client.answer().text(), "queued");
+        assert_eq!(client.response().text(), "queued");
     }
 }

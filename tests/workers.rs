@@ -5,7 +5,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::disallowed_methods,
-    reason = "a panic is how a test fails; deadlines and the speed of refusals are measured"
+    reason = "a panic is how a test fails; deadlines and the speed of rejections are measured"
 )]
 
 mod support;
@@ -70,7 +70,7 @@ mod pool {
         origin.until("all requests are there at once", |seen| seen.requests.len() == 60);
         until("the pool has max", || balancer.workers() == 20);
         gate.open();
-        all.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "late"));
+        all.iter_mut().for_each(|client| assert_eq!(client.response().text(), "late"));
         let since = Instant::now();
         until("it is back at min", || balancer.workers() == 2);
         // Half of what was not needed is stopped each half second: 18, in five steps.
@@ -94,7 +94,7 @@ mod pool {
         for _ in 0..5 {
             all.iter_mut().for_each(|client| _ = client.send(GET));
             for client in &mut all {
-                assert_eq!(client.answer().text(), "ok");
+                assert_eq!(client.response().text(), "ok");
                 most = most.max(balancer.workers());
             }
         }
@@ -112,9 +112,9 @@ mod pool {
         all.iter_mut().for_each(|client| _ = client.send(GET));
         origin.until("all requests are there at once", |seen| seen.requests.len() == 150);
         assert!(balancer.workers() <= 2, "{} workers", balancer.workers());
-        assert!(all.iter().all(Client::is_quiet), "none is refused");
+        assert!(all.iter().all(Client::is_quiet), "none is rejected");
         gate.open();
-        all.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "late"));
+        all.iter_mut().for_each(|client| assert_eq!(client.response().text(), "late"));
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod pool {
         let origin = Origin::start(move |visit| {
             while let Some(seen) = visit.request() {
                 waits.wait();
-                visit.answer([seen.line.as_bytes(), b" ", &seen.body].concat());
+                visit.response([seen.line.as_bytes(), b" ", &seen.body].concat());
             }
         });
         let balancer = Evenkeel::before(&[&origin], patient(1, 1, 300));
@@ -142,7 +142,7 @@ mod pool {
                 gate.open();
             }
             for (number, client) in all.iter_mut().enumerate() {
-                assert_eq!(client.answer().text(), format!("POST /{number} HTTP/1.1 {number}"));
+                assert_eq!(client.response().text(), format!("POST /{number} HTTP/1.1 {number}"));
             }
         }
         assert_eq!(balancer.workers(), 1);
@@ -167,11 +167,11 @@ mod pool {
         let mut all = clients(&balancer, 400);
         for _ in 0..2 {
             all.iter_mut().for_each(|client| _ = client.send(GET));
-            all.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "ok"));
+            all.iter_mut().for_each(|client| assert_eq!(client.response().text(), "ok"));
         }
         assert!(balancer.workers() <= 50);
-        let refused = balancer.metric_lines("evenkeel_refusals_total");
-        assert!(refused.iter().all(|line| line.ends_with(" 0")), "{refused:?}");
+        let rejected = balancer.metric_lines("evenkeel_rejections_total");
+        assert!(rejected.iter().all(|line| line.ends_with(" 0")), "{rejected:?}");
     }
 
     #[test]
@@ -223,8 +223,8 @@ mod pool {
 
     #[test]
     fn slow_uploads_and_trickled_heads_leave_ordinary_requests_as_they_are() {
-        const MANY: usize = 150;
-        raise_descriptors(4 * MANY as u64 + 300);
+        const CLIENTS: usize = 150;
+        raise_descriptors(4 * CLIENTS as u64 + 300);
         let gate = Gate::default();
         let opens = gate.clone();
         let origin = Origin::start(move |visit| {
@@ -239,12 +239,12 @@ mod pool {
             }
         });
         let balancer = Evenkeel::before(&[&origin], patient(1, 2, 10));
-        let mut uploads = clients(&balancer, MANY);
-        let mut trickles = clients(&balancer, MANY);
+        let mut uploads = clients(&balancer, CLIENTS);
+        let mut trickles = clients(&balancer, CLIENTS);
         let head = "POST /up HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n";
         uploads.iter_mut().for_each(|client| _ = client.send(head));
         trickles.iter_mut().for_each(|client| _ = client.send(get("/trickle")));
-        origin.until("all of them are there", |seen| seen.heads == 2 * MANY);
+        origin.until("all of them are there", |seen| seen.heads == 2 * CLIENTS);
         let mut ordinary = Client::to(&balancer);
         for _ in 0..10 {
             uploads.iter_mut().for_each(|client| _ = client.send("1234567890"));
@@ -252,38 +252,38 @@ mod pool {
             assert_eq!(ordinary.get("/").text(), "0");
             assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
         }
-        uploads.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "100"));
+        uploads.iter_mut().for_each(|client| assert_eq!(client.response().text(), "100"));
         opens.open();
-        trickles.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "trickle"));
+        trickles.iter_mut().for_each(|client| assert_eq!(client.response().text(), "trickle"));
         assert!(balancer.workers() <= 2);
     }
 
     #[test]
     fn a_client_that_resets_stops_the_work_and_a_server_that_stalls_is_504() {
-        const MANY: usize = 100;
+        const CLIENTS: usize = 100;
         let origin = Origin::start(|visit| {
             let _ = visit.request();
             drop(visit.to_the_end());
         });
         let config = with(patient(1, 8, 300), json!({ "timeouts": { "response": "3s" } }));
         let balancer = Evenkeel::before(&[&origin], config);
-        let mut all = clients(&balancer, MANY);
+        let mut all = clients(&balancer, CLIENTS);
         all.iter_mut().for_each(|client| _ = client.send(GET));
-        origin.until("all requests are there at once", |seen| seen.requests.len() == MANY);
-        let stay = all.split_off(MANY / 2);
+        origin.until("all requests are there at once", |seen| seen.requests.len() == CLIENTS);
+        let stay = all.split_off(CLIENTS / 2);
         all.into_iter().for_each(Client::reset);
         for mut client in stay {
-            let answer = client.answer();
-            assert_eq!((answer.status, answer.reason().as_str()), (504, "server_timeout"));
+            let response = client.response();
+            assert_eq!((response.status, response.reason().as_str()), (504, "server_timeout"));
         }
-        origin.until("every connection was cut", |seen| seen.ended == MANY);
+        origin.until("every connection was cut", |seen| seen.ended == CLIENTS);
     }
 }
 
 mod queue {
     use super::*;
 
-    /// Answers each request once its target is released; what is with it now, and the most there ever was.
+    /// Responses each request once its target is released; what is with it now, and the most there ever was.
     #[derive(Clone, Default)]
     struct Held {
         released: Shared<Vec<String>>,
@@ -347,7 +347,7 @@ mod queue {
                 thread::park_timeout(Duration::from_millis(3));
                 now.fetch_sub(1, Ordering::SeqCst);
                 // Long enough to come in several pieces, now and then cut by the server's close.
-                visit.answer("x".repeat(30_000));
+                visit.response("x".repeat(30_000));
             })
         };
         let origins = [origin(0), origin(1), origin(2)];
@@ -364,7 +364,7 @@ mod queue {
                     _ => client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"),
                 };
             }
-            all.iter_mut().for_each(|client| assert_eq!(client.answer().body.len(), 30_000));
+            all.iter_mut().for_each(|client| assert_eq!(client.response().body.len(), 30_000));
         }
         let most = [0, 1, 2].map(|at| counts[at].1.load(Ordering::SeqCst));
         assert_eq!(most, [3, 1, 5], "the most at once at each server");
@@ -385,8 +385,8 @@ mod queue {
         // All may go as soon as they are there.
         others.iter().for_each(|(path, _)| held.release(path));
         held.release("/0");
-        assert_eq!(first.answer().text(), "/0");
-        others.iter_mut().for_each(|(path, client)| assert_eq!(client.answer().text(), *path));
+        assert_eq!(first.response().text(), "/0");
+        others.iter_mut().for_each(|(path, client)| assert_eq!(client.response().text(), *path));
         let expected: Vec<_> = (0..=12).map(|at| format!("/{at}")).collect();
         assert_eq!(targets(&origin), expected);
     }
@@ -404,25 +404,26 @@ mod queue {
         for _ in 0..11 {
             let mut client = Client::to(&balancer);
             let since = Instant::now();
-            let answer = client.get("/refused");
+            let response = client.get("/rejected");
             took.push(since.elapsed());
-            assert_eq!((answer.status, answer.reason().as_str()), (503, "queue_full"));
-            assert!(answer.fields.one("Retry-After").parse::<u32>().is_ok());
+            assert_eq!((response.status, response.reason().as_str()), (503, "queue_full"));
+            assert!(response.fields.one("Retry-After").parse::<u32>().is_ok());
             // It may come again on the same connection, also with a body that is here.
-            let answer = client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc").answer();
-            assert_eq!((answer.status, answer.reason().as_str()), (503, "queue_full"));
+            let response =
+                client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc").response();
+            assert_eq!((response.status, response.reason().as_str()), (503, "queue_full"));
             // But not with one of which the rest is to come.
             client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 300000\r\n\r\nabc");
-            assert_eq!(client.answer().fields.all("Connection"), ["close"]);
+            assert_eq!(client.response().fields.all("Connection"), ["close"]);
             client.sees_the_end();
         }
         // This machine has other things to do; a wait for anything would delay all of them.
         took.sort();
         assert!(took[took.len() / 2] < Duration::from_millis(50), "{took:?}");
         ["/0", "/1", "/2"].into_iter().for_each(|path| held.release(path));
-        assert_eq!(first.answer().text(), "/0");
+        assert_eq!(first.response().text(), "/0");
         for (path, mut client) in kept {
-            assert_eq!(client.answer().text(), path);
+            assert_eq!(client.response().text(), path);
         }
         assert_eq!(targets(&origin), ["/0", "/1", "/2"], "the server heard of no other");
     }
@@ -436,15 +437,15 @@ mod queue {
         first.send(get("/0"));
         origin.until("the server has all that it may", |seen| seen.requests.len() == 1);
         let mut second = waits(&balancer, "/1", 0);
-        let mut refused = Client::to(&balancer);
-        refused.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5000000\r\n\r\n");
+        let mut rejected = Client::to(&balancer);
+        rejected.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5000000\r\n\r\n");
         // More than any socket buffer holds, and all of it before it reads.
-        refused.send(vec![b'x'; 5_000_000]);
-        let answer = refused.answer();
-        assert_eq!((answer.status, answer.reason().as_str()), (503, "queue_full"));
-        refused.sees_the_end();
+        rejected.send(vec![b'x'; 5_000_000]);
+        let response = rejected.response();
+        assert_eq!((response.status, response.reason().as_str()), (503, "queue_full"));
+        rejected.sees_the_end();
         ["/0", "/1"].into_iter().for_each(|path| held.release(path));
-        assert_eq!([first.answer().text(), second.answer().text()], ["/0", "/1"]);
+        assert_eq!([first.response().text(), second.response().text()], ["/0", "/1"]);
     }
 
     /// No server is promised to what waits: the first with room takes the head of the queue.
@@ -467,8 +468,8 @@ mod queue {
         held.release("/a");
         until("the next one is where /a was", || there("/d") == at_a);
         ["/c", "/d"].into_iter().for_each(|path| held.release(path));
-        assert_eq!([busy[0].answer().text(), busy[1].answer().text()], ["/a", "/b"]);
-        assert_eq!([waiting[0].answer().text(), waiting[1].answer().text()], ["/c", "/d"]);
+        assert_eq!([busy[0].response().text(), busy[1].response().text()], ["/a", "/b"]);
+        assert_eq!([waiting[0].response().text(), waiting[1].response().text()], ["/c", "/d"]);
     }
 
     #[test]
@@ -491,17 +492,17 @@ mod queue {
             })
             .collect();
         for (client, since) in waiting.iter_mut().zip(since) {
-            let answer = client.answer();
+            let response = client.response();
             let took = since.elapsed();
-            assert_eq!((answer.status, answer.reason().as_str()), (503, "queue_timeout"));
-            assert!(answer.fields.has("Retry-After"));
+            assert_eq!((response.status, response.reason().as_str()), (503, "queue_timeout"));
+            assert!(response.fields.has("Retry-After"));
             // Half a second of noise is allowed for; the timer of the queue has a millisecond.
             assert!((590..1100).contains(&took.as_millis()), "{took:?}");
         }
         held.release("/0");
         held.release("/again");
-        assert_eq!(first.answer().text(), "/0");
-        assert_eq!(waiting[0].send(get("/again")).answer().text(), "/again", "it may come again");
+        assert_eq!(first.response().text(), "/0");
+        assert_eq!(waiting[0].send(get("/again")).response().text(), "/again", "it may come again");
         assert_eq!(targets(&origin), ["/0", "/again"], "the server never heard of those");
     }
 
@@ -519,7 +520,7 @@ mod queue {
         until_waiting(&balancer, 1);
         let mut third = waits(&balancer, "/2", 1);
         ["/0", "/1", "/2"].into_iter().for_each(|path| held.release(path));
-        let texts = [&mut first, &mut second, &mut third].map(|client| client.answer().text());
+        let texts = [&mut first, &mut second, &mut third].map(|client| client.response().text());
         assert_eq!(texts, ["/0", "/1", "/2"]);
         assert_eq!(targets(&origin), ["/0", "/1", "/2"], "the server never heard of the one that left");
     }
@@ -538,8 +539,8 @@ mod queue {
         all.iter_mut().for_each(|client| _ = client.send(GET));
         let (mut served, mut rejected) = (0, 0);
         for client in &mut all {
-            let answer = client.answer();
-            match (answer.status, answer.reason().as_str()) {
+            let response = client.response();
+            match (response.status, response.reason().as_str()) {
                 (200, _) => served += 1,
                 (503, "overloaded") => rejected += 1,
                 other => panic!("{other:?}"),
@@ -563,8 +564,8 @@ mod queue {
         balancer.signal(Signal::TERM);
         until("new connections are refused", || Client::connect(balancer.address()).is_err());
         (0..=5).for_each(|at| held.release(&format!("/{at}")));
-        assert_eq!(first.answer().text(), "/0");
-        others.iter_mut().for_each(|(path, client)| assert_eq!(client.answer().text(), *path));
+        assert_eq!(first.response().text(), "/0");
+        others.iter_mut().for_each(|(path, client)| assert_eq!(client.response().text(), *path));
         assert_eq!(balancer.wait().code(), Some(0));
     }
 
@@ -585,7 +586,7 @@ mod queue {
         for by_reset in [false, true] {
             let mut tunnel = Client::to(&balancer);
             tunnel.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
-            assert_eq!(tunnel.answer().status, 101);
+            assert_eq!(tunnel.response().status, 101);
             let mut others = [waits(&balancer, "/", 0), waits(&balancer, "/", 1)];
             assert!(others.iter().all(Client::is_quiet));
             if by_reset {
@@ -593,7 +594,7 @@ mod queue {
             } else {
                 drop(tunnel)
             }
-            others.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "ok"));
+            others.iter_mut().for_each(|client| assert_eq!(client.response().text(), "ok"));
         }
     }
 
@@ -617,8 +618,8 @@ mod queue {
         origin.until("the server has all that it may", |seen| seen.requests.len() == 1);
         let mut others: Vec<_> = (0..3).map(|at| waits(&balancer, "/ok", at)).collect();
         opens.open();
-        assert_eq!(fails.answer().status, 502);
-        others.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "ok"));
+        assert_eq!(fails.response().status, 502);
+        others.iter_mut().for_each(|client| assert_eq!(client.response().text(), "ok"));
     }
 }
 
@@ -671,7 +672,7 @@ mod moves {
         held.iter_mut().for_each(|client| _ = client.send(get("/held")));
         until("the pool has max", || balancer.workers() == 40);
         let mut tunnels = clients(&balancer, EACH);
-        tunnels.iter_mut().for_each(|client| assert_eq!(client.send(ASK).answer().status, 101));
+        tunnels.iter_mut().for_each(|client| assert_eq!(client.send(ASK).response().status, 101));
         let mut steps = clients(&balancer, EACH);
         steps.iter_mut().for_each(|client| _ = client.send(get("/steps")));
         let heads: Vec<_> = steps.iter_mut().map(Client::head).collect();
@@ -680,7 +681,7 @@ mod moves {
         uploads.iter_mut().for_each(|client| _ = client.send(head));
         origin.until("all of them are there", |seen| seen.heads == 40 + 3 * EACH);
         gate.open();
-        held.iter_mut().for_each(|client| assert_eq!(client.answer().status, 200));
+        held.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
         for at in 0..10 {
             // The tenth moves come when the pool is small again.
             until("the pool has shrunk further", || balancer.workers() <= 2 * EACH + 24 - 2 * at);
@@ -692,7 +693,7 @@ mod moves {
             step.change(|step| *step += 1);
         }
         let whole: String = (0..10).map(|at| format!("{at:04}")).collect();
-        uploads.iter_mut().for_each(|client| assert_eq!(client.answer().text(), whole));
+        uploads.iter_mut().for_each(|client| assert_eq!(client.response().text(), whole));
         for (client, (head, status)) in steps.iter_mut().zip(heads) {
             assert_eq!(client.body_of("GET", head, status).unwrap().text(), whole);
         }
@@ -712,7 +713,7 @@ mod moves {
 
     #[test]
     fn parked_connections_are_served_again_and_again() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], patient(1, 4, 100));
         let mut fresh = Client::to(&balancer);
         let mut used = Client::to(&balancer);
@@ -722,7 +723,7 @@ mod moves {
         for _ in 0..3 {
             until_parked(Instant::now());
             assert_eq!([fresh.get("/").text(), used.get("/").text()], ["ok", "ok"]);
-            assert_eq!(half.send("st: h\r\n\r\nGET / HTTP/1.1\r\nHo").answer().text(), "ok");
+            assert_eq!(half.send("st: h\r\n\r\nGET / HTTP/1.1\r\nHo").response().text(), "ok");
         }
         until_parked(Instant::now());
         // Ends are heard of there, too.
@@ -737,7 +738,7 @@ mod moves {
 
     #[test]
     fn deadlines_hold_where_a_connection_is_parked() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let times = json!({"timeouts": {"client_head": "2s", "keep_alive": "2500ms"}});
         let balancer = Evenkeel::before(&[&origin], with(patient(1, 4, 100), times));
         let (mut silent, mut half, mut used) =
@@ -746,8 +747,8 @@ mod moves {
         half.send("GET / HTTP/1.1\r\nHo");
         assert_eq!(used.get("/").text(), "ok");
         silent.sees_the_end();
-        let answer = half.answer();
-        assert_eq!((answer.status, answer.reason().as_str()), (408, "head_timeout"));
+        let response = half.response();
+        assert_eq!((response.status, response.reason().as_str()), (408, "head_timeout"));
         let took = since.elapsed();
         assert!((Duration::from_millis(1900)..Duration::from_secs(4)).contains(&took), "{took:?}");
         half.sees_the_end();
@@ -758,7 +759,7 @@ mod moves {
 
     #[test]
     fn a_stop_closes_parked_connections_and_tells_those_whose_head_has_begun() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let config = with(patient(1, 4, 100), json!({"timeouts": {"drain": "2s"}}));
         let mut balancer = Evenkeel::before(&[&origin], config);
         let (mut idle, mut half, mut late) =
@@ -769,9 +770,9 @@ mod moves {
         until_parked(Instant::now());
         balancer.signal(Signal::TERM);
         idle.sees_the_end();
-        assert_eq!(half.send("st: h\r\n\r\n").answer().text(), "ok", "it is still served");
-        let answer = late.answer();
-        assert_eq!((answer.status, answer.reason().as_str()), (503, "draining"));
+        assert_eq!(half.send("st: h\r\n\r\n").response().text(), "ok", "it is still served");
+        let response = late.response();
+        assert_eq!((response.status, response.reason().as_str()), (503, "draining"));
         assert_eq!(balancer.wait().code(), Some(0));
     }
 }
@@ -781,12 +782,12 @@ mod attacks {
 
     #[test]
     fn an_absurd_length_costs_nothing() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], json!({"limits": {"body": "1MiB"}}));
         let before = balancer.rss_kib();
         for length in ["99999999999999", "18446744073709551615", "18446744073709551616"] {
             let sent = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\nabc");
-            let status = Client::to(&balancer).send(sent).answer().status;
+            let status = Client::to(&balancer).send(sent).response().status;
             assert!(matches!(status, 400 | 413), "{length}: {status}");
         }
         assert!(balancer.rss_kib() < before + 4096);
@@ -812,19 +813,19 @@ mod attacks {
 
     /// Garbage of every kind on so many connections: each is answered with an error or closed.
     #[test]
-    fn garbage_is_refused_and_nothing_panics() {
+    fn garbage_is_rejected_and_nothing_panics() {
         let origin = Origin::echoes();
         let config = json!({"timeouts": {"client_head": "500ms", "client_body": "500ms"}});
         let balancer = Evenkeel::before(&[&origin], config);
         let good = b"POST /a?b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n4\r\nbody\r\n0\r\nT: u\r\n\r\n";
-        let dice = noise(4096);
+        let random = noise(4096);
         let mut sent = Vec::new();
         for round in 0..120 {
             // A good request with a few bytes changed, and plain noise.
             let mut bytes = good.to_vec();
             for change in 0..=round % 4 {
-                let at = usize::from(dice[round * 8 + change]) * 7 % bytes.len();
-                bytes[at] = dice[round * 8 + 4 + change];
+                let at = usize::from(random[round * 8 + change]) * 7 % bytes.len();
+                bytes[at] = random[round * 8 + 4 + change];
             }
             sent.push(bytes);
             sent.push(noise(round * 20)[round..].to_vec());
@@ -837,7 +838,7 @@ mod attacks {
             thread::spawn(move || {
                 for bytes in sent {
                     let mut client = Client::connect(address).unwrap();
-                    // It may be refused and closed before all of it is sent.
+                    // It may be rejected and closed before all of it is sent.
                     let _ = client.try_send(&bytes);
                     let _ = client.stream.shutdown(std::net::Shutdown::Write);
                     let (_, end) = client.rest();
@@ -847,12 +848,12 @@ mod attacks {
         });
         threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
         let mut client = Client::to(&balancer);
-        assert_eq!(client.send(good).answer().text(), "body");
+        assert_eq!(client.send(good).response().text(), "body");
     }
 
     #[test]
     fn slow_senders_hold_no_worker() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], with(patient(1, 2, 300), long()));
         let mut slow = clients(&balancer, 200);
         let mut normal = Client::to(&balancer);
@@ -864,13 +865,13 @@ mod attacks {
         }
         assert_eq!(origin.count(), 30);
         slow.iter_mut().for_each(|client| _ = client.send("y\r\n\r\n"));
-        slow.iter_mut().for_each(|client| assert_eq!(client.answer().status, 200));
+        slow.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
         assert!(balancer.workers() <= 2);
     }
 
     #[test]
     fn clients_that_connect_and_close_leave_nothing_behind() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], json!({"servers": {"pool": {"idle": 16}}}));
         assert_eq!(Client::to(&balancer).get("/").status, 200);
         until("the first client's descriptor is closed", || balancer.descriptors() < 40);
@@ -890,55 +891,56 @@ mod attacks {
 
     #[test]
     fn parked_connections_cost_little() {
-        const CROWD: usize = 2000;
-        raise_descriptors(2 * CROWD as u64 + 300);
-        let origin = Origin::answers("ok");
+        const COUNT: usize = 2000;
+        raise_descriptors(2 * COUNT as u64 + 300);
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], long());
         let mut first = Client::to(&balancer);
         assert_eq!(first.get("/").status, 200);
         let (before, threads) = (balancer.rss_kib(), balancer.threads());
-        let mut crowd = clients(&balancer, CROWD);
-        crowd.iter_mut().for_each(|client| assert_eq!(client.get("/").status, 200));
+        let mut many = clients(&balancer, COUNT);
+        many.iter_mut().for_each(|client| assert_eq!(client.get("/").status, 200));
         let grown = balancer.rss_kib().saturating_sub(before);
-        assert!(grown < 6 * 1024, "{CROWD} parked connections took {grown} KiB");
+        assert!(grown < 6 * 1024, "{COUNT} parked connections took {grown} KiB");
         assert!(balancer.threads() <= threads + 4, "no thread belongs to a parked connection");
         assert_eq!(first.get("/").status, 200);
-        crowd.iter_mut().rev().for_each(|client| assert_eq!(client.get("/").status, 200));
-        drop(crowd);
+        many.iter_mut().rev().for_each(|client| assert_eq!(client.get("/").status, 200));
+        drop(many);
         until("all are closed", || balancer.descriptors() < 100);
     }
 
     #[test]
-    fn with_few_descriptors_it_refuses_or_waits_and_comes_back() {
-        let origin = Origin::answers("ok");
+    fn with_few_descriptors_it_rejects_or_waits_and_comes_back() {
+        let origin = Origin::responds("ok");
         let servers = list(&[&origin]);
         let balancer = Evenkeel::start_with_descriptors(64, json!({"servers": {"list": servers}}));
         let mut first = Client::to(&balancer);
         assert_eq!(first.get("/").status, 200);
-        let mut crowd = clients(&balancer, 150);
-        crowd.iter_mut().for_each(|client| _ = client.try_send(GET));
+        let mut many = clients(&balancer, 150);
+        many.iter_mut().for_each(|client| _ = client.try_send(GET));
         let mut statuses = Vec::new();
-        for client in &mut crowd {
-            if let Ok(answer) = client.patience(Duration::from_millis(50)).try_answer() {
-                statuses.push(answer.status);
+        for client in &mut many {
+            if let Ok(response) = client.max_wait(Duration::from_millis(50)).try_response() {
+                statuses.push(response.status);
             }
         }
         assert!(statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
         // The first has made room, or is served on, or told that it is our fault, not a server's.
         _ = first.try_send(GET);
-        if let Ok(answer) = first.try_answer() {
-            let ours = ["connection_limit", "overloaded"].contains(&answer.reason().as_str());
-            assert!(answer.status == 200 || ours, "{}", answer.text());
+        if let Ok(response) = first.try_response() {
+            let ours = ["connection_limit", "overloaded"].contains(&response.reason().as_str());
+            assert!(response.status == 200 || ours, "{}", response.text());
         }
         let lines = balancer.log_lines();
         assert!(!lines.iter().any(|line| line.split(' ').any(|word| word == "ejected")), "{lines:?}");
         // No worker can be started, and the log is not filled with that.
         let told = lines.iter().filter(|line| line.contains("cannot start")).count();
         assert!(told < 10, "{told} warnings");
-        drop(crowd);
+        drop(many);
         until("it serves newcomers again", || {
             Client::connect(balancer.address()).is_ok_and(|mut client| {
-                client.try_send(GET).is_ok() && client.try_answer().is_ok_and(|answer| answer.status == 200)
+                client.try_send(GET).is_ok()
+                    && client.try_response().is_ok_and(|response| response.status == 200)
             })
         });
     }
@@ -950,7 +952,7 @@ mod memory {
     const MUCH: usize = 64 << 20;
     const PIECE: usize = 1 << 20;
 
-    /// Reads what it gets and answers with how much that was; a GET gets `MUCH`.
+    /// Reads what it gets and responds with how much that was; a GET gets `MUCH`.
     fn bulk() -> Origin {
         Origin::start(|visit| {
             while let Some(head) = visit.head() {
@@ -995,7 +997,7 @@ mod memory {
         assert_eq!(
             Client::to(&balancer)
                 .send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx")
-                .answer()
+                .response()
                 .text(),
             "1"
         );
@@ -1003,13 +1005,13 @@ mod memory {
         check(&balancer, "up", |client| {
             client.send(format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {MUCH}\r\n\r\n"));
             (0..MUCH / PIECE).for_each(|_| _ = client.send(&piece));
-            assert_eq!(client.answer().text(), MUCH.to_string());
+            assert_eq!(client.response().text(), MUCH.to_string());
         });
         check(&balancer, "up in chunks", |client| {
             client.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
             let chunk = chunked(&[&piece]);
             (0..MUCH / PIECE).for_each(|_| _ = client.send(&chunk[..chunk.len() - 5]));
-            assert_eq!(client.send("0\r\n\r\n").answer().text(), MUCH.to_string());
+            assert_eq!(client.send("0\r\n\r\n").response().text(), MUCH.to_string());
         });
         for path in ["/", "/chunked"] {
             check(&balancer, path, |client| {
@@ -1036,14 +1038,14 @@ mod memory {
 
     #[test]
     fn memory_is_flat_over_many_requests() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let balancer = Evenkeel::before(&[&origin], patient(2, 4, 100));
         let mut client = Client::to(&balancer);
         let batch = GET.repeat(100);
         let mut run = |batches| {
             for _ in 0..batches {
                 client.send(&batch);
-                (0..100).for_each(|_| assert_eq!(client.answer().status, 200));
+                (0..100).for_each(|_| assert_eq!(client.response().status, 200));
             }
         };
         run(5);
@@ -1055,13 +1057,13 @@ mod memory {
 
     #[test]
     fn a_client_that_reads_none_of_our_own_responses_delays_no_other() {
-        let origin = Origin::answers("ok");
+        let origin = Origin::responds("ok");
         let over = json!({"timeouts": {"client_body": "120s"}});
         let balancer = Evenkeel::before(&[&origin], with(patient(1, 1, 100), over));
         let mut deaf = TcpStream::connect(balancer.address()).unwrap();
         deaf.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
         let last_hops = "OPTIONS * HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n".repeat(1000);
-        // Until the balancer reads no more, because its own answers find no room.
+        // Until the balancer reads no more, because its own responses find no room.
         while deaf.write_all(last_hops.as_bytes()).is_ok() {}
         assert_eq!(Client::to(&balancer).get("/").text(), "ok");
     }
@@ -1078,7 +1080,7 @@ mod memory {
         // They read nothing: the balancer stops, and its connections to the server end.
         origin.until("all four are there", |seen| seen.heads == 4);
         until("all four are given up", || {
-            balancer.metric("evenkeel_refusals_total{reason=\"client_stalled\"}") == 4.0
+            balancer.metric("evenkeel_rejections_total{reason=\"client_stalled\"}") == 4.0
         });
         origin.until("their connections to the server are closed", |seen| seen.over == 4);
         until("each has its log line", || {
@@ -1105,25 +1107,25 @@ mod isolation {
             }
         });
         let balancer = Evenkeel::before(&[&origin], patient(1, 1, 1000));
-        let mut crowd = clients(&balancer, 40);
-        ask_all(&mut crowd);
+        let mut many = clients(&balancer, 40);
+        ask_all(&mut many);
         let mut stalled = Client::to(&balancer);
         stalled.send("GET /stall HTTP/1.1\r\nHost: h\r\n\r\n");
         origin.until("it stalls", |seen| seen.bytes.iter().any(|bytes| contains(bytes, b"/stall")));
         for _ in 0..20 {
-            ask_all(&mut crowd);
+            ask_all(&mut many);
         }
         assert!(stalled.is_quiet());
         opens.open();
-        assert_eq!(stalled.answer().text(), "well");
+        assert_eq!(stalled.response().text(), "well");
     }
 
-    fn ask_all(crowd: &mut [Client]) {
-        for client in crowd.iter_mut() {
+    fn ask_all(many: &mut [Client]) {
+        for client in many.iter_mut() {
             client.send(GET);
         }
-        for client in crowd.iter_mut() {
-            assert_eq!(client.answer().status, 200);
+        for client in many.iter_mut() {
+            assert_eq!(client.response().status, 200);
         }
     }
 

@@ -5,7 +5,7 @@ use super::servers::{choose, pick};
 use evenkeel::base::ids::RequestId;
 use evenkeel::base::time::Moment;
 use evenkeel::http1::body::Body;
-use evenkeel::http1::forward::{self, Answer, Hop};
+use evenkeel::http1::forward::{self, Hop, ResponseHop};
 use evenkeel::http1::framing::{Asked, Framing};
 use evenkeel::http1::head::{self, Limits, Parsed, RequestHead, ResponseHead, Slots, Version};
 use evenkeel::policy::admit::{self, Codel};
@@ -32,10 +32,10 @@ const fn row(name: &'static str, work: fn(u64)) -> Row {
 pub const ALL: &[Row] = &[
     row("parse a small GET", |times| parse_request(SMALL, times)),
     row("parse a browser's GET", |times| parse_request(BROWSER, times)),
-    row("parse an answer's head", parse_answer),
+    row("parse a response's head", parse_response),
     row("forward a small GET", |times| forward_request(SMALL, times)),
     row("forward a browser's GET", |times| forward_request(BROWSER, times)),
-    row("forward an answer's head", forward_answer),
+    row("forward a response's head", forward_response),
     row("decode 16 chunks of 64 bytes", decode_chunks),
     row("pick round_robin of 3", |times| pick(Algorithm::RoundRobin, 3, times)),
     row("pick round_robin of 300", |times| pick(Algorithm::RoundRobin, 300, times)),
@@ -55,7 +55,7 @@ pub const ALL: &[Row] = &[
     row("route of 100", |times| find(100, times)),
     row("route of 1000", |times| find(1000, times)),
     row("route of 10000", |times| find(10_000, times)),
-    row("retry: a reset", |times| retry_after(Phase::Answer, times)),
+    row("retry: a reset", |times| retry_after(Phase::Response, times)),
     row("retry: a dead connection", |times| retry_after(Phase::Reuse, times)),
     row("admit: a short wait", |times| judge(1, times)),
     row("admit: a long wait", |times| judge(50, times)),
@@ -88,7 +88,7 @@ const BROWSER: &str = concat!(
     "\r\n",
 );
 
-const ANSWER: &str = concat!(
+const RESPONSE: &str = concat!(
     "HTTP/1.1 200 OK\r\n",
     "Server: nginx\r\n",
     "Date: Tue, 24 Nov 2026 10:00:00 GMT\r\n",
@@ -109,10 +109,10 @@ fn parse_request(text: &str, times: u64) {
     }
 }
 
-fn parse_answer(times: u64) {
-    let (bytes, limits, mut slots) = (ANSWER.as_bytes().to_vec(), Limits::default(), Slots::new());
+fn parse_response(times: u64) {
+    let (bytes, limits, mut slots) = (RESPONSE.as_bytes().to_vec(), Limits::default(), Slots::new());
     for _ in 0..times {
-        black_box(answer(black_box(&bytes), &limits, &mut slots).len);
+        black_box(response_head(black_box(&bytes), &limits, &mut slots).len);
     }
 }
 
@@ -136,12 +136,12 @@ fn forward_request(text: &str, times: u64) {
     }
 }
 
-fn forward_answer(times: u64) {
-    let (bytes, limits, mut slots) = (ANSWER.as_bytes().to_vec(), Limits::default(), Slots::new());
-    let head = answer(&bytes, &limits, &mut slots);
+fn forward_response(times: u64) {
+    let (bytes, limits, mut slots) = (RESPONSE.as_bytes().to_vec(), Limits::default(), Slots::new());
+    let head = response_head(&bytes, &limits, &mut slots);
     let mut out = Vec::with_capacity(8192);
     for _ in 0..times {
-        let answer = Answer {
+        let hop = ResponseHop {
             client: Version::Http11,
             framing: head.framing,
             keep_alive: true,
@@ -150,7 +150,7 @@ fn forward_answer(times: u64) {
             date: "Tue, 24 Nov 2026 10:00:00 GMT",
         };
         out.clear();
-        forward::response(black_box(&head), black_box(&answer), &mut out);
+        forward::response(black_box(&head), black_box(&hop), &mut out);
         black_box(&out);
     }
 }
@@ -174,11 +174,11 @@ fn retry_after(phase: Phase, times: u64) {
     let attempt = Attempt {
         phase,
         idempotent: true,
-        body_in_hand: true,
+        body_buffered: true,
         sent: true,
         connects_failed: 0,
         reuses_failed: u32::from(phase == Phase::Reuse),
-        others_failed: u32::from(phase == Phase::Answer),
+        others_failed: u32::from(phase == Phase::Response),
         timed_out: false,
     };
     for _ in 0..times {
@@ -213,7 +213,7 @@ fn request<'s, 'b>(bytes: &'b [u8], limits: &Limits, slots: &'s mut Slots) -> Re
     }
 }
 
-fn answer<'s, 'b>(bytes: &'b [u8], limits: &Limits, slots: &'s mut Slots) -> ResponseHead<'s, 'b> {
+fn response_head<'s, 'b>(bytes: &'b [u8], limits: &Limits, slots: &'s mut Slots) -> ResponseHead<'s, 'b> {
     match head::response(bytes, Asked::Other, limits, slots) {
         Ok(Parsed::Complete(head)) => head,
         other => panic!("the response is complete and valid: {other:?}"),

@@ -1,6 +1,6 @@
 //! The rows of picking: each algorithm over a number of candidates, and a whole choice from the table.
 
-use evenkeel::base::dice::Dice;
+use evenkeel::base::random::Random;
 use evenkeel::base::time::Moment;
 use evenkeel::policy::latency::Reading;
 use evenkeel::policy::pick::{Algorithm, Candidate, Draw, Slot, Weight, schedule};
@@ -15,9 +15,9 @@ pub fn pick(algorithm: Algorithm, servers: u32, times: u64) {
     let candidates: Vec<_> = (0..servers).map(candidate).collect();
     let weighted: Vec<_> = candidates.iter().map(|one| (one.slot, one.weight)).collect();
     let order = if algorithm == Algorithm::RoundRobin { schedule(&weighted) } else { Vec::new() };
-    let (pick, mut dice) = (algorithm.pick(), Dice::seeded(7));
+    let (pick, mut random) = (algorithm.pick(), Random::seeded(7));
     for turn in 0..times {
-        let draw = Draw { random: dice.number(), turn, key: dice.number(), schedule: &order };
+        let draw = Draw { random: random.number(), turn, key: random.number(), schedule: &order };
         assert!(pick(black_box(&candidates), black_box(draw)).is_some());
     }
 }
@@ -27,7 +27,7 @@ pub fn pick(algorithm: Algorithm, servers: u32, times: u64) {
 pub fn choose(algorithm: Algorithm, servers: u32, times: u64) {
     let list: Vec<_> = (0..servers).map(spec).collect();
     let table = Table::new(algorithm, false, None, &list);
-    let (mut cached, mut dice) = (table.cached(), Dice::seeded(7));
+    let (mut cached, mut random) = (table.cached(), Random::seeded(7));
     let mut candidates: Vec<Candidate> = Vec::with_capacity(servers as usize);
     let now = Moment::from_millis(1000);
     for turn in 0..times {
@@ -36,10 +36,10 @@ pub fn choose(algorithm: Algorithm, servers: u32, times: u64) {
         candidates.clear();
         let candidate = |at: usize| ready[at].candidate(Slot(at as u32), now);
         match snapshot.sample.filter(|sample| ready.len() > 4 * sample) {
-            Some(sample) => candidates.extend((0..sample).map(|_| dice.below(ready.len())).map(candidate)),
+            Some(sample) => candidates.extend((0..sample).map(|_| random.below(ready.len())).map(candidate)),
             None => candidates.extend((0..ready.len()).map(candidate)),
         }
-        let draw = Draw { random: dice.number(), turn, key: dice.number(), schedule: &snapshot.schedule };
+        let draw = Draw { random: random.number(), turn, key: random.number(), schedule: &snapshot.schedule };
         let server = (snapshot.pick)(&candidates, draw).map(|slot| &ready[slot.0 as usize]);
         let lease = server.and_then(|server| server.lease(now).ok());
         assert!(lease.is_some());

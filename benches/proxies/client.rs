@@ -49,7 +49,7 @@ pub struct Outcome {
     pub p50_us: f64,
     pub p99_us: f64,
     /// All responses, those of the warm-up included.
-    pub answered: u64,
+    pub responses: u64,
     /// All bytes in both directions, those of the warm-up included.
     pub bytes: u64,
     /// Why the result is not reliable.
@@ -73,20 +73,20 @@ pub fn measure(load: &Load) -> Result<Outcome, String> {
     let seconds = load.duration.as_secs_f64();
     let us = |quantile| all.latency.value_at_quantile(quantile) as f64 / 1e3;
     Ok(Outcome {
-        requests_per_s: all.answered_in_time as f64 / seconds,
+        requests_per_s: all.responses_in_time as f64 / seconds,
         bytes_per_s: all.bytes_in_time as f64 / seconds,
         p50_us: us(0.5),
         p99_us: us(0.99),
-        answered: all.answered,
+        responses: all.responses,
         bytes: all.bytes,
         complaint: None,
     })
 }
 
 struct Tally {
-    answered: u64,
+    responses: u64,
     bytes: u64,
-    answered_in_time: u64,
+    responses_in_time: u64,
     bytes_in_time: u64,
     /// In nanoseconds, of the requests that are not rare.
     latency: Histogram<u64>,
@@ -95,13 +95,13 @@ struct Tally {
 impl Tally {
     fn new() -> Result<Tally, String> {
         let latency = Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).map_err(|error| error.to_string())?;
-        Ok(Tally { answered: 0, bytes: 0, answered_in_time: 0, bytes_in_time: 0, latency })
+        Ok(Tally { responses: 0, bytes: 0, responses_in_time: 0, bytes_in_time: 0, latency })
     }
 
     fn add(&mut self, other: &Tally) -> Result<(), String> {
-        self.answered += other.answered;
+        self.responses += other.responses;
         self.bytes += other.bytes;
-        self.answered_in_time += other.answered_in_time;
+        self.responses_in_time += other.responses_in_time;
         self.bytes_in_time += other.bytes_in_time;
         self.latency.add(&other.latency).map_err(|error| error.to_string())
     }
@@ -114,7 +114,7 @@ struct Connection {
     /// Bytes of the current request.
     sent: usize,
     /// The response so far.
-    answer: Vec<u8>,
+    response: Vec<u8>,
 }
 
 impl Connection {
@@ -123,13 +123,13 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         poll.registry().register(&mut SourceFd(&stream.as_raw_fd()), Token(index), Interest::READABLE)?;
-        Ok(Connection { stream, begun: Instant::now(), is_rare: false, sent: 0, answer: Vec::new() })
+        Ok(Connection { stream, begun: Instant::now(), is_rare: false, sent: 0, response: Vec::new() })
     }
 
     /// Sends the next request. An idle connection accepts a small one at once.
     fn send(&mut self, load: &Load, number: u64) -> std::io::Result<()> {
         let rare = load.rare.as_ref().filter(|_| number % RARE == 0);
-        self.answer.clear();
+        self.response.clear();
         self.is_rare = rare.is_some();
         self.begun = Instant::now();
         let first = rare.unwrap_or(&load.first);
@@ -143,15 +143,15 @@ impl Connection {
     fn receive(&mut self, buffer: &mut [u8]) -> Result<bool, String> {
         match self.stream.read(buffer) {
             Ok(0) => return Err("a connection was closed".to_string()),
-            Ok(count) => self.answer.extend_from_slice(&buffer[..count]),
+            Ok(count) => self.response.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error.to_string()),
         }
-        let Some(head) = memchr::memmem::find(&self.answer, b"\r\n\r\n") else { return Ok(false) };
-        if !self.answer.starts_with(b"HTTP/1.1 200") || self.answer.len() > head + 4 + BODY {
-            return Err(format!("a wrong response: {}", String::from_utf8_lossy(&self.answer)));
+        let Some(head) = memchr::memmem::find(&self.response, b"\r\n\r\n") else { return Ok(false) };
+        if !self.response.starts_with(b"HTTP/1.1 200") || self.response.len() > head + 4 + BODY {
+            return Err(format!("a wrong response: {}", String::from_utf8_lossy(&self.response)));
         }
-        Ok(self.answer.len() == head + 4 + BODY)
+        Ok(self.response.len() == head + 4 + BODY)
     }
 }
 
@@ -199,13 +199,13 @@ fn drive(load: &Load, begun: Instant) -> Result<Tally, String> {
 /// Counts a complete response.
 fn count(tally: &mut Tally, connection: &Connection, start: Instant, end: Instant) {
     let now = Instant::now();
-    let bytes = (connection.sent + connection.answer.len()) as u64;
-    tally.answered += 1;
+    let bytes = (connection.sent + connection.response.len()) as u64;
+    tally.responses += 1;
     tally.bytes += bytes;
     if now < start || now >= end {
         return;
     }
-    tally.answered_in_time += 1;
+    tally.responses_in_time += 1;
     tally.bytes_in_time += bytes;
     if !connection.is_rare {
         tally.latency.saturating_record(now.duration_since(connection.begun).as_nanos() as u64);

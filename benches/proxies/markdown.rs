@@ -1,7 +1,7 @@
 //! The tables of docs/performance.md, to be pasted there.
 
 use super::overload;
-use super::result::{Crowd, PickCost, Report, Row, Sample, median};
+use super::result::{OverloadSample, PickCost, Report, Row, Sample, median};
 use super::table::{COMPARED, figures, number};
 use super::work::{self, Unit, Work};
 use std::fmt::Write;
@@ -18,7 +18,7 @@ pub fn tables(report: &Report) -> String {
     for work in work::ALL.iter().filter(|work| work.unit != Unit::Connections) {
         scale(&mut out, report, work);
     }
-    crowds(&mut out, report);
+    overloads(&mut out, report);
     costs(&mut out, report);
     held(&mut out, report);
     out
@@ -133,7 +133,7 @@ fn scale(out: &mut String, report: &Report, work: &Work) {
     }
 }
 
-fn crowds(out: &mut String, report: &Report) {
+fn overloads(out: &mut String, report: &Report) {
     if report.overload.is_empty() {
         return;
     }
@@ -143,7 +143,7 @@ fn crowds(out: &mut String, report: &Report) {
         "Good responses/s",
         "of the capacity",
         "p50 · p99 of good responses, ms",
-        "Refused",
+        "Rejected",
         "p50 · p99 to the rejection, ms",
         "Without a response",
     ];
@@ -153,17 +153,17 @@ fn crowds(out: &mut String, report: &Report) {
         &columns,
     );
     for row in &report.overload {
-        let ms = |of: fn(&Crowd) -> f64| number(row.median(of) / 1e3);
-        let good = row.median(|crowd| crowd.good_per_s);
-        let lost: u64 = row.samples.iter().map(|crowd| crowd.lost).sum();
+        let ms = |of: fn(&OverloadSample) -> f64| number(row.median(of) / 1e3);
+        let good = row.median(|sample| sample.good_per_s);
+        let lost: u64 = row.samples.iter().map(|sample| sample.lost).sum();
         let cells = [
             format!("{} ×", row.factor),
             row.proxy.clone(),
             grouped(good),
             format!("{:.0} %", good / row.capacity() * 100.0),
-            format!("{} · {}", ms(|crowd| crowd.good_p50_us), ms(|crowd| crowd.good_p99_us)),
-            format!("{:.1} %", row.median(|crowd| crowd.refused_share) * 100.0),
-            format!("{} · {}", ms(|crowd| crowd.refused_p50_us), ms(|crowd| crowd.refused_p99_us)),
+            format!("{} · {}", ms(|sample| sample.good_p50_us), ms(|sample| sample.good_p99_us)),
+            format!("{:.1} %", row.median(|sample| sample.rejected_share) * 100.0),
+            format!("{} · {}", ms(|sample| sample.rejected_p50_us), ms(|sample| sample.rejected_p99_us)),
             lost.to_string(),
         ];
         line(out, &format!("| {} |", cells.join(" | ")));

@@ -103,7 +103,7 @@ fn listening(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// A response: its head and the beginning of its body, which repeats until the total is reached.
-struct Answer {
+struct Response {
     path: &'static str,
     bytes: Vec<u8>,
     head: usize,
@@ -124,25 +124,32 @@ enum When {
     Worked,
 }
 
-impl Answer {
-    fn plain(path: &'static str, size: usize) -> Answer {
-        Answer::of(path, "200 OK", size)
+impl Response {
+    fn plain(path: &'static str, size: usize) -> Response {
+        Response::of(path, "200 OK", size)
     }
 
-    fn of(path: &'static str, status: &str, size: usize) -> Answer {
+    fn of(path: &'static str, status: &str, size: usize) -> Response {
         let fields = "Content-Type: text/plain\r\nContent-Length";
         let head = format!("HTTP/1.1 {status}\r\n{fields}: {size}\r\n\r\n");
         let mut bytes = head.clone().into_bytes();
         bytes.resize(head.len() + size.min(PIECE), b'x');
         let total = (head.len() + size) as u64;
-        Answer { path, bytes, head: head.len(), total, when: When::AtOnce, split: false }
+        Response { path, bytes, head: head.len(), total, when: When::AtOnce, split: false }
     }
 
-    fn chunked(path: &'static str) -> Answer {
+    fn chunked(path: &'static str) -> Response {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
         let chunk = format!("40\r\n{}\r\n", "x".repeat(64));
         let bytes = format!("{head}{}0\r\n\r\n", chunk.repeat(16)).into_bytes();
-        Answer { path, head: head.len(), total: bytes.len() as u64, bytes, when: When::AtOnce, split: false }
+        Response {
+            path,
+            head: head.len(),
+            total: bytes.len() as u64,
+            bytes,
+            when: When::AtOnce,
+            split: false,
+        }
     }
 
     fn piece_after(&self, sent: u64) -> &[u8] {
@@ -157,22 +164,22 @@ impl Answer {
     }
 }
 
-fn answers() -> Vec<Answer> {
+fn responses() -> Vec<Response> {
     let delayed =
-        |path, ms| Answer { when: When::Delayed(Duration::from_millis(ms)), ..Answer::plain(path, 59) };
+        |path, ms| Response { when: When::Delayed(Duration::from_millis(ms)), ..Response::plain(path, 59) };
     vec![
-        Answer::plain("/small", 59),
-        Answer::plain("/10k", 10 << 10),
-        Answer::plain("/64k", 64 << 10),
-        Answer::plain("/1m", 1 << 20),
-        Answer::plain("/64m", 64 << 20),
-        Answer::chunked("/chunked"),
-        Answer { split: true, ..Answer::plain("/split", 59) },
+        Response::plain("/small", 59),
+        Response::plain("/10k", 10 << 10),
+        Response::plain("/64k", 64 << 10),
+        Response::plain("/1m", 1 << 20),
+        Response::plain("/64m", 64 << 20),
+        Response::chunked("/chunked"),
+        Response { split: true, ..Response::plain("/split", 59) },
         delayed("/delay10ms", 10),
         delayed("/delay100ms", 100),
-        Answer { when: When::Worked, ..Answer::plain("/work", 59) },
+        Response { when: When::Worked, ..Response::plain("/work", 59) },
         // Last: the response of `/work` when its queue is full.
-        Answer::of("/full", "503 Service Unavailable", 59),
+        Response::of("/full", "503 Service Unavailable", 59),
     ]
 }
 
@@ -193,7 +200,7 @@ struct Connection {
 struct Server {
     listeners: Vec<TcpListener>,
     poll: Poll,
-    answers: Vec<Answer>,
+    responses: Vec<Response>,
     connections: Slab<Connection>,
     accepted: u64,
     /// Delayed responses, the next due first.
@@ -210,7 +217,7 @@ struct Due {
     at: Instant,
     index: usize,
     serial: u64,
-    answer: usize,
+    response: usize,
 }
 
 impl Server {
@@ -223,7 +230,7 @@ impl Server {
         Ok(Server {
             listeners,
             poll,
-            answers: answers(),
+            responses: responses(),
             connections: Slab::with_capacity(1024),
             accepted: 0,
             delayed: VecDeque::new(),
@@ -284,7 +291,7 @@ impl Server {
         while let Some(due) = take(&mut self.delayed).or_else(|| take(&mut self.worked)) {
             let Some(connection) = self.connections.get_mut(due.index) else { continue };
             if connection.serial == due.serial {
-                connection.writing = Some((due.answer, 0));
+                connection.writing = Some((due.response, 0));
                 self.attend(due.index, false);
             }
         }
@@ -302,8 +309,8 @@ impl Server {
     fn pump(&mut self, index: usize, closing: bool) -> io::Result<()> {
         loop {
             let Some(connection) = self.connections.get_mut(index) else { return Ok(()) };
-            while let Some((answer, sent)) = &mut connection.writing {
-                let piece = self.answers[*answer].piece_after(*sent);
+            while let Some((response, sent)) = &mut connection.writing {
+                let piece = self.responses[*response].piece_after(*sent);
                 if piece.is_empty() {
                     connection.writing = None;
                     if connection.closes {
@@ -329,10 +336,10 @@ impl Server {
     fn take(&mut self, index: usize, count: usize) -> io::Result<()> {
         let connection = &mut self.connections[index];
         let bytes = &self.buffer[..count];
-        if let Some((left, answer)) = &mut connection.upload {
+        if let Some((left, response)) = &mut connection.upload {
             *left = left.saturating_sub(count as u64);
             if *left == 0 {
-                connection.writing = Some((*answer, 0));
+                connection.writing = Some((*response, 0));
                 connection.upload = None;
             }
             return Ok(());
@@ -351,16 +358,16 @@ impl Server {
         };
         let body = (head.len() - end - 4) as u64;
         connection.closes = memchr::memmem::find(&head[..end], b"onnection: close").is_some();
-        let answer = answer_to(&self.answers, head);
+        let response = response_to(&self.responses, head);
         let left = content_length(&head[..end]).saturating_sub(body);
         if left > 0 {
-            connection.upload = Some((left, answer));
+            connection.upload = Some((left, response));
             return Ok(());
         }
         let serial = connection.serial;
-        let due = |at| Due { at, index, serial, answer };
-        match self.answers[answer].when {
-            When::AtOnce => connection.writing = Some((answer, 0)),
+        let due = |at| Due { at, index, serial, response };
+        match self.responses[response].when {
+            When::AtOnce => connection.writing = Some((response, 0)),
             When::Delayed(delay) => {
                 let due = due(Instant::now() + delay);
                 let place = self.delayed.partition_point(|other| other.at <= due.at);
@@ -368,7 +375,7 @@ impl Server {
             }
             When::Worked => match self.slots.take(Instant::now()) {
                 Some(done) => self.worked.push_back(due(done)),
-                None => connection.writing = Some((self.answers.len() - 1, 0)),
+                None => connection.writing = Some((self.responses.len() - 1, 0)),
             },
         }
         Ok(())
@@ -376,10 +383,10 @@ impl Server {
 }
 
 /// The response for the path of a request line; the small one for any other.
-fn answer_to(answers: &[Answer], head: &[u8]) -> usize {
+fn response_to(responses: &[Response], head: &[u8]) -> usize {
     let mut words = head.split(|byte| *byte == b' ');
     let path = words.nth(1).unwrap_or_default();
-    answers.iter().position(|answer| answer.path.as_bytes() == path).unwrap_or(0)
+    responses.iter().position(|response| response.path.as_bytes() == path).unwrap_or(0)
 }
 
 fn content_length(head: &[u8]) -> u64 {

@@ -11,7 +11,7 @@ use super::arguments::Arguments;
 use super::origin::Origin;
 use super::process;
 use super::proxy::{Kind, Proxy};
-use super::result::{Crowd, Overload, Report};
+use super::result::{Overload, OverloadSample, Report};
 use super::settings::Setup;
 use super::{slots, steady, table};
 use evenkeel::loadtest::{Options, Summary, measure};
@@ -22,9 +22,9 @@ pub const NAME: &str = "overload";
 /// Evenkeel's goodput at each factor is at least this share of its peak.
 pub const FLAT: f64 = 0.95;
 /// 99 of 100 rejections arrive within this time.
-pub const REFUSED_WITHIN_US: f64 = 50_000.0;
+pub const REJECTED_WITHIN_US: f64 = 50_000.0;
 /// So do good responses: Evenkeel's `threadpool.queue_timeout`.
-pub const ANSWERED_WITHIN_US: f64 = 5_000_000.0;
+pub const RESPONSE_WITHIN_US: f64 = 5_000_000.0;
 
 const FACTORS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 /// Evenkeel's queue per slot: four times its workers.
@@ -60,7 +60,7 @@ pub fn run(arguments: &Arguments, kinds: &[Kind], report: &mut Report) -> Result
         for round in 0..arguments.rounds.min(ROUNDS_MAX) {
             for turn in 0..proxies.len() {
                 let number = (round + turn) % proxies.len();
-                rows[number].samples.push(crowd(&proxies[number], factor * capacity, duration)?);
+                rows[number].samples.push(offer(&proxies[number], factor * capacity, duration)?);
             }
         }
         report.overload.extend(rows);
@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments, kinds: &[Kind], report: &mut Report) -> Result
     Ok(())
 }
 
-fn crowd(proxy: &Proxy, rate: f64, duration: Duration) -> Result<Crowd, String> {
+fn offer(proxy: &Proxy, rate: f64, duration: Duration) -> Result<OverloadSample, String> {
     process::reset_peak(&proxy.pids);
     let before = process::usage(&proxy.pids);
     let summary = measure(&Options {
@@ -81,40 +81,40 @@ fn crowd(proxy: &Proxy, rate: f64, duration: Duration) -> Result<Crowd, String> 
         ..Options::new(&format!("http://{}/work", proxy.address))
     })?;
     let cpu_s = process::usage(&proxy.pids).cpu_s - before.cpu_s;
-    let refused = refused(&summary);
-    Ok(Crowd {
+    let rejected = rejected(&summary);
+    Ok(OverloadSample {
         good_per_s: summary.good_per_s,
         good_p50_us: summary.good_latency_us.p50,
         good_p99_us: summary.good_latency_us.p99,
-        refused_share: refused as f64 / summary.answered.max(1) as f64,
-        refused_p50_us: summary.refusal_latency_us.p50,
-        refused_p99_us: summary.refusal_latency_us.p99,
+        rejected_share: rejected as f64 / summary.responses.max(1) as f64,
+        rejected_p50_us: summary.rejection_latency_us.p50,
+        rejected_p99_us: summary.rejection_latency_us.p99,
         // Requests that were due just before the end were not started, which is not a fault.
         lost: summary.errors.total() + summary.unsent.saturating_sub((rate * LAST_MOMENT_S) as u64),
         statuses: statuses(&summary),
-        cpu_us_per_request: cpu_s * 1e6 / (summary.answered + summary.warm_up_answers).max(1) as f64,
+        cpu_us_per_request: cpu_s * 1e6 / (summary.responses + summary.warm_up_responses).max(1) as f64,
         memory: process::memory(&proxy.pids),
     })
 }
 
-fn refused(summary: &Summary) -> u64 {
+fn rejected(summary: &Summary) -> u64 {
     let bad = summary.statuses.iter().filter(|(status, _)| !(200..400).contains(*status));
     bad.map(|(_, count)| count).sum()
 }
 
 /// Responses by status, and requests without a response.
 fn statuses(summary: &Summary) -> String {
-    let answers = summary.statuses.iter().map(|(status, count)| format!("{status}: {count}"));
+    let responses = summary.statuses.iter().map(|(status, count)| format!("{status}: {count}"));
     let errors = summary.errors.by_kind().into_iter().filter(|(_, count)| *count > 0);
     let errors = errors.map(|(kind, count)| format!("{kind}: {count}"));
     let unsent = (summary.unsent > 0).then(|| format!("not sent: {}", summary.unsent));
-    answers.chain(errors).chain(unsent).collect::<Vec<_>>().join(", ")
+    responses.chain(errors).chain(unsent).collect::<Vec<_>>().join(", ")
 }
 
 /// The guarantees that Evenkeel violated.
 pub fn broken_promises(report: &Report) -> Vec<String> {
     let ours = || report.overload.iter().filter(|row| row.proxy == "evenkeel");
-    let goodput = |row: &Overload| row.median(|crowd| crowd.good_per_s);
+    let goodput = |row: &Overload| row.median(|sample| sample.good_per_s);
     let peak = ours().map(goodput).fold(0.0, f64::max);
     let mut broken = Vec::new();
     for row in ours() {
@@ -124,12 +124,12 @@ pub fn broken_promises(report: &Report) -> Vec<String> {
                 broken.push(format!("evenkeel at {factor} times the capacity: {what}"));
             }
         };
-        let (good, answered) = (goodput(row), row.median(|crowd| crowd.good_p99_us));
-        let refused = row.median(|crowd| crowd.refused_p99_us);
-        let lost: u64 = row.samples.iter().map(|crowd| crowd.lost).sum();
+        let (good, responses) = (goodput(row), row.median(|sample| sample.good_p99_us));
+        let rejected = row.median(|sample| sample.rejected_p99_us);
+        let lost: u64 = row.samples.iter().map(|sample| sample.lost).sum();
         say(good < FLAT * peak, format!("goodput is {:.0} % of its peak", good / peak * 100.0));
-        say(answered > ANSWERED_WITHIN_US, format!("p99 of the good responses is {:.1} s", answered / 1e6));
-        say(refused > REFUSED_WITHIN_US, format!("p99 of the time to a 503 is {:.0} ms", refused / 1e3));
+        say(responses > RESPONSE_WITHIN_US, format!("p99 of the good responses is {:.1} s", responses / 1e6));
+        say(rejected > REJECTED_WITHIN_US, format!("p99 of the time to a 503 is {:.0} ms", rejected / 1e3));
         say(lost > 0, format!("{lost} requests got no response"));
     }
     broken

@@ -11,7 +11,7 @@ const COLORS: [&str; 6] = ["#1864ab", "#2b8a3e", "#e8590c", "#868e96", "#9c36b5"
 
 /// Draws the charts for which the report has figures into this folder; returns the names of the files.
 pub fn draw(report: &Report, folder: &Path) -> Result<Vec<String>, String> {
-    let charts = [connections(report), servers(report), workers(report), picks(report), crowds(report)];
+    let charts = [connections(report), servers(report), workers(report), picks(report), overloads(report)];
     let mut drawn = Vec::new();
     for (name, title, panels) in charts {
         if panels.iter().any(|panel| panel.lines.is_empty()) {
@@ -87,7 +87,7 @@ fn picks(report: &Report) -> Chart {
     ("picks", "Picking a server, by the number of servers", panels)
 }
 
-fn crowds(report: &Report) -> Chart {
+fn overloads(report: &Report) -> Chart {
     let lines = |of: &dyn Fn(&Overload) -> f64| -> Vec<Line> {
         let one = |(at, name): (usize, &str)| {
             let rows = report.overload.iter().filter(|row| row.proxy == name);
@@ -97,18 +97,18 @@ fn crowds(report: &Report) -> Chart {
         PROXIES.into_iter().enumerate().map(one).filter(has_points).collect()
     };
     let label = "offered load, times the capacity";
-    let share = |row: &Overload| row.median(|crowd| crowd.good_per_s) / row.capacity() * 100.0;
-    let answered = |row: &Overload| row.median(|crowd| crowd.good_p99_us) / 1e3;
-    let refused = |row: &Overload| row.median(|crowd| crowd.refused_p99_us) / 1e3;
+    let share = |row: &Overload| row.median(|sample| sample.good_per_s) / row.capacity() * 100.0;
+    let responses = |row: &Overload| row.median(|sample| sample.good_p99_us) / 1e3;
+    let rejected = |row: &Overload| row.median(|sample| sample.rejected_p99_us) / 1e3;
     let mut panels = vec![
         panel("Goodput", label, "good responses, % of the capacity", lines(&share)),
-        panel("Good responses, p99", label, "milliseconds", lines(&answered)),
-        panel("Time to a rejection, p99", label, "milliseconds", lines(&refused)),
+        panel("Good responses, p99", label, "milliseconds", lines(&responses)),
+        panel("Time to a rejection, p99", label, "milliseconds", lines(&rejected)),
     ];
     panels[1].y.log = true;
-    panels[1].bound = Some((overload::ANSWERED_WITHIN_US / 1e3, "5 s".to_string()));
+    panels[1].bound = Some((overload::RESPONSE_WITHIN_US / 1e3, "5 s".to_string()));
     panels[2].y.log = true;
-    panels[2].bound = Some((overload::REFUSED_WITHIN_US / 1e3, "50 ms".to_string()));
+    panels[2].bound = Some((overload::REJECTED_WITHIN_US / 1e3, "50 ms".to_string()));
     ("overload", "Overload: an open load of 1 to 8 times the capacity of the servers", panels)
 }
 

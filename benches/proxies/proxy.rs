@@ -153,7 +153,7 @@ impl Proxy {
                 Ok(settings::evenkeel(folder, address, origins, free_address()?, setup))
             }
         };
-        Proxy::launch(kind, text, await_answer)
+        Proxy::launch(kind, text, await_response)
     }
 
     /// Starts a proxy with this configuration, and waits until it is ready.
@@ -203,19 +203,19 @@ impl Drop for Proxy {
 /// Sends one request on a connection and reads its small response; true when it is a 200.
 pub fn ask(stream: &mut TcpStream) -> std::io::Result<bool> {
     stream.write_all(b"GET /small HTTP/1.1\r\nHost: bench\r\n\r\n")?;
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     let mut bytes = [0; 2048];
     loop {
         let count = stream.read(&mut bytes)?;
-        answer.extend_from_slice(&bytes[..count]);
-        let end = memchr::memmem::find(&answer, b"\r\n\r\n");
-        if count == 0 || end.is_some_and(|end| answer.len() >= end + 4 + 59) {
-            return Ok(answer.starts_with(b"HTTP/1.1 200"));
+        response.extend_from_slice(&bytes[..count]);
+        let end = memchr::memmem::find(&response, b"\r\n\r\n");
+        if count == 0 || end.is_some_and(|end| response.len() >= end + 4 + 59) {
+            return Ok(response.starts_with(b"HTTP/1.1 200"));
         }
     }
 }
 
-fn await_answer(child: &mut Child, address: SocketAddr, begun: Instant) -> Result<(), String> {
+fn await_response(child: &mut Child, address: SocketAddr, begun: Instant) -> Result<(), String> {
     while begun.elapsed() < START {
         if let Ok(Some(status)) = child.try_wait() {
             return Err(format!("it ended ({status})"));

@@ -36,17 +36,17 @@ pub struct Row {
 
 /// One proxy under an open load that is a multiple of the servers' capacity, in one round.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Crowd {
+pub struct OverloadSample {
     /// Good responses per second.
     pub good_per_s: f64,
     /// Latency of the good responses, from the moment the request was due.
     pub good_p50_us: f64,
     pub good_p99_us: f64,
     /// The part of all responses that were neither 2xx nor 3xx.
-    pub refused_share: f64,
+    pub rejected_share: f64,
     /// Time to a rejection, from the moment the request was due; zero when nothing was rejected.
-    pub refused_p50_us: f64,
-    pub refused_p99_us: f64,
+    pub rejected_p50_us: f64,
+    pub rejected_p99_us: f64,
     /// Requests without a response, and those that found no free connection.
     pub lost: u64,
     pub statuses: String,
@@ -61,7 +61,7 @@ pub struct Overload {
     /// Offered load divided by capacity.
     pub factor: f64,
     pub offered_per_s: f64,
-    pub samples: Vec<Crowd>,
+    pub samples: Vec<OverloadSample>,
 }
 
 /// The in-process cost of a pick.
@@ -170,7 +170,7 @@ impl Overload {
     }
 
     /// The median of a figure over the rounds.
-    pub fn median(&self, figure: impl Fn(&Crowd) -> f64) -> f64 {
+    pub fn median(&self, figure: impl Fn(&OverloadSample) -> f64) -> f64 {
         median(self.samples.iter().map(figure).collect())
     }
 }

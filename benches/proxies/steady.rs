@@ -86,15 +86,15 @@ pub fn sample(work: &Work, proxy: &Proxy, at: usize, duration: Duration) -> Samp
     let memory = process::memory(&proxy.pids);
     let outcome = outcome.unwrap_or_else(|error| Outcome { complaint: Some(error), ..Outcome::default() });
     let cpu_us = (after.cpu_s - before.cpu_s) * 1e6;
-    let answered = (outcome.answered as f64).max(1.0);
+    let responses = (outcome.responses as f64).max(1.0);
     Sample {
         requests_per_s: outcome.requests_per_s,
         bytes_per_s: outcome.bytes_per_s,
         p50_us: outcome.p50_us,
         p99_us: outcome.p99_us,
-        cpu_us_per_request: cpu_us / answered,
+        cpu_us_per_request: cpu_us / responses,
         cpu_us_per_mib: cpu_us / (outcome.bytes as f64 / 1_048_576.0).max(1e-9),
-        switches_per_request: after.switches.saturating_sub(before.switches) as f64 / answered,
+        switches_per_request: after.switches.saturating_sub(before.switches) as f64 / responses,
         memory,
         complaint: outcome.complaint,
     }
@@ -106,7 +106,7 @@ fn outcome_of(summary: Summary) -> Outcome {
         bytes_per_s: summary.received_per_s + summary.sent_per_s,
         p50_us: summary.latency_us.p50,
         p99_us: summary.latency_us.p99,
-        answered: summary.answered + summary.warm_up_answers,
+        responses: summary.responses + summary.warm_up_responses,
         bytes: summary.received + summary.sent + summary.warm_up_bytes,
         complaint: summary.complaint(),
     }

@@ -1,7 +1,7 @@
 //! Prints reports: tables, ratios, and the differences between two.
 
 use super::overload;
-use super::result::{Crowd, Overload, PickCost, Report, Row, Sample, median};
+use super::result::{Overload, OverloadSample, PickCost, Report, Row, Sample, median};
 
 /// A figure of a sample, with its name.
 pub type Figure = (&'static str, fn(&Sample) -> f64);
@@ -127,29 +127,29 @@ pub fn print_overload(report: &Report) {
         "good/s",
         "good p50 ms",
         "good p99 ms",
-        "refused",
+        "rejected",
         "ref p50 ms",
         "ref p99 ms",
         "cpu us/req"
     );
     for row in &report.overload {
-        let ms = |of: fn(&Crowd) -> f64| number(row.median(of) / 1e3);
+        let ms = |of: fn(&OverloadSample) -> f64| number(row.median(of) / 1e3);
         println!(
             "  {:<18}{:>8}x{:>10.0}{:>12}{:>12}{:>8.1} %{:>12}{:>12}{:>12}",
             row.proxy,
             row.factor,
-            row.median(|crowd| crowd.good_per_s),
-            ms(|crowd| crowd.good_p50_us),
-            ms(|crowd| crowd.good_p99_us),
-            row.median(|crowd| crowd.refused_share) * 100.0,
-            ms(|crowd| crowd.refused_p50_us),
-            ms(|crowd| crowd.refused_p99_us),
-            number(row.median(|crowd| crowd.cpu_us_per_request)),
+            row.median(|sample| sample.good_per_s),
+            ms(|sample| sample.good_p50_us),
+            ms(|sample| sample.good_p99_us),
+            row.median(|sample| sample.rejected_share) * 100.0,
+            ms(|sample| sample.rejected_p50_us),
+            ms(|sample| sample.rejected_p99_us),
+            number(row.median(|sample| sample.cpu_us_per_request)),
         );
-        if let Some(crowd) = row.samples.iter().find(|crowd| crowd.lost > 0) {
+        if let Some(sample) = row.samples.iter().find(|sample| sample.lost > 0) {
             println!(
                 "  ! {} at {}x: {} got no response ({})",
-                row.proxy, row.factor, crowd.lost, crowd.statuses
+                row.proxy, row.factor, sample.lost, sample.statuses
             );
         }
     }
@@ -190,9 +190,9 @@ pub fn print_comparison(report: &Report, old: &Report) {
     for row in &report.overload {
         let is = |before: &&Overload| before.proxy == row.proxy && before.factor == row.factor;
         let Some(before) = old.overload.iter().find(is) else { continue };
-        let of = |of: fn(&Crowd) -> f64| ratio(row.median(of), before.median(of)).trim().to_string();
-        let (good, refused) = (of(|crowd| crowd.good_per_s), of(|crowd| crowd.refused_p99_us));
-        println!("  overload {}x {:<20}  good/s {good}  p99 to 503 {refused}", row.factor, row.proxy);
+        let of = |of: fn(&OverloadSample) -> f64| ratio(row.median(of), before.median(of)).trim().to_string();
+        let (good, rejected) = (of(|sample| sample.good_per_s), of(|sample| sample.rejected_p99_us));
+        println!("  overload {}x {:<20}  good/s {good}  p99 to 503 {rejected}", row.factor, row.proxy);
     }
     for cost in &report.picks {
         let is = |before: &&PickCost| before.title() == cost.title() && before.servers == cost.servers;

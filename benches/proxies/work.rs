@@ -10,8 +10,8 @@ use std::time::Duration;
 /// The time at the start of each measurement in which nothing counts: connections are made and the worker pool grows.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Thousands of connections at once overflow a backlog, and dropped ones are retried after a second.
-const WARM_UP_OF_MANY: Duration = Duration::from_millis(2500);
-const MANY: usize = 1000;
+const LONG_WARM_UP: Duration = Duration::from_millis(2500);
+const LONG_WARM_UP_ABOVE_CLIENTS: usize = 1000;
 
 /// The figures that matter in a workload, besides requests/s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +214,7 @@ impl Work {
             timeout: Duration::from_secs(10),
             // One thread could not send more than it does through a proxy.
             threads: (self.measure == Measure::Bytes).then_some(2),
-            warm_up: if self.clients(at) > MANY { WARM_UP_OF_MANY } else { WARM_UP },
+            warm_up: if self.clients(at) > LONG_WARM_UP_ABOVE_CLIENTS { LONG_WARM_UP } else { WARM_UP },
             ..Options::new(&format!("http://{address}{}", self.path))
         }
     }

@@ -86,15 +86,15 @@ fn socket(path: &Path, running: Option<&Instance>) -> Verdict {
         Ok(found) if !found.file_type().is_socket() => {
             fault(format!("{} is there and is not a socket; move it away", path.display()))
         }
-        Ok(_) if running.is_none() && answers(path) => {
-            fault(format!("another process answers on {}; stop it", path.display()))
+        Ok(_) if running.is_none() && responds(path) => {
+            fault(format!("another process listens on {}; stop it", path.display()))
         }
         _ => Ok(()),
     }
 }
 
 /// Whether a process listens on the socket. Never waits: a full backlog means that one does.
-fn answers(path: &Path) -> bool {
+fn responds(path: &Path) -> bool {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let Ok(fd) = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None) else { return false };
     let Ok(address) = SocketAddrUnix::new(path) else { return false };
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_start_would_meet_is_told() {
+    fn what_a_start_would_meet_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let listener = TcpListener::bind(taken).unwrap();
@@ -195,7 +195,7 @@ mod tests {
             (json!({"admin": {"socket": "no/s"}}), "admin.socket", "does not exist; create it"),
             (json!({"admin": {"socket": "a-file"}}), "admin.socket", "is not a socket"),
             (json!({"admin": {"socket": "a-file/s"}}), "admin.socket", "is not a folder"),
-            (json!({"admin": {"socket": "taken.sock"}}), "admin.socket", "another process answers"),
+            (json!({"admin": {"socket": "taken.sock"}}), "admin.socket", "another process listens"),
             (json!({"log": {"access": "no/a.log"}}), "log.access", "does not exist; create it"),
             (json!({"log": {"access": "a-folder"}}), "log.access", "is a folder"),
         ] {

@@ -5,7 +5,7 @@
 use super::{Error, Published, Running, listener_error};
 use crate::base::limits;
 use crate::control::admin::BODY_MAX;
-use crate::data::Plane;
+use crate::data::Proxy;
 use crate::policy::pick::Weight;
 use crate::state::address::Address;
 use crate::state::config::{Config, ServerSpec};
@@ -35,8 +35,8 @@ const CLIENT: Duration = Duration::from_secs(5);
 pub(super) fn front(main: &Config, bind: SocketAddr, socket: PathBuf) -> Result<Option<Running>, Error> {
     let config = Arc::new(guarded(main, bind, socket));
     let table = Arc::new(Table::new(config.servers.algorithm, false, None, &config.servers.list));
-    match Plane::open("admin", config, table, Verdicts::default(), None) {
-        Ok((plane, acceptor)) => Running::start(plane, acceptor).map(Some),
+    match Proxy::open("admin", config, table, Verdicts::default(), None) {
+        Ok((proxy, acceptor)) => Running::start(proxy, acceptor).map(Some),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_default(main) => {
             log::warn!("admin: {}; the admin API is on its socket only", listener_error(bind, &error));
             Ok(None)

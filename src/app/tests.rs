@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// Far more than anything here takes.
 const LONG: Duration = Duration::from_secs(5);
 
@@ -44,7 +44,7 @@ fn start() -> (Balancer, Receiver<()>, Sender<()>) {
         while link.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {
             asked.send(()).unwrap();
             left.recv().unwrap();
-            link.write_all(ANSWER).unwrap();
+            link.write_all(RESPONSE).unwrap();
         }
     });
     (balancer, heard, leave)
@@ -60,7 +60,7 @@ fn ask(client: &mut TcpStream) {
     client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
 }
 
-fn answer(client: &mut TcpStream) -> String {
+fn response(client: &mut TcpStream) -> String {
     let mut seen = Vec::new();
     while !seen.ends_with(b"ok") {
         let mut buffer = [0; 4096];
@@ -73,7 +73,7 @@ fn answer(client: &mut TcpStream) -> String {
 
 /// Returns when the accept thread has noticed the drain.
 fn drain(balancer: &Balancer) {
-    balancer.main.plane.drain(time::now().after(Duration::from_secs(30)));
+    balancer.main.proxy.drain(time::now().after(Duration::from_secs(30)));
     while TcpStream::connect(balancer.address()).is_ok() {
         thread::yield_now();
     }
@@ -85,11 +85,11 @@ fn a_request_that_was_under_way_when_draining_began_is_answered() {
     let mut client = client(&balancer);
     ask(&mut client);
     leave.send(()).unwrap();
-    assert!(!answer(&mut client).to_lowercase().contains("connection: close"));
+    assert!(!response(&mut client).to_lowercase().contains("connection: close"));
     drain(&balancer);
     ask(&mut client);
     leave.send(()).unwrap();
-    assert!(answer(&mut client).to_lowercase().contains("connection: close"));
+    assert!(response(&mut client).to_lowercase().contains("connection: close"));
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
     balancer.stop(time::now().after(LONG));
 }
@@ -102,7 +102,7 @@ fn the_end_of_the_last_request_is_the_end_of_draining() {
     heard.recv().unwrap();
     drain(&balancer);
     leave.send(()).unwrap();
-    answer(&mut client);
+    response(&mut client);
     let (stopped, end) = channel();
     thread::spawn(move || {
         balancer.stop(time::now().after(Duration::from_secs(30)));
@@ -133,11 +133,11 @@ fn says(words: &'static [u8]) -> TcpListener {
 
 #[test]
 fn a_server_that_dies_in_the_middle_of_a_head_is_made_up_for() {
-    let (dies, lives) = (says(b"HTTP/1.1 200 OK\r\nContent-Le"), says(ANSWER));
+    let (dies, lives) = (says(b"HTTP/1.1 200 OK\r\nContent-Le"), says(RESPONSE));
     let balancer = balancer(&[&dies, &lives]);
     let mut client = client(&balancer);
     ask(&mut client);
-    assert!(answer(&mut client).starts_with("HTTP/1.1 200"));
+    assert!(response(&mut client).starts_with("HTTP/1.1 200"));
     balancer.stop(time::now().after(LONG));
 }
 
@@ -147,7 +147,7 @@ fn clients_that_leave_need_no_worker() {
     let mut busy = client(&balancer);
     ask(&mut busy);
     heard.recv().unwrap();
-    let workers = balancer.main.plane.clone();
+    let workers = balancer.main.proxy.clone();
     let idle = [client(&balancer), client(&balancer), client(&balancer)];
     let reach = |count| {
         let until = time::now().after(LONG);
@@ -160,6 +160,6 @@ fn clients_that_leave_need_no_worker() {
     drop(idle);
     reach(1);
     leave.send(()).unwrap();
-    answer(&mut busy);
+    response(&mut busy);
     balancer.stop(time::now().after(LONG));
 }

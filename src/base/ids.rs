@@ -1,6 +1,6 @@
 //! Distinct types for ids, so that they are never mixed up.
 
-use super::dice;
+use super::random;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -54,7 +54,7 @@ pub struct Share {
 
 impl Default for RequestIds {
     fn default() -> Self {
-        RequestIds { process: dice::entropy(), next: AtomicU64::new(0) }
+        RequestIds { process: random::entropy(), next: AtomicU64::new(0) }
     }
 }
 

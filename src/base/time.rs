@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_told_in_whole_units() {
+    fn durations_are_reported_in_whole_units() {
         for (ms, expected) in [(0, "0s"), (12, "12ms"), (999, "999ms"), (1_999, "1s"), (61_500, "1m 1s")] {
             assert_eq!(rounded(Duration::from_micros(ms * 1_000 + 400)).to_string(), expected);
         }

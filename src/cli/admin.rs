@@ -106,7 +106,7 @@ impl Client {
                     }
                     _ => return Ok((place, status)),
                 },
-                Ok((status, _)) => other = other.or(Some(refused(place, status))),
+                Ok((status, _)) => other = other.or(Some(rejected(place, status))),
             }
         }
         Err(match other {
@@ -118,11 +118,11 @@ impl Client {
     fn start_advice(&self) -> String {
         match self.wanted.as_ref().and_then(|wanted| wanted.config.as_deref()) {
             Some(file) => format!(
-                "no balancer answers for {file}; start it with `{} run -c {}`, or name the file of another with -c",
+                "no balancer responds for {file}; start it with `{} run -c {}`, or name the file of another with -c",
                 program::name(),
                 program::quoted(file)
             ),
-            None => "no balancer answers there".to_owned(),
+            None => "no balancer responds there".to_owned(),
         }
     }
 }
@@ -135,7 +135,7 @@ impl AdminApi for Client {
             None => (&self.places[0], String::new()),
         };
         call(place, self.token.as_deref(), method, path, body)
-            .map_err(|why| Unmet::Absent(format!("no balancer answers at {place} ({why})")))
+            .map_err(|why| Unmet::Absent(format!("no balancer responds at {place} ({why})")))
     }
 }
 
@@ -161,12 +161,12 @@ fn another(place: &Place, met: &Instance, wanted: &Instance) -> String {
     )
 }
 
-fn refused(place: &Place, status: u16) -> String {
+fn rejected(place: &Place, status: u16) -> String {
     match status {
         401 | 403 => {
-            format!("{place} answers {status}: its admin.token is not the one of this configuration")
+            format!("{place} responded {status}: its admin.token is not the one of this configuration")
         }
-        _ => format!("{place} answers {status}: this is not a working admin API of a balancer"),
+        _ => format!("{place} responded {status}: this is not a working admin API of a balancer"),
     }
 }
 
@@ -452,7 +452,7 @@ mod tests {
         check(response(200, "{}"), false, Err(&["a configuration of its own"]));
         check(response(200, "hello"), false, Err(&["is another one"]));
         check(response(401, "{}"), false, Err(&["admin.token"]));
-        check(response(302, ""), false, Err(&["answers 302"]));
+        check(response(302, ""), false, Err(&["responded 302"]));
     }
 
     #[test]
@@ -461,7 +461,7 @@ mod tests {
         let config = config(folder.path(), unused_address());
         let Err(Unmet::Absent(said)) = Client::of(&config, None).unwrap().status() else { panic!() };
         for part in
-            ["no balancer answers for", "config.json", "-c", "there is no such socket", "nothing listens"]
+            ["no balancer responds for", "config.json", "-c", "there is no such socket", "nothing listens"]
         {
             assert!(said.contains(part), "{part}: {said}");
         }

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_bounds_is_told() {
+    fn what_is_out_of_bounds_is_reported() {
         for (line, advice) in [
             ("evenkeel loadtest https://a/", "only http"),
             ("evenkeel loadtest http://", "no host"),

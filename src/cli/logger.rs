@@ -61,9 +61,9 @@ impl Write for Lines {
 
 /// Colours for a terminal. env_logger checks for one only where it writes by itself.
 fn style() -> WriteStyle {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let declined = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
-    let colours = io::stderr().is_terminal() && !refused && !is_dumb;
+    let colours = io::stderr().is_terminal() && !declined && !is_dumb;
     if colours { WriteStyle::Always } else { WriteStyle::Never }
 }
 

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_bounds_is_told() {
+    fn what_is_out_of_bounds_is_reported() {
         for (line, advice) in [
             ("evenkeel server", "<PORT>"),
             ("evenkeel server 70000", "0..=65535"),

@@ -30,12 +30,12 @@ pub struct Arguments {
 pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
     let config = find(file)?;
     let client = Client::of(&config, arguments.admin.as_ref())?;
-    let answer = client.status().map_err(failed)?;
+    let response = client.status().map_err(failed)?;
     if arguments.json {
-        say(answer.trim_end());
+        say(response.trim_end());
         return Ok(0);
     }
-    let status = serde_json::from_str::<Map<String, Value>>(&answer);
+    let status = serde_json::from_str::<Map<String, Value>>(&response);
     say(report(
         &status.map_err(|error| failed(format!("the response of the admin API is not valid: {error}")))?,
     ));

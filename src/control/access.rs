@@ -65,7 +65,7 @@ pub struct Writer {
     output: Output,
     stats: Arc<Stats>,
     batch: Batch,
-    told_at: Option<Moment>,
+    reported_at: Option<Moment>,
     lines: Receiver<Line>,
     orders: Receiver<Order>,
     /// Dropped at the end, which notifies the handle.
@@ -81,7 +81,7 @@ impl Writer {
             output: Output::open(target)?,
             stats,
             batch: Batch::default(),
-            told_at: None,
+            reported_at: None,
             lines,
             orders: heard,
             _end: end,
@@ -146,8 +146,8 @@ impl Writer {
 
     fn log_failure(&mut self, error: &io::Error) {
         let now = time::now();
-        if self.told_at.is_none_or(|told| now.since(told) >= LOG_INTERVAL) {
-            self.told_at = Some(now);
+        if self.reported_at.is_none_or(|told| now.since(told) >= LOG_INTERVAL) {
+            self.reported_at = Some(now);
             let lost = self.stats.total(Counter::AccessLinesDropped);
             log::error!("access log: lines cannot be written: {error}; {lost} lines are lost so far");
         }
@@ -325,7 +325,7 @@ mod tests {
                 r#"127.0.0.1 - - [23/Nov/2026:06:00:00 +0000] "GET /x HTTP/1.1" 200 123 0.004 - {id} -"#
             ),
         );
-        let refused = Line {
+        let rejected = Line {
             client: None,
             at_unix: 0,
             status: 400,
@@ -333,7 +333,10 @@ mod tests {
             reason: Some(Reason::BadHost),
             ..line(b"")
         };
-        check(&refused, &format!(r#"- - - [01/Jan/1970:00:00:00 +0000] "-" 400 123 61.020 - {id} bad_host"#));
+        check(
+            &rejected,
+            &format!(r#"- - - [01/Jan/1970:00:00:00 +0000] "-" 400 123 61.020 - {id} bad_host"#),
+        );
     }
 
     #[test]
@@ -351,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_before_the_stop_is_written() {
+    fn what_was_reported_before_the_stop_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.log");
         let (sink, lines) = AccessSink::open();
@@ -390,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_wait_or_takes_no_lines_is_refused() {
+    fn what_would_wait_or_takes_no_lines_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo");
         assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
@@ -440,6 +443,6 @@ mod tests {
             writer.take_waiting();
         }
         assert_eq!(stats.total(Counter::AccessLinesDropped), 2);
-        assert!(writer.told_at.is_some());
+        assert!(writer.reported_at.is_some());
     }
 }

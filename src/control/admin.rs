@@ -5,13 +5,13 @@
 //! reads them, [`api`] has the endpoints, [`status`] and [`metrics`] their contents. [`listen`] manages the Unix
 //! socket.
 
-mod answer;
 mod api;
 mod guard;
 mod intake;
 mod listen;
 mod metrics;
 mod requests;
+mod response;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -21,7 +21,7 @@ pub use intake::BODY_MAX;
 use crate::base::ids::ServerId;
 use crate::base::limits;
 use crate::base::time::{self, Moment};
-use crate::front::{self, Answer, Front, Limits, Private, Service};
+use crate::front::{self, Front, Limits, Private, Response, Service};
 use crate::http1::head::RequestHead;
 use crate::state::config::Config;
 use crate::state::instance::Instance;
@@ -158,25 +158,25 @@ struct Api {
 }
 
 impl Service for Api {
-    fn judge(&self, head: &RequestHead<'_, '_>, listener: usize) -> Option<Answer> {
+    fn judge(&self, head: &RequestHead<'_, '_>, listener: usize) -> Option<Response> {
         match Call::judged(head, listener == PUBLISHED) {
             Some(call) => api::judge(&self.view, &call),
-            None => Some(Answer::text(501, "This method is not known.\n")),
+            None => Some(Response::text(501, "This method is not known.\n")),
         }
     }
 
     fn serve(&self, mut request: tiny_http::Request) {
-        let answer = Call::served(&mut request).and_then(|call| {
-            catch_unwind(AssertUnwindSafe(|| api::answer(&self.view, &call))).map_err(|_| {
+        let response = Call::served(&mut request).and_then(|call| {
+            catch_unwind(AssertUnwindSafe(|| api::response(&self.view, &call))).map_err(|_| {
                 log::error!("the admin API failed on {} {}", call.method, call.path);
-                call.refuse(500, "The admin API failed on this request. The log has the details.")
+                call.reject(500, "The admin API failed on this request. The log has the details.")
             })
         });
-        intake::answer(request, answer.unwrap_or_else(|refusal| refusal));
+        intake::respond(request, response.unwrap_or_else(|rejection| rejection));
     }
 
-    fn refusal(&self, path: &str, status: u16, sentence: &str) -> Answer {
-        Answer::refusal(path, status, sentence)
+    fn rejection(&self, path: &str, status: u16, sentence: &str) -> Response {
+        Response::rejection(path, status, sentence)
     }
 
     fn renew(&self) -> Option<OwnedFd> {

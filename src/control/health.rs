@@ -3,10 +3,10 @@
 
 use super::judge::{Judged, judge};
 use super::names::{Found, Names, Resolver};
-use super::probe::{self, Answer, Question, Silence, Target};
+use super::probe::{self, Question, Response, Silence, Target};
 use super::threads::Threads;
-use crate::base::dice::Dice;
 use crate::base::ids::ServerId;
+use crate::base::random::Random;
 use crate::base::time::{self, Moment};
 use crate::policy::health::{self, Event, Health, Others, Record};
 use crate::policy::outlier::Outliers;
@@ -76,7 +76,7 @@ pub struct Agent {
     close_idle: CloseIdle,
     watched: HashMap<ServerId, Watched>,
     due: BinaryHeap<Reverse<(Moment, ServerId, Kind)>>,
-    dice: Dice,
+    random: Random,
     members: Option<u64>,
     /// Servers that are ejected now.
     ejected: usize,
@@ -137,7 +137,7 @@ struct Finding {
     /// The address that was connected to.
     at: Option<SocketAddr>,
     took: Duration,
-    answer: Result<Answer, Silence>,
+    response: Result<Response, Silence>,
 }
 
 impl Agent {
@@ -161,7 +161,7 @@ impl Agent {
             close_idle: CloseIdle(Box::new(|_| {})),
             watched: HashMap::new(),
             due: BinaryHeap::new(),
-            dice: Dice::fresh(),
+            random: Random::fresh(),
             members: None,
             ejected: 0,
             newcomers: 0,
@@ -338,12 +338,12 @@ impl Agent {
     fn learn_probe(&mut self, finding: &Finding, now: Moment) {
         let Some(watched) = self.watched.get_mut(&finding.id) else { return };
         watched.probing = false;
-        if finding.answer.as_ref().is_err_and(|silence| silence.is_ours) {
+        if finding.response.as_ref().is_err_and(|silence| silence.is_ours) {
             log::warn!("server {}: could not be probed, for lack of local resources", watched.server.name);
             self.end_repeat(finding.id);
             return self.schedule_probe(finding.id, now.after(self.check.rules.interval));
         }
-        let judged = judge(&self.check, &finding.answer, &watched.server.address, finding.at);
+        let judged = judge(&self.check, &finding.response, &watched.server.address, finding.at);
         watched.is_prompt = finding.took < PROMPT.min(self.check.timeout / 2);
         watched.failed = if judged.passed { 0 } else { watched.failed.wrapping_add(1) };
         if let Some(at) = finding.at.filter(|_| judged.passed) {
@@ -364,9 +364,9 @@ impl Agent {
         let addresses = watched.server.addresses();
         let is_first = watched.record.failed == 0 && !watched.repeating;
         let is_used = matches!(watched.record.health, Health::Up | Health::Ejected { .. });
-        let may_help = finding.answer.is_err() || addresses.candidates().are_several();
+        let may_help = finding.response.is_err() || addresses.candidates().are_several();
         let repeats = is_first && is_used && may_help;
-        match (repeats, finding.answer.is_err()) {
+        match (repeats, finding.response.is_err()) {
             (true, _) => addresses.pause_idle(),
             (false, true) => addresses.close_idle(),
             (false, false) => return false,
@@ -480,7 +480,7 @@ impl Agent {
     }
 
     fn next_probe(&mut self, record: &Record, now: Moment) -> Moment {
-        health::next_probe(record, &self.check.rules, self.newcomers, self.dice.fraction(), now)
+        health::next_probe(record, &self.check.rules, self.newcomers, self.random.fraction(), now)
     }
 
     fn schedule_next_probe(&mut self, id: ServerId, now: Moment) {
@@ -508,8 +508,8 @@ fn ask(
 ) -> bool {
     threads.run(move || {
         let begun = time::now();
-        let (answer, at) = probe::ask(&target, &question);
-        let _ = found.send(Finding { id, kind, at, took: time::now().since(begun), answer });
+        let (response, at) = probe::ask(&target, &question);
+        let _ = found.send(Finding { id, kind, at, took: time::now().since(begun), response });
     })
 }
 

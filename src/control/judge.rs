@@ -1,6 +1,6 @@
 //! Evaluates a probe: passed or not, and the texts for the status and the log.
 
-use super::probe::{Answer, Silence};
+use super::probe::{Response, Silence};
 use crate::state::address::Address;
 use crate::state::config::HealthCheck;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ pub struct Judged {
     pub passed: bool,
     /// It passed although its status is not an expected one, because the configuration sets no path.
     pub has_no_page: bool,
-    /// `200`, `connection refused`, `no answer in 1s` …
+    /// `200`, `connection refused`, `no response in 1s` …
     pub outcome: String,
     /// For the log: the outcome in parentheses, the URL, and for an unexpected status the keys that configure it.
     pub detail: String,
@@ -21,17 +21,17 @@ pub struct Judged {
 /// Evaluates a probe of the server with this address, which was connected to at `at`.
 pub fn judge(
     check: &HealthCheck,
-    answer: &Result<Answer, Silence>,
+    response: &Result<Response, Silence>,
     address: &Address,
     at: Option<SocketAddr>,
 ) -> Judged {
     let url = url(address, &check.path, at);
-    match answer {
+    match response {
         Err(silence) => {
             let outcome = silence.words.clone();
             Judged { passed: false, has_no_page: false, detail: format!("({outcome}) at {url}"), outcome }
         }
-        Ok(Answer { status, .. }) => {
+        Ok(Response { status, .. }) => {
             let expected = is_expected(check, *status);
             let has_no_page = !expected && !check.path_given && is_alive(*status);
             let passed = expected || has_no_page;
@@ -81,22 +81,22 @@ mod tests {
     use super::*;
     use crate::state::config::Config;
 
-    fn judged(given: bool, answer: Result<u16, &str>, address: &str, at: Option<&str>) -> Judged {
+    fn judged(given: bool, response: Result<u16, &str>, address: &str, at: Option<&str>) -> Judged {
         let mut check = Config::default().servers.health_check;
         check.path_given = given;
-        let answer = answer
-            .map(|status| Answer { status, body: String::new() })
+        let response = response
+            .map(|status| Response { status, body: String::new() })
             .map_err(|words| Silence::from(words.to_owned()));
-        judge(&check, &answer, &address.parse().unwrap(), at.map(|at| at.parse().unwrap()))
+        judge(&check, &response, &address.parse().unwrap(), at.map(|at| at.parse().unwrap()))
     }
 
-    fn check(given: bool, answer: Result<u16, &str>, passes: bool) {
-        let judged = judged(given, answer, "10.0.0.1:80", None);
-        assert_eq!(judged.passed, passes, "{answer:?} with the path given: {given}");
+    fn check(given: bool, response: Result<u16, &str>, passes: bool) {
+        let judged = judged(given, response, "10.0.0.1:80", None);
+        assert_eq!(judged.passed, passes, "{response:?} with the path given: {given}");
     }
 
     #[test]
-    fn a_page_that_is_refused_is_a_sign_of_life_unless_the_file_names_it() {
+    fn a_page_that_is_rejected_is_a_sign_of_life_unless_the_file_names_it() {
         for status in [200, 204, 302, 399] {
             check(false, Ok(status), true);
             check(true, Ok(status), true);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_log_names_what_was_asked_and_what_to_set() {
-        let detail = |answer, address, at| judged(true, answer, address, at).detail;
+        let detail = |response, address, at| judged(true, response, address, at).detail;
         assert_eq!(
             detail(Ok(401), "10.0.0.1:8080", Some("10.0.0.1:8080")),
             "(401) at http://10.0.0.1:8080/health; set servers.health_check.path or servers.health_check.expect_status"
@@ -123,8 +123,8 @@ mod tests {
             "(200) at http://app.test:80/health (10.0.0.7:80)"
         );
         assert_eq!(
-            detail(Err("no answer in 1s"), "unix:/run/a.sock", None),
-            "(no answer in 1s) at http://localhost/health on unix:/run/a.sock"
+            detail(Err("no response in 1s"), "unix:/run/a.sock", None),
+            "(no response in 1s) at http://localhost/health on unix:/run/a.sock"
         );
     }
 }

@@ -39,7 +39,7 @@ pub struct Question {
 
 /// The response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     /// The status.
     pub status: u16,
     /// The beginning of the body.
@@ -79,7 +79,7 @@ impl Silence {
 }
 
 /// Sends the query. Also returns the address that was connected to.
-pub fn ask(target: &Target, question: &Question) -> (Result<Answer, Silence>, Option<SocketAddr>) {
+pub fn ask(target: &Target, question: &Question) -> (Result<Response, Silence>, Option<SocketAddr>) {
     let deadline = time::now().after(question.timeout);
     match open(target, deadline) {
         Ok((stream, address)) => (ask_over(stream, address, target, question, deadline), address),
@@ -93,7 +93,7 @@ fn ask_over(
     target: &Target,
     question: &Question,
     deadline: Moment,
-) -> Result<Answer, Silence> {
+) -> Result<Response, Silence> {
     let host = question.host.clone().unwrap_or_else(|| host_of(&target.address));
     let address = address.unwrap_or(PLACEHOLDER);
     let request = ureq::http::Request::builder()
@@ -104,13 +104,13 @@ fn ask_over(
         .body(())
         .map_err(|error| format!("the question cannot be asked: {error}"))?;
     let agent = agent(stream, address, deadline.since(time::now()).max(SHORTEST));
-    let answered = agent.run(request).map_err(|error| Silence::of(&error, question.timeout))?;
-    let status = answered.status().as_u16();
+    let received = agent.run(request).map_err(|error| Silence::of(&error, question.timeout))?;
+    let status = received.status().as_u16();
     let mut body = Vec::new();
-    let reader = answered.into_body().into_reader();
+    let reader = received.into_body().into_reader();
     // A truncated or late body does not matter for whether the server is alive: the status has been received.
     let _ = reader.take(BODY_MAX).read_to_end(&mut body);
-    Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
+    Ok(Response { status, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
 /// A connection to the first address that accepts one. Each gets a share of the time that is left.
@@ -176,12 +176,12 @@ fn say(error: &Error, timeout: Duration) -> String {
         Error::Io(error) if error.kind() == io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
         Error::Io(error) if error.kind() == io::ErrorKind::NotFound => "there is no such socket".to_owned(),
         Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "closed without an answer".to_owned()
+            "closed without a response".to_owned()
         }
-        Error::Timeout(_) => format!("no answer in {}", humantime::format_duration(timeout)),
+        Error::Timeout(_) => format!("no response in {}", humantime::format_duration(timeout)),
         // A Unix socket whose backlog is full returns "would block".
         Error::Io(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
-            format!("no answer in {}", humantime::format_duration(timeout))
+            format!("no response in {}", humantime::format_duration(timeout))
         }
         other => format!("{other}"),
     }
@@ -303,7 +303,7 @@ mod tests {
         Target { address, candidates }
     }
 
-    fn ask_at(address: &str, timeout_ms: u64) -> Result<Answer, Silence> {
+    fn ask_at(address: &str, timeout_ms: u64) -> Result<Response, Silence> {
         ask(&target(address), &question(timeout_ms)).0
     }
 
@@ -325,11 +325,11 @@ mod tests {
             lines
         });
         let address = format!("127.0.0.1:{}", resolved.port());
-        let answer = ask_at(&address, if says.is_empty() { 50 } else { 5000 });
+        let response = ask_at(&address, if says.is_empty() { 50 } else { 5000 });
         match expected {
-            Ok(status) => assert_eq!(answer.map(|answer| answer.status), Ok(status)),
+            Ok(status) => assert_eq!(response.map(|response| response.status), Ok(status)),
             Err(words) => {
-                assert!(answer.as_ref().is_err_and(|said| said.words.contains(words)), "{answer:?}")
+                assert!(response.as_ref().is_err_and(|said| said.words.contains(words)), "{response:?}")
             }
         }
         let lines = server.join().unwrap();
@@ -338,12 +338,12 @@ mod tests {
     }
 
     #[test]
-    fn answers_and_faults_of_a_server() {
+    fn responses_and_faults_of_a_server() {
         check("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Ok(200));
         check("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", Ok(503));
         check("HTTP/1.1 302 Away\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", Ok(302));
         check("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\ncut", Ok(200));
-        check("", Err("no answer in 50ms"));
+        check("", Err("no response in 50ms"));
         check("nonsense\r\n\r\n", Err(""));
     }
 
@@ -367,7 +367,7 @@ mod tests {
         rustix::net::listen(&fd, 0).unwrap();
         let _filler = UnixStream::connect(&path).unwrap();
         let asked = ask_at(&format!("unix:{}", path.display()), 50);
-        assert_eq!(asked, Err("no answer in 50ms".to_owned().into()));
+        assert_eq!(asked, Err("no response in 50ms".to_owned().into()));
     }
 
     #[test]
@@ -379,7 +379,7 @@ mod tests {
         rustix::net::listen(&silent, 0).unwrap();
         let first: SocketAddr = rustix::net::getsockname(&silent).unwrap().try_into().unwrap();
         let _filler = TcpStream::connect(first).unwrap();
-        let refused = SocketAddr::from(([127, 0, 0, 32], first.port()));
+        let rejected = SocketAddr::from(([127, 0, 0, 32], first.port()));
         let live = TcpListener::bind(("127.0.0.33", first.port())).unwrap();
         let server = thread::spawn(move || {
             let (mut stream, _) = live.accept().unwrap();
@@ -389,10 +389,10 @@ mod tests {
         let address: Address = format!("app.test:{}", first.port()).parse().unwrap();
         let addresses = Addresses::of(&address);
         let third = SocketAddr::from(([127, 0, 0, 33], first.port()));
-        addresses.replace(vec![first, refused, third]);
+        addresses.replace(vec![first, rejected, third]);
         let target = Target { address, candidates: addresses.candidates() };
-        let (answer, at) = ask(&target, &question(3000));
-        assert_eq!((answer.map(|answer| answer.status), at), (Ok(204), Some(third)));
+        let (response, at) = ask(&target, &question(3000));
+        assert_eq!((response.map(|response| response.status), at), (Ok(204), Some(third)));
         server.join().unwrap();
     }
 
@@ -407,8 +407,8 @@ mod tests {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
             lines
         });
-        let answer = ask_at(&format!("unix:{}", path.display()), 5000).unwrap();
-        assert_eq!(answer, Answer { status: 200, body: "{}".into() });
+        let response = ask_at(&format!("unix:{}", path.display()), 5000).unwrap();
+        assert_eq!(response, Response { status: 200, body: "{}".into() });
         assert!(server.join().unwrap().iter().any(|line| line.eq_ignore_ascii_case("host: localhost")));
     }
 }

@@ -24,7 +24,7 @@ const NAMED: usize = 5;
 /// The state of the thread.
 #[derive(Debug)]
 pub struct Reporter {
-    planes: Vec<Plane>,
+    proxies: Vec<Proxy>,
     stop: Receiver<()>,
 }
 
@@ -38,33 +38,33 @@ impl Reporter {
     /// A reporter that watches nothing yet.
     pub fn new() -> (Self, Handle) {
         let (stop, stopped) = bounded(0);
-        (Reporter { planes: Vec::new(), stop: stopped }, Handle { _stop: stop })
+        (Reporter { proxies: Vec::new(), stop: stopped }, Handle { _stop: stop })
     }
 
     /// Watches a data plane. The prefix of its lines distinguishes it from others.
     pub fn watch(&mut self, prefix: &'static str, stats: &Arc<Stats>, table: &Arc<Table>) {
         let tally = Tally::new(time::now());
-        self.planes.push(Plane { prefix, stats: Arc::clone(stats), table: Arc::clone(table), tally });
+        self.proxies.push(Proxy { prefix, stats: Arc::clone(stats), table: Arc::clone(table), tally });
     }
 
     /// Checks once a second until the handle is dropped, and once more then.
     pub fn run(mut self) {
         while self.stop.recv_timeout(CHECK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-            self.planes.iter_mut().for_each(|plane| plane.report(false));
+            self.proxies.iter_mut().for_each(|proxy| proxy.report(false));
         }
-        self.planes.iter_mut().for_each(|plane| plane.report(true));
+        self.proxies.iter_mut().for_each(|proxy| proxy.report(true));
     }
 }
 
 #[derive(Debug)]
-struct Plane {
+struct Proxy {
     prefix: &'static str,
     stats: Arc<Stats>,
     table: Arc<Table>,
     tally: Tally,
 }
 
-impl Plane {
+impl Proxy {
     fn report(&mut self, is_last: bool) {
         let counts: Vec<_> = Kind::all().map(|kind| (kind, kind.count(&self.stats))).collect();
         let servers = &self.table.snapshot().servers;
@@ -90,7 +90,7 @@ impl Kind {
 
     fn count(self, stats: &Stats) -> u64 {
         match self {
-            Kind::Ended(reason) => stats.refused(reason),
+            Kind::Ended(reason) => stats.rejected(reason),
             Kind::AccessLinesLost => stats.total(Counter::AccessLinesDropped),
         }
     }
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     const FULL: Kind = Kind::Ended(Reason::QueueFull);
-    const BAD: Kind = Kind::Ended(Reason::BadAnswer);
+    const BAD: Kind = Kind::Ended(Reason::BadResponse);
 
     fn lines(
         tally: &mut Tally,
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_told_at_once_and_then_every_ten_seconds_while_it_lasts() {
+    fn a_reason_is_reported_at_once_and_then_every_ten_seconds_while_it_lasts() {
         let mut tally = Tally::new(Moment::START);
         for (second, count, expected) in [
             (1, 0, ""),
@@ -230,9 +230,9 @@ mod tests {
         let (mut tally, id) = (Tally::new(Moment::START), ServerId);
         let failed = [(id(0), "a", 2), (id(1), "b", 40), (id(2), "c", 0)];
         let found = lines(&mut tally, 1, &[(BAD, 42), (FULL, 1)], &failed);
-        let sentence = Reason::BadAnswer.sentence();
+        let sentence = Reason::BadResponse.sentence();
         let expected = format!(
-            "WARN 42 requests failed in the last 1 s: bad_answer (502): {sentence} Failures by server: b 40, a 2\n\
+            "WARN 42 requests failed in the last 1 s: bad_response (502): {sentence} Failures by server: b 40, a 2\n\
              WARN 1 request rejected in the last 1 s: queue_full (503)\n"
         );
         assert_eq!(found, expected);

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn without_threads_the_job_is_refused() {
+    fn without_threads_the_job_is_rejected() {
         assert!(!Threads::new("test", 0).run(|| {}));
     }
 }

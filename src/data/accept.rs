@@ -5,7 +5,7 @@
 use super::h1::Connection;
 use super::listen::Listener;
 use super::poller::{Poller, Side, Token};
-use super::proxy::{Permit, Proxy};
+use super::shared::{Permit, Shared};
 use super::timers::Timers;
 use super::transport::Transport;
 use super::worker_pool::WorkerPool;
@@ -50,7 +50,7 @@ pub struct Acceptor {
     /// The listener may have more, and no edge will say so again.
     more: bool,
     paused_until: Moment,
-    told_at: Option<Moment>,
+    reported_at: Option<Moment>,
 }
 
 /// A connection that waits for a request.
@@ -78,25 +78,25 @@ impl Acceptor {
             held_back: VecDeque::new(),
             more: true,
             paused_until: Moment::START,
-            told_at: None,
+            reported_at: None,
         })
     }
 
-    /// Runs until the plane drains and the last connection has left, or the time for that is over.
+    /// Runs until the proxy drains and the last connection has left, or the time for that is over.
     pub fn run(mut self) {
         while !self.is_over() {
             let limit = self.sleep();
             if let Err(error) = self.poller.wait(Some(limit)) {
-                log::error!("{}: the poller failed: {error}", self.proxy().name);
+                log::error!("{}: the poller failed: {error}", self.shared().name);
                 let _ = crossbeam_channel::after(SHORTAGE_PAUSE).recv();
             }
             // Invariant 2: it survives a fault of ours, too; what it was about is lost.
             if catch_unwind(AssertUnwindSafe(|| self.turn())).is_err() {
-                self.proxy().stats.shard(0).count(Counter::Panics);
-                log::error!("{}: the accept thread panicked, and goes on", self.proxy().name);
+                self.shared().stats.shard(0).count(Counter::Panics);
+                log::error!("{}: the accept thread panicked, and goes on", self.shared().name);
             }
         }
-        log::debug!("{}: the accept thread ends", self.proxy().name);
+        log::debug!("{}: the accept thread ends", self.shared().name);
         self.pool.accept_ends();
     }
 
@@ -111,8 +111,8 @@ impl Acceptor {
         self.end_overdue(now);
     }
 
-    fn proxy(&self) -> &Arc<Proxy> {
-        &self.pool.proxy
+    fn shared(&self) -> &Arc<Shared> {
+        &self.pool.shared
     }
 
     fn sleep(&self) -> Duration {
@@ -124,7 +124,7 @@ impl Acceptor {
         if self.more && self.listener.is_some() && self.held_back.is_empty() {
             next = next.min(self.paused_until);
         }
-        if self.proxy().is_draining() {
+        if self.shared().is_draining() {
             next = next.min(now.after(DRAIN_LOOK));
         }
         next.since(now).min(LONGEST_SLEEP)
@@ -146,12 +146,12 @@ impl Acceptor {
     }
 
     fn park(&mut self, mut connection: Box<Connection>, now: Moment) {
-        let deadline = connection.head_deadline(self.proxy());
+        let deadline = connection.head_deadline(self.shared());
         self.turn = (self.turn.wrapping_add(1) & (u32::MAX >> 1)).max(1);
         let key = self.parked.vacant_key();
         let token = Token::new(Side::Client, key, self.turn);
         if let Err(error) = connection.watch_in(&self.poller, token) {
-            log::warn!("{}: a connection cannot be watched: {error}", self.proxy().name);
+            log::warn!("{}: a connection cannot be watched: {error}", self.shared().name);
             return;
         }
         if deadline <= now {
@@ -180,11 +180,11 @@ impl Acceptor {
         }
     }
 
-    /// What found the channel full is offered again; what has waited for too long is refused.
+    /// What found the channel full is offered again; what has waited for too long is rejected.
     fn pass_held_back(&mut self, now: Moment) {
         while let Some((mut connection, since)) = self.held_back.pop_front() {
-            if now.since(since) > self.proxy().config.threadpool.admit.deadline {
-                connection.refuse(Reason::QueueTimeout);
+            if now.since(since) > self.shared().config.threadpool.admit.deadline {
+                connection.reject(Reason::QueueTimeout);
             }
             if let Err(connection) = self.pool.push(connection, since) {
                 self.held_back.push_front((connection, since));
@@ -194,7 +194,7 @@ impl Acceptor {
     }
 
     fn accept_some(&mut self, now: Moment) {
-        if self.proxy().is_draining() && self.listener.is_some() {
+        if self.shared().is_draining() && self.listener.is_some() {
             // Clients that the kernel has accepted for us may have sent their requests.
             self.more = true;
         }
@@ -209,23 +209,23 @@ impl Acceptor {
                 Err(errno) => self.survive(errno, now),
             }
         }
-        if self.proxy().is_draining() && !self.more {
+        if self.shared().is_draining() && !self.more {
             self.listener = None;
         }
     }
 
     fn welcome(&mut self, socket: super::socket::Socket, peer: Option<std::net::SocketAddr>, now: Moment) {
-        let mut permit = Permit::new(self.proxy(), peer);
-        let proxy = self.proxy();
-        let is_full = proxy.open() > proxy.connections_max && !self.make_room();
-        let is_refused = is_full || self.is_one_too_many(peer);
-        if is_refused && !permit.refuse() {
-            self.proxy().stats.shard(0).refuse(Reason::ConnectionLimit);
+        let mut permit = Permit::new(self.shared(), peer);
+        let shared = self.shared();
+        let is_full = shared.open() > shared.connections_max && !self.make_room();
+        let is_rejected = is_full || self.is_one_too_many(peer);
+        if is_rejected && !permit.reject() {
+            self.shared().stats.shard(0).reject(Reason::ConnectionLimit);
             return;
         }
         let mut connection = Box::new(Connection::new(Transport::Plain(socket), peer, permit, now));
-        if is_refused {
-            connection.refuse(Reason::ConnectionLimit);
+        if is_rejected {
+            connection.reject(Reason::ConnectionLimit);
         }
         if let Err(connection) = self.pool.push(connection, now) {
             self.held_back.push_back((connection, now));
@@ -234,13 +234,13 @@ impl Acceptor {
 
     /// Whether the address has more connections than one may have. Trusted proxies bring many clients.
     fn is_one_too_many(&self, peer: Option<std::net::SocketAddr>) -> bool {
-        let (limits, listen) = (&self.proxy().config.limits, &self.proxy().config.listen);
+        let (limits, listen) = (&self.shared().config.limits, &self.shared().config.listen);
         let brings_many = |address| {
             let senders = listen.proxy_protocol.iter().flatten();
             listen.trusts(address) || senders.into_iter().any(|network| network.contains(address))
         };
         match (limits.connections_per_address, peer.map(|peer| peer.ip())) {
-            (Some(most), Some(address)) => self.proxy().open_from(address) > most && !brings_many(address),
+            (Some(most), Some(address)) => self.shared().open_from(address) > most && !brings_many(address),
             _ => false,
         }
     }
@@ -251,7 +251,7 @@ impl Acceptor {
         while let Some((key, turn)) = self.order.pop_front() {
             if self.parked.get(key).is_some_and(|parked| parked.turn == turn) {
                 self.parked.remove(key);
-                self.proxy().stats.shard(0).count(Counter::Evicted);
+                self.shared().stats.shard(0).count(Counter::Evicted);
                 return true;
             }
         }
@@ -263,21 +263,21 @@ impl Acceptor {
         match errno {
             Errno::AGAIN => self.more = false,
             Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP => {
-                log::error!("{}: the listener is broken ({errno}); no new connections", self.proxy().name);
+                log::error!("{}: the listener is broken ({errno}); no new connections", self.shared().name);
                 self.listener = None;
             }
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
-                self.proxy().stats.shard(0).count(Counter::AcceptErrors);
-                if self.told_at.is_none_or(|told| now.since(told) >= TELL_AGAIN) {
-                    self.told_at = Some(now);
-                    let name = self.proxy().name;
+                self.shared().stats.shard(0).count(Counter::AcceptErrors);
+                if self.reported_at.is_none_or(|told| now.since(told) >= TELL_AGAIN) {
+                    self.reported_at = Some(now);
+                    let name = self.shared().name;
                     log::warn!("{name}: cannot accept ({errno}); trying again every {SHORTAGE_PAUSE:?}");
                 }
                 self.make_room();
                 self.paused_until = now.after(SHORTAGE_PAUSE);
             }
             // The connection failed before it was taken, or a signal came: the next one may be fine.
-            _ => self.proxy().stats.shard(0).count(Counter::AcceptErrors),
+            _ => self.shared().stats.shard(0).count(Counter::AcceptErrors),
         }
     }
 
@@ -293,8 +293,8 @@ impl Acceptor {
                 }
             }
         }
-        let is_over = now >= self.proxy().drain_deadline();
-        if self.proxy().closes_idle(now) || is_over {
+        let is_over = now >= self.shared().drain_deadline();
+        if self.shared().closes_idle(now) || is_over {
             let keys: Vec<usize> = self.parked.iter().map(|(key, _)| key).collect();
             for key in keys {
                 // A worker closes it, unless a request is here after all.
@@ -305,7 +305,7 @@ impl Acceptor {
     }
 
     fn is_over(&self) -> bool {
-        let left = self.listener.is_none() && self.proxy().open() == 0;
-        self.proxy().is_draining() && (left || time::now() >= self.proxy().drain_deadline())
+        let left = self.listener.is_none() && self.shared().open() == 0;
+        self.shared().is_draining() && (left || time::now() >= self.shared().drain_deadline())
     }
 }

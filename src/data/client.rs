@@ -1,6 +1,6 @@
 //! Layer 2: an exchange's client, and the ways in which an exchange can fail.
 
-use super::transport::{Link, Moved};
+use super::transport::{Moved, Stream};
 use crate::http1::reason::Reason;
 use crate::policy::retry::Phase;
 use std::io;
@@ -9,7 +9,7 @@ use std::io;
 #[derive(Debug)]
 pub struct Client {
     /// The connection.
-    pub link: Link,
+    pub stream: Stream,
     /// Bytes that were received and not used: a part of a head, or requests that were sent ahead of their turn.
     pub input: Vec<u8>,
 }
@@ -18,7 +18,7 @@ impl Client {
     /// Receives bytes of a body: those that are here first.
     pub fn recv(&mut self, into: &mut [u8]) -> io::Result<Moved> {
         if self.input.is_empty() {
-            return self.link.recv(into);
+            return self.stream.recv(into);
         }
         let count = self.input.len().min(into.len());
         into[..count].copy_from_slice(&self.input[..count]);
@@ -52,8 +52,8 @@ impl Failure {
     pub const UNSENT: Failure = Failure { reason: Reason::ServerReset, phase: Phase::Reuse, sent: false };
 
     /// No byte of a response came, and none will.
-    pub const RESET: Failure = Failure { reason: Reason::ServerReset, phase: Phase::Answer, sent: true };
+    pub const RESET: Failure = Failure { reason: Reason::ServerReset, phase: Phase::Response, sent: true };
 
     /// A part of a head came, and no more will. The client has seen none of it: as good as nothing.
-    pub const CUT: Failure = Failure { reason: Reason::BadAnswer, phase: Phase::Answer, sent: true };
+    pub const CUT: Failure = Failure { reason: Reason::BadResponse, phase: Phase::Response, sent: true };
 }

@@ -3,14 +3,14 @@
 
 use super::buffers::Buffers;
 use super::poller::Poller;
-use super::proxy::Proxy;
 use super::server_pool::ServerPool;
+use super::shared::Shared;
 use super::socket::Socket;
 use super::splice::Pipes;
 use super::transport::Transport;
 use super::waiting::{Mailbox, ServerQueue};
-use crate::base::dice::Dice;
 use crate::base::ids::{RequestId, Share};
+use crate::base::random::Random;
 use crate::base::time::{self, Moment};
 use crate::http1::head::{Limits, Slots};
 use crate::policy::pick::Candidate;
@@ -30,13 +30,13 @@ const BEHIND_HEAD_BYTES: usize = 4 * 1024;
 #[derive(Debug)]
 pub struct Context {
     /// What all threads share.
-    pub proxy: Arc<Proxy>,
+    pub shared: Arc<Shared>,
     /// The time of this turn. Nothing below the worker reads a clock.
     pub now: Moment,
     /// The table.
     pub table: Cached,
     /// Chance.
-    pub dice: Dice,
+    pub random: Random,
     /// Scratch for choosing a server.
     pub candidates: Vec<Candidate>,
     /// Connections to servers.
@@ -108,13 +108,13 @@ fn body_bytes(limits: &Limits) -> usize {
 
 impl Context {
     /// The context of the worker with this number.
-    pub fn new(proxy: &Arc<Proxy>, queue: &Arc<ServerQueue>, number: usize, poller: Poller) -> Self {
-        let pool = &proxy.config.servers.pool;
-        let limits = &proxy.config.limits.head;
+    pub fn new(shared: &Arc<Shared>, queue: &Arc<ServerQueue>, number: usize, poller: Poller) -> Self {
+        let pool = &shared.config.servers.pool;
+        let limits = &shared.config.limits.head;
         Context {
             now: time::now(),
-            table: proxy.table.cached(),
-            dice: Dice::fresh(),
+            table: shared.table.cached(),
+            random: Random::fresh(),
             candidates: Vec::new(),
             servers: ServerPool::new(pool.idle, pool.idle_time),
             buffers: Buffers::default(),
@@ -131,25 +131,25 @@ impl Context {
             ids: Share::default(),
             pipes: Pipes::default(),
             date: (Moment::START, String::new()),
-            proxy: Arc::clone(proxy),
+            shared: Arc::clone(shared),
         }
     }
 
     /// After a panic: scratch that was in use has its size again.
     pub fn repair(&mut self) {
-        self.input = vec![0; self.proxy.config.limits.head.head + BEHIND_HEAD_BYTES];
+        self.input = vec![0; self.shared.config.limits.head.head + BEHIND_HEAD_BYTES];
         self.body = vec![0; body_bytes(&self.response_limits)];
         self.reply.clear();
     }
 
     /// An id that no other request of this process has, and by chance none of another.
     pub fn next_id(&mut self) -> RequestId {
-        self.proxy.ids.next(&mut self.ids)
+        self.shared.ids.next(&mut self.ids)
     }
 
     /// Where this worker counts.
     pub fn shard(&self) -> &Shard {
-        self.proxy.stats.shard(self.number)
+        self.shared.stats.shard(self.number)
     }
 
     /// The date for a response, at most a second old.

@@ -3,10 +3,10 @@
 use super::client::{Client, Failure};
 use super::socket::Then;
 use super::splice::{Pipe, Pipes, SPLICE_FROM_BYTES};
-use super::transport::{Link, Moved};
+use super::transport::{Moved, Stream};
 use crate::base::time::Moment;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX};
-use crate::http1::forward::{self, Answer};
+use crate::http1::forward::{self, ResponseHop};
 use crate::http1::framing::{Asked, Framing};
 use crate::http1::head::{self, Limits, Parsed, ResponseHead, Slots, Version};
 use crate::http1::reason::Reason;
@@ -213,7 +213,7 @@ impl Download {
         let gone = |_| Failure::last(Reason::ClientGone);
         let mut moved = 0;
         if let Some(unsent) = self.out.get(self.sent..).filter(|unsent| !unsent.is_empty()) {
-            moved = client.link.send_some(unsent, then).map_err(gone)?;
+            moved = client.stream.send_some(unsent, then).map_err(gone)?;
             self.sent += moved;
         }
         if self.sent == self.out.len() {
@@ -221,7 +221,7 @@ impl Download {
             self.sent = 0;
         }
         while let Some(mut pipe) = self.pipe.take_if(|_| self.sent == self.out.len()) {
-            match client.link.splice_from(&mut pipe).map_err(gone)? {
+            match client.stream.splice_from(&mut pipe).map_err(gone)? {
                 Moved::Bytes(count) => moved += count,
                 _ => {
                     self.pipe = Some(pipe);
@@ -241,7 +241,7 @@ impl Download {
     pub fn advance(
         &mut self,
         client: &mut Client,
-        server: &mut Link,
+        server: &mut Stream,
         scratch: &mut Scratch<'_>,
         asking: &Asking<'_>,
         now: Moment,
@@ -279,7 +279,7 @@ impl Download {
     fn receive_head(
         &mut self,
         client: &mut Client,
-        server: &mut Link,
+        server: &mut Stream,
         scratch: &mut Scratch<'_>,
         asking: &Asking<'_>,
         now: Moment,
@@ -310,7 +310,7 @@ impl Download {
                     self.head_since = None;
                     self.interim_bytes += len;
                     if self.interim_bytes > INTERIM_BYTES {
-                        return Err(Failure::last(Reason::BadAnswer));
+                        return Err(Failure::last(Reason::BadResponse));
                     }
                     self.send_reply(client, scratch.reply, Then::Open)?;
                 }
@@ -333,7 +333,7 @@ impl Download {
     fn begin_body(
         &mut self,
         client: &mut Client,
-        server: &mut Link,
+        server: &mut Stream,
         scratch: &mut Scratch<'_>,
         asking: &Asking<'_>,
         mut span: std::ops::Range<usize>,
@@ -351,7 +351,7 @@ impl Download {
     fn receive_body(
         &mut self,
         client: &mut Client,
-        server: &mut Link,
+        server: &mut Stream,
         scratch: &mut Scratch<'_>,
         asking: &Asking<'_>,
     ) -> Result<usize, Failure> {
@@ -362,7 +362,7 @@ impl Download {
                 // The server closed, and that was the end: say so in the client's framing.
                 self.pass_on(client, scratch, asking, 0..0).map(|()| 1)
             }
-            Ok(Moved::End) | Err(_) => Err(Failure::last(Reason::AnswerTruncated)),
+            Ok(Moved::End) | Err(_) => Err(Failure::last(Reason::ResponseTruncated)),
         }
     }
 
@@ -377,7 +377,7 @@ impl Download {
     ) -> Result<(), Failure> {
         let Some(body) = self.body.as_mut() else { return Ok(()) };
         // As long as nothing went out, the client hears of a fault in a response of our own.
-        let fault = if self.begun { Reason::AnswerTruncated } else { Reason::BadAnswer };
+        let fault = if self.begun { Reason::ResponseTruncated } else { Reason::BadResponse };
         let received = &mut scratch.body[span];
         let (consumed, payload) = body.compact(received).map_err(|_| Failure::last(fault))?;
         // What the server sent beyond its response belongs to nothing.
@@ -393,7 +393,7 @@ impl Download {
         }
         let [head, payload, tail, zero, trailers, end] = parts;
         let all = [&scratch.reply[..], head, payload, tail, zero, trailers, end];
-        let sent = send_parts(&mut client.link, all, then)?;
+        let sent = send_parts(&mut client.stream, all, then)?;
         self.bytes += sent as u64;
         let mut skipped = sent;
         for part in all {
@@ -409,7 +409,7 @@ impl Download {
     fn send_reply(&mut self, client: &mut Client, reply: &mut Vec<u8>, then: Then) -> Result<(), Failure> {
         let sent = match self.has_unsent() {
             true => 0,
-            false => client.link.send_some(reply, then).map_err(|_| Failure::last(Reason::ClientGone))?,
+            false => client.stream.send_some(reply, then).map_err(|_| Failure::last(Reason::ClientGone))?,
         };
         self.bytes += sent as u64;
         self.out.extend_from_slice(&reply[sent..]);
@@ -417,16 +417,16 @@ impl Download {
         Ok(())
     }
 
-    fn splices(&self, body: &Body, client: &Client, server: &Link) -> bool {
+    fn splices(&self, body: &Body, client: &Client, server: &Stream) -> bool {
         let is_long = body.remaining().is_some_and(|left| left >= SPLICE_FROM_BYTES);
-        is_long && self.to_client != Framing::Chunked && client.link.can_splice() && server.can_splice()
+        is_long && self.to_client != Framing::Chunked && client.stream.can_splice() && server.can_splice()
     }
 
     /// One pipe full of a long body, which is not looked at.
     fn splice(
         &mut self,
         client: &mut Client,
-        server: &mut Link,
+        server: &mut Stream,
         pipes: &mut Pipes,
     ) -> Result<usize, Failure> {
         let (Some(mut pipe), Some(body)) = (pipes.take(), self.body.as_mut()) else { return Ok(0) };
@@ -436,7 +436,7 @@ impl Download {
                 pipes.give(pipe);
                 return Ok(0);
             }
-            Ok(Moved::End) | Err(_) => return Err(Failure::last(Reason::AnswerTruncated)),
+            Ok(Moved::End) | Err(_) => return Err(Failure::last(Reason::ResponseTruncated)),
         };
         body.skip(count as u64);
         self.pipe = Some(pipe);
@@ -463,11 +463,11 @@ impl Download {
         let upgraded = head.status == 101;
         // Another protocol begins behind the request, and only where it was asked for (RFC 9110 sections 7.8, 15.2.2).
         if upgraded && !(asking.upgrade && asking.request_done) {
-            return Err(Failure::last(Reason::BadAnswer));
+            return Err(Failure::last(Reason::BadResponse));
         }
         let to_client = framing_for(asking.version, &head);
         let client_keeps = asking.may_keep && asking.request_done && to_client != Framing::UntilClose;
-        let answer = Answer {
+        let hop = ResponseHop {
             client: asking.version,
             framing: to_client,
             keep_alive: client_keeps,
@@ -478,11 +478,11 @@ impl Download {
         if head.status < 200 && !upgraded {
             // An HTTP/1.0 client knows no interim responses (RFC 9110 section 15.2).
             if asking.version == Version::Http11 {
-                forward::response(&head, &answer, scratch.reply);
+                forward::response(&head, &hop, scratch.reply);
             }
             return Ok(Found::Interim(head.len));
         }
-        forward::response(&head, &answer, scratch.reply);
+        forward::response(&head, &hop, scratch.reply);
         (self.status, self.to_client, self.client_keeps) = (head.status, to_client, client_keeps);
         (self.server_keeps, self.http10) = (head.keep_alive, head.version == Version::Http10);
         self.body = Some(head.body());
@@ -525,7 +525,7 @@ fn framed<'a>(
 }
 
 /// Sends all that there is room for; how many bytes that were.
-fn send_parts(client: &mut Link, parts: [&[u8]; 7], then: Then) -> Result<usize, Failure> {
+fn send_parts(client: &mut Stream, parts: [&[u8]; 7], then: Then) -> Result<usize, Failure> {
     let mut slices = parts.map(IoSlice::new);
     let mut left = &mut slices[..];
     IoSlice::advance_slices(&mut left, 0);

@@ -21,7 +21,7 @@ use super::socket::Then;
 use super::tunnel::{Tunnel, TunnelPermit};
 use super::upload::Upload;
 use super::upstream::{self, Chosen, Tried};
-use super::waiting::Ticket;
+use super::waiting::QueueToken;
 use crate::base::limits;
 use crate::base::time::Moment;
 use crate::http1::forward::{self, Hop};
@@ -141,9 +141,9 @@ pub struct Exchange {
     /// The server that it was sent to last.
     server: Option<Arc<Server>>,
     /// The connection to it, in the worker's pool.
-    link: Option<usize>,
+    connection: Option<usize>,
     tries: Tries,
-    ticket: Option<Ticket>,
+    queue_token: Option<QueueToken>,
     /// For a request that may become a tunnel.
     tunnel: Option<TunnelPermit>,
     /// The connection of the client in its worker: key and turn.
@@ -200,18 +200,18 @@ impl Exchange {
         let meta = Meta::of(head, peer, cx);
         let prepared = prepare(head, &meta, peer, cx, &mut out);
         let chunked = head.framing == Framing::Chunked;
-        let mut upload = Upload::new(out, head.body(), chunked, cx.proxy.config.limits.body, cx.now);
+        let mut upload = Upload::new(out, head.body(), chunked, cx.shared.config.limits.body, cx.now);
         let taken = prepared.and_then(|()| upload.take_early(early));
         let mut exchange = Exchange::new(meta, upload, sender.owner, cx);
         match taken {
             Ok(used) if head.max_forwards == Some(0) => {
-                exchange.answer_as_last_hop(head, cx);
+                exchange.respond_as_last_hop(head, cx);
                 (exchange, used)
             }
             Ok(used) => {
-                cx.proxy.budget.earn(cx.now);
+                cx.shared.budget.earn(cx.now);
                 if exchange.meta.upgrade {
-                    exchange.tunnel = TunnelPermit::take(&cx.proxy);
+                    exchange.tunnel = TunnelPermit::take(&cx.shared);
                     if exchange.tunnel.is_none() {
                         exchange.reject(Reason::TunnelLimit, cx);
                     }
@@ -226,8 +226,8 @@ impl Exchange {
     }
 
     /// An exchange that tells the sender of bytes that are no request what is wrong with them.
-    pub fn refuse(reason: Reason, bytes: &[u8], sender: Sender, cx: &mut Context) -> Self {
-        let meta = Meta::of_refused(bytes, sender.peer, cx);
+    pub fn of_rejection(reason: Reason, bytes: &[u8], sender: Sender, cx: &mut Context) -> Self {
+        let meta = Meta::of_rejected(bytes, sender.peer, cx);
         let body = crate::http1::body::Body::new(Framing::None);
         let upload = Upload::new(cx.buffers.take(), body, false, None, cx.now);
         let mut exchange = Exchange::new(meta, upload, sender.owner, cx);
@@ -244,9 +244,9 @@ impl Exchange {
             download: Download::new(cx.buffers.take(), cx.now),
             lease: None,
             server: None,
-            link: None,
+            connection: None,
             tries: Tries::default(),
-            ticket: None,
+            queue_token: None,
             tunnel: None,
             owner,
             attempt_at: cx.now,
@@ -261,7 +261,7 @@ impl Exchange {
     pub fn advance(&mut self, client: &mut Client, cx: &mut Context) -> Step {
         loop {
             let flow = match self.state {
-                _ if client.link.is_reset() => Err(Failure::last(Reason::ClientGone)),
+                _ if client.stream.is_reset() => Err(Failure::last(Reason::ClientGone)),
                 State::Choose => self.choose(cx),
                 State::Queue => self.wait_in_queue(cx),
                 State::Collect => self.collect(client, cx),
@@ -291,22 +291,22 @@ impl Exchange {
         let none = Failure::last(Reason::NoServer);
         // What came before is served before.
         let queue = Arc::clone(&cx.queue);
-        let is_behind = match &self.ticket {
-            Some(ticket) => !queue.is_first(ticket),
+        let is_behind = match &self.queue_token {
+            Some(queue_token) => !queue.is_first(queue_token),
             None => !queue.is_empty(),
         };
         let key = client_key(self.meta.client);
         let chosen = if is_behind { Chosen::Full } else { upstream::choose(cx, key, &self.tries.servers) };
         match chosen {
             Chosen::Server(lease) => {
-                if let Some(ticket) = self.ticket.take() {
-                    queue.leave(&ticket);
+                if let Some(queue_token) = self.queue_token.take() {
+                    queue.leave(&queue_token);
                     // There may be room for the next one, too.
                     queue.call_next();
                     let took_us = lease.server().latency_us(cx.now).unwrap_or(0.0);
                     self.lease = Some(lease);
-                    cx.shard().wait.record(cx.now.since(ticket.since));
-                    match queue.judge(ticket.since, took_us, cx.now) {
+                    cx.shard().wait.record(cx.now.since(queue_token.since));
+                    match queue.judge(queue_token.since, took_us, cx.now) {
                         Admit::Serve => {}
                         Admit::TooLate => return Err(Failure::last(Reason::QueueTimeout)),
                         Admit::Standing => return Err(Failure::last(Reason::Overloaded)),
@@ -316,22 +316,22 @@ impl Exchange {
                 }
                 self.server = self.lease.as_ref().map(|lease| Arc::clone(lease.server()));
                 let collects = self.upload.is_chunked()
-                    && self.upload.is_in_hand()
+                    && self.upload.is_buffered()
                     && self.server.as_ref().is_some_and(|server| server.is_http10());
                 self.state = if collects { State::Collect } else { State::Connect };
                 self.attempt_at = cx.now;
                 Ok(Flow::Again)
             }
-            Chosen::Full if self.ticket.is_none() => {
-                let ticket = queue.enter(&cx.mailbox, self.owner, cx.now);
-                self.ticket = Some(ticket.ok_or(Failure::last(Reason::QueueFull))?);
+            Chosen::Full if self.queue_token.is_none() => {
+                let queue_token = queue.enter(&cx.mailbox, self.owner, cx.now);
+                self.queue_token = Some(queue_token.ok_or(Failure::last(Reason::QueueFull))?);
                 // A server may have got room just before the place was taken.
                 self.state = State::Choose;
                 Ok(Flow::Again)
             }
             Chosen::Full => {
                 self.state = State::Queue;
-                let since = self.ticket.as_ref().map_or(cx.now, |ticket| ticket.since);
+                let since = self.queue_token.as_ref().map_or(cx.now, |queue_token| queue_token.since);
                 Ok(Flow::Wait(queue.deadline(since).min(cx.now.after(QUEUE_LOOK))))
             }
             Chosen::None => Err(self.tries.last.unwrap_or(none)),
@@ -340,7 +340,7 @@ impl Exchange {
 
     /// Called, or time has passed.
     fn wait_in_queue(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
-        let since = self.ticket.as_ref().map_or(cx.now, |ticket| ticket.since);
+        let since = self.queue_token.as_ref().map_or(cx.now, |queue_token| queue_token.since);
         if cx.now >= cx.queue.deadline(since) {
             return Err(Failure::last(Reason::QueueTimeout));
         }
@@ -357,7 +357,7 @@ impl Exchange {
         self.download.flush(client, Then::Open, &mut cx.pipes)?;
         while self.upload.is_chunked() {
             if self.upload.collect(client, &mut cx.body, cx.now)? == 0 && self.upload.is_chunked() {
-                let deadline = self.upload.moved_at.after(cx.proxy.config.timeouts.client_body);
+                let deadline = self.upload.moved_at.after(cx.shared.config.timeouts.client_body);
                 let is_late = cx.now >= deadline;
                 return if is_late {
                     Err(Failure::last(Reason::BodyTimeout))
@@ -377,15 +377,15 @@ impl Exchange {
             true => None,
             false => cx.servers.take(server.id, self.owner.0, cx.now),
         };
-        let link = match idle {
-            Some(link) => Some(link),
-            None => self.connect_anew(&server, cx)?,
+        let connection = match idle {
+            Some(connection) => Some(connection),
+            None => self.connect_new(&server, cx)?,
         };
-        let Some(link) = link else {
+        let Some(connection) = connection else {
             return Ok(Flow::Wait(self.connect_deadline(cx).min(cx.now.after(CONNECT_AGAIN))));
         };
-        cx.shard().count(if idle.is_some() { Counter::Reuses } else { Counter::Dials });
-        self.link = Some(link);
+        cx.shard().count(if idle.is_some() { Counter::Reuses } else { Counter::Connects });
+        self.connection = Some(connection);
         self.upload.begin_attempt(cx.now);
         self.download.begin_attempt(cx.now);
         (self.state, self.asked_at) = (State::Relay, None);
@@ -393,7 +393,7 @@ impl Exchange {
     }
 
     /// A new connection to the next of the server's addresses that can be tried. `None`: it has to be tried again.
-    fn connect_anew(&mut self, server: &Arc<Server>, cx: &mut Context) -> Result<Option<usize>, Failure> {
+    fn connect_new(&mut self, server: &Arc<Server>, cx: &mut Context) -> Result<Option<usize>, Failure> {
         let now = cx.now;
         let connecting = self.connecting.get_or_insert_with(|| Connecting::new(server, now));
         while let Some(target) = connecting.next(server) {
@@ -409,11 +409,11 @@ impl Exchange {
                 Ok(transport) => return Ok(Some(cx.servers.insert(transport, server, self.owner.0))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     connecting.again();
-                    let late = now >= self.attempt_at.after(cx.proxy.config.timeouts.connect);
+                    let late = now >= self.attempt_at.after(cx.shared.config.timeouts.connect);
                     return if late { Err(Failure::CONNECT) } else { Ok(None) };
                 }
                 Err(error) => {
-                    log::debug!("{}: {} cannot be reached: {error}", cx.proxy.name, server.name);
+                    log::debug!("{}: {} cannot be reached: {error}", cx.shared.name, server.name);
                     // Our own shortage: no server is at fault, and none would do better.
                     if limits::is_out_of_descriptors(&error) {
                         return Err(Failure::last(Reason::Overloaded));
@@ -427,7 +427,7 @@ impl Exchange {
 
     /// Until when the address that is tried may take. A silent one leaves time for those behind it.
     fn connect_deadline(&self, cx: &Context) -> Moment {
-        let all = self.attempt_at.after(cx.proxy.config.timeouts.connect);
+        let all = self.attempt_at.after(cx.shared.config.timeouts.connect);
         match &self.connecting {
             Some(connecting) => {
                 connecting.since.after(addresses::share(all.since(connecting.since), connecting.left))
@@ -446,7 +446,7 @@ impl Exchange {
         if !connecting.has_more() {
             return Err(Failure::CONNECT);
         }
-        self.link.take().into_iter().for_each(|link| cx.servers.close(link));
+        self.connection.take().into_iter().for_each(|connection| cx.servers.close(connection));
         self.state = State::Connect;
         Ok(Flow::Again)
     }
@@ -483,23 +483,23 @@ impl Exchange {
     }
 
     fn relay_once(&mut self, client: &mut Client, cx: &mut Context) -> Result<Relayed, Failure> {
-        let Some(key) = self.link else { return self.relay_rest(client, cx) };
+        let Some(key) = self.connection else { return self.relay_rest(client, cx) };
         cx.refresh_date();
-        let may_keep = self.meta.keep_alive && !cx.proxy.is_draining();
-        let Context { proxy, servers, body, reply, slots, pipes, now, response_limits, .. } = cx;
-        let (name, date) = (&proxy.pseudonym, cx.date.1.as_str());
-        let Some(link) = servers.get_mut(key) else { return Err(Failure::RESET) };
+        let may_keep = self.meta.keep_alive && !cx.shared.is_draining();
+        let Context { shared, servers, body, reply, slots, pipes, now, response_limits, .. } = cx;
+        let (name, date) = (&shared.pseudonym, cx.date.1.as_str());
+        let Some(connection) = servers.get_mut(key) else { return Err(Failure::RESET) };
         let begun = self.download.has_begun();
-        let mut moved = self.upload.advance(client, &mut link.link, body, pipes, begun, *now)?;
+        let mut moved = self.upload.advance(client, &mut connection.stream, body, pipes, begun, *now)?;
         if !self.upload.has_begun() {
-            return match (self.upload.is_broken(), link.reused) {
+            return match (self.upload.is_broken(), connection.reused) {
                 (true, true) => Err(Failure::UNSENT),
                 (true, false) => Ok(Relayed::NotConnected),
                 (false, _) => Ok(Relayed::Bytes(0)),
             };
         }
         if let Some(connecting) = self.connecting.take() {
-            link.generation = connecting.succeeded(&link.server);
+            connection.generation = connecting.succeeded(&connection.server);
         }
         if moved > 0 {
             self.download.request_moved();
@@ -515,21 +515,21 @@ impl Exchange {
             request_done,
             may_keep,
             pseudonym: name,
-            served_by: proxy.config.listen.served_by_header.then_some(link.server.name.as_str()),
+            served_by: shared.config.listen.served_by_header.then_some(connection.server.name.as_str()),
             date,
             limits: response_limits,
-            reused: link.reused,
+            reused: connection.reused,
         };
         let mut scratch = Scratch { body, reply, slots, pipes };
-        let downloaded = self.download.advance(client, &mut link.link, &mut scratch, &asking, *now);
+        let downloaded = self.download.advance(client, &mut connection.stream, &mut scratch, &asking, *now);
         let downloaded = downloaded.map_err(|failure| match failure {
             // A pooled connection that died before a byte of the response: the race of reuse, not the server's fault.
-            Failure::RESET if link.reused => Failure { phase: Phase::Reuse, ..failure },
+            Failure::RESET if connection.reused => Failure { phase: Phase::Reuse, ..failure },
             failure => failure,
         })?;
         if self.download.has_begun() && !begun {
             // The server's time is what it takes once it has all of the request.
-            link.server.responded_in(self.download.is_http10());
+            connection.server.responded_in(self.download.is_http10());
             if let Some(lease) = &self.lease {
                 lease.responded(self.download.status(), now.since(self.asked_at.unwrap_or(*now)), *now);
             }
@@ -541,7 +541,7 @@ impl Exchange {
         if self.download.is_received() {
             self.after_response(cx);
         }
-        if self.download.is_done() && self.link.is_none() {
+        if self.download.is_done() && self.connection.is_none() {
             return Ok(Relayed::Whole);
         }
         Ok(Relayed::Bytes(moved))
@@ -563,10 +563,10 @@ impl Exchange {
             return;
         }
         let keeps = self.upload.is_done() && self.download.server_keeps();
-        if let Some(link) = self.link.take() {
+        if let Some(connection) = self.connection.take() {
             match keeps {
-                true => cx.servers.put(link, &cx.poller, cx.now),
-                false => cx.servers.close(link),
+                true => cx.servers.put(connection, &cx.poller, cx.now),
+                false => cx.servers.close(connection),
             }
         }
         if let Some(lease) = self.lease.take() {
@@ -577,28 +577,28 @@ impl Exchange {
     }
 
     fn open_tunnel(&mut self, client: &mut Client, cx: &mut Context) -> Result<Flow, Failure> {
-        let (Some(link), Some(lease), Some(permit)) =
-            (self.link.take(), self.lease.take(), self.tunnel.take())
+        let (Some(connection), Some(lease), Some(permit)) =
+            (self.connection.take(), self.lease.take(), self.tunnel.take())
         else {
             return Err(Failure::last(Reason::Internal));
         };
         finish::record_success(&lease, cx);
         let early = std::mem::take(&mut client.input);
         let rest = self.download.take_rest();
-        Ok(Flow::Tunnel(Box::new(Tunnel::open(link, lease, permit, early, rest, cx))))
+        Ok(Flow::Tunnel(Box::new(Tunnel::open(connection, lease, permit, early, rest, cx))))
     }
 
     /// Until when the exchange may stand still as it does, and why it fails then. Each of what it waits for has a time
     /// of its own; bytes that move begin it again.
     fn deadline(&self, cx: &Context) -> (Moment, Reason) {
-        let times = &cx.proxy.config.timeouts;
-        if self.link.is_some() && !self.upload.has_begun() {
+        let times = &cx.shared.config.timeouts;
+        if self.connection.is_some() && !self.upload.has_begun() {
             return (self.connect_deadline(cx), Reason::ConnectFailed);
         }
         let begun = self.download.has_begun();
         let (up, down) = (self.upload.moved_at, self.download.moved_at);
         let latest = up.max(down);
-        let server_late = if begun { Reason::AnswerTruncated } else { Reason::ServerTimeout };
+        let server_late = if begun { Reason::ResponseTruncated } else { Reason::ServerTimeout };
         let mut soonest = (Moment::NEVER, Reason::Internal);
         let mut sooner = |at: Moment, reason| {
             if at < soonest.0 {
@@ -631,7 +631,7 @@ impl Exchange {
         if !self.download.has_unsent() {
             return Ok(Flow::Done);
         }
-        let deadline = self.download.moved_at.after(cx.proxy.config.timeouts.client_body);
+        let deadline = self.download.moved_at.after(cx.shared.config.timeouts.client_body);
         if cx.now >= deadline { Err(Failure::last(Reason::ClientStalled)) } else { Ok(Flow::Wait(deadline)) }
     }
 
@@ -641,12 +641,12 @@ impl Exchange {
 
     /// An attempt failed: tried again where that is safe, told to the client, or the end of the connection.
     fn fail(&mut self, failure: Failure, cx: &mut Context) -> Option<Disposition> {
-        if let Some(link) = self.link.take() {
-            cx.servers.close(link);
+        if let Some(connection) = self.connection.take() {
+            cx.servers.close(connection);
         }
         self.connecting = None;
-        if let Some(ticket) = self.ticket.take() {
-            cx.queue.leave(&ticket);
+        if let Some(queue_token) = self.queue_token.take() {
+            cx.queue.leave(&queue_token);
             cx.queue.call_next();
         }
         let is_clients = matches!(failure.reason, Reason::ClientGone | Reason::ClientStalled);
@@ -709,42 +709,42 @@ impl Exchange {
         match failure.phase {
             Phase::Connect => failed.0 += 1,
             Phase::Reuse => failed.1 += 1,
-            Phase::Answer => failed.2 += 1,
+            Phase::Response => failed.2 += 1,
             Phase::Late => return Retry::No,
         }
         let attempt = Attempt {
             phase: failure.phase,
             idempotent: self.meta.idempotent,
-            body_in_hand: self.upload.is_in_hand(),
+            body_buffered: self.upload.is_buffered(),
             sent: failure.sent,
             connects_failed: failed.0,
             reuses_failed: failed.1,
             others_failed: failed.2,
             timed_out: failure.reason == Reason::ServerTimeout,
         };
-        retry::may(&cx.proxy.config.retries, &attempt, &cx.proxy.budget, cx.now)
+        retry::may(&cx.shared.config.retries, &attempt, &cx.shared.budget, cx.now)
     }
 
     /// A response of our own takes the place of a server's.
     fn reject(&mut self, reason: Reason, cx: &mut Context) {
         let keeps =
-            self.meta.keep_alive && self.upload.is_received() && !reason.closes() && !cx.proxy.is_draining();
+            self.meta.keep_alive && self.upload.is_received() && !reason.closes() && !cx.shared.is_draining();
         self.reason = Some(reason);
         respond::rejection(&mut self.download, reason, &self.meta, keeps, cx);
         self.state = State::Finish;
         self.download.moved_at = cx.now;
     }
 
-    /// Answers OPTIONS and TRACE that go no further than here (RFC 9110 section 7.6.2).
-    fn answer_as_last_hop(&mut self, head: &RequestHead<'_, '_>, cx: &mut Context) {
-        let keeps = self.meta.keep_alive && self.upload.is_received() && !cx.proxy.is_draining();
+    /// Responds to OPTIONS and TRACE that go no further than here (RFC 9110 section 7.6.2).
+    fn respond_as_last_hop(&mut self, head: &RequestHead<'_, '_>, cx: &mut Context) {
+        let keeps = self.meta.keep_alive && self.upload.is_received() && !cx.shared.is_draining();
         respond::last_hop(&mut self.download, head, keeps, cx);
         self.state = State::Finish;
     }
 
     /// Counted and logged; the buffers go back.
     fn done(&mut self, cx: &mut Context) -> Disposition {
-        debug_assert!(self.link.is_none() && self.ticket.is_none());
+        debug_assert!(self.connection.is_none() && self.queue_token.is_none());
         finish::count(self.outcome(), cx);
         match self.end {
             End::Abort => Disposition::Abort,
@@ -784,7 +784,7 @@ impl Exchange {
             State::Choose | State::Queue => Waiting::ServerRoom,
             State::Collect => Waiting::RequestBody,
             State::Connect => Waiting::Connect,
-            State::Relay if self.link.is_some() && !self.upload.has_begun() => Waiting::Connect,
+            State::Relay if self.connection.is_some() && !self.upload.has_begun() => Waiting::Connect,
             _ if self.download.has_unsent() => Waiting::ClientTakes,
             State::Relay if self.upload.has_unsent() => Waiting::ServerTakes,
             State::Relay if !self.upload.is_received() && !self.upload.is_broken() => Waiting::RequestBody,
@@ -814,18 +814,18 @@ impl Exchange {
     }
 
     /// Takes the connection to the server out of its worker's pool, for another worker; see [`Exchange::attach`].
-    pub fn link(&self) -> Option<usize> {
-        self.link
+    pub fn connection(&self) -> Option<usize> {
+        self.connection
     }
 
     /// Has come to another worker, where its client's connection has this key and turn and its server's that key.
-    pub fn attach(&mut self, owner: (usize, u32), link: Option<usize>) {
-        (self.owner, self.link) = (owner, link);
+    pub fn attach(&mut self, owner: (usize, u32), connection: Option<usize>) {
+        (self.owner, self.connection) = (owner, connection);
     }
 
     /// Whether it waits in the queue for a server: its place names its worker, so it stays there.
     pub fn is_queued(&self) -> bool {
-        self.ticket.is_some()
+        self.queue_token.is_some()
     }
 }
 
@@ -896,21 +896,21 @@ fn prepare(
     cx: &mut Context,
     out: &mut Vec<u8>,
 ) -> Result<(), Reason> {
-    let peer_trusted = peer.is_some_and(|peer| cx.proxy.config.listen.trusts(peer));
+    let peer_trusted = peer.is_some_and(|peer| cx.shared.config.listen.trusts(peer));
     if head.secure && !peer_trusted {
         return Err(Reason::Misdirected);
     }
     // An HTTP/1.0 client may name no host; then the request goes to a server under the server's own name.
     let nameless = head.host.is_empty();
-    let first = cx.table.look(&cx.proxy.table).ready.first().filter(|_| nameless);
+    let first = cx.table.look(&cx.shared.table).ready.first().filter(|_| nameless);
     let authority = first.map(|server| server.authority()).unwrap_or_default();
     let hop = Hop {
         peer,
         peer_trusted,
         proto: "http",
-        pseudonym: &cx.proxy.pseudonym,
+        pseudonym: &cx.shared.pseudonym,
         request_id: meta.id,
-        forwarded: cx.proxy.config.listen.forwarded,
+        forwarded: cx.shared.config.listen.forwarded,
         authority: &authority,
     };
     forward::request(head, &hop, out)

@@ -36,9 +36,9 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
     shard.add(Counter::BytesIn, received);
     shard.duration.record(took);
     if let Some(reason) = reason {
-        log::debug!("{}: {}: {}: {}", cx.proxy.name, meta.trace, reason.name(), reason.sentence());
+        log::debug!("{}: {}: {}: {}", cx.shared.name, meta.trace, reason.name(), reason.sentence());
     }
-    let Some(access) = &cx.proxy.access else { return };
+    let Some(access) = &cx.shared.access else { return };
     let line = Line {
         client: meta.client,
         at_unix: time::unix_seconds(),
@@ -60,7 +60,7 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
 pub fn record_success(lease: &Lease, cx: &Context) {
     let server = lease.server();
     if server.recovers() {
-        cx.proxy.verdicts.tell(Verdict { server: server.id, failure: None });
+        cx.shared.verdicts.tell(Verdict { server: server.id, failure: None });
     }
 }
 
@@ -70,8 +70,8 @@ pub fn record_failure(lease: &Lease, reason: Reason, cx: &Context) {
         Reason::ConnectFailed => "cannot be reached",
         Reason::ServerReset => "closed before it responded",
         Reason::ServerTimeout => "did not respond in time",
-        Reason::BadAnswer => "sent a malformed response",
-        Reason::AnswerTruncated => "closed in the middle of a response",
+        Reason::BadResponse => "sent a malformed response",
+        Reason::ResponseTruncated => "closed in the middle of a response",
         Reason::ResponseHeadTooLarge | Reason::ResponseTooManyHeaders => {
             return lease.server().exceeds_limits();
         }
@@ -79,5 +79,5 @@ pub fn record_failure(lease: &Lease, reason: Reason, cx: &Context) {
     };
     let server = lease.server();
     server.fails(cx.now);
-    cx.proxy.verdicts.tell(Verdict { server: server.id, failure: Some(what) });
+    cx.shared.verdicts.tell(Verdict { server: server.id, failure: Some(what) });
 }

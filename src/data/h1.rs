@@ -6,9 +6,9 @@ use super::context::Context;
 use super::exchange::{Disposition, Exchange, Step};
 use super::meta::Sender;
 use super::poller::{Ready, Side, Token};
-use super::proxy::Permit;
-use super::server_pool::ServerLink;
-use super::transport::{Link, Moved, Transport};
+use super::server_pool::ServerConnection;
+use super::shared::Permit;
+use super::transport::{Moved, Stream, Transport};
 use super::tunnel::{self, Tunnel};
 use crate::base::time::Moment;
 use crate::http1::head::{self, Parsed};
@@ -28,7 +28,7 @@ const PARK_AFTER: Duration = Duration::from_secs(1);
 
 /// Where connections run short, one that has sent no whole request for so long is parked: it can make room for a new one
 /// then. On a machine with time to spare a head comes within a few milliseconds.
-const PARK_CROWDED_AFTER: Duration = Duration::from_millis(50);
+const PARK_NEAR_LIMIT_AFTER: Duration = Duration::from_millis(50);
 
 /// While draining, connections that wait for a request are looked at this often.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
@@ -38,7 +38,7 @@ const LINGER_SILENCE: Duration = Duration::from_secs(5);
 /// … and after this in any case (the times of nginx's `lingering_timeout` and `lingering_time`).
 const LINGER_TIME: Duration = Duration::from_secs(30);
 /// What it gets of that where connections run short, it is one too many itself, or the balancer is to stop.
-const LINGER_CROWDED: Duration = Duration::from_secs(1);
+const LINGER_NEAR_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes that a lingering close reads and drops before others get their turn.
 const LINGER_TURN_BYTES: usize = 1 << 20;
 /// After a response larger than this a part of it may still be on its way when the connection closes; bytes that the
@@ -64,7 +64,7 @@ pub struct Connection {
     /// The key and the turn in its worker.
     owner: (usize, u32),
     /// The connection to its exchange's server, on the way to another worker.
-    moving: Option<ServerLink>,
+    moving: Option<ServerConnection>,
     permit: Permit,
 }
 
@@ -80,8 +80,8 @@ enum Phase {
         silent_until: Moment,
         until: Moment,
     },
-    /// To be refused before anything is read.
-    Refuse(Reason),
+    /// To be rejected before anything is read.
+    Reject(Reason),
 }
 
 /// How far a connection came.
@@ -113,9 +113,9 @@ pub enum Doing<'c> {
 impl Connection {
     /// A connection that was accepted.
     pub fn new(transport: Transport, peer: Option<SocketAddr>, permit: Permit, now: Moment) -> Self {
-        let link = Link::new(transport, Token::new(Side::Client, 0, 0));
+        let stream = Stream::new(transport, Token::new(Side::Client, 0, 0));
         Connection {
-            client: Client { link, input: Vec::new() },
+            client: Client { stream, input: Vec::new() },
             peer,
             source: None,
             introduced: false,
@@ -129,9 +129,9 @@ impl Connection {
         }
     }
 
-    /// It is to be refused, whatever its client sends.
-    pub fn refuse(&mut self, reason: Reason) {
-        self.phase = Phase::Refuse(reason);
+    /// It is to be rejected, whatever its client sends.
+    pub fn reject(&mut self, reason: Reason) {
+        self.phase = Phase::Reject(reason);
     }
 
     /// The client's address as the kernel gave it; `None` on a Unix socket.
@@ -141,13 +141,13 @@ impl Connection {
 
     /// Takes in what an event said of the client.
     pub fn notify(&mut self, ready: Ready) {
-        self.client.link.notify(ready);
+        self.client.stream.notify(ready);
     }
 
     /// What it is at.
     pub fn doing(&self) -> Doing<'_> {
         match &self.phase {
-            Phase::Head | Phase::Refuse(_) => Doing::Nothing,
+            Phase::Head | Phase::Reject(_) => Doing::Nothing,
             Phase::Exchange(exchange) => Doing::Exchange(exchange),
             Phase::Tunnel(tunnel) => Doing::Tunnel(tunnel),
             Phase::Linger { .. } => Doing::Closing,
@@ -190,7 +190,7 @@ impl Connection {
     }
 
     /// When the wait for a request, or for the rest of a head, is over.
-    pub fn head_deadline(&self, cx: &super::proxy::Proxy) -> Moment {
+    pub fn head_deadline(&self, cx: &super::shared::Shared) -> Moment {
         let times = &cx.config.timeouts;
         let first = self.requests == 0 || !self.client.input.is_empty();
         self.since.after(if first { times.client_head } else { times.keep_alive })
@@ -204,53 +204,53 @@ impl Connection {
     /// Comes to a worker, where it has this key and turn; nothing is known of its readiness.
     pub fn adopt(&mut self, key: usize, turn: u32, cx: &mut Context) {
         self.owner = (key, turn);
-        self.client.link.unwatch(&cx.poller, Token::new(Side::Client, key, turn));
-        let link = self.moving.take().map(|link| cx.servers.attach(link, &cx.poller, key));
+        self.client.stream.unwatch(&cx.poller, Token::new(Side::Client, key, turn));
+        let connection = self.moving.take().map(|connection| cx.servers.attach(connection, &cx.poller, key));
         match &mut self.phase {
-            Phase::Exchange(exchange) => exchange.attach(self.owner, link),
-            Phase::Tunnel(tunnel) => tunnel.link = link.unwrap_or(usize::MAX),
+            Phase::Exchange(exchange) => exchange.attach(self.owner, connection),
+            Phase::Tunnel(tunnel) => tunnel.connection = connection.unwrap_or(usize::MAX),
             _ => {}
         }
     }
 
     /// Leaves a worker. False: it cannot now.
     pub fn leave(&mut self, cx: &mut Context) -> bool {
-        let link = match &self.phase {
+        let connection = match &self.phase {
             Phase::Exchange(exchange) if exchange.is_queued() => return false,
-            Phase::Exchange(exchange) => exchange.link(),
-            Phase::Tunnel(tunnel) => Some(tunnel.link),
+            Phase::Exchange(exchange) => exchange.connection(),
+            Phase::Tunnel(tunnel) => Some(tunnel.connection),
             _ => None,
         };
-        self.moving = link.and_then(|link| cx.servers.detach(link, &cx.poller));
-        let token = self.client.link.token();
-        self.client.link.unwatch(&cx.poller, token);
+        self.moving = connection.and_then(|connection| cx.servers.detach(connection, &cx.poller));
+        let token = self.client.stream.token();
+        self.client.stream.unwatch(&cx.poller, token);
         true
     }
 
     /// Watches both sides; before every wait.
     pub fn watch(&mut self, cx: &mut Context) -> io::Result<()> {
-        self.client.link.watch(&cx.poller)?;
-        let link = match &self.phase {
-            Phase::Exchange(exchange) => exchange.link(),
-            Phase::Tunnel(tunnel) => Some(tunnel.link),
+        self.client.stream.watch(&cx.poller)?;
+        let connection = match &self.phase {
+            Phase::Exchange(exchange) => exchange.connection(),
+            Phase::Tunnel(tunnel) => Some(tunnel.connection),
             _ => None,
         };
-        match link.and_then(|link| cx.servers.get_mut(link)) {
-            Some(server) => server.link.watch(&cx.poller),
+        match connection.and_then(|connection| cx.servers.get_mut(connection)) {
+            Some(server) => server.stream.watch(&cx.poller),
             None => Ok(()),
         }
     }
 
     /// Watches the client alone, in another poller than a worker's.
     pub fn watch_in(&mut self, poller: &super::poller::Poller, token: Token) -> io::Result<()> {
-        self.client.link.unwatch(poller, token);
-        self.client.link.watch(poller)
+        self.client.stream.unwatch(poller, token);
+        self.client.stream.watch(poller)
     }
 
     /// Leaves that poller.
     pub fn unwatch_in(&mut self, poller: &super::poller::Poller) {
-        let token = self.client.link.token();
-        self.client.link.unwatch(poller, token);
+        let token = self.client.stream.token();
+        self.client.stream.unwatch(poller, token);
     }
 
     /// Moves it as far as it goes now.
@@ -277,9 +277,9 @@ impl Connection {
                     }
                 },
                 Phase::Linger { .. } => self.drop_input(cx),
-                Phase::Refuse(reason) => {
+                Phase::Reject(reason) => {
                     let reason = *reason;
-                    self.begin_refusal(reason, cx);
+                    self.begin_rejection(reason, cx);
                     None
                 }
             };
@@ -311,7 +311,7 @@ impl Connection {
                 None
             }
             Disposition::Abort => {
-                self.client.link.reset_on_close();
+                self.client.stream.reset_on_close();
                 Some(Advance::Closed)
             }
             Disposition::Linger => self.linger(cx),
@@ -319,7 +319,7 @@ impl Connection {
                 // A close over unread bytes is a reset, which can take the response out of the client's hands.
                 let mut byte = [0];
                 let unread = !self.client.input.is_empty()
-                    || matches!(self.client.link.recv_now(&mut byte), Ok(Moved::Bytes(_)));
+                    || matches!(self.client.stream.recv_now(&mut byte), Ok(Moved::Bytes(_)));
                 match unread || sent > LINGER_ABOVE_BYTES {
                     true => self.linger(cx),
                     false => Some(Advance::Closed),
@@ -330,10 +330,10 @@ impl Connection {
 
     /// No more from us; what the client still sends is dropped.
     fn linger(&mut self, cx: &mut Context) -> Option<Advance> {
-        self.client.link.finish_writing();
+        self.client.stream.finish_writing();
         self.client.input = Vec::new();
-        let short = self.permit.is_refused() || cx.proxy.is_crowded() || cx.proxy.is_draining();
-        let time = if short { LINGER_CROWDED } else { LINGER_TIME };
+        let short = self.permit.is_rejected() || cx.shared.is_near_limit() || cx.shared.is_draining();
+        let time = if short { LINGER_NEAR_LIMIT } else { LINGER_TIME };
         let until = cx.now.after(time);
         self.phase = Phase::Linger { silent_until: cx.now.after(LINGER_SILENCE).min(until), until };
         None
@@ -343,7 +343,7 @@ impl Connection {
         let Phase::Linger { silent_until, until } = &mut self.phase else { return None };
         let mut dropped = 0;
         loop {
-            match self.client.link.recv(&mut cx.body) {
+            match self.client.stream.recv(&mut cx.body) {
                 Ok(Moved::Bytes(count)) => {
                     dropped += count;
                     *silent_until = cx.now.after(LINGER_SILENCE).min(*until);
@@ -372,7 +372,7 @@ impl Connection {
             }
             if here == 0 {
                 let mut input = std::mem::take(&mut cx.input);
-                let received = self.client.link.recv(&mut input);
+                let received = self.client.stream.recv(&mut input);
                 let next = self.received(
                     received,
                     |this, count, cx| {
@@ -396,7 +396,7 @@ impl Connection {
             }
             let room = cx.input.len().saturating_sub(here).max(1);
             self.client.input.resize(here + room, 0);
-            let received = self.client.link.recv(&mut self.client.input[here..]);
+            let received = self.client.stream.recv(&mut self.client.input[here..]);
             let count = if let Ok(Moved::Bytes(count)) = received { count } else { 0 };
             self.client.input.truncate(here + count);
             match self.received(received, |_, _, _| Received::More, cx) {
@@ -426,22 +426,22 @@ impl Connection {
     }
 
     fn wait_for_head(&mut self, cx: &mut Context) -> Option<Advance> {
-        let deadline = self.head_deadline(&cx.proxy);
+        let deadline = self.head_deadline(&cx.shared);
         let is_partial = self.has_partial_head();
-        if is_partial && cx.now >= deadline.min(cx.proxy.drain_deadline()) {
-            let draining = cx.now >= cx.proxy.drain_deadline();
-            self.begin_refusal(if draining { Reason::Draining } else { Reason::HeadTimeout }, cx);
+        if is_partial && cx.now >= deadline.min(cx.shared.drain_deadline()) {
+            let draining = cx.now >= cx.shared.drain_deadline();
+            self.begin_rejection(if draining { Reason::Draining } else { Reason::HeadTimeout }, cx);
             return None;
         }
-        if cx.now >= deadline || !is_partial && cx.proxy.closes_idle(cx.now) {
+        if cx.now >= deadline || !is_partial && cx.shared.closes_idle(cx.now) {
             return Some(Advance::Closed);
         }
         let is_new = self.requests == 0 || is_partial;
-        let park_after = if is_new && cx.proxy.is_crowded() { PARK_CROWDED_AFTER } else { PARK_AFTER };
+        let park_after = if is_new && cx.shared.is_near_limit() { PARK_NEAR_LIMIT_AFTER } else { PARK_AFTER };
         let park_at = self.since.after(park_after);
-        match cx.proxy.is_draining() {
+        match cx.shared.is_draining() {
             true => {
-                let end = deadline.min(cx.proxy.drain_deadline());
+                let end = deadline.min(cx.shared.drain_deadline());
                 Some(Advance::Wait(end.min(cx.now.after(DRAIN_LOOK))))
             }
             false if cx.now >= park_at => Some(Advance::Park),
@@ -450,9 +450,10 @@ impl Connection {
     }
 
     /// Tells the client why it is not served.
-    fn begin_refusal(&mut self, reason: Reason, cx: &mut Context) {
+    fn begin_rejection(&mut self, reason: Reason, cx: &mut Context) {
         let sender = Sender { peer: self.peer(), owner: self.owner };
-        self.phase = Phase::Exchange(Box::new(Exchange::refuse(reason, &self.client.input, sender, cx)));
+        self.phase =
+            Phase::Exchange(Box::new(Exchange::of_rejection(reason, &self.client.input, sender, cx)));
     }
 
     /// Goes on with what a look at the input found. `bytes` are the input.
@@ -464,16 +465,16 @@ impl Connection {
                 self.phase = Phase::Exchange(exchange);
                 None
             }
-            Head::Refused(reason) if reason.is_silent() => {
+            Head::Rejected(reason) if reason.is_silent() => {
                 // Whoever sends this is no HTTP client that could read a response.
-                cx.shard().refuse(reason);
-                log::debug!("{}: {}: {}", cx.proxy.name, reason.name(), reason.sentence());
-                self.client.link.reset_on_close();
+                cx.shard().reject(reason);
+                log::debug!("{}: {}: {}", cx.shared.name, reason.name(), reason.sentence());
+                self.client.stream.reset_on_close();
                 Some(Advance::Closed)
             }
-            Head::Refused(reason) => {
+            Head::Rejected(reason) => {
                 self.client.input = bytes.to_vec();
-                self.begin_refusal(reason, cx);
+                self.begin_rejection(reason, cx);
                 None
             }
             Head::Partial(_) => None,
@@ -488,10 +489,10 @@ impl Connection {
                 self.seen = bytes.len();
                 return Head::Partial(0);
             }
-            Err(reason) => return Head::Refused(reason),
+            Err(reason) => return Head::Rejected(reason),
         };
         let request = bytes.get(skipped..).unwrap_or_default();
-        let limits = cx.proxy.config.limits.head;
+        let limits = cx.shared.config.limits.head;
         if self.seen > 0 && request.len() <= limits.head && skipped == 0 {
             let from = std::mem::replace(&mut self.seen, bytes.len());
             if !head::may_be_complete(request, from) {
@@ -514,7 +515,7 @@ impl Connection {
                 cx.body = body;
                 Head::Exchange(Box::new(exchange), skipped + head.len + used)
             }
-            Err(reason) => Head::Refused(reason),
+            Err(reason) => Head::Rejected(reason),
         };
         cx.slots = slots;
         found
@@ -523,7 +524,7 @@ impl Connection {
     /// Takes the PROXY header that must come first from the peers that the configuration names: its length, or `None`
     /// while there is more of it to come.
     fn introduce(&mut self, bytes: &[u8], cx: &Context) -> Result<Option<usize>, Reason> {
-        let Some(senders) = cx.proxy.config.listen.proxy_protocol.as_ref() else { return Ok(Some(0)) };
+        let Some(senders) = cx.shared.config.listen.proxy_protocol.as_ref() else { return Ok(Some(0)) };
         let peer = self.peer.map(|peer| peer.ip().to_canonical());
         let must = peer.is_some_and(|peer| senders.iter().any(|network| network.contains(peer)));
         if self.introduced || !must {
@@ -541,7 +542,7 @@ enum Head {
     Partial(usize),
     /// An exchange, and how many bytes of the input it used.
     Exchange(Box<Exchange>, usize),
-    Refused(Reason),
+    Rejected(Reason),
 }
 
 /// What a receive in front of a request came to.

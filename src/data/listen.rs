@@ -19,7 +19,7 @@ use std::time::Duration;
 const BACKLOG: i32 = 4096;
 
 /// Bytes of a response that the kernel holds for a client beyond what is on its way. Its own choice is up to 4 MiB,
-/// which a crowd of slow readers makes it copy at once.
+/// which a group of slow readers makes it copy at once.
 const UNSENT_BYTES: u32 = 256 * 1024;
 
 /// Silence after which the kernel asks whether the client's host is still there.

@@ -56,8 +56,8 @@ impl Meta {
             id,
             trace: TraceId::new(head.request_id, id),
             started: cx.now,
-            client: forwarded::client_address(head, peer, |address| cx.proxy.config.listen.trusts(address)),
-            line: if cx.proxy.access.is_some() { request_line(head) } else { Box::default() },
+            client: forwarded::client_address(head, peer, |address| cx.shared.config.listen.trusts(address)),
+            line: if cx.shared.access.is_some() { request_line(head) } else { Box::default() },
             json: head.accepts_json,
             asked: Asked::by(head.method),
             version: head.version,
@@ -69,7 +69,7 @@ impl Meta {
     }
 
     /// Of bytes that are no request, as far as they show what they were to be.
-    pub fn of_refused(bytes: &[u8], peer: Option<SocketAddr>, cx: &mut Context) -> Self {
+    pub fn of_rejected(bytes: &[u8], peer: Option<SocketAddr>, cx: &mut Context) -> Self {
         let (Glimpse { line, request_id }, id) = (Glimpse::of(bytes), cx.next_id());
         Meta {
             id,

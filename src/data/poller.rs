@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_is_told_once_and_an_end_with_it() {
+    fn an_edge_is_reported_once_and_an_end_with_it() {
         let (near, mut far) = UnixStream::pair().unwrap();
         let mut poller = Poller::new().unwrap();
         let token = Token::new(Side::Client, 5, 9);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_can_be_woken() {
+    fn a_waiting_thread_can_be_woken() {
         let mut poller = Poller::new().unwrap();
         poller.waker().wake().unwrap();
         poller.wait(None).unwrap();

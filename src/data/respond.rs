@@ -31,7 +31,7 @@ pub fn rejection(download: &mut Download, reason: Reason, meta: &Meta, keeps: bo
     download.replace(reason.status(), keeps, |out| reply::write(&reply, out));
 }
 
-/// Answers in place of a server where Max-Forwards has run out (RFC 9110 section 7.6.2).
+/// Responds in place of a server where Max-Forwards has run out (RFC 9110 section 7.6.2).
 pub fn last_hop(download: &mut Download, head: &RequestHead<'_, '_>, keeps: bool, cx: &mut Context) {
     cx.refresh_date();
     let how = LastHop { keep_alive: keeps, date: &cx.date.1 };

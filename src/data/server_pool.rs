@@ -3,7 +3,7 @@
 //! something unasked on it, is heard of at once, and that connection is not used again (RFC 9112 section 9.2).
 
 use super::poller::{Poller, Ready, Side, Token};
-use super::transport::{Link, Transport};
+use super::transport::{Stream, Transport};
 use crate::base::ids::ServerId;
 use crate::base::time::Moment;
 use crate::state::server::Server;
@@ -14,9 +14,9 @@ use std::time::Duration;
 
 /// A connection to a server.
 #[derive(Debug)]
-pub struct ServerLink {
+pub struct ServerConnection {
     /// The connection.
-    pub link: Link,
+    pub stream: Stream,
     /// The server.
     pub server: Arc<Server>,
     /// It has carried a request before: the server may have closed it meanwhile.
@@ -38,7 +38,7 @@ enum User {
 /// All connections of one worker to servers.
 #[derive(Debug)]
 pub struct ServerPool {
-    links: Slab<ServerLink>,
+    connections: Slab<ServerConnection>,
     /// Keys of idle connections, the one that was used last at the back: the warmest is used, the others grow old.
     idle: HashMap<ServerId, VecDeque<usize>>,
     idle_count: usize,
@@ -50,17 +50,17 @@ pub struct ServerPool {
 impl ServerPool {
     /// A pool that keeps `per_server` idle connections to each server at the most, each for `idle_time`.
     pub fn new(per_server: usize, idle_time: Duration) -> Self {
-        let (links, idle) = (Slab::new(), HashMap::new());
-        ServerPool { links, idle, idle_count: 0, turn: 0, per_server, idle_time }
+        let (connections, idle) = (Slab::new(), HashMap::new());
+        ServerPool { connections, idle, idle_count: 0, turn: 0, per_server, idle_time }
     }
 
     /// Takes in a connection for the exchange of the client connection with that key.
     pub fn insert(&mut self, transport: Transport, server: &Arc<Server>, client: usize) -> usize {
         let token = self.next_token();
-        let (link, server) = (Link::new(transport, token), Arc::clone(server));
+        let (stream, server) = (Stream::new(transport, token), Arc::clone(server));
         let generation = server.addresses().generation();
-        self.links.insert(ServerLink {
-            link,
+        self.connections.insert(ServerConnection {
+            stream,
             server,
             reused: false,
             generation,
@@ -69,8 +69,8 @@ impl ServerPool {
     }
 
     /// The connection with this key.
-    pub fn get_mut(&mut self, key: usize) -> Option<&mut ServerLink> {
-        self.links.get_mut(key)
+    pub fn get_mut(&mut self, key: usize) -> Option<&mut ServerConnection> {
+        self.connections.get_mut(key)
     }
 
     /// An idle connection to the server, for the exchange of the client connection with that key. It is looked at once
@@ -80,53 +80,57 @@ impl ServerPool {
         loop {
             let key = self.idle.get_mut(&server)?.pop_back()?;
             self.idle_count -= 1;
-            let Some(link) = self.links.get_mut(key) else { continue };
-            let is_young = matches!(link.user, User::Idle(since) if now.since(since) < self.idle_time);
-            let is_current = link.server.addresses().keeps_idle(link.generation);
-            link.server.idle_ends();
-            if is_young && is_current && link.link.is_quiet() {
-                (link.user, link.reused) = (User::Exchange(client), true);
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let is_young = matches!(connection.user, User::Idle(since) if now.since(since) < self.idle_time);
+            let is_current = connection.server.addresses().keeps_idle(connection.generation);
+            connection.server.idle_ends();
+            if is_young && is_current && connection.stream.is_quiet() {
+                (connection.user, connection.reused) = (User::Exchange(client), true);
                 return Some(key);
             }
-            self.links.remove(key);
+            self.connections.remove(key);
         }
     }
 
     /// Keeps a connection that is between two requests, or closes it where there is no room.
     pub fn put(&mut self, key: usize, poller: &Poller, now: Moment) {
-        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else { return };
         // Bytes behind the response, or an end: it must not carry another request.
-        let is_quiet = !link.link.may_read() || link.link.is_quiet();
-        let is_current = link.server.addresses().keeps_idle(link.generation);
-        let is_fit = is_quiet && is_current && link.link.watch(poller).is_ok();
-        if !is_fit || !link.server.idle_begins(self.per_server) {
-            self.links.remove(key);
+        let is_quiet = !connection.stream.may_read() || connection.stream.is_quiet();
+        let is_current = connection.server.addresses().keeps_idle(connection.generation);
+        let is_fit = is_quiet && is_current && connection.stream.watch(poller).is_ok();
+        if !is_fit || !connection.server.idle_begins(self.per_server) {
+            self.connections.remove(key);
             return;
         }
-        link.user = User::Idle(now);
-        self.idle.entry(link.server.id).or_default().push_back(key);
+        connection.user = User::Idle(now);
+        self.idle.entry(connection.server.id).or_default().push_back(key);
         self.idle_count += 1;
     }
 
     /// Closes a connection that an exchange has.
     pub fn close(&mut self, key: usize) {
-        self.links.try_remove(key);
+        self.connections.try_remove(key);
     }
 
     /// Closes all that the exchange of this client connection has; after a panic, which has lost the key.
     pub fn close_all_of(&mut self, client: usize) {
-        self.links.retain(|_, link| !matches!(link.user, User::Exchange(other) if other == client));
+        self.connections
+            .retain(|_, connection| !matches!(connection.user, User::Exchange(other) if other == client));
     }
 
     /// Takes in what an event said. The key of the client connection whose exchange it concerns; an idle connection is
     /// closed: whatever came, it is no response.
     pub fn notify(&mut self, token: Token, ready: Ready) -> Option<usize> {
         let key = token.key as usize;
-        let link = self.links.get_mut(key).filter(|link| link.link.token().turn == token.turn)?;
-        link.link.notify(ready);
-        match link.user {
+        let connection = self
+            .connections
+            .get_mut(key)
+            .filter(|connection| connection.stream.token().turn == token.turn)?;
+        connection.stream.notify(ready);
+        match connection.user {
             User::Exchange(client) => Some(client),
-            User::Idle(_) if link.link.may_read() => {
+            User::Idle(_) if connection.stream.may_read() => {
                 self.close_idle(key);
                 None
             }
@@ -135,31 +139,32 @@ impl ServerPool {
     }
 
     /// Moves a connection out, for another worker.
-    pub fn detach(&mut self, key: usize, poller: &Poller) -> Option<ServerLink> {
-        let mut link = self.links.try_remove(key)?;
-        let token = link.link.token();
-        link.link.unwatch(poller, token);
-        Some(link)
+    pub fn detach(&mut self, key: usize, poller: &Poller) -> Option<ServerConnection> {
+        let mut connection = self.connections.try_remove(key)?;
+        let token = connection.stream.token();
+        connection.stream.unwatch(poller, token);
+        Some(connection)
     }
 
     /// Takes in a connection of another worker, for the exchange of the client connection with that key.
-    pub fn attach(&mut self, mut link: ServerLink, poller: &Poller, client: usize) -> usize {
+    pub fn attach(&mut self, mut connection: ServerConnection, poller: &Poller, client: usize) -> usize {
         let token = self.next_token();
-        link.link.unwatch(poller, token);
-        link.user = User::Exchange(client);
-        self.links.insert(link)
+        connection.stream.unwatch(poller, token);
+        connection.user = User::Exchange(client);
+        self.connections.insert(connection)
     }
 
     /// Closes idle connections that have grown old, those that must not be used again, and those to servers that get no
     /// traffic any more.
     pub fn sweep(&mut self, now: Moment) {
-        let is_over = |link: &ServerLink, since: Moment| {
+        let is_over = |connection: &ServerConnection, since: Moment| {
             now.since(since) >= self.idle_time
-                || !link.server.is_open()
-                || !link.server.addresses().keeps_idle(link.generation)
+                || !connection.server.is_open()
+                || !connection.server.addresses().keeps_idle(connection.generation)
         };
-        let old = |link: &ServerLink| matches!(link.user, User::Idle(since) if is_over(link, since));
-        let keys: Vec<usize> = self.links.iter().filter(|(_, link)| old(link)).map(|(key, _)| key).collect();
+        let old = |connection: &ServerConnection| matches!(connection.user, User::Idle(since) if is_over(connection, since));
+        let keys: Vec<usize> =
+            self.connections.iter().filter(|(_, connection)| old(connection)).map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.close_idle(key));
     }
 
@@ -175,22 +180,22 @@ impl ServerPool {
 
     /// All connections, those of exchanges among them.
     pub fn len(&self) -> usize {
-        self.links.len()
+        self.connections.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.links.is_empty()
+        self.connections.is_empty()
     }
 
     fn close_idle(&mut self, key: usize) {
-        let Some(link) = self.links.try_remove(key) else { return };
-        link.server.idle_ends();
+        let Some(connection) = self.connections.try_remove(key) else { return };
+        connection.server.idle_ends();
         self.idle_count -= 1;
-        if let Some(keys) = self.idle.get_mut(&link.server.id) {
+        if let Some(keys) = self.idle.get_mut(&connection.server.id) {
             keys.retain(|other| *other != key);
             if keys.is_empty() {
-                self.idle.remove(&link.server.id);
+                self.idle.remove(&connection.server.id);
             }
         }
     }
@@ -198,7 +203,7 @@ impl ServerPool {
     /// Keys are given again; a turn is not, so that an event for the connection before names nothing.
     fn next_token(&mut self) -> Token {
         self.turn = self.turn.wrapping_add(1);
-        Token::new(Side::Server, self.links.vacant_key(), self.turn)
+        Token::new(Side::Server, self.connections.vacant_key(), self.turn)
     }
 }
 

@@ -5,7 +5,7 @@
 use super::context::Target;
 use super::poller::{Ready, Token};
 use super::transport::Transport;
-use crate::base::dice::Dice;
+use crate::base::random::Random;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -205,7 +205,7 @@ impl Duplex {
 /// Where simulated servers are connected to.
 #[derive(Debug)]
 pub struct Net {
-    dice: Dice,
+    random: Random,
     /// Of 100 connects so many are refused.
     refused_percent: usize,
     /// Connections that servers have to take.
@@ -215,16 +215,16 @@ pub struct Net {
 impl Net {
     /// A network in which so many of 100 connects are refused.
     pub fn new(seed: u64, refused_percent: usize) -> Self {
-        Net { dice: Dice::seeded(seed), refused_percent, accepted: VecDeque::new() }
+        Net { random: Random::seeded(seed), refused_percent, accepted: VecDeque::new() }
     }
 
     /// Connects to the server of this port.
     pub fn connect(&mut self, to: Target<'_>) -> io::Result<Transport> {
         let Target::Tcp(address) = to else { return Err(io::ErrorKind::NotFound.into()) };
-        if self.dice.below(100) < self.refused_percent {
+        if self.random.below(100) < self.refused_percent {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        let capacity = [40, 600, 5000, 100_000][self.dice.below(4)];
+        let capacity = [40, 600, 5000, 100_000][self.random.below(4)];
         let (near, far) = Wire::pair(capacity);
         self.accepted.push_back((address.port(), far));
         Ok(Transport::Simulated(near))

@@ -176,12 +176,12 @@ mod tests {
         let path = folder.path().join("s");
         let _listener = UnixListener::bind(&path).unwrap();
         let mut held = Vec::new();
-        let refused = loop {
+        let rejected = loop {
             match Socket::connect_unix(&path) {
                 Ok(socket) => held.push(socket),
                 Err(error) => break error.kind(),
             }
         };
-        assert_eq!(refused, io::ErrorKind::WouldBlock);
+        assert_eq!(rejected, io::ErrorKind::WouldBlock);
     }
 }

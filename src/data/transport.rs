@@ -1,6 +1,6 @@
 //! Layer 1: a stream of bytes to a peer, whatever carries it, and what is known of its readiness.
 //!
-//! [`Transport`] is the one type that knows what carries the bytes: a socket, or in tests a simulated network. [`Link`] adds
+//! [`Transport`] is the one type that knows what carries the bytes: a socket, or in tests a simulated network. [`Stream`] adds
 //! what the poller told, so that a call that cannot succeed is not made.
 
 use super::poller::{Poller, Ready, Token};
@@ -77,7 +77,7 @@ pub enum Moved {
 
 /// A connection to a peer, with its readiness. Edges of the poller set it, calls that fall short clear it.
 #[derive(Debug)]
-pub struct Link {
+pub struct Stream {
     transport: Transport,
     token: Token,
     watched: Watched,
@@ -96,11 +96,11 @@ enum Watched {
     BytesAndRoom,
 }
 
-impl Link {
+impl Stream {
     /// A connection that no poller knows of yet, and of which nothing is known.
     pub fn new(transport: Transport, token: Token) -> Self {
         let watched = Watched::Nothing;
-        Link { transport, token, watched, readable: true, writable: true, ended: false, reset: false }
+        Stream { transport, token, watched, readable: true, writable: true, ended: false, reset: false }
     }
 
     /// Takes in what an event said.
@@ -154,7 +154,7 @@ impl Link {
     }
 
     /// Whether nothing is there to be received: what must be so for a server connection between two requests. For a
-    /// system call more than [`Link::may_read`] it also knows of what came since the last events.
+    /// system call more than [`Stream::may_read`] it also knows of what came since the last events.
     pub fn is_quiet(&mut self) -> bool {
         if self.ended || self.reset {
             return false;

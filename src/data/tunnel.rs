@@ -3,9 +3,9 @@
 
 use super::client::Client;
 use super::context::Context;
-use super::proxy::Proxy;
+use super::shared::Shared;
 use super::socket::Then;
-use super::transport::{Link, Moved};
+use super::transport::{Moved, Stream};
 use crate::base::time::Moment;
 use crate::state::server::Lease;
 use crate::state::stats::Counter;
@@ -17,14 +17,14 @@ const TURN_BYTES: usize = 256 * 1024;
 
 /// The right to one of the tunnels that `limits.tunnels` allows; given back when dropped.
 #[derive(Debug)]
-pub struct TunnelPermit(Arc<Proxy>);
+pub struct TunnelPermit(Arc<Shared>);
 
 impl TunnelPermit {
     /// Takes one, if there is one.
-    pub fn take(proxy: &Arc<Proxy>) -> Option<Self> {
-        let permit = TunnelPermit(Arc::clone(proxy));
-        let taken = proxy.tunnels.fetch_add(1, Relaxed);
-        (taken < proxy.config.limits.tunnels).then_some(permit)
+    pub fn take(shared: &Arc<Shared>) -> Option<Self> {
+        let permit = TunnelPermit(Arc::clone(shared));
+        let taken = shared.tunnels.fetch_add(1, Relaxed);
+        (taken < shared.config.limits.tunnels).then_some(permit)
     }
 }
 
@@ -38,7 +38,7 @@ impl Drop for TunnelPermit {
 #[derive(Debug)]
 pub struct Tunnel {
     /// The connection to the server, in the worker's pool.
-    pub link: usize,
+    pub connection: usize,
     lease: Lease,
     _permit: TunnelPermit,
     upward: Direction,
@@ -59,10 +59,10 @@ pub enum Step {
 }
 
 impl Tunnel {
-    /// A tunnel to the server on the connection `link`. `early` came behind the request, `rest` behind the 101 (and may
+    /// A tunnel to the server on `connection`. `early` came behind the request, `rest` behind the 101 (and may
     /// begin with what the client has not taken of that).
     pub fn open(
-        link: usize,
+        connection: usize,
         lease: Lease,
         permit: TunnelPermit,
         early: Vec<u8>,
@@ -71,22 +71,22 @@ impl Tunnel {
     ) -> Self {
         cx.shard().count(Counter::Tunnels);
         let (upward, downward) = (Direction::new(early), Direction::new(rest));
-        Tunnel { link, lease, _permit: permit, upward, downward, moved_at: cx.now }
+        Tunnel { connection, lease, _permit: permit, upward, downward, moved_at: cx.now }
     }
 
     /// Moves what can be moved.
     pub fn advance(&mut self, client: &mut Client, cx: &mut Context) -> Step {
-        let Context { servers, body, now, proxy, .. } = cx;
-        let Some(server) = servers.get_mut(self.link) else { return Step::Done };
+        let Context { servers, body, now, shared, .. } = cx;
+        let Some(server) = servers.get_mut(self.connection) else { return Step::Done };
         let mut left = TURN_BYTES;
         loop {
-            let up = self.upward.advance(&mut client.link, &mut server.link, body);
-            let down = self.downward.advance(&mut server.link, &mut client.link, body);
+            let up = self.upward.advance(&mut client.stream, &mut server.stream, body);
+            let down = self.downward.advance(&mut server.stream, &mut client.stream, body);
             let moved = up + down;
             if moved > 0 {
                 self.moved_at = *now;
             }
-            if self.is_over(&client.link, &server.link) {
+            if self.is_over(&client.stream, &server.stream) {
                 return Step::Done;
             }
             if moved == 0 {
@@ -97,12 +97,12 @@ impl Tunnel {
             }
             left -= moved;
         }
-        let deadline = self.moved_at.after(proxy.config.timeouts.tunnel);
+        let deadline = self.moved_at.after(shared.config.timeouts.tunnel);
         if *now >= deadline { Step::Done } else { Step::Suspend(deadline) }
     }
 
     /// Both directions have ended; or one side is gone, and what it sent before has been delivered.
-    fn is_over(&self, client: &Link, server: &Link) -> bool {
+    fn is_over(&self, client: &Stream, server: &Stream) -> bool {
         let client_gone = client.is_reset() || self.downward.broken;
         let server_gone = server.is_reset() || self.upward.broken;
         let (up, down) = (self.upward.is_over(), self.downward.is_over());
@@ -119,7 +119,7 @@ impl Tunnel {
         let shard = cx.shard();
         shard.add(Counter::BytesIn, self.upward.passed);
         shard.add(Counter::BytesOut, self.downward.passed);
-        cx.servers.close(self.link);
+        cx.servers.close(self.connection);
         drop(self.lease);
         cx.queue.call_next();
     }
@@ -158,7 +158,7 @@ impl Direction {
     }
 
     /// How many bytes moved; an end that was passed on counts as one.
-    fn advance(&mut self, source: &mut Link, sink: &mut Link, scratch: &mut [u8]) -> usize {
+    fn advance(&mut self, source: &mut Stream, sink: &mut Stream, scratch: &mut [u8]) -> usize {
         if self.is_over() {
             return 0;
         }
@@ -183,7 +183,7 @@ impl Direction {
         moved
     }
 
-    fn flush(&mut self, sink: &mut Link) -> usize {
+    fn flush(&mut self, sink: &mut Stream) -> usize {
         if self.unsent.is_empty() {
             return 0;
         }
@@ -192,7 +192,7 @@ impl Direction {
     }
 
     /// Sends what there is room for, and keeps the rest.
-    fn send(&mut self, bytes: &[u8], sink: &mut Link) -> usize {
+    fn send(&mut self, bytes: &[u8], sink: &mut Stream) -> usize {
         match sink.send_some(bytes, Then::Open) {
             Ok(sent) => {
                 self.passed += sent as u64;

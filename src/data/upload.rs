@@ -4,7 +4,7 @@
 use super::client::{Client, Failure};
 use super::socket::Then;
 use super::splice::{Pipe, Pipes, SPLICE_FROM_BYTES};
-use super::transport::{Link, Moved};
+use super::transport::{Moved, Stream};
 use crate::base::time::Moment;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX};
 use crate::http1::framing::Framing;
@@ -32,7 +32,7 @@ pub struct Upload {
     /// Bytes of `out` that this attempt has sent.
     sent: usize,
     /// `out` is the whole request so far.
-    in_hand: bool,
+    buffered: bool,
     /// The server takes no more of it.
     broken: bool,
     pipe: Option<Pipe>,
@@ -53,7 +53,7 @@ impl Upload {
             head_len: out.len(),
             out,
             sent: 0,
-            in_hand: true,
+            buffered: true,
             broken: false,
             pipe: None,
             begun: false,
@@ -98,8 +98,8 @@ impl Upload {
     }
 
     /// All of the request so far is here, and can be sent again.
-    pub fn is_in_hand(&self) -> bool {
-        self.in_hand
+    pub fn is_buffered(&self) -> bool {
+        self.buffered
     }
 
     /// Bytes of it went out in this attempt.
@@ -119,7 +119,7 @@ impl Upload {
 
     /// The request line as it goes out, for logs and lists; empty once it is not kept any more.
     pub fn request_line(&self) -> &[u8] {
-        let line = if self.in_hand { &self.out[..] } else { &[] };
+        let line = if self.buffered { &self.out[..] } else { &[] };
         line.split(|byte| *byte == b'\r').next().unwrap_or_default()
     }
 
@@ -137,7 +137,7 @@ impl Upload {
         now: Moment,
     ) -> Result<usize, Failure> {
         let count = if self.body.is_done() { 0 } else { self.receive(client, None, scratch)? };
-        if !self.in_hand {
+        if !self.buffered {
             return Err(Failure::last(Reason::LengthRequired));
         }
         if count > 0 {
@@ -172,7 +172,7 @@ impl Upload {
     pub fn advance(
         &mut self,
         client: &mut Client,
-        server: &mut Link,
+        server: &mut Stream,
         scratch: &mut [u8],
         pipes: &mut Pipes,
         discards: bool,
@@ -192,7 +192,7 @@ impl Upload {
     }
 
     /// Sends what is here and was not sent.
-    fn flush(&mut self, server: &mut Link, pipes: &mut Pipes) -> usize {
+    fn flush(&mut self, server: &mut Stream, pipes: &mut Pipes) -> usize {
         if self.broken {
             return 0;
         }
@@ -208,7 +208,7 @@ impl Upload {
                 Err(_) => self.breaks(),
             }
         }
-        if !self.in_hand && self.sent == self.out.len() {
+        if !self.buffered && self.sent == self.out.len() {
             self.out.clear();
             self.sent = 0;
         }
@@ -234,7 +234,7 @@ impl Upload {
     fn breaks(&mut self) {
         self.broken = true;
         self.pipe = None;
-        if !self.in_hand {
+        if !self.buffered {
             self.out.clear();
             self.sent = 0;
         }
@@ -245,9 +245,9 @@ impl Upload {
         self.breaks();
     }
 
-    fn splices(&self, client: &Client, server: &Link) -> bool {
+    fn splices(&self, client: &Client, server: &Stream) -> bool {
         let is_long = self.body.remaining().is_some_and(|left| left >= SPLICE_FROM_BYTES);
-        let is_plain = client.input.is_empty() && client.link.can_splice() && server.can_splice();
+        let is_plain = client.input.is_empty() && client.stream.can_splice() && server.can_splice();
         is_long && is_plain && !self.chunked && !self.broken
     }
 
@@ -255,11 +255,11 @@ impl Upload {
     fn splice(
         &mut self,
         client: &mut Client,
-        server: &mut Link,
+        server: &mut Stream,
         pipes: &mut Pipes,
     ) -> Result<usize, Failure> {
         let Some(mut pipe) = pipes.take() else { return Ok(0) };
-        let count = match client.link.splice_into(&mut pipe, self.body.remaining().unwrap_or(0)) {
+        let count = match client.stream.splice_into(&mut pipe, self.body.remaining().unwrap_or(0)) {
             Ok(Moved::Bytes(count)) => count,
             Ok(Moved::Blocked) => {
                 pipes.give(pipe);
@@ -267,7 +267,7 @@ impl Upload {
             }
             Ok(Moved::End) | Err(_) => return Err(Failure::last(Reason::ClientGone)),
         };
-        self.in_hand = false;
+        self.buffered = false;
         self.body.skip(count as u64);
         self.count(count).map_err(Failure::last)?;
         self.pipe = Some(pipe);
@@ -278,7 +278,7 @@ impl Upload {
     fn receive(
         &mut self,
         client: &mut Client,
-        server: Option<&mut Link>,
+        server: Option<&mut Stream>,
         scratch: &mut [u8],
     ) -> Result<usize, Failure> {
         let room = if self.chunked { scratch.len().min(CHUNKED_BYTES) } else { scratch.len() };
@@ -296,7 +296,7 @@ impl Upload {
             Some(server) if !self.broken => self.pass_on(&scratch[..payload], server),
             Some(_) => {}
             None => {
-                self.in_hand &= self.out.len() + payload <= REPLAY_BYTES;
+                self.buffered &= self.out.len() + payload <= REPLAY_BYTES;
                 self.keep(&scratch[..payload], 0);
             }
         }
@@ -304,8 +304,8 @@ impl Upload {
     }
 
     /// Sends a piece of the body, and keeps what has to be kept of it.
-    fn pass_on(&mut self, payload: &[u8], server: &mut Link) {
-        self.in_hand &= self.out.len() + payload.len() <= REPLAY_BYTES;
+    fn pass_on(&mut self, payload: &[u8], server: &mut Stream) {
+        self.buffered &= self.out.len() + payload.len() <= REPLAY_BYTES;
         let mut room = [0; CHUNK_HEAD_MAX];
         let parts = self.framed(payload, &mut room);
         let total: usize = parts.iter().map(|part| part.len()).sum();
@@ -336,20 +336,20 @@ impl Upload {
     /// Keeps a piece of which `sent` bytes are out: all of it while it may be sent again, otherwise what is not sent.
     fn keep(&mut self, payload: &[u8], sent: usize) {
         let mut out = std::mem::take(&mut self.out);
-        if !self.in_hand && self.sent == out.len() {
+        if !self.buffered && self.sent == out.len() {
             out.clear();
             self.sent = 0;
         }
         let mut room = [0; CHUNK_HEAD_MAX];
-        let mut skipped = if self.in_hand { 0 } else { sent };
-        if self.in_hand || !self.broken {
+        let mut skipped = if self.buffered { 0 } else { sent };
+        if self.buffered || !self.broken {
             for part in self.framed(payload, &mut room) {
                 let skip = skipped.min(part.len());
                 out.extend_from_slice(&part[skip..]);
                 skipped -= skip;
             }
         }
-        if self.in_hand {
+        if self.buffered {
             self.sent += sent;
         }
         self.out = out;

@@ -1,17 +1,17 @@
-//! Layer 2: which server, and a connection to it. The algorithm proposes a server, the lease may refuse, and it is asked
+//! Layer 2: which server, and a connection to it. The algorithm proposes a server, the lease may reject, and it is asked
 //! again.
 
 use super::context::Context;
 use crate::base::ids::ServerId;
 use crate::policy::pick::{Candidate, Draw, Pick, Slot};
-use crate::state::server::{Lease, Refused, Server};
+use crate::state::server::{Lease, Rejected, Server};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The most servers that one request is offered to.
 const TRIED_MAX: usize = 8;
 
-/// Servers that this request has been to, or that refused it.
+/// Servers that this request has been to, or that rejected it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tried {
     ids: [Option<ServerId>; TRIED_MAX],
@@ -49,19 +49,19 @@ pub enum Chosen {
 
 /// A lease on the server that the algorithm picks among those that were not tried yet.
 pub fn choose(cx: &mut Context, key: u64, tried: &Tried) -> Chosen {
-    let mut refused = *tried;
+    let mut rejected = *tried;
     let mut full = false;
-    let Context { proxy, table, candidates, dice, now, .. } = cx;
-    let snapshot = table.look(&proxy.table);
+    let Context { shared, table, candidates, random, now, .. } = cx;
+    let snapshot = table.look(&shared.table);
     for (servers, schedule) in [(&snapshot.ready, &snapshot.schedule[..]), (&snapshot.reserve, &[])] {
-        while !refused.is_full() && !servers.is_empty() {
+        while !rejected.is_full() && !servers.is_empty() {
             candidates.clear();
-            let qualifies = |at: usize| !refused.has(servers[at].id) && !servers[at].is_full();
+            let qualifies = |at: usize| !rejected.has(servers[at].id) && !servers[at].is_full();
             let candidate = |at: usize| servers[at].candidate(Slot(at as u32), *now);
             match snapshot.sample.filter(|sample| servers.len() > 4 * sample) {
                 // A few at random are as good as all, and cost the same in a table of any size.
                 Some(sample) => {
-                    let some = (0..sample).map(|_| dice.below(servers.len()));
+                    let some = (0..sample).map(|_| random.below(servers.len()));
                     candidates.extend(some.filter(|at| qualifies(*at)).map(candidate));
                 }
                 None => candidates.extend((0..servers.len()).filter(|at| qualifies(*at)).map(candidate)),
@@ -70,15 +70,15 @@ pub fn choose(cx: &mut Context, key: u64, tried: &Tried) -> Chosen {
                 full |= servers.iter().any(|server| !tried.has(server.id) && server.is_full());
                 break;
             }
-            let turn = if schedule.is_empty() { dice.number() } else { proxy.turn.fetch_add(1, Relaxed) };
-            let draw = Draw { random: dice.number(), turn, key, schedule };
+            let turn = if schedule.is_empty() { random.number() } else { shared.turn.fetch_add(1, Relaxed) };
+            let draw = Draw { random: random.number(), turn, key, schedule };
             let Some(server) = proposed(snapshot.pick, candidates, draw, servers) else { break };
             match server.lease(*now) {
                 Ok(lease) => return Chosen::Server(lease),
-                Err(Refused::Full) => full = true,
-                Err(Refused::Closed) => {}
+                Err(Rejected::Full) => full = true,
+                Err(Rejected::Closed) => {}
             }
-            refused.add(server.id);
+            rejected.add(server.id);
         }
         // A backup, or a server that is not known yet, does not take over because the others are busy.
         if full {

@@ -65,7 +65,7 @@ pub struct ServerQueue {
 
 /// An exchange's place in the queue, in the exchange's hands.
 #[derive(Debug)]
-pub struct Ticket {
+pub struct QueueToken {
     id: u64,
     /// Since when it waits.
     pub since: Moment,
@@ -95,7 +95,7 @@ impl ServerQueue {
 
     /// Takes the last place; `None` when the queue is full. The caller tries once more to get a server after this: one
     /// may have become free just before.
-    pub fn enter(&self, mailbox: &Arc<Mailbox>, client: (usize, u32), now: Moment) -> Option<Ticket> {
+    pub fn enter(&self, mailbox: &Arc<Mailbox>, client: (usize, u32), now: Moment) -> Option<QueueToken> {
         let mut places = self.places.lock();
         if places.0.len() >= self.capacity {
             return None;
@@ -104,19 +104,19 @@ impl ServerQueue {
         let id = places.1;
         places.0.push_back(Place { id, mailbox: Arc::clone(mailbox), client });
         self.waiting.store(places.0.len(), SeqCst);
-        Some(Ticket { id, since: now })
+        Some(QueueToken { id, since: now })
     }
 
     /// Whether nothing waits in front of this one.
-    pub fn is_first(&self, ticket: &Ticket) -> bool {
-        self.places.lock().0.front().is_none_or(|place| place.id >= ticket.id)
+    pub fn is_first(&self, queue_token: &QueueToken) -> bool {
+        self.places.lock().0.front().is_none_or(|place| place.id >= queue_token.id)
     }
 
     /// Gives the place back: it got a server, or waits no more.
-    pub fn leave(&self, ticket: &Ticket) {
+    pub fn leave(&self, queue_token: &QueueToken) {
         let mut places = self.places.lock();
         // Most leave from the front.
-        if let Some(at) = places.0.iter().position(|place| place.id == ticket.id) {
+        if let Some(at) = places.0.iter().position(|place| place.id == queue_token.id) {
             places.0.remove(at);
         }
         self.waiting.store(places.0.len(), SeqCst);
@@ -135,7 +135,7 @@ impl ServerQueue {
     /// at that server, as a wait of a few times that is not an overload.
     pub fn judge(&self, since: Moment, took_us: f32, now: Moment) -> Admit {
         let usual = std::time::Duration::from_micros(took_us as u64) * TIMES_LATENCY;
-        let rules = Rules { patience: self.rules.patience.max(usual), ..self.rules };
+        let rules = Rules { max_wait: self.rules.max_wait.max(usual), ..self.rules };
         self.codel.judge(&rules, since, now)
     }
 }

@@ -68,7 +68,7 @@ struct Held {
 
 impl Worker {
     fn new(pool: &Arc<WorkerPool>, number: usize, poller: Poller) -> Self {
-        let cx = Context::new(&pool.proxy, &pool.queue, number, poller);
+        let cx = Context::new(&pool.shared, &pool.queue, number, poller);
         Worker {
             pool: Arc::clone(pool),
             handle: pool.enter(number, &cx.mailbox),
@@ -124,7 +124,7 @@ impl Worker {
         } else {
             let limit = self.timers.next().min(self.next_sweep).since(begun);
             let longest = match self.stopping {
-                true if begun >= self.cx.proxy.drain_deadline() => Duration::ZERO,
+                true if begun >= self.cx.shared.drain_deadline() => Duration::ZERO,
                 true => PAUSE,
                 false => LONGEST_SLEEP,
             };
@@ -141,7 +141,7 @@ impl Worker {
 
     fn poll(&mut self, limit: Option<Duration>) {
         if let Err(error) = self.cx.poller.wait(limit) {
-            log::error!("{}: the poller failed: {error}", self.cx.proxy.name);
+            log::error!("{}: the poller failed: {error}", self.cx.shared.name);
         }
     }
 
@@ -199,8 +199,8 @@ impl Worker {
                 self.cx.now = time::now();
                 let waited = self.cx.now.since(at);
                 self.cx.shard().wait.record(waited);
-                if connection.is_idle() && waited > self.cx.proxy.config.threadpool.admit.deadline {
-                    connection.refuse(Reason::QueueTimeout);
+                if connection.is_idle() && waited > self.cx.shared.config.threadpool.admit.deadline {
+                    connection.reject(Reason::QueueTimeout);
                 }
                 self.handle.moves.fetch_add(1, Relaxed);
                 self.adopt(connection);
@@ -270,7 +270,7 @@ impl Worker {
     /// Invariant 5: a panic costs one exchange. Its connections are closed.
     fn survive_panic(&mut self, key: usize) {
         self.cx.shard().count(Counter::Panics);
-        log::error!("{}: a request panicked; its connection is closed", self.cx.proxy.name);
+        log::error!("{}: a request panicked; its connection is closed", self.cx.shared.name);
         self.cx.repair();
         let closed = catch_unwind(AssertUnwindSafe(|| self.close(key, Reason::Internal)));
         if closed.is_err() {
@@ -316,7 +316,7 @@ impl Worker {
     /// Told to stop: the others get its connections, exchanges in flight among them. When the time for draining is over
     /// there are no others.
     fn pass_all_on(&mut self) {
-        if self.cx.now >= self.cx.proxy.drain_deadline() {
+        if self.cx.now >= self.cx.shared.drain_deadline() {
             return self.cut_all();
         }
         let keys: Vec<usize> = self.set.iter().map(|(key, _)| key).collect();
@@ -340,7 +340,7 @@ impl Worker {
         }
         self.swept = asked;
         // A snapshot that is not renewed would keep servers that were removed.
-        self.cx.table.look(&self.cx.proxy.table);
+        self.cx.table.look(&self.cx.shared.table);
         self.cx.servers.sweep(self.cx.now);
         self.next_sweep = self.cx.now.after(SWEEP_EVERY);
     }
@@ -372,7 +372,7 @@ fn make_ready(ready: &mut VecDeque<usize>, key: usize, held: &mut Held) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::proxy::{Permit, Proxy};
+    use super::super::shared::{Permit, Shared};
     use super::super::socket::Socket;
     use super::super::transport::Transport;
     use super::*;
@@ -387,9 +387,9 @@ mod tests {
         let config = Arc::new(config::parse("{}", Path::new("")).unwrap());
         let table = Arc::new(Table::new(config.servers.algorithm, false, None, &[]));
         let address = "127.0.0.1:1".parse().unwrap();
-        let proxy = Arc::new(Proxy::new("test", config, table, Verdicts::default(), None, address));
+        let shared = Arc::new(Shared::new("test", config, table, Verdicts::default(), None, address));
         let accept = Poller::new().unwrap();
-        Worker::new(&Arc::new(WorkerPool::new(&proxy, accept.waker())), 1, Poller::new().unwrap())
+        Worker::new(&Arc::new(WorkerPool::new(&shared, accept.waker())), 1, Poller::new().unwrap())
     }
 
     /// A connection that the worker gets, and its client.
@@ -397,7 +397,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = Socket::connect(&listener.local_addr().unwrap()).unwrap();
         let (client, peer) = listener.accept().unwrap();
-        let permit = Permit::new(&worker.pool.proxy, Some(peer));
+        let permit = Permit::new(&worker.pool.shared, Some(peer));
         let connection = Connection::new(Transport::Plain(near), Some(peer), permit, time::now());
         assert!(worker.pool.push(Box::new(connection), time::now()).is_ok());
         client
@@ -412,7 +412,7 @@ mod tests {
         }
         worker.survive_panic(0);
         assert_eq!(first.read(&mut [0; 8]).unwrap_or(0), 0, "its connection is closed");
-        assert_eq!(worker.pool.proxy.stats.total(Counter::Panics), 1);
+        assert_eq!(worker.pool.shared.stats.total(Counter::Panics), 1);
         second.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
         while !worker.set.is_empty() {
             worker.turn();

@@ -2,7 +2,7 @@
 //! how many connections.
 
 use super::h1::Connection;
-use super::proxy::Proxy;
+use super::shared::Shared;
 use super::sleep::SleepFlag;
 use super::waiting::{Mailbox, ServerQueue};
 use crate::base::time::Moment;
@@ -27,7 +27,7 @@ pub enum Work {
 #[derive(Debug)]
 pub struct WorkerPool {
     /// What all threads share.
-    pub proxy: Arc<Proxy>,
+    pub shared: Arc<Shared>,
     /// Requests that wait for a server.
     pub queue: Arc<ServerQueue>,
     /// What the supervisor sees.
@@ -75,11 +75,11 @@ pub struct Handle {
 
 impl WorkerPool {
     /// A pool without workers. `accept_waker` wakes the accept thread.
-    pub fn new(proxy: &Arc<Proxy>, accept_waker: Arc<Waker>) -> Self {
-        let threadpool = &proxy.config.threadpool;
+    pub fn new(shared: &Arc<Shared>, accept_waker: Arc<Waker>) -> Self {
+        let threadpool = &shared.config.threadpool;
         let capacity = threadpool.queue_capacity.max(1);
         WorkerPool {
-            queue: Arc::new(ServerQueue::new(proxy.config.servers.queue_capacity, threadpool.admit)),
+            queue: Arc::new(ServerQueue::new(shared.config.servers.queue_capacity, threadpool.admit)),
             gauges: Gauges::default(),
             channel: bounded(capacity + threadpool.bounds.max + 1),
             capacity,
@@ -92,7 +92,7 @@ impl WorkerPool {
             accept_ended: AtomicBool::new(false),
             left_open: AtomicUsize::new(0),
             sweeps: AtomicU64::new(0),
-            proxy: Arc::clone(proxy),
+            shared: Arc::clone(shared),
         }
     }
 
@@ -253,7 +253,7 @@ impl WorkerPool {
     /// The accept thread has ended: no connection comes any more.
     pub fn accept_ends(&self) {
         // Before the workers hear of it, which then close what is left.
-        self.left_open.store(self.proxy.open(), SeqCst);
+        self.left_open.store(self.shared.open(), SeqCst);
         self.accept_ended.store(true, SeqCst);
         self.gauges.notify();
     }
@@ -268,7 +268,7 @@ impl WorkerPool {
         self.accept_ended.load(SeqCst)
     }
 
-    /// Lists exchanges in flight: each worker that answers within `limit` tells its own.
+    /// Lists exchanges in flight: each worker that responds within `limit` tells its own.
     pub fn requests(&self, limit: Duration) -> Vec<RequestInfo> {
         let (sender, receiver) = unbounded();
         for handle in self.handles.read().iter() {

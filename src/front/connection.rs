@@ -1,6 +1,6 @@
 //! One client connection: its input, its output, and what comes next. Never blocks.
 
-use super::answer::{self, Answer};
+use super::response::{self, Response};
 use super::transfer::{Behind, Incoming};
 use super::{Limits, Service, forward};
 use crate::base::time::Moment;
@@ -152,8 +152,8 @@ impl Connection {
             }
             Stage::Write { .. } | Stage::Linger { .. } => return false,
         };
-        let answer = service.refusal(path, status, sentence);
-        self.refuse(&answer, head_only, deadline, now);
+        let response = service.rejection(path, status, sentence);
+        self.reject(&response, head_only, deadline, now);
         true
     }
 
@@ -236,8 +236,8 @@ impl Connection {
                 self.judge(&head, front);
             }
             Err(reason) => {
-                let answer = front.service.refusal("", reason.status(), reason.sentence());
-                self.refuse(&answer, false, front.now.after(front.limits.write), front.now);
+                let response = front.service.rejection("", reason.status(), reason.sentence());
+                self.reject(&response, false, front.now.after(front.limits.write), front.now);
             }
         }
         true
@@ -251,17 +251,17 @@ impl Connection {
         let path = || path_of(head);
         let deadline = front.now.after(front.limits.write);
         let judged = catch_unwind(AssertUnwindSafe(|| front.service.judge(head, self.door)));
-        let judged = judged.unwrap_or_else(|_| Some(front.service.refusal(&path(), 500, FAILED)));
-        if let Some(answer) = judged {
+        let judged = judged.unwrap_or_else(|_| Some(front.service.rejection(&path(), 500, FAILED)));
+        if let Some(response) = judged {
             // The body of a rejected request is not read, so the next request could not be found after it.
             return match has_body {
-                true => self.refuse(&answer, head_only, deadline, front.now),
-                false => self.answer(answer.encode(head_only, !self.keeps), deadline, front.now),
+                true => self.reject(&response, head_only, deadline, front.now),
+                false => self.respond(response.encode(head_only, !self.keeps), deadline, front.now),
             };
         }
         if matches!(head.framing, Framing::Length(length) if length > front.limits.body_max) {
-            let answer = front.service.refusal(&path(), 413, &too_long(front.limits));
-            return self.refuse(&answer, head_only, deadline, front.now);
+            let response = front.service.rejection(&path(), 413, &too_long(front.limits));
+            return self.reject(&response, head_only, deadline, front.now);
         }
         if head.expects_continue && self.input.is_empty() {
             // A client that does not read even this much gets the body timeout.
@@ -290,9 +290,9 @@ impl Connection {
             Reason::BodyTooLarge => (413, too_long(front.limits)),
             fault => (fault.status(), fault.sentence().to_owned()),
         };
-        let (answer, head_only) =
-            (front.service.refusal(&incoming.path, status, &sentence), incoming.head_only);
-        self.refuse(&answer, head_only, front.now.after(front.limits.write), front.now);
+        let (response, head_only) =
+            (front.service.rejection(&incoming.path, status, &sentence), incoming.head_only);
+        self.reject(&response, head_only, front.now.after(front.limits.write), front.now);
         true
     }
 
@@ -306,22 +306,22 @@ impl Connection {
         };
         self.keeps &= !front.is_stopping;
         let deadline = front.now.after(front.limits.write);
-        match answer::completed(response, !self.keeps) {
-            Some(response) => self.answer(response, deadline, front.now),
-            None => self.refuse(&front.service.refusal("", 500, FAILED), false, deadline, front.now),
+        match response::completed(response, !self.keeps) {
+            Some(response) => self.respond(response, deadline, front.now),
+            None => self.reject(&front.service.rejection("", 500, FAILED), false, deadline, front.now),
         }
         None
     }
 
-    fn answer(&mut self, bytes: Vec<u8>, deadline: Moment, now: Moment) {
+    fn respond(&mut self, bytes: Vec<u8>, deadline: Moment, now: Moment) {
         self.enter(Stage::Write { bytes, written: 0 }, deadline, now);
     }
 
     /// A response after which the connection ends.
-    fn refuse(&mut self, answer: &Answer, head_only: bool, deadline: Moment, now: Moment) {
+    fn reject(&mut self, response: &Response, head_only: bool, deadline: Moment, now: Moment) {
         self.keeps = false;
         self.input.clear();
-        self.answer(answer.encode(head_only, true), deadline, now);
+        self.respond(response.encode(head_only, true), deadline, now);
     }
 
     fn write(&mut self, front: &Front<'_>) -> Option<Next> {

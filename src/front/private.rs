@@ -1,6 +1,6 @@
 //! A listening Unix socket without a name: only this process can connect to it.
 
-use crate::base::dice::Dice;
+use crate::base::random::Random;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -69,10 +69,10 @@ impl Drop for Private {
 /// A socket bound to a random name in this folder. It does not listen yet.
 fn bound(folder: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    let mut dice = Dice::fresh();
+    let mut random = Random::fresh();
     for _ in 0..NAMES {
         // Short: the whole path has 107 bytes at most.
-        let name = folder.join(format!(".{:06x}", dice.number() & 0xff_ffff));
+        let name = folder.join(format!(".{:06x}", random.number() & 0xff_ffff));
         match bind(&socket, &SocketAddrUnix::new(&name)?) {
             Ok(()) => return Ok((socket, name)),
             Err(Errno::ADDRINUSE) => {}

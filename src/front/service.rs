@@ -1,6 +1,6 @@
 //! The service behind a front, the limits of the front, and how it is stopped.
 
-use super::Answer;
+use super::Response;
 use crate::base::time::Moment;
 use crate::http1::head::RequestHead;
 use mio::Waker;
@@ -40,13 +40,13 @@ pub struct Limits {
 pub trait Service: Send + Sync + 'static {
     /// Checks a request at its head, before its body is read: `None` accepts it, a response ends it. Called on the
     /// single thread of the front, so it must not wait for anything. `door` is the index of the listener.
-    fn judge(&self, head: &RequestHead<'_, '_>, door: usize) -> Option<Answer>;
+    fn judge(&self, head: &RequestHead<'_, '_>, door: usize) -> Option<Response>;
 
     /// Serves a complete request on a helper thread.
     fn serve(&self, request: tiny_http::Request);
 
     /// A rejection by the front itself, in the service's own format; the path is empty if it is not known.
-    fn refusal(&self, path: &str, status: u16, sentence: &str) -> Answer;
+    fn rejection(&self, path: &str, status: u16, sentence: &str) -> Response;
 
     /// Called about once a second: a new listener to replace the first one, if that cannot be reached any more.
     fn renew(&self) -> Option<OwnedFd> {

@@ -6,7 +6,7 @@ use crate::http1::head::RequestHead;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
-use tiny_http::{Request, Response};
+use tiny_http::Request;
 
 /// A test that waits longer has failed.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
@@ -15,19 +15,19 @@ const LONGEST_WAIT: Duration = Duration::from_secs(20);
 struct Echo;
 
 impl Service for Echo {
-    fn judge(&self, head: &RequestHead<'_, '_>, _: usize) -> Option<Answer> {
+    fn judge(&self, head: &RequestHead<'_, '_>, _: usize) -> Option<Response> {
         let sized = matches!(head.framing, Framing::Length(_));
-        (head.target == b"/judged").then(|| self.refusal("", 200, if sized { "sized" } else { "judged" }))
+        (head.target == b"/judged").then(|| self.rejection("", 200, if sized { "sized" } else { "judged" }))
     }
 
     fn serve(&self, request: Request) {
         assert!(request.url() != "/panics", "as the test asked for");
         let text = format!("{} {}", request.method(), request.url());
-        let _ = request.respond(Response::from_string(text));
+        let _ = request.respond(tiny_http::Response::from_string(text));
     }
 
-    fn refusal(&self, _: &str, status: u16, sentence: &str) -> Answer {
-        Answer { status, kind: "text/plain", body: sentence.to_owned(), fields: Vec::new() }
+    fn rejection(&self, _: &str, status: u16, sentence: &str) -> Response {
+        Response { status, kind: "text/plain", body: sentence.to_owned(), fields: Vec::new() }
     }
 }
 
@@ -111,7 +111,7 @@ fn requests_are_judged_or_served_in_order() {
 }
 
 #[test]
-fn what_cannot_be_served_is_refused_readably() {
+fn what_cannot_be_served_is_rejected_readably() {
     let running = Running::with(|limits| limits.keeps_bodies = false);
     let large = "x".repeat(100_000);
     for (bytes, status) in [
@@ -155,7 +155,7 @@ fn requests_that_wait_for_their_turn_give_their_places_last() {
 fn deadlines_hold_for_every_stage() {
     const SHORT: Duration = Duration::from_millis(150);
     let running = Running::with(|limits| (limits.head, limits.body, limits.idle) = (SHORT, SHORT, SHORT));
-    assert_eq!(rest(running.send(b"")), "", "nothing to answer");
+    assert_eq!(rest(running.send(b"")), "", "nothing to respond to");
     check(&rest(running.send(b"GET / HTTP/1.1\r\n")), 408, "in time. Try again.");
     check(&rest(running.send(&request("POST /", "Content-Length: 5\r\n"))), 408, "in time. Try again.");
     check(&rest(running.send(&request("GET /kept", ""))), 200, "GET /kept");

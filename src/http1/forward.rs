@@ -34,11 +34,11 @@ pub struct Hop<'a> {
 
 /// How a response is sent to the client.
 #[derive(Debug)]
-pub struct Answer<'a> {
+pub struct ResponseHop<'a> {
     /// The client's version.
     pub client: Version,
     /// The framing towards the client; always ours, never the server's. For HEAD and 304 `None`: the server's
-    /// Content-Length is then forwarded unchanged (`ResponseHead::length_told`).
+    /// Content-Length is then forwarded unchanged (`ResponseHead::declared_length`).
     pub framing: Framing,
     /// The connection to the client is kept.
     pub keep_alive: bool,
@@ -84,29 +84,29 @@ pub fn request(head: &RequestHead<'_, '_>, hop: &Hop<'_>, out: &mut Vec<u8>) -> 
 
 /// Appends the head for the client, always as HTTP/1.1: the version is the sender's own, even to 1.0 clients (RFC 9110
 /// section 2.5); what they do not support is not sent to them.
-pub fn response(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, out: &mut Vec<u8>) {
+pub fn response(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out: &mut Vec<u8>) {
     out.reserve(head.len + 256);
     out.extend_from_slice(b"HTTP/1.1 ");
     decimal(out, u64::from(head.status));
     out.push(b' ');
     out.extend_from_slice(head.phrase);
     out.extend_from_slice(b"\r\n");
-    let dated = copy_response_fields(head, answer, out);
+    let dated = copy_response_fields(head, hop, out);
     let interim = head.status < 200;
-    if !dated && !interim && !answer.date.is_empty() {
-        write::field(out, "Date", answer.date.as_bytes());
+    if !dated && !interim && !hop.date.is_empty() {
+        write::field(out, "Date", hop.date.as_bytes());
     }
-    via(if head.version == Version::Http10 { "1.0 " } else { "1.1 " }, answer.pseudonym, out);
-    if let (false, Some(server)) = (interim, answer.served_by) {
+    via(if head.version == Version::Http10 { "1.0 " } else { "1.1 " }, hop.pseudonym, out);
+    if let (false, Some(server)) = (interim, hop.served_by) {
         write::field(out, "X-Served-By", server.as_bytes());
     }
     if !interim {
-        framing(answer.framing, out);
+        framing(hop.framing, out);
     }
-    if let (Some(length), Framing::None) = (head.length_told, answer.framing) {
+    if let (Some(length), Framing::None) = (head.declared_length, hop.framing) {
         framing(Framing::Length(length), out);
     }
-    connection_of_answer(head, answer, out);
+    connection_of_response(head, hop, out);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -179,12 +179,12 @@ fn goes_to_server(head: &RequestHead<'_, '_>, hop: &Hop<'_>, kind: Name) -> bool
 }
 
 /// Copies the forwarded part of a response; returns whether there was a Date.
-fn copy_response_fields(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, out: &mut Vec<u8>) -> bool {
+fn copy_response_fields(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out: &mut Vec<u8>) -> bool {
     let mut runs = Runs::new(&head.fields);
     let mut dated = false;
     let nominations = head.nominates.then(|| Nominations::of(&head.fields));
     for span in head.fields.spans {
-        if !goes_to_client(head, answer, span.kind) || is_nominated(&nominations, &head.fields, span) {
+        if !goes_to_client(head, hop, span.kind) || is_nominated(&nominations, &head.fields, span) {
             runs.leave_out(span, out);
             continue;
         }
@@ -201,14 +201,14 @@ fn copy_response_fields(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, out: &
     dated
 }
 
-fn goes_to_client(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, kind: Name) -> bool {
+fn goes_to_client(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, kind: Name) -> bool {
     match kind {
         Name::ContentLength | Name::TransferEncoding | Name::Connection | Name::KeepAlive => false,
         Name::ProxyConnection | Name::Te | Name::Http2Settings => false,
         Name::Close => head.keep_alive,
-        Name::Trailer => answer.framing == Framing::Chunked,
+        Name::Trailer => hop.framing == Framing::Chunked,
         Name::Upgrade => tells_upgrade(head),
-        Name::XServedBy => answer.served_by.is_none(),
+        Name::XServedBy => hop.served_by.is_none(),
         _ => true,
     }
 }
@@ -219,13 +219,13 @@ fn tells_upgrade(head: &ResponseHead<'_, '_>) -> bool {
     matches!(head.status, 101 | 426) && head.fields.values(Name::Upgrade).next().is_some()
 }
 
-fn connection_of_answer(head: &ResponseHead<'_, '_>, answer: &Answer<'_>, out: &mut Vec<u8>) {
+fn connection_of_response(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out: &mut Vec<u8>) {
     let mut options = ConnectionLine::default();
     if tells_upgrade(head) {
         options.add("upgrade", out);
     }
     if head.status >= 200 {
-        match (answer.keep_alive, answer.client) {
+        match (hop.keep_alive, hop.client) {
             (false, _) => options.add("close", out),
             (true, Version::Http10) => options.add("keep-alive", out),
             (true, Version::Http11) => {}

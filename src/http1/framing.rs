@@ -95,7 +95,7 @@ pub fn response(asked: Asked, status: u16, version: Version, claims: &Claims<'_>
     {
         return Ok(Framing::None);
     }
-    match request(version, claims).map_err(|_| Reason::BadAnswer)? {
+    match request(version, claims).map_err(|_| Reason::BadResponse)? {
         Framing::None => Ok(Framing::UntilClose),
         claimed => Ok(claimed),
     }
@@ -121,7 +121,7 @@ fn coding(value: &[u8]) -> Result<Framing, Reason> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Reason::{BadAnswer, BadContentLength, BadTransferEncoding, LengthConflict, TransferCodingUnknown};
+    use Reason::{BadContentLength, BadResponse, BadTransferEncoding, LengthConflict, TransferCodingUnknown};
 
     const CL: Name = Name::ContentLength;
     const TE: Name = Name::TransferEncoding;
@@ -135,11 +135,11 @@ mod tests {
     #[track_caller]
     fn check(fields: &[(Name, &'static str)], expected: Result<Framing, Reason>) {
         assert_eq!(request(Version::Http11, &claims(fields)), expected);
-        let answer = expected.map_err(|_| BadAnswer).map(|framing| match framing {
+        let of_response = expected.map_err(|_| BadResponse).map(|framing| match framing {
             Framing::None => Framing::UntilClose,
             framing => framing,
         });
-        assert_eq!(response(Asked::Other, 200, Version::Http11, &claims(fields)), answer);
+        assert_eq!(response(Asked::Other, 200, Version::Http11, &claims(fields)), of_response);
     }
 
     #[test]
@@ -192,12 +192,12 @@ mod tests {
     fn http_1_0_has_no_codings() {
         let coded = claims(&[(TE, "chunked")]);
         assert_eq!(request(Version::Http10, &coded), Err(BadTransferEncoding));
-        assert_eq!(response(Asked::Other, 200, Version::Http10, &coded), Err(BadAnswer));
+        assert_eq!(response(Asked::Other, 200, Version::Http10, &coded), Err(BadResponse));
         assert_eq!(request(Version::Http10, &claims(&[(CL, "3")])), Ok(Framing::Length(3)));
     }
 
     #[test]
-    fn answers_without_a_body() {
+    fn responses_without_a_body() {
         let check = |asked, status, expected| {
             for fields in [&[][..], &[(CL, "5")], &[(TE, "chunked")]] {
                 let framing = response(asked, status, Version::Http11, &claims(fields)).unwrap();

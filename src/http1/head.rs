@@ -18,7 +18,7 @@ pub struct Limits {
     /// The whole head, its empty line included: 431 beyond.
     pub head: usize,
     /// Field lines: 431 beyond. [`FIELDS_MAX`] at most.
-    pub fields: usize,
+    pub headers: usize,
     /// The request target: 414 beyond.
     pub uri: usize,
     /// TRACE is accepted; otherwise rejected with 405.
@@ -32,13 +32,13 @@ const RESPONSE_HEAD: usize = 64 * 1024;
 impl Limits {
     /// The limits of a response head, derived from those of a request head.
     pub fn of_responses(self) -> Self {
-        Limits { head: self.head.max(RESPONSE_HEAD), fields: FIELDS_MAX, ..self }
+        Limits { head: self.head.max(RESPONSE_HEAD), headers: FIELDS_MAX, ..self }
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { head: 16 * 1024, fields: 100, uri: 8 * 1024, trace: false }
+        Limits { head: 16 * 1024, headers: 100, uri: 8 * 1024, trace: false }
     }
 }
 
@@ -124,7 +124,7 @@ pub struct ResponseHead<'s, 'b> {
     /// Where the body ends.
     pub framing: Framing,
     /// For responses to HEAD and for 304: the Content-Length the body would have had; forwarded.
-    pub length_told: Option<u64>,
+    pub declared_length: Option<u64>,
     /// The server keeps the connection. False when only its close ends the body, after 101, and after a 204 that
     /// announces a body: if that is sent, it must not be taken for the next response.
     pub keep_alive: bool,
@@ -173,11 +173,11 @@ pub fn request<'s, 'b>(
         return partial(window, limits, line_too_large(window));
     };
     let target = match line.method {
-        b"CONNECT" => return Err(Reason::ConnectRefused),
-        b"TRACE" if !limits.trace => return Err(Reason::TraceRefused),
+        b"CONNECT" => return Err(Reason::ConnectRejected),
+        b"TRACE" if !limits.trace => return Err(Reason::TraceRejected),
         method => target::read(method, line.target)?,
     };
-    let rules = scan::Rules { fields_max: limits.fields.min(FIELDS_MAX), space_before_colon: false };
+    let rules = scan::Rules { fields_max: limits.headers.min(FIELDS_MAX), space_before_colon: false };
     let Some(len) = scan::fields(window, line.end, rules, &mut slots.spans)? else {
         return partial(window, limits, Reason::HeadTooLarge);
     };
@@ -187,7 +187,7 @@ pub fn request<'s, 'b>(
 }
 
 /// Parses a response head from the start of `bytes`. Errors are [`Reason::ResponseHeadTooLarge`],
-/// [`Reason::ResponseTooManyHeaders`] or [`Reason::BadAnswer`].
+/// [`Reason::ResponseTooManyHeaders`] or [`Reason::BadResponse`].
 pub fn response<'s, 'b>(
     bytes: &'b [u8],
     asked: Asked,
@@ -198,10 +198,10 @@ pub fn response<'s, 'b>(
     let Some(line) = scan::status_line(window)? else {
         return partial(window, limits, Reason::ResponseHeadTooLarge);
     };
-    let rules = scan::Rules { fields_max: limits.fields.min(FIELDS_MAX), space_before_colon: true };
+    let rules = scan::Rules { fields_max: limits.headers.min(FIELDS_MAX), space_before_colon: true };
     let fields = scan::fields(window, line.end, rules, &mut slots.spans).map_err(|reason| match reason {
-        Reason::TooManyFields => Reason::ResponseTooManyHeaders,
-        _ => Reason::BadAnswer,
+        Reason::TooManyHeaders => Reason::ResponseTooManyHeaders,
+        _ => Reason::BadResponse,
     })?;
     let Some(len) = fields else {
         return partial(window, limits, Reason::ResponseHeadTooLarge);
@@ -298,14 +298,14 @@ fn understand<'s, 'b>(
     let has_body = !matches!(framing, Framing::None | Framing::Length(0));
     let host = host(version, said.host)?;
     if said.options.is_excessive() || said.lookalike {
-        return Err(Reason::BadField);
+        return Err(Reason::BadHeader);
     }
     if modern && said.expects_other {
         return Err(Reason::ExpectationUnknown);
     }
     // A client must not send a body with TRACE (RFC 9110 section 9.3.8).
     if has_body && line.method == b"TRACE" {
-        return Err(Reason::TraceRefused);
+        return Err(Reason::TraceRejected);
     }
     Ok(RequestHead {
         method: line.method,
@@ -343,13 +343,13 @@ fn understand_response<'s, 'b>(
             Name::ContentLength | Name::TransferEncoding
                 if has_space_before_colon(&fields, span.name_end) =>
             {
-                return Err(Reason::BadAnswer);
+                return Err(Reason::BadResponse);
             }
             kind => claims.note(kind, value),
         }
     }
     if options.is_excessive() {
-        return Err(Reason::BadAnswer);
+        return Err(Reason::BadResponse);
     }
     let framing = framing::response(asked, line.status, version, &claims)?;
     let bodiless = line.status == 304 || asked == Asked::Head && line.status >= 200 && line.status != 204;
@@ -360,7 +360,7 @@ fn understand_response<'s, 'b>(
         status: line.status,
         phrase: line.phrase,
         framing,
-        length_told: if bodiless && is_sound { claims.length() } else { None },
+        declared_length: if bodiless && is_sound { claims.length() } else { None },
         keep_alive: options.persists(version)
             && is_sound
             && framing != Framing::UntilClose
@@ -395,7 +395,7 @@ fn max_forwards(method: &[u8], claim: Claim<'_>) -> Result<Option<u64>, Reason> 
         Claim::One(value) if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
             Ok(Some(decimal(value).unwrap_or(u64::MAX)))
         }
-        Claim::One(_) | Claim::Several => Err(Reason::BadField),
+        Claim::One(_) | Claim::Several => Err(Reason::BadHeader),
     }
 }
 

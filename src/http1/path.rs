@@ -2,7 +2,7 @@
 //! merged (RFC 3986 sections 6.2.2 and 6.2.3). Only for matching: what is forwarded stays as it came.
 //!
 //! A server may read a path in another way than a proxy in front of it. Where the two readings could lead to different
-//! places the path is refused: see [`Unsafe`], and the table in `docs/http.md`.
+//! places the path is rejected: see [`Unsafe`], and the table in `docs/http.md`.
 
 use memchr::memchr;
 use std::borrow::Cow;
@@ -13,11 +13,11 @@ pub struct Normalised<'p> {
     /// Begins with `/`, except for the `*` of OPTIONS. Borrowed when the path was in this form already.
     pub path: Cow<'p, [u8]>,
     /// The same with its `..` left in place, when it had any. A request whose two forms match different routes is
-    /// refused: its `..` escapes the prefix that a server might see.
+    /// rejected: its `..` escapes the prefix that a server might see.
     pub unresolved: Option<Vec<u8>>,
 }
 
-/// Why a path is refused with 400 `unsafe_path`.
+/// Why a path is rejected with 400 `unsafe_path`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsafe {
     /// `%2F`: some servers take it for a slash.
@@ -44,7 +44,7 @@ pub fn split(target: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// The path for matching. `path` has no query; bytes that a target cannot have were refused before.
+/// The path for matching. `path` has no query; bytes that a target cannot have were rejected before.
 pub fn normalise(path: &[u8]) -> Result<Normalised<'_>, Unsafe> {
     if !needs_work(path) {
         return Ok(Normalised { path: Cow::Borrowed(path), unresolved: None });
@@ -59,7 +59,7 @@ pub fn normalise(path: &[u8]) -> Result<Normalised<'_>, Unsafe> {
     })
 }
 
-/// Whether there may be something to decode, to merge, to resolve or to refuse.
+/// Whether there may be something to decode, to merge, to resolve or to reject.
 fn needs_work(path: &[u8]) -> bool {
     let mut before = 0;
     path.iter().any(|&byte| {
@@ -69,7 +69,7 @@ fn needs_work(path: &[u8]) -> bool {
     })
 }
 
-/// Decodes unreserved characters (RFC 3986 section 2.3), writes the digits of the others in upper case, and refuses
+/// Decodes unreserved characters (RFC 3986 section 2.3), writes the digits of the others in upper case, and rejects
 /// what servers read in different ways.
 fn decode(path: &[u8]) -> Result<Vec<u8>, Unsafe> {
     let (mut out, mut rest) = (Vec::with_capacity(path.len()), path);
@@ -130,7 +130,7 @@ fn merge_slashes(path: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Removes dot segments (RFC 3986 section 5.2.4), but refuses `..` at the root instead of ignoring it. Also whether
+/// Removes dot segments (RFC 3986 section 5.2.4), but rejects `..` at the root instead of ignoring it. Also whether
 /// there was a `..`.
 fn resolve_dots(path: &[u8]) -> Result<(Vec<u8>, bool), Unsafe> {
     let mut out: Vec<u8> = Vec::with_capacity(path.len());
@@ -176,7 +176,7 @@ mod tests {
 
     const DOCUMENT: &str = include_str!("../../docs/http.md");
 
-    /// The rows of the table under "Paths and routes": a path, what routes see, or why it is refused.
+    /// The rows of the table under "Paths and routes": a path, what routes see, or why it is rejected.
     fn rows() -> Vec<(&'static str, &'static str)> {
         let section = DOCUMENT.split("\n## Paths and routes\n").nth(1).expect("docs/http.md has the section");
         let table = section.split("\n## ").next().unwrap_or_default();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_has_its_own_cause() {
+    fn what_is_rejected_has_its_own_cause() {
         let check = |path: &[u8], cause| assert_eq!(normalise(path), Err(cause), "{path:?}");
         check(b"/a%2fb", Unsafe::EncodedSlash);
         check(b"/a%2Fb", Unsafe::EncodedSlash);

@@ -46,7 +46,7 @@ reasons! {
     /// The target has forbidden bytes, an invalid form, or an invalid authority.
     BadTarget = "bad_target", 400, "The request target is malformed. Percent-encode special characters and leave out fragments and user names.";
     /// White space before a colon, a folded line, a name that is not a token, a control byte.
-    BadField = "bad_field", 400, "A header is malformed. Check its name, its colon and control characters.";
+    BadHeader = "bad_header", 400, "A header is malformed. Check its name, its colon and control characters.";
     /// A CR or an LF that is not part of CRLF.
     BareLineBreak = "bare_line_break", 400, "A line does not end with CRLF. End every line of the request headers with CR and LF.";
     /// Host is missing, repeated or malformed.
@@ -58,13 +58,13 @@ reasons! {
     /// The head is longer than the limit.
     HeadTooLarge = "head_too_large", 431, "The request headers are too large. Send smaller headers or fewer cookies.";
     /// More field lines than the limit.
-    TooManyFields = "too_many_fields", 431, "The request has too many headers. Send fewer.";
+    TooManyHeaders = "too_many_headers", 431, "The request has too many headers. Send fewer.";
     /// The target is longer than the limit.
     UriTooLong = "uri_too_long", 414, "The request target is too long. Send long data in the body.";
     /// CONNECT: this is not a forward proxy.
-    ConnectRefused = "connect_refused", 501, "CONNECT is not supported: this is not a forward proxy.";
+    ConnectRejected = "connect_rejected", 501, "CONNECT is not supported: this is not a forward proxy.";
     /// TRACE, which is disabled, or has a body.
-    TraceRefused = "trace_refused", 405, "TRACE is not allowed here.";
+    TraceRejected = "trace_rejected", 405, "TRACE is not allowed here.";
     /// An expectation other than 100-continue.
     ExpectationUnknown = "expectation_unknown", 417, "The expectation cannot be met. Only Expect: 100-continue is supported.";
     /// Via already names this balancer.
@@ -130,13 +130,13 @@ reasons! {
     /// The server did not respond in time.
     ServerTimeout = "server_timeout", 504, "The server did not respond in time.";
     /// The server's response is not valid HTTP.
-    BadAnswer = "bad_answer", 502, "The server sent a response that is not valid HTTP.";
+    BadResponse = "bad_response", 502, "The server sent a response that is not valid HTTP.";
     /// The head of the server's response is longer than the limit.
     ResponseHeadTooLarge = "response_head_too_large", 502, "The headers of the response are larger than 64 KiB and than limits.head. Send less, or raise limits.head.";
     /// The server's response has more headers than the limit.
     ResponseTooManyHeaders = "response_too_many_headers", 502, "The response has more than 256 headers, which is the limit. Send fewer.";
     /// The server closed, stalled or broke the coding in the middle of a body: the client's response is truncated too.
-    AnswerTruncated = "answer_truncated", 502, "The server stopped in the middle of its response.";
+    ResponseTruncated = "response_truncated", 502, "The server stopped in the middle of its response.";
 }
 
 impl Reason {
@@ -155,7 +155,7 @@ impl Reason {
                 | Reason::ConnectFailed
                 | Reason::ServerReset
                 | Reason::ServerTimeout
-                | Reason::BadAnswer
+                | Reason::BadResponse
                 | Reason::ResponseHeadTooLarge
                 | Reason::ResponseTooManyHeaders
         )
@@ -172,7 +172,7 @@ impl Reason {
     }
 
     /// The client's bytes are at fault: counted separately from reasons that operators must act on.
-    pub const fn is_refusal(self) -> bool {
+    pub const fn is_rejection(self) -> bool {
         (self as u8) <= Reason::BodyTooLarge as u8
     }
 }
@@ -229,9 +229,9 @@ mod tests {
 
     #[test]
     fn whatever_is_wrong_with_the_framing_closes() {
-        for reason in Reason::ALL.iter().filter(|reason| reason.is_refusal()) {
+        for reason in Reason::ALL.iter().filter(|reason| reason.is_rejection()) {
             assert!(reason.closes() || *reason == Reason::LoopDetected, "{reason:?}");
         }
-        assert!(!Reason::NoServer.closes() && !Reason::NoServer.is_refusal());
+        assert!(!Reason::NoServer.closes() && !Reason::NoServer.is_rejection());
     }
 }

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reply_is_a_good_answer() {
+    fn every_reply_is_a_good_response() {
         for reason in Reason::ALL {
             for json in [false, true] {
                 let (head, body) = reply(*reason, json, false);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_hop_answers_itself() {
+    fn the_last_hop_responds_itself() {
         check("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n");
         check(
             "\r\nTRACE /a HTTP/1.1\r\nHost: a\r\nCookie: s\r\nMax-Forwards: 0\r\n\r\n",

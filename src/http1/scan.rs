@@ -59,12 +59,12 @@ pub(super) fn request_line(bytes: &[u8], uri_max: usize) -> Result<Option<Reques
 pub(super) fn status_line(bytes: &[u8]) -> Result<Option<StatusLine<'_>>, Reason> {
     const PATTERN: &[u8] = b"HTTP/1.9 999";
     if !matches(bytes, PATTERN) {
-        return Err(Reason::BadAnswer);
+        return Err(Reason::BadResponse);
     }
     let [_, _, _, _, _, _, _, minor, _, a, b, c, rest @ ..] = bytes else { return Ok(None) };
     let status = [a, b, c].iter().fold(0, |status, digit| status * 10 + u16::from(*digit - b'0'));
     if status < 100 {
-        return Err(Reason::BadAnswer);
+        return Err(Reason::BadResponse);
     }
     let phrase_at = match rest.first() {
         None => return Ok(None),
@@ -73,9 +73,9 @@ pub(super) fn status_line(bytes: &[u8]) -> Result<Option<StatusLine<'_>>, Reason
     };
     let phrase_end = phrase_at + text_run(tail(bytes, phrase_at));
     if phrase_at == PATTERN.len() && phrase_end > phrase_at {
-        return Err(Reason::BadAnswer);
+        return Err(Reason::BadResponse);
     }
-    let Some(end) = line_end(bytes, phrase_end, Reason::BadAnswer)? else { return Ok(None) };
+    let Some(end) = line_end(bytes, phrase_end, Reason::BadResponse)? else { return Ok(None) };
     Ok(Some(StatusLine { minor: minor - b'0', status, phrase: slice(bytes, phrase_at, phrase_end), end }))
 }
 
@@ -90,8 +90,8 @@ pub(super) fn fields(
     loop {
         match bytes.get(at) {
             None => return Ok(None),
-            Some(b'\r' | b'\n') => return line_end(bytes, at, Reason::BadField),
-            Some(_) if spans.len() >= rules.fields_max => return Err(Reason::TooManyFields),
+            Some(b'\r' | b'\n') => return line_end(bytes, at, Reason::BadHeader),
+            Some(_) if spans.len() >= rules.fields_max => return Err(Reason::TooManyHeaders),
             Some(_) => match field(bytes, at, rules)? {
                 None => return Ok(None),
                 Some(span) => {
@@ -125,11 +125,11 @@ fn field(bytes: &[u8], start: usize, rules: Rules) -> Result<Option<Span>, Reaso
         None => return Ok(None),
         Some(b':') if name_end > start => {}
         Some(b'\n') => return Err(Reason::BareLineBreak),
-        Some(_) => return Err(Reason::BadField),
+        Some(_) => return Err(Reason::BadHeader),
     }
     let value = colon + 1 + blank_run(tail(bytes, colon + 1));
     let text_end = value + text_run(tail(bytes, value));
-    let Some(end) = line_end(bytes, text_end, Reason::BadField)? else { return Ok(None) };
+    let Some(end) = line_end(bytes, text_end, Reason::BadHeader)? else { return Ok(None) };
     Ok(Some(Span {
         start: start as u32,
         name_end: name_end as u32,
@@ -151,7 +151,7 @@ fn line_end(bytes: &[u8], at: usize, fault: Reason) -> Result<Option<usize>, Rea
     match (bytes.get(at), bytes.get(at + 1)) {
         (None, _) | (Some(b'\r'), None) => Ok(None),
         (Some(b'\r'), Some(b'\n')) => Ok(Some(at + 2)),
-        _ if fault == Reason::BadAnswer => Err(fault),
+        _ if fault == Reason::BadResponse => Err(fault),
         (Some(b'\r' | b'\n'), _) => Err(Reason::BareLineBreak),
         (Some(_), _) => Err(fault),
     }

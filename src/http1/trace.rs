@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_refused_head_line_and_id_are_found() {
+    fn of_a_rejected_head_line_and_id_are_found() {
         check(b"", "", None);
         check(b"GET /long", "GET /long", None);
         check(

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_field_line_is_refused() {
+    fn what_is_no_field_line_is_rejected() {
         for bad in [
             "A\r\n",
             " A: 1\r\n",

@@ -1,6 +1,6 @@
 //! Decodes chunked bodies (RFC 9112 section 7.1) as far as needed to find their end.
 
-use super::answer::Fault;
+use super::response::Fault;
 
 /// The longest size line, with its extensions, and the longest trailer section.
 const LINE_MAX: u32 = 8 << 10;
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_chunk_is_refused() {
+    fn what_is_not_a_chunk_is_rejected() {
         let check =
             |text: &str| assert_eq!(Chunked::new().feed(text.as_bytes()), Err(Fault::Chunk), "{text}");
         check("\r\n");

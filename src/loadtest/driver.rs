@@ -4,9 +4,9 @@
 //! so a response costs one read and one write, and a share of a wait. Only if the event reported the end of the
 //! connection is there more to read: the end itself, which causes no second event.
 
-use super::answer::{Answer, Fault};
 use super::connect;
 use super::pace::{Pace, Ticker};
+use super::response::{Fault, Response};
 use super::tally::{Failure, Tally};
 use super::target::Request;
 use crate::base::time::{self, Moment};
@@ -94,7 +94,7 @@ struct Connection {
     begun: Moment,
     deadline: Moment,
     sent: u64,
-    answer: Answer,
+    response: Response,
 }
 
 impl<'p> Driver<'p> {
@@ -114,7 +114,7 @@ impl<'p> Driver<'p> {
             begun: Moment::START,
             deadline: Moment::NEVER,
             sent: 0,
-            answer: Answer::new(plan.request.is_head()),
+            response: Response::new(plan.request.is_head()),
         };
         Ok(Tally::new().map(|tally| Driver {
             plan,
@@ -151,11 +151,11 @@ impl<'p> Driver<'p> {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
-            let before = self.tally.answered;
+            let before = self.tally.responses;
             for event in events.iter().filter(|event| event.token() != TICK) {
                 self.serve(event.token().0, event.is_read_closed());
             }
-            self.plan.progress.fetch_add(self.tally.answered - before, Ordering::Relaxed);
+            self.plan.progress.fetch_add(self.tally.responses - before, Ordering::Relaxed);
         }
         self.tally.unsent = self.pace.overdue(self.plan.end.min(self.now), self.left);
         Ok(())
@@ -240,7 +240,7 @@ impl<'p> Driver<'p> {
         connection.begun = begun;
         connection.deadline = self.now.after(self.plan.timeout);
         connection.sent = 0;
-        connection.answer.expect();
+        connection.response.expect();
         if connection.stream.is_none() {
             if let Err(error) = self.open(index) {
                 return self.fail(index, Failure::Connect(error.kind()));
@@ -342,18 +342,18 @@ impl<'p> Driver<'p> {
         let connection = &mut self.connections[index];
         if !connection.busy {
             connection.stream = None;
-            return self.tally.failure(Failure::BadAnswer(Fault::Excess));
+            return self.tally.failure(Failure::BadResponse(Fault::Excess));
         }
-        match connection.answer.feed(&self.buffer[..count], &mut self.tally.names) {
+        match connection.response.feed(&self.buffer[..count], &mut self.tally.names) {
             Ok(false) => {}
             Ok(true) => self.complete(index),
-            Err(fault) => self.fail(index, Failure::BadAnswer(fault)),
+            Err(fault) => self.fail(index, Failure::BadResponse(fault)),
         }
     }
 
     fn closed(&mut self, index: usize) {
         let connection = &self.connections[index];
-        if connection.busy && connection.answer.feed_end() {
+        if connection.busy && connection.response.feed_end() {
             self.complete(index);
         } else {
             self.lost(index, Failure::ClosedEarly);
@@ -375,9 +375,15 @@ impl<'p> Driver<'p> {
         let connection = &mut self.connections[index];
         let took = self.now.since(connection.begun);
         let in_time = self.now < self.plan.end;
-        self.tally.answer(connection.answer.status(), connection.answer.server(), took, self.now, in_time);
+        self.tally.response(
+            connection.response.status(),
+            connection.response.server(),
+            took,
+            self.now,
+            in_time,
+        );
         let early = connection.sent < self.plan.request.total();
-        if early || self.closing || connection.answer.closes() || !self.plan.keep_alive {
+        if early || self.closing || connection.response.closes() || !self.plan.keep_alive {
             connection.stream = None;
             self.closing = false;
         }

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_due_and_not_sent_is_told() {
+    fn what_was_due_and_not_sent_is_reported() {
         let mut pace = Pace::Open(Timetable::new(micros(0), 1000.0, 0, 1));
         pace.take(micros(0));
         assert_eq!(pace.overdue(micros(1000), None), 0);

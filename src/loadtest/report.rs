@@ -12,7 +12,7 @@ pub(super) fn text(summary: &Summary) -> String {
     head(&mut out, summary);
     latency(&mut out, summary);
     chart(&mut out, &summary.latency_chart);
-    shares(&mut out, "Statuses", summary.statuses.iter(), summary.answered);
+    shares(&mut out, "Statuses", summary.statuses.iter(), summary.responses);
     shares(&mut out, "Servers", summary.servers.iter(), summary.servers.values().sum());
     errors(&mut out, summary);
     out
@@ -30,7 +30,7 @@ fn head(out: &mut String, summary: &Summary) {
     if summary.sent_per_s > summary.received_per_s / 10.0 {
         line(out, &format!("Sent/s      {}", bytes(summary.sent_per_s)));
     }
-    line(out, &format!("Responses   {} of {} requests", summary.answered, summary.started));
+    line(out, &format!("Responses   {} of {} requests", summary.responses, summary.started));
     if summary.unsent > 0 {
         line(out, &format!("Not sent    {} were due, but not started before the end", summary.unsent));
     }

@@ -27,7 +27,7 @@ pub struct Summary {
     pub started: u64,
     /// Requests with a complete response, whatever the status. `started` minus this and the errors were abandoned when
     /// the run was interrupted.
-    pub answered: u64,
+    pub responses: u64,
     /// Requests that were due by the rate and not started before the end: every connection was busy.
     pub unsent: u64,
     /// Bytes received, heads included, also after the measured time.
@@ -35,7 +35,7 @@ pub struct Summary {
     /// Bytes sent, heads included, also after the measured time.
     pub sent: u64,
     /// Responses before the measured time, which count nowhere else.
-    pub warm_up_answers: u64,
+    pub warm_up_responses: u64,
     /// Bytes in both directions before the measured time.
     pub warm_up_bytes: u64,
     /// Responses within the measured time, per second.
@@ -58,7 +58,7 @@ pub struct Summary {
     /// The same for the responses that were 2xx or 3xx.
     pub good_latency_us: Latency,
     /// The same for the others: how long a client waits for its rejection.
-    pub refusal_latency_us: Latency,
+    pub rejection_latency_us: Latency,
     /// The distribution of the latencies, shortest first.
     pub latency_chart: Vec<Bar>,
     /// Responses by server, if responses name theirs.
@@ -77,7 +77,7 @@ pub struct Errors {
     /// The response was not complete in time.
     pub timeout: u64,
     /// The response was not valid HTTP.
-    pub bad_answer: u64,
+    pub bad_response: u64,
 }
 
 /// Quantiles of the latency, in microseconds; zero when there was no response.
@@ -117,7 +117,7 @@ impl Errors {
             ("reset", self.reset),
             ("closed early", self.closed_early),
             ("timeout", self.timeout),
-            ("bad answer", self.bad_answer),
+            ("bad response", self.bad_response),
         ]
     }
 }
@@ -129,7 +129,7 @@ impl Summary {
             self.statuses.iter().filter(|(status, _)| !(200..400).contains(*status)).map(|(_, n)| n).sum();
         let errors = self.errors.total();
         match (errors, bad) {
-            (0, 0) if self.answered == 0 => Some("there was no response".to_string()),
+            (0, 0) if self.responses == 0 => Some("there was no response".to_string()),
             (0, 0) => None,
             (errors, 0) => Some(format!("{errors} requests got no complete response")),
             (0, bad) => Some(format!("{bad} responses were neither 2xx nor 3xx")),
@@ -154,10 +154,10 @@ impl Summary {
             elapsed_s: elapsed.as_secs_f64(),
             interrupted,
             started: tally.started,
-            answered: tally.answered,
+            responses: tally.responses,
             unsent: tally.unsent,
             requests_per_s: tally.in_time as f64 / seconds,
-            warm_up_answers: tally.warm_up.0,
+            warm_up_responses: tally.warm_up.0,
             warm_up_bytes: tally.warm_up.1,
             good_per_s: tally.good_in_time as f64 / seconds,
             received: tally.received,
@@ -169,7 +169,7 @@ impl Summary {
             reasons: tally.failures.keys().take(REASONS_MAX).map(|failure| reason(*failure)).collect(),
             latency_us: latency(&tally.latencies),
             good_latency_us: latency(&tally.good),
-            refusal_latency_us: latency(&tally.refusals),
+            rejection_latency_us: latency(&tally.rejections),
             latency_chart: chart(&tally.latencies),
             servers: tally.names.counts(),
         }
@@ -184,7 +184,7 @@ fn errors(failures: &BTreeMap<Failure, u64>) -> Errors {
             Failure::Reset(_) => &mut errors.reset,
             Failure::ClosedEarly => &mut errors.closed_early,
             Failure::Timeout => &mut errors.timeout,
-            Failure::BadAnswer(_) => &mut errors.bad_answer,
+            Failure::BadResponse(_) => &mut errors.bad_response,
         } += count;
     }
     errors
@@ -198,7 +198,7 @@ fn reason(failure: Failure) -> String {
             "closed early: the server closed before its response was complete".to_string()
         }
         Failure::Timeout => "timeout: the response was not complete in time".to_string(),
-        Failure::BadAnswer(fault) => format!("bad response: {}", fault.text()),
+        Failure::BadResponse(fault) => format!("bad response: {}", fault.text()),
     }
 }
 

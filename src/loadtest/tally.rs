@@ -1,6 +1,6 @@
 //! The counts of one driver, without an allocation per request.
 
-use super::answer::Fault;
+use super::response::Fault;
 use crate::base::time::Moment;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
@@ -18,21 +18,21 @@ pub(super) enum Failure {
     Reset(std::io::ErrorKind),
     ClosedEarly,
     Timeout,
-    BadAnswer(Fault),
+    BadResponse(Fault),
 }
 
 /// The counts of one driver.
 pub(super) struct Tally {
     pub(super) latencies: Histogram<u64>,
     /// Of responses that were neither 2xx nor 3xx; they are in `latencies`, too.
-    pub(super) refusals: Histogram<u64>,
+    pub(super) rejections: Histogram<u64>,
     /// Of the others.
     pub(super) good: Histogram<u64>,
     statuses: [u64; 600],
     pub(super) failures: BTreeMap<Failure, u64>,
     pub(super) names: Names,
     pub(super) started: u64,
-    pub(super) answered: u64,
+    pub(super) responses: u64,
     /// Responses before the end of the measured time.
     pub(super) in_time: u64,
     /// Those of them that were 2xx or 3xx.
@@ -46,7 +46,7 @@ pub(super) struct Tally {
     pub(super) warm_up: (u64, u64),
     /// Requests that were due and found no free connection before the end.
     pub(super) unsent: u64,
-    pub(super) last_answer: Moment,
+    pub(super) last_response: Moment,
 }
 
 impl Tally {
@@ -58,13 +58,13 @@ impl Tally {
         };
         Ok(Tally {
             latencies: histogram()?,
-            refusals: histogram()?,
+            rejections: histogram()?,
             good: histogram()?,
             statuses: [0; 600],
             failures: BTreeMap::new(),
             names: Names::default(),
             started: 0,
-            answered: 0,
+            responses: 0,
             in_time: 0,
             good_in_time: 0,
             received: 0,
@@ -73,12 +73,12 @@ impl Tally {
             sent_in_time: 0,
             warm_up: (0, 0),
             unsent: 0,
-            last_answer: Moment::START,
+            last_response: Moment::START,
         })
     }
 
     /// Counts a complete response.
-    pub(super) fn answer(
+    pub(super) fn response(
         &mut self,
         status: u16,
         server: Option<usize>,
@@ -87,14 +87,14 @@ impl Tally {
         in_time: bool,
     ) {
         let is_good = (200..400).contains(&status);
-        self.answered += 1;
+        self.responses += 1;
         self.in_time += u64::from(in_time);
         self.good_in_time += u64::from(in_time && is_good);
         self.statuses[usize::from(status).min(599)] += 1;
         let nanos = (took.as_nanos() as u64).max(1);
         self.latencies.saturating_record(nanos);
-        if is_good { &mut self.good } else { &mut self.refusals }.saturating_record(nanos);
-        self.last_answer = now;
+        if is_good { &mut self.good } else { &mut self.rejections }.saturating_record(nanos);
+        self.last_response = now;
         if let Some(server) = server {
             self.names.0[server].1 += 1;
         }
@@ -107,14 +107,14 @@ impl Tally {
 
     /// Resets all counts. The names keep their numbers, because responses being received refer to them.
     pub(super) fn forget(&mut self) {
-        self.warm_up = (self.answered, self.received + self.sent);
-        for histogram in [&mut self.latencies, &mut self.refusals, &mut self.good] {
+        self.warm_up = (self.responses, self.received + self.sent);
+        for histogram in [&mut self.latencies, &mut self.rejections, &mut self.good] {
             histogram.reset();
         }
         self.statuses = [0; 600];
         self.failures.clear();
         self.names.0.iter_mut().for_each(|(_, count)| *count = 0);
-        for count in [&mut self.started, &mut self.answered, &mut self.in_time, &mut self.good_in_time] {
+        for count in [&mut self.started, &mut self.responses, &mut self.in_time, &mut self.good_in_time] {
             *count = 0;
         }
         (self.received, self.sent, self.received_in_time, self.sent_in_time) = (0, 0, 0, 0);
@@ -129,7 +129,7 @@ impl Tally {
     /// Adds the counts of another driver.
     pub(super) fn add(&mut self, other: &Tally) -> Result<(), String> {
         self.latencies.add(&other.latencies).map_err(|error| format!("histograms differ: {error}"))?;
-        self.refusals.add(&other.refusals).map_err(|error| format!("histograms differ: {error}"))?;
+        self.rejections.add(&other.rejections).map_err(|error| format!("histograms differ: {error}"))?;
         self.good.add(&other.good).map_err(|error| format!("histograms differ: {error}"))?;
         for (mine, theirs) in self.statuses.iter_mut().zip(other.statuses) {
             *mine += theirs;
@@ -143,7 +143,7 @@ impl Tally {
             }
         }
         self.started += other.started;
-        self.answered += other.answered;
+        self.responses += other.responses;
         self.in_time += other.in_time;
         self.good_in_time += other.good_in_time;
         self.received += other.received;
@@ -152,7 +152,7 @@ impl Tally {
         self.sent_in_time += other.sent_in_time;
         self.warm_up = (self.warm_up.0 + other.warm_up.0, self.warm_up.1 + other.warm_up.1);
         self.unsent += other.unsent;
-        self.last_answer = self.last_answer.max(other.last_answer);
+        self.last_response = self.last_response.max(other.last_response);
         Ok(())
     }
 }
@@ -194,7 +194,7 @@ mod tests {
             let mut tally = Tally::new().unwrap();
             for name in names {
                 let server = tally.names.number(name.as_bytes());
-                tally.answer(200, server, Duration::from_micros(5), Moment::from_millis(1), true);
+                tally.response(200, server, Duration::from_micros(5), Moment::from_millis(1), true);
             }
             tally.failure(Failure::Timeout);
             tally
@@ -203,22 +203,22 @@ mod tests {
         sum.add(&tally(&["b", "c"])).unwrap();
         let wanted = [("a", 1), ("b", 3), ("c", 1)].map(|(name, count)| (name.to_string(), count));
         assert_eq!(sum.names.counts(), BTreeMap::from(wanted));
-        assert_eq!((sum.answered, sum.latencies.len()), (5, 5));
+        assert_eq!((sum.responses, sum.latencies.len()), (5, 5));
         assert_eq!(sum.statuses(), BTreeMap::from([(200, 5)]));
         assert_eq!(sum.failures, BTreeMap::from([(Failure::Timeout, 2)]));
     }
 
     #[test]
-    fn good_answers_and_refusals_are_told_apart_and_a_warm_up_is_forgotten() {
+    fn good_responses_and_rejections_are_told_apart_and_a_warm_up_is_forgotten() {
         let mut tally = Tally::new().unwrap();
         let server = tally.names.number(b"a");
         for (status, in_time) in [(200, true), (304, false), (503, true), (404, true)] {
-            tally.answer(status, server, Duration::from_micros(5), Moment::from_millis(1), in_time);
+            tally.response(status, server, Duration::from_micros(5), Moment::from_millis(1), in_time);
         }
-        assert_eq!((tally.good.len(), tally.refusals.len(), tally.latencies.len()), (2, 2, 4));
+        assert_eq!((tally.good.len(), tally.rejections.len(), tally.latencies.len()), (2, 2, 4));
         assert_eq!((tally.in_time, tally.good_in_time), (3, 1));
         tally.forget();
-        assert_eq!((tally.answered, tally.in_time, tally.good_in_time, tally.latencies.len()), (0, 0, 0, 0));
+        assert_eq!((tally.responses, tally.in_time, tally.good_in_time, tally.latencies.len()), (0, 0, 0, 0));
         assert_eq!(tally.names.counts(), BTreeMap::from([("a".to_string(), 0)]));
     }
 

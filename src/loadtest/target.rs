@@ -160,10 +160,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_loaded_is_refused_with_a_reason() {
+    fn what_cannot_be_loaded_is_rejected_with_a_reason() {
         let check = |url: &str, word: &str| {
-            let refusal = Target::parse(url).unwrap_err();
-            assert!(refusal.contains(word), "{refusal}");
+            let rejection = Target::parse(url).unwrap_err();
+            assert!(rejection.contains(word), "{rejection}");
         };
         check("https://a/", "TLS");
         check("ftp://a/", "http://");
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_break_the_framing_are_refused() {
+    fn headers_that_break_the_framing_are_rejected() {
         let check = |name: &str, value: &str| {
             let headers = vec![(name.to_string(), value.to_string())];
             let options = Options { headers, ..Options::new("http://a/") };

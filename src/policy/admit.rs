@@ -21,7 +21,7 @@ pub struct Rules {
     /// How long the wait must stay above the target before the queue counts as standing (100 ms).
     pub interval: Duration,
     /// The maximum wait while the queue is standing (40 ms), so that the rest get their 503 early.
-    pub patience: Duration,
+    pub max_wait: Duration,
 }
 
 impl Default for Rules {
@@ -30,7 +30,7 @@ impl Default for Rules {
             deadline: Duration::from_secs(5),
             target: Duration::from_millis(5),
             interval: Duration::from_millis(100),
-            patience: Duration::from_millis(40),
+            max_wait: Duration::from_millis(40),
         }
     }
 }
@@ -42,7 +42,7 @@ pub enum Admit {
     Serve,
     /// It waited past the deadline.
     TooLate,
-    /// It waited longer than `patience` while the queue was standing.
+    /// It waited longer than `max_wait` while the queue was standing.
     Standing,
 }
 
@@ -73,7 +73,7 @@ impl Codel {
             true => self.short_wait(),
             false => self.long_wait(rules, ready, now),
         };
-        match stands && wait > rules.patience {
+        match stands && wait > rules.max_wait {
             _ if wait > rules.deadline => Admit::TooLate,
             true => Admit::Standing,
             false => Admit::Serve,

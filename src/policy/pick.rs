@@ -6,10 +6,10 @@
 mod dynamic;
 mod ip_hash;
 mod least_connections;
-mod lot;
 mod order;
 mod random_two;
 mod round_robin;
+mod weighted;
 
 use super::latency::Reading;
 use super::silence;
@@ -47,7 +47,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// It seems to hang: it should get no request that it may never answer.
+    /// It seems to hang: it should get no request that it may never respond to.
     pub fn is_silent(&self) -> bool {
         silence::is_silent(self.silence, || self.latency.map(|latency| latency.faded_us))
     }
@@ -168,10 +168,10 @@ mod testing {
         times: u64,
         slots: usize,
     ) -> Vec<u64> {
-        let mut dice = crate::base::dice::Dice::seeded(7);
+        let mut random = crate::base::random::Random::seeded(7);
         let mut counts = vec![0; slots];
         for turn in 0..times {
-            let draw = Draw { random: dice.number(), turn, key: dice.number(), schedule: order };
+            let draw = Draw { random: random.number(), turn, key: random.number(), schedule: order };
             counts[pick(candidates, draw).unwrap().0 as usize] += 1;
         }
         counts

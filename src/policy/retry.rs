@@ -43,7 +43,7 @@ pub enum Phase {
     /// A pooled connection failed before the first byte of the response: the race of reuse.
     Reuse,
     /// The request was sent, and no byte of the response head was received.
-    Answer,
+    Response,
     /// The response has begun.
     Late,
 }
@@ -56,14 +56,14 @@ pub struct Attempt {
     /// [`is_idempotent`].
     pub idempotent: bool,
     /// No byte of the request body was sent, or the whole body is still buffered (or there is none).
-    pub body_in_hand: bool,
+    pub body_buffered: bool,
     /// Bytes of the request (head or body) may have reached the server.
     pub sent: bool,
     /// Attempts that failed so far in [`Phase::Connect`] (this one counted).
     pub connects_failed: u32,
     /// Attempts that failed so far in [`Phase::Reuse`] (this one counted).
     pub reuses_failed: u32,
-    /// Attempts that failed so far in [`Phase::Answer`] (this one counted).
+    /// Attempts that failed so far in [`Phase::Response`] (this one counted).
     pub others_failed: u32,
     /// It failed because time ran out.
     pub timed_out: bool,
@@ -88,7 +88,7 @@ pub const UNSENT_MOST: u32 = 3;
 /// Whether a failed attempt may be made again. Spends from the budget only when it returns [`Retry::OtherServer`] for a
 /// request that was sent.
 pub fn may(rules: &Rules, attempt: &Attempt, budget: &Budget, now: Moment) -> Retry {
-    let safe = attempt.body_in_hand && (attempt.idempotent || !attempt.sent);
+    let safe = attempt.body_buffered && (attempt.idempotent || !attempt.sent);
     let stalled = attempt.timed_out && attempt.phase != Phase::Connect;
     match attempt.phase {
         Phase::Late => Retry::No,
@@ -100,7 +100,7 @@ pub fn may(rules: &Rules, attempt: &Attempt, budget: &Budget, now: Moment) -> Re
         }
         Phase::Connect => Retry::No,
         Phase::Reuse if attempt.reuses_failed <= 1 => Retry::SameServer,
-        Phase::Reuse | Phase::Answer => paid(rules, attempt, budget, now),
+        Phase::Reuse | Phase::Response => paid(rules, attempt, budget, now),
     }
 }
 
@@ -206,9 +206,9 @@ mod tests {
     use super::*;
 
     const GET: Attempt = Attempt {
-        phase: Phase::Answer,
+        phase: Phase::Response,
         idempotent: true,
-        body_in_hand: true,
+        body_buffered: true,
         sent: true,
         connects_failed: 0,
         reuses_failed: 0,
@@ -245,7 +245,7 @@ mod tests {
         check(1, dead(3, GET), Retry::No);
         check(1, dead(1, POST), Retry::No);
         check(0, dead(1, GET), Retry::No);
-        check(1, Attempt { body_in_hand: false, ..dead(1, GET) }, Retry::No);
+        check(1, Attempt { body_buffered: false, ..dead(1, GET) }, Retry::No);
         check(1, Attempt { timed_out: true, ..dead(1, GET) }, Retry::No);
         check(0, Attempt { sent: false, ..dead(1, POST) }, Retry::SameServer);
         check(1, Attempt { sent: false, ..dead(3, POST) }, Retry::SameServer);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn answers() {
+    fn responses() {
         let failed = |others_failed, of| Attempt { others_failed, ..of };
         check(1, failed(1, GET), Retry::OtherServer);
         check(1, failed(2, GET), Retry::No);
@@ -262,7 +262,7 @@ mod tests {
         check(1, failed(1, POST), Retry::No);
         check(1, Attempt { sent: false, ..failed(1, POST) }, Retry::OtherServer);
         check(1, Attempt { reuses_failed: 1, ..failed(1, GET) }, Retry::OtherServer);
-        check(1, Attempt { body_in_hand: false, ..failed(1, GET) }, Retry::No);
+        check(1, Attempt { body_buffered: false, ..failed(1, GET) }, Retry::No);
         check(1, Attempt { timed_out: true, ..failed(1, GET) }, Retry::No);
         check(9, Attempt { phase: Phase::Late, ..failed(1, GET) }, Retry::No);
     }
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_budget_refuses_what_must_be_paid() {
+    fn an_empty_budget_rejects_what_must_be_paid() {
         let (budget, rules) = (Budget::new(), Rules { budget_min: 1, ..Rules::default() });
         let failed = Attempt { others_failed: 1, ..GET };
         let verdicts = [(); 2].map(|()| may(&rules, &failed, &budget, Moment::START));

@@ -7,9 +7,9 @@
 use crate::base::time::Moment;
 use std::time::Duration;
 
-/// The requests that a server got since its last response. `Copy`, and fits in one atomic ([`Unanswered::pack`]).
+/// The requests that a server got since its last response. `Copy`, and fits in one atomic ([`Awaiting::pack`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unanswered {
+pub struct Awaiting {
     /// How many, up to 255.
     count: u8,
     /// When the count first reached the threshold; `Moment::START` if it never did.
@@ -24,14 +24,14 @@ const SILENT_FROM: Duration = Duration::from_secs(1);
 const SILENT_FROM_LATENCIES: f32 = 3.0;
 const COUNT_BITS: u32 = 8;
 
-impl Unanswered {
+impl Awaiting {
     /// One more was sent.
     #[must_use]
     pub fn sent(self, now: Moment) -> Self {
         let count = self.count.saturating_add(1);
         let is_first = count == SILENT_FROM_REQUESTS && self.since == Moment::START;
         let since = if is_first { now } else { self.since };
-        Unanswered { count, since }
+        Awaiting { count, since }
     }
 
     /// One ended without a response: the client left, or it timed out. After a server hung, the next request is enough
@@ -39,7 +39,7 @@ impl Unanswered {
     #[must_use]
     pub fn ended(self) -> Self {
         let least = if self.since == Moment::START { 0 } else { SILENT_FROM_REQUESTS - 1 };
-        Unanswered { count: self.count.saturating_sub(1).max(least), ..self }
+        Awaiting { count: self.count.saturating_sub(1).max(least), ..self }
     }
 
     /// How long the threshold has been reached; zero when it is not.
@@ -53,9 +53,9 @@ impl Unanswered {
         millis << COUNT_BITS | u64::from(self.count)
     }
 
-    /// The inverse of [`Unanswered::pack`].
+    /// The inverse of [`Awaiting::pack`].
     pub fn unpack(word: u64) -> Self {
-        Unanswered { count: word as u8, since: Moment::from_millis(word >> COUNT_BITS) }
+        Awaiting { count: word as u8, since: Moment::from_millis(word >> COUNT_BITS) }
     }
 }
 
@@ -76,13 +76,13 @@ mod tests {
         for (event, second) in events.chars().zip(0..) {
             now = Moment::from_millis(second * 1_000);
             word = match event {
-                's' => Unanswered::unpack(word).sent(now).pack(),
-                'e' => Unanswered::unpack(word).ended().pack(),
+                's' => Awaiting::unpack(word).sent(now).pack(),
+                'e' => Awaiting::unpack(word).ended().pack(),
                 'r' => 0,
                 _ => word,
             };
         }
-        assert_eq!(Unanswered::unpack(word).silence(now), Duration::from_secs(expected), "{events:?}");
+        assert_eq!(Awaiting::unpack(word).silence(now), Duration::from_secs(expected), "{events:?}");
     }
 
     #[test]

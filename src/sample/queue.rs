@@ -1,7 +1,7 @@
 //! The bounded request queue of the sample server, and the threads that process it.
 
-use super::{Options, answer, spawn, wait};
-use crate::base::dice::Dice;
+use super::{Options, response, spawn, wait};
+use crate::base::random::Random;
 use crate::base::time::{self, Moment};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::convert::Infallible;
@@ -71,7 +71,7 @@ pub(super) fn start(
             waiting: waiting.clone(),
             hurry: hurry.clone(),
             pace: Pace { delay: options.delay, jitter: options.jitter, fail_rate: options.fail_rate },
-            dice: Dice::fresh(),
+            random: Random::fresh(),
             _alive: alive.clone(),
         };
         spawn(&format!("sample-{number}"), move || worker.work())?;
@@ -84,7 +84,7 @@ struct Worker {
     waiting: Receiver<Job>,
     hurry: Receiver<Infallible>,
     pace: Pace,
-    dice: Dice,
+    random: Random,
     _alive: Sender<Infallible>,
 }
 
@@ -100,17 +100,17 @@ impl Worker {
     /// Counts before it responds, so that a client with a response finds itself counted.
     fn serve(&mut self, job: Job) {
         let begun = time::now();
-        wait(self.pace.of_one(&mut self.dice), &self.hurry);
-        let served = answer::Served {
+        wait(self.pace.of_one(&mut self.random), &self.hurry);
+        let served = response::Served {
             server: &self.shared.name,
             id: job.id,
-            waited_ms: answer::millis(begun.since(job.queued)),
-            served_ms: answer::millis(time::now().since(begun)),
-            error: self.pace.fails(&mut self.dice).then_some("failed on purpose, by the fail rate"),
+            waited_ms: response::millis(begun.since(job.queued)),
+            served_ms: response::millis(time::now().since(begun)),
+            error: self.pace.fails(&mut self.random).then_some("failed on purpose, by the fail rate"),
         };
         self.shared.processed.fetch_add(1, Ordering::SeqCst);
         let status = if served.error.is_some() { 500 } else { 200 };
-        answer::send(job.request, status, &served);
+        response::send(job.request, status, &served);
     }
 }
 
@@ -123,13 +123,13 @@ struct Pace {
 
 impl Pace {
     /// The delay, plus or minus the jitter.
-    fn of_one(&self, dice: &mut Dice) -> Duration {
+    fn of_one(&self, random: &mut Random) -> Duration {
         let longest = self.delay + self.jitter;
-        longest.saturating_sub(self.jitter.mul_f64(2.0 * dice.fraction()))
+        longest.saturating_sub(self.jitter.mul_f64(2.0 * random.fraction()))
     }
 
-    fn fails(&self, dice: &mut Dice) -> bool {
-        dice.fraction() < self.fail_rate
+    fn fails(&self, random: &mut Random) -> bool {
+        random.fraction() < self.fail_rate
     }
 }
 
@@ -143,27 +143,28 @@ mod tests {
 
     #[test]
     fn the_delay_stays_within_the_jitter() {
-        let mut dice = Dice::seeded(1);
+        let mut random = Random::seeded(1);
         let pace = pace(20, 5, 0.0);
         for _ in 0..1000 {
-            let took = pace.of_one(&mut dice);
+            let took = pace.of_one(&mut random);
             assert!(Duration::from_millis(15) <= took && took <= Duration::from_millis(25), "{took:?}");
         }
     }
 
     #[test]
     fn a_jitter_above_the_delay_never_goes_below_zero() {
-        let mut dice = Dice::seeded(2);
+        let mut random = Random::seeded(2);
         let pace = pace(1, 50, 0.0);
-        assert!((0..1000).all(|_| pace.of_one(&mut dice) <= Duration::from_millis(51)));
+        assert!((0..1000).all(|_| pace.of_one(&mut random) <= Duration::from_millis(51)));
     }
 
     #[test]
     fn the_fail_rate_is_a_share() {
-        let mut dice = Dice::seeded(3);
-        let failures = |rate, dice: &mut Dice| (0..10_000).filter(|_| pace(0, 0, rate).fails(dice)).count();
-        assert_eq!(failures(0.0, &mut dice), 0);
-        assert_eq!(failures(1.0, &mut dice), 10_000);
-        assert!((800..1200).contains(&failures(0.1, &mut dice)));
+        let mut random = Random::seeded(3);
+        let failures =
+            |rate, random: &mut Random| (0..10_000).filter(|_| pace(0, 0, rate).fails(random)).count();
+        assert_eq!(failures(0.0, &mut random), 0);
+        assert_eq!(failures(1.0, &mut random), 10_000);
+        assert!((800..1200).contains(&failures(0.1, &mut random)));
     }
 }

@@ -72,7 +72,7 @@ enum Standing {
     /// Nothing responds there, for this reason.
     Absent(String),
     /// It rejects the server, or is another balancer.
-    Refused(String),
+    Rejected(String),
 }
 
 struct Registrar {
@@ -106,22 +106,22 @@ impl Registrar {
         let body = serde_json::json!({ "name": self.name, "address": self.address.to_string() });
         match self.api.call("POST", SERVERS, body.to_string()) {
             Err(Unmet::Absent(why)) => Standing::Absent(why),
-            Err(Unmet::Other(why)) => Standing::Refused(why),
+            Err(Unmet::Other(why)) => Standing::Rejected(why),
             Ok((200 | 201, _)) => Standing::Registered,
-            Ok((409, _)) => Standing::Refused(format!(
+            Ok((409, _)) => Standing::Rejected(format!(
                 "the name {} is taken by a server at another address: choose another with --name",
                 self.name
             )),
-            Ok((401 | 403, _)) => Standing::Refused("it requires another admin token".to_string()),
-            Ok((status, text)) => Standing::Refused(format!("it responded {status}: {}", text.trim())),
+            Ok((401 | 403, _)) => Standing::Rejected("it requires another admin token".to_string()),
+            Ok((status, text)) => Standing::Rejected(format!("it responded {status}: {}", text.trim())),
         }
     }
 
     /// Whether the balancer has this name with this address. A response without an address counts as yes.
     fn is_known(&self) -> bool {
         let Ok((200, text)) = self.api.call("GET", &self.path(), String::new()) else { return false };
-        let answer: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        let address = answer.get("address").and_then(serde_json::Value::as_str);
+        let response: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let address = response.get("address").and_then(serde_json::Value::as_str);
         address.is_none_or(|address| address == self.address.to_string())
     }
 
@@ -136,7 +136,7 @@ impl Registrar {
             // The reason may change while a balancer starts.
             (Standing::Absent(_), Standing::Absent(_)) => {}
             (Standing::Absent(why), _) => log::warn!("{name} is not registered yet, it tries again: {why}"),
-            (Standing::Refused(why), _) => log::error!("{name} is not registered, it tries again: {why}"),
+            (Standing::Rejected(why), _) => log::error!("{name} is not registered, it tries again: {why}"),
         }
         self.standing = standing;
     }

@@ -1,9 +1,9 @@
 //! What the sample server does with a whole request: queue it, or respond at once.
 
-use super::answer::{self, Echo, Health, Refused, Status};
 use super::queue::Queue;
+use super::response::{self, Echo, Health, Rejected, Status};
 use crate::base::limits;
-use crate::front::{Answer, BODY_LENGTH, Limits, PREFIX, Service};
+use crate::front::{BODY_LENGTH, Limits, PREFIX, Response, Service};
 use crate::http1::head::RequestHead;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -41,31 +41,31 @@ pub(super) struct Sample {
 }
 
 impl Service for Sample {
-    fn judge(&self, _: &RequestHead<'_, '_>, _: usize) -> Option<Answer> {
+    fn judge(&self, _: &RequestHead<'_, '_>, _: usize) -> Option<Response> {
         None
     }
 
     fn serve(&self, request: Request) {
         if *request.method() != Method::Post || path(&request) != "/requests" {
-            return self.answer(request);
+            return self.respond(request);
         }
         if let Some(request) = self.queue.push(request) {
             let shared = &self.queue.shared;
             let queue_capacity = Some(shared.capacity);
-            let refused = Refused { server: &shared.name, error: "the queue is full", queue_capacity };
-            answer::send(request, 503, &refused);
+            let rejected = Rejected { server: &shared.name, error: "the queue is full", queue_capacity };
+            response::send(request, 503, &rejected);
         }
     }
 
-    fn refusal(&self, _: &str, status: u16, sentence: &str) -> Answer {
-        let refused = Refused { server: &self.queue.shared.name, error: sentence, queue_capacity: None };
-        let body = serde_json::to_string(&refused).unwrap_or_default() + "\n";
-        Answer { status, kind: "application/json", body, fields: Vec::new() }
+    fn rejection(&self, _: &str, status: u16, sentence: &str) -> Response {
+        let rejected = Rejected { server: &self.queue.shared.name, error: sentence, queue_capacity: None };
+        let body = serde_json::to_string(&rejected).unwrap_or_default() + "\n";
+        Response { status, kind: "application/json", body, fields: Vec::new() }
     }
 }
 
 impl Sample {
-    fn answer(&self, request: Request) {
+    fn respond(&self, request: Request) {
         let shared = &self.queue.shared;
         match (request.method(), path(&request)) {
             (Method::Get | Method::Head | Method::Post, "/queue/status") => {
@@ -76,14 +76,14 @@ impl Sample {
                     in_progress: shared.in_progress.load(Ordering::SeqCst),
                     processed: shared.processed.load(Ordering::SeqCst),
                 };
-                answer::send(request, 200, &status);
+                response::send(request, 200, &status);
             }
             (Method::Get | Method::Head, "/health") => {
-                answer::send(request, 200, &Health { server: &shared.name, status: "up" });
+                response::send(request, 200, &Health { server: &shared.name, status: "up" });
             }
             _ => {
                 let echo = echo(&request, &shared.name);
-                answer::send(request, 200, &echo);
+                response::send(request, 200, &echo);
             }
         }
     }

@@ -91,7 +91,7 @@ pub struct Listen {
     pub proxy_protocol: Option<Vec<Network>>,
     /// The pseudonym in `Via`, a token of 1 to 64 characters; `None` asks for one made for this instance.
     pub via: Option<String>,
-    /// Forward TRACE instead of refusing it.
+    /// Forward TRACE instead of rejecting it.
     pub trace: bool,
 }
 
@@ -210,7 +210,7 @@ pub struct Limits {
     pub connections: Option<usize>,
     /// Client connections of one address, 1 to 10,000,000; `None` is unlimited.
     pub connections_per_address: Option<usize>,
-    /// Upgraded connections at a time, 0 (refuse all) to 100,000.
+    /// Upgraded connections at a time, 0 (reject all) to 100,000.
     pub tunnels: usize,
 }
 

@@ -11,7 +11,7 @@ use crate::policy::health::Health;
 use crate::policy::latency::{self, Latency};
 use crate::policy::outlier::Totals;
 use crate::policy::pick::{Candidate, Slot, Weight};
-use crate::policy::silence::Unanswered;
+use crate::policy::silence::Awaiting;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use siphasher::sip::SipHasher13;
@@ -68,7 +68,7 @@ pub struct Check {
     pub unix_seconds: u64,
     /// How long the probe took.
     pub took: Duration,
-    /// `200`, `connection refused`, `no answer in 1s` …
+    /// `200`, `connection refused`, `no response in 1s` …
     pub outcome: String,
     /// Whether it counted as a pass.
     pub passed: bool,
@@ -93,8 +93,8 @@ pub struct Server {
     latency: AtomicU64,
     /// [`RecentFailures`] in one word.
     recent_failures: AtomicU64,
-    /// [`Unanswered`] in one word.
-    unanswered: AtomicU64,
+    /// [`Awaiting`] in one word.
+    awaiting: AtomicU64,
     /// When the last stall that was ignored ended, in nanoseconds; 0: there was none.
     stalled_until: AtomicU64,
     /// Requests that got a response or failed.
@@ -128,7 +128,7 @@ impl Server {
             idle: AtomicUsize::new(0),
             latency: AtomicU64::new(0),
             recent_failures: AtomicU64::new(0),
-            unanswered: AtomicU64::new(0),
+            awaiting: AtomicU64::new(0),
             stalled_until: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             errors: AtomicU64::new(0),
@@ -199,8 +199,8 @@ impl Server {
     /// Counts a response by its status. Its head arrived `took` after the request.
     fn record_response(&self, status: u16, took: Duration, now: Moment) {
         self.ended.fetch_add(1, Relaxed);
-        if self.unanswered.load(Relaxed) != 0 {
-            self.unanswered.store(0, Relaxed);
+        if self.awaiting.load(Relaxed) != 0 {
+            self.awaiting.store(0, Relaxed);
         }
         // Two workers may race for a word here and below; one event is then lost, which an average tolerates.
         if status >= 500 {
@@ -241,7 +241,7 @@ impl Server {
     }
 
     fn silence(&self, now: Moment) -> Duration {
-        Unanswered::unpack(self.unanswered.load(Relaxed)).silence(now)
+        Awaiting::unpack(self.awaiting.load(Relaxed)).silence(now)
     }
 
     /// The current latency estimate, in microseconds.
@@ -324,20 +324,20 @@ impl Server {
 
     /// Takes a lease for a request that is sent now, unless the server was taken out since the snapshot was made, or
     /// has reached its limit.
-    pub fn lease(self: &Arc<Self>, now: Moment) -> Result<Lease, Refused> {
+    pub fn lease(self: &Arc<Self>, now: Moment) -> Result<Lease, Rejected> {
         if !self.open.load(Relaxed) {
-            return Err(Refused::Closed);
+            return Err(Rejected::Closed);
         }
         match self.max_in_flight() {
             None => _ = self.in_flight.fetch_add(1, SeqCst),
             Some(most) => {
                 let one_more = |count| (count < most).then_some(count + 1);
                 let taken = self.in_flight.fetch_update(SeqCst, SeqCst, one_more);
-                taken.map_err(|_| Refused::Full)?;
+                taken.map_err(|_| Rejected::Full)?;
             }
         }
         self.requests.fetch_add(1, Relaxed);
-        self.update_unanswered(|unanswered| unanswered.sent(now));
+        self.update_awaiting(|awaiting| awaiting.sent(now));
         Ok(Lease { server: Arc::clone(self), responded: Cell::new(false) })
     }
 
@@ -373,9 +373,9 @@ impl Server {
     }
 
     /// In one atomic step: a lost update could leave a server silent forever.
-    fn update_unanswered(&self, change: impl Fn(Unanswered) -> Unanswered) {
-        let change = |word| Some(change(Unanswered::unpack(word)).pack());
-        let _ = self.unanswered.fetch_update(Relaxed, Relaxed, change);
+    fn update_awaiting(&self, change: impl Fn(Awaiting) -> Awaiting) {
+        let change = |word| Some(change(Awaiting::unpack(word)).pack());
+        let _ = self.awaiting.fetch_update(Relaxed, Relaxed, change);
     }
 
     pub(super) fn set_mode(&self, mode: Mode) {
@@ -397,7 +397,7 @@ impl Server {
 
 /// Why a server takes no further request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum Rejected {
     /// It was taken out.
     Closed,
     /// It has reached its limit of requests in flight.
@@ -428,7 +428,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.responded.get() {
-            self.server.update_unanswered(Unanswered::ended);
+            self.server.update_awaiting(Awaiting::ended);
         }
         self.server.in_flight.fetch_sub(1, SeqCst);
     }
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn one_success_after_failures_is_told_once() {
+    fn one_success_after_failures_is_reported_once() {
         let server = server();
         assert!(!server.recovers());
         server.fails(Moment::START);
@@ -554,7 +554,7 @@ mod tests {
         leases[0].responded(200, Duration::from_secs(4), at(4_000));
         assert_eq!(silence(9_000), 0);
         drop(leases);
-        assert_eq!(server.unanswered.load(Relaxed) & 0xff, 0);
+        assert_eq!(server.awaiting.load(Relaxed) & 0xff, 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::config::ServerSpec;
 use super::server::Lease;
 use super::table::Table;
-use crate::base::dice::Dice;
+use crate::base::random::Random;
 use crate::base::time::Moment;
 use crate::policy::health::{self, Ejection, Event, Health, Others, Record, Rules};
 use crate::policy::outlier::Outliers;
@@ -43,7 +43,7 @@ const MS: u64 = 1_000;
 struct World {
     now_us: u64,
     next_us: u64,
-    dice: Dice,
+    random: Random,
     table: Table,
     does: Vec<Does>,
     ends: BinaryHeap<Reverse<(u64, u64)>>,
@@ -82,7 +82,7 @@ impl World {
         World {
             now_us: 0,
             next_us: 0,
-            dice: Dice::seeded(11),
+            random: Random::seeded(11),
             table: Table::new(algorithm, false, None, &(0..servers).map(spec).collect::<Vec<_>>()),
             does: vec![Does::Work(10); servers],
             ends: BinaryHeap::new(),
@@ -116,7 +116,7 @@ impl World {
         let released: Vec<_> = released.map(|(number, _)| *number).collect();
         for number in released {
             self.open.get_mut(&number).unwrap().does = Does::Work(0);
-            self.ends.push(Reverse((self.now_us + self.dice.below(1_000) as u64, number)));
+            self.ends.push(Reverse((self.now_us + self.random.below(1_000) as u64, number)));
         }
         let until = self.now_us + seconds * 1_000_000;
         self.next_us = self.now_us;
@@ -149,14 +149,14 @@ impl World {
         let slots = (0..).map(Slot).zip(&snapshot.ready);
         let candidates: Vec<_> = slots.map(|(slot, server)| server.candidate(slot, now)).collect();
         self.sent += 1;
-        let random = self.dice.number();
+        let random = self.random.number();
         let draw = Draw { random, turn: self.sent, key: random, schedule: &snapshot.schedule };
         let slot = (snapshot.pick)(&candidates, draw).unwrap();
         let lease = snapshot.ready[slot.0 as usize].lease(now).unwrap();
         let server = at(&lease);
         let does = self.does[server];
         let long = match does {
-            Does::Work(ms) => ms * MS + self.dice.below((ms * MS / 10) as usize + 1) as u64,
+            Does::Work(ms) => ms * MS + self.random.below((ms * MS / 10) as usize + 1) as u64,
             Does::Fail(_) | Does::Refuse => AT_ONCE_US,
             Does::Hang => CLIENT_TIMEOUT_US,
         };

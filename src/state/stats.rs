@@ -26,17 +26,17 @@ pub enum Counter {
     /// the following six.
     Requests,
     /// Requests that got no response.
-    AnswersNone,
+    ResponsesNone,
     /// Final responses by class, complete or not; a 101 counts as final.
-    Answers1xx,
-    /// See [`Counter::Answers1xx`].
-    Answers2xx,
-    /// See [`Counter::Answers1xx`].
-    Answers3xx,
-    /// See [`Counter::Answers1xx`].
-    Answers4xx,
-    /// See [`Counter::Answers1xx`].
-    Answers5xx,
+    Responses1xx,
+    /// See [`Counter::Responses1xx`].
+    Responses2xx,
+    /// See [`Counter::Responses1xx`].
+    Responses3xx,
+    /// See [`Counter::Responses1xx`].
+    Responses4xx,
+    /// See [`Counter::Responses1xx`].
+    Responses5xx,
     /// Body bytes from clients.
     BytesIn,
     /// Bytes to clients, heads included.
@@ -44,7 +44,7 @@ pub enum Counter {
     /// Requests sent again, to the same server or to another.
     Retries,
     /// Connections opened to servers.
-    Dials,
+    Connects,
     /// Requests sent on a pooled server connection.
     Reuses,
     /// Upgraded connections that became tunnels.
@@ -61,11 +61,11 @@ impl Counter {
     /// The counter of a final status.
     pub fn of_status(status: u16) -> Self {
         match status / 100 {
-            0 | 1 => Counter::Answers1xx,
-            2 => Counter::Answers2xx,
-            3 => Counter::Answers3xx,
-            4 => Counter::Answers4xx,
-            _ => Counter::Answers5xx,
+            0 | 1 => Counter::Responses1xx,
+            2 => Counter::Responses2xx,
+            3 => Counter::Responses3xx,
+            4 => Counter::Responses4xx,
+            _ => Counter::Responses5xx,
         }
     }
 }
@@ -123,13 +123,13 @@ impl Shard {
     /// request passes here once.
     pub fn ends(&self, outcome: Outcome) {
         self.count(Counter::Requests);
-        self.count(outcome.status.map_or(Counter::AnswersNone, Counter::of_status));
+        self.count(outcome.status.map_or(Counter::ResponsesNone, Counter::of_status));
         self.add(Counter::BytesOut, outcome.bytes);
-        outcome.reason.into_iter().for_each(|reason| self.refuse(reason));
+        outcome.reason.into_iter().for_each(|reason| self.reject(reason));
     }
 
     /// Counts a rejection before any request.
-    pub fn refuse(&self, reason: Reason) {
+    pub fn reject(&self, reason: Reason) {
         self.reasons[reason as usize].fetch_add(1, Relaxed);
     }
 }
@@ -158,7 +158,7 @@ impl Stats {
     }
 
     /// How many requests ended for this reason.
-    pub fn refused(&self, reason: Reason) -> u64 {
+    pub fn rejected(&self, reason: Reason) -> u64 {
         self.shards.iter().map(|shard| shard.reasons[reason as usize].load(Relaxed)).sum()
     }
 
@@ -189,12 +189,12 @@ mod tests {
         let stats = Stats::default();
         for thread in 0..100 {
             stats.shard(thread).count(Counter::Requests);
-            stats.shard(thread).refuse(Reason::NoServer);
+            stats.shard(thread).reject(Reason::NoServer);
             stats.shard(thread).wait.record(Duration::from_micros(5));
         }
         assert_eq!(stats.total(Counter::Requests), 100);
-        assert_eq!(stats.refused(Reason::NoServer), 100);
-        assert_eq!(stats.refused(Reason::Internal), 0);
+        assert_eq!(stats.rejected(Reason::NoServer), 100);
+        assert_eq!(stats.rejected(Reason::Internal), 0);
         assert_eq!(stats.waits().count(), 100);
         assert_eq!(stats.durations().count(), 0);
     }
@@ -205,25 +205,25 @@ mod tests {
         let ends = [
             Outcome { status: Some(200), bytes: 70, reason: None },
             Outcome { status: Some(503), bytes: 30, reason: Some(Reason::QueueFull) },
-            Outcome { status: Some(200), bytes: 5, reason: Some(Reason::AnswerTruncated) },
+            Outcome { status: Some(200), bytes: 5, reason: Some(Reason::ResponseTruncated) },
             Outcome::given_up(),
         ];
         ends.iter().enumerate().for_each(|(thread, end)| stats.shard(thread).ends(*end));
         let total = |counter| stats.total(counter);
         assert_eq!((total(Counter::Requests), total(Counter::BytesOut)), (4, 105));
         assert_eq!(
-            (total(Counter::Answers2xx), total(Counter::Answers5xx), total(Counter::AnswersNone)),
+            (total(Counter::Responses2xx), total(Counter::Responses5xx), total(Counter::ResponsesNone)),
             (2, 1, 1)
         );
-        for reason in [Reason::QueueFull, Reason::AnswerTruncated, Reason::ClientGone] {
-            assert_eq!(stats.refused(reason), 1, "{reason:?}");
+        for reason in [Reason::QueueFull, Reason::ResponseTruncated, Reason::ClientGone] {
+            assert_eq!(stats.rejected(reason), 1, "{reason:?}");
         }
     }
 
     #[test]
     fn statuses_have_their_class() {
         for (status, counter) in
-            [(101, Counter::Answers1xx), (204, Counter::Answers2xx), (599, Counter::Answers5xx)]
+            [(101, Counter::Responses1xx), (204, Counter::Responses2xx), (599, Counter::Responses5xx)]
         {
             assert_eq!(Counter::of_status(status), counter);
         }

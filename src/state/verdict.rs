@@ -11,7 +11,7 @@ const CAPACITY: usize = 1024;
 pub struct Verdict {
     /// The server.
     pub server: ServerId,
-    /// `None`: it got a response. Else a short text for the log: `refused`, `reset`, `timeout`, `broken answer`.
+    /// `None`: it got a response. Else a short text for the log: `refused`, `reset`, `timeout`, `broken response`.
     pub failure: Option<&'static str>,
 }
 

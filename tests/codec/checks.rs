@@ -10,7 +10,7 @@
 use evenkeel::base::ids::RequestId;
 use evenkeel::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
 use evenkeel::http1::client::client_address;
-use evenkeel::http1::forward::{self, Answer, Hop};
+use evenkeel::http1::forward::{self, Hop, ResponseHop};
 use evenkeel::http1::framing::{Asked, Framing};
 use evenkeel::http1::head::{self, Limits, Parsed, RequestHead, Slots, Version, may_be_complete};
 use evenkeel::http1::names::Name;
@@ -19,10 +19,10 @@ use evenkeel::http1::reason::Reason;
 use httparse::Status::Complete;
 
 /// Small, so that they are met.
-pub const LIMITS: Limits = Limits { head: 600, fields: 12, uri: 120, trace: true };
+pub const LIMITS: Limits = Limits { head: 600, headers: 12, uri: 120, trace: true };
 
 /// For what we wrote ourselves, which is longer than what came.
-const WIDE: Limits = Limits { head: 65_536, fields: 64, uri: 65_536, trace: true };
+const WIDE: Limits = Limits { head: 65_536, headers: 64, uri: 65_536, trace: true };
 
 /// Of a parse: the length of what is complete, None while more is needed.
 pub type Verdict = Result<Option<usize>, Reason>;
@@ -60,9 +60,9 @@ pub fn response(bytes: &[u8]) {
         let mut slots = Slots::new();
         let Ok(Parsed::Complete(head)) = head::response(bytes, asked, &LIMITS, &mut slots) else { continue };
         let framing = head.framing;
-        let told = head.length_told.filter(|_| framing == Framing::None);
+        let told = head.declared_length.filter(|_| framing == Framing::None);
         let mut out = Vec::new();
-        forward::response(&head, &answer(framing), &mut out);
+        forward::response(&head, &response_hop(framing), &mut out);
         let strict = Strict::read(&out);
         let status = head.status.to_string();
         assert!(strict.line.starts_with(format!("HTTP/1.1 {status} ").as_bytes()));
@@ -73,8 +73,8 @@ pub fn response(bytes: &[u8]) {
             panic!("{out:?}")
         };
         assert_eq!(
-            (again.status, again.framing, again.length_told),
-            (head.status, framing, head.length_told)
+            (again.status, again.framing, again.declared_length),
+            (head.status, framing, head.declared_length)
         );
         assert_eq!((again.len, again.phrase), (out.len(), head.phrase));
     }
@@ -145,7 +145,7 @@ pub fn chunked(bytes: &[u8]) {
     round_trip(bytes, &cuts);
 }
 
-/// A whole request, head and body: what we accept and frame anew, a parser that others wrote reads as the same
+/// A whole request, head and body: what we accept and frame again, a parser that others wrote reads as the same
 /// request, and nothing of it is left over.
 pub fn request_message(bytes: &[u8]) {
     let mut slots = Slots::new();
@@ -167,7 +167,7 @@ pub fn request_message(bytes: &[u8]) {
     without_nominated(nominated, theirs.headers, &trailers);
 }
 
-/// A whole answer, likewise; one until the close goes on chunked.
+/// A whole response, likewise; one until the close goes on chunked.
 pub fn response_message(bytes: &[u8]) {
     let mut slots = Slots::new();
     let parsed = head::response(bytes, Asked::Other, &LIMITS, &mut slots);
@@ -175,7 +175,7 @@ pub fn response_message(bytes: &[u8]) {
     let Some((payload, trailers)) = read_body(head.body(), &bytes[head.len..]) else { return };
     let framing = if head.framing == Framing::UntilClose { Framing::Chunked } else { head.framing };
     let mut out = Vec::new();
-    forward::response(&head, &answer(framing), &mut out);
+    forward::response(&head, &response_hop(framing), &mut out);
     write_body(framing, &payload, &trailers, &mut out);
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut theirs = httparse::Response::new(&mut fields);
@@ -290,9 +290,9 @@ fn hop(peer_trusted: bool) -> Hop<'static> {
     }
 }
 
-fn answer(framing: Framing) -> Answer<'static> {
+fn response_hop(framing: Framing) -> ResponseHop<'static> {
     let client = Version::Http11;
-    Answer { client, framing, keep_alive: false, pseudonym: "p", served_by: None, date: "d" }
+    ResponseHop { client, framing, keep_alive: false, pseudonym: "p", served_by: None, date: "d" }
 }
 
 /// Payload and trailers of a body that is whole.

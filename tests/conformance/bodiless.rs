@@ -1,4 +1,4 @@
-//! Answers without a body: to HEAD, 204, 304 (RFC 9110 sections 6.4.1, 8.6 and 9.3.2, RFC 9112 section 6.3).
+//! Responses without a body: to HEAD, 204, 304 (RFC 9110 sections 6.4.1, 8.6 and 9.3.2, RFC 9112 section 6.3).
 
 use super::case::{Area, Case, Level, OK, Script, Step, get};
 use super::rule::{Rule, Rule::*};
@@ -17,7 +17,7 @@ pub fn cases() -> Vec<Case> {
 fn to_head() -> Vec<Case> {
     let case = |id: &str, level, rfc, says: &str| {
         let script = Script::InTurn(vec![says.as_bytes().to_vec()]);
-        Case::new(A, id, level, rfc).server(script).sends(HEAD).answer("HEAD")
+        Case::new(A, id, level, rfc).server(script).sends(HEAD).response("HEAD")
     };
     let empty = |rule: Rule| [Status(&[200]), Body(Vec::new()), rule, Stays];
     vec![
@@ -55,16 +55,16 @@ fn to_head() -> Vec<Case> {
         case("head-of-an-error-of-the-proxy", Level::Must, "9112 6.3", "")
             .server(Script::SaysAndCloses(Vec::new()))
             .holds([Status(&[502, 504]), Body(Vec::new()), Client(no_more)]),
-        case("head-of-no-server", Level::Must, "9112 6.3", "").server(Script::Refuses).holds([
+        case("head-of-no-server", Level::Must, "9112 6.3", "").server(Script::Rejects).holds([
             Status(&[502, 503, 504]),
             Body(Vec::new()),
             Client(no_more),
         ]),
-        Case::new(A, "head-that-is-refused", Level::Must, "9112 6.3")
+        Case::new(A, "head-that-is-rejected", Level::Must, "9112 6.3")
             .sends("HEAD / HTTP/1.1\r\nHost : h\r\n\r\n")
-            .answer("HEAD")
+            .response("HEAD")
             .holds([Status(&[400]), Body(Vec::new()), Ends])
-            .holds([Refuses(&[])]),
+            .holds([Rejects(&[])]),
         case(
             "head-with-a-body-all-the-same",
             Level::Safe,
@@ -74,18 +74,18 @@ fn to_head() -> Vec<Case> {
         .server(Script::InTurn(vec![OK.to_vec()]))
         .step(Step::Pause)
         .sends(get(""))
-        .answer("GET")
-        .holds([Answers(2), Body(b"ok".to_vec())])
+        .response("GET")
+        .holds([Responses(2), Body(b"ok".to_vec())])
         .holds([StatusOf(1, &[502])]),
         Case::new(A, "head-in-1.0", Level::Must, "9112 6.3")
             .says("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
             .sends("HEAD / HTTP/1.0\r\nHost: h\r\n\r\n")
-            .answer("HEAD")
+            .response("HEAD")
             .holds([Status(&[200]), Body(Vec::new()), Ends]),
         Case::new(A, "head-goes-on-as-head", Level::Must, "9110 9.3.2")
             .says("HTTP/1.1 200 OK\r\n\r\n")
             .sends(HEAD)
-            .answer("HEAD")
+            .response("HEAD")
             .holds([Line("HEAD / HTTP/1.1")]),
     ]
 }
@@ -100,31 +100,31 @@ fn no_more(seen: &mut super::observe::AtClient) -> Result<(), String> {
 
 fn by_status() -> Vec<Case> {
     let case = |id: &str, level, rfc, says: &str| {
-        Case::new(A, id, level, rfc).says(says).sends(get("")).answer("GET")
+        Case::new(A, id, level, rfc).says(says).sends(get("")).response("GET")
     };
-    let answers = |status: &'static [u16]| [Status(status), Body(Vec::new()), Stays];
+    let responses = |status: &'static [u16]| [Status(status), Body(Vec::new()), Stays];
     let once = |id: &str, level, rfc, says: &str| {
         let case = Case::new(A, id, level, rfc).server(Script::InTurn(vec![says.as_bytes().to_vec()]));
-        case.sends(get("")).answer("GET")
+        case.sends(get("")).response("GET")
     };
     vec![
-        once("204", Level::Must, "9112 6.3", "HTTP/1.1 204 No Content\r\n\r\n").holds(answers(&[204])),
+        once("204", Level::Must, "9112 6.3", "HTTP/1.1 204 No Content\r\n\r\n").holds(responses(&[204])),
         once("304", Level::Must, "9112 6.3", "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n")
-            .holds(answers(&[304])),
+            .holds(responses(&[304])),
         once(
             "304-with-a-length",
             Level::Must,
             "9112 6.3",
             "HTTP/1.1 304 Not Modified\r\nContent-Length: 1000\r\n\r\n",
         )
-        .holds(answers(&[304])),
+        .holds(responses(&[304])),
         once(
             "304-with-chunks",
             Level::Must,
             "9112 6.3",
             "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n",
         )
-        .holds(answers(&[304])),
+        .holds(responses(&[304])),
         once("204-with-length-zero", Level::Must, "9110 8.6", "HTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n")
             .holds([Status(&[204]), Lacks("Content-Length"), Stays]),
         once("204-with-a-length", Level::Must, "9110 8.6", "HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n")
@@ -153,33 +153,37 @@ fn by_status() -> Vec<Case> {
     ]
 }
 
-/// The request behind one without a body gets its own answer.
+/// The request behind one without a body gets its own response.
 fn followed() -> Vec<Case> {
     let case = |id: &str, first: &str| {
         let case = Case::new(A, id, Level::Must, "9112 6.3");
         let script = Script::InTurn(vec![first.as_bytes().to_vec(), OK.to_vec()]);
-        case.server(script).holds([Answers(2), Body(b"ok".to_vec()), StatusOf(1, &[200])])
+        case.server(script).holds([Responses(2), Body(b"ok".to_vec()), StatusOf(1, &[200])])
     };
     let get = get("");
     vec![
         case("get-behind-head", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
             .sends(HEAD)
-            .answer("HEAD")
+            .response("HEAD")
             .sends(&get)
-            .answer("GET"),
+            .response("GET"),
         case("get-pipelined-behind-head", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
             .sends([HEAD.as_bytes(), &get].concat())
-            .answer("HEAD")
-            .answer("GET"),
-        case("get-behind-204", "HTTP/1.1 204 N\r\n\r\n").sends(&get).answer("GET").sends(&get).answer("GET"),
+            .response("HEAD")
+            .response("GET"),
+        case("get-behind-204", "HTTP/1.1 204 N\r\n\r\n")
+            .sends(&get)
+            .response("GET")
+            .sends(&get)
+            .response("GET"),
         case("get-behind-304-with-length", "HTTP/1.1 304 N\r\nContent-Length: 9\r\n\r\n")
             .sends(&get)
-            .answer("GET")
+            .response("GET")
             .sends(&get)
-            .answer("GET"),
+            .response("GET"),
         case("get-pipelined-behind-304", "HTTP/1.1 304 N\r\nContent-Length: 9\r\n\r\n")
             .sends([&get[..], &get].concat())
-            .answer("GET")
-            .answer("GET"),
+            .response("GET")
+            .response("GET"),
     ]
 }

@@ -1,4 +1,4 @@
-//! Answers that are not well: what no client may get to see as if they were (RFC 9112 sections 2 to 8).
+//! Responses that are not well: what no client may get to see as if they were (RFC 9112 sections 2 to 8).
 
 use super::case::{Area, Case, Level, OK, Script, Step, get};
 use super::rule::{Rule, Rule::*, ensure};
@@ -6,8 +6,8 @@ use super::rule::{Rule, Rule::*, ensure};
 const A: Area = Area::Broken;
 const BAD: &[u16] = &[502, 500, 504];
 
-/// Answers, behind each of which stands another that nobody asked for. Refused, or the client's is cut.
-const REFUSED: &[(&str, Level, &str, &[u8])] = &[
+/// Responses, behind each of which stands another that nobody asked for. Rejected, or the client's is cut.
+const REJECTED: &[(&str, Level, &str, &[u8])] = &[
     (
         "two-lengths-differ",
         Level::Must,
@@ -109,7 +109,7 @@ const REFUSED: &[(&str, Level, &str, &[u8])] = &[
     ),
 ];
 
-/// Answers that a proxy may also repair; the payload that the client is then to get.
+/// Responses that a proxy may also repair; the payload that the client is then to get.
 const REPAIRED: &[(&str, &str, &[u8], &[u8])] = &[
     (
         "two-lengths-equal",
@@ -143,7 +143,7 @@ const REPAIRED: &[(&str, &str, &[u8], &[u8])] = &[
     ("two-spaces-before-status", "9112 4", b"HTTP/1.1  200 OK\r\nContent-Length: 2\r\n\r\nok", b"ok"),
 ];
 
-/// Bytes behind a whole answer: the next request must not get them.
+/// Bytes behind a whole response: the next request must not get them.
 const LEFT_OVER: &[(&str, &[u8])] = &[
     ("behind-a-length", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
     ("behind-chunks", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
@@ -157,23 +157,25 @@ const POISON: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON";
 /// The cases.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    cases.extend(REFUSED.iter().map(|&(id, level, rfc, says)| {
-        let case = Case::new(A, format!("bad-answer-{id}"), level, rfc);
-        let case = case.server(Script::SaysAndCloses([says, POISON].concat())).sends(get("")).answer("GET");
+    cases.extend(REJECTED.iter().map(|&(id, level, rfc, says)| {
+        let case = Case::new(A, format!("bad-response-{id}"), level, rfc);
+        let case = case.server(Script::SaysAndCloses([says, POISON].concat())).sends(get("")).response("GET");
         case.holds([Status(BAD), Client(is_not_poisoned)]).holds([Incomplete, Client(is_not_poisoned)])
     }));
     cases.extend(REPAIRED.iter().map(|&(id, rfc, says, body)| {
-        let case = Case::new(A, format!("bad-answer-{id}"), Level::Safe, rfc)
+        let case = Case::new(A, format!("bad-response-{id}"), Level::Safe, rfc)
             .says(says)
             .sends(get(""))
-            .answer("GET");
+            .response("GET");
         case.holds([Status(BAD)]).holds([Incomplete]).holds([Status(&[200]), Body(body.to_vec())])
     }));
     cases.extend(LEFT_OVER.iter().map(|&(id, says)| {
         let case = Case::new(A, format!("left-over-{id}"), Level::Safe, "9112 9.2");
-        let case = case.server(Script::InTurn(vec![[says, POISON].concat()])).sends(get("")).answer("GET");
-        let case = case.step(Step::Pause).sends(get("")).answer("GET");
-        case.holds([Answers(2), Client(is_not_poisoned)]).holds([StatusOf(1, BAD)]).holds([Answers(1), Ends])
+        let case = case.server(Script::InTurn(vec![[says, POISON].concat()])).sends(get("")).response("GET");
+        let case = case.step(Step::Pause).sends(get("")).response("GET");
+        case.holds([Responses(2), Client(is_not_poisoned)])
+            .holds([StatusOf(1, BAD)])
+            .holds([Responses(1), Ends])
     }));
     cases.extend(cut());
     cases.extend(unasked());
@@ -181,51 +183,52 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn is_not_poisoned(seen: &mut super::observe::AtClient) -> Result<(), String> {
-    let poisoned = seen.answers.iter().any(|answer| answer.body == b"POISON");
-    ensure(!poisoned, || "the client got an answer that nobody asked for".into())
+    let poisoned = seen.responses.iter().any(|response| response.body == b"POISON");
+    ensure(!poisoned, || "the client got a response that nobody asked for".into())
 }
 
-/// An answer that breaks off must not look whole (RFC 9112 section 8).
+/// A response that breaks off must not look whole (RFC 9112 section 8).
 fn cut() -> Vec<Case> {
     let case = |id: &str, level, says: &str| {
         let case = Case::new(A, id, level, "9112 8").server(Script::SaysAndCloses(says.into()));
-        case.sends(get("")).answer("GET")
+        case.sends(get("")).response("GET")
     };
     let reset = |id: &str, says: &str| {
         let case = Case::new(A, id, Level::Must, "9112 8").server(Script::SaysAndResets(says.into()));
-        case.sends(get("")).answer("GET")
+        case.sends(get("")).response("GET")
     };
     let short = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
     let coded = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     vec![
-        case("cut-answer-with-length", Level::Must, short).holds([Incomplete]),
-        case("cut-answer-before-the-body", Level::Must, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+        case("cut-response-with-length", Level::Must, short).holds([Incomplete]),
+        case("cut-response-before-the-body", Level::Must, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
             .holds([Incomplete]),
-        case("cut-answer-in-a-chunk", Level::Must, &format!("{coded}a\r\nhello")).holds([Incomplete]),
-        case("cut-answer-between-chunks", Level::Must, &format!("{coded}5\r\nhello\r\n")).holds([Incomplete]),
-        case("cut-answer-in-a-chunk-size", Level::Must, &format!("{coded}5\r\nhello\r\n1"))
+        case("cut-response-in-a-chunk", Level::Must, &format!("{coded}a\r\nhello")).holds([Incomplete]),
+        case("cut-response-between-chunks", Level::Must, &format!("{coded}5\r\nhello\r\n"))
             .holds([Incomplete]),
-        case("cut-answer-before-the-last-line", Level::Must, &format!("{coded}5\r\nhello\r\n0\r\n"))
+        case("cut-response-in-a-chunk-size", Level::Must, &format!("{coded}5\r\nhello\r\n1"))
             .holds([Incomplete]),
-        case("cut-answer-in-the-trailers", Level::Must, &format!("{coded}5\r\nhello\r\n0\r\nX-Sum: 1\r\n"))
+        case("cut-response-before-the-last-line", Level::Must, &format!("{coded}5\r\nhello\r\n0\r\n"))
             .holds([Incomplete]),
-        case("cut-answer-in-the-head", Level::Must, "HTTP/1.1 200 OK\r\nContent-Le").holds([Incomplete]),
-        case("cut-answer-before-the-empty-line", Level::Must, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n")
+        case("cut-response-in-the-trailers", Level::Must, &format!("{coded}5\r\nhello\r\n0\r\nX-Sum: 1\r\n"))
             .holds([Incomplete]),
-        case("no-answer", Level::Must, "").holds([Incomplete]),
-        case("no-answer-is-502", Level::Should, "").holds([Status(&[502, 504])]),
+        case("cut-response-in-the-head", Level::Must, "HTTP/1.1 200 OK\r\nContent-Le").holds([Incomplete]),
+        case("cut-response-before-the-empty-line", Level::Must, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n")
+            .holds([Incomplete]),
+        case("no-response", Level::Must, "").holds([Incomplete]),
+        case("no-response-is-502", Level::Should, "").holds([Status(&[502, 504])]),
         case("no-http-is-502", Level::Should, "220 mail.example ESMTP\r\n\r\n").holds([Status(&[502])]),
-        reset("reset-answer-with-length", short).holds([Incomplete]),
-        reset("reset-answer-in-a-chunk", &format!("{coded}a\r\nhello")).holds([Incomplete]),
-        Case::new(A, "cut-answer-to-1.0", Level::Must, "9112 8")
+        reset("reset-response-with-length", short).holds([Incomplete]),
+        reset("reset-response-in-a-chunk", &format!("{coded}a\r\nhello")).holds([Incomplete]),
+        Case::new(A, "cut-response-to-1.0", Level::Must, "9112 8")
             .server(Script::SaysAndCloses(short.into()))
             .sends("GET / HTTP/1.0\r\nHost: h\r\n\r\n")
-            .answer("GET")
+            .response("GET")
             .holds([Incomplete]),
         Case::new(A, "cut-chunks-to-1.0", Level::Safe, "9112 8")
             .server(Script::SaysAndCloses(format!("{coded}a\r\nhello").into()))
             .sends("GET / HTTP/1.0\r\nHost: h\r\n\r\n")
-            .answer("GET")
+            .response("GET")
             .holds([Incomplete]),
     ]
 }
@@ -233,7 +236,7 @@ fn cut() -> Vec<Case> {
 /// What a server says on a connection while nobody asks for anything.
 fn unasked() -> Vec<Case> {
     vec![
-        Case::new(A, "unasked-answer-on-an-idle-connection", Level::Safe, "9112 9.2")
+        Case::new(A, "unasked-response-on-an-idle-connection", Level::Safe, "9112 9.2")
             .server(Script::Does(|visit| {
                 let first = visit.number == 0;
                 while visit.request().is_some() {
@@ -245,13 +248,13 @@ fn unasked() -> Vec<Case> {
                 }
             }))
             .sends(get(""))
-            .answer("GET")
+            .response("GET")
             .step(Step::Pause)
             .sends(get(""))
-            .answer("GET")
-            .holds([Answers(2), Client(is_not_poisoned)])
+            .response("GET")
+            .holds([Responses(2), Client(is_not_poisoned)])
             .holds([StatusOf(1, BAD)]),
-        Case::new(A, "answer-before-the-request", Level::Safe, "9112 9.2")
+        Case::new(A, "response-before-the-request", Level::Safe, "9112 9.2")
             .server(Script::Does(|visit| {
                 if visit.number == 0 {
                     visit.send(POISON);
@@ -261,14 +264,14 @@ fn unasked() -> Vec<Case> {
                 }
             }))
             .sends(get(""))
-            .answer("GET")
+            .response("GET")
             .step(Step::Pause)
             .sends(get(""))
-            .answer("GET")
-            // The first cannot be told from an answer; the second must not come out of step.
+            .response("GET")
+            // The first cannot be told from a response; the second must not come out of step.
             .holds([Client(|seen| {
-                let second = seen.answers.get(1).map(|answer| answer.body.clone());
-                ensure(second.as_deref() != Some(b"POISON"), || "the second answer is out of step".into())
+                let second = seen.responses.get(1).map(|response| response.body.clone());
+                ensure(second.as_deref() != Some(b"POISON"), || "the second response is out of step".into())
             })]),
     ]
 }

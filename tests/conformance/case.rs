@@ -24,13 +24,13 @@ pub enum Area {
     Trailers,
     /// Hop-by-hop fields, Via, Forwarded, Max-Forwards.
     Hops,
-    /// Expect and interim answers.
+    /// Expect and interim responses.
     Expect,
-    /// Final answers before the request is whole.
+    /// Final responses before the request is whole.
     Early,
-    /// Answers that are well.
-    Answers,
-    /// Answers that are not.
+    /// Responses that are well.
+    Responses,
+    /// Responses that are not.
     Broken,
     /// HEAD, 204, 304.
     Bodiless,
@@ -60,7 +60,7 @@ impl Area {
 pub enum Level {
     /// An RFC says MUST or MUST NOT, or its grammar leaves no choice.
     Must,
-    /// No RFC has a word for it, or leaves a choice, and one choice lets requests or answers be smuggled, split
+    /// No RFC has a word for it, or leaves a choice, and one choice lets requests or responses be smuggled, split
     /// or lost.
     Safe,
     /// An RFC says SHOULD or ought to.
@@ -101,9 +101,9 @@ pub enum Step {
     Send(Vec<u8>),
     /// Sends them one by one.
     Bytewise(Vec<u8>),
-    /// Reads a final answer to this method, and the interim ones before it.
-    Answer(&'static str),
-    /// Reads an interim answer.
+    /// Reads a final response to this method, and the interim ones before it.
+    Response(&'static str),
+    /// Reads an interim response.
     Interim,
     /// Waits until the servers have the heads of so many requests.
     AtServer(usize),
@@ -120,24 +120,24 @@ pub enum Step {
 /// What a server does with a connection.
 #[derive(Clone)]
 pub enum Script {
-    /// Answers every request with these bytes.
+    /// Responds to every request with these bytes.
     Says(Vec<u8>),
-    /// Answers every request with these bytes, each sent for itself.
+    /// Responds to every request with these bytes, each sent for itself.
     SaysBytewise(Vec<u8>),
-    /// Answers one request and closes.
+    /// Responds to one request and closes.
     SaysAndCloses(Vec<u8>),
-    /// Answers one request and resets.
+    /// Responds to one request and resets.
     SaysAndResets(Vec<u8>),
-    /// Answers the first requests with these, one after the other over all connections, then each with 200.
+    /// Responds to the first requests with these, one after the other over all connections, then each with 200.
     InTurn(Vec<Vec<u8>>),
-    /// Answers the head of a request at once, then reads on to the end.
+    /// Responds to the head of a request at once, then reads on to the end.
     AtHead(Vec<u8>),
     /// Sends the first at the head, reads the body, sends the second.
     AroundBody(Vec<u8>, Vec<u8>),
     /// Says 200 with the body that it got.
     Echoes,
     /// Nobody listens.
-    Refuses,
+    Rejects,
     /// Anything else.
     Does(fn(&mut Visit)),
 }
@@ -187,9 +187,9 @@ impl Case {
         self
     }
 
-    /// The client reads an answer next, to a request of this method.
-    pub fn answer(self, method: &'static str) -> Self {
-        self.step(Step::Answer(method))
+    /// The client reads a response next, to a request of this method.
+    pub fn response(self, method: &'static str) -> Self {
+        self.step(Step::Response(method))
     }
 
     /// The server does this.
@@ -198,7 +198,7 @@ impl Case {
         self
     }
 
-    /// The server answers every request with these bytes.
+    /// The server responds to every request with these bytes.
     pub fn says(self, bytes: impl AsRef<[u8]>) -> Self {
         self.server(Script::Says(bytes.as_ref().to_vec()))
     }
@@ -222,7 +222,7 @@ impl Case {
     }
 }
 
-/// The answer of a server that has nothing to say.
+/// The response of a server that has nothing to say.
 pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// `GET / ` with a Host and these fields.

@@ -8,7 +8,7 @@ const BAD: &[u16] = &[400];
 const CODING: &str = "Transfer-Encoding: chunked\r\n";
 
 /// What is behind the head, and is not chunked.
-const REFUSED: &[(&str, Level, &str, &[u8])] = &[
+const REJECTED: &[(&str, Level, &str, &[u8])] = &[
     ("size-hex-prefix", Level::Must, "9112 7.1", b"0x5\r\nhello\r\n0\r\n\r\n"),
     ("size-plus", Level::Must, "9112 7.1", b"+5\r\nhello\r\n0\r\n\r\n"),
     ("size-minus", Level::Must, "9112 7.1", b"-5\r\nhello\r\n0\r\n\r\n"),
@@ -94,18 +94,18 @@ const GOOD: &[(&str, Level, &[u8], &[u8])] = &[
 /// The cases.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    cases.extend(REFUSED.iter().map(|&(id, level, rfc, body)| {
+    cases.extend(REJECTED.iter().map(|&(id, level, rfc, body)| {
         let case = Case::new(A, format!("chunk-{id}"), level, rfc).sends(and_smuggled(post(CODING, body)));
-        case.step(Step::Finish).answer("GET").holds([Refuses(BAD), Unseen("smuggled")])
+        case.step(Step::Finish).response("GET").holds([Rejects(BAD), Unseen("smuggled")])
     }));
     cases.extend(BARE_LF.iter().map(|&(id, body)| {
         let case = Case::new(A, format!("chunk-{id}"), Level::Safe, "9112 2.2").sends(post(CODING, body));
-        let case = case.answer("GET").holds([Refuses(BAD)]);
+        let case = case.response("GET").holds([Rejects(BAD)]);
         case.holds([Status(&[200]), SeenBody(b"hello".to_vec()), Seen(1)])
     }));
     cases.extend(GOOD.iter().map(|&(id, level, body, payload)| {
         let case =
-            Case::new(A, format!("chunk-{id}"), level, "9112 7.1").sends(post(CODING, body)).answer("GET");
+            Case::new(A, format!("chunk-{id}"), level, "9112 7.1").sends(post(CODING, body)).response("GET");
         case.holds([Status(&[200]), Stays, SeenBody(payload.to_vec()), Seen(2)])
     }));
     cases.push(long_extension());
@@ -118,7 +118,7 @@ fn long_extension() -> Case {
     let body = format!("5;a={}\r\nhello\r\n0\r\n\r\n", "b".repeat(64 << 10));
     let case =
         Case::new(A, "chunk-extension-of-64-kib", Level::Should, "9112 7.1.1").sends(post(CODING, body));
-    let case = case.answer("GET").holds([Refuses(&[400, 413, 431])]);
+    let case = case.response("GET").holds([Rejects(&[400, 413, 431])]);
     case.holds([Status(&[200]), SeenBody(b"hello".to_vec())])
 }
 
@@ -126,7 +126,7 @@ fn long_extension() -> Case {
 fn hidden_in_an_extension() -> Case {
     let body = [b"5;a\nhello\r\n0\r\n\r\n", SMUGGLED, b"\r\n0\r\n\r\n"].concat();
     let case = Case::new(A, "chunk-request-behind-lf-in-extension", Level::Safe, "9112 7.1.1");
-    let case = case.sends(post(CODING, body)).answer("GET").holds([Refuses(BAD)]);
+    let case = case.sends(post(CODING, body)).response("GET").holds([Rejects(BAD)]);
     // With LF as a line end there is a second request, and nothing is hidden.
     case.holds([Status(&[200]), SeenBody(b"hello".to_vec())])
 }

@@ -37,25 +37,25 @@ fn persistence() -> Vec<Case> {
     let case = |(id, level, version, fields, stays): (&str, Level, &str, &str, bool)| {
         let case =
             Case::new(A, id, level, "9112 9.3").sends(format!("GET / {version}\r\nHost: h\r\n{fields}\r\n"));
-        case.answer("GET").holds([Status(&[200]), Body(b"ok".to_vec()), if stays { Stays } else { Ends }])
+        case.response("GET").holds([Status(&[200]), Body(b"ok".to_vec()), if stays { Stays } else { Ends }])
     };
     let mut cases: Vec<Case> = rows.into_iter().map(case).collect();
     cases.extend([
         Case::new(A, "close-is-said-before-closing", Level::Should, "9112 9.6")
             .sends(get("Connection: close\r\n"))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Has("Connection", "close"), Closes]),
-        Case::new(A, "close-is-said-with-a-refusal", Level::Should, "9112 9.6")
+        Case::new(A, "close-is-said-with-a-rejection", Level::Should, "9112 9.6")
             .sends("GET / HTTP/1.1\r\n\r\n")
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[400]), Has("Connection", "close"), Closes]),
         Case::new(A, "nothing-is-served-behind-close", Level::Must, "9112 9.6")
             .sends([get("Connection: close\r\n"), get("X-Second: 1\r\n")].concat())
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Ends, Seen(1), Unseen("X-Second")]),
         Case::new(A, "1.0-with-keep-alive-stays", Level::May, "9112 9.3")
             .sends("GET / HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n")
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Has("Connection", "keep-alive"), Stays])
             .holds([Status(&[200]), Client(promises_nothing), Ends]),
         Case::new(A, "many-requests-one-after-the-other", Level::Must, "9112 9.3").many(20),
@@ -63,18 +63,18 @@ fn persistence() -> Vec<Case> {
     cases
 }
 
-/// The answer does not say that the connection stays.
+/// The response does not say that the connection stays.
 fn promises_nothing(seen: &mut super::observe::AtClient) -> Result<(), String> {
     let said =
-        seen.answers.last().map(|answer| answer.fields.all("Connection").join(",")).unwrap_or_default();
+        seen.responses.last().map(|response| response.fields.all("Connection").join(",")).unwrap_or_default();
     ensure(!said.to_ascii_lowercase().contains("keep-alive"), || said.clone())
 }
 
 impl Case {
-    /// So many requests, each after the answer to the one before.
+    /// So many requests, each after the response to the one before.
     fn many(self, count: usize) -> Case {
-        let case = (0..count).fold(self, |case, _| case.sends(get("")).answer("GET"));
-        case.holds([Answers(20), Seen(21), Stays])
+        let case = (0..count).fold(self, |case, _| case.sends(get("")).response("GET"));
+        case.holds([Responses(20), Seen(21), Stays])
     }
 }
 
@@ -92,46 +92,47 @@ fn pipelining() -> Vec<Case> {
         Script::Does(|visit| {
             while let Some(seen) = visit.request() {
                 let target = seen.target().to_owned();
-                visit.answer(target);
+                visit.response(target);
             }
         })
     };
     let in_order = Client(|seen| {
-        let bodies: Vec<_> = seen.answers.iter().map(|answer| answer.text()).collect();
+        let bodies: Vec<_> = seen.responses.iter().map(|response| response.text()).collect();
         let expected: Vec<_> = (0..bodies.len()).map(|at| format!("/{at}")).collect();
         ensure(bodies == expected, || format!("{bodies:?}"))
     });
-    let ten_answers = |case: Case| (0..10).fold(case, |case, _| case.answer("GET"));
+    let ten_responses = |case: Case| (0..10).fold(case, |case, _| case.response("GET"));
     vec![
-        ten_answers(
+        ten_responses(
             Case::new(A, "pipelined-in-order", Level::Must, "9112 9.3.2").server(says_target()).sends(&ten),
         )
-        .holds([Answers(10), in_order.clone(), Stays]),
-        ten_answers(
+        .holds([Responses(10), in_order.clone(), Stays]),
+        ten_responses(
             Case::new(A, "pipelined-byte-by-byte", Level::Must, "9112 9.3.2")
                 .server(says_target())
                 .step(Step::Bytewise(ten)),
         )
-        .holds([Answers(10), in_order]),
+        .holds([Responses(10), in_order]),
         Case::new(A, "pipelined-behind-a-bad-one", Level::Safe, "9112 9.3.2")
             .sends([&get("")[..], b"GET / HTTP/1.1\r\nHost : h\r\n\r\n", &get("X-Third: 1\r\n")].concat())
-            .answer("GET")
-            .answer("GET")
+            .response("GET")
+            .response("GET")
             .holds([StatusOf(0, &[200]), StatusOf(1, &[400]), Ends, Seen(1), Unseen("X-Third")])
-            .holds([StatusOf(0, &[200]), AnswersAtMost(1), Ends, Seen(1), Unseen("X-Third")]),
+            .holds([StatusOf(0, &[200]), ResponsesAtMost(1), Ends, Seen(1), Unseen("X-Third")]),
         Case::new(A, "pipelined-with-an-empty-line-between", Level::Should, "9112 2.2")
             .sends([&post("Content-Length: 5\r\n", "hello")[..], b"\r\n", &get("")].concat())
-            .answer("GET")
-            .answer("GET")
-            .holds([Answers(2), StatusOf(1, &[200])]),
+            .response("GET")
+            .response("GET")
+            .holds([Responses(2), StatusOf(1, &[200])]),
     ]
 }
 
 /// Connections to servers.
 fn server_side() -> Vec<Case> {
-    let twice = |case: Case| case.sends(get("")).answer("GET").step(Step::Pause).sends(get("")).answer("GET");
+    let twice =
+        |case: Case| case.sends(get("")).response("GET").step(Step::Pause).sends(get("")).response("GET");
     let case = |id: &str, level| Case::new(A, id, level, "9112 9.3");
-    let both = || [Answers(2), StatusOf(0, &[200]), StatusOf(1, &[200])];
+    let both = || [Responses(2), StatusOf(0, &[200]), StatusOf(1, &[200])];
     vec![
         twice(case("server-connection-is-used-again", Level::May))
             .holds([&both()[..], &[SeenConnections(1)]].concat()),
@@ -162,10 +163,10 @@ fn server_side() -> Vec<Case> {
         case("post-on-a-connection-that-was-closed", Level::Should)
             .server(Script::SaysAndCloses(OK.to_vec()))
             .sends(get(""))
-            .answer("GET")
+            .response("GET")
             .step(Step::Pause)
             .sends(post("Content-Length: 5\r\n", "hello"))
-            .answer("POST")
+            .response("POST")
             .holds([&both()[..], &[Seen(2)]].concat()),
     ]
 }
@@ -176,21 +177,21 @@ fn ends() -> Vec<Case> {
         Case::new(A, "client-that-has-finished-is-answered", Level::Should, "9112 9.6")
             .sends(get(""))
             .step(Step::Finish)
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Body(b"ok".to_vec()), Ends]),
         Case::new(A, "client-that-has-finished-is-answered-to-all", Level::Should, "9112 9.6")
             .sends([get(""), get("")].concat())
             .step(Step::Finish)
-            .answer("GET")
-            .answer("GET")
-            .holds([Answers(2), Ends]),
-        Case::new(A, "refusal-can-be-read-behind-a-long-upload", Level::Should, "9112 9.6")
+            .response("GET")
+            .response("GET")
+            .holds([Responses(2), Ends]),
+        Case::new(A, "rejection-can-be-read-behind-a-long-upload", Level::Should, "9112 9.6")
             .sends(post("Content-Length: x\r\n", vec![b'a'; 300_000]))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[400]), Closes]),
-        Case::new(A, "refusal-can-be-read-behind-a-bad-chunk", Level::Should, "9112 9.6")
+        Case::new(A, "rejection-can-be-read-behind-a-bad-chunk", Level::Should, "9112 9.6")
             .sends(post("Transfer-Encoding: chunked\r\n", [b"x\r\n".to_vec(), vec![b'a'; 300_000]].concat()))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[400]), Closes]),
     ]
 }

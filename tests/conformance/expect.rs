@@ -1,4 +1,4 @@
-//! Expect, and interim answers (RFC 9110 sections 10.1.1 and 15.2).
+//! Expect, and interim responses (RFC 9110 sections 10.1.1 and 15.2).
 
 use super::case::{Area, Case, Level, OK, Script, Step, get, post};
 use super::rule::{Rule::*, ensure};
@@ -11,7 +11,7 @@ const EXPECT: &str = "Expect: 100-continue\r\nContent-Length: 5\r\n";
 /// The cases.
 pub fn cases() -> Vec<Case> {
     let mut cases = of_requests();
-    cases.extend(of_answers());
+    cases.extend(of_responses());
     cases
 }
 
@@ -34,12 +34,12 @@ fn of_requests() -> Vec<Case> {
     let unasked = || Script::AroundBody(HUNDRED.to_vec(), OK.to_vec());
     let done = || [Status(&[200]), SeenBody(b"hello".to_vec())];
     vec![
-        case("client-that-waits-hears-100", Level::Must)
+        case("client-that-waits-gets-100", Level::Must)
             .server(around())
             .sends(post(EXPECT, ""))
             .step(Step::Interim)
             .sends("hello")
-            .answer("GET")
+            .response("GET")
             .holds(
                 [
                     &done()[..],
@@ -53,79 +53,79 @@ fn of_requests() -> Vec<Case> {
                 ]
                 .concat(),
             ),
-        case("client-that-waits-hears-a-refusal-instead", Level::Must)
+        case("client-that-waits-gets-a-rejection-instead", Level::Must)
             .server(Script::AtHead(
                 b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno".to_vec(),
             ))
             .sends(post(EXPECT, ""))
             .step(Step::AtServer(1))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[403]), Body(b"no".to_vec())]),
         case("client-that-does-not-wait", Level::Must)
             .server(around())
             .sends(post(EXPECT, "hello"))
-            .answer("GET")
+            .response("GET")
             .holds([&done()[..], &[Stays]].concat()),
         case("server-that-sends-no-100", Level::Must)
             .sends(post(EXPECT, "hello"))
-            .answer("GET")
+            .response("GET")
             .holds(done()),
         case("expect-of-a-chunked-body", Level::Must)
             .server(around())
             .sends(post("Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n", ""))
             .step(Step::Interim)
             .sends("5\r\nhello\r\n0\r\n\r\n")
-            .answer("GET")
+            .response("GET")
             .holds(done()),
         case("expect-in-other-case", Level::Must)
             .server(around())
             .sends(post("eXPECT: 100-Continue\r\nContent-Length: 5\r\n", ""))
             .step(Step::Interim)
             .sends("hello")
-            .answer("GET")
+            .response("GET")
             .holds(done()),
         case("expect-without-a-body", Level::Must)
             .sends(get("Expect: 100-continue\r\n"))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Interims(&[]), Stays])
             .holds([Status(&[200]), Interims(&[100]), Stays]),
         case("expect-of-1.0-is-ignored", Level::Must)
             .server(Script::Says(OK.to_vec()))
             .sends("POST / HTTP/1.0\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello")
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Interims(&[]), SeenBody(b"hello".to_vec())]),
         case("100-of-a-server-does-not-reach-1.0", Level::Must)
             .server(unasked())
             .sends("POST / HTTP/1.0\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello")
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Interims(&[])]),
         case("expect-unknown", Level::May)
             .sends(get("Expect: 200-ok\r\n"))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[417])])
             .holds([Status(&[200])]),
         case("expect-of-two", Level::May)
             .sends(post("Expect: 100-continue, x=y\r\nContent-Length: 5\r\n", "hello"))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[417])])
             .holds([Status(&[200])]),
-        case("request-behind-a-refused-expectation", Level::Safe)
+        case("request-behind-a-rejected-expectation", Level::Safe)
             .server(Script::AtHead(
                 b"HTTP/1.1 417 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_vec(),
             ))
             .sends(post("Expect: 100-continue\r\nContent-Length: 38\r\n", ""))
             .step(Step::AtServer(1))
-            .answer("GET")
+            .response("GET")
             // The client did not send the body. What it sends is body all the same.
             .sends("GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n")
             .holds([Status(&[417]), Unserved("/smuggled")]),
     ]
 }
 
-fn of_answers() -> Vec<Case> {
+fn of_responses() -> Vec<Case> {
     let case = |id: &str, level, before: &str| {
         let says = format!("{before}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-        Case::new(A, id, level, "9110 15.2").says(says).sends(get("")).answer("GET")
+        Case::new(A, id, level, "9110 15.2").says(says).sends(get("")).response("GET")
     };
     let fine = || [Status(&[200]), Body(b"ok".to_vec()), Stays];
     let with = |statuses| [Status(&[200]), Interims(statuses), Body(b"ok".to_vec()), Stays];
@@ -145,7 +145,7 @@ fn of_answers() -> Vec<Case> {
             .holds(with(&[142])),
         case("199-goes-on", Level::Must, "HTTP/1.1 199 Last\r\n\r\n").holds(with(&[199])),
         case(
-            "three-interim-answers-go-on",
+            "three-interim-responses-go-on",
             Level::Must,
             "HTTP/1.1 102 P\r\n\r\nHTTP/1.1 103 E\r\nLink: <a>\r\n\r\nHTTP/1.1 103 E\r\n\r\n",
         )
@@ -157,32 +157,32 @@ fn of_answers() -> Vec<Case> {
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n",
         )
         .holds(fine()),
-        Case::new(A, "interim-answer-comes-before-the-final-one", Level::Must, "9110 15.2")
+        Case::new(A, "interim-response-comes-before-the-final-one", Level::Must, "9110 15.2")
             .server(Script::AroundBody(hints.into(), OK.to_vec()))
             .sends(post("Content-Length: 5\r\n", ""))
             .step(Step::Interim)
             .sends("hello")
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Interims(&[103])]),
-        Case::new(A, "no-interim-answer-to-1.0", Level::Must, "9110 15.2")
+        Case::new(A, "no-interim-response-to-1.0", Level::Must, "9110 15.2")
             .says([hints.as_bytes(), OK].concat())
             .sends("GET / HTTP/1.0\r\nHost: h\r\n\r\n")
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Interims(&[]), Body(b"ok".to_vec())]),
-        Case::new(A, "interim-answer-to-head", Level::Must, "9110 15.2")
+        Case::new(A, "interim-response-to-head", Level::Must, "9110 15.2")
             .says([hints.as_bytes(), b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"].concat())
             .sends("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
-            .answer("HEAD")
+            .response("HEAD")
             .holds([Status(&[200]), Interims(&[103]), Status(&[200])]),
-        case("interim-answer-with-a-length", Level::Must, "HTTP/1.1 103 E\r\nContent-Length: 5\r\n\r\n")
+        case("interim-response-with-a-length", Level::Must, "HTTP/1.1 103 E\r\nContent-Length: 5\r\n\r\n")
             .holds([Status(&[200]), Body(b"ok".to_vec())])
             .holds([Status(&[502])]),
-        case("interim-answer-byte-by-byte", Level::Must, hints)
+        case("interim-response-byte-by-byte", Level::Must, hints)
             .server(Script::SaysBytewise([hints.as_bytes(), OK].concat()))
             .holds(with(&[103])),
-        case("interim-answer-and-nothing", Level::Must, "")
+        case("interim-response-and-nothing", Level::Must, "")
             .server(Script::SaysAndCloses(hints.into()))
             .holds([Status(&[502, 504])])
-            .holds([Answers(0), Ends]),
+            .holds([Responses(0), Ends]),
     ]
 }

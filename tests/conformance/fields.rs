@@ -7,7 +7,7 @@ const A: Area = Area::Fields;
 const BAD: &[u16] = &[400];
 
 /// Lines that are no field lines.
-const REFUSED: &[(&str, Level, &str, &[u8])] = &[
+const REJECTED: &[(&str, Level, &str, &[u8])] = &[
     ("name-space-before-colon", Level::Must, "9112 5.1", b"X-A : b\r\n"),
     ("name-tab-before-colon", Level::Must, "9112 5.1", b"X-A\t: b\r\n"),
     ("name-space-tab-before-colon", Level::Must, "9112 5.1", b"X-A \t : b\r\n"),
@@ -158,15 +158,15 @@ const GOOD: &[(&str, Level, &str, &[u8], &str, &[&str])] = &[
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    let mut cases: Vec<Case> = REFUSED
+    let mut cases: Vec<Case> = REJECTED
         .iter()
         .map(|&(id, level, rfc, fields)| {
             let case = Case::new(A, id, level, rfc).sends(and_smuggled(get(fields))).step(Step::Finish);
-            case.answer("GET").holds([Refuses(BAD), Unseen("smuggled")])
+            case.response("GET").holds([Rejects(BAD), Unseen("smuggled")])
         })
         .collect();
     cases.extend(GOOD.iter().map(|&(id, level, rfc, fields, name, values)| {
-        let case = Case::new(A, id, level, rfc).sends(get(fields)).answer("GET");
+        let case = Case::new(A, id, level, rfc).sends(get(fields)).response("GET");
         let case = case.holds([Status(&[200]), SeenLines(name, values)]);
         // Lines of one name may be joined (RFC 9110 section 5.3).
         if values.len() > 1 { case.holds([Status(&[200]), SeenList(name, values)]) } else { case }
@@ -176,7 +176,7 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// What a server must refuse or repair (RFC 9112 sections 2.2 and 5.2, RFC 9110 section 5.5).
+/// What a server must reject or repair (RFC 9112 sections 2.2 and 5.2, RFC 9110 section 5.5).
 fn repaired() -> Vec<Case> {
     let rows: [(&str, &str, &[u8], &'static str, &'static [&'static str]); 6] = [
         ("obs-fold", "9112 5.2", b"X-A: b\r\n c\r\n", "X-A", &["b c"]),
@@ -193,9 +193,9 @@ fn repaired() -> Vec<Case> {
         &'static str,
         &'static [&'static str],
     )| {
-        let case = Case::new(A, id, Level::Must, rfc).sends(get(fields)).answer("GET");
+        let case = Case::new(A, id, Level::Must, rfc).sends(get(fields)).response("GET");
         // How many spaces stand for a fold is the proxy's choice.
-        case.holds([Refuses(BAD)]).holds([Status(&[200]), SeenWords(name, values[0])])
+        case.holds([Rejects(BAD)]).holds([Status(&[200]), SeenWords(name, values[0])])
     };
     rows.into_iter().map(case).collect()
 }
@@ -205,7 +205,7 @@ fn opaque() -> Vec<Case> {
     vec![
         Case::new(A, "value-with-obs-text", Level::Should, "9110 5.5")
             .sends(get(b"X-A: \xe9\xff\x80\r\n"))
-            .answer("GET")
+            .response("GET")
             .holds([
                 Status(&[200]),
                 Servers(|seen| {
@@ -215,8 +215,8 @@ fn opaque() -> Vec<Case> {
             ]),
         Case::new(A, "content-type-twice", Level::May, "9110 5.3")
             .sends(get(b"Content-Type: a/b\r\nContent-Type: c/d\r\n"))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), SeenList("Content-Type", &["a/b", "c/d"])])
-            .holds([Refuses(BAD)]),
+            .holds([Rejects(BAD)]),
     ]
 }

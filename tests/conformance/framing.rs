@@ -5,7 +5,7 @@ use super::rule::Rule::{self, *};
 
 const A: Area = Area::Framing;
 const BAD: &[u16] = &[400];
-/// For codings that are not known 501 is right (RFC 9112 section 6.1); any refusal is safe.
+/// For codings that are not known 501 is right (RFC 9112 section 6.1); any rejection is safe.
 const BAD_CODING: &[u16] = &[400, 422, 501];
 const FIVE: &[u8] = b"5\r\nhello\r\n0\r\n\r\n";
 
@@ -42,7 +42,7 @@ const BAD_LENGTHS: &[(&str, Level, &[u8])] = &[
 ];
 
 /// Fields, with what is behind the head, that leave the end in doubt, or tell it by what nobody knows.
-const REFUSED: &[(&str, Level, &str, &[u8], &[u8], &[u16])] = &[
+const REJECTED: &[(&str, Level, &str, &[u8], &[u8], &[u16])] = &[
     (
         "two-lengths-differ",
         Level::Must,
@@ -201,7 +201,7 @@ const REFUSED: &[(&str, Level, &str, &[u8], &[u8], &[u16])] = &[
     ),
 ];
 
-/// Fields that tell a length and a coding. Refused, or the coding counts and the connection closes (RFC 9112
+/// Fields that tell a length and a coding. Rejected, or the coding counts and the connection closes (RFC 9112
 /// section 6.1); behind the head stands what either reader would take for something else.
 const BOTH: &[(&str, &[u8], &[u8])] = &[
     ("both-length-short", b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", FIVE),
@@ -226,7 +226,7 @@ const BOTH_BAD: &[(&str, &[u8])] = &[
     ("both-two-lengths", b"Content-Length: 5\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n"),
 ];
 
-/// Fields that may be refused or read in one safe way; the payload that the server is then to see.
+/// Fields that may be rejected or read in one safe way; the payload that the server is then to see.
 const CHOICES: &[(&str, &str, &[u8], &[u8], &[u8])] = &[
     ("two-lengths-equal", "9112 6.3", b"Content-Length: 5\r\nContent-Length: 5\r\n", b"hello", b"hello"),
     ("length-list-equal", "9112 6.3", b"Content-Length: 5, 5\r\n", b"hello", b"hello"),
@@ -274,37 +274,37 @@ const GOOD: &[(&str, &str, &[u8], &[u8], &[u8])] = &[
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    let refuses = |id: &str, level, rfc, fields: &[u8], body: &[u8], statuses| {
+    let rejects = |id: &str, level, rfc, fields: &[u8], body: &[u8], statuses| {
         let case = Case::new(A, id, level, rfc).sends(and_smuggled(post(fields, body))).step(Step::Finish);
-        case.answer("GET").holds([Refuses(statuses), Unseen("smuggled")])
+        case.response("GET").holds([Rejects(statuses), Unseen("smuggled")])
     };
     let serves =
-        |body: &[u8]| -> [Rule; 4] { [Status(&[200]), SeenBody(body.to_vec()), Seen(1), AnswersAtMost(1)] };
+        |body: &[u8]| -> [Rule; 4] { [Status(&[200]), SeenBody(body.to_vec()), Seen(1), ResponsesAtMost(1)] };
     let mut cases = Vec::new();
     cases.extend(BAD_LENGTHS.iter().map(|&(id, level, value)| {
         let fields = [b"Content-Length: ", value, b"\r\n"].concat();
-        refuses(id, level, "9112 6.3", &fields, b"hello", BAD)
+        rejects(id, level, "9112 6.3", &fields, b"hello", BAD)
     }));
     cases.extend(
-        REFUSED
+        REJECTED
             .iter()
-            .map(|&(id, level, rfc, fields, body, statuses)| refuses(id, level, rfc, fields, body, statuses)),
+            .map(|&(id, level, rfc, fields, body, statuses)| rejects(id, level, rfc, fields, body, statuses)),
     );
     cases.extend(
-        BOTH_BAD.iter().map(|&(id, fields)| refuses(id, Level::Must, "9112 6.3", fields, FIVE, BAD_CODING)),
+        BOTH_BAD.iter().map(|&(id, fields)| rejects(id, Level::Must, "9112 6.3", fields, FIVE, BAD_CODING)),
     );
     cases.extend(BOTH.iter().map(|&(id, fields, body)| {
         let case = Case::new(A, id, Level::Must, "9112 6.1").sends(and_smuggled(post(fields, body)));
-        let case = case.answer("GET").holds([Refuses(BAD), Unseen("smuggled")]);
+        let case = case.response("GET").holds([Rejects(BAD), Unseen("smuggled")]);
         case.holds([&serves(b"hello")[..], &[Ends, Unseen("smuggled")]].concat())
     }));
     cases.extend(CHOICES.iter().map(|&(id, rfc, fields, sent, body)| {
-        let case = Case::new(A, id, Level::Safe, rfc).sends(post(fields, sent)).answer("GET");
-        case.holds([Refuses(BAD_CODING)]).holds(serves(body))
+        let case = Case::new(A, id, Level::Safe, rfc).sends(post(fields, sent)).response("GET");
+        case.holds([Rejects(BAD_CODING)]).holds(serves(body))
     }));
     cases.extend(GOOD.iter().map(|&(id, rfc, fields, sent, body)| {
         let case =
-            Case::new(A, format!("good-{id}"), Level::Must, rfc).sends(post(fields, sent)).answer("GET");
+            Case::new(A, format!("good-{id}"), Level::Must, rfc).sends(post(fields, sent)).response("GET");
         case.holds([Status(&[200]), Stays, SeenBody(body.to_vec()), Seen(2)])
     }));
     cases.extend(known());
@@ -314,8 +314,8 @@ pub fn cases() -> Vec<Case> {
 /// Attacks that have a name, whole.
 fn known() -> Vec<Case> {
     let attack = |id: &str, rfc, bytes: Vec<u8>| {
-        let case = Case::new(A, id, Level::Safe, rfc).sends(bytes).answer("GET");
-        case.holds([Refuses(BAD_CODING), Unseen("smuggled")])
+        let case = Case::new(A, id, Level::Safe, rfc).sends(bytes).response("GET");
+        case.holds([Rejects(BAD_CODING), Unseen("smuggled")])
     };
     let hidden = |fields: &str| {
         let length = SMUGGLED.len() + 5;
@@ -349,44 +349,44 @@ fn known() -> Vec<Case> {
         Case::new(A, "body-of-a-get-is-a-body", Level::Must, "9112 6.3")
             .sends(super::case::get(format!("Content-Length: {}\r\n", SMUGGLED.len())))
             .sends(SMUGGLED)
-            .answer("GET")
-            .holds([Refuses(BAD)])
+            .response("GET")
+            .holds([Rejects(BAD)])
             .holds([Status(&[200]), Seen(1), SeenBody(SMUGGLED.to_vec())]),
         Case::new(A, "body-of-a-head-is-a-body", Level::Must, "9112 6.3")
             .sends(format!("HEAD / HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", SMUGGLED.len()))
             .sends(SMUGGLED)
-            .answer("HEAD")
+            .response("HEAD")
             .says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
-            .holds([Refuses(BAD)])
+            .holds([Rejects(BAD)])
             .holds([Status(&[200]), Seen(1), SeenBody(SMUGGLED.to_vec())]),
         Case::new(A, "body-of-an-options-is-a-body", Level::Must, "9112 6.3")
             .sends("OPTIONS / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello")
-            .answer("GET")
-            .holds([Refuses(BAD)])
+            .response("GET")
+            .holds([Rejects(BAD)])
             .holds([Status(&[200]), Stays, Seen(2), SeenBody(b"hello".to_vec())]),
         Case::new(A, "chunked-body-of-a-get-is-a-body", Level::Must, "9112 6.3")
             .sends(super::case::get("Transfer-Encoding: chunked\r\n"))
             .sends(FIVE)
-            .answer("GET")
-            .holds([Refuses(BAD)])
+            .response("GET")
+            .holds([Rejects(BAD)])
             .holds([Status(&[200]), Stays, Seen(2), SeenBody(b"hello".to_vec())]),
         Case::new(A, "nothing-said-means-no-body", Level::Must, "9112 6.3")
             .sends(post("", "hello"))
             .step(Step::Finish)
-            .answer("GET")
-            .answer("GET")
+            .response("GET")
+            .response("GET")
             .holds([Status(&[200]), StatusOf(1, &[400, 405, 501]), Seen(1), SeenBody(Vec::new())])
             .holds([Status(&[200]), Ends, Seen(1), SeenBody(Vec::new())])
-            .holds([Refuses(&[400, 411])]),
+            .holds([Rejects(&[400, 411])]),
         Case::new(A, "length-zero-then-a-request", Level::Must, "9112 6.3")
             .sends(post("Content-Length: 0\r\n", "GET /second HTTP/1.1\r\nHost: h\r\n\r\n"))
-            .answer("GET")
-            .answer("GET")
-            .holds([Answers(2), Seen(2), SeenBody(Vec::new())]),
+            .response("GET")
+            .response("GET")
+            .holds([Responses(2), Seen(2), SeenBody(Vec::new())]),
         Case::new(A, "trace-with-a-body", Level::Must, "9110 9.3.8")
             .sends("TRACE / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello")
             .step(Step::Finish)
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[400, 405, 413, 501]), Seen(0)])
             .holds([Status(&[200])]),
     ]

@@ -89,25 +89,25 @@ const KEPT: &[(&str, Level, &str, &str, &str, &str)] = &[
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     cases.extend(LEFT_OUT.iter().map(|&(id, level, rfc, fields, name)| {
-        let case = Case::new(A, id, level, rfc).sends(get(fields)).answer("GET");
+        let case = Case::new(A, id, level, rfc).sends(get(fields)).response("GET");
         if name == "deflate" {
             return case.holds([Status(&[200]), Unseen("deflate")]);
         }
-        case.holds([Status(&[200]), SeenLacks(name)]).holds([Refuses(&[400])])
+        case.holds([Status(&[200]), SeenLacks(name)]).holds([Rejects(&[400])])
     }));
     cases.extend(KEPT.iter().map(|&(id, level, rfc, fields, name, value)| {
-        let case = Case::new(A, id, level, rfc).sends(get(fields)).answer("GET");
-        case.holds([Status(&[200]), SeenHas(name, value)]).holds([Refuses(&[400])])
+        let case = Case::new(A, id, level, rfc).sends(get(fields)).response("GET");
+        case.holds([Status(&[200]), SeenHas(name, value)]).holds([Rejects(&[400])])
     }));
     cases.extend(of_requests());
-    cases.extend(of_answers());
+    cases.extend(of_responses());
     cases.extend(max_forwards());
     cases
 }
 
 fn of_requests() -> Vec<Case> {
     let case =
-        |id: &str, level, rfc, fields: &str| Case::new(A, id, level, rfc).sends(get(fields)).answer("GET");
+        |id: &str, level, rfc, fields: &str| Case::new(A, id, level, rfc).sends(get(fields)).response("GET");
     vec![
         case("via-is-added", Level::Must, "9110 7.6.3", "").holds([Status(&[200]), SeenHasAny("Via")]),
         case("via-is-added-behind", Level::Must, "9110 7.6.3", "Via: 1.0 fred\r\n").holds([
@@ -119,7 +119,7 @@ fn of_requests() -> Vec<Case> {
         ]),
         Case::new(A, "via-tells-the-version-that-came", Level::Must, "9110 7.6.3")
             .sends("GET / HTTP/1.0\r\nHost: h\r\n\r\n")
-            .answer("GET")
+            .response("GET")
             .holds([
                 Status(&[200]),
                 Servers(|seen| {
@@ -127,7 +127,7 @@ fn of_requests() -> Vec<Case> {
                     ensure(via.len() == 1 && via[0].starts_with("1.0 "), || format!("{via:?}"))
                 }),
             ]),
-        case("forwarded-for-is-told", Level::May, "7239 5.2", "")
+        case("forwarded-for-is-sent", Level::May, "7239 5.2", "")
             .holds([Status(&[200]), Servers(|seen| told(seen, "127.0.0.1"))]),
         case("forwarded-for-ends-with-the-peer", Level::Safe, "7239 8.1", "X-Forwarded-For: 6.6.6.6\r\n")
             .holds([Status(&[200]), Servers(|seen| told(seen, "127.0.0.1"))]),
@@ -152,7 +152,7 @@ fn of_requests() -> Vec<Case> {
             ),
         )
         .holds([Status(&[200]), SeenLacks("X-9")])
-        .holds([Refuses(&[400, 431])]),
+        .holds([Rejects(&[400, 431])]),
         case("connection-goes-not-on", Level::Must, "9110 7.6.1", "Connection: X-A, close\r\n").holds([
             Status(&[200]),
             Servers(|seen| {
@@ -170,54 +170,54 @@ fn told(seen: &AtServers, peer: &str) -> Result<(), String> {
     ensure(all.ends_with(peer), || format!("the addresses are {all:?}"))
 }
 
-fn of_answers() -> Vec<Case> {
+fn of_responses() -> Vec<Case> {
     let case = |id: &str, level, rfc, fields: &str| {
         let says = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 2\r\n\r\nok");
-        Case::new(A, id, level, rfc).says(says).sends(get("")).answer("GET")
+        Case::new(A, id, level, rfc).says(says).sends(get("")).response("GET")
     };
     let fine = |rule: Rule| [Status(&[200]), Body(b"ok".to_vec()), rule];
     vec![
-        case("answer-connection-names-a-field", Level::Must, "9110 7.6.1", "Connection: X-A\r\nX-A: b\r\n")
+        case("response-connection-names-a-field", Level::Must, "9110 7.6.1", "Connection: X-A\r\nX-A: b\r\n")
             .holds(fine(Lacks("X-A"))),
         case(
-            "answer-connection-names-in-other-case",
+            "response-connection-names-in-other-case",
             Level::Must,
             "9110 7.6.1",
             "X-a: b\r\nConnection: x-A, foo\r\n",
         )
         .holds(fine(Lacks("X-A"))),
         case(
-            "answer-keep-alive",
+            "response-keep-alive",
             Level::Must,
             "9110 7.6.1",
             "Connection: keep-alive\r\nKeep-Alive: timeout=9\r\n",
         )
         .holds(fine(Client(|seen| {
-            let kept = seen.answers[0].fields.all("Keep-Alive");
+            let kept = seen.responses[0].fields.all("Keep-Alive");
             ensure(!kept.iter().any(|value| value == "timeout=9"), || format!("{kept:?}"))
         }))),
-        case("answer-proxy-connection", Level::Should, "9110 7.6.1", "Proxy-Connection: close\r\n")
+        case("response-proxy-connection", Level::Should, "9110 7.6.1", "Proxy-Connection: close\r\n")
             .holds(fine(Lacks("Proxy-Connection"))),
         case(
-            "answer-connection-close-names-close",
+            "response-connection-close-names-close",
             Level::Must,
             "9112 9.6",
             "Connection: close\r\nClose: 1\r\n",
         )
         .holds(fine(Lacks("Close"))),
-        case("answer-close-is-for-this-hop", Level::Must, "9112 9.3", "Connection: close\r\n")
+        case("response-close-is-for-this-hop", Level::Must, "9112 9.3", "Connection: close\r\n")
             .holds(fine(Stays)),
-        case("answer-upgrade-unnamed", Level::Should, "9110 7.6.1", "Upgrade: foo\r\n")
+        case("response-upgrade-unnamed", Level::Should, "9110 7.6.1", "Upgrade: foo\r\n")
             .holds(fine(Lacks("Upgrade"))),
-        case("answer-via-is-added", Level::May, "9110 7.6.3", "").holds(fine(HasAny("Via"))),
-        case("answer-via-of-others-goes-on", Level::Must, "9110 7.6.3", "Via: 1.1 fred\r\n").holds(fine(
+        case("response-via-is-added", Level::May, "9110 7.6.3", "").holds(fine(HasAny("Via"))),
+        case("response-via-of-others-goes-on", Level::Must, "9110 7.6.3", "Via: 1.1 fred\r\n").holds(fine(
             Client(|seen| {
-                let via = seen.answers[0].fields.all("Via").join(", ");
+                let via = seen.responses[0].fields.all("Via").join(", ");
                 ensure(via.starts_with("1.1 fred"), || via.clone())
             }),
         )),
         case(
-            "answer-connection-cannot-name-the-length",
+            "response-connection-cannot-name-the-length",
             Level::Safe,
             "9110 7.6.1",
             "Connection: Content-Length\r\n",
@@ -230,7 +230,7 @@ fn of_answers() -> Vec<Case> {
 fn max_forwards() -> Vec<Case> {
     let case = |id: &str, level, value: &str| {
         let sent = format!("OPTIONS / HTTP/1.1\r\nHost: h\r\nMax-Forwards: {value}\r\n\r\n");
-        Case::new(A, id, level, "9110 7.6.2").sends(sent).answer("GET")
+        Case::new(A, id, level, "9110 7.6.2").sends(sent).response("GET")
     };
     let trace =
         |value: &str| format!("TRACE / HTTP/1.1\r\nHost: h\r\nMax-Forwards: {value}\r\nCookie: a=b\r\n\r\n");
@@ -244,16 +244,16 @@ fn max_forwards() -> Vec<Case> {
             Seen(1),
             Line("GET /next HTTP/1.1"),
         ]),
-        case("max-forwards-no-number", Level::May, "x").holds([Refuses(&[400])]).holds([Status(&[200])]),
+        case("max-forwards-no-number", Level::May, "x").holds([Rejects(&[400])]).holds([Status(&[200])]),
         Case::new(A, "max-forwards-zero-of-trace", Level::Must, "9110 7.6.2")
             .sends(trace("0"))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200, 400, 403, 405, 501]), Seen(0)]),
         Case::new(A, "trace-tells-no-secrets", Level::Should, "9110 9.3.8")
             .sends(trace("0"))
-            .answer("GET")
+            .response("GET")
             .holds([Client(|seen| {
-                let body = seen.answers.first().map(|answer| answer.text()).unwrap_or_default();
+                let body = seen.responses.first().map(|response| response.text()).unwrap_or_default();
                 ensure(!body.contains("a=b"), || body.clone())
             })]),
     ]

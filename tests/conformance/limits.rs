@@ -10,16 +10,16 @@ pub fn cases() -> Vec<Case> {
     let mut cases = too_much();
     let long = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(100_000));
     let case = Case::new(A, "target-too-long-is-414", Level::Must, "9112 3").sends(long).step(Step::Finish);
-    cases.push(case.answer("GET").holds([Refuses(&[414])]));
+    cases.push(case.response("GET").holds([Rejects(&[414])]));
     cases.extend(enough());
     cases
 }
 
-/// Refused with a status that says so, or closed. The client has sent it all before it looks.
+/// Rejected with a status that says so, or closed. The client has sent it all before it looks.
 fn too_much() -> Vec<Case> {
     let case = |id: &str, rfc, sent: Vec<u8>, statuses| {
-        let case = Case::new(A, id, Level::Should, rfc).sends(sent).step(Step::Finish).answer("GET");
-        case.holds([Refuses(statuses)])
+        let case = Case::new(A, id, Level::Should, rfc).sends(sent).step(Step::Finish).response("GET");
+        case.holds([Rejects(statuses)])
     };
     let many: String = (0..10_000).map(|at| format!("X-{at}: a\r\n")).collect();
     vec![
@@ -67,11 +67,11 @@ fn too_much() -> Vec<Case> {
 
 fn enough() -> Vec<Case> {
     let case = |id: &str, level, rfc, sent: Vec<u8>| {
-        Case::new(A, id, level, rfc).sends(sent).answer("GET").holds([Status(&[200]), Stays])
+        Case::new(A, id, level, rfc).sends(sent).response("GET").holds([Status(&[200]), Stays])
     };
-    let answer = |id: &str, fields: String| {
+    let response = |id: &str, fields: String| {
         let says = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 2\r\n\r\nok");
-        Case::new(A, id, Level::Should, "9110 5.4").says(says).sends(get("")).answer("GET")
+        Case::new(A, id, Level::Should, "9110 5.4").says(says).sends(get("")).response("GET")
     };
     let line = |len: usize| format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(len - 15)).into_bytes();
     vec![
@@ -104,11 +104,11 @@ fn enough() -> Vec<Case> {
                 (0..600).map(|at| format!("{at}-{at},")).collect::<String>()
             )),
         ),
-        answer("answer-of-80-fields", (0..80).map(|at| format!("X-{at}: a\r\n")).collect())
+        response("response-of-80-fields", (0..80).map(|at| format!("X-{at}: a\r\n")).collect())
             .holds([Status(&[200]), Body(b"ok".to_vec())]),
-        answer("answer-of-3-kib-in-a-field", format!("X-A: {}\r\n", "a".repeat(3000)))
+        response("response-of-3-kib-in-a-field", format!("X-A: {}\r\n", "a".repeat(3000)))
             .holds([Status(&[200]), Body(b"ok".to_vec())]),
-        answer("answer-of-100-kib-in-a-field", format!("X-A: {}\r\n", "a".repeat(100_000)))
+        response("response-of-100-kib-in-a-field", format!("X-A: {}\r\n", "a".repeat(100_000)))
             .holds([Status(&[502, 500])])
             .holds([Incomplete])
             .holds([Status(&[200]), Body(b"ok".to_vec())]),

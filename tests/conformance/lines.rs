@@ -8,7 +8,7 @@ const BAD: &[u16] = &[400];
 const BAD_VERSION: &[u16] = &[400, 505];
 
 /// What is no request line, or no line.
-const REFUSED: &[(&str, Level, &str, &[u8], &[u16])] = &[
+const REJECTED: &[(&str, Level, &str, &[u8], &[u16])] = &[
     ("line-without-target", Level::Must, "9112 3", b"GET HTTP/1.1\r\nHost: h\r\n\r\n", BAD_VERSION),
     ("line-without-version", Level::Safe, "9112 2.3", b"GET /\r\nHost: h\r\n\r\n", BAD_VERSION),
     ("line-method-alone", Level::Must, "9112 3", b"GET\r\nHost: h\r\n\r\n", BAD_VERSION),
@@ -119,7 +119,7 @@ const REFUSED: &[(&str, Level, &str, &[u8], &[u16])] = &[
     ("nul-between-words", Level::Safe, "9112 3", b"GET\0/ HTTP/1.1\r\nHost: h\r\n\r\n", BAD),
 ];
 
-/// What may be refused or taken as if it were right; then the request goes on as this line.
+/// What may be rejected or taken as if it were right; then the request goes on as this line.
 const LENIENT: &[(&str, &str, &[u8], &str)] = &[
     ("bare-lf-ends-request-line", "9112 2.2", b"GET /a HTTP/1.1\nHost: h\r\n\r\n", "GET /a HTTP/1.1"),
     ("bare-lf-ends-field", "9112 2.2", b"GET /a HTTP/1.1\r\nHost: h\nX: y\r\n\r\n", "GET /a HTTP/1.1"),
@@ -220,19 +220,19 @@ const GOOD: &[(&str, Level, &str, &[u8], &str)] = &[
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    let mut cases: Vec<Case> = REFUSED
+    let mut cases: Vec<Case> = REJECTED
         .iter()
         .map(|&(id, level, rfc, bytes, statuses)| {
             let case = Case::new(A, id, level, rfc).sends(and_smuggled(bytes)).step(Step::Finish);
-            case.answer("GET").holds([Refuses(statuses), Unseen("smuggled"), Unseen("evil")])
+            case.response("GET").holds([Rejects(statuses), Unseen("smuggled"), Unseen("evil")])
         })
         .collect();
     cases.extend(LENIENT.iter().map(|&(id, rfc, bytes, line)| {
-        let case = Case::new(A, id, Level::Safe, rfc).sends(bytes).answer("GET");
-        case.holds([Refuses(BAD)]).holds([Status(&[200]), Line(line), SeenHas("Host", "h"), Seen(1)])
+        let case = Case::new(A, id, Level::Safe, rfc).sends(bytes).response("GET");
+        case.holds([Rejects(BAD)]).holds([Status(&[200]), Line(line), SeenHas("Host", "h"), Seen(1)])
     }));
     cases.extend(GOOD.iter().map(|&(id, level, rfc, bytes, line)| {
-        let case = Case::new(A, id, level, rfc).sends(bytes).answer("GET");
+        let case = Case::new(A, id, level, rfc).sends(bytes).response("GET");
         case.holds([Status(&[200]), Stays, Line(line)])
     }));
     cases.push(case_of_method());
@@ -241,18 +241,18 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// Methods have a case: `get` is another method, which a proxy may refuse or pass on, but not make GET.
+/// Methods have a case: `get` is another method, which a proxy may reject or pass on, but not make GET.
 fn case_of_method() -> Case {
     let case = Case::new(A, "method-has-a-case", Level::Must, "9110 9.1");
-    let case = case.sends("get /a HTTP/1.1\r\nHost: h\r\n\r\n").answer("GET");
+    let case = case.sends("get /a HTTP/1.1\r\nHost: h\r\n\r\n").response("GET");
     case.holds([Status(&[400, 405, 501]), Seen(0)]).holds([Status(&[200]), Line("get /a HTTP/1.1")])
 }
 
-/// A simple request of 1991. It has no version, so no head follows and no field of the answer would be read.
+/// A simple request of 1991. It has no version, so no head follows and no field of the response would be read.
 fn http_0_9() -> Case {
     let case =
         Case::new(A, "http-0.9-request", Level::Safe, "9112 2.3").sends("GET /a\r\n").step(Step::Finish);
-    case.answer("GET").holds([Refuses(BAD_VERSION)])
+    case.response("GET").holds([Rejects(BAD_VERSION)])
 }
 
 /// However the bytes are split, the request is the same.
@@ -260,11 +260,11 @@ fn bytewise() -> [Case; 2] {
     let good = Case::new(A, "request-byte-by-byte", Level::Must, "9112 2.2");
     let bad = Case::new(A, "bad-request-byte-by-byte", Level::Must, "9112 5.1");
     [
-        good.step(Step::Bytewise(get("X-A: b\r\n"))).answer("GET").holds([
+        good.step(Step::Bytewise(get("X-A: b\r\n"))).response("GET").holds([
             Status(&[200]),
             SeenHas("X-A", "b"),
             Seen(1),
         ]),
-        bad.step(Step::Bytewise(get("X-A : b\r\n"))).answer("GET").holds([Refuses(BAD)]),
+        bad.step(Step::Bytewise(get("X-A : b\r\n"))).response("GET").holds([Rejects(BAD)]),
     ]
 }

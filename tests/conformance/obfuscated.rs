@@ -80,8 +80,9 @@ pub fn cases() -> Vec<Case> {
     let names =
         [("Content_Length", "underscore-is-no-length"), ("Transfer_Encoding", "underscore-is-no-coding")];
     let underscores = names.map(|(name, id)| {
-        let case =
-            Case::new(A, id, Level::May, "9112 11.2").sends(post(format!("{name}: 5\r\n"), "")).answer("GET");
+        let case = Case::new(A, id, Level::May, "9112 11.2")
+            .sends(post(format!("{name}: 5\r\n"), ""))
+            .response("GET");
         case.holds([Status(&[400, 200]), SeenAtMost(1), Unseen(name)])
     });
     lines.chain(underscores).collect()
@@ -91,10 +92,10 @@ fn case(id: &str, line: &[u8]) -> Case {
     let body = [b"0\r\n\r\n", SMUGGLED].concat();
     let fields = [format!("Content-Length: {}\r\n", body.len()).as_bytes(), line, b"\r\n"].concat();
     let case = Case::new(A, format!("obfuscated-{id}"), Level::Safe, "9112 11.2");
-    let case = case.sends(post(fields, body)).answer("GET");
-    case.holds([Refuses(&[400, 501]), Seen(0)])
+    let case = case.sends(post(fields, body)).response("GET");
+    case.holds([Rejects(&[400, 501]), Seen(0)])
         // As a body of that length; or as chunks, and closed.
-        .holds([Status(&[200]), Seen(1), AnswersAtMost(1), Servers(has_the_body)])
+        .holds([Status(&[200]), Seen(1), ResponsesAtMost(1), Servers(has_the_body)])
         .holds([Status(&[200]), Seen(1), Has("Connection", "close"), SeenBody(Vec::new()), Ends])
 }
 

@@ -3,7 +3,7 @@
 use super::rule::show;
 use super::strict;
 use crate::support::Client;
-use crate::support::message::{Answer, Broken, Head, Seen};
+use crate::support::message::{Broken, Head, Response, Seen};
 use std::time::Duration;
 
 /// How the proxy ended the client's connection.
@@ -21,10 +21,10 @@ pub enum End {
 
 /// The client's side.
 pub struct AtClient {
-    /// Interim answers, in order.
-    pub interims: Vec<Answer>,
-    /// Whole final answers, in order.
-    pub answers: Vec<Answer>,
+    /// Interim responses, in order.
+    pub interims: Vec<Response>,
+    /// Whole final responses, in order.
+    pub responses: Vec<Response>,
     /// Why there was not another, with the head if that had come.
     pub broken: Option<(Option<Head>, Broken)>,
     /// What was read as bytes.
@@ -33,21 +33,21 @@ pub struct AtClient {
     pub faults: Vec<String>,
     client: Option<Client>,
     end: Option<End>,
-    patience: Duration,
+    max_wait: Duration,
 }
 
 impl AtClient {
     /// Nothing yet.
-    pub fn new(client: Client, patience: Duration) -> Self {
+    pub fn new(client: Client, max_wait: Duration) -> Self {
         AtClient {
             interims: Vec::new(),
-            answers: Vec::new(),
+            responses: Vec::new(),
             broken: None,
             read: Vec::new(),
             faults: Vec::new(),
             client: Some(client),
             end: None,
-            patience,
+            max_wait,
         }
     }
 
@@ -61,24 +61,24 @@ impl AtClient {
         self.client.take().map(Client::reset).unwrap_or_default();
     }
 
-    /// Reads interim answers and the final one behind them.
-    pub fn read_answer(&mut self, method: &str) {
+    /// Reads interim responses and the final one behind them.
+    pub fn read_response(&mut self, method: &str) {
         while self.broken.is_none() {
             match self.read_one(method) {
-                Some(answer) if (100..200).contains(&answer.status) && answer.status != 101 => {
-                    self.interims.push(answer);
+                Some(response) if (100..200).contains(&response.status) && response.status != 101 => {
+                    self.interims.push(response);
                 }
-                Some(answer) => return self.answers.push(answer),
+                Some(response) => return self.responses.push(response),
                 None => {}
             }
         }
     }
 
-    /// Reads one interim answer; a final one counts as such.
+    /// Reads one interim response; a final one counts as such.
     pub fn read_interim(&mut self) {
         match self.read_one("GET") {
-            Some(answer) if answer.status < 200 => self.interims.push(answer),
-            Some(answer) => self.answers.push(answer),
+            Some(response) if response.status < 200 => self.interims.push(response),
+            Some(response) => self.responses.push(response),
             None => {}
         }
     }
@@ -95,9 +95,9 @@ impl AtClient {
         }
     }
 
-    fn read_one(&mut self, method: &str) -> Option<Answer> {
+    fn read_one(&mut self, method: &str) -> Option<Response> {
         let client = self.client.as_mut().filter(|_| self.broken.is_none())?;
-        client.patience(self.patience);
+        client.max_wait(self.max_wait);
         let head = match client.next_head() {
             Ok(head) => head,
             Err(broken) => {
@@ -105,13 +105,13 @@ impl AtClient {
                 return None;
             }
         };
-        self.faults.extend(strict::faults_of_answer(&head));
+        self.faults.extend(strict::faults_of_response(&head));
         let Some(status) = strict::status(&head.line) else {
             self.note(Some(head), Broken::Malformed("the status line".into()));
             return None;
         };
         match client.body_of(method, head.clone(), status) {
-            Ok(answer) => Some(answer),
+            Ok(response) => Some(response),
             Err(broken) => {
                 self.note(Some(head), broken);
                 None
@@ -126,7 +126,7 @@ impl AtClient {
         self.broken = Some((head, broken));
     }
 
-    /// Why there is no further answer.
+    /// Why there is no further response.
     pub fn how_it_broke(&self) -> String {
         match &self.broken {
             None => "it was not read".into(),
@@ -153,7 +153,7 @@ impl AtClient {
             _ => {}
         }
         let Some(client) = self.client.as_mut() else { return End::Reset };
-        client.patience(self.patience);
+        client.max_wait(self.max_wait);
         match client.rest() {
             (bytes, Ok(())) if bytes.is_empty() => End::InOrder,
             (bytes, Err(Broken::Reset(_))) if bytes.is_empty() => End::Reset,
@@ -164,16 +164,16 @@ impl AtClient {
 
     /// Another request on this connection is answered.
     pub fn stays(&mut self) -> Result<(), String> {
-        let patience = self.patience;
+        let max_wait = self.max_wait;
         let Some(client) = self.client.as_mut() else { return Err("the client has gone".into()) };
-        client.patience(patience);
+        client.max_wait(max_wait);
         let sent = client.try_send("GET /next HTTP/1.1\r\nHost: h\r\n\r\n");
         sent.map_err(|error| format!("the next request could not be sent: {error}"))?;
         loop {
-            match client.try_answer() {
-                Ok(answer) if (100..200).contains(&answer.status) => {}
-                // Whatever the server says, as long as it is an answer of its own.
-                Ok(answer) if answer.status != 400 => return Ok(()),
+            match client.try_response() {
+                Ok(response) if (100..200).contains(&response.status) => {}
+                // Whatever the server says, as long as it is a response of its own.
+                Ok(response) if response.status != 400 => return Ok(()),
                 other => return Err(format!("the next request got {other:?}")),
             }
         }

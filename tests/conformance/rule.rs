@@ -1,23 +1,23 @@
 //! What must hold of what was observed.
 
 use super::observe::{AtClient, AtServers, End};
-use crate::support::message::{Answer, Framing};
+use crate::support::message::{Framing, Response};
 
 /// One thing that must hold.
 #[derive(Clone, Debug)]
 pub enum Rule {
     // At the client.
-    /// The first final answer has one of these statuses.
+    /// The first final response has one of these statuses.
     Status(&'static [u16]),
-    /// The final answer of this place, from 0, has one of these statuses.
+    /// The final response of this place, from 0, has one of these statuses.
     StatusOf(usize, &'static [u16]),
-    /// So many final answers came, whole.
-    Answers(usize),
-    /// No more than so many final answers came.
-    AnswersAtMost(usize),
-    /// One of these statuses, or a close without an answer; then the connection is closed.
-    Refuses(&'static [u16]),
-    /// The client sees that the answer is not whole: it is cut, or a 502 takes its place.
+    /// So many final responses came, whole.
+    Responses(usize),
+    /// No more than so many final responses came.
+    ResponsesAtMost(usize),
+    /// One of these statuses, or a close without a response; then the connection is closed.
+    Rejects(&'static [u16]),
+    /// The client sees that the response is not whole: it is cut, or a 502 takes its place.
     Incomplete,
     /// The proxy closes, in order, and says nothing before that.
     Closes,
@@ -25,29 +25,29 @@ pub enum Rule {
     Ends,
     /// The next request on this connection is answered.
     Stays,
-    /// The last answer has this field with this value, case aside.
+    /// The last response has this field with this value, case aside.
     Has(&'static str, &'static str),
-    /// The last answer has this field.
+    /// The last response has this field.
     HasAny(&'static str),
-    /// The last answer has these fields of one name, in this order.
+    /// The last response has these fields of one name, in this order.
     HasAll(&'static str, &'static [&'static str]),
-    /// The last answer does not have this field.
+    /// The last response does not have this field.
     Lacks(&'static str),
-    /// The last answer's first line.
-    AnswerLine(&'static str),
-    /// The last answer is in the version that the proxy speaks, whatever the server's was.
+    /// The last response's first line.
+    ResponseLine(&'static str),
+    /// The last response is in the version that the proxy speaks, whatever the server's was.
     OwnVersion,
-    /// The last answer's payload.
+    /// The last response's payload.
     Body(Vec<u8>),
-    /// The last answer's body comes in chunks.
+    /// The last response's body comes in chunks.
     InChunks,
-    /// The last answer's body does not.
+    /// The last response's body does not.
     NotInChunks,
-    /// The last answer has this trailer field.
+    /// The last response has this trailer field.
     HasTrailer(&'static str),
-    /// The last answer does not have this trailer field.
+    /// The last response does not have this trailer field.
     LacksTrailer(&'static str),
-    /// These interim answers came, in this order.
+    /// These interim responses came, in this order.
     Interims(&'static [u16]),
     /// What was read as bytes.
     Read(Vec<u8>),
@@ -100,52 +100,52 @@ impl Rule {
         match self {
             Status(statuses) => status(seen, 0, statuses),
             StatusOf(at, statuses) => status(seen, *at, statuses),
-            Answers(count) => same("final answers", &seen.answers.len(), count),
-            AnswersAtMost(count) => {
-                ensure(seen.answers.len() <= *count, || format!("{} final answers came", seen.answers.len()))
-            }
-            Refuses(statuses) => refuses(seen, statuses),
+            Responses(count) => same("final responses", &seen.responses.len(), count),
+            ResponsesAtMost(count) => ensure(seen.responses.len() <= *count, || {
+                format!("{} final responses came", seen.responses.len())
+            }),
+            Rejects(statuses) => rejects(seen, statuses),
             Incomplete => incomplete(seen),
             Closes => closes(seen),
             Ends => ends(seen),
             Stays => seen.stays(),
             Interims(statuses) => {
                 let came: Vec<_> = seen.interims.iter().map(|interim| interim.status).collect();
-                same("interim answers", &&came[..], statuses)
+                same("interim responses", &&came[..], statuses)
             }
             Read(bytes) => ensure(seen.read == *bytes, || format!("the client read {:?}", show(&seen.read))),
             Client(check) => check(seen),
-            _ => match seen.answers.last() {
-                Some(last) => self.of_answer(last),
-                None if self.is_of_answer() => Err("there is no answer".into()),
+            _ => match seen.responses.last() {
+                Some(last) => self.of_response(last),
+                None if self.is_of_response() => Err("there is no response".into()),
                 None => Ok(()),
             },
         }
     }
 
-    fn is_of_answer(&self) -> bool {
-        matches!(self, Has(..) | HasAny(_) | HasAll(..) | AnswerLine(_) | OwnVersion | Body(_) | InChunks)
+    fn is_of_response(&self) -> bool {
+        matches!(self, Has(..) | HasAny(_) | HasAll(..) | ResponseLine(_) | OwnVersion | Body(_) | InChunks)
             || matches!(self, HasTrailer(_))
     }
 
-    fn of_answer(&self, last: &Answer) -> Result<(), String> {
+    fn of_response(&self, last: &Response) -> Result<(), String> {
         let fields = &last.fields;
         match self {
             Has(name, value) => {
                 let all = fields.all(name);
                 let has = all.iter().any(|other| other.eq_ignore_ascii_case(value));
-                ensure(has, || format!("the answer has {name}: {all:?}, not {value}"))
+                ensure(has, || format!("the response has {name}: {all:?}, not {value}"))
             }
-            HasAny(name) => ensure(fields.has(name), || format!("the answer has no {name}")),
+            HasAny(name) => ensure(fields.has(name), || format!("the response has no {name}")),
             HasAll(name, values) => same(name, &fields.all(name), &owned(values)),
-            Lacks(name) => ensure(!fields.has(name), || format!("the answer has {name}: {fields}")),
-            AnswerLine(line) => same("the status line", &last.line.as_str(), line),
+            Lacks(name) => ensure(!fields.has(name), || format!("the response has {name}: {fields}")),
+            ResponseLine(line) => same("the status line", &last.line.as_str(), line),
             OwnVersion => ensure(last.line.starts_with("HTTP/1.1 "), || last.line.clone()),
             Body(bytes) => ensure(last.body == *bytes, || {
                 format!("the body is {:?}, not {:?}", show(&last.body), show(bytes))
             }),
             InChunks => same("the framing", &last.framing, &Framing::Chunked),
-            NotInChunks => ensure(last.framing != Framing::Chunked, || "the answer is in chunks".into()),
+            NotInChunks => ensure(last.framing != Framing::Chunked, || "the response is in chunks".into()),
             HasTrailer(name) => ensure(last.trailers.has(name), || format!("no trailer {name}")),
             LacksTrailer(name) => ensure(!last.trailers.has(name), || format!("the trailer {name} came")),
             _ => Ok(()),
@@ -156,7 +156,7 @@ impl Rule {
     pub fn at_servers(&self, seen: &AtServers) -> Result<(), String> {
         let count = seen.requests.len();
         match self {
-            Refuses(_) => ensure(count == 0, || format!("{count} requests reached a server whole")),
+            Rejects(_) => ensure(count == 0, || format!("{count} requests reached a server whole")),
             Seen(expected) => same("whole requests at the servers", &count, expected),
             SeenAtMost(most) => ensure(count <= *most, || format!("{count} requests reached a server")),
             SeenConnections(expected) => same("connections with requests", &seen.used(), expected),
@@ -222,29 +222,29 @@ impl Rule {
 }
 
 fn status(seen: &AtClient, at: usize, statuses: &[u16]) -> Result<(), String> {
-    match seen.answers.get(at) {
-        Some(answer) if statuses.contains(&answer.status) => Ok(()),
-        Some(answer) => Err(format!("answer {at} has status {}, not {statuses:?}", answer.status)),
-        None => Err(format!("answer {at} is missing: {}", seen.how_it_broke())),
+    match seen.responses.get(at) {
+        Some(response) if statuses.contains(&response.status) => Ok(()),
+        Some(response) => Err(format!("response {at} has status {}, not {statuses:?}", response.status)),
+        None => Err(format!("response {at} is missing: {}", seen.how_it_broke())),
     }
 }
 
-fn refuses(seen: &mut AtClient, statuses: &[u16]) -> Result<(), String> {
-    match seen.answers.len() {
+fn rejects(seen: &mut AtClient, statuses: &[u16]) -> Result<(), String> {
+    match seen.responses.len() {
         0 => {}
         1 => status(seen, 0, statuses)?,
-        count => return Err(format!("{count} answers came")),
+        count => return Err(format!("{count} responses came")),
     }
     ends(seen)
 }
 
 /// A body until the close that ends in order cannot show that it is cut.
 fn incomplete(seen: &mut AtClient) -> Result<(), String> {
-    match (&seen.broken, seen.answers.first()) {
+    match (&seen.broken, seen.responses.first()) {
         (Some(_), None) => Ok(()),
-        (_, Some(answer)) if (500..600).contains(&answer.status) => Ok(()),
-        (_, Some(answer)) => {
-            Err(format!("status {} with a whole body of {} bytes", answer.status, answer.body.len()))
+        (_, Some(response)) if (500..600).contains(&response.status) => Ok(()),
+        (_, Some(response)) => {
+            Err(format!("status {} with a whole body of {} bytes", response.status, response.body.len()))
         }
         (None, None) => Err("nothing was read".into()),
     }

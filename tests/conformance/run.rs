@@ -18,9 +18,9 @@ pub trait Proxy {
 
 /// How long a proxy may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// For an answer, and for the end of a connection.
-    pub answer: Duration,
+pub struct Waits {
+    /// For a response, and for the end of a connection.
+    pub response: Duration,
     /// How long [`Step::Pause`] lasts.
     pub pause: Duration,
 }
@@ -45,19 +45,19 @@ pub fn all<R: Send>(cases: &[Case], lanes: usize, run: impl Fn(&Case) -> R + Syn
 /// Runs a case against the proxy that `start` starts before these servers; says what does not hold.
 pub fn run<P: Proxy>(
     case: &Case,
-    patience: Patience,
+    waits: Waits,
     start: impl FnOnce(&[SocketAddr], Setup) -> Result<P, String>,
 ) -> Result<(), String> {
     let servers: Vec<Origin> = case.servers.iter().map(server).collect();
     let addresses: Vec<_> = servers.iter().map(Origin::address).collect();
     let proxy = start(&addresses, case.setup)?;
     let client = Client::connect(proxy.address()).map_err(|error| format!("no connection: {error}"))?;
-    let mut seen = AtClient::new(client, patience.answer);
-    case.steps.iter().for_each(|step| act(step, &mut seen, &servers, patience));
+    let mut seen = AtClient::new(client, waits.response);
+    case.steps.iter().for_each(|step| act(step, &mut seen, &servers, waits));
     let judged: Vec<_> = case.ways.iter().map(|way| holds(way, |rule| rule.at_client(&mut seen))).collect();
     drop(proxy);
     let raw = servers.iter().flat_map(everything).collect();
-    let at_servers = AtServers::of(raw, seen.answers.iter().any(|answer| answer.status == 101));
+    let at_servers = AtServers::of(raw, seen.responses.iter().any(|response| response.status == 101));
     let faults = [&seen.faults[..], &at_servers.faults[..]].concat();
     if !faults.is_empty() {
         return Err(told(case, &seen, &at_servers, &faults));
@@ -76,24 +76,24 @@ fn holds(way: &[Rule], mut check: impl FnMut(&Rule) -> Result<(), String>) -> Re
     way.iter().try_for_each(|rule| check(rule).map_err(|why| format!("{rule:.60?}: {why}")))
 }
 
-fn act(step: &Step, seen: &mut AtClient, servers: &[Origin], patience: Patience) {
+fn act(step: &Step, seen: &mut AtClient, servers: &[Origin], waits: Waits) {
     match step {
         Step::Send(bytes) => _ = seen.client().map(|client| client.try_send(bytes)),
         Step::Bytewise(bytes) => {
             bytes.iter().for_each(|byte| _ = seen.client().map(|client| client.try_send([*byte])));
         }
-        Step::Answer(method) => seen.read_answer(method),
+        Step::Response(method) => seen.read_response(method),
         Step::Interim => seen.read_interim(),
         Step::Bytes(count) => seen.read_bytes(*count),
         Step::AtServer(heads) => {
             let mut left = *heads;
             for server in servers {
-                left = left.saturating_sub(server.wait_for_heads(left, patience.answer));
+                left = left.saturating_sub(server.wait_for_heads(left, waits.response));
             }
         }
         Step::Finish => _ = seen.client().map(|client| client.stream.shutdown(std::net::Shutdown::Write)),
         Step::Reset => seen.reset(),
-        Step::Pause => std::thread::park_timeout(patience.pause),
+        Step::Pause => std::thread::park_timeout(waits.pause),
     }
 }
 
@@ -106,11 +106,11 @@ fn everything(server: &Origin) -> Vec<Vec<u8>> {
 /// What happened, for a person.
 fn told(case: &Case, seen: &AtClient, at_servers: &AtServers, wrong: &[String]) -> String {
     let sent: Vec<u8> = case.steps.iter().flat_map(bytes_of).copied().collect();
-    let answers =
-        seen.answers.iter().map(|answer| format!("{:?}", answer.line)).collect::<Vec<_>>().join(", ");
+    let responses =
+        seen.responses.iter().map(|response| format!("{:?}", response.line)).collect::<Vec<_>>().join(", ");
     let servers = at_servers.raw.iter().map(|bytes| show(bytes)).collect::<Vec<_>>().join(" | ");
     format!(
-        "{} [{}, {}, RFC {}]\n  wrong: {}\n  sent: {}\n  answers: {answers}; then {}\n  servers: {servers}",
+        "{} [{}, {}, RFC {}]\n  wrong: {}\n  sent: {}\n  responses: {responses}; then {}\n  servers: {servers}",
         case.id,
         case.area.name(),
         case.level.name(),
@@ -130,7 +130,7 @@ fn bytes_of(step: &Step) -> &[u8] {
 
 /// A server for this script. Whatever the script is, it reads all that comes in the end.
 fn server(script: &Script) -> Origin {
-    if matches!(script, Script::Refuses) {
+    if matches!(script, Script::Rejects) {
         return Origin::refuses();
     }
     let script = script.clone();
@@ -162,9 +162,9 @@ fn play(script: &Script, turn: &Mutex<usize>, visit: &mut Visit) {
                 return visit.reset_on_close();
             }
         }
-        Script::InTurn(answers) => {
+        Script::InTurn(responses) => {
             while visit.request().is_some() {
-                visit.send(next(answers, turn));
+                visit.send(next(responses, turn));
             }
         }
         Script::AtHead(bytes) => {
@@ -183,18 +183,18 @@ fn play(script: &Script, turn: &Mutex<usize>, visit: &mut Visit) {
         }
         Script::Echoes => {
             while let Some(seen) = visit.request() {
-                visit.answer(&seen.body);
+                visit.response(&seen.body);
             }
         }
-        Script::Refuses => return,
+        Script::Rejects => return,
         Script::Does(act) => return act(visit),
     }
     // What is no good request is read, too: the strict reader wants to see it.
     visit.to_the_end();
 }
 
-fn next<'a>(answers: &'a [Vec<u8>], turn: &Mutex<usize>) -> &'a [u8] {
+fn next<'a>(responses: &'a [Vec<u8>], turn: &Mutex<usize>) -> &'a [u8] {
     let mut turn = turn.lock().unwrap();
     *turn += 1;
-    answers.get(*turn - 1).map_or(super::case::OK, |answer| answer)
+    responses.get(*turn - 1).map_or(super::case::OK, |response| response)
 }

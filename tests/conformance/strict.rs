@@ -1,4 +1,4 @@
-//! What a proxy itself may send, read strictly: requests by the servers, answers by the client.
+//! What a proxy itself may send, read strictly: requests by the servers, responses by the client.
 
 use crate::support::message::{Broken, Head, Reader, Seen};
 
@@ -80,8 +80,8 @@ pub fn status(line: &str) -> Option<u16> {
     digits.parse().ok()
 }
 
-/// What no answer may be, whatever the case (RFC 9110 section 8.6, RFC 9112 section 6.1).
-pub fn faults_of_answer(head: &Head) -> Vec<String> {
+/// What no response may be, whatever the case (RFC 9110 section 8.6, RFC 9112 section 6.1).
+pub fn faults_of_response(head: &Head) -> Vec<String> {
     let status = status(&head.line).unwrap_or(0);
     let mut faults = Vec::new();
     let interim = (100..200).contains(&status) || status == 204;

@@ -22,7 +22,6 @@ pub mod rule;
 pub mod run;
 pub mod strict;
 
-mod answers;
 mod bodies;
 mod bodiless;
 mod broken;
@@ -37,6 +36,7 @@ mod http10;
 mod limits;
 mod lines;
 mod obfuscated;
+mod responses;
 mod retries;
 mod target;
 mod timeouts;
@@ -59,7 +59,7 @@ pub fn all() -> Vec<Case> {
         hops::cases(),
         expect::cases(),
         early::cases(),
-        answers::cases(),
+        responses::cases(),
         broken::cases(),
         bodiless::cases(),
         upgrade::cases(),

@@ -7,7 +7,7 @@ const A: Area = Area::Target;
 const BAD: &[u16] = &[400];
 
 /// The second word of the line, with what is behind it up to the fields.
-const REFUSED_TARGETS: &[(&str, Level, &str, &[u8], &[u16])] = &[
+const REJECTED_TARGETS: &[(&str, Level, &str, &[u8], &[u16])] = &[
     ("target-without-slash", Level::Should, "9112 3.2", b"GET a HTTP/1.1", BAD),
     ("target-path-without-slash", Level::Should, "9112 3.2", b"GET a/b/c HTTP/1.1", BAD),
     ("target-query-alone", Level::Should, "9112 3.2", b"GET ?q HTTP/1.1", BAD),
@@ -42,7 +42,7 @@ const REFUSED_TARGETS: &[(&str, Level, &str, &[u8], &[u16])] = &[
 ];
 
 /// Values of the one Host.
-const REFUSED_HOSTS: &[(&str, Level, &[u8])] = &[
+const REJECTED_HOSTS: &[(&str, Level, &[u8])] = &[
     ("host-empty", Level::Should, b""),
     ("host-with-user", Level::Must, b"u@h"),
     ("host-with-path", Level::Must, b"h/a"),
@@ -89,7 +89,7 @@ const GOOD_HOSTS: &[(&str, &str)] = &[
 ];
 
 /// Fields of a request without one good Host.
-const REFUSED_FIELDS: &[(&str, Level, &[u8])] = &[
+const REJECTED_FIELDS: &[(&str, Level, &[u8])] = &[
     ("host-missing", Level::Must, b"X: y\r\n"),
     ("host-missing-with-no-field", Level::Must, b""),
     ("host-twice", Level::Must, b"Host: h\r\nHost: i\r\n"),
@@ -124,31 +124,31 @@ const KEPT: &[(&str, Level, &str)] = &[
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    let refuses = |id: &str, level, rfc, bytes: Vec<u8>, statuses| {
-        let case = Case::new(A, id, level, rfc).sends(and_smuggled(bytes)).step(Step::Finish).answer("GET");
-        case.holds([Refuses(statuses), Unseen("smuggled")])
+    let rejects = |id: &str, level, rfc, bytes: Vec<u8>, statuses| {
+        let case = Case::new(A, id, level, rfc).sends(and_smuggled(bytes)).step(Step::Finish).response("GET");
+        case.holds([Rejects(statuses), Unseen("smuggled")])
     };
     let mut cases = Vec::new();
-    cases.extend(REFUSED_TARGETS.iter().map(|&(id, level, rfc, line, statuses)| {
-        refuses(id, level, rfc, [line, b"\r\nHost: h\r\n\r\n"].concat(), statuses)
+    cases.extend(REJECTED_TARGETS.iter().map(|&(id, level, rfc, line, statuses)| {
+        rejects(id, level, rfc, [line, b"\r\nHost: h\r\n\r\n"].concat(), statuses)
     }));
-    cases.extend(REFUSED_HOSTS.iter().map(|&(id, level, host)| {
-        refuses(id, level, "9112 3.2", [b"GET / HTTP/1.1\r\nHost: ", host, b"\r\n\r\n"].concat(), BAD)
+    cases.extend(REJECTED_HOSTS.iter().map(|&(id, level, host)| {
+        rejects(id, level, "9112 3.2", [b"GET / HTTP/1.1\r\nHost: ", host, b"\r\n\r\n"].concat(), BAD)
     }));
-    cases.extend(REFUSED_FIELDS.iter().map(|&(id, level, fields)| {
-        refuses(id, level, "9112 3.2", [b"GET / HTTP/1.1\r\n", fields, b"\r\n"].concat(), BAD)
+    cases.extend(REJECTED_FIELDS.iter().map(|&(id, level, fields)| {
+        rejects(id, level, "9112 3.2", [b"GET / HTTP/1.1\r\n", fields, b"\r\n"].concat(), BAD)
     }));
     cases.extend(GOOD_HOSTS.iter().map(|&(id, host)| {
         let case = Case::new(A, id, Level::Must, "9112 3.2")
             .sends(format!("GET /a HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-        case.answer("GET").holds([Status(&[200]), SeenHas("Host", host), Line("GET /a HTTP/1.1")])
+        case.response("GET").holds([Status(&[200]), SeenHas("Host", host), Line("GET /a HTTP/1.1")])
     }));
     cases.extend(KEPT.iter().map(|&(id, level, target)| {
         let line: &'static str = format!("GET {target} HTTP/1.1").leak();
         let case =
-            Case::new(A, id, level, "9110 7.7").sends(format!("{line}\r\nHost: h\r\n\r\n")).answer("GET");
+            Case::new(A, id, level, "9110 7.7").sends(format!("{line}\r\nHost: h\r\n\r\n")).response("GET");
         let case = case.holds([Status(&[200]), Line(line)]);
-        if level == Level::May { case.holds([Refuses(BAD)]) } else { case }
+        if level == Level::May { case.holds([Rejects(BAD)]) } else { case }
     }));
     cases.extend(forms());
     cases.extend(odd());
@@ -158,7 +158,7 @@ pub fn cases() -> Vec<Case> {
 /// The other forms of a target (RFC 9112 sections 3.2.2 and 3.2.4).
 fn forms() -> Vec<Case> {
     let absolute =
-        |id: &str, level, sent: &str| Case::new(A, id, level, "9112 3.2.2").sends(sent).answer("GET");
+        |id: &str, level, sent: &str| Case::new(A, id, level, "9112 3.2.2").sends(sent).response("GET");
     let origin = |path: &'static str| [Status(&[200]), Line(path), SeenHas("Host", "h")];
     vec![
         absolute("absolute-form", Level::Must, "GET http://h/a?b HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -172,17 +172,17 @@ fn forms() -> Vec<Case> {
             Level::Must,
             "GET http://h/a HTTP/1.1\r\nHost: other\r\n\r\n",
         )
-        .holds([Refuses(BAD)])
+        .holds([Rejects(BAD)])
         .holds([Status(&[200]), SeenHas("Host", "h"), Unseen("other")]),
         absolute(
             "absolute-form-of-post-replaces-host",
             Level::Must,
             "POST http://h/a HTTP/1.1\r\nHost: other\r\nContent-Length: 1\r\n\r\nx",
         )
-        .holds([Refuses(BAD)])
+        .holds([Rejects(BAD)])
         .holds([Status(&[200]), SeenHas("Host", "h"), Unseen("other"), SeenBody(b"x".to_vec())]),
         absolute("absolute-form-needs-a-host-too", Level::Must, "GET http://h/a HTTP/1.1\r\n\r\n")
-            .holds([Refuses(BAD)]),
+            .holds([Rejects(BAD)]),
         absolute("absolute-form-without-path", Level::Must, "GET http://h HTTP/1.1\r\nHost: h\r\n\r\n")
             .holds(origin("GET / HTTP/1.1"))
             .holds(origin("GET http://h HTTP/1.1"))
@@ -206,16 +206,16 @@ fn forms() -> Vec<Case> {
             .holds(origin("GET ftp://h/a HTTP/1.1")),
         Case::new(A, "options-asterisk", Level::Must, "9112 3.2.4")
             .sends("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n")
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Line("OPTIONS * HTTP/1.1")]),
         Case::new(A, "options-of-a-whole-server", Level::Must, "9112 3.2.4")
             .sends("OPTIONS http://h HTTP/1.1\r\nHost: h\r\n\r\n")
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Line("OPTIONS * HTTP/1.1")])
             .holds([Status(&[200]), Line("OPTIONS http://h HTTP/1.1")]),
         Case::new(A, "options-of-the-root", Level::Must, "9112 3.2.4")
             .sends("OPTIONS http://h/ HTTP/1.1\r\nHost: h\r\n\r\n")
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Line("OPTIONS / HTTP/1.1")])
             .holds([Status(&[200]), Line("OPTIONS http://h/ HTTP/1.1")]),
     ]
@@ -223,10 +223,10 @@ fn forms() -> Vec<Case> {
 
 /// Where a proxy may choose.
 fn odd() -> Vec<Case> {
-    let case = |id: &str, level, rfc, sent: &[u8]| Case::new(A, id, level, rfc).sends(sent).answer("GET");
+    let case = |id: &str, level, rfc, sent: &[u8]| Case::new(A, id, level, rfc).sends(sent).response("GET");
     vec![
         case("fragment", Level::Should, "9112 3.2", b"GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n")
-            .holds([Refuses(BAD)])
+            .holds([Rejects(BAD)])
             .holds([Status(&[200]), Line("GET /a HTTP/1.1")]),
         case(
             "fragment-in-absolute-form",
@@ -234,13 +234,13 @@ fn odd() -> Vec<Case> {
             "9112 3.2",
             b"GET http://h/a#b HTTP/1.1\r\nHost: h\r\n\r\n",
         )
-        .holds([Refuses(BAD)])
+        .holds([Rejects(BAD)])
         .holds([Status(&[200]), Line("GET /a HTTP/1.1")]),
         case("target-obs-text", Level::Should, "9112 3.2", b"GET /caf\xc3\xa9 HTTP/1.1\r\nHost: h\r\n\r\n")
-            .holds([Refuses(BAD)])
+            .holds([Rejects(BAD)])
             .holds([Status(&[200]), Line("GET /caf%C3%A9 HTTP/1.1")]),
         case("target-overlong-utf8", Level::Should, "9112 3.2", b"GET /\xc0\xaf HTTP/1.1\r\nHost: h\r\n\r\n")
-            .holds([Refuses(BAD)])
+            .holds([Rejects(BAD)])
             .holds([Status(&[200]), Line("GET /%C0%AF HTTP/1.1")]),
         case(
             "connect",

@@ -11,33 +11,33 @@ pub fn cases() -> Vec<Case> {
     vec![
         case("half-a-head", Level::Should, "9110 15.5.9")
             .sends("GET / HTTP/1.1\r\nHost: h\r\nX-A: b")
-            .answer("GET")
-            .holds([Refuses(&[408, 400])]),
+            .response("GET")
+            .holds([Rejects(&[408, 400])]),
         case("half-a-request-line", Level::Should, "9110 15.5.9")
             .sends("GET / HT")
-            .answer("GET")
-            .holds([Refuses(&[408, 400])]),
+            .response("GET")
+            .holds([Rejects(&[408, 400])]),
         case("half-a-request-line-of-no-version", Level::Should, "9110 15.5.9")
             .sends("GET /\r\n")
-            .answer("GET")
-            .holds([Refuses(&[408, 400, 505])]),
-        case("nothing-is-sent", Level::Should, "9112 9.5").answer("GET").holds([Refuses(&[408, 400])]),
+            .response("GET")
+            .holds([Rejects(&[408, 400, 505])]),
+        case("nothing-is-sent", Level::Should, "9112 9.5").response("GET").holds([Rejects(&[408, 400])]),
         case("half-a-body", Level::Should, "9110 15.5.9")
             .sends(post("Content-Length: 10\r\n", "hello"))
-            .answer("GET")
-            .holds([Refuses(&[408, 400, 504])]),
+            .response("GET")
+            .holds([Rejects(&[408, 400, 504])]),
         case("half-a-chunked-body", Level::Should, "9110 15.5.9")
             .sends(post("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n"))
-            .answer("GET")
-            .holds([Refuses(&[408, 400, 504])]),
+            .response("GET")
+            .holds([Rejects(&[408, 400, 504])]),
         case("huge-length-and-no-body", Level::Should, "9110 15.5.9")
             .sends(post("Content-Length: 999999999\r\n", ""))
-            .answer("GET")
-            .holds([Refuses(&[408, 400, 413, 504])]),
+            .response("GET")
+            .holds([Rejects(&[408, 400, 413, 504])]),
         case("server-says-nothing", Level::Should, "9110 15.6.5")
             .server(Script::Does(|visit| drop(visit.to_the_end())))
             .sends(get(""))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[504])]),
         case("server-says-half-a-head", Level::Should, "9110 15.6.5")
             .server(Script::Does(|visit| {
@@ -47,7 +47,7 @@ pub fn cases() -> Vec<Case> {
                 }
             }))
             .sends(get(""))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[504, 502])]),
         case("server-says-half-a-body", Level::Must, "9112 8")
             .server(Script::Does(|visit| {
@@ -57,11 +57,11 @@ pub fn cases() -> Vec<Case> {
                 }
             }))
             .sends(get(""))
-            .answer("GET")
+            .response("GET")
             .holds([Incomplete, Ends]),
         case("idle-connection-is-closed", Level::May, "9112 9.5")
             .sends(get(""))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Ends]),
     ]
 }

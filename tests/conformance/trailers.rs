@@ -33,7 +33,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
 ];
 
 /// Lines behind the last chunk that are no fields.
-const REFUSED: &[(&str, &str, &[u8])] = &[
+const REJECTED: &[(&str, &str, &[u8])] = &[
     ("trailer-space-before-colon", "9112 5.1", b"X-Sum : 1\r\n"),
     ("trailer-without-colon", "9112 5", b"X-Sum\r\n"),
     ("trailer-name-empty", "9112 5", b": 1\r\n"),
@@ -52,14 +52,14 @@ pub fn cases() -> Vec<Case> {
         let body = format!("5\r\nhello\r\n0\r\n{name}: {value}\r\n\r\n");
         let id = format!("trailer-of-a-request-{}", name.to_lowercase());
         let case = Case::new(A, id, Level::May, "9110 6.5.1").sends(post(CODING, body));
-        let case = case.answer("GET").holds([Refuses(BAD)]);
+        let case = case.response("GET").holds([Rejects(BAD)]);
         case.holds([Status(&[200]), Seen(1), SeenBody(b"hello".to_vec()), SeenLacksTrailer(name)])
     }));
-    cases.extend(REFUSED.iter().map(|&(id, rfc, lines)| {
+    cases.extend(REJECTED.iter().map(|&(id, rfc, lines)| {
         let body = [b"5\r\nhello\r\n0\r\n", lines, b"\r\n"].concat();
         let case =
             Case::new(A, id, Level::Must, rfc).sends(and_smuggled(post(CODING, body))).step(Step::Finish);
-        let case = case.answer("GET").holds([Refuses(BAD), Unseen("smuggled")]);
+        let case = case.response("GET").holds([Rejects(BAD), Unseen("smuggled")]);
         if id == "trailer-value-with-cr" {
             case.holds([Status(&[200]), Seen(2), SeenBody(b"hello".to_vec())])
         } else {
@@ -67,14 +67,14 @@ pub fn cases() -> Vec<Case> {
         }
     }));
     cases.extend(kept());
-    cases.extend(of_answers());
+    cases.extend(of_responses());
     cases
 }
 
 fn kept() -> Vec<Case> {
     let case = |id: &str, level, fields: &str, trailers: &str| {
         let body = format!("5\r\nhello\r\n0\r\n{trailers}\r\n");
-        Case::new(A, id, level, "9112 7.1.2").sends(post(format!("{CODING}{fields}"), body)).answer("GET")
+        Case::new(A, id, level, "9112 7.1.2").sends(post(format!("{CODING}{fields}"), body)).response("GET")
     };
     let whole = || [Status(&[200]), Stays, Seen(2), SeenBody(b"hello".to_vec())];
     vec![
@@ -91,40 +91,40 @@ fn kept() -> Vec<Case> {
         case("trailer-is-no-field-of-the-head", Level::Must, "", "X-Sum: 1\r\n")
             .holds([Status(&[200]), SeenLacks("X-Sum")]),
         case("trailers-of-64-kib", Level::Should, "", &format!("X-Sum: {}\r\n", "a".repeat(64 << 10)))
-            .holds([Refuses(&[400, 413, 431])])
+            .holds([Rejects(&[400, 413, 431])])
             .holds(whole()),
     ]
 }
 
-fn of_answers() -> Vec<Case> {
+fn of_responses() -> Vec<Case> {
     let case = |id: &str, level, fields: &str, trailers: &str| {
-        let answer = format!(
+        let response = format!(
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n{fields}\r\n5\r\nhello\r\n0\r\n{trailers}\r\n"
         );
-        Case::new(A, id, level, "9112 7.1.2").says(answer)
+        Case::new(A, id, level, "9112 7.1.2").says(response)
     };
     let asked = get("TE: trailers\r\nConnection: TE\r\n");
     vec![
-        case("trailer-of-an-answer-goes-on", Level::May, "Trailer: X-Sum\r\n", "X-Sum: 1\r\n")
+        case("trailer-of-a-response-goes-on", Level::May, "Trailer: X-Sum\r\n", "X-Sum: 1\r\n")
             .sends(&asked)
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Body(b"hello".to_vec()), HasTrailer("X-Sum"), Stays]),
-        case("trailer-of-an-answer-does-no-harm", Level::Must, "", "X-Sum: 1\r\nX-Two: 2\r\n")
+        case("trailer-of-a-response-does-no-harm", Level::Must, "", "X-Sum: 1\r\nX-Two: 2\r\n")
             .sends(get(""))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Body(b"hello".to_vec()), Lacks("X-Sum"), Stays]),
-        case("trailer-of-an-answer-to-1.0", Level::Must, "Trailer: X-Sum\r\n", "X-Sum: 1\r\n")
+        case("trailer-of-a-response-to-1.0", Level::Must, "Trailer: X-Sum\r\n", "X-Sum: 1\r\n")
             .sends("GET / HTTP/1.0\r\nHost: h\r\n\r\n")
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Body(b"hello".to_vec()), NotInChunks, Ends]),
-        case("trailer-of-an-answer-content-length", Level::May, "", "Content-Length: 50\r\n")
+        case("trailer-of-a-response-content-length", Level::May, "", "Content-Length: 50\r\n")
             .sends(get(""))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Body(b"hello".to_vec()), LacksTrailer("Content-Length")])
             .holds([Incomplete]),
-        case("trailer-of-an-answer-set-cookie", Level::May, "", "Set-Cookie: a=b\r\n")
+        case("trailer-of-a-response-set-cookie", Level::May, "", "Set-Cookie: a=b\r\n")
             .sends(get(""))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Body(b"hello".to_vec()), LacksTrailer("Set-Cookie")])
             .holds([Incomplete]),
     ]

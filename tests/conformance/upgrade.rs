@@ -38,20 +38,20 @@ fn greets(visit: &mut Visit) {
 /// The cases.
 pub fn cases() -> Vec<Case> {
     let mut cases = tunnels();
-    cases.extend(refused());
+    cases.extend(rejected());
     cases.extend(not_asked());
     cases
 }
 
 fn tunnels() -> Vec<Case> {
     let case = |id: &str, level, rfc| Case::new(A, id, level, rfc).server(Script::Does(echoes));
-    let open = |sent: &str| case(sent, Level::May, "9110 7.8").sends(get(ASKS)).answer("GET");
+    let open = |sent: &str| case(sent, Level::May, "9110 7.8").sends(get(ASKS)).response("GET");
     let named = |mut case: Case, id: &str| {
         case.id = id.into();
         case
     };
     vec![
-        case("upgrade-switches", Level::May, "9110 7.8").sends(get(ASKS)).answer("GET").holds([
+        case("upgrade-switches", Level::May, "9110 7.8").sends(get(ASKS)).response("GET").holds([
             Status(&[101]),
             Has("Upgrade", "websocket"),
             Has("Connection", "upgrade"),
@@ -59,7 +59,7 @@ fn tunnels() -> Vec<Case> {
         ]),
         case("upgrade-goes-on-with-connection", Level::Must, "9110 7.8")
             .sends(get(ASKS))
-            .answer("GET")
+            .response("GET")
             .holds([
                 Status(&[101]),
                 SeenHas("Upgrade", "websocket"),
@@ -82,13 +82,13 @@ fn tunnels() -> Vec<Case> {
         ),
         case("tunnel-keeps-early-bytes-of-the-client", Level::May, "9110 7.8")
             .sends([&get(ASKS)[..], b"early"].concat())
-            .answer("GET")
+            .response("GET")
             .step(Step::Bytes(5))
             .holds([Status(&[101]), Read(b"early".to_vec())]),
         case("tunnel-keeps-early-bytes-of-the-server", Level::May, "9110 7.8")
             .server(Script::Does(greets))
             .sends(get(ASKS))
-            .answer("GET")
+            .response("GET")
             .step(Step::Bytes(5))
             .holds([Status(&[101]), Read(b"hello".to_vec())]),
         named(
@@ -99,74 +99,74 @@ fn tunnels() -> Vec<Case> {
             ]),
             "tunnel-closes-one-side-first",
         ),
-        case("upgrade-is-refused-by-the-server", Level::Must, "9110 7.8")
+        case("upgrade-is-rejected-by-the-server", Level::Must, "9110 7.8")
             .says(OK)
             .sends(get(ASKS))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Body(b"ok".to_vec()), Stays]),
         case("upgrade-in-other-case", Level::Must, "9110 7.8")
             .sends(get("connection: keep-alive, uPGRADE\r\nUPGRADE: WebSocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[101])]),
     ]
 }
 
 /// Upgrades that must not come about, or must not hide requests.
-fn refused() -> Vec<Case> {
+fn rejected() -> Vec<Case> {
     let case = |id: &str, level, rfc| Case::new(A, id, level, rfc).server(Script::Does(echoes));
     let no_tunnel = |seen: &mut super::observe::AtClient| {
-        let status = seen.answers.first().map(|answer| answer.status);
+        let status = seen.responses.first().map(|response| response.status);
         ensure(status != Some(101), || "the proxy switched".into())
     };
     vec![
         case("upgrade-without-connection", Level::Safe, "9110 7.8")
             .sends(get("Upgrade: websocket\r\n"))
-            .answer("GET")
+            .response("GET")
             .holds([Client(no_tunnel), SeenLacks("Upgrade")])
-            .holds([Refuses(&[400, 426])]),
+            .holds([Rejects(&[400, 426])]),
         case("connection-without-upgrade", Level::Must, "9110 7.8")
             .sends(get("Connection: Upgrade\r\n"))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), SeenLacks("Upgrade")])
-            .holds([Refuses(&[400])]),
+            .holds([Rejects(&[400])]),
         case("upgrade-in-1.0-is-ignored", Level::Must, "9110 7.8")
             .sends(format!("GET / HTTP/1.0\r\nHost: h\r\n{ASKS}\r\n"))
-            .answer("GET")
+            .response("GET")
             .holds([Client(no_tunnel), SeenLacks("Upgrade")])
-            .holds([Refuses(&[400, 426])]),
+            .holds([Rejects(&[400, 426])]),
         case("h2c-is-not-asked-for", Level::Safe, "9113 3.1")
             .sends(get("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"))
-            .answer("GET")
+            .response("GET")
             .holds([Client(no_tunnel), SeenLacks("HTTP2-Settings")])
-            .holds([Refuses(&[400, 426])]),
+            .holds([Rejects(&[400, 426])]),
         case("h2c-among-others-is-not-asked-for", Level::Safe, "9113 3.1")
             .sends(get("Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n"))
-            .answer("GET")
+            .response("GET")
             .holds([Unseen("h2c")])
-            .holds([Refuses(&[400, 426])]),
-        Case::new(A, "upgrade-refused-then-a-request", Level::Safe, "9110 7.8")
+            .holds([Rejects(&[400, 426])]),
+        Case::new(A, "upgrade-rejected-then-a-request", Level::Safe, "9110 7.8")
             .says(b"HTTP/1.1 426 No\r\nUpgrade: websocket\r\nConnection: upgrade\r\nContent-Length: 2\r\n\r\nno")
             .sends([&get(ASKS)[..], SMUGGLED].concat())
-            .answer("GET")
-            .answer("GET")
+            .response("GET")
+            .response("GET")
             .holds([StatusOf(0, &[426]), StatusOf(1, &[426]), Seen(2)])
-            .holds([StatusOf(0, &[426]), AnswersAtMost(1), Ends, Seen(1)]),
+            .holds([StatusOf(0, &[426]), ResponsesAtMost(1), Ends, Seen(1)]),
         Case::new(A, "426-says-to-what", Level::Must, "9110 15.5.22")
             .says(b"HTTP/1.1 426 No\r\nUpgrade: a/2\r\nConnection: upgrade\r\nContent-Length: 2\r\n\r\nno")
             .sends(get(""))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[426]), Has("Upgrade", "a/2")]),
         case("upgrade-with-a-body", Level::Safe, "9110 7.8")
             .says(OK)
             .sends(post(format!("{ASKS}Content-Length: 5\r\n"), "hello"))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), SeenBody(b"hello".to_vec()), Stays])
-            .holds([Refuses(&[400, 426])]),
+            .holds([Rejects(&[400, 426])]),
         case("upgrade-and-both-lengths", Level::Safe, "9112 11.2")
             .sends(post(format!("{ASKS}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), "0\r\n\r\n"))
             .step(Step::Finish)
-            .answer("GET")
-            .holds([Refuses(&[400])])
+            .response("GET")
+            .holds([Rejects(&[400])])
             .holds([Client(no_tunnel), SeenBody(Vec::new())]),
     ]
 }
@@ -174,17 +174,17 @@ fn refused() -> Vec<Case> {
 /// A server that switches though nobody asked it to (RFC 9110 section 15.2.2).
 fn not_asked() -> Vec<Case> {
     let case = |id: &str| Case::new(A, id, Level::Safe, "9110 7.8").server(Script::Does(greets));
-    let refused = || [Status(&[502, 500, 504])];
+    let rejected = || [Status(&[502, 500, 504])];
     vec![
-        case("101-unasked").sends(get("")).answer("GET").holds(refused()).holds([Incomplete]),
+        case("101-unasked").sends(get("")).response("GET").holds(rejected()).holds([Incomplete]),
         case("101-unasked-to-1.0")
             .sends("GET / HTTP/1.0\r\nHost: h\r\n\r\n")
-            .answer("GET")
-            .holds(refused())
+            .response("GET")
+            .holds(rejected())
             .holds([Incomplete]),
         case("101-unasked-and-a-request-behind")
             .sends([&get("")[..], SMUGGLED].concat())
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[502, 500, 504]), Unseen("GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n")])
             .holds([Incomplete]),
     ]

@@ -1,6 +1,6 @@
 //! A client that sends exact bytes and reads strictly.
 
-use super::message::{Answer, Broken, Framing, Head, Reader};
+use super::message::{Broken, Framing, Head, Reader, Response};
 use super::{DEADLINE, Evenkeel};
 #[cfg(target_os = "linux")]
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -45,7 +45,7 @@ impl Client {
     }
 
     /// How long reads wait.
-    pub fn patience(&mut self, limit: Duration) -> &mut Self {
+    pub fn max_wait(&mut self, limit: Duration) -> &mut Self {
         self.stream.set_read_timeout(Some(limit)).unwrap();
         self
     }
@@ -62,29 +62,29 @@ impl Client {
     }
 
     /// `GET path` with a Host.
-    pub fn get(&mut self, path: &str) -> Answer {
-        self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")).answer()
+    pub fn get(&mut self, path: &str) -> Response {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")).response()
     }
 
-    /// The next answer, interim ones too; not to HEAD.
+    /// The next response, interim ones too; not to HEAD.
     #[track_caller]
-    pub fn answer(&mut self) -> Answer {
-        self.try_answer().unwrap_or_else(|broken| panic!("no whole answer: {broken:?}"))
+    pub fn response(&mut self) -> Response {
+        self.try_response().unwrap_or_else(|broken| panic!("no whole response: {broken:?}"))
     }
 
-    /// The next answer, or what became of it.
-    pub fn try_answer(&mut self) -> Result<Answer, Broken> {
-        self.try_answer_to("GET")
+    /// The next response, or what became of it.
+    pub fn try_response(&mut self) -> Result<Response, Broken> {
+        self.try_response_to("GET")
     }
 
-    /// The next answer, to a request of this method.
-    pub fn try_answer_to(&mut self, method: &str) -> Result<Answer, Broken> {
+    /// The next response, to a request of this method.
+    pub fn try_response_to(&mut self, method: &str) -> Result<Response, Broken> {
         let (head, status) = self.try_head()?;
         self.body_of(method, head, status)
     }
 
-    /// The rest of an answer whose head is in hand, to a request of this method.
-    pub fn body_of(&mut self, method: &str, head: Head, status: u16) -> Result<Answer, Broken> {
+    /// The rest of a response whose head was read, to a request of this method.
+    pub fn body_of(&mut self, method: &str, head: Head, status: u16) -> Result<Response, Broken> {
         let bodiless = method == "HEAD" || status < 200 || matches!(status, 204 | 304);
         let framing = match head.framing()? {
             _ if bodiless => Framing::None,
@@ -93,7 +93,7 @@ impl Client {
         };
         let body = self.reader.body(framing)?;
         let Head { line, fields, .. } = head;
-        Ok(Answer { status, line, fields, framing, body: body.bytes, trailers: body.trailers })
+        Ok(Response { status, line, fields, framing, body: body.bytes, trailers: body.trailers })
     }
 
     /// The next head, whatever its first line is.
@@ -101,7 +101,7 @@ impl Client {
         self.reader.head()
     }
 
-    /// The head of the next answer alone.
+    /// The head of the next response alone.
     #[track_caller]
     pub fn head(&mut self) -> (Head, u16) {
         self.try_head().unwrap_or_else(|broken| panic!("no whole head: {broken:?}"))
@@ -148,7 +148,7 @@ impl Client {
 
     /// Waits for bytes; whether the end of the connection was there as soon as they were.
     #[cfg(target_os = "linux")]
-    pub fn hears_the_end_at_once(&self) -> bool {
+    pub fn sees_the_end_at_once(&self) -> bool {
         let mut slots = [PollFd::new(&self.stream, PollFlags::IN | PollFlags::RDHUP)];
         let limit = Timespec { tv_sec: DEADLINE.as_secs() as i64, tv_nsec: 0 };
         assert_eq!(poll(&mut slots, Some(&limit)), Ok(1), "bytes within {DEADLINE:?}");

@@ -3,7 +3,7 @@
 use super::origin::{Origin, Visit};
 use super::{Gate, chunked};
 
-/// An answer with a length, as text.
+/// A response with a length, as text.
 pub fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
@@ -12,7 +12,7 @@ pub fn ok(body: &str) -> String {
 #[derive(Clone, Copy, Debug)]
 pub enum Early {
     /// It has read the request and says nothing.
-    BeforeTheAnswer,
+    BeforeTheResponse,
     /// Its head is half sent.
     InTheHead,
     /// Its body is half sent.
@@ -20,18 +20,18 @@ pub enum Early {
 }
 
 impl Origin {
-    /// Answers every request with this body.
-    pub fn answers(body: &'static str) -> Self {
+    /// Responds to every request with this body.
+    pub fn responds(body: &'static str) -> Self {
         Origin::says(ok(body))
     }
 
-    /// Answers every request with these bytes, and goes on.
+    /// Responds to every request with these bytes, and goes on.
     pub fn says(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
         Origin::replies(move |visit| visit.send(&bytes))
     }
 
-    /// Answers every request by this, and goes on.
+    /// Responds to every request by this, and goes on.
     pub fn replies(reply: impl Fn(&mut Visit) + Send + Sync + 'static) -> Self {
         Origin::start(move |visit| {
             while visit.request().is_some() {
@@ -40,7 +40,7 @@ impl Origin {
         })
     }
 
-    /// Answers one request with these bytes and closes.
+    /// Responds to one request with these bytes and closes.
     pub fn says_and_closes(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
         Origin::start(move |visit| {
@@ -50,16 +50,16 @@ impl Origin {
         })
     }
 
-    /// Answers with the body that it got.
+    /// Responses with the body that it got.
     pub fn echoes() -> Self {
         Origin::start(|visit| {
             while let Some(seen) = visit.request() {
-                visit.answer(&seen.body);
+                visit.response(&seen.body);
             }
         })
     }
 
-    /// Answers once the gate is open.
+    /// Responses once the gate is open.
     pub fn waits_for(gate: &Gate, body: &'static str) -> Self {
         let gate = gate.clone();
         Origin::replies(move |visit| {
@@ -75,7 +75,7 @@ impl Origin {
         origin
     }
 
-    /// Reads and never answers.
+    /// Reads and never responds.
     pub fn stalls() -> Self {
         Origin::start(|visit| drop(visit.to_the_end()))
     }
@@ -83,7 +83,7 @@ impl Origin {
     /// Closes too soon, on every connection.
     pub fn closes_early(when: Early) -> Self {
         Origin::says_and_closes(match when {
-            Early::BeforeTheAnswer => "",
+            Early::BeforeTheResponse => "",
             Early::InTheHead => "HTTP/1.1 200 OK\r\nContent-Le",
             Early::InTheBody => "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf!",
         })
@@ -98,7 +98,7 @@ impl Origin {
         })
     }
 
-    /// Sends its answer in pieces of one byte.
+    /// Sends its response in pieces of one byte.
     pub fn one_byte_at_a_time(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
         Origin::replies(move |visit| bytes.chunks(1).for_each(|byte| visit.send(byte)))
@@ -132,7 +132,7 @@ impl Origin {
     }
 
     /// Says 413 before it has read the body, and reads on.
-    pub fn answers_early() -> Self {
+    pub fn responds_early() -> Self {
         Origin::start(|visit| {
             if visit.head().is_some() {
                 visit.send("HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nlarge");
@@ -141,7 +141,7 @@ impl Origin {
         })
     }
 
-    /// Sends these interim answers, then 200.
+    /// Sends these interim responses, then 200.
     pub fn sends_interim(statuses: &'static [u16]) -> Self {
         Origin::replies(move |visit| {
             for status in statuses {
@@ -151,12 +151,12 @@ impl Origin {
         })
     }
 
-    /// Tells the end of its answer by closing.
+    /// Tells the end of its response by closing.
     pub fn until_close(body: &'static str) -> Self {
         Origin::says_and_closes(format!("HTTP/1.1 200 OK\r\n\r\n{body}"))
     }
 
-    /// Answers in chunks, with a trailer field.
+    /// Responses in chunks, with a trailer field.
     pub fn chunked_with_trailers(pieces: &'static [&'static str]) -> Self {
         let pieces: Vec<&[u8]> = pieces.iter().map(|piece| piece.as_bytes()).collect();
         let mut bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n".to_vec();
@@ -166,7 +166,7 @@ impl Origin {
         Origin::says(bytes)
     }
 
-    /// Answers, and closes its connection when the gate opens, in order or by a reset.
+    /// Responds, and closes its connection when the gate opens, in order or by a reset.
     pub fn closes_idle(gate: &Gate, by_reset: bool) -> Self {
         let gate = gate.clone();
         Origin::start(move |visit| {

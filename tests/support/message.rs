@@ -104,9 +104,9 @@ impl Seen {
     }
 }
 
-/// An answer as a client saw it.
+/// A response as a client saw it.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Response {
     /// The three digits.
     pub status: u16,
     /// `HTTP/1.1 200 OK`.
@@ -121,13 +121,13 @@ pub struct Answer {
     pub trailers: Fields,
 }
 
-impl Answer {
+impl Response {
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The reason that the balancer gives for an answer of its own.
+    /// The reason that the balancer gives for a response of its own.
     pub fn reason(&self) -> String {
         let text = self.text();
         let reason = text.split("reason: ").nth(1).and_then(|rest| rest.split(',').next());

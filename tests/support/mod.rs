@@ -13,16 +13,16 @@
 )]
 
 pub mod balancer;
+pub mod behaviours;
 pub mod client;
 pub mod faults;
 pub mod message;
 pub mod origin;
 pub mod port;
-pub mod tempers;
 
 pub use balancer::Evenkeel;
 pub use client::Client;
-pub use message::{Answer, Broken, Seen};
+pub use message::{Broken, Response, Seen};
 pub use origin::Origin;
 
 use std::sync::{Arc, Condvar, Mutex};
@@ -44,7 +44,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// A port that refuses, without a server.
-pub fn nobody_listens() -> port::Port {
+pub fn unused_port() -> port::Port {
     port::Port::reserve()
 }
 

@@ -198,7 +198,7 @@ impl Visit {
         }
     }
 
-    /// The rest of a request whose head is in hand.
+    /// The rest of a request whose head was read.
     pub fn body(&mut self, head: Head) -> Option<Seen> {
         let framing = head.framing().ok()?;
         self.body_of(head, framing)
@@ -261,8 +261,8 @@ impl Visit {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
-    /// An answer with a length.
-    pub fn answer(&mut self, body: impl AsRef<[u8]>) {
+    /// A response with a length.
+    pub fn response(&mut self, body: impl AsRef<[u8]>) {
         let body = body.as_ref();
         let mut bytes = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
         bytes.extend_from_slice(body);

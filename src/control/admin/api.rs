@@ -5,7 +5,7 @@ use super::guard;
 use super::intake::Call;
 use super::{metrics, requests, status};
 use crate::base::time;
-use crate::front::Answer;
+use crate::front::Response;
 use crate::state::config::{self, Fault, ServerSpec};
 use crate::state::server::Server;
 use crate::state::table::Taken;
@@ -18,7 +18,7 @@ const SERVERS: &str = "/api/v1/servers";
 const INDEX: &str = "\
 Evenkeel, the admin API
 
-GET     /live                    200 while the process answers
+GET     /live                    200 while the process responds
 GET     /ready                   200, or 503 while it stops
 GET     /metrics                 in the Prometheus text format
 GET     /api/v1/status           everything at one look, as JSON
@@ -47,10 +47,10 @@ enum Place {
 
 /// Checks a request before its body is read. Returns a rejection, or the response of the probe endpoints, which must
 /// not depend on anything else. `None` accepts the request.
-pub(super) fn judge(view: &View, call: &Call) -> Option<Answer> {
+pub(super) fn judge(view: &View, call: &Call) -> Option<Response> {
     match judged(view, call) {
-        Err(refusal) => Some(refusal),
-        Ok(Place::Live) => Some(Answer::text(
+        Err(rejection) => Some(rejection),
+        Ok(Place::Live) => Some(Response::text(
             200, "live
 ",
         )),
@@ -60,37 +60,37 @@ pub(super) fn judge(view: &View, call: &Call) -> Option<Answer> {
 }
 
 /// The response to a request that was accepted.
-pub(super) fn answer(view: &View, call: &Call) -> Answer {
+pub(super) fn response(view: &View, call: &Call) -> Response {
     match place(&call.path) {
         Ok(place) => act(view, call, place),
-        Err((status, sentence)) => call.refuse(status, sentence),
+        Err((status, sentence)) => call.reject(status, sentence),
     }
 }
 
 /// Checks the caller, the path and the method.
-fn judged(view: &View, call: &Call) -> Result<Place, Answer> {
+fn judged(view: &View, call: &Call) -> Result<Place, Response> {
     guard::enter(view, call)?;
-    let place = place(&call.path).map_err(|(status, sentence)| call.refuse(status, sentence))?;
+    let place = place(&call.path).map_err(|(status, sentence)| call.reject(status, sentence))?;
     let allowed = place.methods();
     if !allowed.contains(&call.method) {
         let allow = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         let sentence = format!("{} does not take this method. It takes {allow}.", call.path);
-        return Err(call.refuse(405, sentence).with("Allow", allow));
+        return Err(call.reject(405, sentence).with("Allow", allow));
     }
     guard::change(view, call)?;
     Ok(place)
 }
 
-fn act(view: &View, call: &Call, place: Place) -> Answer {
+fn act(view: &View, call: &Call, place: Place) -> Response {
     match (place, &call.method) {
-        (Place::Index, _) => Answer::text(200, INDEX),
-        (Place::Live, _) => Answer::text(200, "live\n"),
+        (Place::Index, _) => Response::text(200, INDEX),
+        (Place::Live, _) => Response::text(200, "live\n"),
         (Place::Ready, _) => ready(view),
-        (Place::Metrics, _) => metrics::answer(view),
-        (Place::Status, _) => Answer::json(200, &status::status(view)),
-        (Place::Requests, _) => Answer::json(200, &requests::requests(view)),
+        (Place::Metrics, _) => metrics::response(view),
+        (Place::Status, _) => Response::json(200, &status::status(view)),
+        (Place::Requests, _) => Response::json(200, &requests::requests(view)),
         (Place::Servers, Method::Post) => add(view, call),
-        (Place::Servers, _) => Answer::json(200, &json!({ "servers": status::servers(view, time::now()) })),
+        (Place::Servers, _) => Response::json(200, &json!({ "servers": status::servers(view, time::now()) })),
         (Place::Server(name), Method::Patch) => change(view, call, &name),
         (Place::Server(name), Method::Delete) => remove(view, call, &name),
         (Place::Server(name), _) => {
@@ -131,23 +131,23 @@ fn place(path: &str) -> Result<Place, (u16, &'static str)> {
 
 /// `/ready` describes the balancer itself. It is ready even when no server is up: otherwise an outage of the servers
 /// would remove every balancer from whatever is in front, and turn a 503 with a reason into no response at all.
-fn ready(view: &View) -> Answer {
+fn ready(view: &View) -> Response {
     match view.workers.is_draining() || view.workers.is_stopped() {
-        true => Answer::text(503, "draining\n"),
-        false => Answer::text(200, "ready\n"),
+        true => Response::text(503, "draining\n"),
+        false => Response::text(200, "ready\n"),
     }
 }
 
 /// A server registers, for the first time or again.
-fn add(view: &View, call: &Call) -> Answer {
+fn add(view: &View, call: &Call) -> Response {
     let spec = match config::parse_server(&call.body) {
         Ok(spec) => spec,
-        Err(faults) => return refuse_faults(call, "server", &faults),
+        Err(faults) => return reject_faults(call, "server", &faults),
     };
     if let Some(part) = view.own.part(&spec.address) {
         let advice = format!("\"{}\" {}", spec.address, part.fault());
         let fault = json!({ "path": "address", "advice": advice });
-        return Answer::faults(&call.path, 400, "The server has a fault.", vec![fault]);
+        return Response::faults(&call.path, 400, "The server has a fault.", vec![fault]);
     }
     let location = format!("{SERVERS}/{}", encoded(&spec.name));
     match view.table.add(&spec) {
@@ -158,27 +158,27 @@ fn add(view: &View, call: &Call) -> Answer {
         }
         Err(Taken::Name) => match view.table.find(&spec.name) {
             Some(server) => again(view, call, &spec, &server).with("Location", location),
-            None => call.refuse(409, format!("The server {} is just being taken out. Try again.", spec.name)),
+            None => call.reject(409, format!("The server {} is just being taken out. Try again.", spec.name)),
         },
         Err(Taken::Address(other)) => {
             let sentence = format!("The address {} is taken by the server {other}.", spec.address);
-            call.refuse(409, format!("{sentence} DELETE that one first, or register with its name."))
+            call.reject(409, format!("{sentence} DELETE that one first, or register with its name."))
         }
     }
 }
 
 /// A known server registers again, as every restarted server does. Settings that it does not send stay as the operator
 /// left them.
-fn again(view: &View, call: &Call, spec: &ServerSpec, server: &Arc<Server>) -> Answer {
+fn again(view: &View, call: &Call, spec: &ServerSpec, server: &Arc<Server>) -> Response {
     let (name, address) = (&server.name, &server.address);
     if *address != spec.address {
         let sentence = format!("The name {name} is taken by the server at {address}.");
-        return call.refuse(409, format!("{sentence} Choose another name, or DELETE that one first."));
+        return call.reject(409, format!("{sentence} Choose another name, or DELETE that one first."));
     }
     let named: Map<String, Value> = serde_json::from_str(&call.body).unwrap_or_default();
     if named.contains_key("backup") && spec.backup != server.backup {
         let sentence = format!("The server {name} exists with backup: {}.", server.backup);
-        return call.refuse(409, format!("{sentence} DELETE it first to change that."));
+        return call.reject(409, format!("{sentence} DELETE it first to change that."));
     }
     if named.contains_key("weight") && spec.weight != server.weight() {
         log::info!("admin: server {name} registered again, with weight {}", spec.weight.0);
@@ -188,10 +188,10 @@ fn again(view: &View, call: &Call, spec: &ServerSpec, server: &Arc<Server>) -> A
     shown(200, server)
 }
 
-fn change(view: &View, call: &Call, name: &str) -> Answer {
+fn change(view: &View, call: &Call, name: &str) -> Response {
     let (mode, weight) = match config::parse_change(&call.body) {
         Ok(change) => (change.mode, change.weight),
-        Err(faults) => return refuse_faults(call, "change", &faults),
+        Err(faults) => return reject_faults(call, "change", &faults),
     };
     let Some(server) = view.table.find(name) else { return unknown(call, name) };
     view.table.adjust(&server, mode, weight);
@@ -203,30 +203,30 @@ fn change(view: &View, call: &Call, name: &str) -> Answer {
     shown(200, &server)
 }
 
-fn remove(view: &View, call: &Call, name: &str) -> Answer {
+fn remove(view: &View, call: &Call, name: &str) -> Response {
     let Some(server) = view.table.remove(name) else { return unknown(call, name) };
     log::info!("admin: server {name} at {} was taken out", server.address);
     (view.forgotten)(server.id);
     shown(200, &server)
 }
 
-fn refuse_faults(call: &Call, what: &str, faults: &[Fault]) -> Answer {
+fn reject_faults(call: &Call, what: &str, faults: &[Fault]) -> Response {
     let sentence = format!("The {what} has {}.", counted(faults.len()));
     let shown = |fault: &Fault| json!({ "path": fault.path, "advice": fault.advice, "line": fault.line, "column": fault.column });
-    Answer::faults(&call.path, 400, sentence, faults.iter().map(shown).collect())
+    Response::faults(&call.path, 400, sentence, faults.iter().map(shown).collect())
 }
 
 fn counted(faults: usize) -> String {
     if faults == 1 { "a fault".to_owned() } else { format!("{faults} faults") }
 }
 
-fn shown(status: u16, server: &Server) -> Answer {
-    Answer::json(status, &status::server(server, time::now()))
+fn shown(status: u16, server: &Server) -> Response {
+    Response::json(status, &status::server(server, time::now()))
 }
 
-fn unknown(call: &Call, name: &str) -> Answer {
+fn unknown(call: &Call, name: &str) -> Response {
     let name: String = name.chars().take(100).collect();
-    call.refuse(404, format!("There is no server named {name:?}. GET {SERVERS} lists all."))
+    call.reject(404, format!("There is no server named {name:?}. GET {SERVERS} lists all."))
 }
 
 fn decoded(text: &str) -> Option<String> {
@@ -272,7 +272,7 @@ mod tests {
         for path in
             ["/api/v1/servers/", "/api/v1/servers/a/b", "/api/v1/serversa", "/api", "", "live", "/live/"]
         {
-            assert_eq!(place(path).map_err(|refusal| refusal.0), Err(404), "{path}");
+            assert_eq!(place(path).map_err(|rejection| rejection.0), Err(404), "{path}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::View;
 use super::intake::Call;
-use crate::front::Answer;
+use crate::front::Response;
 use crate::state::config;
 use std::net::IpAddr;
 use tiny_http::Method;
@@ -11,10 +11,10 @@ use tiny_http::Method;
 const ONCE: [&str; 4] = ["Content-Type", "Authorization", "Origin", "Sec-Fetch-Site"];
 
 /// Checks a request before its path is looked at.
-pub(super) fn enter(view: &View, call: &Call) -> Result<(), Answer> {
+pub(super) fn enter(view: &View, call: &Call) -> Result<(), Response> {
     let rules = &view.config.admin;
     if let Some(name) = ONCE.iter().find(|name| call.values(name).count() > 1) {
-        return Err(call.refuse(400, format!("{name} is there twice. Send it once.")));
+        return Err(call.reject(400, format!("{name} is there twice. Send it once.")));
     }
     match (&rules.token, call.path.as_str()) {
         // Supervisors and monitoring have no token, and get only liveness and readiness here.
@@ -27,7 +27,7 @@ pub(super) fn enter(view: &View, call: &Call) -> Result<(), Answer> {
 }
 
 /// Checks a request that changes something.
-pub(super) fn change(view: &View, call: &Call) -> Result<(), Answer> {
+pub(super) fn change(view: &View, call: &Call) -> Result<(), Response> {
     if !changes(&call.method) {
         return Ok(());
     }
@@ -38,13 +38,13 @@ pub(super) fn change(view: &View, call: &Call) -> Result<(), Answer> {
     if needs_type
         && !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
     {
-        return Err(call.refuse(415, "A change needs the header Content-Type: application/json."));
+        return Err(call.reject(415, "A change needs the header Content-Type: application/json."));
     }
     same_origin(call)?;
     if is_open(&view.config.admin) && call.published {
         let sentence = "The admin API is bound to an address that others reach, and has no token: changes are taken \
                         from the Unix socket only. Set admin.token.";
-        return Err(call.refuse(403, sentence));
+        return Err(call.reject(403, sentence));
     }
     Ok(())
 }
@@ -59,16 +59,16 @@ fn is_open(rules: &config::Admin) -> bool {
     rules.token.is_none() && rules.bind.is_some_and(|bind| !bind.ip().to_canonical().is_loopback())
 }
 
-fn bearer(call: &Call, token: &str) -> Result<(), Answer> {
+fn bearer(call: &Call, token: &str) -> Result<(), Response> {
     let given = call.field("Authorization").and_then(|value| value.split_once(' '));
     let given =
         given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
     match given {
         Some(given) if same(given.as_bytes(), token.as_bytes()) => Ok(()),
-        Some(_) => Err(call.refuse(401, "The token is not the admin.token of this balancer.")),
-        None => Err(call.refuse(401, "Send the admin.token: Authorization: Bearer TOKEN")),
+        Some(_) => Err(call.reject(401, "The token is not the admin.token of this balancer.")),
+        None => Err(call.reject(401, "Send the admin.token: Authorization: Bearer TOKEN")),
     }
-    .map_err(|answer| answer.with("WWW-Authenticate", "Bearer realm=\"evenkeel\""))
+    .map_err(|response| response.with("WWW-Authenticate", "Bearer realm=\"evenkeel\""))
 }
 
 /// Compares in a time that reveals only the length of what was given.
@@ -79,10 +79,10 @@ fn same(given: &[u8], token: &[u8]) -> bool {
 }
 
 /// A web page whose name was made to point here (DNS rebinding) sends that name as the Host.
-fn known_host(call: &Call) -> Result<(), Answer> {
+fn known_host(call: &Call) -> Result<(), Response> {
     match call.field("Host") {
         Some(host) if is_local(host) => Ok(()),
-        _ => Err(call.refuse(
+        _ => Err(call.reject(
             403,
             "The Host is neither an IP address nor localhost. Use one of these, or set admin.token.",
         )),
@@ -97,8 +97,8 @@ fn is_local(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
-fn same_origin(call: &Call) -> Result<(), Answer> {
-    let foreign = || call.refuse(403, "Changes are not taken from other web sites.");
+fn same_origin(call: &Call) -> Result<(), Response> {
+    let foreign = || call.reject(403, "Changes are not taken from other web sites.");
     if let Some(site) = call.field("Sec-Fetch-Site") {
         // `none`: typed by the user, not requested by a page.
         if site != "same-origin" && site != "none" {

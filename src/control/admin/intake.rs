@@ -1,11 +1,11 @@
 //! Requests as seen by the endpoints, and responses as sent by tiny_http.
 
 use crate::base::time;
-use crate::front::Answer;
+use crate::front::Response;
 use crate::http1::framing::Framing;
 use crate::http1::head::RequestHead;
 use std::io::{Cursor, Read};
-use tiny_http::{Header, Method, Request, Response, StatusCode};
+use tiny_http::{Header, Method, Request, StatusCode};
 
 /// The longest body of a request, in bytes. The data plane on the TCP port has this limit, too.
 pub const BODY_MAX: u64 = 64 * 1024;
@@ -42,7 +42,7 @@ impl Call {
     }
 
     /// A request that was accepted.
-    pub(super) fn served(request: &mut Request) -> Result<Self, Answer> {
+    pub(super) fn served(request: &mut Request) -> Result<Self, Response> {
         let path = request.url().split('?').next().unwrap_or_default().to_owned();
         let mut body = Vec::new();
         // Complete and within the limit: the front ensures that.
@@ -51,7 +51,7 @@ impl Call {
         let has_body = !body.is_empty();
         match read.ok().and_then(|_| String::from_utf8(body).ok()) {
             Some(body) => Ok(Call { method, path, has_body, published: false, body, fields: Vec::new() }),
-            None => Err(Answer::refusal(&path, 400, "The body is not UTF-8 text.")),
+            None => Err(Response::rejection(&path, 400, "The body is not UTF-8 text.")),
         }
     }
 
@@ -67,8 +67,8 @@ impl Call {
     }
 
     /// A rejection in the format of the path.
-    pub(super) fn refuse(&self, status: u16, sentence: impl AsRef<str>) -> Answer {
-        Answer::refusal(&self.path, status, sentence)
+    pub(super) fn reject(&self, status: u16, sentence: impl AsRef<str>) -> Response {
+        Response::rejection(&self.path, status, sentence)
     }
 
     #[cfg(test)]
@@ -80,26 +80,26 @@ impl Call {
 }
 
 /// Sends the response.
-pub(super) fn answer(request: Request, answer: Answer) {
-    let length = answer.body.len();
-    let headers = headers(&answer);
-    let body = Cursor::new(answer.body.into_bytes());
-    let response = Response::new(StatusCode(answer.status), headers, body, Some(length), None);
+pub(super) fn respond(request: Request, response: Response) {
+    let length = response.body.len();
+    let headers = headers(&response);
+    let body = Cursor::new(response.body.into_bytes());
+    let response = tiny_http::Response::new(StatusCode(response.status), headers, body, Some(length), None);
     // The front always reads it. Without the threshold tiny_http would send long ones chunked.
     let _ = request.respond(response.with_chunked_threshold(usize::MAX));
 }
 
-fn headers(answer: &Answer) -> Vec<Header> {
+fn headers(response: &Response) -> Vec<Header> {
     // tiny_http's own date panics when the clock is beyond the year 9999.
     let date = time::http_date();
     let fixed = [
         ("Date", date.as_str()),
         ("Server", "evenkeel"),
-        ("Content-Type", answer.kind),
+        ("Content-Type", response.kind),
         ("Cache-Control", "no-store"),
         ("X-Content-Type-Options", "nosniff"),
     ];
-    let further = answer.fields.iter().map(|(name, value)| (*name, value.as_str()));
+    let further = response.fields.iter().map(|(name, value)| (*name, value.as_str()));
     // Non-ASCII values do not reach this point; they would be left out.
     fixed
         .into_iter()

@@ -1,7 +1,7 @@
 //! The Unix socket: accessible only to the same user from the start, never taken from a running process, and created
 //! again when its file is gone.
 
-use crate::base::dice::Dice;
+use crate::base::random::Random;
 use crate::base::time::{self, Moment};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
@@ -130,9 +130,9 @@ fn vacant(path: &Path) -> Result<(), String> {
         }
         Ok(_) => {}
     }
-    match answers(path) {
+    match responds(path) {
         Ok(true) => Err(format!(
-            "another process answers on {shown}; stop it, or name another admin.socket in this configuration"
+            "another process listens on {shown}; stop it, or name another admin.socket in this configuration"
         )),
         Ok(false) => Ok(()),
         Err(error) => Err(format!("cannot tell whether a process lives behind {shown}: {}", advice(&error))),
@@ -140,7 +140,7 @@ fn vacant(path: &Path) -> Result<(), String> {
 }
 
 /// Whether a process listens there. Never waits: a full backlog means that one does.
-fn answers(path: &Path) -> io::Result<bool> {
+fn responds(path: &Path) -> io::Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     match connect(&socket, &SocketAddrUnix::new(path)?) {
@@ -153,10 +153,10 @@ fn answers(path: &Path) -> io::Result<bool> {
 /// A socket bound to a temporary name in the same folder. It does not listen yet.
 fn bound_beside(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    let mut dice = Dice::fresh();
+    let mut random = Random::fresh();
     let mut last = Errno::ADDRINUSE;
     for _ in 0..NAMES {
-        let name = path.with_file_name(hidden_name(path, &mut dice));
+        let name = path.with_file_name(hidden_name(path, &mut random));
         match bind(&socket, &SocketAddrUnix::new(&name)?) {
             Ok(()) => return Ok((socket, name)),
             Err(Errno::ADDRINUSE) => last = Errno::ADDRINUSE,
@@ -167,9 +167,9 @@ fn bound_beside(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
 }
 
 /// A random name that is not longer than the socket's own, because the whole path has 107 bytes at most.
-fn hidden_name(path: &Path, dice: &mut Dice) -> String {
+fn hidden_name(path: &Path, random: &mut Random) -> String {
     let length = path.file_name().map_or(0, |name| name.len()).clamp(2, 16);
-    let digits = format!("{:016x}", dice.number());
+    let digits = format!("{:016x}", random.number());
     format!(".{}", &digits[..length - 1])
 }
 
@@ -221,7 +221,7 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         let first = open(&path).unwrap();
         let second = open(&path).unwrap_err();
-        assert!(second.contains("another process answers") && second.contains("admin.socket"), "{second}");
+        assert!(second.contains("another process listens") && second.contains("admin.socket"), "{second}");
         drop(first);
         drop(open(&path).unwrap());
         fs::remove_file(&path).unwrap();
@@ -239,7 +239,7 @@ mod tests {
         bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
         listen(&socket, 0).unwrap();
         let _fills_the_backlog = UnixStream::connect(&path).unwrap();
-        assert!(open(&path).unwrap_err().contains("another process answers"));
+        assert!(open(&path).unwrap_err().contains("another process listens"));
     }
 
     #[test]
@@ -250,7 +250,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         let _theirs = open(&path).unwrap();
         assert!(ours.renew().is_none(), "a living process keeps it");
-        assert!(ours.place.lock().told.as_ref().unwrap().contains("another process answers"));
+        assert!(ours.place.lock().told.as_ref().unwrap().contains("another process listens"));
         ours.remove();
         UnixStream::connect(&path).unwrap();
     }
@@ -266,7 +266,7 @@ mod tests {
         UnixStream::connect(&path).unwrap();
         fs::remove_file(&path).unwrap();
         drop(UnixListener::bind(&path).unwrap());
-        let _third = ours.renew().expect("nothing answers on what is there");
+        let _third = ours.renew().expect("nothing responds on what is there");
         UnixStream::connect(&path).unwrap();
         fs::remove_file(&path).unwrap();
         fs::write(&path, "data").unwrap();

@@ -2,10 +2,10 @@
 //! metrics crate costs more than a request can afford.
 
 use super::View;
-use super::status::{STATES, answers, state};
+use super::status::{STATES, responses, state};
 use crate::base::output;
 use crate::base::time::{self, Moment};
-use crate::front::Answer;
+use crate::front::Response;
 use crate::http1::reason::Reason;
 use crate::state::histogram::Counts;
 use crate::state::server::Server;
@@ -16,14 +16,14 @@ use std::sync::Arc;
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The page.
-pub(super) fn answer(view: &View) -> Answer {
+pub(super) fn response(view: &View) -> Response {
     let (mut page, now) = (Page::default(), time::now());
     process(&mut page, view, now);
     requests(&mut page, &view.stats);
     connections(&mut page, view);
     workers(&mut page, view);
     servers(&mut page, &view.table.snapshot().servers, now);
-    Answer::of(200, KIND, page.text)
+    Response::of(200, KIND, page.text)
 }
 
 fn process(page: &mut Page, view: &View, now: Moment) {
@@ -38,11 +38,11 @@ fn process(page: &mut Page, view: &View, now: Moment) {
 
 fn requests(page: &mut Page, stats: &Stats) {
     page.counter(stats, Counter::Requests, "requests_total", "Finished requests.");
-    page.family("answers_total", Kind::Counter, "Responses by status class.");
-    answers(stats).into_iter().for_each(|(class, count)| page.sample(&[("class", class)], count));
-    page.family("refusals_total", Kind::Counter, "Requests that were rejected or failed, by reason.");
+    page.family("responses_total", Kind::Counter, "Responses by status class.");
+    responses(stats).into_iter().for_each(|(class, count)| page.sample(&[("class", class)], count));
+    page.family("rejections_total", Kind::Counter, "Requests that were rejected or failed, by reason.");
     for reason in Reason::ALL {
-        page.sample(&[("reason", reason.name())], stats.refused(*reason));
+        page.sample(&[("reason", reason.name())], stats.rejected(*reason));
     }
     let help = "From a request's complete head to the last byte of its response.";
     page.histogram("request_duration_seconds", help, &stats.durations());
@@ -59,7 +59,7 @@ fn requests(page: &mut Page, stats: &Stats) {
         "retries_total",
         "Requests sent again, to the same server or another.",
     );
-    page.counter(stats, Counter::Dials, "server_dials_total", "Connections opened to servers.");
+    page.counter(stats, Counter::Connects, "server_connects_total", "Connections opened to servers.");
     page.counter(
         stats,
         Counter::Reuses,

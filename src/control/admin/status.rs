@@ -82,9 +82,9 @@ struct LastCheck {
 #[derive(Debug, Serialize)]
 struct Totals {
     requests: u64,
-    answers: BTreeMap<&'static str, u64>,
+    responses: BTreeMap<&'static str, u64>,
     /// Only those that occurred.
-    refusals: BTreeMap<&'static str, u64>,
+    rejections: BTreeMap<&'static str, u64>,
     retries: u64,
     connections: Connections,
     bytes: Bytes,
@@ -173,14 +173,14 @@ pub(super) fn state(server: &Server) -> &'static str {
 }
 
 /// The classes of responses and their counters.
-pub(super) fn answers(stats: &Stats) -> [(&'static str, u64); 6] {
+pub(super) fn responses(stats: &Stats) -> [(&'static str, u64); 6] {
     [
-        ("1xx", Counter::Answers1xx),
-        ("2xx", Counter::Answers2xx),
-        ("3xx", Counter::Answers3xx),
-        ("4xx", Counter::Answers4xx),
-        ("5xx", Counter::Answers5xx),
-        ("none", Counter::AnswersNone),
+        ("1xx", Counter::Responses1xx),
+        ("2xx", Counter::Responses2xx),
+        ("3xx", Counter::Responses3xx),
+        ("4xx", Counter::Responses4xx),
+        ("5xx", Counter::Responses5xx),
+        ("none", Counter::ResponsesNone),
     ]
     .map(|(class, counter)| (class, stats.total(counter)))
 }
@@ -202,11 +202,11 @@ fn threadpool(view: &View) -> Threadpool {
 
 fn totals(view: &View) -> Totals {
     let stats = &view.stats;
-    let refusals = Reason::ALL.iter().map(|reason| (reason.name(), stats.refused(*reason)));
+    let rejections = Reason::ALL.iter().map(|reason| (reason.name(), stats.rejected(*reason)));
     Totals {
         requests: stats.total(Counter::Requests),
-        answers: answers(stats).into_iter().collect(),
-        refusals: refusals.filter(|(_, count)| *count > 0).collect(),
+        responses: responses(stats).into_iter().collect(),
+        rejections: rejections.filter(|(_, count)| *count > 0).collect(),
         retries: stats.total(Counter::Retries),
         connections: Connections {
             open: view.workers.connections(),

@@ -1,4 +1,4 @@
-//! The admin API over its real socket: every endpoint, every refusal, and what would kill a tiny_http without care.
+//! The admin API over its real socket: every endpoint, every rejection, and what would kill a tiny_http without care.
 
 use super::*;
 use crate::base::ids::ServerId;
@@ -24,13 +24,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 /// A data plane controlled by the test.
 #[derive(Default)]
-struct Plane {
+struct Proxy {
     gauges: Gauges,
     draining: AtomicBool,
     panicking: AtomicBool,
 }
 
-impl Workers for Plane {
+impl Workers for Proxy {
     fn gauges(&self) -> &Gauges {
         assert!(!self.panicking.load(Ordering::SeqCst), "as the test asked for");
         &self.gauges
@@ -83,7 +83,7 @@ impl Workers for Plane {
 /// A running admin API, stopped when it is dropped.
 struct Fixture {
     socket: PathBuf,
-    plane: Arc<Plane>,
+    proxy: Arc<Proxy>,
     table: Arc<Table>,
     stats: Arc<Stats>,
     registered: Arc<Mutex<Vec<String>>>,
@@ -109,7 +109,7 @@ impl Fixture {
 
     fn with(config: Config, folder: TempDir) -> Self {
         let socket = config.admin.socket.clone().unwrap();
-        let (plane, stats) = (Arc::new(Plane::default()), Arc::new(Stats::default()));
+        let (proxy, stats) = (Arc::new(Proxy::default()), Arc::new(Stats::default()));
         let table = Arc::new(Table::new(config.servers.algorithm, true, None, &config.servers.list));
         let (registered, forgotten) = (Arc::default(), Arc::default());
         let (told, gone): (Arc<Mutex<Vec<_>>>, Arc<Mutex<Vec<_>>>) =
@@ -119,7 +119,7 @@ impl Fixture {
             config: Arc::new(config),
             table: Arc::clone(&table),
             stats: Arc::clone(&stats),
-            workers: Arc::clone(&plane) as Arc<dyn Workers>,
+            workers: Arc::clone(&proxy) as Arc<dyn Workers>,
             instance: Instance::default(),
             started: time::now(),
             registered: Arc::new(move |server| told.lock().push(server.name.clone())),
@@ -128,7 +128,7 @@ impl Fixture {
         let admin = open(view).unwrap();
         let (stopper, published) = (admin.stopper(), admin.published_at());
         let thread = Some(thread::spawn(move || admin.run()));
-        Fixture { socket, plane, table, stats, registered, forgotten, published, stopper, thread, folder }
+        Fixture { socket, proxy, table, stats, registered, forgotten, published, stopper, thread, folder }
     }
 
     fn connect(&self) -> BufReader<UnixStream> {
@@ -223,14 +223,14 @@ fn reply(connection: &mut BufReader<UnixStream>, head_only: bool) -> Reply {
 }
 
 #[test]
-fn the_plain_pages_answer() {
+fn the_plain_pages_response() {
     let fixture = Fixture::new();
     let index = fixture.get("/");
     assert!(index.status == 200 && index.body.contains("/api/v1/servers/{name}"), "{index:?}");
     assert_eq!(index.fields["server"], "evenkeel");
     assert_eq!(fixture.get("/live?verbose").body, "live\n");
     assert_eq!(fixture.get("/ready").status, 200);
-    fixture.plane.draining.store(true, Ordering::SeqCst);
+    fixture.proxy.draining.store(true, Ordering::SeqCst);
     assert_eq!((fixture.get("/ready").status, fixture.get("/live").status), (503, 200));
     let head = fixture.call("HEAD /metrics", &[], "");
     assert!(head.status == 200 && head.fields["content-length"].parse::<usize>().unwrap() > 1000);
@@ -248,11 +248,11 @@ fn the_status_tells_everything() {
         outcome: "200".into(),
         passed: true,
     });
-    fixture.plane.gauges.count_in();
+    fixture.proxy.gauges.count_in();
     let shard = fixture.stats.shard(0);
     shard.count(Counter::Requests);
-    shard.count(Counter::Answers5xx);
-    shard.refuse(Reason::NoServer);
+    shard.count(Counter::Responses5xx);
+    shard.reject(Reason::NoServer);
     shard.duration.record(Duration::from_millis(10));
     let status = fixture.get("/api/v1/status").json();
     let mut keys: Vec<_> = status.as_object().unwrap().keys().map(String::as_str).collect();
@@ -272,8 +272,8 @@ fn the_status_tells_everything() {
     assert_eq!(server["last_check"], check);
     assert_eq!(status["servers"][1]["last_check"], Value::Null);
     let totals = &status["totals"];
-    assert_eq!((&totals["requests"], &totals["answers"]["5xx"]), (&1.into(), &1.into()));
-    assert_eq!(totals["refusals"], serde_json::json!({ "no_server": 1 }));
+    assert_eq!((&totals["requests"], &totals["responses"]["5xx"]), (&1.into(), &1.into()));
+    assert_eq!(totals["rejections"], serde_json::json!({ "no_server": 1 }));
     assert_eq!((&totals["connections"]["open"], &totals["connections"]["tunnels"]), (&7.into(), &2.into()));
     assert!((10.0..12.0).contains(&totals["request_ms"]["p99"].as_f64().unwrap()), "{totals}");
 }
@@ -327,7 +327,7 @@ fn servers_come_change_and_go() {
 }
 
 #[test]
-fn what_the_file_refuses_the_api_refuses() {
+fn what_the_file_rejects_the_api_rejects() {
     let fixture = Fixture::new();
     let socket = fixture.socket.display().to_string();
     for (address, says) in [
@@ -341,9 +341,9 @@ fn what_the_file_refuses_the_api_refuses() {
         ("unix:/x\\u202e", "control character"),
         ("a\\u0000:80", "not allowed"),
     ] {
-        let refused =
+        let rejected =
             fixture.change("POST /api/v1/servers", &format!(r#"{{"name":"x","address":"{address}"}}"#));
-        assert!(refused.status == 400 && refused.body.contains(says), "{address}: {refused:?}");
+        assert!(rejected.status == 400 && rejected.body.contains(says), "{address}: {rejected:?}");
     }
     fixture.change("PATCH /api/v1/servers/a", r#"{"weight":5,"weight":7}"#).check(400, "a fault");
     let added = fixture.change("POST /api/v1/servers", r#"{"name":"z","address":"127.0.0.1:9","weight":0}"#);
@@ -365,16 +365,16 @@ fn what_contradicts_the_table_is_a_conflict() {
 }
 
 #[test]
-fn every_fault_of_a_body_is_told() {
+fn every_fault_of_a_body_is_reported() {
     let fixture = Fixture::new();
     let body = r#"{"name":"x y","adress":"127.0.0.1:9001","weight":1001}"#;
-    let refused = fixture.change("POST /api/v1/servers", body);
-    refused.check(400, "4 faults");
-    let said = refused.json();
+    let rejected = fixture.change("POST /api/v1/servers", body);
+    rejected.check(400, "4 faults");
+    let said = rejected.json();
     let paths: HashSet<_> =
         said["faults"].as_array().unwrap().iter().map(|fault| fault["path"].as_str().unwrap()).collect();
     assert_eq!(paths, HashSet::from(["name", "adress", "address", "weight"]));
-    assert!(refused.body.contains("did you mean \\\"address\\\""), "{refused:?}");
+    assert!(rejected.body.contains("did you mean \\\"address\\\""), "{rejected:?}");
     fixture.change("POST /api/v1/servers", "").check(400, "fault");
     fixture.change("PATCH /api/v1/servers/a", r#"{"state":"up"}"#).check(400, "a fault");
 }
@@ -395,13 +395,13 @@ fn what_is_not_there_is_404_and_what_cannot_be_done_405() {
         ("OPTIONS /api/v1/status", "GET, HEAD"),
         ("get /ready", "GET, HEAD"),
     ] {
-        let refused = fixture.call(line, &[], "");
-        assert_eq!((refused.status, &*refused.fields["allow"]), (405, allow), "{line}");
+        let rejected = fixture.call(line, &[], "");
+        assert_eq!((rejected.status, &*rejected.fields["allow"]), (405, allow), "{line}");
     }
 }
 
 #[test]
-fn changes_that_a_browser_was_led_to_are_refused() {
+fn changes_that_a_browser_was_led_to_are_rejected() {
     let fixture = Fixture::new();
     const JSON: &str = "Content-Type: application/json";
     let delete = |fields: &[&str]| fixture.call("DELETE /api/v1/servers/a", fields, "");
@@ -434,9 +434,9 @@ fn a_token_is_asked_for_everywhere_but_at_the_probes() {
         for fields in
             [&[][..], &["Authorization: Bearer 0123456789abcdeX"], &["Authorization: Basic 0123456789abcdef"]]
         {
-            let refused = fixture.call(&format!("GET {path}"), fields, "");
-            assert_eq!(refused.status, 401, "{path}");
-            assert!(refused.fields["www-authenticate"].starts_with("Bearer"));
+            let rejected = fixture.call(&format!("GET {path}"), fields, "");
+            assert_eq!(rejected.status, 401, "{path}");
+            assert!(rejected.fields["www-authenticate"].starts_with("Bearer"));
         }
         assert_ne!(
             fixture.call(&format!("GET {path}"), &["authorization: bearer 0123456789abcdef"], "").status,
@@ -468,7 +468,7 @@ fn an_open_balancer_without_a_token_is_changed_from_the_socket_only() {
 }
 
 #[test]
-fn bodies_that_would_kill_the_process_are_refused_and_others_are_served() {
+fn bodies_that_would_kill_the_process_are_rejected_and_others_are_served() {
     let fixture = Fixture::new();
     let mut waiting = Vec::new();
     for (line, length) in [
@@ -481,9 +481,9 @@ fn bodies_that_would_kill_the_process_are_refused_and_others_are_served() {
         let head =
             format!("{line} HTTP/1.1\r\nHost: localhost\r\n{json}\r\nContent-Length: {length}\r\n\r\n{{");
         connection.get_mut().write_all(head.as_bytes()).unwrap();
-        let refused = reply(&mut connection, false);
-        assert!(refused.status == 413 && refused.body.contains("65536 bytes"), "{refused:?}");
-        assert_eq!(refused.fields["connection"], "close");
+        let rejected = reply(&mut connection, false);
+        assert!(rejected.status == 413 && rejected.body.contains("65536 bytes"), "{rejected:?}");
+        assert_eq!(rejected.fields["connection"], "close");
         assert_eq!(fixture.get("/live").status, 200);
         waiting.push(connection);
     }
@@ -493,7 +493,7 @@ fn bodies_that_would_kill_the_process_are_refused_and_others_are_served() {
 }
 
 #[test]
-fn what_tiny_http_reads_leniently_is_refused() {
+fn what_tiny_http_reads_leniently_is_rejected() {
     let fixture = Fixture::new();
     for fields in [
         &["Content-Length: 5", "Content-Length: 5"][..],
@@ -501,8 +501,8 @@ fn what_tiny_http_reads_leniently_is_refused() {
         &["Content-Length: x"],
         &["Content-Length: 5", "Transfer-Encoding: chunked"],
     ] {
-        let refused = fixture.call("POST /api/v1/servers", fields, "12345");
-        assert_eq!((refused.status, &*refused.fields["connection"]), (400, "close"), "{fields:?}");
+        let rejected = fixture.call("POST /api/v1/servers", fields, "12345");
+        assert_eq!((rejected.status, &*rejected.fields["connection"]), (400, "close"), "{fields:?}");
     }
     assert_eq!(fixture.call("POST /api/v1/servers", &["Transfer-Encoding: gzip"], "").status, 400);
 }
@@ -531,7 +531,7 @@ fn chunked_bodies_are_read_whole_and_never_as_the_next_request() {
         chunked(&fixture, &format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len()));
     assert_eq!(status, 400);
     connection.get_mut().write_all(get).unwrap();
-    assert_eq!(reply(&mut connection, false).body, "live\n", "the next answer is to the next request");
+    assert_eq!(reply(&mut connection, false).body, "live\n", "the next response is to the next request");
     let (status, _connection) = chunked(&fixture, "0\r\nDELETE: /api/v1/servers/a HTTP/1.1\r\n\r\n");
     assert_eq!(status, 400, "trailers");
     let long = smuggled.repeat(1000);
@@ -560,7 +560,7 @@ fn check_probes(fixture: &Fixture, beside: &str) {
 }
 
 /// This many connections that have sent these bytes, on both ways to the admin API.
-fn crowd(fixture: &Fixture, count: usize, bytes: &[u8]) -> Vec<UnixStream> {
+fn hold(fixture: &Fixture, count: usize, bytes: &[u8]) -> Vec<UnixStream> {
     let one = |number: usize| {
         let path = [&fixture.socket, &fixture.published][number % 2];
         let mut stream = UnixStream::connect(path).unwrap();
@@ -581,10 +581,10 @@ fn clients_that_stall_do_not_hold_the_others_up() {
         ("idle connections", Vec::new()),
         ("slow bodies", format!("{body}Content-Length: 60000\r\n\r\nx").into_bytes()),
         ("slow chunked bodies", format!("{body}Transfer-Encoding: chunked\r\n\r\n5\r\nx").into_bytes()),
-        ("refused bodies", b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\nx".to_vec()),
+        ("rejected bodies", b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\nx".to_vec()),
         ("garbage", b"\x16\x03\x01garbage\r\n\r\n".to_vec()),
     ] {
-        let held = crowd(&fixture, count, &bytes);
+        let held = hold(&fixture, count, &bytes);
         check_probes(&fixture, kind);
         assert_eq!(fixture.get("/metrics").status, 200, "beside {kind}");
         drop(held);
@@ -600,13 +600,13 @@ fn clients_that_do_not_read_hold_nothing_up() {
         assert_eq!(fixture.change("POST /api/v1/servers", &body).status, 201);
     }
     let _held =
-        crowd(&fixture, 100, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20).as_slice());
+        hold(&fixture, 100, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20).as_slice());
     check_probes(&fixture, "clients that do not read");
     assert_eq!(fixture.get("/api/v1/status").status, 200);
 }
 
 #[test]
-fn a_slow_body_is_ended_and_told() {
+fn a_slow_body_is_ended_and_reported() {
     let fixture = Fixture::new();
     let head = "POST /api/v1/servers HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Content-Length: 60000\r\n\r\nx";
@@ -675,11 +675,11 @@ fn both_ways_survive_the_loss_of_the_socket_s_file() {
 #[test]
 fn a_panic_costs_one_request() {
     let fixture = Fixture::new();
-    fixture.plane.panicking.store(true, Ordering::SeqCst);
+    fixture.proxy.panicking.store(true, Ordering::SeqCst);
     for _ in 0..2 * bounds().helpers {
         fixture.get("/api/v1/status").check(500, "The log has the details");
     }
-    fixture.plane.panicking.store(false, Ordering::SeqCst);
+    fixture.proxy.panicking.store(false, Ordering::SeqCst);
     assert_eq!(fixture.get("/api/v1/status").status, 200);
 }
 
@@ -703,13 +703,13 @@ fn no_second_balancer_takes_a_living_one_s_socket() {
         config: Arc::new(config::parse("{}", fixture.folder.path()).unwrap()),
         table: Arc::clone(&fixture.table),
         stats: Arc::clone(&fixture.stats),
-        workers: Arc::clone(&fixture.plane) as Arc<dyn Workers>,
+        workers: Arc::clone(&fixture.proxy) as Arc<dyn Workers>,
         instance: Instance::default(),
         started: time::now(),
         registered: Arc::new(|_| ()),
         forgotten: Arc::new(|_| ()),
     };
-    assert!(open(view).err().unwrap().contains("another process answers"));
+    assert!(open(view).err().unwrap().contains("another process listens"));
     assert_eq!(fixture.get("/live").status, 200);
 }
 
@@ -740,7 +740,7 @@ fn the_metrics_are_well_formed_and_complete() {
     let fixture = Fixture::new();
     let shard = fixture.stats.shard(3);
     (0..100).for_each(|ms| shard.duration.record(Duration::from_millis(ms)));
-    shard.refuse(Reason::QueueFull);
+    shard.reject(Reason::QueueFull);
     let page = fixture.get("/metrics");
     assert_eq!(page.fields["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     let (types, samples) = scraped(&page.body);
@@ -758,7 +758,7 @@ fn the_metrics_are_well_formed_and_complete() {
     for reason in Reason::ALL {
         let expected = f64::from(u8::from(*reason == Reason::QueueFull));
         assert_eq!(
-            value(&format!("evenkeel_refusals_total{{reason=\"{}\"}}", reason.name())),
+            value(&format!("evenkeel_rejections_total{{reason=\"{}\"}}", reason.name())),
             Some(expected)
         );
     }

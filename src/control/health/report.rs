@@ -3,7 +3,7 @@
 use super::{Agent, Finding, Kind, ask};
 use crate::base::ids::ServerId;
 use crate::base::time::Moment;
-use crate::control::probe::{Answer, Question, Target};
+use crate::control::probe::{Question, Response, Target};
 use crate::policy::health::Health;
 use crate::state::server::Mode;
 use serde::Deserialize;
@@ -40,8 +40,8 @@ impl Agent {
     pub(super) fn learn_report(&mut self, finding: Finding, now: Moment) {
         let Some(watched) = self.watched.get_mut(&finding.id) else { return };
         watched.reporting = false;
-        let again = match &finding.answer {
-            Ok(Answer { status: 200..=299, body }) => match load_in(body) {
+        let again = match &finding.response {
+            Ok(Response { status: 200..=299, body }) => match load_in(body) {
                 Some(load) => {
                     watched.server.reports(load, now);
                     self.report.interval
@@ -49,7 +49,7 @@ impl Agent {
                 None => REPORT_ABSENT,
             },
             // The seed's servers support POST only.
-            Ok(Answer { status: 405, .. }) if watched.report_method == "GET" => {
+            Ok(Response { status: 405, .. }) if watched.report_method == "GET" => {
                 watched.report_method = "POST";
                 Duration::ZERO
             }

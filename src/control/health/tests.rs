@@ -233,10 +233,10 @@ fn a_failed_connect_asks_for_a_look_up_without_health_checks() {
 #[test]
 fn the_second_address_serves_when_the_first_does_not() {
     // The first one refuses, or responds 500 to each probe.
-    for answers in [false, true] {
+    for responses in [false, true] {
         let ([first, second], port) = listeners(["127.0.0.1", "127.0.0.2"]);
         let _served = serve(second);
-        match answers {
+        match responses {
             false => drop(first),
             true => {
                 _ = thread::spawn(move || {
@@ -271,7 +271,7 @@ fn a_server_with_one_thread_is_not_shut_out_by_an_idle_connection() {
         idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert!(idle.read(&mut [0; 1024]).unwrap() > 0);
         let generation = server.addresses().generation();
-        assert_eq!(fixture.closed.recv_timeout(LONGEST_WAIT), Ok(server.id), "the probe has no answer");
+        assert_eq!(fixture.closed.recv_timeout(LONGEST_WAIT), Ok(server.id), "the probe has no response");
         assert!(!server.addresses().keeps_idle(generation));
         drop(idle);
         let before = served.load(Ordering::Acquire);
@@ -328,8 +328,8 @@ fn still(servers: usize) -> (Agent, Arc<Table>) {
 }
 
 fn failed(id: ServerId, is_ours: bool) -> Finding {
-    let answer = Err(Silence { words: "connection refused".into(), is_ours });
-    Finding { id, kind: Kind::Probe, at: None, took: Duration::ZERO, answer }
+    let response = Err(Silence { words: "connection refused".into(), is_ours });
+    Finding { id, kind: Kind::Probe, at: None, took: Duration::ZERO, response }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! read heads with httparse and bodies on their own, so that framing is judged by a second reader.
 
 use super::Wire;
-use crate::base::dice::Dice;
+use crate::base::random::Random;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice};
 
@@ -114,10 +114,10 @@ impl Message {
                 (line, request.headers, len)
             }
             Some(_) => {
-                let mut answer = httparse::Response::new(&mut fields);
-                let status = answer.parse(&self.buffer).map_err(|error| format!("response: {error}"))?;
+                let mut response = httparse::Response::new(&mut fields);
+                let status = response.parse(&self.buffer).map_err(|error| format!("response: {error}"))?;
                 let httparse::Status::Complete(len) = status else { return Ok(()) };
-                (answer.code.unwrap().to_string(), answer.headers, len)
+                (response.code.unwrap().to_string(), response.headers, len)
             }
         };
         let value = |name: &str| {
@@ -168,16 +168,16 @@ pub(super) fn digest(body: &[u8]) -> String {
 }
 
 /// Small ones mostly: what is long takes many steps.
-fn sizes(dice: &mut Dice, sizes: [usize; 5]) -> usize {
-    let at = if dice.below(12) == 0 { 4 } else { dice.below(4) };
+fn sizes(random: &mut Random, sizes: [usize; 5]) -> usize {
+    let at = if random.below(12) == 0 { 4 } else { random.below(4) };
     sizes[at]
 }
 
-fn chunked(body: &[u8], dice: &mut Dice) -> Vec<u8> {
+fn chunked(body: &[u8], random: &mut Random) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = body;
     while !rest.is_empty() {
-        let (piece, more) = rest.split_at(1 + dice.below(rest.len()));
+        let (piece, more) = rest.split_at(1 + random.below(rest.len()));
         out.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
         out.extend_from_slice(piece);
         out.extend_from_slice(b"\r\n");
@@ -188,8 +188,8 @@ fn chunked(body: &[u8], dice: &mut Dice) -> Vec<u8> {
 }
 
 /// What went over a wire in one go: as much as there is room for, in pieces of any size.
-fn send_some(wire: &mut Wire, bytes: &mut VecDeque<u8>, dice: &mut Dice) -> io::Result<Went> {
-    let piece = 1 + dice.below(bytes.len().clamp(1, 4000));
+fn send_some(wire: &mut Wire, bytes: &mut VecDeque<u8>, random: &mut Random) -> io::Result<Went> {
+    let piece = 1 + random.below(bytes.len().clamp(1, 4000));
     let (some, _) = bytes.as_slices();
     let count = match wire.send(&[IoSlice::new(&some[..piece.min(some.len())])]) {
         Ok(count) => count,
@@ -226,37 +226,37 @@ pub(super) struct Client {
     resets: bool,
     ended: bool,
     /// Ids and statuses of what was answered.
-    pub(super) answers: Vec<(Asked, u16)>,
+    pub(super) responses: Vec<(Asked, u16)>,
     /// It has met something that must not be.
     pub(super) fault: Option<String>,
     pub(super) left: bool,
 }
 
 impl Client {
-    pub(super) fn new(wire: Wire, name: usize, requests: usize, faulty: bool, dice: &mut Dice) -> Self {
-        let todo = (0..requests).map(|number| request(&format!("{name}-{number}"), dice)).collect();
-        let breaks = faulty && dice.below(4) == 0;
+    pub(super) fn new(wire: Wire, name: usize, requests: usize, faulty: bool, random: &mut Random) -> Self {
+        let todo = (0..requests).map(|number| request(&format!("{name}-{number}"), random)).collect();
+        let breaks = faulty && random.below(4) == 0;
         Client {
             wire: Some(wire),
             unsent: VecDeque::new(),
             todo,
             open: VecDeque::new(),
-            pipelines: dice.below(3) == 0,
+            pipelines: random.below(3) == 0,
             message: Message::default(),
             buffer: vec![0; ROOM].into(),
-            breaks_after: breaks.then(|| dice.below(3000)),
+            breaks_after: breaks.then(|| random.below(3000)),
             sent: 0,
-            resets: dice.below(2) == 0,
+            resets: random.below(2) == 0,
             ended: false,
-            answers: Vec::new(),
+            responses: Vec::new(),
             fault: None,
             left: false,
         }
     }
 
-    pub(super) fn go_on(&mut self, dice: &mut Dice) -> Went {
+    pub(super) fn go_on(&mut self, random: &mut Random) -> Went {
         let Some(mut wire) = self.wire.take() else { return Went::Over };
-        let went = match self.converse(&mut wire, dice) {
+        let went = match self.converse(&mut wire, random) {
             Ok(went) => went,
             Err(_) => {
                 self.left = true;
@@ -269,7 +269,7 @@ impl Client {
         went
     }
 
-    fn converse(&mut self, wire: &mut Wire, dice: &mut Dice) -> io::Result<Went> {
+    fn converse(&mut self, wire: &mut Wire, random: &mut Random) -> io::Result<Went> {
         let mut went = Went::Nowhere;
         if self.unsent.is_empty() && (self.open.is_empty() || self.pipelines) && !self.ended {
             if let Some((asked, bytes)) = self.todo.pop_front() {
@@ -278,10 +278,10 @@ impl Client {
                 went = Went::On;
             }
         }
-        if !self.unsent.is_empty() && dice.below(4) > 0 {
+        if !self.unsent.is_empty() && random.below(4) > 0 {
             let before = self.unsent.len();
             // A server, or the balancer, may have closed: what came before that can still be read.
-            if let Ok(Went::On) = send_some(wire, &mut self.unsent, dice) {
+            if let Ok(Went::On) = send_some(wire, &mut self.unsent, random) {
                 went = Went::On;
             }
             self.sent += before - self.unsent.len();
@@ -293,7 +293,7 @@ impl Client {
                 return Ok(Went::Over);
             }
         }
-        let room = 1 + dice.below(ROOM);
+        let room = 1 + random.below(ROOM);
         match wire.recv(&mut self.buffer[..room]) {
             Ok(0) => {
                 self.ended = true;
@@ -319,7 +319,7 @@ impl Client {
                 }
                 Read::Whole { line, .. } if line.starts_with('1') => {}
                 Read::Whole { line, body, close, .. } => {
-                    self.answered(asked, &line, &body);
+                    self.record_response(asked, &line, &body);
                     self.open.pop_front();
                     if close {
                         return Ok(Went::Over);
@@ -328,7 +328,7 @@ impl Client {
             }
         }
         if self.open.is_empty() && !self.message.is_empty() {
-            self.fault = Some("bytes that answer nothing".into());
+            self.fault = Some("bytes that belong to no request".into());
             return Ok(Went::Over);
         }
         if self.open.is_empty() && self.todo.is_empty() && self.unsent.is_empty() {
@@ -341,7 +341,7 @@ impl Client {
     fn ends(&mut self) -> Went {
         if let Some(asked) = self.open.front().cloned() {
             if let Read::Whole { line, body, .. } = self.message.read(Some(asked.method == "HEAD"), true) {
-                self.answered(asked, &line, &body);
+                self.record_response(asked, &line, &body);
                 self.open.pop_front();
             }
         }
@@ -349,13 +349,13 @@ impl Client {
         Went::Over
     }
 
-    fn answered(&mut self, asked: Asked, line: &str, body: &[u8]) {
+    fn record_response(&mut self, asked: Asked, line: &str, body: &[u8]) {
         let status: u16 = line.parse().unwrap();
         let text = String::from_utf8_lossy(body);
         let id = text.split(' ').next().unwrap_or_default();
         // What a server sends unasked, and is on its way when the next request is, cannot be told from a response.
         if id == "EVIL" {
-            return self.answers.push((asked, status));
+            return self.responses.push((asked, status));
         }
         if status == 200 && asked.method != "HEAD" && id != asked.id {
             self.fault = Some(format!("{} was answered with {id:?}", asked.id));
@@ -368,23 +368,23 @@ impl Client {
             self.fault =
                 Some(format!("the server got another body of {}: {told}, {} bytes", asked.id, body.len()));
         }
-        self.answers.push((asked, status));
+        self.responses.push((asked, status));
     }
 }
 
-fn request(id: &str, dice: &mut Dice) -> (Asked, Vec<u8>) {
-    let method = ["GET", "GET", "HEAD", "POST", "POST", "PUT"][dice.below(6)];
+fn request(id: &str, random: &mut Random) -> (Asked, Vec<u8>) {
+    let method = ["GET", "GET", "HEAD", "POST", "POST", "PUT"][random.below(6)];
     let length = match method {
         "GET" | "HEAD" => 0,
-        _ => sizes(dice, [0, 1, 50, 3000, 90_000]),
+        _ => sizes(random, [0, 1, 50, 3000, 90_000]),
     };
     let body: Vec<u8> = (0..length).map(|at| (at * 7 + id.len()) as u8).collect();
     let mut bytes = format!("{method} /{id} HTTP/1.1\r\nHost: h\r\nX-Id: {id}\r\n").into_bytes();
     match length {
         0 if method == "GET" || method == "HEAD" => bytes.extend_from_slice(b"\r\n"),
-        _ if dice.below(2) == 0 => {
+        _ if random.below(2) == 0 => {
             bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
-            bytes.extend(chunked(&body, dice));
+            bytes.extend(chunked(&body, random));
         }
         _ => {
             bytes.extend_from_slice(format!("Content-Length: {length}\r\n\r\n").as_bytes());
@@ -397,19 +397,19 @@ fn request(id: &str, dice: &mut Dice) -> (Asked, Vec<u8>) {
 /// What a server does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plan {
-    /// Answers when it has all of it.
+    /// Responds when it has all of it.
     Proper,
-    /// Begins its answer at the head, and reads on.
+    /// Begins its response at the head, and reads on.
     Early,
-    /// Cuts its answer after so many bytes: by an end, or by a reset.
+    /// Cuts its response after so many bytes: by an end, or by a reset.
     Cut(usize, bool),
     /// Closes without a word.
     Closes(bool),
-    /// Never answers.
+    /// Never responds.
     Silent,
     /// Says something that is not HTTP.
     Garbage,
-    /// Sends more than its answer.
+    /// Sends more than its response.
     Unasked,
 }
 
@@ -445,9 +445,13 @@ impl ServerConn {
     }
 
     /// `seen` counts the heads of each request.
-    pub(super) fn go_on(&mut self, seen: &mut HashMap<String, u32>, dice: &mut Dice) -> Result<Went, String> {
+    pub(super) fn go_on(
+        &mut self,
+        seen: &mut HashMap<String, u32>,
+        random: &mut Random,
+    ) -> Result<Went, String> {
         let Some(mut wire) = self.wire.take() else { return Ok(Went::Over) };
-        let went = self.serve(&mut wire, seen, dice)?;
+        let went = self.serve(&mut wire, seen, random)?;
         if went != Went::Over {
             self.wire = Some(wire);
         }
@@ -458,12 +462,12 @@ impl ServerConn {
         &mut self,
         wire: &mut Wire,
         seen: &mut HashMap<String, u32>,
-        dice: &mut Dice,
+        random: &mut Random,
     ) -> Result<Went, String> {
         let mut went = Went::Nowhere;
-        if !self.out.is_empty() && dice.below(4) > 0 {
+        if !self.out.is_empty() && random.below(4) > 0 {
             let before = self.out.len();
-            match send_some(wire, &mut self.out, dice) {
+            match send_some(wire, &mut self.out, random) {
                 Ok(Went::On) => went = Went::On,
                 Ok(_) => {}
                 Err(_) => return Ok(Went::Over),
@@ -485,7 +489,7 @@ impl ServerConn {
             }
             went = Went::On;
         }
-        let room = 1 + dice.below(ROOM);
+        let room = 1 + random.below(ROOM);
         match wire.recv(&mut self.buffer[..room]) {
             Ok(0) => return Ok(Went::Over),
             Ok(count) => {
@@ -498,13 +502,13 @@ impl ServerConn {
         if self.plan.is_none() && !self.responded {
             let Some(id) = self.message.id() else { return Ok(went) };
             *seen.entry(id.clone()).or_default() += 1;
-            let plan = self.choose(dice);
+            let plan = self.choose(random);
             self.plan = Some(plan);
             went = Went::On;
             match plan {
                 Plan::Early => {
                     // With the body to come it cannot say what it was.
-                    self.respond(&id, "-", dice);
+                    self.respond(&id, "-", random);
                 }
                 Plan::Closes(reset) => {
                     if reset {
@@ -532,14 +536,14 @@ impl ServerConn {
                     Plan::Garbage => self.responded = true,
                     Plan::Silent => self.plan = Some(Plan::Silent),
                     Plan::Cut(after, reset) => {
-                        self.respond(&id, &digest(&body), dice);
+                        self.respond(&id, &digest(&body), random);
                         self.cut = Some((after.min(self.out.len() - 1).max(1), reset));
                     }
-                    _ => self.respond(&id, &digest(&body), dice),
+                    _ => self.respond(&id, &digest(&body), random),
                 }
                 if plan == Plan::Unasked {
                     self.out.extend(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL");
-                    // Or its next response would be the answer to the request after the next, and so on.
+                    // Or its next response would be the response to the request after the next, and so on.
                     self.closes_after = true;
                 }
             }
@@ -547,13 +551,13 @@ impl ServerConn {
         Ok(went)
     }
 
-    fn choose(&mut self, dice: &mut Dice) -> Plan {
-        if !self.faulty || dice.below(3) > 0 {
-            return if dice.below(5) == 0 { Plan::Early } else { Plan::Proper };
+    fn choose(&mut self, random: &mut Random) -> Plan {
+        if !self.faulty || random.below(3) > 0 {
+            return if random.below(5) == 0 { Plan::Early } else { Plan::Proper };
         }
-        let reset = dice.below(2) == 0;
-        match dice.below(6) {
-            0 => Plan::Cut(dice.below(400), reset),
+        let reset = random.below(2) == 0;
+        match random.below(6) {
+            0 => Plan::Cut(random.below(400), reset),
             1 => Plan::Closes(reset),
             2 => Plan::Silent,
             3 => Plan::Garbage,
@@ -562,11 +566,11 @@ impl ServerConn {
         }
     }
 
-    fn respond(&mut self, id: &str, digest: &str, dice: &mut Dice) {
+    fn respond(&mut self, id: &str, digest: &str, random: &mut Random) {
         self.responded = true;
-        let padding = sizes(dice, [0, 0, 10, 5000, 70_000]);
+        let padding = sizes(random, [0, 0, 10, 5000, 70_000]);
         let body = format!("{id} {digest} {}", "p".repeat(padding)).into_bytes();
-        for _ in 0..dice.below(3) {
+        for _ in 0..random.below(3) {
             self.out.extend(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
         }
         self.out.extend(b"HTTP/1.1 200 OK\r\n");
@@ -578,7 +582,7 @@ impl ServerConn {
             () if is_cut => 2,
             () => 3,
         };
-        match dice.below(framings) {
+        match random.below(framings) {
             0 => {
                 self.out.extend(format!("Content-Length: {}\r\n\r\n", body.len()).bytes());
                 if !self.message_is_head(id) {
@@ -587,7 +591,7 @@ impl ServerConn {
             }
             1 => {
                 self.out.extend(b"Transfer-Encoding: chunked\r\n\r\n");
-                self.out.extend(chunked(&body, dice));
+                self.out.extend(chunked(&body, random));
             }
             _ => {
                 self.out.extend(b"Connection: close\r\n\r\n");

@@ -2,12 +2,12 @@
 
 use super::peers::{Client, HEADS, ServerConn, Went};
 use super::{Duplex, Net, Wire};
-use crate::base::dice::Dice;
+use crate::base::random::Random;
 use crate::base::time::Moment;
 use crate::data::context::{Context, Network};
 use crate::data::h1::{Advance, Connection};
 use crate::data::poller::{Poller, Side};
-use crate::data::proxy::{Permit, Proxy};
+use crate::data::shared::{Permit, Shared};
 use crate::data::transport::Transport;
 use crate::data::waiting::ServerQueue;
 use crate::state::config::{self, Config};
@@ -43,7 +43,7 @@ struct World {
     servers: Vec<ServerConn>,
     wires: Vec<Arc<Mutex<Duplex>>>,
     seen: HashMap<String, u32>,
-    dice: Dice,
+    random: Random,
     faulty: bool,
     table: Arc<Table>,
     log: Vec<String>,
@@ -53,25 +53,25 @@ fn config(max_in_flight: Option<u32>) -> Config {
     let limit = max_in_flight.map_or("null".into(), |most| most.to_string());
     let text = format!(
         r#"{{"servers": {{"max_in_flight": {limit}, "list": [{{"name": "a", "address": "127.0.0.1:1"}}, {{"name": "b", "address": "127.0.0.1:2"}}],
-        "health_check": {{"enabled": false}}}}, "threadpool": {{"queue_timeout": "10m", "queue_patience": "10m"}}, "load_balancer": {{"served_by_header": false}}}}"#
+        "health_check": {{"enabled": false}}}}, "threadpool": {{"queue_timeout": "10m", "queue_max_wait": "10m"}}, "load_balancer": {{"served_by_header": false}}}}"#
     );
     config::parse(&text, Path::new("")).unwrap()
 }
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice::seeded(seed);
-        let faulty = dice.below(2) == 0;
-        let config = Arc::new(config((dice.below(3) == 0).then_some(1)));
+        let mut random = Random::seeded(seed);
+        let faulty = random.below(2) == 0;
+        let config = Arc::new(config((random.below(3) == 0).then_some(1)));
         let list = &config.servers.list;
         let table = Arc::new(Table::new(config.servers.algorithm, false, config.servers.max_in_flight, list));
         let address = "127.0.0.1:8000".parse().unwrap();
-        let (verdicts, shared) = (Verdicts::default(), Arc::clone(&table));
-        let proxy = Arc::new(Proxy::new("test", Arc::clone(&config), shared, verdicts, None, address));
+        let (verdicts, balanced) = (Verdicts::default(), Arc::clone(&table));
+        let shared = Arc::new(Shared::new("test", Arc::clone(&config), balanced, verdicts, None, address));
         let queue = Arc::new(ServerQueue::new(config.servers.queue_capacity, config.threadpool.admit));
-        let mut cx = Context::new(&proxy, &queue, 1, Poller::new().unwrap());
+        let mut cx = Context::new(&shared, &queue, 1, Poller::new().unwrap());
         cx.now = Moment::from_millis(1000);
-        cx.dice = Dice::seeded(seed ^ 1);
+        cx.random = Random::seeded(seed ^ 1);
         cx.network = Network::Simulated(Net::new(seed ^ 2, if faulty { 5 } else { 0 }));
         let mut world = World {
             cx,
@@ -80,24 +80,24 @@ impl World {
             servers: Vec::new(),
             wires: Vec::new(),
             seen: HashMap::new(),
-            dice,
+            random,
             faulty,
             table,
             log: Vec::new(),
         };
-        (0..CLIENTS).for_each(|name| world.connect(name, &proxy));
+        (0..CLIENTS).for_each(|name| world.connect(name, &shared));
         world
     }
 
-    fn connect(&mut self, name: usize, proxy: &Arc<Proxy>) {
-        let (near, far) = Wire::pair([40, 600, 4000, 70_000][self.dice.below(4)]);
+    fn connect(&mut self, name: usize, shared: &Arc<Shared>) {
+        let (near, far) = Wire::pair([40, 600, 4000, 70_000][self.random.below(4)]);
         self.wires.push(near.shared());
-        let permit = Permit::new(proxy, None);
+        let permit = Permit::new(shared, None);
         let mut connection = Box::new(Connection::new(Transport::Simulated(near), None, permit, self.cx.now));
         connection.adopt(name, 0, &mut self.cx);
         self.held.push(Some(Held { connection, until: Moment::NEVER, ready: true }));
-        let requests = 1 + self.dice.below(REQUESTS);
-        self.clients.push(Client::new(far, name, requests, self.faulty, &mut self.dice));
+        let requests = 1 + self.random.below(REQUESTS);
+        self.clients.push(Client::new(far, name, requests, self.faulty, &mut self.random));
     }
 
     /// Runs until every client has what it wanted or has left, and the balancer has let go of all. The exchanges.
@@ -118,8 +118,8 @@ impl World {
 
     /// One thing happens, chosen by chance among those that can. False: nothing can but the passing of time.
     fn step(&mut self) -> bool {
-        self.cx.now = self.cx.now.after(Duration::from_micros(self.dice.below(200) as u64));
-        let begin = self.dice.below(64);
+        self.cx.now = self.cx.now.after(Duration::from_micros(self.random.below(200) as u64));
+        let begin = self.random.below(64);
         let kinds = 4;
         for at in 0..kinds {
             let went = match (begin + at) % kinds {
@@ -140,13 +140,13 @@ impl World {
             let wire = wire.lock();
             !wire.is_over() || wire.has_transit(0) && !wire.is_over()
         });
-        let begin = self.dice.below(self.wires.len().max(1) * 2);
+        let begin = self.random.below(self.wires.len().max(1) * 2);
         for at in 0..self.wires.len() * 2 {
             let at = (begin + at) % (self.wires.len() * 2);
             let mut wire = self.wires[at / 2].lock();
             if wire.has_transit(at % 2) {
-                let scale = self.dice.below(4);
-                let most = 1 + self.dice.below([3, 100, 5000, 100_000][scale]);
+                let scale = self.random.below(4);
+                let most = 1 + self.random.below([3, 100, 5000, 100_000][scale]);
                 wire.deliver(at % 2, most);
                 return true;
             }
@@ -158,7 +158,7 @@ impl World {
         let mut went = false;
         for client in &mut self.clients {
             let before = client.wire.is_some();
-            let step = client.go_on(&mut self.dice);
+            let step = client.go_on(&mut self.random);
             went |= step == Went::On || before && step == Went::Over;
             assert_eq!(client.fault, None, "{client:#?}");
         }
@@ -178,9 +178,9 @@ impl World {
             self.servers.push(ServerConn::new(wire, self.faulty));
             went = true;
         }
-        let (seen, dice) = (&mut self.seen, &mut self.dice);
+        let (seen, random) = (&mut self.seen, &mut self.random);
         self.servers.retain_mut(|server| {
-            let step = server.go_on(seen, dice).unwrap_or_else(|fault| panic!("a server read: {fault}"));
+            let step = server.go_on(seen, random).unwrap_or_else(|fault| panic!("a server read: {fault}"));
             went |= step != Went::Nowhere;
             step != Went::Over
         });
@@ -222,7 +222,7 @@ impl World {
                 }
                 Advance::Yield => held.ready = true,
                 // Parked connections are looked at when bytes come, as here.
-                Advance::Park => held.until = held.connection.head_deadline(&self.cx.proxy),
+                Advance::Park => held.until = held.connection.head_deadline(&self.cx.shared),
                 Advance::Closed => {
                     let mut held = self.held[key].take().unwrap();
                     held.connection.abandon(crate::http1::reason::Reason::ClientGone, &mut self.cx);
@@ -251,15 +251,15 @@ impl World {
         assert_eq!(self.cx.servers.len(), self.cx.servers.idle(), "a server connection is left");
         let mut exchanges = 0;
         for client in &self.clients {
-            exchanges += client.answers.len();
-            for (asked, status) in &client.answers {
+            exchanges += client.responses.len();
+            for (asked, status) in &client.responses {
                 let times = self.seen.get(&asked.id).copied().unwrap_or(0);
                 assert!(asked.method != "POST" || times <= 1, "{asked:?} was sent {times} times");
                 assert!(self.faulty || *status == 200, "{asked:?} was answered {status}");
             }
             let is_whole = client.open.is_empty() || self.faulty || !client.left;
             // A pipelined request behind a response that closes is not answered, and its client knows.
-            assert!(is_whole || !client.answers.is_empty(), "{client:#?}");
+            assert!(is_whole || !client.responses.is_empty(), "{client:#?}");
         }
         self.cx.servers.clear();
         exchanges

@@ -4,7 +4,7 @@ use super::*;
 use crate::http1::framing::Asked;
 use crate::http1::head::{self, Limits, Parsed, Slots};
 
-const LIMITS: Limits = Limits { head: 16_384, fields: 100, uri: 8192, trace: true };
+const LIMITS: Limits = Limits { head: 16_384, headers: 100, uri: 8192, trace: true };
 
 fn hop() -> Hop<'static> {
     Hop {
@@ -190,25 +190,32 @@ fn loops() {
 }
 
 #[track_caller]
-fn answered(asked: Asked, answer: &Answer<'_>, came: &str, goes: &str) {
+fn responded(asked: Asked, hop: &ResponseHop<'_>, came: &str, goes: &str) {
     let came = format!("HTTP/1.1 {}\r\n\r\n", came.replace('|', "\r\n"));
     let mut slots = Slots::new();
     let Ok(Parsed::Complete(head)) = head::response(came.as_bytes(), asked, &LIMITS, &mut slots) else {
         panic!("{came}")
     };
     let mut out = Vec::new();
-    response(&head, answer, &mut out);
+    response(&head, hop, &mut out);
     let goes = format!("HTTP/1.1 {}\r\n\r\n", goes.replace('|', "\r\n"));
     assert_eq!(String::from_utf8_lossy(&out), goes);
 }
 
-fn answer(framing: Framing) -> Answer<'static> {
-    Answer { client: Version::Http11, framing, keep_alive: true, pseudonym: "ek", served_by: None, date: "" }
+fn response_hop(framing: Framing) -> ResponseHop<'static> {
+    ResponseHop {
+        client: Version::Http11,
+        framing,
+        keep_alive: true,
+        pseudonym: "ek",
+        served_by: None,
+        date: "",
+    }
 }
 
 #[test]
-fn answers_go_on() {
-    let check = |framing, came: &str, goes: &str| answered(Asked::Other, &answer(framing), came, goes);
+fn responses_go_on() {
+    let check = |framing, came: &str, goes: &str| responded(Asked::Other, &response_hop(framing), came, goes);
     check(
         Framing::Length(3),
         "200 OK|b:1|A:  2|Content-Length: 3|b: 3",
@@ -255,36 +262,40 @@ fn answers_go_on() {
 }
 
 #[test]
-fn answers_say_what_we_add() {
-    answered(
+fn responses_say_what_we_add() {
+    responded(
         Asked::Head,
-        &answer(Framing::None),
+        &response_hop(Framing::None),
         "200 OK|Content-Length: 5",
         "200 OK|Via: 1.1 ek|Content-Length: 5",
     );
-    let dated =
-        Answer { date: "now", served_by: Some("s"), keep_alive: false, ..answer(Framing::UntilClose) };
-    answered(
+    let dated = ResponseHop {
+        date: "now",
+        served_by: Some("s"),
+        keep_alive: false,
+        ..response_hop(Framing::UntilClose)
+    };
+    responded(
         Asked::Other,
         &dated,
         "200 OK|X-Served-By: c",
         "200 OK|Date: now|Via: 1.1 ek|X-Served-By: s|Connection: close",
     );
-    answered(
+    responded(
         Asked::Other,
         &dated,
         "200 OK|date: x",
         "200 OK|date: x|Via: 1.1 ek|X-Served-By: s|Connection: close",
     );
-    answered(
+    responded(
         Asked::Other,
         &dated,
         "200 OK|date: x|Connection: Date, x-a|X-A: 1|X-B: 1",
         "200 OK|X-B: 1|Date: now|Via: 1.1 ek|X-Served-By: s|Connection: close",
     );
-    answered(Asked::Other, &dated, "100 Continue", "100 Continue|Via: 1.1 ek");
-    let old = Answer { client: Version::Http10, ..answer(Framing::Length(1)) };
-    answered(
+    responded(Asked::Other, &dated, "100 Continue", "100 Continue|Via: 1.1 ek");
+    let old = ResponseHop { client: Version::Http10, ..response_hop(Framing::Length(1)) };
+    responded(
         Asked::Other,
         &old,
         "200 OK|Content-Length: 1",

@@ -3,7 +3,7 @@
 use super::*;
 use Reason::*;
 
-const LIMITS: Limits = Limits { head: 400, fields: 8, uri: 100, trace: false };
+const LIMITS: Limits = Limits { head: 400, headers: 8, uri: 100, trace: false };
 
 /// The result for `bytes`: None when complete and valid.
 fn verdict(bytes: &[u8]) -> Result<Option<usize>, Reason> {
@@ -15,7 +15,7 @@ fn verdict(bytes: &[u8]) -> Result<Option<usize>, Reason> {
 
 /// Rejected with `reason`, however the bytes are split: each prefix is partial or has the same reason.
 #[track_caller]
-fn refused(bytes: impl AsRef<[u8]>, reason: Reason) {
+fn rejected(bytes: impl AsRef<[u8]>, reason: Reason) {
     let bytes = bytes.as_ref();
     let shown = String::from_utf8_lossy(bytes).into_owned();
     assert_eq!(verdict(bytes), Err(reason), "{shown:?}");
@@ -77,7 +77,7 @@ fn bad_request_lines() {
         "GET\t/ HTTP/1.1",
         "GET /",
     ];
-    bad.into_iter().for_each(|bad| refused(line(bad), BadRequestLine));
+    bad.into_iter().for_each(|bad| rejected(line(bad), BadRequestLine));
     let bad = [
         "GET / http/1.1",
         "GET / HTTP/1.",
@@ -86,7 +86,7 @@ fn bad_request_lines() {
         "GET / HTTP/11.1",
         "GET / HTTP/1,1",
     ];
-    bad.into_iter().for_each(|bad| refused(line(bad), BadRequestLine));
+    bad.into_iter().for_each(|bad| rejected(line(bad), BadRequestLine));
     let bad = [
         "GET",
         "",
@@ -98,10 +98,10 @@ fn bad_request_lines() {
         "GET / HTTP/1.x",
     ];
     for bad in bad.iter().filter(|bad| !bad.is_empty()) {
-        refused(line(bad), BadRequestLine);
+        rejected(line(bad), BadRequestLine);
     }
-    refused("\x16\x03\x01\x02\x00\x01", BadRequestLine);
-    refused("\u{e9} / HTTP/1.1", BadRequestLine);
+    rejected("\x16\x03\x01\x02\x00\x01", BadRequestLine);
+    rejected("\u{e9} / HTTP/1.1", BadRequestLine);
     for bad in [
         "\nGET / HTTP/1.1",
         "\rGET / HTTP/1.1",
@@ -112,9 +112,9 @@ fn bad_request_lines() {
     ] {
         let reason = if bad == "\r\n\n" { BareLineBreak } else { verdict(bad.as_bytes()).unwrap_err() };
         assert_eq!(reason, BareLineBreak, "{bad:?}");
-        refused(bad, BareLineBreak);
+        rejected(bad, BareLineBreak);
     }
-    refused("GET / HTTP/1.1\rHost: a\r\n\r\n", BareLineBreak);
+    rejected("GET / HTTP/1.1\rHost: a\r\n\r\n", BareLineBreak);
 }
 
 #[test]
@@ -122,9 +122,9 @@ fn versions() {
     for bad in
         ["GET / HTTP/2.0", "GET / HTTP/0.9", "GET / HTTP/3.1", "PRI /a HTTP/2.0", "CONNECT a:1 HTTP/2.0"]
     {
-        refused(line(bad), VersionUnsupported);
+        rejected(line(bad), VersionUnsupported);
     }
-    refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Http2Preface);
+    rejected("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Http2Preface);
 }
 
 #[test]
@@ -142,17 +142,17 @@ fn targets() {
         "http://a b/",
     ] {
         let reason = if bad.contains(' ') { BadRequestLine } else { BadTarget };
-        refused(line(&format!("GET {bad} HTTP/1.1")), reason);
+        rejected(line(&format!("GET {bad} HTTP/1.1")), reason);
     }
     for byte in (0..b' ').chain([b'#', 0x7f, 0x80, 0xc3, 0xff]).filter(|byte| !matches!(byte, b'\r' | b'\n'))
     {
         let bytes = [b"GET /a", &[byte][..], b"b HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
-        refused(bytes, BadTarget);
+        rejected(bytes, BadTarget);
     }
-    refused(line("GET /#a HTTP/1.1"), BadTarget);
-    refused(line("CONNECT a:443 HTTP/1.1"), ConnectRefused);
-    refused(line("CONNECT / HTTP/1.1"), ConnectRefused);
-    refused(line("TRACE / HTTP/1.1"), TraceRefused);
+    rejected(line("GET /#a HTTP/1.1"), BadTarget);
+    rejected(line("CONNECT a:443 HTTP/1.1"), ConnectRejected);
+    rejected(line("CONNECT / HTTP/1.1"), ConnectRejected);
+    rejected(line("TRACE / HTTP/1.1"), TraceRejected);
 }
 
 #[test]
@@ -170,17 +170,17 @@ fn fields_that_are_malformed() {
         "\u{e9}: 1",
         "A\tb: 1",
     ] {
-        refused(with(bad), BadField);
+        rejected(with(bad), BadHeader);
     }
     for byte in (0..b' ').chain([0x7f]).filter(|byte| !matches!(byte, b'\r' | b'\n' | b'\t')) {
-        refused([b"GET / HTTP/1.1\r\nHost: a\r\nA: b", &[byte][..], b"c\r\n\r\n"].concat(), BadField);
-        refused([b"GET / HTTP/1.1\r\nHost: a\r\nA: ", &[byte][..], b"\r\n\r\n"].concat(), BadField);
+        rejected([b"GET / HTTP/1.1\r\nHost: a\r\nA: b", &[byte][..], b"c\r\n\r\n"].concat(), BadHeader);
+        rejected([b"GET / HTTP/1.1\r\nHost: a\r\nA: ", &[byte][..], b"\r\n\r\n"].concat(), BadHeader);
     }
     for bad in ["A: 1\nB: 2", "A: 1\rB: 2", "A: 1\r\r", "A\n", "A: \nB: 1", "A: 1\r\n\n", "A: 1\r\n\rB: 2"] {
-        refused(with(bad), BareLineBreak);
+        rejected(with(bad), BareLineBreak);
     }
     accepted(with("A:1\r\nB:\t 2 \t\r\nC:\r\nD: \u{e9}\t\u{ff} ~"));
-    refused(with(&format!("Connection: {}", "a,".repeat(65))), BadField);
+    rejected(with(&format!("Connection: {}", "a,".repeat(65))), BadHeader);
 }
 
 #[test]
@@ -208,29 +208,29 @@ fn hosts() {
         "Host: a\r\nhOST: b",
     ] {
         let fields = if bad.is_empty() { String::new() } else { format!("{bad}\r\n") };
-        refused(format!("GET / HTTP/1.1\r\n{fields}\r\n"), BadHost);
+        rejected(format!("GET / HTTP/1.1\r\n{fields}\r\n"), BadHost);
         if !bad.is_empty() {
-            refused(format!("GET / HTTP/1.0\r\n{fields}\r\n"), BadHost);
+            rejected(format!("GET / HTTP/1.0\r\n{fields}\r\n"), BadHost);
         }
-        refused(format!("GET http://a/ HTTP/1.1\r\n{fields}\r\n"), BadHost);
+        rejected(format!("GET http://a/ HTTP/1.1\r\n{fields}\r\n"), BadHost);
     }
     accepted("GET / HTTP/1.0\r\n\r\n");
     accepted("GET / HTTP/1.1\r\nhOST:[::1]:80\r\n\r\n");
 }
 
 #[test]
-fn framing_is_refused_where_it_is_ambiguous() {
-    refused(with("Content-Length: 1\r\nContent-Length: 1"), BadContentLength);
-    refused(with("Content-Length: 1, 1"), BadContentLength);
-    refused(with("Content-Length: +1"), BadContentLength);
-    refused(with("Content-Length: 18446744073709551616"), BadContentLength);
-    refused(with("Content-Length: 1\r\nTransfer-Encoding: chunked"), LengthConflict);
-    refused(with("Transfer-Encoding: gzip"), BadTransferEncoding);
-    refused(with("Transfer-Encoding: gzip, chunked"), TransferCodingUnknown);
-    refused(with("Transfer-Encoding: chunked\r\ntransfer-encoding: chunked"), BadTransferEncoding);
-    refused(with("Transfer-Encoding: \u{b}chunked"), BadField);
-    refused(with("Transfer-Encoding : chunked"), BadField);
-    refused(with("Transfer-Encoding:\r\n chunked"), BadField);
+fn framing_is_rejected_where_it_is_ambiguous() {
+    rejected(with("Content-Length: 1\r\nContent-Length: 1"), BadContentLength);
+    rejected(with("Content-Length: 1, 1"), BadContentLength);
+    rejected(with("Content-Length: +1"), BadContentLength);
+    rejected(with("Content-Length: 18446744073709551616"), BadContentLength);
+    rejected(with("Content-Length: 1\r\nTransfer-Encoding: chunked"), LengthConflict);
+    rejected(with("Transfer-Encoding: gzip"), BadTransferEncoding);
+    rejected(with("Transfer-Encoding: gzip, chunked"), TransferCodingUnknown);
+    rejected(with("Transfer-Encoding: chunked\r\ntransfer-encoding: chunked"), BadTransferEncoding);
+    rejected(with("Transfer-Encoding: \u{b}chunked"), BadHeader);
+    rejected(with("Transfer-Encoding : chunked"), BadHeader);
+    rejected(with("Transfer-Encoding:\r\n chunked"), BadHeader);
     for bad in [
         "Transfer-Encoding: chunked\0",
         "Transfer-Encoding\t: chunked",
@@ -248,60 +248,60 @@ fn framing_is_refused_where_it_is_ambiguous() {
         "Content-Length : 3",
         "Content-Length: 3\r\n 0",
     ] {
-        refused(with(bad), BadField);
+        rejected(with(bad), BadHeader);
     }
     for bad in
         ["A: b\nTransfer-Encoding: chunked", "A: b\rTransfer-Encoding: chunked", "Content-Length: 3\r0"]
     {
-        refused(with(bad), BareLineBreak);
+        rejected(with(bad), BareLineBreak);
     }
     for bad in
         ["", "identity, identity", "chunked, identity", "chunked\u{a0}", "chun\u{212a}ed", "'chunked'x;"]
     {
-        refused(with(&format!("Transfer-Encoding: {bad}")), BadTransferEncoding);
+        rejected(with(&format!("Transfer-Encoding: {bad}")), BadTransferEncoding);
     }
     for bad in ["identity", "xchunked", "cow", "'chunked'", "chunked-x"] {
-        refused(with(&format!("Transfer-Encoding: {bad}")), BadTransferEncoding);
+        rejected(with(&format!("Transfer-Encoding: {bad}")), BadTransferEncoding);
     }
     for bad in ["identity, chunked", "'chunked', chunked"] {
-        refused(with(&format!("Transfer-Encoding: {bad}")), TransferCodingUnknown);
+        rejected(with(&format!("Transfer-Encoding: {bad}")), TransferCodingUnknown);
     }
     for bad in ["Transfer-Encoding: identity", "Transfer-Encoding:", "transfer-encoding: \u{e9}"] {
-        refused(with(&format!("{bad}\r\nContent-Length: 3")), LengthConflict);
-        refused(with(&format!("Content-Length: 3\r\n{bad}")), LengthConflict);
+        rejected(with(&format!("{bad}\r\nContent-Length: 3")), LengthConflict);
+        rejected(with(&format!("Content-Length: 3\r\n{bad}")), LengthConflict);
     }
     for bad in
         ["", "-0", "+0", " 3,", ",3", "3 3", "0x3", "3_0", "3.0", "3;", "\"3\"", "3e1", "a", "\u{ff13}"]
     {
-        refused(with(&format!("Content-Length: {bad}")), BadContentLength);
+        rejected(with(&format!("Content-Length: {bad}")), BadContentLength);
     }
     accepted(with("Content-Length: 0003"));
     accepted(with("Transfer-Encoding:\t chunked \t"));
-    refused("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", BadTransferEncoding);
+    rejected("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", BadTransferEncoding);
     accepted(with("Content-Length: 99999999999999"));
 }
 
 #[test]
 fn expectations() {
-    refused(with("Expect: 200-ok"), ExpectationUnknown);
-    refused(with("Expect: 100-continue, x"), ExpectationUnknown);
-    refused(with("Expect: 100-continue\r\nExpect: x"), ExpectationUnknown);
-    refused(with("Expect: 100-continue;a=b"), ExpectationUnknown);
+    rejected(with("Expect: 200-ok"), ExpectationUnknown);
+    rejected(with("Expect: 100-continue, x"), ExpectationUnknown);
+    rejected(with("Expect: 100-continue\r\nExpect: x"), ExpectationUnknown);
+    rejected(with("Expect: 100-continue;a=b"), ExpectationUnknown);
     accepted("POST / HTTP/1.0\r\nExpect: x\r\n\r\n");
 }
 
 #[test]
 fn limits() {
-    refused(line(&format!("GET /{} HTTP/1.1", "a".repeat(100))), UriTooLong);
+    rejected(line(&format!("GET /{} HTTP/1.1", "a".repeat(100))), UriTooLong);
     accepted(line(&format!("GET /{} HTTP/1.1", "a".repeat(99))));
-    refused(format!("GET /{}", "a".repeat(100)), UriTooLong);
-    refused(with(&"A: 1\r\n".repeat(8)), TooManyFields);
+    rejected(format!("GET /{}", "a".repeat(100)), UriTooLong);
+    rejected(with(&"A: 1\r\n".repeat(8)), TooManyHeaders);
     accepted(with("A: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\nA: 1\r\nA: 1"));
     let exactly = |len: usize| with(&format!("A: {}", "a".repeat(len - with("A: ").len())));
     accepted(exactly(400));
-    refused(exactly(401), HeadTooLarge);
-    refused("A".repeat(401), HeadTooLarge);
-    refused(format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(500)), HeadTooLarge);
+    rejected(exactly(401), HeadTooLarge);
+    rejected("A".repeat(401), HeadTooLarge);
+    rejected(format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(500)), HeadTooLarge);
     let wide = Limits { uri: 10_000, ..LIMITS };
     let long = format!("GET /{}", "a".repeat(1000));
     assert_eq!(request(long.as_bytes(), &wide, &mut Slots::new()).err(), Some(UriTooLong));
@@ -374,15 +374,15 @@ fn max_forwards_counts_for_two_methods() {
     facts(&most, &format!("OPTIONS * a keep forwards={}", u64::MAX));
     facts("TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 12\r\n\r\n", "TRACE / a keep forwards=12");
     for bad in ["-1", "+1", "0x1", "1,1", "1 1", "1.0", "a", "", "1\r\nMax-Forwards: 1"] {
-        refused(format!("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: {bad}\r\n\r\n"), BadField);
+        rejected(format!("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: {bad}\r\n\r\n"), BadHeader);
     }
     let body = "TRACE / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n";
     let limits = Limits { trace: true, ..LIMITS };
-    assert_eq!(request(body.as_bytes(), &limits, &mut Slots::new()).err(), Some(TraceRefused));
+    assert_eq!(request(body.as_bytes(), &limits, &mut Slots::new()).err(), Some(TraceRejected));
 }
 
 /// The parsed properties of a response to `asked`; None when it is rejected.
-fn answer(asked: Asked, bytes: &[u8]) -> Option<String> {
+fn response_of(asked: Asked, bytes: &[u8]) -> Option<String> {
     let mut slots = Slots::new();
     let parsed = response(bytes, asked, &LIMITS, &mut slots);
     match parsed {
@@ -390,12 +390,12 @@ fn answer(asked: Asked, bytes: &[u8]) -> Option<String> {
         Ok(Parsed::Complete(head)) => {
             let phrase = String::from_utf8_lossy(head.phrase).into_owned();
             let keep = if head.keep_alive { " keep" } else { "" };
-            let told = head.length_told.map(|length| format!(" told={length}")).unwrap_or_default();
+            let told = head.declared_length.map(|length| format!(" told={length}")).unwrap_or_default();
             Some(format!("{} {phrase:?} {:?}{keep}{told}", head.status, head.framing))
         }
         Err(reason) => {
             let is_too_much = matches!(reason, ResponseHeadTooLarge | ResponseTooManyHeaders);
-            assert!(reason == BadAnswer || is_too_much, "{reason:?}");
+            assert!(reason == BadResponse || is_too_much, "{reason:?}");
             None
         }
     }
@@ -423,12 +423,16 @@ fn responses_may_have_more_than_requests() {
 }
 
 #[test]
-fn good_answers() {
+fn good_responses() {
     let check = |asked, head: &str, expected: &str| {
         let bytes = format!("{head}\r\n\r\n");
-        assert_eq!(answer(asked, bytes.as_bytes()).as_deref(), Some(expected), "{head:?}");
+        assert_eq!(response_of(asked, bytes.as_bytes()).as_deref(), Some(expected), "{head:?}");
         for end in 0..bytes.len() {
-            assert_eq!(answer(asked, &bytes.as_bytes()[..end]).as_deref(), Some("partial"), "{head:?} {end}");
+            assert_eq!(
+                response_of(asked, &bytes.as_bytes()[..end]).as_deref(),
+                Some("partial"),
+                "{head:?} {end}"
+            );
         }
     };
     check(Asked::Other, "HTTP/1.1 200 OK\r\nContent-Length: 3", "200 \"OK\" Length(3) keep");
@@ -455,7 +459,7 @@ fn good_answers() {
 }
 
 #[test]
-fn bad_answers() {
+fn bad_responses() {
     let lines = [
         "HTTP/1.1 099 X",
         "HTTP/1.1 20 X",
@@ -520,12 +524,12 @@ fn bad_answers() {
     let long = format!("HTTP/1.1 200 OK\r\nA: {}", "a".repeat(400));
     let http10 = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked".to_string();
     for bad in lengths.into_iter().chain(codings).map(with_field).chain([http10]) {
-        assert_eq!(answer(Asked::Other, format!("{bad}\r\n\r\n").as_bytes()), None, "{bad:?}");
-        assert!(answer(Asked::Head, format!("{bad}\r\n\r\n").as_bytes()).is_some(), "{bad:?}");
+        assert_eq!(response_of(Asked::Other, format!("{bad}\r\n\r\n").as_bytes()), None, "{bad:?}");
+        assert!(response_of(Asked::Head, format!("{bad}\r\n\r\n").as_bytes()).is_some(), "{bad:?}");
     }
     for bad in lines.chain(fields).chain([long]) {
-        assert_eq!(answer(Asked::Other, format!("{bad}\r\n\r\n").as_bytes()), None, "{bad:?}");
-        assert_eq!(answer(Asked::Head, format!("{bad}\r\n\r\n").as_bytes()), None, "{bad:?}");
+        assert_eq!(response_of(Asked::Other, format!("{bad}\r\n\r\n").as_bytes()), None, "{bad:?}");
+        assert_eq!(response_of(Asked::Head, format!("{bad}\r\n\r\n").as_bytes()), None, "{bad:?}");
     }
 }
 

@@ -30,7 +30,7 @@ fn accepted(bytes: impl AsRef<[u8]>, expected: &str) {
 
 /// Rejected, and partial before that.
 #[track_caller]
-fn refused(bytes: impl AsRef<[u8]>, reason: Reason) {
+fn rejected(bytes: impl AsRef<[u8]>, reason: Reason) {
     let bytes = bytes.as_ref();
     let shown = String::from_utf8_lossy(bytes).into_owned();
     assert_eq!(verdict(bytes), Err(reason), "{shown:?}");
@@ -41,7 +41,7 @@ fn refused(bytes: impl AsRef<[u8]>, reason: Reason) {
 }
 
 #[test]
-fn what_is_no_preamble_is_refused_on_its_first_bytes() {
+fn what_is_no_preamble_is_rejected_on_its_first_bytes() {
     for bytes in [
         "G",
         "GET / HTTP/1.1\r\n",
@@ -54,10 +54,10 @@ fn what_is_no_preamble_is_refused_on_its_first_bytes() {
         "\x16\x03\x01",
         " PROXY ",
     ] {
-        refused(bytes, ProxyHeaderMissing);
+        rejected(bytes, ProxyHeaderMissing);
     }
-    refused(b"\r\n\r\n\0\r\nQUIT\r", ProxyHeaderMissing);
-    refused("PROXY\r\n", ProxyHeaderMissing);
+    rejected(b"\r\n\r\n\0\r\nQUIT\r", ProxyHeaderMissing);
+    rejected("PROXY\r\n", ProxyHeaderMissing);
     assert_eq!(verdict(b""), Ok(None));
 }
 
@@ -109,12 +109,12 @@ fn broken_lines() {
         "TCP4 192.0.2.1 10.0.0.1 1 2\n",
         "TCP4 192.0.2.1 10.0.0.1 1 2\r",
     ] {
-        refused(format!("PROXY {bad}\r\n"), BadProxyHeader);
+        rejected(format!("PROXY {bad}\r\n"), BadProxyHeader);
     }
-    refused("PROXY UNKNOWN\n", BadProxyHeader);
-    refused("PROXY UNKNOWN\rX", BadProxyHeader);
-    refused(format!("PROXY UNKNOWN {}\r\n", "x".repeat(92)), BadProxyHeader);
-    refused(format!("PROXY UNKNOWN {}", "x".repeat(200)), BadProxyHeader);
+    rejected("PROXY UNKNOWN\n", BadProxyHeader);
+    rejected("PROXY UNKNOWN\rX", BadProxyHeader);
+    rejected(format!("PROXY UNKNOWN {}\r\n", "x".repeat(92)), BadProxyHeader);
+    rejected(format!("PROXY UNKNOWN {}", "x".repeat(200)), BadProxyHeader);
 }
 
 /// A block of version 2: command, family, and all after the length.
@@ -148,17 +148,17 @@ fn blocks() {
 #[test]
 fn broken_blocks() {
     for command in [0x00, 0x01, 0x11, 0x22, 0x2f, 0x31, 0xff] {
-        refused(block(command, 0x11, &[INET]), BadProxyHeader);
+        rejected(block(command, 0x11, &[INET]), BadProxyHeader);
     }
     for family in [0x01, 0x02, 0x10, 0x13, 0x20, 0x23, 0x30, 0x33, 0x41, 0xff] {
-        refused(block(0x21, family, &[&[0; 216]]), BadProxyHeader);
+        rejected(block(0x21, family, &[&[0; 216]]), BadProxyHeader);
     }
-    refused(block(0x21, 0x11, &[&INET[..11]]), BadProxyHeader);
-    refused(block(0x21, 0x21, &[&[0; 35]]), BadProxyHeader);
-    refused(block(0x21, 0x31, &[&[0; 215]]), BadProxyHeader);
-    refused(block(0x20, 0x00, &[&[0; PREAMBLE_MAX - 15]]), BadProxyHeader);
+    rejected(block(0x21, 0x11, &[&INET[..11]]), BadProxyHeader);
+    rejected(block(0x21, 0x21, &[&[0; 35]]), BadProxyHeader);
+    rejected(block(0x21, 0x31, &[&[0; 215]]), BadProxyHeader);
+    rejected(block(0x20, 0x00, &[&[0; PREAMBLE_MAX - 15]]), BadProxyHeader);
     // The length alone is sufficient.
-    refused([v2::SIGNATURE, b"\x21\x11\xff\xff"].concat(), BadProxyHeader);
+    rejected([v2::SIGNATURE, b"\x21\x11\xff\xff"].concat(), BadProxyHeader);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn extensions() {
         &[3, 0, 3, 0, 0, 0],
     ];
     for tlvs in bad {
-        refused(block(0x21, 0x11, &[INET, tlvs]), BadProxyHeader);
+        rejected(block(0x21, 0x11, &[INET, tlvs]), BadProxyHeader);
     }
 }
 
@@ -195,5 +195,5 @@ fn a_checksum_must_be_right_where_there_is_one() {
         let kind_changed = at == 28;
         assert_eq!(verdict(&bad).is_ok(), kind_changed, "byte {at}");
     }
-    refused(v2::tests::with_checksum(good), BadProxyHeader);
+    rejected(v2::tests::with_checksum(good), BadProxyHeader);
 }

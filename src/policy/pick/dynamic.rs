@@ -24,7 +24,7 @@
 //! Failures are not latency samples, and count as load for a while ([`crate::policy::failures`]): a server that fails
 //! fast must not look fast or idle. Ejecting it is up to the health policy.
 
-use super::{Candidate, Draw, Slot, lot};
+use super::{Candidate, Draw, Slot, weighted};
 use crate::policy::latency::Reading;
 
 /// Added to each latency, in microseconds.
@@ -47,7 +47,7 @@ pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
     }
     let costs = usable(candidates).map(|candidate| scale.cost(candidate));
     let close = costs.fold(f32::INFINITY, f32::min) * CLOSE;
-    lot::turn_or_random(candidates, draw, |candidate| scale.cost(candidate) <= close)
+    weighted::turn_or_random(candidates, draw, |candidate| scale.cost(candidate) <= close)
 }
 
 /// The reference values for all candidates.
@@ -88,12 +88,12 @@ fn explores(draw: Draw<'_>) -> bool {
 /// At random, with probability proportional to weight over cost.
 fn explore(candidates: &[Candidate], scale: &Scale, chance: u32) -> Option<Slot> {
     let worth = |candidate: &Candidate| f32::from(candidate.weight.0) / scale.cost(candidate);
-    let mut ticket = chance as f32 / u32::MAX as f32 * usable(candidates).map(worth).sum::<f32>();
+    let mut point = chance as f32 / u32::MAX as f32 * usable(candidates).map(worth).sum::<f32>();
     let mut drawn = None;
     for candidate in usable(candidates) {
         drawn = Some(candidate.slot);
-        ticket -= worth(candidate);
-        if ticket < 0.0 {
+        point -= worth(candidate);
+        if point < 0.0 {
             break;
         }
     }
@@ -143,7 +143,7 @@ fn median(values: impl Iterator<Item = f32>) -> f32 {
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::base::{dice::Dice, time::Moment};
+    use crate::base::{random::Random, time::Moment};
     use crate::policy::latency::Latency;
     use std::cmp::Reverse;
     use std::collections::BinaryHeap;
@@ -165,9 +165,9 @@ mod tests {
     fn check(servers: &[Server], expected: &[u32]) {
         let all = candidates(servers);
         let order = scheduled(&all);
-        let mut dice = Dice::seeded(3);
+        let mut random = Random::seeded(3);
         let mut picked: Vec<_> = (0..500)
-            .map(|turn| Draw { random: dice.number() | 1 << 63, turn, key: 0, schedule: &order })
+            .map(|turn| Draw { random: random.number() | 1 << 63, turn, key: 0, schedule: &order })
             .filter_map(|draw| pick(&all, draw).map(|slot| slot.0))
             .collect();
         picked.sort_unstable();
@@ -207,7 +207,7 @@ mod tests {
     /// A closed loop of clients under virtual time; servers respond after their latency, whatever their load.
     struct Loop {
         now_us: u64,
-        dice: Dice,
+        random: Random,
         ends: BinaryHeap<Reverse<(u64, usize, u64)>>,
         servers: Vec<Candidate>,
         memory: Vec<Latency>,
@@ -221,7 +221,7 @@ mod tests {
             let (memory, order) = (vec![Latency::default(); servers.len()], scheduled(&servers));
             Loop {
                 now_us: 0,
-                dice: Dice::seeded(5),
+                random: Random::seeded(5),
                 ends: BinaryHeap::new(),
                 servers,
                 memory,
@@ -250,10 +250,10 @@ mod tests {
                 server.latency = memory.reading(now);
             }
             self.turn += 1;
-            let draw = Draw { random: self.dice.number(), turn: self.turn, key: 0, schedule: &self.order };
+            let draw = Draw { random: self.random.number(), turn: self.turn, key: 0, schedule: &self.order };
             let at = pick(&self.servers, draw).unwrap().0 as usize;
             self.servers[at].in_flight += 1;
-            let long = latency_us[at] + self.dice.below(latency_us[at] as usize / 10) as u64;
+            let long = latency_us[at] + self.random.below(latency_us[at] as usize / 10) as u64;
             self.ends.push(Reverse((self.now_us + long, at, long)));
             at
         }

@@ -1,6 +1,6 @@
 //! The server with the fewest requests in flight relative to its weight.
 
-use super::{Candidate, Draw, Slot, lot};
+use super::{Candidate, Draw, Slot, weighted};
 
 /// The lowest `in_flight / weight`. Equal servers (often all of them, when idle) take turns by weight, as in nginx's
 /// `least_conn`: always taking the first would send every request to one server under light load.
@@ -8,7 +8,7 @@ pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
     let usable = candidates.iter().filter(|candidate| candidate.weight.0 > 0);
     let least =
         usable.reduce(|least, candidate| if is_less(candidate, least) { candidate } else { least })?;
-    lot::turn_or_random(candidates, draw, |candidate| !is_less(least, candidate))
+    weighted::turn_or_random(candidates, draw, |candidate| !is_less(least, candidate))
 }
 
 /// Whether `a` has fewer requests in flight than `b`, relative to weight: fractions compared by cross-multiplication.

@@ -1,6 +1,6 @@
 //! The less loaded of two random servers (Mitzenmacher, "The power of two choices", 2001; nginx's `random two`).
 
-use super::{Candidate, Draw, Slot, least_connections, lot};
+use super::{Candidate, Draw, Slot, least_connections, weighted};
 
 /// Two different candidates are chosen at random by weight; the second is taken only if it has fewer requests in flight
 /// relative to its weight. So idle servers share by weight, and requests do not all go to the one server that looks
@@ -10,8 +10,8 @@ pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
     let drawn = |candidate: &Candidate| candidate.weight.0 > 0 && !candidate.is_silent();
     let some_respond = candidates.iter().any(drawn);
     let fits = |candidate: &Candidate| !some_respond || drawn(candidate);
-    let first = lot::weighted_random(candidates, draw.random as u32, fits)?;
-    let second = lot::weighted_random(candidates, (draw.random >> 32) as u32, |other| {
+    let first = weighted::weighted_random(candidates, draw.random as u32, fits)?;
+    let second = weighted::weighted_random(candidates, (draw.random >> 32) as u32, |other| {
         other.slot != first.slot && fits(other)
     });
     let better = second.filter(|second| least_connections::is_less(second, first));

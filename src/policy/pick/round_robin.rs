@@ -1,11 +1,11 @@
 //! In turn, by weight: the schedule holds the order, the request counter selects the entry.
 
-use super::{Candidate, Draw, Slot, lot};
+use super::{Candidate, Draw, Slot, weighted};
 
 /// The server whose turn it is. Exact when all servers of the schedule are candidates; the share of a missing one goes
 /// to the others at random, in proportion to their weights.
 pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
-    lot::turn_or_random(candidates, draw, |_| true)
+    weighted::turn_or_random(candidates, draw, |_| true)
 }
 
 #[cfg(test)]

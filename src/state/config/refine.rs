@@ -190,7 +190,7 @@ fn threadpool(s: &mut Section<'_, '_>) -> Threadpool {
             deadline: s.get("queue_timeout", 5 * SECOND, rules::duration(WAIT)),
             target: s.get("queue_target", 5 * MS, rules::duration(WAIT)),
             interval: s.get("queue_interval", 100 * MS, rules::duration(WAIT)),
-            patience: s.get("queue_patience", 40 * MS, rules::duration(WAIT)),
+            max_wait: s.get("queue_max_wait", 40 * MS, rules::duration(WAIT)),
         },
     }
 }
@@ -213,7 +213,7 @@ fn limits(s: &mut Section<'_, '_>, trace: bool) -> Limits {
     Limits {
         head: head::Limits {
             head,
-            fields: s.get("fields", 100, rules::whole(1..=head::FIELDS_MAX as u64)),
+            headers: s.get("headers", 100, rules::whole(1..=head::FIELDS_MAX as u64)),
             uri: s.get("uri", head.min(8 * 1024), rules::size(16..=1024 * KIB)),
             trace,
         },

@@ -33,7 +33,7 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!(config.threadpool.queue_capacity, 100);
     assert_eq!(config.servers.queue_capacity, 1000);
     assert_eq!(config.timeouts.drain, Duration::from_secs(30));
-    assert_eq!(config.limits.head, head::Limits { head: 16384, fields: 100, uri: 8192, trace: false });
+    assert_eq!(config.limits.head, head::Limits { head: 16384, headers: 100, uri: 8192, trace: false });
     assert_eq!(config.limits.body, None);
     assert_eq!(config.admin.socket, Some("evenkeel.sock".into()));
     assert_eq!(config.admin.bind, Some("127.0.0.1:9301".parse().unwrap()));
@@ -57,7 +57,7 @@ fn every_key_of_the_issue_is_valid() {
       },
       "threadpool": { "min_workers": 1, "max_workers": 50, "queue_capacity": 100, "queue_timeout": "5s" },
       "timeouts": { "connect": "2s", "response": "30s", "client_head": "10s", "client_body": "30s", "keep_alive": "60s", "drain": "30s" },
-      "limits": { "head": "16KiB", "fields": 100, "uri": "8KiB", "body": null, "connections": null },
+      "limits": { "head": "16KiB", "headers": 100, "uri": "8KiB", "body": null, "connections": null },
       "retries": { "attempts": 1, "budget_percent": 20, "budget_min": 3 },
       "admin": { "socket": "evenkeel.sock", "bind": "127.0.0.1:9301" },
       "log": { "level": "info" }
@@ -192,7 +192,7 @@ fn values_of_the_wrong_type_are_faults() {
 }
 
 #[test]
-fn what_other_programs_write_is_told_how_to_write_it_here() {
+fn what_other_programs_write_is_reported_how_to_write_it_here() {
     for (text, path, advice) in [
         (r#"{"servers":[{"address":"a:1"}]}"#, "servers", r#"found a list; write { "list": [ ... ] }"#),
         (r#"{"load_balancer":8000}"#, "load_balancer", r#"write { "load_balancer_port": ... }"#),
@@ -314,7 +314,7 @@ fn values_out_of_bounds_are_faults() {
         ),
         (r#"{"servers":{"health_check":{"host":"a/b"}}}"#, "servers.health_check.host", "not a valid host"),
         (r#"{"servers":{"ejection":{"max_percent":101}}}"#, "servers.ejection.max_percent", "write 0 to 100"),
-        (r#"{"limits":{"fields":257}}"#, "limits.fields", "write 1 to 256"),
+        (r#"{"limits":{"headers":257}}"#, "limits.headers", "write 1 to 256"),
         (r#"{"timeouts":{"connect":"0s"}}"#, "timeouts.connect", "write 1ms to 24h"),
         (r#"{"timeouts":{"connect":"2days"}}"#, "timeouts.connect", "write 1ms to 24h"),
         (r#"{"limits":{"head":1}}"#, "limits.head", "write 512B to 1MiB"),
@@ -390,7 +390,7 @@ fn what_only_looks_wrong_is_a_warning() {
 }
 
 #[test]
-fn a_change_is_taken_or_every_fault_is_told() {
+fn a_change_is_taken_or_every_fault_is_reported() {
     let taken = |text: &str| parse_change(text).unwrap();
     assert_eq!(taken(r#"{"weight": 0}"#), Change { mode: None, weight: Some(Weight(0)) });
     let both = Change { mode: Some(Mode::Maint), weight: Some(Weight(1000)) };
@@ -441,7 +441,7 @@ fn the_balancer_s_own_addresses_are_no_servers() {
 }
 
 #[test]
-fn every_fault_is_told_at_once_with_its_place() {
+fn every_fault_is_reported_at_once_with_its_place() {
     let text = r#"{
   "load_balancer": { "load_balancer_port": "x" },
   "servers": {

@@ -38,7 +38,7 @@ impl Request for Ask<'_> {
     }
 }
 
-/// The name of the route for `METHOD host/path?query`, `-` for none and `400` for a path that is refused.
+/// The name of the route for `METHOD host/path?query`, `-` for none and `400` for a path that is rejected.
 pub(super) fn found(routes: &Routes, request: &str, headers: &[(&str, &str)], client: &str) -> String {
     let (method, url) = request.split_once(' ').unwrap_or(("GET", request));
     let (host, _) = url.split_once('/').unwrap();
@@ -59,7 +59,7 @@ pub(super) fn compiled(routes: &str, pools: &[&str]) -> Routes {
 }
 
 #[test]
-fn dots_that_lead_out_of_a_prefix_are_refused() {
+fn dots_that_lead_out_of_a_prefix_are_rejected() {
     let routes = compiled(
         r#"[ { "name": "public", "path": "/public/*" }, { "name": "admin", "path": "/admin/*" }, { "name": "rest", "path": "/*" } ]"#,
         &[],

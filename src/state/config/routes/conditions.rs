@@ -148,7 +148,7 @@ fn check_normalised(plain: &str) -> Result<(), String> {
             let path = String::from_utf8_lossy(&normalised.path).into_owned();
             Err(format!("is matched in its normalised form; write {path:?}"))
         }
-        Err(_) => Err("can never match: requests with such a path are refused; see docs/http.md".to_owned()),
+        Err(_) => Err("can never match: requests with such a path are rejected; see docs/http.md".to_owned()),
     }
 }
 
@@ -228,7 +228,7 @@ fn method(node: &Node) -> Result<Box<[u8]>, String> {
     let upper = text.to_ascii_uppercase();
     let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"];
     if upper == "CONNECT" {
-        return Err("CONNECT is always refused; leave it out".to_owned());
+        return Err("CONNECT is always rejected; leave it out".to_owned());
     }
     if upper != text && known.contains(&upper.as_str()) {
         return Err(format!("{node} has small letters, and methods have a case; write {upper:?}"));

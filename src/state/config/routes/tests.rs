@@ -24,7 +24,7 @@ fn check(keys: &str, at: &str, advice: &str) {
 }
 
 #[test]
-fn keys_of_other_programs_are_told_how_to_write_them_here() {
+fn keys_of_other_programs_are_reported_how_to_write_them_here() {
     for (keys, at, advice) in [
         (r#""location": "/api/""#, ".location", r#"write "path""#),
         (r#""path_prefix": "/api""#, ".path_prefix", r#""/prefix/*""#),
@@ -59,7 +59,7 @@ fn keys_of_other_programs_are_told_how_to_write_them_here() {
 }
 
 #[test]
-fn hosts_and_paths_of_other_programs_are_told_how_to_write_them_here() {
+fn hosts_and_paths_of_other_programs_are_reported_how_to_write_them_here() {
     for (keys, at, advice) in [
         (r#""host": "Host(`a.example`)""#, ".host", r#"as in "a.example""#),
         (r#""host": "https://a.example/x""#, ".host", r#"as in "a.example""#),
@@ -112,7 +112,7 @@ fn other_conditions_are_checked() {
         (r#""methods": ["get"]"#, ".methods[0]", r#"write "GET""#),
         (r#""methods": "GET""#, ".methods", "expected a list"),
         (r#""methods": ["*"]"#, ".methods[0]", r#"leave "methods" out"#),
-        (r#""methods": ["CONNECT"]"#, ".methods[0]", "always refused"),
+        (r#""methods": ["CONNECT"]"#, ".methods[0]", "always rejected"),
         (r#""headers": ["X-Env"]"#, ".headers", r#"write { "X-Env": "staging" }"#),
         (r#""headers": { "X-Env": 1 }"#, ".headers.X-Env", r#"in quotes: "1""#),
         (r#""headers": { "X-Env": ["a","b"] }"#, ".headers.X-Env", "~^(a|b)$"),
@@ -250,7 +250,7 @@ fn changes_of_requests_and_responses_are_checked() {
 }
 
 #[test]
-fn every_fault_of_a_list_is_told_with_its_place() {
+fn every_fault_of_a_list_is_reported_with_its_place() {
     let text = "[\n { \"path\": \"/a*\", \"pool\": \"apo\" },\n \"/b\",\n { \"name\": \"x\" }, { \"name\": \"x\", \"path\": \"/c\" }\n]";
     let faults = parse_routes(text, &POOLS).unwrap_err();
     let places: Vec<_> = faults.iter().map(|fault| (fault.path.as_str(), fault.line)).collect();

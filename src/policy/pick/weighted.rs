@@ -23,11 +23,11 @@ pub(super) fn weighted_random(
 ) -> Option<&Candidate> {
     let fitting = || candidates.iter().filter(|candidate| fits(candidate));
     let total: u64 = fitting().map(|candidate| u64::from(candidate.weight.0)).sum();
-    let mut ticket = (u64::from(chance) * total) >> 32;
-    fitting().find(|candidate| match ticket.checked_sub(u64::from(candidate.weight.0)) {
+    let mut point = (u64::from(chance) * total) >> 32;
+    fitting().find(|candidate| match point.checked_sub(u64::from(candidate.weight.0)) {
         None => true,
         Some(rest) => {
-            ticket = rest;
+            point = rest;
             false
         }
     })

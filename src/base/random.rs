@@ -4,17 +4,17 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// A random number generator. One per thread or per simulation; never shared.
 #[derive(Debug)]
-pub struct Dice(fastrand::Rng);
+pub struct Random(fastrand::Rng);
 
-impl Dice {
+impl Random {
     /// A generator with this seed.
     pub fn seeded(seed: u64) -> Self {
-        Dice(fastrand::Rng::with_seed(seed))
+        Random(fastrand::Rng::with_seed(seed))
     }
 
     /// A generator seeded by the operating system; for everything outside tests and simulations.
     pub fn fresh() -> Self {
-        Dice::seeded(entropy())
+        Random::seeded(entropy())
     }
 
     /// Any number.
@@ -47,24 +47,24 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_throws() {
         let throws = |seed| {
-            let mut dice = Dice::seeded(seed);
-            (0..100).map(|_| dice.number()).collect::<Vec<_>>()
+            let mut random = Random::seeded(seed);
+            (0..100).map(|_| random.number()).collect::<Vec<_>>()
         };
         assert_eq!(throws(7), throws(7));
         assert_ne!(throws(7), throws(8));
     }
 
     #[test]
-    fn fresh_dice_differ() {
+    fn fresh_generators_differ() {
         assert_ne!(entropy(), entropy());
-        assert_ne!(Dice::fresh().number(), Dice::fresh().number());
+        assert_ne!(Random::fresh().number(), Random::fresh().number());
     }
 
     #[test]
     fn bounds_hold() {
-        let mut dice = Dice::seeded(1);
-        assert_eq!(dice.below(0), 0);
-        assert!((0..1000).all(|_| dice.below(3) < 3));
-        assert!((0..1000).all(|_| (0.0..1.0).contains(&dice.fraction())));
+        let mut random = Random::seeded(1);
+        assert_eq!(random.below(0), 0);
+        assert!((0..1000).all(|_| random.below(3) < 3));
+        assert!((0..1000).all(|_| (0.0..1.0).contains(&random.fraction())));
     }
 }

@@ -1,5 +1,5 @@
-//! Servers of every temper, and clients that know what to expect of them: each request has a number, which says how
-//! its server behaves and what the answer must be.
+//! Servers that behave well and badly, and clients that know what to expect of them: each request has a number, which says how
+//! its server behaves and what the response must be.
 
 use super::message::Seen;
 use super::origin::Visit;
@@ -14,7 +14,7 @@ pub const QUICK: usize = 1 << 24;
 
 /// What a server does with the request of this number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Temper {
+pub enum Behaviour {
     Length,
     Chunked,
     Trailers,
@@ -30,22 +30,22 @@ pub enum Temper {
 /// The same for the same number, in the client and in the server.
 pub struct Plan {
     number: usize,
-    temper: Temper,
+    behaviour: Behaviour,
     delay: Duration,
     size: usize,
 }
 
 impl Plan {
     fn of(number: usize) -> Self {
-        let mut dice = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5555_aaaa;
+        let mut random = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5555_aaaa;
         let mut roll = |below: u64| {
-            dice ^= dice << 13;
-            dice ^= dice >> 7;
-            dice ^= dice << 17;
-            (dice >> 20) % below
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random >> 20) % below
         };
-        use Temper::*;
-        let temper = match roll(40) {
+        use Behaviour::*;
+        let behaviour = match roll(40) {
             0..20 => Length,
             20..25 => Chunked,
             25..29 => Trailers,
@@ -58,7 +58,7 @@ impl Plan {
             _ => CutsHead,
         };
         let is_quick = number & QUICK != 0 && roll(50) > 0;
-        let temper = if is_quick { Length } else { temper };
+        let behaviour = if is_quick { Length } else { behaviour };
         let delay = Duration::from_millis(if is_quick { 0 } else { roll(31) });
         let size = match roll(12) {
             _ if is_quick => roll(3000),
@@ -67,7 +67,7 @@ impl Plan {
             3 => 0,
             _ => roll(3000),
         };
-        Plan { number, temper, delay, size: size as usize }
+        Plan { number, behaviour, delay, size: size as usize }
     }
 
     fn body(&self, method: &str, sent: &[u8]) -> Vec<u8> {
@@ -80,7 +80,7 @@ impl Plan {
     }
 
     /// False: the connection is over.
-    fn answer(&self, visit: &mut Visit, seen: &Seen) -> bool {
+    fn response(&self, visit: &mut Visit, seen: &Seen) -> bool {
         let body = self.body(seen.method(), &seen.body);
         let with_length = |more: &str| {
             let mut bytes =
@@ -91,44 +91,44 @@ impl Plan {
         let third = body.len() / 3;
         let pieces = chunked(&[&body[..third + 1], &body[third + 1..2 * third + 1], &body[2 * third + 1..]]);
         let pieces = if third < 2 { chunked(&[&body]) } else { pieces };
-        match self.temper {
-            Temper::Length => visit.send(with_length("")),
-            Temper::Chunked | Temper::Trailers => {
+        match self.behaviour {
+            Behaviour::Length => visit.send(with_length("")),
+            Behaviour::Chunked | Behaviour::Trailers => {
                 visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
-                if self.temper == Temper::Trailers {
+                if self.behaviour == Behaviour::Trailers {
                     visit.send(&pieces[..pieces.len() - 2]);
                     visit.send(format!("X-Number: {}\r\n\r\n", self.number));
                 } else {
                     visit.send(&pieces);
                 }
             }
-            Temper::UntilClose => {
+            Behaviour::UntilClose => {
                 visit.send("HTTP/1.1 200 OK\r\n\r\n");
                 visit.send(&body);
                 return false;
             }
-            Temper::TellsAndCloses => {
+            Behaviour::TellsAndCloses => {
                 visit.send(with_length("Connection: close\r\n"));
                 return false;
             }
-            Temper::HalfCloses => {
+            Behaviour::HalfCloses => {
                 visit.send(with_length(""));
                 visit.finish_writing();
                 visit.to_the_end();
                 return false;
             }
-            Temper::ClosesBefore => return false,
-            Temper::ResetsBefore => {
+            Behaviour::ClosesBefore => return false,
+            Behaviour::ResetsBefore => {
                 visit.reset_on_close();
                 return false;
             }
-            Temper::ResetsWithin => {
+            Behaviour::ResetsWithin => {
                 let whole = with_length("");
                 visit.send(&whole[..whole.len() - 1 - self.size / 2]);
                 visit.reset_on_close();
                 return false;
             }
-            Temper::CutsHead => {
+            Behaviour::CutsHead => {
                 visit.send("HTTP/1.1 200 OK\r\nContent-");
                 return false;
             }
@@ -151,7 +151,7 @@ pub fn origin(arrived: &Arrived) -> Origin {
             }
             let plan = Plan::of(number);
             thread::park_timeout(plan.delay);
-            if !plan.answer(visit, &seen) {
+            if !plan.response(visit, &seen) {
                 return;
             }
         }
@@ -177,11 +177,11 @@ pub fn request(number: usize) -> Vec<u8> {
 
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Whole answers.
+    /// Whole responses.
     pub well: AtomicUsize,
     /// 502, or cut short.
     pub failed: AtomicUsize,
-    /// Clients that left before their answer.
+    /// Clients that left before their response.
     pub left: AtomicUsize,
 }
 
@@ -195,7 +195,7 @@ pub struct Guest<'e> {
 impl<'e> Guest<'e> {
     pub fn new(balancer: &'e Evenkeel) -> Self {
         let mut client = Client::to(balancer);
-        client.patience(Duration::from_secs(20));
+        client.max_wait(Duration::from_secs(20));
         Guest { balancer, client, asked: Vec::new() }
     }
 
@@ -228,25 +228,25 @@ impl<'e> Guest<'e> {
         let plan = Plan::of(number);
         let (method, sent) =
             if number % 4 < 2 { ("GET", String::new()) } else { ("POST", format!("body of {number}")) };
-        match self.client.try_answer() {
-            Ok(answer) if answer.status == 200 => {
+        match self.client.try_response() {
+            Ok(response) if response.status == 200 => {
                 let expected = plan.body(method, sent.as_bytes());
-                let told = String::from_utf8_lossy(&answer.body[..answer.body.len().min(60)]);
-                assert!(answer.body == expected, "{number} ({:?}) got {told:?}", plan.temper);
-                assert_eq!(answer.trailers.has("X-Number"), plan.temper == Temper::Trailers);
+                let told = String::from_utf8_lossy(&response.body[..response.body.len().min(60)]);
+                assert!(response.body == expected, "{number} ({:?}) got {told:?}", plan.behaviour);
+                assert_eq!(response.trailers.has("X-Number"), plan.behaviour == Behaviour::Trailers);
                 tally.well.fetch_add(1, Ordering::Relaxed);
-                !answer.fields.has("Connection")
+                !response.fields.has("Connection")
             }
-            Ok(answer) => {
+            Ok(response) => {
                 // 502 also where a connection that had been used before died with this request.
-                assert_eq!(answer.status, 502, "{number} ({:?}): {}", plan.temper, answer.text());
+                assert_eq!(response.status, 502, "{number} ({:?}): {}", plan.behaviour, response.text());
                 tally.failed.fetch_add(1, Ordering::Relaxed);
-                !answer.fields.has("Connection")
+                !response.fields.has("Connection")
             }
-            Err(Broken::Late) => panic!("{number} ({:?}) hangs", plan.temper),
-            Err(Broken::Malformed(what)) => panic!("{number} ({:?}): {what}", plan.temper),
+            Err(Broken::Late) => panic!("{number} ({:?}) hangs", plan.behaviour),
+            Err(Broken::Malformed(what)) => panic!("{number} ({:?}): {what}", plan.behaviour),
             Err(Broken::End | Broken::Cut(_) | Broken::Reset(_)) => {
-                assert_eq!(plan.temper, Temper::ResetsWithin, "{number} was cut");
+                assert_eq!(plan.behaviour, Behaviour::ResetsWithin, "{number} was cut");
                 tally.failed.fetch_add(1, Ordering::Relaxed);
                 false
             }
@@ -255,7 +255,7 @@ impl<'e> Guest<'e> {
 }
 
 /// Clients in so many threads, so many in each, that ask so often each. Each thread calls `between` while its clients
-/// wait for their answers.
+/// wait for their responses.
 pub fn run(
     balancer: &Evenkeel,
     (threads, each, rounds): (usize, usize, usize),

@@ -1,9 +1,9 @@
 //! Layer 1: what all threads of one data plane share, beside the server table: configuration, counters, the budget for
 //! retries, and whether it drains.
 
-use crate::base::dice;
 use crate::base::ids::RequestIds;
 use crate::base::limits;
+use crate::base::random;
 use crate::base::time::{self, Moment};
 use crate::policy::retry::Budget;
 use crate::state::access::AccessSink;
@@ -22,7 +22,7 @@ use std::time::Duration;
 const RESERVED_DESCRIPTORS: usize = 64;
 
 /// Connections beyond the limit that are told so at the same time; further ones are closed without a word.
-const REFUSED_MAX: usize = 64;
+const REJECTED_MAX: usize = 64;
 
 /// When draining begins, idle connections stay open for this long: a client that was promised a connection that stays
 /// may have its next request on the way.
@@ -31,7 +31,7 @@ const LAST_REQUESTS: Duration = Duration::from_millis(500);
 /// One data plane, as all its threads see it. The balancer has two: one for its clients, and a small one in front of its
 /// own admin API.
 #[derive(Debug)]
-pub struct Proxy {
+pub struct Shared {
     /// For logs and thread names.
     pub name: &'static str,
     /// What it was started with.
@@ -60,14 +60,14 @@ pub struct Proxy {
     pub ids: RequestIds,
     open: AtomicUsize,
     /// Open connections that are one too many, and hear so.
-    refused: AtomicUsize,
+    rejected: AtomicUsize,
     /// Open connections of each client address; empty where they are not limited.
     by_address: Mutex<HashMap<IpAddr, usize>>,
     draining: OnceLock<Moment>,
     stop_by: AtomicU64,
 }
 
-impl Proxy {
+impl Shared {
     /// The shared part of a data plane that listens on `address`.
     pub fn new(
         name: &'static str,
@@ -78,8 +78,8 @@ impl Proxy {
         address: SocketAddr,
     ) -> Self {
         let pseudonym = config.listen.via.clone();
-        let pseudonym = pseudonym.unwrap_or_else(|| format!("evenkeel-{:08x}", dice::entropy() as u32));
-        Proxy {
+        let pseudonym = pseudonym.unwrap_or_else(|| format!("evenkeel-{:08x}", random::entropy() as u32));
+        Shared {
             name,
             table,
             stats: Arc::default(),
@@ -93,7 +93,7 @@ impl Proxy {
             connections_max: connections_max(&config),
             ids: RequestIds::default(),
             open: AtomicUsize::new(0),
-            refused: AtomicUsize::new(0),
+            rejected: AtomicUsize::new(0),
             by_address: Mutex::default(),
             draining: OnceLock::new(),
             stop_by: AtomicU64::new(Moment::NEVER.as_nanos()),
@@ -133,7 +133,7 @@ impl Proxy {
 
     /// Whether connections run short: those that only linger, or take their time with a first request, should then make
     /// room soon.
-    pub fn is_crowded(&self) -> bool {
+    pub fn is_near_limit(&self) -> bool {
         self.open() > self.connections_max / 4 * 3
     }
 
@@ -146,47 +146,47 @@ impl Proxy {
 /// An open client connection is counted for as long as its permit lives.
 #[derive(Debug)]
 pub struct Permit {
-    proxy: Arc<Proxy>,
+    shared: Arc<Shared>,
     address: Option<IpAddr>,
-    refused: bool,
+    rejected: bool,
 }
 
 impl Permit {
     /// Counts a connection that was accepted from there.
-    pub fn new(proxy: &Arc<Proxy>, peer: Option<SocketAddr>) -> Self {
-        let counted = proxy.config.limits.connections_per_address.is_some();
+    pub fn new(shared: &Arc<Shared>, peer: Option<SocketAddr>) -> Self {
+        let counted = shared.config.limits.connections_per_address.is_some();
         let address = peer.map(|peer| peer.ip()).filter(|_| counted);
         if let Some(address) = address {
-            *proxy.by_address.lock().entry(address).or_default() += 1;
+            *shared.by_address.lock().entry(address).or_default() += 1;
         }
-        proxy.open.fetch_add(1, Relaxed);
-        proxy.stats.shard(0).count(Counter::Accepted);
-        Permit { proxy: Arc::clone(proxy), address, refused: false }
+        shared.open.fetch_add(1, Relaxed);
+        shared.stats.shard(0).count(Counter::Accepted);
+        Permit { shared: Arc::clone(shared), address, rejected: false }
     }
 
     /// The connection is one too many, and is to hear so. False: so many hear it already that this one is closed at
-    /// once; what is refused must not take the descriptors that requests in flight need.
-    pub fn refuse(&mut self) -> bool {
-        self.refused = self.proxy.refused.fetch_add(1, Relaxed) < REFUSED_MAX;
-        if !self.refused {
-            self.proxy.refused.fetch_sub(1, Relaxed);
+    /// once; what is rejected must not take the descriptors that requests in flight need.
+    pub fn reject(&mut self) -> bool {
+        self.rejected = self.shared.rejected.fetch_add(1, Relaxed) < REJECTED_MAX;
+        if !self.rejected {
+            self.shared.rejected.fetch_sub(1, Relaxed);
         }
-        self.refused
+        self.rejected
     }
 
     /// Whether the connection is one too many.
-    pub fn is_refused(&self) -> bool {
-        self.refused
+    pub fn is_rejected(&self) -> bool {
+        self.rejected
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.proxy.open.fetch_sub(1, Relaxed);
-        self.proxy.refused.fetch_sub(usize::from(self.refused), Relaxed);
-        self.proxy.stats.shard(0).count(Counter::Closed);
+        self.shared.open.fetch_sub(1, Relaxed);
+        self.shared.rejected.fetch_sub(usize::from(self.rejected), Relaxed);
+        self.shared.stats.shard(0).count(Counter::Closed);
         let Some(address) = self.address else { return };
-        let mut by_address = self.proxy.by_address.lock();
+        let mut by_address = self.shared.by_address.lock();
         let left = by_address.get_mut(&address).map(|count| {
             *count -= 1;
             *count

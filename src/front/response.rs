@@ -5,7 +5,7 @@ use tiny_http::StatusCode;
 
 /// A response.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct Response {
     /// The status.
     pub status: u16,
     /// The value of Content-Type.
@@ -16,7 +16,7 @@ pub struct Answer {
     pub fields: Vec<(&'static str, String)>,
 }
 
-impl Answer {
+impl Response {
     /// The whole response as bytes; without the body for HEAD.
     pub(super) fn encode(&self, head_only: bool, closes: bool) -> Vec<u8> {
         let mut text = format!(
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_the_connection_is_told_in_the_head() {
+    fn the_end_of_the_connection_is_reported_in_the_head() {
         let check = |response: &str, closes, expected: Option<&str>| {
             let found = completed(response.into(), closes).map(|bytes| String::from_utf8(bytes).unwrap());
             assert_eq!(found.as_deref(), expected, "{response:?}");

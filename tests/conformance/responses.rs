@@ -1,12 +1,12 @@
-//! Answers that are well (RFC 9110 sections 6, 8 and 15, RFC 9112 sections 4 and 6).
+//! Responses that are well (RFC 9110 sections 6, 8 and 15, RFC 9112 sections 4 and 6).
 
 use super::case::{Area, Case, Level, Script, Step, get};
 use super::rule::{Rule, Rule::*, ensure};
 use crate::support::{chunked, noise};
 
-const A: Area = Area::Answers;
+const A: Area = Area::Responses;
 
-/// Answers to GET, with the status and the payload that the client is to get; the connections stay.
+/// Responses to GET, with the status and the payload that the client is to get; the connections stay.
 const GOOD: &[(&str, Level, &str, &[u8], u16, &[u8])] = &[
     ("length", Level::Must, "9112 6.3", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, b"hello"),
     ("length-zero", Level::Must, "9112 6.3", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200, b""),
@@ -172,7 +172,7 @@ const GOOD: &[(&str, Level, &str, &[u8], u16, &[u8])] = &[
     ),
 ];
 
-/// Fields of an answer that go on.
+/// Fields of a response that go on.
 const FIELDS: &[(&str, Level, &[u8], &str, &[&str])] = &[
     (
         "set-cookie-lines-stay-apart",
@@ -216,15 +216,15 @@ pub fn cases() -> Vec<Case> {
     cases.extend(GOOD.iter().map(|&(id, level, rfc, says, status, body)| {
         let statuses: &'static [u16] = vec![status].leak();
         let case =
-            Case::new(A, format!("answer-{id}"), level, rfc).server(Script::InTurn(vec![says.to_vec()]));
-        case.sends(get("")).answer("GET").holds([Status(statuses), Body(body.to_vec()), OwnVersion, Stays])
+            Case::new(A, format!("response-{id}"), level, rfc).server(Script::InTurn(vec![says.to_vec()]));
+        case.sends(get("")).response("GET").holds([Status(statuses), Body(body.to_vec()), OwnVersion, Stays])
     }));
     cases.extend(FIELDS.iter().map(|&(id, level, fields, name, values)| {
         let says = [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", fields, b"\r\nok"].concat();
-        let case = Case::new(A, format!("answer-field-{id}"), level, "9110 7.7")
+        let case = Case::new(A, format!("response-field-{id}"), level, "9110 7.7")
             .says(says)
             .sends(get(""))
-            .answer("GET");
+            .response("GET");
         case.holds([Status(&[200]), HasAll(name, values)])
     }));
     cases.extend(until_close());
@@ -240,7 +240,7 @@ fn until_close() -> Vec<Case> {
         Case::new(A, id, level, "9112 6.3")
             .server(Script::SaysAndCloses(says.into()))
             .sends(get(""))
-            .answer("GET")
+            .response("GET")
     };
     vec![
         case("until-close", Level::Must, "", "hello").holds([Status(&[200]), Body(b"hello".to_vec())]),
@@ -277,8 +277,9 @@ fn sizes() -> Vec<Case> {
         coded.extend(chunked(&body.chunks(7001).collect::<Vec<_>>()));
         let closed = [b"HTTP/1.1 200 OK\r\n\r\n", &body[..]].concat();
         let case = |kind: &str, script| {
-            let case = Case::new(A, format!("answer-{kind}-{name}"), Level::Must, "9112 6.3").server(script);
-            case.sends(get("")).answer("GET").holds([Status(&[200]), Body(body.clone())])
+            let case =
+                Case::new(A, format!("response-{kind}-{name}"), Level::Must, "9112 6.3").server(script);
+            case.sends(get("")).response("GET").holds([Status(&[200]), Body(body.clone())])
         };
         cases.push(case("with-length", Script::Says(long)));
         cases.push(case("in-chunks", Script::Says(coded)));
@@ -288,17 +289,17 @@ fn sizes() -> Vec<Case> {
 }
 
 fn others() -> Vec<Case> {
-    let case = |id: &str, level, rfc| Case::new(A, id, level, rfc).sends(get("")).answer("GET");
+    let case = |id: &str, level, rfc| Case::new(A, id, level, rfc).sends(get("")).response("GET");
     let ok = || [Status(&[200]), Body(b"ok".to_vec())];
     vec![
-        case("answer-without-date-gets-one", Level::Must, "9110 6.6.1")
+        case("response-without-date-gets-one", Level::Must, "9110 6.6.1")
             .holds([&ok()[..], &[HasAny("Date")]].concat()),
-        case("answer-byte-by-byte", Level::Must, "9112 2.2")
+        case("response-byte-by-byte", Level::Must, "9112 2.2")
             .server(Script::SaysBytewise(
                 b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n".to_vec(),
             ))
             .holds([&ok()[..], &[Stays]].concat()),
-        case("answer-head-and-body-apart", Level::Must, "9112 6.3")
+        case("response-head-and-body-apart", Level::Must, "9112 6.3")
             .server(Script::Does(|visit| {
                 while visit.request().is_some() {
                     visit.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
@@ -307,7 +308,7 @@ fn others() -> Vec<Case> {
                 }
             }))
             .holds([&ok()[..], &[Stays]].concat()),
-        Case::new(A, "answer-starts-before-its-end-is-there", Level::May, "9110 7.6")
+        Case::new(A, "response-starts-before-its-end-is-there", Level::May, "9110 7.6")
             .server(Script::Does(|visit| {
                 if visit.request().is_some() {
                     visit.send("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\nbegun");
@@ -318,14 +319,14 @@ fn others() -> Vec<Case> {
             // It reaches the client though the rest never comes.
             .step(Step::Bytes(12))
             .holds([Read(b"HTTP/1.1 200".to_vec())]),
-        Case::new(A, "answer-of-1.0-is-told-as-1.1", Level::Must, "9110 2.5")
+        Case::new(A, "response-of-1.0-is-sent-as-1.1", Level::Must, "9110 2.5")
             .server(Script::SaysAndCloses(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()))
             .sends(get(""))
-            .answer("GET")
+            .response("GET")
             .holds([Status(&[200]), Body(b"ok".to_vec()), OwnVersion, Stays]),
-        Case::new(A, "answer-with-a-body-to-delete", Level::Must, "9110 9.3.5")
+        Case::new(A, "response-with-a-body-to-delete", Level::Must, "9110 9.3.5")
             .sends("DELETE / HTTP/1.1\r\nHost: h\r\n\r\n")
-            .answer("DELETE")
+            .response("DELETE")
             .holds(ok()),
     ]
 }

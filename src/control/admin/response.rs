@@ -1,6 +1,6 @@
 //! The responses of the admin API.
 
-use crate::front::Answer;
+use crate::front::Response;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -8,41 +8,41 @@ use serde_json::{Value, json};
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-impl Answer {
+impl Response {
     /// Text for display.
     pub(super) fn text(status: u16, body: impl Into<String>) -> Self {
-        Answer::of(status, TEXT, body.into())
+        Response::of(status, TEXT, body.into())
     }
 
     /// A value as indented JSON.
     pub(super) fn json(status: u16, value: &impl Serialize) -> Self {
         match serde_json::to_string_pretty(value) {
-            Ok(body) => Answer::of(status, JSON, body + "\n"),
+            Ok(body) => Response::of(status, JSON, body + "\n"),
             Err(error) => {
-                Answer::of(500, TEXT, format!("The response cannot be written as JSON: {error}.\n"))
+                Response::of(500, TEXT, format!("The response cannot be written as JSON: {error}.\n"))
             }
         }
     }
 
     /// A body of another kind.
     pub(super) fn of(status: u16, kind: &'static str, body: String) -> Self {
-        Answer { status, kind, body, fields: Vec::new() }
+        Response { status, kind, body, fields: Vec::new() }
     }
 
     /// A rejection with a sentence: JSON under `/api`, text elsewhere.
-    pub(super) fn refusal(path: &str, status: u16, sentence: impl AsRef<str>) -> Self {
-        Answer::faults(path, status, sentence, Vec::new())
+    pub(super) fn rejection(path: &str, status: u16, sentence: impl AsRef<str>) -> Self {
+        Response::faults(path, status, sentence, Vec::new())
     }
 
     /// The same, with a list of faults.
     pub(super) fn faults(path: &str, status: u16, sentence: impl AsRef<str>, faults: Vec<Value>) -> Self {
         let sentence = sentence.as_ref();
         if !is_api(path) {
-            return Answer::text(status, format!("{sentence}\n"));
+            return Response::text(status, format!("{sentence}\n"));
         }
         match faults.is_empty() {
-            true => Answer::json(status, &json!({ "error": sentence })),
-            false => Answer::json(status, &json!({ "error": sentence, "faults": faults })),
+            true => Response::json(status, &json!({ "error": sentence })),
+            false => Response::json(status, &json!({ "error": sentence, "faults": faults })),
         }
     }
 

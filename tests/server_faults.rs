@@ -8,23 +8,23 @@ mod support;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 use support::balancer::{unhurried, with};
-use support::tempers::{self, Arrived};
+use support::behaviours::{self, Arrived};
 use support::{Evenkeel, until};
 
 /// So many threads with so many clients each, that ask so often each.
 #[track_caller]
 fn check(max_workers: usize, (threads, each, rounds): (usize, usize, usize), mark: usize, over: Value) {
     let arrived = Arrived::default();
-    let origins = [tempers::origin(&arrived), tempers::origin(&arrived)];
+    let origins = [behaviours::origin(&arrived), behaviours::origin(&arrived)];
     let base = json!({
         "timeouts": {"response": "5s"},
         "servers": {"ejection": {"max_percent": 0}},
         "log": {"level": "info"},
     });
     let balancer = Evenkeel::before(&[&origins[0], &origins[1]], unhurried(max_workers, with(base, over)));
-    let tally = tempers::run(&balancer, (threads, each, rounds), mark, |_| {});
+    let tally = behaviours::run(&balancer, (threads, each, rounds), mark, |_| {});
     assert!(tally.well.load(Ordering::Relaxed) > threads * each * rounds / 2, "{tally:?}");
-    tempers::nothing_came_twice(&arrived);
+    behaviours::nothing_came_twice(&arrived);
     for name in ["evenkeel_server_in_flight", "evenkeel_requests_waiting", "evenkeel_queue_length"] {
         until(&format!("{name} is 0"), || balancer.metric(name) == 0.0);
     }
@@ -40,7 +40,7 @@ fn many_slow_requests_on_many_workers() {
 
 #[test]
 fn quick_requests_on_few_workers() {
-    check(3, (4, 8, 200), tempers::QUICK, json!({}));
+    check(3, (4, 8, 200), behaviours::QUICK, json!({}));
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(super) struct Served<'a> {
 
 /// A rejection.
 #[derive(Serialize)]
-pub(super) struct Refused<'a> {
+pub(super) struct Rejected<'a> {
     pub(super) server: &'a str,
     pub(super) error: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -37,9 +37,9 @@ impl Fault {
     }
 }
 
-/// One response as it is received. Reused for the next response after [`Answer::expect`].
+/// One response as it is received. Reused for the next response after [`Response::expect`].
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Response {
     state: State,
     /// The beginning of an incomplete head; usually empty.
     stash: Vec<u8>,
@@ -65,10 +65,10 @@ enum Taken {
     Head(bool),
 }
 
-impl Answer {
+impl Response {
     /// Expects a response; `to_head` when the request was a HEAD, whose responses have no body.
     pub(super) fn new(to_head: bool) -> Self {
-        Answer { state: State::Head, stash: Vec::new(), to_head, status: 0, closes: false, server: None }
+        Response { state: State::Head, stash: Vec::new(), to_head, status: 0, closes: false, server: None }
     }
 
     /// Expects the next response.
@@ -288,7 +288,7 @@ mod tests {
     /// Feeds `bytes` in pieces that end at `cuts`; returns the status, whether the connection closes, and the server's
     /// name.
     fn feed(bytes: &[u8], cuts: &[usize]) -> Result<Option<(u16, bool, Option<String>)>, Fault> {
-        let (mut answer, mut names) = (Answer::new(false), Names::default());
+        let (mut response, mut names) = (Response::new(false), Names::default());
         let mut complete = false;
         let mut start = 0;
         for end in cuts.iter().copied().chain([bytes.len()]) {
@@ -296,12 +296,12 @@ mod tests {
                 return Err(Fault::Excess);
             }
             if start < end {
-                complete = answer.feed(&bytes[start..end], &mut names)?;
+                complete = response.feed(&bytes[start..end], &mut names)?;
             }
             start = start.max(end);
         }
-        let name = answer.server().map(|number| names.name(number).to_string());
-        Ok((complete || answer.feed_end()).then_some((answer.status(), answer.closes(), name)))
+        let name = response.server().map(|number| names.name(number).to_string());
+        Ok((complete || response.feed_end()).then_some((response.status(), response.closes(), name)))
     }
 
     const GOOD: &[(&str, u16, bool, Option<&str>)] = &[
@@ -328,7 +328,7 @@ mod tests {
     ];
 
     #[test]
-    fn answers_are_read_whole_and_cut_anywhere() {
+    fn responses_are_read_whole_and_cut_anywhere() {
         for (text, status, closes, name) in GOOD {
             let wanted = Ok(Some((*status, *closes, name.map(str::to_string))));
             assert_eq!(feed(text.as_bytes(), &[]), wanted, "{text}");
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_answers_are_told() {
+    fn bad_responses_are_reported() {
         let check = |text: &str, fault| assert_eq!(feed(text.as_bytes(), &[]), Err(fault), "{text}");
         check("SSH-2.0-x\r\n\r\n", Fault::Head);
         check("HTTP/1.1 999 X\r\n\r\n", Fault::Head);
@@ -356,19 +356,19 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_a_head_has_no_body() {
-        let mut answer = Answer::new(true);
+    fn a_response_to_a_head_has_no_body() {
+        let mut response = Response::new(true);
         let head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
-        assert_eq!(answer.feed(head, &mut Names::default()), Ok(true));
+        assert_eq!(response.feed(head, &mut Names::default()), Ok(true));
     }
 
     #[test]
-    fn a_head_without_end_is_refused() {
-        let mut answer = Answer::new(false);
+    fn a_head_without_end_is_rejected() {
+        let mut response = Response::new(false);
         let mut names = Names::default();
-        assert_eq!(answer.feed(b"HTTP/1.1 200 OK\r\nX: ", &mut names), Ok(false));
-        let refused = (0..100).find_map(|_| answer.feed(&[b'x'; 1024], &mut names).err());
-        assert_eq!(refused, Some(Fault::HeadTooLarge));
+        assert_eq!(response.feed(b"HTTP/1.1 200 OK\r\nX: ", &mut names), Ok(false));
+        let rejected = (0..100).find_map(|_| response.feed(&[b'x'; 1024], &mut names).err());
+        assert_eq!(rejected, Some(Fault::HeadTooLarge));
     }
 
     proptest! {

@@ -1,12 +1,12 @@
-//! Crowds that mean harm, all at once: slow heads, slow bodies, slow readers, idle connections and aborts, 200 of
+//! Abusive clients, all at once: slow heads, slow bodies, slow readers, idle connections and aborts, 200 of
 //! each, while ordinary clients go about their business and are to notice next to nothing.
 //!
-//! `EVENKEEL_CROWD_SECONDS=30 cargo test --release --test crowds -- --nocapture` is the long run, with figures.
+//! `EVENKEEL_ABUSE_SECONDS=30 cargo test --release --test abusive_clients -- --nocapture` is the long run, with figures.
 
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a panic is how a test fails; crowds are paced by the clock"
+    reason = "a panic is how a test fails; groups are paced by the clock"
 )]
 
 mod support;
@@ -25,10 +25,10 @@ use support::balancer::ADMIN;
 use support::{Evenkeel, Origin, until};
 
 /// Of each kind.
-const CROWD: usize = 200;
-/// Between two touches of each connection of a crowd.
+const GROUP_SIZE: usize = 200;
+/// Between two touches of each connection of a group.
 const BEAT: Duration = Duration::from_millis(100);
-/// Connections that a crowd makes in a beat: this machine has to play the clients and the server as well. With 50 of each
+/// Connections that a group makes in a beat: this machine has to play the clients and the server as well. With 50 of each
 /// a busy two-core machine had no time for anybody else for more than a second, while an ordinary request waits for one.
 const COMING: usize = 20;
 /// More than the buffers on the way hold.
@@ -40,11 +40,11 @@ const TIMES_QUIET: f64 = 10.0;
 /// Noise passes, a fault stays: so many looks may be taken until one is good. None may see an error.
 const LOOKS: usize = 3;
 
-/// What each connection of a crowd does at every beat; an error ends the connection, and a new one is made.
+/// What each connection of a group does at every beat; an error ends the connection, and a new one is made.
 type Touch = fn(&mut TcpStream) -> std::io::Result<()>;
 
-/// The crowds: a name, what is sent first, and what is done at each beat.
-const CROWDS: &[(&str, &str, Touch)] = &[
+/// The groups: a name, what is sent first, and what is done at each beat.
+const GROUPS: &[(&str, &str, Touch)] = &[
     ("slow heads", "GET / HTTP/1.1\r\nHost: h\r\nX-Slow: ", |stream| stream.write_all(b"x")),
     ("slow bodies", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n", |stream| {
         stream.write_all(b"x")
@@ -62,21 +62,21 @@ const CROWDS: &[(&str, &str, Touch)] = &[
     }),
 ];
 
-/// One crowd at work.
-struct Crowd {
+/// One group at work.
+struct Group {
     name: &'static str,
     thread: JoinHandle<()>,
     /// Connections made so far.
     made: Arc<AtomicUsize>,
 }
 
-impl Crowd {
+impl Group {
     fn gather(at: usize, balancer: SocketAddr, stop: &Arc<AtomicBool>) -> Self {
-        let (name, first, touch) = CROWDS[at];
+        let (name, first, touch) = GROUPS[at];
         let made = Arc::new(AtomicUsize::new(0));
         let (counted, stop) = (Arc::clone(&made), Arc::clone(stop));
         let thread = thread::spawn(move || {
-            let mut streams: Vec<Option<TcpStream>> = (0..CROWD).map(|_| None).collect();
+            let mut streams: Vec<Option<TcpStream>> = (0..GROUP_SIZE).map(|_| None).collect();
             while !stop.load(Ordering::Relaxed) {
                 let mut coming = 0;
                 for place in &mut streams {
@@ -97,7 +97,7 @@ impl Crowd {
                 thread::sleep(BEAT);
             }
         });
-        Crowd { name, thread, made }
+        Group { name, thread, made }
     }
 }
 
@@ -110,7 +110,7 @@ fn join(balancer: SocketAddr, first: &str) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Answers at once: much to `/large`, little to all else.
+/// Responses at once: much to `/large`, little to all else.
 fn server() -> Origin {
     let large = vec![b'x'; LARGE];
     Origin::start(move |visit| {
@@ -119,7 +119,7 @@ fn server() -> Origin {
                 visit.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n"));
                 visit.send(&large);
             } else if visit.body(head).is_some() {
-                visit.answer("little");
+                visit.response("little");
             }
         }
     })
@@ -138,7 +138,7 @@ fn ordinary(balancer: SocketAddr, duration: Duration) -> Summary {
 
 #[test]
 fn two_hundred_of_each_at_once_cost_ordinary_clients_nothing() {
-    let seconds = std::env::var("EVENKEEL_CROWD_SECONDS").ok().and_then(|text| text.parse().ok());
+    let seconds = std::env::var("EVENKEEL_ABUSE_SECONDS").ok().and_then(|text| text.parse().ok());
     let duration = Duration::from_secs(seconds.unwrap_or(6));
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -149,7 +149,7 @@ fn two_hundred_of_each_at_once_cost_ordinary_clients_nothing() {
     let quiet = ordinary(balancer.address(), duration / 2);
 
     let stop = Arc::new(AtomicBool::new(false));
-    let crowds: Vec<_> = (0..CROWDS.len()).map(|at| Crowd::gather(at, balancer.address(), &stop)).collect();
+    let groups: Vec<_> = (0..GROUPS.len()).map(|at| Group::gather(at, balancer.address(), &stop)).collect();
     let surprised = ordinary(balancer.address(), duration / 2);
     let fine = (TIMES_QUIET * quiet.latency_us.p99).max(P99_FINE_US);
     let mut looks = Vec::new();
@@ -157,25 +157,25 @@ fn two_hundred_of_each_at_once_cost_ordinary_clients_nothing() {
         looks.push(ordinary(balancer.address(), duration));
     }
     stop.store(true, Ordering::Relaxed);
-    for crowd in crowds {
-        crowd.thread.join().unwrap();
-        let made = crowd.made.load(Ordering::Relaxed);
-        println!("{}: {made} connections", crowd.name);
-        assert!(made >= CROWD, "{}: {made} connections were made", crowd.name);
+    for group in groups {
+        group.thread.join().unwrap();
+        let made = group.made.load(Ordering::Relaxed);
+        println!("{}: {made} connections", group.name);
+        assert!(made >= GROUP_SIZE, "{}: {made} connections were made", group.name);
     }
 
     let troubled = looks.iter().map(|look| ("troubled", look));
     for (told, summary) in [("quiet", &quiet), ("surprised", &surprised)].into_iter().chain(troubled) {
         let latency = &summary.latency_us;
-        println!("{told}: {} answers, p50 {} us, p99 {} us", summary.answered, latency.p50, latency.p99);
+        println!("{told}: {} responses, p50 {} us, p99 {} us", summary.responses, latency.p50, latency.p99);
         if let Some(complaint) = summary.complaint() {
-            let refused = balancer.metric_lines("evenkeel_refusals_total").join("\n");
-            panic!("{told}: {complaint}: {:?} {:?}\n{refused}", summary.statuses, summary.reasons);
+            let rejected = balancer.metric_lines("evenkeel_rejections_total").join("\n");
+            panic!("{told}: {complaint}: {:?} {:?}\n{rejected}", summary.statuses, summary.reasons);
         }
         assert_eq!(summary.statuses.keys().collect::<Vec<_>>(), [&200], "{told}");
     }
     let before = quiet.latency_us.p99;
     let under = looks.last().map_or(f64::INFINITY, |last| last.latency_us.p99);
-    assert!(under <= fine, "p99 {under} us, and {before} us without the crowds");
-    until("the threads of the crowds are gone", || balancer.workers() <= 50);
+    assert!(under <= fine, "p99 {under} us, and {before} us without the groups");
+    until("the threads of the groups are gone", || balancer.workers() <= 50);
 }
