@@ -118,13 +118,7 @@ impl Balancer {
         let started = time::now();
         limits::raise_descriptors();
         let config = Arc::new(config);
-        let servers = &config.servers;
-        let table = Arc::new(Table::new(
-            servers.algorithm,
-            servers.health_check.rules.enabled,
-            servers.max_in_flight,
-            &servers.list,
-        ));
+        let table = Arc::new(Table::of(&config));
         let verdicts = Verdicts::default();
         let (sink, lines) = config.log.access.as_ref().map(|_| AccessSink::open()).unzip();
         let opened = Proxy::open("main", Arc::clone(&config), Arc::clone(&table), verdicts.clone(), sink);
@@ -148,7 +142,7 @@ impl Balancer {
                 return Err(error);
             }
         };
-        if config.servers.list.is_empty() {
+        if config.pool_ids().all(|pool| config.pool(pool).list.is_empty()) {
             let file = config.file.as_ref().map(|file| program::quoted(&file.to_string_lossy()));
             let option = file.map_or(String::new(), |file| format!(" -c {file}"));
             log::info!(
@@ -187,7 +181,8 @@ impl Balancer {
             taken.into_iter().for_each(|balancer: Self| balancer.stop(deadline));
             handle.close();
         });
-        let Ok(drain) = drain.inspect_err(|error| log::warn!("{error}; a second signal is not heard")) else {
+        let Ok(drain) = drain.inspect_err(|error| log::warn!("{error}; a second signal is not handled"))
+        else {
             // Not a reason to interrupt the requests in flight.
             self.stop(deadline);
             log::info!("stopped");

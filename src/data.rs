@@ -40,6 +40,7 @@ pub mod waiting;
 pub mod worker;
 pub mod worker_pool;
 
+use crate::base::ids::PoolId;
 use crate::base::time::{self, Moment};
 use crate::state::access::AccessSink;
 use crate::state::config::Config;
@@ -120,7 +121,11 @@ impl Workers for Proxy {
     }
 
     fn waiting(&self) -> usize {
-        self.pool.queue.len()
+        self.shared.waiting()
+    }
+
+    fn waiting_in(&self, pool: PoolId) -> usize {
+        self.shared.pool(pool).queue.len()
     }
 
     fn in_flight(&self) -> usize {
@@ -142,7 +147,7 @@ impl Workers for Proxy {
     fn start_worker(&self) -> io::Result<()> {
         let number = self.pool.next_number();
         let pool = Arc::clone(&self.pool);
-        // Here, so that the supervisor hears of a shortage.
+        // Here, so that the supervisor sees a shortage.
         let poller = Poller::new()?;
         let builder = thread::Builder::new().name(format!("worker-{number}")).stack_size(WORKER_STACK_BYTES);
         builder.spawn(move || worker::run(&pool, number, poller)).map(drop)

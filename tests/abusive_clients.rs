@@ -1,7 +1,7 @@
-//! Abusive clients, all at once: slow heads, slow bodies, slow readers, idle connections and aborts, 200 of
-//! each, while ordinary clients go about their business and are to notice next to nothing.
+//! Abusive clients, all at once: slow heads, slow bodies, slow readers, idle connections and aborts, 200 of each, while
+//! ordinary clients are to notice next to nothing.
 //!
-//! `EVENKEEL_ABUSE_SECONDS=30 cargo test --release --test abusive_clients -- --nocapture` is the long run, with figures.
+//! `EVENKEEL_ABUSE_SECONDS=30 cargo test --release --test abusive_clients -- --nocapture` is the long run with figures.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,8 +28,8 @@ use support::{Evenkeel, Origin, until};
 const GROUP_SIZE: usize = 200;
 /// Between two touches of each connection of a group.
 const BEAT: Duration = Duration::from_millis(100);
-/// Connections that a group makes in a beat: this machine has to play the clients and the server as well. With 50 of each
-/// a busy two-core machine had no time for anybody else for more than a second, while an ordinary request waits for one.
+/// Connections that a group makes in a beat: this machine has to play the clients and the server as well. With 50 of
+/// each a busy two-core machine served nothing else for more than a second, which is what an ordinary request may take.
 const COMING: usize = 20;
 /// More than the buffers on the way hold.
 const LARGE: usize = 4 << 20;

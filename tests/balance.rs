@@ -55,7 +55,7 @@ fn probed(more: Value) -> Value {
     with(quick, json!({"servers": {"health_check": more}}))
 }
 
-/// Who serves a request now; empty where nobody does.
+/// Which server has a request now; empty where none has.
 fn served_by(balancer: &Evenkeel) -> String {
     Client::to(balancer).get("/").fields.all("X-Served-By").concat()
 }

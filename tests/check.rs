@@ -120,7 +120,7 @@ fn what_cannot_be_done_is_a_sentence_with_exit_code_1() {
     check(Some(off), "server 0", 1, &[], &["has no admin API", "--no-register"]);
 }
 
-/// What a start would meet here is told at the place of its key, with the exit code that the start would have.
+/// What a start would meet here is reported at the place of its key, with the exit code that the start would have.
 #[test]
 fn what_is_in_the_way_on_this_machine_is_reported_with_exit_code_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

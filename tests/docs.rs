@@ -195,7 +195,7 @@ fn blocks(text: &str, language: &str) -> impl Iterator<Item = String> {
 }
 
 /// The arguments for a look whether a line parses: its own, and the request for help last, which makes every
-/// command stop there. A wrong flag or value before it is still told.
+/// command stop there. A wrong flag or value before it is still reported.
 fn arguments(line: &str) -> Option<Vec<String>> {
     let mut words = shell_words(line).into_iter();
     let rest: Vec<String> = match (words.next()?.as_str(), line.strip_prefix("cargo run --release -- ")) {

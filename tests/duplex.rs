@@ -630,7 +630,7 @@ mod server_connections {
         }
     }
 
-    /// A server that closes an idle connection, or says something on it, is heard of at once: no request is needed.
+    /// A server that closes an idle connection, or says something on it, is noticed at once: no request is needed.
     #[test]
     fn an_idle_connection_is_closed_as_soon_as_the_server_ends_it_or_says_something_unasked() {
         for unasked in ["HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL", "\r\n", ""] {

@@ -618,7 +618,7 @@ mod expectations {
         let balancer = Evenkeel::before(&[&origin], json!({}));
         let mut client = Client::to(&balancer);
         for _ in 0..2 {
-            // The body is sent only once the 100 is there, so nobody else can have said it.
+            // The body is sent only once the 100 is there, so nothing else can have sent it.
             assert_eq!(client.send(UPLOAD).response().status, 100);
             assert_eq!(client.send("body").response().text(), "done");
         }
@@ -726,7 +726,7 @@ mod expectations {
 mod ends {
     use super::*;
 
-    /// Only a reset says that nobody listens: a client that has closed its side may wait for its response.
+    /// Only a reset says that the client is gone: a client that has closed its side may wait for its response.
     #[test]
     fn a_client_that_resets_stops_the_work_at_the_server() {
         for request in ["GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"] {
@@ -1110,7 +1110,7 @@ mod retries {
         }
     }
 
-    /// A pooled connection that the server has closed meanwhile: nobody notices.
+    /// A pooled connection that the server has closed meanwhile: the client does not notice.
     #[track_caller]
     fn check_reuse(request: &str, by_reset: bool) {
         let gate = Gate::default();
@@ -1217,7 +1217,7 @@ mod retries {
         sent.wait();
         // It is closed at once, whether a request comes or not.
         let response = client.get("/").text();
-        assert!(response != "POISON", "the client got a response that nobody asked for");
+        assert!(response != "POISON", "the client got a response that was not asked for");
     }
 }
 
@@ -1504,7 +1504,7 @@ mod limits {
         origin.until("the response is on its way", |seen| seen.heads == 1);
         client.send(vec![b'x'; 40 << 20]);
         assert_eq!(client.response().status, 413);
-        // It closes its side: the rest never comes, and the server hears of that.
+        // It closes its side: the rest never comes, and the server sees that.
         client.finish_writing();
         origin.until("its connection is over", |seen| seen.ended == 1);
         client.sees_the_end();

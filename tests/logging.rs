@@ -30,7 +30,7 @@ const MORE_THAN_WAIT: usize = 1500;
 /// A stop may wait for the last lines of the log and of the access log, no longer.
 const STOP: Duration = Duration::from_secs(10);
 
-/// Both ends of a pipe that is full: whoever writes into it waits until somebody reads.
+/// Both ends of a pipe that is full: a thread that writes into it waits until it is read.
 fn full_pipe() -> (File, OwnedFd) {
     let (read, write) = rustix::pipe::pipe().unwrap();
     let flags = fcntl_getfl(&write).unwrap();

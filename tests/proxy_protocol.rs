@@ -8,7 +8,7 @@ use support::{Broken, Client, Evenkeel, Origin, Response};
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Expects the preamble from 127.0.0.1, and from nobody else.
+/// Expects the preamble from 127.0.0.1, and from no other address.
 fn config() -> Value {
     json!({"load_balancer": {"proxy_protocol": ["127.0.0.1/32"]}})
 }

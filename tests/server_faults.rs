@@ -1,5 +1,5 @@
-//! Hundreds of requests at once before servers that close, reset, cut and stall as they like: each client gets the response
-//! to its own request, no request that must not be repeated reaches a server twice, and nothing is left behind.
+//! Hundreds of requests at once before servers that close, reset, cut and stall: each client gets the response to its
+//! own request, no request that must not be repeated reaches a server twice, and nothing is left behind.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 

@@ -18,7 +18,7 @@ use support::{Client, Evenkeel, Gate, Origin, until};
 mod threads {
     use super::*;
 
-    /// Two workers of many that there might be, and a queue that most of a crowd finds full. No admin API: its
+    /// Two workers of many that there might be, and a queue that most requests find full. No admin API: its
     /// library cannot do without threads.
     fn start(origin: &Origin) -> Option<Evenkeel> {
         let balancer = Evenkeel::start_without_privileges(json!({
@@ -70,7 +70,7 @@ mod threads {
         1 + ends.take_while(|end| *end <= time).count()
     }
 
-    /// How many were served; the others must have heard why not.
+    /// How many were served; the others must have got a reason.
     fn served(many: &mut [Client]) -> usize {
         let served = many.iter_mut().filter_map(|client| {
             let response = client.response();
@@ -121,7 +121,7 @@ mod threads {
         origin.until("the request came", |seen| seen.requests.len() == 1);
         balancer.allow_threads(false);
         balancer.signal(Signal::TERM);
-        balancer.logs("a second signal is not heard");
+        balancer.logs("a second signal is not handled");
         until("new connections are refused", || Client::connect(balancer.address()).is_err());
         gate.open();
         assert_eq!(client.response().text(), "ok");

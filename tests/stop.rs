@@ -3,7 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a panic is how a test fails; one measures how long a second signal is not heard"
+    reason = "a panic is how a test fails; one measures how long a second signal is ignored"
 )]
 
 mod support;

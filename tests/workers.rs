@@ -726,7 +726,7 @@ mod moves {
             assert_eq!(half.send("st: h\r\n\r\nGET / HTTP/1.1\r\nHo").response().text(), "ok");
         }
         until_parked(Instant::now());
-        // Ends are heard of there, too.
+        // Ends are noticed there, too.
         fresh.finish_writing();
         fresh.sees_the_end();
         half.finish_writing();
@@ -925,7 +925,7 @@ mod attacks {
             }
         }
         assert!(statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
-        // The first has made room, or is served on, or told that it is our fault, not a server's.
+        // The first has made room, or is served on, or rejected with a reason that is ours, not a server's.
         _ = first.try_send(GET);
         if let Ok(response) = first.try_response() {
             let ours = ["connection_limit", "overloaded"].contains(&response.reason().as_str());

@@ -1,5 +1,6 @@
 //! The rows of picking: each algorithm over a number of candidates, and a whole choice from the table.
 
+use evenkeel::base::ids::PoolId;
 use evenkeel::base::random::Random;
 use evenkeel::base::time::Moment;
 use evenkeel::policy::latency::Reading;
@@ -31,7 +32,7 @@ pub fn choose(algorithm: Algorithm, servers: u32, times: u64) {
     let mut candidates: Vec<Candidate> = Vec::with_capacity(servers as usize);
     let now = Moment::from_millis(1000);
     for turn in 0..times {
-        let snapshot = cached.look(black_box(&table));
+        let snapshot = cached.look(black_box(&table)).pool(PoolId(0));
         let ready = &snapshot.ready;
         candidates.clear();
         let candidate = |at: usize| ready[at].candidate(Slot(at as u32), now);

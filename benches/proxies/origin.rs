@@ -254,7 +254,7 @@ impl Server {
             for event in &events {
                 match event.token().0 {
                     number if number >= LISTENERS => self.accept(number - LISTENERS),
-                    index => self.attend(index, event.is_read_closed()),
+                    index => self.serve(index, event.is_read_closed()),
                 }
             }
         }
@@ -292,12 +292,12 @@ impl Server {
             let Some(connection) = self.connections.get_mut(due.index) else { continue };
             if connection.serial == due.serial {
                 connection.writing = Some((due.response, 0));
-                self.attend(due.index, false);
+                self.serve(due.index, false);
             }
         }
     }
 
-    fn attend(&mut self, index: usize, closing: bool) {
+    fn serve(&mut self, index: usize, closing: bool) {
         if let Err(error) = self.pump(index, closing) {
             if error.kind() != ErrorKind::WouldBlock {
                 self.connections.try_remove(index);

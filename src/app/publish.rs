@@ -34,7 +34,7 @@ const CLIENT: Duration = Duration::from_secs(5);
 /// Starts the data plane in front of the private socket. `None` if it was not asked for and cannot listen.
 pub(super) fn front(main: &Config, bind: SocketAddr, socket: PathBuf) -> Result<Option<Running>, Error> {
     let config = Arc::new(guarded(main, bind, socket));
-    let table = Arc::new(Table::new(config.servers.algorithm, false, None, &config.servers.list));
+    let table = Arc::new(Table::of(&config));
     match Proxy::open("admin", config, table, Verdicts::default(), None) {
         Ok((proxy, acceptor)) => Running::start(proxy, acceptor).map(Some),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_default(main) => {

@@ -5,7 +5,7 @@ use super::judge::{Judged, judge};
 use super::names::{Found, Names, Resolver};
 use super::probe::{self, Question, Response, Silence, Target};
 use super::threads::Threads;
-use crate::base::ids::ServerId;
+use crate::base::ids::{PoolId, ServerId};
 use crate::base::random::Random;
 use crate::base::time::{self, Moment};
 use crate::policy::health::{self, Event, Health, Others, Record};
@@ -62,10 +62,8 @@ impl Handle {
 #[derive(Debug)]
 pub struct Agent {
     table: Arc<Table>,
-    check: HealthCheck,
-    report: config::LoadReport,
-    ejection: health::Ejection,
-    outliers: Outliers,
+    /// By the id of the pool.
+    pools: Vec<Pool>,
     verdicts: Receiver<Verdict>,
     calls: Receiver<Call>,
     found: (Sender<Finding>, Receiver<Finding>),
@@ -78,14 +76,46 @@ pub struct Agent {
     due: BinaryHeap<Reverse<(Moment, ServerId, Kind)>>,
     random: Random,
     members: Option<u64>,
-    /// Servers that are ejected now.
-    ejected: usize,
     /// Servers that have never been up.
     newcomers: usize,
     /// Not in the table yet.
     transitions: Vec<Transition>,
     publish_at: Moment,
-    someone_up: bool,
+}
+
+/// A pool of servers as seen by the health thread.
+#[derive(Debug)]
+struct Pool {
+    name: String,
+    /// Its key in the configuration.
+    key: String,
+    check: HealthCheck,
+    report: config::LoadReport,
+    ejection: health::Ejection,
+    outliers: Outliers,
+    /// Its servers.
+    servers: usize,
+    /// Those of them that are ejected now.
+    ejected: usize,
+    /// One of its servers can take requests.
+    serves: bool,
+}
+
+impl Pool {
+    fn of(config: &Config, pool: PoolId) -> Self {
+        let servers = config.pool(pool);
+        Pool {
+            name: config.pool_name(pool).to_owned(),
+            key: config.pool_key(pool),
+            check: servers.health_check.clone(),
+            report: servers.load_report.clone(),
+            ejection: outliers::ejection(servers),
+            outliers: Outliers::default(),
+            servers: 0,
+            ejected: 0,
+            serves: true,
+        }
+    }
 }
 
 /// Closes the idle connections to a server.
@@ -146,10 +176,7 @@ impl Agent {
         let (sender, calls) = bounded(16);
         let agent = Agent {
             table,
-            check: config.servers.health_check.clone(),
-            report: config.servers.load_report.clone(),
-            ejection: outliers::ejection(config),
-            outliers: Outliers::default(),
+            pools: config.pool_ids().map(|pool| Pool::of(config, pool)).collect(),
             verdicts: verdicts.receiver().clone(),
             calls,
             // At most one query of each kind is running for a server, so the table bounds it.
@@ -163,11 +190,9 @@ impl Agent {
             due: BinaryHeap::new(),
             random: Random::fresh(),
             members: None,
-            ejected: 0,
             newcomers: 0,
             transitions: Vec::new(),
             publish_at: Moment::START,
-            someone_up: true,
         };
         (agent, Handle(sender))
     }
@@ -211,7 +236,7 @@ impl Agent {
     fn next(&self) -> Moment {
         let due = self.due.peek().map_or(Moment::NEVER, |Reverse((at, ..))| *at);
         let publish = if self.transitions.is_empty() { Moment::NEVER } else { self.publish_at };
-        due.min(self.names.next()).min(publish).min(self.outliers.next_look())
+        due.min(self.names.next()).min(publish).min(self.next_outliers())
     }
 
     /// Servers that were added or removed.
@@ -234,12 +259,14 @@ impl Agent {
     }
 
     fn watch(&mut self, server: &Arc<Server>, now: Moment) {
+        let pool = &mut self.pools[usize::from(server.pool.0)];
+        pool.servers += 1;
         let health = server.health();
         let was_up = health == Health::Up;
-        let record = Record { health, was_up, ..Record::new(&self.check.rules, now) };
-        let probe_at = if self.check.rules.enabled { now } else { Moment::NEVER };
+        let record = Record { health, was_up, ..Record::new(&pool.check.rules, now) };
+        let probe_at = if pool.check.rules.enabled { now } else { Moment::NEVER };
         // The first report waits until the first probe has shown that the server responds.
-        let report_at = if self.report.enabled { now.after(self.report.interval) } else { Moment::NEVER };
+        let report_at = if pool.report.enabled { now.after(pool.report.interval) } else { Moment::NEVER };
         let watched = Watched {
             server: Arc::clone(server),
             record,
@@ -265,7 +292,9 @@ impl Agent {
     fn unwatch(&mut self, id: ServerId) {
         let Some(watched) = self.watched.remove(&id) else { return };
         self.newcomers -= usize::from(!watched.record.was_up);
-        self.ejected -= usize::from(is_ejected(&watched.record));
+        let pool = &mut self.pools[usize::from(watched.server.pool.0)];
+        pool.servers -= 1;
+        pool.ejected -= usize::from(is_ejected(&watched.record));
         if let Some(name) = watched.server.address.name() {
             self.names.remove(name, id);
         }
@@ -295,7 +324,8 @@ impl Agent {
             return;
         };
         if watched.probing || watched.server.mode() == Mode::Maint {
-            return self.schedule_probe(id, now.after(self.check.rules.interval));
+            let interval = self.pools[usize::from(watched.server.pool.0)].check.rules.interval;
+            return self.schedule_probe(id, now.after(interval));
         }
         let name = watched.server.address.name();
         match name.filter(|_| watched.server.addresses().all().is_empty()) {
@@ -310,19 +340,21 @@ impl Agent {
 
     /// Probes the server.
     fn probe(&mut self, id: ServerId, now: Moment) {
+        let Some(watched) = self.watched.get_mut(&id) else { return };
+        let check = &self.pools[usize::from(watched.server.pool.0)].check;
+        let interval = check.rules.interval;
         let question = Question {
             method: "GET",
-            path: self.check.path.clone(),
-            host: self.check.host.clone(),
-            timeout: self.check.timeout,
+            path: check.path.clone(),
+            host: check.host.clone(),
+            timeout: check.timeout,
         };
-        let Some(watched) = self.watched.get_mut(&id) else { return };
         let candidates = watched.server.addresses().candidates().rotated(watched.failed);
         let target = Target { address: watched.server.address.clone(), candidates };
         let threads = if watched.is_prompt { &mut self.prompt } else { &mut self.slow };
         watched.probing = ask(threads, (id, Kind::Probe), target, question, self.found.0.clone());
         if !watched.probing {
-            self.schedule_probe(id, now.after(self.check.rules.interval));
+            self.schedule_probe(id, now.after(interval));
         }
     }
 
@@ -338,13 +370,15 @@ impl Agent {
     fn learn_probe(&mut self, finding: &Finding, now: Moment) {
         let Some(watched) = self.watched.get_mut(&finding.id) else { return };
         watched.probing = false;
+        let pool = &self.pools[usize::from(watched.server.pool.0)];
         if finding.response.as_ref().is_err_and(|silence| silence.is_ours) {
-            log::warn!("server {}: could not be probed, for lack of local resources", watched.server.name);
+            log::warn!("server {}: could not be probed, for lack of local resources", watched.server.label);
+            let interval = pool.check.rules.interval;
             self.end_repeat(finding.id);
-            return self.schedule_probe(finding.id, now.after(self.check.rules.interval));
+            return self.schedule_probe(finding.id, now.after(interval));
         }
-        let judged = judge(&self.check, &finding.response, &watched.server.address, finding.at);
-        watched.is_prompt = finding.took < PROMPT.min(self.check.timeout / 2);
+        let judged = judge(&pool.key, &pool.check, &finding.response, &watched.server.address, finding.at);
+        watched.is_prompt = finding.took < PROMPT.min(pool.check.timeout / 2);
         watched.failed = if judged.passed { 0 } else { watched.failed.wrapping_add(1) };
         if let Some(at) = finding.at.filter(|_| judged.passed) {
             watched.server.addresses().record_connect_ok(at);
@@ -387,10 +421,11 @@ impl Agent {
     fn conclude_probe(&mut self, id: ServerId, judged: &Judged, took: Duration, now: Moment) {
         let Some(watched) = self.watched.get_mut(&id) else { return };
         if judged.has_no_page && !std::mem::replace(&mut watched.pageless, true) {
-            let (name, outcome, detail) = (&watched.server.name, &judged.outcome, &judged.detail);
+            let (name, outcome, detail) = (&watched.server.label, &judged.outcome, &judged.detail);
+            let key = &self.pools[usize::from(watched.server.pool.0)].key;
             let what = if outcome == "404" { "has no such page" } else { "does not serve this page" };
             log::info!(
-                "server {name}: {detail}; it is alive and {what} (servers.health_check.path is not set)"
+                "server {name}: {detail}; it is alive and {what} ({key}.health_check.path is not set)"
             );
         }
         let (outcome, passed) = (judged.outcome.clone(), judged.passed);
@@ -418,7 +453,8 @@ impl Agent {
                     watched.probe_at == Moment::NEVER
                 }
             };
-            if probe && self.check.rules.enabled && !watched.probing {
+            let enabled = self.pools[usize::from(watched.server.pool.0)].check.rules.enabled;
+            if probe && enabled && !watched.probing {
                 self.schedule_probe(id, now);
             }
         }
@@ -433,7 +469,7 @@ impl Agent {
             Replaced::Kept => false,
             Replaced::First => true,
             Replaced::Moved { from, to } => {
-                log::info!("server {} ({}) moved from {from} to {to}", server.name, server.address);
+                log::info!("server {} ({}) moved from {from} to {to}", server.label, server.address);
                 (self.close_idle.0)(server.id);
                 true
             }
@@ -452,23 +488,28 @@ impl Agent {
             self.names.request(name, now);
         }
         let (record, probing, probe_at) = (watched.record, watched.probing, watched.probe_at);
-        let sooner = self.next_probe(&record, now);
-        if self.check.rules.enabled && !probing && sooner < probe_at {
+        let rules = self.pools[usize::from(watched.server.pool.0)].check.rules;
+        let sooner = self.next_probe(&record, &rules, now);
+        if rules.enabled && !probing && sooner < probe_at {
             self.schedule_probe(verdict.server, sooner);
         }
     }
 
     /// The policy decides; changes are published at the next occasion.
     fn apply(&mut self, id: ServerId, event: Event, detail: &str, now: Moment) {
-        let servers = self.watched.len();
-        let is_another_ready = self.is_another_ready(id, event);
-        let Some(watched) = self.watched.get_mut(&id) else { return };
+        let Some(pool) = self.watched.get(&id).map(|watched| watched.server.pool) else { return };
+        let is_another_ready = self.is_another_ready(pool, id, event);
+        let (Some(watched), Some(pool)) =
+            (self.watched.get_mut(&id), self.pools.get_mut(usize::from(pool.0)))
+        else {
+            return;
+        };
         let before = watched.record;
-        let ejected = self.ejected - usize::from(is_ejected(&before));
-        let others = Others { servers, ejected, is_another_ready };
-        let (record, change) = health::after(before, event, &self.check.rules, &self.ejection, others, now);
+        let ejected = pool.ejected - usize::from(is_ejected(&before));
+        let others = Others { servers: pool.servers, ejected, is_another_ready };
+        let (record, change) = health::after(before, event, &pool.check.rules, &pool.ejection, others, now);
         watched.record = record;
-        self.ejected = others.ejected + usize::from(is_ejected(&record));
+        pool.ejected = others.ejected + usize::from(is_ejected(&record));
         self.newcomers -= usize::from(record.was_up && !before.was_up);
         let Some(change) = change else { return };
         if let Health::Ejected { until } = change.to {
@@ -479,13 +520,14 @@ impl Agent {
         self.transitions.push(Transition { server, to: change.to, level, line });
     }
 
-    fn next_probe(&mut self, record: &Record, now: Moment) -> Moment {
-        health::next_probe(record, &self.check.rules, self.newcomers, self.random.fraction(), now)
+    fn next_probe(&mut self, record: &Record, rules: &health::Rules, now: Moment) -> Moment {
+        health::next_probe(record, rules, self.newcomers, self.random.fraction(), now)
     }
 
     fn schedule_next_probe(&mut self, id: ServerId, now: Moment) {
-        if let Some(record) = self.watched.get(&id).map(|watched| watched.record) {
-            let next = self.next_probe(&record, now);
+        if let Some((record, pool)) = self.watched.get(&id).map(|w| (w.record, w.server.pool)) {
+            let rules = self.pools[usize::from(pool.0)].check.rules;
+            let next = self.next_probe(&record, &rules, now);
             self.schedule_probe(id, next);
         }
     }

@@ -18,8 +18,10 @@ pub struct Judged {
     pub detail: String,
 }
 
-/// Evaluates a probe of the server with this address, which was connected to at `at`.
+/// Evaluates a probe of the server with this address, which was connected to at `at`. `pool` is the key of its pool in
+/// the configuration.
 pub fn judge(
+    pool: &str,
     check: &HealthCheck,
     response: &Result<Response, Silence>,
     address: &Address,
@@ -39,7 +41,7 @@ pub fn judge(
             let detail = match passed {
                 true => format!("({outcome}) at {url}"),
                 false => format!(
-                    "({outcome}) at {url}; set servers.health_check.path or servers.health_check.expect_status"
+                    "({outcome}) at {url}; set {pool}.health_check.path or {pool}.health_check.expect_status"
                 ),
             };
             Judged { passed, has_no_page, outcome, detail }
@@ -87,7 +89,7 @@ mod tests {
         let response = response
             .map(|status| Response { status, body: String::new() })
             .map_err(|words| Silence::from(words.to_owned()));
-        judge(&check, &response, &address.parse().unwrap(), at.map(|at| at.parse().unwrap()))
+        judge("servers", &check, &response, &address.parse().unwrap(), at.map(|at| at.parse().unwrap()))
     }
 
     fn check(given: bool, response: Result<u16, &str>, passes: bool) {

@@ -102,7 +102,7 @@ fn ask_over(
         .header("Host", host)
         .header("Connection", "close")
         .body(())
-        .map_err(|error| format!("the question cannot be asked: {error}"))?;
+        .map_err(|error| format!("the request cannot be sent: {error}"))?;
     let agent = agent(stream, address, deadline.since(time::now()).max(SHORTEST));
     let received = agent.run(request).map_err(|error| Silence::of(&error, question.timeout))?;
     let status = received.status().as_u16();

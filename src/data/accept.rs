@@ -26,7 +26,7 @@ const ACCEPTED_AT_ONCE: usize = 256;
 const PAUSE: Duration = Duration::from_millis(2);
 /// How long accepting pauses when descriptors or memory have run out.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
-/// While a shortage lasts, the log is told this often.
+/// While a shortage lasts, a line is logged this often.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// While draining, parked connections are looked at this often.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
@@ -218,7 +218,7 @@ impl Acceptor {
         let mut permit = Permit::new(self.shared(), peer);
         let shared = self.shared();
         let is_full = shared.open() > shared.connections_max && !self.make_room();
-        let is_rejected = is_full || self.is_one_too_many(peer);
+        let is_rejected = is_full || self.is_beyond_limit(peer);
         if is_rejected && !permit.reject() {
             self.shared().stats.shard(0).reject(Reason::ConnectionLimit);
             return;
@@ -233,7 +233,7 @@ impl Acceptor {
     }
 
     /// Whether the address has more connections than one may have. Trusted proxies bring many clients.
-    fn is_one_too_many(&self, peer: Option<std::net::SocketAddr>) -> bool {
+    fn is_beyond_limit(&self, peer: Option<std::net::SocketAddr>) -> bool {
         let (limits, listen) = (&self.shared().config.limits, &self.shared().config.listen);
         let brings_many = |address| {
             let senders = listen.proxy_protocol.iter().flatten();

@@ -10,7 +10,7 @@ use std::io;
 pub struct Client {
     /// The connection.
     pub stream: Stream,
-    /// Bytes that were received and not used: a part of a head, or requests that were sent ahead of their turn.
+    /// Bytes that were received and not used: a part of a head, or pipelined requests.
     pub input: Vec<u8>,
 }
 

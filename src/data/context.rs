@@ -8,7 +8,7 @@ use super::shared::Shared;
 use super::socket::Socket;
 use super::splice::Pipes;
 use super::transport::Transport;
-use super::waiting::{Mailbox, ServerQueue};
+use super::waiting::Mailbox;
 use crate::base::ids::{RequestId, Share};
 use crate::base::random::Random;
 use crate::base::time::{self, Moment};
@@ -45,9 +45,7 @@ pub struct Context {
     pub poller: Poller,
     /// Buffers for what outlives the call.
     pub buffers: Buffers,
-    /// Requests that wait for a server with room.
-    pub queue: Arc<ServerQueue>,
-    /// Where this worker is told that a server has room.
+    /// Where this worker is notified that a server has room.
     pub mailbox: Arc<Mailbox>,
     /// Bounds for heads of responses.
     pub response_limits: Limits,
@@ -108,17 +106,15 @@ fn body_bytes(limits: &Limits) -> usize {
 
 impl Context {
     /// The context of the worker with this number.
-    pub fn new(shared: &Arc<Shared>, queue: &Arc<ServerQueue>, number: usize, poller: Poller) -> Self {
-        let pool = &shared.config.servers.pool;
+    pub fn new(shared: &Arc<Shared>, number: usize, poller: Poller) -> Self {
         let limits = &shared.config.limits.head;
         Context {
             now: time::now(),
             table: shared.table.cached(),
             random: Random::fresh(),
             candidates: Vec::new(),
-            servers: ServerPool::new(pool.idle, pool.idle_time),
+            servers: ServerPool::new(&shared.config),
             buffers: Buffers::default(),
-            queue: Arc::clone(queue),
             mailbox: Arc::new(Mailbox::new(poller.waker())),
             poller,
             response_limits: limits.of_responses(),

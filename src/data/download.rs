@@ -376,7 +376,7 @@ impl Download {
         span: std::ops::Range<usize>,
     ) -> Result<(), Failure> {
         let Some(body) = self.body.as_mut() else { return Ok(()) };
-        // As long as nothing went out, the client hears of a fault in a response of our own.
+        // As long as nothing went out, the client gets a response of our own at a fault.
         let fault = if self.begun { Reason::ResponseTruncated } else { Reason::BadResponse };
         let received = &mut scratch.body[span];
         let (consumed, payload) = body.compact(received).map_err(|_| Failure::last(fault))?;
@@ -501,8 +501,8 @@ enum Found {
     Final(usize),
 }
 
-/// A length that the server told is passed on; one that it tells by chunks or by closing becomes chunks, or a close for
-/// HTTP/1.0.
+/// A length that the server declared is passed on; a body that ends by chunks or by closing becomes chunks, or a close
+/// for HTTP/1.0.
 fn framing_for(client: Version, head: &ResponseHead<'_, '_>) -> Framing {
     match (head.framing, client) {
         (Framing::Chunked | Framing::UntilClose, Version::Http11) => Framing::Chunked,

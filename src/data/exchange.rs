@@ -22,6 +22,7 @@ use super::tunnel::{Tunnel, TunnelPermit};
 use super::upload::Upload;
 use super::upstream::{self, Chosen, Tried};
 use super::waiting::QueueToken;
+use crate::base::ids::PoolId;
 use crate::base::limits;
 use crate::base::time::Moment;
 use crate::http1::forward::{self, Hop};
@@ -134,6 +135,8 @@ impl Waiting {
 pub struct Exchange {
     /// What is kept of the request.
     pub meta: Meta,
+    /// The pool that serves it.
+    pool: PoolId,
     state: State,
     upload: Upload,
     download: Download,
@@ -209,7 +212,7 @@ impl Exchange {
                 (exchange, used)
             }
             Ok(used) => {
-                cx.shared.budget.earn(cx.now);
+                cx.shared.pool(exchange.pool).budget.earn(cx.now);
                 if exchange.meta.upgrade {
                     exchange.tunnel = TunnelPermit::take(&cx.shared);
                     if exchange.tunnel.is_none() {
@@ -239,6 +242,7 @@ impl Exchange {
     fn new(meta: Meta, upload: Upload, owner: (usize, u32), cx: &mut Context) -> Self {
         Exchange {
             meta,
+            pool: PoolId::default(),
             state: State::Choose,
             upload,
             download: Download::new(cx.buffers.take(), cx.now),
@@ -290,13 +294,15 @@ impl Exchange {
     fn choose(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
         let none = Failure::last(Reason::NoServer);
         // What came before is served before.
-        let queue = Arc::clone(&cx.queue);
+        let shared = Arc::clone(&cx.shared);
+        let queue = &shared.pool(self.pool).queue;
         let is_behind = match &self.queue_token {
             Some(queue_token) => !queue.is_first(queue_token),
             None => !queue.is_empty(),
         };
         let key = client_key(self.meta.client);
-        let chosen = if is_behind { Chosen::Full } else { upstream::choose(cx, key, &self.tries.servers) };
+        let chosen =
+            if is_behind { Chosen::Full } else { upstream::choose(cx, self.pool, key, &self.tries.servers) };
         match chosen {
             Chosen::Server(lease) => {
                 if let Some(queue_token) = self.queue_token.take() {
@@ -341,14 +347,14 @@ impl Exchange {
     /// Called, or time has passed.
     fn wait_in_queue(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
         let since = self.queue_token.as_ref().map_or(cx.now, |queue_token| queue_token.since);
-        if cx.now >= cx.queue.deadline(since) {
+        if cx.now >= cx.shared.pool(self.pool).queue.deadline(since) {
             return Err(Failure::last(Reason::QueueTimeout));
         }
         self.state = State::Choose;
         Ok(Flow::Again)
     }
 
-    /// The body, without sending it. The server hears of it when it is whole.
+    /// The body, without sending it. The server is asked when it is whole.
     fn collect(&mut self, client: &mut Client, cx: &mut Context) -> Result<Flow, Failure> {
         if self.meta.expects_continue && self.upload.passed() == 0 && self.download.bytes() == 0 {
             // The server is not asked before the body is here, so the client would wait for nothing.
@@ -572,7 +578,7 @@ impl Exchange {
         if let Some(lease) = self.lease.take() {
             finish::record_success(&lease, cx);
             drop(lease);
-            cx.queue.call_next();
+            cx.shared.pool(self.pool).queue.call_next();
         }
     }
 
@@ -639,15 +645,15 @@ impl Exchange {
         if self.download.client_keeps() || !self.upload.is_received() { Then::Open } else { Then::End }
     }
 
-    /// An attempt failed: tried again where that is safe, told to the client, or the end of the connection.
+    /// An attempt failed: tried again where that is safe, reported to the client, or the end of the connection.
     fn fail(&mut self, failure: Failure, cx: &mut Context) -> Option<Disposition> {
         if let Some(connection) = self.connection.take() {
             cx.servers.close(connection);
         }
         self.connecting = None;
         if let Some(queue_token) = self.queue_token.take() {
-            cx.queue.leave(&queue_token);
-            cx.queue.call_next();
+            cx.shared.pool(self.pool).queue.leave(&queue_token);
+            cx.shared.pool(self.pool).queue.call_next();
         }
         let is_clients = matches!(failure.reason, Reason::ClientGone | Reason::ClientStalled);
         let is_over = is_clients || self.download.has_begun();
@@ -667,7 +673,7 @@ impl Exchange {
         if let Some(lease) = self.lease.take() {
             self.tries.servers.add(lease.server().id);
             drop(lease);
-            cx.queue.call_next();
+            cx.shared.pool(self.pool).queue.call_next();
         }
         if verdict == Retry::OtherServer {
             cx.shard().count(Counter::Retries);
@@ -722,7 +728,7 @@ impl Exchange {
             others_failed: failed.2,
             timed_out: failure.reason == Reason::ServerTimeout,
         };
-        retry::may(&cx.shared.config.retries, &attempt, &cx.shared.budget, cx.now)
+        retry::may(&cx.shared.config.retries, &attempt, &cx.shared.pool(self.pool).budget, cx.now)
     }
 
     /// A response of our own takes the place of a server's.
@@ -902,7 +908,7 @@ fn prepare(
     }
     // An HTTP/1.0 client may name no host; then the request goes to a server under the server's own name.
     let nameless = head.host.is_empty();
-    let first = cx.table.look(&cx.shared.table).ready.first().filter(|_| nameless);
+    let first = cx.table.look(&cx.shared.table).pool(PoolId::default()).ready.first().filter(|_| nameless);
     let authority = first.map(|server| server.authority()).unwrap_or_default();
     let hop = Hop {
         peer,

@@ -56,7 +56,7 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
     }
 }
 
-/// A response came through. The health thread hears of the first one after a failure.
+/// A response came through. The health thread is notified of the first one after a failure.
 pub fn record_success(lease: &Lease, cx: &Context) {
     let server = lease.server();
     if server.recovers() {
@@ -64,7 +64,7 @@ pub fn record_success(lease: &Lease, cx: &Context) {
     }
 }
 
-/// An attempt failed. The health thread hears of it where the server is at fault.
+/// An attempt failed. The health thread is notified where the server is at fault.
 pub fn record_failure(lease: &Lease, reason: Reason, cx: &Context) {
     let what = match reason {
         Reason::ConnectFailed => "cannot be reached",

@@ -37,7 +37,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(50);
 const LINGER_SILENCE: Duration = Duration::from_secs(5);
 /// … and after this in any case (the times of nginx's `lingering_timeout` and `lingering_time`).
 const LINGER_TIME: Duration = Duration::from_secs(30);
-/// What it gets of that where connections run short, it is one too many itself, or the balancer is to stop.
+/// What it gets of that where connections run short, it is beyond the limit itself, or the balancer is to stop.
 const LINGER_NEAR_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes that a lingering close reads and drops before others get their turn.
 const LINGER_TURN_BYTES: usize = 1 << 20;
@@ -50,7 +50,7 @@ const LINGER_ABOVE_BYTES: u64 = 64 * 1024;
 pub struct Connection {
     client: Client,
     peer: Option<SocketAddr>,
-    /// The client's address, where a PROXY header told it.
+    /// The client's address, where a PROXY header named it.
     source: Option<SocketAddr>,
     /// The PROXY header that had to come first has come.
     introduced: bool,
@@ -316,7 +316,7 @@ impl Connection {
             }
             Disposition::Linger => self.linger(cx),
             Disposition::Close => {
-                // A close over unread bytes is a reset, which can take the response out of the client's hands.
+                // A close over unread bytes is a reset, which can discard the response before the client reads it.
                 let mut byte = [0];
                 let unread = !self.client.input.is_empty()
                     || matches!(self.client.stream.recv_now(&mut byte), Ok(Moved::Bytes(_)));

@@ -66,7 +66,7 @@ pub struct Ready {
     pub reset: bool,
 }
 
-/// A poller, and a way to wake whoever waits in it.
+/// A poller, and a way to wake the thread that waits in it.
 #[derive(Debug)]
 pub struct Poller {
     poll: Poll,

@@ -1,16 +1,16 @@
 //! Layer 1: a worker's connections to servers: those that exchanges use, and idle ones that are kept for the next. All of
 //! them are watched by the worker's poller for as long as they live: a server that closes an idle connection, or says
-//! something unasked on it, is heard of at once, and that connection is not used again (RFC 9112 section 9.2).
+//! something unasked on it, is noticed at once, and that connection is not used again (RFC 9112 section 9.2).
 
 use super::poller::{Poller, Ready, Side, Token};
 use super::transport::{Stream, Transport};
 use crate::base::ids::ServerId;
 use crate::base::time::Moment;
+use crate::state::config::{Config, Pool};
 use crate::state::server::Server;
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -43,15 +43,16 @@ pub struct ServerPool {
     idle: HashMap<ServerId, VecDeque<usize>>,
     idle_count: usize,
     turn: u32,
-    per_server: usize,
-    idle_time: Duration,
+    /// What is kept of each pool of servers.
+    kept: Vec<Pool>,
 }
 
 impl ServerPool {
-    /// A pool that keeps `per_server` idle connections to each server at the most, each for `idle_time`.
-    pub fn new(per_server: usize, idle_time: Duration) -> Self {
+    /// Keeps as many idle connections to each server, and for as long, as `pool` of its pool of servers says.
+    pub fn new(config: &Config) -> Self {
         let (connections, idle) = (Slab::new(), HashMap::new());
-        ServerPool { connections, idle, idle_count: 0, turn: 0, per_server, idle_time }
+        let kept = config.pool_ids().map(|pool| config.pool(pool).pool).collect();
+        ServerPool { connections, idle, idle_count: 0, turn: 0, kept }
     }
 
     /// Takes in a connection for the exchange of the client connection with that key.
@@ -75,13 +76,13 @@ impl ServerPool {
 
     /// An idle connection to the server, for the exchange of the client connection with that key. It is looked at once
     /// more, which costs a system call: the server may have closed it, or sent something unasked, since the last events
-    /// were told, and under load those are some milliseconds old.
+    /// were reported, and under load those are some milliseconds old.
     pub fn take(&mut self, server: ServerId, client: usize, now: Moment) -> Option<usize> {
         loop {
             let key = self.idle.get_mut(&server)?.pop_back()?;
             self.idle_count -= 1;
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            let is_young = matches!(connection.user, User::Idle(since) if now.since(since) < self.idle_time);
+            let is_young = matches!(connection.user, User::Idle(since) if now.since(since) < self.kept[usize::from(connection.server.pool.0)].idle_time);
             let is_current = connection.server.addresses().keeps_idle(connection.generation);
             connection.server.idle_ends();
             if is_young && is_current && connection.stream.is_quiet() {
@@ -99,7 +100,7 @@ impl ServerPool {
         let is_quiet = !connection.stream.may_read() || connection.stream.is_quiet();
         let is_current = connection.server.addresses().keeps_idle(connection.generation);
         let is_fit = is_quiet && is_current && connection.stream.watch(poller).is_ok();
-        if !is_fit || !connection.server.idle_begins(self.per_server) {
+        if !is_fit || !connection.server.idle_begins(self.kept[usize::from(connection.server.pool.0)].idle) {
             self.connections.remove(key);
             return;
         }
@@ -158,7 +159,7 @@ impl ServerPool {
     /// traffic any more.
     pub fn sweep(&mut self, now: Moment) {
         let is_over = |connection: &ServerConnection, since: Moment| {
-            now.since(since) >= self.idle_time
+            now.since(since) >= self.kept[usize::from(connection.server.pool.0)].idle_time
                 || !connection.server.is_open()
                 || !connection.server.addresses().keeps_idle(connection.generation)
         };
@@ -221,6 +222,7 @@ mod tests {
     use crate::state::config::ServerSpec;
     use crate::state::table::Table;
     use std::io::IoSlice;
+    use std::time::Duration;
 
     const CLIENT: usize = 7;
     const AT: Moment = Moment::from_millis(1000);
@@ -242,7 +244,9 @@ mod tests {
         let server = table.find("a").unwrap();
         let (near, far) = Wire::pair(1000);
         let poller = Poller::new().unwrap();
-        let mut pool = ServerPool::new(2, Duration::from_secs(30));
+        let mut config = Config::default();
+        config.servers.pool = Pool { idle: 2, idle_time: Duration::from_secs(30) };
+        let mut pool = ServerPool::new(&config);
         let key = pool.insert(Transport::Simulated(near), &server, CLIENT);
         pool.put(key, &poller, AT);
         Idle { pool, poller, server, far, _table: table }
@@ -283,7 +287,11 @@ mod tests {
         let mut untold = idle();
         untold.events();
         untold.arrives(b"x");
-        assert_eq!((untold.take(), untold.pool.len()), (None, 0), "a look sees what no event has told yet");
+        assert_eq!(
+            (untold.take(), untold.pool.len()),
+            (None, 0),
+            "a look sees what no event has reported yet"
+        );
     }
 
     #[test]

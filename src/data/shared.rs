@@ -1,7 +1,8 @@
 //! Layer 1: what all threads of one data plane share, beside the server table: configuration, counters, the budget for
 //! retries, and whether it drains.
 
-use crate::base::ids::RequestIds;
+use super::waiting::ServerQueue;
+use crate::base::ids::{PoolId, RequestIds};
 use crate::base::limits;
 use crate::base::random;
 use crate::base::time::{self, Moment};
@@ -11,6 +12,7 @@ use crate::state::config::Config;
 use crate::state::stats::{Counter, Stats};
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
+use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -21,15 +23,37 @@ use std::time::Duration;
 /// Descriptors that are kept for listeners, pollers, probes, files and the admin API.
 const RESERVED_DESCRIPTORS: usize = 64;
 
-/// Connections beyond the limit that are told so at the same time; further ones are closed without a word.
+/// Connections beyond the limit that get a response at the same time; further ones are closed at once.
 const REJECTED_MAX: usize = 64;
 
 /// When draining begins, idle connections stay open for this long: a client that was promised a connection that stays
 /// may have its next request on the way.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
 
-/// One data plane, as all its threads see it. The balancer has two: one for its clients, and a small one in front of its
-/// own admin API.
+/// What the workers share of a pool of servers.
+#[derive(Debug)]
+pub struct PoolState {
+    /// Pays for retries.
+    pub budget: Budget,
+    /// Counts requests, for the algorithms that take turns.
+    pub turn: CachePadded<AtomicU64>,
+    /// Requests that wait for a server with room.
+    pub queue: ServerQueue,
+}
+
+impl PoolState {
+    fn new(config: &Config, pool: PoolId) -> Self {
+        let capacity = config.pool(pool).queue_capacity;
+        PoolState {
+            budget: Budget::new(),
+            turn: CachePadded::default(),
+            queue: ServerQueue::new(capacity, config.threadpool.admit),
+        }
+    }
+}
+
+/// What the threads of one proxy share. The balancer has two proxies: one for its clients, and a small one in front of
+/// its own admin API.
 #[derive(Debug)]
 pub struct Shared {
     /// For logs and thread names.
@@ -48,10 +72,8 @@ pub struct Shared {
     pub address: SocketAddr,
     /// Its name in `Via`.
     pub pseudonym: String,
-    /// Pays for retries.
-    pub budget: Budget,
-    /// Counts requests, for the algorithms that take turns.
-    pub turn: AtomicU64,
+    /// What the workers share of each pool, the default one first.
+    pools: Box<[PoolState]>,
     /// Open tunnels.
     pub tunnels: AtomicUsize,
     /// The most client connections that may be open.
@@ -59,7 +81,7 @@ pub struct Shared {
     /// Names of requests.
     pub ids: RequestIds,
     open: AtomicUsize,
-    /// Open connections that are one too many, and hear so.
+    /// Open connections beyond the limit, which get a response that says so.
     rejected: AtomicUsize,
     /// Open connections of each client address; empty where they are not limited.
     by_address: Mutex<HashMap<IpAddr, usize>>,
@@ -87,8 +109,7 @@ impl Shared {
             access,
             address,
             pseudonym,
-            budget: Budget::new(),
-            turn: AtomicU64::new(0),
+            pools: config.pool_ids().map(|pool| PoolState::new(&config, pool)).collect(),
             tunnels: AtomicUsize::new(0),
             connections_max: connections_max(&config),
             ids: RequestIds::default(),
@@ -99,6 +120,16 @@ impl Shared {
             stop_by: AtomicU64::new(Moment::NEVER.as_nanos()),
             config,
         }
+    }
+
+    /// What the workers share of a pool of the configuration.
+    pub fn pool(&self, pool: PoolId) -> &PoolState {
+        &self.pools[usize::from(pool.0)]
+    }
+
+    /// Requests that wait for a server, of all pools.
+    pub fn waiting(&self) -> usize {
+        self.pools.iter().map(|pool| pool.queue.len()).sum()
     }
 
     /// Takes no new connections from now on, and none at all from the deadline on. A later call can only bring the
@@ -118,7 +149,7 @@ impl Shared {
         Moment::from_nanos(self.stop_by.load(Relaxed))
     }
 
-    /// Whether idle connections may be closed: it drains, and clients have had time for requests that were on their way.
+    /// Whether idle connections may be closed: it drains, and clients have had time for requests on their way.
     pub fn closes_idle(&self, now: Moment) -> bool {
         self.draining.get().is_some_and(|begun| {
             let wait = LAST_REQUESTS.min(self.drain_deadline().since(*begun) / 2);
@@ -164,8 +195,8 @@ impl Permit {
         Permit { shared: Arc::clone(shared), address, rejected: false }
     }
 
-    /// The connection is one too many, and is to hear so. False: so many hear it already that this one is closed at
-    /// once; what is rejected must not take the descriptors that requests in flight need.
+    /// The connection is beyond the limit, and is to get a response. False: so many get one already that it is closed
+    /// at once; what is rejected must not take the descriptors that requests in flight need.
     pub fn reject(&mut self) -> bool {
         self.rejected = self.shared.rejected.fetch_add(1, Relaxed) < REJECTED_MAX;
         if !self.rejected {
@@ -174,7 +205,7 @@ impl Permit {
         self.rejected
     }
 
-    /// Whether the connection is one too many.
+    /// Whether the connection is beyond the limit.
     pub fn is_rejected(&self) -> bool {
         self.rejected
     }

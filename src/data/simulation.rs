@@ -29,7 +29,7 @@ pub struct Duplex {
     /// `halves[n]` is what side n sends.
     halves: [Half; 2],
     closed: [bool; 2],
-    /// The side has been told that the connection is reset.
+    /// The reset has been reported to the side.
     reset: [bool; 2],
     token: Option<Token>,
     /// What the balancer's poller has to tell.
@@ -114,7 +114,7 @@ impl Wire {
         self.reset_on_close = true;
     }
 
-    /// The balancer's poller watches it: what is there is told at once.
+    /// The balancer's poller watches it: what is there is reported at once.
     pub fn watch(&self, token: Token) {
         let mut duplex = self.shared.lock();
         if duplex.token == Some(token) {

@@ -1,7 +1,7 @@
 //! Layer 1: a stream of bytes to a peer, whatever carries it, and what is known of its readiness.
 //!
-//! [`Transport`] is the one type that knows what carries the bytes: a socket, or in tests a simulated network. [`Stream`] adds
-//! what the poller told, so that a call that cannot succeed is not made.
+//! [`Transport`] is the one type that knows what carries the bytes: a socket, or in tests a simulated network.
+//! [`Stream`] adds what the poller reported, so that a call that cannot succeed is not made.
 
 use super::poller::{Poller, Ready, Token};
 use super::socket::{Socket, Then};
@@ -147,7 +147,7 @@ impl Stream {
         }
     }
 
-    /// Receives, though nothing was told to be there: for a system call it is known for certain.
+    /// Receives, though nothing was reported to be there: for a system call it is known for certain.
     pub fn recv_now(&mut self, into: &mut [u8]) -> io::Result<Moved> {
         self.readable = true;
         self.recv(into)

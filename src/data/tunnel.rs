@@ -120,8 +120,9 @@ impl Tunnel {
         shard.add(Counter::BytesIn, self.upward.passed);
         shard.add(Counter::BytesOut, self.downward.passed);
         cx.servers.close(self.connection);
+        let pool = self.lease.server().pool;
         drop(self.lease);
-        cx.queue.call_next();
+        cx.shared.pool(pool).queue.call_next();
     }
 
     /// Bytes from the client, and bytes to it.
@@ -144,7 +145,7 @@ struct Direction {
     ended: bool,
     /// The sink takes no more.
     broken: bool,
-    /// The sink has been told of the end.
+    /// The end has been passed to the sink.
     told: bool,
 }
 

@@ -1,8 +1,8 @@
-//! Layer 2: which server, and a connection to it. The algorithm proposes a server, the lease may reject, and it is asked
-//! again.
+//! Layer 2: which server, and a connection to it. The algorithm proposes a server; if that one gives
+//! no lease, the algorithm is asked again.
 
 use super::context::Context;
-use crate::base::ids::ServerId;
+use crate::base::ids::{PoolId, ServerId};
 use crate::policy::pick::{Candidate, Draw, Pick, Slot};
 use crate::state::server::{Lease, Rejected, Server};
 use std::sync::Arc;
@@ -47,12 +47,12 @@ pub enum Chosen {
     None,
 }
 
-/// A lease on the server that the algorithm picks among those that were not tried yet.
-pub fn choose(cx: &mut Context, key: u64, tried: &Tried) -> Chosen {
+/// A lease on the server of the pool that its algorithm picks among those that were not tried yet.
+pub fn choose(cx: &mut Context, pool: PoolId, key: u64, tried: &Tried) -> Chosen {
     let mut rejected = *tried;
     let mut full = false;
     let Context { shared, table, candidates, random, now, .. } = cx;
-    let snapshot = table.look(&shared.table);
+    let snapshot = table.look(&shared.table).pool(pool);
     for (servers, schedule) in [(&snapshot.ready, &snapshot.schedule[..]), (&snapshot.reserve, &[])] {
         while !rejected.is_full() && !servers.is_empty() {
             candidates.clear();
@@ -70,7 +70,11 @@ pub fn choose(cx: &mut Context, key: u64, tried: &Tried) -> Chosen {
                 full |= servers.iter().any(|server| !tried.has(server.id) && server.is_full());
                 break;
             }
-            let turn = if schedule.is_empty() { random.number() } else { shared.turn.fetch_add(1, Relaxed) };
+            let turn = if schedule.is_empty() {
+                random.number()
+            } else {
+                shared.pool(pool).turn.fetch_add(1, Relaxed)
+            };
             let draw = Draw { random: random.number(), turn, key, schedule };
             let Some(server) = proposed(snapshot.pick, candidates, draw, servers) else { break };
             match server.lease(*now) {

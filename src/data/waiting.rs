@@ -63,7 +63,7 @@ pub struct ServerQueue {
     codel: Codel,
 }
 
-/// An exchange's place in the queue, in the exchange's hands.
+/// An exchange's place in the queue, as the exchange holds it.
 #[derive(Debug)]
 pub struct QueueToken {
     id: u64,

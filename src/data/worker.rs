@@ -68,7 +68,7 @@ struct Held {
 
 impl Worker {
     fn new(pool: &Arc<WorkerPool>, number: usize, poller: Poller) -> Self {
-        let cx = Context::new(&pool.shared, &pool.queue, number, poller);
+        let cx = Context::new(&pool.shared, number, poller);
         Worker {
             pool: Arc::clone(pool),
             handle: pool.enter(number, &cx.mailbox),
@@ -323,7 +323,7 @@ impl Worker {
         let _ = keys.into_iter().take_while(|key| self.pass_on(*key)).count();
     }
 
-    /// The time for draining is over: what is not whole hears why it is not served, and all connections close.
+    /// The time for draining is over: what is not whole gets a response that says why, and all connections close.
     fn cut_all(&mut self) {
         let keys: Vec<usize> = self.set.iter().map(|(key, _)| key).collect();
         for key in keys {
@@ -385,7 +385,7 @@ mod tests {
 
     fn worker() -> Worker {
         let config = Arc::new(config::parse("{}", Path::new("")).unwrap());
-        let table = Arc::new(Table::new(config.servers.algorithm, false, None, &[]));
+        let table = Arc::new(Table::of(&config));
         let address = "127.0.0.1:1".parse().unwrap();
         let shared = Arc::new(Shared::new("test", config, table, Verdicts::default(), None, address));
         let accept = Poller::new().unwrap();

@@ -1,10 +1,10 @@
-//! Layer 5: the channel between the accept thread and the workers, and what they know of each other: who sleeps, who has
-//! how many connections.
+//! Layer 5: the channel between the accept thread and the workers, and what they know of each other: which sleeps,
+//! which has how many connections.
 
 use super::h1::Connection;
 use super::shared::Shared;
 use super::sleep::SleepFlag;
-use super::waiting::{Mailbox, ServerQueue};
+use super::waiting::Mailbox;
 use crate::base::time::Moment;
 use crate::state::workers::{Gauges, RequestInfo};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
@@ -28,8 +28,6 @@ pub enum Work {
 pub struct WorkerPool {
     /// What all threads share.
     pub shared: Arc<Shared>,
-    /// Requests that wait for a server.
-    pub queue: Arc<ServerQueue>,
     /// What the supervisor sees.
     pub gauges: Gauges,
     channel: (Sender<Work>, Receiver<Work>),
@@ -79,7 +77,6 @@ impl WorkerPool {
         let threadpool = &shared.config.threadpool;
         let capacity = threadpool.queue_capacity.max(1);
         WorkerPool {
-            queue: Arc::new(ServerQueue::new(shared.config.servers.queue_capacity, threadpool.admit)),
             gauges: Gauges::default(),
             channel: bounded(capacity + threadpool.bounds.max + 1),
             capacity,
@@ -252,7 +249,7 @@ impl WorkerPool {
 
     /// The accept thread has ended: no connection comes any more.
     pub fn accept_ends(&self) {
-        // Before the workers hear of it, which then close what is left.
+        // Before the workers see it, which then close what is left.
         self.left_open.store(self.shared.open(), SeqCst);
         self.accept_ended.store(true, SeqCst);
         self.gauges.notify();

@@ -47,6 +47,9 @@ reasons! {
     BadTarget = "bad_target", 400, "The request target is malformed. Percent-encode special characters and leave out fragments and user names.";
     /// White space before a colon, a folded line, a name that is not a token, a control byte.
     BadHeader = "bad_header", 400, "A header is malformed. Check its name, its colon and control characters.";
+    /// A path that servers read in different ways, or one whose `..` leads to another route (`docs/http.md`, Paths and
+    /// routes).
+    UnsafePath = "unsafe_path", 400, "The path is ambiguous. Send it without dot segments, encoded slashes, backslashes and NUL.";
     /// A CR or an LF that is not part of CRLF.
     BareLineBreak = "bare_line_break", 400, "A line does not end with CRLF. End every line of the request headers with CR and LF.";
     /// Host is missing, repeated or malformed.

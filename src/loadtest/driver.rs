@@ -375,13 +375,8 @@ impl<'p> Driver<'p> {
         let connection = &mut self.connections[index];
         let took = self.now.since(connection.begun);
         let in_time = self.now < self.plan.end;
-        self.tally.response(
-            connection.response.status(),
-            connection.response.server(),
-            took,
-            self.now,
-            in_time,
-        );
+        let (status, server) = (connection.response.status(), connection.response.server());
+        self.tally.response(status, server, took, self.now, in_time);
         let early = connection.sent < self.plan.request.total();
         if early || self.closing || connection.response.closes() || !self.plan.keep_alive {
             connection.stream = None;

@@ -27,8 +27,8 @@ impl Fault {
     /// A description of the fault.
     pub(super) fn text(self) -> &'static str {
         match self {
-            Fault::Head => "the head of a response could not be parsed",
-            Fault::HeadTooLarge => "the head of a response is larger than 64 KiB",
+            Fault::Head => "the headers of a response could not be parsed",
+            Fault::HeadTooLarge => "the headers of a response are larger than 64 KiB",
             Fault::Length => "a response's Content-Length is not one number",
             Fault::Coding => "a response's Transfer-Encoding is not chunked alone",
             Fault::Chunk => "a chunk of a response is malformed",

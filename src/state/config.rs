@@ -31,6 +31,7 @@ pub use units::read_size;
 
 use super::address::Address;
 use super::server::Mode;
+use crate::base::ids::PoolId;
 use crate::http1::head;
 use crate::policy::pick::Weight;
 use crate::policy::{admit, health, pick, pool, retry};
@@ -45,6 +46,9 @@ use tree::Node;
 /// The file that is read when none is named.
 pub const FILE: &str = "config.json";
 
+/// The name of the pool that `servers` describes.
+pub const DEFAULT_POOL: &str = "default";
+
 /// The largest file that is read, in bytes: enough for about forty thousand servers.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
 
@@ -54,8 +58,10 @@ const FILE_MAX: u64 = 4 * 1024 * 1024;
 pub struct Config {
     /// Where clients connect, and how they are identified.
     pub listen: Listen,
-    /// The servers, and how they are chosen and checked.
+    /// The default pool: its servers, and how they are chosen and checked.
     pub servers: Servers,
+    /// The other pools, in the order of the file. Names are unique.
+    pub pools: Vec<NamedPool>,
     /// Which requests go where, in the order of the file; without any, all go to `servers`.
     pub routes: Vec<RouteSpec>,
     /// The worker pool and its channel.
@@ -95,7 +101,16 @@ pub struct Listen {
     pub trace: bool,
 }
 
-/// `servers`: which servers respond, how one is chosen and how they are checked.
+/// An entry of `pools`: a pool beside the default one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedPool {
+    /// 1 to 64 characters, as those of a server; never [`DEFAULT_POOL`].
+    pub name: String,
+    /// Its servers: the same keys as those of `servers`.
+    pub servers: Servers,
+}
+
+/// `servers`, and each entry of `pools`: which servers respond, how one is chosen and how they are checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Servers {
     /// Requests that may wait for a server while all that qualify are at their `max_in_flight`, 1 to 1,000,000; also the
@@ -254,6 +269,36 @@ pub enum AccessLog {
 }
 
 impl Config {
+    /// The settings of a pool; those of the default pool where there is no such pool.
+    pub fn pool(&self, pool: PoolId) -> &Servers {
+        let named = usize::from(pool.0).checked_sub(1).and_then(|at| self.pools.get(at));
+        named.map_or(&self.servers, |named| &named.servers)
+    }
+
+    /// The name of a pool.
+    pub fn pool_name(&self, pool: PoolId) -> &str {
+        let named = usize::from(pool.0).checked_sub(1).and_then(|at| self.pools.get(at));
+        named.map_or(DEFAULT_POOL, |named| &named.name)
+    }
+
+    /// The pool of that name.
+    pub fn pool_named(&self, name: &str) -> Option<PoolId> {
+        self.pool_ids().find(|pool| self.pool_name(*pool) == name)
+    }
+
+    /// All pools, the default one first.
+    pub fn pool_ids(&self) -> impl Iterator<Item = PoolId> + use<> {
+        (0..=self.pools.len() as u16).map(PoolId)
+    }
+
+    /// The key under which the file has a pool: `servers`, or `pools.<name>`.
+    pub fn pool_key(&self, pool: PoolId) -> String {
+        match pool {
+            PoolId(0) => "servers".to_owned(),
+            _ => format!("pools.{}", self.pool_name(pool)),
+        }
+    }
+
     /// The file that it was read from, or the one that the defaults stand for.
     pub fn origin(&self) -> &Path {
         self.file.as_deref().unwrap_or(Path::new(FILE))

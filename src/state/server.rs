@@ -4,7 +4,7 @@
 use super::address::Address;
 use super::addresses::Addresses;
 use super::config::ServerSpec;
-use crate::base::ids::ServerId;
+use crate::base::ids::{PoolId, ServerId};
 use crate::base::time::Moment;
 use crate::policy::failures::RecentFailures;
 use crate::policy::health::Health;
@@ -79,8 +79,12 @@ pub struct Check {
 pub struct Server {
     /// Its number in this process.
     pub id: ServerId,
-    /// Its name; unique in the table.
+    /// Its name; unique in its pool.
     pub name: String,
+    /// Its pool.
+    pub pool: PoolId,
+    /// For the log: the name, behind that of the pool where it is not the default one (`api/a`).
+    pub label: String,
     /// Where it listens.
     pub address: Address,
     /// It gets traffic only while no other server is up.
@@ -116,9 +120,12 @@ pub struct Server {
 
 impl Server {
     /// A new server without any history. An address that needs no look-up is resolved at once.
-    pub fn new(id: ServerId, spec: &ServerSpec, health: Health) -> Self {
+    pub fn new(id: ServerId, pool: PoolId, pool_name: &str, spec: &ServerSpec, health: Health) -> Self {
+        let name = &spec.name;
         Server {
             id,
+            pool,
+            label: if pool == PoolId::default() { name.clone() } else { format!("{pool_name}/{name}") },
             name: spec.name.clone(),
             address: spec.address.clone(),
             backup: spec.backup,
@@ -268,7 +275,7 @@ impl Server {
         (share > 0.0).then(|| f32::from_bits((report >> 32) as u32) * share)
     }
 
-    /// A live request failed. The health thread is told of every failure, and of the first success after it.
+    /// A live request failed. The health thread is notified of every failure, and of the first success after it.
     pub fn fails(&self, now: Moment) {
         self.failures.fetch_add(1, Relaxed);
         self.ended.fetch_add(1, Relaxed);
@@ -453,7 +460,7 @@ mod tests {
             backup: false,
             max_in_flight: None,
         };
-        Arc::new(Server::new(ServerId(0), &spec, Health::Up))
+        Arc::new(Server::new(ServerId(0), PoolId(0), "default", &spec, Health::Up))
     }
 
     #[test]

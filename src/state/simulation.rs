@@ -4,6 +4,7 @@
 use super::config::ServerSpec;
 use super::server::Lease;
 use super::table::Table;
+use crate::base::ids::PoolId;
 use crate::base::random::Random;
 use crate::base::time::Moment;
 use crate::policy::health::{self, Ejection, Event, Health, Others, Record, Rules};
@@ -146,6 +147,7 @@ impl World {
 
     fn begin(&mut self) -> usize {
         let (now, snapshot) = (self.now(), self.table.snapshot());
+        let snapshot = snapshot.pool(PoolId(0));
         let slots = (0..).map(Slot).zip(&snapshot.ready);
         let candidates: Vec<_> = slots.map(|(slot, server)| server.candidate(slot, now)).collect();
         self.sent += 1;
@@ -190,7 +192,8 @@ impl World {
             return;
         }
         let snapshot = self.table.snapshot();
-        let totals: Vec<_> = snapshot.ready.iter().map(|server| (server.id, server.totals())).collect();
+        let totals: Vec<_> =
+            snapshot.pool(PoolId(0)).ready.iter().map(|server| (server.id, server.totals())).collect();
         let margin = Ejection::default().error_margin_percent;
         for (id, outlier) in self.outliers.look(&totals, margin, now) {
             self.learn(id.0 as usize, Event::FailsMore(outlier));

@@ -1,9 +1,9 @@
 //! The table of servers: an `Arc` of an immutable snapshot behind a private `RwLock`. Readers keep the snapshot and
 //! check a version; writers build the next one as a whole. No guard leaves this file (invariant 1).
 
-use super::config::ServerSpec;
+use super::config::{self, Config, DEFAULT_POOL, ServerSpec};
 use super::server::{Mode, Server};
-use crate::base::ids::ServerId;
+use crate::base::ids::{PoolId, ServerId};
 use crate::policy::health::Health;
 use crate::policy::pick::{self, Algorithm, Pick, Slot, Weight};
 use crossbeam_utils::CachePadded;
@@ -11,11 +11,18 @@ use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// The servers at one moment.
+/// The servers of all pools at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
     /// All of them, in the order in which they were added.
     pub servers: Vec<Arc<Server>>,
+    /// The default pool first.
+    pools: Vec<Pool>,
+}
+
+/// A pool at one moment: what of it gets traffic, and how one is chosen.
+#[derive(Debug)]
+pub struct Pool {
     /// Those that get traffic: the first tier that is not empty. A [`Slot`] is an index into it.
     pub ready: Vec<Arc<Server>>,
     /// The tiers behind it, for a retry that has tried all of `ready`.
@@ -36,6 +43,13 @@ pub struct Table {
     members: AtomicU64,
     writing: Mutex<()>,
     next_id: AtomicU32,
+    rules: Vec<PoolRules>,
+}
+
+/// How the servers of a pool are chosen, and what new ones start with.
+#[derive(Clone, Debug)]
+struct PoolRules {
+    name: String,
     algorithm: Algorithm,
     newcomers: Health,
     max_in_flight: Option<u32>,
@@ -58,22 +72,42 @@ pub enum Taken {
 }
 
 impl Table {
-    /// A table of these servers; `max_in_flight` is for those without a limit of their own. New servers start as
-    /// `Starting` if they are probed, and as `Up` if not.
+    /// The table of a configuration, with the servers of all its pools. New servers start as `Starting` if they are
+    /// probed, and as `Up` if not.
+    pub fn of(config: &Config) -> Self {
+        let rules = |pool: PoolId| PoolRules {
+            name: config.pool_name(pool).to_owned(),
+            ..PoolRules::of(config.pool(pool))
+        };
+        let table = Table::empty(config.pool_ids().map(rules).collect());
+        table.change(|servers| {
+            for pool in config.pool_ids() {
+                let list = &config.pool(pool).list;
+                servers.extend(list.iter().map(|spec| table.newcomer(pool, spec)));
+            }
+        });
+        table
+    }
+
+    /// A table with one pool; `max_in_flight` is for those without a limit of their own.
     pub fn new(algorithm: Algorithm, probed: bool, max_in_flight: Option<u32>, list: &[ServerSpec]) -> Self {
         let newcomers = if probed { Health::Starting } else { Health::Up };
-        let table = Table {
-            current: RwLock::new(Arc::new(Snapshot::of(Vec::new(), algorithm))),
+        let rules = PoolRules { name: DEFAULT_POOL.to_owned(), algorithm, newcomers, max_in_flight };
+        let table = Table::empty(vec![rules]);
+        let pool = PoolId::default();
+        table.change(|servers| servers.extend(list.iter().map(|spec| table.newcomer(pool, spec))));
+        table
+    }
+
+    fn empty(rules: Vec<PoolRules>) -> Self {
+        Table {
+            current: RwLock::new(Arc::new(Snapshot::of(Vec::new(), &rules))),
             version: CachePadded::new(AtomicU64::new(0)),
             members: AtomicU64::new(0),
             writing: Mutex::new(()),
             next_id: AtomicU32::new(0),
-            algorithm,
-            newcomers,
-            max_in_flight,
-        };
-        table.change(|servers| servers.extend(list.iter().map(|spec| table.newcomer(spec))));
-        table
+            rules,
+        }
     }
 
     /// The current snapshot.
@@ -98,21 +132,27 @@ impl Table {
         Cached { version, snapshot: self.snapshot() }
     }
 
-    /// The server of this name.
+    /// The server of this name in the default pool.
     pub fn find(&self, name: &str) -> Option<Arc<Server>> {
-        self.snapshot().servers.iter().find(|server| server.name == name).cloned()
+        self.find_in(PoolId::default(), name)
     }
 
-    /// Adds a server.
-    pub fn add(&self, spec: &ServerSpec) -> Result<Arc<Server>, Taken> {
+    /// The server of this name in that pool.
+    pub fn find_in(&self, pool: PoolId, name: &str) -> Option<Arc<Server>> {
+        self.snapshot().servers.iter().find(|server| server.pool == pool && server.name == name).cloned()
+    }
+
+    /// Adds a server to a pool.
+    pub fn add(&self, pool: PoolId, spec: &ServerSpec) -> Result<Arc<Server>, Taken> {
         self.change(|servers| {
-            if servers.iter().any(|server| server.name == spec.name) {
+            let mut others = servers.iter().filter(|server| server.pool == pool);
+            if others.clone().any(|server| server.name == spec.name) {
                 return Err(Taken::Name);
             }
-            if let Some(other) = servers.iter().find(|server| server.address == spec.address) {
+            if let Some(other) = others.find(|server| server.address == spec.address) {
                 return Err(Taken::Address(other.name.clone()));
             }
-            let server = self.newcomer(spec);
+            let server = self.newcomer(pool, spec);
             servers.push(Arc::clone(&server));
             Ok(server)
         })
@@ -120,9 +160,9 @@ impl Table {
     }
 
     /// Takes a server out for good. Requests in flight keep their lease.
-    pub fn remove(&self, name: &str) -> Option<Arc<Server>> {
+    pub fn remove(&self, pool: PoolId, name: &str) -> Option<Arc<Server>> {
         self.change(|servers| {
-            let at = servers.iter().position(|server| server.name == name)?;
+            let at = servers.iter().position(|server| server.pool == pool && server.name == name)?;
             let server = servers.remove(at);
             server.set_open(false);
             Some(server)
@@ -149,11 +189,12 @@ impl Table {
         self.change(|_| changes.iter().for_each(|(server, health)| server.set_health(*health)));
     }
 
-    fn newcomer(&self, spec: &ServerSpec) -> Arc<Server> {
+    fn newcomer(&self, pool: PoolId, spec: &ServerSpec) -> Arc<Server> {
         let id = ServerId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let most = spec.max_in_flight.or(self.max_in_flight);
+        let rules = &self.rules[usize::from(pool.0)];
+        let most = spec.max_in_flight.or(rules.max_in_flight);
         let spec = ServerSpec { max_in_flight: most, ..spec.clone() };
-        Arc::new(Server::new(id, &spec, self.newcomers))
+        Arc::new(Server::new(id, pool, &rules.name, &spec, rules.newcomers))
     }
 
     /// One change at a time: copy the list, change it, publish the snapshot made from it.
@@ -161,7 +202,7 @@ impl Table {
         let _writing = self.writing.lock();
         let mut servers = self.snapshot().servers.clone();
         let outcome = change(&mut servers);
-        let next = Arc::new(Snapshot::of(servers, self.algorithm));
+        let next = Arc::new(Snapshot::of(servers, &self.rules));
         *self.current.write() = next;
         self.version.fetch_add(1, Ordering::Release);
         outcome
@@ -179,15 +220,39 @@ impl Cached {
 }
 
 impl Snapshot {
-    fn of(servers: Vec<Arc<Server>>, algorithm: Algorithm) -> Self {
-        let mut tiers: [Vec<Arc<Server>>; 4] = Default::default();
+    /// A pool; the default one where there is no such pool.
+    pub fn pool(&self, pool: PoolId) -> &Pool {
+        // There is always a default pool.
+        self.pools.get(usize::from(pool.0)).unwrap_or(&self.pools[0])
+    }
+
+    /// All pools, in the order of their ids.
+    pub fn pools(&self) -> impl Iterator<Item = (PoolId, &Pool)> {
+        (0..).map(PoolId).zip(&self.pools)
+    }
+
+    /// The servers of a pool, in the order in which they were added.
+    pub fn servers_of(&self, pool: PoolId) -> impl Iterator<Item = &Arc<Server>> + Clone {
+        self.servers.iter().filter(move |server| server.pool == pool)
+    }
+
+    fn of(servers: Vec<Arc<Server>>, rules: &[PoolRules]) -> Self {
+        let mut tiers: Vec<[Vec<Arc<Server>>; 4]> = Vec::new();
+        tiers.resize_with(rules.len(), Default::default);
         for server in &servers {
             let tier = tier(server);
             server.set_open(tier.is_some());
             if let Some(tier) = tier {
-                tiers[tier].push(Arc::clone(server));
+                tiers[usize::from(server.pool.0)][tier].push(Arc::clone(server));
             }
         }
+        let pools = tiers.into_iter().zip(rules).map(|(tiers, rules)| Pool::of(tiers, rules.algorithm));
+        Snapshot { pools: pools.collect(), servers }
+    }
+}
+
+impl Pool {
+    fn of(tiers: [Vec<Arc<Server>>; 4], algorithm: Algorithm) -> Self {
         let mut tiers = tiers.into_iter().filter(|tier| !tier.is_empty());
         let ready = tiers.next().unwrap_or_default();
         let reserve = tiers.flatten().collect();
@@ -195,7 +260,18 @@ impl Snapshot {
             ready.iter().enumerate().map(|(at, server)| (Slot(at as u32), server.weight())).collect();
         let schedule =
             if algorithm == Algorithm::RoundRobin { pick::schedule(&weighted) } else { Vec::new() };
-        Snapshot { servers, ready, reserve, schedule, pick: algorithm.pick(), sample: algorithm.sample() }
+        Pool { ready, reserve, schedule, pick: algorithm.pick(), sample: algorithm.sample() }
+    }
+}
+
+impl PoolRules {
+    fn of(servers: &config::Servers) -> Self {
+        PoolRules {
+            name: String::new(),
+            algorithm: servers.algorithm,
+            newcomers: if servers.health_check.rules.enabled { Health::Starting } else { Health::Up },
+            max_in_flight: servers.max_in_flight,
+        }
     }
 }
 
@@ -219,13 +295,15 @@ mod tests {
     use super::*;
     use crate::base::time::Moment;
 
+    const DEFAULT: PoolId = PoolId(0);
+
     fn spec(name: &str, port: u16, backup: bool) -> ServerSpec {
         let address = format!("127.0.0.1:{port}").parse().unwrap();
         ServerSpec { name: name.into(), address, weight: Weight(1), backup, max_in_flight: None }
     }
 
     fn ready(table: &Table) -> Vec<String> {
-        table.snapshot().ready.iter().map(|server| server.name.clone()).collect()
+        table.snapshot().pool(DEFAULT).ready.iter().map(|server| server.name.clone()).collect()
     }
 
     #[test]
@@ -236,7 +314,7 @@ mod tests {
         let [a, b, c] = ["a", "b", "c"].map(|name| table.find(name).unwrap());
         table.set_health(&c, Health::Up);
         assert_eq!(ready(&table), ["a", "b"], "what will be known in a moment comes before a backup");
-        assert_eq!(table.snapshot().reserve.len(), 1);
+        assert_eq!(table.snapshot().pool(DEFAULT).reserve.len(), 1);
         table.set_health(&a, Health::Up);
         table.set_health(&b, Health::Up);
         assert_eq!(ready(&table), ["a", "b"]);
@@ -253,20 +331,24 @@ mod tests {
     #[test]
     fn names_and_addresses_are_unique() {
         let table = Table::new(Algorithm::Dynamic, false, None, &[spec("a", 1, false)]);
-        assert_eq!(table.add(&spec("a", 2, false)).unwrap_err(), Taken::Name);
-        assert_eq!(table.add(&spec("b", 1, false)).unwrap_err(), Taken::Address("a".into()));
-        assert_eq!(table.add(&spec("b", 2, false)).unwrap().id, ServerId(1));
-        assert!(table.remove("a").is_some() && table.remove("a").is_none());
-        assert_eq!(table.add(&spec("a", 1, false)).unwrap().id, ServerId(2), "ids are not given twice");
+        assert_eq!(table.add(DEFAULT, &spec("a", 2, false)).unwrap_err(), Taken::Name);
+        assert_eq!(table.add(DEFAULT, &spec("b", 1, false)).unwrap_err(), Taken::Address("a".into()));
+        assert_eq!(table.add(DEFAULT, &spec("b", 2, false)).unwrap().id, ServerId(1));
+        assert!(table.remove(DEFAULT, "a").is_some() && table.remove(DEFAULT, "a").is_none());
+        assert_eq!(
+            table.add(DEFAULT, &spec("a", 1, false)).unwrap().id,
+            ServerId(2),
+            "ids are not given twice"
+        );
     }
 
     #[test]
     fn a_cached_snapshot_notices_changes() {
         let table = Table::new(Algorithm::RoundRobin, false, None, &[spec("a", 1, false)]);
         let mut cached = table.cached();
-        assert_eq!(cached.look(&table).ready.len(), 1);
-        table.add(&spec("b", 2, false)).unwrap();
-        assert_eq!(cached.look(&table).ready.len(), 2);
-        assert_eq!(cached.look(&table).schedule.len(), 2);
+        assert_eq!(cached.look(&table).pool(DEFAULT).ready.len(), 1);
+        table.add(DEFAULT, &spec("b", 2, false)).unwrap();
+        assert_eq!(cached.look(&table).pool(DEFAULT).ready.len(), 2);
+        assert_eq!(cached.look(&table).pool(DEFAULT).schedule.len(), 2);
     }
 }

@@ -1,5 +1,6 @@
 //! The workers of a data plane as seen by the control plane: gauges, and the operations of a supervisor.
 
+use crate::base::ids::PoolId;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
 use std::net::IpAddr;
@@ -130,6 +131,9 @@ pub trait Workers: Send + Sync {
     fn queued(&self) -> usize;
     /// Requests waiting for a server with free capacity.
     fn waiting(&self) -> usize;
+
+    /// Those of them that wait for a server of this pool.
+    fn waiting_in(&self, pool: PoolId) -> usize;
     /// Exchanges and tunnels.
     fn in_flight(&self) -> usize;
     /// Connections held by workers; parked ones are not included.

@@ -6,7 +6,7 @@ use super::rule::{Rule, Rule::*, ensure};
 const A: Area = Area::Broken;
 const BAD: &[u16] = &[502, 500, 504];
 
-/// Responses, behind each of which stands another that nobody asked for. Rejected, or the client's is cut.
+/// Responses, behind each of which stands another that was not asked for. Rejected, or the client's is cut.
 const REJECTED: &[(&str, Level, &str, &[u8])] = &[
     (
         "two-lengths-differ",
@@ -184,7 +184,7 @@ pub fn cases() -> Vec<Case> {
 
 fn is_not_poisoned(seen: &mut super::observe::AtClient) -> Result<(), String> {
     let poisoned = seen.responses.iter().any(|response| response.body == b"POISON");
-    ensure(!poisoned, || "the client got a response that nobody asked for".into())
+    ensure(!poisoned, || "the client got a response that was not asked for".into())
 }
 
 /// A response that breaks off must not look whole (RFC 9112 section 8).
@@ -233,7 +233,7 @@ fn cut() -> Vec<Case> {
     ]
 }
 
-/// What a server says on a connection while nobody asks for anything.
+/// What a server says on a connection while nothing is asked for.
 fn unasked() -> Vec<Case> {
     vec![
         Case::new(A, "unasked-response-on-an-idle-connection", Level::Safe, "9112 9.2")
@@ -268,7 +268,7 @@ fn unasked() -> Vec<Case> {
             .step(Step::Pause)
             .sends(get(""))
             .response("GET")
-            // The first cannot be told from a response; the second must not come out of step.
+            // The first cannot be distinguished from a response; the second must not come out of step.
             .holds([Client(|seen| {
                 let second = seen.responses.get(1).map(|response| response.body.clone());
                 ensure(second.as_deref() != Some(b"POISON"), || "the second response is out of step".into())

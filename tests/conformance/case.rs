@@ -113,7 +113,7 @@ pub enum Step {
     Finish,
     /// Closes with a reset.
     Reset,
-    /// Lets the proxy notice what a server did: nobody can announce that.
+    /// Lets the proxy notice what a server did: nothing announces that.
     Pause,
 }
 

@@ -41,7 +41,7 @@ const BAD_LENGTHS: &[(&str, Level, &[u8])] = &[
     ("length-arabic-digit", Level::Must, b"\xd9\xa5"),
 ];
 
-/// Fields, with what is behind the head, that leave the end in doubt, or tell it by what nobody knows.
+/// Fields, with what is behind the head, that leave the end in doubt, or give it in an unknown coding.
 const REJECTED: &[(&str, Level, &str, &[u8], &[u8], &[u16])] = &[
     (
         "two-lengths-differ",

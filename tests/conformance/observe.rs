@@ -200,7 +200,7 @@ impl AtServers {
         for (connection, bytes) in raw.iter().enumerate() {
             let stream = strict::requests(connection, bytes);
             seen.cut += usize::from(stream.cut);
-            // What goes through a tunnel is nobody's business.
+            // What goes through a tunnel is not judged.
             let tunnelled = tunnels && !stream.requests.is_empty();
             seen.faults.extend(stream.fault.filter(|_| !tunnelled));
             seen.requests.extend(stream.requests);

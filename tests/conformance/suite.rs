@@ -2,7 +2,7 @@
 //! and know nothing of the proxy: they are run against Evenkeel as a test, and against others as a bench.
 //!
 //! What must hold comes from RFC 9110 and RFC 9112, and from what public test suites ask. Where a proxy may
-//! choose, every choice that harms nobody is accepted.
+//! choose, every choice that does no harm is accepted.
 
 #![allow(
     dead_code,

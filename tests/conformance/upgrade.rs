@@ -8,7 +8,7 @@ const A: Area = Area::Upgrade;
 const ASKS: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
 const SWITCHES: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-/// Switches where it was asked to, and says what it hears until the other side has finished, then `bye`.
+/// Switches where it was asked to, and echoes what it gets until the other side has finished, then `bye`.
 fn echoes(visit: &mut Visit) {
     while let Some(seen) = visit.request() {
         if !seen.fields.has("Upgrade") {
@@ -171,7 +171,7 @@ fn rejected() -> Vec<Case> {
     ]
 }
 
-/// A server that switches though nobody asked it to (RFC 9110 section 15.2.2).
+/// A server that switches without being asked to (RFC 9110 section 15.2.2).
 fn not_asked() -> Vec<Case> {
     let case = |id: &str| Case::new(A, id, Level::Safe, "9110 7.8").server(Script::Does(greets));
     let rejected = || [Status(&[502, 500, 504])];

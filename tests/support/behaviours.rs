@@ -1,5 +1,5 @@
-//! Servers that behave well and badly, and clients that know what to expect of them: each request has a number, which says how
-//! its server behaves and what the response must be.
+//! Servers that behave well and badly, and clients that know what to expect of them: each request has a number, which
+//! says how its server behaves and what the response must be.
 
 use super::message::Seen;
 use super::origin::Visit;
@@ -186,17 +186,17 @@ pub struct Tally {
 }
 
 /// One connection; another one follows when it ends.
-pub struct Guest<'e> {
+pub struct Caller<'e> {
     balancer: &'e Evenkeel,
     client: Client,
     asked: Vec<usize>,
 }
 
-impl<'e> Guest<'e> {
+impl<'e> Caller<'e> {
     pub fn new(balancer: &'e Evenkeel) -> Self {
         let mut client = Client::to(balancer);
         client.max_wait(Duration::from_secs(20));
-        Guest { balancer, client, asked: Vec::new() }
+        Caller { balancer, client, asked: Vec::new() }
     }
 
     pub fn ask(&mut self, number: usize) {
@@ -204,27 +204,27 @@ impl<'e> Guest<'e> {
         self.asked = if both { vec![number, number + 1_000_001] } else { vec![number] };
         let sent: Vec<u8> = self.asked.iter().flat_map(|number| request(*number)).collect();
         if self.client.try_send(&sent).is_err() {
-            *self = Guest { asked: Vec::new(), ..Guest::new(self.balancer) };
+            *self = Caller { asked: Vec::new(), ..Caller::new(self.balancer) };
         }
     }
 
-    pub fn hear(&mut self, tally: &Tally) {
+    pub fn read(&mut self, tally: &Tally) {
         for number in std::mem::take(&mut self.asked) {
             if number % 23 == 0 {
                 // It has seen enough.
                 tally.left.fetch_add(1, Ordering::Relaxed);
-                *self = Guest::new(self.balancer);
+                *self = Caller::new(self.balancer);
                 return;
             }
-            if !self.hear_one(number, tally) {
-                *self = Guest::new(self.balancer);
+            if !self.read_one(number, tally) {
+                *self = Caller::new(self.balancer);
                 return;
             }
         }
     }
 
     /// False: the connection is over.
-    fn hear_one(&mut self, number: usize, tally: &Tally) -> bool {
+    fn read_one(&mut self, number: usize, tally: &Tally) -> bool {
         let plan = Plan::of(number);
         let (method, sent) =
             if number % 4 < 2 { ("GET", String::new()) } else { ("POST", format!("body of {number}")) };
@@ -267,13 +267,13 @@ pub fn run(
         for thread in 0..threads {
             let (tally, between) = (&tally, &between);
             scope.spawn(move || {
-                let mut guests: Vec<_> = (0..each).map(|_| Guest::new(balancer)).collect();
+                let mut callers: Vec<_> = (0..each).map(|_| Caller::new(balancer)).collect();
                 for round in 0..rounds {
-                    for (at, guest) in guests.iter_mut().enumerate() {
-                        guest.ask(((thread * each + at) * rounds + round) | mark);
+                    for (at, caller) in callers.iter_mut().enumerate() {
+                        caller.ask(((thread * each + at) * rounds + round) | mark);
                     }
                     between(thread);
-                    guests.iter_mut().for_each(|guest| guest.hear(tally));
+                    callers.iter_mut().for_each(|caller| caller.read(tally));
                 }
             });
         }

@@ -51,7 +51,7 @@ impl fmt::Display for Fields {
     }
 }
 
-/// How a message told where its body ends.
+/// How a message says where its body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// It has none.
@@ -84,7 +84,7 @@ pub struct Seen {
     pub fields: Fields,
     /// The head, byte by byte.
     pub head: Vec<u8>,
-    /// How the body's end was told.
+    /// How the body's end was given.
     pub framing: Framing,
     /// The payload.
     pub body: Vec<u8>,
@@ -113,7 +113,7 @@ pub struct Response {
     pub line: String,
     /// In order.
     pub fields: Fields,
-    /// How the body's end was told.
+    /// How the body's end was given.
     pub framing: Framing,
     /// The payload.
     pub body: Vec<u8>,

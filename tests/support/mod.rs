@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 /// How long anything may take that is not about time. Generous: these machines are noisy.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Waits until the condition holds; fails at the deadline. For conditions that nobody can announce, such as
+/// Waits until the condition holds; fails at the deadline. For conditions that nothing announces, such as
 /// what the operating system says of a process.
 #[track_caller]
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -77,7 +77,7 @@ impl<T> Clone for Shared<T> {
 }
 
 impl<T> Shared<T> {
-    /// Changes it, and wakes those who wait.
+    /// Changes it, and wakes the threads that wait.
     pub fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         let changed = change(&mut self.0.0.lock().unwrap());
         self.0.1.notify_all();

@@ -1,10 +1,10 @@
-//! A port of this machine that stays ours while nobody listens on it.
+//! A port of this machine that stays ours while nothing listens on it.
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
-/// A bound socket that never listens: a connection to it is refused, and nobody else gets the port.
+/// A bound socket that never listens: a connection to it is refused, and no other process gets the port.
 #[derive(Debug)]
 pub struct Port {
     address: SocketAddr,

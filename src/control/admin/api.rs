@@ -4,9 +4,10 @@ use super::View;
 use super::guard;
 use super::intake::Call;
 use super::{metrics, requests, status};
+use crate::base::ids::PoolId;
 use crate::base::time;
 use crate::front::Response;
-use crate::state::config::{self, Fault, ServerSpec};
+use crate::state::config::{self, DEFAULT_POOL, Fault, ServerSpec};
 use crate::state::server::Server;
 use crate::state::table::Taken;
 use serde_json::{Map, Value, json};
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use tiny_http::Method;
 
 const SERVERS: &str = "/api/v1/servers";
+const POOLS: &str = "/api/v1/pools";
 
 const INDEX: &str = "\
 Evenkeel, the admin API
@@ -28,6 +30,8 @@ POST    /api/v1/servers          {\"name\": \"a\", \"address\": \"127.0.0.1:9001
 GET     /api/v1/servers/{name}   one server
 PATCH   /api/v1/servers/{name}   {\"weight\": 5, \"state\": \"ready\" | \"drain\" | \"maint\"}
 DELETE  /api/v1/servers/{name}   takes it out
+GET     /api/v1/pools            all pools; these paths and those above are for the servers of the default pool:
+*       /api/v1/pools/{pool}/servers[/{name}]   the same for those of another pool
 
 Changes need Content-Type: application/json.
 ";
@@ -41,8 +45,11 @@ enum Place {
     Metrics,
     Status,
     Requests,
-    Servers,
-    Server(String),
+    Pools,
+    /// Of this pool; `None` is all pools for a list, and the default pool for a change.
+    Servers(Option<String>),
+    /// Of this pool, by its name.
+    Server(String, String),
 }
 
 /// Checks a request before its body is read. Returns a rejection, or the response of the probe endpoints, which must
@@ -89,21 +96,42 @@ fn act(view: &View, call: &Call, place: Place) -> Response {
         (Place::Metrics, _) => metrics::response(view),
         (Place::Status, _) => Response::json(200, &status::status(view)),
         (Place::Requests, _) => Response::json(200, &requests::requests(view)),
-        (Place::Servers, Method::Post) => add(view, call),
-        (Place::Servers, _) => Response::json(200, &json!({ "servers": status::servers(view, time::now()) })),
-        (Place::Server(name), Method::Patch) => change(view, call, &name),
-        (Place::Server(name), Method::Delete) => remove(view, call, &name),
-        (Place::Server(name), _) => {
-            view.table.find(&name).map_or_else(|| unknown(call, &name), |server| shown(200, &server))
+        (Place::Pools, _) => Response::json(200, &json!({ "pools": status::pools(view) })),
+        (Place::Servers(None), Method::Post) => add(view, call, PoolId::default()),
+        (Place::Servers(None), _) => listed(view, None),
+        (Place::Servers(Some(pool)), method) => match (view.config.pool_named(&pool), method) {
+            (None, _) => no_pool(call, &pool),
+            (Some(pool), Method::Post) => add(view, call, pool),
+            (Some(pool), _) => listed(view, Some(pool)),
+        },
+        (Place::Server(pool, name), method) => match view.config.pool_named(&pool) {
+            None => no_pool(call, &pool),
+            Some(pool) => act_on_server(view, call, method, pool, &name),
+        },
+    }
+}
+
+fn act_on_server(view: &View, call: &Call, method: &Method, pool: PoolId, name: &str) -> Response {
+    match method {
+        Method::Patch => change(view, call, pool, name),
+        Method::Delete => remove(view, call, pool, name),
+        _ => {
+            let server = view.table.find_in(pool, name);
+            server.map_or_else(|| unknown(call, name), |server| shown(200, view, &server))
         }
     }
+}
+
+/// The servers of a pool; of all pools without one.
+fn listed(view: &View, pool: Option<PoolId>) -> Response {
+    Response::json(200, &json!({ "servers": status::servers(view, pool, time::now()) }))
 }
 
 impl Place {
     fn methods(&self) -> &'static [Method] {
         match self {
-            Place::Servers => &[Method::Get, Method::Head, Method::Post],
-            Place::Server(_) => &[Method::Get, Method::Head, Method::Patch, Method::Delete],
+            Place::Servers(_) => &[Method::Get, Method::Head, Method::Post],
+            Place::Server(..) => &[Method::Get, Method::Head, Method::Patch, Method::Delete],
             _ => &[Method::Get, Method::Head],
         }
     }
@@ -117,15 +145,34 @@ fn place(path: &str) -> Result<Place, (u16, &'static str)> {
         "/metrics" => Ok(Place::Metrics),
         "/api/v1/status" => Ok(Place::Status),
         "/api/v1/requests" => Ok(Place::Requests),
-        SERVERS => Ok(Place::Servers),
+        SERVERS => Ok(Place::Servers(None)),
+        POOLS => Ok(Place::Pools),
         _ => {
-            let name = path.strip_prefix(SERVERS).and_then(|rest| rest.strip_prefix('/'));
-            let name = name.filter(|name| !name.is_empty() && !name.contains('/'));
-            let name = name.ok_or((404, "There is nothing at this path. GET / lists the paths."))?;
-            decoded(name)
-                .map(Place::Server)
-                .ok_or((400, "The name in the path is not percent-encoded UTF-8."))
+            let segments: Vec<&str> = path.split('/').collect();
+            let part = |at: usize| decoded(segments[at]).ok_or((400, NOT_ENCODED));
+            match segments[..] {
+                ["", "api", "v1", "servers", name] if !name.is_empty() => {
+                    Ok(Place::Server(DEFAULT_POOL.to_owned(), part(4)?))
+                }
+                ["", "api", "v1", "pools", pool, "servers"] if !pool.is_empty() => {
+                    Ok(Place::Servers(Some(part(4)?)))
+                }
+                ["", "api", "v1", "pools", pool, "servers", name] if !pool.is_empty() && !name.is_empty() => {
+                    Ok(Place::Server(part(4)?, part(6)?))
+                }
+                _ => Err((404, "There is nothing at this path. GET / lists the paths.")),
+            }
         }
+    }
+}
+
+const NOT_ENCODED: &str = "The name in the path is not percent-encoded UTF-8.";
+
+/// The path of a server.
+fn path_of(view: &View, pool: PoolId, name: &str) -> String {
+    match pool {
+        PoolId(0) => format!("{SERVERS}/{}", encoded(name)),
+        _ => format!("{POOLS}/{}/servers/{}", encoded(view.config.pool_name(pool)), encoded(name)),
     }
 }
 
@@ -139,7 +186,7 @@ fn ready(view: &View) -> Response {
 }
 
 /// A server registers, for the first time or again.
-fn add(view: &View, call: &Call) -> Response {
+fn add(view: &View, call: &Call, pool: PoolId) -> Response {
     let spec = match config::parse_server(&call.body) {
         Ok(spec) => spec,
         Err(faults) => return reject_faults(call, "server", &faults),
@@ -149,14 +196,14 @@ fn add(view: &View, call: &Call) -> Response {
         let fault = json!({ "path": "address", "advice": advice });
         return Response::faults(&call.path, 400, "The server has a fault.", vec![fault]);
     }
-    let location = format!("{SERVERS}/{}", encoded(&spec.name));
-    match view.table.add(&spec) {
+    let location = path_of(view, pool, &spec.name);
+    match view.table.add(pool, &spec) {
         Ok(server) => {
-            log::info!("admin: server {} at {} was added", server.name, server.address);
+            log::info!("admin: server {} at {} was added", server.label, server.address);
             (view.registered)(&server);
-            shown(201, &server).with("Location", location)
+            shown(201, view, &server).with("Location", location)
         }
-        Err(Taken::Name) => match view.table.find(&spec.name) {
+        Err(Taken::Name) => match view.table.find_in(pool, &spec.name) {
             Some(server) => again(view, call, &spec, &server).with("Location", location),
             None => call.reject(409, format!("The server {} is just being taken out. Try again.", spec.name)),
         },
@@ -181,33 +228,35 @@ fn again(view: &View, call: &Call, spec: &ServerSpec, server: &Arc<Server>) -> R
         return call.reject(409, format!("{sentence} DELETE it first to change that."));
     }
     if named.contains_key("weight") && spec.weight != server.weight() {
-        log::info!("admin: server {name} registered again, with weight {}", spec.weight.0);
+        log::info!("admin: server {} registered again, with weight {}", server.label, spec.weight.0);
         view.table.adjust(server, None, Some(spec.weight));
     }
     (view.registered)(server);
-    shown(200, server)
+    shown(200, view, server)
 }
 
-fn change(view: &View, call: &Call, name: &str) -> Response {
+fn change(view: &View, call: &Call, pool: PoolId, name: &str) -> Response {
     let (mode, weight) = match config::parse_change(&call.body) {
         Ok(change) => (change.mode, change.weight),
         Err(faults) => return reject_faults(call, "change", &faults),
     };
-    let Some(server) = view.table.find(name) else { return unknown(call, name) };
+    let Some(server) = view.table.find_in(pool, name) else { return unknown(call, name) };
     view.table.adjust(&server, mode, weight);
     if let Some(mode) = mode {
-        log::info!("admin: server {name} was set to {}", mode.name());
+        log::info!("admin: server {} was set to {}", server.label, mode.name());
         (view.registered)(&server);
     }
-    weight.into_iter().for_each(|weight| log::info!("admin: server {name} was given weight {}", weight.0));
-    shown(200, &server)
+    weight
+        .into_iter()
+        .for_each(|weight| log::info!("admin: server {} was given weight {}", server.label, weight.0));
+    shown(200, view, &server)
 }
 
-fn remove(view: &View, call: &Call, name: &str) -> Response {
-    let Some(server) = view.table.remove(name) else { return unknown(call, name) };
-    log::info!("admin: server {name} at {} was taken out", server.address);
+fn remove(view: &View, call: &Call, pool: PoolId, name: &str) -> Response {
+    let Some(server) = view.table.remove(pool, name) else { return unknown(call, name) };
+    log::info!("admin: server {} at {} was taken out", server.label, server.address);
     (view.forgotten)(server.id);
-    shown(200, &server)
+    shown(200, view, &server)
 }
 
 fn reject_faults(call: &Call, what: &str, faults: &[Fault]) -> Response {
@@ -220,8 +269,13 @@ fn counted(faults: usize) -> String {
     if faults == 1 { "a fault".to_owned() } else { format!("{faults} faults") }
 }
 
-fn shown(status: u16, server: &Server) -> Response {
-    Response::json(status, &status::server(server, time::now()))
+fn shown(status: u16, view: &View, server: &Server) -> Response {
+    Response::json(status, &status::server(view, server, time::now()))
+}
+
+fn no_pool(call: &Call, name: &str) -> Response {
+    let name: String = name.chars().take(100).collect();
+    call.reject(404, format!("There is no pool named {name:?}. GET {POOLS} lists all."))
 }
 
 fn unknown(call: &Call, name: &str) -> Response {
@@ -268,7 +322,7 @@ mod tests {
         for text in ["%", "%4", "%zz", "%ff", "a%2"] {
             assert_eq!(decoded(text), None, "{text}");
         }
-        assert_eq!(place("/api/v1/servers/a%2fb"), Ok(Place::Server("a/b".to_owned())));
+        assert_eq!(place("/api/v1/servers/a%2fb"), Ok(Place::Server("default".to_owned(), "a/b".to_owned())));
         for path in
             ["/api/v1/servers/", "/api/v1/servers/a/b", "/api/v1/serversa", "/api", "", "live", "/live/"]
         {

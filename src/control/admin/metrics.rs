@@ -2,7 +2,7 @@
 //! metrics crate costs more than a request can afford.
 
 use super::View;
-use super::status::{STATES, responses, state};
+use super::status::{self, PoolStatus, STATES, responses, state};
 use crate::base::output;
 use crate::base::time::{self, Moment};
 use crate::front::Response;
@@ -11,7 +11,6 @@ use crate::state::histogram::Counts;
 use crate::state::server::Server;
 use crate::state::stats::{Counter, Stats};
 use std::fmt::{Display, Write};
-use std::sync::Arc;
 
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -22,7 +21,8 @@ pub(super) fn response(view: &View) -> Response {
     requests(&mut page, &view.stats);
     connections(&mut page, view);
     workers(&mut page, view);
-    servers(&mut page, &view.table.snapshot().servers, now);
+    pools(&mut page, view);
+    servers(&mut page, view, now);
     Response::of(200, KIND, page.text)
 }
 
@@ -44,7 +44,7 @@ fn requests(page: &mut Page, stats: &Stats) {
     for reason in Reason::ALL {
         page.sample(&[("reason", reason.name())], stats.rejected(*reason));
     }
-    let help = "From a request's complete head to the last byte of its response.";
+    let help = "From the last byte of a request's headers to the last byte of its response.";
     page.histogram("request_duration_seconds", help, &stats.durations());
     page.histogram(
         "queue_wait_seconds",
@@ -52,7 +52,7 @@ fn requests(page: &mut Page, stats: &Stats) {
         &stats.waits(),
     );
     page.counter(stats, Counter::BytesIn, "received_bytes_total", "Bytes of request bodies from clients.");
-    page.counter(stats, Counter::BytesOut, "sent_bytes_total", "Bytes to clients, heads included.");
+    page.counter(stats, Counter::BytesOut, "sent_bytes_total", "Bytes to clients, headers included.");
     page.counter(
         stats,
         Counter::Retries,
@@ -96,7 +96,7 @@ fn workers(page: &mut Page, view: &View) {
     page.one("workers_min", Kind::Gauge, "The minimum number of workers, as configured.", pool.bounds.min);
     page.one("workers_max", Kind::Gauge, "The maximum number of workers, as configured.", pool.bounds.max);
     page.one("workers_started_total", Kind::Counter, "Workers started.", gauges.started());
-    page.one("workers_stopped_total", Kind::Counter, "Workers told to stop.", gauges.stopped());
+    page.one("workers_stopped_total", Kind::Counter, "Workers stopped.", gauges.stopped());
     let help = "Requests and tunnels in flight.";
     page.one("requests_in_flight", Kind::Gauge, help, view.workers.in_flight());
     let help = "Requests waiting for a server, because all are at max_in_flight.";
@@ -105,22 +105,47 @@ fn workers(page: &mut Page, view: &View) {
     page.one("queue_capacity", Kind::Gauge, "The most connections that may wait.", pool.queue_capacity);
 }
 
-fn servers(page: &mut Page, servers: &[Arc<Server>], now: Moment) {
+fn pools(page: &mut Page, view: &View) {
+    let pools = status::pools(view);
+    let mut each = |name, help, value: &dyn Fn(&PoolStatus) -> usize| {
+        page.family(name, Kind::Gauge, help);
+        for pool in &pools {
+            page.sample(&[("pool", &pool.name)], value(pool));
+        }
+    };
+    each("pool_servers", "Servers of the pool.", &|pool| pool.servers);
+    each("pool_servers_ready", "Servers of the pool that get requests now.", &|pool| pool.ready);
+    let help = "Requests waiting for a server of the pool, because all are at max_in_flight.";
+    each("pool_requests_waiting", help, &|pool| pool.waiting);
+}
+
+fn servers(page: &mut Page, view: &View, now: Moment) {
+    let snapshot = view.table.snapshot();
+    let servers = &snapshot.servers;
+    let pool = |server: &Server| view.config.pool_name(server.pool);
     page.family("server_info", Kind::Gauge, "Always 1; the labels have the server's address.");
     for server in servers {
+        let server: &Server = server;
         let (address, backup) = (server.address.to_string(), if server.backup { "true" } else { "false" });
-        page.sample(&[("server", &server.name), ("address", &address), ("backup", backup)], 1);
+        page.sample(
+            &[("pool", pool(server)), ("server", &server.name), ("address", &address), ("backup", backup)],
+            1,
+        );
     }
     page.family("server_state", Kind::Gauge, "1 for the state that a server is in, 0 for the others.");
     for server in servers {
         for word in STATES {
-            page.sample(&[("server", &server.name), ("state", word)], u8::from(state(server) == word));
+            page.sample(
+                &[("pool", pool(server)), ("server", &server.name), ("state", word)],
+                u8::from(state(server) == word),
+            );
         }
     }
     let mut each = |name, kind, help, value: &dyn Fn(&Server) -> Option<f64>| {
         page.family(name, kind, help);
         for server in servers {
-            value(server).into_iter().for_each(|value| page.sample(&[("server", &server.name)], value));
+            let labels = [("pool", pool(server)), ("server", &server.name)];
+            value(server).into_iter().for_each(|value| page.sample(&labels, value));
         }
     };
     let counted = |count: u64| Some(count as f64);

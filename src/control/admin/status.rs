@@ -1,6 +1,7 @@
 //! The JSON of `/api/v1/status` and `/api/v1/servers`, filled from the shared state.
 
 use super::View;
+use crate::base::ids::PoolId;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::policy::health::Health;
@@ -24,6 +25,7 @@ pub(super) struct Status {
     draining: bool,
     algorithm: &'static str,
     threadpool: Threadpool,
+    pools: Vec<PoolStatus>,
     servers: Vec<ServerStatus>,
     totals: Totals,
 }
@@ -41,10 +43,25 @@ struct Threadpool {
     stopped: u64,
 }
 
+/// One pool, also in `GET /api/v1/pools`.
+#[derive(Debug, Serialize)]
+pub(super) struct PoolStatus {
+    pub(super) name: String,
+    algorithm: &'static str,
+    pub(super) servers: usize,
+    /// Those that get requests now.
+    pub(super) ready: usize,
+    in_flight: u32,
+    /// Requests that wait for a server with room.
+    pub(super) waiting: usize,
+    queue_capacity: usize,
+}
+
 /// One server, also `GET /api/v1/servers/{name}`.
 #[derive(Debug, Serialize)]
 pub(super) struct ServerStatus {
     name: String,
+    pool: String,
     address: String,
     state: &'static str,
     weight: u16,
@@ -123,19 +140,41 @@ pub(super) fn status(view: &View) -> Status {
         draining: view.workers.is_draining(),
         algorithm: view.config.servers.algorithm.name(),
         threadpool: threadpool(view),
-        servers: servers(view, now),
+        pools: pools(view),
+        servers: servers(view, None, now),
         totals: totals(view),
     }
 }
 
-/// All servers, in the order in which they were added.
-pub(super) fn servers(view: &View, now: Moment) -> Vec<ServerStatus> {
-    view.table.snapshot().servers.iter().map(|known| server(known, now)).collect()
+/// All pools, the default one first.
+pub(super) fn pools(view: &View) -> Vec<PoolStatus> {
+    let snapshot = view.table.snapshot();
+    let status = |pool: PoolId| {
+        let (settings, servers) = (view.config.pool(pool), snapshot.servers_of(pool));
+        PoolStatus {
+            name: view.config.pool_name(pool).to_owned(),
+            algorithm: settings.algorithm.name(),
+            servers: servers.clone().count(),
+            ready: snapshot.pool(pool).ready.len(),
+            in_flight: servers.map(|server| server.in_flight()).sum(),
+            waiting: view.workers.waiting_in(pool),
+            queue_capacity: settings.queue_capacity,
+        }
+    };
+    view.config.pool_ids().map(status).collect()
+}
+
+/// The servers of a pool, or of all pools, in the order in which they were added.
+pub(super) fn servers(view: &View, pool: Option<PoolId>, now: Moment) -> Vec<ServerStatus> {
+    let snapshot = view.table.snapshot();
+    let wanted = snapshot.servers.iter().filter(|server| pool.is_none_or(|pool| server.pool == pool));
+    wanted.map(|known| server(view, known, now)).collect()
 }
 
 /// The current state of one server.
-pub(super) fn server(server: &Server, now: Moment) -> ServerStatus {
+pub(super) fn server(view: &View, server: &Server, now: Moment) -> ServerStatus {
     ServerStatus {
+        pool: view.config.pool_name(server.pool).to_owned(),
         name: server.name.clone(),
         address: server.address.to_string(),
         state: state(server),

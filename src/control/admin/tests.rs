@@ -1,6 +1,7 @@
 //! The admin API over its real socket: every endpoint, every rejection, and what would kill a tiny_http without care.
 
 use super::*;
+use crate::base::ids::PoolId;
 use crate::base::ids::ServerId;
 use crate::http1::reason::Reason;
 use crate::policy::health::Health;
@@ -10,7 +11,7 @@ use crate::state::server::Check;
 use crate::state::stats::Counter;
 use crate::state::workers::{Gauges, RequestInfo, Workers};
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -41,6 +42,10 @@ impl Workers for Proxy {
     fn waiting(&self) -> usize {
         4
     }
+    fn waiting_in(&self, _: PoolId) -> usize {
+        0
+    }
+
     fn in_flight(&self) -> usize {
         1
     }
@@ -110,7 +115,7 @@ impl Fixture {
     fn with(config: Config, folder: TempDir) -> Self {
         let socket = config.admin.socket.clone().unwrap();
         let (proxy, stats) = (Arc::new(Proxy::default()), Arc::new(Stats::default()));
-        let table = Arc::new(Table::new(config.servers.algorithm, true, None, &config.servers.list));
+        let table = Arc::new(Table::of(&config));
         let (registered, forgotten) = (Arc::default(), Arc::default());
         let (told, gone): (Arc<Mutex<Vec<_>>>, Arc<Mutex<Vec<_>>>) =
             (Arc::clone(&registered), Arc::clone(&forgotten));
@@ -259,7 +264,17 @@ fn the_status_tells_everything() {
     keys.sort_unstable();
     assert_eq!(
         keys,
-        ["algorithm", "draining", "instance", "servers", "threadpool", "totals", "uptime_s", "version"]
+        [
+            "algorithm",
+            "draining",
+            "instance",
+            "pools",
+            "servers",
+            "threadpool",
+            "totals",
+            "uptime_s",
+            "version"
+        ]
     );
     let pool = serde_json::json!({ "min": 1, "max": 50, "workers": 1, "in_flight": 1, "queued": 3,
         "queue_capacity": 100, "waiting": 4, "started": 1, "stopped": 0 });
@@ -324,6 +339,36 @@ fn servers_come_change_and_go() {
         let body = if line == "PATCH" { r#"{"weight":1}"# } else { "" };
         fixture.change(&format!("{line} /api/v1/servers/c%26d"), body).check(404, "no server named \"c&d\"");
     }
+}
+
+#[test]
+fn each_pool_has_its_servers() {
+    let fixture = Fixture::of(
+        r#"{"servers":{"list":[{"name":"a","address":"127.0.0.1:9001"}]},
+            "pools":{"api":{"algorithm":"round_robin","list":[{"name":"a","address":"127.0.0.1:9001"}]}}}"#,
+    );
+    let names = |path: &str| {
+        let list = fixture.get(path).json();
+        let name = |server: &Value| format!("{} {}", server["pool"], server["name"]).replace('"', "");
+        list["servers"].as_array().unwrap().iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(names("/api/v1/servers"), ["default a", "api a"]);
+    assert_eq!(names("/api/v1/pools/default/servers"), ["default a"]);
+    let added =
+        fixture.change("POST /api/v1/pools/api/servers", r#"{"name":"b","address":"127.0.0.1:9002"}"#);
+    assert_eq!((added.status, &*added.fields["location"]), (201, "/api/v1/pools/api/servers/b"));
+    assert_eq!(names("/api/v1/pools/api/servers"), ["api a", "api b"]);
+    let changed = fixture.change("PATCH /api/v1/pools/api/servers/a", r#"{"weight":7}"#);
+    assert_eq!((changed.status, &changed.json()["weight"]), (200, &7.into()));
+    assert_eq!(fixture.get("/api/v1/servers/a").json()["weight"], 1, "the other one is another server");
+    assert_eq!(fixture.change("DELETE /api/v1/pools/api/servers/a", "").status, 200);
+    assert_eq!(names("/api/v1/servers"), ["default a", "api b"]);
+    let pools = fixture.get("/api/v1/pools").json();
+    let pool = |at: usize| json!(["name", "algorithm", "servers"].map(|key| pools["pools"][at][key].clone()));
+    assert_eq!(pool(0), json!(["default", "dynamic", 1]));
+    assert_eq!(pool(1), json!(["api", "round_robin", 1]));
+    fixture.change("GET /api/v1/pools/nope/servers", "").check(404, "no pool named \"nope\"");
+    fixture.change("GET /api/v1/pools/api/servers/a", "").check(404, "no server named \"a\"");
 }
 
 #[test]
@@ -767,10 +812,13 @@ fn the_metrics_are_well_formed_and_complete() {
         ("evenkeel_tunnels", 2.0),
         ("evenkeel_queue_length", 3.0),
         ("evenkeel_queue_capacity", 100.0),
-        ("evenkeel_server_weight{server=\"a\"}", 2.0),
-        ("evenkeel_server_state{server=\"a\",state=\"starting\"}", 1.0),
-        ("evenkeel_server_state{server=\"a\",state=\"up\"}", 0.0),
-        ("evenkeel_server_info{server=\"b\",address=\"unix:/run/b.sock\",backup=\"true\"}", 1.0),
+        ("evenkeel_server_weight{pool=\"default\",server=\"a\"}", 2.0),
+        ("evenkeel_server_state{pool=\"default\",server=\"a\",state=\"starting\"}", 1.0),
+        ("evenkeel_server_state{pool=\"default\",server=\"a\",state=\"up\"}", 0.0),
+        (
+            "evenkeel_server_info{pool=\"default\",server=\"b\",address=\"unix:/run/b.sock\",backup=\"true\"}",
+            1.0,
+        ),
         ("evenkeel_request_duration_seconds_count", 100.0),
         ("evenkeel_request_duration_seconds_sum", 4.95),
         ("evenkeel_queue_wait_seconds_count", 0.0),

@@ -1,44 +1,56 @@
 //! Servers that fail far more than the others, and whether the others can take over.
 
 use super::Agent;
-use crate::base::ids::ServerId;
+use crate::base::ids::{PoolId, ServerId};
 use crate::base::time::Moment;
 use crate::policy::health::{self, Event, Health};
 use crate::policy::pick::Algorithm;
-use crate::state::config::Config;
+use crate::state::config::Servers;
 use crate::state::server::Mode;
 
 impl Agent {
     /// Compares the servers that take requests by their shares of errors.
     pub(super) fn eject_outliers(&mut self, now: Moment) {
-        if now < self.outliers.next_look() {
+        if now < self.next_outliers() {
             return;
         }
         let snapshot = self.table.snapshot();
-        let totals: Vec<_> = snapshot.ready.iter().map(|server| (server.id, server.totals())).collect();
-        for (id, outlier) in self.outliers.look(&totals, self.ejection.error_margin_percent, now) {
-            self.apply(id, Event::FailsMore(outlier), "", now);
+        for (pool, servers) in snapshot.pools() {
+            let totals: Vec<_> = servers.ready.iter().map(|server| (server.id, server.totals())).collect();
+            let Some(agent) = self.pools.get_mut(usize::from(pool.0)) else { continue };
+            for (id, outlier) in agent.outliers.look(&totals, agent.ejection.error_margin_percent, now) {
+                self.apply(id, Event::FailsMore(outlier), "", now);
+            }
         }
     }
 
-    /// Whether another server can take requests. Computed only if an ejection may follow: with many servers down this
+    /// When servers are compared again.
+    pub(super) fn next_outliers(&self) -> Moment {
+        self.pools.iter().map(|pool| pool.outliers.next_look()).min().unwrap_or(Moment::NEVER)
+    }
+
+    /// Whether another server of its pool can take requests. Computed only if an ejection may follow: with many servers down this
     /// looks at all of them.
-    pub(super) fn is_another_ready(&self, id: ServerId, event: Event) -> bool {
+    pub(super) fn is_another_ready(&self, pool: PoolId, id: ServerId, event: Event) -> bool {
         let may_eject = matches!(event, Event::RequestFailed | Event::FailsMore(_));
         may_eject
             && self.watched.iter().any(|(other, watched)| {
                 let server = &watched.server;
                 let is_healthy = matches!(watched.record.health, Health::Up | Health::Starting);
-                *other != id && is_healthy && server.mode() == Mode::Ready && server.weight().0 > 0
+                *other != id
+                    && server.pool == pool
+                    && is_healthy
+                    && server.mode() == Mode::Ready
+                    && server.weight().0 > 0
             })
     }
 }
 
 /// The rules for ejection. With `ip_hash` a server has clients of its own: their errors may be their own fault, and one
 /// client with bad requests could have server after server ejected.
-pub(super) fn ejection(config: &Config) -> health::Ejection {
-    match config.servers.algorithm {
-        Algorithm::IpHash => health::Ejection { error_margin_percent: 0, ..config.servers.ejection },
-        _ => config.servers.ejection,
+pub(super) fn ejection(servers: &Servers) -> health::Ejection {
+    match servers.algorithm {
+        Algorithm::IpHash => health::Ejection { error_margin_percent: 0, ..servers.ejection },
+        _ => servers.ejection,
     }
 }

@@ -1,6 +1,7 @@
 //! Changes of the servers' health, written into the table and then to the log.
 
 use super::Agent;
+use crate::base::ids::PoolId;
 use crate::base::time::Moment;
 use crate::policy::health::{Change, Health};
 use crate::state::server::Server;
@@ -34,17 +35,24 @@ impl Agent {
         self.say_if_all_down();
     }
 
-    /// One clear line when no server is left, and one when one is back.
+    /// One clear line when no server of a pool is left, and one when one is back.
     pub(super) fn say_if_all_down(&mut self) {
         let snapshot = self.table.snapshot();
-        let up = snapshot.servers.is_empty() || !snapshot.ready.is_empty();
-        match (std::mem::replace(&mut self.someone_up, up), up) {
-            (true, false) => log::error!(
-                "no server can take requests: all {} are down or out of service; every request is answered 503",
-                snapshot.servers.len()
-            ),
-            (false, true) => log::info!("requests are served again"),
-            _ => {}
+        for ((pool, servers), known) in snapshot.pools().zip(&mut self.pools) {
+            let up = !servers.ready.is_empty() || snapshot.servers_of(pool).next().is_none();
+            let of_pool = match pool {
+                PoolId(0) => String::new(),
+                _ => format!("pool {}: ", known.name),
+            };
+            match (std::mem::replace(&mut known.serves, up), up) {
+                (true, false) => log::error!(
+                    "{of_pool}no server can take requests: all {} are down or out of service; every request is \
+                     answered 503",
+                    snapshot.servers_of(pool).count()
+                ),
+                (false, true) => log::info!("{of_pool}requests are served again"),
+                _ => {}
+            }
         }
     }
 }
@@ -52,7 +60,7 @@ impl Agent {
 /// The log line for a transition. The detail is the outcome in parentheses, and more.
 pub(super) fn told(server: &Server, change: &Change, detail: &str, now: Moment) -> (log::Level, String) {
     let detail = if detail.is_empty() { String::new() } else { format!(" {detail}") };
-    let (name, address, why) = (&server.name, &server.address, change.why);
+    let (name, address, why) = (&server.label, &server.address, change.why);
     match change.to {
         Health::Up => (log::Level::Info, format!("server {name} ({address}) is up: {why}{detail}")),
         Health::Ejected { until } => {

@@ -19,19 +19,20 @@ impl Agent {
         let Some(watched) = self.watched.get_mut(&id).filter(|watched| watched.report_at == at) else {
             return;
         };
+        let rules = &self.pools[usize::from(watched.server.pool.0)];
         let asks = watched.server.health() == Health::Up && watched.server.mode() != Mode::Maint;
         let question = Question {
             method: watched.report_method,
-            path: self.report.path.clone(),
-            host: self.check.host.clone(),
-            timeout: self.check.timeout,
+            path: rules.report.path.clone(),
+            host: rules.check.host.clone(),
+            timeout: rules.check.timeout,
         };
         let candidates = watched.server.addresses().candidates();
         let target = Target { address: watched.server.address.clone(), candidates };
         watched.reporting = watched.reporting
             || asks && ask(&mut self.reporters, (id, Kind::Report), target, question, self.found.0.clone());
         if !watched.reporting {
-            watched.report_at = now.after(self.report.interval);
+            watched.report_at = now.after(rules.report.interval);
             self.due.push(Reverse((watched.report_at, id, Kind::Report)));
         }
     }
@@ -40,11 +41,12 @@ impl Agent {
     pub(super) fn learn_report(&mut self, finding: Finding, now: Moment) {
         let Some(watched) = self.watched.get_mut(&finding.id) else { return };
         watched.reporting = false;
+        let rules = &self.pools[usize::from(watched.server.pool.0)];
         let again = match &finding.response {
             Ok(Response { status: 200..=299, body }) => match load_in(body) {
                 Some(load) => {
                     watched.server.reports(load, now);
-                    self.report.interval
+                    rules.report.interval
                 }
                 None => REPORT_ABSENT,
             },
@@ -54,7 +56,7 @@ impl Agent {
                 Duration::ZERO
             }
             Ok(_) => REPORT_ABSENT,
-            Err(_) => self.check.rules.interval,
+            Err(_) => rules.check.rules.interval,
         };
         watched.report_at = now.after(again);
         self.due.push(Reverse((watched.report_at, finding.id, Kind::Report)));

@@ -359,9 +359,9 @@ fn thousands_of_transitions_are_few_writes_of_the_table() {
     let most = time::now().since(begun).as_millis() / 20 + 1;
     assert!(u128::from(writes) <= most, "{writes} writes where {most} are allowed");
     agent.publish(Moment::NEVER);
-    assert!(table.snapshot().ready.is_empty());
-    assert_eq!((agent.newcomers, agent.ejected), (3_000, 0));
-    table.remove("s0");
+    assert!(table.snapshot().pool(PoolId(0)).ready.is_empty());
+    assert_eq!((agent.newcomers, agent.pools[0].ejected), (3_000, 0));
+    table.remove(PoolId(0), "s0");
     agent.sync(Moment::START);
     assert_eq!(agent.newcomers, 2_999);
 }

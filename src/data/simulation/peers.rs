@@ -607,6 +607,6 @@ impl ServerConn {
 }
 
 thread_local! {
-    /// Ids of requests with HEAD, told by the world.
+    /// Ids of requests with HEAD, as the world has them.
     pub(super) static HEADS: std::cell::RefCell<std::collections::HashSet<String>> = std::cell::RefCell::default();
 }

@@ -9,7 +9,7 @@ use crate::data::h1::{Advance, Connection};
 use crate::data::poller::{Poller, Side};
 use crate::data::shared::{Permit, Shared};
 use crate::data::transport::Transport;
-use crate::data::waiting::ServerQueue;
+
 use crate::state::config::{self, Config};
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
@@ -63,13 +63,11 @@ impl World {
         let mut random = Random::seeded(seed);
         let faulty = random.below(2) == 0;
         let config = Arc::new(config((random.below(3) == 0).then_some(1)));
-        let list = &config.servers.list;
-        let table = Arc::new(Table::new(config.servers.algorithm, false, config.servers.max_in_flight, list));
+        let table = Arc::new(Table::of(&config));
         let address = "127.0.0.1:8000".parse().unwrap();
         let (verdicts, balanced) = (Verdicts::default(), Arc::clone(&table));
         let shared = Arc::new(Shared::new("test", Arc::clone(&config), balanced, verdicts, None, address));
-        let queue = Arc::new(ServerQueue::new(config.servers.queue_capacity, config.threadpool.admit));
-        let mut cx = Context::new(&shared, &queue, 1, Poller::new().unwrap());
+        let mut cx = Context::new(&shared, 1, Poller::new().unwrap());
         cx.now = Moment::from_millis(1000);
         cx.random = Random::seeded(seed ^ 1);
         cx.network = Network::Simulated(Net::new(seed ^ 2, if faulty { 5 } else { 0 }));
@@ -247,7 +245,7 @@ impl World {
         for server in &self.table.snapshot().servers {
             assert_eq!(server.in_flight(), 0, "a lease is left");
         }
-        assert_eq!(self.cx.queue.len(), 0);
+        assert_eq!(self.cx.shared.waiting(), 0);
         assert_eq!(self.cx.servers.len(), self.cx.servers.idle(), "a server connection is left");
         let mut exchanges = 0;
         for client in &self.clients {

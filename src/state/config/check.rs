@@ -2,7 +2,7 @@
 
 use super::reader::Reader;
 use super::refine::SOCKET_PATH_MAX;
-use super::{Config, ServerSpec, placeholder, routes, units};
+use super::{Config, ServerSpec, Servers, placeholder, routes, units};
 use crate::state::own::{Own, overlap};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,11 +13,17 @@ const TOKEN_SHORT: usize = 16;
 /// Adds a fault to the reader for each contradiction, and a warning for what looks like a mistake.
 pub(super) fn contradictions(config: &Config, reader: &mut Reader) {
     workers(config, reader);
-    times(config, reader);
+    waits(config, reader);
     sizes(config, reader);
-    servers(config, reader);
+    let own = Own::of(config);
+    for pool in config.pool_ids() {
+        let (key, servers) = (config.pool_key(pool), config.pool(pool));
+        times(&key, servers, reader);
+        list(&key, &servers.list, &own, reader);
+    }
     admin(config, reader);
-    routes::check(&config.routes, &["default"], reader);
+    let pools: Vec<&str> = config.pool_ids().map(|pool| config.pool_name(pool)).collect();
+    routes::check(&config.routes, &pools, reader);
 }
 
 fn workers(config: &Config, reader: &mut Reader) {
@@ -30,23 +36,28 @@ fn workers(config: &Config, reader: &mut Reader) {
     }
 }
 
-fn times(config: &Config, reader: &mut Reader) {
-    let check = &config.servers.health_check;
+fn times(pool: &str, servers: &Servers, reader: &mut Reader) {
+    let check = &servers.health_check;
     if check.timeout > check.rules.interval {
         let advice = format!(
             "{} is longer than the interval ({}): a server that stalls is found late",
             units::show_duration(check.timeout),
             units::show_duration(check.rules.interval)
         );
-        reader.warning(&["servers.health_check.timeout", "servers.health_check.interval"], advice);
+        let keys = ["timeout", "interval"].map(|key| format!("{pool}.health_check.{key}"));
+        reader.warning(&keys.each_ref().map(String::as_str), advice);
     }
-    let ejection = &config.servers.ejection;
+    let ejection = &servers.ejection;
     if ejection.base_time > ejection.max_time {
         let base = units::show_duration(ejection.base_time);
         let max = units::show_duration(ejection.max_time);
         let advice = format!("{max} is shorter than base_time ({base}); write \"{base}\" or more");
-        reader.contradiction(&["servers.ejection.max_time", "servers.ejection.base_time"], advice);
+        let keys = ["max_time", "base_time"].map(|key| format!("{pool}.ejection.{key}"));
+        reader.contradiction(&keys.each_ref().map(String::as_str), advice);
     }
+}
+
+fn waits(config: &Config, reader: &mut Reader) {
     let admit = &config.threadpool.admit;
     if admit.target > admit.deadline {
         let deadline = units::show_duration(admit.deadline);
@@ -60,8 +71,10 @@ fn times(config: &Config, reader: &mut Reader) {
 fn sizes(config: &Config, reader: &mut Reader) {
     let head = &config.limits.head;
     if head.uri > head.head {
-        let advice =
-            format!("has no effect: the whole head has at most {}", units::show_size(head.head as u64));
+        let advice = format!(
+            "has no effect: all headers together have at most {}",
+            units::show_size(head.head as u64)
+        );
         reader.warning(&["limits.uri", "limits.head"], advice);
     }
     let (all, one) = (config.limits.connections, config.limits.connections_per_address);
@@ -73,19 +86,18 @@ fn sizes(config: &Config, reader: &mut Reader) {
     }
 }
 
-fn servers(config: &Config, reader: &mut Reader) {
-    let list = &config.servers.list;
+fn list(pool: &str, list: &[ServerSpec], own: &Own, reader: &mut Reader) {
     repeated(
         list,
         |server| &server.name,
         |first, second| {
-            let path = format!("servers.list[{second}].name");
+            let item = format!("{pool}.list[{second}]");
+            let path = format!("{item}.name");
             if !reader.is_given(&path) && list[first].address == list[second].address {
                 return; // The name is the address, which is reported below.
             }
             let name = &list[second].name;
-            let advice = format!("{name:?} is the name of servers.list[{first}] too; write another name");
-            let item = format!("servers.list[{second}]");
+            let advice = format!("{name:?} is the name of {pool}.list[{first}] too; write another name");
             reader.contradiction(&[&path, &item], advice);
         },
     );
@@ -93,18 +105,17 @@ fn servers(config: &Config, reader: &mut Reader) {
         list,
         |server| &server.address,
         |first, second| {
-            let path = format!("servers.list[{second}].address");
+            let path = format!("{pool}.list[{second}].address");
             let advice = format!(
-                "\"{}\" is the address of servers.list[{first}] too; keep one and raise its weight",
+                "\"{}\" is the address of {pool}.list[{first}] too; keep one and raise its weight",
                 list[second].address
             );
             reader.contradiction(&[&path], advice);
         },
     );
-    let own = Own::of(config);
     for (at, server) in list.iter().enumerate() {
         if let Some(part) = own.part(&server.address) {
-            let path = format!("servers.list[{at}].address");
+            let path = format!("{pool}.list[{at}].address");
             let keys: Vec<&str> = [&*path].into_iter().chain(part.keys().iter().copied()).collect();
             reader.contradiction(&keys, format!("\"{}\" {}", server.address, part.fault()));
         }

@@ -282,6 +282,40 @@ impl Section<'_, '_> {
         nodes.filter_map(&mut each).collect()
     }
 
+    /// The objects that are the values of an object whose keys are names, in the order of the file. Each has the keys
+    /// of the object `like`.
+    pub(super) fn named<T>(
+        &mut self,
+        key: &'static str,
+        like: &'static str,
+        mut inside: impl FnMut(&str, &mut Section<'_, '_>) -> T,
+    ) -> Vec<T> {
+        let path = join(&self.path, key);
+        let Some(node) = self.take(key) else { return Vec::new() };
+        let Value::Object(entries) = &node.value else {
+            let advice = format!("expected an object, found {node}; write {{ \"name\": {{ ... }} }}");
+            self.reader.fault(path, Some(node.at), advice);
+            return Vec::new();
+        };
+        let mut seen = HashSet::new();
+        let mut read = Vec::new();
+        for entry in entries {
+            let path = join(&path, &shown(&entry.key));
+            if !seen.insert(entry.key.as_str()) {
+                self.reader.fault(
+                    path,
+                    Some(entry.at),
+                    "is written twice in this object; keep one".to_owned(),
+                );
+                continue;
+            }
+            self.reader.places.insert(path.clone(), entry.node.at);
+            let inside = |s: &mut Section<'_, '_>| inside(&entry.key, s);
+            read.push(self.reader.object(path, like.to_owned(), Some(&entry.node), inside));
+        }
+        read
+    }
+
     /// The same for a list that may be null; None is null, or a missing key.
     pub(super) fn values_or_null<T>(
         &mut self,
@@ -333,7 +367,8 @@ impl Section<'_, '_> {
 
     /// Records a fault of the whole object at one of its keys.
     pub(super) fn fault(&mut self, key: &str, advice: String) {
-        self.reader.fault(join(&self.path, key), self.at, advice);
+        let path = if key.is_empty() { self.path.clone() } else { join(&self.path, key) };
+        self.reader.fault(path, self.at, advice);
     }
 
     /// The values of a list, each by the same rule; None when the key is missing or not a list.

@@ -3,8 +3,8 @@
 use super::reader::{Reader, Section};
 use super::tree::Node;
 use super::{
-    AccessLog, Admin, Change, Config, HealthCheck, Limits, Listen, LoadReport, Log, Pool, ServerSpec,
-    Servers, Threadpool, Timeouts, routes, rules,
+    AccessLog, Admin, Change, Config, DEFAULT_POOL, HealthCheck, Limits, Listen, LoadReport, Log, NamedPool,
+    Pool, ServerSpec, Servers, Threadpool, Timeouts, routes, rules,
 };
 use crate::http1::head;
 use crate::policy::pick::{Algorithm, Weight};
@@ -30,6 +30,8 @@ const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=HOUR;
 /// Keys of other programs for the address of a server, or parts of it.
 const PLACES: [&str; 11] =
     ["host", "hostname", "ip", "addr", "port", "server", "url", "uri", "target", "endpoint", "upstream"];
+/// The most pools beside the default one.
+const POOLS_MAX: usize = 10_000;
 /// A server's share of the traffic; 0 means no new requests.
 const WEIGHTS: RangeInclusive<u64> = 0..=1000;
 /// The longest path of a Unix socket: `sun_path` holds 108 bytes with the closing NUL.
@@ -41,9 +43,13 @@ pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config 
         let listen = top.section("load_balancer", listen);
         let threadpool = top.section("threadpool", threadpool);
         let retries = top.section("retries", retries);
+        let pools = pools(top, threadpool.bounds.max);
+        let names: Vec<&str> =
+            [DEFAULT_POOL].into_iter().chain(pools.iter().map(|pool| pool.name.as_str())).collect();
         Config {
-            routes: routes::routes(top, &routes::Around { pools: &["default"], folder, retries }),
+            routes: routes::routes(top, &routes::Around { pools: &names, folder, retries }),
             servers: top.section("servers", |section| servers(section, threadpool.bounds.max)),
+            pools,
             threadpool,
             timeouts: top.section("timeouts", timeouts),
             limits: top.section("limits", |section| limits(section, listen.trace)),
@@ -69,6 +75,22 @@ fn listen(s: &mut Section<'_, '_>) -> Listen {
         via: s.maybe("via", None, rules::pseudonym),
         trace: s.get("trace", false, rules::flag),
     }
+}
+
+/// The pools beside the default one.
+fn pools(top: &mut Section<'_, '_>, max_workers: usize) -> Vec<NamedPool> {
+    let pools = top.named("pools", "servers", |name, s| {
+        if name == DEFAULT_POOL {
+            s.fault("", "the default pool is described by `servers`; write its keys there".to_owned());
+        } else if let Err(fault) = rules::check_name(name) {
+            s.fault("", format!("the name {name:?} {fault}"));
+        }
+        NamedPool { name: name.to_owned(), servers: servers(s, max_workers) }
+    });
+    if pools.len() > POOLS_MAX {
+        top.fault("pools", format!("are {}; write at most {POOLS_MAX}", pools.len()));
+    }
+    pools
 }
 
 fn servers(s: &mut Section<'_, '_>, max_workers: usize) -> Servers {

@@ -41,6 +41,65 @@ fn the_defaults_are_those_of_the_design() {
     assert!(config.warnings.is_empty());
 }
 
+/// The servers of each pool, by the pool's name.
+fn check_pools(text: &str, expected: &[(&str, &[&str])]) {
+    let config = read(text).unwrap_or_else(|faults| panic!("{}", faults[0]));
+    let addresses = |pool| config.pool(pool).list.iter().map(|server| server.address.to_string()).collect();
+    let pools: Vec<(&str, Vec<String>)> =
+        config.pool_ids().map(|pool| (config.pool_name(pool), addresses(pool))).collect();
+    let expected: Vec<(&str, Vec<String>)> =
+        expected.iter().map(|(name, list)| (*name, list.iter().map(|at| at.to_string()).collect())).collect();
+    assert_eq!(pools, expected);
+    assert!(config.pool_ids().all(|pool| config.pool_named(config.pool_name(pool)) == Some(pool)));
+}
+
+#[test]
+fn pools_have_the_keys_of_servers() {
+    check_pools("{}", &[("default", &[])]);
+    check_pools(
+        r#"{"servers": {"list": [{"address": "a:1"}]}, "pools": {"web": {"list": [{"address": "a:1"}, {"address": "b:1"}]}, "empty": {}}}"#,
+        &[("default", &["a:1"]), ("web", &["a:1", "b:1"]), ("empty", &[])],
+    );
+    let config = read(r#"{"pools": {"web": {"algorithm": "ip_hash", "max_in_flight": 3}}}"#).unwrap();
+    let web = config.pool(PoolId(1));
+    assert_eq!((web.algorithm, web.max_in_flight), (pick::Algorithm::IpHash, Some(3)));
+    assert_eq!(config.servers, Config::default().servers);
+}
+
+#[test]
+fn faults_of_pools_name_the_pool() {
+    for (text, expected) in [
+        (r#"{"pools": []}"#, "pools: expected an object, found a list"),
+        (r#"{"pools": {"default": {}}}"#, "pools.default: the default pool is described by `servers`"),
+        (r#"{"pools": {"a b": {}}}"#, "pools.a b: the name \"a b\""),
+        (r#"{"pools": {"a": {}, "a": {}}}"#, "pools.a: is written twice"),
+        (
+            r#"{"pools": {"a": {"algoritm": "dynamic"}}}"#,
+            "pools.a.algoritm: unknown key; did you mean \"algorithm\"?",
+        ),
+        (
+            r#"{"pools": {"a": {"list": [{"address": "b:1"}, {"address": "b:1"}]}}}"#,
+            "pools.a.list[1].address: \"b:1\" is the address of pools.a.list[0] too",
+        ),
+        (
+            r#"{"pools": {"a": {"list": [{"address": "127.0.0.1:8000"}]}}}"#,
+            "pools.a.list[0].address: \"127.0.0.1:8000\" is the balancer itself",
+        ),
+        (
+            r#"{"pools": {"a": {"ejection": {"base_time": "9m"}, "health_check": 1}}}"#,
+            "pools.a.health_check: expected an object",
+        ),
+        (
+            r#"{"pools": {"a": {"ejection": {"base_time": "9m", "max_time": "1s"}}}}"#,
+            "pools.a.ejection.max_time: 1s is shorter",
+        ),
+        (r#"{"pool": {}}"#, "pool: unknown key; did you mean \"pools\"?"),
+    ] {
+        let faults = told(text);
+        assert!(faults.iter().any(|fault| fault.starts_with(expected)), "{text}: {faults:?}");
+    }
+}
+
 /// An example with every key.
 #[test]
 fn every_key_of_the_issue_is_valid() {
@@ -157,6 +216,8 @@ fn unknown_and_repeated_fields_are_faults() {
         (r#"{"max_workers":3}"#, "max_workers", "did you mean threadpool.max_workers?"),
         (r#"{"load_balancer":{"port":1}}"#, "load_balancer.port", "did you mean \"load_balancer_port\"?"),
         (r#"{"retries":{"colour":1}}"#, "retries.colour", "known here: attempts, budget_percent, budget_min"),
+        (r#"{"threadpool":{"queue_patience":"1s"}}"#, "threadpool.queue_patience", "queue_max_wait"),
+        (r#"{"limits":{"fields":9}}"#, "limits.fields", "headers"),
         (r#"{"log":{"level":"info","level":"info"}}"#, "log.level", "written twice"),
         (r#"{"servers":{"list":[{"address":"a:1","wait":2}]}}"#, "servers.list[0].wait", "unknown key"),
         (r#"{"a\u001bb":1}"#, r"a\u{1b}b", "unknown key"),
