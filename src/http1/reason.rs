@@ -45,10 +45,11 @@ reasons! {
     BadRequestLine = "bad_request_line", 400, "The first line is not an HTTP request. Send: METHOD /path HTTP/1.1";
     /// The target has forbidden bytes, an invalid form, or an invalid authority.
     BadTarget = "bad_target", 400, "The request target is malformed. Percent-encode special characters and leave out fragments and user names.";
-    /// Routes are matched by path, and a server could read this one in another way.
-    UnsafePath = "unsafe_path", 400, "The path can be read in several ways. Leave out encoded slashes, backslashes and dot segments that lead above it.";
     /// White space before a colon, a folded line, a name that is not a token, a control byte.
     BadHeader = "bad_header", 400, "A header is malformed. Check its name, its colon and control characters.";
+    /// A path that servers read in different ways, or one whose `..` leads to another route (`docs/http.md`, Paths and
+    /// routes).
+    UnsafePath = "unsafe_path", 400, "The path is ambiguous. Send it without dot segments, encoded slashes, backslashes and NUL.";
     /// A CR or an LF that is not part of CRLF.
     BareLineBreak = "bare_line_break", 400, "A line does not end with CRLF. End every line of the request headers with CR and LF.";
     /// Host is missing, repeated or malformed.

@@ -308,6 +308,14 @@ impl Section<'_, '_> {
         read
     }
 
+    /// Whether the file has an empty list there.
+    pub(super) fn is_empty_list(&self, key: &str) -> bool {
+        let is = |entry: &Entry| {
+            entry.key == key && matches!(&entry.node.value, Value::List(nodes) if nodes.is_empty())
+        };
+        self.entries.iter().any(is)
+    }
+
     /// The same for a list that may be null; None is null, or a missing key.
     pub(super) fn values_or_null<T>(
         &mut self,

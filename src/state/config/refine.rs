@@ -44,8 +44,8 @@ pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config 
         let threadpool = top.section("threadpool", threadpool);
         let retries = top.section("retries", retries);
         let pools = pools(top, threadpool.bounds.max);
-        let names = pools.iter().map(|pool| pool.name.as_str());
-        let names: Vec<&str> = [DEFAULT_POOL].into_iter().chain(names).collect();
+        let names: Vec<&str> =
+            [DEFAULT_POOL].into_iter().chain(pools.iter().map(|pool| pool.name.as_str())).collect();
         Config {
             routes: routes::routes(top, &routes::Around { pools: &names, folder, retries }),
             servers: top.section("servers", |section| servers(section, threadpool.bounds.max)),

@@ -24,6 +24,10 @@ pub(super) fn rules(s: &mut Section<'_, '_>) -> Vec<Rule> {
         cookies: s.pairs("cookies", r#"{ "beta": true }"#, cookie),
         clients: s.values("client", rules::network).unwrap_or_default(),
     };
+    let is_open = ["methods", "client"].map(|key| (key, s.is_empty_list(key)));
+    for (key, _) in is_open.into_iter().filter(|(_, is_empty)| *is_empty) {
+        s.warn(key, "is an empty list, which does not restrict; leave the key out, or fill it".to_owned());
+    }
     if hosts.len() * paths.len() > ALTERNATIVES_MAX {
         s.fault(
             "",

@@ -339,7 +339,9 @@ fn template(node: &Node) -> Result<(&str, Template), String> {
 fn meant(name: &str) -> String {
     let names = || Placeholder::ALL.iter().map(|(name, _)| *name);
     let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
-    match elsewhere::variable(name).or_else(|| spell::nearest(name, names())) {
+    match elsewhere::variable(name)
+        .or_else(|| spell::nearest(name.trim_start_matches("http.request."), names()))
+    {
         _ if is_number => "; groups are {1} to {9}".to_owned(),
         Some(near) => format!("; did you mean {{{near}}}?"),
         None => {

@@ -280,6 +280,8 @@ fn what_only_looks_wrong_is_a_warning() {
     check(&format!("[ {both} ]"), &[]);
     check("[]", &[("pools.api", "no route leads here"), ("pools.canary", "no route leads here")]);
     check(r#"[ { "pool": "api", "mirror": { "pool": "canary" } } ]"#, &[]);
+    let open = r#"[ { "methods": [], "pool": "api", "mirror": { "pool": "canary" } } ]"#;
+    check(open, &[("routes[0].methods", "does not restrict")]);
     check(&format!("[ {both}, {both} ]"), &[("routes[1]", "can never match: routes[0]")]);
     check(&format!(r#"[ {both}, {{ "path": ["/y", "/x"] }} ]"#), &[]);
     check(&format!(r#"[ {both}, {{ "path": "/x", "methods": ["GET"] }} ]"#), &[]);
