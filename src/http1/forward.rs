@@ -3,6 +3,8 @@
 //! Forwarded lines are copied unchanged, in runs, with their case, order, duplicates and odd bytes. Our own lines
 //! follow them: framing is always ours, never the sender's.
 
+pub use super::edits::{Edits, Rewritten};
+
 use super::connection::Nominations;
 use super::fields::{Field, Fields, Span, list};
 use super::framing::Framing;
@@ -12,23 +14,6 @@ use super::reason::Reason;
 use super::write::{self, address, decimal};
 use crate::base::ids::RequestId;
 use std::net::IpAddr;
-
-/// Changes of the headers that are copied: those of a route.
-pub trait Edits {
-    /// The header of this name, in any case, is not copied.
-    fn drops(&self, name: &[u8]) -> bool;
-    /// Appends header lines, each with its CRLF, to those of a message with these fields.
-    fn append(&self, fields: &Fields<'_, '_>, out: &mut Vec<u8>);
-}
-
-/// Another target for a request than the client's.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Rewritten<'a> {
-    /// In origin form; valid as it is.
-    pub target: Option<&'a [u8]>,
-    /// The value of Host.
-    pub host: Option<&'a [u8]>,
-}
 
 /// What is added to a request at this hop.
 pub struct Hop<'a> {
