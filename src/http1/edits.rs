@@ -1,6 +1,6 @@
 //! What a route changes in a message on its way.
 
-use super::fields::Fields;
+use super::fields::{Fields, Span};
 
 /// Changes of the headers that are copied: those of a route.
 pub trait Edits {
@@ -17,4 +17,9 @@ pub struct Rewritten<'a> {
     pub target: Option<&'a [u8]>,
     /// The value of Host.
     pub host: Option<&'a [u8]>,
+}
+
+/// Whether this header is not copied.
+pub(super) fn is_dropped(edits: Option<&dyn Edits>, fields: &Fields<'_, '_>, span: &Span) -> bool {
+    edits.is_some_and(|edits| edits.drops(fields.slice(span.start, span.name_end)))
 }

@@ -6,6 +6,7 @@
 pub use super::edits::{Edits, Rewritten};
 
 use super::connection::Nominations;
+use super::edits::is_dropped;
 use super::fields::{Field, Fields, Span, list};
 use super::framing::Framing;
 use super::head::{RequestHead, ResponseHead, Version, has_space_before_colon};
@@ -256,10 +257,6 @@ fn connection_of_response(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, ou
         }
     }
     options.end(out);
-}
-
-fn is_dropped(edits: Option<&dyn Edits>, fields: &Fields<'_, '_>, span: &Span) -> bool {
-    edits.is_some_and(|edits| edits.drops(fields.slice(span.start, span.name_end)))
 }
 
 /// Connection limits the field to one hop. It cannot do so for fields that route, frame or trace the message: those
