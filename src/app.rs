@@ -1,6 +1,7 @@
 //! Builds the parts, starts and joins the threads; the only layer that uses both planes.
 
 pub mod demo;
+mod listeners;
 pub mod preflight;
 mod publish;
 
@@ -14,12 +15,11 @@ use crate::control::{access, certificates, health, report, supervise};
 use crate::data::Proxy;
 use crate::data::accept::Acceptor;
 use crate::state::access::{AccessSink, Line};
-use crate::state::config::{self, AccessLog, Config, Place};
+use crate::state::config::{AccessLog, Config};
 use crate::state::instance::Instance;
 use crate::state::own::Own;
+use crate::state::route::{BodyFault, Routes};
 use crate::state::table::Table;
-use crate::state::tls::listener::ListenerTls;
-use crate::state::tls::{self, Problem};
 use crate::state::verdict::Verdicts;
 use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
@@ -45,7 +45,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     let mut signals = watch_signals(&signals::STOP)?;
     let instance = Instance::of(config.origin());
     let balancer = Balancer::start_as(instance, config)?;
-    balancer.ready_on().iter().for_each(|place| log::info!("ready on {place}"));
+    listeners::ready_on(&balancer.main.proxy.shared).iter().for_each(|place| log::info!("ready on {place}"));
     balancer.run_until(&mut signals)
 }
 
@@ -124,13 +124,23 @@ impl Balancer {
         let table = Arc::new(Table::of(&config));
         let verdicts = Verdicts::default();
         let (sink, lines) = config.log.access.as_ref().map(|_| AccessSink::open()).unzip();
-        let tls = open_tls(&config)?;
-        let opened =
-            Proxy::open("main", Arc::clone(&config), Arc::clone(&table), verdicts.clone(), sink, tls);
+        let routes = Routes::new(&config.routes).map_err(|faults| routes_error(&config, &faults))?;
+        let tls = listeners::open_tls(&config)?;
+        let opened = Proxy::open(
+            "main",
+            Arc::clone(&config),
+            Arc::new(routes),
+            Arc::clone(&table),
+            verdicts.clone(),
+            sink,
+            tls,
+        );
         let (proxy, acceptor) = opened.map_err(|(at, error)| {
             let listener = config.listen.listeners.get(at);
-            listener
-                .map_or_else(|| Error(error.to_string()), |listener| listener_error(&listener.place, &error))
+            listener.map_or_else(
+                || Error(error.to_string()),
+                |listener| listeners::listener_error(&listener.place, &error),
+            )
         })?;
         let (agent, handle) = health::Agent::new(&config, table, &verdicts);
         let closing = proxy.clone();
@@ -143,7 +153,7 @@ impl Balancer {
         let rest = open_access_log(&config, lines, &proxy).and_then(|access| {
             let health = spawn("health", move || agent.run())?;
             let report = start_report(&proxy, admin.as_ref())?;
-            let certificates = watch_certificates(&proxy)?;
+            let certificates = listeners::watch_certificates(&proxy)?;
             Ok((access, health, report, certificates, Running::start(proxy, acceptor)?))
         });
         let (access, health, report, certificates, main) = match rest {
@@ -168,21 +178,6 @@ impl Balancer {
     /// The first TCP address that it listens on, with the port that the kernel chose if 0 was asked for.
     pub fn address(&self) -> Option<SocketAddr> {
         self.main.proxy.shared.address()
-    }
-
-    /// Where clients connect, for people: a URL, and the listener's name where it has one.
-    fn ready_on(&self) -> Vec<String> {
-        let shared = &self.main.proxy.shared;
-        let each = shared.config.listen.listeners.iter().zip(&shared.inlets);
-        each.map(|(listener, inlet)| {
-            let scheme = if inlet.tls.is_some() { "https" } else { "http" };
-            let name = listener.listed.map_or(String::new(), |_| format!(" (listener {})", listener.name));
-            match &inlet.place {
-                Place::Tcp(address) => format!("{scheme}://{address}{name}"),
-                Place::Unix(_) => format!("{}, {scheme}{name}", inlet.place),
-            }
-        })
-        .collect()
     }
 
     /// The address of the admin API, if it is published.
@@ -342,27 +337,6 @@ impl Published {
     }
 }
 
-/// Reads the certificates of all listeners.
-fn open_tls(config: &Config) -> Result<Vec<Option<Arc<ListenerTls>>>, Error> {
-    let now = i64::try_from(time::unix_seconds()).unwrap_or(i64::MAX);
-    tls::listener::open_all(config, now).map_err(|problems| {
-        let told = |problem: Problem| {
-            config::fault_at(config.file.as_deref(), &problem.key, problem.advice).to_string()
-        };
-        Error(problems.into_iter().map(told).collect::<Vec<_>>().join("\n\n"))
-    })
-}
-
-/// Starts the thread that reads certificates again, where there are any.
-fn watch_certificates(main: &Proxy) -> Result<Option<(certificates::Handle, JoinHandle<()>)>, Error> {
-    let listeners: Vec<_> = main.shared.inlets.iter().filter_map(|inlet| inlet.tls.clone()).collect();
-    if listeners.is_empty() {
-        return Ok(None);
-    }
-    let (watcher, handle) = certificates::Watcher::new(listeners);
-    Ok(Some((handle, spawn(certificates::THREAD, move || watcher.run())?)))
-}
-
 /// Starts the thread that logs rejected and failed requests.
 fn start_report(main: &Proxy, admin: Option<&Published>) -> Result<(report::Handle, JoinHandle<()>), Error> {
     let (mut reporter, handle) = report::Reporter::new();
@@ -401,28 +375,13 @@ fn access_error(target: &AccessLog, error: &io::Error) -> Error {
     Error(format!("log.access: {name} cannot be opened: {error}; write a file that this user may append to"))
 }
 
-/// What to do if the port, or the path, cannot be used.
-fn listener_error(place: &Place, error: &io::Error) -> Error {
-    let Place::Tcp(address) = place else { return Error(error.to_string()) };
-    let port = address.port();
-    Error(match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "port {port} of {} is taken by another program; stop that program (`ss -ltnp | grep {port}` shows it), \
-             or choose another port in the configuration",
-            address.ip()
-        ),
-        io::ErrorKind::PermissionDenied => format!(
-            "port {port} may not be opened by this user: ports below 1024 need the capability CAP_NET_BIND_SERVICE; \
-             grant it, or choose a port above 1023"
-        ),
-        io::ErrorKind::AddrNotAvailable => {
-            format!(
-                "{} is not an address of this machine; write one that is, or 0.0.0.0 for all",
-                address.ip()
-            )
-        }
-        _ => format!("cannot listen on {address}: {error}"),
-    })
+/// What to do if files of responses cannot be read.
+fn routes_error(config: &Config, faults: &[BodyFault]) -> Error {
+    let each = faults.iter().map(|fault| {
+        let name = config.routes.get(fault.route).map_or("", |spec| &spec.route.name);
+        format!("routes[{}] ({name}): {}", fault.route, fault.advice)
+    });
+    Error(each.collect::<Vec<_>>().join("; "))
 }
 
 #[cfg(test)]

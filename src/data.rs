@@ -5,7 +5,7 @@
 //! |---|---|
 //! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`sleep`] (no work is left lying) |
 //! | 1 | [`transport`] and [`tls`], [`secure`] (what is known of a TLS session), [`server_pool`], [`waiting`] (requests that wait for a server), [`shared`] (what threads share) |
-//! | 2 | [`context`] (what a worker lends), [`client`], [`meta`] (what is kept of a request), [`upload`], [`download`], [`upstream`] (choose a server), [`respond`] |
+//! | 2 | [`context`] (what a worker lends), [`client`], [`meta`] (what is kept of a request), [`upload`], [`download`], [`upstream`] (choose a server), [`route`] (which pool, and the head for it), [`respond`] |
 //! | 3 | [`exchange`], [`finish`] (count, log, tell health), [`tunnel`] |
 //! | 4 | [`h1`] (heads, keep-alive, closing) |
 //! | 5 | [`worker_pool`] (the channel), [`worker`], [`accept`], [`listen`] |
@@ -24,6 +24,7 @@ pub mod listen;
 pub mod meta;
 pub mod poller;
 pub mod respond;
+pub mod route;
 pub mod secure;
 pub mod server_pool;
 pub mod shared;
@@ -46,6 +47,7 @@ use crate::base::ids::PoolId;
 use crate::base::time::{self, Moment};
 use crate::state::access::AccessSink;
 use crate::state::config::Config;
+use crate::state::route::Routes;
 use crate::state::table::Table;
 use crate::state::tls::listener::ListenerTls;
 use crate::state::verdict::Verdicts;
@@ -84,6 +86,7 @@ impl Proxy {
     pub fn open(
         name: &'static str,
         config: Arc<Config>,
+        routes: Arc<Routes>,
         table: Arc<Table>,
         verdicts: Verdicts,
         access: Option<AccessSink>,
@@ -98,7 +101,7 @@ impl Proxy {
         let inlets = listeners.iter().map(inlet).collect();
         let of_first = |error| (0, error);
         let poller = Poller::new().map_err(of_first)?;
-        let shared = Arc::new(Shared::new(name, config, table, verdicts, access, inlets));
+        let shared = Arc::new(Shared::new(name, config, routes, table, verdicts, access, inlets));
         let pool = Arc::new(WorkerPool::new(&shared, poller.waker()));
         let acceptor = Acceptor::new(Arc::clone(&pool), poller, listeners).map_err(of_first)?;
         Ok((Proxy { shared, pool }, acceptor))

@@ -1,7 +1,8 @@
 //! Checks on this machine before a start: missing folders, files that cannot be written, addresses and ports that
 //! cannot be used. Nothing is created, and no connection is accepted.
 
-use super::{listener_error, publish};
+use super::listeners::listener_error;
+use super::publish;
 use crate::base::time;
 use crate::state::config::{AccessLog, Config, Listener, Place};
 use crate::state::instance::Instance;

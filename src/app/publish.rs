@@ -2,7 +2,8 @@
 //! parser and limits as the balancer's own port, and workers of its own, so that admin and metrics respond when the
 //! main pool is full.
 
-use super::{Error, Published, Running, listener_error};
+use super::listeners::listener_error;
+use super::{Error, Published, Running};
 use crate::base::limits;
 use crate::control::admin::BODY_MAX;
 use crate::data::Proxy;
@@ -35,7 +36,7 @@ const CLIENT: Duration = Duration::from_secs(5);
 pub(super) fn front(main: &Config, bind: SocketAddr, socket: PathBuf) -> Result<Option<Running>, Error> {
     let config = Arc::new(guarded(main, bind, socket));
     let table = Arc::new(Table::of(&config));
-    match Proxy::open("admin", config, table, Verdicts::default(), None, Vec::new()) {
+    match Proxy::open("admin", config, Arc::default(), table, Verdicts::default(), None, Vec::new()) {
         Ok((proxy, acceptor)) => Running::start(proxy, acceptor).map(Some),
         Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse && is_default(main) => {
             log::warn!(

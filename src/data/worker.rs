@@ -386,7 +386,15 @@ mod tests {
     fn worker() -> Worker {
         let config = Arc::new(config::parse("{}", Path::new("")).unwrap());
         let table = Arc::new(Table::of(&config));
-        let shared = Arc::new(Shared::new("test", config, table, Verdicts::default(), None, Vec::new()));
+        let shared = Arc::new(Shared::new(
+            "test",
+            config,
+            Arc::default(),
+            table,
+            Verdicts::default(),
+            None,
+            Vec::new(),
+        ));
         let accept = Poller::new().unwrap();
         Worker::new(&Arc::new(WorkerPool::new(&shared, accept.waker())), 1, Poller::new().unwrap())
     }

@@ -51,6 +51,38 @@ pub fn write(reply: &Reply<'_>, out: &mut Vec<u8>) {
     }
 }
 
+/// A response that the configuration describes: of a route that redirects, or responds by itself.
+#[derive(Debug)]
+pub struct Fixed<'a> {
+    /// 200 to 599.
+    pub status: u16,
+    /// Header lines, each with its CRLF.
+    pub headers: &'a [u8],
+    /// What follows, unless the request was HEAD; none for 204 and 304.
+    pub body: &'a [u8],
+    /// The request was HEAD: no body is sent.
+    pub head_only: bool,
+    /// The connection is kept.
+    pub keep_alive: bool,
+    /// An IMF-fixdate.
+    pub date: &'a str,
+}
+
+/// Appends the whole response.
+pub fn fixed(reply: &Fixed<'_>, out: &mut Vec<u8>) {
+    start(reply.status, reply.date, reply.keep_alive, out);
+    out.extend_from_slice(reply.headers);
+    // Neither has a body; 204 has no length either (RFC 9110 sections 8.6, 15.3.5 and 15.4.5).
+    let is_bodyless = matches!(reply.status, 204 | 304);
+    if !is_bodyless {
+        number(out, "Content-Length: ", reply.body.len() as u64);
+    }
+    out.extend_from_slice(b"\r\n");
+    if !reply.head_only && !is_bodyless {
+        out.extend_from_slice(reply.body);
+    }
+}
+
 /// How to respond to OPTIONS and TRACE as the last hop.
 #[derive(Debug)]
 pub struct LastHop<'a> {
@@ -80,48 +112,6 @@ pub fn last_hop(head: &RequestHead<'_, '_>, how: &LastHop<'_>, out: &mut Vec<u8>
     out.extend_from_slice(line);
     seen().for_each(|span| out.extend_from_slice(head.fields.slice(span.start, span.end)));
     out.extend_from_slice(b"\r\n");
-}
-
-/// How to lead a client to https.
-#[derive(Debug)]
-pub struct ToHttps<'a> {
-    /// The port; 443 is not named.
-    pub port: u16,
-    /// The connection is kept.
-    pub keep_alive: bool,
-    /// An IMF-fixdate.
-    pub date: &'a str,
-}
-
-impl ToHttps<'_> {
-    /// 301 where the method stays the same for every client; elsewhere 308, because clients repeat a POST as a GET after a
-    /// 301 (RFC 9110 section 15.4.2).
-    pub fn status(&self, head: &RequestHead<'_, '_>) -> u16 {
-        if matches!(head.method, b"GET" | b"HEAD") { 301 } else { 308 }
-    }
-}
-
-/// Appends a redirect to the same target over TLS. The head must have a host.
-pub fn to_https(head: &RequestHead<'_, '_>, how: &ToHttps<'_>, out: &mut Vec<u8>) {
-    start(how.status(head), how.date, how.keep_alive, out);
-    out.extend_from_slice(b"Location: https://");
-    out.extend_from_slice(without_port(head.host));
-    if how.port != 443 {
-        out.push(b':');
-        decimal(out, u64::from(how.port));
-    }
-    if head.target != b"*" {
-        out.extend_from_slice(if head.slash_first { b"/" } else { b"" });
-        out.extend_from_slice(head.target);
-    }
-    out.extend_from_slice(b"\r\nContent-Length: 0\r\n\r\n");
-}
-
-/// The host of an authority, which was validated.
-fn without_port(authority: &[u8]) -> &[u8] {
-    let from = authority.iter().rposition(|byte| *byte == b']').unwrap_or(0);
-    let colon = authority.iter().skip(from).position(|byte| *byte == b':');
-    colon.and_then(|at| authority.get(..from + at)).unwrap_or(authority)
 }
 
 fn is_private(name: &[u8]) -> bool {

@@ -65,7 +65,15 @@ impl World {
         let config = Arc::new(config((random.below(3) == 0).then_some(1)));
         let table = Arc::new(Table::of(&config));
         let (verdicts, balanced) = (Verdicts::default(), Arc::clone(&table));
-        let shared = Arc::new(Shared::new("test", Arc::clone(&config), balanced, verdicts, None, Vec::new()));
+        let shared = Arc::new(Shared::new(
+            "test",
+            Arc::clone(&config),
+            Arc::default(),
+            balanced,
+            verdicts,
+            None,
+            Vec::new(),
+        ));
         let mut cx = Context::new(&shared, 1, Poller::new().unwrap());
         cx.now = Moment::from_millis(1000);
         cx.random = Random::seeded(seed ^ 1);

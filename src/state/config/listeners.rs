@@ -1,10 +1,9 @@
 //! The schema of `load_balancer.listeners`: where clients connect, each place with its TLS and what comes before it.
 
-use super::network::Network;
 use super::reader::{Reader, Section};
 use super::refine::SOCKET_PATH_MAX;
 use super::tree::{Node, Value};
-use super::{Certificate, ClientAuth, Config, Listener, Place, TlsToClients, TlsVersion, rules};
+use super::{Certificate, ClientAuth, Config, Listener, Network, Place, TlsToClients, TlsVersion, rules};
 use crate::base::text::is_plain;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;

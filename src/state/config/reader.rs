@@ -238,14 +238,6 @@ impl Section<'_, '_> {
         self.at.is_some()
     }
 
-    /// Whether the file has an empty list there.
-    pub(super) fn is_empty_list(&self, key: &str) -> bool {
-        let is = |entry: &Entry| {
-            entry.key == key && matches!(&entry.node.value, Value::List(nodes) if nodes.is_empty())
-        };
-        self.entries.iter().any(is)
-    }
-
     fn is_null(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key && matches!(entry.node.value, Value::Null))
     }
@@ -316,6 +308,14 @@ impl Section<'_, '_> {
         read
     }
 
+    /// Whether the file has an empty list there.
+    pub(super) fn is_empty_list(&self, key: &str) -> bool {
+        let is = |entry: &Entry| {
+            entry.key == key && matches!(&entry.node.value, Value::List(nodes) if nodes.is_empty())
+        };
+        self.entries.iter().any(is)
+    }
+
     /// The same for a list that may be null; None is null, or a missing key.
     pub(super) fn values_or_null<T>(
         &mut self,
@@ -327,6 +327,42 @@ impl Section<'_, '_> {
             return None;
         }
         self.values(key, rule)
+    }
+
+    /// The entries of an object whose keys are names, each by the same rule, in the order of the file.
+    pub(super) fn pairs<T>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        rule: impl Fn(&str, &Node) -> Result<T, String>,
+    ) -> Vec<T> {
+        let path = join(&self.path, key);
+        let Some(node) = self.take(key) else { return Vec::new() };
+        let Value::Object(entries) = &node.value else {
+            let advice = format!("expected an object, found {node}; write {example}");
+            self.reader.fault(path, Some(node.at), advice);
+            return Vec::new();
+        };
+        let (mut seen, mut values) = (HashSet::new(), Vec::new());
+        for entry in entries {
+            let result = match seen.insert(entry.key.as_str()) {
+                true => rule(&entry.key, &entry.node),
+                false => Err("is written twice in this object; keep one".to_owned()),
+            };
+            match result {
+                Ok(value) => values.push(value),
+                Err(advice) => {
+                    self.reader.fault(join(&path, &shown(&entry.key)), Some(entry.node.at), advice)
+                }
+            }
+        }
+        values
+    }
+
+    /// Records something of one of the keys that is valid but looks like a mistake.
+    pub(super) fn warn(&mut self, key: &str, advice: String) {
+        let path = join(&self.path, key);
+        self.reader.warning(&[&path], advice);
     }
 
     /// Records a fault of the whole object at one of its keys.

@@ -243,17 +243,13 @@ struct Choice {
 }
 
 impl Choice {
-    /// The first one, and those for the same name, are the default.
+    /// The first one, and those that share a name with it, are the default.
     fn of(all: impl Iterator<Item = Loaded>) -> Self {
         let mut choice = Choice::default();
-        let mut first = None;
+        let mut first: Option<Vec<String>> = None;
         for Loaded { key, names, .. } in all {
-            if first.is_none() {
-                choice.default.push(Arc::clone(&key));
-                first = Some(names.first().cloned());
-            } else if names.first().is_some()
-                && first.as_ref().is_some_and(|first| names.first() == first.as_ref())
-            {
+            let first = first.get_or_insert_with(|| names.clone());
+            if choice.default.is_empty() || names.iter().any(|name| first.contains(name)) {
                 choice.default.push(Arc::clone(&key));
             }
             for name in names {
