@@ -1,5 +1,12 @@
 //! TLS to clients, on real sockets with real certificates.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a panic is how a test fails; certificates have dates"
+)]
+
 mod support;
 
 use rustls::{ClientConfig, HandshakeKind};
@@ -459,7 +466,7 @@ fn check_fault(authority: &Authority, tls: Value, key: &str, advice: &str) {
         told.contains(&format!("load_balancer.listeners[0].tls.{key}:")) && told.contains(advice),
         "{told}"
     );
-    let (_, lines) = Evenkeel::try_start_text(&config.to_string()).err().expect("no start");
+    let (_, lines) = Evenkeel::try_start_text(&config.to_string()).expect_err("no start");
     assert!(lines.contains(advice), "{lines}");
 }
 
