@@ -3,7 +3,7 @@
 //! call that says `WouldBlock` is made again with the same bytes.
 
 use super::socket::Then;
-use super::transport::Transport;
+use crate::state::tls::servers;
 use rustls::{Connection, Error};
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
@@ -27,10 +27,25 @@ thread_local! {
     static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVED_AT_ONCE]);
 }
 
+/// What carries the records.
+pub trait Carrier {
+    /// Receives what is there. `WouldBlock` when nothing is; 0 at the end.
+    fn recv(&mut self, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Sends what there is room for. `WouldBlock` when there is none.
+    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// No more bytes will come from us.
+    fn finish_writing(&mut self);
+
+    /// Makes the close a reset.
+    fn reset_on_close(&mut self);
+}
+
 /// A session, and what carries it.
 #[derive(Debug)]
-pub struct Tls {
-    carrier: Transport,
+pub struct Tls<C: Carrier> {
+    carrier: C,
     session: Connection,
     /// Records that were received and that the session had no room for.
     inbox: Vec<u8>,
@@ -39,6 +54,8 @@ pub struct Tls {
     /// Bytes whose records are made and not all sent. They are told as sent when they are.
     owed: usize,
     sent: u64,
+    /// Records were sent.
+    greeted: bool,
     /// The last receive took all that was there: an edge tells of more.
     dry: bool,
     ended: bool,
@@ -61,9 +78,9 @@ enum Closing {
     Aborted,
 }
 
-impl Tls {
+impl<C: Carrier> Tls<C> {
     /// A session whose first records are `early`, followed by what comes.
-    pub fn new(carrier: Transport, session: Connection, early: &[u8]) -> Self {
+    pub fn new(carrier: C, session: Connection, early: &[u8]) -> Self {
         Tls {
             carrier,
             session,
@@ -71,6 +88,7 @@ impl Tls {
             plaintext: 0,
             owed: 0,
             sent: 0,
+            greeted: false,
             dry: false,
             ended: false,
             blocked: false,
@@ -80,7 +98,7 @@ impl Tls {
     }
 
     /// What carries it.
-    pub fn carrier(&self) -> &Transport {
+    pub fn carrier(&self) -> &C {
         &self.carrier
     }
 
@@ -92,6 +110,18 @@ impl Tls {
     /// What the session ended with, if it did.
     pub fn failure(&self) -> Option<&Error> {
         self.failure.as_ref()
+    }
+
+    /// What is wrong, for people, where the session or its handshake has failed.
+    pub fn trouble(&self) -> Option<String> {
+        match &self.failure {
+            Some(error) => Some(servers::words(error)),
+            // Nothing was sent where the connection itself was not made.
+            None if self.greeted && self.session.is_handshaking() => {
+                Some("the server closed the connection in the TLS handshake".to_owned())
+            }
+            None => None,
+        }
     }
 
     /// Whether the handshake is not complete.
@@ -231,7 +261,7 @@ impl Tls {
         self.blocked = false;
         while self.session.wants_write() {
             match self.session.write_tls(&mut Records(&mut self.carrier)) {
-                Ok(_) => {}
+                Ok(_) => self.greeted = true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = true;
                     return Ok(false);
@@ -315,7 +345,7 @@ impl Tls {
     }
 }
 
-impl Drop for Tls {
+impl<C: Carrier> Drop for Tls<C> {
     /// An orderly close says so.
     fn drop(&mut self) {
         if self.closing == Closing::No {
@@ -326,15 +356,15 @@ impl Drop for Tls {
 }
 
 /// Where records go.
-struct Records<'t>(&'t mut Transport);
+struct Records<'t, C>(&'t mut C);
 
-impl Write for Records<'_> {
+impl<C: Carrier> Write for Records<'_, C> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.send(&[IoSlice::new(bytes)], Then::Open)
+        self.0.send(&[IoSlice::new(bytes)])
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.send(parts, Then::Open)
+        self.0.send(parts)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -6,7 +6,7 @@
 use super::poller::{Poller, Ready, Token};
 use super::socket::{Socket, Then};
 use super::splice::Pipe;
-use super::tls::Tls;
+use super::tls::{Carrier, Tls};
 use rustls::Connection;
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
@@ -20,7 +20,7 @@ pub enum Transport {
     /// A socket, in clear text.
     Plain(Socket),
     /// TLS over another one.
-    Tls(Box<Tls>),
+    Tls(Box<Tls<Transport>>),
     /// None: it is being changed for another one.
     Closed,
     /// One end of a simulated connection.
@@ -56,7 +56,7 @@ impl Transport {
         }
     }
 
-    fn tls(&self) -> Option<&Tls> {
+    fn tls(&self) -> Option<&Tls<Transport>> {
         match self {
             Transport::Tls(tls) => Some(tls),
             _ => None,
@@ -122,6 +122,24 @@ impl Transport {
     }
 }
 
+impl Carrier for Transport {
+    fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.recv(into)
+    }
+
+    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.send(parts, Then::Open)
+    }
+
+    fn finish_writing(&mut self) {
+        self.finish_writing();
+    }
+
+    fn reset_on_close(&mut self) {
+        self.reset_on_close();
+    }
+}
+
 /// What a receive or a send came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moved {
@@ -182,8 +200,13 @@ impl Stream {
     }
 
     /// The TLS session, if there is one.
-    pub fn tls(&self) -> Option<&Tls> {
+    pub fn tls(&self) -> Option<&Tls<Transport>> {
         self.transport.tls()
+    }
+
+    /// What is wrong with its TLS session, for people; `None` where nothing is, or it has none.
+    pub fn tls_trouble(&self) -> Option<String> {
+        self.transport.tls().and_then(Tls::trouble)
     }
 
     /// Goes on with the handshake, if one is to be made; true when it is complete.

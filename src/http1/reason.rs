@@ -137,6 +137,8 @@ reasons! {
     NoServer = "no_server", 503, "No server is available. Check that the servers are up and healthy.";
     /// No server accepted the connection.
     ConnectFailed = "connect_failed", 503, "The server could not be reached. Check that it is running.";
+    /// TLS with the server failed: its certificate is not accepted, or it speaks no TLS.
+    TlsFailed = "tls_failed", 502, "No secure connection to the server could be made. The balancer's log says why.";
     /// The server closed before the head of its response was complete.
     ServerReset = "server_reset", 502, "The server closed the connection before it responded.";
     /// The server did not respond in time.
@@ -166,6 +168,7 @@ impl Reason {
                 | Reason::NoRoute
                 | Reason::NoServer
                 | Reason::ConnectFailed
+                | Reason::TlsFailed
                 | Reason::ServerReset
                 | Reason::ServerTimeout
                 | Reason::BadResponse

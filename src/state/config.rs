@@ -22,6 +22,7 @@ mod routes;
 mod rules;
 mod source;
 mod spell;
+mod to_servers;
 mod tree;
 mod units;
 
@@ -30,6 +31,7 @@ pub use fault::Fault;
 pub use listener::{Certificate, ClientAuth, Listener, Place, TlsToClients, TlsVersion};
 pub use routes::RouteSpec;
 pub use rules::check_name;
+pub use to_servers::TlsToServers;
 pub use units::read_size;
 
 use super::address::Address;
@@ -131,6 +133,8 @@ pub struct Servers {
     pub ejection: health::Ejection,
     /// Idle connections to each server.
     pub pool: Pool,
+    /// They speak TLS.
+    pub tls: Option<TlsToServers>,
 }
 
 /// One server as configured, or as registered through the admin API.
