@@ -76,7 +76,9 @@ fn split(s: &mut Section<'_, '_>, around: &Around<'_>) -> Option<Split> {
     let key = s.get("key", Key::None, key);
     if s.is_there() && !s.has("pools") {
         s.fault("pools", format!("is missing; write \"pools\": {example}"));
-    } else if s.is_there() && pools.iter().all(|(_, _, weight)| *weight == 0) {
+    } else if s.is_empty_object("pools")
+        || (!pools.is_empty() && pools.iter().all(|(_, _, weight)| *weight == 0))
+    {
         s.fault("pools", format!("has no weight above 0; write {example}"));
     }
     Some(Split::new(key, pools.iter().map(|(pool, name, weight)| (*pool, name.as_str(), *weight))))
