@@ -211,7 +211,7 @@ fn rewrite_path(node: &Node) -> Result<Template, String> {
     }
     let is_start = text.starts_with('/') || text.starts_with("{path}") || text.starts_with("{1}");
     let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#' && byte != b'\\');
-    let is_safe = template.constant().is_none_or(|path| is_safe(path));
+    let is_safe = template.constant().is_none_or(is_safe);
     match is_start && is_plain && is_safe && !text.contains("://") {
         true => Ok(template),
         false => Err(format!(
