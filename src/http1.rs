@@ -10,6 +10,7 @@
 pub mod body;
 pub mod client;
 mod connection;
+pub mod edits;
 mod extension;
 pub mod fields;
 pub mod forward;

@@ -5,7 +5,7 @@ use super::servers::{choose, pick};
 use evenkeel::base::ids::RequestId;
 use evenkeel::base::time::Moment;
 use evenkeel::http1::body::Body;
-use evenkeel::http1::forward::{self, Hop, ResponseHop};
+use evenkeel::http1::forward::{self, Hop, ResponseHop, Rewritten};
 use evenkeel::http1::framing::{Asked, Framing};
 use evenkeel::http1::head::{self, Limits, Parsed, RequestHead, ResponseHead, Slots, Version};
 use evenkeel::policy::admit::{self, Codel};
@@ -129,6 +129,8 @@ fn forward_request(text: &str, times: u64) {
             request_id: RequestId::new(1, number),
             forwarded: false,
             authority: "10.0.0.11:8080",
+            rewritten: Rewritten::default(),
+            edits: None,
         };
         out.clear();
         assert!(forward::request(black_box(&head), black_box(&hop), &mut out).is_ok());
@@ -148,6 +150,7 @@ fn forward_response(times: u64) {
             pseudonym: "evenkeel-0123456789",
             served_by: None,
             date: "Tue, 24 Nov 2026 10:00:00 GMT",
+            edits: None,
         };
         out.clear();
         forward::response(black_box(&head), black_box(&hop), &mut out);

@@ -238,14 +238,6 @@ impl Section<'_, '_> {
         self.at.is_some()
     }
 
-    /// Whether the file has an empty list there.
-    pub(super) fn is_empty_list(&self, key: &str) -> bool {
-        let is = |entry: &Entry| {
-            entry.key == key && matches!(&entry.node.value, Value::List(nodes) if nodes.is_empty())
-        };
-        self.entries.iter().any(is)
-    }
-
     fn is_null(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key && matches!(entry.node.value, Value::Null))
     }
@@ -316,6 +308,14 @@ impl Section<'_, '_> {
         read
     }
 
+    /// Whether the file has an empty list there.
+    pub(super) fn is_empty_list(&self, key: &str) -> bool {
+        let is = |entry: &Entry| {
+            entry.key == key && matches!(&entry.node.value, Value::List(nodes) if nodes.is_empty())
+        };
+        self.entries.iter().any(is)
+    }
+
     /// The same for a list that may be null; None is null, or a missing key.
     pub(super) fn values_or_null<T>(
         &mut self,
@@ -357,12 +357,6 @@ impl Section<'_, '_> {
             }
         }
         values
-    }
-
-    /// Whether the file has an empty object there.
-    pub(super) fn is_empty_object(&self, key: &str) -> bool {
-        let is_empty = |value: &Value| matches!(value, Value::Object(entries) if entries.is_empty());
-        self.entries.iter().any(|entry| entry.key == key && is_empty(&entry.node.value))
     }
 
     /// Records something of one of the keys that is valid but looks like a mistake.

@@ -630,6 +630,8 @@ fn the_document_has_the_true_defaults() {
         let Some(default) = default else { continue };
         let file = |value| read(&file_with(&key, value)).unwrap_or_else(|faults| panic!("{}", faults[0]));
         let mut config = file(Some(default));
+        // An empty list is a default that is worth a warning.
+        config.warnings.clear();
         if key.starts_with("routes[]") {
             assert_eq!(config, file(None), "{key}");
             continue;
