@@ -359,12 +359,6 @@ impl Section<'_, '_> {
         values
     }
 
-    /// Whether the file has an empty object there.
-    pub(super) fn is_empty_object(&self, key: &str) -> bool {
-        let is_empty = |value: &Value| matches!(value, Value::Object(entries) if entries.is_empty());
-        self.entries.iter().any(|entry| entry.key == key && is_empty(&entry.node.value))
-    }
-
     /// Records something of one of the keys that is valid but looks like a mistake.
     pub(super) fn warn(&mut self, key: &str, advice: String) {
         let path = join(&self.path, key);

@@ -11,6 +11,7 @@ use crate::http1::names::{Name, name_of};
 use crate::state::route::{
     Action, HeaderEdits, HeaderName, Key, Redirect, Respond, Rewrite, Security, Split,
 };
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -69,16 +70,16 @@ pub(super) fn action(s: &mut Section<'_, '_>, around: &Around<'_>) -> (Action, O
 fn split(s: &mut Section<'_, '_>, around: &Around<'_>) -> Option<Split> {
     let weight = rules::whole::<u32>(0..=1_000_000);
     let example = r#"{ "stable": 95, "canary": 5 }"#;
+    let are_read = Cell::new(true);
     let pools = s.pairs("pools", example, |name, node| {
         let text = Node { at: node.at, value: Value::Text(name.to_owned()) };
-        Ok((around.pool(&text)?, name.to_owned(), weight(node)?))
+        let pool = around.pool(&text).and_then(|pool| Ok((pool, name.to_owned(), weight(node)?)));
+        pool.inspect_err(|_| are_read.set(false))
     });
     let key = s.get("key", Key::None, key);
     if s.is_there() && !s.has("pools") {
         s.fault("pools", format!("is missing; write \"pools\": {example}"));
-    } else if s.is_empty_object("pools")
-        || (!pools.is_empty() && pools.iter().all(|(_, _, weight)| *weight == 0))
-    {
+    } else if s.is_there() && are_read.get() && pools.iter().all(|(_, _, weight)| *weight == 0) {
         s.fault("pools", format!("has no weight above 0; write {example}"));
     }
     Some(Split::new(key, pools.iter().map(|(pool, name, weight)| (*pool, name.as_str(), *weight))))
@@ -338,7 +339,9 @@ fn template(node: &Node) -> Result<(&str, Template), String> {
 fn meant(name: &str) -> String {
     let names = || Placeholder::ALL.iter().map(|(name, _)| *name);
     let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
-    match elsewhere::variable(name).or_else(|| spell::nearest(name, names())) {
+    match elsewhere::variable(name)
+        .or_else(|| spell::nearest(name.trim_start_matches("http.request."), names()))
+    {
         _ if is_number => "; groups are {1} to {9}".to_owned(),
         Some(near) => format!("; did you mean {{{near}}}?"),
         None => {
