@@ -174,7 +174,11 @@ impl Duplex {
         let half = &mut self.halves[side];
         let count = half.transit.len().min(most.max(1));
         let Half { transit, arrived, .. } = half;
-        arrived.extend(transit.drain(..count));
+        let (first, second) = transit.as_slices();
+        let from_first = count.min(first.len());
+        arrived.extend(&first[..from_first]);
+        arrived.extend(&second[..count - from_first]);
+        transit.drain(..count);
         let ends = half.transit.is_empty() && half.ended && !half.end_arrived;
         half.end_arrived |= ends;
         if to == 0 {
@@ -222,7 +226,7 @@ impl Net {
         if self.random.below(100) < self.refused_percent {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        let capacity = [40, 600, 5000, 100_000][self.random.below(4)];
+        let capacity = [100, 600, 5000, 100_000][self.random.below(4)];
         let (near, far) = Wire::pair(capacity);
         self.accepted.push_back((address.port(), far));
         Ok(Transport::Simulated(near))
