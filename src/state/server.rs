@@ -302,20 +302,14 @@ impl Server {
         };
         let latency = Latency::unpack(self.latency.load(Relaxed)).reading(now);
         let silence = self.silence(now);
-        let (silence_us, is_silent) = match silence.is_zero() {
-            true => (0.0, false),
-            false => {
-                let latency_us = latency.map(|latency| latency.faded_us);
-                (silence.as_secs_f32() * 1e6, silence::is_silent(silence, latency_us))
-            }
-        };
+        let is_silent = silence::is_silent(silence, latency.map(|latency| latency.faded_us));
         Candidate {
             slot,
             weight: self.weight(),
             hash: self.hash,
             in_flight: self.in_flight().saturating_add(recent_failures),
             latency,
-            silence_us,
+            silence_us: silence.as_secs_f32() * 1e6,
             is_silent,
             reported: self.reported(now),
         }
