@@ -15,6 +15,8 @@
 
 #[path = "instructions/ceilings.rs"]
 mod ceilings;
+#[path = "instructions/routes.rs"]
+mod routes;
 #[path = "instructions/rows.rs"]
 mod rows;
 #[path = "instructions/servers.rs"]

@@ -17,6 +17,7 @@ use crate::state::access::{AccessSink, Line};
 use crate::state::config::{AccessLog, Config};
 use crate::state::instance::Instance;
 use crate::state::own::Own;
+use crate::state::route::{BodyFault, Routes};
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
 use crossbeam_channel::{Receiver, bounded};
@@ -121,7 +122,15 @@ impl Balancer {
         let table = Arc::new(Table::of(&config));
         let verdicts = Verdicts::default();
         let (sink, lines) = config.log.access.as_ref().map(|_| AccessSink::open()).unzip();
-        let opened = Proxy::open("main", Arc::clone(&config), Arc::clone(&table), verdicts.clone(), sink);
+        let routes = Routes::new(&config.routes).map_err(|faults| routes_error(&config, &faults))?;
+        let opened = Proxy::open(
+            "main",
+            Arc::clone(&config),
+            Arc::new(routes),
+            Arc::clone(&table),
+            verdicts.clone(),
+            sink,
+        );
         let (proxy, acceptor) = opened.map_err(|error| listener_error(config.listen.address, &error))?;
         let (agent, handle) = health::Agent::new(&config, table, &verdicts);
         let closing = proxy.clone();
@@ -345,6 +354,15 @@ fn access_error(target: &AccessLog, error: &io::Error) -> Error {
         AccessLog::File(path) => path.display().to_string(),
     };
     Error(format!("log.access: {name} cannot be opened: {error}; write a file that this user may append to"))
+}
+
+/// What to do if files of responses cannot be read.
+fn routes_error(config: &Config, faults: &[BodyFault]) -> Error {
+    let each = faults.iter().map(|fault| {
+        let name = config.routes.get(fault.route).map_or("", |spec| &spec.route.name);
+        format!("routes[{}] ({name}): {}", fault.route, fault.advice)
+    });
+    Error(each.collect::<Vec<_>>().join("; "))
 }
 
 /// What to do if the port cannot be used.

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`sleep`] (no work is left lying) |
 //! | 1 | [`transport`], [`server_pool`], [`waiting`] (requests that wait for a server), [`shared`] (what threads share) |
-//! | 2 | [`context`] (what a worker lends), [`client`], [`meta`] (what is kept of a request), [`upload`], [`download`], [`upstream`] (choose a server), [`respond`] |
+//! | 2 | [`context`] (what a worker lends), [`client`], [`meta`] (what is kept of a request), [`upload`], [`download`], [`upstream`] (choose a server), [`route`] (which pool, and the head for it), [`respond`] |
 //! | 3 | [`exchange`], [`finish`] (count, log, tell health), [`tunnel`] |
 //! | 4 | [`h1`] (heads, keep-alive, closing) |
 //! | 5 | [`worker_pool`] (the channel), [`worker`], [`accept`], [`listen`] |
@@ -24,6 +24,7 @@ pub mod listen;
 pub mod meta;
 pub mod poller;
 pub mod respond;
+pub mod route;
 pub mod server_pool;
 pub mod shared;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use crate::base::ids::PoolId;
 use crate::base::time::{self, Moment};
 use crate::state::access::AccessSink;
 use crate::state::config::Config;
+use crate::state::route::Routes;
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
 use crate::state::workers::{Gauges, RequestInfo, Workers};
@@ -80,13 +82,14 @@ impl Proxy {
     pub fn open(
         name: &'static str,
         config: Arc<Config>,
+        routes: Arc<Routes>,
         table: Arc<Table>,
         verdicts: Verdicts,
         access: Option<AccessSink>,
     ) -> io::Result<(Proxy, Acceptor)> {
         let listener = Listener::open(config.listen.address)?;
         let poller = Poller::new()?;
-        let shared = Arc::new(Shared::new(name, config, table, verdicts, access, listener.address));
+        let shared = Arc::new(Shared::new(name, config, routes, table, verdicts, access, listener.address));
         let pool = Arc::new(WorkerPool::new(&shared, poller.waker()));
         let acceptor = Acceptor::new(Arc::clone(&pool), poller, listener)?;
         Ok((Proxy { shared, pool }, acceptor))

@@ -10,12 +10,14 @@
 pub mod body;
 pub mod client;
 mod connection;
+pub mod edits;
 mod extension;
 pub mod fields;
 pub mod forward;
 pub mod framing;
 pub mod head;
 pub mod names;
+pub mod path;
 pub mod proxy_protocol;
 pub mod reason;
 pub mod reply;

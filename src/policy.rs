@@ -3,6 +3,7 @@
 //!
 //! - [`admit`]: is a request that waited still worth serving? [`pick`]: which server gets it? [`retry`]: what if that
 //!   fails?
+//! - [`route`]: which rule of the configuration does a request match?
 //! - [`pool`]: how many workers should there be?
 //! - [`health`]: which servers are in use? [`outlier`]: which one fails far more than the others?
 //!   [`latency`], [`failures`], [`silence`]: what is recorded of their speed, their errors, and of requests without a
@@ -17,4 +18,5 @@ pub mod outlier;
 pub mod pick;
 pub mod pool;
 pub mod retry;
+pub mod route;
 pub mod silence;

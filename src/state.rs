@@ -7,6 +7,7 @@ pub mod config;
 pub mod histogram;
 pub mod instance;
 pub mod own;
+pub mod route;
 pub mod server;
 #[cfg(test)]
 mod simulation;

@@ -1,10 +1,11 @@
 //! The rows: each runs one operation of a request's life many times.
 
+use super::routes::find;
 use super::servers::{choose, pick};
 use evenkeel::base::ids::RequestId;
 use evenkeel::base::time::Moment;
 use evenkeel::http1::body::Body;
-use evenkeel::http1::forward::{self, Hop, ResponseHop};
+use evenkeel::http1::forward::{self, Hop, ResponseHop, Rewritten};
 use evenkeel::http1::framing::{Asked, Framing};
 use evenkeel::http1::head::{self, Limits, Parsed, RequestHead, ResponseHead, Slots, Version};
 use evenkeel::policy::admit::{self, Codel};
@@ -50,6 +51,10 @@ pub const ALL: &[Row] = &[
     row("choose, round_robin of 300", |times| choose(Algorithm::RoundRobin, 300, times)),
     row("choose, dynamic of 3", |times| choose(Algorithm::Dynamic, 3, times)),
     row("choose, dynamic of 300", |times| choose(Algorithm::Dynamic, 300, times)),
+    row("route of 10", |times| find(10, times)),
+    row("route of 100", |times| find(100, times)),
+    row("route of 1000", |times| find(1000, times)),
+    row("route of 10000", |times| find(10_000, times)),
     row("retry: a reset", |times| retry_after(Phase::Response, times)),
     row("retry: a dead connection", |times| retry_after(Phase::Reuse, times)),
     row("admit: a short wait", |times| judge(1, times)),
@@ -124,6 +129,8 @@ fn forward_request(text: &str, times: u64) {
             request_id: RequestId::new(1, number),
             forwarded: false,
             authority: "10.0.0.11:8080",
+            rewritten: Rewritten::default(),
+            edits: None,
         };
         out.clear();
         assert!(forward::request(black_box(&head), black_box(&hop), &mut out).is_ok());
@@ -143,6 +150,7 @@ fn forward_response(times: u64) {
             pseudonym: "evenkeel-0123456789",
             served_by: None,
             date: "Tue, 24 Nov 2026 10:00:00 GMT",
+            edits: None,
         };
         out.clear();
         forward::response(black_box(&head), black_box(&hop), &mut out);

@@ -35,7 +35,7 @@ const CLIENT: Duration = Duration::from_secs(5);
 pub(super) fn front(main: &Config, bind: SocketAddr, socket: PathBuf) -> Result<Option<Running>, Error> {
     let config = Arc::new(guarded(main, bind, socket));
     let table = Arc::new(Table::of(&config));
-    match Proxy::open("admin", config, table, Verdicts::default(), None) {
+    match Proxy::open("admin", config, Arc::default(), table, Verdicts::default(), None) {
         Ok((proxy, acceptor)) => Running::start(proxy, acceptor).map(Some),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_default(main) => {
             log::warn!("admin: {}; the admin API is on its socket only", listener_error(bind, &error));

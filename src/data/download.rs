@@ -6,7 +6,7 @@ use super::splice::{Pipe, Pipes, SPLICE_FROM_BYTES};
 use super::transport::{Moved, Stream};
 use crate::base::time::Moment;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX};
-use crate::http1::forward::{self, ResponseHop};
+use crate::http1::forward::{self, Edits, ResponseHop};
 use crate::http1::framing::{Asked, Framing};
 use crate::http1::head::{self, Limits, Parsed, ResponseHead, Slots, Version};
 use crate::http1::reason::Reason;
@@ -47,7 +47,7 @@ pub struct Download {
 }
 
 /// What the response to a request depends on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Asking<'a> {
     /// The request's method, as far as framing cares.
     pub asked: Asked,
@@ -61,6 +61,8 @@ pub struct Asking<'a> {
     pub may_keep: bool,
     /// Our name in `Via`.
     pub pseudonym: &'a str,
+    /// What its route changes in the headers.
+    pub edits: Option<&'a dyn Edits>,
     /// `X-Served-By`.
     pub served_by: Option<&'a str>,
     /// For a response without one.
@@ -474,6 +476,7 @@ impl Download {
             pseudonym: asking.pseudonym,
             served_by: asking.served_by,
             date: asking.date,
+            edits: asking.edits,
         };
         if head.status < 200 && !upgraded {
             // An HTTP/1.0 client knows no interim responses (RFC 9110 section 15.2).

@@ -17,6 +17,7 @@ use super::download::{Asking, Download, Downloaded, Scratch};
 use super::finish;
 use super::meta::{Meta, Sender};
 use super::respond;
+use super::route::{self, Routed, Way};
 use super::server_pool::ServerConnection;
 use super::socket::Then;
 use super::tunnel::{Tunnel, TunnelPermit};
@@ -26,7 +27,7 @@ use super::waiting::QueueToken;
 use crate::base::ids::PoolId;
 use crate::base::limits;
 use crate::base::time::Moment;
-use crate::http1::forward::{self, Hop};
+use crate::http1::forward::Edits;
 use crate::http1::framing::Framing;
 use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
@@ -142,6 +143,8 @@ pub struct Exchange {
     pub meta: Meta,
     /// The pool that serves it.
     pool: PoolId,
+    /// Its route, if one matched.
+    way: Option<Box<Way>>,
     state: State,
     upload: Upload,
     download: Download,
@@ -206,17 +209,26 @@ impl Exchange {
         let mut out = cx.buffers.take();
         let peer = sender.peer.map(|peer| peer.ip().to_canonical());
         let meta = Meta::of(head, peer, cx);
-        let prepared = prepare(head, &meta, peer, cx, &mut out);
+        let routed = route::route(head, &meta, &sender, cx, &mut out);
         let chunked = head.framing == Framing::Chunked;
-        let mut upload = Upload::new(out, head.body(), chunked, cx.shared.config.limits.body, cx.now);
-        let taken = prepared.and_then(|()| upload.take_early(early));
+        let limit = routed.as_ref().ok().and_then(Routed::route).and_then(|route| route.body_limit);
+        let limit = limit.unwrap_or(cx.shared.config.limits.body);
+        let upload = Upload::new(out, head.body(), chunked, limit, cx.now);
         let mut exchange = Exchange::new(meta, upload, sender.owner, cx);
+        let taken = routed.and_then(|routed| {
+            let response = exchange.follow(routed);
+            exchange.upload.take_early(early).map(|used| (used, response))
+        });
         match taken {
-            Ok(used) if head.max_forwards == Some(0) => {
+            Ok((used, _)) if head.max_forwards == Some(0) => {
                 exchange.respond_as_last_hop(head, cx);
                 (exchange, used)
             }
-            Ok(used) => {
+            Ok((used, Some(response))) => {
+                exchange.respond_as_route(&response, cx);
+                (exchange, used)
+            }
+            Ok((used, None)) => {
                 cx.shared.pool(exchange.pool).budget.earn(cx.now);
                 if exchange.meta.upgrade {
                     exchange.tunnel = TunnelPermit::take(&cx.shared);
@@ -229,6 +241,20 @@ impl Exchange {
             Err(reason) => {
                 exchange.reject(reason, cx);
                 (exchange, early.len())
+            }
+        }
+    }
+
+    /// Goes the way of its route; a response of the route's own comes back.
+    fn follow(&mut self, routed: Routed) -> Option<route::Response> {
+        match routed {
+            Routed::Forward(pool, way) => {
+                (self.pool, self.way) = (pool, way);
+                None
+            }
+            Routed::Respond(way, response) => {
+                self.way = Some(way);
+                Some(response)
             }
         }
     }
@@ -248,6 +274,7 @@ impl Exchange {
         Box::new(Exchange {
             meta,
             pool: PoolId::default(),
+            way: None,
             state: State::Choose,
             upload,
             download: Download::new(cx.buffers.take(), cx.now),
@@ -368,7 +395,7 @@ impl Exchange {
         self.download.flush(client, Then::Open, &mut cx.pipes)?;
         while self.upload.is_chunked() {
             if self.upload.collect(client, &mut cx.body, cx.now)? == 0 && self.upload.is_chunked() {
-                let deadline = self.upload.moved_at.after(cx.shared.config.timeouts.client_body);
+                let deadline = self.upload.moved_at.after(self.times(cx).client_body);
                 let is_late = cx.now >= deadline;
                 return if is_late {
                     Err(Failure::last(Reason::BodyTimeout))
@@ -407,7 +434,7 @@ impl Exchange {
 
     /// A new connection to the next of the server's addresses that can be tried. `None`: it has to be tried again.
     fn connect_new(&mut self, server: &Arc<Server>, cx: &mut Context) -> Result<Option<usize>, Failure> {
-        let now = cx.now;
+        let (now, connect_time) = (cx.now, self.times(cx).connect);
         let connecting = self.connecting.get_or_insert_with(|| Box::new(Connecting::new(server, now)));
         while let Some(target) = connecting.next(server) {
             let connected = match cx.network.connect(target) {
@@ -422,7 +449,7 @@ impl Exchange {
                 Ok(transport) => return Ok(Some(cx.servers.insert(transport, server, self.owner.0))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     connecting.again();
-                    let late = now >= self.attempt_at.after(cx.shared.config.timeouts.connect);
+                    let late = now >= self.attempt_at.after(connect_time);
                     return if late { Err(Failure::CONNECT) } else { Ok(None) };
                 }
                 Err(error) => {
@@ -440,7 +467,7 @@ impl Exchange {
 
     /// Until when the address that is tried may take. A silent one leaves time for those behind it.
     fn connect_deadline(&self, cx: &Context) -> Moment {
-        let all = self.attempt_at.after(cx.shared.config.timeouts.connect);
+        let all = self.attempt_at.after(self.times(cx).connect);
         match &self.connecting {
             Some(connecting) => {
                 connecting.since.after(addresses::share(all.since(connecting.since), connecting.left))
@@ -521,6 +548,8 @@ impl Exchange {
         if request_done && self.asked_at.is_none() {
             self.asked_at = Some(*now);
         }
+        let way = self.way.as_deref().filter(|way| way.edits_responses());
+        let edits = way.map(|way| way.response_edits(&connection.server.name));
         let asking = Asking {
             asked: self.meta.asked,
             version: self.meta.version,
@@ -528,6 +557,7 @@ impl Exchange {
             request_done,
             may_keep,
             pseudonym: name,
+            edits: edits.as_ref().map(|edits| edits as &dyn Edits),
             served_by: shared.config.listen.served_by_header.then_some(connection.server.name.as_str()),
             date,
             limits: response_limits,
@@ -610,7 +640,7 @@ impl Exchange {
     /// Until when the exchange may stand still as it does, and why it fails then. Each of what it waits for has a time
     /// of its own; bytes that move begin it again.
     fn deadline(&self, cx: &Context) -> (Moment, Reason) {
-        let times = &cx.shared.config.timeouts;
+        let times = self.times(cx);
         if self.connection.is_some() && !self.upload.has_begun() {
             return (self.connect_deadline(cx), Reason::ConnectFailed);
         }
@@ -650,7 +680,7 @@ impl Exchange {
         if !self.download.has_unsent() {
             return Ok(Flow::Done);
         }
-        let deadline = self.download.moved_at.after(cx.shared.config.timeouts.client_body);
+        let deadline = self.download.moved_at.after(self.times(cx).client_body);
         if cx.now >= deadline { Err(Failure::last(Reason::ClientStalled)) } else { Ok(Flow::Wait(deadline)) }
     }
 
@@ -741,7 +771,13 @@ impl Exchange {
             others_failed: failed.2,
             timed_out: failure.reason == Reason::ServerTimeout,
         };
-        retry::may(&cx.shared.config.retries, &attempt, &cx.shared.pool(self.pool).budget, cx.now)
+        let own = self.way.as_ref().and_then(|way| way.route.retries);
+        retry::may(
+            &own.unwrap_or(cx.shared.config.retries),
+            &attempt,
+            &cx.shared.pool(self.pool).budget,
+            cx.now,
+        )
     }
 
     /// A response of our own takes the place of a server's.
@@ -752,6 +788,25 @@ impl Exchange {
         respond::rejection(&mut self.download, reason, &self.meta, keeps, cx);
         self.state = State::Finish;
         self.download.moved_at = cx.now;
+    }
+
+    /// Responds as its route says.
+    fn respond_as_route(&mut self, response: &route::Response, cx: &mut Context) {
+        let keeps = self.meta.keep_alive && self.upload.is_received() && !cx.shared.is_draining();
+        respond::fixed(&mut self.download, response, &self.meta, keeps, cx);
+        self.state = State::Finish;
+        self.download.moved_at = cx.now;
+    }
+
+    /// Its time limits: those of its route, or of the configuration.
+    fn times(&self, cx: &Context) -> Times {
+        let (own, all) = (self.way.as_ref().map(|way| way.route.timeouts), &cx.shared.config.timeouts);
+        let own = own.unwrap_or_default();
+        Times {
+            connect: own.connect.unwrap_or(all.connect),
+            response: own.response.unwrap_or(all.response),
+            client_body: own.client_body.unwrap_or(all.client_body),
+        }
     }
 
     /// Responds to OPTIONS and TRACE that go no further than here (RFC 9110 section 7.6.2).
@@ -783,6 +838,7 @@ impl Exchange {
             sent: self.download.bytes(),
             server: self.server.as_ref(),
             reason: self.reason,
+            way: self.way.as_deref(),
         }
     }
 
@@ -848,6 +904,14 @@ impl Exchange {
     }
 }
 
+/// The time limits of an exchange.
+#[derive(Clone, Copy)]
+struct Times {
+    connect: Duration,
+    response: Duration,
+    client_body: Duration,
+}
+
 /// What came of moving both directions once.
 enum Relayed {
     Bytes(usize),
@@ -907,34 +971,6 @@ impl Connecting {
         let addresses = server.addresses();
         self.current.map_or_else(|| addresses.generation(), |address| addresses.record_connect_ok(address))
     }
-}
-
-/// The request as every server gets it.
-fn prepare(
-    head: &RequestHead<'_, '_>,
-    meta: &Meta,
-    peer: Option<IpAddr>,
-    cx: &mut Context,
-    out: &mut Vec<u8>,
-) -> Result<(), Reason> {
-    let peer_trusted = peer.is_some_and(|peer| cx.shared.config.listen.trusts(peer));
-    if head.secure && !peer_trusted {
-        return Err(Reason::Misdirected);
-    }
-    // An HTTP/1.0 client may name no host; then the request goes to a server under the server's own name.
-    let nameless = head.host.is_empty();
-    let first = cx.table.look(&cx.shared.table).pool(PoolId::default()).ready.first().filter(|_| nameless);
-    let authority = first.map(|server| server.authority()).unwrap_or_default();
-    let hop = Hop {
-        peer,
-        peer_trusted,
-        proto: "http",
-        pseudonym: &cx.shared.pseudonym,
-        request_id: meta.id,
-        forwarded: cx.shared.config.listen.forwarded,
-        authority: &authority,
-    };
-    forward::request(head, &hop, out)
 }
 
 /// Keeps a client on its server with `ip_hash`. A client without an address (a Unix socket) is one client.

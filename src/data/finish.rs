@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::meta::Meta;
+use super::route::Way;
 use crate::base::time;
 use crate::http1::reason::Reason;
 use crate::state::access::Line;
@@ -25,20 +26,26 @@ pub struct Outcome<'a> {
     pub server: Option<&'a Arc<Server>>,
     /// Why it did not end well.
     pub reason: Option<Reason>,
+    /// Its route, if one matched.
+    pub way: Option<&'a Way>,
 }
 
 /// Counts an exchange, once, and writes its line into the access log.
 pub fn count(outcome: Outcome<'_>, cx: &Context) {
-    let Outcome { meta, status, received, sent, server, reason } = outcome;
+    let Outcome { meta, status, received, sent, server, reason, way } = outcome;
     let shard = cx.shard();
     let took = cx.now.since(meta.started);
     shard.ends(stats::Outcome { status: (status != 0).then_some(status), bytes: sent, reason });
+    if let Some(way) = way {
+        cx.shared.stats.route(way.index).ends(status);
+    }
     shard.add(Counter::BytesIn, received);
     shard.duration.record(took);
     if let Some(reason) = reason {
         log::debug!("{}: {}: {}: {}", cx.shared.name, meta.trace, reason.name(), reason.sentence());
     }
-    let Some(access) = &cx.shared.access else { return };
+    let is_logged = way.is_none_or(|way| way.route.access_log);
+    let Some(access) = cx.shared.access.as_ref().filter(|_| is_logged) else { return };
     let line = Line {
         client: meta.client,
         at_unix: time::unix_seconds(),

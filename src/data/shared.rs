@@ -9,6 +9,7 @@ use crate::base::time::{self, Moment};
 use crate::policy::retry::Budget;
 use crate::state::access::AccessSink;
 use crate::state::config::Config;
+use crate::state::route::Routes;
 use crate::state::stats::{Counter, Stats};
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
@@ -62,6 +63,8 @@ pub struct Shared {
     pub config: Arc<Config>,
     /// Its servers.
     pub table: Arc<Table>,
+    /// Which pool a request goes to.
+    pub routes: Arc<Routes>,
     /// What it counts.
     pub stats: Arc<Stats>,
     /// What it learns of its servers, for the health thread.
@@ -94,6 +97,7 @@ impl Shared {
     pub fn new(
         name: &'static str,
         config: Arc<Config>,
+        routes: Arc<Routes>,
         table: Arc<Table>,
         verdicts: Verdicts,
         access: Option<AccessSink>,
@@ -104,7 +108,8 @@ impl Shared {
         Shared {
             name,
             table,
-            stats: Arc::default(),
+            stats: Arc::new(Stats::with_routes(routes.list().len())),
+            routes,
             verdicts,
             access,
             address,

@@ -402,7 +402,8 @@ mod tests {
         let config = Arc::new(config::parse("{}", Path::new("")).unwrap());
         let table = Arc::new(Table::of(&config));
         let address = "127.0.0.1:1".parse().unwrap();
-        let shared = Arc::new(Shared::new("test", config, table, Verdicts::default(), None, address));
+        let shared =
+            Arc::new(Shared::new("test", config, Arc::default(), table, Verdicts::default(), None, address));
         let accept = Poller::new().unwrap();
         Worker::new(&Arc::new(WorkerPool::new(&shared, accept.waker())), 1, Poller::new().unwrap())
     }

@@ -3,7 +3,10 @@
 //! Forwarded lines are copied unchanged, in runs, with their case, order, duplicates and odd bytes. Our own lines
 //! follow them: framing is always ours, never the sender's.
 
+pub use super::edits::{Edits, Rewritten};
+
 use super::connection::Nominations;
+use super::edits::is_dropped;
 use super::fields::{Field, Fields, Span, list};
 use super::framing::Framing;
 use super::head::{RequestHead, ResponseHead, Version, has_space_before_colon};
@@ -14,7 +17,6 @@ use crate::base::ids::RequestId;
 use std::net::IpAddr;
 
 /// What is added to a request at this hop.
-#[derive(Debug)]
 pub struct Hop<'a> {
     /// The peer's address; None on a Unix socket.
     pub peer: Option<IpAddr>,
@@ -30,10 +32,13 @@ pub struct Hop<'a> {
     pub forwarded: bool,
     /// Written as Host when the client, an HTTP/1.0 one, sent none: the server's own name or address.
     pub authority: &'a str,
+    /// What takes the place of the client's target.
+    pub rewritten: Rewritten<'a>,
+    /// Changes of the other headers.
+    pub edits: Option<&'a dyn Edits>,
 }
 
 /// How a response is sent to the client.
-#[derive(Debug)]
 pub struct ResponseHop<'a> {
     /// The client's version.
     pub client: Version,
@@ -48,6 +53,8 @@ pub struct ResponseHop<'a> {
     pub served_by: Option<&'a str>,
     /// An IMF-fixdate for a response without Date (RFC 9110 section 6.6.1); empty: none is written.
     pub date: &'a str,
+    /// Changes of the other headers; none of them is made to interim responses.
+    pub edits: Option<&'a dyn Edits>,
 }
 
 /// Appends the head for the server, always as HTTP/1.1. [`Reason::LoopDetected`] when Via already names us;
@@ -69,6 +76,7 @@ pub fn request(head: &RequestHead<'_, '_>, hop: &Hop<'_>, out: &mut Vec<u8>) -> 
         out.extend_from_slice(b"\r\n");
     }
     framing(head.framing, out);
+    hop.edits.into_iter().for_each(|edits| edits.append(&head.fields, out));
     // A field for the next hop alone is named in Connection (RFC 9110 sections 7.8 and 10.1.4).
     let mut options = ConnectionLine::default();
     if head.upgrade {
@@ -101,6 +109,7 @@ pub fn response(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out: &mut Ve
         write::field(out, "X-Served-By", server.as_bytes());
     }
     if !interim {
+        hop.edits.into_iter().for_each(|edits| edits.append(&head.fields, out));
         framing(hop.framing, out);
     }
     if let (Some(length), Framing::None) = (head.declared_length, hop.framing) {
@@ -113,10 +122,20 @@ pub fn response(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out: &mut Ve
 /// The request line, and Host first if it is not the client's own line.
 fn request_line(head: &RequestHead<'_, '_>, hop: &Hop<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method);
-    out.extend_from_slice(if head.slash_first { b" /" } else { b" " });
-    out.extend_from_slice(head.target);
+    match hop.rewritten.target {
+        Some(target) => {
+            out.push(b' ');
+            out.extend_from_slice(target);
+        }
+        None => {
+            out.extend_from_slice(if head.slash_first { b" /" } else { b" " });
+            out.extend_from_slice(head.target);
+        }
+    }
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    if head.host_from_target {
+    if let Some(host) = hop.rewritten.host {
+        write::field(out, "Host", host);
+    } else if head.host_from_target {
         write::field(out, "Host", head.host);
     } else if head.host.is_empty() {
         write::field(out, "Host", hop.authority.as_bytes());
@@ -150,7 +169,10 @@ fn copy_request_fields(
             Name::XForwardedHost => known.host = hop.peer_trusted,
             _ => {}
         }
-        if !goes_to_server(head, hop, span.kind) || is_nominated(&nominations, &head.fields, span) {
+        let is_left_out = !goes_to_server(head, hop, span.kind)
+            || is_nominated(&nominations, &head.fields, span)
+            || is_dropped(hop.edits, &head.fields, span);
+        if is_left_out {
             runs.leave_out(span, out);
         }
     }
@@ -164,7 +186,7 @@ fn goes_to_server(head: &RequestHead<'_, '_>, hop: &Hop<'_>, kind: Name) -> bool
         Name::ProxyConnection | Name::Te | Name::Http2Settings | Name::XForwardedFor => false,
         // With `close`, Connection names it.
         Name::Close => head.keep_alive,
-        Name::Host => !head.host_from_target,
+        Name::Host => !head.host_from_target && hop.rewritten.host.is_none(),
         Name::Trailer => head.framing == Framing::Chunked,
         Name::Upgrade => head.upgrade,
         Name::Expect => head.expects_continue,
@@ -184,7 +206,10 @@ fn copy_response_fields(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out:
     let mut dated = false;
     let nominations = head.nominates.then(|| Nominations::of(&head.fields));
     for span in head.fields.spans {
-        if !goes_to_client(head, hop, span.kind) || is_nominated(&nominations, &head.fields, span) {
+        let is_left_out = !goes_to_client(head, hop, span.kind)
+            || is_nominated(&nominations, &head.fields, span)
+            || head.status >= 200 && is_dropped(hop.edits, &head.fields, span);
+        if is_left_out {
             runs.leave_out(span, out);
             continue;
         }

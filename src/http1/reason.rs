@@ -47,6 +47,9 @@ reasons! {
     BadTarget = "bad_target", 400, "The request target is malformed. Percent-encode special characters and leave out fragments and user names.";
     /// White space before a colon, a folded line, a name that is not a token, a control byte.
     BadHeader = "bad_header", 400, "A header is malformed. Check its name, its colon and control characters.";
+    /// A path that servers read in different ways, or one whose `..` leads to another route (`docs/http.md`, Paths and
+    /// routes).
+    UnsafePath = "unsafe_path", 400, "The path is ambiguous. Send it without dot segments, encoded slashes, backslashes and NUL.";
     /// A CR or an LF that is not part of CRLF.
     BareLineBreak = "bare_line_break", 400, "A line does not end with CRLF. End every line of the request headers with CR and LF.";
     /// Host is missing, repeated or malformed.
@@ -119,6 +122,8 @@ reasons! {
     /// An internal fault of the balancer.
     Internal = "internal", 500, "The balancer failed to process this request. Its log has the details under the request id.";
 
+    /// No route matches, and the default pool has no servers.
+    NoRoute = "no_route", 404, "No route leads here. Check the host and the path.";
     // The servers.
 
     /// No server can be picked.
@@ -151,6 +156,7 @@ impl Reason {
                 | Reason::QueueTimeout
                 | Reason::Overloaded
                 | Reason::TunnelLimit
+                | Reason::NoRoute
                 | Reason::NoServer
                 | Reason::ConnectFailed
                 | Reason::ServerReset
@@ -181,16 +187,44 @@ impl Reason {
 pub const fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        203 => "Non-Authoritative Information",
+        204 => "No Content",
+        205 => "Reset Content",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
         405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
         408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
         411 => "Length Required",
+        412 => "Precondition Failed",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
         421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        425 => "Too Early",
+        426 => "Upgrade Required",
+        428 => "Precondition Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
         499 => "Client Closed Request",
         500 => "Internal Server Error",
         501 => "Not Implemented",
@@ -198,6 +232,7 @@ pub const fn phrase(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
+        507 => "Insufficient Storage",
         508 => "Loop Detected",
         _ => "Unknown",
     }

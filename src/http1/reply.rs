@@ -51,6 +51,38 @@ pub fn write(reply: &Reply<'_>, out: &mut Vec<u8>) {
     }
 }
 
+/// A response that the configuration describes: of a route that redirects, or responds by itself.
+#[derive(Debug)]
+pub struct Fixed<'a> {
+    /// 200 to 599.
+    pub status: u16,
+    /// Header lines, each with its CRLF.
+    pub headers: &'a [u8],
+    /// What follows, unless the request was HEAD; none for 204 and 304.
+    pub body: &'a [u8],
+    /// The request was HEAD: no body is sent.
+    pub head_only: bool,
+    /// The connection is kept.
+    pub keep_alive: bool,
+    /// An IMF-fixdate.
+    pub date: &'a str,
+}
+
+/// Appends the whole response.
+pub fn fixed(reply: &Fixed<'_>, out: &mut Vec<u8>) {
+    start(reply.status, reply.date, reply.keep_alive, out);
+    out.extend_from_slice(reply.headers);
+    // Neither has a body; 204 has no length either (RFC 9110 sections 8.6, 15.3.5 and 15.4.5).
+    let is_bodyless = matches!(reply.status, 204 | 304);
+    if !is_bodyless {
+        number(out, "Content-Length: ", reply.body.len() as u64);
+    }
+    out.extend_from_slice(b"\r\n");
+    if !reply.head_only && !is_bodyless {
+        out.extend_from_slice(reply.body);
+    }
+}
+
 /// How to respond to OPTIONS and TRACE as the last hop.
 #[derive(Debug)]
 pub struct LastHop<'a> {

@@ -13,18 +13,19 @@
 
 mod check;
 mod fault;
-pub mod network;
 mod placeholder;
 mod reader;
 mod refine;
+mod routes;
 mod rules;
 mod source;
 mod spell;
 mod tree;
 mod units;
 
+pub use crate::base::network::Network;
 pub use fault::Fault;
-pub use network::Network;
+pub use routes::RouteSpec;
 pub use rules::check_name;
 pub use units::read_size;
 
@@ -61,6 +62,8 @@ pub struct Config {
     pub servers: Servers,
     /// The other pools, in the order of the file. Names are unique.
     pub pools: Vec<NamedPool>,
+    /// Which requests go where, in the order of the file; without any, all go to `servers`.
+    pub routes: Vec<RouteSpec>,
     /// The worker pool and its channel.
     pub threadpool: Threadpool,
     /// Time limits.
@@ -343,6 +346,20 @@ pub fn fault_at(file: Option<&Path>, key: &str, advice: String) -> Fault {
 /// Refines one server as JSON, in the form of an entry of `servers.list`; for the admin API.
 pub fn parse_server(text: &str) -> Result<ServerSpec, Vec<Fault>> {
     parse_one(text, refine::server)
+}
+
+/// Refines the text of `routes` alone, with these pools beside the default one; also the warnings.
+#[cfg(test)]
+pub(super) fn parse_routes(text: &str, pools: &[&str]) -> Result<(Vec<RouteSpec>, Vec<Fault>), Vec<Fault>> {
+    let text = format!("{{\"routes\": {text}}}");
+    let source = Source::new(None, &text);
+    let (node, mut reader) = (tree::parse(&source)?, Reader::default());
+    let pools = [&["default"], pools].concat();
+    let around = routes::Around { pools: &pools, folder: Path::new(""), retries: retry::Rules::default() };
+    let routes = reader.top(&node, |top| routes::routes(top, &around));
+    routes::check(&routes, &pools, &mut reader);
+    let (faults, warnings) = reader.finish(&source);
+    if faults.is_empty() { Ok((routes, warnings)) } else { Err(faults) }
 }
 
 /// Refines a change of a server as JSON; for the admin API.

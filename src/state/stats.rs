@@ -138,15 +138,48 @@ impl Shard {
 #[derive(Debug)]
 pub struct Stats {
     shards: Box<[CachePadded<Shard>]>,
+    routes: Box<[RouteCounts]>,
+}
+
+/// What is counted for each route: finished requests by the class of their response.
+#[derive(Debug, Default)]
+pub struct RouteCounts {
+    classes: [AtomicU64; RouteCounts::CLASSES.len()],
+}
+
+impl RouteCounts {
+    /// The classes, in the order of [`RouteCounts::read`]. `none`: the client left before there was a response.
+    pub const CLASSES: [&'static str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+    /// Counts a finished request. `status` is 0 if there was no response.
+    pub fn ends(&self, status: u16) {
+        self.classes[usize::from(status / 100).min(5)].fetch_add(1, Relaxed);
+    }
+
+    /// The counts by class.
+    pub fn read(&self) -> [u64; RouteCounts::CLASSES.len()] {
+        array::from_fn(|class| self.classes[class].load(Relaxed))
+    }
 }
 
 impl Default for Stats {
     fn default() -> Self {
-        Stats { shards: (0..SHARDS).map(|_| CachePadded::new(Shard::new())).collect() }
+        Stats::with_routes(0)
     }
 }
 
 impl Stats {
+    /// For a configuration with so many routes.
+    pub fn with_routes(routes: usize) -> Self {
+        let shards = (0..SHARDS).map(|_| CachePadded::new(Shard::new())).collect();
+        Stats { shards, routes: (0..routes).map(|_| RouteCounts::default()).collect() }
+    }
+
+    /// The counts of the route with this number.
+    pub fn route(&self, index: usize) -> &RouteCounts {
+        &self.routes[index]
+    }
+
     /// The shard of the thread with this number; if there are more threads than shards, they share.
     pub fn shard(&self, thread: usize) -> &Shard {
         &self.shards[thread % SHARDS]

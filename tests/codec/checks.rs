@@ -10,7 +10,7 @@
 use evenkeel::base::ids::RequestId;
 use evenkeel::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
 use evenkeel::http1::client::client_address;
-use evenkeel::http1::forward::{self, Hop, ResponseHop};
+use evenkeel::http1::forward::{self, Hop, ResponseHop, Rewritten};
 use evenkeel::http1::framing::{Asked, Framing};
 use evenkeel::http1::head::{self, Limits, Parsed, RequestHead, Slots, Version, may_be_complete};
 use evenkeel::http1::names::Name;
@@ -287,12 +287,22 @@ fn hop(peer_trusted: bool) -> Hop<'static> {
         request_id: RequestId::new(1, 2),
         forwarded: true,
         authority: "origin.test",
+        rewritten: Rewritten::default(),
+        edits: None,
     }
 }
 
 fn response_hop(framing: Framing) -> ResponseHop<'static> {
     let client = Version::Http11;
-    ResponseHop { client, framing, keep_alive: false, pseudonym: "p", served_by: None, date: "d" }
+    ResponseHop {
+        client,
+        framing,
+        keep_alive: false,
+        pseudonym: "p",
+        served_by: None,
+        date: "d",
+        edits: None,
+    }
 }
 
 /// Payload and trailers of a body that is whole.

@@ -9,7 +9,7 @@ use crate::front::Response;
 use crate::http1::reason::Reason;
 use crate::state::histogram::Counts;
 use crate::state::server::Server;
-use crate::state::stats::{Counter, Stats};
+use crate::state::stats::{Counter, RouteCounts, Stats};
 use std::fmt::{Display, Write};
 
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -21,6 +21,7 @@ pub(super) fn response(view: &View) -> Response {
     requests(&mut page, &view.stats);
     connections(&mut page, view);
     workers(&mut page, view);
+    routes(&mut page, view);
     pools(&mut page, view);
     servers(&mut page, view, now);
     Response::of(200, KIND, page.text)
@@ -103,6 +104,15 @@ fn workers(page: &mut Page, view: &View) {
     page.one("requests_waiting", Kind::Gauge, help, view.workers.waiting());
     page.one("queue_length", Kind::Gauge, "Connections waiting for a worker.", view.workers.queued());
     page.one("queue_capacity", Kind::Gauge, "The most connections that may wait.", pool.queue_capacity);
+}
+
+fn routes(page: &mut Page, view: &View) {
+    page.family("route_requests_total", Kind::Counter, "Finished requests of the route, by status class.");
+    for (at, spec) in view.config.routes.iter().enumerate() {
+        for (class, count) in RouteCounts::CLASSES.into_iter().zip(view.stats.route(at).read()) {
+            page.sample(&[("route", &spec.route.name), ("class", class)], count);
+        }
+    }
 }
 
 fn pools(page: &mut Page, view: &View) {

@@ -72,7 +72,15 @@ impl World {
         let table = Arc::new(Table::of(&config));
         let address = "127.0.0.1:8000".parse().unwrap();
         let (verdicts, balanced) = (Verdicts::default(), Arc::clone(&table));
-        let shared = Arc::new(Shared::new("test", Arc::clone(&config), balanced, verdicts, None, address));
+        let shared = Arc::new(Shared::new(
+            "test",
+            Arc::clone(&config),
+            Arc::default(),
+            balanced,
+            verdicts,
+            None,
+            address,
+        ));
         let mut cx = Context::new(&shared, 1, Poller::new().unwrap());
         cx.now = Moment::from_millis(1000);
         cx.random = Random::seeded(seed ^ 1);

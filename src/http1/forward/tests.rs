@@ -15,6 +15,8 @@ fn hop() -> Hop<'static> {
         request_id: RequestId::new(0, 1),
         forwarded: false,
         authority: "server.test:9001",
+        rewritten: Rewritten::default(),
+        edits: None,
     }
 }
 
@@ -210,6 +212,7 @@ fn response_hop(framing: Framing) -> ResponseHop<'static> {
         pseudonym: "ek",
         served_by: None,
         date: "",
+        edits: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::reader::Reader;
 use super::refine::SOCKET_PATH_MAX;
-use super::{Config, ServerSpec, Servers, placeholder, units};
+use super::{Config, ServerSpec, Servers, placeholder, routes, units};
 use crate::state::own::{Own, overlap};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -22,6 +22,8 @@ pub(super) fn contradictions(config: &Config, reader: &mut Reader) {
         list(&key, &servers.list, &own, reader);
     }
     admin(config, reader);
+    let pools: Vec<&str> = config.pool_ids().map(|pool| config.pool_name(pool)).collect();
+    routes::check(&config.routes, &pools, reader);
 }
 
 fn workers(config: &Config, reader: &mut Reader) {

@@ -216,19 +216,60 @@ impl Section<'_, '_> {
         self.reader.object(path, schema, node, inside)
     }
 
-    /// The objects of a list; entries for which `None` is returned are left out.
+    /// The object of a key that may be missing or null; None is that.
+    pub(super) fn optional<T>(
+        &mut self,
+        key: &'static str,
+        inside: impl FnOnce(&mut Section<'_, '_>) -> T,
+    ) -> Option<T> {
+        if !self.has(key) || self.is_null(key) {
+            // Its keys are known nonetheless.
+            let schema = join(&self.schema, key);
+            self.take(key);
+            let path = join(&self.path, key);
+            self.reader.object(path, schema, None, inside);
+            return None;
+        }
+        Some(self.section(key, inside))
+    }
+
+    /// Whether there is an object.
+    pub(super) fn is_there(&self) -> bool {
+        self.at.is_some()
+    }
+
+    fn is_null(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key && matches!(entry.node.value, Value::Null))
+    }
+
+    /// The objects of a list of servers; entries for which `None` is returned are left out.
     pub(super) fn objects<T>(
         &mut self,
         key: &'static str,
         mut inside: impl FnMut(&mut Section<'_, '_>) -> Option<T>,
     ) -> Vec<T> {
+        self.objects_like(key, "[ { \"address\": \"host:port\" } ]", |section, _| inside(section))
+    }
+
+    /// The objects of a list that looks like the example, each with its index; entries for which `None` is returned are
+    /// left out.
+    pub(super) fn objects_like<T>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        mut inside: impl FnMut(&mut Section<'_, '_>, usize) -> Option<T>,
+    ) -> Vec<T> {
         let schema = format!("{}[]", join(&self.schema, key));
-        let nodes = self.list(key, "[ { \"address\": \"host:port\" } ]").unwrap_or(&[]);
+        let nodes = self.list(key, example).unwrap_or(&[]);
+        if nodes.is_empty() {
+            // The keys of an entry are known nonetheless.
+            self.reader.object(join(&self.path, key), schema.clone(), None, |section| inside(section, 0));
+        }
         let nodes = nodes.iter().enumerate();
         let mut each = |(at, node): (usize, &Node)| {
             let path = format!("{}[{at}]", join(&self.path, key));
             self.reader.places.insert(path.clone(), node.at);
-            self.reader.object(path, schema.clone(), Some(node), &mut inside)
+            self.reader.object(path, schema.clone(), Some(node), |section| inside(section, at))
         };
         nodes.filter_map(&mut each).collect()
     }
@@ -267,18 +308,61 @@ impl Section<'_, '_> {
         read
     }
 
+    /// Whether the file has an empty list there.
+    pub(super) fn is_empty_list(&self, key: &str) -> bool {
+        let is = |entry: &Entry| {
+            entry.key == key && matches!(&entry.node.value, Value::List(nodes) if nodes.is_empty())
+        };
+        self.entries.iter().any(is)
+    }
+
     /// The same for a list that may be null; None is null, or a missing key.
     pub(super) fn values_or_null<T>(
         &mut self,
         key: &'static str,
         rule: impl Fn(&Node) -> Result<T, String>,
     ) -> Option<Vec<T>> {
-        let is_null = |entry: &Entry| entry.key == key && matches!(entry.node.value, Value::Null);
-        if self.entries.iter().any(is_null) {
+        if self.is_null(key) {
             self.take(key);
             return None;
         }
         self.values(key, rule)
+    }
+
+    /// The entries of an object whose keys are names, each by the same rule, in the order of the file.
+    pub(super) fn pairs<T>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        rule: impl Fn(&str, &Node) -> Result<T, String>,
+    ) -> Vec<T> {
+        let path = join(&self.path, key);
+        let Some(node) = self.take(key) else { return Vec::new() };
+        let Value::Object(entries) = &node.value else {
+            let advice = format!("expected an object, found {node}; write {example}");
+            self.reader.fault(path, Some(node.at), advice);
+            return Vec::new();
+        };
+        let (mut seen, mut values) = (HashSet::new(), Vec::new());
+        for entry in entries {
+            let result = match seen.insert(entry.key.as_str()) {
+                true => rule(&entry.key, &entry.node),
+                false => Err("is written twice in this object; keep one".to_owned()),
+            };
+            match result {
+                Ok(value) => values.push(value),
+                Err(advice) => {
+                    self.reader.fault(join(&path, &shown(&entry.key)), Some(entry.node.at), advice)
+                }
+            }
+        }
+        values
+    }
+
+    /// Records something of one of the keys that is valid but looks like a mistake.
+    pub(super) fn warn(&mut self, key: &str, advice: String) {
+        let path = join(&self.path, key);
+        self.reader.warning(&[&path], advice);
     }
 
     /// Records a fault of the whole object at one of its keys.

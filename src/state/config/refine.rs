@@ -4,7 +4,7 @@ use super::reader::{Reader, Section};
 use super::tree::Node;
 use super::{
     AccessLog, Admin, Change, Config, DEFAULT_POOL, HealthCheck, Limits, Listen, LoadReport, Log, NamedPool,
-    Pool, ServerSpec, Servers, Threadpool, Timeouts, rules,
+    Pool, ServerSpec, Servers, Threadpool, Timeouts, routes, rules,
 };
 use crate::http1::head;
 use crate::policy::pick::{Algorithm, Weight};
@@ -42,13 +42,18 @@ pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config 
     reader.top(node, |top| {
         let listen = top.section("load_balancer", listen);
         let threadpool = top.section("threadpool", threadpool);
+        let retries = top.section("retries", retries);
+        let pools = pools(top, threadpool.bounds.max);
+        let names: Vec<&str> =
+            [DEFAULT_POOL].into_iter().chain(pools.iter().map(|pool| pool.name.as_str())).collect();
         Config {
+            routes: routes::routes(top, &routes::Around { pools: &names, folder, retries }),
             servers: top.section("servers", |section| servers(section, threadpool.bounds.max)),
-            pools: pools(top, threadpool.bounds.max),
+            pools,
             threadpool,
             timeouts: top.section("timeouts", timeouts),
             limits: top.section("limits", |section| limits(section, listen.trace)),
-            retries: top.section("retries", retries),
+            retries,
             admin: top.section("admin", |section| admin(section, folder)),
             log: top.section("log", |section| log(section, folder)),
             file: None,

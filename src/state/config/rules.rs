@@ -1,8 +1,8 @@
 //! The rules for single values: what a node must be, and what to write if it is not.
 
-use super::network::Network;
 use super::tree::{Node, Value};
 use super::{placeholder, spell, units};
+use crate::base::network::Network;
 use crate::base::text::is_plain;
 use crate::policy::pick::Algorithm;
 use crate::state::address::Address;
@@ -307,7 +307,7 @@ pub(super) fn level(node: &Node) -> Read<log::LevelFilter> {
 }
 
 /// One of a few words.
-fn word<T: Copy>(node: &Node, words: &[(&str, T)]) -> Read<T> {
+pub(super) fn word<T: Copy>(node: &Node, words: &[(&str, T)]) -> Read<T> {
     let text = text(node, &format!("write one of {}", one_of(words)))?;
     let found = words.iter().find(|(name, _)| name == &text);
     found.map(|(_, value)| *value).ok_or_else(|| {
@@ -334,7 +334,7 @@ fn literal(text: &str) -> Read<()> {
     }
 }
 
-fn text<'n>(node: &'n Node, advice: &str) -> Read<&'n str> {
+pub(super) fn text<'n>(node: &'n Node, advice: &str) -> Read<&'n str> {
     match &node.value {
         Value::Text(text) => literal(text).map(|()| text.as_str()),
         _ => Err(format!("expected text, found {node}; {advice}")),

@@ -53,11 +53,16 @@ impl Node {
         Node { at: 0, value: Value::Object(Vec::new()) }
     }
 
-    /// The position of the value of a key, such as `log.access`.
+    /// The position of the value of a key, such as `log.access` or `servers.list[2].address`.
     pub(super) fn place(&self, key: &str) -> Option<usize> {
         let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+        let (name, index) = first.split_once('[').map_or((first, None), |(name, index)| (name, Some(index)));
         let Value::Object(entries) = &self.value else { return None };
-        let node = &entries.iter().find(|entry| entry.key == first)?.node;
+        let mut node = &entries.iter().find(|entry| entry.key == name)?.node;
+        if let Some(index) = index {
+            let Value::List(nodes) = &node.value else { return None };
+            node = nodes.get(index.strip_suffix(']')?.parse::<usize>().ok()?)?;
+        }
         rest.map_or(Some(node.at), |rest| node.place(rest))
     }
 }

@@ -1,4 +1,4 @@
-//! A network in CIDR notation, for lists of trusted peers.
+//! A network in CIDR notation, for lists of trusted peers and for conditions on a client.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

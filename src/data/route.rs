@@ -1,0 +1,374 @@
+//! Layer 2: where a request goes: its route, the pool, and the head with which it goes there.
+
+use super::context::Context;
+use super::meta::{Meta, Sender};
+use crate::base::ids::PoolId;
+use crate::base::template::{Placeholder, Values};
+use crate::http1::fields::Fields;
+use crate::http1::forward::{self, Edits, Hop, Rewritten};
+use crate::http1::head::RequestHead;
+use crate::http1::path::{self, Normalised};
+use crate::http1::reason::Reason;
+use crate::policy::route::{Pattern, Request, cookie, without_port};
+use crate::state::route::{Action, Found, HeaderEdits, Key, Rewrite, Route, Split, hash};
+use std::io::Write;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Stands for the server's name in rendered headers until it is known. No value has this byte: what clients may send in
+/// targets and hosts is ASCII.
+const SERVER_NAME: u8 = 0xff;
+
+/// What is kept of a request's route for as long as its exchange lives.
+#[derive(Debug)]
+pub struct Way {
+    /// The route.
+    pub route: Arc<Route>,
+    /// Its number, in the order of the file.
+    pub index: usize,
+    /// Header lines for the response, with [`SERVER_NAME`] where the server's name belongs.
+    response_lines: Vec<u8>,
+    is_tls: bool,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Routed {
+    /// It goes to a server of the pool; its head was appended.
+    Forward(PoolId, Option<Box<Way>>),
+    /// The balancer responds as the route says.
+    Respond(Box<Way>, Response),
+}
+
+impl Routed {
+    /// The route, if one matched.
+    pub fn route(&self) -> Option<&Route> {
+        match self {
+            Routed::Forward(_, way) => way.as_ref().map(|way| &*way.route),
+            Routed::Respond(way, _) => Some(&way.route),
+        }
+    }
+}
+
+/// A response that a route describes.
+#[derive(Debug)]
+pub struct Response {
+    /// Its status.
+    pub status: u16,
+    /// Header lines, each with its CRLF.
+    pub headers: Vec<u8>,
+    /// Its body.
+    pub body: Arc<[u8]>,
+}
+
+/// Finds the route of a request and appends the head for the server, if it goes to one.
+pub fn route(
+    head: &RequestHead<'_, '_>,
+    meta: &Meta,
+    sender: &Sender,
+    cx: &mut Context,
+    out: &mut Vec<u8>,
+) -> Result<Routed, Reason> {
+    if cx.shared.routes.list().is_empty() {
+        return to_default(head, meta, sender, cx, out);
+    }
+    let shared = Arc::clone(&cx.shared);
+    let (raw_path, query) = target_of(head);
+    let Normalised { path, unresolved } = path::normalise(raw_path).map_err(|_| Reason::UnsafePath)?;
+    let asked = Asked { head, path: &path, query, client: meta.client };
+    let found = shared.routes.find(&asked, unresolved.as_deref()).map_err(|_| Reason::UnsafePath)?;
+    let Some(found) = found else {
+        let snapshot = cx.table.look(&shared.table);
+        let has_default = snapshot.servers_of(PoolId::default()).next().is_some();
+        return if has_default { to_default(head, meta, sender, cx, out) } else { Err(Reason::NoRoute) };
+    };
+    let mut known = Known { asked: &asked, meta, found: &found, pool: "" };
+    let pool = match &found.route.action {
+        Action::Pool(pool) => *pool,
+        Action::Split(split) => split.choose(key(split, &asked).unwrap_or_else(|| cx.random.number())),
+        Action::Redirect(redirect) => {
+            let mut headers = b"Location: ".to_vec();
+            redirect.location(&known, &mut headers);
+            headers.extend_from_slice(b"\r\n");
+            return Ok(respond(&known, redirect.status, headers, Arc::default()));
+        }
+        Action::Respond(fixed) => {
+            let mut headers = Vec::new();
+            let edits = HeaderEdits { add: fixed.headers.clone(), ..HeaderEdits::default() };
+            edits.append(&known, &mut headers);
+            return Ok(respond(&known, fixed.status, headers, Arc::clone(&fixed.body)));
+        }
+    };
+    known.pool = shared.config.pool_name(pool);
+    let (mut target, mut host) = (Vec::new(), Vec::new());
+    let rewritten = match &found.route.rewrite {
+        Some(rewrite) => rewritten(rewrite, &known, &mut target, &mut host)?,
+        None => Rewritten::default(),
+    };
+    let edits = RequestEdits { edits: &found.route.request_headers, known: &known };
+    prepare(head, meta, sender, &To { pool, rewritten, edits: Some(&edits) }, cx, out)?;
+    Ok(Routed::Forward(pool, Some(Box::new(Way::of(&known)))))
+}
+
+/// No route matches, or there are none.
+fn to_default(
+    head: &RequestHead<'_, '_>,
+    meta: &Meta,
+    sender: &Sender,
+    cx: &mut Context,
+    out: &mut Vec<u8>,
+) -> Result<Routed, Reason> {
+    let pool = PoolId::default();
+    prepare(head, meta, sender, &To { pool, rewritten: Rewritten::default(), edits: None }, cx, out)?;
+    Ok(Routed::Forward(pool, None))
+}
+
+fn rewritten<'o>(
+    rewrite: &Rewrite,
+    known: &Known<'_>,
+    target: &'o mut Vec<u8>,
+    host: &'o mut Vec<u8>,
+) -> Result<Rewritten<'o>, Reason> {
+    let asked = known.asked;
+    let has_target =
+        rewrite.target(asked.path, asked.query, known, target).map_err(|_| Reason::UnsafePath)?;
+    let has_host = rewrite.host(known, host);
+    Ok(Rewritten {
+        target: has_target.then_some(target.as_slice()),
+        host: has_host.then_some(host.as_slice()),
+    })
+}
+
+fn respond(known: &Known<'_>, status: u16, mut headers: Vec<u8>, body: Arc<[u8]>) -> Routed {
+    let way = Way::of(known);
+    with_server(&way.response_lines, "", &mut headers);
+    if let Some(security) = known.found.route.security_headers {
+        security.append(way.is_tls, |_| false, &mut headers);
+    }
+    Routed::Respond(Box::new(way), Response { status, headers, body })
+}
+
+/// The key that keeps a request with one pool; `None`: a random one.
+fn key(split: &Split, asked: &Asked<'_, '_, '_>) -> Option<u64> {
+    let mut found = None;
+    match &split.key {
+        Key::None => {}
+        Key::Client => {
+            found = asked.client.map(|client| match client.to_canonical() {
+                IpAddr::V4(client) => hash(&client.octets()),
+                IpAddr::V6(client) => hash(&client.octets()),
+            });
+        }
+        Key::Header(name) => {
+            asked.header(name.as_bytes(), &mut |value| {
+                found = Some(hash(value));
+                true
+            });
+        }
+        Key::Cookie(name) => {
+            asked.header(b"cookie", &mut |line| {
+                found = cookie(line, name.as_bytes()).map(hash);
+                found.is_some()
+            });
+        }
+    }
+    found
+}
+
+/// Where a head goes, and with what changes.
+struct To<'a> {
+    pool: PoolId,
+    rewritten: Rewritten<'a>,
+    edits: Option<&'a dyn Edits>,
+}
+
+/// The request as every server of the pool gets it.
+fn prepare(
+    head: &RequestHead<'_, '_>,
+    meta: &Meta,
+    sender: &Sender,
+    to: &To<'_>,
+    cx: &mut Context,
+    out: &mut Vec<u8>,
+) -> Result<(), Reason> {
+    let peer = sender.peer.map(|peer| peer.ip().to_canonical());
+    let peer_trusted = peer.is_some_and(|peer| cx.shared.config.listen.trusts(peer));
+    if head.secure && !peer_trusted {
+        return Err(Reason::Misdirected);
+    }
+    // An HTTP/1.0 client may name no host; then the request goes to a server under the server's own name.
+    let nameless = head.host.is_empty();
+    let first = cx.table.look(&cx.shared.table).pool(to.pool).ready.first().filter(|_| nameless);
+    let authority = first.map(|server| server.authority()).unwrap_or_default();
+    let hop = Hop {
+        peer,
+        peer_trusted,
+        proto: "http",
+        pseudonym: &cx.shared.pseudonym,
+        request_id: meta.id,
+        forwarded: cx.shared.config.listen.forwarded,
+        authority: &authority,
+        rewritten: to.rewritten,
+        edits: to.edits,
+    };
+    forward::request(head, &hop, out)
+}
+
+/// The path and the query (without its `?`) that a request asks for.
+fn target_of<'b>(head: &RequestHead<'_, 'b>) -> (&'b [u8], Option<&'b [u8]>) {
+    let (path, query) = path::split(head.target);
+    (if head.slash_first { b"/" } else { path }, query)
+}
+
+impl Way {
+    fn of(known: &Known<'_>) -> Self {
+        let mut response_lines = Vec::new();
+        known.found.route.response_headers.append(known, &mut response_lines);
+        Way { route: Arc::clone(known.found.route), index: known.found.index, response_lines, is_tls: false }
+    }
+
+    /// The changes of the response of this server.
+    pub fn response_edits<'w>(&'w self, server: &'w str) -> ResponseEdits<'w> {
+        ResponseEdits { way: self, server }
+    }
+
+    /// Whether it changes responses.
+    pub fn edits_responses(&self) -> bool {
+        !self.route.response_headers.is_empty() || self.route.security_headers.is_some()
+    }
+}
+
+/// Copies rendered lines, with the server's name in its places.
+fn with_server(lines: &[u8], server: &str, out: &mut Vec<u8>) {
+    for (at, part) in lines.split(|byte| *byte == SERVER_NAME).enumerate() {
+        if at > 0 {
+            out.extend_from_slice(server.as_bytes());
+        }
+        out.extend_from_slice(part);
+    }
+}
+
+/// What a route changes in the headers for the server.
+struct RequestEdits<'a> {
+    edits: &'a HeaderEdits,
+    known: &'a Known<'a>,
+}
+
+impl Edits for RequestEdits<'_> {
+    fn drops(&self, name: &[u8]) -> bool {
+        self.edits.drops(name)
+    }
+
+    fn append(&self, _fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.edits.append(self.known, out);
+        // The server is not chosen yet, so its name has no place here.
+        if out[start..].contains(&SERVER_NAME) {
+            let lines = out.split_off(start);
+            with_server(&lines, "", out);
+        }
+    }
+}
+
+/// What a route changes in the headers for the client.
+#[derive(Debug)]
+pub struct ResponseEdits<'w> {
+    way: &'w Way,
+    server: &'w str,
+}
+
+impl Edits for ResponseEdits<'_> {
+    fn drops(&self, name: &[u8]) -> bool {
+        self.way.route.response_headers.drops(name)
+    }
+
+    fn append(&self, fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
+        with_server(&self.way.response_lines, self.server, out);
+        if let Some(security) = self.way.route.security_headers {
+            let edits = &self.way.route.response_headers;
+            let is_there = |name: &str| {
+                edits.set.iter().chain(&edits.add).any(|(own, _)| own.matches(name.as_bytes()))
+                    || fields.iter().any(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))
+            };
+            security.append(self.way.is_tls, is_there, out);
+        }
+    }
+}
+
+/// A request as the routes look at it.
+struct Asked<'a, 's, 'b> {
+    head: &'a RequestHead<'s, 'b>,
+    path: &'a [u8],
+    query: Option<&'a [u8]>,
+    client: Option<IpAddr>,
+}
+
+impl Request for Asked<'_, '_, '_> {
+    fn host(&self) -> &[u8] {
+        self.head.host
+    }
+
+    fn path(&self) -> &[u8] {
+        self.path
+    }
+
+    fn query(&self) -> &[u8] {
+        self.query.unwrap_or_default()
+    }
+
+    fn method(&self) -> &[u8] {
+        self.head.method
+    }
+
+    fn header(&self, name: &[u8], each: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let mut fields = self.head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+        fields.any(|field| each(field.value))
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+}
+
+/// What is known of a request, for templates.
+struct Known<'a> {
+    asked: &'a Asked<'a, 'a, 'a>,
+    meta: &'a Meta,
+    found: &'a Found<'a>,
+    pool: &'a str,
+}
+
+impl Values for Known<'_> {
+    fn write(&self, placeholder: Placeholder, out: &mut Vec<u8>) {
+        let asked = self.asked;
+        match placeholder {
+            Placeholder::ClientIp => {
+                // Writing to a vector cannot fail.
+                let _ = self.meta.client.map(|client| write!(out, "{}", client.to_canonical()));
+            }
+            Placeholder::Host => out.extend_from_slice(without_port(asked.head.host)),
+            Placeholder::Path => out.extend_from_slice(asked.path),
+            Placeholder::Query => out.extend_from_slice(asked.query()),
+            Placeholder::Uri => {
+                out.extend_from_slice(if asked.head.slash_first { b"/" } else { b"" });
+                out.extend_from_slice(asked.head.target);
+            }
+            Placeholder::Method => out.extend_from_slice(asked.head.method),
+            Placeholder::Scheme => out.extend_from_slice(b"http"),
+            Placeholder::RequestId => out.extend_from_slice(self.meta.trace.to_string().as_bytes()),
+            Placeholder::TlsVersion => {}
+            Placeholder::Server => out.push(SERVER_NAME),
+            Placeholder::Route => out.extend_from_slice(self.found.route.name.as_bytes()),
+            Placeholder::Pool => out.extend_from_slice(self.pool.as_bytes()),
+            Placeholder::Capture(number) => self.capture(number, out),
+        }
+    }
+}
+
+impl Known<'_> {
+    fn capture(&self, number: u8, out: &mut Vec<u8>) {
+        let captures = self.found.pattern.and_then(|pattern: &Pattern| pattern.captures(self.asked.path));
+        let group = captures.as_ref().and_then(|captures| captures.get(usize::from(number)));
+        group.into_iter().for_each(|group| out.extend_from_slice(group.as_bytes()));
+    }
+}

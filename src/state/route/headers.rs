@@ -1,0 +1,192 @@
+//! Changes to the headers of requests and responses.
+
+use crate::base::template::{Template, Values};
+use std::fmt;
+
+/// What a route sets, adds and removes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HeaderEdits {
+    /// Replace all headers of the name.
+    pub set: Vec<(HeaderName, Template)>,
+    /// Are written beside others of the name.
+    pub add: Vec<(HeaderName, Template)>,
+    /// Are left out, unless they are set or added here as well.
+    pub remove: Vec<HeaderName>,
+}
+
+/// A header's name as it is written, or the start of names when it ends with `*` (in `remove` only). Compared without
+/// case, with `_` as `-`: servers that turn names into variables do not distinguish them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HeaderName(Box<str>);
+
+/// The security headers of responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// What harms no usual site.
+    Usual,
+    /// What a site must be made for: no frames, no content of other origins.
+    Strict,
+}
+
+impl HeaderEdits {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+
+    /// Whether the message's own headers of this name are left out.
+    pub fn drops(&self, name: &[u8]) -> bool {
+        let set = self.set.iter().map(|(name, _)| name);
+        set.chain(&self.remove).any(|known| known.matches(name))
+    }
+
+    /// Appends the lines of what is set and added. A value that renders as empty writes no line.
+    pub fn append(&self, values: &(impl Values + ?Sized), out: &mut Vec<u8>) {
+        for (name, value) in self.set.iter().chain(&self.add) {
+            let line = out.len();
+            out.extend_from_slice(name.0.as_bytes());
+            out.extend_from_slice(b": ");
+            let start = out.len();
+            value.render(values, out);
+            match out.len() == start {
+                true => out.truncate(line),
+                false => out.extend_from_slice(b"\r\n"),
+            }
+        }
+    }
+
+    /// Every template.
+    pub fn templates(&self) -> impl Iterator<Item = &Template> {
+        self.set.iter().chain(&self.add).map(|(_, template)| template)
+    }
+}
+
+impl HeaderName {
+    /// A name that was checked before: a token, with a `*` at its end at most.
+    pub fn new(name: &str) -> Self {
+        HeaderName(name.into())
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it stands for this name.
+    pub fn matches(&self, name: &[u8]) -> bool {
+        let same =
+            |one: &[u8], other: &[u8]| one.iter().zip(other).all(|(one, other)| fold(*one) == fold(*other));
+        let own = self.0.as_bytes();
+        match own.strip_suffix(b"*") {
+            Some(start) => name.len() >= start.len() && same(start, name),
+            None => own.len() == name.len() && same(own, name),
+        }
+    }
+}
+
+impl fmt::Debug for HeaderName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, out)
+    }
+}
+
+impl Security {
+    /// The headers. `Strict-Transport-Security` only goes over TLS (RFC 6797 section 7.2).
+    pub fn headers(self, is_tls: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let all: &[_] = match self {
+            Security::Usual => &[
+                ("Strict-Transport-Security", "max-age=31536000"),
+                ("X-Content-Type-Options", "nosniff"),
+                ("X-Frame-Options", "SAMEORIGIN"),
+                ("Referrer-Policy", "strict-origin-when-cross-origin"),
+            ],
+            Security::Strict => &[
+                ("Strict-Transport-Security", "max-age=63072000; includeSubDomains"),
+                ("X-Content-Type-Options", "nosniff"),
+                ("X-Frame-Options", "DENY"),
+                ("Referrer-Policy", "no-referrer"),
+                ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
+                ("Cross-Origin-Opener-Policy", "same-origin"),
+                (
+                    "Content-Security-Policy",
+                    "default-src 'self'; base-uri 'self'; object-src 'none'; frame-ancestors 'none'",
+                ),
+            ],
+        };
+        all.iter().copied().skip(usize::from(!is_tls))
+    }
+
+    /// Appends the lines of the headers that the response does not have.
+    pub fn append(self, is_tls: bool, has: impl Fn(&str) -> bool, out: &mut Vec<u8>) {
+        for (name, value) in self.headers(is_tls).filter(|(name, _)| !has(name)) {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+fn fold(byte: u8) -> u8 {
+    if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Sample;
+    use super::*;
+
+    fn pair(name: &str, value: &str) -> (HeaderName, Template) {
+        (HeaderName::new(name), Template::parse(value).unwrap())
+    }
+
+    /// The headers of a message after the edits, as the data plane makes them.
+    fn applied(edits: &HeaderEdits, message: &[(&str, &str)]) -> String {
+        let mut out = Vec::new();
+        for (name, value) in message.iter().filter(|(name, _)| !edits.drops(name.as_bytes())) {
+            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        edits.append(&Sample::default(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn headers_are_set_added_and_removed() {
+        let edits = HeaderEdits {
+            set: vec![pair("X-Real-IP", "{client_ip}"), pair("X-Empty", "{tls_version}")],
+            add: vec![pair("Vary", "X-Env")],
+            remove: vec![HeaderName::new("Server"), HeaderName::new("X-Internal-*")],
+        };
+        let message = [
+            ("x-real-ip", "6.6.6.6"),
+            ("X_Real_IP", "6.6.6.6"),
+            ("X-Empty", "1"),
+            ("Vary", "Accept"),
+            ("SERVER", "x"),
+            ("x-internal-id", "1"),
+            ("X-Internal", "kept"),
+            ("Accept", "*/*"),
+        ];
+        assert_eq!(
+            applied(&edits, &message),
+            "Vary: Accept\r\nX-Internal: kept\r\nAccept: */*\r\nX-Real-IP: 10.1.2.3\r\nVary: X-Env\r\n"
+        );
+        assert!(HeaderEdits::default().is_empty() && !edits.is_empty());
+    }
+
+    #[test]
+    fn security_headers_leave_those_of_the_server() {
+        let written = |security: Security, is_tls| {
+            let mut out = Vec::new();
+            security.append(is_tls, |name| name == "X-Frame-Options", &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let usual = written(Security::Usual, true);
+        assert!(usual.starts_with(
+            "Strict-Transport-Security: max-age=31536000\r\nX-Content-Type-Options: nosniff\r\n"
+        ));
+        assert!(!usual.contains("X-Frame-Options"));
+        assert!(!written(Security::Strict, false).contains("Transport"), "never over clear text");
+        assert!(written(Security::Strict, true).contains("includeSubDomains"));
+    }
+}

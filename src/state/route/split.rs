@@ -1,0 +1,76 @@
+//! Shares of the requests of a route for several pools.
+
+use crate::base::ids::PoolId;
+use crate::policy::route::share::{self, Share};
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
+
+/// Weighted pools, for canaries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Split {
+    /// What keeps a client with one pool.
+    pub key: Key,
+    pools: Vec<(PoolId, Share)>,
+}
+
+/// What the choice between pools depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Key {
+    /// Nothing: each request is drawn at random.
+    #[default]
+    None,
+    /// The client's address.
+    Client,
+    /// The first value of a header, in lower case here. A request without it is drawn at random.
+    Header(Box<str>),
+    /// The value of a cookie. A request without it is drawn at random.
+    Cookie(Box<str>),
+}
+
+impl Split {
+    /// Pools with their names and weights. At least one weight must be above 0.
+    pub fn new<'p>(key: Key, pools: impl IntoIterator<Item = (PoolId, &'p str, u32)>) -> Self {
+        let share =
+            |(pool, name, weight): (PoolId, &str, u32)| (pool, Share { hash: hash(name.as_bytes()), weight });
+        Split { key, pools: pools.into_iter().map(share).collect() }
+    }
+
+    /// The pool for a key: the [`hash`] of what [`Split::key`] names, or a random number. The same key gets the same pool in
+    /// every process; when weights change, few keys move.
+    pub fn choose(&self, key: u64) -> PoolId {
+        let chosen = share::choose(self.pools.iter().map(|(_, share)| *share), key);
+        let chosen = chosen.and_then(|index| self.pools.get(index)).or(self.pools.first());
+        chosen.map_or(PoolId::default(), |(pool, _)| *pool)
+    }
+
+    /// The pools and their weights.
+    pub fn pools(&self) -> impl Iterator<Item = (PoolId, u32)> {
+        self.pools.iter().map(|(pool, share)| (*pool, share.weight))
+    }
+}
+
+/// The hash of a key, the same in every process.
+pub fn hash(key: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(key);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_key_gets_the_same_pool_whatever_the_order_of_the_file() {
+        let (a, b) = ((PoolId(1), "stable", 90), (PoolId(2), "canary", 10));
+        let (one, other) = (Split::new(Key::Client, [a, b]), Split::new(Key::Client, [b, a]));
+        let mut canary = 0;
+        for client in 0..1000_u32 {
+            let key = hash(&client.to_be_bytes());
+            assert_eq!(one.choose(key), other.choose(key));
+            canary += u32::from(one.choose(key) == PoolId(2));
+        }
+        assert!((70..130).contains(&canary), "{canary} of 1000");
+        assert_eq!(Split::new(Key::None, []).choose(1), PoolId(0));
+    }
+}

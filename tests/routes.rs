@@ -1,0 +1,276 @@
+//! Routes and pools over real sockets: where requests go, and what changes on their way.
+
+#![allow(clippy::disallowed_methods, reason = "a test waits in real time")]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+use support::balancer::{ADMIN, list, with};
+use support::{Client, Evenkeel, Origin, until};
+
+/// A balancer with these routes; `default`, `api` and `canary` are its pools, each with one server of that name.
+struct Setup {
+    balancer: Evenkeel,
+    servers: BTreeMap<&'static str, Origin>,
+}
+
+fn named(name: &str, origin: &Origin) -> Value {
+    json!([{ "name": name, "address": origin.address().to_string() }])
+}
+
+impl Setup {
+    fn new(routes: Value) -> Self {
+        Setup::over(routes, json!({}))
+    }
+
+    fn over(routes: Value, more: Value) -> Self {
+        let servers = ["default", "api", "canary"].map(|name| (name, Origin::responds("ok")));
+        let quiet = json!({ "health_check": { "enabled": false }, "load_report": { "enabled": false } });
+        let pool = |at: usize| with(quiet.clone(), json!({ "list": named(servers[at].0, &servers[at].1) }));
+        let config =
+            json!({ "routes": routes, "servers": pool(0), "pools": { "api": pool(1), "canary": pool(2) } });
+        let balancer = Evenkeel::start(with(config, more));
+        Setup { balancer, servers: servers.into_iter().collect() }
+    }
+
+    /// Sends a request and gives the name of the server that responded, or the status of the balancer's own response.
+    fn goes_to(&self, line: &str, headers: &str) -> String {
+        let mut client = Client::to(&self.balancer);
+        client.send(format!("{line} HTTP/1.1\r\nContent-Length: 0\r\n{headers}\r\n"));
+        let response = client.response();
+        match response.fields.all("X-Served-By").concat() {
+            served if served.is_empty() => response.status.to_string(),
+            served => served,
+        }
+    }
+
+    #[track_caller]
+    fn check(&self, line: &str, headers: &str, expected: &str) {
+        assert_eq!(self.goes_to(line, headers), expected, "{line} {headers}");
+    }
+
+    /// The request that the only server that got one saw.
+    #[track_caller]
+    fn seen(&self, pool: &str) -> support::message::Seen {
+        self.servers[pool].only_request()
+    }
+}
+
+#[test]
+fn each_condition_of_a_route_counts() {
+    let setup = Setup::new(json!([
+        { "host": "api.test", "pool": "api" },
+        { "host": "*.wild.test", "pool": "canary" },
+        { "path": "/v1/*", "pool": "api" },
+        { "path": "/v1/exact", "pool": "canary" },
+        { "path": "~^/x/[0-9]+$", "pool": "canary" },
+        { "path": "/methods", "methods": ["POST"], "pool": "api" },
+        { "path": "/headers", "headers": { "X-Env": "beta" }, "pool": "api" },
+        { "path": "/query", "query": { "v": "2" }, "pool": "api" },
+        { "path": "/cookies", "cookies": { "beta": true }, "pool": "api" },
+        { "path": "/client", "client": ["127.0.0.0/8"], "pool": "api" },
+        { "path": "/other", "client": ["10.0.0.0/8"], "pool": "api" }
+    ]));
+    let host = "Host: h\r\n";
+    setup.check("GET /", "Host: api.test\r\n", "api");
+    setup.check("GET /", "Host: API.test:80\r\n", "api");
+    setup.check("GET /v1/a", "Host: a.wild.test\r\n", "canary");
+    setup.check("GET http://api.test/", host, "api");
+    setup.check("GET /v1", host, "api");
+    setup.check("GET /v1/a?b", host, "api");
+    setup.check("GET /v10", host, "default");
+    setup.check("GET /v1/exact", host, "canary");
+    setup.check("GET /%76%31/a/./b", host, "api");
+    setup.check("GET /x/12", host, "canary");
+    setup.check("GET /x/1a", host, "default");
+    setup.check("POST /methods", host, "api");
+    setup.check("PUT /methods", host, "default");
+    setup.check("GET /headers", "Host: h\r\nx-env: beta\r\n", "api");
+    setup.check("GET /headers", host, "default");
+    setup.check("GET /query?a=1&v=2", host, "api");
+    setup.check("GET /query?v=3", host, "default");
+    setup.check("GET /cookies", "Host: h\r\nCookie: a=b; beta=1\r\n", "api");
+    setup.check("GET /cookies", host, "default");
+    setup.check("GET /client", host, "api");
+    setup.check("GET /other", host, "default");
+}
+
+#[test]
+fn paths_that_can_be_read_in_several_ways_are_rejected() {
+    let setup = Setup::new(json!([{ "path": "/admin/*", "pool": "api" }]));
+    for path in [
+        "/a%2fadmin",
+        "/..%2fadmin",
+        "/x/../admin/a",
+        "/x/%2e%2e/admin",
+        "/../admin",
+        "/admin/..;/x",
+        "/a%5cb",
+        "/a%00",
+    ] {
+        setup.check(&format!("GET {path}"), "Host: h\r\n", "400");
+    }
+    setup.check("GET /x/../y", "Host: h\r\n", "default");
+    setup.check("GET //admin/a", "Host: h\r\n", "api");
+    let mut client = Client::to(&setup.balancer);
+    assert!(client.get("/a%2fb").text().contains("unsafe_path"));
+}
+
+#[test]
+fn without_a_route_and_a_default_server_it_is_404() {
+    let api = Origin::responds("ok");
+    let balancer = Evenkeel::start(json!({
+        "routes": [{ "path": "/api/*", "pool": "api" }],
+        "pools": { "api": { "list": list(&[&api]), "health_check": { "enabled": false } } },
+    }));
+    let mut client = Client::to(&balancer);
+    assert_eq!(client.get("/api/a").status, 200);
+    let response = client.get("/other");
+    assert_eq!((response.status, response.text().contains("no_route")), (404, true));
+}
+
+#[test]
+fn a_split_has_its_shares_and_keeps_clients() {
+    let setup = Setup::new(json!([
+        { "path": "/random", "split": { "pools": { "default": 50, "canary": 50 } } },
+        { "path": "/all", "split": { "pools": { "default": 0, "canary": 1 } } },
+        { "path": "/kept", "split": { "pools": { "default": 50, "canary": 50 }, "key": "cookie:user" } }
+    ]));
+    let canary = (0..200).filter(|_| setup.goes_to("GET /random", "Host: h\r\n") == "canary").count();
+    assert!((60..140).contains(&canary), "{canary} of 200");
+    setup.check("GET /all", "Host: h\r\n", "canary");
+    for user in 0..20 {
+        let headers = format!("Host: h\r\nCookie: user={user}\r\n");
+        let first = setup.goes_to("GET /kept", &headers);
+        assert!((0..5).all(|_| setup.goes_to("GET /kept", &headers) == first));
+    }
+}
+
+#[test]
+fn routes_redirect_and_respond() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.html");
+    fs::write(&page, "<h1>closed</h1>").unwrap();
+    let setup = Setup::new(json!([
+        { "path": "/old/*", "redirect": { "status": 301, "target": "https://new.test{uri}" } },
+        { "path": "~^/user/([0-9]+)$", "redirect": { "target": "/u?id={1}" } },
+        { "path": "/health", "respond": { "status": 200, "body": "fine" } },
+        { "path": "/closed", "respond": { "status": 503, "file": page, "headers": { "Retry-After": "60" } } },
+        { "path": "/none", "respond": { "status": 204 } }
+    ]));
+    let mut client = Client::to(&setup.balancer);
+    let moved = client.get("/old/a?b=c");
+    assert_eq!((moved.status, moved.fields.one("Location")), (301, "https://new.test/old/a?b=c".to_owned()));
+    let user = client.get("/user/42");
+    assert_eq!((user.status, user.fields.one("Location")), (302, "/u?id=42".to_owned()));
+    assert_eq!(client.get("/health").text(), "fine");
+    let closed = client.get("/closed");
+    assert_eq!((closed.status, closed.text()), (503, "<h1>closed</h1>".to_owned()));
+    assert_eq!(closed.fields.one("Retry-After"), "60");
+    assert!(closed.fields.one("Content-Type").starts_with("text/html"));
+    assert_eq!(client.get("/none").status, 204);
+    // A body that nobody reads does not become the next request, and HEAD has no body.
+    client.send("POST /health HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nGET HEAD /health HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(client.response().text(), "fine");
+    assert_eq!(client.try_response_to("HEAD").unwrap().body, b"");
+    assert!(setup.servers.values().all(|server| server.count() == 0));
+}
+
+#[test]
+fn targets_hosts_and_headers_are_changed_on_the_way() {
+    let setup = Setup::new(json!([{
+        "path": "~^/v1/(.*)$", "pool": "api",
+        "rewrite": { "strip_prefix": "/v1", "host": "inside.test" },
+        "request_headers": {
+            "set": { "X-Real-IP": "{client_ip}", "X-Route": "{route} {pool} {1}" },
+            "add": { "X-Env": "added" }, "remove": ["X-Secret*"]
+        },
+        "response_headers": { "set": { "X-Server": "{server}" }, "remove": ["X-Origin"] },
+        "security_headers": true, "name": "v1"
+    }]));
+    let mut client = Client::to(&setup.balancer);
+    let headers =
+        "Host: out.test\r\nX_Real_IP: 6.6.6.6\r\nx-real-ip: 6.6.6.6\r\nX-Env: own\r\nX-Secret-A: 1\r\n";
+    client.send(format!("GET /v1/a/b?c=d HTTP/1.1\r\n{headers}\r\n"));
+    let response = client.response();
+    assert_eq!(response.fields.one("X-Server"), "api");
+    assert_eq!(response.fields.one("X-Content-Type-Options"), "nosniff");
+    assert!(response.fields.all("Strict-Transport-Security").is_empty(), "never over clear text");
+    let seen = setup.seen("api");
+    assert_eq!(seen.line, "GET /a/b?c=d HTTP/1.1");
+    let all = |name: &str| seen.fields.all(name).join("|");
+    assert_eq!(all("Host"), "inside.test");
+    assert_eq!(all("X-Forwarded-Host"), "out.test");
+    assert_eq!((all("X-Real-IP"), all("X_Real_IP")), ("127.0.0.1".to_owned(), String::new()));
+    assert_eq!(all("X-Route"), "v1 api a/b");
+    assert_eq!(all("X-Env"), "own|added");
+    assert_eq!(all("X-Secret-A"), "");
+}
+
+#[test]
+fn a_route_has_limits_of_its_own() {
+    let silent = Origin::start(|visit| drop((visit.request(), visit.to_the_end())));
+    let setup = Setup::over(
+        json!([
+            { "path": "/slow", "pool": "silent", "timeouts": { "response": "100ms" }, "retries": { "attempts": 0 } },
+            { "path": "/small", "limits": { "body": 3 } },
+            { "path": "/large", "limits": { "body": null } }
+        ]),
+        json!({ "pools": { "silent": { "list": named("s", &silent), "health_check": { "enabled": false } } },
+                "limits": { "body": 10 } }),
+    );
+    let started = Instant::now();
+    setup.check("GET /slow", "Host: h\r\n", "504");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    let post = |path: &str, length: usize| {
+        let mut client = Client::to(&setup.balancer);
+        client.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{}",
+            "x".repeat(length)
+        ));
+        client.response().status
+    };
+    assert_eq!(
+        [post("/small", 3), post("/small", 4), post("/", 10), post("/", 11), post("/large", 99)],
+        [200, 413, 200, 413, 200]
+    );
+}
+
+#[test]
+fn routes_and_pools_are_counted() {
+    let setup = Setup::over(
+        json!([{ "name": "api", "path": "/api", "pool": "api", "access_log": false }, { "name": "gone", "path": "/gone", "respond": { "status": 410 } }]),
+        json!({ "admin": { "socket": ADMIN }, "log": { "access": "access.log" } }),
+    );
+    for (path, times) in [("/api", 3), ("/gone", 2), ("/", 1)] {
+        (0..times).for_each(|_| drop(setup.goes_to(&format!("GET {path}"), "Host: h\r\n")));
+    }
+    let metric = |name: &str| setup.balancer.metric(name);
+    until("all are counted", || metric("evenkeel_requests_total") == 6.0);
+    assert_eq!(metric("evenkeel_route_requests_total{route=\"api\",class=\"2xx\"}"), 3.0);
+    assert_eq!(metric("evenkeel_route_requests_total{route=\"gone\",class=\"4xx\"}"), 2.0);
+    assert_eq!(metric("evenkeel_server_requests_total{pool=\"api\",server=\"api\"}"), 3.0);
+    assert_eq!(metric("evenkeel_server_requests_total{pool=\"canary\",server=\"canary\"}"), 0.0);
+    assert_eq!(metric("evenkeel_pool_servers_ready{pool=\"canary\"}"), 1.0);
+    let log = || fs::read_to_string(setup.balancer.folder().join("access.log")).unwrap_or_default();
+    until("the log has its lines", || log().lines().count() >= 3);
+    assert!(!log().contains("GET /api"));
+}
+
+#[test]
+fn round_robin_takes_turns_in_each_pool_whatever_the_others_do() {
+    let servers: Vec<Origin> = (0..4).map(|_| Origin::responds("ok")).collect();
+    let pool = |list: Value| json!({ "algorithm": "round_robin", "list": list, "health_check": { "enabled": false } });
+    let balancer = Evenkeel::start(json!({
+        "routes": [{ "path": "/a", "pool": "a" }, { "path": "/b", "pool": "b" }],
+        "pools": { "a": pool(list(&[&servers[0], &servers[1]])), "b": pool(list(&[&servers[2], &servers[3]])) },
+    }));
+    let mut client = Client::to(&balancer);
+    for _ in 0..20 {
+        assert_eq!((client.get("/a").status, client.get("/b").status), (200, 200));
+    }
+    assert_eq!(servers.iter().map(Origin::count).collect::<Vec<_>>(), [10, 10, 10, 10]);
+}
