@@ -198,8 +198,8 @@ impl Download {
     }
 
     /// Gives its buffer back; what is in it stays unsent.
-    pub fn into_buffer(self) -> Vec<u8> {
-        self.out
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
     }
 
     /// After [`Downloaded::Upgraded`]: what the client has not taken of the head, and what the server sent behind it.

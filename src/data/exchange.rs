@@ -18,6 +18,7 @@ use super::finish;
 use super::meta::{Meta, Sender};
 use super::respond;
 use super::route::{self, Routed, Way};
+use super::server_pool::ServerConnection;
 use super::socket::Then;
 use super::tunnel::{Tunnel, TunnelPermit};
 use super::upload::Upload;
@@ -49,6 +50,10 @@ const CONNECT_AGAIN: Duration = Duration::from_millis(10);
 
 /// A request that waits for a server looks again after this, should no call have reached it.
 const QUEUE_LOOK: Duration = Duration::from_millis(100);
+
+/// Events that were taken in so short a time ago tell all that a look at a pooled connection would: what they miss came so
+/// late that it could as well have come behind the look, while the request was on its way to the server.
+pub const EVENTS_FRESH: Duration = Duration::from_micros(100);
 
 /// From the first byte of a response's head to its last: a server that sends it byte by byte is bounded.
 const RESPONSE_HEAD_TIME: Duration = Duration::from_secs(60);
@@ -157,7 +162,7 @@ pub struct Exchange {
     /// When this attempt began to connect.
     attempt_at: Moment,
     /// A new connection in the making.
-    connecting: Option<Connecting>,
+    connecting: Option<Box<Connecting>>,
     /// When the server had all of the request.
     asked_at: Option<Moment>,
     /// Why it did not end well.
@@ -200,7 +205,7 @@ impl Exchange {
         early: &mut [u8],
         sender: Sender,
         cx: &mut Context,
-    ) -> (Self, usize) {
+    ) -> (Box<Self>, usize) {
         let mut out = cx.buffers.take();
         let peer = sender.peer.map(|peer| peer.ip().to_canonical());
         let meta = Meta::of(head, peer, cx);
@@ -255,7 +260,7 @@ impl Exchange {
     }
 
     /// An exchange that tells the sender of bytes that are no request what is wrong with them.
-    pub fn of_rejection(reason: Reason, bytes: &[u8], sender: Sender, cx: &mut Context) -> Self {
+    pub fn of_rejection(reason: Reason, bytes: &[u8], sender: Sender, cx: &mut Context) -> Box<Self> {
         let meta = Meta::of_rejected(bytes, sender.peer, cx);
         let body = crate::http1::body::Body::new(Framing::None);
         let upload = Upload::new(cx.buffers.take(), body, false, None, cx.now);
@@ -265,8 +270,8 @@ impl Exchange {
         exchange
     }
 
-    fn new(meta: Meta, upload: Upload, owner: (usize, u32), cx: &mut Context) -> Self {
-        Exchange {
+    fn new(meta: Meta, upload: Upload, owner: (usize, u32), cx: &mut Context) -> Box<Self> {
+        Box::new(Exchange {
             meta,
             pool: PoolId::default(),
             way: None,
@@ -285,7 +290,7 @@ impl Exchange {
             asked_at: None,
             reason: None,
             end: End::AsTold,
-        }
+        })
     }
 
     /// Moves it as far as it goes now.
@@ -321,8 +326,7 @@ impl Exchange {
     fn choose(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
         let none = Failure::last(Reason::NoServer);
         // What came before is served before.
-        let shared = Arc::clone(&cx.shared);
-        let queue = &shared.pool(self.pool).queue;
+        let queue = &cx.shared.pool(self.pool).queue;
         let is_behind = match &self.queue_token {
             Some(queue_token) => !queue.is_first(queue_token),
             None => !queue.is_empty(),
@@ -330,6 +334,7 @@ impl Exchange {
         let key = client_key(self.meta.client);
         let chosen =
             if is_behind { Chosen::Full } else { upstream::choose(cx, self.pool, key, &self.tries.servers) };
+        let queue = &cx.shared.pool(self.pool).queue;
         match chosen {
             Chosen::Server(lease) => {
                 if let Some(queue_token) = self.queue_token.take() {
@@ -405,14 +410,16 @@ impl Exchange {
 
     /// A connection to the server: the idle one that was used last, or a new one.
     fn connect(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
-        let Some(server) = self.server.clone() else { return Err(Failure::last(Reason::Internal)) };
+        let Some(server) = &self.server else { return Err(Failure::last(Reason::Internal)) };
+        // What may not be sent twice is not sent on a connection that may have ended meanwhile.
+        let trusts_events = self.meta.idempotent && cx.now.since(cx.polled_at) < EVENTS_FRESH;
         let idle = match self.tries.same_server || self.connecting.is_some() {
             true => None,
-            false => cx.servers.take(server.id, self.owner.0, cx.now),
+            false => cx.servers.take(server.id, self.owner.0, cx.now, trusts_events),
         };
         let connection = match idle {
             Some(connection) => Some(connection),
-            None => self.connect_new(&server, cx)?,
+            None => self.connect_new(&Arc::clone(server), cx)?,
         };
         let Some(connection) = connection else {
             return Ok(Flow::Wait(self.connect_deadline(cx).min(cx.now.after(CONNECT_AGAIN))));
@@ -428,7 +435,7 @@ impl Exchange {
     /// A new connection to the next of the server's addresses that can be tried. `None`: it has to be tried again.
     fn connect_new(&mut self, server: &Arc<Server>, cx: &mut Context) -> Result<Option<usize>, Failure> {
         let (now, connect_time) = (cx.now, self.times(cx).connect);
-        let connecting = self.connecting.get_or_insert_with(|| Connecting::new(server, now));
+        let connecting = self.connecting.get_or_insert_with(|| Box::new(Connecting::new(server, now)));
         while let Some(target) = connecting.next(server) {
             let connected = match cx.network.connect(target) {
                 Err(error) if limits::is_out_of_descriptors(&error) && cx.servers.idle() > 0 => {
@@ -495,7 +502,7 @@ impl Exchange {
                     self.state = State::Finish;
                     return Ok(Flow::Again);
                 }
-                Relayed::Bytes(0) => break,
+                Relayed::Bytes(0) | Relayed::Waits => break,
                 Relayed::Bytes(moved) if moved >= left => return Ok(Flow::Yield),
                 Relayed::Bytes(moved) => left -= moved,
             }
@@ -580,7 +587,13 @@ impl Exchange {
         if self.download.is_done() && self.connection.is_none() {
             return Ok(Relayed::Whole);
         }
-        Ok(Relayed::Bytes(moved))
+        let waits = request_done && !self.download.has_unsent();
+        let has_nothing = |connection: &ServerConnection| waits && !connection.stream.may_read();
+        let waits = self
+            .connection
+            .and_then(|key| cx.servers.get_mut(key))
+            .is_some_and(|connection| has_nothing(connection));
+        Ok(if waits { Relayed::Waits } else { Relayed::Bytes(moved) })
     }
 
     /// The server is done with; what is left of its response goes to the client.
@@ -830,13 +843,13 @@ impl Exchange {
     }
 
     /// Gives its buffers back; after [`Step::Done`].
-    pub fn recycle(self, cx: &mut Context) {
-        cx.buffers.give(self.upload.into_buffer());
-        cx.buffers.give(self.download.into_buffer());
+    pub fn recycle(mut self: Box<Self>, cx: &mut Context) {
+        cx.buffers.give(self.upload.take_buffer());
+        cx.buffers.give(self.download.take_buffer());
     }
 
     /// Its connection ends in another way than by a step: nothing of it stays in the worker.
-    pub fn abandon(mut self, reason: Reason, cx: &mut Context) {
+    pub fn abandon(mut self: Box<Self>, reason: Reason, cx: &mut Context) {
         let _ = self.fail(Failure::last(reason), cx);
     }
 
@@ -902,6 +915,8 @@ struct Times {
 /// What came of moving both directions once.
 enum Relayed {
     Bytes(usize),
+    /// Only the server can bring it on, and has said nothing new: another look would find nothing.
+    Waits,
     Whole,
     Upgraded,
     /// The address cannot be reached.

@@ -452,8 +452,7 @@ impl Connection {
     /// Tells the client why it is not served.
     fn begin_rejection(&mut self, reason: Reason, cx: &mut Context) {
         let sender = Sender { peer: self.peer(), owner: self.owner };
-        self.phase =
-            Phase::Exchange(Box::new(Exchange::of_rejection(reason, &self.client.input, sender, cx)));
+        self.phase = Phase::Exchange(Exchange::of_rejection(reason, &self.client.input, sender, cx));
     }
 
     /// Goes on with what a look at the input found. `bytes` are the input.
@@ -513,7 +512,7 @@ impl Connection {
                 let sender = Sender { peer: self.peer(), owner: self.owner };
                 let (exchange, used) = Exchange::begin(&head, &mut body[..count], sender, cx);
                 cx.body = body;
-                Head::Exchange(Box::new(exchange), skipped + head.len + used)
+                Head::Exchange(exchange, skipped + head.len + used)
             }
             Err(reason) => Head::Rejected(reason),
         };

@@ -163,8 +163,8 @@ impl Upload {
     }
 
     /// Gives its buffer back.
-    pub fn into_buffer(self) -> Vec<u8> {
-        self.out
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
     }
 
     /// Moves what can be moved: what is here to the server, then what the client has sent. `discards`: what the server

@@ -90,12 +90,15 @@ pub fn name_of(name: &[u8]) -> Name {
     }
 }
 
-fn known(name: &[u8], lower: &[u8], kind: Name) -> Name {
-    if name.eq_ignore_ascii_case(lower) { kind } else { Name::Other }
+fn known<const LEN: usize>(name: &[u8], lower: &[u8; LEN], kind: Name) -> Name {
+    // With a length that the compiler knows all bytes are compared at once.
+    let Some(name) = name.first_chunk::<LEN>().filter(|_| name.len() == LEN) else { return Name::Other };
+    let differs = name.iter().zip(lower).fold(0, |bits, (byte, low)| bits | byte.to_ascii_lowercase() ^ low);
+    if differs == 0 { kind } else { Name::Other }
 }
 
 /// A name that frames, or one that could be mistaken for it.
-fn dashed(name: &[u8], lower: &[u8], kind: Name) -> Name {
+fn dashed<const LEN: usize>(name: &[u8], lower: &[u8; LEN], kind: Name) -> Name {
     match known(name, lower, kind) {
         Name::Other if same_dashed(name, lower) => Name::FramingLookalike,
         kind => kind,
