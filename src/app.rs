@@ -1,6 +1,7 @@
 //! Builds the parts, starts and joins the threads; the only layer that uses both planes.
 
 pub mod demo;
+mod listeners;
 pub mod preflight;
 mod publish;
 
@@ -10,7 +11,7 @@ use crate::base::signals::{self, Received};
 use crate::base::time::{self, Moment};
 use crate::base::{limits, program};
 use crate::control::admin::{self, Admin, View};
-use crate::control::{access, health, report, supervise};
+use crate::control::{access, certificates, health, report, supervise};
 use crate::data::Proxy;
 use crate::data::accept::Acceptor;
 use crate::state::access::{AccessSink, Line};
@@ -44,7 +45,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     let mut signals = watch_signals(&signals::STOP)?;
     let instance = Instance::of(config.origin());
     let balancer = Balancer::start_as(instance, config)?;
-    log::info!("ready on http://{}", balancer.address());
+    listeners::ready_on(&balancer.main.proxy.shared).iter().for_each(|place| log::info!("ready on {place}"));
     balancer.run_until(&mut signals)
 }
 
@@ -90,6 +91,7 @@ pub struct Balancer {
     health: (health::Handle, JoinHandle<()>),
     access: Option<(access::Handle, JoinHandle<()>)>,
     report: (report::Handle, JoinHandle<()>),
+    certificates: Option<(certificates::Handle, JoinHandle<()>)>,
 }
 
 /// A data plane with its two threads.
@@ -123,6 +125,7 @@ impl Balancer {
         let verdicts = Verdicts::default();
         let (sink, lines) = config.log.access.as_ref().map(|_| AccessSink::open()).unzip();
         let routes = Routes::new(&config.routes).map_err(|faults| routes_error(&config, &faults))?;
+        let tls = listeners::open_tls(&config)?;
         let opened = Proxy::open(
             "main",
             Arc::clone(&config),
@@ -130,21 +133,30 @@ impl Balancer {
             Arc::clone(&table),
             verdicts.clone(),
             sink,
+            tls,
         );
-        let (proxy, acceptor) = opened.map_err(|error| listener_error(config.listen.address, &error))?;
+        let (proxy, acceptor) = opened.map_err(|(at, error)| {
+            let listener = config.listen.listeners.get(at);
+            listener.map_or_else(
+                || Error(error.to_string()),
+                |listener| listeners::listener_error(&listener.place, &error),
+            )
+        })?;
         let (agent, handle) = health::Agent::new(&config, table, &verdicts);
         let closing = proxy.clone();
         let agent = agent.on_close_idle(move |_| closing.close_idle());
-        let (listen, admin) = (Some(proxy.shared.address), config.admin.bind);
-        let instance = Instance { pid: std::process::id(), listen, admin, ..instance };
+        let (listen, admin) = (proxy.shared.address(), config.admin.bind);
+        let listeners = proxy.shared.inlets.iter().map(|inlet| inlet.place.to_string()).collect();
+        let instance = Instance { pid: std::process::id(), listen, listeners, admin, ..instance };
         let admin = Published::start(instance, &proxy, &handle, started)?;
         // From here on a failure must remove the admin socket again.
         let rest = open_access_log(&config, lines, &proxy).and_then(|access| {
             let health = spawn("health", move || agent.run())?;
             let report = start_report(&proxy, admin.as_ref())?;
-            Ok((access, health, report, Running::start(proxy, acceptor)?))
+            let certificates = listeners::watch_certificates(&proxy)?;
+            Ok((access, health, report, certificates, Running::start(proxy, acceptor)?))
         });
-        let (access, health, report, main) = match rest {
+        let (access, health, report, certificates, main) = match rest {
             Ok(rest) => rest,
             Err(error) => {
                 admin.into_iter().for_each(Published::stop);
@@ -160,17 +172,17 @@ impl Balancer {
                 program::name()
             );
         }
-        Ok(Balancer { main, admin, health: (handle, health), access, report })
+        Ok(Balancer { main, admin, health: (handle, health), access, report, certificates })
     }
 
-    /// The address that it listens on, with the port that the kernel chose if 0 was asked for.
-    pub fn address(&self) -> SocketAddr {
-        self.main.proxy.shared.address
+    /// The first TCP address that it listens on, with the port that the kernel chose if 0 was asked for.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.main.proxy.shared.address()
     }
 
     /// The address of the admin API, if it is published.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref()?.front.as_ref().map(|front| front.proxy.shared.address)
+        self.admin.as_ref()?.front.as_ref()?.proxy.shared.address()
     }
 
     /// Waits for a signal, then drains; a second stop signal ends the drain early.
@@ -229,6 +241,10 @@ impl Balancer {
         let _ = self.health.1.join();
         drop(self.report.0);
         let _ = self.report.1.join();
+        if let Some((handle, thread)) = self.certificates {
+            drop(handle);
+            let _ = thread.join();
+        }
         // Last, because the threads before it may still send lines.
         match self.access {
             Some((handle, thread)) if handle.stop() => _ = thread.join(),
@@ -266,13 +282,15 @@ impl Published {
         started: Moment,
     ) -> Result<Option<Self>, Error> {
         let (added, removed) = (health.clone(), health.clone());
-        let own = Arc::new(Own::listening(&main.shared.config, main.shared.address));
+        let places = main.shared.inlets.iter().map(|inlet| inlet.place.clone()).collect();
+        let own = Arc::new(Own::listening(&main.shared.config, places));
         let view = View {
             config: Arc::clone(&main.shared.config),
             own: Arc::clone(&own),
             table: Arc::clone(&main.shared.table),
             stats: Arc::clone(&main.shared.stats),
             workers: Arc::new(main.clone()),
+            tls: main.shared.inlets.iter().filter_map(|inlet| inlet.tls.clone()).collect(),
             instance,
             started,
             registered: Arc::new(move |_| added.look()),
@@ -292,7 +310,8 @@ impl Published {
             main.shared.config.admin.bind.map(|bind| publish::front(&main.shared.config, bind, socket));
         match front.unwrap_or(Ok(None)) {
             Ok(front) => {
-                front.iter().for_each(|front| own.publishes_at(front.proxy.shared.address));
+                let address = front.as_ref().and_then(|front| front.proxy.shared.address());
+                address.into_iter().for_each(|address| own.publishes_at(address));
                 published.front = front;
             }
             Err(error) => {
@@ -363,29 +382,6 @@ fn routes_error(config: &Config, faults: &[BodyFault]) -> Error {
         format!("routes[{}] ({name}): {}", fault.route, fault.advice)
     });
     Error(each.collect::<Vec<_>>().join("; "))
-}
-
-/// What to do if the port cannot be used.
-fn listener_error(address: SocketAddr, error: &io::Error) -> Error {
-    let port = address.port();
-    Error(match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "port {port} of {} is taken by another program; stop that program (`ss -ltnp | grep {port}` shows it), \
-             or choose another port in the configuration",
-            address.ip()
-        ),
-        io::ErrorKind::PermissionDenied => format!(
-            "port {port} may not be opened by this user: ports below 1024 need the capability CAP_NET_BIND_SERVICE; \
-             grant it, or choose a port above 1023"
-        ),
-        io::ErrorKind::AddrNotAvailable => {
-            format!(
-                "{} is not an address of this machine; write one that is, or 0.0.0.0 for all",
-                address.ip()
-            )
-        }
-        _ => format!("cannot listen on {address}: {error}"),
-    })
 }
 
 #[cfg(test)]

@@ -14,3 +14,4 @@ pub mod sys;
 pub mod template;
 pub mod text;
 pub mod time;
+pub mod unix_listener;

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod admin;
+pub mod certificates;
 pub mod health;
 pub mod judge;
 pub mod names;

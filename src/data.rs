@@ -4,7 +4,7 @@
 //! | layer | files |
 //! |---|---|
 //! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`sleep`] (no work is left lying) |
-//! | 1 | [`transport`], [`server_pool`], [`waiting`] (requests that wait for a server), [`shared`] (what threads share) |
+//! | 1 | [`transport`] and [`tls`], [`secure`] (what is known of a TLS session), [`server_pool`], [`waiting`] (requests that wait for a server), [`shared`] (what threads share) |
 //! | 2 | [`context`] (what a worker lends), [`client`], [`meta`] (what is kept of a request), [`upload`], [`download`], [`upstream`] (choose a server), [`route`] (which pool, and the head for it), [`respond`] |
 //! | 3 | [`exchange`], [`finish`] (count, log, tell health), [`tunnel`] |
 //! | 4 | [`h1`] (heads, keep-alive, closing) |
@@ -25,6 +25,7 @@ pub mod meta;
 pub mod poller;
 pub mod respond;
 pub mod route;
+pub mod secure;
 pub mod server_pool;
 pub mod shared;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub mod sleep;
 pub mod socket;
 pub mod splice;
 pub mod timers;
+pub mod tls;
 pub mod transport;
 pub mod tunnel;
 pub mod upload;
@@ -47,12 +49,13 @@ use crate::state::access::AccessSink;
 use crate::state::config::Config;
 use crate::state::route::Routes;
 use crate::state::table::Table;
+use crate::state::tls::listener::ListenerTls;
 use crate::state::verdict::Verdicts;
 use crate::state::workers::{Gauges, RequestInfo, Workers};
 use accept::Acceptor;
 use listen::Listener;
 use poller::Poller;
-use shared::Shared;
+use shared::{Inlet, Shared};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -78,7 +81,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Binds the listener and makes everything ready; no thread runs yet. The error is the listener's.
+    /// Binds the listeners and makes everything ready; no thread runs yet. `tls` is that of each listener. The error is that
+    /// of the listener with this index.
     pub fn open(
         name: &'static str,
         config: Arc<Config>,
@@ -86,12 +90,20 @@ impl Proxy {
         table: Arc<Table>,
         verdicts: Verdicts,
         access: Option<AccessSink>,
-    ) -> io::Result<(Proxy, Acceptor)> {
-        let listener = Listener::open(config.listen.address)?;
-        let poller = Poller::new()?;
-        let shared = Arc::new(Shared::new(name, config, routes, table, verdicts, access, listener.address));
+        tls: Vec<Option<Arc<ListenerTls>>>,
+    ) -> Result<(Proxy, Acceptor), (usize, io::Error)> {
+        let mut listeners = Vec::new();
+        for (at, listener) in config.listen.listeners.iter().enumerate() {
+            listeners.push(Listener::open(&listener.place).map_err(|error| (at, error))?);
+        }
+        let mut tls = tls.into_iter();
+        let inlet = |listener: &Listener| Inlet { place: listener.place.clone(), tls: tls.next().flatten() };
+        let inlets = listeners.iter().map(inlet).collect();
+        let of_first = |error| (0, error);
+        let poller = Poller::new().map_err(of_first)?;
+        let shared = Arc::new(Shared::new(name, config, routes, table, verdicts, access, inlets));
         let pool = Arc::new(WorkerPool::new(&shared, poller.waker()));
-        let acceptor = Acceptor::new(Arc::clone(&pool), poller, listener)?;
+        let acceptor = Acceptor::new(Arc::clone(&pool), poller, listeners).map_err(of_first)?;
         Ok((Proxy { shared, pool }, acceptor))
     }
 

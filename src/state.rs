@@ -13,5 +13,6 @@ pub mod server;
 mod simulation;
 pub mod stats;
 pub mod table;
+pub mod tls;
 pub mod verdict;
 pub mod workers;

@@ -125,6 +125,7 @@ fn forward_request(text: &str, times: u64) {
             peer: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 17))),
             peer_trusted: false,
             proto: "http",
+            client_certificate: None,
             pseudonym: "evenkeel-0123456789",
             request_id: RequestId::new(1, number),
             forwarded: false,

@@ -5,7 +5,7 @@ use crate::base::{output, program, signals};
 use crate::policy::pick::Weight;
 use crate::sample;
 use crate::state::address::Address;
-use crate::state::config::{Config, ServerSpec};
+use crate::state::config::{Config, Listener, ServerSpec};
 use signal_hook::consts::SIGHUP;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub fn demo() -> Result<(), Error> {
     let samples = SERVERS.iter().map(|(name, delay)| start(name, *delay)).collect::<Result<Vec<_>, _>>()?;
     let folder = std::env::temp_dir().join(format!("evenkeel-demo-{}.sock", std::process::id()));
     let mut config = Config::default();
-    config.listen.address = free(PORT);
+    config.listen.listeners = vec![Listener::plain(free(PORT))];
     config.admin.bind = config.admin.bind.map(|bind| free(bind.port()));
     config.listen.served_by_header = true;
     config.admin.socket = Some(folder);
@@ -69,7 +69,7 @@ fn listed(sample: &sample::Running) -> ServerSpec {
 }
 
 fn tell(balancer: &Balancer, samples: &[sample::Running]) {
-    let url = format!("http://localhost:{}", balancer.address().port());
+    let url = format!("http://localhost:{}", balancer.address().map_or(PORT, |address| address.port()));
     say(&format!("\nEvenkeel balances on {url} over three servers:"));
     for (sample, (_, delay)) in samples.iter().zip(SERVERS) {
         say(&format!("  {:8} {}  responds in {} ms", sample.name(), sample.address(), delay.as_millis()));

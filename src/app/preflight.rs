@@ -1,9 +1,12 @@
 //! Checks on this machine before a start: missing folders, files that cannot be written, addresses and ports that
 //! cannot be used. Nothing is created, and no connection is accepted.
 
-use super::{listener_error, publish};
-use crate::state::config::{AccessLog, Config};
+use super::listeners::listener_error;
+use super::publish;
+use crate::base::time;
+use crate::state::config::{AccessLog, Config, Listener, Place};
 use crate::state::instance::Instance;
+use crate::state::tls::{self, Problem};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::net::{
@@ -19,7 +22,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
     /// The configuration key that it comes from.
-    pub key: &'static str,
+    pub key: String,
     /// What is wrong and what to do.
     pub advice: String,
     /// The balancer would not start; else it would go without.
@@ -30,42 +33,51 @@ pub struct Obstacle {
 /// obstacle, because the next one takes it over.
 pub fn preflight(config: &Config, running: Option<&Instance>) -> Vec<Obstacle> {
     let admin_stops = !publish::is_default(config);
-    let checks = [
-        ("load_balancer.load_balancer_port", true, listener(config.listen.address, running)),
-        (
-            "admin.socket",
-            admin_stops,
-            config.admin.socket.as_deref().map_or(Ok(()), |path| socket(path, running)),
-        ),
-        ("admin.bind", admin_stops, config.admin.bind.map_or(Ok(()), |bind| listener(bind, running))),
-        ("log.access", true, config.log.access.as_ref().map_or(Ok(()), access_log)),
+    let admin = &config.admin;
+    let listeners = config.listen.listeners.iter().map(|listener| (true, self::listener(listener, running)));
+    let others = [
+        (admin_stops, admin.socket.as_deref().map_or(Ok(()), |path| socket(path, "admin.socket", running))),
+        (admin_stops, admin.bind.map_or(Ok(()), |bind| port(bind, "admin.bind", "admin.bind", running))),
+        (true, config.log.access.as_ref().map_or(Ok(()), access_log)),
     ];
-    let failed = checks.into_iter().filter_map(|(key, stops, check)| Some((key, stops, check.err()?)));
-    let obstacle = |(key, stops, (key_of_address, advice)): (_, _, (Option<_>, _))| Obstacle {
-        key: if key == "admin.bind" { key } else { key_of_address.unwrap_or(key) },
-        advice,
-        stops,
-    };
-    failed.map(obstacle).collect()
+    let failed = listeners.chain(others).filter_map(|(stops, check)| Some((stops, check.err()?)));
+    let obstacle = |(stops, (key, advice))| Obstacle { key, advice, stops };
+    failed.map(obstacle).chain(certificates(config)).collect()
 }
 
-/// What is wrong, and the key if it is not the obvious one.
-type Verdict = Result<(), (Option<&'static str>, String)>;
+/// What is wrong with the files of TLS.
+fn certificates(config: &Config) -> Vec<Obstacle> {
+    let now = i64::try_from(time::unix_seconds()).unwrap_or(i64::MAX);
+    let problems = tls::listener::open_all(config, now).err().unwrap_or_default();
+    let obstacle = |Problem { key, advice }| Obstacle { key, advice, stops: true };
+    problems.into_iter().map(obstacle).collect()
+}
 
-/// Whether this address could be listened on.
-fn listener(address: SocketAddr, running: Option<&Instance>) -> Verdict {
-    let has = |held: Option<SocketAddr>| held.is_some_and(|held| held.port() == address.port());
+/// The key, and what is wrong with its value.
+type Verdict = Result<(), (String, String)>;
+
+fn listener(listener: &Listener, running: Option<&Instance>) -> Verdict {
+    let key = listener.port_key();
+    match &listener.place {
+        Place::Tcp(address) => port(*address, &key, &listener.bind_key(), running),
+        Place::Unix(path) => socket(path, &key, running),
+    }
+}
+
+/// Whether this address could be listened on; its port and its IP address have these keys.
+fn port(address: SocketAddr, key: &str, bind_key: &str, running: Option<&Instance>) -> Verdict {
     match bindable(address) {
         Ok(()) => Ok(()),
         Err(error)
             if error.kind() == io::ErrorKind::AddrInUse
-                && running.is_some_and(|running| has(running.listen) || has(running.admin)) =>
+                && running.is_some_and(|running| running.has_port(address.port())) =>
         {
             Ok(())
         }
         Err(error) => {
             let is_foreign = error.kind() == io::ErrorKind::AddrNotAvailable;
-            Err((is_foreign.then_some("load_balancer.bind"), listener_error(address, &error).to_string()))
+            let key = if is_foreign { bind_key } else { key };
+            Err((key.to_owned(), listener_error(&Place::Tcp(address), &error).to_string()))
         }
     }
 }
@@ -78,9 +90,9 @@ pub(super) fn bindable(address: SocketAddr) -> io::Result<()> {
     Ok(bind(&fd, &address)?)
 }
 
-/// Whether the admin socket could be created there.
-fn socket(path: &Path, running: Option<&Instance>) -> Verdict {
-    let fault = |advice| Err((None, format!("{advice}, or name another admin.socket")));
+/// Whether a socket could be created there.
+fn socket(path: &Path, key: &str, running: Option<&Instance>) -> Verdict {
+    let fault = |advice| Err((key.to_owned(), format!("{advice}, or name another path")));
     folder(path).or_else(fault)?;
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
@@ -104,7 +116,7 @@ fn responds(path: &Path) -> bool {
 /// Whether the access log could be opened.
 fn access_log(target: &AccessLog) -> Verdict {
     let AccessLog::File(path) = target else { return Ok(()) };
-    let fault = |advice| Err((None, format!("{advice}, or write another path")));
+    let fault = |advice| Err(("log.access".to_owned(), format!("{advice}, or write another path")));
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => fault(format!("{} is a folder; name a file in it", path.display())),
         // Opening a pipe could wait for its reader.
@@ -148,7 +160,7 @@ mod tests {
         let before = names(folder);
         let found = preflight(&config, running);
         assert_eq!(names(folder), before, "nothing is created");
-        let told: Vec<_> = found.iter().map(|found| (found.key, found.stops)).collect();
+        let told: Vec<_> = found.iter().map(|found| (found.key.as_str(), found.stops)).collect();
         let keys: Vec<_> = expected.iter().map(|(key, _)| (*key, true)).collect();
         assert_eq!(told, keys, "{found:?}");
         for (found, (_, part)) in found.iter().zip(expected) {

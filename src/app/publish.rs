@@ -2,13 +2,14 @@
 //! parser and limits as the balancer's own port, and workers of its own, so that admin and metrics respond when the
 //! main pool is full.
 
-use super::{Error, Published, Running, listener_error};
+use super::listeners::listener_error;
+use super::{Error, Published, Running};
 use crate::base::limits;
 use crate::control::admin::BODY_MAX;
 use crate::data::Proxy;
 use crate::policy::pick::Weight;
 use crate::state::address::Address;
-use crate::state::config::{Config, ServerSpec};
+use crate::state::config::{Config, Listener, Place, ServerSpec};
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
 use std::io;
@@ -35,13 +36,16 @@ const CLIENT: Duration = Duration::from_secs(5);
 pub(super) fn front(main: &Config, bind: SocketAddr, socket: PathBuf) -> Result<Option<Running>, Error> {
     let config = Arc::new(guarded(main, bind, socket));
     let table = Arc::new(Table::of(&config));
-    match Proxy::open("admin", config, Arc::default(), table, Verdicts::default(), None) {
+    match Proxy::open("admin", config, Arc::default(), table, Verdicts::default(), None, Vec::new()) {
         Ok((proxy, acceptor)) => Running::start(proxy, acceptor).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_default(main) => {
-            log::warn!("admin: {}; the admin API is on its socket only", listener_error(bind, &error));
+        Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse && is_default(main) => {
+            log::warn!(
+                "admin: {}; the admin API is on its socket only",
+                listener_error(&Place::Tcp(bind), &error)
+            );
             Ok(None)
         }
-        Err(error) => Err(Error(format!("admin.bind: {}", listener_error(bind, &error)))),
+        Err((_, error)) => Err(Error(format!("admin.bind: {}", listener_error(&Place::Tcp(bind), &error)))),
     }
 }
 
@@ -62,7 +66,7 @@ pub(super) fn is_default(main: &Config) -> bool {
 
 fn guarded(main: &Config, bind: SocketAddr, socket: PathBuf) -> Config {
     let mut config = Config::default();
-    config.listen.address = bind;
+    config.listen.listeners = vec![Listener::plain(bind)];
     config.listen.via = Some("evenkeel-admin".to_owned());
     let server = ServerSpec {
         name: "admin".to_owned(),

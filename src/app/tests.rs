@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::policy::pick::Weight;
-use crate::state::config::ServerSpec;
+use crate::state::config::{Listener, ServerSpec};
 use crate::state::workers::Workers;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_secs(5);
 /// A balancer with one worker and without probes over these servers; all but the first are backups.
 fn balancer(servers: &[&TcpListener]) -> Balancer {
     let mut config = Config::default();
-    config.listen.address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.listen.listeners = vec![Listener::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))];
     config.threadpool.bounds.max = 1;
     config.admin.socket = None;
     config.admin.bind = None;
@@ -51,7 +51,7 @@ fn start() -> (Balancer, Receiver<()>, Sender<()>) {
 }
 
 fn client(balancer: &Balancer) -> TcpStream {
-    let client = TcpStream::connect(balancer.address()).unwrap();
+    let client = TcpStream::connect(balancer.address().unwrap()).unwrap();
     client.set_read_timeout(Some(LONG)).unwrap();
     client
 }
@@ -74,7 +74,7 @@ fn response(client: &mut TcpStream) -> String {
 /// Returns when the accept thread has noticed the drain.
 fn drain(balancer: &Balancer) {
     balancer.main.proxy.drain(time::now().after(Duration::from_secs(30)));
-    while TcpStream::connect(balancer.address()).is_ok() {
+    while TcpStream::connect(balancer.address().unwrap()).is_ok() {
         thread::yield_now();
     }
 }

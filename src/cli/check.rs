@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
     let obstacles = if arguments.file_only { Vec::new() } else { preflight(&config, running.as_ref()) };
     let (stops, goes_without): (Vec<_>, Vec<_>) = obstacles.iter().partition(|obstacle| obstacle.stops);
     let place = |obstacle: &&Obstacle| {
-        config::fault_at(config.file.as_deref(), obstacle.key, obstacle.advice.clone()).to_string()
+        config::fault_at(config.file.as_deref(), &obstacle.key, obstacle.advice.clone()).to_string()
     };
     if stops.is_empty() {
         let warnings = config.warnings.iter().map(Fault::to_string).chain(goes_without.iter().map(place));
@@ -57,7 +57,9 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
 fn running(config: &Config) -> Option<Instance> {
     let by_api = Client::of(config, None).ok().and_then(|client| client.instance().ok());
     let wanted = Instance::of(config.origin());
-    by_api.or_else(|| processes::balancer_of(&wanted, config.listen.address, config.admin.bind))
+    let listen: Vec<_> =
+        config.listen.listeners.iter().filter_map(|listener| listener.place.address()).collect();
+    by_api.or_else(|| processes::balancer_of(&wanted, &listen, config.admin.bind))
 }
 
 /// Every fault with its position, and their number.
@@ -80,7 +82,7 @@ fn summary(config: &Config) -> impl Iterator<Item = String> {
     let pool = &config.threadpool;
     let lines = [
         head,
-        format!("  listens on  {}", config.listen.address),
+        format!("  listens on  {}", listeners(config)),
         format!("  admin       {}", admin(config)),
         format!("  servers     {}", servers(config)),
         format!(
@@ -89,6 +91,15 @@ fn summary(config: &Config) -> impl Iterator<Item = String> {
         ),
     ];
     lines.into_iter()
+}
+
+fn listeners(config: &Config) -> String {
+    let shown = config.listen.listeners.iter().map(|listener| match (listener.listed, &listener.tls) {
+        (None, _) => listener.place.to_string(),
+        (Some(_), None) => format!("{} ({})", listener.place, listener.name),
+        (Some(_), Some(_)) => format!("{} ({}, TLS)", listener.place, listener.name),
+    });
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 fn admin(config: &Config) -> String {

@@ -4,6 +4,7 @@ use super::{Failure, duration, failed, find, logger, reachable};
 use crate::loadtest;
 use crate::state::config::{self, Config};
 use clap::Args;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -90,8 +91,8 @@ fn meant_connections(file: Option<&Path>) -> Result<(), Failure> {
 }
 
 fn options(arguments: Arguments, config: &Config) -> loadtest::Options {
-    let url =
-        arguments.url.unwrap_or_else(|| format!("http://{}/requests", reachable(config.listen.address)));
+    let address = config.listen.address().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)));
+    let url = arguments.url.unwrap_or_else(|| format!("http://{}/requests", reachable(address)));
     let default = if arguments.requests.is_none() { Some(DURATION) } else { None };
     loadtest::Options {
         url,

@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 /// The state of a listening socket in `/proc/net/tcp`.
 const LISTENS: &str = "0A";
 
-/// The balancer that runs with the same file, with those of these addresses on which it listens. `None` if there is
-/// none, or the operating system does not provide this.
+/// The balancer that runs with the same file, with those of these addresses on which it listens. `None` if there is none, or the operating system does not provide this.
 pub(super) fn balancer_of(
     wanted: &Instance,
-    listen: SocketAddr,
+    listen: &[SocketAddr],
     admin: Option<SocketAddr>,
 ) -> Option<Instance> {
     let numbers = fs::read_dir("/proc").ok()?.flatten();
@@ -27,8 +26,9 @@ pub(super) fn balancer_of(
             let has = |address: &SocketAddr| {
                 listeners_at(address.port()).iter().any(|inode| sockets.contains(inode))
             };
-            let (listen, admin) = (Some(listen).filter(has), admin.filter(has));
-            Instance { pid, listen, admin, ..wanted.clone() }
+            let listeners = listen.iter().filter(|address| has(address)).map(ToString::to_string).collect();
+            let (listen, admin) = (listen.iter().copied().find(has), admin.filter(has));
+            Instance { pid, listen, listeners, admin, ..wanted.clone() }
         })
         .collect();
     // One that drains beside its successor no longer listens.

@@ -2,13 +2,11 @@
 //!
 //! The path of a request: the [front](crate::front) reads its head; [`guard`] and [`api`] check it before its body is
 //! read, and respond to `/live` and `/ready` at once. Accepted requests are served by tiny_http's threads: [`intake`]
-//! reads them, [`api`] has the endpoints, [`status`] and [`metrics`] their contents. [`listen`] manages the Unix
-//! socket.
+//! reads them, [`api`] has the endpoints, [`status`] and [`metrics`] their contents.
 
 mod api;
 mod guard;
 mod intake;
-mod listen;
 mod metrics;
 mod requests;
 mod response;
@@ -21,6 +19,7 @@ pub use intake::BODY_MAX;
 use crate::base::ids::ServerId;
 use crate::base::limits;
 use crate::base::time::{self, Moment};
+use crate::base::unix_listener::{self, UnixPath};
 use crate::front::{self, Front, Limits, Private, Response, Service};
 use crate::http1::head::RequestHead;
 use crate::state::config::Config;
@@ -29,6 +28,7 @@ use crate::state::own::Own;
 use crate::state::server::Server;
 use crate::state::stats::Stats;
 use crate::state::table::Table;
+use crate::state::tls::listener::ListenerTls;
 use crate::state::workers::Workers;
 use intake::Call;
 use std::io;
@@ -47,6 +47,9 @@ const DESCRIPTORS_SHARE: usize = 8;
 /// The index of the private socket among the listeners.
 const PUBLISHED: usize = 1;
 
+/// The Unix socket: for the same user alone.
+const SOCKET: unix_listener::Kind = unix_listener::Kind { key: "admin.socket", mode: 0o600 };
+
 /// See [`View::registered`].
 pub type Registered = Arc<dyn Fn(&Arc<Server>) + Send + Sync>;
 /// See [`View::forgotten`].
@@ -64,6 +67,8 @@ pub struct View {
     pub stats: Arc<Stats>,
     /// The data plane's workers and connections.
     pub workers: Arc<dyn Workers>,
+    /// TLS of its listeners.
+    pub tls: Vec<Arc<ListenerTls>>,
     /// Which balancer this is.
     pub instance: Instance,
     /// When the balancer was started.
@@ -84,7 +89,7 @@ pub struct Admin {
 #[derive(Clone, Debug)]
 pub struct Stopper {
     front: front::Stopper,
-    socket: Arc<listen::Socket>,
+    socket: Arc<UnixPath>,
 }
 
 impl Stopper {
@@ -103,7 +108,7 @@ pub fn open(view: View) -> Result<Admin, String> {
     let path = path.ok_or("admin.socket is null in the configuration: there is no admin API to open")?;
     let cannot = |error: io::Error| format!("cannot listen beside {}: {error}", path.display());
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    let (socket, listener) = listen::open(&path)?;
+    let (socket, listener) = unix_listener::open(&path, SOCKET)?;
     let published = Private::open(&folder).map_err(cannot)?;
     let listeners = vec![listener, published.listener().map_err(cannot)?.into()];
     let api = Arc::new(Api { view, socket: Arc::new(socket), published });
@@ -153,7 +158,7 @@ impl Admin {
 /// The service behind the front.
 struct Api {
     view: View,
-    socket: Arc<listen::Socket>,
+    socket: Arc<UnixPath>,
     published: Private,
 }
 

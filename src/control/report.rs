@@ -6,6 +6,7 @@ use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::state::stats::{Counter, Stats};
 use crate::state::table::Table;
+use crate::state::tls::failure::HandshakeFailure;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::Level;
 use std::collections::HashMap;
@@ -80,17 +81,20 @@ impl Proxy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Ended(Reason),
+    Handshake(HandshakeFailure),
     AccessLinesLost,
 }
 
 impl Kind {
     fn all() -> impl Iterator<Item = Kind> {
-        Reason::ALL.iter().map(|reason| Kind::Ended(*reason)).chain([Kind::AccessLinesLost])
+        let handshakes = HandshakeFailure::ALL.iter().map(|failure| Kind::Handshake(*failure));
+        Reason::ALL.iter().map(|reason| Kind::Ended(*reason)).chain(handshakes).chain([Kind::AccessLinesLost])
     }
 
     fn count(self, stats: &Stats) -> u64 {
         match self {
             Kind::Ended(reason) => stats.rejected(reason),
+            Kind::Handshake(failure) => stats.failed_handshakes(failure),
             Kind::AccessLinesLost => stats.total(Counter::AccessLinesDropped),
         }
     }
@@ -100,6 +104,7 @@ impl Kind {
         match self {
             Kind::Ended(reason) if reason.status() == 499 => Level::Debug,
             Kind::Ended(reason) if reason.status() < 500 => Level::Info,
+            Kind::Handshake(_) => Level::Info,
             _ => Level::Warn,
         }
     }
@@ -107,6 +112,13 @@ impl Kind {
     fn line(self, count: u64, period: Duration, failures: &str) -> String {
         let (s, seconds) = (if count == 1 { "" } else { "s" }, period.as_secs_f64().round().max(1.0));
         let when = format!("in the last {seconds} s");
+        if let Kind::Handshake(failure) = self {
+            return format!(
+                "{count} TLS handshake{s} failed {when}: {}: {}",
+                failure.name(),
+                failure.sentence()
+            );
+        }
         let Kind::Ended(reason) = self else {
             let were = if count == 1 { "was" } else { "were" };
             return format!("{count} line{s} of the access log {were} lost {when}");
@@ -247,6 +259,7 @@ mod tests {
         for kind in Kind::all() {
             let (level, line) = (kind.level(), kind.line(2, CHECK_INTERVAL, ""));
             match kind {
+                Kind::Handshake(failure) => assert!(line.contains(failure.name()), "{line}"),
                 Kind::AccessLinesLost => {
                     assert_eq!(line, "2 lines of the access log were lost in the last 1 s")
                 }

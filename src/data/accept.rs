@@ -6,6 +6,7 @@ use super::h1::Connection;
 use super::listen::Listener;
 use super::poller::{Poller, Side, Token};
 use super::shared::{Permit, Shared};
+use super::socket::Socket;
 use super::timers::Timers;
 use super::transport::Transport;
 use super::worker_pool::WorkerPool;
@@ -16,6 +17,7 @@ use rustix::io::Errno;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +40,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 pub struct Acceptor {
     pool: Arc<WorkerPool>,
     poller: Poller,
-    listener: Option<Listener>,
+    /// By their index; `None` once closed.
+    listeners: Vec<Option<Listener>>,
     parked: Slab<Parked>,
     /// Parked connections in the order in which they came, for those that have to go when room is needed; what it says
     /// of others is out of date.
@@ -47,8 +50,10 @@ pub struct Acceptor {
     turn: u32,
     /// Connections that found the channel full.
     held_back: VecDeque<(Box<Connection>, Moment)>,
-    /// The listener may have more, and no edge will say so again.
-    more: bool,
+    /// By index: the listener may have more, and no edge will say so again.
+    more: Vec<bool>,
+    /// When the files of Unix sockets are looked at.
+    look_at_files: Moment,
     paused_until: Moment,
     reported_at: Option<Moment>,
 }
@@ -60,23 +65,31 @@ struct Parked {
     turn: u32,
 }
 
-/// The token of the listener: no parked connection has turn 0.
-const LISTENER: (usize, u32) = (0, 0);
+/// The turn of listeners, whose keys are their indices: no parked connection has it.
+const LISTENER: u32 = 0;
+
+/// The files of Unix sockets are looked at this often: a temporary folder may be swept.
+const LOOK_AT_FILES: Duration = Duration::from_secs(2);
 
 impl Acceptor {
-    /// The accept thread of this listener. `poller` is the one whose waker the pool has.
-    pub fn new(pool: Arc<WorkerPool>, poller: Poller, listener: Listener) -> io::Result<Self> {
-        poller.add(listener.raw(), Token::new(Side::Client, LISTENER.0, LISTENER.1), false)?;
+    /// The accept thread of these listeners. `poller` is the one whose waker the pool has.
+    pub fn new(pool: Arc<WorkerPool>, poller: Poller, listeners: Vec<Listener>) -> io::Result<Self> {
+        for (at, listener) in listeners.iter().enumerate() {
+            poller.add(listener.raw(), Token::new(Side::Client, at, LISTENER), false)?;
+        }
+        let more = vec![true; listeners.len()];
+        let has_files = listeners.iter().any(Listener::is_unix);
         Ok(Acceptor {
             pool,
             poller,
-            listener: Some(listener),
+            listeners: listeners.into_iter().map(Some).collect(),
             parked: Slab::new(),
             order: VecDeque::new(),
             timers: Timers::default(),
             turn: 0,
             held_back: VecDeque::new(),
-            more: true,
+            more,
+            look_at_files: if has_files { time::now().after(LOOK_AT_FILES) } else { Moment::NEVER },
             paused_until: Moment::START,
             reported_at: None,
         })
@@ -107,7 +120,8 @@ impl Acceptor {
             self.park(connection, now);
         }
         self.pass_held_back(now);
-        self.accept_some(now);
+        self.renew_files(now);
+        self.accept_all(now);
         self.end_overdue(now);
     }
 
@@ -121,9 +135,10 @@ impl Acceptor {
         if !self.held_back.is_empty() {
             next = next.min(now.after(PAUSE));
         }
-        if self.more && self.listener.is_some() && self.held_back.is_empty() {
+        if self.more.contains(&true) && self.held_back.is_empty() {
             next = next.min(self.paused_until);
         }
+        next = next.min(self.look_at_files);
         if self.shared().is_draining() {
             next = next.min(now.after(DRAIN_LOOK));
         }
@@ -135,8 +150,8 @@ impl Acceptor {
         let ready: Vec<_> = self.poller.ready().collect();
         for (token, told) in ready {
             let key = token.key as usize;
-            if (key, token.turn) == LISTENER {
-                self.more = true;
+            if token.turn == LISTENER {
+                self.more.get_mut(key).into_iter().for_each(|more| *more = true);
             } else if self.parked.get(key).is_some_and(|parked| parked.turn == token.turn) {
                 let mut connection = self.parked.remove(key).connection;
                 connection.notify(told);
@@ -193,37 +208,61 @@ impl Acceptor {
         }
     }
 
-    fn accept_some(&mut self, now: Moment) {
-        if self.shared().is_draining() && self.listener.is_some() {
-            // Clients that the kernel has accepted for us may have sent their requests.
-            self.more = true;
-        }
-        for _ in 0..ACCEPTED_AT_ONCE {
-            // While the channel is full, new connections wait in the kernel.
-            if !self.more || !self.held_back.is_empty() || now < self.paused_until {
-                break;
-            }
-            let Some(listener) = &self.listener else { return };
-            match listener.accept() {
-                Ok((socket, peer)) => self.welcome(socket, peer, now),
-                Err(errno) => self.survive(errno, now),
-            }
-        }
-        if self.shared().is_draining() && !self.more {
-            self.listener = None;
+    fn accept_all(&mut self, now: Moment) {
+        for at in 0..self.listeners.len() {
+            self.accept_some(at, now);
         }
     }
 
-    fn welcome(&mut self, socket: super::socket::Socket, peer: Option<std::net::SocketAddr>, now: Moment) {
+    fn accept_some(&mut self, at: usize, now: Moment) {
+        if self.shared().is_draining() && self.listeners[at].is_some() {
+            // Clients that the kernel has accepted for us may have sent their requests.
+            self.more[at] = true;
+        }
+        for _ in 0..ACCEPTED_AT_ONCE {
+            // While the channel is full, new connections wait in the kernel.
+            if !self.more[at] || !self.held_back.is_empty() || now < self.paused_until {
+                break;
+            }
+            let Some(listener) = &self.listeners[at] else { break };
+            match listener.accept() {
+                Ok((socket, peer)) => self.welcome(socket, peer, at, now),
+                Err(errno) => self.survive(errno, at, now),
+            }
+        }
+        if self.listeners[at].is_none() || self.shared().is_draining() && !self.more[at] {
+            (self.listeners[at], self.more[at]) = (None, false);
+        }
+    }
+
+    /// Unix sockets whose files are gone get them again.
+    fn renew_files(&mut self, now: Moment) {
+        if now < self.look_at_files {
+            return;
+        }
+        self.look_at_files = now.after(LOOK_AT_FILES);
+        for (at, listener) in self.listeners.iter_mut().enumerate() {
+            let Some(listener) = listener.as_mut().filter(|listener| listener.is_unix()) else { continue };
+            if listener.renew() {
+                let token = Token::new(Side::Client, at, LISTENER);
+                if let Err(error) = self.poller.add(listener.raw(), token, false) {
+                    log::error!("{}: {} cannot be watched: {error}", self.pool.shared.name, listener.place);
+                }
+                self.more[at] = true;
+            }
+        }
+    }
+
+    fn welcome(&mut self, socket: Socket, peer: Option<SocketAddr>, listener: usize, now: Moment) {
         let mut permit = Permit::new(self.shared(), peer);
         let shared = self.shared();
         let is_full = shared.open() > shared.connections_max && !self.make_room();
-        let is_rejected = is_full || self.is_beyond_limit(peer);
+        let is_rejected = is_full || self.is_beyond_limit(peer, listener);
         if is_rejected && !permit.reject() {
             self.shared().stats.shard(0).reject(Reason::ConnectionLimit);
             return;
         }
-        let mut connection = Box::new(Connection::new(Transport::Plain(socket), peer, permit, now));
+        let mut connection = Box::new(Connection::new(Transport::Plain(socket), peer, listener, permit, now));
         if is_rejected {
             connection.reject(Reason::ConnectionLimit);
         }
@@ -233,11 +272,12 @@ impl Acceptor {
     }
 
     /// Whether the address has more connections than one may have. Trusted proxies bring many clients.
-    fn is_beyond_limit(&self, peer: Option<std::net::SocketAddr>) -> bool {
+    fn is_beyond_limit(&self, peer: Option<SocketAddr>, listener: usize) -> bool {
         let (limits, listen) = (&self.shared().config.limits, &self.shared().config.listen);
         let brings_many = |address| {
-            let senders = listen.proxy_protocol.iter().flatten();
-            listen.trusts(address) || senders.into_iter().any(|network| network.contains(address))
+            let listener = listen.listeners.get(listener);
+            let senders = listener.and_then(|listener| listener.proxy_protocol.as_ref());
+            listen.trusts(address) || senders.into_iter().flatten().any(|network| network.contains(address))
         };
         match (limits.connections_per_address, peer.map(|peer| peer.ip())) {
             (Some(most), Some(address)) => self.shared().open_from(address) > most && !brings_many(address),
@@ -259,12 +299,17 @@ impl Acceptor {
     }
 
     /// Accept errors, sorted: nothing is left; try again; pause; stop listening.
-    fn survive(&mut self, errno: Errno, now: Moment) {
+    fn survive(&mut self, errno: Errno, at: usize, now: Moment) {
         match errno {
-            Errno::AGAIN => self.more = false,
+            Errno::AGAIN => self.more[at] = false,
             Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP => {
-                log::error!("{}: the listener is broken ({errno}); no new connections", self.shared().name);
-                self.listener = None;
+                let name = self.shared().name;
+                let place = self.listeners[at].as_ref().map(|listener| listener.place.to_string());
+                log::error!(
+                    "{name}: the listener {} is broken ({errno}); it gets no new connections",
+                    place.unwrap_or_default()
+                );
+                self.listeners[at] = None;
             }
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
                 self.shared().stats.shard(0).count(Counter::AcceptErrors);
@@ -305,7 +350,7 @@ impl Acceptor {
     }
 
     fn is_over(&self) -> bool {
-        let left = self.listener.is_none() && self.shared().open() == 0;
+        let left = self.listeners.iter().all(Option::is_none) && self.shared().open() == 0;
         self.shared().is_draining() && (left || time::now() >= self.shared().drain_deadline())
     }
 }

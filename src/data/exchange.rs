@@ -203,12 +203,12 @@ impl Exchange {
     pub fn begin(
         head: &RequestHead<'_, '_>,
         early: &mut [u8],
-        sender: Sender,
+        sender: Sender<'_>,
         cx: &mut Context,
     ) -> (Box<Self>, usize) {
         let mut out = cx.buffers.take();
         let peer = sender.peer.map(|peer| peer.ip().to_canonical());
-        let meta = Meta::of(head, peer, cx);
+        let meta = Meta::of(head, peer, sender, cx);
         let routed = route::route(head, &meta, &sender, cx, &mut out);
         let chunked = head.framing == Framing::Chunked;
         let limit = routed.as_ref().ok().and_then(Routed::route).and_then(|route| route.body_limit);
@@ -253,15 +253,15 @@ impl Exchange {
                 None
             }
             Routed::Respond(way, response) => {
-                self.way = Some(way);
+                self.way = way;
                 Some(response)
             }
         }
     }
 
     /// An exchange that tells the sender of bytes that are no request what is wrong with them.
-    pub fn of_rejection(reason: Reason, bytes: &[u8], sender: Sender, cx: &mut Context) -> Box<Self> {
-        let meta = Meta::of_rejected(bytes, sender.peer, cx);
+    pub fn of_rejection(reason: Reason, bytes: &[u8], sender: Sender<'_>, cx: &mut Context) -> Box<Self> {
+        let meta = Meta::of_rejected(bytes, sender, cx);
         let body = crate::http1::body::Body::new(Framing::None);
         let upload = Upload::new(cx.buffers.take(), body, false, None, cx.now);
         let mut exchange = Exchange::new(meta, upload, sender.owner, cx);

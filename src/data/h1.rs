@@ -1,11 +1,14 @@
 //! Layer 4: a client's HTTP/1 connection: heads in, one exchange at a time, and an end that lets the client read its last
 //! response (RFC 9112 section 9.6).
 
+mod greeting;
+
 use super::client::Client;
 use super::context::Context;
 use super::exchange::{Disposition, Exchange, Step};
 use super::meta::Sender;
 use super::poller::{Ready, Side, Token};
+use super::secure::Secure;
 use super::server_pool::ServerConnection;
 use super::shared::Permit;
 use super::transport::{Moved, Stream, Transport};
@@ -14,10 +17,12 @@ use crate::base::time::Moment;
 use crate::http1::head::{self, Parsed};
 use crate::http1::proxy_protocol;
 use crate::http1::reason::Reason;
+use crate::state::config::Listener;
 use crate::state::stats::Outcome;
 use crate::state::workers::RequestInfo;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Requests that one connection has served in a row before others get their turn.
@@ -50,6 +55,10 @@ const LINGER_ABOVE_BYTES: u64 = 64 * 1024;
 pub struct Connection {
     client: Client,
     peer: Option<SocketAddr>,
+    /// The index of the listener that it came through.
+    listener: usize,
+    /// What is known of its TLS session.
+    secure: Option<Arc<Secure>>,
     /// The client's address, where a PROXY header named it.
     source: Option<SocketAddr>,
     /// The PROXY header that had to come first has come.
@@ -71,6 +80,10 @@ pub struct Connection {
 /// What it is at.
 #[derive(Debug)]
 enum Phase {
+    /// TLS, and perhaps a PROXY header before it, is to come.
+    Greeting,
+    /// A TLS handshake is to be completed.
+    Handshake,
     /// A head is to come.
     Head,
     Exchange(Box<Exchange>),
@@ -111,18 +124,27 @@ pub enum Doing<'c> {
 }
 
 impl Connection {
-    /// A connection that was accepted.
-    pub fn new(transport: Transport, peer: Option<SocketAddr>, permit: Permit, now: Moment) -> Self {
+    /// A connection that was accepted by the listener with this index.
+    pub fn new(
+        transport: Transport,
+        peer: Option<SocketAddr>,
+        listener: usize,
+        permit: Permit,
+        now: Moment,
+    ) -> Self {
         let stream = Stream::new(transport, Token::new(Side::Client, 0, 0));
+        let phase = if permit.is_secure(listener) { Phase::Greeting } else { Phase::Head };
         Connection {
             client: Client { stream, input: Vec::new() },
             peer,
+            listener,
+            secure: None,
             source: None,
             introduced: false,
             seen: 0,
             requests: 0,
             since: now,
-            phase: Phase::Head,
+            phase,
             owner: (0, 0),
             moving: None,
             permit,
@@ -147,7 +169,7 @@ impl Connection {
     /// What it is at.
     pub fn doing(&self) -> Doing<'_> {
         match &self.phase {
-            Phase::Head | Phase::Reject(_) => Doing::Nothing,
+            Phase::Greeting | Phase::Handshake | Phase::Head | Phase::Reject(_) => Doing::Nothing,
             Phase::Exchange(exchange) => Doing::Exchange(exchange),
             Phase::Tunnel(tunnel) => Doing::Tunnel(tunnel),
             Phase::Linger { .. } => Doing::Closing,
@@ -186,19 +208,32 @@ impl Connection {
 
     /// Whether it waits for a request.
     pub fn is_idle(&self) -> bool {
-        matches!(self.phase, Phase::Head)
+        matches!(self.phase, Phase::Greeting | Phase::Handshake | Phase::Head)
     }
 
     /// When the wait for a request, or for the rest of a head, is over.
     pub fn head_deadline(&self, cx: &super::shared::Shared) -> Moment {
         let times = &cx.config.timeouts;
+        if self.is_greeting() {
+            return self.since.after(cx.handshake_timeout(self.listener));
+        }
         let first = self.requests == 0 || !self.client.input.is_empty();
         self.since.after(if first { times.client_head } else { times.keep_alive })
     }
 
-    /// Whether a part of a head has come.
+    /// Whether a part of a head has come, or of what comes before the first head.
     pub fn has_partial_head(&self) -> bool {
-        !self.client.input.is_empty()
+        !self.client.input.is_empty() || self.is_greeting()
+    }
+
+    /// The listener that it came through.
+    fn listener<'c>(&self, cx: &'c Context) -> Option<&'c Listener> {
+        cx.shared.config.listen.listeners.get(self.listener)
+    }
+
+    /// For its next request.
+    fn sender(&self) -> Sender<'_> {
+        Sender { peer: self.peer(), owner: self.owner, listener: self.listener, secure: self.secure.as_ref() }
     }
 
     /// Comes to a worker, where it has this key and turn; nothing is known of its readiness.
@@ -258,6 +293,8 @@ impl Connection {
         let mut in_a_row = 0;
         loop {
             let next = match &mut self.phase {
+                Phase::Greeting => self.greet(cx),
+                Phase::Handshake => self.shake_hands(cx),
                 Phase::Head if in_a_row == REQUESTS_IN_A_ROW => Some(Advance::Yield),
                 Phase::Head => self.read_head(cx),
                 Phase::Exchange(exchange) => match exchange.advance(&mut self.client, cx) {
@@ -279,8 +316,7 @@ impl Connection {
                 Phase::Linger { .. } => self.drop_input(cx),
                 Phase::Reject(reason) => {
                     let reason = *reason;
-                    self.begin_rejection(reason, cx);
-                    None
+                    self.reject_now(reason, cx)
                 }
             };
             if let Some(next) = next {
@@ -417,6 +453,7 @@ impl Connection {
             Ok(Moved::Bytes(count)) => take(self, count, cx),
             Ok(Moved::Blocked) => Received::End(self.wait_for_head(cx)),
             Ok(Moved::End) | Err(_) => {
+                // Between requests any end is one, with or without close_notify.
                 if self.has_partial_head() {
                     cx.shard().ends(Outcome::given_up());
                 }
@@ -436,6 +473,10 @@ impl Connection {
         if cx.now >= deadline || !is_partial && cx.shared.closes_idle(cx.now) {
             return Some(Advance::Closed);
         }
+        self.wait_or_park(deadline, is_partial, cx)
+    }
+
+    fn wait_or_park(&self, deadline: Moment, is_partial: bool, cx: &Context) -> Option<Advance> {
         let is_new = self.requests == 0 || is_partial;
         let park_after = if is_new && cx.shared.is_near_limit() { PARK_NEAR_LIMIT_AFTER } else { PARK_AFTER };
         let park_at = self.since.after(park_after);
@@ -449,10 +490,20 @@ impl Connection {
         }
     }
 
+    /// Before anything is read: on a port with TLS there is no way to say why.
+    fn reject_now(&mut self, reason: Reason, cx: &mut Context) -> Option<Advance> {
+        if self.secure.is_none() && cx.shared.tls(self.listener).is_some() {
+            cx.shard().reject(reason);
+            return Some(Advance::Closed);
+        }
+        self.begin_rejection(reason, cx);
+        None
+    }
+
     /// Tells the client why it is not served.
     fn begin_rejection(&mut self, reason: Reason, cx: &mut Context) {
-        let sender = Sender { peer: self.peer(), owner: self.owner };
-        self.phase = Phase::Exchange(Exchange::of_rejection(reason, &self.client.input, sender, cx));
+        let exchange = Exchange::of_rejection(reason, &self.client.input, self.sender(), cx);
+        self.phase = Phase::Exchange(exchange);
     }
 
     /// Goes on with what a look at the input found. `bytes` are the input.
@@ -509,10 +560,12 @@ impl Connection {
                 let early = request.get(head.len..).unwrap_or_default();
                 let count = early.len().min(body.len());
                 body[..count].copy_from_slice(&early[..count]);
-                let sender = Sender { peer: self.peer(), owner: self.owner };
-                let (exchange, used) = Exchange::begin(&head, &mut body[..count], sender, cx);
+                let (exchange, used) = Exchange::begin(&head, &mut body[..count], self.sender(), cx);
                 cx.body = body;
                 Head::Exchange(exchange, skipped + head.len + used)
+            }
+            Err(_) if greeting::is_tls(request) && self.requests == 0 => {
+                Head::Rejected(Reason::TlsOnHttpPort)
             }
             Err(reason) => Head::Rejected(reason),
         };
@@ -523,9 +576,11 @@ impl Connection {
     /// Takes the PROXY header that must come first from the peers that the configuration names: its length, or `None`
     /// while there is more of it to come.
     fn introduce(&mut self, bytes: &[u8], cx: &Context) -> Result<Option<usize>, Reason> {
-        let Some(senders) = cx.shared.config.listen.proxy_protocol.as_ref() else { return Ok(Some(0)) };
+        let senders = self.listener(cx).and_then(|listener| listener.proxy_protocol.as_ref());
+        let Some(senders) = senders else { return Ok(Some(0)) };
         let peer = self.peer.map(|peer| peer.ip().to_canonical());
-        let must = peer.is_some_and(|peer| senders.iter().any(|network| network.contains(peer)));
+        // A peer on a Unix socket has no address that could be compared.
+        let must = peer.is_none_or(|peer| senders.iter().any(|network| network.contains(peer)));
         if self.introduced || !must {
             return Ok(Some(0));
         }

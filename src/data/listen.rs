@@ -1,9 +1,11 @@
-//! Layer 5: the listening socket. What is set here once, accepted sockets inherit (Linux), so that accepting costs no further
-//! call.
+//! Layer 5: a listening socket, TCP or Unix. What is set here once, accepted sockets inherit (Linux), so that accepting costs
+//! no further call.
 
 use super::socket::Socket;
 use crate::base::sys;
 use crate::base::time;
+use crate::base::unix_listener::{self, UnixPath};
+use crate::state::config::Place;
 use crossbeam_channel::after;
 use rustix::io::Errno;
 use rustix::net::{
@@ -11,8 +13,9 @@ use rustix::net::{
     sockopt,
 };
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::time::Duration;
 
 /// Connections that the kernel completes before they are accepted. The standard library asks for 128.
@@ -31,17 +34,60 @@ const TAKEN_WAIT: Duration = Duration::from_millis(500);
 /// Between two tries.
 const TAKEN_RETRY: Duration = Duration::from_millis(10);
 
-/// A socket that listens, with the address it got.
+/// The Unix sockets of clients: for every user, like a TCP port; the folder's permissions may say otherwise.
+const SOCKET: unix_listener::Kind =
+    unix_listener::Kind { key: "load_balancer.listeners[].port", mode: 0o666 };
+
+/// A socket that listens, with the place it got.
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
     /// With the port that the kernel chose when 0 was asked for.
-    pub address: SocketAddr,
+    pub place: Place,
+    /// For a Unix socket: its file, which is removed with the listener.
+    path: Option<UnixPath>,
 }
 
 impl Listener {
     /// Binds and listens. Errors are the operating system's: the port is taken, or not ours to take.
-    pub fn open(address: SocketAddr) -> io::Result<Self> {
+    pub fn open(place: &Place) -> io::Result<Self> {
+        match place {
+            Place::Tcp(address) => Self::open_tcp(*address),
+            Place::Unix(path) => Self::open_unix(path),
+        }
+    }
+
+    /// A successor may start while its predecessor still has the path, as with a port.
+    fn open_unix(path: &Path) -> io::Result<Self> {
+        let until = time::now().after(TAKEN_WAIT);
+        loop {
+            match unix_listener::open(path, SOCKET) {
+                Ok((file, fd)) => {
+                    rustix::io::ioctl_fionbio(&fd, true)?;
+                    return Ok(Listener { fd, place: Place::Unix(path.to_owned()), path: Some(file) });
+                }
+                Err(_) if time::now() < until => _ = after(TAKEN_RETRY).recv(),
+                Err(reason) => return Err(io::Error::other(reason)),
+            }
+        }
+    }
+
+    /// For a Unix socket whose file is gone: listens at the path again. True when it did, with another descriptor.
+    pub fn renew(&mut self) -> bool {
+        let Some(fd) = self.path.as_ref().and_then(UnixPath::renew) else { return false };
+        let is_ready = rustix::io::ioctl_fionbio(&fd, true).is_ok();
+        if is_ready {
+            self.fd = fd;
+        }
+        is_ready
+    }
+
+    /// Whether it is a Unix socket, whose file may be lost.
+    pub fn is_unix(&self) -> bool {
+        self.path.is_some()
+    }
+
+    fn open_tcp(address: SocketAddr) -> io::Result<Self> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
@@ -50,10 +96,14 @@ impl Listener {
         sockopt::set_socket_keepalive(&fd, true)?;
         sockopt::set_tcp_keepidle(&fd, KEEPALIVE_IDLE)?;
         sys::hold_unsent(&fd, UNSENT_BYTES);
+        if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+            // IPv4, too, whatever the system's default is.
+            sockopt::set_ipv6_v6only(&fd, false)?;
+        }
         while_taken(|| bind(&fd, &address))?;
         while_taken(|| listen(&fd, BACKLOG))?;
         let address = SocketAddr::try_from(getsockname(&fd)?)?;
-        Ok(Listener { fd, address })
+        Ok(Listener { fd, place: Place::Tcp(address), path: None })
     }
 
     /// The descriptor's number, for the poller.
@@ -65,6 +115,12 @@ impl Listener {
     pub fn accept(&self) -> Result<(Socket, Option<SocketAddr>), Errno> {
         let (fd, peer) = acceptfrom_with(&self.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
         Ok((Socket::from(fd), peer.and_then(|peer| SocketAddr::try_from(peer).ok())))
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.path.iter().for_each(UnixPath::remove);
     }
 }
 
@@ -84,12 +140,18 @@ mod tests {
     use super::*;
     use std::net::TcpStream;
     use std::os::fd::AsFd;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
+
+    fn open(address: &str) -> io::Result<Listener> {
+        Listener::open(&Place::Tcp(address.parse().unwrap()))
+    }
 
     #[test]
     #[cfg(target_os = "linux")]
     fn accepted_sockets_inherit_what_the_listener_has() {
-        let listener = Listener::open("127.0.0.1:0".parse().unwrap()).unwrap();
-        let _client = TcpStream::connect(listener.address).unwrap();
+        let listener = open("127.0.0.1:0").unwrap();
+        let _client = TcpStream::connect(listener.place.address().unwrap()).unwrap();
         let (accepted, peer) = listener.accept().unwrap();
         assert!(peer.is_some());
         assert!(sockopt::tcp_nodelay(accepted.as_fd()).unwrap());
@@ -98,7 +160,34 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_an_error() {
-        let listener = Listener::open("127.0.0.1:0".parse().unwrap()).unwrap();
-        assert_eq!(Listener::open(listener.address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let listener = open("127.0.0.1:0").unwrap();
+        assert_eq!(Listener::open(&listener.place).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn the_unspecified_address_of_ipv6_takes_ipv4_too() {
+        let Ok(listener) = open("[::]:0") else { return };
+        let port = listener.place.port().unwrap();
+        TcpStream::connect(("127.0.0.1", port)).unwrap();
+    }
+
+    #[test]
+    fn a_unix_socket_is_there_for_as_long_as_its_listener() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.sock");
+        let place = Place::Unix(path.clone());
+        let mut listener = Listener::open(&place).unwrap();
+        UnixStream::connect(&path).unwrap();
+        assert!(listener.accept().is_ok());
+        assert_eq!(listener.accept().unwrap_err(), Errno::AGAIN, "nothing blocks");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+        let taken = Listener::open(&place).unwrap_err().to_string();
+        assert!(taken.contains("another process"), "{taken}");
+        assert!(!listener.renew());
+        std::fs::remove_file(&path).unwrap();
+        assert!(listener.renew());
+        UnixStream::connect(&path).unwrap();
+        drop(listener);
+        assert!(!path.exists());
     }
 }

@@ -1,6 +1,7 @@
 //! Layer 2: what is kept of a request for as long as its exchange lives. Its head and its bytes are not.
 
 use super::context::Context;
+use super::secure::Secure;
 use crate::base::ids::{RequestId, TraceId};
 use crate::base::time::Moment;
 use crate::http1::client as forwarded;
@@ -9,6 +10,7 @@ use crate::http1::head::{RequestHead, Version};
 use crate::http1::trace::Glimpse;
 use crate::policy::retry;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// What is kept of a request.
 #[derive(Debug)]
@@ -37,20 +39,33 @@ pub struct Meta {
     pub idempotent: bool,
     /// The client waits for 100 before it sends the body.
     pub expects_continue: bool,
+    /// The index of the listener that it came through.
+    pub listener: usize,
+    /// The TLS session that it came in; `None` in clear text.
+    pub secure: Option<Arc<Secure>>,
 }
 
 /// Who sends the request.
 #[derive(Clone, Copy, Debug)]
-pub struct Sender {
+pub struct Sender<'a> {
     /// The client's address: the kernel's word, or that of a PROXY header.
     pub peer: Option<SocketAddr>,
     /// The connection of the client in its worker: key and turn.
     pub owner: (usize, u32),
+    /// The index of the listener.
+    pub listener: usize,
+    /// The TLS session.
+    pub secure: Option<&'a Arc<Secure>>,
 }
 
 impl Meta {
     /// Of this head. `peer` is the address that it came from.
-    pub fn of(head: &RequestHead<'_, '_>, peer: Option<IpAddr>, cx: &mut Context) -> Self {
+    pub fn of(
+        head: &RequestHead<'_, '_>,
+        peer: Option<IpAddr>,
+        sender: Sender<'_>,
+        cx: &mut Context,
+    ) -> Self {
         let id = cx.next_id();
         Meta {
             id,
@@ -65,17 +80,19 @@ impl Meta {
             upgrade: head.upgrade,
             idempotent: retry::is_idempotent(head.method),
             expects_continue: head.expects_continue,
+            listener: sender.listener,
+            secure: sender.secure.cloned(),
         }
     }
 
     /// Of bytes that are no request, as far as they show what they were to be.
-    pub fn of_rejected(bytes: &[u8], peer: Option<SocketAddr>, cx: &mut Context) -> Self {
+    pub fn of_rejected(bytes: &[u8], sender: Sender<'_>, cx: &mut Context) -> Self {
         let (Glimpse { line, request_id }, id) = (Glimpse::of(bytes), cx.next_id());
         Meta {
             id,
             trace: TraceId::new(request_id, id),
             started: cx.now,
-            client: peer.map(|peer| peer.ip().to_canonical()),
+            client: sender.peer.map(|peer| peer.ip().to_canonical()),
             line: line.into(),
             json: false,
             asked: if line.starts_with(b"HEAD ") { Asked::Head } else { Asked::Other },
@@ -84,6 +101,8 @@ impl Meta {
             upgrade: false,
             idempotent: false,
             expects_continue: false,
+            listener: sender.listener,
+            secure: sender.secure.cloned(),
         }
     }
 }

@@ -36,16 +36,15 @@ pub struct Way {
 pub enum Routed {
     /// It goes to a server of the pool; its head was appended.
     Forward(PoolId, Option<Box<Way>>),
-    /// The balancer responds as the route says.
-    Respond(Box<Way>, Response),
+    /// The balancer responds itself, as the route or the listener says.
+    Respond(Option<Box<Way>>, Response),
 }
 
 impl Routed {
     /// The route, if one matched.
     pub fn route(&self) -> Option<&Route> {
         match self {
-            Routed::Forward(_, way) => way.as_ref().map(|way| &*way.route),
-            Routed::Respond(way, _) => Some(&way.route),
+            Routed::Forward(_, way) | Routed::Respond(way, _) => way.as_ref().map(|way| &*way.route),
         }
     }
 }
@@ -65,10 +64,14 @@ pub struct Response {
 pub fn route(
     head: &RequestHead<'_, '_>,
     meta: &Meta,
-    sender: &Sender,
+    sender: &Sender<'_>,
     cx: &mut Context,
     out: &mut Vec<u8>,
 ) -> Result<Routed, Reason> {
+    let listener = cx.shared.config.listen.listeners.get(sender.listener);
+    if let Some(port) = listener.and_then(|listener| listener.redirect_to_https) {
+        return to_https(head, port);
+    }
     if cx.shared.routes.list().is_empty() {
         return to_default(head, meta, sender, cx, out);
     }
@@ -110,11 +113,31 @@ pub fn route(
     Ok(Routed::Forward(pool, Some(Box::new(Way::of(&known)))))
 }
 
+/// Leads a client to the same resource over TLS, on this port. 301 where the method stays the same for every client;
+/// elsewhere 308, because clients repeat a POST as a GET after a 301 (RFC 9110 section 15.4.2).
+fn to_https(head: &RequestHead<'_, '_>, port: u16) -> Result<Routed, Reason> {
+    if head.host.is_empty() {
+        return Err(Reason::BadHost);
+    }
+    let mut headers = b"Location: https://".to_vec();
+    headers.extend_from_slice(without_port(head.host));
+    if port != 443 {
+        headers.extend_from_slice(format!(":{port}").as_bytes());
+    }
+    if head.target != b"*" {
+        headers.extend_from_slice(if head.slash_first { b"/" } else { b"" });
+        headers.extend_from_slice(head.target);
+    }
+    headers.extend_from_slice(b"\r\n");
+    let status = if matches!(head.method, b"GET" | b"HEAD") { 301 } else { 308 };
+    Ok(Routed::Respond(None, Response { status, headers, body: Arc::default() }))
+}
+
 /// No route matches, or there are none.
 fn to_default(
     head: &RequestHead<'_, '_>,
     meta: &Meta,
-    sender: &Sender,
+    sender: &Sender<'_>,
     cx: &mut Context,
     out: &mut Vec<u8>,
 ) -> Result<Routed, Reason> {
@@ -145,7 +168,7 @@ fn respond(known: &Known<'_>, status: u16, mut headers: Vec<u8>, body: Arc<[u8]>
     if let Some(security) = known.found.route.security_headers {
         security.append(way.is_tls, |_| false, &mut headers);
     }
-    Routed::Respond(Box::new(way), Response { status, headers, body })
+    Routed::Respond(Some(Box::new(way)), Response { status, headers, body })
 }
 
 /// The key that keeps a request with one pool; `None`: a random one.
@@ -186,24 +209,26 @@ struct To<'a> {
 fn prepare(
     head: &RequestHead<'_, '_>,
     meta: &Meta,
-    sender: &Sender,
+    sender: &Sender<'_>,
     to: &To<'_>,
     cx: &mut Context,
     out: &mut Vec<u8>,
 ) -> Result<(), Reason> {
     let peer = sender.peer.map(|peer| peer.ip().to_canonical());
     let peer_trusted = peer.is_some_and(|peer| cx.shared.config.listen.trusts(peer));
-    if head.secure && !peer_trusted {
+    if head.secure && meta.secure.is_none() && !peer_trusted {
         return Err(Reason::Misdirected);
     }
     // An HTTP/1.0 client may name no host; then the request goes to a server under the server's own name.
     let nameless = head.host.is_empty();
     let first = cx.table.look(&cx.shared.table).pool(to.pool).ready.first().filter(|_| nameless);
     let authority = first.map(|server| server.authority()).unwrap_or_default();
+    let client = meta.secure.as_ref().and_then(|secure| secure.client.as_ref());
     let hop = Hop {
         peer,
         peer_trusted,
-        proto: "http",
+        proto: if meta.secure.is_some() { "https" } else { "http" },
+        client_certificate: client.map(|client| (client.subject.as_str(), client.fingerprint.as_str())),
         pseudonym: &cx.shared.pseudonym,
         request_id: meta.id,
         forwarded: cx.shared.config.listen.forwarded,
@@ -224,7 +249,8 @@ impl Way {
     fn of(known: &Known<'_>) -> Self {
         let mut response_lines = Vec::new();
         known.found.route.response_headers.append(known, &mut response_lines);
-        Way { route: Arc::clone(known.found.route), index: known.found.index, response_lines, is_tls: false }
+        let is_tls = known.meta.secure.is_some();
+        Way { route: Arc::clone(known.found.route), index: known.found.index, response_lines, is_tls }
     }
 
     /// The changes of the response of this server.
@@ -354,9 +380,14 @@ impl Values for Known<'_> {
                 out.extend_from_slice(asked.head.target);
             }
             Placeholder::Method => out.extend_from_slice(asked.head.method),
-            Placeholder::Scheme => out.extend_from_slice(b"http"),
+            Placeholder::Scheme => {
+                out.extend_from_slice(if self.meta.secure.is_some() { b"https" } else { b"http" });
+            }
             Placeholder::RequestId => out.extend_from_slice(self.meta.trace.to_string().as_bytes()),
-            Placeholder::TlsVersion => {}
+            Placeholder::TlsVersion => {
+                let version = self.meta.secure.as_ref().map_or("", |secure| secure.version);
+                out.extend_from_slice(version.as_bytes());
+            }
             Placeholder::Server => out.push(SERVER_NAME),
             Placeholder::Route => out.extend_from_slice(self.found.route.name.as_bytes()),
             Placeholder::Pool => out.extend_from_slice(self.pool.as_bytes()),

@@ -8,10 +8,11 @@ use crate::base::random;
 use crate::base::time::{self, Moment};
 use crate::policy::retry::Budget;
 use crate::state::access::AccessSink;
-use crate::state::config::Config;
+use crate::state::config::{Config, Place};
 use crate::state::route::Routes;
 use crate::state::stats::{Counter, Stats};
 use crate::state::table::Table;
+use crate::state::tls::listener::ListenerTls;
 use crate::state::verdict::Verdicts;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -71,8 +72,8 @@ pub struct Shared {
     pub verdicts: Verdicts,
     /// Where a line per request goes, if that is wanted.
     pub access: Option<AccessSink>,
-    /// The address that it listens on.
-    pub address: SocketAddr,
+    /// Where it listens, in the order of the configuration's listeners.
+    pub inlets: Vec<Inlet>,
     /// Its name in `Via`.
     pub pseudonym: String,
     /// What the workers share of each pool, the default one first.
@@ -93,7 +94,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// The shared part of a data plane that listens on `address`.
+    /// The shared part of a data plane that listens there.
     pub fn new(
         name: &'static str,
         config: Arc<Config>,
@@ -101,7 +102,7 @@ impl Shared {
         table: Arc<Table>,
         verdicts: Verdicts,
         access: Option<AccessSink>,
-        address: SocketAddr,
+        inlets: Vec<Inlet>,
     ) -> Self {
         let pseudonym = config.listen.via.clone();
         let pseudonym = pseudonym.unwrap_or_else(|| format!("evenkeel-{:08x}", random::entropy() as u32));
@@ -112,7 +113,7 @@ impl Shared {
             routes,
             verdicts,
             access,
-            address,
+            inlets,
             pseudonym,
             pools: config.pool_ids().map(|pool| PoolState::new(&config, pool)).collect(),
             tunnels: AtomicUsize::new(0),
@@ -135,6 +136,21 @@ impl Shared {
     /// Requests that wait for a server, of all pools.
     pub fn waiting(&self) -> usize {
         self.pools.iter().map(|pool| pool.queue.len()).sum()
+    }
+
+    /// TLS of the listener with this index; `None` where it is in clear text.
+    pub fn tls(&self, listener: usize) -> Option<&Arc<ListenerTls>> {
+        self.inlets.get(listener)?.tls.as_ref()
+    }
+
+    /// How long a client of this listener may take for its handshake.
+    pub fn handshake_timeout(&self, listener: usize) -> Duration {
+        self.tls(listener).map_or(self.config.timeouts.client_head, |tls| tls.handshake_timeout)
+    }
+
+    /// The first TCP address that it listens on.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.inlets.iter().find_map(|inlet| inlet.place.address())
     }
 
     /// Takes no new connections from now on, and none at all from the deadline on. A later call can only bring the
@@ -179,6 +195,15 @@ impl Shared {
     }
 }
 
+/// A listener as it was opened.
+#[derive(Clone, Debug)]
+pub struct Inlet {
+    /// Where it is, with the port that the kernel chose.
+    pub place: Place,
+    /// Its TLS.
+    pub tls: Option<Arc<ListenerTls>>,
+}
+
 /// An open client connection is counted for as long as its permit lives.
 #[derive(Debug)]
 pub struct Permit {
@@ -208,6 +233,11 @@ impl Permit {
             self.shared.rejected.fetch_sub(1, Relaxed);
         }
         self.rejected
+    }
+
+    /// Whether the listener with this index has TLS.
+    pub fn is_secure(&self, listener: usize) -> bool {
+        self.shared.tls(listener).is_some()
     }
 
     /// Whether the connection is beyond the limit.

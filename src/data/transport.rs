@@ -1,12 +1,15 @@
 //! Layer 1: a stream of bytes to a peer, whatever carries it, and what is known of its readiness.
 //!
-//! [`Transport`] is the one type that knows what carries the bytes: a socket, or in tests a simulated network.
+//! [`Transport`] is the one type that knows what carries the bytes: a socket, TLS over one, or in tests a simulated network.
 //! [`Stream`] adds what the poller reported, so that a call that cannot succeed is not made.
 
 use super::poller::{Poller, Ready, Token};
 use super::socket::{Socket, Then};
 use super::splice::Pipe;
+use super::tls::Tls;
+use rustls::Connection;
 use std::io::{self, IoSlice};
+use std::os::fd::RawFd;
 
 #[cfg(test)]
 pub use super::simulation::Wire;
@@ -16,6 +19,10 @@ pub use super::simulation::Wire;
 pub enum Transport {
     /// A socket, in clear text.
     Plain(Socket),
+    /// TLS over another one.
+    Tls(Box<Tls>),
+    /// None: it is being changed for another one.
+    Closed,
     /// One end of a simulated connection.
     #[cfg(test)]
     Simulated(Wire),
@@ -26,38 +33,89 @@ impl Transport {
     fn plain(&self) -> Option<&Socket> {
         match self {
             Transport::Plain(socket) => Some(socket),
+            Transport::Tls(_) | Transport::Closed => None,
             #[cfg(test)]
             Transport::Simulated(_) => None,
         }
     }
 
-    fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
+    /// What the poller watches.
+    fn descriptor(&self) -> Option<RawFd> {
+        match self {
+            Transport::Tls(tls) => tls.carrier().descriptor(),
+            other => other.plain().map(Socket::raw),
+        }
+    }
+
+    #[cfg(test)]
+    fn wire(&self) -> Option<&Wire> {
+        match self {
+            Transport::Simulated(wire) => Some(wire),
+            Transport::Tls(tls) => tls.carrier().wire(),
+            _ => None,
+        }
+    }
+
+    fn tls(&self) -> Option<&Tls> {
+        match self {
+            Transport::Tls(tls) => Some(tls),
+            _ => None,
+        }
+    }
+
+    /// Whether a receive may bring more, after one that brought so many bytes of those asked for.
+    fn has_more(&self, count: usize, asked: usize) -> bool {
+        match self {
+            Transport::Tls(tls) => tls.has_more(),
+            // Less than was asked for: that was all there was, and an edge tells of more (epoll(7)).
+            _ => count == asked,
+        }
+    }
+
+    /// Whether a send that found no room waits for room: it may also wait for what the peer sends in a handshake.
+    fn waits_for_room(&self) -> bool {
+        self.tls().is_none_or(Tls::is_blocked)
+    }
+
+    /// Receives what is there. `WouldBlock` when nothing is; 0 when the peer has ended its stream.
+    pub fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Transport::Plain(socket) => socket.recv(into),
+            Transport::Tls(tls) => tls.recv(into),
+            Transport::Closed => Err(io::ErrorKind::NotConnected.into()),
             #[cfg(test)]
             Transport::Simulated(wire) => wire.recv(into),
         }
     }
 
-    fn send(&mut self, parts: &[IoSlice<'_>], then: Then) -> io::Result<usize> {
+    /// Sends what there is room for. `WouldBlock` when there is none; then the same bytes are to be sent again.
+    pub fn send(&mut self, parts: &[IoSlice<'_>], then: Then) -> io::Result<usize> {
         match self {
             Transport::Plain(socket) => socket.send(parts, then),
+            Transport::Tls(tls) => tls.send(parts, then),
+            Transport::Closed => Err(io::ErrorKind::NotConnected.into()),
             #[cfg(test)]
             Transport::Simulated(wire) => wire.send(parts),
         }
     }
 
-    fn finish_writing(&mut self) {
+    /// No more bytes will come from us.
+    pub fn finish_writing(&mut self) {
         match self {
             Transport::Plain(socket) => socket.finish_writing(),
+            Transport::Tls(tls) => tls.finish_writing(),
+            Transport::Closed => {}
             #[cfg(test)]
             Transport::Simulated(wire) => wire.finish_writing(),
         }
     }
 
-    fn reset_on_close(&mut self) {
+    /// Makes the close a reset.
+    pub fn reset_on_close(&mut self) {
         match self {
             Transport::Plain(socket) => socket.reset_on_close(),
+            Transport::Tls(tls) => tls.reset_on_close(),
+            Transport::Closed => {}
             #[cfg(test)]
             Transport::Simulated(wire) => wire.reset_on_close(),
         }
@@ -109,6 +167,43 @@ impl Stream {
         self.writable |= ready.writable;
         self.ended |= ready.ended;
         self.reset |= ready.reset;
+        if let (true, Transport::Tls(tls)) = (ready.writable, &mut self.transport) {
+            tls.flush_waiting();
+            self.writable = !tls.is_blocked();
+        }
+    }
+
+    /// Goes on in TLS: `early` are bytes of it that were received already.
+    pub fn secure(&mut self, session: Connection, early: &[u8]) {
+        let carrier = std::mem::replace(&mut self.transport, Transport::Closed);
+        self.transport = Transport::Tls(Box::new(Tls::new(carrier, session, early)));
+        // What is here of it is no event.
+        self.readable = true;
+    }
+
+    /// The TLS session, if there is one.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.transport.tls()
+    }
+
+    /// Goes on with the handshake, if one is to be made; true when it is complete.
+    pub fn handshake(&mut self) -> io::Result<bool> {
+        let Transport::Tls(tls) = &mut self.transport else { return Ok(true) };
+        if !self.readable && tls.is_handshaking() {
+            return Ok(false);
+        }
+        let done = tls.handshake();
+        self.settle(0, 1);
+        done
+    }
+
+    /// What is known of the readiness after a call.
+    fn settle(&mut self, count: usize, asked: usize) {
+        // Only of an end that came together with the last bytes there is no further edge.
+        self.readable = self.transport.has_more(count, asked) || self.ended || self.reset;
+        if let Some(tls) = self.transport.tls() {
+            self.writable = !tls.is_blocked();
+        }
     }
 
     /// The peer has reset the connection: nothing more can be sent to it.
@@ -134,13 +229,12 @@ impl Stream {
         match self.transport.recv(into) {
             Ok(0) => Ok(Moved::End),
             Ok(count) => {
-                // Less than was asked for: that was all there was, and an edge tells of more (epoll(7)). Only of an
-                // end that came together with the last bytes there is no further edge.
-                self.readable = count == into.len() || self.ended || self.reset;
+                self.settle(count, into.len());
                 Ok(Moved::Bytes(count))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.readable = false;
+                self.writable &= self.transport.tls().is_none_or(|tls| !tls.is_blocked());
                 Ok(Moved::Blocked)
             }
             Err(error) => Err(error),
@@ -167,10 +261,13 @@ impl Stream {
         if !self.writable {
             return Ok(Moved::Blocked);
         }
-        match self.transport.send(parts, then) {
+        let sent = self.transport.send(parts, then);
+        // A handshake receives, too.
+        self.readable |= self.transport.tls().is_some_and(Tls::has_more);
+        match sent {
             Ok(count) => Ok(Moved::Bytes(count)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.writable = false;
+                self.writable = !self.transport.waits_for_room();
                 Ok(Moved::Blocked)
             }
             Err(error) => Err(error),
@@ -242,13 +339,13 @@ impl Stream {
     pub fn watch(&mut self, poller: &Poller) -> io::Result<()> {
         let wanted = if self.writable { Watched::Bytes } else { Watched::BytesAndRoom };
         #[cfg(test)]
-        if let Transport::Simulated(wire) = &self.transport {
+        if let Some(wire) = self.transport.wire() {
             wire.watch(self.token);
         }
-        let Some(socket) = self.transport.plain() else { return Ok(()) };
+        let Some(descriptor) = self.transport.descriptor() else { return Ok(()) };
         match (self.watched, wanted) {
-            (Watched::Nothing, _) => poller.add(socket.raw(), self.token, wanted == Watched::BytesAndRoom)?,
-            (Watched::Bytes, Watched::BytesAndRoom) => poller.add_room(socket.raw(), self.token)?,
+            (Watched::Nothing, _) => poller.add(descriptor, self.token, wanted == Watched::BytesAndRoom)?,
+            (Watched::Bytes, Watched::BytesAndRoom) => poller.add_room(descriptor, self.token)?,
             _ => return Ok(()),
         }
         self.watched = wanted;
@@ -257,8 +354,8 @@ impl Stream {
 
     /// Takes it out of the poller, for another one; nothing is known of it then, so everything is tried.
     pub fn unwatch(&mut self, poller: &Poller, token: Token) {
-        if let Some(socket) = self.transport.plain().filter(|_| self.watched != Watched::Nothing) {
-            poller.remove(socket.raw());
+        if let Some(descriptor) = self.transport.descriptor().filter(|_| self.watched != Watched::Nothing) {
+            poller.remove(descriptor);
         }
         (self.watched, self.token) = (Watched::Nothing, token);
         (self.readable, self.writable) = (true, true);

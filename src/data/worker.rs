@@ -401,9 +401,15 @@ mod tests {
     fn worker() -> Worker {
         let config = Arc::new(config::parse("{}", Path::new("")).unwrap());
         let table = Arc::new(Table::of(&config));
-        let address = "127.0.0.1:1".parse().unwrap();
-        let shared =
-            Arc::new(Shared::new("test", config, Arc::default(), table, Verdicts::default(), None, address));
+        let shared = Arc::new(Shared::new(
+            "test",
+            config,
+            Arc::default(),
+            table,
+            Verdicts::default(),
+            None,
+            Vec::new(),
+        ));
         let accept = Poller::new().unwrap();
         Worker::new(&Arc::new(WorkerPool::new(&shared, accept.waker())), 1, Poller::new().unwrap())
     }
@@ -414,7 +420,7 @@ mod tests {
         let near = Socket::connect(&listener.local_addr().unwrap()).unwrap();
         let (client, peer) = listener.accept().unwrap();
         let permit = Permit::new(&worker.pool.shared, Some(peer));
-        let connection = Connection::new(Transport::Plain(near), Some(peer), permit, time::now());
+        let connection = Connection::new(Transport::Plain(near), Some(peer), 0, permit, time::now());
         assert!(worker.pool.push(Box::new(connection), time::now()).is_ok());
         client
     }

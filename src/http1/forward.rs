@@ -24,6 +24,8 @@ pub struct Hop<'a> {
     pub peer_trusted: bool,
     /// "http" or "https".
     pub proto: &'a str,
+    /// Subject and fingerprint of the client's certificate, verified by us: they replace what anyone else says of it.
+    pub client_certificate: Option<(&'a str, &'a str)>,
     /// Our name in Via; no spaces. One per instance: a chain of two balancers is not a loop.
     pub pseudonym: &'a str,
     /// Written as X-Request-Id when the client sent no valid one (`RequestHead::request_id`).
@@ -194,6 +196,7 @@ fn goes_to_server(head: &RequestHead<'_, '_>, hop: &Hop<'_>, kind: Name) -> bool
         Name::Forwarded | Name::XForwardedProto | Name::XForwardedHost | Name::XForwardedOther => {
             hop.peer_trusted
         }
+        Name::XClientCert => hop.peer_trusted && hop.client_certificate.is_none(),
         Name::XRequestId => head.request_id.is_some(),
         Name::FramingLookalike => false,
         Name::Other | Name::Via | Name::XServedBy | Name::Accept | Name::Date | Name::ContentType => true,
@@ -293,6 +296,10 @@ fn origin(head: &RequestHead<'_, '_>, hop: &Hop<'_>, known: Known, out: &mut Vec
     }
     if !known.host && !head.host.is_empty() {
         write::field(out, "X-Forwarded-Host", head.host);
+    }
+    if let Some((subject, fingerprint)) = hop.client_certificate {
+        write::field(out, "X-Client-Cert-Subject", subject.as_bytes());
+        write::field(out, "X-Client-Cert-Fingerprint", fingerprint.as_bytes());
     }
     if hop.forwarded {
         forwarded(head, hop, out);

@@ -48,6 +48,8 @@ pub enum Name {
     XForwardedHost,
     /// Any other `X-Forwarded-…`: trusted only from a trusted peer, like the others.
     XForwardedOther,
+    /// `X-Client-Cert-…`: what the balancer says of the client's certificate.
+    XClientCert,
     /// `X-Request-Id`: names the request in logs.
     XRequestId,
     /// `X-Served-By`: which server responded.
@@ -108,11 +110,14 @@ fn dashed<const LEN: usize>(name: &[u8], lower: &[u8; LEN], kind: Name) -> Name 
 /// The names that begin with `X-`.
 fn extension(name: &[u8]) -> Name {
     const FAMILY: &[u8] = b"x-forwarded-";
+    const CERTIFICATE: &[u8] = b"x-client-cert-";
     let is = |lower: &[u8]| name.len() == lower.len() && same_dashed(name, lower);
     if is(b"x-served-by") {
         Name::XServedBy
     } else if is(b"x-request-id") {
         Name::XRequestId
+    } else if name.get(..CERTIFICATE.len()).is_some_and(|start| same_dashed(start, CERTIFICATE)) {
+        Name::XClientCert
     } else if !name.get(..FAMILY.len()).is_some_and(|start| same_dashed(start, FAMILY)) {
         Name::Other
     } else if is(b"x-forwarded-for") {
@@ -164,6 +169,8 @@ mod tests {
         check("X-Forwarded-Port", Name::XForwardedOther);
         check("X-Request-Id", Name::XRequestId);
         check("X-Served-By", Name::XServedBy);
+        check("X-Client-Cert-Subject", Name::XClientCert);
+        check("X_Client-Cert_Fingerprint", Name::XClientCert);
         check("Accept", Name::Accept);
         check("Date", Name::Date);
         check("Content-Type", Name::ContentType);

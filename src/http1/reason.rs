@@ -39,6 +39,13 @@ reasons! {
     /// The connection must begin with a PROXY protocol preamble and does not.
     ProxyHeaderMissing = "proxy_header_missing", 400, "This port expects the PROXY protocol. Connect through the proxy, or switch it off here.";
 
+    // TLS where there is none, and the other way round.
+
+    /// The client speaks TLS on a port without it: the connection is closed without a response.
+    TlsOnHttpPort = "tls_on_http_port", 400, "The client speaks TLS on a port for http. Use http://, or the port for https.";
+    /// The client speaks HTTP in clear text on a port with TLS.
+    HttpOnHttpsPort = "http_on_https_port", 400, "This port speaks HTTPS, and the request came in clear text. Use https:// in its URL.";
+
     // The client's head (RFC 9112 sections 2 to 5).
 
     /// Not `method SP target SP version`.
@@ -169,7 +176,7 @@ impl Reason {
 
     /// The connection closes without a response: the peer uses, or should use, another protocol first.
     pub const fn is_silent(self) -> bool {
-        matches!(self, Reason::BadProxyHeader | Reason::ProxyHeaderMissing)
+        matches!(self, Reason::BadProxyHeader | Reason::ProxyHeaderMissing | Reason::TlsOnHttpPort)
     }
 
     /// A server was at fault, or none was available.

@@ -13,6 +13,8 @@
 
 mod check;
 mod fault;
+mod listener;
+mod listeners;
 mod placeholder;
 mod reader;
 mod refine;
@@ -25,6 +27,7 @@ mod units;
 
 pub use crate::base::network::Network;
 pub use fault::Fault;
+pub use listener::{Certificate, ClientAuth, Listener, Place, TlsToClients, TlsVersion};
 pub use routes::RouteSpec;
 pub use rules::check_name;
 pub use units::read_size;
@@ -85,16 +88,14 @@ pub struct Config {
 /// `load_balancer`: where clients connect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listen {
-    /// `bind` and `load_balancer_port`; port 0 lets the operating system choose.
-    pub address: SocketAddr,
+    /// Never empty. That of `load_balancer_port` is the first, then come the listed ones.
+    pub listeners: Vec<Listener>,
     /// Add `X-Served-By: <server name>` to responses.
     pub served_by_header: bool,
     /// Peers whose `X-Forwarded-*` and `Forwarded` are believed and appended to.
     pub trusted_proxies: Vec<Network>,
     /// Send RFC 7239 `Forwarded` too.
     pub forwarded: bool,
-    /// Peers that must begin with a PROXY header; no others may. `None` is off.
-    pub proxy_protocol: Option<Vec<Network>>,
     /// The pseudonym in `Via`, a token of 1 to 64 characters; `None` asks for one made for this instance.
     pub via: Option<String>,
     /// Forward TRACE instead of rejecting it.
@@ -306,6 +307,11 @@ impl Config {
 }
 
 impl Listen {
+    /// The first TCP address.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listeners.iter().find_map(|listener| listener.place.address())
+    }
+
     /// Whether the headers in which this peer names its client are trusted.
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(peer))

@@ -13,8 +13,11 @@ pub struct Instance {
     pub config: Option<String>,
     /// The same with symbolic links resolved.
     pub config_resolved: Option<String>,
-    /// Where it listens for clients.
+    /// The first TCP address on which it listens for clients.
     pub listen: Option<SocketAddr>,
+    /// All places where it listens for clients: `0.0.0.0:8000`, `unix:/run/web.sock`.
+    #[serde(default)]
+    pub listeners: Vec<String>,
     /// Where it was asked to publish its admin API.
     pub admin: Option<SocketAddr>,
 }
@@ -41,6 +44,12 @@ impl Instance {
     pub fn has_same_file(&self, other: &Instance) -> bool {
         let same = |one: &Option<String>, other: &Option<String>| one.is_some() && one == other;
         same(&self.config, &other.config) || same(&self.config_resolved, &other.config_resolved)
+    }
+
+    /// Whether it listens on a TCP port with this number.
+    pub fn has_port(&self, port: u16) -> bool {
+        let listeners = self.listeners.iter().filter_map(|place| place.parse::<SocketAddr>().ok());
+        listeners.chain(self.listen).chain(self.admin).any(|address| address.port() == port)
     }
 
     /// The file, for use in a sentence.

@@ -1,7 +1,7 @@
 //! The balancer's own addresses. None can be a server: a request would loop back, or reach the admin API from outside.
 
 use super::address::Address;
-use super::config::Config;
+use super::config::{Config, Place};
 use crate::base::local;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +15,8 @@ const LINKS: usize = 40;
 /// Where this balancer listens.
 #[derive(Debug)]
 pub struct Own {
-    listen: SocketAddr,
+    /// Where clients connect.
+    listeners: Vec<Place>,
     /// Empty while the port is not known.
     admin: OnceLock<SocketAddr>,
     socket: Option<PathBuf>,
@@ -24,8 +25,10 @@ pub struct Own {
 /// The part of the balancer that an address belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The port for clients.
+    /// A port for clients.
     Port,
+    /// A Unix socket for clients.
+    Socket,
     /// `admin.bind`.
     AdminPort,
     /// `admin.socket`.
@@ -38,7 +41,7 @@ impl Part {
     /// What is wrong with such an address, for the operator.
     pub fn fault(self) -> &'static str {
         match self {
-            Part::Port => "is the balancer itself; write where the server listens",
+            Part::Port | Part::Socket => "is the balancer itself; write where the server listens",
             Part::AdminPort => "is the balancer's own admin port; write where the server listens",
             Part::AdminSocket => "is the balancer's own admin socket; write where the server listens",
             Part::Descriptor => "leads to a descriptor of a process; write the path of the server's socket",
@@ -51,7 +54,7 @@ impl Part {
             Part::Port => &["load_balancer.load_balancer_port", "load_balancer.bind"],
             Part::AdminPort => &["admin.bind"],
             Part::AdminSocket => &["admin.socket"],
-            Part::Descriptor => &[],
+            Part::Socket | Part::Descriptor => &[],
         }
     }
 }
@@ -60,7 +63,7 @@ impl Own {
     /// The addresses of a configuration. A port 0 is not known yet, and matches nothing.
     pub fn of(config: &Config) -> Own {
         let own = Own {
-            listen: config.listen.address,
+            listeners: config.listen.listeners.iter().map(|listener| listener.place.clone()).collect(),
             admin: OnceLock::new(),
             socket: config.admin.socket.clone(),
         };
@@ -68,9 +71,9 @@ impl Own {
         own
     }
 
-    /// The same, with the actual address of the port for clients.
-    pub fn listening(config: &Config, listen: SocketAddr) -> Own {
-        Own { listen, ..Own::of(config) }
+    /// The same, with the actual addresses of the listeners.
+    pub fn listening(config: &Config, listeners: Vec<Place>) -> Own {
+        Own { listeners, ..Own::of(config) }
     }
 
     /// Sets the actual address of the admin port.
@@ -84,7 +87,9 @@ impl Own {
     /// Which part of the balancer listens at an address, as far as that can be determined without network access.
     pub fn part(&self, address: &Address) -> Option<Part> {
         match address {
-            Address::Tcp { host, port } if reaches(host, *port, self.listen) => Some(Part::Port),
+            Address::Tcp { host, port } if self.ports().any(|own| reaches(host, *port, own)) => {
+                Some(Part::Port)
+            }
             Address::Tcp { host, port } => {
                 self.admin.get().is_some_and(|admin| reaches(host, *port, *admin)).then_some(Part::AdminPort)
             }
@@ -97,11 +102,23 @@ impl Own {
         if places.iter().any(|place| place.starts_with("/proc")) {
             return Some(Part::Descriptor);
         }
-        let socket = self.socket.as_ref()?;
-        let own = self::places(socket);
-        let is_same = places.iter().any(|place| own.contains(place))
-            || file(path).is_some_and(|file_there| file(socket) == Some(file_there));
-        is_same.then_some(Part::AdminSocket)
+        let is_same = |socket: &Path| {
+            let own = self::places(socket);
+            places.iter().any(|place| own.contains(place))
+                || file(path).is_some_and(|file_there| file(socket) == Some(file_there))
+        };
+        if self.socket.as_deref().is_some_and(is_same) {
+            return Some(Part::AdminSocket);
+        }
+        let mut sockets = self.listeners.iter().filter_map(|place| match place {
+            Place::Unix(path) => Some(path),
+            Place::Tcp(_) => None,
+        });
+        sockets.any(|socket| is_same(socket)).then_some(Part::Socket)
+    }
+
+    fn ports(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listeners.iter().filter_map(Place::address)
     }
 }
 
@@ -175,7 +192,8 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     fn own(listen: &str, admin: &str) -> Own {
-        let own = Own { listen: listen.parse().unwrap(), admin: OnceLock::new(), socket: None };
+        let listeners = vec![Place::Tcp(listen.parse().unwrap())];
+        let own = Own { listeners, admin: OnceLock::new(), socket: None };
         own.publishes_at(admin.parse().unwrap());
         own
     }
@@ -234,6 +252,12 @@ mod tests {
             }
             check(&own, &at("other.sock"), None);
         }
+        let web = Own {
+            listeners: vec![Place::Unix(socket.clone())],
+            socket: None,
+            ..self::own("[::1]:1", "[::1]:2")
+        };
+        check(&web, &at("link2"), Some(Part::Socket));
         fs::hard_link(&socket, folder.path().join("hard")).unwrap();
         check(&own, &at("hard"), Some(Part::AdminSocket));
         for path in ["unix:/proc/self/fd/3", "unix:/dev/fd/3", &at("fd"), "unix:/proc/../proc/self/fd/3"] {

@@ -2,6 +2,7 @@
 //! add the shards up.
 
 use super::histogram::{Counts, Histogram};
+use super::tls::failure::HandshakeFailure;
 use crate::http1::reason::Reason;
 use crossbeam_utils::CachePadded;
 use std::array;
@@ -51,6 +52,10 @@ pub enum Counter {
     Tunnels,
     /// Panics of a request, each caught.
     Panics,
+    /// TLS handshakes with clients that were completed.
+    TlsHandshakes,
+    /// Those of them that resumed an earlier session.
+    TlsResumed,
     /// Lines of the access log that were lost: the channel was full, or they could not be written.
     AccessLinesDropped,
 }
@@ -93,6 +98,7 @@ impl Outcome {
 pub struct Shard {
     counters: [AtomicU64; Counter::COUNT],
     reasons: [AtomicU64; Reason::ALL.len()],
+    handshake_failures: [AtomicU64; HandshakeFailure::ALL.len()],
     /// From the complete head of a request to the last byte of its response.
     pub duration: Histogram,
     /// From readiness to a worker.
@@ -104,6 +110,7 @@ impl Shard {
         Shard {
             counters: array::from_fn(|_| AtomicU64::new(0)),
             reasons: array::from_fn(|_| AtomicU64::new(0)),
+            handshake_failures: array::from_fn(|_| AtomicU64::new(0)),
             duration: Histogram::default(),
             wait: Histogram::default(),
         }
@@ -131,6 +138,11 @@ impl Shard {
     /// Counts a rejection before any request.
     pub fn reject(&self, reason: Reason) {
         self.reasons[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts a TLS handshake with a client that failed.
+    pub fn handshake_fails(&self, failure: HandshakeFailure) {
+        self.handshake_failures[failure as usize].fetch_add(1, Relaxed);
     }
 }
 
@@ -193,6 +205,11 @@ impl Stats {
     /// How many requests ended for this reason.
     pub fn rejected(&self, reason: Reason) -> u64 {
         self.shards.iter().map(|shard| shard.reasons[reason as usize].load(Relaxed)).sum()
+    }
+
+    /// How many TLS handshakes with clients failed so.
+    pub fn failed_handshakes(&self, failure: HandshakeFailure) -> u64 {
+        self.shards.iter().map(|shard| shard.handshake_failures[failure as usize].load(Relaxed)).sum()
     }
 
     /// The durations of all requests so far.

@@ -283,6 +283,7 @@ fn hop(peer_trusted: bool) -> Hop<'static> {
         peer: Some([192, 0, 2, 1].into()),
         peer_trusted,
         proto: "http",
+        client_certificate: None,
         pseudonym: "pseudonym-of-the-test",
         request_id: RequestId::new(1, 2),
         forwarded: true,

@@ -19,6 +19,7 @@ pub mod faults;
 pub mod message;
 pub mod origin;
 pub mod port;
+pub mod tls;
 
 pub use balancer::Evenkeel;
 pub use client::Client;

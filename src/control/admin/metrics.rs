@@ -10,6 +10,7 @@ use crate::http1::reason::Reason;
 use crate::state::histogram::Counts;
 use crate::state::server::Server;
 use crate::state::stats::{Counter, RouteCounts, Stats};
+use crate::state::tls::failure::HandshakeFailure;
 use std::fmt::{Display, Write};
 
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -20,6 +21,7 @@ pub(super) fn response(view: &View) -> Response {
     process(&mut page, view, now);
     requests(&mut page, &view.stats);
     connections(&mut page, view);
+    tls(&mut page, view);
     workers(&mut page, view);
     routes(&mut page, view);
     pools(&mut page, view);
@@ -88,6 +90,33 @@ fn connections(page: &mut Page, view: &View) {
     );
     page.one("tunnels", Kind::Gauge, "Open tunnels (upgraded connections).", workers.tunnels());
     page.counter(stats, Counter::Tunnels, "tunnels_total", "Connections that became tunnels.");
+}
+
+fn tls(page: &mut Page, view: &View) {
+    let stats = &view.stats;
+    page.counter(
+        stats,
+        Counter::TlsHandshakes,
+        "tls_handshakes_total",
+        "TLS handshakes with clients that were completed.",
+    );
+    let help = "Handshakes with clients that resumed an earlier session.";
+    page.counter(stats, Counter::TlsResumed, "tls_handshakes_resumed_total", help);
+    let help = "TLS handshakes with clients that failed, by reason.";
+    page.family("tls_handshake_failures_total", Kind::Counter, help);
+    for failure in HandshakeFailure::ALL {
+        page.sample(&[("reason", failure.name())], stats.failed_handshakes(*failure));
+    }
+    let now = i64::try_from(time::unix_seconds()).unwrap_or(i64::MAX);
+    let help = "Time until the certificate expires; negative once it has.";
+    page.family("certificate_expiry_seconds", Kind::Gauge, help);
+    for listener in &view.tls {
+        for expiry in listener.expiries() {
+            let labels = [("listener", listener.name.as_str()), ("name", expiry.name.as_str())];
+            let file = expiry.file.display().to_string();
+            page.sample(&[labels[0], labels[1], ("file", &file)], expiry.not_after.saturating_sub(now));
+        }
+    }
 }
 
 fn workers(page: &mut Page, view: &View) {

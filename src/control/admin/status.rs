@@ -5,10 +5,12 @@ use crate::base::ids::PoolId;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::policy::health::Health;
+use crate::state::config::TlsToClients;
 use crate::state::histogram::Counts;
 use crate::state::instance::Instance;
 use crate::state::server::{Check, Mode, Server};
 use crate::state::stats::{Counter, Stats};
+use crate::state::tls::listener::Expiry;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
@@ -23,11 +25,37 @@ pub(super) struct Status {
     instance: Instance,
     uptime_s: u64,
     draining: bool,
+    listeners: Vec<ListenerStatus>,
     algorithm: &'static str,
     threadpool: Threadpool,
     pools: Vec<PoolStatus>,
     servers: Vec<ServerStatus>,
     totals: Totals,
+}
+
+#[derive(Debug, Serialize)]
+struct ListenerStatus {
+    name: String,
+    /// `0.0.0.0:8443` or `unix:/run/web.sock`.
+    address: String,
+    /// Null in clear text.
+    tls: Option<TlsStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct TlsStatus {
+    min_version: &'static str,
+    /// `none`, `request` or `require`.
+    client_auth: &'static str,
+    certificates: Vec<CertificateStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct CertificateStatus {
+    name: String,
+    file: String,
+    /// RFC 3339, in UTC.
+    expires: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -138,6 +166,7 @@ pub(super) fn status(view: &View) -> Status {
         instance: view.instance.clone(),
         uptime_s: now.since(view.started).as_secs(),
         draining: view.workers.is_draining(),
+        listeners: listeners(view),
         algorithm: view.config.servers.algorithm.name(),
         threadpool: threadpool(view),
         pools: pools(view),
@@ -222,6 +251,37 @@ pub(super) fn responses(stats: &Stats) -> [(&'static str, u64); 6] {
         ("none", Counter::ResponsesNone),
     ]
     .map(|(class, counter)| (class, stats.total(counter)))
+}
+
+fn listeners(view: &View) -> Vec<ListenerStatus> {
+    let each = view.config.listen.listeners.iter().enumerate();
+    each.map(|(at, listener)| ListenerStatus {
+        name: listener.name.clone(),
+        // With the port that the kernel chose.
+        address: view.instance.listeners.get(at).cloned().unwrap_or_else(|| listener.place.to_string()),
+        tls: listener.tls.as_ref().map(|tls| tls_status(tls, &listener.name, view)),
+    })
+    .collect()
+}
+
+fn tls_status(tls: &TlsToClients, name: &str, view: &View) -> TlsStatus {
+    let live = view.tls.iter().find(|live| live.name == name);
+    let certificate = |expiry: Expiry| CertificateStatus {
+        name: expiry.name,
+        file: expiry.file.display().to_string(),
+        expires: rfc3339(u64::try_from(expiry.not_after).unwrap_or(0)),
+    };
+    TlsStatus {
+        min_version: tls.min_version.name(),
+        client_auth: match &tls.client_auth {
+            None => "none",
+            Some(auth) if auth.require => "require",
+            Some(_) => "request",
+        },
+        certificates: live
+            .map(|live| live.expiries().into_iter().map(certificate).collect())
+            .unwrap_or_default(),
+    }
 }
 
 fn threadpool(view: &View) -> Threadpool {

@@ -70,7 +70,6 @@ impl World {
         let faulty = random.below(2) == 0;
         let config = Arc::new(config((random.below(3) == 0).then_some(1)));
         let table = Arc::new(Table::of(&config));
-        let address = "127.0.0.1:8000".parse().unwrap();
         let (verdicts, balanced) = (Verdicts::default(), Arc::clone(&table));
         let shared = Arc::new(Shared::new(
             "test",
@@ -79,7 +78,7 @@ impl World {
             balanced,
             verdicts,
             None,
-            address,
+            Vec::new(),
         ));
         let mut cx = Context::new(&shared, 1, Poller::new().unwrap());
         cx.now = Moment::from_millis(1000);
@@ -105,7 +104,8 @@ impl World {
         let (near, far) = Wire::pair([100, 600, 4000, 70_000][self.random.below(4)]);
         self.wires.push(near.shared());
         let permit = Permit::new(shared, None);
-        let mut connection = Box::new(Connection::new(Transport::Simulated(near), None, permit, self.cx.now));
+        let mut connection =
+            Box::new(Connection::new(Transport::Simulated(near), None, 0, permit, self.cx.now));
         connection.adopt(name, 0, &mut self.cx);
         self.held.push(Some(Held { connection, until: Moment::NEVER, ready: true }));
         let requests = 1 + self.random.below(REQUESTS);

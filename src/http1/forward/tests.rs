@@ -11,6 +11,7 @@ fn hop() -> Hop<'static> {
         peer: Some(IpAddr::from([192, 0, 2, 1])),
         peer_trusted: false,
         proto: "http",
+        client_certificate: None,
         pseudonym: "ek-7",
         request_id: RequestId::new(0, 1),
         forwarded: false,

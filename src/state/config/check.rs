@@ -2,7 +2,7 @@
 
 use super::reader::Reader;
 use super::refine::SOCKET_PATH_MAX;
-use super::{Config, ServerSpec, Servers, placeholder, routes, units};
+use super::{Config, ServerSpec, Servers, listeners, placeholder, routes, units};
 use crate::state::own::{Own, overlap};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,6 +15,7 @@ pub(super) fn contradictions(config: &Config, reader: &mut Reader) {
     workers(config, reader);
     waits(config, reader);
     sizes(config, reader);
+    listeners::contradictions(config, reader);
     let own = Own::of(config);
     for pool in config.pool_ids() {
         let (key, servers) = (config.pool_key(pool), config.pool(pool));
@@ -167,8 +168,12 @@ fn admin(config: &Config, reader: &mut Reader) {
         let advice = format!("{bind} can be reached from outside; write an admin.token, or 127.0.0.1 here");
         reader.contradiction(&["admin.bind", "admin.token"], advice);
     }
-    if overlap(bind, config.listen.address) {
-        let (key, other) = ("load_balancer.load_balancer_port", "admin.bind");
+    for listener in &config.listen.listeners {
+        if !listener.place.address().is_some_and(|address| overlap(bind, address)) {
+            continue;
+        }
+        let (key, bind_key) = (&*listener.port_key(), &*listener.bind_key());
+        let other = "admin.bind";
         let (at, advice) = match reader.is_given(other) {
             true => (other, format!("{bind} is also the address of {key}; write another port")),
             false => (
@@ -179,7 +184,7 @@ fn admin(config: &Config, reader: &mut Reader) {
                 ),
             ),
         };
-        let keys = [at, key, other, "load_balancer.bind"];
+        let keys = [at, key, other, bind_key, "load_balancer.bind"];
         reader.contradiction(&keys, advice);
     }
 }

@@ -4,7 +4,7 @@ use super::reader::{Reader, Section};
 use super::tree::Node;
 use super::{
     AccessLog, Admin, Change, Config, DEFAULT_POOL, HealthCheck, Limits, Listen, LoadReport, Log, NamedPool,
-    Pool, ServerSpec, Servers, Threadpool, Timeouts, routes, rules,
+    Pool, ServerSpec, Servers, Threadpool, Timeouts, listeners, routes, rules,
 };
 use crate::http1::head;
 use crate::policy::pick::{Algorithm, Weight};
@@ -12,7 +12,7 @@ use crate::policy::{admit, health, retry};
 use crate::state::address::Address;
 use siphasher::sip::SipHasher;
 use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub(super) const SOCKET_PATH_MAX: usize = 107;
 /// Reads a whole file. Faults are collected in the reader.
 pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config {
     reader.top(node, |top| {
-        let listen = top.section("load_balancer", listen);
+        let listen = top.section("load_balancer", |section| listen(section, folder));
         let threadpool = top.section("threadpool", threadpool);
         let retries = top.section("retries", retries);
         let pools = pools(top, threadpool.bounds.max);
@@ -63,15 +63,12 @@ pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config 
     })
 }
 
-fn listen(s: &mut Section<'_, '_>) -> Listen {
-    let port = s.get("load_balancer_port", 8000, rules::port);
-    let bind = s.get("bind", IpAddr::V4(Ipv4Addr::UNSPECIFIED), rules::bind);
+fn listen(s: &mut Section<'_, '_>, folder: &Path) -> Listen {
     Listen {
-        address: SocketAddr::new(bind, port),
+        listeners: listeners::listeners(s, folder),
         served_by_header: s.get("served_by_header", false, rules::flag),
         trusted_proxies: s.values("trusted_proxies", rules::network).unwrap_or_default(),
         forwarded: s.get("forwarded", false, rules::flag),
-        proxy_protocol: s.values_or_null("proxy_protocol", rules::network),
         via: s.maybe("via", None, rules::pseudonym),
         trace: s.get("trace", false, rules::flag),
     }

@@ -28,7 +28,7 @@ fn the_seed_word_for_word_is_valid_and_says_what_silence_says() {
 #[test]
 fn the_defaults_are_those_of_the_design() {
     let config = Config::default();
-    assert_eq!(config.listen.address, "0.0.0.0:8000".parse().unwrap());
+    assert_eq!(config.listen.address(), Some("0.0.0.0:8000".parse().unwrap()));
     assert_eq!((config.threadpool.bounds.min, config.threadpool.bounds.max), (1, 50));
     assert_eq!(config.threadpool.queue_capacity, 100);
     assert_eq!(config.servers.queue_capacity, 1000);
@@ -136,7 +136,7 @@ fn check_read<T: PartialEq + std::fmt::Debug>(text: &str, part: fn(&Config) -> T
 
 #[test]
 fn values_are_read_in_all_their_forms() {
-    let port = |config: &Config| config.listen.address.to_string();
+    let port = |config: &Config| config.listen.address().unwrap().to_string();
     check_read(r#"{"load_balancer":{"load_balancer_port":9000}}"#, port, "0.0.0.0:9000".into());
     check_read(r#"{"load_balancer":{"load_balancer_port":"9000"}}"#, port, "0.0.0.0:9000".into());
     check_read(r#"{"load_balancer":{"load_balancer_port":0,"bind":"[::1]"}}"#, port, "[::1]:0".into());
@@ -165,7 +165,7 @@ fn values_are_read_in_all_their_forms() {
     check_read(r#"{"log":{"access":"a.log"}}"#, access, Some(AccessLog::File("a.log".into())));
     let level = |config: &Config| config.log.level;
     check_read(r#"{"log":{"level":"off"}}"#, level, log::LevelFilter::Off);
-    let proxy = |config: &Config| config.listen.proxy_protocol.as_ref().map(Vec::len);
+    let proxy = |config: &Config| config.listen.listeners[0].proxy_protocol.as_ref().map(Vec::len);
     check_read(r#"{"load_balancer":{"proxy_protocol":["10.0.0.0/8","::1"]}}"#, proxy, Some(2));
     check_read(r#"{"load_balancer":{"proxy_protocol":null}}"#, proxy, None);
     let no_admin = |config: &Config| config.admin.bind.is_none() && config.admin.socket.is_none();
@@ -589,6 +589,10 @@ fn rows() -> Vec<Row> {
 fn required(part: &str) -> Option<(&'static str, serde_json::Value)> {
     match part {
         "list[]" => Some(("address", json!("host:1"))),
+        "listeners[]" => Some(("port", json!(8000))),
+        "tls" => Some(("certificates", json!([{ "certificate": "a.pem" }]))),
+        "certificates[]" => Some(("certificate", json!("a.pem"))),
+        "client_auth" => Some(("ca", json!("ca.pem"))),
         "redirect" => Some(("target", json!("/"))),
         "mirror" => Some(("pool", json!("default"))),
         "split" => Some(("pools", json!({ "default": 1 }))),
@@ -632,7 +636,7 @@ fn the_document_has_the_true_defaults() {
         let mut config = file(Some(default));
         // An empty list is a default that is worth a warning.
         config.warnings.clear();
-        if key.starts_with("routes[]") {
+        if key.starts_with("routes[]") || key.starts_with("load_balancer.listeners[]") {
             assert_eq!(config, file(None), "{key}");
             continue;
         }

@@ -1,8 +1,8 @@
-//! The Unix socket: accessible only to the same user from the start, never taken from a running process, and created
+//! A Unix socket that listens at a path: with its mode from the start, never taken from a running process, and created
 //! again when its file is gone.
 
-use crate::base::random::Random;
-use crate::base::time::{self, Moment};
+use super::random::Random;
+use super::time::{self, Moment};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
@@ -27,8 +27,9 @@ const LOCK_TRY: Duration = Duration::from_millis(10);
 
 /// The socket's path in the file system.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub struct UnixPath {
     path: PathBuf,
+    kind: Kind,
     place: Mutex<Place>,
 }
 
@@ -40,30 +41,39 @@ struct Place {
     told: Option<String>,
 }
 
-/// Listens at `path`. A socket that a dead process left is replaced. The error is a sentence for the operator.
-pub(super) fn open(path: &Path) -> Result<(Socket, OwnedFd), String> {
-    let (listener, file) = take_place(path, time::now().after(LOCK_WAIT))?;
-    let place = Mutex::new(Place { file: Some(file), told: None });
-    Ok((Socket { path: path.to_owned(), place }, listener))
+/// What the socket is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// The configuration key of its path, for sentences.
+    pub key: &'static str,
+    /// The permissions of its file.
+    pub mode: u32,
 }
 
-impl Socket {
+/// Listens at `path`. A socket that a dead process left is replaced. The error is a sentence for the operator.
+pub fn open(path: &Path, kind: Kind) -> Result<(UnixPath, OwnedFd), String> {
+    let (listener, file) = take_place(path, kind, time::now().after(LOCK_WAIT))?;
+    let place = Mutex::new(Place { file: Some(file), told: None });
+    Ok((UnixPath { path: path.to_owned(), kind, place }, listener))
+}
+
+impl UnixPath {
     /// A new listener at the path when the file there is gone or was replaced. Never waits.
-    pub(super) fn renew(&self) -> Option<OwnedFd> {
+    pub fn renew(&self) -> Option<OwnedFd> {
         let mut place = self.place.lock();
         let file = place.file?;
         if identity(&self.path) == Some(file) {
             return None;
         }
-        match take_place(&self.path, Moment::START) {
+        match take_place(&self.path, self.kind, Moment::START) {
             Ok((listener, file)) => {
-                log::warn!("admin: the socket {:?} was gone, and is there again", self.path);
+                log::warn!("{}: the socket {:?} was gone, and is there again", self.kind.key, self.path);
                 *place = Place { file: Some(file), told: None };
                 Some(listener)
             }
             Err(reason) => {
                 if place.told.as_ref() != Some(&reason) {
-                    log::warn!("admin: the socket {:?} is gone: {reason}", self.path);
+                    log::warn!("{}: the socket {:?} is gone: {reason}", self.kind.key, self.path);
                     place.told = Some(reason);
                 }
                 None
@@ -72,7 +82,7 @@ impl Socket {
     }
 
     /// Removes the file, unless another process has put its own there, and gives the path up. Never waits.
-    pub(super) fn remove(&self) {
+    pub fn remove(&self) {
         let Some(file) = self.place.lock().file.take() else { return };
         let _lock = lock(&self.path, Moment::START);
         if identity(&self.path) == Some(file) {
@@ -88,12 +98,13 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 /// A listening socket at `path`, and its identity. Checking and taking the path is atomic among all processes that use
 /// this function.
-fn take_place(path: &Path, deadline: Moment) -> Result<(OwnedFd, (u64, u64)), String> {
+fn take_place(path: &Path, kind: Kind, deadline: Moment) -> Result<(OwnedFd, (u64, u64)), String> {
     let _lock = lock(path, deadline);
-    vacant(path)?;
-    let cannot = |error: io::Error| format!("cannot listen on {}: {}", path.display(), advice(&error));
+    vacant(path, kind.key)?;
+    let cannot =
+        |error: io::Error| format!("cannot listen on {}: {}", path.display(), advice(&error, kind.key));
     let (socket, bound) = bound_beside(path).map_err(cannot)?;
-    settle(socket, &bound, path).map_err(|error| {
+    settle(socket, kind.mode, &bound, path).map_err(|error| {
         let _ = fs::remove_file(&bound);
         cannot(error)
     })
@@ -118,24 +129,24 @@ fn lock(path: &Path, deadline: Moment) -> Option<OwnedFd> {
 }
 
 /// Whether a socket may be put there: the path is free, or has a socket on which no process listens.
-fn vacant(path: &Path) -> Result<(), String> {
+fn vacant(path: &Path, key: &str) -> Result<(), String> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(format!("cannot look at {shown}: {}", advice(&error))),
+        Err(error) => return Err(format!("cannot look at {shown}: {}", advice(&error, key))),
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(format!(
-                "{shown} is there and is no socket; move it away, or name another admin.socket"
-            ));
+            return Err(format!("{shown} is there and is no socket; move it away, or name another {key}"));
         }
         Ok(_) => {}
     }
     match responds(path) {
         Ok(true) => Err(format!(
-            "another process listens on {shown}; stop it, or name another admin.socket in this configuration"
+            "another process listens on {shown}; stop it, or name another {key} in this configuration"
         )),
         Ok(false) => Ok(()),
-        Err(error) => Err(format!("cannot tell whether a process lives behind {shown}: {}", advice(&error))),
+        Err(error) => {
+            Err(format!("cannot tell whether a process lives behind {shown}: {}", advice(&error, key)))
+        }
     }
 }
 
@@ -175,23 +186,23 @@ fn hidden_name(path: &Path, random: &mut Random) -> String {
 
 /// First the mode, then listen, then rename to the final path: nothing can connect before it listens, so no connection
 /// is ever made under another mode. The umask would do this too, but is process-wide.
-fn settle(socket: OwnedFd, bound: &Path, path: &Path) -> io::Result<(OwnedFd, (u64, u64))> {
-    fs::set_permissions(bound, Permissions::from_mode(0o600))?;
+fn settle(socket: OwnedFd, mode: u32, bound: &Path, path: &Path) -> io::Result<(OwnedFd, (u64, u64))> {
+    fs::set_permissions(bound, Permissions::from_mode(mode))?;
     let found = fs::symlink_metadata(bound)?;
     listen(&socket, BACKLOG)?;
     fs::rename(bound, path)?;
     Ok((socket, (found.dev(), found.ino())))
 }
 
-fn advice(error: &io::Error) -> String {
+fn advice(error: &io::Error, key: &str) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => {
-            "its folder does not exist; create it, or name another admin.socket".to_owned()
+            format!("its folder does not exist; create it, or name another {key}")
         }
         io::ErrorKind::PermissionDenied => {
-            format!("{error}; run as a user who may write there, or name another admin.socket")
+            format!("{error}; run as a user who may write there, or name another {key}")
         }
-        _ => format!("{error}; name another admin.socket"),
+        _ => format!("{error}; name another {key}"),
     }
 }
 
@@ -200,6 +211,12 @@ mod tests {
     use super::*;
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::sync::Barrier;
+
+    const ADMIN: Kind = Kind { key: "admin.socket", mode: 0o600 };
+
+    fn open(path: &Path) -> Result<(UnixPath, OwnedFd), String> {
+        super::open(path, ADMIN)
+    }
 
     #[test]
     fn the_socket_is_private_and_leaves_nothing_behind() {

@@ -1,0 +1,116 @@
+//! The thread that reads certificates again when their files have changed, and warns before they expire.
+
+use crate::base::time::{self, Moment};
+use crate::state::tls::listener::{Expiry, ListenerTls, Look};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The name of the thread.
+pub const THREAD: &str = "certificates";
+/// Between two looks at the files: renewals are not urgent, but whoever makes one wants to see it work.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+const DAY: i64 = 24 * 3600;
+/// A certificate that expires within so many seconds is warned of: most are renewed 30 days before, so the renewal fails.
+const WARN_BEFORE: i64 = 14 * DAY;
+/// Between two warnings of one certificate.
+const WARN_AGAIN: Duration = Duration::from_secs(24 * 3600);
+
+/// The state of the thread.
+#[derive(Debug)]
+pub struct Watcher {
+    listeners: Vec<Arc<ListenerTls>>,
+    warned: HashMap<PathBuf, Moment>,
+    stop: Receiver<()>,
+}
+
+/// Stops the thread when it is dropped.
+#[derive(Debug)]
+pub struct Handle {
+    _stop: Sender<()>,
+}
+
+impl Watcher {
+    /// A watcher of these listeners' certificates.
+    pub fn new(listeners: Vec<Arc<ListenerTls>>) -> (Self, Handle) {
+        let (stop, stopped) = bounded(0);
+        (Watcher { listeners, warned: HashMap::new(), stop: stopped }, Handle { _stop: stop })
+    }
+
+    /// Looks at the files every few seconds until the handle is dropped.
+    pub fn run(mut self) {
+        loop {
+            let now = i64::try_from(time::unix_seconds()).unwrap_or(i64::MAX);
+            self.look(now);
+            self.warn(now, time::now());
+            if self.stop.recv_timeout(LOOK_INTERVAL) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    }
+
+    fn look(&self, now: i64) {
+        for listener in &self.listeners {
+            match listener.look(now) {
+                Look::Same => {}
+                Look::Renewed => log::info!("listener {}: the certificates were read again", listener.name),
+                Look::Kept(problems) => {
+                    for problem in problems {
+                        log::error!(
+                            "listener {}: {}: {}; the certificates that were read before stay in use",
+                            listener.name,
+                            problem.key,
+                            problem.advice
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn warn(&mut self, unix_now: i64, now: Moment) {
+        for listener in &self.listeners {
+            for expiry in listener.expiries() {
+                let told = self.warned.get(&expiry.file);
+                let Some(warning) = warning(&expiry, unix_now) else { continue };
+                if told.is_none_or(|told| now.since(*told) >= WARN_AGAIN) {
+                    log::warn!("listener {}: {warning}", listener.name);
+                    self.warned.insert(expiry.file, now);
+                }
+            }
+        }
+    }
+}
+
+/// What to say of a certificate that is about to expire.
+fn warning(expiry: &Expiry, now: i64) -> Option<String> {
+    let left = expiry.not_after.saturating_sub(now);
+    let file = expiry.file.display();
+    match left {
+        ..0 => Some(format!("the certificate {file} has expired; renew it")),
+        0..DAY => Some(format!("the certificate {file} expires within a day; renew it")),
+        DAY..WARN_BEFORE => Some(format!("the certificate {file} expires in {} days; renew it", left / DAY)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_comes_14_days_before() {
+        let check = |left: i64, expected: Option<&str>| {
+            let expiry = Expiry { name: "a".into(), file: "a.pem".into(), not_after: 1_000_000 + left };
+            let found = warning(&expiry, 1_000_000);
+            assert_eq!(found.is_some(), expected.is_some(), "{left}: {found:?}");
+            assert!(found.unwrap_or_default().contains(expected.unwrap_or_default()), "{left}");
+        };
+        check(15 * DAY, None);
+        check(14 * DAY - 1, Some("in 13 days"));
+        check(3600, Some("within a day"));
+        check(-1, Some("has expired"));
+    }
+}

@@ -1,0 +1,136 @@
+//! What comes before the first request on a listener with TLS: a PROXY header where one is due, then a handshake. The session
+//! is made when the first bytes show that TLS is spoken: a client that sends none costs a socket.
+
+use super::{Advance, Connection, Phase};
+use crate::data::context::Context;
+use crate::data::secure::Secure;
+use crate::data::transport::Moved;
+use crate::http1::reason::Reason;
+use crate::state::stats::Counter;
+use crate::state::tls::failure::HandshakeFailure;
+use rustls::{HandshakeKind, ServerConnection};
+use std::io;
+use std::sync::Arc;
+
+/// The first byte of a handshake record (RFC 8446 section 5.1).
+const HANDSHAKE_RECORD: u8 = 0x16;
+
+/// Whether bytes begin like a TLS handshake: the kind of record, and the version that they all have.
+pub(super) fn is_tls(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[HANDSHAKE_RECORD, 3])
+}
+
+/// Whether bytes begin like a request, whose method is in upper case.
+fn is_http(first: u8) -> bool {
+    first.is_ascii_uppercase()
+}
+
+impl Connection {
+    /// Whether what comes before the first request is not complete.
+    pub(super) fn is_greeting(&self) -> bool {
+        matches!(self.phase, Phase::Greeting | Phase::Handshake)
+    }
+
+    /// Reads in clear text up to the first byte of TLS.
+    pub(super) fn greet(&mut self, cx: &mut Context) -> Option<Advance> {
+        loop {
+            let mut input = std::mem::take(&mut cx.input);
+            let received = self.client.stream.recv(&mut input);
+            if let Ok(Moved::Bytes(count)) = received {
+                self.client.input.extend_from_slice(&input[..count]);
+            }
+            cx.input = input;
+            match received {
+                Ok(Moved::Bytes(_)) => {}
+                Ok(Moved::Blocked) => return self.wait_for_client(cx),
+                // Whoever connects and says nothing, such as a probe of a port, is no failure.
+                Ok(Moved::End) | Err(_) => return Some(Advance::Closed),
+            }
+            let bytes = std::mem::take(&mut self.client.input);
+            match self.introduce(&bytes, cx) {
+                Ok(Some(skipped)) => match bytes.get(skipped..).unwrap_or_default() {
+                    [] => {}
+                    records => return self.begin_tls(records, cx),
+                },
+                Ok(None) => self.client.input = bytes,
+                Err(reason) => {
+                    cx.shard().reject(reason);
+                    self.client.stream.reset_on_close();
+                    return Some(Advance::Closed);
+                }
+            }
+        }
+    }
+
+    fn begin_tls(&mut self, records: &[u8], cx: &mut Context) -> Option<Advance> {
+        match records.first() {
+            Some(&HANDSHAKE_RECORD) => {}
+            Some(first) if is_http(*first) => {
+                self.client.input = records.to_vec();
+                self.begin_rejection(Reason::HttpOnHttpsPort, cx);
+                return None;
+            }
+            _ => return self.fail_handshake(HandshakeFailure::NotTls, cx),
+        }
+        let config = cx.shared.tls(self.listener).map(|tls| tls.config());
+        let session = config.and_then(|config| ServerConnection::new(config).ok());
+        let Some(session) = session else {
+            cx.shard().reject(Reason::Internal);
+            return Some(Advance::Closed);
+        };
+        self.client.stream.secure(session.into(), records);
+        self.phase = Phase::Handshake;
+        None
+    }
+
+    /// Goes on with the handshake.
+    pub(super) fn shake_hands(&mut self, cx: &mut Context) -> Option<Advance> {
+        match self.client.stream.handshake() {
+            Ok(false) => self.wait_for_client(cx),
+            Ok(true) => {
+                let tls = self.client.stream.tls()?;
+                cx.shard().count(Counter::TlsHandshakes);
+                if tls.session().handshake_kind() == Some(HandshakeKind::Resumed) {
+                    cx.shard().count(Counter::TlsResumed);
+                }
+                self.secure = Some(Arc::new(Secure::of(tls.session())));
+                (self.phase, self.since) = (Phase::Head, cx.now);
+                None
+            }
+            Err(error) => {
+                let failure = self.client.stream.tls().and_then(|tls| tls.failure());
+                let failure = match failure {
+                    Some(failure) => HandshakeFailure::of(failure),
+                    None if error.kind() == io::ErrorKind::InvalidData => HandshakeFailure::Malformed,
+                    None => HandshakeFailure::ClientGone,
+                };
+                self.fail_handshake(failure, cx)
+            }
+        }
+    }
+
+    /// The connection closes; an alert that was sent is left to the client to read.
+    fn fail_handshake(&mut self, failure: HandshakeFailure, cx: &mut Context) -> Option<Advance> {
+        cx.shard().handshake_fails(failure);
+        let peer = self.peer().map_or_else(|| "a Unix socket".to_owned(), |peer| peer.to_string());
+        log::debug!("{}: {peer}: TLS: {}: {}", cx.shared.name, failure.name(), failure.sentence());
+        match failure {
+            HandshakeFailure::Timeout | HandshakeFailure::ClientGone => Some(Advance::Closed),
+            _ => self.linger(cx),
+        }
+    }
+
+    fn wait_for_client(&mut self, cx: &mut Context) -> Option<Advance> {
+        let deadline = self.head_deadline(&cx.shared);
+        if matches!(self.phase, Phase::Greeting)
+            && self.client.input.is_empty()
+            && cx.shared.closes_idle(cx.now)
+        {
+            return Some(Advance::Closed);
+        }
+        if cx.now >= deadline.min(cx.shared.drain_deadline()) {
+            return self.fail_handshake(HandshakeFailure::Timeout, cx);
+        }
+        self.wait_or_park(deadline, true, cx)
+    }
+}

@@ -1,0 +1,389 @@
+//! Layer 1: a TLS session over another transport, towards a client or a server. rustls does the work without sockets; this
+//! moves its records and keeps to the rules of a non-blocking stream: what is told as sent has left this process, and a
+//! call that says `WouldBlock` is made again with the same bytes.
+
+use super::socket::Then;
+use super::transport::Transport;
+use rustls::{Connection, Error};
+use std::cell::RefCell;
+use std::io::{self, IoSlice, Read, Write};
+
+/// Bytes of records received at once; rustls itself would read 4 KiB.
+const RECEIVED_AT_ONCE: usize = 32 * 1024;
+/// The least that is asked for: whoever wants one byte gets it in a whole record.
+const RECEIVED_AT_LEAST: usize = 4 * 1024;
+
+/// Plaintext of a record that fits one packet of any network together with its overhead: at the beginning of a connection a
+/// larger one would keep its reader waiting for the packets behind the first.
+const SMALL_RECORD: usize = 1300;
+/// From so many bytes on records are as large as TLS allows: the network's window has grown by then.
+const SMALL_UNTIL: u64 = 64 * 1024;
+/// The most plaintext in one record.
+const LARGE_RECORD: usize = 16 * 1024;
+/// Plaintext that is encrypted before its records are sent: a bound for what is kept of them.
+const ENCRYPTED_AT_ONCE: usize = 64 * 1024;
+
+thread_local! {
+    static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVED_AT_ONCE]);
+}
+
+/// A session, and what carries it.
+#[derive(Debug)]
+pub struct Tls {
+    carrier: Transport,
+    session: Connection,
+    /// Records that were received and that the session had no room for.
+    inbox: Vec<u8>,
+    /// Plaintext that waits in the session.
+    plaintext: usize,
+    /// Bytes whose records are made and not all sent. They are told as sent when they are.
+    owed: usize,
+    sent: u64,
+    /// The last receive took all that was there: an edge tells of more.
+    dry: bool,
+    ended: bool,
+    /// Records wait for room.
+    blocked: bool,
+    /// Our side is closed, or is to be when the last records are out.
+    closing: Closing,
+    /// What the session ended with.
+    failure: Option<Error>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    No,
+    /// close_notify is among the records.
+    Told,
+    /// The carrier is to end behind them.
+    EndsCarrier,
+    /// A close without a word.
+    Aborted,
+}
+
+impl Tls {
+    /// A session whose first records are `early`, followed by what comes.
+    pub fn new(carrier: Transport, session: Connection, early: &[u8]) -> Self {
+        Tls {
+            carrier,
+            session,
+            inbox: early.to_vec(),
+            plaintext: 0,
+            owed: 0,
+            sent: 0,
+            dry: false,
+            ended: false,
+            blocked: false,
+            closing: Closing::No,
+            failure: None,
+        }
+    }
+
+    /// What carries it.
+    pub fn carrier(&self) -> &Transport {
+        &self.carrier
+    }
+
+    /// The session, for what it knows of its peer.
+    pub fn session(&self) -> &Connection {
+        &self.session
+    }
+
+    /// What the session ended with, if it did.
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
+    }
+
+    /// Whether the handshake is not complete.
+    pub fn is_handshaking(&self) -> bool {
+        self.session.is_handshaking()
+    }
+
+    /// Whether a receive may bring something without an event.
+    pub fn has_more(&self) -> bool {
+        !self.dry || self.ended || self.plaintext > 0 || !self.inbox.is_empty()
+    }
+
+    /// Whether records wait for room.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Goes on with the handshake; true when it is complete. An end in the middle is `UnexpectedEof`.
+    pub fn handshake(&mut self) -> io::Result<bool> {
+        loop {
+            self.flush()?;
+            if !self.session.is_handshaking() {
+                return Ok(true);
+            }
+            if self.ended {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if !self.receive(RECEIVED_AT_LEAST)? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Receives plaintext; 0 at the end. An end without close_notify is one for what clients send, because what they
+    /// send says itself where it ends; of a server it is an error (RFC 9112 section 9.8).
+    pub fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.failure.is_some() {
+            return self.drop_input(into);
+        }
+        loop {
+            match self.session.reader().read(into) {
+                Ok(count) => {
+                    self.plaintext = self.plaintext.saturating_sub(count);
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && self.is_of_client() => {
+                    return Ok(0);
+                }
+                Err(error) => return Err(error),
+            }
+            if !self.receive(into.len())? {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
+    }
+
+    /// Sends plaintext. `WouldBlock`: the same bytes are to be sent again later.
+    pub fn send(&mut self, parts: &[IoSlice<'_>], then: Then) -> io::Result<usize> {
+        if self.failure.is_some() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if self.session.is_handshaking() && !self.handshake()? {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.flush_or_block()?;
+        if self.owed == 0 {
+            self.owed = self.encrypt(parts)?;
+            let total: usize = parts.iter().map(|part| part.len()).sum();
+            if then == Then::End && self.owed == total {
+                self.tell_end();
+            }
+            self.flush_or_block()?;
+        }
+        Ok(std::mem::take(&mut self.owed))
+    }
+
+    /// Sends what waits, after room was told of.
+    pub fn flush_waiting(&mut self) {
+        if self.blocked {
+            // An error is met again by the next call.
+            let _ = self.flush();
+        }
+    }
+
+    /// close_notify, then the end of the carrier.
+    pub fn finish_writing(&mut self) {
+        self.tell_end();
+        self.closing = Closing::EndsCarrier;
+        if !matches!(self.flush(), Ok(false)) {
+            self.carrier.finish_writing();
+        }
+    }
+
+    /// No close_notify: the peer is to see that something is missing.
+    pub fn reset_on_close(&mut self) {
+        self.closing = Closing::Aborted;
+        self.carrier.reset_on_close();
+    }
+
+    fn is_of_client(&self) -> bool {
+        matches!(self.session, Connection::Server(_))
+    }
+
+    fn tell_end(&mut self) {
+        if self.closing == Closing::No && self.failure.is_none() && !self.session.is_handshaking() {
+            self.session.send_close_notify();
+            self.closing = Closing::Told;
+        }
+    }
+
+    fn encrypt(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut done = 0;
+        let mut rest = Slices::of(parts);
+        while done < ENCRYPTED_AT_ONCE {
+            let most = if self.sent < SMALL_UNTIL { SMALL_RECORD } else { LARGE_RECORD };
+            let some = rest.take(most);
+            if some.is_empty() {
+                break;
+            }
+            let count = self.session.writer().write_vectored(some)?;
+            done += count;
+            self.sent += count as u64;
+            if !rest.advance(count) {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    fn flush_or_block(&mut self) -> io::Result<()> {
+        if self.flush()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+
+    /// Sends the records there are; false when some have to wait for room.
+    fn flush(&mut self) -> io::Result<bool> {
+        self.blocked = false;
+        while self.session.wants_write() {
+            match self.session.write_tls(&mut Records(&mut self.carrier)) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if self.closing == Closing::EndsCarrier {
+            self.carrier.finish_writing();
+        }
+        Ok(true)
+    }
+
+    /// Receives records for about so much plaintext, and takes them in. False: none are there.
+    fn receive(&mut self, wanted: usize) -> io::Result<bool> {
+        if !self.inbox.is_empty() {
+            let waiting = std::mem::take(&mut self.inbox);
+            self.take_in(&waiting)?;
+            return Ok(true);
+        }
+        if self.ended {
+            // What is left of a record will not become whole.
+            return Ok(false);
+        }
+        let is_there = RECEIVED.with_borrow_mut(|received| {
+            let room = wanted.clamp(RECEIVED_AT_LEAST, RECEIVED_AT_ONCE);
+            match self.carrier.recv(&mut received[..room]) {
+                Ok(count) => {
+                    (self.dry, self.ended) = (count < room, count == 0);
+                    self.take_in(&received[..count]).map(|()| true)
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.dry = true;
+                    Ok(false)
+                }
+                Err(error) => Err(error),
+            }
+        })?;
+        Ok(is_there)
+    }
+
+    fn take_in(&mut self, mut records: &[u8]) -> io::Result<()> {
+        loop {
+            match self.session.read_tls(&mut records) {
+                // The peer has closed; what comes behind that is nothing.
+                Ok(0) => records = &[],
+                Ok(_) => {}
+                // The session has plaintext enough.
+                Err(_) if self.plaintext > 0 => {
+                    self.inbox = records.to_vec();
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+            match self.session.process_new_packets() {
+                Ok(state) => self.plaintext = state.plaintext_bytes_to_read(),
+                Err(error) => return Err(self.fail(error)),
+            }
+            if records.is_empty() {
+                break;
+            }
+        }
+        self.flush().map(drop)
+    }
+
+    /// The session is over; its alert goes out, if there is room.
+    fn fail(&mut self, error: Error) -> io::Error {
+        let _ = self.flush();
+        self.failure = Some(error.clone());
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+
+    /// After a failure: bytes are dropped, so that the close does not take the alert away.
+    fn drop_input(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.closing != Closing::EndsCarrier {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let count = self.carrier.recv(into)?;
+        (self.dry, self.ended) = (count < into.len(), count == 0);
+        Ok(count)
+    }
+}
+
+impl Drop for Tls {
+    /// An orderly close says so.
+    fn drop(&mut self) {
+        if self.closing == Closing::No {
+            self.tell_end();
+            let _ = self.flush();
+        }
+    }
+}
+
+/// Where records go.
+struct Records<'t>(&'t mut Transport);
+
+impl Write for Records<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send(&[IoSlice::new(bytes)], Then::Open)
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.send(parts, Then::Open)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The most pieces of a message that are encrypted together; a message has seven.
+const PIECES: usize = 8;
+
+/// What is left of some slices.
+struct Slices<'a> {
+    parts: &'a [IoSlice<'a>],
+    /// Bytes of the first one that are done with.
+    skipped: usize,
+    some: [IoSlice<'a>; PIECES],
+}
+
+impl<'a> Slices<'a> {
+    fn of(parts: &'a [IoSlice<'a>]) -> Self {
+        Slices { parts, skipped: 0, some: [IoSlice::new(&[]); PIECES] }
+    }
+
+    /// The next bytes, at most so many.
+    fn take(&mut self, most: usize) -> &[IoSlice<'a>] {
+        let (mut left, mut count, mut skipped) = (most, 0, self.skipped);
+        for part in self.parts {
+            if left == 0 || count == PIECES {
+                break;
+            }
+            let part: &'a [u8] = part;
+            let rest = part.get(skipped..).unwrap_or_default();
+            skipped = skipped.saturating_sub(part.len());
+            let rest = &rest[..rest.len().min(left)];
+            if !rest.is_empty() {
+                self.some[count] = IoSlice::new(rest);
+                (count, left) = (count + 1, left - rest.len());
+            }
+        }
+        &self.some[..count]
+    }
+
+    /// So many bytes are done with; false when they were not all that was taken last.
+    fn advance(&mut self, count: usize) -> bool {
+        self.skipped += count;
+        while let Some(first) = self.parts.first().filter(|first| first.len() <= self.skipped) {
+            self.skipped -= first.len();
+            self.parts = &self.parts[1..];
+        }
+        count > 0
+    }
+}

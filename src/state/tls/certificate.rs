@@ -1,0 +1,240 @@
+//! A certificate with its chain and its key, read from PEM files and checked before it is used. Each fault is a sentence that
+//! names the file and says what to do.
+
+use super::provider;
+use crate::state::config::Certificate;
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// The largest file of certificates or keys that is read, in bytes: some hundred certificates.
+const FILE_MAX: u64 = 1024 * 1024;
+
+/// A certificate that can be used.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The chain and the key.
+    pub key: Arc<CertifiedKey>,
+    /// The names it is for, in lower case; `*.example.com` is a wildcard.
+    pub names: Vec<String>,
+    /// Until when it is valid, in seconds since 1970.
+    pub not_after: i64,
+}
+
+/// Which of the two files is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// That of the certificate.
+    Certificate,
+    /// That of the key.
+    Key,
+}
+
+/// Reads both files. `now` is in seconds since 1970. The error is for the operator.
+pub fn load(files: &Certificate, now: i64) -> Result<Loaded, (Part, String)> {
+    let chain = chain(&files.certificate).map_err(|advice| (Part::Certificate, advice))?;
+    let shown = files.certificate.display();
+    let of_certificate = |advice: String| (Part::Certificate, format!("{shown} {advice}"));
+    let parsed = chain.iter().map(|der| parsed(der)).collect::<Option<Vec<_>>>();
+    let parsed = parsed
+        .ok_or_else(|| of_certificate("has a certificate that cannot be read; export it again".into()))?;
+    let key = key(&files.key).map_err(|advice| (Part::Key, advice))?;
+    let signing = provider().key_provider.load_private_key(key);
+    let signing = signing.map_err(|_| {
+        let advice = "has a private key of a kind that is not supported; use RSA with 2048 bits or more, ECDSA (P-256, \
+                      P-384) or Ed25519";
+        (Part::Key, format!("{} {advice}", files.key.display()))
+    })?;
+    let certified = CertifiedKey::new(chain.clone(), signing);
+    fits(&certified, &chain, files)?;
+    in_order(&parsed).map_err(of_certificate)?;
+    in_time(&parsed, now).map_err(of_certificate)?;
+    let (names, not_after) = match parsed.first() {
+        Some(first) => (names(first), first.validity().not_after.timestamp()),
+        None => (Vec::new(), 0),
+    };
+    Ok(Loaded { key: Arc::new(certified), names, not_after })
+}
+
+/// The certificates of a file, at least one. The error is for the operator.
+pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = read(path)?;
+    let shown = path.display();
+    let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, pem::Error>>();
+    let found =
+        found.map_err(|_| format!("{shown} is not a valid PEM file; export the certificate again"))?;
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    Err(match kind(&text) {
+        Kind::Key => format!(
+            "{shown} has a private key and no certificate; write the file of the certificate here, and this one as the key"
+        ),
+        Kind::Request => {
+            format!("{shown} is a request for a certificate; write the certificate that it was answered with")
+        }
+        Kind::Der => format!(
+            "{shown} is in DER form; convert it with `openssl x509 -inform der -in {shown} -out {shown}.pem`"
+        ),
+        Kind::Other => {
+            format!("{shown} has no certificate (-----BEGIN CERTIFICATE-----); write a PEM file that has")
+        }
+    })
+}
+
+/// The private key of a file.
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let text = read(path)?;
+    let shown = path.display();
+    if contains(&text, b"ENCRYPTED") {
+        return Err(format!(
+            "{shown} is encrypted with a passphrase, which cannot be asked for here; decrypt it with `openssl pkey -in \
+             {shown} -out {shown}.plain`, and keep that file readable to this user alone"
+        ));
+    }
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound if contains(&text, b"BEGIN CERTIFICATE") => {
+            format!("{shown} has a certificate and no private key; write the file of the key here")
+        }
+        pem::Error::NoItemsFound => {
+            format!("{shown} has no private key (-----BEGIN PRIVATE KEY-----); write a PEM file that has")
+        }
+        _ => format!("{shown} is not a valid PEM file; export the key again"),
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let shown = path.display();
+    let cannot = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => format!("there is no file {shown}; look at the path"),
+        std::io::ErrorKind::IsADirectory => format!("{shown} is a folder; name a file in it"),
+        std::io::ErrorKind::PermissionDenied => {
+            format!(
+                "{shown} cannot be read by this user; give it the right to, or start with a user that has it"
+            )
+        }
+        _ => format!("{shown} cannot be read: {error}"),
+    };
+    let mut text = Vec::new();
+    fs::File::open(path).and_then(|file| file.take(FILE_MAX).read_to_end(&mut text)).map_err(cannot)?;
+    Ok(text)
+}
+
+enum Kind {
+    Key,
+    Request,
+    Der,
+    Other,
+}
+
+fn kind(text: &[u8]) -> Kind {
+    if contains(text, b"PRIVATE KEY-----") {
+        Kind::Key
+    } else if contains(text, b"CERTIFICATE REQUEST-----") {
+        Kind::Request
+    } else if text.starts_with(&[0x30, 0x82]) {
+        Kind::Der
+    } else {
+        Kind::Other
+    }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    memchr::memmem::find(text, part).is_some()
+}
+
+/// A certificate that was read.
+pub fn parsed<'d>(der: &'d CertificateDer<'_>) -> Option<X509Certificate<'d>> {
+    X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate)
+}
+
+/// Whether the key is that of the first certificate.
+fn fits(
+    certified: &CertifiedKey,
+    chain: &[CertificateDer<'static>],
+    files: &Certificate,
+) -> Result<(), (Part, String)> {
+    match certified.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => return Ok(()),
+        Err(Error::InconsistentKeys(_)) => {}
+        Err(_) => {
+            let advice = "has a certificate that cannot be used for TLS; export it again";
+            return Err((Part::Certificate, format!("{} {advice}", files.certificate.display())));
+        }
+    }
+    let is_its = |der: &CertificateDer<'static>| {
+        CertifiedKey::new(vec![der.clone()], Arc::clone(&certified.key)).keys_match().is_ok()
+    };
+    if chain.iter().skip(1).any(is_its) {
+        let advice = "has its certificates in the wrong order; write that of the key first, then its issuer, and so on";
+        return Err((Part::Certificate, format!("{} {advice}", files.certificate.display())));
+    }
+    let advice = format!(
+        "{} is not the key of {}; write the two files that belong together",
+        files.key.display(),
+        files.certificate.display()
+    );
+    Err((Part::Key, advice))
+}
+
+/// Each certificate is issued by the one behind it (RFC 8446 section 4.4.2 allows other orders; older clients do not).
+fn in_order(chain: &[X509Certificate<'_>]) -> Result<(), String> {
+    for (at, pair) in chain.windows(2).enumerate() {
+        let [one, next] = pair else { continue };
+        if one.issuer().as_raw() != next.subject().as_raw() {
+            return Err(format!(
+                "has its certificates in the wrong order: certificate {} was issued by \"{}\", but certificate {} is \"{}\"; \
+                 write each in front of its issuer, and leave out what does not belong to the chain",
+                at + 1,
+                one.issuer(),
+                at + 2,
+                next.subject()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// All of them are valid now.
+fn in_time(chain: &[X509Certificate<'_>], now: i64) -> Result<(), String> {
+    for certificate in chain {
+        let (subject, validity) = (certificate.subject(), certificate.validity());
+        let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+        if now > until {
+            return Err(format!(
+                "has expired: \"{subject}\" was valid until {}; renew it",
+                super::listener::date(until)
+            ));
+        }
+        if now < from {
+            return Err(format!(
+                "is not valid yet: \"{subject}\" is valid from {}; look at the clock of this machine, or wait",
+                super::listener::date(from)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The DNS names that a certificate is for; the common name stands in where there are no others.
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let others = certificate.subject_alternative_name().ok().flatten();
+    let others = others.iter().flat_map(|extension| &extension.value.general_names);
+    let mut names: Vec<String> = others
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        })
+        .collect();
+    if names.is_empty() {
+        let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+        names.extend(common.map(str::to_ascii_lowercase));
+    }
+    names
+}

@@ -1,0 +1,500 @@
+//! TLS to clients, on real sockets with real certificates.
+
+mod support;
+
+use rustls::{ClientConfig, HandshakeKind};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+use support::balancer::{ADMIN, with};
+use support::tls::{Authority, Files, Kind, TlsClient, port_of, provider};
+use support::{Client, Evenkeel, Origin, noise, until};
+
+/// One listener with TLS, named https, beside the one in clear text.
+fn config(certificates: &[&Files], tls: Value) -> Value {
+    let certificates: Vec<Value> = certificates.iter().map(|files| files.json()).collect();
+    let tls = with(json!({"certificates": certificates}), tls);
+    json!({
+        "load_balancer": {"listeners": [{"name": "https", "port": 0, "tls": tls}]},
+        "admin": {"socket": ADMIN},
+    })
+}
+
+fn start(origin: &Origin, certificates: &[&Files], tls: Value) -> (Evenkeel, SocketAddr) {
+    let balancer = Evenkeel::before(&[origin], config(certificates, tls));
+    let port = port_of(&balancer, "https");
+    (balancer, port)
+}
+
+/// The common name that the server's certificate has.
+fn served(port: SocketAddr, config: ClientConfig, name: &str) -> String {
+    let client = TlsClient::connect(port, config, name).unwrap();
+    let chain = client.stream.conn.peer_certificates().unwrap();
+    let (_, certificate) = x509_parser::parse_x509_certificate(&chain[0]).unwrap();
+    certificate.subject().iter_common_name().next().unwrap().as_str().unwrap().to_owned()
+}
+
+fn failures(balancer: &Evenkeel, reason: &str) -> f64 {
+    balancer.metric(&format!("evenkeel_tls_handshake_failures_total{{reason=\"{reason}\"}}"))
+}
+
+#[test]
+fn requests_come_over_tls_1_3_and_1_2_and_the_server_hears_so() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let files = authority.issue("a", &["a.test"]);
+    let (balancer, port) = start(&origin, &[&files], json!({}));
+    for (at, version) in [&rustls::version::TLS13, &rustls::version::TLS12].into_iter().enumerate() {
+        let config = authority.client_of(provider(), &[version]);
+        let mut client = TlsClient::connect(port, config, "a.test").unwrap();
+        assert_eq!(client.stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+        for _ in 0..2 {
+            let response = client.get("/");
+            assert!(response.starts_with("HTTP/1.1 200") && response.ends_with("ok"), "{response}");
+        }
+        client.send("GET https://a.test/absolute HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
+        let last = client.rest().expect("close_notify");
+        assert!(last.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&last));
+        until("all requests are seen", || origin.count() == 3 * (at + 1));
+    }
+    for seen in origin.requests() {
+        assert_eq!(seen.fields.all("X-Forwarded-Proto"), ["https"]);
+    }
+    assert_eq!(balancer.metric("evenkeel_tls_handshakes_total"), 2.0);
+    let mut clear = Client::to(&balancer);
+    clear.get("/");
+    assert_eq!(origin.requests().last().unwrap().fields.all("X-Forwarded-Proto"), ["http"]);
+}
+
+#[test]
+fn the_certificate_is_chosen_by_name_and_by_the_clients_kinds_of_keys() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let default = authority.issue("default", &["default.test"]);
+    let exact = authority.issue("exact", &["www.example.test"]);
+    let wildcard = authority.issue("wildcard", &["*.example.test", "example.test"]);
+    let rsa = authority.issue_as("rsa", &["rsa.test"], Kind::Rsa, |_| ());
+    let ecdsa = authority.issue("ecdsa", &["ecdsa.test", "rsa.test"]);
+    let (_balancer, port) = start(&origin, &[&default, &exact, &wildcard, &rsa, &ecdsa], json!({}));
+    let check =
+        |name: &str, expected: &str| assert_eq!(served(port, authority.client(), name), expected, "{name}");
+    check("default.test", "default.test");
+    check("www.example.test", "www.example.test");
+    check("WWW.example.TEST", "www.example.test");
+    check("api.example.test", "*.example.test");
+    check("example.test", "*.example.test");
+    check("rsa.test", "ecdsa.test");
+    let mut rsa_only = provider();
+    let is_rsa = |suite: &rustls::SupportedCipherSuite| format!("{:?}", suite.suite()).contains("RSA");
+    rsa_only.cipher_suites.retain(is_rsa);
+    let config = authority.client_of(rsa_only, &[&rustls::version::TLS12]);
+    assert_eq!(served(port, config, "rsa.test"), "rsa.test");
+    // A name that no certificate is for gets the default, and a name with two labels is not one for a wildcard.
+    for name in ["other.test", "a.b.example.test"] {
+        let error = TlsClient::connect(port, authority.client(), name).err().unwrap().to_string();
+        assert!(error.contains("default.test"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn sessions_are_resumed_at_any_worker_and_after_a_change_of_certificates() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let files = authority.issue("a", &["a.test"]);
+    let over = with(config(&[&files], json!({})), json!({"threadpool": {"min_workers": 4}}));
+    let balancer = Evenkeel::before(&[&origin], over);
+    let port = port_of(&balancer, "https");
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let config = Arc::new(authority.client_of(provider(), &[version]));
+        for at in 0..8 {
+            let mut client = TlsClient::connect_shared(port, &config, "a.test").unwrap();
+            client.get("/");
+            let kind = client.stream.conn.handshake_kind().unwrap();
+            assert_eq!(kind == HandshakeKind::Resumed, at > 0, "{version:?}: {at}");
+            if at == 5 {
+                authority.issue("a", &["a.test"]);
+                let before = balancer.log_lines().len();
+                until("the certificates are read again", || {
+                    balancer.log_lines()[before..].iter().any(|line| line.contains("read again"))
+                });
+            }
+        }
+    }
+    assert_eq!(balancer.metric("evenkeel_tls_handshakes_resumed_total"), 14.0);
+}
+
+#[test]
+fn min_version_rejects_older_clients_and_counts_them() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let files = authority.issue("a", &["a.test"]);
+    let (balancer, port) = start(&origin, &[&files], json!({"min_version": "1.3"}));
+    let old = authority.client_of(provider(), &[&rustls::version::TLS12]);
+    assert!(TlsClient::connect(port, old, "a.test").is_err());
+    let mut client = TlsClient::connect(port, authority.client(), "a.test").unwrap();
+    assert!(client.get("/").starts_with("HTTP/1.1 200"));
+    assert_eq!(failures(&balancer, "version"), 1.0);
+    let mut other = authority.client();
+    other.alpn_protocols = vec![b"h2".to_vec()];
+    assert!(TlsClient::connect(port, other, "a.test").is_err());
+    assert_eq!(failures(&balancer, "protocol"), 1.0);
+    let stranger = Authority::new("another");
+    assert!(TlsClient::connect(port, stranger.client(), "a.test").is_err());
+    until("the client's alert is counted", || failures(&balancer, "rejected_by_client") == 1.0);
+    balancer.logs("TLS handshake failed");
+}
+
+#[test]
+fn client_certificates_are_verified_and_reported_to_the_server() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let (files, alice) = (authority.issue("a", &["a.test"]), authority.issue("alice", &["alice"]));
+    let another = Authority::new("another");
+    let stranger = another.issue("eve", &["eve"]);
+    let auth = |mode: &str| json!({"client_auth": {"ca": authority.file(), "mode": mode}});
+    let forged =
+        "GET / HTTP/1.1\r\nHost: h\r\nX-Client-Cert-Subject: CN=root\r\nX_Client_Cert_Fingerprint: 1\r\n\r\n";
+    let (balancer, port) = start(&origin, &[&files], auth("require"));
+    let mut client = TlsClient::connect(port, authority.client_with(&alice), "a.test").unwrap();
+    client.send(forged).response();
+    let seen = origin.only_request();
+    assert_eq!(seen.fields.all("X-Client-Cert-Subject"), ["CN=alice"]);
+    let fingerprint = seen.fields.all("X-Client-Cert-Fingerprint");
+    assert!(fingerprint.len() == 1 && fingerprint[0].len() == 64, "{fingerprint:?}");
+    for (config, reason) in [
+        (authority.client(), "client_certificate_missing"),
+        (authority.client_with(&stranger), "client_certificate_invalid"),
+    ] {
+        // With TLS 1.3 the client learns of it after its own side of the handshake.
+        let over = TlsClient::connect(port, config, "a.test").and_then(|mut client| {
+            client.stream.write_all(forged.as_bytes())?;
+            client.rest()
+        });
+        assert!(over.is_err(), "{reason}");
+        assert_eq!(failures(&balancer, reason), 1.0);
+    }
+    let origin = Origin::responds("ok");
+    let (_balancer, port) = start(&origin, &[&files], auth("request"));
+    TlsClient::connect(port, authority.client(), "a.test").unwrap().send(forged).response();
+    let seen = origin.only_request();
+    assert!(
+        seen.fields.all("X-Client-Cert-Subject").is_empty()
+            && seen.fields.all("X_Client_Cert_Fingerprint").is_empty()
+    );
+}
+
+#[test]
+fn clear_text_on_a_port_with_tls_gets_a_readable_400_and_garbage_an_end() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let files = authority.issue("a", &["a.test"]);
+    let (balancer, port) = start(&origin, &[&files], json!({}));
+    let mut client = Client::connect(port).unwrap();
+    let response = client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").response();
+    assert_eq!(response.status, 400);
+    assert!(String::from_utf8_lossy(&response.body).contains("http_on_https_port"), "{response:?}");
+    client.sees_the_end();
+    let mut garbage = Client::connect(port).unwrap();
+    garbage.send([0x80, 0x2e, 1, 0, 2]);
+    garbage.sees_the_end();
+    assert_eq!(failures(&balancer, "not_tls"), 1.0);
+    let mut broken = Client::connect(port).unwrap();
+    broken.send([0x16, 3, 1, 0, 5, 1, 0, 0, 1, 0xff]);
+    let (alert, _) = broken.rest();
+    assert_eq!((alert[0], alert.len()), (0x15, 7), "an alert tells why: {alert:?}");
+    assert_eq!(failures(&balancer, "malformed"), 1.0);
+    let mut gone = Client::connect(port).unwrap();
+    gone.send([0x16, 3, 1, 0, 5]).finish_writing();
+    gone.sees_the_end();
+    assert_eq!(failures(&balancer, "client_gone"), 1.0);
+    assert_eq!(origin.count(), 0);
+}
+
+#[test]
+fn tls_on_a_port_in_clear_text_is_closed_and_counted() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let balancer = Evenkeel::before(&[&origin], json!({"admin": {"socket": ADMIN}}));
+    assert!(TlsClient::connect(balancer.address(), authority.client(), "a.test").is_err());
+    assert_eq!(balancer.metric("evenkeel_rejections_total{reason=\"tls_on_http_port\"}"), 1.0);
+    balancer.logs("tls_on_http_port (400)");
+}
+
+#[test]
+fn handshakes_that_drip_hold_no_worker_and_end_at_their_deadline() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let files = authority.issue("a", &["a.test"]);
+    let tls = json!({"handshake_timeout": "2s"});
+    let over = with(config(&[&files], tls), json!({"threadpool": {"max_workers": 1}}));
+    let balancer = Evenkeel::before(&[&origin], over);
+    let port = port_of(&balancer, "https");
+    let mut slow: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(port).unwrap()).collect();
+    for byte in [0x16, 3, 1] {
+        slow.iter_mut().for_each(|client| _ = client.write_all(&[byte]));
+        let mut client = TlsClient::connect(port, authority.client(), "a.test").unwrap();
+        assert!(client.get("/").starts_with("HTTP/1.1 200"));
+    }
+    until("all of them are over", || failures(&balancer, "timeout") == 200.0);
+    for client in &mut slow {
+        assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
+    }
+    until("no connection is left", || balancer.metric("evenkeel_connections ") == 0.0);
+}
+
+#[test]
+fn bytes_one_by_one_make_a_handshake_and_a_request() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let files = authority.issue("a", &["a.test"]);
+    let (_balancer, port) = start(&origin, &[&files], json!({}));
+    let mut socket = TcpStream::connect(port).unwrap();
+    socket.set_nodelay(true).unwrap();
+    let name = rustls_pki_types::ServerName::try_from("a.test").unwrap();
+    let mut session = rustls::ClientConnection::new(Arc::new(authority.client()), name).unwrap();
+    session.writer().write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"ok") {
+        let mut records = Vec::new();
+        while session.wants_write() {
+            session.write_tls(&mut records).unwrap();
+        }
+        for byte in records {
+            socket.write_all(&[byte]).unwrap();
+        }
+        session.read_tls(&mut socket).unwrap();
+        session.process_new_packets().unwrap();
+        let _ = session.reader().read_to_end(&mut seen);
+    }
+    assert!(seen.starts_with(b"HTTP/1.1 200"));
+}
+
+#[test]
+fn long_bodies_arrive_whole_in_both_directions_however_slowly_they_are_read() {
+    let (authority, body) = (Authority::new("ca"), Arc::new(noise(8 << 20)));
+    let sent = Arc::clone(&body);
+    let origin = Origin::start(move |visit| {
+        while let Some(seen) = visit.request() {
+            assert!(seen.body == *sent || seen.body.is_empty());
+            visit.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", sent.len()));
+            visit.send(&sent[..]);
+        }
+    });
+    let files = authority.issue("a", &["a.test"]);
+    let (_balancer, port) = start(&origin, &[&files], json!({}));
+    let mut client = TlsClient::connect(port, authority.client(), "a.test").unwrap();
+    client.send(format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len()));
+    client.send(&body[..]);
+    // The response waits until nothing more fits anywhere.
+    thread::park_timeout(Duration::from_millis(300));
+    let response = client.response();
+    assert!(response.ends_with(&body[..]), "{} bytes", response.len());
+    client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let rest = client.rest().expect("close_notify");
+    assert!(rest.ends_with(&body[..]), "{} bytes", rest.len());
+}
+
+/// The lengths of the records of application data that come.
+fn records(port: SocketAddr, authority: &Authority) -> Vec<usize> {
+    let mut client = TlsClient::connect(port, authority.client(), "a.test").unwrap();
+    client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let mut bytes = Vec::new();
+    client.stream.sock.read_to_end(&mut bytes).unwrap();
+    let (mut lengths, mut rest) = (Vec::new(), &bytes[..]);
+    while let [kind, _, _, high, low, more @ ..] = rest {
+        let length = usize::from(*high) << 8 | usize::from(*low);
+        lengths.extend((*kind == 0x17).then_some(length));
+        rest = &more[length..];
+    }
+    lengths
+}
+
+#[test]
+fn records_are_small_at_first_and_large_later() {
+    let authority = Authority::new("ca");
+    let origin = Origin::start(|visit| {
+        while visit.request().is_some() {
+            visit.response(noise(1 << 20));
+        }
+    });
+    let files = authority.issue("a", &["a.test"]);
+    let (_balancer, port) = start(&origin, &[&files], json!({}));
+    let lengths = records(port, &authority);
+    assert!(lengths[2..20].iter().all(|length| *length < 1400), "{lengths:?}");
+    assert!(
+        lengths[lengths.len() - 20..lengths.len() - 4].iter().any(|length| *length > 16_000),
+        "{lengths:?}"
+    );
+}
+
+#[test]
+fn a_client_that_closes_without_close_notify_is_no_error() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let files = authority.issue("a", &["a.test"]);
+    let (balancer, port) = start(&origin, &[&files], json!({}));
+    let mut client = TlsClient::connect(port, authority.client(), "a.test").unwrap();
+    client.get("/");
+    client.stream.sock.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(client.rest().is_ok(), "close_notify comes back");
+    drop(client);
+    until("it is gone", || balancer.metric("evenkeel_connections ") == 0.0);
+    assert_eq!(balancer.metric("evenkeel_rejections_total{reason=\"client_gone\"}"), 0.0);
+}
+
+#[test]
+fn web_sockets_pass_through_tls() {
+    let authority = Authority::new("ca");
+    let origin = Origin::start(|visit| {
+        if visit.request().is_some() {
+            visit.send(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhello",
+            );
+            loop {
+                let bytes = visit.take(50_000);
+                if bytes.is_empty() || !visit.try_send(bytes) {
+                    break;
+                }
+            }
+        }
+    });
+    let files = authority.issue("a", &["a.test"]);
+    let (_balancer, port) = start(&origin, &[&files], json!({}));
+    let mut client = TlsClient::connect(port, authority.client(), "a.test").unwrap();
+    client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+    let head = client.response();
+    assert!(head.starts_with(b"HTTP/1.1 101"));
+    let mut bytes = [0; 5];
+    client.stream.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"hello");
+    let message = noise(300_000);
+    let mut back = vec![0; message.len()];
+    for piece in message.chunks(50_000).zip(back.chunks_mut(50_000)) {
+        client.send(piece.0);
+        client.stream.read_exact(piece.1).unwrap();
+    }
+    assert_eq!(back, message);
+}
+
+#[test]
+fn a_proxy_header_comes_before_tls() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let files = authority.issue("a", &["a.test"]);
+    let over = with(config(&[&files], json!({})), json!({}));
+    let mut over = over;
+    over["load_balancer"]["listeners"][0]["proxy_protocol"] = json!(["127.0.0.1"]);
+    let balancer = Evenkeel::before(&[&origin], over);
+    let port = port_of(&balancer, "https");
+    let mut socket = TcpStream::connect(port).unwrap();
+    socket.write_all(b"PROXY TCP4 203.0.113.7 192.0.2.1 1234 443\r\n").unwrap();
+    let mut client = TlsClient::over(socket, &Arc::new(authority.client()), "a.test").unwrap();
+    assert!(client.get("/").starts_with("HTTP/1.1 200"));
+    assert_eq!(origin.only_request().fields.all("X-Forwarded-For"), ["203.0.113.7"]);
+    // The listener in clear text does not ask for one.
+    assert_eq!(Client::to(&balancer).get("/").status, 200);
+    assert!(TlsClient::connect(port, authority.client(), "a.test").is_err());
+}
+
+#[test]
+fn certificates_change_under_load_without_an_error() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let files = authority.issue("a", &["a.test"]);
+    let (balancer, port) = start(&origin, &[&files], json!({}));
+    let mut old = TlsClient::connect(port, authority.client(), "a.test").unwrap();
+    old.get("/");
+    let over = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (over, config) = (Arc::clone(&over), authority.client());
+            thread::spawn(move || {
+                let mut count = 0;
+                while !over.load(Relaxed) {
+                    let mut client = TlsClient::connect(port, config.clone(), "a.test").unwrap();
+                    assert!(client.get("/").starts_with("HTTP/1.1 200"));
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    authority.issue_as("a", &["a.test"], Kind::Ecdsa, |params| {
+        params.distinguished_name.push(rcgen::DnType::CommonName, "renewed");
+    });
+    balancer.logs("the certificates were read again");
+    until("new connections get the new one", || served(port, authority.client(), "a.test") == "renewed");
+    // A faulty one changes nothing.
+    fs::write(&files.certificate, "nonsense").unwrap();
+    balancer.logs("the certificates that were read before stay in use");
+    assert_eq!(served(port, authority.client(), "a.test"), "renewed");
+    over.store(true, Relaxed);
+    let served: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    assert!(served > 0);
+    assert!(old.get("/").starts_with("HTTP/1.1 200"), "what was open stays open");
+}
+
+#[test]
+fn the_time_to_expiry_is_a_metric_and_the_last_two_weeks_a_warning() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let soon = authority.issue_as("a", &["a.test"], Kind::Ecdsa, |params| {
+        params.not_after = params.not_before;
+        let now = std::time::SystemTime::now() + Duration::from_secs(5 * 24 * 3600 + 3600);
+        params.not_after = now.into();
+    });
+    let (balancer, _) = start(&origin, &[&soon], json!({}));
+    balancer.logs("expires in 5 days; renew it");
+    let seconds = balancer.metric("evenkeel_certificate_expiry_seconds{listener=\"https\",name=\"a.test\"");
+    assert!((5.0 * 86_400.0..6.0 * 86_400.0).contains(&seconds), "{seconds}");
+}
+
+/// Both a start and `check` name the file and say what to do.
+#[track_caller]
+fn check_fault(authority: &Authority, tls: Value, key: &str, advice: &str) {
+    let config = json!({
+        "load_balancer": {"load_balancer_port": 0, "bind": "127.0.0.1", "listeners": [{"port": 0, "name": "h", "tls": tls}]},
+        "admin": {"socket": null, "bind": null},
+    });
+    let file = authority.path("config.json");
+    fs::write(&file, config.to_string()).unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_evenkeel")).arg("check").arg("-c").arg(&file).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains(&format!("load_balancer.listeners[0].tls.{key}:")) && told.contains(advice),
+        "{told}"
+    );
+    let (_, lines) = Evenkeel::try_start_text(&config.to_string()).err().expect("no start");
+    assert!(lines.contains(advice), "{lines}");
+}
+
+#[test]
+fn every_fault_of_a_certificate_is_reported_by_path_with_what_to_do() {
+    let authority = Authority::new("ca");
+    let (one, two) = (authority.issue("one", &["a.test"]), authority.issue("two", &["a.test"]));
+    let pair = |certificate: &std::path::Path, key: &std::path::Path| json!({"certificates": [{"certificate": certificate, "key": key}]});
+    let write = |name: &str, text: &[u8]| {
+        fs::write(authority.path(name), text).unwrap();
+        authority.path(name)
+    };
+    let check = |tls: Value, key: &str, advice: &str| check_fault(&authority, tls, key, advice);
+    let (of_certificate, of_key) = ("certificates[0].certificate", "certificates[0].key");
+    check(pair(&one.certificate, &two.key), of_key, "two.key is not the key of");
+    check(pair(&one.key, &one.key), of_certificate, "has a private key and no certificate");
+    check(pair(&one.certificate, &one.certificate), of_certificate, "has a certificate and no private key");
+    check(pair(&one.certificate, &two.certificate), of_key, "has a certificate and no private key");
+    check(pair(&authority.path("none.pem"), &one.key), of_certificate, "there is no file");
+    check(pair(&authority.path(""), &one.key), of_certificate, "is a folder");
+    check(pair(&write("empty.pem", b""), &one.key), of_certificate, "has no certificate");
+    check(pair(&one.certificate, &write("empty.key", b"")), of_key, "has no private key");
+    let encrypted = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMII=\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    check(pair(&one.certificate, &write("secret.key", encrypted)), of_key, "openssl pkey -in");
+    check(pair(&write("der.pem", &[0x30, 0x82, 1, 2]), &one.key), of_certificate, "openssl x509 -inform der");
+    let text = |path| fs::read_to_string(path).unwrap();
+    let wrong = [authority.pem.clone(), text(&one.certificate)].concat();
+    check(pair(&write("order.pem", wrong.as_bytes()), &one.key), of_certificate, "wrong order");
+    let foreign = [text(&one.certificate), text(&two.certificate)].concat();
+    check(pair(&write("foreign.pem", foreign.as_bytes()), &one.key), of_certificate, "wrong order");
+    let expired = authority.issue_as("expired", &["a.test"], Kind::Ecdsa, Authority::expired);
+    check(pair(&expired.certificate, &expired.key), of_certificate, "was valid until 1999-12-31");
+    let early = authority.issue_as("early", &["a.test"], Kind::Ecdsa, Authority::not_yet_valid);
+    check(pair(&early.certificate, &early.key), of_certificate, "is valid from 2100-01-01");
+    let mut tls = pair(&one.certificate, &one.key);
+    tls["client_auth"] = json!({"ca": one.key});
+    check(tls, "client_auth.ca", "has a private key and no certificate");
+}
