@@ -5,7 +5,7 @@
 //! |---|---|
 //! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`sleep`] (no work is left lying) |
 //! | 1 | [`transport`] and [`tls`], [`secure`] (what is known of a TLS session), [`server_pool`], [`waiting`] (requests that wait for a server), [`shared`] (what threads share) |
-//! | 2 | [`context`] (what a worker lends), [`client`], [`meta`] (what is kept of a request), [`upload`], [`download`], [`upstream`] (choose a server), [`route`] (which pool, and the head for it), [`respond`] |
+//! | 2 | [`context`] (what a worker lends), [`client`], [`meta`] (what is kept of a request), [`upload`], [`download`], [`upstream`] (choose a server), [`asked`] (a request as its route sees it), [`route`] (which pool, and the head for it), [`respond`] |
 //! | 3 | [`exchange`], [`finish`] (count, log, tell health), [`tunnel`] |
 //! | 4 | [`h1`] (heads, keep-alive, closing) |
 //! | 5 | [`worker_pool`] (the channel), [`worker`], [`accept`], [`listen`] |
@@ -13,6 +13,7 @@
 //! A connection's way: `accept` → the channel → `worker` → `h1` → `exchange` → `finish`; idle, it is parked in `accept`.
 
 pub mod accept;
+pub mod asked;
 pub mod buffers;
 pub mod client;
 pub mod context;

@@ -32,6 +32,7 @@ const LONG: &[(&str, usize, &str)] = &[
         480,
         "the getters of a section share its record of what is known and what is at fault",
     ),
+    ("src/http1/forward.rs", 420, "what a hop leaves out of a head and what it adds to it belong together"),
     ("src/control/health.rs", 570, "what is due, what is found and what follows from it share one state"),
     ("src/data/download.rs", 560, "heads and body of a response share what the client has not taken yet"),
     ("src/data/exchange.rs", 1000, "all transitions of an exchange are in one file"),

@@ -1,5 +1,7 @@
 //! TLS to clients, on real sockets with real certificates.
 
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
+
 mod support;
 
 use rustls::{ClientConfig, HandshakeKind};
@@ -459,7 +461,7 @@ fn check_fault(authority: &Authority, tls: Value, key: &str, advice: &str) {
         told.contains(&format!("load_balancer.listeners[0].tls.{key}:")) && told.contains(advice),
         "{told}"
     );
-    let (_, lines) = Evenkeel::try_start_text(&config.to_string()).err().expect("no start");
+    let (_, lines) = Evenkeel::try_start_text(&config.to_string()).expect_err("no start");
     assert!(lines.contains(advice), "{lines}");
 }
 

@@ -1,23 +1,18 @@
 //! Layer 2: where a request goes: its route, the pool, and the head with which it goes there.
 
+use super::asked::{Asked, Known, SERVER_NAME};
 use super::context::Context;
 use super::meta::{Meta, Sender};
 use crate::base::ids::PoolId;
-use crate::base::template::{Placeholder, Values};
 use crate::http1::fields::Fields;
 use crate::http1::forward::{self, Edits, Hop, Rewritten};
 use crate::http1::head::RequestHead;
 use crate::http1::path::{self, Normalised};
 use crate::http1::reason::Reason;
-use crate::policy::route::{Pattern, Request, cookie, without_port};
-use crate::state::route::{Action, Found, HeaderEdits, Key, Rewrite, Route, Split, hash};
-use std::io::Write;
+use crate::policy::route::{Request, cookie, without_port};
+use crate::state::route::{Action, HeaderEdits, Key, Rewrite, Route, Split, hash};
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// Stands for the server's name in rendered headers until it is known. No value has this byte: what clients may send in
-/// targets and hosts is ASCII.
-const SERVER_NAME: u8 = 0xff;
 
 /// What is kept of a request's route for as long as its exchange lives.
 #[derive(Debug)]
@@ -318,88 +313,5 @@ impl Edits for ResponseEdits<'_> {
             };
             security.append(self.way.is_tls, is_there, out);
         }
-    }
-}
-
-/// A request as the routes look at it.
-struct Asked<'a, 's, 'b> {
-    head: &'a RequestHead<'s, 'b>,
-    path: &'a [u8],
-    query: Option<&'a [u8]>,
-    client: Option<IpAddr>,
-}
-
-impl Request for Asked<'_, '_, '_> {
-    fn host(&self) -> &[u8] {
-        self.head.host
-    }
-
-    fn path(&self) -> &[u8] {
-        self.path
-    }
-
-    fn query(&self) -> &[u8] {
-        self.query.unwrap_or_default()
-    }
-
-    fn method(&self) -> &[u8] {
-        self.head.method
-    }
-
-    fn header(&self, name: &[u8], each: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        let mut fields = self.head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
-        fields.any(|field| each(field.value))
-    }
-
-    fn client(&self) -> Option<IpAddr> {
-        self.client
-    }
-}
-
-/// What is known of a request, for templates.
-struct Known<'a> {
-    asked: &'a Asked<'a, 'a, 'a>,
-    meta: &'a Meta,
-    found: &'a Found<'a>,
-    pool: &'a str,
-}
-
-impl Values for Known<'_> {
-    fn write(&self, placeholder: Placeholder, out: &mut Vec<u8>) {
-        let asked = self.asked;
-        match placeholder {
-            Placeholder::ClientIp => {
-                // Writing to a vector cannot fail.
-                let _ = self.meta.client.map(|client| write!(out, "{}", client.to_canonical()));
-            }
-            Placeholder::Host => out.extend_from_slice(without_port(asked.head.host)),
-            Placeholder::Path => out.extend_from_slice(asked.path),
-            Placeholder::Query => out.extend_from_slice(asked.query()),
-            Placeholder::Uri => {
-                out.extend_from_slice(if asked.head.slash_first { b"/" } else { b"" });
-                out.extend_from_slice(asked.head.target);
-            }
-            Placeholder::Method => out.extend_from_slice(asked.head.method),
-            Placeholder::Scheme => {
-                out.extend_from_slice(if self.meta.secure.is_some() { b"https" } else { b"http" });
-            }
-            Placeholder::RequestId => out.extend_from_slice(self.meta.trace.to_string().as_bytes()),
-            Placeholder::TlsVersion => {
-                let version = self.meta.secure.as_ref().map_or("", |secure| secure.version);
-                out.extend_from_slice(version.as_bytes());
-            }
-            Placeholder::Server => out.push(SERVER_NAME),
-            Placeholder::Route => out.extend_from_slice(self.found.route.name.as_bytes()),
-            Placeholder::Pool => out.extend_from_slice(self.pool.as_bytes()),
-            Placeholder::Capture(number) => self.capture(number, out),
-        }
-    }
-}
-
-impl Known<'_> {
-    fn capture(&self, number: u8, out: &mut Vec<u8>) {
-        let captures = self.found.pattern.and_then(|pattern: &Pattern| pattern.captures(self.asked.path));
-        let group = captures.as_ref().and_then(|captures| captures.get(usize::from(number)));
-        group.into_iter().for_each(|group| out.extend_from_slice(group.as_bytes()));
     }
 }

@@ -3,7 +3,6 @@
 //! call that says `WouldBlock` is made again with the same bytes.
 
 use super::socket::Then;
-use super::transport::Transport;
 use rustls::{Connection, Error};
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
@@ -27,10 +26,22 @@ thread_local! {
     static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVED_AT_ONCE]);
 }
 
+/// A stream of bytes that carries records, and never blocks.
+pub trait Carrier {
+    /// Receives what is there. `WouldBlock` when nothing is; 0 when the peer has ended its stream.
+    fn recv(&mut self, into: &mut [u8]) -> io::Result<usize>;
+    /// Sends what there is room for. `WouldBlock` when there is none.
+    fn send(&mut self, parts: &[IoSlice<'_>], then: Then) -> io::Result<usize>;
+    /// No more bytes will come from us.
+    fn finish_writing(&mut self);
+    /// Makes the close a reset.
+    fn reset_on_close(&mut self);
+}
+
 /// A session, and what carries it.
 #[derive(Debug)]
-pub struct Tls {
-    carrier: Transport,
+pub struct Tls<C: Carrier> {
+    carrier: C,
     session: Connection,
     /// Records that were received and that the session had no room for.
     inbox: Vec<u8>,
@@ -61,9 +72,9 @@ enum Closing {
     Aborted,
 }
 
-impl Tls {
+impl<C: Carrier> Tls<C> {
     /// A session whose first records are `early`, followed by what comes.
-    pub fn new(carrier: Transport, session: Connection, early: &[u8]) -> Self {
+    pub fn new(carrier: C, session: Connection, early: &[u8]) -> Self {
         Tls {
             carrier,
             session,
@@ -80,7 +91,7 @@ impl Tls {
     }
 
     /// What carries it.
-    pub fn carrier(&self) -> &Transport {
+    pub fn carrier(&self) -> &C {
         &self.carrier
     }
 
@@ -315,7 +326,7 @@ impl Tls {
     }
 }
 
-impl Drop for Tls {
+impl<C: Carrier> Drop for Tls<C> {
     /// An orderly close says so.
     fn drop(&mut self) {
         if self.closing == Closing::No {
@@ -326,9 +337,9 @@ impl Drop for Tls {
 }
 
 /// Where records go.
-struct Records<'t>(&'t mut Transport);
+struct Records<'t, C>(&'t mut C);
 
-impl Write for Records<'_> {
+impl<C: Carrier> Write for Records<'_, C> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.send(&[IoSlice::new(bytes)], Then::Open)
     }

@@ -6,7 +6,7 @@
 use super::poller::{Poller, Ready, Token};
 use super::socket::{Socket, Then};
 use super::splice::Pipe;
-use super::tls::Tls;
+use super::tls::{Carrier, Tls};
 use rustls::Connection;
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
@@ -20,7 +20,7 @@ pub enum Transport {
     /// A socket, in clear text.
     Plain(Socket),
     /// TLS over another one.
-    Tls(Box<Tls>),
+    Tls(Box<Tls<Transport>>),
     /// None: it is being changed for another one.
     Closed,
     /// One end of a simulated connection.
@@ -56,7 +56,7 @@ impl Transport {
         }
     }
 
-    fn tls(&self) -> Option<&Tls> {
+    fn tls(&self) -> Option<&Tls<Transport>> {
         match self {
             Transport::Tls(tls) => Some(tls),
             _ => None,
@@ -76,9 +76,10 @@ impl Transport {
     fn waits_for_room(&self) -> bool {
         self.tls().is_none_or(Tls::is_blocked)
     }
+}
 
-    /// Receives what is there. `WouldBlock` when nothing is; 0 when the peer has ended its stream.
-    pub fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
+impl Carrier for Transport {
+    fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Transport::Plain(socket) => socket.recv(into),
             Transport::Tls(tls) => tls.recv(into),
@@ -88,8 +89,7 @@ impl Transport {
         }
     }
 
-    /// Sends what there is room for. `WouldBlock` when there is none; then the same bytes are to be sent again.
-    pub fn send(&mut self, parts: &[IoSlice<'_>], then: Then) -> io::Result<usize> {
+    fn send(&mut self, parts: &[IoSlice<'_>], then: Then) -> io::Result<usize> {
         match self {
             Transport::Plain(socket) => socket.send(parts, then),
             Transport::Tls(tls) => tls.send(parts, then),
@@ -99,8 +99,7 @@ impl Transport {
         }
     }
 
-    /// No more bytes will come from us.
-    pub fn finish_writing(&mut self) {
+    fn finish_writing(&mut self) {
         match self {
             Transport::Plain(socket) => socket.finish_writing(),
             Transport::Tls(tls) => tls.finish_writing(),
@@ -110,8 +109,7 @@ impl Transport {
         }
     }
 
-    /// Makes the close a reset.
-    pub fn reset_on_close(&mut self) {
+    fn reset_on_close(&mut self) {
         match self {
             Transport::Plain(socket) => socket.reset_on_close(),
             Transport::Tls(tls) => tls.reset_on_close(),
@@ -182,7 +180,7 @@ impl Stream {
     }
 
     /// The TLS session, if there is one.
-    pub fn tls(&self) -> Option<&Tls> {
+    pub fn tls(&self) -> Option<&Tls<Transport>> {
         self.transport.tls()
     }
 
