@@ -86,7 +86,7 @@ impl RequestIds {
     }
 }
 
-/// The id of a request in the access log: the client's, or ours.
+/// The id of a request in logs and responses: that of a trusted client, or ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TraceId {
     /// The client's own id, which is valid: visible ASCII without quotes.
@@ -96,9 +96,22 @@ pub enum TraceId {
 }
 
 impl TraceId {
-    /// The client's id if it sent a valid one.
+    /// The client's id if it sent a valid one that counts.
     pub fn new(client: Option<&[u8]>, ours: RequestId) -> Self {
         client.map_or(TraceId::Ours(ours), |id| TraceId::Client(id.into()))
+    }
+}
+
+impl TraceId {
+    /// The bytes of a header; `room` is for ours.
+    pub fn bytes<'a>(&'a self, room: &'a mut [u8; 32]) -> &'a [u8] {
+        match self {
+            TraceId::Client(id) => id,
+            TraceId::Ours(id) => {
+                *room = id.digits();
+                room
+            }
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 use super::asked::{Asked, Known, SERVER_NAME};
 use super::context::Context;
 use super::meta::{Meta, Sender};
-use crate::base::ids::PoolId;
+use super::shared::Shared;
+use crate::base::ids::{PoolId, TraceId};
 use crate::http1::fields::Fields;
 use crate::http1::forward::{self, Edits, Hop, Rewritten};
 use crate::http1::head::RequestHead;
@@ -103,7 +104,8 @@ pub fn route(
         Some(rewrite) => rewritten(rewrite, &known, &mut target, &mut host)?,
         None => Rewritten::default(),
     };
-    let edits = RequestEdits { edits: &found.route.request_headers, known: &known };
+    let without = without(&shared, Some(found.index));
+    let edits = RequestEdits { of_route: Some((&found.route.request_headers, &known)), without };
     prepare(head, meta, sender, &To { pool, rewritten, edits: Some(&edits) }, cx, out)?;
     Ok(Routed::Forward(pool, Some(Box::new(Way::of(&known)))))
 }
@@ -136,8 +138,10 @@ fn to_default(
     cx: &mut Context,
     out: &mut Vec<u8>,
 ) -> Result<Routed, Reason> {
-    let pool = PoolId::default();
-    prepare(head, meta, sender, &To { pool, rewritten: Rewritten::default(), edits: None }, cx, out)?;
+    let (pool, shared) = (PoolId::default(), Arc::clone(&cx.shared));
+    let edits = RequestEdits { of_route: None, without: without(&shared, None) };
+    let edits: Option<&dyn Edits> = if edits.without.is_empty() { None } else { Some(&edits) };
+    prepare(head, meta, sender, &To { pool, rewritten: Rewritten::default(), edits }, cx, out)?;
     Ok(Routed::Forward(pool, None))
 }
 
@@ -194,14 +198,14 @@ fn key(split: &Split, asked: &Asked<'_, '_, '_>) -> Option<u64> {
 }
 
 /// Where a head goes, and with what changes.
-struct To<'a> {
-    pool: PoolId,
-    rewritten: Rewritten<'a>,
-    edits: Option<&'a dyn Edits>,
+pub(super) struct To<'a> {
+    pub(super) pool: PoolId,
+    pub(super) rewritten: Rewritten<'a>,
+    pub(super) edits: Option<&'a dyn Edits>,
 }
 
 /// The request as every server of the pool gets it.
-fn prepare(
+pub(super) fn prepare(
     head: &RequestHead<'_, '_>,
     meta: &Meta,
     sender: &Sender<'_>,
@@ -225,7 +229,8 @@ fn prepare(
         proto: if meta.secure.is_some() { "https" } else { "http" },
         client_certificate: client.map(|client| (client.subject.as_str(), client.fingerprint.as_str())),
         pseudonym: &cx.shared.pseudonym,
-        request_id: meta.id,
+        request_id: matches!(meta.trace, TraceId::Ours(_)).then_some(meta.id),
+        trace_parent: meta.trace_context.and_then(|(parent, begins)| begins.then_some(parent)),
         forwarded: cx.shared.config.listen.forwarded,
         authority: &authority,
         rewritten: to.rewritten,
@@ -269,20 +274,33 @@ fn with_server(lines: &[u8], server: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// What a route changes in the headers for the server.
+/// Headers that a request has from the pool that was asked, and not from its client.
+fn without(shared: &Shared, route: Option<usize>) -> &[String] {
+    shared.guard(route).forward_auth().map_or(&[], |auth| &auth.copy_headers)
+}
+
+/// Whether a header has this name, which is in lower case; servers behind CGI-like interfaces cannot tell an underscore
+/// from a dash.
+pub(super) fn is_named(name: &[u8], lower: &str) -> bool {
+    let dashed = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == lower.len() && name.iter().map(dashed).eq(lower.as_bytes().iter().map(dashed))
+}
+
+/// What changes in the headers for the server.
 struct RequestEdits<'a> {
-    edits: &'a HeaderEdits,
-    known: &'a Known<'a>,
+    of_route: Option<(&'a HeaderEdits, &'a Known<'a>)>,
+    without: &'a [String],
 }
 
 impl Edits for RequestEdits<'_> {
     fn drops(&self, name: &[u8]) -> bool {
-        self.edits.drops(name)
+        self.of_route.is_some_and(|(edits, _)| edits.drops(name))
+            || self.without.iter().any(|lower| is_named(name, lower))
     }
 
     fn append(&self, _fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
         let start = out.len();
-        self.edits.append(self.known, out);
+        self.of_route.into_iter().for_each(|(edits, known)| edits.append(known, out));
         // The server is not chosen yet, so its name has no place here.
         if out[start..].contains(&SERVER_NAME) {
             let lines = out.split_off(start);

@@ -61,6 +61,13 @@ impl Upload {
         }
     }
 
+    /// Appends header lines to the head, before anything of it was sent.
+    pub fn insert(&mut self, lines: &[u8]) {
+        let end = self.head_len.saturating_sub(2);
+        self.out.splice(end..end, lines.iter().copied());
+        self.head_len += lines.len();
+    }
+
     /// Takes what came in with the head; how many bytes of it belong to the body. [`Reason::BodyTooLarge`] before a byte
     /// is sent when the length says so already.
     pub fn take_early(&mut self, early: &mut [u8]) -> Result<usize, Reason> {
