@@ -4,8 +4,8 @@
 //! | layer | files |
 //! |---|---|
 //! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`sleep`] (no work is left lying) |
-//! | 1 | [`transport`] and [`tls`], [`secure`] (what is known of a TLS session), [`server_pool`], [`waiting`] (requests that wait for a server), [`shared`] (what threads share) |
-//! | 2 | [`context`] (what a worker lends), [`client`], [`meta`] (what is kept of a request), [`upload`], [`download`], [`upstream`] (choose a server), [`route`] (which pool, and the head for it), [`respond`] |
+//! | 1 | [`transport`] and [`tls`], [`secure`] (what is known of a TLS session), [`server_pool`], [`waiting`] (requests that wait for a server), [`verify`] (passwords), [`shared`] (what threads share) |
+//! | 2 | [`context`] (what a worker lends), [`client`], [`meta`] (what is kept of a request), [`guard`] (what a request has to pass), [`upload`], [`download`], [`upstream`] (choose a server), [`asked`] (a request as its route sees it), [`route`] (which pool, and the head for it), [`question`] (may a request pass), [`respond`] |
 //! | 3 | [`exchange`], [`finish`] (count, log, tell health), [`tunnel`] |
 //! | 4 | [`h1`] (heads, keep-alive, closing) |
 //! | 5 | [`worker_pool`] (the channel), [`worker`], [`accept`], [`listen`] |
@@ -13,16 +13,19 @@
 //! A connection's way: `accept` → the channel → `worker` → `h1` → `exchange` → `finish`; idle, it is parked in `accept`.
 
 pub mod accept;
+pub mod asked;
 pub mod buffers;
 pub mod client;
 pub mod context;
 pub mod download;
 pub mod exchange;
 pub mod finish;
+pub mod guard;
 pub mod h1;
 pub mod listen;
 pub mod meta;
 pub mod poller;
+pub mod question;
 pub mod respond;
 pub mod route;
 pub mod secure;
@@ -39,6 +42,7 @@ pub mod transport;
 pub mod tunnel;
 pub mod upload;
 pub mod upstream;
+pub mod verify;
 pub mod waiting;
 pub mod worker;
 pub mod worker_pool;

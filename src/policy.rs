@@ -8,15 +8,24 @@
 //! - [`health`]: which servers are in use? [`outlier`]: which one fails far more than the others?
 //!   [`latency`], [`failures`], [`silence`]: what is recorded of their speed, their errors, and of requests without a
 //!   response. [`lookup`]: which of their names are looked up, and when?
+//! - [`rate`]: does a request pass a rate limit? [`key`]: what limits count by ([`recent`]: the keys that are remembered).
+//!   [`concurrency`]: does it pass a limit of requests at once? [`networks`]: is its client on a list?
+//!   [`password`]: is it from a user?
 
 pub mod admit;
+pub mod concurrency;
 pub mod failures;
 pub mod health;
+pub mod key;
 pub mod latency;
 pub mod lookup;
+pub mod networks;
 pub mod outlier;
+pub mod password;
 pub mod pick;
 pub mod pool;
+pub mod rate;
+pub mod recent;
 pub mod retry;
 pub mod route;
 pub mod silence;

@@ -4,6 +4,7 @@ pub mod access;
 pub mod address;
 pub mod addresses;
 pub mod config;
+pub mod guard;
 pub mod histogram;
 pub mod instance;
 pub mod own;

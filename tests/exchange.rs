@@ -125,14 +125,19 @@ mod fields {
 
     #[test]
     fn what_an_untrusted_client_says_of_its_way_is_replaced_and_a_trusted_one_is_believed() {
-        let sent = b"GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nForwarded: for=6.6.6.6\r\nX-Request-Id: mine-1\r\n\r\n";
+        let sent = b"GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-Request-Id: mine-1\r\n\r\n";
         let (seen, _) = forwarded(json!({}), sent);
         assert_eq!(seen.fields.one("X-Forwarded-For"), "127.0.0.1");
         assert_eq!(seen.fields.one("X-Forwarded-Proto"), "http");
         assert_eq!(seen.fields.one("X-Forwarded-Host"), "h");
         assert!(!seen.fields.has("Forwarded"));
-        assert_eq!(seen.fields.one("X-Request-Id"), "mine-1");
+        assert_eq!(seen.fields.one("X-Request-Id").len(), 32);
+        assert!(!seen.fields.has("X-Real-IP"));
         let (seen, _) = forwarded(json!({"load_balancer": {"trusted_proxies": ["127.0.0.0/8"]}}), sent);
+        assert_eq!(
+            (seen.fields.one("X-Request-Id"), seen.fields.one("X-Real-IP")),
+            ("mine-1".into(), "6.6.6.6".into())
+        );
         assert_eq!(seen.fields.one("X-Forwarded-For"), "6.6.6.6, 127.0.0.1");
         assert_eq!(seen.fields.one("X-Forwarded-Proto"), "https");
     }
@@ -990,7 +995,7 @@ mod ends {
             let response = client.get("/");
             assert_eq!((response.status, response.reason().as_str()), (503, "no_server"));
             assert!(response.fields.one("Retry-After").parse::<u32>().is_ok());
-            assert!(response.text().contains("No server is available"), "{}", response.text());
+            assert!(response.text().contains("The service is not available."), "{}", response.text());
             assert!(response.fields.one("Content-Type").starts_with("text/plain"));
         }
     }

@@ -29,15 +29,14 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 const LONG: &[(&str, usize, &str)] = &[
     (
         "src/state/config/reader.rs",
-        480,
+        520,
         "the getters of a section share its record of what is known and what is at fault",
     ),
-    ("src/control/health.rs", 570, "what is due, what is found and what follows from it share one state"),
-    ("src/data/download.rs", 560, "heads and body of a response share what the client has not taken yet"),
-    ("src/data/exchange.rs", 1000, "all transitions of an exchange are in one file"),
+    ("src/http1/forward.rs", 420, "what a hop leaves out of a head and what it adds to it belong together"),
+    ("src/control/health.rs", 580, "what is due, what is found and what follows from it share one state"),
+    ("src/data/download.rs", 640, "heads and body of a response share what the client has not taken yet"),
+    ("src/data/exchange.rs", 1200, "all transitions of an exchange are in one file"),
     ("src/data/h1.rs", 640, "all phases of a client's connection are in one file"),
-    ("src/data/route.rs", 430, "the route of a request, and the values that its templates can name"),
-    ("src/http1/forward.rs", 420, "the heads of both directions share their runs and their rules"),
     ("src/http1/head.rs", 560, "the heads of requests and of responses share their scan and their limits"),
     ("src/state/server.rs", 460, "what a server is, and the lease that counts on it, share their atomics"),
 ];

@@ -1,10 +1,10 @@
 //! TLS to clients, on real sockets with real certificates.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::disallowed_methods,
-    reason = "a panic is how a test fails; certificates have dates"
+    reason = "a panic is how a test fails"
 )]
 
 mod support;

@@ -127,7 +127,8 @@ fn forward_request(text: &str, times: u64) {
             proto: "http",
             client_certificate: None,
             pseudonym: "evenkeel-0123456789",
-            request_id: RequestId::new(1, number),
+            request_id: Some(RequestId::new(1, number)),
+            trace_parent: None,
             forwarded: false,
             authority: "10.0.0.11:8080",
             rewritten: Rewritten::default(),
@@ -150,7 +151,11 @@ fn forward_response(times: u64) {
             keep_alive: true,
             pseudonym: "evenkeel-0123456789",
             served_by: None,
+            request_id: None,
+            coding: None,
+            varies: false,
             date: "Tue, 24 Nov 2026 10:00:00 GMT",
+            lines: b"",
             edits: None,
         };
         out.clear();

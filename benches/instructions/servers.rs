@@ -58,7 +58,8 @@ fn candidate(number: u32) -> Candidate {
         hash: u64::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
         in_flight: number % 4,
         latency: Some(Reading { faded_us: 200.0 + (number % 7) as f32 * 40.0, freshness: 1.0 }),
-        silence: Duration::ZERO,
+        silence_us: 0.0,
+        is_silent: false,
         reported: None,
     }
 }

@@ -9,7 +9,7 @@ use crate::control::admin::BODY_MAX;
 use crate::data::Proxy;
 use crate::policy::pick::Weight;
 use crate::state::address::Address;
-use crate::state::config::{Config, Listener, Place, ServerSpec};
+use crate::state::config::{Config, Listener, Place, ServerSpec, Via};
 use crate::state::table::Table;
 use crate::state::tls::Tls;
 use crate::state::verdict::Verdicts;
@@ -68,7 +68,7 @@ pub(super) fn is_default(main: &Config) -> bool {
 fn guarded(main: &Config, bind: SocketAddr, socket: PathBuf) -> Config {
     let mut config = Config::default();
     config.listen.listeners = vec![Listener::plain(bind)];
-    config.listen.via = Some("evenkeel-admin".to_owned());
+    config.listen.via = Via::Named("evenkeel-admin".to_owned());
     let server = ServerSpec {
         name: "admin".to_owned(),
         address: Address::Unix(socket),

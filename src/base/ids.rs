@@ -12,6 +12,18 @@ pub struct ServerId(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolId(pub u16);
 
+/// The two hex digits of each byte.
+const HEX_PAIRS: [[u8; 2]; 256] = {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [HEX[byte >> 4], HEX[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
 /// Identifies one request in responses, logs and to the server (`X-Request-Id`). 128 bits: a random half and a counter,
 /// written as 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,10 +37,9 @@ impl RequestId {
 
     /// The 32 lower-case hex digits.
     pub fn digits(self) -> [u8; 32] {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut digits = [0; 32];
-        for (at, digit) in digits.iter_mut().enumerate() {
-            *digit = HEX[(self.0 >> (124 - 4 * at)) as usize & 15];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0.to_be_bytes()) {
+            pair.copy_from_slice(&HEX_PAIRS[byte as usize]);
         }
         digits
     }
@@ -75,7 +86,7 @@ impl RequestIds {
     }
 }
 
-/// The id of a request in the access log: the client's, or ours.
+/// The id of a request in logs and responses: that of a trusted client, or ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TraceId {
     /// The client's own id, which is valid: visible ASCII without quotes.
@@ -85,9 +96,22 @@ pub enum TraceId {
 }
 
 impl TraceId {
-    /// The client's id if it sent a valid one.
+    /// The client's id if it sent a valid one that counts.
     pub fn new(client: Option<&[u8]>, ours: RequestId) -> Self {
         client.map_or(TraceId::Ours(ours), |id| TraceId::Client(id.into()))
+    }
+}
+
+impl TraceId {
+    /// The bytes of a header; `room` is for ours.
+    pub fn bytes<'a>(&'a self, room: &'a mut [u8; 32]) -> &'a [u8] {
+        match self {
+            TraceId::Client(id) => id,
+            TraceId::Ours(id) => {
+                *room = id.digits();
+                room
+            }
+        }
     }
 }
 

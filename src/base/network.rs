@@ -18,6 +18,11 @@ impl Network {
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4() && masked(address, self.prefix) == self.address
     }
+
+    /// Its address and its number of significant leading bits.
+    pub fn parts(&self) -> (IpAddr, u8) {
+        (self.address, self.prefix)
+    }
 }
 
 impl FromStr for Network {

@@ -260,7 +260,11 @@ impl Batch {
         let (status, sent, id) = (line.status, line.bytes, &line.id);
         let took_ms = line.took.as_millis();
         let (whole, rest) = (took_ms / 1000, took_ms % 1000);
-        let _ = writeln!(bytes, "\" {status} {sent} {whole}.{rest:03} {server} {id} {reason}");
+        let _ = write!(bytes, "\" {status} {sent} {whole}.{rest:03} {server} {id} {reason}");
+        let _ = match line.trace {
+            Some(trace) => writeln!(bytes, " {trace:032x}"),
+            None => writeln!(bytes),
+        };
     }
 }
 
@@ -305,6 +309,7 @@ mod tests {
             bytes: 123,
             took: Duration::from_micros(4_999),
             id: TraceId::new(None, RequestId::new(0x0123_4567_89ab_cdef, 42)),
+            trace: None,
             server: None,
             reason: None,
         }
@@ -323,6 +328,14 @@ mod tests {
             &line(b"GET /x HTTP/1.1"),
             &format!(
                 r#"127.0.0.1 - - [23/Nov/2026:06:00:00 +0000] "GET /x HTTP/1.1" 200 123 0.004 - {id} -"#
+            ),
+        );
+        let traced = Line { trace: Some(0xab), ..line(b"GET /x HTTP/1.1") };
+        let trace = "000000000000000000000000000000ab";
+        check(
+            &traced,
+            &format!(
+                r#"127.0.0.1 - - [23/Nov/2026:06:00:00 +0000] "GET /x HTTP/1.1" 200 123 0.004 - {id} - {trace}"#
             ),
         );
         let rejected = Line {

@@ -33,6 +33,8 @@ pub struct Context {
     pub shared: Arc<Shared>,
     /// The time of this turn. Nothing below the worker reads a clock.
     pub now: Moment,
+    /// When the poller's events were taken in last.
+    pub polled_at: Moment,
     /// The table.
     pub table: Cached,
     /// Chance.
@@ -110,6 +112,7 @@ impl Context {
         let limits = &shared.config.limits.head;
         Context {
             now: time::now(),
+            polled_at: Moment::START,
             table: shared.table.cached(),
             random: Random::fresh(),
             candidates: Vec::new(),

@@ -6,6 +6,7 @@ use super::splice::{Pipe, Pipes, SPLICE_FROM_BYTES};
 use super::transport::{Moved, Stream};
 use crate::base::time::Moment;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX};
+use crate::http1::encoding::{self, Coding, Compression, Encoder};
 use crate::http1::forward::{self, Edits, ResponseHop};
 use crate::http1::framing::{Asked, Framing};
 use crate::http1::head::{self, Limits, Parsed, ResponseHead, Slots, Version};
@@ -37,6 +38,10 @@ pub struct Download {
     to_client: Framing,
     server_keeps: bool,
     client_keeps: bool,
+    /// For a body that is encoded on its way.
+    encoder: Option<Encoder>,
+    /// Header lines for the request that may pass.
+    copied: Vec<u8>,
     /// What the client has not taken yet.
     out: Vec<u8>,
     sent: usize,
@@ -57,6 +62,9 @@ pub struct Asking<'a> {
     pub upgrade: bool,
     /// The request was received and sent as a whole.
     pub request_done: bool,
+    /// The server is asked whether a request may pass. With 2xx it may: the headers of these names, in lower case, are
+    /// copied to it. Every other response is the client's.
+    pub copies: Option<&'a [String]>,
     /// The client's connection may stay, if the response allows it.
     pub may_keep: bool,
     /// Our name in `Via`.
@@ -67,6 +75,12 @@ pub struct Asking<'a> {
     pub served_by: Option<&'a str>,
     /// For a response without one.
     pub date: &'a str,
+    /// `X-Request-Id`, in the place of the server's.
+    pub request_id: Option<&'a [u8]>,
+    /// Further header lines, each with its line end.
+    pub lines: &'a [u8],
+    /// Which responses are compressed, and the coding that this client takes.
+    pub compression: Option<(&'a Compression, Option<Coding>)>,
     /// Bounds for heads.
     pub limits: &'a Limits,
     /// The connection carried a response before: a line break may be left of that (RFC 9112 section 2.2 is about
@@ -94,6 +108,8 @@ pub enum Downloaded {
     Moved(usize),
     /// The server switched protocols, and its 101 is out: what else it sent is here.
     Upgraded,
+    /// The server lets the request pass: the headers to be copied are in [`Download::take_copied`].
+    Authorized,
 }
 
 impl Download {
@@ -110,6 +126,8 @@ impl Download {
             to_client: Framing::None,
             server_keeps: false,
             client_keeps: false,
+            encoder: None,
+            copied: Vec::new(),
             out,
             sent: 0,
             pipe: None,
@@ -122,6 +140,7 @@ impl Download {
     pub fn begin_attempt(&mut self, now: Moment) {
         self.head.clear();
         (self.head_since, self.body, self.status, self.moved_at) = (None, None, 0, now);
+        self.encoder = None;
     }
 
     /// The final response has begun: its head is on its way to the client.
@@ -184,6 +203,11 @@ impl Download {
         self.interim_bytes = 0;
     }
 
+    /// After [`Downloaded::Authorized`]: header lines for the request.
+    pub fn take_copied(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.copied)
+    }
+
     /// Takes a response of our own, in place of a server's. The connection to the client stays if `keeps`.
     pub fn replace(&mut self, status: u16, keeps: bool, write: impl FnOnce(&mut Vec<u8>)) {
         self.pipe = None;
@@ -198,8 +222,8 @@ impl Download {
     }
 
     /// Gives its buffer back; what is in it stays unsent.
-    pub fn into_buffer(self) -> Vec<u8> {
-        self.out
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
     }
 
     /// After [`Downloaded::Upgraded`]: what the client has not taken of the head, and what the server sent behind it.
@@ -259,7 +283,7 @@ impl Download {
             };
             match step {
                 Downloaded::Moved(count) => moved += count,
-                Downloaded::Upgraded => {
+                Downloaded::Upgraded | Downloaded::Authorized => {
                     self.moved_at = now;
                     return Ok(step);
                 }
@@ -315,6 +339,15 @@ impl Download {
                         return Err(Failure::last(Reason::BadResponse));
                     }
                     self.send_reply(client, scratch.reply, Then::Open)?;
+                }
+                Found::Authorized(len) => {
+                    let rest = &mut scratch.body[start + len..end];
+                    let whole = rest.len();
+                    let consumed = self.body.as_mut().and_then(|body| Some(body.compact(rest).ok()?.0));
+                    let is_done = self.body.as_ref().is_some_and(Body::is_done);
+                    // What comes later of its body, or behind it, is not waited for.
+                    self.server_keeps &= is_done && consumed == Some(whole);
+                    return Ok(Downloaded::Authorized);
                 }
                 Found::Final(len) if self.status == 101 => {
                     self.head.extend_from_slice(&scratch.body[start + len..end]);
@@ -388,9 +421,18 @@ impl Download {
         let then = self.then(asking);
         let Some(body) = self.body.as_ref() else { return Ok(()) };
         let mut room = [0; CHUNK_HEAD_MAX];
-        let parts = framed(body, self.to_client, &received[..payload], &mut room);
-        if payload <= COPIED_BYTES {
+        let mut encoder = self.encoder.take();
+        let payload = match &mut encoder {
+            None => &received[..payload],
+            Some(encoder) => {
+                let encoded = encoder.encode(&received[..payload], body.is_done());
+                encoded.map_err(|_| Failure::last(Reason::ResponseTruncated))?
+            }
+        };
+        let parts = framed(body, self.to_client, payload, &mut room);
+        if payload.len() <= COPIED_BYTES {
             parts.iter().for_each(|part| scratch.reply.extend_from_slice(part));
+            self.encoder = encoder;
             return self.send_reply(client, scratch.reply, then);
         }
         let [head, payload, tail, zero, trailers, end] = parts;
@@ -403,6 +445,7 @@ impl Download {
             self.out.extend_from_slice(&part[skip..]);
             skipped -= skip;
         }
+        self.encoder = encoder;
         scratch.reply.clear();
         Ok(())
     }
@@ -467,7 +510,14 @@ impl Download {
         if upgraded && !(asking.upgrade && asking.request_done) {
             return Err(Failure::last(Reason::BadResponse));
         }
-        let to_client = framing_for(asking.version, &head);
+        let suits = head.status >= 200
+            && asking.compression.is_some_and(|(compression, _)| compression.suits(&head, asking.asked));
+        let coding = asking.compression.and_then(|(_, coding)| coding);
+        let coding = coding.filter(|_| encoding::may_encode(suits, asking.asked, asking.version));
+        // Without memory for it the body is sent as it is.
+        self.encoder = coding.and_then(|coding| Encoder::new(coding).ok());
+        let is_encoded = self.encoder.is_some();
+        let to_client = if is_encoded { Framing::Chunked } else { framing_for(asking.version, &head) };
         let client_keeps = asking.may_keep && asking.request_done && to_client != Framing::UntilClose;
         let hop = ResponseHop {
             client: asking.version,
@@ -476,14 +526,25 @@ impl Download {
             pseudonym: asking.pseudonym,
             served_by: asking.served_by,
             date: asking.date,
+            request_id: asking.request_id,
+            coding: coding.filter(|_| is_encoded),
+            varies: suits && !encoding::is_varied(&head.fields),
+            lines: asking.lines,
             edits: asking.edits,
         };
         if head.status < 200 && !upgraded {
             // An HTTP/1.0 client knows no interim responses (RFC 9110 section 15.2).
-            if asking.version == Version::Http11 {
+            if asking.version == Version::Http11 && asking.copies.is_none() {
                 forward::response(&head, &hop, scratch.reply);
             }
             return Ok(Found::Interim(head.len));
+        }
+        if let Some(names) = asking.copies.filter(|_| (200..300).contains(&head.status)) {
+            forward::copied(&head.fields, names, &mut self.copied);
+            (self.status, self.server_keeps, self.http10) =
+                (head.status, head.keep_alive, head.version == Version::Http10);
+            (self.body, self.encoder) = (Some(head.body()), None);
+            return Ok(Found::Authorized(head.len));
         }
         forward::response(&head, &hop, scratch.reply);
         (self.status, self.to_client, self.client_keeps) = (head.status, to_client, client_keeps);
@@ -502,6 +563,8 @@ enum Found {
     Interim(usize),
     /// The final head, of this length.
     Final(usize),
+    /// The same, of a response that lets the request pass.
+    Authorized(usize),
 }
 
 /// A length that the server declared is passed on; a body that ends by chunks or by closing becomes chunks, or a close

@@ -9,15 +9,19 @@
 //!     └───────────────────────────────────────────┘
 //! ```
 //!
-//! In `Relay` both directions move: the request goes on while a response comes, and the other way round.
+//! In `Relay` both directions move: the request goes on while a response comes, and the other way round. A request that the
+//! guards let pass later waits in `Guard`, between `begin` and `Choose`.
 
 use super::client::{Client, Failure};
 use super::context::{Context, Target};
 use super::download::{Asking, Download, Downloaded, Scratch};
 use super::finish;
+use super::guard::{Gate, Opens};
 use super::meta::{Meta, Sender};
+use super::question::{self, Question};
 use super::respond;
 use super::route::{self, Routed, Way};
+use super::server_pool::ServerConnection;
 use super::socket::Then;
 use super::tls::Tls;
 use super::transport::Transport;
@@ -28,6 +32,7 @@ use super::waiting::QueueToken;
 use crate::base::ids::PoolId;
 use crate::base::limits;
 use crate::base::time::Moment;
+use crate::http1::encoding::Coding;
 use crate::http1::forward::Edits;
 use crate::http1::framing::Framing;
 use crate::http1::head::RequestHead;
@@ -36,6 +41,7 @@ use crate::policy::admit::Admit;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
 use crate::state::address::Address;
 use crate::state::addresses::{self, Candidates};
+use crate::state::guard::Rejected;
 use crate::state::server::{Lease, Server, stable_hash};
 use crate::state::stats::Counter;
 use std::io;
@@ -51,6 +57,10 @@ const CONNECT_AGAIN: Duration = Duration::from_millis(10);
 
 /// A request that waits for a server looks again after this, should no call have reached it.
 const QUEUE_LOOK: Duration = Duration::from_millis(100);
+
+/// Events that were taken in so short a time ago tell all that a look at a pooled connection would: what they miss came so
+/// late that it could as well have come behind the look, while the request was on its way to the server.
+pub const EVENTS_FRESH: Duration = Duration::from_micros(100);
 
 /// From the first byte of a response's head to its last: a server that sends it byte by byte is bounded.
 const RESPONSE_HEAD_TIME: Duration = Duration::from_secs(60);
@@ -88,6 +98,8 @@ pub enum Disposition {
 /// Where an exchange is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// It passes the guards later, if at all.
+    Guard,
     /// It needs a server.
     Choose,
     /// All servers that qualify have as many requests as they may.
@@ -105,6 +117,8 @@ enum State {
 /// What an exchange waits for; for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
+    /// Its turn in a rate limit, or its password's.
+    Guard,
     /// A server with room.
     ServerRoom,
     /// The connection to the server.
@@ -123,6 +137,7 @@ impl Waiting {
     /// The word in the admin API.
     pub fn name(self) -> &'static str {
         match self {
+            Waiting::Guard => "guard",
             Waiting::ServerRoom => "server_room",
             Waiting::Connect => "connect",
             Waiting::RequestBody => "request_body",
@@ -152,6 +167,14 @@ pub struct Exchange {
     connection: Option<usize>,
     tries: Tries,
     queue_token: Option<QueueToken>,
+    /// The coding that its client takes, where responses are compressed.
+    coding: Option<Coding>,
+    /// What is to be done once the guards let it pass.
+    next: Option<Box<Next>>,
+    /// While a pool is asked whether it may pass: the request itself, and its pool.
+    held: Option<Box<(Upload, PoolId)>>,
+    /// What the guards have to do with it.
+    gate: Option<Box<Gate>>,
     /// For a request that may become a tunnel.
     tunnel: Option<TunnelPermit>,
     /// The connection of the client in its worker: key and turn.
@@ -159,7 +182,7 @@ pub struct Exchange {
     /// When this attempt began to connect.
     attempt_at: Moment,
     /// A new connection in the making.
-    connecting: Option<Connecting>,
+    connecting: Option<Box<Connecting>>,
     /// When the server had all of the request.
     asked_at: Option<Moment>,
     /// Why it did not end well.
@@ -173,6 +196,15 @@ enum End {
     AsTold,
     Linger,
     Abort,
+}
+
+/// What is to be done once the guards let a request pass.
+#[derive(Debug)]
+struct Next {
+    /// A pool is asked first.
+    question: Option<Question>,
+    /// Its route responds.
+    response: Option<route::Response>,
 }
 
 /// What was tried so far.
@@ -202,7 +234,7 @@ impl Exchange {
         early: &mut [u8],
         sender: Sender<'_>,
         cx: &mut Context,
-    ) -> (Self, usize) {
+    ) -> (Box<Self>, usize) {
         let mut out = cx.buffers.take();
         let peer = sender.peer.map(|peer| peer.ip().to_canonical());
         let meta = Meta::of(head, peer, sender, cx);
@@ -217,22 +249,13 @@ impl Exchange {
             exchange.upload.take_early(early).map(|used| (used, response))
         });
         match taken {
+            Ok((used, _)) if !exchange.pass_guards(head, cx) => (exchange, used),
             Ok((used, _)) if head.max_forwards == Some(0) => {
                 exchange.respond_as_last_hop(head, cx);
                 (exchange, used)
             }
-            Ok((used, Some(response))) => {
-                exchange.respond_as_route(&response, cx);
-                (exchange, used)
-            }
-            Ok((used, None)) => {
-                cx.shared.pool(exchange.pool).budget.earn(cx.now);
-                if exchange.meta.upgrade {
-                    exchange.tunnel = TunnelPermit::take(&cx.shared);
-                    if exchange.tunnel.is_none() {
-                        exchange.reject(Reason::TunnelLimit, cx);
-                    }
-                }
+            Ok((used, response)) => {
+                exchange.begin_way(head, &sender, response, cx);
                 (exchange, used)
             }
             Err(reason) => {
@@ -240,6 +263,80 @@ impl Exchange {
                 (exchange, early.len())
             }
         }
+    }
+
+    /// Prepares what comes once the guards let it pass, and goes on if they have.
+    fn begin_way(
+        &mut self,
+        head: &RequestHead<'_, '_>,
+        sender: &Sender,
+        response: Option<route::Response>,
+        cx: &mut Context,
+    ) {
+        if response.is_none() {
+            cx.shared.pool(self.pool).budget.earn(cx.now);
+            if self.meta.upgrade {
+                self.tunnel = TunnelPermit::take(&cx.shared);
+                if self.tunnel.is_none() {
+                    return self.reject(Reason::TunnelLimit, cx);
+                }
+            }
+        }
+        let question = match question::question(head, &self.meta, sender, self.way.as_deref(), cx) {
+            Ok(question) => question,
+            Err(reason) => return self.reject(reason, cx),
+        };
+        if response.is_some() || question.is_some() {
+            self.next = Some(Box::new(Next { question, response }));
+        }
+        if self.state != State::Guard {
+            self.go_on(cx);
+        }
+    }
+
+    /// The guards let it pass: a pool is asked whether it may, it has a response of its route, or it goes to a server.
+    fn go_on(&mut self, cx: &mut Context) {
+        // The time that it waited is none of the client's.
+        (self.state, self.upload.moved_at) = (State::Choose, cx.now);
+        let Some(mut next) = self.next.take() else { return };
+        if let Some(Question { head, pool }) = next.question.take() {
+            let body = crate::http1::body::Body::new(Framing::None);
+            let upload = Upload::new(head, body, false, None, cx.now);
+            let upload = std::mem::replace(&mut self.upload, upload);
+            self.held = Some(Box::new((upload, std::mem::replace(&mut self.pool, pool))));
+            self.next = Some(next);
+        } else if let Some(response) = next.response {
+            self.respond_as_route(&response, cx);
+        }
+    }
+
+    /// The pool that was asked lets it pass: the connection is let go of, and the request itself goes on.
+    fn go_on_authorized(&mut self, cx: &mut Context) {
+        if let Some(connection) = self.connection.take() {
+            match self.download.server_keeps() {
+                true => cx.servers.put(connection, &cx.poller, cx.now),
+                false => cx.servers.close(connection),
+            }
+        }
+        if let Some(lease) = self.lease.take() {
+            lease.responded(self.download.status(), cx.now.since(self.asked_at.unwrap_or(cx.now)), cx.now);
+            finish::record_success(&lease, cx);
+            drop(lease);
+            cx.shared.pool(self.pool).queue.call_next();
+        }
+        let Some(held) = self.held.take() else { return };
+        let (upload, pool) = *held;
+        let mut question = std::mem::replace(&mut self.upload, upload);
+        cx.buffers.give(question.take_buffer());
+        self.upload.insert(&self.download.take_copied());
+        (self.pool, self.server, self.asked_at, self.tries) = (pool, None, None, Tries::default());
+        self.download.begin_attempt(cx.now);
+        self.go_on(cx);
+    }
+
+    /// The client has sent all of its request.
+    fn is_request_received(&self) -> bool {
+        self.held.as_ref().map_or(&self.upload, |held| &held.0).is_received()
     }
 
     /// Goes the way of its route; a response of the route's own comes back.
@@ -257,7 +354,7 @@ impl Exchange {
     }
 
     /// An exchange that tells the sender of bytes that are no request what is wrong with them.
-    pub fn of_rejection(reason: Reason, bytes: &[u8], sender: Sender<'_>, cx: &mut Context) -> Self {
+    pub fn of_rejection(reason: Reason, bytes: &[u8], sender: Sender<'_>, cx: &mut Context) -> Box<Self> {
         let meta = Meta::of_rejected(bytes, sender, cx);
         let body = crate::http1::body::Body::new(Framing::None);
         let upload = Upload::new(cx.buffers.take(), body, false, None, cx.now);
@@ -267,8 +364,8 @@ impl Exchange {
         exchange
     }
 
-    fn new(meta: Meta, upload: Upload, owner: (usize, u32), cx: &mut Context) -> Self {
-        Exchange {
+    fn new(meta: Meta, upload: Upload, owner: (usize, u32), cx: &mut Context) -> Box<Self> {
+        Box::new(Exchange {
             meta,
             pool: PoolId::default(),
             way: None,
@@ -280,6 +377,10 @@ impl Exchange {
             connection: None,
             tries: Tries::default(),
             queue_token: None,
+            coding: None,
+            next: None,
+            held: None,
+            gate: None,
             tunnel: None,
             owner,
             attempt_at: cx.now,
@@ -287,7 +388,25 @@ impl Exchange {
             asked_at: None,
             reason: None,
             end: End::AsTold,
+        })
+    }
+
+    /// False: it is rejected.
+    fn pass_guards(&mut self, head: &RequestHead<'_, '_>, cx: &mut Context) -> bool {
+        let name = self.way.as_ref().map_or("", |way| &way.route.name);
+        let guard = cx.shared.guard(self.way.as_ref().map(|way| way.index));
+        self.coding = guard.compression().and_then(|rules| rules.coding_for(&head.fields));
+        match Gate::enter(guard, head, &self.meta, name, self.owner, cx) {
+            Ok(None) => {}
+            Ok(Some(mut gate)) => {
+                if !matches!(gate.look(cx.now), Opens::Now) {
+                    self.state = State::Guard;
+                }
+                self.gate = Some(gate);
+            }
+            Err(rejected) => self.reject_as(rejected, cx),
         }
+        self.state != State::Finish
     }
 
     /// Moves it as far as it goes now.
@@ -295,6 +414,7 @@ impl Exchange {
         loop {
             let flow = match self.state {
                 _ if client.stream.is_reset() => Err(Failure::last(Reason::ClientGone)),
+                State::Guard => self.wait_at_gate(cx),
                 State::Choose => self.choose(cx),
                 State::Queue => self.wait_in_queue(cx),
                 State::Collect => self.collect(client, cx),
@@ -320,11 +440,18 @@ impl Exchange {
         }
     }
 
+    fn wait_at_gate(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
+        match self.gate.as_mut().map_or(Opens::Now, |gate| gate.look(cx.now)) {
+            Opens::Now => self.go_on(cx),
+            Opens::Later(until) => return Ok(Flow::Wait(until)),
+            Opens::Never(rejected) => self.reject_as(rejected, cx),
+        }
+        Ok(Flow::Again)
+    }
+
     fn choose(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
-        let none = Failure::last(Reason::NoServer);
         // What came before is served before.
-        let shared = Arc::clone(&cx.shared);
-        let queue = &shared.pool(self.pool).queue;
+        let queue = &cx.shared.pool(self.pool).queue;
         let is_behind = match &self.queue_token {
             Some(queue_token) => !queue.is_first(queue_token),
             None => !queue.is_empty(),
@@ -332,6 +459,7 @@ impl Exchange {
         let key = client_key(self.meta.client);
         let chosen =
             if is_behind { Chosen::Full } else { upstream::choose(cx, self.pool, key, &self.tries.servers) };
+        let queue = &cx.shared.pool(self.pool).queue;
         match chosen {
             Chosen::Server(lease) => {
                 if let Some(queue_token) = self.queue_token.take() {
@@ -369,7 +497,9 @@ impl Exchange {
                 let since = self.queue_token.as_ref().map_or(cx.now, |queue_token| queue_token.since);
                 Ok(Flow::Wait(queue.deadline(since).min(cx.now.after(QUEUE_LOOK))))
             }
-            Chosen::None => Err(self.tries.last.unwrap_or(none)),
+            Chosen::None => {
+                Err(self.tries.last.unwrap_or_else(|| Failure::last(upstream::why_none(cx, self.pool))))
+            }
         }
     }
 
@@ -407,14 +537,16 @@ impl Exchange {
 
     /// A connection to the server: the idle one that was used last, or a new one.
     fn connect(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
-        let Some(server) = self.server.clone() else { return Err(Failure::last(Reason::Internal)) };
+        let Some(server) = &self.server else { return Err(Failure::last(Reason::Internal)) };
+        // What may not be sent twice is not sent on a connection that may have ended meanwhile.
+        let trusts_events = self.meta.idempotent && cx.now.since(cx.polled_at) < EVENTS_FRESH;
         let idle = match self.tries.same_server || self.connecting.is_some() {
             true => None,
-            false => cx.servers.take(server.id, self.owner.0, cx.now),
+            false => cx.servers.take(server.id, self.owner.0, cx.now, trusts_events),
         };
         let connection = match idle {
             Some(connection) => Some(connection),
-            None => self.connect_new(&server, cx)?,
+            None => self.connect_new(&Arc::clone(server), cx)?,
         };
         let Some(connection) = connection else {
             return Ok(Flow::Wait(self.connect_deadline(cx).min(cx.now.after(CONNECT_AGAIN))));
@@ -430,7 +562,7 @@ impl Exchange {
     /// A new connection to the next of the server's addresses that can be tried. `None`: it has to be tried again.
     fn connect_new(&mut self, server: &Arc<Server>, cx: &mut Context) -> Result<Option<usize>, Failure> {
         let (now, connect_time) = (cx.now, self.times(cx).connect);
-        let connecting = self.connecting.get_or_insert_with(|| Connecting::new(server, now));
+        let connecting = self.connecting.get_or_insert_with(|| Box::new(Connecting::new(server, now)));
         while let Some(target) = connecting.next(server) {
             let connected = match cx.network.connect(target) {
                 Err(error) if limits::is_out_of_descriptors(&error) && cx.servers.idle() > 0 => {
@@ -494,13 +626,17 @@ impl Exchange {
         let mut left = TURN_BYTES;
         loop {
             match self.relay_once(client, cx)? {
+                Relayed::Authorized => {
+                    self.go_on_authorized(cx);
+                    return Ok(Flow::Again);
+                }
                 Relayed::Upgraded => return self.open_tunnel(client, cx),
                 Relayed::NotConnected => return self.try_next_address(cx),
                 Relayed::Whole => {
                     self.state = State::Finish;
                     return Ok(Flow::Again);
                 }
-                Relayed::Bytes(0) => break,
+                Relayed::Bytes(0) | Relayed::Waits => break,
                 Relayed::Bytes(moved) if moved >= left => return Ok(Flow::Yield),
                 Relayed::Bytes(moved) => left -= moved,
             }
@@ -523,7 +659,8 @@ impl Exchange {
     fn relay_once(&mut self, client: &mut Client, cx: &mut Context) -> Result<Relayed, Failure> {
         let Some(key) = self.connection else { return self.relay_rest(client, cx) };
         cx.refresh_date();
-        let may_keep = self.meta.keep_alive && !cx.shared.is_draining();
+        let asks = self.held.is_some();
+        let may_keep = self.meta.keep_alive && !cx.shared.is_draining() && self.is_request_received() | !asks;
         let Context { shared, servers, body, reply, slots, pipes, now, response_limits, .. } = cx;
         let (name, date) = (&shared.pseudonym, cx.date.1.as_str());
         let Some(connection) = servers.get_mut(key) else { return Err(Failure::RESET) };
@@ -550,18 +687,24 @@ impl Exchange {
         if request_done && self.asked_at.is_none() {
             self.asked_at = Some(*now);
         }
+        let mut digits = [0; 32];
+        let guard = shared.guard(self.way.as_ref().map(|way| way.index));
         let way = self.way.as_deref().filter(|way| way.edits_responses());
         let edits = way.map(|way| way.response_edits(&connection.server.name));
         let asking = Asking {
             asked: self.meta.asked,
             version: self.meta.version,
-            upgrade: self.meta.upgrade,
+            upgrade: self.meta.upgrade && !asks,
             request_done,
+            copies: guard.forward_auth().filter(|_| asks).map(|auth| &auth.copy_headers[..]),
             may_keep,
             pseudonym: name,
-            edits: edits.as_ref().map(|edits| edits as &dyn Edits),
+            edits: edits.as_ref().filter(|_| !asks).map(|edits| edits as &dyn Edits),
             served_by: shared.config.listen.served_by_header.then_some(connection.server.name.as_str()),
             date,
+            request_id: shared.config.listen.request_id_header.then(|| self.meta.trace.bytes(&mut digits)),
+            lines: self.gate.as_ref().map_or(b"", |gate| &gate.lines),
+            compression: guard.compression().filter(|_| !asks).map(|compression| (compression, self.coding)),
             limits: response_limits,
             reused: connection.reused,
         };
@@ -586,6 +729,7 @@ impl Exchange {
         }
         match downloaded {
             Downloaded::Upgraded => return Ok(Relayed::Upgraded),
+            Downloaded::Authorized => return Ok(Relayed::Authorized),
             Downloaded::Moved(count) => moved += count,
         }
         if self.download.is_received() {
@@ -594,7 +738,13 @@ impl Exchange {
         if self.download.is_done() && self.connection.is_none() {
             return Ok(Relayed::Whole);
         }
-        Ok(Relayed::Bytes(moved))
+        let waits = request_done && !self.download.has_unsent();
+        let has_nothing = |connection: &ServerConnection| waits && !connection.stream.may_read();
+        let waits = self
+            .connection
+            .and_then(|key| cx.servers.get_mut(key))
+            .is_some_and(|connection| has_nothing(connection));
+        Ok(if waits { Relayed::Waits } else { Relayed::Bytes(moved) })
     }
 
     /// The server is done with; what is left of its response goes to the client.
@@ -608,7 +758,7 @@ impl Exchange {
 
     /// The response is here as a whole. The server is let go of when it has all of the request, or takes no more.
     fn after_response(&mut self, cx: &mut Context) {
-        let waits_for_go = self.meta.expects_continue && self.upload.passed() == 0;
+        let waits_for_go = self.meta.expects_continue && self.upload.passed() == 0 && self.held.is_none();
         if !self.upload.is_done() && !self.upload.is_broken() && !waits_for_go {
             return;
         }
@@ -635,7 +785,8 @@ impl Exchange {
         finish::record_success(&lease, cx);
         let early = std::mem::take(&mut client.input);
         let rest = self.download.take_rest();
-        Ok(Flow::Tunnel(Box::new(Tunnel::open(connection, lease, permit, early, rest, cx))))
+        let counted = self.gate.take().and_then(|gate| gate.into_permit());
+        Ok(Flow::Tunnel(Box::new(Tunnel::open(connection, lease, permit, counted, early, rest, cx))))
     }
 
     /// Until when the exchange may stand still as it does, and why it fails then. Each of what it waits for has a time
@@ -686,7 +837,7 @@ impl Exchange {
     }
 
     fn then(&self) -> Then {
-        if self.download.client_keeps() || !self.upload.is_received() { Then::Open } else { Then::End }
+        if self.download.client_keeps() || !self.is_request_received() { Then::Open } else { Then::End }
     }
 
     /// An attempt failed: tried again where that is safe, reported to the client, or the end of the connection.
@@ -764,7 +915,7 @@ impl Exchange {
         }
         let attempt = Attempt {
             phase: failure.phase,
-            idempotent: self.meta.idempotent,
+            idempotent: self.meta.idempotent || self.held.is_some(),
             body_buffered: self.upload.is_buffered(),
             sent: failure.sent,
             connects_failed: failed.0,
@@ -783,10 +934,21 @@ impl Exchange {
 
     /// A response of our own takes the place of a server's.
     fn reject(&mut self, reason: Reason, cx: &mut Context) {
-        let keeps =
-            self.meta.keep_alive && self.upload.is_received() && !reason.closes() && !cx.shared.is_draining();
+        self.reject_as(Rejected::of(reason), cx);
+    }
+
+    fn reject_as(&mut self, mut rejected: Rejected, cx: &mut Context) {
+        let reason = rejected.reason;
+        if let Some(gate) = &self.gate {
+            rejected.lines.extend_from_slice(&gate.lines);
+        }
+        let keeps = self.meta.keep_alive
+            && self.is_request_received()
+            && !reason.closes()
+            && !cx.shared.is_draining();
         self.reason = Some(reason);
-        respond::rejection(&mut self.download, reason, &self.meta, keeps, cx);
+        let of = (self.pool, self.way.as_ref().map(|way| way.index));
+        respond::rejection(&mut self.download, &rejected, &self.meta, keeps, of, cx);
         self.state = State::Finish;
         self.download.moved_at = cx.now;
     }
@@ -826,7 +988,7 @@ impl Exchange {
             End::Linger => Disposition::Linger,
             End::AsTold if self.download.client_keeps() => Disposition::Keep,
             // A client that did not ask for the close may have its next request on the way, and that would be a reset.
-            End::AsTold if self.upload.is_received() && !self.meta.keep_alive => Disposition::Close,
+            End::AsTold if self.is_request_received() && !self.meta.keep_alive => Disposition::Close,
             End::AsTold => Disposition::Linger,
         }
     }
@@ -844,19 +1006,23 @@ impl Exchange {
     }
 
     /// Gives its buffers back; after [`Step::Done`].
-    pub fn recycle(self, cx: &mut Context) {
-        cx.buffers.give(self.upload.into_buffer());
-        cx.buffers.give(self.download.into_buffer());
+    pub fn recycle(mut self: Box<Self>, cx: &mut Context) {
+        cx.buffers.give(self.upload.take_buffer());
+        if let Some(mut held) = self.held.take() {
+            cx.buffers.give(held.0.take_buffer());
+        }
+        cx.buffers.give(self.download.take_buffer());
     }
 
     /// Its connection ends in another way than by a step: nothing of it stays in the worker.
-    pub fn abandon(mut self, reason: Reason, cx: &mut Context) {
+    pub fn abandon(mut self: Box<Self>, reason: Reason, cx: &mut Context) {
         let _ = self.fail(Failure::last(reason), cx);
     }
 
     /// What it waits for.
     pub fn waiting(&self) -> Waiting {
         match self.state {
+            State::Guard => Waiting::Guard,
             State::Choose | State::Queue => Waiting::ServerRoom,
             State::Collect => Waiting::RequestBody,
             State::Connect => Waiting::Connect,
@@ -899,9 +1065,10 @@ impl Exchange {
         (self.owner, self.connection) = (owner, connection);
     }
 
-    /// Whether it waits in the queue for a server: its place names its worker, so it stays there.
+    /// Whether another thread is to call it, to a server with room or with its password verified: what calls it names
+    /// its worker, so it stays there.
     pub fn is_queued(&self) -> bool {
-        self.queue_token.is_some()
+        self.queue_token.is_some() || self.gate.as_ref().is_some_and(|gate| gate.is_called())
     }
 }
 
@@ -916,8 +1083,12 @@ struct Times {
 /// What came of moving both directions once.
 enum Relayed {
     Bytes(usize),
+    /// Only the server can bring it on, and has said nothing new: another look would find nothing.
+    Waits,
     Whole,
     Upgraded,
+    /// The pool that was asked lets the request pass.
+    Authorized,
     /// The address cannot be reached.
     NotConnected,
 }

@@ -55,6 +55,7 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
         bytes: sent,
         took,
         id: meta.trace.clone(),
+        trace: meta.trace_context.map(|(parent, _)| parent.trace),
         server: server.cloned(),
         reason,
     };

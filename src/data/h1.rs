@@ -503,7 +503,7 @@ impl Connection {
     /// Tells the client why it is not served.
     fn begin_rejection(&mut self, reason: Reason, cx: &mut Context) {
         let exchange = Exchange::of_rejection(reason, &self.client.input, self.sender(), cx);
-        self.phase = Phase::Exchange(Box::new(exchange));
+        self.phase = Phase::Exchange(exchange);
     }
 
     /// Goes on with what a look at the input found. `bytes` are the input.
@@ -562,7 +562,7 @@ impl Connection {
                 body[..count].copy_from_slice(&early[..count]);
                 let (exchange, used) = Exchange::begin(&head, &mut body[..count], self.sender(), cx);
                 cx.body = body;
-                Head::Exchange(Box::new(exchange), skipped + head.len + used)
+                Head::Exchange(exchange, skipped + head.len + used)
             }
             Err(_) if greeting::is_tls(request) && self.requests == 0 => {
                 Head::Rejected(Reason::TlsOnHttpPort)

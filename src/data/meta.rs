@@ -7,7 +7,9 @@ use crate::base::time::Moment;
 use crate::http1::client as forwarded;
 use crate::http1::framing::Asked;
 use crate::http1::head::{RequestHead, Version};
+use crate::http1::page::Form;
 use crate::http1::trace::Glimpse;
+use crate::http1::trace_context::TraceParent;
 use crate::policy::retry;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,14 +21,16 @@ pub struct Meta {
     pub id: RequestId,
     /// What the request is called in logs and in responses of our own.
     pub trace: TraceId,
+    /// The trace that it is part of, where traces are switched on, and whether it begins here.
+    pub trace_context: Option<(TraceParent, bool)>,
     /// When its head was complete.
     pub started: Moment,
     /// The client, or whom a trusted proxy names.
     pub client: Option<IpAddr>,
     /// The request line, for the access log; empty without one.
     pub line: Box<[u8]>,
-    /// Wants its own responses as JSON.
-    pub json: bool,
+    /// In which form it wants responses of our own.
+    pub form: Form,
     /// HEAD: responses have no body.
     pub asked: Asked,
     /// The client's version.
@@ -67,13 +71,15 @@ impl Meta {
         cx: &mut Context,
     ) -> Self {
         let id = cx.next_id();
+        let is_trusted = peer.is_some_and(|peer| cx.shared.config.listen.trusts(peer));
         Meta {
             id,
-            trace: TraceId::new(head.request_id, id),
+            trace: TraceId::new(head.request_id.filter(|_| is_trusted), id),
+            trace_context: cx.shared.config.listen.trace_context.then(|| trace_context(head, cx)),
             started: cx.now,
             client: forwarded::client_address(head, peer, |address| cx.shared.config.listen.trusts(address)),
             line: if cx.shared.access.is_some() { request_line(head) } else { Box::default() },
-            json: head.accepts_json,
+            form: head.form,
             asked: Asked::by(head.method),
             version: head.version,
             keep_alive: head.keep_alive,
@@ -88,13 +94,15 @@ impl Meta {
     /// Of bytes that are no request, as far as they show what they were to be.
     pub fn of_rejected(bytes: &[u8], sender: Sender<'_>, cx: &mut Context) -> Self {
         let (Glimpse { line, request_id }, id) = (Glimpse::of(bytes), cx.next_id());
+        let is_trusted = sender.peer.is_some_and(|peer| cx.shared.config.listen.trusts(peer.ip()));
         Meta {
             id,
-            trace: TraceId::new(request_id, id),
+            trace: TraceId::new(request_id.filter(|_| is_trusted), id),
+            trace_context: None,
             started: cx.now,
             client: sender.peer.map(|peer| peer.ip().to_canonical()),
             line: line.into(),
-            json: false,
+            form: Form::Text,
             asked: if line.starts_with(b"HEAD ") { Asked::Head } else { Asked::Other },
             version: Version::Http11,
             keep_alive: false,
@@ -105,6 +113,15 @@ impl Meta {
             secure: sender.secure.cloned(),
         }
     }
+}
+
+/// The trace that a request is part of; one that begins here where it is part of none.
+fn trace_context(head: &RequestHead<'_, '_>, cx: &mut Context) -> (TraceParent, bool) {
+    let begins = || {
+        let trace = u128::from(cx.random.number()) << 64 | u128::from(cx.random.number());
+        (TraceParent::new(trace, cx.random.number()), true)
+    };
+    head.trace_parent.map_or_else(begins, |parent| (parent, false))
 }
 
 /// The request line, in one allocation.

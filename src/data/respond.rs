@@ -4,30 +4,42 @@ use super::context::Context;
 use super::download::Download;
 use super::meta::Meta;
 use super::route::Response;
-use crate::base::ids::TraceId;
+use crate::base::ids::PoolId;
+use crate::http1::challenge;
 use crate::http1::framing::Asked;
 use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
 use crate::http1::reply::{self, Fixed, LastHop, Reply};
+use crate::state::guard::Rejected;
+use std::sync::Arc;
 
-/// Seconds after which a client may try again.
-const RETRY_AFTER_SECONDS: u32 = 1;
-
-/// Tells the client why there is no server's response.
-pub fn rejection(download: &mut Download, reason: Reason, meta: &Meta, keeps: bool, cx: &mut Context) {
+/// Tells the client why there is no server's response. `of`: the pool that would have served it, and its route.
+pub fn rejection(
+    download: &mut Download,
+    rejected: &Rejected,
+    meta: &Meta,
+    keeps: bool,
+    (pool, route): (PoolId, Option<usize>),
+    cx: &mut Context,
+) {
     cx.refresh_date();
-    let digits = meta.id.digits();
+    let reason = rejected.reason;
+    let mut digits = [0; 32];
+    let shared = Arc::clone(&cx.shared);
+    let pages = shared.guard(route).error_pages();
+    let servers = &cx.table.look(&shared.table).servers;
+    let is_empty = reason == Reason::NoServer && !servers.iter().any(|server| server.pool == pool);
     let reply = Reply {
         reason,
-        request_id: match &meta.trace {
-            TraceId::Client(id) => id,
-            TraceId::Ours(_) => &digits,
-        },
-        json: meta.json,
+        request_id: meta.trace.bytes(&mut digits),
+        form: meta.form,
+        page: pages.and_then(|pages| pages.page(reason, is_empty)),
+        details: pages.is_some_and(|pages| pages.details),
         head_only: meta.asked == Asked::Head,
         keep_alive: keeps,
         date: &cx.date.1,
-        retry_after: RETRY_AFTER_SECONDS,
+        retry_after: u32::try_from(challenge::seconds(rejected.retry_after)).unwrap_or(u32::MAX),
+        lines: &rejected.lines,
     };
     download.replace(reason.status(), keeps, |out| reply::write(&reply, out));
 }

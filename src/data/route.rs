@@ -1,23 +1,19 @@
 //! Layer 2: where a request goes: its route, the pool, and the head with which it goes there.
 
+use super::asked::{Asked, Known, SERVER_NAME};
 use super::context::Context;
 use super::meta::{Meta, Sender};
-use crate::base::ids::PoolId;
-use crate::base::template::{Placeholder, Values};
+use super::shared::Shared;
+use crate::base::ids::{PoolId, TraceId};
 use crate::http1::fields::Fields;
 use crate::http1::forward::{self, Edits, Hop, Rewritten};
 use crate::http1::head::RequestHead;
 use crate::http1::path::{self, Normalised};
 use crate::http1::reason::Reason;
-use crate::policy::route::{Pattern, Request, cookie, without_port};
-use crate::state::route::{Action, Found, HeaderEdits, Key, Rewrite, Route, Split, hash};
-use std::io::Write;
+use crate::policy::route::{Request, cookie, without_port};
+use crate::state::route::{Action, HeaderEdits, Key, Rewrite, Route, Split, hash};
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// Stands for the server's name in rendered headers until it is known. No value has this byte: what clients may send in
-/// targets and hosts is ASCII.
-const SERVER_NAME: u8 = 0xff;
 
 /// What is kept of a request's route for as long as its exchange lives.
 #[derive(Debug)]
@@ -108,7 +104,8 @@ pub fn route(
         Some(rewrite) => rewritten(rewrite, &known, &mut target, &mut host)?,
         None => Rewritten::default(),
     };
-    let edits = RequestEdits { edits: &found.route.request_headers, known: &known };
+    let without = without(&shared, Some(found.index));
+    let edits = RequestEdits { of_route: Some((&found.route.request_headers, &known)), without };
     prepare(head, meta, sender, &To { pool, rewritten, edits: Some(&edits) }, cx, out)?;
     Ok(Routed::Forward(pool, Some(Box::new(Way::of(&known)))))
 }
@@ -141,8 +138,10 @@ fn to_default(
     cx: &mut Context,
     out: &mut Vec<u8>,
 ) -> Result<Routed, Reason> {
-    let pool = PoolId::default();
-    prepare(head, meta, sender, &To { pool, rewritten: Rewritten::default(), edits: None }, cx, out)?;
+    let (pool, shared) = (PoolId::default(), Arc::clone(&cx.shared));
+    let edits = RequestEdits { of_route: None, without: without(&shared, None) };
+    let edits: Option<&dyn Edits> = if edits.without.is_empty() { None } else { Some(&edits) };
+    prepare(head, meta, sender, &To { pool, rewritten: Rewritten::default(), edits }, cx, out)?;
     Ok(Routed::Forward(pool, None))
 }
 
@@ -199,14 +198,14 @@ fn key(split: &Split, asked: &Asked<'_, '_, '_>) -> Option<u64> {
 }
 
 /// Where a head goes, and with what changes.
-struct To<'a> {
-    pool: PoolId,
-    rewritten: Rewritten<'a>,
-    edits: Option<&'a dyn Edits>,
+pub(super) struct To<'a> {
+    pub(super) pool: PoolId,
+    pub(super) rewritten: Rewritten<'a>,
+    pub(super) edits: Option<&'a dyn Edits>,
 }
 
 /// The request as every server of the pool gets it.
-fn prepare(
+pub(super) fn prepare(
     head: &RequestHead<'_, '_>,
     meta: &Meta,
     sender: &Sender<'_>,
@@ -230,7 +229,8 @@ fn prepare(
         proto: if meta.secure.is_some() { "https" } else { "http" },
         client_certificate: client.map(|client| (client.subject.as_str(), client.fingerprint.as_str())),
         pseudonym: &cx.shared.pseudonym,
-        request_id: meta.id,
+        request_id: matches!(meta.trace, TraceId::Ours(_)).then_some(meta.id),
+        trace_parent: meta.trace_context.and_then(|(parent, begins)| begins.then_some(parent)),
         forwarded: cx.shared.config.listen.forwarded,
         authority: &authority,
         rewritten: to.rewritten,
@@ -274,20 +274,33 @@ fn with_server(lines: &[u8], server: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// What a route changes in the headers for the server.
+/// Headers that a request has from the pool that was asked, and not from its client.
+fn without(shared: &Shared, route: Option<usize>) -> &[String] {
+    shared.guard(route).forward_auth().map_or(&[], |auth| &auth.copy_headers)
+}
+
+/// Whether a header has this name, which is in lower case; servers behind CGI-like interfaces cannot tell an underscore
+/// from a dash.
+pub(super) fn is_named(name: &[u8], lower: &str) -> bool {
+    let dashed = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == lower.len() && name.iter().map(dashed).eq(lower.as_bytes().iter().map(dashed))
+}
+
+/// What changes in the headers for the server.
 struct RequestEdits<'a> {
-    edits: &'a HeaderEdits,
-    known: &'a Known<'a>,
+    of_route: Option<(&'a HeaderEdits, &'a Known<'a>)>,
+    without: &'a [String],
 }
 
 impl Edits for RequestEdits<'_> {
     fn drops(&self, name: &[u8]) -> bool {
-        self.edits.drops(name)
+        self.of_route.is_some_and(|(edits, _)| edits.drops(name))
+            || self.without.iter().any(|lower| is_named(name, lower))
     }
 
     fn append(&self, _fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
         let start = out.len();
-        self.edits.append(self.known, out);
+        self.of_route.into_iter().for_each(|(edits, known)| edits.append(known, out));
         // The server is not chosen yet, so its name has no place here.
         if out[start..].contains(&SERVER_NAME) {
             let lines = out.split_off(start);
@@ -318,88 +331,5 @@ impl Edits for ResponseEdits<'_> {
             };
             security.append(self.way.is_tls, is_there, out);
         }
-    }
-}
-
-/// A request as the routes look at it.
-struct Asked<'a, 's, 'b> {
-    head: &'a RequestHead<'s, 'b>,
-    path: &'a [u8],
-    query: Option<&'a [u8]>,
-    client: Option<IpAddr>,
-}
-
-impl Request for Asked<'_, '_, '_> {
-    fn host(&self) -> &[u8] {
-        self.head.host
-    }
-
-    fn path(&self) -> &[u8] {
-        self.path
-    }
-
-    fn query(&self) -> &[u8] {
-        self.query.unwrap_or_default()
-    }
-
-    fn method(&self) -> &[u8] {
-        self.head.method
-    }
-
-    fn header(&self, name: &[u8], each: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        let mut fields = self.head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
-        fields.any(|field| each(field.value))
-    }
-
-    fn client(&self) -> Option<IpAddr> {
-        self.client
-    }
-}
-
-/// What is known of a request, for templates.
-struct Known<'a> {
-    asked: &'a Asked<'a, 'a, 'a>,
-    meta: &'a Meta,
-    found: &'a Found<'a>,
-    pool: &'a str,
-}
-
-impl Values for Known<'_> {
-    fn write(&self, placeholder: Placeholder, out: &mut Vec<u8>) {
-        let asked = self.asked;
-        match placeholder {
-            Placeholder::ClientIp => {
-                // Writing to a vector cannot fail.
-                let _ = self.meta.client.map(|client| write!(out, "{}", client.to_canonical()));
-            }
-            Placeholder::Host => out.extend_from_slice(without_port(asked.head.host)),
-            Placeholder::Path => out.extend_from_slice(asked.path),
-            Placeholder::Query => out.extend_from_slice(asked.query()),
-            Placeholder::Uri => {
-                out.extend_from_slice(if asked.head.slash_first { b"/" } else { b"" });
-                out.extend_from_slice(asked.head.target);
-            }
-            Placeholder::Method => out.extend_from_slice(asked.head.method),
-            Placeholder::Scheme => {
-                out.extend_from_slice(if self.meta.secure.is_some() { b"https" } else { b"http" });
-            }
-            Placeholder::RequestId => out.extend_from_slice(self.meta.trace.to_string().as_bytes()),
-            Placeholder::TlsVersion => {
-                let version = self.meta.secure.as_ref().map_or("", |secure| secure.version);
-                out.extend_from_slice(version.as_bytes());
-            }
-            Placeholder::Server => out.push(SERVER_NAME),
-            Placeholder::Route => out.extend_from_slice(self.found.route.name.as_bytes()),
-            Placeholder::Pool => out.extend_from_slice(self.pool.as_bytes()),
-            Placeholder::Capture(number) => self.capture(number, out),
-        }
-    }
-}
-
-impl Known<'_> {
-    fn capture(&self, number: u8, out: &mut Vec<u8>) {
-        let captures = self.found.pattern.and_then(|pattern: &Pattern| pattern.captures(self.asked.path));
-        let group = captures.as_ref().and_then(|captures| captures.get(usize::from(number)));
-        group.into_iter().for_each(|group| out.extend_from_slice(group.as_bytes()));
     }
 }

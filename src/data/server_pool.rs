@@ -10,7 +10,7 @@ use crate::base::time::Moment;
 use crate::state::config::{Config, Pool};
 use crate::state::server::Server;
 use slab::Slab;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// A connection to a server.
@@ -50,7 +50,7 @@ enum User {
 pub struct ServerPool {
     connections: Slab<ServerConnection>,
     /// Keys of idle connections, the one that was used last at the back: the warmest is used, the others grow old.
-    idle: HashMap<ServerId, VecDeque<usize>>,
+    idle: BTreeMap<ServerId, VecDeque<usize>>,
     idle_count: usize,
     turn: u32,
     /// What is kept of each pool of servers.
@@ -60,7 +60,7 @@ pub struct ServerPool {
 impl ServerPool {
     /// Keeps as many idle connections to each server, and for as long, as `pool` of its pool of servers says.
     pub fn new(config: &Config) -> Self {
-        let (connections, idle) = (Slab::new(), HashMap::new());
+        let (connections, idle) = (Slab::new(), BTreeMap::new());
         let kept = config.pool_ids().map(|pool| config.pool(pool).pool).collect();
         ServerPool { connections, idle, idle_count: 0, turn: 0, kept }
     }
@@ -84,10 +84,16 @@ impl ServerPool {
         self.connections.get_mut(key)
     }
 
-    /// An idle connection to the server, for the exchange of the client connection with that key. It is looked at once
-    /// more, which costs a system call: the server may have closed it, or sent something unasked, since the last events
-    /// were reported, and under load those are some milliseconds old.
-    pub fn take(&mut self, server: ServerId, client: usize, now: Moment) -> Option<usize> {
+    /// An idle connection to the server, for the exchange of the client connection with that key. Unless the caller trusts
+    /// the last events it is looked at once more, which costs a system call: the server may have closed it, or sent
+    /// something unasked, since they were reported, and under load they can be some milliseconds old.
+    pub fn take(
+        &mut self,
+        server: ServerId,
+        client: usize,
+        now: Moment,
+        trusts_events: bool,
+    ) -> Option<usize> {
         loop {
             let key = self.idle.get_mut(&server)?.pop_back()?;
             self.idle_count -= 1;
@@ -95,7 +101,7 @@ impl ServerPool {
             let is_young = matches!(connection.user, User::Idle(since) if now.since(since) < self.kept[usize::from(connection.server.pool.0)].idle_time);
             let is_current = connection.server.addresses().keeps_idle(connection.generation);
             connection.server.idle_ends();
-            if is_young && is_current && connection.stream.is_quiet() {
+            if is_young && is_current && (trusts_events || connection.stream.is_quiet()) {
                 (connection.user, connection.reused) = (User::Exchange(client), true);
                 return Some(key);
             }
@@ -276,7 +282,7 @@ mod tests {
         }
 
         fn take(&mut self) -> Option<usize> {
-            self.pool.take(self.server.id, CLIENT, AT)
+            self.pool.take(self.server.id, CLIENT, AT, false)
         }
     }
 
@@ -314,7 +320,7 @@ mod tests {
         assert_eq!(ended.pool.len(), 0);
         let mut old = idle();
         let later = AT.after(Duration::from_secs(31));
-        assert_eq!(old.pool.take(old.server.id, CLIENT, later), None);
+        assert_eq!(old.pool.take(old.server.id, CLIENT, later, true), None);
         let mut moved = idle();
         moved.server.addresses().close_idle();
         moved.pool.sweep(AT);

@@ -1,6 +1,7 @@
 //! Layer 1: what all threads of one data plane share, beside the server table: configuration, counters, the budget for
 //! retries, and whether it drains.
 
+use super::verify::Verifier;
 use super::waiting::ServerQueue;
 use crate::base::ids::{PoolId, RequestIds};
 use crate::base::limits;
@@ -8,7 +9,8 @@ use crate::base::random;
 use crate::base::time::{self, Moment};
 use crate::policy::retry::Budget;
 use crate::state::access::AccessSink;
-use crate::state::config::{Config, Place};
+use crate::state::config::{Config, Place, Via};
+use crate::state::guard::Guard;
 use crate::state::route::Routes;
 use crate::state::server::Server;
 use crate::state::stats::{Counter, Stats};
@@ -93,6 +95,10 @@ pub struct Shared {
     pub connections_max: usize,
     /// Names of requests.
     pub ids: RequestIds,
+    /// What requests without a route have to pass, and those of each route, in their order.
+    guards: (Guard, Vec<Guard>),
+    /// Verifies passwords.
+    pub verifier: Verifier,
     open: AtomicUsize,
     /// Open connections beyond the limit, which get a response that says so.
     rejected: AtomicUsize,
@@ -113,8 +119,11 @@ impl Shared {
         access: Option<AccessSink>,
         endpoints: Endpoints,
     ) -> Self {
-        let pseudonym = config.listen.via.clone();
-        let pseudonym = pseudonym.unwrap_or_else(|| format!("evenkeel-{:08x}", random::entropy() as u32));
+        let pseudonym = match &config.listen.via {
+            Via::Instance => format!("evenkeel-{:08x}", random::entropy() as u32),
+            Via::Named(name) => name.clone(),
+            Via::Off => String::new(),
+        };
         Shared {
             name,
             table,
@@ -130,6 +139,8 @@ impl Shared {
             tunnels: AtomicUsize::new(0),
             connections_max: connections_max(&config),
             ids: RequestIds::default(),
+            guards: guards(&config),
+            verifier: Verifier::default(),
             open: AtomicUsize::new(0),
             rejected: AtomicUsize::new(0),
             by_address: Mutex::default(),
@@ -177,6 +188,11 @@ impl Shared {
     /// The first TCP address that it listens on.
     pub fn address(&self) -> Option<SocketAddr> {
         self.inlets.iter().find_map(|inlet| inlet.place.address())
+    }
+
+    /// What the requests of a route have to pass, or those without one.
+    pub fn guard(&self, route: Option<usize>) -> &Guard {
+        route.and_then(|route| self.guards.1.get(route)).unwrap_or(&self.guards.0)
     }
 
     /// Takes no new connections from now on, and none at all from the deadline on. A later call can only bring the
@@ -237,6 +253,12 @@ pub struct Inlet {
     pub place: Place,
     /// Its TLS.
     pub tls: Option<Arc<ListenerTls>>,
+}
+
+fn guards(config: &Config) -> (Guard, Vec<Guard>) {
+    let all = Guard::new(&config.guards, &Guard::default());
+    let of_routes = config.routes.iter().map(|spec| Guard::new(&spec.guards, &all)).collect();
+    (all, of_routes)
 }
 
 /// An open client connection is counted for as long as its permit lives.

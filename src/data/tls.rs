@@ -2,9 +2,12 @@
 //! moves its records and keeps to the rules of a non-blocking stream: what is told as sent has left this process, and a
 //! call that says `WouldBlock` is made again with the same bytes.
 
+mod slices;
+
 use super::socket::Then;
 use crate::state::tls::servers;
 use rustls::{Connection, Error};
+use slices::Slices;
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
 
@@ -27,17 +30,14 @@ thread_local! {
     static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVED_AT_ONCE]);
 }
 
-/// What carries the records.
+/// A stream of bytes that carries records, and never blocks.
 pub trait Carrier {
-    /// Receives what is there. `WouldBlock` when nothing is; 0 at the end.
+    /// Receives what is there. `WouldBlock` when nothing is; 0 when the peer has ended its stream.
     fn recv(&mut self, into: &mut [u8]) -> io::Result<usize>;
-
     /// Sends what there is room for. `WouldBlock` when there is none.
-    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
-
+    fn send(&mut self, parts: &[IoSlice<'_>], then: Then) -> io::Result<usize>;
     /// No more bytes will come from us.
     fn finish_writing(&mut self);
-
     /// Makes the close a reset.
     fn reset_on_close(&mut self);
 }
@@ -360,60 +360,14 @@ struct Records<'t, C>(&'t mut C);
 
 impl<C: Carrier> Write for Records<'_, C> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.send(&[IoSlice::new(bytes)])
+        self.0.send(&[IoSlice::new(bytes)], Then::Open)
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.send(parts)
+        self.0.send(parts, Then::Open)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// The most pieces of a message that are encrypted together; a message has seven.
-const PIECES: usize = 8;
-
-/// What is left of some slices.
-struct Slices<'a> {
-    parts: &'a [IoSlice<'a>],
-    /// Bytes of the first one that are done with.
-    skipped: usize,
-    some: [IoSlice<'a>; PIECES],
-}
-
-impl<'a> Slices<'a> {
-    fn of(parts: &'a [IoSlice<'a>]) -> Self {
-        Slices { parts, skipped: 0, some: [IoSlice::new(&[]); PIECES] }
-    }
-
-    /// The next bytes, at most so many.
-    fn take(&mut self, most: usize) -> &[IoSlice<'a>] {
-        let (mut left, mut count, mut skipped) = (most, 0, self.skipped);
-        for part in self.parts {
-            if left == 0 || count == PIECES {
-                break;
-            }
-            let part: &'a [u8] = part;
-            let rest = part.get(skipped..).unwrap_or_default();
-            skipped = skipped.saturating_sub(part.len());
-            let rest = &rest[..rest.len().min(left)];
-            if !rest.is_empty() {
-                self.some[count] = IoSlice::new(rest);
-                (count, left) = (count + 1, left - rest.len());
-            }
-        }
-        &self.some[..count]
-    }
-
-    /// So many bytes are done with; false when they were not all that was taken last.
-    fn advance(&mut self, count: usize) -> bool {
-        self.skipped += count;
-        while let Some(first) = self.parts.first().filter(|first| first.len() <= self.skipped) {
-            self.skipped -= first.len();
-            self.parts = &self.parts[1..];
-        }
-        count > 0
     }
 }

@@ -76,9 +76,10 @@ impl Transport {
     fn waits_for_room(&self) -> bool {
         self.tls().is_none_or(Tls::is_blocked)
     }
+}
 
-    /// Receives what is there. `WouldBlock` when nothing is; 0 when the peer has ended its stream.
-    pub fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
+impl Carrier for Transport {
+    fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Transport::Plain(socket) => socket.recv(into),
             Transport::Tls(tls) => tls.recv(into),
@@ -88,8 +89,7 @@ impl Transport {
         }
     }
 
-    /// Sends what there is room for. `WouldBlock` when there is none; then the same bytes are to be sent again.
-    pub fn send(&mut self, parts: &[IoSlice<'_>], then: Then) -> io::Result<usize> {
+    fn send(&mut self, parts: &[IoSlice<'_>], then: Then) -> io::Result<usize> {
         match self {
             Transport::Plain(socket) => socket.send(parts, then),
             Transport::Tls(tls) => tls.send(parts, then),
@@ -99,8 +99,7 @@ impl Transport {
         }
     }
 
-    /// No more bytes will come from us.
-    pub fn finish_writing(&mut self) {
+    fn finish_writing(&mut self) {
         match self {
             Transport::Plain(socket) => socket.finish_writing(),
             Transport::Tls(tls) => tls.finish_writing(),
@@ -110,8 +109,7 @@ impl Transport {
         }
     }
 
-    /// Makes the close a reset.
-    pub fn reset_on_close(&mut self) {
+    fn reset_on_close(&mut self) {
         match self {
             Transport::Plain(socket) => socket.reset_on_close(),
             Transport::Tls(tls) => tls.reset_on_close(),
@@ -119,24 +117,6 @@ impl Transport {
             #[cfg(test)]
             Transport::Simulated(wire) => wire.reset_on_close(),
         }
-    }
-}
-
-impl Carrier for Transport {
-    fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.recv(into)
-    }
-
-    fn send(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.send(parts, Then::Open)
-    }
-
-    fn finish_writing(&mut self) {
-        self.finish_writing();
-    }
-
-    fn reset_on_close(&mut self) {
-        self.reset_on_close();
     }
 }
 

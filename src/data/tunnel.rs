@@ -7,6 +7,7 @@ use super::shared::Shared;
 use super::socket::Then;
 use super::transport::{Moved, Stream};
 use crate::base::time::Moment;
+use crate::policy::concurrency::Permit;
 use crate::state::server::Lease;
 use crate::state::stats::Counter;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub struct Tunnel {
     pub connection: usize,
     lease: Lease,
     _permit: TunnelPermit,
+    /// Counts it among its client's requests at once.
+    _counted: Option<Permit>,
     upward: Direction,
     downward: Direction,
     /// When bytes moved last.
@@ -65,13 +68,14 @@ impl Tunnel {
         connection: usize,
         lease: Lease,
         permit: TunnelPermit,
+        counted: Option<Permit>,
         early: Vec<u8>,
         rest: Vec<u8>,
         cx: &Context,
     ) -> Self {
         cx.shard().count(Counter::Tunnels);
         let (upward, downward) = (Direction::new(early), Direction::new(rest));
-        Tunnel { connection, lease, _permit: permit, upward, downward, moved_at: cx.now }
+        Tunnel { connection, lease, _permit: permit, _counted: counted, upward, downward, moved_at: cx.now }
     }
 
     /// Moves what can be moved.

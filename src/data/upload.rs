@@ -61,6 +61,13 @@ impl Upload {
         }
     }
 
+    /// Appends header lines to the head, before anything of it was sent.
+    pub fn insert(&mut self, lines: &[u8]) {
+        let end = self.head_len.saturating_sub(2);
+        self.out.splice(end..end, lines.iter().copied());
+        self.head_len += lines.len();
+    }
+
     /// Takes what came in with the head; how many bytes of it belong to the body. [`Reason::BodyTooLarge`] before a byte
     /// is sent when the length says so already.
     pub fn take_early(&mut self, early: &mut [u8]) -> Result<usize, Reason> {
@@ -163,8 +170,8 @@ impl Upload {
     }
 
     /// Gives its buffer back.
-    pub fn into_buffer(self) -> Vec<u8> {
-        self.out
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
     }
 
     /// Moves what can be moved: what is here to the server, then what the client has sent. `discards`: what the server

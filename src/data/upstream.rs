@@ -3,8 +3,9 @@
 
 use super::context::Context;
 use crate::base::ids::{PoolId, ServerId};
+use crate::http1::reason::Reason;
 use crate::policy::pick::{Candidate, Draw, Pick, Slot};
-use crate::state::server::{Lease, Rejected, Server};
+use crate::state::server::{Lease, Mode, Rejected, Server};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -90,6 +91,16 @@ pub fn choose(cx: &mut Context, pool: PoolId, key: u64, tried: &Tried) -> Chosen
         }
     }
     Chosen::None
+}
+
+/// Why there is no server, where none was tried.
+pub fn why_none(cx: &mut Context, pool: PoolId) -> Reason {
+    let servers = &cx.table.look(&cx.shared.table).servers;
+    let mut of_pool = servers.iter().filter(|server| server.pool == pool).peekable();
+    match of_pool.peek().is_some() && of_pool.all(|server| server.mode() != Mode::Ready) {
+        true => Reason::Maintenance,
+        false => Reason::NoServer,
+    }
 }
 
 fn proposed<'t>(

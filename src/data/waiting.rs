@@ -38,7 +38,8 @@ impl Mailbox {
         into.append(&mut self.called.lock());
     }
 
-    fn call(&self, client: (usize, u32)) {
+    /// Calls a connection of the worker.
+    pub fn call(&self, client: (usize, u32)) {
         self.called.lock().push(client);
         self.wake();
     }

@@ -108,6 +108,11 @@ impl<'b> Claim<'b> {
             Claim::One(_) | Claim::Several => Claim::Several,
         };
     }
+
+    /// The value where there is exactly one.
+    pub(super) fn one(self) -> Option<&'b [u8]> {
+        if let Claim::One(value) = self { Some(value) } else { None }
+    }
 }
 
 /// The elements of a comma-separated list, without white space around them and without empty ones (RFC 9110 section

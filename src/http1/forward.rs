@@ -7,12 +7,15 @@ pub use super::edits::{Edits, Rewritten};
 
 use super::connection::Nominations;
 use super::edits::is_dropped;
+use super::encoding::{self, Coding};
 use super::fields::{Field, Fields, Span, list};
 use super::framing::Framing;
 use super::head::{RequestHead, ResponseHead, Version, has_space_before_colon};
 use super::names::Name;
+use super::origin::{Known, origin};
 use super::reason::Reason;
-use super::write::{self, address, decimal};
+use super::trace_context::TraceParent;
+use super::write::{self, decimal};
 use crate::base::ids::RequestId;
 use std::net::IpAddr;
 
@@ -26,10 +29,12 @@ pub struct Hop<'a> {
     pub proto: &'a str,
     /// Subject and fingerprint of the client's certificate, verified by us: they replace what anyone else says of it.
     pub client_certificate: Option<(&'a str, &'a str)>,
-    /// Our name in Via; no spaces. One per instance: a chain of two balancers is not a loop.
+    /// Our name in Via; no spaces. One per instance: a chain of two balancers is not a loop. Empty: there is no Via.
     pub pseudonym: &'a str,
-    /// Written as X-Request-Id when the client sent no valid one (`RequestHead::request_id`).
-    pub request_id: RequestId,
+    /// Written as X-Request-Id in the place of the client's; `None`: the client's is forwarded.
+    pub request_id: Option<RequestId>,
+    /// Written as `traceparent` in the place of what the client sent, if anything.
+    pub trace_parent: Option<TraceParent>,
     /// Also write RFC 7239 Forwarded.
     pub forwarded: bool,
     /// Written as Host when the client, an HTTP/1.0 one, sent none: the server's own name or address.
@@ -53,8 +58,16 @@ pub struct ResponseHop<'a> {
     pub pseudonym: &'a str,
     /// X-Served-By.
     pub served_by: Option<&'a str>,
+    /// X-Request-Id, in the place of the server's.
+    pub request_id: Option<&'a [u8]>,
+    /// The body is sent in this coding, which the server has not applied.
+    pub coding: Option<Coding>,
+    /// Caches are told that the coding depends on what the client accepts.
+    pub varies: bool,
     /// An IMF-fixdate for a response without Date (RFC 9110 section 6.6.1); empty: none is written.
     pub date: &'a str,
+    /// Further header lines for a final response, each with its line end.
+    pub lines: &'a [u8],
     /// Changes of the other headers; none of them is made to interim responses.
     pub edits: Option<&'a dyn Edits>,
 }
@@ -69,8 +82,11 @@ pub fn request(head: &RequestHead<'_, '_>, hop: &Hop<'_>, out: &mut Vec<u8>) -> 
     let protocol = if head.version == Version::Http10 { "1.0 " } else { "1.1 " };
     via(protocol, hop.pseudonym, out);
     origin(head, hop, known, out);
-    if head.request_id.is_none() {
-        write::field(out, "X-Request-Id", &hop.request_id.digits());
+    if let Some(id) = hop.request_id {
+        write::field(out, "X-Request-Id", &id.digits());
+    }
+    if let Some(parent) = hop.trace_parent {
+        write::field(out, "traceparent", &parent.digits());
     }
     if let Some(left) = head.max_forwards {
         out.extend_from_slice(b"Max-Forwards: ");
@@ -110,7 +126,17 @@ pub fn response(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out: &mut Ve
     if let (false, Some(server)) = (interim, hop.served_by) {
         write::field(out, "X-Served-By", server.as_bytes());
     }
+    if let Some(coding) = hop.coding {
+        write::field(out, "Content-Encoding", coding.name().as_bytes());
+    }
+    if hop.varies {
+        write::field(out, "Vary", b"Accept-Encoding");
+    }
+    if let (false, Some(id)) = (interim, hop.request_id) {
+        write::field(out, "X-Request-Id", id);
+    }
     if !interim {
+        out.extend_from_slice(hop.lines);
         hop.edits.into_iter().for_each(|edits| edits.append(&head.fields, out));
         framing(hop.framing, out);
     }
@@ -119,6 +145,17 @@ pub fn response(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out: &mut Ve
     }
     connection_of_response(head, hop, out);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the lines of a response that are copied to a request: those of these names, which are in lower case.
+pub fn copied(fields: &Fields<'_, '_>, names: &[String], out: &mut Vec<u8>) {
+    let is_named = |name: &[u8]| names.iter().any(|lower| name.eq_ignore_ascii_case(lower.as_bytes()));
+    for field in fields.iter().filter(|field| is_named(field.name)) {
+        out.extend_from_slice(field.name);
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(field.value);
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// The request line, and Host first if it is not the client's own line.
@@ -144,14 +181,6 @@ fn request_line(head: &RequestHead<'_, '_>, hop: &Hop<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Fields that a trusted peer has sent already.
-#[derive(Clone, Copy, Default)]
-struct Known {
-    proto: bool,
-    host: bool,
-    addresses: bool,
-}
-
 fn copy_request_fields(
     head: &RequestHead<'_, '_>,
     hop: &Hop<'_>,
@@ -163,7 +192,9 @@ fn copy_request_fields(
     for span in head.fields.spans {
         match span.kind {
             Name::Other => {}
-            Name::Via if names_us(head.fields.field(span).value, hop.pseudonym) => {
+            Name::Via
+                if !hop.pseudonym.is_empty() && names_us(head.fields.field(span).value, hop.pseudonym) =>
+            {
                 return Err(Reason::LoopDetected);
             }
             Name::XForwardedFor => known.addresses = hop.peer_trusted,
@@ -197,7 +228,9 @@ fn goes_to_server(head: &RequestHead<'_, '_>, hop: &Hop<'_>, kind: Name) -> bool
             hop.peer_trusted
         }
         Name::XClientCert => hop.peer_trusted && hop.client_certificate.is_none(),
-        Name::XRequestId => head.request_id.is_some(),
+        Name::XRealIp => hop.peer_trusted,
+        Name::XRequestId => hop.request_id.is_none(),
+        Name::TraceParent | Name::TraceState => hop.trace_parent.is_none(),
         Name::FramingLookalike => false,
         Name::Other | Name::Via | Name::XServedBy | Name::Accept | Name::Date | Name::ContentType => true,
     }
@@ -217,6 +250,9 @@ fn copy_response_fields(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out:
             continue;
         }
         dated |= span.kind == Name::Date;
+        if hop.coding.is_some() && span.kind == Name::Other && recoded(head, span, &mut runs, out) {
+            continue;
+        }
         if has_space_before_colon(&head.fields, span.name_end) {
             // A proxy removes white space between name and colon (RFC 9112 section 5.1).
             runs.leave_out(span, out);
@@ -229,6 +265,22 @@ fn copy_response_fields(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out:
     dated
 }
 
+/// What becomes of a line whose content is encoded by us; false: it is forwarded as it is.
+fn recoded(head: &ResponseHead<'_, '_>, span: &Span, runs: &mut Runs<'_>, out: &mut Vec<u8>) -> bool {
+    let Field { name, value, .. } = head.fields.field(span);
+    let is_tag = name.eq_ignore_ascii_case(b"etag");
+    if !is_tag && !encoding::is_void(name) {
+        return false;
+    }
+    runs.leave_out(span, out);
+    if is_tag {
+        out.extend_from_slice(b"ETag: ");
+        encoding::weak_tag(value, out);
+        out.extend_from_slice(b"\r\n");
+    }
+    true
+}
+
 fn goes_to_client(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, kind: Name) -> bool {
     match kind {
         Name::ContentLength | Name::TransferEncoding | Name::Connection | Name::KeepAlive => false,
@@ -237,6 +289,7 @@ fn goes_to_client(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, kind: Name
         Name::Trailer => hop.framing == Framing::Chunked,
         Name::Upgrade => tells_upgrade(head),
         Name::XServedBy => hop.served_by.is_none(),
+        Name::XRequestId => hop.request_id.is_none(),
         _ => true,
     }
 }
@@ -280,69 +333,12 @@ fn names_us(value: &[u8], pseudonym: &str) -> bool {
 }
 
 fn via(protocol: &str, pseudonym: &str, out: &mut Vec<u8>) {
+    if pseudonym.is_empty() {
+        return;
+    }
     out.extend_from_slice(b"Via: ");
     out.extend_from_slice(protocol.as_bytes());
     out.extend_from_slice(pseudonym.as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-/// The origin of the request.
-fn origin(head: &RequestHead<'_, '_>, hop: &Hop<'_>, known: Known, out: &mut Vec<u8>) {
-    if known.addresses || hop.peer.is_some() {
-        addresses(head, hop, known, out);
-    }
-    if !known.proto {
-        write::field(out, "X-Forwarded-Proto", hop.proto.as_bytes());
-    }
-    if !known.host && !head.host.is_empty() {
-        write::field(out, "X-Forwarded-Host", head.host);
-    }
-    if let Some((subject, fingerprint)) = hop.client_certificate {
-        write::field(out, "X-Client-Cert-Subject", subject.as_bytes());
-        write::field(out, "X-Client-Cert-Fingerprint", fingerprint.as_bytes());
-    }
-    if hop.forwarded {
-        forwarded(head, hop, out);
-    }
-}
-
-/// X-Forwarded-For as one line: the trusted peer's value, then the peer.
-fn addresses(head: &RequestHead<'_, '_>, hop: &Hop<'_>, known: Known, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"X-Forwarded-For: ");
-    let mut separator: &[u8] = b"";
-    if known.addresses {
-        for value in head.fields.values(Name::XForwardedFor).filter(|value| !value.is_empty()) {
-            out.extend_from_slice(separator);
-            out.extend_from_slice(value);
-            separator = b", ";
-        }
-    }
-    if let Some(peer) = hop.peer {
-        out.extend_from_slice(separator);
-        address(out, peer);
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-/// RFC 7239: an IPv6 address and an authority need quotes (section 6), and none of their bytes needs an escape.
-fn forwarded(head: &RequestHead<'_, '_>, hop: &Hop<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"Forwarded: for=");
-    match hop.peer.map(|peer| peer.to_canonical()) {
-        None => out.extend_from_slice(b"unknown"),
-        Some(peer @ IpAddr::V4(_)) => address(out, peer),
-        Some(peer @ IpAddr::V6(_)) => {
-            out.extend_from_slice(b"\"[");
-            address(out, peer);
-            out.extend_from_slice(b"]\"");
-        }
-    }
-    if !head.host.is_empty() {
-        out.extend_from_slice(b";host=\"");
-        out.extend_from_slice(head.host);
-        out.push(b'"');
-    }
-    out.extend_from_slice(b";proto=");
-    out.extend_from_slice(hop.proto.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 

@@ -6,7 +6,9 @@ use super::connection::Options;
 use super::fields::{Claim, decimal, list};
 use super::framing::{self, Asked, Claims, Framing};
 use super::names::Name;
+use super::page::Form;
 use super::reason::Reason;
+use super::trace_context::TraceParent;
 use super::{scan, target, trace};
 use memchr::{memchr_iter, memchr2, memmem};
 
@@ -94,16 +96,19 @@ pub struct RequestHead<'s, 'b> {
     /// `Upgrade` with `Connection: upgrade`, in 1.1. Never for h2c: a tunnel of HTTP/2 would hide requests from us
     /// (obsoleted by RFC 9113 section 3.1).
     pub upgrade: bool,
-    /// `Accept` asks for JSON (names application/json or +json).
-    pub accepts_json: bool,
+    /// The form in which `Accept` asks for the balancer's own responses: JSON where it names application/json or +json,
+    /// HTML where it names text/html.
+    pub form: Form,
     /// `TE: trailers`, in 1.1: the client accepts trailers of the response.
     pub te_trailers: bool,
     /// Max-Forwards of OPTIONS and TRACE. At `Some(0)` the balancer responds itself
     /// ([`reply::last_hop`](super::reply::last_hop); RFC 9110 section 7.6.2); otherwise it is decremented and
     /// forwarded.
     pub max_forwards: Option<u64>,
-    /// The client's own X-Request-Id, if there is a valid one: forwarded instead of ours.
+    /// The client's own X-Request-Id, if there is a valid one.
     pub request_id: Option<&'b [u8]>,
+    /// The client's `traceparent`, if there is exactly one and it is valid.
+    pub trace_parent: Option<TraceParent>,
     /// Length of the head including its empty line (and an empty line before it), in bytes.
     pub len: usize,
     /// All fields, in order.
@@ -134,6 +139,24 @@ pub struct ResponseHead<'s, 'b> {
     pub fields: Fields<'s, 'b>,
     /// Connection names fields that must not be forwarded.
     pub(super) nominates: bool,
+}
+
+impl<'s, 'b> RequestHead<'s, 'b> {
+    /// The head of a request for another path that has the headers of this one and no body: GET, or HEAD where this is
+    /// HEAD, so that its response can be the response to this one.
+    pub fn as_question(&self, path: &'b [u8]) -> RequestHead<'s, 'b> {
+        RequestHead {
+            method: if self.method == b"HEAD" { b"HEAD" } else { b"GET" },
+            target: path,
+            slash_first: false,
+            framing: Framing::None,
+            expects_continue: false,
+            upgrade: false,
+            te_trailers: false,
+            max_forwards: None,
+            ..*self
+        }
+    }
 }
 
 impl RequestHead<'_, '_> {
@@ -245,11 +268,12 @@ struct Said<'b> {
     host: Claim<'b>,
     max_forwards: Claim<'b>,
     request_id: Claim<'b>,
+    trace_parent: Claim<'b>,
     options: Options,
     upgrade: bool,
     h2c: bool,
     te_trailers: bool,
-    accepts_json: bool,
+    form: Form,
     expects_continue: bool,
     expects_other: bool,
     lookalike: bool,
@@ -262,8 +286,9 @@ impl<'b> Said<'b> {
             Name::Host => self.host.note(value),
             Name::MaxForwards => self.max_forwards.note(value),
             Name::XRequestId => self.request_id.note(value),
+            Name::TraceParent => self.trace_parent.note(value),
             Name::Connection => self.options.note(value),
-            Name::Accept => self.accepts_json |= names_json(value),
+            Name::Accept if self.form != Form::Json => self.form = form_of(value, self.form),
             Name::Te => {
                 self.te_trailers |= list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
             }
@@ -319,10 +344,11 @@ fn understand<'s, 'b>(
         keep_alive: said.options.persists(version),
         expects_continue: modern && has_body && said.expects_continue,
         upgrade: modern && said.upgrade && said.options.upgrade && !said.h2c,
-        accepts_json: said.accepts_json,
+        form: said.form,
         te_trailers: modern && said.te_trailers,
         max_forwards: max_forwards(line.method, said.max_forwards)?,
         request_id: request_id(said.request_id),
+        trace_parent: said.trace_parent.one().and_then(TraceParent::parse),
         len: fields.head.len(),
         fields,
         nominates: said.options.nominates(),
@@ -401,7 +427,7 @@ fn max_forwards(method: &[u8], claim: Claim<'_>) -> Result<Option<u64>, Reason> 
 
 /// The client's id counts if there is exactly one and it is valid.
 fn request_id(claim: Claim<'_>) -> Option<&[u8]> {
-    if let Claim::One(id) = claim { Some(id).filter(|id| trace::is_valid_id(id)) } else { None }
+    claim.one().filter(|id| trace::is_valid_id(id))
 }
 
 /// HTTP/2 without TLS, with or without a version.
@@ -410,14 +436,23 @@ fn is_h2c(protocol: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"h2c")
 }
 
-/// `application/json` or a suffix `+json` among the media ranges. Most values have no `j` and are rejected quickly.
-fn names_json(accept: &[u8]) -> bool {
-    memchr2(b'j', b'J', accept).is_some() && list(accept).any(is_json)
+/// JSON where `application/json` or a suffix `+json` is among the media ranges, HTML where `text/html` is; as before where
+/// neither is. Most values of programs have neither a `j` nor an `h`, and are done with quickly.
+fn form_of(accept: &[u8], before: Form) -> Form {
+    if memchr2(b'j', b'J', accept).is_some() && list(accept).any(|range| is_json(media(range))) {
+        return Form::Json;
+    }
+    let is_html = |range: &[u8]| media(range).eq_ignore_ascii_case(b"text/html");
+    if memchr2(b'h', b'H', accept).is_some() && list(accept).any(is_html) { Form::Html } else { before }
 }
 
-fn is_json(range: &[u8]) -> bool {
+/// A media range without its parameters.
+fn media(range: &[u8]) -> &[u8] {
     let end = memmem::find(range, b";").unwrap_or(range.len());
-    let media = super::fields::trim(range.get(..end).unwrap_or_default());
+    super::fields::trim(range.get(..end).unwrap_or_default())
+}
+
+fn is_json(media: &[u8]) -> bool {
     let suffix = media.len().checked_sub(5).and_then(|at| media.get(at..)).unwrap_or_default();
     media.eq_ignore_ascii_case(b"application/json") || suffix.eq_ignore_ascii_case(b"+json")
 }

@@ -52,6 +52,12 @@ pub enum Name {
     XClientCert,
     /// `X-Request-Id`: names the request in logs.
     XRequestId,
+    /// `X-Real-IP`: the client's address, as other proxies name it; trusted only from a trusted peer.
+    XRealIp,
+    /// `traceparent`: W3C Trace Context.
+    TraceParent,
+    /// `tracestate`: W3C Trace Context; belongs to `traceparent`.
+    TraceState,
     /// `X-Served-By`: which server responded.
     XServedBy,
     /// `Accept`: RFC 9110 section 12.5.1.
@@ -78,7 +84,10 @@ pub fn name_of(name: &[u8]) -> Name {
         (6, b'e') => known(name, b"expect", Name::Expect),
         (7, b'u') => known(name, b"upgrade", Name::Upgrade),
         (7, b't') => known(name, b"trailer", Name::Trailer),
+        (9, b'x') if same_dashed(name, b"x-real-ip") => Name::XRealIp,
         (9, b'f') => known(name, b"forwarded", Name::Forwarded),
+        (10, b't') => known(name, b"tracestate", Name::TraceState),
+        (11, b't') => known(name, b"traceparent", Name::TraceParent),
         (10, b'c') => known(name, b"connection", Name::Connection),
         (10, b'k') => known(name, b"keep-alive", Name::KeepAlive),
         (12, b'c') => known(name, b"content-type", Name::ContentType),
@@ -92,12 +101,15 @@ pub fn name_of(name: &[u8]) -> Name {
     }
 }
 
-fn known(name: &[u8], lower: &[u8], kind: Name) -> Name {
-    if name.eq_ignore_ascii_case(lower) { kind } else { Name::Other }
+fn known<const LEN: usize>(name: &[u8], lower: &[u8; LEN], kind: Name) -> Name {
+    // With a length that the compiler knows all bytes are compared at once.
+    let Some(name) = name.first_chunk::<LEN>().filter(|_| name.len() == LEN) else { return Name::Other };
+    let differs = name.iter().zip(lower).fold(0, |bits, (byte, low)| bits | byte.to_ascii_lowercase() ^ low);
+    if differs == 0 { kind } else { Name::Other }
 }
 
 /// A name that frames, or one that could be mistaken for it.
-fn dashed(name: &[u8], lower: &[u8], kind: Name) -> Name {
+fn dashed<const LEN: usize>(name: &[u8], lower: &[u8; LEN], kind: Name) -> Name {
     match known(name, lower, kind) {
         Name::Other if same_dashed(name, lower) => Name::FramingLookalike,
         kind => kind,
@@ -168,6 +180,9 @@ mod tests {
         check("X-Served-By", Name::XServedBy);
         check("X-Client-Cert-Subject", Name::XClientCert);
         check("X_Client-Cert_Fingerprint", Name::XClientCert);
+        check("X-Real-IP", Name::XRealIp);
+        check("traceparent", Name::TraceParent);
+        check("tracestate", Name::TraceState);
         check("Accept", Name::Accept);
         check("Date", Name::Date);
         check("Content-Type", Name::ContentType);
@@ -178,6 +193,7 @@ mod tests {
         check("X_Forwarded_For", Name::XForwardedFor);
         check("X-Forwarded_Proto", Name::XForwardedProto);
         check("X_Request-Id", Name::XRequestId);
+        check("X_Real_IP", Name::XRealIp);
         check("Content_Length", Name::FramingLookalike);
         check("Transfer_Encoding", Name::FramingLookalike);
         check("Max_Forwards", Name::Other);

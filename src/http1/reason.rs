@@ -112,6 +112,21 @@ reasons! {
     /// The client did not read its response in time.
     ClientStalled = "client_stalled", 499, "The client did not read its response in time.";
 
+    // Guards: what the configuration asks of a request before it may pass.
+
+    /// The client's address is on a deny list, or not on the allow list.
+    AccessDenied = "access_denied", 403, "Access from this address is not allowed.";
+    /// More requests than the rate limit allows.
+    RateLimited = "rate_limited", 429, "Too many requests. Try again after the time in Retry-After.";
+    /// More requests at once than the limit allows.
+    ConcurrencyLimited = "concurrency_limited", 429, "Too many requests at once. Wait for responses before sending more.";
+    /// No credentials, or wrong ones.
+    Unauthorized = "unauthorized", 401, "A valid user name and password are required.";
+    /// More attempts to log in than one client may make.
+    AuthAttempts = "auth_attempts", 429, "Too many attempts to log in. Try again after the time in Retry-After.";
+    /// Too many passwords are being verified.
+    AuthBusy = "auth_busy", 503, "Too many passwords are being verified. Try again shortly.";
+
     // The balancer's own limits.
 
     /// The queue of requests is full.
@@ -135,6 +150,8 @@ reasons! {
 
     /// No server can be picked.
     NoServer = "no_server", 503, "No server is available. Check that the servers are up and healthy.";
+    /// All servers of the pool are drained or in maintenance, or it has none.
+    Maintenance = "maintenance", 503, "No server of the pool is in use. Take a server out of drain or maintenance.";
     /// No server accepted the connection.
     ConnectFailed = "connect_failed", 503, "The server could not be reached. Check that it is running.";
     /// TLS with the server failed: its certificate is not accepted, or it speaks no TLS.
@@ -161,12 +178,19 @@ impl Reason {
         !matches!(
             self,
             Reason::LoopDetected
+                | Reason::AccessDenied
+                | Reason::RateLimited
+                | Reason::ConcurrencyLimited
+                | Reason::Unauthorized
+                | Reason::AuthAttempts
+                | Reason::AuthBusy
                 | Reason::QueueFull
                 | Reason::QueueTimeout
                 | Reason::Overloaded
                 | Reason::TunnelLimit
                 | Reason::NoRoute
                 | Reason::NoServer
+                | Reason::Maintenance
                 | Reason::ConnectFailed
                 | Reason::TlsFailed
                 | Reason::ServerReset
@@ -180,6 +204,20 @@ impl Reason {
     /// The connection closes without a response: the peer uses, or should use, another protocol first.
     pub const fn is_silent(self) -> bool {
         matches!(self, Reason::BadProxyHeader | Reason::ProxyHeaderMissing | Reason::TlsOnHttpPort)
+    }
+
+    /// The sentence for the public: without anything about what is behind the balancer, or how it is set up.
+    pub const fn public_sentence(self) -> &'static str {
+        match (self, self.status()) {
+            (Reason::Internal, _) => {
+                "Something went wrong. Try again; if it happens again, name the request id."
+            }
+            (Reason::Maintenance, _) => "The service is down for maintenance. Try again later.",
+            (_, 502) => "The service did not respond properly. Try again shortly.",
+            (_, 503) if self.is_of_servers() => "The service is not available. Try again shortly.",
+            (_, 504) => "The service took too long to respond. Try again shortly.",
+            _ => self.sentence(),
+        }
     }
 
     /// A server was at fault, or none was available.

@@ -1,6 +1,7 @@
 //! The balancer's own responses: short, readable, with the reason and the request id.
 
 use super::head::RequestHead;
+use super::page::{Form, Page, Told};
 use super::reason::{Reason, phrase};
 use super::write::{decimal, field};
 
@@ -14,8 +15,12 @@ pub struct Reply<'a> {
     pub reason: Reason,
     /// The client's valid id, or ours; goes into the body and into X-Request-Id.
     pub request_id: &'a [u8],
-    /// The client asked for JSON.
-    pub json: bool,
+    /// The form that the client asked for.
+    pub form: Form,
+    /// The page of this status, if there is one: in the place of text and HTML.
+    pub page: Option<&'a Page>,
+    /// The sentence may tell what is behind the balancer.
+    pub details: bool,
     /// The request was HEAD: no body is sent.
     pub head_only: bool,
     /// Whether the connection is kept; the response says `Connection: close` when it is not.
@@ -24,6 +29,8 @@ pub struct Reply<'a> {
     pub date: &'a str,
     /// Seconds for Retry-After; only written with 503 and 429.
     pub retry_after: u32,
+    /// Further header lines, each with its line end.
+    pub lines: &'a [u8],
 }
 
 /// Appends the whole response.
@@ -39,15 +46,44 @@ pub fn write(reply: &Reply<'_>, out: &mut Vec<u8>) {
     if matches!(status, 429 | 503) {
         number(out, "Retry-After: ", u64::from(reply.retry_after));
     }
-    let parts = if reply.json { json(reply) } else { text(reply) };
-    let content = if reply.json { "application/json" } else { "text/plain; charset=utf-8" };
-    field(out, "Content-Type", content.as_bytes());
+    out.extend_from_slice(reply.lines);
+    match (reply.form, reply.page) {
+        (Form::Json, _) => parts(reply, "application/json", json(reply), out),
+        (_, Some(page)) => write_page(reply, page, out),
+        (Form::Html, None) => write_page(reply, Page::built_in(), out),
+        (Form::Text, None) => parts(reply, "text/plain; charset=utf-8", text(reply), out),
+    }
+}
+
+fn parts(reply: &Reply<'_>, content_type: &str, parts: [Part<'_>; 10], out: &mut Vec<u8>) {
     // A status has three digits.
     let len: usize = parts.iter().map(Part::len).sum();
-    number(out, "Content-Length: ", len as u64);
-    out.extend_from_slice(b"\r\n");
+    content(content_type, len, out);
     if !reply.head_only {
         parts.iter().for_each(|part| part.write(out));
+    }
+}
+
+fn write_page(reply: &Reply<'_>, page: &Page, out: &mut Vec<u8>) {
+    let told = Told { reason: reply.reason, message: reply.sentence(), request_id: reply.request_id };
+    let mut body = Vec::new();
+    page.write(&told, &mut body);
+    content(page.content_type(), body.len(), out);
+    if !reply.head_only {
+        out.extend_from_slice(&body);
+    }
+}
+
+/// What is told of the content, and the end of the head.
+fn content(content_type: &str, len: usize, out: &mut Vec<u8>) {
+    field(out, "Content-Type", content_type.as_bytes());
+    number(out, "Content-Length: ", len as u64);
+    out.extend_from_slice(b"\r\n");
+}
+
+impl<'a> Reply<'a> {
+    fn sentence(&self) -> &'a str {
+        if self.details { self.reason.sentence() } else { self.reason.public_sentence() }
     }
 }
 
@@ -169,7 +205,7 @@ fn text<'a>(reply: &Reply<'a>) -> [Part<'a>; 10] {
         Part::Text(" "),
         Part::Text(phrase(reason.status())),
         Part::Text(": "),
-        Part::Text(reason.sentence()),
+        Part::Text(reply.sentence()),
         Part::Text("\nreason: "),
         Part::Text(reason.name()),
         Part::Text(", request id: "),
@@ -184,7 +220,7 @@ fn json<'a>(reply: &Reply<'a>) -> [Part<'a>; 10] {
     let reason = reply.reason;
     [
         Part::Text("{\"error\":\""),
-        Part::Text(reason.sentence()),
+        Part::Text(reply.sentence()),
         Part::Text("\",\"status\":"),
         Part::Status(reason.status()),
         Part::Text(",\"reason\":\""),
@@ -204,10 +240,24 @@ mod tests {
 
     const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
-    fn reply(reason: Reason, json: bool, head_only: bool) -> (String, String) {
+    fn reply(reason: Reason, form: Form, page: Option<&Page>, head_only: bool) -> (String, String) {
         let request_id = b"00000000000000010000000000000002";
-        let reply =
-            Reply { reason, request_id, json, head_only, keep_alive: false, date: DATE, retry_after: 7 };
+        let lines = b"RateLimit: \"client\";r=0;t=7\r\n";
+        let (details, keep_alive) = (false, false);
+        let date = DATE;
+        let retry_after = 7;
+        let reply = Reply {
+            reason,
+            request_id,
+            form,
+            page,
+            details,
+            head_only,
+            keep_alive,
+            date,
+            retry_after,
+            lines,
+        };
         let mut out = Vec::new();
         write(&reply, &mut out);
         let out = String::from_utf8(out).unwrap();
@@ -218,13 +268,20 @@ mod tests {
     #[test]
     fn every_reply_is_a_good_response() {
         for reason in Reason::ALL {
-            for json in [false, true] {
-                let (head, body) = reply(*reason, json, false);
+            let page = Page::parse("{reason} {request_id}", "html").unwrap();
+            let forms = [
+                (Form::Text, None),
+                (Form::Json, None),
+                (Form::Html, Some(&page)),
+                (Form::Text, Some(&page)),
+            ];
+            for (form, page) in forms {
+                let (head, body) = reply(*reason, form, page, false);
                 assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
-                assert_eq!(head.contains("\r\nRetry-After: 7\r\n"), reason.status() == 503);
+                assert_eq!(head.contains("\r\nRetry-After: 7\r\n"), matches!(reason.status(), 429 | 503));
                 assert_eq!(head.contains("\r\nAllow: "), reason.status() == 405);
                 assert!(body.contains(reason.name()) && body.contains("00000000000000010000000000000002"));
-                let (bare, nothing) = reply(*reason, json, true);
+                let (bare, nothing) = reply(*reason, form, page, true);
                 assert_eq!((bare, nothing.as_str()), (head.clone(), ""));
                 let bytes = format!("{head}\r\n");
                 let mut slots = Slots::new();
@@ -236,10 +293,20 @@ mod tests {
 
     #[test]
     fn json_is_json() {
-        let (_, body) = reply(Reason::NoServer, true, false);
+        let (_, body) = reply(Reason::NoServer, Form::Json, None, false);
         let value: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(value["status"], 503);
         assert_eq!(value["reason"], "no_server");
+    }
+
+    #[test]
+    fn browsers_get_html_and_no_form_tells_what_is_behind_us() {
+        let (head, body) = reply(Reason::ConnectFailed, Form::Html, None, false);
+        assert!(head.contains("\r\nContent-Type: text/html; charset=utf-8\r\n") && body.contains("<h1>503"));
+        for form in [Form::Text, Form::Json, Form::Html] {
+            let (_, body) = reply(Reason::ConnectFailed, form, None, false);
+            assert!(body.contains("The service is not available.") && !body.contains("running"), "{body}");
+        }
     }
 
     #[track_caller]

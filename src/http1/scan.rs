@@ -57,7 +57,7 @@ pub(super) fn request_line(bytes: &[u8], uri_max: usize) -> Result<Option<Reques
 /// The status line (RFC 9112 section 4), None while it is incomplete. The phrase may be missing together with the space
 /// before it, as some servers send it; any other fault is rejected.
 pub(super) fn status_line(bytes: &[u8]) -> Result<Option<StatusLine<'_>>, Reason> {
-    const PATTERN: &[u8] = b"HTTP/1.9 999";
+    const PATTERN: &[u8; 12] = b"HTTP/1.9 999";
     if !matches(bytes, PATTERN) {
         return Err(Reason::BadResponse);
     }
@@ -203,11 +203,16 @@ fn version(bytes: &[u8], at: usize) -> Result<Option<(u8, u8)>, Reason> {
 }
 
 /// The available part of `bytes` matches the pattern, where `9` stands for any digit.
-fn matches(bytes: &[u8], pattern: &[u8]) -> bool {
-    bytes.iter().zip(pattern).all(|(byte, sign)| match sign {
+fn matches<const LEN: usize>(bytes: &[u8], pattern: &[u8; LEN]) -> bool {
+    let fits = |(byte, sign): (&u8, &u8)| match sign {
         b'9' => byte.is_ascii_digit(),
         sign => byte == sign,
-    })
+    };
+    match bytes.first_chunk::<LEN>() {
+        // Mostly all of it is there, and then the compiler unrolls the loop.
+        Some(bytes) => bytes.iter().zip(pattern).all(fits),
+        None => bytes.iter().zip(pattern).all(fits),
+    }
 }
 
 fn token_run(bytes: &[u8]) -> usize {

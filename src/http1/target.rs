@@ -83,6 +83,8 @@ fn is_port(port: &[u8]) -> bool {
 
 /// unreserved, sub-delims and complete percent-encoded bytes (RFC 3986 section 3.2.2).
 fn is_reg_name(mut host: &[u8]) -> bool {
+    let plain = host.iter().position(|byte| !is_host_byte(*byte)).unwrap_or(host.len());
+    host = host.get(plain..).unwrap_or_default();
     loop {
         host = match host {
             [] => return true,
@@ -108,6 +110,21 @@ fn is_ip_literal(literal: &[u8]) -> bool {
 }
 
 fn is_host_byte(byte: u8) -> bool {
+    HOST_BYTES[byte as usize]
+}
+
+/// [`is_host_byte`] for each byte.
+const HOST_BYTES: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        allowed[byte] = is_unreserved_or_delimiter(byte as u8);
+        byte += 1;
+    }
+    allowed
+};
+
+const fn is_unreserved_or_delimiter(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+')
         || matches!(byte, b',' | b';' | b'=')

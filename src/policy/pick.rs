@@ -12,8 +12,6 @@ mod round_robin;
 mod weighted;
 
 use super::latency::Reading;
-use super::silence;
-use std::time::Duration;
 
 pub use order::schedule;
 
@@ -39,18 +37,15 @@ pub struct Candidate {
     pub in_flight: u32,
     /// Decayed, peak-sensitive latency; None when unknown.
     pub latency: Option<Reading>,
-    /// How long requests have been without any response; zero when that is not significant ([`super::silence`]).
-    pub silence: Duration,
+    /// How long requests have been without any response, in microseconds; 0 when that is not significant
+    /// ([`super::silence`]).
+    pub silence_us: f32,
+    /// It seems to hang: it should get no request that it may never respond to. Judged once for each choice, not in each
+    /// comparison.
+    pub is_silent: bool,
     /// Requests that the server reports as queued or in progress (ours among them), decayed with age (down to 0); None
     /// when it reports nothing.
     pub reported: Option<f32>,
-}
-
-impl Candidate {
-    /// It seems to hang: it should get no request that it may never respond to.
-    pub fn is_silent(&self) -> bool {
-        silence::is_silent(self.silence, || self.latency.map(|latency| latency.faded_us))
-    }
 }
 
 /// The inputs that differ from one request to the next.
@@ -150,7 +145,8 @@ mod testing {
             hash,
             in_flight,
             latency: None,
-            silence: Duration::ZERO,
+            silence_us: 0.0,
+            is_silent: false,
             reported: None,
         }
     }

@@ -61,8 +61,8 @@ impl Awaiting {
 
 /// Whether a server with this usual latency in microseconds, if known, has been silent for so long that it seems to
 /// hang.
-pub fn is_silent(silence: Duration, latency_us: impl FnOnce() -> Option<f32>) -> bool {
-    silence > SILENT_FROM && silence.as_secs_f32() * 1e6 > SILENT_FROM_LATENCIES * latency_us().unwrap_or(0.0)
+pub fn is_silent(silence: Duration, latency_us: Option<f32>) -> bool {
+    silence > SILENT_FROM && silence.as_secs_f32() * 1e6 > SILENT_FROM_LATENCIES * latency_us.unwrap_or(0.0)
 }
 
 #[cfg(test)]
@@ -112,7 +112,7 @@ mod tests {
             (5_000, Some(2_000.0), false),
             (7_000, Some(2_000.0), true),
         ] {
-            let latency_us = || latency_ms.map(|ms: f32| ms * 1_000.0);
+            let latency_us = latency_ms.map(|ms: f32| ms * 1_000.0);
             let got = is_silent(Duration::from_millis(silence_ms), latency_us);
             assert_eq!(got, expected, "{silence_ms} of {latency_ms:?}");
         }

@@ -30,6 +30,8 @@ pub struct Line {
     pub took: Duration,
     /// Its id.
     pub id: TraceId,
+    /// The id of its trace, where traces are switched on.
+    pub trace: Option<u128>,
     /// The server that it was sent to last.
     pub server: Option<Arc<Server>>,
     /// Why it was rejected or failed.
@@ -72,6 +74,7 @@ mod tests {
             bytes: 0,
             took: Duration::ZERO,
             id: TraceId::new(None, RequestId::new(1, 2)),
+            trace: None,
             server: None,
             reason: None,
         }

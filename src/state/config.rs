@@ -13,6 +13,7 @@
 
 mod check;
 mod fault;
+pub mod guards;
 mod listener;
 mod listeners;
 mod placeholder;
@@ -28,6 +29,7 @@ mod units;
 
 pub use crate::base::network::Network;
 pub use fault::Fault;
+pub use guards::Guards;
 pub use listener::{Certificate, ClientAuth, Listener, Place, TlsToClients, TlsVersion};
 pub use routes::RouteSpec;
 pub use rules::check_name;
@@ -71,6 +73,8 @@ pub struct Config {
     pub routes: Vec<RouteSpec>,
     /// The worker pool and its channel.
     pub threadpool: Threadpool,
+    /// What every request has to pass.
+    pub guards: Guards,
     /// Time limits.
     pub timeouts: Timeouts,
     /// Limits on sizes and counts.
@@ -98,8 +102,12 @@ pub struct Listen {
     pub trusted_proxies: Vec<Network>,
     /// Send RFC 7239 `Forwarded` too.
     pub forwarded: bool,
-    /// The pseudonym in `Via`, a token of 1 to 64 characters; `None` asks for one made for this instance.
-    pub via: Option<String>,
+    /// The name in `Via`.
+    pub via: Via,
+    /// Send `X-Request-Id` to clients.
+    pub request_id_header: bool,
+    /// Begin a trace (`traceparent`) for requests that are not part of one, and log the traces' ids.
+    pub trace_context: bool,
     /// Forward TRACE instead of rejecting it.
     pub trace: bool,
 }
@@ -111,6 +119,18 @@ pub struct NamedPool {
     pub name: String,
     /// Its servers: the same keys as those of `servers`.
     pub servers: Servers,
+}
+
+/// The name of the balancer in `Via`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Via {
+    /// One made for this instance.
+    #[default]
+    Instance,
+    /// A token of 1 to 64 characters.
+    Named(String),
+    /// There is no `Via` of ours, and loops are not found.
+    Off,
 }
 
 /// `servers`, and each entry of `pools`: which servers respond, how one is chosen and how they are checked.
@@ -365,7 +385,12 @@ pub(super) fn parse_routes(text: &str, pools: &[&str]) -> Result<(Vec<RouteSpec>
     let source = Source::new(None, &text);
     let (node, mut reader) = (tree::parse(&source)?, Reader::default());
     let pools = [&["default"], pools].concat();
-    let around = routes::Around { pools: &pools, folder: Path::new(""), retries: retry::Rules::default() };
+    let around = routes::Around {
+        pools: &pools,
+        folder: Path::new(""),
+        retries: retry::Rules::default(),
+        guards: &Guards::default(),
+    };
     let routes = reader.top(&node, |top| routes::routes(top, &around));
     routes::check(&routes, &pools, &mut reader);
     let (faults, warnings) = reader.finish(&source);

@@ -11,7 +11,7 @@ use crate::policy::health::Health;
 use crate::policy::latency::{self, Latency};
 use crate::policy::outlier::Totals;
 use crate::policy::pick::{Candidate, Slot, Weight};
-use crate::policy::silence::Awaiting;
+use crate::policy::silence::{self, Awaiting};
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use siphasher::sip::SipHasher13;
@@ -296,14 +296,21 @@ impl Server {
 
     /// The server as seen by an algorithm.
     pub fn candidate(&self, slot: Slot, now: Moment) -> Candidate {
-        let recent_failures = RecentFailures::unpack(self.recent_failures.load(Relaxed)).as_load(now);
+        let recent_failures = match self.recent_failures.load(Relaxed) {
+            0 => 0,
+            word => RecentFailures::unpack(word).as_load(now),
+        };
+        let latency = Latency::unpack(self.latency.load(Relaxed)).reading(now);
+        let silence = self.silence(now);
+        let is_silent = silence::is_silent(silence, latency.map(|latency| latency.faded_us));
         Candidate {
             slot,
             weight: self.weight(),
             hash: self.hash,
             in_flight: self.in_flight().saturating_add(recent_failures),
-            latency: Latency::unpack(self.latency.load(Relaxed)).reading(now),
-            silence: self.silence(now),
+            latency,
+            silence_us: silence.as_secs_f32() * 1e6,
+            is_silent,
             reported: self.reported(now),
         }
     }
@@ -551,7 +558,7 @@ mod tests {
         let server = server();
         server.set_open(true);
         let at = Moment::from_millis;
-        let silence = |ms| server.candidate(Slot(0), at(ms)).silence.as_millis();
+        let silence = |ms| server.candidate(Slot(0), at(ms)).silence_us as u64 / 1_000;
         let mut leases: Vec<_> = (0..4).map(|ms| server.lease(at(ms)).unwrap()).collect();
         assert_eq!(silence(2_002), 2_000);
         leases.truncate(2);

@@ -58,10 +58,12 @@ pub enum Counter {
     TlsResumed,
     /// Lines of the access log that were lost: the channel was full, or they could not be written.
     AccessLinesDropped,
+    /// Requests that a rate limit would have rejected or delayed, were it no dry run.
+    DryRunRejections,
 }
 
 impl Counter {
-    const COUNT: usize = Counter::AccessLinesDropped as usize + 1;
+    const COUNT: usize = Counter::DryRunRejections as usize + 1;
 
     /// The counter of a final status.
     pub fn of_status(status: u16) -> Self {

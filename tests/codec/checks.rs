@@ -285,7 +285,8 @@ fn hop(peer_trusted: bool) -> Hop<'static> {
         proto: "http",
         client_certificate: None,
         pseudonym: "pseudonym-of-the-test",
-        request_id: RequestId::new(1, 2),
+        request_id: Some(RequestId::new(1, 2)),
+        trace_parent: None,
         forwarded: true,
         authority: "origin.test",
         rewritten: Rewritten::default(),
@@ -295,14 +296,20 @@ fn hop(peer_trusted: bool) -> Hop<'static> {
 
 fn response_hop(framing: Framing) -> ResponseHop<'static> {
     let client = Version::Http11;
+    let (keep_alive, pseudonym, served_by, request_id) = (false, "p", None, None);
+    let (coding, varies, date, lines, edits) = (None, false, "d", &b""[..], None);
     ResponseHop {
         client,
         framing,
-        keep_alive: false,
-        pseudonym: "p",
-        served_by: None,
-        date: "d",
-        edits: None,
+        keep_alive,
+        pseudonym,
+        served_by,
+        request_id,
+        coding,
+        varies,
+        date,
+        lines,
+        edits,
     }
 }
 

@@ -70,6 +70,8 @@ fn requests(page: &mut Page, stats: &Stats) {
         "Requests sent on a pooled server connection.",
     );
     page.counter(stats, Counter::Panics, "panics_total", "Requests that ended in a panic.");
+    let help = "Requests that a rate limit with dry_run would have rejected or delayed.";
+    page.counter(stats, Counter::DryRunRejections, "rate_limit_dry_run_total", help);
     let help = "Access log lines lost: the queue was full, or they could not be written.";
     page.counter(stats, Counter::AccessLinesDropped, "access_lines_dropped_total", help);
     let help = "Log lines lost: the queue was full, or they could not be written.";

@@ -71,9 +71,10 @@ impl Message {
         if let Err(fault) = self.read_head(response) {
             return Read::Broken(fault);
         }
-        let Some(head) = self.head.clone() else {
+        let Some(head) = &self.head else {
             return if ended { Read::Broken("cut in the head".into()) } else { Read::Part };
         };
+        let until_close = head.until_close;
         let done = match (head.chunked, head.length) {
             (true, _) => match self.read_chunks() {
                 Ok(done) => done,
@@ -86,17 +87,16 @@ impl Message {
             }
             (false, None) => {
                 self.body.append(&mut self.buffer);
-                !head.until_close || ended
+                !until_close || ended
             }
         };
-        match done {
-            true => {
+        match self.head.take_if(|_| done) {
+            Some(head) => {
                 let body = std::mem::take(&mut self.body);
-                self.head = None;
                 Read::Whole { line: head.line, id: head.id, body, close: head.close }
             }
-            false if ended => Read::Broken("cut in the body".into()),
-            false => Read::Part,
+            None if ended => Read::Broken("cut in the body".into()),
+            None => Read::Part,
         }
     }
 

@@ -13,7 +13,8 @@ fn hop() -> Hop<'static> {
         proto: "http",
         client_certificate: None,
         pseudonym: "ek-7",
-        request_id: RequestId::new(0, 1),
+        request_id: Some(RequestId::new(0, 1)),
+        trace_parent: None,
         forwarded: false,
         authority: "server.test:9001",
         rewritten: Rewritten::default(),
@@ -139,8 +140,60 @@ fn an_untrusted_peer_says_nothing_of_where_it_came_from() {
 }
 
 #[test]
+fn only_a_trusted_peer_names_the_client_and_the_request() {
+    check("X-Real-IP: 1.1.1.1|X_Real_IP: 1.1.1.1|X-Request-Id: q|A: 1", "A: 1", "");
+    let hop = Hop { peer_trusted: true, request_id: None, ..hop() };
+    let goes = forwarded("GET / HTTP/1.1\r\nHost: a\r\nX-Real-IP: 1.1.1.1\r\nX-Request-Id: q\r\n\r\n", &hop)
+        .unwrap();
+    assert!(goes.contains("\r\nX-Real-IP: 1.1.1.1\r\nX-Request-Id: q\r\n"), "{goes}");
+}
+
+#[test]
+fn a_trace_is_passed_on_or_begun() {
+    let came = "GET / HTTP/1.1\r\nHost: a\r\nTraceParent: x\r\ntracestate: a=b\r\n\r\n";
+    let goes = forwarded(came, &hop()).unwrap();
+    assert!(goes.contains("\r\nTraceParent: x\r\ntracestate: a=b\r\n"), "{goes}");
+    let begun = Hop { trace_parent: Some(TraceParent::new(1, 2)), ..hop() };
+    let goes = forwarded(came, &begun).unwrap();
+    let ours = "\r\ntraceparent: 00-00000000000000000000000000000001-0000000000000002-00\r\n";
+    assert!(goes.contains(ours) && !goes.contains("TraceParent") && !goes.contains("tracestate"), "{goes}");
+}
+
+#[test]
+fn what_we_encode_says_so() {
+    let hop = ResponseHop { coding: Some(Coding::Gzip), varies: true, ..response_hop(Framing::Chunked) };
+    responded(
+        Asked::Other,
+        &hop,
+        "200 OK|ETag: \"a\"|Accept-Ranges: bytes|A: 1|Digest: x|Content-Length: 3",
+        "200 OK|ETag: W/\"a\"|A: 1|Via: 1.1 ek|Content-Encoding: gzip|Vary: Accept-Encoding|Transfer-Encoding: chunked",
+    );
+    let plain = ResponseHop { varies: true, ..response_hop(Framing::Length(3)) };
+    responded(
+        Asked::Other,
+        &plain,
+        "200 OK|ETag: \"a\"|Content-Length: 3",
+        "200 OK|ETag: \"a\"|Via: 1.1 ek|Vary: Accept-Encoding|Content-Length: 3",
+    );
+}
+
+#[test]
+fn without_a_pseudonym_there_is_no_via() {
+    let goes = forwarded("GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 b\r\n\r\n", &Hop { pseudonym: "", ..hop() })
+        .unwrap();
+    assert_eq!(goes.matches("Via:").count(), 1, "{goes}");
+    let quiet = ResponseHop { pseudonym: "", request_id: Some(b"id-1"), ..response_hop(Framing::Length(3)) };
+    responded(
+        Asked::Other,
+        &quiet,
+        "200 OK|X-Request-Id: theirs|Content-Length: 3",
+        "200 OK|X-Request-Id: id-1|Content-Length: 3",
+    );
+}
+
+#[test]
 fn a_trusted_peer_is_believed_and_extended() {
-    let hop = Hop { peer_trusted: true, forwarded: true, ..hop() };
+    let hop = Hop { peer_trusted: true, forwarded: true, request_id: None, ..hop() };
     let came = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-For: 2.2.2.2\r\n\
                 X-Forwarded-Host: b\r\nX-Forwarded-Port: 9\r\nForwarded: for=1.1.1.1\r\nX-Request-Id: q\r\n";
     let goes = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: b\r\nX-Forwarded-Port: 9\r\n\
@@ -212,7 +265,11 @@ fn response_hop(framing: Framing) -> ResponseHop<'static> {
         keep_alive: true,
         pseudonym: "ek",
         served_by: None,
+        request_id: None,
+        coding: None,
+        varies: false,
         date: "",
+        lines: b"",
         edits: None,
     }
 }

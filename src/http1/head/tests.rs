@@ -322,7 +322,8 @@ fn facts(bytes: &str, expected: &str) {
         (head.keep_alive, "keep"),
         (head.expects_continue, "continue"),
         (head.upgrade, "upgrade"),
-        (head.accepts_json, "json"),
+        (head.form == Form::Json, "json"),
+        (head.form == Form::Html, "html"),
         (head.te_trailers, "trailers"),
     ];
     let mut found = format!("{} {} {}", text(head.method), text(head.target), text(head.host));
@@ -357,6 +358,9 @@ fn what_requests_say() {
     facts("Connection: Upgrade\r\nUpgrade: websocket, H2C/1", " keep");
     facts("Accept: text/html, application/problem+JSON;q=1", " keep json");
     facts("Accept: Application/json", " keep json");
+    facts("Accept: Text/HTML;q=0.9, image/webp, */*", " keep html");
+    facts("Accept: application/json\r\nAccept: text/html", " keep json");
+    facts("Accept: text/html\r\nAccept: image/png", " keep html");
     facts("Accept: application/jsonp, image/jpeg", " keep");
     facts("Max-Forwards: 3", " keep");
     facts("X-Request-Id: a-1:2/3", " keep id=a-1:2/3");

@@ -41,6 +41,9 @@ const MEDIAN_OF: usize = 32;
 
 /// The server with the least cost; see above.
 pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
+    if let [only] = candidates {
+        return (only.weight.0 > 0).then_some(only.slot);
+    }
     let scale = Scale::of(candidates)?;
     if explores(draw) {
         return explore(candidates, &scale, draw.random as u32);
@@ -67,7 +70,7 @@ impl Scale {
     }
 
     fn cost(&self, candidate: &Candidate) -> f32 {
-        let latency_us = self.latency_us(candidate).max(candidate.silence.as_secs_f32() * 1e6) + NOISE_US;
+        let latency_us = self.latency_us(candidate).max(candidate.silence_us) + NOISE_US;
         latency_us * (1.0 + load(candidate) * self.mean_weight / f32::from(candidate.weight.0))
     }
 

@@ -14,7 +14,7 @@ pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
 /// Whether `a` has fewer requests in flight than `b`, relative to weight: fractions compared by cross-multiplication.
 /// Both have a weight above 0. A server that seems to hang sorts after all others.
 pub(super) fn is_less(a: &Candidate, b: &Candidate) -> bool {
-    match (a.is_silent(), b.is_silent()) {
+    match (a.is_silent, b.is_silent) {
         (true, false) => false,
         (false, true) => true,
         _ => u64::from(a.in_flight) * u64::from(b.weight.0) < u64::from(b.in_flight) * u64::from(a.weight.0),

@@ -7,7 +7,7 @@ use super::{Candidate, Draw, Slot, least_connections, weighted};
 /// best. Servers that seem to hang are chosen only if all do: with two of four hanging, every sixth pair would be these
 /// two.
 pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
-    let drawn = |candidate: &Candidate| candidate.weight.0 > 0 && !candidate.is_silent();
+    let drawn = |candidate: &Candidate| candidate.weight.0 > 0 && !candidate.is_silent;
     let some_respond = candidates.iter().any(drawn);
     let fits = |candidate: &Candidate| !some_respond || drawn(candidate);
     let first = weighted::weighted_random(candidates, draw.random as u32, fits)?;

@@ -216,6 +216,18 @@ impl Section<'_, '_> {
         self.reader.object(path, schema, node, inside)
     }
 
+    /// The object of a key that may be null: `None` when the key is missing, `Some(None)` for null or an object for which
+    /// `inside` returns `None`.
+    pub(super) fn section_or_null<T>(
+        &mut self,
+        key: &'static str,
+        inside: impl FnOnce(&mut Section<'_, '_>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        let is_given = self.has(key);
+        let read = self.optional(key, inside).flatten();
+        is_given.then_some(read)
+    }
+
     /// The object of a key that may be missing or null; None is that.
     pub(super) fn optional<T>(
         &mut self,

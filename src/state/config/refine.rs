@@ -3,8 +3,9 @@
 use super::reader::{Reader, Section};
 use super::tree::Node;
 use super::{
-    AccessLog, Admin, Change, Config, DEFAULT_POOL, HealthCheck, Limits, Listen, LoadReport, Log, NamedPool,
-    Pool, ServerSpec, Servers, Threadpool, Timeouts, listeners, routes, rules, to_servers,
+    AccessLog, Admin, Change, Config, DEFAULT_POOL, Guards, HealthCheck, Limits, Listen, LoadReport, Log,
+    NamedPool, Pool, ServerSpec, Servers, Threadpool, Timeouts, Via, guards, listeners, routes, rules,
+    to_servers,
 };
 use crate::http1::head;
 use crate::policy::pick::{Algorithm, Weight};
@@ -46,11 +47,13 @@ pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config 
         let pools = pools(top, threadpool.bounds.max, folder);
         let names: Vec<&str> =
             [DEFAULT_POOL].into_iter().chain(pools.iter().map(|pool| pool.name.as_str())).collect();
+        let guards = guards::read(top, folder, &names, &Guards::default());
         Config {
-            routes: routes::routes(top, &routes::Around { pools: &names, folder, retries }),
+            routes: routes::routes(top, &routes::Around { pools: &names, folder, retries, guards: &guards }),
             servers: top.section("servers", |section| servers(section, threadpool.bounds.max, folder)),
             pools,
             threadpool,
+            guards,
             timeouts: top.section("timeouts", timeouts),
             limits: top.section("limits", |section| limits(section, listen.trace)),
             retries,
@@ -69,7 +72,9 @@ fn listen(s: &mut Section<'_, '_>, folder: &Path) -> Listen {
         served_by_header: s.get("served_by_header", false, rules::flag),
         trusted_proxies: s.values("trusted_proxies", rules::network).unwrap_or_default(),
         forwarded: s.get("forwarded", false, rules::flag),
-        via: s.maybe("via", None, rules::pseudonym),
+        via: s.get("via", Via::Instance, rules::via),
+        request_id_header: s.get("request_id_header", false, rules::flag),
+        trace_context: s.get("trace_context", false, rules::flag),
         trace: s.get("trace", false, rules::flag),
     }
 }

@@ -5,7 +5,7 @@ mod elsewhere;
 mod outcome;
 
 use super::reader::{Reader, Section};
-use super::rules;
+use super::{Guards, guards, rules};
 use crate::base::ids::PoolId;
 use crate::policy::retry;
 use crate::policy::route::{Host, Path as PathRule, Rule};
@@ -30,6 +30,8 @@ pub struct RouteSpec {
     pub rules: Vec<Rule>,
     /// What is done with them.
     pub route: Route,
+    /// What its requests have to pass.
+    pub guards: Guards,
     /// The file of a response, which is read when the routes are compiled.
     pub body_file: Option<PathBuf>,
 }
@@ -40,6 +42,8 @@ pub(super) struct Around<'a> {
     pub(super) pools: &'a [&'a str],
     /// Where relative paths start.
     pub(super) folder: &'a Path,
+    /// What a route's guards are where it has none of its own.
+    pub(super) guards: &'a Guards,
     /// What a route's `retries` leaves out.
     pub(super) retries: retry::Rules,
 }
@@ -102,7 +106,8 @@ fn route(s: &mut Section<'_, '_>, around: &Around<'_>) -> RouteSpec {
     };
     check_captures(s, &rules, &route);
     warn_of_a_bare_folder(s, &rules);
-    RouteSpec { rules, route, body_file }
+    let guards = guards::read(s, around.folder, around.pools, around.guards);
+    RouteSpec { rules, route, guards, body_file }
 }
 
 /// Routes without a name are named after their host and path, with a number where that is taken.

@@ -1,7 +1,7 @@
 //! The rules for single values: what a node must be, and what to write if it is not.
 
 use super::tree::{Node, Value};
-use super::{placeholder, spell, units};
+use super::{Via, placeholder, spell, units};
 use crate::base::network::Network;
 use crate::base::text::is_plain;
 use crate::policy::pick::Algorithm;
@@ -203,9 +203,17 @@ fn status(text: &str) -> Option<u16> {
     text.parse().ok().filter(|status| is_digits && (100..=599).contains(status))
 }
 
-/// The pseudonym in `Via`.
-pub(super) fn pseudonym(node: &Node) -> Read<String> {
-    let advice = "write 1 to 64 letters, digits, - or _, such as \"edge-1\"";
+/// The name in `Via`.
+pub(super) fn via(node: &Node) -> Read<Via> {
+    match node.value {
+        Value::Null => Ok(Via::Instance),
+        Value::Flag(false) => Ok(Via::Off),
+        _ => pseudonym(node).map(Via::Named),
+    }
+}
+
+fn pseudonym(node: &Node) -> Read<String> {
+    let advice = "write 1 to 64 letters, digits, - or _, such as \"edge-1\", null for one of its own, or false for none";
     let text = text(node, advice)?;
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if text.is_empty() || text.len() > 64 || !text.bytes().all(is_token) {
@@ -334,6 +342,7 @@ fn literal(text: &str) -> Read<()> {
     }
 }
 
+/// A text; `advice` says what to write instead of another type.
 pub(super) fn text<'n>(node: &'n Node, advice: &str) -> Read<&'n str> {
     match &node.value {
         Value::Text(text) => literal(text).map(|()| text.as_str()),

@@ -26,7 +26,7 @@ pub(super) fn rules(s: &mut Section<'_, '_>) -> Vec<Rule> {
     };
     let is_open = ["methods", "client"].map(|key| (key, s.is_empty_list(key)));
     for (key, _) in is_open.into_iter().filter(|(_, is_empty)| *is_empty) {
-        s.warn(key, "is an empty list, which does not restrict; leave the key out, or fill it".to_owned());
+        s.fault(key, "is an empty list, which nothing matches; leave the key out for all".to_owned());
     }
     if hosts.len() * paths.len() > ALTERNATIVES_MAX {
         s.fault(

@@ -1,6 +1,7 @@
 //! Keys that other programs have in the place of a route's: each is told what to write here.
 
 use super::super::reader::Section;
+use crate::base::template::Placeholder;
 
 /// Keys, and what to write instead.
 const KEYS: &[(&[&str], &str)] = &[
@@ -171,7 +172,8 @@ pub(super) fn report(s: &mut Section<'_, '_>) {
 
 /// The name here of a variable of nginx, HAProxy, Caddy, Traefik or Envoy, without its signs.
 pub(super) fn variable(name: &str) -> Option<&'static str> {
-    Some(match name.trim_start_matches("http.request.").to_ascii_lowercase().as_str() {
+    let plain = name.trim_start_matches("http.request.").to_ascii_lowercase();
+    Some(match plain.as_str() {
         "remote_addr"
         | "remote_host"
         | "remote_ip"
@@ -194,6 +196,6 @@ pub(super) fn variable(name: &str) -> Option<&'static str> {
         "ssl_protocol" | "tls.version" | "ssl_fc_protocol" | "tls" => "tls_version",
         "upstream_addr" | "upstream" | "backend_server" | "srv_name" | "upstream_hostport" => "server",
         "backend" | "backend_name" | "proxy_host" | "service" => "pool",
-        _ => return None,
+        own => return Placeholder::ALL.iter().find(|(name, _)| *name == own).map(|(name, _)| *name),
     })
 }

@@ -1,0 +1,104 @@
+//! Layer 2: a request as its route looks at it, and what templates insert of it.
+
+use super::meta::Meta;
+use crate::base::template::{Placeholder, Values};
+use crate::http1::head::RequestHead;
+use crate::policy::route::{Pattern, Request, without_port};
+use crate::state::route::Found;
+use std::io::Write;
+use std::net::IpAddr;
+
+/// Stands for the server's name in rendered headers until it is known. No value has this byte: what clients may send in
+/// targets and hosts is ASCII.
+pub const SERVER_NAME: u8 = 0xff;
+
+/// A request as the routes look at it.
+pub struct Asked<'a, 's, 'b> {
+    /// Its head.
+    pub head: &'a RequestHead<'s, 'b>,
+    /// Its normalised path.
+    pub path: &'a [u8],
+    /// Its query, without the `?`.
+    pub query: Option<&'a [u8]>,
+    /// Its client.
+    pub client: Option<IpAddr>,
+}
+
+impl Request for Asked<'_, '_, '_> {
+    fn host(&self) -> &[u8] {
+        self.head.host
+    }
+
+    fn path(&self) -> &[u8] {
+        self.path
+    }
+
+    fn query(&self) -> &[u8] {
+        self.query.unwrap_or_default()
+    }
+
+    fn method(&self) -> &[u8] {
+        self.head.method
+    }
+
+    fn header(&self, name: &[u8], each: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let mut fields = self.head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+        fields.any(|field| each(field.value))
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+}
+
+/// What is known of a request, for templates.
+pub struct Known<'a> {
+    /// The request.
+    pub asked: &'a Asked<'a, 'a, 'a>,
+    /// What is kept of it.
+    pub meta: &'a Meta,
+    /// Its route.
+    pub found: &'a Found<'a>,
+    /// The name of its pool; empty while none is chosen.
+    pub pool: &'a str,
+}
+
+impl Values for Known<'_> {
+    fn write(&self, placeholder: Placeholder, out: &mut Vec<u8>) {
+        let asked = self.asked;
+        match placeholder {
+            Placeholder::ClientIp => {
+                // Writing to a vector cannot fail.
+                let _ = self.meta.client.map(|client| write!(out, "{}", client.to_canonical()));
+            }
+            Placeholder::Host => out.extend_from_slice(without_port(asked.head.host)),
+            Placeholder::Path => out.extend_from_slice(asked.path),
+            Placeholder::Query => out.extend_from_slice(asked.query()),
+            Placeholder::Uri => {
+                out.extend_from_slice(if asked.head.slash_first { b"/" } else { b"" });
+                out.extend_from_slice(asked.head.target);
+            }
+            Placeholder::Method => out.extend_from_slice(asked.head.method),
+            Placeholder::Scheme => {
+                out.extend_from_slice(if self.meta.secure.is_some() { b"https" } else { b"http" });
+            }
+            Placeholder::RequestId => out.extend_from_slice(self.meta.trace.to_string().as_bytes()),
+            Placeholder::TlsVersion => {
+                let version = self.meta.secure.as_ref().map_or("", |secure| secure.version);
+                out.extend_from_slice(version.as_bytes());
+            }
+            Placeholder::Server => out.push(SERVER_NAME),
+            Placeholder::Route => out.extend_from_slice(self.found.route.name.as_bytes()),
+            Placeholder::Pool => out.extend_from_slice(self.pool.as_bytes()),
+            Placeholder::Capture(number) => self.capture(number, out),
+        }
+    }
+}
+
+impl Known<'_> {
+    fn capture(&self, number: u8, out: &mut Vec<u8>) {
+        let captures = self.found.pattern.and_then(|pattern: &Pattern| pattern.captures(self.asked.path));
+        let group = captures.as_ref().and_then(|captures| captures.get(usize::from(number)));
+        group.into_iter().for_each(|group| out.extend_from_slice(group.as_bytes()));
+    }
+}

@@ -1,0 +1,101 @@
+//! Layer 2: the guards in front of an exchange: a request that passes them at once, later, or not at all.
+
+use super::context::Context;
+use super::meta::Meta;
+use super::verify::Pending;
+use crate::base::time::Moment;
+use crate::http1::head::RequestHead;
+use crate::http1::reason::Reason;
+use crate::policy::concurrency::Permit;
+use crate::state::guard::{Guard, Login, Passed, Rejected, Visit};
+use crate::state::stats::Counter;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Passwords that are not verified after this get no response: too many wait.
+const VERIFY_LIMIT: Duration = Duration::from_secs(5);
+
+/// A request at the guards, for as long as its exchange lives.
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// Header lines for the response, each with its line end.
+    pub lines: Vec<u8>,
+    /// It goes on then.
+    opens_at: Moment,
+    login: Option<Waiting>,
+    /// Counts it among the requests at once.
+    permit: Option<Permit>,
+}
+
+/// Credentials that are being verified.
+#[derive(Debug)]
+struct Waiting {
+    pending: Arc<Pending>,
+    login: Arc<Login>,
+    until: Moment,
+}
+
+/// Whether a request may go on.
+#[derive(Debug)]
+pub enum Opens {
+    /// It may.
+    Now,
+    /// It waits, until then at the most.
+    Later(Moment),
+    /// It may not.
+    Never(Rejected),
+}
+
+impl Gate {
+    /// Judges a request by the guards of its route. `None`: none of them has anything to do with it any more.
+    pub fn enter(
+        guard: &Guard,
+        head: &RequestHead<'_, '_>,
+        meta: &Meta,
+        route: &str,
+        owner: (usize, u32),
+        cx: &Context,
+    ) -> Result<Option<Box<Gate>>, Rejected> {
+        if guard.is_open() {
+            return Ok(None);
+        }
+        let passed = guard.judge(&Visit { client: meta.client, fields: head.fields, route, now: cx.now })?;
+        let Passed { lines, wait, permit, unverified, is_over } = passed;
+        if is_over {
+            cx.shard().count(Counter::DryRunRejections);
+        }
+        let login = match unverified {
+            None => None,
+            Some(unverified) => {
+                let (login, until) = (Arc::clone(&unverified.login), cx.now.after(VERIFY_LIMIT));
+                let pending = cx.shared.verifier.begin(unverified, &cx.mailbox, owner, until);
+                let pending = pending.ok_or_else(|| Rejected::of(Reason::AuthBusy))?;
+                Some(Waiting { pending, login, until })
+            }
+        };
+        Ok(Some(Box::new(Gate { lines, opens_at: cx.now.after(wait), login, permit })))
+    }
+
+    /// Whether the request may go on now.
+    pub fn look(&mut self, now: Moment) -> Opens {
+        if let Some(Waiting { pending, login, until }) = &self.login {
+            match pending.result() {
+                Some(true) => self.login = None,
+                Some(false) => return Opens::Never(login.challenge()),
+                None if now >= *until => return Opens::Never(Rejected::of(Reason::AuthBusy)),
+                None => return Opens::Later(*until),
+            }
+        }
+        if now < self.opens_at { Opens::Later(self.opens_at) } else { Opens::Now }
+    }
+
+    /// What counts it among the requests at once, for as long as it is a tunnel.
+    pub fn into_permit(self) -> Option<Permit> {
+        self.permit
+    }
+
+    /// Whether a thread that verifies its password will call it, where it is now.
+    pub fn is_called(&self) -> bool {
+        self.login.is_some()
+    }
+}

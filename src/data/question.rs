@@ -1,0 +1,62 @@
+//! Layer 2: the request that asks a pool whether another request may pass (`forward_auth`).
+
+use super::context::Context;
+use super::meta::{Meta, Sender};
+use super::route::{To, Way, is_named, prepare};
+use crate::base::ids::PoolId;
+use crate::http1::fields::Fields;
+use crate::http1::forward::{Edits, Rewritten};
+use crate::http1::head::RequestHead;
+use crate::http1::reason::Reason;
+use std::sync::Arc;
+
+/// A request whether another one may pass.
+#[derive(Debug)]
+pub struct Question {
+    /// The whole of it.
+    pub head: Vec<u8>,
+    /// Where it goes.
+    pub pool: PoolId,
+}
+
+/// The head that asks a pool whether a request may pass, and that pool; where its guards want that.
+pub fn question(
+    head: &RequestHead<'_, '_>,
+    meta: &Meta,
+    sender: &Sender,
+    way: Option<&Way>,
+    cx: &mut Context,
+) -> Result<Option<Question>, Reason> {
+    let shared = Arc::clone(&cx.shared);
+    let Some(auth) = shared.guard(way.map(|way| way.index)).forward_auth() else { return Ok(None) };
+    let mut out = cx.buffers.take();
+    let to = To { pool: auth.pool, rewritten: Rewritten::default(), edits: Some(&QuestionEdits(head)) };
+    prepare(&head.as_question(auth.path.as_bytes()), meta, sender, &to, cx, &mut out)?;
+    Ok(Some(Question { head: out, pool: auth.pool }))
+}
+
+/// What changes in the headers for the pool that is asked: it is to judge the request itself, not whether a cache is fresh.
+struct QuestionEdits<'a, 's, 'b>(&'a RequestHead<'s, 'b>);
+
+impl Edits for QuestionEdits<'_, '_, '_> {
+    fn drops(&self, name: &[u8]) -> bool {
+        const DROPPED: [&str; 8] = [
+            "x-forwarded-method",
+            "x-forwarded-uri",
+            "range",
+            "if-match",
+            "if-none-match",
+            "if-modified-since",
+            "if-unmodified-since",
+            "if-range",
+        ];
+        DROPPED.iter().any(|dropped| is_named(name, dropped))
+    }
+
+    fn append(&self, _fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
+        let slash: &[u8] = if self.0.slash_first { b"/" } else { b"" };
+        let parts =
+            [b"X-Forwarded-Method: ", self.0.method, b"\r\nX-Forwarded-Uri: ", slash, self.0.target, b"\r\n"];
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+    }
+}

@@ -1,0 +1,519 @@
+//! What a request has to pass before a server gets it: `rate_limit`, `concurrency_limit`, `allow`, `deny` and
+//! `basic_auth`; and `error_pages`, what a client sees of a rejection. At the top level they hold for all requests; a route that has one of these keys has it in the place of
+//! the one at the top, and with null none.
+
+use super::reader::Section;
+use super::tree::Node;
+use super::{rules, spell, units};
+use crate::base::ids::PoolId;
+use crate::base::network::Network;
+use crate::http1::encoding::{Coding, Compression};
+use crate::http1::page::Page;
+use crate::http1::reason::Reason;
+use crate::policy::networks::Networks;
+use crate::policy::password::Users;
+use crate::policy::rate::Rate;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+const MS: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Requests in a second that a rate limit tells apart.
+const RATE_MAX: u128 = 1_000_000;
+/// The largest file of networks or users that is read, in bytes.
+const FILE_MAX: u64 = 16 * 1024 * 1024;
+/// What a file of networks begins with in a list.
+const FILE: &str = "file:";
+/// What is compressed when the file does not say: text, and no event streams, whose pieces are too small to gain by it.
+const TYPES: [&str; 12] = [
+    "text/html",
+    "text/css",
+    "text/plain",
+    "text/javascript",
+    "text/xml",
+    "text/csv",
+    "application/javascript",
+    "application/json",
+    "application/xml",
+    "application/manifest+json",
+    "application/wasm",
+    "image/svg+xml",
+];
+/// Faults of one file that are told.
+const FILE_FAULTS: usize = 5;
+
+/// The guards of a route, or of all requests. Those that several routes have from the top are the same `Arc`, and count
+/// together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Guards {
+    /// `allow` and `deny`.
+    pub access: Access,
+    /// `rate_limit`.
+    pub rate_limit: Option<Arc<RateLimit>>,
+    /// `concurrency_limit`.
+    pub concurrency_limit: Option<Arc<ConcurrencyLimit>>,
+    /// `basic_auth`.
+    pub basic_auth: Option<Arc<BasicAuth>>,
+    /// `forward_auth`.
+    pub forward_auth: Option<Arc<ForwardAuth>>,
+    /// `error_pages`.
+    pub error_pages: Option<Arc<ErrorPages>>,
+    /// `compression`.
+    pub compression: Option<Arc<Compression>>,
+}
+
+/// Which clients may come in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Access {
+    /// Only these; `None` is all.
+    pub allow: Option<Arc<Networks>>,
+    /// Not these, even where `allow` has them.
+    pub deny: Option<Arc<Networks>>,
+}
+
+/// `rate_limit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// How many requests of one key pass.
+    pub rate: Rate,
+    /// What has a count of its own.
+    pub by: CountBy,
+    /// Keys that are remembered, 1 to 10,000,000, in some 80 bytes each.
+    pub keys: usize,
+    /// Requests over the limit are counted, and pass.
+    pub dry_run: bool,
+    /// Responses tell the state of the limit in `RateLimit` and `RateLimit-Policy`.
+    pub headers: bool,
+}
+
+/// `concurrency_limit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConcurrencyLimit {
+    /// Requests of one key at once, 1 to 1,000,000.
+    pub requests: u32,
+    /// What has a count of its own.
+    pub by: CountBy,
+}
+
+/// What a limit counts separately.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CountBy {
+    /// Each client: an IPv4 address, or the /64 of an IPv6 address.
+    Client,
+    /// Each route: all of its requests together.
+    Route,
+    /// Each value of this header, in lower case; requests without it by client.
+    Header(String),
+    /// Each value of this cookie; requests without it by client.
+    Cookie(String),
+}
+
+/// `basic_auth`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BasicAuth {
+    /// The file of the users.
+    pub file: PathBuf,
+    /// The users.
+    pub users: Users,
+    /// What the client is told that it logs in to; no quotes and no control characters.
+    pub realm: String,
+}
+
+/// `forward_auth`: a pool is asked whether a request may pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardAuth {
+    /// Which.
+    pub pool: PoolId,
+    /// The target of the question.
+    pub path: String,
+    /// Headers of its response that the request gets, in lower case; the client's own are removed.
+    pub copy_headers: Vec<String>,
+}
+
+/// `error_pages`: what clients get to see of rejections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ErrorPages {
+    /// Inclusive ranges of statuses, and their page.
+    pub pages: Vec<(Vec<(u16, u16)>, Page)>,
+    /// The page while no server of the pool may get requests, or there is none.
+    pub maintenance: Option<Page>,
+    /// Sentences may tell what is behind the balancer.
+    pub details: bool,
+}
+
+impl ErrorPages {
+    /// The page for a reason, where the pool has servers or is empty.
+    pub fn page(&self, reason: Reason, is_empty: bool) -> Option<&Page> {
+        let status = reason.status();
+        let has = |(low, high): &(u16, u16)| (*low..=*high).contains(&status);
+        let of_status = self.pages.iter().find(|(ranges, _)| ranges.iter().any(has)).map(|(_, page)| page);
+        let is_maintenance = reason == Reason::Maintenance || reason == Reason::NoServer && is_empty;
+        self.maintenance.as_ref().filter(|_| is_maintenance).or(of_status)
+    }
+}
+
+impl CountBy {
+    /// The name of the limit in `RateLimit`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            CountBy::Client => "client",
+            CountBy::Route => "route",
+            CountBy::Header(_) => "header",
+            CountBy::Cookie(_) => "cookie",
+        }
+    }
+}
+
+/// Reads the keys of a section. Those that it does not have are those above.
+pub(super) fn read(s: &mut Section<'_, '_>, folder: &Path, pools: &[&str], above: &Guards) -> Guards {
+    let allow = networks(s, "allow", folder);
+    let deny = networks(s, "deny", folder);
+    let rate = s.section_or_null("rate_limit", rate_limit);
+    let concurrency = s.section_or_null("concurrency_limit", concurrency_limit);
+    let auth = s.section_or_null("basic_auth", |s| basic_auth(s, folder));
+    let forward = s.section_or_null("forward_auth", |s| forward_auth(s, pools));
+    let pages = s.section_or_null("error_pages", |s| Some(error_pages(s, folder)));
+    let compression = s.section_or_null("compression", |s| Some(compression(s)));
+    Guards {
+        access: Access { allow: given(allow, &above.access.allow), deny: given(deny, &above.access.deny) },
+        rate_limit: given(rate, &above.rate_limit),
+        concurrency_limit: given(concurrency, &above.concurrency_limit),
+        basic_auth: given(auth, &above.basic_auth),
+        forward_auth: given(forward, &above.forward_auth),
+        error_pages: given(pages, &above.error_pages),
+        compression: given(compression, &above.compression),
+    }
+}
+
+fn given<T>(here: Option<Option<T>>, above: &Option<Arc<T>>) -> Option<Arc<T>> {
+    here.map_or_else(|| above.clone(), |here| here.map(Arc::new))
+}
+
+fn rate_limit(s: &mut Section<'_, '_>) -> Option<RateLimit> {
+    let counts = || rules::whole::<u32>(1..=1_000_000);
+    let requests = s.required("requests", counts());
+    let per = s.get("per", Duration::from_secs(1), rules::duration(MS..=DAY));
+    let burst = s.maybe("burst", None, counts());
+    let by = s.get("by", CountBy::Client, count_by);
+    let at_once = s.get("nodelay", true, rules::flag);
+    let max_wait = s.get("max_wait", Duration::from_secs(5), rules::duration(MS..=DAY));
+    let keys = s.get("keys", 100_000, rules::whole(1..=10_000_000));
+    let (dry_run, headers) = (s.get("dry_run", false, rules::flag), s.get("headers", true, rules::flag));
+    let requests = requests?;
+    if u128::from(requests) * 1_000_000_000 > RATE_MAX * per.as_nanos() {
+        let shown = units::show_duration(per);
+        s.fault("requests", format!("{requests} in {shown} is more than {RATE_MAX} a second; write less"));
+    }
+    let longest_wait = if at_once { Duration::ZERO } else { max_wait };
+    let rate = Rate { requests, per, burst: burst.unwrap_or(requests), longest_wait };
+    Some(RateLimit { rate, by, keys, dry_run, headers })
+}
+
+fn concurrency_limit(s: &mut Section<'_, '_>) -> Option<ConcurrencyLimit> {
+    let requests = s.required("requests", rules::whole(1..=1_000_000));
+    let by = s.get("by", CountBy::Client, count_by);
+    Some(ConcurrencyLimit { requests: requests?, by })
+}
+
+fn basic_auth(s: &mut Section<'_, '_>, folder: &Path) -> Option<BasicAuth> {
+    let realm = s.get("realm", "Restricted".to_owned(), realm);
+    let (file, users) = s.required("file", |node| {
+        let file = rules::path(folder)(node)?;
+        let told = |faults: Vec<String>| in_file(&file, faults);
+        let users = read_file(&file).and_then(|text| Users::parse(&text).map_err(told))?;
+        Ok((file, users))
+    })?;
+    Some(BasicAuth { file, users, realm })
+}
+
+fn forward_auth(s: &mut Section<'_, '_>, pools: &[&str]) -> Option<ForwardAuth> {
+    let pool = s.required("pool", |node| {
+        let text = rules::text(node, "write the name of a pool in quotes")?;
+        let at = pools.iter().position(|name| *name == text).and_then(|at| u16::try_from(at).ok());
+        at.map(PoolId).ok_or_else(|| match spell::nearest(text, pools.iter().copied()) {
+            Some(near) => format!("{text:?} is no pool; did you mean {near:?}?"),
+            None => format!("{text:?} is no pool; add it to \"pools\", or write one of {}", pools.join(", ")),
+        })
+    });
+    let path = s.get("path", "/".to_owned(), rules::target);
+    let copy_headers = s.values("copy_headers", copied_header).unwrap_or_default();
+    Some(ForwardAuth { pool: pool?, path, copy_headers })
+}
+
+/// A header that a request can have from another server than its client's.
+fn copied_header(node: &Node) -> Result<String, String> {
+    const OURS: [&str; 12] = [
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "max-forwards",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+        "x-forwarded-for",
+    ];
+    let advice = "write the name of a header such as \"X-Auth-User\"";
+    let name = rules::text(node, advice)?.to_ascii_lowercase();
+    match OURS.contains(&&*name) {
+        true => Err(format!("{node} belongs to the connection or to the balancer; {advice}")),
+        false if is_token(&name) => Ok(name),
+        false => Err(format!("{node} is not a valid name; {advice}")),
+    }
+}
+
+fn is_token(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    (1..=128).contains(&name.len()) && name.bytes().all(is_plain)
+}
+
+fn error_pages(s: &mut Section<'_, '_>, folder: &Path) -> ErrorPages {
+    ErrorPages {
+        pages: s.objects("pages", |s| {
+            let statuses = s.required("status", rules::statuses);
+            let page = s.required("file", page(folder));
+            statuses.zip(page)
+        }),
+        maintenance: s.maybe("maintenance", None, page(folder)),
+        details: s.get("details", false, rules::flag),
+    }
+}
+
+fn compression(s: &mut Section<'_, '_>) -> Compression {
+    let types = || TYPES.map(str::to_owned).to_vec();
+    let codings = || vec![Coding::Zstd, Coding::Gzip];
+    Compression {
+        codings: s.values("codings", |node| rules::word(node, &Coding::ALL)).unwrap_or_else(codings),
+        types: s.values("types", media_type).unwrap_or_else(types),
+        min_bytes: s.get("min_size", 1024, rules::size(0..=1 << 30)),
+    }
+}
+
+fn media_type(node: &Node) -> Result<String, String> {
+    let advice = "write a media type such as \"text/html\", or \"text/*\"";
+    let text = rules::text(node, advice)?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte);
+    let is_valid = text.split_once('/').is_some_and(|(kind, of_kind)| {
+        let is_name = |name: &str| !name.is_empty() && name.bytes().all(is_plain);
+        is_name(kind) && (of_kind == "*" || is_name(of_kind))
+    });
+    if is_valid {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(format!("{node} is not a valid media type; {advice}"))
+    }
+}
+
+/// A page from a file.
+fn page(folder: &Path) -> impl Fn(&Node) -> Result<Page, String> {
+    move |node| {
+        let file = rules::path(folder)(node)?;
+        let text = read_file(&file)?;
+        let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        Page::parse(&text, extension)
+            .ok_or_else(|| format!("{node} is no page; write a file whose name ends in .html, .json or .txt"))
+    }
+}
+
+/// A list of networks and of files of networks, which may be null.
+fn networks(s: &mut Section<'_, '_>, key: &'static str, folder: &Path) -> Option<Option<Networks>> {
+    let is_given = s.has(key);
+    let lists = s.values_or_null(key, |node| {
+        let advice =
+            "write a network such as \"10.0.0.0/8\", or \"file:\" and the path of a file of networks";
+        let text = rules::text(node, advice)?;
+        match text.strip_prefix(FILE) {
+            Some(path) => networks_of(&folder.join(path)),
+            None => Ok(vec![text.parse::<Network>()?]),
+        }
+    });
+    is_given.then(|| lists.map(|lists| Networks::new(lists.iter().flatten().map(Network::parts))))
+}
+
+/// The networks of a file: one in each line, `#` begins a comment.
+fn networks_of(file: &Path) -> Result<Vec<Network>, String> {
+    let text = read_file(file)?;
+    let (mut networks, mut faults) = (Vec::new(), Vec::new());
+    for (at, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        match line.parse() {
+            _ if line.is_empty() => {}
+            Ok(network) => networks.push(network),
+            Err(fault) => faults.push(format!("line {}: {fault}", at + 1)),
+        }
+    }
+    if faults.is_empty() { Ok(networks) } else { Err(in_file(file, faults)) }
+}
+
+/// The text of a file, or a sentence that says why it cannot be read.
+fn read_file(path: &Path) -> Result<String, String> {
+    let cannot = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(cannot)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(format!("{} is larger than {}", path.display(), units::show_size(FILE_MAX)));
+    }
+    Ok(text)
+}
+
+/// The first faults of a file as one.
+fn in_file(file: &Path, mut faults: Vec<String>) -> String {
+    let rest = faults.len().saturating_sub(FILE_FAULTS);
+    faults.truncate(FILE_FAULTS);
+    if rest > 0 {
+        faults.push(format!("and {rest} more"));
+    }
+    format!("{}: {}", file.display(), faults.join("; "))
+}
+
+fn count_by(node: &Node) -> Result<CountBy, String> {
+    let advice = "write \"client\", \"route\", \"header:NAME\" or \"cookie:NAME\"";
+    let text = rules::text(node, advice)?;
+    match text.split_once(':') {
+        None if text == "client" || text == "ip" => Ok(CountBy::Client),
+        None if text == "route" => Ok(CountBy::Route),
+        Some(("header", name)) if is_token(name) => Ok(CountBy::Header(name.to_ascii_lowercase())),
+        Some(("cookie", name)) if is_token(name) => Ok(CountBy::Cookie(name.to_owned())),
+        _ => Err(format!("{node} is not known; {advice}")),
+    }
+}
+
+fn realm(node: &Node) -> Result<String, String> {
+    let advice = "write 1 to 128 characters without quotes and backslashes";
+    let text = rules::text(node, advice)?;
+    let is_plain = |char: char| !char.is_control() && !"\"\\".contains(char);
+    match (1..=128).contains(&text.chars().count()) && text.chars().all(is_plain) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{node} is not a valid realm; {advice}")),
+    }
+}
+
+/// The keys of guards.
+#[cfg(test)]
+pub(super) const KEYS: [&str; 8] = [
+    "rate_limit",
+    "concurrency_limit",
+    "allow",
+    "deny",
+    "basic_auth",
+    "forward_auth",
+    "error_pages",
+    "compression",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use super::*;
+    use std::net::IpAddr;
+
+    fn guards(text: &str, folder: &Path) -> Result<Guards, Vec<String>> {
+        let told = |faults: Vec<super::super::Fault>| {
+            faults.iter().map(|fault| format!("{}: {}", fault.path, fault.advice)).collect()
+        };
+        parse(text, folder).map(|config| config.guards).map_err(told)
+    }
+
+    #[test]
+    fn limits_are_read() {
+        let guards = guards(
+            r#"{ "rate_limit": { "requests": 100, "per": "1m", "burst": 20, "by": "header:X-Api-Key", "dry_run": true },
+                 "concurrency_limit": { "requests": 4, "by": "cookie:session" } }"#,
+            Path::new(""),
+        )
+        .unwrap();
+        let limit = guards.rate_limit.unwrap();
+        let rate =
+            Rate { requests: 100, per: Duration::from_secs(60), burst: 20, longest_wait: Duration::ZERO };
+        assert_eq!((limit.rate, &limit.by), (rate, &CountBy::Header("x-api-key".to_owned())));
+        assert!(limit.dry_run && limit.headers);
+        let limit = guards.concurrency_limit.unwrap();
+        assert_eq!((limit.requests, &limit.by), (4, &CountBy::Cookie("session".to_owned())));
+    }
+
+    #[test]
+    fn a_queue_has_a_longest_wait() {
+        let wait = |text: &str| guards(text, Path::new("")).unwrap().rate_limit.unwrap().rate.longest_wait;
+        assert_eq!(wait(r#"{"rate_limit": {"requests": 1, "nodelay": false}}"#), Duration::from_secs(5));
+        assert_eq!(wait(r#"{"rate_limit": {"requests": 1}}"#), Duration::ZERO);
+        let set = r#"{"rate_limit": {"requests": 1, "nodelay": false, "max_wait": "2s"}}"#;
+        assert_eq!(wait(set), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn files_are_read_with_their_comments() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        file("office.txt", "# the office\n10.1.0.0/16 # ground floor\n\n2001:db8::/32\n");
+        file("users", &format!("ann:{}", bcrypt::hash("open", 4).unwrap()));
+        let text = r#"{ "allow": ["192.0.2.1", "file:office.txt"], "deny": ["10.1.2.0/24"],
+                        "basic_auth": { "file": "users", "realm": "The office" } }"#;
+        let guards = guards(text, folder.path()).unwrap();
+        let has = |list: &Option<Arc<Networks>>, address: &str| {
+            list.as_ref().unwrap().contains(address.parse::<IpAddr>().unwrap())
+        };
+        assert!(
+            ["192.0.2.1", "10.1.2.3", "2001:db8::1"].iter().all(|address| has(&guards.access.allow, address))
+        );
+        assert!(!has(&guards.access.allow, "192.0.2.2") && has(&guards.access.deny, "10.1.2.3"));
+        let auth = guards.basic_auth.unwrap();
+        assert_eq!((auth.users.len(), &*auth.realm), (1, "The office"));
+    }
+
+    #[test]
+    fn what_is_not_here_is_from_above_and_null_is_none() {
+        let above =
+            guards(r#"{"rate_limit": {"requests": 5}, "deny": ["10.0.0.0/8"]}"#, Path::new("")).unwrap();
+        let inherited = given::<RateLimit>(None, &above.rate_limit);
+        assert!(Arc::ptr_eq(&inherited.unwrap(), above.rate_limit.as_ref().unwrap()));
+        assert_eq!(given(Some(None), &above.rate_limit), None);
+        let none =
+            guards(r#"{"rate_limit": null, "allow": null, "basic_auth": null}"#, Path::new("")).unwrap();
+        assert_eq!(none, Guards::default());
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: &[&str]) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        file("bad.txt", "10.0.0.1\n10.0.0.300\n\nexample.org\n");
+        file("md5", "ann:$apr1$ihpI83gC$OHr8NQOaA2r.9VeDkHKz61\n");
+        file("empty", "# nothing yet\n");
+        let told = guards(text, folder.path()).unwrap_err();
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.contains(expected), "{told}");
+        }
+    }
+
+    #[test]
+    fn faults_say_what_to_write() {
+        check(r#"{"rate_limit": {}}"#, &["rate_limit.requests: is missing"]);
+        check(r#"{"rate_limit": 100}"#, &["expected an object, found 100; write { \"requests\": ... }"]);
+        check(r#"{"rate_limit": {"requests": 0}}"#, &["too small"]);
+        check(r#"{"rate_limit": {"requests": 10, "per": 60}}"#, &["has no unit"]);
+        check(
+            r#"{"rate_limit": {"requests": 10, "by": "X-Api-Key"}}"#,
+            &["write \"client\", \"route\", \"header:NAME\""],
+        );
+        check(r#"{"rate_limit": {"requests": 10, "by": "header:"}}"#, &["header:NAME"]);
+        check(r#"{"rate_limit": {"requests": 2000, "per": "1ms"}}"#, &["more than 1000000 a second"]);
+        check(r#"{"rate_limit": {"request": 10}}"#, &["is missing", "did you mean \"requests\"?"]);
+        check(r#"{"concurrency_limit": {"by": "client"}}"#, &["concurrency_limit.requests: is missing"]);
+        check(r#"{"allow": ["10.0.0.5/8"]}"#, &["write \"10.0.0.0/8\" or \"10.0.0.5\""]);
+        check(r#"{"allow": "10.0.0.0/8"}"#, &["expected a list"]);
+        check(r#"{"deny": ["file:none.txt"]}"#, &["none.txt cannot be read"]);
+        check(r#"{"deny": ["file:bad.txt"]}"#, &["bad.txt: line 2: \"10.0.0.300\" is not a valid network"]);
+        check(r#"{"basic_auth": {"file": "none"}}"#, &["none cannot be read"]);
+        check(r#"{"basic_auth": {"file": "md5"}}"#, &["the hash is MD5"]);
+        check(r#"{"basic_auth": {"file": "empty"}}"#, &["has no users"]);
+        check(r#"{"basic_auth": {"realm": "a\"b"}}"#, &["basic_auth.file: is missing", "not a valid realm"]);
+        check(r#"{"rate_limits": {"requests": 10}}"#, &["did you mean \"rate_limit\"?"]);
+    }
+}
