@@ -22,6 +22,7 @@ use super::question::{self, Question};
 use super::respond;
 use super::route::{self, Routed, Way};
 use super::server_pool::ServerConnection;
+use super::shared::MirrorPermit;
 use super::socket::Then;
 use super::tunnel::{Tunnel, TunnelPermit};
 use super::upload::Upload;
@@ -30,6 +31,7 @@ use super::waiting::QueueToken;
 use crate::base::ids::PoolId;
 use crate::base::limits;
 use crate::base::time::Moment;
+use crate::http1::body::Body;
 use crate::http1::encoding::Coding;
 use crate::http1::forward::Edits;
 use crate::http1::framing::Framing;
@@ -153,6 +155,12 @@ pub struct Exchange {
     pub meta: Meta,
     /// The pool that serves it.
     pool: PoolId,
+    /// The pool that gets a copy of it, once it was sent.
+    copy_to: Option<PoolId>,
+    /// The copy, for its worker to take in.
+    copy: Option<Box<Exchange>>,
+    /// It is the copy of another one: nobody waits for its response, and only its server counts it.
+    copied: Option<MirrorPermit>,
     /// Its route, if one matched.
     way: Option<Box<Way>>,
     state: State,
@@ -246,6 +254,7 @@ impl Exchange {
             let response = exchange.follow(routed);
             exchange.upload.take_early(early).map(|used| (used, response))
         });
+        exchange.copy_to = exchange.mirror_of(head, cx);
         match taken {
             Ok((used, _)) if !exchange.pass_guards(head, cx) => (exchange, used),
             Ok((used, _)) if head.max_forwards == Some(0) => {
@@ -298,7 +307,7 @@ impl Exchange {
         (self.state, self.upload.moved_at) = (State::Choose, cx.now);
         let Some(mut next) = self.next.take() else { return };
         if let Some(Question { head, pool }) = next.question.take() {
-            let body = crate::http1::body::Body::new(Framing::None);
+            let body = Body::new(Framing::None);
             let upload = Upload::new(head, body, false, None, cx.now);
             let upload = std::mem::replace(&mut self.upload, upload);
             self.held = Some(Box::new((upload, std::mem::replace(&mut self.pool, pool))));
@@ -337,6 +346,36 @@ impl Exchange {
         self.held.as_ref().map_or(&self.upload, |held| &held.0).is_received()
     }
 
+    /// The pool that is to get a copy. The copy of an upgrade would be a tunnel that nobody uses.
+    fn mirror_of(&self, head: &RequestHead<'_, '_>, cx: &mut Context) -> Option<PoolId> {
+        let mirror = self.way.as_ref()?.route.mirror?;
+        let is_short = match head.framing {
+            Framing::None => true,
+            Framing::Length(length) => length <= mirror.body_max,
+            Framing::Chunked | Framing::UntilClose => false,
+        };
+        let is_copied = is_short && !head.upgrade && mirror.takes(cx.random.number());
+        is_copied.then_some(mirror.pool)
+    }
+
+    /// The copy of this request for its mirror: once, when the whole of it was sent.
+    fn make_copy(&mut self, cx: &mut Context) {
+        let Some(pool) = self.copy_to.filter(|_| self.asked_at.is_some()) else { return };
+        self.copy_to = None;
+        let (Some(bytes), Some(permit)) = (self.upload.whole(), MirrorPermit::take(&cx.shared)) else {
+            return cx.shard().count(Counter::MirrorsDropped);
+        };
+        let upload = Upload::new(bytes.to_vec(), Body::new(Framing::None), false, None, cx.now);
+        let mut copy = Exchange::new(self.meta.clone(), upload, (0, 0), cx);
+        (copy.pool, copy.copied, copy.meta.keep_alive) = (pool, Some(permit), false);
+        self.copy = Some(copy);
+    }
+
+    /// The copy of it, when there is one: an exchange of its own.
+    pub fn take_copy(&mut self) -> Option<Box<Exchange>> {
+        self.copy.take()
+    }
+
     /// Goes the way of its route; a response of the route's own comes back.
     fn follow(&mut self, routed: Routed) -> Option<route::Response> {
         match routed {
@@ -354,7 +393,7 @@ impl Exchange {
     /// An exchange that tells the sender of bytes that are no request what is wrong with them.
     pub fn of_rejection(reason: Reason, bytes: &[u8], sender: Sender<'_>, cx: &mut Context) -> Box<Self> {
         let meta = Meta::of_rejected(bytes, sender, cx);
-        let body = crate::http1::body::Body::new(Framing::None);
+        let body = Body::new(Framing::None);
         let upload = Upload::new(cx.buffers.take(), body, false, None, cx.now);
         let mut exchange = Exchange::new(meta, upload, sender.owner, cx);
         exchange.reject(reason, cx);
@@ -366,6 +405,9 @@ impl Exchange {
         Box::new(Exchange {
             meta,
             pool: PoolId::default(),
+            copy_to: None,
+            copy: None,
+            copied: None,
             way: None,
             state: State::Choose,
             upload,
@@ -620,7 +662,9 @@ impl Exchange {
     fn relay(&mut self, client: &mut Client, cx: &mut Context) -> Result<Flow, Failure> {
         let mut left = TURN_BYTES;
         loop {
-            match self.relay_once(client, cx)? {
+            let relayed = self.relay_once(client, cx)?;
+            self.make_copy(cx);
+            match relayed {
                 Relayed::Authorized => {
                     self.go_on_authorized(cx);
                     return Ok(Flow::Again);
@@ -968,7 +1012,10 @@ impl Exchange {
     /// Counted and logged; the buffers go back.
     fn done(&mut self, cx: &mut Context) -> Disposition {
         debug_assert!(self.connection.is_none() && self.queue_token.is_none());
-        finish::count(self.outcome(), cx);
+        match &self.copied {
+            Some(_) => cx.shard().count(Counter::Mirrored),
+            None => finish::count(self.outcome(), cx),
+        }
         match self.end {
             End::Abort => Disposition::Abort,
             End::Linger => Disposition::Linger,
