@@ -75,6 +75,7 @@ pub struct Connection {
     /// The connection to its exchange's server, on the way to another worker.
     moving: Option<ServerConnection>,
     /// Copies of its requests, for the worker to take in.
+    #[allow(clippy::vec_box, reason = "an exchange stays in its box, wherever it goes")]
     copies: Vec<Box<Exchange>>,
     /// None: it is the client of a copied request.
     permit: Option<Permit>,
@@ -177,6 +178,7 @@ impl Connection {
     }
 
     /// Copies of its requests that were made: exchanges of their own.
+    #[allow(clippy::vec_box, reason = "an exchange stays in its box, wherever it goes")]
     pub fn take_copies(&mut self) -> Vec<Box<Exchange>> {
         std::mem::take(&mut self.copies)
     }
