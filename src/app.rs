@@ -126,6 +126,7 @@ impl Balancer {
         let (sink, lines) = config.log.access.as_ref().map(|_| AccessSink::open()).unzip();
         let routes = Routes::new(&config.routes).map_err(|faults| routes_error(&config, &faults))?;
         let tls = listeners::open_tls(&config)?;
+        let servers_tls = tls.servers.clone();
         let opened = Proxy::open(
             "main",
             Arc::clone(&config),
@@ -143,6 +144,7 @@ impl Balancer {
             )
         })?;
         let (agent, handle) = health::Agent::new(&config, table, &verdicts);
+        let agent = agent.with_tls(servers_tls);
         let closing = proxy.clone();
         let agent = agent.on_close_idle(move |_| closing.close_idle());
         let (listen, admin) = (proxy.shared.address(), config.admin.bind);

@@ -53,13 +53,13 @@ use crate::state::access::AccessSink;
 use crate::state::config::Config;
 use crate::state::route::Routes;
 use crate::state::table::Table;
-use crate::state::tls::listener::ListenerTls;
+use crate::state::tls::Tls;
 use crate::state::verdict::Verdicts;
 use crate::state::workers::{Gauges, RequestInfo, Workers};
 use accept::Acceptor;
 use listen::Listener;
 use poller::Poller;
-use shared::{Inlet, Shared};
+use shared::{Endpoints, Inlet, Shared};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -94,18 +94,20 @@ impl Proxy {
         table: Arc<Table>,
         verdicts: Verdicts,
         access: Option<AccessSink>,
-        tls: Vec<Option<Arc<ListenerTls>>>,
+        tls: Tls,
     ) -> Result<(Proxy, Acceptor), (usize, io::Error)> {
         let mut listeners = Vec::new();
         for (at, listener) in config.listen.listeners.iter().enumerate() {
             listeners.push(Listener::open(&listener.place).map_err(|error| (at, error))?);
         }
-        let mut tls = tls.into_iter();
-        let inlet = |listener: &Listener| Inlet { place: listener.place.clone(), tls: tls.next().flatten() };
+        let mut tls_of = tls.listeners.into_iter();
+        let inlet =
+            |listener: &Listener| Inlet { place: listener.place.clone(), tls: tls_of.next().flatten() };
         let inlets = listeners.iter().map(inlet).collect();
+        let endpoints = Endpoints { inlets, servers_tls: tls.servers };
         let of_first = |error| (0, error);
         let poller = Poller::new().map_err(of_first)?;
-        let shared = Arc::new(Shared::new(name, config, routes, table, verdicts, access, inlets));
+        let shared = Arc::new(Shared::new(name, config, routes, table, verdicts, access, endpoints));
         let pool = Arc::new(WorkerPool::new(&shared, poller.waker()));
         let acceptor = Acceptor::new(Arc::clone(&pool), poller, listeners).map_err(of_first)?;
         Ok((Proxy { shared, pool }, acceptor))

@@ -1,4 +1,4 @@
-//! The listeners of a start: their certificates, and what is said of them.
+//! The listeners of a start, and the certificates: what is read, and what is said of them.
 
 use super::{Error, spawn};
 use crate::base::time;
@@ -6,10 +6,8 @@ use crate::control::certificates;
 use crate::data::Proxy;
 use crate::data::shared::Shared;
 use crate::state::config::{self, Config, Place};
-use crate::state::tls::listener::ListenerTls;
-use crate::state::tls::{self, Problem};
+use crate::state::tls::{Problem, Tls};
 use std::io;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// Where clients connect, for people: a URL, and the listener's name where it has one.
@@ -26,10 +24,10 @@ pub(super) fn ready_on(shared: &Shared) -> Vec<String> {
     .collect()
 }
 
-/// Reads the certificates of all listeners.
-pub(super) fn open_tls(config: &Config) -> Result<Vec<Option<Arc<ListenerTls>>>, Error> {
+/// Reads the certificates of all listeners and pools.
+pub(super) fn open_tls(config: &Config) -> Result<Tls, Error> {
     let now = i64::try_from(time::unix_seconds()).unwrap_or(i64::MAX);
-    tls::listener::open_all(config, now).map_err(|problems| {
+    Tls::open(config, now).map_err(|problems| {
         let told = |problem: Problem| {
             config::fault_at(config.file.as_deref(), &problem.key, problem.advice).to_string()
         };

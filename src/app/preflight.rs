@@ -6,7 +6,7 @@ use super::publish;
 use crate::base::time;
 use crate::state::config::{AccessLog, Config, Listener, Place};
 use crate::state::instance::Instance;
-use crate::state::tls::{self, Problem};
+use crate::state::tls::{Problem, Tls};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::net::{
@@ -48,7 +48,7 @@ pub fn preflight(config: &Config, running: Option<&Instance>) -> Vec<Obstacle> {
 /// What is wrong with the files of TLS.
 fn certificates(config: &Config) -> Vec<Obstacle> {
     let now = i64::try_from(time::unix_seconds()).unwrap_or(i64::MAX);
-    let problems = tls::listener::open_all(config, now).err().unwrap_or_default();
+    let problems = Tls::open(config, now).err().unwrap_or_default();
     let obstacle = |Problem { key, advice }| Obstacle { key, advice, stops: true };
     problems.into_iter().map(obstacle).collect()
 }

@@ -15,6 +15,7 @@ use crate::state::addresses::Replaced;
 use crate::state::config::{self, Config, HealthCheck};
 use crate::state::server::{Check, Mode, Server};
 use crate::state::table::Table;
+use crate::state::tls::servers::ServersTls;
 use crate::state::verdict::{Verdict, Verdicts};
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased, unbounded};
 use publish::{Transition, told};
@@ -93,6 +94,8 @@ struct Pool {
     report: config::LoadReport,
     ejection: health::Ejection,
     outliers: Outliers,
+    /// TLS towards its servers.
+    tls: Option<Arc<ServersTls>>,
     /// Its servers.
     servers: usize,
     /// Those of them that are ejected now.
@@ -111,6 +114,7 @@ impl Pool {
             report: servers.load_report.clone(),
             ejection: outliers::ejection(servers),
             outliers: Outliers::default(),
+            tls: None,
             servers: 0,
             ejected: 0,
             serves: true,
@@ -195,6 +199,12 @@ impl Agent {
             publish_at: Moment::START,
         };
         (agent, Handle(sender))
+    }
+
+    /// The same, with TLS towards the servers of each pool, by its id.
+    pub fn with_tls(mut self, tls: Vec<Option<Arc<ServersTls>>>) -> Self {
+        self.pools.iter_mut().zip(tls).for_each(|(pool, tls)| pool.tls = tls);
+        self
     }
 
     /// The same, with another resolver.
@@ -350,7 +360,8 @@ impl Agent {
             timeout: check.timeout,
         };
         let candidates = watched.server.addresses().candidates().rotated(watched.failed);
-        let target = Target { address: watched.server.address.clone(), candidates };
+        let tls = self.pools[usize::from(watched.server.pool.0)].tls.clone();
+        let target = Target { address: watched.server.address.clone(), candidates, tls };
         let threads = if watched.is_prompt { &mut self.prompt } else { &mut self.slow };
         watched.probing = ask(threads, (id, Kind::Probe), target, question, self.found.0.clone());
         if !watched.probing {
@@ -377,7 +388,9 @@ impl Agent {
             self.end_repeat(finding.id);
             return self.schedule_probe(finding.id, now.after(interval));
         }
-        let judged = judge(&pool.key, &pool.check, &finding.response, &watched.server.address, finding.at);
+        let scheme = if pool.tls.is_some() { "https" } else { "http" };
+        let judged =
+            judge(&pool.key, scheme, &pool.check, &finding.response, &watched.server.address, finding.at);
         watched.is_prompt = finding.took < PROMPT.min(pool.check.timeout / 2);
         watched.failed = if judged.passed { 0 } else { watched.failed.wrapping_add(1) };
         if let Some(at) = finding.at.filter(|_| judged.passed) {

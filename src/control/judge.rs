@@ -19,15 +19,16 @@ pub struct Judged {
 }
 
 /// Evaluates a probe of the server with this address, which was connected to at `at`. `pool` is the key of its pool in
-/// the configuration.
+/// the configuration, `scheme` that of its URLs.
 pub fn judge(
     pool: &str,
+    scheme: &str,
     check: &HealthCheck,
     response: &Result<Response, Silence>,
     address: &Address,
     at: Option<SocketAddr>,
 ) -> Judged {
-    let url = url(address, &check.path, at);
+    let url = url(scheme, address, &check.path, at);
     match response {
         Err(silence) => {
             let outcome = silence.words.clone();
@@ -68,12 +69,12 @@ fn is_expected(check: &HealthCheck, status: u16) -> bool {
 }
 
 /// The URL for the log: with the address if a name has several.
-fn url(address: &Address, path: &str, at: Option<SocketAddr>) -> String {
+fn url(scheme: &str, address: &Address, path: &str, at: Option<SocketAddr>) -> String {
     match address {
-        Address::Unix(_) => format!("http://localhost{path} on {address}"),
+        Address::Unix(_) => format!("{scheme}://localhost{path} on {address}"),
         Address::Tcp { .. } => match at.filter(|at| at.to_string() != address.to_string()) {
-            Some(at) => format!("http://{address}{path} ({at})"),
-            None => format!("http://{address}{path}"),
+            Some(at) => format!("{scheme}://{address}{path} ({at})"),
+            None => format!("{scheme}://{address}{path}"),
         },
     }
 }
@@ -89,7 +90,14 @@ mod tests {
         let response = response
             .map(|status| Response { status, body: String::new() })
             .map_err(|words| Silence::from(words.to_owned()));
-        judge("servers", &check, &response, &address.parse().unwrap(), at.map(|at| at.parse().unwrap()))
+        judge(
+            "servers",
+            "http",
+            &check,
+            &response,
+            &address.parse().unwrap(),
+            at.map(|at| at.parse().unwrap()),
+        )
     }
 
     fn check(given: bool, response: Result<u16, &str>, passes: bool) {

@@ -5,12 +5,15 @@ use crate::base::limits;
 use crate::base::time::{self, Moment};
 use crate::state::address::Address;
 use crate::state::addresses::{self, Candidates};
+use crate::state::tls::servers::{self, ServersTls};
 use parking_lot::Mutex;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
+use rustls::ClientConnection;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
@@ -53,6 +56,8 @@ pub struct Target {
     pub address: Address,
     /// The addresses to try otherwise.
     pub candidates: Candidates,
+    /// The server speaks TLS.
+    pub tls: Option<Arc<ServersTls>>,
 }
 
 /// Why there is no response.
@@ -103,6 +108,8 @@ fn ask_over(
         .header("Connection", "close")
         .body(())
         .map_err(|error| format!("the request cannot be sent: {error}"))?;
+    let session = target.tls.as_ref().map(|tls| tls.session(&target.address)).transpose()?;
+    let stream = Channel { stream, session: session.map(Box::new) };
     let agent = agent(stream, address, deadline.since(time::now()).max(SHORTEST));
     let received = agent.run(request).map_err(|error| Silence::of(&error, question.timeout))?;
     let status = received.status().as_u16();
@@ -140,7 +147,7 @@ fn open_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
     Ok(UnixStream::from(fd))
 }
 
-fn agent(stream: Stream, address: SocketAddr, timeout: Duration) -> Agent {
+fn agent(stream: Channel, address: SocketAddr, timeout: Duration) -> Agent {
     let config = Agent::config_builder()
         .proxy(None)
         .max_redirects(0)
@@ -170,6 +177,7 @@ fn host_of(address: &Address) -> String {
 /// A short text for display.
 fn say(error: &Error, timeout: Duration) -> String {
     match error {
+        Error::Io(error) if tls_error(error).is_some() => tls_error(error).unwrap_or_default(),
         Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             "connection refused".to_owned()
         }
@@ -185,6 +193,11 @@ fn say(error: &Error, timeout: Duration) -> String {
         }
         other => format!("{other}"),
     }
+}
+
+/// Which check of TLS failed.
+fn tls_error(error: &io::Error) -> Option<String> {
+    error.get_ref()?.downcast_ref::<rustls::Error>().map(servers::words)
 }
 
 /// Returns the one address that was resolved before, whatever the name. ureq's own resolver starts a thread for each
@@ -208,7 +221,7 @@ impl Resolver for Pinned {
 /// Returns the one connection that was made before: ureq's own connector cannot report which address accepted it, and
 /// does not support Unix sockets.
 #[derive(Debug)]
-struct Connected(Mutex<Option<Stream>>);
+struct Connected(Mutex<Option<Channel>>);
 
 impl Connector for Connected {
     type Out = Connection;
@@ -227,10 +240,10 @@ enum Stream {
 }
 
 impl Stream {
-    fn write_all(&mut self, bytes: &[u8], limit: Option<Duration>) -> io::Result<()> {
+    fn write(&mut self, bytes: &[u8], limit: Option<Duration>) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.set_write_timeout(limit).and_then(|()| stream.write_all(bytes)),
-            Stream::Unix(stream) => stream.set_write_timeout(limit).and_then(|()| stream.write_all(bytes)),
+            Stream::Tcp(stream) => stream.set_write_timeout(limit).and_then(|()| stream.write(bytes)),
+            Stream::Unix(stream) => stream.set_write_timeout(limit).and_then(|()| stream.write(bytes)),
         }
     }
 
@@ -242,9 +255,72 @@ impl Stream {
     }
 }
 
+/// A connection, and the TLS session over it if the server speaks TLS.
+#[derive(Debug)]
+struct Channel {
+    stream: Stream,
+    session: Option<Box<ClientConnection>>,
+}
+
+impl Channel {
+    fn write_all(&mut self, bytes: &[u8], limit: Option<Duration>) -> io::Result<()> {
+        let mut timed = Timed::new(&mut self.stream, limit);
+        match &mut self.session {
+            None => timed.write_all(bytes),
+            Some(session) => {
+                let mut secure = rustls::Stream::new(&mut **session, &mut timed);
+                secure.write_all(bytes).and_then(|()| secure.flush())
+            }
+        }
+    }
+
+    fn read(&mut self, bytes: &mut [u8], limit: Option<Duration>) -> io::Result<usize> {
+        let mut timed = Timed::new(&mut self.stream, limit);
+        match &mut self.session {
+            None => timed.read(bytes),
+            Some(session) => rustls::Stream::new(&mut **session, &mut timed).read(bytes),
+        }
+    }
+}
+
+/// A connection of which several calls have one time limit together: a handshake makes many.
+struct Timed<'s> {
+    stream: &'s mut Stream,
+    deadline: Option<Moment>,
+}
+
+impl<'s> Timed<'s> {
+    fn new(stream: &'s mut Stream, limit: Option<Duration>) -> Self {
+        Timed { stream, deadline: limit.map(|limit| time::now().after(limit)) }
+    }
+
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.deadline.map(|deadline| deadline.since(time::now()));
+        if left == Some(Duration::ZERO) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let left = self.left()?;
+        self.stream.read(bytes, left)
+    }
+}
+
+impl Write for Timed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let left = self.left()?;
+        self.stream.write(bytes, left)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[derive(Debug)]
 struct Connection {
-    stream: Stream,
+    stream: Channel,
     buffers: LazyBuffers,
 }
 
@@ -300,7 +376,7 @@ mod tests {
     fn target(address: &str) -> Target {
         let address: Address = address.parse().unwrap();
         let candidates = Addresses::of(&address).candidates();
-        Target { address, candidates }
+        Target { address, candidates, tls: None }
     }
 
     fn ask_at(address: &str, timeout_ms: u64) -> Result<Response, Silence> {
@@ -390,7 +466,7 @@ mod tests {
         let addresses = Addresses::of(&address);
         let third = SocketAddr::from(([127, 0, 0, 33], first.port()));
         addresses.replace(vec![first, rejected, third]);
-        let target = Target { address, candidates: addresses.candidates() };
+        let target = Target { address, candidates: addresses.candidates(), tls: None };
         let (response, at) = ask(&target, &question(3000));
         assert_eq!((response.map(|response| response.status), at), (Ok(204), Some(third)));
         server.join().unwrap();

@@ -48,6 +48,9 @@ impl Failure {
     pub const CONNECT: Failure =
         Failure { reason: Reason::ConnectFailed, phase: Phase::Connect, sent: false };
 
+    /// The server was reached, and TLS with it failed before a byte of the request was sent.
+    pub const TLS: Failure = Failure { reason: Reason::TlsFailed, phase: Phase::Connect, sent: false };
+
     /// A pooled connection was found closed before a byte was sent on it.
     pub const UNSENT: Failure = Failure { reason: Reason::ServerReset, phase: Phase::Reuse, sent: false };
 

@@ -24,6 +24,8 @@ use super::route::{self, Routed, Way};
 use super::server_pool::ServerConnection;
 use super::shared::MirrorPermit;
 use super::socket::Then;
+use super::tls::Tls;
+use super::transport::Transport;
 use super::tunnel::{Tunnel, TunnelPermit};
 use super::upload::Upload;
 use super::upstream::{self, Chosen, Tried};
@@ -613,7 +615,10 @@ impl Exchange {
                 connected => connected,
             };
             match connected {
-                Ok(transport) => return Ok(Some(cx.servers.insert(transport, server, self.owner.0))),
+                Ok(transport) => {
+                    let transport = secured(transport, server, cx)?;
+                    return Ok(Some(cx.servers.insert(transport, server, self.owner.0)));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     connecting.again();
                     let late = now >= self.attempt_at.after(connect_time);
@@ -708,6 +713,10 @@ impl Exchange {
         if !self.upload.has_begun() {
             return match (self.upload.is_broken(), connection.reused) {
                 (true, true) => Err(Failure::UNSENT),
+                (true, false) if connection.stream.tls_trouble().is_some() => {
+                    connection.log_tls_trouble(shared, *now);
+                    Err(Failure::TLS)
+                }
                 (true, false) => Ok(Relayed::NotConnected),
                 (false, _) => Ok(Relayed::Bytes(0)),
             };
@@ -748,6 +757,11 @@ impl Exchange {
         let downloaded = downloaded.map_err(|failure| match failure {
             // A pooled connection that died before a byte of the response: the race of reuse, not the server's fault.
             Failure::RESET if connection.reused => Failure { phase: Phase::Reuse, ..failure },
+            // With TLS 1.3 a server rejects our certificate only after our side of the handshake.
+            Failure::RESET if connection.stream.tls_trouble().is_some() => {
+                connection.log_tls_trouble(shared, *now);
+                Failure { reason: Reason::TlsFailed, ..failure }
+            }
             failure => failure,
         })?;
         if self.download.has_begun() && !begun {
@@ -1173,6 +1187,18 @@ impl Connecting {
     fn succeeded(self, server: &Server) -> u64 {
         let addresses = server.addresses();
         self.current.map_or_else(|| addresses.generation(), |address| addresses.record_connect_ok(address))
+    }
+}
+
+/// TLS over a new connection to a server, where its pool has it.
+fn secured(transport: Transport, server: &Arc<Server>, cx: &Context) -> Result<Transport, Failure> {
+    let Some(tls) = cx.shared.servers_tls(server.pool) else { return Ok(transport) };
+    match tls.session(&server.address) {
+        Ok(session) => Ok(Transport::Tls(Box::new(Tls::new(transport, session.into(), &[])))),
+        Err(why) => {
+            cx.shared.log_tls_failure(server, &why, cx.now);
+            Err(Failure::TLS)
+        }
     }
 }
 

@@ -76,6 +76,7 @@ pub fn record_success(lease: &Lease, cx: &Context) {
 pub fn record_failure(lease: &Lease, reason: Reason, cx: &Context) {
     let what = match reason {
         Reason::ConnectFailed => "cannot be reached",
+        Reason::TlsFailed => "failed the TLS handshake",
         Reason::ServerReset => "closed before it responded",
         Reason::ServerTimeout => "did not respond in time",
         Reason::BadResponse => "sent a malformed response",

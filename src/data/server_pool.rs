@@ -3,6 +3,7 @@
 //! something unasked on it, is noticed at once, and that connection is not used again (RFC 9112 section 9.2).
 
 use super::poller::{Poller, Ready, Side, Token};
+use super::shared::Shared;
 use super::transport::{Stream, Transport};
 use crate::base::ids::ServerId;
 use crate::base::time::Moment;
@@ -24,6 +25,15 @@ pub struct ServerConnection {
     /// The generation of the server's addresses under which it was made.
     pub generation: u64,
     user: User,
+}
+
+impl ServerConnection {
+    /// Logs what is wrong with its TLS session.
+    pub fn log_tls_trouble(&self, shared: &Shared, now: Moment) {
+        if let Some(why) = self.stream.tls_trouble() {
+            shared.log_tls_failure(&self.server, &why, now);
+        }
+    }
 }
 
 /// Who has a connection to a server.
@@ -137,7 +147,8 @@ impl ServerPool {
         connection.stream.notify(ready);
         match connection.user {
             User::Exchange(client) => Some(client),
-            User::Idle(_) if connection.stream.may_read() => {
+            // What came may belong to TLS, such as tickets; anything else is unsolicited.
+            User::Idle(_) if connection.stream.may_read() && !connection.stream.is_quiet() => {
                 self.close_idle(key);
                 None
             }

@@ -12,9 +12,11 @@ use crate::state::access::AccessSink;
 use crate::state::config::{Config, Place, Via};
 use crate::state::guard::Guard;
 use crate::state::route::Routes;
+use crate::state::server::Server;
 use crate::state::stats::{Counter, Stats};
 use crate::state::table::Table;
 use crate::state::tls::listener::ListenerTls;
+use crate::state::tls::servers::ServersTls;
 use crate::state::verdict::Verdicts;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -36,6 +38,9 @@ const MIRRORS_MAX: usize = 256;
 /// When draining begins, idle connections stay open for this long: a client that was promised a connection that stays
 /// may have its next request on the way.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
+
+/// Between two lines of the log about TLS with servers.
+const TLS_FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the workers share of a pool of servers.
 #[derive(Debug)]
@@ -79,6 +84,10 @@ pub struct Shared {
     pub access: Option<AccessSink>,
     /// Where it listens, in the order of the configuration's listeners.
     pub inlets: Vec<Inlet>,
+    /// TLS towards the servers, by the id of the pool.
+    servers_tls: Vec<Option<Arc<ServersTls>>>,
+    /// When the log was last told that TLS with a server failed.
+    tls_failure_logged: AtomicU64,
     /// Its name in `Via`.
     pub pseudonym: String,
     /// What the workers share of each pool, the default one first.
@@ -113,7 +122,7 @@ impl Shared {
         table: Arc<Table>,
         verdicts: Verdicts,
         access: Option<AccessSink>,
-        inlets: Vec<Inlet>,
+        endpoints: Endpoints,
     ) -> Self {
         let pseudonym = match &config.listen.via {
             Via::Instance => format!("evenkeel-{:08x}", random::entropy() as u32),
@@ -127,7 +136,9 @@ impl Shared {
             routes,
             verdicts,
             access,
-            inlets,
+            inlets: endpoints.inlets,
+            servers_tls: endpoints.servers_tls,
+            tls_failure_logged: AtomicU64::new(0),
             pseudonym,
             pools: config.pool_ids().map(|pool| PoolState::new(&config, pool)).collect(),
             tunnels: AtomicUsize::new(0),
@@ -158,6 +169,21 @@ impl Shared {
     /// TLS of the listener with this index; `None` where it is in clear text.
     pub fn tls(&self, listener: usize) -> Option<&Arc<ListenerTls>> {
         self.inlets.get(listener)?.tls.as_ref()
+    }
+
+    /// TLS towards the servers of a pool; `None` where it is in clear text.
+    pub fn servers_tls(&self, pool: PoolId) -> Option<&Arc<ServersTls>> {
+        self.servers_tls.get(usize::from(pool.0))?.as_ref()
+    }
+
+    /// Logs why TLS with a server failed; once a second at most, because each request may fail so.
+    pub fn log_tls_failure(&self, server: &Server, why: &str, now: Moment) {
+        let last = self.tls_failure_logged.load(Relaxed);
+        let is_due = last == 0 || now.since(Moment::from_nanos(last)) >= TLS_FAILURE_LOG_INTERVAL;
+        if is_due && self.tls_failure_logged.compare_exchange(last, now.as_nanos(), Relaxed, Relaxed).is_ok()
+        {
+            log::warn!("server {} ({}): TLS: {why}", server.label, server.address);
+        }
     }
 
     /// How long a client of this listener may take for its handshake.
@@ -215,6 +241,15 @@ impl Shared {
     pub fn open_from(&self, address: IpAddr) -> usize {
         self.by_address.lock().get(&address).copied().unwrap_or(0)
     }
+}
+
+/// Where a proxy listens, and how it speaks with servers.
+#[derive(Debug, Default)]
+pub struct Endpoints {
+    /// In the order of the configuration's listeners.
+    pub inlets: Vec<Inlet>,
+    /// TLS towards the servers, by the id of the pool.
+    pub servers_tls: Vec<Option<Arc<ServersTls>>>,
 }
 
 /// A listener as it was opened.

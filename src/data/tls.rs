@@ -2,8 +2,12 @@
 //! moves its records and keeps to the rules of a non-blocking stream: what is told as sent has left this process, and a
 //! call that says `WouldBlock` is made again with the same bytes.
 
+mod slices;
+
 use super::socket::Then;
+use crate::state::tls::servers;
 use rustls::{Connection, Error};
+use slices::Slices;
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
 
@@ -50,6 +54,8 @@ pub struct Tls<C: Carrier> {
     /// Bytes whose records are made and not all sent. They are told as sent when they are.
     owed: usize,
     sent: u64,
+    /// Records were sent.
+    greeted: bool,
     /// The last receive took all that was there: an edge tells of more.
     dry: bool,
     ended: bool,
@@ -82,6 +88,7 @@ impl<C: Carrier> Tls<C> {
             plaintext: 0,
             owed: 0,
             sent: 0,
+            greeted: false,
             dry: false,
             ended: false,
             blocked: false,
@@ -103,6 +110,18 @@ impl<C: Carrier> Tls<C> {
     /// What the session ended with, if it did.
     pub fn failure(&self) -> Option<&Error> {
         self.failure.as_ref()
+    }
+
+    /// What is wrong, for people, where the session or its handshake has failed.
+    pub fn trouble(&self) -> Option<String> {
+        match &self.failure {
+            Some(error) => Some(servers::words(error)),
+            // Nothing was sent where the connection itself was not made.
+            None if self.greeted && self.session.is_handshaking() => {
+                Some("the server closed the connection in the TLS handshake".to_owned())
+            }
+            None => None,
+        }
     }
 
     /// Whether the handshake is not complete.
@@ -242,7 +261,7 @@ impl<C: Carrier> Tls<C> {
         self.blocked = false;
         while self.session.wants_write() {
             match self.session.write_tls(&mut Records(&mut self.carrier)) {
-                Ok(_) => {}
+                Ok(_) => self.greeted = true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = true;
                     return Ok(false);
@@ -350,51 +369,5 @@ impl<C: Carrier> Write for Records<'_, C> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// The most pieces of a message that are encrypted together; a message has seven.
-const PIECES: usize = 8;
-
-/// What is left of some slices.
-struct Slices<'a> {
-    parts: &'a [IoSlice<'a>],
-    /// Bytes of the first one that are done with.
-    skipped: usize,
-    some: [IoSlice<'a>; PIECES],
-}
-
-impl<'a> Slices<'a> {
-    fn of(parts: &'a [IoSlice<'a>]) -> Self {
-        Slices { parts, skipped: 0, some: [IoSlice::new(&[]); PIECES] }
-    }
-
-    /// The next bytes, at most so many.
-    fn take(&mut self, most: usize) -> &[IoSlice<'a>] {
-        let (mut left, mut count, mut skipped) = (most, 0, self.skipped);
-        for part in self.parts {
-            if left == 0 || count == PIECES {
-                break;
-            }
-            let part: &'a [u8] = part;
-            let rest = part.get(skipped..).unwrap_or_default();
-            skipped = skipped.saturating_sub(part.len());
-            let rest = &rest[..rest.len().min(left)];
-            if !rest.is_empty() {
-                self.some[count] = IoSlice::new(rest);
-                (count, left) = (count + 1, left - rest.len());
-            }
-        }
-        &self.some[..count]
-    }
-
-    /// So many bytes are done with; false when they were not all that was taken last.
-    fn advance(&mut self, count: usize) -> bool {
-        self.skipped += count;
-        while let Some(first) = self.parts.first().filter(|first| first.len() <= self.skipped) {
-            self.skipped -= first.len();
-            self.parts = &self.parts[1..];
-        }
-        count > 0
     }
 }

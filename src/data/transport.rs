@@ -188,6 +188,11 @@ impl Stream {
         self.transport.tls()
     }
 
+    /// What is wrong with its TLS session, for people; `None` where nothing is, or it has none.
+    pub fn tls_trouble(&self) -> Option<String> {
+        self.transport.tls().and_then(Tls::trouble)
+    }
+
     /// Goes on with the handshake, if one is to be made; true when it is complete.
     pub fn handshake(&mut self) -> io::Result<bool> {
         let Transport::Tls(tls) = &mut self.transport else { return Ok(true) };

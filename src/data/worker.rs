@@ -398,7 +398,7 @@ fn make_ready(ready: &mut VecDeque<usize>, key: usize, held: &mut Held) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shared::{Permit, Shared};
+    use super::super::shared::{Endpoints, Permit, Shared};
     use super::super::socket::Socket;
     use super::super::transport::Transport;
     use super::*;
@@ -419,7 +419,7 @@ mod tests {
             table,
             Verdicts::default(),
             None,
-            Vec::new(),
+            Endpoints::default(),
         ));
         let accept = Poller::new().unwrap();
         Worker::new(&Arc::new(WorkerPool::new(&shared, accept.waker())), 1, Poller::new().unwrap())

@@ -154,6 +154,8 @@ reasons! {
     Maintenance = "maintenance", 503, "No server of the pool is in use. Take a server out of drain or maintenance.";
     /// No server accepted the connection.
     ConnectFailed = "connect_failed", 503, "The server could not be reached. Check that it is running.";
+    /// TLS with the server failed: its certificate is not accepted, or it speaks no TLS.
+    TlsFailed = "tls_failed", 502, "No secure connection to the server could be made. The balancer's log says why.";
     /// The server closed before the head of its response was complete.
     ServerReset = "server_reset", 502, "The server closed the connection before it responded.";
     /// The server did not respond in time.
@@ -190,6 +192,7 @@ impl Reason {
                 | Reason::NoServer
                 | Reason::Maintenance
                 | Reason::ConnectFailed
+                | Reason::TlsFailed
                 | Reason::ServerReset
                 | Reason::ServerTimeout
                 | Reason::BadResponse

@@ -111,8 +111,8 @@ fn without_scheme(text: &str, scheme: &str, rest: &str) -> String {
     };
     match scheme.to_ascii_lowercase().as_str() {
         "https" | "wss" | "tls" | "ssl" => format!(
-            "{text:?} is not a valid address: TLS to servers is not built yet; write \"host:port\" of a port that \
-             speaks HTTP in clear text"
+            "{text:?} is not a valid address: write {:?}, and \"tls\": true beside the list of servers",
+            if has_port || rest.starts_with("unix:") { write } else { format!("{authority}:443") }
         ),
         _ => format!("{text:?} is not a valid address: it begins with \"{scheme}://\"; write {write:?}"),
     }
@@ -188,7 +188,7 @@ mod tests {
             ("http://[::1]:9001/", "write \"[::1]:9001\""),
             ("tcp://a:80", "write \"a:80\""),
             ("http://unix:/run/a.sock:", "write \"unix:/run/a.sock\""),
-            ("https://a:443", "TLS to servers is not built yet"),
+            ("https://a:443", "\"tls\": true"),
             ("a:80/path", "write \"a:80\""),
             (":80", "write \"127.0.0.1:80\""),
             ("80", "write \"127.0.0.1:80\""),

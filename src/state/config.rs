@@ -23,6 +23,7 @@ mod routes;
 mod rules;
 mod source;
 mod spell;
+mod to_servers;
 mod tree;
 mod units;
 
@@ -32,6 +33,7 @@ pub use guards::Guards;
 pub use listener::{Certificate, ClientAuth, Listener, Place, TlsToClients, TlsVersion};
 pub use routes::RouteSpec;
 pub use rules::check_name;
+pub use to_servers::TlsToServers;
 pub use units::read_size;
 
 use super::address::Address;
@@ -151,6 +153,8 @@ pub struct Servers {
     pub ejection: health::Ejection,
     /// Idle connections to each server.
     pub pool: Pool,
+    /// They speak TLS.
+    pub tls: Option<TlsToServers>,
 }
 
 /// One server as configured, or as registered through the admin API.

@@ -7,15 +7,19 @@ use rcgen::{
 };
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 /// An authority, and a folder for what it issues.
 pub struct Authority {
@@ -237,5 +241,110 @@ impl TlsClient {
     pub fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.stream.read_to_end(&mut bytes).map(|_| bytes)
+    }
+}
+
+/// A server that speaks TLS and responds to every request.
+pub struct TlsOrigin {
+    /// Where it listens.
+    pub address: SocketAddr,
+    seen: Arc<Mutex<SeenTls>>,
+}
+
+/// What it saw.
+#[derive(Clone, Debug, Default)]
+pub struct SeenTls {
+    /// The first lines of all requests, probes and load reports among them.
+    pub lines: Vec<String>,
+    /// For each handshake, how it was made.
+    pub handshakes: Vec<HandshakeKind>,
+    /// For each handshake, the name that was asked for.
+    pub names: Vec<Option<String>>,
+}
+
+impl TlsOrigin {
+    /// Starts it with this certificate; `clients` issues the certificates that clients must have. It lives as long as the
+    /// test.
+    pub fn start(files: &Files, clients: Option<&Authority>, response: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let chain = CertificateDer::pem_file_iter(&files.certificate).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(&files.key).unwrap();
+        let provider = Arc::new(provider());
+        let builder =
+            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let verified = match clients {
+            None => builder.unwrap().with_no_client_auth(),
+            Some(clients) => {
+                let roots = Arc::new(clients.roots());
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build().unwrap();
+                builder.unwrap().with_client_cert_verifier(verifier)
+            }
+        };
+        let config = Arc::new(verified.with_single_cert(chain, key).unwrap());
+        let seen: Arc<Mutex<SeenTls>> = Arc::default();
+        let record = Arc::clone(&seen);
+        thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                let (config, record) = (Arc::clone(&config), Arc::clone(&record));
+                thread::spawn(move || drop(serve(socket, config, &record, response)));
+            }
+        });
+        TlsOrigin { address, seen }
+    }
+
+    /// What it saw so far.
+    pub fn seen(&self) -> SeenTls {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Requests for this path so far.
+    pub fn count(&self, path: &str) -> usize {
+        self.seen().lines.iter().filter(|line| line.split(' ').nth(1) == Some(path)).count()
+    }
+}
+
+/// Without a length in its response it closes, without close_notify.
+fn serve(
+    mut socket: TcpStream,
+    config: Arc<ServerConfig>,
+    record: &Mutex<SeenTls>,
+    response: &str,
+) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let mut session = ServerConnection::new(config).map_err(io::Error::other)?;
+    while session.is_handshaking() {
+        session.complete_io(&mut socket)?;
+    }
+    let name = session.server_name().map(str::to_owned);
+    let kind = session.handshake_kind();
+    {
+        let mut record = record.lock().unwrap();
+        record.names.push(name);
+        record.handshakes.extend(kind);
+    }
+    let mut stream = StreamOwned::new(session, socket);
+    loop {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        let text = String::from_utf8_lossy(&head).into_owned();
+        let length = text
+            .to_lowercase()
+            .split("content-length: ")
+            .nth(1)
+            .and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+        stream.read_exact(&mut vec![0; length.unwrap_or(0)])?;
+        record.lock().unwrap().lines.push(text.split("\r\n").next().unwrap_or_default().to_owned());
+        stream.write_all(response.as_bytes())?;
+        stream.flush()?;
+        if !response.to_lowercase().contains("content-length")
+            || text.to_lowercase().contains("connection: close")
+        {
+            return Ok(());
+        }
     }
 }

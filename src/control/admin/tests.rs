@@ -269,6 +269,7 @@ fn the_status_tells_everything() {
             "algorithm",
             "draining",
             "instance",
+            "listeners",
             "pools",
             "servers",
             "threadpool",

@@ -28,7 +28,7 @@ impl Agent {
             timeout: rules.check.timeout,
         };
         let candidates = watched.server.addresses().candidates();
-        let target = Target { address: watched.server.address.clone(), candidates };
+        let target = Target { address: watched.server.address.clone(), candidates, tls: rules.tls.clone() };
         watched.reporting = watched.reporting
             || asks && ask(&mut self.reporters, (id, Kind::Report), target, question, self.found.0.clone());
         if !watched.reporting {

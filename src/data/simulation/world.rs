@@ -7,7 +7,7 @@ use crate::base::time::Moment;
 use crate::data::context::{Context, Network};
 use crate::data::h1::{Advance, Connection};
 use crate::data::poller::{Poller, Side};
-use crate::data::shared::{Permit, Shared};
+use crate::data::shared::{Endpoints, Permit, Shared};
 use crate::data::transport::Transport;
 
 use crate::state::config::{self, Config};
@@ -78,7 +78,7 @@ impl World {
             balanced,
             verdicts,
             None,
-            Vec::new(),
+            Endpoints::default(),
         ));
         let mut cx = Context::new(&shared, 1, Poller::new().unwrap());
         cx.now = Moment::from_millis(1000);

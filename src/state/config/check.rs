@@ -2,7 +2,7 @@
 
 use super::reader::Reader;
 use super::refine::SOCKET_PATH_MAX;
-use super::{Config, ServerSpec, Servers, listeners, placeholder, routes, units};
+use super::{Config, ServerSpec, Servers, listeners, placeholder, routes, to_servers, units};
 use crate::state::own::{Own, overlap};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -21,6 +21,7 @@ pub(super) fn contradictions(config: &Config, reader: &mut Reader) {
         let (key, servers) = (config.pool_key(pool), config.pool(pool));
         times(&key, servers, reader);
         list(&key, &servers.list, &own, reader);
+        to_servers::contradictions(config, pool, reader);
     }
     admin(config, reader);
     let pools: Vec<&str> = config.pool_ids().map(|pool| config.pool_name(pool)).collect();

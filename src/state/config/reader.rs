@@ -245,6 +245,30 @@ impl Section<'_, '_> {
         Some(self.section(key, inside))
     }
 
+    /// The same for a key that may also be true, which is an empty object, or false, which is none.
+    pub(super) fn optional_or_true<T>(
+        &mut self,
+        key: &'static str,
+        inside: impl FnOnce(&mut Section<'_, '_>) -> T,
+    ) -> Option<T> {
+        let entry = self.entries.iter().find(|entry| entry.key == key);
+        let on = match entry.map(|entry| (&entry.node.value, &entry.node)) {
+            Some((Value::Object(_), _)) => return self.optional(key, inside),
+            Some((Value::Flag(on), _)) => *on,
+            None | Some((Value::Null, _)) => false,
+            Some((_, node)) => {
+                let advice = format!("expected true, false or an object, found {node}; write true");
+                self.reader.fault(join(&self.path, key), Some(node.at), advice);
+                false
+            }
+        };
+        // Its keys are known nonetheless.
+        let (path, schema) = (join(&self.path, key), join(&self.schema, key));
+        self.take(key);
+        let read = self.reader.object(path, schema, None, inside);
+        on.then_some(read)
+    }
+
     /// Whether there is an object.
     pub(super) fn is_there(&self) -> bool {
         self.at.is_some()

@@ -5,6 +5,7 @@ use super::tree::Node;
 use super::{
     AccessLog, Admin, Change, Config, DEFAULT_POOL, Guards, HealthCheck, Limits, Listen, LoadReport, Log,
     NamedPool, Pool, ServerSpec, Servers, Threadpool, Timeouts, Via, guards, listeners, routes, rules,
+    to_servers,
 };
 use crate::http1::head;
 use crate::policy::pick::{Algorithm, Weight};
@@ -43,13 +44,13 @@ pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config 
         let listen = top.section("load_balancer", |section| listen(section, folder));
         let threadpool = top.section("threadpool", threadpool);
         let retries = top.section("retries", retries);
-        let pools = pools(top, threadpool.bounds.max);
+        let pools = pools(top, threadpool.bounds.max, folder);
         let names: Vec<&str> =
             [DEFAULT_POOL].into_iter().chain(pools.iter().map(|pool| pool.name.as_str())).collect();
         let guards = guards::read(top, folder, &names, &Guards::default());
         Config {
             routes: routes::routes(top, &routes::Around { pools: &names, folder, retries, guards: &guards }),
-            servers: top.section("servers", |section| servers(section, threadpool.bounds.max)),
+            servers: top.section("servers", |section| servers(section, threadpool.bounds.max, folder)),
             pools,
             threadpool,
             guards,
@@ -79,14 +80,14 @@ fn listen(s: &mut Section<'_, '_>, folder: &Path) -> Listen {
 }
 
 /// The pools beside the default one.
-fn pools(top: &mut Section<'_, '_>, max_workers: usize) -> Vec<NamedPool> {
+fn pools(top: &mut Section<'_, '_>, max_workers: usize, folder: &Path) -> Vec<NamedPool> {
     let pools = top.named("pools", "servers", |name, s| {
         if name == DEFAULT_POOL {
             s.fault("", "the default pool is described by `servers`; write its keys there".to_owned());
         } else if let Err(fault) = rules::check_name(name) {
             s.fault("", format!("the name {name:?} {fault}"));
         }
-        NamedPool { name: name.to_owned(), servers: servers(s, max_workers) }
+        NamedPool { name: name.to_owned(), servers: servers(s, max_workers, folder) }
     });
     if pools.len() > POOLS_MAX {
         top.fault("pools", format!("are {}; write at most {POOLS_MAX}", pools.len()));
@@ -94,7 +95,7 @@ fn pools(top: &mut Section<'_, '_>, max_workers: usize) -> Vec<NamedPool> {
     pools
 }
 
-fn servers(s: &mut Section<'_, '_>, max_workers: usize) -> Servers {
+fn servers(s: &mut Section<'_, '_>, max_workers: usize, folder: &Path) -> Servers {
     Servers {
         queue_capacity: s.get("queue_capacity", 1000, rules::whole(1..=1_000_000)),
         max_in_flight: s.maybe("max_in_flight", None, rules::whole(1..=1_000_000)),
@@ -104,6 +105,7 @@ fn servers(s: &mut Section<'_, '_>, max_workers: usize) -> Servers {
         load_report: s.section("load_report", load_report),
         ejection: s.section("ejection", ejection),
         pool: s.section("pool", |section| pool(section, max_workers)),
+        tls: to_servers::tls(s, folder),
     }
 }
 

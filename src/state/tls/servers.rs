@@ -1,0 +1,228 @@
+//! TLS towards the servers of a pool: whom to trust, what to show, and what to say of a handshake that failed.
+
+use super::certificate::{self, Part};
+use super::listener::{date, roots};
+use super::{Problem, provider};
+use crate::base::ids::PoolId;
+use crate::state::address::Address;
+use crate::state::config::{Config, TlsToServers};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error,
+    InvalidMessage, RootCertStore, SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::sync::Arc;
+
+/// Sessions of all servers of a pool that are kept to be resumed, by all workers and probes.
+const SESSIONS: usize = 4096;
+
+/// TLS towards the servers of one pool.
+#[derive(Debug)]
+pub struct ServersTls {
+    config: Arc<ClientConfig>,
+    server_name: Option<ServerName<'static>>,
+}
+
+/// TLS of all pools of a configuration, by their ids. All faults of all files are in the error.
+pub fn open_all(config: &Config, now: i64) -> Result<Vec<Option<Arc<ServersTls>>>, Vec<Problem>> {
+    let (mut all, mut problems) = (Vec::new(), Vec::new());
+    for pool in config.pool_ids() {
+        match open(config, pool, now) {
+            Ok(tls) => all.push(tls),
+            Err(more) => problems.extend(more),
+        }
+    }
+    if problems.is_empty() { Ok(all) } else { Err(problems) }
+}
+
+fn open(config: &Config, pool: PoolId, now: i64) -> Result<Option<Arc<ServersTls>>, Vec<Problem>> {
+    let Some(settings) = &config.pool(pool).tls else { return Ok(None) };
+    let key = format!("{}.tls", config.pool_key(pool));
+    ServersTls::open(settings, &key, now).map(|tls| Some(Arc::new(tls)))
+}
+
+impl ServersTls {
+    /// Reads everything that connections to these servers need; `key` is that of the settings.
+    fn open(settings: &TlsToServers, key: &str, now: i64) -> Result<Self, Vec<Problem>> {
+        let problem = |key: String, advice: String| vec![Problem { key, advice }];
+        let internal =
+            |error: &dyn std::fmt::Display| problem(key.to_owned(), format!("TLS cannot be set up: {error}"));
+        let verifier: Arc<dyn ServerCertVerifier> = match settings.verify {
+            true => {
+                let trusted = trusted(settings).map_err(|advice| problem(format!("{key}.ca"), advice))?;
+                let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(trusted), provider());
+                builder.build().map_err(|error| internal(&error))?
+            }
+            false => Arc::new(Unverified),
+        };
+        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let builder = builder.map_err(|error| internal(&error))?;
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let mut config = match &settings.certificate {
+            None => builder.with_no_client_auth(),
+            Some(files) => {
+                let loaded = certificate::load(files, now).map_err(|(part, advice)| {
+                    let part = if part == Part::Key && files.key != files.certificate {
+                        "key"
+                    } else {
+                        "certificate"
+                    };
+                    problem(format!("{key}.{part}"), advice)
+                })?;
+                builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(loaded.key)))
+            }
+        };
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let server_name = settings.server_name.clone().and_then(|name| ServerName::try_from(name).ok());
+        Ok(ServersTls { config: Arc::new(config), server_name })
+    }
+
+    /// A session with the server at this address. The error says why there can be none.
+    pub fn session(&self, address: &Address) -> Result<ClientConnection, String> {
+        let name = match (&self.server_name, address) {
+            (Some(name), _) => name.clone(),
+            (None, Address::Tcp { host, .. }) => {
+                let host = host.trim_start_matches('[').trim_end_matches([']', '.']).to_owned();
+                ServerName::try_from(host)
+                    .map_err(|_| "its address is no name for TLS; set tls.server_name".to_owned())?
+            }
+            (None, Address::Unix(_)) => {
+                return Err("a Unix socket has no name for TLS; set tls.server_name".to_owned());
+            }
+        };
+        ClientConnection::new(Arc::clone(&self.config), name).map_err(|error| words(&error))
+    }
+}
+
+/// The authorities: those of the file, or those of the system.
+fn trusted(settings: &TlsToServers) -> Result<RootCertStore, String> {
+    if let Some(ca) = &settings.ca {
+        return roots(ca);
+    }
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    match roots.is_empty() {
+        true => Err(
+            "this system has no certificates of authorities; install them (ca-certificates), or name a file"
+                .into(),
+        ),
+        false => Ok(roots),
+    }
+}
+
+/// Which check of a handshake with a server failed, as a part of a sentence.
+pub fn words(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(error) => of_certificate(error),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            "the server does not speak TLS on this port".into()
+        }
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "the server requires a client certificate; set tls.certificate".into()
+        }
+        Error::AlertReceived(alert) => format!("the server ended the TLS handshake with the alert {alert:?}"),
+        Error::PeerIncompatible(_) => "the server has no TLS version or cipher in common with us".into(),
+        other => format!("TLS failed: {other}"),
+    }
+}
+
+fn of_certificate(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Expired => "certificate expired".into(),
+        CertificateError::ExpiredContext { not_after, .. } => {
+            format!("certificate expired: it was valid until {}", when(*not_after))
+        }
+        CertificateError::NotValidYet => "certificate not valid yet".into(),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            format!("certificate not valid yet: it is valid from {}", when(*not_before))
+        }
+        CertificateError::UnknownIssuer => "unknown issuer: set tls.ca to the file of the authority".into(),
+        CertificateError::NotValidForName => "name mismatch: the certificate is for another name".into(),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let presented: Vec<_> = presented.iter().map(|name| bare(name)).collect();
+            let of = if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") };
+            format!("name mismatch: wanted {}, certificate is for {of}", expected.to_str())
+        }
+        CertificateError::Revoked => "certificate revoked".into(),
+        CertificateError::BadSignature => "certificate with a bad signature".into(),
+        other => format!("certificate not accepted: {other}"),
+    }
+}
+
+/// The name in `DnsName("a.test")`.
+fn bare(presented: &str) -> &str {
+    let inner = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(presented).trim_matches('"')
+}
+
+fn when(time: UnixTime) -> String {
+    date(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Accepts every certificate, for `verify: false`. That the peer has its key is checked all the same.
+#[derive(Debug)]
+struct Unverified;
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_says_which_check_it_was() {
+        let check = |error: Error, expected: &str| {
+            let words = words(&error);
+            assert!(words.contains(expected), "{words}");
+        };
+        let of = Error::InvalidCertificate;
+        check(of(CertificateError::Expired), "certificate expired");
+        check(of(CertificateError::UnknownIssuer), "unknown issuer: set tls.ca");
+        let expected = ServerName::try_from("a.test").unwrap().to_owned();
+        let presented = vec!["DnsName(\"b.test\")".to_owned(), "DnsName(\"c.test\")".to_owned()];
+        check(
+            of(CertificateError::NotValidForNameContext { expected, presented }),
+            "name mismatch: wanted a.test, certificate is for b.test, c.test",
+        );
+        check(Error::InvalidMessage(InvalidMessage::InvalidContentType), "does not speak TLS");
+        check(Error::AlertReceived(AlertDescription::CertificateRequired), "tls.certificate");
+    }
+}
