@@ -13,7 +13,8 @@
 //! guards let pass later waits in `Guard`, between `begin` and `Choose`.
 
 use super::client::{Client, Failure};
-use super::context::{Context, Target};
+use super::connecting::{Connecting, secured};
+use super::context::Context;
 use super::download::{Asking, Download, Downloaded, Scratch};
 use super::finish;
 use super::guard::{Gate, Opens};
@@ -24,8 +25,6 @@ use super::route::{self, Routed, Way};
 use super::server_pool::ServerConnection;
 use super::shared::MirrorPermit;
 use super::socket::Then;
-use super::tls::Tls;
-use super::transport::Transport;
 use super::tunnel::{Tunnel, TunnelPermit};
 use super::upload::Upload;
 use super::upstream::{self, Chosen, Tried};
@@ -41,13 +40,12 @@ use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
 use crate::policy::admit::Admit;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
-use crate::state::address::Address;
-use crate::state::addresses::{self, Candidates};
+use crate::state::addresses;
 use crate::state::guard::Rejected;
 use crate::state::server::{Lease, Server, stable_hash};
 use crate::state::stats::Counter;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -1138,68 +1136,6 @@ enum Relayed {
     Authorized,
     /// The address cannot be reached.
     NotConnected,
-}
-
-/// A new connection in the making: which of the server's addresses is tried.
-#[derive(Debug)]
-struct Connecting {
-    candidates: Candidates,
-    current: Option<SocketAddr>,
-    /// Addresses that are left, the current one included.
-    left: usize,
-    /// Since when the current one is tried.
-    since: Moment,
-    unix: bool,
-}
-
-impl Connecting {
-    fn new(server: &Server, now: Moment) -> Self {
-        let candidates = server.addresses().candidates();
-        Connecting { candidates, current: None, left: 1, since: now, unix: false }
-    }
-
-    /// The next address to try; a Unix socket has one.
-    fn next<'s>(&mut self, server: &'s Server) -> Option<Target<'s>> {
-        match &server.address {
-            Address::Unix(path) => (!std::mem::replace(&mut self.unix, true)).then_some(Target::Unix(path)),
-            Address::Tcp { .. } => {
-                let (address, left) = self.candidates.next()?;
-                (self.current, self.left) = (Some(address), left);
-                Some(Target::Tcp(address))
-            }
-        }
-    }
-
-    /// What was tried last is tried once more.
-    fn again(&mut self) {
-        self.unix = false;
-    }
-
-    fn has_more(&self) -> bool {
-        self.current.is_some() && self.left > 1
-    }
-
-    fn failed(&mut self, server: &Server) {
-        self.current.into_iter().for_each(|address| server.addresses().record_connect_failed(address));
-    }
-
-    /// The generation of the connection.
-    fn succeeded(self, server: &Server) -> u64 {
-        let addresses = server.addresses();
-        self.current.map_or_else(|| addresses.generation(), |address| addresses.record_connect_ok(address))
-    }
-}
-
-/// TLS over a new connection to a server, where its pool has it.
-fn secured(transport: Transport, server: &Arc<Server>, cx: &Context) -> Result<Transport, Failure> {
-    let Some(tls) = cx.shared.servers_tls(server.pool) else { return Ok(transport) };
-    match tls.session(&server.address) {
-        Ok(session) => Ok(Transport::Tls(Box::new(Tls::new(transport, session.into(), &[])))),
-        Err(why) => {
-            cx.shared.log_tls_failure(server, &why, cx.now);
-            Err(Failure::TLS)
-        }
-    }
 }
 
 /// Keeps a client on its server with `ip_hash`. A client without an address (a Unix socket) is one client.
