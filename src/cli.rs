@@ -6,6 +6,7 @@ pub mod check;
 pub mod loadtest;
 mod logger;
 mod processes;
+pub mod run;
 pub mod server;
 pub mod status;
 
@@ -35,6 +36,7 @@ const AFTER_HELP: &str = "\
 First steps:
   evenkeel demo                                  a balancer and three servers, for a first try
   evenkeel                                       the balancer, in one terminal
+  evenkeel run --listen :8080 --to 127.0.0.1:9001    the same without a configuration file
   evenkeel server 9001                           a sample server, in the next
   curl -X POST http://localhost:8000/requests    a request through the balancer
   evenkeel loadtest                              many requests
@@ -69,7 +71,8 @@ pub enum Command {
     /// Runs until SIGTERM, SIGINT (ctrl-C) or SIGQUIT: then new connections are refused and requests
     /// in flight are finished, for as long as timeouts.drain says. A second signal, a second or more
     /// later, stops at once.
-    Run(File),
+    #[command(after_help = run::AFTER_HELP)]
+    Run(run::Arguments),
     /// Run a balancer and three sample servers in one process, for a first try
     ///
     /// The balancer listens on 127.0.0.1:8000; one of the three servers is slow. It prints commands to try next and
@@ -166,8 +169,8 @@ fn suggestion(error: &clap::Error) -> Option<String> {
 impl Arguments {
     fn execute(self) -> Result<u8, Failure> {
         let file = self.config.as_deref();
-        match self.command.unwrap_or(Command::Run(File::default())) {
-            Command::Run(named) => balance(named.or(file)?),
+        match self.command.unwrap_or(Command::Run(run::Arguments::default())) {
+            Command::Run(arguments) => run::run(&arguments, file),
             Command::Demo => demo(file),
             Command::Server(arguments) => server::run(arguments, file),
             Command::Loadtest(arguments) => loadtest::run(arguments, file),
@@ -195,19 +198,6 @@ impl Failure {
             }
         }
     }
-}
-
-fn balance(file: Option<&Path>) -> Result<u8, Failure> {
-    let config = find(file)?;
-    logger::start(config.log.level);
-    if config.file.is_none() {
-        log::info!("there is no {FILE} here: running with the defaults");
-    }
-    for warning in &config.warnings {
-        log::warn!("{}: {}", warning.path, warning.advice);
-    }
-    app::run(config).map_err(failed)?;
-    Ok(0)
 }
 
 fn demo(file: Option<&Path>) -> Result<u8, Failure> {

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`sleep`] (no work is left lying) |
 //! | 1 | [`transport`] and [`tls`], [`secure`] (what is known of a TLS session), [`server_pool`], [`waiting`] (requests that wait for a server), [`verify`] (passwords), [`shared`] (what threads share) |
-//! | 2 | [`context`] (what a worker lends), [`client`], [`meta`] (what is kept of a request), [`guard`] (what a request has to pass), [`upload`], [`download`], [`upstream`] (choose a server), [`asked`] (a request as its route sees it), [`route`] (which pool, and the head for it), [`question`] (may a request pass), [`respond`] |
+//! | 2 | [`context`] (what a worker lends), [`client`], [`connecting`] (to a server), [`meta`] (what is kept of a request), [`guard`] (what a request has to pass), [`upload`], [`download`], [`upstream`] (choose a server), [`asked`] (a request as its route sees it), [`route`] (which pool, and the head for it), [`question`] (may a request pass), [`respond`] |
 //! | 3 | [`exchange`], [`finish`] (count, log, tell health), [`tunnel`] |
 //! | 4 | [`h1`] (heads, keep-alive, closing) |
 //! | 5 | [`worker_pool`] (the channel), [`worker`], [`accept`], [`listen`] |
@@ -16,6 +16,7 @@ pub mod accept;
 pub mod asked;
 pub mod buffers;
 pub mod client;
+pub mod connecting;
 pub mod context;
 pub mod download;
 pub mod exchange;

@@ -240,6 +240,47 @@ fn a_route_has_limits_of_its_own() {
 }
 
 #[test]
+fn a_mirror_gets_copies_and_slows_nothing() {
+    let setup = Setup::over(
+        json!([{ "path": "/m", "pool": "api", "mirror": { "pool": "canary", "body": 100 } }]),
+        json!({ "admin": { "socket": ADMIN } }),
+    );
+    let mut client = Client::to(&setup.balancer);
+    let mut post = |path: &str, body: String| {
+        client
+            .send(format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        client.response().fields.one("X-Served-By")
+    };
+    assert_eq!(post("/m", "hello".to_owned()), "api");
+    setup.servers["canary"].until("the copy comes", |record| record.requests.len() == 1);
+    let (original, copy) = (setup.seen("api"), setup.seen("canary"));
+    assert_eq!((copy.body, copy.line), (b"hello".to_vec(), "POST /m HTTP/1.1".to_owned()));
+    assert_eq!(copy.fields.all("X-Request-Id"), original.fields.all("X-Request-Id"));
+    assert_eq!(post("/m", "x".repeat(101)), "api");
+    assert_eq!(post("/m", String::new()), "api");
+    setup.servers["canary"].until("the next copy comes", |record| record.requests.len() == 2);
+    assert_eq!(setup.servers["canary"].requests()[1].body, b"", "the long one was not copied");
+    until("copies are counted apart", || setup.balancer.metric("evenkeel_mirrored_requests_total") == 2.0);
+    assert_eq!(setup.balancer.metric("evenkeel_requests_total"), 3.0);
+}
+
+#[test]
+fn a_mirror_that_hangs_holds_nothing_up() {
+    let silent = Origin::start(|visit| drop((visit.request(), visit.to_the_end())));
+    let setup = Setup::over(
+        json!([{ "path": "/m", "pool": "api", "mirror": { "pool": "silent" } }]),
+        json!({ "pools": { "silent": { "list": named("s", &silent), "health_check": { "enabled": false } } },
+                "admin": { "socket": ADMIN } }),
+    );
+    let mut client = Client::to(&setup.balancer);
+    for _ in 0..400 {
+        assert_eq!(client.get("/m").status, 200);
+    }
+    silent.until("as many copies as may be on their way", |record| record.requests.len() == 256);
+    assert_eq!(setup.balancer.metric("evenkeel_mirror_drops_total"), 144.0);
+}
+
+#[test]
 fn routes_and_pools_are_counted() {
     let setup = Setup::over(
         json!([{ "name": "api", "path": "/api", "pool": "api", "access_log": false }, { "name": "gone", "path": "/gone", "respond": { "status": 410 } }]),

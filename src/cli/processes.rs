@@ -47,7 +47,7 @@ fn file_of(pid: u32) -> Option<PathBuf> {
     let arguments = Arguments::try_parse_from(words).ok()?;
     let named = match arguments.command {
         None => None,
-        Some(Command::Run(named)) => named.file,
+        Some(Command::Run(named)) => named.file.file,
         Some(_) => return None,
     };
     let file = named.or(arguments.config).unwrap_or(FILE.into());

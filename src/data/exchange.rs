@@ -13,7 +13,8 @@
 //! guards let pass later waits in `Guard`, between `begin` and `Choose`.
 
 use super::client::{Client, Failure};
-use super::context::{Context, Target};
+use super::connecting::{Connecting, secured};
+use super::context::Context;
 use super::download::{Asking, Download, Downloaded, Scratch};
 use super::finish;
 use super::guard::{Gate, Opens};
@@ -22,9 +23,8 @@ use super::question::{self, Question};
 use super::respond;
 use super::route::{self, Routed, Way};
 use super::server_pool::ServerConnection;
+use super::shared::MirrorPermit;
 use super::socket::Then;
-use super::tls::Tls;
-use super::transport::Transport;
 use super::tunnel::{Tunnel, TunnelPermit};
 use super::upload::Upload;
 use super::upstream::{self, Chosen, Tried};
@@ -32,6 +32,7 @@ use super::waiting::QueueToken;
 use crate::base::ids::PoolId;
 use crate::base::limits;
 use crate::base::time::Moment;
+use crate::http1::body::Body;
 use crate::http1::encoding::Coding;
 use crate::http1::forward::Edits;
 use crate::http1::framing::Framing;
@@ -39,13 +40,12 @@ use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
 use crate::policy::admit::Admit;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
-use crate::state::address::Address;
-use crate::state::addresses::{self, Candidates};
+use crate::state::addresses;
 use crate::state::guard::Rejected;
 use crate::state::server::{Lease, Server, stable_hash};
 use crate::state::stats::Counter;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,6 +155,12 @@ pub struct Exchange {
     pub meta: Meta,
     /// The pool that serves it.
     pool: PoolId,
+    /// The pool that gets a copy of it, once it was sent.
+    copy_to: Option<PoolId>,
+    /// The copy, for its worker to take in.
+    copy: Option<Box<Exchange>>,
+    /// It is the copy of another one: nobody waits for its response, and only its server counts it.
+    copied: Option<MirrorPermit>,
     /// Its route, if one matched.
     way: Option<Box<Way>>,
     state: State,
@@ -248,6 +254,7 @@ impl Exchange {
             let response = exchange.follow(routed);
             exchange.upload.take_early(early).map(|used| (used, response))
         });
+        exchange.copy_to = exchange.mirror_of(head, cx);
         match taken {
             Ok((used, _)) if !exchange.pass_guards(head, cx) => (exchange, used),
             Ok((used, _)) if head.max_forwards == Some(0) => {
@@ -300,7 +307,7 @@ impl Exchange {
         (self.state, self.upload.moved_at) = (State::Choose, cx.now);
         let Some(mut next) = self.next.take() else { return };
         if let Some(Question { head, pool }) = next.question.take() {
-            let body = crate::http1::body::Body::new(Framing::None);
+            let body = Body::new(Framing::None);
             let upload = Upload::new(head, body, false, None, cx.now);
             let upload = std::mem::replace(&mut self.upload, upload);
             self.held = Some(Box::new((upload, std::mem::replace(&mut self.pool, pool))));
@@ -339,6 +346,36 @@ impl Exchange {
         self.held.as_ref().map_or(&self.upload, |held| &held.0).is_received()
     }
 
+    /// The pool that is to get a copy. The copy of an upgrade would be a tunnel that nobody uses.
+    fn mirror_of(&self, head: &RequestHead<'_, '_>, cx: &mut Context) -> Option<PoolId> {
+        let mirror = self.way.as_ref()?.route.mirror?;
+        let is_short = match head.framing {
+            Framing::None => true,
+            Framing::Length(length) => length <= mirror.body_max,
+            Framing::Chunked | Framing::UntilClose => false,
+        };
+        let is_copied = is_short && !head.upgrade && mirror.takes(cx.random.number());
+        is_copied.then_some(mirror.pool)
+    }
+
+    /// The copy of this request for its mirror: once, when the whole of it was sent.
+    fn make_copy(&mut self, cx: &mut Context) {
+        let Some(pool) = self.copy_to.filter(|_| self.asked_at.is_some()) else { return };
+        self.copy_to = None;
+        let (Some(bytes), Some(permit)) = (self.upload.whole(), MirrorPermit::take(&cx.shared)) else {
+            return cx.shard().count(Counter::MirrorsDropped);
+        };
+        let upload = Upload::new(bytes.to_vec(), Body::new(Framing::None), false, None, cx.now);
+        let mut copy = Exchange::new(self.meta.clone(), upload, (0, 0), cx);
+        (copy.pool, copy.copied, copy.meta.keep_alive) = (pool, Some(permit), false);
+        self.copy = Some(copy);
+    }
+
+    /// The copy of it, when there is one: an exchange of its own.
+    pub fn take_copy(&mut self) -> Option<Box<Exchange>> {
+        self.copy.take()
+    }
+
     /// Goes the way of its route; a response of the route's own comes back.
     fn follow(&mut self, routed: Routed) -> Option<route::Response> {
         match routed {
@@ -356,7 +393,7 @@ impl Exchange {
     /// An exchange that tells the sender of bytes that are no request what is wrong with them.
     pub fn of_rejection(reason: Reason, bytes: &[u8], sender: Sender<'_>, cx: &mut Context) -> Box<Self> {
         let meta = Meta::of_rejected(bytes, sender, cx);
-        let body = crate::http1::body::Body::new(Framing::None);
+        let body = Body::new(Framing::None);
         let upload = Upload::new(cx.buffers.take(), body, false, None, cx.now);
         let mut exchange = Exchange::new(meta, upload, sender.owner, cx);
         exchange.reject(reason, cx);
@@ -368,6 +405,9 @@ impl Exchange {
         Box::new(Exchange {
             meta,
             pool: PoolId::default(),
+            copy_to: None,
+            copy: None,
+            copied: None,
             way: None,
             state: State::Choose,
             upload,
@@ -625,7 +665,9 @@ impl Exchange {
     fn relay(&mut self, client: &mut Client, cx: &mut Context) -> Result<Flow, Failure> {
         let mut left = TURN_BYTES;
         loop {
-            match self.relay_once(client, cx)? {
+            let relayed = self.relay_once(client, cx)?;
+            self.make_copy(cx);
+            match relayed {
                 Relayed::Authorized => {
                     self.go_on_authorized(cx);
                     return Ok(Flow::Again);
@@ -982,7 +1024,10 @@ impl Exchange {
     /// Counted and logged; the buffers go back.
     fn done(&mut self, cx: &mut Context) -> Disposition {
         debug_assert!(self.connection.is_none() && self.queue_token.is_none());
-        finish::count(self.outcome(), cx);
+        match &self.copied {
+            Some(_) => cx.shard().count(Counter::Mirrored),
+            None => finish::count(self.outcome(), cx),
+        }
         match self.end {
             End::Abort => Disposition::Abort,
             End::Linger => Disposition::Linger,
@@ -1091,68 +1136,6 @@ enum Relayed {
     Authorized,
     /// The address cannot be reached.
     NotConnected,
-}
-
-/// A new connection in the making: which of the server's addresses is tried.
-#[derive(Debug)]
-struct Connecting {
-    candidates: Candidates,
-    current: Option<SocketAddr>,
-    /// Addresses that are left, the current one included.
-    left: usize,
-    /// Since when the current one is tried.
-    since: Moment,
-    unix: bool,
-}
-
-impl Connecting {
-    fn new(server: &Server, now: Moment) -> Self {
-        let candidates = server.addresses().candidates();
-        Connecting { candidates, current: None, left: 1, since: now, unix: false }
-    }
-
-    /// The next address to try; a Unix socket has one.
-    fn next<'s>(&mut self, server: &'s Server) -> Option<Target<'s>> {
-        match &server.address {
-            Address::Unix(path) => (!std::mem::replace(&mut self.unix, true)).then_some(Target::Unix(path)),
-            Address::Tcp { .. } => {
-                let (address, left) = self.candidates.next()?;
-                (self.current, self.left) = (Some(address), left);
-                Some(Target::Tcp(address))
-            }
-        }
-    }
-
-    /// What was tried last is tried once more.
-    fn again(&mut self) {
-        self.unix = false;
-    }
-
-    fn has_more(&self) -> bool {
-        self.current.is_some() && self.left > 1
-    }
-
-    fn failed(&mut self, server: &Server) {
-        self.current.into_iter().for_each(|address| server.addresses().record_connect_failed(address));
-    }
-
-    /// The generation of the connection.
-    fn succeeded(self, server: &Server) -> u64 {
-        let addresses = server.addresses();
-        self.current.map_or_else(|| addresses.generation(), |address| addresses.record_connect_ok(address))
-    }
-}
-
-/// TLS over a new connection to a server, where its pool has it.
-fn secured(transport: Transport, server: &Arc<Server>, cx: &Context) -> Result<Transport, Failure> {
-    let Some(tls) = cx.shared.servers_tls(server.pool) else { return Ok(transport) };
-    match tls.session(&server.address) {
-        Ok(session) => Ok(Transport::Tls(Box::new(Tls::new(transport, session.into(), &[])))),
-        Err(why) => {
-            cx.shared.log_tls_failure(server, &why, cx.now);
-            Err(Failure::TLS)
-        }
-    }
 }
 
 /// Keeps a client on its server with `ip_hash`. A client without an address (a Unix socket) is one client.

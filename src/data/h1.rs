@@ -74,7 +74,11 @@ pub struct Connection {
     owner: (usize, u32),
     /// The connection to its exchange's server, on the way to another worker.
     moving: Option<ServerConnection>,
-    permit: Permit,
+    /// Copies of its requests, for the worker to take in.
+    #[allow(clippy::vec_box, reason = "an exchange stays in its box, wherever it goes")]
+    copies: Vec<Box<Exchange>>,
+    /// None: it is the client of a copied request.
+    permit: Option<Permit>,
 }
 
 /// What it is at.
@@ -147,8 +151,36 @@ impl Connection {
             phase,
             owner: (0, 0),
             moving: None,
-            permit,
+            copies: Vec::new(),
+            permit: Some(permit),
         }
+    }
+
+    /// What stands for the client of a copied request: it takes every response, and waits for none.
+    pub fn of_copy(exchange: Box<Exchange>, now: Moment) -> Self {
+        let stream = Stream::new(Transport::Discard, Token::new(Side::Client, 0, 0));
+        Connection {
+            client: Client { stream, input: Vec::new() },
+            peer: None,
+            listener: exchange.meta.listener,
+            secure: None,
+            source: None,
+            introduced: true,
+            seen: 0,
+            requests: 0,
+            since: now,
+            phase: Phase::Exchange(exchange),
+            owner: (0, 0),
+            moving: None,
+            copies: Vec::new(),
+            permit: None,
+        }
+    }
+
+    /// Copies of its requests that were made: exchanges of their own.
+    #[allow(clippy::vec_box, reason = "an exchange stays in its box, wherever it goes")]
+    pub fn take_copies(&mut self) -> Vec<Box<Exchange>> {
+        std::mem::take(&mut self.copies)
     }
 
     /// It is to be rejected, whatever its client sends.
@@ -297,14 +329,18 @@ impl Connection {
                 Phase::Handshake => self.shake_hands(cx),
                 Phase::Head if in_a_row == REQUESTS_IN_A_ROW => Some(Advance::Yield),
                 Phase::Head => self.read_head(cx),
-                Phase::Exchange(exchange) => match exchange.advance(&mut self.client, cx) {
-                    Step::Suspend(until) => Some(Advance::Wait(until)),
-                    Step::Yield => Some(Advance::Yield),
-                    Step::Done(disposition) => {
-                        in_a_row += 1;
-                        self.go_on(disposition, cx)
+                Phase::Exchange(exchange) => {
+                    let step = exchange.advance(&mut self.client, cx);
+                    self.copies.extend(exchange.take_copy());
+                    match step {
+                        Step::Suspend(until) => Some(Advance::Wait(until)),
+                        Step::Yield => Some(Advance::Yield),
+                        Step::Done(disposition) => {
+                            in_a_row += 1;
+                            self.go_on(disposition, cx)
+                        }
                     }
-                },
+                }
                 Phase::Tunnel(tunnel) => match tunnel.advance(&mut self.client, cx) {
                     tunnel::Step::Suspend(until) => Some(Advance::Wait(until)),
                     tunnel::Step::Yield => Some(Advance::Yield),
@@ -368,7 +404,9 @@ impl Connection {
     fn linger(&mut self, cx: &mut Context) -> Option<Advance> {
         self.client.stream.finish_writing();
         self.client.input = Vec::new();
-        let short = self.permit.is_rejected() || cx.shared.is_near_limit() || cx.shared.is_draining();
+        let short = self.permit.as_ref().is_some_and(Permit::is_rejected)
+            || cx.shared.is_near_limit()
+            || cx.shared.is_draining();
         let time = if short { LINGER_NEAR_LIMIT } else { LINGER_TIME };
         let until = cx.now.after(time);
         self.phase = Phase::Linger { silent_until: cx.now.after(LINGER_SILENCE).min(until), until };

@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// What is kept of a request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Meta {
     /// Ours; it goes to the server where the client sent none.
     pub id: RequestId,

@@ -27,8 +27,13 @@ pub fn question(
     way: Option<&Way>,
     cx: &mut Context,
 ) -> Result<Option<Question>, Reason> {
+    let route = way.map(|way| way.index);
+    // Looked at first, since all workers share the count of references.
+    if cx.shared.guard(route).forward_auth().is_none() {
+        return Ok(None);
+    }
     let shared = Arc::clone(&cx.shared);
-    let Some(auth) = shared.guard(way.map(|way| way.index)).forward_auth() else { return Ok(None) };
+    let Some(auth) = shared.guard(route).forward_auth() else { return Ok(None) };
     let mut out = cx.buffers.take();
     let to = To { pool: auth.pool, rewritten: Rewritten::default(), edits: Some(&QuestionEdits(head)) };
     prepare(&head.as_question(auth.path.as_bytes()), meta, sender, &to, cx, &mut out)?;

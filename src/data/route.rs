@@ -138,10 +138,15 @@ fn to_default(
     cx: &mut Context,
     out: &mut Vec<u8>,
 ) -> Result<Routed, Reason> {
-    let (pool, shared) = (PoolId::default(), Arc::clone(&cx.shared));
-    let edits = RequestEdits { of_route: None, without: without(&shared, None) };
-    let edits: Option<&dyn Edits> = if edits.without.is_empty() { None } else { Some(&edits) };
-    prepare(head, meta, sender, &To { pool, rewritten: Rewritten::default(), edits }, cx, out)?;
+    let pool = PoolId::default();
+    let to = To { pool, rewritten: Rewritten::default(), edits: None };
+    if without(&cx.shared, None).is_empty() {
+        prepare(head, meta, sender, &to, cx, out)?;
+    } else {
+        let shared = Arc::clone(&cx.shared);
+        let edits = RequestEdits { of_route: None, without: without(&shared, None) };
+        prepare(head, meta, sender, &To { edits: Some(&edits), ..to }, cx, out)?;
+    }
     Ok(Routed::Forward(pool, None))
 }
 

@@ -32,6 +32,9 @@ const RESERVED_DESCRIPTORS: usize = 64;
 /// Connections beyond the limit that get a response at the same time; further ones are closed at once.
 const REJECTED_MAX: usize = 64;
 
+/// Copied requests on their way to mirrors, each with at most 64 KiB in memory and a connection.
+const MIRRORS_MAX: usize = 256;
+
 /// When draining begins, idle connections stay open for this long: a client that was promised a connection that stays
 /// may have its next request on the way.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
@@ -99,6 +102,8 @@ pub struct Shared {
     guards: (Guard, Vec<Guard>),
     /// Verifies passwords.
     pub verifier: Verifier,
+    /// Copied requests on their way.
+    mirrors: AtomicUsize,
     open: AtomicUsize,
     /// Open connections beyond the limit, which get a response that says so.
     rejected: AtomicUsize,
@@ -141,6 +146,7 @@ impl Shared {
             ids: RequestIds::default(),
             guards: guards(&config),
             verifier: Verifier::default(),
+            mirrors: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             rejected: AtomicUsize::new(0),
             by_address: Mutex::default(),
@@ -259,6 +265,26 @@ fn guards(config: &Config) -> (Guard, Vec<Guard>) {
     let all = Guard::new(&config.guards, &Guard::default());
     let of_routes = config.routes.iter().map(|spec| Guard::new(&spec.guards, &all)).collect();
     (all, of_routes)
+}
+
+/// The right to have one copied request on its way to a mirror. Given back when it is dropped.
+#[derive(Debug)]
+pub struct MirrorPermit(Arc<Shared>);
+
+impl MirrorPermit {
+    /// `None`: there are as many as may be. A mirror that is slower than the traffic misses some of it.
+    pub fn take(shared: &Arc<Shared>) -> Option<Self> {
+        let taken = shared.mirrors.fetch_add(1, Relaxed);
+        // Dropping the permit corrects the count.
+        let permit = MirrorPermit(Arc::clone(shared));
+        (taken < MIRRORS_MAX).then_some(permit)
+    }
+}
+
+impl Drop for MirrorPermit {
+    fn drop(&mut self) {
+        self.0.mirrors.fetch_sub(1, Relaxed);
+    }
 }
 
 /// An open client connection is counted for as long as its permit lives.

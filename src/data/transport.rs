@@ -23,6 +23,8 @@ pub enum Transport {
     Tls(Box<Tls<Transport>>),
     /// None: it is being changed for another one.
     Closed,
+    /// Nothing comes from it, and what is sent to it is dropped: the client of a copied request.
+    Discard,
     /// One end of a simulated connection.
     #[cfg(test)]
     Simulated(Wire),
@@ -33,7 +35,7 @@ impl Transport {
     fn plain(&self) -> Option<&Socket> {
         match self {
             Transport::Plain(socket) => Some(socket),
-            Transport::Tls(_) | Transport::Closed => None,
+            Transport::Tls(_) | Transport::Closed | Transport::Discard => None,
             #[cfg(test)]
             Transport::Simulated(_) => None,
         }
@@ -84,6 +86,7 @@ impl Carrier for Transport {
             Transport::Plain(socket) => socket.recv(into),
             Transport::Tls(tls) => tls.recv(into),
             Transport::Closed => Err(io::ErrorKind::NotConnected.into()),
+            Transport::Discard => Ok(0),
             #[cfg(test)]
             Transport::Simulated(wire) => wire.recv(into),
         }
@@ -94,6 +97,7 @@ impl Carrier for Transport {
             Transport::Plain(socket) => socket.send(parts, then),
             Transport::Tls(tls) => tls.send(parts, then),
             Transport::Closed => Err(io::ErrorKind::NotConnected.into()),
+            Transport::Discard => Ok(parts.iter().map(|part| part.len()).sum()),
             #[cfg(test)]
             Transport::Simulated(wire) => wire.send(parts),
         }
@@ -103,7 +107,7 @@ impl Carrier for Transport {
         match self {
             Transport::Plain(socket) => socket.finish_writing(),
             Transport::Tls(tls) => tls.finish_writing(),
-            Transport::Closed => {}
+            Transport::Closed | Transport::Discard => {}
             #[cfg(test)]
             Transport::Simulated(wire) => wire.finish_writing(),
         }
@@ -113,7 +117,7 @@ impl Carrier for Transport {
         match self {
             Transport::Plain(socket) => socket.reset_on_close(),
             Transport::Tls(tls) => tls.reset_on_close(),
-            Transport::Closed => {}
+            Transport::Closed | Transport::Discard => {}
             #[cfg(test)]
             Transport::Simulated(wire) => wire.reset_on_close(),
         }

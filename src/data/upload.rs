@@ -109,6 +109,11 @@ impl Upload {
         self.buffered
     }
 
+    /// The whole request as it goes to a server; `None` when it is not here as a whole.
+    pub fn whole(&self) -> Option<&[u8]> {
+        (self.buffered && self.is_received()).then_some(&self.out)
+    }
+
     /// Bytes of it went out in this attempt.
     pub fn has_begun(&self) -> bool {
         self.begun

@@ -247,7 +247,7 @@ impl Worker {
 
     /// Moves a connection as far as it goes.
     fn run(&mut self, key: usize) {
-        let Worker { cx, set, timers, ready, .. } = self;
+        let Worker { cx, set, .. } = self;
         let Some(held) = set.get_mut(key) else { return };
         held.is_ready = false;
         let advanced = catch_unwind(AssertUnwindSafe(|| held.connection.advance(cx)));
@@ -259,6 +259,17 @@ impl Worker {
             _ => {}
         }
         held.is_busy = is_busy;
+        let copies = held.connection.take_copies();
+        self.go_on(key, advance);
+        for exchange in copies {
+            self.adopt(Box::new(Connection::of_copy(exchange, self.cx.now)));
+        }
+    }
+
+    /// Does with a connection what its advance asks for.
+    fn go_on(&mut self, key: usize, advance: Advance) {
+        let Worker { cx, set, timers, ready, .. } = self;
+        let Some(held) = set.get_mut(key) else { return };
         match advance {
             Advance::Wait(until) => {
                 // Invariant 14.

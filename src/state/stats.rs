@@ -50,6 +50,10 @@ pub enum Counter {
     Reuses,
     /// Upgraded connections that became tunnels.
     Tunnels,
+    /// Copies of requests that went to a mirror.
+    Mirrored,
+    /// Requests of which a mirror got no copy: too many were on their way, or the body was too long.
+    MirrorsDropped,
     /// Panics of a request, each caught.
     Panics,
     /// TLS handshakes with clients that were completed.

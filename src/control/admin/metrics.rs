@@ -69,6 +69,9 @@ fn requests(page: &mut Page, stats: &Stats) {
         "server_reuses_total",
         "Requests sent on a pooled server connection.",
     );
+    page.counter(stats, Counter::Mirrored, "mirrored_requests_total", "Copies of requests that mirrors got.");
+    let help = "Requests that mirrors missed: too many copies were on their way, or the body was too long.";
+    page.counter(stats, Counter::MirrorsDropped, "mirror_drops_total", help);
     page.counter(stats, Counter::Panics, "panics_total", "Requests that ended in a panic.");
     let help = "Requests that a rate limit with dry_run would have rejected or delayed.";
     page.counter(stats, Counter::DryRunRejections, "rate_limit_dry_run_total", help);

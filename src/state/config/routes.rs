@@ -144,7 +144,7 @@ fn body_limit(s: &mut Section<'_, '_>) -> Option<Option<u64>> {
 fn mirror(s: &mut Section<'_, '_>, around: &Around<'_>) -> Option<Mirror> {
     let pool = s.required("pool", |node| around.pool(node));
     let percent = s.get("percent", 100, rules::whole(1..=100));
-    let body_max = s.get("body", 64 * 1024, rules::size(0..=1024 * 1024));
+    let body_max = s.get("body", 64 * 1024, rules::size(0..=64 * 1024));
     Some(Mirror { pool: pool?, percent, body_max })
 }
 

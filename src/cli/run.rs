@@ -1,0 +1,158 @@
+//! `evenkeel run`: the balancer, from a file or, in the simplest case, from the command line alone.
+
+use super::{Failure, File, failed, find, logger, say};
+use crate::app;
+use crate::state::config::{self, Config, FILE};
+use clap::Args;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Examples in the help.
+pub(super) const AFTER_HELP: &str = "\
+Without a file:
+  evenkeel run --listen :8080 --to 127.0.0.1:9001 --to 127.0.0.1:9002
+  evenkeel run --listen :8443 --to 127.0.0.1:9001 --tls-cert site.pem --tls-key site.key
+  evenkeel run --listen :8080 --to 127.0.0.1:9001 --print-config > config.json";
+
+/// The arguments of `evenkeel run`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub(super) file: File,
+    /// Listen here, without a configuration file: PORT, :PORT, ADDRESS:PORT or unix:PATH
+    #[arg(long, value_name = "ADDRESS", requires = "to", conflicts_with = "file")]
+    listen: Option<String>,
+    /// A server, as HOST:PORT or unix:PATH; again for each further one
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "file")]
+    to: Vec<String>,
+    /// The certificate for clients, a PEM file with its chain: they must speak TLS
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "to"])]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Print the configuration file that says the same, and do not run
+    #[arg(long, requires = "to")]
+    print_config: bool,
+}
+
+/// Runs the balancer until a signal stops it, or prints its configuration.
+pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
+    if arguments.to.is_empty() {
+        return balance(find(arguments.file.or(file)?)?);
+    }
+    if file.is_some() {
+        let sentence =
+            "--config and --to exclude each other; write the servers into the file, or leave it out";
+        return Err(Failure::Usage(sentence.to_owned()));
+    }
+    let text = format!("{:#}", written(arguments)?);
+    let config = config::parse(&text, Path::new("")).map_err(Failure::Configuration)?;
+    if arguments.print_config {
+        say(text);
+        return Ok(0);
+    }
+    balance(config)
+}
+
+fn balance(config: Config) -> Result<u8, Failure> {
+    logger::start(config.log.level);
+    if config.file.is_none() && config.servers.list.is_empty() {
+        log::info!("there is no {FILE} here: running with the defaults");
+    }
+    for warning in &config.warnings {
+        log::warn!("{}: {}", warning.path, warning.advice);
+    }
+    app::run(config).map_err(failed)?;
+    Ok(0)
+}
+
+/// The configuration as a file has it.
+fn written(arguments: &Arguments) -> Result<Value, Failure> {
+    let (bind, port) = place(arguments.listen.as_deref().unwrap_or(":8000"))?;
+    let servers: Vec<Value> =
+        arguments.to.iter().map(|server| json!({ "address": without_scheme(server) })).collect();
+    let tls = arguments.tls_cert.as_ref().zip(arguments.tls_key.as_ref());
+    let tls = tls.map(|(cert, key)| json!({ "certificates": [ { "certificate": cert, "key": key } ] }));
+    let mut listener = json!({ "name": if tls.is_some() { "https" } else { "http" }, "port": port });
+    if let Some(bind) = &bind {
+        listener["bind"] = json!(bind);
+    }
+    let load_balancer = match tls {
+        Some(tls) => {
+            listener["tls"] = tls;
+            json!({ "listeners": [listener] })
+        }
+        None if port.starts_with("unix:") => json!({ "listeners": [listener] }),
+        None => match bind {
+            Some(bind) => json!({ "load_balancer_port": port, "bind": bind }),
+            None => json!({ "load_balancer_port": port }),
+        },
+    };
+    Ok(json!({ "load_balancer": load_balancer, "servers": { "list": servers } }))
+}
+
+/// The address to bind, if one is given, and the port or the path of a Unix socket.
+fn place(text: &str) -> Result<(Option<String>, String), Failure> {
+    if text.starts_with("unix:") {
+        return Ok((None, text.to_owned()));
+    }
+    let (bind, port) = text.rsplit_once(':').unwrap_or(("", text));
+    if port.parse::<u16>().is_err() {
+        let sentence =
+            format!("--listen {text}: {port:?} is no port; write :8080, 127.0.0.1:8080 or unix:PATH");
+        return Err(Failure::Usage(sentence));
+    }
+    let bind = bind.trim_start_matches('[').trim_end_matches(']');
+    let bind = match bind {
+        "" | "*" => None,
+        "localhost" => Some("127.0.0.1".to_owned()),
+        other => Some(other.to_owned()),
+    };
+    Ok((bind, port.to_owned()))
+}
+
+/// Other programs write a server as a URL.
+fn without_scheme(server: &str) -> &str {
+    server.strip_prefix("http://").map_or(server, |rest| rest.trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_an_address_and_a_port() {
+        let check = |text: &str, bind: Option<&str>, port: &str| {
+            let found = place(text).map_err(|_| ()).unwrap();
+            assert_eq!((found.0.as_deref(), &*found.1), (bind, port), "{text}");
+        };
+        check(":8080", None, "8080");
+        check("8080", None, "8080");
+        check("*:80", None, "80");
+        check("127.0.0.1:8080", Some("127.0.0.1"), "8080");
+        check("localhost:8080", Some("127.0.0.1"), "8080");
+        check("[::1]:8080", Some("::1"), "8080");
+        check("unix:/run/a.sock", None, "unix:/run/a.sock");
+        assert!(place("example.com").is_err() && place(":99999").is_err());
+    }
+
+    #[test]
+    fn the_written_file_is_valid_and_says_the_same() {
+        let check = |listen: &str, address: &str| {
+            let to = vec!["127.0.0.1:9001".to_owned(), "http://127.0.0.1:9002/".to_owned()];
+            let arguments = Arguments { listen: Some(listen.to_owned()), to, ..Arguments::default() };
+            let text = written(&arguments).map_err(|_| ()).unwrap().to_string();
+            let config = config::parse(&text, Path::new("")).unwrap();
+            let servers: Vec<String> =
+                config.servers.list.iter().map(|server| server.address.to_string()).collect();
+            assert_eq!(servers, ["127.0.0.1:9001", "127.0.0.1:9002"]);
+            let listeners: Vec<String> =
+                config.listen.listeners.iter().map(|listener| listener.place.to_string()).collect();
+            assert_eq!(listeners, [address], "{listen}");
+        };
+        check(":8080", "0.0.0.0:8080");
+        check("[::1]:8080", "[::1]:8080");
+        check("unix:/tmp/evenkeel-run.sock", "unix:/tmp/evenkeel-run.sock");
+    }
+}

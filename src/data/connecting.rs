@@ -1,0 +1,77 @@
+//! Layer 2: a new connection to a server in the making: its addresses in turn, and TLS over it.
+
+use super::client::Failure;
+use super::context::{Context, Target};
+use super::tls::Tls;
+use super::transport::Transport;
+use crate::base::time::Moment;
+use crate::state::address::Address;
+use crate::state::addresses::Candidates;
+use crate::state::server::Server;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A new connection in the making: which of the server's addresses is tried.
+#[derive(Debug)]
+pub struct Connecting {
+    candidates: Candidates,
+    current: Option<SocketAddr>,
+    /// Addresses that are left, the current one included.
+    pub left: usize,
+    /// Since when the current one is tried.
+    pub since: Moment,
+    unix: bool,
+}
+
+impl Connecting {
+    /// To this server, from now on.
+    pub fn new(server: &Server, now: Moment) -> Self {
+        let candidates = server.addresses().candidates();
+        Connecting { candidates, current: None, left: 1, since: now, unix: false }
+    }
+
+    /// The next address to try; a Unix socket has one.
+    pub fn next<'s>(&mut self, server: &'s Server) -> Option<Target<'s>> {
+        match &server.address {
+            Address::Unix(path) => (!std::mem::replace(&mut self.unix, true)).then_some(Target::Unix(path)),
+            Address::Tcp { .. } => {
+                let (address, left) = self.candidates.next()?;
+                (self.current, self.left) = (Some(address), left);
+                Some(Target::Tcp(address))
+            }
+        }
+    }
+
+    /// What was tried last is tried once more.
+    pub fn again(&mut self) {
+        self.unix = false;
+    }
+
+    /// Whether there are addresses behind the current one.
+    pub fn has_more(&self) -> bool {
+        self.current.is_some() && self.left > 1
+    }
+
+    /// The current address does not take the connection.
+    pub fn failed(&mut self, server: &Server) {
+        self.current.into_iter().for_each(|address| server.addresses().record_connect_failed(address));
+    }
+
+    /// The generation of the connection.
+    pub fn succeeded(self, server: &Server) -> u64 {
+        let addresses = server.addresses();
+        self.current.map_or_else(|| addresses.generation(), |address| addresses.record_connect_ok(address))
+    }
+}
+
+/// TLS over a new connection to a server, where its pool has it.
+pub fn secured(transport: Transport, server: &Arc<Server>, cx: &Context) -> Result<Transport, Failure> {
+    let Some(tls) = cx.shared.servers_tls(server.pool) else { return Ok(transport) };
+    match tls.session(&server.address) {
+        Ok(session) => Ok(Transport::Tls(Box::new(Tls::new(transport, session.into(), &[])))),
+        Err(why) => {
+            cx.shared.log_tls_failure(server, &why, cx.now);
+            Err(Failure::TLS)
+        }
+    }
+}
