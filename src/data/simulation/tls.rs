@@ -84,7 +84,8 @@ fn check(seed: u64, configs: &(Arc<ClientConfig>, Arc<ServerConfig>)) {
     let server = ServerConnection::new(Arc::clone(&configs.1)).unwrap();
     let (mut up, mut down) = (message(&mut random), message(&mut random));
     // An empty message would be an end without a word.
-    (up.push(1), down.push(2));
+    up.push(1);
+    down.push(2);
     let mut ends = [End::new(near, server.into(), down), End::new(far, client.into(), up)];
     for step in 0.. {
         assert!(step < 2_000_000, "seed {seed} stands still");
