@@ -64,7 +64,9 @@ impl HandshakeFailure {
                 PeerIncompatible::Tls12NotOffered
                 | PeerIncompatible::Tls12NotOfferedOrEnabled
                 | PeerIncompatible::SupportedVersionsExtensionRequired
-                | PeerIncompatible::ServerDoesNotSupportTls12Or13,
+                | PeerIncompatible::ServerDoesNotSupportTls12Or13
+                // Clients of TLS 1.0 and 1.1 do not know this extension.
+                | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
             ) => HandshakeFailure::Version,
             // The one general error of a server: no certificate suits the client.
             Error::PeerIncompatible(_) | Error::General(_) => HandshakeFailure::Cipher,
