@@ -586,11 +586,11 @@ fn rows() -> Vec<Row> {
 }
 
 /// The key that an object of this name must have.
-fn required(part: &str) -> Option<(&'static str, serde_json::Value)> {
+fn required(part: &str, of_listener: bool) -> Option<(&'static str, serde_json::Value)> {
     match part {
         "list[]" => Some(("address", json!("host:1"))),
         "listeners[]" => Some(("port", json!(8000))),
-        "tls" => Some(("certificates", json!([{ "certificate": "a.pem" }]))),
+        "tls" if of_listener => Some(("certificates", json!([{ "certificate": "a.pem" }]))),
         "certificates[]" => Some(("certificate", json!("a.pem"))),
         "client_auth" => Some(("ca", json!("ca.pem"))),
         "redirect" => Some(("target", json!("/"))),
@@ -608,7 +608,7 @@ fn file_with(key: &str, value: Option<serde_json::Value>) -> String {
     let leaf = parts.next().unwrap();
     let mut tree = value.map_or(json!({}), |value| json!({ leaf: value }));
     for part in parts {
-        if let Some((key, value)) = required(part) {
+        if let Some((key, value)) = required(part, key.starts_with("load_balancer.")) {
             tree.as_object_mut().unwrap().entry(key).or_insert(value);
         }
         tree = match part.strip_suffix("[]") {
