@@ -51,6 +51,12 @@ fn failures(balancer: &Evenkeel, reason: &str) -> f64 {
     balancer.metric(&format!("evenkeel_tls_handshake_failures_total{{reason=\"{reason}\"}}"))
 }
 
+/// It is counted once the alert is out, which may be a moment after the client has read that.
+#[track_caller]
+fn until_failures(balancer: &Evenkeel, reason: &str, count: f64) {
+    until("the failure is counted", || failures(balancer, reason) == count);
+}
+
 #[test]
 fn requests_come_over_tls_1_3_and_1_2_and_the_server_hears_so() {
     let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
@@ -142,14 +148,14 @@ fn min_version_rejects_older_clients_and_counts_them() {
     assert!(TlsClient::connect(port, old, "a.test").is_err());
     let mut client = TlsClient::connect(port, authority.client(), "a.test").unwrap();
     assert!(client.get("/").starts_with("HTTP/1.1 200"));
-    assert_eq!(failures(&balancer, "version"), 1.0);
+    until_failures(&balancer, "version", 1.0);
     let mut other = authority.client();
     other.alpn_protocols = vec![b"h2".to_vec()];
     assert!(TlsClient::connect(port, other, "a.test").is_err());
-    assert_eq!(failures(&balancer, "protocol"), 1.0);
+    until_failures(&balancer, "protocol", 1.0);
     let stranger = Authority::new("another");
     assert!(TlsClient::connect(port, stranger.client(), "a.test").is_err());
-    until("the client's alert is counted", || failures(&balancer, "rejected_by_client") == 1.0);
+    until_failures(&balancer, "rejected_by_client", 1.0);
     balancer.logs("TLS handshake failed");
 }
 
@@ -179,7 +185,7 @@ fn client_certificates_are_verified_and_reported_to_the_server() {
             client.rest()
         });
         assert!(over.is_err(), "{reason}");
-        assert_eq!(failures(&balancer, reason), 1.0);
+        until_failures(&balancer, reason, 1.0);
     }
     let origin = Origin::responds("ok");
     let (_balancer, port) = start(&origin, &[&files], auth("request"));
@@ -204,16 +210,16 @@ fn clear_text_on_a_port_with_tls_gets_a_readable_400_and_garbage_an_end() {
     let mut garbage = Client::connect(port).unwrap();
     garbage.send([0x80, 0x2e, 1, 0, 2]);
     garbage.sees_the_end();
-    assert_eq!(failures(&balancer, "not_tls"), 1.0);
+    until_failures(&balancer, "not_tls", 1.0);
     let mut broken = Client::connect(port).unwrap();
     broken.send([0x16, 3, 1, 0, 5, 1, 0, 0, 1, 0xff]);
     let (alert, _) = broken.rest();
     assert_eq!((alert[0], alert.len()), (0x15, 7), "an alert tells why: {alert:?}");
-    assert_eq!(failures(&balancer, "malformed"), 1.0);
+    until_failures(&balancer, "malformed", 1.0);
     let mut gone = Client::connect(port).unwrap();
     gone.send([0x16, 3, 1, 0, 5]).finish_writing();
     gone.sees_the_end();
-    assert_eq!(failures(&balancer, "client_gone"), 1.0);
+    until_failures(&balancer, "client_gone", 1.0);
     assert_eq!(origin.count(), 0);
 }
 
@@ -240,7 +246,7 @@ fn handshakes_that_drip_hold_no_worker_and_end_at_their_deadline() {
         let mut client = TlsClient::connect(port, authority.client(), "a.test").unwrap();
         assert!(client.get("/").starts_with("HTTP/1.1 200"));
     }
-    until("all of them are over", || failures(&balancer, "timeout") == 200.0);
+    until_failures(&balancer, "timeout", 200.0);
     for client in &mut slow {
         assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
     }

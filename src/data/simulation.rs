@@ -12,6 +12,7 @@ use std::io::{self, IoSlice, Read};
 use std::sync::Arc;
 
 mod peers;
+mod tls;
 mod world;
 
 /// One end of a connection.
