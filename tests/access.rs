@@ -136,7 +136,7 @@ fn a_rejected_request_is_logged_as_far_as_it_was_read() {
         (format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n"), &format!("GET /{}", &long[..1019])),
         ("GET /bad-host HTTP/1.1\r\nHost: a b\r\n\r\n".to_owned(), "GET /bad-host HTTP/1.1"),
         ("GET /\"forged\" 200 HTTP/1.1\r\n\r\n".to_owned(), r"GET /\x22forged\x22 200 HTTP/1.1"),
-        ("\x16\x03\x01\x02\r\n\r\n".to_owned(), r"\x16\x03\x01\x02"),
+        ("\x15\x03\x01\x02\r\n\r\n".to_owned(), r"\x15\x03\x01\x02"),
         // One whose head never comes to its end is rejected by another thread.
         ("GET /slow HTTP/1.1\r\nHost".to_owned(), "GET /slow HTTP/1.1"),
     ]

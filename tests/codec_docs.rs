@@ -5,15 +5,16 @@
 use std::fs;
 use std::path::Path;
 
-/// The source of all tests of `module`: a test file, a file of the data plane, or a module of
-/// the codec with what lies in its folder.
+/// The source of all tests of `module`: a test file, a file of the data plane, or a module of the codec or of the shared
+/// state with what lies in its folder.
 fn source(module: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let codec = root.join("src/http1").join(module);
-    let folder = fs::read_dir(&codec).into_iter().flatten().map(|entry| entry.expect("an entry").path());
-    let data = root.join(format!("src/data/{module}.rs"));
-    let files = [root.join(format!("tests/{module}.rs")), data, codec.with_extension("rs")];
-    files.into_iter().chain(folder).filter_map(|path| fs::read_to_string(path).ok()).collect()
+    let modules = ["src/http1", "src/state", "src/state/route"].map(|folder| root.join(folder).join(module));
+    let folder = modules.iter().filter_map(|module| fs::read_dir(module).ok()).flatten();
+    let folder = folder.map(|entry| entry.expect("an entry").path());
+    let files = [format!("tests/{module}.rs"), format!("src/data/{module}.rs")].map(|file| root.join(file));
+    let files = files.into_iter().chain(modules.iter().map(|module| module.with_extension("rs")));
+    files.chain(folder).filter_map(|path| fs::read_to_string(path).ok()).collect()
 }
 
 /// The line after `#[test]` begins the function.

@@ -525,3 +525,18 @@ fn when_no_server_can_be_asked_nothing_passes() {
     let response = Client::to(&balancer).get("/");
     assert_eq!((response.status, &*response.reason(), origin.count()), (503, "connect_failed", 0));
 }
+
+#[test]
+fn a_mirror_gets_the_request_and_not_the_question() {
+    let [origin, auth, mirror] = [(); 3].map(|()| Origin::responds("ok"));
+    let pool = |server: &Origin| json!({"list": [{"address": server.address().to_string()}], "health_check": {"enabled": false}});
+    let config = json!({
+        "forward_auth": {"pool": "auth", "path": "/verify"},
+        "pools": {"auth": pool(&auth), "mirror": pool(&mirror)},
+        "routes": [{"path": "/*", "pool": "default", "mirror": {"pool": "mirror"}}]
+    });
+    let balancer = Evenkeel::before(&[&origin], config);
+    assert_eq!(Client::to(&balancer).get("/a").status, 200);
+    mirror.until("the copy comes", |record| record.requests.len() == 1);
+    assert_eq!((mirror.requests()[0].target(), auth.only_request().target()), ("/a", "/verify"));
+}

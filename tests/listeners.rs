@@ -181,3 +181,16 @@ fn a_server_must_not_be_one_of_our_own_listeners() {
     assert_eq!(status.code(), Some(3));
     assert_eq!(lines.matches("is the balancer itself").count(), 2, "{lines}");
 }
+
+#[test]
+fn a_redirect_to_https_comes_before_the_guards() {
+    let origin = Origin::responds("ok");
+    let config = json!({
+        "load_balancer": {"listeners": [{"name": "plain", "port": 0, "redirect_to_https": true}]},
+        "deny": ["127.0.0.0/8"]
+    });
+    let balancer = Evenkeel::before(&[&origin], config);
+    let redirected = Client::connect(port_of(&balancer, "plain")).unwrap().get("/a");
+    assert_eq!((redirected.status, redirected.fields.one("Location")), (301, "https://test/a".to_owned()));
+    assert_eq!(Client::to(&balancer).get("/a").status, 403);
+}

@@ -91,7 +91,9 @@ fn meant_connections(file: Option<&Path>) -> Result<(), Failure> {
 }
 
 fn options(arguments: Arguments, config: &Config) -> loadtest::Options {
-    let address = config.listen.address().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)));
+    let mut in_clear = config.listen.listeners.iter().filter(|listener| listener.tls.is_none());
+    let address = in_clear.find_map(|listener| listener.place.address());
+    let address = address.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)));
     let url = arguments.url.unwrap_or_else(|| format!("http://{}/requests", reachable(address)));
     let default = if arguments.requests.is_none() { Some(DURATION) } else { None };
     loadtest::Options {

@@ -256,6 +256,11 @@ impl Exchange {
         });
         exchange.copy_to = exchange.mirror_of(head, cx);
         match taken {
+            // A listener's redirect to https: whatever guards ask for, a password above all, belongs there.
+            Ok((used, Some(response))) if exchange.way.is_none() && head.max_forwards != Some(0) => {
+                exchange.respond_as_route(&response, cx);
+                (exchange, used)
+            }
             Ok((used, _)) if !exchange.pass_guards(head, cx) => (exchange, used),
             Ok((used, _)) if head.max_forwards == Some(0) => {
                 exchange.respond_as_last_hop(head, cx);
@@ -360,7 +365,9 @@ impl Exchange {
 
     /// The copy of this request for its mirror: once, when the whole of it was sent.
     fn make_copy(&mut self, cx: &mut Context) {
-        let Some(pool) = self.copy_to.filter(|_| self.asked_at.is_some()) else { return };
+        // What is sent while the request is held is the question whether it may pass.
+        let is_sent = self.asked_at.is_some() && self.held.is_none();
+        let Some(pool) = self.copy_to.filter(|_| is_sent) else { return };
         self.copy_to = None;
         let (Some(bytes), Some(permit)) = (self.upload.whole(), MirrorPermit::take(&cx.shared)) else {
             return cx.shard().count(Counter::MirrorsDropped);
