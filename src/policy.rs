@@ -26,6 +26,7 @@ pub mod pick;
 pub mod pool;
 pub mod rate;
 pub mod recent;
+pub mod rendezvous;
 pub mod retry;
 pub mod route;
 pub mod silence;

@@ -1,13 +1,12 @@
 //! The same server for the same client: weighted rendezvous hashing.
 //!
-//! Every server gets a score from the client's hash and its own, and the highest wins (Thaler and
-//! Ravishankar, "Using name-based mappings to increase hit rates", 1998). When a server leaves, only its own
-//! clients move, and they spread over all others; when it comes back, they return. No ring, no table, no state.
+//! When a server leaves, only its own clients move, and they spread over all others; when it comes back, they return. No ring,
+//! no table, no state.
 
 use super::{Candidate, Draw, Slot};
+use crate::policy::rendezvous::{mix, score};
 
-/// The winner of `draw.key`. Weights count as by Schindelhauer and Schomaker ("Weighted distributed hash
-/// tables", 2005): the score is `-weight / ln(share)`, where `share` is the mixed hash as a fraction of 1.
+/// The winner of `draw.key`.
 pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
     let usable = candidates.iter().filter(|candidate| candidate.weight.0 > 0);
     let entries = usable.map(|candidate| Entry::new(candidate, draw.key));
@@ -35,17 +34,8 @@ impl Entry {
     }
 
     fn score(&self) -> f64 {
-        let share = ((self.mixed >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
-        -f64::from(self.weight) / share.ln()
+        score(self.mixed, u32::from(self.weight))
     }
-}
-
-/// Both hashes into one uniformly distributed number (the finalizer of SplitMix64).
-fn mix(key: u64, hash: u64) -> u64 {
-    let mut mixed = key.wrapping_add(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]

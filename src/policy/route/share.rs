@@ -1,5 +1,7 @@
 //! Weighted shares by a key: the same key gets the same share, and changed weights move few keys.
 
+use crate::policy::rendezvous::{mix, score};
+
 /// One of several shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
@@ -9,25 +11,13 @@ pub struct Share {
     pub weight: u32,
 }
 
-/// The index of the share of a key; None when no share has a weight. Weighted rendezvous hashing: every share gets a score
-/// from the key's hash and its own, `-weight / ln(fraction)`, and the highest wins (Schindelhauer and Schomaker, "Weighted
-/// distributed hash tables", 2005). When one weight grows, keys only move to that share. A random key draws at random.
+/// The index of the share of a key; None when no share has a weight. When one weight grows, keys only move to that share. A
+/// random key draws at random.
 pub fn choose(shares: impl IntoIterator<Item = Share>, key: u64) -> Option<usize> {
-    let score = |share: &Share| {
-        let fraction = ((mix(key, share.hash) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
-        -f64::from(share.weight) / fraction.ln()
-    };
+    let score = |share: &Share| score(mix(key, share.hash), share.weight);
     let scored = shares.into_iter().enumerate().filter(|(_, share)| share.weight > 0);
     let scored = scored.map(|(index, share)| (score(&share), index));
     scored.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, index)| index)
-}
-
-/// Both hashes into one uniformly distributed number (the finalizer of SplitMix64).
-fn mix(key: u64, hash: u64) -> u64 {
-    let mut mixed = key.wrapping_add(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]
