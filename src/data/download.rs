@@ -272,6 +272,8 @@ impl Download {
         asking: &Asking<'_>,
         now: Moment,
     ) -> Result<Downloaded, Failure> {
+        // A step that failed may have left bytes of another exchange there (invariant 12).
+        scratch.reply.clear();
         let mut moved = self.flush(client, self.then(asking), scratch.pipes)?;
         if !self.has_unsent() && !self.is_received() {
             let step = match &self.body {
