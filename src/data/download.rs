@@ -609,3 +609,88 @@ fn send_parts(client: &mut Stream, parts: [&[u8]; 7], then: Then) -> Result<usiz
     }
     Ok(sent)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::poller::{Side, Token};
+    use super::super::simulation::Wire;
+    use super::super::transport::Transport;
+    use super::*;
+
+    const ASKING: Asking<'_> = Asking {
+        asked: Asked::Other,
+        version: Version::Http11,
+        upgrade: false,
+        request_done: true,
+        copies: None,
+        may_keep: true,
+        pseudonym: "p",
+        edits: None,
+        served_by: None,
+        date: "d",
+        request_id: None,
+        lines: b"",
+        compression: None,
+        limits: &Limits { head: 4096, headers: 10, uri: 100, trace: false },
+        reused: false,
+    };
+
+    /// A response on its way: the balancer's ends, the far ends of client and server.
+    struct Way {
+        download: Download,
+        client: Client,
+        server: Stream,
+        far_client: Wire,
+        far_server: Wire,
+    }
+
+    impl Way {
+        fn new() -> Self {
+            let ((near_client, far_client), (near_server, far_server)) = (Wire::pair(1000), Wire::pair(1000));
+            let stream = |side, wire| Stream::new(Transport::Simulated(wire), Token::new(side, 1, 1));
+            Way {
+                download: Download::new(Vec::new(), Moment::START),
+                client: Client { stream: stream(Side::Client, near_client), input: Vec::new() },
+                server: stream(Side::Server, near_server),
+                far_client,
+                far_server,
+            }
+        }
+
+        /// The server sends this, and one step is made with the worker's buffer.
+        fn step(&mut self, bytes: &str, reply: &mut Vec<u8>) -> Result<Downloaded, Failure> {
+            self.far_server.send(&[IoSlice::new(bytes.as_bytes())]).unwrap();
+            self.far_server.shared().lock().deliver(1, bytes.len());
+            let mut body = vec![0; 8192];
+            let (slots, pipes) = (&mut Slots::new(), &mut Pipes::default());
+            let mut scratch = Scratch { body: &mut body, reply, slots, pipes };
+            self.server.notify(super::super::poller::Ready { readable: true, ..Default::default() });
+            self.download.advance(&mut self.client, &mut self.server, &mut scratch, &ASKING, Moment::START)
+        }
+
+        /// What has reached the client.
+        fn received(&mut self) -> String {
+            self.far_client.shared().lock().deliver(0, 1000);
+            let mut bytes = vec![0; 1000];
+            let count = self.far_client.recv(&mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes[..count]).into_owned()
+        }
+    }
+
+    #[test]
+    fn what_a_client_that_left_did_not_take_goes_to_no_other() {
+        let (mut gone, mut other, mut reply) = (Way::new(), Way::new(), Vec::new());
+        for way in [&mut gone, &mut other] {
+            way.step("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n01234", &mut reply).unwrap();
+        }
+        other.received();
+        // The client leaves, and no event has told of it when the next piece is sent.
+        let Way { far_client, .. } = &mut gone;
+        far_client.reset_on_close();
+        drop(std::mem::replace(far_client, Wire::pair(0).0));
+        let failure = gone.step("SECRET", &mut reply).unwrap_err();
+        assert_eq!(failure.reason, Reason::ClientGone);
+        other.step("56789", &mut reply).unwrap();
+        assert_eq!(other.received(), "56789");
+    }
+}
