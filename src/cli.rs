@@ -25,7 +25,8 @@ const ABOUT: &str = "A layer 7 (HTTP/1.1) load balancer on blocking OS threads";
 const LONG_ABOUT: &str = "\
 Evenkeel is a layer 7 (HTTP/1.1) load balancer on blocking OS threads.
 
-It accepts requests on one port and distributes them over your servers. It checks
+It accepts requests, in clear text or over TLS, and distributes them over your servers,
+by host and path if there are routes. It checks
 the servers, takes out those that are down, and starts and stops its own workers
 as the load changes.
 

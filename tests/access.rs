@@ -50,7 +50,7 @@ fn every_request_gets_a_line_and_a_signal_opens_the_file_again() {
 
     assert_eq!(Client::to(&balancer).send(GET).response().status, 200);
     check(&lines(&path, 1)[0], "GET /a?b=c HTTP/1.1", 200, "a", "-");
-    // Nobody forges a line with a quote.
+    // A quote cannot forge a line.
     let response = Client::to(&balancer).send("GET /\"x HTTP/1.0\r\nHost: h\r\n\r\n").response();
     let found = lines(&path, 2);
     assert_eq!(parts(&found[1]).1, response.status);

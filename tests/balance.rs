@@ -282,7 +282,7 @@ mod health {
         let origin = well();
         let balancer = servers(&[&origin], &[], json!({"servers": {"health_check": {"enabled": false}}}));
         assert_eq!(Client::to(&balancer).get("/").status, 200);
-        assert_eq!(origin.only_request().target(), "/", "nobody probed it");
+        assert_eq!(origin.only_request().target(), "/", "no probe came");
     }
 
     #[test]

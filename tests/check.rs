@@ -108,12 +108,12 @@ fn what_cannot_be_done_is_a_sentence_with_exit_code_1() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let nobody = format!(r#"{{"admin":{{"bind":"127.0.0.1:{port}"}}}}"#);
+    let absent_admin = format!(r#"{{"admin":{{"bind":"127.0.0.1:{port}"}}}}"#);
     let url = format!("loadtest http://127.0.0.1:{port}/");
     check(None, &url, 1, &[], &["nothing listens on 127.0.0.1:", "start the balancer"]);
     let absent = ["no balancer responds for", "config.json", "evenkeel.sock: there is no such socket", "-c"];
-    check(Some(&nobody), "status", 1, &[], &absent);
-    check(Some(&nobody), "status", 1, &[], &["127.0.0.1:", "nothing listens there"]);
+    check(Some(&absent_admin), "status", 1, &[], &absent);
+    check(Some(&absent_admin), "status", 1, &[], &["127.0.0.1:", "nothing listens there"]);
     check(Some(r#"{"admin":{"bind":null}}"#), "status", 1, &[], &absent);
     let off = r#"{"admin":{"bind":null,"socket":null}}"#;
     check(Some(off), "status", 1, &[], &["config.json has no admin API"]);

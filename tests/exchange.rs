@@ -255,7 +255,7 @@ mod connections {
         let long = Origin::replies(|visit| visit.response(noise(10_000)));
         let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".as_slice();
         let pieces = Origin::says([head, &chunked(&[b"one", b"two"])].concat());
-        let nobody = Evenkeel::start(json!({}));
+        let serverless = Evenkeel::start(json!({}));
         let [short, long, pieces] = [&short, &long, &pieces].map(|to| Evenkeel::before(&[to], json!({})));
         for (balancer, fields) in [
             (&short, "Connection: close"),
@@ -263,7 +263,7 @@ mod connections {
             (&pieces, "Connection: close"),
             (&short, "Max-Forwards: 0\r\nConnection: close"),
             (&short, "Content-Length: one"),
-            (&nobody, "Connection: close"),
+            (&serverless, "Connection: close"),
         ] {
             let mut client = Client::to(balancer);
             client.send(format!("OPTIONS / HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n"));
@@ -502,7 +502,7 @@ mod bodies {
                 match seen.target() {
                     "/long" => {
                         let long = "x".repeat(340_000);
-                        visit.send(ok(&long) + &ok("of nobody"));
+                        visit.send(ok(&long) + &ok("unasked"));
                     }
                     _ => visit.response("of the second"),
                 }

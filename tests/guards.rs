@@ -251,8 +251,8 @@ fn rejections_have_the_form_that_is_asked_for_and_pages_of_the_operator() {
 
 #[test]
 fn browsers_get_a_page_that_tells_nothing_of_what_is_behind_it() {
-    let nobody = support::unused_port();
-    let servers = json!({"servers": {"list": [{"address": nobody.address().to_string()}]}});
+    let unused = support::unused_port();
+    let servers = json!({"servers": {"list": [{"address": unused.address().to_string()}]}});
     let check = |over: Value, accept: &str, told: bool| {
         let balancer = Evenkeel::start(with(servers.clone(), over));
         let response = Client::to(&balancer).send(request(accept)).response();
@@ -516,10 +516,10 @@ fn a_pool_is_asked_whether_a_request_may_pass() {
 #[test]
 fn when_no_server_can_be_asked_nothing_passes() {
     let origin = Origin::responds("ok");
-    let nobody = support::unused_port();
+    let unused = support::unused_port();
     let config = json!({
         "forward_auth": {"pool": "auth"},
-        "pools": {"auth": {"list": [{"address": nobody.address().to_string()}], "health_check": {"enabled": false}}}
+        "pools": {"auth": {"list": [{"address": unused.address().to_string()}], "health_check": {"enabled": false}}}
     });
     let balancer = Evenkeel::before(&[&origin], config);
     let response = Client::to(&balancer).get("/");

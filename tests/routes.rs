@@ -172,7 +172,7 @@ fn routes_redirect_and_respond() {
     assert_eq!(closed.fields.one("Retry-After"), "60");
     assert!(closed.fields.one("Content-Type").starts_with("text/html"));
     assert_eq!(client.get("/none").status, 204);
-    // A body that nobody reads does not become the next request, and HEAD has no body.
+    // A body that is not read does not become the next request, and HEAD has no body.
     client.send("POST /health HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nGET HEAD /health HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(client.response().text(), "fine");
     assert_eq!(client.try_response_to("HEAD").unwrap().body, b"");

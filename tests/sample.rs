@@ -301,8 +301,8 @@ fn it_registers_and_takes_itself_out() {
 
 #[test]
 fn without_a_balancer_it_serves_and_stops_at_once() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let server = start(|options| options.register = api(nobody, None));
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let server = start(|options| options.register = api(unused, None));
     assert_eq!(ask(server.address(), &post("/requests")).0, 200);
     server.stop();
 }

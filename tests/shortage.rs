@@ -26,7 +26,7 @@ mod threads {
             "threadpool": { "min_workers": 2, "max_workers": 20, "queue_capacity": 8 },
         }));
         let Some(balancer) = balancer else {
-            eprintln!("not tested: nobody here can be denied threads");
+            eprintln!("not tested: no user here can be denied threads");
             return None;
         };
         until("the least workers are there", || balancer.workers() == 2);
@@ -152,7 +152,7 @@ mod admin_api {
             "admin": { "socket": ADMIN },
         }));
         let Some(mut balancer) = balancer else {
-            eprintln!("not tested: nobody here can be denied threads");
+            eprintln!("not tested: no user here can be denied threads");
             return;
         };
         let path = balancer.folder().join(ADMIN);

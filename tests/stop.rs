@@ -337,7 +337,7 @@ fn a_port_that_is_taken_is_a_sentence_and_exit_code_1() {
 #[test]
 fn an_address_that_is_not_ours_is_a_sentence_and_exit_code_1() {
     let started = Evenkeel::try_start(json!({"load_balancer": {"bind": "192.0.2.1"}}));
-    let (status, said) = started.expect_err("nobody has a documentation address");
+    let (status, said) = started.expect_err("no machine has a documentation address");
     assert_eq!(status.code(), Some(1));
     assert!(said.contains("is not an address of this machine"), "{said}");
 }

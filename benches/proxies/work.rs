@@ -105,11 +105,9 @@ const fn by_bytes(work: Work) -> Work {
     Work { measure: Measure::Bytes, ..work }
 }
 
-/// Many connections to servers that take 10 ms: each request in flight occupies a worker.
-const DELAYED: Work = Work {
-    max_workers: Some(2000),
-    ..get("delay-10ms", "servers that take 10 ms, 2,000 workers", "/delay10ms", &[1000])
-};
+/// Many connections to servers that take 10 ms, with the seed's `max_workers`: each worker has many requests in flight.
+const DELAYED: Work =
+    Work { max_workers: Some(50), ..get("delay-10ms", "servers that take 10 ms", "/delay10ms", &[1000]) };
 
 /// All workloads with a closed loop.
 pub const ALL: &[Work] = &[

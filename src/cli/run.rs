@@ -155,4 +155,22 @@ mod tests {
         check("[::1]:8080", "[::1]:8080");
         check("unix:/tmp/evenkeel-run.sock", "unix:/tmp/evenkeel-run.sock");
     }
+
+    #[test]
+    fn with_a_certificate_clients_speak_tls() {
+        let arguments = Arguments {
+            listen: Some("[::]:8443".to_owned()),
+            to: vec!["127.0.0.1:9001".to_owned()],
+            tls_cert: Some("site.pem".into()),
+            tls_key: Some("site.key".into()),
+            ..Arguments::default()
+        };
+        let text = written(&arguments).map_err(|_| ()).unwrap().to_string();
+        let config = config::parse(&text, Path::new("")).unwrap();
+        let [listener] = &config.listen.listeners[..] else { panic!("{text}") };
+        assert_eq!((&*listener.name, &*listener.place.to_string()), ("https", "[::]:8443"));
+        let tls = listener.tls.as_ref().unwrap();
+        assert_eq!(tls.certificates[0].certificate, Path::new("site.pem"));
+        assert_eq!(tls.certificates[0].key, Path::new("site.key"));
+    }
 }

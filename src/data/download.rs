@@ -476,15 +476,11 @@ impl Download {
         server: &mut Stream,
         pipes: &mut Pipes,
     ) -> Result<usize, Failure> {
-        let (Some(mut pipe), Some(body)) = (pipes.take(), self.body.as_mut()) else { return Ok(0) };
-        let count = match server.splice_into(&mut pipe, body.remaining().unwrap_or(0)) {
-            Ok(Moved::Bytes(count)) => count,
-            Ok(Moved::Blocked) => {
-                pipes.give(pipe);
-                return Ok(0);
-            }
-            Ok(Moved::End) | Err(_) => return Err(Failure::last(Reason::ResponseTruncated)),
-        };
+        let Some(body) = self.body.as_mut() else { return Ok(0) };
+        let taken = server.take_pipeful(pipes, body.remaining().unwrap_or(0));
+        let taken = taken.map_err(|_| Failure::last(Reason::ResponseTruncated))?;
+        let Some(pipe) = taken else { return Ok(0) };
+        let count = pipe.held();
         body.skip(count as u64);
         self.pipe = Some(pipe);
         self.flush(client, Then::Open, pipes)?;

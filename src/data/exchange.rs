@@ -12,6 +12,12 @@
 //! In `Relay` both directions move: the request goes on while a response comes, and the other way round. A request that the
 //! guards let pass later waits in `Guard`, between `begin` and `Choose`.
 
+mod deadline;
+mod info;
+mod mirror;
+
+pub use info::Waiting;
+
 use super::client::{Client, Failure};
 use super::connecting::{Connecting, secured};
 use super::context::Context;
@@ -40,12 +46,11 @@ use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
 use crate::policy::admit::Admit;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
-use crate::state::addresses;
 use crate::state::guard::Rejected;
-use crate::state::server::{Lease, Server, stable_hash};
+use crate::state::server::{Lease, Server};
 use crate::state::stats::Counter;
 use std::io;
-use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,13 +66,6 @@ const QUEUE_LOOK: Duration = Duration::from_millis(100);
 /// Events that were taken in so short a time ago tell all that a look at a pooled connection would: what they miss came so
 /// late that it could as well have come behind the look, while the request was on its way to the server.
 pub const EVENTS_FRESH: Duration = Duration::from_micros(100);
-
-/// From the first byte of a response's head to its last: a server that sends it byte by byte is bounded.
-const RESPONSE_HEAD_TIME: Duration = Duration::from_secs(60);
-
-/// A server that has sent its whole response may take the rest of the request; if it takes none for this long, the rest
-/// is not sent.
-const REST_OF_REQUEST: Duration = Duration::from_secs(5);
 
 /// How far an advance came.
 #[derive(Debug)]
@@ -114,40 +112,6 @@ enum State {
     Finish,
 }
 
-/// What an exchange waits for; for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waiting {
-    /// Its turn in a rate limit, or its password's.
-    Guard,
-    /// A server with room.
-    ServerRoom,
-    /// The connection to the server.
-    Connect,
-    /// More of the request's body, from the client.
-    RequestBody,
-    /// The server, to take the request.
-    ServerTakes,
-    /// The response, from the server.
-    Response,
-    /// The client, to take the response.
-    ClientTakes,
-}
-
-impl Waiting {
-    /// The word in the admin API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Waiting::Guard => "guard",
-            Waiting::ServerRoom => "server_room",
-            Waiting::Connect => "connect",
-            Waiting::RequestBody => "request_body",
-            Waiting::ServerTakes => "server_takes_request",
-            Waiting::Response => "response",
-            Waiting::ClientTakes => "client_takes_response",
-        }
-    }
-}
-
 /// One request and its response.
 #[derive(Debug)]
 pub struct Exchange {
@@ -159,7 +123,7 @@ pub struct Exchange {
     copy_to: Option<PoolId>,
     /// The copy, for its worker to take in.
     copy: Option<Box<Exchange>>,
-    /// It is the copy of another one: nobody waits for its response, and only its server counts it.
+    /// It is the copy of another one: no client waits for its response, and only its server counts it.
     copied: Option<MirrorPermit>,
     /// Its route, if one matched.
     way: Option<Box<Way>>,
@@ -324,18 +288,10 @@ impl Exchange {
 
     /// The pool that was asked lets it pass: the connection is let go of, and the request itself goes on.
     fn go_on_authorized(&mut self, cx: &mut Context) {
-        if let Some(connection) = self.connection.take() {
-            match self.download.server_keeps() {
-                true => cx.servers.put(connection, &cx.poller, cx.now),
-                false => cx.servers.close(connection),
-            }
+        if let Some(key) = self.connection {
+            self.note_response(key, cx);
         }
-        if let Some(lease) = self.lease.take() {
-            lease.responded(self.download.status(), cx.now.since(self.asked_at.unwrap_or(cx.now)), cx.now);
-            finish::record_success(&lease, cx);
-            drop(lease);
-            cx.shared.pool(self.pool).queue.call_next();
-        }
+        self.let_go_of_server(true, cx);
         let Some(held) = self.held.take() else { return };
         let (upload, pool) = *held;
         let mut question = std::mem::replace(&mut self.upload, upload);
@@ -349,38 +305,6 @@ impl Exchange {
     /// The client has sent all of its request.
     fn is_request_received(&self) -> bool {
         self.held.as_ref().map_or(&self.upload, |held| &held.0).is_received()
-    }
-
-    /// The pool that is to get a copy. The copy of an upgrade would be a tunnel that nobody uses.
-    fn mirror_of(&self, head: &RequestHead<'_, '_>, cx: &mut Context) -> Option<PoolId> {
-        let mirror = self.way.as_ref()?.route.mirror?;
-        let is_short = match head.framing {
-            Framing::None => true,
-            Framing::Length(length) => length <= mirror.body_max,
-            Framing::Chunked | Framing::UntilClose => false,
-        };
-        let is_copied = is_short && !head.upgrade && mirror.takes(cx.random.number());
-        is_copied.then_some(mirror.pool)
-    }
-
-    /// The copy of this request for its mirror: once, when the whole of it was sent.
-    fn make_copy(&mut self, cx: &mut Context) {
-        // What is sent while the request is held is the question whether it may pass.
-        let is_sent = self.asked_at.is_some() && self.held.is_none();
-        let Some(pool) = self.copy_to.filter(|_| is_sent) else { return };
-        self.copy_to = None;
-        let (Some(bytes), Some(permit)) = (self.upload.whole(), MirrorPermit::take(&cx.shared)) else {
-            return cx.shard().count(Counter::MirrorsDropped);
-        };
-        let upload = Upload::new(bytes.to_vec(), Body::new(Framing::None), false, None, cx.now);
-        let mut copy = Exchange::new(self.meta.clone(), upload, (0, 0), cx);
-        (copy.pool, copy.copied, copy.meta.keep_alive) = (pool, Some(permit), false);
-        self.copy = Some(copy);
-    }
-
-    /// The copy of it, when there is one: an exchange of its own.
-    pub fn take_copy(&mut self) -> Option<Box<Exchange>> {
-        self.copy.take()
     }
 
     /// Goes the way of its route; a response of the route's own comes back.
@@ -503,7 +427,7 @@ impl Exchange {
             Some(queue_token) => !queue.is_first(queue_token),
             None => !queue.is_empty(),
         };
-        let key = client_key(self.meta.client);
+        let key = self.meta.client_key();
         let chosen =
             if is_behind { Chosen::Full } else { upstream::choose(cx, self.pool, key, &self.tries.servers) };
         let queue = &cx.shared.pool(self.pool).queue;
@@ -642,17 +566,6 @@ impl Exchange {
         Err(Failure::CONNECT)
     }
 
-    /// Until when the address that is tried may take. A silent one leaves time for those behind it.
-    fn connect_deadline(&self, cx: &Context) -> Moment {
-        let all = self.attempt_at.after(self.times(cx).connect);
-        match &self.connecting {
-            Some(connecting) => {
-                connecting.since.after(addresses::share(all.since(connecting.since), connecting.left))
-            }
-            None => all,
-        }
-    }
-
     /// The address that was tried does not take the connection: the next one is tried, if there is one.
     fn try_next_address(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
         let (Some(connecting), Some(server)) = (&mut self.connecting, &self.server) else {
@@ -707,14 +620,43 @@ impl Exchange {
 
     fn relay_once(&mut self, client: &mut Client, cx: &mut Context) -> Result<Relayed, Failure> {
         let Some(key) = self.connection else { return self.relay_rest(client, cx) };
-        cx.refresh_date();
-        let asks = self.held.is_some();
-        let may_keep = self.meta.keep_alive && !cx.shared.is_draining() && self.is_request_received() | !asks;
-        let Context { shared, servers, body, reply, slots, pipes, now, response_limits, .. } = cx;
-        let (name, date) = (&shared.pseudonym, cx.date.1.as_str());
+        let begun = self.download.has_begun();
+        let sent = match self.send_request(key, client, cx)? {
+            ControlFlow::Continue(sent) => sent,
+            ControlFlow::Break(relayed) => return Ok(relayed),
+        };
+        let received = match self.receive_response(key, client, cx)? {
+            Downloaded::Moved(received) => received,
+            Downloaded::Upgraded => return Ok(Relayed::Upgraded),
+            Downloaded::Authorized => return Ok(Relayed::Authorized),
+        };
+        if self.download.has_begun() && !begun {
+            self.note_response(key, cx);
+        }
+        if self.download.is_received() {
+            self.after_response(cx);
+        }
+        if self.download.is_done() && self.connection.is_none() {
+            return Ok(Relayed::Whole);
+        }
+        let has_nothing = |connection: &mut ServerConnection| !connection.stream.may_read();
+        let is_server_silent =
+            self.connection.and_then(|key| cx.servers.get_mut(key)).is_some_and(has_nothing);
+        let waits = is_server_silent && self.upload.is_done() && !self.download.has_unsent();
+        Ok(if waits { Relayed::Waits } else { Relayed::Bytes(sent + received) })
+    }
+
+    /// What there is of the request goes to the server: so many bytes, or how the step ends while there is no connection.
+    fn send_request(
+        &mut self,
+        key: usize,
+        client: &mut Client,
+        cx: &mut Context,
+    ) -> Result<ControlFlow<Relayed, usize>, Failure> {
+        let Context { shared, servers, body, pipes, now, .. } = cx;
         let Some(connection) = servers.get_mut(key) else { return Err(Failure::RESET) };
         let begun = self.download.has_begun();
-        let mut moved = self.upload.advance(client, &mut connection.stream, body, pipes, begun, *now)?;
+        let sent = self.upload.advance(client, &mut connection.stream, body, pipes, begun, *now)?;
         if !self.upload.has_begun() {
             return match (self.upload.is_broken(), connection.reused) {
                 (true, true) => Err(Failure::UNSENT),
@@ -722,36 +664,52 @@ impl Exchange {
                     connection.log_tls_trouble(shared, *now);
                     Err(Failure::TLS)
                 }
-                (true, false) => Ok(Relayed::NotConnected),
-                (false, _) => Ok(Relayed::Bytes(0)),
+                (true, false) => Ok(ControlFlow::Break(Relayed::NotConnected)),
+                (false, _) => Ok(ControlFlow::Break(Relayed::Bytes(0))),
             };
         }
         if let Some(connecting) = self.connecting.take() {
             connection.generation = connecting.succeeded(&connection.server);
         }
-        if moved > 0 {
+        if sent > 0 {
             self.download.request_moved();
         }
-        let request_done = self.upload.is_done();
-        if request_done && self.asked_at.is_none() {
+        if self.upload.is_done() && self.asked_at.is_none() {
             self.asked_at = Some(*now);
         }
+        Ok(ControlFlow::Continue(sent))
+    }
+
+    /// What there is of the response goes to the client.
+    fn receive_response(
+        &mut self,
+        key: usize,
+        client: &mut Client,
+        cx: &mut Context,
+    ) -> Result<Downloaded, Failure> {
+        cx.refresh_date();
+        let asks = self.held.is_some();
+        let is_end_known = !asks || self.is_request_received();
+        let may_keep = self.meta.keep_alive && is_end_known && !cx.shared.is_draining();
+        let Context { shared, servers, body, reply, slots, pipes, now, response_limits, .. } = cx;
+        let Some(connection) = servers.get_mut(key) else { return Err(Failure::RESET) };
         let mut digits = [0; 32];
+        let (listen, server) = (&shared.config.listen, connection.server.name.as_str());
         let guard = shared.guard(self.way.as_ref().map(|way| way.index));
-        let way = self.way.as_deref().filter(|way| way.edits_responses());
-        let edits = way.map(|way| way.response_edits(&connection.server.name));
+        let way = self.way.as_deref().filter(|way| way.edits_responses() && !asks);
+        let edits = way.map(|way| way.response_edits(server));
         let asking = Asking {
             asked: self.meta.asked,
             version: self.meta.version,
             upgrade: self.meta.upgrade && !asks,
-            request_done,
+            request_done: self.upload.is_done(),
             copies: guard.forward_auth().filter(|_| asks).map(|auth| &auth.copy_headers[..]),
             may_keep,
-            pseudonym: name,
-            edits: edits.as_ref().filter(|_| !asks).map(|edits| edits as &dyn Edits),
-            served_by: shared.config.listen.served_by_header.then_some(connection.server.name.as_str()),
-            date,
-            request_id: shared.config.listen.request_id_header.then(|| self.meta.trace.bytes(&mut digits)),
+            pseudonym: &shared.pseudonym,
+            edits: edits.as_ref().map(|edits| edits as &dyn Edits),
+            served_by: listen.served_by_header.then_some(server),
+            date: cx.date.1.as_str(),
+            request_id: listen.request_id_header.then(|| self.meta.trace.bytes(&mut digits)),
             lines: self.gate.as_ref().map_or(b"", |gate| &gate.lines),
             compression: guard.compression().filter(|_| !asks).map(|compression| (compression, self.coding)),
             limits: response_limits,
@@ -759,7 +717,7 @@ impl Exchange {
         };
         let mut scratch = Scratch { body, reply, slots, pipes };
         let downloaded = self.download.advance(client, &mut connection.stream, &mut scratch, &asking, *now);
-        let downloaded = downloaded.map_err(|failure| match failure {
+        downloaded.map_err(|failure| match failure {
             // A pooled connection that died before a byte of the response: the race of reuse, not the server's fault.
             Failure::RESET if connection.reused => Failure { phase: Phase::Reuse, ..failure },
             // With TLS 1.3 a server rejects our certificate only after our side of the handshake.
@@ -768,32 +726,17 @@ impl Exchange {
                 Failure { reason: Reason::TlsFailed, ..failure }
             }
             failure => failure,
-        })?;
-        if self.download.has_begun() && !begun {
-            // The server's time is what it takes once it has all of the request.
+        })
+    }
+
+    /// The final response has begun. The server's time is what it takes once it has all of the request.
+    fn note_response(&self, key: usize, cx: &mut Context) {
+        if let Some(connection) = cx.servers.get_mut(key) {
             connection.server.responded_in(self.download.is_http10());
-            if let Some(lease) = &self.lease {
-                lease.responded(self.download.status(), now.since(self.asked_at.unwrap_or(*now)), *now);
-            }
         }
-        match downloaded {
-            Downloaded::Upgraded => return Ok(Relayed::Upgraded),
-            Downloaded::Authorized => return Ok(Relayed::Authorized),
-            Downloaded::Moved(count) => moved += count,
+        if let Some(lease) = &self.lease {
+            lease.responded(self.download.status(), cx.now.since(self.asked_at.unwrap_or(cx.now)), cx.now);
         }
-        if self.download.is_received() {
-            self.after_response(cx);
-        }
-        if self.download.is_done() && self.connection.is_none() {
-            return Ok(Relayed::Whole);
-        }
-        let waits = request_done && !self.download.has_unsent();
-        let has_nothing = |connection: &ServerConnection| waits && !connection.stream.may_read();
-        let waits = self
-            .connection
-            .and_then(|key| cx.servers.get_mut(key))
-            .is_some_and(|connection| has_nothing(connection));
-        Ok(if waits { Relayed::Waits } else { Relayed::Bytes(moved) })
     }
 
     /// The server is done with; what is left of its response goes to the client.
@@ -811,9 +754,13 @@ impl Exchange {
         if !self.upload.is_done() && !self.upload.is_broken() && !waits_for_go {
             return;
         }
-        let keeps = self.upload.is_done() && self.download.server_keeps();
+        self.let_go_of_server(self.upload.is_done(), cx);
+    }
+
+    /// The server has responded: its connection is kept for another request if it may be, and the next in the queue is called.
+    fn let_go_of_server(&mut self, may_keep: bool, cx: &mut Context) {
         if let Some(connection) = self.connection.take() {
-            match keeps {
+            match may_keep && self.download.server_keeps() {
                 true => cx.servers.put(connection, &cx.poller, cx.now),
                 false => cx.servers.close(connection),
             }
@@ -836,40 +783,6 @@ impl Exchange {
         let rest = self.download.take_rest();
         let counted = self.gate.take().and_then(|gate| gate.into_permit());
         Ok(Flow::Tunnel(Box::new(Tunnel::open(connection, lease, permit, counted, early, rest, cx))))
-    }
-
-    /// Until when the exchange may stand still as it does, and why it fails then. Each of what it waits for has a time
-    /// of its own; bytes that move begin it again.
-    fn deadline(&self, cx: &Context) -> (Moment, Reason) {
-        let times = self.times(cx);
-        if self.connection.is_some() && !self.upload.has_begun() {
-            return (self.connect_deadline(cx), Reason::ConnectFailed);
-        }
-        let begun = self.download.has_begun();
-        let (up, down) = (self.upload.moved_at, self.download.moved_at);
-        let latest = up.max(down);
-        let server_late = if begun { Reason::ResponseTruncated } else { Reason::ServerTimeout };
-        let mut soonest = (Moment::NEVER, Reason::Internal);
-        let mut sooner = |at: Moment, reason| {
-            if at < soonest.0 {
-                soonest = (at, reason);
-            }
-        };
-        if self.download.has_unsent() {
-            sooner(down.after(times.client_body), Reason::ClientStalled);
-        } else if self.download.is_received() {
-            sooner(up.after(REST_OF_REQUEST), Reason::BodyTimeout);
-        } else if self.upload.is_done() || self.upload.is_broken() || self.upload.has_unsent() {
-            sooner(latest.after(times.response), server_late);
-        } else if begun {
-            sooner(latest.after(times.client_body.max(times.response)), Reason::BodyTimeout);
-        } else {
-            sooner(up.after(times.client_body), Reason::BodyTimeout);
-        }
-        if let Some(since) = self.download.head_since() {
-            sooner(since.after(RESPONSE_HEAD_TIME), Reason::ServerTimeout);
-        }
-        soonest
     }
 
     /// What is left goes to the client.
@@ -1010,17 +923,6 @@ impl Exchange {
         self.download.moved_at = cx.now;
     }
 
-    /// Its time limits: those of its route, or of the configuration.
-    fn times(&self, cx: &Context) -> Times {
-        let (own, all) = (self.way.as_ref().map(|way| way.route.timeouts), &cx.shared.config.timeouts);
-        let own = own.unwrap_or_default();
-        Times {
-            connect: own.connect.unwrap_or(all.connect),
-            response: own.response.unwrap_or(all.response),
-            client_body: own.client_body.unwrap_or(all.client_body),
-        }
-    }
-
     /// Responds to OPTIONS and TRACE that go no further than here (RFC 9110 section 7.6.2).
     fn respond_as_last_hop(&mut self, head: &RequestHead<'_, '_>, cx: &mut Context) {
         let keeps = self.meta.keep_alive && self.upload.is_received() && !cx.shared.is_draining();
@@ -1071,42 +973,6 @@ impl Exchange {
         let _ = self.fail(Failure::last(reason), cx);
     }
 
-    /// What it waits for.
-    pub fn waiting(&self) -> Waiting {
-        match self.state {
-            State::Guard => Waiting::Guard,
-            State::Choose | State::Queue => Waiting::ServerRoom,
-            State::Collect => Waiting::RequestBody,
-            State::Connect => Waiting::Connect,
-            State::Relay if self.connection.is_some() && !self.upload.has_begun() => Waiting::Connect,
-            _ if self.download.has_unsent() => Waiting::ClientTakes,
-            State::Relay if self.upload.has_unsent() => Waiting::ServerTakes,
-            State::Relay if !self.upload.is_received() && !self.upload.is_broken() => Waiting::RequestBody,
-            State::Relay => Waiting::Response,
-            State::Finish => Waiting::ClientTakes,
-        }
-    }
-
-    /// The server that it was sent to last.
-    pub fn server(&self) -> Option<&Arc<Server>> {
-        self.server.as_ref()
-    }
-
-    /// Payload bytes from the client so far, and bytes to it.
-    pub fn bytes(&self) -> (u64, u64) {
-        (self.upload.passed(), self.download.bytes())
-    }
-
-    /// The request line as it goes out; empty once it is not kept.
-    pub fn request_line(&self) -> &[u8] {
-        self.upload.request_line()
-    }
-
-    /// The status of the response that has begun; 0 before.
-    pub fn status(&self) -> u16 {
-        self.download.status()
-    }
-
     /// Takes the connection to the server out of its worker's pool, for another worker; see [`Exchange::attach`].
     pub fn connection(&self) -> Option<usize> {
         self.connection
@@ -1124,14 +990,6 @@ impl Exchange {
     }
 }
 
-/// The time limits of an exchange.
-#[derive(Clone, Copy)]
-struct Times {
-    connect: Duration,
-    response: Duration,
-    client_body: Duration,
-}
-
 /// What came of moving both directions once.
 enum Relayed {
     Bytes(usize),
@@ -1143,13 +1001,4 @@ enum Relayed {
     Authorized,
     /// The address cannot be reached.
     NotConnected,
-}
-
-/// Keeps a client on its server with `ip_hash`. A client without an address (a Unix socket) is one client.
-fn client_key(client: Option<IpAddr>) -> u64 {
-    match client.map(|client| client.to_canonical()) {
-        Some(IpAddr::V4(client)) => stable_hash(&client.octets()),
-        Some(IpAddr::V6(client)) => stable_hash(&client.octets()),
-        None => 0,
-    }
 }

@@ -11,6 +11,7 @@ use crate::http1::page::Form;
 use crate::http1::trace::Glimpse;
 use crate::http1::trace_context::TraceParent;
 use crate::policy::retry;
+use crate::state::server::stable_hash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -88,6 +89,15 @@ impl Meta {
             expects_continue: head.expects_continue,
             listener: sender.listener,
             secure: sender.secure.cloned(),
+        }
+    }
+
+    /// Keeps a client with its server or its pool. A client without an address (a Unix socket) is one client.
+    pub fn client_key(&self) -> u64 {
+        match self.client.map(|client| client.to_canonical()) {
+            Some(IpAddr::V4(client)) => stable_hash(&client.octets()),
+            Some(IpAddr::V6(client)) => stable_hash(&client.octets()),
+            None => 0,
         }
     }
 

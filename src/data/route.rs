@@ -11,8 +11,8 @@ use crate::http1::head::RequestHead;
 use crate::http1::path::{self, Normalised};
 use crate::http1::reason::Reason;
 use crate::policy::route::{Request, cookie, without_port};
-use crate::state::route::{Action, HeaderEdits, Key, Rewrite, Route, Split, hash};
-use std::net::IpAddr;
+use crate::state::route::{Action, HeaderEdits, Key, Rewrite, Route, Split, append_headers};
+use crate::state::server::stable_hash;
 use std::sync::Arc;
 
 /// What is kept of a request's route for as long as its exchange lives.
@@ -77,14 +77,13 @@ pub fn route(
     let asked = Asked { head, path: &path, query, client: meta.client };
     let found = shared.routes.find(&asked, unresolved.as_deref()).map_err(|_| Reason::UnsafePath)?;
     let Some(found) = found else {
-        let snapshot = cx.table.look(&shared.table);
-        let has_default = snapshot.servers_of(PoolId::default()).next().is_some();
+        let has_default = cx.table.look(&shared.table).pool(PoolId::default()).count > 0;
         return if has_default { to_default(head, meta, sender, cx, out) } else { Err(Reason::NoRoute) };
     };
     let mut known = Known { asked: &asked, meta, found: &found, pool: "" };
     let pool = match &found.route.action {
         Action::Pool(pool) => *pool,
-        Action::Split(split) => split.choose(key(split, &asked).unwrap_or_else(|| cx.random.number())),
+        Action::Split(split) => split.choose(key(split, &asked, meta).unwrap_or_else(|| cx.random.number())),
         Action::Redirect(redirect) => {
             let mut headers = b"Location: ".to_vec();
             redirect.location(&known, &mut headers);
@@ -93,8 +92,7 @@ pub fn route(
         }
         Action::Respond(fixed) => {
             let mut headers = Vec::new();
-            let edits = HeaderEdits { add: fixed.headers.clone(), ..HeaderEdits::default() };
-            edits.append(&known, &mut headers);
+            append_headers(&fixed.headers, &known, &mut headers);
             return Ok(respond(&known, fixed.status, headers, Arc::clone(&fixed.body)));
         }
     };
@@ -176,25 +174,20 @@ fn respond(known: &Known<'_>, status: u16, mut headers: Vec<u8>, body: Arc<[u8]>
 }
 
 /// The key that keeps a request with one pool; `None`: a random one.
-fn key(split: &Split, asked: &Asked<'_, '_, '_>) -> Option<u64> {
+fn key(split: &Split, asked: &Asked<'_, '_, '_>, meta: &Meta) -> Option<u64> {
     let mut found = None;
     match &split.key {
         Key::None => {}
-        Key::Client => {
-            found = asked.client.map(|client| match client.to_canonical() {
-                IpAddr::V4(client) => hash(&client.octets()),
-                IpAddr::V6(client) => hash(&client.octets()),
-            });
-        }
+        Key::Client => found = meta.client.map(|_| meta.client_key()),
         Key::Header(name) => {
             asked.header(name.as_bytes(), &mut |value| {
-                found = Some(hash(value));
+                found = Some(stable_hash(value));
                 true
             });
         }
         Key::Cookie(name) => {
             asked.header(b"cookie", &mut |line| {
-                found = cookie(line, name.as_bytes()).map(hash);
+                found = cookie(line, name.as_bytes()).map(stable_hash);
                 found.is_some()
             });
         }

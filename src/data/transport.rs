@@ -5,7 +5,7 @@
 
 use super::poller::{Poller, Ready, Token};
 use super::socket::{Socket, Then};
-use super::splice::Pipe;
+use super::splice::{Pipe, Pipes};
 use super::tls::{Carrier, Tls};
 use rustls::Connection;
 use std::io::{self, IoSlice};
@@ -298,8 +298,20 @@ impl Stream {
         self.transport.plain().is_some()
     }
 
-    /// Fills the empty pipe with at most `most` bytes that came in.
-    pub fn splice_into(&mut self, pipe: &mut Pipe, most: u64) -> io::Result<Moved> {
+    /// A pipe with at most `most` bytes that came in. `None`: there are none for now, or no pipe; an end is `UnexpectedEof`.
+    pub fn take_pipeful(&mut self, pipes: &mut Pipes, most: u64) -> io::Result<Option<Pipe>> {
+        let Some(mut pipe) = pipes.take() else { return Ok(None) };
+        match self.splice_into(&mut pipe, most)? {
+            Moved::Bytes(_) => Ok(Some(pipe)),
+            Moved::Blocked => {
+                pipes.give(pipe);
+                Ok(None)
+            }
+            Moved::End => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    fn splice_into(&mut self, pipe: &mut Pipe, most: u64) -> io::Result<Moved> {
         let Some(socket) = self.transport.plain() else { return Ok(Moved::Blocked) };
         if !self.readable {
             return Ok(Moved::Blocked);

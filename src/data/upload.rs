@@ -270,15 +270,9 @@ impl Upload {
         server: &mut Stream,
         pipes: &mut Pipes,
     ) -> Result<usize, Failure> {
-        let Some(mut pipe) = pipes.take() else { return Ok(0) };
-        let count = match client.stream.splice_into(&mut pipe, self.body.remaining().unwrap_or(0)) {
-            Ok(Moved::Bytes(count)) => count,
-            Ok(Moved::Blocked) => {
-                pipes.give(pipe);
-                return Ok(0);
-            }
-            Ok(Moved::End) | Err(_) => return Err(Failure::last(Reason::ClientGone)),
-        };
+        let taken = client.stream.take_pipeful(pipes, self.body.remaining().unwrap_or(0));
+        let Some(pipe) = taken.map_err(|_| Failure::last(Reason::ClientGone))? else { return Ok(0) };
+        let count = pipe.held();
         self.buffered = false;
         self.body.skip(count as u64);
         self.count(count).map_err(Failure::last)?;

@@ -5,9 +5,9 @@ mod headers;
 mod rewrite;
 mod split;
 
-pub use headers::{HeaderEdits, HeaderName, Security};
+pub use headers::{HeaderEdits, HeaderName, Security, append_headers};
 pub use rewrite::{Redirect, Rewrite};
-pub use split::{Key, Split, hash};
+pub use split::{Key, Split};
 
 use super::config::RouteSpec;
 use crate::base::ids::PoolId;

@@ -23,6 +23,8 @@ pub struct Snapshot {
 /// A pool at one moment: what of it gets traffic, and how one is chosen.
 #[derive(Debug)]
 pub struct Pool {
+    /// All of its servers, whether they get traffic or not.
+    pub count: usize,
     /// Those that get traffic: the first tier that is not empty. A [`Slot`] is an index into it.
     pub ready: Vec<Arc<Server>>,
     /// The tiers behind it, for a retry that has tried all of `ready`.
@@ -231,28 +233,26 @@ impl Snapshot {
         (0..).map(PoolId).zip(&self.pools)
     }
 
-    /// The servers of a pool, in the order in which they were added.
-    pub fn servers_of(&self, pool: PoolId) -> impl Iterator<Item = &Arc<Server>> + Clone {
-        self.servers.iter().filter(move |server| server.pool == pool)
-    }
-
     fn of(servers: Vec<Arc<Server>>, rules: &[PoolRules]) -> Self {
         let mut tiers: Vec<[Vec<Arc<Server>>; 4]> = Vec::new();
         tiers.resize_with(rules.len(), Default::default);
+        let mut counts = vec![0; rules.len()];
         for server in &servers {
+            counts[usize::from(server.pool.0)] += 1;
             let tier = tier(server);
             server.set_open(tier.is_some());
             if let Some(tier) = tier {
                 tiers[usize::from(server.pool.0)][tier].push(Arc::clone(server));
             }
         }
-        let pools = tiers.into_iter().zip(rules).map(|(tiers, rules)| Pool::of(tiers, rules.algorithm));
+        let pools = tiers.into_iter().zip(counts).zip(rules);
+        let pools = pools.map(|((tiers, count), rules)| Pool::of(tiers, count, rules.algorithm));
         Snapshot { pools: pools.collect(), servers }
     }
 }
 
 impl Pool {
-    fn of(tiers: [Vec<Arc<Server>>; 4], algorithm: Algorithm) -> Self {
+    fn of(tiers: [Vec<Arc<Server>>; 4], count: usize, algorithm: Algorithm) -> Self {
         let mut tiers = tiers.into_iter().filter(|tier| !tier.is_empty());
         let ready = tiers.next().unwrap_or_default();
         let reserve = tiers.flatten().collect();
@@ -260,7 +260,7 @@ impl Pool {
             ready.iter().enumerate().map(|(at, server)| (Slot(at as u32), server.weight())).collect();
         let schedule =
             if algorithm == Algorithm::RoundRobin { pick::schedule(&weighted) } else { Vec::new() };
-        Pool { ready, reserve, schedule, pick: algorithm.pick(), sample: algorithm.sample() }
+        Pool { count, ready, reserve, schedule, pick: algorithm.pick(), sample: algorithm.sample() }
     }
 }
 

@@ -136,7 +136,7 @@ pub enum Script {
     AroundBody(Vec<u8>, Vec<u8>),
     /// Says 200 with the body that it got.
     Echoes,
-    /// Nobody listens.
+    /// No program listens.
     Rejects,
     /// Anything else.
     Does(fn(&mut Visit)),

@@ -108,7 +108,7 @@ impl Evenkeel {
         if getuid().is_root() {
             Command::new("true").uid(NOBODY).gid(NOBODY).status().ok()?;
             // Another user may not go where the binary is. What this process has open for writing, a child that is
-            // being started beside may have open too, and nobody could run it: so the copy is made by a child.
+            // being started beside may have open too, and no process could run it: so the copy is made by a child.
             let binary = folder.path().join("evenkeel");
             assert!(Command::new("cp").arg(command.get_program()).arg(&binary).status().unwrap().success());
             chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();

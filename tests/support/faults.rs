@@ -68,7 +68,7 @@ impl Origin {
         })
     }
 
-    /// Nobody listens there.
+    /// No program listens there.
     pub fn refuses() -> Self {
         let mut origin = Origin::start(|_| {});
         origin.stop();

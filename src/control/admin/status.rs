@@ -178,14 +178,16 @@ pub(super) fn status(view: &View) -> Status {
 /// All pools, the default one first.
 pub(super) fn pools(view: &View) -> Vec<PoolStatus> {
     let snapshot = view.table.snapshot();
+    let mut in_flight = vec![0; view.config.pools.len() + 1];
+    snapshot.servers.iter().for_each(|server| in_flight[usize::from(server.pool.0)] += server.in_flight());
     let status = |pool: PoolId| {
-        let (settings, servers) = (view.config.pool(pool), snapshot.servers_of(pool));
+        let (settings, servers) = (view.config.pool(pool), snapshot.pool(pool));
         PoolStatus {
             name: view.config.pool_name(pool).to_owned(),
             algorithm: settings.algorithm.name(),
-            servers: servers.clone().count(),
-            ready: snapshot.pool(pool).ready.len(),
-            in_flight: servers.map(|server| server.in_flight()).sum(),
+            servers: servers.count,
+            ready: servers.ready.len(),
+            in_flight: in_flight[usize::from(pool.0)],
             waiting: view.workers.waiting_in(pool),
             queue_capacity: settings.queue_capacity,
         }

@@ -39,7 +39,7 @@ impl Agent {
     pub(super) fn say_if_all_down(&mut self) {
         let snapshot = self.table.snapshot();
         for ((pool, servers), known) in snapshot.pools().zip(&mut self.pools) {
-            let up = !servers.ready.is_empty() || snapshot.servers_of(pool).next().is_none();
+            let up = !servers.ready.is_empty() || servers.count == 0;
             let of_pool = match pool {
                 PoolId(0) => String::new(),
                 _ => format!("pool {}: ", known.name),
@@ -48,7 +48,7 @@ impl Agent {
                 (true, false) => log::error!(
                     "{of_pool}no server can take requests: all {} are down or out of service; every request is \
                      answered 503",
-                    snapshot.servers_of(pool).count()
+                    servers.count
                 ),
                 (false, true) => log::info!("{of_pool}requests are served again"),
                 _ => {}

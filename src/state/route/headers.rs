@@ -40,24 +40,34 @@ impl HeaderEdits {
         set.chain(&self.remove).any(|known| known.matches(name))
     }
 
-    /// Appends the lines of what is set and added. A value that renders as empty writes no line.
+    /// Appends the lines of what is set and added.
     pub fn append(&self, values: &(impl Values + ?Sized), out: &mut Vec<u8>) {
-        for (name, value) in self.set.iter().chain(&self.add) {
-            let line = out.len();
-            out.extend_from_slice(name.0.as_bytes());
-            out.extend_from_slice(b": ");
-            let start = out.len();
-            value.render(values, out);
-            match out.len() == start {
-                true => out.truncate(line),
-                false => out.extend_from_slice(b"\r\n"),
-            }
-        }
+        append_headers(&self.set, values, out);
+        append_headers(&self.add, values, out);
     }
 
     /// Every template.
     pub fn templates(&self) -> impl Iterator<Item = &Template> {
         self.set.iter().chain(&self.add).map(|(_, template)| template)
+    }
+}
+
+/// Appends a line for each header. A value that renders as empty writes no line.
+pub fn append_headers(
+    headers: &[(HeaderName, Template)],
+    values: &(impl Values + ?Sized),
+    out: &mut Vec<u8>,
+) {
+    for (name, value) in headers {
+        let line = out.len();
+        out.extend_from_slice(name.0.as_bytes());
+        out.extend_from_slice(b": ");
+        let start = out.len();
+        value.render(values, out);
+        match out.len() == start {
+            true => out.truncate(line),
+            false => out.extend_from_slice(b"\r\n"),
+        }
     }
 }
 

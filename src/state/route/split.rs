@@ -2,8 +2,7 @@
 
 use crate::base::ids::PoolId;
 use crate::policy::route::share::{self, Share};
-use siphasher::sip::SipHasher13;
-use std::hash::Hasher;
+use crate::state::server::stable_hash;
 
 /// Weighted pools, for canaries.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,12 +29,13 @@ pub enum Key {
 impl Split {
     /// Pools with their names and weights. At least one weight must be above 0.
     pub fn new<'p>(key: Key, pools: impl IntoIterator<Item = (PoolId, &'p str, u32)>) -> Self {
-        let share =
-            |(pool, name, weight): (PoolId, &str, u32)| (pool, Share { hash: hash(name.as_bytes()), weight });
+        let share = |(pool, name, weight): (PoolId, &str, u32)| {
+            (pool, Share { hash: stable_hash(name.as_bytes()), weight })
+        };
         Split { key, pools: pools.into_iter().map(share).collect() }
     }
 
-    /// The pool for a key: the [`hash`] of what [`Split::key`] names, or a random number. The same key gets the same pool in
+    /// The pool for a key: the [`stable_hash`] of what [`Split::key`] names, or a random number. The same key gets the same pool in
     /// every process; when weights change, few keys move.
     pub fn choose(&self, key: u64) -> PoolId {
         let chosen = share::choose(self.pools.iter().map(|(_, share)| *share), key);
@@ -49,13 +49,6 @@ impl Split {
     }
 }
 
-/// The hash of a key, the same in every process.
-pub fn hash(key: &[u8]) -> u64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(key);
-    hasher.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,7 +59,7 @@ mod tests {
         let (one, other) = (Split::new(Key::Client, [a, b]), Split::new(Key::Client, [b, a]));
         let mut canary = 0;
         for client in 0..1000_u32 {
-            let key = hash(&client.to_be_bytes());
+            let key = stable_hash(&client.to_be_bytes());
             assert_eq!(one.choose(key), other.choose(key));
             canary += u32::from(one.choose(key) == PoolId(2));
         }

@@ -1,0 +1,45 @@
+//! The copy of a request for the mirror of its route: an exchange of its own, whose client takes every response.
+
+use super::Exchange;
+use crate::base::ids::PoolId;
+use crate::data::context::Context;
+use crate::data::shared::MirrorPermit;
+use crate::data::upload::Upload;
+use crate::http1::body::Body;
+use crate::http1::framing::Framing;
+use crate::http1::head::RequestHead;
+use crate::state::stats::Counter;
+
+impl Exchange {
+    /// The pool that is to get a copy. The copy of an upgrade would be a tunnel without a client.
+    pub(super) fn mirror_of(&self, head: &RequestHead<'_, '_>, cx: &mut Context) -> Option<PoolId> {
+        let mirror = self.way.as_ref()?.route.mirror?;
+        let is_short = match head.framing {
+            Framing::None => true,
+            Framing::Length(length) => length <= mirror.body_max,
+            Framing::Chunked | Framing::UntilClose => false,
+        };
+        let is_copied = is_short && !head.upgrade && mirror.takes(cx.random.number());
+        is_copied.then_some(mirror.pool)
+    }
+
+    /// The copy of this request for its mirror: once, when the whole of it was sent.
+    pub(super) fn make_copy(&mut self, cx: &mut Context) {
+        // What is sent while the request is held is the question whether it may pass.
+        let is_sent = self.asked_at.is_some() && self.held.is_none();
+        let Some(pool) = self.copy_to.filter(|_| is_sent) else { return };
+        self.copy_to = None;
+        let (Some(bytes), Some(permit)) = (self.upload.whole(), MirrorPermit::take(&cx.shared)) else {
+            return cx.shard().count(Counter::MirrorsDropped);
+        };
+        let upload = Upload::new(bytes.to_vec(), Body::new(Framing::None), false, None, cx.now);
+        let mut copy = Exchange::new(self.meta.clone(), upload, (0, 0), cx);
+        (copy.pool, copy.copied, copy.meta.keep_alive) = (pool, Some(permit), false);
+        self.copy = Some(copy);
+    }
+
+    /// The copy of it, when there is one: an exchange of its own.
+    pub fn take_copy(&mut self) -> Option<Box<Exchange>> {
+        self.copy.take()
+    }
+}
