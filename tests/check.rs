@@ -129,14 +129,16 @@ fn what_is_in_the_way_on_this_machine_is_reported_with_exit_code_1() {
         r#"{{
   "load_balancer": {{ "load_balancer_port": {port}, "bind": "127.0.0.1" }},
   "admin": {{ "bind": null }},
-  "log": {{ "access": "not-there/access.log" }}
+  "log": {{ "access": "not-there/access.log" }},
+  "routes": [ {{ "path": "/", "respond": {{ "file": "page.html" }} }} ]
 }}"#
     );
     let told = [
         "config.json:2:44: load_balancer.load_balancer_port: port ",
         "is taken by another program",
         "config.json:4:22: log.access: the folder not-there does not exist; create it",
-        "config.json is valid, but a balancer cannot start with it on this machine: 2 obstacles",
+        "config.json:5:51: routes[0].respond.file: page.html cannot be read: ",
+        "config.json is valid, but a balancer cannot start with it on this machine: 3 obstacles",
     ];
     check(Some(&file), "check", 1, &told, &[]);
     check(Some(&file), "check --file-only", 0, &["config.json is valid"], &[]);

@@ -6,6 +6,7 @@ use super::publish;
 use crate::base::time;
 use crate::state::config::{AccessLog, Config, Listener, Place};
 use crate::state::instance::Instance;
+use crate::state::route::{BodyFault, Routes};
 use crate::state::tls::{Problem, Tls};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
@@ -42,7 +43,7 @@ pub fn preflight(config: &Config, running: Option<&Instance>) -> Vec<Obstacle> {
     ];
     let failed = listeners.chain(others).filter_map(|(stops, check)| Some((stops, check.err()?)));
     let obstacle = |(stops, (key, advice))| Obstacle { key, advice, stops };
-    failed.map(obstacle).chain(certificates(config)).collect()
+    failed.map(obstacle).chain(certificates(config)).chain(bodies(config)).collect()
 }
 
 /// What is wrong with the files of TLS.
@@ -51,6 +52,16 @@ fn certificates(config: &Config) -> Vec<Obstacle> {
     let problems = Tls::open(config, now).err().unwrap_or_default();
     let obstacle = |Problem { key, advice }| Obstacle { key, advice, stops: true };
     problems.into_iter().map(obstacle).collect()
+}
+
+/// What is wrong with the files of responses.
+fn bodies(config: &Config) -> Vec<Obstacle> {
+    let faults = Routes::new(&config.routes).err().unwrap_or_default();
+    let obstacle = |BodyFault { route, advice }| {
+        let key = format!("routes[{route}].respond.file");
+        Obstacle { key, advice, stops: true }
+    };
+    faults.into_iter().map(obstacle).collect()
 }
 
 /// The key, and what is wrong with its value.
