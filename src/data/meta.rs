@@ -50,7 +50,7 @@ pub struct Meta {
     pub secure: Option<Arc<Secure>>,
 }
 
-/// Who sends the request.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender<'a> {
     /// The client's address: the kernel's word, or that of a PROXY header.

@@ -36,7 +36,7 @@ impl ServerConnection {
     }
 }
 
-/// Who has a connection to a server.
+/// What uses a connection to a server.
 #[derive(Clone, Copy, Debug)]
 enum User {
     /// The exchange of the client connection with this key.
