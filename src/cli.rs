@@ -20,6 +20,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// What stands for the standard input in the place of a file.
+const STDIN: &str = "-";
+
 const ABOUT: &str = "A layer 7 (HTTP/1.1) load balancer on blocking OS threads";
 
 const LONG_ABOUT: &str = "\
@@ -59,7 +62,7 @@ Environment:
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// The configuration file [default: ./config.json if it is there, else the defaults]
+    /// The configuration file, or - for the standard input [default: ./config.json if it is there, else the defaults]
     #[arg(short, long, global = true, value_name = "FILE", display_order = 900)]
     config: Option<PathBuf>,
 }
@@ -214,6 +217,9 @@ fn demo(file: Option<&Path>) -> Result<u8, Failure> {
 fn find(named: Option<&Path>) -> Result<Config, Failure> {
     let here = Path::new(FILE);
     match named {
+        Some(file) if file == Path::new(STDIN) => {
+            config::load_from(std::io::stdin().lock(), "standard input").map_err(Failure::Configuration)
+        }
         Some(file) => config::load(file).map_err(Failure::Configuration),
         // A dangling link counts as a file: the operator meant one to be there.
         None if here.symlink_metadata().is_ok() => config::load(here).map_err(Failure::Configuration),

@@ -6,7 +6,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 const SEED: &str = r#"{"load_balancer": {"load_balancer_port": "8000"}, "servers": {"queue_capacity": 1000}, "threadpool": {"min_workers": 1, "max_workers": 50, "queue_capacity": 100}}"#;
 
@@ -50,6 +50,30 @@ fn a_good_file_is_valid() {
         &["2 (dynamic): a 127.0.0.1:1, b:2", "warning: config.json:1:", "limits.uri"],
         &[],
     );
+}
+
+/// The standard input is a configuration like any other, with its includes and variables.
+#[test]
+fn the_standard_input_can_be_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("more.json"), r#"{ "servers": { "list": [ { "address": "more:1" } ] } }"#)
+        .unwrap();
+    let check = |text: &str, line: &str, code: i32, says: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        command.args(line.split(' ')).current_dir(folder.path()).env("PORT", "8123");
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        says.iter().for_each(|part| assert!(said.contains(part), "{part:?}: {said}"));
+    };
+    let good = "{ \"include\": \"more.json\", // more\n \"load_balancer\": { \"load_balancer_port\": \"${PORT}\" }, }";
+    check(good, "check --file-only -c -", 0, &["the standard input is valid", ":8123", "more:1"]);
+    check(good, "check --file-only -", 0, &["the standard input is valid"]);
+    let bad = "{ \"include\": \"more.json\",\n \"servers\": { \"lst\": [] } }";
+    check(bad, "check -c -", 3, &["standard input:2:15: servers.lst: unknown key", "is not valid: 1 fault"]);
 }
 
 const FAULTY: &str = r#"{

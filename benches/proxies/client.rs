@@ -128,7 +128,7 @@ impl Connection {
 
     /// Sends the next request. An idle connection accepts a small one at once.
     fn send(&mut self, load: &Load, number: u64) -> std::io::Result<()> {
-        let rare = load.rare.as_ref().filter(|_| number % RARE == 0);
+        let rare = load.rare.as_ref().filter(|_| number.is_multiple_of(RARE));
         self.response.clear();
         self.is_rare = rare.is_some();
         self.begun = Instant::now();

@@ -1,7 +1,7 @@
 //! `evenkeel check`: whether a configuration is valid, and whether a balancer could start with it here.
 
 use super::admin::Client;
-use super::{Failure, File, find, processes, say};
+use super::{Failure, File, STDIN, find, processes, say};
 use crate::app::preflight::{Obstacle, preflight};
 use crate::state::config::{self, Config, FILE, Fault};
 use crate::state::instance::Instance;
@@ -43,11 +43,11 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
         let running = running.filter(|_| !arguments.file_only);
         let running =
             running.map(|running| format!("  running     pid {}, which has these ports", running.pid));
-        say(summary(&config).chain(running).chain(warnings).collect::<Vec<_>>().join("\n"));
+        say(summary(&config, file).chain(running).chain(warnings).collect::<Vec<_>>().join("\n"));
         return Ok(0);
     }
     let mut lines: Vec<String> = stops.iter().map(place).collect();
-    let (name, count) = (config.origin().display(), counted(lines.len(), "obstacle"));
+    let (name, count) = (named(&config, file), counted(lines.len(), "obstacle"));
     lines.push(format!("{name} is valid, but a balancer cannot start with it on this machine: {count}"));
     say(lines.join("\n\n"));
     Ok(1)
@@ -74,10 +74,18 @@ fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-fn summary(config: &Config) -> impl Iterator<Item = String> {
-    let head = match &config.file {
-        Some(file) => format!("{} is valid", file.display()),
-        None => format!("there is no {FILE} here; the defaults are valid"),
+/// What was checked, for a sentence.
+fn named(config: &Config, file: Option<&Path>) -> String {
+    match file {
+        Some(file) if file == Path::new(STDIN) => "the standard input".to_owned(),
+        _ => config.origin().display().to_string(),
+    }
+}
+
+fn summary(config: &Config, file: Option<&Path>) -> impl Iterator<Item = String> {
+    let head = match config.file.is_some() || file.is_some() {
+        true => format!("{} is valid", named(config, file)),
+        false => format!("there is no {FILE} here; the defaults are valid"),
     };
     let pool = &config.threadpool;
     let lines = [

@@ -39,7 +39,10 @@ pub struct Arguments {
 /// Runs the balancer until a signal stops it, or prints its configuration.
 pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
     if arguments.to.is_empty() {
-        return balance(find(arguments.file.or(file)?)?);
+        let file = arguments.file.or(file)?;
+        let config = find(file)?;
+        let is_default = file.is_none() && config.file.is_none();
+        return balance(config, is_default);
     }
     if file.is_some() {
         let sentence =
@@ -52,12 +55,12 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
         say(text);
         return Ok(0);
     }
-    balance(config)
+    balance(config, false)
 }
 
-fn balance(config: Config) -> Result<u8, Failure> {
+fn balance(config: Config, is_default: bool) -> Result<u8, Failure> {
     logger::start(config.log.level);
-    if config.file.is_none() && config.servers.list.is_empty() {
+    if is_default {
         log::info!("there is no {FILE} here: running with the defaults");
     }
     for warning in &config.warnings {

@@ -1,8 +1,9 @@
 //! The configuration: the contents of `config.json`, refined into a valid [`Config`].
 //!
-//! A file is processed as `text -> tree -> reader -> Config`:
+//! A file is processed as `texts -> tree -> reader -> Config`:
 //!
-//! - `tree` lets serde_json check the syntax and keeps the position of every value.
+//! - `tree` has the syntax and the position of every value.
+//! - `document` adds the files that are included, and `variables` the values of `${NAME}`.
 //! - `reader` walks the tree through typed getters and collects every fault.
 //! - `refine` is the schema: each key appears there once, with its default and its bounds.
 //! - `check` looks for keys that contradict each other.
@@ -12,6 +13,7 @@
 //! position and with what to write instead.
 
 mod check;
+mod document;
 mod fault;
 pub mod guards;
 mod listener;
@@ -26,6 +28,7 @@ mod spell;
 mod to_servers;
 mod tree;
 mod units;
+mod variables;
 
 pub use crate::base::network::Network;
 pub use fault::Fault;
@@ -42,6 +45,7 @@ use crate::base::ids::PoolId;
 use crate::http1::head;
 use crate::policy::pick::Weight;
 use crate::policy::{admit, health, pick, pool, retry};
+use document::Document;
 use reader::{Reader, Section};
 use source::Source;
 use std::io::Read;
@@ -55,9 +59,6 @@ pub const FILE: &str = "config.json";
 
 /// The name of the pool that `servers` describes.
 pub const DEFAULT_POOL: &str = "default";
-
-/// The largest file that is read, in bytes: enough for about forty thousand servers.
-const FILE_MAX: u64 = 4 * 1024 * 1024;
 
 /// A valid configuration. Made by [`load`], [`parse`] or [`Config::default`] (the seed's file),
 /// never by hand elsewhere.
@@ -87,6 +88,8 @@ pub struct Config {
     pub log: Log,
     /// The file that this was read from, for a reload; `None` for a text or the defaults.
     pub file: Option<PathBuf>,
+    /// What was read for it: that file, the files and folders that are included, and files of `${file:PATH}`.
+    pub files: Vec<PathBuf>,
     /// Faults that are valid but look like a mistake.
     pub warnings: Vec<Fault>,
 }
@@ -349,28 +352,31 @@ impl Default for Config {
     }
 }
 
-/// Reads and refines a file. Every fault of the file is in the error, in the order of the text.
+/// Reads and refines a file, and those that it includes. Every fault of them is in the error, in the order of the texts.
 pub fn load(path: &Path) -> Result<Config, Vec<Fault>> {
-    let name = path.display().to_string();
-    let text = read(path).map_err(|advice| vec![Fault::of_file(&name, advice)])?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let config = refined(&Source::new(Some(name), &text), folder)?;
+    let config = refined(Document::of_file(path)?, folder)?;
     Ok(Config { file: Some(path.to_owned()), ..config })
+}
+
+/// The same for what is no file, such as the standard input; relative paths start in the current folder.
+pub fn load_from(input: impl Read, name: &str) -> Result<Config, Vec<Fault>> {
+    let text = document::read_from(input).map_err(|advice| vec![Fault::of_file(name, advice)])?;
+    refined(Document::of_text(Some(name.to_owned()), &text, Path::new(""))?, Path::new(""))
 }
 
 /// Refines a text; `folder` is where relative paths start.
 pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
-    refined(&Source::new(None, text), folder)
+    refined(Document::of_text(None, text, folder)?, folder)
 }
 
 /// A fault that only the machine can report, such as a missing folder, at the position of its key in the file; without
 /// a position when the file does not have the key.
 pub fn fault_at(file: Option<&Path>, key: &str, advice: String) -> Fault {
-    let name = file.map(|file| file.display().to_string());
-    let text = file.and_then(|file| read(file).ok()).unwrap_or_default();
-    let source = Source::new(name, &text);
-    let at = tree::parse(&source).ok().and_then(|node| node.place(key));
-    source.fault(key.to_owned(), advice, at)
+    match file.map(Document::of_file) {
+        Some(Ok(document)) => document.source.fault(key.to_owned(), advice, document.node.place(key)),
+        _ => Source::new(file.map(|file| file.display().to_string()), "").fault(key.to_owned(), advice, None),
+    }
 }
 
 /// Refines one server as JSON, in the form of an entry of `servers.list`; for the admin API.
@@ -383,7 +389,7 @@ pub fn parse_server(text: &str) -> Result<ServerSpec, Vec<Fault>> {
 pub(super) fn parse_routes(text: &str, pools: &[&str]) -> Result<(Vec<RouteSpec>, Vec<Fault>), Vec<Fault>> {
     let text = format!("{{\"routes\": {text}}}");
     let source = Source::new(None, &text);
-    let (node, mut reader) = (tree::parse(&source)?, Reader::default());
+    let (node, mut reader) = (tree_of(&source)?, Reader::default());
     let pools = [&["default"], pools].concat();
     let around = routes::Around {
         pools: &pools,
@@ -404,37 +410,25 @@ pub fn parse_change(text: &str) -> Result<Change, Vec<Fault>> {
 
 fn parse_one<T>(text: &str, inside: fn(&mut Section<'_, '_>) -> Option<T>) -> Result<T, Vec<Fault>> {
     let source = Source::new(None, text);
-    let node = tree::parse(&source)?;
+    let node = tree_of(&source)?;
     let mut reader = Reader::default();
     let read = reader.top(&node, inside);
     let (faults, _) = reader.finish(&source);
     read.filter(|_| faults.is_empty()).ok_or(faults)
 }
 
-fn refined(source: &Source<'_>, folder: &Path) -> Result<Config, Vec<Fault>> {
-    let node = tree::parse(source)?;
-    let mut reader = Reader::default();
-    let config = refine::config(&mut reader, &node, folder);
-    check::contradictions(&config, &mut reader);
-    let (faults, warnings) = reader.finish(source);
-    if faults.is_empty() { Ok(Config { warnings, ..config }) } else { Err(faults) }
+/// The tree of a text without variables and includes.
+fn tree_of(source: &Source) -> Result<Node, Vec<Fault>> {
+    tree::parse(source, 0).map_err(|fault| vec![source.fault(String::new(), fault.advice, Some(fault.at))])
 }
 
-/// The text of a file, or a sentence that says why it cannot be read.
-fn read(path: &Path) -> Result<String, String> {
-    let cannot = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file; look at the path, or leave -c out".to_owned(),
-        std::io::ErrorKind::IsADirectory => "this is a folder; name a file in it".to_owned(),
-        std::io::ErrorKind::InvalidData => "this is not UTF-8 text; save it as UTF-8".to_owned(),
-        _ => format!("cannot be read: {error}"),
-    };
-    let file = std::fs::File::open(path).map_err(cannot)?;
-    let mut text = String::new();
-    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(cannot)?;
-    if text.len() as u64 > FILE_MAX {
-        return Err(format!("this is larger than {}", units::show_size(FILE_MAX)));
-    }
-    Ok(text)
+fn refined(document: Document, folder: &Path) -> Result<Config, Vec<Fault>> {
+    let Document { source, node, files, faults } = document;
+    let mut reader = Reader::with(faults);
+    let config = refine::config(&mut reader, &node, folder);
+    check::contradictions(&config, &mut reader);
+    let (faults, warnings) = reader.finish(&source);
+    if faults.is_empty() { Ok(Config { warnings, files, ..config }) } else { Err(faults) }
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ impl<'e> Caller<'e> {
     }
 
     pub fn ask(&mut self, number: usize) {
-        let both = number % 7 == 0;
+        let both = number.is_multiple_of(7);
         self.asked = if both { vec![number, number + 1_000_001] } else { vec![number] };
         let sent: Vec<u8> = self.asked.iter().flat_map(|number| request(*number)).collect();
         if self.client.try_send(&sent).is_err() {

@@ -97,7 +97,7 @@ fn port_or_path(folder: &Path) -> impl Fn(&Node) -> Result<PortOrPath, String> {
 
 /// `true`, `false`, or the port to name; 0 stands for the port of https here.
 fn redirect(node: &Node) -> Result<Option<u16>, String> {
-    match &node.value {
+    match node.unquoted().as_ref().unwrap_or(&node.value) {
         Value::Flag(flag) => Ok(flag.then_some(0)),
         Value::Whole(1..=65535) => rules::port(node).map(Some),
         _ => Err(format!("{node} is neither true, false nor a port; write true, or the port of https")),

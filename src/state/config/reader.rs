@@ -22,11 +22,12 @@ pub(super) struct Reader {
     schema: BTreeSet<String>,
 }
 
+/// A fault before its position is looked up.
 #[derive(Debug)]
-struct Found {
-    path: String,
-    at: Option<usize>,
-    advice: String,
+pub(super) struct Found {
+    pub(super) path: String,
+    pub(super) at: Option<usize>,
+    pub(super) advice: String,
 }
 
 /// A key that no getter asked for.
@@ -39,6 +40,11 @@ struct Stray {
 }
 
 impl Reader {
+    /// A reader of a tree in which these faults were found already.
+    pub(super) fn with(faults: Vec<Found>) -> Self {
+        Reader { faults, ..Reader::default() }
+    }
+
     /// Reads the tree from its top.
     pub(super) fn top<T>(&mut self, node: &Node, inside: impl FnOnce(&mut Section<'_, '_>) -> T) -> T {
         self.object(String::new(), String::new(), Some(node), inside)
@@ -65,7 +71,7 @@ impl Reader {
     }
 
     /// All faults and warnings, in the order of the text.
-    pub(super) fn finish(mut self, source: &Source<'_>) -> (Vec<Fault>, Vec<Fault>) {
+    pub(super) fn finish(mut self, source: &Source) -> (Vec<Fault>, Vec<Fault>) {
         for stray in std::mem::take(&mut self.strays) {
             let advice = self.suggestion(&stray);
             self.faults.push(Found { path: stray.path, at: Some(stray.at), advice });
@@ -103,7 +109,7 @@ impl Reader {
         inside: impl FnOnce(&mut Section<'_, '_>) -> T,
     ) -> T {
         let (entries, at, wrong): (&[Entry], _, _) = match node.map(|node| (&node.value, node)) {
-            None => (&[], None, None),
+            None | Some((Value::Unknown, _)) => (&[], None, None),
             Some((Value::Object(entries), node)) => (entries, Some(node.at), None),
             Some((_, node)) => (&[], None, Some(node)),
         };
@@ -153,9 +159,9 @@ impl Section<'_, '_> {
         default: Option<T>,
         rule: impl Fn(&Node) -> Result<T, String>,
     ) -> Option<T> {
-        let or_null = |node: &Node| match node.value {
-            Value::Null => Ok(None),
-            _ => rule(node).map(Some).map_err(|advice| format!("{advice}, or null")),
+        let or_null = |node: &Node| match node.is_null() {
+            true => Ok(None),
+            false => rule(node).map(Some).map_err(|advice| format!("{advice}, or null")),
         };
         self.value(key, or_null).unwrap_or(default)
     }
@@ -255,7 +261,9 @@ impl Section<'_, '_> {
         let on = match entry.map(|entry| (&entry.node.value, &entry.node)) {
             Some((Value::Object(_), _)) => return self.optional(key, inside),
             Some((Value::Flag(on), _)) => *on,
-            None | Some((Value::Null, _)) => false,
+            Some((_, node)) if matches!(node.unquoted(), Some(Value::Flag(true))) => true,
+            Some((_, node)) if matches!(node.unquoted(), Some(Value::Flag(false) | Value::Null)) => false,
+            None | Some((Value::Null | Value::Unknown, _)) => false,
             Some((_, node)) => {
                 let advice = format!("expected true, false or an object, found {node}; write true");
                 self.reader.fault(join(&self.path, key), Some(node.at), advice);
@@ -269,13 +277,18 @@ impl Section<'_, '_> {
         on.then_some(read)
     }
 
+    /// Whether the file has a list there.
+    pub(super) fn is_list(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key && matches!(entry.node.value, Value::List(_)))
+    }
+
     /// Whether there is an object.
     pub(super) fn is_there(&self) -> bool {
         self.at.is_some()
     }
 
     fn is_null(&self, key: &str) -> bool {
-        self.entries.iter().any(|entry| entry.key == key && matches!(entry.node.value, Value::Null))
+        self.entries.iter().any(|entry| entry.key == key && entry.node.is_null())
     }
 
     /// The objects of a list of servers; entries for which `None` is returned are left out.
@@ -319,7 +332,8 @@ impl Section<'_, '_> {
         mut inside: impl FnMut(&str, &mut Section<'_, '_>) -> T,
     ) -> Vec<T> {
         let path = join(&self.path, key);
-        let Some(node) = self.take(key) else { return Vec::new() };
+        let node = self.take(key).filter(|node| !matches!(node.value, Value::Unknown));
+        let Some(node) = node else { return Vec::new() };
         let Value::Object(entries) = &node.value else {
             let advice = format!("expected an object, found {node}; write {{ \"name\": {{ ... }} }}");
             self.reader.fault(path, Some(node.at), advice);
@@ -373,7 +387,8 @@ impl Section<'_, '_> {
         rule: impl Fn(&str, &Node) -> Result<T, String>,
     ) -> Vec<T> {
         let path = join(&self.path, key);
-        let Some(node) = self.take(key) else { return Vec::new() };
+        let node = self.take(key).filter(|node| !matches!(node.value, Value::Unknown));
+        let Some(node) = node else { return Vec::new() };
         let Value::Object(entries) = &node.value else {
             let advice = format!("expected an object, found {node}; write {example}");
             self.reader.fault(path, Some(node.at), advice);
@@ -382,6 +397,7 @@ impl Section<'_, '_> {
         let (mut seen, mut values) = (HashSet::new(), Vec::new());
         for entry in entries {
             let result = match seen.insert(entry.key.as_str()) {
+                _ if matches!(entry.node.value, Value::Unknown) => continue,
                 true => rule(&entry.key, &entry.node),
                 false => Err("is written twice in this object; keep one".to_owned()),
             };
@@ -415,7 +431,8 @@ impl Section<'_, '_> {
     ) -> Option<Vec<T>> {
         let nodes = self.list(key, "[ ... ]")?;
         let mut values = Vec::new();
-        for (at, node) in nodes.iter().enumerate() {
+        let known = nodes.iter().enumerate().filter(|(_, node)| !matches!(node.value, Value::Unknown));
+        for (at, node) in known {
             match rule(node) {
                 Ok(value) => values.push(value),
                 Err(advice) => {
@@ -429,7 +446,7 @@ impl Section<'_, '_> {
 
 impl<'n> Section<'_, 'n> {
     fn value<T>(&mut self, key: &'static str, rule: impl Fn(&Node) -> Result<T, String>) -> Option<T> {
-        let node = self.take(key)?;
+        let node = self.take(key).filter(|node| !matches!(node.value, Value::Unknown))?;
         let fault = |advice| self.reader.fault(join(&self.path, key), Some(node.at), advice);
         rule(node).map_err(fault).ok()
     }
@@ -450,6 +467,7 @@ impl<'n> Section<'_, 'n> {
         let node = self.take(key)?;
         match &node.value {
             Value::List(nodes) => Some(nodes),
+            Value::Unknown => None,
             _ => {
                 let advice = format!("expected a list, found {node}; write {example}");
                 self.reader.fault(join(&self.path, key), Some(node.at), advice);
@@ -488,17 +506,17 @@ impl<'n> Section<'_, 'n> {
     }
 }
 
-fn join(path: &str, key: &str) -> String {
+pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// A key of the file as a part of a path: escaped and truncated, because it may be anything.
-fn shown(key: &str) -> String {
+pub(super) fn shown(key: &str) -> String {
     key.escape_debug().take(60).collect()
 }
 
 /// The faults in the order of the text, those without a position last; those beyond the limit as a number.
-fn told(mut found: Vec<Found>, source: &Source<'_>) -> Vec<Fault> {
+fn told(mut found: Vec<Found>, source: &Source) -> Vec<Fault> {
     found.sort_by_key(|found| found.at.unwrap_or(usize::MAX));
     let rest = found.len().saturating_sub(FAULTS_MAX);
     found.truncate(FAULTS_MAX);

@@ -41,6 +41,7 @@ pub(super) const SOCKET_PATH_MAX: usize = 107;
 /// Reads a whole file. Faults are collected in the reader.
 pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config {
     reader.top(node, |top| {
+        of_file(top);
         let listen = top.section("load_balancer", |section| listen(section, folder));
         let threadpool = top.section("threadpool", threadpool);
         let retries = top.section("retries", retries);
@@ -60,10 +61,25 @@ pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config 
             admin: top.section("admin", |section| admin(section, folder)),
             log: top.section("log", |section| log(section, folder)),
             file: None,
+            files: Vec::new(),
             warnings: Vec::new(),
             listen,
         }
     })
+}
+
+/// Keys about the file itself: what it includes was added before, and the schema is for editors.
+fn of_file(top: &mut Section<'_, '_>) {
+    top.get("$schema", (), |node| rules::text(node, "write the path or the URL of the schema").map(|_| ()));
+    let advice = "write the path of a file or a folder, such as \"conf.d\", or a list of them";
+    let path = |node: &Node| match rules::text(node, advice)? {
+        "" => Err(format!("is empty; {advice}")),
+        _ => Ok(()),
+    };
+    match top.is_list("include") {
+        true => drop(top.values("include", path)),
+        false => top.get("include", (), path),
+    }
 }
 
 fn listen(s: &mut Section<'_, '_>, folder: &Path) -> Listen {

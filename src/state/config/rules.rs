@@ -18,7 +18,7 @@ type Read<T> = Result<T, String>;
 
 /// `true` or `false`.
 pub(super) fn flag(node: &Node) -> Read<bool> {
-    match &node.value {
+    match node.unquoted().as_ref().unwrap_or(&node.value) {
         Value::Flag(flag) => Ok(*flag),
         Value::Text(text) if text == "true" || text == "false" => {
             Err(format!("{node} is text; write {text} without quotes"))
@@ -31,12 +31,12 @@ pub(super) fn flag(node: &Node) -> Read<bool> {
 pub(super) fn whole<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&Node) -> Read<T> {
     move |node| {
         let bounds = format!("write {} to {}", range.start(), range.end());
-        let number = match &node.value {
+        let number = match node.unquoted().as_ref().unwrap_or(&node.value) {
             Value::Whole(number) => *number,
             Value::Number(number) if number.fract() == 0.0 && *number >= 0.0 => *number as u64,
             Value::Number(number) if *number < 0.0 => return Err(format!("{node} is too small; {bounds}")),
             Value::Number(_) => return Err(format!("{node} is not a whole number; {bounds}")),
-            Value::Text(text) if text.parse::<u64>().is_ok() => {
+            Value::Text(text) if node.variables.is_none() && text.parse::<u64>().is_ok() => {
                 return Err(format!("{node} is text; write {text} without quotes"));
             }
             _ => return Err(format!("expected a number, found {node}; {bounds}")),
@@ -94,7 +94,7 @@ pub(super) fn port(node: &Node) -> Read<u16> {
         Value::Text(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
             text.parse().map_err(|_| format!("{node} is too large; write 0 to 65535"))
         }
-        Value::Text(text) if placeholder::is_variable(text) => literal(text).map(|()| 0),
+        Value::Text(text) if is_placeholder(node, text) => Err(not_expanded(text)),
         Value::Text(text) if text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => {
             Err(format!(
                 "{node} has an address; write the port alone here, and the address in load_balancer.bind"
@@ -205,7 +205,7 @@ fn status(text: &str) -> Option<u16> {
 
 /// The name in `Via`.
 pub(super) fn via(node: &Node) -> Read<Via> {
-    match node.value {
+    match node.unquoted().as_ref().unwrap_or(&node.value) {
         Value::Null => Ok(Via::Instance),
         Value::Flag(false) => Ok(Via::Off),
         _ => pseudonym(node).map(Via::Named),
@@ -224,19 +224,19 @@ fn pseudonym(node: &Node) -> Read<String> {
 
 /// The admin API's bearer token. The value is not part of the sentence, because it is a secret.
 pub(super) fn token(node: &Node) -> Read<String> {
-    let advice = "write 1 to 256 visible ASCII characters without spaces";
+    let advice = "1 to 256 visible ASCII characters without spaces";
     match &node.value {
-        Value::Text(text) if placeholder::is_variable(text) => Err(format!(
-            "this looks like a placeholder: variables are not expanded here, and this text itself would be the token; \
-             {advice}"
+        Value::Text(text) if is_placeholder(node, text) => Err(format!(
+            "this looks like a placeholder, and would be the token itself; write ${{NAME}} for a variable of the environment, \
+             ${{file:PATH}} for the contents of a file, or {advice}"
         )),
         Value::Text(text)
             if (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) =>
         {
             Ok(text.clone())
         }
-        Value::Text(_) => Err(format!("this is not a valid token; {advice}")),
-        _ => Err(format!("expected text, found {node}; {advice}")),
+        Value::Text(_) => Err(format!("this is not a valid token; write {advice}")),
+        _ => Err(format!("expected text, found {node}; write {advice}")),
     }
 }
 
@@ -332,20 +332,26 @@ fn one_of<T>(words: &[(&str, T)]) -> String {
     words.iter().map(|(name, _)| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }
 
-/// Rejects a text that other programs would expand: here it would be used literally.
-fn literal(text: &str) -> Read<()> {
-    match placeholder::is_variable(text) {
-        true => Err(format!(
-            "{text:?} looks like a placeholder, and variables are not expanded here; write the value"
-        )),
-        false => Ok(()),
+/// Whether a text is one that other programs would expand, and that is not expanded here.
+fn is_placeholder(node: &Node, text: &str) -> bool {
+    node.variables.is_none() && placeholder::is_variable(text)
+}
+
+fn not_expanded(text: &str) -> String {
+    match text.contains("${") {
+        // The file has no such texts left; the admin API expands none.
+        true => format!("{text:?} has a variable, and variables are for the file alone; write the value"),
+        false => format!(
+            "{text:?} looks like a placeholder; write ${{NAME}} for a variable of the environment, or the value"
+        ),
     }
 }
 
 /// A text; `advice` says what to write instead of another type.
 pub(super) fn text<'n>(node: &'n Node, advice: &str) -> Read<&'n str> {
     match &node.value {
-        Value::Text(text) => literal(text).map(|()| text.as_str()),
+        Value::Text(text) if is_placeholder(node, text) => Err(not_expanded(text)),
+        Value::Text(text) => Ok(text),
         _ => Err(format!("expected text, found {node}; {advice}")),
     }
 }

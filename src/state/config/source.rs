@@ -1,52 +1,79 @@
-//! The text of a file and the positions in it.
+//! The texts of the files that make up a configuration, and the positions in them.
+//!
+//! A position is one number: the texts count as if they stood one behind the other, in the order in which they were read.
 
 use super::fault::Fault;
 
 /// The most characters of a source line that an excerpt shows.
 const WIDTH: usize = 100;
 
-/// A text, with the name of its file if it has one.
-pub(super) struct Source<'t> {
+/// The texts, each with the name of its file if it has one. Never empty.
+pub(super) struct Source {
+    texts: Vec<Text>,
+}
+
+struct Text {
     file: Option<String>,
-    text: &'t str,
+    text: String,
+    /// The position of its first byte.
+    start: usize,
     /// The offset at which each line begins.
     lines: Vec<usize>,
 }
 
-impl<'t> Source<'t> {
-    /// A byte-order mark, which some editors write, is skipped.
-    pub(super) fn new(file: Option<String>, text: &'t str) -> Self {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+impl Source {
+    /// A source of one text.
+    pub(super) fn new(file: Option<String>, text: &str) -> Self {
+        let mut source = Source { texts: Vec::new() };
+        source.add(file, text);
+        source
+    }
+
+    /// Adds a text and returns the position of its first byte. A byte-order mark, which some editors write, is skipped.
+    pub(super) fn add(&mut self, file: Option<String>, text: &str) -> usize {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
         let after_ends = memchr::memchr_iter(b'\n', text.as_bytes()).map(|end| end + 1);
-        Source { file, text, lines: std::iter::once(0).chain(after_ends).collect() }
+        let lines = std::iter::once(0).chain(after_ends).collect();
+        // The end of a text is a position of its own.
+        let start = self.texts.last().map_or(0, |last| last.start + last.text.len() + 1);
+        self.texts.push(Text { file, text, start, lines });
+        start
     }
 
-    pub(super) fn text(&self) -> &'t str {
-        self.text
+    /// The text that begins at this position.
+    pub(super) fn text(&self, start: usize) -> &str {
+        self.texts.iter().find(|text| text.start == start).map_or("", |text| &text.text)
     }
 
-    /// The offset of a line and a byte column, both from 1; clamped to the text.
-    pub(super) fn offset(&self, line: usize, column: usize) -> usize {
-        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(self.text.len());
-        let mut offset = (start + column.saturating_sub(1)).min(self.text.len());
-        while !self.text.is_char_boundary(offset) {
-            offset -= 1;
-        }
-        offset
-    }
-
-    /// A fault at an offset of the text, which must be a character's first byte, or at no known position.
+    /// A fault at a position, which must be a character's first byte, or at none that is known.
     pub(super) fn fault(&self, path: String, advice: String, at: Option<usize>) -> Fault {
-        let file = self.file.clone();
-        let Some(at) = at else {
+        let Some((text, line, column)) = at.and_then(|at| self.find(at)) else {
+            let file = self.texts.first().and_then(|text| text.file.clone());
             return Fault { path, advice, file, line: None, column: None, excerpt: None };
         };
-        let line = self.lines.partition_point(|start| *start <= at);
-        let start = self.lines.get(line - 1).copied().unwrap_or(0);
-        let column = self.text.get(start..at).map_or(1, |before| before.chars().count() + 1);
-        let rest = self.text.get(start..).unwrap_or("");
+        let file = text.file.clone();
+        let start = text.lines.get(line - 1).copied().unwrap_or(0);
+        let rest = text.text.get(start..).unwrap_or("");
         let excerpt = Some(excerpt(rest.lines().next().unwrap_or(""), line, column));
         Fault { path, advice, file, line: Some(line), column: Some(column), excerpt }
+    }
+
+    /// A position as `config.json:3:5`.
+    pub(super) fn shown(&self, at: usize) -> String {
+        let Some((text, line, column)) = self.find(at) else { return String::new() };
+        let file = text.file.as_ref().map_or(String::new(), |file| format!("{file}:"));
+        format!("{file}{line}:{column}")
+    }
+
+    /// The text, the line and the column in characters, both from 1, of a position.
+    fn find(&self, at: usize) -> Option<(&Text, usize, usize)> {
+        let before = self.texts.partition_point(|text| text.start <= at);
+        let text = self.texts.get(before.checked_sub(1)?)?;
+        let at = at - text.start;
+        let line = text.lines.partition_point(|start| *start <= at);
+        let start = text.lines.get(line - 1).copied().unwrap_or(0);
+        let column = text.text.get(start..at).map_or(1, |before| before.chars().count() + 1);
+        Some((text, line, column))
     }
 }
 
@@ -92,12 +119,17 @@ mod tests {
     }
 
     #[test]
-    fn offsets_stay_inside_the_text() {
-        let source = Source::new(None, "ab\nüx");
-        for (line, column, offset) in
-            [(1, 1, 0), (1, 2, 1), (2, 1, 3), (2, 2, 3), (2, 3, 5), (9, 9, 6), (0, 0, 0), (2, 99, 6)]
+    fn each_text_has_its_own_lines() {
+        let mut source = Source::new(Some("a".to_owned()), "x\ny");
+        let second = source.add(Some("b".to_owned()), "\u{feff}p\n q");
+        assert_eq!((source.text(0), source.text(second)), ("x\ny", "p\n q"));
+        for (at, place) in
+            [(0, "a:1:1"), (2, "a:2:1"), (3, "a:2:2"), (second, "b:1:1"), (second + 3, "b:2:2")]
         {
-            assert_eq!(source.offset(line, column), offset, "{line}:{column}");
+            assert_eq!(source.shown(at), place);
         }
+        let fault = source.fault(String::new(), String::new(), Some(second + 3));
+        assert_eq!((fault.file.as_deref(), fault.line), (Some("b"), Some(2)));
+        assert_eq!(source.fault(String::new(), String::new(), None).file.as_deref(), Some("a"));
     }
 }

@@ -183,6 +183,9 @@ fn a_server_without_a_name_is_named_after_its_address() {
     assert_eq!((server.name.as_str(), server.weight.0), ("localhost:1", 7));
     assert!(parse_server(r#"{"address":"localhost"}"#).is_err());
     assert!(parse_server("[]").is_err());
+    // A client of the API must not read the environment and files of the balancer.
+    let faults = parse_server(r#"{"address":"${HOME}:1"}"#).unwrap_err();
+    assert!(faults[0].advice.contains("variables are for the file alone"), "{}", faults[0]);
 }
 
 #[test]
@@ -268,11 +271,11 @@ fn what_other_programs_write_is_reported_how_to_write_it_here() {
         (r#"{"servers":{"list":[{"url":"a:1"}]}}"#, "servers.list[0].url", r#"write "address": "a:1""#),
         (r#"{"servers":{"list":[{"address":"a:1","port":1}]}}"#, "servers.list[0].port", "one text"),
         (r#"{"servers":{"list":[{"address":"http://a:1"}]}}"#, "servers.list[0].address", r#"write "a:1""#),
-        (r#"{"servers":{"list":[{"address":"${A}:1"}]}}"#, "servers.list[0].address", "placeholder"),
+        (r#"{"servers":{"list":[{"address":"{$A}:1"}]}}"#, "servers.list[0].address", "placeholder"),
         (
-            r#"{"load_balancer":{"load_balancer_port":"${P}"}}"#,
+            r#"{"load_balancer":{"load_balancer_port":"$PORT"}}"#,
             "load_balancer.load_balancer_port",
-            "placeholder",
+            "write ${NAME}",
         ),
         (
             r#"{"load_balancer":{"load_balancer_port":"0.0.0.0:80"}}"#,
@@ -281,10 +284,10 @@ fn what_other_programs_write_is_reported_how_to_write_it_here() {
         ),
         (r#"{"servers":"a:1"}"#, "servers", r#"write { "list": [ ... ] }"#),
         (r#"{"servers":{"list":[{"address":":80"}]}}"#, "servers.list[0].address", r#"write "127.0.0.1:80""#),
-        (r#"{"admin":{"token":"${EVENKEEL_TOKEN}"}}"#, "admin.token", "variables are not expanded"),
+        (r#"{"admin":{"token":"${EVENKEEL_NO_TOKEN}"}}"#, "admin.token", "EVENKEEL_NO_TOKEN is not set"),
         (r#"{"admin":{"token":"{env.TOKEN}"}}"#, "admin.token", "placeholder"),
         (r#"{"admin":{"token":"$TOKEN"}}"#, "admin.token", "placeholder"),
-        (r#"{"log":{"access":"${LOGS}/a.log"}}"#, "log.access", "placeholder"),
+        (r#"{"log":{"access":"{env.LOGS}/a.log"}}"#, "log.access", "placeholder"),
     ] {
         check_fault(text, path, advice);
     }
@@ -559,7 +562,7 @@ fn a_file_that_cannot_be_read_is_a_fault() {
     check("", "this is a folder");
     std::fs::write(folder.path().join("binary.json"), [0xff, 0xfe]).unwrap();
     check("binary.json", "UTF-8");
-    std::fs::write(folder.path().join("large.json"), vec![b' '; FILE_MAX as usize + 1]).unwrap();
+    std::fs::write(folder.path().join("large.json"), vec![b' '; document::FILE_MAX as usize + 1]).unwrap();
     check("large.json", "larger than 4MiB");
     std::fs::write(folder.path().join("good.json"), SEED).unwrap();
     let config = load(&folder.path().join("good.json")).unwrap();
@@ -623,7 +626,7 @@ fn file_with(key: &str, value: Option<serde_json::Value>) -> String {
 fn the_document_and_the_schema_have_the_same_keys() {
     let source = Source::new(None, r#"{"servers": {"list": [{}]}, "error_pages": {"pages": [{}]}}"#);
     let mut reader = Reader::default();
-    refine::config(&mut reader, &tree::parse(&source).unwrap(), Path::new(""));
+    refine::config(&mut reader, &tree::parse(&source, 0).unwrap(), Path::new(""));
     let headings = DOCUMENT.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`'));
     let headings = headings.filter(|heading| !heading.ends_with("[]")).map(str::to_owned);
     let documented: BTreeSet<String> = rows().into_iter().map(|row| row.key).chain(headings).collect();
@@ -681,6 +684,9 @@ fn the_examples_of_the_document_are_valid() {
     let pages = [("sorry.html", ""), ("maintenance.html", "")];
     for (name, text) in pages.into_iter().chain([("office.txt", "10.0.0.0/8"), ("users.htpasswd", &*user)]) {
         std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    for name in ["conf.d", "sites"] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
     }
     for rest in DOCUMENT.split("```json").skip(2) {
         let example = rest.split("```").next().unwrap();

@@ -29,7 +29,7 @@ pub fn read_size(text: &str) -> Option<u64> {
 /// The size in the largest binary unit that divides it.
 pub(super) fn show_size(bytes: u64) -> String {
     let binary = SIZES.iter().filter(|(name, _)| name.ends_with("iB"));
-    let fits = binary.into_iter().find(|(_, factor)| bytes > 0 && bytes % factor == 0);
+    let fits = binary.into_iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
     fits.map_or(format!("{bytes}B"), |(name, factor)| format!("{}{name}", bytes / factor))
 }
 
@@ -42,7 +42,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 pub(super) fn show_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     let units = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
-    let fits = units.into_iter().find(|(_, factor)| ms % factor == 0 && ms > 0);
+    let fits = units.into_iter().find(|(_, factor)| ms.is_multiple_of(*factor) && ms > 0);
     fits.map_or("0s".to_owned(), |(name, factor)| format!("{}{name}", ms / factor))
 }
 

@@ -72,7 +72,7 @@ fn split(s: &mut Section<'_, '_>, around: &Around<'_>) -> Option<Split> {
     let example = r#"{ "stable": 95, "canary": 5 }"#;
     let are_read = Cell::new(true);
     let pools = s.pairs("pools", example, |name, node| {
-        let text = Node { at: node.at, value: Value::Text(name.to_owned()) };
+        let text = Node::new(node.at, Value::Text(name.to_owned()));
         let pool = around.pool(&text).and_then(|pool| Ok((pool, name.to_owned(), weight(node)?)));
         pool.inspect_err(|_| are_read.set(false))
     });
@@ -312,7 +312,7 @@ fn any_header(name: &str) -> Result<HeaderName, String> {
 
 /// The preset of security headers.
 pub(super) fn security(s: &mut Section<'_, '_>) -> Option<Security> {
-    s.get("security_headers", None, |node| match &node.value {
+    s.get("security_headers", None, |node| match node.unquoted().as_ref().unwrap_or(&node.value) {
         Value::Flag(true) => Ok(Some(Security::Usual)),
         Value::Flag(false) => Ok(None),
         Value::Text(text) if text == "strict" => Ok(Some(Security::Strict)),
