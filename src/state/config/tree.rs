@@ -355,6 +355,19 @@ mod tests {
         }
     }
 
+    /// A tree as text, in which all numbers have the same form; the last digits of large ones differ between readers.
+    fn shown(tree: &serde_json::Value) -> String {
+        use serde_json::Value as Tree;
+        match tree {
+            Tree::Number(number) => format!("{:.10e}", number.as_f64().unwrap()),
+            Tree::Array(list) => format!("{:?}", list.iter().map(shown).collect::<Vec<_>>()),
+            Tree::Object(map) => {
+                format!("{:?}", map.iter().map(|(key, one)| (key, shown(one))).collect::<Vec<_>>())
+            }
+            other => other.to_string(),
+        }
+    }
+
     proptest! {
         /// What serde_json takes means the same here; what it rejects is rejected, but for comments and last commas.
         #[test]
@@ -363,7 +376,7 @@ mod tests {
             match (read(&text), theirs) {
                 (Ok(ours), Ok(theirs)) => {
                     // A key that is written twice is reported later.
-                    prop_assert!(ours == theirs || text.contains('.') || text.contains(['e', 'E']), "{ours} {theirs}");
+                    prop_assert_eq!(shown(&ours), shown(&theirs));
                 }
                 (Ok(_), Err(error)) => {
                     let is_comma = error.to_string().starts_with("trailing comma") || text.contains(',');
