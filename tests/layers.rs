@@ -29,7 +29,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 const LONG: &[(&str, usize, &str)] = &[
     (
         "src/state/config/reader.rs",
-        520,
+        560,
         "the getters of a section share its record of what is known and what is at fault",
     ),
     ("src/http1/forward.rs", 420, "what a hop leaves out of a head and what it adds to it belong together"),
