@@ -21,13 +21,14 @@ use crate::state::own::Own;
 use crate::state::route::{BodyFault, Routes};
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, after, bounded, never, select};
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// Why the balancer could not start, or had to stop: a sentence that says what to do.
 #[derive(Debug)]
@@ -42,11 +43,11 @@ impl fmt::Display for Error {
 /// Runs the balancer until a signal stops it: the first drains, a second, a second or more later, stops at once.
 pub fn run(config: Config) -> Result<(), Error> {
     // Before the first thread: an early signal is not lost.
-    let mut signals = watch_signals(&signals::STOP)?;
+    let signals = watch_signals(&signals::STOP)?;
     let instance = Instance::of(config.origin());
     let balancer = Balancer::start_as(instance, config)?;
     listeners::ready_on(&balancer.main.proxy.shared).iter().for_each(|place| log::info!("ready on {place}"));
-    balancer.run_until(&mut signals)
+    balancer.run_until(&signals)
 }
 
 /// Handles the signals that stop, and all others that operators send to a load balancer, because their default is to
@@ -57,15 +58,27 @@ fn watch_signals(stop: &[i32]) -> Result<signals::Watch, Error> {
     signals::Watch::new(stop, &others).map_err(|error| Error(format!("signals cannot be received: {error}")))
 }
 
-/// The name of the next stop signal, and whether it is a second request. `None`: no more signals will arrive.
-fn next_stop(signals: &mut signals::Watch, access: Option<&access::Handle>) -> Option<(&'static str, bool)> {
+/// The name of the next stop signal. `None`: no more signals will arrive, or none has within `limit`.
+fn next_stop(
+    signals: &signals::Watch,
+    access: Option<&access::Handle>,
+    limit: Option<Duration>,
+) -> Option<&'static str> {
+    let over = limit.map_or_else(never, after);
     loop {
-        match signals.wait()? {
-            Received::Stop(name) => return Some((name, false)),
-            Received::StopNow(name) => return Some((name, true)),
+        let received = select! {
+            recv(signals.receiver()) -> received => received,
+            recv(over) -> _ => return None,
+        };
+        match received.ok()? {
+            Received::Stop(name) | Received::StopNow(name) => return Some(name),
             Received::Other(signal) => respond_to(signal, access),
         }
     }
+}
+
+fn stopped_at_once(signal: &str) -> Error {
+    Error(format!("stopped at once by a second {signal}; requests in flight were cut"))
 }
 
 /// Handles a signal that does not stop the process.
@@ -188,10 +201,18 @@ impl Balancer {
     }
 
     /// Waits for a signal, then drains; a second stop signal ends the drain early.
-    fn run_until(self, signals: &mut signals::Watch) -> Result<(), Error> {
+    fn run_until(self, signals: &signals::Watch) -> Result<(), Error> {
         let access = self.access.as_ref().map(|(handle, _)| handle.clone());
-        let drain = self.main.proxy.shared.config.timeouts.drain;
-        if let Some((signal, _)) = next_stop(signals, access.as_ref()) {
+        let timeouts = &self.main.proxy.shared.config.timeouts;
+        let (drain, delay) = (timeouts.drain, timeouts.shutdown_delay);
+        if let Some(signal) = next_stop(signals, access.as_ref(), None) {
+            if !delay.is_zero() {
+                log::info!("{signal}: not ready any more; the ports close in {delay:?}");
+                self.main.proxy.shared.announce_drain();
+                if let Some(signal) = next_stop(signals, access.as_ref(), Some(delay)) {
+                    return Err(stopped_at_once(signal));
+                }
+            }
             log::info!(
                 "{signal}: the ports are closed; requests in flight are finished, for up to {drain:?}"
             );
@@ -213,8 +234,8 @@ impl Balancer {
         };
         let _ = give.send(self);
         drop(give);
-        if let Some((signal, _)) = next_stop(signals, access.as_ref()) {
-            return Err(Error(format!("stopped at once by a second {signal}; requests in flight were cut")));
+        if let Some(signal) = next_stop(signals, access.as_ref(), None) {
+            return Err(stopped_at_once(signal));
         }
         let _ = drain.join();
         log::info!("stopped");

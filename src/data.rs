@@ -191,6 +191,10 @@ impl Workers for Proxy {
         self.shared.is_draining()
     }
 
+    fn is_leaving(&self) -> bool {
+        self.shared.is_leaving()
+    }
+
     fn is_stopped(&self) -> bool {
         // The workers serve until the last connection has left, and none can come.
         let late = self.shared.drain_deadline().after(ACCEPT_END_LIMIT);

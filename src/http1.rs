@@ -5,7 +5,7 @@
 //! the bytes gives the same result), [`framing`] decides where the message ends, [`body`] finds that end, and
 //! [`forward`] writes the head that is forwarded. [`proxy_protocol`] and [`client`] determine the client's address.
 //! [`reason`] names every rejection and [`reply`] writes its response, [`page`] with its pages. [`trace`]: the id of a request in logs and
-//! responses. [`encoding`]: compression of responses. [`challenge`]: the headers that tell a client what it may do.
+//! responses. [`encoding`]: compression of responses. [`websocket`], [`event_stream`]: where a stream may be ended. [`challenge`]: the headers that tell a client what it may do.
 
 pub mod body;
 pub mod challenge;
@@ -13,6 +13,7 @@ pub mod client;
 mod connection;
 pub mod edits;
 pub mod encoding;
+pub mod event_stream;
 mod extension;
 pub mod fields;
 pub mod forward;
@@ -30,4 +31,5 @@ mod target;
 pub mod trace;
 pub mod trace_context;
 mod trailers;
+pub mod websocket;
 mod write;

@@ -143,7 +143,7 @@ fn reject_silence(url: &str) -> Result<(), String> {
 /// Sets the flag at the first stop signal; a second one ends the process.
 fn watch_signals(stop: Arc<AtomicBool>) -> Result<(), String> {
     let watch = signals::Watch::new(&signals::STOP, &[]);
-    let mut watch = watch.map_err(|error| format!("cannot watch for signals: {error}"))?;
+    let watch = watch.map_err(|error| format!("cannot watch for signals: {error}"))?;
     let thread = std::thread::Builder::new().name("signals".to_string()).spawn(move || {
         while let Some(heard) = watch.wait() {
             match heard {

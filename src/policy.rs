@@ -11,9 +11,11 @@
 //! - [`rate`]: does a request pass a rate limit? [`key`]: what limits count by ([`recent`]: the keys that are remembered).
 //!   [`concurrency`]: does it pass a limit of requests at once? [`networks`]: is its client on a list?
 //!   [`password`]: is it from a user?
+//! - [`drain`]: when is a long-lived stream told that it ends?
 
 pub mod admit;
 pub mod concurrency;
+pub mod drain;
 pub mod failures;
 pub mod health;
 pub mod key;

@@ -219,7 +219,7 @@ fn watch_signals() -> Result<Receiver<()>, String> {
     let (mut stop, mut others) = (signals::STOP.to_vec(), vec![SIGUSR1, SIGUSR2]);
     if signals::has_terminal() { &mut stop } else { &mut others }.push(SIGHUP);
     let watch = signals::Watch::new(&stop, &others);
-    let mut watch = watch.map_err(|error| format!("cannot watch for signals: {error}"))?;
+    let watch = watch.map_err(|error| format!("cannot watch for signals: {error}"))?;
     let (report, reported) = bounded(1);
     spawn("signals", move || {
         while let Some(heard) = watch.wait() {

@@ -221,6 +221,8 @@ fn a_successor_starts_and_serves_while_a_web_socket_and_a_stream_are_open() {
     let config = json!({
         "load_balancer": {"load_balancer_port": port.address().port()},
         "admin": {"socket": "a.sock", "bind": admin.address().to_string()},
+        // Long streams are told of the drain late.
+        "timeouts": {"drain": "1h"},
     });
     let mut old = Evenkeel::before(&[&origin], config);
     let (mut tunnel, mut events) = (Client::to(&old), Client::to(&old));

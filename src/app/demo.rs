@@ -25,7 +25,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub fn demo() -> Result<(), Error> {
     // Nothing can be reloaded here: SIGHUP means that the terminal was closed.
     let hangup = signals::has_terminal().then_some(SIGHUP);
-    let mut signals = watch_signals(&signals::STOP.into_iter().chain(hangup).collect::<Vec<_>>())?;
+    let signals = watch_signals(&signals::STOP.into_iter().chain(hangup).collect::<Vec<_>>())?;
     let samples = SERVERS.iter().map(|(name, delay)| start(name, *delay)).collect::<Result<Vec<_>, _>>()?;
     let folder = std::env::temp_dir().join(format!("evenkeel-demo-{}.sock", std::process::id()));
     let mut config = Config::default();
@@ -37,7 +37,7 @@ pub fn demo() -> Result<(), Error> {
     config.timeouts.drain = DRAIN;
     let balancer = Balancer::start(config)?;
     tell(&balancer, &samples);
-    balancer.run_until(&mut signals)?;
+    balancer.run_until(&signals)?;
     samples.into_iter().for_each(sample::Running::stop);
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! Signals of the operating system: which of them ask to stop, and when a further one is a second request.
 
 use super::time::{self, Moment};
+use crossbeam_channel::{Receiver, unbounded};
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use std::io::{self, IsTerminal};
+use std::thread;
 use std::time::Duration;
 
 /// The signals that ask a process to stop. SIGQUIT is the graceful stop of nginx and of container images made for it.
@@ -23,37 +25,53 @@ pub enum Received {
     Other(i32),
 }
 
-/// The signals that a process handles. After it is dropped they have no effect.
+/// The signals that a process handles, taken in by a thread of their own. After it is dropped they have no effect.
 #[derive(Debug)]
 pub struct Watch {
-    signals: Signals,
-    stop: Vec<i32>,
-    requests: StopRequests,
+    handle: Handle,
+    received: Receiver<Received>,
 }
 
 impl Watch {
     /// Handles from now on the signals that ask to stop and these others.
     pub fn new(stop: &[i32], others: &[i32]) -> io::Result<Self> {
-        let signals = Signals::new(stop.iter().chain(others))?;
-        Ok(Watch { signals, stop: stop.to_vec(), requests: StopRequests::default() })
+        let mut signals = Signals::new(stop.iter().chain(others))?;
+        let (handle, stop) = (signals.handle(), stop.to_vec());
+        // As many as the operating system delivers; the receiver takes each at once.
+        let (tell, received) = unbounded();
+        let run = move || {
+            let mut requests = StopRequests::default();
+            for signal in signals.forever() {
+                let received = match stop.contains(&signal) {
+                    false => Some(Received::Other(signal)),
+                    true => requests.judge(name(signal), time::now()),
+                };
+                received.into_iter().for_each(|received| _ = tell.send(received));
+            }
+        };
+        thread::Builder::new().name("signals".to_owned()).spawn(run)?;
+        Ok(Watch { handle, received })
     }
 
     /// Waits for the next relevant signal. `None`: the handle was closed.
-    pub fn wait(&mut self) -> Option<Received> {
-        for signal in self.signals.forever() {
-            if !self.stop.contains(&signal) {
-                return Some(Received::Other(signal));
-            }
-            if let Some(heard) = self.requests.judge(name(signal), time::now()) {
-                return Some(heard);
-            }
-        }
-        None
+    pub fn wait(&self) -> Option<Received> {
+        self.received.recv().ok()
+    }
+
+    /// Where the signals arrive; disconnected once the handle was closed.
+    pub fn receiver(&self) -> &Receiver<Received> {
+        &self.received
     }
 
     /// Ends the wait from another thread.
     pub fn handle(&self) -> Handle {
-        self.signals.handle()
+        self.handle.clone()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.handle.close();
     }
 }
 

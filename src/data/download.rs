@@ -7,9 +7,11 @@ use super::transport::{Moved, Stream};
 use crate::base::time::Moment;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX};
 use crate::http1::encoding::{self, Coding, Compression, Encoder};
+use crate::http1::event_stream::{self, Events};
 use crate::http1::forward::{self, Edits, ResponseHop};
 use crate::http1::framing::{Asked, Framing};
 use crate::http1::head::{self, Limits, Parsed, ResponseHead, Slots, Version};
+use crate::http1::names::Name;
 use crate::http1::reason::Reason;
 use std::io::IoSlice;
 
@@ -40,6 +42,10 @@ pub struct Download {
     client_keeps: bool,
     /// For a body that is encoded on its way.
     encoder: Option<Encoder>,
+    /// For an event stream.
+    events: Option<Events>,
+    /// The server switched to WebSocket.
+    websocket: bool,
     /// Header lines for the request that may pass.
     copied: Vec<u8>,
     /// What the client has not taken yet.
@@ -81,11 +87,22 @@ pub struct Asking<'a> {
     pub lines: &'a [u8],
     /// Which responses are compressed, and the coding that this client takes.
     pub compression: Option<(&'a Compression, Option<Coding>)>,
+    /// An event stream is to end.
+    pub stream_end: Option<StreamEnd>,
     /// Bounds for heads.
     pub limits: &'a Limits,
     /// The connection carried a response before: a line break may be left of that (RFC 9112 section 2.2 is about
     /// requests; servers do it, too).
     pub reused: bool,
+}
+
+/// Where an event stream that is to end does so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// Behind a whole event.
+    AfterEvent,
+    /// Behind what has come.
+    Now,
 }
 
 /// What a worker lends for a step.
@@ -127,6 +144,8 @@ impl Download {
             server_keeps: false,
             client_keeps: false,
             encoder: None,
+            events: None,
+            websocket: false,
             copied: Vec::new(),
             out,
             sent: 0,
@@ -140,7 +159,7 @@ impl Download {
     pub fn begin_attempt(&mut self, now: Moment) {
         self.head.clear();
         (self.head_since, self.body, self.status, self.moved_at) = (None, None, 0, now);
-        self.encoder = None;
+        (self.encoder, self.events) = (None, None);
     }
 
     /// The final response has begun: its head is on its way to the client.
@@ -226,11 +245,23 @@ impl Download {
         std::mem::take(&mut self.out)
     }
 
-    /// After [`Downloaded::Upgraded`]: what the client has not taken of the head, and what the server sent behind it.
-    pub fn take_rest(&mut self) -> Vec<u8> {
+    /// After [`Downloaded::Upgraded`]: what the client has not taken of the head, and what the server sent behind it, with
+    /// the position of the latter.
+    pub fn take_rest(&mut self) -> (Vec<u8>, usize) {
         let mut rest = self.out.split_off(self.sent);
+        let from = rest.len();
         rest.append(&mut self.head);
-        rest
+        (rest, from)
+    }
+
+    /// After [`Downloaded::Upgraded`]: the other protocol is WebSocket.
+    pub fn is_websocket(&self) -> bool {
+        self.websocket
+    }
+
+    /// Its body is an event stream, which may end wherever an event does.
+    pub fn is_event_stream(&self) -> bool {
+        self.events.is_some()
     }
 
     /// Sends what is here and was not sent. `then` follows when that is all. How many bytes moved; an error is the
@@ -278,6 +309,10 @@ impl Download {
         if !self.has_unsent() && !self.is_received() {
             let step = match &self.body {
                 None => self.receive_head(client, server, scratch, asking, now)?,
+                Some(_) if self.may_end(asking) => {
+                    self.pass_on(client, scratch, asking, 0..0)?;
+                    Downloaded::Moved(1)
+                }
                 Some(body) if self.splices(body, client, server) => {
                     Downloaded::Moved(self.splice(client, server, scratch.pipes)?)
                 }
@@ -385,6 +420,32 @@ impl Download {
         self.pass_on(client, scratch, asking, span)
     }
 
+    /// Whether its event stream is to end here.
+    fn may_end(&self, asking: &Asking<'_>) -> bool {
+        match (asking.stream_end, &self.events) {
+            (Some(StreamEnd::AfterEvent), Some(events)) => events.is_between(),
+            (Some(StreamEnd::Now), Some(_)) => true,
+            _ => false,
+        }
+    }
+
+    /// How many of these bytes of an event stream the client gets: where it is to end, that is its end.
+    fn follow_events(&mut self, payload: &[u8], asking: &Asking<'_>) -> usize {
+        let Some(events) = &mut self.events else { return payload.len() };
+        let end = match asking.stream_end {
+            None => None,
+            Some(StreamEnd::AfterEvent) => events.whole(payload),
+            Some(StreamEnd::Now) => Some(payload.len()),
+        };
+        let len = end.unwrap_or(payload.len());
+        events.follow(&payload[..len]);
+        if end.is_some() && self.body.as_ref().is_some_and(|body| !body.is_done()) {
+            // What the server says from here on belongs to nothing.
+            (self.body, self.server_keeps) = (Some(Body::new(Framing::None)), false);
+        }
+        len
+    }
+
     fn receive_body(
         &mut self,
         client: &mut Client,
@@ -420,6 +481,7 @@ impl Download {
         // What the server sent beyond its response belongs to nothing.
         self.server_keeps &= consumed == received.len();
         self.begun = true;
+        let payload = self.follow_events(&received[..payload], asking);
         let then = self.then(asking);
         let Some(body) = self.body.as_ref() else { return Ok(()) };
         let mut room = [0; CHUNK_HEAD_MAX];
@@ -548,6 +610,11 @@ impl Download {
         (self.status, self.to_client, self.client_keeps) = (head.status, to_client, client_keeps);
         (self.server_keeps, self.http10) = (head.keep_alive, head.version == Version::Http10);
         self.body = Some(head.body());
+        let is_endless = matches!(head.framing, Framing::Chunked | Framing::UntilClose);
+        let is_stream = is_endless && event_stream::is_event_stream(&head.fields);
+        self.events = is_stream.then(Events::default);
+        self.websocket = upgraded
+            && head.fields.values(Name::Upgrade).any(|value| value.eq_ignore_ascii_case(b"websocket"));
         Ok(Found::Final(head.len))
     }
 }
@@ -627,6 +694,7 @@ mod tests {
         request_id: None,
         lines: b"",
         compression: None,
+        stream_end: None,
         limits: &Limits { head: 4096, headers: 10, uri: 100, trace: false },
         reused: false,
     };
@@ -655,13 +723,24 @@ mod tests {
 
         /// The server sends this, and one step is made with the worker's buffer.
         fn step(&mut self, bytes: &str, reply: &mut Vec<u8>) -> Result<Downloaded, Failure> {
+            self.step_to(bytes, reply, None)
+        }
+
+        /// The same, where an event stream is to end.
+        fn step_to(
+            &mut self,
+            bytes: &str,
+            reply: &mut Vec<u8>,
+            stream_end: Option<StreamEnd>,
+        ) -> Result<Downloaded, Failure> {
             self.far_server.send(&[IoSlice::new(bytes.as_bytes())]).unwrap();
             self.far_server.shared().lock().deliver(1, bytes.len());
             let mut body = vec![0; 8192];
             let (slots, pipes) = (&mut Slots::new(), &mut Pipes::default());
             let mut scratch = Scratch { body: &mut body, reply, slots, pipes };
             self.server.notify(super::super::poller::Ready { readable: true, ..Default::default() });
-            self.download.advance(&mut self.client, &mut self.server, &mut scratch, &ASKING, Moment::START)
+            let asking = Asking { stream_end, ..ASKING };
+            self.download.advance(&mut self.client, &mut self.server, &mut scratch, &asking, Moment::START)
         }
 
         /// What has reached the client.
@@ -671,6 +750,26 @@ mod tests {
             let count = self.far_client.recv(&mut bytes).unwrap();
             String::from_utf8_lossy(&bytes[..count]).into_owned()
         }
+    }
+
+    #[test]
+    fn an_event_stream_ends_behind_an_event_or_behind_what_has_come() {
+        const HEAD: &str =
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let check = |end, pieces: &[&str], expected: &str| {
+            let (mut way, mut reply) = (Way::new(), Vec::new());
+            way.step(&format!("{HEAD}3\r\na\n\n\r\n2\r\nb:\r\n"), &mut reply).unwrap();
+            way.received();
+            pieces.iter().for_each(|piece| _ = way.step_to(piece, &mut reply, Some(end)).unwrap());
+            assert_eq!(way.received(), expected, "{end:?} {pieces:?}");
+            assert_eq!(way.download.is_done(), expected.ends_with("0\r\n\r\n"));
+            assert!(!way.download.server_keeps() || !way.download.is_done());
+        };
+        check(StreamEnd::Now, &[""], "0\r\n\r\n");
+        check(StreamEnd::AfterEvent, &[""], "");
+        check(StreamEnd::AfterEvent, &["1\r\n1\r\n"], "1\r\n1\r\n");
+        check(StreamEnd::AfterEvent, &["5\r\n1\n\nc:\r\n"], "3\r\n1\n\n\r\n0\r\n\r\n");
+        check(StreamEnd::AfterEvent, &["2\r\n1\n\r\n", "2\r\n\nc\r\n"], "2\r\n1\n\r\n1\r\n\n\r\n0\r\n\r\n");
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! guards let pass later waits in `Guard`, between `begin` and `Choose`.
 
 mod deadline;
+mod drain;
 mod info;
 mod mirror;
 
@@ -155,6 +156,8 @@ pub struct Exchange {
     connecting: Option<Box<Connecting>>,
     /// When the server had all of the request.
     asked_at: Option<Moment>,
+    /// While draining: when its event stream is to end.
+    ends_at: Option<Moment>,
     /// Why it did not end well.
     reason: Option<Reason>,
     end: End,
@@ -357,6 +360,7 @@ impl Exchange {
             attempt_at: cx.now,
             connecting: None,
             asked_at: None,
+            ends_at: None,
             reason: None,
             end: End::AsTold,
         })
@@ -605,7 +609,7 @@ impl Exchange {
         }
         let (deadline, reason) = self.deadline(cx);
         if cx.now < deadline {
-            return Ok(Flow::Wait(deadline));
+            return Ok(Flow::Wait(deadline.min(self.next_stream_end(cx.now))));
         }
         if self.download.is_done() {
             // What is missing is the rest of the request, and it is not needed any more.
@@ -691,6 +695,7 @@ impl Exchange {
         let asks = self.held.is_some();
         let is_end_known = !asks || self.is_request_received();
         let may_keep = self.meta.keep_alive && is_end_known && !cx.shared.is_draining();
+        let stream_end = self.stream_end(cx);
         let Context { shared, servers, body, reply, slots, pipes, now, response_limits, .. } = cx;
         let Some(connection) = servers.get_mut(key) else { return Err(Failure::RESET) };
         let mut digits = [0; 32];
@@ -712,6 +717,7 @@ impl Exchange {
             request_id: listen.request_id_header.then(|| self.meta.trace.bytes(&mut digits)),
             lines: self.gate.as_ref().map_or(b"", |gate| &gate.lines),
             compression: guard.compression().filter(|_| !asks).map(|compression| (compression, self.coding)),
+            stream_end,
             limits: response_limits,
             reused: connection.reused,
         };
@@ -780,9 +786,13 @@ impl Exchange {
         };
         finish::record_success(&lease, cx);
         let early = std::mem::take(&mut client.input);
-        let rest = self.download.take_rest();
+        let (rest, from) = self.download.take_rest();
         let counted = self.gate.take().and_then(|gate| gate.into_permit());
-        Ok(Flow::Tunnel(Box::new(Tunnel::open(connection, lease, permit, counted, early, rest, cx))))
+        let mut tunnel = Tunnel::open(connection, lease, permit, counted, early, rest, cx);
+        if self.download.is_websocket() {
+            tunnel.follow_frames(from);
+        }
+        Ok(Flow::Tunnel(Box::new(tunnel)))
     }
 
     /// What is left goes to the client.

@@ -7,6 +7,7 @@ use crate::base::ids::{PoolId, RequestIds};
 use crate::base::limits;
 use crate::base::random;
 use crate::base::time::{self, Moment};
+use crate::policy::drain;
 use crate::policy::retry::Budget;
 use crate::state::access::AccessSink;
 use crate::state::config::{Config, Place, Via};
@@ -22,7 +23,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -109,6 +110,8 @@ pub struct Shared {
     rejected: AtomicUsize,
     /// Open connections of each client address; empty where they are not limited.
     by_address: Mutex<HashMap<IpAddr, usize>>,
+    /// It is about to drain: what stands in front is to send no more clients.
+    leaving: AtomicBool,
     draining: OnceLock<Moment>,
     stop_by: AtomicU64,
 }
@@ -150,6 +153,7 @@ impl Shared {
             open: AtomicUsize::new(0),
             rejected: AtomicUsize::new(0),
             by_address: Mutex::default(),
+            leaving: AtomicBool::new(false),
             draining: OnceLock::new(),
             stop_by: AtomicU64::new(Moment::NEVER.as_nanos()),
             config,
@@ -201,6 +205,16 @@ impl Shared {
         route.and_then(|route| self.guards.1.get(route)).unwrap_or(&self.guards.0)
     }
 
+    /// It drains soon: from now on it says that it is not ready, and goes on to serve.
+    pub fn announce_drain(&self) {
+        self.leaving.store(true, Relaxed);
+    }
+
+    /// Whether it is not to get new clients: it drains, or does so soon.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Relaxed) || self.is_draining()
+    }
+
     /// Takes no new connections from now on, and none at all from the deadline on. A later call can only bring the
     /// deadline nearer. Threads that sleep have to be woken.
     pub fn drain(&self, deadline: Moment) {
@@ -216,6 +230,12 @@ impl Shared {
     /// When draining ends.
     pub fn drain_deadline(&self) -> Moment {
         Moment::from_nanos(self.stop_by.load(Relaxed))
+    }
+
+    /// While draining: when a long-lived stream that drew `fraction`, from 0 to 1, is told that it ends.
+    pub fn notice_at(&self, fraction: f64) -> Moment {
+        let begun = self.draining.get().copied().unwrap_or(Moment::NEVER);
+        drain::notice_at(begun, self.drain_deadline(), fraction)
     }
 
     /// Whether idle connections may be closed: it drains, and clients have had time for requests on their way.

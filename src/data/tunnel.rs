@@ -1,5 +1,7 @@
 //! Layer 3: an upgraded connection (RFC 9110 section 7.8). After 101 the bytes belong to the two ends; both directions move,
 //! each to its own end, and a fault of one direction does not take what the other still has to deliver.
+//!
+//! Of a WebSocket the ends of frames are followed, so that a drain can end it with a close frame (RFC 6455 section 5.5.1).
 
 use super::client::Client;
 use super::context::Context;
@@ -7,14 +9,19 @@ use super::shared::Shared;
 use super::socket::Then;
 use super::transport::{Moved, Stream};
 use crate::base::time::Moment;
+use crate::http1::websocket::{self, Frames};
 use crate::policy::concurrency::Permit;
 use crate::state::server::Lease;
 use crate::state::stats::Counter;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// Bytes that one direction moves before others get their turn.
 const TURN_BYTES: usize = 256 * 1024;
+
+/// While draining, a peer of a WebSocket may take so long to respond to a close frame: some round trips of a slow network.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// The right to one of the tunnels that `limits.tunnels` allows; given back when dropped.
 #[derive(Debug)]
@@ -48,6 +55,8 @@ pub struct Tunnel {
     downward: Direction,
     /// When bytes moved last.
     moved_at: Moment,
+    /// While draining: when its client is told, if it is a WebSocket.
+    notice_at: Option<Moment>,
 }
 
 /// How far a tunnel came.
@@ -75,17 +84,36 @@ impl Tunnel {
     ) -> Self {
         cx.shard().count(Counter::Tunnels);
         let (upward, downward) = (Direction::new(early), Direction::new(rest));
-        Tunnel { connection, lease, _permit: permit, _counted: counted, upward, downward, moved_at: cx.now }
+        let (moved_at, notice_at) = (cx.now, None);
+        Tunnel {
+            connection,
+            lease,
+            _permit: permit,
+            _counted: counted,
+            upward,
+            downward,
+            moved_at,
+            notice_at,
+        }
+    }
+
+    /// It is a WebSocket: its frames are followed. Those of the server begin behind so many bytes of what is to be sent.
+    pub fn follow_frames(&mut self, from: usize) {
+        self.upward.follow_frames(0);
+        self.downward.follow_frames(from);
     }
 
     /// Moves what can be moved.
     pub fn advance(&mut self, client: &mut Client, cx: &mut Context) -> Step {
+        if self.upward.frames.is_some() && cx.shared.is_draining() {
+            self.say_goodbye(cx);
+        }
         let Context { servers, body, now, shared, .. } = cx;
         let Some(server) = servers.get_mut(self.connection) else { return Step::Done };
         let mut left = TURN_BYTES;
         loop {
-            let up = self.upward.advance(&mut client.stream, &mut server.stream, body);
-            let down = self.downward.advance(&mut server.stream, &mut client.stream, body);
+            let up = self.upward.advance(&mut client.stream, &mut server.stream, body, *now);
+            let down = self.downward.advance(&mut server.stream, &mut client.stream, body, *now);
             let moved = up + down;
             if moved > 0 {
                 self.moved_at = *now;
@@ -101,8 +129,46 @@ impl Tunnel {
             }
             left -= moved;
         }
+        if let (Some(told), Some((at, _))) = (self.downward.closed_at, &mut self.upward.close) {
+            *at = told.after(CLOSE_WAIT);
+        }
         let deadline = self.moved_at.after(shared.config.timeouts.tunnel);
-        if *now >= deadline { Step::Done } else { Step::Suspend(deadline) }
+        if *now >= deadline || self.has_said_goodbye(*now) {
+            return Step::Done;
+        }
+        Step::Suspend(self.next_goodbye(*now).min(deadline))
+    }
+
+    /// While draining a WebSocket gets a close frame: the client first, at its moment; the server that of its client, or
+    /// ours where the client sends none. Until then what the client sends goes on to the server.
+    fn say_goodbye(&mut self, cx: &mut Context) {
+        if self.notice_at.is_some() {
+            return;
+        }
+        let at = cx.shared.notice_at(cx.random.fraction());
+        let mask = (cx.random.number() as u32).to_be_bytes();
+        self.notice_at = Some(at);
+        self.downward.close = Some((at, websocket::going_away(None)));
+        // Its moment comes with the client's frame.
+        self.upward.close = Some((Moment::NEVER, websocket::going_away(Some(mask))));
+    }
+
+    /// Both sides have got a close frame because of the drain, and have sent theirs or had their time for it.
+    fn has_said_goodbye(&self, now: Moment) -> bool {
+        let (Some(up), Some(down)) = (self.upward.closed_at, self.downward.closed_at) else { return false };
+        let is_told = self.notice_at.is_some_and(|at| now >= at);
+        let is_sent = self.upward.unsent.is_empty() && self.downward.unsent.is_empty();
+        let is_answered = self.upward.says_no_more() && self.downward.says_no_more();
+        is_told && (is_sent && is_answered || now >= up.max(down).after(CLOSE_WAIT))
+    }
+
+    /// When the drain has something to do with it next.
+    fn next_goodbye(&self, now: Moment) -> Moment {
+        let due = [&self.upward, &self.downward].map(|way| way.close.as_ref().map(|(at, _)| *at));
+        let last = self.upward.closed_at.zip(self.downward.closed_at).filter(|_| self.notice_at.is_some());
+        let last = last.map(|(up, down)| up.max(down).after(CLOSE_WAIT));
+        let next = due.into_iter().chain([last, self.notice_at]).flatten().filter(|at| *at > now).min();
+        next.unwrap_or(Moment::NEVER)
     }
 
     /// Both directions have ended; or one side is gone, and what it sent before has been delivered.
@@ -151,11 +217,40 @@ struct Direction {
     broken: bool,
     /// The end has been passed to the sink.
     told: bool,
+    /// Of a WebSocket: how far its source came.
+    frames: Option<Frames>,
+    /// A close frame for the sink, from this moment on: where a frame ends, or at the end of the source.
+    close: Option<(Moment, Vec<u8>)>,
+    /// When the sink got a close frame: ours, or its peer's.
+    closed_at: Option<Moment>,
+    /// The sink got a close frame of ours: what the source still says is dropped.
+    shut: bool,
 }
 
 impl Direction {
     fn new(unsent: Vec<u8>) -> Self {
-        Direction { unsent, passed: 0, ended: false, broken: false, told: false }
+        Direction {
+            unsent,
+            passed: 0,
+            ended: false,
+            broken: false,
+            told: false,
+            frames: None,
+            close: None,
+            closed_at: None,
+            shut: false,
+        }
+    }
+
+    fn follow_frames(&mut self, from: usize) {
+        let mut frames = Frames::default();
+        frames.follow(self.unsent.get(from..).unwrap_or_default());
+        self.frames = Some(frames);
+    }
+
+    /// The source has sent its close frame, or its end.
+    fn says_no_more(&self) -> bool {
+        self.ended || self.broken || self.frames.as_ref().is_some_and(Frames::is_closed)
     }
 
     fn is_over(&self) -> bool {
@@ -163,20 +258,25 @@ impl Direction {
     }
 
     /// How many bytes moved; an end that was passed on counts as one.
-    fn advance(&mut self, source: &mut Stream, sink: &mut Stream, scratch: &mut [u8]) -> usize {
+    fn advance(&mut self, source: &mut Stream, sink: &mut Stream, scratch: &mut [u8], now: Moment) -> usize {
         if self.is_over() {
             return 0;
         }
+        self.close_if_due(now);
         let mut moved = self.flush(sink);
         if self.unsent.is_empty() && !self.ended && !self.broken {
             match source.recv(scratch) {
                 Ok(Moved::Bytes(count)) => {
                     moved += count;
-                    self.send(&scratch[..count], sink);
+                    self.pass(&scratch[..count], sink, now);
                 }
                 Ok(Moved::Blocked) => {}
                 // What came before it has been received.
-                Ok(Moved::End) | Err(_) => self.ended = true,
+                Ok(Moved::End) | Err(_) => {
+                    self.ended = true;
+                    self.close_if_due(now);
+                    moved += self.flush(sink);
+                }
             }
         }
         if self.ended && self.unsent.is_empty() && !self.told {
@@ -186,6 +286,47 @@ impl Direction {
             moved += 1;
         }
         moved
+    }
+
+    /// A close frame of ours goes behind what has come, if it is due and no frame would be cut.
+    fn close_if_due(&mut self, now: Moment) {
+        let Some(frames) = self.frames.as_ref().filter(|_| self.closed_at.is_none()) else { return };
+        if frames.is_closed() {
+            (self.closed_at, self.close) = (Some(now), None);
+            return;
+        }
+        if !frames.is_between() {
+            return;
+        }
+        if let Some((_, frame)) =
+            self.close.take_if(|(at, _)| now >= *at || self.ended && *at < Moment::NEVER)
+        {
+            self.unsent.extend_from_slice(&frame);
+            (self.closed_at, self.shut) = (Some(now), true);
+        }
+    }
+
+    /// Bytes of the source: of a WebSocket up to the end of a frame, where a close frame of ours is due.
+    fn pass(&mut self, bytes: &[u8], sink: &mut Stream, now: Moment) {
+        let Some(frames) = &mut self.frames else {
+            self.send(bytes, sink);
+            return;
+        };
+        let is_due = self.close.as_ref().is_some_and(|(at, _)| now >= *at);
+        let mut len = bytes.len();
+        match is_due {
+            true => len = frames.first_end(bytes),
+            false => frames.follow(bytes),
+        }
+        let (bytes, dropped) = bytes.split_at(len);
+        if !self.shut {
+            self.send(bytes, sink);
+            self.close_if_due(now);
+            self.flush(sink);
+        }
+        if let Some(frames) = &mut self.frames {
+            frames.follow(dropped);
+        }
     }
 
     fn flush(&mut self, sink: &mut Stream) -> usize {

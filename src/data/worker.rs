@@ -56,6 +56,8 @@ struct Worker {
     /// Connections of the set that have an exchange or are a tunnel.
     busy: usize,
     stopping: bool,
+    /// It has looked at all of its connections because of a drain.
+    draining: bool,
     next_sweep: Moment,
     /// Sweeps that others have asked for, up to the last one.
     swept: u64,
@@ -86,6 +88,7 @@ impl Worker {
             turn: 0,
             busy: 0,
             stopping: false,
+            draining: false,
             next_sweep: Moment::START,
             swept: 0,
         }
@@ -100,6 +103,7 @@ impl Worker {
             self.take(work);
         }
         self.look_at_due();
+        self.look_at_drain();
         self.run_ready();
         self.sweep();
         self.tell();
@@ -243,6 +247,16 @@ impl Worker {
                 make_ready(&mut self.ready, key, held);
             }
         }
+    }
+
+    /// When a drain begins, every connection is looked at once: what waits for long finds out when it has to end.
+    fn look_at_drain(&mut self) {
+        if self.draining || !self.cx.shared.is_draining() {
+            return;
+        }
+        self.draining = true;
+        let Worker { set, ready, .. } = self;
+        set.iter_mut().for_each(|(key, held)| make_ready(ready, key, held));
     }
 
     /// Moves a connection as far as it goes.

@@ -223,7 +223,7 @@ pub struct Threadpool {
     pub admit: admit::Rules,
 }
 
-/// `timeouts`: each 1 ms to 24 h, except `drain`, which may be 0, and `tunnel`, which may be 30 days.
+/// `timeouts`: each 1 ms to 24 h, except `drain` and `shutdown_delay`, which may be 0, and `tunnel`, which may be 30 days.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timeouts {
     /// Connecting to a server.
@@ -238,6 +238,8 @@ pub struct Timeouts {
     pub keep_alive: Duration,
     /// Requests in flight at a stop; 0 does not wait.
     pub drain: Duration,
+    /// Between a stop signal and the drain, while `/ready` says no; 0 drains at once.
+    pub shutdown_delay: Duration,
     /// A tunnel without traffic.
     pub tunnel: Duration,
 }

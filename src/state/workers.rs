@@ -152,6 +152,8 @@ pub trait Workers: Send + Sync {
     fn set_share(&self, connections: Option<usize>);
     /// No new connections are accepted.
     fn is_draining(&self) -> bool;
+    /// It drains, or is about to: it is to get no new clients.
+    fn is_leaving(&self) -> bool;
     /// The data plane has stopped: no worker is needed any more.
     fn is_stopped(&self) -> bool;
     /// Open client connections.

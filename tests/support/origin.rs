@@ -251,6 +251,11 @@ impl Visit {
         bytes
     }
 
+    /// The connection itself, for what is sent beside the script.
+    pub fn stream(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
+    }
+
     /// Sends; the balancer may have gone.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _: io::Result<()> = self.stream.write_all(bytes.as_ref());

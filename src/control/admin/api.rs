@@ -179,7 +179,7 @@ fn path_of(view: &View, pool: PoolId, name: &str) -> String {
 /// `/ready` describes the balancer itself. It is ready even when no server is up: otherwise an outage of the servers
 /// would remove every balancer from whatever is in front, and turn a 503 with a reason into no response at all.
 fn ready(view: &View) -> Response {
-    match view.workers.is_draining() || view.workers.is_stopped() {
+    match view.workers.is_leaving() || view.workers.is_stopped() {
         true => Response::text(503, "draining\n"),
         false => Response::text(200, "ready\n"),
     }

@@ -71,6 +71,9 @@ impl Workers for Proxy {
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
     }
+    fn is_leaving(&self) -> bool {
+        false
+    }
     fn is_stopped(&self) -> bool {
         false
     }

@@ -244,6 +244,7 @@ fn timeouts(s: &mut Section<'_, '_>) -> Timeouts {
         client_body: s.get("client_body", 30 * SECOND, rules::duration(WAIT)),
         keep_alive: s.get("keep_alive", 60 * SECOND, rules::duration(WAIT)),
         drain: s.get("drain", 30 * SECOND, rules::duration(Duration::ZERO..=DAY)),
+        shutdown_delay: s.get("shutdown_delay", Duration::ZERO, rules::duration(Duration::ZERO..=DAY)),
         tunnel: s.get("tunnel", HOUR, rules::duration(MS..=30 * DAY)),
     }
 }

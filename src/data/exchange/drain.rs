@@ -1,0 +1,32 @@
+//! How a drain ends the event stream of a response: its client takes the end for what it is, and comes back.
+
+use super::Exchange;
+use crate::base::time::Moment;
+use crate::data::context::Context;
+use crate::data::download::StreamEnd;
+use std::time::Duration;
+
+/// From the moment at which an event stream is to end, the end of an event is waited for so long: many send a comment or an
+/// event each few seconds.
+const EVENT_WAIT: Duration = Duration::from_secs(2);
+
+impl Exchange {
+    /// Whether its event stream is to end now, and where.
+    pub(super) fn stream_end(&mut self, cx: &mut Context) -> Option<StreamEnd> {
+        if !self.download.is_event_stream() || !cx.shared.is_draining() {
+            return None;
+        }
+        let at = *self.ends_at.get_or_insert_with(|| cx.shared.notice_at(cx.random.fraction()));
+        match cx.now {
+            now if now < at => None,
+            now if now < at.after(EVENT_WAIT) => Some(StreamEnd::AfterEvent),
+            _ => Some(StreamEnd::Now),
+        }
+    }
+
+    /// When the drain has something to do with it next.
+    pub(super) fn next_stream_end(&self, now: Moment) -> Moment {
+        let Some(at) = self.ends_at.filter(|_| self.download.is_event_stream()) else { return Moment::NEVER };
+        [at, at.after(EVENT_WAIT)].into_iter().find(|at| *at > now).unwrap_or(Moment::NEVER)
+    }
+}
