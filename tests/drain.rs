@@ -188,17 +188,17 @@ fn clients_are_told_one_after_the_other() {
     });
     let mut balancer = before(&origin, "4s");
     let clients: Vec<Client> = (0..24).map(|_| Client::to(&balancer)).collect();
-    let mut clients: Vec<Client> = clients.into_iter().map(upgraded).collect();
+    let clients: Vec<Client> = clients.into_iter().map(upgraded).collect();
     let begun = Instant::now();
     balancer.signal(Signal::TERM);
-    let tell = |client: &mut Client| {
+    let tell = |mut client: Client| {
         assert_eq!(client.bytes(GOING_AWAY.len()), GOING_AWAY);
         let at = begun.elapsed();
         client.send(CLIENT_CLOSES).sees_the_end();
         at
     };
     let mut at: Vec<Duration> = thread::scope(|scope| {
-        let each: Vec<_> = clients.iter_mut().map(|client| scope.spawn(|| tell(client))).collect();
+        let each: Vec<_> = clients.into_iter().map(|client| scope.spawn(|| tell(client))).collect();
         each.into_iter().map(|one| one.join().unwrap()).collect()
     });
     at.sort();
