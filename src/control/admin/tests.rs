@@ -72,7 +72,7 @@ impl Workers for Proxy {
         self.draining.load(Ordering::SeqCst)
     }
     fn is_leaving(&self) -> bool {
-        false
+        self.draining.load(Ordering::SeqCst)
     }
     fn is_stopped(&self) -> bool {
         false
