@@ -1,6 +1,6 @@
 //! The demo: a balancer and three sample servers in one process, for a first try.
 
-use super::{Balancer, Error, preflight, watch_signals};
+use super::{Balancer, Error, lifetime, preflight};
 use crate::base::{output, program, signals};
 use crate::policy::pick::Weight;
 use crate::sample;
@@ -25,7 +25,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub fn demo() -> Result<(), Error> {
     // Nothing can be reloaded here: SIGHUP means that the terminal was closed.
     let hangup = signals::has_terminal().then_some(SIGHUP);
-    let signals = watch_signals(&signals::STOP.into_iter().chain(hangup).collect::<Vec<_>>())?;
+    let signals = lifetime::watch_signals(&signals::STOP.into_iter().chain(hangup).collect::<Vec<_>>())?;
     let samples = SERVERS.iter().map(|(name, delay)| start(name, *delay)).collect::<Result<Vec<_>, _>>()?;
     let folder = std::env::temp_dir().join(format!("evenkeel-demo-{}.sock", std::process::id()));
     let mut config = Config::default();
