@@ -93,15 +93,8 @@ impl Balancer {
         let routes = Routes::new(&config.routes).map_err(|faults| routes_error(&config, &faults))?;
         let tls = listeners::open_tls(&config)?;
         let servers_tls = tls.servers.clone();
-        let opened = Proxy::open(
-            "main",
-            Arc::clone(&config),
-            Arc::new(routes),
-            Arc::clone(&table),
-            verdicts.clone(),
-            sink,
-            tls,
-        );
+        let opened =
+            Proxy::open("main", Arc::clone(&config), routes, Arc::clone(&table), verdicts.clone(), sink, tls);
         let (proxy, acceptor) = opened.map_err(|(at, error)| {
             let listener = config.listen.listeners.get(at);
             listener.map_or_else(

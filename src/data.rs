@@ -51,7 +51,7 @@ pub mod worker_pool;
 use crate::base::ids::PoolId;
 use crate::base::time::{self, Moment};
 use crate::state::access::AccessSink;
-use crate::state::config::Config;
+use crate::state::config::{self, Config};
 use crate::state::route::Routes;
 use crate::state::table::Table;
 use crate::state::tls::Tls;
@@ -91,7 +91,7 @@ impl Proxy {
     pub fn open(
         name: &'static str,
         config: Arc<Config>,
-        routes: Arc<Routes>,
+        routes: Routes,
         table: Arc<Table>,
         verdicts: Verdicts,
         access: Option<AccessSink>,
@@ -102,9 +102,13 @@ impl Proxy {
             listeners.push(Listener::open(&listener.place).map_err(|error| (at, error))?);
         }
         let mut tls_of = tls.listeners.into_iter();
-        let inlet =
-            |listener: &Listener| Inlet { place: listener.place.clone(), tls: tls_of.next().flatten() };
-        let inlets = listeners.iter().map(inlet).collect();
+        let inlet = |(listener, spec): (&Listener, &config::Listener)| Inlet {
+            place: listener.place.clone(),
+            tls: tls_of.next().flatten(),
+            name: spec.name.clone(),
+            traffic: Arc::default(),
+        };
+        let inlets = listeners.iter().zip(&config.listen.listeners).map(inlet).collect();
         let endpoints = Endpoints { inlets, servers_tls: tls.servers };
         let of_first = |error| (0, error);
         let poller = Poller::new().map_err(of_first)?;

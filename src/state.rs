@@ -15,5 +15,6 @@ mod simulation;
 pub mod stats;
 pub mod table;
 pub mod tls;
+pub mod traffic;
 pub mod verdict;
 pub mod workers;

@@ -10,7 +10,8 @@
 
 mod support;
 
-use serde_json::json;
+use evenkeel::loadtest::{Options, measure};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -240,4 +241,170 @@ fn every_metric_that_is_documented_exists() {
     let documents = fs::read_to_string(root.join("docs/operations.md")).unwrap();
     let missing: Vec<_> = families.iter().filter(|name| !documents.contains(&format!("`{name}"))).collect();
     assert!(missing.is_empty(), "docs/operations.md does not name {missing:?}");
+}
+
+/// The sum of the samples whose names begin so and whose labels have this; 0 where there are none.
+fn sum(balancer: &Evenkeel, name: &str, label: &str) -> u64 {
+    let lines = balancer.metric_lines(&format!("{name}{{"));
+    let wanted = lines.iter().filter(|line| line.contains(label));
+    wanted.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+}
+
+/// Client requests of all kinds, through two listeners; what each kind is counted as, by listener, route, pool and server.
+#[test]
+fn sums_by_listener_route_pool_and_server_agree_with_each_other_and_with_clients() {
+    let gate = Gate::default();
+    let (main, auth, mirrored) = (origin(&gate), Origin::responds("yes"), Origin::responds("copy"));
+    let dead = support::unused_port();
+    let pool = |list: Value| json!({ "list": list, "health_check": { "enabled": false }, "load_report": { "enabled": false } });
+    let one =
+        |name: &str, origin: &Origin| json!([{ "name": name, "address": origin.address().to_string() }]);
+    let balancer = Evenkeel::start(unhurried(
+        2,
+        json!({
+            "load_balancer": { "listeners": [
+                { "name": "second", "port": 0 },
+                { "name": "plain", "port": 0, "redirect_to_https": 443 },
+            ] },
+            "servers": pool(one("a", &main)),
+            "pools": {
+                "auth": pool(one("auth", &auth)),
+                "copies": pool(one("copy", &mirrored)),
+                // One of two takes no connection: some requests are tried again.
+                "retried": with(pool(json!([
+                    { "name": "dead", "address": dead.address().to_string() },
+                    { "name": "alive", "address": main.address().to_string() },
+                ])), json!({ "algorithm": "round_robin" })),
+            },
+            "routes": [
+                { "name": "moved", "path": "/old", "redirect": { "target": "/new" } },
+                { "name": "fixed", "path": "/fixed", "respond": { "status": 418 } },
+                { "name": "closed", "path": "/closed", "pool": "default", "deny": ["127.0.0.0/8"] },
+                { "name": "asked", "path": "/asked", "pool": "default", "forward_auth": { "pool": "auth", "path": "/ok" } },
+                { "name": "copied", "path": "/copied", "pool": "default", "mirror": { "pool": "copies" } },
+                { "name": "retried", "path": "/retried", "pool": "retried" },
+            ],
+        }),
+    ));
+    let second = support::tls::port_of(&balancer, "second");
+    let plain = support::tls::port_of(&balancer, "plain");
+    // The load generator, through the first listener.
+    let load = |path: &str, requests: u64| {
+        let options = Options::new(&format!("http://{}{path}", balancer.address()));
+        let options =
+            Options { requests: Some(requests), connections: 4, method: "GET".to_owned(), ..options };
+        let summary = measure(&options).unwrap();
+        assert_eq!((summary.responses, summary.errors.total()), (requests, 0), "{path}");
+        summary.statuses
+    };
+    let mut codes: BTreeMap<u16, u64> = BTreeMap::new();
+    for (path, requests) in [
+        ("/ok", 200),
+        ("/missing", 50),
+        ("/old", 30),
+        ("/fixed", 40),
+        ("/closed", 20),
+        ("/asked", 60),
+        ("/copied", 40),
+        ("/retried", 20),
+        ("/garbage", 5),
+    ] {
+        load(path, requests).into_iter().for_each(|(code, count)| *codes.entry(code).or_default() += count);
+    }
+    let mut first: u64 = codes.values().sum();
+    // By hand: no request, one that is given up, and one that is reset while its server waits.
+    for bad in ["no request\r\n\r\n", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n"] {
+        assert_eq!(exchange(&balancer, bad).classes["4xx"], 1);
+        *codes.entry(400).or_default() += 1;
+        first += 1;
+    }
+    Client::to(&balancer).send("GET / HT");
+    let mut client = Client::to(&balancer);
+    client.send(get("/gate", ""));
+    main.until("it is there", |record| record.requests.iter().any(|seen| seen.target() == "/gate"));
+    let in_flight = |listener: &str| sum(&balancer, "evenkeel_listener_requests_in_flight", listener);
+    assert_eq!((in_flight("\"default\""), in_flight("\"second\"")), (1, 0));
+    client.reset();
+    first += 2;
+    for _ in 0..7 {
+        assert_eq!(Client::connect(second).unwrap().get("/ok").status, 200);
+        assert_eq!(Client::connect(plain).unwrap().get("/ok").status, 301);
+    }
+    *codes.entry(200).or_default() += 7;
+    *codes.entry(301).or_default() += 7;
+    let all = first + 14;
+    until("all are counted", || balancer.metric("evenkeel_requests_total") as u64 == all);
+    gate.open();
+    mirrored.until("the copies are there", |record| record.requests.len() == 40);
+
+    let listeners = "evenkeel_listener_requests_total";
+    assert_eq!(sum(&balancer, listeners, ""), all);
+    for (listener, count) in [("default", first), ("second", 7), ("plain", 7)] {
+        assert_eq!(sum(&balancer, listeners, &format!("listener=\"{listener}\"")), count, "{listener}");
+    }
+    let by_code = |name: &str, code: u16| sum(&balancer, name, &format!("code=\"{code}\""));
+    for (code, count) in &codes {
+        assert_eq!(by_code("evenkeel_listener_response_codes_total", *code), *count, "{code}");
+    }
+    assert_eq!(sum(&balancer, "evenkeel_listener_response_codes_total", ""), codes.values().sum::<u64>());
+    assert_eq!(sum(&balancer, listeners, "class=\"none\""), 2);
+    for class in ["none", "1xx", "2xx", "3xx", "4xx", "5xx"] {
+        let label = format!("class=\"{class}\"");
+        assert_eq!(sum(&balancer, listeners, &label), sum(&balancer, "evenkeel_responses_total", &label));
+    }
+    let route = |name: &str| sum(&balancer, "evenkeel_route_requests_total", &format!("route=\"{name}\""));
+    for (name, count) in
+        [("moved", 30), ("fixed", 40), ("closed", 20), ("asked", 60), ("copied", 40), ("retried", 20)]
+    {
+        assert_eq!(route(name), count, "{name}");
+    }
+    // What guards, redirects and fixed responses end goes to no pool; questions and copies are no requests of clients.
+    let pools = |name: &str| sum(&balancer, "evenkeel_pool_requests_total", &format!("pool=\"{name}\""));
+    let default = 200 + 50 + 60 + 40 + 5 + 1 + 7;
+    assert_eq!([pools("default"), pools("retried"), pools("auth"), pools("copies")], [default, 20, 0, 0]);
+    assert_eq!(balancer.metric("evenkeel_mirrored_requests_total"), 40.0);
+    let server =
+        |name: &str| sum(&balancer, "evenkeel_server_responses_total", &format!("server=\"{name}\""));
+    // Servers count what they responded: not the five responses that were none, nor the one that nobody waited for.
+    assert_eq!([server("a"), server("auth"), server("copy")], [default - 5 - 1, 60, 40]);
+    assert_eq!([server("alive"), server("dead")], [20, 0]);
+    assert!(sum(&balancer, "evenkeel_server_failures_total", "dead") >= 1);
+    // Histograms and bytes have the same sums.
+    assert_eq!(
+        sum(&balancer, "evenkeel_listener_request_duration_seconds_count", ""),
+        all - 1,
+        "one was never whole"
+    );
+    assert_eq!(balancer.metric("evenkeel_request_duration_seconds_count") as u64, all - 1);
+    assert_eq!(sum(&balancer, "evenkeel_route_request_duration_seconds_count", "retried"), 20);
+    let sent = balancer.metric("evenkeel_sent_bytes_total") as u64;
+    assert_eq!(sum(&balancer, "evenkeel_listener_sent_bytes_total", ""), sent);
+    for kind in ["listener", "route", "pool"] {
+        assert_eq!(sum(&balancer, &format!("evenkeel_{kind}_requests_in_flight"), ""), 0, "{kind}");
+    }
+}
+
+/// Whatever clients ask for, no host, path or method of theirs becomes a label.
+#[test]
+fn clients_cannot_make_new_samples() {
+    let origin = Origin::start(|visit| {
+        while let Some(seen) = visit.request() {
+            let status = seen.target()[1..].to_owned();
+            visit.send(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
+        }
+    });
+    let balancer = Evenkeel::start(unhurried(2, json!({ "servers": { "list": list(&[&origin]) } })));
+    let mut client = Client::to(&balancer);
+    let ask = |client: &mut Client, number: u32| {
+        let (method, status) = (format!("M{number}"), 200 + number % 3);
+        client.send(format!("{method} /{status} HTTP/1.1\r\nHost: host-{number}.example\r\n\r\n"));
+        assert_eq!(client.response().status, status as u16);
+    };
+    (0..3).for_each(|number| ask(&mut client, number));
+    let samples = || balancer.metric_lines("evenkeel_").len();
+    until("all are counted", || balancer.metric("evenkeel_requests_total") == 3.0);
+    let before = samples();
+    (3..100).for_each(|number| ask(&mut client, number));
+    until("all are counted", || balancer.metric("evenkeel_requests_total") == 100.0);
+    assert_eq!(samples(), before);
 }

@@ -10,6 +10,7 @@ use crate::data::Proxy;
 use crate::policy::pick::Weight;
 use crate::state::address::Address;
 use crate::state::config::{Config, Listener, Place, ServerSpec, Via};
+use crate::state::route::Routes;
 use crate::state::table::Table;
 use crate::state::tls::Tls;
 use crate::state::verdict::Verdicts;
@@ -37,7 +38,7 @@ const CLIENT: Duration = Duration::from_secs(5);
 pub(super) fn front(main: &Config, bind: SocketAddr, socket: PathBuf) -> Result<Option<Running>, Error> {
     let config = Arc::new(guarded(main, bind, socket));
     let table = Arc::new(Table::of(&config));
-    match Proxy::open("admin", config, Arc::default(), table, Verdicts::default(), None, Tls::default()) {
+    match Proxy::open("admin", config, Routes::default(), table, Verdicts::default(), None, Tls::default()) {
         Ok((proxy, acceptor)) => Running::start(proxy, acceptor).map(Some),
         Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse && is_default(main) => {
             log::warn!(

@@ -12,7 +12,7 @@ use super::transport::Transport;
 use super::worker_pool::WorkerPool;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
-use crate::state::stats::Counter;
+use crate::state::stats::{Counter, Outcome};
 use rustix::io::Errno;
 use slab::Slab;
 use std::collections::VecDeque;
@@ -259,7 +259,12 @@ impl Acceptor {
         let is_full = shared.open() > shared.connections_max && !self.make_room();
         let is_rejected = is_full || self.is_beyond_limit(peer, listener);
         if is_rejected && !permit.reject() {
-            self.shared().stats.shard(0).reject(Reason::ConnectionLimit);
+            // What was on its way is a request that gets no response; on a port with TLS nobody can say.
+            let shared = self.shared();
+            match shared.tls(listener) {
+                Some(_) => shared.stats.shard(0).reject(Reason::ConnectionLimit),
+                None => shared.count_unread(listener, 0, Outcome::unanswered(Reason::ConnectionLimit)),
+            }
             return;
         }
         let mut connection = Box::new(Connection::new(Transport::Plain(socket), peer, listener, permit, now));

@@ -146,6 +146,11 @@ impl Context {
         self.shared.ids.next(&mut self.ids)
     }
 
+    /// The number of the worker.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
     /// Where this worker counts.
     pub fn shard(&self) -> &Shard {
         self.shared.stats.shard(self.number)

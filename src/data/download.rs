@@ -235,6 +235,11 @@ impl Download {
         (self.to_client, self.body, self.begun) = (Framing::None, Some(Body::new(Framing::None)), true);
     }
 
+    /// A response of our own does not go out after all.
+    pub fn forget(&mut self) {
+        self.status = 0;
+    }
+
     /// Sends an interim response of our own.
     pub fn send_interim(&mut self, client: &mut Client, head: &[u8]) -> Result<(), Failure> {
         self.send_reply(client, &mut head.to_vec(), Then::Open)

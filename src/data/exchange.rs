@@ -16,8 +16,10 @@ mod deadline;
 mod drain;
 mod info;
 mod mirror;
+mod phases;
 
 pub use info::Waiting;
+pub use phases::Phases;
 
 use super::client::{Client, Failure};
 use super::connecting::{Connecting, secured};
@@ -158,6 +160,11 @@ pub struct Exchange {
     asked_at: Option<Moment>,
     /// While draining: when its event stream is to end.
     ends_at: Option<Moment>,
+    phases: Phases,
+    /// It was given to its pool, which counts it.
+    in_pool: bool,
+    /// It was counted.
+    counted: bool,
     /// Why it did not end well.
     reason: Option<Reason>,
     end: End,
@@ -217,8 +224,9 @@ impl Exchange {
         let limit = limit.unwrap_or(cx.shared.config.limits.body);
         let upload = Upload::new(out, head.body(), chunked, limit, cx.now);
         let mut exchange = Exchange::new(meta, upload, sender.owner, cx);
+        exchange.begins(cx);
         let taken = routed.and_then(|routed| {
-            let response = exchange.follow(routed);
+            let response = exchange.follow(routed, cx);
             exchange.upload.take_early(early).map(|used| (used, response))
         });
         exchange.copy_to = exchange.mirror_of(head, cx);
@@ -277,7 +285,7 @@ impl Exchange {
     fn go_on(&mut self, cx: &mut Context) {
         // The time that it waited is none of the client's.
         (self.state, self.upload.moved_at) = (State::Choose, cx.now);
-        let Some(mut next) = self.next.take() else { return };
+        let Some(mut next) = self.next.take() else { return self.enter_pool(cx) };
         if let Some(Question { head, pool }) = next.question.take() {
             let body = Body::new(Framing::None);
             let upload = Upload::new(head, body, false, None, cx.now);
@@ -286,6 +294,21 @@ impl Exchange {
             self.next = Some(next);
         } else if let Some(response) = next.response {
             self.respond_as_route(&response, cx);
+        } else {
+            self.enter_pool(cx);
+        }
+    }
+
+    /// It goes to a server of its pool.
+    fn enter_pool(&mut self, cx: &Context) {
+        self.in_pool = true;
+        cx.shared.pool(self.pool).traffic.begins(cx.number());
+    }
+
+    /// Counts that it has begun.
+    fn begins(&self, cx: &Context) {
+        if let Some(traffic) = cx.shared.listener_traffic(self.meta.listener) {
+            traffic.begins(cx.number());
         }
     }
 
@@ -295,6 +318,8 @@ impl Exchange {
             self.note_response(key, cx);
         }
         self.let_go_of_server(true, cx);
+        self.count_at_server(cx);
+        self.phases.begin_again();
         let Some(held) = self.held.take() else { return };
         let (upload, pool) = *held;
         let mut question = std::mem::replace(&mut self.upload, upload);
@@ -311,8 +336,8 @@ impl Exchange {
     }
 
     /// Goes the way of its route; a response of the route's own comes back.
-    fn follow(&mut self, routed: Routed) -> Option<route::Response> {
-        match routed {
+    fn follow(&mut self, routed: Routed, cx: &Context) -> Option<route::Response> {
+        let response = match routed {
             Routed::Forward(pool, way) => {
                 (self.pool, self.way) = (pool, way);
                 None
@@ -321,7 +346,11 @@ impl Exchange {
                 self.way = way;
                 Some(response)
             }
+        };
+        if let Some(way) = &self.way {
+            way.route.traffic.begins(cx.number());
         }
+        response
     }
 
     /// An exchange that tells the sender of bytes that are no request what is wrong with them.
@@ -330,6 +359,7 @@ impl Exchange {
         let body = Body::new(Framing::None);
         let upload = Upload::new(cx.buffers.take(), body, false, None, cx.now);
         let mut exchange = Exchange::new(meta, upload, sender.owner, cx);
+        exchange.begins(cx);
         exchange.reject(reason, cx);
         exchange.end = End::Linger;
         exchange
@@ -361,6 +391,9 @@ impl Exchange {
             connecting: None,
             asked_at: None,
             ends_at: None,
+            phases: Phases::default(),
+            in_pool: false,
+            counted: false,
             reason: None,
             end: End::AsTold,
         })
@@ -403,7 +436,7 @@ impl Exchange {
                 Ok(Flow::Yield) => return Step::Yield,
                 Ok(Flow::Done) => return Step::Done(self.done(cx)),
                 Ok(Flow::Tunnel(tunnel)) => {
-                    finish::count(self.outcome(), cx);
+                    self.count(cx);
                     return Step::Done(Disposition::Tunnel(tunnel));
                 }
                 Err(failure) => {
@@ -437,13 +470,11 @@ impl Exchange {
         let queue = &cx.shared.pool(self.pool).queue;
         match chosen {
             Chosen::Server(lease) => {
-                if let Some(queue_token) = self.queue_token.take() {
-                    queue.leave(&queue_token);
-                    // There may be room for the next one, too.
-                    queue.call_next();
+                // There may be room for the next one, too.
+                if let Some(queue_token) = self.leave_queue(cx) {
                     let took_us = lease.server().latency_us(cx.now).unwrap_or(0.0);
                     self.lease = Some(lease);
-                    cx.shard().wait.record(cx.now.since(queue_token.since));
+                    let queue = &cx.shared.pool(self.pool).queue;
                     match queue.judge(queue_token.since, took_us, cx.now) {
                         Admit::Serve => {}
                         Admit::TooLate => return Err(Failure::last(Reason::QueueTimeout)),
@@ -458,6 +489,7 @@ impl Exchange {
                     && self.server.as_ref().is_some_and(|server| server.is_http10());
                 self.state = if collects { State::Collect } else { State::Connect };
                 self.attempt_at = cx.now;
+                self.phases.begin_attempt(cx.now);
                 Ok(Flow::Again)
             }
             Chosen::Full if self.queue_token.is_none() => {
@@ -674,6 +706,7 @@ impl Exchange {
         }
         if let Some(connecting) = self.connecting.take() {
             connection.generation = connecting.succeeded(&connection.server);
+            self.phases.connected = Some(now.since(self.attempt_at));
         }
         if sent > 0 {
             self.download.request_moved();
@@ -736,7 +769,8 @@ impl Exchange {
     }
 
     /// The final response has begun. The server's time is what it takes once it has all of the request.
-    fn note_response(&self, key: usize, cx: &mut Context) {
+    fn note_response(&mut self, key: usize, cx: &mut Context) {
+        self.phases.first_byte_at = Some(cx.now);
         if let Some(connection) = cx.servers.get_mut(key) {
             connection.server.responded_in(self.download.is_http10());
         }
@@ -771,6 +805,7 @@ impl Exchange {
                 false => cx.servers.close(connection),
             }
         }
+        self.phases.served_at = Some(cx.now);
         if let Some(lease) = self.lease.take() {
             finish::record_success(&lease, cx);
             drop(lease);
@@ -788,7 +823,10 @@ impl Exchange {
         let early = std::mem::take(&mut client.input);
         let (rest, from) = self.download.take_rest();
         let counted = self.gate.take().and_then(|gate| gate.into_permit());
-        let mut tunnel = Tunnel::open(connection, lease, permit, counted, early, rest, cx);
+        let traffic =
+            finish::counted(self.meta.listener, self.way.as_deref(), self.in_pool.then_some(self.pool), cx);
+        let tunnel = Tunnel::open(connection, lease, permit, counted, early, rest, cx);
+        let mut tunnel = tunnel.counted_by(traffic.into_iter().flatten().map(Arc::clone));
         if self.download.is_websocket() {
             tunnel.follow_frames(from);
         }
@@ -818,10 +856,7 @@ impl Exchange {
             cx.servers.close(connection);
         }
         self.connecting = None;
-        if let Some(queue_token) = self.queue_token.take() {
-            cx.shared.pool(self.pool).queue.leave(&queue_token);
-            cx.shared.pool(self.pool).queue.call_next();
-        }
+        self.leave_queue(cx);
         let is_clients = matches!(failure.reason, Reason::ClientGone | Reason::ClientStalled);
         let is_over = is_clients || self.download.has_begun();
         let verdict = if is_over { Retry::No } else { self.verdict(&failure, cx) };
@@ -835,6 +870,7 @@ impl Exchange {
         if verdict == Retry::SameServer {
             cx.shard().count(Counter::Retries);
             (self.state, self.attempt_at) = (State::Connect, cx.now);
+            self.phases.begin_attempt(cx.now);
             return None;
         }
         if let Some(lease) = self.lease.take() {
@@ -943,10 +979,7 @@ impl Exchange {
     /// Counted and logged; the buffers go back.
     fn done(&mut self, cx: &mut Context) -> Disposition {
         debug_assert!(self.connection.is_none() && self.queue_token.is_none());
-        match &self.copied {
-            Some(_) => cx.shard().count(Counter::Mirrored),
-            None => finish::count(self.outcome(), cx),
-        }
+        self.count(cx);
         match self.end {
             End::Abort => Disposition::Abort,
             End::Linger => Disposition::Linger,
@@ -954,6 +987,15 @@ impl Exchange {
             // A client that did not ask for the close may have its next request on the way, and that would be a reset.
             End::AsTold if self.is_request_received() && !self.meta.keep_alive => Disposition::Close,
             End::AsTold => Disposition::Linger,
+        }
+    }
+
+    fn count(&mut self, cx: &Context) {
+        self.counted = true;
+        self.count_at_server(cx);
+        match &self.copied {
+            Some(_) => cx.shard().count(Counter::Mirrored),
+            None => finish::count(self.outcome(), cx),
         }
     }
 
@@ -966,6 +1008,8 @@ impl Exchange {
             server: self.server.as_ref(),
             reason: self.reason,
             way: self.way.as_deref(),
+            pool: self.in_pool.then_some(self.pool),
+            phases: &self.phases,
         }
     }
 
@@ -981,6 +1025,13 @@ impl Exchange {
     /// Its connection ends in another way than by a step: nothing of it stays in the worker.
     pub fn abandon(mut self: Box<Self>, reason: Reason, cx: &mut Context) {
         let _ = self.fail(Failure::last(reason), cx);
+        if !self.counted {
+            // What it was to tell its client does not go out any more.
+            if self.download.bytes() == 0 {
+                self.download.forget();
+            }
+            self.count(cx);
+        }
     }
 
     /// Takes the connection to the server out of its worker's pool, for another worker; see [`Exchange::attach`].

@@ -1,13 +1,16 @@
 //! Layer 3: what an exchange leaves behind: counters, a line in the access log, and what it says of its server.
 
 use super::context::Context;
+use super::exchange::Phases;
 use super::meta::Meta;
 use super::route::Way;
+use crate::base::ids::PoolId;
 use crate::base::time;
 use crate::http1::reason::Reason;
 use crate::state::access::Line;
 use crate::state::server::{Lease, Server};
 use crate::state::stats::{self, Counter};
+use crate::state::traffic::{Ended, Traffic};
 use crate::state::verdict::Verdict;
 use std::sync::Arc;
 
@@ -28,17 +31,39 @@ pub struct Outcome<'a> {
     pub reason: Option<Reason>,
     /// Its route, if one matched.
     pub way: Option<&'a Way>,
+    /// The pool that it was given to.
+    pub pool: Option<PoolId>,
+    /// When it did what.
+    pub phases: &'a Phases,
+}
+
+/// Where a request is counted: with its listener, its route and its pool.
+pub fn counted<'c>(
+    listener: usize,
+    way: Option<&'c Way>,
+    pool: Option<PoolId>,
+    cx: &'c Context,
+) -> [Option<&'c Arc<Traffic>>; 3] {
+    let shared = &cx.shared;
+    let pool = pool.map(|pool| &shared.pool(pool).traffic);
+    [shared.listener_traffic(listener), way.map(|way| &way.route.traffic), pool]
 }
 
 /// Counts an exchange, once, and writes its line into the access log.
 pub fn count(outcome: Outcome<'_>, cx: &Context) {
-    let Outcome { meta, status, received, sent, server, reason, way } = outcome;
+    let Outcome { meta, status, received, sent, server, reason, way, pool, phases } = outcome;
     let shard = cx.shard();
     let took = cx.now.since(meta.started);
     shard.ends(stats::Outcome { status: (status != 0).then_some(status), bytes: sent, reason });
-    if let Some(way) = way {
-        cx.shared.stats.route(way.index).ends(status);
-    }
+    let ended = Ended {
+        status: (status != 0).then_some(status),
+        received,
+        sent,
+        took: Some(took),
+        waited: phases.queued,
+    };
+    let counted = counted(meta.listener, way, pool, cx);
+    counted.into_iter().flatten().for_each(|traffic| traffic.ends(cx.number(), &ended));
     shard.add(Counter::BytesIn, received);
     shard.duration.record(took);
     if let Some(reason) = reason {

@@ -193,6 +193,11 @@ impl Connection {
         self.source.or(self.peer)
     }
 
+    /// The index of the listener that it came through.
+    pub fn listener_index(&self) -> usize {
+        self.listener
+    }
+
     /// Takes in what an event said of the client.
     pub fn notify(&mut self, ready: Ready) {
         self.client.stream.notify(ready);
@@ -493,7 +498,8 @@ impl Connection {
             Ok(Moved::End) | Err(_) => {
                 // Between requests any end is one, with or without close_notify.
                 if self.has_partial_head() {
-                    cx.shard().ends(Outcome::given_up());
+                    let outcome = Outcome::unanswered(Reason::ClientGone);
+                    cx.shared.count_unread(self.listener, cx.number(), outcome);
                 }
                 Received::End(Some(Advance::Closed))
             }

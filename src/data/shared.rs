@@ -14,10 +14,11 @@ use crate::state::config::{Config, Place, Via};
 use crate::state::guard::Guard;
 use crate::state::route::Routes;
 use crate::state::server::Server;
-use crate::state::stats::{Counter, Stats};
+use crate::state::stats::{Counter, Outcome, Stats};
 use crate::state::table::Table;
 use crate::state::tls::listener::ListenerTls;
 use crate::state::tls::servers::ServersTls;
+use crate::state::traffic::{Ended, Registry, Traffic};
 use crate::state::verdict::Verdicts;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -52,15 +53,18 @@ pub struct PoolState {
     pub turn: CachePadded<AtomicU64>,
     /// Requests that wait for a server with room.
     pub queue: ServerQueue,
+    /// What is counted of the requests that went to the pool.
+    pub traffic: Arc<Traffic>,
 }
 
 impl PoolState {
-    fn new(config: &Config, pool: PoolId) -> Self {
+    fn new(config: &Config, pool: PoolId, registry: &Registry) -> Self {
         let capacity = config.pool(pool).queue_capacity;
         PoolState {
             budget: Budget::new(),
             turn: CachePadded::default(),
             queue: ServerQueue::new(capacity, config.threadpool.admit),
+            traffic: registry.pool(config.pool_name(pool)),
         }
     }
 }
@@ -121,7 +125,7 @@ impl Shared {
     pub fn new(
         name: &'static str,
         config: Arc<Config>,
-        routes: Arc<Routes>,
+        routes: Routes,
         table: Arc<Table>,
         verdicts: Verdicts,
         access: Option<AccessSink>,
@@ -132,18 +136,18 @@ impl Shared {
             Via::Named(name) => name.clone(),
             Via::Off => String::new(),
         };
+        let stats = Stats::default();
         Shared {
             name,
             table,
-            stats: Arc::new(Stats::with_routes(routes.list().len())),
-            routes,
+            routes: Arc::new(routes.counted_by(&stats.traffic)),
             verdicts,
             access,
-            inlets: endpoints.inlets,
+            inlets: endpoints.inlets.into_iter().map(|inlet| inlet.counted_by(&stats.traffic)).collect(),
             servers_tls: endpoints.servers_tls,
             tls_failure_logged: AtomicU64::new(0),
             pseudonym,
-            pools: config.pool_ids().map(|pool| PoolState::new(&config, pool)).collect(),
+            pools: config.pool_ids().map(|pool| PoolState::new(&config, pool, &stats.traffic)).collect(),
             tunnels: AtomicUsize::new(0),
             connections_max: connections_max(&config),
             ids: RequestIds::default(),
@@ -156,6 +160,7 @@ impl Shared {
             leaving: AtomicBool::new(false),
             draining: OnceLock::new(),
             stop_by: AtomicU64::new(Moment::NEVER.as_nanos()),
+            stats: Arc::new(stats),
             config,
         }
     }
@@ -187,6 +192,20 @@ impl Shared {
         if is_due && self.tls_failure_logged.compare_exchange(last, now.as_nanos(), Relaxed, Relaxed).is_ok()
         {
             log::warn!("server {} ({}): TLS: {why}", server.label, server.address);
+        }
+    }
+
+    /// What is counted of the requests of the listener with this index.
+    pub fn listener_traffic(&self, listener: usize) -> Option<&Arc<Traffic>> {
+        self.inlets.get(listener).map(|inlet| &inlet.traffic)
+    }
+
+    /// Counts a request that was never read, or never as a whole.
+    pub fn count_unread(&self, listener: usize, worker: usize, outcome: Outcome) {
+        self.stats.shard(worker).ends(outcome);
+        if let Some(traffic) = self.listener_traffic(listener) {
+            traffic.begins(worker);
+            traffic.ends(worker, &Ended { status: outcome.status, sent: outcome.bytes, ..Ended::default() });
         }
     }
 
@@ -279,6 +298,17 @@ pub struct Inlet {
     pub place: Place,
     /// Its TLS.
     pub tls: Option<Arc<ListenerTls>>,
+    /// Its name.
+    pub name: String,
+    /// What is counted of its requests.
+    pub traffic: Arc<Traffic>,
+}
+
+impl Inlet {
+    fn counted_by(mut self, registry: &Registry) -> Self {
+        self.traffic = registry.listener(&self.name);
+        self
+    }
 }
 
 fn guards(config: &Config) -> (Guard, Vec<Guard>) {

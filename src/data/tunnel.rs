@@ -13,6 +13,7 @@ use crate::http1::websocket::{self, Frames};
 use crate::policy::concurrency::Permit;
 use crate::state::server::Lease;
 use crate::state::stats::Counter;
+use crate::state::traffic::Traffic;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub struct Tunnel {
     moved_at: Moment,
     /// While draining: when its client is told, if it is a WebSocket.
     notice_at: Option<Moment>,
+    /// Where its bytes are counted, beside its server.
+    traffic: Vec<Arc<Traffic>>,
 }
 
 /// How far a tunnel came.
@@ -94,7 +97,14 @@ impl Tunnel {
             downward,
             moved_at,
             notice_at,
+            traffic: Vec::new(),
         }
+    }
+
+    /// The same tunnel, whose bytes are counted there, too.
+    pub fn counted_by(mut self, traffic: impl Iterator<Item = Arc<Traffic>>) -> Self {
+        self.traffic = traffic.collect();
+        self
     }
 
     /// It is a WebSocket: its frames are followed. Those of the server begin behind so many bytes of what is to be sent.
@@ -189,6 +199,9 @@ impl Tunnel {
         let shard = cx.shard();
         shard.add(Counter::BytesIn, self.upward.passed);
         shard.add(Counter::BytesOut, self.downward.passed);
+        let (received, sent) = self.bytes();
+        let counted = self.traffic.iter().map(|traffic| &**traffic).chain([&self.lease.server().traffic]);
+        counted.for_each(|traffic| traffic.adds(cx.number(), received, sent));
         cx.servers.close(self.connection);
         let pool = self.lease.server().pool;
         drop(self.lease);

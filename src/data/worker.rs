@@ -218,6 +218,9 @@ impl Worker {
                 self.cx.now = time::now();
                 let waited = self.cx.now.since(at);
                 self.cx.shard().wait.record(waited);
+                if let Some(traffic) = self.cx.shared.listener_traffic(connection.listener_index()) {
+                    traffic.waits(self.cx.number(), waited);
+                }
                 if connection.is_idle() && waited > self.cx.shared.config.threadpool.admit.deadline {
                     connection.reject(Reason::QueueTimeout);
                 }
@@ -417,6 +420,7 @@ mod tests {
     use super::super::transport::Transport;
     use super::*;
     use crate::state::config;
+    use crate::state::route::Routes;
     use crate::state::table::Table;
     use crate::state::verdict::Verdicts;
     use std::io::{Read, Write};
@@ -429,7 +433,7 @@ mod tests {
         let shared = Arc::new(Shared::new(
             "test",
             config,
-            Arc::default(),
+            Routes::default(),
             table,
             Verdicts::default(),
             None,

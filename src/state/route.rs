@@ -10,6 +10,7 @@ pub use rewrite::{Redirect, Rewrite};
 pub use split::{Key, Split};
 
 use super::config::RouteSpec;
+use super::traffic::{Registry, Traffic};
 use crate::base::ids::PoolId;
 use crate::base::template::Template;
 use crate::policy::retry;
@@ -57,6 +58,8 @@ pub struct Route {
     pub access_log: bool,
     /// Where copies go.
     pub mirror: Option<Mirror>,
+    /// What is counted of its requests.
+    pub traffic: Arc<Traffic>,
 }
 
 /// Where a request goes.
@@ -166,6 +169,15 @@ impl Routes {
             }
         }
         Ok(rule.and_then(|rule| self.found(rule)))
+    }
+
+    /// The same routes, which count where routes of their names have counted before.
+    pub fn counted_by(mut self, registry: &Registry) -> Self {
+        for route in &mut self.list {
+            let traffic = registry.route(&route.name);
+            Arc::make_mut(route).traffic = traffic;
+        }
+        self
     }
 
     /// All routes, in the order of the file.

@@ -4,6 +4,7 @@
 use super::address::Address;
 use super::addresses::Addresses;
 use super::config::ServerSpec;
+use super::traffic::Traffic;
 use crate::base::ids::{PoolId, ServerId};
 use crate::base::time::Moment;
 use crate::policy::failures::RecentFailures;
@@ -116,6 +117,8 @@ pub struct Server {
     health: Mutex<Health>,
     addresses: Addresses,
     last_check: Mutex<Option<Check>>,
+    /// What is counted of its responses, those to copies and to questions of `forward_auth` included.
+    pub traffic: Traffic,
 }
 
 impl Server {
@@ -150,6 +153,7 @@ impl Server {
             health: Mutex::new(health),
             addresses: Addresses::of(&spec.address),
             last_check: Mutex::new(None),
+            traffic: Traffic::default(),
         }
     }
 

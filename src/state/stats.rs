@@ -3,6 +3,7 @@
 
 use super::histogram::{Counts, Histogram};
 use super::tls::failure::HandshakeFailure;
+use super::traffic::Registry;
 use crate::http1::reason::Reason;
 use crossbeam_utils::CachePadded;
 use std::array;
@@ -93,9 +94,9 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The client left before there was a response.
-    pub const fn given_up() -> Self {
-        Outcome { status: None, bytes: 0, reason: Some(Reason::ClientGone) }
+    /// There was no response, for this reason.
+    pub const fn unanswered(reason: Reason) -> Self {
+        Outcome { status: None, bytes: 0, reason: Some(reason) }
     }
 }
 
@@ -152,52 +153,22 @@ impl Shard {
     }
 }
 
-/// All shards of one data plane.
+/// What one data plane counts: in all, and by listener, route and pool.
 #[derive(Debug)]
 pub struct Stats {
     shards: Box<[CachePadded<Shard>]>,
-    routes: Box<[RouteCounts]>,
-}
-
-/// What is counted for each route: finished requests by the class of their response.
-#[derive(Debug, Default)]
-pub struct RouteCounts {
-    classes: [AtomicU64; RouteCounts::CLASSES.len()],
-}
-
-impl RouteCounts {
-    /// The classes, in the order of [`RouteCounts::read`]. `none`: the client left before there was a response.
-    pub const CLASSES: [&'static str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
-
-    /// Counts a finished request. `status` is 0 if there was no response.
-    pub fn ends(&self, status: u16) {
-        self.classes[usize::from(status / 100).min(5)].fetch_add(1, Relaxed);
-    }
-
-    /// The counts by class.
-    pub fn read(&self) -> [u64; RouteCounts::CLASSES.len()] {
-        array::from_fn(|class| self.classes[class].load(Relaxed))
-    }
+    /// The counts of its listeners, routes and pools.
+    pub traffic: Registry,
 }
 
 impl Default for Stats {
     fn default() -> Self {
-        Stats::with_routes(0)
+        let shards = (0..SHARDS).map(|_| CachePadded::new(Shard::new())).collect();
+        Stats { shards, traffic: Registry::default() }
     }
 }
 
 impl Stats {
-    /// For a configuration with so many routes.
-    pub fn with_routes(routes: usize) -> Self {
-        let shards = (0..SHARDS).map(|_| CachePadded::new(Shard::new())).collect();
-        Stats { shards, routes: (0..routes).map(|_| RouteCounts::default()).collect() }
-    }
-
-    /// The counts of the route with this number.
-    pub fn route(&self, index: usize) -> &RouteCounts {
-        &self.routes[index]
-    }
-
     /// The shard of the thread with this number; if there are more threads than shards, they share.
     pub fn shard(&self, thread: usize) -> &Shard {
         &self.shards[thread % SHARDS]
@@ -262,7 +233,7 @@ mod tests {
             Outcome { status: Some(200), bytes: 70, reason: None },
             Outcome { status: Some(503), bytes: 30, reason: Some(Reason::QueueFull) },
             Outcome { status: Some(200), bytes: 5, reason: Some(Reason::ResponseTruncated) },
-            Outcome::given_up(),
+            Outcome::unanswered(Reason::ClientGone),
         ];
         ends.iter().enumerate().for_each(|(thread, end)| stats.shard(thread).ends(*end));
         let total = |counter| stats.total(counter);

@@ -1,35 +1,40 @@
 //! `/metrics`: all counters, in the Prometheus text format 0.0.4. Own writer, because updating a labelled counter of a
 //! metrics crate costs more than a request can afford.
 
+mod page;
+mod process;
+mod traffic;
+
 use super::View;
 use super::status::{self, PoolStatus, STATES, responses, state};
 use crate::base::output;
 use crate::base::time::{self, Moment};
 use crate::front::Response;
 use crate::http1::reason::Reason;
-use crate::state::histogram::Counts;
 use crate::state::server::Server;
-use crate::state::stats::{Counter, RouteCounts, Stats};
+use crate::state::stats::{Counter, Stats};
 use crate::state::tls::failure::HandshakeFailure;
-use std::fmt::{Display, Write};
+use page::{Kind, Page};
 
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The page.
 pub(super) fn response(view: &View) -> Response {
     let (mut page, now) = (Page::default(), time::now());
-    process(&mut page, view, now);
+    about(&mut page, view, now);
+    process::process(&mut page);
     requests(&mut page, &view.stats);
     connections(&mut page, view);
     tls(&mut page, view);
     workers(&mut page, view);
-    routes(&mut page, view);
+    traffic::by_name(&mut page, view);
     pools(&mut page, view);
     servers(&mut page, view, now);
+    traffic::by_server(&mut page, view);
     Response::of(200, KIND, page.text)
 }
 
-fn process(page: &mut Page, view: &View, now: Moment) {
+fn about(page: &mut Page, view: &View, now: Moment) {
     let algorithm = view.config.servers.algorithm.name();
     let build = [("version", env!("CARGO_PKG_VERSION")), ("algorithm", algorithm)];
     page.family("build_info", Kind::Gauge, "Always 1; the labels describe the build.").sample(&build, 1);
@@ -40,7 +45,7 @@ fn process(page: &mut Page, view: &View, now: Moment) {
 }
 
 fn requests(page: &mut Page, stats: &Stats) {
-    page.counter(stats, Counter::Requests, "requests_total", "Finished requests.");
+    counter(page, stats, Counter::Requests, "requests_total", "Finished requests.");
     page.family("responses_total", Kind::Counter, "Responses by status class.");
     responses(stats).into_iter().for_each(|(class, count)| page.sample(&[("class", class)], count));
     page.family("rejections_total", Kind::Counter, "Requests that were rejected or failed, by reason.");
@@ -54,29 +59,37 @@ fn requests(page: &mut Page, stats: &Stats) {
         "Time that connections waited for a worker, and requests for a server.",
         &stats.waits(),
     );
-    page.counter(stats, Counter::BytesIn, "received_bytes_total", "Bytes of request bodies from clients.");
-    page.counter(stats, Counter::BytesOut, "sent_bytes_total", "Bytes to clients, headers included.");
-    page.counter(
+    counter(page, stats, Counter::BytesIn, "received_bytes_total", "Bytes of request bodies from clients.");
+    counter(page, stats, Counter::BytesOut, "sent_bytes_total", "Bytes to clients, headers included.");
+    counter(
+        page,
         stats,
         Counter::Retries,
         "retries_total",
         "Requests sent again, to the same server or another.",
     );
-    page.counter(stats, Counter::Connects, "server_connects_total", "Connections opened to servers.");
-    page.counter(
+    counter(page, stats, Counter::Connects, "server_connects_total", "Connections opened to servers.");
+    counter(
+        page,
         stats,
         Counter::Reuses,
         "server_reuses_total",
         "Requests sent on a pooled server connection.",
     );
-    page.counter(stats, Counter::Mirrored, "mirrored_requests_total", "Copies of requests that mirrors got.");
+    counter(
+        page,
+        stats,
+        Counter::Mirrored,
+        "mirrored_requests_total",
+        "Copies of requests that mirrors got.",
+    );
     let help = "Requests that mirrors missed: too many copies were on their way, or the body was too long.";
-    page.counter(stats, Counter::MirrorsDropped, "mirror_drops_total", help);
-    page.counter(stats, Counter::Panics, "panics_total", "Requests that ended in a panic.");
+    counter(page, stats, Counter::MirrorsDropped, "mirror_drops_total", help);
+    counter(page, stats, Counter::Panics, "panics_total", "Requests that ended in a panic.");
     let help = "Requests that a rate limit with dry_run would have rejected or delayed.";
-    page.counter(stats, Counter::DryRunRejections, "rate_limit_dry_run_total", help);
+    counter(page, stats, Counter::DryRunRejections, "rate_limit_dry_run_total", help);
     let help = "Access log lines lost: the queue was full, or they could not be written.";
-    page.counter(stats, Counter::AccessLinesDropped, "access_lines_dropped_total", help);
+    counter(page, stats, Counter::AccessLinesDropped, "access_lines_dropped_total", help);
     let help = "Log lines lost: the queue was full, or they could not be written.";
     page.one("log_lines_dropped_total", Kind::Counter, help, output::error().lost());
 }
@@ -84,29 +97,31 @@ fn requests(page: &mut Page, stats: &Stats) {
 fn connections(page: &mut Page, view: &View) {
     let (stats, workers) = (&view.stats, &view.workers);
     page.one("connections", Kind::Gauge, "Open client connections.", workers.connections());
-    page.counter(stats, Counter::Accepted, "connections_accepted_total", "Client connections accepted.");
-    page.counter(stats, Counter::Closed, "connections_closed_total", "Client connections closed.");
-    page.counter(stats, Counter::AcceptErrors, "accept_errors_total", "Errors when accepting a connection.");
-    page.counter(
+    counter(page, stats, Counter::Accepted, "connections_accepted_total", "Client connections accepted.");
+    counter(page, stats, Counter::Closed, "connections_closed_total", "Client connections closed.");
+    counter(page, stats, Counter::AcceptErrors, "accept_errors_total", "Errors when accepting a connection.");
+    counter(
+        page,
         stats,
         Counter::Evicted,
         "connections_evicted_total",
         "Idle connections closed to make room.",
     );
     page.one("tunnels", Kind::Gauge, "Open tunnels (upgraded connections).", workers.tunnels());
-    page.counter(stats, Counter::Tunnels, "tunnels_total", "Connections that became tunnels.");
+    counter(page, stats, Counter::Tunnels, "tunnels_total", "Connections that became tunnels.");
 }
 
 fn tls(page: &mut Page, view: &View) {
     let stats = &view.stats;
-    page.counter(
+    counter(
+        page,
         stats,
         Counter::TlsHandshakes,
         "tls_handshakes_total",
         "TLS handshakes with clients that were completed.",
     );
     let help = "Handshakes with clients that resumed an earlier session.";
-    page.counter(stats, Counter::TlsResumed, "tls_handshakes_resumed_total", help);
+    counter(page, stats, Counter::TlsResumed, "tls_handshakes_resumed_total", help);
     let help = "TLS handshakes with clients that failed, by reason.";
     page.family("tls_handshake_failures_total", Kind::Counter, help);
     for failure in HandshakeFailure::ALL {
@@ -138,15 +153,6 @@ fn workers(page: &mut Page, view: &View) {
     page.one("requests_waiting", Kind::Gauge, help, view.workers.waiting());
     page.one("queue_length", Kind::Gauge, "Connections waiting for a worker.", view.workers.queued());
     page.one("queue_capacity", Kind::Gauge, "The most connections that may wait.", pool.queue_capacity);
-}
-
-fn routes(page: &mut Page, view: &View) {
-    page.family("route_requests_total", Kind::Counter, "Finished requests of the route, by status class.");
-    for (at, spec) in view.config.routes.iter().enumerate() {
-        for (class, count) in RouteCounts::CLASSES.into_iter().zip(view.stats.route(at).read()) {
-            page.sample(&[("route", &spec.route.name), ("class", class)], count);
-        }
-    }
 }
 
 fn pools(page: &mut Page, view: &View) {
@@ -188,7 +194,7 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
     let mut each = |name, kind, help, value: &dyn Fn(&Server) -> Option<f64>| {
         page.family(name, kind, help);
         for server in servers {
-            let labels = [("pool", pool(server)), ("server", &server.name)];
+            let labels = labels(view, server);
             value(server).into_iter().for_each(|value| page.sample(&labels, value));
         }
     };
@@ -221,117 +227,11 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
     });
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
+/// The labels that name a server.
+fn labels<'s>(view: &'s View, server: &'s Server) -> [(&'static str, &'s str); 2] {
+    [("pool", view.config.pool_name(server.pool)), ("server", &server.name)]
 }
 
-/// The text so far. Samples belong to the last family.
-#[derive(Debug, Default)]
-struct Page {
-    text: String,
-    name: &'static str,
-}
-
-impl Page {
-    fn family(&mut self, name: &'static str, kind: Kind, help: &str) -> &mut Self {
-        let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
-        self.name = name;
-        self.line(format_args!("# HELP evenkeel_{name} {help}"));
-        self.line(format_args!("# TYPE evenkeel_{name} {kind}"));
-        self
-    }
-
-    fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
-        self.suffixed("", labels, value);
-    }
-
-    /// A family with one sample.
-    fn one(&mut self, name: &'static str, kind: Kind, help: &str, value: impl Display) {
-        self.family(name, kind, help).sample(&[], value);
-    }
-
-    fn counter(&mut self, stats: &Stats, counter: Counter, name: &'static str, help: &str) {
-        self.one(name, Kind::Counter, help, stats.total(counter));
-    }
-
-    /// Buckets at the powers of two of a microsecond. The last one also counts longer durations, so its upper bound
-    /// would be wrong: it is in `+Inf` alone.
-    fn histogram(&mut self, name: &'static str, help: &str, counts: &Counts) {
-        self.family(name, Kind::Histogram, help);
-        let buckets: Vec<_> = counts.cumulative().collect();
-        for (upper_us, count) in &buckets[..buckets.len().saturating_sub(1)] {
-            // Whole microseconds were counted: up to 7 us means less than 8 us.
-            let bound = (upper_us + 1) as f64 / 1e6;
-            self.suffixed("_bucket", &[("le", &bound.to_string())], count);
-        }
-        self.suffixed("_bucket", &[("le", "+Inf")], counts.count());
-        self.suffixed("_sum", &[], counts.sum_us as f64 / 1e6);
-        self.suffixed("_count", &[], counts.count());
-    }
-
-    fn suffixed(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
-        let name = self.name;
-        if labels.is_empty() {
-            return self.line(format_args!("evenkeel_{name}{suffix} {value}"));
-        }
-        let labels = labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value)));
-        let labels = labels.collect::<Vec<_>>().join(",");
-        self.line(format_args!("evenkeel_{name}{suffix}{{{labels}}} {value}"));
-    }
-
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.text, "{line}");
-    }
-}
-
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::state::histogram::Histogram;
-    use std::time::Duration;
-
-    #[test]
-    fn labels_are_escaped() {
-        let mut page = Page::default();
-        page.family("x", Kind::Gauge, "h").sample(&[("a", "\\ \" \n"), ("b", "é")], 1.5);
-        let expected =
-            "# HELP evenkeel_x h\n# TYPE evenkeel_x gauge\nevenkeel_x{a=\"\\\\ \\\" \\n\",b=\"é\"} 1.5\n";
-        assert_eq!(page.text, expected);
-    }
-
-    #[test]
-    fn a_histogram_is_cumulative_and_in_seconds() {
-        let (histogram, mut counts) = (Histogram::default(), Counts::default());
-        for us in [3, 4, 1_000_000, u64::from(u32::MAX)] {
-            histogram.record(Duration::from_micros(us));
-        }
-        histogram.add_to(&mut counts);
-        let mut page = Page::default();
-        page.histogram("x", "h", &counts);
-        for line in [
-            "evenkeel_x_bucket{le=\"0.000004\"} 1",
-            "evenkeel_x_bucket{le=\"0.000008\"} 2",
-            "evenkeel_x_bucket{le=\"0.524288\"} 2",
-            "evenkeel_x_bucket{le=\"1.048576\"} 3",
-            "evenkeel_x_bucket{le=\"268.435456\"} 3",
-            "evenkeel_x_bucket{le=\"+Inf\"} 4",
-            "evenkeel_x_sum 4295.967302",
-            "evenkeel_x_count 4",
-        ] {
-            assert!(page.text.lines().any(|found| found == line), "{line} is not in\n{}", page.text);
-        }
-        assert!(!page.text.contains("536.870912"), "the last bucket has no bound");
-    }
+fn counter(page: &mut Page, stats: &Stats, counter: Counter, name: &str, help: &str) {
+    page.one(name, Kind::Counter, help, stats.total(counter));
 }

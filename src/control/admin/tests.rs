@@ -801,7 +801,8 @@ fn the_metrics_are_well_formed_and_complete() {
         let kind = types.get(name).or_else(|| base.and_then(|base| types.get(base)));
         let kind = kind.unwrap_or_else(|| panic!("{name} has no TYPE"));
         assert!(
-            name.starts_with("evenkeel_") && (kind == "counter") == name.ends_with("_total"),
+            (name.starts_with("evenkeel_") || name.starts_with("process_"))
+                && (kind == "counter") == name.ends_with("_total"),
             "{name} {kind}"
         );
     }

@@ -11,6 +11,7 @@ use crate::data::shared::{Endpoints, Permit, Shared};
 use crate::data::transport::Transport;
 
 use crate::state::config::{self, Config};
+use crate::state::route::Routes;
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
 use parking_lot::Mutex;
@@ -74,7 +75,7 @@ impl World {
         let shared = Arc::new(Shared::new(
             "test",
             Arc::clone(&config),
-            Arc::default(),
+            Routes::default(),
             balanced,
             verdicts,
             None,

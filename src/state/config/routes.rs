@@ -12,6 +12,7 @@ use crate::policy::route::{Host, Path as PathRule, Rule};
 use crate::state::route::{Mirror, Route, RouteTimeouts};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The most routes.
@@ -102,6 +103,7 @@ fn route(s: &mut Section<'_, '_>, around: &Around<'_>) -> RouteSpec {
         retries: s.optional("retries", |section| retries(section, around.retries)),
         body_limit: s.section("limits", body_limit),
         access_log: s.get("access_log", true, rules::flag),
+        traffic: Arc::default(),
         mirror: s.optional("mirror", |section| mirror(section, around)).flatten(),
     };
     check_captures(s, &rules, &route);
