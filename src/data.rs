@@ -4,7 +4,7 @@
 //! | layer | files |
 //! |---|---|
 //! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`sleep`] (no work is left lying) |
-//! | 1 | [`transport`] and [`tls`], [`secure`] (what is known of a TLS session), [`server_pool`], [`waiting`] (requests that wait for a server), [`verify`] (passwords), [`shared`] (what threads share) |
+//! | 1 | [`transport`] and [`tls`], [`secure`] (what is known of a TLS session), [`server_pool`], [`waiting`] (requests that wait for a server), [`verify`] (passwords), [`phases`] (when an exchange did what), [`shared`] (what threads share) |
 //! | 2 | [`context`] (what a worker lends), [`client`], [`connecting`] (to a server), [`meta`] (what is kept of a request), [`guard`] (what a request has to pass), [`upload`], [`download`], [`upstream`] (choose a server), [`asked`] (a request as its route sees it), [`route`] (which pool, and the head for it), [`question`] (may a request pass), [`respond`] |
 //! | 3 | [`exchange`], [`finish`] (count, log, tell health), [`tunnel`] |
 //! | 4 | [`h1`] (heads, keep-alive, closing) |
@@ -25,6 +25,7 @@ pub mod guard;
 pub mod h1;
 pub mod listen;
 pub mod meta;
+pub mod phases;
 pub mod poller;
 pub mod question;
 pub mod respond;

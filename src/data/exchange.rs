@@ -12,14 +12,13 @@
 //! In `Relay` both directions move: the request goes on while a response comes, and the other way round. A request that the
 //! guards let pass later waits in `Guard`, between `begin` and `Choose`.
 
+mod counted;
 mod deadline;
 mod drain;
 mod info;
 mod mirror;
-mod phases;
 
 pub use info::Waiting;
-pub use phases::Phases;
 
 use super::client::{Client, Failure};
 use super::connecting::{Connecting, secured};
@@ -28,6 +27,7 @@ use super::download::{Asking, Download, Downloaded, Scratch};
 use super::finish;
 use super::guard::{Gate, Opens};
 use super::meta::{Meta, Sender};
+use super::phases::Phases;
 use super::question::{self, Question};
 use super::respond;
 use super::route::{self, Routed, Way};

@@ -1,8 +1,8 @@
 //! Layer 3: what an exchange leaves behind: counters, a line in the access log, and what it says of its server.
 
 use super::context::Context;
-use super::exchange::Phases;
 use super::meta::Meta;
+use super::phases::Phases;
 use super::route::Way;
 use crate::base::ids::PoolId;
 use crate::base::time;

@@ -498,8 +498,11 @@ impl Connection {
             Ok(Moved::End) | Err(_) => {
                 // Between requests any end is one, with or without close_notify.
                 if self.has_partial_head() {
-                    let outcome = Outcome::unanswered(Reason::ClientGone);
-                    cx.shared.count_unread(self.listener, cx.number(), outcome);
+                    cx.shared.count_unread(
+                        self.listener,
+                        cx.number(),
+                        Outcome::unanswered(Reason::ClientGone),
+                    );
                 }
                 Received::End(Some(Advance::Closed))
             }

@@ -200,6 +200,12 @@ impl Shared {
         self.inlets.get(listener).map(|inlet| &inlet.traffic)
     }
 
+    /// Counts how long a connection of this listener waited for a worker.
+    pub fn count_wait(&self, listener: usize, worker: usize, waited: Duration) {
+        self.stats.shard(worker).wait.record(waited);
+        self.listener_traffic(listener).into_iter().for_each(|traffic| traffic.waits(worker, waited));
+    }
+
     /// Counts a request that was never read, or never as a whole.
     pub fn count_unread(&self, listener: usize, worker: usize, outcome: Outcome) {
         self.stats.shard(worker).ends(outcome);

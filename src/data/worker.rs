@@ -217,10 +217,7 @@ impl Worker {
             Work::Connection(mut connection, at) => {
                 self.cx.now = time::now();
                 let waited = self.cx.now.since(at);
-                self.cx.shard().wait.record(waited);
-                if let Some(traffic) = self.cx.shared.listener_traffic(connection.listener_index()) {
-                    traffic.waits(self.cx.number(), waited);
-                }
+                self.cx.shared.count_wait(connection.listener_index(), self.cx.number(), waited);
                 if connection.is_idle() && waited > self.cx.shared.config.threadpool.admit.deadline {
                     connection.reject(Reason::QueueTimeout);
                 }
