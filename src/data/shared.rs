@@ -1,6 +1,10 @@
 //! Layer 1: what all threads of one data plane share, beside the server table: configuration, counters, the budget for
 //! retries, and whether it drains.
 
+mod inlet;
+
+pub use inlet::Inlet;
+
 use super::verify::Verifier;
 use super::waiting::ServerQueue;
 use crate::base::ids::{PoolId, RequestIds};
@@ -10,15 +14,15 @@ use crate::base::time::{self, Moment};
 use crate::policy::drain;
 use crate::policy::retry::Budget;
 use crate::state::access::AccessSink;
-use crate::state::config::{Config, Place, Via};
+use crate::state::config::{Config, Via};
 use crate::state::guard::Guard;
 use crate::state::route::Routes;
 use crate::state::server::Server;
-use crate::state::stats::{Counter, Outcome, Stats};
+use crate::state::stats::{Counter, Stats};
 use crate::state::table::Table;
 use crate::state::tls::listener::ListenerTls;
 use crate::state::tls::servers::ServersTls;
-use crate::state::traffic::{Ended, Registry, Traffic};
+use crate::state::traffic::{Registry, Traffic};
 use crate::state::verdict::Verdicts;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -195,26 +199,6 @@ impl Shared {
         }
     }
 
-    /// What is counted of the requests of the listener with this index.
-    pub fn listener_traffic(&self, listener: usize) -> Option<&Arc<Traffic>> {
-        self.inlets.get(listener).map(|inlet| &inlet.traffic)
-    }
-
-    /// Counts how long a connection of this listener waited for a worker.
-    pub fn count_wait(&self, listener: usize, worker: usize, waited: Duration) {
-        self.stats.shard(worker).wait.record(waited);
-        self.listener_traffic(listener).into_iter().for_each(|traffic| traffic.waits(worker, waited));
-    }
-
-    /// Counts a request that was never read, or never as a whole.
-    pub fn count_unread(&self, listener: usize, worker: usize, outcome: Outcome) {
-        self.stats.shard(worker).ends(outcome);
-        if let Some(traffic) = self.listener_traffic(listener) {
-            traffic.begins(worker);
-            traffic.ends(worker, &Ended { status: outcome.status, sent: outcome.bytes, ..Ended::default() });
-        }
-    }
-
     /// How long a client of this listener may take for its handshake.
     pub fn handshake_timeout(&self, listener: usize) -> Duration {
         self.tls(listener).map_or(self.config.timeouts.client_head, |tls| tls.handshake_timeout)
@@ -295,26 +279,6 @@ pub struct Endpoints {
     pub inlets: Vec<Inlet>,
     /// TLS towards the servers, by the id of the pool.
     pub servers_tls: Vec<Option<Arc<ServersTls>>>,
-}
-
-/// A listener as it was opened.
-#[derive(Clone, Debug)]
-pub struct Inlet {
-    /// Where it is, with the port that the kernel chose.
-    pub place: Place,
-    /// Its TLS.
-    pub tls: Option<Arc<ListenerTls>>,
-    /// Its name.
-    pub name: String,
-    /// What is counted of its requests.
-    pub traffic: Arc<Traffic>,
-}
-
-impl Inlet {
-    fn counted_by(mut self, registry: &Registry) -> Self {
-        self.traffic = registry.listener(&self.name);
-        self
-    }
 }
 
 fn guards(config: &Config) -> (Guard, Vec<Guard>) {
