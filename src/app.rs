@@ -1,6 +1,7 @@
 //! Builds the parts, starts and joins the threads; the only layer that uses both planes.
 
 pub mod demo;
+mod kept;
 mod lifetime;
 mod listeners;
 pub mod preflight;
@@ -12,7 +13,7 @@ use crate::base::signals;
 use crate::base::time::{self, Moment};
 use crate::base::{limits, program};
 use crate::control::admin::{self, Admin, View};
-use crate::control::{access, certificates, health, report, supervise};
+use crate::control::{access, certificates, health, report, state_file, supervise};
 use crate::data::Proxy;
 use crate::data::accept::Acceptor;
 use crate::state::access::{AccessSink, Line};
@@ -58,6 +59,7 @@ pub struct Balancer {
     access: Option<(access::Handle, JoinHandle<()>)>,
     report: (report::Handle, JoinHandle<()>),
     certificates: Option<(certificates::Handle, JoinHandle<()>)>,
+    kept: Option<(state_file::Handle, JoinHandle<()>)>,
 }
 
 /// A data plane with its two threads.
@@ -88,6 +90,7 @@ impl Balancer {
         limits::raise_descriptors();
         let config = Arc::new(config);
         let table = Arc::new(Table::of(&config));
+        let written = kept::restore(&config, &table);
         let verdicts = Verdicts::default();
         let (sink, lines) = config.log.access.as_ref().map(|_| AccessSink::open()).unzip();
         let routes = Routes::new(&config.routes).map_err(|faults| routes_error(&config, &faults))?;
@@ -109,7 +112,9 @@ impl Balancer {
         let (listen, admin) = (proxy.shared.address(), config.admin.bind);
         let listeners = proxy.shared.inlets.iter().map(|inlet| inlet.place.to_string()).collect();
         let instance = Instance { pid: std::process::id(), listen, listeners, admin, ..instance };
-        let admin = Published::start(instance, &proxy, &handle, started)?;
+        let kept = kept::start(&config, &proxy.shared.table, written)?;
+        let keep = kept.as_ref().map(|(handle, _)| handle.clone());
+        let admin = Published::start(instance, &proxy, &handle, keep, started)?;
         // From here on a failure must remove the admin socket again.
         let rest = open_access_log(&config, lines, &proxy).and_then(|access| {
             let health = spawn("health", move || agent.run())?;
@@ -133,7 +138,7 @@ impl Balancer {
                 program::name()
             );
         }
-        Ok(Balancer { main, admin, health: (handle, health), access, report, certificates })
+        Ok(Balancer { main, admin, health: (handle, health), access, report, certificates, kept })
     }
 
     /// The first TCP address that it listens on, with the port that the kernel chose if 0 was asked for.
@@ -163,6 +168,10 @@ impl Balancer {
         }
         if let Some(admin) = self.admin {
             admin.stop();
+        }
+        if let Some((handle, thread)) = self.kept {
+            handle.stop();
+            let _ = thread.join();
         }
         self.health.0.stop();
         let _ = self.health.1.join();
@@ -206,6 +215,7 @@ impl Published {
         instance: Instance,
         main: &Proxy,
         health: &health::Handle,
+        keep: Option<state_file::Handle>,
         started: Moment,
     ) -> Result<Option<Self>, Error> {
         let (added, removed) = (health.clone(), health.clone());
@@ -222,6 +232,7 @@ impl Published {
             started,
             registered: Arc::new(move |_| added.look()),
             forgotten: Arc::new(move |_| removed.look()),
+            changed: Arc::new(move || keep.iter().for_each(state_file::Handle::changed)),
         };
         if main.shared.config.admin.socket.is_none() {
             return Ok(None);

@@ -2,6 +2,7 @@
 //! backtrace.
 
 pub mod admin;
+pub mod changes;
 pub mod check;
 pub mod loadtest;
 mod logger;
@@ -97,6 +98,12 @@ pub enum Command {
     /// Show the workers, servers and totals of a running balancer
     #[command(long_about = status::LONG_ABOUT)]
     Status(status::Arguments),
+    /// Work with the configuration of a running balancer
+    #[command(subcommand)]
+    Config(changes::ConfigCommand),
+    /// Work with what the admin API has changed
+    #[command(subcommand)]
+    State(changes::StateCommand),
 }
 
 /// A configuration file that is given without -c.
@@ -180,6 +187,8 @@ impl Arguments {
             Command::Loadtest(arguments) => loadtest::run(arguments, file),
             Command::Check(arguments) => check::run(&arguments, arguments.file.or(file)?),
             Command::Status(arguments) => status::run(&arguments, arguments.file.or(file)?),
+            Command::Config(command) => changes::config(&command, file),
+            Command::State(command) => changes::state(&command, file),
         }
     }
 }

@@ -9,5 +9,6 @@ pub mod judge;
 pub mod names;
 pub mod probe;
 pub mod report;
+pub mod state_file;
 pub mod supervise;
 pub mod threads;

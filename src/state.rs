@@ -3,6 +3,7 @@
 pub mod access;
 pub mod address;
 pub mod addresses;
+pub mod changes;
 pub mod config;
 pub mod guard;
 pub mod histogram;

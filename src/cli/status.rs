@@ -1,7 +1,7 @@
 //! `evenkeel status`: the status of a running balancer, through its admin API.
 
 use super::admin::{Client, Place};
-use super::{Failure, File, failed, find, say};
+use super::{Failure, File, changes, failed, find, say};
 use clap::Args;
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -19,6 +19,9 @@ pub struct Arguments {
     /// Print the response of the API unchanged, as JSON
     #[arg(long)]
     pub json: bool,
+    /// Show what the admin API has made of the file's servers
+    #[arg(long)]
+    changes: bool,
     /// Ask the balancer at this address, whatever its configuration [default: that of the configuration]
     #[arg(long, value_name = "ADDRESS|unix:PATH")]
     pub admin: Option<Place>,
@@ -30,6 +33,9 @@ pub struct Arguments {
 pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
     let config = find(file)?;
     let client = Client::of(&config, arguments.admin.as_ref())?;
+    if arguments.changes {
+        return changes::show(&client, arguments.json);
+    }
     let response = client.status().map_err(failed)?;
     if arguments.json {
         say(response.trim_end());

@@ -52,6 +52,8 @@ const SOCKET: unix_listener::Kind = unix_listener::Kind { key: "admin.socket", m
 
 /// See [`View::registered`].
 pub type Registered = Arc<dyn Fn(&Arc<Server>) + Send + Sync>;
+/// See [`View::changed`].
+pub type Changed = Arc<dyn Fn() + Send + Sync>;
 /// See [`View::forgotten`].
 pub type Forgotten = Arc<dyn Fn(ServerId) + Send + Sync>;
 
@@ -77,6 +79,8 @@ pub struct View {
     pub registered: Registered,
     /// Tells the health thread of a server that was taken out.
     pub forgotten: Forgotten,
+    /// Tells of a change that is to be kept.
+    pub changed: Changed,
 }
 
 /// The admin API, listening. [`Admin::run`] serves.

@@ -278,6 +278,8 @@ pub struct Admin {
     pub bind: Option<SocketAddr>,
     /// The bearer token, 1 to 256 visible ASCII characters.
     pub token: Option<String>,
+    /// Where changes of the admin API are kept over a restart; a relative path starts at the folder of the configuration.
+    pub state_file: Option<PathBuf>,
 }
 
 /// `log`.
@@ -379,6 +381,11 @@ pub fn fault_at(file: Option<&Path>, key: &str, advice: String) -> Fault {
         Some(Ok(document)) => document.source.fault(key.to_owned(), advice, document.node.place(key)),
         _ => Source::new(file.map(|file| file.display().to_string()), "").fault(key.to_owned(), advice, None),
     }
+}
+
+/// The document of a file as plain JSON: comments are gone, includes and variables are filled in.
+pub fn document(path: &Path) -> Result<serde_json::Value, Vec<Fault>> {
+    Ok(Document::of_file(path)?.node.to_json())
 }
 
 /// Refines one server as JSON, in the form of an entry of `servers.list`; for the admin API.

@@ -7,6 +7,7 @@ use super::{metrics, requests, status};
 use crate::base::ids::PoolId;
 use crate::base::time;
 use crate::front::Response;
+use crate::state::changes::Changes;
 use crate::state::config::{self, DEFAULT_POOL, Fault, ServerSpec};
 use crate::state::server::Server;
 use crate::state::table::Taken;
@@ -30,6 +31,8 @@ POST    /api/v1/servers          {\"name\": \"a\", \"address\": \"127.0.0.1:9001
 GET     /api/v1/servers/{name}   one server
 PATCH   /api/v1/servers/{name}   {\"weight\": 5, \"state\": \"ready\" | \"drain\" | \"maint\"}
 DELETE  /api/v1/servers/{name}   takes it out
+GET     /api/v1/changes          what this API has made of the file's servers
+DELETE  /api/v1/changes          takes that back
 GET     /api/v1/pools            all pools; these paths and those above are for the servers of the default pool:
 *       /api/v1/pools/{pool}/servers[/{name}]   the same for those of another pool
 
@@ -45,6 +48,7 @@ enum Place {
     Metrics,
     Status,
     Requests,
+    Changes,
     Pools,
     /// Of this pool; `None` is all pools for a list, and the default pool for a change.
     Servers(Option<String>),
@@ -96,6 +100,8 @@ fn act(view: &View, call: &Call, place: Place) -> Response {
         (Place::Metrics, _) => metrics::response(view),
         (Place::Status, _) => Response::json(200, &status::status(view)),
         (Place::Requests, _) => Response::json(200, &requests::requests(view)),
+        (Place::Changes, Method::Delete) => revert(view),
+        (Place::Changes, _) => Response::json(200, &changes(view)),
         (Place::Pools, _) => Response::json(200, &json!({ "pools": status::pools(view) })),
         (Place::Servers(None), Method::Post) => add(view, call, PoolId::default()),
         (Place::Servers(None), _) => listed(view, None),
@@ -130,6 +136,7 @@ fn listed(view: &View, pool: Option<PoolId>) -> Response {
 impl Place {
     fn methods(&self) -> &'static [Method] {
         match self {
+            Place::Changes => &[Method::Get, Method::Head, Method::Delete],
             Place::Servers(_) => &[Method::Get, Method::Head, Method::Post],
             Place::Server(..) => &[Method::Get, Method::Head, Method::Patch, Method::Delete],
             _ => &[Method::Get, Method::Head],
@@ -145,6 +152,7 @@ fn place(path: &str) -> Result<Place, (u16, &'static str)> {
         "/metrics" => Ok(Place::Metrics),
         "/api/v1/status" => Ok(Place::Status),
         "/api/v1/requests" => Ok(Place::Requests),
+        "/api/v1/changes" => Ok(Place::Changes),
         SERVERS => Ok(Place::Servers(None)),
         POOLS => Ok(Place::Pools),
         _ => {
@@ -185,6 +193,25 @@ fn ready(view: &View) -> Response {
     }
 }
 
+/// What the API has made of the file's servers.
+fn changes(view: &View) -> Changes {
+    Changes::between(&view.config, &view.table.snapshot().servers)
+}
+
+/// The servers are as the file says again.
+fn revert(view: &View) -> Response {
+    let (changes, before) = (changes(view), view.table.snapshot());
+    changes.revert(&view.config, &view.table);
+    let after = view.table.snapshot();
+    let is_in = |servers: &[Arc<Server>], id| servers.iter().any(|server| server.id == id);
+    let gone = before.servers.iter().filter(|server| !is_in(&after.servers, server.id));
+    gone.for_each(|server| (view.forgotten)(server.id));
+    after.servers.iter().for_each(|server| (view.registered)(server));
+    (view.changed)();
+    log::info!("admin: the changes of the API were taken back; the servers are as the file says");
+    Response::json(200, &changes)
+}
+
 /// A server registers, for the first time or again.
 fn add(view: &View, call: &Call, pool: PoolId) -> Response {
     let spec = match config::parse_server(&call.body) {
@@ -200,6 +227,7 @@ fn add(view: &View, call: &Call, pool: PoolId) -> Response {
     match view.table.add(pool, &spec) {
         Ok(server) => {
             log::info!("admin: server {} at {} was added", server.label, server.address);
+            (view.changed)();
             (view.registered)(&server);
             shown(201, view, &server).with("Location", location)
         }
@@ -230,6 +258,7 @@ fn again(view: &View, call: &Call, spec: &ServerSpec, server: &Arc<Server>) -> R
     if named.contains_key("weight") && spec.weight != server.weight() {
         log::info!("admin: server {} registered again, with weight {}", server.label, spec.weight.0);
         view.table.adjust(server, None, Some(spec.weight));
+        (view.changed)();
     }
     (view.registered)(server);
     shown(200, view, server)
@@ -242,6 +271,7 @@ fn change(view: &View, call: &Call, pool: PoolId, name: &str) -> Response {
     };
     let Some(server) = view.table.find_in(pool, name) else { return unknown(call, name) };
     view.table.adjust(&server, mode, weight);
+    (view.changed)();
     if let Some(mode) = mode {
         log::info!("admin: server {} was set to {}", server.label, mode.name());
         (view.registered)(&server);
@@ -256,6 +286,7 @@ fn remove(view: &View, call: &Call, pool: PoolId, name: &str) -> Response {
     let Some(server) = view.table.remove(pool, name) else { return unknown(call, name) };
     log::info!("admin: server {} at {} was taken out", server.label, server.address);
     (view.forgotten)(server.id);
+    (view.changed)();
     shown(200, view, &server)
 }
 

@@ -5,6 +5,7 @@ use crate::base::ids::PoolId;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::policy::health::Health;
+use crate::state::changes;
 use crate::state::config::TlsToClients;
 use crate::state::histogram::Counts;
 use crate::state::instance::Instance;
@@ -92,6 +93,8 @@ pub(super) struct ServerStatus {
     pool: String,
     address: String,
     state: &'static str,
+    /// `file`, or `api` for one that was registered.
+    origin: &'static str,
     weight: u16,
     backup: bool,
     in_flight: u32,
@@ -209,6 +212,7 @@ pub(super) fn server(view: &View, server: &Server, now: Moment) -> ServerStatus 
         name: server.name.clone(),
         address: server.address.to_string(),
         state: state(server),
+        origin: origin(view, server),
         weight: server.weight().0,
         backup: server.backup,
         in_flight: server.in_flight(),
@@ -219,6 +223,12 @@ pub(super) fn server(view: &View, server: &Server, now: Moment) -> ServerStatus 
         last_check: server.last_check().map(last_check),
         name_lookup: server.address.name().map(|_| name_lookup(server, now)),
     }
+}
+
+/// Where a server comes from.
+fn origin(view: &View, server: &Server) -> &'static str {
+    let list = &view.config.pool(server.pool).list;
+    if list.iter().any(|spec| changes::is_of(spec, server)) { "file" } else { "api" }
 }
 
 fn name_lookup(server: &Server, now: Moment) -> NameLookup {

@@ -133,6 +133,7 @@ impl Fixture {
             started: time::now(),
             registered: Arc::new(move |server| told.lock().push(server.name.clone())),
             forgotten: Arc::new(move |id| gone.lock().push(id)),
+            changed: Arc::new(|| ()),
         };
         let admin = open(view).unwrap();
         let (stopper, published) = (admin.stopper(), admin.published_at());
@@ -759,6 +760,7 @@ fn no_second_balancer_takes_a_living_one_s_socket() {
         started: time::now(),
         registered: Arc::new(|_| ()),
         forgotten: Arc::new(|_| ()),
+        changed: Arc::new(|| ()),
     };
     assert!(open(view).err().unwrap().contains("another process listens"));
     assert_eq!(fixture.get("/live").status, 200);

@@ -280,6 +280,7 @@ fn admin(s: &mut Section<'_, '_>, folder: &Path) -> Admin {
         socket: s.maybe("socket", Some(default_socket(folder)), rules::path(folder)),
         bind: s.maybe("bind", Some(bind), rules::socket_address),
         token: s.maybe("token", None, rules::token),
+        state_file: s.maybe("state_file", None, rules::path(folder)),
     }
 }
 

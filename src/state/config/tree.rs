@@ -62,6 +62,25 @@ pub(super) enum Variable {
     File(String),
 }
 
+impl Node {
+    /// The same without positions.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match &self.value {
+            Value::Null | Value::Unknown => Json::Null,
+            Value::Flag(flag) => Json::from(*flag),
+            Value::Whole(number) => Json::from(*number),
+            Value::Number(number) => Json::from(*number),
+            Value::Text(text) => Json::from(text.as_str()),
+            Value::List(list) => list.iter().map(Node::to_json).collect(),
+            Value::Object(entries) => {
+                let entry = |entry: &Entry| (entry.key.clone(), entry.node.to_json());
+                Json::Object(entries.iter().map(entry).collect())
+            }
+        }
+    }
+}
+
 /// A key with its position and value.
 #[derive(Debug)]
 pub(super) struct Entry {

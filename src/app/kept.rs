@@ -1,0 +1,60 @@
+//! What the admin API changed, over a restart: made again at the start, and written by a thread when it changes
+//! (`admin.state_file`).
+
+use super::{Error, spawn};
+use crate::control::state_file::{self, Found, Handle, Writer};
+use crate::state::changes::Changes;
+use crate::state::config::Config;
+use crate::state::table::Table;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Makes the changes of the file on a new table, and returns what the file has. Nothing that is wrong with it prevents a
+/// start: that would turn a lost weight into an outage.
+pub(super) fn restore(config: &Config, table: &Table) -> Changes {
+    let Some(path) = &config.admin.state_file else { return Changes::default() };
+    match state_file::read(path) {
+        Ok(Found::Nothing) => Changes::default(),
+        Ok(Found::Changes(changes)) => {
+            apply(&changes, config, table);
+            changes
+        }
+        Ok(Found::SetAside(why)) => {
+            log::error!(
+                "admin.state_file: {} cannot be understood: {why}; the servers are as the file of the configuration says",
+                path.display()
+            );
+            Changes::default()
+        }
+        Err(error) => {
+            log::error!("admin.state_file: {} cannot be read: {error}", path.display());
+            Changes::default()
+        }
+    }
+}
+
+/// Makes these changes on a new table, and logs what does not fit any more.
+pub(super) fn apply(changes: &Changes, config: &Config, table: &Table) {
+    for left_out in changes.apply(config, table) {
+        log::warn!("admin.state_file: left out {left_out}");
+    }
+    let count: usize = changes.pools.values().map(|servers| servers.len()).sum();
+    if count > 0 {
+        log::info!(
+            "admin: {count} changes of the API were made again (`evenkeel status --changes` shows them)"
+        );
+    }
+}
+
+/// Starts the thread that writes, if there is a file; `written` is what it has.
+pub(super) fn start(
+    config: &Arc<Config>,
+    table: &Arc<Table>,
+    written: Changes,
+) -> Result<Option<(Handle, JoinHandle<()>)>, Error> {
+    let Some(path) = &config.admin.state_file else { return Ok(None) };
+    let (source, table) = (Arc::clone(config), Arc::clone(table));
+    let changes = move || Changes::between(&source, &table.snapshot().servers);
+    let (writer, handle) = Writer::new(path, written, changes);
+    Ok(Some((handle, spawn(state_file::THREAD, move || writer.run())?)))
+}
