@@ -6,8 +6,8 @@
 //! - [`route`]: which rule of the configuration does a request match?
 //! - [`pool`]: how many workers should there be?
 //! - [`health`]: which servers are in use? [`outlier`]: which one fails far more than the others?
-//!   [`latency`], [`failures`], [`silence`]: what is recorded of their speed, their errors, and of requests without a
-//!   response. [`lookup`]: which of their names are looked up, and when?
+//!   [`latency`], [`outcomes`], [`silence`], [`report`]: what is recorded of their speed, their errors, of requests
+//!   without a response, and of what they say. [`lookup`]: which of their names are looked up, and when?
 //! - [`rate`]: does a request pass a rate limit? [`key`]: what limits count by ([`recent`]: the keys that are remembered).
 //!   [`concurrency`]: does it pass a limit of requests at once? [`networks`]: is its client on a list?
 //!   [`password`]: is it from a user?
@@ -16,12 +16,12 @@
 pub mod admit;
 pub mod concurrency;
 pub mod drain;
-pub mod failures;
 pub mod health;
 pub mod key;
 pub mod latency;
 pub mod lookup;
 pub mod networks;
+pub mod outcomes;
 pub mod outlier;
 pub mod password;
 pub mod pick;
@@ -29,6 +29,7 @@ pub mod pool;
 pub mod rate;
 pub mod recent;
 pub mod rendezvous;
+pub mod report;
 pub mod retry;
 pub mod route;
 pub mod silence;

@@ -4,6 +4,7 @@ pub mod access;
 pub mod address;
 pub mod addresses;
 pub mod changes;
+pub mod choose;
 pub mod config;
 pub mod guard;
 pub mod histogram;
@@ -11,8 +12,7 @@ pub mod instance;
 pub mod own;
 pub mod route;
 pub mod server;
-#[cfg(test)]
-mod simulation;
+pub mod simulation;
 pub mod stats;
 pub mod table;
 pub mod tls;

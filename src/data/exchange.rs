@@ -36,7 +36,7 @@ use super::shared::MirrorPermit;
 use super::socket::Then;
 use super::tunnel::{Tunnel, TunnelPermit};
 use super::upload::Upload;
-use super::upstream::{self, Chosen, Tried};
+use super::upstream::{self, Asked, Chosen, Tried};
 use super::waiting::QueueToken;
 use crate::base::ids::PoolId;
 use crate::base::limits;
@@ -464,9 +464,9 @@ impl Exchange {
             Some(queue_token) => !queue.is_first(queue_token),
             None => !queue.is_empty(),
         };
-        let key = self.meta.client_key();
+        let asked = Asked { key: self.meta.client_key(), is_long_lived: self.meta.upgrade };
         let chosen =
-            if is_behind { Chosen::Full } else { upstream::choose(cx, self.pool, key, &self.tries.servers) };
+            if is_behind { Chosen::Full } else { upstream::choose(cx, self.pool, asked, &self.tries.servers) };
         let queue = &cx.shared.pool(self.pool).queue;
         match chosen {
             Chosen::Server(lease) => {
@@ -775,7 +775,7 @@ impl Exchange {
             connection.server.responded_in(self.download.is_http10());
         }
         if let Some(lease) = &self.lease {
-            lease.responded(self.download.status(), cx.now.since(self.asked_at.unwrap_or(cx.now)), cx.now);
+            lease.responded(self.download.status() < 500, cx.now.since(self.asked_at.unwrap_or(cx.now)), cx.now);
         }
     }
 
@@ -820,6 +820,7 @@ impl Exchange {
             return Err(Failure::last(Reason::Internal));
         };
         finish::record_success(&lease, cx);
+        lease.becomes_tunnel();
         let early = std::mem::take(&mut client.input);
         let (rest, from) = self.download.take_rest();
         let counted = self.gate.take().and_then(|gate| gate.into_permit());

@@ -1,192 +1,178 @@
-//! A latency average that follows peaks immediately and decays with time (the peak EWMA of linkerd and Finagle).
+//! How long the responses of a server usually take, and how many requests it had then.
 //!
-//! A mean would need many slow responses before it shows that a server has just become slow, and each of them is a slow
-//! request. So a sample above the average replaces it, and only time brings the average down again. Only good responses
-//! are samples: a fast failure must not look like speed.
+//! - **Typical, not last and not highest.** The estimate moves on a logarithmic scale, and one response moves it by at most
+//!   [`CAP_OCTAVES`] × [`GAIN`]: a page that takes 400 times longer than the others raises it by a fifth, and not by 400.
+//!   Twenty slow responses in a row move it all the way.
+//! - **Under its load.** A response that took 40 ms beside seven others says something else than one that took 40 ms alone.
+//!   The number of requests in flight when it was sent is averaged in the same way, and a prediction for another number
+//!   is proportional to it.
+//!
+//! Only good responses are samples: a fast failure must not look like speed.
 
 use crate::base::time::Moment;
 use std::time::Duration;
 
-/// One stall per this time is ignored: its requests are not sampled. Otherwise a server that hung and responds again
-/// would be passed over until the peak has decayed, which takes half a minute. A server that stays slow is detected by
-/// the next stall.
-pub const FORGIVE_EVERY: Duration = Duration::from_secs(30);
+/// The share of a new sample. Of 1/4, 1/8, 1/16 and 1/32 in the simulation, 1/8 had the lowest p99 over all scenarios
+/// (docs/experiments.md, "Constants of dynamic").
+const GAIN: f32 = 1.0 / 8.0;
+/// A sample counts as at most this many powers of two away from the estimate.
+const CAP_OCTAVES: f32 = 2.0;
+/// After this time without a sample 1/e of an estimate is left; the rest is what is usual in the pool. Trials give each
+/// server a sample every few seconds ([`crate::policy::pick`]), so this is for pools with next to no traffic.
+const DECAY: Duration = Duration::from_secs(15);
 
-/// Anything shorter is not a stall, however fast the server was: it decays within seconds.
-const STALL_FROM: Duration = Duration::from_millis(100);
-/// Neither is anything below this many times the average: latencies vary by that much.
-const STALL_FROM_AVERAGES: f32 = 3.0;
-
-/// The average at some moment.
+/// What is known at some moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
-    /// The average in microseconds, decayed since its last update.
-    pub faded_us: f32,
-    /// The part that is left of it: 1 right after an update, near 0 when it says nothing about the present any more.
+    /// What a response usually takes, in microseconds.
+    pub typical_us: f32,
+    /// The requests in flight when these were sent, each counting itself; 1 or more.
+    pub load: f32,
+    /// The part that it still counts: 1 right after a sample, near 0 when it says nothing about the present any more.
     pub freshness: f32,
 }
 
-/// The average. `Copy` and two words, so that it fits in one atomic ([`Latency::pack`]) or under a short lock.
+/// The estimate. `Copy`, and fits in one atomic ([`Latency::pack`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Latency {
-    /// The average in microseconds at its last update; 0 or less means that there was no sample yet.
-    pub average_us: f32,
-    /// The time of the last update.
-    pub at: Moment,
+    /// The binary logarithm of microseconds.
+    log_us: f32,
+    /// The binary logarithm of requests in flight.
+    log_load: f32,
+    /// Samples so far, up to [`SAMPLES_MAX`]; 0: nothing is known.
+    samples: u8,
+    /// When the last sample came, in units of [`TICK_MS`].
+    tick: u64,
 }
 
 impl Latency {
-    /// The time constant: without updates the average falls to 1/e in this time, so half of a peak is gone after 3.5 s.
-    /// Finagle and linkerd use 10 s. With 10 s a server that had been ten times slower and became fast waited 34 s for
-    /// its full share (simulated in `pick/dynamic.rs`), with 5 s half of that.
-    pub const DECAY: Duration = Duration::from_secs(5);
-
-    /// With one more sample. Time counts in whole milliseconds, the resolution of [`Latency::pack`]: of the samples
-    /// within one millisecond the first one counts, and every peak.
+    /// With one more sample: a response that took so long, sent when the server had `load` requests, it among them.
     #[must_use]
-    pub fn with(self, sample: Duration, now: Moment) -> Self {
-        let sample_us = (sample.as_secs_f32() * 1e6).max(SHORTEST_US);
-        let now = now.max(self.at);
-        let average_us = match self.is_known() && sample_us < self.average_us {
-            true => sample_us + (self.average_us - sample_us) * kept(self.at, now, Latency::DECAY),
-            false => sample_us,
-        };
-        Latency { average_us, at: now }
+    pub fn with(self, took: Duration, load: u32, now: Moment) -> Self {
+        let log_us = (took.as_secs_f32() * 1e6).max(1.0).log2().min(LOG_US_MAX);
+        let log_load = (load.max(1) as f32).log2();
+        let gain = (1.0 / f32::from(self.samples + 1)).max(GAIN);
+        let (from_us, from_load) = if self.is_known() { (self.log_us, self.log_load) } else { (log_us, log_load) };
+        let step = (log_us - from_us).clamp(-CAP_OCTAVES, CAP_OCTAVES);
+        Latency {
+            log_us: from_us + step * gain,
+            log_load: from_load + (log_load - from_load) * gain,
+            samples: (self.samples + 1).min(SAMPLES_MAX),
+            tick: tick(now).max(self.tick),
+        }
     }
 
-    /// The estimate now, in microseconds: without updates the average decays, so that a server that was slow once gets
-    /// traffic again. None before the first sample.
-    pub fn read(self, now: Moment) -> Option<f32> {
-        self.reading(now).map(|reading| reading.faded_us)
-    }
-
-    /// Like [`Latency::read`], with the part of the average that is left.
+    /// The estimate now; `None` before the first sample.
     pub fn reading(self, now: Moment) -> Option<Reading> {
-        let freshness = kept(self.at, now, Latency::DECAY);
-        self.is_known().then_some(Reading { faded_us: self.average_us * freshness, freshness })
+        let age_ms = (tick(now).saturating_sub(self.tick) * TICK_MS) as f32;
+        self.is_known().then(|| Reading {
+            typical_us: self.log_us.exp2(),
+            load: self.log_load.exp2(),
+            freshness: if age_ms == 0.0 { 1.0 } else { (-age_ms / DECAY.as_millis() as f32).exp() },
+        })
     }
 
-    /// Everything in one word: 27 bits for the average (two parts in a million), 37 bits for milliseconds (four years;
-    /// 32 bits would overflow after 50 days and make every server look fast). 0 when there was no sample. Two threads
-    /// that update one word at the same time may lose a sample, which does no harm.
+    /// Everything in one word; 0 when there was no sample. Two threads that update one word at the same time may lose a
+    /// sample, which does no harm.
     pub fn pack(self) -> u64 {
-        if self.is_known() { pack(self.average_us, self.at) } else { 0 }
+        let us = (self.log_us * US_STEPS).round() as u64;
+        let load = (self.log_load * LOAD_STEPS).round() as u64;
+        let word = (us << LOAD_BITS | load) << SAMPLES_BITS | u64::from(self.samples);
+        word << TICK_BITS | self.tick & TICK_MASK
     }
 
     /// The inverse of [`Latency::pack`].
     pub fn unpack(word: u64) -> Self {
-        let (average_us, at) = unpack(word);
-        Latency { average_us, at }
-    }
-
-    /// Whether a sample is far above the average: a stall rather than normal variation.
-    pub fn is_stall(self, sample: Duration) -> bool {
-        let sample_us = sample.as_secs_f32() * 1e6;
-        self.is_known() && sample >= STALL_FROM && sample_us > STALL_FROM_AVERAGES * self.average_us
-    }
-
-    /// Whether a sample is above the last known average. An unknown average is not exceeded.
-    pub fn is_exceeded(self, sample: Duration) -> bool {
-        self.is_known() && sample.as_secs_f32() * 1e6 > self.average_us
+        let bits = |shift: u32, count: u32| (word >> shift) & ((1 << count) - 1);
+        Latency {
+            log_us: bits(TICK_BITS + SAMPLES_BITS + LOAD_BITS, US_BITS) as f32 / US_STEPS,
+            log_load: bits(TICK_BITS + SAMPLES_BITS, LOAD_BITS) as f32 / LOAD_STEPS,
+            samples: bits(TICK_BITS, SAMPLES_BITS) as u8,
+            tick: word & TICK_MASK,
+        }
     }
 
     fn is_known(self) -> bool {
-        self.average_us > 0.0
+        self.samples > 0
     }
 }
 
-/// No response is faster; distinguishes a known average from 0.
-const SHORTEST_US: f32 = 1.0;
-const TIME_BITS: u32 = 37;
-const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
-/// The least significant bits of the mantissa. Dropping them and the sign, which is never set, makes room for the time.
-const DROPPED_BITS: u32 = 4;
-
-/// A non-negative number, and a time in whole milliseconds, in one word.
-pub(super) fn pack(value: f32, at: Moment) -> u64 {
-    let value = u64::from(value.to_bits()) >> DROPPED_BITS;
-    value << TIME_BITS | millis(at) & TIME_MASK
-}
-
-/// The inverse of [`pack`].
-pub(super) fn unpack(word: u64) -> (f32, Moment) {
-    let value = f32::from_bits(((word >> TIME_BITS) << DROPPED_BITS) as u32);
-    (value, Moment::from_millis(word & TIME_MASK))
-}
-
-/// The part of an old value that is left after the time from `at` to `now`, with this time constant.
-pub(super) fn kept(at: Moment, now: Moment, decay: Duration) -> f32 {
-    match millis(now).saturating_sub(millis(at)) {
-        0 => 1.0,
-        passed => (-(passed as f32) / decay.as_millis() as f32).exp(),
+impl Reading {
+    /// What a response would take now, in microseconds, where this many requests are in flight already.
+    pub fn predicted_us(self, in_flight: u32) -> f32 {
+        self.typical_us * (in_flight as f32 + 1.0) / self.load
     }
 }
 
-fn millis(at: Moment) -> u64 {
-    at.as_nanos() / 1_000_000
+/// 12 days: what takes longer counts as this.
+const LOG_US_MAX: f32 = 40.0;
+/// Enough for [`GAIN`] to be the larger one.
+const SAMPLES_MAX: u8 = 15;
+/// The resolution of time. The word has room for a year of it.
+const TICK_MS: u64 = 256;
+const TICK_BITS: u32 = 27;
+const TICK_MASK: u64 = (1 << TICK_BITS) - 1;
+const SAMPLES_BITS: u32 = 4;
+/// Up to 2^20 requests in flight, in steps of 1/1024 of a power of two.
+const LOAD_BITS: u32 = 15;
+const LOAD_STEPS: f32 = 1024.0;
+/// Steps of 1/4096 of a power of two: 0.02 %.
+const US_BITS: u32 = 18;
+const US_STEPS: f32 = 4096.0;
+
+fn tick(at: Moment) -> u64 {
+    at.as_nanos() / 1_000_000 / TICK_MS
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at(ms: u64) -> Moment {
-        Moment::from_millis(ms)
-    }
-
-    fn ms(ms: u64) -> Duration {
-        Duration::from_millis(ms)
-    }
-
-    /// Samples as (when, how long) in ms, then the estimate at a given time, within 1 %.
-    fn check(samples: &[(u64, u64)], read_at: u64, expected_us: Option<f32>) {
-        let plain = samples.iter().fold(Latency::default(), |l, &(when, long)| l.with(ms(long), at(when)));
-        let packed =
-            samples.iter().fold(0, |w, &(when, long)| Latency::unpack(w).with(ms(long), at(when)).pack());
-        for (how, latency) in [("plain", plain), ("packed", Latency::unpack(packed))] {
-            match (latency.read(at(read_at)), expected_us) {
-                (Some(got), Some(want)) => {
-                    assert!((got - want).abs() <= want * 0.01, "{how} {samples:?}: {got} is not {want}");
-                }
-                (got, want) => assert_eq!(got, want, "{how} {samples:?}"),
-            }
+    /// Samples as (ms taken, load), 10 ms apart; then the expected (ms, load), within 1 %.
+    fn check(samples: &[(u64, u32)], expected: Option<(f32, f32)>) {
+        let mut word = 0;
+        let mut now = Moment::START;
+        for (&(ms, load), n) in samples.iter().zip(1..) {
+            now = Moment::from_millis(n * 10);
+            word = Latency::unpack(word).with(Duration::from_millis(ms), load, now).pack();
         }
+        let got = Latency::unpack(word).reading(now).map(|reading| (reading.typical_us / 1e3, reading.load));
+        let is_near = |a: f32, b: f32| (a - b).abs() <= b * 0.01;
+        let fits = match (got, expected) {
+            (Some(got), Some(expected)) => is_near(got.0, expected.0) && is_near(got.1, expected.1),
+            (got, expected) => got == expected,
+        };
+        assert!(fits, "{samples:?}: {got:?}");
     }
 
     #[test]
-    fn peaks_at_once_and_decay_with_time() {
-        check(&[], 5_000, None);
-        check(&[(0, 10)], 0, Some(10_000.0));
-        check(&[(0, 10), (1, 100)], 1, Some(100_000.0));
-        check(&[(0, 10), (0, 100)], 0, Some(100_000.0));
-        check(&[(0, 100), (0, 10)], 0, Some(100_000.0));
-        check(&[(0, 100), (3_466, 10)], 3_466, Some(55_000.0));
-        check(&[(0, 100), (30_000, 10)], 30_000, Some(10_220.0));
-        check(&[(0, 100)], 3_466, Some(50_000.0));
-        check(&[(0, 100)], 11_513, Some(10_000.0));
-        check(&[(5_000, 100), (4_000, 200)], 4_000, Some(200_000.0));
+    fn one_response_moves_it_a_little_and_many_move_it_all_the_way() {
+        check(&[], None);
+        check(&[(10, 1)], Some((10.0, 1.0)));
+        check(&[(10, 4); 50], Some((10.0, 4.0)));
+        check(&[&[(10, 1); 50][..], &[(4_000, 1)]].concat(), Some((11.9, 1.0)));
+        check(&[&[(10, 1); 50][..], &[(1, 1)]].concat(), Some((8.4, 1.0)));
+        check(&[&[(10, 1); 50][..], &[(100, 1); 60]].concat(), Some((100.0, 1.0)));
+        check(&[&[(10, 1); 50][..], &[(20, 2); 60]].concat(), Some((20.0, 2.0)));
     }
 
     #[test]
-    fn many_samples_in_a_millisecond_decay_no_faster_than_time() {
-        let mut word = Latency::default().with(ms(100), at(0)).pack();
-        for micros in 0..1_000_000 {
-            word = Latency::unpack(word).with(ms(1), Moment::from_nanos(micros * 1_000)).pack();
-        }
-        let average = Latency::unpack(word).read(at(999)).unwrap();
-        assert!((81_500.0..83_000.0).contains(&average), "{average}");
+    fn a_prediction_is_proportional_to_the_requests_in_flight() {
+        let reading = Reading { typical_us: 8_000.0, load: 4.0, freshness: 1.0 };
+        assert_eq!([0, 3, 7].map(|n| reading.predicted_us(n)), [2_000.0, 8_000.0, 16_000.0]);
     }
 
     #[test]
-    fn one_word_holds_extremes() {
-        assert_eq!(Latency::default().pack(), 0);
-        assert_eq!(Latency::unpack(0), Latency::default());
-        for (sample, when) in [(Duration::ZERO, 0), (Duration::from_secs(86_400), 3 * 365 * 86_400_000)] {
-            let latency = Latency::default().with(sample, at(when));
+    fn one_word_holds_extremes_and_old_samples_fade() {
+        assert_eq!((Latency::default().pack(), Latency::unpack(0)), (0, Latency::default()));
+        for (took, load, when) in [(Duration::ZERO, 0, 0), (Duration::MAX, 1 << 20, 300 * 86_400_000)] {
+            let latency = Latency::default().with(took, load, Moment::from_millis(when));
             let back = Latency::unpack(latency.pack());
-            assert_eq!(back.at, latency.at);
-            assert!((back.average_us / latency.average_us - 1.0).abs() < 1e-5);
-            assert_ne!(latency.pack(), 0);
+            assert_eq!((back.samples, back.tick), (latency.samples, latency.tick));
+            assert!((back.log_us - latency.log_us).abs() < 1e-3 && (back.log_load - latency.log_load).abs() < 1e-3);
         }
+        let latency = Latency::default().with(Duration::from_millis(10), 1, Moment::START);
+        let freshness = |seconds: u64| latency.reading(Moment::from_millis(seconds * 1_000)).unwrap().freshness;
+        assert!(freshness(0) == 1.0 && freshness(1) > 0.9 && freshness(60) < 0.02);
     }
 }

@@ -7,11 +7,12 @@ use super::config::ServerSpec;
 use super::traffic::Traffic;
 use crate::base::ids::{PoolId, ServerId};
 use crate::base::time::Moment;
-use crate::policy::failures::RecentFailures;
 use crate::policy::health::Health;
-use crate::policy::latency::{self, Latency};
+use crate::policy::latency::Latency;
+use crate::policy::outcomes::Outcomes;
 use crate::policy::outlier::Totals;
 use crate::policy::pick::{Candidate, Slot, Weight};
+use crate::policy::report::Reports;
 use crate::policy::silence::{self, Awaiting};
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -24,11 +25,6 @@ use std::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 use std::time::Duration;
-
-/// A load report counts in full up to this age …
-const REPORT_FRESH: Duration = Duration::from_secs(1);
-/// … and not at all from this age on.
-const REPORT_STALE: Duration = Duration::from_secs(4);
 
 /// The mode that an operator sets for a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,17 +92,21 @@ pub struct Server {
     max_in_flight: AtomicU32,
     idle: AtomicUsize,
     latency: AtomicU64,
-    /// [`RecentFailures`] in one word.
-    recent_failures: AtomicU64,
+    /// [`Outcomes`] in one word.
+    outcomes: AtomicU64,
+    /// Of the requests in flight those that are tunnels.
+    tunnels: AtomicU32,
+    /// When it was last sent a request, in milliseconds.
+    asked_at_ms: AtomicU64,
     /// [`Awaiting`] in one word.
     awaiting: AtomicU64,
-    /// When the last stall that was ignored ended, in nanoseconds; 0: there was none.
-    stalled_until: AtomicU64,
     /// Requests that got a response or failed.
     ended: AtomicU64,
     /// Those of them that were 5xx or failed.
     errors: AtomicU64,
-    report: AtomicU64,
+    reports: Mutex<Reports>,
+    /// Whether the last report makes it look slower; read by each choice, before the lock is taken.
+    is_report_high: AtomicBool,
     requests: AtomicU64,
     failures: AtomicU64,
     suspect: AtomicBool,
@@ -137,12 +137,14 @@ impl Server {
             max_in_flight: AtomicU32::new(spec.max_in_flight.unwrap_or(0)),
             idle: AtomicUsize::new(0),
             latency: AtomicU64::new(0),
-            recent_failures: AtomicU64::new(0),
+            outcomes: AtomicU64::new(0),
+            tunnels: AtomicU32::new(0),
+            asked_at_ms: AtomicU64::new(0),
             awaiting: AtomicU64::new(0),
-            stalled_until: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             errors: AtomicU64::new(0),
-            report: AtomicU64::new(0),
+            reports: Mutex::default(),
+            is_report_high: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
@@ -207,47 +209,27 @@ impl Server {
         Totals { ended: self.ended.load(Relaxed), errors: self.errors.load(Relaxed) }
     }
 
-    /// Counts a response by its status. Its head arrived `took` after the request.
-    fn record_response(&self, status: u16, took: Duration, now: Moment) {
+    /// Counts a response. Its head arrived `took` after the request, which was one of `load` in flight.
+    fn record_response(&self, is_good: bool, took: Duration, load: u32, now: Moment) {
         self.ended.fetch_add(1, Relaxed);
         if self.awaiting.load(Relaxed) != 0 {
             self.awaiting.store(0, Relaxed);
         }
-        // Two workers may race for a word here and below; one event is then lost, which an average tolerates.
-        if status >= 500 {
-            self.record_error(now);
-            // An error must not make it look fast, but it may make it look slow.
-            if Latency::unpack(self.latency.load(Relaxed)).is_exceeded(took) {
-                self.record_latency(took, now);
-            }
-            return;
+        self.record_outcome(is_good, now);
+        // Two workers may race for the word; one sample is then lost, which an average tolerates.
+        if is_good {
+            let latency = Latency::unpack(self.latency.load(Relaxed));
+            self.latency.store(latency.with(took, load, now).pack(), Relaxed);
         }
-        let failures = self.recent_failures.load(Relaxed);
-        if failures != 0 {
-            self.recent_failures.store(RecentFailures::unpack(failures).passed(now).pack(), Relaxed);
-        }
-        self.record_latency(took, now);
     }
 
-    fn record_error(&self, now: Moment) {
-        self.errors.fetch_add(1, Relaxed);
-        let failures = RecentFailures::unpack(self.recent_failures.load(Relaxed)).failed(now);
-        self.recent_failures.store(failures.pack(), Relaxed);
-    }
-
-    /// Requests from before the end of a stall measure the stall, which is over.
-    fn record_latency(&self, took: Duration, now: Moment) {
-        let latency = Latency::unpack(self.latency.load(Relaxed));
-        let asked_at = now.as_nanos().saturating_sub(took.as_nanos() as u64);
-        let stalled_until = self.stalled_until.load(Relaxed);
-        if asked_at < stalled_until {
-            return;
+    fn record_outcome(&self, is_good: bool, now: Moment) {
+        if !is_good {
+            self.errors.fetch_add(1, Relaxed);
         }
-        let is_forgiven =
-            stalled_until == 0 || now.since(Moment::from_nanos(stalled_until)) > latency::FORGIVE_EVERY;
-        match latency.is_stall(took) && is_forgiven {
-            true => self.stalled_until.store(now.as_nanos(), Relaxed),
-            false => self.latency.store(latency.with(took, now).pack(), Relaxed),
+        let word = self.outcomes.load(Relaxed);
+        if word != 0 || !is_good {
+            self.outcomes.store(Outcomes::unpack(word).with(is_good, now).pack(), Relaxed);
         }
     }
 
@@ -255,35 +237,36 @@ impl Server {
         Awaiting::unpack(self.awaiting.load(Relaxed)).silence(now)
     }
 
-    /// The current latency estimate, in microseconds.
+    /// What a response usually takes, in microseconds; `None` before the first good one.
     pub fn latency_us(&self, now: Moment) -> Option<f32> {
-        Latency::unpack(self.latency.load(Relaxed)).read(now)
+        Latency::unpack(self.latency.load(Relaxed)).reading(now).map(|reading| reading.typical_us)
+    }
+
+    /// The share of good responses among the recent ones, 0 to 1.
+    pub fn good_share(&self, now: Moment) -> f32 {
+        match self.outcomes.load(Relaxed) {
+            0 => 1.0,
+            word => Outcomes::unpack(word).good(now),
+        }
     }
 
     /// Records a load report: how many requests the server has queued and in progress.
     pub fn reports(&self, load: f32, now: Moment) {
-        let age = u64::from((now.as_nanos() / 1_000_000) as u32).max(1);
-        self.report.store(u64::from(load.to_bits()) << 32 | age, Relaxed);
+        let mut reports = self.reports.lock();
+        *reports = reports.with(load, now);
+        self.is_report_high.store(reports.factor(now) > 1.0, Relaxed);
     }
 
-    /// The last load report, decayed with age; `None` when there is none or it is too old.
+    /// The last load report; `None` when there is none or it is too old.
     pub fn reported(&self, now: Moment) -> Option<f32> {
-        let report = self.report.load(Relaxed);
-        if report == 0 {
-            return None;
-        }
-        let now_ms = (now.as_nanos() / 1_000_000) as u32;
-        let age = Duration::from_millis(u64::from(now_ms.saturating_sub(report as u32)));
-        let left = REPORT_STALE.saturating_sub(age).as_secs_f32();
-        let share = (left / (REPORT_STALE - REPORT_FRESH).as_secs_f32()).min(1.0);
-        (share > 0.0).then(|| f32::from_bits((report >> 32) as u32) * share)
+        self.reports.lock().last(now)
     }
 
     /// A live request failed. The health thread is notified of every failure, and of the first success after it.
     pub fn fails(&self, now: Moment) {
         self.failures.fetch_add(1, Relaxed);
         self.ended.fetch_add(1, Relaxed);
-        self.record_error(now);
+        self.record_outcome(false, now);
         self.suspect.store(true, Relaxed);
     }
 
@@ -300,23 +283,28 @@ impl Server {
 
     /// The server as seen by an algorithm.
     pub fn candidate(&self, slot: Slot, now: Moment) -> Candidate {
-        let recent_failures = match self.recent_failures.load(Relaxed) {
-            0 => 0,
-            word => RecentFailures::unpack(word).as_load(now),
-        };
         let latency = Latency::unpack(self.latency.load(Relaxed)).reading(now);
         let silence = self.silence(now);
-        let is_silent = silence::is_silent(silence, latency.map(|latency| latency.faded_us));
+        let is_silent = silence::is_silent(silence, latency.map(|latency| latency.typical_us));
         Candidate {
             slot,
             weight: self.weight(),
             hash: self.hash,
-            in_flight: self.in_flight().saturating_add(recent_failures),
+            in_flight: self.in_flight(),
+            tunnels: self.tunnels.load(Relaxed),
             latency,
+            good: self.good_share(now),
             silence_us: silence.as_secs_f32() * 1e6,
             is_silent,
-            reported: self.reported(now),
+            unasked_ms: (millis(now).saturating_sub(self.asked_at_ms.load(Relaxed))) as u32,
+            report: self.report_factor(now),
+            is_avoided: false,
+            cost: 0.0,
         }
+    }
+
+    fn report_factor(&self, now: Moment) -> f32 {
+        if self.is_report_high.load(Relaxed) { self.reports.lock().factor(now) } else { 1.0 }
     }
 
     /// The value of Host if the client sent none.
@@ -346,17 +334,19 @@ impl Server {
         if !self.open.load(Relaxed) {
             return Err(Rejected::Closed);
         }
-        match self.max_in_flight() {
-            None => _ = self.in_flight.fetch_add(1, SeqCst),
+        let others = match self.max_in_flight() {
+            None => self.in_flight.fetch_add(1, SeqCst),
             Some(most) => {
                 let one_more = |count| (count < most).then_some(count + 1);
                 let taken = self.in_flight.fetch_update(SeqCst, SeqCst, one_more);
-                taken.map_err(|_| Rejected::Full)?;
+                taken.map_err(|_| Rejected::Full)?
             }
-        }
+        };
+        let load = (others + 1).saturating_sub(self.tunnels.load(Relaxed)).max(1);
         self.requests.fetch_add(1, Relaxed);
+        self.asked_at_ms.store(millis(now), Relaxed);
         self.update_awaiting(|awaiting| awaiting.sent(now));
-        Ok(Lease { server: Arc::clone(self), responded: Cell::new(false) })
+        Ok(Lease { server: Arc::clone(self), load, responded: Cell::new(false), is_tunnel: Cell::new(false) })
     }
 
     /// Counts one more idle connection to it, unless there are `most` already.
@@ -427,7 +417,10 @@ pub enum Rejected {
 #[derive(Debug)]
 pub struct Lease {
     server: Arc<Server>,
+    /// Requests in flight when it was taken, this one among them, without tunnels.
+    load: u32,
     responded: Cell<bool>,
+    is_tunnel: Cell<bool>,
 }
 
 impl Lease {
@@ -436,10 +429,19 @@ impl Lease {
         &self.server
     }
 
-    /// The head of the final response arrived `took` after the request.
-    pub fn responded(&self, status: u16, took: Duration, now: Moment) {
+    /// The head of the final response arrived `took` after the request. `is_good`: it is one that the pool expects.
+    pub fn responded(&self, is_good: bool, took: Duration, now: Moment) {
         self.responded.set(true);
-        self.server.record_response(status, took, now);
+        self.server.record_response(is_good, took, self.load, now);
+    }
+
+    /// The request has become a tunnel: a response is not waited for any more.
+    pub fn becomes_tunnel(&self) {
+        self.responded.set(true);
+        if !self.is_tunnel.replace(true) {
+            self.server.awaiting.store(0, Relaxed);
+            self.server.tunnels.fetch_add(1, Relaxed);
+        }
     }
 }
 
@@ -448,8 +450,15 @@ impl Drop for Lease {
         if !self.responded.get() {
             self.server.update_awaiting(Awaiting::ended);
         }
+        if self.is_tunnel.get() {
+            self.server.tunnels.fetch_sub(1, Relaxed);
+        }
         self.server.in_flight.fetch_sub(1, SeqCst);
     }
+}
+
+fn millis(at: Moment) -> u64 {
+    at.as_nanos() / 1_000_000
 }
 
 /// A hash that is the same in every process and every version: SipHash-1-3 under a fixed key.
@@ -486,18 +495,6 @@ mod tests {
     }
 
     #[test]
-    fn a_report_ages_and_then_counts_for_nothing() {
-        let server = server();
-        assert_eq!(server.reported(Moment::from_millis(10)), None);
-        server.reports(8.0, Moment::from_millis(1000));
-        for (ms, expected) in
-            [(1000, Some(8.0)), (2000, Some(8.0)), (3500, Some(4.0)), (5000, None), (9000, None)]
-        {
-            assert_eq!(server.reported(Moment::from_millis(ms)), expected, "at {ms} ms");
-        }
-    }
-
-    #[test]
     fn one_success_after_failures_is_reported_once() {
         let server = server();
         assert!(!server.recovers());
@@ -508,53 +505,35 @@ mod tests {
         assert!(!server.recovers());
     }
 
-    /// Responses as (status, ms taken), a second apart; then the expected latency estimate, in ms.
-    fn check_latency(responses: &[(u16, u64)], expected_ms: Option<f32>) {
-        let server = server();
-        server.set_open(true);
-        let mut now = Moment::START;
-        for (&(status, ms), second) in responses.iter().zip(100..) {
-            now = Moment::from_millis(second * 1_000);
-            let took = Duration::from_millis(ms);
-            server.lease(now).unwrap().responded(status, took, now);
-        }
-        let got_ms = server.latency_us(now).map(|us| us / 1e3);
-        let is_near = match (got_ms, expected_ms) {
-            (Some(got), Some(expected)) => (got - expected).abs() <= expected * 0.02,
-            (got, expected) => got == expected,
-        };
-        assert!(is_near, "{responses:?}: {got_ms:?}");
-    }
-
     #[test]
-    fn an_error_never_makes_a_server_look_quick() {
-        check_latency(&[(500, 0)], None);
-        check_latency(&[(200, 100), (500, 0)], Some(81.9));
-        check_latency(&[(200, 100), (404, 0)], Some(81.9));
-        check_latency(&[(200, 100), (503, 200)], Some(200.0));
-    }
-
-    #[test]
-    fn one_stall_is_forgiven_and_slowness_is_not() {
-        check_latency(&[(200, 20), (200, 9_000)], Some(16.4));
-        check_latency(&[(200, 20), (200, 9_000), (200, 5_000)], Some(13.4));
-        check_latency(&[(200, 20), (200, 2_000), (200, 900)], Some(900.0));
-        check_latency(&[(200, 20), (200, 1_500), (200, 20), (200, 1_500)], Some(1_500.0));
-        check_latency(&[(200, 5_000), (200, 9_000)], Some(9_000.0));
-    }
-
-    #[test]
-    fn errors_count_as_load_and_in_the_totals() {
+    fn bad_responses_count_and_are_no_samples_of_the_latency() {
         let server = server();
         server.set_open(true);
         let now = Moment::from_millis(1);
-        let respond = |status| server.lease(now).unwrap().responded(status, Duration::ZERO, now);
-        [200, 499, 500, 599].into_iter().for_each(respond);
+        let respond = |is_good| server.lease(now).unwrap().responded(is_good, Duration::from_millis(20), now);
+        respond(false);
+        assert_eq!(server.latency_us(now), None);
+        [true, true, false].into_iter().for_each(respond);
         server.fails(now);
         assert_eq!(server.totals(), Totals { ended: 5, errors: 3 });
-        assert_eq!(server.candidate(Slot(0), now).in_flight, 2);
-        respond(200);
-        assert_eq!(server.candidate(Slot(0), now).in_flight, 1);
+        assert!((19_900.0..20_100.0).contains(&server.latency_us(now).unwrap()));
+        assert!((0.5..0.7).contains(&server.good_share(now)));
+    }
+
+    #[test]
+    fn a_tunnel_is_no_request_that_others_wait_for() {
+        let server = server();
+        server.set_open(true);
+        let at = Moment::from_millis;
+        let leases: Vec<_> = (0..5).map(|_| server.lease(at(0)).unwrap()).collect();
+        leases.iter().for_each(Lease::becomes_tunnel);
+        let request = server.lease(at(0)).unwrap();
+        let seen = server.candidate(Slot(0), at(9_000));
+        assert_eq!((seen.in_flight, seen.tunnels, request.load), (6, 5, 1));
+        assert!(!seen.is_silent, "no response is due on a tunnel");
+        drop((leases, request));
+        let seen = server.candidate(Slot(0), at(9_000));
+        assert_eq!((seen.in_flight, seen.tunnels), (0, 0));
     }
 
     #[test]
@@ -569,7 +548,7 @@ mod tests {
         assert_eq!(silence(2_002), 0, "the clients left");
         leases.extend((0..2).map(|_| server.lease(at(3_000)).unwrap()));
         assert_eq!(silence(4_000), 3_998, "nothing has come since");
-        leases[0].responded(200, Duration::from_secs(4), at(4_000));
+        leases[0].responded(true, Duration::from_secs(4), at(4_000));
         assert_eq!(silence(9_000), 0);
         drop(leases);
         assert_eq!(server.awaiting.load(Relaxed) & 0xff, 0);

@@ -5,7 +5,7 @@ use super::config::{self, Config, DEFAULT_POOL, ServerSpec};
 use super::server::{Mode, Server};
 use crate::base::ids::{PoolId, ServerId};
 use crate::policy::health::Health;
-use crate::policy::pick::{self, Algorithm, Pick, Slot, Weight};
+use crate::policy::pick::{self, Algorithm, Slot, Weight};
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -32,9 +32,7 @@ pub struct Pool {
     /// The smooth weighted order of `ready`.
     pub schedule: Vec<Slot>,
     /// The algorithm.
-    pub pick: Pick,
-    /// The most candidates that the algorithm needs to look at.
-    pub sample: Option<usize>,
+    pub algorithm: Algorithm,
 }
 
 /// The table.
@@ -258,9 +256,7 @@ impl Pool {
         let reserve = tiers.flatten().collect();
         let weighted: Vec<_> =
             ready.iter().enumerate().map(|(at, server)| (Slot(at as u32), server.weight())).collect();
-        let schedule =
-            if algorithm == Algorithm::RoundRobin { pick::schedule(&weighted) } else { Vec::new() };
-        Pool { count, ready, reserve, schedule, pick: algorithm.pick(), sample: algorithm.sample() }
+        Pool { count, ready, reserve, schedule: pick::schedule(&weighted), algorithm }
     }
 }
 

@@ -250,7 +250,7 @@ fn the_plain_pages_response() {
 fn the_status_tells_everything() {
     let fixture = Fixture::new();
     let a = fixture.table.find("a").unwrap();
-    a.lease(time::now()).unwrap().responded(200, Duration::from_millis(5), time::now());
+    a.lease(time::now()).unwrap().responded(true, Duration::from_millis(5), time::now());
     a.reports(4.0, time::now());
     a.checked(Check {
         unix_seconds: 1_700_000_000,

@@ -12,9 +12,9 @@ pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
 }
 
 /// Whether `a` has fewer requests in flight than `b`, relative to weight: fractions compared by cross-multiplication.
-/// Both have a weight above 0. A server that seems to hang sorts after all others.
+/// Both have a weight above 0. A server that fails or hangs sorts after all others.
 pub(super) fn is_less(a: &Candidate, b: &Candidate) -> bool {
-    match (a.is_silent, b.is_silent) {
+    match (a.is_avoided, b.is_avoided) {
         (true, false) => false,
         (false, true) => true,
         _ => u64::from(a.in_flight) * u64::from(b.weight.0) < u64::from(b.in_flight) * u64::from(a.weight.0),
@@ -24,12 +24,11 @@ pub(super) fn is_less(a: &Candidate, b: &Candidate) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
-    use super::*;
 
     /// Servers as (weight, in flight) and those that may be picked, all of them.
     fn check(servers: &[(u16, u32)], expected: &[u32]) {
         let all: Vec<_> = (0..).zip(servers).map(|(slot, &(w, busy))| candidate(slot, w, busy)).collect();
-        let counts = shares(pick, &all, &scheduled(&all), 500, servers.len());
+        let counts = shares(super::super::Algorithm::LeastConnections, &all, &scheduled(&all), 500, servers.len());
         let picked: Vec<_> = (0..).zip(counts).filter(|&(_, n)| n > 0).map(|(slot, _)| slot).collect();
         assert_eq!(picked, expected, "{servers:?}");
     }

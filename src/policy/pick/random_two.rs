@@ -4,14 +4,14 @@ use super::{Candidate, Draw, Slot, least_connections, weighted};
 
 /// Two different candidates are chosen at random by weight; the second is taken only if it has fewer requests in flight
 /// relative to its weight. So idle servers share by weight, and requests do not all go to the one server that looks
-/// best. Servers that seem to hang are chosen only if all do: with two of four hanging, every sixth pair would be these
+/// best. Servers that fail or hang are chosen only if all do: with two of four hanging, every sixth pair would be these
 /// two.
 pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
-    let drawn = |candidate: &Candidate| candidate.weight.0 > 0 && !candidate.is_silent;
+    let drawn = |candidate: &Candidate| candidate.weight.0 > 0 && !candidate.is_avoided;
     let some_respond = candidates.iter().any(drawn);
     let fits = |candidate: &Candidate| !some_respond || drawn(candidate);
-    let first = weighted::weighted_random(candidates, draw.random as u32, fits)?;
-    let second = weighted::weighted_random(candidates, (draw.random >> 32) as u32, |other| {
+    let first = weighted::weighted_random(candidates, draw, draw.random as u32, fits)?;
+    let second = weighted::weighted_random(candidates, draw, (draw.random >> 32) as u32, |other| {
         other.slot != first.slot && fits(other)
     });
     let better = second.filter(|second| least_connections::is_less(second, first));
@@ -21,12 +21,11 @@ pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
-    use super::*;
 
     /// Servers as (weight, in flight) and what each gets of 9,000 requests, within 300.
     fn check(servers: &[(u16, u32)], expected: &[u64]) {
         let all: Vec<_> = (0..).zip(servers).map(|(slot, &(w, busy))| candidate(slot, w, busy)).collect();
-        let got = shares(pick, &all, &[], 9_000, servers.len());
+        let got = shares(super::super::Algorithm::RandomTwo, &all, &[], 9_000, servers.len());
         assert!(got.iter().zip(expected).all(|(&a, &b)| a.abs_diff(b) <= 300), "{servers:?}: {got:?}");
     }
 

@@ -17,7 +17,7 @@ mod tests {
     fn check(in_use: &[u32], requests: u64, least: [u64; 3], most: [u64; 3]) {
         let all = [candidate(0, 5, 0), candidate(1, 1, 0), candidate(2, 1, 0)];
         let some: Vec<_> = all.into_iter().filter(|c| in_use.contains(&c.slot.0)).collect();
-        let got = shares(pick, &some, &scheduled(&all), requests, 3);
+        let got = shares(super::super::Algorithm::RoundRobin, &some, &scheduled(&all), requests, 3);
         let fits = got.iter().zip(least).zip(most).all(|((&n, least), most)| n >= least && n <= most);
         assert!(fits, "{in_use:?}: {got:?}");
     }
@@ -34,7 +34,7 @@ mod tests {
         let all = [candidate(0, 5, 0), candidate(1, 1, 0), candidate(2, 1, 0)];
         let schedule = scheduled(&all);
         let picks =
-            (0..14).filter_map(|turn| pick(&all, Draw { random: 1, turn, key: 1, schedule: &schedule }));
+            (0..14).filter_map(|turn| pick(&all, Draw { random: 1, turn, key: 1, schedule: &schedule, is_long_lived: false, is_sample: false }));
         assert_eq!(picks.map(|slot| slot.0).collect::<Vec<_>>(), [0, 0, 1, 0, 2, 0, 0, 0, 0, 1, 0, 2, 0, 0]);
     }
 }

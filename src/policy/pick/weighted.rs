@@ -12,19 +12,22 @@ pub(super) fn turn_or_random(
 ) -> Option<Slot> {
     let fits = |candidate: &Candidate| candidate.weight.0 > 0 && fits(candidate);
     let next = whose_turn(candidates, draw).filter(|candidate| fits(candidate));
-    next.or_else(|| weighted_random(candidates, draw.random as u32, fits)).map(|candidate| candidate.slot)
+    next.or_else(|| weighted_random(candidates, draw, draw.random as u32, fits)).map(|candidate| candidate.slot)
 }
 
-/// One of the candidates that fit, with probability proportional to its weight. `chance` is 32 uniformly random bits.
-pub(super) fn weighted_random(
-    candidates: &[Candidate],
+/// One of the candidates that fit, with probability proportional to its weight; all with the same where they are a sample.
+/// `chance` is 32 uniformly random bits.
+pub(super) fn weighted_random<'c>(
+    candidates: &'c [Candidate],
+    draw: Draw<'_>,
     chance: u32,
     fits: impl Fn(&Candidate) -> bool,
-) -> Option<&Candidate> {
+) -> Option<&'c Candidate> {
+    let weight = |candidate: &Candidate| if draw.is_sample { 1 } else { u64::from(candidate.weight.0) };
     let fitting = || candidates.iter().filter(|candidate| fits(candidate));
-    let total: u64 = fitting().map(|candidate| u64::from(candidate.weight.0)).sum();
+    let total: u64 = fitting().map(weight).sum();
     let mut point = (u64::from(chance) * total) >> 32;
-    fitting().find(|candidate| match point.checked_sub(u64::from(candidate.weight.0)) {
+    fitting().find(|candidate| match point.checked_sub(weight(candidate)) {
         None => true,
         Some(rest) => {
             point = rest;
@@ -54,7 +57,8 @@ mod tests {
     fn check(weights: &[u16], chance: u32, expected: Option<u32>) {
         let candidates: Vec<_> =
             (0..).zip(weights).map(|(slot, &weight)| candidate(slot, weight, 0)).collect();
-        let got = weighted_random(&candidates, chance, |_| true).map(|c| c.slot.0);
+        let draw = Draw { random: 0, turn: 0, key: 0, schedule: &[], is_long_lived: false, is_sample: false };
+        let got = weighted_random(&candidates, draw, chance, |_| true).map(|c| c.slot.0);
         assert_eq!(got, expected, "{weights:?} {chance}");
     }
 

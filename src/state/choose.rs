@@ -1,0 +1,142 @@
+//! Which server of a pool gets a request, from a snapshot of the table. The data plane and the simulation both choose here.
+//!
+//! A small table is looked at as a whole. Of a larger one only a sample are candidates: the server whose turn it is, and
+//! some at random, by weight. So a choice takes the same time in a table of any size. Where none of a sample qualifies, the
+//! whole tier is looked at.
+
+use super::server::{Lease, Rejected, Server};
+use super::table::Pool;
+use crate::base::ids::ServerId;
+use crate::base::random::Random;
+use crate::base::time::Moment;
+use crate::policy::pick::{Candidate, Draw, Slot};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// The most servers that one request is offered to.
+const TRIED_MAX: usize = 8;
+
+/// Tables up to this size are looked at as a whole: it takes less than a microsecond.
+const WHOLE_UP_TO: usize = 16;
+
+/// Servers that a request has been to, or that rejected it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tried {
+    ids: [Option<ServerId>; TRIED_MAX],
+    count: usize,
+}
+
+impl Tried {
+    /// Notes one more.
+    pub fn add(&mut self, id: ServerId) {
+        if let Some(place) = self.ids.get_mut(self.count) {
+            *place = Some(id);
+        }
+        self.count += 1;
+    }
+
+    fn has(&self, id: ServerId) -> bool {
+        self.count > 0 && self.ids.contains(&Some(id))
+    }
+
+    fn is_full(&self) -> bool {
+        self.count >= TRIED_MAX
+    }
+}
+
+/// What came of choosing.
+#[derive(Debug)]
+pub enum Chosen {
+    /// This server takes the request.
+    Server(Lease),
+    /// All that qualify have as many requests as they may.
+    Full,
+    /// There is none that was not tried.
+    None,
+}
+
+/// What of a request matters for the choice.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// The hash of what a hash algorithm goes by.
+    pub key: u64,
+    /// It may become a tunnel.
+    pub is_long_lived: bool,
+}
+
+/// What a chooser keeps between two choices, and the moment of this one.
+#[derive(Debug)]
+pub struct Chooser<'a> {
+    /// Counts the requests of the pool.
+    pub turn: &'a AtomicU64,
+    /// Chance.
+    pub random: &'a mut Random,
+    /// Room for candidates, so that no choice allocates.
+    pub candidates: &'a mut Vec<Candidate>,
+    /// Now.
+    pub now: Moment,
+}
+
+impl Chooser<'_> {
+    /// A lease on the server of the pool that its algorithm picks among those that were not tried yet. The algorithm
+    /// proposes a server; if that one gives no lease, it is asked again.
+    pub fn choose(&mut self, pool: &Pool, asked: Asked, tried: &Tried) -> Chosen {
+        let mut rejected = *tried;
+        let mut full = false;
+        for (servers, schedule) in [(&pool.ready[..], &pool.schedule[..]), (&pool.reserve[..], &[])] {
+            while !rejected.is_full() && !servers.is_empty() {
+                let turn = if schedule.is_empty() { self.random.number() } else { self.turn.fetch_add(1, Relaxed) };
+                let is_sample = self.collect(pool, servers, schedule, turn, &rejected);
+                if self.candidates.is_empty() {
+                    full |= servers.iter().any(|server| !tried.has(server.id) && server.is_full());
+                    break;
+                }
+                let random = self.random.number();
+                let Asked { key, is_long_lived } = asked;
+                let draw = Draw { random, turn, key, schedule, is_long_lived, is_sample };
+                let slot = pool.algorithm.pick(self.candidates, draw);
+                let Some(server) = slot.and_then(|slot| servers.get(slot.0 as usize)) else { break };
+                match server.lease(self.now) {
+                    Ok(lease) => return Chosen::Server(lease),
+                    Err(Rejected::Full) => full = true,
+                    Err(Rejected::Closed) => {}
+                }
+                rejected.add(server.id);
+            }
+            // A backup, or a server that is not known yet, does not take over because the others are busy.
+            if full {
+                return Chosen::Full;
+            }
+        }
+        Chosen::None
+    }
+
+    /// Fills in the candidates. True: they are a sample.
+    fn collect(&mut self, pool: &Pool, servers: &[Arc<Server>], schedule: &[Slot], turn: u64, rejected: &Tried) -> bool {
+        let Chooser { random, candidates, now, .. } = self;
+        candidates.clear();
+        let qualifies = |server: &Server| !server.is_full() && !rejected.has(server.id);
+        let mut add = |at: usize| {
+            if let Some(server) = servers.get(at).filter(|server| qualifies(server)) {
+                candidates.push(server.candidate(Slot(at as u32), *now));
+            }
+        };
+        let sample = pool.algorithm.sample().filter(|_| servers.len() > WHOLE_UP_TO);
+        if let Some(sample) = sample {
+            let of_turn = turn.checked_rem(schedule.len() as u64).and_then(|at| schedule.get(at as usize));
+            of_turn.into_iter().for_each(|slot| add(slot.0 as usize));
+            for _ in 1..sample {
+                match schedule {
+                    [] => add(random.below(servers.len())),
+                    _ => add(schedule[random.below(schedule.len())].0 as usize),
+                }
+            }
+        }
+        if sample.is_some() && !candidates.is_empty() {
+            return !schedule.is_empty();
+        }
+        let all = servers.iter().enumerate().filter(|(_, server)| qualifies(server));
+        candidates.extend(all.map(|(at, server)| server.candidate(Slot(at as u32), *now)));
+        false
+    }
+}

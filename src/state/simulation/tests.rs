@@ -1,0 +1,134 @@
+use super::*;
+use crate::policy::pick::Algorithm::{self, *};
+
+const BY_LOAD: [Algorithm; 3] = [Dynamic, LeastConnections, RandomTwo];
+const SEEDS: u64 = 3;
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// Three servers of four slots that take 20 ms, half loaded for 20 s.
+fn base() -> Description {
+    Description {
+        seed: 1,
+        balancers: 1,
+        policy: Policy::default(),
+        servers: vec![Server::default(); 3],
+        arrivals: Arrivals::PerSecond(300.0),
+        work: Work::Exponential(ms(20)),
+        length: Duration::from_secs(20),
+        warm_up: Duration::from_secs(2),
+        client_timeout: Duration::from_secs(10),
+        changes: Vec::new(),
+    }
+}
+
+fn at_load(load: f64, description: Description) -> Description {
+    let per_second = description.capacity() * load;
+    Description { arrivals: Arrivals::PerSecond(per_second), ..description }
+}
+
+fn speeds(speeds: &[f64]) -> Description {
+    let servers = speeds.iter().map(|speed| Server { speed: *speed, ..Server::default() }).collect();
+    Description { servers, ..base() }
+}
+
+fn slots(slots: &[u32]) -> Description {
+    let servers = slots.iter().map(|slots| Server { slots: *slots, ..Server::default() }).collect();
+    Description { servers, ..base() }
+}
+
+fn pauses() -> Description {
+    let server = |at: u64| Server {
+        pause: Some(Pause { every: ms(5_000), lasts: ms(300), first: ms(1_000 + 1_700 * at) }),
+        ..Server::default()
+    };
+    Description { servers: (0..3).map(server).collect(), ..base() }
+}
+
+/// The scenarios of the bench in which all servers respond, by name.
+fn tidy() -> Vec<(&'static str, Description)> {
+    let two = |short, long, one_in| Description {
+        work: Work::Two { short: ms(short), long: ms(long), one_in },
+        ..base()
+    };
+    let joins = |cold| {
+        let mut new = base();
+        new.servers[2].joins = Duration::from_secs(5);
+        new.servers[2].cold = cold;
+        new
+    };
+    let lies = |reports: [LoadReport; 3]| {
+        let servers = reports.into_iter().map(|report| Server { report, ..Server::default() }).collect();
+        Description { servers, policy: Policy { reports: true, ..Policy::default() }, ..base() }
+    };
+    use LoadReport::{Constant, Random, True};
+    vec![
+        ("equal", base()),
+        ("speeds 1:2:4", speeds(&[1.0, 2.0, 4.0])),
+        ("slots 2:4:8", slots(&[2, 4, 8])),
+        ("one slot each, 1:2:4", {
+            let mut description = speeds(&[1.0, 2.0, 4.0]);
+            description.servers.iter_mut().for_each(|server| server.slots = 1);
+            description
+        }),
+        ("32 slots, 1:2:4", {
+            let mut description = speeds(&[1.0, 2.0, 4.0]);
+            description.servers.iter_mut().for_each(|server| server.slots = 32);
+            description
+        }),
+        ("bimodal", two(10, 100, 10)),
+        ("one slow in 500", two(20, 2_000, 500)),
+        ("pauses of 300 ms", pauses()),
+        ("newcomer", joins(None)),
+        ("cold newcomer", joins(Some((Duration::from_secs(5), 4.0)))),
+        ("true reports", lies([True; 3])),
+        ("lying reports", lies([True, Random(100), Constant(1_000)])),
+        ("two balancers", Description { balancers: 2, ..speeds(&[1.0, 2.0, 4.0]) }),
+        ("two balancers, true reports", Description { balancers: 2, ..lies([True; 3]) }),
+        ("100 servers", Description { servers: vec![Server::default(); 100], length: ms(8_000), ..base() }),
+        ("100 unlike servers", {
+            let server = |at: i32| Server { speed: f64::from(1 << (at % 3)), ..Server::default() };
+            Description { servers: (0..100).map(server).collect(), length: ms(6_000), ..base() }
+        }),
+    ]
+}
+
+fn with(algorithm: Algorithm, seed: u64, description: &Description) -> Description {
+    let mut description = Description { seed, ..description.clone() };
+    description.policy.algorithm = algorithm;
+    description
+}
+
+/// The means over seeds of p50, p99 and p99.9, in ms.
+fn quantiles(reports: &[Report]) -> [f64; 3] {
+    [0.5, 0.99, 0.999].map(|share| {
+        let sum: f64 = reports.iter().map(|report| report.quantile(share).as_secs_f64() * 1e3).sum();
+        sum / reports.len() as f64
+    })
+}
+
+fn of(algorithm: Algorithm, description: &Description) -> Vec<Report> {
+    (1..=SEEDS).map(|seed| run(&with(algorithm, seed, description))).collect()
+}
+
+/// Prints a table for docs/experiments.md: `cargo test --release --lib simulation::tests::table -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints a table"]
+fn table() {
+    for (name, description) in tidy() {
+        for load in [0.5, 0.8, 0.95] {
+            let description = at_load(load, description.clone());
+            let ideals: Vec<_> =
+                (1..=SEEDS).map(|seed| ideal(&Description { seed, ..description.clone() })).collect();
+            let mut line = format!("{name:28} {:3.0} %", load * 100.0);
+            let show = |[p50, p99, p999]: [f64; 3]| format!(" | {p50:5.0} {p99:5.0} {p999:6.0}");
+            line += &show(quantiles(&ideals));
+            for algorithm in [Dynamic, LeastConnections, RandomTwo, RoundRobin] {
+                line += &show(quantiles(&of(algorithm, &description)));
+            }
+            println!("{line}");
+        }
+    }
+}
