@@ -465,8 +465,11 @@ impl Exchange {
             None => !queue.is_empty(),
         };
         let asked = Asked { key: self.meta.client_key(), is_long_lived: self.meta.upgrade };
-        let chosen =
-            if is_behind { Chosen::Full } else { upstream::choose(cx, self.pool, asked, &self.tries.servers) };
+        let chosen = if is_behind {
+            Chosen::Full
+        } else {
+            upstream::choose(cx, self.pool, asked, &self.tries.servers)
+        };
         let queue = &cx.shared.pool(self.pool).queue;
         match chosen {
             Chosen::Server(lease) => {
@@ -775,7 +778,11 @@ impl Exchange {
             connection.server.responded_in(self.download.is_http10());
         }
         if let Some(lease) = &self.lease {
-            lease.responded(self.download.status() < 500, cx.now.since(self.asked_at.unwrap_or(cx.now)), cx.now);
+            lease.responded(
+                self.download.status() < 500,
+                cx.now.since(self.asked_at.unwrap_or(cx.now)),
+                cx.now,
+            );
         }
     }
 

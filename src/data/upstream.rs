@@ -3,8 +3,8 @@
 use super::context::Context;
 use crate::base::ids::PoolId;
 use crate::http1::reason::Reason;
-pub use crate::state::choose::{Asked, Chosen, Tried};
 use crate::state::choose::Chooser;
+pub use crate::state::choose::{Asked, Chosen, Tried};
 use crate::state::server::Mode;
 
 /// A lease on the server of the pool that its algorithm picks among those that were not tried yet.

@@ -26,7 +26,7 @@
 //!   seconds; for a server whose probes pass while its requests fail, each return needs more probes. A server that was
 //!   ejected as an outlier returns by time alone, because its probes passed while it failed.
 
-use super::outlier::Outlier;
+use super::outlier::{Limits, Outlier};
 use crate::base::time::Moment;
 use std::fmt;
 use std::time::Duration;
@@ -81,6 +81,13 @@ impl Default for Ejection {
     fn default() -> Self {
         let (base_time, max_time) = (Duration::from_secs(10), Duration::from_secs(120));
         Ejection { consecutive_failures: 5, base_time, max_time, max_percent: 50, error_margin_percent: 30 }
+    }
+}
+
+impl Ejection {
+    /// When a server is an outlier.
+    pub fn outlier_limits(&self) -> Limits {
+        Limits { margin_percent: self.error_margin_percent, in_row: self.consecutive_failures }
     }
 }
 

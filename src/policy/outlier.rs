@@ -2,7 +2,7 @@
 //!
 //! The servers of a pool get the same requests. If a request is bad or the application is broken, all servers fail it,
 //! and no server is at fault. A server is an outlier when its share of errors exceeds the share of all others together
-//! by a margin, and by more than chance explains. An error is a 5xx or a failure (cannot connect, reset, timeout,
+//! by a margin, and by more than chance explains; or when it fails so many in a row as chance does not explain. An error is a 5xx or a failure (cannot connect, reset, timeout,
 //! broken response).
 //!
 //! The last responses of a server are compared with those of the others in the same period: first those of the last
@@ -30,6 +30,8 @@ const ERRORS_MIN: u32 = 10;
 /// Standard deviations between the shares. Two checks a second for ten servers are two million a day; chance exceeds
 /// five deviations once in three million.
 const DEVIATIONS: f64 = 5.0;
+/// How likely a row of errors may be by chance: the same as [`DEVIATIONS`].
+const ROW_CHANCE: f64 = 1e-6;
 
 /// Counts of a server's requests since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub struct Totals {
     pub ended: u64,
     /// Those of them that were errors.
     pub errors: u64,
+    /// Errors since the last good response.
+    pub in_row: u32,
 }
 
 /// Errors among requests.
@@ -47,6 +51,15 @@ pub struct Share {
     pub errors: u32,
     /// All of them.
     pub of: u32,
+}
+
+/// When a server is far above the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// By how many percentage points its share exceeds theirs; 0 disables both checks.
+    pub margin_percent: u32,
+    /// Errors in a row, beside which the others' share of errors makes chance unlikely; 0 disables this check.
+    pub in_row: u32,
 }
 
 /// A server that fails far more than the others, with the figures for the log.
@@ -98,6 +111,16 @@ pub fn is_outlier(own: Share, others: Share, margin_percent: u32) -> bool {
     excess * 100.0 >= f64::from(margin_percent) && excess >= DEVIATIONS * deviation
 }
 
+/// Whether so many errors in a row are more than chance explains, beside this share of the others.
+pub fn is_row_an_outlier(in_row: u32, others: Share, least: u32) -> bool {
+    if least == 0 || in_row < least || others.of < least {
+        return false;
+    }
+    // Never 0: few responses of the others say little about their share.
+    let rate = (f64::from(others.errors) + 1.0) / (f64::from(others.of) + 2.0);
+    f64::from(in_row) * rate.ln() <= ROW_CHANCE.ln()
+}
+
 /// What is recorded of the servers that take requests.
 #[derive(Debug, Default)]
 pub struct Outliers {
@@ -125,7 +148,7 @@ impl Outliers {
     pub fn look(
         &mut self,
         servers: &[(ServerId, Totals)],
-        margin_percent: u32,
+        limits: Limits,
         now: Moment,
     ) -> Vec<(ServerId, Outlier)> {
         if now < self.next_look {
@@ -134,8 +157,7 @@ impl Outliers {
         self.next_look = now.after(CHECK_EVERY);
         self.forget_all_but(servers);
         self.note(servers);
-        let judged =
-            self.servers.iter().filter_map(|(id, track)| Some((*id, self.judge(track, margin_percent)?)));
+        let judged = self.servers.iter().filter_map(|(id, track)| Some((*id, self.judge(track, limits)?)));
         let mut outliers: Vec<_> = judged.collect();
         // The id breaks ties: the order of the map differs between runs.
         outliers.sort_by(|(one_id, one), (two_id, two)| {
@@ -181,14 +203,14 @@ impl Outliers {
         push(&mut self.pool, sum);
     }
 
-    fn judge(&self, track: &Track, margin_percent: u32) -> Option<Outlier> {
+    fn judge(&self, track: &Track, limits: Limits) -> Option<Outlier> {
         let (mut own, mut all, mut looks) = (Share::default(), Share::default(), 0_u32);
         // A server that no longer fails must not be ejected for its past.
         track.looks.back().filter(|newest| newest.errors > 0)?;
         for (mine, pool) in track.looks.iter().rev().zip(self.pool.iter().rev()) {
             (own, all, looks) = (own.plus(*mine), all.plus(*pool), looks + 1);
             let others = all.minus(own);
-            if looks >= CHECKS_MIN && is_outlier(own, others, margin_percent) {
+            if looks >= CHECKS_MIN && is_outlier(own, others, limits.margin_percent) {
                 let seconds = (CHECK_EVERY * looks).as_secs_f32().ceil() as u32;
                 return Some(Outlier { own, others, seconds });
             }
@@ -196,7 +218,21 @@ impl Outliers {
                 break;
             }
         }
-        None
+        self.judge_row(track, limits)
+    }
+
+    /// Errors in a row show a server with little traffic that fails, before its share does.
+    fn judge_row(&self, track: &Track, limits: Limits) -> Option<Outlier> {
+        let sum =
+            |looks: &VecDeque<Share>| looks.iter().fold(Share::default(), |sum, share| sum.plus(*share));
+        let in_row = track.last.in_row;
+        if limits.margin_percent == 0 || in_row < limits.in_row {
+            return None;
+        }
+        let others = sum(&self.pool).minus(sum(&track.looks));
+        let own = Share { errors: in_row, of: in_row };
+        let seconds = (CHECK_EVERY * self.pool.len() as u32).as_secs_f32().ceil() as u32;
+        is_row_an_outlier(in_row, others, limits.in_row).then_some(Outlier { own, others, seconds })
     }
 }
 
@@ -210,6 +246,8 @@ fn push(looks: &mut VecDeque<Share>, share: Share) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LIMITS: Limits = Limits { margin_percent: 30, in_row: 0 };
 
     /// Errors and requests of a server, and of the others.
     fn check(own: (u32, u32), others: (u32, u32), expected: bool) {
@@ -236,19 +274,38 @@ mod tests {
         check((61, 100), (90, 300), true);
     }
 
+    fn check_row(in_row: u32, others: (u32, u32), expected: bool) {
+        let others = Share { errors: others.0, of: others.1 };
+        assert_eq!(is_row_an_outlier(in_row, others, 5), expected, "{in_row} beside {others:?}");
+    }
+
+    #[test]
+    fn a_row_of_errors_that_chance_does_not_explain() {
+        check_row(4, (0, 1_000), false);
+        check_row(5, (0, 20), true);
+        check_row(5, (0, 10), false);
+        check_row(6, (0, 10), true);
+        check_row(5, (0, 0), false);
+        check_row(99, (0, 4), false);
+        check_row(5, (30, 300), false);
+        check_row(7, (30, 300), true);
+        check_row(30, (99, 100), false);
+        check_row(9_999, (1_000, 1_000), false);
+    }
+
     /// Checks servers, given for each check what was added to each since the last as (errors, requests). Returns the
     /// outliers of the last check, by index.
     fn run(looks: &[Vec<(u64, u64)>]) -> Vec<u32> {
         let mut outliers = Outliers::default();
         let mut totals = vec![Totals::default(); looks[0].len()];
         let list = |totals: &[Totals]| (0..).map(ServerId).zip(totals.iter().copied()).collect::<Vec<_>>();
-        let mut found = outliers.look(&list(&totals), 30, Moment::START);
+        let mut found = outliers.look(&list(&totals), LIMITS, Moment::START);
         for (look, n) in looks.iter().zip(1..) {
             for (total, (errors, requests)) in totals.iter_mut().zip(look) {
                 total.errors += errors;
                 total.ended += requests;
             }
-            found = outliers.look(&list(&totals), 30, Moment::from_millis(n * 500));
+            found = outliers.look(&list(&totals), LIMITS, Moment::from_millis(n * 500));
         }
         found.into_iter().map(|(id, _)| id.0).collect()
     }
@@ -291,10 +348,12 @@ mod tests {
         let mut outliers = Outliers::default();
         let mut now = Moment::START;
         let mut look = |servers: &[(u32, u64, u64)]| {
-            let list: Vec<_> =
-                servers.iter().map(|&(id, errors, ended)| (ServerId(id), Totals { ended, errors })).collect();
+            let list: Vec<_> = servers
+                .iter()
+                .map(|&(id, errors, ended)| (ServerId(id), Totals { ended, errors, in_row: 0 }))
+                .collect();
             now = now.after(CHECK_EVERY);
-            outliers.look(&list, 30, now).into_iter().map(|(id, _)| id.0).collect::<Vec<_>>()
+            outliers.look(&list, LIMITS, now).into_iter().map(|(id, _)| id.0).collect::<Vec<_>>()
         };
         look(&[(0, 0, 0), (1, 0, 0), (2, 0, 0)]);
         look(&[(0, 0, 90), (1, 90, 90), (2, 90, 90)]);

@@ -201,7 +201,14 @@ mod testing {
         let mut random = crate::base::random::Random::seeded(7);
         let mut counts = vec![0; slots];
         for turn in 0..times {
-            let draw = Draw { random: random.number(), turn, key: random.number(), schedule: order, is_long_lived: false, is_sample: false };
+            let draw = Draw {
+                random: random.number(),
+                turn,
+                key: random.number(),
+                schedule: order,
+                is_long_lived: false,
+                is_sample: false,
+            };
             counts[algorithm.pick(&mut candidates.to_vec(), draw).unwrap().0 as usize] += 1;
         }
         counts
@@ -224,7 +231,14 @@ mod tests {
 
     #[test]
     fn nothing_is_picked_from_nothing_or_weight_zero() {
-        let none = Draw { random: u64::MAX, turn: 3, key: 9, schedule: &[Slot(0)], is_long_lived: false, is_sample: false };
+        let none = Draw {
+            random: u64::MAX,
+            turn: 3,
+            key: 9,
+            schedule: &[Slot(0)],
+            is_long_lived: false,
+            is_sample: false,
+        };
         for algorithm in Algorithm::ALL {
             assert_eq!(algorithm.pick(&mut [], none), None, "{algorithm:?}");
             let mut idle = [candidate(0, 0, 0), candidate(1, 0, 0)];

@@ -85,7 +85,8 @@ impl Chooser<'_> {
         let mut full = false;
         for (servers, schedule) in [(&pool.ready[..], &pool.schedule[..]), (&pool.reserve[..], &[])] {
             while !rejected.is_full() && !servers.is_empty() {
-                let turn = if schedule.is_empty() { self.random.number() } else { self.turn.fetch_add(1, Relaxed) };
+                let turn =
+                    if schedule.is_empty() { self.random.number() } else { self.turn.fetch_add(1, Relaxed) };
                 let is_sample = self.collect(pool, servers, schedule, turn, &rejected);
                 if self.candidates.is_empty() {
                     full |= servers.iter().any(|server| !tried.has(server.id) && server.is_full());
@@ -112,7 +113,14 @@ impl Chooser<'_> {
     }
 
     /// Fills in the candidates. True: they are a sample.
-    fn collect(&mut self, pool: &Pool, servers: &[Arc<Server>], schedule: &[Slot], turn: u64, rejected: &Tried) -> bool {
+    fn collect(
+        &mut self,
+        pool: &Pool,
+        servers: &[Arc<Server>],
+        schedule: &[Slot],
+        turn: u64,
+        rejected: &Tried,
+    ) -> bool {
         let Chooser { random, candidates, now, .. } = self;
         candidates.clear();
         let qualifies = |server: &Server| !server.is_full() && !rejected.has(server.id);

@@ -104,6 +104,10 @@ pub struct Server {
     ended: AtomicU64,
     /// Those of them that were 5xx or failed.
     errors: AtomicU64,
+    /// Errors since the last good response.
+    errors_in_row: AtomicU32,
+    /// It returned from an ejection and has to show with one request that it responds.
+    on_trial: AtomicBool,
     reports: Mutex<Reports>,
     /// Whether the last report makes it look slower; read by each choice, before the lock is taken.
     is_report_high: AtomicBool,
@@ -143,6 +147,8 @@ impl Server {
             awaiting: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             errors: AtomicU64::new(0),
+            errors_in_row: AtomicU32::new(0),
+            on_trial: AtomicBool::new(false),
             reports: Mutex::default(),
             is_report_high: AtomicBool::new(false),
             requests: AtomicU64::new(0),
@@ -206,7 +212,11 @@ impl Server {
 
     /// The totals of its finished requests.
     pub fn totals(&self) -> Totals {
-        Totals { ended: self.ended.load(Relaxed), errors: self.errors.load(Relaxed) }
+        Totals {
+            ended: self.ended.load(Relaxed),
+            errors: self.errors.load(Relaxed),
+            in_row: self.errors_in_row.load(Relaxed),
+        }
     }
 
     /// Counts a response. Its head arrived `took` after the request, which was one of `load` in flight.
@@ -226,9 +236,16 @@ impl Server {
     fn record_outcome(&self, is_good: bool, now: Moment) {
         if !is_good {
             self.errors.fetch_add(1, Relaxed);
+            self.errors_in_row.fetch_add(1, Relaxed);
+        } else if self.errors_in_row.load(Relaxed) != 0 {
+            self.errors_in_row.store(0, Relaxed);
         }
         let word = self.outcomes.load(Relaxed);
-        if word != 0 || !is_good {
+        if self.on_trial.load(Relaxed) {
+            self.on_trial.store(!is_good, Relaxed);
+            let outcomes = if is_good { Outcomes::default() } else { Outcomes::all_bad(now) };
+            self.outcomes.store(outcomes.pack(), Relaxed);
+        } else if word != 0 || !is_good {
             self.outcomes.store(Outcomes::unpack(word).with(is_good, now).pack(), Relaxed);
         }
     }
@@ -325,7 +342,12 @@ impl Server {
 
     /// Whether it has reached its limit of requests in flight.
     pub fn is_full(&self) -> bool {
-        self.max_in_flight().is_some_and(|most| self.in_flight() >= most)
+        self.most_now().is_some_and(|most| self.in_flight() >= most)
+    }
+
+    /// The most requests that may be in flight now: one while it is on trial.
+    fn most_now(&self) -> Option<u32> {
+        if self.on_trial.load(Relaxed) { Some(1) } else { self.max_in_flight() }
     }
 
     /// Takes a lease for a request that is sent now, unless the server was taken out since the snapshot was made, or
@@ -334,7 +356,7 @@ impl Server {
         if !self.open.load(Relaxed) {
             return Err(Rejected::Closed);
         }
-        let others = match self.max_in_flight() {
+        let others = match self.most_now() {
             None => self.in_flight.fetch_add(1, SeqCst),
             Some(most) => {
                 let one_more = |count| (count < most).then_some(count + 1);
@@ -395,7 +417,11 @@ impl Server {
     }
 
     pub(super) fn set_health(&self, health: Health) {
-        *self.health.lock() = health;
+        let before = std::mem::replace(&mut *self.health.lock(), health);
+        if matches!((before, health), (Health::Ejected { .. }, Health::Up)) {
+            self.outcomes.store(0, Relaxed);
+            self.on_trial.store(true, Relaxed);
+        }
     }
 
     pub(super) fn set_open(&self, open: bool) {
@@ -515,9 +541,27 @@ mod tests {
         assert_eq!(server.latency_us(now), None);
         [true, true, false].into_iter().for_each(respond);
         server.fails(now);
-        assert_eq!(server.totals(), Totals { ended: 5, errors: 3 });
+        assert_eq!(server.totals(), Totals { ended: 5, errors: 3, in_row: 2 });
         assert!((19_900.0..20_100.0).contains(&server.latency_us(now).unwrap()));
         assert!((0.5..0.7).contains(&server.good_share(now)));
+    }
+
+    #[test]
+    fn after_an_ejection_one_request_shows_whether_it_responds() {
+        let server = server();
+        server.set_open(true);
+        let now = Moment::from_millis(1);
+        server.set_health(Health::Ejected { until: now });
+        server.set_health(Health::Up);
+        let first = server.lease(now).unwrap();
+        assert!(server.is_full());
+        assert_eq!(server.lease(now).unwrap_err(), Rejected::Full);
+        first.responded(false, Duration::ZERO, now);
+        drop(first);
+        assert!(server.good_share(now) < 0.1, "only trials go to it");
+        let second = server.lease(now).unwrap();
+        second.responded(true, Duration::ZERO, now);
+        assert!(server.good_share(now) == 1.0 && server.lease(now).is_ok());
     }
 
     #[test]

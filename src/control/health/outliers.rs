@@ -18,7 +18,7 @@ impl Agent {
         for (pool, servers) in snapshot.pools() {
             let totals: Vec<_> = servers.ready.iter().map(|server| (server.id, server.totals())).collect();
             let Some(agent) = self.pools.get_mut(usize::from(pool.0)) else { continue };
-            for (id, outlier) in agent.outliers.look(&totals, agent.ejection.error_margin_percent, now) {
+            for (id, outlier) in agent.outliers.look(&totals, agent.ejection.outlier_limits(), now) {
                 self.apply(id, Event::FailsMore(outlier), "", now);
             }
         }

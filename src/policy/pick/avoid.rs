@@ -20,7 +20,7 @@ pub(super) fn mark(candidates: &mut [Candidate]) {
         .filter(|candidate| all_silent || !candidate.is_silent)
         .fold(0.0, |best: f32, candidate| best.max(candidate.good));
     for candidate in candidates {
-        candidate.good = (candidate.good / best.max(f32::EPSILON)).min(1.0);
+        candidate.good = if best > 0.0 { (candidate.good / best).min(1.0) } else { 1.0 };
         candidate.is_avoided = !all_silent && candidate.is_silent || candidate.good < AVOIDED_BELOW;
     }
 }
@@ -36,7 +36,11 @@ pub(super) fn trial(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
         let after = if candidate.is_silent { TRIAL_OF_SILENT_AFTER_MS } else { TRIAL_AFTER_MS };
         candidate.weight.0 > 0 && candidate.unasked_ms >= after
     };
-    candidates.iter().filter(is_due).max_by_key(|candidate| candidate.unasked_ms).map(|candidate| candidate.slot)
+    candidates
+        .iter()
+        .filter(is_due)
+        .max_by_key(|candidate| candidate.unasked_ms)
+        .map(|candidate| candidate.slot)
 }
 
 #[cfg(test)]
@@ -71,9 +75,16 @@ mod tests {
 
     #[test]
     fn a_trial_is_for_what_had_no_request_for_longest() {
-        let unasked = |slot: u32, unasked_ms, is_silent| Candidate { unasked_ms, is_silent, ..candidate(slot, 1, 0) };
-        let draw = |random| Draw { random, turn: 0, key: 0, schedule: &[], is_long_lived: false, is_sample: false };
-        let all = [unasked(0, 900, false), unasked(1, 1_500, false), unasked(2, 9_000, true), unasked(3, 1_200, false)];
+        let unasked =
+            |slot: u32, unasked_ms, is_silent| Candidate { unasked_ms, is_silent, ..candidate(slot, 1, 0) };
+        let draw =
+            |random| Draw { random, turn: 0, key: 0, schedule: &[], is_long_lived: false, is_sample: false };
+        let all = [
+            unasked(0, 900, false),
+            unasked(1, 1_500, false),
+            unasked(2, 9_000, true),
+            unasked(3, 1_200, false),
+        ];
         assert_eq!(trial(&all, draw(0)), Some(Slot(1)));
         assert_eq!(trial(&all, draw(u64::MAX)), None);
         assert_eq!(trial(&all[..1], draw(0)), None);

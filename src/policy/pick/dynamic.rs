@@ -19,6 +19,7 @@
 
 use super::{Candidate, Draw, Slot, shares, weighted};
 use crate::policy::latency::Reading;
+use crate::policy::outcomes::TOLERATED_FROM;
 
 /// Added to each latency, in microseconds.
 const NOISE_US: f32 = 500.0;
@@ -28,6 +29,8 @@ const CLOSE: f32 = 1.2;
 const SPREAD: f32 = 0.1;
 /// An estimate with less than this left of it (no sample for 3 s) is mixed with the median.
 const FRESH: f32 = 0.8;
+/// The latency of all while none is known, in microseconds: so that requests in flight decide, and no noise.
+const UNKNOWN_US: f32 = 10_000.0;
 /// The most latencies used for the median; bounds the work and the stack.
 const MEDIAN_OF: usize = 32;
 
@@ -58,11 +61,13 @@ struct Scale {
 
 impl Scale {
     fn of(candidates: &[Candidate]) -> Self {
-        if usable(candidates).all(|candidate| known(candidate).is_some_and(|latency| latency.freshness >= FRESH)) {
+        if usable(candidates)
+            .all(|candidate| known(candidate).is_some_and(|latency| latency.freshness >= FRESH))
+        {
             return Scale { median_us: 0.0, highest_us: 0.0 };
         }
         let known_us = || usable(candidates).filter_map(known).map(|latency| latency.predicted_us(0));
-        Scale { median_us: median(known_us()), highest_us: known_us().fold(0.0, f32::max) }
+        Scale { median_us: median(known_us()), highest_us: known_us().reduce(f32::max).unwrap_or(UNKNOWN_US) }
     }
 
     fn cost(&self, candidate: &Candidate) -> f32 {
@@ -79,7 +84,8 @@ impl Scale {
             }
         };
         let usual_us = predicted_us.max(candidate.silence_us) + NOISE_US;
-        usual_us * candidate.report * (1.0 + SPREAD * requests as f32) / candidate.good
+        usual_us * candidate.report * (1.0 + SPREAD * requests as f32)
+            / (candidate.good / TOLERATED_FROM).min(1.0)
     }
 }
 
@@ -154,8 +160,8 @@ mod tests {
         check(&[(9, Some((2.0, 1.0))), (0, Some((10.0, 1.0)))], &[1]);
         check(&[(1, Some((2.0, 1.0))), (0, Some((10.0, 1.0)))], &[0]);
         // eight requests of which each takes 10 ms: one more changes little
-        check(&[(7, Some((10.0, 8.0))), (0, Some((20.0, 1.0)))], &[0]);
-        check(&[(20, Some((10.0, 8.0))), (0, Some((20.0, 1.0)))], &[1]);
+        check(&[(7, Some((10.0, 8.0))), (0, Some((30.0, 1.0)))], &[0]);
+        check(&[(20, Some((10.0, 8.0))), (0, Some((30.0, 1.0)))], &[1]);
         // noise and near ties are shared
         check(&[(0, Some((0.06, 1.0))), (0, Some((0.12, 1.0)))], &[0, 1]);
         check(&[(0, Some((10.0, 1.0))), (0, Some((11.5, 1.0)))], &[0, 1]);
@@ -169,7 +175,8 @@ mod tests {
     #[test]
     fn failures_silence_and_reports() {
         let all = |change: fn(&mut Candidate)| {
-            let mut all = candidates(&[(0, Some((0.1, 1.0))), (0, Some((20.0, 1.0))), (0, Some((20.0, 1.0)))]);
+            let mut all =
+                candidates(&[(0, Some((0.1, 1.0))), (0, Some((20.0, 1.0))), (0, Some((20.0, 1.0)))]);
             change(&mut all[0]);
             all
         };

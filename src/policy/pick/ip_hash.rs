@@ -46,7 +46,14 @@ mod tests {
     const KEYS: u64 = 20_000;
 
     fn winner(candidates: &[Candidate], key: u64) -> u32 {
-        let draw = Draw { random: key, turn: key, key: mix(key, 1), schedule: &[], is_long_lived: false, is_sample: false };
+        let draw = Draw {
+            random: key,
+            turn: key,
+            key: mix(key, 1),
+            schedule: &[],
+            is_long_lived: false,
+            is_sample: false,
+        };
         pick(candidates, draw).unwrap().0
     }
 

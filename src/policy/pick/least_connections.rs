@@ -28,7 +28,8 @@ mod tests {
     /// Servers as (weight, in flight) and those that may be picked, all of them.
     fn check(servers: &[(u16, u32)], expected: &[u32]) {
         let all: Vec<_> = (0..).zip(servers).map(|(slot, &(w, busy))| candidate(slot, w, busy)).collect();
-        let counts = shares(super::super::Algorithm::LeastConnections, &all, &scheduled(&all), 500, servers.len());
+        let counts =
+            shares(super::super::Algorithm::LeastConnections, &all, &scheduled(&all), 500, servers.len());
         let picked: Vec<_> = (0..).zip(counts).filter(|&(_, n)| n > 0).map(|(slot, _)| slot).collect();
         assert_eq!(picked, expected, "{servers:?}");
     }

@@ -33,8 +33,12 @@ mod tests {
     fn the_order_is_that_of_the_schedule() {
         let all = [candidate(0, 5, 0), candidate(1, 1, 0), candidate(2, 1, 0)];
         let schedule = scheduled(&all);
-        let picks =
-            (0..14).filter_map(|turn| pick(&all, Draw { random: 1, turn, key: 1, schedule: &schedule, is_long_lived: false, is_sample: false }));
+        let picks = (0..14).filter_map(|turn| {
+            pick(
+                &all,
+                Draw { random: 1, turn, key: 1, schedule: &schedule, is_long_lived: false, is_sample: false },
+            )
+        });
         assert_eq!(picks.map(|slot| slot.0).collect::<Vec<_>>(), [0, 0, 1, 0, 2, 0, 0, 0, 0, 1, 0, 2, 0, 0]);
     }
 }

@@ -12,7 +12,8 @@ pub(super) fn turn_or_random(
 ) -> Option<Slot> {
     let fits = |candidate: &Candidate| candidate.weight.0 > 0 && fits(candidate);
     let next = whose_turn(candidates, draw).filter(|candidate| fits(candidate));
-    next.or_else(|| weighted_random(candidates, draw, draw.random as u32, fits)).map(|candidate| candidate.slot)
+    next.or_else(|| weighted_random(candidates, draw, draw.random as u32, fits))
+        .map(|candidate| candidate.slot)
 }
 
 /// One of the candidates that fit, with probability proportional to its weight; all with the same where they are a sample.

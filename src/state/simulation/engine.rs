@@ -46,7 +46,10 @@ enum What {
     /// The next request of the open loop.
     Arrives,
     /// A server has responded, or its client waits no more.
-    Ends { request: u32, turn: u32 },
+    Ends {
+        request: u32,
+        turn: u32,
+    },
     Changes(u32),
     Joins(u32),
     Reports,
@@ -455,8 +458,8 @@ impl<'a> World<'a> {
         let snapshot = table.snapshot();
         let ready = &snapshot.pool(PoolId(0)).ready;
         let totals: Vec<_> = ready.iter().map(|server| (server.id, server.totals())).collect();
-        let margin = self.description.policy.ejection.error_margin_percent;
-        let found = outliers.look(&totals, margin, now);
+        let limits = self.description.policy.ejection.outlier_limits();
+        let found = outliers.look(&totals, limits, now);
         for (id, outlier) in found {
             let Some(server) = ready.iter().find(|server| server.id == id) else { continue };
             let server = server.name.parse().unwrap_or(0);
@@ -471,7 +474,8 @@ impl<'a> World<'a> {
         let Balancer { table, records, .. } = &mut self.balancers[balancer];
         let Some(entry) = table.find(&server.to_string()) else { return };
         let is_out = |record: &Record| matches!(record.health, Health::Ejected { .. });
-        let ejected = records.iter().enumerate().filter(|(at, record)| *at != server && is_out(record)).count();
+        let ejected =
+            records.iter().enumerate().filter(|(at, record)| *at != server && is_out(record)).count();
         let servers = records.len();
         let others = Others { servers, ejected, is_another_ready: ejected + 1 < servers };
         let rules = Rules { enabled: false, ..Rules::default() };

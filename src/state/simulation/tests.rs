@@ -132,3 +132,106 @@ fn table() {
         }
     }
 }
+
+/// What one server does from second 5 to second 35, beside others that take so many ms at so many requests a second or
+/// with so many clients; at most this part of the requests may go to it in the first second, and after the third.
+fn check_one_bad(servers: usize, bad: Behaviour, work_ms: u64, arrivals: &Arrivals, most: [f64; 2]) {
+    for algorithm in BY_LOAD {
+        let mut description = Description {
+            servers: vec![Server { slots: 64, ..Server::default() }; servers],
+            arrivals: arrivals.clone(),
+            work: Work::Exponential(ms(work_ms)),
+            length: Duration::from_secs(60),
+            warm_up: Duration::ZERO,
+            ..base()
+        };
+        let change = |at, behaviour| Change { at: Duration::from_secs(at), server: 0, behaviour };
+        description.changes = vec![change(5, bad), change(35, Behaviour::Works)];
+        let report = run(&with(algorithm, 1, &description));
+        let share = |seconds: std::ops::Range<usize>| report.percent(seconds)[0];
+        let case = format!(
+            "{algorithm:?}, {servers} servers, {bad:?}, {work_ms} ms, {arrivals:?}: {:.1} % in the first second, then {:.1} %, \
+             then {:.1} %; {:#?}",
+            share(5..6),
+            share(8..34),
+            share(50..60),
+            report.log
+        );
+        assert!(share(5..6) <= most[0] && share(8..34) <= most[1], "{case}");
+        assert!(share(50..60) > 60.0 / servers as f64, "it has recovered: {case}");
+    }
+}
+
+#[test]
+fn failing_fast_attracts_nothing() {
+    let fails = Behaviour::Fails { after: ms(1) };
+    for (servers, most) in [(2, 50.0), (3, 34.0), (10, 12.0)] {
+        for work_ms in [10, 50] {
+            for arrivals in [Arrivals::Clients(16), Arrivals::Clients(64), Arrivals::PerSecond(200.0)] {
+                check_one_bad(servers, fails, work_ms, &arrivals, [most, 2.0]);
+            }
+        }
+    }
+}
+
+#[test]
+fn servers_that_hang_or_refuse_connections_get_little() {
+    for arrivals in [Arrivals::Clients(16), Arrivals::PerSecond(100.0)] {
+        check_one_bad(3, Behaviour::Hangs, 20, &arrivals, [30.0, 3.0]);
+        check_one_bad(3, Behaviour::Refuses, 20, &arrivals, [30.0, 3.0]);
+    }
+}
+
+#[test]
+fn where_all_fail_none_is_ejected_and_the_shares_are_even() {
+    for algorithm in BY_LOAD {
+        let failing = Server { behaviour: Behaviour::Fails { after: ms(1) }, ..Server::default() };
+        let description = Description { servers: vec![failing; 3], ..base() };
+        let report = run(&with(algorithm, 1, &description));
+        assert!(report.log.is_empty(), "{algorithm:?}: {:?}", report.log);
+        assert!(report.percent(2..20).iter().all(|share| *share > 25.0), "{algorithm:?}: {report:?}");
+    }
+}
+
+#[test]
+fn a_bad_request_that_fails_everywhere_counts_against_no_server() {
+    let some = Server { behaviour: Behaviour::FailsSome(30), ..Server::default() };
+    for (algorithm, rate) in BY_LOAD.into_iter().flat_map(|algorithm| [(algorithm, 6.0), (algorithm, 300.0)])
+    {
+        let arrivals = Arrivals::PerSecond(rate);
+        let description = Description {
+            servers: vec![some.clone(); 3],
+            arrivals,
+            length: Duration::from_secs(60),
+            ..base()
+        };
+        let report = run(&with(algorithm, 1, &description));
+        assert!(report.log.is_empty(), "{algorithm:?}: {:?}", report.log);
+        assert!(
+            report.percent(0..60).iter().all(|share| *share > 22.0),
+            "{algorithm:?}: {:?}",
+            report.percent(0..60)
+        );
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_simulation() {
+    let description = Description { balancers: 2, ..pauses() };
+    assert_eq!(run(&description), run(&description));
+    assert_ne!(run(&description), run(&Description { seed: 2, ..description.clone() }));
+}
+
+#[test]
+fn no_policy_is_better_than_one_queue_and_requests_are_all_accounted_for() {
+    for load in [0.5, 0.95] {
+        let description = at_load(load, base());
+        let best = ideal(&description);
+        for algorithm in BY_LOAD {
+            let report = run(&with(algorithm, 1, &description));
+            assert_eq!(report.requests, best.requests);
+            assert_eq!(report.requests, report.good + report.bad + report.rejected + report.timed_out);
+            assert!(report.mean() >= best.mean(), "{algorithm:?}");
+        }
+    }
+}
