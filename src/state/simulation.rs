@@ -13,8 +13,10 @@
 //! passes, unless the server refuses connections), retries after a response.
 
 mod arrivals;
+mod balancer;
 mod engine;
 mod ideal;
+mod pause;
 mod report;
 #[cfg(test)]
 mod tests;

@@ -1,21 +1,18 @@
 //! The events of a simulation, in the order of their time.
 
 use super::arrivals::{Arrival, Source, nanos};
+use super::balancer::{Balancer, spec};
+use super::pause::paused;
 use super::{Arrivals, Behaviour, Description, LoadReport, Report};
 use crate::base::ids::PoolId;
 use crate::base::random::Random;
 use crate::base::time::Moment;
-use crate::policy::admit::{Admit, Codel};
+use crate::policy::admit::{self, Admit};
 use crate::policy::health::{self, Event, Health, Others, Record, Rules};
-use crate::policy::outlier::Outliers;
-use crate::policy::pick::Candidate;
-use crate::state::choose::{Asked, Chooser, Chosen, Tried};
-use crate::state::config::ServerSpec;
+use crate::state::choose::{Chosen, Tried};
 use crate::state::server::Lease;
-use crate::state::table::Table;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// What a connection that is refused takes.
@@ -72,16 +69,6 @@ struct World<'a> {
     requests: Vec<Request>,
     free: Vec<u32>,
     report: Report,
-}
-
-struct Balancer {
-    table: Table,
-    turn: AtomicU64,
-    random: Random,
-    waiting: VecDeque<u32>,
-    codel: Codel,
-    outliers: Outliers,
-    records: Vec<Record>,
 }
 
 #[derive(Default)]
@@ -247,7 +234,8 @@ impl<'a> World<'a> {
     /// It goes to a server, or waits. False: it waits.
     fn choose(&mut self, at: u32, waited: bool) {
         let request = &self.requests[at as usize];
-        match self.balancers[request.balancer as usize].choose(request, Moment::from_nanos(self.now_ns)) {
+        let (key, now) = (request.arrival.dice, Moment::from_nanos(self.now_ns));
+        match self.balancers[request.balancer as usize].choose(key, &request.tried, now) {
             Chosen::Server(lease) => self.send(at, lease),
             Chosen::Full if waited => self.balancers[request.balancer as usize].waiting.push_front(at),
             Chosen::Full => self.wait(at),
@@ -282,11 +270,11 @@ impl<'a> World<'a> {
             }
             let request = &self.requests[at as usize];
             let now = Moment::from_nanos(self.now_ns);
-            match self.balancers[balancer].choose(request, now) {
+            match self.balancers[balancer].choose(request.arrival.dice, &request.tried, now) {
                 Chosen::Server(lease) => {
                     let took_us = lease.server().latency_us(now).unwrap_or(0.0);
                     let usual = Duration::from_micros(took_us as u64) * TIMES_LATENCY;
-                    let rules = crate::policy::admit::Rules { max_wait: rules.max_wait.max(usual), ..rules };
+                    let rules = admit::Rules { max_wait: rules.max_wait.max(usual), ..rules };
                     match self.balancers[balancer].codel.judge(&rules, since, now) {
                         Admit::Serve => self.send(at, lease),
                         Admit::TooLate | Admit::Standing => {
@@ -486,79 +474,6 @@ impl<'a> World<'a> {
             let ms = self.now_ns / 1_000_000;
             self.report.log.push(format!("{ms} ms, server {server}: {}", change.why));
             table.set_health(&entry, change.to);
-        }
-    }
-}
-
-impl Balancer {
-    fn new(description: &Description, at: usize) -> Self {
-        let servers = 0..description.servers.len();
-        let there = servers.clone().filter(|server| description.servers[*server].joins.is_zero());
-        let list: Vec<_> = there.map(|server| spec(description, server)).collect();
-        let policy = &description.policy;
-        let rules = Rules { enabled: false, ..Rules::default() };
-        Balancer {
-            table: Table::new(policy.algorithm, false, policy.max_in_flight, &list),
-            turn: AtomicU64::new(0),
-            random: Random::seeded(description.seed ^ (at as u64 + 1) << 32),
-            waiting: VecDeque::new(),
-            codel: Codel::new(),
-            outliers: Outliers::default(),
-            records: servers.map(|_| Record::new(&rules, Moment::START)).collect(),
-        }
-    }
-
-    fn choose(&mut self, request: &Request, now: Moment) -> Chosen {
-        let mut candidates = CANDIDATES.take();
-        let Balancer { table, turn, random, .. } = self;
-        let snapshot = table.snapshot();
-        let mut chooser = Chooser { turn, random, candidates: &mut candidates, now };
-        let asked = Asked { key: request.arrival.dice, is_long_lived: false };
-        let chosen = chooser.choose(snapshot.pool(PoolId(0)), asked, &request.tried);
-        CANDIDATES.set(candidates);
-        chosen
-    }
-}
-
-thread_local! {
-    /// Room for candidates, as each worker has it.
-    static CANDIDATES: std::cell::Cell<Vec<Candidate>> = const { std::cell::Cell::new(Vec::new()) };
-}
-
-/// A server as the configuration would have it; its name is its index.
-fn spec(description: &Description, server: usize) -> ServerSpec {
-    let address = std::net::SocketAddr::from(([127, 0, 0, 1], server as u16 + 1)).to_string();
-    ServerSpec {
-        name: server.to_string(),
-        address: address.parse().unwrap_or_else(|_| unreachable!("an IP address and a port")),
-        weight: description.servers[server].weight,
-        backup: false,
-        max_in_flight: None,
-    }
-}
-
-/// When work that begins now ends, with the pauses on the way.
-fn paused(pause: Option<super::Pause>, now_ns: u64, work_ns: u64) -> u64 {
-    let Some(pause) = pause else { return now_ns + work_ns };
-    let (every_ns, lasts_ns, first_ns) = (nanos(pause.every).max(1), nanos(pause.lasts), nanos(pause.first));
-    let (mut at_ns, mut left_ns) = (now_ns, work_ns);
-    loop {
-        if at_ns < first_ns {
-            let until_ns = first_ns.min(at_ns + left_ns);
-            left_ns -= until_ns - at_ns;
-            at_ns = until_ns;
-        } else {
-            let phase_ns = (at_ns - first_ns) % every_ns;
-            if phase_ns < lasts_ns {
-                at_ns += lasts_ns - phase_ns;
-            }
-            let phase_ns = (at_ns - first_ns) % every_ns;
-            let runs_ns = left_ns.min(every_ns - phase_ns.max(lasts_ns));
-            left_ns -= runs_ns;
-            at_ns += runs_ns;
-        }
-        if left_ns == 0 {
-            return at_ns;
         }
     }
 }

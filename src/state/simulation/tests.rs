@@ -1,3 +1,5 @@
+//! The scenarios of the balancing bench under virtual time, and what must hold in each.
+
 use super::*;
 use crate::policy::pick::Algorithm::{self, *};
 
