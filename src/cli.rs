@@ -95,6 +95,10 @@ pub enum Command {
     /// when the file has a fault, and with 1 when a port, a folder or an address of this machine prevents a start. A
     /// port in use by the running balancer of the same file does not.
     Check(check::Arguments),
+    /// Print the JSON schema of the configuration, for editors
+    ///
+    /// Write it to a file, and name that file in the configuration: "$schema": "evenkeel.schema.json".
+    Schema,
     /// Show the workers, servers and totals of a running balancer
     #[command(long_about = status::LONG_ABOUT)]
     Status(status::Arguments),
@@ -186,6 +190,10 @@ impl Arguments {
             Command::Server(arguments) => server::run(arguments, file),
             Command::Loadtest(arguments) => loadtest::run(arguments, file),
             Command::Check(arguments) => check::run(&arguments, arguments.file.or(file)?),
+            Command::Schema => {
+                say(config::SCHEMA.trim_end());
+                Ok(0)
+            }
             Command::Status(arguments) => status::run(&arguments, arguments.file.or(file)?),
             Command::Config(command) => changes::config(&command, file),
             Command::State(command) => changes::state(&command, file),

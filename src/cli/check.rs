@@ -1,11 +1,12 @@
 //! `evenkeel check`: whether a configuration is valid, and whether a balancer could start with it here.
 
 use super::admin::Client;
-use super::{Failure, File, STDIN, find, processes, say};
+use super::{Failure, File, STDIN, failed, find, processes, say};
 use crate::app::preflight::{Obstacle, preflight};
-use crate::state::config::{self, Config, FILE, Fault};
+use crate::state::config::{self, Config, FILE, Fault, Input};
 use crate::state::instance::Instance;
 use clap::Args;
+use std::io::Read;
 use std::path::Path;
 
 /// The arguments of `evenkeel check`.
@@ -14,6 +15,9 @@ pub struct Arguments {
     /// Check only the file, not the ports, folders and addresses of this machine
     #[arg(long)]
     pub(super) file_only: bool,
+    /// Print the effective configuration as JSON: every key with its value, and where that comes from
+    #[arg(long)]
+    pub(super) print: bool,
     #[command(flatten)]
     pub(super) file: File,
 }
@@ -23,6 +27,9 @@ const SERVERS_SHOWN: usize = 5;
 
 /// Prints a summary, or every fault; they are the result and go to the standard output.
 pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
+    if arguments.print {
+        return print(file);
+    }
     let config = match find(file) {
         Ok(config) => config,
         Err(Failure::Configuration(faults)) => {
@@ -51,6 +58,26 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
     lines.push(format!("{name} is valid, but a balancer cannot start with it on this machine: {count}"));
     say(lines.join("\n\n"));
     Ok(1)
+}
+
+/// Prints the effective configuration, or every fault.
+fn print(file: Option<&Path>) -> Result<u8, Failure> {
+    let (mut text, here, folder) = (String::new(), Path::new(FILE), Path::new(""));
+    let input = match file {
+        Some(file) if file == Path::new(STDIN) => {
+            std::io::stdin().read_to_string(&mut text).map_err(failed)?;
+            Input::Text { name: Some("standard input"), text: &text, folder }
+        }
+        Some(file) => Input::File(file),
+        None if here.symlink_metadata().is_ok() => Input::File(here),
+        None => Input::Text { name: None, text: "{}", folder },
+    };
+    let (printed, code) = match config::print(&input) {
+        Ok(printed) => (printed, 0),
+        Err(faults) => (told(&faults), 3),
+    };
+    say(printed);
+    Ok(code)
 }
 
 /// The balancer that runs with this file, if there is one.

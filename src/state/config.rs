@@ -19,10 +19,12 @@ pub mod guards;
 mod listener;
 mod listeners;
 mod placeholder;
+mod print;
 mod reader;
 mod refine;
 mod routes;
 mod rules;
+mod schema;
 mod source;
 mod spell;
 mod to_servers;
@@ -36,6 +38,7 @@ pub use guards::Guards;
 pub use listener::{Certificate, ClientAuth, Listener, Place, TlsToClients, TlsVersion};
 pub use routes::RouteSpec;
 pub use rules::check_name;
+pub use schema::SCHEMA;
 pub use to_servers::TlsToServers;
 pub use units::read_size;
 
@@ -369,6 +372,34 @@ pub fn load_from(input: impl Read, name: &str) -> Result<Config, Vec<Fault>> {
     refined(Document::of_text(Some(name.to_owned()), &text, Path::new(""))?, Path::new(""))
 }
 
+/// A configuration that is read.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// A file.
+    File(&'a Path),
+    /// A text, with the name that faults have for it; relative paths start in `folder`.
+    Text {
+        /// The name.
+        name: Option<&'a str>,
+        /// The text.
+        text: &'a str,
+        /// The folder.
+        folder: &'a Path,
+    },
+}
+
+/// The effective configuration as JSON text: every key with its value, and where that comes from. Secrets are masked.
+pub fn print(input: &Input<'_>) -> Result<String, Vec<Fault>> {
+    let (read, folder) = match input {
+        Input::File(path) => (Document::of_file(path)?, path.parent().unwrap_or(Path::new(""))),
+        Input::Text { name, text, folder } => {
+            (Document::of_text(name.map(str::to_owned), text, folder)?, *folder)
+        }
+    };
+    let (document, config) = refined_with(read, folder)?;
+    Ok(print::effective(&document, &config))
+}
+
 /// Refines a text; `folder` is where relative paths start.
 pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
     refined(Document::of_text(None, text, folder)?, folder)
@@ -432,12 +463,15 @@ fn tree_of(source: &Source) -> Result<Node, Vec<Fault>> {
 }
 
 fn refined(document: Document, folder: &Path) -> Result<Config, Vec<Fault>> {
-    let Document { source, node, files, faults } = document;
-    let mut reader = Reader::with(faults);
-    let config = refine::config(&mut reader, &node, folder);
+    refined_with(document, folder).map(|(document, config)| Config { files: document.files, ..config })
+}
+
+fn refined_with(mut document: Document, folder: &Path) -> Result<(Document, Config), Vec<Fault>> {
+    let mut reader = Reader::with(std::mem::take(&mut document.faults));
+    let config = refine::config(&mut reader, &document.node, folder);
     check::contradictions(&config, &mut reader);
-    let (faults, warnings) = reader.finish(&source);
-    if faults.is_empty() { Ok(Config { warnings, files, ..config }) } else { Err(faults) }
+    let (faults, warnings) = reader.finish(&document.source);
+    if faults.is_empty() { Ok((document, Config { warnings, ..config })) } else { Err(faults) }
 }
 
 #[cfg(test)]

@@ -114,7 +114,6 @@ impl Variables<'_> {
     }
 }
 
-#[cfg(test)]
 impl Variable {
     /// Whether its value should not be shown: what files hold, and what is named like a secret.
     pub(super) fn is_secret(&self) -> bool {
@@ -126,7 +125,6 @@ impl Variable {
 }
 
 /// Whether a name is one that secrets have.
-#[cfg(test)]
 pub(super) fn is_secret_name(name: &str) -> bool {
     const WORDS: [&str; 8] =
         ["token", "secret", "password", "passwd", "credential", "authorization", "cookie", "key"];
