@@ -5,8 +5,11 @@
 //! - `tree` has the syntax and the position of every value.
 //! - `document` adds the files that are included, and `variables` the values of `${NAME}`.
 //! - `reader` walks the tree through typed getters and collects every fault.
-//! - `refine` is the schema: each key appears there once, with its default and its bounds.
+//! - `refine` has each key once, with its default and its bounds.
 //! - `check` looks for keys that contradict each other.
+//!
+//! A new key stands in three places: where it is read, in `schema.json` (editors and `check --print` know it from there), and
+//! in docs/configuration.md. Tests hold the three together and name what is missing.
 //!
 //! The file has no derived `Deserialize` structs on purpose. serde stops at the first fault, and raw structs beside the
 //! refined ones would duplicate the schema; this way an operator gets every fault of a file at once, each with its
