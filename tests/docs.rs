@@ -204,7 +204,10 @@ fn arguments(line: &str) -> Option<Vec<String>> {
         _ => return None,
     };
     Some(
-        rest.into_iter().take_while(|word| !["|", "&", ">"].contains(&word.as_str())).chain(["--help".to_owned()]).collect(),
+        rest.into_iter()
+            .take_while(|word| !["|", "&", ">"].contains(&word.as_str()))
+            .chain(["--help".to_owned()])
+            .collect(),
     )
 }
 
