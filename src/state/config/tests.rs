@@ -1,5 +1,6 @@
 //! The configuration as a whole: what is valid, what is reported for what is not, and the document.
 
+use super::source::Source;
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;
