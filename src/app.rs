@@ -6,6 +6,8 @@ mod lifetime;
 mod listeners;
 pub mod preflight;
 mod publish;
+mod systemd;
+pub mod upgrade;
 
 pub use demo::demo;
 
@@ -22,6 +24,7 @@ use crate::state::instance::Instance;
 use crate::state::own::Own;
 use crate::state::route::{BodyFault, Routes};
 use crate::state::table::Table;
+use crate::state::upgrade::Upgrading;
 use crate::state::verdict::Verdicts;
 use crossbeam_channel::Receiver;
 use std::fmt;
@@ -45,8 +48,12 @@ pub fn run(config: Config) -> Result<(), Error> {
     // Before the first thread: an early signal is not lost.
     let signals = lifetime::watch_signals(&signals::STOP)?;
     let instance = Instance::of(config.origin());
-    let balancer = Balancer::start_as(instance, config)?;
+    let balancer = upgrade::Inheritance::take()
+        .and_then(|inheritance| Balancer::start_as(instance, config, inheritance))
+        .inspect_err(|error| upgrade::failed(&error.to_string()))?;
     listeners::ready_on(&balancer.main.proxy.shared).iter().for_each(|place| log::info!("ready on {place}"));
+    upgrade::ready();
+    systemd::ready();
     balancer.run_until(&signals)
 }
 
@@ -60,6 +67,7 @@ pub struct Balancer {
     report: (report::Handle, JoinHandle<()>),
     certificates: Option<(certificates::Handle, JoinHandle<()>)>,
     kept: Option<(state_file::Handle, JoinHandle<()>)>,
+    upgrading: Arc<Upgrading>,
 }
 
 /// A data plane with its two threads.
@@ -81,23 +89,35 @@ struct Published {
 impl Balancer {
     /// Starts a balancer without a configuration file. Errors are those of the listeners.
     pub fn start(config: Config) -> Result<Self, Error> {
-        Self::start_as(Instance::default(), config)
+        Self::start_as(Instance::default(), config, upgrade::Inheritance::default())
     }
 
     /// Starts all threads of the balancer with this identity.
-    fn start_as(instance: Instance, config: Config) -> Result<Self, Error> {
+    fn start_as(
+        instance: Instance,
+        config: Config,
+        mut inheritance: upgrade::Inheritance,
+    ) -> Result<Self, Error> {
         let started = time::now();
         limits::raise_descriptors();
         let config = Arc::new(config);
         let table = Arc::new(Table::of(&config));
-        let written = kept::restore(&config, &table);
+        let written = inheritance.restore(&config, &table);
         let verdicts = Verdicts::default();
         let (sink, lines) = config.log.access.as_ref().map(|_| AccessSink::open()).unzip();
         let routes = Routes::new(&config.routes).map_err(|faults| routes_error(&config, &faults))?;
         let tls = listeners::open_tls(&config)?;
         let servers_tls = tls.servers.clone();
-        let opened =
-            Proxy::open("main", Arc::clone(&config), routes, Arc::clone(&table), verdicts.clone(), sink, tls);
+        let opened = Proxy::open(
+            "main",
+            Arc::clone(&config),
+            routes,
+            Arc::clone(&table),
+            verdicts.clone(),
+            sink,
+            tls,
+            &mut inheritance.sockets,
+        );
         let (proxy, acceptor) = opened.map_err(|(at, error)| {
             let listener = config.listen.listeners.get(at);
             listener.map_or_else(
@@ -114,7 +134,8 @@ impl Balancer {
         let instance = Instance { pid: std::process::id(), listen, listeners, admin, ..instance };
         let kept = kept::start(&config, &proxy.shared.table, written)?;
         let keep = kept.as_ref().map(|(handle, _)| handle.clone());
-        let admin = Published::start(instance, &proxy, &handle, keep, started)?;
+        let upgrading = Arc::new(Upgrading::new(upgrade::impossible(&config)));
+        let admin = Published::start(instance, &proxy, &handle, keep, &upgrading, &mut inheritance, started)?;
         // From here on a failure must remove the admin socket again.
         let rest = open_access_log(&config, lines, &proxy).and_then(|access| {
             let health = spawn("health", move || agent.run())?;
@@ -138,7 +159,11 @@ impl Balancer {
                 program::name()
             );
         }
-        Ok(Balancer { main, admin, health: (handle, health), access, report, certificates, kept })
+        inheritance.wait_for_names(&main.proxy.shared.table);
+        for left in inheritance.sockets.left() {
+            log::warn!("the socket {left} was handed over, and no listener of the configuration is there");
+        }
+        Ok(Balancer { main, admin, health: (handle, health), access, report, certificates, kept, upgrading })
     }
 
     /// The first TCP address that it listens on, with the port that the kernel chose if 0 was asked for.
@@ -216,6 +241,8 @@ impl Published {
         main: &Proxy,
         health: &health::Handle,
         keep: Option<state_file::Handle>,
+        upgrading: &Arc<Upgrading>,
+        inheritance: &mut upgrade::Inheritance,
         started: Moment,
     ) -> Result<Option<Self>, Error> {
         let (added, removed) = (health.clone(), health.clone());
@@ -232,6 +259,8 @@ impl Published {
             started,
             registered: Arc::new(move |_| added.look()),
             forgotten: Arc::new(move |_| removed.look()),
+            upgrading: Arc::clone(upgrading),
+            takes_over: inheritance.is_upgrade,
             changed: Arc::new(move || keep.iter().for_each(state_file::Handle::changed)),
         };
         if main.shared.config.admin.socket.is_none() {
@@ -244,8 +273,8 @@ impl Published {
         let (stopper, socket) = (admin.stopper(), admin.published_at());
         let thread = spawn("admin", move || admin.run())?;
         let mut published = Published { thread, stopper, front: None };
-        let front =
-            main.shared.config.admin.bind.map(|bind| publish::front(&main.shared.config, bind, socket));
+        let (config, sockets) = (&main.shared.config, &mut inheritance.sockets);
+        let front = config.admin.bind.map(|bind| publish::front(config, bind, socket, sockets));
         match front.unwrap_or(Ok(None)) {
             Ok(front) => {
                 let address = front.as_ref().and_then(|front| front.proxy.shared.address());

@@ -10,6 +10,7 @@ mod processes;
 pub mod run;
 pub mod server;
 pub mod status;
+pub mod upgrade;
 
 use crate::app;
 use crate::base::{limits, output, program};
@@ -102,6 +103,9 @@ pub enum Command {
     /// Show the workers, servers and totals of a running balancer
     #[command(long_about = status::LONG_ABOUT)]
     Status(status::Arguments),
+    /// Start the binary of a running balancer anew, without losing a connection
+    #[command(long_about = upgrade::LONG_ABOUT)]
+    Upgrade(upgrade::Arguments),
     /// Work with the configuration of a running balancer
     #[command(subcommand)]
     Config(changes::ConfigCommand),
@@ -195,6 +199,7 @@ impl Arguments {
                 Ok(0)
             }
             Command::Status(arguments) => status::run(&arguments, arguments.file.or(file)?),
+            Command::Upgrade(arguments) => upgrade::run(&arguments, arguments.file.or(file)?),
             Command::Config(command) => changes::config(&command, file),
             Command::State(command) => changes::state(&command, file),
         }
@@ -210,10 +215,12 @@ impl Failure {
                 1
             }
             Failure::Usage(reason) => {
+                app::upgrade::failed(&reason);
                 print_error(format_args!("error: {reason}\n\nFor more information, try '--help'."));
                 2
             }
             Failure::Configuration(faults) => {
+                app::upgrade::failed("the configuration is not valid; its log has the faults");
                 print_error(check::told(&faults));
                 3
             }

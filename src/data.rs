@@ -50,6 +50,7 @@ pub mod worker;
 pub mod worker_pool;
 
 use crate::base::ids::PoolId;
+use crate::base::inherited::{Socket, Sockets};
 use crate::base::time::{self, Moment};
 use crate::state::access::AccessSink;
 use crate::state::config::{self, Config};
@@ -75,6 +76,9 @@ const WORKER_STACK_BYTES: usize = 256 * 1024;
 /// The accept thread ends at the deadline for draining, and tells the workers; without it they stop this much later.
 const ACCEPT_END_LIMIT: Duration = Duration::from_secs(1);
 
+/// The accept thread gives copies of its sockets within this.
+const SOCKETS_LIMIT: Duration = Duration::from_secs(5);
+
 /// A worker that does not tell of its exchanges within this is left out of the list.
 const LIST_LIMIT: Duration = Duration::from_secs(1);
 
@@ -87,7 +91,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Binds the listeners and makes everything ready; no thread runs yet. `tls` is that of each listener. The error is that
+    /// Takes the listeners from `sockets`, binds the others, and makes everything ready; no thread runs yet. `tls` is that of each listener. The error is that
     /// of the listener with this index.
     pub fn open(
         name: &'static str,
@@ -97,10 +101,15 @@ impl Proxy {
         verdicts: Verdicts,
         access: Option<AccessSink>,
         tls: Tls,
+        sockets: &mut Sockets,
     ) -> Result<(Proxy, Acceptor), (usize, io::Error)> {
         let mut listeners = Vec::new();
         for (at, listener) in config.listen.listeners.iter().enumerate() {
-            listeners.push(Listener::open(&listener.place).map_err(|error| (at, error))?);
+            let opened = match sockets.take(&listener.name, &listener.place.to_string()) {
+                Some(socket) => Listener::inherit(socket, &listener.place),
+                None => Listener::open(&listener.place),
+            };
+            listeners.push(opened.map_err(|error| (at, error))?);
         }
         let mut tls_of = tls.listeners.into_iter();
         let inlet = |(listener, spec): (&Listener, &config::Listener)| Inlet {
@@ -117,6 +126,12 @@ impl Proxy {
         let pool = Arc::new(WorkerPool::new(&shared, poller.waker()));
         let acceptor = Acceptor::new(Arc::clone(&pool), poller, listeners).map_err(of_first)?;
         Ok((Proxy { shared, pool }, acceptor))
+    }
+
+    /// Copies of the listening sockets, for another process.
+    pub fn sockets(&self) -> io::Result<Vec<Socket>> {
+        let copies = self.pool.ask_sockets().recv_timeout(SOCKETS_LIMIT);
+        copies.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// No new connections; exchanges in flight are finished; the accept thread ends when all connections have left, or at

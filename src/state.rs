@@ -17,5 +17,6 @@ pub mod stats;
 pub mod table;
 pub mod tls;
 pub mod traffic;
+pub mod upgrade;
 pub mod verdict;
 pub mod workers;

@@ -166,7 +166,6 @@ fn signals_that_do_not_stop_are_answered_in_the_log() {
     for (signal, line) in [
         (Signal::USR1, "SIGUSR1: there is no access log"),
         (Signal::HUP, "SIGHUP: reloading the configuration is not built yet; nothing was changed"),
-        (Signal::USR2, "SIGUSR2: upgrading the running binary is not built yet; nothing was changed"),
     ] {
         balancer.signal(signal);
         balancer.logs(line);

@@ -1,12 +1,12 @@
 //! From a signal to the end: what signals do to a running balancer, and the order in which it stops.
 
-use super::{Balancer, Error, spawn};
+use super::{Balancer, Error, spawn, systemd, upgrade};
 use crate::base::signals::{self, Received};
-use crate::base::time;
+use crate::base::time::{self, Moment};
 use crate::control::access;
-use crossbeam_channel::{after, bounded, never, select};
+use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, tick};
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Handles the signals that stop, and all others that operators send to a load balancer, because their default is to
 /// end the process.
@@ -16,25 +16,33 @@ pub(super) fn watch_signals(stop: &[i32]) -> Result<signals::Watch, Error> {
     signals::Watch::new(stop, &others).map_err(|error| Error(format!("signals cannot be received: {error}")))
 }
 
+/// What ends the wait of a running balancer.
+enum Event {
+    /// A signal of this name asks to stop.
+    Stop(&'static str),
+    /// This process has taken over.
+    Upgraded(u32),
+}
+
+/// What a balancer waits for beside its work.
+struct Waiter<'a> {
+    signals: &'a signals::Watch,
+    access: Option<access::Handle>,
+    upgraded: (Sender<u32>, Receiver<u32>),
+    /// When systemd wants to hear of it again.
+    alive: Receiver<Instant>,
+}
+
 impl Balancer {
-    /// Waits for a signal, then drains; a second stop signal ends the drain early.
+    /// Waits for a signal, or until another process has taken over; then drains. A second stop signal ends the drain early.
     pub(super) fn run_until(self, signals: &signals::Watch) -> Result<(), Error> {
-        let access = self.access.as_ref().map(|(handle, _)| handle.clone());
-        let timeouts = &self.main.proxy.shared.config.timeouts;
-        let (drain, delay) = (timeouts.drain, timeouts.shutdown_delay);
-        if let Some(signal) = next_stop(signals, access.as_ref(), None) {
-            if !delay.is_zero() {
-                log::info!("{signal}: not ready any more; the ports close in {delay:?}");
-                self.main.proxy.shared.announce_drain();
-                if let Some(signal) = next_stop(signals, access.as_ref(), Some(delay)) {
-                    return Err(stopped_at_once(signal));
-                }
-            }
-            log::info!(
-                "{signal}: the ports are closed; requests in flight are finished, for up to {drain:?}"
-            );
-        }
-        let deadline = time::now().after(drain);
+        let waiter = Waiter {
+            signals,
+            access: self.access.as_ref().map(|(handle, _)| handle.clone()),
+            upgraded: bounded(1),
+            alive: systemd::watchdog_interval().map_or_else(never, tick),
+        };
+        let deadline = self.wait_for_end(&waiter)?;
         self.leave(deadline);
         let handle = signals.handle();
         let (give, taken) = bounded(1);
@@ -51,30 +59,74 @@ impl Balancer {
         };
         let _ = give.send(self);
         drop(give);
-        if let Some(signal) = next_stop(signals, access.as_ref(), None) {
+        if let Some(Event::Stop(signal)) = waiter.next(None, None) {
             return Err(stopped_at_once(signal));
         }
         let _ = drain.join();
         log::info!("stopped");
         Ok(())
     }
+
+    /// Runs until the balancer has to drain; until when it may.
+    fn wait_for_end(&self, waiter: &Waiter<'_>) -> Result<Moment, Error> {
+        let shared = &self.main.proxy.shared;
+        let timeouts = &shared.config.timeouts;
+        let (drain, delay) = (timeouts.drain, timeouts.shutdown_delay);
+        let mut event = waiter.next(Some(self), None);
+        if let Some(Event::Stop(signal)) = event.as_ref().filter(|_| !delay.is_zero()) {
+            log::info!("{signal}: not ready any more; the ports close in {delay:?}");
+            shared.announce_drain();
+            match waiter.next(Some(self), Some(delay)) {
+                Some(Event::Stop(signal)) => return Err(stopped_at_once(signal)),
+                Some(upgraded) => event = Some(upgraded),
+                None => {}
+            }
+        }
+        match event {
+            Some(Event::Stop(signal)) => {
+                systemd::stopping();
+                log::info!(
+                    "{signal}: the ports are closed; requests in flight are finished, for up to {drain:?}"
+                );
+            }
+            Some(Event::Upgraded(pid)) => {
+                systemd::main_process(pid);
+                shared.hand_over();
+                log::info!(
+                    "upgrade: process {pid} has taken over; requests in flight are finished here, for up to {drain:?}"
+                );
+            }
+            None => {}
+        }
+        Ok(time::now().after(drain))
+    }
 }
 
-/// The name of the next stop signal. `None`: no more signals will arrive, or none has within `limit`.
-fn next_stop(
-    signals: &signals::Watch,
-    access: Option<&access::Handle>,
-    limit: Option<Duration>,
-) -> Option<&'static str> {
-    let over = limit.map_or_else(never, after);
-    loop {
-        let received = select! {
-            recv(signals.receiver()) -> received => received,
-            recv(over) -> _ => return None,
-        };
-        match received.ok()? {
-            Received::Stop(name) | Received::StopNow(name) => return Some(name),
-            Received::Other(signal) => respond_to(signal, access),
+impl Waiter<'_> {
+    /// What comes next. `None`: no more signals will arrive, or nothing has come within `limit`. Signals that do not stop do
+    /// what they do; without a balancer, while it drains, there are no upgrades.
+    fn next(&self, balancer: Option<&Balancer>, limit: Option<Duration>) -> Option<Event> {
+        let over = limit.map_or_else(never, after);
+        let none = never();
+        let asked = balancer.map_or(&none, |balancer| balancer.upgrading.asked());
+        loop {
+            let received = select! {
+                recv(self.signals.receiver()) -> received => received,
+                recv(asked) -> _ => {
+                    balancer.into_iter().for_each(|balancer| upgrade::begin(balancer, self.upgraded.0.clone()));
+                    continue;
+                }
+                recv(self.upgraded.1) -> pid => return pid.ok().map(Event::Upgraded),
+                recv(self.alive) -> _ => {
+                    systemd::alive();
+                    continue;
+                }
+                recv(over) -> _ => return None,
+            };
+            match received.ok()? {
+                Received::Stop(name) | Received::StopNow(name) => return Some(Event::Stop(name)),
+                Received::Other(signal) => respond_to(signal, self.access.as_ref(), balancer),
+            }
         }
     }
 }
@@ -84,16 +136,18 @@ fn stopped_at_once(signal: &str) -> Error {
 }
 
 /// Handles a signal that does not stop the process.
-fn respond_to(signal: i32, access: Option<&access::Handle>) {
+fn respond_to(signal: i32, access: Option<&access::Handle>, balancer: Option<&Balancer>) {
     match (signal, access) {
         (SIGUSR1, Some(access)) => access.reopen(),
         (SIGUSR1, None) => log::info!("SIGUSR1: there is no access log to reopen"),
         (SIGHUP, _) => log::warn!(
             "SIGHUP: reloading the configuration is not built yet; nothing was changed, restart to apply a changed file"
         ),
-        (SIGUSR2, _) => log::warn!(
-            "SIGUSR2: upgrading the running binary is not built yet; nothing was changed, restart to run a new binary"
-        ),
+        (SIGUSR2, _) => match balancer.map(|balancer| balancer.upgrading.ask()) {
+            Some(Ok(())) => log::info!("SIGUSR2: upgrading"),
+            Some(Err(why)) => log::warn!("SIGUSR2: nothing was changed: {why}"),
+            None => log::warn!("SIGUSR2: nothing was changed: the balancer drains"),
+        },
         (other, _) => log::warn!("{}: this signal has no function", signals::name(other)),
     }
 }

@@ -4,6 +4,7 @@
 
 use super::listeners::listener_error;
 use super::{Error, Published, Running};
+use crate::base::inherited::Sockets;
 use crate::base::limits;
 use crate::control::admin::BODY_MAX;
 use crate::data::Proxy;
@@ -35,10 +36,24 @@ const DESCRIPTORS_SHARE: usize = 8;
 const CLIENT: Duration = Duration::from_secs(5);
 
 /// Starts the data plane in front of the private socket. `None` if it was not asked for and cannot listen.
-pub(super) fn front(main: &Config, bind: SocketAddr, socket: PathBuf) -> Result<Option<Running>, Error> {
+pub(super) fn front(
+    main: &Config,
+    bind: SocketAddr,
+    socket: PathBuf,
+    sockets: &mut Sockets,
+) -> Result<Option<Running>, Error> {
     let config = Arc::new(guarded(main, bind, socket));
     let table = Arc::new(Table::of(&config));
-    match Proxy::open("admin", config, Routes::default(), table, Verdicts::default(), None, Tls::default()) {
+    match Proxy::open(
+        "admin",
+        config,
+        Routes::default(),
+        table,
+        Verdicts::default(),
+        None,
+        Tls::default(),
+        sockets,
+    ) {
         Ok((proxy, acceptor)) => Running::start(proxy, acceptor).map(Some),
         Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse && is_default(main) => {
             log::warn!(
@@ -68,7 +83,7 @@ pub(super) fn is_default(main: &Config) -> bool {
 
 fn guarded(main: &Config, bind: SocketAddr, socket: PathBuf) -> Config {
     let mut config = Config::default();
-    config.listen.listeners = vec![Listener::plain(bind)];
+    config.listen.listeners = vec![Listener { name: "admin".to_owned(), ..Listener::plain(bind) }];
     config.listen.via = Via::Named("evenkeel-admin".to_owned());
     let server = ServerSpec {
         name: "admin".to_owned(),

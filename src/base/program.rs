@@ -1,9 +1,24 @@
 //! The command line of this program, for hints that can be typed again.
 
+use std::path::PathBuf;
+
 /// The program as it was called, such as `target/release/evenkeel`; quoted if a shell needs that.
 pub fn name() -> String {
     let called = std::env::args_os().next().map(|called| called.to_string_lossy().into_owned());
     quoted(&called.filter(|called| !called.is_empty()).unwrap_or("evenkeel".to_owned()))
+}
+
+/// The file that this program was started from, as a path that leads to what is there now: a link that leads elsewhere since, and
+/// a file that was replaced, count as they are.
+pub fn path() -> Option<PathBuf> {
+    let called = PathBuf::from(std::env::args_os().next()?);
+    let found = match called.components().count() {
+        1 => std::env::split_paths(&std::env::var_os("PATH")?)
+            .map(|folder| folder.join(&called))
+            .find(|path| path.is_file()),
+        _ => std::path::absolute(&called).ok().filter(|path| path.is_file()),
+    };
+    found.or_else(|| std::env::current_exe().ok())
 }
 
 /// A word of a command line, quoted for a shell.

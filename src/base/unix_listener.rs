@@ -52,12 +52,33 @@ pub struct Kind {
 
 /// Listens at `path`. A socket that a dead process left is replaced. The error is a sentence for the operator.
 pub fn open(path: &Path, kind: Kind) -> Result<(UnixPath, OwnedFd), String> {
-    let (listener, file) = take_place(path, kind, time::now().after(LOCK_WAIT))?;
+    open_as(path, kind, false)
+}
+
+/// Listens at `path` in the place of a process that listens there now. Its connections, those in its backlog too, stay its
+/// own.
+pub fn replace(path: &Path, kind: Kind) -> Result<(UnixPath, OwnedFd), String> {
+    open_as(path, kind, true)
+}
+
+fn open_as(path: &Path, kind: Kind, replaces: bool) -> Result<(UnixPath, OwnedFd), String> {
+    let (listener, file) = take_place(path, kind, replaces, time::now().after(LOCK_WAIT))?;
     let place = Mutex::new(Place { file: Some(file), told: None });
     Ok((UnixPath { path: path.to_owned(), kind, place }, listener))
 }
 
 impl UnixPath {
+    /// The path of a socket that another process opened there and has handed over.
+    pub fn adopt(path: &Path, kind: Kind) -> Self {
+        let place = Mutex::new(Place { file: identity(path), told: None });
+        UnixPath { path: path.to_owned(), kind, place }
+    }
+
+    /// Leaves the file to the process that has the socket now.
+    pub fn leave(&self) {
+        self.place.lock().file = None;
+    }
+
     /// A new listener at the path when the file there is gone or was replaced. Never waits.
     pub fn renew(&self) -> Option<OwnedFd> {
         let mut place = self.place.lock();
@@ -65,7 +86,7 @@ impl UnixPath {
         if identity(&self.path) == Some(file) {
             return None;
         }
-        match take_place(&self.path, self.kind, Moment::START) {
+        match take_place(&self.path, self.kind, false, Moment::START) {
             Ok((listener, file)) => {
                 log::warn!("{}: the socket {:?} was gone, and is there again", self.kind.key, self.path);
                 *place = Place { file: Some(file), told: None };
@@ -98,9 +119,16 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 /// A listening socket at `path`, and its identity. Checking and taking the path is atomic among all processes that use
 /// this function.
-fn take_place(path: &Path, kind: Kind, deadline: Moment) -> Result<(OwnedFd, (u64, u64)), String> {
+fn take_place(
+    path: &Path,
+    kind: Kind,
+    replaces: bool,
+    deadline: Moment,
+) -> Result<(OwnedFd, (u64, u64)), String> {
     let _lock = lock(path, deadline);
-    vacant(path, kind.key)?;
+    if !replaces {
+        vacant(path, kind.key)?;
+    }
     let cannot =
         |error: io::Error| format!("cannot listen on {}: {}", path.display(), advice(&error, kind.key));
     let (socket, bound) = bound_beside(path).map_err(cannot)?;

@@ -29,6 +29,7 @@ use crate::state::server::Server;
 use crate::state::stats::Stats;
 use crate::state::table::Table;
 use crate::state::tls::listener::ListenerTls;
+use crate::state::upgrade::Upgrading;
 use crate::state::workers::Workers;
 use intake::Call;
 use std::io;
@@ -81,6 +82,10 @@ pub struct View {
     pub forgotten: Forgotten,
     /// Tells of a change that is to be kept.
     pub changed: Changed,
+    /// Starts upgrades of the running binary.
+    pub upgrading: Arc<Upgrading>,
+    /// Another process listens on the socket, and this one takes its place.
+    pub takes_over: bool,
 }
 
 /// The admin API, listening. [`Admin::run`] serves.
@@ -112,7 +117,8 @@ pub fn open(view: View) -> Result<Admin, String> {
     let path = path.ok_or("admin.socket is null in the configuration: there is no admin API to open")?;
     let cannot = |error: io::Error| format!("cannot listen beside {}: {error}", path.display());
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    let (socket, listener) = unix_listener::open(&path, SOCKET)?;
+    let open = if view.takes_over { unix_listener::replace } else { unix_listener::open };
+    let (socket, listener) = open(&path, SOCKET)?;
     let published = Private::open(&folder).map_err(cannot)?;
     let listeners = vec![listener, published.listener().map_err(cannot)?.into()];
     let api = Arc::new(Api { view, socket: Arc::new(socket), published });

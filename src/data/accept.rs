@@ -10,6 +10,7 @@ use super::socket::Socket;
 use super::timers::Timers;
 use super::transport::Transport;
 use super::worker_pool::WorkerPool;
+use crate::base::inherited;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::state::stats::{Counter, Outcome};
@@ -120,6 +121,9 @@ impl Acceptor {
             self.park(connection, now);
         }
         self.pass_held_back(now);
+        while let Some(copies) = self.pool.take_socket_request() {
+            let _ = copies.send(self.duplicates());
+        }
         self.renew_files(now);
         self.accept_all(now);
         self.end_overdue(now);
@@ -231,8 +235,24 @@ impl Acceptor {
             }
         }
         if self.listeners[at].is_none() || self.shared().is_draining() && !self.more[at] {
-            (self.listeners[at], self.more[at]) = (None, false);
+            self.more[at] = false;
+            self.close_listener(at);
         }
+    }
+
+    fn close_listener(&mut self, at: usize) {
+        let Some(listener) = self.listeners[at].take() else { return };
+        // Another process may have the socket, too: closing it here would not end its events.
+        self.poller.remove(listener.raw());
+        if self.shared().is_handed_over() {
+            listener.leave();
+        }
+    }
+
+    /// Copies of the listening sockets, for another process.
+    fn duplicates(&self) -> io::Result<Vec<inherited::Socket>> {
+        let named = self.shared().config.listen.listeners.iter().zip(&self.listeners);
+        named.filter_map(|(settings, open)| Some(open.as_ref()?.duplicate(&settings.name))).collect()
     }
 
     /// Unix sockets whose files are gone get them again.

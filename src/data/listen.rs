@@ -2,6 +2,7 @@
 //! no further call.
 
 use super::socket::Socket;
+use crate::base::inherited;
 use crate::base::sys;
 use crate::base::time;
 use crate::base::unix_listener::{self, UnixPath};
@@ -44,6 +45,8 @@ pub struct Listener {
     fd: OwnedFd,
     /// With the port that the kernel chose when 0 was asked for.
     pub place: Place,
+    /// The same as it was asked for.
+    asked: Place,
     /// For a Unix socket: its file, which is removed with the listener.
     path: Option<UnixPath>,
 }
@@ -57,6 +60,31 @@ impl Listener {
         }
     }
 
+    /// Listens on a socket that another process has opened for this place.
+    pub fn inherit(socket: inherited::Socket, asked: &Place) -> io::Result<Self> {
+        let inherited::Socket { fd, is_ours, .. } = socket;
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        let (place, path) = match asked {
+            Place::Tcp(_) => {
+                set_options(&fd)?;
+                (Place::Tcp(SocketAddr::try_from(getsockname(&fd)?)?), None)
+            }
+            Place::Unix(path) => (asked.clone(), is_ours.then(|| UnixPath::adopt(path, SOCKET))),
+        };
+        Ok(Listener { fd, place, asked: asked.clone(), path })
+    }
+
+    /// The same socket, for another process.
+    pub fn duplicate(&self, name: &str) -> io::Result<inherited::Socket> {
+        let (name, place) = (name.to_owned(), self.asked.to_string());
+        Ok(inherited::Socket { name, place, is_ours: self.path.is_some(), fd: self.fd.try_clone()? })
+    }
+
+    /// Another process has the socket, too: its file stays when this listener closes.
+    pub fn leave(&self) {
+        self.path.iter().for_each(UnixPath::leave);
+    }
+
     /// A successor may start while its predecessor still has the path, as with a port.
     fn open_unix(path: &Path) -> io::Result<Self> {
         let until = time::now().after(TAKEN_WAIT);
@@ -64,7 +92,8 @@ impl Listener {
             match unix_listener::open(path, SOCKET) {
                 Ok((file, fd)) => {
                     rustix::io::ioctl_fionbio(&fd, true)?;
-                    return Ok(Listener { fd, place: Place::Unix(path.to_owned()), path: Some(file) });
+                    let place = Place::Unix(path.to_owned());
+                    return Ok(Listener { fd, asked: place.clone(), place, path: Some(file) });
                 }
                 Err(_) if time::now() < until => _ = after(TAKEN_RETRY).recv(),
                 Err(reason) => return Err(io::Error::other(reason)),
@@ -92,18 +121,15 @@ impl Listener {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
         sockopt::set_socket_reuseaddr(&fd, true)?;
-        sockopt::set_tcp_nodelay(&fd, true)?;
-        sockopt::set_socket_keepalive(&fd, true)?;
-        sockopt::set_tcp_keepidle(&fd, KEEPALIVE_IDLE)?;
-        sys::hold_unsent(&fd, UNSENT_BYTES);
+        set_options(&fd)?;
         if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
             // IPv4, too, whatever the system's default is.
             sockopt::set_ipv6_v6only(&fd, false)?;
         }
         while_taken(|| bind(&fd, &address))?;
         while_taken(|| listen(&fd, BACKLOG))?;
-        let address = SocketAddr::try_from(getsockname(&fd)?)?;
-        Ok(Listener { fd, place: Place::Tcp(address), path: None })
+        let place = Place::Tcp(SocketAddr::try_from(getsockname(&fd)?)?);
+        Ok(Listener { fd, place, asked: Place::Tcp(address), path: None })
     }
 
     /// The descriptor's number, for the poller.
@@ -122,6 +148,15 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.path.iter().for_each(UnixPath::remove);
     }
+}
+
+/// What accepted sockets inherit.
+fn set_options(fd: &OwnedFd) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(fd, true)?;
+    sockopt::set_socket_keepalive(fd, true)?;
+    sockopt::set_tcp_keepidle(fd, KEEPALIVE_IDLE)?;
+    sys::hold_unsent(fd, UNSENT_BYTES);
+    Ok(())
 }
 
 /// Tries again for a moment while the address is taken.
@@ -169,6 +204,26 @@ mod tests {
         let Ok(listener) = open("[::]:0") else { return };
         let port = listener.place.port().unwrap();
         TcpStream::connect(("127.0.0.1", port)).unwrap();
+    }
+
+    #[test]
+    fn a_socket_that_is_handed_over_serves_on_and_its_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.sock");
+        for place in [Place::Unix(path.clone()), Place::Tcp("127.0.0.1:0".parse().unwrap())] {
+            let old = Listener::open(&place).unwrap();
+            let new = Listener::inherit(old.duplicate("web").unwrap(), &place).unwrap();
+            assert_eq!(old.place, new.place);
+            old.leave();
+            drop(old);
+            match new.place.address() {
+                Some(address) => drop(TcpStream::connect(address).unwrap()),
+                None => drop(UnixStream::connect(&path).unwrap()),
+            }
+            assert!(new.accept().is_ok());
+            drop(new);
+            assert!(!path.exists());
+        }
     }
 
     #[test]

@@ -120,6 +120,8 @@ pub struct Shared {
     by_address: Mutex<HashMap<IpAddr, usize>>,
     /// It is about to drain: what stands in front is to send no more clients.
     leaving: AtomicBool,
+    /// Another process has its listening sockets.
+    handed_over: AtomicBool,
     draining: OnceLock<Moment>,
     stop_by: AtomicU64,
 }
@@ -162,6 +164,7 @@ impl Shared {
             rejected: AtomicUsize::new(0),
             by_address: Mutex::default(),
             leaving: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
             draining: OnceLock::new(),
             stop_by: AtomicU64::new(Moment::NEVER.as_nanos()),
             stats: Arc::new(stats),
@@ -217,6 +220,16 @@ impl Shared {
     /// It drains soon: from now on it says that it is not ready, and goes on to serve.
     pub fn announce_drain(&self) {
         self.leaving.store(true, Relaxed);
+    }
+
+    /// Another process has its listening sockets, too: those on Unix sockets leave their files to it.
+    pub fn hand_over(&self) {
+        self.handed_over.store(true, Relaxed);
+    }
+
+    /// Whether another process has its listening sockets.
+    pub fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Relaxed)
     }
 
     /// Whether it is not to get new clients: it drains, or does so soon.

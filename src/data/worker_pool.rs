@@ -5,11 +5,13 @@ use super::h1::Connection;
 use super::shared::Shared;
 use super::sleep::SleepFlag;
 use super::waiting::Mailbox;
+use crate::base::inherited::Socket;
 use crate::base::time::Moment;
 use crate::state::workers::{Gauges, RequestInfo};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use mio::Waker;
 use parking_lot::RwLock;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
@@ -42,11 +44,16 @@ pub struct WorkerPool {
     /// More connections than this are a reason for a worker to pass some on; `usize::MAX` while there is none.
     share: AtomicUsize,
     next_number: AtomicUsize,
+    /// Where copies of the listening sockets are wanted.
+    sockets: (Sender<Copies>, Receiver<Copies>),
     accept_ended: AtomicBool,
     /// Connections that were open when the accept thread ended.
     left_open: AtomicUsize,
     sweeps: AtomicU64,
 }
+
+/// Where the accept thread sends copies of its listening sockets.
+pub type Copies = Sender<io::Result<Vec<Socket>>>;
 
 /// Where a worker sends the list of its exchanges.
 pub type Listing = Sender<Vec<RequestInfo>>;
@@ -86,6 +93,7 @@ impl WorkerPool {
             accept_waker,
             share: AtomicUsize::new(usize::MAX),
             next_number: AtomicUsize::new(1),
+            sockets: unbounded(),
             accept_ended: AtomicBool::new(false),
             left_open: AtomicUsize::new(0),
             sweeps: AtomicU64::new(0),
@@ -156,6 +164,19 @@ impl WorkerPool {
     /// Connections that were handed over to be parked.
     pub fn take_parked(&self) -> Option<Box<Connection>> {
         self.parked.1.try_recv().ok()
+    }
+
+    /// Asks the accept thread for copies of its listening sockets.
+    pub fn ask_sockets(&self) -> Receiver<io::Result<Vec<Socket>>> {
+        let (give, taken) = bounded(1);
+        let _ = self.sockets.0.send(give);
+        self.wake_accept();
+        taken
+    }
+
+    /// Where copies of the listening sockets are wanted.
+    pub fn take_socket_request(&self) -> Option<Copies> {
+        self.sockets.1.try_recv().ok()
     }
 
     /// Wakes the accept thread.

@@ -141,21 +141,39 @@ impl Evenkeel {
         Self::launch_in(Arc::new(tempfile::tempdir().unwrap()), config, command)
     }
 
+    /// Starts this command, which is to become a balancer with this configuration.
+    pub fn start_as(command: Command, config: Value) -> Self {
+        let started = Self::launch(&with(unobtrusive(), config).to_string(), command);
+        started.unwrap_or_else(|(status, lines)| panic!("no start: {status}\n{lines}"))
+    }
+
+    /// The same with this standard input.
+    pub fn start_with_input(command: Command, input: Stdio, config: Value) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let config = with(unobtrusive(), config).to_string();
+        let started = Self::launch_with(folder, &config, command, input);
+        started.unwrap_or_else(|(status, lines)| panic!("no start: {status}\n{lines}"))
+    }
+
     /// Starts another one with the same file in the same folder: a successor.
     pub fn start_successor(&self) -> Result<Self, (ExitStatus, String)> {
         let config = fs::read_to_string(self.folder().join("config.json")).unwrap();
         Self::launch_in(Arc::clone(&self.folder), &config, Command::new(env!("CARGO_BIN_EXE_evenkeel")))
     }
 
-    fn launch_in(
+    fn launch_in(folder: Arc<TempDir>, config: &str, command: Command) -> Result<Self, (ExitStatus, String)> {
+        Self::launch_with(folder, config, command, Stdio::null())
+    }
+
+    fn launch_with(
         folder: Arc<TempDir>,
         config: &str,
         mut command: Command,
+        input: Stdio,
     ) -> Result<Self, (ExitStatus, String)> {
         fs::write(folder.path().join("config.json"), config).unwrap();
         command.current_dir(folder.path()).env_remove("RUST_LOG");
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(input).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Log::read(child.stderr.take().unwrap());
         match log.find("ready on http://") {
             Some(line) => {

@@ -33,6 +33,7 @@ PATCH   /api/v1/servers/{name}   {\"weight\": 5, \"state\": \"ready\" | \"drain\
 DELETE  /api/v1/servers/{name}   takes it out
 GET     /api/v1/changes          what this API has made of the file's servers
 DELETE  /api/v1/changes          takes that back
+POST    /api/v1/upgrade          starts the binary anew, with the same sockets; GET: how far that came
 GET     /api/v1/pools            all pools; these paths and those above are for the servers of the default pool:
 *       /api/v1/pools/{pool}/servers[/{name}]   the same for those of another pool
 
@@ -49,6 +50,7 @@ enum Place {
     Status,
     Requests,
     Changes,
+    Upgrade,
     Pools,
     /// Of this pool; `None` is all pools for a list, and the default pool for a change.
     Servers(Option<String>),
@@ -102,6 +104,8 @@ fn act(view: &View, call: &Call, place: Place) -> Response {
         (Place::Requests, _) => Response::json(200, &requests::requests(view)),
         (Place::Changes, Method::Delete) => revert(view),
         (Place::Changes, _) => Response::json(200, &changes(view)),
+        (Place::Upgrade, Method::Post) => upgrade(view, call),
+        (Place::Upgrade, _) => Response::json(200, &view.upgrading.state()),
         (Place::Pools, _) => Response::json(200, &json!({ "pools": status::pools(view) })),
         (Place::Servers(None), Method::Post) => add(view, call, PoolId::default()),
         (Place::Servers(None), _) => listed(view, None),
@@ -136,6 +140,7 @@ fn listed(view: &View, pool: Option<PoolId>) -> Response {
 impl Place {
     fn methods(&self) -> &'static [Method] {
         match self {
+            Place::Upgrade => &[Method::Get, Method::Head, Method::Post],
             Place::Changes => &[Method::Get, Method::Head, Method::Delete],
             Place::Servers(_) => &[Method::Get, Method::Head, Method::Post],
             Place::Server(..) => &[Method::Get, Method::Head, Method::Patch, Method::Delete],
@@ -152,6 +157,7 @@ fn place(path: &str) -> Result<Place, (u16, &'static str)> {
         "/metrics" => Ok(Place::Metrics),
         "/api/v1/status" => Ok(Place::Status),
         "/api/v1/requests" => Ok(Place::Requests),
+        "/api/v1/upgrade" => Ok(Place::Upgrade),
         "/api/v1/changes" => Ok(Place::Changes),
         SERVERS => Ok(Place::Servers(None)),
         POOLS => Ok(Place::Pools),
@@ -190,6 +196,14 @@ fn ready(view: &View) -> Response {
     match view.workers.is_leaving() || view.workers.is_stopped() {
         true => Response::text(503, "draining\n"),
         false => Response::text(200, "ready\n"),
+    }
+}
+
+/// Asks for an upgrade; how far it comes is asked for later.
+fn upgrade(view: &View, call: &Call) -> Response {
+    match view.upgrading.ask() {
+        Ok(()) => Response::json(202, &view.upgrading.state()),
+        Err(why) => call.reject(409, format!("No upgrade was started: {why}.")),
     }
 }
 

@@ -134,6 +134,8 @@ impl Fixture {
             registered: Arc::new(move |server| told.lock().push(server.name.clone())),
             forgotten: Arc::new(move |id| gone.lock().push(id)),
             changed: Arc::new(|| ()),
+            upgrading: Arc::new(Upgrading::new(None)),
+            takes_over: false,
         };
         let admin = open(view).unwrap();
         let (stopper, published) = (admin.stopper(), admin.published_at());
@@ -761,6 +763,8 @@ fn no_second_balancer_takes_a_living_one_s_socket() {
         registered: Arc::new(|_| ()),
         forgotten: Arc::new(|_| ()),
         changed: Arc::new(|| ()),
+        upgrading: Arc::new(Upgrading::new(None)),
+        takes_over: false,
     };
     assert!(open(view).err().unwrap().contains("another process listens"));
     assert_eq!(fixture.get("/live").status, 200);

@@ -1,0 +1,302 @@
+//! Upgrades of the running binary: no request fails, no WebSocket is cut, and a new process that does not start changes
+//! nothing. Sockets that systemd opened.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a panic is how a test fails")]
+
+mod support;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use support::balancer::list;
+use support::port::Port;
+use support::{Client, DEADLINE, Evenkeel, Origin, until};
+
+const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+const SWITCH: &str = "HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+/// A masked frame with the text "hi", and what the server makes of it.
+const HI: (&[u8], &[u8]) = (&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i'], &[0x81, 2, b'h', b'i']);
+
+/// Responds to requests, and repeats the frames of WebSockets without their masks of 0.
+fn origin() -> Origin {
+    Origin::start(|visit| {
+        while let Some(seen) = visit.request() {
+            if seen.target() != "/ws" {
+                visit.response("ok");
+                continue;
+            }
+            visit.send(SWITCH);
+            while let frame = visit.take(HI.0.len())
+                && frame == HI.0
+            {
+                visit.send(HI.1);
+            }
+            return;
+        }
+    })
+}
+
+/// A process that took over; it ends with the test.
+struct Successor(u32);
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_raw(self.0 as i32).unwrap(), Signal::KILL);
+    }
+}
+
+fn evenkeel(balancer: &Evenkeel, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    command.args(arguments).current_dir(balancer.folder()).output().unwrap()
+}
+
+/// Upgrades; the new process.
+#[track_caller]
+fn upgrade(balancer: &Evenkeel) -> Successor {
+    let output = evenkeel(balancer, &["upgrade"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let pid = said.strip_prefix("process ").unwrap().split(' ').next().unwrap();
+    Successor(pid.parse().unwrap())
+}
+
+/// A page of the admin API on the Unix socket, or nothing while one process leaves it to the other.
+fn page(balancer: &Evenkeel, line: &str, body: &str) -> Option<Value> {
+    let mut stream = UnixStream::connect(balancer.folder().join("a.sock")).ok()?;
+    let length = body.len();
+    let head = format!(
+        "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).ok()?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).ok()?;
+    serde_json::from_str(response.split_once("\r\n\r\n")?.1).ok()
+}
+
+fn pid_of(balancer: &Evenkeel) -> Option<u64> {
+    page(balancer, "GET /api/v1/status", "")?["instance"]["pid"].as_u64()
+}
+
+/// Sends requests until it is told to stop, on connections that stay or on new ones; how many were served. Each has to be.
+fn load(address: SocketAddr, keeps: bool, stop: &AtomicBool, served: &AtomicUsize) {
+    let mut client: Option<Client> = None;
+    while !stop.load(SeqCst) {
+        let mut current = client.take().unwrap_or_else(|| Client::connect(address).expect("it is accepted"));
+        let response = current.get("/");
+        assert_eq!((response.status, &*response.text()), (200, "ok"));
+        served.fetch_add(1, SeqCst);
+        let closes = response.fields.all("Connection").contains(&"close".to_owned());
+        client = Some(current).filter(|_| keeps && !closes);
+    }
+}
+
+#[test]
+fn upgrades_under_load_lose_no_request_and_web_sockets_stay() {
+    let origin = origin();
+    let admin = Port::reserve();
+    let config = json!({
+        "admin": {"socket": "a.sock", "bind": admin.address().to_string()},
+        "servers": {"health_check": {"enabled": true}},
+        // WebSockets are told of the drain late.
+        "timeouts": {"drain": "10m"},
+    });
+    let mut first = Evenkeel::before(&[&origin], config);
+    let mut sockets: Vec<Client> = (0..5).map(|_| Client::to(&first)).collect();
+    sockets.iter_mut().for_each(|client| assert_eq!(client.send(UPGRADE).response().status, 101));
+    let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let successors = thread::scope(|scope| {
+        let clients: Vec<_> = [true, true, false]
+            .map(|keeps| {
+                let (address, stop, served) = (first.address(), &stop, &served);
+                scope.spawn(move || load(address, keeps, stop, served))
+            })
+            .into_iter()
+            .collect();
+        let more = || {
+            let before = served.load(SeqCst);
+            until("more was served", || {
+                served.load(SeqCst) > before + 50 || clients.iter().any(|client| client.is_finished())
+            });
+        };
+        more();
+        let successors: Vec<_> = (0..2)
+            .map(|_| {
+                let successor = upgrade(&first);
+                assert_eq!(pid_of(&first), Some(u64::from(successor.0)));
+                let mut published = Client::connect(admin.address()).unwrap();
+                assert!(published.get("/metrics").text().contains("evenkeel_"));
+                more();
+                successor
+            })
+            .collect();
+        stop.store(true, SeqCst);
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        successors
+    });
+    for client in &mut sockets {
+        assert_eq!(client.send(HI.0).bytes(HI.1.len()), HI.1, "the old process still has it");
+        assert!(client.is_quiet());
+    }
+    assert!(first.runs());
+    drop(sockets);
+    assert_eq!(first.wait().code(), Some(0));
+    first.logs(&format!("process {} has taken over", successors[0].0));
+    assert_eq!(Client::to(&first).get("/").text(), "ok", "by the last one");
+}
+
+#[test]
+fn a_new_process_that_does_not_start_changes_nothing() {
+    let origin = origin();
+    let folder = tempfile::tempdir().unwrap();
+    let binary = folder.path().join("evenkeel");
+    let put = |content: &Path| {
+        // Its text is busy: a new file takes its place, as installers do it.
+        let beside = folder.path().join("new");
+        assert!(Command::new("cp").arg(content).arg(&beside).status().unwrap().success());
+        fs::set_permissions(&beside, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(&beside, &binary).unwrap();
+    };
+    put(Path::new(env!("CARGO_BIN_EXE_evenkeel")));
+    let config = json!({"admin": {"socket": "a.sock"}, "servers": {"list": list(&[&origin])}});
+    let mut balancer = Evenkeel::start_as(Command::new(&binary), config);
+    let file = balancer.folder().join("config.json");
+    let valid = fs::read_to_string(&file).unwrap();
+    let broken = folder.path().join("broken");
+    fs::write(&broken, "#!/bin/sh\nexit 7\n").unwrap();
+
+    let fails = |balancer: &mut Evenkeel, why: &str| {
+        let output = evenkeel(balancer, &["upgrade"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(why) && said.contains("goes on"), "{said}");
+        assert_eq!(Client::to(balancer).get("/").text(), "ok");
+        assert_eq!(pid_of(balancer), Some(u64::from(balancer.pid())));
+        assert!(balancer.runs());
+    };
+    put(&broken);
+    fails(&mut balancer, "ended before it was ready (exit status: 7)");
+    put(Path::new(env!("CARGO_BIN_EXE_evenkeel")));
+    let mut config: Value = serde_json::from_str(&valid).unwrap();
+    config["log"]["access"] = json!("not-there/access.log");
+    fs::write(&file, config.to_string()).unwrap();
+    fails(&mut balancer, "could not start: log.access");
+    fs::write(&file, "{").unwrap();
+    balancer.signal(Signal::USR2);
+    balancer.logs("upgrade: the new process could not start: the configuration is not valid");
+    fs::write(&file, valid).unwrap();
+    let successor = upgrade(&balancer);
+    assert_eq!(balancer.wait().code(), Some(0));
+    assert_eq!(Client::to(&balancer).get("/").text(), "ok");
+    assert_eq!(pid_of(&balancer), Some(u64::from(successor.0)));
+}
+
+#[test]
+fn the_admin_apis_changes_the_health_of_servers_and_unix_sockets_go_on() {
+    let (origin, other) = (origin(), origin());
+    let config = json!({
+        "load_balancer": {"load_balancer_port": 0, "listeners": null},
+        "admin": {"socket": "a.sock"},
+        // Nothing is known of a server for long after a start.
+        "servers": {"health_check": {"enabled": true, "interval": "1h"}},
+    });
+    let mut config = config;
+    config["load_balancer"] = json!({"listeners": [
+        {"name": "web", "port": 0, "bind": "127.0.0.1"}, {"name": "local", "port": "unix:web.sock"},
+    ]});
+    config["servers"]["list"] = list(&[&origin]);
+    config["servers"]["health_check"]["timeout"] = json!("1s");
+    let mut balancer = Evenkeel::start_as(without_port(), config);
+    let added = json!({"name": "n", "address": other.address().to_string(), "weight": 9});
+    page(&balancer, "POST /api/v1/servers", &added.to_string()).unwrap();
+    page(&balancer, "PATCH /api/v1/servers/a", r#"{"state": "drain"}"#).unwrap();
+    let shown = |balancer: &Evenkeel| {
+        let servers = page(balancer, "GET /api/v1/servers", "").unwrap();
+        let word = |server: &Value, key: &str| server[key].to_string().replace('"', "");
+        let line =
+            |server: &Value| ["name", "weight", "state", "origin"].map(|key| word(server, key)).join(" ");
+        servers["servers"].as_array().unwrap().iter().map(line).collect::<Vec<_>>()
+    };
+    until("the new server is up", || shown(&balancer) == ["a 1 drain file", "n 9 up api"]);
+    balancer.signal(Signal::USR2);
+    let old = u64::from(balancer.pid());
+    until("another process answers", || pid_of(&balancer).is_some_and(|pid| pid != old));
+    let _successor = Successor(pid_of(&balancer).unwrap() as u32);
+    assert_eq!(shown(&balancer), ["a 1 drain file", "n 9 up api"]);
+    assert_eq!(balancer.wait().code(), Some(0));
+    assert_eq!(Client::to(&balancer).get("/").text(), "ok");
+    let mut local = UnixStream::connect(balancer.folder().join("web.sock")).unwrap();
+    local.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+    let mut response = String::new();
+    local.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+}
+
+/// The balancer of a configuration that has its own listeners.
+fn without_port() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_evenkeel"))
+}
+
+#[test]
+fn it_serves_on_the_socket_of_a_socket_unit_which_stays_open() {
+    let origin = origin();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // As systemd does it: the third descriptor, named, for this process.
+    let script = format!(
+        "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web exec {}",
+        env!("CARGO_BIN_EXE_evenkeel")
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]);
+    let config = json!({
+        "load_balancer": {"load_balancer_port": address.port()},
+        "admin": {"socket": "a.sock"},
+        "servers": {"list": list(&[&origin])},
+    });
+    let input = Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
+    let mut balancer = Evenkeel::start_with_input(command, input, config);
+    assert_eq!(balancer.address(), address);
+    assert_eq!(Client::to(&balancer).get("/").text(), "ok");
+    let successor = upgrade(&balancer);
+    assert_eq!(balancer.wait().code(), Some(0));
+    assert_eq!(Client::to(&balancer).get("/").text(), "ok");
+    drop(successor);
+    // Nobody serves, and the kernel takes connections for the next one.
+    assert!(Client::connect(address).is_ok());
+}
+
+#[test]
+fn systemd_hears_of_the_start_of_an_upgrade_and_of_the_stop() {
+    let origin = origin();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(DEADLINE)).unwrap();
+    let until_told = |part: &str| loop {
+        let mut bytes = [0; 256];
+        let count = systemd.recv(&mut bytes).unwrap_or_else(|error| panic!("{part}: {error}"));
+        if String::from_utf8_lossy(&bytes[..count]).lines().any(|line| line.starts_with(part)) {
+            return String::from_utf8_lossy(&bytes[..count]).into_owned();
+        }
+    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000").env_remove("WATCHDOG_PID");
+    let config = json!({"admin": {"socket": "a.sock"}, "servers": {"list": list(&[&origin])}});
+    let mut balancer = Evenkeel::start_as(command, config);
+    until_told("READY=1");
+    until_told("WATCHDOG=1");
+    let successor = upgrade(&balancer);
+    assert!(until_told("MAINPID").contains(&format!("MAINPID={}", successor.0)));
+    assert_eq!(balancer.wait().code(), Some(0));
+    kill_process(Pid::from_raw(successor.0 as i32).unwrap(), Signal::TERM).unwrap();
+    until_told("STOPPING=1");
+}
