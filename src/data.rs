@@ -91,8 +91,9 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Takes the listeners from `sockets`, binds the others, and makes everything ready; no thread runs yet. `tls` is that of each listener. The error is that
-    /// of the listener with this index.
+    /// Takes the listeners from `sockets`, binds the others, and makes everything ready; no thread runs yet. `tls` is that of
+    /// each listener. The error is that of the listener with this index.
+    #[allow(clippy::too_many_arguments, reason = "each is a part of its own that the app makes")]
     pub fn open(
         name: &'static str,
         config: Arc<Config>,
