@@ -90,7 +90,7 @@ fn pid_of(balancer: &Evenkeel) -> Option<u64> {
 fn load(address: SocketAddr, keeps: bool, stop: &AtomicBool, served: &AtomicUsize) {
     let mut client: Option<Client> = None;
     while !stop.load(SeqCst) {
-        let mut current = client.take().unwrap_or_else(|| Client::connect(address).expect("it is accepted"));
+        let mut current = client.take().unwrap_or_else(|| Client::connect(address).unwrap());
         let response = current.get("/");
         assert_eq!((response.status, &*response.text()), (200, "ok"));
         served.fetch_add(1, SeqCst);
