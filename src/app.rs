@@ -19,7 +19,7 @@ use crate::control::{access, certificates, health, report, state_file, supervise
 use crate::data::Proxy;
 use crate::data::accept::Acceptor;
 use crate::state::access::{AccessSink, Line};
-use crate::state::config::{AccessLog, Config};
+use crate::state::config::{AccessLog, AccessTarget, Config, SyslogPlace};
 use crate::state::instance::Instance;
 use crate::state::own::Own;
 use crate::state::route::{BodyFault, Routes};
@@ -104,7 +104,8 @@ impl Balancer {
         let table = Arc::new(Table::of(&config));
         let written = inheritance.restore(&config, &table);
         let verdicts = Verdicts::default();
-        let (sink, lines) = config.log.access.as_ref().map(|_| AccessSink::open()).unzip();
+        let (sink, lines) =
+            config.log.access.as_ref().map(|access| AccessSink::open(&access.format, access.filter)).unzip();
         let routes = Routes::new(&config.routes).map_err(|faults| routes_error(&config, &faults))?;
         let tls = listeners::open_tls(&config)?;
         let servers_tls = tls.servers.clone();
@@ -335,9 +336,11 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 
 /// What to do if the access log cannot be opened.
 fn access_error(target: &AccessLog, error: &io::Error) -> Error {
-    let name = match target {
-        AccessLog::Stdout => "the standard output".to_owned(),
-        AccessLog::File(path) => path.display().to_string(),
+    let name = match &target.to {
+        AccessTarget::Stdout => "the standard output".to_owned(),
+        AccessTarget::File(path) => path.display().to_string(),
+        AccessTarget::Syslog(SyslogPlace::Unix(path)) => format!("the socket of syslog {}", path.display()),
+        AccessTarget::Syslog(SyslogPlace::Udp(target)) => format!("syslog at {target}"),
     };
     Error(format!("log.access: {name} cannot be opened: {error}; write a file that this user may append to"))
 }

@@ -116,7 +116,7 @@ impl Proxy {
         let inlet = |(listener, spec): (&Listener, &config::Listener)| Inlet {
             place: listener.place.clone(),
             tls: tls_of.next().flatten(),
-            name: spec.name.clone(),
+            name: spec.name.as_str().into(),
             traffic: Arc::default(),
         };
         let inlets = listeners.iter().zip(&config.listen.listeners).map(inlet).collect();

@@ -19,6 +19,7 @@ pub mod fields;
 pub mod forward;
 pub mod framing;
 pub mod head;
+pub mod malformed;
 pub mod names;
 mod origin;
 pub mod page;

@@ -1,13 +1,14 @@
 //! The access log: what gets a line, what is in it, and how the file is rotated.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic, and so may its helpers")]
 
 mod support;
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use support::{Client, Evenkeel, Origin, until};
 
@@ -165,4 +166,126 @@ fn the_signal_to_rotate_is_harmless_without_an_access_log() {
     let balancer = Evenkeel::before(&[&origin], json!({}));
     balancer.signal(Signal::USR1);
     assert_eq!(Client::to(&balancer).send(GET).response().status, 200);
+}
+
+/// The lines of a file in the form `json`.
+#[track_caller]
+fn objects(path: &Path, count: usize) -> Vec<Value> {
+    lines(path, count).iter().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+#[test]
+fn json_lines_have_types_phases_and_names() {
+    let origin = Origin::responds("fine");
+    let balancer = Evenkeel::before(
+        &[&origin],
+        json!({
+            "log": { "access": "access.log", "access_format": "json" },
+            "routes": [{ "name": "api", "path": "/api", "pool": "default" }],
+            "load_balancer": { "trace_context": true },
+        }),
+    );
+    let path = balancer.folder().join("access.log");
+    let mut client = Client::to(&balancer);
+    client.send("POST /api?q=\"1\" HTTP/1.1\r\nHost: h\r\nReferer: http://r/\r\nUser-Agent: me\r\nContent-Length: 5\r\n\r\nhello");
+    assert_eq!(client.response().status, 200);
+    let line = &objects(&path, 1)[0];
+    for (key, expected) in [
+        ("listener", json!("default")),
+        ("method", json!("POST")),
+        ("target", json!("/api?q=\"1\"")),
+        ("host", json!("h")),
+        ("protocol", json!("HTTP/1.1")),
+        ("status", json!(200)),
+        ("received_bytes", json!(5)),
+        ("sent_bytes", json!(4)),
+        ("route", json!("api")),
+        ("pool", json!("default")),
+        ("server", json!("a")),
+        ("tries", json!(1)),
+        ("reason", Value::Null),
+        ("referer", json!("http://r/")),
+        ("user_agent", json!("me")),
+        ("queue_ms", Value::Null),
+        ("tls_version", Value::Null),
+        ("client", json!("127.0.0.1")),
+    ] {
+        assert_eq!(line[key], expected, "{key} of {line}");
+    }
+    let ms = |key: &str| line[key].as_f64().unwrap_or_else(|| panic!("{key} of {line}"));
+    assert!(ms("connect_ms") <= ms("first_byte_ms") && ms("first_byte_ms") <= ms("total_ms"), "{line}");
+    assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+    let trace = line["trace_id"].as_str().unwrap();
+    assert!(origin.requests()[0].fields.one("traceparent").contains(trace), "{line}");
+
+    // A malformed head: what it was to be, and where it is at fault.
+    let mut client = Client::to(&balancer);
+    client.send("GET /bad HTTP/1.1\r\nHost: h\r\nBad header: x\r\n\r\n");
+    let status = client.response().status;
+    let line = &objects(&path, 2)[1];
+    let found = ["method", "target", "reason"].map(|key| line[key].as_str().unwrap());
+    assert_eq!((found, &line["status"]), (["GET", "/bad", "bad_header"], &json!(status)));
+    assert_eq!(
+        (&line["malformed_line"], &line["tries"], &line["server"]),
+        (&json!(3), &json!(0), &Value::Null)
+    );
+}
+
+#[test]
+fn combined_lines_are_as_other_programs_write_them() {
+    let origin = Origin::responds("fine");
+    let config = json!({ "log": { "access": "access.log", "access_format": "combined" } });
+    let balancer = Evenkeel::before(&[&origin], config);
+    let mut client = Client::to(&balancer);
+    client.send("GET /x HTTP/1.1\r\nHost: h\r\nReferer: http://r/\"\r\nUser-Agent: a\\b\r\n\r\n");
+    assert_eq!(client.response().status, 200);
+    let found = lines(&balancer.folder().join("access.log"), 1);
+    let (begin, rest) = found[0].split_once("] ").unwrap();
+    assert!(begin.starts_with("127.0.0.1 - - ["), "{begin}");
+    // The body alone is counted, as there.
+    assert_eq!(rest, r#""GET /x HTTP/1.1" 200 4 "http://r/\x22" "a\x5Cb""#);
+}
+
+#[test]
+fn only_what_was_asked_for_has_a_line() {
+    let origin = Origin::start(|visit| {
+        while let Some(seen) = visit.request() {
+            match seen.target() {
+                "/missing" => visit.send("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
+                _ => visit.response("fine"),
+            }
+        }
+    });
+    let template = json!({ "access": "access.log", "access_format": "{method} {target} {status}" });
+    for (more, expected) in [
+        (json!({ "access_sample": 0 }), vec!["GET /missing 404"]),
+        (json!({ "access_errors_only": true }), vec!["GET /missing 404"]),
+        (json!({ "access_slower_than": "1h" }), vec![]),
+        (json!({}), vec!["GET /ok 200", "GET /missing 404"]),
+    ] {
+        let log = support::balancer::with(template.clone(), more);
+        let mut balancer = Evenkeel::before(&[&origin], json!({ "log": log }));
+        let mut client = Client::to(&balancer);
+        assert_eq!((client.get("/ok").status, client.get("/missing").status), (200, 404));
+        drop(client);
+        balancer.signal(Signal::TERM);
+        assert_eq!(balancer.wait().code(), Some(0));
+        assert_eq!(lines(&balancer.folder().join("access.log"), expected.len()), expected);
+    }
+}
+
+#[test]
+fn lines_go_to_syslog() {
+    let (origin, folder) = (Origin::responds("fine"), tempfile::tempdir().unwrap());
+    let socket = folder.path().join("log");
+    let daemon = UnixDatagram::bind(&socket).unwrap();
+    daemon.set_read_timeout(Some(support::DEADLINE)).unwrap();
+    let config = json!({ "log": { "access": format!("syslog:{}", socket.display()) } });
+    let balancer = Evenkeel::before(&[&origin], config);
+    assert_eq!(Client::to(&balancer).send(GET).response().status, 200);
+    let mut bytes = [0; 2000];
+    let count = daemon.recv(&mut bytes).unwrap();
+    let message = String::from_utf8_lossy(&bytes[..count]).into_owned();
+    assert!(message.starts_with("<134>1 ") && message.contains(" evenkeel "), "{message}");
+    check(message.split_once(" access - ").unwrap().1, "GET /a?b=c HTTP/1.1", 200, "a", "-");
 }

@@ -34,7 +34,7 @@ const LONG: &[(&str, usize, &str)] = &[
     ),
     ("src/http1/forward.rs", 420, "what a hop leaves out of a head and what it adds to it belong together"),
     ("src/control/health.rs", 580, "what is due, what is found and what follows from it share one state"),
-    ("src/data/download.rs", 690, "heads and body of a response share what the client has not taken yet"),
+    ("src/data/download.rs", 710, "heads and body of a response share what the client has not taken yet"),
     ("src/data/exchange.rs", 1200, "all transitions of an exchange are in one file"),
     ("src/data/h1.rs", 670, "all phases of a client's connection are in one file"),
     ("src/data/worker.rs", 440, "a turn, and what becomes of a connection in it, are in one file"),

@@ -4,7 +4,7 @@
 use super::listeners::listener_error;
 use super::publish;
 use crate::base::time;
-use crate::state::config::{AccessLog, Config, Listener, Place};
+use crate::state::config::{AccessLog, AccessTarget, Config, Listener, Place};
 use crate::state::instance::Instance;
 use crate::state::route::{BodyFault, Routes};
 use crate::state::tls::{Problem, Tls};
@@ -126,7 +126,7 @@ fn responds(path: &Path) -> bool {
 
 /// Whether the access log could be opened.
 fn access_log(target: &AccessLog) -> Verdict {
-    let AccessLog::File(path) = target else { return Ok(()) };
+    let AccessTarget::File(path) = &target.to else { return Ok(()) };
     let fault = |advice| Err(("log.access".to_owned(), format!("{advice}, or write another path")));
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => fault(format!("{} is a folder; name a file in it", path.display())),

@@ -35,6 +35,13 @@ impl RequestId {
         RequestId(((process as u128) << 64) | request as u128)
     }
 
+    /// By chance, whether it is among this share (0 to 1) of all ids: always the same for an id.
+    pub fn is_sampled(self, share: f64) -> bool {
+        // Fibonacci hashing spreads a counter evenly.
+        let spread = (self.0 as u64 ^ (self.0 >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        spread as f64 / 18_446_744_073_709_551_616.0 < share
+    }
+
     /// The 32 lower-case hex digits.
     pub fn digits(self) -> [u8; 32] {
         let mut digits = [0; 32];

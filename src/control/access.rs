@@ -1,22 +1,27 @@
 //! The thread that writes the access log. It waits for lines and commands, and is the only one that touches the file: a
 //! slow disk delays nothing else, a broken one loses lines.
 
+mod render;
+mod syslog;
+
 use crate::base::lines::{Lines, Lost};
 use crate::base::time::{self, Moment};
 use crate::state::access::Line;
-use crate::state::config::AccessLog;
+use crate::state::config::{AccessLog, AccessTarget};
 use crate::state::stats::{Counter, Stats};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
+use render::Batch;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use syslog::Syslog;
 
 /// The name of the thread.
 pub const THREAD: &str = "access-log";
@@ -78,7 +83,7 @@ impl Writer {
         let ((orders, heard), (end, ended)) = (bounded(4), bounded(0));
         let writer = Writer {
             target: target.clone(),
-            output: Output::open(target)?,
+            output: Output::open(&target.to)?,
             stats,
             batch: Batch::default(),
             reported_at: None,
@@ -107,7 +112,7 @@ impl Writer {
 
     /// Takes this line, and those queued behind it.
     fn take(&mut self, line: &Line) {
-        self.batch.push(line);
+        self.batch.push(line, &self.target.format);
         self.take_waiting();
     }
 
@@ -115,7 +120,7 @@ impl Writer {
     fn take_waiting(&mut self) {
         for _ in 0..self.lines.len() {
             let Ok(line) = self.lines.try_recv() else { break };
-            self.batch.push(&line);
+            self.batch.push(&line, &self.target.format);
             if self.batch.bytes.len() >= BATCH {
                 self.write();
             }
@@ -135,7 +140,7 @@ impl Writer {
     fn reopen(&mut self) {
         // Lines that were sent before the command belong into the old file.
         self.take_waiting();
-        match Output::open(&self.target) {
+        match Output::open(&self.target.to) {
             Ok(output) => {
                 self.output = output;
                 log::info!("access log: opened again");
@@ -165,13 +170,17 @@ struct Output {
 enum Sink {
     Stdout,
     File(File),
+    Syslog(Syslog),
 }
 
 impl Output {
-    fn open(target: &AccessLog) -> io::Result<Self> {
+    fn open(target: &AccessTarget) -> io::Result<Self> {
         match target {
-            AccessLog::Stdout => Ok(Output { sink: Sink::Stdout, written: Lines::default() }),
-            AccessLog::File(path) => {
+            AccessTarget::Stdout => Ok(Output { sink: Sink::Stdout, written: Lines::default() }),
+            AccessTarget::Syslog(place) => {
+                Ok(Output { sink: Sink::Syslog(Syslog::open(place)?), written: Lines::default() })
+            }
+            AccessTarget::File(path) => {
                 let file = open(path)?;
                 let written = if is_torn(path, &file) { Lines::torn() } else { Lines::default() };
                 Ok(Output { sink: Sink::File(file), written })
@@ -181,7 +190,17 @@ impl Output {
 
     /// Writes whole lines. If the reader of a FIFO takes nothing, it waits only as long as `may_wait` returns true.
     fn write(&mut self, lines: &[u8], may_wait: impl Fn() -> bool) -> Result<(), Lost> {
-        let descriptor = self.sink.descriptor();
+        // Not through the standard library: its lock would be held while a write waits.
+        let descriptor = match &mut self.sink {
+            Sink::Stdout => rustix::stdio::stdout(),
+            Sink::File(file) => AsFd::as_fd(&*file),
+            Sink::Syslog(syslog) => {
+                return syslog.write(lines, |socket| {
+                    wait_for_room(socket);
+                    may_wait()
+                });
+            }
+        };
         self.written.write(lines, |bytes| {
             loop {
                 match rustix::io::write(descriptor, bytes) {
@@ -190,16 +209,6 @@ impl Output {
                 }
             }
         })
-    }
-}
-
-impl Sink {
-    /// Not through the standard library: its lock would be held while a write waits.
-    fn descriptor(&self) -> BorrowedFd<'_> {
-        match self {
-            Sink::Stdout => rustix::stdio::stdout(),
-            Sink::File(file) => file.as_fd(),
-        }
     }
 }
 
@@ -227,154 +236,30 @@ fn is_torn(path: &Path, file: &File) -> bool {
     read && last != [b'\n']
 }
 
-/// Lines in their final form.
-#[derive(Debug, Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    /// The last second that was written, and its text.
-    date: (u64, String),
-}
-
-impl Batch {
-    fn clear(&mut self) {
-        self.bytes.clear();
-    }
-
-    fn push(&mut self, line: &Line) {
-        if self.date.1.is_empty() || self.date.0 != line.at_unix {
-            self.date = (line.at_unix, date(line.at_unix));
-        }
-        let Batch { bytes, date: (_, date), .. } = self;
-        // Writing to a Vec cannot fail.
-        let _ = match line.client {
-            Some(client) => write!(bytes, "{client}"),
-            None => write!(bytes, "-"),
-        };
-        let _ = write!(bytes, " - - [{date}] \"");
-        match &line.request[..] {
-            [] => bytes.push(b'-'),
-            request => escape(request, bytes),
-        }
-        let server = line.server.as_ref().map_or("-", |server| &server.name);
-        let reason = line.reason.map_or("-", |reason| reason.name());
-        let (status, sent, id) = (line.status, line.bytes, &line.id);
-        let took_ms = line.took.as_millis();
-        let (whole, rest) = (took_ms / 1000, took_ms % 1000);
-        let _ = write!(bytes, "\" {status} {sent} {whole}.{rest:03} {server} {id} {reason}");
-        let _ = match line.trace {
-            Some(trace) => writeln!(bytes, " {trace:032x}"),
-            None => writeln!(bytes),
-        };
-    }
-}
-
-/// Escapes what could forge a line or a field of the log.
-fn escape(text: &[u8], out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in text {
-        match byte {
-            b'"' | b'\\' | ..=0x1f | 0x7f.. => {
-                out.extend_from_slice(&[
-                    b'\\',
-                    b'x',
-                    HEX[usize::from(byte >> 4)],
-                    HEX[usize::from(byte & 15)],
-                ]);
-            }
-            _ => out.push(*byte),
-        }
-    }
-}
-
-/// `23/Nov/2026:06:00:00 +0000`.
-fn date(unix: u64) -> String {
-    // The date of HTTP has the same parts: `Mon, 23 Nov 2026 06:00:00 GMT`.
-    let http = time::http_date_at(unix);
-    format!("{}/{}/{}:{} +0000", &http[5..7], &http[8..11], &http[12..16], &http[17..25])
-}
-
 #[cfg(test)]
 mod tests {
+    use super::render::tests::line;
     use super::*;
-    use crate::base::ids::{RequestId, TraceId};
-    use crate::http1::reason::Reason;
-    use crate::state::access::AccessSink;
+    use crate::state::access::{AccessSink, Filter, Format};
 
-    fn line(request: &[u8]) -> Line {
-        Line {
-            client: Some([127, 0, 0, 1].into()),
-            at_unix: 1_795_413_600,
-            request: request.into(),
-            status: 200,
-            bytes: 123,
-            took: Duration::from_micros(4_999),
-            id: TraceId::new(None, RequestId::new(0x0123_4567_89ab_cdef, 42)),
-            trace: None,
-            server: None,
-            reason: None,
-        }
+    fn file(path: impl Into<std::path::PathBuf>) -> AccessLog {
+        let to = AccessTarget::File(path.into());
+        AccessLog { to, format: Format::Default, filter: Filter::default() }
     }
 
-    fn check(line: &Line, expected: &str) {
-        let mut batch = Batch::default();
-        batch.push(line);
-        assert_eq!(String::from_utf8_lossy(&batch.bytes), format!("{expected}\n"));
-    }
-
-    #[test]
-    fn lines_have_the_documented_form() {
-        let id = "0123456789abcdef000000000000002a";
-        check(
-            &line(b"GET /x HTTP/1.1"),
-            &format!(
-                r#"127.0.0.1 - - [23/Nov/2026:06:00:00 +0000] "GET /x HTTP/1.1" 200 123 0.004 - {id} -"#
-            ),
-        );
-        let traced = Line { trace: Some(0xab), ..line(b"GET /x HTTP/1.1") };
-        let trace = "000000000000000000000000000000ab";
-        check(
-            &traced,
-            &format!(
-                r#"127.0.0.1 - - [23/Nov/2026:06:00:00 +0000] "GET /x HTTP/1.1" 200 123 0.004 - {id} - {trace}"#
-            ),
-        );
-        let rejected = Line {
-            client: None,
-            at_unix: 0,
-            status: 400,
-            took: Duration::from_millis(61_020),
-            reason: Some(Reason::BadHost),
-            ..line(b"")
-        };
-        check(
-            &rejected,
-            &format!(r#"- - - [01/Jan/1970:00:00:00 +0000] "-" 400 123 61.020 - {id} bad_host"#),
-        );
-    }
-
-    #[test]
-    fn a_request_cannot_forge_a_line() {
-        for (text, expected) in [
-            (&b"/plain?a=b%20c"[..], "/plain?a=b%20c"),
-            (b"/\" 200 1\r\n1.2.3.4", r"/\x22 200 1\x0D\x0A1.2.3.4"),
-            (b"\\x22\t\0\x1b[2J\x7f", r"\x5Cx22\x09\x00\x1B[2J\x7F"),
-            ("/é".as_bytes(), r"/\xC3\xA9"),
-        ] {
-            let mut out = Vec::new();
-            escape(text, &mut out);
-            assert_eq!(String::from_utf8_lossy(&out), expected);
-        }
+    fn open_sink() -> (AccessSink, Receiver<Line>) {
+        AccessSink::open(&Format::Default, Filter::default())
     }
 
     #[test]
     fn what_was_reported_before_the_stop_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.log");
-        let (sink, lines) = AccessSink::open();
+        let (sink, lines) = open_sink();
         for at in 0..1000 {
             assert!(sink.tell(line(format!("GET /{at} HTTP/1.1").as_bytes())));
         }
-        let target = AccessLog::File(path.clone());
+        let target = file(path.clone());
         let (writer, handle) = Writer::open(&target, lines, Arc::default()).unwrap();
         let thread = std::thread::spawn(move || writer.run());
         assert!(handle.stop());
@@ -386,8 +271,8 @@ mod tests {
 
     /// The content of the path after one line was written; an error if it cannot be opened.
     fn after_a_line(path: &Path) -> io::Result<String> {
-        let (sink, lines) = AccessSink::open();
-        let (mut writer, _handle) = Writer::open(&AccessLog::File(path.to_owned()), lines, Arc::default())?;
+        let (sink, lines) = open_sink();
+        let (mut writer, _handle) = Writer::open(&file(path.to_owned()), lines, Arc::default())?;
         assert!(sink.tell(line(b"GET / HTTP/1.1")));
         writer.take_waiting();
         std::fs::read_to_string(path)
@@ -423,10 +308,9 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         // For reading and writing, it opens at once.
         let reader = OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
-        let (sink, lines) = AccessSink::open();
+        let (sink, lines) = open_sink();
         let stats: Arc<Stats> = Arc::default();
-        let (writer, handle) =
-            Writer::open(&AccessLog::File(fifo.clone()), lines, Arc::clone(&stats)).unwrap();
+        let (writer, handle) = Writer::open(&file(fifo.clone()), lines, Arc::clone(&stats)).unwrap();
         let thread = std::thread::spawn(move || writer.run());
         for _ in 0..CAPACITY_OF_A_PIPE / 1024 + 2 {
             assert!(sink.tell(line(&[b'x'; 1024])));
@@ -447,9 +331,9 @@ mod tests {
 
     #[test]
     fn lines_that_cannot_be_written_are_counted_and_the_next_are_tried() {
-        let (sink, lines) = AccessSink::open();
+        let (sink, lines) = open_sink();
         let stats: Arc<Stats> = Arc::default();
-        let target = AccessLog::File("/dev/full".into());
+        let target = file("/dev/full");
         let (mut writer, _handle) = Writer::open(&target, lines, Arc::clone(&stats)).unwrap();
         for _ in 0..2 {
             assert!(sink.tell(line(b"GET / HTTP/1.1")));

@@ -53,6 +53,8 @@ pub struct Download {
     sent: usize,
     pipe: Option<Pipe>,
     bytes: u64,
+    /// Those of them, sent or to be sent, that are heads.
+    head_bytes: u64,
     /// When bytes moved last, from the server or to the client.
     pub moved_at: Moment,
 }
@@ -151,6 +153,7 @@ impl Download {
             sent: 0,
             pipe: None,
             bytes: 0,
+            head_bytes: 0,
             moved_at: now,
         }
     }
@@ -230,7 +233,10 @@ impl Download {
     /// Takes a response of our own, in place of a server's. The connection to the client stays if `keeps`.
     pub fn replace(&mut self, status: u16, keeps: bool, write: impl FnOnce(&mut Vec<u8>)) {
         self.pipe = None;
+        let start = self.out.len();
         write(&mut self.out);
+        let end = memchr::memmem::find(&self.out[start..], b"\r\n\r\n");
+        self.head_bytes += end.map_or(0, |end| end as u64 + 4);
         (self.status, self.client_keeps, self.server_keeps) = (status, keeps, false);
         (self.to_client, self.body, self.begun) = (Framing::None, Some(Body::new(Framing::None)), true);
     }
@@ -238,6 +244,11 @@ impl Download {
     /// A response of our own does not go out after all.
     pub fn forget(&mut self) {
         self.status = 0;
+    }
+
+    /// Bytes to the client that were no heads, so far.
+    pub fn body_bytes(&self) -> u64 {
+        self.bytes.saturating_sub(self.head_bytes)
     }
 
     /// Sends an interim response of our own.
@@ -380,6 +391,7 @@ impl Download {
                     if self.interim_bytes > INTERIM_BYTES {
                         return Err(Failure::last(Reason::BadResponse));
                     }
+                    self.head_bytes += scratch.reply.len() as u64;
                     self.send_reply(client, scratch.reply, Then::Open)?;
                 }
                 Found::Authorized(len) => {
@@ -398,6 +410,7 @@ impl Download {
                 }
                 Found::Final(len) => {
                     self.head_since = None;
+                    self.head_bytes += scratch.reply.len() as u64;
                     self.begin_body(client, server, scratch, asking, start + len..end)?;
                     break;
                 }

@@ -49,6 +49,7 @@ use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
 use crate::policy::admit::Admit;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
+use crate::state::access::RequestText;
 use crate::state::guard::Rejected;
 use crate::state::server::{Lease, Server};
 use crate::state::stats::Counter;
@@ -355,7 +356,7 @@ impl Exchange {
 
     /// An exchange that tells the sender of bytes that are no request what is wrong with them.
     pub fn of_rejection(reason: Reason, bytes: &[u8], sender: Sender<'_>, cx: &mut Context) -> Box<Self> {
-        let meta = Meta::of_rejected(bytes, sender, cx);
+        let meta = Meta::of_rejected(reason, bytes, sender, cx);
         let body = Body::new(Framing::None);
         let upload = Upload::new(cx.buffers.take(), body, false, None, cx.now);
         let mut exchange = Exchange::new(meta, upload, sender.owner, cx);
@@ -1003,11 +1004,14 @@ impl Exchange {
         self.count_at_server(cx);
         match &self.copied {
             Some(_) => cx.shard().count(Counter::Mirrored),
-            None => finish::count(self.outcome(), cx),
+            None => {
+                let text = std::mem::take(&mut self.meta.text);
+                finish::count(self.outcome(text), cx);
+            }
         }
     }
 
-    fn outcome(&self) -> finish::Outcome<'_> {
+    fn outcome(&self, text: RequestText) -> finish::Outcome<'_> {
         finish::Outcome {
             meta: &self.meta,
             status: self.download.status(),
@@ -1018,6 +1022,8 @@ impl Exchange {
             way: self.way.as_deref(),
             pool: self.in_pool.then_some(self.pool),
             phases: &self.phases,
+            body_bytes: self.download.body_bytes(),
+            text,
         }
     }
 

@@ -7,7 +7,7 @@ use super::route::Way;
 use crate::base::ids::PoolId;
 use crate::base::time;
 use crate::http1::reason::Reason;
-use crate::state::access::Line;
+use crate::state::access::{Line, Names, RequestText};
 use crate::state::server::{Lease, Server};
 use crate::state::stats::{self, Counter};
 use crate::state::traffic::{Ended, Traffic};
@@ -35,6 +35,10 @@ pub struct Outcome<'a> {
     pub pool: Option<PoolId>,
     /// When it did what.
     pub phases: &'a Phases,
+    /// Bytes to the client that were no heads.
+    pub body_bytes: u64,
+    /// The request as its client sent it.
+    pub text: RequestText,
 }
 
 /// Where a request is counted: with its listener, its route and its pool.
@@ -51,7 +55,8 @@ pub fn counted<'c>(
 
 /// Counts an exchange, once, and writes its line into the access log.
 pub fn count(outcome: Outcome<'_>, cx: &Context) {
-    let Outcome { meta, status, received, sent, server, reason, way, pool, phases } = outcome;
+    let Outcome { meta, status, received, sent, server, reason, way, pool, phases, body_bytes, text } =
+        outcome;
     let shard = cx.shard();
     let took = cx.now.since(meta.started);
     shard.ends(stats::Outcome { status: (status != 0).then_some(status), bytes: sent, reason });
@@ -71,21 +76,40 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
     }
     let is_logged = way.is_none_or(|way| way.route.access_log);
     let Some(access) = cx.shared.access.as_ref().filter(|_| is_logged) else { return };
+    // Nothing had begun where the client left before its response.
+    let status = if status == 0 { reason.map_or(0, Reason::status) } else { status };
+    if !access.takes(status, reason, took, meta.id) {
+        return;
+    }
     let line = Line {
         client: meta.client,
-        at_unix: time::unix_seconds(),
-        request: meta.line.clone(),
-        // Nothing had begun where the client left before its response.
-        status: if status == 0 { reason.map_or(0, Reason::status) } else { status },
+        peer: meta.peer,
+        at_unix_ms: time::unix_millis(),
+        request: text,
+        status,
+        received,
         bytes: sent,
+        body_bytes,
         took,
+        phases: phases.for_line(meta.started),
         id: meta.trace.clone(),
         trace: meta.trace_context.map(|(parent, _)| parent.trace),
         server: server.cloned(),
         reason,
+        names: access.wants_names().then(|| Box::new(names(meta, way, pool, cx))),
     };
     if !access.tell(line) {
         shard.count(Counter::AccessLinesDropped);
+    }
+}
+
+fn names(meta: &Meta, way: Option<&Way>, pool: Option<PoolId>, cx: &Context) -> Names {
+    Names {
+        listener: cx.shared.inlets.get(meta.listener).map(|inlet| Arc::clone(&inlet.name)),
+        route: way.map(|way| Arc::clone(&way.route)),
+        pool: pool.map(|pool| Arc::clone(&cx.shared.pool(pool).name)),
+        tls: meta.secure.as_ref().map(|secure| (secure.version, secure.cipher.as_str().into())),
+        malformed_line: meta.malformed_line,
     }
 }
 

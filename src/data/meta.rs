@@ -7,10 +7,13 @@ use crate::base::time::Moment;
 use crate::http1::client as forwarded;
 use crate::http1::framing::Asked;
 use crate::http1::head::{RequestHead, Version};
+use crate::http1::malformed;
 use crate::http1::page::Form;
+use crate::http1::reason::Reason;
 use crate::http1::trace::Glimpse;
 use crate::http1::trace_context::TraceParent;
 use crate::policy::retry;
+use crate::state::access::{AccessSink, RequestText};
 use crate::state::server::stable_hash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -28,8 +31,10 @@ pub struct Meta {
     pub started: Moment,
     /// The client, or whom a trusted proxy names.
     pub client: Option<IpAddr>,
-    /// The request line, for the access log; empty without one.
-    pub line: Box<[u8]>,
+    /// The request as its client sent it, for the access log; empty without one.
+    pub text: RequestText,
+    /// The other end of the connection, or whom a PROXY header names.
+    pub peer: Option<SocketAddr>,
     /// In which form it wants responses of our own.
     pub form: Form,
     /// HEAD: responses have no body.
@@ -48,6 +53,8 @@ pub struct Meta {
     pub listener: usize,
     /// The TLS session that it came in; `None` in clear text.
     pub secure: Option<Arc<Secure>>,
+    /// Of a rejected head: the line that is at fault, where it is known.
+    pub malformed_line: Option<u32>,
 }
 
 /// The sender of a request.
@@ -79,7 +86,8 @@ impl Meta {
             trace_context: cx.shared.config.listen.trace_context.then(|| trace_context(head, cx)),
             started: cx.now,
             client: forwarded::client_address(head, peer, |address| cx.shared.config.listen.trusts(address)),
-            line: if cx.shared.access.is_some() { request_line(head) } else { Box::default() },
+            text: request_text(head, cx),
+            peer: sender.peer,
             form: head.form,
             asked: Asked::by(head.method),
             version: head.version,
@@ -89,6 +97,7 @@ impl Meta {
             expects_continue: head.expects_continue,
             listener: sender.listener,
             secure: sender.secure.cloned(),
+            malformed_line: None,
         }
     }
 
@@ -102,7 +111,10 @@ impl Meta {
     }
 
     /// Of bytes that are no request, as far as they show what they were to be.
-    pub fn of_rejected(bytes: &[u8], sender: Sender<'_>, cx: &mut Context) -> Self {
+    pub fn of_rejected(reason: Reason, bytes: &[u8], sender: Sender<'_>, cx: &mut Context) -> Self {
+        let is_located = cx.shared.access.as_ref().is_some_and(AccessSink::wants_names);
+        let limits = &cx.shared.config.limits.head;
+        let at = if is_located { malformed::line(bytes, reason, limits) } else { None };
         let (Glimpse { line, request_id }, id) = (Glimpse::of(bytes), cx.next_id());
         let is_trusted = sender.peer.is_some_and(|peer| cx.shared.config.listen.trusts(peer.ip()));
         Meta {
@@ -111,7 +123,8 @@ impl Meta {
             trace_context: None,
             started: cx.now,
             client: sender.peer.map(|peer| peer.ip().to_canonical()),
-            line: line.into(),
+            text: RequestText::of(&[line], b"", b"", b""),
+            peer: sender.peer,
             form: Form::Text,
             asked: if line.starts_with(b"HEAD ") { Asked::Head } else { Asked::Other },
             version: Version::Http11,
@@ -121,6 +134,7 @@ impl Meta {
             expects_continue: false,
             listener: sender.listener,
             secure: sender.secure.cloned(),
+            malformed_line: at,
         }
     }
 }
@@ -134,9 +148,18 @@ fn trace_context(head: &RequestHead<'_, '_>, cx: &mut Context) -> (TraceParent, 
     head.trace_parent.map_or_else(begins, |parent| (parent, false))
 }
 
-/// The request line, in one allocation.
-fn request_line(head: &RequestHead<'_, '_>) -> Box<[u8]> {
+/// What logs have of a request; nothing where there are none.
+fn request_text(head: &RequestHead<'_, '_>, cx: &Context) -> RequestText {
+    let Some(access) = &cx.shared.access else { return RequestText::default() };
     let slash: &[u8] = if head.slash_first { b"/" } else { b"" };
     let version: &[u8] = if head.version == Version::Http10 { b"HTTP/1.0" } else { b"HTTP/1.1" };
-    [head.method, b" ", slash, head.target, b" ", version].concat().into()
+    let line = [head.method, b" ", slash, head.target, b" ", version];
+    if !access.wants_headers() {
+        return RequestText::of(&line, b"", b"", b"");
+    }
+    let value = |name: &[u8]| {
+        let found = head.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+        found.map_or(&b""[..], |field| field.value)
+    };
+    RequestText::of(&line, head.host, value(b"referer"), value(b"user-agent"))
 }

@@ -1,6 +1,7 @@
 //! Layer 1: when an exchange did what: for the counts, the access log and traces.
 
 use crate::base::time::Moment;
+use crate::state::access::LinePhases;
 use std::time::Duration;
 
 /// The phases of an exchange so far.
@@ -25,6 +26,16 @@ impl Phases {
     pub fn begin_attempt(&mut self, now: Moment) {
         (self.connected, self.first_byte_at, self.served_at) = (None, None, None);
         (self.asked_from, self.tries) = (now, self.tries + 1);
+    }
+
+    /// As the access log has them; the head was complete at `started`.
+    pub fn for_line(&self, started: Moment) -> LinePhases {
+        LinePhases {
+            queue: self.queued,
+            connect: self.connected,
+            first_byte: self.first_byte_at.map(|at| at.since(started)),
+            tries: self.tries,
+        }
     }
 
     /// The pool that was asked lets the request pass: what comes is the first attempt of the request itself.

@@ -57,6 +57,8 @@ pub struct PoolState {
     pub turn: CachePadded<AtomicU64>,
     /// Requests that wait for a server with room.
     pub queue: ServerQueue,
+    /// Its name.
+    pub name: Arc<str>,
     /// What is counted of the requests that went to the pool.
     pub traffic: Arc<Traffic>,
 }
@@ -68,6 +70,7 @@ impl PoolState {
             budget: Budget::new(),
             turn: CachePadded::default(),
             queue: ServerQueue::new(capacity, config.threadpool.admit),
+            name: config.pool_name(pool).into(),
             traffic: registry.pool(config.pool_name(pool)),
         }
     }

@@ -22,6 +22,7 @@ pub mod guards;
 mod listener;
 mod listeners;
 mod load;
+mod logs;
 mod placeholder;
 mod print;
 mod reader;
@@ -43,6 +44,7 @@ pub use listener::{Certificate, ClientAuth, Listener, Place, TlsToClients, TlsVe
 #[cfg(test)]
 pub(super) use load::parse_routes;
 pub use load::{Input, document, fault_at, load, load_from, parse, parse_change, parse_server, print};
+pub use logs::{AccessLog, AccessTarget, Log, SyslogPlace};
 pub use routes::RouteSpec;
 pub use rules::check_name;
 pub use schema::SCHEMA;
@@ -287,24 +289,6 @@ pub struct Admin {
     pub token: Option<String>,
     /// Where changes of the admin API are kept over a restart; a relative path starts at the folder of the configuration.
     pub state_file: Option<PathBuf>,
-}
-
-/// `log`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// The log level; `RUST_LOG` overrides it.
-    pub level: log::LevelFilter,
-    /// Where the line of each request is written; `None` writes none.
-    pub access: Option<AccessLog>,
-}
-
-/// `log.access`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccessLog {
-    /// The standard output.
-    Stdout,
-    /// A file; a relative path starts at the folder of the configuration.
-    File(PathBuf),
 }
 
 impl Config {

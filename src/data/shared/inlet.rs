@@ -16,7 +16,7 @@ pub struct Inlet {
     /// Its TLS.
     pub tls: Option<Arc<ListenerTls>>,
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// What is counted of its requests.
     pub traffic: Arc<Traffic>,
 }

@@ -3,9 +3,8 @@
 use super::reader::{Reader, Section};
 use super::tree::Node;
 use super::{
-    AccessLog, Admin, Change, Config, DEFAULT_POOL, Guards, HealthCheck, Limits, Listen, LoadReport, Log,
-    NamedPool, Pool, ServerSpec, Servers, Threadpool, Timeouts, Via, guards, listeners, routes, rules,
-    to_servers,
+    Admin, Change, Config, DEFAULT_POOL, Guards, HealthCheck, Limits, Listen, LoadReport, NamedPool, Pool,
+    ServerSpec, Servers, Threadpool, Timeouts, Via, guards, listeners, logs, routes, rules, to_servers,
 };
 use crate::http1::head;
 use crate::policy::pick::{Algorithm, Weight};
@@ -59,7 +58,7 @@ pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config 
             limits: top.section("limits", |section| limits(section, listen.trace)),
             retries,
             admin: top.section("admin", |section| admin(section, folder)),
-            log: top.section("log", |section| log(section, folder)),
+            log: top.section("log", |section| logs::read(section, folder)),
             file: None,
             files: Vec::new(),
             warnings: Vec::new(),
@@ -294,15 +293,4 @@ fn default_socket(folder: &Path) -> PathBuf {
     let mut hash = SipHasher::new();
     folder.hash(&mut hash);
     std::env::temp_dir().join(format!("evenkeel-{:016x}.sock", hash.finish()))
-}
-
-fn log(s: &mut Section<'_, '_>, folder: &Path) -> Log {
-    let access = |node: &Node| match rules::path(folder)(node)? {
-        path if path == folder.join("stdout") => Ok(AccessLog::Stdout),
-        path => Ok(AccessLog::File(path)),
-    };
-    Log {
-        level: s.get("level", log::LevelFilter::Info, rules::level),
-        access: s.maybe("access", None, access),
-    }
 }

@@ -46,6 +46,20 @@ pub(super) fn whole<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&Nod
     }
 }
 
+/// A number from 0 to 1.
+pub(super) fn share(node: &Node) -> Read<f64> {
+    let number = match node.unquoted().as_ref().unwrap_or(&node.value) {
+        Value::Whole(number) => *number as f64,
+        Value::Number(number) => *number,
+        _ => return Err(format!("expected a number, found {node}; write 0 to 1, such as 0.01")),
+    };
+    match number {
+        number if (0.0..=1.0).contains(&number) => Ok(number),
+        number if number < 0.0 => Err(format!("{node} is too small; write 0 to 1, such as 0.01")),
+        _ => Err(format!("{node} is too large; write 0 to 1, such as 0.01 for 1 %")),
+    }
+}
+
 /// A duration with its unit.
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Node) -> Read<Duration> {
     move |node| {

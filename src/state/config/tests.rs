@@ -161,9 +161,17 @@ fn values_are_read_in_all_their_forms() {
     check_read(r#"{"limits":{"head":"4KiB"}}"#, uri, 4096);
     let workers = |config: &Config| config.threadpool.bounds.max;
     check_read(r#"{"threadpool":{"max_workers":2e3}}"#, workers, 2000);
-    let access = |config: &Config| config.log.access.clone();
-    check_read(r#"{"log":{"access":"stdout"}}"#, access, Some(AccessLog::Stdout));
-    check_read(r#"{"log":{"access":"a.log"}}"#, access, Some(AccessLog::File("a.log".into())));
+    let access = |config: &Config| config.log.access.clone().map(|access| access.to);
+    check_read(r#"{"log":{"access":"stdout"}}"#, access, Some(AccessTarget::Stdout));
+    check_read(r#"{"log":{"access":"a.log"}}"#, access, Some(AccessTarget::File("a.log".into())));
+    let unix = |path: &str| Some(AccessTarget::Syslog(SyslogPlace::Unix(path.into())));
+    check_read(r#"{"log":{"access":"syslog"}}"#, access, unix("/dev/log"));
+    check_read(r#"{"log":{"access":"syslog:/run/log"}}"#, access, unix("/run/log"));
+    let udp = Some(AccessTarget::Syslog(SyslogPlace::Udp("logs.example:514".to_owned())));
+    check_read(r#"{"log":{"access":"syslog://logs.example:514"}}"#, access, udp);
+    check_read(r#"{"log":{"access":"syslog.log"}}"#, access, Some(AccessTarget::File("syslog.log".into())));
+    let filter = |config: &Config| config.log.access.clone().map(|access| access.filter.sample);
+    check_read(r#"{"log":{"access":"stdout","access_sample":0.01}}"#, filter, Some(0.01));
     let level = |config: &Config| config.log.level;
     check_read(r#"{"log":{"level":"off"}}"#, level, log::LevelFilter::Off);
     let proxy = |config: &Config| config.listen.listeners[0].proxy_protocol.as_ref().map(Vec::len);
@@ -193,7 +201,10 @@ fn a_server_without_a_name_is_named_after_its_address() {
 fn relative_paths_start_beside_the_file() {
     let config =
         parse(r#"{"log":{"access":"a.log"},"admin":{"socket":"/run/x"}}"#, Path::new("/etc/ek")).unwrap();
-    assert_eq!(config.log.access, Some(AccessLog::File("/etc/ek/a.log".into())));
+    assert_eq!(
+        config.log.access.clone().map(|access| access.to),
+        Some(AccessTarget::File("/etc/ek/a.log".into()))
+    );
     assert_eq!(config.admin.socket, Some("/run/x".into()));
     assert_eq!(parse("{}", Path::new("/etc/ek")).unwrap().admin.socket, Some("/etc/ek/evenkeel.sock".into()));
     let deep = format!("/{}", "x".repeat(120));
@@ -249,6 +260,10 @@ fn values_of_the_wrong_type_are_faults() {
         (r#"{"log":{"level":"information"}}"#, "log.level", "write one of \"off\""),
         (r#"{"log":{"level":"inf"}}"#, "log.level", "did you mean \"info\"?"),
         (r#"{"log":{"access":""}}"#, "log.access", "not a valid path"),
+        (r#"{"log":{"access":"syslog://here"}}"#, "log.access", "no host and port"),
+        (r#"{"log":{"access_sample":2}}"#, "log.access_sample", "write 0 to 1"),
+        (r#"{"log":{"access_format":"xml"}}"#, "log.access_format", "\"combined\""),
+        (r#"{"log":{"access_format":"{stat}"}}"#, "log.access_format", "{stat}, which is not a field"),
         (r#"{"servers":{"algorithm":"roundrobin"}}"#, "servers.algorithm", "did you mean \"round_robin\"?"),
         (r#"{"admin":{"token":5}}"#, "admin.token", "expected text, found 5"),
     ] {
