@@ -226,13 +226,26 @@ fn every_metric_that_is_documented_exists() {
         page.iter().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut named = 0;
-    for file in ["docs/operations.md", "deploy/alerts.yml", "README.md"] {
+    let grafana: Value =
+        serde_json::from_str(&fs::read_to_string(root.join("deploy/grafana.json")).unwrap()).unwrap();
+    let queries = grafana["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row");
+    assert!(
+        queries.clone().count() > 20 && queries.clone().all(|panel| panel["targets"][0]["expr"].is_string())
+    );
+    for file in [
+        "docs/operations.md",
+        "deploy/alerts.yml",
+        "deploy/alerts.test.yml",
+        "deploy/grafana.json",
+        "README.md",
+    ] {
         let text = fs::read_to_string(root.join(file)).unwrap();
         for (at, _) in text.match_indices("evenkeel_") {
             let rest = &text[at..];
             let end =
                 rest.find(|char: char| !char.is_ascii_alphanumeric() && char != '_').unwrap_or(rest.len());
-            let name = rest[..end].trim_end_matches("_bucket");
+            let name =
+                rest[..end].trim_end_matches("_bucket").trim_end_matches("_count").trim_end_matches("_sum");
             assert!(families.contains(&name), "{file} names {name}, which there is not");
             named += 1;
         }
