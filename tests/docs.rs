@@ -121,7 +121,8 @@ fn every_whole_configuration_is_accepted() {
     assert!(count >= 2, "only {count} configurations were found");
     for entry in fs::read_dir(root().join("deploy")).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "json") {
+        // The dashboard is Grafana's.
+        if path.extension().is_some_and(|extension| extension == "json") && !path.ends_with("grafana.json") {
             assert!(config::load(&path).is_ok(), "{}", path.display());
         }
     }
