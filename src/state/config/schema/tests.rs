@@ -98,6 +98,7 @@ fn takes(root: &Json, schema: &Json, value: &Json) -> bool {
     let is_type = |name: &str| match name {
         "null" => value.is_null(),
         "boolean" => value.is_boolean(),
+        "number" => value.is_number(),
         "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
         "string" => value.is_string(),
         "array" => value.is_array(),
