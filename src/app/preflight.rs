@@ -40,6 +40,8 @@ pub fn preflight(config: &Config, running: Option<&Instance>) -> Vec<Obstacle> {
         (admin_stops, admin.socket.as_deref().map_or(Ok(()), |path| socket(path, "admin.socket", running))),
         (admin_stops, admin.bind.map_or(Ok(()), |bind| port(bind, "admin.bind", "admin.bind", running))),
         (true, config.log.access.as_ref().map_or(Ok(()), access_log)),
+        // The balancer runs without it, and loses at a restart what it was to keep.
+        (false, admin.state_file.as_deref().map_or(Ok(()), state_file)),
     ];
     let failed = listeners.chain(others).filter_map(|(stops, check)| Some((stops, check.err()?)));
     let obstacle = |(stops, (key, advice))| Obstacle { key, advice, stops };
@@ -139,6 +141,11 @@ fn access_log(target: &AccessLog) -> Verdict {
     }
 }
 
+/// Whether the state file could be written: a new file takes its place each time.
+fn state_file(path: &Path) -> Verdict {
+    folder(path).map_err(|advice| ("admin.state_file".to_owned(), format!("{advice}, or write another path")))
+}
+
 /// Whether a file could be created there.
 fn folder(path: &Path) -> Result<(), String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -219,6 +226,7 @@ mod tests {
             (json!({"admin": {"socket": "a-file"}}), "admin.socket", "is not a socket"),
             (json!({"admin": {"socket": "a-file/s"}}), "admin.socket", "is not a folder"),
             (json!({"admin": {"socket": "taken.sock"}}), "admin.socket", "another process listens"),
+            (json!({"admin": {"state_file": "no/s"}}), "admin.state_file", "does not exist; create it"),
             (json!({"log": {"access": "no/a.log"}}), "log.access", "does not exist; create it"),
             (json!({"log": {"access": "a-folder"}}), "log.access", "is a folder"),
         ] {
