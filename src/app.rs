@@ -21,11 +21,7 @@ use crate::data::accept::Acceptor;
 use crate::state::access::{AccessSink, Line};
 use crate::state::config::{AccessLog, AccessTarget, Config, SyslogPlace};
 use crate::state::instance::Instance;
-use crate::state::own::Own;
-use crate::state::route::{BodyFault, Routes};
-use crate::state::table::Table;
 use crate::state::upgrade::Upgrading;
-use crate::state::verdict::Verdicts;
 use crossbeam_channel::Receiver;
 use std::fmt;
 use std::io;
@@ -65,7 +61,7 @@ pub struct Balancer {
     health: (health::Handle, JoinHandle<()>),
     access: Option<(access::Handle, JoinHandle<()>)>,
     report: (report::Handle, JoinHandle<()>),
-    certificates: Option<(certificates::Handle, JoinHandle<()>)>,
+    certificates: (certificates::Handle, JoinHandle<()>),
     kept: Option<(state_file::Handle, JoinHandle<()>)>,
     upgrading: Arc<Upgrading>,
 }
@@ -101,24 +97,10 @@ impl Balancer {
         let started = time::now();
         limits::raise_descriptors();
         let config = Arc::new(config);
-        let table = Arc::new(Table::of(&config));
-        let written = inheritance.restore(&config, &table);
-        let verdicts = Verdicts::default();
         let (sink, lines) =
             config.log.access.as_ref().map(|access| AccessSink::open(&access.format, access.filter)).unzip();
-        let routes = Routes::new(&config.routes).map_err(|faults| routes_error(&config, &faults))?;
-        let tls = listeners::open_tls(&config)?;
-        let servers_tls = tls.servers.clone();
-        let opened = Proxy::open(
-            "main",
-            Arc::clone(&config),
-            routes,
-            Arc::clone(&table),
-            verdicts.clone(),
-            sink,
-            tls,
-            &mut inheritance.sockets,
-        );
+        let files = listeners::read_files(&config)?;
+        let opened = Proxy::open("main", Arc::clone(&config), files, sink, &mut inheritance.sockets);
         let (proxy, acceptor) = opened.map_err(|(at, error)| {
             let listener = config.listen.listeners.get(at);
             listener.map_or_else(
@@ -126,13 +108,12 @@ impl Balancer {
                 |listener| listeners::listener_error(&listener.place, &error),
             )
         })?;
-        let (agent, handle) = health::Agent::new(&config, table, &verdicts);
-        let agent = agent.with_tls(servers_tls);
+        let shared = &proxy.shared;
+        let written = inheritance.restore(&config, &shared.table);
+        let (agent, handle) = health::Agent::new(Arc::clone(&shared.table), &shared.verdicts);
         let closing = proxy.clone();
         let agent = agent.on_close_idle(move |_| closing.close_idle());
-        let (listen, admin) = (proxy.shared.address(), config.admin.bind);
-        let listeners = proxy.shared.inlets.iter().map(|inlet| inlet.place.to_string()).collect();
-        let instance = Instance { pid: std::process::id(), listen, listeners, admin, ..instance };
+        let instance = Instance { pid: std::process::id(), admin: config.admin.bind, ..instance };
         let kept = kept::start(&config, &proxy.shared.table, written)?;
         let keep = kept.as_ref().map(|(handle, _)| handle.clone());
         let upgrading = Arc::new(Upgrading::new(upgrade::impossible(&config)));
@@ -203,10 +184,8 @@ impl Balancer {
         let _ = self.health.1.join();
         drop(self.report.0);
         let _ = self.report.1.join();
-        if let Some((handle, thread)) = self.certificates {
-            drop(handle);
-            let _ = thread.join();
-        }
+        drop(self.certificates.0);
+        let _ = self.certificates.1.join();
         // Last, because the threads before it may still send lines.
         match self.access {
             Some((handle, thread)) if handle.stop() => _ = thread.join(),
@@ -219,8 +198,7 @@ impl Balancer {
 impl Running {
     fn start(proxy: Proxy, acceptor: Acceptor) -> Result<Self, Error> {
         let workers = proxy.clone();
-        let bounds = proxy.shared.config.threadpool.bounds;
-        let supervisor = spawn("supervisor", move || supervise::run(&workers, bounds))?;
+        let supervisor = spawn("supervisor", move || supervise::run(&workers))?;
         let accept = spawn("accept", move || acceptor.run())?;
         Ok(Running { proxy, accept, supervisor })
     }
@@ -247,15 +225,12 @@ impl Published {
         started: Moment,
     ) -> Result<Option<Self>, Error> {
         let (added, removed) = (health.clone(), health.clone());
-        let places = main.shared.inlets.iter().map(|inlet| inlet.place.clone()).collect();
-        let own = Arc::new(Own::listening(&main.shared.config, places));
+        let (config, address) = (Arc::clone(&main.shared.table.live().config), Arc::default());
         let view = View {
-            config: Arc::clone(&main.shared.config),
-            own: Arc::clone(&own),
+            published: Arc::clone(&address),
             table: Arc::clone(&main.shared.table),
             stats: Arc::clone(&main.shared.stats),
             workers: Arc::new(main.clone()),
-            tls: main.shared.inlets.iter().filter_map(|inlet| inlet.tls.clone()).collect(),
             instance,
             started,
             registered: Arc::new(move |_| added.look()),
@@ -264,22 +239,23 @@ impl Published {
             takes_over: inheritance.is_upgrade,
             changed: Arc::new(move || keep.iter().for_each(state_file::Handle::changed)),
         };
-        if main.shared.config.admin.socket.is_none() {
+        if config.admin.socket.is_none() {
             return Ok(None);
         }
         let admin: Admin = match admin::open(view) {
             Ok(admin) => admin,
-            Err(reason) => return publish::unless_default(&main.shared.config, reason),
+            Err(reason) => return publish::unless_default(&config, reason),
         };
         let (stopper, socket) = (admin.stopper(), admin.published_at());
         let thread = spawn("admin", move || admin.run())?;
         let mut published = Published { thread, stopper, front: None };
-        let (config, sockets) = (&main.shared.config, &mut inheritance.sockets);
-        let front = config.admin.bind.map(|bind| publish::front(config, bind, socket, sockets));
+        let sockets = &mut inheritance.sockets;
+        let front = config.admin.bind.map(|bind| publish::front(&config, bind, socket, sockets));
         match front.unwrap_or(Ok(None)) {
             Ok(front) => {
-                let address = front.as_ref().and_then(|front| front.proxy.shared.address());
-                address.into_iter().for_each(|address| own.publishes_at(address));
+                let bound = front.as_ref().and_then(|front| front.proxy.shared.address());
+                // It is set once.
+                bound.into_iter().for_each(|bound| _ = address.set(bound));
                 published.front = front;
             }
             Err(error) => {
@@ -343,15 +319,6 @@ fn access_error(target: &AccessLog, error: &io::Error) -> Error {
         AccessTarget::Syslog(SyslogPlace::Udp(target)) => format!("syslog at {target}"),
     };
     Error(format!("log.access: {name} cannot be opened: {error}; write a file that this user may append to"))
-}
-
-/// What to do if files of responses cannot be read.
-fn routes_error(config: &Config, faults: &[BodyFault]) -> Error {
-    let each = faults.iter().map(|fault| {
-        let name = config.routes.get(fault.route).map_or("", |spec| &spec.route.name);
-        format!("routes[{}] ({name}): {}", fault.route, fault.advice)
-    });
-    Error(each.collect::<Vec<_>>().join("; "))
 }
 
 #[cfg(test)]

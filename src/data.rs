@@ -4,7 +4,7 @@
 //! | layer | files |
 //! |---|---|
 //! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`sleep`] (no work is left lying) |
-//! | 1 | [`transport`] and [`tls`], [`secure`] (what is known of a TLS session), [`server_pool`], [`waiting`] (requests that wait for a server), [`verify`] (passwords), [`phases`] (when an exchange did what), [`shared`] (what threads share) |
+//! | 1 | [`transport`] and [`tls`], [`secure`] (what is known of a TLS session), [`server_pool`], [`mailbox`] (how other threads call a connection), [`verify`] (passwords), [`phases`] (when an exchange did what), [`shared`] (what threads share) |
 //! | 2 | [`context`] (what a worker lends), [`client`], [`connecting`] (to a server), [`meta`] (what is kept of a request), [`guard`] (what a request has to pass), [`upload`], [`download`], [`upstream`] (choose a server), [`asked`] (a request as its route sees it), [`route`] (which pool, and the head for it), [`question`] (may a request pass), [`respond`] |
 //! | 3 | [`exchange`], [`finish`] (count, log, tell health), [`tunnel`] |
 //! | 4 | [`h1`] (heads, keep-alive, closing) |
@@ -24,6 +24,7 @@ pub mod finish;
 pub mod guard;
 pub mod h1;
 pub mod listen;
+pub mod mailbox;
 pub mod meta;
 pub mod phases;
 pub mod poller;
@@ -45,24 +46,25 @@ pub mod tunnel;
 pub mod upload;
 pub mod upstream;
 pub mod verify;
-pub mod waiting;
 pub mod worker;
 pub mod worker_pool;
 
-use crate::base::ids::PoolId;
+use crate::base::ids::{ListenerId, PoolId};
 use crate::base::inherited::{Socket, Sockets};
 use crate::base::time::{self, Moment};
+use crate::policy::pool::Bounds;
 use crate::state::access::AccessSink;
-use crate::state::config::{self, Config};
-use crate::state::route::Routes;
+use crate::state::config::Config;
+use crate::state::listener::OpenListener;
+use crate::state::live::{Files, Live};
+use crate::state::stats::Stats;
 use crate::state::table::Table;
-use crate::state::tls::Tls;
 use crate::state::verdict::Verdicts;
 use crate::state::workers::{Gauges, RequestInfo, Workers};
 use accept::Acceptor;
 use listen::Listener;
 use poller::Poller;
-use shared::{Endpoints, Inlet, Shared};
+use shared::Shared;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -91,40 +93,40 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Takes the listeners from `sockets`, binds the others, and makes everything ready; no thread runs yet. `tls` is that of
-    /// each listener. The error is that of the listener with this index.
-    #[allow(clippy::too_many_arguments, reason = "each is a part of its own that the app makes")]
+    /// Takes the listeners from `sockets`, binds the others, and makes everything ready; no thread runs yet. The error is
+    /// that of the listener with this index.
     pub fn open(
         name: &'static str,
         config: Arc<Config>,
-        routes: Routes,
-        table: Arc<Table>,
-        verdicts: Verdicts,
+        mut files: Files,
         access: Option<AccessSink>,
-        tls: Tls,
         sockets: &mut Sockets,
     ) -> Result<(Proxy, Acceptor), (usize, io::Error)> {
-        let mut listeners = Vec::new();
-        for (at, listener) in config.listen.listeners.iter().enumerate() {
-            let opened = match sockets.take(&listener.name, &listener.place.to_string()) {
-                Some(socket) => Listener::inherit(socket, &listener.place),
-                None => Listener::open(&listener.place),
+        let (mut listeners, mut known, stats) = (Vec::new(), Vec::new(), Arc::new(Stats::default()));
+        let mut tls = std::mem::take(&mut files.tls.listeners).into_iter();
+        for (at, settings) in config.listen.listeners.iter().enumerate() {
+            let opened = match sockets.take(&settings.name, &settings.place.to_string()) {
+                Some(socket) => Listener::inherit(socket, &settings.place),
+                None => Listener::open(&settings.place),
             };
-            listeners.push(opened.map_err(|error| (at, error))?);
+            let listener = opened.map_err(|error| (at, error))?;
+            known.push(Arc::new(OpenListener {
+                id: ListenerId(at as u32),
+                name: settings.name.as_str().into(),
+                settings: settings.clone(),
+                place: listener.place.clone(),
+                tls: tls.next().flatten(),
+                traffic: stats.traffic.listener(&settings.name),
+            }));
+            listeners.push(listener);
         }
-        let mut tls_of = tls.listeners.into_iter();
-        let inlet = |(listener, spec): (&Listener, &config::Listener)| Inlet {
-            place: listener.place.clone(),
-            tls: tls_of.next().flatten(),
-            name: spec.name.as_str().into(),
-            traffic: Arc::default(),
-        };
-        let inlets = listeners.iter().zip(&config.listen.listeners).map(inlet).collect();
-        let endpoints = Endpoints { inlets, servers_tls: tls.servers };
         let of_first = |error| (0, error);
         let poller = Poller::new().map_err(of_first)?;
-        let shared = Arc::new(Shared::new(name, config, routes, table, verdicts, access, endpoints));
+        let table =
+            Arc::new(Table::of(Live::new(config, files, known.clone(), access, &stats.traffic, None)));
+        let shared = Arc::new(Shared::new(name, table, stats, Verdicts::default()));
         let pool = Arc::new(WorkerPool::new(&shared, poller.waker()));
+        let listeners = listeners.into_iter().zip(known).collect();
         let acceptor = Acceptor::new(Arc::clone(&pool), poller, listeners).map_err(of_first)?;
         Ok((Proxy { shared, pool }, acceptor))
     }
@@ -159,16 +161,20 @@ impl Workers for Proxy {
         &self.pool.gauges
     }
 
+    fn bounds(&self) -> Bounds {
+        self.shared.table.live().config.threadpool.bounds
+    }
+
     fn queued(&self) -> usize {
         self.pool.waiting()
     }
 
     fn waiting(&self) -> usize {
-        self.shared.waiting()
+        self.shared.table.live().waiting()
     }
 
     fn waiting_in(&self, pool: PoolId) -> usize {
-        self.shared.pool(pool).queue.len()
+        self.shared.table.live().pool(pool).queue.len()
     }
 
     fn in_flight(&self) -> usize {

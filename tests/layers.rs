@@ -34,13 +34,18 @@ const LONG: &[(&str, usize, &str)] = &[
     ),
     ("src/http1/forward.rs", 420, "what a hop leaves out of a head and what it adds to it belong together"),
     ("src/control/health.rs", 580, "what is due, what is found and what follows from it share one state"),
+    (
+        "src/data/accept.rs",
+        450,
+        "accepting and parking share the thread's poller and its order of connections",
+    ),
     ("src/data/download.rs", 710, "heads and body of a response share what the client has not taken yet"),
     ("src/data/exchange.rs", 1200, "all transitions of an exchange are in one file"),
     ("src/data/h1.rs", 670, "all phases of a client's connection are in one file"),
     ("src/data/worker.rs", 440, "a turn, and what becomes of a connection in it, are in one file"),
     ("src/http1/head.rs", 560, "the heads of requests and of responses share their scan and their limits"),
     ("src/state/simulation/engine.rs", 480, "the events of a simulation change one world"),
-    ("src/state/server.rs", 500, "what a server is, and the lease that counts on it, share their atomics"),
+    ("src/state/server.rs", 560, "what a server is, and the lease that counts on it, share their atomics"),
 ];
 
 /// A file that is longer before its tests needs a reason.

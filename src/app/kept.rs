@@ -53,8 +53,11 @@ pub(super) fn start(
     written: Changes,
 ) -> Result<Option<(Handle, JoinHandle<()>)>, Error> {
     let Some(path) = &config.admin.state_file else { return Ok(None) };
-    let (source, table) = (Arc::clone(config), Arc::clone(table));
-    let changes = move || Changes::between(&source, &table.snapshot().servers);
+    let table = Arc::clone(table);
+    let changes = move || {
+        let snapshot = table.snapshot();
+        Changes::between(&snapshot.live.config, &snapshot.servers)
+    };
     let (writer, handle) = Writer::new(path, written, changes);
     Ok(Some((handle, spawn(state_file::THREAD, move || writer.run())?)))
 }

@@ -70,9 +70,10 @@ impl Balancer {
     /// Runs until the balancer has to drain; until when it may.
     fn wait_for_end(&self, waiter: &Waiter<'_>) -> Result<Moment, Error> {
         let shared = &self.main.proxy.shared;
-        let timeouts = &shared.config.timeouts;
-        let (drain, delay) = (timeouts.drain, timeouts.shutdown_delay);
         let mut event = waiter.next(Some(self), None);
+        // Not before: a reload may have changed them.
+        let live = shared.table.live();
+        let (drain, delay) = (live.config.timeouts.drain, live.config.timeouts.shutdown_delay);
         if let Some(Event::Stop(signal)) = event.as_ref().filter(|_| !delay.is_zero()) {
             log::info!("{signal}: not ready any more; the ports close in {delay:?}");
             shared.announce_drain();

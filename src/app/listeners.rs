@@ -6,28 +6,32 @@ use crate::control::certificates;
 use crate::data::Proxy;
 use crate::data::shared::Shared;
 use crate::state::config::{self, Config, Place};
-use crate::state::tls::{Problem, Tls};
+use crate::state::listener::OpenListener;
+use crate::state::live::Files;
+use crate::state::tls::Problem;
 use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// Where clients connect, for people: a URL, and the listener's name where it has one.
 pub(super) fn ready_on(shared: &Shared) -> Vec<String> {
-    let each = shared.config.listen.listeners.iter().zip(&shared.inlets);
-    each.map(|(listener, inlet)| {
-        let scheme = if inlet.tls.is_some() { "https" } else { "http" };
-        let name = listener.listed.map_or(String::new(), |_| format!(" (listener {})", listener.name));
-        match &inlet.place {
-            Place::Tcp(address) => format!("{scheme}://{address}{name}"),
-            Place::Unix(_) => format!("{}, {scheme}{name}", inlet.place),
-        }
-    })
-    .collect()
+    shared.table.live().listeners.iter().map(|listener| ready_at(listener)).collect()
 }
 
-/// Reads the certificates of all listeners and pools.
-pub(super) fn open_tls(config: &Config) -> Result<Tls, Error> {
+fn ready_at(listener: &OpenListener) -> String {
+    let scheme = if listener.tls.is_some() { "https" } else { "http" };
+    let settings = &listener.settings;
+    let name = settings.listed.map_or(String::new(), |_| format!(" (listener {})", settings.name));
+    match &listener.place {
+        Place::Tcp(address) => format!("{scheme}://{address}{name}"),
+        Place::Unix(_) => format!("{}, {scheme}{name}", listener.place),
+    }
+}
+
+/// Reads the files that a configuration names.
+pub(super) fn read_files(config: &Config) -> Result<Files, Error> {
     let now = i64::try_from(time::unix_seconds()).unwrap_or(i64::MAX);
-    Tls::open(config, now).map_err(|problems| {
+    Files::read(config, None, now).map_err(|problems| {
         let told = |problem: Problem| {
             config::fault_at(config.file.as_deref(), &problem.key, problem.advice).to_string()
         };
@@ -35,16 +39,10 @@ pub(super) fn open_tls(config: &Config) -> Result<Tls, Error> {
     })
 }
 
-/// Starts the thread that reads certificates again, where there are any.
-pub(super) fn watch_certificates(
-    main: &Proxy,
-) -> Result<Option<(certificates::Handle, JoinHandle<()>)>, Error> {
-    let listeners: Vec<_> = main.shared.inlets.iter().filter_map(|inlet| inlet.tls.clone()).collect();
-    if listeners.is_empty() {
-        return Ok(None);
-    }
-    let (watcher, handle) = certificates::Watcher::new(listeners);
-    Ok(Some((handle, spawn(certificates::THREAD, move || watcher.run())?)))
+/// Starts the thread that reads certificates again. A reload may bring the first ones.
+pub(super) fn watch_certificates(main: &Proxy) -> Result<(certificates::Handle, JoinHandle<()>), Error> {
+    let (watcher, handle) = certificates::Watcher::new(Arc::clone(&main.shared.table));
+    Ok((handle, spawn(certificates::THREAD, move || watcher.run())?))
 }
 
 /// What to do if the port, or the path, cannot be used.

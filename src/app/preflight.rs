@@ -6,8 +6,8 @@ use super::publish;
 use crate::base::time;
 use crate::state::config::{AccessLog, AccessTarget, Config, Listener, Place};
 use crate::state::instance::Instance;
-use crate::state::route::{BodyFault, Routes};
-use crate::state::tls::{Problem, Tls};
+use crate::state::live::Files;
+use crate::state::tls::Problem;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::net::{
@@ -45,25 +45,15 @@ pub fn preflight(config: &Config, running: Option<&Instance>) -> Vec<Obstacle> {
     ];
     let failed = listeners.chain(others).filter_map(|(stops, check)| Some((stops, check.err()?)));
     let obstacle = |(stops, (key, advice))| Obstacle { key, advice, stops };
-    failed.map(obstacle).chain(certificates(config)).chain(bodies(config)).collect()
+    failed.map(obstacle).chain(files(config)).collect()
 }
 
-/// What is wrong with the files of TLS.
-fn certificates(config: &Config) -> Vec<Obstacle> {
+/// What is wrong with the files of TLS and of responses.
+fn files(config: &Config) -> Vec<Obstacle> {
     let now = i64::try_from(time::unix_seconds()).unwrap_or(i64::MAX);
-    let problems = Tls::open(config, now).err().unwrap_or_default();
+    let problems = Files::read(config, None, now).err().unwrap_or_default();
     let obstacle = |Problem { key, advice }| Obstacle { key, advice, stops: true };
     problems.into_iter().map(obstacle).collect()
-}
-
-/// What is wrong with the files of responses.
-fn bodies(config: &Config) -> Vec<Obstacle> {
-    let faults = Routes::new(&config.routes).err().unwrap_or_default();
-    let obstacle = |BodyFault { route, advice }| {
-        let key = format!("routes[{route}].respond.file");
-        Obstacle { key, advice, stops: true }
-    };
-    faults.into_iter().map(obstacle).collect()
 }
 
 /// The key, and what is wrong with its value.

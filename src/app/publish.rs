@@ -11,10 +11,7 @@ use crate::data::Proxy;
 use crate::policy::pick::Weight;
 use crate::state::address::Address;
 use crate::state::config::{Config, Listener, Place, ServerSpec, Via};
-use crate::state::route::Routes;
-use crate::state::table::Table;
-use crate::state::tls::Tls;
-use crate::state::verdict::Verdicts;
+use crate::state::live::Files;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -43,17 +40,7 @@ pub(super) fn front(
     sockets: &mut Sockets,
 ) -> Result<Option<Running>, Error> {
     let config = Arc::new(guarded(main, bind, socket));
-    let table = Arc::new(Table::of(&config));
-    match Proxy::open(
-        "admin",
-        config,
-        Routes::default(),
-        table,
-        Verdicts::default(),
-        None,
-        Tls::default(),
-        sockets,
-    ) {
+    match Proxy::open("admin", config, Files::default(), None, sockets) {
         Ok((proxy, acceptor)) => Running::start(proxy, acceptor).map(Some),
         Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse && is_default(main) => {
             log::warn!(

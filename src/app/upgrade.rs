@@ -126,7 +126,8 @@ fn hand_over(main: &Proxy, front: Option<&Proxy>) -> Result<u32, String> {
 
 /// Sends the new process what is for it.
 fn tell(to: &UnixStream, sockets: &[Socket], main: &Proxy) -> io::Result<()> {
-    let (config, servers) = (&main.shared.config, &main.shared.table.snapshot().servers);
+    let snapshot = main.shared.table.snapshot();
+    let (config, servers) = (&snapshot.live.config, &snapshot.servers);
     let handed = Handed {
         sockets: sockets.iter().map(|one| (one.name.clone(), one.place.clone(), one.is_ours)).collect(),
         changes: Changes::between(config, servers),

@@ -2,15 +2,94 @@
 
 use super::random;
 use std::fmt;
+use std::ops::{Index, IndexMut};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A server of the table. Assigned in order, and never reused for another server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerId(pub u32);
 
-/// A pool of servers. 0, the default, is `servers`; the others are those of `pools` in the order of the file.
+/// A pool of servers. 0, the default, is `servers`; those of `pools` are numbered in the order of the file at the start. A
+/// name keeps its number over reloads, and the number of a pool that was taken out is given to no other in this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PoolId(pub u16);
+pub struct PoolId(pub u32);
+
+/// A listening socket. Never given to another one in this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(pub u32);
+
+/// One value for each pool.
+#[derive(Clone, Debug, Default)]
+pub struct ByPool<T>(Vec<(PoolId, T)>);
+
+impl<T> ByPool<T> {
+    /// That of this pool.
+    pub fn get(&self, pool: PoolId) -> Option<&T> {
+        self.at(pool).map(|at| &self.0[at].1)
+    }
+
+    /// That of this pool.
+    pub fn get_mut(&mut self, pool: PoolId) -> Option<&mut T> {
+        self.at(pool).map(|at| &mut self.0[at].1)
+    }
+
+    /// All of them, in the order of the ids.
+    pub fn iter(&self) -> impl Iterator<Item = (PoolId, &T)> {
+        self.0.iter().map(|(pool, value)| (*pool, value))
+    }
+
+    /// All of them, in the order of the ids.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (PoolId, &mut T)> {
+        self.0.iter_mut().map(|(pool, value)| (*pool, value))
+    }
+
+    /// Puts in one of a pool that has none yet.
+    pub fn insert(&mut self, pool: PoolId, value: T) {
+        let at = self.0.partition_point(|(id, _)| *id < pool);
+        self.0.insert(at, (pool, value));
+    }
+
+    /// Keeps those of these pools.
+    pub fn retain(&mut self, is_kept: impl Fn(PoolId) -> bool) {
+        self.0.retain(|(pool, _)| is_kept(*pool));
+    }
+
+    /// Takes that of this pool out.
+    pub fn remove(&mut self, pool: PoolId) -> Option<T> {
+        self.at(pool).map(|at| self.0.remove(at).1)
+    }
+
+    fn at(&self, pool: PoolId) -> Option<usize> {
+        // There are no gaps in the numbers until a reload takes a pool out.
+        match self.0.get(pool.0 as usize) {
+            Some((id, _)) if *id == pool => Some(pool.0 as usize),
+            _ => self.0.binary_search_by_key(&pool, |(id, _)| *id).ok(),
+        }
+    }
+}
+
+impl<T> Index<PoolId> for ByPool<T> {
+    type Output = T;
+
+    /// That of a pool which is known to be there.
+    fn index(&self, pool: PoolId) -> &T {
+        self.get(pool).unwrap_or_else(|| unreachable!("{pool:?} is not there"))
+    }
+}
+
+impl<T> IndexMut<PoolId> for ByPool<T> {
+    fn index_mut(&mut self, pool: PoolId) -> &mut T {
+        self.get_mut(pool).unwrap_or_else(|| unreachable!("{pool:?} is not there"))
+    }
+}
+
+impl<T> FromIterator<(PoolId, T)> for ByPool<T> {
+    fn from_iter<I: IntoIterator<Item = (PoolId, T)>>(values: I) -> Self {
+        let mut values: Vec<_> = values.into_iter().collect();
+        values.sort_by_key(|(pool, _)| *pool);
+        ByPool(values)
+    }
+}
 
 /// The two hex digits of each byte.
 const HEX_PAIRS: [[u8; 2]; 256] = {

@@ -22,21 +22,22 @@ use crate::base::time::{self, Moment};
 use crate::base::unix_listener::{self, UnixPath};
 use crate::front::{self, Front, Limits, Private, Response, Service};
 use crate::http1::head::RequestHead;
-use crate::state::config::Config;
+use crate::state::config::Place;
 use crate::state::instance::Instance;
+use crate::state::live::Live;
 use crate::state::own::Own;
 use crate::state::server::Server;
 use crate::state::stats::Stats;
 use crate::state::table::Table;
-use crate::state::tls::listener::ListenerTls;
 use crate::state::upgrade::Upgrading;
 use crate::state::workers::Workers;
 use intake::Call;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// The time that requests in flight get at a stop.
@@ -60,19 +61,15 @@ pub type Forgotten = Arc<dyn Fn(ServerId) + Send + Sync>;
 
 /// What the admin API shows and changes, and the callbacks for changes.
 pub struct View {
-    /// What the balancer was started with.
-    pub config: Arc<Config>,
-    /// The balancer's own addresses, which no server can have.
-    pub own: Arc<Own>,
-    /// The servers.
+    /// The configuration and the servers.
     pub table: Arc<Table>,
+    /// Where the admin API is published on TCP, once that is known.
+    pub published: Arc<OnceLock<SocketAddr>>,
     /// What the data plane counts.
     pub stats: Arc<Stats>,
     /// The data plane's workers and connections.
     pub workers: Arc<dyn Workers>,
-    /// TLS of its listeners.
-    pub tls: Vec<Arc<ListenerTls>>,
-    /// Which balancer this is.
+    /// Which balancer this is, but for its listeners.
     pub instance: Instance,
     /// When the balancer was started.
     pub started: Moment,
@@ -86,6 +83,31 @@ pub struct View {
     pub upgrading: Arc<Upgrading>,
     /// Another process listens on the socket, and this one takes its place.
     pub takes_over: bool,
+}
+
+impl View {
+    /// The current configuration.
+    fn live(&self) -> Arc<Live> {
+        self.table.live()
+    }
+
+    /// The balancer's own addresses, which no server can have.
+    fn own(&self) -> Own {
+        let live = self.live();
+        let places = live.listeners.iter().map(|listener| listener.place.clone()).collect();
+        Own::listening(&live.config, places, self.published.get().copied())
+    }
+
+    /// Which balancer this is.
+    fn instance(&self) -> Instance {
+        let live = self.live();
+        let places = || live.listeners.iter().map(|listener| &listener.place);
+        Instance {
+            listen: places().find_map(Place::address),
+            listeners: places().map(ToString::to_string).collect(),
+            ..self.instance.clone()
+        }
+    }
 }
 
 /// The admin API, listening. [`Admin::run`] serves.
@@ -113,7 +135,7 @@ impl Stopper {
 /// Listens on `config.admin.socket`. The error is a sentence for the operator. Clients can connect from here on and get
 /// a response once [`Admin::run`] runs.
 pub fn open(view: View) -> Result<Admin, String> {
-    let path = view.config.admin.socket.clone();
+    let path = view.live().config.admin.socket.clone();
     let path = path.ok_or("admin.socket is null in the configuration: there is no admin API to open")?;
     let cannot = |error: io::Error| format!("cannot listen beside {}: {error}", path.display());
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();

@@ -1,6 +1,7 @@
 //! The thread that reads certificates again when their files have changed, and warns before they expire.
 
 use crate::base::time::{self, Moment};
+use crate::state::table::Table;
 use crate::state::tls::listener::{Expiry, ListenerTls, Look};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::collections::HashMap;
@@ -21,7 +22,7 @@ const WARN_AGAIN: Duration = Duration::from_secs(24 * 3600);
 /// The state of the thread.
 #[derive(Debug)]
 pub struct Watcher {
-    listeners: Vec<Arc<ListenerTls>>,
+    table: Arc<Table>,
     warned: HashMap<PathBuf, Moment>,
     stop: Receiver<()>,
 }
@@ -33,10 +34,10 @@ pub struct Handle {
 }
 
 impl Watcher {
-    /// A watcher of these listeners' certificates.
-    pub fn new(listeners: Vec<Arc<ListenerTls>>) -> (Self, Handle) {
+    /// A watcher of the certificates of this table's configuration.
+    pub fn new(table: Arc<Table>) -> (Self, Handle) {
         let (stop, stopped) = bounded(0);
-        (Watcher { listeners, warned: HashMap::new(), stop: stopped }, Handle { _stop: stop })
+        (Watcher { table, warned: HashMap::new(), stop: stopped }, Handle { _stop: stop })
     }
 
     /// Looks at the files every few seconds until the handle is dropped.
@@ -51,8 +52,12 @@ impl Watcher {
         }
     }
 
+    fn listeners(&self) -> Vec<Arc<ListenerTls>> {
+        self.table.live().listeners.iter().filter_map(|listener| listener.tls.clone()).collect()
+    }
+
     fn look(&self, now: i64) {
-        for listener in &self.listeners {
+        for listener in self.listeners() {
             match listener.look(now) {
                 Look::Same => {}
                 Look::Renewed => log::info!("listener {}: the certificates were read again", listener.name),
@@ -71,7 +76,7 @@ impl Watcher {
     }
 
     fn warn(&mut self, unix_now: i64, now: Moment) {
-        for listener in &self.listeners {
+        for listener in self.listeners() {
             for expiry in listener.expiries() {
                 let told = self.warned.get(&expiry.file);
                 let Some(warning) = warning(&expiry, unix_now) else { continue };

@@ -5,7 +5,7 @@ use super::judge::{Judged, judge};
 use super::names::{Found, Names, Resolver};
 use super::probe::{self, Question, Response, Silence, Target};
 use super::threads::Threads;
-use crate::base::ids::{PoolId, ServerId};
+use crate::base::ids::{ByPool, PoolId, ServerId};
 use crate::base::random::Random;
 use crate::base::time::{self, Moment};
 use crate::policy::health::{self, Event, Health, Others, Record};
@@ -13,9 +13,9 @@ use crate::policy::outlier::Outliers;
 use crate::state::address::Address;
 use crate::state::addresses::Replaced;
 use crate::state::config::{self, Config, HealthCheck};
+use crate::state::live::Live;
 use crate::state::server::{Check, Mode, Server};
 use crate::state::table::Table;
-use crate::state::tls::servers::ServersTls;
 use crate::state::verdict::{Verdict, Verdicts};
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased, unbounded};
 use publish::{Transition, told};
@@ -63,8 +63,8 @@ impl Handle {
 #[derive(Debug)]
 pub struct Agent {
     table: Arc<Table>,
-    /// By the id of the pool.
-    pools: Vec<Pool>,
+    live: Arc<Live>,
+    pools: ByPool<Pool>,
     verdicts: Receiver<Verdict>,
     calls: Receiver<Call>,
     found: (Sender<Finding>, Receiver<Finding>),
@@ -94,8 +94,6 @@ struct Pool {
     report: config::LoadReport,
     ejection: health::Ejection,
     outliers: Outliers,
-    /// TLS towards its servers.
-    tls: Option<Arc<ServersTls>>,
     /// Its servers.
     servers: usize,
     /// Those of them that are ejected now.
@@ -114,7 +112,6 @@ impl Pool {
             report: servers.load_report.clone(),
             ejection: outliers::ejection(servers),
             outliers: Outliers::default(),
-            tls: None,
             servers: 0,
             ejected: 0,
             serves: true,
@@ -176,11 +173,13 @@ struct Finding {
 
 impl Agent {
     /// An agent for this table, with the system's resolver.
-    pub fn new(config: &Config, table: Arc<Table>, verdicts: &Verdicts) -> (Self, Handle) {
+    pub fn new(table: Arc<Table>, verdicts: &Verdicts) -> (Self, Handle) {
         let (sender, calls) = bounded(16);
+        let live = table.live();
         let agent = Agent {
             table,
-            pools: config.pool_ids().map(|pool| Pool::of(config, pool)).collect(),
+            pools: live.config.pool_ids().map(|pool| (pool, Pool::of(&live.config, pool))).collect(),
+            live,
             verdicts: verdicts.receiver().clone(),
             calls,
             // At most one query of each kind is running for a server, so the table bounds it.
@@ -199,12 +198,6 @@ impl Agent {
             publish_at: Moment::START,
         };
         (agent, Handle(sender))
-    }
-
-    /// The same, with TLS towards the servers of each pool, by its id.
-    pub fn with_tls(mut self, tls: Vec<Option<Arc<ServersTls>>>) -> Self {
-        self.pools.iter_mut().zip(tls).for_each(|(pool, tls)| pool.tls = tls);
-        self
     }
 
     /// The same, with another resolver.
@@ -257,6 +250,10 @@ impl Agent {
             return;
         }
         let snapshot = self.table.snapshot();
+        let is_reloaded = !Arc::ptr_eq(&snapshot.live, &self.live);
+        if is_reloaded {
+            self.add_pools(&snapshot.live);
+        }
         let ids: HashSet<ServerId> = snapshot.servers.iter().map(|server| server.id).collect();
         let gone: Vec<ServerId> = self.watched.keys().filter(|id| !ids.contains(id)).copied().collect();
         gone.into_iter().for_each(|id| self.unwatch(id));
@@ -265,11 +262,14 @@ impl Agent {
                 self.watch(server, now);
             }
         }
+        if is_reloaded {
+            self.take_settings(&snapshot.live, now);
+        }
         self.say_if_all_down();
     }
 
     fn watch(&mut self, server: &Arc<Server>, now: Moment) {
-        let pool = &mut self.pools[usize::from(server.pool.0)];
+        let pool = &mut self.pools[server.pool];
         pool.servers += 1;
         let health = server.health();
         let was_up = health == Health::Up;
@@ -302,7 +302,7 @@ impl Agent {
     fn unwatch(&mut self, id: ServerId) {
         let Some(watched) = self.watched.remove(&id) else { return };
         self.newcomers -= usize::from(!watched.record.was_up);
-        let pool = &mut self.pools[usize::from(watched.server.pool.0)];
+        let pool = &mut self.pools[watched.server.pool];
         pool.servers -= 1;
         pool.ejected -= usize::from(is_ejected(&watched.record));
         if let Some(name) = watched.server.address.name() {
@@ -334,7 +334,7 @@ impl Agent {
             return;
         };
         if watched.probing || watched.server.mode() == Mode::Maint {
-            let interval = self.pools[usize::from(watched.server.pool.0)].check.rules.interval;
+            let interval = self.pools[watched.server.pool].check.rules.interval;
             return self.schedule_probe(id, now.after(interval));
         }
         let name = watched.server.address.name();
@@ -351,7 +351,7 @@ impl Agent {
     /// Probes the server.
     fn probe(&mut self, id: ServerId, now: Moment) {
         let Some(watched) = self.watched.get_mut(&id) else { return };
-        let check = &self.pools[usize::from(watched.server.pool.0)].check;
+        let check = &self.pools[watched.server.pool].check;
         let interval = check.rules.interval;
         let question = Question {
             method: "GET",
@@ -360,7 +360,7 @@ impl Agent {
             timeout: check.timeout,
         };
         let candidates = watched.server.addresses().candidates().rotated(watched.failed);
-        let tls = self.pools[usize::from(watched.server.pool.0)].tls.clone();
+        let tls = watched.server.tls();
         let target = Target { address: watched.server.address.clone(), candidates, tls };
         let threads = if watched.is_prompt { &mut self.prompt } else { &mut self.slow };
         watched.probing = ask(threads, (id, Kind::Probe), target, question, self.found.0.clone());
@@ -381,14 +381,14 @@ impl Agent {
     fn learn_probe(&mut self, finding: &Finding, now: Moment) {
         let Some(watched) = self.watched.get_mut(&finding.id) else { return };
         watched.probing = false;
-        let pool = &self.pools[usize::from(watched.server.pool.0)];
+        let pool = &self.pools[watched.server.pool];
         if finding.response.as_ref().is_err_and(|silence| silence.is_ours) {
             log::warn!("server {}: could not be probed, for lack of local resources", watched.server.label);
             let interval = pool.check.rules.interval;
             self.end_repeat(finding.id);
             return self.schedule_probe(finding.id, now.after(interval));
         }
-        let scheme = if pool.tls.is_some() { "https" } else { "http" };
+        let scheme = if watched.server.tls().is_some() { "https" } else { "http" };
         let judged =
             judge(&pool.key, scheme, &pool.check, &finding.response, &watched.server.address, finding.at);
         watched.is_prompt = finding.took < PROMPT.min(pool.check.timeout / 2);
@@ -435,7 +435,7 @@ impl Agent {
         let Some(watched) = self.watched.get_mut(&id) else { return };
         if judged.has_no_page && !std::mem::replace(&mut watched.pageless, true) {
             let (name, outcome, detail) = (&watched.server.label, &judged.outcome, &judged.detail);
-            let key = &self.pools[usize::from(watched.server.pool.0)].key;
+            let key = &self.pools[watched.server.pool].key;
             let what = if outcome == "404" { "has no such page" } else { "does not serve this page" };
             log::info!(
                 "server {name}: {detail}; it is alive and {what} ({key}.health_check.path is not set)"
@@ -466,7 +466,7 @@ impl Agent {
                     watched.probe_at == Moment::NEVER
                 }
             };
-            let enabled = self.pools[usize::from(watched.server.pool.0)].check.rules.enabled;
+            let enabled = self.pools[watched.server.pool].check.rules.enabled;
             if probe && enabled && !watched.probing {
                 self.schedule_probe(id, now);
             }
@@ -501,7 +501,7 @@ impl Agent {
             self.names.request(name, now);
         }
         let (record, probing, probe_at) = (watched.record, watched.probing, watched.probe_at);
-        let rules = self.pools[usize::from(watched.server.pool.0)].check.rules;
+        let rules = self.pools[watched.server.pool].check.rules;
         let sooner = self.next_probe(&record, &rules, now);
         if rules.enabled && !probing && sooner < probe_at {
             self.schedule_probe(verdict.server, sooner);
@@ -512,9 +512,7 @@ impl Agent {
     fn apply(&mut self, id: ServerId, event: Event, detail: &str, now: Moment) {
         let Some(pool) = self.watched.get(&id).map(|watched| watched.server.pool) else { return };
         let is_another_ready = self.is_another_ready(pool, id, event);
-        let (Some(watched), Some(pool)) =
-            (self.watched.get_mut(&id), self.pools.get_mut(usize::from(pool.0)))
-        else {
+        let (Some(watched), Some(pool)) = (self.watched.get_mut(&id), self.pools.get_mut(pool)) else {
             return;
         };
         let before = watched.record;
@@ -539,7 +537,7 @@ impl Agent {
 
     fn schedule_next_probe(&mut self, id: ServerId, now: Moment) {
         if let Some((record, pool)) = self.watched.get(&id).map(|w| (w.record, w.server.pool)) {
-            let rules = self.pools[usize::from(pool.0)].check.rules;
+            let rules = self.pools[pool].check.rules;
             let next = self.next_probe(&record, &rules, now);
             self.schedule_probe(id, next);
         }
@@ -574,6 +572,7 @@ fn is_ejected(record: &Record) -> bool {
 
 mod outliers;
 mod publish;
+mod reload;
 mod report;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 
 use crate::base::load;
 use crate::base::time;
-use crate::policy::pool::{Bounds, Memory, Order, Seen};
+use crate::policy::pool::{Memory, Order, Seen};
 use crate::state::workers::Workers;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_millis(100);
 
 /// Runs until the data plane has stopped, then tells every worker to stop.
-pub fn run(workers: &dyn Workers, bounds: Bounds) {
+pub fn run(workers: &dyn Workers) {
     let mut memory = Memory::new(load::processors());
     let mut start_failed = false;
     while !workers.is_stopped() {
@@ -29,7 +29,7 @@ pub fn run(workers: &dyn Workers, bounds: Bounds) {
             moves: workers.moves(),
             start_failed,
         };
-        match memory.order(&seen, bounds, time::now()) {
+        match memory.order(&seen, workers.bounds(), time::now()) {
             Order::Start(count) => start_failed = !start(workers, count),
             Order::Stop(count) => stop(workers, count),
             Order::Wait(wait) => {

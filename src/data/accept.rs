@@ -9,14 +9,18 @@ use super::shared::{Permit, Shared};
 use super::socket::Socket;
 use super::timers::Timers;
 use super::transport::Transport;
-use super::worker_pool::WorkerPool;
+use super::worker_pool::{ListenerChange, WorkerPool};
+use crate::base::ids::ListenerId;
 use crate::base::inherited;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
+use crate::state::listener::OpenListener;
+use crate::state::live::Live;
 use crate::state::stats::{Counter, Outcome};
+use crate::state::table::Cached;
 use rustix::io::Errno;
 use slab::Slab;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,8 +45,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 pub struct Acceptor {
     pool: Arc<WorkerPool>,
     poller: Poller,
-    /// By their index; `None` once closed.
-    listeners: Vec<Option<Listener>>,
+    /// The configuration, as this thread knows it.
+    table: Cached,
+    listeners: BTreeMap<ListenerId, Open>,
     parked: Slab<Parked>,
     /// Parked connections in the order in which they came, for those that have to go when room is needed; what it says
     /// of others is out of date.
@@ -51,12 +56,22 @@ pub struct Acceptor {
     turn: u32,
     /// Connections that found the channel full.
     held_back: VecDeque<(Box<Connection>, Moment)>,
-    /// By index: the listener may have more, and no edge will say so again.
-    more: Vec<bool>,
     /// When the files of Unix sockets are looked at.
     look_at_files: Moment,
     paused_until: Moment,
     reported_at: Option<Moment>,
+}
+
+/// A listener of this thread.
+#[derive(Debug)]
+struct Open {
+    listener: Listener,
+    /// What its next connections know of it.
+    known: Arc<OpenListener>,
+    /// There may be more connections, and no edge will say so again.
+    has_more: bool,
+    /// It is closed when its backlog is empty: clients that the kernel has accepted for us may have sent their requests.
+    closing: bool,
 }
 
 /// A connection that waits for a request.
@@ -66,7 +81,7 @@ struct Parked {
     turn: u32,
 }
 
-/// The turn of listeners, whose keys are their indices: no parked connection has it.
+/// The turn of listeners, whose keys are their ids: no parked connection has it.
 const LISTENER: u32 = 0;
 
 /// The files of Unix sockets are looked at this often: a temporary folder may be swept.
@@ -74,26 +89,54 @@ const LOOK_AT_FILES: Duration = Duration::from_secs(2);
 
 impl Acceptor {
     /// The accept thread of these listeners. `poller` is the one whose waker the pool has.
-    pub fn new(pool: Arc<WorkerPool>, poller: Poller, listeners: Vec<Listener>) -> io::Result<Self> {
-        for (at, listener) in listeners.iter().enumerate() {
-            poller.add(listener.raw(), Token::new(Side::Client, at, LISTENER), false)?;
-        }
-        let more = vec![true; listeners.len()];
-        let has_files = listeners.iter().any(Listener::is_unix);
-        Ok(Acceptor {
+    pub fn new(
+        pool: Arc<WorkerPool>,
+        poller: Poller,
+        listeners: Vec<(Listener, Arc<OpenListener>)>,
+    ) -> io::Result<Self> {
+        let table = pool.shared.table.cached();
+        let mut acceptor = Acceptor {
             pool,
             poller,
-            listeners: listeners.into_iter().map(Some).collect(),
+            table,
+            listeners: BTreeMap::new(),
             parked: Slab::new(),
             order: VecDeque::new(),
             timers: Timers::default(),
             turn: 0,
             held_back: VecDeque::new(),
-            more,
-            look_at_files: if has_files { time::now().after(LOOK_AT_FILES) } else { Moment::NEVER },
+            look_at_files: Moment::NEVER,
             paused_until: Moment::START,
             reported_at: None,
-        })
+        };
+        listeners.into_iter().try_for_each(|(listener, known)| acceptor.open(listener, known))?;
+        Ok(acceptor)
+    }
+
+    /// Accepts on one more listener from now on.
+    fn open(&mut self, listener: Listener, known: Arc<OpenListener>) -> io::Result<()> {
+        let id = known.id;
+        self.poller.add(listener.raw(), Token::new(Side::Client, id.0 as usize, LISTENER), false)?;
+        if listener.is_unix() {
+            self.look_at_files = self.look_at_files.min(time::now().after(LOOK_AT_FILES));
+        }
+        self.listeners.insert(id, Open { listener, known, has_more: true, closing: false });
+        Ok(())
+    }
+
+    /// Listeners that a reload has opened or closed.
+    fn change_listeners(&mut self) {
+        while let Some(ListenerChange { opened, closed }) = self.pool.take_listener_change() {
+            for (listener, known) in opened {
+                let place = listener.place.clone();
+                if let Err(error) = self.open(listener, known) {
+                    log::error!("{}: {place} cannot be watched: {error}", self.shared().name);
+                }
+            }
+            for id in closed {
+                self.listeners.get_mut(&id).into_iter().for_each(|open| open.closing = true);
+            }
+        }
     }
 
     /// Runs until the proxy drains and the last connection has left, or the time for that is over.
@@ -116,6 +159,8 @@ impl Acceptor {
 
     fn turn(&mut self) {
         let now = time::now();
+        self.table.look(&self.pool.shared.table);
+        self.change_listeners();
         self.take_ready(now);
         while let Some(connection) = self.pool.take_parked() {
             self.park(connection, now);
@@ -133,13 +178,17 @@ impl Acceptor {
         &self.pool.shared
     }
 
+    fn live(&self) -> &Live {
+        &self.table.view().live
+    }
+
     fn sleep(&self) -> Duration {
         let now = time::now();
         let mut next = self.timers.next();
         if !self.held_back.is_empty() {
             next = next.min(now.after(PAUSE));
         }
-        if self.more.contains(&true) && self.held_back.is_empty() {
+        if self.listeners.values().any(|open| open.has_more) && self.held_back.is_empty() {
             next = next.min(self.paused_until);
         }
         next = next.min(self.look_at_files);
@@ -155,7 +204,8 @@ impl Acceptor {
         for (token, told) in ready {
             let key = token.key as usize;
             if token.turn == LISTENER {
-                self.more.get_mut(key).into_iter().for_each(|more| *more = true);
+                let open = self.listeners.get_mut(&ListenerId(token.key));
+                open.into_iter().for_each(|open| open.has_more = true);
             } else if self.parked.get(key).is_some_and(|parked| parked.turn == token.turn) {
                 let mut connection = self.parked.remove(key).connection;
                 connection.notify(told);
@@ -165,7 +215,7 @@ impl Acceptor {
     }
 
     fn park(&mut self, mut connection: Box<Connection>, now: Moment) {
-        let deadline = connection.head_deadline(self.shared());
+        let deadline = connection.head_deadline(&self.live().config);
         self.turn = (self.turn.wrapping_add(1) & (u32::MAX >> 1)).max(1);
         let key = self.parked.vacant_key();
         let token = Token::new(Side::Client, key, self.turn);
@@ -202,7 +252,7 @@ impl Acceptor {
     /// What found the channel full is offered again; what has waited for too long is rejected.
     fn pass_held_back(&mut self, now: Moment) {
         while let Some((mut connection, since)) = self.held_back.pop_front() {
-            if now.since(since) > self.shared().config.threadpool.admit.deadline {
+            if now.since(since) > self.live().config.threadpool.admit.deadline {
                 connection.reject(Reason::QueueTimeout);
             }
             if let Err(connection) = self.pool.push(connection, since) {
@@ -213,35 +263,37 @@ impl Acceptor {
     }
 
     fn accept_all(&mut self, now: Moment) {
-        for at in 0..self.listeners.len() {
-            self.accept_some(at, now);
-        }
+        let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.accept_some(id, now));
     }
 
-    fn accept_some(&mut self, at: usize, now: Moment) {
-        if self.shared().is_draining() && self.listeners[at].is_some() {
-            // Clients that the kernel has accepted for us may have sent their requests.
-            self.more[at] = true;
+    fn accept_some(&mut self, id: ListenerId, now: Moment) {
+        let is_draining = self.shared().is_draining();
+        let Some(open) = self.listeners.get_mut(&id) else { return };
+        open.closing |= is_draining;
+        // No edge tells of what came before the last look.
+        open.has_more |= open.closing;
+        if let Some(known) = self.table.view().live.listener(id) {
+            open.known = Arc::clone(known);
         }
         for _ in 0..ACCEPTED_AT_ONCE {
+            let Some(open) = self.listeners.get(&id) else { return };
             // While the channel is full, new connections wait in the kernel.
-            if !self.more[at] || !self.held_back.is_empty() || now < self.paused_until {
+            if !open.has_more || !self.held_back.is_empty() || now < self.paused_until {
                 break;
             }
-            let Some(listener) = &self.listeners[at] else { break };
-            match listener.accept() {
-                Ok((socket, peer)) => self.welcome(socket, peer, at, now),
-                Err(errno) => self.survive(errno, at, now),
+            match open.listener.accept() {
+                Ok((socket, peer)) => self.welcome(socket, peer, &Arc::clone(&open.known), now),
+                Err(errno) => self.survive(errno, id, now),
             }
         }
-        if self.listeners[at].is_none() || self.shared().is_draining() && !self.more[at] {
-            self.more[at] = false;
-            self.close_listener(at);
+        if self.listeners.get(&id).is_some_and(|open| open.closing && !open.has_more) {
+            self.close_listener(id);
         }
     }
 
-    fn close_listener(&mut self, at: usize) {
-        let Some(listener) = self.listeners[at].take() else { return };
+    fn close_listener(&mut self, id: ListenerId) {
+        let Some(Open { listener, .. }) = self.listeners.remove(&id) else { return };
         // Another process may have the socket, too: closing it here would not end its events.
         self.poller.remove(listener.raw());
         if self.shared().is_handed_over() {
@@ -251,8 +303,8 @@ impl Acceptor {
 
     /// Copies of the listening sockets, for another process.
     fn duplicates(&self) -> io::Result<Vec<inherited::Socket>> {
-        let named = self.shared().config.listen.listeners.iter().zip(&self.listeners);
-        named.filter_map(|(settings, open)| Some(open.as_ref()?.duplicate(&settings.name))).collect()
+        let open = self.listeners.values().filter(|open| !open.closing);
+        open.map(|open| open.listener.duplicate(&open.known.settings.name)).collect()
     }
 
     /// Unix sockets whose files are gone get them again.
@@ -261,33 +313,39 @@ impl Acceptor {
             return;
         }
         self.look_at_files = now.after(LOOK_AT_FILES);
-        for (at, listener) in self.listeners.iter_mut().enumerate() {
-            let Some(listener) = listener.as_mut().filter(|listener| listener.is_unix()) else { continue };
-            if listener.renew() {
-                let token = Token::new(Side::Client, at, LISTENER);
+        for (id, open) in &mut self.listeners {
+            let listener = &mut open.listener;
+            if listener.is_unix() && listener.renew() {
+                let token = Token::new(Side::Client, id.0 as usize, LISTENER);
                 if let Err(error) = self.poller.add(listener.raw(), token, false) {
                     log::error!("{}: {} cannot be watched: {error}", self.pool.shared.name, listener.place);
                 }
-                self.more[at] = true;
+                open.has_more = true;
             }
         }
     }
 
-    fn welcome(&mut self, socket: Socket, peer: Option<SocketAddr>, listener: usize, now: Moment) {
-        let mut permit = Permit::new(self.shared(), peer);
-        let shared = self.shared();
-        let is_full = shared.open() > shared.connections_max && !self.make_room();
+    fn welcome(
+        &mut self,
+        socket: Socket,
+        peer: Option<SocketAddr>,
+        listener: &Arc<OpenListener>,
+        now: Moment,
+    ) {
+        let by_address = self.live().config.limits.connections_per_address.is_some();
+        let mut permit = Permit::new(self.shared(), listener, peer, by_address);
+        let is_full = self.shared().open() > self.live().connections_max && !self.make_room();
         let is_rejected = is_full || self.is_beyond_limit(peer, listener);
         if is_rejected && !permit.reject() {
             // What was on its way is a request that gets no response; on a port with TLS nobody can say.
             let shared = self.shared();
-            match shared.tls(listener) {
+            match &listener.tls {
                 Some(_) => shared.stats.shard(0).reject(Reason::ConnectionLimit),
-                None => shared.count_unread(listener, 0, Outcome::unanswered(Reason::ConnectionLimit)),
+                None => shared.count_unread(Some(listener), 0, Outcome::unanswered(Reason::ConnectionLimit)),
             }
             return;
         }
-        let mut connection = Box::new(Connection::new(Transport::Plain(socket), peer, listener, permit, now));
+        let mut connection = Box::new(Connection::new(Transport::Plain(socket), peer, permit, now));
         if is_rejected {
             connection.reject(Reason::ConnectionLimit);
         }
@@ -297,14 +355,13 @@ impl Acceptor {
     }
 
     /// Whether the address has more connections than one may have. Trusted proxies bring many clients.
-    fn is_beyond_limit(&self, peer: Option<SocketAddr>, listener: usize) -> bool {
-        let (limits, listen) = (&self.shared().config.limits, &self.shared().config.listen);
+    fn is_beyond_limit(&self, peer: Option<SocketAddr>, listener: &OpenListener) -> bool {
+        let config = &self.live().config;
         let brings_many = |address| {
-            let listener = listen.listeners.get(listener);
-            let senders = listener.and_then(|listener| listener.proxy_protocol.as_ref());
-            listen.trusts(address) || senders.into_iter().flatten().any(|network| network.contains(address))
+            let senders = listener.settings.proxy_protocol.iter().flatten();
+            config.listen.trusts(address) || senders.into_iter().any(|network| network.contains(address))
         };
-        match (limits.connections_per_address, peer.map(|peer| peer.ip())) {
+        match (config.limits.connections_per_address, peer.map(|peer| peer.ip())) {
             (Some(most), Some(address)) => self.shared().open_from(address) > most && !brings_many(address),
             _ => false,
         }
@@ -324,17 +381,18 @@ impl Acceptor {
     }
 
     /// Accept errors, sorted: nothing is left; try again; pause; stop listening.
-    fn survive(&mut self, errno: Errno, at: usize, now: Moment) {
+    fn survive(&mut self, errno: Errno, id: ListenerId, now: Moment) {
         match errno {
-            Errno::AGAIN => self.more[at] = false,
+            Errno::AGAIN => {
+                self.listeners.get_mut(&id).into_iter().for_each(|open| open.has_more = false);
+            }
             Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP => {
                 let name = self.shared().name;
-                let place = self.listeners[at].as_ref().map(|listener| listener.place.to_string());
+                let place = self.listeners.remove(&id).map(|open| open.listener.place.to_string());
                 log::error!(
                     "{name}: the listener {} is broken ({errno}); it gets no new connections",
                     place.unwrap_or_default()
                 );
-                self.listeners[at] = None;
             }
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
                 self.shared().stats.shard(0).count(Counter::AcceptErrors);
@@ -375,7 +433,7 @@ impl Acceptor {
     }
 
     fn is_over(&self) -> bool {
-        let left = self.listeners.iter().all(Option::is_none) && self.shared().open() == 0;
+        let left = self.listeners.is_empty() && self.shared().open() == 0;
         self.shared().is_draining() && (left || time::now() >= self.shared().drain_deadline())
     }
 }

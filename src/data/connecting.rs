@@ -66,7 +66,7 @@ impl Connecting {
 
 /// TLS over a new connection to a server, where its pool has it.
 pub fn secured(transport: Transport, server: &Arc<Server>, cx: &Context) -> Result<Transport, Failure> {
-    let Some(tls) = cx.shared.servers_tls(server.pool) else { return Ok(transport) };
+    let Some(tls) = server.tls() else { return Ok(transport) };
     match tls.session(&server.address) {
         Ok(session) => Ok(Transport::Tls(Box::new(Tls::new(transport, session.into(), &[])))),
         Err(why) => {

@@ -2,20 +2,21 @@
 //! connections, its poller, and buffers whose content does not outlive the call.
 
 use super::buffers::Buffers;
+use super::mailbox::Mailbox;
 use super::poller::Poller;
 use super::server_pool::ServerPool;
 use super::shared::Shared;
 use super::socket::Socket;
 use super::splice::Pipes;
 use super::transport::Transport;
-use super::waiting::Mailbox;
-use crate::base::ids::{RequestId, Share};
+use crate::base::ids::{ListenerId, RequestId, Share};
 use crate::base::random::Random;
 use crate::base::time::{self, Moment};
 use crate::http1::head::{Limits, Slots};
 use crate::policy::pick::Candidate;
+use crate::state::live::Live;
 use crate::state::stats::Shard;
-use crate::state::table::Cached;
+use crate::state::table::{Cached, View};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -35,8 +36,6 @@ pub struct Context {
     pub now: Moment,
     /// When the poller's events were taken in last.
     pub polled_at: Moment,
-    /// The table.
-    pub table: Cached,
     /// Chance.
     pub random: Random,
     /// Scratch for choosing a server.
@@ -49,8 +48,6 @@ pub struct Context {
     pub buffers: Buffers,
     /// Where this worker is notified that a server has room.
     pub mailbox: Arc<Mailbox>,
-    /// Bounds for heads of responses.
-    pub response_limits: Limits,
     /// How connections to servers are made.
     pub network: Network,
     /// Scratch: what clients send, as long as a head and a little more.
@@ -65,6 +62,8 @@ pub struct Context {
     pub pipes: Pipes,
     /// When it was written, and the date.
     pub date: (Moment, String),
+    /// The table, as this worker knows it.
+    pub table: Cached,
     number: usize,
     /// Numbers for requests.
     ids: Share,
@@ -109,18 +108,17 @@ fn body_bytes(limits: &Limits) -> usize {
 impl Context {
     /// The context of the worker with this number.
     pub fn new(shared: &Arc<Shared>, number: usize, poller: Poller) -> Self {
-        let limits = &shared.config.limits.head;
+        let table = shared.table.cached();
+        let limits = &table.view().live.config.limits.head;
         Context {
             now: time::now(),
             polled_at: Moment::START,
-            table: shared.table.cached(),
             random: Random::fresh(),
             candidates: Vec::new(),
-            servers: ServerPool::new(&shared.config),
+            servers: ServerPool::new(),
             buffers: Buffers::default(),
             mailbox: Arc::new(Mailbox::new(poller.waker())),
             poller,
-            response_limits: limits.of_responses(),
             network: Network::Sockets,
             input: vec![0; limits.head + BEHIND_HEAD_BYTES],
             body: vec![0; body_bytes(&limits.of_responses())],
@@ -130,15 +128,54 @@ impl Context {
             ids: Share::default(),
             pipes: Pipes::default(),
             date: (Moment::START, String::new()),
+            table,
             shared: Arc::clone(shared),
         }
     }
 
     /// After a panic: scratch that was in use has its size again.
     pub fn repair(&mut self) {
-        self.input = vec![0; self.shared.config.limits.head.head + BEHIND_HEAD_BYTES];
-        self.body = vec![0; body_bytes(&self.response_limits)];
+        (self.input, self.body) = (Vec::new(), Vec::new());
+        self.fit_buffers();
         self.reply.clear();
+    }
+
+    /// Looks whether the table has changed. Not called while a buffer is taken out, because a new configuration may need
+    /// longer ones.
+    pub fn refresh(&mut self) -> &View {
+        let before = Arc::as_ptr(&self.table.view().live);
+        if Arc::as_ptr(&self.table.look(&self.shared.table).live) != before {
+            self.fit_buffers();
+        }
+        self.table.view()
+    }
+
+    /// The table as of the last [`Context::refresh`].
+    pub fn view(&self) -> &View {
+        self.table.view()
+    }
+
+    /// The configuration as of the last [`Context::refresh`].
+    pub fn live(&self) -> &Live {
+        &self.table.view().live
+    }
+
+    /// Whether connections of this listener may stay open for another request: it is not closed, and nothing drains.
+    pub fn keeps_connections(&self, listener: ListenerId) -> bool {
+        !self.shared.is_draining() && self.live().listener(listener).is_some()
+    }
+
+    /// Whether client connections run short.
+    pub fn is_near_limit(&self) -> bool {
+        self.shared.is_near_limit(self.live().connections_max)
+    }
+
+    /// They never become shorter: exchanges that began under larger limits may need them.
+    fn fit_buffers(&mut self) {
+        let limits = self.table.view().live.config.limits.head;
+        let (input, body) = (limits.head + BEHIND_HEAD_BYTES, body_bytes(&limits.of_responses()));
+        self.input.resize(input.max(self.input.len()), 0);
+        self.body.resize(body.max(self.body.len()), 0);
     }
 
     /// An id that no other request of this process has, and by chance none of another.

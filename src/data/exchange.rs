@@ -37,7 +37,6 @@ use super::socket::Then;
 use super::tunnel::{Tunnel, TunnelPermit};
 use super::upload::Upload;
 use super::upstream::{self, Asked, Chosen, Tried};
-use super::waiting::QueueToken;
 use crate::base::ids::PoolId;
 use crate::base::limits;
 use crate::base::time::Moment;
@@ -51,8 +50,10 @@ use crate::policy::admit::Admit;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
 use crate::state::access::RequestText;
 use crate::state::guard::Rejected;
+use crate::state::queue::QueueToken;
 use crate::state::server::{Lease, Server};
 use crate::state::stats::Counter;
+use crate::state::table::View;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -121,6 +122,8 @@ enum State {
 pub struct Exchange {
     /// What is kept of the request.
     pub meta: Meta,
+    /// The configuration under which it began, to the end, and the servers of that moment.
+    view: View,
     /// The pool that serves it.
     pool: PoolId,
     /// The pool that gets a copy of it, once it was sent.
@@ -218,13 +221,14 @@ impl Exchange {
     ) -> (Box<Self>, usize) {
         let mut out = cx.buffers.take();
         let peer = sender.peer.map(|peer| peer.ip().to_canonical());
-        let meta = Meta::of(head, peer, sender, cx);
-        let routed = route::route(head, &meta, &sender, cx, &mut out);
+        let view = cx.view().clone();
+        let meta = Meta::of(head, peer, sender, &view.live, cx);
+        let routed = route::route(head, &meta, &sender, &view, cx, &mut out);
         let chunked = head.framing == Framing::Chunked;
         let limit = routed.as_ref().ok().and_then(Routed::route).and_then(|route| route.body_limit);
-        let limit = limit.unwrap_or(cx.shared.config.limits.body);
+        let limit = limit.unwrap_or(view.live.config.limits.body);
         let upload = Upload::new(out, head.body(), chunked, limit, cx.now);
-        let mut exchange = Exchange::new(meta, upload, sender.owner, cx);
+        let mut exchange = Exchange::new(meta, upload, sender.owner, view, cx);
         exchange.begins(cx);
         let taken = routed.and_then(|routed| {
             let response = exchange.follow(routed, cx);
@@ -262,15 +266,16 @@ impl Exchange {
         cx: &mut Context,
     ) {
         if response.is_none() {
-            cx.shared.pool(self.pool).budget.earn(cx.now);
+            self.view.live.pool(self.pool).budget.earn(cx.now);
             if self.meta.upgrade {
-                self.tunnel = TunnelPermit::take(&cx.shared);
+                self.tunnel = TunnelPermit::take(&cx.shared, self.view.live.config.limits.tunnels);
                 if self.tunnel.is_none() {
                     return self.reject(Reason::TunnelLimit, cx);
                 }
             }
         }
-        let question = match question::question(head, &self.meta, sender, self.way.as_deref(), cx) {
+        let question = match question::question(head, &self.meta, sender, self.way.as_deref(), &self.view, cx)
+        {
             Ok(question) => question,
             Err(reason) => return self.reject(reason, cx),
         };
@@ -303,13 +308,13 @@ impl Exchange {
     /// It goes to a server of its pool.
     fn enter_pool(&mut self, cx: &Context) {
         self.in_pool = true;
-        cx.shared.pool(self.pool).traffic.begins(cx.number());
+        self.view.live.pool(self.pool).traffic.begins(cx.number());
     }
 
     /// Counts that it has begun.
     fn begins(&self, cx: &Context) {
-        if let Some(traffic) = cx.shared.listener_traffic(self.meta.listener) {
-            traffic.begins(cx.number());
+        if let Some(listener) = self.view.live.known_listener(self.meta.listener) {
+            listener.traffic.begins(cx.number());
         }
     }
 
@@ -359,16 +364,17 @@ impl Exchange {
         let meta = Meta::of_rejected(reason, bytes, sender, cx);
         let body = Body::new(Framing::None);
         let upload = Upload::new(cx.buffers.take(), body, false, None, cx.now);
-        let mut exchange = Exchange::new(meta, upload, sender.owner, cx);
+        let mut exchange = Exchange::new(meta, upload, sender.owner, cx.view().clone(), cx);
         exchange.begins(cx);
         exchange.reject(reason, cx);
         exchange.end = End::Linger;
         exchange
     }
 
-    fn new(meta: Meta, upload: Upload, owner: (usize, u32), cx: &mut Context) -> Box<Self> {
+    fn new(meta: Meta, upload: Upload, owner: (usize, u32), view: View, cx: &mut Context) -> Box<Self> {
         Box::new(Exchange {
             meta,
+            view,
             pool: PoolId::default(),
             copy_to: None,
             copy: None,
@@ -403,7 +409,7 @@ impl Exchange {
     /// False: it is rejected.
     fn pass_guards(&mut self, head: &RequestHead<'_, '_>, cx: &mut Context) -> bool {
         let name = self.way.as_ref().map_or("", |way| &way.route.name);
-        let guard = cx.shared.guard(self.way.as_ref().map(|way| way.index));
+        let guard = self.view.live.guard(self.way.as_ref().map(|way| way.index));
         self.coding = guard.compression().and_then(|rules| rules.coding_for(&head.fields));
         match Gate::enter(guard, head, &self.meta, name, self.owner, cx) {
             Ok(None) => {}
@@ -460,26 +466,26 @@ impl Exchange {
 
     fn choose(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
         // What came before is served before.
-        let queue = &cx.shared.pool(self.pool).queue;
+        let live = &self.view.live;
+        let queue = &live.pool(self.pool).queue;
         let is_behind = match &self.queue_token {
             Some(queue_token) => !queue.is_first(queue_token),
             None => !queue.is_empty(),
         };
         let asked = Asked { key: self.meta.client_key(), is_long_lived: self.meta.upgrade };
-        let chosen = if is_behind {
-            Chosen::Full
-        } else {
-            upstream::choose(cx, self.pool, asked, &self.tries.servers)
+        let chosen = match is_behind {
+            true => Chosen::Full,
+            false => upstream::choose(cx, &self.view, self.pool, asked, &self.tries.servers),
         };
-        let queue = &cx.shared.pool(self.pool).queue;
         match chosen {
             Chosen::Server(lease) => {
                 // There may be room for the next one, too.
                 if let Some(queue_token) = self.leave_queue(cx) {
                     let took_us = lease.server().latency_us(cx.now).unwrap_or(0.0);
                     self.lease = Some(lease);
-                    let queue = &cx.shared.pool(self.pool).queue;
-                    match queue.judge(queue_token.since, took_us, cx.now) {
+                    let live = &self.view.live;
+                    let (queue, admit) = (&live.pool(self.pool).queue, &live.config.threadpool.admit);
+                    match queue.judge(admit, queue_token.since, took_us, cx.now) {
                         Admit::Serve => {}
                         Admit::TooLate => return Err(Failure::last(Reason::QueueTimeout)),
                         Admit::Standing => return Err(Failure::last(Reason::Overloaded)),
@@ -497,7 +503,9 @@ impl Exchange {
                 Ok(Flow::Again)
             }
             Chosen::Full if self.queue_token.is_none() => {
-                let queue_token = queue.enter(&cx.mailbox, self.owner, cx.now);
+                let (worker, capacity) =
+                    (Arc::clone(&cx.mailbox), live.config.pool(self.pool).queue_capacity);
+                let queue_token = queue.enter(worker, self.owner, capacity, cx.now);
                 self.queue_token = Some(queue_token.ok_or(Failure::last(Reason::QueueFull))?);
                 // A server may have got room just before the place was taken.
                 self.state = State::Choose;
@@ -506,7 +514,9 @@ impl Exchange {
             Chosen::Full => {
                 self.state = State::Queue;
                 let since = self.queue_token.as_ref().map_or(cx.now, |queue_token| queue_token.since);
-                Ok(Flow::Wait(queue.deadline(since).min(cx.now.after(QUEUE_LOOK))))
+                Ok(Flow::Wait(
+                    since.after(live.config.threadpool.admit.deadline).min(cx.now.after(QUEUE_LOOK)),
+                ))
             }
             Chosen::None => {
                 Err(self.tries.last.unwrap_or_else(|| Failure::last(upstream::why_none(cx, self.pool))))
@@ -517,7 +527,7 @@ impl Exchange {
     /// Called, or time has passed.
     fn wait_in_queue(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
         let since = self.queue_token.as_ref().map_or(cx.now, |queue_token| queue_token.since);
-        if cx.now >= cx.shared.pool(self.pool).queue.deadline(since) {
+        if cx.now >= since.after(self.view.live.config.threadpool.admit.deadline) {
             return Err(Failure::last(Reason::QueueTimeout));
         }
         self.state = State::Choose;
@@ -533,7 +543,7 @@ impl Exchange {
         self.download.flush(client, Then::Open, &mut cx.pipes)?;
         while self.upload.is_chunked() {
             if self.upload.collect(client, &mut cx.body, cx.now)? == 0 && self.upload.is_chunked() {
-                let deadline = self.upload.moved_at.after(self.times(cx).client_body);
+                let deadline = self.upload.moved_at.after(self.times().client_body);
                 let is_late = cx.now >= deadline;
                 return if is_late {
                     Err(Failure::last(Reason::BodyTimeout))
@@ -553,14 +563,17 @@ impl Exchange {
         let trusts_events = self.meta.idempotent && cx.now.since(cx.polled_at) < EVENTS_FRESH;
         let idle = match self.tries.same_server || self.connecting.is_some() {
             true => None,
-            false => cx.servers.take(server.id, self.owner.0, cx.now, trusts_events),
+            false => {
+                let idle_time = cx.live().config.pool(server.pool).pool.idle_time;
+                cx.servers.take(server.id, self.owner.0, idle_time, cx.now, trusts_events)
+            }
         };
         let connection = match idle {
             Some(connection) => Some(connection),
             None => self.connect_new(&Arc::clone(server), cx)?,
         };
         let Some(connection) = connection else {
-            return Ok(Flow::Wait(self.connect_deadline(cx).min(cx.now.after(CONNECT_AGAIN))));
+            return Ok(Flow::Wait(self.connect_deadline().min(cx.now.after(CONNECT_AGAIN))));
         };
         cx.shard().count(if idle.is_some() { Counter::Reuses } else { Counter::Connects });
         self.connection = Some(connection);
@@ -572,7 +585,7 @@ impl Exchange {
 
     /// A new connection to the next of the server's addresses that can be tried. `None`: it has to be tried again.
     fn connect_new(&mut self, server: &Arc<Server>, cx: &mut Context) -> Result<Option<usize>, Failure> {
-        let (now, connect_time) = (cx.now, self.times(cx).connect);
+        let (now, connect_time) = (cx.now, self.times().connect);
         let connecting = self.connecting.get_or_insert_with(|| Box::new(Connecting::new(server, now)));
         while let Some(target) = connecting.next(server) {
             let connected = match cx.network.connect(target) {
@@ -643,7 +656,7 @@ impl Exchange {
                 Relayed::Bytes(moved) => left -= moved,
             }
         }
-        let (deadline, reason) = self.deadline(cx);
+        let (deadline, reason) = self.deadline();
         if cx.now < deadline {
             return Ok(Flow::Wait(deadline.min(self.next_stream_end(cx.now))));
         }
@@ -731,13 +744,14 @@ impl Exchange {
         cx.refresh_date();
         let asks = self.held.is_some();
         let is_end_known = !asks || self.is_request_received();
-        let may_keep = self.meta.keep_alive && is_end_known && !cx.shared.is_draining();
+        let may_keep = self.meta.keep_alive && is_end_known && cx.keeps_connections(self.meta.listener);
         let stream_end = self.stream_end(cx);
-        let Context { shared, servers, body, reply, slots, pipes, now, response_limits, .. } = cx;
+        let Context { shared, servers, body, reply, slots, pipes, now, .. } = cx;
         let Some(connection) = servers.get_mut(key) else { return Err(Failure::RESET) };
         let mut digits = [0; 32];
-        let (listen, server) = (&shared.config.listen, connection.server.name.as_str());
-        let guard = shared.guard(self.way.as_ref().map(|way| way.index));
+        let live = &self.view.live;
+        let (listen, server) = (&live.config.listen, connection.server.name.as_str());
+        let guard = live.guard(self.way.as_ref().map(|way| way.index));
         let way = self.way.as_deref().filter(|way| way.edits_responses() && !asks);
         let edits = way.map(|way| way.response_edits(server));
         let asking = Asking {
@@ -747,7 +761,7 @@ impl Exchange {
             request_done: self.upload.is_done(),
             copies: guard.forward_auth().filter(|_| asks).map(|auth| &auth.copy_headers[..]),
             may_keep,
-            pseudonym: &shared.pseudonym,
+            pseudonym: &live.pseudonym,
             edits: edits.as_ref().map(|edits| edits as &dyn Edits),
             served_by: listen.served_by_header.then_some(server),
             date: cx.date.1.as_str(),
@@ -755,7 +769,7 @@ impl Exchange {
             lines: self.gate.as_ref().map_or(b"", |gate| &gate.lines),
             compression: guard.compression().filter(|_| !asks).map(|compression| (compression, self.coding)),
             stream_end,
-            limits: response_limits,
+            limits: &live.config.limits.head.of_responses(),
             reused: connection.reused,
         };
         let mut scratch = Scratch { body, reply, slots, pipes };
@@ -809,7 +823,7 @@ impl Exchange {
     fn let_go_of_server(&mut self, may_keep: bool, cx: &mut Context) {
         if let Some(connection) = self.connection.take() {
             match may_keep && self.download.server_keeps() {
-                true => cx.servers.put(connection, &cx.poller, cx.now),
+                true => cx.servers.put(connection, &cx.poller, &cx.table.view().live.config, cx.now),
                 false => cx.servers.close(connection),
             }
         }
@@ -817,7 +831,7 @@ impl Exchange {
         if let Some(lease) = self.lease.take() {
             finish::record_success(&lease, cx);
             drop(lease);
-            cx.shared.pool(self.pool).queue.call_next();
+            self.view.live.pool(self.pool).queue.call_next();
         }
     }
 
@@ -832,9 +846,14 @@ impl Exchange {
         let early = std::mem::take(&mut client.input);
         let (rest, from) = self.download.take_rest();
         let counted = self.gate.take().and_then(|gate| gate.into_permit());
-        let traffic =
-            finish::counted(self.meta.listener, self.way.as_deref(), self.in_pool.then_some(self.pool), cx);
-        let tunnel = Tunnel::open(connection, lease, permit, counted, early, rest, cx);
+        let traffic = finish::counted(
+            self.meta.listener,
+            self.way.as_deref(),
+            self.in_pool.then_some(self.pool),
+            &self.view.live,
+        );
+        let live = &self.view.live;
+        let tunnel = Tunnel::open(connection, lease, permit, counted, (early, rest), live, cx);
         let mut tunnel = tunnel.counted_by(traffic.into_iter().flatten().map(Arc::clone));
         if self.download.is_websocket() {
             tunnel.follow_frames(from);
@@ -851,7 +870,7 @@ impl Exchange {
         if !self.download.has_unsent() {
             return Ok(Flow::Done);
         }
-        let deadline = self.download.moved_at.after(self.times(cx).client_body);
+        let deadline = self.download.moved_at.after(self.times().client_body);
         if cx.now >= deadline { Err(Failure::last(Reason::ClientStalled)) } else { Ok(Flow::Wait(deadline)) }
     }
 
@@ -885,7 +904,7 @@ impl Exchange {
         if let Some(lease) = self.lease.take() {
             self.tries.servers.add(lease.server().id);
             drop(lease);
-            cx.shared.pool(self.pool).queue.call_next();
+            self.view.live.pool(self.pool).queue.call_next();
         }
         if verdict == Retry::OtherServer {
             cx.shard().count(Counter::Retries);
@@ -942,9 +961,9 @@ impl Exchange {
         };
         let own = self.way.as_ref().and_then(|way| way.route.retries);
         retry::may(
-            &own.unwrap_or(cx.shared.config.retries),
+            &own.unwrap_or(self.view.live.config.retries),
             &attempt,
-            &cx.shared.pool(self.pool).budget,
+            &self.view.live.pool(self.pool).budget,
             cx.now,
         )
     }
@@ -962,17 +981,18 @@ impl Exchange {
         let keeps = self.meta.keep_alive
             && self.is_request_received()
             && !reason.closes()
-            && !cx.shared.is_draining();
+            && cx.keeps_connections(self.meta.listener);
         self.reason = Some(reason);
         let of = (self.pool, self.way.as_ref().map(|way| way.index));
-        respond::rejection(&mut self.download, &rejected, &self.meta, keeps, of, cx);
+        respond::rejection(&mut self.download, &rejected, &self.meta, keeps, of, &self.view, cx);
         self.state = State::Finish;
         self.download.moved_at = cx.now;
     }
 
     /// Responds as its route says.
     fn respond_as_route(&mut self, response: &route::Response, cx: &mut Context) {
-        let keeps = self.meta.keep_alive && self.upload.is_received() && !cx.shared.is_draining();
+        let keeps =
+            self.meta.keep_alive && self.upload.is_received() && cx.keeps_connections(self.meta.listener);
         respond::fixed(&mut self.download, response, &self.meta, keeps, cx);
         self.state = State::Finish;
         self.download.moved_at = cx.now;
@@ -980,7 +1000,8 @@ impl Exchange {
 
     /// Responds to OPTIONS and TRACE that go no further than here (RFC 9110 section 7.6.2).
     fn respond_as_last_hop(&mut self, head: &RequestHead<'_, '_>, cx: &mut Context) {
-        let keeps = self.meta.keep_alive && self.upload.is_received() && !cx.shared.is_draining();
+        let keeps =
+            self.meta.keep_alive && self.upload.is_received() && cx.keeps_connections(self.meta.listener);
         respond::last_hop(&mut self.download, head, keeps, cx);
         self.state = State::Finish;
     }
@@ -1024,6 +1045,7 @@ impl Exchange {
             phases: &self.phases,
             body_bytes: self.download.body_bytes(),
             text,
+            live: &self.view.live,
         }
     }
 

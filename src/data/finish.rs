@@ -4,10 +4,11 @@ use super::context::Context;
 use super::meta::Meta;
 use super::phases::Phases;
 use super::route::Way;
-use crate::base::ids::PoolId;
+use crate::base::ids::{ListenerId, PoolId};
 use crate::base::time;
 use crate::http1::reason::Reason;
 use crate::state::access::{Line, Names, RequestText};
+use crate::state::live::Live;
 use crate::state::server::{Lease, Server};
 use crate::state::stats::{self, Counter};
 use crate::state::traffic::{Ended, Traffic};
@@ -39,23 +40,25 @@ pub struct Outcome<'a> {
     pub body_bytes: u64,
     /// The request as its client sent it.
     pub text: RequestText,
+    /// The configuration under which it began.
+    pub live: &'a Live,
 }
 
 /// Where a request is counted: with its listener, its route and its pool.
 pub fn counted<'c>(
-    listener: usize,
+    listener: ListenerId,
     way: Option<&'c Way>,
     pool: Option<PoolId>,
-    cx: &'c Context,
+    live: &'c Live,
 ) -> [Option<&'c Arc<Traffic>>; 3] {
-    let shared = &cx.shared;
-    let pool = pool.map(|pool| &shared.pool(pool).traffic);
-    [shared.listener_traffic(listener), way.map(|way| &way.route.traffic), pool]
+    let pool = pool.map(|pool| &live.pool(pool).traffic);
+    let listener = live.known_listener(listener).map(|listener| &listener.traffic);
+    [listener, way.map(|way| &way.route.traffic), pool]
 }
 
 /// Counts an exchange, once, and writes its line into the access log.
 pub fn count(outcome: Outcome<'_>, cx: &Context) {
-    let Outcome { meta, status, received, sent, server, reason, way, pool, phases, body_bytes, text } =
+    let Outcome { meta, status, received, sent, server, reason, way, pool, phases, body_bytes, text, live } =
         outcome;
     let shard = cx.shard();
     let took = cx.now.since(meta.started);
@@ -67,7 +70,7 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
         took: Some(took),
         waited: phases.queued,
     };
-    let counted = counted(meta.listener, way, pool, cx);
+    let counted = counted(meta.listener, way, pool, live);
     counted.into_iter().flatten().for_each(|traffic| traffic.ends(cx.number(), &ended));
     shard.add(Counter::BytesIn, received);
     shard.duration.record(took);
@@ -75,7 +78,7 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
         log::debug!("{}: {}: {}: {}", cx.shared.name, meta.trace, reason.name(), reason.sentence());
     }
     let is_logged = way.is_none_or(|way| way.route.access_log);
-    let Some(access) = cx.shared.access.as_ref().filter(|_| is_logged) else { return };
+    let Some(access) = live.access.as_ref().filter(|_| is_logged) else { return };
     // Nothing had begun where the client left before its response.
     let status = if status == 0 { reason.map_or(0, Reason::status) } else { status };
     if !access.takes(status, reason, took, meta.id) {
@@ -96,18 +99,18 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
         trace: meta.trace_context.map(|(parent, _)| parent.trace),
         server: server.cloned(),
         reason,
-        names: access.wants_names().then(|| Box::new(names(meta, way, pool, cx))),
+        names: access.wants_names().then(|| Box::new(names(meta, way, pool, live))),
     };
     if !access.tell(line) {
         shard.count(Counter::AccessLinesDropped);
     }
 }
 
-fn names(meta: &Meta, way: Option<&Way>, pool: Option<PoolId>, cx: &Context) -> Names {
+fn names(meta: &Meta, way: Option<&Way>, pool: Option<PoolId>, live: &Live) -> Names {
     Names {
-        listener: cx.shared.inlets.get(meta.listener).map(|inlet| Arc::clone(&inlet.name)),
+        listener: live.known_listener(meta.listener).map(|listener| Arc::clone(&listener.name)),
         route: way.map(|way| Arc::clone(&way.route)),
-        pool: pool.map(|pool| Arc::clone(&cx.shared.pool(pool).name)),
+        pool: pool.map(|pool| Arc::clone(&live.pool(pool).name)),
         tls: meta.secure.as_ref().map(|secure| (secure.version, secure.cipher.as_str().into())),
         malformed_line: meta.malformed_line,
     }

@@ -17,7 +17,8 @@ use crate::base::time::Moment;
 use crate::http1::head::{self, Parsed};
 use crate::http1::proxy_protocol;
 use crate::http1::reason::Reason;
-use crate::state::config::Listener;
+use crate::state::config::Config;
+use crate::state::listener::OpenListener;
 use crate::state::stats::Outcome;
 use crate::state::workers::RequestInfo;
 use std::io;
@@ -55,8 +56,6 @@ const LINGER_ABOVE_BYTES: u64 = 64 * 1024;
 pub struct Connection {
     client: Client,
     peer: Option<SocketAddr>,
-    /// The index of the listener that it came through.
-    listener: usize,
     /// What is known of its TLS session.
     secure: Option<Arc<Secure>>,
     /// The client's address, where a PROXY header named it.
@@ -128,20 +127,14 @@ pub enum Doing<'c> {
 }
 
 impl Connection {
-    /// A connection that was accepted by the listener with this index.
-    pub fn new(
-        transport: Transport,
-        peer: Option<SocketAddr>,
-        listener: usize,
-        permit: Permit,
-        now: Moment,
-    ) -> Self {
+    /// A connection that was accepted.
+    pub fn new(transport: Transport, peer: Option<SocketAddr>, permit: Permit, now: Moment) -> Self {
         let stream = Stream::new(transport, Token::new(Side::Client, 0, 0));
-        let phase = if permit.is_secure(listener) { Phase::Greeting } else { Phase::Head };
+        let is_secure = permit.listener().tls.is_some();
+        let phase = if is_secure { Phase::Greeting } else { Phase::Head };
         Connection {
             client: Client { stream, input: Vec::new() },
             peer,
-            listener,
             secure: None,
             source: None,
             introduced: false,
@@ -162,7 +155,6 @@ impl Connection {
         Connection {
             client: Client { stream, input: Vec::new() },
             peer: None,
-            listener: exchange.meta.listener,
             secure: None,
             source: None,
             introduced: true,
@@ -191,11 +183,6 @@ impl Connection {
     /// The client's address as the kernel gave it; `None` on a Unix socket.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.source.or(self.peer)
-    }
-
-    /// The index of the listener that it came through.
-    pub fn listener_index(&self) -> usize {
-        self.listener
     }
 
     /// Takes in what an event said of the client.
@@ -249,10 +236,10 @@ impl Connection {
     }
 
     /// When the wait for a request, or for the rest of a head, is over.
-    pub fn head_deadline(&self, cx: &super::shared::Shared) -> Moment {
-        let times = &cx.config.timeouts;
-        if self.is_greeting() {
-            return self.since.after(cx.handshake_timeout(self.listener));
+    pub fn head_deadline(&self, config: &Config) -> Moment {
+        let times = &config.timeouts;
+        if let Some(listener) = self.listener().filter(|_| self.is_greeting()) {
+            return self.since.after(listener.handshake_timeout(times.client_head));
         }
         let first = self.requests == 0 || !self.client.input.is_empty();
         self.since.after(if first { times.client_head } else { times.keep_alive })
@@ -263,14 +250,15 @@ impl Connection {
         !self.client.input.is_empty() || self.is_greeting()
     }
 
-    /// The listener that it came through.
-    fn listener<'c>(&self, cx: &'c Context) -> Option<&'c Listener> {
-        cx.shared.config.listen.listeners.get(self.listener)
+    /// The listener that it came through, as it was then; `None` for a copy.
+    pub fn listener(&self) -> Option<&Arc<OpenListener>> {
+        self.permit.as_ref().map(Permit::listener)
     }
 
-    /// For its next request.
-    fn sender(&self) -> Sender<'_> {
-        Sender { peer: self.peer(), owner: self.owner, listener: self.listener, secure: self.secure.as_ref() }
+    /// For its next request; `None` for a copy, which has none.
+    fn sender(&self) -> Option<Sender<'_>> {
+        let (listener, secure) = (self.listener()?, self.secure.as_ref());
+        Some(Sender { peer: self.peer(), owner: self.owner, listener, secure })
     }
 
     /// Comes to a worker, where it has this key and turn; nothing is known of its readiness.
@@ -410,7 +398,7 @@ impl Connection {
         self.client.stream.finish_writing();
         self.client.input = Vec::new();
         let short = self.permit.as_ref().is_some_and(Permit::is_rejected)
-            || cx.shared.is_near_limit()
+            || cx.is_near_limit()
             || cx.shared.is_draining();
         let time = if short { LINGER_NEAR_LIMIT } else { LINGER_TIME };
         let until = cx.now.after(time);
@@ -438,6 +426,7 @@ impl Connection {
 
     /// Reads until a head is complete; then there is an exchange.
     fn read_head(&mut self, cx: &mut Context) -> Option<Advance> {
+        cx.refresh();
         loop {
             let here = self.client.input.len();
             if here > self.seen {
@@ -499,7 +488,7 @@ impl Connection {
                 // Between requests any end is one, with or without close_notify.
                 if self.has_partial_head() {
                     cx.shared.count_unread(
-                        self.listener,
+                        self.listener().map(Arc::as_ref),
                         cx.number(),
                         Outcome::unanswered(Reason::ClientGone),
                     );
@@ -510,7 +499,7 @@ impl Connection {
     }
 
     fn wait_for_head(&mut self, cx: &mut Context) -> Option<Advance> {
-        let deadline = self.head_deadline(&cx.shared);
+        let deadline = self.head_deadline(&cx.live().config);
         let is_partial = self.has_partial_head();
         if is_partial && cx.now >= deadline.min(cx.shared.drain_deadline()) {
             let draining = cx.now >= cx.shared.drain_deadline();
@@ -525,7 +514,7 @@ impl Connection {
 
     fn wait_or_park(&self, deadline: Moment, is_partial: bool, cx: &Context) -> Option<Advance> {
         let is_new = self.requests == 0 || is_partial;
-        let park_after = if is_new && cx.shared.is_near_limit() { PARK_NEAR_LIMIT_AFTER } else { PARK_AFTER };
+        let park_after = if is_new && cx.is_near_limit() { PARK_NEAR_LIMIT_AFTER } else { PARK_AFTER };
         let park_at = self.since.after(park_after);
         match cx.shared.is_draining() {
             true => {
@@ -539,7 +528,7 @@ impl Connection {
 
     /// Before anything is read: on a port with TLS there is no way to say why.
     fn reject_now(&mut self, reason: Reason, cx: &mut Context) -> Option<Advance> {
-        if self.secure.is_none() && cx.shared.tls(self.listener).is_some() {
+        if self.secure.is_none() && self.listener().is_some_and(|listener| listener.tls.is_some()) {
             cx.shard().reject(reason);
             return Some(Advance::Closed);
         }
@@ -549,7 +538,8 @@ impl Connection {
 
     /// Tells the client why it is not served.
     fn begin_rejection(&mut self, reason: Reason, cx: &mut Context) {
-        let exchange = Exchange::of_rejection(reason, &self.client.input, self.sender(), cx);
+        let Some(sender) = self.sender() else { return };
+        let exchange = Exchange::of_rejection(reason, &self.client.input, sender, cx);
         self.phase = Phase::Exchange(exchange);
     }
 
@@ -580,7 +570,7 @@ impl Connection {
 
     /// Looks at the input for a head.
     fn take_head(&mut self, bytes: &[u8], cx: &mut Context) -> Head {
-        let skipped = match self.introduce(bytes, cx) {
+        let skipped = match self.introduce(bytes) {
             Ok(Some(skipped)) => skipped,
             Ok(None) => {
                 self.seen = bytes.len();
@@ -589,7 +579,7 @@ impl Connection {
             Err(reason) => return Head::Rejected(reason),
         };
         let request = bytes.get(skipped..).unwrap_or_default();
-        let limits = cx.shared.config.limits.head;
+        let limits = cx.live().config.limits.head;
         if self.seen > 0 && request.len() <= limits.head && skipped == 0 {
             let from = std::mem::replace(&mut self.seen, bytes.len());
             if !head::may_be_complete(request, from) {
@@ -603,11 +593,12 @@ impl Connection {
                 Head::Partial(skipped)
             }
             Ok(Parsed::Complete(head)) => {
+                let Some(sender) = self.sender() else { return Head::Rejected(Reason::Internal) };
                 let mut body = std::mem::take(&mut cx.body);
                 let early = request.get(head.len..).unwrap_or_default();
                 let count = early.len().min(body.len());
                 body[..count].copy_from_slice(&early[..count]);
-                let (exchange, used) = Exchange::begin(&head, &mut body[..count], self.sender(), cx);
+                let (exchange, used) = Exchange::begin(&head, &mut body[..count], sender, cx);
                 cx.body = body;
                 Head::Exchange(exchange, skipped + head.len + used)
             }
@@ -622,8 +613,8 @@ impl Connection {
 
     /// Takes the PROXY header that must come first from the peers that the configuration names: its length, or `None`
     /// while there is more of it to come.
-    fn introduce(&mut self, bytes: &[u8], cx: &Context) -> Result<Option<usize>, Reason> {
-        let senders = self.listener(cx).and_then(|listener| listener.proxy_protocol.as_ref());
+    fn introduce(&mut self, bytes: &[u8]) -> Result<Option<usize>, Reason> {
+        let senders = self.listener().and_then(|listener| listener.settings.proxy_protocol.as_ref());
         let Some(senders) = senders else { return Ok(Some(0)) };
         let peer = self.peer.map(|peer| peer.ip().to_canonical());
         // A peer on a Unix socket has no address that could be compared.

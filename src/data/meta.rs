@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::secure::Secure;
-use crate::base::ids::{RequestId, TraceId};
+use crate::base::ids::{ListenerId, RequestId, TraceId};
 use crate::base::time::Moment;
 use crate::http1::client as forwarded;
 use crate::http1::framing::Asked;
@@ -14,6 +14,8 @@ use crate::http1::trace::Glimpse;
 use crate::http1::trace_context::TraceParent;
 use crate::policy::retry;
 use crate::state::access::{AccessSink, RequestText};
+use crate::state::listener::OpenListener;
+use crate::state::live::Live;
 use crate::state::server::stable_hash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -49,8 +51,8 @@ pub struct Meta {
     pub idempotent: bool,
     /// The client waits for 100 before it sends the body.
     pub expects_continue: bool,
-    /// The index of the listener that it came through.
-    pub listener: usize,
+    /// The listener that it came through.
+    pub listener: ListenerId,
     /// The TLS session that it came in; `None` in clear text.
     pub secure: Option<Arc<Secure>>,
     /// Of a rejected head: the line that is at fault, where it is known.
@@ -64,8 +66,8 @@ pub struct Sender<'a> {
     pub peer: Option<SocketAddr>,
     /// The connection of the client in its worker: key and turn.
     pub owner: (usize, u32),
-    /// The index of the listener.
-    pub listener: usize,
+    /// The listener, as it was when the connection came.
+    pub listener: &'a OpenListener,
     /// The TLS session.
     pub secure: Option<&'a Arc<Secure>>,
 }
@@ -76,17 +78,19 @@ impl Meta {
         head: &RequestHead<'_, '_>,
         peer: Option<IpAddr>,
         sender: Sender<'_>,
+        live: &Live,
         cx: &mut Context,
     ) -> Self {
+        let listen = &live.config.listen;
         let id = cx.next_id();
-        let is_trusted = peer.is_some_and(|peer| cx.shared.config.listen.trusts(peer));
+        let is_trusted = peer.is_some_and(|peer| listen.trusts(peer));
         Meta {
             id,
             trace: TraceId::new(head.request_id.filter(|_| is_trusted), id),
-            trace_context: cx.shared.config.listen.trace_context.then(|| trace_context(head, cx)),
+            trace_context: listen.trace_context.then(|| trace_context(head, cx)),
             started: cx.now,
-            client: forwarded::client_address(head, peer, |address| cx.shared.config.listen.trusts(address)),
-            text: request_text(head, cx),
+            client: forwarded::client_address(head, peer, |address| listen.trusts(address)),
+            text: request_text(head, live),
             peer: sender.peer,
             form: head.form,
             asked: Asked::by(head.method),
@@ -95,7 +99,7 @@ impl Meta {
             upgrade: head.upgrade,
             idempotent: retry::is_idempotent(head.method),
             expects_continue: head.expects_continue,
-            listener: sender.listener,
+            listener: sender.listener.id,
             secure: sender.secure.cloned(),
             malformed_line: None,
         }
@@ -112,11 +116,11 @@ impl Meta {
 
     /// Of bytes that are no request, as far as they show what they were to be.
     pub fn of_rejected(reason: Reason, bytes: &[u8], sender: Sender<'_>, cx: &mut Context) -> Self {
-        let is_located = cx.shared.access.as_ref().is_some_and(AccessSink::wants_names);
-        let limits = &cx.shared.config.limits.head;
+        let is_located = cx.live().access.as_ref().is_some_and(AccessSink::wants_names);
+        let limits = &cx.live().config.limits.head;
         let at = if is_located { malformed::line(bytes, reason, limits) } else { None };
         let (Glimpse { line, request_id }, id) = (Glimpse::of(bytes), cx.next_id());
-        let is_trusted = sender.peer.is_some_and(|peer| cx.shared.config.listen.trusts(peer.ip()));
+        let is_trusted = sender.peer.is_some_and(|peer| cx.live().config.listen.trusts(peer.ip()));
         Meta {
             id,
             trace: TraceId::new(request_id.filter(|_| is_trusted), id),
@@ -132,7 +136,7 @@ impl Meta {
             upgrade: false,
             idempotent: false,
             expects_continue: false,
-            listener: sender.listener,
+            listener: sender.listener.id,
             secure: sender.secure.cloned(),
             malformed_line: at,
         }
@@ -149,8 +153,8 @@ fn trace_context(head: &RequestHead<'_, '_>, cx: &mut Context) -> (TraceParent, 
 }
 
 /// What logs have of a request; nothing where there are none.
-fn request_text(head: &RequestHead<'_, '_>, cx: &Context) -> RequestText {
-    let Some(access) = &cx.shared.access else { return RequestText::default() };
+fn request_text(head: &RequestHead<'_, '_>, live: &Live) -> RequestText {
+    let Some(access) = &live.access else { return RequestText::default() };
     let slash: &[u8] = if head.slash_first { b"/" } else { b"" };
     let version: &[u8] = if head.version == Version::Http10 { b"HTTP/1.0" } else { b"HTTP/1.1" };
     let line = [head.method, b" ", slash, head.target, b" ", version];

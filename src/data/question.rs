@@ -8,7 +8,7 @@ use crate::http1::fields::Fields;
 use crate::http1::forward::{Edits, Rewritten};
 use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
-use std::sync::Arc;
+use crate::state::table::View;
 
 /// A request whether another one may pass.
 #[derive(Debug)]
@@ -25,18 +25,14 @@ pub fn question(
     meta: &Meta,
     sender: &Sender,
     way: Option<&Way>,
+    view: &View,
     cx: &mut Context,
 ) -> Result<Option<Question>, Reason> {
     let route = way.map(|way| way.index);
-    // Looked at first, since all workers share the count of references.
-    if cx.shared.guard(route).forward_auth().is_none() {
-        return Ok(None);
-    }
-    let shared = Arc::clone(&cx.shared);
-    let Some(auth) = shared.guard(route).forward_auth() else { return Ok(None) };
+    let Some(auth) = view.live.guard(route).forward_auth() else { return Ok(None) };
     let mut out = cx.buffers.take();
     let to = To { pool: auth.pool, rewritten: Rewritten::default(), edits: Some(&QuestionEdits(head)) };
-    prepare(&head.as_question(auth.path.as_bytes()), meta, sender, &to, cx, &mut out)?;
+    prepare(&head.as_question(auth.path.as_bytes()), meta, sender, &to, view, cx, &mut out)?;
     Ok(Some(Question { head: out, pool: auth.pool }))
 }
 

@@ -4,6 +4,7 @@ use super::context::Context;
 use super::download::Download;
 use super::meta::Meta;
 use super::route::Response;
+use super::upstream;
 use crate::base::ids::PoolId;
 use crate::http1::challenge;
 use crate::http1::framing::Asked;
@@ -11,24 +12,24 @@ use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
 use crate::http1::reply::{self, Fixed, LastHop, Reply};
 use crate::state::guard::Rejected;
-use std::sync::Arc;
+use crate::state::table::View;
 
-/// Tells the client why there is no server's response. `of`: the pool that would have served it, and its route.
+/// Tells the client why there is no server's response, as the configuration of `view` has it. `of`: the pool that would have
+/// served it, and its route.
 pub fn rejection(
     download: &mut Download,
     rejected: &Rejected,
     meta: &Meta,
     keeps: bool,
     (pool, route): (PoolId, Option<usize>),
+    view: &View,
     cx: &mut Context,
 ) {
     cx.refresh_date();
     let reason = rejected.reason;
     let mut digits = [0; 32];
-    let shared = Arc::clone(&cx.shared);
-    let pages = shared.guard(route).error_pages();
-    let servers = &cx.table.look(&shared.table).servers;
-    let is_empty = reason == Reason::NoServer && !servers.iter().any(|server| server.pool == pool);
+    let pages = view.live.guard(route).error_pages();
+    let is_empty = reason == Reason::NoServer && upstream::pool(cx.view(), view, pool).count == 0;
     let reply = Reply {
         reason,
         request_id: meta.trace.bytes(&mut digits),

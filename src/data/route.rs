@@ -3,7 +3,7 @@
 use super::asked::{Asked, Known, SERVER_NAME};
 use super::context::Context;
 use super::meta::{Meta, Sender};
-use super::shared::Shared;
+use super::upstream;
 use crate::base::ids::{PoolId, TraceId};
 use crate::http1::fields::Fields;
 use crate::http1::forward::{self, Edits, Hop, Rewritten};
@@ -11,8 +11,10 @@ use crate::http1::head::RequestHead;
 use crate::http1::path::{self, Normalised};
 use crate::http1::reason::Reason;
 use crate::policy::route::{Request, cookie, without_port};
+use crate::state::live::Live;
 use crate::state::route::{Action, HeaderEdits, Key, Rewrite, Route, Split, append_headers};
 use crate::state::server::stable_hash;
+use crate::state::table::View;
 use std::sync::Arc;
 
 /// What is kept of a request's route for as long as its exchange lives.
@@ -61,24 +63,30 @@ pub fn route(
     head: &RequestHead<'_, '_>,
     meta: &Meta,
     sender: &Sender<'_>,
+    view: &View,
     cx: &mut Context,
     out: &mut Vec<u8>,
 ) -> Result<Routed, Reason> {
-    let listener = cx.shared.config.listen.listeners.get(sender.listener);
-    if let Some(port) = listener.and_then(|listener| listener.redirect_to_https) {
+    let live = &view.live;
+    // A listener that was closed meanwhile goes on as it was.
+    let listener = live.known_listener(sender.listener.id).map_or(sender.listener, |listener| listener);
+    if let Some(port) = listener.settings.redirect_to_https {
         return to_https(head, port);
     }
-    if cx.shared.routes.list().is_empty() {
-        return to_default(head, meta, sender, cx, out);
+    if live.routes.list().is_empty() {
+        return to_default(head, meta, sender, view, cx, out);
     }
-    let shared = Arc::clone(&cx.shared);
     let (raw_path, query) = target_of(head);
     let Normalised { path, unresolved } = path::normalise(raw_path).map_err(|_| Reason::UnsafePath)?;
     let asked = Asked { head, path: &path, query, client: meta.client };
-    let found = shared.routes.find(&asked, unresolved.as_deref()).map_err(|_| Reason::UnsafePath)?;
+    let found = live.routes.find(&asked, unresolved.as_deref()).map_err(|_| Reason::UnsafePath)?;
     let Some(found) = found else {
-        let has_default = cx.table.look(&shared.table).pool(PoolId::default()).count > 0;
-        return if has_default { to_default(head, meta, sender, cx, out) } else { Err(Reason::NoRoute) };
+        let has_default = view.pool(PoolId::default()).count > 0;
+        return if has_default {
+            to_default(head, meta, sender, view, cx, out)
+        } else {
+            Err(Reason::NoRoute)
+        };
     };
     let mut known = Known { asked: &asked, meta, found: &found, pool: "" };
     let pool = match &found.route.action {
@@ -96,15 +104,15 @@ pub fn route(
             return Ok(respond(&known, fixed.status, headers, Arc::clone(&fixed.body)));
         }
     };
-    known.pool = shared.config.pool_name(pool);
+    known.pool = live.config.pool_name(pool);
     let (mut target, mut host) = (Vec::new(), Vec::new());
     let rewritten = match &found.route.rewrite {
         Some(rewrite) => rewritten(rewrite, &known, &mut target, &mut host)?,
         None => Rewritten::default(),
     };
-    let without = without(&shared, Some(found.index));
+    let without = without(live, Some(found.index));
     let edits = RequestEdits { of_route: Some((&found.route.request_headers, &known)), without };
-    prepare(head, meta, sender, &To { pool, rewritten, edits: Some(&edits) }, cx, out)?;
+    prepare(head, meta, sender, &To { pool, rewritten, edits: Some(&edits) }, view, cx, out)?;
     Ok(Routed::Forward(pool, Some(Box::new(Way::of(&known)))))
 }
 
@@ -133,18 +141,16 @@ fn to_default(
     head: &RequestHead<'_, '_>,
     meta: &Meta,
     sender: &Sender<'_>,
+    view: &View,
     cx: &mut Context,
     out: &mut Vec<u8>,
 ) -> Result<Routed, Reason> {
     let pool = PoolId::default();
     let to = To { pool, rewritten: Rewritten::default(), edits: None };
-    if without(&cx.shared, None).is_empty() {
-        prepare(head, meta, sender, &to, cx, out)?;
-    } else {
-        let shared = Arc::clone(&cx.shared);
-        let edits = RequestEdits { of_route: None, without: without(&shared, None) };
-        prepare(head, meta, sender, &To { edits: Some(&edits), ..to }, cx, out)?;
-    }
+    let edits = RequestEdits { of_route: None, without: without(&view.live, None) };
+    let has_edits = !edits.without.is_empty();
+    let to = To { edits: has_edits.then_some(&edits as &dyn Edits), ..to };
+    prepare(head, meta, sender, &to, view, cx, out)?;
     Ok(Routed::Forward(pool, None))
 }
 
@@ -208,17 +214,19 @@ pub(super) fn prepare(
     meta: &Meta,
     sender: &Sender<'_>,
     to: &To<'_>,
-    cx: &mut Context,
+    view: &View,
+    cx: &Context,
     out: &mut Vec<u8>,
 ) -> Result<(), Reason> {
     let peer = sender.peer.map(|peer| peer.ip().to_canonical());
-    let peer_trusted = peer.is_some_and(|peer| cx.shared.config.listen.trusts(peer));
+    let listen = &view.live.config.listen;
+    let peer_trusted = peer.is_some_and(|peer| listen.trusts(peer));
     if head.secure && meta.secure.is_none() && !peer_trusted {
         return Err(Reason::Misdirected);
     }
     // An HTTP/1.0 client may name no host; then the request goes to a server under the server's own name.
     let nameless = head.host.is_empty();
-    let first = cx.table.look(&cx.shared.table).pool(to.pool).ready.first().filter(|_| nameless);
+    let first = upstream::pool(cx.view(), view, to.pool).ready.first().filter(|_| nameless);
     let authority = first.map(|server| server.authority()).unwrap_or_default();
     let client = meta.secure.as_ref().and_then(|secure| secure.client.as_ref());
     let hop = Hop {
@@ -226,10 +234,10 @@ pub(super) fn prepare(
         peer_trusted,
         proto: if meta.secure.is_some() { "https" } else { "http" },
         client_certificate: client.map(|client| (client.subject.as_str(), client.fingerprint.as_str())),
-        pseudonym: &cx.shared.pseudonym,
+        pseudonym: &view.live.pseudonym,
         request_id: matches!(meta.trace, TraceId::Ours(_)).then_some(meta.id),
         trace_parent: meta.trace_context.and_then(|(parent, begins)| begins.then_some(parent)),
-        forwarded: cx.shared.config.listen.forwarded,
+        forwarded: listen.forwarded,
         authority: &authority,
         rewritten: to.rewritten,
         edits: to.edits,
@@ -273,8 +281,8 @@ fn with_server(lines: &[u8], server: &str, out: &mut Vec<u8>) {
 }
 
 /// Headers that a request has from the pool that was asked, and not from its client.
-fn without(shared: &Shared, route: Option<usize>) -> &[String] {
-    shared.guard(route).forward_auth().map_or(&[], |auth| &auth.copy_headers)
+fn without(live: &Live, route: Option<usize>) -> &[String] {
+    live.guard(route).forward_auth().map_or(&[], |auth| &auth.copy_headers)
 }
 
 /// Whether a header has this name, which is in lower case; servers behind CGI-like interfaces cannot tell an underscore

@@ -7,11 +7,12 @@ use super::shared::Shared;
 use super::transport::{Stream, Transport};
 use crate::base::ids::ServerId;
 use crate::base::time::Moment;
-use crate::state::config::{Config, Pool};
+use crate::state::config::Config;
 use crate::state::server::Server;
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -46,23 +47,19 @@ enum User {
 }
 
 /// All connections of one worker to servers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ServerPool {
     connections: Slab<ServerConnection>,
     /// Keys of idle connections, the one that was used last at the back: the warmest is used, the others grow old.
     idle: BTreeMap<ServerId, VecDeque<usize>>,
     idle_count: usize,
     turn: u32,
-    /// What is kept of each pool of servers.
-    kept: Vec<Pool>,
 }
 
 impl ServerPool {
-    /// Keeps as many idle connections to each server, and for as long, as `pool` of its pool of servers says.
-    pub fn new(config: &Config) -> Self {
-        let (connections, idle) = (Slab::new(), BTreeMap::new());
-        let kept = config.pool_ids().map(|pool| config.pool(pool).pool).collect();
-        ServerPool { connections, idle, idle_count: 0, turn: 0, kept }
+    /// No connections yet.
+    pub fn new() -> Self {
+        ServerPool { connections: Slab::new(), idle: BTreeMap::new(), idle_count: 0, turn: 0 }
     }
 
     /// Takes in a connection for the exchange of the client connection with that key.
@@ -84,13 +81,15 @@ impl ServerPool {
         self.connections.get_mut(key)
     }
 
-    /// An idle connection to the server, for the exchange of the client connection with that key. Unless the caller trusts
+    /// An idle connection to the server, no older than `idle_time`, for the exchange of the client connection with that key.
+    /// Unless the caller trusts
     /// the last events it is looked at once more, which costs a system call: the server may have closed it, or sent
     /// something unasked, since they were reported, and under load they can be some milliseconds old.
     pub fn take(
         &mut self,
         server: ServerId,
         client: usize,
+        idle_time: Duration,
         now: Moment,
         trusts_events: bool,
     ) -> Option<usize> {
@@ -98,7 +97,7 @@ impl ServerPool {
             let key = self.idle.get_mut(&server)?.pop_back()?;
             self.idle_count -= 1;
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            let is_young = matches!(connection.user, User::Idle(since) if now.since(since) < self.kept[usize::from(connection.server.pool.0)].idle_time);
+            let is_young = matches!(connection.user, User::Idle(since) if now.since(since) < idle_time);
             let is_current = connection.server.addresses().keeps_idle(connection.generation);
             connection.server.idle_ends();
             if is_young && is_current && (trusts_events || connection.stream.is_quiet()) {
@@ -109,14 +108,16 @@ impl ServerPool {
         }
     }
 
-    /// Keeps a connection that is between two requests, or closes it where there is no room.
-    pub fn put(&mut self, key: usize, poller: &Poller, now: Moment) {
+    /// Keeps a connection that is between two requests, or closes it where its pool has no room for it.
+    pub fn put(&mut self, key: usize, poller: &Poller, config: &Config, now: Moment) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         // Bytes behind the response, or an end: it must not carry another request.
         let is_quiet = !connection.stream.may_read() || connection.stream.is_quiet();
         let is_current = connection.server.addresses().keeps_idle(connection.generation);
-        let is_fit = is_quiet && is_current && connection.stream.watch(poller).is_ok();
-        if !is_fit || !connection.server.idle_begins(self.kept[usize::from(connection.server.pool.0)].idle) {
+        let server = &connection.server;
+        let is_fit =
+            is_quiet && is_current && !server.is_retired() && connection.stream.watch(poller).is_ok();
+        if !is_fit || !connection.server.idle_begins(config.pool(connection.server.pool).pool.idle) {
             self.connections.remove(key);
             return;
         }
@@ -174,21 +175,18 @@ impl ServerPool {
 
     /// Closes idle connections that have grown old, those that must not be used again, and those to servers that get no
     /// traffic any more.
-    pub fn sweep(&mut self, now: Moment) {
-        let is_over = |connection: &ServerConnection, since: Moment| {
-            now.since(since) >= self.kept[usize::from(connection.server.pool.0)].idle_time
+    pub fn sweep(&mut self, config: &Config, now: Moment) {
+        self.close_idle_where(|connection, since| {
+            now.since(since) >= config.pool(connection.server.pool).pool.idle_time
                 || !connection.server.is_open()
+                || connection.server.is_retired()
                 || !connection.server.addresses().keeps_idle(connection.generation)
-        };
-        let old = |connection: &ServerConnection| matches!(connection.user, User::Idle(since) if is_over(connection, since));
-        let keys: Vec<usize> =
-            self.connections.iter().filter(|(_, connection)| old(connection)).map(|(key, _)| key).collect();
-        keys.into_iter().for_each(|key| self.close_idle(key));
+        });
     }
 
     /// Closes all idle connections: their descriptors are needed.
     pub fn clear(&mut self) {
-        self.sweep(Moment::NEVER);
+        self.close_idle_where(|_, _| true);
     }
 
     /// Idle connections.
@@ -204,6 +202,14 @@ impl ServerPool {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty()
+    }
+
+    /// Closes those of the idle connections of which this is true, with the moment since when they are idle.
+    fn close_idle_where(&mut self, is_over: impl Fn(&ServerConnection, Moment) -> bool) {
+        let old = |connection: &ServerConnection| matches!(connection.user, User::Idle(since) if is_over(connection, since));
+        let keys: Vec<usize> =
+            self.connections.iter().filter(|(_, connection)| old(connection)).map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.close_idle(key));
     }
 
     fn close_idle(&mut self, key: usize) {
@@ -236,10 +242,9 @@ mod tests {
     use super::super::simulation::Wire;
     use super::*;
     use crate::policy::pick::{Algorithm, Weight};
-    use crate::state::config::ServerSpec;
+    use crate::state::config::{Pool, ServerSpec};
     use crate::state::table::Table;
     use std::io::IoSlice;
-    use std::time::Duration;
 
     const CLIENT: usize = 7;
     const AT: Moment = Moment::from_millis(1000);
@@ -250,6 +255,7 @@ mod tests {
         poller: Poller,
         server: Arc<Server>,
         far: Wire,
+        config: Config,
         _table: Table,
     }
 
@@ -263,10 +269,10 @@ mod tests {
         let poller = Poller::new().unwrap();
         let mut config = Config::default();
         config.servers.pool = Pool { idle: 2, idle_time: Duration::from_secs(30) };
-        let mut pool = ServerPool::new(&config);
+        let mut pool = ServerPool::new();
         let key = pool.insert(Transport::Simulated(near), &server, CLIENT);
-        pool.put(key, &poller, AT);
-        Idle { pool, poller, server, far, _table: table }
+        pool.put(key, &poller, &config, AT);
+        Idle { pool, poller, server, far, config, _table: table }
     }
 
     impl Idle {
@@ -282,7 +288,7 @@ mod tests {
         }
 
         fn take(&mut self) -> Option<usize> {
-            self.pool.take(self.server.id, CLIENT, AT, false)
+            self.pool.take(self.server.id, CLIENT, self.config.servers.pool.idle_time, AT, false)
         }
     }
 
@@ -320,10 +326,10 @@ mod tests {
         assert_eq!(ended.pool.len(), 0);
         let mut old = idle();
         let later = AT.after(Duration::from_secs(31));
-        assert_eq!(old.pool.take(old.server.id, CLIENT, later, true), None);
+        assert_eq!(old.pool.take(old.server.id, CLIENT, Duration::from_secs(30), later, true), None);
         let mut moved = idle();
         moved.server.addresses().close_idle();
-        moved.pool.sweep(AT);
+        moved.pool.sweep(&moved.config, AT);
         assert_eq!((moved.pool.len(), moved.pool.idle()), (0, 0));
     }
 
@@ -334,14 +340,14 @@ mod tests {
             let (near, _far) = Wire::pair(1000);
             let key = idle.pool.insert(Transport::Simulated(near), &idle.server, CLIENT);
             // The far end of it is closed, but that has not arrived yet.
-            idle.pool.put(key, &idle.poller, AT);
+            idle.pool.put(key, &idle.poller, &idle.config, AT);
             assert_eq!(idle.pool.idle(), kept);
         }
         let (near, mut far) = Wire::pair(1000);
         let key = idle.pool.insert(Transport::Simulated(near), &idle.server, CLIENT);
         far.send(&[IoSlice::new(b"more than the response")]).unwrap();
         far.shared().lock().deliver(1, 100);
-        idle.pool.put(key, &idle.poller, AT);
+        idle.pool.put(key, &idle.poller, &idle.config, AT);
         assert_eq!(idle.pool.len(), 2);
     }
 }

@@ -1,39 +1,23 @@
-//! Layer 1: what all threads of one data plane share, beside the server table: configuration, counters, the budget for
-//! retries, and whether it drains.
+//! Layer 1: what all threads of one data plane share, beside the server table: counters, limits that span connections, and
+//! whether it drains.
 
-mod inlet;
-
-pub use inlet::Inlet;
+mod listener;
 
 use super::verify::Verifier;
-use super::waiting::ServerQueue;
-use crate::base::ids::{PoolId, RequestIds};
-use crate::base::limits;
-use crate::base::random;
+use crate::base::ids::RequestIds;
 use crate::base::time::{self, Moment};
 use crate::policy::drain;
-use crate::policy::retry::Budget;
-use crate::state::access::AccessSink;
-use crate::state::config::{Config, Via};
-use crate::state::guard::Guard;
-use crate::state::route::Routes;
+use crate::state::listener::OpenListener;
 use crate::state::server::Server;
 use crate::state::stats::{Counter, Stats};
 use crate::state::table::Table;
-use crate::state::tls::listener::ListenerTls;
-use crate::state::tls::servers::ServersTls;
-use crate::state::traffic::{Registry, Traffic};
 use crate::state::verdict::Verdicts;
-use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-
-/// Descriptors that are kept for listeners, pollers, probes, files and the admin API.
-const RESERVED_DESCRIPTORS: usize = 64;
 
 /// Connections beyond the limit that get a response at the same time; further ones are closed at once.
 const REJECTED_MAX: usize = 64;
@@ -48,70 +32,24 @@ const LAST_REQUESTS: Duration = Duration::from_millis(500);
 /// Between two lines of the log about TLS with servers.
 const TLS_FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the workers share of a pool of servers.
-#[derive(Debug)]
-pub struct PoolState {
-    /// Pays for retries.
-    pub budget: Budget,
-    /// Counts requests, for the algorithms that take turns.
-    pub turn: CachePadded<AtomicU64>,
-    /// Requests that wait for a server with room.
-    pub queue: ServerQueue,
-    /// Its name.
-    pub name: Arc<str>,
-    /// What is counted of the requests that went to the pool.
-    pub traffic: Arc<Traffic>,
-}
-
-impl PoolState {
-    fn new(config: &Config, pool: PoolId, registry: &Registry) -> Self {
-        let capacity = config.pool(pool).queue_capacity;
-        PoolState {
-            budget: Budget::new(),
-            turn: CachePadded::default(),
-            queue: ServerQueue::new(capacity, config.threadpool.admit),
-            name: config.pool_name(pool).into(),
-            traffic: registry.pool(config.pool_name(pool)),
-        }
-    }
-}
-
 /// What the threads of one proxy share. The balancer has two proxies: one for its clients, and a small one in front of
 /// its own admin API.
 #[derive(Debug)]
 pub struct Shared {
     /// For logs and thread names.
     pub name: &'static str,
-    /// What it was started with.
-    pub config: Arc<Config>,
-    /// Its servers.
+    /// Its configuration and its servers.
     pub table: Arc<Table>,
-    /// Which pool a request goes to.
-    pub routes: Arc<Routes>,
     /// What it counts.
     pub stats: Arc<Stats>,
     /// What it learns of its servers, for the health thread.
     pub verdicts: Verdicts,
-    /// Where a line per request goes, if that is wanted.
-    pub access: Option<AccessSink>,
-    /// Where it listens, in the order of the configuration's listeners.
-    pub inlets: Vec<Inlet>,
-    /// TLS towards the servers, by the id of the pool.
-    servers_tls: Vec<Option<Arc<ServersTls>>>,
     /// When the log was last told that TLS with a server failed.
     tls_failure_logged: AtomicU64,
-    /// Its name in `Via`.
-    pub pseudonym: String,
-    /// What the workers share of each pool, the default one first.
-    pools: Box<[PoolState]>,
     /// Open tunnels.
     pub tunnels: AtomicUsize,
-    /// The most client connections that may be open.
-    pub connections_max: usize,
     /// Names of requests.
     pub ids: RequestIds,
-    /// What requests without a route have to pass, and those of each route, in their order.
-    guards: (Guard, Vec<Guard>),
     /// Verifies passwords.
     pub verifier: Verifier,
     /// Copied requests on their way.
@@ -130,37 +68,16 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// The shared part of a data plane that listens there.
-    pub fn new(
-        name: &'static str,
-        config: Arc<Config>,
-        routes: Routes,
-        table: Arc<Table>,
-        verdicts: Verdicts,
-        access: Option<AccessSink>,
-        endpoints: Endpoints,
-    ) -> Self {
-        let pseudonym = match &config.listen.via {
-            Via::Instance => format!("evenkeel-{:08x}", random::entropy() as u32),
-            Via::Named(name) => name.clone(),
-            Via::Off => String::new(),
-        };
-        let stats = Stats::default();
+    /// The shared part of a data plane with these servers, and what its listeners, routes and pools count with.
+    pub fn new(name: &'static str, table: Arc<Table>, stats: Arc<Stats>, verdicts: Verdicts) -> Self {
         Shared {
             name,
             table,
-            routes: Arc::new(routes.counted_by(&stats.traffic)),
+            stats,
             verdicts,
-            access,
-            inlets: endpoints.inlets.into_iter().map(|inlet| inlet.counted_by(&stats.traffic)).collect(),
-            servers_tls: endpoints.servers_tls,
             tls_failure_logged: AtomicU64::new(0),
-            pseudonym,
-            pools: config.pool_ids().map(|pool| PoolState::new(&config, pool, &stats.traffic)).collect(),
             tunnels: AtomicUsize::new(0),
-            connections_max: connections_max(&config),
             ids: RequestIds::default(),
-            guards: guards(&config),
             verifier: Verifier::default(),
             mirrors: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
@@ -170,29 +87,7 @@ impl Shared {
             handed_over: AtomicBool::new(false),
             draining: OnceLock::new(),
             stop_by: AtomicU64::new(Moment::NEVER.as_nanos()),
-            stats: Arc::new(stats),
-            config,
         }
-    }
-
-    /// What the workers share of a pool of the configuration.
-    pub fn pool(&self, pool: PoolId) -> &PoolState {
-        &self.pools[usize::from(pool.0)]
-    }
-
-    /// Requests that wait for a server, of all pools.
-    pub fn waiting(&self) -> usize {
-        self.pools.iter().map(|pool| pool.queue.len()).sum()
-    }
-
-    /// TLS of the listener with this index; `None` where it is in clear text.
-    pub fn tls(&self, listener: usize) -> Option<&Arc<ListenerTls>> {
-        self.inlets.get(listener)?.tls.as_ref()
-    }
-
-    /// TLS towards the servers of a pool; `None` where it is in clear text.
-    pub fn servers_tls(&self, pool: PoolId) -> Option<&Arc<ServersTls>> {
-        self.servers_tls.get(usize::from(pool.0))?.as_ref()
     }
 
     /// Logs why TLS with a server failed; once a second at most, because each request may fail so.
@@ -205,19 +100,9 @@ impl Shared {
         }
     }
 
-    /// How long a client of this listener may take for its handshake.
-    pub fn handshake_timeout(&self, listener: usize) -> Duration {
-        self.tls(listener).map_or(self.config.timeouts.client_head, |tls| tls.handshake_timeout)
-    }
-
     /// The first TCP address that it listens on.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.inlets.iter().find_map(|inlet| inlet.place.address())
-    }
-
-    /// What the requests of a route have to pass, or those without one.
-    pub fn guard(&self, route: Option<usize>) -> &Guard {
-        route.and_then(|route| self.guards.1.get(route)).unwrap_or(&self.guards.0)
+        self.table.live().listeners.iter().find_map(|listener| listener.place.address())
     }
 
     /// It drains soon: from now on it says that it is not ready, and goes on to serve.
@@ -276,31 +161,16 @@ impl Shared {
         self.open.load(Relaxed)
     }
 
-    /// Whether connections run short: those that only linger, or take their time with a first request, should then make
-    /// room soon.
-    pub fn is_near_limit(&self) -> bool {
-        self.open() > self.connections_max / 4 * 3
+    /// Whether connections run short where so many may be open: those that only linger, or take their time with a first
+    /// request, should then make room soon.
+    pub fn is_near_limit(&self, connections_max: usize) -> bool {
+        self.open() > connections_max / 4 * 3
     }
 
     /// Open connections of this address; 0 where they are not counted.
     pub fn open_from(&self, address: IpAddr) -> usize {
         self.by_address.lock().get(&address).copied().unwrap_or(0)
     }
-}
-
-/// Where a proxy listens, and how it speaks with servers.
-#[derive(Debug, Default)]
-pub struct Endpoints {
-    /// In the order of the configuration's listeners.
-    pub inlets: Vec<Inlet>,
-    /// TLS towards the servers, by the id of the pool.
-    pub servers_tls: Vec<Option<Arc<ServersTls>>>,
-}
-
-fn guards(config: &Config) -> (Guard, Vec<Guard>) {
-    let all = Guard::new(&config.guards, &Guard::default());
-    let of_routes = config.routes.iter().map(|spec| Guard::new(&spec.guards, &all)).collect();
-    (all, of_routes)
 }
 
 /// The right to have one copied request on its way to a mirror. Given back when it is dropped.
@@ -327,21 +197,26 @@ impl Drop for MirrorPermit {
 #[derive(Debug)]
 pub struct Permit {
     shared: Arc<Shared>,
+    listener: Arc<OpenListener>,
     address: Option<IpAddr>,
     rejected: bool,
 }
 
 impl Permit {
-    /// Counts a connection that was accepted from there.
-    pub fn new(shared: &Arc<Shared>, peer: Option<SocketAddr>) -> Self {
-        let counted = shared.config.limits.connections_per_address.is_some();
-        let address = peer.map(|peer| peer.ip()).filter(|_| counted);
+    /// Counts a connection that this listener accepted from there; for its address, too, where `by_address`.
+    pub fn new(
+        shared: &Arc<Shared>,
+        listener: &Arc<OpenListener>,
+        peer: Option<SocketAddr>,
+        by_address: bool,
+    ) -> Self {
+        let address = peer.map(|peer| peer.ip()).filter(|_| by_address);
         if let Some(address) = address {
             *shared.by_address.lock().entry(address).or_default() += 1;
         }
         shared.open.fetch_add(1, Relaxed);
         shared.stats.shard(0).count(Counter::Accepted);
-        Permit { shared: Arc::clone(shared), address, rejected: false }
+        Permit { shared: Arc::clone(shared), listener: Arc::clone(listener), address, rejected: false }
     }
 
     /// The connection is beyond the limit, and is to get a response. False: so many get one already that it is closed
@@ -354,9 +229,9 @@ impl Permit {
         self.rejected
     }
 
-    /// Whether the listener with this index has TLS.
-    pub fn is_secure(&self, listener: usize) -> bool {
-        self.shared.tls(listener).is_some()
+    /// The listener, as it was then.
+    pub fn listener(&self) -> &Arc<OpenListener> {
+        &self.listener
     }
 
     /// Whether the connection is beyond the limit.
@@ -380,14 +255,4 @@ impl Drop for Permit {
             by_address.remove(&address);
         }
     }
-}
-
-/// The configured limit, or what the descriptor limit leaves when every connection has a request at a server, too.
-fn connections_max(config: &Config) -> usize {
-    let descriptors = limits::descriptors();
-    // Each worker has a poller and a waker.
-    let own = RESERVED_DESCRIPTORS + 2 * config.threadpool.bounds.max;
-    let left = descriptors.saturating_sub(own) / 2;
-    // A very low limit still serves a few: better slow than not at all.
-    config.limits.connections.unwrap_or(usize::MAX).min(left.max(descriptors / 4)).max(1)
 }

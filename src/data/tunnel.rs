@@ -11,6 +11,7 @@ use super::transport::{Moved, Stream};
 use crate::base::time::Moment;
 use crate::http1::websocket::{self, Frames};
 use crate::policy::concurrency::Permit;
+use crate::state::live::{Live, PoolState};
 use crate::state::server::Lease;
 use crate::state::stats::Counter;
 use crate::state::traffic::Traffic;
@@ -29,11 +30,11 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 pub struct TunnelPermit(Arc<Shared>);
 
 impl TunnelPermit {
-    /// Takes one, if there is one.
-    pub fn take(shared: &Arc<Shared>) -> Option<Self> {
+    /// Takes one, if fewer than `most` are taken.
+    pub fn take(shared: &Arc<Shared>, most: usize) -> Option<Self> {
         let permit = TunnelPermit(Arc::clone(shared));
         let taken = shared.tunnels.fetch_add(1, Relaxed);
-        (taken < shared.config.limits.tunnels).then_some(permit)
+        (taken < most).then_some(permit)
     }
 }
 
@@ -60,6 +61,9 @@ pub struct Tunnel {
     notice_at: Option<Moment>,
     /// Where its bytes are counted, beside its server.
     traffic: Vec<Arc<Traffic>>,
+    /// It ends when nothing has moved for so long.
+    idle_timeout: Duration,
+    pool: Arc<PoolState>,
 }
 
 /// How far a tunnel came.
@@ -74,20 +78,21 @@ pub enum Step {
 }
 
 impl Tunnel {
-    /// A tunnel to the server on `connection`. `early` came behind the request, `rest` behind the 101 (and may
+    /// A tunnel to the server on `connection`, under the configuration `live`. `early` came behind the request, `rest` behind the 101 (and may
     /// begin with what the client has not taken of that).
     pub fn open(
         connection: usize,
         lease: Lease,
         permit: TunnelPermit,
         counted: Option<Permit>,
-        early: Vec<u8>,
-        rest: Vec<u8>,
+        (early, rest): (Vec<u8>, Vec<u8>),
+        live: &Live,
         cx: &Context,
     ) -> Self {
         cx.shard().count(Counter::Tunnels);
         let (upward, downward) = (Direction::new(early), Direction::new(rest));
         let (moved_at, notice_at) = (cx.now, None);
+        let (idle_timeout, pool) = (live.config.timeouts.tunnel, Arc::clone(live.pool(lease.server().pool)));
         Tunnel {
             connection,
             lease,
@@ -98,6 +103,8 @@ impl Tunnel {
             moved_at,
             notice_at,
             traffic: Vec::new(),
+            idle_timeout,
+            pool,
         }
     }
 
@@ -118,7 +125,7 @@ impl Tunnel {
         if self.upward.frames.is_some() && cx.shared.is_draining() {
             self.say_goodbye(cx);
         }
-        let Context { servers, body, now, shared, .. } = cx;
+        let Context { servers, body, now, .. } = cx;
         let Some(server) = servers.get_mut(self.connection) else { return Step::Done };
         let mut left = TURN_BYTES;
         loop {
@@ -142,7 +149,7 @@ impl Tunnel {
         if let (Some(told), Some((at, _))) = (self.downward.closed_at, &mut self.upward.close) {
             *at = told.after(CLOSE_WAIT);
         }
-        let deadline = self.moved_at.after(shared.config.timeouts.tunnel);
+        let deadline = self.moved_at.after(self.idle_timeout);
         if *now >= deadline || self.has_said_goodbye(*now) {
             return Step::Done;
         }
@@ -203,9 +210,8 @@ impl Tunnel {
         let counted = self.traffic.iter().map(|traffic| &**traffic).chain([&self.lease.server().traffic]);
         counted.for_each(|traffic| traffic.adds(cx.number(), received, sent));
         cx.servers.close(self.connection);
-        let pool = self.lease.server().pool;
         drop(self.lease);
-        cx.shared.pool(pool).queue.call_next();
+        self.pool.queue.call_next();
     }
 
     /// Bytes from the client, and bytes to it.

@@ -1,9 +1,10 @@
 //! Layer 1: threads that verify passwords. A password hash takes tens of milliseconds of a processor, in which a worker
 //! would serve hundreds of requests; so a few threads do that, from a bounded queue, while the exchange is suspended.
 
-use super::waiting::Mailbox;
+use super::mailbox::Mailbox;
 use crate::base::time::{self, Moment};
 use crate::state::guard::Unverified;
+use crate::state::queue::Call;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};

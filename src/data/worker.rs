@@ -217,8 +217,9 @@ impl Worker {
             Work::Connection(mut connection, at) => {
                 self.cx.now = time::now();
                 let waited = self.cx.now.since(at);
-                self.cx.shared.count_wait(connection.listener_index(), self.cx.number(), waited);
-                if connection.is_idle() && waited > self.cx.shared.config.threadpool.admit.deadline {
+                let listener = connection.listener().map(Arc::as_ref);
+                self.cx.shared.count_wait(listener, self.cx.number(), waited);
+                if connection.is_idle() && waited > self.cx.live().config.threadpool.admit.deadline {
                     connection.reject(Reason::QueueTimeout);
                 }
                 self.handle.moves.fetch_add(1, Relaxed);
@@ -380,8 +381,8 @@ impl Worker {
         }
         self.swept = asked;
         // A snapshot that is not renewed would keep servers that were removed.
-        self.cx.table.look(&self.cx.shared.table);
-        self.cx.servers.sweep(self.cx.now);
+        self.cx.refresh();
+        self.cx.servers.sweep(&self.cx.table.view().live.config, self.cx.now);
         self.next_sweep = self.cx.now.after(SWEEP_EVERY);
     }
 
@@ -412,12 +413,12 @@ fn make_ready(ready: &mut VecDeque<usize>, key: usize, held: &mut Held) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shared::{Endpoints, Permit, Shared};
+    use super::super::shared::{Permit, Shared};
     use super::super::socket::Socket;
     use super::super::transport::Transport;
     use super::*;
     use crate::state::config;
-    use crate::state::route::Routes;
+    use crate::state::live::Live;
     use crate::state::table::Table;
     use crate::state::verdict::Verdicts;
     use std::io::{Read, Write};
@@ -425,17 +426,9 @@ mod tests {
     use std::path::Path;
 
     fn worker() -> Worker {
-        let config = Arc::new(config::parse("{}", Path::new("")).unwrap());
-        let table = Arc::new(Table::of(&config));
-        let shared = Arc::new(Shared::new(
-            "test",
-            config,
-            Routes::default(),
-            table,
-            Verdicts::default(),
-            None,
-            Endpoints::default(),
-        ));
+        let live = Live::plain(config::parse("{}", Path::new("")).unwrap());
+        let table = Arc::new(Table::of(live));
+        let shared = Arc::new(Shared::new("test", table, Arc::default(), Verdicts::default()));
         let accept = Poller::new().unwrap();
         Worker::new(&Arc::new(WorkerPool::new(&shared, accept.waker())), 1, Poller::new().unwrap())
     }
@@ -445,8 +438,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = Socket::connect(&listener.local_addr().unwrap()).unwrap();
         let (client, peer) = listener.accept().unwrap();
-        let permit = Permit::new(&worker.pool.shared, Some(peer));
-        let connection = Connection::new(Transport::Plain(near), Some(peer), 0, permit, time::now());
+        let listener = &worker.cx.live().listeners[0];
+        let permit = Permit::new(&worker.pool.shared, listener, Some(peer), false);
+        let connection = Connection::new(Transport::Plain(near), Some(peer), permit, time::now());
         assert!(worker.pool.push(Box::new(connection), time::now()).is_ok());
         client
     }

@@ -2,11 +2,14 @@
 //! which has how many connections.
 
 use super::h1::Connection;
+use super::listen::Listener;
+use super::mailbox::Mailbox;
 use super::shared::Shared;
 use super::sleep::SleepFlag;
-use super::waiting::Mailbox;
+use crate::base::ids::ListenerId;
 use crate::base::inherited::Socket;
 use crate::base::time::Moment;
+use crate::state::listener::OpenListener;
 use crate::state::workers::{Gauges, RequestInfo};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use mio::Waker;
@@ -15,6 +18,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
+
+/// The channel has room for so many connections at least, in 32 bytes each, so that a reload can raise
+/// `threadpool.queue_capacity`: a channel does not grow.
+const CHANNEL_MIN: usize = 1024;
 
 /// What the channel carries.
 #[derive(Debug)]
@@ -25,6 +32,15 @@ pub enum Work {
     Stop,
 }
 
+/// What the accept thread is told of its listeners.
+#[derive(Debug, Default)]
+pub struct ListenerChange {
+    /// Sockets that listen already.
+    pub opened: Vec<(Listener, Arc<OpenListener>)>,
+    /// Their backlogs are emptied first.
+    pub closed: Vec<ListenerId>,
+}
+
 /// The workers of one data plane, and their channel.
 #[derive(Debug)]
 pub struct WorkerPool {
@@ -33,13 +49,16 @@ pub struct WorkerPool {
     /// What the supervisor sees.
     pub gauges: Gauges,
     channel: (Sender<Work>, Receiver<Work>),
-    /// Connections that may wait in the channel; it has room for the messages to stop beside them.
-    capacity: usize,
+    /// What the channel has room for, beside the messages to stop.
+    room: usize,
+    /// Connections that may wait in the channel.
+    capacity: AtomicUsize,
     /// Workers that wait in the channel.
     blocked: AtomicUsize,
     handles: RwLock<Vec<Arc<Handle>>>,
     /// Connections on their way to the accept thread, to be parked.
     parked: (Sender<Box<Connection>>, Receiver<Box<Connection>>),
+    listener_changes: (Sender<ListenerChange>, Receiver<ListenerChange>),
     accept_waker: Arc<Waker>,
     /// More connections than this are a reason for a worker to pass some on; `usize::MAX` while there is none.
     share: AtomicUsize,
@@ -81,15 +100,17 @@ pub struct Handle {
 impl WorkerPool {
     /// A pool without workers. `accept_waker` wakes the accept thread.
     pub fn new(shared: &Arc<Shared>, accept_waker: Arc<Waker>) -> Self {
-        let threadpool = &shared.config.threadpool;
-        let capacity = threadpool.queue_capacity.max(1);
+        let config = &shared.table.live().config;
+        let room = config.threadpool.queue_capacity.max(CHANNEL_MIN);
         WorkerPool {
             gauges: Gauges::default(),
-            channel: bounded(capacity + threadpool.bounds.max + 1),
-            capacity,
+            channel: bounded(room + config.threadpool.bounds.max + 1),
+            room,
+            capacity: AtomicUsize::new(config.threadpool.queue_capacity.clamp(1, room)),
             blocked: AtomicUsize::new(0),
             handles: RwLock::default(),
             parked: unbounded(),
+            listener_changes: unbounded(),
             accept_waker,
             share: AtomicUsize::new(usize::MAX),
             next_number: AtomicUsize::new(1),
@@ -101,6 +122,16 @@ impl WorkerPool {
         }
     }
 
+    /// The most connections that [`WorkerPool::set_capacity`] can let wait.
+    pub fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Sets how many connections may wait in the channel: 1 to [`WorkerPool::room`].
+    pub fn set_capacity(&self, connections: usize) {
+        self.capacity.store(connections.clamp(1, self.room), Relaxed);
+    }
+
     /// Connections that wait in the channel.
     pub fn waiting(&self) -> usize {
         self.channel.1.len()
@@ -108,7 +139,7 @@ impl WorkerPool {
 
     /// Passes a connection to a worker; a full channel hands it back.
     pub fn push(&self, connection: Box<Connection>, at: Moment) -> Result<(), Box<Connection>> {
-        if self.channel.0.len() >= self.capacity {
+        if self.channel.0.len() >= self.capacity.load(Relaxed) {
             return Err(connection);
         }
         match self.channel.0.try_send(Work::Connection(connection, at)) {
@@ -177,6 +208,18 @@ impl WorkerPool {
     /// Where copies of the listening sockets are wanted.
     pub fn take_socket_request(&self) -> Option<Copies> {
         self.sockets.1.try_recv().ok()
+    }
+
+    /// Has the accept thread open and close listeners.
+    pub fn change_listeners(&self, change: ListenerChange) {
+        // The pool has the receiver.
+        let _ = self.listener_changes.0.send(change);
+        self.wake_accept();
+    }
+
+    /// A change that the accept thread has not made yet.
+    pub fn take_listener_change(&self) -> Option<ListenerChange> {
+        self.listener_changes.1.try_recv().ok()
     }
 
     /// Wakes the accept thread.

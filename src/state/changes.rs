@@ -156,6 +156,7 @@ impl Change {
                 let spec = config::parse_server(&spec.to_string())
                     .map_err(|faults| faults.first().map_or(String::new(), |fault| fault.advice.clone()))?;
                 let server = table.add(pool, &spec).map_err(|taken| match taken {
+                    Taken::NoPool => "the file does not have the pool".to_owned(),
                     Taken::Name => "the file has a server of this name now".to_owned(),
                     Taken::Address(other) => {
                         format!("{address} belongs to the server {other} of the file now")
@@ -235,7 +236,7 @@ fn added(server: &Server) -> Change {
     Change::Added {
         address: server.address.to_string(),
         weight: server.weight().0,
-        backup: server.backup,
+        backup: server.is_backup(),
         max_in_flight: server.max_in_flight(),
         state: server.mode().name().to_owned(),
     }
@@ -261,6 +262,7 @@ fn mode_of(word: &str) -> Result<Mode, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::live::Live;
     use super::*;
     use std::path::Path;
 
@@ -275,7 +277,7 @@ mod tests {
 
     fn changed_table() -> (Config, Table) {
         let config = config(FILE);
-        let table = Table::of(&config);
+        let table = Table::of(Live::plain(config.clone()));
         let p = config.pool_named("p").unwrap();
         let spec =
             config::parse_server(r#"{"name": "n", "address": "10.0.0.9:80", "backup": true}"#).unwrap();
@@ -295,7 +297,9 @@ mod tests {
     #[test]
     fn without_a_change_there_is_none() {
         let config = config(FILE);
-        assert!(Changes::between(&config, &Table::of(&config).snapshot().servers).is_empty());
+        assert!(
+            Changes::between(&config, &Table::of(Live::plain(config.clone())).snapshot().servers).is_empty()
+        );
     }
 
     #[test]
@@ -305,11 +309,11 @@ mod tests {
         let read: Changes = serde_json::from_str(&text).unwrap();
         assert_eq!(read, changes);
         let config = config(FILE);
-        let table = Table::of(&config);
+        let table = Table::of(Live::plain(config.clone()));
         assert_eq!(read.apply(&config, &table), Vec::<String>::new());
         assert_eq!(Changes::between(&config, &table.snapshot().servers), changes);
         let n = table.find("n").unwrap();
-        assert_eq!((n.weight(), n.mode(), n.backup), (Weight(7), Mode::Maint, true));
+        assert_eq!((n.weight(), n.mode(), n.is_backup()), (Weight(7), Mode::Maint, true));
     }
 
     #[test]
@@ -324,7 +328,7 @@ mod tests {
         let config = config(
             r#"{"servers": {"list": [{"name": "a", "address": "10.0.0.1:80", "weight": 3}, {"name": "n", "address": "10.0.0.9:80"}]}}"#,
         );
-        let table = Table::of(&config);
+        let table = Table::of(Live::plain(config.clone()));
         let told = changes().apply(&config, &table);
         assert_eq!(told.len(), 3, "{told:?}");
         for part in ["the pool p", "no server 10.0.0.2:80 at 10.0.0.2:80", "of this name now"] {

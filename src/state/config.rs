@@ -27,6 +27,7 @@ mod placeholder;
 mod print;
 mod reader;
 mod refine;
+mod renumber;
 mod routes;
 mod rules;
 mod schema;
@@ -127,6 +128,8 @@ pub struct Listen {
 /// An entry of `pools`: a pool beside the default one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedPool {
+    /// Its number; never 0.
+    pub id: PoolId,
     /// 1 to 64 characters, as those of a server; never [`DEFAULT_POOL`].
     pub name: String,
     /// Its servers: the same keys as those of `servers`.
@@ -294,14 +297,12 @@ pub struct Admin {
 impl Config {
     /// The settings of a pool; those of the default pool where there is no such pool.
     pub fn pool(&self, pool: PoolId) -> &Servers {
-        let named = usize::from(pool.0).checked_sub(1).and_then(|at| self.pools.get(at));
-        named.map_or(&self.servers, |named| &named.servers)
+        self.named(pool).map_or(&self.servers, |named| &named.servers)
     }
 
     /// The name of a pool.
     pub fn pool_name(&self, pool: PoolId) -> &str {
-        let named = usize::from(pool.0).checked_sub(1).and_then(|at| self.pools.get(at));
-        named.map_or(DEFAULT_POOL, |named| &named.name)
+        self.named(pool).map_or(DEFAULT_POOL, |named| &named.name)
     }
 
     /// The pool of that name.
@@ -310,8 +311,15 @@ impl Config {
     }
 
     /// All pools, the default one first.
-    pub fn pool_ids(&self) -> impl Iterator<Item = PoolId> + use<> {
-        (0..=self.pools.len() as u16).map(PoolId)
+    pub fn pool_ids(&self) -> impl Iterator<Item = PoolId> {
+        std::iter::once(PoolId::default()).chain(self.pools.iter().map(|pool| pool.id))
+    }
+
+    fn named(&self, pool: PoolId) -> Option<&NamedPool> {
+        // Usually the ids are those of the order of the file.
+        let at = (pool.0 as usize).checked_sub(1)?;
+        let usual = self.pools.get(at).filter(|named| named.id == pool);
+        usual.or_else(|| self.pools.iter().find(|named| named.id == pool))
     }
 
     /// The key under which the file has a pool: `servers`, or `pools.<name>`.

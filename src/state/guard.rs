@@ -1,6 +1,6 @@
 //! The guards of a route at work: what its limits have counted, and the verdict on a request, before a server is chosen.
 
-use super::config::guards::{Access, BasicAuth, CountBy, ErrorPages, ForwardAuth, Guards};
+use super::config::guards::{Access, BasicAuth, CountBy, ErrorPages, ForwardAuth, Guards, RateLimit};
 use crate::base::time::Moment;
 use crate::http1::challenge::{self, Quota};
 use crate::http1::encoding::Compression;
@@ -100,14 +100,29 @@ impl Default for Guard {
 }
 
 impl Guard {
-    /// The guards of this configuration. Those that it has from `above` count together with it.
-    pub fn new(config: &Guards, above: &Guard) -> Self {
-        let limiter = shared(&config.rate_limit, &above.config.rate_limit, &above.limiter, |limit| {
-            Limiter::new(limit.rate, limit.keys)
-        });
-        let (concurrency, known) = (&config.concurrency_limit, &above.config.concurrency_limit);
-        let in_flight = shared(concurrency, known, &above.in_flight, |limit| InFlight::new(limit.requests));
-        let login = shared(&config.basic_auth, &above.config.basic_auth, &above.login, |auth| Login {
+    /// Without guards, and with the keys of the other one, so that what both count is counted under the same.
+    pub fn like(other: &Guard) -> Self {
+        Guard { keys: other.keys, ..Guard::default() }
+    }
+
+    /// The guards of this configuration. Those that it has from `above` count together with it; those that are as they
+    /// were in `before`, which a reload replaces, go on counting.
+    pub fn new(config: &Guards, above: &Guard, before: &Guard) -> Self {
+        let (limit, limit_above) = (&config.rate_limit, &above.config.rate_limit);
+        let counts_same = |one: &RateLimit, other: &RateLimit| {
+            (&one.rate, &one.by, one.keys) == (&other.rate, &other.by, other.keys)
+        };
+        let known = kept(limit, &before.config.rate_limit, &before.limiter, &above.limiter, counts_same);
+        let limiter =
+            shared(limit, limit_above, &above.limiter, known, |limit| Limiter::new(limit.rate, limit.keys));
+        let (limit, limit_above) = (&config.concurrency_limit, &above.config.concurrency_limit);
+        let limit_before = &before.config.concurrency_limit;
+        let known = kept(limit, limit_before, &before.in_flight, &above.in_flight, PartialEq::eq);
+        let in_flight =
+            shared(limit, limit_above, &above.in_flight, known, |limit| InFlight::new(limit.requests));
+        let auth = &config.basic_auth;
+        let known = kept(auth, &before.config.basic_auth, &before.login, &above.login, PartialEq::eq);
+        let login = shared(auth, &above.config.basic_auth, &above.login, known, |auth| Login {
             config: Arc::clone(auth),
             remembered: Remembered::new(REMEMBERED),
             attempts: Limiter::new(ATTEMPTS, ATTEMPTS_KEYS),
@@ -251,16 +266,33 @@ impl Rejected {
     }
 }
 
-/// What a part of the configuration counts: that of the part above if it is the same one, else something new.
+/// What a part of the configuration counts: that of the part above if it is the same one, else what it has counted
+/// before, or something new.
 fn shared<C, T>(
     config: &Option<Arc<C>>,
     config_above: &Option<Arc<C>>,
     above: &Option<Arc<T>>,
+    before: Option<Arc<T>>,
     new: impl FnOnce(&Arc<C>) -> T,
 ) -> Option<Arc<T>> {
     let config = config.as_ref()?;
     let is_same = config_above.as_ref().is_some_and(|above| Arc::ptr_eq(above, config));
-    above.clone().filter(|_| is_same).or_else(|| Some(Arc::new(new(config))))
+    above.clone().filter(|_| is_same).or(before).or_else(|| Some(Arc::new(new(config))))
+}
+
+/// What a part of the configuration that is replaced has counted, where the new one counts the same. What it counted
+/// together with the part above stays there.
+fn kept<C, T>(
+    config: &Option<Arc<C>>,
+    config_before: &Option<Arc<C>>,
+    before: &Option<Arc<T>>,
+    above: &Option<Arc<T>>,
+    counts_same: impl FnOnce(&C, &C) -> bool,
+) -> Option<Arc<T>> {
+    let is_same =
+        config.as_ref().zip(config_before.as_ref()).is_some_and(|(now, before)| counts_same(now, before));
+    let is_above = |before: &Arc<T>| above.as_ref().is_some_and(|above| Arc::ptr_eq(above, before));
+    before.clone().filter(|before| is_same && !is_above(before))
 }
 
 /// The values of the headers of this name, which is in lower case.
@@ -282,7 +314,7 @@ mod tests {
     use std::path::Path;
 
     fn guard(text: &str, folder: &Path) -> Guard {
-        Guard::new(&config::parse(text, folder).unwrap().guards, &Guard::default())
+        Guard::new(&config::parse(text, folder).unwrap().guards, &Guard::default(), &Guard::default())
     }
 
     /// Judges a request of this client with these headers.
@@ -399,10 +431,33 @@ mod tests {
     fn a_route_counts_together_with_the_top_only_where_it_has_its_guard_from_there() {
         let top = config::parse(r#"{"rate_limit": {"requests": 1}}"#, Path::new("")).unwrap().guards;
         let own = config::parse(r#"{"rate_limit": {"requests": 1}}"#, Path::new("")).unwrap().guards;
-        let above = Guard::new(&top, &Guard::default());
-        let (inherits, has_own) = (Guard::new(&top.clone(), &above), Guard::new(&own, &above));
+        let none = Guard::default();
+        let above = Guard::new(&top, &none, &none);
+        let (inherits, has_own) = (Guard::new(&top.clone(), &above, &none), Guard::new(&own, &above, &none));
         check(&above, "10.0.0.1", "", None);
         check(&inherits, "10.0.0.1", "", Some(Reason::RateLimited));
         check(&has_own, "10.0.0.1", "", None);
+    }
+    #[test]
+    fn what_a_reload_leaves_as_it_is_counts_on() {
+        let guards = |text: &str| config::parse(text, Path::new("")).unwrap().guards;
+        let one = r#"{"rate_limit": {"requests": 1}, "concurrency_limit": {"requests": 1}}"#;
+        let none = Guard::default();
+        let before = Guard::new(&guards(one), &none, &none);
+        let _held = judge(&before, "10.0.0.1", "", 0).unwrap();
+        let over = Some(Reason::RateLimited);
+        check(&Guard::new(&guards(one), &Guard::like(&before), &before), "10.0.0.1", "", over);
+        let told = r#"{"rate_limit": {"requests": 1, "headers": false}}"#;
+        check(&Guard::new(&guards(told), &Guard::like(&before), &before), "10.0.0.1", "", over);
+        let two = r#"{"rate_limit": {"requests": 2}, "concurrency_limit": {"requests": 1}}"#;
+        let changed = Guard::new(&guards(two), &Guard::like(&before), &before);
+        check(&changed, "10.0.0.1", "", Some(Reason::ConcurrencyLimited));
+        // A route that had its limit from the top and has one of its own now does not count for the top.
+        let top = guards(r#"{"rate_limit": {"requests": 1}}"#);
+        let above = Guard::new(&top, &none, &none);
+        let inherits = Guard::new(&top.clone(), &above, &none);
+        let own = Guard::new(&guards(r#"{"rate_limit": {"requests": 1}}"#), &above, &inherits);
+        check(&own, "10.0.0.1", "", None);
+        check(&above, "10.0.0.1", "", None);
     }
 }

@@ -7,7 +7,6 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 /// The most symbolic links that are followed; the kernel follows 40.
 const LINKS: usize = 40;
@@ -17,8 +16,8 @@ const LINKS: usize = 40;
 pub struct Own {
     /// Where clients connect.
     listeners: Vec<Place>,
-    /// Empty while the port is not known.
-    admin: OnceLock<SocketAddr>,
+    /// `None` while the port is not known.
+    admin: Option<SocketAddr>,
     socket: Option<PathBuf>,
 }
 
@@ -62,26 +61,14 @@ impl Part {
 impl Own {
     /// The addresses of a configuration. A port 0 is not known yet, and matches nothing.
     pub fn of(config: &Config) -> Own {
-        let own = Own {
-            listeners: config.listen.listeners.iter().map(|listener| listener.place.clone()).collect(),
-            admin: OnceLock::new(),
-            socket: config.admin.socket.clone(),
-        };
-        config.admin.bind.into_iter().for_each(|bind| own.publishes_at(bind));
-        own
+        let listeners = config.listen.listeners.iter().map(|listener| listener.place.clone()).collect();
+        Own::listening(config, listeners, None)
     }
 
-    /// The same, with the actual addresses of the listeners.
-    pub fn listening(config: &Config, listeners: Vec<Place>) -> Own {
-        Own { listeners, ..Own::of(config) }
-    }
-
-    /// Sets the actual address of the admin port.
-    pub fn publishes_at(&self, address: SocketAddr) {
-        if address.port() != 0 {
-            // A second call has the same address, or the port that the kernel chose.
-            let _ = self.admin.set(address);
-        }
+    /// The same, with the actual addresses of the listeners, and of the admin port where it is known.
+    pub fn listening(config: &Config, listeners: Vec<Place>, admin: Option<SocketAddr>) -> Own {
+        let admin = admin.or(config.admin.bind.filter(|bind| bind.port() != 0));
+        Own { listeners, admin, socket: config.admin.socket.clone() }
     }
 
     /// Which part of the balancer listens at an address, as far as that can be determined without network access.
@@ -91,7 +78,7 @@ impl Own {
                 Some(Part::Port)
             }
             Address::Tcp { host, port } => {
-                self.admin.get().is_some_and(|admin| reaches(host, *port, *admin)).then_some(Part::AdminPort)
+                self.admin.is_some_and(|admin| reaches(host, *port, admin)).then_some(Part::AdminPort)
             }
             Address::Unix(path) => self.part_at(path),
         }
@@ -193,9 +180,7 @@ mod tests {
 
     fn own(listen: &str, admin: &str) -> Own {
         let listeners = vec![Place::Tcp(listen.parse().unwrap())];
-        let own = Own { listeners, admin: OnceLock::new(), socket: None };
-        own.publishes_at(admin.parse().unwrap());
-        own
+        Own { listeners, admin: admin.parse().ok(), socket: None }
     }
 
     fn check(own: &Own, address: &str, expected: Option<Part>) {

@@ -4,6 +4,7 @@
 use super::address::Address;
 use super::addresses::Addresses;
 use super::config::ServerSpec;
+use super::tls::servers::ServersTls;
 use super::traffic::Traffic;
 use crate::base::ids::{PoolId, ServerId};
 use crate::base::time::Moment;
@@ -15,7 +16,7 @@ use crate::policy::pick::{Candidate, Slot, Weight};
 use crate::policy::report::Reports;
 use crate::policy::silence::{self, Awaiting};
 use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use siphasher::sip::SipHasher13;
 use std::cell::Cell;
 use std::hash::Hasher;
@@ -84,12 +85,13 @@ pub struct Server {
     pub label: String,
     /// Where it listens.
     pub address: Address,
-    /// It gets traffic only while no other server is up.
-    pub backup: bool,
     /// A hash of the name that is the same in every process with the same seed.
     pub hash: u64,
     in_flight: CachePadded<AtomicU32>,
     max_in_flight: AtomicU32,
+    /// Its own limit, whatever its pool's is; 0 is none.
+    own_max_in_flight: AtomicU32,
+    backup: AtomicBool,
     idle: AtomicUsize,
     latency: AtomicU64,
     /// [`Outcomes`] in one word.
@@ -116,10 +118,12 @@ pub struct Server {
     suspect: AtomicBool,
     http10: AtomicBool,
     open: AtomicBool,
+    retired: AtomicBool,
     weight: AtomicU16,
     mode: AtomicU8,
     health: Mutex<Health>,
     addresses: Addresses,
+    tls: RwLock<Option<Arc<ServersTls>>>,
     last_check: Mutex<Option<Check>>,
     /// What is counted of its responses, those to copies and to questions of `forward_auth` included.
     pub traffic: Traffic,
@@ -135,10 +139,11 @@ impl Server {
             label: if pool == PoolId::default() { name.clone() } else { format!("{pool_name}/{name}") },
             name: spec.name.clone(),
             address: spec.address.clone(),
-            backup: spec.backup,
+            backup: AtomicBool::new(spec.backup),
             hash: stable_hash(spec.name.as_bytes()),
             in_flight: CachePadded::default(),
             max_in_flight: AtomicU32::new(spec.max_in_flight.unwrap_or(0)),
+            own_max_in_flight: AtomicU32::new(spec.max_in_flight.unwrap_or(0)),
             idle: AtomicUsize::new(0),
             latency: AtomicU64::new(0),
             outcomes: AtomicU64::new(0),
@@ -156,13 +161,25 @@ impl Server {
             suspect: AtomicBool::new(false),
             http10: AtomicBool::new(false),
             open: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             weight: AtomicU16::new(spec.weight.0),
             mode: AtomicU8::new(Mode::Ready as u8),
             health: Mutex::new(health),
             addresses: Addresses::of(&spec.address),
+            tls: RwLock::new(None),
             last_check: Mutex::new(None),
             traffic: Traffic::default(),
         }
+    }
+
+    /// Whether it gets traffic only while no other server is up.
+    pub fn is_backup(&self) -> bool {
+        self.backup.load(Relaxed)
+    }
+
+    /// TLS towards it; `None` in clear text.
+    pub fn tls(&self) -> Option<Arc<ServersTls>> {
+        self.tls.read().clone()
     }
 
     /// Requests that this balancer has in flight with the server now.
@@ -402,6 +419,12 @@ impl Server {
         self.open.load(Relaxed)
     }
 
+    /// Whether a reload has taken it out: no connection to it is kept idle. It may still be open to requests that began
+    /// before, where no other server took its place.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Relaxed)
+    }
+
     /// In one atomic step: a lost update could leave a server silent forever.
     fn update_awaiting(&self, change: impl Fn(Awaiting) -> Awaiting) {
         let change = |word| Some(change(Awaiting::unpack(word)).pack());
@@ -422,6 +445,35 @@ impl Server {
             self.outcomes.store(0, Relaxed);
             self.on_trial.store(true, Relaxed);
         }
+    }
+
+    pub(super) fn set_backup(&self, backup: bool) {
+        self.backup.store(backup, Relaxed);
+    }
+
+    /// The most requests at once that the server itself and, where it says nothing, its pool allow.
+    pub(super) fn set_max_in_flight(&self, own: Option<u32>, of_pool: Option<u32>) {
+        self.own_max_in_flight.store(own.unwrap_or(0), Relaxed);
+        self.max_in_flight.store(own.or(of_pool).unwrap_or(0), Relaxed);
+    }
+
+    /// Its own limit of requests at once.
+    pub(super) fn own_max_in_flight(&self) -> Option<u32> {
+        Some(self.own_max_in_flight.load(Relaxed)).filter(|most| *most != 0)
+    }
+
+    /// New connections speak TLS so, or not at all; idle ones that were made otherwise are not used again.
+    pub(super) fn set_tls(&self, tls: Option<&Arc<ServersTls>>) {
+        let mut current = self.tls.write();
+        let is_same = current.as_ref().map(Arc::as_ptr) == tls.map(Arc::as_ptr);
+        if !is_same {
+            *current = tls.cloned();
+            self.addresses.close_idle();
+        }
+    }
+
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Relaxed);
     }
 
     pub(super) fn set_open(&self, open: bool) {

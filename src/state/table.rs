@@ -1,23 +1,28 @@
-//! The table of servers: an `Arc` of an immutable snapshot behind a private `RwLock`. Readers keep the snapshot and
-//! check a version; writers build the next one as a whole. No guard leaves this file (invariant 1).
+//! The table of servers, and the configuration that they belong to: an `Arc` of an immutable snapshot behind a private
+//! `RwLock`. Readers keep the snapshot and check a version; writers build the next one as a whole. No guard leaves this
+//! file (invariant 1).
 
-use super::config::{self, Config, DEFAULT_POOL, ServerSpec};
+use super::config::{Config, ServerSpec};
+use super::live::Live;
+use super::merge::{Merged, merge};
 use super::server::{Mode, Server};
-use crate::base::ids::{PoolId, ServerId};
+use crate::base::ids::{ByPool, PoolId, ServerId};
 use crate::policy::health::Health;
 use crate::policy::pick::{self, Algorithm, Slot, Weight};
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, RwLock};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// The servers of all pools at one moment.
+/// The configuration, and the servers of all its pools at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
+    /// The configuration.
+    pub live: Arc<Live>,
     /// All of them, in the order in which they were added.
     pub servers: Vec<Arc<Server>>,
-    /// The default pool first.
-    pools: Vec<Pool>,
+    pools: ByPool<Pool>,
 }
 
 /// A pool at one moment: what of it gets traffic, and how one is chosen.
@@ -43,23 +48,34 @@ pub struct Table {
     members: AtomicU64,
     writing: Mutex<()>,
     next_id: AtomicU32,
-    rules: Vec<PoolRules>,
 }
 
-/// How the servers of a pool are chosen, and what new ones start with.
+/// A snapshot as one thread holds it, and lends to its exchanges. Its clones are counted in memory that belongs to this
+/// thread: were it the snapshot's own count, all workers would write to the same cache line for every request.
 #[derive(Clone, Debug)]
-struct PoolRules {
-    name: String,
-    algorithm: Algorithm,
-    newcomers: Health,
-    max_in_flight: Option<u32>,
+#[allow(clippy::redundant_allocation, reason = "the outer count belongs to one thread, the inner to all")]
+pub struct View(Arc<Arc<Snapshot>>);
+
+impl Deref for View {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
+impl View {
+    /// Whether both have the same configuration.
+    pub fn has_same_live(&self, other: &View) -> bool {
+        Arc::ptr_eq(&self.live, &other.live)
+    }
 }
 
 /// A reader's own snapshot. Getting it costs a version check while nothing changed.
 #[derive(Debug)]
 pub struct Cached {
     version: u64,
-    snapshot: Arc<Snapshot>,
+    view: View,
 }
 
 /// Why a server was not added.
@@ -69,21 +85,26 @@ pub enum Taken {
     Name,
     /// The server of this name has the address already.
     Address(String),
+    /// A reload has taken the pool out.
+    NoPool,
 }
 
 impl Table {
     /// The table of a configuration, with the servers of all its pools. New servers start as `Starting` if they are
     /// probed, and as `Up` if not.
-    pub fn of(config: &Config) -> Self {
-        let rules = |pool: PoolId| PoolRules {
-            name: config.pool_name(pool).to_owned(),
-            ..PoolRules::of(config.pool(pool))
+    pub fn of(live: Live) -> Self {
+        let live = Arc::new(live);
+        let table = Table {
+            current: RwLock::new(Arc::new(Snapshot::of(Arc::clone(&live), Vec::new()))),
+            version: CachePadded::new(AtomicU64::new(0)),
+            members: AtomicU64::new(0),
+            writing: Mutex::new(()),
+            next_id: AtomicU32::new(0),
         };
-        let table = Table::empty(config.pool_ids().map(rules).collect());
         table.change(|servers| {
-            for pool in config.pool_ids() {
-                let list = &config.pool(pool).list;
-                servers.extend(list.iter().map(|spec| table.newcomer(pool, spec)));
+            for pool in live.config.pool_ids() {
+                let list = &live.config.pool(pool).list;
+                servers.extend(list.iter().map(|spec| table.newcomer(&live, pool, spec)));
             }
         });
         table
@@ -91,23 +112,12 @@ impl Table {
 
     /// A table with one pool; `max_in_flight` is for those without a limit of their own.
     pub fn new(algorithm: Algorithm, probed: bool, max_in_flight: Option<u32>, list: &[ServerSpec]) -> Self {
-        let newcomers = if probed { Health::Starting } else { Health::Up };
-        let rules = PoolRules { name: DEFAULT_POOL.to_owned(), algorithm, newcomers, max_in_flight };
-        let table = Table::empty(vec![rules]);
-        let pool = PoolId::default();
-        table.change(|servers| servers.extend(list.iter().map(|spec| table.newcomer(pool, spec))));
-        table
-    }
-
-    fn empty(rules: Vec<PoolRules>) -> Self {
-        Table {
-            current: RwLock::new(Arc::new(Snapshot::of(Vec::new(), &rules))),
-            version: CachePadded::new(AtomicU64::new(0)),
-            members: AtomicU64::new(0),
-            writing: Mutex::new(()),
-            next_id: AtomicU32::new(0),
-            rules,
-        }
+        let mut config = Config::default();
+        config.servers.algorithm = algorithm;
+        config.servers.health_check.rules.enabled = probed;
+        config.servers.max_in_flight = max_in_flight;
+        config.servers.list = list.to_vec();
+        Table::of(Live::plain(config))
     }
 
     /// The current snapshot.
@@ -115,12 +125,17 @@ impl Table {
         Arc::clone(&self.current.read())
     }
 
+    /// The current configuration.
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.current.read().live)
+    }
+
     /// Incremented by every change of the table.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Incremented when a server is added or removed, and by no other change.
+    /// Incremented when a server is added or removed, and when the configuration changes.
     pub fn members(&self) -> u64 {
         self.members.load(Ordering::Acquire)
     }
@@ -129,7 +144,20 @@ impl Table {
     pub fn cached(&self) -> Cached {
         // The version first: a change in between is then noticed at the next check.
         let version = self.version();
-        Cached { version, snapshot: self.snapshot() }
+        Cached { version, view: View(Arc::new(self.snapshot())) }
+    }
+
+    /// Puts another configuration in the place of the current one. Servers that stay are the same ones as before, with all
+    /// that is known of them; what became of the others comes back.
+    pub fn reload(&self, live: Live) -> Merged {
+        let _writing = self.writing.lock();
+        let (before, live) = (self.snapshot(), Arc::new(live));
+        let newcomer = |pool, spec: &ServerSpec| self.newcomer(&live, pool, spec);
+        let (servers, merged) = merge(&before.live.config, &live.config, &before.servers, newcomer);
+        servers.iter().for_each(|server| server.set_tls(live.servers_tls(server.pool)));
+        self.publish(Snapshot::of(live, servers));
+        self.members.fetch_add(1, Ordering::Release);
+        merged
     }
 
     /// The server of this name in the default pool.
@@ -145,6 +173,10 @@ impl Table {
     /// Adds a server to a pool.
     pub fn add(&self, pool: PoolId, spec: &ServerSpec) -> Result<Arc<Server>, Taken> {
         self.change(|servers| {
+            let live = self.live();
+            if !live.config.pool_ids().any(|known| known == pool) {
+                return Err(Taken::NoPool);
+            }
             let mut others = servers.iter().filter(|server| server.pool == pool);
             if others.clone().any(|server| server.name == spec.name) {
                 return Err(Taken::Name);
@@ -152,7 +184,7 @@ impl Table {
             if let Some(other) = others.find(|server| server.address == spec.address) {
                 return Err(Taken::Address(other.name.clone()));
             }
-            let server = self.newcomer(pool, spec);
+            let server = self.newcomer(&live, pool, spec);
             servers.push(Arc::clone(&server));
             Ok(server)
         })
@@ -189,85 +221,97 @@ impl Table {
         self.change(|_| changes.iter().for_each(|(server, health)| server.set_health(*health)));
     }
 
-    fn newcomer(&self, pool: PoolId, spec: &ServerSpec) -> Arc<Server> {
+    fn newcomer(&self, live: &Live, pool: PoolId, spec: &ServerSpec) -> Arc<Server> {
         let id = ServerId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let rules = &self.rules[usize::from(pool.0)];
-        let most = spec.max_in_flight.or(rules.max_in_flight);
-        let spec = ServerSpec { max_in_flight: most, ..spec.clone() };
-        Arc::new(Server::new(id, pool, &rules.name, &spec, rules.newcomers))
+        let settings = live.config.pool(pool);
+        let health = if settings.health_check.rules.enabled { Health::Starting } else { Health::Up };
+        let server = Server::new(id, pool, live.config.pool_name(pool), spec, health);
+        server.set_max_in_flight(spec.max_in_flight, settings.max_in_flight);
+        server.set_tls(live.servers_tls(pool));
+        Arc::new(server)
     }
 
     /// One change at a time: copy the list, change it, publish the snapshot made from it.
     fn change<T>(&self, change: impl FnOnce(&mut Vec<Arc<Server>>) -> T) -> T {
         let _writing = self.writing.lock();
-        let mut servers = self.snapshot().servers.clone();
+        let before = self.snapshot();
+        let mut servers = before.servers.clone();
         let outcome = change(&mut servers);
-        let next = Arc::new(Snapshot::of(servers, &self.rules));
-        *self.current.write() = next;
-        self.version.fetch_add(1, Ordering::Release);
+        self.publish(Snapshot::of(Arc::clone(&before.live), servers));
         outcome
+    }
+
+    fn publish(&self, next: Snapshot) {
+        *self.current.write() = Arc::new(next);
+        self.version.fetch_add(1, Ordering::Release);
     }
 }
 
 impl Cached {
     /// The snapshot, renewed when the table has changed.
-    pub fn look(&mut self, table: &Table) -> &Snapshot {
+    pub fn look(&mut self, table: &Table) -> &View {
         if self.version != table.version() {
             *self = table.cached();
         }
-        &self.snapshot
+        &self.view
+    }
+
+    /// The snapshot as of the last look.
+    pub fn view(&self) -> &View {
+        &self.view
     }
 }
 
 impl Snapshot {
     /// A pool; the default one where there is no such pool.
     pub fn pool(&self, pool: PoolId) -> &Pool {
-        // There is always a default pool.
-        self.pools.get(usize::from(pool.0)).unwrap_or(&self.pools[0])
+        let found = self.find_pool(pool).or_else(|| self.find_pool(PoolId::default()));
+        found.unwrap_or_else(|| unreachable!("a snapshot without a default pool"))
+    }
+
+    /// A pool; `None` where the configuration does not have it.
+    pub fn find_pool(&self, pool: PoolId) -> Option<&Pool> {
+        self.pools.get(pool)
     }
 
     /// All pools, in the order of their ids.
     pub fn pools(&self) -> impl Iterator<Item = (PoolId, &Pool)> {
-        (0..).map(PoolId).zip(&self.pools)
+        self.pools.iter()
     }
 
-    fn of(servers: Vec<Arc<Server>>, rules: &[PoolRules]) -> Self {
-        let mut tiers: Vec<[Vec<Arc<Server>>; 4]> = Vec::new();
-        tiers.resize_with(rules.len(), Default::default);
-        let mut counts = vec![0; rules.len()];
+    fn of(live: Arc<Live>, servers: Vec<Arc<Server>>) -> Self {
+        let mut tiers: ByPool<Tiers> = live.config.pool_ids().map(|pool| (pool, Tiers::default())).collect();
         for server in &servers {
-            counts[usize::from(server.pool.0)] += 1;
             let tier = tier(server);
             server.set_open(tier.is_some());
-            if let Some(tier) = tier {
-                tiers[usize::from(server.pool.0)][tier].push(Arc::clone(server));
-            }
+            let Some(tiers) = tiers.get_mut(server.pool) else { continue };
+            tiers.count += 1;
+            tier.into_iter().for_each(|tier| tiers.servers[tier].push(Arc::clone(server)));
         }
-        let pools = tiers.into_iter().zip(counts).zip(rules);
-        let pools = pools.map(|((tiers, count), rules)| Pool::of(tiers, count, rules.algorithm));
-        Snapshot { pools: pools.collect(), servers }
+        let pool = |(id, tiers): (PoolId, &mut Tiers)| {
+            (id, Pool::of(std::mem::take(tiers), live.config.pool(id).algorithm))
+        };
+        let pools = tiers.iter_mut().map(pool).collect();
+        Snapshot { pools, servers, live }
     }
 }
 
+/// The servers of a pool that get traffic, by their [`tier`], and the number of all.
+#[derive(Default)]
+struct Tiers {
+    servers: [Vec<Arc<Server>>; 4],
+    count: usize,
+}
+
 impl Pool {
-    fn of(tiers: [Vec<Arc<Server>>; 4], count: usize, algorithm: Algorithm) -> Self {
-        let mut tiers = tiers.into_iter().filter(|tier| !tier.is_empty());
+    fn of(tiers: Tiers, algorithm: Algorithm) -> Self {
+        let Tiers { servers, count } = tiers;
+        let mut tiers = servers.into_iter().filter(|tier| !tier.is_empty());
         let ready = tiers.next().unwrap_or_default();
         let reserve = tiers.flatten().collect();
         let weighted: Vec<_> =
             ready.iter().enumerate().map(|(at, server)| (Slot(at as u32), server.weight())).collect();
         Pool { count, ready, reserve, schedule: pick::schedule(&weighted), algorithm }
-    }
-}
-
-impl PoolRules {
-    fn of(servers: &config::Servers) -> Self {
-        PoolRules {
-            name: String::new(),
-            algorithm: servers.algorithm,
-            newcomers: if servers.health_check.rules.enabled { Health::Starting } else { Health::Up },
-            max_in_flight: servers.max_in_flight,
-        }
     }
 }
 
@@ -283,7 +327,7 @@ fn tier(server: &Server) -> Option<usize> {
         Health::Starting => 1,
         Health::Down | Health::Ejected { .. } => return None,
     };
-    Some(2 * usize::from(server.backup) + unknown)
+    Some(2 * usize::from(server.is_backup()) + unknown)
 }
 
 #[cfg(test)]

@@ -7,9 +7,13 @@ pub mod servers;
 pub mod subject;
 
 use super::config::Config;
+use super::live::Live;
 use listener::ListenerTls;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use servers::ServersTls;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 /// The one implementation of cryptography, passed explicitly wherever it is needed.
@@ -28,16 +32,25 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Reads all files. `now` is in seconds since 1970. All faults are in the error.
-    pub fn open(config: &Config, now: i64) -> Result<Self, Vec<Problem>> {
-        match (listener::open_all(config, now), servers::open_all(config, now)) {
+    /// Reads all files but those that are as they were in `before`. `now` is in seconds since 1970. All faults are in the
+    /// error.
+    pub fn open(config: &Config, before: Option<&Live>, now: i64) -> Result<Self, Vec<Problem>> {
+        match (listener::open_all(config, before, now), servers::open_all(config, before, now)) {
             (Ok(listeners), Ok(servers)) => Ok(Tls { listeners, servers }),
             (one, other) => Err(one.err().into_iter().chain(other.err()).flatten().collect()),
         }
     }
 }
 
-/// Something about a file of certificates that stops its use, for the operator.
+/// Size, time of change and inode of a file; `None` while it cannot be looked at.
+type Stamp = Option<(u64, i64, i64, u64)>;
+
+fn stamp(path: &Path) -> Stamp {
+    let found = fs::metadata(path).ok()?;
+    Some((found.len(), found.mtime(), found.mtime_nsec(), found.ino()))
+}
+
+/// Something about a file that stops its use, for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The key in the configuration.

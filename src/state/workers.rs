@@ -1,6 +1,7 @@
 //! The workers of a data plane as seen by the control plane: gauges, and the operations of a supervisor.
 
 use crate::base::ids::PoolId;
+use crate::policy::pool::Bounds;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
 use std::net::IpAddr;
@@ -127,6 +128,8 @@ pub struct RequestInfo {
 pub trait Workers: Send + Sync {
     /// The gauges.
     fn gauges(&self) -> &Gauges;
+    /// How many workers there may be.
+    fn bounds(&self) -> Bounds;
     /// Connections waiting for a worker.
     fn queued(&self) -> usize;
     /// Requests waiting for a server with free capacity.

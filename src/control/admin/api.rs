@@ -109,12 +109,12 @@ fn act(view: &View, call: &Call, place: Place) -> Response {
         (Place::Pools, _) => Response::json(200, &json!({ "pools": status::pools(view) })),
         (Place::Servers(None), Method::Post) => add(view, call, PoolId::default()),
         (Place::Servers(None), _) => listed(view, None),
-        (Place::Servers(Some(pool)), method) => match (view.config.pool_named(&pool), method) {
+        (Place::Servers(Some(pool)), method) => match (view.live().config.pool_named(&pool), method) {
             (None, _) => no_pool(call, &pool),
             (Some(pool), Method::Post) => add(view, call, pool),
             (Some(pool), _) => listed(view, Some(pool)),
         },
-        (Place::Server(pool, name), method) => match view.config.pool_named(&pool) {
+        (Place::Server(pool, name), method) => match view.live().config.pool_named(&pool) {
             None => no_pool(call, &pool),
             Some(pool) => act_on_server(view, call, method, pool, &name),
         },
@@ -186,7 +186,7 @@ const NOT_ENCODED: &str = "The name in the path is not percent-encoded UTF-8.";
 fn path_of(view: &View, pool: PoolId, name: &str) -> String {
     match pool {
         PoolId(0) => format!("{SERVERS}/{}", encoded(name)),
-        _ => format!("{POOLS}/{}/servers/{}", encoded(view.config.pool_name(pool)), encoded(name)),
+        _ => format!("{POOLS}/{}/servers/{}", encoded(view.live().config.pool_name(pool)), encoded(name)),
     }
 }
 
@@ -209,13 +209,14 @@ fn upgrade(view: &View, call: &Call) -> Response {
 
 /// What the API has made of the file's servers.
 fn changes(view: &View) -> Changes {
-    Changes::between(&view.config, &view.table.snapshot().servers)
+    let snapshot = view.table.snapshot();
+    Changes::between(&snapshot.live.config, &snapshot.servers)
 }
 
 /// The servers are as the file says again.
 fn revert(view: &View) -> Response {
     let (changes, before) = (changes(view), view.table.snapshot());
-    changes.revert(&view.config, &view.table);
+    changes.revert(&before.live.config, &view.table);
     let after = view.table.snapshot();
     let is_in = |servers: &[Arc<Server>], id| servers.iter().any(|server| server.id == id);
     let gone = before.servers.iter().filter(|server| !is_in(&after.servers, server.id));
@@ -232,7 +233,7 @@ fn add(view: &View, call: &Call, pool: PoolId) -> Response {
         Ok(spec) => spec,
         Err(faults) => return reject_faults(call, "server", &faults),
     };
-    if let Some(part) = view.own.part(&spec.address) {
+    if let Some(part) = view.own().part(&spec.address) {
         let advice = format!("\"{}\" {}", spec.address, part.fault());
         let fault = json!({ "path": "address", "advice": advice });
         return Response::faults(&call.path, 400, "The server has a fault.", vec![fault]);
@@ -249,6 +250,7 @@ fn add(view: &View, call: &Call, pool: PoolId) -> Response {
             Some(server) => again(view, call, &spec, &server).with("Location", location),
             None => call.reject(409, format!("The server {} is just being taken out. Try again.", spec.name)),
         },
+        Err(Taken::NoPool) => call.reject(404, "A reload has just taken the pool out."),
         Err(Taken::Address(other)) => {
             let sentence = format!("The address {} is taken by the server {other}.", spec.address);
             call.reject(409, format!("{sentence} DELETE that one first, or register with its name."))
@@ -265,8 +267,8 @@ fn again(view: &View, call: &Call, spec: &ServerSpec, server: &Arc<Server>) -> R
         return call.reject(409, format!("{sentence} Choose another name, or DELETE that one first."));
     }
     let named: Map<String, Value> = serde_json::from_str(&call.body).unwrap_or_default();
-    if named.contains_key("backup") && spec.backup != server.backup {
-        let sentence = format!("The server {name} exists with backup: {}.", server.backup);
+    if named.contains_key("backup") && spec.backup != server.is_backup() {
+        let sentence = format!("The server {name} exists with backup: {}.", server.is_backup());
         return call.reject(409, format!("{sentence} DELETE it first to change that."));
     }
     if named.contains_key("weight") && spec.weight != server.weight() {

@@ -12,7 +12,8 @@ const ONCE: [&str; 4] = ["Content-Type", "Authorization", "Origin", "Sec-Fetch-S
 
 /// Checks a request before its path is looked at.
 pub(super) fn enter(view: &View, call: &Call) -> Result<(), Response> {
-    let rules = &view.config.admin;
+    let live = view.live();
+    let rules = &live.config.admin;
     if let Some(name) = ONCE.iter().find(|name| call.values(name).count() > 1) {
         return Err(call.reject(400, format!("{name} is there twice. Send it once.")));
     }
@@ -41,7 +42,7 @@ pub(super) fn change(view: &View, call: &Call) -> Result<(), Response> {
         return Err(call.reject(415, "A change needs the header Content-Type: application/json."));
     }
     same_origin(call)?;
-    if is_open(&view.config.admin) && call.published {
+    if is_open(&view.live().config.admin) && call.published {
         let sentence = "The admin API is bound to an address that others reach, and has no token: changes are taken \
                         from the Unix socket only. Set admin.token.";
         return Err(call.reject(403, sentence));

@@ -11,6 +11,7 @@ use crate::base::output;
 use crate::base::time::{self, Moment};
 use crate::front::Response;
 use crate::http1::reason::Reason;
+use crate::state::config::Config;
 use crate::state::server::Server;
 use crate::state::stats::{Counter, Stats};
 use crate::state::tls::failure::HandshakeFailure;
@@ -35,7 +36,7 @@ pub(super) fn response(view: &View) -> Response {
 }
 
 fn about(page: &mut Page, view: &View, now: Moment) {
-    let algorithm = view.config.servers.algorithm.name();
+    let algorithm = view.live().config.servers.algorithm.name();
     let build = [("version", env!("CARGO_PKG_VERSION")), ("algorithm", algorithm)];
     page.family("build_info", Kind::Gauge, "Always 1; the labels describe the build.").sample(&build, 1);
     let uptime = now.since(view.started).as_secs_f64();
@@ -130,7 +131,7 @@ fn tls(page: &mut Page, view: &View) {
     let now = i64::try_from(time::unix_seconds()).unwrap_or(i64::MAX);
     let help = "Time until the certificate expires; negative once it has.";
     page.family("certificate_expiry_seconds", Kind::Gauge, help);
-    for listener in &view.tls {
+    for listener in view.live().listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         for expiry in listener.expiries() {
             let labels = [("listener", listener.name.as_str()), ("name", expiry.name.as_str())];
             let file = expiry.file.display().to_string();
@@ -140,7 +141,8 @@ fn tls(page: &mut Page, view: &View) {
 }
 
 fn workers(page: &mut Page, view: &View) {
-    let pool = &view.config.threadpool;
+    let live = view.live();
+    let pool = &live.config.threadpool;
     let gauges = view.workers.gauges();
     page.one("workers", Kind::Gauge, "Workers in the pool.", gauges.workers());
     page.one("workers_min", Kind::Gauge, "The minimum number of workers, as configured.", pool.bounds.min);
@@ -172,11 +174,12 @@ fn pools(page: &mut Page, view: &View) {
 fn servers(page: &mut Page, view: &View, now: Moment) {
     let snapshot = view.table.snapshot();
     let servers = &snapshot.servers;
-    let pool = |server: &Server| view.config.pool_name(server.pool);
+    let pool = |server: &Server| snapshot.live.config.pool_name(server.pool);
     page.family("server_info", Kind::Gauge, "Always 1; the labels have the server's address.");
     for server in servers {
         let server: &Server = server;
-        let (address, backup) = (server.address.to_string(), if server.backup { "true" } else { "false" });
+        let (address, backup) =
+            (server.address.to_string(), if server.is_backup() { "true" } else { "false" });
         page.sample(
             &[("pool", pool(server)), ("server", &server.name), ("address", &address), ("backup", backup)],
             1,
@@ -194,7 +197,7 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
     let mut each = |name, kind, help, value: &dyn Fn(&Server) -> Option<f64>| {
         page.family(name, kind, help);
         for server in servers {
-            let labels = labels(view, server);
+            let labels = labels(&snapshot.live.config, server);
             value(server).into_iter().for_each(|value| page.sample(&labels, value));
         }
     };
@@ -228,8 +231,8 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
 }
 
 /// The labels that name a server.
-fn labels<'s>(view: &'s View, server: &'s Server) -> [(&'static str, &'s str); 2] {
-    [("pool", view.config.pool_name(server.pool)), ("server", &server.name)]
+fn labels<'s>(config: &'s Config, server: &'s Server) -> [(&'static str, &'s str); 2] {
+    [("pool", config.pool_name(server.pool)), ("server", &server.name)]
 }
 
 fn counter(page: &mut Page, stats: &Stats, counter: Counter, name: &str, help: &str) {

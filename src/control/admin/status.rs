@@ -1,7 +1,7 @@
 //! The JSON of `/api/v1/status` and `/api/v1/servers`, filled from the shared state.
 
 use super::View;
-use crate::base::ids::PoolId;
+use crate::base::ids::{ByPool, PoolId};
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::policy::health::Health;
@@ -9,11 +9,13 @@ use crate::state::changes;
 use crate::state::config::TlsToClients;
 use crate::state::histogram::Counts;
 use crate::state::instance::Instance;
+use crate::state::listener::OpenListener;
 use crate::state::server::{Check, Mode, Server};
 use crate::state::stats::{Counter, Stats};
-use crate::state::tls::listener::Expiry;
+use crate::state::tls::listener::{Expiry, ListenerTls};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// All server states.
@@ -166,11 +168,11 @@ pub(super) fn status(view: &View) -> Status {
     let now = time::now();
     Status {
         version: env!("CARGO_PKG_VERSION"),
-        instance: view.instance.clone(),
+        instance: view.instance(),
         uptime_s: now.since(view.started).as_secs(),
         draining: view.workers.is_draining(),
         listeners: listeners(view),
-        algorithm: view.config.servers.algorithm.name(),
+        algorithm: view.live().config.servers.algorithm.name(),
         threadpool: threadpool(view),
         pools: pools(view),
         servers: servers(view, None, now),
@@ -181,21 +183,24 @@ pub(super) fn status(view: &View) -> Status {
 /// All pools, the default one first.
 pub(super) fn pools(view: &View) -> Vec<PoolStatus> {
     let snapshot = view.table.snapshot();
-    let mut in_flight = vec![0; view.config.pools.len() + 1];
-    snapshot.servers.iter().for_each(|server| in_flight[usize::from(server.pool.0)] += server.in_flight());
+    let config = &snapshot.live.config;
+    let mut in_flight: ByPool<u32> = config.pool_ids().map(|pool| (pool, 0)).collect();
+    for server in &snapshot.servers {
+        in_flight.get_mut(server.pool).into_iter().for_each(|count| *count += server.in_flight());
+    }
     let status = |pool: PoolId| {
-        let (settings, servers) = (view.config.pool(pool), snapshot.pool(pool));
+        let (settings, servers) = (config.pool(pool), snapshot.pool(pool));
         PoolStatus {
-            name: view.config.pool_name(pool).to_owned(),
+            name: config.pool_name(pool).to_owned(),
             algorithm: settings.algorithm.name(),
             servers: servers.count,
             ready: servers.ready.len(),
-            in_flight: in_flight[usize::from(pool.0)],
+            in_flight: in_flight.get(pool).copied().unwrap_or(0),
             waiting: view.workers.waiting_in(pool),
             queue_capacity: settings.queue_capacity,
         }
     };
-    view.config.pool_ids().map(status).collect()
+    config.pool_ids().map(status).collect()
 }
 
 /// The servers of a pool, or of all pools, in the order in which they were added.
@@ -208,13 +213,13 @@ pub(super) fn servers(view: &View, pool: Option<PoolId>, now: Moment) -> Vec<Ser
 /// The current state of one server.
 pub(super) fn server(view: &View, server: &Server, now: Moment) -> ServerStatus {
     ServerStatus {
-        pool: view.config.pool_name(server.pool).to_owned(),
+        pool: view.live().config.pool_name(server.pool).to_owned(),
         name: server.name.clone(),
         address: server.address.to_string(),
         state: state(server),
         origin: origin(view, server),
         weight: server.weight().0,
-        backup: server.backup,
+        backup: server.is_backup(),
         in_flight: server.in_flight(),
         ewma_ms: server.latency_us(now).map(|us| rounded(f64::from(us) / 1000.0)),
         reported_queue: server.reported(now).map(|load| rounded(f64::from(load))),
@@ -227,7 +232,8 @@ pub(super) fn server(view: &View, server: &Server, now: Moment) -> ServerStatus 
 
 /// Where a server comes from.
 fn origin(view: &View, server: &Server) -> &'static str {
-    let list = &view.config.pool(server.pool).list;
+    let live = view.live();
+    let list = &live.config.pool(server.pool).list;
     if list.iter().any(|spec| changes::is_of(spec, server)) { "file" } else { "api" }
 }
 
@@ -266,18 +272,16 @@ pub(super) fn responses(stats: &Stats) -> [(&'static str, u64); 6] {
 }
 
 fn listeners(view: &View) -> Vec<ListenerStatus> {
-    let each = view.config.listen.listeners.iter().enumerate();
-    each.map(|(at, listener)| ListenerStatus {
-        name: listener.name.clone(),
+    let status = |listener: &Arc<OpenListener>| ListenerStatus {
+        name: listener.settings.name.clone(),
         // With the port that the kernel chose.
-        address: view.instance.listeners.get(at).cloned().unwrap_or_else(|| listener.place.to_string()),
-        tls: listener.tls.as_ref().map(|tls| tls_status(tls, &listener.name, view)),
-    })
-    .collect()
+        address: listener.place.to_string(),
+        tls: listener.settings.tls.as_ref().map(|tls| tls_status(tls, listener.tls.as_deref())),
+    };
+    view.live().listeners.iter().map(status).collect()
 }
 
-fn tls_status(tls: &TlsToClients, name: &str, view: &View) -> TlsStatus {
-    let live = view.tls.iter().find(|live| live.name == name);
+fn tls_status(tls: &TlsToClients, open: Option<&ListenerTls>) -> TlsStatus {
     let certificate = |expiry: Expiry| CertificateStatus {
         name: expiry.name,
         file: expiry.file.display().to_string(),
@@ -290,14 +294,15 @@ fn tls_status(tls: &TlsToClients, name: &str, view: &View) -> TlsStatus {
             Some(auth) if auth.require => "require",
             Some(_) => "request",
         },
-        certificates: live
-            .map(|live| live.expiries().into_iter().map(certificate).collect())
+        certificates: open
+            .map(|open| open.expiries().into_iter().map(certificate).collect())
             .unwrap_or_default(),
     }
 }
 
 fn threadpool(view: &View) -> Threadpool {
-    let (pool, gauges) = (&view.config.threadpool, view.workers.gauges());
+    let live = view.live();
+    let (pool, gauges) = (&live.config.threadpool, view.workers.gauges());
     Threadpool {
         min: pool.bounds.min,
         max: pool.bounds.max,

@@ -5,8 +5,8 @@ use crate::base::ids::PoolId;
 use crate::base::ids::ServerId;
 use crate::http1::reason::Reason;
 use crate::policy::health::Health;
-use crate::state::config;
-use crate::state::own::Own;
+use crate::policy::pool::Bounds;
+use crate::state::config::{self, Config};
 use crate::state::server::Check;
 use crate::state::stats::Counter;
 use crate::state::workers::{Gauges, RequestInfo, Workers};
@@ -35,6 +35,9 @@ impl Workers for Proxy {
     fn gauges(&self) -> &Gauges {
         assert!(!self.panicking.load(Ordering::SeqCst), "as the test asked for");
         &self.gauges
+    }
+    fn bounds(&self) -> Bounds {
+        Bounds { min: 1, max: 50 }
     }
     fn queued(&self) -> usize {
         3
@@ -118,17 +121,15 @@ impl Fixture {
     fn with(config: Config, folder: TempDir) -> Self {
         let socket = config.admin.socket.clone().unwrap();
         let (proxy, stats) = (Arc::new(Proxy::default()), Arc::new(Stats::default()));
-        let table = Arc::new(Table::of(&config));
+        let table = Arc::new(Table::of(Live::plain(config)));
         let (registered, forgotten) = (Arc::default(), Arc::default());
         let (told, gone): (Arc<Mutex<Vec<_>>>, Arc<Mutex<Vec<_>>>) =
             (Arc::clone(&registered), Arc::clone(&forgotten));
         let view = View {
-            own: Arc::new(Own::of(&config)),
-            config: Arc::new(config),
+            published: Arc::default(),
             table: Arc::clone(&table),
             stats: Arc::clone(&stats),
             workers: Arc::clone(&proxy) as Arc<dyn Workers>,
-            tls: Vec::new(),
             instance: Instance::default(),
             started: time::now(),
             registered: Arc::new(move |server| told.lock().push(server.name.clone())),
@@ -752,12 +753,10 @@ fn a_stop_removes_the_socket_and_another_start_finds_its_place() {
 fn no_second_balancer_takes_a_living_one_s_socket() {
     let fixture = Fixture::new();
     let view = View {
-        own: Arc::new(Own::of(&Config::default())),
-        config: Arc::new(config::parse("{}", fixture.folder.path()).unwrap()),
+        published: Arc::default(),
         table: Arc::clone(&fixture.table),
         stats: Arc::clone(&fixture.stats),
         workers: Arc::clone(&fixture.proxy) as Arc<dyn Workers>,
-        tls: Vec::new(),
         instance: Instance::default(),
         started: time::now(),
         registered: Arc::new(|_| ()),

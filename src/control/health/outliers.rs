@@ -17,7 +17,7 @@ impl Agent {
         let snapshot = self.table.snapshot();
         for (pool, servers) in snapshot.pools() {
             let totals: Vec<_> = servers.ready.iter().map(|server| (server.id, server.totals())).collect();
-            let Some(agent) = self.pools.get_mut(usize::from(pool.0)) else { continue };
+            let Some(agent) = self.pools.get_mut(pool) else { continue };
             for (id, outlier) in agent.outliers.look(&totals, agent.ejection.outlier_limits(), now) {
                 self.apply(id, Event::FailsMore(outlier), "", now);
             }
@@ -26,7 +26,7 @@ impl Agent {
 
     /// When servers are compared again.
     pub(super) fn next_outliers(&self) -> Moment {
-        self.pools.iter().map(|pool| pool.outliers.next_look()).min().unwrap_or(Moment::NEVER)
+        self.pools.iter().map(|(_, pool)| pool.outliers.next_look()).min().unwrap_or(Moment::NEVER)
     }
 
     /// Whether another server of its pool can take requests. Computed only if an ejection may follow: with many servers down this

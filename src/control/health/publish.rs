@@ -38,7 +38,8 @@ impl Agent {
     /// One clear line when no server of a pool is left, and one when one is back.
     pub(super) fn say_if_all_down(&mut self) {
         let snapshot = self.table.snapshot();
-        for ((pool, servers), known) in snapshot.pools().zip(&mut self.pools) {
+        for (pool, known) in self.pools.iter_mut() {
+            let Some(servers) = snapshot.find_pool(pool) else { continue };
             let up = !servers.ready.is_empty() || servers.count == 0;
             let of_pool = match pool {
                 PoolId(0) => String::new(),

@@ -19,7 +19,7 @@ impl Agent {
         let Some(watched) = self.watched.get_mut(&id).filter(|watched| watched.report_at == at) else {
             return;
         };
-        let rules = &self.pools[usize::from(watched.server.pool.0)];
+        let rules = &self.pools[watched.server.pool];
         let asks = watched.server.health() == Health::Up && watched.server.mode() != Mode::Maint;
         let question = Question {
             method: watched.report_method,
@@ -28,7 +28,8 @@ impl Agent {
             timeout: rules.check.timeout,
         };
         let candidates = watched.server.addresses().candidates();
-        let target = Target { address: watched.server.address.clone(), candidates, tls: rules.tls.clone() };
+        let target =
+            Target { address: watched.server.address.clone(), candidates, tls: watched.server.tls() };
         watched.reporting = watched.reporting
             || asks && ask(&mut self.reporters, (id, Kind::Report), target, question, self.found.0.clone());
         if !watched.reporting {
@@ -41,7 +42,7 @@ impl Agent {
     pub(super) fn learn_report(&mut self, finding: Finding, now: Moment) {
         let Some(watched) = self.watched.get_mut(&finding.id) else { return };
         watched.reporting = false;
-        let rules = &self.pools[usize::from(watched.server.pool.0)];
+        let rules = &self.pools[watched.server.pool];
         let again = match &finding.response {
             Ok(Response { status: 200..=299, body }) => match load_in(body) {
                 Some(load) => {

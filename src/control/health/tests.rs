@@ -1,7 +1,7 @@
 //! The health thread with real sockets, and a resolver controlled by the test.
 
 use super::*;
-use crate::policy::pick::{Algorithm, Weight};
+use crate::policy::pick::Weight;
 use crate::state::config::ServerSpec;
 use crossbeam_channel::RecvTimeoutError;
 use parking_lot::Mutex;
@@ -55,10 +55,11 @@ fn quick() -> Config {
 }
 
 fn start(config: &Config, list: &[ServerSpec], zone: &Zone) -> Fixture {
-    let enabled = config.servers.health_check.rules.enabled;
-    let table = Arc::new(Table::new(Algorithm::Dynamic, enabled, None, list));
+    let mut config = config.clone();
+    config.servers.list = list.to_vec();
+    let table = Arc::new(Table::of(Live::plain(config)));
     let verdicts = Verdicts::default();
-    let (agent, handle) = Agent::new(config, Arc::clone(&table), &verdicts);
+    let (agent, handle) = Agent::new(Arc::clone(&table), &verdicts);
     let (silence, ended) = bounded::<()>(0);
     let zone = Arc::clone(zone);
     let resolver = Resolver::new(move |name| {
@@ -322,7 +323,7 @@ fn still(servers: usize) -> (Agent, Arc<Table>) {
     let address = |at: usize| format!("127.{}.{}.{}:9001", 1 + at / 62_500, at / 250 % 250, at % 250 + 1);
     let list: Vec<_> = (0..servers).map(|at| spec(&format!("s{at}"), &address(at))).collect();
     let table = Arc::new(Table::new(config.servers.algorithm, true, None, &list));
-    let (mut agent, _handle) = Agent::new(&config, Arc::clone(&table), &Verdicts::default());
+    let (mut agent, _handle) = Agent::new(Arc::clone(&table), &Verdicts::default());
     agent.sync(Moment::START);
     (agent, table)
 }
@@ -360,7 +361,7 @@ fn thousands_of_transitions_are_few_writes_of_the_table() {
     assert!(u128::from(writes) <= most, "{writes} writes where {most} are allowed");
     agent.publish(Moment::NEVER);
     assert!(table.snapshot().pool(PoolId(0)).ready.is_empty());
-    assert_eq!((agent.newcomers, agent.pools[0].ejected), (3_000, 0));
+    assert_eq!((agent.newcomers, agent.pools[PoolId(0)].ejected), (3_000, 0));
     table.remove(PoolId(0), "s0");
     agent.sync(Moment::START);
     assert_eq!(agent.newcomers, 2_999);

@@ -2,14 +2,14 @@
 
 use super::Exchange;
 use crate::data::context::Context;
-use crate::data::waiting::QueueToken;
+use crate::state::queue::QueueToken;
 use crate::state::traffic::Ended;
 
 impl Exchange {
     /// It waits no more: the next one is called.
     pub(super) fn leave_queue(&mut self, cx: &Context) -> Option<QueueToken> {
         let token = self.queue_token.take()?;
-        let pool = cx.shared.pool(self.pool);
+        let pool = self.view.live.pool(self.pool);
         pool.queue.leave(&token);
         pool.queue.call_next();
         let waited = cx.now.since(token.since);

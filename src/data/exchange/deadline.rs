@@ -2,7 +2,6 @@
 
 use super::Exchange;
 use crate::base::time::Moment;
-use crate::data::context::Context;
 use crate::http1::reason::Reason;
 use crate::state::addresses;
 use std::time::Duration;
@@ -24,8 +23,8 @@ pub(super) struct Times {
 
 impl Exchange {
     /// Its time limits: those of its route, or of the configuration.
-    pub(super) fn times(&self, cx: &Context) -> Times {
-        let (own, all) = (self.way.as_ref().map(|way| way.route.timeouts), &cx.shared.config.timeouts);
+    pub(super) fn times(&self) -> Times {
+        let (own, all) = (self.way.as_ref().map(|way| way.route.timeouts), &self.view.live.config.timeouts);
         let own = own.unwrap_or_default();
         Times {
             connect: own.connect.unwrap_or(all.connect),
@@ -35,8 +34,8 @@ impl Exchange {
     }
 
     /// Until when the address that is tried may take. A silent one leaves time for those behind it.
-    pub(super) fn connect_deadline(&self, cx: &Context) -> Moment {
-        let all = self.attempt_at.after(self.times(cx).connect);
+    pub(super) fn connect_deadline(&self) -> Moment {
+        let all = self.attempt_at.after(self.times().connect);
         match &self.connecting {
             Some(connecting) => {
                 connecting.since.after(addresses::share(all.since(connecting.since), connecting.left))
@@ -47,10 +46,10 @@ impl Exchange {
 
     /// Until when the exchange may stand still as it does, and why it fails then. Each of what it waits for has a time
     /// of its own; bytes that move begin it again.
-    pub(super) fn deadline(&self, cx: &Context) -> (Moment, Reason) {
-        let times = self.times(cx);
+    pub(super) fn deadline(&self) -> (Moment, Reason) {
+        let times = self.times();
         if self.connection.is_some() && !self.upload.has_begun() {
-            return (self.connect_deadline(cx), Reason::ConnectFailed);
+            return (self.connect_deadline(), Reason::ConnectFailed);
         }
         let begun = self.download.has_begun();
         let (up, down) = (self.upload.moved_at, self.download.moved_at);

@@ -33,7 +33,7 @@ impl Exchange {
             return cx.shard().count(Counter::MirrorsDropped);
         };
         let upload = Upload::new(bytes.to_vec(), Body::new(Framing::None), false, None, cx.now);
-        let mut copy = Exchange::new(self.meta.clone(), upload, (0, 0), cx);
+        let mut copy = Exchange::new(self.meta.clone(), upload, (0, 0), self.view.clone(), cx);
         (copy.pool, copy.copied, copy.meta.keep_alive) = (pool, Some(permit), false);
         self.copy = Some(copy);
     }

@@ -47,7 +47,7 @@ impl Connection {
                 Ok(Moved::End) | Err(_) => return Some(Advance::Closed),
             }
             let bytes = std::mem::take(&mut self.client.input);
-            match self.introduce(&bytes, cx) {
+            match self.introduce(&bytes) {
                 Ok(Some(skipped)) => match bytes.get(skipped..).unwrap_or_default() {
                     [] => {}
                     records => return self.begin_tls(records, cx),
@@ -72,7 +72,10 @@ impl Connection {
             }
             _ => return self.fail_handshake(HandshakeFailure::NotTls, cx),
         }
-        let config = cx.shared.tls(self.listener).map(|tls| tls.config());
+        let was = self.listener();
+        let now = was.and_then(|was| cx.live().listener(was.id));
+        let tls = [now, was].into_iter().flatten().find_map(|listener| listener.tls.as_ref());
+        let config = tls.map(|tls| tls.config());
         let session = config.and_then(|config| ServerConnection::new(config).ok());
         let Some(session) = session else {
             cx.shard().reject(Reason::Internal);
@@ -121,7 +124,7 @@ impl Connection {
     }
 
     fn wait_for_client(&mut self, cx: &mut Context) -> Option<Advance> {
-        let deadline = self.head_deadline(&cx.shared);
+        let deadline = self.head_deadline(&cx.live().config);
         if matches!(self.phase, Phase::Greeting)
             && self.client.input.is_empty()
             && cx.shared.closes_idle(cx.now)

@@ -7,11 +7,11 @@ use crate::base::time::Moment;
 use crate::data::context::{Context, Network};
 use crate::data::h1::{Advance, Connection};
 use crate::data::poller::{Poller, Side};
-use crate::data::shared::{Endpoints, Permit, Shared};
+use crate::data::shared::{Permit, Shared};
 use crate::data::transport::Transport;
 
 use crate::state::config::{self, Config};
-use crate::state::route::Routes;
+use crate::state::live::Live;
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
 use parking_lot::Mutex;
@@ -69,18 +69,8 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random::seeded(seed);
         let faulty = random.below(2) == 0;
-        let config = Arc::new(config((random.below(3) == 0).then_some(1)));
-        let table = Arc::new(Table::of(&config));
-        let (verdicts, balanced) = (Verdicts::default(), Arc::clone(&table));
-        let shared = Arc::new(Shared::new(
-            "test",
-            Arc::clone(&config),
-            Routes::default(),
-            balanced,
-            verdicts,
-            None,
-            Endpoints::default(),
-        ));
+        let table = Arc::new(Table::of(Live::plain(config((random.below(3) == 0).then_some(1)))));
+        let shared = Arc::new(Shared::new("test", Arc::clone(&table), Arc::default(), Verdicts::default()));
         let mut cx = Context::new(&shared, 1, Poller::new().unwrap());
         cx.now = Moment::from_millis(1000);
         cx.random = Random::seeded(seed ^ 1);
@@ -104,9 +94,8 @@ impl World {
     fn connect(&mut self, name: usize, shared: &Arc<Shared>) {
         let (near, far) = Wire::pair([100, 600, 4000, 70_000][self.random.below(4)]);
         self.wires.push(near.shared());
-        let permit = Permit::new(shared, None);
-        let mut connection =
-            Box::new(Connection::new(Transport::Simulated(near), None, 0, permit, self.cx.now));
+        let permit = Permit::new(shared, &self.cx.live().listeners[0], None, false);
+        let mut connection = Box::new(Connection::new(Transport::Simulated(near), None, permit, self.cx.now));
         connection.adopt(name, 0, &mut self.cx);
         self.held.push(Some(Held { connection, until: Moment::NEVER, ready: true }));
         let requests = 1 + self.random.below(REQUESTS);
@@ -235,7 +224,7 @@ impl World {
                 }
                 Advance::Yield => held.ready = true,
                 // Parked connections are looked at when bytes come, as here.
-                Advance::Park => held.until = held.connection.head_deadline(&self.cx.shared),
+                Advance::Park => held.until = held.connection.head_deadline(&self.cx.live().config),
                 Advance::Closed => {
                     let mut held = self.held[key].take().unwrap();
                     held.connection.abandon(crate::http1::reason::Reason::ClientGone, &mut self.cx);
@@ -260,7 +249,7 @@ impl World {
         for server in &self.table.snapshot().servers {
             assert_eq!(server.in_flight(), 0, "a lease is left");
         }
-        assert_eq!(self.cx.shared.waiting(), 0);
+        assert_eq!(self.cx.live().waiting(), 0);
         assert_eq!(self.cx.servers.len(), self.cx.servers.idle(), "a server connection is left");
         let mut exchanges = 0;
         for client in &self.clients {

@@ -231,7 +231,7 @@ fn basic_auth(s: &mut Section<'_, '_>, folder: &Path) -> Option<BasicAuth> {
 fn forward_auth(s: &mut Section<'_, '_>, pools: &[&str]) -> Option<ForwardAuth> {
     let pool = s.required("pool", |node| {
         let text = rules::text(node, "write the name of a pool in quotes")?;
-        let at = pools.iter().position(|name| *name == text).and_then(|at| u16::try_from(at).ok());
+        let at = pools.iter().position(|name| *name == text).and_then(|at| u32::try_from(at).ok());
         at.map(PoolId).ok_or_else(|| match spell::nearest(text, pools.iter().copied()) {
             Some(near) => format!("{text:?} is no pool; did you mean {near:?}?"),
             None => format!("{text:?} is no pool; add it to \"pools\", or write one of {}", pools.join(", ")),

@@ -6,6 +6,7 @@ use super::{
     Admin, Change, Config, DEFAULT_POOL, Guards, HealthCheck, Limits, Listen, LoadReport, NamedPool, Pool,
     ServerSpec, Servers, Threadpool, Timeouts, Via, guards, listeners, logs, routes, rules, to_servers,
 };
+use crate::base::ids::PoolId;
 use crate::http1::head;
 use crate::policy::pick::{Algorithm, Weight};
 use crate::policy::{admit, health, retry};
@@ -96,14 +97,15 @@ fn listen(s: &mut Section<'_, '_>, folder: &Path) -> Listen {
 
 /// The pools beside the default one.
 fn pools(top: &mut Section<'_, '_>, max_workers: usize, folder: &Path) -> Vec<NamedPool> {
-    let pools = top.named("pools", "servers", |name, s| {
+    let mut pools = top.named("pools", "servers", |name, s| {
         if name == DEFAULT_POOL {
             s.fault("", "the default pool is described by `servers`; write its keys there".to_owned());
         } else if let Err(fault) = rules::check_name(name) {
             s.fault("", format!("the name {name:?} {fault}"));
         }
-        NamedPool { name: name.to_owned(), servers: servers(s, max_workers, folder) }
+        NamedPool { id: PoolId::default(), name: name.to_owned(), servers: servers(s, max_workers, folder) }
     });
+    pools.iter_mut().zip(1..).for_each(|(pool, number)| pool.id = PoolId(number));
     if pools.len() > POOLS_MAX {
         top.fault("pools", format!("are {}; write at most {POOLS_MAX}", pools.len()));
     }

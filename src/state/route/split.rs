@@ -43,6 +43,11 @@ impl Split {
         chosen.map_or(PoolId::default(), |(pool, _)| *pool)
     }
 
+    /// The pools, for other numbers.
+    pub fn pools_mut(&mut self) -> impl Iterator<Item = &mut PoolId> {
+        self.pools.iter_mut().map(|(pool, _)| pool)
+    }
+
     /// The pools and their weights.
     pub fn pools(&self) -> impl Iterator<Item = (PoolId, u32)> {
         self.pools.iter().map(|(pool, share)| (*pool, share.weight))

@@ -2,8 +2,9 @@
 //! of certificates has changed.
 
 use super::certificate::{self, Loaded, Part};
-use super::{Problem, provider};
+use super::{Problem, Stamp, provider, stamp};
 use crate::state::config::{Certificate, Config, Listener, TlsToClients, TlsVersion};
+use crate::state::live::Live;
 use parking_lot::{Mutex, RwLock};
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
@@ -13,8 +14,6 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, SignatureAlgorithm};
 use std::collections::HashMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -28,16 +27,18 @@ pub struct ListenerTls {
     pub handshake_timeout: Duration,
     key: String,
     settings: TlsToClients,
-    live: RwLock<Live>,
+    current: RwLock<Current>,
     /// The files as they were when they were read, or found faulty, last.
     seen: Mutex<Vec<Stamp>>,
 }
 
-/// What a reload replaces.
+/// What is made of the files, and replaced when they change.
 #[derive(Clone, Debug)]
-struct Live {
+struct Current {
     config: Arc<ServerConfig>,
     expiries: Vec<Expiry>,
+    /// The files as they were.
+    stamps: Vec<Stamp>,
     /// Encrypts session tickets for all workers; it outlives a change of certificates.
     tickets: Arc<dyn ProducesTickets>,
 }
@@ -53,9 +54,6 @@ pub struct Expiry {
     pub not_after: i64,
 }
 
-/// Size, time of change and inode of a file; `None` while it cannot be looked at.
-type Stamp = Option<(u64, i64, i64, u64)>;
-
 /// What came of a look at the files.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Look {
@@ -67,12 +65,20 @@ pub enum Look {
     Kept(Vec<Problem>),
 }
 
-/// TLS of all listeners of a configuration, in their order. All faults of all files are in the error.
-pub fn open_all(config: &Config, now: i64) -> Result<Vec<Option<Arc<ListenerTls>>>, Vec<Problem>> {
+/// TLS of all listeners of a configuration, in their order. A listener whose socket stays open goes on with what it has in
+/// `before` as far as that is the same. All faults of all files are in the error.
+pub fn open_all(
+    config: &Config,
+    before: Option<&Live>,
+    now: i64,
+) -> Result<Vec<Option<Arc<ListenerTls>>>, Vec<Problem>> {
     let (mut all, mut problems) = (Vec::new(), Vec::new());
-    for listener in &config.listen.listeners {
-        match ListenerTls::open(listener, config.timeouts.client_head, now) {
-            Ok(tls) => all.push(tls.map(Arc::new)),
+    let listeners = &config.listen.listeners;
+    let open = before.map_or_else(|| vec![None; listeners.len()], |before| before.still_open(listeners));
+    for (listener, open) in listeners.iter().zip(open) {
+        let before = open.and_then(|open| open.tls.as_ref());
+        match ListenerTls::open(listener, config.timeouts.client_head, before, now) {
+            Ok(tls) => all.push(tls),
             Err(more) => problems.extend(more),
         }
     }
@@ -80,20 +86,45 @@ pub fn open_all(config: &Config, now: i64) -> Result<Vec<Option<Arc<ListenerTls>
 }
 
 impl ListenerTls {
-    /// Reads everything that a listener needs; `None` for one in clear text. `now` is in seconds since 1970.
-    pub fn open(listener: &Listener, client_head: Duration, now: i64) -> Result<Option<Self>, Vec<Problem>> {
+    /// Reads everything that a listener needs; `None` for one in clear text. Where neither settings nor files have changed
+    /// it is what it was `before`; else sessions that began before are still resumed, unless other clients may come in. `now`
+    /// is in seconds since 1970.
+    pub fn open(
+        listener: &Listener,
+        client_head: Duration,
+        before: Option<&Arc<Self>>,
+        now: i64,
+    ) -> Result<Option<Arc<Self>>, Vec<Problem>> {
         let Some(settings) = &listener.tls else { return Ok(None) };
         let key = format!("{}.tls", listener.key());
-        let seen = Mutex::new(stamps(settings));
-        let live = Live::read(settings, &key, None, now)?;
         let handshake_timeout = settings.handshake_timeout.unwrap_or(client_head);
-        let (name, settings) = (listener.name.clone(), settings.clone());
-        Ok(Some(ListenerTls { name, handshake_timeout, key, settings, live: RwLock::new(live), seen }))
+        let stamps = stamps(settings);
+        if let Some(same) = before.filter(|before| {
+            let is_same = (&before.name, &before.key, &before.settings) == (&listener.name, &key, settings);
+            is_same && before.handshake_timeout == handshake_timeout && before.current.read().stamps == stamps
+        }) {
+            return Ok(Some(Arc::clone(same)));
+        }
+        let tickets = before.and_then(|before| before.tickets_for(settings));
+        let current = Current::read(settings, &key, tickets, now)?;
+        let (name, settings, seen) = (listener.name.clone(), settings.clone(), Mutex::new(stamps));
+        let tls = ListenerTls { name, handshake_timeout, key, settings, current: RwLock::new(current), seen };
+        Ok(Some(Arc::new(tls)))
+    }
+
+    /// What encrypts session tickets, where the same clients may come in with the other settings: a session that is resumed
+    /// brings along the certificate that the client has shown.
+    fn tickets_for(&self, settings: &TlsToClients) -> Option<Arc<dyn ProducesTickets>> {
+        let current = self.current.read();
+        let ca = settings.client_auth.as_ref().map(|auth| stamp(&auth.ca));
+        let is_same = self.settings.client_auth == settings.client_auth
+            && ca.is_none_or(|ca| current.stamps.last() == Some(&ca));
+        is_same.then(|| Arc::clone(&current.tickets))
     }
 
     /// What the next session is made of.
     pub fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.live.read().config)
+        Arc::clone(&self.current.read().config)
     }
 
     /// Looks at the files, and reads them if one has changed. Open connections keep what they have.
@@ -103,12 +134,12 @@ impl ListenerTls {
         if *seen == stamps {
             return Look::Same;
         }
-        let tickets = Arc::clone(&self.live.read().tickets);
-        let read = Live::read(&self.settings, &self.key, Some(tickets), now);
+        let tickets = Arc::clone(&self.current.read().tickets);
+        let read = Current::read(&self.settings, &self.key, Some(tickets), now);
         *seen = stamps;
         match read {
-            Ok(live) => {
-                *self.live.write() = live;
+            Ok(current) => {
+                *self.current.write() = current;
                 Look::Renewed
             }
             Err(problems) => Look::Kept(problems),
@@ -117,11 +148,11 @@ impl ListenerTls {
 
     /// Until when its certificates are valid.
     pub fn expiries(&self) -> Vec<Expiry> {
-        self.live.read().expiries.clone()
+        self.current.read().expiries.clone()
     }
 }
 
-impl Live {
+impl Current {
     /// All faults of all files are in the error.
     fn read(
         settings: &TlsToClients,
@@ -129,6 +160,7 @@ impl Live {
         tickets: Option<Arc<dyn ProducesTickets>>,
         now: i64,
     ) -> Result<Self, Vec<Problem>> {
+        let stamps = stamps(settings);
         let mut problems = Vec::new();
         let mut loaded = Vec::new();
         for (at, files) in settings.certificates.iter().enumerate() {
@@ -165,7 +197,7 @@ impl Live {
         };
         let tickets = tickets.map_or_else(|| Ticketer::new().map_err(internal), Ok)?;
         let config = config(settings, verifier, choice, &tickets).map_err(internal)?;
-        Ok(Live { config: Arc::new(config), expiries, tickets })
+        Ok(Current { config: Arc::new(config), expiries, stamps, tickets })
     }
 }
 
@@ -220,11 +252,6 @@ fn stamps(settings: &TlsToClients) -> Vec<Stamp> {
     let files = settings.certificates.iter().flat_map(|files| [&files.certificate, &files.key]);
     let files = files.chain(settings.client_auth.iter().map(|auth| &auth.ca));
     files.map(|file| stamp(file)).collect()
-}
-
-fn stamp(path: &Path) -> Stamp {
-    let found = fs::metadata(path).ok()?;
-    Some((found.len(), found.mtime(), found.mtime_nsec(), found.ino()))
 }
 
 /// A day, for people; any clock has one.

@@ -2,10 +2,11 @@
 
 use super::certificate::{self, Part};
 use super::listener::{date, roots};
-use super::{Problem, provider};
+use super::{Problem, Stamp, provider, stamp};
 use crate::base::ids::PoolId;
 use crate::state::address::Address;
 use crate::state::config::{Config, TlsToServers};
+use crate::state::live::Live;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
@@ -22,15 +23,24 @@ const SESSIONS: usize = 4096;
 /// TLS towards the servers of one pool.
 #[derive(Debug)]
 pub struct ServersTls {
+    settings: TlsToServers,
+    /// The files as they were when they were read.
+    stamps: Vec<Stamp>,
     config: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
 }
 
-/// TLS of all pools of a configuration, by their ids. All faults of all files are in the error.
-pub fn open_all(config: &Config, now: i64) -> Result<Vec<Option<Arc<ServersTls>>>, Vec<Problem>> {
+/// TLS of all pools of a configuration, in the order of [`Config::pool_ids`]; with its sessions that of `before`, where
+/// neither settings nor files have changed. All faults of all files are in the error.
+pub fn open_all(
+    config: &Config,
+    before: Option<&Live>,
+    now: i64,
+) -> Result<Vec<Option<Arc<ServersTls>>>, Vec<Problem>> {
     let (mut all, mut problems) = (Vec::new(), Vec::new());
     for pool in config.pool_ids() {
-        match open(config, pool, now) {
+        let before = before.and_then(|before| before.servers_tls(pool));
+        match open(config, pool, before, now) {
             Ok(tls) => all.push(tls),
             Err(more) => problems.extend(more),
         }
@@ -38,8 +48,18 @@ pub fn open_all(config: &Config, now: i64) -> Result<Vec<Option<Arc<ServersTls>>
     if problems.is_empty() { Ok(all) } else { Err(problems) }
 }
 
-fn open(config: &Config, pool: PoolId, now: i64) -> Result<Option<Arc<ServersTls>>, Vec<Problem>> {
+fn open(
+    config: &Config,
+    pool: PoolId,
+    before: Option<&Arc<ServersTls>>,
+    now: i64,
+) -> Result<Option<Arc<ServersTls>>, Vec<Problem>> {
     let Some(settings) = &config.pool(pool).tls else { return Ok(None) };
+    let is_same =
+        |before: &&Arc<ServersTls>| before.settings == *settings && before.stamps == stamps(settings);
+    if let Some(same) = before.filter(is_same) {
+        return Ok(Some(Arc::clone(same)));
+    }
     let key = format!("{}.tls", config.pool_key(pool));
     ServersTls::open(settings, &key, now).map(|tls| Some(Arc::new(tls)))
 }
@@ -47,6 +67,7 @@ fn open(config: &Config, pool: PoolId, now: i64) -> Result<Option<Arc<ServersTls
 impl ServersTls {
     /// Reads everything that connections to these servers need; `key` is that of the settings.
     fn open(settings: &TlsToServers, key: &str, now: i64) -> Result<Self, Vec<Problem>> {
+        let stamps = stamps(settings);
         let problem = |key: String, advice: String| vec![Problem { key, advice }];
         let internal =
             |error: &dyn std::fmt::Display| problem(key.to_owned(), format!("TLS cannot be set up: {error}"));
@@ -78,7 +99,7 @@ impl ServersTls {
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let server_name = settings.server_name.clone().and_then(|name| ServerName::try_from(name).ok());
-        Ok(ServersTls { config: Arc::new(config), server_name })
+        Ok(ServersTls { settings: settings.clone(), stamps, config: Arc::new(config), server_name })
     }
 
     /// A session with the server at this address. The error says why there can be none.
@@ -96,6 +117,11 @@ impl ServersTls {
         };
         ClientConnection::new(Arc::clone(&self.config), name).map_err(|error| words(&error))
     }
+}
+
+fn stamps(settings: &TlsToServers) -> Vec<Stamp> {
+    let own = settings.certificate.iter().flat_map(|files| [&files.certificate, &files.key]);
+    settings.ca.iter().chain(own).map(|file| stamp(file)).collect()
 }
 
 /// The authorities: those of the file, or those of the system.

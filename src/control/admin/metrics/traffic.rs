@@ -39,7 +39,8 @@ pub(super) fn by_name(page: &mut Page, view: &View) {
 pub(super) fn by_server(page: &mut Page, view: &View) {
     let snapshot = view.table.snapshot();
     let all: Vec<_> = snapshot.servers.iter().map(|server| (server, server.traffic.read())).collect();
-    let row = |(server, counts)| Row { labels: super::labels(view, server).to_vec(), counts };
+    let row =
+        |(server, counts)| Row { labels: super::labels(&snapshot.live.config, server).to_vec(), counts };
     let rows: Vec<Row<'_>> = all.iter().map(|(server, counts)| row((*server, counts))).collect();
     by_class(page, "server_responses_total", "Responses of the server, by class.", &rows);
     let help = "From the choice of the server to the end of its response.";

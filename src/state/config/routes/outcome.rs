@@ -25,7 +25,7 @@ impl Around<'_> {
     pub(super) fn pool(&self, node: &Node) -> Result<PoolId, String> {
         let text = rules::text(node, "write the name of a pool in quotes")?;
         let at = self.pools.iter().position(|name| *name == text);
-        let at = at.or((text == "servers").then_some(0)).and_then(|at| u16::try_from(at).ok());
+        let at = at.or((text == "servers").then_some(0)).and_then(|at| u32::try_from(at).ok());
         at.map(PoolId).ok_or_else(|| self.no_pool(text))
     }
 
