@@ -7,62 +7,80 @@
 
 mod chunked;
 mod connect;
+mod connection;
 mod driver;
+mod html;
 mod pace;
+mod plan;
+mod prepare;
 mod report;
 mod response;
+mod secure;
+mod spread;
 mod summary;
 mod tally;
 mod target;
+pub mod urls;
 
-pub use summary::{Bar, Errors, Latency, Summary};
+pub use summary::{BadResponse, Bar, Errors, Latency, Slice, Summary, UrlCounts};
+pub use urls::Entry;
 
 use crate::base::signals::{self, Received};
 use crate::base::time::{self, Moment};
 use crate::base::{limits, output, program};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use driver::{Plan, Share};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pace::{Pace, Timetable};
+use plan::{Plan, Share};
+use prepare::Prepared;
 use std::convert::Infallible;
 use std::io::{IsTerminal, Write};
-use std::net::TcpStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tally::Tally;
-use target::{Request, Target};
 
 /// Update interval of the progress bar.
 const UPDATE_INTERVAL: Duration = Duration::from_millis(200);
-/// Time limit of the connection before the load. A slower one is counted by the load itself.
-const FIRST_CONNECT: Duration = Duration::from_secs(2);
 /// The number of connections from which on a second thread is worth its cost.
 const TWO_THREADS: usize = 32;
 
 /// What to send, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `http://host:port/path`.
+    /// `http://host:port/path`, or `https://`.
     pub url: String,
+    /// Several requests instead of one to `url`, by weight; their paths are at its host.
+    pub entries: Vec<Entry>,
     /// Connections used at the same time, at least 1.
     pub connections: usize,
     /// How long to send; 10 seconds when neither this nor `requests` is given.
     pub duration: Option<Duration>,
     /// How many requests to send.
     pub requests: Option<u64>,
-    /// Requests per second over all connections: the open loop. The closed loop when `None`.
+    /// Requests per second over all connections: the open loop. The closed loop when `None` and without a ramp.
     pub rate: Option<f64>,
+    /// The rate at the start, in stages; then it is `rate`, or that of the end of the last stage.
+    pub ramp: Vec<Stage>,
     /// The method.
     pub method: String,
-    /// Bytes of each request's body.
+    /// Bytes of each request's body, if `body` is empty.
     pub body_size: usize,
+    /// The body of each request.
+    pub body: Vec<u8>,
     /// Further headers.
     pub headers: Vec<(String, String)>,
     /// Reuse connections; false opens a new one for each request.
     pub keep_alive: bool,
+    /// Over TLS, accept any certificate.
+    pub insecure: bool,
+    /// Over TLS, the authorities (PEM) in the place of the system's.
+    pub cacert: Option<PathBuf>,
     /// Print one JSON object instead of text.
     pub json: bool,
+    /// Also write the result into this file, with charts.
+    pub html: Option<PathBuf>,
     /// No progress bar.
     pub quiet: bool,
     /// Threads; when `None`, 1 below 32 connections and 2 from there on.
@@ -74,20 +92,37 @@ pub struct Options {
     pub warm_up: Duration,
 }
 
+/// A part of a ramp: the rate changes evenly from one to the other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stage {
+    /// Requests a second at its start, 0 or more.
+    pub from_per_s: f64,
+    /// Requests a second at its end, above 0.
+    pub to_per_s: f64,
+    /// How long it lasts, above 0.
+    pub lasts: Duration,
+}
+
 impl Options {
     /// The defaults: GET, 50 connections, closed loop, 30 seconds for a response.
     pub fn new(url: &str) -> Self {
         Options {
             url: url.to_string(),
+            entries: Vec::new(),
             connections: 50,
             duration: None,
             requests: None,
             rate: None,
+            ramp: Vec::new(),
             method: "GET".to_string(),
             body_size: 0,
+            body: Vec::new(),
             headers: Vec::new(),
             keep_alive: true,
+            insecure: false,
+            cacert: None,
             json: false,
+            html: None,
             quiet: false,
             threads: None,
             timeout: Duration::from_secs(30),
@@ -101,8 +136,12 @@ impl Options {
 pub fn run(options: Options) -> Result<u8, String> {
     let stop = Arc::new(AtomicBool::new(false));
     watch_signals(Arc::clone(&stop))?;
-    reject_silence(&options.url)?;
-    let summary = load(&options, stop, !options.quiet && std::io::stderr().is_terminal())?;
+    let shows = !options.quiet && std::io::stderr().is_terminal();
+    let summary = load(&options, prepare::prepare(&options, true)?, stop, shows)?;
+    if let Some(file) = &options.html {
+        let written = std::fs::write(file, html::page(&summary));
+        written.map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    }
     let text = match options.json {
         true => {
             serde_json::to_string(&summary).map_err(|error| format!("cannot write JSON: {error}"))? + "\n"
@@ -127,19 +166,6 @@ pub fn run(options: Options) -> Result<u8, String> {
     }
 }
 
-/// One connection before the load: if nothing listens there is nothing to measure.
-fn reject_silence(url: &str) -> Result<(), String> {
-    let address = Target::parse(url)?.resolve()?;
-    match TcpStream::connect_timeout(&address, FIRST_CONNECT) {
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Err(format!(
-            "nothing listens on {address}: start the balancer in another terminal first (`{program}`, or `{program} \
-             demo`), or name another URL, as in `{program} loadtest http://localhost:8000/`",
-            program = program::name()
-        )),
-        _ => Ok(()),
-    }
-}
-
 /// Sets the flag at the first stop signal; a second one ends the process.
 fn watch_signals(stop: Arc<AtomicBool>) -> Result<(), String> {
     let watch = signals::Watch::new(&signals::STOP, &[]);
@@ -159,20 +185,19 @@ fn watch_signals(stop: Arc<AtomicBool>) -> Result<(), String> {
 /// contradict each other or the host cannot be resolved; a server that does not respond is not a failure but counted in
 /// [`Summary::errors`].
 pub fn measure(options: &Options) -> Result<Summary, String> {
-    load(options, Arc::new(AtomicBool::new(false)), false)
+    load(options, prepare::prepare(options, false)?, Arc::new(AtomicBool::new(false)), false)
 }
 
-fn load(options: &Options, stop: Arc<AtomicBool>, show: bool) -> Result<Summary, String> {
+fn load(options: &Options, to: Prepared, stop: Arc<AtomicBool>, show: bool) -> Result<Summary, String> {
     check(options)?;
     limits::raise_descriptors();
     let duration = limited(options);
-    let target = Target::parse(&options.url)?;
     let begun = time::now();
     // Counting starts here.
     let start = begun.after(options.warm_up);
     let plan = Plan {
-        address: target.resolve()?,
-        request: Request::build(&target, options)?,
+        origins: to.origins,
+        mix: to.mix,
         keep_alive: options.keep_alive,
         timeout: options.timeout,
         begun,
@@ -201,6 +226,16 @@ fn check(options: &Options) -> Result<(), String> {
     if options.rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
         return Err("a rate is a number of requests a second above zero".to_string());
     }
+    let is_wrong = |stage: &Stage| {
+        !(stage.from_per_s >= 0.0
+            && stage.from_per_s.is_finite()
+            && stage.to_per_s > 0.0
+            && stage.to_per_s.is_finite())
+            || stage.lasts.is_zero()
+    };
+    if options.ramp.iter().any(is_wrong) {
+        return Err("a stage of a ramp ends at a rate above zero, and lasts for some time".to_string());
+    }
     if options.timeout.is_zero() || options.duration.is_some_and(|duration| duration.is_zero()) {
         return Err("a time above zero is needed".to_string());
     }
@@ -209,7 +244,8 @@ fn check(options: &Options) -> Result<(), String> {
 
 fn limited(options: &Options) -> Option<Duration> {
     match (options.duration, options.requests) {
-        (None, None) => Some(Duration::from_secs(10)),
+        (None, None) if options.ramp.is_empty() => Some(Duration::from_secs(10)),
+        (None, None) => Some(options.ramp.iter().map(|stage| stage.lasts).sum()),
         (duration, _) => duration,
     }
 }
@@ -222,7 +258,7 @@ fn threads(options: &Options) -> usize {
 
 /// Starts the drivers, watches them, and adds up their counts.
 fn drive_all(plan: &Plan, options: &Options, threads: usize, show: bool) -> Result<Tally, String> {
-    let mut sum = Tally::new()?;
+    let mut sum = Tally::new(plan.mix.entries.len(), plan.start)?;
     let (alive, ended) = bounded(0);
     std::thread::scope(|scope| {
         let mut drivers = Vec::new();
@@ -256,11 +292,13 @@ fn drive_alive(plan: &Plan, share: Share, _alive: Sender<Infallible>) -> Result<
 /// Driver `number` of `threads` gets its part of the connections, the requests and the rate.
 fn share(plan: &Plan, options: &Options, number: usize, threads: usize) -> Share {
     let part = |whole: u64| whole / threads as u64 + u64::from((number as u64) < whole % threads as u64);
-    let pace = match options.rate {
+    let then_per_s = options.rate.or(options.ramp.last().map(|stage| stage.to_per_s));
+    let pace = match then_per_s {
         None => Pace::Closed,
-        Some(rate) => Pace::Open(Timetable::new(plan.begun, rate, number, threads)),
+        Some(rate) => Pace::Open(Timetable::new(plan.begun, &options.ramp, rate, number, threads)),
     };
     Share {
+        number,
         connections: part(options.connections as u64) as usize,
         requests: options.requests.map(part),
         pace,

@@ -120,7 +120,7 @@ fn a_wrong_line_is_reported_with_exit_code_2() {
     check(None, "server", 2, &[], &["<PORT>"]);
     check(None, "server x", 2, &[], &["invalid value 'x'"]);
     check(None, "loadtest --duration 5", 2, &[], &["10s"]);
-    check(None, "loadtest -c 100", 2, &[], &["--connections 100"]);
+    check(None, "loadtest -c 0", 2, &[], &["1 to 100000"]);
     check(None, "run -c a.json b.json", 2, &[], &["two configuration files"]);
     check(None, "a.json", 2, &[], &["unrecognized subcommand", "evenkeel run -c a.json"]);
     check(None, "-t", 2, &[], &["evenkeel check -c config.json"]);

@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use evenkeel::loadtest::{Errors, Options, Summary, measure};
+mod support;
+
+use evenkeel::loadtest::{Entry, Errors, Options, Stage, Summary, measure};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use support::tls::{Authority, TlsOrigin};
+use support::{Evenkeel, Origin};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Served-By: one\r\n\r\nok";
 
@@ -221,9 +225,153 @@ fn options_that_do_not_hold_together_are_rejected() {
         change(&mut options);
         assert!(measure(&options).is_err());
     };
-    check(&|options| options.url = "https://127.0.0.1/".into());
+    check(&|options| options.url = "ftp://127.0.0.1/".into());
+    check(&|options| options.entries = vec![Entry { url: "ftp://a/".into(), ..Entry::default() }]);
+    let stage = |from_per_s, to_per_s| Stage { from_per_s, to_per_s, lasts: Duration::from_secs(1) };
+    check(&|options| options.ramp = vec![stage(1.0, 0.0)]);
+    check(&|options| options.ramp = vec![stage(-1.0, 5.0)]);
+    check(&|options| {
+        options.url = "https://127.0.0.1:1/".into();
+        options.cacert = Some("/absent/ca.pem".into());
+    });
     check(&|options| options.connections = 0);
     check(&|options| options.rate = Some(0.0));
     check(&|options| options.method = "G T".into());
     check(&|options| options.timeout = Duration::ZERO);
+}
+
+/// Runs the program with these arguments, and returns its exit code and what it printed.
+fn program(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let ran = std::process::Command::new(env!("CARGO_BIN_EXE_evenkeel"))
+        .current_dir(std::env::temp_dir())
+        .arg("loadtest")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (ran.status.code(), text(ran.stdout), text(ran.stderr))
+}
+
+#[test]
+fn own_rejections_are_told_by_reason_and_good_responses_apart() {
+    let balancer = Evenkeel::start(serde_json::json!({"servers": {"list": []}}));
+    let summary = load(balancer.address(), 20);
+    assert_eq!((summary.good, summary.rejected), (0, 20));
+    assert_eq!(summary.own_reasons.get("no_server"), Some(&20), "{:?}", summary.own_reasons);
+    let bad = summary.commonest_error.unwrap();
+    assert_eq!((bad.status, bad.reason.as_deref(), bad.count), (503, Some("no_server"), 20));
+    assert!(bad.body.contains("reason: no_server"), "{}", bad.body);
+
+    let origin = Origin::responds("hi");
+    let balancer = Evenkeel::before(&[&origin], serde_json::json!({}));
+    let summary = load(balancer.address(), 20);
+    assert_eq!((summary.good, summary.rejected, summary.own_reasons.len()), (20, 0, 0));
+}
+
+#[test]
+fn the_habits_of_hey_work_and_a_report_with_charts_is_written() {
+    let address = responses("HTTP/1.1 500 No\r\nContent-Length: 11\r\n\r\n<b>\x1b[31mno\n");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.html");
+    let url = format!("http://{address}/a?b=<i>");
+    let (code, out, _) =
+        program(&["-c", "3", "-z", "10s", "-n", "30", "-m", "GET", "--html", file.to_str().unwrap(), &url]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("3 connections") && out.contains("30 of 30 requests"), "{out}");
+    assert!(out.contains("Rejected    30 (100.0 %)") && out.contains("p95"), "{out}");
+    assert!(out.contains("500, 30 times") && out.contains("<b>\\u{1b}[31mno"), "{out}");
+    let html = std::fs::read_to_string(file).unwrap();
+    assert!(html.contains("<svg") && html.contains("<polyline") && html.ends_with("</html>\n"));
+    assert!(html.contains("&lt;b&gt;") && !html.contains("<b>") && !html.contains("<i>"));
+    assert!(!html.contains("<script") && !html.contains("http-equiv") && !html.contains("src="));
+}
+
+#[test]
+fn it_stops_at_once_when_nothing_listens_and_says_what_to_do() {
+    let refuses = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (code, out, err) = program(&["-z", "60s", &format!("http://{refuses}/")]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(
+        err.contains(&format!("nothing listens on {refuses}")) && err.contains("start the balancer"),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_ramp_sends_what_its_rates_say() {
+    let stage = |from_per_s, to_per_s| Stage { from_per_s, to_per_s, lasts: Duration::from_millis(300) };
+    let ramp = vec![stage(0.0, 400.0), stage(400.0, 400.0)];
+    let options = Options { requests: None, ramp, ..options(responses(OK), 0) };
+    let summary = measure(&options).unwrap();
+    // 60 while the rate grows, then 120.
+    assert_eq!(summary.started + summary.unsent, 180);
+    assert!(summary.is_ramp && summary.elapsed_s == 0.6);
+    let counted = summary.over_time.iter().map(|slice| slice.good).sum::<u64>();
+    assert_eq!(counted, summary.responses);
+}
+
+#[test]
+fn several_requests_go_by_weight_to_their_hosts() {
+    let seen: &[Arc<AtomicU64>; 2] = &[Arc::default(), Arc::default()];
+    let counting = |count: &Arc<AtomicU64>, response: &'static str| {
+        let count = Arc::clone(count);
+        server(move |mut stream, _| {
+            while read_head(&mut stream) && stream.write_all(response.as_bytes()).is_ok() {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+    };
+    let one = counting(&seen[0], OK);
+    let two = counting(&seen[1], "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
+    let entry =
+        |url: String, method: &str, weight| Entry { url, method: method.into(), weight, ..Entry::default() };
+    let entries = vec![entry("/a".into(), "GET", 3), entry(format!("http://{two}/b"), "DELETE", 1)];
+    for rate in [None, Some(2_000.0)] {
+        seen.iter().for_each(|count| count.store(0, Ordering::SeqCst));
+        let options = Options { entries: entries.clone(), rate, threads: Some(1), ..options(one, 400) };
+        let summary = measure(&options).unwrap();
+        assert_eq!((summary.responses, summary.errors.total()), (400, 0), "{:?}", summary.reasons);
+        let told: Vec<_> =
+            summary.urls.iter().map(|url| (url.request.as_str(), url.good + url.rejected)).collect();
+        let counts: Vec<_> = seen.iter().map(|count| count.load(Ordering::SeqCst)).collect();
+        assert_eq!(told, [("GET /a", counts[0]), (&*format!("DELETE http://{two}/b"), counts[1])]);
+        assert!((295..=305).contains(&counts[0]), "{counts:?}");
+        assert_eq!((summary.good, summary.rejected), (counts[0], counts[1]));
+    }
+}
+
+#[test]
+fn https_is_checked_unless_it_should_not_be() {
+    let (authority, other) = (Authority::new("one"), Authority::new("other"));
+    let origin = TlsOrigin::start(&authority.issue("site", &["localhost", "127.0.0.1"]), None, OK);
+    let options = |insecure, cacert: Option<&Authority>| Options {
+        url: format!("https://localhost:{}/", origin.address.port()),
+        insecure,
+        cacert: cacert.map(Authority::file),
+        ..options(origin.address, 40)
+    };
+    for trusting in [options(false, Some(&authority)), options(true, None)] {
+        let summary = measure(&trusting).unwrap();
+        assert_eq!((summary.good, summary.errors.total()), (40, 0), "{:?}", summary.reasons);
+        let once = measure(&Options { keep_alive: false, ..trusting }).unwrap();
+        assert_eq!((once.good, once.errors.total()), (40, 0), "{:?}", once.reasons);
+    }
+    let summary = measure(&options(false, Some(&other))).unwrap();
+    assert_eq!((summary.errors, summary.good), (Errors { tls: 40, ..Errors::default() }, 0));
+    assert!(summary.reasons[0].contains("--cacert FILE"), "{:?}", summary.reasons);
+    let url = options(false, None).url;
+    let (code, _, err) = program(&["--cacert", other.file().to_str().unwrap(), &url]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("no TLS with") && err.contains("--insecure"), "{err}");
+    let plain = format!("https://{}/", responses(OK));
+    let (_, _, err) = program(&["-k", &plain]);
+    assert!(err.contains("no TLS with"), "{err}");
+}
+
+#[test]
+fn the_generator_tells_its_own_lateness() {
+    let paced = Options { rate: Some(500.0), connections: 50, ..options(responses(OK), 200) };
+    let summary = measure(&paced).unwrap();
+    assert!(summary.lateness_us.max > 0.0 && summary.lateness_us.p50 < summary.latency_us.max + 1.0);
+    assert_eq!(load(responses(OK), 10).lateness_us.max, 0.0);
 }

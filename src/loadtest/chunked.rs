@@ -42,12 +42,13 @@ impl Chunked {
         Chunked { at: At::Size { value: 0, digits: 0 }, seen: 0 }
     }
 
-    /// Takes bytes; returns the number used if they end the body.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
+    /// Takes bytes, and passes on those that are data; returns the number used if they end the body.
+    pub(super) fn feed(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<Option<usize>, Fault> {
         let mut from = 0;
         while from < bytes.len() {
             if let At::Data { left } = self.at {
                 let here = left.min((bytes.len() - from) as u64);
+                data(&bytes[from..from + here as usize]);
                 from += here as usize;
                 self.at = if left == here { At::DataReturn } else { At::Data { left: left - here } };
                 continue;
@@ -109,17 +110,23 @@ mod tests {
 
     #[test]
     fn the_end_is_found_and_nothing_after_it_is_used() {
-        let check = |text: &str, end| assert_eq!(Chunked::new().feed(text.as_bytes()), end, "{text}");
-        check("0\r\n\r\n", Ok(Some(5)));
-        check("5\r\nhello\r\n0\r\n\r\nHTTP/1.1", Ok(Some(15)));
-        check("A ;x=\"y\"\r\n0123456789\r\n00\r\nTrailer: 1\r\nOther: 2\r\n\r\n", Ok(Some(50)));
-        check("5\r\nhel", Ok(None));
+        let check = |text: &str, end, data: &str| {
+            let mut passed = Vec::new();
+            let fed = Chunked::new().feed(text.as_bytes(), |bytes| passed.extend_from_slice(bytes));
+            assert_eq!((fed, passed.as_slice()), (end, data.as_bytes()), "{text}");
+        };
+        check("0\r\n\r\n", Ok(Some(5)), "");
+        check("5\r\nhello\r\n0\r\n\r\nHTTP/1.1", Ok(Some(15)), "hello");
+        let extended = "A ;x=\"y\"\r\n0123456789\r\n00\r\nTrailer: 1\r\nOther: 2\r\n\r\n";
+        check(extended, Ok(Some(50)), "0123456789");
+        check("5\r\nhel", Ok(None), "hel");
     }
 
     #[test]
     fn what_is_not_a_chunk_is_rejected() {
-        let check =
-            |text: &str| assert_eq!(Chunked::new().feed(text.as_bytes()), Err(Fault::Chunk), "{text}");
+        let check = |text: &str| {
+            assert_eq!(Chunked::new().feed(text.as_bytes(), |_| {}), Err(Fault::Chunk), "{text}")
+        };
         check("\r\n");
         check("+5\r\nhello\r\n");
         check("0x5\r\n");

@@ -5,48 +5,21 @@
 //! connection is there more to read: the end itself, which causes no second event.
 
 use super::connect;
+use super::connection::Connection;
 use super::pace::{Pace, Ticker};
-use super::response::{Fault, Response};
-use super::tally::{Failure, Tally};
+use super::plan::{Plan, Share};
+use super::response::Fault;
+use super::secure::{self, Stream};
+use super::tally::{Asked, Failure, Tally};
 use super::target::Request;
 use crate::base::time::{self, Moment};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-/// Shared by all drivers of a run.
-#[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) address: SocketAddr,
-    pub(super) request: Request,
-    pub(super) keep_alive: bool,
-    pub(super) timeout: Duration,
-    /// When the first request is sent.
-    pub(super) begun: Moment,
-    /// When counting starts; later than `begun` by the warm-up.
-    pub(super) start: Moment,
-    /// No request is started from here on; [`Moment::NEVER`] when only the number of requests ends the run.
-    pub(super) end: Moment,
-    /// Set to end early.
-    pub(super) stop: Arc<AtomicBool>,
-    /// Responses so far, for the progress bar.
-    pub(super) progress: Arc<AtomicU64>,
-}
-
-/// The part of the run for one driver.
-#[derive(Debug)]
-pub(super) struct Share {
-    pub(super) connections: usize,
-    /// Requests to start, if their number is limited.
-    pub(super) requests: Option<u64>,
-    pub(super) pace: Pace,
-}
 
 /// The longest wait, so that a stop and a timeout are noticed soon.
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
@@ -72,7 +45,11 @@ struct Driver<'p> {
     resting: VecDeque<(Moment, usize)>,
     in_flight: usize,
     left: Option<u64>,
+    /// What chooses the next entry of the mix: drivers begin far apart.
+    number: u64,
     pace: Pace,
+    /// Requests were due and no connection was free: what is sent late now is late for that reason.
+    behind: bool,
     ticker: Option<Ticker>,
     now: Moment,
     /// The current event reported that the server closed its side.
@@ -82,19 +59,6 @@ struct Driver<'p> {
     counts: bool,
     tally: Tally,
     buffer: Vec<u8>,
-}
-
-struct Connection {
-    stream: Option<TcpStream>,
-    /// A request was started and has neither a response nor failed.
-    busy: bool,
-    /// Nothing was written yet: an error means that connecting failed.
-    connecting: bool,
-    /// The start of the latency of the current request.
-    begun: Moment,
-    deadline: Moment,
-    sent: u64,
-    response: Response,
 }
 
 impl<'p> Driver<'p> {
@@ -107,24 +71,18 @@ impl<'p> Driver<'p> {
                 Err(error) => return Ok(Err(error)),
             },
         };
-        let connection = || Connection {
-            stream: None,
-            busy: false,
-            connecting: false,
-            begun: Moment::START,
-            deadline: Moment::NEVER,
-            sent: 0,
-            response: Response::new(plan.request.is_head()),
-        };
-        Ok(Tally::new().map(|tally| Driver {
+        let origins = plan.origins.len();
+        Ok(Tally::new(plan.mix.entries.len(), plan.start).map(|tally| Driver {
             plan,
             poll,
-            connections: (0..share.connections).map(|_| connection()).collect(),
+            connections: (0..share.connections).map(|_| Connection::new(origins)).collect(),
             free: (0..share.connections).collect(),
             resting: VecDeque::new(),
             in_flight: 0,
             left: share.requests,
+            number: (share.number as u64) << 32,
             pace: share.pace,
+            behind: false,
             ticker,
             now: time::now(),
             closing: false,
@@ -152,8 +110,9 @@ impl<'p> Driver<'p> {
                 _ => {}
             }
             let before = self.tally.responses;
+            let origins = self.plan.origins.len();
             for event in events.iter().filter(|event| event.token() != TICK) {
-                self.serve(event.token().0, event.is_read_closed());
+                self.serve(event.token().0 / origins, event.token().0 % origins, event.is_read_closed());
             }
             self.plan.progress.fetch_add(self.tally.responses - before, Ordering::Relaxed);
         }
@@ -190,10 +149,18 @@ impl<'p> Driver<'p> {
     /// Starts every request that is due and has a free connection.
     fn start_due(&mut self) {
         while !self.has_ended() && self.left != Some(0) && !self.free.is_empty() {
-            let Some(due) = self.pace.take(self.now) else { return };
+            let Some(due) = self.pace.take(self.now) else {
+                self.behind = false;
+                return;
+            };
             let Some(index) = self.free.pop_front() else { return };
+            if !self.behind && self.ticker.is_some() {
+                let late = self.now.since(due).as_nanos() as u64;
+                self.tally.lateness.saturating_record(late.max(1));
+            }
             self.start(index, due);
         }
+        self.behind |= self.free.is_empty();
     }
 
     /// How long to wait for events: until the next timed action.
@@ -235,13 +202,17 @@ impl<'p> Driver<'p> {
         }
         self.tally.started += 1;
         self.in_flight += 1;
+        let number = self.plan.mix.entry(self.number);
+        self.number += 1;
+        let entry = &self.plan.mix.entries[number];
         let connection = &mut self.connections[index];
+        (connection.entry, connection.origin) = (number, entry.origin);
         connection.busy = true;
         connection.begun = begun;
         connection.deadline = self.now.after(self.plan.timeout);
         connection.sent = 0;
-        connection.response.expect();
-        if connection.stream.is_none() {
+        connection.response.expect(entry.request.is_head());
+        if connection.stream().is_none() {
             if let Err(error) = self.open(index) {
                 return self.fail(index, Failure::Connect(error.kind()));
             }
@@ -249,24 +220,32 @@ impl<'p> Driver<'p> {
         self.write(index);
     }
 
+    /// The request that a connection sends.
+    fn request(&self, index: usize) -> &'p Request {
+        &self.plan.mix.entries[self.connections[index].entry].request
+    }
+
     fn open(&mut self, index: usize) -> std::io::Result<()> {
         // A request that is sent in one write, alone on its connection, is never delayed.
-        let nodelay = self.plan.keep_alive || self.plan.request.total() > BUFFER as u64;
-        let stream = connect::begin(self.plan.address, nodelay)?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut SourceFd(&stream.as_raw_fd()), Token(index), interest)?;
+        let nodelay = self.plan.keep_alive || self.request(index).total() > BUFFER as u64;
         let connection = &mut self.connections[index];
-        connection.stream = Some(stream);
+        let origin = &self.plan.origins[connection.origin];
+        let socket = connect::begin(origin.address, nodelay)?;
+        let token = Token(index * self.plan.origins.len() + connection.origin);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, interest)?;
+        connection.streams[connection.origin] = Some(Stream::over(socket, origin.tls.as_ref())?);
         connection.connecting = true;
         Ok(())
     }
 
     /// Writes the rest of the request, as far as the socket accepts it.
     fn write(&mut self, index: usize) {
+        let request = self.request(index);
         loop {
             let connection = &mut self.connections[index];
-            let piece = self.plan.request.piece_after(connection.sent);
-            let (false, Some(stream)) = (piece.is_empty(), &mut connection.stream) else { return };
+            let piece = request.piece_after(connection.sent);
+            let (false, Some(stream)) = (piece.is_empty(), connection.stream()) else { return };
             match stream.write(piece) {
                 Ok(count) => {
                     if connection.connecting {
@@ -282,7 +261,10 @@ impl<'p> Driver<'p> {
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
                     ErrorKind::WouldBlock | ErrorKind::NotConnected => return,
-                    kind if connection.connecting => return self.fail(index, Failure::Connect(kind)),
+                    kind if connection.connecting => {
+                        let handshake = secure::handshake_failure(&error).map(Failure::Tls);
+                        return self.fail(index, handshake.unwrap_or(Failure::Connect(kind)));
+                    }
                     // The server may have responded before the write failed: the following read finds out.
                     _ => {
                         self.closing = true;
@@ -300,27 +282,36 @@ impl<'p> Driver<'p> {
         }
     }
 
-    /// An event arrived for a connection.
-    fn serve(&mut self, index: usize, closing: bool) {
+    /// An event arrived for a connection to an origin.
+    fn serve(&mut self, index: usize, origin: usize, closing: bool) {
+        let connection = &mut self.connections[index];
+        if connection.origin != origin {
+            // Nothing is in flight there: it was closed, or it says something unasked.
+            connection.streams[origin] = None;
+            return;
+        }
         self.closing = closing;
-        let connection = &self.connections[index];
-        if connection.busy && connection.sent < self.plan.request.total() {
+        if connection.busy && connection.sent < self.request(index).total() {
             self.write(index);
         }
-        if !self.connections[index].connecting {
-            self.read(index);
-        }
+        self.read(index);
     }
 
     fn read(&mut self, index: usize) {
+        let origin = self.connections[index].origin;
         loop {
-            let connection = &mut self.connections[index];
-            let Some(stream) = &mut connection.stream else { return };
+            let connection = &self.connections[index];
+            if connection.connecting || connection.origin != origin {
+                // The next request has begun on another connection.
+                return;
+            }
+            let Some(stream) = self.connections[index].stream() else { return };
+            let is_plain = stream.is_plain();
             match stream.read(&mut self.buffer) {
                 Ok(0) => return self.closed(index),
                 Ok(count) => {
                     self.take(index, count);
-                    if count < self.buffer.len() && !self.closing {
+                    if is_plain && count < self.buffer.len() && !self.closing {
                         return;
                     }
                 }
@@ -341,8 +332,8 @@ impl<'p> Driver<'p> {
         }
         let connection = &mut self.connections[index];
         if !connection.busy {
-            connection.stream = None;
-            return self.tally.failure(Failure::BadResponse(Fault::Excess));
+            connection.close();
+            return self.tally.stray(Failure::BadResponse(Fault::Excess));
         }
         match connection.response.feed(&self.buffer[..count], &mut self.tally.names) {
             Ok(false) => {}
@@ -365,21 +356,29 @@ impl<'p> Driver<'p> {
         if self.connections[index].busy {
             self.fail(index, failure);
         } else {
-            self.connections[index].stream = None;
+            self.connections[index].close();
+        }
+    }
+
+    fn asked(&self, index: usize) -> Asked {
+        let connection = &self.connections[index];
+        Asked {
+            entry: connection.entry,
+            begun: connection.begun,
+            now: self.now,
+            in_time: self.now < self.plan.end,
         }
     }
 
     /// Counts the response and starts the next request on the connection, in the closed loop.
     fn complete(&mut self, index: usize) {
         self.now = time::now();
+        let (asked, total) = (self.asked(index), self.request(index).total());
         let connection = &mut self.connections[index];
-        let took = self.now.since(connection.begun);
-        let in_time = self.now < self.plan.end;
-        let (status, server) = (connection.response.status(), connection.response.server());
-        self.tally.response(status, server, took, self.now, in_time);
-        let early = connection.sent < self.plan.request.total();
+        self.tally.response(&connection.response, asked);
+        let early = connection.sent < total;
         if early || self.closing || connection.response.closes() || !self.plan.keep_alive {
-            connection.stream = None;
+            connection.close();
             self.closing = false;
         }
         connection.busy = false;
@@ -389,10 +388,9 @@ impl<'p> Driver<'p> {
     }
 
     fn fail(&mut self, index: usize, failure: Failure) {
-        self.tally.failure(failure);
+        self.tally.failure(failure, self.asked(index));
         let connection = &mut self.connections[index];
-        connection.stream = None;
-        connection.connecting = false;
+        connection.close();
         connection.busy = false;
         self.in_flight -= 1;
         self.resting.push_back((self.now.after(PAUSE), index));

@@ -1,28 +1,45 @@
 //! Prints a summary: for a person, or as one JSON object.
 
-use super::{Bar, Summary};
+use super::{Bar, Latency, Slice, Summary};
 use std::fmt::Write;
 
 /// The longest bar, in characters.
 const BAR: usize = 40;
+/// Lateness of the generator above this is told, in microseconds: it is no longer small beside a fast response.
+const LATE_US: f64 = 2_000.0;
+
+/// The most slices of time in a table.
+const SLICES_SHOWN: usize = 12;
+/// The most URLs in a table.
+const URLS_SHOWN: usize = 50;
 
 /// The summary as text with bars.
 pub(super) fn text(summary: &Summary) -> String {
     let mut out = String::new();
     head(&mut out, summary);
+    outcomes(&mut out, summary);
     latency(&mut out, summary);
     chart(&mut out, &summary.latency_chart);
     shares(&mut out, "Statuses", summary.statuses.iter(), summary.responses);
     shares(&mut out, "Servers", summary.servers.iter(), summary.servers.values().sum());
+    urls(&mut out, summary);
+    rejections(&mut out, summary);
     errors(&mut out, summary);
     out
 }
 
 fn head(out: &mut String, summary: &Summary) {
     let early = if summary.interrupted { ", interrupted" } else { "" };
+    let more = match summary.urls.len() {
+        0 | 1 => String::new(),
+        count => format!(" and {} more", count - 1),
+    };
     line(
         out,
-        &format!("{} · {} connections · {:.2} s{early}", summary.url, summary.connections, summary.elapsed_s),
+        &format!(
+            "{}{more} · {} connections · {:.2} s{early}",
+            summary.url, summary.connections, summary.elapsed_s
+        ),
     );
     line(out, "");
     line(out, &format!("Requests/s  {}", grouped(summary.requests_per_s)));
@@ -36,18 +53,115 @@ fn head(out: &mut String, summary: &Summary) {
     }
 }
 
+/// Good and rejected responses apart: a rejection is quick, and would make the latency look good.
+fn outcomes(out: &mut String, summary: &Summary) {
+    let share = |count: u64| count as f64 * 100.0 / summary.started.max(1) as f64;
+    let seen =
+        |name: &str, count: u64, more: String| format!("{name:<11} {count} ({:.1} %){more}", share(count));
+    line(out, &seen("Good", summary.good, format!(", {}/s", grouped(summary.good_per_s))));
+    if summary.rejected > 0 {
+        let own: Vec<_> =
+            summary.own_reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        let own =
+            if own.is_empty() { String::new() } else { format!("; Evenkeel's own: {}", own.join(", ")) };
+        line(out, &seen("Rejected", summary.rejected, own));
+    }
+    if summary.errors.total() > 0 {
+        line(out, &seen("Failed", summary.errors.total(), String::new()));
+    }
+}
+
 fn latency(out: &mut String, summary: &Summary) {
-    let l = &summary.latency_us;
-    let quantiles = [
-        ("p50", l.p50),
-        ("p90", l.p90),
-        ("p99", l.p99),
-        ("p99.9", l.p99_9),
-        ("max", l.max),
-        ("mean", l.mean),
-    ];
-    let cells: Vec<_> = quantiles.iter().map(|(name, value)| format!("{name} {}", micros(*value))).collect();
-    line(out, &format!("Latency     {}", cells.join(" · ")));
+    let told = |out: &mut String, name: &str, l: &Latency| {
+        let quantiles = [
+            ("p50", l.p50),
+            ("p90", l.p90),
+            ("p95", l.p95),
+            ("p99", l.p99),
+            ("p99.9", l.p99_9),
+            ("max", l.max),
+            ("mean", l.mean),
+        ];
+        let cells: Vec<_> =
+            quantiles.iter().map(|(name, value)| format!("{name} {}", micros(*value))).collect();
+        line(out, &format!("{name:<11} {}", cells.join(" · ")));
+    };
+    match (summary.good, summary.rejected) {
+        (_, 0) => told(out, "Latency", &summary.latency_us),
+        (0, _) => told(out, "Rejected in", &summary.rejection_latency_us),
+        _ => {
+            told(out, "Good in", &summary.good_latency_us);
+            told(out, "Rejected in", &summary.rejection_latency_us);
+        }
+    }
+    if summary.lateness_us.p99 > LATE_US {
+        let late = micros(summary.lateness_us.p99);
+        line(
+            out,
+            &format!(
+                "Sent late   p99 {late}: this generator is too slow for the rate, or the machine is busy"
+            ),
+        );
+    }
+    ramp(out, summary);
+}
+
+/// By time, when the rate changes.
+fn ramp(out: &mut String, summary: &Summary) {
+    if !summary.is_ramp || summary.over_time.is_empty() {
+        return;
+    }
+    line(out, "");
+    line(out, "Over time   requests/s     good/s  rejected/s  failed/s        p50        p99");
+    let together = summary.over_time.len().div_ceil(SLICES_SHOWN);
+    for slices in summary.over_time.chunks(together) {
+        let seconds = slices.len() as f64 * summary.slice_s;
+        let rate = |count: fn(&Slice) -> u64| slices.iter().map(count).sum::<u64>() as f64 / seconds;
+        let worst = |us: fn(&Slice) -> f64| slices.iter().map(us).fold(0.0, f64::max);
+        line(
+            out,
+            &format!(
+                "  {:>6.0} s  {:>11.0} {:>10.0} {:>11.0} {:>9.0} {:>10} {:>10}",
+                slices[0].from_s,
+                rate(|slice| slice.good + slice.rejected + slice.failed),
+                rate(|slice| slice.good),
+                rate(|slice| slice.rejected),
+                rate(|slice| slice.failed),
+                micros(worst(|slice| slice.p50_us)),
+                micros(worst(|slice| slice.p99_us)),
+            ),
+        );
+    }
+}
+
+fn urls(out: &mut String, summary: &Summary) {
+    if summary.urls.len() < 2 {
+        return;
+    }
+    line(out, "");
+    line(out, "By URL             good  rejected    failed        p50        p95        p99");
+    for url in summary.urls.iter().take(URLS_SHOWN) {
+        let [p50, p95, p99] = [url.p50_us, url.p95_us, url.p99_us].map(micros);
+        line(
+            out,
+            &format!(
+                "  {:>20} {:>9} {:>9} {p50:>10} {p95:>10} {p99:>10}  {}",
+                url.good, url.rejected, url.failed, url.request
+            ),
+        );
+    }
+    if summary.urls.len() > URLS_SHOWN {
+        line(out, &format!("  and {} more; --json has them all", summary.urls.len() - URLS_SHOWN));
+    }
+}
+
+fn rejections(out: &mut String, summary: &Summary) {
+    let Some(bad) = &summary.commonest_error else { return };
+    let reason = bad.reason.as_ref().map(|reason| format!(" {reason}")).unwrap_or_default();
+    line(out, "");
+    line(out, &format!("The commonest error: {}{reason}, {} times", bad.status, bad.count));
+    let body = if bad.body.is_empty() { "(no body)" } else { &bad.body };
+    line(out, &format!("  {body}"));
 }
 
 fn chart(out: &mut String, bars: &[Bar]) {

@@ -9,6 +9,8 @@ use std::mem::MaybeUninit;
 
 const FIELDS_MAX: usize = 100;
 const HEAD_MAX: usize = 64 << 10;
+/// As much of the body of a response that is not good is kept, in bytes.
+const EXCERPT_MAX: usize = 1024;
 /// A JSON body up to this length is searched for the name of the server.
 const NAMED_BODY_MAX: u64 = 1024;
 
@@ -47,6 +49,8 @@ pub(super) struct Response {
     status: u16,
     closes: bool,
     server: Option<usize>,
+    /// The beginning of the body, if the status is 4xx or 5xx.
+    excerpt: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -66,16 +70,31 @@ enum Taken {
 }
 
 impl Response {
-    /// Expects a response; `to_head` when the request was a HEAD, whose responses have no body.
-    pub(super) fn new(to_head: bool) -> Self {
-        Response { state: State::Head, stash: Vec::new(), to_head, status: 0, closes: false, server: None }
+    /// Nothing is expected yet.
+    pub(super) fn new() -> Self {
+        Response {
+            state: State::Head,
+            stash: Vec::new(),
+            to_head: false,
+            status: 0,
+            closes: false,
+            server: None,
+            excerpt: Vec::new(),
+        }
     }
 
-    /// Expects the next response.
-    pub(super) fn expect(&mut self) {
+    /// Expects the next response; `to_head` when the request was a HEAD, whose responses have no body.
+    pub(super) fn expect(&mut self, to_head: bool) {
         self.state = State::Head;
         self.stash.clear();
+        self.to_head = to_head;
         self.server = None;
+        self.excerpt.clear();
+    }
+
+    /// The first bytes of the body, if the status is 4xx or 5xx.
+    pub(super) fn excerpt(&self) -> &[u8] {
+        &self.excerpt
     }
 
     /// The status, once the response is complete.
@@ -163,17 +182,27 @@ impl Response {
     }
 
     fn feed_body(&mut self, bytes: &[u8]) -> Result<bool, Fault> {
+        let (excerpt, keeps) = (&mut self.excerpt, self.status >= 400);
+        let mut keep = |bytes: &[u8]| {
+            let room = if keeps { EXCERPT_MAX - excerpt.len() } else { 0 };
+            excerpt.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        };
         match &mut self.state {
             State::Length(left) => {
                 *left = left.checked_sub(bytes.len() as u64).ok_or(Fault::Excess)?;
+                keep(bytes);
                 Ok(*left == 0)
             }
-            State::Chunked(chunked) => match chunked.feed(bytes)? {
+            State::Chunked(chunked) => match chunked.feed(bytes, keep)? {
                 None => Ok(false),
                 Some(used) if used == bytes.len() => Ok(true),
                 Some(_) => Err(Fault::Excess),
             },
-            State::UntilClose | State::Head => Ok(false),
+            State::UntilClose => {
+                keep(bytes);
+                Ok(false)
+            }
+            State::Head => Ok(false),
         }
     }
 }
@@ -272,6 +301,25 @@ fn number(digits: &[u8]) -> Option<u64> {
     Some(digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
+/// The reason in a response of Evenkeel itself: in JSON, or in text after `reason: `. Both have a request id, too, so
+/// that what a server calls a reason is not taken for one.
+pub(super) fn reason_in(body: &[u8]) -> Option<&[u8]> {
+    let json: (&[u8], &[u8]) = (b"\"reason\":\"", b"\"request_id\":\"");
+    let text: (&[u8], &[u8]) = (b"\nreason: ", b", request id: ");
+    for (before, proof) in [json, text] {
+        let Some(at) = memchr::memmem::find(body, before) else { continue };
+        let name = &body[at + before.len()..];
+        let end =
+            name.iter().position(|byte| !(byte.is_ascii_lowercase() || matches!(byte, b'_' | b'0'..=b'9')));
+        let ends = |end: &usize| *end > 0 && matches!(name[*end], b'"' | b',');
+        return end
+            .filter(ends)
+            .filter(|_| memchr::memmem::find(name, proof).is_some())
+            .map(|end| &name[..end]);
+    }
+    None
+}
+
 /// The value of the member `server` in a small JSON body, found without parsing the rest.
 fn server_in(body: &[u8]) -> Option<&[u8]> {
     let after = memchr::memmem::find(body, b"\"server\"")? + b"\"server\"".len();
@@ -288,7 +336,7 @@ mod tests {
     /// Feeds `bytes` in pieces that end at `cuts`; returns the status, whether the connection closes, and the server's
     /// name.
     fn feed(bytes: &[u8], cuts: &[usize]) -> Result<Option<(u16, bool, Option<String>)>, Fault> {
-        let (mut response, mut names) = (Response::new(false), Names::default());
+        let (mut response, mut names) = (Response::new(), Names::default());
         let mut complete = false;
         let mut start = 0;
         for end in cuts.iter().copied().chain([bytes.len()]) {
@@ -356,15 +404,48 @@ mod tests {
     }
 
     #[test]
+    fn our_own_reasons_are_found_and_others_are_not() {
+        let check = |body: &str, reason: Option<&str>| {
+            let found = reason_in(body.as_bytes());
+            assert_eq!(found, reason.map(str::as_bytes), "{body}");
+        };
+        let text = "503 Service Unavailable: All busy.\nreason: queue_full, request id: 12\n";
+        check(text, Some("queue_full"));
+        check(r#"{"error":"E","status":503,"reason":"no_server","request_id":"1"}"#, Some("no_server"));
+        check(r#"{"reason":"database down","request_id":"1"}"#, None);
+        check(r#"{"reason":"database"}"#, None);
+        check("\nreason: , request id: 1", None);
+        check("", None);
+    }
+
+    #[test]
+    fn the_beginning_of_a_bad_body_is_kept() {
+        let check = |text: &str, body: &[u8]| {
+            let mut response = Response::new();
+            for byte in text.as_bytes() {
+                response.feed(&[*byte], &mut Names::default()).unwrap();
+            }
+            assert_eq!(response.excerpt(), body, "{text}");
+        };
+        check("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"");
+        check("HTTP/1.1 500 E\r\nContent-Length: 2\r\n\r\nno", b"no");
+        check("HTTP/1.1 500 E\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nn\r\n1\r\no\r\n0\r\n\r\n", b"no");
+        check("HTTP/1.1 404 E\r\n\r\nnothing here", b"nothing here");
+        let long = format!("HTTP/1.1 500 E\r\nContent-Length: 9999\r\n\r\n{}", "x".repeat(9999));
+        check(&long, &[b'x'; EXCERPT_MAX]);
+    }
+
+    #[test]
     fn a_response_to_a_head_has_no_body() {
-        let mut response = Response::new(true);
+        let mut response = Response::new();
+        response.expect(true);
         let head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
         assert_eq!(response.feed(head, &mut Names::default()), Ok(true));
     }
 
     #[test]
     fn a_head_without_end_is_rejected() {
-        let mut response = Response::new(false);
+        let mut response = Response::new();
         let mut names = Names::default();
         assert_eq!(response.feed(b"HTTP/1.1 200 OK\r\nX: ", &mut names), Ok(false));
         let rejected = (0..100).find_map(|_| response.feed(&[b'x'; 1024], &mut names).err());

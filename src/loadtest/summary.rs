@@ -1,7 +1,8 @@
 //! The result of a run, in numbers.
 
 use super::Options;
-use super::tally::{Failure, Tally};
+use super::spread::Spread;
+use super::tally::{Bad, Failure, Tally};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -10,13 +11,18 @@ use std::time::Duration;
 /// The most distinct error reasons in a summary.
 const REASONS_MAX: usize = 5;
 
+/// A body is shown up to this length, in characters.
+const BODY_SHOWN: usize = 300;
+
 /// The result of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// The URL loaded.
+    /// The URL loaded; the first one if there are several.
     pub url: String,
     /// Connections used at the same time.
     pub connections: usize,
+    /// The rate changes during the run.
+    pub is_ramp: bool,
     /// Threads of the load generator.
     pub threads: usize,
     /// The measured time in seconds: the duration asked for, or until the last response.
@@ -42,12 +48,20 @@ pub struct Summary {
     pub requests_per_s: f64,
     /// Those of them that were 2xx or 3xx, per second.
     pub good_per_s: f64,
+    /// Responses that were 2xx or 3xx.
+    pub good: u64,
+    /// Complete responses with another status.
+    pub rejected: u64,
     /// Bytes received within the measured time, heads included, per second.
     pub received_per_s: f64,
     /// Bytes sent within the measured time, heads included, per second.
     pub sent_per_s: f64,
     /// Responses by status.
     pub statuses: BTreeMap<u16, u64>,
+    /// Of the responses, those that Evenkeel gave itself, by its reason, such as `queue_full`.
+    pub own_reasons: BTreeMap<String, u64>,
+    /// The commonest of the responses with 4xx and 5xx.
+    pub commonest_error: Option<BadResponse>,
     /// Requests without a complete response, by kind.
     pub errors: Errors,
     /// The first few distinct error reasons, as text.
@@ -59,10 +73,61 @@ pub struct Summary {
     pub good_latency_us: Latency,
     /// The same for the others: how long a client waits for its rejection.
     pub rejection_latency_us: Latency,
+    /// At a fixed rate: how much later than due the generator sent, though a connection was free. It is part of the
+    /// latencies. When it is not small, the generator is too slow for the rate.
+    pub lateness_us: Latency,
     /// The distribution of the latencies, shortest first.
     pub latency_chart: Vec<Bar>,
+    /// The length of a slice of `over_time`, in seconds.
+    pub slice_s: f64,
+    /// Requests by when they were sent, or due at a fixed rate.
+    pub over_time: Vec<Slice>,
+    /// Requests by URL, when there are several.
+    pub urls: Vec<UrlCounts>,
     /// Responses by server, if responses name theirs.
     pub servers: BTreeMap<String, u64>,
+}
+
+/// Responses of one kind, with an example.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BadResponse {
+    /// The status.
+    pub status: u16,
+    /// The reason, if Evenkeel gave the response itself.
+    pub reason: Option<String>,
+    /// How many.
+    pub count: u64,
+    /// The beginning of the body of one of them, with control characters escaped.
+    pub body: String,
+}
+
+/// The requests of a slice of time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "as in the summary")]
+pub struct Slice {
+    /// Its start, in seconds from the start of the measured time.
+    pub from_s: f64,
+    pub good: u64,
+    pub rejected: u64,
+    pub failed: u64,
+    /// Of good responses, within 1/32, like p99.
+    pub p50_us: f64,
+    pub p99_us: f64,
+}
+
+/// The requests to one URL.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "as in the summary")]
+pub struct UrlCounts {
+    /// The method and the URL.
+    pub request: String,
+    pub good: u64,
+    pub rejected: u64,
+    pub failed: u64,
+    /// Of good responses, within 1/32, like p95 and p99.
+    pub p50_us: f64,
+    pub p95_us: f64,
+    pub p99_us: f64,
 }
 
 /// Requests without a complete response.
@@ -70,6 +135,8 @@ pub struct Summary {
 pub struct Errors {
     /// The connection could not be made.
     pub connect: u64,
+    /// The TLS handshake failed.
+    pub tls: u64,
     /// The connection was reset or broke.
     pub reset: u64,
     /// The server closed before its response was complete.
@@ -88,6 +155,7 @@ pub struct Latency {
     pub mean: f64,
     pub p50: f64,
     pub p90: f64,
+    pub p95: f64,
     pub p99: f64,
     pub p99_9: f64,
     pub max: f64,
@@ -111,9 +179,10 @@ impl Errors {
     }
 
     /// Each kind as text, with its count.
-    pub fn by_kind(&self) -> [(&'static str, u64); 5] {
+    pub fn by_kind(&self) -> [(&'static str, u64); 6] {
         [
             ("connect", self.connect),
+            ("tls", self.tls),
             ("reset", self.reset),
             ("closed early", self.closed_early),
             ("timeout", self.timeout),
@@ -125,10 +194,8 @@ impl Errors {
 impl Summary {
     /// Why the run was not successful: errors, and responses other than 2xx and 3xx. `None` when it was.
     pub fn complaint(&self) -> Option<String> {
-        let bad: u64 =
-            self.statuses.iter().filter(|(status, _)| !(200..400).contains(*status)).map(|(_, n)| n).sum();
         let errors = self.errors.total();
-        match (errors, bad) {
+        match (errors, self.rejected) {
             (0, 0) if self.responses == 0 => Some("there was no response".to_string()),
             (0, 0) => None,
             (errors, 0) => Some(format!("{errors} requests got no complete response")),
@@ -147,9 +214,11 @@ impl Summary {
         interrupted: bool,
     ) -> Self {
         let seconds = elapsed.as_secs_f64().max(1e-9);
+        let names = options.entries.iter().map(|entry| format!("{} {}", entry.method, entry.url));
         Summary {
             url: options.url.clone(),
             connections: options.connections,
+            is_ramp: !options.ramp.is_empty(),
             threads,
             elapsed_s: elapsed.as_secs_f64(),
             interrupted,
@@ -160,19 +229,78 @@ impl Summary {
             warm_up_responses: tally.warm_up.0,
             warm_up_bytes: tally.warm_up.1,
             good_per_s: tally.good_in_time as f64 / seconds,
+            good: tally.good.len(),
+            rejected: tally.rejections.len(),
             received: tally.received,
             sent: tally.sent,
             received_per_s: tally.received_in_time as f64 / seconds,
             sent_per_s: tally.sent_in_time as f64 / seconds,
             statuses: tally.statuses(),
+            own_reasons: own_reasons(&tally.bad),
+            commonest_error: tally.bad.iter().max_by_key(|bad| bad.count).map(shown),
             errors: errors(&tally.failures),
-            reasons: tally.failures.keys().take(REASONS_MAX).map(|failure| reason(*failure)).collect(),
+            reasons: tally.failures.keys().take(REASONS_MAX).map(reason).collect(),
             latency_us: latency(&tally.latencies),
             good_latency_us: latency(&tally.good),
             rejection_latency_us: latency(&tally.rejections),
+            lateness_us: latency(&tally.lateness),
             latency_chart: chart(&tally.latencies),
+            slice_s: tally.slices.length.as_secs_f64(),
+            over_time: over_time(tally),
+            urls: names.zip(&tally.entries).map(|(name, spread)| url_counts(name, spread)).collect(),
             servers: tally.names.counts(),
         }
+    }
+}
+
+fn own_reasons(bad: &[Bad]) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for bad in bad {
+        if let Some(reason) = &bad.reason {
+            *counts.entry(String::from_utf8_lossy(reason).into_owned()).or_default() += bad.count;
+        }
+    }
+    counts
+}
+
+/// The body as text that can be shown anywhere.
+fn shown(bad: &Bad) -> BadResponse {
+    let text = String::from_utf8_lossy(&bad.body);
+    let text = text.trim_end();
+    let mut body: String = text.chars().take(BODY_SHOWN).collect();
+    if body.len() < text.len() {
+        body.push('…');
+    }
+    BadResponse {
+        status: bad.status,
+        reason: bad.reason.as_ref().map(|reason| String::from_utf8_lossy(reason).into_owned()),
+        count: bad.count,
+        body: crate::base::text::escape(&body).to_string(),
+    }
+}
+
+fn over_time(tally: &Tally) -> Vec<Slice> {
+    let slices = tally.slices.slices.iter().enumerate();
+    let slice = |(at, spread): (usize, &Spread)| Slice {
+        from_s: at as f64 * tally.slices.length.as_secs_f64(),
+        good: spread.good,
+        rejected: spread.rejected,
+        failed: spread.failed,
+        p50_us: spread.quantile_us(0.5),
+        p99_us: spread.quantile_us(0.99),
+    };
+    slices.map(slice).collect()
+}
+
+fn url_counts(request: String, spread: &Spread) -> UrlCounts {
+    UrlCounts {
+        request,
+        good: spread.good,
+        rejected: spread.rejected,
+        failed: spread.failed,
+        p50_us: spread.quantile_us(0.5),
+        p95_us: spread.quantile_us(0.95),
+        p99_us: spread.quantile_us(0.99),
     }
 }
 
@@ -181,6 +309,7 @@ fn errors(failures: &BTreeMap<Failure, u64>) -> Errors {
     for (failure, count) in failures {
         *match failure {
             Failure::Connect(_) => &mut errors.connect,
+            Failure::Tls(_) => &mut errors.tls,
             Failure::Reset(_) => &mut errors.reset,
             Failure::ClosedEarly => &mut errors.closed_early,
             Failure::Timeout => &mut errors.timeout,
@@ -190,8 +319,9 @@ fn errors(failures: &BTreeMap<Failure, u64>) -> Errors {
     errors
 }
 
-fn reason(failure: Failure) -> String {
+fn reason(failure: &Failure) -> String {
     match failure {
+        Failure::Tls(why) => format!("tls: {why}"),
         Failure::Connect(kind) => format!("connect: {kind}"),
         Failure::Reset(kind) => format!("reset: {kind}"),
         Failure::ClosedEarly => {
@@ -212,6 +342,7 @@ fn latency(latencies: &Histogram<u64>) -> Latency {
         mean: latencies.mean() / 1000.0,
         p50: quantile(0.5),
         p90: quantile(0.9),
+        p95: quantile(0.95),
         p99: quantile(0.99),
         p99_9: quantile(0.999),
         max: latencies.max() as f64 / 1000.0,
@@ -252,6 +383,18 @@ fn span_of(value: f64) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_is_truncated_and_cannot_control_a_terminal() {
+        let check = |body: &[u8], wanted: &str| {
+            let bad = Bad { status: 500, reason: None, count: 1, body: body.into() };
+            assert_eq!(shown(&bad).body, wanted);
+        };
+        check(b"down\n", "down");
+        check(b"a\x1b[31m\nb", "a\\u{1b}[31m\\nb");
+        check(b"\xff\xfe", "\u{fffd}\u{fffd}");
+        check(&[b'x'; 1024], &format!("{}…", "x".repeat(BODY_SHOWN)));
+    }
 
     #[test]
     fn spans_follow_each_other() {

@@ -1,0 +1,225 @@
+//! Connections in clear text and over TLS, both nonblocking.
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Plaintext that a session takes before it is sent, in bytes.
+const PENDING_MAX: usize = 64 << 10;
+
+/// What a client of TLS needs for each connection.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl Client {
+    /// For the host of a URL, with the configuration of [`config`].
+    pub(super) fn new(config: Arc<ClientConfig>, host: &str) -> Result<Client, String> {
+        let name = ServerName::try_from(host.to_owned());
+        Ok(Client { config, name: name.map_err(|_| format!("{host} is not a name that TLS can check"))? })
+    }
+}
+
+/// The configuration for all connections: certificates are checked against `authorities` (a PEM file), or else those of
+/// the system, or not at all. Fails with a sentence.
+pub(super) fn config(insecure: bool, authorities: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| format!("no TLS: {error}"))?;
+    let mut config = match insecure {
+        true => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AcceptsAll(provider)))
+            .with_no_client_auth(),
+        false => builder.with_root_certificates(roots(authorities)?).with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn roots(authorities: Option<&Path>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let Some(file) = authorities else {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        return Ok(roots);
+    };
+    let cannot = |error: String| format!("{} cannot be read as certificates: {error}", file.display());
+    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| cannot(error.to_string()))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| cannot(error.to_string()))?;
+        roots.add(certificate).map_err(|error| cannot(error.to_string()))?;
+    }
+    match roots.is_empty() {
+        true => Err(cannot("it has none".to_string())),
+        false => Ok(roots),
+    }
+}
+
+/// For `--insecure`: signatures are checked, names and authorities are not.
+#[derive(Debug)]
+struct AcceptsAll(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptsAll {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A nonblocking connection.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<Session>),
+}
+
+/// A connection and its session.
+pub(super) struct Session {
+    socket: TcpStream,
+    tls: ClientConnection,
+}
+
+impl Stream {
+    /// Begins a session if `client` is given.
+    pub(super) fn over(socket: TcpStream, client: Option<&Client>) -> io::Result<Stream> {
+        let Some(client) = client else { return Ok(Stream::Plain(socket)) };
+        let tls = ClientConnection::new(Arc::clone(&client.config), client.name.clone());
+        let mut tls = tls.map_err(io::Error::other)?;
+        tls.set_buffer_limit(Some(PENDING_MAX));
+        Ok(Stream::Tls(Box::new(Session { socket, tls })))
+    }
+
+    /// Whether a read that does not fill the buffer has emptied the socket.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self, Stream::Plain(_))
+    }
+
+    /// Sends what is accepted; in a session, before the end of the handshake, nothing is.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(socket) => socket.write(bytes),
+            Stream::Tls(session) => session.write(bytes),
+        }
+    }
+
+    /// Receives; 0 at the end.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(socket) => socket.read(buffer),
+            Stream::Tls(session) => session.read(buffer),
+        }
+    }
+
+    /// Performs the handshake of a blocking connection; nothing to do in clear text.
+    pub(super) fn greet(&mut self) -> io::Result<()> {
+        let Stream::Tls(session) = self else { return Ok(()) };
+        while session.tls.is_handshaking() {
+            session.tls.complete_io(&mut session.socket)?;
+        }
+        Ok(())
+    }
+}
+
+/// The sentence of a failed handshake, if the error is one; other errors are the network's.
+pub(super) fn handshake_failure(error: &io::Error) -> Option<String> {
+    let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    Some(match inner {
+        rustls::Error::InvalidCertificate(_) => {
+            format!("{inner}; name its authority with --cacert FILE, or write --insecure")
+        }
+        _ => inner.to_string(),
+    })
+}
+
+impl Session {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        while self.tls.is_handshaking() {
+            self.send()?;
+            if self.tls.is_handshaking() && self.receive()? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        // What is pending goes first, so that the session has room.
+        let sent = self.send();
+        match (self.tls.writer().write(bytes)?, sent) {
+            (0, Err(error)) => Err(error),
+            (0, Ok(())) => Err(ErrorKind::WouldBlock.into()),
+            (count, _) => {
+                let _ = self.send().map_err(|error| log::debug!("found again at the next read: {error}"));
+                Ok(count)
+            }
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.tls.reader().read(buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // A server that closes without close_notify has closed.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
+                done => return done,
+            }
+            // Records that wait for room leave with the event that tells of it.
+            let sent = self.send();
+            if self.receive()? == 0 {
+                return Ok(0);
+            }
+            sent.or_else(|error| if error.kind() == ErrorKind::WouldBlock { Ok(()) } else { Err(error) })?;
+        }
+    }
+
+    /// Sends all pending records.
+    fn send(&mut self) -> io::Result<()> {
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut self.socket)?;
+        }
+        Ok(())
+    }
+
+    /// Receives records; 0 at the end.
+    fn receive(&mut self) -> io::Result<usize> {
+        let count = self.tls.read_tls(&mut self.socket)?;
+        if let Err(error) = self.tls.process_new_packets() {
+            // The alert tells the server why.
+            let _ = self.send();
+            return Err(io::Error::new(ErrorKind::InvalidData, error));
+        }
+        Ok(count)
+    }
+}
