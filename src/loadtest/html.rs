@@ -137,8 +137,11 @@ fn series(slices: &[Slice], value: impl Fn(&Slice) -> f64) -> Vec<(f64, f64)> {
     slices.iter().map(|slice| (slice.from_s, value(slice))).collect()
 }
 
-/// A chart of lines over time; each has a class, a name and points.
-fn lines(series: &[(&str, &str, Vec<(f64, f64)>)], label: impl Fn(f64) -> String) -> String {
+/// A line of a chart: its class, its name and its points.
+type Line<'a> = (&'a str, &'a str, Vec<(f64, f64)>);
+
+/// A chart of lines over time.
+fn lines(series: &[Line<'_>], label: impl Fn(f64) -> String) -> String {
     let points = || series.iter().flat_map(|(_, _, points)| points);
     let most = points().map(|point| point.1).fold(1e-9, f64::max);
     let last = points().map(|point| point.0).fold(1.0, f64::max);
