@@ -145,22 +145,27 @@ impl Proxy {
             };
             return Ok(nothing);
         }
-        let text = |folder: &Path, address| match kind {
-            Kind::Nginx => Ok(settings::nginx(folder, address, origins, setup)),
-            Kind::Haproxy => Ok(settings::haproxy(address, origins, setup)),
-            Kind::Floor => Ok(format!("{address} {}", origins[0])),
-            Kind::Evenkeel | Kind::Before | Kind::Direct => {
-                Ok(settings::evenkeel(folder, address, origins, free_address()?, setup))
+        let text = |folder: &Path, address| {
+            if setup.tls {
+                settings::write_certificate(folder)?;
+            }
+            match kind {
+                Kind::Nginx => Ok(settings::nginx(folder, address, origins, setup)),
+                Kind::Haproxy => settings::haproxy(folder, address, origins, setup),
+                Kind::Floor => Ok(format!("{address} {}", origins[0])),
+                Kind::Evenkeel | Kind::Before | Kind::Direct => {
+                    Ok(settings::evenkeel(folder, address, origins, free_address()?, setup))
+                }
             }
         };
-        Proxy::launch(kind, text, await_response)
+        Proxy::launch(kind, text, |child, address, begun| await_response(child, address, begun, setup))
     }
 
     /// Starts a proxy with this configuration, and waits until it is ready.
     pub fn launch(
         kind: Kind,
         text: impl FnOnce(&Path, SocketAddr) -> std::io::Result<String>,
-        ready: fn(&mut Child, SocketAddr, Instant) -> Result<(), String>,
+        ready: impl Fn(&mut Child, SocketAddr, Instant) -> Result<(), String>,
     ) -> Result<Proxy, String> {
         let program = kind.program()?;
         let cannot = |error: std::io::Error| format!("{} did not start: {error}", kind.name());
@@ -215,20 +220,24 @@ pub fn ask(stream: &mut TcpStream) -> std::io::Result<bool> {
     }
 }
 
-fn await_response(child: &mut Child, address: SocketAddr, begun: Instant) -> Result<(), String> {
+fn await_response(child: &mut Child, address: SocketAddr, begun: Instant, setup: Setup) -> Result<(), String> {
     while begun.elapsed() < START {
         if let Ok(Some(status)) = child.try_wait() {
             return Err(format!("it ended ({status})"));
         }
-        if let Ok(mut stream) = TcpStream::connect(address) {
-            let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
-            if ask(&mut stream).unwrap_or(false) {
-                return Ok(());
-            }
+        if is_ready(address, setup).unwrap_or(false) {
+            return Ok(());
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     Err("no 200 within 10 seconds".to_string())
+}
+
+/// Whether it responds; one that wants TLS, or a host that it knows, whether it takes connections.
+fn is_ready(address: SocketAddr, setup: Setup) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    if setup.tls || setup.routes > 0 { Ok(true) } else { ask(&mut stream) }
 }
 
 fn command(kind: Kind, program: &Path, folder: &Path, text: &str) -> std::io::Result<Command> {

@@ -1,6 +1,8 @@
 //! The configuration of each proxy, as its users would write it for two processors.
 
 use std::fmt::Write;
+use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -22,11 +24,44 @@ pub struct Setup {
     pub health_check: bool,
     /// Requests in flight that a server may have; for Evenkeel, its number of workers.
     pub limit: Option<usize>,
+    /// Routes by host and path, all to the same servers; the requests are for the last one.
+    pub routes: usize,
+    /// Clients speak TLS. All proxies have the same certificate.
+    pub tls: bool,
+}
+
+/// The name in the certificate.
+pub const HOST: &str = "localhost";
+
+/// The host of a route.
+pub fn host(route: usize) -> String {
+    format!("host{route}.example.com")
+}
+
+/// The files of the certificate, in the folder of a proxy.
+const CERTIFICATE: &str = "site.pem";
+const KEY: &str = "site.key";
+
+/// Writes a certificate (ECDSA P-256, as most sites have) and its key, and both in one file for HAProxy.
+pub fn write_certificate(folder: &Path) -> io::Result<()> {
+    let made = rcgen::generate_simple_self_signed([HOST.to_string()]).map_err(io::Error::other)?;
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    fs::write(folder.join("both.pem"), format!("{certificate}{key}"))?;
+    fs::write(folder.join(CERTIFICATE), certificate)?;
+    fs::write(folder.join(KEY), key)
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { connections: 1000, max_workers: 16, queue_capacity: 2000, health_check: false, limit: None }
+        Setup {
+            connections: 1000,
+            max_workers: 16,
+            queue_capacity: 2000,
+            health_check: false,
+            limit: None,
+            routes: 0,
+            tls: false,
+        }
     }
 }
 
@@ -48,8 +83,18 @@ pub fn evenkeel(
         servers["max_in_flight"] = limit.into();
         servers["queue_capacity"] = setup.queue_capacity.into();
     }
-    serde_json::json!({
-        "load_balancer": { "load_balancer_port": address.port().to_string(), "bind": "127.0.0.1" },
+    let load_balancer = match setup.tls {
+        false => {
+            serde_json::json!({ "load_balancer_port": address.port().to_string(), "bind": "127.0.0.1" })
+        }
+        true => {
+            let tls = serde_json::json!({ "certificates": [{ "certificate": CERTIFICATE, "key": KEY }] });
+            let listener = serde_json::json!({ "name": "https", "port": address.port(), "tls": tls });
+            serde_json::json!({ "bind": "127.0.0.1", "listeners": [listener] })
+        }
+    };
+    let mut file = serde_json::json!({
+        "load_balancer": load_balancer,
         "servers": servers,
         "threadpool": {
             "min_workers": 1,
@@ -58,8 +103,13 @@ pub fn evenkeel(
         },
         "admin": { "socket": folder.join("admin.sock"), "bind": admin.to_string() },
         "log": { "level": "warn" },
-    })
-    .to_string()
+    });
+    if setup.routes > 0 {
+        let route = |route| serde_json::json!({ "host": host(route), "path": "/small", "pool": "default" });
+        // Earlier builds do not know the key.
+        file["routes"] = (0..setup.routes).map(route).collect();
+    }
+    file.to_string()
 }
 
 /// Two workers; every client connection may keep one to the origin; bodies are streamed, as in the others. A limit
@@ -74,6 +124,20 @@ pub fn nginx(folder: &Path, address: SocketAddr, origins: &[SocketAddr], setup: 
     for origin in origins {
         let _ = writeln!(servers, "    server {origin}{limit};");
     }
+    let (map, pool) = match setup.routes {
+        0 => (String::new(), "origin"),
+        routes => (nginx_map(routes), "$pool"),
+    };
+    let tls = match setup.tls {
+        false => String::new(),
+        true => format!(
+            "
+    ssl_certificate {CERTIFICATE};
+    ssl_certificate_key {KEY};
+    ssl_session_cache shared:tls:10m;"
+        ),
+    };
+    let ssl = if setup.tls { " ssl" } else { "" };
     format!(
         "{user}
 daemon off;
@@ -96,10 +160,10 @@ http {{
 {servers}    keepalive {keepalive};
     keepalive_requests 100000000;
   }}
-  server {{
-    listen {address} reuseport backlog=4096;
+{map}  server {{
+    listen {address}{ssl} reuseport backlog=4096;{tls}
     location / {{
-      proxy_pass http://origin;
+      proxy_pass http://{pool};
       proxy_http_version 1.1;
       proxy_set_header Connection \"\";
       proxy_request_buffering off;
@@ -113,9 +177,21 @@ http {{
     )
 }
 
+/// A map from host and path to the pool, with tables as large as its manual advises for so many.
+fn nginx_map(routes: usize) -> String {
+    let mut map = format!(
+        "  map_hash_max_size {};\n  map_hash_bucket_size 128;\n  map $host$uri $pool {{\n    default missing;\n",
+        (routes * 4).max(2048)
+    );
+    for route in 0..routes {
+        let _ = writeln!(map, "    {}/small origin;", host(route));
+    }
+    map + "  }\n"
+}
+
 /// Two threads; idle connections are shared by all clients, and kept until descriptors are really scarce (by default it
 /// closes them from a quarter of the limit on). A limit (`maxconn`) has a queue behind it.
-pub fn haproxy(address: SocketAddr, origins: &[SocketAddr], setup: Setup) -> String {
+pub fn haproxy(folder: &Path, address: SocketAddr, origins: &[SocketAddr], setup: Setup) -> io::Result<String> {
     // Each connection takes two descriptors, and HAProxy does not start without enough of them.
     let maxconn = (descriptors().saturating_sub(400) / 2).min(20_000);
     let limit = setup.limit.map_or(String::new(), |limit| format!(" maxconn {limit}"));
@@ -123,7 +199,16 @@ pub fn haproxy(address: SocketAddr, origins: &[SocketAddr], setup: Setup) -> Str
     for (number, origin) in origins.iter().enumerate() {
         let _ = writeln!(servers, "  server origin{number} {origin}{limit}");
     }
-    format!(
+    let route = match setup.routes {
+        0 => "default_backend origin".to_string(),
+        routes => {
+            let line = |route| format!("{}/small origin\n", host(route));
+            fs::write(folder.join("routes.map"), (0..routes).map(line).collect::<String>())?;
+            "use_backend %[base,map_str(routes.map)]".to_string()
+        }
+    };
+    let tls = if setup.tls { " ssl crt both.pem" } else { "" };
+    Ok(format!(
         "global
   nbthread 2
   maxconn {maxconn}
@@ -140,14 +225,14 @@ defaults
   timeout queue {queue}ms
   timeout http-keep-alive 300s
 frontend front
-  bind {address}
+  bind {address}{tls}
   maxconn {maxconn}
   option forwardfor
-  default_backend origin
+  {route}
 backend origin
 {servers}",
         queue = HAPROXY_QUEUE.as_millis(),
-    )
+    ))
 }
 
 fn descriptors() -> u64 {

@@ -14,12 +14,7 @@ use std::time::Duration;
 
 /// Measures a workload at each of its steps, and prints the results.
 pub fn run(arguments: &Arguments, work: &Work, kinds: &[Kind], report: &mut Report) -> Result<(), String> {
-    let asked = |kind: &&Kind| match kind {
-        Kind::Floor => work.has_floor(),
-        Kind::Evenkeel | Kind::Before => true,
-        Kind::Direct | Kind::Nginx | Kind::Haproxy => work.unit != Unit::Workers,
-    };
-    let kinds: Vec<Kind> = kinds.iter().filter(asked).copied().collect();
+    let kinds: Vec<Kind> = kinds.iter().filter(|kind| work.measures(**kind)).copied().collect();
     let steps = match (work.unit, &arguments.connections[..]) {
         (Unit::Connections, given @ [_, ..]) => given,
         _ => work.at,

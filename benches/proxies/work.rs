@@ -1,7 +1,8 @@
 //! The workloads: the requests sent to the proxies; each is a row of the table by its name.
 
 use super::client::Load;
-use super::settings::Setup;
+use super::proxy::Kind;
+use super::settings::{self, Setup};
 use evenkeel::loadtest::Options;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -33,6 +34,8 @@ pub enum Unit {
     Servers,
     /// Evenkeel's `max_workers`; the others have none.
     Workers,
+    /// The number of routes.
+    Routes,
 }
 
 impl Unit {
@@ -42,6 +45,7 @@ impl Unit {
             Unit::Connections => "connections",
             Unit::Servers => "servers",
             Unit::Workers => "workers",
+            Unit::Routes => "routes",
         }
     }
 }
@@ -79,6 +83,8 @@ pub struct Work {
     path: &'static str,
     body_size: usize,
     keep_alive: bool,
+    /// Clients speak TLS.
+    tls: bool,
 }
 
 const fn get(name: &'static str, title: &'static str, path: &'static str, at: &'static [usize]) -> Work {
@@ -94,11 +100,16 @@ const fn get(name: &'static str, title: &'static str, path: &'static str, at: &'
         path,
         body_size: 0,
         keep_alive: true,
+        tls: false,
     }
 }
 
 const fn post(name: &'static str, title: &'static str, body_size: usize, at: &'static [usize]) -> Work {
     Work { body_size, ..get(name, title, "/small", at) }
+}
+
+const fn over_tls(work: Work) -> Work {
+    Work { tls: true, ..work }
 }
 
 const fn by_bytes(work: Work) -> Work {
@@ -135,6 +146,17 @@ pub const ALL: &[Work] = &[
         ..get("mixed", "small responses, 1 % take 100 ms; latency of the others", "/small", &[64])
     },
     DELAYED,
+    over_tls(get("tls-small", "responses of 59 bytes over TLS, keep-alive", "/small", &[16, 64, 256])),
+    over_tls(Work {
+        keep_alive: false,
+        ..get("tls-handshakes", "a full handshake for each request", "/small", &[16])
+    }),
+    by_bytes(over_tls(get("tls-1m", "responses of 1 MiB over TLS", "/1m", &[16]))),
+    Work {
+        unit: Unit::Routes,
+        connections: 64,
+        ..get("routes", "small responses, 64 connections", "/small", &[10, 100, 1000, 10_000])
+    },
     get("connections", "the same small responses", "/small", &[10, 30, 100, 300, 1000, 3000, 8000]),
     Work {
         unit: Unit::Servers,
@@ -164,7 +186,9 @@ impl Work {
             Unit::Workers => at,
             _ => self.max_workers.unwrap_or(max_workers),
         };
-        Setup { connections: self.clients(at), max_workers, health_check, ..Setup::default() }
+        let routes = if self.unit == Unit::Routes { at } else { 0 };
+        let connections = self.clients(at);
+        Setup { connections, max_workers, health_check, routes, tls: self.tls, ..Setup::default() }
     }
 
     /// The number of servers behind the proxies.
@@ -177,9 +201,15 @@ impl Work {
         if self.unit == Unit::Connections { at } else { self.connections }
     }
 
-    /// Whether the floor is measured: it has one thread and one server, and moves only small exchanges.
-    pub fn has_floor(&self) -> bool {
-        self.name == "small"
+    /// Whether this is measured. The floor has one thread and one server, and moves only small exchanges; only Evenkeel
+    /// has workers that are set; without a proxy there is neither TLS nor a route.
+    pub fn measures(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Evenkeel | Kind::Before => true,
+            Kind::Nginx | Kind::Haproxy => self.unit != Unit::Workers,
+            Kind::Direct => self.unit != Unit::Workers && self.unit != Unit::Routes && !self.tls,
+            Kind::Floor => self.name == "small",
+        }
     }
 
     /// The load on a proxy at `address`, of works that do not send whole requests only.
@@ -203,17 +233,24 @@ impl Work {
 
     /// The load on a proxy at `address`.
     pub fn load(&self, address: SocketAddr, at: usize, duration: Duration) -> Options {
+        let (scheme, host) = match self.tls {
+            true => ("https", settings::HOST.to_string()),
+            false => ("http", address.ip().to_string()),
+        };
+        let last_route = (self.unit == Unit::Routes).then(|| at.saturating_sub(1));
         Options {
             connections: self.clients(at),
             duration: Some(duration),
             method: if self.body_size > 0 { "POST" } else { "GET" }.to_string(),
             body_size: self.body_size,
             keep_alive: self.keep_alive,
+            headers: last_route.map(|route| ("Host".to_string(), settings::host(route))).into_iter().collect(),
+            insecure: self.tls,
             timeout: Duration::from_secs(10),
             // One thread could not send more than it does through a proxy.
             threads: (self.measure == Measure::Bytes).then_some(2),
             warm_up: if self.clients(at) > LONG_WARM_UP_ABOVE_CLIENTS { LONG_WARM_UP } else { WARM_UP },
-            ..Options::new(&format!("http://{address}{}", self.path))
+            ..Options::new(&format!("{scheme}://{host}:{}{}", address.port(), self.path))
         }
     }
 }
