@@ -136,12 +136,16 @@ fn run(arguments: &Arguments) -> Result<Report, String> {
     if arguments.wants(picks::NAME) {
         picks::run(arguments.rounds, &mut report);
     }
-    if arguments.wants(arguments::IDLE) {
-        let origin = Origin::start(1)?;
-        let setup = Setup { max_workers: arguments.workers, ..Setup::default() };
-        let proxies = steady::start_all(&kinds, &origin, setup, &mut report);
-        let with_process = proxies.iter().filter(|proxy| proxy.kind != Kind::Direct);
-        report.idle.extend(with_process.map(|proxy| idle::hold(proxy, arguments.idle)));
+    for (name, tls) in [(arguments::IDLE, false), (arguments::IDLE_TLS, true)] {
+        if arguments.wants(name) {
+            let origin = Origin::start(1)?;
+            let setup = Setup { max_workers: arguments.workers, tls, ..Setup::default() };
+            let proxies = steady::start_all(&kinds, &origin, setup, &mut report);
+            let with_process = proxies.iter().filter(|proxy| proxy.kind != Kind::Direct);
+            report.idle.extend(with_process.map(|proxy| idle::hold(proxy, arguments.idle)));
+        }
+    }
+    if !report.idle.is_empty() {
         table::print_idle(&report);
     }
     if arguments.wants(arguments::START) {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 /// Workloads that are not in [`work::ALL`].
 pub const IDLE: &str = "idle";
+pub const IDLE_TLS: &str = "idle-tls";
 pub const START: &str = "start";
 
 /// Measures Evenkeel against a direct connection, nginx and HAProxy
@@ -51,7 +52,7 @@ pub struct Arguments {
     /// Let Evenkeel check the health of its server during the measurement
     #[arg(long)]
     pub health_check: bool,
-    /// Connections of the workload idle
+    /// Connections of the workloads idle and idle-tls
     #[arg(long, default_value_t = 8000)]
     pub idle: usize,
     /// Only full load on Evenkeel for this many minutes; fails when memory, descriptors or threads grow
@@ -87,7 +88,7 @@ fn existing(path: &str) -> io::Result<PathBuf> {
 
 const WORKS: &str = "Works: small, new-connection, post-1k, post-64k, get-10k, get-64k, get-1m, post-1m, \
 get-64m, post-64m, chunked, split-response, split-request, mixed, delay-10ms, tls-small, \
-tls-handshakes, tls-1m, routes, idle, start, overload, connections, servers, workers, workers-10ms, \
+tls-handshakes, tls-1m, routes, idle, idle-tls, start, overload, connections, servers, workers, workers-10ms, \
 picks; or all, which takes about half an hour. For a quick look: --work small --rounds 3";
 
 impl Arguments {
@@ -124,7 +125,7 @@ impl Arguments {
 
     /// Fails for unknown workloads or proxies.
     pub fn check(&self) -> Result<(), String> {
-        let others = ["all", IDLE, START, overload::NAME, picks::NAME];
+        let others = ["all", IDLE, IDLE_TLS, START, overload::NAME, picks::NAME];
         let known = |name: &str| others.contains(&name) || work::ALL.iter().any(|work| work.name == name);
         if let Some(unknown) = self.work.iter().find(|name| !known(name)) {
             return Err(format!("there is no workload {unknown}; see --help"));

@@ -125,7 +125,7 @@ pub struct Proxy {
     /// Time from its start to its first response.
     pub start_ms: f64,
     child: Option<Child>,
-    _folder: Option<tempfile::TempDir>,
+    folder: Option<tempfile::TempDir>,
     /// Reserves its port.
     _port: Option<OwnedFd>,
 }
@@ -140,7 +140,7 @@ impl Proxy {
                 pids: Vec::new(),
                 start_ms: 0.0,
                 child: None,
-                _folder: None,
+                folder: None,
                 _port: None,
             };
             return Ok(nothing);
@@ -191,9 +191,17 @@ impl Proxy {
             pids,
             start_ms,
             child: Some(child),
-            _folder: Some(folder),
+            folder: Some(folder),
             _port: Some(held),
         })
+    }
+}
+
+impl Proxy {
+    /// The file of its certificate, if it has one.
+    pub fn certificate(&self) -> Option<PathBuf> {
+        let file = self.folder.as_ref()?.path().join(settings::CERTIFICATE);
+        file.is_file().then_some(file)
     }
 }
 
@@ -206,7 +214,7 @@ impl Drop for Proxy {
 }
 
 /// Sends one request on a connection and reads its small response; true when it is a 200.
-pub fn ask(stream: &mut TcpStream) -> std::io::Result<bool> {
+pub fn ask(stream: &mut (impl Read + Write)) -> std::io::Result<bool> {
     stream.write_all(b"GET /small HTTP/1.1\r\nHost: bench\r\n\r\n")?;
     let mut response = Vec::new();
     let mut bytes = [0; 2048];
@@ -220,7 +228,12 @@ pub fn ask(stream: &mut TcpStream) -> std::io::Result<bool> {
     }
 }
 
-fn await_response(child: &mut Child, address: SocketAddr, begun: Instant, setup: Setup) -> Result<(), String> {
+fn await_response(
+    child: &mut Child,
+    address: SocketAddr,
+    begun: Instant,
+    setup: Setup,
+) -> Result<(), String> {
     while begun.elapsed() < START {
         if let Ok(Some(status)) = child.try_wait() {
             return Err(format!("it ended ({status})"));

@@ -39,7 +39,7 @@ pub fn host(route: usize) -> String {
 }
 
 /// The files of the certificate, in the folder of a proxy.
-const CERTIFICATE: &str = "site.pem";
+pub const CERTIFICATE: &str = "site.pem";
 const KEY: &str = "site.key";
 
 /// Writes a certificate (ECDSA P-256, as most sites have) and its key, and both in one file for HAProxy.
@@ -191,7 +191,12 @@ fn nginx_map(routes: usize) -> String {
 
 /// Two threads; idle connections are shared by all clients, and kept until descriptors are really scarce (by default it
 /// closes them from a quarter of the limit on). A limit (`maxconn`) has a queue behind it.
-pub fn haproxy(folder: &Path, address: SocketAddr, origins: &[SocketAddr], setup: Setup) -> io::Result<String> {
+pub fn haproxy(
+    folder: &Path,
+    address: SocketAddr,
+    origins: &[SocketAddr],
+    setup: Setup,
+) -> io::Result<String> {
     // Each connection takes two descriptors, and HAProxy does not start without enough of them.
     let maxconn = (descriptors().saturating_sub(400) / 2).min(20_000);
     let limit = setup.limit.map_or(String::new(), |limit| format!(" maxconn {limit}"));

@@ -244,7 +244,10 @@ impl Work {
             method: if self.body_size > 0 { "POST" } else { "GET" }.to_string(),
             body_size: self.body_size,
             keep_alive: self.keep_alive,
-            headers: last_route.map(|route| ("Host".to_string(), settings::host(route))).into_iter().collect(),
+            headers: last_route
+                .map(|route| ("Host".to_string(), settings::host(route)))
+                .into_iter()
+                .collect(),
             insecure: self.tls,
             timeout: Duration::from_secs(10),
             // One thread could not send more than it does through a proxy.
