@@ -20,6 +20,8 @@ use crate::data::Proxy;
 use crate::data::accept::Acceptor;
 use crate::state::access::{AccessSink, Line};
 use crate::state::config::{AccessLog, AccessTarget, Config, SyslogPlace};
+use crate::state::events::{Events, Topic};
+use crate::state::history::History;
 use crate::state::instance::Instance;
 use crate::state::upgrade::Upgrading;
 use crossbeam_channel::Receiver;
@@ -64,6 +66,14 @@ pub struct Balancer {
     certificates: (certificates::Handle, JoinHandle<()>),
     kept: Option<(state_file::Handle, JoinHandle<()>)>,
     upgrading: Arc<Upgrading>,
+}
+
+/// What the admin API shows of the time since the start.
+#[derive(Debug)]
+struct Recent {
+    started: Moment,
+    events: Arc<Events>,
+    history: Arc<History>,
 }
 
 /// A data plane with its two threads.
@@ -117,11 +127,15 @@ impl Balancer {
         let kept = kept::start(&config, &proxy.shared.table, written)?;
         let keep = kept.as_ref().map(|(handle, _)| handle.clone());
         let upgrading = Arc::new(Upgrading::new(upgrade::impossible(&config)));
-        let admin = Published::start(instance, &proxy, &handle, keep, &upgrading, &mut inheritance, started)?;
+        let recent = Recent { started, events: Arc::default(), history: Arc::default() };
+        let version = env!("CARGO_PKG_VERSION");
+        recent.events.keep(Topic::Balancer, log::Level::Info, format!("started, version {version}"));
+        let agent = agent.with_events(Arc::clone(&recent.events));
+        let admin = Published::start(instance, &proxy, &handle, keep, &upgrading, &mut inheritance, &recent)?;
         // From here on a failure must remove the admin socket again.
         let rest = open_access_log(&config, lines, &proxy).and_then(|access| {
             let health = spawn("health", move || agent.run())?;
-            let report = start_report(&proxy, admin.as_ref())?;
+            let report = start_report(&proxy, admin.as_ref(), recent)?;
             let certificates = listeners::watch_certificates(&proxy)?;
             Ok((access, health, report, certificates, Running::start(proxy, acceptor)?))
         });
@@ -222,7 +236,7 @@ impl Published {
         keep: Option<state_file::Handle>,
         upgrading: &Arc<Upgrading>,
         inheritance: &mut upgrade::Inheritance,
-        started: Moment,
+        recent: &Recent,
     ) -> Result<Option<Self>, Error> {
         let (added, removed) = (health.clone(), health.clone());
         let (config, address) = (Arc::clone(&main.shared.table.live().config), Arc::default());
@@ -230,9 +244,11 @@ impl Published {
             published: Arc::clone(&address),
             table: Arc::clone(&main.shared.table),
             stats: Arc::clone(&main.shared.stats),
+            events: Arc::clone(&recent.events),
+            history: Arc::clone(&recent.history),
             workers: Arc::new(main.clone()),
             instance,
-            started,
+            started: recent.started,
             registered: Arc::new(move |_| added.look()),
             forgotten: Arc::new(move |_| removed.look()),
             upgrading: Arc::clone(upgrading),
@@ -282,8 +298,14 @@ impl Published {
 }
 
 /// Starts the thread that logs rejected and failed requests.
-fn start_report(main: &Proxy, admin: Option<&Published>) -> Result<(report::Handle, JoinHandle<()>), Error> {
+fn start_report(
+    main: &Proxy,
+    admin: Option<&Published>,
+    recent: Recent,
+) -> Result<(report::Handle, JoinHandle<()>), Error> {
     let (mut reporter, handle) = report::Reporter::new();
+    reporter.tell(recent.events);
+    reporter.sample(&main.shared.stats, &main.shared.table, Arc::new(main.clone()), recent.history);
     reporter.watch("", &main.shared.stats, &main.shared.table);
     if let Some(front) = admin.and_then(|admin| admin.front.as_ref()) {
         reporter.watch("admin: ", &front.proxy.shared.stats, &front.proxy.shared.table);

@@ -2,12 +2,15 @@
 //!
 //! The path of a request: the [front](crate::front) reads its head; [`guard`] and [`api`] check it before its body is
 //! read, and respond to `/live` and `/ready` at once. Accepted requests are served by tiny_http's threads: [`intake`]
-//! reads them, [`api`] has the endpoints, [`status`] and [`metrics`] their contents.
+//! reads them, [`api`] has the endpoints, [`status`], [`recent`] and [`metrics`] their contents. [`dashboard`] is a page
+//! that shows them.
 
 mod api;
+mod dashboard;
 mod guard;
 mod intake;
 mod metrics;
+mod recent;
 mod requests;
 mod response;
 mod status;
@@ -23,6 +26,8 @@ use crate::base::unix_listener::{self, UnixPath};
 use crate::front::{self, Front, Limits, Private, Response, Service};
 use crate::http1::head::RequestHead;
 use crate::state::config::Place;
+use crate::state::events::Events;
+use crate::state::history::History;
 use crate::state::instance::Instance;
 use crate::state::live::Live;
 use crate::state::own::Own;
@@ -67,6 +72,10 @@ pub struct View {
     pub published: Arc<OnceLock<SocketAddr>>,
     /// What the data plane counts.
     pub stats: Arc<Stats>,
+    /// What happened lately.
+    pub events: Arc<Events>,
+    /// The last minutes of traffic.
+    pub history: Arc<History>,
     /// The data plane's workers and connections.
     pub workers: Arc<dyn Workers>,
     /// Which balancer this is, but for its listeners.

@@ -13,6 +13,7 @@ use crate::policy::outlier::Outliers;
 use crate::state::address::Address;
 use crate::state::addresses::Replaced;
 use crate::state::config::{self, Config, HealthCheck};
+use crate::state::events::Events;
 use crate::state::live::Live;
 use crate::state::server::{Check, Mode, Server};
 use crate::state::table::Table;
@@ -82,6 +83,7 @@ pub struct Agent {
     /// Not in the table yet.
     transitions: Vec<Transition>,
     publish_at: Moment,
+    events: Arc<Events>,
 }
 
 /// A pool of servers as seen by the health thread.
@@ -196,8 +198,14 @@ impl Agent {
             newcomers: 0,
             transitions: Vec::new(),
             publish_at: Moment::START,
+            events: Arc::default(),
         };
         (agent, Handle(sender))
+    }
+
+    /// The same; transitions are kept as events there.
+    pub fn with_events(self, events: Arc<Events>) -> Self {
+        Agent { events, ..self }
     }
 
     /// The same, with another resolver.
@@ -526,9 +534,9 @@ impl Agent {
         if let Health::Ejected { until } = change.to {
             self.due.push(Reverse((until, id, Kind::Tick)));
         }
-        let (level, line) = told(&watched.server, &change, detail, now);
+        let told = told(&watched.server, &change, detail, now);
         let server = Arc::clone(&watched.server);
-        self.transitions.push(Transition { server, to: change.to, level, line });
+        self.transitions.push(Transition { server, to: change.to, told });
     }
 
     fn next_probe(&mut self, record: &Record, rules: &health::Rules, now: Moment) -> Moment {

@@ -1,15 +1,19 @@
-//! The thread that logs rejected and failed requests: for each reason a line now and then, with a count. It compares
-//! counters that exist anyway, so it costs nothing per request.
+//! The thread that logs rejected and failed requests: for each reason a line now and then, with a count. It also takes
+//! the samples of the last minutes. It compares counters that exist anyway, so it costs nothing per request.
 
 use crate::base::ids::ServerId;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
+use crate::state::events::{Events, Topic};
+use crate::state::history::{History, Load};
 use crate::state::stats::{Counter, Stats};
 use crate::state::table::Table;
 use crate::state::tls::failure::HandshakeFailure;
+use crate::state::workers::Workers;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::Level;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +30,30 @@ const NAMED: usize = 5;
 #[derive(Debug)]
 pub struct Reporter {
     proxies: Vec<Proxy>,
+    sampled: Option<Sampled>,
+    events: Arc<Events>,
     stop: Receiver<()>,
+}
+
+/// The data plane whose traffic is sampled.
+struct Sampled {
+    stats: Arc<Stats>,
+    table: Arc<Table>,
+    workers: Arc<dyn Workers>,
+    history: Arc<History>,
+}
+
+impl Sampled {
+    fn take(&self) {
+        let load = Load::of(&*self.workers);
+        self.history.sample(&self.stats, &self.table, load, time::now(), time::unix_millis());
+    }
+}
+
+impl fmt::Debug for Sampled {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Sampled")
+    }
 }
 
 /// Stops the thread when it is dropped.
@@ -39,7 +66,24 @@ impl Reporter {
     /// A reporter that watches nothing yet.
     pub fn new() -> (Self, Handle) {
         let (stop, stopped) = bounded(0);
-        (Reporter { proxies: Vec::new(), stop: stopped }, Handle { _stop: stop })
+        let reporter = Reporter { proxies: Vec::new(), sampled: None, events: Arc::default(), stop: stopped };
+        (reporter, Handle { _stop: stop })
+    }
+
+    /// Takes a sample of this data plane at each check.
+    pub fn sample(
+        &mut self,
+        stats: &Arc<Stats>,
+        table: &Arc<Table>,
+        workers: Arc<dyn Workers>,
+        history: Arc<History>,
+    ) {
+        self.sampled = Some(Sampled { stats: Arc::clone(stats), table: Arc::clone(table), workers, history });
+    }
+
+    /// Keeps what is logged as events there, too.
+    pub fn tell(&mut self, events: Arc<Events>) {
+        self.events = events;
     }
 
     /// Watches a data plane. The prefix of its lines distinguishes it from others.
@@ -50,10 +94,12 @@ impl Reporter {
 
     /// Checks once a second until the handle is dropped, and once more then.
     pub fn run(mut self) {
+        self.sampled.iter().for_each(Sampled::take);
         while self.stop.recv_timeout(CHECK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-            self.proxies.iter_mut().for_each(|proxy| proxy.report(false));
+            self.sampled.iter().for_each(Sampled::take);
+            self.proxies.iter_mut().for_each(|proxy| proxy.report(false, &self.events));
         }
-        self.proxies.iter_mut().for_each(|proxy| proxy.report(true));
+        self.proxies.iter_mut().for_each(|proxy| proxy.report(true, &self.events));
     }
 }
 
@@ -66,13 +112,17 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn report(&mut self, is_last: bool) {
+    fn report(&mut self, is_last: bool, events: &Events) {
         let counts: Vec<_> = Kind::all().map(|kind| (kind, kind.count(&self.stats))).collect();
         let servers = &self.table.snapshot().servers;
         let failures: Vec<_> =
             servers.iter().map(|server| (server.id, server.name.as_str(), server.failures())).collect();
         for (level, line) in self.tally.look(&counts, &failures, is_last, time::now()) {
-            log::log!(level, "{}{line}", self.prefix);
+            // A client that leaves is no event.
+            match level {
+                Level::Debug => log::debug!("{}{line}", self.prefix),
+                _ => events.log(Topic::Traffic, level, format!("{}{line}", self.prefix)),
+            }
         }
     }
 }

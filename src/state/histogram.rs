@@ -61,6 +61,12 @@ impl Counts {
         self.buckets.iter().sum()
     }
 
+    /// What was counted since `before`, counts of the same histograms.
+    pub fn since(&self, before: &Counts) -> Counts {
+        let buckets = array::from_fn(|at| self.buckets[at].saturating_sub(before.buckets[at]));
+        Counts { buckets, sum_us: self.sum_us.saturating_sub(before.sum_us) }
+    }
+
     /// The duration that `share` (0 to 1) of all stay below, in microseconds; 0 when nothing was counted.
     pub fn quantile_us(&self, share: f64) -> u64 {
         let wanted = (self.count() as f64 * share).ceil() as u64;

@@ -72,6 +72,15 @@ pub struct Check {
     pub passed: bool,
 }
 
+/// The last change of a server's health, for display.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// Seconds since 1970.
+    pub unix_seconds: u64,
+    /// Why it changed: `3 probes failed in a row (connection refused)` …
+    pub why: String,
+}
+
 /// A server.
 #[derive(Debug)]
 pub struct Server {
@@ -127,6 +136,7 @@ pub struct Server {
     last_check: Mutex<Option<Check>>,
     /// What is counted of its responses, those to copies and to questions of `forward_auth` included.
     pub traffic: Traffic,
+    last_turn: Mutex<Option<Turn>>,
 }
 
 impl Server {
@@ -169,6 +179,7 @@ impl Server {
             tls: RwLock::new(None),
             last_check: Mutex::new(None),
             traffic: Traffic::default(),
+            last_turn: Mutex::new(None),
         }
     }
 
@@ -225,6 +236,16 @@ impl Server {
     /// Records a probe; called by the health thread.
     pub fn checked(&self, check: Check) {
         *self.last_check.lock() = Some(check);
+    }
+
+    /// The last change of its health; `None` while it is as it was at the start.
+    pub fn last_turn(&self) -> Option<Turn> {
+        self.last_turn.lock().clone()
+    }
+
+    /// Records a change of its health; called by the health thread.
+    pub fn turns(&self, turn: Turn) {
+        *self.last_turn.lock() = Some(turn);
     }
 
     /// The totals of its finished requests.

@@ -3,14 +3,16 @@
 use super::View;
 use super::guard;
 use super::intake::Call;
-use super::{metrics, requests, status};
+use super::{dashboard, metrics, recent, requests, status};
 use crate::base::ids::PoolId;
 use crate::base::time;
 use crate::front::Response;
 use crate::state::changes::Changes;
 use crate::state::config::{self, DEFAULT_POOL, Fault, ServerSpec};
+use crate::state::events::Topic;
 use crate::state::server::Server;
 use crate::state::table::Taken;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use tiny_http::Method;
@@ -21,11 +23,14 @@ const POOLS: &str = "/api/v1/pools";
 const INDEX: &str = "\
 Evenkeel, the admin API
 
+GET     /dashboard               a page for browsers, which also get it at /
 GET     /live                    200 while the process responds
 GET     /ready                   200, or 503 while it stops
 GET     /metrics                 in the Prometheus text format
 GET     /api/v1/status           everything at one look, as JSON
 GET     /api/v1/requests         requests in flight: what each waits for, and since when
+GET     /api/v1/history          the last five minutes, a sample a second   [?since=N]
+GET     /api/v1/events           what happened lately                       [?since=N]
 GET     /api/v1/servers          all servers
 POST    /api/v1/servers          {\"name\": \"a\", \"address\": \"127.0.0.1:9001\", \"weight\": 1, \"backup\": false}
 GET     /api/v1/servers/{name}   one server
@@ -51,6 +56,8 @@ enum Place {
     Requests,
     Changes,
     Upgrade,
+    History,
+    Events,
     Pools,
     /// Of this pool; `None` is all pools for a list, and the default pool for a change.
     Servers(Option<String>),
@@ -61,6 +68,9 @@ enum Place {
 /// Checks a request before its body is read. Returns a rejection, or the response of the probe endpoints, which must
 /// not depend on anything else. `None` accepts the request.
 pub(super) fn judge(view: &View, call: &Call) -> Option<Response> {
+    if let Some(file) = dashboard::file(call) {
+        return Some(file);
+    }
     match judged(view, call) {
         Err(rejection) => Some(rejection),
         Ok(Place::Live) => Some(Response::text(
@@ -106,6 +116,8 @@ fn act(view: &View, call: &Call, place: Place) -> Response {
         (Place::Changes, _) => Response::json(200, &changes(view)),
         (Place::Upgrade, Method::Post) => upgrade(view, call),
         (Place::Upgrade, _) => Response::json(200, &view.upgrading.state()),
+        (Place::History, _) => since(call, |number| recent::history(view, number)),
+        (Place::Events, _) => since(call, |number| recent::events(view, number)),
         (Place::Pools, _) => Response::json(200, &json!({ "pools": status::pools(view) })),
         (Place::Servers(None), Method::Post) => add(view, call, PoolId::default()),
         (Place::Servers(None), _) => listed(view, None),
@@ -118,6 +130,14 @@ fn act(view: &View, call: &Call, place: Place) -> Response {
             None => no_pool(call, &pool),
             Some(pool) => act_on_server(view, call, method, pool, &name),
         },
+    }
+}
+
+/// A list from the number on that the query gives.
+fn since<T: Serialize>(call: &Call, list: impl Fn(u64) -> T) -> Response {
+    match call.number("since") {
+        Ok(number) => Response::compact(&list(number)),
+        Err(sentence) => call.reject(400, sentence),
     }
 }
 
@@ -159,6 +179,8 @@ fn place(path: &str) -> Result<Place, (u16, &'static str)> {
         "/api/v1/requests" => Ok(Place::Requests),
         "/api/v1/upgrade" => Ok(Place::Upgrade),
         "/api/v1/changes" => Ok(Place::Changes),
+        "/api/v1/history" => Ok(Place::History),
+        "/api/v1/events" => Ok(Place::Events),
         SERVERS => Ok(Place::Servers(None)),
         POOLS => Ok(Place::Pools),
         _ => {
@@ -241,7 +263,7 @@ fn add(view: &View, call: &Call, pool: PoolId) -> Response {
     let location = path_of(view, pool, &spec.name);
     match view.table.add(pool, &spec) {
         Ok(server) => {
-            log::info!("admin: server {} at {} was added", server.label, server.address);
+            told(view, format!("server {} at {} was added", server.label, server.address));
             (view.changed)();
             (view.registered)(&server);
             shown(201, view, &server).with("Location", location)
@@ -272,7 +294,7 @@ fn again(view: &View, call: &Call, spec: &ServerSpec, server: &Arc<Server>) -> R
         return call.reject(409, format!("{sentence} DELETE it first to change that."));
     }
     if named.contains_key("weight") && spec.weight != server.weight() {
-        log::info!("admin: server {} registered again, with weight {}", server.label, spec.weight.0);
+        told(view, format!("server {} registered again, with weight {}", server.label, spec.weight.0));
         view.table.adjust(server, None, Some(spec.weight));
         (view.changed)();
     }
@@ -289,21 +311,26 @@ fn change(view: &View, call: &Call, pool: PoolId, name: &str) -> Response {
     view.table.adjust(&server, mode, weight);
     (view.changed)();
     if let Some(mode) = mode {
-        log::info!("admin: server {} was set to {}", server.label, mode.name());
+        told(view, format!("server {} was set to {}", server.label, mode.name()));
         (view.registered)(&server);
     }
     weight
         .into_iter()
-        .for_each(|weight| log::info!("admin: server {} was given weight {}", server.label, weight.0));
+        .for_each(|weight| told(view, format!("server {} was given weight {}", server.label, weight.0)));
     shown(200, view, &server)
 }
 
 fn remove(view: &View, call: &Call, pool: PoolId, name: &str) -> Response {
     let Some(server) = view.table.remove(pool, name) else { return unknown(call, name) };
-    log::info!("admin: server {} at {} was taken out", server.label, server.address);
+    told(view, format!("server {} at {} was taken out", server.label, server.address));
     (view.forgotten)(server.id);
     (view.changed)();
     shown(200, view, &server)
+}
+
+/// A change was made: for the log and as an event.
+fn told(view: &View, change: String) {
+    view.events.log(Topic::Change, log::Level::Info, format!("admin: {change}"));
 }
 
 fn reject_faults(call: &Call, what: &str, faults: &[Fault]) -> Response {

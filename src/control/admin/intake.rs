@@ -17,6 +17,8 @@ pub(super) struct Call {
     pub(super) method: Method,
     /// The target up to its `?`, unchanged.
     pub(super) path: String,
+    /// What follows the first `?` of the target; empty without one.
+    query: String,
     /// The request announces a body.
     pub(super) has_body: bool,
     /// It came through the TCP port.
@@ -30,10 +32,11 @@ impl Call {
     pub(super) fn judged(head: &RequestHead<'_, '_>, published: bool) -> Option<Self> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let target = text(head.target);
-        let path = target.split('?').next().unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         Some(Call {
             method: text(head.method).parse().ok()?,
             path: if head.slash_first { format!("/{path}") } else { path.to_owned() },
+            query: query.to_owned(),
             has_body: !matches!(head.framing, Framing::None | Framing::Length(0)),
             published,
             body: String::new(),
@@ -43,16 +46,26 @@ impl Call {
 
     /// A request that was accepted.
     pub(super) fn served(request: &mut Request) -> Result<Self, Response> {
-        let path = request.url().split('?').next().unwrap_or_default().to_owned();
+        let (path, query) = request.url().split_once('?').unwrap_or((request.url(), ""));
+        let (path, query) = (path.to_owned(), query.to_owned());
         let mut body = Vec::new();
         // Complete and within the limit: the front ensures that.
         let read = request.as_reader().take(BODY_MAX).read_to_end(&mut body);
         let method = request.method().clone();
         let has_body = !body.is_empty();
         match read.ok().and_then(|_| String::from_utf8(body).ok()) {
-            Some(body) => Ok(Call { method, path, has_body, published: false, body, fields: Vec::new() }),
+            Some(body) => {
+                Ok(Call { method, path, query, has_body, published: false, body, fields: Vec::new() })
+            }
             None => Err(Response::rejection(&path, 400, "The body is not UTF-8 text.")),
         }
+    }
+
+    /// The number that the query gives for this name, zero without one. The error is a sentence.
+    pub(super) fn number(&self, name: &str) -> Result<u64, String> {
+        let mut pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
+        let Some((_, value)) = pairs.find(|(key, _)| *key == name) else { return Ok(0) };
+        value.parse().map_err(|_| format!("{name} in the query is not a whole number."))
     }
 
     /// The value of a header.
@@ -74,8 +87,8 @@ impl Call {
     #[cfg(test)]
     pub(super) fn of(method: Method, path: &str, fields: &[(&str, &str)]) -> Self {
         let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let (path, body) = (path.to_owned(), String::new());
-        Call { method, path, has_body: false, published: false, body, fields }
+        let (path, query, body) = (path.to_owned(), String::new(), String::new());
+        Call { method, path, query, has_body: false, published: false, body, fields }
     }
 }
 

@@ -16,7 +16,16 @@ impl Response {
 
     /// A value as indented JSON.
     pub(super) fn json(status: u16, value: &impl Serialize) -> Self {
-        match serde_json::to_string_pretty(value) {
+        Response::written(status, serde_json::to_string_pretty(value))
+    }
+
+    /// A long list as JSON, without spaces.
+    pub(super) fn compact(value: &impl Serialize) -> Self {
+        Response::written(200, serde_json::to_string(value))
+    }
+
+    fn written(status: u16, json: serde_json::Result<String>) -> Self {
+        match json {
             Ok(body) => Response::of(status, JSON, body + "\n"),
             Err(error) => {
                 Response::of(500, TEXT, format!("The response cannot be written as JSON: {error}.\n"))

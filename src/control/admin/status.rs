@@ -1,20 +1,21 @@
 //! The JSON of `/api/v1/status` and `/api/v1/servers`, filled from the shared state.
 
 use super::View;
-use crate::base::ids::{ByPool, PoolId};
+use crate::base::ids::{ByPool, PoolId, ServerId};
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::policy::health::Health;
 use crate::state::changes;
 use crate::state::config::TlsToClients;
 use crate::state::histogram::Counts;
+use crate::state::history::{Rate, Sample};
 use crate::state::instance::Instance;
 use crate::state::listener::OpenListener;
 use crate::state::server::{Check, Mode, Server};
 use crate::state::stats::{Counter, Stats};
 use crate::state::tls::listener::{Expiry, ListenerTls};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -97,9 +98,20 @@ pub(super) struct ServerStatus {
     state: &'static str,
     /// `file`, or `api` for one that was registered.
     origin: &'static str,
+    /// What the operator set: `ready`, `drain` or `maint`.
+    mode: &'static str,
+    /// Why its health is what it is, and since when; null while it is as it was at the start.
+    reason: Option<String>,
+    since: Option<String>,
     weight: u16,
     backup: bool,
     in_flight: u32,
+    /// Null without a limit.
+    max_in_flight: Option<u32>,
+    /// Requests sent to it per second, over the last ten seconds.
+    rate: f64,
+    /// Its part of the requests of its pool in that time, 0 to 1; null while there are none.
+    share: Option<f64>,
     /// Null while unknown.
     ewma_ms: Option<f64>,
     /// Null when the server reports nothing, or has not done so for a while.
@@ -160,6 +172,7 @@ struct Bytes {
 #[derive(Debug, Serialize)]
 struct Quantiles {
     p50: f64,
+    p90: f64,
     p99: f64,
 }
 
@@ -207,20 +220,58 @@ pub(super) fn pools(view: &View) -> Vec<PoolStatus> {
 pub(super) fn servers(view: &View, pool: Option<PoolId>, now: Moment) -> Vec<ServerStatus> {
     let snapshot = view.table.snapshot();
     let wanted = snapshot.servers.iter().filter(|server| pool.is_none_or(|pool| server.pool == pool));
-    wanted.map(|known| server(view, known, now)).collect()
+    let rates = Rates::of(view);
+    wanted.map(|known| one(view, known, &rates, now)).collect()
 }
 
 /// The current state of one server.
 pub(super) fn server(view: &View, server: &Server, now: Moment) -> ServerStatus {
+    one(view, server, &Rates::of(view), now)
+}
+
+/// Requests per second, by server and by pool.
+struct Rates {
+    servers: HashMap<ServerId, Rate>,
+    pools: HashMap<PoolId, f64>,
+}
+
+impl Rates {
+    fn of(view: &View) -> Self {
+        let (servers, mut pools) = (view.history.rates(), HashMap::new());
+        for server in &view.table.snapshot().servers {
+            *pools.entry(server.pool).or_default() +=
+                servers.get(&server.id).map_or(0.0, |rate| rate.requests);
+        }
+        Rates { servers, pools }
+    }
+
+    fn rate(&self, server: &Server) -> f64 {
+        self.servers.get(&server.id).map_or(0.0, |rate| rate.requests)
+    }
+
+    fn share(&self, server: &Server) -> Option<f64> {
+        let all = self.pools.get(&server.pool).copied().filter(|all| *all > 0.0)?;
+        Some(self.rate(server) / all)
+    }
+}
+
+fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus {
+    let turn = server.last_turn();
     ServerStatus {
         pool: view.live().config.pool_name(server.pool).to_owned(),
         name: server.name.clone(),
         address: server.address.to_string(),
         state: state(server),
         origin: origin(view, server),
+        mode: server.mode().name(),
+        since: turn.as_ref().map(|turn| unix_rfc3339(turn.unix_seconds)),
+        reason: turn.map(|turn| turn.why),
         weight: server.weight().0,
         backup: server.is_backup(),
         in_flight: server.in_flight(),
+        max_in_flight: server.max_in_flight(),
+        rate: rounded(rates.rate(server)),
+        share: rates.share(server).map(rounded),
         ewma_ms: server.latency_us(now).map(|us| rounded(f64::from(us) / 1000.0)),
         reported_queue: server.reported(now).map(|load| rounded(f64::from(load))),
         requests: server.requests(),
@@ -258,17 +309,9 @@ pub(super) fn state(server: &Server) -> &'static str {
     }
 }
 
-/// The classes of responses and their counters.
+/// The classes of responses and their counts.
 pub(super) fn responses(stats: &Stats) -> [(&'static str, u64); 6] {
-    [
-        ("1xx", Counter::Responses1xx),
-        ("2xx", Counter::Responses2xx),
-        ("3xx", Counter::Responses3xx),
-        ("4xx", Counter::Responses4xx),
-        ("5xx", Counter::Responses5xx),
-        ("none", Counter::ResponsesNone),
-    ]
-    .map(|(class, counter)| (class, stats.total(counter)))
+    Sample::CLASSES.map(|(class, counter)| (class, stats.total(counter)))
 }
 
 fn listeners(view: &View) -> Vec<ListenerStatus> {
@@ -285,7 +328,7 @@ fn tls_status(tls: &TlsToClients, open: Option<&ListenerTls>) -> TlsStatus {
     let certificate = |expiry: Expiry| CertificateStatus {
         name: expiry.name,
         file: expiry.file.display().to_string(),
-        expires: rfc3339(u64::try_from(expiry.not_after).unwrap_or(0)),
+        expires: unix_rfc3339(u64::try_from(expiry.not_after).unwrap_or(0)),
     };
     TlsStatus {
         min_version: tls.min_version.name(),
@@ -337,7 +380,7 @@ fn totals(view: &View) -> Totals {
 
 fn last_check(check: Check) -> LastCheck {
     LastCheck {
-        at: rfc3339(check.unix_seconds),
+        at: unix_rfc3339(check.unix_seconds),
         took_ms: rounded(check.took.as_secs_f64() * 1000.0),
         outcome: check.outcome,
         passed: check.passed,
@@ -345,7 +388,7 @@ fn last_check(check: Check) -> LastCheck {
 }
 
 /// A date outside the supported range becomes the epoch: a clock may have any value.
-fn rfc3339(unix_seconds: u64) -> String {
+pub(super) fn unix_rfc3339(unix_seconds: u64) -> String {
     let year_9999 = 253_402_300_799;
     let seconds = if unix_seconds > year_9999 { 0 } else { unix_seconds };
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
@@ -353,10 +396,10 @@ fn rfc3339(unix_seconds: u64) -> String {
 
 fn quantiles(counts: &Counts) -> Quantiles {
     let ms = |share| counts.quantile_us(share) as f64 / 1000.0;
-    Quantiles { p50: ms(0.5), p99: ms(0.99) }
+    Quantiles { p50: ms(0.5), p90: ms(0.9), p99: ms(0.99) }
 }
 
 /// Rounded to microseconds, for readability.
-fn rounded(number: f64) -> f64 {
+pub(super) fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }

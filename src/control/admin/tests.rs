@@ -7,8 +7,9 @@ use crate::http1::reason::Reason;
 use crate::policy::health::Health;
 use crate::policy::pool::Bounds;
 use crate::state::config::{self, Config};
+use crate::state::history::Load;
 use crate::state::server::Check;
-use crate::state::stats::Counter;
+use crate::state::stats::{Counter, Outcome};
 use crate::state::workers::{Gauges, RequestInfo, Workers};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -97,6 +98,8 @@ struct Fixture {
     proxy: Arc<Proxy>,
     table: Arc<Table>,
     stats: Arc<Stats>,
+    events: Arc<Events>,
+    history: Arc<History>,
     registered: Arc<Mutex<Vec<String>>>,
     forgotten: Arc<Mutex<Vec<ServerId>>>,
     published: PathBuf,
@@ -122,6 +125,7 @@ impl Fixture {
         let socket = config.admin.socket.clone().unwrap();
         let (proxy, stats) = (Arc::new(Proxy::default()), Arc::new(Stats::default()));
         let table = Arc::new(Table::of(Live::plain(config)));
+        let (events, history): (Arc<Events>, Arc<History>) = Default::default();
         let (registered, forgotten) = (Arc::default(), Arc::default());
         let (told, gone): (Arc<Mutex<Vec<_>>>, Arc<Mutex<Vec<_>>>) =
             (Arc::clone(&registered), Arc::clone(&forgotten));
@@ -129,6 +133,8 @@ impl Fixture {
             published: Arc::default(),
             table: Arc::clone(&table),
             stats: Arc::clone(&stats),
+            events: Arc::clone(&events),
+            history: Arc::clone(&history),
             workers: Arc::clone(&proxy) as Arc<dyn Workers>,
             instance: Instance::default(),
             started: time::now(),
@@ -141,7 +147,20 @@ impl Fixture {
         let admin = open(view).unwrap();
         let (stopper, published) = (admin.stopper(), admin.published_at());
         let thread = Some(thread::spawn(move || admin.run()));
-        Fixture { socket, proxy, table, stats, registered, forgotten, published, stopper, thread, folder }
+        Fixture {
+            socket,
+            proxy,
+            table,
+            stats,
+            events,
+            history,
+            registered,
+            forgotten,
+            published,
+            stopper,
+            thread,
+            folder,
+        }
     }
 
     fn connect(&self) -> BufReader<UnixStream> {
@@ -300,6 +319,51 @@ fn the_status_tells_everything() {
     assert_eq!(totals["rejections"], serde_json::json!({ "no_server": 1 }));
     assert_eq!((&totals["connections"]["open"], &totals["connections"]["tunnels"]), (&7.into(), &2.into()));
     assert!((10.0..12.0).contains(&totals["request_ms"]["p99"].as_f64().unwrap()), "{totals}");
+}
+
+#[test]
+fn the_last_minutes_are_told_from_a_number_on() {
+    let fixture = Fixture::new();
+    let a = fixture.table.find("a").unwrap();
+    let sample = |ms: u64| {
+        let at = Moment::from_millis(ms);
+        fixture.history.sample(&fixture.stats, &fixture.table, Load::of(&*fixture.proxy), at, ms);
+    };
+    sample(1_000);
+    fixture.stats.shard(0).ends(Outcome { status: Some(200), bytes: 7, reason: None });
+    a.lease(time::now()).unwrap().responded(true, Duration::from_millis(5), time::now());
+    sample(2_000);
+    sample(3_000);
+    let history = fixture.get("/api/v1/history").json();
+    assert_eq!((&history["next"], history["samples"].as_array().unwrap().len()), (&2.into(), 2));
+    let second = &history["samples"][0];
+    assert_eq!((&second["requests"], &second["responses"]["2xx"]), (&1.into(), &1.into()), "{second}");
+    assert_eq!((&second["at_ms"], &second["waiting"]), (&2000.into(), &4.into()), "{second}");
+    assert_eq!(fixture.get("/api/v1/history?since=2").json()["samples"], json!([]));
+    fixture.get("/api/v1/history?since=x").check(400, "since");
+    let server = fixture.get("/api/v1/servers/a").json();
+    assert_eq!((&server["rate"], &server["share"]), (&0.5.into(), &1.0.into()), "{server}");
+    fixture.change("PATCH /api/v1/servers/a", r#"{"state":"drain","weight":5}"#);
+    let events = fixture.get("/api/v1/events").json();
+    let texts: Vec<_> = events["events"].as_array().unwrap().iter().map(|event| &event["text"]).collect();
+    assert_eq!(texts, ["admin: server a was set to drain", "admin: server a was given weight 5"]);
+    assert_eq!(events["events"][0]["topic"], "change");
+    assert_eq!(fixture.get("/api/v1/events?since=1").json()["events"].as_array().unwrap().len(), 1);
+    assert_eq!(fixture.events.after(1).len(), 1);
+}
+
+#[test]
+fn the_dashboard_needs_no_token_and_its_data_do() {
+    let fixture = Fixture::of(r#"{"admin":{"token":"0123456789abcdef"}}"#);
+    let page = fixture.call("GET /", &["Accept: text/html,*/*;q=0.8"], "");
+    assert_eq!((page.status, page.fields["content-type"].as_str()), (200, "text/html; charset=utf-8"));
+    assert!(page.fields["content-security-policy"].starts_with("default-src 'none'"), "{page:?}");
+    for path in ["/dashboard", "/dashboard.js", "/dashboard.css", "/dashboard.svg"] {
+        assert_eq!(fixture.get(path).status, 200, "{path}");
+    }
+    for path in ["/api/v1/history", "/api/v1/events"] {
+        assert_eq!(fixture.get(path).status, 401, "{path}");
+    }
 }
 
 #[test]
@@ -755,6 +819,8 @@ fn no_second_balancer_takes_a_living_one_s_socket() {
     let view = View {
         published: Arc::default(),
         table: Arc::clone(&fixture.table),
+        events: Arc::default(),
+        history: Arc::default(),
         stats: Arc::clone(&fixture.stats),
         workers: Arc::clone(&fixture.proxy) as Arc<dyn Workers>,
         instance: Instance::default(),

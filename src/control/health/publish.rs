@@ -2,9 +2,10 @@
 
 use super::Agent;
 use crate::base::ids::PoolId;
-use crate::base::time::Moment;
+use crate::base::time::{self, Moment};
 use crate::policy::health::{Change, Health};
-use crate::state::server::Server;
+use crate::state::events::Topic;
+use crate::state::server::{Server, Turn};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,17 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(20);
 pub(super) struct Transition {
     pub(super) server: Arc<Server>,
     pub(super) to: Health,
+    pub(super) told: Told,
+}
+
+/// What is said of a transition.
+#[derive(Debug)]
+pub(super) struct Told {
     pub(super) level: log::Level,
+    /// The line of the log.
     pub(super) line: String,
+    /// The reason alone, for the status.
+    pub(super) why: String,
 }
 
 impl Agent {
@@ -31,7 +41,10 @@ impl Agent {
         let transitions = std::mem::take(&mut self.transitions);
         let changes: Vec<_> = transitions.iter().map(|change| (&*change.server, change.to)).collect();
         self.table.set_healths(&changes);
-        transitions.iter().for_each(|change| log::log!(change.level, "{}", change.line));
+        for Transition { server, told, .. } in transitions {
+            server.turns(Turn { unix_seconds: time::unix_seconds(), why: told.why });
+            self.events.log(Topic::Health, told.level, told.line);
+        }
         self.say_if_all_down();
     }
 
@@ -46,28 +59,35 @@ impl Agent {
                 _ => format!("pool {}: ", known.name),
             };
             match (std::mem::replace(&mut known.serves, up), up) {
-                (true, false) => log::error!(
-                    "{of_pool}no server can take requests: all {} are down or out of service; every request is \
-                     answered 503",
-                    servers.count
-                ),
-                (false, true) => log::info!("{of_pool}requests are served again"),
+                (true, false) => {
+                    let line = format!(
+                        "{of_pool}no server can take requests: all {} are down or out of service; every request is \
+                         answered 503",
+                        servers.count
+                    );
+                    self.events.log(Topic::Health, log::Level::Error, line);
+                }
+                (false, true) => {
+                    let line = format!("{of_pool}requests are served again");
+                    self.events.log(Topic::Health, log::Level::Info, line);
+                }
                 _ => {}
             }
         }
     }
 }
 
-/// The log line for a transition. The detail is the outcome in parentheses, and more.
-pub(super) fn told(server: &Server, change: &Change, detail: &str, now: Moment) -> (log::Level, String) {
+/// What is said of a transition. The detail is the outcome in parentheses, and more.
+pub(super) fn told(server: &Server, change: &Change, detail: &str, now: Moment) -> Told {
     let detail = if detail.is_empty() { String::new() } else { format!(" {detail}") };
-    let (name, address, why) = (&server.label, &server.address, change.why);
-    match change.to {
-        Health::Up => (log::Level::Info, format!("server {name} ({address}) is up: {why}{detail}")),
+    let (name, address, why) = (&server.label, &server.address, format!("{}{detail}", change.why));
+    let (level, line) = match change.to {
+        Health::Up => (log::Level::Info, format!("server {name} ({address}) is up: {why}")),
         Health::Ejected { until } => {
             let time = humantime::format_duration(Duration::from_millis(until.since(now).as_millis() as u64));
-            (log::Level::Warn, format!("server {name} is ejected for {time}: {why}{detail}"))
+            (log::Level::Warn, format!("server {name} is ejected for {time}: {why}"))
         }
-        _ => (log::Level::Warn, format!("server {name} ({address}) is down: {why}{detail}")),
-    }
+        _ => (log::Level::Warn, format!("server {name} ({address}) is down: {why}")),
+    };
+    Told { level, line, why }
 }
