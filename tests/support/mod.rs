@@ -14,6 +14,7 @@
 
 pub mod balancer;
 pub mod behaviours;
+pub mod browser;
 pub mod client;
 pub mod faults;
 pub mod message;

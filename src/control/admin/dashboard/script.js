@@ -316,9 +316,9 @@ function update_row(row, server) {
     row.state.className = `state ${server.state}`;
     row.state.replaceChildren(make("span", { attr: { "aria-hidden": "true" } }, mark), word);
   }
-  const duration = server.since && server.mode === "ready" ? `for ${since(server.since)}` : "";
-  const reason = server.mode === "ready" ? server.reason : "Set by the operator";
-  put(row.why, [reason, duration].filter(Boolean).join(", "));
+  const duration = server.since ? `for ${since(server.since)}` : "";
+  const reasons = { up: duration && `Up ${duration}`, drain: "Drained by the operator", maint: "Taken out by the operator" };
+  put(row.why, reasons[server.state] ?? [server.reason, duration].filter(Boolean).join(", "));
   row.why.title = server.reason ?? "";
   const check = server.last_check;
   const lost = server.name_lookup?.error ? `; name: ${server.name_lookup.error}` : "";
