@@ -11,6 +11,7 @@ pub mod run;
 pub mod server;
 pub mod status;
 pub mod upgrade;
+mod view;
 
 use crate::app;
 use crate::base::{limits, output, program};
@@ -101,7 +102,7 @@ pub enum Command {
     /// Write it to a file, and name that file in the configuration: "$schema": "evenkeel.schema.json".
     Schema,
     /// Show the workers, servers and totals of a running balancer
-    #[command(long_about = status::LONG_ABOUT)]
+    #[command(long_about = status::LONG_ABOUT, after_help = status::AFTER_HELP)]
     Status(status::Arguments),
     /// Start the binary of a running balancer anew, without losing a connection
     #[command(long_about = upgrade::LONG_ABOUT)]

@@ -85,8 +85,14 @@ impl Client {
     }
 
     /// The status of the balancer, as JSON.
-    pub(super) fn status(&self) -> Result<String, Unmet> {
+    #[cfg(test)]
+    fn status(&self) -> Result<String, Unmet> {
         self.find().map(|(_, status)| status)
+    }
+
+    /// The same, and where it was found, as words.
+    pub(super) fn status_and_place(&self) -> Result<(String, String), Unmet> {
+        self.find().map(|(place, status)| (place.to_string(), status))
     }
 
     /// The identity of the expected balancer, as it reports it.

@@ -1,17 +1,35 @@
-//! `evenkeel status`: the status of a running balancer, through its admin API.
+//! `evenkeel status`: the status of a running balancer, through its admin API, in 80 columns.
 
 use super::admin::{Client, Place};
-use super::{Failure, File, changes, failed, find, say};
+use super::view::{Mood, Pool, Server, Status, count, cut, millis, plain, rate};
+use super::{Failure, File, changes, duration, failed, find, say};
 use clap::Args;
-use serde_json::{Map, Value};
+use std::env;
+use std::io::{IsTerminal, stdout};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 pub(super) const LONG_ABOUT: &str = "\
 Show the workers, servers and totals of a running balancer.
 
 Finds the balancer through the same configuration: by its Unix socket (admin.socket), or by
-admin.bind if the balancer there runs with this file. Prints the worker pool, the
-totals and the servers. The admin.token of the configuration is sent along.";
+admin.bind if the balancer there runs with this file. Prints which balancer that is, its
+traffic, its worker pool and its servers. The admin.token of the configuration is sent along.
+There are no colours with NO_COLOR, or where the output is no terminal.";
+
+pub(super) const AFTER_HELP: &str = "\
+Exit codes:
+  0  the status was shown
+  1  no balancer of this configuration responds
+  2  the command line is wrong
+  3  the configuration is not valid
+  4  with --check: the balancer drains, or a pool has no server that takes requests";
+
+/// The exit code of --check when requests are not served.
+const UNSERVED: u8 = 4;
+/// The width of what is printed: that of a terminal nobody has resized.
+const WIDTH: usize = 80;
 
 /// The arguments of `evenkeel status`.
 #[derive(Clone, Debug, Args)]
@@ -22,6 +40,13 @@ pub struct Arguments {
     /// Show what the admin API has made of the file's servers
     #[arg(long)]
     changes: bool,
+    /// Show it again and again, every 2 s or as often as said (--watch=10s), until ctrl-C
+    #[arg(long, value_name = "EVERY", num_args = 0..=1, require_equals = true, default_missing_value = "2s",
+          value_parser = duration, conflicts_with = "changes")]
+    watch: Option<Duration>,
+    /// Exit with 4 if the balancer drains, or a pool has no server that takes requests
+    #[arg(long, conflicts_with_all = ["changes", "watch"])]
+    check: bool,
     /// Ask the balancer at this address, whatever its configuration [default: that of the configuration]
     #[arg(long, value_name = "ADDRESS|unix:PATH")]
     pub admin: Option<Place>,
@@ -36,94 +61,226 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
     if arguments.changes {
         return changes::show(&client, arguments.json);
     }
-    let response = client.status().map_err(failed)?;
-    if arguments.json {
-        say(response.trim_end());
-        return Ok(0);
-    }
-    let status = serde_json::from_str::<Map<String, Value>>(&response);
-    say(report(
-        &status.map_err(|error| failed(format!("the response of the admin API is not valid: {error}")))?,
-    ));
-    Ok(0)
-}
-
-/// The status for display: single values and objects as lines, lists of objects as tables. It shows whatever the API
-/// returns, so that new values appear without a change here.
-fn report(status: &Map<String, Value>) -> String {
-    let wide = status.keys().map(|key| key.len()).max().unwrap_or(0);
-    let is_table = |value: &Value| matches!(value, Value::Array(_));
-    let lines = status.iter().filter(|(_, value)| !is_table(value)).map(|(key, value)| match value {
-        Value::Object(parts) => format!("{key:wide$}  {}", parts_of(parts)),
-        _ => format!("{key:wide$}  {}", cell(value)),
-    });
-    let tables =
-        status.iter().filter_map(|(key, value)| Some(format!("\n{}", table(key, value.as_array()?))));
-    lines.chain(tables).collect::<Vec<_>>().join("\n")
-}
-
-fn parts_of(parts: &Map<String, Value>) -> String {
-    parts.iter().map(|(key, value)| format!("{key} {}", cell(value))).collect::<Vec<_>>().join(", ")
-}
-
-/// Rows under their column names, which are the keys of the first row.
-fn table(title: &str, rows: &[Value]) -> String {
-    let Some(Value::Object(first)) = rows.first() else { return format!("{title}: none") };
-    let order = ["name", "address", "state", "weight"];
-    let mut columns: Vec<&str> = order.into_iter().filter(|column| first.contains_key(*column)).collect();
-    columns.extend(first.keys().map(String::as_str).filter(|column| !order.contains(column)));
-    let head = columns.iter().map(|column| (*column).to_owned()).collect();
-    let cells =
-        |row: &Value| columns.iter().map(|column| cell(row.get(column).unwrap_or(&Value::Null))).collect();
-    aligned(&std::iter::once(head).chain(rows.iter().map(cells)).collect::<Vec<_>>())
-}
-
-fn aligned(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    let Some(every) = arguments.watch else {
+        let (text, serves) = shown(&client, arguments.json)?;
+        say(text);
+        return Ok(if arguments.check && !serves { UNSERVED } else { 0 });
     };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    loop {
+        // A balancer that restarts is waited for.
+        let text = match shown(&client, arguments.json) {
+            Ok((text, _)) => text,
+            Err(Failure::Runtime(reason)) => reason,
+            Err(other) => return Err(other),
+        };
+        let clear = if stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+        say(format_args!("{clear}{text}"));
+        thread::park_timeout(every);
+    }
 }
 
-/// One value, short. Characters that could control a terminal are left out.
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.chars().filter(|character| !character.is_control()).collect(),
-        Value::Number(number) if number.is_f64() => format!("{:.1}", number.as_f64().unwrap_or(0.0)),
-        Value::Object(parts) => parts_of(parts),
-        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(" "),
-        _ => value.to_string(),
+/// The text to print, and whether requests are served.
+fn shown(client: &Client, as_json: bool) -> Result<(String, bool), Failure> {
+    let (place, response) = client.status_and_place().map_err(failed)?;
+    let status: Status = serde_json::from_str(&response)
+        .map_err(|error| failed(format!("the response of the admin API is not valid: {error}")))?;
+    let text = if as_json {
+        response.trim_end().to_owned()
+    } else {
+        let has_colours = stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+        report(&status, &place, Paint { has_colours })
+    };
+    Ok((text, status.serves()))
+}
+
+/// Colours, or none.
+#[derive(Clone, Copy, Debug)]
+struct Paint {
+    has_colours: bool,
+}
+
+impl Paint {
+    fn with(self, code: &str, text: &str) -> String {
+        if self.has_colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
+
+    fn strong(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    fn dim(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    fn mood(self, mood: Mood, text: &str) -> String {
+        match mood {
+            Mood::Good => self.with("32", text),
+            Mood::Pending => self.with("34", text),
+            Mood::Warning => self.with("33", text),
+            Mood::Bad => self.with("1;31", text),
+            Mood::Off => self.dim(text),
+        }
+    }
+}
+
+fn report(status: &Status, place: &str, paint: Paint) -> String {
+    let mut lines = vec![paint.strong(&status.title())];
+    lines.push(format!("  configuration  {}", plain(status.instance.file())));
+    lines.push(format!("  listens on     {}", plain(&status.instance.listeners.join(", "))));
+    lines.push(format!("  admin API      {}", plain(place)));
+    lines.push(String::new());
+    lines.extend(traffic(status));
+    for pool in &status.pools {
+        lines.push(String::new());
+        lines.push(head(pool, status, paint));
+        let servers: Vec<_> = status.servers.iter().filter(|server| server.pool == pool.name).collect();
+        if servers.is_empty() {
+            lines.push("  no servers".to_owned());
+            continue;
+        }
+        lines.push(paint.dim(&row(["", "name", "address", "state", "req/s", "share", "busy", "latency"])));
+        servers.iter().for_each(|server| lines.extend(of_server(server, paint)));
+    }
+    lines.join("\n")
+}
+
+fn traffic(status: &Status) -> [String; 3] {
+    let (totals, workers) = (&status.totals, &status.threadpool);
+    let classes: Vec<_> = totals.responses.iter().filter(|(_, number)| **number > 0).collect();
+    let classes = classes.iter().map(|(class, number)| format!("  {class} {}", count(**number)));
+    let rejected: u64 = totals.rejections.values().sum();
+    let rejected =
+        if rejected > 0 { format!("  rejected or failed {}", count(rejected)) } else { String::new() };
+    let rates = status.servers.iter().map(|server| server.rate).sum();
+    let of = &totals.request_ms;
+    [
+        format!("requests  {}{}{rejected}", count(totals.requests), classes.collect::<String>()),
+        format!(
+            "now       {}/s to servers  p50 {}  p90 {}  p99 {}",
+            rate(rates),
+            millis(of.p50),
+            millis(of.p90),
+            millis(of.p99)
+        ),
+        format!(
+            "workers   {} of {}  in flight {}  queue {} of {}  waiting {}  connections {}",
+            workers.workers,
+            workers.max,
+            count(workers.in_flight as u64),
+            workers.queued,
+            workers.queue_capacity,
+            workers.waiting,
+            count(totals.connections.open as u64)
+        ),
+    ]
+}
+
+fn head(pool: &Pool, status: &Status, paint: Paint) -> String {
+    let mood = match (pool.ready, pool.servers) {
+        (_, 0) => Mood::Off,
+        (0, _) => Mood::Bad,
+        (ready, all) if ready < all && status.servers.iter().any(|one| one.mood() == Mood::Bad) => {
+            Mood::Warning
+        }
+        _ => Mood::Good,
+    };
+    let ready = paint.mood(mood, &format!("{} of {} take requests", pool.ready, pool.servers));
+    let waiting =
+        if pool.waiting > 0 { format!("  waiting {}", count(pool.waiting as u64)) } else { String::new() };
+    let name = paint.strong(&format!("pool {}", plain(&pool.name)));
+    format!("{name}  {}  {ready}  in flight {}{waiting}", plain(&pool.algorithm), pool.in_flight)
+}
+
+/// Columns of 80 in all.
+fn row(cells: [&str; 8]) -> String {
+    let [mark, name, address, state, rate, share, busy, latency] = cells;
+    let (name, address) = (cut(name, 15), cut(address, 21));
+    format!("  {mark:1} {name:15} {address:21} {state:8} {rate:>7} {share:>5} {busy:>4} {latency:>8}")
+        .trim_end()
+        .to_owned()
+}
+
+/// A server's row, and a second line where there is more to say.
+fn of_server(server: &Server, paint: Paint) -> Vec<String> {
+    let (name, address, state) = (plain(&server.name), plain(&server.address), plain(&server.state));
+    let (rate, share, latency) = (rate(server.rate), server.share(), server.latency());
+    let busy = server.in_flight.to_string();
+    let line = row([server.mark(), &name, &address, &state, &rate, &share, &busy, &latency]);
+    let (mark, padded) = (server.mark(), format!("{state:8}"));
+    // Painted after it was padded: colours have no width.
+    let line = line.replacen(mark, &paint.mood(server.mood(), mark), 1);
+    let line = line.replacen(&padded, &paint.mood(server.mood(), &padded), 1);
+    let weight = (server.weight != 1).then(|| format!("weight {}", server.weight));
+    let backup = server.backup.then(|| "backup".to_owned());
+    let why = (server.mood() != Mood::Good).then(|| server.why()).filter(|why| !why.is_empty());
+    let more: Vec<String> = [weight, backup, why].into_iter().flatten().collect();
+    let more = (!more.is_empty()).then(|| format!("    {}", cut(&more.join("; "), WIDTH - 4)));
+    [Some(line), more.map(|more| paint.dim(&more))].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_status_reads_as_lines_and_tables() {
-        let status = serde_json::json!({
-            "uptime_seconds": 12,
-            "threadpool": { "workers": 3, "busy": 1 },
+    fn status() -> Status {
+        serde_json::from_value(serde_json::json!({
+            "version": "0.1.0", "uptime_s": 3700, "draining": false,
+            "instance": { "pid": 12, "config": "/etc/evenkeel/config.json", "listeners": ["0.0.0.0:8000"] },
+            "threadpool": { "max": 50, "workers": 3, "in_flight": 2, "queue_capacity": 100 },
+            "pools": [{ "name": "default", "algorithm": "dynamic", "servers": 3, "ready": 1, "in_flight": 2 },
+                      { "name": "api", "algorithm": "round_robin" }],
             "servers": [
-                { "ewma_ms": 1.26, "name": "a", "state": "ready", "reported_queue": null },
-                { "ewma_ms": 20.0, "name": "long\u{1b}name", "state": "maint", "reported_queue": 4 }
-            ]
-        });
-        let expected = "\
-threadpool      busy 1, workers 3
-uptime_seconds  12
+                { "name": "a", "pool": "default", "address": "127.0.0.1:9001", "state": "up", "mode": "ready",
+                  "weight": 5, "rate": 12.0, "share": 0.75, "in_flight": 2, "ewma_ms": 1.234 },
+                { "name": "a-name-that-is-too-long", "pool": "default", "address": "backend.example.internal:8080",
+                  "state": "down", "mode": "ready", "weight": 1, "rate": 0.0,
+                  "reason": "3 probes failed in a row (connection refused) at http://backend.example.internal:8080/health" },
+                { "name": "c\u{1b}[2J", "pool": "default", "address": "10.0.0.3:80", "state": "drain",
+                  "mode": "drain", "weight": 1, "backup": true, "rate": 4.0, "share": 0.25 }
+            ],
+            "totals": { "requests": 1234567, "responses": { "2xx": 1234000, "5xx": 567, "none": 0 },
+                        "rejections": { "no_server": 7 }, "connections": { "open": 9 },
+                        "request_ms": { "p50": 1.0, "p90": 8.5, "p99": 120.0 } }
+        }))
+        .unwrap()
+    }
 
-name      state  ewma_ms  reported_queue
-a         ready  1.3      -
-longname  maint  20.0     4";
-        assert_eq!(report(status.as_object().unwrap()), expected);
-        assert_eq!(report(serde_json::json!({"servers": []}).as_object().unwrap()), "\nservers: none");
+    #[test]
+    fn a_status_fits_into_80_columns_and_says_which_balancer_it_is() {
+        let expected = "\
+evenkeel 0.1.0, pid 12, up 1h 1m 40s
+  configuration  /etc/evenkeel/config.json
+  listens on     0.0.0.0:8000
+  admin API      the socket /run/a.sock
+
+requests  1,234,567  2xx 1,234,000  5xx 567  rejected or failed 7
+now       16/s to servers  p50 1.00 ms  p90 8.50 ms  p99 120 ms
+workers   3 of 50  in flight 2  queue 0 of 100  waiting 0  connections 9
+
+pool default  dynamic  1 of 3 take requests  in flight 2
+    name            address               state      req/s share busy  latency
+  ● a               127.0.0.1:9001        up            12  75 %    2  1.23 ms
+    weight 5
+  ✕ a-name-that-is… backend.example.inte… down           0     -    0        -
+    3 probes failed in a row (connection refused) at http://backend.example.int…
+  ◐ c\\u{1b}[2J      10.0.0.3:80           drain        4.0  25 %    0        -
+    backup; drained by the operator
+
+pool api  round_robin  0 of 0 take requests  in flight 0
+  no servers";
+        let text = report(&status(), "the socket /run/a.sock", Paint { has_colours: false });
+        assert_eq!(text, expected);
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH));
+    }
+
+    #[test]
+    fn colours_change_nothing_but_colours() {
+        let coloured = report(&status(), "x", Paint { has_colours: true });
+        assert!(coloured.contains("\x1b[1;31m✕\x1b[0m") && coloured.contains("\x1b[32mup      \x1b[0m"));
+        let mut without = coloured.clone();
+        for code in ["0", "1", "2", "32", "33", "34", "1;31"] {
+            without = without.replace(&format!("\x1b[{code}m"), "");
+        }
+        assert_eq!(without, report(&status(), "x", Paint { has_colours: false }));
     }
 }

@@ -1,0 +1,241 @@
+//! The status of a balancer as `status` and `top` show it: what they need of the admin API's JSON, and numbers for people.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::base::{text, time};
+use crate::state::instance::Instance;
+
+/// `GET /api/v1/status`. What an older balancer does not tell is empty.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Status {
+    pub(super) version: String,
+    pub(super) instance: Instance,
+    pub(super) uptime_s: u64,
+    pub(super) draining: bool,
+    pub(super) threadpool: Threadpool,
+    pub(super) pools: Vec<Pool>,
+    pub(super) servers: Vec<Server>,
+    pub(super) totals: Totals,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Threadpool {
+    pub(super) max: usize,
+    pub(super) workers: usize,
+    pub(super) in_flight: usize,
+    pub(super) queued: usize,
+    pub(super) queue_capacity: usize,
+    pub(super) waiting: usize,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Pool {
+    pub(super) name: String,
+    pub(super) algorithm: String,
+    pub(super) servers: usize,
+    pub(super) ready: usize,
+    pub(super) in_flight: u32,
+    pub(super) waiting: usize,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Server {
+    pub(super) name: String,
+    pub(super) pool: String,
+    pub(super) address: String,
+    pub(super) state: String,
+    pub(super) mode: String,
+    pub(super) reason: Option<String>,
+    pub(super) weight: u16,
+    pub(super) backup: bool,
+    pub(super) in_flight: u32,
+    pub(super) rate: f64,
+    pub(super) share: Option<f64>,
+    pub(super) ewma_ms: Option<f64>,
+    pub(super) last_check: Option<Check>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Check {
+    pub(super) outcome: String,
+    pub(super) took_ms: f64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Totals {
+    pub(super) requests: u64,
+    pub(super) responses: BTreeMap<String, u64>,
+    pub(super) rejections: BTreeMap<String, u64>,
+    pub(super) connections: Connections,
+    pub(super) request_ms: Quantiles,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Connections {
+    pub(super) open: usize,
+    pub(super) tunnels: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Quantiles {
+    pub(super) p50: f64,
+    pub(super) p90: f64,
+    pub(super) p99: f64,
+}
+
+/// How a server is doing, for its mark and its colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mood {
+    Good,
+    Pending,
+    Warning,
+    Bad,
+    Off,
+}
+
+impl Server {
+    /// Why it is in its state: what the operator set, or the reason of its last change.
+    pub(super) fn why(&self) -> String {
+        match (self.mode.as_str(), &self.reason) {
+            ("drain", _) => "drained by the operator".to_owned(),
+            ("maint", _) => "taken out by the operator".to_owned(),
+            (_, Some(reason)) => plain(reason),
+            (_, None) => String::new(),
+        }
+    }
+
+    /// How it is doing.
+    pub(super) fn mood(&self) -> Mood {
+        match self.state.as_str() {
+            "up" => Mood::Good,
+            "starting" => Mood::Pending,
+            "ejected" | "drain" => Mood::Warning,
+            "maint" => Mood::Off,
+            _ => Mood::Bad,
+        }
+    }
+
+    /// The mark of its state, which tells it without colours.
+    pub(super) fn mark(&self) -> &'static str {
+        match self.state.as_str() {
+            "up" => "●",
+            "starting" => "◌",
+            "ejected" => "▲",
+            "drain" => "◐",
+            "maint" => "■",
+            _ => "✕",
+        }
+    }
+
+    /// Its share of the requests of its pool.
+    pub(super) fn share(&self) -> String {
+        self.share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0))
+    }
+
+    /// The estimate of its latency.
+    pub(super) fn latency(&self) -> String {
+        self.ewma_ms.map_or_else(|| "-".to_owned(), millis)
+    }
+}
+
+impl Status {
+    /// Whether every pool with servers has one that takes requests.
+    pub(super) fn serves(&self) -> bool {
+        !self.draining && self.pools.iter().all(|pool| pool.servers == 0 || pool.ready > 0)
+    }
+
+    /// Version, process, age: which balancer this is.
+    pub(super) fn title(&self) -> String {
+        let up = time::rounded(Duration::from_secs(self.uptime_s));
+        let drains = if self.draining { ", draining" } else { "" };
+        format!("evenkeel {}, pid {}, up {up}{drains}", plain(&self.version), self.instance.pid)
+    }
+}
+
+/// Text of a balancer or of its servers, safe for a terminal.
+pub(super) fn plain(text: &str) -> String {
+    text::escape(text).to_string()
+}
+
+/// A text that is cut to so many characters.
+pub(super) fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// `1,234,567`.
+pub(super) fn count(number: impl TryInto<u64>) -> String {
+    let digits = number.try_into().unwrap_or(0).to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A rate per second: one decimal below ten.
+pub(super) fn rate(per_second: f64) -> String {
+    match per_second {
+        none if none <= 0.0 => "0".to_owned(),
+        few if few < 10.0 => format!("{few:.1}"),
+        many => count(many.round() as u64),
+    }
+}
+
+/// A duration in three digits.
+pub(super) fn millis(ms: f64) -> String {
+    match ms {
+        ms if ms >= 1000.0 => format!("{:.2} s", ms / 1000.0),
+        ms if ms >= 100.0 => format!("{ms:.0} ms"),
+        ms if ms >= 10.0 => format!("{ms:.1} ms"),
+        ms => format!("{ms:.2} ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short_and_grouped() {
+        for (number, text) in [(0u64, "0"), (999, "999"), (1000, "1,000"), (1234567, "1,234,567")] {
+            assert_eq!(count(number), text);
+        }
+        for (number, text) in [(0.0, "0"), (0.25, "0.2"), (9.96, "10.0"), (10.0, "10"), (1234.5, "1,235")] {
+            assert_eq!(rate(number), text);
+        }
+        for (ms, text) in [(0.061, "0.06 ms"), (12.34, "12.3 ms"), (250.4, "250 ms"), (1500.0, "1.50 s")] {
+            assert_eq!(millis(ms), text);
+        }
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped_and_long_text_is_cut() {
+        assert_eq!(plain("a\u{1b}[31m"), "a\\u{1b}[31m");
+        assert_eq!((cut("abc", 3), cut("abcd", 3)), ("abc".to_owned(), "ab…".to_owned()));
+    }
+
+    #[test]
+    fn a_pool_without_a_server_that_takes_requests_does_not_serve() {
+        let pool = |servers, ready| Pool { servers, ready, ..Pool::default() };
+        let status = |pools, draining| Status { pools, draining, ..Status::default() };
+        assert!(status(vec![pool(0, 0), pool(3, 1)], false).serves());
+        assert!(!status(vec![pool(1, 1), pool(3, 0)], false).serves());
+        assert!(!status(vec![pool(1, 1)], true).serves());
+    }
+}
