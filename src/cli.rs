@@ -10,6 +10,7 @@ mod processes;
 pub mod run;
 pub mod server;
 pub mod status;
+pub mod top;
 pub mod upgrade;
 mod view;
 
@@ -48,6 +49,7 @@ First steps:
   curl -X POST http://localhost:8000/requests    a request through the balancer
   evenkeel loadtest                              many requests
   evenkeel status                                workers, servers and totals
+  evenkeel top                                   the same, live
 
 Exit codes:
   0  done
@@ -104,6 +106,9 @@ pub enum Command {
     /// Show the workers, servers and totals of a running balancer
     #[command(long_about = status::LONG_ABOUT, after_help = status::AFTER_HELP)]
     Status(status::Arguments),
+    /// Watch a running balancer live, and drain its servers
+    #[command(long_about = top::LONG_ABOUT, after_help = top::AFTER_HELP)]
+    Top(top::Arguments),
     /// Start the binary of a running balancer anew, without losing a connection
     #[command(long_about = upgrade::LONG_ABOUT)]
     Upgrade(upgrade::Arguments),
@@ -200,6 +205,7 @@ impl Arguments {
                 Ok(0)
             }
             Command::Status(arguments) => status::run(&arguments, arguments.file.or(file)?),
+            Command::Top(arguments) => top::run(&arguments, arguments.file.or(file)?),
             Command::Upgrade(arguments) => upgrade::run(&arguments, arguments.file.or(file)?),
             Command::Config(command) => changes::config(&command, file),
             Command::State(command) => changes::state(&command, file),

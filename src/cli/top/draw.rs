@@ -1,0 +1,259 @@
+//! How `top` looks: which balancer, its traffic and load, the servers, and the keys.
+
+use super::super::view::{Mood, Server, count, millis, plain, rate};
+use super::app::{App, Input};
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, TableState};
+
+/// Samples whose mean is shown as the present: single seconds jump too much to be read.
+const PRESENT: usize = 5;
+
+/// Draws the screen.
+pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
+    let rows = [
+        Constraint::Length(2),
+        Constraint::Length(3),
+        Constraint::Length(3),
+        Constraint::Min(3),
+        Constraint::Length(2),
+    ];
+    let [title, numbers, chart, servers, foot] = Layout::vertical(rows).areas(frame.area());
+    frame.render_widget(Paragraph::new(heading(app)), title);
+    frame.render_widget(Paragraph::new(traffic(app)), numbers);
+    sparkline(frame, app, chart);
+    table(frame, app, servers);
+    frame.render_widget(Paragraph::new(footer(app)), foot);
+}
+
+fn strong() -> Style {
+    Style::new().add_modifier(Modifier::BOLD)
+}
+
+fn dim() -> Style {
+    Style::new().add_modifier(Modifier::DIM)
+}
+
+fn colour(mood: Mood) -> Style {
+    match mood {
+        Mood::Good => Style::new().fg(Color::Green),
+        Mood::Pending => Style::new().fg(Color::Blue),
+        Mood::Warning => Style::new().fg(Color::Yellow),
+        Mood::Bad => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
+        Mood::Off => dim(),
+    }
+}
+
+fn heading(app: &App) -> Vec<Line<'static>> {
+    let instance = &app.status.instance;
+    let place = format!("{}, through {}", plain(instance.file()), plain(&app.place));
+    vec![Line::styled(app.status.title(), strong()), Line::styled(place, dim())]
+}
+
+/// A name, dim, and its value.
+fn fact(name: &str, value: impl Into<String>) -> [Span<'static>; 2] {
+    [Span::styled(format!("{name} "), dim()), Span::raw(format!("{}  ", value.into()))]
+}
+
+fn traffic(app: &App) -> Vec<Line<'static>> {
+    let recent: Vec<_> = app.samples.iter().rev().take(PRESENT).collect();
+    let mean = |what: &dyn Fn(&super::app::Sample) -> u64| {
+        let sum: f64 = recent.iter().map(|sample| sample.per_second(what(sample))).sum();
+        rate(sum / recent.len().max(1) as f64)
+    };
+    let class = |name: &'static str| mean(&|sample| sample.responses.get(name).copied().unwrap_or(0));
+    let times = recent.iter().find_map(|sample| sample.request_ms);
+    let ms = |which: fn(&super::super::view::Quantiles) -> f64| {
+        times.as_ref().map_or_else(|| "-".to_owned(), |times| millis(which(times)))
+    };
+    let (workers, totals) = (&app.status.threadpool, &app.status.totals);
+    let first = [
+        fact("requests/s", mean(&|sample| sample.requests)),
+        fact("2xx", class("2xx")),
+        fact("3xx", class("3xx")),
+        fact("4xx", class("4xx")),
+        fact("5xx", class("5xx")),
+        fact("rejected", mean(&|sample| sample.rejections)),
+    ];
+    let second = [
+        fact("latency p50", ms(|times| times.p50)),
+        fact("p90", ms(|times| times.p90)),
+        fact("p99", ms(|times| times.p99)),
+    ];
+    let third = [
+        fact("workers", format!("{}/{}", workers.workers, workers.max)),
+        fact("in flight", count(workers.in_flight as u64)),
+        fact("queue", format!("{}/{}", workers.queued, workers.queue_capacity)),
+        fact("waiting", count(workers.waiting as u64)),
+        fact("connections", count(totals.connections.open as u64)),
+        fact("tunnels", count(totals.connections.tunnels as u64)),
+    ];
+    vec![
+        Line::from_iter(first.into_iter().flatten()),
+        Line::from_iter(second.into_iter().flatten()),
+        Line::from_iter(third.into_iter().flatten()),
+    ]
+}
+
+/// Requests per second, the newest at the right.
+fn sparkline(frame: &mut Frame<'_>, app: &App, area: Rect) {
+    let width = usize::from(area.width);
+    let known = app.samples.iter().rev().take(width).map(|one| one.per_second(one.requests).round() as u64);
+    let mut values: Vec<u64> = known.collect();
+    values.resize(width, 0);
+    values.reverse();
+    frame.render_widget(Sparkline::default().data(&values).style(Style::new().fg(Color::Cyan)), area);
+}
+
+fn table(frame: &mut Frame<'_>, app: &App, area: Rect) {
+    let servers = app.servers();
+    let widths = [
+        Constraint::Length(1),
+        Constraint::Fill(2),
+        Constraint::Fill(3),
+        Constraint::Length(8),
+        Constraint::Length(7),
+        Constraint::Length(5),
+        Constraint::Length(4),
+        Constraint::Length(8),
+        Constraint::Length(6),
+    ];
+    let heads = ["", "pool", "server", "state", "req/s", "share", "busy", "latency", "weight"];
+    let head = Row::new(heads.into_iter().enumerate().map(|(at, head)| aligned(head.to_owned(), at > 3)));
+    let rows = servers.iter().map(|server| row(server));
+    let table = Table::new(rows, widths)
+        .header(head.style(dim().add_modifier(Modifier::UNDERLINED)))
+        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    let mut state = TableState::default().with_selected((!servers.is_empty()).then(|| app.chosen()));
+    frame.render_stateful_widget(table, area, &mut state);
+}
+
+fn aligned(text: String, to_the_right: bool) -> Cell<'static> {
+    let line = Line::from(text);
+    Cell::from(if to_the_right { line.right_aligned() } else { line })
+}
+
+fn row(server: &Server) -> Row<'static> {
+    let style = colour(server.mood());
+    Row::new([
+        Cell::from(server.mark()).style(style),
+        aligned(plain(&server.pool), false),
+        aligned(plain(&server.name), false),
+        aligned(plain(&server.state), false).style(style),
+        aligned(rate(server.rate), true),
+        aligned(server.share(), true),
+        aligned(server.in_flight.to_string(), true),
+        aligned(server.latency(), true),
+        aligned(server.weight.to_string(), true),
+    ])
+}
+
+/// What is to be said of the chosen server, and the keys, a question or a message.
+fn footer(app: &App) -> Vec<Line<'static>> {
+    let servers = app.servers();
+    let about = servers.get(app.chosen()).map_or_else(
+        || "no servers".to_owned(),
+        |server| {
+            let check = server.last_check.as_ref();
+            let check =
+                check.map(|check| format!("check: {} in {}", plain(&check.outcome), millis(check.took_ms)));
+            let why = Some(server.why()).filter(|why| !why.is_empty());
+            [Some(plain(&server.address)), check, why].into_iter().flatten().collect::<Vec<_>>().join("; ")
+        },
+    );
+    let keys = match (&app.input, &app.message) {
+        (Input::Drain(_, name), _) => {
+            let question =
+                format!("Drain {}? It gets no new requests. y: yes, any other key: no", plain(name));
+            Line::styled(question, colour(Mood::Warning).add_modifier(Modifier::BOLD))
+        }
+        (Input::Filter, _) => Line::styled(format!("filter: {}_", app.filter), strong()),
+        (Input::Commands, Some(message)) => Line::styled(plain(message), strong()),
+        (Input::Commands, None) => {
+            let filter = if app.filter.is_empty() { String::new() } else { format!(": {}", app.filter) };
+            let sort = app.sort.name();
+            Line::styled(
+                format!("q quit  d drain  r ready  s sort: {sort}  / filter{filter}  up, down: choose"),
+                dim(),
+            )
+        }
+    };
+    vec![Line::raw(about), keys]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+    use ratatui::crossterm::event::{KeyCode, KeyEvent};
+
+    fn app() -> App {
+        let status = serde_json::json!({
+            "version": "0.1.0", "uptime_s": 61, "instance": { "pid": 12, "config": "/etc/e/config.json" },
+            "threadpool": { "max": 50, "workers": 3, "in_flight": 2, "queue_capacity": 100 },
+            "pools": [{ "name": "default" }, { "name": "api" }],
+            "servers": [
+                { "name": "a", "pool": "default", "address": "127.0.0.1:9001", "state": "up", "weight": 5,
+                  "rate": 12.0, "share": 0.75, "in_flight": 2, "ewma_ms": 1.234 },
+                { "name": "b", "pool": "api", "address": "127.0.0.1:9002", "state": "down", "weight": 1,
+                  "reason": "a probe failed", "last_check": { "outcome": "connection refused", "took_ms": 0.2 } }
+            ],
+        });
+        let history = serde_json::json!({ "next": 1, "samples": [{ "span_ms": 1000, "requests": 16,
+            "responses": { "2xx": 15, "5xx": 1 }, "request_ms": { "p50": 1.0, "p90": 2.0, "p99": 30.0 } }] });
+        let mut app = App::default();
+        app.told("the socket /run/a.sock".to_owned(), serde_json::from_value(status).unwrap());
+        app.adds(serde_json::from_value(history).unwrap());
+        app
+    }
+
+    fn screen(app: &App, width: u16, height: u16) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| draw(frame, app)).unwrap();
+        let buffer = terminal.backend().buffer();
+        let line = |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
+        (0..height).map(line).collect()
+    }
+
+    #[test]
+    fn everything_has_its_place_in_80_by_24() {
+        let lines = screen(&app(), 80, 24);
+        for (at, expected) in [
+            (0, "evenkeel 0.1.0, pid 12, up 1m 1s"),
+            (1, "/etc/e/config.json, through the socket /run/a.sock"),
+            (2, "requests/s 16  2xx 15  3xx 0  4xx 0  5xx 1.0  rejected 0"),
+            (3, "latency p50 1.00 ms  p90 2.00 ms  p99 30.0 ms"),
+            (4, "workers 3/50  in flight 2  queue 0/100  waiting 0  connections 0  tunnels 0"),
+            (8, "  pool          server               state      req/s share busy  latency weight"),
+            (9, "● default       a                    up            12  75 %    2  1.23 ms      5"),
+            (10, "✕ api           b                    down           0     -    0        -      1"),
+            (22, "127.0.0.1:9001"),
+            (23, "q quit  d drain  r ready  s sort: pool  / filter  up, down: choose"),
+        ] {
+            assert_eq!(lines[at], expected, "line {at} of {lines:#?}");
+        }
+        assert!(lines[7].ends_with('█'), "{lines:#?}");
+    }
+
+    #[test]
+    fn the_chosen_server_is_explained_and_a_drain_asks() {
+        let mut app = app();
+        app.press(KeyEvent::from(KeyCode::Down));
+        let lines = screen(&app, 100, 30);
+        assert_eq!(lines[28], "127.0.0.1:9002; check: connection refused in 0.20 ms; a probe failed");
+        app.press(KeyEvent::from(KeyCode::Char('d')));
+        let lines = screen(&app, 100, 30);
+        assert_eq!(lines[29], "Drain b? It gets no new requests. y: yes, any other key: no");
+    }
+
+    #[test]
+    fn any_size_is_drawn() {
+        for (width, height) in [(1, 1), (10, 3), (20, 12), (300, 100)] {
+            screen(&app(), width, height);
+            screen(&App::default(), width, height);
+        }
+    }
+}
