@@ -135,7 +135,7 @@ fn status_tells_a_script_whether_requests_are_served() {
     let mut top = Terminal::start(&balancer, "status");
     top.shows("\x1b[32m●");
     assert_eq!(top.wait(), Some(0));
-    let mut plain = Terminal::start(&balancer, "status --watch=50ms");
+    let plain = Terminal::start(&balancer, "status --watch=50ms");
     plain.shows("\x1b[H\x1b[2J");
     let mut top = Terminal::start(&balancer, "top");
     top.shows("requests/s");

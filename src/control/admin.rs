@@ -10,6 +10,7 @@ mod dashboard;
 mod guard;
 mod intake;
 mod metrics;
+mod rates;
 mod recent;
 mod requests;
 mod response;

@@ -1,21 +1,22 @@
 //! The JSON of `/api/v1/status` and `/api/v1/servers`, filled from the shared state.
 
 use super::View;
-use crate::base::ids::{ByPool, PoolId, ServerId};
+use super::rates::Rates;
+use crate::base::ids::{ByPool, PoolId};
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::policy::health::Health;
 use crate::state::changes;
 use crate::state::config::TlsToClients;
 use crate::state::histogram::Counts;
-use crate::state::history::{Rate, Sample};
+use crate::state::history::Sample;
 use crate::state::instance::Instance;
 use crate::state::listener::OpenListener;
 use crate::state::server::{Check, Mode, Server};
 use crate::state::stats::{Counter, Stats};
 use crate::state::tls::listener::{Expiry, ListenerTls};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -227,32 +228,6 @@ pub(super) fn servers(view: &View, pool: Option<PoolId>, now: Moment) -> Vec<Ser
 /// The current state of one server.
 pub(super) fn server(view: &View, server: &Server, now: Moment) -> ServerStatus {
     one(view, server, &Rates::of(view), now)
-}
-
-/// Requests per second, by server and by pool.
-struct Rates {
-    servers: HashMap<ServerId, Rate>,
-    pools: HashMap<PoolId, f64>,
-}
-
-impl Rates {
-    fn of(view: &View) -> Self {
-        let (servers, mut pools) = (view.history.rates(), HashMap::new());
-        for server in &view.table.snapshot().servers {
-            *pools.entry(server.pool).or_default() +=
-                servers.get(&server.id).map_or(0.0, |rate| rate.requests);
-        }
-        Rates { servers, pools }
-    }
-
-    fn rate(&self, server: &Server) -> f64 {
-        self.servers.get(&server.id).map_or(0.0, |rate| rate.requests)
-    }
-
-    fn share(&self, server: &Server) -> Option<f64> {
-        let all = self.pools.get(&server.pool).copied().filter(|all| *all > 0.0)?;
-        Some(self.rate(server) / all)
-    }
 }
 
 fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus {
