@@ -40,6 +40,8 @@ impl Frames {
                 let count = self.left.min((bytes.len() - at) as u64);
                 self.left -= count;
                 at += count as usize;
+            } else if let (0, Some(head)) = (self.have, bytes[at..].first_chunk()) {
+                at += self.begin(head);
             } else {
                 self.head_byte(bytes[at]);
                 at += 1;
@@ -61,34 +63,37 @@ impl Frames {
         self.closing && self.is_between()
     }
 
-    /// One more byte of a header.
+    /// One more byte of a header that comes in pieces.
     fn head_byte(&mut self, byte: u8) {
-        if self.closing && self.have == 0 {
-            // Behind a close frame there is nothing.
-            self.lost = true;
-            return;
-        }
         self.head[self.have] = byte;
         self.have += 1;
-        let code = self.head[1] & 0x7f;
-        let whole = match code {
-            _ if self.have < 2 => return,
-            126 => 4,
-            127 => HEAD_MAX,
-            _ => 2,
-        };
-        if self.have < whole {
-            return;
+        if self.have >= 2 && self.have == head_len(self.head[1]) {
+            self.begin(&self.head.clone());
         }
-        let length = match code {
-            126 | 127 => self.head[2..whole].iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)),
-            _ => u64::from(code),
+    }
+
+    /// A frame begins with this header; its length without the masking key.
+    fn begin(&mut self, head: &[u8; HEAD_MAX]) -> usize {
+        let whole = head_len(head[1]);
+        let length = match head[1] & 0x7f {
+            126 | 127 => head[2..whole].iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)),
+            code => u64::from(code),
         };
-        let mask = if self.head[1] & 0x80 != 0 { MASK_BYTES } else { 0 };
-        // The most significant bit must be 0; so the sum fits, too.
-        self.lost = length >> 63 != 0;
-        self.closing = self.head[0] & 0xf == CLOSE;
+        let mask = if head[1] & 0x80 != 0 { MASK_BYTES } else { 0 };
+        // The most significant bit must be 0 (so the sum fits, too), and behind a close frame there is nothing.
+        self.lost = length >> 63 != 0 || self.closing;
+        self.closing = head[0] & 0xf == CLOSE;
         (self.have, self.left) = (0, if self.lost { 0 } else { length + mask });
+        whole
+    }
+}
+
+/// The length of a header with this second byte, without the masking key.
+fn head_len(second: u8) -> usize {
+    match second & 0x7f {
+        126 => 4,
+        127 => HEAD_MAX,
+        _ => 2,
     }
 }
 
@@ -181,6 +186,8 @@ mod tests {
         assert!(frames.is_closed());
         frames.follow(b"x");
         assert!(!frames.is_between());
+        frames.follow(&[0; 20]);
+        assert!(!frames.is_between() && !frames.is_closed());
     }
 
     #[test]
