@@ -252,7 +252,7 @@ impl Published {
             registered: Arc::new(move |_| added.look()),
             forgotten: Arc::new(move |_| removed.look()),
             upgrading: Arc::clone(upgrading),
-            takes_over: inheritance.is_upgrade,
+            takes_over: inheritance.takes_over_admin(&config),
             changed: Arc::new(move || keep.iter().for_each(state_file::Handle::changed)),
         };
         if config.admin.socket.is_none() {

@@ -21,6 +21,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -41,6 +42,8 @@ const NAMES_LOOK: Duration = Duration::from_millis(5);
 struct Handed {
     /// Name and place of each socket, in the order of the descriptors, and whether the file of a Unix socket is ours.
     sockets: Vec<(String, String, bool)>,
+    /// Where the admin socket is: the new process may take the place of the old one there, and of nobody else.
+    admin_socket: Option<PathBuf>,
     changes: Changes,
     /// Pool, name and address of servers, and whether they are up; those of which nothing is known yet are not there.
     servers: Vec<(String, String, String, bool)>,
@@ -112,7 +115,11 @@ fn hand_over(main: &Proxy, front: Option<&Proxy>) -> Result<u32, String> {
     drop(command);
     let mut child = started.map_err(|error| format!("{} cannot be started: {error}", path.display()))?;
     log::info!("upgrade: started {} as process {}", path.display(), child.id());
-    let said = tell(&near, &sockets, main).and_then(|()| inherited::receive(&near));
+    if let Err(error) = tell(&near, &sockets, main) {
+        // It may have said why before it ended.
+        log::debug!("upgrade: the new process does not take what is for it: {error}");
+    }
+    let said = inherited::receive(&near);
     let said = said.map(|(_, text)| serde_json::from_str::<Said>(&text).ok());
     match said {
         Ok(Some(Said::Ready)) => Ok(child.id()),
@@ -130,6 +137,7 @@ fn tell(to: &UnixStream, sockets: &[Socket], main: &Proxy) -> io::Result<()> {
     let (config, servers) = (&snapshot.live.config, &snapshot.servers);
     let handed = Handed {
         sockets: sockets.iter().map(|one| (one.name.clone(), one.place.clone(), one.is_ours)).collect(),
+        admin_socket: config.admin.socket.clone(),
         changes: Changes::between(config, servers),
         servers: servers.iter().filter_map(|server| health_of(config, server)).collect(),
     };
@@ -169,8 +177,8 @@ fn ended(child: &mut Child, error: Option<io::Error>) -> String {
 pub(super) struct Inheritance {
     /// Listening sockets.
     pub(super) sockets: Sockets,
-    /// Another process is still there: its admin socket is replaced.
-    pub(super) is_upgrade: bool,
+    /// Another process is still there.
+    is_upgrade: bool,
     handed: Handed,
 }
 
@@ -196,6 +204,11 @@ impl Inheritance {
             fd,
         });
         Ok(Inheritance { sockets: Sockets::new(sockets.collect()), is_upgrade: true, handed })
+    }
+
+    /// Whether the admin socket of this configuration is that of the other process.
+    pub(super) fn takes_over_admin(&self, config: &Config) -> bool {
+        self.is_upgrade && self.handed.admin_socket == config.admin.socket
     }
 
     /// Makes a new table as it was: what the admin API changed, from the other process or from the state file, and which

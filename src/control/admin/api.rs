@@ -19,6 +19,8 @@ use tiny_http::Method;
 
 const SERVERS: &str = "/api/v1/servers";
 const POOLS: &str = "/api/v1/pools";
+/// The path of upgrades.
+pub(super) const UPGRADE: &str = "/api/v1/upgrade";
 
 const INDEX: &str = "\
 Evenkeel, the admin API
@@ -177,7 +179,7 @@ fn place(path: &str) -> Result<Place, (u16, &'static str)> {
         "/metrics" => Ok(Place::Metrics),
         "/api/v1/status" => Ok(Place::Status),
         "/api/v1/requests" => Ok(Place::Requests),
-        "/api/v1/upgrade" => Ok(Place::Upgrade),
+        UPGRADE => Ok(Place::Upgrade),
         "/api/v1/changes" => Ok(Place::Changes),
         "/api/v1/history" => Ok(Place::History),
         "/api/v1/events" => Ok(Place::Events),

@@ -1,9 +1,11 @@
 //! Access control: the bearer token, and the signs of a cross-site request or DNS rebinding in a browser.
 
 use super::View;
+use super::api::UPGRADE;
 use super::intake::Call;
 use crate::front::Response;
 use crate::state::config;
+use crate::state::upgrade::Upgrade;
 use std::net::IpAddr;
 use tiny_http::Method;
 
@@ -46,6 +48,11 @@ pub(super) fn change(view: &View, call: &Call) -> Result<(), Response> {
         let sentence = "The admin API is bound to an address that others reach, and has no token: changes are taken \
                         from the Unix socket only. Set admin.token.";
         return Err(call.reject(403, sentence));
+    }
+    // The new process has its copy already.
+    if matches!(view.upgrading.state(), Upgrade::Running | Upgrade::Done { .. }) && call.path != UPGRADE {
+        let sentence = "An upgrade is going on, and the change could be lost. Try again in a second.";
+        return Err(call.reject(503, sentence).with("Retry-After", "1"));
     }
     Ok(())
 }

@@ -835,6 +835,18 @@ fn no_second_balancer_takes_a_living_one_s_socket() {
     assert_eq!(fixture.get("/live").status, 200);
 }
 
+#[test]
+fn during_an_upgrade_nothing_else_is_changed() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.get("/api/v1/upgrade").json(), serde_json::json!({"state": "none"}));
+    assert_eq!(fixture.change("POST /api/v1/upgrade", "{}").status, 202);
+    assert_eq!(fixture.get("/api/v1/upgrade").json(), serde_json::json!({"state": "running"}));
+    fixture.change("POST /api/v1/upgrade", "{}").check(409, "going on already");
+    let server = r#"{"name": "late", "address": "127.0.0.1:1"}"#;
+    fixture.change("POST /api/v1/servers", server).check(503, "An upgrade is going on");
+    assert!(fixture.table.find("late").is_none());
+}
+
 /// Reads a page as a collector does; gives the families' types and the samples.
 fn scraped(page: &str) -> (HashMap<String, String>, Vec<(String, f64)>) {
     let (mut helped, mut types, mut samples) = (HashSet::new(), HashMap::new(), Vec::new());
