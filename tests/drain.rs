@@ -86,7 +86,7 @@ fn a_web_socket_under_traffic_gets_its_close_frame_between_two_frames_on_either_
             visit.to_the_end();
         });
     });
-    let mut balancer = before(&origin, "3s");
+    let mut balancer = before(&origin, "5s");
     let mut client = Client::to(&balancer);
     assert_eq!(client.send(UPGRADE).response().status, 101);
     let mut stream = client.stream.try_clone().unwrap();

@@ -125,7 +125,7 @@ impl Tunnel {
         if self.upward.frames.is_some() && cx.shared.is_draining() {
             self.say_goodbye(cx);
         }
-        let Context { servers, body, now, .. } = cx;
+        let Context { servers, body, now, shared, .. } = cx;
         let Some(server) = servers.get_mut(self.connection) else { return Step::Done };
         let mut left = TURN_BYTES;
         loop {
@@ -147,7 +147,8 @@ impl Tunnel {
             left -= moved;
         }
         if let (Some(told), Some((at, _))) = (self.downward.closed_at, &mut self.upward.close) {
-            *at = told.after(CLOSE_WAIT);
+            // Before the drain is over in any case.
+            *at = told.after(CLOSE_WAIT.min(shared.drain_deadline().since(told) / 2));
         }
         let deadline = self.moved_at.after(self.idle_timeout);
         if *now >= deadline || self.has_said_goodbye(*now) {
