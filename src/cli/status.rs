@@ -144,7 +144,7 @@ fn report(status: &Status, place: &str, paint: Paint) -> String {
     lines.join("\n")
 }
 
-fn traffic(status: &Status) -> [String; 3] {
+fn traffic(status: &Status) -> [String; 4] {
     let (totals, workers) = (&status.totals, &status.threadpool);
     let classes: Vec<_> = totals.responses.iter().filter(|(_, number)| **number > 0).collect();
     let classes = classes.iter().map(|(class, number)| format!("  {class} {}", count(**number)));
@@ -155,9 +155,9 @@ fn traffic(status: &Status) -> [String; 3] {
     let of = &totals.request_ms;
     [
         format!("requests  {}{}{rejected}", count(totals.requests), classes.collect::<String>()),
+        format!("now       {}/s to servers", rate(rates)),
         format!(
-            "now       {}/s to servers  p50 {}  p90 {}  p99 {}",
-            rate(rates),
+            "latency   p50 {}  p90 {}  p99 {}, since the start",
             millis(of.p50),
             millis(of.p90),
             millis(of.p99)
@@ -254,7 +254,8 @@ evenkeel 0.1.0, pid 12, up 1h 1m 40s
   admin API      the socket /run/a.sock
 
 requests  1,234,567  2xx 1,234,000  5xx 567  rejected or failed 7
-now       16/s to servers  p50 1.00 ms  p90 8.50 ms  p99 120 ms
+now       16/s to servers
+latency   p50 1.00 ms  p90 8.50 ms  p99 120 ms, since the start
 workers   3 of 50  in flight 2  queue 0 of 100  waiting 0  connections 9
 
 pool default  dynamic  1 of 3 take requests  in flight 2

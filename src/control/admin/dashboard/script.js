@@ -335,7 +335,8 @@ function update_row(row, server) {
   row.action.setAttribute("aria-label", `${action}: ${server.name}`);
 }
 
-function filter() {
+// `opens`: the user asked, so pools with a match are opened.
+function filter(opens = false) {
   const text = at("filter").value.trim().toLowerCase();
   const troubled = at("troubled").checked;
   let shown = 0;
@@ -348,6 +349,7 @@ function filter() {
       here += Number(!row.element.hidden);
     });
     pool.element.hidden = here === 0 && (text !== "" || troubled || pool.rows.size === 0 && seen.pools.size > 1);
+    if (opens && here > 0 && (text !== "" || troubled)) pool.element.open = true;
     shown += here;
   });
   const all = seen.servers.length;
@@ -538,8 +540,8 @@ async function loop() {
   timer = setTimeout(loop, seen.servers.length > LARGE ? BUSY_MS : CALM_MS);
 }
 
-at("filter").addEventListener("input", filter);
-at("troubled").addEventListener("change", filter);
+at("filter").addEventListener("input", () => filter(true));
+at("troubled").addEventListener("change", () => filter(true));
 at("dialog-cancel").addEventListener("click", () => at("dialog").close());
 document.addEventListener("visibilitychange", () => document.hidden || loop());
 loop();
