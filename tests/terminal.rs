@@ -51,6 +51,13 @@ impl Terminal {
         self.child.stdin.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
     }
 
+    /// The process in the terminal.
+    fn inside(&self) -> i32 {
+        let script = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{script}/task/{script}/children")).unwrap();
+        children.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     fn wait(&mut self) -> Option<i32> {
         let mut status = None;
         until("the command ends", || {
@@ -109,12 +116,20 @@ fn a_signal_restores_the_terminal() {
     let balancer = balancer(&origin);
     let mut top = Terminal::start(&balancer, "top");
     top.shows("requests/s");
-    let script = top.child.id();
-    let children = std::fs::read_to_string(format!("/proc/{script}/task/{script}/children")).unwrap();
-    let pid: i32 = children.split_whitespace().next().unwrap().parse().unwrap();
-    kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    kill_process(Pid::from_raw(top.inside()).unwrap(), Signal::TERM).unwrap();
     assert_eq!(top.wait(), Some(0));
     top.shows(RESTORED);
+}
+
+#[test]
+fn top_ends_with_its_terminal() {
+    let origin = Origin::responds("ok");
+    let balancer = balancer(&origin);
+    let top = Terminal::start(&balancer, "top");
+    top.shows("requests/s");
+    let pid = top.inside();
+    drop(top);
+    until("it ends", || !std::path::Path::new(&format!("/proc/{pid}")).exists());
 }
 
 #[test]

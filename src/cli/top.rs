@@ -6,7 +6,7 @@ mod draw;
 
 use super::admin::{Client, Place};
 use super::{Failure, File, failed, find};
-use crate::base::time;
+use crate::base::{signals, time};
 use crate::sample::{AdminApi, Unmet};
 use app::{Act, App};
 use clap::Args;
@@ -17,6 +17,7 @@ use std::io::{self, IsTerminal, stdin, stdout};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 pub(super) const LONG_ABOUT: &str = "\
@@ -41,6 +42,8 @@ Exit codes:
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// The longest wait for a key: how late a signal is noticed.
 const KEY_WAIT: Duration = Duration::from_millis(200);
+/// What the wait for a key may take after a signal, with a slow drawing.
+const STOP_WAIT: Duration = Duration::from_millis(500);
 
 /// The arguments of `evenkeel top`.
 #[derive(Clone, Debug, Args)]
@@ -62,15 +65,25 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
     let mut app = App::default();
     ask(&client, &mut app).map_err(failed)?;
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(failed)?;
-    }
+    let signals = signals::Watch::new(&[SIGTERM, SIGHUP], &[]).map_err(failed)?;
+    let told = Arc::clone(&stop);
+    thread::Builder::new().name("stop".to_owned()).spawn(move || end(&signals, &told)).map_err(failed)?;
     // From here on a panic restores the terminal, too.
     let mut terminal = ratatui::try_init().map_err(|error| failed(format!("the terminal: {error}")))?;
     let ended = watch(&mut terminal, &client, &mut app, &stop);
     ratatui::restore();
     ended.map_err(|error| failed(format!("the terminal: {error}")))?;
     Ok(0)
+}
+
+/// Ends the program at the first signal. A wait for keys does not return any more once the terminal is gone.
+fn end(signals: &signals::Watch, stop: &AtomicBool) {
+    if signals.wait().is_some() {
+        stop.store(true, Ordering::Relaxed);
+        thread::sleep(STOP_WAIT);
+        let _ = ratatui::try_restore();
+        std::process::exit(0);
+    }
 }
 
 fn watch(
