@@ -6,6 +6,7 @@ mod lifetime;
 mod listeners;
 pub mod preflight;
 mod publish;
+mod reload;
 mod systemd;
 pub mod upgrade;
 
@@ -23,6 +24,7 @@ use crate::state::config::{AccessLog, AccessTarget, Config, SyslogPlace};
 use crate::state::events::{Events, Topic};
 use crate::state::history::History;
 use crate::state::instance::Instance;
+use crate::state::reload::Reload;
 use crate::state::upgrade::Upgrading;
 use crossbeam_channel::Receiver;
 use std::fmt;
@@ -61,7 +63,8 @@ pub struct Balancer {
     main: Running,
     admin: Option<Published>,
     health: (health::Handle, JoinHandle<()>),
-    access: Option<(access::Handle, JoinHandle<()>)>,
+    access: reload::AccessLogThread,
+    reloader: Arc<reload::Reloader>,
     report: (report::Handle, JoinHandle<()>),
     certificates: (certificates::Handle, JoinHandle<()>),
     kept: Option<(state_file::Handle, JoinHandle<()>)>,
@@ -131,7 +134,10 @@ impl Balancer {
         let version = env!("CARGO_PKG_VERSION");
         recent.events.keep(Topic::Balancer, log::Level::Info, format!("started, version {version}"));
         let agent = agent.with_events(Arc::clone(&recent.events));
-        let admin = Published::start(instance, &proxy, &handle, keep, &upgrading, &mut inheritance, &recent)?;
+        let access_thread = reload::AccessLogThread::default();
+        let reloader = Arc::new(reload::Reloader::new(&config, &proxy, &handle, &access_thread));
+        let parts = Parts { health: &handle, keep, upgrading: &upgrading, reloader: &reloader };
+        let admin = Published::start(instance, &proxy, parts, &mut inheritance, &recent)?;
         // From here on a failure must remove the admin socket again.
         let rest = open_access_log(&config, lines, &proxy).and_then(|access| {
             let health = spawn("health", move || agent.run())?;
@@ -146,6 +152,7 @@ impl Balancer {
                 return Err(error);
             }
         };
+        *access_thread.lock() = access;
         if config.pool_ids().all(|pool| config.pool(pool).list.is_empty()) {
             let file = config.file.as_ref().map(|file| program::quoted(&file.to_string_lossy()));
             let option = file.map_or(String::new(), |file| format!(" -c {file}"));
@@ -159,7 +166,17 @@ impl Balancer {
         for left in inheritance.sockets.left() {
             log::warn!("the socket {left} was handed over, and no listener of the configuration is there");
         }
-        Ok(Balancer { main, admin, health: (handle, health), access, report, certificates, kept, upgrading })
+        Ok(Balancer {
+            main,
+            admin,
+            health: (handle, health),
+            access: access_thread,
+            reloader,
+            report,
+            certificates,
+            kept,
+            upgrading,
+        })
     }
 
     /// The first TCP address that it listens on, with the port that the kernel chose if 0 was asked for.
@@ -201,7 +218,7 @@ impl Balancer {
         drop(self.certificates.0);
         let _ = self.certificates.1.join();
         // Last, because the threads before it may still send lines.
-        match self.access {
+        match self.access.lock().take() {
             Some((handle, thread)) if handle.stop() => _ = thread.join(),
             Some(_) => log::warn!("access log: the last lines could not be written in time"),
             None => {}
@@ -228,17 +245,25 @@ impl Running {
     }
 }
 
+/// What the admin API acts on, beside the data plane.
+struct Parts<'a> {
+    health: &'a health::Handle,
+    keep: Option<state_file::Handle>,
+    upgrading: &'a Arc<Upgrading>,
+    reloader: &'a Arc<reload::Reloader>,
+}
+
 impl Published {
     fn start(
         instance: Instance,
         main: &Proxy,
-        health: &health::Handle,
-        keep: Option<state_file::Handle>,
-        upgrading: &Arc<Upgrading>,
+        parts: Parts<'_>,
         inheritance: &mut upgrade::Inheritance,
         recent: &Recent,
     ) -> Result<Option<Self>, Error> {
+        let Parts { health, keep, upgrading, reloader } = parts;
         let (added, removed) = (health.clone(), health.clone());
+        let reload = Arc::clone(reloader);
         let (config, address) = (Arc::clone(&main.shared.table.live().config), Arc::default());
         let view = View {
             published: Arc::clone(&address),
@@ -252,6 +277,8 @@ impl Published {
             registered: Arc::new(move |_| added.look()),
             forgotten: Arc::new(move |_| removed.look()),
             upgrading: Arc::clone(upgrading),
+            reload: Reload::new(move || reload.run()),
+            reloads: Arc::clone(reloader.reloads()),
             takes_over: inheritance.takes_over_admin(&config),
             changed: Arc::new(move || keep.iter().for_each(state_file::Handle::changed)),
         };

@@ -7,6 +7,7 @@ pub mod check;
 pub mod loadtest;
 mod logger;
 mod processes;
+pub mod reload;
 pub mod run;
 pub mod server;
 pub mod status;
@@ -109,6 +110,9 @@ pub enum Command {
     /// Watch a running balancer live, and drain its servers
     #[command(long_about = top::LONG_ABOUT, after_help = top::AFTER_HELP)]
     Top(top::Arguments),
+    /// Have a running balancer read its configuration again
+    #[command(long_about = reload::LONG_ABOUT)]
+    Reload(reload::Arguments),
     /// Start the binary of a running balancer anew, without losing a connection
     #[command(long_about = upgrade::LONG_ABOUT)]
     Upgrade(upgrade::Arguments),
@@ -206,6 +210,7 @@ impl Arguments {
             }
             Command::Status(arguments) => status::run(&arguments, arguments.file.or(file)?),
             Command::Top(arguments) => top::run(&arguments, arguments.file.or(file)?),
+            Command::Reload(arguments) => reload::run(&arguments, arguments.file.or(file)?),
             Command::Upgrade(arguments) => upgrade::run(&arguments, arguments.file.or(file)?),
             Command::Config(command) => changes::config(&command, file),
             Command::State(command) => changes::state(&command, file),

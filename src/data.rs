@@ -8,7 +8,7 @@
 //! | 2 | [`context`] (what a worker lends), [`client`], [`connecting`] (to a server), [`meta`] (what is kept of a request), [`guard`] (what a request has to pass), [`upload`], [`download`], [`upstream`] (choose a server), [`asked`] (a request as its route sees it), [`route`] (which pool, and the head for it), [`question`] (may a request pass), [`respond`] |
 //! | 3 | [`exchange`], [`finish`] (count, log, tell health), [`tunnel`] |
 //! | 4 | [`h1`] (heads, keep-alive, closing) |
-//! | 5 | [`worker_pool`] (the channel), [`worker`], [`accept`], [`listen`] |
+//! | 5 | [`worker_pool`] (the channel), [`worker`], [`accept`], [`listen`], [`reload`] |
 //!
 //! A connection's way: `accept` → the channel → `worker` → `h1` → `exchange` → `finish`; idle, it is parked in `accept`.
 
@@ -29,6 +29,7 @@ pub mod meta;
 pub mod phases;
 pub mod poller;
 pub mod question;
+pub mod reload;
 pub mod respond;
 pub mod route;
 pub mod secure;

@@ -16,6 +16,7 @@ pub mod live;
 pub mod merge;
 pub mod own;
 pub mod queue;
+pub mod reload;
 pub mod route;
 pub mod server;
 pub mod simulation;

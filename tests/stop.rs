@@ -165,7 +165,7 @@ fn signals_that_do_not_stop_are_answered_in_the_log() {
     balancer.signal(Signal::PIPE);
     for (signal, line) in [
         (Signal::USR1, "SIGUSR1: there is no access log"),
-        (Signal::HUP, "SIGHUP: reloading the configuration is not built yet; nothing was changed"),
+        (Signal::HUP, "reload: nothing has changed"),
     ] {
         balancer.signal(signal);
         balancer.logs(line);

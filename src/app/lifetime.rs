@@ -1,11 +1,12 @@
 //! From a signal to the end: what signals do to a running balancer, and the order in which it stops.
 
+use super::reload::AccessLogThread;
 use super::{Balancer, Error, spawn, systemd, upgrade};
 use crate::base::signals::{self, Received};
 use crate::base::time::{self, Moment};
-use crate::control::access;
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, tick};
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Handles the signals that stop, and all others that operators send to a load balancer, because their default is to
@@ -27,7 +28,7 @@ enum Event {
 /// What a balancer waits for beside its work.
 struct Waiter<'a> {
     signals: &'a signals::Watch,
-    access: Option<access::Handle>,
+    access: AccessLogThread,
     upgraded: (Sender<u32>, Receiver<u32>),
     /// When systemd wants to hear of it again.
     alive: Receiver<Instant>,
@@ -38,7 +39,7 @@ impl Balancer {
     pub(super) fn run_until(self, signals: &signals::Watch) -> Result<(), Error> {
         let waiter = Waiter {
             signals,
-            access: self.access.as_ref().map(|(handle, _)| handle.clone()),
+            access: Arc::clone(&self.access),
             upgraded: bounded(1),
             alive: systemd::watchdog_interval().map_or_else(never, tick),
         };
@@ -126,7 +127,7 @@ impl Waiter<'_> {
             };
             match received.ok()? {
                 Received::Stop(name) | Received::StopNow(name) => return Some(Event::Stop(name)),
-                Received::Other(signal) => respond_to(signal, self.access.as_ref(), balancer),
+                Received::Other(signal) => respond_to(signal, &self.access, balancer),
             }
         }
     }
@@ -137,13 +138,16 @@ fn stopped_at_once(signal: &str) -> Error {
 }
 
 /// Handles a signal that does not stop the process.
-fn respond_to(signal: i32, access: Option<&access::Handle>, balancer: Option<&Balancer>) {
+fn respond_to(signal: i32, access: &AccessLogThread, balancer: Option<&Balancer>) {
+    let access = access.lock().as_ref().map(|(handle, _)| handle.clone());
     match (signal, access) {
         (SIGUSR1, Some(access)) => access.reopen(),
         (SIGUSR1, None) => log::info!("SIGUSR1: there is no access log to reopen"),
-        (SIGHUP, _) => log::warn!(
-            "SIGHUP: reloading the configuration is not built yet; nothing was changed, restart to apply a changed file"
-        ),
+        // What came of it is in the log.
+        (SIGHUP, _) => match balancer {
+            Some(balancer) => _ = balancer.reloader.run(),
+            None => log::warn!("SIGHUP: nothing was changed: the balancer drains"),
+        },
         (SIGUSR2, _) => match balancer.map(|balancer| balancer.upgrading.ask()) {
             Some(Ok(())) => log::info!("SIGUSR2: upgrading"),
             Some(Err(why)) => log::warn!("SIGUSR2: nothing was changed: {why}"),

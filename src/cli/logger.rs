@@ -22,7 +22,8 @@ pub(super) fn start(level: LevelFilter) {
         // Other crates log only warnings and errors.
         _ => builder
             .filter_level(level.min(LevelFilter::Warn))
-            .filter_module("evenkeel", level)
+            // The level itself is the one of the `log` crate, which a reload can change.
+            .filter_module("evenkeel", LevelFilter::Trace)
             // tiny_http logs its own orderly end as an error.
             .filter_module("tiny_http", LevelFilter::Off),
     };
@@ -35,6 +36,9 @@ pub(super) fn start(level: LevelFilter) {
     builder.target(Target::Pipe(Box::new(Lines))).write_style(style());
     // It fails when there is a logger already, which then serves just as well.
     let _ = builder.try_init();
+    if std::env::var_os("RUST_LOG").is_none_or(|filters| filters.is_empty()) {
+        log::set_max_level(level);
+    }
     std::panic::set_hook(Box::new(panicked));
 }
 

@@ -32,6 +32,7 @@ use crate::state::history::History;
 use crate::state::instance::Instance;
 use crate::state::live::Live;
 use crate::state::own::Own;
+use crate::state::reload::{Reload, Reloads};
 use crate::state::server::Server;
 use crate::state::stats::Stats;
 use crate::state::table::Table;
@@ -81,6 +82,10 @@ pub struct View {
     pub workers: Arc<dyn Workers>,
     /// Which balancer this is, but for its listeners.
     pub instance: Instance,
+    /// Reads the configuration again.
+    pub reload: Reload,
+    /// What came of that so far.
+    pub reloads: Arc<Reloads>,
     /// When the balancer was started.
     pub started: Moment,
     /// Tells the health thread that a server is new, came back or changed its mode: it probes at once.

@@ -16,6 +16,7 @@
 //! position and with what to write instead.
 
 mod check;
+pub mod diff;
 mod document;
 mod fault;
 pub mod guards;

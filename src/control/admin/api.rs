@@ -40,6 +40,7 @@ PATCH   /api/v1/servers/{name}   {\"weight\": 5, \"state\": \"ready\" | \"drain\
 DELETE  /api/v1/servers/{name}   takes it out
 GET     /api/v1/changes          what this API has made of the file's servers
 DELETE  /api/v1/changes          takes that back
+POST    /api/v1/reload           reads the configuration again: what has changed, or what is wrong with it
 POST    /api/v1/upgrade          starts the binary anew, with the same sockets; GET: how far that came
 GET     /api/v1/pools            all pools; these paths and those above are for the servers of the default pool:
 *       /api/v1/pools/{pool}/servers[/{name}]   the same for those of another pool
@@ -57,6 +58,7 @@ enum Place {
     Status,
     Requests,
     Changes,
+    Reload,
     Upgrade,
     History,
     Events,
@@ -116,6 +118,7 @@ fn act(view: &View, call: &Call, place: Place) -> Response {
         (Place::Requests, _) => Response::json(200, &requests::requests(view)),
         (Place::Changes, Method::Delete) => revert(view),
         (Place::Changes, _) => Response::json(200, &changes(view)),
+        (Place::Reload, _) => reload(view, call),
         (Place::Upgrade, Method::Post) => upgrade(view, call),
         (Place::Upgrade, _) => Response::json(200, &view.upgrading.state()),
         (Place::History, _) => since(call, |number| recent::history(view, number)),
@@ -162,6 +165,7 @@ fn listed(view: &View, pool: Option<PoolId>) -> Response {
 impl Place {
     fn methods(&self) -> &'static [Method] {
         match self {
+            Place::Reload => &[Method::Post],
             Place::Upgrade => &[Method::Get, Method::Head, Method::Post],
             Place::Changes => &[Method::Get, Method::Head, Method::Delete],
             Place::Servers(_) => &[Method::Get, Method::Head, Method::Post],
@@ -179,6 +183,7 @@ fn place(path: &str) -> Result<Place, (u16, &'static str)> {
         "/metrics" => Ok(Place::Metrics),
         "/api/v1/status" => Ok(Place::Status),
         "/api/v1/requests" => Ok(Place::Requests),
+        "/api/v1/reload" => Ok(Place::Reload),
         UPGRADE => Ok(Place::Upgrade),
         "/api/v1/changes" => Ok(Place::Changes),
         "/api/v1/history" => Ok(Place::History),
@@ -220,6 +225,18 @@ fn ready(view: &View) -> Response {
     match view.workers.is_leaving() || view.workers.is_stopped() {
         true => Response::text(503, "draining\n"),
         false => Response::text(200, "ready\n"),
+    }
+}
+
+/// Reads the configuration again.
+fn reload(view: &View, call: &Call) -> Response {
+    match view.reload.run() {
+        Ok(reloaded) => Response::json(200, &reloaded),
+        Err(faults) => {
+            let sentence = format!("The configuration has {}; nothing was changed.", counted(faults.len()));
+            let shown = faults.iter().map(shown_fault).collect();
+            Response::faults(&call.path, 422, sentence, shown)
+        }
     }
 }
 
@@ -337,8 +354,11 @@ fn told(view: &View, change: String) {
 
 fn reject_faults(call: &Call, what: &str, faults: &[Fault]) -> Response {
     let sentence = format!("The {what} has {}.", counted(faults.len()));
-    let shown = |fault: &Fault| json!({ "path": fault.path, "advice": fault.advice, "line": fault.line, "column": fault.column });
-    Response::faults(&call.path, 400, sentence, faults.iter().map(shown).collect())
+    Response::faults(&call.path, 400, sentence, faults.iter().map(shown_fault).collect())
+}
+
+fn shown_fault(fault: &Fault) -> Value {
+    json!({ "path": fault.path, "advice": fault.advice, "line": fault.line, "column": fault.column })
 }
 
 fn counted(faults: usize) -> String {

@@ -23,6 +23,7 @@ const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) fn response(view: &View) -> Response {
     let (mut page, now) = (Page::default(), time::now());
     about(&mut page, view, now);
+    reloads(&mut page, view);
     process::process(&mut page);
     requests(&mut page, &view.stats);
     connections(&mut page, view);
@@ -33,6 +34,18 @@ pub(super) fn response(view: &View) -> Response {
     servers(&mut page, view, now);
     traffic::by_server(&mut page, view);
     Response::of(200, KIND, page.text)
+}
+
+fn reloads(page: &mut Page, view: &View) {
+    let told = view.reloads.told();
+    let is_good = told.last.as_ref().is_none_or(|last| last.is_applied);
+    let help = "Whether the last reload of the configuration was applied; 1 while there was none.";
+    page.one("config_last_reload_successful", Kind::Gauge, help, u8::from(is_good));
+    let help = "When the configuration in use was read, since 1970.";
+    page.one("config_last_reload_success_timestamp_seconds", Kind::Gauge, help, told.loaded_at_unix);
+    page.family("config_reloads_total", Kind::Counter, "Reloads of the configuration, by result.");
+    page.sample(&[("result", "applied")], told.applied);
+    page.sample(&[("result", "failed")], told.failed);
 }
 
 fn about(page: &mut Page, view: &View, now: Moment) {

@@ -30,12 +30,32 @@ pub(super) struct Status {
     instance: Instance,
     uptime_s: u64,
     draining: bool,
+    config: ConfigStatus,
     listeners: Vec<ListenerStatus>,
     algorithm: &'static str,
     threadpool: Threadpool,
     pools: Vec<PoolStatus>,
     servers: Vec<ServerStatus>,
     totals: Totals,
+}
+
+#[derive(Debug, Serialize)]
+struct ConfigStatus {
+    /// Null without a file.
+    file: Option<String>,
+    /// RFC 3339, in UTC.
+    loaded_at: String,
+    /// Null while there was none.
+    last_reload: Option<ReloadStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReloadStatus {
+    /// RFC 3339, in UTC.
+    at: String,
+    /// `applied` or `failed`.
+    result: &'static str,
+    message: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -185,6 +205,7 @@ pub(super) fn status(view: &View) -> Status {
         instance: view.instance(),
         uptime_s: now.since(view.started).as_secs(),
         draining: view.workers.is_draining(),
+        config: config(view),
         listeners: listeners(view),
         algorithm: view.live().config.servers.algorithm.name(),
         threadpool: threadpool(view),
@@ -192,6 +213,17 @@ pub(super) fn status(view: &View) -> Status {
         servers: servers(view, None, now),
         totals: totals(view),
     }
+}
+
+fn config(view: &View) -> ConfigStatus {
+    let told = view.reloads.told();
+    let last_reload = told.last.map(|last| ReloadStatus {
+        at: rfc3339(last.at_unix),
+        result: if last.is_applied { "applied" } else { "failed" },
+        message: last.message,
+    });
+    let file = view.live().config.file.as_ref().map(|file| file.display().to_string());
+    ConfigStatus { file, loaded_at: rfc3339(told.loaded_at_unix), last_reload }
 }
 
 /// All pools, the default one first.

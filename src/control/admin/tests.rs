@@ -8,6 +8,7 @@ use crate::policy::health::Health;
 use crate::policy::pool::Bounds;
 use crate::state::config::{self, Config};
 use crate::state::history::Load;
+use crate::state::reload::{Reload, Reloaded};
 use crate::state::server::Check;
 use crate::state::stats::{Counter, Outcome};
 use crate::state::workers::{Gauges, RequestInfo, Workers};
@@ -141,6 +142,8 @@ impl Fixture {
             registered: Arc::new(move |server| told.lock().push(server.name.clone())),
             forgotten: Arc::new(move |id| gone.lock().push(id)),
             changed: Arc::new(|| ()),
+            reload: Reload::new(|| Ok(Reloaded::default())),
+            reloads: Arc::default(),
             upgrading: Arc::new(Upgrading::new(None)),
             takes_over: false,
         };
@@ -294,6 +297,7 @@ fn the_status_tells_everything() {
         [
             "algorithm",
             "draining",
+            "config",
             "instance",
             "listeners",
             "pools",
@@ -828,6 +832,8 @@ fn no_second_balancer_takes_a_living_one_s_socket() {
         registered: Arc::new(|_| ()),
         forgotten: Arc::new(|_| ()),
         changed: Arc::new(|| ()),
+        reload: Reload::new(|| Ok(Reloaded::default())),
+        reloads: Arc::default(),
         upgrading: Arc::new(Upgrading::new(None)),
         takes_over: false,
     };

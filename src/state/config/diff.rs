@@ -1,0 +1,252 @@
+//! What differs between two configuration files, by key path, for people.
+
+use super::Fault;
+use super::load::document;
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// Keys whose values are never shown.
+const SECRETS: [&str; 3] = ["token", "password", "secret"];
+/// A longer value is shown up to here, in characters.
+const SHOWN_MAX: usize = 120;
+
+/// A configuration file as it was read, to be compared with another one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Written(Value);
+
+impl Written {
+    /// Reads a file, and those that it includes.
+    pub fn read(path: &Path) -> Result<Self, Vec<Fault>> {
+        document(path).map(Written)
+    }
+
+    /// What is different in `after`: one sentence for each key, in the order of the paths.
+    pub fn changes(&self, after: &Written) -> Vec<Difference> {
+        let mut found = Vec::new();
+        compare("", &self.0, &after.0, &mut found);
+        found
+    }
+}
+
+/// One key of which the values differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// `timeouts.response`; that of a list where an entry of it was added or removed.
+    pub path: String,
+    /// `30s -> 10s`, `added b (10.0.0.2:80)`.
+    pub change: String,
+}
+
+fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<Difference>) {
+    match (before, after) {
+        (one, other) if one == other => {}
+        (Value::Object(one), Value::Object(other)) => compare_objects(path, one, other, found),
+        (Value::Array(one), Value::Array(other)) if is_named(one) && is_named(other) => {
+            compare_lists(path, one, other, found);
+        }
+        (one, other) => {
+            let change = format!("{} -> {}", shown(path, one), shown(path, other));
+            found.push(Difference { path: path.to_owned(), change });
+        }
+    }
+}
+
+fn compare_objects(
+    path: &str,
+    before: &Map<String, Value>,
+    after: &Map<String, Value>,
+    found: &mut Vec<Difference>,
+) {
+    let mut keys: Vec<&String> = before.keys().chain(after.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    for key in keys {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match (before.get(key), after.get(key)) {
+            (Some(one), Some(other)) => compare(&path, one, other, found),
+            (Some(one), None) => absent(&path, one, &Value::Null, true, found),
+            (None, Some(other)) => absent(&path, &Value::Null, other, false, found),
+            (None, None) => {}
+        }
+    }
+}
+
+/// One side does not have the key: sections and lists are compared with an empty one, other values with the default.
+fn absent(path: &str, before: &Value, after: &Value, is_removed: bool, found: &mut Vec<Difference>) {
+    let there = if is_removed { before } else { after };
+    let is_pool = path.strip_prefix("pools.").is_some_and(|name| !name.contains('.'));
+    if is_pool {
+        let change = if is_removed { "removed" } else { "added" }.to_owned();
+        found.push(Difference { path: path.to_owned(), change });
+        return;
+    }
+    let empty = match there {
+        Value::Object(_) => Value::Object(Map::new()),
+        Value::Array(list) if is_named(list) && !list.is_empty() => Value::Array(Vec::new()),
+        value => {
+            let value = shown(path, value);
+            let change =
+                if is_removed { format!("{value} -> default") } else { format!("default -> {value}") };
+            found.push(Difference { path: path.to_owned(), change });
+            return;
+        }
+    };
+    match is_removed {
+        true => compare(path, there, &empty, found),
+        false => compare(path, &empty, there, found),
+    }
+}
+
+/// Lists of objects, such as servers, routes and listeners: entries belong together by their names.
+fn compare_lists(path: &str, before: &[Value], after: &[Value], found: &mut Vec<Difference>) {
+    let mut tell = |change: String| found.push(Difference { path: path.to_owned(), change });
+    let named = |list: &[Value], name: &str| {
+        list.iter()
+            .enumerate()
+            .find(|(at, entry)| entry_name(entry, *at) == name)
+            .map(|(_, entry)| entry.clone())
+    };
+    let names = |list: &[Value]| -> Vec<String> {
+        list.iter().enumerate().map(|(at, entry)| entry_name(entry, at)).collect()
+    };
+    let (old, new) = (names(before), names(after));
+    for name in old.iter().filter(|name| !new.contains(name)) {
+        tell(format!("removed {name}{}", place(named(before, name).as_ref())));
+    }
+    for name in new.iter().filter(|name| !old.contains(name)) {
+        tell(format!("added {name}{}", place(named(after, name).as_ref())));
+    }
+    let stays = |list: &[String], other: &[String]| -> Vec<String> {
+        list.iter().filter(|name| other.contains(name)).cloned().collect()
+    };
+    if stays(&old, &new) != stays(&new, &old) {
+        tell("has another order".to_owned());
+    }
+    for name in old.iter().filter(|name| new.contains(name)) {
+        if let (Some(one), Some(other)) = (named(before, name), named(after, name)) {
+            compare(&format!("{path}[{name}]"), &one, &other, found);
+        }
+    }
+}
+
+fn is_named(list: &[Value]) -> bool {
+    list.iter().all(Value::is_object)
+}
+
+/// What an entry of a list is called: its name, or what it is named after where it has none.
+fn entry_name(entry: &Value, at: usize) -> String {
+    let of = |key: &str| entry.get(key).filter(|value| value.is_string() || value.is_number());
+    let named = of("name").or(of("address")).map(plain);
+    let rule = || {
+        let parts: Vec<_> = ["host", "path", "port"].iter().filter_map(|key| of(key)).map(plain).collect();
+        (!parts.is_empty()).then(|| parts.join(""))
+    };
+    named.or_else(rule).unwrap_or_else(|| at.to_string())
+}
+
+fn place(entry: Option<&Value>) -> String {
+    let address = entry
+        .and_then(|entry| entry.get("address"))
+        .filter(|_| entry.is_some_and(|entry| entry.get("name").is_some()));
+    address.map_or(String::new(), |address| format!(" ({})", plain(address)))
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn shown(path: &str, value: &Value) -> String {
+    let key = path.rsplit('.').next().unwrap_or_default();
+    if SECRETS.iter().any(|secret| key.contains(secret)) {
+        return "(secret)".to_owned();
+    }
+    let text = plain(value);
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::random::Random;
+
+    fn check(before: &str, after: &str, expected: &[&str]) {
+        let written = |text: &str| Written(serde_json::from_str(text).unwrap());
+        let changes = written(before).changes(&written(after));
+        let told: Vec<_> = changes.iter().map(|found| format!("{}: {}", found.path, found.change)).collect();
+        assert_eq!(told, expected, "{before} -> {after}");
+    }
+
+    #[test]
+    fn each_change_is_told_by_its_path() {
+        check("{}", "{}", &[]);
+        check(
+            r#"{"timeouts": {"response": "30s"}}"#,
+            r#"{"timeouts": {"response": "10s", "connect": "1s"}}"#,
+            &["timeouts.connect: default -> 1s", "timeouts.response: 30s -> 10s"],
+        );
+        check(
+            r#"{"pools": {"api": {"list": [{"name": "a", "address": "10.0.0.1:80"}]}, "old": {}}}"#,
+            r#"{"pools": {"api": {"list": [{"name": "b", "address": "10.0.0.2:80"}]}, "new": {"list": []}}}"#,
+            &[
+                "pools.api.list: removed a (10.0.0.1:80)",
+                "pools.api.list: added b (10.0.0.2:80)",
+                "pools.new: added",
+                "pools.old: removed",
+            ],
+        );
+        check(
+            r#"{"routes": [{"name": "x", "pool": "a"}, {"name": "y"}]}"#,
+            r#"{"routes": [{"name": "y"}, {"name": "x", "pool": "b"}]}"#,
+            &["routes: has another order", "routes[x].pool: a -> b"],
+        );
+        check(
+            r#"{"admin": {"token": "one"}}"#,
+            r#"{"admin": {"token": "two"}}"#,
+            &["admin.token: (secret) -> (secret)"],
+        );
+        check(
+            r#"{"load_balancer": {"listeners": [{"port": 1}]}, "servers": {"list": [{"address": "a:1"}]}}"#,
+            r#"{"load_balancer": {"listeners": [{"port": 1}, {"port": 2}]}}"#,
+            &["load_balancer.listeners: added 2", "servers.list: removed a:1"],
+        );
+    }
+
+    /// A random document.
+    fn random(random: &mut Random, depth: usize) -> Value {
+        match random.below(if depth == 0 { 3 } else { 5 }) {
+            0 => Value::from(random.below(3)),
+            1 => Value::from(["a", "b"][random.below(2)]),
+            2 => Value::Bool(random.below(2) == 0),
+            3 => (0..random.below(4))
+                .map(|at| {
+                    let entry = Map::from_iter([("name".to_owned(), Value::from(format!("n{at}")))]);
+                    let mut entry = Value::Object(entry);
+                    entry["value"] = self::random(random, depth - 1);
+                    entry
+                })
+                .collect(),
+            _ => Value::Object(
+                (0..random.below(4)).map(|at| (format!("k{at}"), self::random(random, depth - 1))).collect(),
+            ),
+        }
+    }
+
+    #[test]
+    fn there_is_a_difference_exactly_where_documents_differ() {
+        let mut chance = Random::seeded(14);
+        let (mut same, mut empty) = (0, Value::Object(Map::new()));
+        for _ in 0..2000 {
+            let (one, other) = (random(&mut chance, 3), random(&mut chance, 3));
+            let wrap = |value: &Value| Written(serde_json::json!({ "top": value }));
+            assert_eq!(wrap(&one).changes(&wrap(&one)), []);
+            let is_same = one == other;
+            same += usize::from(is_same);
+            assert_eq!(wrap(&one).changes(&wrap(&other)).is_empty(), is_same, "{one} {other}");
+            empty = one;
+        }
+        assert!(same > 0 && !empty.is_null());
+    }
+}
