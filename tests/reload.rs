@@ -124,7 +124,12 @@ fn a_file_that_is_not_valid_changes_nothing_and_says_so() {
     balancer.logs("nothing was changed");
     until("it is counted", || balancer.metric("evenkeel_config_last_reload_successful") == 0.0);
     assert_eq!(Client::to(&balancer).get("/").text(), "a");
-    check(&balancer, with(config, json!({ "admin": { "socket": "other.sock" } })), 1, &["no balancer responds"]);
+    check(
+        &balancer,
+        with(config, json!({ "admin": { "socket": "other.sock" } })),
+        1,
+        &["no balancer responds"],
+    );
 }
 
 #[test]
@@ -184,9 +189,15 @@ fn the_access_log_moves_and_what_needs_a_restart_is_named() {
     let balancer = Evenkeel::start(settings(logging("one.log")));
     let mut client = Client::to(&balancer);
     assert_eq!(client.get("/first").status, 200);
-    let moved = with(logging("two.log"), json!({ "threadpool": { "max_workers": 3, "queue_capacity": 5000 } }));
+    let moved =
+        with(logging("two.log"), json!({ "threadpool": { "max_workers": 3, "queue_capacity": 5000 } }));
     let restart = "threadpool.queue_capacity needs a restart; still 100";
-    check(&balancer, moved, 0, &["log.access: one.log -> two.log", restart, "threadpool.max_workers: default -> 3"]);
+    check(
+        &balancer,
+        moved,
+        0,
+        &["log.access: one.log -> two.log", restart, "threadpool.max_workers: default -> 3"],
+    );
     assert_eq!(client.get("/second").status, 200);
     let has = |file: &str, line: &str| {
         fs::read_to_string(balancer.folder().join(file)).is_ok_and(|text| text.contains(line))

@@ -163,10 +163,9 @@ fn signals_that_do_not_stop_are_answered_in_the_log() {
     let mut balancer = Evenkeel::before(&[&origin], json!({}));
     // SIGPIPE is ignored; the others follow, so that it has been delivered before the last line.
     balancer.signal(Signal::PIPE);
-    for (signal, line) in [
-        (Signal::USR1, "SIGUSR1: there is no access log"),
-        (Signal::HUP, "reload: nothing has changed"),
-    ] {
+    for (signal, line) in
+        [(Signal::USR1, "SIGUSR1: there is no access log"), (Signal::HUP, "reload: nothing has changed")]
+    {
         balancer.signal(signal);
         balancer.logs(line);
     }

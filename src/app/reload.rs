@@ -18,7 +18,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// The thread that writes the access log, if there is one; a reload may replace it.
-pub(super) type AccessLogThread = Arc<Mutex<Option<(access::Handle, JoinHandle<()>)>>>;
+pub(super) type AccessLogThread = Arc<Mutex<Option<AccessWriter>>>;
+
+/// A writer of the access log and its thread.
+type AccessWriter = (access::Handle, JoinHandle<()>);
 
 /// What a reload works on.
 #[derive(Debug)]
@@ -39,7 +42,7 @@ struct State {
     next_pool: u32,
     next_listener: u32,
     /// Writers of earlier access logs: each ends with the last exchange that began under it.
-    old_writers: Vec<(access::Handle, JoinHandle<()>)>,
+    old_writers: Vec<AccessWriter>,
 }
 
 impl Reloader {
@@ -182,7 +185,7 @@ impl Reloader {
         &self,
         config: &Config,
         before: &Live,
-    ) -> Result<(Option<AccessSink>, Option<(access::Handle, JoinHandle<()>)>), Vec<Fault>> {
+    ) -> Result<(Option<AccessSink>, Option<AccessWriter>), Vec<Fault>> {
         if config.log.access == before.config.log.access {
             return Ok((before.access.clone(), None));
         }
@@ -198,7 +201,7 @@ impl Reloader {
 
     fn take_access_log(
         &self,
-        thread: Option<(access::Handle, JoinHandle<()>)>,
+        thread: Option<AccessWriter>,
         config: &Config,
         before: &Live,
         state: &mut State,
