@@ -58,6 +58,7 @@ use crate::state::access::AccessSink;
 use crate::state::config::Config;
 use crate::state::listener::OpenListener;
 use crate::state::live::{Files, Live};
+use crate::state::merge::Merged;
 use crate::state::stats::Stats;
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
@@ -136,6 +137,22 @@ impl Proxy {
     pub fn sockets(&self) -> io::Result<Vec<Socket>> {
         let copies = self.pool.ask_sockets().recv_timeout(SOCKETS_LIMIT);
         copies.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Goes on with another configuration; see [`reload::reload`].
+    pub fn reload(
+        &self,
+        config: Arc<Config>,
+        files: Files,
+        access: Option<AccessSink>,
+        next_id: &mut u32,
+    ) -> Result<Merged, reload::Unopened> {
+        reload::reload(&self.pool, config, files, access, next_id)
+    }
+
+    /// The most connections that may wait for a worker without a restart.
+    pub fn queue_room(&self) -> usize {
+        self.pool.room()
     }
 
     /// No new connections; exchanges in flight are finished; the accept thread ends when all connections have left, or at
