@@ -218,12 +218,12 @@ pub(super) fn status(view: &View) -> Status {
 fn config(view: &View) -> ConfigStatus {
     let told = view.reloads.told();
     let last_reload = told.last.map(|last| ReloadStatus {
-        at: rfc3339(last.at_unix),
+        at: unix_rfc3339(last.at_unix),
         result: if last.is_applied { "applied" } else { "failed" },
         message: last.message,
     });
     let file = view.live().config.file.as_ref().map(|file| file.display().to_string());
-    ConfigStatus { file, loaded_at: rfc3339(told.loaded_at_unix), last_reload }
+    ConfigStatus { file, loaded_at: unix_rfc3339(told.loaded_at_unix), last_reload }
 }
 
 /// All pools, the default one first.
