@@ -7,6 +7,7 @@ mod listeners;
 pub mod preflight;
 mod publish;
 mod reload;
+mod sinks;
 mod systemd;
 pub mod upgrade;
 
@@ -16,19 +17,16 @@ use crate::base::signals;
 use crate::base::time::{self, Moment};
 use crate::base::{limits, program};
 use crate::control::admin::{self, Admin, View};
-use crate::control::{access, certificates, health, report, state_file, supervise};
+use crate::control::{certificates, health, report, state_file, supervise};
 use crate::data::Proxy;
 use crate::data::accept::Acceptor;
-use crate::state::access::{AccessSink, Line};
-use crate::state::config::{AccessLog, AccessTarget, Config, SyslogPlace};
+use crate::state::config::Config;
 use crate::state::events::{Events, Topic};
 use crate::state::history::History;
 use crate::state::instance::Instance;
 use crate::state::reload::Reload;
 use crate::state::upgrade::Upgrading;
-use crossbeam_channel::Receiver;
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -63,7 +61,7 @@ pub struct Balancer {
     main: Running,
     admin: Option<Published>,
     health: (health::Handle, JoinHandle<()>),
-    access: reload::AccessLogThread,
+    sinks: sinks::Threads,
     reloader: Arc<reload::Reloader>,
     report: (report::Handle, JoinHandle<()>),
     certificates: (certificates::Handle, JoinHandle<()>),
@@ -110,10 +108,9 @@ impl Balancer {
         let started = time::now();
         limits::raise_descriptors();
         let config = Arc::new(config);
-        let (sink, lines) =
-            config.log.access.as_ref().map(|access| AccessSink::open(&access.format, access.filter)).unzip();
+        let (sinks, sources) = sinks::open(&config);
         let files = listeners::read_files(&config)?;
-        let opened = Proxy::open("main", Arc::clone(&config), files, sink, &mut inheritance.sockets);
+        let opened = Proxy::open("main", Arc::clone(&config), files, sinks, &mut inheritance.sockets);
         let (proxy, acceptor) = opened.map_err(|(at, error)| {
             let listener = config.listen.listeners.get(at);
             listener.map_or_else(
@@ -134,25 +131,24 @@ impl Balancer {
         let version = env!("CARGO_PKG_VERSION");
         recent.events.keep(Topic::Balancer, log::Level::Info, format!("started, version {version}"));
         let agent = agent.with_events(Arc::clone(&recent.events));
-        let access_thread = reload::AccessLogThread::default();
-        let reloader = Arc::new(reload::Reloader::new(&config, &proxy, &handle, &access_thread));
+        let access = sinks::AccessLogThread::default();
+        let reloader = Arc::new(reload::Reloader::new(&config, &proxy, &handle, &access));
         let parts = Parts { health: &handle, keep, upgrading: &upgrading, reloader: &reloader };
         let admin = Published::start(instance, &proxy, parts, &mut inheritance, &recent)?;
         // From here on a failure must remove the admin socket again.
-        let rest = open_access_log(&config, lines, &proxy).and_then(|access| {
+        let rest = sinks::Threads::start(&config, sources, &proxy, access).and_then(|sinks| {
             let health = spawn("health", move || agent.run())?;
             let report = start_report(&proxy, admin.as_ref(), recent)?;
             let certificates = listeners::watch_certificates(&proxy)?;
-            Ok((access, health, report, certificates, Running::start(proxy, acceptor)?))
+            Ok((sinks, health, report, certificates, Running::start(proxy, acceptor)?))
         });
-        let (access, health, report, certificates, main) = match rest {
+        let (sinks, health, report, certificates, main) = match rest {
             Ok(rest) => rest,
             Err(error) => {
                 admin.into_iter().for_each(Published::stop);
                 return Err(error);
             }
         };
-        *access_thread.lock() = access;
         if config.pool_ids().all(|pool| config.pool(pool).list.is_empty()) {
             let file = config.file.as_ref().map(|file| program::quoted(&file.to_string_lossy()));
             let option = file.map_or(String::new(), |file| format!(" -c {file}"));
@@ -170,7 +166,7 @@ impl Balancer {
             main,
             admin,
             health: (handle, health),
-            access: access_thread,
+            sinks,
             reloader,
             report,
             certificates,
@@ -218,11 +214,7 @@ impl Balancer {
         drop(self.certificates.0);
         let _ = self.certificates.1.join();
         // Last, because the threads before it may still send lines.
-        match self.access.lock().take() {
-            Some((handle, thread)) if handle.stop() => _ = thread.join(),
-            Some(_) => log::warn!("access log: the last lines could not be written in time"),
-            None => {}
-        }
+        self.sinks.stop();
     }
 }
 
@@ -340,34 +332,11 @@ fn start_report(
     Ok((handle, spawn(report::THREAD, move || reporter.run())?))
 }
 
-/// Opens the access log, if one is configured, and starts its thread.
-fn open_access_log(
-    config: &Config,
-    lines: Option<Receiver<Line>>,
-    proxy: &Proxy,
-) -> Result<Option<(access::Handle, JoinHandle<()>)>, Error> {
-    let Some((target, lines)) = config.log.access.as_ref().zip(lines) else { return Ok(None) };
-    let opened = access::Writer::open(target, lines, Arc::clone(&proxy.shared.stats));
-    let (writer, handle) = opened.map_err(|error| access_error(target, &error))?;
-    Ok(Some((handle, spawn(access::THREAD, move || writer.run())?)))
-}
-
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
     let started = thread::Builder::new().name(name.to_owned()).spawn(run);
     started.map_err(|error| {
         Error(format!("the {name} thread cannot be started: {error}; raise the limit of threads"))
     })
-}
-
-/// What to do if the access log cannot be opened.
-fn access_error(target: &AccessLog, error: &io::Error) -> Error {
-    let name = match &target.to {
-        AccessTarget::Stdout => "the standard output".to_owned(),
-        AccessTarget::File(path) => path.display().to_string(),
-        AccessTarget::Syslog(SyslogPlace::Unix(path)) => format!("the socket of syslog {}", path.display()),
-        AccessTarget::Syslog(SyslogPlace::Udp(target)) => format!("syslog at {target}"),
-    };
-    Error(format!("log.access: {name} cannot be opened: {error}; write a file that this user may append to"))
 }
 
 #[cfg(test)]

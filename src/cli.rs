@@ -17,7 +17,7 @@ mod view;
 
 use crate::app;
 use crate::base::{limits, output, program};
-use crate::state::config::{self, Config, FILE, Fault};
+use crate::state::config::{self, Config, FILE, Fault, LogFormat};
 use clap::{Args, Parser, Subcommand};
 use std::fmt::Display;
 use std::io::Write;
@@ -244,7 +244,7 @@ fn demo(file: Option<&Path>) -> Result<u8, Failure> {
     if file.is_some() {
         return Err(Failure::Usage("the demo brings its own configuration; leave --config out".to_owned()));
     }
-    logger::start(log::LevelFilter::Info);
+    logger::start(log::LevelFilter::Info, LogFormat::Text);
     app::demo().map_err(failed)?;
     Ok(0)
 }

@@ -12,3 +12,4 @@ pub mod report;
 pub mod state_file;
 pub mod supervise;
 pub mod threads;
+pub mod traces;

@@ -54,11 +54,11 @@ use crate::base::ids::{ListenerId, PoolId};
 use crate::base::inherited::{Socket, Sockets};
 use crate::base::time::{self, Moment};
 use crate::policy::pool::Bounds;
-use crate::state::access::AccessSink;
 use crate::state::config::Config;
 use crate::state::listener::OpenListener;
 use crate::state::live::{Files, Live};
 use crate::state::merge::Merged;
+use crate::state::sinks::Sinks;
 use crate::state::stats::Stats;
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
@@ -101,7 +101,7 @@ impl Proxy {
         name: &'static str,
         config: Arc<Config>,
         mut files: Files,
-        access: Option<AccessSink>,
+        sinks: Sinks,
         sockets: &mut Sockets,
     ) -> Result<(Proxy, Acceptor), (usize, io::Error)> {
         let (mut listeners, mut known, stats) = (Vec::new(), Vec::new(), Arc::new(Stats::default()));
@@ -124,8 +124,7 @@ impl Proxy {
         }
         let of_first = |error| (0, error);
         let poller = Poller::new().map_err(of_first)?;
-        let table =
-            Arc::new(Table::of(Live::new(config, files, known.clone(), access, &stats.traffic, None)));
+        let table = Arc::new(Table::of(Live::new(config, files, known.clone(), sinks, &stats.traffic, None)));
         let shared = Arc::new(Shared::new(name, table, stats, Verdicts::default()));
         let pool = Arc::new(WorkerPool::new(&shared, poller.waker()));
         let listeners = listeners.into_iter().zip(known).collect();
@@ -144,10 +143,10 @@ impl Proxy {
         &self,
         config: Arc<Config>,
         files: Files,
-        access: Option<AccessSink>,
+        sinks: Sinks,
         next_id: &mut u32,
     ) -> Result<Merged, reload::Unopened> {
-        reload::reload(&self.pool, config, files, access, next_id)
+        reload::reload(&self.pool, config, files, sinks, next_id)
     }
 
     /// The most connections that may wait for a worker without a restart.

@@ -324,3 +324,48 @@ fn rejections_and_failures_are_reported_with_their_counts() {
     }
     assert!(lines.iter().any(|line| line.contains("Failures by server: a ")), "{lines:#?}");
 }
+
+/// The lines of a balancer with this log, on a file of its own; `JOURNAL_STREAM` says which file is the journal's.
+fn lines_of(log: Value, is_journal: bool) -> Vec<String> {
+    let (folder, mut command) = (tempfile::tempdir().unwrap(), Command::new(env!("CARGO_BIN_EXE_evenkeel")));
+    let path = folder.path().join("stderr");
+    let file = File::create(&path).unwrap();
+    let stat = rustix::fs::fstat(&file).unwrap();
+    let inode = if is_journal { stat.st_ino } else { stat.st_ino + 1 };
+    command.env("JOURNAL_STREAM", format!("{}:{inode}", stat.st_dev));
+    let mut balancer = Program::start(command, json!({ "log": log }), Stdio::null(), file.into());
+    assert_eq!(balancer.client().send(BAD).response().status, 400);
+    balancer.stops();
+    fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_log_in_json_has_an_object_on_each_line() {
+    let lines = lines_of(json!({ "format": "json" }), false);
+    let read: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(read.iter().all(|line| line["time"].as_str().unwrap().ends_with('Z')));
+    let find =
+        |part: &str| read.iter().find(|line| line["message"].as_str().unwrap().contains(part)).unwrap();
+    assert_eq!(
+        (&find("ready on")["level"], &find("1 request rejected")["level"]),
+        (&json!("info"), &json!("info"))
+    );
+    // Who sent it, and what.
+    let told = find("1 request rejected")["message"].as_str().unwrap();
+    assert!(
+        told.contains("one of them: 127.0.0.1:")
+            && told.contains("sent \"GET / HTTP/1.1\", at fault is line 2"),
+        "{told}"
+    );
+}
+
+#[test]
+fn the_journal_gets_levels_and_no_second_clock() {
+    let lines = lines_of(json!({}), true);
+    assert!(lines.iter().any(|line| line.starts_with("<6>ready on http://")), "{lines:?}");
+    assert!(lines.iter().all(|line| line.starts_with('<') && line[2..].starts_with('>')), "{lines:?}");
+    assert!(lines.iter().any(|line| line.starts_with("<7>")), "{lines:?}");
+    // The variable came from a parent whose output was the journal; ours is not.
+    let lines = lines_of(json!({}), false);
+    assert!(lines.iter().any(|line| line.contains("Z INFO  ready on")), "{lines:?}");
+}

@@ -1,12 +1,11 @@
 //! From a signal to the end: what signals do to a running balancer, and the order in which it stops.
 
-use super::reload::AccessLogThread;
+use super::sinks::AccessLogThread;
 use super::{Balancer, Error, spawn, systemd, upgrade};
 use crate::base::signals::{self, Received};
 use crate::base::time::{self, Moment};
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, tick};
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Handles the signals that stop, and all others that operators send to a load balancer, because their default is to
@@ -39,7 +38,7 @@ impl Balancer {
     pub(super) fn run_until(self, signals: &signals::Watch) -> Result<(), Error> {
         let waiter = Waiter {
             signals,
-            access: Arc::clone(&self.access),
+            access: self.sinks.access(),
             upgraded: bounded(1),
             alive: systemd::watchdog_interval().map_or_else(never, tick),
         };

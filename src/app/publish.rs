@@ -12,6 +12,7 @@ use crate::policy::pick::Weight;
 use crate::state::address::Address;
 use crate::state::config::{Config, Listener, Place, ServerSpec, Via};
 use crate::state::live::Files;
+use crate::state::sinks::Sinks;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -40,7 +41,7 @@ pub(super) fn front(
     sockets: &mut Sockets,
 ) -> Result<Option<Running>, Error> {
     let config = Arc::new(guarded(main, bind, socket));
-    match Proxy::open("admin", config, Files::default(), None, sockets) {
+    match Proxy::open("admin", config, Files::default(), Sinks::default(), sockets) {
         Ok((proxy, acceptor)) => Running::start(proxy, acceptor).map(Some),
         Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse && is_default(main) => {
             log::warn!(

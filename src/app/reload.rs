@@ -1,9 +1,9 @@
 //! The reload: reads the file again, and has every part of the running balancer go on with it; or changes nothing.
 
 use super::listeners::listener_error;
-use super::{Error, access_error, spawn};
+use super::sinks::{AccessLogThread, AccessWriter, start_access_log};
 use crate::base::time;
-use crate::control::{access, health};
+use crate::control::health;
 use crate::data::Proxy;
 use crate::data::reload::{Unopened, is_in_the_way};
 use crate::state::access::AccessSink;
@@ -12,16 +12,10 @@ use crate::state::config::{self, Config, Fault};
 use crate::state::live::{Files, Live};
 use crate::state::merge::Merged;
 use crate::state::reload::{Outcome, Reloaded, Reloads};
+use crate::state::sinks::Sinks;
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-
-/// The thread that writes the access log, if there is one; a reload may replace it.
-pub(super) type AccessLogThread = Arc<Mutex<Option<AccessWriter>>>;
-
-/// A writer of the access log and its thread.
-type AccessWriter = (access::Handle, JoinHandle<()>);
 
 /// What a reload works on.
 #[derive(Debug)]
@@ -121,8 +115,9 @@ impl Reloader {
         })?;
         let access = self.open_access_log(&config, &before)?;
         let config = Arc::new(config);
-        let (sink, thread) = access;
-        let merged = self.proxy.reload(Arc::clone(&config), files, sink, &mut state.next_listener);
+        let (access, thread) = access;
+        let sinks = Sinks { access, spans: before.spans.clone() };
+        let merged = self.proxy.reload(Arc::clone(&config), files, sinks, &mut state.next_listener);
         let merged = merged.map_err(|Unopened { index, error }| {
             let listener = &config.listen.listeners[index];
             let advice = listener_error(&listener.place, &error).to_string();
@@ -158,6 +153,10 @@ impl Reloader {
         if config.admin.state_file != running.admin.state_file {
             tell("admin.state_file", path(&running.admin.state_file));
         }
+        if config.tracing != running.tracing {
+            tell("tracing", "as it was at the start".to_owned());
+        }
+        config.tracing.clone_from(&running.tracing);
         config.admin.socket.clone_from(&running.admin.socket);
         config.admin.bind = running.admin.bind;
         config.admin.state_file.clone_from(&running.admin.state_file);
@@ -190,13 +189,10 @@ impl Reloader {
             return Ok((before.access.clone(), None));
         }
         let Some(settings) = &config.log.access else { return Ok((None, None)) };
-        let fault =
-            |error: Error| vec![config::fault_at(self.file.as_deref(), "log.access", error.to_string())];
         let (sink, lines) = AccessSink::open(&settings.format, settings.filter);
-        let opened = access::Writer::open(settings, lines, Arc::clone(&self.proxy.shared.stats));
-        let (writer, handle) = opened.map_err(|error| fault(access_error(settings, &error)))?;
-        let thread = spawn(access::THREAD, move || writer.run()).map_err(fault)?;
-        Ok((Some(sink), Some((handle, thread))))
+        let thread = start_access_log(settings, lines, Arc::clone(&self.proxy.shared.stats))
+            .map_err(|error| vec![config::fault_at(self.file.as_deref(), "log.access", error.to_string())])?;
+        Ok((Some(sink), Some(thread)))
     }
 
     fn take_access_log(

@@ -97,6 +97,11 @@ pub fn unix_millis() -> u64 {
     wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
+/// Nanoseconds since 1970, zero when the wall clock is before that.
+pub fn unix_nanos() -> u64 {
+    wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
+
 #[allow(clippy::disallowed_methods)]
 fn start() -> Instant {
     static START: OnceLock<Instant> = OnceLock::new();

@@ -2,7 +2,7 @@
 
 use super::{Failure, duration, failed, find, logger, reachable};
 use crate::loadtest::{self, Stage, urls};
-use crate::state::config::{self, Config};
+use crate::state::config::{self, Config, LogFormat};
 use clap::Args;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -108,7 +108,7 @@ pub(super) fn run(mut arguments: Arguments, file: Option<&Path>) -> Result<u8, F
     let count = meant_connections(file)?;
     arguments.connections = count.unwrap_or(arguments.connections);
     let config = find(file.filter(|_| count.is_none()))?;
-    logger::start(log::LevelFilter::Warn);
+    logger::start(log::LevelFilter::Warn, LogFormat::Text);
     loadtest::run(options(arguments, &config)?).map_err(failed)
 }
 

@@ -1,10 +1,12 @@
 //! The log of the process: lines with time, level and message on the error output. env_logger filters and formats them;
-//! [`output`] writes them, so that a stuck reader blocks no thread.
+//! [`output`] writes them, so that a stuck reader blocks no thread. For the systemd journal, which has a clock of its own, lines
+//! begin with their level as sd-daemon(3) has it.
 
 use crate::base::output;
 use crate::base::time;
+use crate::state::config::LogFormat;
 use env_logger::{Target, WriteStyle};
-use log::LevelFilter;
+use log::{Level, LevelFilter};
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
@@ -15,7 +17,7 @@ use std::time::Duration;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Starts the logger; once per process. `RUST_LOG` overrides the level and the module filters.
-pub(super) fn start(level: LevelFilter) {
+pub(super) fn start(level: LevelFilter, format: LogFormat) {
     let mut builder = env_logger::Builder::new();
     match std::env::var("RUST_LOG") {
         Ok(filters) if !filters.is_empty() => builder.parse_filters(&filters),
@@ -27,11 +29,20 @@ pub(super) fn start(level: LevelFilter) {
             // tiny_http logs its own orderly end as an error.
             .filter_module("tiny_http", LevelFilter::Off),
     };
-    builder.format(|out, record| {
-        let style = out.default_level_style(record.level());
-        let time = humantime::format_rfc3339_millis(time::wall());
+    let is_journal = is_journal();
+    builder.format(move |out, record| {
         let (level, message) = (record.level(), record.args().to_string());
-        writeln!(out, "{time} {style}{level:<5}{style:#} {}", one_line(&message))
+        if is_journal {
+            write!(out, "<{}>", priority(level))?;
+        }
+        match format {
+            LogFormat::Json => writeln!(out, "{}", as_json(level, &message)),
+            LogFormat::Text if is_journal => writeln!(out, "{}", one_line(&message)),
+            LogFormat::Text => {
+                let (style, time) = (out.default_level_style(level), time());
+                writeln!(out, "{time} {style}{level:<5}{style:#} {}", one_line(&message))
+            }
+        }
     });
     builder.target(Target::Pipe(Box::new(Lines))).write_style(style());
     // It fails when there is a logger already, which then serves just as well.
@@ -47,6 +58,33 @@ pub(super) fn end() {
     let begun = time::now();
     output::error().flush(FLUSH_TIMEOUT);
     output::standard().flush(FLUSH_TIMEOUT.saturating_sub(time::now().since(begun)));
+}
+
+fn time() -> humantime::Rfc3339Timestamp {
+    humantime::format_rfc3339_millis(time::wall())
+}
+
+/// Whether the error output is the systemd journal: it says which file that is (systemd.exec(5)).
+fn is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(file) = rustix::fs::fstat(rustix::stdio::stderr()) else { return false };
+    stream == format!("{}:{}", file.st_dev, file.st_ino)
+}
+
+/// As syslog numbers levels.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+/// An object, on one line whatever the message has.
+fn as_json(level: Level, message: &str) -> serde_json::Value {
+    let level = level.as_str().to_ascii_lowercase();
+    serde_json::json!({ "time": time().to_string(), "level": level, "message": message })
 }
 
 /// Each line of env_logger arrives in one piece.
@@ -102,6 +140,14 @@ fn panicked(panic: &PanicHookInfo<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_has_the_message_as_it_is() {
+        let line = as_json(Level::Warn, "a \"b\"\n\u{1b}c").to_string();
+        assert_eq!(line.lines().count(), 1);
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&read["level"], &read["message"]), (&"warn".into(), &"a \"b\"\n\u{1b}c".into()));
+    }
 
     #[test]
     fn a_message_stays_one_line() {

@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
 }
 
 fn balance(config: Config, is_default: bool) -> Result<u8, Failure> {
-    logger::start(config.log.level);
+    logger::start(config.log.level, config.log.format);
     if is_default {
         log::info!("there is no {FILE} here: running with the defaults");
     }

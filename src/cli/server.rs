@@ -67,7 +67,7 @@ pub struct Arguments {
 pub(super) fn run(arguments: Arguments, file: Option<&Path>) -> Result<u8, Failure> {
     let config = find(file)?;
     let options = options(arguments, &config)?;
-    logger::start(config.log.level);
+    logger::start(config.log.level, config.log.format);
     sample::run(options).map_err(failed)?;
     Ok(0)
 }

@@ -9,6 +9,7 @@ use crate::state::history::{History, Load};
 use crate::state::stats::{Counter, Stats};
 use crate::state::table::Table;
 use crate::state::tls::failure::HandshakeFailure;
+use crate::state::traffic::Traffic;
 use crate::state::workers::Workers;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::Level;
@@ -89,7 +90,13 @@ impl Reporter {
     /// Watches a data plane. The prefix of its lines distinguishes it from others.
     pub fn watch(&mut self, prefix: &'static str, stats: &Arc<Stats>, table: &Arc<Table>) {
         let tally = Tally::new(time::now());
-        self.proxies.push(Proxy { prefix, stats: Arc::clone(stats), table: Arc::clone(table), tally });
+        self.proxies.push(Proxy {
+            prefix,
+            stats: Arc::clone(stats),
+            table: Arc::clone(table),
+            tally,
+            shares: Shares::default(),
+        });
     }
 
     /// Checks once a second until the handle is dropped, and once more then.
@@ -109,6 +116,7 @@ struct Proxy {
     stats: Arc<Stats>,
     table: Arc<Table>,
     tally: Tally,
+    shares: Shares,
 }
 
 impl Proxy {
@@ -117,11 +125,19 @@ impl Proxy {
         let servers = &self.table.snapshot().servers;
         let failures: Vec<_> =
             servers.iter().map(|server| (server.id, server.name.as_str(), server.failures())).collect();
-        for (level, line) in self.tally.look(&counts, &failures, is_last, time::now()) {
+        let pools = self.stats.traffic.each_pool();
+        for due in self.tally.look(&counts, &failures, is_last, time::now()) {
+            let of_pools = self.shares.since(due.kind, &pools);
+            let example = match due.kind {
+                Kind::Ended(reason) => self.stats.malformed.take(reason),
+                _ => None,
+            };
+            let example = example.map_or_else(String::new, |example| format!("; one of them: {example}"));
+            let line = format!("{}{}{example}", self.prefix, due.line(&of_pools));
             // A client that leaves is no event.
-            match level {
-                Level::Debug => log::debug!("{}{line}", self.prefix),
-                _ => events.log(Topic::Traffic, level, format!("{}{line}", self.prefix)),
+            match due.kind.level() {
+                Level::Debug => log::debug!("{line}"),
+                level => events.log(Topic::Traffic, level, line),
             }
         }
     }
@@ -159,8 +175,10 @@ impl Kind {
         }
     }
 
-    fn line(self, count: u64, period: Duration, failures: &str) -> String {
-        let (s, seconds) = (if count == 1 { "" } else { "s" }, period.as_secs_f64().round().max(1.0));
+    /// `of_pools` says which pools they were for, where there are several.
+    fn line(self, number: u64, period: Duration, failures: &str, of_pools: &str) -> String {
+        let (s, seconds) = (if number == 1 { "" } else { "s" }, period.as_secs_f64().round().max(1.0));
+        let count = grouped(number);
         let when = format!("in the last {seconds} s");
         if let Kind::Handshake(failure) = self {
             return format!(
@@ -170,18 +188,77 @@ impl Kind {
             );
         }
         let Kind::Ended(reason) = self else {
-            let were = if count == 1 { "was" } else { "were" };
+            let were = if number == 1 { "was" } else { "were" };
             return format!("{count} line{s} of the access log {were} lost {when}");
         };
         let (name, status, sentence) = (reason.name(), reason.status(), reason.sentence());
         match status {
-            499 => format!("{count} request{s} given up {when}: {name} ({status})"),
+            499 => format!("{count} request{s} given up {when}: {name} ({status}{of_pools})"),
             _ if reason.is_of_servers() => {
-                format!("{count} request{s} failed {when}: {name} ({status}): {sentence}{failures}")
+                format!("{count} request{s} failed {when}: {name} ({status}{of_pools}): {sentence}{failures}")
             }
-            _ => format!("{count} request{s} rejected {when}: {name} ({status})"),
+            _ => format!("{count} request{s} rejected {when}: {name} ({status}{of_pools})"),
         }
     }
+}
+
+/// A line that is due.
+#[derive(Debug)]
+struct Due {
+    kind: Kind,
+    count: u64,
+    period: Duration,
+    failures: String,
+}
+
+impl Due {
+    fn line(&self, of_pools: &str) -> String {
+        self.kind.line(self.count, self.period, &self.failures, of_pools)
+    }
+}
+
+/// Which pool had how many, as far as it was told.
+#[derive(Debug, Default)]
+struct Shares(HashMap<(String, Kind), u64>);
+
+impl Shares {
+    /// The pools that had some since the last time, those with the most first: `, pool api`, or `, pools api 1,200, web 4`.
+    /// Where there is one pool it goes without saying.
+    fn since(&mut self, kind: Kind, pools: &[(String, Arc<Traffic>)]) -> String {
+        let Kind::Ended(reason) = kind else { return String::new() };
+        let mut since = Vec::new();
+        for (name, traffic) in pools {
+            let count = traffic.rejected(reason);
+            let told = self.0.insert((name.clone(), kind), count).unwrap_or(0);
+            since.push((count.saturating_sub(told), name.as_str()));
+        }
+        since.retain(|(count, _)| *count > 0);
+        since.sort_by(|one, other| other.cmp(one));
+        match &since[..] {
+            [] => String::new(),
+            _ if pools.len() == 1 => String::new(),
+            [(_, name)] => format!(", pool {name}"),
+            several => {
+                let more = if several.len() > NAMED { ", …" } else { "" };
+                let each =
+                    several.iter().take(NAMED).map(|(count, name)| format!("{name} {}", grouped(*count)));
+                format!(", pools {}{more}", each.collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+}
+
+/// A number with a comma between each three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 /// What was reported so far.
@@ -213,7 +290,7 @@ impl Tally {
         failures: &[(ServerId, &str, u64)],
         is_last: bool,
         now: Moment,
-    ) -> Vec<(Level, String)> {
+    ) -> Vec<Due> {
         let begun = self.begun;
         let mut due = Vec::new();
         for (kind, count) in counts {
@@ -230,7 +307,8 @@ impl Tally {
             true => self.name_failures(failures),
             false => String::new(),
         };
-        due.iter().map(|(kind, count, period)| (kind.level(), kind.line(*count, *period, &named))).collect()
+        let line = |(kind, count, period)| Due { kind, count, period, failures: named.clone() };
+        due.into_iter().map(line).collect()
     }
 
     /// The servers with failures since the last time, those with the most failures first.
@@ -253,6 +331,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::traffic::{Ended, Registry};
 
     const FULL: Kind = Kind::Ended(Reason::QueueFull);
     const BAD: Kind = Kind::Ended(Reason::BadResponse);
@@ -264,7 +343,7 @@ mod tests {
         failures: &[(ServerId, &str, u64)],
     ) -> String {
         let found = tally.look(counts, failures, false, Moment::from_millis(second * 1000));
-        found.iter().map(|(level, line)| format!("{level} {line}\n")).collect()
+        found.iter().map(|due| format!("{} {}\n", due.kind.level(), due.line(""))).collect()
     }
 
     #[test]
@@ -275,7 +354,7 @@ mod tests {
             (2, 3, "WARN 3 requests rejected in the last 1 s: queue_full (503)\n"),
             (3, 500, ""),
             (11, 1000, ""),
-            (12, 1206, "WARN 1203 requests rejected in the last 10 s: queue_full (503)\n"),
+            (12, 1206, "WARN 1,203 requests rejected in the last 10 s: queue_full (503)\n"),
             (13, 1206, ""),
             (100, 1206, ""),
             (101, 1207, "WARN 1 request rejected in the last 1 s: queue_full (503)\n"),
@@ -307,7 +386,7 @@ mod tests {
     #[test]
     fn each_reason_has_its_level_and_its_line() {
         for kind in Kind::all() {
-            let (level, line) = (kind.level(), kind.line(2, CHECK_INTERVAL, ""));
+            let (level, line) = (kind.level(), kind.line(2, CHECK_INTERVAL, "", ""));
             match kind {
                 Kind::Handshake(failure) => assert!(line.contains(failure.name()), "{line}"),
                 Kind::AccessLinesLost => {
@@ -320,8 +399,28 @@ mod tests {
             }
         }
         assert!(
-            Kind::Ended(Reason::ResponseHeadTooLarge).line(1, CHECK_INTERVAL, "").contains("limits.head")
+            Kind::Ended(Reason::ResponseHeadTooLarge).line(1, CHECK_INTERVAL, "", "").contains("limits.head")
         );
+    }
+
+    #[test]
+    fn lines_name_the_pools_where_there_are_several() {
+        let (mut shares, registry) = (Shares::default(), Registry::default());
+        let fails = |pool: &str, times: usize| {
+            let ended = Ended { reason: Some(Reason::QueueFull), ..Ended::default() };
+            (0..times).for_each(|_| registry.pool(pool).ends(0, &ended));
+        };
+        fails("default", 1);
+        assert_eq!(shares.since(FULL, &registry.each_pool()), "");
+        fails("api", 1_200);
+        assert_eq!(shares.since(FULL, &registry.each_pool()), ", pool api");
+        fails("api", 4);
+        fails("default", 1_500);
+        let of_pools = shares.since(FULL, &registry.each_pool());
+        assert_eq!(of_pools, ", pools default 1,500, api 4");
+        assert_eq!(shares.since(BAD, &registry.each_pool()), "");
+        let line = FULL.line(1_204, LOG_INTERVAL, "", ", pool api");
+        assert_eq!(line, "1,204 requests rejected in the last 10 s: queue_full (503, pool api)");
     }
 
     #[test]

@@ -45,6 +45,7 @@ use crate::http1::encoding::Coding;
 use crate::http1::forward::Edits;
 use crate::http1::framing::Framing;
 use crate::http1::head::RequestHead;
+use crate::http1::malformed;
 use crate::http1::reason::Reason;
 use crate::policy::admit::Admit;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
@@ -362,6 +363,9 @@ impl Exchange {
     /// An exchange that tells the sender of bytes that are no request what is wrong with them.
     pub fn of_rejection(reason: Reason, bytes: &[u8], sender: Sender<'_>, cx: &mut Context) -> Box<Self> {
         let meta = Meta::of_rejected(reason, bytes, sender, cx);
+        let limits = cx.live().config.limits.head;
+        let line = || malformed::line(bytes, reason, &limits);
+        cx.shared.stats.malformed.note(reason, sender.peer, meta.text.line(), line);
         let body = Body::new(Framing::None);
         let upload = Upload::new(cx.buffers.take(), body, false, None, cx.now);
         let mut exchange = Exchange::new(meta, upload, sender.owner, cx.view().clone(), cx);

@@ -1,15 +1,16 @@
 //! Layer 3: what an exchange leaves behind: counters, a line in the access log, and what it says of its server.
 
 use super::context::Context;
-use super::meta::Meta;
+use super::meta::{Meta, Trace};
 use super::phases::Phases;
 use super::route::Way;
 use crate::base::ids::{ListenerId, PoolId};
 use crate::base::time;
 use crate::http1::reason::Reason;
-use crate::state::access::{Line, Names, RequestText};
+use crate::state::access::{AccessSink, Line, Names, RequestText};
 use crate::state::live::Live;
 use crate::state::server::{Lease, Server};
+use crate::state::spans::{Span, SpanSink};
 use crate::state::stats::{self, Counter};
 use crate::state::traffic::{Ended, Traffic};
 use crate::state::verdict::Verdict;
@@ -69,6 +70,7 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
         sent,
         took: Some(took),
         waited: phases.queued,
+        reason,
     };
     let counted = counted(meta.listener, way, pool, live);
     counted.into_iter().flatten().for_each(|traffic| traffic.ends(cx.number(), &ended));
@@ -77,13 +79,16 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
     if let Some(reason) = reason {
         log::debug!("{}: {}: {}: {}", cx.shared.name, meta.trace, reason.name(), reason.sentence());
     }
-    let is_logged = way.is_none_or(|way| way.route.access_log);
-    let Some(access) = live.access.as_ref().filter(|_| is_logged) else { return };
     // Nothing had begun where the client left before its response.
     let status = if status == 0 { reason.map_or(0, Reason::status) } else { status };
-    if !access.takes(status, reason, took, meta.id) {
+    let is_logged = way.is_none_or(|way| way.route.access_log);
+    let access = live.access.as_ref().filter(|_| is_logged);
+    let access = access.filter(|access| access.takes(status, reason, took, meta.id));
+    let span = meta.trace_context.filter(|trace| trace.is_recorded).zip(live.spans.as_ref());
+    if access.is_none() && span.is_none() {
         return;
     }
+    let wants_names = span.is_some() || access.is_some_and(AccessSink::wants_names);
     let line = Line {
         client: meta.client,
         peer: meta.peer,
@@ -96,13 +101,30 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
         took,
         phases: phases.for_line(meta.started),
         id: meta.trace.clone(),
-        trace: meta.trace_context.map(|(parent, _)| parent.trace),
+        trace: meta.trace_context.map(|trace| trace.sent.trace),
         server: server.cloned(),
         reason,
-        names: access.wants_names().then(|| Box::new(names(meta, way, pool, live))),
+        names: wants_names.then(|| Box::new(names(meta, way, pool, live))),
     };
-    if !access.tell(line) {
+    if let Some((trace, spans)) = span {
+        record(&line, trace, spans, cx);
+    }
+    if access.is_some_and(|access| !access.tell(line)) {
         shard.count(Counter::AccessLinesDropped);
+    }
+}
+
+/// Gives the span of a request to the thread that exports it.
+fn record(line: &Line, trace: Trace, spans: &SpanSink, cx: &Context) {
+    let span = Span {
+        trace: trace.sent.trace,
+        id: trace.sent.parent,
+        parent: trace.caller,
+        ended_unix_ns: time::unix_nanos(),
+        line: line.clone(),
+    };
+    if !spans.tell(span) {
+        cx.shard().count(Counter::SpansDropped);
     }
 }
 

@@ -27,8 +27,8 @@ pub struct Meta {
     pub id: RequestId,
     /// What the request is called in logs and in responses of our own.
     pub trace: TraceId,
-    /// The trace that it is part of, where traces are switched on, and whether it begins here.
-    pub trace_context: Option<(TraceParent, bool)>,
+    /// The trace that it is part of, where traces are switched on.
+    pub trace_context: Option<Trace>,
     /// When its head was complete.
     pub started: Moment,
     /// The client, or whom a trusted proxy names.
@@ -59,6 +59,19 @@ pub struct Meta {
     pub malformed_line: Option<u32>,
 }
 
+/// The trace that a request is part of.
+#[derive(Clone, Copy, Debug)]
+pub struct Trace {
+    /// What the server is told.
+    pub sent: TraceParent,
+    /// The span of the client, where ours has it as its parent.
+    pub caller: Option<u64>,
+    /// What the server is told is ours, in the place of what the client sent.
+    pub is_ours: bool,
+    /// There is a span of ours to be exported.
+    pub is_recorded: bool,
+}
+
 /// The sender of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender<'a> {
@@ -84,13 +97,16 @@ impl Meta {
         let listen = &live.config.listen;
         let id = cx.next_id();
         let is_trusted = peer.is_some_and(|peer| listen.trusts(peer));
+        let is_traced = listen.trace_context || live.spans.is_some();
+        let trace_context = is_traced.then(|| Trace::of(head, live, cx));
+        let is_recorded = trace_context.is_some_and(|trace| trace.is_recorded);
         Meta {
             id,
             trace: TraceId::new(head.request_id.filter(|_| is_trusted), id),
-            trace_context: listen.trace_context.then(|| trace_context(head, cx)),
+            trace_context,
             started: cx.now,
             client: forwarded::client_address(head, peer, |address| listen.trusts(address)),
-            text: request_text(head, live),
+            text: request_text(head, is_recorded, live),
             peer: sender.peer,
             form: head.form,
             asked: Asked::by(head.method),
@@ -143,22 +159,42 @@ impl Meta {
     }
 }
 
-/// The trace that a request is part of; one that begins here where it is part of none.
-fn trace_context(head: &RequestHead<'_, '_>, cx: &mut Context) -> (TraceParent, bool) {
-    let begins = || {
-        let trace = u128::from(cx.random.number()) << 64 | u128::from(cx.random.number());
-        (TraceParent::new(trace, cx.random.number()), true)
-    };
-    head.trace_parent.map_or_else(begins, |parent| (parent, false))
+impl Trace {
+    /// The trace of a request: the client's goes on, or one begins here. Where spans are recorded, ours is between the
+    /// client's and the server's; what the client says of recording holds for us, too (as the parent-based sampler of OpenTelemetry
+    /// has it).
+    fn of(head: &RequestHead<'_, '_>, live: &Live, cx: &mut Context) -> Self {
+        let caller = head.trace_parent;
+        let (trace, span) = match (caller, &live.spans) {
+            (Some(caller), None) => {
+                return Trace { sent: caller, caller: None, is_ours: false, is_recorded: false };
+            }
+            (Some(caller), Some(_)) => (caller.trace, cx.random.number()),
+            (None, _) => {
+                let trace = u128::from(cx.random.number()) << 64 | u128::from(cx.random.number());
+                (trace, cx.random.number())
+            }
+        };
+        let draw = cx.random.number();
+        let is_recorded = live.spans.as_ref().is_some_and(|spans| match caller {
+            Some(caller) => caller.flags & 1 == 1,
+            None => spans.records(draw),
+        });
+        let sent = TraceParent { flags: u8::from(is_recorded), ..TraceParent::new(trace, span) };
+        Trace { sent, caller: caller.map(|caller| caller.parent), is_ours: true, is_recorded }
+    }
 }
 
-/// What logs have of a request; nothing where there are none.
-fn request_text(head: &RequestHead<'_, '_>, live: &Live) -> RequestText {
-    let Some(access) = &live.access else { return RequestText::default() };
+/// What logs and traces have of a request; nothing where there are none.
+fn request_text(head: &RequestHead<'_, '_>, is_recorded: bool, live: &Live) -> RequestText {
+    let access = live.access.as_ref();
+    if access.is_none() && !is_recorded {
+        return RequestText::default();
+    }
     let slash: &[u8] = if head.slash_first { b"/" } else { b"" };
     let version: &[u8] = if head.version == Version::Http10 { b"HTTP/1.0" } else { b"HTTP/1.1" };
     let line = [head.method, b" ", slash, head.target, b" ", version];
-    if !access.wants_headers() {
+    if !is_recorded && !access.is_some_and(AccessSink::wants_headers) {
         return RequestText::of(&line, b"", b"", b"");
     }
     let value = |name: &[u8]| {

@@ -4,11 +4,11 @@
 use super::listen::Listener;
 use super::worker_pool::{ListenerChange, WorkerPool};
 use crate::base::ids::ListenerId;
-use crate::state::access::AccessSink;
 use crate::state::config::{Config, Place};
 use crate::state::listener::OpenListener;
 use crate::state::live::{Files, Live};
 use crate::state::merge::Merged;
+use crate::state::sinks::Sinks;
 use std::io;
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub fn reload(
     pool: &WorkerPool,
     config: Arc<Config>,
     mut files: Files,
-    access: Option<AccessSink>,
+    sinks: Sinks,
     next_id: &mut u32,
 ) -> Result<Merged, Unopened> {
     let before = pool.shared.table.live();
@@ -57,7 +57,7 @@ pub fn reload(
     let is_open = |id| known.iter().any(|listener| listener.id == id);
     let closed = before.listeners.iter().map(|listener| listener.id).filter(|id| !is_open(*id)).collect();
     let capacity = config.threadpool.queue_capacity;
-    let live = Live::new(config, files, known, access, &pool.shared.stats.traffic, Some(&before));
+    let live = Live::new(config, files, known, sinks, &pool.shared.stats.traffic, Some(&before));
     let merged = pool.shared.table.reload(live);
     pool.set_capacity(capacity);
     pool.change_listeners(ListenerChange { opened, closed });

@@ -230,7 +230,11 @@ fn goes_to_server(head: &RequestHead<'_, '_>, hop: &Hop<'_>, kind: Name) -> bool
         Name::XClientCert => hop.peer_trusted && hop.client_certificate.is_none(),
         Name::XRealIp => hop.peer_trusted,
         Name::XRequestId => hop.request_id.is_none(),
-        Name::TraceParent | Name::TraceState => hop.trace_parent.is_none(),
+        Name::TraceParent => hop.trace_parent.is_none(),
+        // It belongs to the trace, and stays where that goes on.
+        Name::TraceState => hop
+            .trace_parent
+            .is_none_or(|ours| head.trace_parent.is_some_and(|theirs| theirs.trace == ours.trace)),
         Name::FramingLookalike => false,
         Name::Other | Name::Via | Name::XServedBy | Name::Accept | Name::Date | Name::ContentType => true,
     }

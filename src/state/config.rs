@@ -35,6 +35,7 @@ mod schema;
 mod source;
 mod spell;
 mod to_servers;
+mod tracing;
 mod tree;
 mod units;
 mod variables;
@@ -46,11 +47,12 @@ pub use listener::{Certificate, ClientAuth, Listener, Place, TlsToClients, TlsVe
 #[cfg(test)]
 pub(super) use load::parse_routes;
 pub use load::{Input, document, fault_at, load, load_from, parse, parse_change, parse_server, print};
-pub use logs::{AccessLog, AccessTarget, Log, SyslogPlace};
+pub use logs::{AccessLog, AccessTarget, Log, LogFormat, SyslogPlace};
 pub use routes::RouteSpec;
 pub use rules::check_name;
 pub use schema::SCHEMA;
 pub use to_servers::TlsToServers;
+pub use tracing::Tracing;
 pub use units::read_size;
 
 use super::address::Address;
@@ -97,6 +99,8 @@ pub struct Config {
     pub admin: Admin,
     /// What is logged.
     pub log: Log,
+    /// Where spans of requests go; `None` makes none.
+    pub tracing: Option<Tracing>,
     /// The file that this was read from, for a reload; `None` for a text or the defaults.
     pub file: Option<PathBuf>,
     /// What was read for it: that file, the files and folders that are included, and files of `${file:PATH}`.

@@ -13,6 +13,8 @@ use super::guard::Guard;
 use super::listener::OpenListener;
 use super::queue::ServerQueue;
 use super::route::Routes;
+use super::sinks::Sinks;
+use super::spans::SpanSink;
 use super::tls::servers::ServersTls;
 use super::tls::{Problem, Tls};
 use super::traffic::{Registry, Traffic};
@@ -42,6 +44,8 @@ pub struct Live {
     pub connections_max: usize,
     /// Where a line per request goes, if that is wanted.
     pub access: Option<AccessSink>,
+    /// Where spans of requests go, if they are wanted.
+    pub spans: Option<SpanSink>,
     /// What requests without a route have to pass, and those of each route, in their order.
     guards: (Guard, Vec<Guard>),
     /// Listeners that reloads have closed and that still have connections.
@@ -119,7 +123,7 @@ impl Live {
         config: Arc<Config>,
         files: Files,
         listeners: Vec<Arc<OpenListener>>,
-        access: Option<AccessSink>,
+        sinks: Sinks,
         registry: &Registry,
         before: Option<&Live>,
     ) -> Self {
@@ -146,7 +150,8 @@ impl Live {
                 Via::Off => String::new(),
             },
             connections_max: connections_max(&config),
-            access,
+            access: sinks.access,
+            spans: sinks.spans,
             guards: guards(&config, before),
             pools,
             instance_name,
@@ -167,7 +172,7 @@ impl Live {
             Arc::new(config),
             Files { routes, tls: Tls::default() },
             listeners,
-            None,
+            Sinks::default(),
             &Registry::default(),
             None,
         )

@@ -115,6 +115,7 @@ mod tests {
     use super::*;
     use crate::policy::health::Health;
     use crate::policy::pick::Weight;
+    use crate::state::sinks::Sinks;
     use std::path::Path;
 
     fn config(list: &str) -> Config {
@@ -131,8 +132,14 @@ mod tests {
 
     fn reload(table: &Table, list: &str) -> Merged {
         let (before, registry) = (table.live(), Registry::default());
-        let live =
-            Live::new(Arc::new(config(list)), Files::default(), Vec::new(), None, &registry, Some(&before));
+        let live = Live::new(
+            Arc::new(config(list)),
+            Files::default(),
+            Vec::new(),
+            Sinks::default(),
+            &registry,
+            Some(&before),
+        );
         table.reload(live)
     }
 

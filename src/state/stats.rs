@@ -2,6 +2,7 @@
 //! add the shards up.
 
 use super::histogram::{Counts, Histogram};
+use super::malformed::Malformed;
 use super::tls::failure::HandshakeFailure;
 use super::traffic::Registry;
 use crate::http1::reason::Reason;
@@ -65,10 +66,14 @@ pub enum Counter {
     AccessLinesDropped,
     /// Requests that a rate limit would have rejected or delayed, were it no dry run.
     DryRunRejections,
+    /// Spans that a collector took.
+    SpansExported,
+    /// Spans that were lost: the queue was full, or the collector did not take them.
+    SpansDropped,
 }
 
 impl Counter {
-    const COUNT: usize = Counter::DryRunRejections as usize + 1;
+    const COUNT: usize = Counter::SpansDropped as usize + 1;
 
     /// The counter of a final status.
     pub fn of_status(status: u16) -> Self {
@@ -159,12 +164,14 @@ pub struct Stats {
     shards: Box<[CachePadded<Shard>]>,
     /// The counts of its listeners, routes and pools.
     pub traffic: Registry,
+    /// What was malformed last, for the log.
+    pub malformed: Malformed,
 }
 
 impl Default for Stats {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| CachePadded::new(Shard::new())).collect();
-        Stats { shards, traffic: Registry::default() }
+        Stats { shards, traffic: Registry::default(), malformed: Malformed::default() }
     }
 }
 

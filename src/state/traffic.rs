@@ -3,6 +3,7 @@
 //! counts again, so that a changed configuration lets no total decrease.
 
 use super::histogram::{Counts, Histogram};
+use crate::http1::reason::Reason;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use std::array;
@@ -42,6 +43,8 @@ pub struct Ended {
     pub took: Option<Duration>,
     /// How long it waited in the queue of its pool, if it did.
     pub waited: Option<Duration>,
+    /// Why it did not end well.
+    pub reason: Option<Reason>,
 }
 
 /// The counts at one moment.
@@ -61,6 +64,8 @@ pub struct TrafficCounts {
     pub durations: Counts,
     /// How long those waited that had to.
     pub waits: Counts,
+    /// Bad ends by reason; only those that occurred.
+    pub reasons: Vec<(Reason, u64)>,
 }
 
 #[derive(Debug)]
@@ -76,6 +81,8 @@ struct Cells {
     durations: Histogram,
     /// Allocated when something waits: most never do.
     waits: OnceLock<Box<Histogram>>,
+    /// Allocated at the first bad end.
+    reasons: OnceLock<Box<[AtomicU64; Reason::ALL.len()]>>,
 }
 
 impl Default for Traffic {
@@ -111,6 +118,10 @@ impl Traffic {
         ended.took.into_iter().for_each(|took| cells.durations.record(took));
         self.adds(worker, ended.received, ended.sent);
         ended.waited.into_iter().for_each(|waited| self.waits(worker, waited));
+        if let Some(reason) = ended.reason {
+            let reasons = cells.reasons.get_or_init(|| Box::new(array::from_fn(|_| AtomicU64::new(0))));
+            reasons[reason as usize].fetch_add(1, Relaxed);
+        }
     }
 
     /// Counts bytes of a tunnel, whose request has ended.
@@ -129,12 +140,21 @@ impl Traffic {
         self.shard(worker).waits.get_or_init(Box::default).record(waited);
     }
 
+    /// How many of its requests came to this bad end.
+    pub fn rejected(&self, reason: Reason) -> u64 {
+        let shards = self.shards.iter().filter_map(OnceLock::get);
+        let reasons = shards.filter_map(|shard| shard.0.reasons.get());
+        reasons.map(|reasons| reasons[reason as usize].load(Relaxed)).sum()
+    }
+
     /// The counts so far, of all shards.
     pub fn read(&self) -> TrafficCounts {
         let mut counts = TrafficCounts::default();
         let shards = || self.shards.iter().filter_map(OnceLock::get);
         // What has ended is read first, so that no request has ended that has not begun.
         shards().for_each(|shard| shard.0.add_to(&mut counts));
+        let reasons = Reason::ALL.iter().map(|reason| (*reason, self.rejected(*reason)));
+        counts.reasons = reasons.filter(|(_, count)| *count > 0).collect();
         counts.begun = shards().map(|shard| shard.0.begun.load(Relaxed)).sum();
         counts
     }
@@ -156,6 +176,7 @@ impl Cells {
             statuses: array::from_fn(|_| OnceLock::new()),
             durations: Histogram::default(),
             waits: OnceLock::new(),
+            reasons: OnceLock::new(),
         }
     }
 
@@ -242,6 +263,11 @@ impl Registry {
         read(&self.routes)
     }
 
+    /// The counters of all pools, by name.
+    pub fn each_pool(&self) -> Vec<(String, Arc<Traffic>)> {
+        self.pools.lock().iter().map(|(name, traffic)| (name.clone(), Arc::clone(traffic))).collect()
+    }
+
     /// All pools with their counts, by name.
     pub fn pools(&self) -> Vec<(String, TrafficCounts)> {
         read(&self.pools)
@@ -261,7 +287,14 @@ mod tests {
     use super::*;
 
     fn ended(status: Option<u16>) -> Ended {
-        Ended { status, received: 3, sent: 10, took: Some(Duration::from_millis(1)), waited: None }
+        Ended {
+            status,
+            received: 3,
+            sent: 10,
+            took: Some(Duration::from_millis(1)),
+            waited: None,
+            reason: None,
+        }
     }
 
     #[test]

@@ -104,6 +104,10 @@ fn requests(page: &mut Page, stats: &Stats) {
     counter(page, stats, Counter::DryRunRejections, "rate_limit_dry_run_total", help);
     let help = "Access log lines lost: the queue was full, or they could not be written.";
     counter(page, stats, Counter::AccessLinesDropped, "access_lines_dropped_total", help);
+    let help = "Spans that the collector took.";
+    counter(page, stats, Counter::SpansExported, "spans_exported_total", help);
+    let help = "Spans lost: the queue was full, or the collector did not take them.";
+    counter(page, stats, Counter::SpansDropped, "spans_dropped_total", help);
     let help = "Log lines lost: the queue was full, or they could not be written.";
     page.one("log_lines_dropped_total", Kind::Counter, help, output::error().lost());
 }

@@ -29,6 +29,7 @@ impl Exchange {
                 self.phases.served_at.unwrap_or(cx.now).max(first_byte_at).since(self.phases.asked_from),
             ),
             waited: self.phases.queued,
+            reason: None,
         };
         server.traffic.ends(cx.number(), &ended);
     }

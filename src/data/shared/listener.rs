@@ -18,7 +18,15 @@ impl Shared {
         self.stats.shard(worker).ends(outcome);
         if let Some(OpenListener { traffic, .. }) = listener {
             traffic.begins(worker);
-            traffic.ends(worker, &Ended { status: outcome.status, sent: outcome.bytes, ..Ended::default() });
+            traffic.ends(
+                worker,
+                &Ended {
+                    status: outcome.status,
+                    sent: outcome.bytes,
+                    reason: outcome.reason,
+                    ..Ended::default()
+                },
+            );
         }
     }
 }

@@ -157,6 +157,13 @@ fn a_trace_is_passed_on_or_begun() {
     let goes = forwarded(came, &begun).unwrap();
     let ours = "\r\ntraceparent: 00-00000000000000000000000000000001-0000000000000002-00\r\n";
     assert!(goes.contains(ours) && !goes.contains("TraceParent") && !goes.contains("tracestate"), "{goes}");
+    // The trace of the client goes on with a span of ours in between.
+    let came = "GET / HTTP/1.1\r\nHost: a\r\ntraceparent: 00-00000000000000000000000000000001-0000000000000009-01\r\ntracestate: a=b\r\n\r\n";
+    let goes = forwarded(came, &begun).unwrap();
+    assert!(
+        goes.contains(ours) && goes.contains("\r\ntracestate: a=b\r\n") && !goes.contains("09-01"),
+        "{goes}"
+    );
 }
 
 #[test]

@@ -17,8 +17,20 @@ const SLOW: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Dura
 pub struct Log {
     /// The log level; `RUST_LOG` overrides it.
     pub level: log::LevelFilter,
+    /// The form of its lines.
+    pub format: LogFormat,
     /// The line of each request; `None` writes none.
     pub access: Option<AccessLog>,
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Time, level and message.
+    #[default]
+    Text,
+    /// An object with these.
+    Json,
 }
 
 /// `log.access` and what belongs to it.
@@ -55,6 +67,9 @@ pub enum SyslogPlace {
 /// Reads the section.
 pub(super) fn read(s: &mut Section<'_, '_>, folder: &Path) -> Log {
     let level = s.get("level", log::LevelFilter::Info, rules::level);
+    let log_format = s.get("format", LogFormat::Text, |node| {
+        rules::word(node, &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+    });
     let to = s.maybe("access", None, |node| target(node, folder));
     let format = s.get("access_format", Format::Default, format);
     let filter = Filter {
@@ -69,7 +84,7 @@ pub(super) fn read(s: &mut Section<'_, '_>, folder: &Path) -> Log {
             }
         }
     }
-    Log { level, access: to.map(|to| AccessLog { to, format, filter }) }
+    Log { level, format: log_format, access: to.map(|to| AccessLog { to, format, filter }) }
 }
 
 fn target(node: &Node, folder: &Path) -> Result<AccessTarget, String> {

@@ -5,6 +5,7 @@ use super::tree::Node;
 use super::{
     Admin, Change, Config, DEFAULT_POOL, Guards, HealthCheck, Limits, Listen, LoadReport, NamedPool, Pool,
     ServerSpec, Servers, Threadpool, Timeouts, Via, guards, listeners, logs, routes, rules, to_servers,
+    tracing,
 };
 use crate::base::ids::PoolId;
 use crate::http1::head;
@@ -60,6 +61,7 @@ pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config 
             retries,
             admin: top.section("admin", |section| admin(section, folder)),
             log: top.section("log", |section| logs::read(section, folder)),
+            tracing: top.optional("tracing", tracing::read),
             file: None,
             files: Vec::new(),
             warnings: Vec::new(),

@@ -616,6 +616,7 @@ fn required(part: &str, of_listener: bool) -> Option<(&'static str, serde_json::
         "mirror" => Some(("pool", json!("default"))),
         "split" => Some(("pools", json!({ "default": 1 }))),
         "forward_auth" => Some(("pool", json!("default"))),
+        "tracing" => Some(("endpoint", json!("http://localhost:4318"))),
         "rate_limit" | "concurrency_limit" => Some(("requests", json!(1))),
         _ => None,
     }
@@ -666,7 +667,7 @@ fn the_document_has_the_true_defaults() {
         let mut config = file(Some(default));
         // An empty list is a default that is worth a warning.
         config.warnings.clear();
-        let of_parts = ["routes[]", "load_balancer.listeners[]", "servers.tls."];
+        let of_parts = ["routes[]", "load_balancer.listeners[]", "servers.tls.", "tracing."];
         if of_parts.iter().any(|part| key.starts_with(part)) {
             assert_eq!(config, file(None), "{key}");
             continue;

@@ -33,6 +33,18 @@ pub(super) fn by_name(page: &mut Page, view: &View) {
         histograms(page, &format!("{kind}_request_duration_seconds"), &help, &rows, |of| &of.durations);
         common(page, kind, &rows);
     }
+    rejections(page, &registry.pools());
+}
+
+/// What of the rejections and bad ends was a pool's.
+fn rejections(page: &mut Page, pools: &[(String, TrafficCounts)]) {
+    let help = "Requests of the pool that were rejected or failed, by reason; a reason is there once it has occurred.";
+    page.family("pool_rejections_total", Kind::Counter, help);
+    for (name, counts) in pools {
+        for (reason, count) in &counts.reasons {
+            page.sample(&[("pool", name), ("reason", reason.name())], count);
+        }
+    }
 }
 
 /// The families of servers.
