@@ -102,8 +102,9 @@ impl Kind {
             Kind::HaproxyLeast => haproxy("leastconn", address, &all(haproxy_server)),
             Kind::HaproxyRandom => haproxy("random(2)", address, &all(haproxy_server)),
             Kind::Caddy => format!(
-                "{{\nadmin off\nauto_https off\n}}\nhttp://{address} {{\nreverse_proxy {{\n{}lb_policy \
+                "{{\nadmin off\nauto_https off\n}}\nhttp://:{} {{\nbind 127.0.0.1\nreverse_proxy {{\n{}lb_policy \
                  least_conn\n}}\n}}\n",
+                address.port(),
                 all(|_, server| format!("to {server}"))
             ),
         }
@@ -126,10 +127,8 @@ fn evenkeel(algorithm: &str, folder: &Path, address: SocketAddr, servers: &[Sock
     let list: Vec<_> =
         servers.iter().map(|server| serde_json::json!({ "address": server.to_string() })).collect();
     serde_json::json!({
-        "load_balancer": {
-            "load_balancer_port": address.port(), "bind": "127.0.0.1", "algorithm": algorithm,
-        },
-        "servers": { "list": list },
+        "load_balancer": { "load_balancer_port": address.port(), "bind": "127.0.0.1" },
+        "servers": { "list": list, "algorithm": algorithm },
         "admin": { "socket": folder.join("admin.sock"), "bind": null },
         "log": { "level": "warn" },
     })

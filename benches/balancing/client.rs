@@ -114,7 +114,8 @@ fn ask(
         if let Some(end) = memchr::memmem::find(&response, b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&response[..end]).to_ascii_lowercase();
             // A response of a fault may be chunked or end with the connection: it is a failure in any case.
-            let Some(length) = value(&head, "content-length").and_then(|text| text.parse::<usize>().ok()) else {
+            let Some(length) = value(&head, "content-length").and_then(|text| text.parse::<usize>().ok())
+            else {
                 return Err(Error::from(ErrorKind::InvalidData));
             };
             break (head, end + 4 + length);

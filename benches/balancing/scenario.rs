@@ -22,7 +22,7 @@ pub fn all() -> Vec<Scenario> {
     let does = |behaviour| third(Server { behaviour, ..Server::default() });
     let speeds = [1.0, 2.0, 4.0].map(|speed| Server { speed, ..Server::default() });
     let slots = [2, 4, 8].map(|slots| Server { slots, ..Server::default() });
-    let pause = |at| Pause { every: ms(3_000), lasts: ms(300), first: ms(500 + 1_000 * at) };
+    let pause = |at: u64| Pause { every: ms(3_000), lasts: ms(300), first: ms(500 + 1_000 * at) };
     let pauses = [0, 1, 2].map(|at| Server { pause: Some(pause(at)), ..Server::default() });
     let two = |short, long, one_in| Work::Two { short: ms(short), long: ms(long), one_in };
     vec![
