@@ -10,6 +10,7 @@ mod processes;
 pub mod reload;
 pub mod run;
 pub mod server;
+pub mod simulate;
 pub mod status;
 pub mod top;
 pub mod upgrade;
@@ -94,6 +95,9 @@ pub enum Command {
     /// Send many requests and measure the responses
     #[command(long_about = loadtest::LONG_ABOUT, after_help = loadtest::AFTER_HELP)]
     Loadtest(loadtest::Arguments),
+    /// Simulate how a configuration distributes requests, under virtual time
+    #[command(long_about = simulate::LONG_ABOUT, after_help = simulate::AFTER_HELP)]
+    Simulate(simulate::Arguments),
     /// Check whether a configuration is valid, and whether the balancer could start with it here
     ///
     /// Prints a summary, or every fault at once with its position in the file and what to write instead. Exits with 3
@@ -203,6 +207,7 @@ impl Arguments {
             Command::Demo => demo(file),
             Command::Server(arguments) => server::run(arguments, file),
             Command::Loadtest(arguments) => loadtest::run(arguments, file),
+            Command::Simulate(arguments) => simulate::run(&arguments, file),
             Command::Check(arguments) => check::run(&arguments, arguments.file.or(file)?),
             Command::Schema => {
                 say(config::SCHEMA.trim_end());
