@@ -11,13 +11,12 @@
 use crate::base::time::Moment;
 use std::time::Duration;
 
-/// The share of a new response: after four bad ones in a row a server is avoided, after two its cost is half as much
-/// again. With 1/4 single failures of good servers cost more at p99 than the bad ones that it avoids sooner; with 1/12 a
-/// server that fails at once got 4 % of the first three seconds (docs/experiments.md).
+/// The share of a new response: after four bad ones in a row a server is avoided, and no single one has an effect.
 const GAIN: f32 = 1.0 / 6.0;
-/// Without responses 1/e of the bad share is left after this time. Only a pool that sends a server nothing at all needs
-/// it: trials give a server a request a second ([`super::pick`]).
-const DECAY: Duration = Duration::from_secs(20);
+/// Without responses 1/e of the bad share is left after this time: a server that fails always is then sent about one request
+/// a second until it is ejected, and one that had bad luck, where a third of all requests fails everywhere, is back within a
+/// second. With 20 s such a server had a ninth of the requests in place of a third.
+const DECAY: Duration = Duration::from_secs(5);
 /// A server whose share of good responses is less than this part of the best one's gets trials only.
 pub const AVOIDED_BELOW: f32 = 0.5;
 /// Down to this part of the best one's it counts as the same: shares of few responses differ that much by chance, where a
@@ -87,12 +86,12 @@ const DROPPED_BITS: u32 = 4;
 mod tests {
     use super::*;
 
-    /// Bad responses (`-`) and good ones (`+`) 100 ms apart, spaces for nothing; the good share after the last, in percent.
+    /// Bad responses (`-`) and good ones (`+`) 10 ms apart, spaces for nothing; the good share after the last, in percent.
     fn check(events: &str, expected: u32) {
         let mut word = 0;
         let mut now = Moment::START;
         for (event, at) in events.chars().zip(0..) {
-            now = Moment::from_millis(at * 100);
+            now = Moment::from_millis(at * 10);
             word = match event {
                 ' ' => word,
                 _ => Outcomes::unpack(word).with(event == '+', now).pack(),
@@ -108,11 +107,11 @@ mod tests {
         check("+", 100);
         check("-", 83);
         check("----", 49);
-        check("--------------------", 5);
-        check("--------------------++++", 55);
+        check("--------------------", 3);
+        check("--------------------++++", 54);
         check("--------------------++++++++++++++++++++", 98);
         check("-+-+-+-+-+-+-+-+-+-+-+-+-+", 56);
         check("++++++++++++++++++++++++-", 83);
-        check(&format!("----------{}", " ".repeat(400)), 88);
+        check(&format!("----------{}", " ".repeat(1_000)), 89);
     }
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// The most servers that one request is offered to.
 const TRIED_MAX: usize = 8;
 
-/// Tables up to this size are looked at as a whole: it takes less than a microsecond.
+/// Tables up to this size are looked at as a whole: twice as many servers as a sample has.
 const WHOLE_UP_TO: usize = 16;
 
 /// Servers that a request has been to, or that rejected it.

