@@ -80,7 +80,7 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
 fn end(signals: &signals::Watch, stop: &AtomicBool) {
     if signals.wait().is_some() {
         stop.store(true, Ordering::Relaxed);
-        thread::sleep(STOP_WAIT);
+        let _ = crossbeam_channel::after(STOP_WAIT).recv();
         let _ = ratatui::try_restore();
         std::process::exit(0);
     }
