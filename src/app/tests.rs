@@ -21,7 +21,7 @@ fn balancer(servers: &[&TcpListener]) -> Balancer {
     config.admin.socket = None;
     config.admin.bind = None;
     config.servers.health_check.rules.enabled = false;
-    config.servers.load_report.enabled = false;
+    config.servers.load_report.enabled = Some(false);
     let spec = |(at, server): (usize, &&TcpListener)| ServerSpec {
         name: at.to_string(),
         address: server.local_addr().unwrap().to_string().parse().unwrap(),

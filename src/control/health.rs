@@ -160,6 +160,10 @@ struct Watched {
     report_method: &'static str,
     /// The log has said that this server has no health page.
     pageless: bool,
+    /// A probe got an expected status: the server has a health page.
+    has_page: bool,
+    /// Its load reports are asked for.
+    reports: bool,
 }
 
 /// The result of querying a server.
@@ -284,7 +288,8 @@ impl Agent {
         let record = Record { health, was_up, ..Record::new(&pool.check.rules, now) };
         let probe_at = if pool.check.rules.enabled { now } else { Moment::NEVER };
         // The first report waits until the first probe has shown that the server responds.
-        let report_at = if pool.report.enabled { now.after(pool.report.interval) } else { Moment::NEVER };
+        let reports = pool.report.enabled == Some(true);
+        let report_at = if reports { now.after(pool.report.interval) } else { Moment::NEVER };
         let watched = Watched {
             server: Arc::clone(server),
             record,
@@ -297,6 +302,8 @@ impl Agent {
             failed: 0,
             report_method: "GET",
             pageless: false,
+            has_page: false,
+            reports,
         };
         self.newcomers += usize::from(!was_up);
         self.watched.insert(server.id, watched);
@@ -397,8 +404,15 @@ impl Agent {
             return self.schedule_probe(finding.id, now.after(interval));
         }
         let scheme = if watched.server.tls().is_some() { "https" } else { "http" };
+        let (check, address) = (&pool.check, &watched.server.address);
         let judged =
-            judge(&pool.key, scheme, &pool.check, &finding.response, &watched.server.address, finding.at);
+            judge(&pool.key, scheme, check, watched.has_page, &finding.response, address, finding.at);
+        watched.has_page |= judged.passed && !judged.has_no_page;
+        let has_reports = finding.response.as_ref().is_ok_and(|response| response.has_reports);
+        if has_reports && pool.report.enabled.is_none() && !std::mem::replace(&mut watched.reports, true) {
+            watched.report_at = now.after(pool.report.interval);
+            self.due.push(Reverse((watched.report_at, finding.id, Kind::Report)));
+        }
         watched.is_prompt = finding.took < PROMPT.min(pool.check.timeout / 2);
         watched.failed = if judged.passed { 0 } else { watched.failed.wrapping_add(1) };
         if let Some(at) = finding.at.filter(|_| judged.passed) {

@@ -19,11 +19,12 @@ pub struct Judged {
 }
 
 /// Evaluates a probe of the server with this address, which was connected to at `at`. `pool` is the key of its pool in
-/// the configuration, `scheme` that of its URLs.
+/// the configuration, `scheme` that of its URLs. `has_page` says that the server had the page of the default path before.
 pub fn judge(
     pool: &str,
     scheme: &str,
     check: &HealthCheck,
+    has_page: bool,
     response: &Result<Response, Silence>,
     address: &Address,
     at: Option<SocketAddr>,
@@ -36,7 +37,7 @@ pub fn judge(
         }
         Ok(Response { status, .. }) => {
             let expected = is_expected(check, *status);
-            let has_no_page = !expected && !check.path_given && is_alive(*status);
+            let has_no_page = !expected && !check.path_given && is_alive(*status, has_page);
             let passed = expected || has_no_page;
             let outcome = status.to_string();
             let detail = match passed {
@@ -58,10 +59,10 @@ impl Judged {
     }
 }
 
-/// Whether a server that responds with this status to a path that it may not have is alive: it understood the request
-/// and rejected it (no such page, a login, an unknown host, no plain HTTP), or does not know the method.
-fn is_alive(status: u16) -> bool {
-    matches!(status, 400..=499 | 501)
+/// Whether a server that responds with this status to a path that it may not have is alive: a server that responds is.
+/// One that has shown to have the page means it when it says 5xx there.
+fn is_alive(status: u16, has_page: bool) -> bool {
+    !has_page || matches!(status, 100..=499 | 501)
 }
 
 fn is_expected(check: &HealthCheck, status: u16) -> bool {
@@ -85,15 +86,26 @@ mod tests {
     use crate::state::config::Config;
 
     fn judged(given: bool, response: Result<u16, &str>, address: &str, at: Option<&str>) -> Judged {
+        judged_after(false, given, response, address, at)
+    }
+
+    fn judged_after(
+        has_page: bool,
+        given: bool,
+        response: Result<u16, &str>,
+        address: &str,
+        at: Option<&str>,
+    ) -> Judged {
         let mut check = Config::default().servers.health_check;
         check.path_given = given;
         let response = response
-            .map(|status| Response { status, body: String::new() })
+            .map(|status| Response { status, body: String::new(), has_reports: false })
             .map_err(|words| Silence::from(words.to_owned()));
         judge(
             "servers",
             "http",
             &check,
+            has_page,
             &response,
             &address.parse().unwrap(),
             at.map(|at| at.parse().unwrap()),
@@ -116,8 +128,14 @@ mod tests {
             check(true, Ok(status), false);
         }
         for status in [500, 502, 503, 504] {
-            check(false, Ok(status), false);
+            check(false, Ok(status), true);
+            check(true, Ok(status), false);
+            assert!(
+                !judged_after(true, false, Ok(status), "10.0.0.1:80", None).passed,
+                "it had the page before"
+            );
         }
+        assert!(judged_after(true, false, Ok(404), "10.0.0.1:80", None).passed);
         check(false, Err("connection refused"), false);
     }
 

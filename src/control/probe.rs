@@ -40,6 +40,9 @@ pub struct Question {
     pub timeout: Duration,
 }
 
+/// The header with which a server says that it has load reports.
+const LOAD_REPORT_HEADER: &str = "x-load-report";
+
 /// The response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
@@ -47,6 +50,8 @@ pub struct Response {
     pub status: u16,
     /// The beginning of the body.
     pub body: String,
+    /// It says that the server has load reports.
+    pub has_reports: bool,
 }
 
 /// The target of a query.
@@ -113,11 +118,12 @@ fn ask_over(
     let agent = agent(stream, address, deadline.since(time::now()).max(SHORTEST));
     let received = agent.run(request).map_err(|error| Silence::of(&error, question.timeout))?;
     let status = received.status().as_u16();
+    let has_reports = received.headers().contains_key(LOAD_REPORT_HEADER);
     let mut body = Vec::new();
     let reader = received.into_body().into_reader();
     // A truncated or late body does not matter for whether the server is alive: the status has been received.
     let _ = reader.take(BODY_MAX).read_to_end(&mut body);
-    Ok(Response { status, body: String::from_utf8_lossy(&body).into_owned() })
+    Ok(Response { status, body: String::from_utf8_lossy(&body).into_owned(), has_reports })
 }
 
 /// A connection to the first address that accepts one. Each gets a share of the time that is left.
@@ -480,11 +486,11 @@ mod tests {
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let lines = head(&stream);
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nX-Load-Report: 1\r\nContent-Length: 2\r\n\r\n{}").unwrap();
             lines
         });
         let response = ask_at(&format!("unix:{}", path.display()), 5000).unwrap();
-        assert_eq!(response, Response { status: 200, body: "{}".into() });
+        assert_eq!(response, Response { status: 200, body: "{}".into(), has_reports: true });
         assert!(server.join().unwrap().iter().any(|line| line.eq_ignore_ascii_case("host: localhost")));
     }
 }

@@ -62,7 +62,12 @@ pub(super) fn millis(duration: Duration) -> f64 {
 pub(super) fn send(request: Request, status: u16, body: &impl Serialize) {
     let body = encode(body);
     // tiny_http's own date panics when the clock is beyond the year 9999.
-    let fields = [("Content-Type", "application/json"), ("Date", &time::http_date())];
+    // The balancer asks for load reports where a server says that it has them.
+    let fields = [
+        ("Content-Type", "application/json"),
+        ("Date", &time::http_date()),
+        ("X-Load-Report", "/queue/status"),
+    ];
     let headers =
         fields.into_iter().filter_map(|(name, value)| Header::from_bytes(name, value).ok()).collect();
     let length = Some(body.len());

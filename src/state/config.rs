@@ -212,8 +212,8 @@ pub struct HealthCheck {
 /// `servers.load_report`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadReport {
-    /// Ask the servers for load reports at all.
-    pub enabled: bool,
+    /// Ask the servers for load reports: all, none, or with `None` those that say that they have them.
+    pub enabled: Option<bool>,
     /// The origin-form target; begins with `/`.
     pub path: String,
     /// Time between two queries of a server, 10 ms to 1 h.

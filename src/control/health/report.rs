@@ -44,7 +44,7 @@ impl Agent {
         watched.reporting = false;
         let rules = &self.pools[watched.server.pool];
         let again = match &finding.response {
-            Ok(Response { status: 200..=299, body }) => match load_in(body) {
+            Ok(Response { status: 200..=299, body, .. }) => match load_in(body) {
                 Some(load) => {
                     watched.server.reports(load, now);
                     rules.report.interval

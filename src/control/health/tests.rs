@@ -50,7 +50,7 @@ fn quick() -> Config {
     let mut config = Config::default();
     config.servers.health_check.rules.interval = Duration::from_millis(40);
     config.servers.health_check.timeout = Duration::from_millis(200);
-    config.servers.load_report.enabled = false;
+    config.servers.load_report.enabled = Some(false);
     config
 }
 
@@ -250,7 +250,9 @@ fn the_second_address_serves_when_the_first_does_not() {
             }
         }
         let zone = zone(&[("app.test", Some(vec!["127.0.0.1", "127.0.0.2"]))]);
-        let fixture = start(&quick(), &[spec("a", &format!("app.test:{port}"))], &zone);
+        let mut config = quick();
+        config.servers.health_check.path_given = true;
+        let fixture = start(&config, &[spec("a", &format!("app.test:{port}"))], &zone);
         fixture.until_health("a", Health::Up);
         let first = fixture.server("a").addresses().candidates().next();
         assert_eq!(first.map(|(address, _)| address), Some(SocketAddr::from(([127, 0, 0, 2], port))));
@@ -287,7 +289,7 @@ fn a_server_with_one_thread_is_not_shut_out_by_an_idle_connection() {
 #[test]
 fn a_server_that_listens_later_is_up_at_its_first_passed_probe() {
     let mut config = Config::default();
-    config.servers.load_report.enabled = false;
+    config.servers.load_report.enabled = Some(false);
     let ([listener], port) = listeners(["127.0.0.1"]);
     drop(listener);
     let fixture = start(&config, &[spec("a", &format!("127.0.0.1:{port}"))], &zone(&[]));
@@ -318,6 +320,48 @@ fn silent_servers_do_not_hold_up_the_probes_of_others() {
 }
 
 /// An agent that is not running, with this many servers.
+/// A server that responds to every request with this head, and the targets that it was asked for.
+fn answering(head: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let targets = Arc::clone(&asked);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut bytes = [0; 1024];
+            let length = stream.read(&mut bytes).unwrap_or(0);
+            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            targets.lock().push(text.split(' ').nth(1).unwrap_or_default().to_owned());
+            let _ = write!(stream, "HTTP/1.1 {head}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    (address, asked)
+}
+
+#[test]
+fn load_reports_are_asked_for_where_the_server_or_the_file_says_so_and_any_status_is_a_sign_of_life() {
+    let check = |enabled: Option<bool>, head: &'static str, is_asked: bool| {
+        let (address, asked) = answering(head);
+        let mut config = quick();
+        config.servers.load_report.enabled = enabled;
+        config.servers.load_report.interval = Duration::from_millis(10);
+        let fixture = start(&config, &[spec("a", &address)], &zone(&[]));
+        fixture.until_health("a", Health::Up);
+        let count = |path: &str| asked.lock().iter().filter(|target| *target == path).count();
+        // Several probes later a report would have been asked for.
+        until("probes are made", || count("/health") >= 5 && (!is_asked || count("/queue/status") > 0));
+        assert_eq!(count("/queue/status") > 0, is_asked, "{enabled:?} {head}");
+        assert_eq!(fixture.server("a").health(), Health::Up);
+    };
+    check(None, "404 Not Found", false);
+    check(None, "500 Internal Server Error", false);
+    check(None, "503 Service Unavailable", false);
+    check(None, "200 OK\r\nX-Load-Report: /queue/status", true);
+    check(Some(false), "200 OK\r\nX-Load-Report: /queue/status", false);
+    check(Some(true), "401 Unauthorized", true);
+}
+
 fn still(servers: usize) -> (Agent, Arc<Table>) {
     let config = Config::default();
     let address = |at: usize| format!("127.{}.{}.{}:9001", 1 + at / 62_500, at / 250 % 250, at % 250 + 1);

@@ -266,9 +266,12 @@ mod tests {
             let mut config =
                 parse(text, Path::new("/e")).unwrap_or_else(|faults| panic!("{text}: {}", faults[0]));
             config.warnings.clear();
-            // A path that is named makes probes strict, and so it is named here.
-            config.servers.health_check.path_given = true;
-            config.pools.iter_mut().for_each(|pool| pool.servers.health_check.path_given = true);
+            // A path that is named makes probes strict and asks for load reports; here all paths are named.
+            for servers in config.pools.iter_mut().map(|pool| &mut pool.servers).chain([&mut config.servers])
+            {
+                servers.health_check.path_given = true;
+                servers.load_report.enabled = None;
+            }
             config
         };
         assert_eq!(read(&printed), read(text), "{text}");

@@ -195,8 +195,9 @@ fn health_check(s: &mut Section<'_, '_>) -> HealthCheck {
 }
 
 fn load_report(s: &mut Section<'_, '_>) -> LoadReport {
+    let names_page = s.has("path");
     LoadReport {
-        enabled: s.get("enabled", true, rules::flag),
+        enabled: s.maybe("enabled", names_page.then_some(true), rules::flag),
         path: s.get("path", "/queue/status".to_owned(), rules::target),
         interval: s.get("interval", 500 * MS, rules::duration(INTERVAL)),
     }

@@ -673,6 +673,8 @@ fn the_document_has_the_true_defaults() {
             continue;
         }
         config.servers.health_check.path_given = false;
+        config.servers.load_report.enabled =
+            config.servers.load_report.enabled.filter(|_| !key.ends_with("load_report.path"));
         if let Some(server) = config.servers.list.pop() {
             assert_eq!((server.weight.0, server.backup), (1, false));
         }

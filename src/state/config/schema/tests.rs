@@ -72,6 +72,8 @@ fn the_defaults_of_the_schema_are_those_of_the_reader() {
                 parse(&text, Path::new("")).unwrap_or_else(|faults| panic!("{key}: {}", faults[0]));
             config.warnings.clear();
             config.servers.health_check.path_given = false;
+            config.servers.load_report.enabled =
+                config.servers.load_report.enabled.filter(|_| !key.ends_with("load_report.path"));
             for route in &mut config.routes {
                 route.guards.error_pages =
                     route.guards.error_pages.take().filter(|_| !key.starts_with("error_pages"));
