@@ -335,7 +335,11 @@ mod health {
 
     #[test]
     fn a_rejected_health_page_is_explained() {
-        for (status, passes) in [(400, true), (401, true), (403, true), (426, true), (500, false)] {
+        let named = || json!({"servers": {"health_check": {"path": "/health"}}});
+        for (status, more) in
+            [(400, json!({})), (401, json!({})), (426, json!({})), (500, json!({})), (500, named())]
+        {
+            let passes = more == json!({});
             let origin = Origin::start(move |visit| {
                 while let Some(seen) = visit.request() {
                     let is_probe = seen.target() == "/health";
@@ -344,7 +348,7 @@ mod health {
                     visit.send(text);
                 }
             });
-            let balancer = servers(&[&origin], &[], probed(json!({})));
+            let balancer = servers(&[&origin], &[], probed(more));
             let line = balancer.logs(if passes { "it is alive" } else { "is down" });
             assert!(line.contains(&format!("({status}) at http://{}/health", origin.address())), "{line}");
             assert!(line.contains("servers.health_check.path"), "{line}");
