@@ -335,7 +335,7 @@ mod health {
 
     #[test]
     fn a_rejected_health_page_is_explained() {
-        let named = || json!({"servers": {"health_check": {"path": "/health"}}});
+        let named = || json!({"path": "/health"});
         for (status, more) in
             [(400, json!({})), (401, json!({})), (426, json!({})), (500, json!({})), (500, named())]
         {
