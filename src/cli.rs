@@ -4,6 +4,8 @@
 pub mod admin;
 pub mod changes;
 pub mod check;
+pub mod generate;
+pub mod healthcheck;
 pub mod loadtest;
 mod logger;
 mod processes;
@@ -19,7 +21,7 @@ mod view;
 use crate::app;
 use crate::base::{limits, output, program};
 use crate::state::config::{self, Config, FILE, Fault, LogFormat};
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use std::fmt::Display;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -56,6 +58,7 @@ First steps:
 Exit codes:
   0  done
   1  it failed while running; for check: something on this machine prevents a start;
+     for healthcheck: the balancer does not serve requests;
      for loadtest: a response was missing, or was not 2xx or 3xx
   2  the command line is wrong
   3  the configuration is not valid
@@ -72,6 +75,12 @@ pub struct Arguments {
     /// The configuration file, or - for the standard input [default: ./config.json if it is there, else the defaults]
     #[arg(short, long, global = true, value_name = "FILE", display_order = 900)]
     config: Option<PathBuf>,
+    /// Check the configuration and exit, as the command check does
+    #[arg(short = 't', long = "test", value_name = "FILE", num_args = 0..=1, display_order = 901)]
+    test: Option<Option<PathBuf>>,
+    /// Print the version, as -V
+    #[arg(short = 'v', action = ArgAction::Version, hide = true)]
+    small_v: Option<bool>,
 }
 
 /// The command; without one, the balancer runs.
@@ -103,11 +112,30 @@ pub enum Command {
     /// Prints a summary, or every fault at once with its position in the file and what to write instead. Exits with 3
     /// when the file has a fault, and with 1 when a port, a folder or an address of this machine prevents a start. A
     /// port in use by the running balancer of the same file does not.
+    #[command(visible_alias = "validate", alias = "test")]
     Check(check::Arguments),
     /// Print the JSON schema of the configuration, for editors
     ///
     /// Write it to a file, and name that file in the configuration: "$schema": "evenkeel.schema.json".
     Schema,
+    /// Ask the running balancer whether it can serve requests, for containers; 0 is yes, 1 is no
+    ///
+    /// Asks /ready through the admin socket or port of the configuration, for 3 s at most. Prints the response.
+    Healthcheck(healthcheck::Arguments),
+    /// Print the completions for a shell
+    ///
+    /// bash: evenkeel completions bash > /etc/bash_completion.d/evenkeel
+    /// zsh:  evenkeel completions zsh > "${fpath[1]}/_evenkeel"
+    /// fish: evenkeel completions fish > ~/.config/fish/completions/evenkeel.fish
+    #[command(verbatim_doc_comment)]
+    Completions {
+        /// The shell
+        shell: generate::Shell,
+    },
+    /// Print the manual page, or write one for each command
+    Man(generate::Man),
+    /// Print the version, as -V
+    Version,
     /// Show the workers, servers and totals of a running balancer
     #[command(long_about = status::LONG_ABOUT, after_help = status::AFTER_HELP)]
     Status(status::Arguments),
@@ -192,9 +220,6 @@ fn suggestion(error: &clap::Error) -> Option<String> {
                 program::quoted(&file)
             ))
         }
-        (ErrorKind::UnknownArgument, _, Some(flag)) if flag == "-t" || flag == "--test" => {
-            Some(format!("\n  to check a configuration: {} check -c config.json", program::name()))
-        }
         _ => None,
     }
 }
@@ -202,6 +227,10 @@ fn suggestion(error: &clap::Error) -> Option<String> {
 impl Arguments {
     fn execute(self) -> Result<u8, Failure> {
         let file = self.config.as_deref();
+        if let Some(named) = self.test {
+            let arguments = check::Arguments { file: File { file: named }, ..check::Arguments::default() };
+            return check::run(&arguments, arguments.file.or(file)?);
+        }
         match self.command.unwrap_or(Command::Run(run::Arguments::default())) {
             Command::Run(arguments) => run::run(&arguments, file),
             Command::Demo => demo(file),
@@ -209,6 +238,13 @@ impl Arguments {
             Command::Loadtest(arguments) => loadtest::run(arguments, file),
             Command::Simulate(arguments) => simulate::run(&arguments, file),
             Command::Check(arguments) => check::run(&arguments, arguments.file.or(file)?),
+            Command::Healthcheck(arguments) => healthcheck::run(&arguments, arguments.file.or(file)?),
+            Command::Completions { shell } => generate::completions(shell),
+            Command::Man(arguments) => generate::man(&arguments),
+            Command::Version => {
+                say(format_args!("evenkeel {}", env!("CARGO_PKG_VERSION")));
+                Ok(0)
+            }
             Command::Schema => {
                 say(config::SCHEMA.trim_end());
                 Ok(0)

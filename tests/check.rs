@@ -114,6 +114,48 @@ fn help_teaches_the_product() {
 }
 
 #[test]
+fn what_people_try_first_works() {
+    let version = [concat!("evenkeel ", env!("CARGO_PKG_VERSION"))];
+    for line in ["version", "-V", "-v", "--version"] {
+        check(None, line, 0, &version, &[]);
+    }
+    check(None, "help", 0, &["Usage: evenkeel", "Exit codes"], &[]);
+    check(None, "help check", 0, &["--file-only", "--print"], &[]);
+    let file = r#"{"load_balancer": {"load_balancer_port": 0}, "admin": {"bind": null}}"#;
+    for line in [
+        "check config.json",
+        "validate config.json",
+        "validate",
+        "-t",
+        "-t config.json",
+        "-t -c config.json",
+        "--test",
+    ] {
+        check(Some(file), line, 0, &["config.json is valid"], &[]);
+        check(Some(FAULTY), line, 3, &FAULTS, &[]);
+    }
+    for (shell, part) in
+        [("bash", "complete -F"), ("zsh", "#compdef evenkeel"), ("fish", "complete -c evenkeel")]
+    {
+        check(None, &format!("completions {shell}"), 0, &[part, "loadtest", "healthcheck"], &[]);
+    }
+    check(None, "man", 0, &[".TH", "evenkeel", "Exit codes"], &[]);
+    let folder = tempfile::tempdir().unwrap();
+    assert!(evenkeel(folder.path(), "man --folder pages").status.success());
+    for page in ["evenkeel.1", "evenkeel-check.1", "evenkeel-loadtest.1"] {
+        assert!(folder.path().join("pages").join(page).exists(), "{page}");
+    }
+    check(None, "schema", 0, &["https://json-schema.org/draft/2020-12/schema"], &[]);
+    let printed = [r#""max_workers": 50"#, r#""threadpool.max_workers": "default""#, "config.json:1:44"];
+    check(Some(file), "check --print", 0, &printed, &[]);
+    check(Some(FAULTY), "check --print", 3, &FAULTS, &[]);
+    let absent = r#"{"admin": {"bind": null, "socket": "none.sock"}}"#;
+    check(Some(absent), "healthcheck", 1, &[], &["no balancer responds"]);
+    check(Some(FAULTY), "healthcheck", 1, &[], &["is not valid"]);
+    check(None, "healthcheck --admin unix:none.sock", 1, &[], &["none.sock"]);
+}
+
+#[test]
 fn a_wrong_line_is_reported_with_exit_code_2() {
     check(None, "serve", 2, &[], &["unrecognized subcommand 'serve'", "server"]);
     check(None, "--colour", 2, &[], &["unexpected argument '--colour'"]);
@@ -123,7 +165,6 @@ fn a_wrong_line_is_reported_with_exit_code_2() {
     check(None, "loadtest -c 0", 2, &[], &["1 to 100000"]);
     check(None, "run -c a.json b.json", 2, &[], &["two configuration files"]);
     check(None, "a.json", 2, &[], &["unrecognized subcommand", "evenkeel run -c a.json"]);
-    check(None, "-t", 2, &[], &["evenkeel check -c config.json"]);
     check(None, "demo -c config.json", 2, &[], &["the demo brings its own configuration"]);
 }
 

@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::Path;
 
 /// The arguments of `evenkeel check`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Arguments {
     /// Check only the file, not the ports, folders and addresses of this machine
     #[arg(long)]

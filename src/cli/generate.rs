@@ -1,0 +1,62 @@
+//! `evenkeel completions` and `evenkeel man`: files for shells and for `man`, made from the command line itself.
+
+use super::{Arguments, Failure, failed};
+use clap::{Args, CommandFactory, ValueEnum};
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// A shell that completions are made for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Shell {
+    /// GNU Bash
+    Bash,
+    /// Z shell
+    Zsh,
+    /// fish
+    Fish,
+}
+
+/// The arguments of `evenkeel man`.
+#[derive(Clone, Debug, Args)]
+pub struct Man {
+    /// Write a page for each command into this folder, in place of printing the first
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+}
+
+/// Prints the completions for a shell.
+pub(super) fn completions(shell: Shell) -> Result<u8, Failure> {
+    let shell = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "evenkeel", &mut script);
+    print(&script)
+}
+
+/// Prints the page of the program, or writes the pages of all commands.
+pub(super) fn man(arguments: &Man) -> Result<u8, Failure> {
+    let command = Arguments::command();
+    match &arguments.folder {
+        Some(folder) => {
+            fs::create_dir_all(folder).map_err(|error| failed(format!("{}: {error}", folder.display())))?;
+            clap_mangen::generate_to(command, folder)
+                .map_err(|error| failed(format!("{}: {error}", folder.display())))?;
+            Ok(0)
+        }
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(command).render(&mut page).map_err(failed)?;
+            print(&page)
+        }
+    }
+}
+
+/// A reader that has gone is no failure.
+fn print(bytes: &[u8]) -> Result<u8, Failure> {
+    let _ = io::stdout().write_all(bytes);
+    Ok(0)
+}

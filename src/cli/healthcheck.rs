@@ -1,0 +1,49 @@
+//! `evenkeel healthcheck`: whether the balancer of a configuration works, for containers and scripts.
+
+use super::admin::{Client, Place};
+use super::{Failure, File, find, print_error, say};
+use crate::sample::AdminApi;
+use clap::Args;
+use std::path::Path;
+
+/// The arguments of `evenkeel healthcheck`.
+#[derive(Clone, Debug, Args)]
+pub struct Arguments {
+    /// Ask whether it runs (/live), not whether it can serve requests (/ready)
+    #[arg(long)]
+    live: bool,
+    /// Ask the balancer at this address, whatever its configuration [default: that of the configuration]
+    #[arg(long, value_name = "ADDRESS|unix:PATH")]
+    admin: Option<Place>,
+    #[command(flatten)]
+    pub(super) file: File,
+}
+
+/// Asks, and prints what was responded. The exit code is 0 for yes and 1 for everything else: a container runtime knows no
+/// third.
+pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
+    match ask(arguments, file) {
+        Ok((200..=299, text)) => {
+            say(text.trim());
+            Ok(0)
+        }
+        Ok((status, text)) => {
+            print_error(format_args!("evenkeel: {status}: {}", text.trim()));
+            Ok(1)
+        }
+        Err(failure) => {
+            failure.report();
+            Ok(1)
+        }
+    }
+}
+
+fn ask(arguments: &Arguments, file: Option<&Path>) -> Result<(u16, String), Failure> {
+    let path = if arguments.live { "/live" } else { "/ready" };
+    let client = match &arguments.admin {
+        // The file is not needed, and may be about to change.
+        Some(place) => Client::at(place.clone(), None),
+        None => Client::of(&find(file)?, None)?,
+    };
+    client.call("GET", path, String::new()).map_err(|unmet| Failure::Runtime(unmet.to_string()))
+}
