@@ -146,7 +146,7 @@ fn what_people_try_first_works() {
         assert!(folder.path().join("pages").join(page).exists(), "{page}");
     }
     check(None, "schema", 0, &["https://json-schema.org/draft/2020-12/schema"], &[]);
-    let printed = [r#""max_workers": 50"#, r#""threadpool.max_workers": "default""#, "config.json:1:42"];
+    let printed = [r#""max_workers": 50"#, r#""threadpool.max_workers": "default""#, "config.json:1:64"];
     check(Some(file), "check --print", 0, &printed, &[]);
     check(Some(FAULTY), "check --print", 3, &FAULTS, &[]);
     let absent = r#"{"admin": {"bind": null, "socket": "none.sock"}}"#;
