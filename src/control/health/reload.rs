@@ -50,7 +50,9 @@ impl Agent {
                 false => self.trust_unprobed(id),
             }
             if let Some(watched) = self.watched.get_mut(&id).filter(|_| !reporting) {
-                watched.report_at = if reports { now } else { Moment::NEVER };
+                // Where only those are asked that say so, the next probe tells.
+                watched.reports = reports == Some(true);
+                watched.report_at = if watched.reports { now } else { Moment::NEVER };
                 self.due.push(Reverse((watched.report_at, id, Kind::Report)));
             }
         }
