@@ -128,6 +128,50 @@ fn every_whole_configuration_is_accepted() {
     }
 }
 
+/// Guides have whole configurations, and rows that say in ours what another program says.
+#[test]
+fn every_configuration_of_the_guides_is_accepted() {
+    let (mut whole, mut rows) = (0, 0);
+    for (document, text) in documents().iter().filter(|(path, _)| path.parent().unwrap().ends_with("guides"))
+    {
+        for block in blocks(text, "json") {
+            let faults = config::parse(&block, Path::new("")).err().unwrap_or_default();
+            assert!(faults.is_empty(), "{}: {}", document.display(), faults[0]);
+            whole += 1;
+        }
+        for cell in
+            text.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.split(" | ").nth(1))
+        {
+            for code in cell
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .filter(|code| code.starts_with('"') && code.contains("\": "))
+            {
+                let code = format!("{{ {} }}", code.replace('…', ""));
+                serde_json::from_str::<serde_json::Value>(&code)
+                    .unwrap_or_else(|error| panic!("{code}: {error}"));
+                rows += 1;
+            }
+        }
+    }
+    assert!(whole >= 4 && rows >= 30, "{whole} configurations, {rows} rows");
+}
+
+/// The configuration in the ConfigMap, as a pod reads it.
+#[test]
+fn the_configuration_for_kubernetes_is_accepted() {
+    let text = fs::read_to_string(root().join("deploy/kubernetes/configmap.yaml")).unwrap();
+    let lines = text.lines().skip_while(|line| line.trim() != "config.json: |").skip(1);
+    let block: Vec<&str> = lines.map(|line| line.strip_prefix("    ").unwrap_or(line)).collect();
+    let config = config::parse(&block.join("\n"), Path::new("/etc/evenkeel"))
+        .unwrap_or_else(|faults| panic!("{}", faults[0]));
+    let deployment = fs::read_to_string(root().join("deploy/kubernetes/deployment.yaml")).unwrap();
+    let grace = deployment.split("terminationGracePeriodSeconds: ").nth(1).unwrap().lines().next().unwrap();
+    let needed = config.timeouts.shutdown_delay + config.timeouts.drain;
+    assert!(grace.parse::<u64>().unwrap() > needed.as_secs(), "{grace} s, {needed:?}");
+}
+
 #[test]
 fn the_first_configuration_is_the_seeds() {
     let seed = r#"{"load_balancer": {"load_balancer_port": "8000"}, "servers": {"queue_capacity": 1000},
@@ -166,7 +210,9 @@ fn root() -> &'static Path {
 
 /// README and everything in docs.
 fn documents() -> Vec<(PathBuf, String)> {
-    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let folders = [root().join("docs"), root().join("docs/guides")];
+    let docs =
+        folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
     let is_document = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "md");
     let all = docs.filter(is_document).chain([root().join("README.md")]);
     all.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
