@@ -296,8 +296,8 @@ fn the_status_tells_everything() {
         keys,
         [
             "algorithm",
-            "draining",
             "config",
+            "draining",
             "instance",
             "listeners",
             "pools",
