@@ -132,7 +132,7 @@ impl Balancer {
         recent.events.keep(Topic::Balancer, log::Level::Info, format!("started, version {version}"));
         let agent = agent.with_events(Arc::clone(&recent.events));
         let access = sinks::AccessLogThread::default();
-        let reloader = Arc::new(reload::Reloader::new(&config, &proxy, &handle, &access));
+        let reloader = Arc::new(reload::Reloader::new(&config, &proxy, &handle, &access, &recent.events));
         let parts = Parts { health: &handle, keep, upgrading: &upgrading, reloader: &reloader };
         let admin = Published::start(instance, &proxy, parts, &mut inheritance, &recent)?;
         // From here on a failure must remove the admin socket again.

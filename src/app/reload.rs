@@ -9,10 +9,12 @@ use crate::data::reload::{Unopened, is_in_the_way};
 use crate::state::access::AccessSink;
 use crate::state::config::diff::{Difference, Written};
 use crate::state::config::{self, Config, Fault};
+use crate::state::events::{Events, Topic};
 use crate::state::live::{Files, Live};
 use crate::state::merge::Merged;
 use crate::state::reload::{Outcome, Reloaded, Reloads};
 use crate::state::sinks::Sinks;
+use log::Level;
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ pub(super) struct Reloader {
     health: health::Handle,
     access: AccessLogThread,
     reloads: Arc<Reloads>,
+    events: Arc<Events>,
     state: Mutex<State>,
 }
 
@@ -46,6 +49,7 @@ impl Reloader {
         proxy: &Proxy,
         health: &health::Handle,
         access: &AccessLogThread,
+        events: &Arc<Events>,
     ) -> Self {
         let written = config.file.as_deref().and_then(|file| Written::read(file).ok());
         let state = State {
@@ -60,6 +64,7 @@ impl Reloader {
             health: health.clone(),
             access: Arc::clone(access),
             reloads: Arc::default(),
+            events: Arc::clone(events),
             state: Mutex::new(state),
         }
     }
@@ -81,13 +86,14 @@ impl Reloader {
                     1 => "1 change is in use".to_owned(),
                     count => format!("{count} changes are in use"),
                 };
-                log::info!("reload: {message}");
+                self.events.log(Topic::Reload, Level::Info, format!("reload: {message}"));
                 self.reloads.record(true, message);
             }
             Err(faults) => {
                 let first = faults.first().map_or_else(String::new, told);
                 faults.iter().for_each(|fault| log::error!("reload: {}", told(fault)));
-                log::error!("reload: the configuration is not valid; nothing was changed");
+                let line = format!("reload: the configuration is not valid; nothing was changed: {first}");
+                self.events.log(Topic::Reload, Level::Error, line);
                 self.reloads.record(false, first);
             }
         }

@@ -454,7 +454,7 @@ function show_instance(status) {
   put(at("footer"), `Evenkeel ${status.version}`);
   document.title = `${status.servers.some((one) => one.state === "down") ? "▲ " : ""}Evenkeel ${instance.listeners[0] ?? ""}`;
   const reload = status.config?.last_reload;
-  if (reload && reload.ok === false) complain(`The last reload failed: ${reload.error ?? "see the log"}`);
+  if (reload?.result === "failed") complain(`The last reload failed, and changed nothing: ${reload.message}`);
 }
 
 // ---- The API
