@@ -1,11 +1,13 @@
 //! Layer 0: the basis of all others. Nothing here depends on HTTP or on servers.
 
+pub mod cryptography;
 pub mod ids;
 pub mod inherited;
 pub mod limits;
 pub mod lines;
 pub mod load;
 pub mod local;
+pub mod log_linear;
 pub mod network;
 pub mod output;
 pub mod program;

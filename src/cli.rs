@@ -145,7 +145,7 @@ pub enum Command {
     /// Have a running balancer read its configuration again
     #[command(long_about = reload::LONG_ABOUT)]
     Reload(reload::Arguments),
-    /// Start the binary of a running balancer anew, without losing a connection
+    /// Restart the binary of a running balancer without losing a connection
     #[command(long_about = upgrade::LONG_ABOUT)]
     Upgrade(upgrade::Arguments),
     /// Work with the configuration of a running balancer

@@ -378,7 +378,7 @@ fn sums_by_listener_route_pool_and_server_agree_with_each_other_and_with_clients
     assert_eq!(balancer.metric("evenkeel_mirrored_requests_total"), 40.0);
     let server =
         |name: &str| sum(&balancer, "evenkeel_server_responses_total", &format!("server=\"{name}\""));
-    // Servers count what they responded: not the five responses that were none, nor the one that nobody waited for.
+    // Servers count what they responded: not the five responses that were none, nor the one whose client had left.
     assert_eq!([server("a"), server("auth"), server("copy")], [default - 5 - 1, 60, 40]);
     assert_eq!([server("alive"), server("dead")], [20, 0]);
     assert!(sum(&balancer, "evenkeel_server_failures_total", "dead") >= 1);

@@ -213,7 +213,7 @@ fn upgraded(mut client: Client) -> Client {
     client
 }
 
-/// Sends events, each in two pieces, until nobody takes them.
+/// Sends events, each in two pieces, until its client is gone.
 fn tick(visit: &mut Visit, piece: fn(&str) -> String) {
     for number in 0.. {
         for part in [format!("id: {number}\r\ndata: "), format!("{number}\r\n\r\n")] {

@@ -270,7 +270,7 @@ fn it_serves_on_the_socket_of_a_socket_unit_which_stays_open() {
     assert_eq!(balancer.wait().code(), Some(0));
     assert_eq!(Client::to(&balancer).get("/").text(), "ok");
     drop(successor);
-    // Nobody serves, and the kernel takes connections for the next one.
+    // No process serves, and the kernel accepts connections for the next one.
     assert!(Client::connect(address).is_ok());
 }
 

@@ -45,20 +45,12 @@ pub fn choose(algorithm: Algorithm, servers: u32, times: u64) {
 
 /// Servers with a few requests in flight and similar latencies, as is typical.
 fn candidate(number: u32) -> Candidate {
+    let hash = u64::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let latency = Reading { typical_us: 200.0 + (number % 7) as f32 * 40.0, load: 2.0, freshness: 1.0 };
     Candidate {
-        slot: Slot(number),
-        weight: Weight(1),
-        hash: u64::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
         in_flight: number % 4,
-        tunnels: 0,
-        latency: Some(Reading { typical_us: 200.0 + (number % 7) as f32 * 40.0, load: 2.0, freshness: 1.0 }),
-        good: 1.0,
-        silence_us: 0.0,
-        is_silent: false,
-        unasked_ms: 0,
-        report: 1.0,
-        is_avoided: false,
-        cost: 0.0,
+        latency: Some(latency),
+        ..Candidate::new(Slot(number), Weight(1), hash)
     }
 }
 

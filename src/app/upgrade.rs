@@ -42,7 +42,7 @@ const NAMES_LOOK: Duration = Duration::from_millis(5);
 struct Handed {
     /// Name and place of each socket, in the order of the descriptors, and whether the file of a Unix socket is ours.
     sockets: Vec<(String, String, bool)>,
-    /// Where the admin socket is: the new process may take the place of the old one there, and of nobody else.
+    /// Where the admin socket is: the new process may replace the old one there, and no other process.
     admin_socket: Option<PathBuf>,
     changes: Changes,
     /// Pool, name and address of servers, and whether they are up; those of which nothing is known yet are not there.

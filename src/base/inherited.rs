@@ -29,7 +29,7 @@ pub struct Socket {
     pub fd: OwnedFd,
 }
 
-/// Those that nobody has taken yet.
+/// Those that no listener has taken yet.
 #[derive(Debug, Default)]
 pub struct Sockets(Vec<Socket>);
 

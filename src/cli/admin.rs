@@ -6,6 +6,7 @@ use crate::base::program;
 use crate::sample::{AdminApi, Unmet};
 use crate::state::config::{self, Config};
 use crate::state::instance::Instance;
+use clap::Args;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 use serde::Deserialize;
 use std::fmt;
@@ -38,6 +39,14 @@ pub enum Place {
     Socket(PathBuf),
     /// A TCP port.
     Tcp(SocketAddr),
+}
+
+/// Which running balancer a command is for.
+#[derive(Clone, Debug, Args)]
+pub struct Which {
+    /// Ask the balancer at this address, whatever its configuration [default: that of the configuration]
+    #[arg(long, value_name = "ADDRESS|unix:PATH")]
+    pub(super) admin: Option<Place>,
 }
 
 /// Reaches the admin API of one balancer.

@@ -1,11 +1,11 @@
 //! What the admin API has made of the servers of the file: shown, taken back, or written into a file.
 
-use super::admin::{Client, Place};
+use super::admin::{Client, Which};
 use super::{Failure, failed, find, print_error, say};
 use crate::sample::{AdminApi, Unmet};
 use crate::state::changes::{Change, Changes};
 use crate::state::config;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -31,14 +31,6 @@ pub enum StateCommand {
     ///
     /// Where no balancer runs, admin.state_file is removed.
     Clear(Which),
-}
-
-/// Which balancer.
-#[derive(Clone, Debug, Args)]
-pub struct Which {
-    /// Ask the balancer at this address, whatever its configuration [default: that of the configuration]
-    #[arg(long, value_name = "ADDRESS|unix:PATH")]
-    admin: Option<Place>,
 }
 
 /// Runs `evenkeel config …`.

@@ -1,6 +1,6 @@
 //! `evenkeel healthcheck`: whether the balancer of a configuration works, for containers and scripts.
 
-use super::admin::{Client, Place};
+use super::admin::{Client, Which};
 use super::{Failure, File, find, print_error, say};
 use crate::sample::AdminApi;
 use clap::Args;
@@ -12,9 +12,8 @@ pub struct Arguments {
     /// Ask whether it runs (/live), not whether it can serve requests (/ready)
     #[arg(long)]
     live: bool,
-    /// Ask the balancer at this address, whatever its configuration [default: that of the configuration]
-    #[arg(long, value_name = "ADDRESS|unix:PATH")]
-    admin: Option<Place>,
+    #[command(flatten)]
+    pub(super) which: Which,
     #[command(flatten)]
     pub(super) file: File,
 }
@@ -40,7 +39,7 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
 
 fn ask(arguments: &Arguments, file: Option<&Path>) -> Result<(u16, String), Failure> {
     let path = if arguments.live { "/live" } else { "/ready" };
-    let client = match &arguments.admin {
+    let client = match &arguments.which.admin {
         // The file is not needed, and may be about to change.
         Some(place) => Client::at(place.clone(), None),
         None => Client::of(&find(file)?, None)?,

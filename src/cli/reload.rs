@@ -1,6 +1,6 @@
 //! `evenkeel reload`: the running balancer reads its configuration again.
 
-use super::admin::{Client, Place};
+use super::admin::{Client, Which};
 use super::{Failure, File, check, failed, find, say};
 use crate::sample::AdminApi;
 use crate::state::config::{self, Config, FILE};
@@ -20,9 +20,8 @@ const RELOAD: &str = "/api/v1/reload";
 /// The arguments of `evenkeel reload`.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// Ask the balancer at this address, whatever its configuration [default: that of the configuration]
-    #[arg(long, value_name = "ADDRESS|unix:PATH")]
-    admin: Option<Place>,
+    #[command(flatten)]
+    pub(super) which: Which,
     #[command(flatten)]
     pub(super) file: File,
 }
@@ -35,7 +34,7 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
         Err(Failure::Configuration(faults)) => (beside(file), Some(faults)),
         Err(other) => return Err(other),
     };
-    let client = Client::of(&config, arguments.admin.as_ref());
+    let client = Client::of(&config, arguments.which.admin.as_ref());
     let called = client.and_then(|client| client.call("POST", RELOAD, "{}".to_owned()).map_err(failed));
     let (status, text) = match (called, invalid) {
         (Ok(called), _) => called,

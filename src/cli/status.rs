@@ -1,6 +1,6 @@
 //! `evenkeel status`: the status of a running balancer, through its admin API, in 80 columns.
 
-use super::admin::{Client, Place};
+use super::admin::{Client, Which};
 use super::view::{Mood, Pool, Server, Status, count, cut, millis, plain, rate};
 use super::{Failure, File, changes, duration, failed, find, say};
 use clap::Args;
@@ -28,7 +28,7 @@ Exit codes:
 
 /// The exit code of --check when requests are not served.
 const UNSERVED: u8 = 4;
-/// The width of what is printed: that of a terminal nobody has resized.
+/// The width of what is printed: the default width of a terminal.
 const WIDTH: usize = 80;
 
 /// The arguments of `evenkeel status`.
@@ -47,9 +47,8 @@ pub struct Arguments {
     /// Exit with 4 if the balancer drains, or a pool has no server that takes requests
     #[arg(long, conflicts_with_all = ["changes", "watch"])]
     check: bool,
-    /// Ask the balancer at this address, whatever its configuration [default: that of the configuration]
-    #[arg(long, value_name = "ADDRESS|unix:PATH")]
-    pub admin: Option<Place>,
+    #[command(flatten)]
+    pub(super) which: Which,
     #[command(flatten)]
     pub(super) file: File,
 }
@@ -57,7 +56,7 @@ pub struct Arguments {
 /// Gets the status and prints it.
 pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
     let config = find(file)?;
-    let client = Client::of(&config, arguments.admin.as_ref())?;
+    let client = Client::of(&config, arguments.which.admin.as_ref())?;
     if arguments.changes {
         return changes::show(&client, arguments.json);
     }

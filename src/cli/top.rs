@@ -4,7 +4,7 @@
 mod app;
 mod draw;
 
-use super::admin::{Client, Place};
+use super::admin::{Client, Which};
 use super::{Failure, File, failed, find};
 use crate::base::{signals, time};
 use crate::sample::{AdminApi, Unmet};
@@ -48,9 +48,8 @@ const STOP_WAIT: Duration = Duration::from_millis(500);
 /// The arguments of `evenkeel top`.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// Watch the balancer at this address, whatever its configuration [default: that of the configuration]
-    #[arg(long, value_name = "ADDRESS|unix:PATH")]
-    admin: Option<Place>,
+    #[command(flatten)]
+    pub(super) which: Which,
     #[command(flatten)]
     pub(super) file: File,
 }
@@ -61,7 +60,7 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
         return Err(failed("top needs a terminal; `evenkeel status --watch` prints without one"));
     }
     let config = find(file)?;
-    let client = Client::of(&config, arguments.admin.as_ref())?;
+    let client = Client::of(&config, arguments.which.admin.as_ref())?;
     let mut app = App::default();
     ask(&client, &mut app).map_err(failed)?;
     let stop = Arc::new(AtomicBool::new(false));

@@ -1,6 +1,6 @@
 //! `evenkeel upgrade`: a new process of the binary that is on the disk now takes over from the running one.
 
-use super::admin::{Client, Place};
+use super::admin::{Client, Which};
 use super::{Failure, File, failed, find, say};
 use crate::sample::{AdminApi, Unmet};
 use crate::state::upgrade::Upgrade;
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub(super) const LONG_ABOUT: &str = "\
-Start the binary of a running balancer anew, without losing a connection.
+Restart the binary of a running balancer without losing a connection.
 
 The balancer starts the file that it was started from, as it is now, with the same arguments and the
 same listening sockets. When the new process is ready it takes over, and the old one drains. If it
@@ -26,16 +26,15 @@ const LOOKS: u32 = 600;
 /// The arguments of `evenkeel upgrade`.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// Ask the balancer at this address, whatever its configuration [default: that of the configuration]
-    #[arg(long, value_name = "ADDRESS|unix:PATH")]
-    admin: Option<Place>,
+    #[command(flatten)]
+    pub(super) which: Which,
     #[command(flatten)]
     pub(super) file: File,
 }
 
 /// Asks for the upgrade, and waits for its end.
 pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
-    let client = Client::of(&find(file)?, arguments.admin.as_ref())?;
+    let client = Client::of(&find(file)?, arguments.which.admin.as_ref())?;
     let old = client.instance().map_err(failed)?.pid;
     match client.call("POST", UPGRADE, "{}".to_owned()).map_err(failed)? {
         (202, _) => {}

@@ -337,7 +337,7 @@ impl Acceptor {
         let is_full = self.shared().open() > self.live().connections_max && !self.make_room();
         let is_rejected = is_full || self.is_beyond_limit(peer, listener);
         if is_rejected && !permit.reject() {
-            // What was on its way is a request that gets no response; on a port with TLS nobody can say.
+            // What was on its way is a request that gets no response; on a port with TLS that cannot be told.
             let shared = self.shared();
             match &listener.tls {
                 Some(_) => shared.stats.shard(0).reject(Reason::ConnectionLimit),

@@ -1,10 +1,9 @@
 //! Connections in clear text and over TLS, both nonblocking.
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use crate::base::cryptography::{AnyCertificate, provider};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -31,14 +30,12 @@ impl Client {
 /// The configuration for all connections: certificates are checked against `authorities` (a PEM file), or else those of
 /// the system, or not at all. Fails with a sentence.
 pub(super) fn config(insecure: bool, authorities: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| format!("no TLS: {error}"))?;
     let mut config = match insecure {
         true => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AcceptsAll(provider)))
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate))
             .with_no_client_auth(),
         false => builder.with_root_certificates(roots(authorities)?).with_no_client_auth(),
     };
@@ -61,45 +58,6 @@ fn roots(authorities: Option<&Path>) -> Result<RootCertStore, String> {
     match roots.is_empty() {
         true => Err(cannot("it has none".to_string())),
         false => Ok(roots),
-    }
-}
-
-/// For `--insecure`: signatures are checked, names and authorities are not.
-#[derive(Debug)]
-struct AcceptsAll(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AcceptsAll {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -1,13 +1,14 @@
 //! Counts over time and by URL: small, so that there may be thousands.
 
+use crate::base::log_linear;
 use crate::base::time::Moment;
 use std::time::Duration;
 
-/// Ranges within a power of two; the error of a quantile is at most 1/32.
-const STEPS: usize = 16;
+/// There are 16 ranges in a power of two; the error of a quantile is at most 1/32.
+const STEP_BITS: u32 = 4;
 /// Powers of two of a microsecond that are told apart: up to 18 minutes.
 const OCTAVES: usize = 27;
-const RANGES: usize = STEPS * OCTAVES;
+const RANGES: usize = OCTAVES << STEP_BITS;
 /// The most slices of time; from there on each is twice as long.
 const SLICES_MAX: usize = 600;
 
@@ -78,21 +79,12 @@ impl Spread {
 }
 
 fn range(us: u64) -> usize {
-    if us < STEPS as u64 {
-        return us as usize;
-    }
-    let octave = 63 - us.leading_zeros() as usize;
-    let step = (us >> (octave - 4)) as usize & (STEPS - 1);
-    ((octave - 3) * STEPS + step).min(RANGES - 1)
+    log_linear::range_of(us, STEP_BITS).min(RANGES - 1)
 }
 
 fn middle_us(range: usize) -> f64 {
-    if range < STEPS {
-        return range as f64;
-    }
-    let octave = range / STEPS + 3;
-    let width = 1_u64 << (octave - 4);
-    ((1_u64 << octave) + (range % STEPS) as u64 * width) as f64 + width as f64 / 2.0
+    let (low, width) = log_linear::bounds(range, STEP_BITS);
+    low as f64 + (width - 1) as f64 / 2.0
 }
 
 /// Requests by the moment from which their latency counts, in slices of equal length.

@@ -59,6 +59,27 @@ pub struct Candidate {
     pub cost: f32,
 }
 
+impl Candidate {
+    /// A server of whose requests and responses nothing is known: enough for turns and hashes, which compare no servers.
+    pub fn new(slot: Slot, weight: Weight, hash: u64) -> Self {
+        Candidate {
+            slot,
+            weight,
+            hash,
+            in_flight: 0,
+            tunnels: 0,
+            latency: None,
+            good: 1.0,
+            silence_us: 0.0,
+            is_silent: false,
+            unasked_ms: 0,
+            report: 1.0,
+            is_avoided: false,
+            cost: 0.0,
+        }
+    }
+}
+
 /// The inputs that differ from one request to the next.
 #[derive(Clone, Copy, Debug)]
 pub struct Draw<'a> {
@@ -124,19 +145,26 @@ impl Algorithm {
         if let [only] = candidates {
             return (only.weight.0 > 0).then_some(only.slot);
         }
-        match self {
-            Algorithm::RoundRobin => return round_robin::pick(candidates, draw),
-            Algorithm::IpHash => return ip_hash::pick(candidates, draw),
-            Algorithm::LeastConnections | Algorithm::RandomTwo | Algorithm::Dynamic => {}
-        }
-        avoid::mark(candidates);
-        if let Some(slot) = avoid::trial(candidates, draw) {
-            return Some(slot);
+        if self.compares() {
+            avoid::mark(candidates);
+            if let Some(slot) = avoid::trial(candidates, draw) {
+                return Some(slot);
+            }
         }
         match self {
+            Algorithm::RoundRobin => round_robin::pick(candidates, draw),
+            Algorithm::IpHash => ip_hash::pick(candidates, draw),
             Algorithm::RandomTwo => random_two::pick(candidates, draw),
             Algorithm::Dynamic if !draw.is_long_lived => dynamic::pick(candidates, draw),
             _ => least_connections::pick(candidates, draw),
+        }
+    }
+
+    /// Whether it compares servers by their load and their responses; the others go by turn or by hash.
+    pub fn compares(self) -> bool {
+        match self {
+            Algorithm::RoundRobin | Algorithm::IpHash => false,
+            Algorithm::LeastConnections | Algorithm::RandomTwo | Algorithm::Dynamic => true,
         }
     }
 
@@ -168,21 +196,7 @@ mod testing {
     /// A candidate of that weight with this many requests in flight; nothing else is known of it.
     pub(super) fn candidate(slot: u32, weight: u16, in_flight: u32) -> Candidate {
         let hash = u64::from(slot + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Candidate {
-            slot: Slot(slot),
-            weight: Weight(weight),
-            hash,
-            in_flight,
-            tunnels: 0,
-            latency: None,
-            good: 1.0,
-            silence_us: 0.0,
-            is_silent: false,
-            unasked_ms: 0,
-            report: 1.0,
-            is_avoided: false,
-            cost: 0.0,
-        }
+        Candidate { in_flight, ..Candidate::new(Slot(slot), Weight(weight), hash) }
     }
 
     /// The schedule that a table of these candidates would have.

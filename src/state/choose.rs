@@ -124,9 +124,14 @@ impl Chooser<'_> {
         let Chooser { random, candidates, now, .. } = self;
         candidates.clear();
         let qualifies = |server: &Server| !server.is_full() && !rejected.has(server.id);
+        let is_compared = servers.len() > 1 && pool.algorithm.compares();
+        let candidate = |at: usize, server: &Server| match is_compared {
+            true => server.candidate(Slot(at as u32), *now),
+            false => server.uncompared_candidate(Slot(at as u32)),
+        };
         let mut add = |at: usize| {
             if let Some(server) = servers.get(at).filter(|server| qualifies(server)) {
-                candidates.push(server.candidate(Slot(at as u32), *now));
+                candidates.push(candidate(at, server));
             }
         };
         let sample = pool.algorithm.sample().filter(|_| servers.len() > WHOLE_UP_TO);
@@ -144,7 +149,7 @@ impl Chooser<'_> {
             return !schedule.is_empty();
         }
         let all = servers.iter().enumerate().filter(|(_, server)| qualifies(server));
-        candidates.extend(all.map(|(at, server)| server.candidate(Slot(at as u32), *now)));
+        candidates.extend(all.map(|(at, server)| candidate(at, server)));
         false
     }
 }

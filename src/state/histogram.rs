@@ -1,6 +1,7 @@
 //! A log-linear histogram of durations: four buckets per power of two of a microsecond. An update is one relaxed
 //! addition; the last bucket also counts all longer durations.
 
+use crate::base::log_linear;
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -8,7 +9,8 @@ use std::time::Duration;
 /// Powers of two that are distinguished: up to 2^28 us, about four and a half minutes.
 const OCTAVES: usize = 28;
 /// Buckets within a power of two; the error of a quantile is at most 1/8 of it.
-const STEPS: usize = 4;
+const STEPS: usize = 1 << STEP_BITS;
+const STEP_BITS: u32 = 2;
 const BUCKETS: usize = OCTAVES * STEPS;
 
 /// The counts, written by many threads.
@@ -89,24 +91,15 @@ impl Counts {
     }
 }
 
-/// The bucket of a duration: its power of two, and the two bits below the highest.
+/// The bucket of a duration.
 fn bucket(us: u64) -> usize {
-    if us < STEPS as u64 {
-        return us as usize;
-    }
-    let octave = 63 - us.leading_zeros() as usize;
-    let step = (us >> (octave - 2)) as usize & (STEPS - 1);
-    ((octave - 1) * STEPS + step).min(BUCKETS - 1)
+    log_linear::range_of(us, STEP_BITS).min(BUCKETS - 1)
 }
 
 /// The longest duration that a bucket counts.
 fn upper_us(bucket: usize) -> u64 {
-    if bucket < STEPS {
-        return bucket as u64;
-    }
-    let octave = bucket / STEPS + 1;
-    let step = (bucket % STEPS) as u64 + 1;
-    (1 << octave) + (step << (octave - 2)) - 1
+    let (low, width) = log_linear::bounds(bucket, STEP_BITS);
+    low + width - 1
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ mod tests {
         let malformed = Malformed::default();
         let peer = "10.0.0.1:4711".parse().ok();
         malformed.note(Reason::BadHeader, peer, b"GET /\"x\r\n\xff HTTP/1.1", || Some(3));
-        malformed.note(Reason::BadHeader, peer, b"another", || panic!("nobody asks"));
+        malformed.note(Reason::BadHeader, peer, b"another", || panic!("the bytes are not asked for"));
         malformed.note(Reason::BadHost, None, &[b'x'; 1000], || None);
         let shown = malformed.take(Reason::BadHeader).unwrap().to_string();
         assert_eq!(shown, r#"10.0.0.1:4711 sent "GET /\"x\r\n\xff HTTP/1.1", at fault is line 3"#);

@@ -336,15 +336,12 @@ impl Server {
         self.suspect.load(Relaxed) && self.suspect.swap(false, Relaxed)
     }
 
-    /// The server as seen by an algorithm.
+    /// The server as seen by an algorithm that compares servers.
     pub fn candidate(&self, slot: Slot, now: Moment) -> Candidate {
         let latency = Latency::unpack(self.latency.load(Relaxed)).reading(now);
         let silence = self.silence(now);
         let is_silent = silence::is_silent(silence, latency.map(|latency| latency.typical_us));
         Candidate {
-            slot,
-            weight: self.weight(),
-            hash: self.hash,
             in_flight: self.in_flight(),
             tunnels: self.tunnels.load(Relaxed),
             latency,
@@ -353,9 +350,13 @@ impl Server {
             is_silent,
             unasked_ms: (millis(now).saturating_sub(self.asked_at_ms.load(Relaxed))) as u32,
             report: self.report_factor(now),
-            is_avoided: false,
-            cost: 0.0,
+            ..self.uncompared_candidate(slot)
         }
+    }
+
+    /// The same for an algorithm that compares none, and does not pay for what is known of a server's responses.
+    pub fn uncompared_candidate(&self, slot: Slot) -> Candidate {
+        Candidate::new(slot, self.weight(), self.hash)
     }
 
     fn report_factor(&self, now: Moment) -> f32 {

@@ -9,18 +9,11 @@ pub mod subject;
 use super::config::Config;
 use super::live::Live;
 use listener::ListenerTls;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use servers::ServersTls;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
-
-/// The one implementation of cryptography, passed explicitly wherever it is needed.
-pub fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    Arc::clone(PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider())))
-}
+use std::sync::Arc;
 
 /// TLS of a configuration, towards clients and towards servers.
 #[derive(Clone, Debug, Default)]

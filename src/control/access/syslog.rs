@@ -27,7 +27,7 @@ enum Datagrams {
 }
 
 impl Syslog {
-    /// Connects. Over UDP nobody has to listen.
+    /// Connects. Over UDP this succeeds without a listener.
     pub(super) fn open(place: &SyslogPlace) -> io::Result<Self> {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let host = host.chars().filter(char::is_ascii_graphic).collect::<String>();

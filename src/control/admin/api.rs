@@ -41,7 +41,7 @@ DELETE  /api/v1/servers/{name}   takes it out
 GET     /api/v1/changes          what this API has made of the file's servers
 DELETE  /api/v1/changes          takes that back
 POST    /api/v1/reload           reads the configuration again: what has changed, or what is wrong with it
-POST    /api/v1/upgrade          starts the binary anew, with the same sockets; GET: how far that came
+POST    /api/v1/upgrade          restarts the binary with the same sockets; GET: how far that came
 GET     /api/v1/pools            all pools; these paths and those above are for the servers of the default pool:
 *       /api/v1/pools/{pool}/servers[/{name}]   the same for those of another pool
 

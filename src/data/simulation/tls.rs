@@ -1,12 +1,12 @@
 //! TLS over the simulated network: whatever pieces the records come in, the same bytes come out.
 
 use super::Wire;
+use crate::base::cryptography::provider;
 use crate::base::random::Random;
 use crate::data::poller::Side;
 use crate::data::poller::Token;
 use crate::data::socket::Then;
 use crate::data::transport::{Moved, Stream, Transport};
-use crate::state::tls::provider;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
 use rustls_pki_types::{PrivateKeyDer, ServerName};

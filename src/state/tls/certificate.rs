@@ -1,7 +1,7 @@
 //! A certificate with its chain and its key, read from PEM files and checked before it is used. Each fault is a sentence that
 //! names the file and says what to do.
 
-use super::provider;
+use crate::base::cryptography::provider;
 use crate::state::config::Certificate;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};

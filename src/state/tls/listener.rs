@@ -2,7 +2,8 @@
 //! of certificates has changed.
 
 use super::certificate::{self, Loaded, Part};
-use super::{Problem, Stamp, provider, stamp};
+use super::{Problem, Stamp, stamp};
+use crate::base::cryptography::provider;
 use crate::state::config::{Certificate, Config, Listener, TlsToClients, TlsVersion};
 use crate::state::live::Live;
 use parking_lot::{Mutex, RwLock};

@@ -2,19 +2,18 @@
 
 use super::certificate::{self, Part};
 use super::listener::{date, roots};
-use super::{Problem, Stamp, provider, stamp};
+use super::{Problem, Stamp, stamp};
+use crate::base::cryptography::{AnyCertificate, provider};
 use crate::base::ids::PoolId;
 use crate::state::address::Address;
 use crate::state::config::{Config, TlsToServers};
 use crate::state::live::Live;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error,
-    InvalidMessage, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, InvalidMessage, RootCertStore,
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{ServerName, UnixTime};
 use std::sync::Arc;
 
 /// Sessions of all servers of a pool that are kept to be resumed, by all workers and probes.
@@ -77,7 +76,7 @@ impl ServersTls {
                 let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(trusted), provider());
                 builder.build().map_err(|error| internal(&error))?
             }
-            false => Arc::new(Unverified),
+            false => Arc::new(AnyCertificate),
         };
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| internal(&error))?;
@@ -188,45 +187,6 @@ fn bare(presented: &str) -> &str {
 
 fn when(time: UnixTime) -> String {
     date(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
-}
-
-/// Accepts every certificate, for `verify: false`. That the peer has its key is checked all the same.
-#[derive(Debug)]
-struct Unverified;
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &provider().signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &provider().signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

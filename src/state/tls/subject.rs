@@ -1,6 +1,7 @@
 //! What a server is told of a client's certificate.
 
-use super::{certificate, provider};
+use super::certificate;
+use crate::base::cryptography::provider;
 use rustls_pki_types::CertificateDer;
 use std::fmt::Write;
 use x509_parser::objects::{oid_registry, oid2abbrev};
