@@ -206,3 +206,24 @@ fn the_access_log_moves_and_what_needs_a_restart_is_named() {
     assert!(has("one.log", "/first") && !has("one.log", "/second"));
     assert_eq!(balancer.metric("evenkeel_workers_max"), 3.0);
 }
+
+#[test]
+fn what_only_a_start_reads_stays_and_is_named_by_each_reload() {
+    let a = named("a");
+    let mut balancer = Evenkeel::start(settings(json!({ "servers": { "list": list(&[&a]) } })));
+    let others = json!({
+        "servers": { "list": list(&[&a]) },
+        "admin": { "bind": "127.0.0.1:9", "state_file": "state.json" },
+        "tracing": { "endpoint": "http://127.0.0.1:9/v1/traces" },
+    });
+    let named = [
+        "admin.bind needs a restart; still ",
+        "admin.state_file needs a restart; still null",
+        "tracing needs a restart; still as it was at the start",
+    ];
+    for _ in 0..2 {
+        check(&balancer, others.clone(), 0, &named);
+    }
+    assert_eq!(Client::to(&balancer).get("/").status, 200);
+    assert!(balancer.runs() && !balancer.folder().join("state.json").exists());
+}
