@@ -216,11 +216,12 @@ fn upgraded(mut client: Client) -> Client {
 /// Sends events, each in two pieces, until its client is gone.
 fn tick(visit: &mut Visit, piece: fn(&str) -> String) {
     for number in 0.. {
-        for part in [format!("id: {number}\r\ndata: "), format!("{number}\r\n\r\n")] {
+        // Mostly in the middle of an event, so that an end that heeds none would show.
+        for (part, pause_ms) in [(format!("id: {number}\r\ndata: "), 10), (format!("{number}\r\n\r\n"), 1)] {
             if !visit.try_send(piece(&part)) {
                 return;
             }
-            thread::park_timeout(Duration::from_millis(1));
+            thread::park_timeout(Duration::from_millis(pause_ms));
         }
     }
 }

@@ -201,7 +201,18 @@ fn a_new_process_that_does_not_start_changes_nothing() {
 
 #[test]
 fn the_admin_apis_changes_the_health_of_servers_and_unix_sockets_go_on() {
-    let (origin, other) = (origin(), origin());
+    let origin = origin();
+    // It responds to no probe of the new process, which has to know already that it is up.
+    let is_probed = AtomicBool::new(false);
+    let other = Origin::start(move |visit| {
+        while let Some(seen) = visit.request() {
+            if seen.target() != "/" && is_probed.swap(true, SeqCst) {
+                visit.to_the_end();
+                return;
+            }
+            visit.response("ok");
+        }
+    });
     let config = json!({
         "load_balancer": {"load_balancer_port": 0, "listeners": null},
         "admin": {"socket": "a.sock"},
