@@ -64,17 +64,18 @@ fn served_by(balancer: &Evenkeel) -> String {
 fn paced(ms: &Arc<AtomicU64>) -> Origin {
     let ms = Arc::clone(ms);
     Origin::replies(move |visit| {
-        let pause = Duration::from_millis(ms.load(Ordering::SeqCst));
-        if !pause.is_zero() {
-            // The slowness is the subject here: a server that works for so long.
-            #[allow(clippy::disallowed_methods, reason = "tests measure time as it passes")]
-            let begun = std::time::Instant::now();
-            while let Some(left) = pause.checked_sub(begun.elapsed()) {
-                thread::park_timeout(left);
-            }
-        }
+        work_for(Duration::from_millis(ms.load(Ordering::SeqCst)));
         visit.send(ok("ok"));
     })
+}
+
+/// What a server does that needs so long for a response. The slowness is the subject here.
+fn work_for(pause: Duration) {
+    #[allow(clippy::disallowed_methods, reason = "tests measure time as it passes")]
+    let begun = std::time::Instant::now();
+    while let Some(left) = pause.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+        thread::park_timeout(left);
+    }
 }
 
 mod algorithms {
@@ -176,32 +177,45 @@ mod algorithms {
 
     #[test]
     fn dynamic_heeds_what_servers_report_of_their_queues() {
-        let reports = |step: usize| {
-            let count = std::sync::atomic::AtomicUsize::new(0);
+        // A number that stays says nothing; one that stays above its own mean does. So the queue of a is long while it is
+        // asked whether traffic avoids it, and empty until its mean is low again, as often as that takes.
+        let queue = [0, 0].map(|length| Arc::new(AtomicU64::new(length)));
+        let reported = [0, 0].map(|count| Arc::new(AtomicU64::new(count)));
+        let reports = |server: usize| {
+            let (queue, reported) = (Arc::clone(&queue[server]), Arc::clone(&reported[server]));
             Origin::start(move |visit| {
                 while let Some(seen) = visit.request() {
-                    let body = match seen.target() {
-                        "/queue/status" => {
-                            let length = step * count.fetch_add(1, Ordering::Relaxed);
-                            format!("{{\"queue_length\":{length},\"in_progress\":1}}")
-                        }
-                        _ => "ok".to_owned(),
+                    let body = if seen.target() == "/queue/status" {
+                        reported.fetch_add(1, Ordering::SeqCst);
+                        let length = queue.load(Ordering::SeqCst);
+                        format!("{{\"queue_length\":{length},\"in_progress\":0}}")
+                    } else {
+                        // Long beside the noise of a busy machine, which the bound of a report cannot outweigh.
+                        work_for(Duration::from_millis(5));
+                        "ok".to_owned()
                     };
                     visit.send(ok(&body));
                 }
             })
         };
-        // A number that stays says nothing; one that grows does.
-        let origins = [reports(50), reports(0)];
+        let origins = [reports(0), reports(1)];
         let config = json!({"servers": {
             "algorithm": "dynamic",
             "health_check": {"enabled": true, "interval": "50ms"},
-            "load_report": {"enabled": true, "interval": "50ms"},
+            "load_report": {"enabled": true, "interval": "100ms"},
         }});
         let balancer = servers(&[&origins[0], &origins[1]], &[], config);
         let mut client = Client::to(&balancer);
-        until("nearly all requests go to the server whose queue does not grow", || {
-            spread(&mut client, 40).get("b").is_some_and(|count| *count >= 30)
+        let after_reports = |count: u64| {
+            let from = reported[0].load(Ordering::SeqCst);
+            until("a reported", || reported[0].load(Ordering::SeqCst) >= from + count);
+        };
+        until("nearly all requests go to the server whose queue is as usual", || {
+            queue[0].store(0, Ordering::SeqCst);
+            after_reports(10);
+            queue[0].store(10_000, Ordering::SeqCst);
+            after_reports(2);
+            spread(&mut client, 40).get("b").is_some_and(|count| *count >= 32)
         });
     }
 
