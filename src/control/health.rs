@@ -1,9 +1,10 @@
 //! The health thread: a heap of what is due, threads that query the servers, and the only writer of a server's health
 //! (invariant 7). Results of live traffic arrive as verdicts, results of look-ups through [`Names`].
 
-use super::judge::{Judged, judge};
-use super::names::{Found, Names, Resolver};
-use super::probe::{self, Question, Response, Silence, Target};
+use super::judge::{Judged, Probed, judge};
+use super::names::{self, Names, Resolver};
+use super::probe::http::Response;
+use super::probe::{self, Reply, Silence, Target};
 use super::threads::Threads;
 use crate::base::ids::{ByPool, PoolId, ServerId};
 use crate::base::random::Random;
@@ -30,7 +31,7 @@ use std::time::Duration;
 /// Concurrent probes of servers that responded promptly to their last one, and the same number for all others. Those
 /// may not respond, and then each takes the whole timeout, but they never delay the prompt ones. The threads are
 /// started as needed.
-const PROBERS: usize = 64;
+const PROBERS: usize = 256;
 /// Concurrent queries for load reports; they delay no probe.
 const REPORTERS: usize = 64;
 /// A server whose probe took less than this, and less than half of the timeout, counts as prompt.
@@ -92,7 +93,7 @@ struct Pool {
     name: String,
     /// Its key in the configuration.
     key: String,
-    check: HealthCheck,
+    check: Arc<HealthCheck>,
     report: config::LoadReport,
     ejection: health::Ejection,
     outliers: Outliers,
@@ -110,7 +111,7 @@ impl Pool {
         Pool {
             name: config.pool_name(pool).to_owned(),
             key: config.pool_key(pool),
-            check: servers.health_check.clone(),
+            check: Arc::new(servers.health_check.clone()),
             report: servers.load_report.clone(),
             ejection: outliers::ejection(servers),
             outliers: Outliers::default(),
@@ -170,11 +171,19 @@ struct Watched {
 #[derive(Debug)]
 struct Finding {
     id: ServerId,
-    kind: Kind,
     /// The address that was connected to.
     at: Option<SocketAddr>,
     took: Duration,
-    response: Result<Response, Silence>,
+    found: Found,
+}
+
+/// What a query found.
+#[derive(Debug)]
+enum Found {
+    /// A probe: how the server was to be probed, and the address that was.
+    Probe { check: Arc<HealthCheck>, address: Address, is_secure: bool, reply: Result<Reply, Silence> },
+    /// A question for a load report.
+    Report(Result<Response, Silence>),
 }
 
 impl Agent {
@@ -366,19 +375,18 @@ impl Agent {
     /// Probes the server.
     fn probe(&mut self, id: ServerId, now: Moment) {
         let Some(watched) = self.watched.get_mut(&id) else { return };
-        let check = &self.pools[watched.server.pool].check;
+        let check = Arc::clone(&self.pools[watched.server.pool].check);
         let interval = check.rules.interval;
-        let question = Question {
-            method: "GET",
-            path: check.path.clone(),
-            host: check.host.clone(),
-            timeout: check.timeout,
-        };
-        let candidates = watched.server.addresses().candidates().rotated(watched.failed);
-        let tls = watched.server.tls();
-        let target = Target { address: watched.server.address.clone(), candidates, tls };
+        let target = Target::of_probe(&watched.server, &check, watched.failed);
         let threads = if watched.is_prompt { &mut self.prompt } else { &mut self.slow };
-        watched.probing = ask(threads, (id, Kind::Probe), target, question, self.found.0.clone());
+        let found = self.found.0.clone();
+        watched.probing = threads.run(move || {
+            let begun = time::now();
+            let (reply, at) = probe::probe(&target, &check);
+            let (address, is_secure) = (target.address, target.tls.is_some());
+            let found_out = Found::Probe { check, address, is_secure, reply };
+            let _ = found.send(Finding { id, at, took: time::now().since(begun), found: found_out });
+        });
         if !watched.probing {
             self.schedule_probe(id, now.after(interval));
         }
@@ -387,38 +395,49 @@ impl Agent {
     /// A query has finished.
     fn learn(&mut self, finding: Finding) {
         let now = time::now();
-        match finding.kind {
-            Kind::Report => self.learn_report(finding, now),
-            _ => self.learn_probe(&finding, now),
+        match &finding.found {
+            Found::Report(response) => self.learn_report(finding.id, response, now),
+            Found::Probe { check, address, is_secure, reply } => {
+                self.learn_probe(&finding, check, address, *is_secure, reply, now);
+            }
         }
     }
 
-    fn learn_probe(&mut self, finding: &Finding, now: Moment) {
+    fn learn_probe(
+        &mut self,
+        finding: &Finding,
+        check: &HealthCheck,
+        address: &Address,
+        is_secure: bool,
+        reply: &Result<Reply, Silence>,
+        now: Moment,
+    ) {
         let Some(watched) = self.watched.get_mut(&finding.id) else { return };
         watched.probing = false;
         let pool = &self.pools[watched.server.pool];
-        if finding.response.as_ref().is_err_and(|silence| silence.is_ours) {
+        if reply.as_ref().is_err_and(|silence| silence.is_ours) {
             log::warn!("server {}: could not be probed, for lack of local resources", watched.server.label);
             let interval = pool.check.rules.interval;
             self.end_repeat(finding.id);
             return self.schedule_probe(finding.id, now.after(interval));
         }
-        let scheme = if watched.server.tls().is_some() { "https" } else { "http" };
-        let (check, address) = (&pool.check, &watched.server.address);
-        let judged =
-            judge(&pool.key, scheme, check, watched.has_page, &finding.response, address, finding.at);
+        let (at, has_page) = (finding.at, watched.has_page);
+        let judged = judge(&Probed { pool: &pool.key, check, is_secure, address, at, has_page }, reply);
         watched.has_page |= judged.passed && !judged.has_no_page;
-        let has_reports = finding.response.as_ref().is_ok_and(|response| response.has_reports);
+        let has_reports = matches!(reply, Ok(Reply::Http(response)) if response.has_reports);
         if has_reports && pool.report.enabled.is_none() && !std::mem::replace(&mut watched.reports, true) {
             watched.report_at = now.after(pool.report.interval);
             self.due.push(Reverse((watched.report_at, finding.id, Kind::Report)));
         }
         watched.is_prompt = finding.took < PROMPT.min(pool.check.timeout / 2);
         watched.failed = if judged.passed { 0 } else { watched.failed.wrapping_add(1) };
-        if let Some(at) = finding.at.filter(|_| judged.passed) {
+        if let Some(mut at) = finding.at.filter(|_| judged.passed) {
+            if let Address::Tcp { port, .. } = watched.server.address {
+                at.set_port(port);
+            }
             watched.server.addresses().record_connect_ok(at);
         }
-        if !judged.passed && self.is_repeated(finding) {
+        if !judged.passed && self.is_repeated(finding.id, reply.is_err()) {
             return self.probe(finding.id, now);
         }
         self.end_repeat(finding.id);
@@ -428,19 +447,19 @@ impl Agent {
     /// A server that serves one connection at a time may have been blocked by an idle one of ours. So the idle ones are
     /// closed when there was no response, and the first failed probe in a row is repeated at once before it counts. The
     /// repeated probe also begins with another address, if there are several.
-    fn is_repeated(&mut self, finding: &Finding) -> bool {
-        let Some(watched) = self.watched.get_mut(&finding.id) else { return false };
+    fn is_repeated(&mut self, id: ServerId, is_silent: bool) -> bool {
+        let Some(watched) = self.watched.get_mut(&id) else { return false };
         let addresses = watched.server.addresses();
         let is_first = watched.record.failed == 0 && !watched.repeating;
         let is_used = matches!(watched.record.health, Health::Up | Health::Ejected { .. });
-        let may_help = finding.response.is_err() || addresses.candidates().are_several();
+        let may_help = is_silent || addresses.candidates().are_several();
         let repeats = is_first && is_used && may_help;
-        match (repeats, finding.response.is_err()) {
+        match (repeats, is_silent) {
             (true, _) => addresses.pause_idle(),
             (false, true) => addresses.close_idle(),
             (false, false) => return false,
         }
-        (self.close_idle.0)(finding.id);
+        (self.close_idle.0)(id);
         watched.repeating |= repeats;
         repeats
     }
@@ -471,13 +490,13 @@ impl Agent {
     }
 
     /// A look-up has finished.
-    fn learn_lookup(&mut self, mut found: Found) {
+    fn learn_lookup(&mut self, mut found: names::Found) {
         let now = time::now();
         self.names.finish(&mut found, now);
         self.learn_name(&found, now);
     }
 
-    fn learn_name(&mut self, found: &Found, now: Moment) {
+    fn learn_name(&mut self, found: &names::Found, now: Moment) {
         for id in self.names.learn(found, now) {
             let Some(watched) = self.watched.get(&id) else { continue };
             let probe = match &found.outcome {
@@ -571,21 +590,6 @@ impl Agent {
             self.due.push(Reverse((at, id, Kind::Probe)));
         }
     }
-}
-
-/// Queries in one of the threads. False when no thread is available.
-fn ask(
-    threads: &mut Threads,
-    (id, kind): (ServerId, Kind),
-    target: Target,
-    question: Question,
-    found: Sender<Finding>,
-) -> bool {
-    threads.run(move || {
-        let begun = time::now();
-        let (response, at) = probe::ask(&target, &question);
-        let _ = found.send(Finding { id, kind, at, took: time::now().since(begun), response });
-    })
 }
 
 fn is_ejected(record: &Record) -> bool {

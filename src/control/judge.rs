@@ -1,8 +1,9 @@
 //! Evaluates a probe: passed or not, and the texts for the status and the log.
 
-use super::probe::{Response, Silence};
+use super::probe::http::Response;
+use super::probe::{Passed, Reply, Silence, shortened};
 use crate::state::address::Address;
-use crate::state::config::HealthCheck;
+use crate::state::config::{HealthCheck, HttpProbe, Probe};
 use std::net::SocketAddr;
 
 /// An evaluated probe.
@@ -18,35 +19,78 @@ pub struct Judged {
     pub detail: String,
 }
 
-/// Evaluates a probe of the server with this address, which was connected to at `at`. `pool` is the key of its pool in
-/// the configuration, `scheme` that of its URLs. `has_page` says that the server had the page of the default path before.
-pub fn judge(
-    pool: &str,
-    scheme: &str,
-    check: &HealthCheck,
-    has_page: bool,
-    response: &Result<Response, Silence>,
-    address: &Address,
-    at: Option<SocketAddr>,
-) -> Judged {
-    let url = url(scheme, address, &check.path, at);
-    match response {
-        Err(silence) => {
-            let outcome = silence.words.clone();
-            Judged { passed: false, has_no_page: false, detail: format!("({outcome}) at {url}"), outcome }
+/// What was probed.
+#[derive(Clone, Copy, Debug)]
+pub struct Probed<'a> {
+    /// The key of the server's pool in the configuration.
+    pub pool: &'a str,
+    /// How it is probed.
+    pub check: &'a HealthCheck,
+    /// With TLS.
+    pub is_secure: bool,
+    /// The address that was probed, as it is configured.
+    pub address: &'a Address,
+    /// What was connected to.
+    pub at: Option<SocketAddr>,
+    /// The server had the page of the default path before.
+    pub has_page: bool,
+}
+
+/// Evaluates a probe.
+pub fn judge(probed: &Probed<'_>, reply: &Result<Reply, Silence>) -> Judged {
+    match (reply, &probed.check.probe) {
+        (Err(silence), _) => probed.judged(false, silence.words.clone(), ""),
+        (Ok(Reply::Http(response)), Probe::Http(http)) => of_response(probed, http, response),
+        (Ok(Reply::Other(Passed { is_good, words })), _) => probed.judged(*is_good, words.clone(), ""),
+        // The kind was changed by a reload while the probe was on its way.
+        (Ok(Reply::Http(response)), _) => probed.judged(true, response.status.to_string(), ""),
+    }
+}
+
+fn of_response(probed: &Probed<'_>, http: &HttpProbe, response: &Response) -> Judged {
+    let (status, pool) = (response.status, probed.pool);
+    if !is_expected(http, status) {
+        let has_no_page = !http.path_given && is_alive(status, probed.has_page);
+        let advice = format!("; set {pool}.health_check.path or {pool}.health_check.expect_status");
+        let judged = probed.judged(has_no_page, status.to_string(), if has_no_page { "" } else { &advice });
+        return Judged { has_no_page, ..judged };
+    }
+    let is_wanted = http.expect_body.as_ref().is_none_or(|expected| expected.is_in(&response.body));
+    match is_wanted {
+        true => probed.judged(true, status.to_string(), ""),
+        false => {
+            let outcome =
+                format!("{status}, and its body is not what expect_body says: {}", shortened(&response.body));
+            probed.judged(false, outcome, "")
         }
-        Ok(Response { status, .. }) => {
-            let expected = is_expected(check, *status);
-            let has_no_page = !expected && !check.path_given && is_alive(*status, has_page);
-            let passed = expected || has_no_page;
-            let outcome = status.to_string();
-            let detail = match passed {
-                true => format!("({outcome}) at {url}"),
-                false => format!(
-                    "({outcome}) at {url}; set {pool}.health_check.path or {pool}.health_check.expect_status"
-                ),
-            };
-            Judged { passed, has_no_page, outcome, detail }
+    }
+}
+
+impl Probed<'_> {
+    fn judged(&self, passed: bool, outcome: String, advice: &str) -> Judged {
+        let detail = format!("({outcome}) at {}{advice}", self.place());
+        Judged { passed, has_no_page: false, outcome, detail }
+    }
+
+    /// What was probed, for the log: with the address if a name has several.
+    fn place(&self) -> String {
+        let scheme = match (&self.check.probe, self.is_secure) {
+            (Probe::Http(_), false) => "http",
+            (Probe::Http(_), true) => "https",
+            (Probe::Tcp(_), false) => "tcp",
+            (Probe::Tcp(_), true) => "tls",
+        };
+        let path = match &self.check.probe {
+            Probe::Http(http) => http.path.as_str(),
+            Probe::Tcp(_) => "",
+        };
+        let address = self.address;
+        match address {
+            Address::Unix(_) => format!("{scheme}://localhost{path} on {address}"),
+            Address::Tcp { .. } => match self.at.filter(|at| at.to_string() != address.to_string()) {
+                Some(at) => format!("{scheme}://{address}{path} ({at})"),
+                None => format!("{scheme}://{address}{path}"),
+            },
         }
     }
 }
@@ -65,19 +109,8 @@ fn is_alive(status: u16, has_page: bool) -> bool {
     !has_page || matches!(status, 100..=499 | 501)
 }
 
-fn is_expected(check: &HealthCheck, status: u16) -> bool {
+fn is_expected(check: &HttpProbe, status: u16) -> bool {
     check.expect_status.iter().any(|(from, to)| (*from..=*to).contains(&status))
-}
-
-/// The URL for the log: with the address if a name has several.
-fn url(scheme: &str, address: &Address, path: &str, at: Option<SocketAddr>) -> String {
-    match address {
-        Address::Unix(_) => format!("{scheme}://localhost{path} on {address}"),
-        Address::Tcp { .. } => match at.filter(|at| at.to_string() != address.to_string()) {
-            Some(at) => format!("{scheme}://{address}{path} ({at})"),
-            None => format!("{scheme}://{address}{path}"),
-        },
-    }
 }
 
 #[cfg(test)]
@@ -97,19 +130,13 @@ mod tests {
         at: Option<&str>,
     ) -> Judged {
         let mut check = Config::default().servers.health_check;
-        check.path_given = given;
-        let response = response
-            .map(|status| Response { status, body: String::new(), has_reports: false })
+        check.http_mut().path_given = given;
+        let reply = response
+            .map(|status| Reply::Http(Response { status, body: Vec::new(), has_reports: false }))
             .map_err(|words| Silence::from(words.to_owned()));
-        judge(
-            "servers",
-            "http",
-            &check,
-            has_page,
-            &response,
-            &address.parse().unwrap(),
-            at.map(|at| at.parse().unwrap()),
-        )
+        let (address, at) = (&address.parse().unwrap(), at.map(|at| at.parse().unwrap()));
+        let probed = Probed { pool: "servers", check: &check, is_secure: false, address, at, has_page };
+        judge(&probed, &reply)
     }
 
     fn check(given: bool, response: Result<u16, &str>, passes: bool) {

@@ -48,6 +48,10 @@ pub struct Rules {
     pub enabled: bool,
     /// Time between two probes (2 s).
     pub interval: Duration,
+    /// The same while a change is being confirmed; `None` is a quarter of the interval.
+    pub fast_interval: Option<Duration>,
+    /// The same while the server is down; `None` is the interval.
+    pub down_interval: Option<Duration>,
     /// Passed probes in a row that bring a server up (2).
     pub rise: u32,
     /// Failed probes in a row that take it down (3).
@@ -56,7 +60,18 @@ pub struct Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Rules { enabled: true, interval: Duration::from_secs(2), rise: 2, fall: 3 }
+        let interval = Duration::from_secs(2);
+        Rules { enabled: true, interval, fast_interval: None, down_interval: None, rise: 2, fall: 3 }
+    }
+}
+
+impl Rules {
+    fn fast(&self) -> Duration {
+        self.fast_interval.unwrap_or(self.interval / 4)
+    }
+
+    fn down(&self) -> Duration {
+        self.down_interval.unwrap_or(self.interval)
     }
 }
 
@@ -242,9 +257,9 @@ pub fn after(
     }
 }
 
-/// When to probe next: the interval with up to 10 % of jitter either way, from `fraction` (0 to 1, random); sooner (a
-/// quarter) while a change is being confirmed, and sooner for one of the `newcomers`, the servers that have never been
-/// up; [`Moment::NEVER`] when probes are disabled.
+/// When to probe next: the interval with up to 10 % of jitter either way, from `fraction` (0 to 1, random);
+/// `fast_interval` while a change is being confirmed, else `down_interval` while the server is down, and sooner for one of
+/// the `newcomers`, the servers that have never been up; [`Moment::NEVER`] when probes are disabled.
 pub fn next_probe(record: &Record, rules: &Rules, newcomers: usize, fraction: f64, now: Moment) -> Moment {
     if !rules.enabled {
         return Moment::NEVER;
@@ -254,10 +269,11 @@ pub fn next_probe(record: &Record, rules: &Rules, newcomers: usize, fraction: f6
         Health::Up => record.failed > 0 || record.live_failed > 0,
         Health::Down => record.passed > 0,
     };
-    let interval = match confirming && record.was_up {
-        true => rules.interval / 4,
-        false if record.was_up => rules.interval,
-        false => interval_of_new(record.failed, newcomers).min(rules.interval),
+    let interval = match record.health {
+        _ if !record.was_up => interval_of_new(record.failed, newcomers).min(rules.down()),
+        _ if confirming => rules.fast(),
+        Health::Down => rules.down(),
+        _ => rules.interval,
     };
     now.after(interval.mul_f64(0.9 + 0.2 * fraction.clamp(0.0, 1.0)))
 }
@@ -575,6 +591,24 @@ mod tests {
         check_new(0, 100, 500);
         check_new(0, 4_000, 2_000);
         check_new(0, usize::MAX, 2_000);
+    }
+
+    #[test]
+    fn a_change_and_a_server_that_is_down_have_intervals_of_their_own() {
+        let (fast, down) = (Duration::from_millis(100), Duration::from_secs(30));
+        let rules = Rules { fast_interval: Some(fast), down_interval: Some(down), ..Rules::default() };
+        let check = |health, passed, failed, was_up, expected| {
+            let record = Record { health, passed, failed, was_up, ..Record::new(&rules, Moment::START) };
+            let next = next_probe(&record, &rules, 1, 0.5, Moment::START).since(Moment::START);
+            assert_eq!(next.as_millis(), expected, "{record:?}");
+        };
+        check(Health::Up, 9, 0, true, 2_000);
+        check(Health::Up, 0, 1, true, 100);
+        check(Health::Ejected { until: Moment::NEVER }, 1, 0, true, 100);
+        check(Health::Down, 0, 7, true, 30_000);
+        check(Health::Down, 1, 0, true, 100);
+        check(Health::Down, 0, 1, false, 200);
+        check(Health::Down, 0, 1_000, false, 30_000);
     }
 
     #[test]

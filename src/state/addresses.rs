@@ -192,6 +192,12 @@ impl Candidates {
         Candidates { next: self.next.wrapping_add(places % self.list.len().max(1)), ..self }
     }
 
+    /// The same hosts at another port.
+    pub fn at_port(self, port: u16) -> Self {
+        let list = self.list.iter().map(|address| SocketAddr::new(address.ip(), port)).collect();
+        Candidates { list, ..self }
+    }
+
     /// Whether there is more than one.
     pub fn are_several(&self) -> bool {
         self.left > 1

@@ -20,6 +20,7 @@ pub mod diff;
 mod document;
 mod fault;
 pub mod guards;
+mod health_check;
 mod listener;
 mod listeners;
 mod load;
@@ -43,6 +44,7 @@ mod variables;
 pub use crate::base::network::Network;
 pub use fault::Fault;
 pub use guards::Guards;
+pub use health_check::{EXPECT_BYTES_MAX, Expected, HealthCheck, HttpProbe, Probe, TcpProbe};
 pub use listener::{Certificate, ClientAuth, Listener, Place, TlsToClients, TlsVersion};
 #[cfg(test)]
 pub(super) use load::parse_routes;
@@ -190,23 +192,6 @@ pub struct ServerSpec {
     pub backup: bool,
     /// The most requests at once, 1 to 1,000,000; `None` is the pool's `max_in_flight`.
     pub max_in_flight: Option<u32>,
-}
-
-/// `servers.health_check`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HealthCheck {
-    /// Whether, how often, and how many passes or failures change the state.
-    pub rules: health::Rules,
-    /// The origin-form target of a probe; begins with `/`.
-    pub path: String,
-    /// The file sets the path: then only the expected statuses pass; else 404, 405 and 501 count as alive.
-    pub path_given: bool,
-    /// From connecting to the whole response, 1 ms to 10 min.
-    pub timeout: Duration,
-    /// Inclusive ranges of statuses.
-    pub expect_status: Vec<(u16, u16)>,
-    /// The `Host` of a probe; `None` is the server's address.
-    pub host: Option<String>,
 }
 
 /// `servers.load_report`.

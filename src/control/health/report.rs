@@ -1,9 +1,11 @@
 //! Load reports: how many requests a server has queued and in progress.
 
-use super::{Agent, Finding, Kind, ask};
+use super::{Agent, Finding, Found, Kind};
 use crate::base::ids::ServerId;
+use crate::base::time;
 use crate::base::time::Moment;
-use crate::control::probe::{Question, Response, Target};
+use crate::control::probe::http::{self, Request, Response};
+use crate::control::probe::{Silence, Target};
 use crate::policy::health::Health;
 use crate::state::server::Mode;
 use serde::Deserialize;
@@ -21,17 +23,20 @@ impl Agent {
         };
         let rules = &self.pools[watched.server.pool];
         let asks = watched.server.health() == Health::Up && watched.server.mode() != Mode::Maint;
-        let question = Question {
-            method: watched.report_method,
-            path: rules.report.path.clone(),
-            host: rules.check.host.clone(),
-            timeout: rules.check.timeout,
-        };
-        let candidates = watched.server.addresses().candidates();
-        let target =
-            Target { address: watched.server.address.clone(), candidates, tls: watched.server.tls() };
-        watched.reporting = watched.reporting
-            || asks && ask(&mut self.reporters, (id, Kind::Report), target, question, self.found.0.clone());
+        if asks && !watched.reporting {
+            let (method, path) = (watched.report_method, rules.report.path.clone());
+            let (host, timeout) = (rules.check.host.clone(), rules.check.timeout);
+            let (target, found) = (Target::of(&watched.server), self.found.0.clone());
+            watched.reporting = self.reporters.run(move || {
+                let host = host.as_deref();
+                let request =
+                    Request { method, path: &path, host, headers: &[], body: None, read_max: http::BODY_MAX };
+                let begun = time::now();
+                let (response, at) = http::ask(&target, &request, timeout);
+                let found_out = Found::Report(response);
+                let _ = found.send(Finding { id, at, took: time::now().since(begun), found: found_out });
+            });
+        }
         if !watched.reporting {
             watched.report_at = now.after(rules.report.interval);
             self.due.push(Reverse((watched.report_at, id, Kind::Report)));
@@ -39,11 +44,11 @@ impl Agent {
     }
 
     /// A query for a report has finished.
-    pub(super) fn learn_report(&mut self, finding: Finding, now: Moment) {
-        let Some(watched) = self.watched.get_mut(&finding.id) else { return };
+    pub(super) fn learn_report(&mut self, id: ServerId, response: &Result<Response, Silence>, now: Moment) {
+        let Some(watched) = self.watched.get_mut(&id) else { return };
         watched.reporting = false;
         let rules = &self.pools[watched.server.pool];
-        let again = match &finding.response {
+        let again = match response {
             Ok(Response { status: 200..=299, body, .. }) => match load_in(body) {
                 Some(load) => {
                     watched.server.reports(load, now);
@@ -60,19 +65,19 @@ impl Agent {
             Err(_) => rules.check.rules.interval,
         };
         watched.report_at = now.after(again);
-        self.due.push(Reverse((watched.report_at, finding.id, Kind::Report)));
+        self.due.push(Reverse((watched.report_at, id, Kind::Report)));
     }
 }
 
 /// The server's load in a report: requests that wait, and those in progress.
-fn load_in(body: &str) -> Option<f32> {
+fn load_in(body: &[u8]) -> Option<f32> {
     #[derive(Deserialize)]
     struct Report {
         queue_length: u32,
         #[serde(default)]
         in_progress: u32,
     }
-    let report: Report = serde_json::from_str(body).ok()?;
+    let report: Report = serde_json::from_slice(body).ok()?;
     Some(report.queue_length as f32 + report.in_progress as f32)
 }
 
@@ -92,7 +97,7 @@ mod tests {
             ("<html>", None),
             ("{}", None),
         ] {
-            assert_eq!(load_in(body), expected, "{body}");
+            assert_eq!(load_in(body.as_bytes()), expected, "{body}");
         }
     }
 }

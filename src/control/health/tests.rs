@@ -251,7 +251,7 @@ fn the_second_address_serves_when_the_first_does_not() {
         }
         let zone = zone(&[("app.test", Some(vec!["127.0.0.1", "127.0.0.2"]))]);
         let mut config = quick();
-        config.servers.health_check.path_given = true;
+        config.servers.health_check.http_mut().path_given = true;
         let fixture = start(&config, &[spec("a", &format!("app.test:{port}"))], &zone);
         fixture.until_health("a", Health::Up);
         let first = fixture.server("a").addresses().candidates().next();
@@ -319,7 +319,49 @@ fn silent_servers_do_not_hold_up_the_probes_of_others() {
     assert!(time::now().since(begun) < Duration::from_millis(1_500), "0.4 s, and not 2 s for each");
 }
 
-/// An agent that is not running, with this many servers.
+#[test]
+fn servers_that_hang_in_every_way_hold_up_no_probe_of_another() {
+    let ([listener], port) = listeners(["127.0.0.1"]);
+    let served = serve(listener);
+    // Each accepts; then it says nothing, or drips a head or a body, or sends headers without end.
+    let ways: [(&[u8], &[u8]); 4] = [
+        (b"", b""),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+    ];
+    let hangs = |(begin, piece): (&'static [u8], &'static [u8])| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                thread::spawn(move || {
+                    let _ = stream.read(&mut [0; 1024]);
+                    let _ = stream.write_all(begin);
+                    while !piece.is_empty() && stream.write_all(piece).is_ok() {
+                        thread::park_timeout(Duration::from_millis(10));
+                    }
+                    let _ = stream.read(&mut [0; 1024]);
+                });
+            }
+        });
+        address
+    };
+    let mut list: Vec<_> =
+        (0..40).map(|number| spec(&format!("s{number}"), &hangs(ways[number % ways.len()]))).collect();
+    list.push(spec("a", &format!("127.0.0.1:{port}")));
+    let mut config = quick();
+    // Far longer than the test: were one waited for, the others would never be probed.
+    config.servers.health_check.timeout = Duration::from_secs(600);
+    config.servers.health_check.http_mut().expect_body = None;
+    let fixture = start(&config, &list, &zone(&[]));
+    fixture.until_health("a", Health::Up);
+    let before = served.load(Ordering::Acquire);
+    until("it is probed", || served.load(Ordering::Acquire) >= before + 10);
+    assert_eq!(fixture.server("s0").health(), Health::Starting, "its first probe is still out");
+}
+
 /// A server that responds to every request with this head, and the targets that it was asked for.
 fn answering(head: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -362,6 +404,7 @@ fn load_reports_are_asked_for_where_the_server_or_the_file_says_so_and_any_statu
     check(Some(true), "401 Unauthorized", true);
 }
 
+/// An agent that is not running, with this many servers.
 fn still(servers: usize) -> (Agent, Arc<Table>) {
     let config = Config::default();
     let address = |at: usize| format!("127.{}.{}.{}:9001", 1 + at / 62_500, at / 250 % 250, at % 250 + 1);
@@ -373,8 +416,10 @@ fn still(servers: usize) -> (Agent, Arc<Table>) {
 }
 
 fn failed(id: ServerId, is_ours: bool) -> Finding {
-    let response = Err(Silence { words: "connection refused".into(), is_ours });
-    Finding { id, kind: Kind::Probe, at: None, took: Duration::ZERO, response }
+    let reply = Err(Silence { words: "connection refused".into(), is_ours });
+    let (check, address) = (Arc::new(Config::default().servers.health_check), "127.0.0.1:1".parse().unwrap());
+    let found = Found::Probe { check, address, is_secure: false, reply };
+    Finding { id, at: None, took: Duration::ZERO, found }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::reader::Reader;
 use super::refine::SOCKET_PATH_MAX;
-use super::{Config, ServerSpec, Servers, listeners, placeholder, routes, to_servers, units};
+use super::{Config, ServerSpec, Servers, health_check, listeners, placeholder, routes, to_servers, units};
 use crate::state::own::{Own, overlap};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -20,6 +20,7 @@ pub(super) fn contradictions(config: &Config, reader: &mut Reader) {
     for pool in config.pool_ids() {
         let (key, servers) = (config.pool_key(pool), config.pool(pool));
         times(&key, servers, reader);
+        health_check::contradictions(config, pool, reader);
         list(&key, &servers.list, &own, reader);
         to_servers::contradictions(config, pool, reader);
     }
@@ -39,16 +40,6 @@ fn workers(config: &Config, reader: &mut Reader) {
 }
 
 fn times(pool: &str, servers: &Servers, reader: &mut Reader) {
-    let check = &servers.health_check;
-    if check.timeout > check.rules.interval {
-        let advice = format!(
-            "{} is longer than the interval ({}): a server that stalls is found late",
-            units::show_duration(check.timeout),
-            units::show_duration(check.rules.interval)
-        );
-        let keys = ["timeout", "interval"].map(|key| format!("{pool}.health_check.{key}"));
-        reader.warning(&keys.each_ref().map(String::as_str), advice);
-    }
     let ejection = &servers.ejection;
     if ejection.base_time > ejection.max_time {
         let base = units::show_duration(ejection.base_time);

@@ -141,6 +141,11 @@ impl Printer<'_> {
         }
         let (pool, key) = self.pool_of(path)?;
         let servers = config.pool(pool);
+        if let Some(of_probe) = key.strip_prefix("health_check.") {
+            if !servers.health_check.has_key(of_probe) {
+                return Some(None);
+            }
+        }
         match key {
             "health_check.timeout" => text(&units::show_duration(servers.health_check.timeout)),
             "ejection.max_time" => text(&units::show_duration(servers.ejection.max_time)),
@@ -269,7 +274,7 @@ mod tests {
             // A path that is named makes probes strict and asks for load reports; here all paths are named.
             for servers in config.pools.iter_mut().map(|pool| &mut pool.servers).chain([&mut config.servers])
             {
-                servers.health_check.path_given = true;
+                servers.health_check.http_mut().path_given = true;
                 servers.load_report.enabled = None;
             }
             config

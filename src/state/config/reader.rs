@@ -211,6 +211,11 @@ impl Section<'_, '_> {
         self.entries.iter().any(|entry| entry.key == key)
     }
 
+    /// Whether the file has a value for the key other than null.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.has(key) && !self.is_null(key)
+    }
+
     /// The object of a key.
     pub(super) fn section<T>(
         &mut self,
@@ -415,6 +420,12 @@ impl Section<'_, '_> {
     pub(super) fn warn(&mut self, key: &str, advice: String) {
         let path = join(&self.path, key);
         self.reader.warning(&[&path], advice);
+    }
+
+    /// Records that a key contradicts another one, unless it is at fault by itself.
+    pub(super) fn contradiction(&mut self, key: &str, advice: String) {
+        let path = join(&self.path, key);
+        self.reader.contradiction(&[&path], advice);
     }
 
     /// Records a fault of the whole object at one of its keys.

@@ -1,10 +1,11 @@
 //! The schema: every key of the file appears here once, with its default and its bounds.
 
 use super::reader::{Reader, Section};
+use super::rules::{INTERVAL, MS, SECOND};
 use super::tree::Node;
 use super::{
-    Admin, Change, Config, DEFAULT_POOL, Guards, HealthCheck, Limits, Listen, LoadReport, NamedPool, Pool,
-    ServerSpec, Servers, Threadpool, Timeouts, Via, guards, listeners, logs, routes, rules, to_servers,
+    Admin, Change, Config, DEFAULT_POOL, Guards, Limits, Listen, LoadReport, NamedPool, Pool, ServerSpec,
+    Servers, Threadpool, Timeouts, Via, guards, health_check, listeners, logs, routes, rules, to_servers,
     tracing,
 };
 use crate::base::ids::PoolId;
@@ -19,16 +20,12 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const MS: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const KIB: u64 = 1024;
 
 /// Any wait on a socket: never 0, which the operating system reads as "forever".
 const WAIT: RangeInclusive<Duration> = MS..=DAY;
-/// Time between two queries of a server.
-const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=HOUR;
 /// Keys of other programs for the address of a server, or parts of it.
 const PLACES: [&str; 11] =
     ["host", "hostname", "ip", "addr", "port", "server", "url", "uri", "target", "endpoint", "upstream"];
@@ -120,7 +117,7 @@ fn servers(s: &mut Section<'_, '_>, max_workers: usize, folder: &Path) -> Server
         max_in_flight: s.maybe("max_in_flight", None, rules::whole(1..=1_000_000)),
         algorithm: s.get("algorithm", Algorithm::default(), rules::algorithm),
         list: s.objects("list", server),
-        health_check: s.section("health_check", health_check),
+        health_check: s.section("health_check", health_check::read),
         load_report: s.section("load_report", load_report),
         ejection: s.section("ejection", ejection),
         pool: s.section("pool", |section| pool(section, max_workers)),
@@ -174,24 +171,6 @@ pub(super) fn change(s: &mut Section<'_, '_>) -> Change {
 /// The name of a server without one: its address, in which a slash would break the URLs of the admin API.
 fn name_of(address: &Address) -> String {
     address.to_string().replace("unix:/", "unix:").replace('/', "-")
-}
-
-fn health_check(s: &mut Section<'_, '_>) -> HealthCheck {
-    let path_given = s.has("path");
-    let interval = s.get("interval", 2 * SECOND, rules::duration(INTERVAL));
-    HealthCheck {
-        rules: health::Rules {
-            enabled: s.get("enabled", true, rules::flag),
-            interval,
-            rise: s.get("rise", 2, rules::whole(1..=100)),
-            fall: s.get("fall", 3, rules::whole(1..=100)),
-        },
-        path: s.get("path", "/health".to_owned(), rules::target),
-        path_given,
-        timeout: s.get("timeout", SECOND.min(interval), rules::duration(MS..=600 * SECOND)),
-        expect_status: s.get("expect_status", vec![(200, 399)], rules::statuses),
-        host: s.maybe("host", None, rules::host),
-    }
 }
 
 fn load_report(s: &mut Section<'_, '_>) -> LoadReport {

@@ -4,6 +4,8 @@ mod conditions;
 mod elsewhere;
 mod outcome;
 
+pub(super) use conditions::is_token;
+
 use super::reader::{Reader, Section};
 use super::{Guards, guards, rules};
 use crate::base::ids::PoolId;

@@ -13,6 +13,12 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The shortest time that is set.
+pub(super) const MS: Duration = Duration::from_millis(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+/// Time between two queries of a server: up to an hour, and not so short that queries are all that a server does.
+pub(super) const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+
 /// The result of a rule: the value, or a sentence for the operator.
 type Read<T> = Result<T, String>;
 

@@ -38,7 +38,7 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!(config.limits.body, None);
     assert_eq!(config.admin.socket, Some("evenkeel.sock".into()));
     assert_eq!(config.admin.bind, Some("127.0.0.1:9301".parse().unwrap()));
-    assert!(!config.servers.health_check.path_given);
+    assert!(matches!(&config.servers.health_check.probe, Probe::Http(http) if !http.path_given));
     assert!(config.warnings.is_empty());
 }
 
@@ -125,7 +125,7 @@ fn every_key_of_the_issue_is_valid() {
     )
     .unwrap();
     assert_eq!(config.servers.list.len(), 2);
-    assert!(config.servers.health_check.path_given);
+    assert!(matches!(&config.servers.health_check.probe, Probe::Http(http) if http.path_given));
     assert_eq!(Config { servers: Config::default().servers, ..config }, Config::default());
 }
 
@@ -148,7 +148,10 @@ fn values_are_read_in_all_their_forms() {
     check_read(r#"{"limits":{"body":"64KB"}}"#, body, Some(64_000));
     check_read(r#"{"limits":{"body":0}}"#, body, Some(0));
     check_read(r#"{"limits":{"body":null}}"#, body, None);
-    let statuses = |config: &Config| config.servers.health_check.expect_status.clone();
+    let statuses = |config: &Config| match &config.servers.health_check.probe {
+        Probe::Http(http) => http.expect_status.clone(),
+        other => panic!("{other:?}"),
+    };
     check_read(
         r#"{"servers":{"health_check":{"expect_status":"200-399, 404"}}}"#,
         statuses,
@@ -672,7 +675,9 @@ fn the_document_has_the_true_defaults() {
             assert_eq!(config, file(None), "{key}");
             continue;
         }
-        config.servers.health_check.path_given = false;
+        if let Probe::Http(http) = &mut config.servers.health_check.probe {
+            http.path_given = false;
+        }
         config.servers.load_report.enabled =
             config.servers.load_report.enabled.filter(|_| !key.ends_with("load_report.path"));
         if let Some(server) = config.servers.list.pop() {

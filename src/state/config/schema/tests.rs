@@ -1,7 +1,7 @@
 //! The schema against the reader, key by key and value by value.
 
 use super::super::tests::{file_with, keys_of_the_reader};
-use super::super::{Config, parse};
+use super::super::{Config, Probe, parse};
 use super::*;
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
@@ -71,7 +71,9 @@ fn the_defaults_of_the_schema_are_those_of_the_reader() {
             let mut config =
                 parse(&text, Path::new("")).unwrap_or_else(|faults| panic!("{key}: {}", faults[0]));
             config.warnings.clear();
-            config.servers.health_check.path_given = false;
+            if let Probe::Http(http) = &mut config.servers.health_check.probe {
+                http.path_given = false;
+            }
             config.servers.load_report.enabled =
                 config.servers.load_report.enabled.filter(|_| !key.ends_with("load_report.path"));
             for route in &mut config.routes {
