@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod changes;
 pub mod check;
+pub mod explain;
 pub mod generate;
 pub mod healthcheck;
 pub mod loadtest;
@@ -54,6 +55,7 @@ First steps:
   evenkeel loadtest                              many requests
   evenkeel status                                workers, servers and totals
   evenkeel top                                   the same, live
+  evenkeel explain                               why requests went where they went
 
 Exit codes:
   0  done
@@ -142,6 +144,9 @@ pub enum Command {
     /// Watch a running balancer live, and drain its servers
     #[command(long_about = top::LONG_ABOUT, after_help = top::AFTER_HELP)]
     Top(top::Arguments),
+    /// Show why requests went to the servers that they went to
+    #[command(long_about = explain::LONG_ABOUT, after_help = explain::AFTER_HELP)]
+    Explain(explain::Arguments),
     /// Have a running balancer read its configuration again
     #[command(long_about = reload::LONG_ABOUT)]
     Reload(reload::Arguments),
@@ -251,6 +256,7 @@ impl Arguments {
             }
             Command::Status(arguments) => status::run(&arguments, arguments.file.or(file)?),
             Command::Top(arguments) => top::run(&arguments, arguments.file.or(file)?),
+            Command::Explain(arguments) => explain::run(&arguments, arguments.file.or(file)?),
             Command::Reload(arguments) => reload::run(&arguments, arguments.file.or(file)?),
             Command::Upgrade(arguments) => upgrade::run(&arguments, arguments.file.or(file)?),
             Command::Config(command) => changes::config(&command, file),

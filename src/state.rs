@@ -6,6 +6,7 @@ pub mod addresses;
 pub mod changes;
 pub mod choose;
 pub mod config;
+pub mod decisions;
 pub mod events;
 pub mod guard;
 pub mod histogram;

@@ -90,6 +90,7 @@ fn guarded(main: &Config, bind: SocketAddr, socket: PathBuf) -> Config {
     let connections = CONNECTIONS.min(limits::descriptors() / DESCRIPTORS_SHARE).max(8);
     config.limits.connections = Some(connections);
     config.limits.tunnels = 0;
+    config.decisions.per_second = 0;
     config.timeouts = main.timeouts.clone();
     config.timeouts.client_head = config.timeouts.client_head.min(CLIENT);
     config.timeouts.client_body = config.timeouts.client_body.min(CLIENT);

@@ -2,11 +2,12 @@
 //!
 //! The path of a request: the [front](crate::front) reads its head; [`guard`] and [`api`] check it before its body is
 //! read, and respond to `/live` and `/ready` at once. Accepted requests are served by tiny_http's threads: [`intake`]
-//! reads them, [`api`] has the endpoints, [`status`], [`recent`] and [`metrics`] their contents. [`dashboard`] is a page
+//! reads them, [`api`] has the endpoints, [`status`], [`recent`], [`decisions`] and [`metrics`] their contents. [`dashboard`] is a page
 //! that shows them.
 
 mod api;
 mod dashboard;
+mod decisions;
 mod guard;
 mod intake;
 mod metrics;

@@ -14,6 +14,7 @@
 
 mod counted;
 mod deadline;
+mod decision;
 mod drain;
 mod info;
 mod mirror;
@@ -50,6 +51,8 @@ use crate::http1::reason::Reason;
 use crate::policy::admit::Admit;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
 use crate::state::access::RequestText;
+use crate::state::choose::Note;
+use crate::state::decisions::Recorded;
 use crate::state::guard::Rejected;
 use crate::state::queue::QueueToken;
 use crate::state::server::{Lease, Server};
@@ -144,6 +147,8 @@ pub struct Exchange {
     /// The connection to it, in the worker's pool.
     connection: Option<usize>,
     tries: Tries,
+    /// Its choices are recorded, for this reason.
+    recorded: Option<Recorded>,
     queue_token: Option<QueueToken>,
     /// The coding that its client takes, where responses are compressed.
     coding: Option<Coding>,
@@ -268,6 +273,7 @@ impl Exchange {
     ) {
         if response.is_none() {
             self.view.live.pool(self.pool).budget.earn(cx.now);
+            self.recorded = self.is_recorded(head, cx);
             if self.meta.upgrade {
                 self.tunnel = TunnelPermit::take(&cx.shared, self.view.live.config.limits.tunnels);
                 if self.tunnel.is_none() {
@@ -391,6 +397,7 @@ impl Exchange {
             server: None,
             connection: None,
             tries: Tries::default(),
+            recorded: None,
             queue_token: None,
             coding: None,
             next: None,
@@ -477,10 +484,16 @@ impl Exchange {
             None => !queue.is_empty(),
         };
         let asked = Asked { key: self.meta.client_key(), is_long_lived: self.meta.upgrade };
+        let algorithm = || upstream::pool(cx.view(), &self.view, self.pool).algorithm;
+        let mut note = self.recorded.map(|_| Note::of(algorithm()));
         let chosen = match is_behind {
             true => Chosen::Full,
-            false => upstream::choose(cx, &self.view, self.pool, asked, &self.tries.servers),
+            false => upstream::choose(cx, &self.view, self.pool, asked, &self.tries.servers, note.as_mut()),
         };
+        // What waits chooses again and again; that it waits is told once.
+        if let Some(note) = note.filter(|_| !matches!(chosen, Chosen::Full) || self.queue_token.is_none()) {
+            self.keep_decision(note, &chosen, cx);
+        }
         match chosen {
             Chosen::Server(lease) => {
                 // There may be room for the next one, too.

@@ -3,8 +3,8 @@
 use super::context::Context;
 use crate::base::ids::PoolId;
 use crate::http1::reason::Reason;
-use crate::state::choose::Chooser;
 pub use crate::state::choose::{Asked, Chosen, Tried};
+use crate::state::choose::{Chooser, Note};
 use crate::state::server::Mode;
 use crate::state::table::{Pool, View};
 
@@ -16,12 +16,19 @@ pub fn pool<'v>(current: &'v View, own: &'v View, pool: PoolId) -> &'v Pool {
 }
 
 /// A lease on the server of the pool that its algorithm picks among those that were not tried yet. `own` is the table under
-/// which the exchange began.
-pub fn choose(cx: &mut Context, own: &View, pool: PoolId, asked: Asked, tried: &Tried) -> Chosen {
+/// which the exchange began. What the choice goes by is noted where that is wanted.
+pub fn choose(
+    cx: &mut Context,
+    own: &View,
+    pool: PoolId,
+    asked: Asked,
+    tried: &Tried,
+    note: Option<&mut Note>,
+) -> Chosen {
     cx.refresh();
     let Context { table, candidates, random, now, .. } = cx;
     let snapshot = self::pool(table.view(), own, pool);
-    let mut chooser = Chooser { turn: &own.live.pool(pool).turn, random, candidates, now: *now };
+    let mut chooser = Chooser { turn: &own.live.pool(pool).turn, random, candidates, now: *now, note };
     chooser.choose(snapshot, asked, tried)
 }
 

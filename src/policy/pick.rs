@@ -13,10 +13,12 @@ mod random_two;
 mod round_robin;
 mod shares;
 mod weighted;
+mod why;
 
 use super::latency::Reading;
 
 pub use order::schedule;
+pub use why::Why;
 
 /// A share of the traffic, relative to the other servers; 1 to 1000 (0 means: no new requests).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

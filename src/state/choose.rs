@@ -4,6 +4,10 @@
 //! some at random, by weight. So a choice takes the same time in a table of any size. Where none of a sample qualifies, the
 //! whole tier is looked at.
 
+mod note;
+
+pub use note::{Considered, Excluded, Exclusion, LISTED_MAX, Note, Picked};
+
 use super::server::{Lease, Rejected, Server};
 use super::table::Pool;
 use crate::base::ids::ServerId;
@@ -75,15 +79,26 @@ pub struct Chooser<'a> {
     pub candidates: &'a mut Vec<Candidate>,
     /// Now.
     pub now: Moment,
+    /// What the choice goes by is noted here, for the few that somebody looks at.
+    pub note: Option<&'a mut Note>,
 }
 
 impl Chooser<'_> {
     /// A lease on the server of the pool that its algorithm picks among those that were not tried yet. The algorithm
     /// proposes a server; if that one gives no lease, it is asked again.
     pub fn choose(&mut self, pool: &Pool, asked: Asked, tried: &Tried) -> Chosen {
+        let chosen = self.find(pool, asked, tried);
+        if let Some(note) = &mut self.note {
+            note.exclude(pool, tried, self.now);
+        }
+        chosen
+    }
+
+    fn find(&mut self, pool: &Pool, asked: Asked, tried: &Tried) -> Chosen {
         let mut rejected = *tried;
         let mut full = false;
-        for (servers, schedule) in [(&pool.ready[..], &pool.schedule[..]), (&pool.reserve[..], &[])] {
+        let tiers = [(&pool.ready[..], &pool.schedule[..]), (&pool.reserve[..], &[])];
+        for (tier, (servers, schedule)) in tiers.into_iter().enumerate() {
             while !rejected.is_full() && !servers.is_empty() {
                 let turn =
                     if schedule.is_empty() { self.random.number() } else { self.turn.fetch_add(1, Relaxed) };
@@ -98,7 +113,12 @@ impl Chooser<'_> {
                 let slot = pool.algorithm.pick(self.candidates, draw);
                 let Some(server) = slot.and_then(|slot| servers.get(slot.0 as usize)) else { break };
                 match server.lease(self.now) {
-                    Ok(lease) => return Chosen::Server(lease),
+                    Ok(lease) => {
+                        if let (Some(note), Some(slot)) = (&mut self.note, slot) {
+                            note.picked(servers, self.candidates, draw, slot, tier > 0);
+                        }
+                        return Chosen::Server(lease);
+                    }
                     Err(Rejected::Full) => full = true,
                     Err(Rejected::Closed) => {}
                 }

@@ -101,6 +101,8 @@ pub struct Config {
     pub admin: Admin,
     /// What is logged.
     pub log: Log,
+    /// Which choices of servers are recorded.
+    pub decisions: Decisions,
     /// Where spans of requests go; `None` makes none.
     pub tracing: Option<Tracing>,
     /// The file that this was read from, for a reload; `None` for a text or the defaults.
@@ -259,6 +261,13 @@ pub struct Limits {
     pub connections_per_address: Option<usize>,
     /// Upgraded connections at a time, 0 (reject all) to 100,000.
     pub tunnels: usize,
+}
+
+/// `decisions`: which choices of servers are recorded, for `GET /api/v1/decisions` and `evenkeel explain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decisions {
+    /// The most requests a second of which they are; 0 to 1,000, 0 for those only that somebody asks for.
+    pub per_second: u32,
 }
 
 /// Changes to a server; `None` leaves a setting as it is.

@@ -1,6 +1,7 @@
 //! Counters and histograms, sharded to avoid contention on cache lines: each thread writes its own shard, and readers
 //! add the shards up.
 
+use super::decisions::Decisions;
 use super::histogram::{Counts, Histogram};
 use super::malformed::Malformed;
 use super::tls::failure::HandshakeFailure;
@@ -166,12 +167,16 @@ pub struct Stats {
     pub traffic: Registry,
     /// What was malformed last, for the log.
     pub malformed: Malformed,
+    /// Which servers got the last requests, and why.
+    pub decisions: Decisions,
 }
 
 impl Default for Stats {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| CachePadded::new(Shard::new())).collect();
-        Stats { shards, traffic: Registry::default(), malformed: Malformed::default() }
+        let (traffic, malformed, decisions) =
+            (Registry::default(), Malformed::default(), Decisions::default());
+        Stats { shards, traffic, malformed, decisions }
     }
 }
 

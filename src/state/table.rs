@@ -34,6 +34,8 @@ pub struct Pool {
     pub ready: Vec<Arc<Server>>,
     /// The tiers behind it, for a retry that has tried all of `ready`.
     pub reserve: Vec<Arc<Server>>,
+    /// Those that get none.
+    pub out: Vec<Arc<Server>>,
     /// The smooth weighted order of `ready`.
     pub schedule: Vec<Slot>,
     /// The algorithm.
@@ -285,8 +287,10 @@ impl Snapshot {
             let tier = tier(server);
             server.set_open(tier.is_some());
             let Some(tiers) = tiers.get_mut(server.pool) else { continue };
-            tiers.count += 1;
-            tier.into_iter().for_each(|tier| tiers.servers[tier].push(Arc::clone(server)));
+            match tier {
+                Some(tier) => tiers.servers[tier].push(Arc::clone(server)),
+                None => tiers.out.push(Arc::clone(server)),
+            }
         }
         let pool = |(id, tiers): (PoolId, &mut Tiers)| {
             (id, Pool::of(std::mem::take(tiers), live.config.pool(id).algorithm))
@@ -296,22 +300,23 @@ impl Snapshot {
     }
 }
 
-/// The servers of a pool that get traffic, by their [`tier`], and the number of all.
+/// The servers of a pool that get traffic, by their [`tier`], and those that get none.
 #[derive(Default)]
 struct Tiers {
     servers: [Vec<Arc<Server>>; 4],
-    count: usize,
+    out: Vec<Arc<Server>>,
 }
 
 impl Pool {
     fn of(tiers: Tiers, algorithm: Algorithm) -> Self {
-        let Tiers { servers, count } = tiers;
+        let Tiers { servers, out } = tiers;
+        let count = out.len() + servers.iter().map(Vec::len).sum::<usize>();
         let mut tiers = servers.into_iter().filter(|tier| !tier.is_empty());
         let ready = tiers.next().unwrap_or_default();
         let reserve = tiers.flatten().collect();
         let weighted: Vec<_> =
             ready.iter().enumerate().map(|(at, server)| (Slot(at as u32), server.weight())).collect();
-        Pool { count, ready, reserve, schedule: pick::schedule(&weighted), algorithm }
+        Pool { count, ready, reserve, out, schedule: pick::schedule(&weighted), algorithm }
     }
 }
 

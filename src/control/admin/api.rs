@@ -2,8 +2,8 @@
 
 use super::View;
 use super::guard;
-use super::intake::Call;
-use super::{dashboard, metrics, recent, requests, status};
+use super::intake::{Call, decoded};
+use super::{dashboard, decisions, metrics, recent, requests, status};
 use crate::base::ids::PoolId;
 use crate::base::time;
 use crate::front::Response;
@@ -33,6 +33,8 @@ GET     /api/v1/status           everything at one look, as JSON
 GET     /api/v1/requests         requests in flight: what each waits for, and since when
 GET     /api/v1/history          the last five minutes, a sample a second   [?since=N]
 GET     /api/v1/events           what happened lately                       [?since=N]
+GET     /api/v1/decisions        where the last requests went, and why     [?pool= &server= &request_id= &since= &limit=]
+POST    /api/v1/decisions/next   records the next requests                  [?count=N &pool= &request_id= &header=name:value]
 GET     /api/v1/servers          all servers
 POST    /api/v1/servers          {\"name\": \"a\", \"address\": \"127.0.0.1:9001\", \"weight\": 1, \"backup\": false}
 GET     /api/v1/servers/{name}   one server
@@ -62,6 +64,8 @@ enum Place {
     Upgrade,
     History,
     Events,
+    Decisions,
+    NextDecisions,
     Pools,
     /// Of this pool; `None` is all pools for a list, and the default pool for a change.
     Servers(Option<String>),
@@ -123,6 +127,8 @@ fn act(view: &View, call: &Call, place: Place) -> Response {
         (Place::Upgrade, _) => Response::json(200, &view.upgrading.state()),
         (Place::History, _) => since(call, |number| recent::history(view, number)),
         (Place::Events, _) => since(call, |number| recent::events(view, number)),
+        (Place::Decisions, _) => decisions::last(view, call),
+        (Place::NextDecisions, _) => decisions::next(view, call),
         (Place::Pools, _) => Response::json(200, &json!({ "pools": status::pools(view) })),
         (Place::Servers(None), Method::Post) => add(view, call, PoolId::default()),
         (Place::Servers(None), _) => listed(view, None),
@@ -165,7 +171,7 @@ fn listed(view: &View, pool: Option<PoolId>) -> Response {
 impl Place {
     fn methods(&self) -> &'static [Method] {
         match self {
-            Place::Reload => &[Method::Post],
+            Place::Reload | Place::NextDecisions => &[Method::Post],
             Place::Upgrade => &[Method::Get, Method::Head, Method::Post],
             Place::Changes => &[Method::Get, Method::Head, Method::Delete],
             Place::Servers(_) => &[Method::Get, Method::Head, Method::Post],
@@ -188,6 +194,8 @@ fn place(path: &str) -> Result<Place, (u16, &'static str)> {
         "/api/v1/changes" => Ok(Place::Changes),
         "/api/v1/history" => Ok(Place::History),
         "/api/v1/events" => Ok(Place::Events),
+        "/api/v1/decisions" => Ok(Place::Decisions),
+        "/api/v1/decisions/next" => Ok(Place::NextDecisions),
         SERVERS => Ok(Place::Servers(None)),
         POOLS => Ok(Place::Pools),
         _ => {
@@ -377,24 +385,6 @@ fn no_pool(call: &Call, name: &str) -> Response {
 fn unknown(call: &Call, name: &str) -> Response {
     let name: String = name.chars().take(100).collect();
     call.reject(404, format!("There is no server named {name:?}. GET {SERVERS} lists all."))
-}
-
-fn decoded(text: &str) -> Option<String> {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let [byte, after @ ..] = rest {
-        let (byte, after) = match (byte, after) {
-            (b'%', [high, low, after @ ..]) => (digit(*high)? << 4 | digit(*low)?, after),
-            (b'%', _) => return None,
-            _ => (*byte, after),
-        };
-        bytes.push(byte);
-        rest = after;
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).map(|digit| digit as u8)
 }
 
 fn encoded(name: &str) -> String {

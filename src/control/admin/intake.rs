@@ -63,9 +63,26 @@ impl Call {
 
     /// The number that the query gives for this name, zero without one. The error is a sentence.
     pub(super) fn number(&self, name: &str) -> Result<u64, String> {
-        let mut pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
-        let Some((_, value)) = pairs.find(|(key, _)| *key == name) else { return Ok(0) };
+        let Some(value) = self.raw(name) else { return Ok(0) };
         value.parse().map_err(|_| format!("{name} in the query is not a whole number."))
+    }
+
+    /// The text that the query gives for this name. The error is a sentence.
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, String> {
+        let Some(value) = self.raw(name) else { return Ok(None) };
+        let text =
+            decoded(value).ok_or_else(|| format!("{name} in the query is not percent-encoded UTF-8."))?;
+        Ok(Some(text))
+    }
+
+    /// Whether the query has something of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.raw(name).is_some()
+    }
+
+    fn raw(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
     /// The value of a header.
@@ -90,6 +107,25 @@ impl Call {
         let (path, query, body) = (path.to_owned(), String::new(), String::new());
         Call { method, path, query, has_body: false, published: false, body, fields }
     }
+}
+
+/// The text that a part of a target stands for; `None` where its percent-encoding is not valid.
+pub(super) fn decoded(text: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let [byte, after @ ..] = rest {
+        let (byte, after) = match (byte, after) {
+            (b'%', [high, low, after @ ..]) => (digit(*high)? << 4 | digit(*low)?, after),
+            (b'%', _) => return None,
+            _ => (*byte, after),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).map(|digit| digit as u8)
 }
 
 /// Sends the response.

@@ -5,8 +5,12 @@ use crate::base::ids::PoolId;
 use crate::base::ids::ServerId;
 use crate::http1::reason::Reason;
 use crate::policy::health::Health;
+use crate::policy::latency::Reading;
+use crate::policy::pick::{Algorithm, Candidate, Slot, Weight, Why};
 use crate::policy::pool::Bounds;
+use crate::state::choose::{Considered, Excluded, Exclusion, Note, Picked};
 use crate::state::config::{self, Config};
+use crate::state::decisions::{self, Decision};
 use crate::state::history::Load;
 use crate::state::reload::{Reload, Reloaded};
 use crate::state::server::Check;
@@ -323,6 +327,94 @@ fn the_status_tells_everything() {
     assert_eq!(totals["rejections"], serde_json::json!({ "no_server": 1 }));
     assert_eq!((&totals["connections"]["open"], &totals["connections"]["tunnels"]), (&7.into(), &2.into()));
     assert!((10.0..12.0).contains(&totals["request_ms"]["p99"].as_f64().unwrap()), "{totals}");
+}
+
+/// A decision for this request of the default pool, which went to the server.
+fn decision(request_id: &str, server: &str) -> Decision {
+    let seen = Candidate {
+        cost: 12_100.0,
+        latency: Some(Reading { typical_us: 11_000.0, load: 2.0, freshness: 1.0 }),
+        ..Candidate::new(Slot(0), Weight(1), 0)
+    };
+    let picked = Picked { server: server.into(), why: Why::Least, among: 1, is_reserve: false };
+    let ejected = Exclusion::Ejected { left: Duration::from_secs(12), detail: Some("5xx".into()) };
+    Decision {
+        number: 0,
+        unix_ms: 1_700_000_000_000,
+        request_id: request_id.into(),
+        request: "GET /".into(),
+        pool: "default".into(),
+        route: None,
+        attempt: 1,
+        waited: Duration::ZERO,
+        is_asked: request_id == "asked",
+        outcome: decisions::Outcome::Sent,
+        note: Note {
+            candidates: vec![Considered { id: ServerId(0), server: server.into(), seen }],
+            excluded: vec![Excluded { server: "c".into(), why: ejected }],
+            picked: Some(picked),
+            ..Note::of(Algorithm::Dynamic)
+        },
+    }
+}
+
+#[test]
+fn decisions_are_found_by_pool_server_and_request() {
+    let fixture = Fixture::new();
+    for (id, server) in [("x", "a"), ("y", "b"), ("asked", "a")] {
+        fixture.stats.decisions.keep(decision(id, server));
+    }
+    let check = |query: &str, expected: &[&str]| {
+        let found = fixture.get(&format!("/api/v1/decisions{query}")).json();
+        let ids =
+            found["decisions"].as_array().unwrap().iter().map(|one| one["request_id"].as_str().unwrap());
+        assert_eq!(ids.collect::<Vec<_>>(), expected, "{query}");
+        assert_eq!(found["next"], 3);
+    };
+    check("", &["x", "y", "asked"]);
+    check("?server=a", &["x", "asked"]);
+    check("?request_id=%78", &["x"]);
+    check("?pool=api", &[]);
+    check("?limit=1", &["asked"]);
+    check("?since=1&server=b", &["y"]);
+    check("?asked=true", &["asked"]);
+    fixture.get("/api/v1/decisions?limit=x").check(400, "whole number");
+    fixture.get("/api/v1/decisions?pool=%zz").check(400, "percent-encoded");
+    let found = fixture.get("/api/v1/decisions?limit=1").json();
+    let one = &found["decisions"][0];
+    assert_eq!(
+        (&one["server"], &one["why"], &one["candidates"][0]["cost_ms"]),
+        (&"a".into(), &"least".into(), &12.1.into())
+    );
+    assert_eq!(one["candidates"][0]["latency_ms"], 11.0);
+    let excluded =
+        json!({ "server": "c", "why": "ejected", "detail": "5xx", "for_s": 12.0, "in_flight": null });
+    assert_eq!(one["excluded"][0], excluded);
+}
+
+#[test]
+fn requests_to_come_are_asked_for() {
+    let fixture = Fixture::new();
+    fixture.stats.decisions.keep(decision("x", "a"));
+    let records = |id: &[u8]| {
+        let has_header = &|name: &str, value: &str| (name, value) == ("x-debug", "1");
+        let coming = decisions::Coming { pool: PoolId(0), request_id: Some(id), has_header };
+        fixture.stats.decisions.records(&coming, 0, time::now()).is_some()
+    };
+    let asked = fixture.change("POST /api/v1/decisions/next?count=2", "{}");
+    assert_eq!((asked.status, asked.json()), (202, json!({ "since": 1, "count": 2 })));
+    assert_eq!([records(b"1"), records(b"2"), records(b"3")], [true, true, false]);
+    let asked =
+        fixture.change("POST /api/v1/decisions/next?request_id=me&header=X-Debug:%201&pool=default", "");
+    assert_eq!(asked.status, 202, "{asked:?}");
+    assert_eq!([records(b"1"), records(b"me"), records(b"me")], [false, true, false]);
+    fixture.change("POST /api/v1/decisions/next?pool=none", "").check(404, "no pool named");
+    fixture.change("POST /api/v1/decisions/next?count=0", "").check(400, "1 to 1000");
+    fixture.change("POST /api/v1/decisions/next?header=x", "").check(400, "name:value");
+    fixture.call("POST /api/v1/decisions/next", &[], "").check(415, "Content-Type");
+    assert_eq!(fixture.get("/api/v1/decisions/next").status, 405);
+    (0..16).for_each(|_| _ = fixture.change("POST /api/v1/decisions/next?request_id=never", ""));
+    fixture.change("POST /api/v1/decisions/next", "").check(429, "Too many");
 }
 
 #[test]

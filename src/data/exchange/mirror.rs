@@ -35,6 +35,7 @@ impl Exchange {
         let upload = Upload::new(bytes.to_vec(), Body::new(Framing::None), false, None, cx.now);
         let mut copy = Exchange::new(self.meta.clone(), upload, (0, 0), self.view.clone(), cx);
         (copy.pool, copy.copied, copy.meta.keep_alive) = (pool, Some(permit), false);
+        copy.recorded = self.recorded;
         self.copy = Some(copy);
     }
 

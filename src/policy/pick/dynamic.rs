@@ -38,19 +38,18 @@ const MEDIAN_OF: usize = 32;
 
 /// The server with the least cost; see above. Sets the cost of each candidate.
 pub(super) fn pick(candidates: &mut [Candidate], draw: Draw<'_>) -> Option<Slot> {
-    let first = usable(candidates).next()?.weight;
-    if usable(candidates).any(|candidate| candidate.weight != first) {
+    if shares::are_wanted(candidates) {
         return shares::pick(candidates, draw);
     }
     let scale = Scale::of(candidates);
-    let mut least = f32::INFINITY;
-    for candidate in candidates.iter_mut() {
-        candidate.cost = scale.cost(candidate);
-        if candidate.weight.0 > 0 {
-            least = least.min(candidate.cost);
-        }
-    }
-    weighted::turn_or_random(candidates, draw, |candidate| candidate.cost <= least * CLOSE)
+    candidates.iter_mut().for_each(|candidate| candidate.cost = scale.cost(candidate));
+    weighted::turn_or_random(candidates, draw, is_close(candidates))
+}
+
+/// Whether the cost of a candidate is so close to the least that it counts as equal to it.
+pub(super) fn is_close(candidates: &[Candidate]) -> impl Fn(&Candidate) -> bool + use<> {
+    let least = usable(candidates).fold(f32::INFINITY, |least, candidate| least.min(candidate.cost));
+    move |candidate| candidate.cost <= least * CLOSE
 }
 
 /// The reference values for all candidates, in microseconds; computed only where one is needed.

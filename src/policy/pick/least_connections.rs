@@ -5,10 +5,14 @@ use super::{Candidate, Draw, Slot, weighted};
 /// The lowest `in_flight / weight`. Equal servers (often all of them, when idle) take turns by weight, as in nginx's
 /// `least_conn`: always taking the first would send every request to one server under light load.
 pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
+    weighted::turn_or_random(candidates, draw, is_least(candidates))
+}
+
+/// Whether a candidate has as few requests in flight, relative to its weight, as any.
+pub(super) fn is_least(candidates: &[Candidate]) -> impl Fn(&Candidate) -> bool {
     let usable = candidates.iter().filter(|candidate| candidate.weight.0 > 0);
-    let least =
-        usable.reduce(|least, candidate| if is_less(candidate, least) { candidate } else { least })?;
-    weighted::turn_or_random(candidates, draw, |candidate| !is_less(least, candidate))
+    let least = usable.reduce(|least, candidate| if is_less(candidate, least) { candidate } else { least });
+    move |candidate| least.is_some_and(|least| !is_less(least, candidate))
 }
 
 /// Whether `a` has fewer requests in flight than `b`, relative to weight: fractions compared by cross-multiplication.

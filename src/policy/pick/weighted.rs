@@ -37,7 +37,8 @@ pub(super) fn weighted_random<'c>(
     })
 }
 
-fn whose_turn<'a>(candidates: &'a [Candidate], draw: Draw<'_>) -> Option<&'a Candidate> {
+/// The candidate whose turn it is in the schedule.
+pub(super) fn whose_turn<'a>(candidates: &'a [Candidate], draw: Draw<'_>) -> Option<&'a Candidate> {
     let at = draw.turn.checked_rem(draw.schedule.len() as u64)?;
     find(candidates, *draw.schedule.get(at as usize)?)
 }

@@ -1,0 +1,242 @@
+//! `GET /api/v1/decisions`: which servers the last requests were sent to, and why. `POST /api/v1/decisions/next` asks for the
+//! requests to come.
+
+use super::View;
+use super::intake::Call;
+use super::status::{rounded, unix_rfc3339};
+use crate::base::time;
+use crate::front::Response;
+use crate::policy::pick::Candidate;
+use crate::state::choose::{Considered, Excluded, Exclusion};
+use crate::state::decisions::{Decision, KEPT_MAX, Wanted};
+use serde::Serialize;
+
+/// Decisions in a response where the caller does not say how many.
+const LIMIT: u64 = 20;
+/// The most requests that are asked for at once: as many as are kept.
+const COUNT_MAX: u64 = KEPT_MAX as u64;
+/// The longest id or header that is asked for, in bytes.
+const TEXT_MAX: usize = 200;
+
+#[derive(Debug, Serialize)]
+struct Decisions {
+    /// For the next `?since=`.
+    next: u64,
+    /// The oldest first.
+    decisions: Vec<Shown>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    number: u64,
+    /// RFC 3339, in UTC.
+    at: String,
+    at_ms: u64,
+    request_id: String,
+    /// Method and target as they go to the server; null once they are no longer kept.
+    request: Option<String>,
+    pool: String,
+    route: Option<String>,
+    algorithm: &'static str,
+    /// 1 for the first server that a request goes to.
+    attempt: u32,
+    /// How long it waited for a server with room; null when it did not.
+    waited_ms: Option<f64>,
+    /// Recorded because somebody asked; else it is a sample.
+    asked: bool,
+    /// `sent`, `queued` or `no_server`.
+    outcome: &'static str,
+    /// Null unless it was sent.
+    server: Option<String>,
+    /// `only_one`, `trial`, `least`, `turn`, `random`, `less_of_two`, `hash`.
+    why: Option<&'static str>,
+    /// Candidates that were as good as the chosen one, that one among them.
+    among: usize,
+    /// All servers that come first were tried: it is a backup, or one whose first probe is not finished.
+    last_resort: bool,
+    candidates: Vec<CandidateShown>,
+    /// Further ones, that are not listed.
+    candidates_more: usize,
+    excluded: Vec<ExcludedShown>,
+    excluded_more: usize,
+    /// Servers that take requests and were not drawn for the sample of a large table.
+    not_sampled: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct CandidateShown {
+    server: String,
+    /// What `dynamic` ranks by; null for other algorithms, for weights that differ, and for a server that is avoided.
+    cost_ms: Option<f64>,
+    weight: u16,
+    in_flight: u32,
+    tunnels: u32,
+    /// The usual latency; null while it is unknown.
+    latency_ms: Option<f64>,
+    /// The requests in flight that were usual then.
+    usual_in_flight: Option<f64>,
+    /// The share of good responses, relative to the best of the candidates.
+    good_share: f64,
+    /// How long requests have been without any response.
+    silence_ms: f64,
+    /// By what its load report raises the expected latency.
+    report_factor: f64,
+    /// It fails or hangs, and others do not: it gets trials only.
+    avoided: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct ExcludedShown {
+    server: String,
+    /// `tried`, `full`, `down`, `ejected`, `drain`, `maint`, `weight_zero`, `backup`, `starting`, `changed`.
+    why: &'static str,
+    /// The reason as in the log.
+    detail: Option<String>,
+    /// How long an ejection still lasts.
+    for_s: Option<f64>,
+    in_flight: Option<u32>,
+}
+
+/// What was asked for, and from which decision on it is to be looked for.
+#[derive(Debug, Serialize)]
+struct Asked {
+    /// For `?since=`.
+    since: u64,
+    count: u64,
+}
+
+/// The last decisions that the query wants: `pool`, `server`, `request_id`, `asked`, `since`, `limit`.
+pub(super) fn last(view: &View, call: &Call) -> Response {
+    // First: what comes meanwhile is for the next call.
+    let last = view.stats.decisions.last();
+    match found(view, call) {
+        Ok(decisions) => {
+            let next = decisions.last().map_or(last, |found| found.number.max(last));
+            Response::compact(&Decisions { next, decisions: decisions.into_iter().map(shown).collect() })
+        }
+        Err(sentence) => call.reject(400, sentence),
+    }
+}
+
+fn found(view: &View, call: &Call) -> Result<Vec<Decision>, String> {
+    let (since, limit) = (call.number("since")?, call.number("limit")?);
+    let limit = if call.has("limit") { limit } else { LIMIT };
+    let [pool, server, request_id] = [call.text("pool")?, call.text("server")?, call.text("request_id")?];
+    let is_asked = call.text("asked")?.is_some_and(|asked| asked == "true");
+    Ok(view.stats.decisions.find(since, limit.min(COUNT_MAX) as usize, |decision| {
+        let of_server =
+            |name: &String| decision.note.picked.as_ref().is_some_and(|picked| picked.server == *name);
+        pool.as_ref().is_none_or(|name| *decision.pool == **name)
+            && server.as_ref().is_none_or(of_server)
+            && request_id.as_ref().is_none_or(|id| decision.request_id == *id)
+            && (!is_asked || decision.is_asked)
+    }))
+}
+
+/// Asks for the next requests: `count`, of a `pool`, with a `request_id`, with a `header` (`name:value`).
+pub(super) fn next(view: &View, call: &Call) -> Response {
+    let (wanted, count) = match wanted(view, call) {
+        Ok(wanted) => wanted,
+        Err((status, sentence)) => return call.reject(status, sentence),
+    };
+    let since = view.stats.decisions.last();
+    match view.stats.decisions.ask(wanted, count, time::now()) {
+        true => Response::json(202, &Asked { since, count }),
+        false => {
+            call.reject(429, "Too many questions wait for requests to come. Each ends after ten minutes.")
+        }
+    }
+}
+
+fn wanted(view: &View, call: &Call) -> Result<(Wanted, u64), (u16, String)> {
+    let bad = |sentence: String| (400, sentence);
+    let count = if call.has("count") { call.number("count").map_err(bad)? } else { 1 };
+    if !(1..=COUNT_MAX).contains(&count) {
+        return Err((400, format!("count in the query is not 1 to {COUNT_MAX}.")));
+    }
+    let text = |name| match call.text(name) {
+        Ok(Some(text)) if text.len() > TEXT_MAX => Err((400, format!("{name} in the query is too long."))),
+        Ok(text) => Ok(text),
+        Err(sentence) => Err((400, sentence)),
+    };
+    let pool = text("pool")?.map(|name| {
+        let pool = view.live().config.pool_named(&name);
+        pool.ok_or_else(|| (404, format!("There is no pool named {name:?}.")))
+    });
+    let header = text("header")?.map(|header| {
+        let (name, value) = header.split_once(':').ok_or_else(|| {
+            (400, "header in the query is not name:value, as in header=x-debug:1.".to_owned())
+        })?;
+        Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+    });
+    Ok((
+        Wanted { pool: pool.transpose()?, request_id: text("request_id")?, header: header.transpose()? },
+        count,
+    ))
+}
+
+fn shown(decision: Decision) -> Shown {
+    let note = decision.note;
+    let (server, why, among, last_resort) = match note.picked {
+        Some(picked) => (Some(picked.server), Some(picked.why.name()), picked.among, picked.is_reserve),
+        None => (None, None, 0, false),
+    };
+    Shown {
+        number: decision.number,
+        at: unix_rfc3339(decision.unix_ms / 1000),
+        at_ms: decision.unix_ms,
+        request_id: decision.request_id,
+        request: (!decision.request.is_empty()).then_some(decision.request),
+        pool: decision.pool.to_string(),
+        route: decision.route,
+        algorithm: note.algorithm.name(),
+        attempt: decision.attempt,
+        waited_ms: (!decision.waited.is_zero()).then(|| rounded(decision.waited.as_secs_f64() * 1e3)),
+        asked: decision.is_asked,
+        outcome: decision.outcome.name(),
+        server,
+        why,
+        among,
+        last_resort,
+        candidates: note.candidates.into_iter().map(candidate).collect(),
+        candidates_more: note.candidates_more,
+        excluded: note.excluded.into_iter().map(excluded).collect(),
+        excluded_more: note.excluded_more,
+        not_sampled: note.not_sampled,
+    }
+}
+
+fn candidate(Considered { server, seen, .. }: Considered) -> CandidateShown {
+    let ms = |us: f32| rounded(f64::from(us) / 1000.0);
+    let Candidate { cost, latency, .. } = seen;
+    CandidateShown {
+        server,
+        cost_ms: (cost > 0.0 && cost.is_finite()).then(|| ms(cost)),
+        weight: seen.weight.0,
+        in_flight: seen.in_flight,
+        tunnels: seen.tunnels,
+        latency_ms: latency.map(|latency| ms(latency.typical_us)),
+        usual_in_flight: latency.map(|latency| rounded(f64::from(latency.load))),
+        good_share: rounded(f64::from(seen.good)),
+        silence_ms: ms(seen.silence_us),
+        report_factor: rounded(f64::from(seen.report)),
+        avoided: seen.is_avoided,
+    }
+}
+
+fn excluded(Excluded { server, why }: Excluded) -> ExcludedShown {
+    let (name, mut for_s, mut in_flight) = (why.name(), None, None);
+    let detail = match why {
+        Exclusion::Down(detail) => detail,
+        Exclusion::Ejected { left, detail } => {
+            for_s = Some(rounded(left.as_secs_f64()));
+            detail
+        }
+        Exclusion::Full { in_flight: count } => {
+            in_flight = Some(count);
+            None
+        }
+        _ => None,
+    };
+    ExcludedShown { server, why: name, detail, for_s, in_flight }
+}

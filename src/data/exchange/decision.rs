@@ -1,0 +1,55 @@
+//! What is recorded of the choice of a server, for the requests of which it is.
+
+use super::Exchange;
+use crate::base::{text, time};
+use crate::data::context::Context;
+use crate::data::upstream::Chosen;
+use crate::http1::head::RequestHead;
+use crate::state::choose::Note;
+use crate::state::decisions::{Coming, Decision, Outcome, Recorded};
+use std::time::Duration;
+
+/// The longest request line that is kept, in bytes.
+const REQUEST_MAX: usize = 200;
+
+impl Exchange {
+    /// Whether the choices for this request are recorded.
+    pub(super) fn is_recorded(&self, head: &RequestHead<'_, '_>, cx: &Context) -> Option<Recorded> {
+        let decisions = &cx.shared.stats.decisions;
+        if !decisions.is_due(cx.now) {
+            return None;
+        }
+        let has_header = |name: &str, value: &str| {
+            let mut named =
+                head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name.as_bytes()));
+            named.any(|field| field.value == value.as_bytes())
+        };
+        let coming = Coming { pool: self.pool, request_id: head.request_id, has_header: &has_header };
+        decisions.records(&coming, self.view.live.config.decisions.per_second, cx.now)
+    }
+
+    /// Keeps what a choice went by.
+    pub(super) fn keep_decision(&self, note: Note, chosen: &Chosen, cx: &Context) {
+        let outcome = match chosen {
+            Chosen::Server(_) => Outcome::Sent,
+            Chosen::Full => Outcome::Queued,
+            Chosen::None => Outcome::None,
+        };
+        let line = &self.upload.request_line()[..self.upload.request_line().len().min(REQUEST_MAX)];
+        let line = line.strip_suffix(b" HTTP/1.1").unwrap_or(line);
+        let (connects, reuses, others) = self.tries.failed;
+        cx.shared.stats.decisions.keep(Decision {
+            number: 0,
+            unix_ms: time::unix_millis(),
+            request_id: self.meta.trace.to_string(),
+            request: text::escape(&String::from_utf8_lossy(line)).to_string(),
+            pool: self.view.live.pool(self.pool).name.clone(),
+            route: self.way.as_ref().map(|way| way.route.name.clone()),
+            attempt: connects + reuses + others + 1,
+            waited: self.queue_token.as_ref().map_or(Duration::ZERO, |token| cx.now.since(token.since)),
+            is_asked: self.recorded == Some(Recorded::Asked),
+            outcome,
+            note,
+        });
+    }
+}

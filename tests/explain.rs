@@ -1,0 +1,109 @@
+//! Why requests went where they went: what a running balancer has recorded of its choices, and `evenkeel explain`.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::process::{Command, Stdio};
+use support::balancer::{ADMIN, list, with};
+use support::{Client, Evenkeel, Origin, unused_port};
+
+fn admin() -> Value {
+    json!({ "admin": { "socket": ADMIN }, "retries": { "attempts": 2 } })
+}
+
+fn command(balancer: &Evenkeel, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    command.arg("explain").args(arguments).current_dir(balancer.folder());
+    command
+}
+
+/// Its exit code, and what it printed.
+fn explain(balancer: &Evenkeel, arguments: &[&str]) -> (i32, String) {
+    let output = command(balancer, arguments).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+}
+
+fn decisions(balancer: &Evenkeel, arguments: &[&str]) -> Vec<Value> {
+    let (code, text) = explain(balancer, &[arguments, &["--json"]].concat());
+    assert_eq!(code, 0, "{text}");
+    let text: Value = serde_json::from_str(&text).unwrap();
+    text["decisions"].as_array().unwrap().clone()
+}
+
+fn ask(balancer: &Evenkeel, headers: &str) {
+    let response =
+        Client::to(balancer).send(format!("GET /a HTTP/1.1\r\nHost: h\r\n{headers}\r\n")).response();
+    assert_eq!(response.status, 200, "{}", response.text());
+}
+
+/// Nothing of a quiet balancer is missed: the choices for each request, retries among them, with every server of its pool.
+#[test]
+fn requests_of_a_quiet_balancer_are_told_with_all_servers() {
+    let (a, closed) = (Origin::responds("a"), unused_port());
+    let mut servers = list(&[&a, &a]);
+    servers[1]["address"] = json!(closed.address().to_string());
+    servers.as_array_mut().unwrap().push(json!({ "name": "c", "address": "127.0.0.1:1", "weight": 0 }));
+    let config = with(admin(), json!({ "servers": { "algorithm": "round_robin", "list": servers } }));
+    let trusted = json!({ "load_balancer": { "trusted_proxies": ["127.0.0.0/8"] } });
+    let balancer = Evenkeel::start(with(config, trusted));
+    assert_eq!(explain(&balancer, &[]).0, 1, "there is none yet");
+    ask(&balancer, "X-Request-Id: first\r\n");
+    ask(&balancer, "X-Request-Id: second\r\n");
+    let all = decisions(&balancer, &[]);
+    let of = |id: &str| all.iter().filter(|one| one["request_id"] == id).collect::<Vec<_>>();
+    assert_eq!(
+        of("first").len() + of("second").len(),
+        3,
+        "one of them was sent to b, and to a then: {all:#?}"
+    );
+    let retried = [of("first"), of("second")].into_iter().find(|of| of.len() == 2).unwrap();
+    assert_eq!((&retried[0]["server"], &retried[1]["server"]), (&json!("b"), &json!("a")));
+    assert_eq!((&retried[1]["attempt"], &retried[1]["why"]), (&json!(2), &json!("only_one")));
+    let excluded: Vec<_> =
+        retried[1]["excluded"].as_array().unwrap().iter().map(|one| (&one["server"], &one["why"])).collect();
+    assert_eq!(excluded, [(&json!("b"), &json!("tried")), (&json!("c"), &json!("weight_zero"))]);
+    let (code, text) = explain(&balancer, &["--request-id", "second", "-n", "1"]);
+    assert_eq!(code, 0, "{text}");
+    for part in ["GET /a -> a", "pool default, round_robin", "request second", "c  excluded: weight 0"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(decisions(&balancer, &["--server", "b"]).iter().all(|one| one["server"] == "b"));
+    let (code, text) = explain(&balancer, &["--request-id", "other"]);
+    assert!(code == 1 && text.contains("--next"), "{text}");
+}
+
+/// Without samples only what somebody asks for is recorded, by header among others, while a command waits for it.
+#[test]
+fn the_next_request_with_a_header_is_waited_for() {
+    let origin = Origin::responds("a");
+    let config = with(admin(), json!({ "decisions": { "per_second": 0 } }));
+    let balancer = Evenkeel::before(&[&origin], config);
+    ask(&balancer, "");
+    let waits = command(&balancer, &["--next", "--header", "X-Debug: 1", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The command's question has come when a request with the header is recorded.
+    let mut asked = 0;
+    support::until("the question is there", || {
+        asked += 1;
+        ask(&balancer, "");
+        ask(&balancer, &format!("X-Debug: 1\r\nX-Number: {asked}\r\n"));
+        explain(&balancer, &["-n", "1"]).0 == 0
+    });
+    let output = waits.wait_with_output().unwrap();
+    let text: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert_eq!(text["decisions"].as_array().unwrap().len(), 1, "{text}");
+    assert_eq!(
+        (&text["decisions"][0]["asked"], &text["decisions"][0]["server"]),
+        (&json!(true), &json!("a"))
+    );
+    let (code, text) = explain(&balancer, &["--next", "--wait", "1ms"]);
+    assert!(code == 1 && text.contains("came within"), "{text}");
+    assert_eq!(explain(&balancer, &["--header", "x:1"]).0, 2);
+}
