@@ -41,7 +41,7 @@ pub struct Download {
     server_keeps: bool,
     client_keeps: bool,
     /// For a body that is encoded on its way.
-    encoder: Option<Encoder>,
+    encoder: Option<Box<Encoder>>,
     /// For an event stream.
     events: Option<Events>,
     /// The server switched to WebSocket.
@@ -593,7 +593,7 @@ impl Download {
         let coding = asking.compression.and_then(|(_, coding)| coding);
         let coding = coding.filter(|_| encoding::may_encode(suits, asking.asked, asking.version));
         // Without memory for it the body is sent as it is.
-        self.encoder = coding.and_then(|coding| Encoder::new(coding).ok());
+        self.encoder = coding.and_then(|coding| Encoder::new(coding).ok().map(Box::new));
         let is_encoded = self.encoder.is_some();
         let to_client = if is_encoded { Framing::Chunked } else { framing_for(asking.version, &head) };
         let client_keeps = asking.may_keep && asking.request_done && to_client != Framing::UntilClose;

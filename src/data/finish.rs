@@ -84,7 +84,7 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
     let is_logged = way.is_none_or(|way| way.route.access_log);
     let access = live.access.as_ref().filter(|_| is_logged);
     let access = access.filter(|access| access.takes(status, reason, took, meta.id));
-    let span = meta.trace_context.filter(|trace| trace.is_recorded).zip(live.spans.as_ref());
+    let span = meta.trace_context.as_deref().filter(|trace| trace.is_recorded).zip(live.spans.as_ref());
     if access.is_none() && span.is_none() {
         return;
     }
@@ -101,13 +101,13 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
         took,
         phases: phases.for_line(meta.started),
         id: meta.trace.clone(),
-        trace: meta.trace_context.map(|trace| trace.sent.trace),
+        trace: meta.trace_context.as_ref().map(|trace| trace.sent.trace),
         server: server.cloned(),
         reason,
         names: wants_names.then(|| Box::new(names(meta, way, pool, live))),
     };
     if let Some((trace, spans)) = span {
-        record(&line, trace, spans, cx);
+        record(&line, *trace, spans, cx);
     }
     if access.is_some_and(|access| !access.tell(line)) {
         shard.count(Counter::AccessLinesDropped);

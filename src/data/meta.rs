@@ -28,7 +28,7 @@ pub struct Meta {
     /// What the request is called in logs and in responses of our own.
     pub trace: TraceId,
     /// The trace that it is part of, where traces are switched on.
-    pub trace_context: Option<Trace>,
+    pub trace_context: Option<Box<Trace>>,
     /// When its head was complete.
     pub started: Moment,
     /// The client, or whom a trusted proxy names.
@@ -98,8 +98,8 @@ impl Meta {
         let id = cx.next_id();
         let is_trusted = peer.is_some_and(|peer| listen.trusts(peer));
         let is_traced = listen.trace_context || live.spans.is_some();
-        let trace_context = is_traced.then(|| Trace::of(head, live, cx));
-        let is_recorded = trace_context.is_some_and(|trace| trace.is_recorded);
+        let trace_context = is_traced.then(|| Box::new(Trace::of(head, live, cx)));
+        let is_recorded = trace_context.as_ref().is_some_and(|trace| trace.is_recorded);
         Meta {
             id,
             trace: TraceId::new(head.request_id.filter(|_| is_trusted), id),

@@ -236,7 +236,7 @@ pub(super) fn prepare(
         client_certificate: client.map(|client| (client.subject.as_str(), client.fingerprint.as_str())),
         pseudonym: &view.live.pseudonym,
         request_id: matches!(meta.trace, TraceId::Ours(_)).then_some(meta.id),
-        trace_parent: meta.trace_context.and_then(|trace| trace.is_ours.then_some(trace.sent)),
+        trace_parent: meta.trace_context.as_ref().and_then(|trace| trace.is_ours.then_some(trace.sent)),
         forwarded: listen.forwarded,
         authority: &authority,
         rewritten: to.rewritten,

@@ -24,7 +24,8 @@ pub struct Body {
     extensions_ahead: u64,
     /// White space is allowed between a chunk's size and its line end.
     padded: bool,
-    trailers: Trailers,
+    /// Made when the section begins; few bodies have one.
+    trailers: Option<Box<Trailers>>,
 }
 
 /// What the next byte is.
@@ -81,14 +82,14 @@ impl Body {
             Framing::Chunked => State::Size { digits: 0, size: 0 },
             Framing::UntilClose => State::UntilClose,
         };
-        Body { state, extensions_ahead: 0, padded: false, trailers: Trailers::default() }
+        Body { state, extensions_ahead: 0, padded: false, trailers: None }
     }
 
     /// Drops trailers that Connection names in the head of this message: they are for one hop alone (RFC 9110 section
     /// 7.6.1). Costs nothing unless the body may have trailers.
     pub fn forbid(&mut self, head: &Fields<'_, '_>) {
         if matches!(self.state, State::Size { .. }) {
-            self.trailers.forbid(head);
+            self.trailers = Trailers::forbidding(head).map(Box::new);
         }
     }
 
@@ -154,7 +155,7 @@ impl Body {
     /// Trailer lines that may be forwarded, each with CRLF, filtered (RFC 9110 section 6.5.1). Complete once the body
     /// is done.
     pub fn trailers(&self) -> &[u8] {
-        self.trailers.lines()
+        self.trailers.as_deref().map_or(&[], Trailers::lines)
     }
 
     /// A piece of this body's payload as a chunk, with the end of the body behind it when this is the last of it: parts to
@@ -239,7 +240,8 @@ impl Body {
             (State::DataCr, b'\r') => Ok(State::DataLf),
             (State::DataLf, b'\n') => Ok(State::Size { digits: 0, size: 0 }),
             (State::Trailers, _) => {
-                self.trailers.push(byte).map(|end| if end { State::Done } else { State::Trailers })
+                let trailers = self.trailers.get_or_insert_default();
+                trailers.push(byte).map(|end| if end { State::Done } else { State::Trailers })
             }
             (State::Broken(reason), _) => Err(reason),
             _ => Err(Reason::BadChunk),

@@ -24,9 +24,10 @@ pub(super) struct Trailers {
 }
 
 impl Trailers {
-    /// Drops the trailers that Connection nominates in these fields.
-    pub(super) fn forbid(&mut self, head: &Fields<'_, '_>) {
-        self.nominated = Nominations::of(head).names().iter().map(|name| Box::from(*name)).collect();
+    /// Drops the trailers that Connection nominates in these fields; `None` where it nominates none.
+    pub(super) fn forbidding(head: &Fields<'_, '_>) -> Option<Self> {
+        let nominated: Vec<_> = Nominations::of(head).names().iter().map(|name| Box::from(*name)).collect();
+        (!nominated.is_empty()).then(|| Trailers { nominated, ..Trailers::default() })
     }
 
     /// Takes the next byte; returns true when it ends the section.
