@@ -107,3 +107,35 @@ fn the_next_request_with_a_header_is_waited_for() {
     assert!(code == 1 && text.contains("came within"), "{text}");
     assert_eq!(explain(&balancer, &["--header", "x:1"]).0, 2);
 }
+
+/// A shadow counts what it would do, and a reload brings it and takes it away.
+#[test]
+fn a_shadow_counts_where_it_would_differ() {
+    let origins = [Origin::responds("a"), Origin::responds("b")];
+    let config = with(admin(), json!({ "servers": { "algorithm": "round_robin", "shadow": "ip_hash" } }));
+    let balancer = Evenkeel::before(&[&origins[0], &origins[1]], config);
+    (0..20).for_each(|_| ask(&balancer, ""));
+    let count = |result: &str| {
+        balancer
+            .metric(&format!("evenkeel_pool_shadow_choices_total{{pool=\"default\",result=\"{result}\"}}"))
+    };
+    // Turns go to both, and the hash of one client to one of them.
+    assert_eq!((count("same"), count("different")), (10.0, 10.0));
+    let shadows: Vec<_> = decisions(&balancer, &[]).into_iter().map(|one| one["shadow"].clone()).collect();
+    assert!(shadows.iter().all(|one| *one == shadows[0] && one["algorithm"] == "ip_hash"), "{shadows:?}");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        let output = command.args(arguments).current_dir(balancer.folder()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let status = run(&["status"]);
+    assert!(status.contains("shadow ip_hash  would choose another server for 50.0 % of 20"), "{status}");
+    let file = balancer.folder().join("config.json");
+    let text = std::fs::read_to_string(&file).unwrap().replace("\"ip_hash\"", "null");
+    std::fs::write(&file, text).unwrap();
+    assert!(run(&["reload"]).contains("servers.shadow"));
+    ask(&balancer, "");
+    assert_eq!(decisions(&balancer, &["-n", "1"])[0]["shadow"], Value::Null);
+    assert!(balancer.metric_lines("evenkeel_pool_shadow_choices_total").is_empty());
+}

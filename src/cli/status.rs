@@ -1,7 +1,7 @@
 //! `evenkeel status`: the status of a running balancer, through its admin API, in 80 columns.
 
 use super::admin::{Client, Which};
-use super::view::{Mood, Pool, Server, Status, count, cut, millis, plain, rate};
+use super::view::{Mood, Pool, Server, Shadow, Status, count, cut, millis, plain, rate};
 use super::{Failure, File, changes, duration, failed, find, say};
 use clap::Args;
 use std::env;
@@ -132,6 +132,7 @@ fn report(status: &Status, place: &str, paint: Paint) -> String {
     for pool in &status.pools {
         lines.push(String::new());
         lines.push(head(pool, status, paint));
+        lines.extend(pool.shadow.as_ref().map(shadow));
         let servers: Vec<_> = status.servers.iter().filter(|server| server.pool == pool.name).collect();
         if servers.is_empty() {
             lines.push("  no servers".to_owned());
@@ -188,6 +189,14 @@ fn head(pool: &Pool, status: &Status, paint: Paint) -> String {
         if pool.waiting > 0 { format!("  waiting {}", count(pool.waiting as u64)) } else { String::new() };
     let name = paint.strong(&format!("pool {}", plain(&pool.name)));
     format!("{name}  {}  {ready}  in flight {}{waiting}", plain(&pool.algorithm), pool.in_flight)
+}
+
+/// How far the second algorithm of a pool differs from the first.
+fn shadow(shadow: &Shadow) -> String {
+    let Shadow { algorithm, same, different } = shadow;
+    let percent = 100.0 * *different as f64 / (same + different).max(1) as f64;
+    let all = count(same + different);
+    format!("  shadow {}  would choose another server for {percent:.1} % of {all}", plain(algorithm))
 }
 
 /// Columns of 80 in all.

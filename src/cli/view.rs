@@ -41,6 +41,15 @@ pub(super) struct Pool {
     pub(super) ready: usize,
     pub(super) in_flight: u32,
     pub(super) waiting: usize,
+    pub(super) shadow: Option<Shadow>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Shadow {
+    pub(super) algorithm: String,
+    pub(super) same: u64,
+    pub(super) different: u64,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -5,8 +5,10 @@
 //! whole tier is looked at.
 
 mod note;
+mod shadow;
 
 pub use note::{Considered, Excluded, Exclusion, LISTED_MAX, Note, Picked};
+pub use shadow::{Choices, Shadow};
 
 use super::server::{Lease, Rejected, Server};
 use super::table::Pool;
@@ -114,8 +116,11 @@ impl Chooser<'_> {
                 let Some(server) = slot.and_then(|slot| servers.get(slot.0 as usize)) else { break };
                 match server.lease(self.now) {
                     Ok(lease) => {
-                        if let (Some(note), Some(slot)) = (&mut self.note, slot) {
-                            note.picked(servers, self.candidates, draw, slot, tier > 0);
+                        if let Some(slot) = slot.filter(|_| self.note.is_some() || pool.shadow.is_some()) {
+                            if let Some(note) = &mut self.note {
+                                note.picked(servers, self.candidates, draw, slot, tier > 0);
+                            }
+                            self.shadow(pool, servers, draw, slot, &rejected);
                         }
                         return Chosen::Server(lease);
                     }
@@ -144,7 +149,8 @@ impl Chooser<'_> {
         let Chooser { random, candidates, now, .. } = self;
         candidates.clear();
         let qualifies = |server: &Server| !server.is_full() && !rejected.has(server.id);
-        let is_compared = servers.len() > 1 && pool.algorithm.compares();
+        let is_shadow_comparing = pool.shadow.as_ref().is_some_and(|shadow| shadow.algorithm.compares());
+        let is_compared = servers.len() > 1 && (pool.algorithm.compares() || is_shadow_comparing);
         let candidate = |at: usize, server: &Server| match is_compared {
             true => server.candidate(Slot(at as u32), *now),
             false => server.uncompared_candidate(Slot(at as u32)),

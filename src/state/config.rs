@@ -167,6 +167,8 @@ pub struct Servers {
     pub max_in_flight: Option<u32>,
     /// How a server is chosen.
     pub algorithm: pick::Algorithm,
+    /// A second algorithm that only counts where it would choose another server.
+    pub shadow: Option<pick::Algorithm>,
     /// The servers at the start; names and addresses are unique.
     pub list: Vec<ServerSpec>,
     /// Active probes.

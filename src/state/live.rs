@@ -8,6 +8,7 @@
 //! [`Snapshot`]: super::table::Snapshot
 
 use super::access::AccessSink;
+use super::choose::Choices;
 use super::config::{self, Config, Via};
 use super::guard::Guard;
 use super::listener::OpenListener;
@@ -75,6 +76,8 @@ pub struct PoolState {
     pub turn: CachePadded<AtomicU64>,
     /// Requests that wait for a server with room.
     pub queue: ServerQueue,
+    /// What its second algorithm would have chosen.
+    pub shadow: Arc<Choices>,
 }
 
 impl PoolState {
@@ -86,6 +89,7 @@ impl PoolState {
             budget: Budget::new(),
             turn: CachePadded::default(),
             queue: ServerQueue::default(),
+            shadow: Arc::default(),
         }
     }
 }

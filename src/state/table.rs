@@ -2,6 +2,7 @@
 //! `RwLock`. Readers keep the snapshot and check a version; writers build the next one as a whole. No guard leaves this
 //! file (invariant 1).
 
+use super::choose::Shadow;
 use super::config::{Config, ServerSpec};
 use super::live::Live;
 use super::merge::{Merged, merge};
@@ -40,6 +41,8 @@ pub struct Pool {
     pub schedule: Vec<Slot>,
     /// The algorithm.
     pub algorithm: Algorithm,
+    /// A second one that runs beside it.
+    pub shadow: Option<Shadow>,
 }
 
 /// The table.
@@ -293,7 +296,10 @@ impl Snapshot {
             }
         }
         let pool = |(id, tiers): (PoolId, &mut Tiers)| {
-            (id, Pool::of(std::mem::take(tiers), live.config.pool(id).algorithm))
+            let settings = live.config.pool(id);
+            let choices = || Arc::clone(&live.pool(id).shadow);
+            let shadow = settings.shadow.map(|algorithm| Shadow { algorithm, choices: choices() });
+            (id, Pool::of(std::mem::take(tiers), settings.algorithm, shadow))
         };
         let pools = tiers.iter_mut().map(pool).collect();
         Snapshot { pools, servers, live }
@@ -308,7 +314,7 @@ struct Tiers {
 }
 
 impl Pool {
-    fn of(tiers: Tiers, algorithm: Algorithm) -> Self {
+    fn of(tiers: Tiers, algorithm: Algorithm, shadow: Option<Shadow>) -> Self {
         let Tiers { servers, out } = tiers;
         let count = out.len() + servers.iter().map(Vec::len).sum::<usize>();
         let mut tiers = servers.into_iter().filter(|tier| !tier.is_empty());
@@ -316,7 +322,7 @@ impl Pool {
         let reserve = tiers.flatten().collect();
         let weighted: Vec<_> =
             ready.iter().enumerate().map(|(at, server)| (Slot(at as u32), server.weight())).collect();
-        Pool { count, ready, reserve, out, schedule: pick::schedule(&weighted), algorithm }
+        Pool { count, ready, reserve, out, schedule: pick::schedule(&weighted), algorithm, shadow }
     }
 }
 

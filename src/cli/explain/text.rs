@@ -36,6 +36,14 @@ pub(super) struct Decision {
     excluded: Vec<Excluded>,
     excluded_more: usize,
     not_sampled: usize,
+    shadow: Option<Shadow>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Shadow {
+    algorithm: String,
+    server: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -90,6 +98,11 @@ pub(super) fn report(decision: &Decision) -> String {
     let more = more.collect::<Vec<_>>().join(", ");
     if !more.is_empty() {
         lines.extend(wrapped(&more, "  ", "  "));
+    }
+    if let Some(Shadow { algorithm, server }) = &decision.shadow {
+        let is_same = Some(server) == decision.server.as_ref();
+        let choice = if is_same { "the same".to_owned() } else { plain(server) };
+        lines.push(format!("  shadow {}: {choice}", plain(algorithm)));
     }
     lines.join("\n")
 }
@@ -230,7 +243,7 @@ mod tests {
                     { "server": "d", "why": "full", "in_flight": 8 },
                     { "server": "e", "why": "tried" },
                 ],
-                "excluded_more": 2, "not_sampled": 90,
+                "excluded_more": 2, "not_sampled": 90, "shadow": { "algorithm": "least_connections", "server": "new" },
             }),
             "
 2026-11-27T12:00:00Z GET /orders/7 -> b
@@ -244,6 +257,7 @@ mod tests {
   d    excluded: full, 8 in flight
   e    excluded: tried before
   2 more excluded, 90 not in the sample of this choice
+  shadow least_connections: new
 ",
         );
     }

@@ -61,6 +61,15 @@ struct Shown {
     excluded_more: usize,
     /// Servers that take requests and were not drawn for the sample of a large table.
     not_sampled: usize,
+    /// Null without a second algorithm.
+    shadow: Option<ShadowShown>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShadowShown {
+    algorithm: &'static str,
+    /// What it would have chosen.
+    server: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -203,6 +212,7 @@ fn shown(decision: Decision) -> Shown {
         excluded: note.excluded.into_iter().map(excluded).collect(),
         excluded_more: note.excluded_more,
         not_sampled: note.not_sampled,
+        shadow: note.shadow.map(|(by, server)| ShadowShown { algorithm: by.name(), server }),
     }
 }
 

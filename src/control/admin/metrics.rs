@@ -186,6 +186,12 @@ fn pools(page: &mut Page, view: &View) {
     each("pool_servers_ready", "Servers of the pool that get requests now.", &|pool| pool.ready);
     let help = "Requests waiting for a server of the pool, because all are at max_in_flight.";
     each("pool_requests_waiting", help, &|pool| pool.waiting);
+    let help = "Choices of the pool's algorithm in which its shadow would have chosen the same server, or a different one.";
+    page.family("pool_shadow_choices_total", Kind::Counter, help);
+    for (pool, shadow) in pools.iter().filter_map(|pool| Some((pool, pool.shadow.as_ref()?))) {
+        page.sample(&[("pool", &pool.name), ("result", "same")], shadow.same);
+        page.sample(&[("pool", &pool.name), ("result", "different")], shadow.different);
+    }
 }
 
 fn servers(page: &mut Page, view: &View, now: Moment) {

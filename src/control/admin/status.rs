@@ -108,6 +108,18 @@ pub(super) struct PoolStatus {
     /// Requests that wait for a server with room.
     pub(super) waiting: usize,
     queue_capacity: usize,
+    /// Null without one.
+    pub(super) shadow: Option<ShadowStatus>,
+}
+
+/// What the second algorithm of a pool would have chosen.
+#[derive(Debug, Serialize)]
+pub(super) struct ShadowStatus {
+    algorithm: &'static str,
+    /// Choices in which it would have been the same server.
+    pub(super) same: u64,
+    /// Choices in which it would have been another one.
+    pub(super) different: u64,
 }
 
 /// One server, also `GET /api/v1/servers/{name}`.
@@ -244,6 +256,11 @@ pub(super) fn pools(view: &View) -> Vec<PoolStatus> {
             in_flight: in_flight.get(pool).copied().unwrap_or(0),
             waiting: view.workers.waiting_in(pool),
             queue_capacity: settings.queue_capacity,
+            shadow: servers.shadow.as_ref().map(|shadow| ShadowStatus {
+                algorithm: shadow.algorithm.name(),
+                same: shadow.choices.same(),
+                different: shadow.choices.different(),
+            }),
         }
     };
     config.pool_ids().map(status).collect()

@@ -34,6 +34,8 @@ pub struct Note {
     pub algorithm: Algorithm,
     /// The server, and why that one.
     pub picked: Option<Picked>,
+    /// The second algorithm of the pool, and the server that it would have chosen.
+    pub shadow: Option<(Algorithm, String)>,
 }
 
 /// The server that was chosen.

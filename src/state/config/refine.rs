@@ -123,6 +123,7 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
         queue_capacity: s.get("queue_capacity", 1000, rules::whole(1..=1_000_000)),
         max_in_flight: s.maybe("max_in_flight", None, rules::whole(1..=1_000_000)),
         algorithm: s.get("algorithm", Algorithm::default(), rules::algorithm),
+        shadow: s.maybe("shadow", None, rules::algorithm),
         list: s.objects("list", server),
         health_check: s.section("health_check", health_check::read),
         load_report: s.section("load_report", load_report),
