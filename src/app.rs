@@ -10,6 +10,7 @@ mod reload;
 mod sinks;
 mod systemd;
 pub mod upgrade;
+mod watch;
 
 pub use demo::demo;
 
@@ -65,6 +66,7 @@ pub struct Balancer {
     reloader: Arc<reload::Reloader>,
     report: (report::Handle, JoinHandle<()>),
     certificates: (certificates::Handle, JoinHandle<()>),
+    watch: (watch::Handle, JoinHandle<()>),
     kept: Option<(state_file::Handle, JoinHandle<()>)>,
     upgrading: Arc<Upgrading>,
 }
@@ -131,18 +133,20 @@ impl Balancer {
         let version = env!("CARGO_PKG_VERSION");
         recent.events.keep(Topic::Balancer, log::Level::Info, format!("started, version {version}"));
         let agent = agent.with_events(Arc::clone(&recent.events));
-        let access = sinks::AccessLogThread::default();
-        let reloader = Arc::new(reload::Reloader::new(&config, &proxy, &handle, &access, &recent.events));
+        let (access, exporters) = <(sinks::AccessLogThread, sinks::Exporters)>::default();
+        let writers = (&access, &exporters);
+        let reloader = Arc::new(reload::Reloader::new(&config, &proxy, &handle, writers, &recent.events));
         let parts = Parts { health: &handle, keep, upgrading: &upgrading, reloader: &reloader };
         let admin = Published::start(instance, &proxy, parts, &mut inheritance, &recent)?;
         // From here on a failure must remove the admin socket again.
-        let rest = sinks::Threads::start(&config, sources, &proxy, access).and_then(|sinks| {
+        let rest = sinks::Threads::start(&config, sources, &proxy, (access, exporters)).and_then(|sinks| {
             let health = spawn("health", move || agent.run())?;
             let report = start_report(&proxy, admin.as_ref(), recent)?;
             let certificates = listeners::watch_certificates(&proxy)?;
-            Ok((sinks, health, report, certificates, Running::start(proxy, acceptor)?))
+            let watch = watch::start(&reloader)?;
+            Ok((sinks, health, report, certificates, watch, Running::start(proxy, acceptor)?))
         });
-        let (sinks, health, report, certificates, main) = match rest {
+        let (sinks, health, report, certificates, watch, main) = match rest {
             Ok(rest) => rest,
             Err(error) => {
                 admin.into_iter().for_each(Published::stop);
@@ -170,6 +174,7 @@ impl Balancer {
             reloader,
             report,
             certificates,
+            watch,
             kept,
             upgrading,
         })
@@ -213,6 +218,8 @@ impl Balancer {
         let _ = self.report.1.join();
         drop(self.certificates.0);
         let _ = self.certificates.1.join();
+        drop(self.watch.0);
+        let _ = self.watch.1.join();
         // Last, because the threads before it may still send lines.
         self.sinks.stop();
     }
@@ -255,7 +262,7 @@ impl Published {
     ) -> Result<Option<Self>, Error> {
         let Parts { health, keep, upgrading, reloader } = parts;
         let (added, removed) = (health.clone(), health.clone());
-        let reload = Arc::clone(reloader);
+        let (reload, preview) = (Arc::clone(reloader), Arc::clone(reloader));
         let (config, address) = (Arc::clone(&main.shared.table.live().config), Arc::default());
         let view = View {
             published: Arc::clone(&address),
@@ -269,7 +276,7 @@ impl Published {
             registered: Arc::new(move |_| added.look()),
             forgotten: Arc::new(move |_| removed.look()),
             upgrading: Arc::clone(upgrading),
-            reload: Reload::new(move || reload.run()),
+            reload: Reload::new(move || reload.run(), move || preview.preview()),
             reloads: Arc::clone(reloader.reloads()),
             takes_over: inheritance.takes_over_admin(&config),
             changed: Arc::new(move || keep.iter().for_each(state_file::Handle::changed)),

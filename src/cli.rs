@@ -113,8 +113,9 @@ pub enum Command {
     ///
     /// Prints a summary, or every fault at once with its position in the file and what to write instead. Exits with 3
     /// when the file has a fault, and with 1 when a port, a folder or an address of this machine prevents a start. A
-    /// port in use by the running balancer of the same file does not.
-    #[command(visible_alias = "validate", alias = "test")]
+    /// port in use by the running balancer of the same file does not. With --diff the running balancer is asked what a
+    /// reload would change, by key.
+    #[command(visible_alias = "validate", alias = "test", after_help = check::AFTER_HELP)]
     Check(check::Arguments),
     /// Print the JSON schema of the configuration, for editors
     ///

@@ -24,6 +24,7 @@ pub mod server;
 pub mod simulation;
 pub mod sinks;
 pub mod spans;
+pub mod stamp;
 pub mod stats;
 pub mod table;
 pub mod tls;

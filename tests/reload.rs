@@ -214,13 +214,8 @@ fn what_only_a_start_reads_stays_and_is_named_by_each_reload() {
     let others = json!({
         "servers": { "list": list(&[&a]) },
         "admin": { "bind": "127.0.0.1:9", "state_file": "state.json" },
-        "tracing": { "endpoint": "http://127.0.0.1:9/v1/traces" },
     });
-    let named = [
-        "admin.bind needs a restart; still ",
-        "admin.state_file needs a restart; still null",
-        "tracing needs a restart; still as it was at the start",
-    ];
+    let named = ["admin.bind needs a restart; still ", "admin.state_file needs a restart; still null"];
     for _ in 0..2 {
         check(&balancer, others.clone(), 0, &named);
     }

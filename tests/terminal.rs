@@ -110,6 +110,25 @@ fn top_shows_the_balancer_drains_a_server_and_restores_the_terminal() {
     top.shows(RESTORED);
 }
 
+/// A balancer that responds to the first questions, and then to none any more.
+#[test]
+fn keys_of_top_work_while_the_balancer_does_not_respond() {
+    let origin = Origin::responds("ok");
+    let balancer = balancer(&origin);
+    let mut top = Terminal::start(&balancer, "top");
+    top.shows("requests/s");
+    balancer.signal(Signal::STOP);
+    top.press("d");
+    top.shows("y: yes");
+    top.press("y");
+    top.press("/nowhere");
+    top.shows("nowhere");
+    top.press("\rq");
+    assert_eq!(top.wait(), Some(0));
+    top.shows(RESTORED);
+    balancer.signal(Signal::CONT);
+}
+
 #[test]
 fn a_signal_restores_the_terminal() {
     let origin = Origin::responds("ok");

@@ -172,3 +172,31 @@ fn a_collector_that_is_gone_costs_spans_and_nothing_else_and_a_stop_exports_the_
     assert_eq!(balancer.wait().code(), Some(0));
     wait_for(&collector, 1500);
 }
+
+#[test]
+fn a_reload_moves_spans_to_another_collector_and_ends_them() {
+    let (origin, first, second) = (Origin::responds("fine"), collector(), collector());
+    let balancer = start(&origin, &first, json!({}));
+    let mut client = Client::to(&balancer);
+    assert_eq!(client.get("/first").status, 200);
+    let file = balancer.folder().join("config.json");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let reload = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let count = balancer.metric("evenkeel_config_reloads_total");
+        balancer.signal(Signal::HUP);
+        until("it is reloaded", || balancer.metric("evenkeel_config_reloads_total") > count);
+    };
+    reload(&before.replace(&first.address().to_string(), &second.address().to_string()));
+    assert_eq!(client.get("/second").status, 200);
+    let path = |span: &Value| attribute(span, "url.path");
+    assert_eq!(wait_for(&second, 1).iter().map(path).collect::<Vec<_>>(), [json!("/second")]);
+    assert_eq!(wait_for(&first, 1).iter().map(path).collect::<Vec<_>>(), [json!("/first")]);
+    until("the thread of before has ended", || balancer.threads_named("traces") == 1);
+    let mut none: Value = serde_json::from_str(&before).unwrap();
+    none["tracing"] = Value::Null;
+    reload(&none.to_string());
+    assert_eq!(client.get("/third").status, 200);
+    until("no thread exports", || balancer.threads_named("traces") == 0);
+    assert_eq!((spans(&first).len(), spans(&second).len()), (1, 1));
+}

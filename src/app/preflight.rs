@@ -6,7 +6,7 @@ use super::publish;
 use crate::base::time;
 use crate::state::config::{AccessLog, AccessTarget, Config, Listener, Place};
 use crate::state::instance::Instance;
-use crate::state::live::Files;
+use crate::state::live::{Files, Live};
 use crate::state::tls::Problem;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
@@ -46,6 +46,16 @@ pub fn preflight(config: &Config, running: Option<&Instance>) -> Vec<Obstacle> {
     let failed = listeners.chain(others).filter_map(|(stops, check)| Some((stops, check.err()?)));
     let obstacle = |(stops, (key, advice))| Obstacle { key, advice, stops };
     failed.map(obstacle).chain(files(config)).collect()
+}
+
+/// What stands in the way of a reload to this configuration: places of new listeners, and a new access log.
+pub(super) fn of_reload(config: &Config, before: &Live) -> Vec<Obstacle> {
+    let listeners = &config.listen.listeners;
+    let new = listeners.iter().zip(before.still_open(listeners)).filter(|(_, open)| open.is_none());
+    let new = new.map(|(listener, _)| self::listener(listener, None));
+    let log = config.log.access.as_ref().filter(|_| config.log.access != before.config.log.access);
+    let failed = new.chain(log.map(access_log)).filter_map(Result::err);
+    failed.map(|(key, advice)| Obstacle { key, advice, stops: true }).collect()
 }
 
 /// What is wrong with the files of TLS and of responses.

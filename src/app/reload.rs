@@ -1,22 +1,26 @@
 //! The reload: reads the file again, and has every part of the running balancer go on with it; or changes nothing.
 
 use super::listeners::listener_error;
-use super::sinks::{AccessLogThread, AccessWriter, start_access_log};
+use super::preflight;
+use super::sinks::{AccessLogThread, AccessWriter, Exporters, start_access_log, start_exporter};
+use super::systemd;
 use crate::base::time;
 use crate::control::health;
 use crate::data::Proxy;
 use crate::data::reload::{Unopened, is_in_the_way};
 use crate::state::access::AccessSink;
-use crate::state::config::diff::{Difference, Written};
-use crate::state::config::{self, Config, Fault};
+use crate::state::config::diff::Difference;
+use crate::state::config::{self, Config, Fault, Refined, Written};
 use crate::state::events::{Events, Topic};
 use crate::state::live::{Files, Live};
 use crate::state::merge::Merged;
 use crate::state::reload::{Outcome, Reloaded, Reloads};
 use crate::state::sinks::Sinks;
+use crate::state::spans::SpanSink;
+use crate::state::stamp::Stamped;
 use log::Level;
 use parking_lot::Mutex;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What a reload works on.
@@ -26,6 +30,7 @@ pub(super) struct Reloader {
     proxy: Proxy,
     health: health::Handle,
     access: AccessLogThread,
+    exporters: Exporters,
     reloads: Arc<Reloads>,
     events: Arc<Events>,
     state: Mutex<State>,
@@ -34,12 +39,39 @@ pub(super) struct Reloader {
 /// What one reload leaves to the next.
 #[derive(Debug)]
 struct State {
-    /// The file as it is in use.
-    written: Written,
+    /// The file as it is in use; `None` if there is none.
+    written: Option<Written>,
+    failed: Failed,
     next_pool: u32,
     next_listener: u32,
     /// Writers of earlier access logs: each ends with the last exchange that began under it.
     old_writers: Vec<AccessWriter>,
+}
+
+/// The files of attempts that failed since the last one that was applied.
+#[derive(Debug, Default)]
+struct Failed {
+    /// Of an attempt with the file as it was then.
+    file: Option<Vec<Stamped>>,
+    /// Of an attempt with the file as it is in use.
+    contents: Option<Vec<Stamped>>,
+}
+
+/// What is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The configuration file, and all that belongs to it.
+    File,
+    /// Only files that it names, such as those of networks: the configuration itself is as it is in use.
+    Contents,
+}
+
+/// What would be used next; nothing has been changed yet.
+struct Plan {
+    config: Config,
+    files: Files,
+    needs_restart: Vec<String>,
+    changes: Vec<String>,
 }
 
 impl Reloader {
@@ -48,12 +80,12 @@ impl Reloader {
         config: &Config,
         proxy: &Proxy,
         health: &health::Handle,
-        access: &AccessLogThread,
+        (access, exporters): (&AccessLogThread, &Exporters),
         events: &Arc<Events>,
     ) -> Self {
-        let written = config.file.as_deref().and_then(|file| Written::read(file).ok());
         let state = State {
-            written: written.unwrap_or_default(),
+            written: config.file.as_deref().and_then(|file| Written::read(file).ok()),
+            failed: Failed::default(),
             next_pool: config.pools.len() as u32 + 1,
             next_listener: config.listen.listeners.len() as u32,
             old_writers: Vec::new(),
@@ -63,6 +95,7 @@ impl Reloader {
             proxy: proxy.clone(),
             health: health.clone(),
             access: Arc::clone(access),
+            exporters: Arc::clone(exporters),
             reloads: Arc::default(),
             events: Arc::clone(events),
             state: Mutex::new(state),
@@ -76,7 +109,19 @@ impl Reloader {
 
     /// Reloads, and says in the log what came of it.
     pub(super) fn run(&self) -> Outcome {
-        let outcome = self.reload();
+        self.run_for(Scope::File, true)
+    }
+
+    /// The same because files have changed; it is in the log if something is different.
+    pub(super) fn run_by_itself(&self, scope: Scope) {
+        let _ = self.run_for(scope, false);
+    }
+
+    fn run_for(&self, scope: Scope, is_asked: bool) -> Outcome {
+        let is_told = !self.proxy.shared.is_draining();
+        is_told.then(systemd::reloading);
+        let outcome = self.reload(scope);
+        is_told.then(systemd::ready);
         match &outcome {
             Ok(reloaded) => {
                 reloaded.changes.iter().for_each(|change| log::info!("reload: {change}"));
@@ -86,7 +131,9 @@ impl Reloader {
                     1 => "1 change is in use".to_owned(),
                     count => format!("{count} changes are in use"),
                 };
-                self.events.log(Topic::Reload, Level::Info, format!("reload: {message}"));
+                if is_asked || !reloaded.changes.is_empty() {
+                    self.events.log(Topic::Reload, Level::Info, format!("reload: {message}"));
+                }
                 self.reloads.record(true, message);
             }
             Err(faults) => {
@@ -100,47 +147,142 @@ impl Reloader {
         outcome
     }
 
-    fn reload(&self) -> Outcome {
-        let Some(file) = &self.file else { return Err(vec![no_file()]) };
+    /// What a reload would do now. Nothing is changed.
+    pub(super) fn preview(&self) -> Outcome {
+        let file = self.reloadable()?;
+        let state = self.state.lock();
+        let written = Written::read(file)?;
+        let before = self.proxy.shared.table.live();
+        let plan =
+            self.plan(&state, &written, written.refine().config?, &before, &mut state.next_pool.clone())?;
+        let obstacles = preflight::of_reload(&plan.config, &before);
+        let fault =
+            |obstacle: preflight::Obstacle| config::fault_at(Some(file), &obstacle.key, obstacle.advice);
+        match obstacles.is_empty() {
+            true => Ok(Reloaded { changes: plan.changes, needs_restart: plan.needs_restart }),
+            false => Err(obstacles.into_iter().map(fault).collect()),
+        }
+    }
+
+    /// The files of the last attempt to use what is in scope; a change of them is a reason for the next one. `None`: there
+    /// is no reason to look at them.
+    pub(super) fn tried(&self, scope: Scope) -> Option<Vec<Stamped>> {
+        self.reloadable().ok()?;
+        let (state, live) = (self.state.lock(), self.proxy.shared.table.live());
+        let (failed, used) = match scope {
+            Scope::File => (&state.failed.file, &live.config.files),
+            Scope::Contents => (&state.failed.contents, &live.config.contents),
+        };
+        let is_wanted = scope == Scope::Contents || live.config.watch;
+        is_wanted.then(|| failed.as_ref().unwrap_or(used).clone())
+    }
+
+    /// The file that can be read again, or why none can.
+    fn reloadable(&self) -> Result<&Path, Vec<Fault>> {
+        let file = self.file.as_deref().ok_or_else(|| vec![no_file()])?;
         if self.proxy.shared.is_draining() {
             let advice = "the balancer drains; it takes no other configuration".to_owned();
             return Err(vec![config::fault_at(None, "", advice)]);
         }
+        Ok(file)
+    }
+
+    fn reload(&self, scope: Scope) -> Outcome {
+        let file = self.reloadable()?;
         let mut state = self.state.lock();
-        let mut config = config::load(file)?;
-        let written = Written::read(file)?;
+        let mut seen = vec![Stamped::now(file)];
+        let outcome = match (scope, state.written.take()) {
+            (Scope::Contents, Some(used)) => self.take_over(&mut state, None, used, &mut seen),
+            (_, used) => match Written::read(file) {
+                Ok(read) => self.take_over(&mut state, used, read, &mut seen),
+                Err(faults) => {
+                    state.written = used;
+                    Err(faults)
+                }
+            },
+        };
+        match (&outcome, scope) {
+            (Ok(_), _) => state.failed = Failed::default(),
+            (Err(_), Scope::File) => state.failed.file = Some(seen),
+            (Err(_), Scope::Contents) => state.failed.contents = Some(seen),
+        }
+        outcome
+    }
+
+    /// Goes on with a file in the place of the one in use, or with the same (`used` is `None`) and the files that it names.
+    /// What is not valid leaves the one in use there. `seen` becomes the files that were looked at.
+    fn take_over(
+        &self,
+        state: &mut State,
+        used: Option<Written>,
+        read: Written,
+        seen: &mut Vec<Stamped>,
+    ) -> Outcome {
+        let Refined { config, contents } = read.refine();
+        let is_same = used.is_none();
+        *seen = contents;
+        if !is_same {
+            seen.extend_from_slice(read.files());
+        }
+        // It is compared with what is there.
+        state.written = used;
+        let outcome = config.and_then(|config| self.apply(state, &read, config));
+        if is_same || outcome.is_ok() {
+            state.written = Some(read);
+        }
+        outcome
+    }
+
+    fn apply(&self, state: &mut State, written: &Written, config: Config) -> Outcome {
         let before = self.proxy.shared.table.live();
-        let needs_restart = self.keep_what_needs_a_restart(&mut config, &before);
-        config.renumber(&before.config, &mut state.next_pool);
-        let now = i64::try_from(time::unix_seconds()).unwrap_or(i64::MAX);
-        let files = Files::read(&config, Some(&before), now).map_err(|problems| {
-            let fault = |problem: crate::state::tls::Problem| {
-                config::fault_at(Some(file), &problem.key, problem.advice)
-            };
-            problems.into_iter().map(fault).collect::<Vec<_>>()
-        })?;
-        let access = self.open_access_log(&config, &before)?;
+        let mut next_pool = state.next_pool;
+        let plan = self.plan(state, written, config, &before, &mut next_pool)?;
+        state.next_pool = next_pool;
+        let Plan { config, files, needs_restart, changes } = plan;
+        let file = config.file.clone();
+        let (access, writer) = self.open_access_log(&config, &before)?;
+        let (spans, exporter) = self.open_spans(&config, &before)?;
         let config = Arc::new(config);
-        let (access, thread) = access;
-        let sinks = Sinks { access, spans: before.spans.clone() };
+        let sinks = Sinks { access, spans };
         let merged = self.proxy.reload(Arc::clone(&config), files, sinks, &mut state.next_listener);
         let merged = merged.map_err(|Unopened { index, error }| {
             let listener = &config.listen.listeners[index];
             let advice = listener_error(&listener.place, &error).to_string();
-            vec![config::fault_at(Some(file), &listener.port_key(), advice)]
+            vec![config::fault_at(file.as_deref(), &listener.port_key(), advice)]
         })?;
-        self.take_access_log(thread, &config, &before, &mut state);
+        self.take_access_log(writer, &config, &before, state);
+        let mut exporters = self.exporters.lock();
+        exporters.retain(|(_, thread)| !thread.is_finished());
+        exporters.extend(exporter);
         self.health.look();
         if std::env::var_os("RUST_LOG").is_none_or(|filters| filters.is_empty()) {
             log::set_max_level(config.log.level);
         }
-        let differences = state.written.changes(&written);
-        state.written = written;
-        let after = self.proxy.shared.table.live();
-        Ok(Reloaded {
-            changes: changes(&differences, &needs_restart, &merged, &before, &after),
-            needs_restart,
-        })
+        tell_removed(&merged);
+        Ok(Reloaded { changes, needs_restart })
+    }
+
+    /// Reads all that a configuration needs, and compares it with what is in use.
+    fn plan(
+        &self,
+        state: &State,
+        written: &Written,
+        mut config: Config,
+        before: &Live,
+        next_pool: &mut u32,
+    ) -> Result<Plan, Vec<Fault>> {
+        let needs_restart = self.keep_what_needs_a_restart(&mut config, before);
+        config.renumber(&before.config, next_pool);
+        let now = i64::try_from(time::unix_seconds()).unwrap_or(i64::MAX);
+        let files = Files::read(&config, Some(before), now).map_err(|problems| {
+            let fault = |problem: crate::state::tls::Problem| {
+                config::fault_at(config.file.as_deref(), &problem.key, problem.advice)
+            };
+            problems.into_iter().map(fault).collect::<Vec<_>>()
+        })?;
+        let differences = state.written.as_ref().map_or_else(Vec::new, |used| used.changes(written));
+        let changes = changes(&differences, &needs_restart, before, &config, &files);
+        Ok(Plan { config, files, needs_restart, changes })
     }
 
     /// Keys that only a start reads stay as they are.
@@ -159,10 +301,6 @@ impl Reloader {
         if config.admin.state_file != running.admin.state_file {
             tell("admin.state_file", path(&running.admin.state_file));
         }
-        if config.tracing != running.tracing {
-            tell("tracing", "as it was at the start".to_owned());
-        }
-        config.tracing.clone_from(&running.tracing);
         config.admin.socket.clone_from(&running.admin.socket);
         config.admin.bind = running.admin.bind;
         config.admin.state_file.clone_from(&running.admin.state_file);
@@ -201,6 +339,22 @@ impl Reloader {
         Ok((Some(sink), Some(thread)))
     }
 
+    /// A sink for spans; with a thread of its own where the settings are others than before.
+    fn open_spans(
+        &self,
+        config: &Config,
+        before: &Live,
+    ) -> Result<(Option<SpanSink>, Option<super::sinks::Exporter>), Vec<Fault>> {
+        if config.tracing == before.config.tracing {
+            return Ok((before.spans.clone(), None));
+        }
+        let Some(tracing) = &config.tracing else { return Ok((None, None)) };
+        let (sink, spans) = SpanSink::open(tracing.sample);
+        let thread = start_exporter(tracing, spans, Arc::clone(&self.proxy.shared.stats))
+            .map_err(|error| vec![config::fault_at(self.file.as_deref(), "tracing", error.to_string())])?;
+        Ok((Some(sink), Some(thread)))
+    }
+
     fn take_access_log(
         &self,
         thread: Option<AccessWriter>,
@@ -220,31 +374,36 @@ impl Reloader {
 fn changes(
     differences: &[Difference],
     needs_restart: &[String],
-    merged: &Merged,
     before: &Live,
-    after: &Live,
+    config: &Config,
+    files: &Files,
 ) -> Vec<String> {
     let waits = |path: &str| needs_restart.iter().any(|key| key.starts_with(&format!("{path} ")));
     let told = differences.iter().filter(|found| !waits(&found.path));
     let mut all: Vec<String> = told.map(|found| format!("{}: {}", found.path, found.change)).collect();
-    for listener in &after.listeners {
-        let Some(old) = before.listener(listener.id) else { continue };
-        let is_renewed = old.settings == listener.settings
-            && old.tls.as_ref().map(Arc::as_ptr) != listener.tls.as_ref().map(Arc::as_ptr);
-        if is_renewed {
-            all.push(format!("{}.tls: the certificates were read again", listener.settings.key()));
+    let listeners = &config.listen.listeners;
+    for ((listener, old), tls) in listeners.iter().zip(before.still_open(listeners)).zip(&files.tls.listeners)
+    {
+        let Some(old) = old.filter(|old| old.settings == *listener) else { continue };
+        if old.tls.as_ref().map(Arc::as_ptr) != tls.as_ref().map(Arc::as_ptr) {
+            all.push(format!("{}.tls: the certificates were read again", listener.key()));
         }
     }
-    if before.config.guards != after.config.guards && all.is_empty() {
-        all.push("files of guards were read again".to_owned());
-    }
-    let labels = |servers: &[Arc<crate::state::server::Server>]| {
-        servers.iter().map(|server| server.label.clone()).collect::<Vec<_>>().join(", ")
-    };
-    if !merged.removed.is_empty() {
-        log::info!("reload: drained and taken out: {}", labels(&merged.removed));
+    for file in &config.contents {
+        let old = before.config.contents.iter().find(|old| old.path == file.path);
+        let line = format!("{}: was read again", file.path.display());
+        if old.is_some_and(|old| old.stamp != file.stamp) && !all.contains(&line) {
+            all.push(line);
+        }
     }
     all
+}
+
+fn tell_removed(merged: &Merged) {
+    if !merged.removed.is_empty() {
+        let labels: Vec<&str> = merged.removed.iter().map(|server| &*server.label).collect();
+        log::info!("reload: drained and taken out: {}", labels.join(", "));
+    }
 }
 
 fn no_file() -> Fault {

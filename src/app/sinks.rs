@@ -4,7 +4,7 @@ use super::{Error, spawn};
 use crate::control::{access, traces};
 use crate::data::Proxy;
 use crate::state::access::{AccessSink, Line};
-use crate::state::config::{AccessLog, AccessTarget, Config, SyslogPlace};
+use crate::state::config::{AccessLog, AccessTarget, Config, SyslogPlace, Tracing};
 use crate::state::sinks::Sinks;
 use crate::state::spans::{Span, SpanSink};
 use crate::state::stats::Stats;
@@ -27,11 +27,18 @@ pub(super) type AccessWriter = (access::Handle, JoinHandle<()>);
 /// The thread that writes the access log, if there is one; a reload may replace it.
 pub(super) type AccessLogThread = Arc<Mutex<Option<AccessWriter>>>;
 
+/// An exporter of spans and its thread.
+pub(super) type Exporter = (traces::Handle, JoinHandle<()>);
+
+/// The threads that export spans. The last is that of the settings in use; each earlier one ends with the last exchange that
+/// began under its settings.
+pub(super) type Exporters = Arc<Mutex<Vec<Exporter>>>;
+
 /// The threads that write it.
 #[derive(Debug)]
 pub(super) struct Threads {
     access: AccessLogThread,
-    traces: Option<(traces::Handle, JoinHandle<()>)>,
+    exporters: Exporters,
 }
 
 /// The sinks that the configuration asks for.
@@ -43,25 +50,21 @@ pub(super) fn open(config: &Config) -> (Sinks, Sources) {
 }
 
 impl Threads {
-    /// Opens what is written to, and starts the threads. That of the access log is put where a reload finds it.
+    /// Opens what is written to, and starts the threads. They are put where a reload finds them.
     pub(super) fn start(
         config: &Config,
         sources: Sources,
         proxy: &Proxy,
-        access: AccessLogThread,
+        (access, exporters): (AccessLogThread, Exporters),
     ) -> Result<Self, Error> {
         let stats = || Arc::clone(&proxy.shared.stats);
         if let Some((target, lines)) = config.log.access.as_ref().zip(sources.lines) {
             *access.lock() = Some(start_access_log(target, lines, stats())?);
         }
-        let traces = match config.tracing.as_ref().zip(sources.spans) {
-            Some((to, spans)) => {
-                let (exporter, handle) = traces::Exporter::new(to, spans, stats());
-                Some((handle, spawn(traces::THREAD, move || exporter.run())?))
-            }
-            None => None,
-        };
-        Ok(Threads { access, traces })
+        if let Some((to, spans)) = config.tracing.as_ref().zip(sources.spans) {
+            exporters.lock().push(start_exporter(to, spans, stats())?);
+        }
+        Ok(Threads { access, exporters })
     }
 
     /// The access log, if there is one.
@@ -76,7 +79,7 @@ impl Threads {
             Some(_) => log::warn!("access log: the last lines could not be written in time"),
             None => {}
         }
-        if let Some((handle, thread)) = self.traces {
+        for (handle, thread) in self.exporters.lock().drain(..) {
             match handle.stop() {
                 true => _ = thread.join(),
                 false => log::warn!("tracing: the last spans could not be exported in time"),
@@ -94,6 +97,16 @@ pub(super) fn start_access_log(
     let opened = access::Writer::open(target, lines, stats);
     let (writer, handle) = opened.map_err(|error| access_error(target, &error))?;
     Ok((handle, spawn(access::THREAD, move || writer.run())?))
+}
+
+/// Starts the thread that exports these spans.
+pub(super) fn start_exporter(
+    to: &Tracing,
+    spans: Receiver<Span>,
+    stats: Arc<Stats>,
+) -> Result<Exporter, Error> {
+    let (exporter, handle) = traces::Exporter::new(to, spans, stats);
+    Ok((handle, spawn(traces::THREAD, move || exporter.run())?))
 }
 
 /// What to do if the access log cannot be opened.

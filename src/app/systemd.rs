@@ -10,9 +10,18 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-/// The service is up.
+/// The service is up, or its reload is over.
 pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
+}
+
+/// The service reads its configuration again; [`ready`] says when it has. systemd, with `Type=notify-reload`, tells by the time
+/// whether this belongs to its signal.
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(time) => tell(&[NotifyState::Reloading, time]),
+        Err(error) => log::debug!("systemd does not hear of the reload: {error}"),
+    }
 }
 
 /// The service stops.

@@ -4,7 +4,7 @@ use super::admin::{Client, Which};
 use super::{Failure, failed, find, print_error, say};
 use crate::sample::{AdminApi, Unmet};
 use crate::state::changes::{Change, Changes};
-use crate::state::config;
+use crate::state::config::Written;
 use clap::Subcommand;
 use std::fs;
 use std::io;
@@ -18,8 +18,8 @@ const CHANGES: &str = "/api/v1/changes";
 pub enum ConfigCommand {
     /// Print the configuration file with the changes of the admin API in it, as JSON
     ///
-    /// Servers that were registered or taken out, and weights, are as they are now. Comments are gone, included files
-    /// and variables are filled in. A file cannot say that a server is drained or in maintenance: those are named on the
+    /// Servers that were registered or taken out, and weights, are as they are now. Comments are gone, and included files
+    /// are in it. Variables stay as they are written, so no secret of the environment or of a file is shown. A file cannot say that a server is drained or in maintenance: those are named on the
     /// error output.
     Export(Which),
 }
@@ -38,9 +38,11 @@ pub(super) fn config(command: &ConfigCommand, file: Option<&Path>) -> Result<u8,
     let ConfigCommand::Export(which) = command;
     let config = find(file)?;
     let changes = changes(&Client::of(&config, which.admin.as_ref())?)?;
-    let document = config.file.as_deref().map_or_else(|| Ok(serde_json::json!({})), config::document);
-    let mut document = document.map_err(Failure::Configuration)?;
-    for mode in changes.merge_into(&mut document) {
+    let written = config.file.as_deref().map(Written::read).transpose().map_err(Failure::Configuration)?;
+    let none = || serde_json::json!({});
+    let values = written.as_ref().map_or_else(none, Written::values);
+    let mut document = written.as_ref().map_or_else(none, Written::placeholders);
+    for mode in changes.merge_into(&mut document, &values) {
         print_error(format_args!("evenkeel: not in the file: {mode}"));
     }
     say(format!("{document:#}"));

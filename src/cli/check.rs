@@ -1,7 +1,7 @@
 //! `evenkeel check`: whether a configuration is valid, and whether a balancer could start with it here.
 
 use super::admin::Client;
-use super::{Failure, File, STDIN, failed, find, processes, say};
+use super::{Failure, File, STDIN, failed, find, processes, reload, say};
 use crate::app::preflight::{Obstacle, preflight};
 use crate::state::config::{self, Config, FILE, Fault, Input};
 use crate::state::instance::Instance;
@@ -18,9 +18,21 @@ pub struct Arguments {
     /// Print the effective configuration as JSON: every key with its value, and where that comes from
     #[arg(long)]
     pub(super) print: bool,
+    /// Ask the balancer that runs with this file what a reload would do; see the exit codes
+    #[arg(long, conflicts_with_all = ["file_only", "print"])]
+    pub(super) diff: bool,
     #[command(flatten)]
     pub(super) file: File,
 }
+
+pub(super) const AFTER_HELP: &str = "\
+Exit codes:
+  0  it is valid; with --diff: a reload would change nothing
+  1  something on this machine prevents a start, or the reload; with --diff also: no balancer runs with this file
+  2  the command line is wrong
+  3  the configuration is not valid
+  4  with --diff: a reload would change what is printed
+  5  with --diff: some of what is printed needs a restart";
 
 /// The most servers that a summary names.
 const SERVERS_SHOWN: usize = 5;
@@ -38,6 +50,9 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
         }
         Err(failure) => return Err(failure),
     };
+    if arguments.diff {
+        return diff(&config);
+    }
     let running = running(&config);
     let obstacles = if arguments.file_only { Vec::new() } else { preflight(&config, running.as_ref()) };
     let (stops, goes_without): (Vec<_>, Vec<_>) = obstacles.iter().partition(|obstacle| obstacle.stops);
@@ -78,6 +93,20 @@ fn print(file: Option<&Path>) -> Result<u8, Failure> {
     };
     say(printed);
     Ok(code)
+}
+
+/// What the balancer that runs with this file would make of it.
+fn diff(config: &Config) -> Result<u8, Failure> {
+    let reloaded = reload::ask(&Client::of(config, None)?, "GET")?.map_err(failed)?;
+    say(match (reloaded.changes.is_empty(), reloaded.needs_restart.is_empty()) {
+        (true, true) => "a reload would change nothing".to_owned(),
+        _ => [&reloaded.changes[..], &reloaded.needs_restart].concat().join("\n"),
+    });
+    Ok(match (reloaded.changes.is_empty(), reloaded.needs_restart.is_empty()) {
+        (_, false) => 5,
+        (false, true) => 4,
+        (true, true) => 0,
+    })
 }
 
 /// The balancer that runs with this file, if there is one.

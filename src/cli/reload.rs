@@ -4,6 +4,7 @@ use super::admin::{Client, Which};
 use super::{Failure, File, check, failed, find, say};
 use crate::sample::AdminApi;
 use crate::state::config::{self, Config, FILE};
+use crate::state::reload::Reloaded;
 use clap::Args;
 use serde_json::Value;
 use std::path::Path;
@@ -34,27 +35,29 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
         Err(Failure::Configuration(faults)) => (beside(file), Some(faults)),
         Err(other) => return Err(other),
     };
-    let client = Client::of(&config, arguments.which.admin.as_ref());
-    let called = client.and_then(|client| client.call("POST", RELOAD, "{}".to_owned()).map_err(failed));
-    let (status, text) = match (called, invalid) {
-        (Ok(called), _) => called,
+    let asked = Client::of(&config, arguments.which.admin.as_ref()).and_then(|client| ask(&client, "POST"));
+    let reloaded = match (asked, invalid) {
+        (Ok(outcome), _) => outcome.map_err(failed)?,
         (Err(_), Some(faults)) => return Err(failed(check::told(&faults))),
         (Err(failure), None) => return Err(failure),
     };
-    let response: Value = serde_json::from_str(&text).unwrap_or_default();
-    if status != 200 {
-        return Err(failed(faults(&response, &text)));
-    }
-    let lines = |key: &str| -> Vec<String> {
-        let list = response[key].as_array().cloned().unwrap_or_default();
-        list.iter().filter_map(|line| line.as_str().map(str::to_owned)).collect()
-    };
-    let (changes, restart) = (lines("changes"), lines("needs_restart"));
-    if changes.is_empty() && restart.is_empty() {
+    if reloaded.changes.is_empty() && reloaded.needs_restart.is_empty() {
         say("nothing has changed");
     }
-    changes.into_iter().chain(restart).for_each(say);
+    reloaded.changes.iter().chain(&reloaded.needs_restart).for_each(say);
     Ok(0)
+}
+
+/// Has the balancer reload (`POST`), or say what a reload would do (`GET`). The inner error is what it says is wrong with its
+/// configuration.
+pub(super) fn ask(client: &Client, method: &str) -> Result<Result<Reloaded, String>, Failure> {
+    let body = if method == "POST" { "{}" } else { "" };
+    let (status, text) = client.call(method, RELOAD, body.to_owned()).map_err(failed)?;
+    let read = |error| failed(format!("the response of the admin API is not valid: {error}"));
+    match status {
+        200 => serde_json::from_str(&text).map(Ok).map_err(read),
+        _ => Ok(Err(faults(&serde_json::from_str(&text).unwrap_or_default(), &text))),
+    }
 }
 
 /// What is known of a file that is not valid: where its socket is if it does not say so.

@@ -1,17 +1,17 @@
 //! `evenkeel top`: a running balancer, live, in the terminal. [`app`] is what it shows and what keys do, [`draw`] how it
-//! looks; this file has the terminal and the calls of the admin API.
+//! looks, [`calls`] asks the admin API in a thread of its own; this file has the terminal.
 
 mod app;
+mod calls;
 mod draw;
 
 use super::admin::{Client, Which};
 use super::{Failure, File, failed, find};
 use crate::base::{signals, time};
-use crate::sample::{AdminApi, Unmet};
 use app::{Act, App};
+use calls::{Call, Calls, News};
 use clap::Args;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
-use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGTERM};
 use std::io::{self, IsTerminal, stdin, stdout};
 use std::path::Path;
@@ -40,8 +40,8 @@ Exit codes:
 
 /// How often the balancer is asked, as often as it takes its own samples.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// The longest wait for a key: how late a signal is noticed.
-const KEY_WAIT: Duration = Duration::from_millis(200);
+/// The longest wait for a key: how late a signal is noticed, and what the balancer has responded.
+const KEY_WAIT: Duration = Duration::from_millis(100);
 /// What the wait for a key may take after a signal, with a slow drawing.
 const STOP_WAIT: Duration = Duration::from_millis(500);
 
@@ -62,14 +62,15 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
     let config = find(file)?;
     let client = Client::of(&config, arguments.which.admin.as_ref())?;
     let mut app = App::default();
-    ask(&client, &mut app).map_err(failed)?;
+    app.hears(News::Told(Ok(Box::new(calls::ask(&client, 0, 0).map_err(failed)?))));
+    let calls = Calls::start(client).map_err(failed)?;
     let stop = Arc::new(AtomicBool::new(false));
     let signals = signals::Watch::new(&[SIGTERM, SIGHUP], &[]).map_err(failed)?;
     let told = Arc::clone(&stop);
     thread::Builder::new().name("stop".to_owned()).spawn(move || end(&signals, &told)).map_err(failed)?;
     // From here on a panic restores the terminal, too.
     let mut terminal = ratatui::try_init().map_err(|error| failed(format!("the terminal: {error}")))?;
-    let ended = watch(&mut terminal, &client, &mut app, &stop);
+    let ended = watch(&mut terminal, &calls, &mut app, &stop);
     ratatui::restore();
     ended.map_err(|error| failed(format!("the terminal: {error}")))?;
     Ok(0)
@@ -87,12 +88,16 @@ fn end(signals: &signals::Watch, stop: &AtomicBool) {
 
 fn watch(
     terminal: &mut ratatui::DefaultTerminal,
-    client: &Client,
+    calls: &Calls,
     app: &mut App,
     stop: &AtomicBool,
 ) -> io::Result<()> {
-    let mut next = time::now().after(ASK_EVERY);
+    let (mut next, mut is_asked) = (time::now().after(ASK_EVERY), false);
     while !stop.load(Ordering::Relaxed) {
+        for news in calls.news() {
+            is_asked &= !matches!(news, News::Told(_));
+            app.hears(news);
+        }
         terminal.draw(|frame| draw::draw(frame, app))?;
         if event::poll(next.since(time::now()).min(KEY_WAIT))? {
             let Event::Key(key) = event::read()? else { continue };
@@ -102,45 +107,18 @@ fn watch(
             match app.press(key) {
                 Act::Nothing => continue,
                 Act::Quit => return Ok(()),
-                Act::Set { pool, name, mode } => app.message = Some(set(client, &pool, &name, mode)),
+                Act::Set { pool, name, mode } => calls.send(Call::Set { pool, name, mode }),
             }
             next = time::now();
         }
         if time::now() >= next {
             next = time::now().after(ASK_EVERY);
-            if let Err(why) = ask(client, app) {
-                app.message = Some(why.to_string());
+            // One at a time: a slow balancer is not asked more than it responds.
+            if !is_asked {
+                is_asked = true;
+                calls.send(Call::Ask { pid: app.status.instance.pid, since: app.history_from() });
             }
         }
     }
     Ok(())
-}
-
-/// Asks for the status and for what is new of the last minutes.
-fn ask(client: &Client, app: &mut App) -> Result<(), Unmet> {
-    let (place, status) = client.status_and_place()?;
-    let read = |error: serde_json::Error| {
-        Unmet::Other(format!("the response of the admin API is not valid: {error}"))
-    };
-    app.told(place, serde_json::from_str(&status).map_err(read)?);
-    let path = format!("/api/v1/history?since={}", app.history_from());
-    let (code, history) = client.call("GET", &path, String::new())?;
-    if code == 200 {
-        app.adds(serde_json::from_str(&history).map_err(read)?);
-    }
-    Ok(())
-}
-
-/// Sets the mode of a server; what to say of it.
-fn set(client: &Client, pool: &str, name: &str, mode: &str) -> String {
-    let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
-    let path = format!("/api/v1/pools/{}/servers/{}", encoded(pool), encoded(name));
-    match client.call("PATCH", &path, json!({ "state": mode }).to_string()) {
-        Ok((200, _)) => format!("{name} was set to {mode}"),
-        Ok((code, body)) => {
-            let told: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
-            format!("{name} was not changed: {}", told["error"].as_str().unwrap_or(&code.to_string()))
-        }
-        Err(why) => format!("{name} was not changed: {why}"),
-    }
 }

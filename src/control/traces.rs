@@ -7,7 +7,7 @@ use crate::base::time::{self, Moment};
 use crate::state::config::Tracing;
 use crate::state::spans::Span;
 use crate::state::stats::{Counter, Stats};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,17 +75,24 @@ impl Exporter {
         let mut batch = Vec::new();
         loop {
             match self.stop.recv_timeout(INTERVAL) {
-                Err(RecvTimeoutError::Timeout) => self.export_all(&mut batch),
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return self.export_all(&mut batch),
+                Err(RecvTimeoutError::Timeout) if self.export_all(&mut batch) => {}
+                Err(RecvTimeoutError::Timeout) => return,
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                    self.export_all(&mut batch);
+                    return;
+                }
             }
         }
     }
 
-    /// Exports what waits, but no more than a full queue, so that a stop is noticed.
-    fn export_all(&mut self, batch: &mut Vec<Span>) {
+    /// Exports what waits, but no more than a full queue, so that a stop is noticed. False once no span will come any more.
+    fn export_all(&mut self, batch: &mut Vec<Span>) -> bool {
         let mut left = self.spans.len();
-        while left > 0 {
-            batch.extend(self.spans.try_iter().take(BATCH));
+        loop {
+            let more = self.fill(batch);
+            if batch.is_empty() {
+                return more;
+            }
             left = left.saturating_sub(batch.len().max(1));
             let outcome = self.export(batch);
             let (counter, count) = match &outcome {
@@ -95,9 +102,25 @@ impl Exporter {
             self.stats.shard(0).add(counter, count as u64);
             batch.clear();
             if let Err(why) = outcome {
-                return self.log_failure(&why);
+                self.log_failure(&why);
+                return true;
+            }
+            if left == 0 {
+                return true;
             }
         }
+    }
+
+    /// Takes what waits, for one export at the most. False: all senders are gone.
+    fn fill(&self, batch: &mut Vec<Span>) -> bool {
+        while batch.len() < BATCH {
+            match self.spans.try_recv() {
+                Ok(span) => batch.push(span),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+        true
     }
 
     fn export(&self, batch: &[Span]) -> Result<(), String> {

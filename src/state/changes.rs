@@ -120,22 +120,23 @@ impl Changes {
     }
 
     /// Writes them into a configuration file's document, as far as a file can say them: modes are left out, and the
-    /// servers that have one come back.
-    pub fn merge_into(&self, document: &mut Value) -> Vec<String> {
+    /// servers that have one come back. `values` is the same document with the values of variables, by which servers are
+    /// found.
+    pub fn merge_into(&self, document: &mut Value, values: &Value) -> Vec<String> {
         let mut modes = Vec::new();
         for (pool, servers) in &self.pools {
-            let settings = match pool.as_str() {
-                DEFAULT_POOL => &mut document["servers"],
-                name => &mut document["pools"][name],
+            let (settings, values) = match pool.as_str() {
+                DEFAULT_POOL => (&mut document["servers"], &values["servers"]),
+                name => (&mut document["pools"][name], &values["pools"][name]),
             };
-            if !settings["list"].is_array() {
-                settings["list"] = json!([]);
-            }
-            let Some(list) = settings["list"].as_array_mut() else { continue };
+            let written = settings["list"].as_array().cloned().unwrap_or_default();
+            let known = values["list"].as_array().cloned().unwrap_or_default();
+            let mut list: Vec<(Value, Value)> = written.into_iter().zip(known).collect();
             for (name, change) in servers {
-                change.merge_into(list, name);
+                change.merge_into(&mut list, name);
                 modes.extend(change.mode().map(|mode| format!("{pool}/{name} ({mode})")));
             }
+            settings["list"] = list.into_iter().map(|(written, _)| written).collect();
         }
         modes
     }
@@ -196,9 +197,11 @@ impl Change {
         }
     }
 
-    fn merge_into(&self, list: &mut Vec<Value>, name: &str) {
-        let is_it =
-            |entry: &Value| entry["name"] == *name || entry["name"].is_null() && entry["address"] == *name;
+    /// Changes a list of servers, each as it is written and with its values.
+    fn merge_into(&self, list: &mut Vec<(Value, Value)>, name: &str) {
+        let is_it = |(_, entry): &(Value, Value)| {
+            entry["name"] == *name || entry["name"].is_null() && entry["address"] == *name
+        };
         match self {
             Change::Added { address, weight, backup, max_in_flight, .. } => {
                 let mut entry = json!({ "name": name, "address": address, "weight": weight });
@@ -206,12 +209,15 @@ impl Change {
                     entry["backup"] = json!(true);
                 }
                 max_in_flight.iter().for_each(|most| entry["max_in_flight"] = json!(most));
-                list.push(entry);
+                list.push((entry.clone(), entry));
             }
             Change::Removed { .. } => list.retain(|entry| !is_it(entry)),
             Change::Changed { weight, .. } => {
                 let entry = list.iter_mut().find(|entry| is_it(entry));
-                entry.zip(*weight).into_iter().for_each(|(entry, weight)| entry["weight"] = json!(weight));
+                entry
+                    .zip(*weight)
+                    .into_iter()
+                    .for_each(|((entry, _), weight)| entry["weight"] = json!(weight));
             }
         }
     }
@@ -339,8 +345,11 @@ mod tests {
 
     #[test]
     fn the_merged_file_is_valid_and_says_the_same() {
-        let mut document: Value = serde_json::from_str(FILE).unwrap();
-        let modes = changes().merge_into(&mut document);
+        let values: Value = serde_json::from_str(FILE).unwrap();
+        let mut document = values.clone();
+        document["servers"]["list"][1]["address"] = json!("${NO_HOST:-10.0.0.2}:80");
+        document["servers"]["list"][0]["address"] = json!("${NO_HOST:-10.0.0.1}:80");
+        let modes = changes().merge_into(&mut document, &values);
         assert_eq!(modes, ["default/n (maint)", "p/a (drain)"]);
         let merged = config(&document.to_string());
         let shown = |list: &[ServerSpec]| {
@@ -349,7 +358,7 @@ mod tests {
         };
         assert_eq!(shown(&merged.servers.list), "a 10.0.0.1:80 9, n 10.0.0.9:80 7");
         let mut empty = json!({});
-        changes().merge_into(&mut empty);
+        changes().merge_into(&mut empty, &json!({}));
         assert_eq!(shown(&config(&empty.to_string()).servers.list), "n 10.0.0.9:80 7");
     }
 }

@@ -40,6 +40,7 @@ mod tracing;
 mod tree;
 mod units;
 mod variables;
+mod written;
 
 pub use crate::base::network::Network;
 pub use fault::Fault;
@@ -48,7 +49,7 @@ pub use health_check::{EXPECT_BYTES_MAX, Expected, HealthCheck, HttpProbe, Probe
 pub use listener::{Certificate, ClientAuth, Listener, Place, TlsToClients, TlsVersion};
 #[cfg(test)]
 pub(super) use load::parse_routes;
-pub use load::{Input, document, fault_at, load, load_from, parse, parse_change, parse_server, print};
+pub use load::{Input, fault_at, load, load_from, parse, parse_change, parse_server, print};
 pub use logs::{AccessLog, AccessTarget, Log, LogFormat, SyslogPlace};
 pub use routes::RouteSpec;
 pub use rules::check_name;
@@ -56,9 +57,11 @@ pub use schema::SCHEMA;
 pub use to_servers::TlsToServers;
 pub use tracing::Tracing;
 pub use units::read_size;
+pub use written::{Refined, Written};
 
 use super::address::Address;
 use super::server::Mode;
+use super::stamp::Stamped;
 use crate::base::ids::PoolId;
 use crate::http1::head;
 use crate::policy::pick::Weight;
@@ -105,10 +108,14 @@ pub struct Config {
     pub decisions: Decisions,
     /// Where spans of requests go; `None` makes none.
     pub tracing: Option<Tracing>,
+    /// Reload by itself when a file of the configuration changes.
+    pub watch: bool,
     /// The file that this was read from, for a reload; `None` for a text or the defaults.
     pub file: Option<PathBuf>,
     /// What was read for it: that file, the files and folders that are included, and files of `${file:PATH}`.
-    pub files: Vec<PathBuf>,
+    pub files: Vec<Stamped>,
+    /// Files that it names and whose contents belong to it: networks, users, pages, certificates of and for servers.
+    pub contents: Vec<Stamped>,
     /// Faults that are valid but look like a mistake.
     pub warnings: Vec<Fault>,
 }

@@ -3,12 +3,12 @@
 use super::config::Fault;
 use crate::base::time;
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
 /// What a reload changed, in sentences with key paths.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
     /// What is different now: `timeouts.response: 30s -> 10s`.
     pub changes: Vec<String>,
@@ -19,19 +19,30 @@ pub struct Reloaded {
 /// How a reload ends; with faults nothing has changed.
 pub type Outcome = Result<Reloaded, Vec<Fault>>;
 
-/// The function that reloads the configuration; one runs at a time.
+/// The functions that reload the configuration, and that say what a reload would do; one runs at a time.
 #[derive(Clone)]
-pub struct Reload(Arc<dyn Fn() -> Outcome + Send + Sync>);
+pub struct Reload {
+    run: Arc<dyn Fn() -> Outcome + Send + Sync>,
+    preview: Arc<dyn Fn() -> Outcome + Send + Sync>,
+}
 
 impl Reload {
-    /// Reloads with this function.
-    pub fn new(reload: impl Fn() -> Outcome + Send + Sync + 'static) -> Self {
-        Reload(Arc::new(reload))
+    /// Reloads with the first function; the second one says what it would do.
+    pub fn new(
+        run: impl Fn() -> Outcome + Send + Sync + 'static,
+        preview: impl Fn() -> Outcome + Send + Sync + 'static,
+    ) -> Self {
+        Reload { run: Arc::new(run), preview: Arc::new(preview) }
     }
 
     /// Reads the file again and applies it, or tells what is wrong with it.
     pub fn run(&self) -> Outcome {
-        (self.0)()
+        (self.run)()
+    }
+
+    /// Reads the file, and tells what a reload would do; nothing changes.
+    pub fn preview(&self) -> Outcome {
+        (self.preview)()
     }
 }
 

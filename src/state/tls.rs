@@ -10,9 +10,6 @@ use super::config::Config;
 use super::live::Live;
 use listener::ListenerTls;
 use servers::ServersTls;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::Arc;
 
 /// TLS of a configuration, towards clients and towards servers.
@@ -33,14 +30,6 @@ impl Tls {
             (one, other) => Err(one.err().into_iter().chain(other.err()).flatten().collect()),
         }
     }
-}
-
-/// Size, time of change and inode of a file; `None` while it cannot be looked at.
-type Stamp = Option<(u64, i64, i64, u64)>;
-
-fn stamp(path: &Path) -> Stamp {
-    let found = fs::metadata(path).ok()?;
-    Some((found.len(), found.mtime(), found.mtime_nsec(), found.ino()))
 }
 
 /// Something about a file that stops its use, for the operator.

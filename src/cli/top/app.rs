@@ -1,6 +1,7 @@
 //! What `top` shows, and what its keys do. Knows no terminal and asks no balancer.
 
 use super::super::view::{Quantiles, Server, Status};
+use super::calls::{News, Told};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde::Deserialize;
 use std::cmp::Ordering;
@@ -122,6 +123,19 @@ pub(super) struct App {
 }
 
 impl App {
+    /// What the balancer has responded.
+    pub(super) fn hears(&mut self, news: News) {
+        match news {
+            News::Told(Ok(told)) => {
+                let Told { place, status, history } = *told;
+                self.told(place, status);
+                history.into_iter().for_each(|history| self.adds(history));
+            }
+            News::Told(Err(why)) => self.message = Some(why.to_string()),
+            News::Set(sentence) => self.message = Some(sentence),
+        }
+    }
+
     /// A new status.
     pub(super) fn told(&mut self, place: String, status: Status) {
         let is_another = status.instance.pid != self.status.instance.pid;

@@ -42,7 +42,7 @@ PATCH   /api/v1/servers/{name}   {\"weight\": 5, \"state\": \"ready\" | \"drain\
 DELETE  /api/v1/servers/{name}   takes it out
 GET     /api/v1/changes          what this API has made of the file's servers
 DELETE  /api/v1/changes          takes that back
-POST    /api/v1/reload           reads the configuration again: what has changed, or what is wrong with it
+POST    /api/v1/reload           reads the configuration again: what has changed, or what is wrong with it; GET: what it would do
 POST    /api/v1/upgrade          restarts the binary with the same sockets; GET: how far that came
 GET     /api/v1/pools            all pools; these paths and those above are for the servers of the default pool:
 *       /api/v1/pools/{pool}/servers[/{name}]   the same for those of another pool
@@ -171,8 +171,8 @@ fn listed(view: &View, pool: Option<PoolId>) -> Response {
 impl Place {
     fn methods(&self) -> &'static [Method] {
         match self {
-            Place::Reload | Place::NextDecisions => &[Method::Post],
-            Place::Upgrade => &[Method::Get, Method::Head, Method::Post],
+            Place::NextDecisions => &[Method::Post],
+            Place::Reload | Place::Upgrade => &[Method::Get, Method::Head, Method::Post],
             Place::Changes => &[Method::Get, Method::Head, Method::Delete],
             Place::Servers(_) => &[Method::Get, Method::Head, Method::Post],
             Place::Server(..) => &[Method::Get, Method::Head, Method::Patch, Method::Delete],
@@ -236,9 +236,13 @@ fn ready(view: &View) -> Response {
     }
 }
 
-/// Reads the configuration again.
+/// Reads the configuration again, or says what that would do.
 fn reload(view: &View, call: &Call) -> Response {
-    match view.reload.run() {
+    let outcome = match call.method {
+        Method::Post => view.reload.run(),
+        _ => view.reload.preview(),
+    };
+    match outcome {
         Ok(reloaded) => Response::json(200, &reloaded),
         Err(faults) => {
             let sentence = format!("The configuration has {}; nothing was changed.", counted(faults.len()));

@@ -1,31 +1,27 @@
-//! What differs between two configuration files, by key path, for people.
+//! What differs between two documents, by key path, for people.
 
-use super::Fault;
-use super::load::document;
 use serde_json::{Map, Value};
-use std::path::Path;
 
 /// Keys whose values are never shown.
-const SECRETS: [&str; 3] = ["token", "password", "secret"];
+const SECRETS: [&str; 8] =
+    ["token", "password", "passwd", "secret", "credential", "authorization", "api-key", "cookie"];
+/// What a text begins with that must not be shown. No text of a file has it.
+const MARK: char = '\0';
+/// What stands for a secret.
+const SECRET: &str = "(secret)";
 /// A longer value is shown up to here, in characters.
 const SHOWN_MAX: usize = 120;
 
-/// A configuration file as it was read, to be compared with another one.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Written(Value);
+/// A text that is compared, but not shown.
+pub(super) fn secret(text: &str) -> String {
+    format!("{MARK}{text}")
+}
 
-impl Written {
-    /// Reads a file, and those that it includes.
-    pub fn read(path: &Path) -> Result<Self, Vec<Fault>> {
-        document(path).map(Written)
-    }
-
-    /// What is different in `after`: one sentence for each key, in the order of the paths.
-    pub fn changes(&self, after: &Written) -> Vec<Difference> {
-        let mut found = Vec::new();
-        compare("", &self.0, &after.0, &mut found);
-        found
-    }
+/// What is different in `after`: one sentence for each key, in the order of the paths.
+pub(super) fn differences(before: &Value, after: &Value) -> Vec<Difference> {
+    let mut found = Vec::new();
+    compare("", before, after, &mut found);
+    found
 }
 
 /// One key of which the values differ.
@@ -152,13 +148,19 @@ fn place(entry: Option<&Value>) -> String {
 }
 
 fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    match value.as_str() {
+        Some(text) if text.starts_with(MARK) => SECRET.to_owned(),
+        Some(text) => text.to_owned(),
+        // Lists and objects may have a secret in them.
+        None if value.to_string().contains("\\u0000") => SECRET.to_owned(),
+        None => value.to_string(),
+    }
 }
 
 fn shown(path: &str, value: &Value) -> String {
-    let key = path.rsplit('.').next().unwrap_or_default();
-    if SECRETS.iter().any(|secret| key.contains(secret)) {
-        return "(secret)".to_owned();
+    let key = path.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    if SECRETS.iter().any(|secret| key.contains(secret)) && key != "cookies" {
+        return SECRET.to_owned();
     }
     let text = plain(value);
     match text.char_indices().nth(SHOWN_MAX) {
@@ -173,8 +175,8 @@ mod tests {
     use crate::base::random::Random;
 
     fn check(before: &str, after: &str, expected: &[&str]) {
-        let written = |text: &str| Written(serde_json::from_str(text).unwrap());
-        let changes = written(before).changes(&written(after));
+        let read = |text: &str| serde_json::from_str(text).unwrap();
+        let changes = differences(&read(before), &read(after));
         let told: Vec<_> = changes.iter().map(|found| format!("{}: {}", found.path, found.change)).collect();
         assert_eq!(told, expected, "{before} -> {after}");
     }
@@ -240,11 +242,11 @@ mod tests {
         let (mut same, mut empty) = (0, Value::Object(Map::new()));
         for _ in 0..2000 {
             let (one, other) = (random(&mut chance, 3), random(&mut chance, 3));
-            let wrap = |value: &Value| Written(serde_json::json!({ "top": value }));
-            assert_eq!(wrap(&one).changes(&wrap(&one)), []);
+            let wrap = |value: &Value| serde_json::json!({ "top": value });
+            assert_eq!(differences(&wrap(&one), &wrap(&one)), []);
             let is_same = one == other;
             same += usize::from(is_same);
-            assert_eq!(wrap(&one).changes(&wrap(&other)).is_empty(), is_same, "{one} {other}");
+            assert_eq!(differences(&wrap(&one), &wrap(&other)).is_empty(), is_same, "{one} {other}");
             empty = one;
         }
         assert!(same > 0 && !empty.is_null());

@@ -6,6 +6,7 @@ use super::source::Source;
 use super::tree::{self, Node, Value};
 use super::units;
 use super::variables::Variables;
+use crate::state::stamp::Stamped;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +24,7 @@ pub(super) struct Document {
     pub(super) source: Source,
     pub(super) node: Node,
     /// Every file and folder that was read, for somebody who waits for changes of them.
-    pub(super) files: Vec<PathBuf>,
+    pub(super) files: Vec<Stamped>,
     pub(super) faults: Vec<Found>,
 }
 
@@ -31,9 +32,10 @@ impl Document {
     /// Reads a file, and those that it includes.
     pub(super) fn of_file(path: &Path) -> Result<Self, Vec<Fault>> {
         let name = path.display().to_string();
+        let stamped = Stamped::now(path);
         let text = read(path).map_err(|advice| vec![Fault::of_file(&name, advice)])?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        Loader::new(Some(name), &text, folder, Some(path)).load()
+        Loader::new(Some(name), &text, folder, Some(stamped)).load()
     }
 
     /// The same for a text that is in no file; relative paths start in `folder`.
@@ -47,20 +49,20 @@ struct Loader<'a> {
     source: Source,
     variables: Variables<'a>,
     faults: Vec<Found>,
-    /// The files that were read, and where each is included.
-    read: Vec<(PathBuf, Option<usize>)>,
+    /// The files that were read, or could not be, and where each is included.
+    read: Vec<(Stamped, Option<usize>)>,
     /// Folders whose files were included.
-    folders: Vec<PathBuf>,
+    folders: Vec<Stamped>,
 }
 
 impl<'a> Loader<'a> {
-    fn new(name: Option<String>, text: &str, folder: &'a Path, file: Option<&Path>) -> Self {
+    fn new(name: Option<String>, text: &str, folder: &'a Path, file: Option<Stamped>) -> Self {
         let environment: &dyn Fn(&str) -> Option<std::ffi::OsString> = &|name| std::env::var_os(name);
         Loader {
             source: Source::new(name, text),
             variables: Variables { environment, folder, files: Vec::new() },
             faults: Vec::new(),
-            read: file.map(|file| (file.to_owned(), None)).into_iter().collect(),
+            read: file.map(|file| (file, None)).into_iter().collect(),
             folders: Vec::new(),
         }
     }
@@ -92,7 +94,7 @@ impl<'a> Loader<'a> {
     /// Adds one file to the tree of the file that includes it.
     fn include(&mut self, root: &mut Node, file: &Path, at: usize) {
         let same = |one: &Path| one == file || one.canonicalize().ok() == file.canonicalize().ok();
-        if let Some((_, first)) = self.read.iter().find(|(one, _)| same(one)) {
+        if let Some((_, first)) = self.read.iter().find(|(one, _)| same(&one.path)) {
             let place = first.map_or("it is the file itself".to_owned(), |first| {
                 format!("it is included at {}", self.source.shown(first))
             });
@@ -105,11 +107,11 @@ impl<'a> Loader<'a> {
                 format!("more than {FILES_MAX} files are included; write fewer"),
             );
         }
+        self.read.push((Stamped::now(file), Some(at)));
         let text = match read(file) {
             Ok(text) => text,
             Err(advice) => return self.fault("include", at, format!("{}: {advice}", file.display())),
         };
-        self.read.push((file.to_owned(), Some(at)));
         let start = self.source.add(Some(file.display().to_string()), &text);
         match tree::parse(&self.source, start) {
             Ok(mut node) => {
@@ -182,9 +184,9 @@ impl<'a> Loader<'a> {
     /// The files of a folder whose names are taken; hidden ones never are.
     fn listed(&mut self, folder: &Path, is_taken: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, String> {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        self.folders.push(Stamped::now(folder));
         let entries = std::fs::read_dir(folder);
         let entries = entries.map_err(|error| format!("{} cannot be read: {error}", folder.display()))?;
-        self.folders.push(folder.to_owned());
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let names = names.filter(|name| !name.starts_with('.') && is_taken(name));
         let files = names.map(|name| folder.join(name)).filter(|file| file.is_file());
@@ -316,7 +318,8 @@ mod tests {
             ["main.json", "conf.d/10.jsonc", "conf.d/20.json", "conf.d/30.json", "conf.d"]
                 .map(|name| root.path().join(name))
                 .to_vec();
-        assert_eq!(config.files, files);
+        let read: Vec<PathBuf> = config.files.into_iter().map(|file| file.path).collect();
+        assert_eq!(read, files);
     }
 
     #[test]
@@ -388,7 +391,7 @@ mod tests {
         assert_eq!((config.threadpool.bounds.max, config.listen.trace, config.limits.body), (7, true, None));
         assert_eq!(config.servers.list[0].address.to_string(), "evenkeel:1");
         assert_eq!(config.admin.token.as_deref(), Some("0123456789abcdef"));
-        assert!(config.files.contains(&root.path().join("token")));
+        assert!(config.files.iter().any(|file| file.path == root.path().join("token")));
         let said = faults(&[(
             "main.json",
             "{ \"servers\": { \"list\": [\n { \"address\": \"${NO_HOST}:1\" } ] }, \"threadpool\": { \"max_workers\": \"${NO:-x}\" } }",

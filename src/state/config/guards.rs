@@ -13,6 +13,8 @@ use crate::http1::reason::Reason;
 use crate::policy::networks::Networks;
 use crate::policy::password::Users;
 use crate::policy::rate::Rate;
+use crate::state::stamp::Stamped;
+use std::cell::RefCell;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -219,12 +221,16 @@ fn concurrency_limit(s: &mut Section<'_, '_>) -> Option<ConcurrencyLimit> {
 
 fn basic_auth(s: &mut Section<'_, '_>, folder: &Path) -> Option<BasicAuth> {
     let realm = s.get("realm", "Restricted".to_owned(), realm);
-    let (file, users) = s.required("file", |node| {
+    let named = RefCell::new(None);
+    let read = s.required("file", |node| {
         let file = rules::path(folder)(node)?;
+        named.replace(Some(Stamped::now(&file)));
         let told = |faults: Vec<String>| in_file(&file, faults);
         let users = read_file(&file).and_then(|text| Users::parse(&text).map_err(told))?;
         Ok((file, users))
-    })?;
+    });
+    s.has_contents(named.take());
+    let (file, users) = read?;
     Some(BasicAuth { file, users, realm })
 }
 
@@ -273,15 +279,18 @@ fn is_token(name: &str) -> bool {
 }
 
 fn error_pages(s: &mut Section<'_, '_>, folder: &Path) -> ErrorPages {
-    ErrorPages {
+    let named = RefCell::new(Vec::new());
+    let pages = ErrorPages {
         pages: s.objects("pages", |s| {
             let statuses = s.required("status", rules::statuses);
-            let page = s.required("file", page(folder));
+            let page = s.required("file", page(folder, &named));
             statuses.zip(page)
         }),
-        maintenance: s.maybe("maintenance", None, page(folder)),
+        maintenance: s.maybe("maintenance", None, page(folder, &named)),
         details: s.get("details", false, rules::flag),
-    }
+    };
+    s.has_contents(named.take());
+    pages
 }
 
 fn compression(s: &mut Section<'_, '_>) -> Compression {
@@ -310,9 +319,10 @@ fn media_type(node: &Node) -> Result<String, String> {
 }
 
 /// A page from a file.
-fn page(folder: &Path) -> impl Fn(&Node) -> Result<Page, String> {
+fn page(folder: &Path, named: &RefCell<Vec<Stamped>>) -> impl Fn(&Node) -> Result<Page, String> {
     move |node| {
         let file = rules::path(folder)(node)?;
+        named.borrow_mut().push(Stamped::now(&file));
         let text = read_file(&file)?;
         let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         Page::parse(&text, extension)
@@ -323,15 +333,20 @@ fn page(folder: &Path) -> impl Fn(&Node) -> Result<Page, String> {
 /// A list of networks and of files of networks, which may be null.
 fn networks(s: &mut Section<'_, '_>, key: &'static str, folder: &Path) -> Option<Option<Networks>> {
     let is_given = s.has(key);
+    let named = RefCell::new(Vec::new());
     let lists = s.values_or_null(key, |node| {
         let advice =
             "write a network such as \"10.0.0.0/8\", or \"file:\" and the path of a file of networks";
         let text = rules::text(node, advice)?;
         match text.strip_prefix(FILE) {
-            Some(path) => networks_of(&folder.join(path)),
+            Some(path) => {
+                named.borrow_mut().push(Stamped::now(folder.join(path)));
+                networks_of(&folder.join(path))
+            }
             None => Ok(vec![text.parse::<Network>()?]),
         }
     });
+    s.has_contents(named.take());
     is_given.then(|| lists.map(|lists| Networks::new(lists.iter().flatten().map(Network::parts))))
 }
 

@@ -4,25 +4,25 @@ use super::document::{self, Document};
 use super::reader::{Reader, Section};
 use super::source::Source;
 use super::tree::{self, Node};
+use super::written::Written;
 use super::{Change, Config, Fault, ServerSpec, check, refine};
 #[cfg(test)]
 use super::{Guards, RouteSpec, routes};
 #[cfg(test)]
 use crate::policy::retry;
+use crate::state::stamp::Stamped;
 use std::io::Read;
 use std::path::Path;
 
 /// Reads and refines a file, and those that it includes. Every fault of them is in the error, in the order of the texts.
 pub fn load(path: &Path) -> Result<Config, Vec<Fault>> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let config = refined(Document::of_file(path)?, folder)?;
-    Ok(Config { file: Some(path.to_owned()), ..config })
+    Written::read(path)?.refine().config
 }
 
 /// The same for what is no file, such as the standard input; relative paths start in the current folder.
 pub fn load_from(input: impl Read, name: &str) -> Result<Config, Vec<Fault>> {
     let text = document::read_from(input).map_err(|advice| vec![Fault::of_file(name, advice)])?;
-    refined(Document::of_text(Some(name.to_owned()), &text, Path::new(""))?, Path::new(""))
+    refined(&Document::of_text(Some(name.to_owned()), &text, Path::new(""))?, Path::new("")).0
 }
 
 /// A configuration that is read.
@@ -49,13 +49,13 @@ pub fn print(input: &Input<'_>) -> Result<String, Vec<Fault>> {
             (Document::of_text(name.map(str::to_owned), text, folder)?, *folder)
         }
     };
-    let (document, config) = refined_with(read, folder)?;
-    Ok(super::print::effective(&document, &config))
+    let config = refined(&read, folder).0?;
+    Ok(super::print::effective(&read, &config))
 }
 
 /// Refines a text; `folder` is where relative paths start.
 pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
-    refined(Document::of_text(None, text, folder)?, folder)
+    refined(&Document::of_text(None, text, folder)?, folder).0
 }
 
 /// A fault that only the machine can report, such as a missing folder, at the position of its key in the file; without
@@ -65,11 +65,6 @@ pub fn fault_at(file: Option<&Path>, key: &str, advice: String) -> Fault {
         Some(Ok(document)) => document.source.fault(key.to_owned(), advice, document.node.place(key)),
         _ => Source::new(file.map(|file| file.display().to_string()), "").fault(key.to_owned(), advice, None),
     }
-}
-
-/// The document of a file as plain JSON: comments are gone, includes and variables are filled in.
-pub fn document(path: &Path) -> Result<serde_json::Value, Vec<Fault>> {
-    Ok(Document::of_file(path)?.node.to_json())
 }
 
 /// Refines one server as JSON, in the form of an entry of `servers.list`; for the admin API.
@@ -118,14 +113,12 @@ fn tree_of(source: &Source) -> Result<Node, Vec<Fault>> {
     tree::parse(source, 0).map_err(|fault| vec![source.fault(String::new(), fault.advice, Some(fault.at))])
 }
 
-fn refined(document: Document, folder: &Path) -> Result<Config, Vec<Fault>> {
-    refined_with(document, folder).map(|(document, config)| Config { files: document.files, ..config })
-}
-
-fn refined_with(mut document: Document, folder: &Path) -> Result<(Document, Config), Vec<Fault>> {
-    let mut reader = Reader::with(std::mem::take(&mut document.faults));
+/// The configuration of a document, or every fault of it; and the files whose contents belong to it.
+pub(super) fn refined(document: &Document, folder: &Path) -> (Result<Config, Vec<Fault>>, Vec<Stamped>) {
+    let mut reader = Reader::with(document.faults.clone());
     let config = refine::config(&mut reader, &document.node, folder);
     check::contradictions(&config, &mut reader);
+    let contents = reader.take_contents();
     let (faults, warnings) = reader.finish(&document.source);
-    if faults.is_empty() { Ok((document, Config { warnings, ..config })) } else { Err(faults) }
+    (if faults.is_empty() { Ok(Config { warnings, ..config }) } else { Err(faults) }, contents)
 }

@@ -5,6 +5,7 @@ use super::fault::Fault;
 use super::source::Source;
 use super::spell;
 use super::tree::{Entry, Node, Value};
+use crate::state::stamp::Stamped;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The most faults that are reported; more are useless to a reader, and each costs a walk through its line.
@@ -16,6 +17,8 @@ pub(super) struct Reader {
     faults: Vec<Found>,
     warnings: Vec<Found>,
     strays: Vec<Stray>,
+    /// Files whose contents belong to values.
+    contents: Vec<Stamped>,
     /// The position of each value that a getter asked for, by its path.
     places: HashMap<String, usize>,
     /// Every key that a getter asked for, list indices left out: `servers.list[].weight`.
@@ -23,7 +26,7 @@ pub(super) struct Reader {
 }
 
 /// A fault before its position is looked up.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) path: String,
     pub(super) at: Option<usize>,
@@ -68,6 +71,11 @@ impl Reader {
     /// Whether the file has a value there.
     pub(super) fn is_given(&self, path: &str) -> bool {
         self.places.contains_key(path)
+    }
+
+    /// The files whose contents belong to values, as they were before they were read.
+    pub(super) fn take_contents(&mut self) -> Vec<Stamped> {
+        std::mem::take(&mut self.contents)
     }
 
     /// All faults and warnings, in the order of the text.
@@ -199,6 +207,11 @@ impl Section<'_, '_> {
         let advice = format!("unknown key; {}", advice(&value));
         self.reader.fault(join(&self.path, &first.key), Some(first.at), advice);
         true
+    }
+
+    /// Notes files whose contents belong to a value, as they were before they were read.
+    pub(super) fn has_contents(&mut self, files: impl IntoIterator<Item = Stamped>) {
+        self.reader.contents.extend(files);
     }
 
     /// Whether there is an object and no key in it.

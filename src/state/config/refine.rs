@@ -66,8 +66,10 @@ pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config 
                 per_second: s.get("per_second", DECISIONS_PER_SECOND, rules::whole(0..=1000)),
             }),
             tracing: top.optional("tracing", tracing::read),
+            watch: top.get("watch", false, rules::flag),
             file: None,
             files: Vec::new(),
+            contents: Vec::new(),
             warnings: Vec::new(),
             listen,
         }

@@ -5,6 +5,7 @@ use super::tree::Node;
 use super::{Certificate, Config, rules};
 use crate::base::ids::PoolId;
 use crate::state::address::Address;
+use crate::state::stamp::Stamped;
 use rustls_pki_types::ServerName;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,7 @@ pub(super) fn tls(s: &mut Section<'_, '_>, folder: &Path) -> Option<TlsToServers
         let ca = s.maybe("ca", None, rules::path(folder));
         let certificate = s.maybe("certificate", None, rules::path(folder));
         let key = s.maybe("key", None, rules::path(folder));
+        s.has_contents([&ca, &certificate, &key].into_iter().flatten().map(Stamped::now));
         if key.is_some() && certificate.is_none() {
             s.fault("key", "there is no certificate for it; write \"certificate\": ... too".to_owned());
         }

@@ -34,6 +34,8 @@ pub(super) struct Node {
     pub(super) value: Value,
     /// What its text was made of, where it had variables.
     pub(super) variables: Option<Vec<Variable>>,
+    /// Its text as the file has it, where that has variables.
+    pub(super) written: Option<String>,
 }
 
 #[derive(Debug)]
@@ -63,18 +65,18 @@ pub(super) enum Variable {
 }
 
 impl Node {
-    /// The same without positions.
-    pub(super) fn to_json(&self) -> serde_json::Value {
+    /// The same without positions; `text` says how a text is told.
+    pub(super) fn to_json(&self, text: &impl Fn(&Node, &str) -> String) -> serde_json::Value {
         use serde_json::Value as Json;
         match &self.value {
             Value::Null | Value::Unknown => Json::Null,
             Value::Flag(flag) => Json::from(*flag),
             Value::Whole(number) => Json::from(*number),
             Value::Number(number) => Json::from(*number),
-            Value::Text(text) => Json::from(text.as_str()),
-            Value::List(list) => list.iter().map(Node::to_json).collect(),
+            Value::Text(value) => Json::from(text(self, value)),
+            Value::List(list) => list.iter().map(|node| node.to_json(text)).collect(),
             Value::Object(entries) => {
-                let entry = |entry: &Entry| (entry.key.clone(), entry.node.to_json());
+                let entry = |entry: &Entry| (entry.key.clone(), entry.node.to_json(text));
                 Json::Object(entries.iter().map(entry).collect())
             }
         }
@@ -119,7 +121,7 @@ pub(super) fn parse(source: &Source, start: usize) -> Result<Node, SyntaxFault> 
 impl Node {
     /// A value that stands there as it is.
     pub(super) fn new(at: usize, value: Value) -> Self {
-        Node { at, value, variables: None }
+        Node { at, value, variables: None, written: None }
     }
 
     /// An empty object.

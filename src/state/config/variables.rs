@@ -2,9 +2,10 @@
 
 use super::tree::{Node, Value, Variable};
 use crate::base::template::Placeholder;
+use crate::state::stamp::Stamped;
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The largest file that is put into a text, in bytes: as long as the longest text that is taken.
 const FILE_MAX: u64 = 64 * 1024;
@@ -16,7 +17,7 @@ pub(super) struct Variables<'a> {
     /// Where relative paths start.
     pub(super) folder: &'a Path,
     /// The files that were read.
-    pub(super) files: Vec<PathBuf>,
+    pub(super) files: Vec<Stamped>,
 }
 
 impl Variables<'_> {
@@ -30,8 +31,8 @@ impl Variables<'_> {
     ) {
         match &mut node.value {
             Value::Text(text) if text.contains("${") => match self.text(text) {
-                Ok((text, variables)) => {
-                    node.value = Value::Text(text);
+                Ok((made, variables)) => {
+                    node.written = Some(std::mem::replace(text, made));
                     node.variables = Some(variables);
                 }
                 Err(advice) => {
@@ -100,6 +101,7 @@ impl Variables<'_> {
 
     fn file(&mut self, path: &str) -> Result<String, String> {
         let path = self.folder.join(path);
+        self.files.push(Stamped::now(&path));
         let cannot = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
         let mut text = String::new();
         let file = std::fs::File::open(&path).map_err(cannot)?;
@@ -109,7 +111,6 @@ impl Variables<'_> {
         }
         // Editors and `echo` end the last line; that is not part of a value.
         text.truncate(text.trim_end_matches(['\r', '\n']).len());
-        self.files.push(path);
         Ok(text)
     }
 }

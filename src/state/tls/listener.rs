@@ -1,8 +1,9 @@
 //! TLS of a listener: which certificate a client gets, and the configuration of its sessions, which is made again when a file
 //! of certificates has changed.
 
+use super::super::stamp::{Stamp, stamp};
+use super::Problem;
 use super::certificate::{self, Loaded, Part};
-use super::{Problem, Stamp, stamp};
 use crate::base::cryptography::provider;
 use crate::state::config::{Certificate, Config, Listener, TlsToClients, TlsVersion};
 use crate::state::live::Live;

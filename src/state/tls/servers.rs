@@ -1,8 +1,9 @@
 //! TLS towards the servers of a pool: whom to trust, what to show, and what to say of a handshake that failed.
 
+use super::super::stamp::{Stamp, stamp};
+use super::Problem;
 use super::certificate::{self, Part};
 use super::listener::{date, roots};
-use super::{Problem, Stamp, stamp};
 use crate::base::cryptography::{AnyCertificate, provider};
 use crate::base::ids::PoolId;
 use crate::state::address::Address;

@@ -11,6 +11,7 @@ use crate::http1::names::{Name, name_of};
 use crate::state::route::{
     Action, HeaderEdits, HeaderName, Key, Redirect, Respond, Rewrite, Security, Split,
 };
+use crate::state::stamp::Stamped;
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -134,6 +135,7 @@ fn respond(s: &mut Section<'_, '_>, around: &Around<'_>) -> (Respond, Option<Pat
     let mut headers = s.pairs("headers", r#"{ "Content-Type": "text/plain" }"#, header_line(response_header));
     let body = s.maybe("body", None, inline_body);
     let file = s.maybe("file", None, rules::path(around.folder));
+    s.has_contents(file.iter().map(Stamped::now));
     if body.is_some() && file.is_some() {
         s.fault("file", "excludes \"body\"; take one of them away".to_owned());
     }

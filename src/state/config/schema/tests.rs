@@ -284,7 +284,7 @@ fn keys_of_secrets_are_marked() {
 fn the_tree_finds_what_is_referred_to() {
     let schema = Schema::new();
     let keys: Vec<&str> = schema.properties(schema.root()).iter().map(|entry| entry.key.as_str()).collect();
-    assert_eq!(keys[..4], ["$schema", "include", "load_balancer", "routes"]);
+    assert_eq!(keys[..4], ["$schema", "include", "watch", "load_balancer"]);
     let servers = &schema.properties(schema.root()).iter().find(|entry| entry.key == "servers").unwrap().node;
     assert!(schema.properties(servers).iter().any(|entry| entry.key == "health_check"));
     assert_eq!(Config::default(), parse("{}", Path::new("")).unwrap());
