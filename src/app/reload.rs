@@ -1,5 +1,7 @@
 //! The reload: reads the file again, and has every part of the running balancer go on with it; or changes nothing.
 
+mod told;
+
 use super::listeners::listener_error;
 use super::preflight;
 use super::sinks::{AccessLogThread, AccessWriter, Exporters, start_access_log, start_exporter};
@@ -9,11 +11,9 @@ use crate::control::health;
 use crate::data::Proxy;
 use crate::data::reload::{Unopened, is_in_the_way};
 use crate::state::access::AccessSink;
-use crate::state::config::diff::Difference;
 use crate::state::config::{self, Config, Fault, Refined, Written};
 use crate::state::events::{Events, Topic};
 use crate::state::live::{Files, Live};
-use crate::state::merge::Merged;
 use crate::state::reload::{Outcome, Reloaded, Reloads};
 use crate::state::sinks::Sinks;
 use crate::state::spans::SpanSink;
@@ -137,8 +137,8 @@ impl Reloader {
                 self.reloads.record(true, message);
             }
             Err(faults) => {
-                let first = faults.first().map_or_else(String::new, told);
-                faults.iter().for_each(|fault| log::error!("reload: {}", told(fault)));
+                let first = faults.first().map_or_else(String::new, told::in_one_line);
+                faults.iter().for_each(|fault| log::error!("reload: {}", told::in_one_line(fault)));
                 let line = format!("reload: the configuration is not valid; nothing was changed: {first}");
                 self.events.log(Topic::Reload, Level::Error, line);
                 self.reloads.record(false, first);
@@ -258,7 +258,7 @@ impl Reloader {
         if std::env::var_os("RUST_LOG").is_none_or(|filters| filters.is_empty()) {
             log::set_max_level(config.log.level);
         }
-        tell_removed(&merged);
+        told::removed(&merged);
         Ok(Reloaded { changes, needs_restart })
     }
 
@@ -281,7 +281,7 @@ impl Reloader {
             problems.into_iter().map(fault).collect::<Vec<_>>()
         })?;
         let differences = state.written.as_ref().map_or_else(Vec::new, |used| used.changes(written));
-        let changes = changes(&differences, &needs_restart, before, &config, &files);
+        let changes = told::changes(&differences, &needs_restart, before, &config, &files);
         Ok(Plan { config, files, needs_restart, changes })
     }
 
@@ -370,48 +370,7 @@ impl Reloader {
     }
 }
 
-/// What is different, without what needs a restart; and what no key tells: files that were read again.
-fn changes(
-    differences: &[Difference],
-    needs_restart: &[String],
-    before: &Live,
-    config: &Config,
-    files: &Files,
-) -> Vec<String> {
-    let waits = |path: &str| needs_restart.iter().any(|key| key.starts_with(&format!("{path} ")));
-    let told = differences.iter().filter(|found| !waits(&found.path));
-    let mut all: Vec<String> = told.map(|found| format!("{}: {}", found.path, found.change)).collect();
-    let listeners = &config.listen.listeners;
-    for ((listener, old), tls) in listeners.iter().zip(before.still_open(listeners)).zip(&files.tls.listeners)
-    {
-        let Some(old) = old.filter(|old| old.settings == *listener) else { continue };
-        if old.tls.as_ref().map(Arc::as_ptr) != tls.as_ref().map(Arc::as_ptr) {
-            all.push(format!("{}.tls: the certificates were read again", listener.key()));
-        }
-    }
-    for file in &config.contents {
-        let old = before.config.contents.iter().find(|old| old.path == file.path);
-        let line = format!("{}: was read again", file.path.display());
-        if old.is_some_and(|old| old.stamp != file.stamp) && !all.contains(&line) {
-            all.push(line);
-        }
-    }
-    all
-}
-
-fn tell_removed(merged: &Merged) {
-    if !merged.removed.is_empty() {
-        let labels: Vec<&str> = merged.removed.iter().map(|server| &*server.label).collect();
-        log::info!("reload: drained and taken out: {}", labels.join(", "));
-    }
-}
-
 fn no_file() -> Fault {
     let advice = "this balancer was started without a file, so there is nothing to read again".to_owned();
     config::fault_at(None, "", advice)
-}
-
-/// A fault in one line.
-fn told(fault: &Fault) -> String {
-    fault.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }

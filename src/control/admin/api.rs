@@ -238,11 +238,7 @@ fn ready(view: &View) -> Response {
 
 /// Reads the configuration again, or says what that would do.
 fn reload(view: &View, call: &Call) -> Response {
-    let outcome = match call.method {
-        Method::Post => view.reload.run(),
-        _ => view.reload.preview(),
-    };
-    match outcome {
+    match if call.method == Method::Post { view.reload.run() } else { view.reload.preview() } {
         Ok(reloaded) => Response::json(200, &reloaded),
         Err(faults) => {
             let sentence = format!("The configuration has {}; nothing was changed.", counted(faults.len()));

@@ -2,6 +2,8 @@
 //! `basic_auth`; and `error_pages`, what a client sees of a rejection. At the top level they hold for all requests; a route that has one of these keys has it in the place of
 //! the one at the top, and with null none.
 
+mod files;
+
 use super::reader::Section;
 use super::tree::Node;
 use super::{rules, spell, units};
@@ -14,8 +16,8 @@ use crate::policy::networks::Networks;
 use crate::policy::password::Users;
 use crate::policy::rate::Rate;
 use crate::state::stamp::Stamped;
+use files::{in_file, networks_of, read_file};
 use std::cell::RefCell;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +26,6 @@ const MS: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Requests in a second that a rate limit tells apart.
 const RATE_MAX: u128 = 1_000_000;
-/// The largest file of networks or users that is read, in bytes.
-const FILE_MAX: u64 = 16 * 1024 * 1024;
 /// What a file of networks begins with in a list.
 const FILE: &str = "file:";
 /// What is compressed when the file does not say: text, and no event streams, whose pieces are too small to gain by it.
@@ -43,8 +43,6 @@ const TYPES: [&str; 12] = [
     "application/wasm",
     "image/svg+xml",
 ];
-/// Faults of one file that are told.
-const FILE_FAULTS: usize = 5;
 
 /// The guards of a route, or of all requests. Those that several routes have from the top are the same `Arc`, and count
 /// together.
@@ -348,43 +346,6 @@ fn networks(s: &mut Section<'_, '_>, key: &'static str, folder: &Path) -> Option
     });
     s.has_contents(named.take());
     is_given.then(|| lists.map(|lists| Networks::new(lists.iter().flatten().map(Network::parts))))
-}
-
-/// The networks of a file: one in each line, `#` begins a comment.
-fn networks_of(file: &Path) -> Result<Vec<Network>, String> {
-    let text = read_file(file)?;
-    let (mut networks, mut faults) = (Vec::new(), Vec::new());
-    for (at, line) in text.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or_default().trim();
-        match line.parse() {
-            _ if line.is_empty() => {}
-            Ok(network) => networks.push(network),
-            Err(fault) => faults.push(format!("line {}: {fault}", at + 1)),
-        }
-    }
-    if faults.is_empty() { Ok(networks) } else { Err(in_file(file, faults)) }
-}
-
-/// The text of a file, or a sentence that says why it cannot be read.
-fn read_file(path: &Path) -> Result<String, String> {
-    let cannot = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(cannot)?;
-    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(cannot)?;
-    if text.len() as u64 > FILE_MAX {
-        return Err(format!("{} is larger than {}", path.display(), units::show_size(FILE_MAX)));
-    }
-    Ok(text)
-}
-
-/// The first faults of a file as one.
-fn in_file(file: &Path, mut faults: Vec<String>) -> String {
-    let rest = faults.len().saturating_sub(FILE_FAULTS);
-    faults.truncate(FILE_FAULTS);
-    if rest > 0 {
-        faults.push(format!("and {rest} more"));
-    }
-    format!("{}: {}", file.display(), faults.join("; "))
 }
 
 fn count_by(node: &Node) -> Result<CountBy, String> {
