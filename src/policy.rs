@@ -11,6 +11,7 @@
 //! - [`rate`]: does a request pass a rate limit? [`key`]: what limits count by ([`recent`]: the keys that are remembered).
 //!   [`concurrency`]: does it pass a limit of requests at once? [`networks`]: is its client on a list?
 //!   [`password`]: is it from a user?
+//! - [`session`]: which server does a client's cookie name?
 //! - [`drain`]: when is a long-lived stream told that it ends?
 
 pub mod admit;
@@ -32,4 +33,5 @@ pub mod rendezvous;
 pub mod report;
 pub mod retry;
 pub mod route;
+pub mod session;
 pub mod silence;

@@ -21,6 +21,7 @@ pub mod queue;
 pub mod reload;
 pub mod route;
 pub mod server;
+pub mod session;
 pub mod simulation;
 pub mod sinks;
 pub mod spans;

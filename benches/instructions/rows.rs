@@ -156,6 +156,7 @@ fn forward_response(times: u64) {
             varies: false,
             date: "Tue, 24 Nov 2026 10:00:00 GMT",
             lines: b"",
+            session: b"",
             edits: None,
         };
         out.clear();

@@ -34,7 +34,7 @@ pub fn choose(algorithm: Algorithm, servers: u32, times: u64) {
     let now = Moment::from_millis(1000);
     for request in 0..times {
         let pool = cached.look(black_box(&table)).pool(PoolId(0));
-        let asked = Asked { key: random.number(), is_long_lived: false };
+        let asked = Asked { key: random.number(), ..Asked::default() };
         let mut chooser =
             Chooser { turn: &turn, random: &mut random, candidates: &mut candidates, now, note: None };
         let Chosen::Server(lease) = chooser.choose(pool, asked, &Tried::default()) else {

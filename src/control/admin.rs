@@ -15,6 +15,7 @@ mod rates;
 mod recent;
 mod requests;
 mod response;
+mod sessions;
 mod status;
 #[cfg(test)]
 mod tests;

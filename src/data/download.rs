@@ -13,6 +13,8 @@ use crate::http1::framing::{Asked, Framing};
 use crate::http1::head::{self, Limits, Parsed, ResponseHead, Slots, Version};
 use crate::http1::names::Name;
 use crate::http1::reason::Reason;
+use crate::policy::key::Key;
+use crate::state::session::Sessions;
 use std::io::IoSlice;
 
 /// A piece of a body up to this size is copied behind the head, for one send without a vector.
@@ -48,6 +50,8 @@ pub struct Download {
     websocket: bool,
     /// Header lines for the request that may pass.
     copied: Vec<u8>,
+    /// The session that the server began.
+    learned: Option<Key>,
     /// What the client has not taken yet.
     out: Vec<u8>,
     sent: usize,
@@ -87,6 +91,10 @@ pub struct Asking<'a> {
     pub request_id: Option<&'a [u8]>,
     /// Further header lines, each with its line end.
     pub lines: &'a [u8],
+    /// The `Set-Cookie` line of the client's session.
+    pub session: &'a [u8],
+    /// The cookie of the servers that is learned, and what makes keys of its values.
+    pub learns: Option<(&'a str, &'a Sessions)>,
     /// Which responses are compressed, and the coding that this client takes.
     pub compression: Option<(&'a Compression, Option<Coding>)>,
     /// An event stream is to end.
@@ -149,6 +157,7 @@ impl Download {
             events: None,
             websocket: false,
             copied: Vec::new(),
+            learned: None,
             out,
             sent: 0,
             pipe: None,
@@ -254,6 +263,11 @@ impl Download {
     /// Sends an interim response of our own.
     pub fn send_interim(&mut self, client: &mut Client, head: &[u8]) -> Result<(), Failure> {
         self.send_reply(client, &mut head.to_vec(), Then::Open)
+    }
+
+    /// The session that the server began with its response.
+    pub fn take_learned(&mut self) -> Option<Key> {
+        self.learned.take()
     }
 
     /// Gives its buffer back; what is in it stays unsent.
@@ -608,6 +622,7 @@ impl Download {
             coding: coding.filter(|_| is_encoded),
             varies: suits && !encoding::is_varied(&head.fields),
             lines: asking.lines,
+            session: asking.session,
             edits: asking.edits,
         };
         if head.status < 200 && !upgraded {
@@ -624,6 +639,10 @@ impl Download {
             (self.body, self.encoder) = (Some(head.body()), None);
             return Ok(Found::Authorized(head.len));
         }
+        self.learned = asking.learns.and_then(|(name, sessions)| {
+            let lines = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"set-cookie"));
+            lines.filter_map(|field| sessions.key_of(field.value, name)).last()
+        });
         forward::response(&head, &hop, scratch.reply);
         (self.status, self.to_client, self.client_keeps) = (head.status, to_client, client_keeps);
         (self.server_keeps, self.http10) = (head.keep_alive, head.version == Version::Http10);
@@ -711,6 +730,8 @@ mod tests {
         date: "d",
         request_id: None,
         lines: b"",
+        session: b"",
+        learns: None,
         compression: None,
         stream_end: None,
         limits: &Limits { head: 4096, headers: 10, uri: 100, trace: false },

@@ -18,8 +18,11 @@ mod decision;
 mod drain;
 mod info;
 mod mirror;
+mod session;
 
 pub use info::Waiting;
+
+use session::{Session, learned_cookie};
 
 use super::client::{Client, Failure};
 use super::connecting::{Connecting, secured};
@@ -150,6 +153,8 @@ pub struct Exchange {
     /// Its choices are recorded, for this reason.
     recorded: Option<Recorded>,
     queue_token: Option<QueueToken>,
+    /// Which server its client belongs to, where its pool keeps sessions.
+    session: Option<Box<Session>>,
     /// The coding that its client takes, where responses are compressed.
     coding: Option<Coding>,
     /// What is to be done once the guards let it pass.
@@ -274,6 +279,7 @@ impl Exchange {
         if response.is_none() {
             self.view.live.pool(self.pool).budget.earn(cx.now);
             self.recorded = self.is_recorded(head, cx);
+            self.begin_session(head, sender, cx.now);
             if self.meta.upgrade {
                 self.tunnel = TunnelPermit::take(&cx.shared, self.view.live.config.limits.tunnels);
                 if self.tunnel.is_none() {
@@ -399,6 +405,7 @@ impl Exchange {
             tries: Tries::default(),
             recorded: None,
             queue_token: None,
+            session: None,
             coding: None,
             next: None,
             held: None,
@@ -483,7 +490,8 @@ impl Exchange {
             Some(queue_token) => !queue.is_first(queue_token),
             None => !queue.is_empty(),
         };
-        let asked = Asked { key: self.meta.client_key(), is_long_lived: self.meta.upgrade };
+        let (key, session) = (self.meta.client_key(), self.session_tag());
+        let asked = Asked { key, session, is_long_lived: self.meta.upgrade };
         let algorithm = || upstream::pool(cx.view(), &self.view, self.pool).algorithm;
         let mut note = self.recorded.map(|_| Note::of(algorithm()));
         let chosen = match is_behind {
@@ -511,6 +519,7 @@ impl Exchange {
                     self.lease = Some(lease);
                 }
                 self.server = self.lease.as_ref().map(|lease| Arc::clone(lease.server()));
+                self.assign_session();
                 let collects = self.upload.is_chunked()
                     && self.upload.is_buffered()
                     && self.server.as_ref().is_some_and(|server| server.is_http10());
@@ -784,6 +793,8 @@ impl Exchange {
             date: cx.date.1.as_str(),
             request_id: listen.request_id_header.then(|| self.meta.trace.bytes(&mut digits)),
             lines: self.gate.as_ref().map_or(b"", |gate| &gate.lines),
+            session: self.session.as_ref().filter(|_| !asks).map_or(b"", |session| &session.line),
+            learns: learned_cookie(live, self.pool).filter(|_| self.session.is_some() && !asks),
             compression: guard.compression().filter(|_| !asks).map(|compression| (compression, self.coding)),
             stream_end,
             limits: &live.config.limits.head.of_responses(),
@@ -805,6 +816,7 @@ impl Exchange {
 
     /// The final response has begun. The server's time is what it takes once it has all of the request.
     fn note_response(&mut self, key: usize, cx: &mut Context) {
+        self.note_session(cx.now);
         self.phases.first_byte_at = Some(cx.now);
         if let Some(connection) = cx.servers.get_mut(key) {
             connection.server.responded_in(self.download.is_http10());
@@ -860,6 +872,7 @@ impl Exchange {
         };
         finish::record_success(&lease, cx);
         lease.becomes_tunnel();
+        self.note_session(cx.now);
         let early = std::mem::take(&mut client.input);
         let (rest, from) = self.download.take_rest();
         let counted = self.gate.take().and_then(|gate| gate.into_permit());

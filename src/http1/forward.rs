@@ -68,6 +68,8 @@ pub struct ResponseHop<'a> {
     pub date: &'a str,
     /// Further header lines for a final response, each with its line end.
     pub lines: &'a [u8],
+    /// The `Set-Cookie` line of a session, for a final response or a 101.
+    pub session: &'a [u8],
     /// Changes of the other headers; none of them is made to interim responses.
     pub edits: Option<&'a dyn Edits>,
 }
@@ -134,6 +136,9 @@ pub fn response(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out: &mut Ve
     }
     if let (false, Some(id)) = (interim, hop.request_id) {
         write::field(out, "X-Request-Id", id);
+    }
+    if !interim || head.status == 101 {
+        out.extend_from_slice(hop.session);
     }
     if !interim {
         out.extend_from_slice(hop.lines);

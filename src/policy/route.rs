@@ -19,7 +19,7 @@ mod rule;
 pub mod share;
 
 pub use pattern::{Pattern, TEXT_MAX};
-pub use rule::{Field, Host, Path, Rule, Test, cookie};
+pub use rule::{Field, Host, Path, Rule, Test, cookie, cookies};
 
 use paths::Paths;
 use siphasher::sip::SipHasher13;

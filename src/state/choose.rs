@@ -11,6 +11,7 @@ pub use note::{Considered, Excluded, Exclusion, LISTED_MAX, Note, Picked};
 pub use shadow::{Choices, Shadow};
 
 use super::server::{Lease, Rejected, Server};
+use super::session::Tag;
 use super::table::Pool;
 use crate::base::ids::ServerId;
 use crate::base::random::Random;
@@ -66,6 +67,8 @@ pub enum Chosen {
 pub struct Asked {
     /// The hash of what a hash algorithm goes by.
     pub key: u64,
+    /// The server that its session belongs to.
+    pub session: Option<Tag>,
     /// It may become a tunnel.
     pub is_long_lived: bool,
 }
@@ -87,9 +90,13 @@ pub struct Chooser<'a> {
 
 impl Chooser<'_> {
     /// A lease on the server of the pool that its algorithm picks among those that were not tried yet. The algorithm
-    /// proposes a server; if that one gives no lease, it is asked again.
+    /// proposes a server; if that one gives no lease, it is asked again. The server of its session comes first; where that
+    /// one cannot take it, the request is one as any other.
     pub fn choose(&mut self, pool: &Pool, asked: Asked, tried: &Tried) -> Chosen {
-        let chosen = self.find(pool, asked, tried);
+        let chosen = match self.session_lease(pool, asked, tried) {
+            Some(lease) => Chosen::Server(lease),
+            None => self.find(pool, asked, tried),
+        };
         if let Some(note) = &mut self.note {
             note.exclude(pool, tried, self.now);
         }
@@ -110,7 +117,7 @@ impl Chooser<'_> {
                     break;
                 }
                 let random = self.random.number();
-                let Asked { key, is_long_lived } = asked;
+                let Asked { key, is_long_lived, .. } = asked;
                 let draw = Draw { random, turn, key, schedule, is_long_lived, is_sample };
                 let slot = pool.algorithm.pick(self.candidates, draw);
                 let Some(server) = slot.and_then(|slot| servers.get(slot.0 as usize)) else { break };
@@ -135,6 +142,15 @@ impl Chooser<'_> {
             }
         }
         Chosen::None
+    }
+
+    fn session_lease(&mut self, pool: &Pool, asked: Asked, tried: &Tried) -> Option<Lease> {
+        let server = pool.sessions.get(&asked.session?)?;
+        let lease = if tried.has(server.id) { None } else { server.lease_for_session(self.now).ok() }?;
+        if let Some(note) = &mut self.note {
+            note.session(server, self.now);
+        }
+        Some(lease)
     }
 
     /// Fills in the candidates. True: they are a sample.

@@ -35,6 +35,7 @@ mod rules;
 mod schema;
 mod source;
 mod spell;
+mod sticky;
 mod to_servers;
 mod tracing;
 mod tree;
@@ -54,6 +55,7 @@ pub use logs::{AccessLog, AccessTarget, Log, LogFormat, SyslogPlace};
 pub use routes::RouteSpec;
 pub use rules::check_name;
 pub use schema::SCHEMA;
+pub use sticky::{SameSite, SessionCookie, Sticky};
 pub use to_servers::TlsToServers;
 pub use tracing::Tracing;
 pub use units::read_size;
@@ -188,6 +190,8 @@ pub struct Servers {
     pub pool: Pool,
     /// They speak TLS.
     pub tls: Option<TlsToServers>,
+    /// Clients stay with their servers.
+    pub sticky: Option<Sticky>,
 }
 
 /// One server as configured, or as registered through the admin API.

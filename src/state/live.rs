@@ -14,6 +14,7 @@ use super::guard::Guard;
 use super::listener::OpenListener;
 use super::queue::ServerQueue;
 use super::route::Routes;
+use super::session::{Sessions, Sticky};
 use super::sinks::Sinks;
 use super::spans::SpanSink;
 use super::tls::servers::ServersTls;
@@ -61,6 +62,7 @@ pub struct Live {
 struct LivePool {
     state: Arc<PoolState>,
     tls: Option<Arc<ServersTls>>,
+    sticky: Option<Sticky>,
 }
 
 /// What all requests of a pool share, whichever configuration they began under.
@@ -78,6 +80,8 @@ pub struct PoolState {
     pub queue: ServerQueue,
     /// What its second algorithm would have chosen.
     pub shadow: Arc<Choices>,
+    /// Which server clients belong to, where it is remembered.
+    pub sessions: Sessions,
 }
 
 impl PoolState {
@@ -90,6 +94,7 @@ impl PoolState {
             turn: CachePadded::default(),
             queue: ServerQueue::default(),
             shadow: Arc::default(),
+            sessions: Sessions::default(),
         }
     }
 }
@@ -137,7 +142,9 @@ impl Live {
                 before.and_then(|before| before.pools.get(pool)).map(|known| Arc::clone(&known.state));
             let tls = pool_tls.remove(pool).flatten();
             let new = || Arc::new(PoolState::new(config.pool_name(pool), registry));
-            (pool, LivePool { state: state.unwrap_or_else(new), tls })
+            let sticky = config.pool(pool).sticky.as_ref();
+            let sticky = sticky.map(|settings| Sticky::new(settings, config.pool_name(pool)));
+            (pool, LivePool { state: state.unwrap_or_else(new), tls, sticky })
         };
         let pools = config.pool_ids().map(pool).collect();
         let instance_name = before.map_or_else(
@@ -197,6 +204,11 @@ impl Live {
     /// TLS towards the servers of a pool; `None` where it is in clear text.
     pub fn servers_tls(&self, pool: PoolId) -> Option<&Arc<ServersTls>> {
         self.pools.get(pool)?.tls.as_ref()
+    }
+
+    /// How a pool keeps sessions; `None` where it keeps none.
+    pub fn sticky(&self, pool: PoolId) -> Option<&Sticky> {
+        self.pools.get(pool)?.sticky.as_ref()
     }
 
     /// The listener with this id; `None` once it is closed.

@@ -52,7 +52,10 @@ pub fn merge(
         kept.extend(stays);
         merged.added.extend(added);
     }
-    merged.removed.iter().for_each(|server| server.retire());
+    for server in &merged.removed {
+        server.retire();
+        server.set_keeps_sessions(false, None);
+    }
     kept.extend(merged.added.iter().cloned());
     (kept, merged)
 }

@@ -1,13 +1,18 @@
 //! One server of the table: what it is, its state, and its statistics from live traffic. All of it is read by every
 //! worker, so everything that changes is an atomic or behind a short lock.
 
+mod lease;
+mod sessions;
+
+pub use lease::{Lease, Rejected};
+
 use super::address::Address;
 use super::addresses::Addresses;
 use super::config::ServerSpec;
 use super::tls::servers::ServersTls;
 use super::traffic::Traffic;
 use crate::base::ids::{PoolId, ServerId};
-use crate::base::time::Moment;
+use crate::base::time::{self, Moment};
 use crate::policy::health::Health;
 use crate::policy::latency::Latency;
 use crate::policy::outcomes::Outcomes;
@@ -18,12 +23,10 @@ use crate::policy::silence::{self, Awaiting};
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, RwLock};
 use siphasher::sip::SipHasher13;
-use std::cell::Cell;
 use std::hash::Hasher;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
-    Ordering::{Relaxed, SeqCst},
+    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
 };
 use std::time::Duration;
 
@@ -128,6 +131,10 @@ pub struct Server {
     http10: AtomicBool,
     open: AtomicBool,
     retired: AtomicBool,
+    /// Until when it takes requests of its sessions, in milliseconds; 0: it takes none.
+    sessions_until_ms: AtomicU64,
+    /// When it began to drain, in milliseconds.
+    drains_since_ms: AtomicU64,
     weight: AtomicU16,
     mode: AtomicU8,
     health: Mutex<Health>,
@@ -172,6 +179,8 @@ impl Server {
             http10: AtomicBool::new(false),
             open: AtomicBool::new(false),
             retired: AtomicBool::new(false),
+            sessions_until_ms: AtomicU64::new(0),
+            drains_since_ms: AtomicU64::new(0),
             weight: AtomicU16::new(spec.weight.0),
             mode: AtomicU8::new(Mode::Ready as u8),
             health: Mutex::new(health),
@@ -389,27 +398,6 @@ impl Server {
         if self.on_trial.load(Relaxed) { Some(1) } else { self.max_in_flight() }
     }
 
-    /// Takes a lease for a request that is sent now, unless the server was taken out since the snapshot was made, or
-    /// has reached its limit.
-    pub fn lease(self: &Arc<Self>, now: Moment) -> Result<Lease, Rejected> {
-        if !self.open.load(Relaxed) {
-            return Err(Rejected::Closed);
-        }
-        let others = match self.most_now() {
-            None => self.in_flight.fetch_add(1, SeqCst),
-            Some(most) => {
-                let one_more = |count| (count < most).then_some(count + 1);
-                let taken = self.in_flight.fetch_update(SeqCst, SeqCst, one_more);
-                taken.map_err(|_| Rejected::Full)?
-            }
-        };
-        let load = (others + 1).saturating_sub(self.tunnels.load(Relaxed)).max(1);
-        self.requests.fetch_add(1, Relaxed);
-        self.asked_at_ms.store(millis(now), Relaxed);
-        self.update_awaiting(|awaiting| awaiting.sent(now));
-        Ok(Lease { server: Arc::clone(self), load, responded: Cell::new(false), is_tunnel: Cell::new(false) })
-    }
-
     /// Counts one more idle connection to it, unless there are `most` already.
     pub fn idle_begins(&self, most: usize) -> bool {
         let kept = self.idle.fetch_add(1, Relaxed) < most;
@@ -454,7 +442,10 @@ impl Server {
     }
 
     pub(super) fn set_mode(&self, mode: Mode) {
-        self.mode.store(mode as u8, Relaxed);
+        let before = self.mode.swap(mode as u8, Relaxed);
+        if mode == Mode::Drain && before != mode as u8 {
+            self.drains_since_ms.store(millis(time::now()), Relaxed);
+        }
     }
 
     pub(super) fn set_weight(&self, weight: Weight) {
@@ -500,60 +491,6 @@ impl Server {
 
     pub(super) fn set_open(&self, open: bool) {
         self.open.store(open, Relaxed);
-    }
-}
-
-/// Why a server takes no further request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    /// It was taken out.
-    Closed,
-    /// It has reached its limit of requests in flight.
-    Full,
-}
-
-/// The right to have one request in flight with a server (invariant 6). The in-flight count is decremented when it is
-/// dropped, whatever happened in between.
-#[derive(Debug)]
-pub struct Lease {
-    server: Arc<Server>,
-    /// Requests in flight when it was taken, this one among them, without tunnels.
-    load: u32,
-    responded: Cell<bool>,
-    is_tunnel: Cell<bool>,
-}
-
-impl Lease {
-    /// The server.
-    pub fn server(&self) -> &Arc<Server> {
-        &self.server
-    }
-
-    /// The head of the final response arrived `took` after the request. `is_good`: it is one that the pool expects.
-    pub fn responded(&self, is_good: bool, took: Duration, now: Moment) {
-        self.responded.set(true);
-        self.server.record_response(is_good, took, self.load, now);
-    }
-
-    /// The request has become a tunnel: a response is not waited for any more.
-    pub fn becomes_tunnel(&self) {
-        self.responded.set(true);
-        if !self.is_tunnel.replace(true) {
-            self.server.awaiting.store(0, Relaxed);
-            self.server.tunnels.fetch_add(1, Relaxed);
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if !self.responded.get() {
-            self.server.update_awaiting(Awaiting::ended);
-        }
-        if self.is_tunnel.get() {
-            self.server.tunnels.fetch_sub(1, Relaxed);
-        }
-        self.server.in_flight.fetch_sub(1, SeqCst);
     }
 }
 

@@ -7,6 +7,7 @@ use super::config::{Config, ServerSpec};
 use super::live::Live;
 use super::merge::{Merged, merge};
 use super::server::{Mode, Server};
+use super::session::{ByTag, Sticky};
 use crate::base::ids::{ByPool, PoolId, ServerId};
 use crate::policy::health::Health;
 use crate::policy::pick::{self, Algorithm, Slot, Weight};
@@ -43,6 +44,8 @@ pub struct Pool {
     pub algorithm: Algorithm,
     /// A second one that runs beside it.
     pub shadow: Option<Shadow>,
+    /// Servers that keep their sessions, also those that get no new requests; empty where the pool has no sessions.
+    pub sessions: ByTag,
 }
 
 /// The table.
@@ -202,6 +205,7 @@ impl Table {
             let at = servers.iter().position(|server| server.pool == pool && server.name == name)?;
             let server = servers.remove(at);
             server.set_open(false);
+            server.set_keeps_sessions(false, None);
             Some(server)
         })
         .inspect(|_| _ = self.members.fetch_add(1, Ordering::Release))
@@ -290,6 +294,9 @@ impl Snapshot {
             let tier = tier(server);
             server.set_open(tier.is_some());
             let Some(tiers) = tiers.get_mut(server.pool) else { continue };
+            if let Some(sticky) = live.sticky(server.pool) {
+                tiers.add_session_server(server, sticky);
+            }
             match tier {
                 Some(tier) => tiers.servers[tier].push(Arc::clone(server)),
                 None => tiers.out.push(Arc::clone(server)),
@@ -311,18 +318,31 @@ impl Snapshot {
 struct Tiers {
     servers: [Vec<Arc<Server>>; 4],
     out: Vec<Arc<Server>>,
+    sessions: ByTag,
+}
+
+impl Tiers {
+    /// A server that drains, or has no weight, keeps its sessions; one that is down or in maintenance does not.
+    fn add_session_server(&mut self, server: &Arc<Server>, sticky: &Sticky) {
+        let is_well = matches!(server.health(), Health::Up | Health::Starting);
+        let keeps = is_well && server.mode() != Mode::Maint;
+        server.set_keeps_sessions(keeps, sticky.settings().drain);
+        if keeps {
+            self.sessions.insert(sticky.tag_of(server), Arc::clone(server));
+        }
+    }
 }
 
 impl Pool {
     fn of(tiers: Tiers, algorithm: Algorithm, shadow: Option<Shadow>) -> Self {
-        let Tiers { servers, out } = tiers;
+        let Tiers { servers, out, sessions } = tiers;
         let count = out.len() + servers.iter().map(Vec::len).sum::<usize>();
         let mut tiers = servers.into_iter().filter(|tier| !tier.is_empty());
         let ready = tiers.next().unwrap_or_default();
         let reserve = tiers.flatten().collect();
         let weighted: Vec<_> =
             ready.iter().enumerate().map(|(at, server)| (Slot(at as u32), server.weight())).collect();
-        Pool { count, ready, reserve, out, schedule: pick::schedule(&weighted), algorithm, shadow }
+        Pool { count, ready, reserve, out, schedule: pick::schedule(&weighted), algorithm, shadow, sessions }
     }
 }
 

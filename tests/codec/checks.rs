@@ -308,6 +308,7 @@ fn response_hop(framing: Framing) -> ResponseHop<'static> {
         coding,
         varies,
         date,
+        session: b"",
         lines,
         edits,
     }

@@ -142,6 +142,7 @@ fn why(decision: &Decision) -> String {
         "turn" if among == decision.candidates.len() => "its turn".to_owned(),
         "turn" => format!("its turn among {among} about equal"),
         "random" => format!("at random among {among} about equal"),
+        "session" => "its client's session is there".to_owned(),
         "less_of_two" => "the less loaded of two at random".to_owned(),
         "hash" => "by hash".to_owned(),
         other => plain(other),

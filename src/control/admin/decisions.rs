@@ -48,7 +48,7 @@ struct Shown {
     outcome: &'static str,
     /// Null unless it was sent.
     server: Option<String>,
-    /// `only_one`, `trial`, `least`, `turn`, `random`, `less_of_two`, `hash`.
+    /// `only_one`, `trial`, `least`, `turn`, `random`, `less_of_two`, `hash`, `session`.
     why: Option<&'static str>,
     /// Candidates that were as good as the chosen one, that one among them.
     among: usize,

@@ -1,11 +1,12 @@
 //! `/metrics`: all counters, in the Prometheus text format 0.0.4. Own writer, because updating a labelled counter of a
 //! metrics crate costs more than a request can afford.
 
-mod page;
+pub(super) mod page;
 mod process;
 mod traffic;
 
 use super::View;
+use super::sessions;
 use super::status::{self, PoolStatus, STATES, responses, state};
 use crate::base::output;
 use crate::base::time::{self, Moment};
@@ -192,6 +193,7 @@ fn pools(page: &mut Page, view: &View) {
         page.sample(&[("pool", &pool.name), ("result", "same")], shadow.same);
         page.sample(&[("pool", &pool.name), ("result", "different")], shadow.different);
     }
+    sessions::metrics(page, &pools);
 }
 
 fn servers(page: &mut Page, view: &View, now: Moment) {

@@ -2,6 +2,7 @@
 
 use super::View;
 use super::rates::Rates;
+use super::sessions::{self, StickyStatus};
 use crate::base::ids::{ByPool, PoolId};
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
@@ -108,6 +109,8 @@ pub(super) struct PoolStatus {
     /// Requests that wait for a server with room.
     pub(super) waiting: usize,
     queue_capacity: usize,
+    /// Null where the pool keeps no sessions.
+    pub(super) sticky: Option<StickyStatus>,
     /// Null without one.
     pub(super) shadow: Option<ShadowStatus>,
 }
@@ -261,6 +264,7 @@ pub(super) fn pools(view: &View) -> Vec<PoolStatus> {
                 same: shadow.choices.same(),
                 different: shadow.choices.different(),
             }),
+            sticky: sessions::status(&snapshot.live, pool),
         }
     };
     config.pool_ids().map(status).collect()

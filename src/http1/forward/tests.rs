@@ -276,6 +276,7 @@ fn response_hop(framing: Framing) -> ResponseHop<'static> {
         coding: None,
         varies: false,
         date: "",
+        session: b"",
         lines: b"",
         edits: None,
     }

@@ -20,6 +20,8 @@ pub enum Why {
     LessOfTwo,
     /// The hash of the request's key leads to it.
     Hash,
+    /// Its client's session is there.
+    Session,
 }
 
 impl Why {
@@ -33,6 +35,7 @@ impl Why {
             Why::Random => "random",
             Why::LessOfTwo => "less_of_two",
             Why::Hash => "hash",
+            Why::Session => "session",
         }
     }
 }

@@ -154,7 +154,7 @@ fn any_cookie(line: &[u8], name: &[u8], each: &mut dyn FnMut(&[u8]) -> bool) -> 
 }
 
 /// `name=value` pairs between semicolons (RFC 6265 section 4.2.1).
-fn cookies(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub fn cookies(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     line.split(|byte| *byte == b';').map(|pair| pair_at(pair.trim_ascii(), b'='))
 }
 

@@ -172,6 +172,14 @@ impl Note {
         self.not_sampled = if is_sample { servers.len().saturating_sub(candidates.len()) } else { 0 };
     }
 
+    /// Notes that the request went to the server of its session.
+    pub(super) fn session(&mut self, server: &Server, now: Moment) {
+        let seen = server.candidate(Slot(0), now);
+        self.candidates = vec![Considered { id: server.id, server: server.name.clone(), seen }];
+        let server = server.name.clone();
+        self.picked = Some(Picked { server, why: Why::Session, among: 1, is_reserve: false });
+    }
+
     /// Notes why the other servers of the pool could not get the request.
     pub(super) fn exclude(&mut self, pool: &Pool, tried: &Tried, now: Moment) {
         let is_candidate = |server: &Server| self.candidates.iter().any(|one| one.id == server.id);

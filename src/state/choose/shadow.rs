@@ -113,7 +113,7 @@ mod tests {
                 now: NOW,
                 note: Some(&mut note),
             };
-            let asked = Asked { key, is_long_lived: false };
+            let asked = Asked { key, ..Asked::default() };
             let Chosen::Server(lease) = chooser.choose(snapshot.pool(DEFAULT), asked, &Tried::default())
             else {
                 panic!("no server")

@@ -2,7 +2,9 @@
 
 use super::reader::Reader;
 use super::refine::SOCKET_PATH_MAX;
-use super::{Config, ServerSpec, Servers, health_check, listeners, placeholder, routes, to_servers, units};
+use super::{
+    Config, ServerSpec, Servers, health_check, listeners, placeholder, routes, sticky, to_servers, units,
+};
 use crate::state::own::{Own, overlap};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -23,6 +25,7 @@ pub(super) fn contradictions(config: &Config, reader: &mut Reader) {
         health_check::contradictions(config, pool, reader);
         list(&key, &servers.list, &own, reader);
         to_servers::contradictions(config, pool, reader);
+        sticky::contradictions(config, pool, reader);
     }
     admin(config, reader);
     let pools: Vec<&str> = config.pool_ids().map(|pool| config.pool_name(pool)).collect();

@@ -6,7 +6,7 @@ use super::tree::Node;
 use super::{
     Admin, Change, Config, DEFAULT_POOL, Decisions, Guards, Limits, Listen, LoadReport, NamedPool, Pool,
     ServerSpec, Servers, Threadpool, Timeouts, Via, guards, health_check, listeners, logs, routes, rules,
-    to_servers, tracing,
+    sticky, to_servers, tracing,
 };
 use crate::base::ids::PoolId;
 use crate::http1::head;
@@ -132,6 +132,7 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
         ejection: s.section("ejection", ejection),
         pool: s.section("pool", pool),
         tls: to_servers::tls(s, folder),
+        sticky: sticky::sticky(s),
     }
 }
 

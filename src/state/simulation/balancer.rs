@@ -49,7 +49,7 @@ impl Balancer {
         let Balancer { table, turn, random, .. } = self;
         let snapshot = table.snapshot();
         let mut chooser = Chooser { turn, random, candidates: &mut candidates, now, note: None };
-        let asked = Asked { key, is_long_lived: false };
+        let asked = Asked { key, ..Asked::default() };
         let chosen = chooser.choose(snapshot.pool(PoolId(0)), asked, tried);
         CANDIDATES.set(candidates);
         chosen

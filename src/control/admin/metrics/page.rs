@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 
 /// The type of a family.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(in crate::control::admin) enum Kind {
     /// It only grows, but for a restart.
     Counter,
     /// It goes up and down.
@@ -16,7 +16,7 @@ pub(super) enum Kind {
 
 /// Which buckets of a histogram are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Buckets {
+pub(in crate::control::admin) enum Buckets {
     /// All powers of two, from 4 us to 268 s.
     All,
     /// Those of [`FEW_US`]: there is a histogram for each server.
@@ -28,19 +28,24 @@ const FEW_US: std::ops::RangeInclusive<u64> = 1 << 9..=1 << 26;
 
 /// The text so far. Samples belong to the last family.
 #[derive(Debug, Default)]
-pub(super) struct Page {
-    pub(super) text: String,
+pub(in crate::control::admin) struct Page {
+    pub(in crate::control::admin) text: String,
     name: String,
 }
 
 impl Page {
     /// Begins a family of the balancer's own metrics.
-    pub(super) fn family(&mut self, name: &str, kind: Kind, help: &str) -> &mut Self {
+    pub(in crate::control::admin) fn family(&mut self, name: &str, kind: Kind, help: &str) -> &mut Self {
         self.family_named(&format!("evenkeel_{name}"), kind, help)
     }
 
     /// Begins a family with a name that many programs have.
-    pub(super) fn family_named(&mut self, name: &str, kind: Kind, help: &str) -> &mut Self {
+    pub(in crate::control::admin) fn family_named(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        help: &str,
+    ) -> &mut Self {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -53,24 +58,29 @@ impl Page {
     }
 
     /// A sample of the last family.
-    pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+    pub(in crate::control::admin) fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
         self.suffixed("", labels, value);
     }
 
     /// A family with one sample.
-    pub(super) fn one(&mut self, name: &str, kind: Kind, help: &str, value: impl Display) {
+    pub(in crate::control::admin) fn one(&mut self, name: &str, kind: Kind, help: &str, value: impl Display) {
         self.family(name, kind, help).sample(&[], value);
     }
 
     /// A family with one histogram.
-    pub(super) fn histogram(&mut self, name: &str, help: &str, counts: &Counts) {
+    pub(in crate::control::admin) fn histogram(&mut self, name: &str, help: &str, counts: &Counts) {
         self.family(name, Kind::Histogram, help);
         self.buckets(&[], counts, Buckets::All);
     }
 
     /// A histogram of the last family. Buckets at the powers of two of a microsecond. The last one also counts longer
     /// durations, so its upper bound would be wrong: it is in `+Inf` alone.
-    pub(super) fn buckets(&mut self, labels: &[(&str, &str)], counts: &Counts, which: Buckets) {
+    pub(in crate::control::admin) fn buckets(
+        &mut self,
+        labels: &[(&str, &str)],
+        counts: &Counts,
+        which: Buckets,
+    ) {
         let buckets: Vec<_> = counts.cumulative().collect();
         for (upper_us, count) in &buckets[..buckets.len().saturating_sub(1)] {
             // Whole microseconds were counted: up to 7 us means less than 8 us.

@@ -1,0 +1,90 @@
+//! The lease that counts a request in flight with a server.
+
+use super::{Server, millis};
+use crate::base::time::Moment;
+use crate::policy::silence::Awaiting;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::Duration;
+
+/// Why a server takes no further request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// It was taken out.
+    Closed,
+    /// It has reached its limit of requests in flight.
+    Full,
+}
+
+/// The right to have one request in flight with a server (invariant 6). The in-flight count is decremented when it is
+/// dropped, whatever happened in between.
+#[derive(Debug)]
+pub struct Lease {
+    server: Arc<Server>,
+    /// Requests in flight when it was taken, this one among them, without tunnels.
+    pub(super) load: u32,
+    responded: Cell<bool>,
+    is_tunnel: Cell<bool>,
+}
+
+impl Lease {
+    /// The server.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// The head of the final response arrived `took` after the request. `is_good`: it is one that the pool expects.
+    pub fn responded(&self, is_good: bool, took: Duration, now: Moment) {
+        self.responded.set(true);
+        self.server.record_response(is_good, took, self.load, now);
+    }
+
+    /// The request has become a tunnel: a response is not waited for any more.
+    pub fn becomes_tunnel(&self) {
+        self.responded.set(true);
+        if !self.is_tunnel.replace(true) {
+            self.server.awaiting.store(0, Relaxed);
+            self.server.tunnels.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.responded.get() {
+            self.server.update_awaiting(Awaiting::ended);
+        }
+        if self.is_tunnel.get() {
+            self.server.tunnels.fetch_sub(1, Relaxed);
+        }
+        self.server.in_flight.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Server {
+    /// Takes a lease for a request that is sent now, unless the server was taken out since the snapshot was made, or
+    /// has reached its limit.
+    pub fn lease(self: &Arc<Self>, now: Moment) -> Result<Lease, Rejected> {
+        match self.open.load(Relaxed) {
+            true => self.lease_anyway(now),
+            false => Err(Rejected::Closed),
+        }
+    }
+
+    pub(super) fn lease_anyway(self: &Arc<Self>, now: Moment) -> Result<Lease, Rejected> {
+        let others = match self.most_now() {
+            None => self.in_flight.fetch_add(1, SeqCst),
+            Some(most) => {
+                let one_more = |count| (count < most).then_some(count + 1);
+                let taken = self.in_flight.fetch_update(SeqCst, SeqCst, one_more);
+                taken.map_err(|_| Rejected::Full)?
+            }
+        };
+        let load = (others + 1).saturating_sub(self.tunnels.load(Relaxed)).max(1);
+        self.requests.fetch_add(1, Relaxed);
+        self.asked_at_ms.store(millis(now), Relaxed);
+        self.update_awaiting(|awaiting| awaiting.sent(now));
+        Ok(Lease { server: Arc::clone(self), load, responded: Cell::new(false), is_tunnel: Cell::new(false) })
+    }
+}
