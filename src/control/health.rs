@@ -1,10 +1,9 @@
 //! The health thread: a heap of what is due, threads that query the servers, and the only writer of a server's health
 //! (invariant 7). Results of live traffic arrive as verdicts, results of look-ups through [`Names`].
 
-use super::judge::{Judged, Probed, judge};
 use super::names::{self, Names, Resolver};
 use super::probe::http::Response;
-use super::probe::{self, Reply, Silence, Target};
+use super::probe::{Reply, Silence};
 use super::threads::Threads;
 use crate::base::ids::{ByPool, PoolId, ServerId};
 use crate::base::random::Random;
@@ -16,7 +15,7 @@ use crate::state::addresses::Replaced;
 use crate::state::config::{self, Config, HealthCheck};
 use crate::state::events::Events;
 use crate::state::live::Live;
-use crate::state::server::{Check, Mode, Server};
+use crate::state::server::Server;
 use crate::state::table::Table;
 use crate::state::verdict::{Verdict, Verdicts};
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased, unbounded};
@@ -32,6 +31,8 @@ use std::time::Duration;
 /// may not respond, and then each takes the whole timeout, but they never delay the prompt ones. The threads are
 /// started as needed.
 const PROBERS: usize = 256;
+/// The same for commands, which take a process each.
+const COMMANDS: usize = 16;
 /// Concurrent queries for load reports; they delay no probe.
 const REPORTERS: usize = 64;
 /// A server whose probe took less than this, and less than half of the timeout, counts as prompt.
@@ -71,8 +72,8 @@ pub struct Agent {
     calls: Receiver<Call>,
     found: (Sender<Finding>, Receiver<Finding>),
     names: Names,
-    prompt: Threads,
-    slow: Threads,
+    probers: Lanes,
+    commands: Lanes,
     reporters: Threads,
     close_idle: CloseIdle,
     watched: HashMap<ServerId, Watched>,
@@ -85,6 +86,19 @@ pub struct Agent {
     transitions: Vec<Transition>,
     publish_at: Moment,
     events: Arc<Events>,
+}
+
+/// Threads for probes of servers that responded promptly to their last one, and for all others.
+#[derive(Debug)]
+struct Lanes {
+    prompt: Threads,
+    slow: Threads,
+}
+
+impl Lanes {
+    fn new([prompt, slow]: [&'static str; 2], max: usize) -> Self {
+        Lanes { prompt: Threads::new(prompt, max), slow: Threads::new(slow, max) }
+    }
 }
 
 /// A pool of servers as seen by the health thread.
@@ -200,8 +214,8 @@ impl Agent {
             // At most one query of each kind is running for a server, so the table bounds it.
             found: unbounded(),
             names: Names::new(Resolver::of_system()),
-            prompt: Threads::new("prober", PROBERS),
-            slow: Threads::new("slow-prober", PROBERS),
+            probers: Lanes::new(["prober", "slow-prober"], PROBERS),
+            commands: Lanes::new(["command", "slow-command"], COMMANDS),
             reporters: Threads::new("reporter", REPORTERS),
             close_idle: CloseIdle(Box::new(|_| {})),
             watched: HashMap::new(),
@@ -353,45 +367,6 @@ impl Agent {
         }
     }
 
-    fn start_probe(&mut self, id: ServerId, at: Moment, now: Moment) {
-        let Some(watched) = self.watched.get_mut(&id).filter(|watched| watched.probe_at == at) else {
-            return;
-        };
-        if watched.probing || watched.server.mode() == Mode::Maint {
-            let interval = self.pools[watched.server.pool].check.rules.interval;
-            return self.schedule_probe(id, now.after(interval));
-        }
-        let name = watched.server.address.name();
-        match name.filter(|_| watched.server.addresses().all().is_empty()) {
-            None => self.probe(id, now),
-            // The first look-up is running; its result triggers the probe.
-            Some(name) => match self.names.failure(name).map(Judged::unresolved) {
-                None => watched.probe_at = Moment::NEVER,
-                Some(judged) => self.conclude_probe(id, &judged, Duration::ZERO, now),
-            },
-        }
-    }
-
-    /// Probes the server.
-    fn probe(&mut self, id: ServerId, now: Moment) {
-        let Some(watched) = self.watched.get_mut(&id) else { return };
-        let check = Arc::clone(&self.pools[watched.server.pool].check);
-        let interval = check.rules.interval;
-        let target = Target::of_probe(&watched.server, &check, watched.failed);
-        let threads = if watched.is_prompt { &mut self.prompt } else { &mut self.slow };
-        let found = self.found.0.clone();
-        watched.probing = threads.run(move || {
-            let begun = time::now();
-            let (reply, at) = probe::probe(&target, &check);
-            let (address, is_secure) = (target.address, target.tls.is_some());
-            let found_out = Found::Probe { check, address, is_secure, reply };
-            let _ = found.send(Finding { id, at, took: time::now().since(begun), found: found_out });
-        });
-        if !watched.probing {
-            self.schedule_probe(id, now.after(interval));
-        }
-    }
-
     /// A query has finished.
     fn learn(&mut self, finding: Finding) {
         let now = time::now();
@@ -401,92 +376,6 @@ impl Agent {
                 self.learn_probe(&finding, check, address, *is_secure, reply, now);
             }
         }
-    }
-
-    fn learn_probe(
-        &mut self,
-        finding: &Finding,
-        check: &HealthCheck,
-        address: &Address,
-        is_secure: bool,
-        reply: &Result<Reply, Silence>,
-        now: Moment,
-    ) {
-        let Some(watched) = self.watched.get_mut(&finding.id) else { return };
-        watched.probing = false;
-        let pool = &self.pools[watched.server.pool];
-        if reply.as_ref().is_err_and(|silence| silence.is_ours) {
-            log::warn!("server {}: could not be probed, for lack of local resources", watched.server.label);
-            let interval = pool.check.rules.interval;
-            self.end_repeat(finding.id);
-            return self.schedule_probe(finding.id, now.after(interval));
-        }
-        let (at, has_page) = (finding.at, watched.has_page);
-        let judged = judge(&Probed { pool: &pool.key, check, is_secure, address, at, has_page }, reply);
-        watched.has_page |= judged.passed && !judged.has_no_page;
-        let has_reports = matches!(reply, Ok(Reply::Http(response)) if response.has_reports);
-        if has_reports && pool.report.enabled.is_none() && !std::mem::replace(&mut watched.reports, true) {
-            watched.report_at = now.after(pool.report.interval);
-            self.due.push(Reverse((watched.report_at, finding.id, Kind::Report)));
-        }
-        watched.is_prompt = finding.took < PROMPT.min(pool.check.timeout / 2);
-        watched.failed = if judged.passed { 0 } else { watched.failed.wrapping_add(1) };
-        if let Some(mut at) = finding.at.filter(|_| judged.passed) {
-            if let Address::Tcp { port, .. } = watched.server.address {
-                at.set_port(port);
-            }
-            watched.server.addresses().record_connect_ok(at);
-        }
-        if !judged.passed && self.is_repeated(finding.id, reply.is_err()) {
-            return self.probe(finding.id, now);
-        }
-        self.end_repeat(finding.id);
-        self.conclude_probe(finding.id, &judged, finding.took, now);
-    }
-
-    /// A server that serves one connection at a time may have been blocked by an idle one of ours. So the idle ones are
-    /// closed when there was no response, and the first failed probe in a row is repeated at once before it counts. The
-    /// repeated probe also begins with another address, if there are several.
-    fn is_repeated(&mut self, id: ServerId, is_silent: bool) -> bool {
-        let Some(watched) = self.watched.get_mut(&id) else { return false };
-        let addresses = watched.server.addresses();
-        let is_first = watched.record.failed == 0 && !watched.repeating;
-        let is_used = matches!(watched.record.health, Health::Up | Health::Ejected { .. });
-        let may_help = is_silent || addresses.candidates().are_several();
-        let repeats = is_first && is_used && may_help;
-        match (repeats, is_silent) {
-            (true, _) => addresses.pause_idle(),
-            (false, true) => addresses.close_idle(),
-            (false, false) => return false,
-        }
-        (self.close_idle.0)(id);
-        watched.repeating |= repeats;
-        repeats
-    }
-
-    fn end_repeat(&mut self, id: ServerId) {
-        if let Some(watched) = self.watched.get_mut(&id).filter(|watched| watched.repeating) {
-            watched.repeating = false;
-            watched.server.addresses().resume_idle();
-        }
-    }
-
-    /// Counts the probe.
-    fn conclude_probe(&mut self, id: ServerId, judged: &Judged, took: Duration, now: Moment) {
-        let Some(watched) = self.watched.get_mut(&id) else { return };
-        if judged.has_no_page && !std::mem::replace(&mut watched.pageless, true) {
-            let (name, outcome, detail) = (&watched.server.label, &judged.outcome, &judged.detail);
-            let key = &self.pools[watched.server.pool].key;
-            let what = if outcome == "404" { "has no such page" } else { "does not serve this page" };
-            log::info!(
-                "server {name}: {detail}; it is alive and {what} ({key}.health_check.path is not set)"
-            );
-        }
-        let (outcome, passed) = (judged.outcome.clone(), judged.passed);
-        watched.server.checked(Check { unix_seconds: time::unix_seconds(), took, outcome, passed });
-        let event = if passed { Event::ProbePassed } else { Event::ProbeFailed };
-        self.apply(id, event, &judged.detail, now);
-        self.schedule_next_probe(id, now);
     }
 
     /// A look-up has finished.
@@ -597,6 +486,7 @@ fn is_ejected(record: &Record) -> bool {
 }
 
 mod outliers;
+mod probes;
 mod publish;
 mod reload;
 mod report;

@@ -74,16 +74,13 @@ impl Probed<'_> {
 
     /// What was probed, for the log: with the address if a name has several.
     fn place(&self) -> String {
-        let scheme = match (&self.check.probe, self.is_secure) {
-            (Probe::Http(_), false) => "http",
-            (Probe::Http(_), true) => "https",
-            (Probe::Tcp(_), false) => "tcp",
-            (Probe::Tcp(_), true) => "tls",
+        let (clear, secure, path) = match &self.check.probe {
+            Probe::Http(http) => ("http", "https", http.path.clone()),
+            Probe::Tcp(_) => ("tcp", "tls", String::new()),
+            Probe::Grpc(grpc) => ("grpc", "grpcs", format!("/{}", grpc.service)),
+            Probe::Exec(exec) => return exec.command.display().to_string(),
         };
-        let path = match &self.check.probe {
-            Probe::Http(http) => http.path.as_str(),
-            Probe::Tcp(_) => "",
-        };
+        let scheme = if self.is_secure { secure } else { clear };
         let address = self.address;
         match address {
             Address::Unix(_) => format!("{scheme}://localhost{path} on {address}"),

@@ -3,6 +3,9 @@
 //! leaves undone takes longer than that limit, or more memory than a few buffers.
 
 mod connection;
+mod exec;
+mod grpc;
+mod hpack;
 pub mod http;
 mod tcp;
 
@@ -26,6 +29,10 @@ const SHOWN: usize = 80;
 /// The target of a query.
 #[derive(Clone, Debug)]
 pub struct Target {
+    /// The name of the server.
+    pub name: String,
+    /// That of its pool.
+    pub pool: String,
     /// As configured; used for connecting to a Unix socket.
     pub address: Address,
     /// The addresses to try otherwise.
@@ -35,24 +42,28 @@ pub struct Target {
 }
 
 impl Target {
-    /// Where the server takes requests.
-    pub fn of(server: &Server) -> Self {
-        let candidates = server.addresses().candidates();
-        Target { address: server.address.clone(), candidates, tls: server.tls() }
+    /// Where the server, of the pool of this name, takes requests.
+    pub fn of(server: &Server, pool: &str) -> Self {
+        Target {
+            name: server.name.clone(),
+            pool: pool.to_owned(),
+            address: server.address.clone(),
+            candidates: server.addresses().candidates(),
+            tls: server.tls(),
+        }
     }
 
     /// The same for a probe, which may go to another port, and in clear text; it begins with the address that stands so many
     /// places behind the first one.
-    pub fn of_probe(server: &Server, check: &HealthCheck, places: usize) -> Self {
-        let Target { address, candidates, tls } = Target::of(server);
-        let tls = tls.filter(|_| check.tls != Some(false));
-        let candidates = candidates.rotated(places);
-        match (check.port, address) {
-            (Some(port), Address::Tcp { host, .. }) => {
-                Target { address: Address::Tcp { host, port }, candidates: candidates.at_port(port), tls }
-            }
-            (_, address) => Target { address, candidates, tls },
+    pub fn of_probe(server: &Server, pool: &str, check: &HealthCheck, places: usize) -> Self {
+        let mut target = Target::of(server, pool);
+        target.tls = target.tls.filter(|_| check.tls != Some(false));
+        target.candidates = target.candidates.rotated(places);
+        if let (Some(at), Address::Tcp { port, .. }) = (check.port, &mut target.address) {
+            *port = at;
+            target.candidates = target.candidates.at_port(at);
         }
+        target
     }
 }
 
@@ -112,6 +123,11 @@ pub fn probe(target: &Target, check: &HealthCheck) -> (Result<Reply, Silence>, O
             let (passed, at) = tcp::ask(target, tcp, check.timeout);
             (passed.map(Reply::Other), at)
         }
+        Probe::Grpc(grpc) => {
+            let (passed, at) = grpc::ask(target, grpc, check.host.as_deref(), check.timeout);
+            (passed.map(Reply::Other), at)
+        }
+        Probe::Exec(exec) => (exec::run(target, exec, check.timeout).map(Reply::Other), None),
     }
 }
 

@@ -46,7 +46,9 @@ mod written;
 pub use crate::base::network::Network;
 pub use fault::Fault;
 pub use guards::Guards;
-pub use health_check::{EXPECT_BYTES_MAX, Expected, HealthCheck, HttpProbe, Probe, TcpProbe};
+pub use health_check::{
+    EXPECT_BYTES_MAX, ExecProbe, Expected, GrpcProbe, HealthCheck, HttpProbe, Probe, TcpProbe,
+};
 pub use listener::{Certificate, ClientAuth, Listener, Place, TlsToClients, TlsVersion};
 #[cfg(test)]
 pub(super) use load::parse_routes;

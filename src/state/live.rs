@@ -119,11 +119,24 @@ impl Files {
             };
             faults.into_iter().map(problem).collect::<Vec<_>>()
         });
+        let commands = commands(config);
         match (routes, Tls::open(config, before, now)) {
-            (Ok(routes), Ok(tls)) => Ok(Files { routes, tls }),
-            (one, other) => Err(one.err().into_iter().chain(other.err()).flatten().collect()),
+            (Ok(routes), Ok(tls)) if commands.is_empty() => Ok(Files { routes, tls }),
+            (one, other) => Err(one.err().into_iter().chain(other.err()).flatten().chain(commands).collect()),
         }
     }
+}
+
+/// Commands of probes that cannot be executed.
+fn commands(config: &Config) -> Vec<Problem> {
+    let problem = |pool| match &config.pool(pool).health_check.probe {
+        config::Probe::Exec(exec) => {
+            let key = format!("{}.health_check.command", config.pool_key(pool));
+            exec.obstacle().map(|advice| Problem { key, advice })
+        }
+        _ => None,
+    };
+    config.pool_ids().filter_map(problem).collect()
 }
 
 impl Live {

@@ -26,7 +26,7 @@ impl Agent {
         if asks && !watched.reporting {
             let (method, path) = (watched.report_method, rules.report.path.clone());
             let (host, timeout) = (rules.check.host.clone(), rules.check.timeout);
-            let (target, found) = (Target::of(&watched.server), self.found.0.clone());
+            let (target, found) = (Target::of(&watched.server, &rules.name), self.found.0.clone());
             watched.reporting = self.reporters.run(move || {
                 let host = host.as_deref();
                 let request =

@@ -22,7 +22,7 @@ const BUFFER: usize = 16 * 1024;
 /// The header with which a server says that it has load reports.
 const LOAD_REPORT_HEADER: &str = "x-load-report";
 /// What a probe says that it is, unless the configuration says otherwise.
-const USER_AGENT: &str = concat!("evenkeel/", env!("CARGO_PKG_VERSION"), " (health check)");
+pub(super) const USER_AGENT: &str = concat!("evenkeel/", env!("CARGO_PKG_VERSION"), " (health check)");
 
 /// A request.
 #[derive(Clone, Copy, Debug)]

@@ -28,7 +28,7 @@ fn check_of(keys: &str) -> HealthCheck {
 fn target(address: &str) -> Target {
     let address: Address = address.parse().unwrap();
     let candidates = Addresses::of(&address).candidates();
-    Target { address, candidates, tls: None }
+    Target { name: "a".into(), pool: "default".into(), address, candidates, tls: None }
 }
 
 /// A plain request for `/health`.
@@ -123,7 +123,7 @@ fn the_next_address_is_asked_when_the_first_takes_no_connection() {
     let addresses = Addresses::of(&address);
     let third = SocketAddr::from(([127, 0, 0, 33], first.port()));
     addresses.replace(vec![first, rejected, third]);
-    let target = Target { address, candidates: addresses.candidates(), tls: None };
+    let target = Target { candidates: addresses.candidates(), ..target(&address.to_string()) };
     let (response, at) = ask(&target, 3000);
     assert_eq!((response.map(|response| response.status), at), (Ok(204), Some(third)));
     server.join().unwrap();
@@ -331,9 +331,167 @@ fn a_port_of_its_own_is_probed() {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
         lines
     });
-    let (reply, at) = probe(&Target::of_probe(&server, &check, 0), &check);
+    let (reply, at) = probe(&Target::of_probe(&server, "default", &check, 0), &check);
     assert!(matches!(reply, Ok(Reply::Http(Response { status: 200, .. }))), "{reply:?}");
     assert_eq!(at, Some(SocketAddr::from(([127, 0, 0, 1], port))));
     let host = format!("host: 127.0.0.1:{port}");
     assert!(serve.join().unwrap().iter().any(|line| line.eq_ignore_ascii_case(&host)));
+}
+
+/// Reads what a client of HTTP/2 sends first: the preface and three frames. Returns their payloads.
+fn http2_request(stream: &mut TcpStream) -> Vec<Vec<u8>> {
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).unwrap();
+    assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    let mut frame = || {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut payload).unwrap();
+        payload
+    };
+    vec![frame(), frame(), frame()]
+}
+
+/// SETTINGS, `:status: 200`, a message with this status, and trailers with `grpc-status: 0`.
+fn http2_response(status: u8) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 0, 4, 0, 0, 0, 0, 0];
+    bytes.extend([0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88]);
+    bytes.extend([0, 0, 7, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 2, 8, status]);
+    bytes.extend([0, 0, 15, 1, 5, 0, 0, 0, 1, 0, 11]);
+    bytes.extend(b"grpc-status\x010");
+    bytes
+}
+
+#[test]
+fn a_grpc_server_is_asked_and_only_serving_passes() {
+    let check = |keys: &'static str, status: u8, expected: (bool, &str)| {
+        let (passed, outcome) = probed(&format!(r#""type": "grpc"{keys}"#), move |mut stream| {
+            let frames = http2_request(&mut stream);
+            let text = String::from_utf8_lossy(&frames[1]).into_owned();
+            assert!(
+                text.contains("/grpc.health.v1.Health/Check") && text.contains("application/grpc"),
+                "{text}"
+            );
+            assert_eq!(text.contains("app.example"), keys.contains("host"), "{text}");
+            assert_eq!(frames[2].ends_with(b"shop.Cart"), keys.contains("service"));
+            stream.write_all(&http2_response(status)).unwrap();
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        assert_eq!((passed, outcome.as_str()), expected);
+    };
+    check("", 1, (true, "SERVING"));
+    check(r#", "service": "shop.Cart", "host": "app.example""#, 1, (true, "SERVING"));
+    check("", 2, (false, "NOT_SERVING"));
+}
+
+#[test]
+fn a_grpc_peer_at_fault_is_told() {
+    let check = |serve: fn(TcpStream), expected: &str| {
+        let (passed, outcome) = probed(r#""type": "grpc", "timeout": "300ms""#, serve);
+        assert!(!passed && outcome.contains(expected), "{outcome}");
+    };
+    let mute = |mut stream: TcpStream| drop(stream.read_to_end(&mut Vec::new()));
+    check(mute, "no response in 300ms");
+    check(|mut stream| drop(http2_request(&mut stream)), "closed without a response");
+    let http1 = |mut stream: TcpStream| {
+        http2_request(&mut stream);
+        stream.write_all(b"HTTP/1.1 505 No\r\n\r\n").unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    };
+    check(http1, "it responds in HTTP/1, not HTTP/2");
+    let half = |mut stream: TcpStream| {
+        http2_request(&mut stream);
+        stream.write_all(&http2_response(1)[..30]).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    };
+    check(half, "no response in 300ms");
+    let endless = |mut stream: TcpStream| {
+        http2_request(&mut stream);
+        // Acknowledged PING frames, which need no reply.
+        while stream.write_all(&[0, 0, 8, 6, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1]).is_ok() {}
+    };
+    check(endless, "it sent 65536 bytes without an end of its response");
+    let drips = |mut stream: TcpStream| {
+        http2_request(&mut stream);
+        while stream.write_all(&[0]).is_ok() {
+            thread::park_timeout(Duration::from_millis(20));
+        }
+    };
+    check(drips, "no response in 300ms");
+}
+
+/// A probe by a script.
+fn run(script: &str, timeout_ms: u64, arguments: &[&str]) -> Result<Passed, Silence> {
+    let arguments = ["-c", script, "sh"].iter().chain(arguments).map(|text| (*text).to_owned()).collect();
+    let probe = config::ExecProbe { command: "/bin/sh".into(), arguments };
+    exec::run(&target("127.0.0.1:9001"), &probe, Duration::from_millis(timeout_ms))
+}
+
+#[test]
+fn a_command_says_by_its_exit_code_how_the_server_is() {
+    let check = |script: &str, is_good: bool, words: &str| {
+        assert_eq!(
+            run(script, 20_000, &["{host}", "p{port}", "{server}/{pool}"]),
+            Ok(Passed { is_good, words: words.into() })
+        );
+    };
+    check("exit 0", true, "exit code 0");
+    check("echo; echo fine; echo more", true, "exit code 0, \"fine\"");
+    check("echo 'no\troute' >&2; exit 3", false, "exit code 3, \"no\\troute\"");
+    check("kill -9 $$", false, "ended by signal 9");
+    check("echo $1 $2 $3", true, "exit code 0, \"127.0.0.1 p9001 a/default\"");
+    check(
+        "echo $EVENKEEL_HOST $EVENKEEL_PORT $EVENKEEL_ADDRESS $EVENKEEL_SERVER $EVENKEEL_POOL",
+        true,
+        "exit code 0, \"127.0.0.1 9001 127.0.0.1:9001 a default\"",
+    );
+    check("echo ${CARGO_MANIFEST_DIR-none}", true, "exit code 0, \"none\"");
+    // More than a pipe holds: it is read to the end.
+    check(
+        "i=0; while [ $i -lt 3000 ]; do echo 'a line that is of some length, and of many that are the same'; i=$((i+1)); done; exit 4",
+        false,
+        "exit code 4, \"a line that is of some length, and of many that are the same\"",
+    );
+    let none = config::ExecProbe { command: "/nonexistent".into(), arguments: Vec::new() };
+    let told = exec::run(&target("127.0.0.1:1"), &none, LONGEST).unwrap_err();
+    assert!(told.words.starts_with("the command cannot be run") && !told.is_ours, "{told:?}");
+}
+
+#[test]
+fn a_command_is_killed_at_its_time_limit_and_with_it_what_it_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let begun = time::now();
+    let script = format!(
+        "trap '' TERM; sleep 1000 & echo $! > {0}/background; echo $$ > {0}/self; echo waits; sleep 1000",
+        folder.path().display()
+    );
+    // However slow the machine is, the script has written its files first: the time is tried longer until it has.
+    let mut timeout_ms = 200;
+    loop {
+        let told = run(&script, timeout_ms, &[]).unwrap_err();
+        assert!(told.words.starts_with("no result in ") && !told.is_ours, "{told:?}");
+        if told.words.ends_with("\"waits\"") {
+            break;
+        }
+        timeout_ms *= 2;
+        assert!(time::now().since(begun) < 10 * LONGEST);
+    }
+    for name in ["background", "self"] {
+        let pid: i32 = std::fs::read_to_string(path(name)).unwrap().trim().parse().unwrap();
+        let is_gone = || {
+            // A zombie has ended; whoever has adopted it collects it.
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            state.is_empty() || state.contains(") Z ") || state.contains(") X ")
+        };
+        let deadline = time::now().after(LONGEST);
+        while !is_gone() {
+            assert!(time::now() < deadline, "{name} runs");
+            thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+    // What a command leaves in the background holds up nothing, even with its output open.
+    let passed = run("sleep 1000 & echo $! ; exit 0", 60_000, &[]).unwrap();
+    assert!(passed.is_good && time::now().since(begun) < 10 * LONGEST);
 }

@@ -1,26 +1,27 @@
 //! `servers.health_check`: how servers are probed. Four kinds of probes, and which keys belong to which.
 
+mod values;
+
 use super::reader::{Reader, Section};
-use super::routes::is_token;
 use super::rules;
-use super::tree::Node;
 use super::{Config, Servers, units};
 use crate::base::ids::PoolId;
 use crate::policy::health;
 use crate::policy::route::Pattern;
 use crate::state::address::Address;
+use rustix::fs::{Access, access};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use values::{argument, body, bytes, expected, header, method, service};
 
 /// The most bytes of a response in which `expect_body` and `expect` are looked for. A page that tells of the health of a
 /// server is far smaller, and a probe holds a buffer of this size at the most.
 pub const EXPECT_BYTES_MAX: usize = 64 * 1024;
-/// The most bytes that a probe sends as `body` or `send`.
-const SEND_BYTES_MAX: usize = 64 * 1024;
 /// The most headers of a probe: what is expected of a server's health page needs a few.
 const HEADERS_MAX: usize = 50;
-/// The longest text of one argument, of a header's value and of what is expected, in bytes.
-const TEXT_MAX: usize = 4096;
-
+/// The most arguments of a command.
+const ARGUMENTS_MAX: usize = 100;
 /// `servers.health_check`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HealthCheck {
@@ -45,6 +46,10 @@ pub enum Probe {
     Http(HttpProbe),
     /// A connection, with TLS where the servers speak TLS.
     Tcp(TcpProbe),
+    /// A call of `grpc.health.v1.Health/Check` over HTTP/2.
+    Grpc(GrpcProbe),
+    /// A command.
+    Exec(ExecProbe),
 }
 
 /// A request, and the response of a healthy server.
@@ -75,6 +80,42 @@ pub struct TcpProbe {
     pub expect: Option<Expected>,
 }
 
+/// Whose health is asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GrpcProbe {
+    /// The name of a service, at most 255 characters; empty is the whole server.
+    pub service: String,
+}
+
+/// What is run for each probe; the exit code 0 is a pass.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ExecProbe {
+    /// The file that is executed.
+    pub command: PathBuf,
+    /// Its arguments; `{server}`, `{pool}`, `{address}`, `{host}` and `{port}` in them stand for those of the server.
+    pub arguments: Vec<String>,
+}
+
+impl ExecProbe {
+    /// Why the file cannot be executed, as a sentence; `None` where it can.
+    pub fn obstacle(&self) -> Option<String> {
+        let file = self.command.display();
+        match self.command.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Some(format!("there is no file {file}; write the path of a program or a script"))
+            }
+            Err(error) => Some(format!("{file} cannot be looked at: {error}")),
+            Ok(found) if !found.is_file() => {
+                Some(format!("{file} is not a file; write the path of a program"))
+            }
+            Ok(_) => {
+                let can = access(&self.command, Access::EXEC_OK);
+                can.err().map(|_| format!("{file} is not executable by this user; chmod +x {file}"))
+            }
+        }
+    }
+}
+
 /// What received bytes must have in them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expected {
@@ -99,45 +140,52 @@ impl Expected {
 enum Kind {
     Http,
     Tcp,
+    Grpc,
+    Exec,
 }
 
 impl Kind {
-    const ALL: [(&'static str, Kind); 2] = [("http", Kind::Http), ("tcp", Kind::Tcp)];
+    const ALL: [(&'static str, Kind); 4] =
+        [("http", Kind::Http), ("tcp", Kind::Tcp), ("grpc", Kind::Grpc), ("exec", Kind::Exec)];
 
-    /// The keys that only this kind has.
-    fn keys(self) -> &'static [&'static str] {
-        match self {
-            Kind::Http => &["method", "path", "headers", "body", "expect_status", "expect_body"],
-            Kind::Tcp => &["send", "expect"],
-        }
-    }
-
-    /// The same, and those that it shares with some of the others.
-    fn has(self, key: &str) -> bool {
-        match key {
-            "host" => self == Kind::Http,
-            _ => self.keys().contains(&key),
-        }
+    fn name(self) -> &'static str {
+        Kind::ALL.into_iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
     }
 }
 
-/// Keys that not all kinds have.
-const OF_KINDS: [&str; 9] =
-    ["method", "path", "headers", "body", "expect_status", "expect_body", "host", "send", "expect"];
+/// Keys that not all kinds have, and those that have them.
+const OF_KINDS: [(&str, &[Kind]); 12] = [
+    ("method", &[Kind::Http]),
+    ("path", &[Kind::Http]),
+    ("headers", &[Kind::Http]),
+    ("body", &[Kind::Http]),
+    ("expect_status", &[Kind::Http]),
+    ("expect_body", &[Kind::Http]),
+    ("send", &[Kind::Tcp]),
+    ("expect", &[Kind::Tcp]),
+    ("service", &[Kind::Grpc]),
+    ("command", &[Kind::Exec]),
+    ("host", &[Kind::Http, Kind::Grpc]),
+    ("tls", &[Kind::Http, Kind::Tcp, Kind::Grpc]),
+];
 
 impl Probe {
     /// As in the file: `http` …
     pub fn name(&self) -> &'static str {
-        match self {
-            Probe::Http(_) => "http",
-            Probe::Tcp(_) => "tcp",
-        }
+        self.kind().name()
+    }
+
+    /// Whether a process is started for it.
+    pub fn is_command(&self) -> bool {
+        self.kind() == Kind::Exec
     }
 
     fn kind(&self) -> Kind {
         match self {
             Probe::Http(_) => Kind::Http,
             Probe::Tcp(_) => Kind::Tcp,
+            Probe::Grpc(_) => Kind::Grpc,
+            Probe::Exec(_) => Kind::Exec,
         }
     }
 }
@@ -145,7 +193,7 @@ impl Probe {
 impl HealthCheck {
     /// Whether the key, one of `health_check`, has a meaning with this kind of probe.
     pub(super) fn has_key(&self, key: &str) -> bool {
-        !OF_KINDS.contains(&key) || self.probe.kind().has(key)
+        OF_KINDS.iter().all(|(known, kinds)| *known != key || kinds.contains(&self.probe.kind()))
     }
 
     #[cfg(test)]
@@ -158,19 +206,20 @@ impl HealthCheck {
 }
 
 /// Reads the key `health_check` of a pool.
-pub(super) fn read(s: &mut Section<'_, '_>) -> HealthCheck {
+pub(super) fn read(s: &mut Section<'_, '_>, folder: &Path) -> HealthCheck {
     let kind = s.get("type", Kind::Http, |node| rules::word(node, &Kind::ALL));
     let interval = s.get("interval", 2 * rules::SECOND, rules::duration(rules::INTERVAL));
     let between = || rules::duration(rules::INTERVAL);
     let (http, host) = http(s);
     let tcp = tcp(s);
-    for key in OF_KINDS {
-        if kind.has(key) || !s.is_given(key) {
-            continue;
+    let grpc = GrpcProbe { service: s.maybe("service", None, service).unwrap_or_default() };
+    let command = s.values_or_null("command", argument);
+    for (key, kinds) in OF_KINDS {
+        if s.is_given(key) && !kinds.contains(&kind) {
+            s.contradiction(key, misplaced(key, kind, kinds[0]));
         }
-        let (_, owner) = Kind::ALL.into_iter().find(|(_, other)| other.has(key)).unwrap_or(Kind::ALL[0]);
-        s.contradiction(key, misplaced(key, kind, owner));
     }
+    let exec = if kind == Kind::Exec { exec(s, command, folder) } else { ExecProbe::default() };
     HealthCheck {
         rules: health::Rules {
             enabled: s.get("enabled", true, rules::flag),
@@ -191,24 +240,27 @@ pub(super) fn read(s: &mut Section<'_, '_>) -> HealthCheck {
         probe: match kind {
             Kind::Http => Probe::Http(http),
             Kind::Tcp => Probe::Tcp(tcp),
+            Kind::Grpc => Probe::Grpc(grpc),
+            Kind::Exec => Probe::Exec(exec),
         },
     }
 }
 
 /// What is said of a key that the kind of probe does not have.
 fn misplaced(key: &str, kind: Kind, owner: Kind) -> String {
-    let name = |kind| Kind::ALL.into_iter().find(|(_, other)| *other == kind).map_or("", |(name, _)| name);
     let instead = match (kind, key) {
         (Kind::Tcp, "body") => "; what a tcp probe sends is \"send\"",
         (Kind::Tcp, "expect_body" | "expect_status") => "; what a tcp probe waits for is \"expect\"",
         (Kind::Http, "send") => "; what an http probe sends is \"path\", \"headers\" and \"body\"",
         (Kind::Http, "expect") => "; what an http probe waits for is \"expect_status\" and \"expect_body\"",
+        (Kind::Grpc, "path" | "method") => "; what a grpc probe asks for is \"service\"",
+        (Kind::Exec, _) => "; what a command is to do are its arguments",
         _ => "",
     };
     format!(
         "has no meaning with \"type\": \"{}\"; leave it out, or write \"type\": \"{}\"{instead}",
-        name(kind),
-        name(owner)
+        kind.name(),
+        owner.name()
     )
 }
 
@@ -253,88 +305,23 @@ fn tcp(s: &mut Section<'_, '_>) -> TcpProbe {
     }
 }
 
-fn method(node: &Node) -> Result<String, String> {
-    let advice = "write a method such as \"GET\"";
-    let text = rules::text(node, advice)?;
-    let upper = text.to_ascii_uppercase();
-    match upper.as_str() {
-        "CONNECT" | "TRACE" => {
-            Err(format!("{node} is no question that a server's health page takes; {advice}"))
+fn exec(s: &mut Section<'_, '_>, command: Option<Vec<String>>, folder: &Path) -> ExecProbe {
+    let advice =
+        "write the path of a program and its arguments, such as [\"/usr/lib/check\", \"{host}\", \"{port}\"]";
+    let mut words = command.into_iter().flatten();
+    let file = words.next().filter(|file| !file.is_empty());
+    let arguments: Vec<String> = words.collect();
+    match &file {
+        None => s.contradiction("command", format!("is missing; {advice}")),
+        Some(file) if arguments.is_empty() && file.trim().contains(' ') => {
+            s.contradiction("command", format!("no shell takes {file:?} apart; {advice}"));
         }
-        _ if !is_token(text) => Err(format!("{node} is not a method; {advice}")),
-        _ if upper != text => Err(format!("methods have a case; write {upper:?}")),
-        _ => Ok(upper),
-    }
-}
-
-/// Headers that say how the request itself is framed and what becomes of its connection.
-const OWN: [&str; 8] =
-    ["connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
-
-fn header(name: &str, node: &Node) -> Result<(String, String), String> {
-    let lower = name.to_ascii_lowercase();
-    if !is_token(name) {
-        return Err("is not the name of a header; write one such as \"Host\"".to_owned());
-    }
-    if OWN.contains(&lower.as_str()) {
-        return Err("is written by the probe itself; leave it out".to_owned());
-    }
-    if lower == "host" {
-        return Ok((name.to_owned(), rules::host(node)?));
-    }
-    let advice = "write its value as text";
-    let text = rules::text(node, advice)?;
-    let is_plain = |byte: u8| byte == b' ' || byte == b'\t' || byte.is_ascii_graphic();
-    match text.len() <= TEXT_MAX && text.bytes().all(is_plain) {
-        true => Ok((name.to_owned(), text.trim().to_owned())),
-        false => Err(format!("is not a valid value; write at most {TEXT_MAX} ASCII characters of one line")),
-    }
-}
-
-fn body(node: &Node) -> Result<String, String> {
-    let text = rules::text(node, "write the body as text")?;
-    within(text.as_bytes()).map(|()| text.to_owned())
-}
-
-fn within(bytes: &[u8]) -> Result<(), String> {
-    match bytes.len() {
-        0..=SEND_BYTES_MAX => Ok(()),
-        more => Err(format!("has {more} bytes; write at most {SEND_BYTES_MAX}")),
-    }
-}
-
-/// A text, or `hex:` and the bytes.
-fn bytes(node: &Node) -> Result<Vec<u8>, String> {
-    let advice = "write text such as \"PING\\r\\n\", or bytes such as \"hex:0d0a\"";
-    let text = rules::text(node, advice)?;
-    let bytes = match text.strip_prefix("hex:") {
-        Some(digits) => {
-            hex(digits).ok_or_else(|| format!("{node} are not pairs of hexadecimal digits; {advice}"))?
+        Some(_) if arguments.len() > ARGUMENTS_MAX => {
+            s.contradiction("command", format!("has more than {ARGUMENTS_MAX} arguments"));
         }
-        None => text.as_bytes().to_vec(),
-    };
-    within(&bytes).map(|()| bytes)
-}
-
-fn hex(digits: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u32> =
-        digits.chars().filter(|char| *char != ' ').map(|char| char.to_digit(16)).collect::<Option<_>>()?;
-    let pairs = digits.chunks_exact(2);
-    pairs.remainder().is_empty().then(|| pairs.map(|pair| (pair[0] * 16 + pair[1]) as u8).collect())
-}
-
-/// A text, `~` and an expression, or `hex:` and bytes where that is taken.
-fn expected(node: &Node, takes_hex: bool) -> Result<Expected, String> {
-    let text = rules::text(node, "write a part of it such as \"ok\", or \"~expression\"")?;
-    if let Some(expression) = text.strip_prefix('~') {
-        return Pattern::new(expression).map(Expected::Pattern).map_err(|fault| format!("{node} {fault}"));
+        Some(_) => {}
     }
-    let wanted = if takes_hex { bytes(node)? } else { text.as_bytes().to_vec() };
-    match wanted.len() {
-        0 => Err("is empty, which is in everything; leave it out".to_owned()),
-        1..=TEXT_MAX => Ok(Expected::Bytes(wanted)),
-        _ => Err(format!("is too long; write at most {TEXT_MAX} bytes")),
-    }
+    ExecProbe { command: folder.join(file.unwrap_or_default()), arguments }
 }
 
 /// What does not fit the pool, and what looks like a mistake.
@@ -380,7 +367,7 @@ mod tests {
     fn read(keys: &str) -> Result<(HealthCheck, Vec<Fault>), Vec<Fault>> {
         let text =
             format!(r#"{{"servers": {{"health_check": {{{keys}}}, "list": [{{"address": "a:1"}}]}}}}"#);
-        parse(&text, std::path::Path::new("")).map(|config| (config.servers.health_check, config.warnings))
+        parse(&text, Path::new("")).map(|config| (config.servers.health_check, config.warnings))
     }
 
     /// The only fault, or the only warning.
@@ -406,7 +393,14 @@ mod tests {
         check(r#""type": "tcp", "headers": {"X": "y"}"#, "health_check.headers: has no meaning");
         check(r#""send": "x""#, "health_check.send: has no meaning with \"type\": \"http\"");
         check(r#""expect": "x""#, "\"expect_status\" and \"expect_body\"");
-        check(r#""type": "ping""#, "write one of \"http\", \"tcp\"");
+        check(r#""type": "ping""#, "write one of \"http\", \"tcp\", \"grpc\", \"exec\"");
+        check(r#""type": "grpc", "path": "/x""#, "what a grpc probe asks for is \"service\"");
+        check(r#""service": "a.B""#, "or write \"type\": \"grpc\"");
+        check(r#""command": ["/bin/true"]"#, "or write \"type\": \"exec\"");
+        check(
+            r#""type": "exec", "command": ["/bin/true"], "tls": false"#,
+            "health_check.tls: has no meaning",
+        );
         assert!(read(r#""type": "tcp", "body": null, "host": null, "expect_body": null"#).is_ok());
     }
 
@@ -427,11 +421,34 @@ mod tests {
         check(r#""type": "tcp", "send": "hex:0""#, "hexadecimal");
         check(r#""type": "tcp", "expect": "hex:xy""#, "hexadecimal");
         check(r#""port": 0"#, "too small");
+        check(r#""type": "exec""#, "health_check.command: is missing; write the path");
+        check(r#""type": "exec", "command": []"#, "is missing");
+        check(r#""type": "exec", "command": ["check -a b"]"#, "no shell takes");
+        check(r#""type": "exec", "command": "/bin/true""#, "expected a list");
+        check(r#""type": "grpc", "service": "a b""#, "is not the name of a service");
         check(r#""tls": true"#, "write servers.tls");
         check(r#""fast_interval": "3s""#, "is longer than the interval");
         let unix = r#"{"servers": {"health_check": {"port": 81}, "list": [{"address": "unix:/a"}]}}"#;
-        let faults = parse(unix, std::path::Path::new("")).unwrap_err();
+        let faults = parse(unix, Path::new("")).unwrap_err();
         assert!(faults[0].advice.contains("servers.list[0] is a Unix socket"), "{}", faults[0]);
+    }
+
+    #[test]
+    fn a_command_that_cannot_be_executed_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let obstacle = |name: &str| {
+            ExecProbe { command: folder.path().join(name), arguments: Vec::new() }
+                .obstacle()
+                .unwrap_or_default()
+        };
+        std::fs::write(folder.path().join("plain"), "#!/bin/sh\n").unwrap();
+        std::fs::create_dir(folder.path().join("folder")).unwrap();
+        assert!(obstacle("none").contains("there is no file"));
+        assert!(obstacle("plain").contains("is not executable"));
+        assert!(obstacle("folder").contains("is not a file"));
+        let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(folder.path().join("plain"), all).unwrap();
+        assert_eq!(obstacle("plain"), "");
     }
 
     #[test]

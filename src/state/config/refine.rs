@@ -127,7 +127,7 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
         algorithm: s.get("algorithm", Algorithm::default(), rules::algorithm),
         shadow: s.maybe("shadow", None, rules::algorithm),
         list: s.objects("list", server),
-        health_check: s.section("health_check", health_check::read),
+        health_check: s.section("health_check", |section| health_check::read(section, folder)),
         load_report: s.section("load_report", load_report),
         ejection: s.section("ejection", ejection),
         pool: s.section("pool", pool),

@@ -27,6 +27,8 @@ pub struct ServersTls {
     /// The files as they were when they were read.
     stamps: Vec<Stamp>,
     config: Arc<ClientConfig>,
+    /// The same, offering HTTP/2 alone.
+    http2: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
 }
 
@@ -98,12 +100,29 @@ impl ServersTls {
         };
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut http2 = config.clone();
+        http2.alpn_protocols = vec![b"h2".to_vec()];
         let server_name = settings.server_name.clone().and_then(|name| ServerName::try_from(name).ok());
-        Ok(ServersTls { settings: settings.clone(), stamps, config: Arc::new(config), server_name })
+        Ok(ServersTls {
+            settings: settings.clone(),
+            stamps,
+            config: Arc::new(config),
+            http2: Arc::new(http2),
+            server_name,
+        })
     }
 
     /// A session with the server at this address. The error says why there can be none.
     pub fn session(&self, address: &Address) -> Result<ClientConnection, String> {
+        self.session_of(&self.config, address)
+    }
+
+    /// The same for HTTP/2.
+    pub fn http2_session(&self, address: &Address) -> Result<ClientConnection, String> {
+        self.session_of(&self.http2, address)
+    }
+
+    fn session_of(&self, config: &Arc<ClientConfig>, address: &Address) -> Result<ClientConnection, String> {
         let name = match (&self.server_name, address) {
             (Some(name), _) => name.clone(),
             (None, Address::Tcp { host, .. }) => {
@@ -115,7 +134,7 @@ impl ServersTls {
                 return Err("a Unix socket has no name for TLS; set tls.server_name".to_owned());
             }
         };
-        ClientConnection::new(Arc::clone(&self.config), name).map_err(|error| words(&error))
+        ClientConnection::new(Arc::clone(config), name).map_err(|error| words(&error))
     }
 }
 
@@ -150,6 +169,9 @@ pub fn words(error: &Error) -> String {
         }
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "the server requires a client certificate; set tls.certificate".into()
+        }
+        Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+            "the server does not offer the protocol that is wanted (ALPN)".into()
         }
         Error::AlertReceived(alert) => format!("the server ended the TLS handshake with the alert {alert:?}"),
         Error::PeerIncompatible(_) => "the server has no TLS version or cipher in common with us".into(),

@@ -254,7 +254,9 @@ fn the_bounds_and_words_of_the_schema_are_those_of_the_reader() {
                 let said = faults(&key, json!(minimum));
                 assert!(!said.contains(&format!("{minimum} is too small")), "{key}: {said}");
             }
-            for word in one.get("enum").and_then(Json::as_array).into_iter().flatten() {
+            // This kind of probe needs a command, too.
+            let is_alone = |word: &&Json| key != "servers.health_check.type" || **word != "exec";
+            for word in one.get("enum").and_then(Json::as_array).into_iter().flatten().filter(is_alone) {
                 assert!(
                     is_taken(&key, word.clone()),
                     "{key}: {word} is not taken: {}",
