@@ -18,6 +18,7 @@ pub mod admit;
 pub mod concurrency;
 pub mod drain;
 pub mod health;
+pub mod hedge;
 pub mod key;
 pub mod latency;
 pub mod lookup;

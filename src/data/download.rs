@@ -63,6 +63,21 @@ pub struct Download {
     pub moved_at: Moment,
 }
 
+/// What of a response has come in an attempt that waits beside another one, before its final head.
+#[derive(Debug)]
+pub struct Incoming {
+    head: Vec<u8>,
+    head_since: Option<Moment>,
+    moved_at: Moment,
+}
+
+impl Incoming {
+    /// Nothing, in an attempt that begins now.
+    pub fn at(now: Moment) -> Self {
+        Incoming { head: Vec::new(), head_since: None, moved_at: now }
+    }
+}
+
 /// What the response to a request depends on.
 #[derive(Clone, Copy)]
 pub struct Asking<'a> {
@@ -97,6 +112,8 @@ pub struct Asking<'a> {
     pub learns: Option<(&'a str, &'a Sessions)>,
     /// Which responses are compressed, and the coding that this client takes.
     pub compression: Option<(&'a Compression, Option<Coding>)>,
+    /// Another attempt waits for a response, too: one with a status of 500 or more is not passed on.
+    pub passes_errors_over: bool,
     /// An event stream is to end.
     pub stream_end: Option<StreamEnd>,
     /// Bounds for heads.
@@ -137,6 +154,8 @@ pub enum Downloaded {
     Upgraded,
     /// The server lets the request pass: the headers to be copied are in [`Download::take_copied`].
     Authorized,
+    /// An error, which another attempt may do better than.
+    Error,
 }
 
 impl Download {
@@ -172,6 +191,18 @@ impl Download {
         self.head.clear();
         (self.head_since, self.body, self.status, self.moved_at) = (None, None, 0, now);
         (self.encoder, self.events) = (None, None);
+    }
+
+    /// Changes places with another attempt, in which no final head has come either.
+    pub fn swap_attempt(&mut self, other: &mut Incoming) {
+        std::mem::swap(&mut self.head, &mut other.head);
+        std::mem::swap(&mut self.head_since, &mut other.head_since);
+        std::mem::swap(&mut self.moved_at, &mut other.moved_at);
+    }
+
+    /// Something of a response has come, or interim ones went to the client.
+    pub fn has_incoming(&self) -> bool {
+        self.begun || self.head_since.is_some() || self.head_bytes > 0
     }
 
     /// The final response has begun: its head is on its way to the client.
@@ -350,7 +381,7 @@ impl Download {
             };
             match step {
                 Downloaded::Moved(count) => moved += count,
-                Downloaded::Upgraded | Downloaded::Authorized => {
+                Downloaded::Upgraded | Downloaded::Authorized | Downloaded::Error => {
                     self.moved_at = now;
                     return Ok(step);
                 }
@@ -417,6 +448,7 @@ impl Download {
                     self.server_keeps &= is_done && consumed == Some(whole);
                     return Ok(Downloaded::Authorized);
                 }
+                Found::Error => return Ok(Downloaded::Error),
                 Found::Final(len) if self.status == 101 => {
                     self.head.extend_from_slice(&scratch.body[start + len..end]);
                     self.send_reply(client, scratch.reply, Then::Open)?;
@@ -632,6 +664,10 @@ impl Download {
             }
             return Ok(Found::Interim(head.len));
         }
+        if asking.passes_errors_over && head.status >= 500 {
+            (self.status, self.http10) = (head.status, head.version == Version::Http10);
+            return Ok(Found::Error);
+        }
         if let Some(names) = asking.copies.filter(|_| (200..300).contains(&head.status)) {
             forward::copied(&head.fields, names, &mut self.copied);
             (self.status, self.server_keeps, self.http10) =
@@ -667,6 +703,8 @@ enum Found {
     Final(usize),
     /// The same, of a response that lets the request pass.
     Authorized(usize),
+    /// An error that is not passed on.
+    Error,
 }
 
 /// A length that the server declared is passed on; a body that ends by chunks or by closing becomes chunks, or a close
@@ -723,6 +761,7 @@ mod tests {
         upgrade: false,
         request_done: true,
         copies: None,
+        passes_errors_over: false,
         may_keep: true,
         pseudonym: "p",
         edits: None,

@@ -16,6 +16,7 @@ mod counted;
 mod deadline;
 mod decision;
 mod drain;
+mod hedge;
 mod info;
 mod mirror;
 mod session;
@@ -61,6 +62,7 @@ use crate::state::queue::QueueToken;
 use crate::state::server::{Lease, Server};
 use crate::state::stats::Counter;
 use crate::state::table::View;
+use hedge::Rival;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -150,6 +152,10 @@ pub struct Exchange {
     /// The connection to it, in the worker's pool.
     connection: Option<usize>,
     tries: Tries,
+    /// The other one of two attempts at once.
+    rival: Option<Box<Rival>>,
+    /// A second attempt was begun, or could not be.
+    is_hedge_spent: bool,
     /// Its choices are recorded, for this reason.
     recorded: Option<Recorded>,
     queue_token: Option<QueueToken>,
@@ -403,6 +409,8 @@ impl Exchange {
             server: None,
             connection: None,
             tries: Tries::default(),
+            rival: None,
+            is_hedge_spent: false,
             recorded: None,
             queue_token: None,
             session: None,
@@ -444,6 +452,8 @@ impl Exchange {
 
     /// Moves it as far as it goes now.
     pub fn advance(&mut self, client: &mut Client, cx: &mut Context) -> Step {
+        // Until when the other one of two attempts waits.
+        let mut waited = None;
         loop {
             let flow = match self.state {
                 _ if client.stream.is_reset() => Err(Failure::last(Reason::ClientGone)),
@@ -457,7 +467,11 @@ impl Exchange {
             };
             match flow {
                 Ok(Flow::Again) => {}
-                Ok(Flow::Wait(until)) => return Step::Suspend(until),
+                Ok(Flow::Wait(until)) => {
+                    if let Some(until) = self.beside(until, &mut waited, cx) {
+                        return Step::Suspend(until);
+                    }
+                }
                 Ok(Flow::Yield) => return Step::Yield,
                 Ok(Flow::Done) => return Step::Done(self.done(cx)),
                 Ok(Flow::Tunnel(tunnel)) => {
@@ -673,6 +687,7 @@ impl Exchange {
                 }
                 Relayed::Upgraded => return self.open_tunnel(client, cx),
                 Relayed::NotConnected => return self.try_next_address(cx),
+                Relayed::PassedOver => return Ok(Flow::Again),
                 Relayed::Whole => {
                     self.state = State::Finish;
                     return Ok(Flow::Again);
@@ -708,8 +723,13 @@ impl Exchange {
             Downloaded::Moved(received) => received,
             Downloaded::Upgraded => return Ok(Relayed::Upgraded),
             Downloaded::Authorized => return Ok(Relayed::Authorized),
+            Downloaded::Error => {
+                self.pass_error_over(key, cx);
+                return Ok(Relayed::PassedOver);
+            }
         };
         if self.download.has_begun() && !begun {
+            self.settle(cx);
             self.note_response(key, cx);
         }
         if self.download.is_received() {
@@ -796,6 +816,7 @@ impl Exchange {
             session: self.session.as_ref().filter(|_| !asks).map_or(b"", |session| &session.line),
             learns: learned_cookie(live, self.pool).filter(|_| self.session.is_some() && !asks),
             compression: guard.compression().filter(|_| !asks).map(|compression| (compression, self.coding)),
+            passes_errors_over: self.rival.is_some(),
             stream_end,
             limits: &live.config.limits.head.of_responses(),
             reused: connection.reused,
@@ -910,6 +931,10 @@ impl Exchange {
 
     /// An attempt failed: tried again where that is safe, reported to the client, or the end of the connection.
     fn fail(&mut self, failure: Failure, cx: &mut Context) -> Option<Disposition> {
+        if finish::is_servers(failure.reason) && self.leave_to_rival(&failure, cx) {
+            return None;
+        }
+        self.cancel_rival(cx);
         if let Some(connection) = self.connection.take() {
             cx.servers.close(connection);
         }
@@ -1038,7 +1063,7 @@ impl Exchange {
 
     /// Counted and logged; the buffers go back.
     fn done(&mut self, cx: &mut Context) -> Disposition {
-        debug_assert!(self.connection.is_none() && self.queue_token.is_none());
+        debug_assert!(self.connection.is_none() && self.queue_token.is_none() && self.rival.is_none());
         self.count(cx);
         match self.end {
             End::Abort => Disposition::Abort,
@@ -1110,10 +1135,17 @@ impl Exchange {
         (self.owner, self.connection) = (owner, connection);
     }
 
-    /// Whether another thread is to call it, to a server with room or with its password verified: what calls it names
-    /// its worker, so it stays there.
-    pub fn is_queued(&self) -> bool {
-        self.queue_token.is_some() || self.gate.as_ref().is_some_and(|gate| gate.is_called())
+    /// The connection of the second one of two attempts at once.
+    pub fn rival_connection(&self) -> Option<usize> {
+        self.rival.as_ref().and_then(|rival| rival.connection)
+    }
+
+    /// Whether it stays with its worker: another thread is to call it there, to a server with room or with its password
+    /// verified, or it has two connections to servers.
+    pub fn is_bound(&self) -> bool {
+        self.queue_token.is_some()
+            || self.rival.is_some()
+            || self.gate.as_ref().is_some_and(|gate| gate.is_called())
     }
 }
 
@@ -1128,4 +1160,6 @@ enum Relayed {
     Authorized,
     /// The address cannot be reached.
     NotConnected,
+    /// The server responded with an error, and another attempt goes on.
+    PassedOver,
 }

@@ -146,6 +146,21 @@ pub fn record_success(lease: &Lease, cx: &Context) {
     }
 }
 
+/// Whether what went wrong with an attempt is its server's, so that another attempt may do better.
+pub fn is_servers(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::ConnectFailed
+            | Reason::TlsFailed
+            | Reason::ServerReset
+            | Reason::ServerTimeout
+            | Reason::BadResponse
+            | Reason::ResponseTruncated
+            | Reason::ResponseHeadTooLarge
+            | Reason::ResponseTooManyHeaders
+    )
+}
+
 /// An attempt failed. The health thread is notified where the server is at fault.
 pub fn record_failure(lease: &Lease, reason: Reason, cx: &Context) {
     let what = match reason {

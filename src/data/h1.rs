@@ -276,7 +276,7 @@ impl Connection {
     /// Leaves a worker. False: it cannot now.
     pub fn leave(&mut self, cx: &mut Context) -> bool {
         let connection = match &self.phase {
-            Phase::Exchange(exchange) if exchange.is_queued() => return false,
+            Phase::Exchange(exchange) if exchange.is_bound() => return false,
             Phase::Exchange(exchange) => exchange.connection(),
             Phase::Tunnel(tunnel) => Some(tunnel.connection),
             _ => None,
@@ -290,15 +290,17 @@ impl Connection {
     /// Watches both sides; before every wait.
     pub fn watch(&mut self, cx: &mut Context) -> io::Result<()> {
         self.client.stream.watch(&cx.poller)?;
-        let connection = match &self.phase {
-            Phase::Exchange(exchange) => exchange.connection(),
-            Phase::Tunnel(tunnel) => Some(tunnel.connection),
-            _ => None,
+        let connections = match &self.phase {
+            Phase::Exchange(exchange) => [exchange.connection(), exchange.rival_connection()],
+            Phase::Tunnel(tunnel) => [Some(tunnel.connection), None],
+            _ => [None, None],
         };
-        match connection.and_then(|connection| cx.servers.get_mut(connection)) {
-            Some(server) => server.stream.watch(&cx.poller),
-            None => Ok(()),
+        for connection in connections.into_iter().flatten() {
+            if let Some(server) = cx.servers.get_mut(connection) {
+                server.stream.watch(&cx.poller)?;
+            }
         }
+        Ok(())
     }
 
     /// Watches the client alone, in another poller than a worker's.

@@ -19,6 +19,8 @@ pub struct Phases {
     pub served_at: Option<Moment>,
     /// How often it was sent to a server.
     pub tries: u32,
+    /// One of these was beside another one.
+    pub hedged: bool,
 }
 
 impl Phases {
@@ -35,6 +37,7 @@ impl Phases {
             connect: self.connected,
             first_byte: self.first_byte_at.map(|at| at.since(started)),
             tries: self.tries,
+            hedged: self.hedged,
         }
     }
 

@@ -18,6 +18,15 @@ pub const REPLAY_BYTES: usize = 64 * 1024;
 /// Received at once of a chunked body: what lies behind its end belongs to the next request, and is kept until then.
 const CHUNKED_BYTES: usize = 16 * 1024;
 
+/// How far the request came in an attempt that waits beside another one.
+#[derive(Debug, Default)]
+pub struct Sent {
+    sent: usize,
+    broken: bool,
+    begun: bool,
+    moved_at: Moment,
+}
+
 /// A request on its way.
 #[derive(Debug)]
 pub struct Upload {
@@ -127,6 +136,14 @@ impl Upload {
     /// A new attempt: this server has taken nothing yet.
     pub fn begin_attempt(&mut self, now: Moment) {
         (self.sent, self.broken, self.begun, self.moved_at) = (0, false, false, now);
+    }
+
+    /// Changes places with another attempt; the whole request is here.
+    pub fn swap_attempt(&mut self, other: &mut Sent) {
+        std::mem::swap(&mut self.sent, &mut other.sent);
+        std::mem::swap(&mut self.broken, &mut other.broken);
+        std::mem::swap(&mut self.begun, &mut other.begun);
+        std::mem::swap(&mut self.moved_at, &mut other.moved_at);
     }
 
     /// The request line as it goes out, for logs and lists; empty once it is not kept any more.

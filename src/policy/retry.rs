@@ -124,6 +124,7 @@ pub fn is_idempotent(method: &[u8]) -> bool {
 pub struct Budget {
     requests: CachePadded<Window>,
     retries: CachePadded<Window>,
+    hedges: CachePadded<Window>,
 }
 
 impl Budget {
@@ -146,6 +147,25 @@ impl Budget {
             self.retries.uncount(half);
         }
         granted
+    }
+}
+
+impl Budget {
+    /// Takes one second attempt beside a first one if there is one: so many percent of the requests, and one however few
+    /// there were.
+    pub fn spend_hedge(&self, percent: u32, now: Moment) -> bool {
+        let half = half_of(now);
+        let earned = self.requests.sum(half) * u64::from(percent) / 100;
+        let granted = self.hedges.count(half) <= earned.max(1);
+        if !granted {
+            self.hedges.uncount(half);
+        }
+        granted
+    }
+
+    /// Gives back what was taken and not used.
+    pub fn refund_hedge(&self, now: Moment) {
+        self.hedges.uncount(half_of(now));
     }
 }
 
@@ -297,6 +317,19 @@ mod tests {
         let (budget, rules) = (Budget::new(), Rules::default());
         let granted = |at| (0..9).filter(|_| budget.spend(&rules, Moment::from_millis(at))).count();
         assert_eq!([0, 4_000, 9_000, 10_000, 12_000, 20_000].map(granted), [3, 0, 0, 3, 0, 3]);
+    }
+
+    #[test]
+    fn second_attempts_are_a_share_of_the_requests_and_one_is_free() {
+        let budget = Budget::new();
+        let now = Moment::from_millis(1_000);
+        let granted = |percent, at| (0..100).filter(|_| budget.spend_hedge(percent, at)).count();
+        assert_eq!(granted(5, now), 1);
+        (0..200).for_each(|_| budget.earn(now));
+        assert_eq!(granted(5, now), 9, "one was taken");
+        budget.refund_hedge(now);
+        assert_eq!((granted(5, now), granted(100, now)), (1, 100));
+        assert_eq!(granted(5, Moment::from_millis(20_000)), 1, "what was earned is long ago");
     }
 
     #[test]

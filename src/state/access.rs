@@ -65,6 +65,8 @@ pub struct LinePhases {
     pub first_byte: Option<Duration>,
     /// How often it was sent to a server.
     pub tries: u32,
+    /// A second attempt was made beside the first.
+    pub hedged: bool,
 }
 
 /// What a request had to do with.

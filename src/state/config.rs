@@ -69,7 +69,7 @@ use super::stamp::Stamped;
 use crate::base::ids::PoolId;
 use crate::http1::head;
 use crate::policy::pick::Weight;
-use crate::policy::{admit, health, pick, pool, retry};
+use crate::policy::{admit, health, hedge, pick, pool, retry};
 use reader::Reader;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -190,6 +190,8 @@ pub struct Servers {
     pub ejection: health::Ejection,
     /// Idle connections to each server.
     pub pool: Pool,
+    /// When a second attempt is made beside the first; `None` is never.
+    pub hedge: Option<hedge::Rules>,
     /// They speak TLS.
     pub tls: Option<TlsToServers>,
     /// Clients stay with their servers.

@@ -22,6 +22,7 @@ use super::tls::{Problem, Tls};
 use super::traffic::{Registry, Traffic};
 use crate::base::ids::{ByPool, ListenerId, PoolId};
 use crate::base::{limits, random};
+use crate::policy::hedge::Usual;
 use crate::policy::retry::Budget;
 use crossbeam_utils::CachePadded;
 use std::collections::HashMap;
@@ -78,6 +79,8 @@ pub struct PoolState {
     pub turn: CachePadded<AtomicU64>,
     /// Requests that wait for a server with room.
     pub queue: ServerQueue,
+    /// How long its servers take for the start of a response, as hedged requests see it.
+    pub usual: Usual,
     /// What its second algorithm would have chosen.
     pub shadow: Arc<Choices>,
     /// Which server clients belong to, where it is remembered.
@@ -93,6 +96,7 @@ impl PoolState {
             budget: Budget::new(),
             turn: CachePadded::default(),
             queue: ServerQueue::default(),
+            usual: Usual::default(),
             shadow: Arc::default(),
             sessions: Sessions::default(),
         }

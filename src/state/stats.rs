@@ -53,6 +53,10 @@ pub enum Counter {
     Reuses,
     /// Upgraded connections that became tunnels.
     Tunnels,
+    /// Second attempts that were begun beside a first one.
+    Hedges,
+    /// Those of them whose response came first.
+    HedgesWon,
     /// Copies of requests that went to a mirror.
     Mirrored,
     /// Requests of which a mirror got no copy: too many were on their way, or the body was too long.

@@ -88,6 +88,7 @@ enum Of<'l> {
     Text(Cow<'l, [u8]>),
     Whole(u64),
     Ms(Duration),
+    Flag(bool),
 }
 
 fn value(field: Field, line: &Line) -> Of<'_> {
@@ -120,6 +121,7 @@ fn value(field: Field, line: &Line) -> Of<'_> {
         Field::Pool => text(names.and_then(|names| names.pool.as_deref())),
         Field::Server => text(line.server.as_ref().map(|server| server.name.as_str())),
         Field::Tries => Of::Whole(u64::from(line.phases.tries)),
+        Field::Hedged => Of::Flag(line.phases.hedged),
         Field::Reason => text(line.reason.map(|reason| reason.name())),
         Field::Referer => bytes(line.request.referer()),
         Field::UserAgent => bytes(line.request.user_agent()),
@@ -143,6 +145,7 @@ fn push_json(line: &Line, out: &mut Vec<u8>) {
             Of::Text(text) if text.is_empty() => Value::Null,
             Of::Text(text) => Value::String(String::from_utf8_lossy(&text).into_owned()),
             Of::Whole(number) => Value::Number(number.into()),
+            Of::Flag(flag) => Value::Bool(flag),
             Of::Ms(took) => {
                 Number::from_f64(took.as_micros() as f64 / 1000.0).map_or(Value::Null, Value::Number)
             }
@@ -159,6 +162,7 @@ fn push_field(field: Field, line: &Line, out: &mut Vec<u8>) {
     match value(field, line) {
         Of::Nothing => out.push(b'-'),
         Of::Text(text) => escape_or_dash(&text, out),
+        Of::Flag(flag) => out.extend_from_slice(if flag { b"true" } else { b"false" }),
         Of::Whole(number) => _ = write!(out, "{number}"),
         Of::Ms(took) => {
             let us = took.as_micros();

@@ -83,6 +83,10 @@ fn requests(page: &mut Page, stats: &Stats) {
         "retries_total",
         "Requests sent again, to the same server or another.",
     );
+    let help = "Second attempts that were begun beside a first one, at another server.";
+    counter(page, stats, Counter::Hedges, "hedges_total", help);
+    let help = "Second attempts whose response came first.";
+    counter(page, stats, Counter::HedgesWon, "hedges_won_total", help);
     counter(page, stats, Counter::Connects, "server_connects_total", "Connections opened to servers.");
     counter(
         page,

@@ -37,7 +37,6 @@ impl Exchange {
         };
         let line = &self.upload.request_line()[..self.upload.request_line().len().min(REQUEST_MAX)];
         let line = line.strip_suffix(b" HTTP/1.1").unwrap_or(line);
-        let (connects, reuses, others) = self.tries.failed;
         cx.shared.stats.decisions.keep(Decision {
             number: 0,
             unix_ms: time::unix_millis(),
@@ -45,7 +44,7 @@ impl Exchange {
             request: text::escape(&String::from_utf8_lossy(line)).to_string(),
             pool: self.view.live.pool(self.pool).name.clone(),
             route: self.way.as_ref().map(|way| way.route.name.clone()),
-            attempt: connects + reuses + others + 1,
+            attempt: self.phases.tries + 1,
             waited: self.queue_token.as_ref().map_or(Duration::ZERO, |token| cx.now.since(token.since)),
             is_asked: self.recorded == Some(Recorded::Asked),
             outcome,

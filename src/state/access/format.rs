@@ -55,6 +55,8 @@ pub enum Field {
     Server,
     /// How often it was sent to a server.
     Tries,
+    /// Whether a second attempt was made beside the first.
+    Hedged,
     /// Why it was rejected or failed.
     Reason,
     /// The value of Referer.
@@ -75,7 +77,7 @@ pub enum Field {
 
 impl Field {
     /// All fields with their names, in the order of the JSON form.
-    pub const ALL: [(&'static str, Field); 27] = [
+    pub const ALL: [(&'static str, Field); 28] = [
         ("time", Field::Time),
         ("client", Field::Client),
         ("peer", Field::Peer),
@@ -95,6 +97,7 @@ impl Field {
         ("pool", Field::Pool),
         ("server", Field::Server),
         ("tries", Field::Tries),
+        ("hedged", Field::Hedged),
         ("reason", Field::Reason),
         ("referer", Field::Referer),
         ("user_agent", Field::UserAgent),

@@ -7,7 +7,7 @@ mod outcome;
 pub(super) use conditions::is_token;
 
 use super::reader::{Reader, Section};
-use super::{Guards, guards, rules};
+use super::{Guards, guards, refine, rules};
 use crate::base::ids::PoolId;
 use crate::policy::retry;
 use crate::policy::route::{Host, Path as PathRule, Rule};
@@ -106,6 +106,12 @@ fn route(s: &mut Section<'_, '_>, around: &Around<'_>) -> RouteSpec {
         body_limit: s.section("limits", body_limit),
         access_log: s.get("access_log", true, rules::flag),
         traffic: Arc::default(),
+        hedge: {
+            let is_given = s.has("hedge");
+            let own = refine::hedge(s);
+            is_given.then_some(own)
+        },
+        usual: Arc::default(),
         mirror: s.optional("mirror", |section| mirror(section, around)).flatten(),
     };
     check_captures(s, &rules, &route);

@@ -671,8 +671,14 @@ fn the_document_has_the_true_defaults() {
         let mut config = file(Some(default));
         // An empty list is a default that is worth a warning.
         config.warnings.clear();
-        let of_parts =
-            ["routes[]", "load_balancer.listeners[]", "servers.tls.", "servers.sticky.", "tracing."];
+        let of_parts = [
+            "routes[]",
+            "load_balancer.listeners[]",
+            "servers.tls.",
+            "servers.sticky.",
+            "servers.hedge.",
+            "tracing.",
+        ];
         if of_parts.iter().any(|part| key.starts_with(part)) {
             let mut other = file(None);
             other.warnings.clear();

@@ -2,6 +2,7 @@
 
 use super::{Server, millis};
 use crate::base::time::Moment;
+use crate::policy::latency::Latency;
 use crate::policy::silence::Awaiting;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -38,6 +39,17 @@ impl Lease {
     pub fn responded(&self, is_good: bool, took: Duration, now: Moment) {
         self.responded.set(true);
         self.server.record_response(is_good, took, self.load, now);
+    }
+
+    /// The request was taken back after it had waited so long, because another server was quicker. That is no failure, but
+    /// a response takes at least so long here; and if that is long, the server has left one more without a response.
+    pub fn cancelled(&self, waited: Duration, now: Moment) {
+        let latency = Latency::unpack(self.server.latency.load(Relaxed));
+        let usual_us = latency.reading(now).map_or(0.0, |latency| latency.predicted_us(self.load - 1));
+        if waited.as_secs_f32() * 1e6 > usual_us {
+            self.responded.set(true);
+            self.server.latency.store(latency.with(waited, self.load, now).pack(), Relaxed);
+        }
     }
 
     /// The request has become a tunnel: a response is not waited for any more.

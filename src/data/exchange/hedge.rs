@@ -1,0 +1,234 @@
+//! A second attempt beside the first (a hedged request): another server gets the same request when the first has left it
+//! without a response for long. One attempt is in the exchange and the other in a [`Rival`]; where the one waits, the two
+//! change places. The first good response counts, and the other attempt is cancelled.
+
+use super::{Exchange, State};
+use crate::base::time::Moment;
+use crate::data::client::Failure;
+use crate::data::connecting::Connecting;
+use crate::data::context::Context;
+use crate::data::download::Incoming;
+use crate::data::finish;
+use crate::data::upload::Sent;
+use crate::data::upstream::{self, Asked, Chosen};
+use crate::policy::hedge::{Rules, Usual};
+use crate::policy::retry::Phase;
+use crate::state::choose::Note;
+use crate::state::server::{Lease, Server};
+use crate::state::stats::Counter;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The attempt that is not in the exchange, with what it has of its own.
+#[derive(Debug)]
+pub(super) struct Rival {
+    state: State,
+    lease: Option<Lease>,
+    server: Option<Arc<Server>>,
+    /// The connection to it, in the worker's pool.
+    pub(super) connection: Option<usize>,
+    connecting: Option<Box<Connecting>>,
+    attempt_at: Moment,
+    asked_at: Option<Moment>,
+    connected: Option<Duration>,
+    sent: Sent,
+    incoming: Incoming,
+}
+
+impl Exchange {
+    /// The attempt waits until then: a second one is begun if it is time, or the other one is moved. `waited` is how long
+    /// that one waits. `None`: there is something to move; else both wait until then.
+    pub(super) fn beside(
+        &mut self,
+        until: Moment,
+        waited: &mut Option<Moment>,
+        cx: &mut Context,
+    ) -> Option<Moment> {
+        if self.rival.is_some() {
+            return match waited.take() {
+                Some(other) => Some(until.min(other)),
+                None => {
+                    *waited = Some(until);
+                    self.change_places();
+                    None
+                }
+            };
+        }
+        match self.hedge_due() {
+            Some(due) if cx.now < due => Some(until.min(due)),
+            Some(_) if self.begin_rival(cx) => {
+                *waited = Some(until);
+                None
+            }
+            _ => Some(until),
+        }
+    }
+
+    /// The rules for this request, and what is known of how long attempts take.
+    fn hedging(&self) -> Option<(Rules, &Usual)> {
+        match self.way.as_ref().map(|way| &way.route).filter(|route| route.hedge.is_some()) {
+            Some(route) => route.hedge.flatten().map(|rules| (rules, &*route.usual)),
+            None => {
+                let rules = self.view.live.config.pool(self.pool).hedge?;
+                Some((rules, &self.view.live.pool(self.pool).usual))
+            }
+        }
+    }
+
+    /// When a second attempt is due; `None` where there is to be none: for what may not be sent twice or may become a tunnel,
+    /// and once a byte of a response has come.
+    fn hedge_due(&self) -> Option<Moment> {
+        let is_first = self.phases.tries == 1 && !self.phases.hedged && !self.is_hedge_spent;
+        let is_sent_alone = matches!(self.state, State::Connect | State::Relay) && self.held.is_none();
+        if !is_first || !is_sent_alone || !self.meta.idempotent || self.meta.upgrade || self.copied.is_some()
+        {
+            return None;
+        }
+        let (rules, usual) = self.hedging()?;
+        let is_bodiless = self.upload.passed() == 0 && self.upload.whole().is_some();
+        // A session stays with its server.
+        if !is_bodiless || self.download.has_incoming() || self.session_tag().is_some() {
+            return None;
+        }
+        rules.due(self.attempt_at, usual)
+    }
+
+    /// A second attempt begins, at another server that has room, if the budget pays for it. There is one try.
+    fn begin_rival(&mut self, cx: &mut Context) -> bool {
+        self.is_hedge_spent = true;
+        let Some((rules, usual)) = self.hedging() else { return false };
+        rules.percentile().into_iter().for_each(|percentile| usual.exceeded(percentile));
+        let pool = self.view.live.pool(self.pool);
+        let others = upstream::pool(cx.view(), &self.view, self.pool).ready.len();
+        // A backup is no other server: it is there for when there is none.
+        if !pool.queue.is_empty() || others < 2 || !pool.budget.spend_hedge(rules.budget_percent, cx.now) {
+            return false;
+        }
+        let Some(lease) = self.lease_elsewhere(cx) else {
+            self.view.live.pool(self.pool).budget.refund_hedge(cx.now);
+            return false;
+        };
+        cx.shard().count(Counter::Hedges);
+        self.rival = Some(Box::new(Rival {
+            state: State::Connect,
+            server: Some(Arc::clone(lease.server())),
+            lease: Some(lease),
+            connection: None,
+            connecting: None,
+            attempt_at: cx.now,
+            asked_at: None,
+            connected: None,
+            sent: Sent::default(),
+            incoming: Incoming::at(cx.now),
+        }));
+        self.change_places();
+        (self.phases.tries, self.phases.hedged) = (self.phases.tries + 1, true);
+        true
+    }
+
+    /// A lease on a server of the first tier that the request has not been to.
+    fn lease_elsewhere(&self, cx: &mut Context) -> Option<Lease> {
+        let mut tried = self.tries.servers;
+        self.server.iter().for_each(|server| tried.add(server.id));
+        let algorithm = upstream::pool(cx.view(), &self.view, self.pool).algorithm;
+        let mut note = self.recorded.map(|_| Note::of(algorithm));
+        let asked = Asked { key: self.meta.client_key(), session: None, is_long_lived: false };
+        let chosen = upstream::choose(cx, &self.view, self.pool, asked, &tried, note.as_mut());
+        let Chosen::Server(lease) = chosen else { return None };
+        let chosen = Chosen::Server(lease);
+        note.into_iter().for_each(|note| self.keep_decision(note, &chosen, cx));
+        match chosen {
+            Chosen::Server(lease) => Some(lease),
+            Chosen::Full | Chosen::None => None,
+        }
+    }
+
+    /// The other attempt is in the exchange now, and this one waits.
+    fn change_places(&mut self) {
+        let Some(rival) = &mut self.rival else { return };
+        std::mem::swap(&mut self.state, &mut rival.state);
+        std::mem::swap(&mut self.lease, &mut rival.lease);
+        std::mem::swap(&mut self.server, &mut rival.server);
+        std::mem::swap(&mut self.connection, &mut rival.connection);
+        std::mem::swap(&mut self.connecting, &mut rival.connecting);
+        std::mem::swap(&mut self.attempt_at, &mut rival.attempt_at);
+        std::mem::swap(&mut self.asked_at, &mut rival.asked_at);
+        std::mem::swap(&mut self.phases.connected, &mut rival.connected);
+        self.phases.asked_from = self.attempt_at;
+        self.upload.swap_attempt(&mut rival.sent);
+        self.download.swap_attempt(&mut rival.incoming);
+        // What the client is told of its server is that of this one.
+        self.assign_session();
+    }
+
+    /// The response to the attempt in the exchange has begun: that is how long a first one takes, and the other one is
+    /// cancelled.
+    pub(super) fn settle(&mut self, cx: &mut Context) {
+        if self.rival.is_none() {
+            if self.is_hedge_spent || self.phases.tries != 1 || !self.meta.idempotent {
+                return;
+            }
+            if let Some((percentile, usual)) =
+                self.hedging().and_then(|(rules, usual)| Some((rules.percentile()?, usual)))
+            {
+                usual.took(cx.now.since(self.attempt_at), percentile);
+            }
+            return;
+        }
+        let is_second = self.rival.as_ref().is_some_and(|rival| self.attempt_at > rival.attempt_at);
+        if is_second {
+            cx.shard().count(Counter::HedgesWon);
+        }
+        self.cancel_rival(cx);
+    }
+
+    /// The other attempt ends: its connection closes, and its server has room again. That is no failure of the server; but
+    /// its responses take at least as long as this one was waited for.
+    pub(super) fn cancel_rival(&mut self, cx: &mut Context) {
+        let Some(mut rival) = self.rival.take() else { return };
+        rival.connection.take().into_iter().for_each(|connection| cx.servers.close(connection));
+        let Some(lease) = rival.lease.take() else { return };
+        if let Some(asked_at) = rival.asked_at {
+            lease.cancelled(cx.now.since(asked_at), cx.now);
+        }
+        drop(lease);
+        self.view.live.pool(self.pool).queue.call_next();
+    }
+
+    /// The attempt in the exchange failed, and the other one goes on alone. False: there is no other one.
+    pub(super) fn leave_to_rival(&mut self, failure: &Failure, cx: &mut Context) -> bool {
+        if self.rival.is_none() {
+            return false;
+        }
+        if let Some(lease) = self.lease.as_ref().filter(|_| failure.phase != Phase::Reuse) {
+            finish::record_failure(lease, failure.reason, cx);
+        }
+        self.end_attempt(cx);
+        true
+    }
+
+    /// The server of the attempt in the exchange responded with an error; the other attempt goes on alone, and its response
+    /// is the client's, whatever it is.
+    pub(super) fn pass_error_over(&mut self, key: usize, cx: &mut Context) {
+        self.note_response(key, cx);
+        self.count_at_server(cx);
+        if let Some(lease) = &self.lease {
+            finish::record_success(lease, cx);
+        }
+        self.phases.first_byte_at = None;
+        self.end_attempt(cx);
+    }
+
+    fn end_attempt(&mut self, cx: &mut Context) {
+        self.connection.take().into_iter().for_each(|connection| cx.servers.close(connection));
+        self.connecting = None;
+        if let Some(lease) = self.lease.take() {
+            self.tries.servers.add(lease.server().id);
+            drop(lease);
+            self.view.live.pool(self.pool).queue.call_next();
+        }
+        self.download.begin_attempt(cx.now);
+        self.change_places();
+        self.rival = None;
+    }
+}
