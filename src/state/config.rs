@@ -21,6 +21,7 @@ mod document;
 mod fault;
 pub mod guards;
 mod health_check;
+mod hedge;
 mod listener;
 mod listeners;
 mod load;
@@ -69,7 +70,7 @@ use super::stamp::Stamped;
 use crate::base::ids::PoolId;
 use crate::http1::head;
 use crate::policy::pick::Weight;
-use crate::policy::{admit, health, hedge, pick, pool, retry};
+use crate::policy::{self, admit, health, pick, pool, retry};
 use reader::Reader;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -191,7 +192,7 @@ pub struct Servers {
     /// Idle connections to each server.
     pub pool: Pool,
     /// When a second attempt is made beside the first; `None` is never.
-    pub hedge: Option<hedge::Rules>,
+    pub hedge: Option<policy::hedge::Rules>,
     /// They speak TLS.
     pub tls: Option<TlsToServers>,
     /// Clients stay with their servers.

@@ -5,13 +5,13 @@ use super::rules::{INTERVAL, MS, SECOND};
 use super::tree::Node;
 use super::{
     Admin, Change, Config, DEFAULT_POOL, Decisions, Guards, Limits, Listen, LoadReport, NamedPool, Pool,
-    ServerSpec, Servers, Threadpool, Timeouts, Via, guards, health_check, listeners, logs, routes, rules,
-    sticky, to_servers, tracing,
+    ServerSpec, Servers, Threadpool, Timeouts, Via, guards, health_check, hedge, listeners, logs, routes,
+    rules, sticky, to_servers, tracing,
 };
 use crate::base::ids::PoolId;
 use crate::http1::head;
 use crate::policy::pick::{Algorithm, Weight};
-use crate::policy::{admit, health, hedge, retry};
+use crate::policy::{admit, health, retry};
 use crate::state::address::Address;
 use siphasher::sip::SipHasher;
 use std::hash::{Hash, Hasher};
@@ -131,18 +131,10 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
         load_report: s.section("load_report", load_report),
         ejection: s.section("ejection", ejection),
         pool: s.section("pool", pool),
-        hedge: hedge(s),
+        hedge: hedge::hedge(s),
         tls: to_servers::tls(s, folder),
         sticky: sticky::sticky(s),
     }
-}
-
-/// When a second attempt is made: `true`, or an object.
-pub(super) fn hedge(s: &mut Section<'_, '_>) -> Option<hedge::Rules> {
-    s.optional_or_true("hedge", |s| hedge::Rules {
-        after: s.get("after", hedge::After::Percentile(95), rules::hedge_after),
-        budget_percent: s.get("budget", 5, rules::percent),
-    })
 }
 
 /// One server; None when it has no valid address.

@@ -7,7 +7,7 @@ mod outcome;
 pub(super) use conditions::is_token;
 
 use super::reader::{Reader, Section};
-use super::{Guards, guards, refine, rules};
+use super::{Guards, guards, hedge, rules};
 use crate::base::ids::PoolId;
 use crate::policy::retry;
 use crate::policy::route::{Host, Path as PathRule, Rule};
@@ -108,7 +108,7 @@ fn route(s: &mut Section<'_, '_>, around: &Around<'_>) -> RouteSpec {
         traffic: Arc::default(),
         hedge: {
             let is_given = s.has("hedge");
-            let own = refine::hedge(s);
+            let own = hedge::hedge(s);
             is_given.then_some(own)
         },
         usual: Arc::default(),

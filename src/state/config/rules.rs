@@ -4,7 +4,6 @@ use super::tree::{Node, Value};
 use super::{Via, placeholder, spell, units};
 use crate::base::network::Network;
 use crate::base::text::is_plain;
-use crate::policy::hedge::After;
 use crate::policy::pick::Algorithm;
 use crate::state::address::Address;
 use crate::state::server::Mode;
@@ -65,30 +64,6 @@ pub(super) fn share(node: &Node) -> Read<f64> {
         number if number < 0.0 => Err(format!("{node} is too small; write 0 to 1, such as 0.01")),
         _ => Err(format!("{node} is too large; write 0 to 1, such as 0.01 for 1 %")),
     }
-}
-
-/// After which time a second attempt is made: a percentile, or a duration.
-pub(super) fn hedge_after(node: &Node) -> Read<After> {
-    let advice = "write \"p50\" to \"p99\", or a time such as \"50ms\"";
-    let text = text(node, advice)?;
-    match text.strip_prefix('p').map(str::parse::<u8>) {
-        Some(Ok(percentile)) if (50..=99).contains(&percentile) => Ok(After::Percentile(percentile)),
-        Some(_) => Err(format!("{node} is not a percentile that can be estimated; {advice}")),
-        None => {
-            let longest = Duration::from_secs(3600);
-            let time = duration(Duration::from_millis(1)..=longest)(node);
-            time.map(After::Time).map_err(|fault| format!("{fault}, or \"p50\" to \"p99\""))
-        }
-    }
-}
-
-/// A share such as `"5%"`.
-pub(super) fn percent(node: &Node) -> Read<u32> {
-    let advice = "write \"1%\" to \"100%\"";
-    let text = text(node, advice)?;
-    let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse::<u32>().ok());
-    let number = number.ok_or_else(|| format!("{node} is not a share; {advice}"))?;
-    within(number, &(1..=100), node, |bound| format!("\"{bound}%\""))
 }
 
 /// A duration with its unit.
@@ -401,7 +376,8 @@ pub(super) fn text<'n>(node: &'n Node, advice: &str) -> Read<&'n str> {
     }
 }
 
-fn within<T: PartialOrd>(
+/// The value, if it is in the range.
+pub(super) fn within<T: PartialOrd>(
     value: T,
     range: &RangeInclusive<T>,
     node: &Node,
