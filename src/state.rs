@@ -9,6 +9,7 @@ pub mod config;
 pub mod decisions;
 pub mod events;
 pub mod guard;
+pub mod hashing;
 pub mod histogram;
 pub mod history;
 pub mod instance;

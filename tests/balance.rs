@@ -150,6 +150,28 @@ mod algorithms {
     }
 
     #[test]
+    fn consistent_hash_keeps_a_key_on_its_server_with_two_balancers_and_uses_all() {
+        let origins = [well(), well(), well()];
+        let all: Vec<_> = origins.iter().collect();
+        let config = json!({"servers": {"algorithm": "consistent_hash", "hash": {"by": "header:X-User", "seed": "s"}}});
+        let mut clients =
+            [(); 2].map(|()| servers(&all, &[], config.clone())).map(|one| (Client::to(&one), one));
+        let mut used = HashSet::new();
+        for user in 0..60 {
+            let request = format!("GET /{user} HTTP/1.1\r\nHost: h\r\nX-User: u{user}\r\n\r\n");
+            let homes = clients.each_mut().map(|(client, _)| {
+                [(); 2].map(|()| client.send(&request).response().fields.one("X-Served-By"))
+            });
+            assert!(homes.iter().flatten().all(|home| *home == homes[0][0]), "u{user} went to {homes:?}");
+            used.insert(homes[0][0].clone());
+        }
+        assert_eq!(used.len(), 3);
+        // Without the header there is no key.
+        let without = spread(&mut clients[0].0, 100);
+        assert_eq!(without.len(), 3, "{without:?}");
+    }
+
+    #[test]
     fn least_connections_and_random_two_heed_weights() {
         for name in ["least_connections", "random_two"] {
             let origins = [well(), well()];

@@ -53,6 +53,7 @@ use crate::http1::head::RequestHead;
 use crate::http1::malformed;
 use crate::http1::reason::Reason;
 use crate::policy::admit::Admit;
+use crate::policy::pick::Algorithm;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
 use crate::state::access::RequestText;
 use crate::state::choose::Note;
@@ -159,6 +160,8 @@ pub struct Exchange {
     /// Its choices are recorded, for this reason.
     recorded: Option<Recorded>,
     queue_token: Option<QueueToken>,
+    /// What a hash algorithm goes by.
+    hash_key: u64,
     /// Which server its client belongs to, where its pool keeps sessions.
     session: Option<Box<Session>>,
     /// The coding that its client takes, where responses are compressed.
@@ -286,6 +289,10 @@ impl Exchange {
             self.view.live.pool(self.pool).budget.earn(cx.now);
             self.recorded = self.is_recorded(head, cx);
             self.begin_session(head, sender, cx.now);
+            let servers = self.view.live.config.pool(self.pool);
+            if servers.algorithm.hashes() || servers.shadow.is_some_and(Algorithm::hashes) {
+                self.hash_key = route::hash_key(head, &self.meta, servers, cx.random.number());
+            }
             if self.meta.upgrade {
                 self.tunnel = TunnelPermit::take(&cx.shared, self.view.live.config.limits.tunnels);
                 if self.tunnel.is_none() {
@@ -413,6 +420,7 @@ impl Exchange {
             is_hedge_spent: false,
             recorded: None,
             queue_token: None,
+            hash_key: 0,
             session: None,
             coding: None,
             next: None,
@@ -504,7 +512,7 @@ impl Exchange {
             Some(queue_token) => !queue.is_first(queue_token),
             None => !queue.is_empty(),
         };
-        let (key, session) = (self.meta.client_key(), self.session_tag());
+        let (key, session) = (self.key_for_choice(), self.session_tag());
         let asked = Asked { key, session, is_long_lived: self.meta.upgrade };
         let algorithm = || upstream::pool(cx.view(), &self.view, self.pool).algorithm;
         let mut note = self.recorded.map(|_| Note::of(algorithm()));

@@ -10,9 +10,12 @@ use crate::http1::forward::{self, Edits, Hop, Rewritten};
 use crate::http1::head::RequestHead;
 use crate::http1::path::{self, Normalised};
 use crate::http1::reason::Reason;
+use crate::policy::pick::Algorithm;
+use crate::policy::rendezvous::mix;
 use crate::policy::route::{Request, cookie, without_port};
+use crate::state::config::Servers;
 use crate::state::live::Live;
-use crate::state::route::{Action, HeaderEdits, Key, Rewrite, Route, Split, append_headers};
+use crate::state::route::{Action, HeaderEdits, Key, Rewrite, Route, append_headers};
 use crate::state::server::stable_hash;
 use crate::state::table::View;
 use std::sync::Arc;
@@ -91,7 +94,9 @@ pub fn route(
     let mut known = Known { asked: &asked, meta, found: &found, pool: "" };
     let pool = match &found.route.action {
         Action::Pool(pool) => *pool,
-        Action::Split(split) => split.choose(key(split, &asked, meta).unwrap_or_else(|| cx.random.number())),
+        Action::Split(split) => {
+            split.choose(key(&split.key, &asked, meta).unwrap_or_else(|| cx.random.number()))
+        }
         Action::Redirect(redirect) => {
             let mut headers = b"Location: ".to_vec();
             redirect.location(&known, &mut headers);
@@ -179,10 +184,26 @@ fn respond(known: &Known<'_>, status: u16, mut headers: Vec<u8>, body: Arc<[u8]>
     Routed::Respond(Some(Box::new(way)), Response { status, headers, body })
 }
 
-/// The key that keeps a request with one pool; `None`: a random one.
-fn key(split: &Split, asked: &Asked<'_, '_, '_>, meta: &Meta) -> Option<u64> {
+/// What keeps a request with one server of a pool, hashed; a random number where the request does not have it.
+pub(super) fn hash_key(head: &RequestHead<'_, '_>, meta: &Meta, servers: &Servers, random: u64) -> u64 {
+    let (path, query) = target_of(head);
+    let asked = Asked { head, path, query, client: meta.client };
+    let found = match servers.algorithm {
+        // A client without an address, on a Unix socket, is one client.
+        Algorithm::IpHash => Some(meta.client_key()),
+        _ => key(&servers.hash.by, &asked, meta),
+    };
+    match (found, servers.hash.seed.as_str()) {
+        (None, _) => random,
+        (Some(key), "") => key,
+        (Some(key), seed) => mix(key, stable_hash(seed.as_bytes())),
+    }
+}
+
+/// The key that keeps a request with one pool or server; `None`: a random one.
+fn key(key: &Key, asked: &Asked<'_, '_, '_>, meta: &Meta) -> Option<u64> {
     let mut found = None;
-    match &split.key {
+    match key {
         Key::None => {}
         Key::Client => found = meta.client.map(|_| meta.client_key()),
         Key::Header(name) => {
@@ -196,6 +217,22 @@ fn key(split: &Split, asked: &Asked<'_, '_, '_>, meta: &Meta) -> Option<u64> {
                 found = cookie(line, name.as_bytes()).map(stable_hash);
                 found.is_some()
             });
+        }
+        Key::Query(name) => {
+            let mut pairs = asked.query().split(|byte| *byte == b'&').map(|pair| {
+                let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+                (&pair[..at], pair.get(at + 1..).unwrap_or_default())
+            });
+            found = pairs.find(|(known, _)| *known == name.as_bytes()).map(|(_, value)| stable_hash(value));
+        }
+        Key::Path => found = Some(stable_hash(target_of(asked.head).0)),
+        Key::Uri => {
+            let (path, query) = target_of(asked.head);
+            found = Some(mix(stable_hash(path), stable_hash(query.unwrap_or_default())));
+        }
+        Key::Host => {
+            let host = without_port(asked.head.host).to_ascii_lowercase();
+            found = (!host.is_empty()).then(|| stable_hash(&host));
         }
     }
     found

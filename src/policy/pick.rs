@@ -5,8 +5,8 @@
 //! table only a sample are candidates ([`Algorithm::sample`]).
 
 mod avoid;
+mod consistent_hash;
 mod dynamic;
-mod ip_hash;
 mod least_connections;
 mod order;
 mod random_two;
@@ -17,6 +17,7 @@ mod why;
 
 use super::latency::Reading;
 
+pub use consistent_hash::{Contender, PARTS, part};
 pub use order::schedule;
 pub use why::Why;
 
@@ -109,8 +110,10 @@ pub enum Algorithm {
     LeastConnections,
     /// The less loaded of two random servers.
     RandomTwo,
-    /// The same server for the same client, as long as it is available.
+    /// The same server for the same client, as long as it is available: [`Algorithm::ConsistentHash`] by client.
     IpHash,
+    /// The same server for the same key, as long as it is available.
+    ConsistentHash,
     /// The least expected wait: by latency, requests in flight, and the servers' load reports.
     #[default]
     Dynamic,
@@ -118,11 +121,12 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Algorithm; 5] = [
+    pub const ALL: [Algorithm; 6] = [
         Algorithm::RoundRobin,
         Algorithm::LeastConnections,
         Algorithm::RandomTwo,
         Algorithm::IpHash,
+        Algorithm::ConsistentHash,
         Algorithm::Dynamic,
     ];
 
@@ -133,6 +137,7 @@ impl Algorithm {
             Algorithm::LeastConnections => "least_connections",
             Algorithm::RandomTwo => "random_two",
             Algorithm::IpHash => "ip_hash",
+            Algorithm::ConsistentHash => "consistent_hash",
             Algorithm::Dynamic => "dynamic",
         }
     }
@@ -155,7 +160,7 @@ impl Algorithm {
         }
         match self {
             Algorithm::RoundRobin => round_robin::pick(candidates, draw),
-            Algorithm::IpHash => ip_hash::pick(candidates, draw),
+            Algorithm::IpHash | Algorithm::ConsistentHash => consistent_hash::pick(candidates, draw),
             Algorithm::RandomTwo => random_two::pick(candidates, draw),
             Algorithm::Dynamic if !draw.is_long_lived => dynamic::pick(candidates, draw),
             _ => least_connections::pick(candidates, draw),
@@ -165,9 +170,14 @@ impl Algorithm {
     /// Whether it compares servers by their load and their responses; the others go by turn or by hash.
     pub fn compares(self) -> bool {
         match self {
-            Algorithm::RoundRobin | Algorithm::IpHash => false,
+            Algorithm::RoundRobin | Algorithm::IpHash | Algorithm::ConsistentHash => false,
             Algorithm::LeastConnections | Algorithm::RandomTwo | Algorithm::Dynamic => true,
         }
+    }
+
+    /// Whether it goes by a hash of the request's key.
+    pub fn hashes(self) -> bool {
+        matches!(self, Algorithm::IpHash | Algorithm::ConsistentHash)
     }
 
     /// How many candidates it needs of a larger table: the server whose turn it is, and the rest at random by weight. A
@@ -178,7 +188,7 @@ impl Algorithm {
             Algorithm::RoundRobin => Some(SPARE),
             Algorithm::RandomTwo => Some(3),
             Algorithm::Dynamic | Algorithm::LeastConnections => Some(SAMPLE),
-            Algorithm::IpHash => None,
+            Algorithm::IpHash | Algorithm::ConsistentHash => None,
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A small table is looked at as a whole. Of a larger one only a sample are candidates: the server whose turn it is, and
 //! some at random, by weight. So a choice takes the same time in a table of any size. Where none of a sample qualifies, the
-//! whole tier is looked at.
+//! servers are looked at one after the other, from a random one on, until some are found. A hash algorithm knows the server of each
+//! key (`hashing.rs`).
 
 mod note;
 mod shadow;
@@ -24,7 +25,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const TRIED_MAX: usize = 8;
 
 /// Tables up to this size are looked at as a whole: twice as many servers as a sample has.
-const WHOLE_UP_TO: usize = 16;
+pub(super) const WHOLE_UP_TO: usize = 16;
+
+/// Where none of a sample qualifies, so many servers in a row are looked at for others; behind them the first one that
+/// qualifies is enough.
+const LOOKED_AT: usize = 64;
 
 /// Servers that a request has been to, or that rejected it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -111,7 +116,7 @@ impl Chooser<'_> {
             while !rejected.is_full() && !servers.is_empty() {
                 let turn =
                     if schedule.is_empty() { self.random.number() } else { self.turn.fetch_add(1, Relaxed) };
-                let is_sample = self.collect(pool, servers, schedule, turn, &rejected);
+                let is_sample = self.collect(pool, servers, schedule, (turn, asked.key), &rejected);
                 if self.candidates.is_empty() {
                     full |= servers.iter().any(|server| !tried.has(server.id) && server.is_full());
                     break;
@@ -159,7 +164,7 @@ impl Chooser<'_> {
         pool: &Pool,
         servers: &[Arc<Server>],
         schedule: &[Slot],
-        turn: u64,
+        (turn, key): (u64, u64),
         rejected: &Tried,
     ) -> bool {
         let Chooser { random, candidates, now, .. } = self;
@@ -171,6 +176,17 @@ impl Chooser<'_> {
             true => server.candidate(Slot(at as u32), *now),
             false => server.uncompared_candidate(Slot(at as u32)),
         };
+        if let Some(hashing) = pool.hashing.as_ref().filter(|_| !schedule.is_empty()) {
+            let has_part = hashing.most(servers);
+            let takes = |server: &Server| qualifies(server) && has_part(server);
+            let of_key = hashing.find(key, takes).map(|at| at..at + 1);
+            let looked_at = of_key.unwrap_or(0..servers.len());
+            let found = servers[looked_at.clone()].iter().zip(looked_at).filter(|(server, _)| takes(server));
+            candidates.extend(found.map(|(server, at)| candidate(at, server)));
+            if !candidates.is_empty() {
+                return false;
+            }
+        }
         let mut add = |at: usize| {
             if let Some(server) = servers.get(at).filter(|server| qualifies(server)) {
                 candidates.push(candidate(at, server));
@@ -190,8 +206,18 @@ impl Chooser<'_> {
         if sample.is_some() && !candidates.is_empty() {
             return !schedule.is_empty();
         }
-        let all = servers.iter().enumerate().filter(|(_, server)| qualifies(server));
-        candidates.extend(all.map(|(at, server)| candidate(at, server)));
+        // A tier that is looked at as a whole is looked at in its order.
+        let (wanted, from) =
+            sample.map_or((usize::MAX, 0), |sample| (sample, random.below(servers.len().max(1))));
+        for (looked_at, at) in (from..servers.len()).chain(0..from).enumerate() {
+            let is_enough = looked_at >= LOOKED_AT && !candidates.is_empty() && wanted < usize::MAX;
+            if is_enough || candidates.len() >= wanted {
+                break;
+            }
+            if let Some(server) = servers.get(at).filter(|server| qualifies(server)) {
+                candidates.push(candidate(at, server));
+            }
+        }
         false
     }
 }

@@ -20,6 +20,7 @@ pub mod diff;
 mod document;
 mod fault;
 pub mod guards;
+mod hash;
 mod health_check;
 mod hedge;
 mod listener;
@@ -47,6 +48,7 @@ mod written;
 pub use crate::base::network::Network;
 pub use fault::Fault;
 pub use guards::Guards;
+pub use hash::HashSettings;
 pub use health_check::{
     EXPECT_BYTES_MAX, ExecProbe, Expected, GrpcProbe, HealthCheck, HttpProbe, Probe, TcpProbe,
 };
@@ -195,6 +197,8 @@ pub struct Servers {
     pub hedge: Option<policy::hedge::Rules>,
     /// They speak TLS.
     pub tls: Option<TlsToServers>,
+    /// What a hash algorithm goes by.
+    pub hash: HashSettings,
     /// Clients stay with their servers.
     pub sticky: Option<Sticky>,
 }

@@ -3,7 +3,9 @@
 //! file (invariant 1).
 
 use super::choose::Shadow;
+use super::choose::WHOLE_UP_TO;
 use super::config::{Config, ServerSpec};
+use super::hashing::Hashing;
 use super::live::Live;
 use super::merge::{Merged, merge};
 use super::server::{Mode, Server};
@@ -42,6 +44,8 @@ pub struct Pool {
     pub schedule: Vec<Slot>,
     /// The algorithm.
     pub algorithm: Algorithm,
+    /// With a hash algorithm: which server has which keys.
+    pub hashing: Option<Hashing>,
     /// A second one that runs beside it.
     pub shadow: Option<Shadow>,
     /// Servers that keep their sessions, also those that get no new requests; empty where the pool has no sessions.
@@ -103,7 +107,7 @@ impl Table {
     pub fn of(live: Live) -> Self {
         let live = Arc::new(live);
         let table = Table {
-            current: RwLock::new(Arc::new(Snapshot::of(Arc::clone(&live), Vec::new()))),
+            current: RwLock::new(Arc::new(Snapshot::of(Arc::clone(&live), Vec::new(), None))),
             version: CachePadded::new(AtomicU64::new(0)),
             members: AtomicU64::new(0),
             writing: Mutex::new(()),
@@ -163,7 +167,7 @@ impl Table {
         let newcomer = |pool, spec: &ServerSpec| self.newcomer(&live, pool, spec);
         let (servers, merged) = merge(&before.live.config, &live.config, &before.servers, newcomer);
         servers.iter().for_each(|server| server.set_tls(live.servers_tls(server.pool)));
-        self.publish(Snapshot::of(live, servers));
+        self.publish(Snapshot::of(live, servers, Some(&before)));
         self.members.fetch_add(1, Ordering::Release);
         merged
     }
@@ -246,7 +250,7 @@ impl Table {
         let before = self.snapshot();
         let mut servers = before.servers.clone();
         let outcome = change(&mut servers);
-        self.publish(Snapshot::of(Arc::clone(&before.live), servers));
+        self.publish(Snapshot::of(Arc::clone(&before.live), servers, Some(&before)));
         outcome
     }
 
@@ -288,7 +292,7 @@ impl Snapshot {
         self.pools.iter()
     }
 
-    fn of(live: Arc<Live>, servers: Vec<Arc<Server>>) -> Self {
+    fn of(live: Arc<Live>, servers: Vec<Arc<Server>>, before: Option<&Snapshot>) -> Self {
         let mut tiers: ByPool<Tiers> = live.config.pool_ids().map(|pool| (pool, Tiers::default())).collect();
         for server in &servers {
             let tier = tier(server);
@@ -306,7 +310,11 @@ impl Snapshot {
             let settings = live.config.pool(id);
             let choices = || Arc::clone(&live.pool(id).shadow);
             let shadow = settings.shadow.map(|algorithm| Shadow { algorithm, choices: choices() });
-            (id, Pool::of(std::mem::take(tiers), settings.algorithm, shadow))
+            let mut pool = Pool::of(std::mem::take(tiers), settings.algorithm, shadow);
+            let known = before.and_then(|before| before.find_pool(id)?.hashing.as_ref());
+            let hashing = || Hashing::new(&pool.ready, settings.hash.bounded_load, WHOLE_UP_TO, known);
+            pool.hashing = settings.algorithm.hashes().then(hashing);
+            (id, pool)
         };
         let pools = tiers.iter_mut().map(pool).collect();
         Snapshot { pools, servers, live }
@@ -342,7 +350,17 @@ impl Pool {
         let reserve = tiers.flatten().collect();
         let weighted: Vec<_> =
             ready.iter().enumerate().map(|(at, server)| (Slot(at as u32), server.weight())).collect();
-        Pool { count, ready, reserve, out, schedule: pick::schedule(&weighted), algorithm, shadow, sessions }
+        Pool {
+            count,
+            ready,
+            reserve,
+            out,
+            schedule: pick::schedule(&weighted),
+            algorithm,
+            hashing: None,
+            shadow,
+            sessions,
+        }
     }
 }
 

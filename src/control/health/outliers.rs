@@ -4,7 +4,6 @@ use super::Agent;
 use crate::base::ids::{PoolId, ServerId};
 use crate::base::time::Moment;
 use crate::policy::health::{self, Event, Health};
-use crate::policy::pick::Algorithm;
 use crate::state::config::Servers;
 use crate::state::server::Mode;
 
@@ -50,7 +49,7 @@ impl Agent {
 /// client with bad requests could have server after server ejected.
 pub(super) fn ejection(servers: &Servers) -> health::Ejection {
     match servers.algorithm {
-        Algorithm::IpHash => health::Ejection { error_margin_percent: 0, ..servers.ejection },
+        algorithm if algorithm.hashes() => health::Ejection { error_margin_percent: 0, ..servers.ejection },
         _ => servers.ejection,
     }
 }

@@ -45,6 +45,11 @@ impl Exchange {
         self.session.as_ref().filter(|_| self.held.is_none())?.asked.tag
     }
 
+    /// What a hash algorithm goes by. A question whether it may pass, or a copy, goes by the client.
+    pub(super) fn key_for_choice(&self) -> u64 {
+        if self.held.is_some() || self.copied.is_some() { self.meta.client_key() } else { self.hash_key }
+    }
+
     /// It goes to this server now.
     pub(super) fn assign_session(&mut self) {
         let (Some(session), Some(server), None) = (&mut self.session, &self.server, &self.held) else {

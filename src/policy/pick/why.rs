@@ -52,7 +52,7 @@ impl Algorithm {
         let among = |fits: &dyn Fn(&Candidate) -> bool| among(candidates, draw, picked, fits);
         match self {
             Algorithm::RoundRobin => among(&|_| true),
-            Algorithm::IpHash => (Why::Hash, 1),
+            Algorithm::IpHash | Algorithm::ConsistentHash => (Why::Hash, 1),
             Algorithm::RandomTwo => (Why::LessOfTwo, 2),
             Algorithm::Dynamic if !draw.is_long_lived => match shares::are_wanted(candidates) {
                 true => among(&shares::keeps_up(candidates)),

@@ -3,7 +3,8 @@
 use super::reader::Reader;
 use super::refine::SOCKET_PATH_MAX;
 use super::{
-    Config, ServerSpec, Servers, health_check, listeners, placeholder, routes, sticky, to_servers, units,
+    Config, ServerSpec, Servers, hash, health_check, listeners, placeholder, routes, sticky, to_servers,
+    units,
 };
 use crate::state::own::{Own, overlap};
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ pub(super) fn contradictions(config: &Config, reader: &mut Reader) {
         health_check::contradictions(config, pool, reader);
         list(&key, &servers.list, &own, reader);
         to_servers::contradictions(config, pool, reader);
+        hash::contradictions(config, pool, reader);
         sticky::contradictions(config, pool, reader);
     }
     admin(config, reader);

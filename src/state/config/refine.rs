@@ -5,8 +5,8 @@ use super::rules::{INTERVAL, MS, SECOND};
 use super::tree::Node;
 use super::{
     Admin, Change, Config, DEFAULT_POOL, Decisions, Guards, Limits, Listen, LoadReport, NamedPool, Pool,
-    ServerSpec, Servers, Threadpool, Timeouts, Via, guards, health_check, hedge, listeners, logs, routes,
-    rules, sticky, to_servers, tracing,
+    ServerSpec, Servers, Threadpool, Timeouts, Via, guards, hash, health_check, hedge, listeners, logs,
+    routes, rules, sticky, to_servers, tracing,
 };
 use crate::base::ids::PoolId;
 use crate::http1::head;
@@ -133,6 +133,7 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
         pool: s.section("pool", pool),
         hedge: hedge::hedge(s),
         tls: to_servers::tls(s, folder),
+        hash: hash::hash(s),
         sticky: sticky::sticky(s),
     }
 }

@@ -5,6 +5,7 @@ mod elsewhere;
 mod outcome;
 
 pub(super) use conditions::is_token;
+pub(super) use outcome::key;
 
 use super::reader::{Reader, Section};
 use super::{Guards, guards, hedge, rules};

@@ -24,6 +24,30 @@ pub enum Key {
     Header(Box<str>),
     /// The value of a cookie. A request without it is drawn at random.
     Cookie(Box<str>),
+    /// The first value of a parameter of the query, as it was sent. A request without it is drawn at random.
+    Query(Box<str>),
+    /// The path, as it was sent.
+    Path,
+    /// Path and query, as they were sent.
+    Uri,
+    /// The host, without its port.
+    Host,
+}
+
+impl Key {
+    /// As written in the configuration.
+    pub fn name(&self) -> String {
+        match self {
+            Key::None => "none".to_owned(),
+            Key::Client => "client".to_owned(),
+            Key::Header(name) => format!("header:{name}"),
+            Key::Cookie(name) => format!("cookie:{name}"),
+            Key::Query(name) => format!("query:{name}"),
+            Key::Path => "path".to_owned(),
+            Key::Uri => "uri".to_owned(),
+            Key::Host => "host".to_owned(),
+        }
+    }
 }
 
 impl Split {

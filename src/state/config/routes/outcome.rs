@@ -86,11 +86,16 @@ fn split(s: &mut Section<'_, '_>, around: &Around<'_>) -> Option<Split> {
     Some(Split::new(key, pools.iter().map(|(pool, name, weight)| (*pool, name.as_str(), *weight))))
 }
 
-fn key(node: &Node) -> Result<Key, String> {
-    let advice = "write \"client\", \"header:X-User\" or \"cookie:session\"";
+/// What requests that belong together have in common.
+pub(in crate::state::config) fn key(node: &Node) -> Result<Key, String> {
+    let advice = "write \"client\", \"header:X-User\", \"cookie:session\", \"query:id\", \"path\", \"uri\" or \"host\"";
     let text = rules::text(node, advice)?;
     match text.split_once(':') {
         None if text == "client" => Ok(Key::Client),
+        None if text == "path" => Ok(Key::Path),
+        None if text == "uri" => Ok(Key::Uri),
+        None if text == "host" => Ok(Key::Host),
+        Some(("query", name)) if is_token(name) => Ok(Key::Query(name.into())),
         Some(("header", name)) if is_token(name) => Ok(Key::Header(name.to_ascii_lowercase().into())),
         Some(("cookie", name)) if is_token(name) => Ok(Key::Cookie(name.into())),
         _ => Err(format!("{node} is not a key; {advice}")),

@@ -1,15 +1,45 @@
-//! The same server for the same client: weighted rendezvous hashing.
+//! The same server for the same key: weighted rendezvous hashing.
 //!
-//! When a server leaves, only its own clients move, and they spread over all others; when it comes back, they return. No ring,
-//! no table, no state.
+//! When a server leaves, only its own keys move, and they spread over all others; when it comes back, they return. So no more keys
+//! move than must. Keys fall into [`PARTS`] parts, each with a server, so that the winners can be kept in a table of bounded
+//! size (`state/hashing.rs`): a choice then takes the same time among any number of servers.
 
-use super::{Candidate, Draw, Slot};
+use super::{Candidate, Draw, Slot, Weight};
 use crate::policy::rendezvous::{mix, score};
 
-/// The winner of `draw.key`.
+/// Parts of all keys: a power of two. Among 1,000 equal servers the share of one deviates by 6 % (a standard deviation), among 10,000 by 20 %.
+pub const PARTS: usize = 1 << 18;
+
+/// The part of a key, which is a uniformly distributed hash.
+pub fn part(key: u64) -> usize {
+    (key >> (u64::BITS - PARTS.trailing_zeros())) as usize
+}
+
+/// A server that contends for a part: its hash and its weight, which is above 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contender {
+    /// Stable hash of the server's name.
+    pub hash: u64,
+    /// Its weight.
+    pub weight: Weight,
+}
+
+impl Contender {
+    /// Whether it takes a part from another one.
+    pub fn beats(self, other: Contender, part: usize) -> bool {
+        self.entry(part).beats(&other.entry(part))
+    }
+
+    fn entry(self, part: usize) -> Entry {
+        Entry { slot: Slot(0), weight: self.weight.0, mixed: mix(part as u64, self.hash) }
+    }
+}
+
+/// The winner of the part of `draw.key`.
 pub(super) fn pick(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
+    let part = part(draw.key) as u64;
     let usable = candidates.iter().filter(|candidate| candidate.weight.0 > 0);
-    let entries = usable.map(|candidate| Entry::new(candidate, draw.key));
+    let entries = usable.map(|candidate| Entry::new(candidate, part));
     entries.reduce(|best, entry| if entry.beats(&best) { entry } else { best }).map(|entry| entry.slot)
 }
 
@@ -89,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_clients_of_a_leaving_server_move() {
+    fn only_the_keys_of_a_leaving_server_move() {
         check_leaving(&[1, 1, 1, 1], 2);
         check_leaving(&[5, 1, 2, 1], 0);
         check_leaving(&[5, 5, 5, 1], 3);
