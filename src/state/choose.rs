@@ -179,7 +179,9 @@ impl Chooser<'_> {
         if let Some(hashing) = pool.hashing.as_ref().filter(|_| !schedule.is_empty()) {
             let has_part = hashing.most(servers);
             let takes = |server: &Server| qualifies(server) && has_part(server);
-            let of_key = hashing.find(key, takes).map(|at| at..at + 1);
+            // A shadow compares the candidates: it needs them all.
+            let is_alone = pool.shadow.is_none();
+            let of_key = if is_alone { hashing.find(key, takes).map(|at| at..at + 1) } else { None };
             let looked_at = of_key.unwrap_or(0..servers.len());
             let found = servers[looked_at.clone()].iter().zip(looked_at).filter(|(server, _)| takes(server));
             candidates.extend(found.map(|(server, at)| candidate(at, server)));

@@ -64,11 +64,6 @@ impl Hashing {
         }
     }
 
-    /// Whether the winners are kept.
-    pub fn keeps_winners(&self) -> bool {
-        self.winners.is_some()
-    }
-
     /// The index of the first server that qualifies, in the order of the key.
     pub fn find(&self, key: u64, qualifies: impl Fn(&Server) -> bool) -> Option<usize> {
         let winners = self.winners.as_ref()?;
