@@ -42,8 +42,15 @@ impl fmt::Display for Error {
     }
 }
 
-/// Runs the balancer until a signal stops it: the first drains, a second, a second or more later, stops at once.
-pub fn run(config: Config) -> Result<(), Error> {
+/// A balancer that is ready, and the signals that will stop it.
+#[derive(Debug)]
+pub struct Started {
+    balancer: Balancer,
+    signals: signals::Watch,
+}
+
+/// Starts the balancer. Errors are reasons why it cannot run on this machine.
+pub fn start(config: Config) -> Result<Started, Error> {
     // Before the first thread: an early signal is not lost.
     let signals = lifetime::watch_signals(&signals::STOP)?;
     let instance = Instance::of(config.origin());
@@ -53,7 +60,14 @@ pub fn run(config: Config) -> Result<(), Error> {
     listeners::ready_on(&balancer.main.proxy.shared).iter().for_each(|place| log::info!("ready on {place}"));
     upgrade::ready();
     systemd::ready();
-    balancer.run_until(&signals)
+    Ok(Started { balancer, signals })
+}
+
+impl Started {
+    /// Runs until a signal stops it: the first drains, a second, a second or more later, stops at once.
+    pub fn run(self) -> Result<(), Error> {
+        self.balancer.run_until(&self.signals)
+    }
 }
 
 /// A running balancer.

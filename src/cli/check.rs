@@ -95,6 +95,15 @@ fn print(file: Option<&Path>) -> Result<u8, Failure> {
     Ok(code)
 }
 
+/// All that prevents a start on this machine, each with its place in the file; `None` if nothing is found.
+pub(super) fn obstacles(config: &Config) -> Option<String> {
+    let obstacles = preflight(config, None).into_iter().filter(|obstacle| obstacle.stops);
+    let told =
+        obstacles.map(|found| config::fault_at(config.file.as_deref(), &found.key, found.advice).to_string());
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| told.join("\n\n"))
+}
+
 /// What the balancer that runs with this file would make of it.
 fn diff(config: &Config) -> Result<u8, Failure> {
     let reloaded = reload::ask(&Client::of(config, None)?, "GET")?.map_err(failed)?;

@@ -1,6 +1,6 @@
 //! `evenkeel run`: the balancer, from a file or, in the simplest case, from the command line alone.
 
-use super::{Failure, File, failed, find, logger, say};
+use super::{Failure, File, check, failed, find, logger, say};
 use crate::app;
 use crate::state::config::{self, Config, FILE};
 use clap::Args;
@@ -66,7 +66,9 @@ fn balance(config: Config, is_default: bool) -> Result<u8, Failure> {
     for warning in &config.warnings {
         log::warn!("{}: {}", warning.path, warning.advice);
     }
-    app::run(config).map_err(failed)?;
+    let started = app::start(config.clone());
+    let started = started.map_err(|error| failed(check::obstacles(&config).unwrap_or(error.to_string())))?;
+    started.run().map_err(failed)?;
     Ok(0)
 }
 

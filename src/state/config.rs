@@ -18,6 +18,7 @@
 mod check;
 pub mod diff;
 mod document;
+mod elsewhere;
 mod fault;
 pub mod guards;
 mod hash;

@@ -3,7 +3,9 @@
 use super::reader::{Reader, Section};
 use super::refine::SOCKET_PATH_MAX;
 use super::tree::{Node, Value};
-use super::{Certificate, ClientAuth, Config, Listener, Network, Place, TlsToClients, TlsVersion, rules};
+use super::{
+    Certificate, ClientAuth, Config, Listener, Network, Place, TlsToClients, TlsVersion, elsewhere, rules,
+};
 use crate::base::text::is_plain;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -51,6 +53,7 @@ fn listener(
     senders: Option<&Vec<Network>>,
     folder: &Path,
 ) -> Option<Listener> {
+    elsewhere::listener(s);
     let name = s.maybe("name", None, rules::server_name);
     let has_bind = s.has("bind");
     let bind = s.get("bind", default_bind, rules::bind);

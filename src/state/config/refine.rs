@@ -5,8 +5,8 @@ use super::rules::{INTERVAL, MS, SECOND};
 use super::tree::Node;
 use super::{
     Admin, Change, Config, DEFAULT_POOL, Decisions, Guards, Limits, Listen, LoadReport, NamedPool, Pool,
-    ServerSpec, Servers, Threadpool, Timeouts, Via, guards, hash, health_check, hedge, listeners, logs,
-    routes, rules, sticky, to_servers, tracing,
+    ServerSpec, Servers, Threadpool, Timeouts, Via, elsewhere, guards, hash, health_check, hedge, listeners,
+    logs, routes, rules, sticky, to_servers, tracing,
 };
 use crate::base::ids::PoolId;
 use crate::http1::head;
@@ -44,6 +44,7 @@ pub(super) const SOCKET_PATH_MAX: usize = 107;
 pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config {
     reader.top(node, |top| {
         of_file(top);
+        elsewhere::top(top);
         let listen = top.section("load_balancer", |section| listen(section, folder));
         let threadpool = top.section("threadpool", threadpool);
         let retries = top.section("retries", retries);
@@ -91,6 +92,7 @@ fn of_file(top: &mut Section<'_, '_>) {
 }
 
 fn listen(s: &mut Section<'_, '_>, folder: &Path) -> Listen {
+    elsewhere::load_balancer(s);
     Listen {
         listeners: listeners::listeners(s, folder),
         served_by_header: s.get("served_by_header", false, rules::flag),
@@ -121,6 +123,7 @@ fn pools(top: &mut Section<'_, '_>, folder: &Path) -> Vec<NamedPool> {
 }
 
 fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
+    elsewhere::pool(s);
     Servers {
         queue_capacity: s.get("queue_capacity", 1000, rules::whole(1..=1_000_000)),
         max_in_flight: s.maybe("max_in_flight", None, rules::whole(1..=1_000_000)),
@@ -141,6 +144,7 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
 /// One server; None when it has no valid address.
 pub(super) fn server(s: &mut Section<'_, '_>) -> Option<ServerSpec> {
     let name = s.maybe("name", None, rules::server_name);
+    elsewhere::server(s);
     let is_elsewhere = s.foreign(&PLACES, |value| {
         let host = ["host", "hostname", "ip", "addr"].iter().find_map(|key| value(key));
         let whole =
@@ -234,6 +238,7 @@ fn threadpool(s: &mut Section<'_, '_>) -> Threadpool {
 }
 
 fn timeouts(s: &mut Section<'_, '_>) -> Timeouts {
+    elsewhere::timeouts(s);
     Timeouts {
         connect: s.get("connect", 2 * SECOND, rules::duration(WAIT)),
         response: s.get("response", 30 * SECOND, rules::duration(WAIT)),
