@@ -4,7 +4,7 @@
 //! `cargo bench --bench balancing` runs every scenario at 80 %; `-- --help` has the options. Servers are processes of their
 //! own with slots and a queue; their work is sleeping, so that two processors suffice. The work of each request is drawn
 //! from the seed and sent in a header. A latency counts from when a request was due; what the generator itself was late is
-//! printed. Not measured here: servers that join, that come back cold, and load reports.
+//! printed. Runs are paired: with each seed all balancers get the same requests, and ratios are made before medians.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock and waits for processes")]
 #![allow(missing_docs, unreachable_pub, reason = "a program, not a library")]
@@ -13,42 +13,54 @@
 mod balancer;
 #[path = "balancing/client.rs"]
 mod client;
+#[path = "balancing/goals.rs"]
+mod goals;
+#[path = "balancing/row.rs"]
+mod row;
 #[path = "balancing/scenario.rs"]
 mod scenario;
 #[path = "balancing/server.rs"]
 mod server;
 
-use balancer::{Balancer, Kind};
+use balancer::{Balancer, Kind, Setup};
 use clap::Parser;
-use client::Outcome;
-use evenkeel::state::simulation::{self, Report};
+use evenkeel::state::simulation::{self, Arrivals, Description, LoadReport};
+use row::Row;
 use scenario::Scenario;
-use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// With a larger share of failures a balancer is not taken for the best.
-const MOST_FAILURES: f64 = 0.01;
+/// Requests in flight at the most; in overload all that come before a client waits no more.
+const AT_ONCE: usize = 600;
 
 /// Measures how balancers choose
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench balancing --")]
 struct Arguments {
+    /// List the scenarios and the balancers
+    #[arg(long)]
+    list: bool,
     /// Only these scenarios
-    #[arg(long, value_delimiter = ',')]
-    scenario: Vec<String>,
-    /// The share of the capacity that is asked for, in percent; 800 is overload
+    #[arg(long, alias = "scenario", value_delimiter = ',')]
+    only: Vec<String>,
+    /// The share of the capacity that is asked for, in percent
     #[arg(long, value_delimiter = ',', default_value = "80")]
     load: Vec<f64>,
-    /// The source of all chance
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// The sources of all chance; each is a run
+    #[arg(long, alias = "seed", value_delimiter = ',', default_value = "1")]
+    seeds: Vec<u64>,
     /// Seconds of each measurement
     #[arg(long, default_value_t = 8.0)]
     seconds: f64,
     /// Three seconds for each measurement
     #[arg(long)]
     quick: bool,
+    /// One second, and Evenkeel alone: whether every scenario works
+    #[arg(long)]
+    smoke: bool,
+    /// Only what is computed: the ideal and the simulation
+    #[arg(long)]
+    simulated: bool,
     /// This nginx instead of the one on the PATH
     #[arg(long, value_name = "PATH")]
     nginx: Option<PathBuf>,
@@ -64,24 +76,6 @@ struct Arguments {
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
-}
-
-/// A balancer in a scenario at a load.
-#[derive(Debug, Serialize)]
-struct Row {
-    scenario: &'static str,
-    load: f64,
-    balancer: &'static str,
-    requests: usize,
-    failures: usize,
-    good_per_s: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    p99_9_ms: f64,
-    /// The 99th percentile of how late the generator sent; 0 for what is computed.
-    late_p99_ms: f64,
-    /// Percent of the responses by server.
-    shares: Vec<f64>,
 }
 
 fn main() -> ExitCode {
@@ -104,34 +98,68 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
+    let kinds = kinds(arguments);
+    let scenarios = chosen(&arguments.only)?;
+    if arguments.list {
+        scenarios.iter().for_each(|scenario| println!("{:<16}{}", scenario.name, scenario.about));
+        kinds.iter().for_each(|(kind, program)| println!("{:<28}{}", kind.name(), program.display()));
+        return Ok(());
+    }
+    if !arguments.json {
+        kinds.iter().for_each(|(kind, _)| println!("{:<28}{}", kind.name(), kind.about()));
+    }
+    let seconds = match (arguments.smoke, arguments.quick) {
+        (true, _) => 1.0,
+        (false, true) => 3.0,
+        (false, false) => arguments.seconds,
+    };
+    let mut all = Vec::new();
+    for scenario in &scenarios {
+        for load in scenario.loads(&arguments.load) {
+            for seed in &arguments.seeds {
+                let rows = measure(scenario, *load, seconds, *seed, &kinds)?;
+                match arguments.json {
+                    true => rows.iter().try_for_each(Row::print_json)?,
+                    false => row::print(&rows, scenario),
+                }
+                all.extend(rows);
+            }
+        }
+    }
+    if arguments.smoke {
+        return smoke(&all);
+    }
+    if !arguments.json {
+        goals::print(&all, &scenarios);
+    }
+    Ok(())
+}
+
+/// The balancers that are measured, with their programs.
+fn kinds(arguments: &Arguments) -> Vec<(Kind, PathBuf)> {
     let programs = [&arguments.nginx, &arguments.haproxy, &arguments.caddy];
+    let is_wanted = |kind: &Kind| {
+        let is_known = !kind.is_evenkeel() || kind.config(None).is_some();
+        is_known && !arguments.simulated && (kind.is_evenkeel() || !arguments.smoke)
+    };
     let mut kinds = Vec::new();
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.into_iter().filter(is_wanted) {
         match kind.program(programs) {
             Some(program) => kinds.push((kind, program)),
             None => eprintln!("{} is not installed, so it is not measured", kind.name()),
         }
     }
-    let scenarios = scenario::all();
-    let wanted =
-        |name: &str| arguments.scenario.is_empty() || arguments.scenario.iter().any(|one| one == name);
-    if let Some(unknown) =
-        arguments.scenario.iter().find(|name| !scenarios.iter().any(|one| one.name == **name))
-    {
+    kinds
+}
+
+fn chosen(only: &[String]) -> Result<Vec<Scenario>, String> {
+    let mut scenarios = scenario::all();
+    if let Some(unknown) = only.iter().find(|name| !scenarios.iter().any(|one| one.name == **name)) {
         let known: Vec<_> = scenarios.iter().map(|one| one.name).collect();
         return Err(format!("there is no scenario {unknown}; there are {}", known.join(", ")));
     }
-    let seconds = if arguments.quick { 3.0 } else { arguments.seconds };
-    for scenario in scenarios.iter().filter(|scenario| wanted(scenario.name)) {
-        for load in &arguments.load {
-            let rows = measure(scenario, *load, seconds, arguments.seed, &kinds)?;
-            match arguments.json {
-                true => rows.iter().try_for_each(print_json)?,
-                false => print(&rows),
-            }
-        }
-    }
-    Ok(())
+    scenarios.retain(|scenario| only.is_empty() || only.iter().any(|name| name == scenario.name));
+    Ok(scenarios)
 }
 
 /// All balancers, one after the other, and what is computed.
@@ -143,85 +171,41 @@ fn measure(
     kinds: &[(Kind, PathBuf)],
 ) -> Result<Vec<Row>, String> {
     let world = scenario.world(load / 100.0, seconds, seed);
-    let requests = scenario::requests(&world);
-    let listed =
-        simulation::Description { arrivals: simulation::Arrivals::Listed(requests.clone()), ..world.clone() };
-    let row = |balancer, outcome: Outcome| row(scenario.name, load, seconds, balancer, outcome);
-    let mut working = listed.clone();
-    working.servers.retain(|server| server.behaviour == simulation::Behaviour::Works);
-    let mut rows = vec![
-        row("ideal", computed(&simulation::ideal(&working), requests.len())),
-        row("simulated", computed(&simulation::run(&listed), requests.len())),
-    ];
+    let requests = simulation::requests(&world);
+    let listed = Description { arrivals: Arrivals::Listed(requests.clone()), ..world.clone() };
+    let row = |balancer, outcome| Row::of(scenario, [load, seconds], seed, balancer, outcome);
+    let mut rows = vec![row("ideal".to_owned(), row::computed(&simulation::ideal(&listed)))];
+    let limit = world.config.servers.max_in_flight;
+    for kind in Kind::ALL {
+        if let Some(config) = kind.config(scenario.has_limit.then_some(scenario::OVERLOAD_LIMIT)) {
+            let outcome = row::computed(&simulation::run(&Description { config, ..listed.clone() }));
+            rows.push(row(format!("{}{}", row::SIMULATED, kind.name()), outcome));
+        }
+    }
+    let at_once = if load > 100.0 { usize::MAX } else { AT_ONCE };
     for (kind, program) in kinds {
         // Fresh servers for each: none inherits a queue.
-        let servers = server::start_all(&world)?;
+        let mut servers = server::start_all(&world)?;
         let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
+        let has_reports = world.servers.iter().any(|server| server.report != LoadReport::None);
+        let setup = Setup { servers: &addresses, limit, has_reports };
         let balancers = (0..scenario.balancers)
-            .map(|_| Balancer::start(*kind, program, &addresses))
+            .map(|_| Balancer::start(*kind, program, &setup))
             .collect::<Result<Vec<_>, _>>()?;
         let at: Vec<_> = balancers.iter().map(|balancer| balancer.address).collect();
-        rows.push(row(kind.name(), client::send(&at, &requests, addresses.len())));
+        let begin = || servers.iter_mut().for_each(server::Server::begin);
+        let outcome = client::send(&at, &requests, addresses.len(), at_once, begin);
+        rows.push(row(kind.name().to_owned(), outcome));
     }
     Ok(rows)
 }
 
-fn computed(report: &Report, requests: usize) -> Outcome {
-    let ms = |share| report.quantile(share).as_secs_f64() * 1e3;
-    let shares = report.percent(0..report.shares.len());
-    let (good, quantiles) = (report.good as usize, [ms(0.5), ms(0.99), ms(0.999)]);
-    Outcome { good, failures: requests - good, quantiles_ms: quantiles, late_p99_ms: 0.0, shares }
-}
-
-fn row(scenario: &'static str, load: f64, seconds: f64, balancer: &'static str, outcome: Outcome) -> Row {
-    let [p50_ms, p99_ms, p99_9_ms] = outcome.quantiles_ms;
-    Row {
-        scenario,
-        load,
-        balancer,
-        requests: outcome.good + outcome.failures,
-        failures: outcome.failures,
-        good_per_s: outcome.good as f64 / seconds,
-        p50_ms,
-        p99_ms,
-        p99_9_ms,
-        late_p99_ms: outcome.late_p99_ms,
-        shares: outcome.shares,
-    }
-}
-
-fn print_json(row: &Row) -> Result<(), String> {
-    println!("{}", serde_json::to_string(row).map_err(|error| error.to_string())?);
-    Ok(())
-}
-
-fn print(rows: &[Row]) {
-    let Some(ideal) = rows.first() else { return };
-    // Those that are neither computed nor Evenkeel; what fails often is not good because the rest is quick.
-    let is_peer = |row: &&Row| {
-        !row.balancer.starts_with("evenkeel") && row.failures as f64 <= MOST_FAILURES * row.requests as f64
-    };
-    let peers = rows.iter().skip(2).filter(is_peer);
-    let best = peers.map(|row| row.p99_ms).fold(f64::INFINITY, f64::min);
-    println!("\n{} at {} %, {} requests", ideal.scenario, ideal.load, ideal.requests);
-    println!(
-        "{:<27}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>10}{:>8}  shares",
-        "", "p50 ms", "p99", "p99.9", "failures", "good/s", "to ideal", "to peer", "late"
-    );
-    for row in rows {
-        let shares: Vec<_> = row.shares.iter().take(8).map(|share| format!("{share:.0}")).collect();
-        println!(
-            "{:<27}{:>9.1}{:>9.1}{:>9.1}{:>9}{:>9.0}{:>9.2}{:>10.2}{:>8.2}  {}",
-            row.balancer,
-            row.p50_ms,
-            row.p99_ms,
-            row.p99_9_ms,
-            row.failures,
-            row.good_per_s,
-            row.p99_ms / ideal.p99_ms,
-            if best.is_finite() { row.p99_ms / best } else { 0.0 },
-            row.late_p99_ms,
-            shares.join("/")
-        );
+/// Every scenario must have had responses from Evenkeel, and been simulated.
+fn smoke(rows: &[Row]) -> Result<(), String> {
+    let bad: Vec<_> = rows.iter().filter(|row| row.failures == row.requests || row.p99_ms <= 0.0).collect();
+    let named = bad.iter().map(|row| format!("{}: {} has no good response", row.scenario, row.balancer));
+    match bad.is_empty() {
+        true => Ok(()),
+        false => Err(named.collect::<Vec<_>>().join("\n")),
     }
 }

@@ -1,6 +1,7 @@
 //! Layer 0: the basis of all others. Nothing here depends on HTTP or on servers.
 
 pub mod cryptography;
+pub mod html;
 pub mod ids;
 pub mod inherited;
 pub mod limits;

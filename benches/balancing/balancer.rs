@@ -1,5 +1,7 @@
 //! The balancers: finds them, writes their configuration, starts and stops them.
 
+use evenkeel::state::config::{self, Config};
+use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,6 +15,7 @@ const START: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Dynamic,
+    DynamicAuto,
     LeastConnections,
     Nginx,
     HaproxyLeast,
@@ -43,8 +46,9 @@ impl Drop for Balancer {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 7] = [
         Kind::Dynamic,
+        Kind::DynamicAuto,
         Kind::LeastConnections,
         Kind::Nginx,
         Kind::HaproxyLeast,
@@ -52,9 +56,14 @@ impl Kind {
         Kind::Caddy,
     ];
 
+    pub fn is_evenkeel(self) -> bool {
+        self.servers(None).is_some()
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Kind::Dynamic => "evenkeel dynamic",
+            Kind::DynamicAuto => "evenkeel dynamic, auto",
             Kind::LeastConnections => "evenkeel least_connections",
             Kind::Nginx => "nginx least_conn",
             Kind::HaproxyLeast => "haproxy leastconn",
@@ -66,7 +75,9 @@ impl Kind {
     /// Its program: as given (nginx, HAProxy, Caddy), or on the PATH.
     pub fn program(self, [nginx, haproxy, caddy]: [&Option<PathBuf>; 3]) -> Option<PathBuf> {
         let (given, name) = match self {
-            Kind::Dynamic | Kind::LeastConnections => return Some(env!("CARGO_BIN_EXE_evenkeel").into()),
+            Kind::Dynamic | Kind::DynamicAuto | Kind::LeastConnections => {
+                return Some(env!("CARGO_BIN_EXE_evenkeel").into());
+            }
             Kind::Nginx => (nginx, "nginx"),
             Kind::HaproxyLeast | Kind::HaproxyRandom => (haproxy, "haproxy"),
             Kind::Caddy => (caddy, "caddy"),
@@ -77,58 +88,125 @@ impl Kind {
         given.as_ref().and_then(|given| fs::canonicalize(given).ok()).or_else(found)
     }
 
-    /// The configuration, each with its own defaults for what is not about the choice.
-    fn text(self, folder: &Path, address: SocketAddr, servers: &[SocketAddr]) -> String {
-        let all = |line: fn(usize, &SocketAddr) -> String| {
-            servers.iter().enumerate().fold(String::new(), |mut text, (number, server)| {
+    /// What the output says of its configuration: what an operator would set for health.
+    pub fn about(self) -> &'static str {
+        match self {
+            Kind::Dynamic => "all defaults",
+            Kind::DynamicAuto => "max_in_flight \"auto\"",
+            Kind::LeastConnections => "algorithm least_connections",
+            Kind::Nginx => {
+                "max_fails=3 fail_timeout=10s, proxy_next_upstream with http_500, http_502, http_503, http_504"
+            }
+            Kind::HaproxyLeast | Kind::HaproxyRandom => {
+                "option httpchk, check inter 2s fall 3 rise 2, observe layer7 error-limit 10 on-error mark-down, redispatch"
+            }
+            Kind::Caddy => {
+                "health_uri with health_interval 2s, max_fails 3, fail_duration 10s, unhealthy_status 5xx"
+            }
+        }
+    }
+
+    /// Evenkeel's settings of `servers` for it; `None` of another balancer.
+    fn servers(self, limit: Option<u32>) -> Option<Value> {
+        let mut servers = match self {
+            Kind::Dynamic => json!({ "algorithm": "dynamic" }),
+            Kind::DynamicAuto => json!({ "algorithm": "dynamic", "max_in_flight": "auto" }),
+            Kind::LeastConnections => json!({ "algorithm": "least_connections" }),
+            Kind::Nginx | Kind::HaproxyLeast | Kind::HaproxyRandom | Kind::Caddy => return None,
+        };
+        if let Some(limit) = limit.filter(|_| self != Kind::DynamicAuto) {
+            servers["max_in_flight"] = limit.into();
+        }
+        Some(servers)
+    }
+
+    /// Evenkeel's configuration for it, as its simulation takes it; `None` of another balancer, and where this build does
+    /// not know a setting.
+    pub fn config(self, limit: Option<u32>) -> Option<Config> {
+        let text = json!({ "servers": self.servers(limit)? }).to_string();
+        config::parse(&text, Path::new("/")).ok()
+    }
+
+    /// The configuration, each with its own defaults for what is neither about the choice nor about health.
+    fn text(self, folder: &Path, address: SocketAddr, setup: &Setup<'_>) -> String {
+        let all = |line: &dyn Fn(usize, &SocketAddr) -> String| {
+            setup.servers.iter().enumerate().fold(String::new(), |mut text, (number, server)| {
                 // Writing to a String cannot fail.
                 let _ = writeln!(text, "{}", line(number, server));
                 text
             })
         };
+        let limit = |name: &str| setup.limit.map(|limit| format!(" {name}{limit}")).unwrap_or_default();
         match self {
-            Kind::Dynamic => evenkeel("dynamic", folder, address, servers),
-            Kind::LeastConnections => evenkeel("least_connections", folder, address, servers),
+            Kind::Dynamic | Kind::DynamicAuto | Kind::LeastConnections => {
+                let servers = self.servers(setup.limit).unwrap_or_default();
+                evenkeel(servers, folder, address, setup)
+            }
             Kind::Nginx => format!(
                 "user root;\ndaemon off;\nworker_processes 2;\npid {folder}/pid;\nerror_log {folder}/error crit;\n\
                  events {{ worker_connections 8192; }}\nhttp {{ access_log off; client_body_temp_path {folder}/b; \
                  proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; \
                  scgi_temp_path {folder}/s;\nupstream all {{ zone all 1m; least_conn;\n{}keepalive 600; }}\nserver {{ \
                  listen {address} backlog=4096; location / {{ proxy_pass http://all; proxy_http_version 1.1; \
-                 proxy_set_header Connection \"\"; }} }} }}\n",
-                all(|_, server| format!("server {server};")),
+                 proxy_set_header Connection \"\"; proxy_next_upstream error timeout http_500 http_502 http_503 http_504; \
+                 }} }} }}\n",
+                all(&|_, server| format!(
+                    "server {server} max_fails=3 fail_timeout=10s{};",
+                    limit("max_conns=")
+                )),
                 folder = folder.display()
             ),
-            Kind::HaproxyLeast => haproxy("leastconn", address, &all(haproxy_server)),
-            Kind::HaproxyRandom => haproxy("random(2)", address, &all(haproxy_server)),
+            Kind::HaproxyLeast | Kind::HaproxyRandom => {
+                let balance = if self == Kind::HaproxyLeast { "leastconn" } else { "random(2)" };
+                let limit = limit("maxconn ");
+                haproxy(
+                    balance,
+                    address,
+                    &all(&|number, server| {
+                        format!(
+                            "server s{number} {server} check inter 2s fall 3 rise 2 observe layer7 error-limit 10 on-error mark-down{limit}"
+                        )
+                    }),
+                )
+            }
             Kind::Caddy => format!(
                 "{{\nadmin off\nauto_https off\n}}\nhttp://:{} {{\nbind 127.0.0.1\nreverse_proxy {{\n{}lb_policy \
-                 least_conn\n}}\n}}\n",
+                 least_conn\nlb_try_duration 1s\nhealth_uri /\nhealth_interval 2s\nmax_fails 3\nfail_duration \
+                 10s\nunhealthy_status 5xx\n{}}}\n}}\n",
                 address.port(),
-                all(|_, server| format!("to {server}"))
+                all(&|_, server| format!("to {server}")),
+                setup.limit.map(|limit| format!("unhealthy_request_count {limit}\n")).unwrap_or_default()
             ),
         }
     }
 }
 
-fn haproxy_server(number: usize, server: &SocketAddr) -> String {
-    format!("server s{number} {server}")
+/// What every balancer is told of its servers.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    pub servers: &'a [SocketAddr],
+    /// The most requests at once with each.
+    pub limit: Option<u32>,
+    /// They have load reports.
+    pub has_reports: bool,
 }
 
 fn haproxy(balance: &str, address: SocketAddr, servers: &str) -> String {
     format!(
-        "global\nnbthread 2\nmaxconn 4000\ndefaults\nmode http\nhttp-reuse always\ntimeout connect 5s\ntimeout client \
-         60s\ntimeout server 60s\nfrontend front\nbind {address}\ndefault_backend all\nbackend all\nbalance \
-         {balance}\n{servers}"
+        "global\nnbthread 2\nmaxconn 10000\ndefaults\nmode http\nhttp-reuse always\ntimeout connect 5s\ntimeout client \
+         60s\ntimeout server 60s\ntimeout queue 1s\nretries 3\noption redispatch\nfrontend front\nbind {address}\n\
+         default_backend all\nbackend all\noption httpchk GET /\nbalance {balance}\n{servers}"
     )
 }
 
-fn evenkeel(algorithm: &str, folder: &Path, address: SocketAddr, servers: &[SocketAddr]) -> String {
-    let list: Vec<_> =
-        servers.iter().map(|server| serde_json::json!({ "address": server.to_string() })).collect();
-    serde_json::json!({
+fn evenkeel(mut settings: Value, folder: &Path, address: SocketAddr, setup: &Setup<'_>) -> String {
+    settings["list"] = setup.servers.iter().map(|server| json!({ "address": server.to_string() })).collect();
+    if setup.has_reports {
+        settings["load_report"] = json!({ "enabled": true });
+    }
+    json!({
         "load_balancer": { "load_balancer_port": address.port(), "bind": "127.0.0.1" },
-        "servers": { "list": list, "algorithm": algorithm },
+        "servers": settings,
         "admin": { "socket": folder.join("admin.sock"), "bind": null },
         "log": { "level": "warn" },
     })
@@ -137,15 +215,17 @@ fn evenkeel(algorithm: &str, folder: &Path, address: SocketAddr, servers: &[Sock
 
 impl Balancer {
     /// Starts it in front of these servers.
-    pub fn start(kind: Kind, program: &Path, servers: &[SocketAddr]) -> Result<Balancer, String> {
+    pub fn start(kind: Kind, program: &Path, setup: &Setup<'_>) -> Result<Balancer, String> {
         let cannot = |error: std::io::Error| format!("{} did not start: {error}", kind.name());
         let folder = tempfile::tempdir().map_err(cannot)?;
         let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).map_err(cannot)?;
         let file = folder.path().join("configuration");
-        fs::write(&file, kind.text(folder.path(), address, servers)).map_err(cannot)?;
+        fs::write(&file, kind.text(folder.path(), address, setup)).map_err(cannot)?;
         let mut command = Command::new(program);
         match kind {
-            Kind::Dynamic | Kind::LeastConnections => command.arg("run").arg("-c").arg(&file),
+            Kind::Dynamic | Kind::DynamicAuto | Kind::LeastConnections => {
+                command.arg("run").arg("-c").arg(&file)
+            }
             Kind::Nginx => command.arg("-p").arg(folder.path()).arg("-c").arg(&file),
             Kind::HaproxyLeast | Kind::HaproxyRandom => command.arg("-db").arg("-f").arg(&file),
             Kind::Caddy => command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file),

@@ -1,5 +1,6 @@
 //! The client: an open loop of blocking threads. Each takes the next request, waits until it is due, and sends it.
 
+use evenkeel::state::simulation::Listed;
 use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
@@ -9,7 +10,9 @@ use std::time::{Duration, Instant};
 /// How long a client waits for its response.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 /// More requests than this are never in flight: further ones are late, and that counts as latency.
-const THREADS: usize = 600;
+const THREADS: usize = 4_000;
+/// Of each thread; it has few and small buffers.
+const STACK_BYTES: usize = 128 * 1024;
 /// Before the first request, so that all threads have been started.
 const LEAD: Duration = Duration::from_millis(300);
 
@@ -31,15 +34,25 @@ struct Tally {
     by_server: Vec<usize>,
 }
 
-/// Sends them, in turn to each of the balancers.
-pub fn send(balancers: &[SocketAddr], requests: &[(Duration, Duration)], servers: usize) -> Outcome {
+/// Sends them, in turn to each of the balancers. `begin` is called when the first one is due.
+pub fn send(
+    balancers: &[SocketAddr],
+    requests: &[Listed],
+    servers: usize,
+    most_at_once: usize,
+    begin: impl FnOnce(),
+) -> Outcome {
     let (next, tally) = (AtomicUsize::new(0), Mutex::new(Tally::default()));
     tally.lock().unwrap_or_else(|broken| broken.into_inner()).by_server = vec![0; servers];
     let start = Instant::now() + LEAD;
     std::thread::scope(|scope| {
-        for _ in 0..THREADS.min(requests.len()) {
-            scope.spawn(|| work(balancers, requests, &next, start, &tally));
+        for _ in 0..most_at_once.min(THREADS).min(requests.len()) {
+            let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+            // Without the thread the others do its requests.
+            let _ = thread.spawn_scoped(scope, || work(balancers, requests, &next, start, &tally));
         }
+        std::thread::sleep(start.saturating_duration_since(Instant::now()));
+        begin();
     });
     let mut tally = tally.into_inner().unwrap_or_else(|broken| broken.into_inner());
     let all = tally.good_ms.len().max(1) as f64;
@@ -55,7 +68,7 @@ pub fn send(balancers: &[SocketAddr], requests: &[(Duration, Duration)], servers
 
 fn work(
     balancers: &[SocketAddr],
-    requests: &[(Duration, Duration)],
+    requests: &[Listed],
     next: &AtomicUsize,
     start: Instant,
     tally: &Mutex<Tally>,
@@ -63,7 +76,7 @@ fn work(
     let mut connections: Vec<Option<TcpStream>> = balancers.iter().map(|_| None).collect();
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        let Some((at, takes)) = requests.get(number) else { return };
+        let Some(Listed { at, work: takes, .. }) = requests.get(number) else { return };
         let due = start + *at;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let late = due.elapsed();

@@ -1,14 +1,21 @@
 //! The servers: a process each, with slots and one queue in front of them. Their work is sleeping.
 
-use evenkeel::state::simulation::{Behaviour, Description, Pause, Server as Model};
+use evenkeel::state::simulation::{Behaviour, Description, LoadReport};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-/// The hidden argument that makes this program a server: number, slots, speed, behaviour, and a pause in milliseconds.
+/// The hidden argument that makes this program a server; then its [`Plan`] as JSON.
 pub const ARGUMENT: &str = "--be-a-server";
+/// How often a server looks whether its behaviour has changed.
+const LOOK: Duration = Duration::from_millis(5);
+/// Where it is asked for its load.
+const REPORT: &str = "/queue/status";
 
 /// A running server.
 pub struct Server {
@@ -23,13 +30,86 @@ impl Drop for Server {
     }
 }
 
+impl Server {
+    /// Its time begins now.
+    pub fn begin(&mut self) {
+        // A server that is gone shows in its responses.
+        let _ = self.child.stdin.as_mut().map(|input| input.write_all(b"begin\n"));
+    }
+}
+
+/// What a server is to be. Times are in milliseconds from its beginning.
+#[derive(Debug, Serialize, Deserialize)]
+struct Plan {
+    number: usize,
+    slots: u64,
+    speed: f64,
+    does: Does,
+    changes: Vec<(u64, Does)>,
+    /// Every, lasts, first.
+    pause: Option<[u64; 3]>,
+    /// How long, and how much slower at first.
+    cold: Option<(u64, f64)>,
+    report: Says,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Does {
+    Works,
+    Fails,
+    Hangs,
+    Refuses,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Says {
+    Nothing,
+    Load,
+    Number(u32),
+    UpTo(u32),
+}
+
+impl From<Behaviour> for Does {
+    fn from(behaviour: Behaviour) -> Self {
+        match behaviour {
+            Behaviour::Works | Behaviour::FailsSome(_) => Does::Works,
+            Behaviour::Fails { .. } => Does::Fails,
+            Behaviour::Hangs => Does::Hangs,
+            Behaviour::Refuses => Does::Refuses,
+        }
+    }
+}
+
+impl Plan {
+    fn of(world: &Description, number: usize) -> Self {
+        let model = &world.servers[number];
+        let ms = |time: Duration| time.as_millis() as u64;
+        let changes = world.changes.iter().filter(|change| change.server == number);
+        Plan {
+            number,
+            slots: u64::from(model.slots),
+            speed: model.speed,
+            does: model.behaviour.into(),
+            changes: changes.map(|change| (ms(change.at), change.behaviour.into())).collect(),
+            pause: model.pause.map(|pause| [pause.every, pause.lasts, pause.first].map(ms)),
+            cold: model.cold.map(|(time, factor)| (ms(time), factor)),
+            report: match model.report {
+                LoadReport::None => Says::Nothing,
+                LoadReport::True => Says::Load,
+                LoadReport::Constant(load) => Says::Number(load),
+                LoadReport::Random(most) => Says::UpTo(most),
+            },
+        }
+    }
+}
+
 /// Starts the servers of a world.
 pub fn start_all(world: &Description) -> Result<Vec<Server>, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let start = |(number, model): (usize, &Model)| {
+    let start = |number: usize| {
+        let plan = serde_json::to_string(&Plan::of(world, number)).map_err(|error| error.to_string())?;
         let mut child = Command::new(&program)
-            .arg(ARGUMENT)
-            .args(words(number, model))
+            .args([ARGUMENT, &plan])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -39,30 +119,39 @@ pub fn start_all(world: &Description) -> Result<Vec<Server>, String> {
         let address = line.trim().parse().map_err(|_| format!("a server did not start: {told:?}"))?;
         Ok(Server { address, child })
     };
-    world.servers.iter().enumerate().map(start).collect()
-}
-
-fn words(number: usize, model: &Model) -> Vec<String> {
-    let behaviour = match model.behaviour {
-        Behaviour::Fails { .. } => "fails",
-        Behaviour::Hangs => "hangs",
-        Behaviour::Works | Behaviour::FailsSome(_) | Behaviour::Refuses => "works",
-    };
-    let mut words =
-        vec![number.to_string(), model.slots.to_string(), model.speed.to_string(), behaviour.to_string()];
-    if let Some(pause) = model.pause {
-        words.extend([pause.every, pause.lasts, pause.first].map(|time| time.as_millis().to_string()));
-    }
-    words
+    (0..world.servers.len()).map(start).collect()
 }
 
 struct State {
-    number: String,
-    speed: f64,
-    behaviour: String,
-    pause: Option<Pause>,
-    started: Instant,
+    plan: Plan,
+    begun: OnceLock<Instant>,
     slots: Slots,
+    /// Requests that wait or are worked on.
+    load: AtomicUsize,
+    /// The open connections, to close them while it refuses some.
+    connections: Mutex<HashMap<usize, TcpStream>>,
+}
+
+impl State {
+    /// Since its time began; zero before.
+    fn now(&self) -> Duration {
+        self.begun.get().map(Instant::elapsed).unwrap_or_default()
+    }
+
+    /// What it does now, and since when.
+    fn does(&self) -> (Does, Duration) {
+        let now_ms = self.now().as_millis() as u64;
+        let last =
+            self.plan.changes.iter().rfind(|(at_ms, _)| *at_ms <= now_ms && self.begun.get().is_some());
+        last.map_or((self.plan.does, Duration::ZERO), |(at_ms, does)| (*does, Duration::from_millis(*at_ms)))
+    }
+
+    /// By how much it is slower because it is cold.
+    fn coldness(&self) -> f64 {
+        let Some((lasts_ms, factor)) = self.plan.cold else { return 1.0 };
+        let since_ms = (self.now() - self.does().1.min(self.now())).as_secs_f64() * 1e3;
+        1.0 + (factor - 1.0) * (1.0 - since_ms / lasts_ms as f64).max(0.0)
+    }
 }
 
 /// Slots that are given out first in, first out.
@@ -93,97 +182,151 @@ impl Slots {
 
 /// Serves until the bench that started it is gone.
 pub fn serve(words: &[String]) {
-    let number = |at: usize| words.get(at).and_then(|word| word.parse::<f64>().ok());
-    let ms = |at: usize| number(at).map(|ms| Duration::from_millis(ms as u64));
-    let pause = ms(4).zip(ms(5)).zip(ms(6)).map(|((every, lasts), first)| Pause { every, lasts, first });
+    let Some(plan) = words.first().and_then(|text| serde_json::from_str::<Plan>(text).ok()) else { return };
+    let slots = Slots { tickets: Mutex::new((0, plan.slots)), freed: Condvar::new() };
     let state = Arc::new(State {
-        number: words.first().cloned().unwrap_or_default(),
-        speed: number(2).unwrap_or(1.0),
-        behaviour: words.get(3).cloned().unwrap_or_default(),
-        pause,
-        started: Instant::now(),
-        slots: Slots { tickets: Mutex::new((0, number(1).unwrap_or(1.0) as u64)), freed: Condvar::new() },
+        plan,
+        begun: OnceLock::new(),
+        slots,
+        load: AtomicUsize::new(0),
+        connections: Mutex::default(),
     });
-    let Ok(listener) = TcpListener::bind("127.0.0.1:0") else { return };
-    if let Ok(address) = listener.local_addr() {
-        println!("{address}");
-    }
-    std::thread::spawn(|| {
-        // The standard input ends with the bench.
-        let _ = std::io::stdin().read_line(&mut String::new());
+    let Ok(mut listener) = TcpListener::bind("127.0.0.1:0") else { return };
+    let Ok(address) = listener.local_addr() else { return };
+    println!("{address}");
+    let own = Arc::clone(&state);
+    std::thread::spawn(move || {
+        let mut lines = std::io::stdin().lines();
+        if lines.next().is_some_and(|line| line.is_ok()) {
+            let _ = own.begun.set(Instant::now());
+            // The standard input ends with the bench.
+            lines.for_each(drop);
+        }
         std::process::exit(0);
     });
-    for stream in listener.incoming().flatten() {
-        let state = Arc::clone(&state);
-        std::thread::spawn(move || drop(connection(&stream, &state)));
+    loop {
+        if accept_until_refusal(&listener, &state).is_err() {
+            return;
+        }
+        drop(listener);
+        for stream in state.connections.lock().iter().flat_map(|all| all.values()) {
+            let _ = stream.shutdown(Shutdown::Read);
+        }
+        while state.does().0 == Does::Refuses {
+            std::thread::sleep(LOOK);
+        }
+        let Ok(again) = TcpListener::bind(address) else { return };
+        listener = again;
     }
+}
+
+fn accept_until_refusal(listener: &TcpListener, state: &Arc<State>) -> std::io::Result<()> {
+    // Only one that will refuse connections has to look in between.
+    let may_refuse =
+        state.plan.does == Does::Refuses || state.plan.changes.iter().any(|(_, does)| *does == Does::Refuses);
+    listener.set_nonblocking(may_refuse)?;
+    for number in 0.. {
+        let stream = loop {
+            if may_refuse && state.does().0 == Does::Refuses {
+                return Ok(());
+            }
+            match listener.accept() {
+                Ok((stream, _)) => break stream,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::sleep(LOOK),
+                Err(error) => return Err(error),
+            }
+        };
+        stream.set_nonblocking(false)?;
+        let (state, clone) = (Arc::clone(state), stream.try_clone()?);
+        if let Ok(mut all) = state.connections.lock() {
+            all.insert(number, clone);
+        }
+        std::thread::spawn(move || {
+            let _ = connection(&stream, &state);
+            if let Ok(mut all) = state.connections.lock() {
+                all.remove(&number);
+            }
+        });
+    }
+    Ok(())
 }
 
 fn connection(stream: &TcpStream, state: &State) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut lines = BufReader::new(stream).lines();
     loop {
-        let mut work = None;
+        let (mut work, mut is_report) = (None, false);
         loop {
             let Some(line) = lines.next().transpose()? else { return Ok(()) };
             if line.is_empty() {
                 break;
             }
+            is_report |= line.contains(REPORT);
             if let Some(us) = line.to_ascii_lowercase().strip_prefix("x-work-us:") {
                 work = us.trim().parse().ok();
             }
         }
-        // What has no work is a probe.
-        let status = work.map_or("200 OK", |us| respond(state, Duration::from_micros(us)));
-        let head = format!("HTTP/1.1 {status}\r\nX-Server: {}\r\nContent-Length: 2\r\n\r\nok", state.number);
+        let (status, body) = match work {
+            Some(us) => (respond(state, Duration::from_micros(us)), "ok".to_owned()),
+            None if is_report => report(state),
+            // What has no work is a probe.
+            None => ("200 OK", "ok".to_owned()),
+        };
+        let head = format!(
+            "HTTP/1.1 {status}\r\nX-Server: {}\r\nContent-Length: {}\r\n\r\n{body}",
+            state.plan.number,
+            body.len()
+        );
         (&*stream).write_all(head.as_bytes())?;
     }
 }
 
+fn report(state: &State) -> (&'static str, String) {
+    let load = match state.plan.report {
+        Says::Nothing => return ("404 Not Found", String::new()),
+        Says::Load => state.load.load(Ordering::Relaxed),
+        Says::Number(load) => load as usize,
+        Says::UpTo(most) => fastrand::usize(0..=most as usize),
+    };
+    ("200 OK", format!("{{\"queue_length\":{load},\"in_progress\":0}}"))
+}
+
 /// Does the work; the status.
 fn respond(state: &State, work: Duration) -> &'static str {
-    match state.behaviour.as_str() {
-        "fails" => {
-            std::thread::sleep(Duration::from_millis(1));
-            "503 Service Unavailable"
-        }
-        "hangs" => loop {
-            std::thread::park();
-        },
-        _ => {
-            state.slots.take();
-            sleep(state, work.div_f64(state.speed));
-            state.slots.give();
-            "200 OK"
-        }
+    if state.does().0 == Does::Fails {
+        std::thread::sleep(Duration::from_millis(1));
+        return "503 Service Unavailable";
     }
+    while state.does().0 == Does::Hangs {
+        std::thread::sleep(LOOK);
+    }
+    state.load.fetch_add(1, Ordering::Relaxed);
+    state.slots.take();
+    sleep(state, work.mul_f64(state.coldness()).div_f64(state.plan.speed));
+    state.slots.give();
+    state.load.fetch_sub(1, Ordering::Relaxed);
+    "200 OK"
 }
 
 /// Sleeps, and longer by the pauses in between.
 fn sleep(state: &State, work: Duration) {
-    let Some(pause) = state.pause else { return std::thread::sleep(work) };
+    let Some(pause) = state.plan.pause else { return std::thread::sleep(work) };
+    let [every, lasts, first] = pause.map(Duration::from_millis);
     let mut left = work;
-    loop {
-        let now = state.started.elapsed();
-        let Some(since) = now.checked_sub(pause.first) else {
-            let runs = left.min(pause.first - now);
-            std::thread::sleep(runs);
-            left -= runs;
-            if left.is_zero() {
-                return;
+    while !left.is_zero() {
+        let now = state.now();
+        let runs = match now.checked_sub(first) {
+            None => left.min(first - now),
+            Some(since) => {
+                let phase = Duration::from_nanos((since.as_nanos() % every.as_nanos().max(1)) as u64);
+                if phase < lasts {
+                    std::thread::sleep(lasts - phase);
+                    continue;
+                }
+                left.min(every - phase)
             }
-            continue;
         };
-        let phase = Duration::from_nanos((since.as_nanos() % pause.every.as_nanos().max(1)) as u64);
-        if phase < pause.lasts {
-            std::thread::sleep(pause.lasts - phase);
-            continue;
-        }
-        let runs = left.min(pause.every - phase);
         std::thread::sleep(runs);
         left -= runs;
-        if left.is_zero() {
-            return;
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! A simulation: balancers, servers and clients under virtual time, from a seed. The table, the servers' statistics, the
 //! choice and the health rules are the real ones; sockets, threads and the clock are replaced.
 //!
-//! [`Description`] says what there is: the policy, the servers (speed, slots, behaviour), the arrivals, and what changes at
+//! [`Description`] says what there is: the configuration, the servers (speed, slots, behaviour), the arrivals, and what changes at
 //! which time. [`run`] gives a [`Report`]; the same description gives the same report, byte for byte. [`ideal`] runs the
 //! same requests on one queue in front of all slots, the bound that no balancer can pass.
 //!
@@ -9,25 +9,26 @@
 //! arrival and not by the server, so that two policies get the same requests. A server has slots, and a queue in front of
 //! them (first in, first out): it is a G/G/k queue.
 //!
-//! What it leaves out: the network, the time of the balancer itself, workers and connections, probes by HTTP (a probe
-//! passes, unless the server refuses connections), retries after a response.
+//! What it leaves out: the network, the time of the balancer itself, workers and connections, and retries after a request
+//! was sent. A probe takes no time.
 
 mod arrivals;
 mod balancer;
 mod engine;
 mod ideal;
-mod pause;
 mod report;
+mod service;
 #[cfg(test)]
 mod tests;
 
+pub use arrivals::requests;
+pub use balancer::plain_spec;
 pub use engine::run;
 pub use ideal::ideal;
-pub use report::Report;
+pub use report::{Report, Second};
 
-use crate::policy::admit;
-use crate::policy::health::Ejection;
-use crate::policy::pick::{Algorithm, Weight};
+use crate::base::ids::PoolId;
+use crate::state::config::{Config, ServerSpec};
 use std::time::Duration;
 
 /// What is simulated.
@@ -37,10 +38,12 @@ pub struct Description {
     pub seed: u64,
     /// Balancers that do not know of each other, 1 or more; each request goes to one at random.
     pub balancers: usize,
-    /// How they choose, queue and eject.
-    pub policy: Policy,
+    /// How they choose, queue, probe and eject. In the place of the servers of its pools there are those below.
+    pub config: Config,
     /// What they choose from.
     pub servers: Vec<Server>,
+    /// The pool that requests go to, unless they are listed.
+    pub pool: PoolId,
     /// When requests come.
     pub arrivals: Arrivals,
     /// What each request takes.
@@ -55,47 +58,21 @@ pub struct Description {
     pub changes: Vec<Change>,
 }
 
-/// How balancers choose, queue and eject.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Policy {
-    /// How a server is chosen.
-    pub algorithm: Algorithm,
-    /// The most requests at once with each server; `None` is unlimited.
-    pub max_in_flight: Option<u32>,
-    /// Requests that may wait while all servers are at that limit.
-    pub queue_capacity: usize,
-    /// How long they may wait.
-    pub queue: admit::Rules,
-    /// When live traffic takes a server out.
-    pub ejection: Ejection,
-    /// Whether load reports are asked for, twice a second.
-    pub reports: bool,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Policy {
-            algorithm: Algorithm::Dynamic,
-            max_in_flight: None,
-            queue_capacity: 1_000,
-            queue: admit::Rules::default(),
-            ejection: Ejection::default(),
-            reports: false,
-        }
-    }
-}
-
 /// A server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Server {
-    /// Its share of the traffic.
-    pub weight: Weight,
+    /// Its pool.
+    pub pool: PoolId,
+    /// As configured; `None` is one of weight 1 whose name is its index.
+    pub spec: Option<ServerSpec>,
     /// The work that one slot does in a second, in seconds of work.
     pub speed: f64,
     /// Requests that it works on at once.
     pub slots: u32,
     /// What it does with requests at the start.
     pub behaviour: Behaviour,
+    /// Probes pass unless it refuses connections. False: they fail, too, while it fails or hangs.
+    pub is_page_well: bool,
     /// It stands still for so long, once in so long: garbage collection.
     pub pause: Option<Pause>,
     /// What it says of its load.
@@ -110,12 +87,14 @@ pub struct Server {
 impl Default for Server {
     fn default() -> Self {
         Server {
-            weight: Weight(1),
+            pool: PoolId::default(),
+            spec: None,
             speed: 1.0,
             slots: 4,
             behaviour: Behaviour::Works,
+            is_page_well: true,
             pause: None,
-            report: LoadReport::True,
+            report: LoadReport::None,
             joins: Duration::ZERO,
             cold: None,
         }
@@ -154,6 +133,8 @@ pub enum Behaviour {
 /// What a server says of its load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadReport {
+    /// Nothing: it has no load reports.
+    None,
     /// Requests queued and in progress.
     True,
     /// Always the same number.
@@ -180,8 +161,19 @@ pub enum Arrivals {
     },
     /// So many clients, each with one request at a time.
     Clients(usize),
-    /// As recorded: the time of each, in ascending order, and its work. [`Description::work`] is not used.
-    Listed(Vec<(Duration, Duration)>),
+    /// As recorded, in the order of their times. [`Description::work`] is not used.
+    Listed(Vec<Listed>),
+}
+
+/// A recorded request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// When it comes.
+    pub at: Duration,
+    /// What it takes on a server of speed 1.
+    pub work: Duration,
+    /// Where it goes.
+    pub pool: PoolId,
 }
 
 /// What a request takes on a server of speed 1.
@@ -191,6 +183,13 @@ pub enum Work {
     Fixed(Duration),
     /// Exponentially distributed, with this mean.
     Exponential(Duration),
+    /// Log-normally distributed, with this mean; the larger sigma, the longer the tail.
+    LogNormal {
+        /// Of all.
+        mean: Duration,
+        /// The standard deviation of the logarithm, above 0.
+        sigma: f64,
+    },
     /// `long` for one in `one_in`, `short` for the others, each exponentially distributed.
     Two {
         /// The mean of most.
@@ -217,7 +216,7 @@ impl Work {
     /// The mean, in seconds.
     pub fn mean_s(&self) -> f64 {
         match *self {
-            Work::Fixed(mean) | Work::Exponential(mean) => mean.as_secs_f64(),
+            Work::Fixed(mean) | Work::Exponential(mean) | Work::LogNormal { mean, .. } => mean.as_secs_f64(),
             Work::Two { short, long, one_in } => {
                 let rare = 1.0 / f64::from(one_in.max(1));
                 short.as_secs_f64() * (1.0 - rare) + long.as_secs_f64() * rare
@@ -227,9 +226,20 @@ impl Work {
 }
 
 impl Description {
-    /// Requests a second that all servers together can take at most, all of them working.
+    /// Requests a second that the servers of the pool can take together at most, all of them working.
     pub fn capacity(&self) -> f64 {
-        let slots: f64 = self.servers.iter().map(|server| server.speed * f64::from(server.slots)).sum();
+        let servers = self.servers.iter().filter(|server| server.pool == self.pool);
+        let slots: f64 = servers.map(|server| server.speed * f64::from(server.slots)).sum();
         slots / self.work.mean_s()
+    }
+
+    /// The name of a server, behind that of its pool where it is not the default one.
+    pub fn server_name(&self, server: usize) -> String {
+        let Some(model) = self.servers.get(server) else { return server.to_string() };
+        let name = model.spec.as_ref().map_or_else(|| server.to_string(), |spec| spec.name.clone());
+        match model.pool {
+            PoolId(0) => name,
+            pool => format!("{}/{name}", self.config.pool_name(pool)),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! When requests come and what each of them takes: the same for every policy.
 
-use super::{Arrivals, Description, Work};
+use super::{Arrivals, Description, Listed, Work};
+use crate::base::ids::PoolId;
 use crate::base::random::Random;
 use std::time::Duration;
 
@@ -9,8 +10,21 @@ use std::time::Duration;
 pub(super) struct Arrival {
     pub at_ns: u64,
     pub work_ns: u64,
+    /// Where it goes.
+    pub pool: PoolId,
     /// A random number of its own: for its hash key, and for whether it fails.
     pub dice: u64,
+}
+
+/// The requests of an open loop as they come; none of a closed one.
+pub fn requests(description: &Description) -> Vec<Listed> {
+    let mut source = Source::new(description);
+    let listed = |arrival: Arrival| Listed {
+        at: Duration::from_nanos(arrival.at_ns),
+        work: Duration::from_nanos(arrival.work_ns),
+        pool: arrival.pool,
+    };
+    std::iter::from_fn(|| source.next()).map(listed).collect()
 }
 
 /// The requests of an open loop, in order; none of a closed one, whose requests come when responses do.
@@ -31,10 +45,10 @@ impl<'a> Source<'a> {
         let step = match &self.description.arrivals {
             Arrivals::Clients(_) => return None,
             Arrivals::Listed(list) => {
-                let (at, work) = *list.get(self.listed)?;
+                let Listed { at, work, pool } = *list.get(self.listed)?;
                 self.listed += 1;
                 let dice = self.random.number();
-                return Some(Arrival { at_ns: nanos(at), work_ns: nanos(work), dice });
+                return Some(Arrival { at_ns: nanos(at), work_ns: nanos(work), pool, dice });
             }
             Arrivals::PerSecond(rate) => 1e9 / rate,
             Arrivals::Bursts { per_second, every, first, factor } => {
@@ -54,7 +68,7 @@ impl<'a> Source<'a> {
     pub(super) fn of_client(&mut self, at_ns: u64) -> Arrival {
         let dice = self.random.number();
         let work_ns = draw(self.description.work, &mut self.random);
-        Arrival { at_ns, work_ns, dice }
+        Arrival { at_ns, work_ns, pool: self.description.pool, dice }
     }
 }
 
@@ -63,6 +77,11 @@ fn draw(work: Work, random: &mut Random) -> u64 {
     match work {
         Work::Fixed(each) => nanos(each),
         Work::Exponential(mean) => spread(mean, random),
+        Work::LogNormal { mean, sigma } => {
+            // The mean of a log-normal distribution is exp(mu + sigma² / 2).
+            let factor = (sigma * normal(random) - sigma * sigma / 2.0).exp();
+            (nanos(mean) as f64 * factor) as u64
+        }
         Work::Two { short, long, one_in } => match random.below(one_in as usize) {
             0 => spread(long, random),
             _ => spread(short, random),
@@ -73,6 +92,11 @@ fn draw(work: Work, random: &mut Random) -> u64 {
 /// Exponentially distributed with the mean 1.
 fn exponential(random: &mut Random) -> f64 {
     -(1.0 - random.fraction()).ln()
+}
+
+/// Normally distributed, with the mean 0 and the deviation 1 (Box and Muller).
+fn normal(random: &mut Random) -> f64 {
+    (2.0 * exponential(random)).sqrt() * (std::f64::consts::TAU * random.fraction()).cos()
 }
 
 pub(super) fn nanos(time: Duration) -> u64 {

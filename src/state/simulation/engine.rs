@@ -1,14 +1,16 @@
 //! The events of a simulation, in the order of their time.
 
 use super::arrivals::{Arrival, Source, nanos};
-use super::balancer::{Balancer, spec};
-use super::pause::paused;
+use super::balancer::{Balancer, is_ejected};
+use super::service::ends_ns;
 use super::{Arrivals, Behaviour, Description, LoadReport, Report};
 use crate::base::ids::PoolId;
 use crate::base::random::Random;
 use crate::base::time::Moment;
+use crate::http1::reason::Reason;
 use crate::policy::admit::{self, Admit};
-use crate::policy::health::{self, Event, Health, Others, Record, Rules};
+use crate::policy::health::{Event, Health};
+use crate::policy::retry::{self, Attempt, Phase, Retry};
 use crate::state::choose::{Chosen, Tried};
 use crate::state::server::Lease;
 use std::cmp::Reverse;
@@ -17,8 +19,6 @@ use std::time::Duration;
 
 /// What a connection that is refused takes.
 const REFUSED_NS: u64 = 300_000;
-/// Between two load reports of a server, as by default.
-const REPORT_NS: u64 = 500_000_000;
 /// Between two looks at whether requests in the queue are too late.
 const QUEUE_LOOK_NS: u64 = 100_000_000;
 /// In a standing queue a request may wait for so many times what one takes at its server, as in the data plane.
@@ -42,14 +42,23 @@ pub fn run(description: &Description) -> Report {
 enum What {
     /// The next request of the open loop.
     Arrives,
-    /// A server has responded, or its client waits no more.
+    /// A server has responded, or refuses.
     Ends {
+        request: u32,
+        turn: u32,
+    },
+    /// The client or the balancer waits no more.
+    GivesUp {
         request: u32,
         turn: u32,
     },
     Changes(u32),
     Joins(u32),
-    Reports,
+    Probes {
+        balancer: u32,
+        server: u32,
+    },
+    Reports(PoolId),
     /// What health threads do.
     Looks,
     LooksAtQueue,
@@ -88,20 +97,21 @@ struct Request {
     turn: u32,
     balancer: u32,
     server: u32,
+    /// `None` before it has a server, and once nothing waits for the response any more.
     lease: Option<Lease>,
     /// When it was sent to its server.
     asked_ns: u64,
     /// It holds a slot of its server.
     works: bool,
     is_bad: bool,
+    /// Its server takes no connection.
+    is_refused: bool,
+    connects_failed: u32,
     tried: Tried,
 }
 
 impl<'a> World<'a> {
     fn new(description: &'a Description) -> Self {
-        let seconds = description.length.as_secs() as usize + 1;
-        let mut report = Report::default();
-        report.shares = vec![vec![0; description.servers.len()]; seconds];
         let server = |model: &super::Server| Server { behaviour: Some(model.behaviour), ..Server::default() };
         let mut world = World {
             description,
@@ -111,12 +121,12 @@ impl<'a> World<'a> {
             sequence: 0,
             source: Source::new(description),
             next: None,
-            random: Random::seeded(description.seed ^ 0x5e1f),
+            random: Random::seeded(description.seed ^ 0x5eed),
             balancers: (0..description.balancers.max(1)).map(|at| Balancer::new(description, at)).collect(),
             servers: description.servers.iter().map(server).collect(),
             requests: Vec::new(),
             free: Vec::new(),
-            report,
+            report: Report::of(description),
         };
         world.plan();
         world
@@ -131,9 +141,13 @@ impl<'a> World<'a> {
                 self.event(nanos(server.joins), What::Joins(at));
             }
         }
-        if self.description.policy.reports {
-            self.event(REPORT_NS, What::Reports);
+        for pool in self.description.config.pool_ids() {
+            let settings = &self.description.config.pool(pool).load_report;
+            if settings.enabled != Some(false) {
+                self.event(nanos(settings.interval), What::Reports(pool));
+            }
         }
+        self.plan_first_probes();
         self.event(0, What::Looks);
         self.event(0, What::LooksAtQueue);
         if let Arrivals::Clients(clients) = self.description.arrivals {
@@ -143,6 +157,23 @@ impl<'a> World<'a> {
             }
         }
         self.plan_arrival();
+    }
+
+    fn plan_first_probes(&mut self) {
+        for balancer in 0..self.balancers.len() {
+            for server in 0..self.servers.len() {
+                self.plan_probe(balancer, server);
+            }
+        }
+    }
+
+    /// A probe at the time that the balancer has in mind.
+    fn plan_probe(&mut self, balancer: usize, server: usize) {
+        let Some(watched) = &self.balancers[balancer].servers[server] else { return };
+        if watched.probe_at != Moment::NEVER {
+            let at_ns = watched.probe_at.as_nanos();
+            self.event(at_ns, What::Probes { balancer: balancer as u32, server: server as u32 });
+        }
     }
 
     fn event(&mut self, at_ns: u64, what: What) {
@@ -169,27 +200,29 @@ impl<'a> World<'a> {
                 }
                 self.plan_arrival();
             }
-            What::Ends { request, turn } => {
-                if self.requests[request as usize].turn == turn {
-                    self.ends(request);
-                }
-            }
+            What::Ends { request, turn } if self.is_same(request, turn) => self.ends(request),
+            What::GivesUp { request, turn } if self.is_same(request, turn) => self.gives_up(request),
+            What::Ends { .. } | What::GivesUp { .. } => {}
             What::Changes(at) => self.changes(at as usize),
             What::Joins(at) => self.joins(at as usize),
-            What::Reports => {
-                self.reports();
-                self.event(self.now_ns + REPORT_NS, What::Reports);
-            }
+            What::Probes { balancer, server } => self.probes(balancer as usize, server as usize),
+            What::Reports(pool) => self.reports(pool),
             What::Looks => {
                 let next = (0..self.balancers.len()).map(|balancer| self.looks(balancer)).min();
                 let next_ns = next.map_or(0, Moment::as_nanos).max(self.now_ns + 1_000_000);
                 self.event(next_ns, What::Looks);
             }
             What::LooksAtQueue => {
-                (0..self.balancers.len()).for_each(|balancer| self.serve_waiting(balancer));
+                for balancer in 0..self.balancers.len() {
+                    self.serve_all_waiting(balancer);
+                }
                 self.event(self.now_ns + QUEUE_LOOK_NS, What::LooksAtQueue);
             }
         }
+    }
+
+    fn is_same(&self, request: u32, turn: u32) -> bool {
+        self.requests[request as usize].turn == turn
     }
 
     /// A request comes to one of the balancers.
@@ -197,17 +230,18 @@ impl<'a> World<'a> {
         if self.counts(arrival) {
             self.report.requests += 1;
         }
-        let balancer = self.random.below(self.balancers.len()) as u32;
-        let turn = 0;
+        let balancer = self.random.below(self.balancers.len());
         let request = Request {
             arrival,
-            turn,
-            balancer,
+            turn: 0,
+            balancer: balancer as u32,
             server: 0,
             lease: None,
             asked_ns: 0,
             works: false,
             is_bad: false,
+            is_refused: false,
+            connects_failed: 0,
             tried: Tried::default(),
         };
         let at = match self.free.pop() {
@@ -221,8 +255,8 @@ impl<'a> World<'a> {
                 self.requests.len() as u32 - 1
             }
         };
-        match self.balancers[balancer as usize].waiting.is_empty() {
-            true => self.choose(at, false),
+        match self.balancers[balancer].pools[arrival.pool].waiting.is_empty() {
+            true => self.choose(at),
             false => self.wait(at),
         }
     }
@@ -231,87 +265,111 @@ impl<'a> World<'a> {
         arrival.at_ns >= nanos(self.description.warm_up)
     }
 
-    /// It goes to a server, or waits. False: it waits.
-    fn choose(&mut self, at: u32, waited: bool) {
+    /// It goes to a server, or waits.
+    fn choose(&mut self, at: u32) {
         let request = &self.requests[at as usize];
-        let (key, now) = (request.arrival.dice, Moment::from_nanos(self.now_ns));
-        match self.balancers[request.balancer as usize].choose(key, &request.tried, now) {
+        let (arrival, now) = (request.arrival, self.now());
+        let balancer = &mut self.balancers[request.balancer as usize];
+        match balancer.choose(arrival.pool, arrival.dice, &request.tried, now) {
             Chosen::Server(lease) => self.send(at, lease),
-            Chosen::Full if waited => self.balancers[request.balancer as usize].waiting.push_front(at),
             Chosen::Full => self.wait(at),
-            Chosen::None => self.reject(at),
+            Chosen::None => self.reject(at, Reason::NoServer),
         }
     }
 
     fn wait(&mut self, at: u32) {
-        let waiting = &mut self.balancers[self.requests[at as usize].balancer as usize].waiting;
-        match waiting.len() < self.description.policy.queue_capacity {
+        let Request { arrival, balancer, .. } = &self.requests[at as usize];
+        let waiting = &mut self.balancers[*balancer as usize].pools[arrival.pool].waiting;
+        match waiting.len() < self.description.config.pool(arrival.pool).queue_capacity {
             true => waiting.push_back(at),
-            false => self.reject(at),
+            false => self.reject(at, Reason::QueueFull),
         }
     }
 
-    fn reject(&mut self, at: u32) {
-        if self.counts(self.requests[at as usize].arrival) {
-            self.report.rejected += 1;
-        }
+    fn reject(&mut self, at: u32, reason: Reason) {
+        let arrival = self.requests[at as usize].arrival;
+        let is_counted = self.counts(arrival);
+        self.report.rejects(reason.name(), arrival.at_ns, is_counted);
         self.is_over(at);
     }
 
+    fn serve_all_waiting(&mut self, balancer: usize) {
+        for pool in self.description.config.pool_ids() {
+            self.serve_waiting(balancer, pool);
+        }
+    }
+
     /// A server may have room: the first in the queue gets it, if it is still worth it.
-    fn serve_waiting(&mut self, balancer: usize) {
-        let rules = self.description.policy.queue;
-        let deadline = rules.deadline;
-        while let Some(at) = self.balancers[balancer].waiting.pop_front() {
-            let since = Moment::from_nanos(self.requests[at as usize].arrival.at_ns);
-            if self.now().since(since) > deadline {
-                self.reject(at);
+    fn serve_waiting(&mut self, balancer: usize, pool: PoolId) {
+        let rules = self.description.config.threadpool.admit;
+        while let Some(at) = self.balancers[balancer].pools[pool].waiting.pop_front() {
+            let request = &self.requests[at as usize];
+            let (since, now) = (Moment::from_nanos(request.arrival.at_ns), self.now());
+            if now.since(since) > rules.deadline {
+                self.reject(at, Reason::QueueTimeout);
                 continue;
             }
-            let request = &self.requests[at as usize];
-            let now = Moment::from_nanos(self.now_ns);
-            match self.balancers[balancer].choose(request.arrival.dice, &request.tried, now) {
+            match self.balancers[balancer].choose(pool, request.arrival.dice, &request.tried, now) {
                 Chosen::Server(lease) => {
                     let took_us = lease.server().latency_us(now).unwrap_or(0.0);
                     let usual = Duration::from_micros(took_us as u64) * TIMES_LATENCY;
                     let rules = admit::Rules { max_wait: rules.max_wait.max(usual), ..rules };
-                    match self.balancers[balancer].codel.judge(&rules, since, now) {
+                    match self.balancers[balancer].pools[pool].codel.judge(&rules, since, now) {
                         Admit::Serve => self.send(at, lease),
-                        Admit::TooLate | Admit::Standing => {
+                        verdict => {
                             drop(lease);
-                            self.reject(at);
+                            let is_late = verdict == Admit::TooLate;
+                            self.reject(at, if is_late { Reason::QueueTimeout } else { Reason::Overloaded });
                         }
                     }
                 }
-                Chosen::Full => return self.balancers[balancer].waiting.push_front(at),
-                Chosen::None => self.reject(at),
+                Chosen::Full => return self.balancers[balancer].pools[pool].waiting.push_front(at),
+                Chosen::None => self.reject(at, Reason::NoServer),
             }
         }
     }
 
     fn send(&mut self, at: u32, lease: Lease) {
-        let server = lease.server().name.parse::<usize>().unwrap_or(0);
-        if let Some(row) = self.report.shares.get_mut((self.now_ns / 1_000_000_000) as usize) {
-            row[server] += 1;
-        }
         let request = &mut self.requests[at as usize];
+        let server = self.balancers[request.balancer as usize].index(lease.server());
+        self.report.sent(self.now_ns, server);
         request.asked_ns = self.now_ns;
         request.server = server as u32;
         request.lease = Some(lease);
         request.works = false;
+        request.is_refused = false;
         match self.servers[server].behaviour.unwrap_or(Behaviour::Works) {
-            Behaviour::Works | Behaviour::FailsSome(_) => self.queue(at, server),
+            Behaviour::Works | Behaviour::FailsSome(_) => {
+                let ends_ns = self.queue(at, server);
+                if ends_ns.is_none_or(|ends_ns| ends_ns > self.deadline_ns(at)) {
+                    self.plan_giving_up(at);
+                }
+            }
             Behaviour::Fails { after } => {
                 request.is_bad = true;
                 self.end_at(at, self.now_ns + nanos(after));
             }
-            Behaviour::Refuses => self.end_at(at, self.now_ns + REFUSED_NS),
+            Behaviour::Refuses => {
+                request.is_refused = true;
+                self.end_at(at, self.now_ns + REFUSED_NS);
+            }
             Behaviour::Hangs => {
                 self.servers[server].hung.push(at);
-                let arrived_ns = self.requests[at as usize].arrival.at_ns;
-                self.end_at(at, arrived_ns + nanos(self.description.client_timeout));
+                self.plan_giving_up(at);
             }
         }
+    }
+
+    /// When the client or the balancer stops waiting.
+    fn deadline_ns(&self, at: u32) -> u64 {
+        let Request { arrival, asked_ns, .. } = &self.requests[at as usize];
+        let of_client_ns = arrival.at_ns.saturating_add(nanos(self.description.client_timeout));
+        of_client_ns.min(asked_ns + nanos(self.description.config.timeouts.response)).max(self.now_ns)
+    }
+
+    fn plan_giving_up(&mut self, at: u32) {
+        let (at_ns, turn) = (self.deadline_ns(at), self.requests[at as usize].turn);
+        self.event(at_ns, What::GivesUp { request: at, turn });
     }
 
     fn end_at(&mut self, at: u32, at_ns: u64) {
@@ -319,83 +377,143 @@ impl<'a> World<'a> {
         self.event(at_ns.max(self.now_ns), What::Ends { request: at, turn });
     }
 
-    /// It waits for a slot of its server, or takes one.
-    fn queue(&mut self, at: u32, server: usize) {
+    /// It waits for a slot of its server, or takes one; then returns when it ends.
+    fn queue(&mut self, at: u32, server: usize) -> Option<u64> {
         let slots = self.description.servers[server].slots;
-        match self.servers[server].busy < slots {
-            true => self.work(at, server),
-            false => self.servers[server].queue.push_back(at),
+        if self.servers[server].busy < slots {
+            return Some(self.work(at, server));
         }
+        self.servers[server].queue.push_back(at);
+        None
     }
 
-    fn work(&mut self, at: u32, server: usize) {
+    fn work(&mut self, at: u32, server: usize) -> u64 {
         self.servers[server].busy += 1;
-        let Arrival { work_ns, dice, .. } = self.requests[at as usize].arrival;
         let request = &mut self.requests[at as usize];
+        let Arrival { work_ns, dice, .. } = request.arrival;
         request.works = true;
         request.is_bad = match self.servers[server].behaviour {
             Some(Behaviour::FailsSome(percent)) => dice % 100 < u64::from(percent),
             _ => false,
         };
-        let model = &self.description.servers[server];
-        let since_cold_ns = self.now_ns - self.servers[server].cold_ns;
-        let cold = model.cold.map_or(1.0, |(time, factor)| {
-            let left = 1.0 - since_cold_ns as f64 / nanos(time) as f64;
-            1.0 + (factor - 1.0) * left.max(0.0)
-        });
-        let ends_ns = paused(model.pause, self.now_ns, (work_ns as f64 * cold / model.speed) as u64);
+        let cold_ns = self.servers[server].cold_ns;
+        let ends_ns = ends_ns(&self.description.servers[server], cold_ns, self.now_ns, work_ns);
         self.end_at(at, ends_ns);
+        ends_ns
     }
 
     /// A response has come, or none will.
     fn ends(&mut self, at: u32) {
         let (now, now_ns) = (self.now(), self.now_ns);
         let request = &mut self.requests[at as usize];
-        let Some(lease) = request.lease.take() else { return };
-        let (server, balancer, works) = (request.server as usize, request.balancer as usize, request.works);
+        let (server, balancer, pool) =
+            (request.server as usize, request.balancer as usize, request.arrival.pool);
+        let (works, is_bad, arrival) = (request.works, request.is_bad, request.arrival);
+        let is_refused = request.is_refused;
+        let lease = request.lease.take();
         let took = Duration::from_nanos(now_ns - request.asked_ns);
-        let total_ns = now_ns - request.arrival.at_ns;
-        let is_late = total_ns >= nanos(self.description.client_timeout);
-        let (is_bad, arrival) = (request.is_bad, request.arrival);
-        let behaviour = self.servers[server].behaviour.unwrap_or(Behaviour::Works);
-        if !works && behaviour == Behaviour::Refuses {
-            lease.server().fails(now);
-            request.tried.add(lease.server().id);
-            drop(lease);
-            self.learns(balancer, server, Event::RequestFailed);
-            return self.choose(at, false);
-        }
-        let hangs = !works && !is_bad;
-        match hangs {
-            true => self.servers[server].hung.retain(|other| *other != at),
-            false => lease.responded(!is_bad, took, now),
-        }
-        let recovers = !hangs && lease.server().recovers();
-        drop(lease);
-        if recovers {
-            self.learns(balancer, server, Event::RequestPassed);
-        }
-        if self.counts(arrival) {
-            match (hangs || is_late, is_bad) {
-                (true, _) => self.report.timed_out += 1,
-                (false, true) => self.report.bad += 1,
-                (false, false) => self.report.responded(total_ns),
+        match lease {
+            Some(lease) if is_refused => return self.is_refused(at, lease),
+            Some(lease) => {
+                lease.responded(!is_bad, took, now);
+                let recovers = lease.server().recovers();
+                drop(lease);
+                if recovers {
+                    self.learns(balancer, server, Event::RequestPassed);
+                }
+                if self.counts(arrival) {
+                    match is_bad {
+                        true => {
+                            self.report.bad += 1;
+                            self.report.fails(arrival.at_ns);
+                        }
+                        false => self.report.responded(arrival.at_ns, now_ns - arrival.at_ns),
+                    }
+                }
+                self.is_over(at);
             }
+            // Nothing waited for it any more.
+            None => self.frees(at),
         }
-        self.is_over(at);
         if works {
             self.servers[server].busy -= 1;
             if let Some(next) = self.servers[server].queue.pop_front() {
                 self.work(next, server);
             }
         }
-        self.serve_waiting(balancer);
+        self.serve_waiting(balancer, pool);
     }
 
-    /// The entry is free; the client of a closed loop sends its next request.
+    /// The server took no connection: another one may have the request.
+    fn is_refused(&mut self, at: u32, lease: Lease) {
+        let now = self.now();
+        lease.server().fails(now);
+        let request = &mut self.requests[at as usize];
+        request.tried.add(lease.server().id);
+        request.connects_failed += 1;
+        let (server, balancer, pool) =
+            (request.server as usize, request.balancer as usize, request.arrival.pool);
+        let attempt = Attempt {
+            phase: Phase::Connect,
+            idempotent: true,
+            body_buffered: true,
+            sent: false,
+            connects_failed: request.connects_failed,
+            reuses_failed: 0,
+            others_failed: 0,
+            timed_out: false,
+        };
+        drop(lease);
+        self.learns(balancer, server, Event::RequestFailed);
+        let budget = &self.balancers[balancer].pools[pool].budget;
+        match retry::may(&self.description.config.retries, &attempt, budget, now) {
+            Retry::No => self.reject(at, Reason::ConnectFailed),
+            Retry::SameServer | Retry::OtherServer => self.choose(at),
+        }
+    }
+
+    /// Its client has gone, or the balancer has responded for the server. A server that works on it goes on.
+    fn gives_up(&mut self, at: u32) {
+        let request = &mut self.requests[at as usize];
+        let Some(lease) = request.lease.take() else { return };
+        let (server, balancer, arrival) =
+            (request.server as usize, request.balancer as usize, request.arrival);
+        let came_ns = arrival.at_ns;
+        let is_clients = self.now_ns >= came_ns.saturating_add(nanos(self.description.client_timeout));
+        if !is_clients {
+            lease.server().fails(self.now());
+        }
+        drop(lease);
+        if self.counts(arrival) {
+            let count = if is_clients { &mut self.report.timed_out } else { &mut self.report.bad };
+            *count += 1;
+            self.report.fails(came_ns);
+        }
+        let hung = &mut self.servers[server].hung;
+        let before = hung.len();
+        hung.retain(|other| *other != at);
+        if hung.len() < before {
+            self.frees(at);
+        }
+        if !is_clients {
+            self.learns(balancer, server, Event::RequestFailed);
+        }
+        self.client_goes_on();
+        self.serve_waiting(balancer, arrival.pool);
+    }
+
     fn is_over(&mut self, at: u32) {
+        self.frees(at);
+        self.client_goes_on();
+    }
+
+    fn frees(&mut self, at: u32) {
         self.requests[at as usize].turn += 1;
         self.free.push(at);
+    }
+
+    /// The client of a closed loop sends its next request.
+    fn client_goes_on(&mut self) {
         let is_closed = matches!(self.description.arrivals, Arrivals::Clients(_));
         if is_closed && self.now_ns < nanos(self.description.length) {
             let arrival = self.source.of_client(self.now_ns);
@@ -405,12 +523,11 @@ impl<'a> World<'a> {
 
     fn changes(&mut self, at: usize) {
         let change = self.description.changes[at];
-        let server = &mut self.servers[change.server];
+        let Some(server) = self.servers.get_mut(change.server) else { return };
         server.behaviour = Some(change.behaviour);
         server.cold_ns = self.now_ns;
         if change.behaviour != Behaviour::Hangs {
             for at in std::mem::take(&mut server.hung) {
-                self.requests[at as usize].turn += 1;
                 self.queue(at, change.server);
             }
         }
@@ -418,62 +535,78 @@ impl<'a> World<'a> {
 
     fn joins(&mut self, server: usize) {
         self.servers[server].cold_ns = self.now_ns;
-        for balancer in &mut self.balancers {
-            // A name is added once.
-            let _ = balancer.table.add(PoolId(0), &spec(self.description, server));
+        let now = self.now();
+        for balancer in 0..self.balancers.len() {
+            self.balancers[balancer].add(self.description, server, now);
+            self.plan_probe(balancer, server);
         }
     }
 
-    fn reports(&mut self) {
-        for server in 0..self.servers.len() {
-            let load = match self.description.servers[server].report {
+    fn probes(&mut self, balancer: usize, server: usize) {
+        let now = self.now();
+        let watched = self.balancers[balancer].servers[server].as_ref();
+        if watched.is_none_or(|watched| watched.probe_at != now) {
+            return;
+        }
+        let is_page_well = self.description.servers[server].is_page_well;
+        let passes = match self.servers[server].behaviour {
+            Some(Behaviour::Refuses) => false,
+            Some(Behaviour::Fails { .. } | Behaviour::Hangs) => is_page_well,
+            _ => true,
+        };
+        self.learns(balancer, server, if passes { Event::ProbePassed } else { Event::ProbeFailed });
+        if self.balancers[balancer].plan_probe(&self.description.config, server, false, now).is_some() {
+            self.plan_probe(balancer, server);
+        }
+    }
+
+    fn reports(&mut self, pool: PoolId) {
+        let now = self.now();
+        for (server, model) in self.description.servers.iter().enumerate() {
+            let load = match model.report {
+                _ if model.pool != pool => continue,
+                LoadReport::None => continue,
                 LoadReport::True => self.servers[server].busy as usize + self.servers[server].queue.len(),
                 LoadReport::Constant(load) => load as usize,
                 LoadReport::Random(most) => self.random.below(most as usize + 1),
             };
             for balancer in &self.balancers {
-                if let Some(server) = balancer.table.find(&server.to_string()) {
-                    server.reports(load as f32, Moment::from_nanos(self.now_ns));
+                if let Some(watched) = &balancer.servers[server] {
+                    watched.server.reports(load as f32, now);
                 }
             }
         }
+        let interval = self.description.config.pool(pool).load_report.interval;
+        self.event(self.now_ns + nanos(interval), What::Reports(pool));
     }
 
     /// What the health thread of a balancer does; returns when it looks again.
     fn looks(&mut self, balancer: usize) -> Moment {
         let now = self.now();
-        let Balancer { table, outliers, .. } = &mut self.balancers[balancer];
-        let snapshot = table.snapshot();
-        let ready = &snapshot.pool(PoolId(0)).ready;
-        let totals: Vec<_> = ready.iter().map(|server| (server.id, server.totals())).collect();
-        let limits = self.description.policy.ejection.outlier_limits();
-        let found = outliers.look(&totals, limits, now);
-        for (id, outlier) in found {
-            let Some(server) = ready.iter().find(|server| server.id == id) else { continue };
-            let server = server.name.parse().unwrap_or(0);
-            self.learns(balancer, server, Event::FailsMore(outlier));
+        let (found, next) = self.balancers[balancer].outliers(now);
+        found.into_iter().for_each(|(server, event)| self.learns(balancer, server, event));
+        for server in 0..self.servers.len() {
+            let watched = self.balancers[balancer].servers[server].as_ref();
+            if watched.is_some_and(|watched| is_ejected(&watched.record)) {
+                self.learns(balancer, server, Event::Tick);
+            }
         }
-        (0..self.servers.len()).for_each(|server| self.learns(balancer, server, Event::Tick));
-        self.balancers[balancer].outliers.next_look()
+        next
     }
 
     fn learns(&mut self, balancer: usize, server: usize, event: Event) {
-        let now = self.now();
-        let Balancer { table, records, .. } = &mut self.balancers[balancer];
-        let Some(entry) = table.find(&server.to_string()) else { return };
-        let is_out = |record: &Record| matches!(record.health, Health::Ejected { .. });
-        let ejected =
-            records.iter().enumerate().filter(|(at, record)| *at != server && is_out(record)).count();
-        let servers = records.len();
-        let others = Others { servers, ejected, is_another_ready: ejected + 1 < servers };
-        let rules = Rules { enabled: false, ..Rules::default() };
-        let ejection = &self.description.policy.ejection;
-        let (record, change) = health::after(records[server], event, &rules, ejection, others, now);
-        records[server] = record;
-        if let Some(change) = change {
-            let ms = self.now_ns / 1_000_000;
-            self.report.log.push(format!("{ms} ms, server {server}: {}", change.why));
-            table.set_health(&entry, change.to);
+        let (now, ms) = (self.now(), self.now_ns / 1_000_000);
+        let description = self.description;
+        let change = self.balancers[balancer].learns(&description.config, server, event, now);
+        if let Some(change) = change.filter(|change| change.from != Health::Starting) {
+            self.report.ejections += u64::from(matches!(change.to, Health::Ejected { .. }));
+            self.report
+                .logs(|| format!("{ms} ms, server {}: {}", description.server_name(server), change.why));
+        }
+        let is_sooner = event == Event::RequestFailed
+            && self.balancers[balancer].plan_probe(&description.config, server, true, now).is_some();
+        if is_sooner {
+            self.plan_probe(balancer, server);
         }
     }
 }

@@ -15,8 +15,9 @@ fn base() -> Description {
     Description {
         seed: 1,
         balancers: 1,
-        policy: Policy::default(),
+        config: Config::default(),
         servers: vec![Server::default(); 3],
+        pool: PoolId::default(),
         arrivals: Arrivals::PerSecond(300.0),
         work: Work::Exponential(ms(20)),
         length: Duration::from_secs(20),
@@ -63,7 +64,7 @@ fn tidy() -> Vec<(&'static str, Description)> {
     };
     let lies = |reports: [LoadReport; 3]| {
         let servers = reports.into_iter().map(|report| Server { report, ..Server::default() }).collect();
-        Description { servers, policy: Policy { reports: true, ..Policy::default() }, ..base() }
+        Description { servers, ..base() }
     };
     use LoadReport::{Constant, Random, True};
     vec![
@@ -99,7 +100,7 @@ fn tidy() -> Vec<(&'static str, Description)> {
 
 fn with(algorithm: Algorithm, seed: u64, description: &Description) -> Description {
     let mut description = Description { seed, ..description.clone() };
-    description.policy.algorithm = algorithm;
+    description.config.servers.algorithm = algorithm;
     description
 }
 
