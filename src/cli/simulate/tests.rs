@@ -1,3 +1,5 @@
+//! The command from its arguments to its output.
+
 use super::*;
 use clap::{Parser, ValueEnum};
 

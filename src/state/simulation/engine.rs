@@ -1,15 +1,17 @@
 //! The events of a simulation, in the order of their time.
 
+mod health;
+mod queue;
+
 use super::arrivals::{Arrival, Source, nanos};
-use super::balancer::{Balancer, is_ejected};
+use super::balancer::Balancer;
 use super::service::ends_ns;
-use super::{Arrivals, Behaviour, Description, LoadReport, Report};
+use super::{Arrivals, Behaviour, Description, Report};
 use crate::base::ids::PoolId;
 use crate::base::random::Random;
 use crate::base::time::Moment;
 use crate::http1::reason::Reason;
-use crate::policy::admit::{self, Admit};
-use crate::policy::health::{Event, Health};
+use crate::policy::health::Event;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
 use crate::state::choose::{Chosen, Tried};
 use crate::state::server::Lease;
@@ -21,8 +23,6 @@ use std::time::Duration;
 const REFUSED_NS: u64 = 300_000;
 /// Between two looks at whether requests in the queue are too late.
 const QUEUE_LOOK_NS: u64 = 100_000_000;
-/// In a standing queue a request may wait for so many times what one takes at its server, as in the data plane.
-const TIMES_LATENCY: u32 = 4;
 
 /// Runs it.
 pub fn run(description: &Description) -> Report {
@@ -159,23 +159,6 @@ impl<'a> World<'a> {
         self.plan_arrival();
     }
 
-    fn plan_first_probes(&mut self) {
-        for balancer in 0..self.balancers.len() {
-            for server in 0..self.servers.len() {
-                self.plan_probe(balancer, server);
-            }
-        }
-    }
-
-    /// A probe at the time that the balancer has in mind.
-    fn plan_probe(&mut self, balancer: usize, server: usize) {
-        let Some(watched) = &self.balancers[balancer].servers[server] else { return };
-        if watched.probe_at != Moment::NEVER {
-            let at_ns = watched.probe_at.as_nanos();
-            self.event(at_ns, What::Probes { balancer: balancer as u32, server: server as u32 });
-        }
-    }
-
     fn event(&mut self, at_ns: u64, what: What) {
         self.sequence += 1;
         self.events.push(Reverse((at_ns, self.sequence, what)));
@@ -274,58 +257,6 @@ impl<'a> World<'a> {
             Chosen::Server(lease) => self.send(at, lease),
             Chosen::Full => self.wait(at),
             Chosen::None => self.reject(at, Reason::NoServer),
-        }
-    }
-
-    fn wait(&mut self, at: u32) {
-        let Request { arrival, balancer, .. } = &self.requests[at as usize];
-        let waiting = &mut self.balancers[*balancer as usize].pools[arrival.pool].waiting;
-        match waiting.len() < self.description.config.pool(arrival.pool).queue_capacity {
-            true => waiting.push_back(at),
-            false => self.reject(at, Reason::QueueFull),
-        }
-    }
-
-    fn reject(&mut self, at: u32, reason: Reason) {
-        let arrival = self.requests[at as usize].arrival;
-        let is_counted = self.counts(arrival);
-        self.report.rejects(reason.name(), arrival.at_ns, is_counted);
-        self.is_over(at);
-    }
-
-    fn serve_all_waiting(&mut self, balancer: usize) {
-        for pool in self.description.config.pool_ids() {
-            self.serve_waiting(balancer, pool);
-        }
-    }
-
-    /// A server may have room: the first in the queue gets it, if it is still worth it.
-    fn serve_waiting(&mut self, balancer: usize, pool: PoolId) {
-        let rules = self.description.config.threadpool.admit;
-        while let Some(at) = self.balancers[balancer].pools[pool].waiting.pop_front() {
-            let request = &self.requests[at as usize];
-            let (since, now) = (Moment::from_nanos(request.arrival.at_ns), self.now());
-            if now.since(since) > rules.deadline {
-                self.reject(at, Reason::QueueTimeout);
-                continue;
-            }
-            match self.balancers[balancer].choose(pool, request.arrival.dice, &request.tried, now) {
-                Chosen::Server(lease) => {
-                    let took_us = lease.server().latency_us(now).unwrap_or(0.0);
-                    let usual = Duration::from_micros(took_us as u64) * TIMES_LATENCY;
-                    let rules = admit::Rules { max_wait: rules.max_wait.max(usual), ..rules };
-                    match self.balancers[balancer].pools[pool].codel.judge(&rules, since, now) {
-                        Admit::Serve => self.send(at, lease),
-                        verdict => {
-                            drop(lease);
-                            let is_late = verdict == Admit::TooLate;
-                            self.reject(at, if is_late { Reason::QueueTimeout } else { Reason::Overloaded });
-                        }
-                    }
-                }
-                Chosen::Full => return self.balancers[balancer].pools[pool].waiting.push_front(at),
-                Chosen::None => self.reject(at, Reason::NoServer),
-            }
         }
     }
 
@@ -530,83 +461,6 @@ impl<'a> World<'a> {
             for at in std::mem::take(&mut server.hung) {
                 self.queue(at, change.server);
             }
-        }
-    }
-
-    fn joins(&mut self, server: usize) {
-        self.servers[server].cold_ns = self.now_ns;
-        let now = self.now();
-        for balancer in 0..self.balancers.len() {
-            self.balancers[balancer].add(self.description, server, now);
-            self.plan_probe(balancer, server);
-        }
-    }
-
-    fn probes(&mut self, balancer: usize, server: usize) {
-        let now = self.now();
-        let watched = self.balancers[balancer].servers[server].as_ref();
-        if watched.is_none_or(|watched| watched.probe_at != now) {
-            return;
-        }
-        let is_page_well = self.description.servers[server].is_page_well;
-        let passes = match self.servers[server].behaviour {
-            Some(Behaviour::Refuses) => false,
-            Some(Behaviour::Fails { .. } | Behaviour::Hangs) => is_page_well,
-            _ => true,
-        };
-        self.learns(balancer, server, if passes { Event::ProbePassed } else { Event::ProbeFailed });
-        if self.balancers[balancer].plan_probe(&self.description.config, server, false, now).is_some() {
-            self.plan_probe(balancer, server);
-        }
-    }
-
-    fn reports(&mut self, pool: PoolId) {
-        let now = self.now();
-        for (server, model) in self.description.servers.iter().enumerate() {
-            let load = match model.report {
-                _ if model.pool != pool => continue,
-                LoadReport::None => continue,
-                LoadReport::True => self.servers[server].busy as usize + self.servers[server].queue.len(),
-                LoadReport::Constant(load) => load as usize,
-                LoadReport::Random(most) => self.random.below(most as usize + 1),
-            };
-            for balancer in &self.balancers {
-                if let Some(watched) = &balancer.servers[server] {
-                    watched.server.reports(load as f32, now);
-                }
-            }
-        }
-        let interval = self.description.config.pool(pool).load_report.interval;
-        self.event(self.now_ns + nanos(interval), What::Reports(pool));
-    }
-
-    /// What the health thread of a balancer does; returns when it looks again.
-    fn looks(&mut self, balancer: usize) -> Moment {
-        let now = self.now();
-        let (found, next) = self.balancers[balancer].outliers(now);
-        found.into_iter().for_each(|(server, event)| self.learns(balancer, server, event));
-        for server in 0..self.servers.len() {
-            let watched = self.balancers[balancer].servers[server].as_ref();
-            if watched.is_some_and(|watched| is_ejected(&watched.record)) {
-                self.learns(balancer, server, Event::Tick);
-            }
-        }
-        next
-    }
-
-    fn learns(&mut self, balancer: usize, server: usize, event: Event) {
-        let (now, ms) = (self.now(), self.now_ns / 1_000_000);
-        let description = self.description;
-        let change = self.balancers[balancer].learns(&description.config, server, event, now);
-        if let Some(change) = change.filter(|change| change.from != Health::Starting) {
-            self.report.ejections += u64::from(matches!(change.to, Health::Ejected { .. }));
-            self.report
-                .logs(|| format!("{ms} ms, server {}: {}", description.server_name(server), change.why));
-        }
-        let is_sooner = event == Event::RequestFailed
-            && self.balancers[balancer].plan_probe(&description.config, server, true, now).is_some();
-        if is_sooner {
-            self.plan_probe(balancer, server);
         }
     }
 }
