@@ -47,7 +47,7 @@ pub fn choose(algorithm: Algorithm, servers: u32, times: u64) {
 /// Servers with a few requests in flight and similar latencies, as is typical.
 fn candidate(number: u32) -> Candidate {
     let hash = u64::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let latency = Reading { typical_us: 200.0 + (number % 7) as f32 * 40.0, load: 2.0, freshness: 1.0 };
+    let latency = Reading { typical_us: 200.0 + (number % 7) as f32 * 40.0, load: 2.0, samples: 15.0 };
     Candidate {
         in_flight: number % 4,
         latency: Some(latency),

@@ -18,10 +18,10 @@ const GAIN: f32 = 1.0 / 16.0;
 /// A sample counts as at most this many powers of two away from the estimate. With 2 or 4 p99 beside servers that pause is up to
 /// 11 % higher.
 const CAP_OCTAVES: f32 = 1.0;
-/// After this time without a sample 1/e of an estimate is left; the rest is what is usual in the pool. So a server that looks
-/// slow by a quarter, which may be chance, is back within a second, and one that is ten times slower gets a request about
-/// every ten seconds.
-const DECAY: Duration = Duration::from_secs(4);
+/// Samples count for 1/e after this time: the next sample then moves the estimate further, and until it comes the estimate is
+/// mixed with what is usual in the pool. With 4 s, or when samples did not fade, single servers of ten equal ones had a tenth of
+/// their share at 20 requests a second; p99 is the same (docs/experiments.md).
+const DECAY: Duration = Duration::from_secs(2);
 
 /// What is known at some moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,8 +30,8 @@ pub struct Reading {
     pub typical_us: f32,
     /// The requests in flight when these were sent, each counting itself; 1 or more.
     pub load: f32,
-    /// The part that it still counts: 1 right after a sample, near 0 when it says nothing about the present any more.
-    pub freshness: f32,
+    /// Samples that it rests on, 0 to 15; those of a while ago count for less.
+    pub samples: f32,
 }
 
 /// The estimate. `Copy`, and fits in one atomic ([`Latency::pack`]).
@@ -41,7 +41,7 @@ pub struct Latency {
     log_us: f32,
     /// The binary logarithm of requests in flight.
     log_load: f32,
-    /// Samples so far, up to [`SAMPLES_MAX`]; 0: nothing is known.
+    /// Samples that it rested on when the last one came, that one among them, up to [`SAMPLES_MAX`]; 0: nothing is known.
     samples: u8,
     /// When the last sample came, in units of [`TICK_MS`].
     tick: u64,
@@ -53,25 +53,25 @@ impl Latency {
     pub fn with(self, took: Duration, load: u32, now: Moment) -> Self {
         let log_us = (took.as_secs_f32() * 1e6).max(1.0).log2().min(LOG_US_MAX);
         let log_load = (load.max(1) as f32).log2();
-        let gain = (1.0 / f32::from(self.samples + 1)).max(GAIN);
+        let samples = self.samples_at(now);
+        let gain = (1.0 / (samples + 1.0)).max(GAIN);
         let (from_us, from_load) =
             if self.is_known() { (self.log_us, self.log_load) } else { (log_us, log_load) };
         let step = (log_us - from_us).clamp(-CAP_OCTAVES, CAP_OCTAVES);
         Latency {
             log_us: from_us + step * gain,
             log_load: from_load + (log_load - from_load) * gain,
-            samples: (self.samples + 1).min(SAMPLES_MAX),
+            samples: (samples.round() as u8 + 1).min(SAMPLES_MAX),
             tick: tick(now).max(self.tick),
         }
     }
 
     /// The estimate now; `None` before the first sample.
     pub fn reading(self, now: Moment) -> Option<Reading> {
-        let age_ms = (tick(now).saturating_sub(self.tick) * TICK_MS) as f32;
         self.is_known().then(|| Reading {
             typical_us: self.log_us.exp2(),
             load: self.log_load.exp2(),
-            freshness: if age_ms == 0.0 { 1.0 } else { (-age_ms / DECAY.as_millis() as f32).exp() },
+            samples: self.samples_at(now),
         })
     }
 
@@ -95,6 +95,14 @@ impl Latency {
         }
     }
 
+    fn samples_at(self, now: Moment) -> f32 {
+        let samples = f32::from(self.samples);
+        match tick(now).saturating_sub(self.tick) * TICK_MS {
+            0 => samples,
+            age_ms => samples * (-(age_ms as f32) / DECAY.as_millis() as f32).exp(),
+        }
+    }
+
     fn is_known(self) -> bool {
         self.samples > 0
     }
@@ -110,7 +118,7 @@ impl Reading {
 /// 12 days: what takes longer counts as this.
 const LOG_US_MAX: f32 = 40.0;
 /// Enough for [`GAIN`] to be the larger one.
-const SAMPLES_MAX: u8 = 15;
+pub const SAMPLES_MAX: u8 = 15;
 /// The resolution of time. The word has room for a year of it.
 const TICK_MS: u64 = 256;
 const TICK_BITS: u32 = 27;
@@ -160,8 +168,21 @@ mod tests {
     }
 
     #[test]
+    fn after_a_while_without_samples_the_next_one_counts_for_all_before() {
+        let at = Moment::from_millis;
+        let latency =
+            (1..=50).fold(Latency::default(), |latency, n| latency.with(Duration::from_millis(10), 1, at(n)));
+        let typical_ms = |latency: Latency, now| latency.reading(now).unwrap().typical_us / 1e3;
+        let soon = latency.with(Duration::from_millis(20), 1, at(60));
+        assert!((10.4..10.5).contains(&typical_ms(soon, at(60))));
+        let late = latency.with(Duration::from_millis(20), 1, at(20_000));
+        assert!((19.9..20.1).contains(&typical_ms(late, at(20_000))));
+        assert_eq!(late.samples, 1);
+    }
+
+    #[test]
     fn a_prediction_is_proportional_to_the_requests_in_flight() {
-        let reading = Reading { typical_us: 8_000.0, load: 4.0, freshness: 1.0 };
+        let reading = Reading { typical_us: 8_000.0, load: 4.0, samples: 15.0 };
         assert_eq!([0, 3, 7].map(|n| reading.predicted_us(n)), [2_000.0, 8_000.0, 16_000.0]);
     }
 
@@ -178,8 +199,7 @@ mod tests {
             );
         }
         let latency = Latency::default().with(Duration::from_millis(10), 1, Moment::START);
-        let freshness =
-            |seconds: u64| latency.reading(Moment::from_millis(seconds * 1_000)).unwrap().freshness;
-        assert!(freshness(0) == 1.0 && freshness(1) > 0.7 && freshness(30) < 0.01);
+        let samples = |seconds: u64| latency.reading(Moment::from_millis(seconds * 1_000)).unwrap().samples;
+        assert!(samples(0) == 1.0 && samples(1) > 0.5 && samples(30) < 0.01);
     }
 }

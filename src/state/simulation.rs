@@ -15,6 +15,8 @@
 mod arrivals;
 mod balancer;
 mod engine;
+#[cfg(test)]
+mod evenness;
 mod ideal;
 mod report;
 mod service;

@@ -7,30 +7,33 @@
 //!   100 us come from the scheduler, not from the server.
 //! - **Load.** [`SPREAD`] of a request in flight is added to both sides: where latency does not depend on load, requests
 //!   still spread.
-//! - **Unknown latency** (a new server): the highest of the known ones. It gets its share by turn, and is not flooded while
-//!   it is cold. An estimate without recent samples moves to the median of the others. If it moved towards zero, a server
+//! - **Unknown latency** (a new server): the median of the known ones. It gets its share by turn, and is not flooded while
+//!   it is cold, because its requests in flight count. An estimate of few recent samples is mixed with the median of the others. If it moved towards zero, a server
 //!   that has stopped responding would look faster every second.
 //! - **Silence**: a server that has left several requests without any response is at least as slow as that period.
 //! - **Outcomes**: a bad response is worth nothing, however fast it was ([`crate::policy::outcomes`]).
 //! - **Reports** make a server look slower by a bounded factor ([`crate::policy::report`]).
-//! - **Near ties** (within [`CLOSE`]) are resolved by turn or at random: equal servers share evenly, and the workers do
-//!   not all choose the same one.
+//! - **Near ties** (within [`CLOSE`], and more where latencies are known from few samples) are resolved by turn or at random: equal
+//!   servers share evenly whatever single responses took, and the workers do not all choose the same one.
 //! - **Weights** that differ are shares, and latency has no part in them ([`super::shares`]).
 
 use super::{Candidate, Draw, Slot, shares, weighted};
-use crate::policy::latency::Reading;
+use crate::policy::latency::{Reading, SAMPLES_MAX};
 use crate::policy::outcomes::TOLERATED_FROM;
 
 /// Added to each latency, in microseconds.
 const NOISE_US: f32 = 500.0;
-/// Costs up to this factor above the lowest count as equal to it. With 1.05 p99 is 1 % lower and equal servers share less evenly;
-/// with 1.4 it is 3 % higher.
+/// Costs up to this factor above the lowest count as equal to it, where both latencies are known from [`SAMPLES_MAX`] samples. With
+/// 1.05 p99 is 1 % lower and equal servers share less evenly; with 1.3 it is up to 4 % higher where servers are of unlike speed.
 const CLOSE: f32 = 1.2;
+/// The most that a cost may be off for few samples, either way: between two servers of which next to nothing is known a factor of 4
+/// is no difference.
+const DOUBT_MAX: f32 = 2.0;
 /// What a request in flight adds where latency does not grow with load, as a part of the latency. With 0 p99 beside servers that
 /// pause is up to 29 % higher, with 0.3 that of unlike servers with many slots up to 21 %.
 const SPREAD: f32 = 0.1;
-/// An estimate with less than this left of it (no sample for 3 s) is mixed with the median.
-const FRESH: f32 = 0.8;
+/// An estimate of fewer samples is mixed with the median.
+const SAMPLES_ENOUGH: f32 = 12.0;
 /// The latency of all while none is known, in microseconds: so that requests in flight decide, and no noise.
 const UNKNOWN_US: f32 = 10_000.0;
 /// The most latencies used for the median; bounds the work and the stack.
@@ -48,27 +51,38 @@ pub(super) fn pick(candidates: &mut [Candidate], draw: Draw<'_>) -> Option<Slot>
 
 /// Whether the cost of a candidate is so close to the least that it counts as equal to it.
 pub(super) fn is_close(candidates: &[Candidate]) -> impl Fn(&Candidate) -> bool + use<> {
-    let least = usable(candidates).fold(f32::INFINITY, |least, candidate| least.min(candidate.cost));
-    move |candidate| candidate.cost <= least * CLOSE
+    let least = usable(candidates)
+        .fold(f32::INFINITY, |least, candidate| least.min(candidate.cost * doubt(candidate)));
+    move |candidate| candidate.cost <= least * doubt(candidate)
 }
 
-/// The reference values for all candidates, in microseconds; computed only where one is needed.
+/// The factor by which a cost may be too high or too low: the logarithm of a mean of so many samples is off by the inverse of the
+/// square root of their number.
+fn doubt(candidate: &Candidate) -> f32 {
+    // A server of which nothing is known counts as any other.
+    let samples = known(candidate).map_or(f32::from(SAMPLES_MAX), |latency| latency.samples);
+    if samples >= f32::from(SAMPLES_MAX) {
+        return CLOSE.sqrt();
+    }
+    CLOSE.powf(0.5 * (f32::from(SAMPLES_MAX) / samples).sqrt()).min(DOUBT_MAX)
+}
+
+/// The reference for all candidates.
 struct Scale {
-    /// What a stale estimate moves to.
+    /// What a response usually takes in the pool, in microseconds: in place of an unknown latency, and mixed with an estimate of
+    /// few samples. Computed only where it is needed.
     median_us: f32,
-    /// Replaces an unknown latency.
-    highest_us: f32,
 }
 
 impl Scale {
     fn of(candidates: &[Candidate]) -> Self {
         if usable(candidates)
-            .all(|candidate| known(candidate).is_some_and(|latency| latency.freshness >= FRESH))
+            .all(|candidate| known(candidate).is_some_and(|latency| latency.samples >= SAMPLES_ENOUGH))
         {
-            return Scale { median_us: 0.0, highest_us: 0.0 };
+            return Scale { median_us: 0.0 };
         }
-        let known_us = || usable(candidates).filter_map(known).map(|latency| latency.predicted_us(0));
-        Scale { median_us: median(known_us()), highest_us: known_us().reduce(f32::max).unwrap_or(UNKNOWN_US) }
+        let known_us = usable(candidates).filter_map(known).map(|latency| latency.predicted_us(0));
+        Scale { median_us: median(known_us).unwrap_or(UNKNOWN_US) }
     }
 
     fn cost(&self, candidate: &Candidate) -> f32 {
@@ -77,11 +91,11 @@ impl Scale {
         }
         let requests = candidate.in_flight.saturating_sub(candidate.tunnels);
         let predicted_us = match known(candidate) {
-            None => self.highest_us * (requests as f32 + 1.0),
-            Some(latency) if latency.freshness >= FRESH => predicted_us(latency, requests),
+            None => self.median_us * (requests as f32 + 1.0),
+            Some(latency) if latency.samples >= SAMPLES_ENOUGH => predicted_us(latency, requests),
             Some(latency) => {
                 let other_us = self.median_us * (requests as f32 + 1.0);
-                other_us + (predicted_us(latency, requests) - other_us) * latency.freshness
+                other_us + (predicted_us(latency, requests) - other_us) * (latency.samples / SAMPLES_ENOUGH)
             }
         };
         let usual_us = predicted_us.max(candidate.silence_us) + NOISE_US;
@@ -102,9 +116,8 @@ fn known(candidate: &Candidate) -> Option<Reading> {
     candidate.latency.filter(|latency| latency.typical_us.is_finite() && latency.load >= 1.0)
 }
 
-/// The median of at most [`MEDIAN_OF`] values. With no values any number will do, because it then applies to all
-/// candidates.
-fn median(values: impl Iterator<Item = f32>) -> f32 {
+/// The median of at most [`MEDIAN_OF`] values, the lower one of two: one slow response of a new server is mixed with the others'.
+fn median(values: impl Iterator<Item = f32>) -> Option<f32> {
     let mut sorted = [0.0; MEDIAN_OF];
     let mut count = 0;
     for (place, value) in sorted.iter_mut().zip(values) {
@@ -112,7 +125,7 @@ fn median(values: impl Iterator<Item = f32>) -> f32 {
         count += 1;
     }
     sorted[..count].sort_unstable_by(f32::total_cmp);
-    sorted[count / 2]
+    sorted[..count].get(count.checked_sub(1)? / 2).copied()
 }
 
 #[cfg(test)]
@@ -127,7 +140,7 @@ mod tests {
 
     fn candidates(servers: &[Server]) -> Vec<Candidate> {
         let full = |(slot, &(busy, known)): (u32, &Server)| Candidate {
-            latency: known.map(|(ms, load)| Reading { typical_us: ms * 1_000.0, load, freshness: 1.0 }),
+            latency: known.map(|(ms, load)| Reading { typical_us: ms * 1_000.0, load, samples: 15.0 }),
             ..candidate(slot, 1, busy)
         };
         (0..).zip(servers).map(full).collect()
@@ -166,11 +179,23 @@ mod tests {
         // noise and near ties are shared
         check(&[(0, Some((0.06, 1.0))), (0, Some((0.12, 1.0)))], &[0, 1]);
         check(&[(0, Some((10.0, 1.0))), (0, Some((11.5, 1.0)))], &[0, 1]);
-        // an unknown latency counts as the highest
-        check(&[(0, None), (0, Some((2.0, 1.0))), (0, Some((50.0, 1.0)))], &[1]);
+        // an unknown latency counts as the median
+        check(&[(0, None), (0, Some((2.0, 1.0))), (0, Some((50.0, 1.0)))], &[0, 1]);
         check(&[(0, None), (1, Some((2.0, 1.0))), (1, Some((2.0, 1.0)))], &[0]);
         check(&[(1, None), (0, None)], &[1]);
         check(&[(0, Some((f32::NAN, 1.0))), (0, Some((2.0, 1.0)))], &[0, 1]);
+    }
+
+    #[test]
+    fn the_fewer_samples_the_less_a_difference_counts() {
+        let known = |ms: f32, samples| Some(Reading { typical_us: ms * 1_000.0, load: 1.0, samples });
+        for (samples, ms, expected) in
+            [(15.0, 13.0, &[0][..]), (4.0, 15.0, &[0, 1]), (4.0, 26.0, &[0]), (0.5, 26.0, &[0, 1])]
+        {
+            let mut all = candidates(&[(0, Some((10.0, 1.0))), (0, None)]);
+            all[1].latency = known(ms, samples);
+            check_all(&all, expected);
+        }
     }
 
     #[test]

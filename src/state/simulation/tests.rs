@@ -199,8 +199,7 @@ fn where_all_fail_none_is_ejected_and_the_shares_are_even() {
 #[test]
 fn a_bad_request_that_fails_everywhere_counts_against_no_server() {
     let some = Server { behaviour: Behaviour::FailsSome(30), ..Server::default() };
-    // With few requests a second, shares go by latencies that are known from few responses.
-    let cases = BY_LOAD.into_iter().flat_map(|algorithm| [(algorithm, 6.0, 10.0), (algorithm, 300.0, 22.0)]);
+    let cases = BY_LOAD.into_iter().flat_map(|algorithm| [(algorithm, 6.0, 22.0), (algorithm, 300.0, 25.0)]);
     for (algorithm, rate, least) in cases {
         let arrivals = Arrivals::PerSecond(rate);
         let description = Description {
