@@ -20,7 +20,7 @@ const GAIN: f32 = 1.0 / 16.0;
 const CAP_OCTAVES: f32 = 1.0;
 /// Samples count for 1/e after this time: the next sample then moves the estimate further, and until it comes the estimate is
 /// mixed with what is usual in the pool. With 4 s, or when samples did not fade, single servers of ten equal ones had a tenth of
-/// their share at 20 requests a second; p99 is the same (docs/experiments.md).
+/// their share at 20 requests a second; p99 is the same.
 const DECAY: Duration = Duration::from_secs(2);
 
 /// What is known at some moment.
