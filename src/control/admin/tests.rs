@@ -333,7 +333,7 @@ fn the_status_tells_everything() {
 fn decision(request_id: &str, server: &str) -> Decision {
     let seen = Candidate {
         cost: 12_100.0,
-        latency: Some(Reading { typical_us: 11_000.0, load: 2.0, freshness: 1.0 }),
+        latency: Some(Reading { typical_us: 11_000.0, load: 2.0, samples: 15.0 }),
         ..Candidate::new(Slot(0), Weight(1), 0)
     };
     let picked = Picked { server: server.into(), why: Why::Least, among: 1, is_reserve: false };

@@ -93,7 +93,7 @@ mod tests {
     /// Servers as (weight, in flight, latency in ms); what is said of the one that is picked at this turn.
     fn check(algorithm: Algorithm, servers: &[(u16, u32, f32)], turn: u64, expected: (Why, usize)) {
         let full = |(slot, &(weight, in_flight, ms)): (u32, &(u16, u32, f32))| Candidate {
-            latency: Some(Reading { typical_us: ms * 1_000.0, load: 1.0, freshness: 1.0 }),
+            latency: Some(Reading { typical_us: ms * 1_000.0, load: 1.0, samples: 15.0 }),
             ..candidate(slot, weight, in_flight)
         };
         let mut all: Vec<_> = (0..).zip(servers).map(full).collect();

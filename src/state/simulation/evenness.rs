@@ -11,7 +11,8 @@ fn equal(servers: usize, work: Work, per_second: f64, seed: u64) -> Description 
     Description {
         seed,
         balancers: 1,
-        policy: Policy::default(),
+        config: Config::default(),
+        pool: PoolId::default(),
         servers: vec![Server { slots: 64, ..Server::default() }; servers],
         arrivals: Arrivals::PerSecond(per_second),
         work,
@@ -24,8 +25,10 @@ fn equal(servers: usize, work: Work, per_second: f64, seed: u64) -> Description 
 
 /// Quick requests at an even pace, and a page of 2 s every 4 s.
 fn slow_pages(servers: usize, per_second: u64, quick: Duration, seed: u64) -> Description {
-    let quick_ones = (0..per_second * 60).map(|n| (Duration::from_micros(n * 1_000_000 / per_second), quick));
-    let slow_ones = (0..15).map(|n| (seconds(4 * n), seconds(2)));
+    let listed = |at, work| Listed { at, work, pool: PoolId::default() };
+    let quick_ones =
+        (0..per_second * 60).map(|n| listed(Duration::from_micros(n * 1_000_000 / per_second), quick));
+    let slow_ones = (0..15).map(|n| listed(seconds(4 * n), seconds(2)));
     let mut list: Vec<_> = quick_ones.chain(slow_ones).collect();
     list.sort();
     let description = equal(servers, Work::Fixed(quick), 1.0, seed);
