@@ -220,7 +220,10 @@ fn a_client_that_leaves_during_its_request_is_counted_once() {
 fn every_metric_that_is_documented_exists() {
     let origin = Origin::responds("fine");
     let config = json!({ "admin": { "socket": support::balancer::ADMIN } });
-    let balancer = Evenkeel::start(with(config, json!({ "servers": { "list": list(&[&origin]) } })));
+    // With what some metrics are there for.
+    let servers =
+        json!({ "list": list(&[&origin]), "sticky": { "learn": "SESSION" }, "shadow": "random_two" });
+    let balancer = Evenkeel::start(with(config, json!({ "servers": servers })));
     let page = balancer.metric_lines("");
     let families: Vec<&str> =
         page.iter().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
