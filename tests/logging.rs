@@ -253,7 +253,7 @@ fn a_file_that_may_not_grow_ends_nothing_and_cuts_no_second_line() {
 
 #[test]
 fn a_fifo_without_a_reader_and_a_folder_are_no_access_log() {
-    for (make, says) in [("mkfifo", "without a reader"), ("mkdir", "directory")] {
+    for (make, says) in [("mkfifo", "without a reader"), ("mkdir", "is a folder")] {
         let elsewhere = tempfile::tempdir().unwrap();
         let path = elsewhere.path().join("access.log");
         assert!(Command::new(make).arg(&path).status().unwrap().success());
