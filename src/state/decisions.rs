@@ -25,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The most questions for requests to come that wait at a time.
 const ASKS_MAX: usize = 16;
 
-/// A question that nobody waits for any more must not cost for ever.
+/// A question whose client is gone must not cost for ever.
 const ASK_TIME: Duration = Duration::from_secs(600);
 
 /// One decision.

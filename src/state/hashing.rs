@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 /// Where the winner of a key can take no request, so many further parts, the same ones for the same key, are asked.
 const ASKED_MAX: u64 = 16;
 
-/// After a change with more newcomers than this the winners are found anew: to compare all parts with each of them takes longer.
+/// After a change with more newcomers than this all winners are found again: to compare all parts with each of them takes longer.
 const NEWCOMERS_MAX: usize = 16;
 
 /// How often the requests in flight of all servers are counted: once in a number of choices that is this part of the number of
