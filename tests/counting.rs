@@ -18,7 +18,7 @@ use std::path::Path;
 use std::thread;
 use support::balancer::{list, unhurried, with};
 use support::faults::ok;
-use support::{Client, Evenkeel, Gate, Origin, until};
+use support::{Client, Evenkeel, Gate, Origin, becomes, until};
 
 /// What clients counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -175,9 +175,8 @@ fn requests_classes_reasons_and_bytes_are_what_clients_counted() {
     count.classes.insert("none".to_owned(), 1);
     count.reasons.insert("client_gone".to_owned(), 1);
 
-    until("all is counted", || balancer.metric("evenkeel_requests_total") as u64 >= count.requests());
-    assert_eq!(Count::by(&balancer), count);
-    assert_eq!(balancer.metric("evenkeel_requests_total") as u64, count.requests());
+    balancer.metric_is("evenkeel_requests_total", count.requests() as f64);
+    becomes("the count", &count, || Count::by(&balancer));
     logged(&balancer.folder().join("access.log"), &count);
 }
 
@@ -378,7 +377,7 @@ fn sums_by_listener_route_pool_and_server_agree_with_each_other_and_with_clients
     let pools = |name: &str| sum(&balancer, "evenkeel_pool_requests_total", &format!("pool=\"{name}\""));
     let default = 200 + 50 + 60 + 40 + 5 + 1 + 7;
     assert_eq!([pools("default"), pools("retried"), pools("auth"), pools("copies")], [default, 20, 0, 0]);
-    assert_eq!(balancer.metric("evenkeel_mirrored_requests_total"), 40.0);
+    balancer.metric_is("evenkeel_mirrored_requests_total", 40.0);
     let server =
         |name: &str| sum(&balancer, "evenkeel_server_responses_total", &format!("server=\"{name}\""));
     // Servers count what they responded: not the five responses that were none, nor the one whose client had left.

@@ -407,7 +407,7 @@ mod half_closed {
         client.send(request).finish_writing();
         origin.until("the request is there", |seen| seen.requests.len() == 1);
         // What the balancer says of itself, it says behind the end that it has seen.
-        assert_eq!(balancer.metric("evenkeel_server_in_flight"), 1.0);
+        balancer.metric_is("evenkeel_server_in_flight", 1.0);
         open.change(|open| *open = 1);
         let (head, status) = client.head();
         open.change(|open| *open = 2);

@@ -746,7 +746,7 @@ mod ends {
             until("it is counted", || {
                 balancer.metric("evenkeel_rejections_total{reason=\"client_gone\"}") == 1.0
             });
-            assert_eq!(balancer.metric("evenkeel_server_in_flight"), 0.0);
+            balancer.metric_is("evenkeel_server_in_flight", 0.0);
         }
     }
 
@@ -1290,7 +1290,7 @@ mod upgrades {
         for tunnel in &mut tunnels {
             assert_eq!(tunnel.send(ASK).response().status, 101);
         }
-        assert_eq!(balancer.metric("evenkeel_tunnels "), 50.0);
+        balancer.metric_is("evenkeel_tunnels ", 50.0);
         assert_eq!(Client::to(&balancer).get("/").status, 200);
         // The admin API has threads of its own, which come and go.
         assert!(
@@ -1300,7 +1300,7 @@ mod upgrades {
         );
         drop(tunnels);
         until("the tunnels end with their clients", || balancer.metric("evenkeel_tunnels ") == 0.0);
-        assert_eq!(balancer.metric("evenkeel_server_in_flight"), 0.0);
+        balancer.metric_is("evenkeel_server_in_flight", 0.0);
     }
 
     #[test]

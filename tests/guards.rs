@@ -39,7 +39,7 @@ fn a_rate_limit_is_reported_and_kept() {
     }
     assert_eq!(origin.count(), 2);
     let rejected = "evenkeel_rejections_total{reason=\"rate_limited\"}";
-    assert_eq!(balancer.metric(rejected), 3.0);
+    balancer.metric_is(rejected, 3.0);
     balancer.logs("rate_limited (429)");
 }
 
@@ -97,7 +97,7 @@ fn a_dry_run_lets_pass_and_counts() {
         let response = client.get("/");
         assert!(response.status == 200 && !response.fields.has("RateLimit"));
     }
-    assert_eq!(balancer.metric("evenkeel_rate_limit_dry_run_total"), 2.0);
+    balancer.metric_is("evenkeel_rate_limit_dry_run_total", 2.0);
 }
 
 #[test]

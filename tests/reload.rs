@@ -104,7 +104,7 @@ fn thirty_reloads_under_load_fail_no_request_and_mix_no_versions() {
         over.store(true, Ordering::Relaxed);
     });
     assert_eq!(tunnel.send("x").bytes(1), b"x", "the tunnel is open");
-    assert_eq!(balancer.metric("evenkeel_config_reloads_total{result=\"applied\"}"), 30.0);
+    balancer.metric_is("evenkeel_config_reloads_total{result=\"applied\"}", 30.0);
     assert_eq!(a.connections(), 2, "one for requests, one for the tunnel: they stay over reloads");
 }
 
@@ -118,7 +118,7 @@ fn a_file_that_is_not_valid_changes_nothing_and_says_so() {
     assert!(text.contains("respons"), "{text}");
     assert_eq!(Client::to(&balancer).get("/").status, 200);
     check(&balancer, config.clone(), 0, &["nothing has changed"]);
-    assert_eq!(balancer.metric("evenkeel_config_last_reload_successful"), 1.0);
+    balancer.metric_is("evenkeel_config_last_reload_successful", 1.0);
     fs::write(balancer.folder().join("config.json"), "{").unwrap();
     balancer.signal(Signal::HUP);
     balancer.logs("nothing was changed");
@@ -204,7 +204,7 @@ fn the_access_log_moves_and_what_needs_a_restart_is_named() {
     };
     until("the line is there", || has("two.log", "/second"));
     assert!(has("one.log", "/first") && !has("one.log", "/second"));
-    assert_eq!(balancer.metric("evenkeel_workers_max"), 3.0);
+    balancer.metric_is("evenkeel_workers_max", 3.0);
 }
 
 #[test]

@@ -160,7 +160,7 @@ fn check_tells_by_key_what_a_reload_would_do_and_does_nothing() {
     }
     // Nothing of it is in use, and no reload was counted.
     assert_eq!(status_of(&balancer, "/a"), 200);
-    assert_eq!(balancer.metric("evenkeel_config_reloads_total"), 0.0);
+    balancer.metric_is("evenkeel_config_reloads_total", 0.0);
     write(&balancer, "config.json", &settings(&origin, json!({})).to_string());
     balancer.signal(Signal::TERM);
     balancer.wait();

@@ -113,14 +113,8 @@ fn a_client_with_a_cookie_stays_and_the_others_spread() {
         }
         assert_eq!(browser.cookies[0].1.len(), 22);
     }
-    assert_eq!(
-        balancer.metric("evenkeel_pool_session_requests_total{pool=\"default\",session=\"kept\"}"),
-        24.0
-    );
-    assert_eq!(
-        balancer.metric("evenkeel_pool_session_requests_total{pool=\"default\",session=\"new\"}"),
-        6.0
-    );
+    balancer.metric_is("evenkeel_pool_session_requests_total{pool=\"default\",session=\"kept\"}", 24.0);
+    balancer.metric_is("evenkeel_pool_session_requests_total{pool=\"default\",session=\"new\"}", 6.0);
 }
 
 #[test]
@@ -267,7 +261,7 @@ fn the_cookie_of_the_servers_is_learned() {
             assert_eq!(browser.get(), (server.clone(), false));
         }
     }
-    assert_eq!(balancer.metric("evenkeel_pool_learned_sessions"), 6.0);
+    balancer.metric_is("evenkeel_pool_learned_sessions", 6.0);
 }
 
 /// A server of Socket.IO in miniature: it knows the sessions that it began, and no others.

@@ -78,7 +78,7 @@ fn requests_come_over_tls_1_3_and_1_2_and_the_server_hears_so() {
     for seen in origin.requests() {
         assert_eq!(seen.fields.all("X-Forwarded-Proto"), ["https"]);
     }
-    assert_eq!(balancer.metric("evenkeel_tls_handshakes_total"), 2.0);
+    balancer.metric_is("evenkeel_tls_handshakes_total", 2.0);
     let mut clear = Client::to(&balancer);
     clear.get("/");
     assert_eq!(origin.requests().last().unwrap().fields.all("X-Forwarded-Proto"), ["http"]);
@@ -136,7 +136,7 @@ fn sessions_are_resumed_at_any_worker_and_after_a_change_of_certificates() {
             }
         }
     }
-    assert_eq!(balancer.metric("evenkeel_tls_handshakes_resumed_total"), 14.0);
+    balancer.metric_is("evenkeel_tls_handshakes_resumed_total", 14.0);
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn tls_on_a_port_in_clear_text_is_closed_and_counted() {
     let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
     let balancer = Evenkeel::before(&[&origin], json!({"admin": {"socket": ADMIN}}));
     assert!(TlsClient::connect(balancer.address(), authority.client(), "a.test").is_err());
-    assert_eq!(balancer.metric("evenkeel_rejections_total{reason=\"tls_on_http_port\"}"), 1.0);
+    balancer.metric_is("evenkeel_rejections_total{reason=\"tls_on_http_port\"}", 1.0);
     balancer.logs("tls_on_http_port (400)");
 }
 
@@ -348,7 +348,7 @@ fn a_client_that_closes_without_close_notify_is_no_error() {
     assert!(client.rest().is_ok(), "close_notify comes back");
     drop(client);
     until("it is gone", || balancer.metric("evenkeel_connections ") == 0.0);
-    assert_eq!(balancer.metric("evenkeel_rejections_total{reason=\"client_gone\"}"), 0.0);
+    balancer.metric_is("evenkeel_rejections_total{reason=\"client_gone\"}", 0.0);
 }
 
 #[test]

@@ -369,7 +369,7 @@ mod queue {
         let most = [0, 1, 2].map(|at| counts[at].1.load(Ordering::SeqCst));
         assert_eq!(most, [3, 1, 5], "the most at once at each server");
         until_waiting(&balancer, 0);
-        assert_eq!(balancer.metric("evenkeel_server_in_flight"), 0.0);
+        balancer.metric_is("evenkeel_server_in_flight", 0.0);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The built binary as a child process, and what the operating system says of it.
 
-use super::{DEADLINE, Origin, Shared, until};
+use super::{DEADLINE, Origin, Shared, becomes, until};
 use rustix::process::{Pid, Resource, Signal, getrlimit, getuid, kill_process};
 use serde_json::{Value, json};
 use std::fs;
@@ -254,6 +254,13 @@ impl Evenkeel {
         let lines = self.metric_lines(name);
         assert!(!lines.is_empty(), "no metric begins with {name}");
         lines.iter().map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// Waits until the sum of these lines' values is this. A request is counted once its exchange has
+    /// ended, which may be after its client has read the response.
+    #[track_caller]
+    pub fn metric_is(&self, name: &str, expected: f64) {
+        becomes(name, &expected, || self.metric(name));
     }
 
     /// Its folder, where the configuration is.

@@ -27,6 +27,7 @@ pub use client::Client;
 pub use message::{Broken, Response, Seen};
 pub use origin::Origin;
 
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,6 +42,21 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !holds() {
         assert!(Instant::now() < deadline, "it did not come about that {what}");
+        thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// Waits until the value is the expected one; fails at the deadline with the last value. For what is told
+/// after its cause, such as a count that follows the response.
+#[track_caller]
+pub fn becomes<T: PartialEq + fmt::Debug>(what: &str, expected: &T, mut value: impl FnMut() -> T) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let value = value();
+        if value == *expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{what} is {value:?}, not {expected:?}");
         thread::park_timeout(Duration::from_millis(5));
     }
 }
