@@ -31,7 +31,7 @@ pub(super) fn contradictions(config: &Config, reader: &mut Reader) {
     }
     admin(config, reader);
     let pools: Vec<&str> = config.pool_ids().map(|pool| config.pool_name(pool)).collect();
-    routes::check(&config.routes, &pools, reader);
+    routes::check(&config.routes, &pools, &config.guards, reader);
 }
 
 fn workers(config: &Config, reader: &mut Reader) {

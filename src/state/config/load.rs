@@ -82,14 +82,11 @@ pub(in crate::state) fn parse_routes(
     let source = Source::new(None, &text);
     let (node, mut reader) = (tree_of(&source)?, Reader::default());
     let pools = [&["default"], pools].concat();
-    let around = routes::Around {
-        pools: &pools,
-        folder: Path::new(""),
-        retries: retry::Rules::default(),
-        guards: &Guards::default(),
-    };
+    let guards = &Guards::default();
+    let around =
+        routes::Around { pools: &pools, folder: Path::new(""), retries: retry::Rules::default(), guards };
     let routes = reader.top(&node, |top| routes::routes(top, &around));
-    routes::check(&routes, &pools, &mut reader);
+    routes::check(&routes, &pools, guards, &mut reader);
     let (faults, warnings) = reader.finish(&source);
     if faults.is_empty() { Ok((routes, warnings)) } else { Err(faults) }
 }

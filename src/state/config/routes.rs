@@ -63,7 +63,7 @@ pub(super) fn routes(top: &mut Section<'_, '_>, around: &Around<'_>) -> Vec<Rout
 }
 
 /// Adds a fault for names that are used twice, and warnings for routes that can never match and pools without a route.
-pub(super) fn check(routes: &[RouteSpec], pools: &[&str], reader: &mut Reader) {
+pub(super) fn check(routes: &[RouteSpec], pools: &[&str], guards: &Guards, reader: &mut Reader) {
     let (mut names, mut rules) = (HashMap::new(), HashMap::new());
     for (index, spec) in routes.iter().enumerate() {
         let first = *names.entry(&spec.route.name).or_insert(index);
@@ -80,7 +80,11 @@ pub(super) fn check(routes: &[RouteSpec], pools: &[&str], reader: &mut Reader) {
             reader.warning(&[&format!("routes[{index}]")], advice);
         }
     }
-    let used: HashSet<PoolId> = routes.iter().flat_map(|spec| spec.route.pools()).collect();
+    let asked = |guards: &Guards| guards.forward_auth.as_ref().map(|auth| auth.pool);
+    let used: HashSet<PoolId> = (routes.iter())
+        .flat_map(|spec| spec.route.pools().into_iter().chain(asked(&spec.guards)))
+        .chain(asked(guards))
+        .collect();
     for (number, name) in (0..).zip(pools).skip(1) {
         if !used.contains(&PoolId(number)) {
             let advice = "no route leads here; name it in the \"pool\" of a route, or take it away";

@@ -283,6 +283,7 @@ fn what_only_looks_wrong_is_a_warning() {
     check(&format!("[ {both} ]"), &[]);
     check("[]", &[("pools.api", "no route leads here"), ("pools.canary", "no route leads here")]);
     check(r#"[ { "pool": "api", "mirror": { "pool": "canary" } } ]"#, &[]);
+    check(r#"[ { "pool": "api", "forward_auth": { "pool": "canary" } } ]"#, &[]);
     check(&format!("[ {both}, {both} ]"), &[("routes[1]", "can never match: routes[0]")]);
     check(&format!(r#"[ {both}, {{ "path": ["/y", "/x"] }} ]"#), &[]);
     check(&format!(r#"[ {both}, {{ "path": "/x", "methods": ["GET"] }} ]"#), &[]);
