@@ -5,7 +5,8 @@
 //!   fails?
 //! - [`route`]: which rule of the configuration does a request match?
 //! - [`pool`]: how many workers should there be?
-//! - [`health`]: which servers are in use? [`outlier`]: which one fails far more than the others?
+//! - [`health`]: which servers are in use? [`outlier`]: which one fails far more than the others? [`fail_open`]: which are used
+//!   all the same where too few are left?
 //!   [`latency`], [`outcomes`], [`silence`], [`report`]: what is recorded of their speed, their errors, of requests
 //!   without a response, and of what they say. [`lookup`]: which of their names are looked up, and when?
 //! - [`rate`]: does a request pass a rate limit? [`key`]: what limits count by ([`recent`]: the keys that are remembered).
@@ -17,6 +18,7 @@
 pub mod admit;
 pub mod concurrency;
 pub mod drain;
+pub mod fail_open;
 pub mod health;
 pub mod hedge;
 pub mod key;

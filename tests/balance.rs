@@ -291,7 +291,9 @@ mod health {
                 visit.send(if is_sick { ok("").replace("200 OK", "500 Sick") } else { ok("ok") });
             }
         });
-        let balancer = servers(&[&origin], &[], probed(json!({"fall": 3, "rise": 2})));
+        // With the default the last known good server would be used.
+        let closed = json!({"servers": {"panic_percent": 0}});
+        let balancer = servers(&[&origin], &[], with(closed, probed(json!({"fall": 3, "rise": 2}))));
         balancer.logs("is up");
         sick.store(1, Ordering::SeqCst);
         until("it is down", || Client::to(&balancer).get("/").status == 503);

@@ -145,11 +145,12 @@ fn tell(to: &UnixStream, sockets: &[Socket], main: &Proxy) -> io::Result<()> {
     inherited::send(to, &fds, &serde_json::to_string(&handed)?)
 }
 
-/// An ejection ends with the process that decided on it.
+/// An ejection ends with the process that decided on it. A server that is used although its probes fail goes on to be used until
+/// the new process has found the same.
 fn health_of(config: &Config, server: &Server) -> Option<(String, String, String, bool)> {
     let is_up = match server.health() {
         Health::Up | Health::Ejected { .. } => true,
-        Health::Down => false,
+        Health::Down => server.is_fail_open(),
         Health::Starting => return None,
     };
     let pool = config.pool_name(server.pool).to_owned();

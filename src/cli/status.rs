@@ -177,6 +177,7 @@ fn traffic(status: &Status) -> [String; 4] {
 
 fn head(pool: &Pool, status: &Status, paint: Paint) -> String {
     let mood = match (pool.ready, pool.servers) {
+        _ if pool.fail_open.is_some() => Mood::Bad,
         (_, 0) => Mood::Off,
         (0, _) => Mood::Bad,
         (ready, all) if ready < all && status.servers.iter().any(|one| one.mood() == Mood::Bad) => {
@@ -184,7 +185,11 @@ fn head(pool: &Pool, status: &Status, paint: Paint) -> String {
         }
         _ => Mood::Good,
     };
-    let ready = paint.mood(mood, &format!("{} of {} take requests", pool.ready, pool.servers));
+    let used = pool
+        .fail_open
+        .as_ref()
+        .map_or_else(String::new, |open| format!(", {} of them though not up", open.used));
+    let ready = paint.mood(mood, &format!("{} of {} take requests{used}", pool.ready, pool.servers));
     let waiting =
         if pool.waiting > 0 { format!("  waiting {}", count(pool.waiting as u64)) } else { String::new() };
     let name = paint.strong(&format!("pool {}", plain(&pool.name)));
@@ -220,8 +225,9 @@ fn of_server(server: &Server, paint: Paint) -> Vec<String> {
     let line = line.replacen(&padded, &paint.mood(server.mood(), &padded), 1);
     let weight = (server.weight != 1).then(|| format!("weight {}", server.weight));
     let backup = server.backup.then(|| "backup".to_owned());
+    let used = server.fail_open.then(|| "gets requests all the same".to_owned());
     let why = (server.mood() != Mood::Good).then(|| server.why()).filter(|why| !why.is_empty());
-    let more: Vec<String> = [weight, backup, why].into_iter().flatten().collect();
+    let more: Vec<String> = [weight, backup, used, why].into_iter().flatten().collect();
     let more = (!more.is_empty()).then(|| format!("    {}", cut(&more.join("; "), WIDTH - 4)));
     [Some(line), more.map(|more| paint.dim(&more))].into_iter().flatten().collect()
 }
@@ -280,6 +286,20 @@ pool api  round_robin  0 of 0 take requests  in flight 0
         let text = report(&status(), "the socket /run/a.sock", Paint { has_colours: false });
         assert_eq!(text, expected);
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH));
+    }
+
+    #[test]
+    fn a_pool_that_fails_open_and_its_servers_are_marked() {
+        let mut status = status();
+        status.pools[0].fail_open = Some(super::super::view::FailOpen { used: 1 });
+        status.servers[1].fail_open = true;
+        let text = report(&status, "x", Paint { has_colours: false });
+        for expected in [
+            "pool default  dynamic  1 of 3 take requests, 1 of them though not up  in flight 2",
+            "    gets requests all the same; 3 probes failed in a row (connection refused) a…",
+        ] {
+            assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");
+        }
     }
 
     #[test]

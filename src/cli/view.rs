@@ -42,6 +42,14 @@ pub(super) struct Pool {
     pub(super) in_flight: u32,
     pub(super) waiting: usize,
     pub(super) shadow: Option<Shadow>,
+    pub(super) fail_open: Option<FailOpen>,
+}
+
+/// Too few servers of a pool are up, so that others get requests all the same.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct FailOpen {
+    pub(super) used: usize,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -59,6 +67,7 @@ pub(super) struct Server {
     pub(super) pool: String,
     pub(super) address: String,
     pub(super) state: String,
+    pub(super) fail_open: bool,
     pub(super) mode: String,
     pub(super) reason: Option<String>,
     pub(super) weight: u16,

@@ -8,6 +8,7 @@ use super::threads::Threads;
 use crate::base::ids::{ByPool, PoolId, ServerId};
 use crate::base::random::Random;
 use crate::base::time::{self, Moment};
+use crate::policy::fail_open::Evidence;
 use crate::policy::health::{self, Event, Health, Others, Record};
 use crate::policy::outlier::Outliers;
 use crate::state::address::Address;
@@ -84,7 +85,10 @@ pub struct Agent {
     newcomers: usize,
     /// Not in the table yet.
     transitions: Vec<Transition>,
+    /// Servers that are found to be, or not to be, among the last known good; not in the table yet.
+    known_good: Vec<(Arc<Server>, bool)>,
     publish_at: Moment,
+    fail_open: fail_open::Watch,
     events: Arc<Events>,
 }
 
@@ -117,6 +121,8 @@ struct Pool {
     ejected: usize,
     /// One of its servers can take requests.
     serves: bool,
+    /// What the log has said last of servers that are used although they are out.
+    fail_open: Option<fail_open::Told>,
 }
 
 impl Pool {
@@ -132,6 +138,7 @@ impl Pool {
             servers: 0,
             ejected: 0,
             serves: true,
+            fail_open: None,
         }
     }
 }
@@ -160,6 +167,10 @@ enum Kind {
 struct Watched {
     server: Arc<Server>,
     record: Record,
+    /// What speaks for it and against it beside its health.
+    evidence: Evidence,
+    /// What the table is told of that.
+    is_known_good: bool,
     /// When each kind is due; other entries of the heap are out of date.
     probe_at: Moment,
     report_at: Moment,
@@ -224,6 +235,8 @@ impl Agent {
             members: None,
             newcomers: 0,
             transitions: Vec::new(),
+            known_good: Vec::new(),
+            fail_open: fail_open::Watch::default(),
             publish_at: Moment::START,
             events: Arc::default(),
         };
@@ -254,6 +267,7 @@ impl Agent {
             self.start_due(now);
             self.eject_outliers(now);
             self.publish(now);
+            self.tell_fail_open(now);
             let next = time::instant(self.next());
             let (calls, found, verdicts) = (self.calls.clone(), self.found.1.clone(), self.verdicts.clone());
             let resolved = self.names.found().clone();
@@ -273,8 +287,10 @@ impl Agent {
 
     fn next(&self) -> Moment {
         let due = self.due.peek().map_or(Moment::NEVER, |Reverse((at, ..))| *at);
-        let publish = if self.transitions.is_empty() { Moment::NEVER } else { self.publish_at };
-        due.min(self.names.next()).min(publish).min(self.next_outliers())
+        let is_published = self.transitions.is_empty() && self.known_good.is_empty();
+        let publish = if is_published { Moment::NEVER } else { self.publish_at };
+        let tell = self.fail_open.next();
+        due.min(self.names.next()).min(publish).min(self.next_outliers()).min(tell)
     }
 
     /// Servers that were added or removed.
@@ -316,6 +332,8 @@ impl Agent {
         let watched = Watched {
             server: Arc::clone(server),
             record,
+            evidence: Evidence::default(),
+            is_known_good: server.is_last_known_good(),
             probe_at,
             report_at,
             probing: false,
@@ -422,6 +440,7 @@ impl Agent {
     /// Processes a verdict of live traffic.
     fn learn_verdict(&mut self, verdict: Verdict) {
         let now = time::now();
+        self.note_request(&verdict, now);
         let Some(what) = verdict.failure else {
             return self.apply(verdict.server, Event::RequestPassed, "", now);
         };
@@ -452,6 +471,9 @@ impl Agent {
         watched.record = record;
         pool.ejected = others.ejected + usize::from(is_ejected(&record));
         self.newcomers -= usize::from(record.was_up && !before.was_up);
+        if let Some(is_good) = watched.news_for_fail_open() {
+            self.known_good.push((Arc::clone(&watched.server), is_good));
+        }
         let Some(change) = change else { return };
         if let Health::Ejected { until } = change.to {
             self.due.push(Reverse((until, id, Kind::Tick)));
@@ -485,6 +507,7 @@ fn is_ejected(record: &Record) -> bool {
     matches!(record.health, Health::Ejected { .. })
 }
 
+mod fail_open;
 mod outliers;
 mod probes;
 mod publish;

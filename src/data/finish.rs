@@ -142,7 +142,7 @@ fn names(meta: &Meta, way: Option<&Way>, pool: Option<PoolId>, live: &Live) -> N
 pub fn record_success(lease: &Lease, cx: &Context) {
     let server = lease.server();
     if server.recovers() {
-        cx.shared.verdicts.tell(Verdict { server: server.id, failure: None });
+        cx.shared.verdicts.tell(Verdict { server: server.id, failure: None, is_unreachable: false });
     }
 }
 
@@ -177,5 +177,6 @@ pub fn record_failure(lease: &Lease, reason: Reason, cx: &Context) {
     };
     let server = lease.server();
     server.fails(cx.now);
-    cx.shared.verdicts.tell(Verdict { server: server.id, failure: Some(what) });
+    let is_unreachable = reason == Reason::ConnectFailed;
+    cx.shared.verdicts.tell(Verdict { server: server.id, failure: Some(what), is_unreachable });
 }

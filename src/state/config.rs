@@ -184,6 +184,8 @@ pub struct Servers {
     pub algorithm: pick::Algorithm,
     /// A second algorithm that only counts where it would choose another server.
     pub shadow: Option<pick::Algorithm>,
+    /// Where less than this share of the servers is up, in percent, the last known good ones are used as well; 0 to 100, 0 never.
+    pub panic_percent: u32,
     /// The servers at the start; names and addresses are unique.
     pub list: Vec<ServerSpec>,
     /// Active probes.

@@ -6,7 +6,7 @@
 //! table in the same way after it is made: see `app`.)
 
 use super::config::{Config, ServerSpec};
-use super::server::{Mode, Server};
+use super::server::{Admits, Mode, Server};
 use crate::base::ids::PoolId;
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ pub fn merge(
         let is_empty = stays.is_empty() && added.is_empty();
         let leaves = own.iter().filter(|server| !stays.iter().any(|kept| Arc::ptr_eq(kept, server)));
         // With nothing in their place they still serve the requests that wait for the pool.
-        leaves.clone().filter(|_| !is_empty).for_each(|server| server.set_open(false));
+        leaves.clone().filter(|_| !is_empty).for_each(|server| server.set_admits(Admits::Nothing));
         merged.removed.extend(leaves.map(|server| Arc::clone(server)));
         kept.extend(stays);
         merged.added.extend(added);

@@ -62,6 +62,18 @@ impl Mode {
     }
 }
 
+/// Which requests a server gets: what the table made of its mode and health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Admits {
+    /// None, except those of sessions that it keeps.
+    Nothing,
+    /// It is up.
+    Requests,
+    /// It is not, but too few servers of its pool are.
+    FailOpen,
+}
+
 /// The last probe of a server, for display.
 #[derive(Clone, Debug)]
 pub struct Check {
@@ -129,7 +141,12 @@ pub struct Server {
     failures: AtomicU64,
     suspect: AtomicBool,
     http10: AtomicBool,
-    open: AtomicBool,
+    /// [`Admits`].
+    admits: AtomicU8,
+    /// Were too few servers left, this one would be used though its probes fail or it is ejected.
+    last_known_good: AtomicBool,
+    /// Requests that it was sent while its probes failed or it was ejected.
+    fail_open_requests: AtomicU64,
     retired: AtomicBool,
     /// Until when it takes requests of its sessions, in milliseconds; 0: it takes none.
     sessions_until_ms: AtomicU64,
@@ -177,7 +194,9 @@ impl Server {
             failures: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
             http10: AtomicBool::new(false),
-            open: AtomicBool::new(false),
+            admits: AtomicU8::new(Admits::Nothing as u8),
+            last_known_good: AtomicBool::new(false),
+            fail_open_requests: AtomicU64::new(0),
             retired: AtomicBool::new(false),
             sessions_until_ms: AtomicU64::new(0),
             drains_since_ms: AtomicU64::new(0),
@@ -426,7 +445,22 @@ impl Server {
 
     /// Whether it gets traffic at all.
     pub fn is_open(&self) -> bool {
-        self.open.load(Relaxed)
+        self.admits.load(Relaxed) != Admits::Nothing as u8
+    }
+
+    /// Whether it gets traffic though its probes fail or it is ejected, because too few servers of its pool are left.
+    pub fn is_fail_open(&self) -> bool {
+        self.admits.load(Relaxed) == Admits::FailOpen as u8
+    }
+
+    /// Requests that it was sent in that state.
+    pub fn fail_open_requests(&self) -> u64 {
+        self.fail_open_requests.load(Relaxed)
+    }
+
+    /// Whether it would be used if too few servers were left, as the health thread sees it.
+    pub fn is_last_known_good(&self) -> bool {
+        self.last_known_good.load(Relaxed)
     }
 
     /// Whether a reload has taken it out: no connection to it is kept idle. It may still be open to requests that began
@@ -489,8 +523,12 @@ impl Server {
         self.retired.store(true, Relaxed);
     }
 
-    pub(super) fn set_open(&self, open: bool) {
-        self.open.store(open, Relaxed);
+    pub(super) fn set_admits(&self, admits: Admits) {
+        self.admits.store(admits as u8, Relaxed);
+    }
+
+    pub(super) fn set_last_known_good(&self, is_good: bool) {
+        self.last_known_good.store(is_good, Relaxed);
     }
 }
 
@@ -524,7 +562,7 @@ mod tests {
     fn a_lease_counts_until_it_is_dropped() {
         let server = server();
         assert!(server.lease(Moment::START).is_err(), "closed until the table opens it");
-        server.set_open(true);
+        server.set_admits(Admits::Requests);
         let leases: Vec<_> = (0..3).map(|_| server.lease(Moment::START).unwrap()).collect();
         assert_eq!((server.in_flight(), server.requests()), (3, 3));
         drop(leases);
@@ -545,7 +583,7 @@ mod tests {
     #[test]
     fn bad_responses_count_and_are_no_samples_of_the_latency() {
         let server = server();
-        server.set_open(true);
+        server.set_admits(Admits::Requests);
         let now = Moment::from_millis(1);
         let respond = |is_good| server.lease(now).unwrap().responded(is_good, Duration::from_millis(20), now);
         respond(false);
@@ -560,7 +598,7 @@ mod tests {
     #[test]
     fn after_an_ejection_one_request_shows_whether_it_responds() {
         let server = server();
-        server.set_open(true);
+        server.set_admits(Admits::Requests);
         let now = Moment::from_millis(1);
         server.set_health(Health::Ejected { until: now });
         server.set_health(Health::Up);
@@ -578,7 +616,7 @@ mod tests {
     #[test]
     fn a_tunnel_is_no_request_that_others_wait_for() {
         let server = server();
-        server.set_open(true);
+        server.set_admits(Admits::Requests);
         let at = Moment::from_millis;
         let leases: Vec<_> = (0..5).map(|_| server.lease(at(0)).unwrap()).collect();
         leases.iter().for_each(Lease::becomes_tunnel);
@@ -594,7 +632,7 @@ mod tests {
     #[test]
     fn requests_without_a_response_are_silence_until_they_end() {
         let server = server();
-        server.set_open(true);
+        server.set_admits(Admits::Requests);
         let at = Moment::from_millis;
         let silence = |ms| server.candidate(Slot(0), at(ms)).silence_us as u64 / 1_000;
         let mut leases: Vec<_> = (0..4).map(|ms| server.lease(at(ms)).unwrap()).collect();

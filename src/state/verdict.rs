@@ -13,6 +13,8 @@ pub struct Verdict {
     pub server: ServerId,
     /// `None`: it got a response. Else a short text for the log: `refused`, `reset`, `timeout`, `broken response`.
     pub failure: Option<&'static str>,
+    /// It could not be connected to.
+    pub is_unreachable: bool,
 }
 
 /// The channel, bounded; both ends are cheap to clone.

@@ -191,6 +191,8 @@ fn pools(page: &mut Page, view: &View) {
     each("pool_servers_ready", "Servers of the pool that get requests now.", &|pool| pool.ready);
     let help = "Requests waiting for a server of the pool, because all are at max_in_flight.";
     each("pool_requests_waiting", help, &|pool| pool.waiting);
+    let help = "Whether too few servers are up, so that requests go to the last known good ones as well.";
+    each("pool_fail_open", help, &|pool| usize::from(pool.fail_open.is_some()));
     let help = "Choices of the pool's algorithm in which its shadow would have chosen the same server, or a different one.";
     page.family("pool_shadow_choices_total", Kind::Counter, help);
     for (pool, shadow) in pools.iter().filter_map(|pool| Some((pool, pool.shadow.as_ref()?))) {
@@ -239,6 +241,8 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
     each("server_failures_total", Kind::Counter, "Requests that failed with the server.", &|s| {
         counted(s.failures())
     });
+    let help = "Requests sent to the server while its health checks failed or it was ejected.";
+    each("server_fail_open_requests_total", Kind::Counter, help, &|s| counted(s.fail_open_requests()));
     each(
         "server_latency_seconds",
         Kind::Gauge,

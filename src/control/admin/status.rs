@@ -111,8 +111,21 @@ pub(super) struct PoolStatus {
     queue_capacity: usize,
     /// Null where the pool keeps no sessions.
     pub(super) sticky: Option<StickyStatus>,
+    /// Null unless too few servers are left, so that the last known good ones are used as well.
+    pub(super) fail_open: Option<FailOpenStatus>,
     /// Null without one.
     pub(super) shadow: Option<ShadowStatus>,
+}
+
+/// A pool that uses servers whose health checks fail, or that are ejected.
+#[derive(Debug, Serialize)]
+pub(super) struct FailOpenStatus {
+    /// RFC 3339, in UTC.
+    since: String,
+    /// Servers that are up, or have not been probed yet.
+    left: usize,
+    /// Those that are used all the same.
+    used: usize,
 }
 
 /// What the second algorithm of a pool would have chosen.
@@ -132,6 +145,8 @@ pub(super) struct ServerStatus {
     pool: String,
     address: String,
     state: &'static str,
+    /// It gets requests all the same, because too few servers of its pool are up.
+    fail_open: bool,
     /// `file`, or `api` for one that was registered.
     origin: &'static str,
     /// What the operator set: `ready`, `drain` or `maint`.
@@ -259,6 +274,11 @@ pub(super) fn pools(view: &View) -> Vec<PoolStatus> {
             in_flight: in_flight.get(pool).copied().unwrap_or(0),
             waiting: view.workers.waiting_in(pool),
             queue_capacity: settings.queue_capacity,
+            fail_open: servers.fail_open.map(|told| FailOpenStatus {
+                since: unix_rfc3339(told.since_unix),
+                left: told.left,
+                used: told.used,
+            }),
             shadow: servers.shadow.as_ref().map(|shadow| ShadowStatus {
                 algorithm: shadow.algorithm.name(),
                 same: shadow.choices.same(),
@@ -290,6 +310,7 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
         name: server.name.clone(),
         address: server.address.to_string(),
         state: state(server),
+        fail_open: server.is_fail_open(),
         origin: origin(view, server),
         mode: server.mode().name(),
         since: turn.as_ref().map(|turn| unix_rfc3339(turn.unix_seconds)),

@@ -5,6 +5,7 @@ use crate::base::ids::ServerId;
 use crate::base::time::{self, Moment};
 use crate::control::judge::{Judged, Probed, judge};
 use crate::control::probe::{self, Reply, Silence, Target};
+use crate::policy::fail_open::Got;
 use crate::policy::health::{Event, Health};
 use crate::state::address::Address;
 use crate::state::config::HealthCheck;
@@ -28,7 +29,7 @@ impl Agent {
             // The first look-up is running; its result triggers the probe.
             Some(name) => match self.names.failure(name).map(Judged::unresolved) {
                 None => watched.probe_at = Moment::NEVER,
-                Some(judged) => self.conclude_probe(id, &judged, Duration::ZERO, now),
+                Some(judged) => self.conclude_probe(id, &judged, Got::Nothing, Duration::ZERO, now),
             },
         }
     }
@@ -95,7 +96,12 @@ impl Agent {
             return self.probe(finding.id, now);
         }
         self.end_repeat(finding.id);
-        self.conclude_probe(finding.id, &judged, finding.took, now);
+        let got = match reply {
+            Ok(_) => Got::Response,
+            Err(_) if check.port.is_some() || check.probe.is_command() => Got::NothingElsewhere,
+            Err(_) => Got::Nothing,
+        };
+        self.conclude_probe(finding.id, &judged, got, finding.took, now);
     }
 
     /// A server that serves one connection at a time may have been blocked by an idle one of ours. So the idle ones are
@@ -126,7 +132,7 @@ impl Agent {
     }
 
     /// Counts the probe.
-    fn conclude_probe(&mut self, id: ServerId, judged: &Judged, took: Duration, now: Moment) {
+    fn conclude_probe(&mut self, id: ServerId, judged: &Judged, got: Got, took: Duration, now: Moment) {
         let Some(watched) = self.watched.get_mut(&id) else { return };
         if judged.has_no_page && !std::mem::replace(&mut watched.pageless, true) {
             let (name, outcome, detail) = (&watched.server.label, &judged.outcome, &judged.detail);
@@ -139,6 +145,7 @@ impl Agent {
         let (outcome, passed) = (judged.outcome.clone(), judged.passed);
         watched.server.checked(Check { unix_seconds: time::unix_seconds(), took, outcome, passed });
         let event = if passed { Event::ProbePassed } else { Event::ProbeFailed };
+        self.note_probe(id, if passed { None } else { Some(got) }, now);
         self.apply(id, event, &judged.detail, now);
         self.schedule_next_probe(id, now);
     }

@@ -34,13 +34,15 @@ pub(super) struct Told {
 impl Agent {
     /// Writes the transitions into the table and then to the log, so that the log is never ahead of the table.
     pub(super) fn publish(&mut self, now: Moment) {
-        if self.transitions.is_empty() || now < self.publish_at {
+        if self.transitions.is_empty() && self.known_good.is_empty() || now < self.publish_at {
             return;
         }
         self.publish_at = now.after(PUBLISH_EVERY);
         let transitions = std::mem::take(&mut self.transitions);
         let changes: Vec<_> = transitions.iter().map(|change| (&*change.server, change.to)).collect();
-        self.table.set_healths(&changes);
+        let known_good = std::mem::take(&mut self.known_good);
+        let known_good: Vec<_> = known_good.iter().map(|(server, is_good)| (&**server, *is_good)).collect();
+        self.table.judge(&changes, &known_good);
         for Transition { server, told, .. } in transitions {
             server.turns(Turn { unix_seconds: time::unix_seconds(), why: told.why });
             self.events.log(Topic::Health, told.level, told.line);

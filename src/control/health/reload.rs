@@ -32,7 +32,8 @@ impl Agent {
             }
             let outliers = std::mem::take(&mut pool.outliers);
             let (servers, ejected, serves) = (pool.servers, pool.ejected, pool.serves);
-            *pool = Pool { outliers, servers, ejected, serves, ..new };
+            let fail_open = pool.fail_open.take();
+            *pool = Pool { outliers, servers, ejected, serves, fail_open, ..new };
         }
         changed.into_iter().for_each(|pool| self.ask_again(pool, now));
     }

@@ -87,7 +87,11 @@ impl Fixture {
     }
 
     fn fails(&self, name: &str) {
-        self.verdicts.tell(Verdict { server: self.server(name).id, failure: Some("cannot be reached") });
+        self.verdicts.tell(Verdict {
+            server: self.server(name).id,
+            failure: Some("cannot be reached"),
+            is_unreachable: true,
+        });
     }
 }
 

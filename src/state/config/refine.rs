@@ -35,6 +35,10 @@ const POOLS_MAX: usize = 10_000;
 const DECISIONS_PER_SECOND: u32 = 20;
 /// A server's share of the traffic; 0 means no new requests.
 const WEIGHTS: RangeInclusive<u64> = 0..=1000;
+/// Where less than this share of a pool is up, the last known good servers are used as well. With so few left each gets more than
+/// four times its load, which no reserve is for; and in a pool of up to four servers only where none is left, so that two of three
+/// may be taken out by their own health pages, as at a deployment, and stay out.
+const PANIC_PERCENT: u32 = 25;
 /// The most idle connections to a server.
 const IDLE_MAX: u64 = 10_000;
 /// The longest path of a Unix socket: `sun_path` holds 108 bytes with the closing NUL.
@@ -129,6 +133,7 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
         max_in_flight: s.maybe("max_in_flight", None, rules::whole(1..=1_000_000)),
         algorithm: s.get("algorithm", Algorithm::default(), rules::algorithm),
         shadow: s.maybe("shadow", None, rules::algorithm),
+        panic_percent: s.get("panic_percent", PANIC_PERCENT, rules::whole(0..=100)),
         list: s.objects("list", server),
         health_check: s.section("health_check", |section| health_check::read(section, folder)),
         load_report: s.section("load_report", load_report),

@@ -1,6 +1,6 @@
 //! The lease that counts a request in flight with a server.
 
-use super::{Server, millis};
+use super::{Admits, Server, millis};
 use crate::base::time::Moment;
 use crate::policy::latency::Latency;
 use crate::policy::silence::Awaiting;
@@ -78,9 +78,14 @@ impl Server {
     /// Takes a lease for a request that is sent now, unless the server was taken out since the snapshot was made, or
     /// has reached its limit.
     pub fn lease(self: &Arc<Self>, now: Moment) -> Result<Lease, Rejected> {
-        match self.open.load(Relaxed) {
-            true => self.lease_anyway(now),
-            false => Err(Rejected::Closed),
+        match self.admits.load(Relaxed) {
+            admits if admits == Admits::Requests as u8 => self.lease_anyway(now),
+            admits if admits == Admits::FailOpen as u8 => {
+                let lease = self.lease_anyway(now)?;
+                self.fail_open_requests.fetch_add(1, Relaxed);
+                Ok(lease)
+            }
+            _ => Err(Rejected::Closed),
         }
     }
 

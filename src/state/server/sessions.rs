@@ -11,7 +11,11 @@ impl Server {
     /// keep its sessions.
     pub fn lease_for_session(self: &Arc<Self>, now: Moment) -> Result<Lease, Rejected> {
         match millis(now) < self.sessions_until_ms.load(Relaxed) {
-            true => self.lease_anyway(now),
+            true => {
+                let lease = self.lease_anyway(now)?;
+                self.fail_open_requests.fetch_add(u64::from(self.is_fail_open()), Relaxed);
+                Ok(lease)
+            }
             false => Err(Rejected::Closed),
         }
     }

@@ -246,9 +246,9 @@ function show_pools(status) {
     const pool = pool_of(told.name);
     // Long tables of several pools would hide each other.
     if (is_new && told.servers > 40 && status.pools.length > 1) pool.element.open = false;
-    const style = told.servers === 0 || told.ready > 0 ? (told.ready < told.servers ? "warn" : "") : "bad";
+    const style = told.fail_open ? "bad" : told.servers === 0 || told.ready > 0 ? (told.ready < told.servers ? "warn" : "") : "bad";
     const facts = [
-      ["", "", told.algorithm], [style, "", `${told.ready} of ${told.servers} take requests`], ["", "req/s", rate(rates.get(told.name) ?? 0)],
+      ["", "", told.algorithm], [style, "", `${told.ready} of ${told.servers} take requests${told.fail_open ? `, ${told.fail_open.used} of them though not up` : ""}`], ["", "req/s", rate(rates.get(told.name) ?? 0)],
       ["", "in flight", count(told.in_flight)], [told.waiting ? "warn" : "", "waiting", `${count(told.waiting)} of ${count(told.queue_capacity)}`],
     ].map(([style, name, value]) => make("span", { className: `fact ${style}` }, name ? `${name} ` : "", make("b", {}, value)));
     pool.summary.replaceChildren(pool.summary.firstChild, ...facts);
@@ -312,9 +312,10 @@ function update_row(row, server) {
     row.name.replaceChildren(server.name, ...(server.backup ? [make("span", { className: "tag" }, "backup")] : []));
   }
   put(row.address, server.address);
-  if (row.state.className !== `state ${server.state}`) {
-    row.state.className = `state ${server.state}`;
-    row.state.replaceChildren(make("span", { attr: { "aria-hidden": "true" } }, mark), word);
+  const style = `state ${server.state}${server.fail_open ? " used" : ""}`;
+  if (row.state.className !== style) {
+    row.state.className = style;
+    row.state.replaceChildren(make("span", { attr: { "aria-hidden": "true" } }, mark), server.fail_open ? `${word}, used` : word);
   }
   const duration = server.since ? `for ${since(server.since)}` : "";
   const reasons = { up: duration && `Up ${duration}`, drain: "Drained by the operator", maint: "Taken out by the operator" };
