@@ -8,6 +8,7 @@
 mod api;
 mod dashboard;
 mod decisions;
+mod fail_open;
 mod guard;
 mod intake;
 mod metrics;

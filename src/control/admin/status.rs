@@ -1,6 +1,7 @@
 //! The JSON of `/api/v1/status` and `/api/v1/servers`, filled from the shared state.
 
 use super::View;
+use super::fail_open::FailOpenStatus;
 use super::rates::Rates;
 use super::sessions::{self, StickyStatus};
 use crate::base::ids::{ByPool, PoolId};
@@ -115,17 +116,6 @@ pub(super) struct PoolStatus {
     pub(super) fail_open: Option<FailOpenStatus>,
     /// Null without one.
     pub(super) shadow: Option<ShadowStatus>,
-}
-
-/// A pool that uses servers whose health checks fail, or that are ejected.
-#[derive(Debug, Serialize)]
-pub(super) struct FailOpenStatus {
-    /// RFC 3339, in UTC.
-    since: String,
-    /// Servers that are up, or have not been probed yet.
-    left: usize,
-    /// Those that are used all the same.
-    used: usize,
 }
 
 /// What the second algorithm of a pool would have chosen.
@@ -274,11 +264,7 @@ pub(super) fn pools(view: &View) -> Vec<PoolStatus> {
             in_flight: in_flight.get(pool).copied().unwrap_or(0),
             waiting: view.workers.waiting_in(pool),
             queue_capacity: settings.queue_capacity,
-            fail_open: servers.fail_open.map(|told| FailOpenStatus {
-                since: unix_rfc3339(told.since_unix),
-                left: told.left,
-                used: told.used,
-            }),
+            fail_open: servers.fail_open.map(FailOpenStatus::of),
             shadow: servers.shadow.as_ref().map(|shadow| ShadowStatus {
                 algorithm: shadow.algorithm.name(),
                 same: shadow.choices.same(),
