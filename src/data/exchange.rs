@@ -136,6 +136,8 @@ pub struct Exchange {
     view: View,
     /// The pool that serves it.
     pool: PoolId,
+    /// When its response is worthless: as its client or its route says.
+    expires: Moment,
     /// The pool that gets a copy of it, once it was sent.
     copy_to: Option<PoolId>,
     /// The copy, for its worker to take in.
@@ -254,6 +256,7 @@ impl Exchange {
             let response = exchange.follow(routed, cx);
             exchange.upload.take_early(early).map(|used| (used, response))
         });
+        exchange.set_deadline(head.deadline_ms);
         exchange.copy_to = exchange.mirror_of(head, cx);
         match taken {
             // A listener's redirect to https: whatever guards ask for, a password above all, belongs there.
@@ -405,6 +408,7 @@ impl Exchange {
             meta,
             view,
             pool: PoolId::default(),
+            expires: Moment::NEVER,
             copy_to: None,
             copy: None,
             copied: None,
@@ -498,13 +502,19 @@ impl Exchange {
     fn wait_at_gate(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
         match self.gate.as_mut().map_or(Opens::Now, |gate| gate.look(cx.now)) {
             Opens::Now => self.go_on(cx),
-            Opens::Later(until) => return Ok(Flow::Wait(until)),
+            Opens::Later(_) if cx.now >= self.expires => {
+                return Err(Failure::last(Reason::DeadlineExceeded));
+            }
+            Opens::Later(until) => return Ok(Flow::Wait(until.min(self.expires))),
             Opens::Never(rejected) => self.reject_as(rejected, cx),
         }
         Ok(Flow::Again)
     }
 
     fn choose(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
+        if cx.now >= self.expires {
+            return Err(Failure::last(self.too_late()));
+        }
         // What came before is served before.
         let live = &self.view.live;
         let queue = &live.pool(self.pool).queue;
@@ -527,12 +537,16 @@ impl Exchange {
         match chosen {
             Chosen::Server(lease) => {
                 // There may be room for the next one, too.
+                let too_late = self.too_late();
                 if let Some(queue_token) = self.leave_queue(cx) {
                     let took_us = lease.server().latency_us(cx.now).unwrap_or(0.0);
                     self.lease = Some(lease);
                     let live = &self.view.live;
                     let (queue, admit) = (&live.pool(self.pool).queue, &live.config.threadpool.admit);
                     match queue.judge(admit, queue_token.since, took_us, cx.now) {
+                        Admit::Serve if cx.now > queue.last_moment(queue_token.since, self.expires) => {
+                            return Err(Failure::last(too_late));
+                        }
                         Admit::Serve => {}
                         Admit::TooLate => return Err(Failure::last(Reason::QueueTimeout)),
                         Admit::Standing => return Err(Failure::last(Reason::Overloaded)),
@@ -561,10 +575,7 @@ impl Exchange {
             }
             Chosen::Full => {
                 self.state = State::Queue;
-                let since = self.queue_token.as_ref().map_or(cx.now, |queue_token| queue_token.since);
-                Ok(Flow::Wait(
-                    since.after(live.config.threadpool.admit.deadline).min(cx.now.after(QUEUE_LOOK)),
-                ))
+                Ok(Flow::Wait(self.queue_deadline(cx).0.min(cx.now.after(QUEUE_LOOK))))
             }
             Chosen::None => {
                 Err(self.tries.last.unwrap_or_else(|| Failure::last(upstream::why_none(cx, self.pool))))
@@ -574,9 +585,9 @@ impl Exchange {
 
     /// Called, or time has passed.
     fn wait_in_queue(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
-        let since = self.queue_token.as_ref().map_or(cx.now, |queue_token| queue_token.since);
-        if cx.now >= since.after(self.view.live.config.threadpool.admit.deadline) {
-            return Err(Failure::last(Reason::QueueTimeout));
+        let (deadline, reason) = self.queue_deadline(cx);
+        if cx.now >= deadline {
+            return Err(Failure::last(reason));
         }
         self.state = State::Choose;
         Ok(Flow::Again)
@@ -591,12 +602,15 @@ impl Exchange {
         self.download.flush(client, Then::Open, &mut cx.pipes)?;
         while self.upload.is_chunked() {
             if self.upload.collect(client, &mut cx.body, cx.now)? == 0 && self.upload.is_chunked() {
+                if cx.now >= self.expires {
+                    return Err(Failure::last(Reason::DeadlineExceeded));
+                }
                 let deadline = self.upload.moved_at.after(self.times().client_body);
                 let is_late = cx.now >= deadline;
                 return if is_late {
                     Err(Failure::last(Reason::BodyTimeout))
                 } else {
-                    Ok(Flow::Wait(deadline))
+                    Ok(Flow::Wait(deadline.min(self.expires)))
                 };
             }
         }
@@ -607,6 +621,12 @@ impl Exchange {
     /// A connection to the server: the idle one that was used last, or a new one.
     fn connect(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
         let Some(server) = &self.server else { return Err(Failure::last(Reason::Internal)) };
+        if self.expires != Moment::NEVER {
+            if cx.now >= self.expires {
+                return Err(Failure::last(Reason::DeadlineExceeded));
+            }
+            self.upload.tell_time_left(self.expires.since(cx.now));
+        }
         // What may not be sent twice is not sent on a connection that may have ended meanwhile.
         let trusts_events = self.meta.idempotent && cx.now.since(cx.polled_at) < EVENTS_FRESH;
         let idle = match self.tries.same_server || self.connecting.is_some() {
@@ -621,7 +641,8 @@ impl Exchange {
             None => self.connect_new(&Arc::clone(server), cx)?,
         };
         let Some(connection) = connection else {
-            return Ok(Flow::Wait(self.connect_deadline().min(cx.now.after(CONNECT_AGAIN))));
+            let again = cx.now.after(CONNECT_AGAIN);
+            return Ok(Flow::Wait(self.connect_deadline().min(self.expires).min(again)));
         };
         cx.shard().count(if idle.is_some() { Counter::Reuses } else { Counter::Connects });
         self.connection = Some(connection);
@@ -950,8 +971,12 @@ impl Exchange {
         self.leave_queue(cx);
         let is_clients = matches!(failure.reason, Reason::ClientGone | Reason::ClientStalled);
         let is_over = is_clients || self.download.has_begun();
-        let verdict = if is_over { Retry::No } else { self.verdict(&failure, cx) };
+        // Past its deadline no attempt is begun.
+        let verdict = if is_over || cx.now >= self.expires { Retry::No } else { self.verdict(&failure, cx) };
         if let Some(lease) = &self.lease {
+            if failure.reason == Reason::DeadlineExceeded {
+                self.note_expired(lease, cx);
+            }
             // A pooled connection may die under a request without a fault of the server's; not so twice.
             if verdict != Retry::SameServer {
                 finish::record_failure(lease, failure.reason, cx);
@@ -1107,6 +1132,7 @@ impl Exchange {
             pool: self.in_pool.then_some(self.pool),
             phases: &self.phases,
             body_bytes: self.download.body_bytes(),
+            expires: self.expires(),
             text,
             live: &self.view.live,
         }

@@ -5,7 +5,7 @@ use super::meta::{Meta, Trace};
 use super::phases::Phases;
 use super::route::Way;
 use crate::base::ids::{ListenerId, PoolId};
-use crate::base::time;
+use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::state::access::{AccessSink, Line, Names, RequestText};
 use crate::state::live::Live;
@@ -39,6 +39,8 @@ pub struct Outcome<'a> {
     pub phases: &'a Phases,
     /// Bytes to the client that were no heads.
     pub body_bytes: u64,
+    /// When its response was worthless.
+    pub expires: Option<Moment>,
     /// The request as its client sent it.
     pub text: RequestText,
     /// The configuration under which it began.
@@ -59,8 +61,8 @@ pub fn counted<'c>(
 
 /// Counts an exchange, once, and writes its line into the access log.
 pub fn count(outcome: Outcome<'_>, cx: &Context) {
-    let Outcome { meta, status, received, sent, server, reason, way, pool, phases, body_bytes, text, live } =
-        outcome;
+    let Outcome { meta, status, received, sent, server, reason, way, pool, phases, text, live, .. } = outcome;
+    let (body_bytes, expires) = (outcome.body_bytes, outcome.expires);
     let shard = cx.shard();
     let took = cx.now.since(meta.started);
     shard.ends(stats::Outcome { status: (status != 0).then_some(status), bytes: sent, reason });
@@ -99,7 +101,7 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
         bytes: sent,
         body_bytes,
         took,
-        phases: phases.for_line(meta.started),
+        phases: phases.for_line(meta.started, expires),
         id: meta.trace.clone(),
         trace: meta.trace_context.as_ref().map(|trace| trace.sent.trace),
         server: server.cloned(),

@@ -31,9 +31,10 @@ impl Phases {
     }
 
     /// As the access log has them; the head was complete at `started`.
-    pub fn for_line(&self, started: Moment) -> LinePhases {
+    pub fn for_line(&self, started: Moment, expires: Option<Moment>) -> LinePhases {
         LinePhases {
             queue: self.queued,
+            deadline: expires.map(|at| at.since(started)),
             connect: self.connected,
             first_byte: self.first_byte_at.map(|at| at.since(started)),
             tries: self.tries,

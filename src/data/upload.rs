@@ -1,6 +1,8 @@
 //! Layer 2, towards the server: a request, head and body, streamed in constant memory. What has been sent is kept while it
 //! may serve to send it again (invariant 8).
 
+mod time_left;
+
 use super::client::{Client, Failure};
 use super::socket::Then;
 use super::splice::{Pipe, Pipes, SPLICE_FROM_BYTES};
@@ -38,6 +40,8 @@ pub struct Upload {
     out: Vec<u8>,
     /// Of which so many are the head, as long as it is there.
     head_len: usize,
+    /// Where in it the server is told how much time is left; 0 where it is not.
+    deadline_at: usize,
     /// Bytes of `out` that this attempt has sent.
     sent: usize,
     /// `out` is the whole request so far.
@@ -60,6 +64,7 @@ impl Upload {
             limit,
             passed: 0,
             head_len: out.len(),
+            deadline_at: 0,
             out,
             sent: 0,
             buffered: true,

@@ -240,7 +240,7 @@ fn goes_to_server(head: &RequestHead<'_, '_>, hop: &Hop<'_>, kind: Name) -> bool
         Name::TraceState => hop
             .trace_parent
             .is_none_or(|ours| head.trace_parent.is_some_and(|theirs| theirs.trace == ours.trace)),
-        Name::FramingLookalike => false,
+        Name::FramingLookalike | Name::XRequestDeadline => false,
         Name::Other | Name::Via | Name::XServedBy | Name::Accept | Name::Date | Name::ContentType => true,
     }
 }

@@ -107,6 +107,8 @@ pub struct RequestHead<'s, 'b> {
     pub max_forwards: Option<u64>,
     /// The client's own X-Request-Id, if there is a valid one.
     pub request_id: Option<&'b [u8]>,
+    /// After so many milliseconds its response is worthless (`X-Request-Deadline`); at most eight digits.
+    pub deadline_ms: Option<u32>,
     /// The client's `traceparent`, if there is exactly one and it is valid.
     pub trace_parent: Option<TraceParent>,
     /// Length of the head including its empty line (and an empty line before it), in bytes.
@@ -154,6 +156,7 @@ impl<'s, 'b> RequestHead<'s, 'b> {
             upgrade: false,
             te_trailers: false,
             max_forwards: None,
+            deadline_ms: None,
             ..*self
         }
     }
@@ -268,6 +271,7 @@ struct Said<'b> {
     host: Claim<'b>,
     max_forwards: Claim<'b>,
     request_id: Claim<'b>,
+    deadline: Claim<'b>,
     trace_parent: Claim<'b>,
     options: Options,
     upgrade: bool,
@@ -286,6 +290,7 @@ impl<'b> Said<'b> {
             Name::Host => self.host.note(value),
             Name::MaxForwards => self.max_forwards.note(value),
             Name::XRequestId => self.request_id.note(value),
+            Name::XRequestDeadline => self.deadline.note(value),
             Name::TraceParent => self.trace_parent.note(value),
             Name::Connection => self.options.note(value),
             Name::Accept if self.form != Form::Json => self.form = form_of(value, self.form),
@@ -348,6 +353,7 @@ fn understand<'s, 'b>(
         te_trailers: modern && said.te_trailers,
         max_forwards: max_forwards(line.method, said.max_forwards)?,
         request_id: request_id(said.request_id),
+        deadline_ms: deadline_ms(said.deadline),
         trace_parent: said.trace_parent.one().and_then(TraceParent::parse),
         len: fields.head.len(),
         fields,
@@ -428,6 +434,14 @@ fn max_forwards(method: &[u8], claim: Claim<'_>) -> Result<Option<u64>, Reason> 
 /// The client's id counts if there is exactly one and it is valid.
 fn request_id(claim: Claim<'_>) -> Option<&[u8]> {
     claim.one().filter(|id| trace::is_valid_id(id))
+}
+
+/// One whole number of at most eight digits, as gRPC has it in `grpc-timeout`. Anything else says nothing: a header that
+/// strangers made up is no reason to reject a request.
+fn deadline_ms(claim: Claim<'_>) -> Option<u32> {
+    let value = claim.one().filter(|value| (1..=8).contains(&value.len()))?;
+    let is_number = value.iter().all(u8::is_ascii_digit);
+    is_number.then(|| decimal(value).and_then(|ms| u32::try_from(ms).ok())).flatten()
 }
 
 /// HTTP/2 without TLS, with or without a version.

@@ -52,6 +52,8 @@ pub enum Name {
     XClientCert,
     /// `X-Request-Id`: names the request in logs.
     XRequestId,
+    /// `X-Request-Deadline`: how much time is left until the response is worthless.
+    XRequestDeadline,
     /// `X-Real-IP`: the client's address, as other proxies name it; trusted only from a trusted peer.
     XRealIp,
     /// `traceparent`: W3C Trace Context.
@@ -125,6 +127,8 @@ fn extension(name: &[u8]) -> Name {
         Name::XServedBy
     } else if is(b"x-request-id") {
         Name::XRequestId
+    } else if is(b"x-request-deadline") {
+        Name::XRequestDeadline
     } else if name.get(..CERTIFICATE.len()).is_some_and(|start| same_dashed(start, CERTIFICATE)) {
         Name::XClientCert
     } else if !name.get(..FAMILY.len()).is_some_and(|start| same_dashed(start, FAMILY)) {
@@ -177,6 +181,8 @@ mod tests {
         check("X-Forwarded-Host", Name::XForwardedHost);
         check("X-Forwarded-Port", Name::XForwardedOther);
         check("X-Request-Id", Name::XRequestId);
+        check("X-Request-Deadline", Name::XRequestDeadline);
+        check("x_request_deadline", Name::XRequestDeadline);
         check("X-Served-By", Name::XServedBy);
         check("X-Client-Cert-Subject", Name::XClientCert);
         check("X_Client-Cert_Fingerprint", Name::XClientCert);

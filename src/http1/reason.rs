@@ -133,6 +133,10 @@ reasons! {
     QueueFull = "queue_full", 503, "The balancer has too many requests waiting. Try again shortly.";
     /// The request waited past its deadline, for a server or for a worker.
     QueueTimeout = "queue_timeout", 503, "The request waited too long for a server. Try again shortly.";
+    /// The deadline of the client or of the route was too near before a server had room.
+    QueueDeadline = "queue_deadline", 503, "No server had room in the time that the request had. Try again shortly.";
+    /// The deadline of the client or of the route has passed.
+    DeadlineExceeded = "deadline_exceeded", 504, "The time that the request had is over. Allow more time, or try again later.";
     /// The standing queue is being shortened.
     Overloaded = "overloaded", 503, "The balancer is overloaded. Try again shortly.";
     /// The limit of connections is reached.
@@ -186,6 +190,8 @@ impl Reason {
                 | Reason::AuthBusy
                 | Reason::QueueFull
                 | Reason::QueueTimeout
+                | Reason::QueueDeadline
+                | Reason::DeadlineExceeded
                 | Reason::Overloaded
                 | Reason::TunnelLimit
                 | Reason::NoRoute

@@ -59,6 +59,8 @@ pub struct Line {
 pub struct LinePhases {
     /// In the queue of its pool; `None`: it did not wait.
     pub queue: Option<Duration>,
+    /// How much time it had until its response was worthless; `None`: that is not known.
+    pub deadline: Option<Duration>,
     /// For the new connection to its server; `None`: there was one, or none came about.
     pub connect: Option<Duration>,
     /// From the complete head to the head of the server's response.

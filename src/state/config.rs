@@ -259,6 +259,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// The first byte of a server's response, then between reads from it.
     pub response: Duration,
+    /// From the complete head of a request to the end of its response; `None` is unlimited.
+    pub request: Option<Duration>,
     /// From the first byte of a request head to its end.
     pub client_head: Duration,
     /// Between reads of a request body, and between writes to a client.

@@ -12,7 +12,10 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicU32, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::time::Duration;
 
 /// In a standing queue a request may wait for so many times what one takes at its server: slow servers alone are no
@@ -39,6 +42,8 @@ pub struct ServerQueue {
     places: Mutex<(VecDeque<Place>, u64)>,
     /// How many wait; read without the lock by each request that ends.
     waiting: AtomicUsize,
+    /// What the last request that waited takes at its server, in microseconds.
+    usual_us: AtomicU32,
     codel: Codel,
 }
 
@@ -105,9 +110,20 @@ impl ServerQueue {
         first.into_iter().for_each(|place| place.worker.call(place.client));
     }
 
+    /// Until when a request that expires then may wait: its server needs time, too. Half of the time may pass in the queue,
+    /// however slow the servers seem: what is known of them may be old.
+    pub fn last_moment(&self, since: Moment, expires: Moment) -> Moment {
+        if expires == Moment::NEVER {
+            return expires;
+        }
+        let (usual, time) = (Duration::from_micros(self.usual_us.load(Relaxed).into()), expires.since(since));
+        since.after(time.saturating_sub(usual).max(time / 2))
+    }
+
     /// Whether a request that waited since then and got a server is still worth serving. `took_us`: what requests take
     /// at that server, as a wait of a few times that is not an overload.
     pub fn judge(&self, rules: &Rules, since: Moment, took_us: f32, now: Moment) -> Admit {
+        self.usual_us.store(took_us as u32, Relaxed);
         let usual = Duration::from_micros(took_us as u64) * TIMES_LATENCY;
         let rules = Rules { max_wait: rules.max_wait.max(usual), ..*rules };
         self.codel.judge(&rules, since, now)

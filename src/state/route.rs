@@ -100,6 +100,8 @@ pub struct RouteTimeouts {
     pub response: Option<Duration>,
     /// Between reads of a request body.
     pub client_body: Option<Duration>,
+    /// From the complete head to the end of the response; `Some(None)` is unlimited.
+    pub request: Option<Option<Duration>>,
 }
 
 /// Copies of requests for another pool, whose responses are dropped.

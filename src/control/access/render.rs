@@ -105,6 +105,7 @@ fn value(field: Field, line: &Line) -> Of<'_> {
         }
         Field::Client => shown(line.client.map(|client| client.to_string())),
         Field::Peer => shown(line.peer.map(|peer| peer.to_string())),
+        Field::DeadlineMs => ms(line.phases.deadline),
         Field::Listener => text(names.and_then(|names| names.listener.as_deref())),
         Field::Method => bytes(line.request.method()),
         Field::Target => bytes(line.request.target()),

@@ -2,8 +2,11 @@
 
 use super::Exchange;
 use crate::base::time::Moment;
+use crate::data::context::Context;
+use crate::data::finish;
 use crate::http1::reason::Reason;
 use crate::state::addresses;
+use crate::state::server::Lease;
 use std::time::Duration;
 
 /// From the first byte of a response's head to its last: a server that sends it byte by byte is bounded.
@@ -22,6 +25,52 @@ pub(super) struct Times {
 }
 
 impl Exchange {
+    /// Takes what its client says of its deadline, and what the configuration does; the sooner one counts.
+    pub(super) fn set_deadline(&mut self, of_client_ms: Option<u32>) {
+        let of_client = of_client_ms.map(|ms| Duration::from_millis(u64::from(ms)));
+        let time = of_client.into_iter().chain(self.request_time()).min();
+        self.expires = time.map_or(Moment::NEVER, |time| self.meta.started.after(time));
+    }
+
+    /// How long it may take as its route or the configuration says.
+    fn request_time(&self) -> Option<Duration> {
+        let own = self.way.as_ref().and_then(|way| way.route.timeouts.request);
+        own.unwrap_or(self.view.live.config.timeouts.request)
+    }
+
+    /// When its response is worthless; `None` where that is not known.
+    pub fn expires(&self) -> Option<Moment> {
+        Some(self.expires).filter(|at| *at != Moment::NEVER)
+    }
+
+    /// Until when it may wait for a server, and why it fails then.
+    pub(super) fn queue_deadline(&self, cx: &Context) -> (Moment, Reason) {
+        let live = &self.view.live;
+        let since = self.queue_token.as_ref().map_or(cx.now, |queue_token| queue_token.since);
+        let own = (since.after(live.config.threadpool.admit.deadline), Reason::QueueTimeout);
+        let last = live.pool(self.pool).queue.last_moment(since, self.expires);
+        if last < own.0 { (last, self.too_late()) } else { own }
+    }
+
+    /// What its client is told when its deadline comes while it waits for a server: 503 where none has seen it, so that
+    /// sending it again is safe, as after other rejections of the queue.
+    pub(super) fn too_late(&self) -> Reason {
+        let is_new = self.queue_token.is_some() && self.phases.tries == 0;
+        if is_new { Reason::QueueDeadline } else { Reason::DeadlineExceeded }
+    }
+
+    /// The deadline came while the server had it. A server that had most of the time that the configuration allows is at
+    /// fault, as with `timeouts.response`; how soon a client gives up says nothing but that a response takes longer.
+    pub(super) fn note_expired(&self, lease: &Lease, cx: &Context) {
+        let Some(asked_at) = self.asked_at.filter(|_| !self.download.has_begun()) else { return };
+        let waited = cx.now.since(asked_at);
+        let allowed = self.request_time().filter(|time| self.meta.started.after(*time) <= self.expires);
+        match allowed.is_some_and(|time| waited >= time / 2) {
+            true => finish::record_failure(lease, Reason::ServerTimeout, cx),
+            false => lease.cancelled(waited, cx.now),
+        }
+    }
+
     /// Its time limits: those of its route, or of the configuration.
     pub(super) fn times(&self) -> Times {
         let (own, all) = (self.way.as_ref().map(|way| way.route.timeouts), &self.view.live.config.timeouts);
@@ -49,7 +98,8 @@ impl Exchange {
     pub(super) fn deadline(&self) -> (Moment, Reason) {
         let times = self.times();
         if self.connection.is_some() && !self.upload.has_begun() {
-            return (self.connect_deadline(), Reason::ConnectFailed);
+            let connect = (self.connect_deadline(), Reason::ConnectFailed);
+            return if self.expires < connect.0 { (self.expires, Reason::DeadlineExceeded) } else { connect };
         }
         let begun = self.download.has_begun();
         let (up, down) = (self.upload.moved_at, self.download.moved_at);
@@ -71,6 +121,9 @@ impl Exchange {
             sooner(latest.after(times.client_body.max(times.response)), Reason::BodyTimeout);
         } else {
             sooner(up.after(times.client_body), Reason::BodyTimeout);
+        }
+        if !self.download.is_received() {
+            sooner(self.expires, Reason::DeadlineExceeded);
         }
         if let Some(since) = self.download.head_since() {
             sooner(since.after(RESPONSE_HEAD_TIME), Reason::ServerTimeout);

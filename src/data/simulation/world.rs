@@ -56,12 +56,13 @@ struct World {
     log: Vec<String>,
 }
 
-fn config(max_in_flight: Option<u32>, is_hedged: bool) -> Config {
+fn config(max_in_flight: Option<u32>, is_hedged: bool, has_deadlines: bool) -> Config {
+    let request = if has_deadlines { r#""2ms""# } else { "null" };
     let hedge = if is_hedged { r#"{"after": "1ms", "budget": "100%"}"# } else { "null" };
     let limit = max_in_flight.map_or("null".into(), |most| most.to_string());
     let text = format!(
         r#"{{"servers": {{"max_in_flight": {limit}, "list": [{{"name": "a", "address": "127.0.0.1:1"}}, {{"name": "b", "address": "127.0.0.1:2"}}],
-        "health_check": {{"enabled": false}}, "hedge": {hedge}}}, "threadpool": {{"queue_timeout": "10m", "queue_max_wait": "10m"}}, "load_balancer": {{"served_by_header": false}}}}"#
+        "health_check": {{"enabled": false}}, "hedge": {hedge}}}, "threadpool": {{"queue_timeout": "10m", "queue_max_wait": "10m"}}, "timeouts": {{"request": {request}}}, "load_balancer": {{"served_by_header": false}}}}"#
     );
     config::parse(&text, Path::new("")).unwrap()
 }
@@ -71,7 +72,8 @@ impl World {
         let mut random = Random::seeded(seed);
         let faulty = random.below(2) == 0;
         let (limit, is_hedged) = ((random.below(3) == 0).then_some(1), random.below(2) == 0);
-        let table = Arc::new(Table::of(Live::plain(config(limit, is_hedged))));
+        let has_deadlines = faulty && random.below(3) == 0;
+        let table = Arc::new(Table::of(Live::plain(config(limit, is_hedged, has_deadlines))));
         let shared = Arc::new(Shared::new("test", Arc::clone(&table), Arc::default(), Verdicts::default()));
         let mut cx = Context::new(&shared, 1, Poller::new().unwrap());
         cx.now = Moment::from_millis(1000);

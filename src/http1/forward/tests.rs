@@ -142,6 +142,8 @@ fn an_untrusted_peer_says_nothing_of_where_it_came_from() {
 #[test]
 fn only_a_trusted_peer_names_the_client_and_the_request() {
     check("X-Real-IP: 1.1.1.1|X_Real_IP: 1.1.1.1|X-Request-Id: q|A: 1", "A: 1", "");
+    // How much time is left is written for each attempt.
+    check("X-Request-Deadline: 50|X_Request_Deadline: 50|A: 1", "A: 1", "");
     let hop = Hop { peer_trusted: true, request_id: None, ..hop() };
     let goes = forwarded("GET / HTTP/1.1\r\nHost: a\r\nX-Real-IP: 1.1.1.1\r\nX-Request-Id: q\r\n\r\n", &hop)
         .unwrap();

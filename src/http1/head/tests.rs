@@ -330,6 +330,7 @@ fn facts(bytes: &str, expected: &str) {
     flags.iter().filter(|flag| flag.0).for_each(|flag| found += &format!(" {}", flag.1));
     head.max_forwards.iter().for_each(|left| found += &format!(" forwards={left}"));
     head.request_id.iter().for_each(|id| found += &format!(" id={}", text(id)));
+    head.deadline_ms.iter().for_each(|ms| found += &format!(" deadline={ms}"));
     if head.framing != Framing::None {
         found += &format!(" {:?}", head.framing);
     }
@@ -363,6 +364,12 @@ fn what_requests_say() {
     facts("Accept: text/html\r\nAccept: image/png", " keep html");
     facts("Accept: application/jsonp, image/jpeg", " keep");
     facts("Max-Forwards: 3", " keep");
+    facts("X-Request-Deadline: 250", " keep deadline=250");
+    facts("X-Request-Deadline: 0", " keep deadline=0");
+    facts("X-Request-Deadline:   00000250 ", " keep deadline=250");
+    facts("X-Request-Deadline: 100000000", " keep");
+    facts("X-Request-Deadline: 2.5", " keep");
+    facts("X-Request-Deadline: 250\r\nx-request-deadline: 250", " keep");
     facts("X-Request-Id: a-1:2/3", " keep id=a-1:2/3");
     facts("X-Request-Id: a\r\nX-Request-Id: a", " keep");
     facts("X-Request-Id: a b", " keep");

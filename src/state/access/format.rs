@@ -43,6 +43,8 @@ pub enum Field {
     TotalMs,
     /// In the queue of the pool.
     QueueMs,
+    /// How much time it had, as its client or its route says.
+    DeadlineMs,
     /// For a new connection to the server.
     ConnectMs,
     /// From the complete head to the head of the response.
@@ -77,7 +79,7 @@ pub enum Field {
 
 impl Field {
     /// All fields with their names, in the order of the JSON form.
-    pub const ALL: [(&'static str, Field); 28] = [
+    pub const ALL: [(&'static str, Field); 29] = [
         ("time", Field::Time),
         ("client", Field::Client),
         ("peer", Field::Peer),
@@ -91,6 +93,7 @@ impl Field {
         ("sent_bytes", Field::SentBytes),
         ("total_ms", Field::TotalMs),
         ("queue_ms", Field::QueueMs),
+        ("deadline_ms", Field::DeadlineMs),
         ("connect_ms", Field::ConnectMs),
         ("first_byte_ms", Field::FirstByteMs),
         ("route", Field::Route),

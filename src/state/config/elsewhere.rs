@@ -43,7 +43,7 @@ const TIMEOUTS: &str = "times stand in \"timeouts\"; write\n\
     \x20 \"timeouts\": { \"connect\": \"2s\", \"response\": \"30s\",\n\
     \x20               \"client_head\": \"10s\", \"keep_alive\": \"60s\" }";
 const TIMEOUTS_HERE: &str = "write\n\
-    \x20 \"connect\": \"2s\", \"response\": \"30s\",\n\
+    \x20 \"connect\": \"2s\", \"response\": \"30s\", \"request\": \"60s\",\n\
     \x20 \"client_head\": \"10s\", \"client_body\": \"30s\", \"keep_alive\": \"60s\"";
 const WORKERS: &str = "workers stand in \"threadpool\", and connections in \"limits\"; write\n\
     \x20 \"threadpool\": { \"min_workers\": 1, \"max_workers\": 50 },\n\
@@ -346,7 +346,6 @@ const TIMEOUT: Table = &[(
         "read_timeout",
         "write_timeout",
         "dial_timeout",
-        "request",
         "backend",
         "tunnel_idle",
         "total",

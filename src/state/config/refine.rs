@@ -247,6 +247,7 @@ fn timeouts(s: &mut Section<'_, '_>) -> Timeouts {
     Timeouts {
         connect: s.get("connect", 2 * SECOND, rules::duration(WAIT)),
         response: s.get("response", 30 * SECOND, rules::duration(WAIT)),
+        request: s.maybe("request", None, rules::duration(WAIT)),
         client_head: s.get("client_head", 10 * SECOND, rules::duration(WAIT)),
         client_body: s.get("client_body", 30 * SECOND, rules::duration(WAIT)),
         keep_alive: s.get("keep_alive", 60 * SECOND, rules::duration(WAIT)),

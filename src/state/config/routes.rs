@@ -139,7 +139,10 @@ fn name_the_nameless(routes: &mut [RouteSpec]) {
 
 fn timeouts(s: &mut Section<'_, '_>) -> RouteTimeouts {
     let mut wait = |key| s.get(key, None, |node| rules::duration(WAIT)(node).map(Some));
-    RouteTimeouts { connect: wait("connect"), response: wait("response"), client_body: wait("client_body") }
+    let (connect, response, client_body) = (wait("connect"), wait("response"), wait("client_body"));
+    let has_own = s.has("request");
+    let request = s.maybe("request", None, rules::duration(WAIT));
+    RouteTimeouts { connect, response, client_body, request: has_own.then_some(request) }
 }
 
 fn retries(s: &mut Section<'_, '_>, default: retry::Rules) -> retry::Rules {

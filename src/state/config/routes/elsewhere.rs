@@ -130,7 +130,7 @@ const KEYS: &[(&[&str], &str)] = &[
             "connect_timeout",
             "response_timeout",
         ],
-        "write \"timeouts\": { \"connect\": \"2s\", \"response\": \"30s\" }",
+        "write \"timeouts\": { \"connect\": \"2s\", \"response\": \"30s\", \"request\": \"60s\" }",
     ),
     (
         &["retry", "retry_policy", "num_retries", "proxy_next_upstream", "attempts"],

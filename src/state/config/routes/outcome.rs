@@ -284,6 +284,7 @@ pub(super) fn request_header(name: &str) -> Result<HeaderName, String> {
                 .to_owned(),
         ),
         Name::XRequestId => Err("names the request in the log and is written by the balancer; choose another header for {request_id}".to_owned()),
+        Name::XRequestDeadline => Err("tells a server how much time is left and is written by the balancer; write \"timeouts\": { \"request\": \"2s\" }".to_owned()),
         Name::MaxForwards => Err("is counted by proxies (RFC 9110 section 7.6.2); leave it out".to_owned()),
         _ => any_header(name),
     }
