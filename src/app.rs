@@ -53,7 +53,7 @@ pub struct Started {
 pub fn start(config: Config) -> Result<Started, Error> {
     // Before the first thread: an early signal is not lost.
     let signals = lifetime::watch_signals(&signals::STOP)?;
-    let instance = Instance::of(config.origin());
+    let instance = Instance { without_file: config.file.is_none(), ..Instance::of(config.origin()) };
     let balancer = upgrade::Inheritance::take()
         .and_then(|inheritance| Balancer::start_as(instance, config, inheritance))
         .inspect_err(|error| upgrade::failed(&error.to_string()))?;

@@ -138,8 +138,8 @@ impl Reloader {
             }
             Err(faults) => {
                 let first = faults.first().map_or_else(String::new, told::in_one_line);
-                faults.iter().for_each(|fault| log::error!("reload: {}", told::in_one_line(fault)));
-                let line = format!("reload: the configuration is not valid; nothing was changed: {first}");
+                faults.iter().skip(1).for_each(|fault| log::error!("reload: {}", told::in_one_line(fault)));
+                let line = format!("reload: nothing was changed: {first}");
                 self.events.log(Topic::Reload, Level::Error, line);
                 self.reloads.record(false, first);
             }
@@ -371,6 +371,8 @@ impl Reloader {
 }
 
 fn no_file() -> Fault {
-    let advice = "this balancer was started without a file, so there is nothing to read again".to_owned();
+    let advice = "this balancer was started without a file, so there is nothing to read again; \
+        `evenkeel run --print-config` with the same arguments prints a file to start it with"
+        .to_owned();
     config::fault_at(None, "", advice)
 }

@@ -73,7 +73,9 @@ fn faults(response: &Value, text: &str) -> String {
     let told = list.iter().map(|fault| {
         let part = |key: &str| fault[key].as_str().unwrap_or_default().to_owned();
         let line = fault["line"].as_u64().map_or(String::new(), |line| format!(" (line {line})"));
-        format!("\n  {}{line}: {}", part("path"), part("advice"))
+        // What is wrong with the whole has no path.
+        let place = Some(part("path") + &line).filter(|place| !place.is_empty());
+        format!("\n  {}{}", place.map_or(String::new(), |place| place + ": "), part("advice"))
     });
     sentence + &told.collect::<String>()
 }

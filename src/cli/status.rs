@@ -3,6 +3,7 @@
 use super::admin::{Client, Which};
 use super::view::{Mood, Pool, Server, Shadow, Status, count, cut, millis, plain, rate};
 use super::{Failure, File, changes, duration, failed, find, say};
+use crate::state::instance::Instance;
 use clap::Args;
 use std::env;
 use std::io::{IsTerminal, stdout};
@@ -124,7 +125,7 @@ impl Paint {
 
 fn report(status: &Status, place: &str, paint: Paint) -> String {
     let mut lines = vec![paint.strong(&status.title())];
-    lines.push(format!("  configuration  {}", plain(status.instance.file())));
+    lines.push(format!("  configuration  {}", plain(&configuration(&status.instance))));
     lines.push(format!("  listens on     {}", plain(&status.instance.listeners.join(", "))));
     lines.push(format!("  admin API      {}", plain(place)));
     lines.push(String::new());
@@ -142,6 +143,12 @@ fn report(status: &Status, place: &str, paint: Paint) -> String {
         servers.iter().for_each(|server| lines.extend(of_server(server, paint)));
     }
     lines.join("\n")
+}
+
+/// Where its configuration comes from.
+fn configuration(instance: &Instance) -> String {
+    let folder = Path::new(instance.file()).parent().filter(|_| instance.without_file);
+    folder.map_or(instance.file().to_owned(), |folder| format!("no file; started in {}", folder.display()))
 }
 
 fn traffic(status: &Status) -> [String; 4] {
@@ -300,6 +307,14 @@ pool api  round_robin  0 of 0 take requests  in flight 0
         ] {
             assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");
         }
+    }
+
+    #[test]
+    fn a_balancer_without_a_file_names_none() {
+        let with = Instance::of(Path::new("/etc/evenkeel/config.json"));
+        assert_eq!(configuration(&with), "/etc/evenkeel/config.json");
+        let without = Instance { without_file: true, ..with };
+        assert_eq!(configuration(&without), "no file; started in /etc/evenkeel");
     }
 
     #[test]

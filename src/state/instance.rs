@@ -13,6 +13,10 @@ pub struct Instance {
     pub config: Option<String>,
     /// The same with symbolic links resolved.
     pub config_resolved: Option<String>,
+    /// It was started without a file, from the command line or with the defaults: `config` is the one that such a start takes
+    /// if it is there, and names the folder.
+    #[serde(default)]
+    pub without_file: bool,
     /// The first TCP address on which it listens for clients.
     pub listen: Option<SocketAddr>,
     /// All places where it listens for clients: `0.0.0.0:8000`, `unix:/run/web.sock`.
