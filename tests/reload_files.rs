@@ -11,17 +11,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
-use support::balancer::{ADMIN, list, with};
+use support::balancer::{ADMIN, list, unobtrusive, with};
 use support::{Client, DEADLINE, Evenkeel, Origin, until};
 
 fn settings(origin: &Origin, over: Value) -> Value {
-    let base = json!({
-        "load_balancer": { "load_balancer_port": 0, "bind": "127.0.0.1", "served_by_header": true },
-        "log": { "level": "debug" },
-        "servers": { "health_check": { "enabled": false }, "load_report": { "enabled": false }, "list": list(&[origin]) },
-        "admin": { "socket": ADMIN, "bind": null },
-    });
-    with(base, over)
+    let base = json!({ "servers": { "list": list(&[origin]) }, "admin": { "socket": ADMIN } });
+    with(with(unobtrusive(), base), over)
 }
 
 fn write(balancer: &Evenkeel, name: &str, text: &str) {
@@ -139,11 +134,11 @@ fn check_tells_by_key_what_a_reload_would_do_and_does_nothing() {
     let all = settings(&origin, with(gone("/a", 410), json!({ "timeouts": { "response": "7s" } })));
     for (file, code, parts) in [
         (settings(&origin, json!({})).to_string(), 0, &["would change nothing"][..]),
-        (all.to_string(), 4, &["timeouts.response: default -> 7s", "routes: added /a"]),
+        (all.to_string(), 4, &["timeouts.response: 60s -> 7s", "routes: added /a"]),
         (
             with(all.clone(), json!({ "admin": { "state_file": "state.json" } })).to_string(),
             5,
-            &["timeouts.response: default -> 7s", "admin.state_file needs a restart; still null"],
+            &["timeouts.response: 60s -> 7s", "admin.state_file needs a restart; still null"],
         ),
         (
             with(all, json!({ "load_balancer": { "listeners": [{ "port": busy, "bind": "127.0.0.1" }] } }))

@@ -17,7 +17,6 @@ fn check(max_workers: usize, (threads, each, rounds): (usize, usize, usize), mar
     let arrived = Arrived::default();
     let origins = [behaviours::origin(&arrived), behaviours::origin(&arrived)];
     let base = json!({
-        "timeouts": {"response": "5s"},
         "servers": {"ejection": {"max_percent": 0}},
         "log": {"level": "info"},
     });

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use std::time::{Duration, Instant};
 use support::balancer::list;
-use support::{Client, Evenkeel, Gate, Origin, until};
+use support::{Client, DEADLINE, Evenkeel, Gate, Origin, until};
 
 mod threads {
     use super::*;
@@ -157,18 +157,20 @@ mod admin_api {
         };
         let path = balancer.folder().join(ADMIN);
         balancer.may_panic();
+        // It is ready, and its workers are about to start.
+        until("a worker is there", || balancer.workers() > 0);
         balancer.allow_threads(false);
         let mut many = Vec::new();
         for _ in 0..40 {
             let mut stream = UnixStream::connect(&path).unwrap();
             stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
             many.push(stream);
-            assert!(is_served(&balancer, Duration::from_secs(10)));
+            assert!(is_served(&balancer, DEADLINE));
         }
         assert_eq!(Client::to(&balancer).get("/").status, 200, "the data plane does not notice");
         balancer.allow_threads(true);
         for mut stream in many {
-            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
             let mut start = [0; 12];
             stream.read_exact(&mut start).unwrap();
             assert_eq!(&start, b"HTTP/1.1 200", "its library has come back, if it ended");

@@ -288,10 +288,10 @@ fn a_start_that_fails_leaves_nothing_behind() {
     }
 }
 
-/// A sample server as a process; its address.
+/// A sample server as a process; its address. One that is busy for longer than a machine stands still.
 fn sample_server() -> (std::process::Child, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
-    command.args(["server", "0", "--no-register", "--delay", "300ms", "--jitter", "0s"]);
+    command.args(["server", "0", "--no-register", "--delay", "5s", "--jitter", "0s"]);
     let pipes = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = pipes.spawn().unwrap();
     let mut line = String::new();

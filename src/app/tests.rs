@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// Far more than anything here takes.
-const LONG: Duration = Duration::from_secs(5);
+const LONG: Duration = Duration::from_secs(30);
 
 /// A balancer with one worker and without probes over these servers; all but the first are backups.
 fn balancer(servers: &[&TcpListener]) -> Balancer {

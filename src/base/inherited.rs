@@ -1,6 +1,7 @@
 //! Listening sockets that this process did not open: those of the process whose place it takes, or of systemd. And how they are
 //! handed over: as descriptors over a Unix socket (`SCM_RIGHTS`, unix(7)).
 
+use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -72,7 +73,7 @@ pub fn send(mut to: &UnixStream, fds: &[BorrowedFd<'_>], text: &str) -> io::Resu
     }
     let length = (text.len() as u64).to_be_bytes();
     // So short a message is taken as a whole.
-    sendmsg(to, &[IoSlice::new(&length)], &mut control, SendFlags::NOSIGNAL)?;
+    retry_on_intr(|| sendmsg(to, &[IoSlice::new(&length)], &mut control, SendFlags::NOSIGNAL))?;
     to.write_all(text.as_bytes())
 }
 
@@ -81,8 +82,10 @@ pub fn receive(from: &UnixStream) -> io::Result<(Vec<OwnedFd>, String)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut length = [0; 8];
-    let received =
-        recvmsg(from.as_fd(), &mut [IoSliceMut::new(&mut length)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    // A process that was stopped and goes on has its wait interrupted.
+    let received = retry_on_intr(|| {
+        recvmsg(from.as_fd(), &mut [IoSliceMut::new(&mut length)], &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
     if received.bytes != length.len() || received.flags.contains(ReturnFlags::CTRUNC) {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }

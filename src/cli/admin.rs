@@ -7,6 +7,7 @@ use crate::sample::{AdminApi, Unmet};
 use crate::state::config::{self, Config};
 use crate::state::instance::Instance;
 use clap::Args;
+use rustix::io::retry_on_intr;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 use serde::Deserialize;
 use std::fmt;
@@ -23,8 +24,8 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, Error};
 
-/// Time for one whole call.
-const CALL: Duration = Duration::from_secs(3);
+/// Time for one whole call: a balancer whose machine is very busy still responds within it.
+const CALL: Duration = Duration::from_secs(10);
 /// The largest response, in bytes.
 const RESPONSE_MAX: u64 = 16 * 1024 * 1024;
 /// Buffers of a connection, in bytes.
@@ -297,7 +298,8 @@ impl Connector for Dial {
 fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(CALL))?;
-    connect(&fd, &SocketAddrUnix::new(path)?)?;
+    let address = SocketAddrUnix::new(path)?;
+    retry_on_intr(|| connect(&fd, &address))?;
     Ok(UnixStream::from(fd))
 }
 
@@ -352,14 +354,21 @@ impl Transport for Wire {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let buffer = self.buffers.input_append_buf();
-        let count = match &mut self.stream {
-            Stream::Unix(stream) => {
-                stream.set_read_timeout(limit(timeout))?;
-                stream.read(buffer)?
-            }
-            Stream::Tcp(stream) => {
-                stream.set_read_timeout(limit(timeout))?;
-                stream.read(buffer)?
+        // A command that was stopped and goes on has its wait interrupted.
+        let count = loop {
+            let read = match &mut self.stream {
+                Stream::Unix(stream) => {
+                    stream.set_read_timeout(limit(timeout))?;
+                    stream.read(buffer)
+                }
+                Stream::Tcp(stream) => {
+                    stream.set_read_timeout(limit(timeout))?;
+                    stream.read(buffer)
+                }
+            };
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => break done?,
             }
         };
         self.buffers.input_appended(count);

@@ -159,15 +159,20 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn what_the_end_follows_goes_out_with_it() {
-        let (near, mut far) = pair();
-        near.send(&[IoSlice::new(b"last")], Then::End).unwrap();
-        far.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        assert!(far.read(&mut [0; 8]).is_err(), "it is kept back");
-        near.finish_writing();
-        far.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let mut all = Vec::new();
-        far.read_to_end(&mut all).unwrap();
-        assert_eq!(all, b"last");
+        // The kernel keeps it back for 200 ms, which a busy machine may let pass.
+        let is_kept_back = |_| {
+            let (near, mut far) = pair();
+            near.send(&[IoSlice::new(b"last")], Then::End).unwrap();
+            far.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+            let is_kept_back = far.peek(&mut [0; 8]).is_err();
+            near.finish_writing();
+            far.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            let mut all = Vec::new();
+            far.read_to_end(&mut all).unwrap();
+            assert_eq!(all, b"last");
+            is_kept_back
+        };
+        assert!((0..50).any(is_kept_back));
     }
 
     #[test]

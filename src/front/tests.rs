@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use tiny_http::Request;
 
 /// A test that waits longer has failed.
-const LONGEST_WAIT: Duration = Duration::from_secs(20);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// Responds with the path; `/judged` at the head.
 struct Echo;
@@ -156,9 +156,13 @@ fn deadlines_hold_for_every_stage() {
     const SHORT: Duration = Duration::from_millis(150);
     let running = Running::with(|limits| (limits.head, limits.body, limits.idle) = (SHORT, SHORT, SHORT));
     assert_eq!(rest(running.send(b"")), "", "nothing to respond to");
-    check(&rest(running.send(b"GET / HTTP/1.1\r\n")), 408, "in time. Try again.");
-    check(&rest(running.send(&request("POST /", "Content-Length: 5\r\n"))), 408, "in time. Try again.");
-    check(&rest(running.send(&request("GET /kept", ""))), 200, "GET /kept");
+    // Again where the machine stood still between a connection and what was sent on it: that is an idle one.
+    let rest_of = |bytes: &[u8]| {
+        (0..100).map(|_| rest(running.send(bytes))).find(|seen| !seen.is_empty()).expect("a response")
+    };
+    check(&rest_of(b"GET / HTTP/1.1\r\n"), 408, "in time. Try again.");
+    check(&rest_of(&request("POST /", "Content-Length: 5\r\n")), 408, "in time. Try again.");
+    check(&rest_of(&request("GET /kept", "")), 200, "GET /kept");
 }
 
 #[test]

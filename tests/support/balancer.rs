@@ -322,22 +322,32 @@ pub fn list(origins: &[&Origin]) -> Value {
     origins.iter().enumerate().map(entry).collect()
 }
 
-fn unobtrusive() -> Value {
+/// What a test does not set itself. Times are so long that none is over because the machine stood still for some seconds.
+pub fn unobtrusive() -> Value {
     json!({
         "load_balancer": { "load_balancer_port": 0, "bind": "127.0.0.1", "served_by_header": true },
-        "servers": { "health_check": { "enabled": false }, "load_report": { "enabled": false } },
+        "servers": {
+            "health_check": { "enabled": false, "timeout": "30s" }, "load_report": { "enabled": false },
+            "pool": { "idle_time": "300s" },
+        },
+        "timeouts": {
+            "connect": "30s", "response": "60s", "client_head": "60s", "client_body": "60s", "keep_alive": "300s",
+        },
+        "threadpool": { "queue_timeout": "60s", "queue_target": "60s" },
         "admin": { "socket": null, "bind": null },
         "log": { "level": "debug" },
     })
 }
 
-/// A pool from one worker on, in front of which nothing waits for too long, and this over it.
+/// One worker, with which it is exact which connections to servers are used again: each worker has its own.
+pub fn one_worker(over: Value) -> Value {
+    with(json!({"threadpool": {"min_workers": 1, "max_workers": 1}}), over)
+}
+
+/// A pool from one worker on, and this over it.
 pub fn unhurried(max_workers: usize, over: Value) -> Value {
     let base = json!({
-        "threadpool": {
-            "min_workers": 1, "max_workers": max_workers, "queue_capacity": 1000,
-            "queue_timeout": "60s", "queue_target": "60s",
-        },
+        "threadpool": { "min_workers": 1, "max_workers": max_workers, "queue_capacity": 1000 },
         "admin": {"socket": ADMIN},
     });
     with(base, over)

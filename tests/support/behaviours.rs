@@ -194,9 +194,7 @@ pub struct Caller<'e> {
 
 impl<'e> Caller<'e> {
     pub fn new(balancer: &'e Evenkeel) -> Self {
-        let mut client = Client::to(balancer);
-        client.max_wait(Duration::from_secs(20));
-        Caller { balancer, client, asked: Vec::new() }
+        Caller { balancer, client: Client::to(balancer), asked: Vec::new() }
     }
 
     pub fn ask(&mut self, number: usize) {

@@ -82,7 +82,7 @@ impl Browser {
         bytes.push(0);
         self.calls.write_all(&bytes).unwrap();
         loop {
-            let mut message = self.messages.recv_timeout(DEADLINE).expect("a message of the browser");
+            let mut message = self.messages.recv_timeout(DEADLINE * 4).expect("a message of the browser");
             if message["id"] == self.last {
                 assert_eq!(message["error"], Value::Null, "{method}");
                 return message["result"].take();

@@ -5,6 +5,7 @@ use crate::base::limits;
 use crate::base::time::{self, Moment};
 use crate::state::address::Address;
 use crate::state::addresses;
+use rustix::io::retry_on_intr;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 use rustls::ClientConnection;
 use std::io::{self, Read, Write};
@@ -44,7 +45,8 @@ pub(super) fn open(target: &Target, deadline: Moment) -> io::Result<(Stream, Opt
 fn open_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
     let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(timeout.max(SHORTEST)))?;
-    connect(&fd, &SocketAddrUnix::new(path)?)?;
+    let address = SocketAddrUnix::new(path)?;
+    retry_on_intr(|| connect(&fd, &address))?;
     Ok(UnixStream::from(fd))
 }
 
@@ -124,19 +126,32 @@ impl Timed<'_> {
         let left = self.deadline.map(|deadline| deadline.since(time::now()));
         if left == Some(Duration::ZERO) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
     }
+
+    /// A call in the time that is left. One that was interrupted, as where the process was stopped and goes on, is made again:
+    /// it says nothing of the server.
+    fn uninterrupted(
+        &mut self,
+        mut call: impl FnMut(&mut Stream, Option<Duration>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            let left = self.left()?;
+            match call(self.stream, left) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
 }
 
 impl Read for Timed<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let left = self.left()?;
-        self.stream.read(bytes, left)
+        self.uninterrupted(|stream, left| stream.read(bytes, left))
     }
 }
 
 impl Write for Timed<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let left = self.left()?;
-        self.stream.write(bytes, left)
+        self.uninterrupted(|stream, left| stream.write(bytes, left))
     }
 
     fn flush(&mut self) -> io::Result<()> {
