@@ -3,6 +3,8 @@
 //! - **Typical, not last and not highest.** The estimate moves on a logarithmic scale, and one response moves it by at most
 //!   [`CAP_OCTAVES`] × [`GAIN`]: a page that takes 400 times longer than the others raises it by 4 %, and not by 400 times.
 //!   Many slow responses in a row move it all the way.
+//! - **The first ones count in full.** While there are few samples, the next may move it further, so that the first one, which may
+//!   be as far off, is corrected by the next few: with the same bound for all samples it took a hundred.
 //! - **Under its load.** A response that took 40 ms beside seven others says something else than one that took 40 ms alone.
 //!   The number of requests in flight when it was sent is averaged in the same way, and a prediction for another number
 //!   is proportional to it.
@@ -15,8 +17,8 @@ use std::time::Duration;
 /// The share of a new sample. With 1/8 p50 is 2 % higher (docs/experiments.md), and a server that had bad luck got next to nothing
 /// for ten seconds at low load.
 const GAIN: f32 = 1.0 / 16.0;
-/// A sample counts as at most this many powers of two away from the estimate. With 2 or 4 p99 beside servers that pause is up to
-/// 11 % higher.
+/// A sample counts as at most this many powers of two away from an estimate of many samples; of few samples, by as much more as its
+/// gain is larger. With 2 or 4 p99 beside servers that pause is up to 11 % higher.
 const CAP_OCTAVES: f32 = 1.0;
 /// Samples count for 1/e after this time: the next sample then moves the estimate further, and until it comes the estimate is
 /// mixed with what is usual in the pool. With 4 s, or when samples did not fade, single servers of ten equal ones had a tenth of
@@ -57,7 +59,8 @@ impl Latency {
         let gain = (1.0 / (samples + 1.0)).max(GAIN);
         let (from_us, from_load) =
             if self.is_known() { (self.log_us, self.log_load) } else { (log_us, log_load) };
-        let step = (log_us - from_us).clamp(-CAP_OCTAVES, CAP_OCTAVES);
+        let cap = CAP_OCTAVES * gain / GAIN;
+        let step = (log_us - from_us).clamp(-cap, cap);
         Latency {
             log_us: from_us + step * gain,
             log_load: from_load + (log_load - from_load) * gain,
@@ -165,6 +168,9 @@ mod tests {
         check(&[&[(10, 1); 50][..], &[(1, 1)]].concat(), Some((9.58, 1.0)));
         check(&[&[(10, 1); 50][..], &[(100, 1); 150]].concat(), Some((100.0, 1.0)));
         check(&[&[(10, 1); 50][..], &[(20, 2); 99]].concat(), Some((20.0, 2.0)));
+        // The first response of a server says as little as any other: of 16 it is one.
+        check(&[&[(1, 1)][..], &[(100, 1); 15]].concat(), Some((75.0, 1.0)));
+        check(&[&[(2_000, 1)][..], &[(5, 1); 15]].concat(), Some((7.477, 1.0)));
     }
 
     #[test]

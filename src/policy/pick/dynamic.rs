@@ -13,8 +13,9 @@
 //! - **Silence**: a server that has left several requests without any response is at least as slow as that period.
 //! - **Outcomes**: a bad response is worth nothing, however fast it was ([`crate::policy::outcomes`]).
 //! - **Reports** make a server look slower by a bounded factor ([`crate::policy::report`]).
-//! - **Near ties** (within [`CLOSE`], and more where latencies are known from few samples) are resolved by turn or at random: equal
-//!   servers share evenly whatever single responses took, and the workers do not all choose the same one.
+//! - **Near ties** (within [`CLOSE`], and more where latencies are known from few samples) go to the servers with the fewest requests
+//!   in flight, which are known exactly: an idle server comes before a busy one of about the same speed. Among these it is by turn or
+//!   at random: equal servers share evenly whatever single responses took, and the workers do not all choose the same one.
 //! - **Weights** that differ are shares, and latency has no part in them ([`super::shares`]).
 
 use super::{Candidate, Draw, Slot, shares, weighted};
@@ -26,9 +27,13 @@ const NOISE_US: f32 = 500.0;
 /// Costs up to this factor above the lowest count as equal to it, where both latencies are known from [`SAMPLES_MAX`] samples. With
 /// 1.05 p99 is 1 % lower and equal servers share less evenly; with 1.3 it is up to 4 % higher where servers are of unlike speed.
 const CLOSE: f32 = 1.2;
-/// The most that a cost may be off for few samples, either way: between two servers of which next to nothing is known a factor of 4
-/// is no difference.
-const DOUBT_MAX: f32 = 2.0;
+/// The factor by which a cost may be too high or too low, by the number of samples: [`CLOSE`] to the power of half the square root of
+/// [`SAMPLES_MAX`] / samples, because the logarithm of a mean of so many samples is off by the inverse of the square root of their
+/// number. At the most 2: between two servers of which next to nothing is known a factor of 4 is no difference.
+const DOUBT: [f32; SAMPLES_MAX as usize + 1] = [
+    2.0, 1.4234, 1.2836, 1.2261, 1.1931, 1.1710, 1.1551, 1.1428, 1.1330, 1.1249, 1.1181, 1.1123, 1.1073,
+    1.1029, 1.0990, 1.0954,
+];
 /// What a request in flight adds where latency does not grow with load, as a part of the latency. With 0 p99 beside servers that
 /// pause is up to 29 % higher, with 0.3 that of unlike servers with many slots up to 21 %.
 const SPREAD: f32 = 0.1;
@@ -46,25 +51,28 @@ pub(super) fn pick(candidates: &mut [Candidate], draw: Draw<'_>) -> Option<Slot>
     }
     let scale = Scale::of(candidates);
     candidates.iter_mut().for_each(|candidate| candidate.cost = scale.cost(candidate));
-    weighted::turn_or_random(candidates, draw, is_close(candidates))
+    weighted::turn_or_random(candidates, draw, is_best(candidates))
 }
 
-/// Whether the cost of a candidate is so close to the least that it counts as equal to it.
-pub(super) fn is_close(candidates: &[Candidate]) -> impl Fn(&Candidate) -> bool + use<> {
+/// Whether the cost of a candidate is so close to the least that it counts as equal to it, and none of those has fewer requests.
+pub(super) fn is_best(candidates: &[Candidate]) -> impl Fn(&Candidate) -> bool + use<> {
     let least = usable(candidates)
         .fold(f32::INFINITY, |least, candidate| least.min(candidate.cost * doubt(candidate)));
-    move |candidate| candidate.cost <= least * doubt(candidate)
+    let is_close = move |candidate: &Candidate| candidate.cost <= least * doubt(candidate);
+    let fewest =
+        usable(candidates).filter(|candidate| is_close(candidate)).map(requests).min().unwrap_or(u32::MAX);
+    move |candidate| requests(candidate) <= fewest && is_close(candidate)
 }
 
-/// The factor by which a cost may be too high or too low: the logarithm of a mean of so many samples is off by the inverse of the
-/// square root of their number.
+/// A server of which nothing is known counts as any other.
 fn doubt(candidate: &Candidate) -> f32 {
-    // A server of which nothing is known counts as any other.
     let samples = known(candidate).map_or(f32::from(SAMPLES_MAX), |latency| latency.samples);
-    if samples >= f32::from(SAMPLES_MAX) {
-        return CLOSE.sqrt();
-    }
-    CLOSE.powf(0.5 * (f32::from(SAMPLES_MAX) / samples).sqrt()).min(DOUBT_MAX)
+    DOUBT[((samples + 0.5) as usize).min(DOUBT.len() - 1)]
+}
+
+/// Requests in flight that others wait for.
+fn requests(candidate: &Candidate) -> u32 {
+    candidate.in_flight.saturating_sub(candidate.tunnels)
 }
 
 /// The reference for all candidates.
@@ -89,7 +97,7 @@ impl Scale {
         if candidate.is_avoided {
             return f32::INFINITY;
         }
-        let requests = candidate.in_flight.saturating_sub(candidate.tunnels);
+        let requests = requests(candidate);
         let predicted_us = match known(candidate) {
             None => self.median_us * (requests as f32 + 1.0),
             Some(latency) if latency.samples >= SAMPLES_ENOUGH => predicted_us(latency, requests),
@@ -189,13 +197,32 @@ mod tests {
     #[test]
     fn the_fewer_samples_the_less_a_difference_counts() {
         let known = |ms: f32, samples| Some(Reading { typical_us: ms * 1_000.0, load: 1.0, samples });
-        for (samples, ms, expected) in
-            [(15.0, 13.0, &[0][..]), (4.0, 15.0, &[0, 1]), (4.0, 26.0, &[0]), (0.5, 26.0, &[0, 1])]
-        {
+        for (samples, ms, expected) in [
+            (15.0, 13.0, &[0][..]),
+            (4.0, 18.0, &[0, 1]),
+            (4.0, 21.0, &[0]),
+            (0.4, 200.0, &[0, 1]),
+            (0.4, 500.0, &[0]),
+        ] {
             let mut all = candidates(&[(0, Some((10.0, 1.0))), (0, None)]);
             all[1].latency = known(ms, samples);
             check_all(&all, expected);
         }
+    }
+
+    #[test]
+    fn the_table_of_doubt_is_that_of_its_formula() {
+        for (samples, doubt) in (1..).zip(&DOUBT[1..]) {
+            let formula = CLOSE.powf(0.5 * (f32::from(SAMPLES_MAX) / samples as f32).sqrt());
+            assert!((formula - doubt).abs() < 0.001, "{samples}: {formula}");
+        }
+        assert!((DOUBT[usize::from(SAMPLES_MAX)] - CLOSE.sqrt()).abs() < 0.001);
+    }
+
+    #[test]
+    fn an_idle_server_comes_before_a_busy_one_of_about_the_same_speed() {
+        check(&[(1, Some((10.0, 4.0))), (0, Some((6.0, 1.0)))], &[1]);
+        check(&[(1, Some((10.0, 8.0))), (0, Some((6.0, 1.0)))], &[0]);
     }
 
     #[test]

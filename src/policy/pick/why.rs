@@ -56,7 +56,7 @@ impl Algorithm {
             Algorithm::RandomTwo => (Why::LessOfTwo, 2),
             Algorithm::Dynamic if !draw.is_long_lived => match shares::are_wanted(candidates) {
                 true => among(&shares::keeps_up(candidates)),
-                false => among(&dynamic::is_close(candidates)),
+                false => among(&dynamic::is_best(candidates)),
             },
             _ => among(&least_connections::is_least(candidates)),
         }
