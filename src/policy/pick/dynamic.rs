@@ -13,7 +13,7 @@
 //! - **Silence**: a server that has left several requests without any response is at least as slow as that period.
 //! - **Outcomes**: a bad response is worth nothing, however fast it was ([`crate::policy::outcomes`]).
 //! - **Reports** make a server look slower by a bounded factor ([`crate::policy::report`]).
-//! - **Near ties** (within [`CLOSE`], and more where latencies are known from few samples) go to the servers with the fewest requests
+//! - **Near ties** (within a factor of 1.2, and more where latencies are known from few samples: [`DOUBT`]) go to the servers with the fewest requests
 //!   in flight, which are known exactly: an idle server comes before a busy one of about the same speed. Among these it is by turn or
 //!   at random: equal servers share evenly whatever single responses took, and the workers do not all choose the same one.
 //! - **Weights** that differ are shares, and latency has no part in them ([`super::shares`]).
@@ -24,12 +24,11 @@ use crate::policy::outcomes::TOLERATED_FROM;
 
 /// Added to each latency, in microseconds.
 const NOISE_US: f32 = 500.0;
-/// Costs up to this factor above the lowest count as equal to it, where both latencies are known from [`SAMPLES_MAX`] samples. With
-/// 1.05 p99 is 1 % lower and equal servers share less evenly; with 1.3 it is up to 4 % higher where servers are of unlike speed.
-const CLOSE: f32 = 1.2;
-/// The factor by which a cost may be too high or too low, by the number of samples: [`CLOSE`] to the power of half the square root of
-/// [`SAMPLES_MAX`] / samples, because the logarithm of a mean of so many samples is off by the inverse of the square root of their
-/// number. At the most 2: between two servers of which next to nothing is known a factor of 4 is no difference.
+/// The factor by which a cost may be too high or too low, by the number of samples, so that costs count as equal up to a factor of 1.2
+/// where both latencies are known from [`SAMPLES_MAX`] samples: 1.2 to the power of half the square root of [`SAMPLES_MAX`] / samples,
+/// because the logarithm of a mean of so many samples is off by the inverse of the square root of their number. At the most 2: between
+/// two servers of which next to nothing is known a factor of 4 is no difference. With 1.05 in place of 1.2 p99 is 1 % lower and equal
+/// servers share less evenly; with 1.3 it is up to 4 % higher where servers are of unlike speed.
 const DOUBT: [f32; SAMPLES_MAX as usize + 1] = [
     2.0, 1.4234, 1.2836, 1.2261, 1.1931, 1.1710, 1.1551, 1.1428, 1.1330, 1.1249, 1.1181, 1.1123, 1.1073,
     1.1029, 1.0990, 1.0954,
@@ -209,6 +208,9 @@ mod tests {
             check_all(&all, expected);
         }
     }
+
+    /// Costs that count as equal where both latencies are known well.
+    const CLOSE: f32 = 1.2;
 
     #[test]
     fn the_table_of_doubt_is_that_of_its_formula() {
