@@ -232,6 +232,8 @@ impl Desk {
             self.serve(line);
         } else if line.starts_with("evenkeel explain") {
             self.explain(document, line);
+        } else if line.starts_with("evenkeel loadtest") {
+            check(document, line, &again(|| self.output(line)));
         } else {
             check(document, line, &self.output(line));
         }
@@ -250,11 +252,7 @@ impl Desk {
                     thread::park_timeout(Duration::from_millis(20));
                 }
             });
-            let deadline = Instant::now() + DEADLINE;
-            let mut output = self.output(line);
-            while !output.status.success() && Instant::now() < deadline {
-                output = self.output(line);
-            }
+            let output = again(|| self.output(line));
             is_over.store(true, Ordering::Relaxed);
             check(document, line, &output);
         });
@@ -327,7 +325,7 @@ impl Desk {
         for line in lines {
             let line = shortened(line.split(" # ").next().unwrap().trim());
             if !line.contains("curl") || has_curl() {
-                check("the demo", &line, &self.command_as_it_stands(&line).output().unwrap());
+                check("the demo", &line, &again(|| self.command_as_it_stands(&line).output().unwrap()));
             }
         }
     }
@@ -340,6 +338,17 @@ impl Desk {
             servers.any(|one| one["name"] == server && one["state"] == "up")
         };
         until(&format!("{server} is up"), is_up);
+    }
+}
+
+/// The output once the command succeeds: a load of 200 ms has no response on a machine that stands still for that long.
+fn again(run: impl Fn() -> Output) -> Output {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let output = run();
+        if output.status.success() || Instant::now() > deadline {
+            return output;
+        }
     }
 }
 
