@@ -3,7 +3,7 @@
 
 use super::names::{self, Names, Resolver};
 use super::probe::http::Response;
-use super::probe::{Reply, Silence};
+use super::probe::{Commands, Reply, Silence};
 use super::threads::Threads;
 use crate::base::ids::{ByPool, PoolId, ServerId};
 use crate::base::random::Random;
@@ -75,6 +75,8 @@ pub struct Agent {
     names: Names,
     probers: Lanes,
     commands: Lanes,
+    /// Commands that run now.
+    running: Commands,
     reporters: Threads,
     close_idle: CloseIdle,
     watched: HashMap<ServerId, Watched>,
@@ -227,6 +229,7 @@ impl Agent {
             names: Names::new(Resolver::of_system()),
             probers: Lanes::new(["prober", "slow-prober"], PROBERS),
             commands: Lanes::new(["command", "slow-command"], COMMANDS),
+            running: Commands::default(),
             reporters: Threads::new("reporter", REPORTERS),
             close_idle: CloseIdle(Box::new(|_| {})),
             watched: HashMap::new(),
@@ -272,7 +275,7 @@ impl Agent {
             let (calls, found, verdicts) = (self.calls.clone(), self.found.1.clone(), self.verdicts.clone());
             let resolved = self.names.found().clone();
             select_biased! {
-                recv(calls) -> call => if matches!(call, Ok(Call::Stop) | Err(_)) { return },
+                recv(calls) -> call => if matches!(call, Ok(Call::Stop) | Err(_)) { return self.running.end() },
                 recv(resolved) -> found => found.into_iter().for_each(|found| self.learn_lookup(found)),
                 recv(found) -> finding => finding.into_iter().for_each(|finding| self.learn(finding)),
                 recv(verdicts) -> verdict => verdict.into_iter().for_each(|verdict| self.learn_verdict(verdict)),

@@ -15,6 +15,7 @@ use crate::state::addresses::Candidates;
 use crate::state::config::{EXPECT_BYTES_MAX, HealthCheck, HttpProbe, Probe};
 use crate::state::server::Server;
 use crate::state::tls::servers::{self, ServersTls};
+pub use exec::Commands;
 use http::Response;
 use std::io;
 use std::net::SocketAddr;
@@ -111,8 +112,12 @@ impl From<String> for Silence {
     }
 }
 
-/// Probes the server. Also returns the address that was connected to.
-pub fn probe(target: &Target, check: &HealthCheck) -> (Result<Reply, Silence>, Option<SocketAddr>) {
+/// Probes the server; a command is among `commands` while it runs. Also returns the address that was connected to.
+pub fn probe(
+    target: &Target,
+    check: &HealthCheck,
+    commands: &Commands,
+) -> (Result<Reply, Silence>, Option<SocketAddr>) {
     match &check.probe {
         Probe::Http(http) => {
             let request = request(http, check.host.as_deref());
@@ -127,7 +132,7 @@ pub fn probe(target: &Target, check: &HealthCheck) -> (Result<Reply, Silence>, O
             let (passed, at) = grpc::ask(target, grpc, check.host.as_deref(), check.timeout);
             (passed.map(Reply::Other), at)
         }
-        Probe::Exec(exec) => (exec::run(target, exec, check.timeout).map(Reply::Other), None),
+        Probe::Exec(exec) => (exec::run(target, exec, commands, check.timeout).map(Reply::Other), None),
     }
 }
 

@@ -43,10 +43,10 @@ impl Agent {
             Target::of_probe(&watched.server, &self.pools[watched.server.pool].name, &check, watched.failed);
         let lanes = if check.probe.is_command() { &mut self.commands } else { &mut self.probers };
         let threads = if watched.is_prompt { &mut lanes.prompt } else { &mut lanes.slow };
-        let found = self.found.0.clone();
+        let (found, commands) = (self.found.0.clone(), self.running.clone());
         watched.probing = threads.run(move || {
             let begun = time::now();
-            let (reply, at) = probe::probe(&target, &check);
+            let (reply, at) = probe::probe(&target, &check, &commands);
             let (address, is_secure) = (target.address, target.tls.is_some());
             let found_out = Found::Probe { check, address, is_secure, reply };
             let _ = found.send(Finding { id, at, took: time::now().since(begun), found: found_out });

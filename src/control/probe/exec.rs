@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How much of the output is kept for the message; the rest is read and dropped.
@@ -27,12 +28,56 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Processes that were killed and have not ended yet. They are looked after when further commands run.
 static UNENDED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 
+/// The process groups of commands that run now. Clones are the same list.
+#[derive(Clone, Debug, Default)]
+pub struct Commands(Arc<Mutex<Groups>>);
+
+#[derive(Debug, Default)]
+struct Groups {
+    running: Vec<Pid>,
+    /// No further one may start.
+    is_over: bool,
+}
+
+impl Commands {
+    /// Ends all of them, and lets none start any more: they would outlive the balancer.
+    pub fn end(&self) {
+        let mut groups = self.0.lock();
+        groups.is_over = true;
+        // A group is taken out before its process is waited for, so each number here is still its own.
+        groups.running.iter().for_each(|group| _ = kill_process_group(*group, Signal::KILL));
+    }
+
+    /// Starts one. The lock is held meanwhile, so that [`Commands::end`] misses none; a start takes a fraction of a
+    /// millisecond.
+    fn start(&self, start: impl FnOnce() -> io::Result<Running>) -> io::Result<Running> {
+        let mut groups = self.0.lock();
+        if groups.is_over {
+            return Err(io::Error::other("the balancer stops"));
+        }
+        let running = start()?;
+        groups.running.push(running.group);
+        Ok(running)
+    }
+
+    fn remove(&self, group: Pid) {
+        self.0.lock().running.retain(|running| *running != group);
+    }
+}
+
 /// Runs the command for the server, within this time.
-pub(super) fn run(target: &Target, probe: &ExecProbe, timeout: Duration) -> Result<Passed, Silence> {
+pub(super) fn run(
+    target: &Target,
+    probe: &ExecProbe,
+    commands: &Commands,
+    timeout: Duration,
+) -> Result<Passed, Silence> {
     collect_ended();
     let deadline = time::now().after(timeout);
-    let mut running = Running::start(target, probe).map_err(|error| of_start(&error))?;
+    let started = commands.start(|| Running::start(target, probe));
+    let mut running = started.map_err(|error| of_start(&error))?;
     let ended = running.wait(deadline);
+    commands.remove(running.group);
     let (status, output) = running.end();
     match (ended, status) {
         (Ok(true), Some(status)) => Ok(judged(status, &output)),

@@ -158,7 +158,7 @@ fn probed(keys: &str, serve: impl FnOnce(TcpStream) + Send + 'static) -> (bool, 
     let begun = time::now();
     let check = check_of(keys);
     let target = target(&address);
-    let (reply, at) = probe(&target, &check);
+    let (reply, at) = probe(&target, &check, &Commands::default());
     assert!(time::now().since(begun) < LONGEST, "{keys}");
     thread.join().unwrap();
     let probed = Probed {
@@ -331,7 +331,7 @@ fn a_port_of_its_own_is_probed() {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
         lines
     });
-    let (reply, at) = probe(&Target::of_probe(&server, "default", &check, 0), &check);
+    let (reply, at) = probe(&Target::of_probe(&server, "default", &check, 0), &check, &Commands::default());
     assert!(matches!(reply, Ok(Reply::Http(Response { status: 200, .. }))), "{reply:?}");
     assert_eq!(at, Some(SocketAddr::from(([127, 0, 0, 1], port))));
     let host = format!("host: 127.0.0.1:{port}");
@@ -425,7 +425,7 @@ fn a_grpc_peer_at_fault_is_told() {
 fn run(script: &str, timeout_ms: u64, arguments: &[&str]) -> Result<Passed, Silence> {
     let arguments = ["-c", script, "sh"].iter().chain(arguments).map(|text| (*text).to_owned()).collect();
     let probe = config::ExecProbe { command: "/bin/sh".into(), arguments };
-    exec::run(&target("127.0.0.1:9001"), &probe, Duration::from_millis(timeout_ms))
+    exec::run(&target("127.0.0.1:9001"), &probe, &Commands::default(), Duration::from_millis(timeout_ms))
 }
 
 #[test]
@@ -454,7 +454,7 @@ fn a_command_says_by_its_exit_code_how_the_server_is() {
         "exit code 4, \"a line that is of some length, and of many that are the same\"",
     );
     let none = config::ExecProbe { command: "/nonexistent".into(), arguments: Vec::new() };
-    let told = exec::run(&target("127.0.0.1:1"), &none, LONGEST).unwrap_err();
+    let told = exec::run(&target("127.0.0.1:1"), &none, &Commands::default(), LONGEST).unwrap_err();
     assert!(told.words.starts_with("the command cannot be run") && !told.is_ours, "{told:?}");
 }
 
