@@ -16,6 +16,7 @@
 //! - [`drain`]: when is a long-lived stream told that it ends?
 
 pub mod admit;
+pub mod agent;
 pub mod concurrency;
 pub mod drain;
 pub mod fail_open;

@@ -33,4 +33,5 @@ pub mod tls;
 pub mod traffic;
 pub mod upgrade;
 pub mod verdict;
+mod weights;
 pub mod workers;

@@ -12,7 +12,6 @@ use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -27,7 +26,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A pool with these servers that is probed so, every 20 ms.
 fn pool(servers: Value, check: Value) -> Value {
-    let quick = json!({"interval": "20ms", "timeout": "20s", "fall": 2, "rise": 2});
+    let quick = json!({"enabled": true, "interval": "20ms", "timeout": "20s", "fall": 2, "rise": 2});
     json!({"list": servers, "health_check": with(quick, check), "load_report": {"enabled": false}})
 }
 
@@ -355,21 +354,12 @@ fn a_server_that_is_down_is_not_asked_before_its_interval() {
     assert_eq!(asked.load(SeqCst), at_b);
 }
 
-/// Verified once by hand against a server of `grpcio-health-checking`; here `sh` stands for a check of Nagios, whose
-/// first line says why.
 #[test]
-fn a_command_that_takes_too_long_is_a_failed_probe_that_says_what_it_wrote() {
+fn a_command_that_takes_too_long_is_a_failed_probe() {
     let script = "echo waiting for {host} port {port}; sleep 1000";
     let check = json!({"type": "exec", "command": ["/bin/sh", "-c", script], "timeout": "1s", "fall": 1});
     let servers = json!([{"name": "a", "address": "127.0.0.1:7"}]);
     let balancer = Evenkeel::start(json!({"servers": pool(servers, check)}));
     let line = balancer.logs("is down: a probe failed (no result in 1s");
     assert!(line.ends_with("at /bin/sh"), "{line}");
-    // On a machine under load a command may not come to its first word within a second: it is asked again.
-    let output = Command::new(env!("CARGO_BIN_EXE_evenkeel"))
-        .arg("check")
-        .current_dir(balancer.folder())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

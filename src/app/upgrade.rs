@@ -11,7 +11,7 @@ use crate::data::Proxy;
 use crate::policy::health::Health;
 use crate::state::changes::Changes;
 use crate::state::config::Config;
-use crate::state::server::Server;
+use crate::state::server::{AgentWord, Server};
 use crate::state::table::Table;
 use crossbeam_channel::Sender;
 use rustix::process::{Pid, getppid};
@@ -47,6 +47,9 @@ struct Handed {
     changes: Changes,
     /// Pool, name and address of servers, and whether they are up; those of which nothing is known yet are not there.
     servers: Vec<(String, String, String, bool)>,
+    /// Pool, name and address of servers, and what their agents say; a process of another version may not tell.
+    #[serde(default)]
+    agents: Vec<(String, String, String, AgentWord)>,
 }
 
 /// What the new process says.
@@ -140,6 +143,7 @@ fn tell(to: &UnixStream, sockets: &[Socket], main: &Proxy) -> io::Result<()> {
         admin_socket: config.admin.socket.clone(),
         changes: Changes::between(config, servers),
         servers: servers.iter().filter_map(|server| health_of(config, server)).collect(),
+        agents: servers.iter().filter_map(|server| agent_of(config, server)).collect(),
     };
     let fds: Vec<_> = sockets.iter().map(|socket| socket.fd.as_fd()).collect();
     inherited::send(to, &fds, &serde_json::to_string(&handed)?)
@@ -155,6 +159,13 @@ fn health_of(config: &Config, server: &Server) -> Option<(String, String, String
     };
     let pool = config.pool_name(server.pool).to_owned();
     Some((pool, server.name.clone(), server.address.to_string(), is_up))
+}
+
+/// What the agent of a server says, as it was heard: an agent that has said `drain` may not say it again.
+fn agent_of(config: &Config, server: &Server) -> Option<(String, String, String, AgentWord)> {
+    let word = server.agent().filter(|_| config.pool(server.pool).agent_check.is_some())?;
+    let pool = config.pool_name(server.pool).to_owned();
+    Some((pool, server.name.clone(), server.address.to_string(), word))
 }
 
 /// The new process says nothing: it has ended, or is made to.
@@ -231,6 +242,17 @@ impl Inheritance {
         });
         let known: Vec<_> = known.collect();
         table.set_healths(&known);
+        let words = self.handed.agents.iter().filter_map(|(pool, name, address, word)| {
+            let pool = config.pool_named(pool).filter(|pool| config.pool(*pool).agent_check.is_some())?;
+            let is_it = |server: &&Arc<Server>| {
+                server.pool == pool && server.name == *name && server.address.to_string() == *address
+            };
+            Some((&**snapshot.servers.iter().find(is_it)?, Some(word.clone())))
+        });
+        let words: Vec<_> = words.collect();
+        if !words.is_empty() {
+            table.advise(words);
+        }
         self.handed.changes.clone()
     }
 

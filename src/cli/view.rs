@@ -124,6 +124,7 @@ pub(super) enum Mood {
 impl Server {
     /// Why it is in its state: what the operator set, or the reason of its last change.
     pub(super) fn why(&self) -> String {
+        // What an agent says is its reason, too; the mode is the operator's.
         match (self.mode.as_str(), &self.reason) {
             ("drain", _) => "drained by the operator".to_owned(),
             ("maint", _) => "taken out by the operator".to_owned(),

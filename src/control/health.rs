@@ -2,6 +2,7 @@
 //! (invariant 7). Results of live traffic arrive as verdicts, results of look-ups through [`Names`].
 
 use super::names::{self, Names, Resolver};
+use super::probe::agent::Heard;
 use super::probe::http::Response;
 use super::probe::{Commands, Reply, Silence};
 use super::threads::Threads;
@@ -13,12 +14,13 @@ use crate::policy::health::{self, Event, Health, Others, Record};
 use crate::policy::outlier::Outliers;
 use crate::state::address::Address;
 use crate::state::addresses::Replaced;
-use crate::state::config::{self, Config, HealthCheck};
+use crate::state::config::{self, AgentCheck, Config, HealthCheck};
 use crate::state::events::Events;
 use crate::state::live::Live;
 use crate::state::server::Server;
 use crate::state::table::Table;
 use crate::state::verdict::{Verdict, Verdicts};
+use agents::Asking;
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased, unbounded};
 use publish::{Transition, told};
 use std::cmp::Reverse;
@@ -34,6 +36,8 @@ use std::time::Duration;
 const PROBERS: usize = 256;
 /// The same for commands, which take a process each.
 const COMMANDS: usize = 16;
+/// The same for questions to agents.
+const AGENTS: usize = 64;
 /// Concurrent queries for load reports; they delay no probe.
 const REPORTERS: usize = 64;
 /// A server whose probe took less than this, and less than half of the timeout, counts as prompt.
@@ -75,6 +79,8 @@ pub struct Agent {
     names: Names,
     probers: Lanes,
     commands: Lanes,
+    agents: Lanes,
+    unadvised: agents::Unadvised,
     /// Commands that run now.
     running: Commands,
     reporters: Threads,
@@ -115,6 +121,8 @@ struct Pool {
     key: String,
     check: Arc<HealthCheck>,
     report: config::LoadReport,
+    /// How its agents are asked.
+    agent: Option<Arc<AgentCheck>>,
     ejection: health::Ejection,
     outliers: Outliers,
     /// Its servers.
@@ -135,6 +143,7 @@ impl Pool {
             key: config.pool_key(pool),
             check: Arc::new(servers.health_check.clone()),
             report: servers.load_report.clone(),
+            agent: servers.agent_check.clone().map(Arc::new),
             ejection: outliers::ejection(servers),
             outliers: Outliers::default(),
             servers: 0,
@@ -160,6 +169,8 @@ enum Kind {
     Probe,
     /// A load report.
     Report,
+    /// A question to its agent.
+    Agent,
     /// An ejection ends.
     Tick,
 }
@@ -192,6 +203,8 @@ struct Watched {
     has_page: bool,
     /// Its load reports are asked for.
     reports: bool,
+    /// Its agent.
+    asking: Asking,
 }
 
 /// The result of querying a server.
@@ -211,6 +224,8 @@ enum Found {
     Probe { check: Arc<HealthCheck>, address: Address, is_secure: bool, reply: Result<Reply, Silence> },
     /// A question for a load report.
     Report(Result<Response, Silence>),
+    /// A question to an agent, and how it was asked.
+    Agent(Arc<AgentCheck>, Result<Heard, Silence>),
 }
 
 impl Agent {
@@ -230,6 +245,8 @@ impl Agent {
             probers: Lanes::new(["prober", "slow-prober"], PROBERS),
             commands: Lanes::new(["command", "slow-command"], COMMANDS),
             running: Commands::default(),
+            agents: Lanes::new(["agent", "slow-agent"], AGENTS),
+            unadvised: agents::Unadvised::default(),
             reporters: Threads::new("reporter", REPORTERS),
             close_idle: CloseIdle(Box::new(|_| {})),
             watched: HashMap::new(),
@@ -270,6 +287,7 @@ impl Agent {
             self.start_due(now);
             self.eject_outliers(now);
             self.publish(now);
+            self.advise(now);
             self.tell_fail_open(now);
             let next = time::instant(self.next());
             let (calls, found, verdicts) = (self.calls.clone(), self.found.1.clone(), self.verdicts.clone());
@@ -293,7 +311,7 @@ impl Agent {
         let is_published = self.transitions.is_empty() && self.known_good.is_empty();
         let publish = if is_published { Moment::NEVER } else { self.publish_at };
         let tell = self.fail_open.next();
-        due.min(self.names.next()).min(publish).min(self.next_outliers()).min(tell)
+        due.min(self.names.next()).min(publish).min(self.next_outliers()).min(tell).min(self.unadvised.next())
     }
 
     /// Servers that were added or removed.
@@ -348,11 +366,13 @@ impl Agent {
             pageless: false,
             has_page: false,
             reports,
+            asking: Asking::default(),
         };
         self.newcomers += usize::from(!was_up);
         self.watched.insert(server.id, watched);
         self.due.push(Reverse((probe_at, server.id, Kind::Probe)));
         self.due.push(Reverse((report_at, server.id, Kind::Report)));
+        self.begin_asking(server.id, now);
         if let Some(name) = server.address.name() {
             self.names.add(name, server.id, now);
         }
@@ -383,6 +403,7 @@ impl Agent {
             match kind {
                 Kind::Probe => self.start_probe(id, at, now),
                 Kind::Report => self.start_report(id, at, now),
+                Kind::Agent => self.start_question(id, at, now),
                 Kind::Tick => self.apply(id, Event::Tick, "", now),
             }
         }
@@ -393,6 +414,7 @@ impl Agent {
         let now = time::now();
         match &finding.found {
             Found::Report(response) => self.learn_report(finding.id, response, now),
+            Found::Agent(settings, heard) => self.learn_agent(finding.id, finding.took, settings, heard, now),
             Found::Probe { check, address, is_secure, reply } => {
                 self.learn_probe(&finding, check, address, *is_secure, reply, now);
             }
@@ -510,6 +532,7 @@ fn is_ejected(record: &Record) -> bool {
     matches!(record.health, Health::Ejected { .. })
 }
 
+mod agents;
 mod fail_open;
 mod outliers;
 mod probes;

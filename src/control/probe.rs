@@ -2,6 +2,7 @@
 //! addresses that traffic goes to, and has one time limit for everything, including connecting. Nothing that a peer does or
 //! leaves undone takes longer than that limit, or more memory than a few buffers.
 
+pub mod agent;
 mod connection;
 mod exec;
 mod grpc;
@@ -63,6 +64,16 @@ impl Target {
         if let (Some(at), Address::Tcp { port, .. }) = (check.port, &mut target.address) {
             *port = at;
             target.candidates = target.candidates.at_port(at);
+        }
+        target
+    }
+
+    /// Where the agent of the server listens, in clear text.
+    pub fn of_agent(server: &Server, pool: &str, port: u16) -> Self {
+        let mut target = Target { tls: None, ..Target::of(server, pool) };
+        target.candidates = target.candidates.at_port(port);
+        if let Address::Tcp { port: of_address, .. } = &mut target.address {
+            *of_address = port;
         }
         target
     }

@@ -36,7 +36,7 @@ pub fn choose(
 pub fn why_none(cx: &Context, pool: PoolId) -> Reason {
     let servers = &cx.view().servers;
     let mut of_pool = servers.iter().filter(|server| server.pool == pool).peekable();
-    match of_pool.peek().is_some() && of_pool.all(|server| server.mode() != Mode::Ready) {
+    match of_pool.peek().is_some() && of_pool.all(|server| server.mode_now() != Mode::Ready) {
         true => Reason::Maintenance,
         false => Reason::NoServer,
     }

@@ -15,6 +15,7 @@
 //! refined ones would duplicate the schema; this way an operator gets every fault of a file at once, each with its
 //! position and with what to write instead.
 
+mod agent_check;
 mod check;
 pub mod diff;
 mod document;
@@ -47,6 +48,7 @@ mod variables;
 mod written;
 
 pub use crate::base::network::Network;
+pub use agent_check::AgentCheck;
 pub use fault::Fault;
 pub use guards::Guards;
 pub use hash::HashSettings;
@@ -190,6 +192,8 @@ pub struct Servers {
     pub list: Vec<ServerSpec>,
     /// Active probes.
     pub health_check: HealthCheck,
+    /// Agents beside the servers; `None` asks none.
+    pub agent_check: Option<AgentCheck>,
     /// Load reports by the servers.
     pub load_report: LoadReport,
     /// When live traffic takes a server out.

@@ -54,7 +54,7 @@ impl Hashing {
         let before = before.and_then(|before| before.winners.as_ref());
         let bound = |factor| Bound {
             factor: f64::from(factor),
-            weights: ready.iter().map(|server| u64::from(server.weight().0)).sum(),
+            weights: ready.iter().map(|server| u64::from(server.weight_now().0)).sum(),
             in_flight: AtomicU64::new(0),
             choices: AtomicU64::new(0),
         };
@@ -81,7 +81,7 @@ impl Hashing {
         });
         move |server: &Server| {
             per_weight.is_none_or(|per_weight| {
-                f64::from(server.in_flight()) < (per_weight * f64::from(server.weight().0)).ceil()
+                f64::from(server.in_flight()) < (per_weight * f64::from(server.weight_now().0)).ceil()
             })
         }
     }
@@ -101,7 +101,7 @@ impl Bound {
 
 impl Winners {
     fn new(ready: &[Arc<Server>], before: Option<&Winners>) -> Self {
-        let contender = |server: &Arc<Server>| Contender { hash: server.hash, weight: server.weight() };
+        let contender = |server: &Arc<Server>| Contender { hash: server.hash, weight: server.weight_now() };
         let contenders: Vec<_> = ready.iter().map(|server| (Arc::clone(server), contender(server))).collect();
         let parts = (0..PARTS).map(|_| AtomicU32::new(0)).collect();
         let winners = Winners { contenders, parts };
@@ -226,7 +226,7 @@ mod tests {
             let mut config = (*table.live().config).clone();
             let snapshot = table.snapshot();
             let listed = snapshot.servers.iter().rev().map(|server| config::ServerSpec {
-                weight: server.weight(),
+                weight: server.weight_now(),
                 ..spec(server.name[1..].parse().unwrap())
             });
             config.servers.list = listed.collect();

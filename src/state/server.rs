@@ -1,9 +1,11 @@
 //! One server of the table: what it is, its state, and its statistics from live traffic. All of it is read by every
 //! worker, so everything that changes is an atomic or behind a short lock.
 
+mod agent;
 mod lease;
 mod sessions;
 
+pub use agent::AgentWord;
 pub use lease::{Lease, Rejected};
 
 use super::address::Address;
@@ -153,6 +155,12 @@ pub struct Server {
     /// When it began to drain, in milliseconds.
     drains_since_ms: AtomicU64,
     weight: AtomicU16,
+    /// The weight that counts: with what its agent says, beside the others of the pool.
+    weight_now: AtomicU16,
+    /// What its agent says; absent where it was not heard, or is not asked.
+    agent: Mutex<Option<AgentWord>>,
+    /// The most requests at once by its agent; 0 is as configured.
+    agent_max_in_flight: AtomicU32,
     mode: AtomicU8,
     health: Mutex<Health>,
     addresses: Addresses,
@@ -201,6 +209,9 @@ impl Server {
             sessions_until_ms: AtomicU64::new(0),
             drains_since_ms: AtomicU64::new(0),
             weight: AtomicU16::new(spec.weight.0),
+            weight_now: AtomicU16::new(spec.weight.0),
+            agent: Mutex::new(None),
+            agent_max_in_flight: AtomicU32::new(0),
             mode: AtomicU8::new(Mode::Ready as u8),
             health: Mutex::new(health),
             addresses: Addresses::of(&spec.address),
@@ -236,7 +247,7 @@ impl Server {
         self.failures.load(Relaxed)
     }
 
-    /// Its share of the traffic.
+    /// Its share of the traffic, as configured or as the operator set it.
     pub fn weight(&self) -> Weight {
         Weight(self.weight.load(Relaxed))
     }
@@ -384,7 +395,7 @@ impl Server {
 
     /// The same for an algorithm that compares none, and does not pay for what is known of a server's responses.
     pub fn uncompared_candidate(&self, slot: Slot) -> Candidate {
-        Candidate::new(slot, self.weight(), self.hash)
+        Candidate::new(slot, self.weight_now(), self.hash)
     }
 
     fn report_factor(&self, now: Moment) -> f32 {
@@ -401,9 +412,9 @@ impl Server {
 
     /// The most requests that may be in flight with it; `None` is unlimited.
     pub fn max_in_flight(&self) -> Option<u32> {
-        match self.max_in_flight.load(Relaxed) {
-            0 => None,
-            most => Some(most),
+        match (self.agent_max_in_flight.load(Relaxed), self.max_in_flight.load(Relaxed)) {
+            (0, 0) => None,
+            (0, most) | (most, _) => Some(most),
         }
     }
 
@@ -476,10 +487,9 @@ impl Server {
     }
 
     pub(super) fn set_mode(&self, mode: Mode) {
-        let before = self.mode.swap(mode as u8, Relaxed);
-        if mode == Mode::Drain && before != mode as u8 {
-            self.drains_since_ms.store(millis(time::now()), Relaxed);
-        }
+        let before = self.mode_now();
+        self.mode.store(mode as u8, Relaxed);
+        self.note_drain(before);
     }
 
     pub(super) fn set_weight(&self, weight: Weight) {

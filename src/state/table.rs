@@ -12,8 +12,9 @@ use super::config::{Config, ServerSpec};
 use super::hashing::Hashing;
 use super::live::Live;
 use super::merge::{Merged, merge};
-use super::server::{Admits, Mode, Server};
+use super::server::{Admits, AgentWord, Mode, Server};
 use super::session::ByTag;
+use super::weights::weigh;
 use crate::base::ids::{ByPool, PoolId, ServerId};
 use crate::policy::health::Health;
 use crate::policy::pick::{self, Algorithm, Slot, Weight};
@@ -230,6 +231,12 @@ impl Table {
         });
     }
 
+    /// Takes over what the agents of servers say; `None`: it has none any more. Only the health thread may call this, and
+    /// the start.
+    pub fn advise(&self, words: Vec<(&Server, Option<AgentWord>)>) {
+        self.change(|_| words.into_iter().for_each(|(server, word)| server.set_agent(word)));
+    }
+
     /// Changes the health of a server. Only the health thread may call this (invariant 7).
     pub fn set_health(&self, server: &Server, health: Health) {
         self.set_healths(&[(server, health)]);
@@ -310,6 +317,7 @@ impl Snapshot {
 
     fn of(live: Arc<Live>, servers: Vec<Arc<Server>>, before: Option<&Snapshot>) -> Self {
         let mut tiers: ByPool<Tiers> = live.config.pool_ids().map(|pool| (pool, Tiers::default())).collect();
+        weigh(&servers);
         for server in &servers {
             match tiers.get_mut(server.pool) {
                 Some(tiers) => tiers.add(server),
@@ -348,7 +356,7 @@ impl Pool {
         let ready = tiers.next().unwrap_or_default();
         let reserve = tiers.flatten().collect();
         let weighted: Vec<_> =
-            ready.iter().enumerate().map(|(at, server)| (Slot(at as u32), server.weight())).collect();
+            ready.iter().enumerate().map(|(at, server)| (Slot(at as u32), server.weight_now())).collect();
         Pool {
             count,
             ready,
@@ -368,6 +376,7 @@ impl Pool {
 mod tests {
     use super::*;
     use crate::base::time::Moment;
+    use crate::policy::agent::{Advice, Line};
 
     const DEFAULT: PoolId = PoolId(0);
 
@@ -400,6 +409,43 @@ mod tests {
         table.adjust(&a, Some(Mode::Ready), Some(Weight(0)));
         table.set_health(&c, Health::Down);
         assert_eq!(ready(&table), [""; 0]);
+    }
+
+    #[test]
+    fn an_agent_takes_a_server_out_and_the_operator_comes_first() {
+        let list = [spec("a", 1, false), spec("b", 2, false)];
+        let table = Table::new(Algorithm::Dynamic, false, Some(9), &list);
+        let a = table.find("a").unwrap();
+        let says = |lines: &[&str]| {
+            let with = |advice: Advice, line: &&str| advice.with(&Line::read(line.as_bytes()).unwrap());
+            let advice = lines.iter().fold(Advice::default(), with);
+            table.advise(vec![(&*a, Some(AgentWord { advice, ..AgentWord::default() }))]);
+        };
+        for (lines, expected) in [
+            (&["up 50% maxconn:3"][..], &["a", "b"][..]),
+            (&["drain"], &["b"]),
+            (&["maint"], &["b"]),
+            (&["down"], &["b"]),
+            (&["0%"], &["b"]),
+            (&["drain", "ready"], &["a", "b"]),
+        ] {
+            says(lines);
+            assert_eq!(ready(&table), expected, "{lines:?}");
+        }
+        says(&["maxconn:3"]);
+        assert_eq!(a.max_in_flight(), Some(3));
+        table.adjust(&a, Some(Mode::Drain), None);
+        assert_eq!(
+            (ready(&table), a.mode_now()),
+            (vec!["b".to_owned()], Mode::Drain),
+            "though its agent is ready"
+        );
+        says(&["maint"]);
+        assert_eq!(a.mode_now(), Mode::Drain);
+        table.adjust(&a, Some(Mode::Ready), None);
+        assert_eq!(a.mode_now(), Mode::Maint, "the operator has nothing against it");
+        table.advise(vec![(&*a, None)]);
+        assert_eq!((ready(&table).len(), a.max_in_flight()), (2, Some(9)));
     }
 
     #[test]

@@ -252,6 +252,15 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
     each("server_reported_queue", Kind::Gauge, "The load that the server reports, decayed with age.", &|s| {
         s.reported(now).map(f64::from)
     });
+    let help =
+        "The part of its weight that the server's agent wants, 1 being the whole; absent without an agent.";
+    each("server_agent_weight_ratio", Kind::Gauge, help, &|s| {
+        s.agent().map(|word| f64::from(word.advice.weight_percent) / 100.0)
+    });
+    let help = "Whether the last question to the server's agent got a line that was understood.";
+    each("server_agent_heard", Kind::Gauge, help, &|s| {
+        s.agent().map(|word| f64::from(u8::from(word.error.is_none())))
+    });
     each("server_check_passed", Kind::Gauge, "Whether the last probe passed.", &|s| {
         s.last_check().map(|check| f64::from(u8::from(check.passed)))
     });

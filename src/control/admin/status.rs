@@ -14,7 +14,7 @@ use crate::state::histogram::Counts;
 use crate::state::history::Sample;
 use crate::state::instance::Instance;
 use crate::state::listener::OpenListener;
-use crate::state::server::{Check, Mode, Server};
+use crate::state::server::{AgentWord, Check, Mode, Server};
 use crate::state::stats::{Counter, Stats};
 use crate::state::tls::listener::{Expiry, ListenerTls};
 use serde::Serialize;
@@ -141,6 +141,8 @@ pub(super) struct ServerStatus {
     origin: &'static str,
     /// What the operator set: `ready`, `drain` or `maint`.
     mode: &'static str,
+    /// What its agent says; null where it has none, or was not heard yet.
+    agent: Option<AgentStatus>,
     /// Why its health is what it is, and since when; null while it is as it was at the start.
     reason: Option<String>,
     since: Option<String>,
@@ -162,6 +164,23 @@ pub(super) struct ServerStatus {
     last_check: Option<LastCheck>,
     /// Null unless the address has a name.
     name_lookup: Option<NameLookup>,
+}
+
+/// What the agent of a server says.
+#[derive(Debug, Serialize)]
+struct AgentStatus {
+    /// `ready`, `drain`, `maint` or `down`.
+    state: &'static str,
+    /// The part of its weight that it wants.
+    weight_percent: u16,
+    /// Null where the configured limit counts.
+    max_in_flight: Option<u32>,
+    /// Its last line; null before the first.
+    line: Option<String>,
+    /// When that came: RFC 3339, in UTC.
+    at: Option<String>,
+    /// Why the last question got none; null where it did.
+    error: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -291,6 +310,11 @@ pub(super) fn server(view: &View, server: &Server, now: Moment) -> ServerStatus 
 
 fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus {
     let turn = server.last_turn();
+    let word = server.agent();
+    let (since, reason) = match &word {
+        Some(word) if is_out_by_agent(server) => (Some(word.at_unix_seconds), Some(said(word))),
+        _ => (turn.as_ref().map(|turn| turn.unix_seconds), turn.map(|turn| turn.why)),
+    };
     ServerStatus {
         pool: view.live().config.pool_name(server.pool).to_owned(),
         name: server.name.clone(),
@@ -299,8 +323,9 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
         fail_open: server.is_fail_open(),
         origin: origin(view, server),
         mode: server.mode().name(),
-        since: turn.as_ref().map(|turn| unix_rfc3339(turn.unix_seconds)),
-        reason: turn.map(|turn| turn.why),
+        agent: word.map(agent),
+        since: since.map(unix_rfc3339),
+        reason,
         weight: server.weight().0,
         backup: server.is_backup(),
         in_flight: server.in_flight(),
@@ -332,9 +357,32 @@ fn name_lookup(server: &Server, now: Moment) -> NameLookup {
     }
 }
 
-/// One of [`STATES`]. The operator's mode takes precedence over health.
+fn agent(word: AgentWord) -> AgentStatus {
+    let is_heard = !word.line.is_empty();
+    AgentStatus {
+        state: word.advice.state(),
+        weight_percent: word.advice.weight_percent,
+        max_in_flight: word.advice.max_in_flight,
+        at: is_heard.then(|| unix_rfc3339(word.at_unix_seconds)),
+        line: is_heard.then_some(word.line),
+        error: word.error,
+    }
+}
+
+/// Why a server is out by its agent.
+fn said(word: &AgentWord) -> String {
+    format!("its agent said {}", word.line)
+}
+
+/// Whether its agent takes the server out, and not the operator.
+fn is_out_by_agent(server: &Server) -> bool {
+    server.mode() == Mode::Ready && (server.mode_now() != Mode::Ready || server.is_down_by_agent())
+}
+
+/// One of [`STATES`]. The operator's mode takes precedence over what its agent says, and that over health.
 pub(super) fn state(server: &Server) -> &'static str {
-    match (server.mode(), server.health()) {
+    match (server.mode_now(), server.health()) {
+        (Mode::Ready, _) if server.is_down_by_agent() => "down",
         (Mode::Drain, _) => "drain",
         (Mode::Maint, _) => "maint",
         (Mode::Ready, Health::Up) => "up",

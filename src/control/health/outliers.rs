@@ -39,8 +39,9 @@ impl Agent {
                 *other != id
                     && server.pool == pool
                     && is_healthy
-                    && server.mode() == Mode::Ready
-                    && server.weight().0 > 0
+                    && server.mode_now() == Mode::Ready
+                    && !server.is_down_by_agent()
+                    && server.weight_now().0 > 0
             })
     }
 }

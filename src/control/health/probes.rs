@@ -19,7 +19,7 @@ impl Agent {
         let Some(watched) = self.watched.get_mut(&id).filter(|watched| watched.probe_at == at) else {
             return;
         };
-        if watched.probing || watched.server.mode() == Mode::Maint {
+        if watched.probing || watched.server.mode_now() == Mode::Maint {
             let interval = self.pools[watched.server.pool].check.rules.interval;
             return self.schedule_probe(id, now.after(interval));
         }

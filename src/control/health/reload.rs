@@ -24,18 +24,27 @@ impl Agent {
         let config = &live.config;
         self.live = Arc::clone(live);
         self.pools.retain(|pool| config.pool_ids().any(|known| known == pool));
-        let mut changed = Vec::new();
+        let (mut changed, mut of_agents) = (Vec::new(), Vec::new());
         for (id, pool) in self.pools.iter_mut() {
             let new = Pool::of(config, id);
             if (&pool.check, &pool.report) != (&new.check, &new.report) {
                 changed.push(id);
             }
+            let new = match pool.agent == new.agent {
+                // Questions on their way know their settings by where they are.
+                true => Pool { agent: pool.agent.take(), ..new },
+                false => {
+                    of_agents.push(id);
+                    new
+                }
+            };
             let outliers = std::mem::take(&mut pool.outliers);
             let (servers, ejected, serves) = (pool.servers, pool.ejected, pool.serves);
             let fail_open = pool.fail_open.take();
             *pool = Pool { outliers, servers, ejected, serves, fail_open, ..new };
         }
         changed.into_iter().for_each(|pool| self.ask_again(pool, now));
+        of_agents.into_iter().for_each(|pool| self.ask_agents_again(pool, now));
     }
 
     fn ask_again(&mut self, pool: PoolId, now: Moment) {

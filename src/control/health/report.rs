@@ -22,7 +22,7 @@ impl Agent {
             return;
         };
         let rules = &self.pools[watched.server.pool];
-        let asks = watched.server.health() == Health::Up && watched.server.mode() != Mode::Maint;
+        let asks = watched.server.health() == Health::Up && watched.server.mode_now() != Mode::Maint;
         if asks && !watched.reporting {
             let (method, path) = (watched.report_method, rules.report.path.clone());
             let (host, timeout) = (rules.check.host.clone(), rules.check.timeout);

@@ -81,7 +81,7 @@ pub enum Exclusion {
         /// Requests in flight.
         in_flight: u32,
     },
-    /// Its probes fail; the reason as in the log.
+    /// Its probes fail, or its agent says so; the reason as in the log.
     Down(Option<String>),
     /// It was taken out by what clients saw.
     Ejected {
@@ -90,9 +90,9 @@ pub enum Exclusion {
         /// The reason as in the log.
         detail: Option<String>,
     },
-    /// The operator drains it.
+    /// The operator or its agent drains it.
     Drain,
-    /// The operator has taken it out.
+    /// The operator or its agent has taken it out.
     Maint,
     /// Its weight is 0.
     WeightZero,
@@ -124,10 +124,14 @@ impl Exclusion {
     /// Why a server gets no traffic, or only when no other can.
     fn of(server: &Server, now: Moment) -> Self {
         let detail = || server.last_turn().map(|turn| cut(turn.why));
-        match (server.mode(), server.health()) {
+        match (server.mode_now(), server.health()) {
             (Mode::Drain, _) => Exclusion::Drain,
             (Mode::Maint, _) => Exclusion::Maint,
-            (Mode::Ready, _) if server.weight().0 == 0 => Exclusion::WeightZero,
+            (Mode::Ready, _) if server.is_down_by_agent() => {
+                let line = server.agent().map(|word| word.line).unwrap_or_default();
+                Exclusion::Down(Some(cut(format!("its agent said {line}"))))
+            }
+            (Mode::Ready, _) if server.weight_now().0 == 0 => Exclusion::WeightZero,
             (Mode::Ready, Health::Down) => Exclusion::Down(detail()),
             (Mode::Ready, Health::Ejected { until }) => {
                 Exclusion::Ejected { left: until.since(now), detail: detail() }

@@ -3,8 +3,8 @@
 use super::reader::Reader;
 use super::refine::SOCKET_PATH_MAX;
 use super::{
-    Config, ServerSpec, Servers, hash, health_check, listeners, placeholder, routes, sticky, to_servers,
-    units,
+    Config, ServerSpec, Servers, agent_check, hash, health_check, listeners, placeholder, routes, sticky,
+    to_servers, units,
 };
 use crate::state::own::{Own, overlap};
 use std::collections::HashMap;
@@ -24,6 +24,7 @@ pub(super) fn contradictions(config: &Config, reader: &mut Reader) {
         let (key, servers) = (config.pool_key(pool), config.pool(pool));
         times(&key, servers, reader);
         health_check::contradictions(config, pool, reader);
+        agent_check::contradictions(config, pool, reader);
         list(&key, &servers.list, &own, reader);
         to_servers::contradictions(config, pool, reader);
         hash::contradictions(config, pool, reader);

@@ -13,7 +13,8 @@ use rustix::fs::{Access, access};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use values::{argument, body, bytes, expected, header, method, service};
+pub(super) use values::bytes;
+use values::{argument, body, expected, header, method, service};
 
 /// The most bytes of a response in which `expect_body` and `expect` are looked for. A page that tells of the health of a
 /// server is far smaller, and a probe holds a buffer of this size at the most.
@@ -345,17 +346,17 @@ pub(super) fn contradictions(config: &Config, pool: PoolId, reader: &mut Reader)
         let advice = format!("probes speak TLS as requests do; write {key}.tls, or leave this out");
         reader.contradiction(&[&key_of("tls")], advice);
     }
-    port(&key, servers, reader);
+    if check.port.is_some() {
+        no_port_of_unix(&key, &key_of("port"), servers, reader);
+    }
 }
 
-fn port(key: &str, servers: &Servers, reader: &mut Reader) {
-    if servers.health_check.port.is_none() {
-        return;
-    }
+/// The pool with this key has a port of its own under `key_of_port`: its servers must have ports.
+pub(super) fn no_port_of_unix(key: &str, key_of_port: &str, servers: &Servers, reader: &mut Reader) {
     let unix = servers.list.iter().position(|server| matches!(server.address, Address::Unix(_)));
     if let Some(at) = unix {
         let advice = format!("{key}.list[{at}] is a Unix socket, which has no ports; leave it out");
-        reader.contradiction(&[&format!("{key}.health_check.port")], advice);
+        reader.contradiction(&[key_of_port], advice);
     }
 }
 

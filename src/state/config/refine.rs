@@ -5,8 +5,8 @@ use super::rules::{INTERVAL, MS, SECOND};
 use super::tree::Node;
 use super::{
     Admin, Change, Config, DEFAULT_POOL, Decisions, Guards, Limits, Listen, LoadReport, NamedPool, Pool,
-    ServerSpec, Servers, Threadpool, Timeouts, Via, elsewhere, guards, hash, health_check, hedge, listeners,
-    logs, routes, rules, sticky, to_servers, tracing,
+    ServerSpec, Servers, Threadpool, Timeouts, Via, agent_check, elsewhere, guards, hash, health_check,
+    hedge, listeners, logs, routes, rules, sticky, to_servers, tracing,
 };
 use crate::base::ids::PoolId;
 use crate::http1::head;
@@ -136,6 +136,7 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
         panic_percent: s.get("panic_percent", PANIC_PERCENT, rules::whole(0..=100)),
         list: s.objects("list", server),
         health_check: s.section("health_check", |section| health_check::read(section, folder)),
+        agent_check: agent_check::read(s),
         load_report: s.section("load_report", load_report),
         ejection: s.section("ejection", ejection),
         pool: s.section("pool", pool),

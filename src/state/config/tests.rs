@@ -620,6 +620,7 @@ fn required(part: &str, of_listener: bool) -> Option<(&'static str, serde_json::
         "split" => Some(("pools", json!({ "default": 1 }))),
         "forward_auth" => Some(("pool", json!("default"))),
         "sticky" => Some(("cookie", json!("server"))),
+        "agent_check" => Some(("port", json!(8081))),
         "tracing" => Some(("endpoint", json!("http://localhost:4318"))),
         "rate_limit" | "concurrency_limit" => Some(("requests", json!(1))),
         _ => None,
@@ -676,6 +677,7 @@ fn the_document_has_the_true_defaults() {
             "load_balancer.listeners[]",
             "servers.tls.",
             "servers.sticky.",
+            "servers.agent_check.",
             "servers.hedge.",
             "tracing.",
         ];

@@ -22,7 +22,7 @@ impl Server {
 
     /// Whether it takes requests of its sessions, and for how long while it drains; `None` is without a limit.
     pub(in crate::state) fn set_keeps_sessions(&self, keeps: bool, drain: Option<Duration>) {
-        let until = match (keeps, self.mode(), drain) {
+        let until = match (keeps, self.mode_now(), drain) {
             (false, _, _) => 0,
             (true, Mode::Drain, Some(drain)) => {
                 let since = self.drains_since_ms.load(Relaxed);

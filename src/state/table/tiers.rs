@@ -73,7 +73,7 @@ impl Tiers {
     /// A server that drains, or has no weight, keeps its sessions; one that is down or in maintenance does not.
     pub(super) fn add_session_server(&mut self, server: &Arc<Server>, sticky: &Sticky) {
         let is_well = matches!(server.health(), Health::Up | Health::Starting) || server.is_fail_open();
-        let keeps = is_well && server.mode() != Mode::Maint;
+        let keeps = is_well && server.mode_now() != Mode::Maint && !server.is_down_by_agent();
         server.set_keeps_sessions(keeps, sticky.settings().drain);
         if keeps {
             self.sessions.insert(sticky.tag_of(server), Arc::clone(server));
@@ -96,9 +96,9 @@ fn tier(server: &Server) -> Option<usize> {
     Some(2 * usize::from(server.is_backup()) + unknown)
 }
 
-/// Whether the operator lets it have requests.
+/// Whether the operator and its agent let it have requests.
 fn is_offered(server: &Server) -> bool {
-    server.mode() == Mode::Ready && server.weight().0 > 0
+    server.mode_now() == Mode::Ready && !server.is_down_by_agent() && server.weight_now().0 > 0
 }
 
 #[cfg(test)]

@@ -318,7 +318,7 @@ function update_row(row, server) {
     row.state.replaceChildren(make("span", { attr: { "aria-hidden": "true" } }, mark), server.fail_open ? `${word}, used` : word);
   }
   const duration = server.since ? `for ${since(server.since)}` : "";
-  const reasons = { up: duration && `Up ${duration}`, drain: "Drained by the operator", maint: "Taken out by the operator" };
+  const reasons = { up: duration && `Up ${duration}`, drain: server.mode === "ready" ? server.reason : "Drained by the operator", maint: server.mode === "ready" ? server.reason : "Taken out by the operator" };
   put(row.why, reasons[server.state] ?? [server.reason, duration].filter(Boolean).join(", "));
   row.why.title = server.reason ?? "";
   const check = server.last_check;

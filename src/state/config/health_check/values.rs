@@ -79,7 +79,7 @@ fn within(bytes: &[u8]) -> Result<(), String> {
 }
 
 /// A text, or `hex:` and the bytes.
-pub(super) fn bytes(node: &Node) -> Result<Vec<u8>, String> {
+pub(in super::super) fn bytes(node: &Node) -> Result<Vec<u8>, String> {
     let advice = "write text such as \"PING\\r\\n\", or bytes such as \"hex:0d0a\"";
     let text = rules::text(node, advice)?;
     let bytes = match text.strip_prefix("hex:") {
