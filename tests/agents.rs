@@ -46,7 +46,8 @@ impl Agent {
 
 /// A server, and an agent that says nothing against it, at other addresses of this machine than those of the rest: agents of a
 /// pool have the same port. Both live as long as the test.
-fn elsewhere(agent_port: u16) -> SocketAddr {
+fn elsewhere(a: &Origin, agent: &Agent) -> SocketAddr {
+    let (port, agent_port) = (a.address().port(), agent.port());
     let serve = |listener: TcpListener, reply: String| {
         thread::spawn(move || {
             for mut stream in listener.incoming().map_while(Result::ok) {
@@ -76,7 +77,8 @@ fn elsewhere(agent_port: u16) -> SocketAddr {
             }
         });
     };
-    let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+    // Ports that are ours at 127.0.0.1 are free here.
+    let listener = TcpListener::bind(("127.0.0.2", port)).unwrap();
     let address = listener.local_addr().unwrap();
     serve(listener, ok("b"));
     serve(TcpListener::bind(("127.0.0.2", agent_port)).unwrap(), "up\n".to_owned());
@@ -137,7 +139,7 @@ fn share_of_a(balancer: &Evenkeel, requests: usize) -> usize {
 #[test]
 fn its_words_change_what_a_server_gets() {
     let (server, agent) = (Origin::responds("a"), Agent::start("up 75% maxconn:30\n"));
-    let b = elsewhere(agent.port());
+    let b = elsewhere(&server, &agent);
     let balancer = Evenkeel::start(settings(server.address(), &[b], asked_at(&agent)));
     becomes_shown(&balancer, "up", json!(75), json!(30));
     assert_eq!(share_of_a(&balancer, 70), 30, "three parts of seven");
@@ -208,7 +210,7 @@ fn a_limit_of_the_agent_lets_requests_wait() {
 #[test]
 fn a_drain_keeps_sessions_and_the_operator_comes_first() {
     let (server, agent) = (Origin::responds("a"), Agent::start("up"));
-    let b = elsewhere(agent.port());
+    let b = elsewhere(&server, &agent);
     let sticky = json!({"servers": {"sticky": {"cookie": "node"}}});
     let balancer = Evenkeel::start(with(settings(server.address(), &[b], asked_at(&agent)), sticky));
     becomes_shown(&balancer, "up", json!(100), Value::Null);
@@ -241,7 +243,7 @@ fn a_drain_keeps_sessions_and_the_operator_comes_first() {
 #[test]
 fn what_an_agent_said_stays_without_it_and_goes_with_its_key() {
     let (server, mut agent) = (Origin::responds("a"), Agent::start("drain"));
-    let b = elsewhere(agent.port());
+    let b = elsewhere(&server, &agent);
     let config = settings(server.address(), &[b], asked_at(&agent));
     let balancer = Evenkeel::start(config.clone());
     becomes_shown(&balancer, "drain", json!(100), Value::Null);
@@ -271,7 +273,7 @@ fn what_an_agent_said_stays_without_it_and_goes_with_its_key() {
 #[test]
 fn an_upgrade_takes_over_what_agents_said() {
     let (server, mut agent) = (Origin::responds("a"), Agent::start("drain 30%"));
-    let b = elsewhere(agent.port());
+    let b = elsewhere(&server, &agent);
     let mut balancer = Evenkeel::start(settings(server.address(), &[b], asked_at(&agent)));
     becomes_shown(&balancer, "drain", json!(30), Value::Null);
     agent.origin.stop();

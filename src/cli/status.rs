@@ -235,8 +235,10 @@ fn of_server(server: &Server, paint: Paint) -> Vec<String> {
     let used = server.fail_open.then(|| "gets requests all the same".to_owned());
     let why = (server.mood() != Mood::Good).then(|| server.why()).filter(|why| !why.is_empty());
     let more: Vec<String> = [weight, backup, used, why].into_iter().flatten().collect();
-    let more = (!more.is_empty()).then(|| format!("    {}", cut(&more.join("; "), WIDTH - 4)));
-    [Some(line), more.map(|more| paint.dim(&more))].into_iter().flatten().collect()
+    let below = |text: String| paint.dim(&format!("    {}", cut(&text, WIDTH - 4)));
+    let more = (!more.is_empty()).then(|| below(more.join("; ")));
+    let probes = Some(server.probes()).filter(|probes| !probes.is_empty()).map(below);
+    [Some(line), more, probes].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -252,7 +254,9 @@ mod tests {
                       { "name": "api", "algorithm": "round_robin" }],
             "servers": [
                 { "name": "a", "pool": "default", "address": "127.0.0.1:9001", "state": "up", "mode": "ready",
-                  "weight": 5, "rate": 12.0, "share": 0.75, "in_flight": 2, "ewma_ms": 1.234 },
+                  "weight": 5, "rate": 12.0, "share": 0.75, "in_flight": 2, "ewma_ms": 1.234,
+                  "last_check": { "type": "tcp", "at": "2026-07-01T08:00:09Z", "outcome": "connected", "took_ms": 0.25 },
+                  "last_failed_check": { "type": "tcp", "at": "2026-07-01T08:00:00Z", "outcome": "connection refused" } },
                 { "name": "a-name-that-is-too-long", "pool": "default", "address": "backend.example.internal:8080",
                   "state": "down", "mode": "ready", "weight": 1, "rate": 0.0,
                   "reason": "3 probes failed in a row (connection refused) at http://backend.example.internal:8080/health" },
@@ -283,6 +287,7 @@ pool default  dynamic  1 of 3 take requests  in flight 2
     name            address               state      req/s share busy  latency
   ● a               127.0.0.1:9001        up            12  75 %    2  1.23 ms
     weight 5
+    tcp probe: connected in 0.25 ms; failed 2026-07-01T08:00:00Z: connection re…
   ✕ a-name-that-is… backend.example.inte… down           0     -    0        -
     3 probes failed in a row (connection refused) at http://backend.example.int…
   ◐ c\\u{1b}[2J      10.0.0.3:80           drain        4.0  25 %    0        -

@@ -77,11 +77,16 @@ pub(super) struct Server {
     pub(super) share: Option<f64>,
     pub(super) ewma_ms: Option<f64>,
     pub(super) last_check: Option<Check>,
+    pub(super) last_failed_check: Option<Check>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Check {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    /// RFC 3339, in UTC.
+    pub(super) at: String,
     pub(super) outcome: String,
     pub(super) took_ms: f64,
 }
@@ -130,6 +135,17 @@ impl Server {
             ("maint", _) => "taken out by the operator".to_owned(),
             (_, Some(reason)) => plain(reason),
             (_, None) => String::new(),
+        }
+    }
+
+    /// Its last probe, and the last one that failed, if that is another one; empty before the first.
+    pub(super) fn probes(&self) -> String {
+        let Some(last) = &self.last_check else { return String::new() };
+        let kind = if last.kind.is_empty() { String::new() } else { format!("{} ", plain(&last.kind)) };
+        let told = format!("{kind}probe: {} in {}", plain(&last.outcome), millis(last.took_ms));
+        match self.last_failed_check.as_ref().filter(|failed| failed.at != last.at) {
+            Some(failed) => format!("{told}; failed {}: {}", plain(&failed.at), plain(&failed.outcome)),
+            None => told,
         }
     }
 

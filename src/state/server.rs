@@ -79,6 +79,8 @@ pub(super) enum Admits {
 /// The last probe of a server, for display.
 #[derive(Clone, Debug)]
 pub struct Check {
+    /// What kind of probe it was: `http`, `tcp`, `grpc` or `exec`.
+    pub kind: &'static str,
     /// Seconds since 1970.
     pub unix_seconds: u64,
     /// How long the probe took.
@@ -87,6 +89,17 @@ pub struct Check {
     pub outcome: String,
     /// Whether it counted as a pass.
     pub passed: bool,
+}
+
+/// All probes of a server so far, for display.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckCounts {
+    /// Those that passed.
+    pub passed: u64,
+    /// Those that failed; one that is repeated at once counts once.
+    pub failed: u64,
+    /// How long all of them took together.
+    pub took: Duration,
 }
 
 /// The last change of a server's health, for display.
@@ -166,6 +179,8 @@ pub struct Server {
     addresses: Addresses,
     tls: RwLock<Option<Arc<ServersTls>>>,
     last_check: Mutex<Option<Check>>,
+    last_failed_check: Mutex<Option<Check>>,
+    checks: Mutex<CheckCounts>,
     /// What is counted of its responses, those to copies and to questions of `forward_auth` included.
     pub traffic: Traffic,
     last_turn: Mutex<Option<Turn>>,
@@ -217,6 +232,8 @@ impl Server {
             addresses: Addresses::of(&spec.address),
             tls: RwLock::new(None),
             last_check: Mutex::new(None),
+            last_failed_check: Mutex::new(None),
+            checks: Mutex::default(),
             traffic: Traffic::default(),
             last_turn: Mutex::new(None),
         }
@@ -274,7 +291,25 @@ impl Server {
 
     /// Records a probe; called by the health thread.
     pub fn checked(&self, check: Check) {
+        let mut counts = self.checks.lock();
+        counts.passed += u64::from(check.passed);
+        counts.failed += u64::from(!check.passed);
+        counts.took += check.took;
+        drop(counts);
+        if !check.passed {
+            *self.last_failed_check.lock() = Some(check.clone());
+        }
         *self.last_check.lock() = Some(check);
+    }
+
+    /// The last probe that failed.
+    pub fn last_failed_check(&self) -> Option<Check> {
+        self.last_failed_check.lock().clone()
+    }
+
+    /// All probes so far.
+    pub fn checks(&self) -> CheckCounts {
+        *self.checks.lock()
     }
 
     /// The last change of its health; `None` while it is as it was at the start.

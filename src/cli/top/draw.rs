@@ -156,9 +156,7 @@ fn footer(app: &App) -> Vec<Line<'static>> {
     let about = servers.get(app.chosen()).map_or_else(
         || "no servers".to_owned(),
         |server| {
-            let check = server.last_check.as_ref();
-            let check =
-                check.map(|check| format!("check: {} in {}", plain(&check.outcome), millis(check.took_ms)));
+            let check = Some(server.probes()).filter(|probes| !probes.is_empty());
             let why = Some(server.why()).filter(|why| !why.is_empty());
             [Some(plain(&server.address)), check, why].into_iter().flatten().collect::<Vec<_>>().join("; ")
         },
@@ -243,7 +241,7 @@ mod tests {
         let mut app = app();
         app.press(KeyEvent::from(KeyCode::Down));
         let lines = screen(&app, 100, 30);
-        assert_eq!(lines[28], "127.0.0.1:9002; check: connection refused in 0.20 ms; a probe failed");
+        assert_eq!(lines[28], "127.0.0.1:9002; probe: connection refused in 0.20 ms; a probe failed");
         app.press(KeyEvent::from(KeyCode::Char('d')));
         let lines = screen(&app, 100, 30);
         assert_eq!(lines[29], "Drain b? It gets no new requests. y: yes, any other key: no");

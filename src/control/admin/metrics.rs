@@ -17,6 +17,7 @@ use crate::state::server::Server;
 use crate::state::stats::{Counter, Stats};
 use crate::state::tls::failure::HandshakeFailure;
 use page::{Kind, Page};
+use std::sync::Arc;
 
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -267,9 +268,32 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
     each("server_check_duration_seconds", Kind::Gauge, "How long the last probe took.", &|s| {
         s.last_check().map(|check| check.took.as_secs_f64())
     });
+    each(
+        "server_check_seconds_total",
+        Kind::Counter,
+        "How long all probes of the server took together.",
+        &|s| Some(s.checks().took.as_secs_f64()),
+    );
     each("server_check_timestamp_seconds", Kind::Gauge, "When the last probe ended, since 1970.", &|s| {
         s.last_check().and_then(|check| counted(check.unix_seconds))
     });
+    checks(page, view, &snapshot.live.config, servers);
+}
+
+/// What kind of probes servers get, and how many passed and failed.
+fn checks(page: &mut Page, view: &View, config: &Config, servers: &[Arc<Server>]) {
+    page.family("server_check_info", Kind::Gauge, "Always 1; the label has the type of the server's probes.");
+    for server in servers {
+        if let Some(kind) = status::check_type(view, server) {
+            page.sample(&[&labels(config, server)[..], &[("type", kind)]].concat(), 1);
+        }
+    }
+    page.family("server_checks_total", Kind::Counter, "Probes of the server, by result.");
+    for server in servers {
+        let (counts, labels) = (server.checks(), labels(config, server));
+        page.sample(&[&labels[..], &[("result", "passed")]].concat(), counts.passed);
+        page.sample(&[&labels[..], &[("result", "failed")]].concat(), counts.failed);
+    }
 }
 
 /// The labels that name a server.

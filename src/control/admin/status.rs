@@ -161,7 +161,12 @@ pub(super) struct ServerStatus {
     reported_queue: Option<f64>,
     requests: u64,
     failures: u64,
+    /// What kind of probe it gets: `http`, `tcp`, `grpc` or `exec`; null without probes.
+    check_type: Option<&'static str>,
     last_check: Option<LastCheck>,
+    /// The last one that failed; null while none did.
+    last_failed_check: Option<LastCheck>,
+    checks: Checks,
     /// Null unless the address has a name.
     name_lookup: Option<NameLookup>,
 }
@@ -192,8 +197,17 @@ struct NameLookup {
     error: Option<String>,
 }
 
+/// Probes so far.
+#[derive(Debug, Serialize)]
+struct Checks {
+    passed: u64,
+    failed: u64,
+}
+
 #[derive(Debug, Serialize)]
 struct LastCheck {
+    #[serde(rename = "type")]
+    kind: &'static str,
     /// RFC 3339, in UTC.
     at: String,
     took_ms: f64,
@@ -336,7 +350,10 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
         reported_queue: server.reported(now).map(|load| rounded(f64::from(load))),
         requests: server.requests(),
         failures: server.failures(),
+        check_type: check_type(view, server),
         last_check: server.last_check().map(last_check),
+        last_failed_check: server.last_failed_check().map(last_check),
+        checks: Checks { passed: server.checks().passed, failed: server.checks().failed },
         name_lookup: server.address.name().map(|_| name_lookup(server, now)),
     }
 }
@@ -461,8 +478,16 @@ fn totals(view: &View) -> Totals {
     }
 }
 
+/// What kind of probe a server gets.
+pub(super) fn check_type(view: &View, server: &Server) -> Option<&'static str> {
+    let live = view.live();
+    let check = &live.config.pool(server.pool).health_check;
+    check.rules.enabled.then(|| check.probe.name())
+}
+
 fn last_check(check: Check) -> LastCheck {
     LastCheck {
+        kind: check.kind,
         at: unix_rfc3339(check.unix_seconds),
         took_ms: rounded(check.took.as_secs_f64() * 1000.0),
         outcome: check.outcome,

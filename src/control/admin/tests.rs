@@ -282,6 +282,7 @@ fn the_status_tells_everything() {
     a.lease(time::now()).unwrap().responded(true, Duration::from_millis(5), time::now());
     a.reports(4.0, time::now());
     a.checked(Check {
+        kind: "http",
         unix_seconds: 1_700_000_000,
         took: Duration::from_micros(1500),
         outcome: "200".into(),
@@ -318,9 +319,9 @@ fn the_status_tells_everything() {
     let server = &status["servers"][0];
     assert!((4.0..=5.0).contains(&server["ewma_ms"].as_f64().unwrap()), "{server}");
     assert_eq!(server["reported_queue"], 4.0);
-    let check =
-        serde_json::json!({ "at": "2023-11-14T22:13:20Z", "took_ms": 1.5, "outcome": "200", "passed": true });
+    let check = serde_json::json!({ "type": "http", "at": "2023-11-14T22:13:20Z", "took_ms": 1.5, "outcome": "200", "passed": true });
     assert_eq!(server["last_check"], check);
+    assert_eq!((&server["last_failed_check"], &server["checks"]["passed"]), (&Value::Null, &Value::from(1)));
     assert_eq!(status["servers"][1]["last_check"], Value::Null);
     let totals = &status["totals"];
     assert_eq!((&totals["requests"], &totals["responses"]["5xx"]), (&1.into(), &1.into()));

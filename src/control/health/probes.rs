@@ -143,7 +143,8 @@ impl Agent {
             );
         }
         let (outcome, passed) = (judged.outcome.clone(), judged.passed);
-        watched.server.checked(Check { unix_seconds: time::unix_seconds(), took, outcome, passed });
+        let kind = self.pools[watched.server.pool].check.probe.name();
+        watched.server.checked(Check { kind, unix_seconds: time::unix_seconds(), took, outcome, passed });
         let event = if passed { Event::ProbePassed } else { Event::ProbeFailed };
         self.note_probe(id, if passed { None } else { Some(got) }, now);
         self.apply(id, event, &judged.detail, now);

@@ -323,7 +323,9 @@ function update_row(row, server) {
   row.why.title = server.reason ?? "";
   const check = server.last_check;
   const lost = server.name_lookup?.error ? `; name: ${server.name_lookup.error}` : "";
-  put(row.check, (check ? `Check: ${check.outcome} in ${millis(check.took_ms)}, ${since(check.at)} ago` : "Not checked") + lost);
+  const failed = server.last_failed_check;
+  const failure = failed && failed.at !== check?.at ? `; failed ${since(failed.at)} ago: ${failed.outcome}` : "";
+  put(row.check, (check ? `Check (${check.type}): ${check.outcome} in ${millis(check.took_ms)}, ${since(check.at)} ago${failure}` : "Not checked") + lost);
   put(row.cell.rate, rate(server.rate));
   row.meter.value = server.share ?? 0;
   put(row.share, server.share === null ? "–" : `${(server.share * 100).toFixed(server.share < 0.1 ? 1 : 0)} %`);
