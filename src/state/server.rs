@@ -14,7 +14,7 @@ use super::config::ServerSpec;
 use super::tls::servers::ServersTls;
 use super::traffic::Traffic;
 use crate::base::ids::{PoolId, ServerId};
-use crate::base::time::{self, Moment};
+use crate::base::time::Moment;
 use crate::policy::health::Health;
 use crate::policy::latency::Latency;
 use crate::policy::outcomes::Outcomes;
