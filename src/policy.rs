@@ -7,8 +7,8 @@
 //! - [`pool`]: how many workers should there be?
 //! - [`health`]: which servers are in use? [`outlier`]: which one fails far more than the others? [`fail_open`]: which are used
 //!   all the same where too few are left?
-//!   [`latency`], [`outcomes`], [`silence`], [`report`]: what is recorded of their speed, their errors, of requests
-//!   without a response, and of what they say. [`lookup`]: which of their names are looked up, and when?
+//!   [`latency`], [`outcomes`], [`silence`], [`report`], [`utilization`]: what is recorded of their speed, their errors, of
+//!   requests without a response, and of what they say ([`orca`], [`agent`]). [`lookup`]: which of their names are looked up, and when?
 //! - [`rate`]: does a request pass a rate limit? [`key`]: what limits count by ([`recent`]: the keys that are remembered).
 //!   [`concurrency`]: does it pass a limit of requests at once? [`networks`]: is its client on a list?
 //!   [`password`]: is it from a user?
@@ -26,6 +26,7 @@ pub mod key;
 pub mod latency;
 pub mod lookup;
 pub mod networks;
+pub mod orca;
 pub mod outcomes;
 pub mod outlier;
 pub mod password;
@@ -39,3 +40,4 @@ pub mod retry;
 pub mod route;
 pub mod session;
 pub mod silence;
+pub mod utilization;

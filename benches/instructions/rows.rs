@@ -150,6 +150,7 @@ fn forward_response(times: u64) {
             framing: head.framing,
             keep_alive: true,
             pseudonym: "evenkeel-0123456789",
+            hides_load_metrics: false,
             served_by: None,
             request_id: None,
             coding: None,

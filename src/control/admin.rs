@@ -5,7 +5,9 @@
 //! reads them, [`api`] has the endpoints, [`status`], [`recent`], [`decisions`] and [`metrics`] their contents. [`dashboard`] is a page
 //! that shows them.
 
+mod agents;
 mod api;
+mod checks;
 mod dashboard;
 mod decisions;
 mod fail_open;

@@ -413,7 +413,7 @@ impl Agent {
     fn learn(&mut self, finding: Finding) {
         let now = time::now();
         match &finding.found {
-            Found::Report(response) => self.learn_report(finding.id, response, now),
+            Found::Report(response) => self.learn_report(finding.id, response, finding.took, now),
             Found::Agent(settings, heard) => self.learn_agent(finding.id, finding.took, settings, heard, now),
             Found::Probe { check, address, is_secure, reply } => {
                 self.learn_probe(&finding, check, address, *is_secure, reply, now);

@@ -14,6 +14,7 @@ use crate::http1::head::{self, Limits, Parsed, ResponseHead, Slots, Version};
 use crate::http1::names::Name;
 use crate::http1::reason::Reason;
 use crate::policy::key::Key;
+use crate::policy::orca::{self, Metric};
 use crate::state::session::Sessions;
 use std::io::IoSlice;
 
@@ -52,6 +53,8 @@ pub struct Download {
     copied: Vec<u8>,
     /// The session that the server began.
     learned: Option<Key>,
+    /// What the server said of its load; in a box, because few pools read that.
+    reported: Option<Box<Reported>>,
     /// What the client has not taken yet.
     out: Vec<u8>,
     sent: usize,
@@ -110,6 +113,8 @@ pub struct Asking<'a> {
     pub session: &'a [u8],
     /// The cookie of the servers that is learned, and what makes keys of its values.
     pub learns: Option<(&'a str, &'a Sessions)>,
+    /// What of the server's load metrics counts, and whether it is read now; where that is `None`, the header is as any other.
+    pub load_metric: Option<(&'a Metric, bool)>,
     /// Which responses are compressed, and the coding that this client takes.
     pub compression: Option<(&'a Compression, Option<Coding>)>,
     /// Another attempt waits for a response, too: one with a status of 500 or more is not passed on.
@@ -177,6 +182,7 @@ impl Download {
             websocket: false,
             copied: Vec::new(),
             learned: None,
+            reported: None,
             out,
             sent: 0,
             pipe: None,
@@ -299,6 +305,11 @@ impl Download {
     /// The session that the server began with its response.
     pub fn take_learned(&mut self) -> Option<Key> {
         self.learned.take()
+    }
+
+    /// What the server said of its load.
+    pub fn take_reported(&mut self) -> Option<Reported> {
+        self.reported.take().map(|reported| *reported)
     }
 
     /// Gives its buffer back; what is in it stays unsent.
@@ -649,6 +660,7 @@ impl Download {
             keep_alive: client_keeps,
             pseudonym: asking.pseudonym,
             served_by: asking.served_by,
+            hides_load_metrics: asking.load_metric.is_some(),
             date: asking.date,
             request_id: asking.request_id,
             coding: coding.filter(|_| is_encoded),
@@ -679,6 +691,9 @@ impl Download {
             let lines = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"set-cookie"));
             lines.filter_map(|field| sessions.key_of(field.value, name)).last()
         });
+        if let Some((metric, true)) = asking.load_metric {
+            self.reported = Some(Box::new(reported(&head, metric)));
+        }
         forward::response(&head, &hop, scratch.reply);
         (self.status, self.to_client, self.client_keeps) = (head.status, to_client, client_keeps);
         (self.server_keeps, self.http10) = (head.keep_alive, head.version == Version::Http10);
@@ -690,6 +705,14 @@ impl Download {
             && head.fields.values(Name::Upgrade).any(|value| value.eq_ignore_ascii_case(b"websocket"));
         Ok(Found::Final(head.len))
     }
+}
+
+/// What a server said of its load: how much of it is in use, `None` where it did not say, or why that is not understood.
+pub type Reported = Result<Option<f32>, &'static str>;
+
+fn reported(head: &ResponseHead<'_, '_>, metric: &Metric) -> Reported {
+    let mut values = head.fields.values(Name::LoadMetrics);
+    values.next().map_or(Ok(None), |value| orca::read(value, metric))
 }
 
 /// What a look at the server's bytes found.
@@ -771,6 +794,7 @@ mod tests {
         lines: b"",
         session: b"",
         learns: None,
+        load_metric: None,
         compression: None,
         stream_end: None,
         limits: &Limits { head: 4096, headers: 10, uri: 100, trace: false },

@@ -18,6 +18,7 @@ mod decision;
 mod drain;
 mod hedge;
 mod info;
+mod load;
 mod mirror;
 mod session;
 
@@ -844,6 +845,7 @@ impl Exchange {
             lines: self.gate.as_ref().map_or(b"", |gate| &gate.lines),
             session: self.session.as_ref().filter(|_| !asks).map_or(b"", |session| &session.line),
             learns: learned_cookie(live, self.pool).filter(|_| self.session.is_some() && !asks),
+            load_metric: load::metric(live, self.pool, &connection.server, *now).filter(|_| !asks),
             compression: guard.compression().filter(|_| !asks).map(|compression| (compression, self.coding)),
             passes_errors_over: self.rival.is_some(),
             stream_end,
@@ -870,6 +872,9 @@ impl Exchange {
         self.phases.first_byte_at = Some(cx.now);
         if let Some(connection) = cx.servers.get_mut(key) {
             connection.server.responded_in(self.download.is_http10());
+            if let Some(reported) = self.download.take_reported() {
+                load::note(&connection.server, reported, cx.now);
+            }
         }
         if let Some(lease) = &self.lease {
             lease.responded(

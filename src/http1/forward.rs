@@ -58,6 +58,8 @@ pub struct ResponseHop<'a> {
     pub pseudonym: &'a str,
     /// X-Served-By.
     pub served_by: Option<&'a str>,
+    /// What the server says of its load is for us alone.
+    pub hides_load_metrics: bool,
     /// X-Request-Id, in the place of the server's.
     pub request_id: Option<&'a [u8]>,
     /// The body is sent in this coding, which the server has not applied.
@@ -242,6 +244,7 @@ fn goes_to_server(head: &RequestHead<'_, '_>, hop: &Hop<'_>, kind: Name) -> bool
             .is_none_or(|ours| head.trace_parent.is_some_and(|theirs| theirs.trace == ours.trace)),
         Name::FramingLookalike | Name::XRequestDeadline => false,
         Name::Other | Name::Via | Name::XServedBy | Name::Accept | Name::Date | Name::ContentType => true,
+        Name::LoadMetrics => true,
     }
 }
 
@@ -299,6 +302,7 @@ fn goes_to_client(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, kind: Name
         Name::Upgrade => tells_upgrade(head),
         Name::XServedBy => hop.served_by.is_none(),
         Name::XRequestId => hop.request_id.is_none(),
+        Name::LoadMetrics => !hop.hides_load_metrics,
         _ => true,
     }
 }
@@ -328,7 +332,10 @@ fn connection_of_response(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, ou
 /// have their own rules, and a client must not be able to remove them.
 fn is_nominated(nominations: &Option<Nominations<'_>>, fields: &Fields<'_, '_>, span: &Span) -> bool {
     let Some(nominations) = nominations else { return false };
-    let unread = matches!(span.kind, Name::Other | Name::Accept | Name::ContentType | Name::FramingLookalike);
+    let unread = matches!(
+        span.kind,
+        Name::Other | Name::Accept | Name::ContentType | Name::FramingLookalike | Name::LoadMetrics
+    );
     let open = unread || matches!(span.kind, Name::Trailer | Name::Date | Name::XServedBy);
     open && nominations.has(fields.slice(span.start, span.name_end))
 }

@@ -68,6 +68,8 @@ pub enum Name {
     Date,
     /// `Content-Type`: RFC 9110 section 8.3.
     ContentType,
+    /// `endpoint-load-metrics` and `endpoint-load-metrics-bin`: what a server says of its load (ORCA).
+    LoadMetrics,
 }
 
 /// Which name this is; ASCII case does not matter (RFC 9110 section 5.1).
@@ -98,6 +100,8 @@ pub fn name_of(name: &[u8]) -> Name {
         (14, b'h') => known(name, b"http2-settings", Name::Http2Settings),
         (16, b'p') => known(name, b"proxy-connection", Name::ProxyConnection),
         (17, b't') => dashed(name, b"transfer-encoding", Name::TransferEncoding),
+        (21, b'e') => known(name, b"endpoint-load-metrics", Name::LoadMetrics),
+        (25, b'e') => known(name, b"endpoint-load-metrics-bin", Name::LoadMetrics),
         (11.., b'x') => extension(name),
         _ => Name::Other,
     }
@@ -192,6 +196,8 @@ mod tests {
         check("Accept", Name::Accept);
         check("Date", Name::Date);
         check("Content-Type", Name::ContentType);
+        check("Endpoint-Load-Metrics", Name::LoadMetrics);
+        check("endpoint-load-metrics-bin", Name::LoadMetrics);
     }
 
     #[test]

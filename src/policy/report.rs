@@ -15,7 +15,7 @@ const STALE: Duration = Duration::from_secs(4);
 /// The share of a new report in the mean: about ten reports, 5 s.
 const GAIN: f32 = 0.1;
 /// The most by which a report makes a server look slower.
-const FACTOR_MAX: f32 = 1.5;
+pub(super) const FACTOR_MAX: f32 = 1.5;
 /// No number is taken for more than this.
 const LOAD_MAX: f32 = 1e6;
 
@@ -51,9 +51,14 @@ impl Reports {
 
     /// How much it counts at its age, 0 to 1.
     fn weight(self, now: Moment) -> f32 {
-        let left = STALE.saturating_sub(now.since(self.at)).as_secs_f32();
-        if self.is_known { (left / (STALE - FRESH).as_secs_f32()).min(1.0) } else { 0.0 }
+        if self.is_known { freshness(now.since(self.at)) } else { 0.0 }
     }
+}
+
+/// How much what a server said of its load counts at this age, 0 to 1.
+pub(super) fn freshness(age: Duration) -> f32 {
+    let left = STALE.saturating_sub(age).as_secs_f32();
+    (left / (STALE - FRESH).as_secs_f32()).min(1.0)
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod hedge;
 mod listener;
 mod listeners;
 mod load;
+mod load_report;
 mod logs;
 mod placeholder;
 mod print;
@@ -59,6 +60,7 @@ pub use listener::{Certificate, ClientAuth, Listener, Place, TlsToClients, TlsVe
 #[cfg(test)]
 pub(super) use load::parse_routes;
 pub use load::{Input, fault_at, load, load_from, parse, parse_change, parse_server, print};
+pub use load_report::LoadReport;
 pub use logs::{AccessLog, AccessTarget, Log, LogFormat, SyslogPlace};
 pub use routes::RouteSpec;
 pub use rules::check_name;
@@ -223,17 +225,6 @@ pub struct ServerSpec {
     pub backup: bool,
     /// The most requests at once, 1 to 1,000,000; `None` is the pool's `max_in_flight`.
     pub max_in_flight: Option<u32>,
-}
-
-/// `servers.load_report`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LoadReport {
-    /// Ask the servers for load reports: all, none, or with `None` those that say that they have them.
-    pub enabled: Option<bool>,
-    /// The origin-form target; begins with `/`.
-    pub path: String,
-    /// Time between two queries of a server, 10 ms to 1 h.
-    pub interval: Duration,
 }
 
 /// `servers.pool`: idle connections kept open to each server.

@@ -23,6 +23,7 @@ use super::traffic::{Registry, Traffic};
 use crate::base::ids::{ByPool, ListenerId, PoolId};
 use crate::base::{limits, random};
 use crate::policy::hedge::Usual;
+use crate::policy::orca::Metric;
 use crate::policy::retry::Budget;
 use crossbeam_utils::CachePadded;
 use std::collections::HashMap;
@@ -64,6 +65,7 @@ struct LivePool {
     state: Arc<PoolState>,
     tls: Option<Arc<ServersTls>>,
     sticky: Option<Sticky>,
+    orca: Option<Metric>,
 }
 
 /// What all requests of a pool share, whichever configuration they began under.
@@ -161,7 +163,8 @@ impl Live {
             let new = || Arc::new(PoolState::new(config.pool_name(pool), registry));
             let sticky = config.pool(pool).sticky.as_ref();
             let sticky = sticky.map(|settings| Sticky::new(settings, config.pool_name(pool)));
-            (pool, LivePool { state: state.unwrap_or_else(new), tls, sticky })
+            let orca = config.pool(pool).load_report.orca.clone();
+            (pool, LivePool { state: state.unwrap_or_else(new), tls, sticky, orca })
         };
         let pools = config.pool_ids().map(pool).collect();
         let instance_name = before.map_or_else(
@@ -226,6 +229,11 @@ impl Live {
     /// How a pool keeps sessions; `None` where it keeps none.
     pub fn sticky(&self, pool: PoolId) -> Option<&Sticky> {
         self.pools.get(pool)?.sticky.as_ref()
+    }
+
+    /// What of `endpoint-load-metrics` in the responses of a pool's servers counts; `None` where the header is not read.
+    pub fn orca(&self, pool: PoolId) -> Option<&Metric> {
+        self.pools.get(pool)?.orca.as_ref()
     }
 
     /// The listener with this id; `None` once it is closed.

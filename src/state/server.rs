@@ -3,6 +3,7 @@
 
 mod agent;
 mod lease;
+mod load;
 mod sessions;
 
 pub use agent::AgentWord;
@@ -22,6 +23,7 @@ use crate::policy::outlier::Totals;
 use crate::policy::pick::{Candidate, Slot, Weight};
 use crate::policy::report::Reports;
 use crate::policy::silence::{self, Awaiting};
+use crate::policy::utilization::Utilization;
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, RwLock};
 use siphasher::sip::SipHasher13;
@@ -150,7 +152,12 @@ pub struct Server {
     /// It returned from an ejection and has to show with one request that it responds.
     on_trial: AtomicBool,
     reports: Mutex<Reports>,
-    /// Whether the last report makes it look slower; read by each choice, before the lock is taken.
+    utilization: Mutex<Utilization>,
+    /// When a response was last read for that, in milliseconds; 0: never.
+    utilization_at_ms: AtomicU64,
+    /// The log has said that a header of its load was not understood.
+    has_misreported: AtomicBool,
+    /// Whether what it says of its load makes it look slower; read by each choice, before the lock is taken.
     is_report_high: AtomicBool,
     requests: AtomicU64,
     failures: AtomicU64,
@@ -212,6 +219,9 @@ impl Server {
             errors_in_row: AtomicU32::new(0),
             on_trial: AtomicBool::new(false),
             reports: Mutex::default(),
+            utilization: Mutex::default(),
+            utilization_at_ms: AtomicU64::new(0),
+            has_misreported: AtomicBool::new(false),
             is_report_high: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -379,18 +389,6 @@ impl Server {
         }
     }
 
-    /// Records a load report: how many requests the server has queued and in progress.
-    pub fn reports(&self, load: f32, now: Moment) {
-        let mut reports = self.reports.lock();
-        *reports = reports.with(load, now);
-        self.is_report_high.store(reports.factor(now) > 1.0, Relaxed);
-    }
-
-    /// The last load report; `None` when there is none or it is too old.
-    pub fn reported(&self, now: Moment) -> Option<f32> {
-        self.reports.lock().last(now)
-    }
-
     /// A live request failed. The health thread is notified of every failure, and of the first success after it.
     pub fn fails(&self, now: Moment) {
         self.failures.fetch_add(1, Relaxed);
@@ -431,10 +429,6 @@ impl Server {
     /// The same for an algorithm that compares none, and does not pay for what is known of a server's responses.
     pub fn uncompared_candidate(&self, slot: Slot) -> Candidate {
         Candidate::new(slot, self.weight_now(), self.hash)
-    }
-
-    fn report_factor(&self, now: Moment) -> f32 {
-        if self.is_report_high.load(Relaxed) { self.reports.lock().factor(now) } else { 1.0 }
     }
 
     /// The value of Host if the client sent none.
@@ -690,6 +684,24 @@ mod tests {
         assert_eq!(silence(9_000), 0);
         drop(leases);
         assert_eq!(server.awaiting.load(Relaxed) & 0xff, 0);
+    }
+
+    #[test]
+    fn what_a_server_says_of_its_use_makes_it_look_slower() {
+        let server = server();
+        let at = Moment::from_millis;
+        let factor = |ms| server.candidate(Slot(0), at(ms)).report;
+        assert!(server.is_utilization_due(at(1)));
+        server.reports_utilization(Some(0.5), at(1));
+        assert!(!server.is_utilization_due(at(50)) && server.is_utilization_due(at(51)));
+        assert_eq!(factor(60), 1.0);
+        server.reports_utilization(Some(0.9), at(101));
+        assert_eq!((factor(101), server.utilization(at(101))), (1.5, Some(0.9)));
+        // A report that is as always takes nothing back.
+        server.reports(3.0, at(102));
+        assert_eq!(factor(102), 1.5);
+        assert!(server.misreports(at(200)) && !server.misreports(at(300)), "told once");
+        assert_eq!((factor(5_000), server.utilization(at(5_000))), (1.0, None));
     }
 
     #[test]

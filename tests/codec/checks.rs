@@ -303,6 +303,7 @@ fn response_hop(framing: Framing) -> ResponseHop<'static> {
         framing,
         keep_alive,
         pseudonym,
+        hides_load_metrics: false,
         served_by,
         request_id,
         coding,

@@ -6,6 +6,7 @@ mod process;
 mod traffic;
 
 use super::View;
+use super::checks;
 use super::sessions;
 use super::status::{self, PoolStatus, STATES, responses, state};
 use crate::base::output;
@@ -17,7 +18,6 @@ use crate::state::server::Server;
 use crate::state::stats::{Counter, Stats};
 use crate::state::tls::failure::HandshakeFailure;
 use page::{Kind, Page};
-use std::sync::Arc;
 
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -253,6 +253,8 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
     each("server_reported_queue", Kind::Gauge, "The load that the server reports, decayed with age.", &|s| {
         s.reported(now).map(f64::from)
     });
+    let help = "How much of the server is in use, as its responses say; absent when they do not.";
+    each("server_reported_utilization", Kind::Gauge, help, &|s| s.utilization(now).map(f64::from));
     let help =
         "The part of its weight that the server's agent wants, 1 being the whole; absent without an agent.";
     each("server_agent_weight_ratio", Kind::Gauge, help, &|s| {
@@ -277,27 +279,11 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
     each("server_check_timestamp_seconds", Kind::Gauge, "When the last probe ended, since 1970.", &|s| {
         s.last_check().and_then(|check| counted(check.unix_seconds))
     });
-    checks(page, view, &snapshot.live.config, servers);
-}
-
-/// What kind of probes servers get, and how many passed and failed.
-fn checks(page: &mut Page, view: &View, config: &Config, servers: &[Arc<Server>]) {
-    page.family("server_check_info", Kind::Gauge, "Always 1; the label has the type of the server's probes.");
-    for server in servers {
-        if let Some(kind) = status::check_type(view, server) {
-            page.sample(&[&labels(config, server)[..], &[("type", kind)]].concat(), 1);
-        }
-    }
-    page.family("server_checks_total", Kind::Counter, "Probes of the server, by result.");
-    for server in servers {
-        let (counts, labels) = (server.checks(), labels(config, server));
-        page.sample(&[&labels[..], &[("result", "passed")]].concat(), counts.passed);
-        page.sample(&[&labels[..], &[("result", "failed")]].concat(), counts.failed);
-    }
+    checks::metrics(page, view, &snapshot.live.config, servers);
 }
 
 /// The labels that name a server.
-fn labels<'s>(config: &'s Config, server: &'s Server) -> [(&'static str, &'s str); 2] {
+pub(super) fn labels<'s>(config: &'s Config, server: &'s Server) -> [(&'static str, &'s str); 2] {
     [("pool", config.pool_name(server.pool)), ("server", &server.name)]
 }
 

@@ -1,6 +1,8 @@
 //! The JSON of `/api/v1/status` and `/api/v1/servers`, filled from the shared state.
 
 use super::View;
+use super::agents::{self, AgentStatus};
+use super::checks::{self, Checks, LastCheck};
 use super::fail_open::FailOpenStatus;
 use super::rates::Rates;
 use super::sessions::{self, StickyStatus};
@@ -14,7 +16,7 @@ use crate::state::histogram::Counts;
 use crate::state::history::Sample;
 use crate::state::instance::Instance;
 use crate::state::listener::OpenListener;
-use crate::state::server::{AgentWord, Check, Mode, Server};
+use crate::state::server::{Mode, Server};
 use crate::state::stats::{Counter, Stats};
 use crate::state::tls::listener::{Expiry, ListenerTls};
 use serde::Serialize;
@@ -159,6 +161,8 @@ pub(super) struct ServerStatus {
     ewma_ms: Option<f64>,
     /// Null when the server reports nothing, or has not done so for a while.
     reported_queue: Option<f64>,
+    /// How much of it is in use by its responses, 0 to 1; null when they do not say, or have not for a while.
+    reported_utilization: Option<f64>,
     requests: u64,
     failures: u64,
     /// What kind of probe it gets: `http`, `tcp`, `grpc` or `exec`; null without probes.
@@ -171,23 +175,6 @@ pub(super) struct ServerStatus {
     name_lookup: Option<NameLookup>,
 }
 
-/// What the agent of a server says.
-#[derive(Debug, Serialize)]
-struct AgentStatus {
-    /// `ready`, `drain`, `maint` or `down`.
-    state: &'static str,
-    /// The part of its weight that it wants.
-    weight_percent: u16,
-    /// Null where the configured limit counts.
-    max_in_flight: Option<u32>,
-    /// Its last line; null before the first.
-    line: Option<String>,
-    /// When that came: RFC 3339, in UTC.
-    at: Option<String>,
-    /// Why the last question got none; null where it did.
-    error: Option<String>,
-}
-
 #[derive(Debug, Serialize)]
 struct NameLookup {
     /// The last addresses found; they stay in use while the name does not resolve.
@@ -195,24 +182,6 @@ struct NameLookup {
     /// How long the name has not resolved; null while it does.
     fails_for_s: Option<u64>,
     error: Option<String>,
-}
-
-/// Probes so far.
-#[derive(Debug, Serialize)]
-struct Checks {
-    passed: u64,
-    failed: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct LastCheck {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    /// RFC 3339, in UTC.
-    at: String,
-    took_ms: f64,
-    outcome: String,
-    passed: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -326,7 +295,7 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
     let turn = server.last_turn();
     let word = server.agent();
     let (since, reason) = match &word {
-        Some(word) if is_out_by_agent(server) => (Some(word.at_unix_seconds), Some(said(word))),
+        Some(word) if agents::takes_out(server) => (Some(word.at_unix_seconds), Some(agents::said(word))),
         _ => (turn.as_ref().map(|turn| turn.unix_seconds), turn.map(|turn| turn.why)),
     };
     ServerStatus {
@@ -337,7 +306,7 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
         fail_open: server.is_fail_open(),
         origin: origin(view, server),
         mode: server.mode().name(),
-        agent: word.map(agent),
+        agent: word.map(agents::status),
         since: since.map(unix_rfc3339),
         reason,
         weight: server.weight().0,
@@ -348,12 +317,13 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
         share: rates.share(server).map(rounded),
         ewma_ms: server.latency_us(now).map(|us| rounded(f64::from(us) / 1000.0)),
         reported_queue: server.reported(now).map(|load| rounded(f64::from(load))),
+        reported_utilization: server.utilization(now).map(|value| rounded(f64::from(value))),
         requests: server.requests(),
         failures: server.failures(),
-        check_type: check_type(view, server),
-        last_check: server.last_check().map(last_check),
-        last_failed_check: server.last_failed_check().map(last_check),
-        checks: Checks { passed: server.checks().passed, failed: server.checks().failed },
+        check_type: checks::kind(view, server),
+        last_check: server.last_check().map(checks::last),
+        last_failed_check: server.last_failed_check().map(checks::last),
+        checks: checks::counts(server),
         name_lookup: server.address.name().map(|_| name_lookup(server, now)),
     }
 }
@@ -372,28 +342,6 @@ fn name_lookup(server: &Server, now: Moment) -> NameLookup {
         fails_for_s: loss.as_ref().map(|loss| now.since(loss.since).as_secs()),
         error: loss.map(|loss| loss.words),
     }
-}
-
-fn agent(word: AgentWord) -> AgentStatus {
-    let is_heard = !word.line.is_empty();
-    AgentStatus {
-        state: word.advice.state(),
-        weight_percent: word.advice.weight_percent,
-        max_in_flight: word.advice.max_in_flight,
-        at: is_heard.then(|| unix_rfc3339(word.at_unix_seconds)),
-        line: is_heard.then_some(word.line),
-        error: word.error,
-    }
-}
-
-/// Why a server is out by its agent.
-fn said(word: &AgentWord) -> String {
-    format!("its agent said {}", word.line)
-}
-
-/// Whether its agent takes the server out, and not the operator.
-fn is_out_by_agent(server: &Server) -> bool {
-    server.mode() == Mode::Ready && (server.mode_now() != Mode::Ready || server.is_down_by_agent())
 }
 
 /// One of [`STATES`]. The operator's mode takes precedence over what its agent says, and that over health.
@@ -475,23 +423,6 @@ fn totals(view: &View) -> Totals {
         bytes: Bytes { received: stats.total(Counter::BytesIn), sent: stats.total(Counter::BytesOut) },
         request_ms: quantiles(&stats.durations()),
         queue_wait_ms: quantiles(&stats.waits()),
-    }
-}
-
-/// What kind of probe a server gets.
-pub(super) fn check_type(view: &View, server: &Server) -> Option<&'static str> {
-    let live = view.live();
-    let check = &live.config.pool(server.pool).health_check;
-    check.rules.enabled.then(|| check.probe.name())
-}
-
-fn last_check(check: Check) -> LastCheck {
-    LastCheck {
-        kind: check.kind,
-        at: unix_rfc3339(check.unix_seconds),
-        took_ms: rounded(check.took.as_secs_f64() * 1000.0),
-        outcome: check.outcome,
-        passed: check.passed,
     }
 }
 

@@ -44,14 +44,21 @@ impl Agent {
     }
 
     /// A query for a report has finished.
-    pub(super) fn learn_report(&mut self, id: ServerId, response: &Result<Response, Silence>, now: Moment) {
+    pub(super) fn learn_report(
+        &mut self,
+        id: ServerId,
+        response: &Result<Response, Silence>,
+        took: Duration,
+        now: Moment,
+    ) {
         let Some(watched) = self.watched.get_mut(&id) else { return };
         watched.reporting = false;
         let rules = &self.pools[watched.server.pool];
         let again = match response {
             Ok(Response { status: 200..=299, body, .. }) => match load_in(body) {
                 Some(load) => {
-                    watched.server.reports(load, now);
+                    // It may be as old as the question: a server that is slow to say it has other work by now.
+                    watched.server.reports(load, now.before(took));
                     rules.report.interval
                 }
                 None => REPORT_ABSENT,

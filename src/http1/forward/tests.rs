@@ -273,6 +273,7 @@ fn response_hop(framing: Framing) -> ResponseHop<'static> {
         framing,
         keep_alive: true,
         pseudonym: "ek",
+        hides_load_metrics: false,
         served_by: None,
         request_id: None,
         coding: None,

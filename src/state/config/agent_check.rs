@@ -87,7 +87,7 @@ mod tests {
         let agent = AgentCheck { port: 81, interval: two, timeout: second, send: Vec::new() };
         assert_eq!(read(r#"{"port": 81}"#, "a:1").unwrap(), (Some(agent.clone()), Vec::new()));
         assert_eq!(read("null", "a:1").unwrap(), (None, Vec::new()));
-        let (read, _) = read(r#"{"port": "81", "interval": "500ms", "send": "hex:00 0a"}"#, "a:1").unwrap();
+        let (read, _) = read(r#"{"port": 81, "interval": "500ms", "send": "hex:00 0a"}"#, "a:1").unwrap();
         let half = Duration::from_millis(500);
         assert_eq!(read, Some(AgentCheck { interval: half, timeout: half, send: vec![0, 10], ..agent }));
     }

@@ -4,9 +4,9 @@ use super::reader::{Reader, Section};
 use super::rules::{INTERVAL, MS, SECOND};
 use super::tree::Node;
 use super::{
-    Admin, Change, Config, DEFAULT_POOL, Decisions, Guards, Limits, Listen, LoadReport, NamedPool, Pool,
-    ServerSpec, Servers, Threadpool, Timeouts, Via, agent_check, elsewhere, guards, hash, health_check,
-    hedge, listeners, logs, routes, rules, sticky, to_servers, tracing,
+    Admin, Change, Config, DEFAULT_POOL, Decisions, Guards, Limits, Listen, NamedPool, Pool, ServerSpec,
+    Servers, Threadpool, Timeouts, Via, agent_check, elsewhere, guards, hash, health_check, hedge, listeners,
+    logs, routes, rules, sticky, to_servers, tracing,
 };
 use crate::base::ids::PoolId;
 use crate::http1::head;
@@ -137,7 +137,7 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
         list: s.objects("list", server),
         health_check: s.section("health_check", |section| health_check::read(section, folder)),
         agent_check: agent_check::read(s),
-        load_report: s.section("load_report", load_report),
+        load_report: s.section("load_report", load_report::read),
         ejection: s.section("ejection", ejection),
         pool: s.section("pool", pool),
         hedge: hedge::hedge(s),
@@ -194,15 +194,6 @@ pub(super) fn change(s: &mut Section<'_, '_>) -> Change {
 /// The name of a server without one: its address, in which a slash would break the URLs of the admin API.
 fn name_of(address: &Address) -> String {
     address.to_string().replace("unix:/", "unix:").replace('/', "-")
-}
-
-fn load_report(s: &mut Section<'_, '_>) -> LoadReport {
-    let names_page = s.has("path");
-    LoadReport {
-        enabled: s.maybe("enabled", names_page.then_some(true), rules::flag),
-        path: s.get("path", "/queue/status".to_owned(), rules::target),
-        interval: s.get("interval", 500 * MS, rules::duration(INTERVAL)),
-    }
 }
 
 fn ejection(s: &mut Section<'_, '_>) -> health::Ejection {

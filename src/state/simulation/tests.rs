@@ -185,6 +185,33 @@ fn servers_that_hang_or_refuse_connections_get_little() {
     }
 }
 
+/// What lies are about: nothing, or a number that has nothing to do with the load. Their bound keeps them from moving more
+/// than a part of a queue; the requests in flight tell the rest.
+#[test]
+fn reports_that_lie_or_never_change_cost_next_to_nothing() {
+    use LoadReport::{Constant, None, Random, True};
+    let saying = |reports: [LoadReport; 3], load| {
+        let servers = reports.into_iter().map(|report| Server { report, ..Server::default() }).collect();
+        at_load(load, Description { servers, ..base() })
+    };
+    for load in [0.8, 0.95] {
+        let p99 = |reports| quantiles(&of(Dynamic, &saying(reports, load)))[1];
+        let quiet = p99([None; 3]);
+        for reports in [
+            [Constant(1_000), None, None],
+            [Constant(0), Constant(1_000), None],
+            [True, Random(100), Constant(1_000)],
+            [Random(1_000), Random(1_000), Random(1_000)],
+            [Random(1_000), True, True],
+            [True; 3],
+        ] {
+            let told = p99(reports);
+            println!("{load} {reports:?}: {told:.0} ms, quiet {quiet:.0} ms");
+            assert!(told < 1.2 * quiet, "{load} {reports:?}: {told} ms, quiet {quiet} ms");
+        }
+    }
+}
+
 #[test]
 fn where_all_fail_none_is_ejected_and_the_shares_are_even() {
     for algorithm in BY_LOAD {

@@ -1,0 +1,29 @@
+//! What servers say of their load in the headers of their responses.
+
+use crate::base::ids::PoolId;
+use crate::base::time::Moment;
+use crate::data::download::Reported;
+use crate::policy::orca::Metric;
+use crate::state::live::Live;
+use crate::state::server::Server;
+
+/// Which metric of the responses of this server counts, and whether one is read now.
+pub(super) fn metric<'l>(
+    live: &'l Live,
+    pool: PoolId,
+    server: &Server,
+    now: Moment,
+) -> Option<(&'l Metric, bool)> {
+    live.orca(pool).map(|metric| (metric, server.is_utilization_due(now)))
+}
+
+/// A response was read for it. What is not understood is told once for each server.
+pub(super) fn note(server: &Server, reported: Reported, now: Moment) {
+    match reported {
+        Ok(value) => server.reports_utilization(value, now),
+        Err(why) if server.misreports(now) => {
+            log::warn!("server {}: its endpoint-load-metrics is not understood: {why}", server.label);
+        }
+        Err(_) => {}
+    }
+}
