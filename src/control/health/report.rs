@@ -58,7 +58,8 @@ impl Agent {
             Ok(Response { status: 200..=299, body, .. }) => match load_in(body) {
                 Some(load) => {
                     // It may be as old as the question: a server that is slow to say it has other work by now.
-                    watched.server.reports(load, now.before(took));
+                    let asked_at = Moment::from_nanos(now.since(Moment::START.after(took)).as_nanos() as u64);
+                    watched.server.reports(load, asked_at);
                     rules.report.interval
                 }
                 None => REPORT_ABSENT,
