@@ -1,12 +1,12 @@
 //! The schema: every key of the file appears here once, with its default and its bounds.
 
 use super::reader::{Reader, Section};
-use super::rules::{INTERVAL, MS, SECOND};
+use super::rules::{MS, SECOND};
 use super::tree::Node;
 use super::{
     Admin, Change, Config, DEFAULT_POOL, Decisions, Guards, Limits, Listen, NamedPool, Pool, ServerSpec,
     Servers, Threadpool, Timeouts, Via, agent_check, elsewhere, guards, hash, health_check, hedge, listeners,
-    logs, routes, rules, sticky, to_servers, tracing,
+    load_report, logs, routes, rules, sticky, to_servers, tracing,
 };
 use crate::base::ids::PoolId;
 use crate::http1::head;
