@@ -14,7 +14,7 @@ use crate::http1::head::{self, Limits, Parsed, ResponseHead, Slots, Version};
 use crate::http1::names::Name;
 use crate::http1::reason::Reason;
 use crate::policy::key::Key;
-use crate::policy::orca::{self, Metric};
+use crate::policy::orca::{self, Metric, Reported};
 use crate::state::session::Sessions;
 use std::io::IoSlice;
 
@@ -692,7 +692,8 @@ impl Download {
             lines.filter_map(|field| sessions.key_of(field.value, name)).last()
         });
         if let Some((metric, true)) = asking.load_metric {
-            self.reported = Some(Box::new(reported(&head, metric)));
+            let value = head.fields.values(Name::LoadMetrics).next();
+            self.reported = Some(Box::new(orca::read_if_any(value, metric)));
         }
         forward::response(&head, &hop, scratch.reply);
         (self.status, self.to_client, self.client_keeps) = (head.status, to_client, client_keeps);
@@ -705,14 +706,6 @@ impl Download {
             && head.fields.values(Name::Upgrade).any(|value| value.eq_ignore_ascii_case(b"websocket"));
         Ok(Found::Final(head.len))
     }
-}
-
-/// What a server said of its load: how much of it is in use, `None` where it did not say, or why that is not understood.
-pub type Reported = Result<Option<f32>, &'static str>;
-
-fn reported(head: &ResponseHead<'_, '_>, metric: &Metric) -> Reported {
-    let mut values = head.fields.values(Name::LoadMetrics);
-    values.next().map_or(Ok(None), |value| orca::read(value, metric))
 }
 
 /// What a look at the server's bytes found.

@@ -57,8 +57,15 @@ struct Report {
     named_metrics: HashMap<String, f64>,
 }
 
-/// Reads the value of the header: the metric, `None` where the report does not have it, or why the report is not understood.
-pub fn read(value: &[u8], metric: &Metric) -> Result<Option<f32>, &'static str> {
+/// How much of a server is in use, `None` where it does not say, or why what it says is not understood.
+pub type Reported = Result<Option<f32>, &'static str>;
+
+/// Reads the value of the header, if the response has it.
+pub fn read_if_any(value: Option<&[u8]>, metric: &Metric) -> Reported {
+    value.map_or(Ok(None), |value| read(value, metric))
+}
+
+fn read(value: &[u8], metric: &Metric) -> Reported {
     let report = match value.split_at_checked(5) {
         Some((b"TEXT ", rest)) => text(rest)?,
         Some((b"JSON ", rest)) => {

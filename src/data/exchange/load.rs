@@ -2,8 +2,7 @@
 
 use crate::base::ids::PoolId;
 use crate::base::time::Moment;
-use crate::data::download::Reported;
-use crate::policy::orca::Metric;
+use crate::policy::orca::{Metric, Reported};
 use crate::state::live::Live;
 use crate::state::server::Server;
 
