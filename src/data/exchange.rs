@@ -872,9 +872,7 @@ impl Exchange {
         self.phases.first_byte_at = Some(cx.now);
         if let Some(connection) = cx.servers.get_mut(key) {
             connection.server.responded_in(self.download.is_http10());
-            if let Some(reported) = self.download.take_reported() {
-                load::note(&connection.server, reported, cx.now);
-            }
+            load::note(&connection.server, self.download.take_reported(), cx.now);
         }
         if let Some(lease) = &self.lease {
             lease.responded(

@@ -2,11 +2,13 @@
 //! worker, so everything that changes is an atomic or behind a short lock.
 
 mod agent;
+mod checks;
 mod lease;
 mod load;
 mod sessions;
 
 pub use agent::AgentWord;
+pub use checks::{Check, CheckCounts};
 pub use lease::{Lease, Rejected};
 
 use super::address::Address;
@@ -76,32 +78,6 @@ pub(super) enum Admits {
     Requests,
     /// It is not, but too few servers of its pool are.
     FailOpen,
-}
-
-/// The last probe of a server, for display.
-#[derive(Clone, Debug)]
-pub struct Check {
-    /// What kind of probe it was: `http`, `tcp`, `grpc` or `exec`.
-    pub kind: &'static str,
-    /// Seconds since 1970.
-    pub unix_seconds: u64,
-    /// How long the probe took.
-    pub took: Duration,
-    /// `200`, `connection refused`, `no response in 1s` …
-    pub outcome: String,
-    /// Whether it counted as a pass.
-    pub passed: bool,
-}
-
-/// All probes of a server so far, for display.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CheckCounts {
-    /// Those that passed.
-    pub passed: u64,
-    /// Those that failed; one that is repeated at once counts once.
-    pub failed: u64,
-    /// How long all of them took together.
-    pub took: Duration,
 }
 
 /// The last change of a server's health, for display.
@@ -292,34 +268,6 @@ impl Server {
     /// Where to connect to, and which idle connections may be used.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
-    }
-
-    /// The last probe.
-    pub fn last_check(&self) -> Option<Check> {
-        self.last_check.lock().clone()
-    }
-
-    /// Records a probe; called by the health thread.
-    pub fn checked(&self, check: Check) {
-        let mut counts = self.checks.lock();
-        counts.passed += u64::from(check.passed);
-        counts.failed += u64::from(!check.passed);
-        counts.took += check.took;
-        drop(counts);
-        if !check.passed {
-            *self.last_failed_check.lock() = Some(check.clone());
-        }
-        *self.last_check.lock() = Some(check);
-    }
-
-    /// The last probe that failed.
-    pub fn last_failed_check(&self) -> Option<Check> {
-        self.last_failed_check.lock().clone()
-    }
-
-    /// All probes so far.
-    pub fn checks(&self) -> CheckCounts {
-        *self.checks.lock()
     }
 
     /// The last change of its health; `None` while it is as it was at the start.

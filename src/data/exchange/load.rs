@@ -16,13 +16,14 @@ pub(super) fn metric<'l>(
     live.orca(pool).map(|metric| (metric, server.is_utilization_due(now)))
 }
 
-/// A response was read for it. What is not understood is told once for each server.
-pub(super) fn note(server: &Server, reported: Reported, now: Moment) {
+/// What was read in a response, if it was. What is not understood is told once for each server.
+pub(super) fn note(server: &Server, reported: Option<Reported>, now: Moment) {
     match reported {
-        Ok(value) => server.reports_utilization(value, now),
-        Err(why) if server.misreports(now) => {
+        None => {}
+        Some(Ok(value)) => server.reports_utilization(value, now),
+        Some(Err(why)) if server.misreports(now) => {
             log::warn!("server {}: its endpoint-load-metrics is not understood: {why}", server.label);
         }
-        Err(_) => {}
+        Some(Err(_)) => {}
     }
 }
