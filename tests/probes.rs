@@ -27,7 +27,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A pool with these servers that is probed so, every 20 ms.
 fn pool(servers: Value, check: Value) -> Value {
     let quick = json!({"enabled": true, "interval": "20ms", "timeout": "20s", "fall": 2, "rise": 2});
-    json!({"list": servers, "health_check": with(quick, check), "load_report": {"enabled": false}})
+    json!({"list": servers, "panic_percent": 0, "health_check": with(quick, check), "load_report": {"enabled": false}})
 }
 
 /// Pools, each with a route that has its name.
