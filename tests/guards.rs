@@ -535,6 +535,20 @@ fn when_no_server_can_be_asked_nothing_passes() {
 }
 
 #[test]
+fn a_question_without_a_response_has_its_own_time() {
+    let origin = Origin::responds("ok");
+    let auth = Origin::start(|visit| drop((visit.request(), visit.to_the_end())));
+    let config = json!({
+        "forward_auth": {"pool": "auth", "timeout": "100ms"},
+        "pools": {"auth": {"list": [{"address": auth.address().to_string()}], "health_check": {"enabled": false}}},
+        "timeouts": {"response": "1h"}
+    });
+    let balancer = Evenkeel::before(&[&origin], config);
+    let response = Client::to(&balancer).get("/");
+    assert_eq!((response.status, &*response.reason(), origin.count()), (504, "server_timeout", 0));
+}
+
+#[test]
 fn a_mirror_gets_the_request_and_not_the_question() {
     let [origin, auth, mirror] = [(); 3].map(|()| Origin::responds("ok"));
     let pool = |server: &Origin| json!({"list": [{"address": server.address().to_string()}], "health_check": {"enabled": false}});

@@ -183,7 +183,7 @@ fn targets_hosts_and_headers_are_changed_on_the_way() {
         "rewrite": { "strip_prefix": "/v1", "host": "inside.test" },
         "request_headers": {
             "set": { "X-Real-IP": "{client_ip}", "X-Route": "{route} {pool} {1}" },
-            "add": { "X-Env": "added" }, "remove": ["X-Secret*"]
+            "add": { "X-Env": "added", "X-To": "<{server}>" }, "remove": ["X-Secret*"]
         },
         "response_headers": { "set": { "X-Server": "{server}" }, "remove": ["X-Origin"] },
         "security_headers": true, "name": "v1"
@@ -204,7 +204,46 @@ fn targets_hosts_and_headers_are_changed_on_the_way() {
     assert_eq!((all("X-Real-IP"), all("X_Real_IP")), ("127.0.0.1".to_owned(), String::new()));
     assert_eq!(all("X-Route"), "v1 api a/b");
     assert_eq!(all("X-Env"), "own|added");
+    assert_eq!(all("X-To"), "<api>");
     assert_eq!(all("X-Secret-A"), "");
+}
+
+/// Each attempt, and the copy for a mirror, names the server that gets it.
+#[test]
+fn a_request_names_the_server_that_gets_it() {
+    let closes = Origin::start(|visit| drop(visit.request()));
+    let [good, mirror] = [(); 2].map(|()| Origin::responds("ok"));
+    let quiet = json!({ "health_check": { "enabled": false }, "load_report": { "enabled": false } });
+    let pool = |list: Vec<Value>| with(quiet.clone(), json!({ "list": list }));
+    let server = |name: &str, origin: &Origin, backup: bool| json!({ "name": name, "address": origin.address().to_string(), "backup": backup });
+    let balancer = Evenkeel::start(json!({
+        "routes": [{ "path": "/*", "pool": "main", "mirror": { "pool": "mirror" }, "request_headers": { "set": { "X-To": "{server} of {pool}" } } }],
+        "pools": {
+            "main": pool(vec![server("one-that-closes", &closes, false), server("good", &good, true)]),
+            "mirror": pool(vec![server("m", &mirror, false)])
+        }
+    }));
+    assert_eq!(Client::to(&balancer).get("/").status, 200);
+    mirror.until("the copy comes", |record| record.requests.len() == 1);
+    let named = [&closes, &good, &mirror].map(|origin| origin.requests()[0].fields.one("X-To"));
+    assert_eq!(named, ["one-that-closes of main", "good of main", "m of main"]);
+}
+
+#[test]
+fn rejections_have_the_headers_of_their_route() {
+    let setup = Setup::new(json!([{
+        "path": "/*", "pool": "api", "limits": { "body": 0 }, "security_headers": true,
+        "response_headers": { "set": { "Access-Control-Allow-Origin": "*", "Cache-Control": "max-age=60", "X-To": "{server}" } }
+    }]));
+    let mut client = Client::to(&setup.balancer);
+    client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
+    let response = client.response();
+    assert_eq!((response.status, &*response.reason()), (413, "body_too_large"));
+    assert_eq!(response.fields.one("Access-Control-Allow-Origin"), "*");
+    assert_eq!(response.fields.one("X-Content-Type-Options"), "nosniff");
+    assert_eq!(response.fields.one("Cache-Control"), "no-store", "no cache may keep a rejection");
+    assert!(!response.fields.has("X-To"), "there is no server");
+    assert_eq!(Client::to(&setup.balancer).get("/").fields.one("Cache-Control"), "max-age=60");
 }
 
 #[test]
@@ -253,11 +292,23 @@ fn a_mirror_gets_copies_and_slows_nothing() {
     assert_eq!((copy.body, copy.line), (b"hello".to_vec(), "POST /m HTTP/1.1".to_owned()));
     assert_eq!(copy.fields.all("X-Request-Id"), original.fields.all("X-Request-Id"));
     assert_eq!(post("/m", "x".repeat(101)), "api");
+    setup.balancer.metric_is("evenkeel_mirror_drops_total{reason=\"body_too_long\"}", 1.0);
+    setup.balancer.logs("1 request was not mirrored in the last");
     assert_eq!(post("/m", String::new()), "api");
     setup.servers["canary"].until("the next copy comes", |record| record.requests.len() == 2);
     assert_eq!(setup.servers["canary"].requests()[1].body, b"", "the long one was not copied");
     until("copies are counted apart", || setup.balancer.metric("evenkeel_mirrored_requests_total") == 2.0);
-    setup.balancer.metric_is("evenkeel_requests_total", 3.0);
+    let chunks = |body: &[u8]| {
+        let head = "POST /m HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+        [head.as_bytes(), &support::chunked(&[body])].concat()
+    };
+    let mut client = Client::to(&setup.balancer);
+    assert_eq!(client.send(chunks(&[b'x'; 101])).response().status, 200);
+    setup.balancer.metric_is("evenkeel_mirror_drops_total{reason=\"body_too_long\"}", 2.0);
+    assert_eq!(client.send(chunks(b"short")).response().status, 200);
+    setup.servers["canary"].until("a short one in chunks is copied", |record| record.requests.len() == 3);
+    assert_eq!(setup.servers["canary"].requests()[2].body, b"short");
+    setup.balancer.metric_is("evenkeel_requests_total", 5.0);
 }
 
 #[test]
@@ -274,7 +325,7 @@ fn a_mirror_that_hangs_holds_nothing_up() {
         assert_eq!(client.get("/m").status, 200);
     }
     silent.until("as many copies as may be on their way", |record| record.requests.len() == 256);
-    setup.balancer.metric_is("evenkeel_mirror_drops_total", 144.0);
+    setup.balancer.metric_is("evenkeel_mirror_drops_total{reason=\"in_flight\"}", 144.0);
 }
 
 #[test]

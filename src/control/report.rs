@@ -149,12 +149,18 @@ enum Kind {
     Ended(Reason),
     Handshake(HandshakeFailure),
     AccessLinesLost,
+    MirrorBodiesTooLong,
+    MirrorsDropped,
 }
 
 impl Kind {
     fn all() -> impl Iterator<Item = Kind> {
         let handshakes = HandshakeFailure::ALL.iter().map(|failure| Kind::Handshake(*failure));
-        Reason::ALL.iter().map(|reason| Kind::Ended(*reason)).chain(handshakes).chain([Kind::AccessLinesLost])
+        Reason::ALL.iter().map(|reason| Kind::Ended(*reason)).chain(handshakes).chain([
+            Kind::AccessLinesLost,
+            Kind::MirrorBodiesTooLong,
+            Kind::MirrorsDropped,
+        ])
     }
 
     fn count(self, stats: &Stats) -> u64 {
@@ -162,6 +168,8 @@ impl Kind {
             Kind::Ended(reason) => stats.rejected(reason),
             Kind::Handshake(failure) => stats.failed_handshakes(failure),
             Kind::AccessLinesLost => stats.total(Counter::AccessLinesDropped),
+            Kind::MirrorBodiesTooLong => stats.total(Counter::MirrorBodiesTooLong),
+            Kind::MirrorsDropped => stats.total(Counter::MirrorsDropped),
         }
     }
 
@@ -170,7 +178,7 @@ impl Kind {
         match self {
             Kind::Ended(reason) if reason.status() == 499 => Level::Debug,
             Kind::Ended(reason) if reason.status() < 500 => Level::Info,
-            Kind::Handshake(_) => Level::Info,
+            Kind::Handshake(_) | Kind::MirrorBodiesTooLong | Kind::MirrorsDropped => Level::Info,
             _ => Level::Warn,
         }
     }
@@ -187,9 +195,20 @@ impl Kind {
                 failure.sentence()
             );
         }
-        let Kind::Ended(reason) = self else {
-            let were = if number == 1 { "was" } else { "were" };
-            return format!("{count} line{s} of the access log {were} lost {when}");
+        let were = if number == 1 { "was" } else { "were" };
+        let reason = match self {
+            Kind::Ended(reason) => reason,
+            Kind::MirrorBodiesTooLong => {
+                return format!(
+                    "{count} request{s} {were} not mirrored {when}: the body is longer than mirror.body"
+                );
+            }
+            Kind::MirrorsDropped => {
+                return format!(
+                    "{count} request{s} {were} not mirrored {when}: too many copies are on their way"
+                );
+            }
+            _ => return format!("{count} line{s} of the access log {were} lost {when}"),
         };
         let (name, status, sentence) = (reason.name(), reason.status(), reason.sentence());
         match status {
@@ -391,6 +410,9 @@ mod tests {
                 Kind::Handshake(failure) => assert!(line.contains(failure.name()), "{line}"),
                 Kind::AccessLinesLost => {
                     assert_eq!(line, "2 lines of the access log were lost in the last 1 s")
+                }
+                Kind::MirrorBodiesTooLong | Kind::MirrorsDropped => {
+                    assert!(line.starts_with("2 requests were not mirrored in the last 1 s: "), "{line}");
                 }
                 Kind::Ended(reason) => {
                     assert!(line.contains(&format!("{} ({})", reason.name(), reason.status())), "{line}");

@@ -17,6 +17,7 @@ mod deadline;
 mod decision;
 mod drain;
 mod hedge;
+mod held;
 mod info;
 mod load;
 mod mirror;
@@ -65,6 +66,7 @@ use crate::state::server::{Lease, Server};
 use crate::state::stats::Counter;
 use crate::state::table::View;
 use hedge::Rival;
+use held::Held;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -172,7 +174,7 @@ pub struct Exchange {
     /// What is to be done once the guards let it pass.
     next: Option<Box<Next>>,
     /// While a pool is asked whether it may pass: the request itself, and its pool.
-    held: Option<Box<(Upload, PoolId)>>,
+    held: Option<Box<Held>>,
     /// What the guards have to do with it.
     gate: Option<Box<Gate>>,
     /// For a request that may become a tunnel.
@@ -253,7 +255,8 @@ impl Exchange {
         let upload = Upload::new(out, head.body(), chunked, limit, cx.now);
         let mut exchange = Exchange::new(meta, upload, sender.owner, view, cx);
         exchange.begins(cx);
-        let taken = routed.and_then(|routed| {
+        let taken = routed.and_then(|mut routed| {
+            exchange.upload.will_name_server(routed.take_rooms());
             let response = exchange.follow(routed, cx);
             exchange.upload.take_early(early).map(|used| (used, response))
         });
@@ -326,7 +329,9 @@ impl Exchange {
             let body = Body::new(Framing::None);
             let upload = Upload::new(head, body, false, None, cx.now);
             let upload = std::mem::replace(&mut self.upload, upload);
-            self.held = Some(Box::new((upload, std::mem::replace(&mut self.pool, pool))));
+            let pool = std::mem::replace(&mut self.pool, pool);
+            let until = self.question_time().map_or(Moment::NEVER, |time| cx.now.after(time));
+            self.held = Some(Box::new(Held { upload, pool, until }));
             self.next = Some(next);
         } else if let Some(response) = next.response {
             self.respond_as_route(&response, cx);
@@ -346,29 +351,6 @@ impl Exchange {
         if let Some(listener) = self.view.live.known_listener(self.meta.listener) {
             listener.traffic.begins(cx.number());
         }
-    }
-
-    /// The pool that was asked lets it pass: the connection is let go of, and the request itself goes on.
-    fn go_on_authorized(&mut self, cx: &mut Context) {
-        if let Some(key) = self.connection {
-            self.note_response(key, cx);
-        }
-        self.let_go_of_server(true, cx);
-        self.count_at_server(cx);
-        self.phases.begin_again();
-        let Some(held) = self.held.take() else { return };
-        let (upload, pool) = *held;
-        let mut question = std::mem::replace(&mut self.upload, upload);
-        cx.buffers.give(question.take_buffer());
-        self.upload.insert(&self.download.take_copied());
-        (self.pool, self.server, self.asked_at, self.tries) = (pool, None, None, Tries::default());
-        self.download.begin_attempt(cx.now);
-        self.go_on(cx);
-    }
-
-    /// The client has sent all of its request.
-    fn is_request_received(&self) -> bool {
-        self.held.as_ref().map_or(&self.upload, |held| &held.0).is_received()
     }
 
     /// Goes the way of its route; a response of the route's own comes back.
@@ -628,6 +610,7 @@ impl Exchange {
             }
             self.upload.tell_time_left(self.expires.since(cx.now));
         }
+        self.upload.name_server(&server.name);
         // What may not be sent twice is not sent on a connection that may have ended meanwhile.
         let trusts_events = self.meta.idempotent && cx.now.since(cx.polled_at) < EVENTS_FRESH;
         let idle = match self.tries.same_server || self.connecting.is_some() {
@@ -1069,6 +1052,10 @@ impl Exchange {
         if let Some(gate) = &self.gate {
             rejected.lines.extend_from_slice(&gate.lines);
         }
+        if let Some(way) = &self.way {
+            let server = self.server.as_ref().map_or("", |server| server.name.as_str());
+            way.append_to_rejection(server, &mut rejected.lines);
+        }
         let keeps = self.meta.keep_alive
             && self.is_request_received()
             && !reason.closes()
@@ -1145,7 +1132,7 @@ impl Exchange {
     pub fn recycle(mut self: Box<Self>, cx: &mut Context) {
         cx.buffers.give(self.upload.take_buffer());
         if let Some(mut held) = self.held.take() {
-            cx.buffers.give(held.0.take_buffer());
+            cx.buffers.give(held.upload.take_buffer());
         }
         cx.buffers.give(self.download.take_buffer());
     }

@@ -1,11 +1,15 @@
 //! Layer 2: where a request goes: its route, the pool, and the head with which it goes there.
 
+mod edits;
+
+pub use edits::ResponseEdits;
+
 use super::asked::{Asked, Known, SERVER_NAME};
 use super::context::Context;
 use super::meta::{Meta, Sender};
+use super::upload::Room;
 use super::upstream;
 use crate::base::ids::{PoolId, TraceId};
-use crate::http1::fields::Fields;
 use crate::http1::forward::{self, Edits, Hop, Rewritten};
 use crate::http1::head::RequestHead;
 use crate::http1::path::{self, Normalised};
@@ -15,10 +19,24 @@ use crate::policy::rendezvous::mix;
 use crate::policy::route::{Request, cookie, without_port};
 use crate::state::config::Servers;
 use crate::state::live::Live;
-use crate::state::route::{Action, HeaderEdits, Key, Rewrite, Route, append_headers};
+use crate::state::route::{Action, Key, Rewrite, Route, append_headers};
 use crate::state::server::stable_hash;
 use crate::state::table::View;
+use edits::{RequestEdits, longest_name, with_server};
+use std::cell::RefCell;
 use std::sync::Arc;
+
+/// Headers of a rejection that are the balancer's own, whatever its route says.
+const OF_REJECTIONS: [&str; 8] = [
+    "cache-control",
+    "content-type",
+    "date",
+    "retry-after",
+    "www-authenticate",
+    "x-request-id",
+    "ratelimit",
+    "ratelimit-policy",
+];
 
 /// What is kept of a request's route for as long as its exchange lives.
 #[derive(Debug)]
@@ -29,6 +47,8 @@ pub struct Way {
     pub index: usize,
     /// Header lines for the response, with [`SERVER_NAME`] where the server's name belongs.
     response_lines: Vec<u8>,
+    /// Where in the request head the server's name belongs.
+    rooms: Vec<Room>,
     is_tls: bool,
 }
 
@@ -46,6 +66,16 @@ impl Routed {
     pub fn route(&self) -> Option<&Route> {
         match self {
             Routed::Forward(_, way) | Routed::Respond(way, _) => way.as_ref().map(|way| &*way.route),
+        }
+    }
+}
+
+impl Routed {
+    /// Where in the head the server's name belongs.
+    pub fn take_rooms(&mut self) -> Vec<Room> {
+        match self {
+            Routed::Forward(_, Some(way)) => std::mem::take(&mut way.rooms),
+            _ => Vec::new(),
         }
     }
 }
@@ -116,9 +146,12 @@ pub fn route(
         None => Rewritten::default(),
     };
     let without = without(live, Some(found.index));
-    let edits = RequestEdits { of_route: Some((&found.route.request_headers, &known)), without };
+    let of_route = Some((&found.route.request_headers, &known));
+    let names = &|| longest_name(upstream::pool(cx.view(), view, pool));
+    let edits = RequestEdits { of_route, without, longest_name: names, rooms: RefCell::default() };
     prepare(head, meta, sender, &To { pool, rewritten, edits: Some(&edits) }, view, cx, out)?;
-    Ok(Routed::Forward(pool, Some(Box::new(Way::of(&known)))))
+    let way = Way { rooms: edits.rooms.take(), ..Way::of(&known) };
+    Ok(Routed::Forward(pool, Some(Box::new(way))))
 }
 
 /// Leads a client to the same resource over TLS, on this port. 301 where the method stays the same for every client;
@@ -152,7 +185,8 @@ fn to_default(
 ) -> Result<Routed, Reason> {
     let pool = PoolId::default();
     let to = To { pool, rewritten: Rewritten::default(), edits: None };
-    let edits = RequestEdits { of_route: None, without: without(&view.live, None) };
+    let without = without(&view.live, None);
+    let edits = RequestEdits { of_route: None, without, longest_name: &|| 0, rooms: RefCell::default() };
     let has_edits = !edits.without.is_empty();
     let to = To { edits: has_edits.then_some(&edits as &dyn Edits), ..to };
     prepare(head, meta, sender, &to, view, cx, out)?;
@@ -177,10 +211,7 @@ fn rewritten<'o>(
 
 fn respond(known: &Known<'_>, status: u16, mut headers: Vec<u8>, body: Arc<[u8]>) -> Routed {
     let way = Way::of(known);
-    with_server(&way.response_lines, "", &mut headers);
-    if let Some(security) = known.found.route.security_headers {
-        security.append(way.is_tls, |_| false, &mut headers);
-    }
+    way.append_to_own("", &[], &mut headers);
     Routed::Respond(Some(Box::new(way)), Response { status, headers, body })
 }
 
@@ -293,7 +324,8 @@ impl Way {
         let mut response_lines = Vec::new();
         known.found.route.response_headers.append(known, &mut response_lines);
         let is_tls = known.meta.secure.is_some();
-        Way { route: Arc::clone(known.found.route), index: known.found.index, response_lines, is_tls }
+        let (route, index) = (Arc::clone(known.found.route), known.found.index);
+        Way { route, index, response_lines, rooms: Vec::new(), is_tls }
     }
 
     /// The changes of the response of this server.
@@ -301,19 +333,32 @@ impl Way {
         ResponseEdits { way: self, server }
     }
 
+    /// Appends what it sets and adds to a response of the balancer itself, but for these headers, which that has (in lower
+    /// case). `server`: the one that was tried last; a line that has no other value than that of none is left out.
+    fn append_to_own(&self, server: &str, but: &[&str], out: &mut Vec<u8>) {
+        for line in self.response_lines.split_inclusive(|byte| *byte == b'\n') {
+            let (name, value) = line.split_at(memchr::memchr(b':', line).unwrap_or(line.len()));
+            let is_void = server.is_empty() && value == [b':', b' ', SERVER_NAME, b'\r', b'\n'];
+            if !is_void && !but.iter().any(|own| is_named(name, own)) {
+                with_server(line, server, out);
+            }
+        }
+        if let Some(security) = self.route.security_headers {
+            let edits = &self.route.response_headers;
+            let is_set =
+                |name: &str| edits.set.iter().chain(&edits.add).any(|(own, _)| own.matches(name.as_bytes()));
+            security.append(self.is_tls, is_set, out);
+        }
+    }
+
+    /// The header lines that it has for a rejection.
+    pub fn append_to_rejection(&self, server: &str, out: &mut Vec<u8>) {
+        self.append_to_own(server, &OF_REJECTIONS, out);
+    }
+
     /// Whether it changes responses.
     pub fn edits_responses(&self) -> bool {
         !self.route.response_headers.is_empty() || self.route.security_headers.is_some()
-    }
-}
-
-/// Copies rendered lines, with the server's name in its places.
-fn with_server(lines: &[u8], server: &str, out: &mut Vec<u8>) {
-    for (at, part) in lines.split(|byte| *byte == SERVER_NAME).enumerate() {
-        if at > 0 {
-            out.extend_from_slice(server.as_bytes());
-        }
-        out.extend_from_slice(part);
     }
 }
 
@@ -327,52 +372,4 @@ fn without(live: &Live, route: Option<usize>) -> &[String] {
 pub(super) fn is_named(name: &[u8], lower: &str) -> bool {
     let dashed = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     name.len() == lower.len() && name.iter().map(dashed).eq(lower.as_bytes().iter().map(dashed))
-}
-
-/// What changes in the headers for the server.
-struct RequestEdits<'a> {
-    of_route: Option<(&'a HeaderEdits, &'a Known<'a>)>,
-    without: &'a [String],
-}
-
-impl Edits for RequestEdits<'_> {
-    fn drops(&self, name: &[u8]) -> bool {
-        self.of_route.is_some_and(|(edits, _)| edits.drops(name))
-            || self.without.iter().any(|lower| is_named(name, lower))
-    }
-
-    fn append(&self, _fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
-        let start = out.len();
-        self.of_route.into_iter().for_each(|(edits, known)| edits.append(known, out));
-        // The server is not chosen yet, so its name has no place here.
-        if out[start..].contains(&SERVER_NAME) {
-            let lines = out.split_off(start);
-            with_server(&lines, "", out);
-        }
-    }
-}
-
-/// What a route changes in the headers for the client.
-#[derive(Debug)]
-pub struct ResponseEdits<'w> {
-    way: &'w Way,
-    server: &'w str,
-}
-
-impl Edits for ResponseEdits<'_> {
-    fn drops(&self, name: &[u8]) -> bool {
-        self.way.route.response_headers.drops(name)
-    }
-
-    fn append(&self, fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
-        with_server(&self.way.response_lines, self.server, out);
-        if let Some(security) = self.way.route.security_headers {
-            let edits = &self.way.route.response_headers;
-            let is_there = |name: &str| {
-                edits.set.iter().chain(&edits.add).any(|(own, _)| own.matches(name.as_bytes()))
-                    || fields.iter().any(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))
-            };
-            security.append(self.way.is_tls, is_there, out);
-        }
-    }
 }

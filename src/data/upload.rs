@@ -1,7 +1,11 @@
 //! Layer 2, towards the server: a request, head and body, streamed in constant memory. What has been sent is kept while it
 //! may serve to send it again (invariant 8).
 
+mod collect;
+mod named;
 mod time_left;
+
+pub use named::Room;
 
 use super::client::{Client, Failure};
 use super::socket::Then;
@@ -9,9 +13,7 @@ use super::splice::{Pipe, Pipes, SPLICE_FROM_BYTES};
 use super::transport::{Moved, Stream};
 use crate::base::time::Moment;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX};
-use crate::http1::framing::Framing;
 use crate::http1::reason::Reason;
-use memchr::memmem;
 use std::io::IoSlice;
 
 /// The most that is kept of a request to send it again.
@@ -42,6 +44,8 @@ pub struct Upload {
     head_len: usize,
     /// Where in it the server is told how much time is left; 0 where it is not.
     deadline_at: usize,
+    /// Where in it the name of the server belongs.
+    rooms: Vec<Room>,
     /// Bytes of `out` that this attempt has sent.
     sent: usize,
     /// `out` is the whole request so far.
@@ -65,6 +69,7 @@ impl Upload {
             passed: 0,
             head_len: out.len(),
             deadline_at: 0,
+            rooms: Vec::new(),
             out,
             sent: 0,
             buffered: true,
@@ -160,40 +165,6 @@ impl Upload {
     /// Whether it goes to the server in chunks.
     pub fn is_chunked(&self) -> bool {
         self.chunked
-    }
-
-    /// For a server that knows no chunks: receives the body without sending it, and gives it a length when it is whole.
-    /// How many bytes came; [`Reason::LengthRequired`] when it is too long to be kept.
-    pub fn collect(
-        &mut self,
-        client: &mut Client,
-        scratch: &mut [u8],
-        now: Moment,
-    ) -> Result<usize, Failure> {
-        let count = if self.body.is_done() { 0 } else { self.receive(client, None, scratch)? };
-        if !self.buffered {
-            return Err(Failure::last(Reason::LengthRequired));
-        }
-        if count > 0 {
-            self.moved_at = now;
-        }
-        if self.body.is_done() {
-            self.unchunk()?;
-        }
-        Ok(count)
-    }
-
-    fn unchunk(&mut self) -> Result<(), Failure> {
-        const CHUNKED: &[u8] = b"Transfer-Encoding: chunked\r\n";
-        let fault = Failure::last(Reason::Internal);
-        let mut body = self.out.split_off(self.head_len);
-        let (_, len) = Body::new(Framing::Chunked).compact(&mut body).map_err(|_| fault)?;
-        let at = memmem::find(&self.out, CHUNKED).ok_or(fault)?;
-        self.out.splice(at..at + CHUNKED.len(), format!("Content-Length: {len}\r\n").into_bytes());
-        self.head_len = self.out.len();
-        self.out.extend_from_slice(&body[..len]);
-        self.chunked = false;
-        Ok(())
     }
 
     /// Gives its buffer back.

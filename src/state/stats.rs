@@ -59,8 +59,10 @@ pub enum Counter {
     HedgesWon,
     /// Copies of requests that went to a mirror.
     Mirrored,
-    /// Requests of which a mirror got no copy: too many were on their way, or the body was too long.
+    /// Requests of which a mirror got no copy because too many were on their way.
     MirrorsDropped,
+    /// Requests of which a mirror got no copy because the body was too long.
+    MirrorBodiesTooLong,
     /// Panics of a request, each caught.
     Panics,
     /// TLS handshakes with clients that were completed.

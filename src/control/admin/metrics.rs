@@ -103,8 +103,10 @@ fn requests(page: &mut Page, stats: &Stats) {
         "mirrored_requests_total",
         "Copies of requests that mirrors got.",
     );
-    let help = "Requests that mirrors missed: too many copies were on their way, or the body was too long.";
-    counter(page, stats, Counter::MirrorsDropped, "mirror_drops_total", help);
+    let help = "Requests that mirrors missed: too many copies were on their way (in_flight), or the body was too long.";
+    page.family("mirror_drops_total", Kind::Counter, help);
+    page.sample(&[("reason", "in_flight")], stats.total(Counter::MirrorsDropped));
+    page.sample(&[("reason", "body_too_long")], stats.total(Counter::MirrorBodiesTooLong));
     counter(page, stats, Counter::Panics, "panics_total", "Requests that ended in a panic.");
     let help = "Requests that a rate limit with dry_run would have rejected or delayed.";
     counter(page, stats, Counter::DryRunRejections, "rate_limit_dry_run_total", help);

@@ -45,6 +45,12 @@ impl Exchange {
 
     /// Until when it may wait for a server, and why it fails then.
     pub(super) fn queue_deadline(&self, cx: &Context) -> (Moment, Reason) {
+        let (last, reason) = self.queue_deadline_of_request(cx);
+        let until = self.question_until();
+        if until < last { (until, Reason::QueueTimeout) } else { (last, reason) }
+    }
+
+    fn queue_deadline_of_request(&self, cx: &Context) -> (Moment, Reason) {
         let live = &self.view.live;
         let since = self.queue_token.as_ref().map_or(cx.now, |queue_token| queue_token.since);
         let own = (since.after(live.config.threadpool.admit.deadline), Reason::QueueTimeout);
@@ -84,7 +90,7 @@ impl Exchange {
 
     /// Until when the address that is tried may take. A silent one leaves time for those behind it.
     pub(super) fn connect_deadline(&self) -> Moment {
-        let all = self.attempt_at.after(self.times().connect);
+        let all = self.attempt_at.after(self.times().connect).min(self.question_until());
         match &self.connecting {
             Some(connecting) => {
                 connecting.since.after(addresses::share(all.since(connecting.since), connecting.left))
@@ -124,6 +130,9 @@ impl Exchange {
         }
         if !self.download.is_received() {
             sooner(self.expires, Reason::DeadlineExceeded);
+        }
+        if !begun {
+            sooner(self.question_until(), Reason::ServerTimeout);
         }
         if let Some(since) = self.download.head_since() {
             sooner(since.after(RESPONSE_HEAD_TIME), Reason::ServerTimeout);

@@ -14,13 +14,15 @@ impl Exchange {
     /// The pool that is to get a copy. The copy of an upgrade would be a tunnel without a client.
     pub(super) fn mirror_of(&self, head: &RequestHead<'_, '_>, cx: &mut Context) -> Option<PoolId> {
         let mirror = self.way.as_ref()?.route.mirror?;
-        let is_short = match head.framing {
-            Framing::None => true,
-            Framing::Length(length) => length <= mirror.body_max,
-            Framing::Chunked | Framing::UntilClose => false,
-        };
-        let is_copied = is_short && !head.upgrade && mirror.takes(cx.random.number());
-        is_copied.then_some(mirror.pool)
+        if head.upgrade || !mirror.takes(cx.random.number()) {
+            return None;
+        }
+        // How long a body in chunks is shows at its end.
+        if matches!(head.framing, Framing::Length(length) if length > mirror.body_max) {
+            cx.shard().count(Counter::MirrorBodiesTooLong);
+            return None;
+        }
+        Some(mirror.pool)
     }
 
     /// The copy of this request for its mirror: once, when the whole of it was sent.
@@ -29,10 +31,15 @@ impl Exchange {
         let is_sent = self.asked_at.is_some() && self.held.is_none();
         let Some(pool) = self.copy_to.filter(|_| is_sent) else { return };
         self.copy_to = None;
-        let (Some(bytes), Some(permit)) = (self.upload.whole(), MirrorPermit::take(&cx.shared)) else {
+        let longest = self.way.as_ref().and_then(|way| way.route.mirror).map_or(0, |mirror| mirror.body_max);
+        let Some(bytes) = self.upload.whole().filter(|_| self.upload.passed() <= longest) else {
+            return cx.shard().count(Counter::MirrorBodiesTooLong);
+        };
+        let Some(permit) = MirrorPermit::take(&cx.shared) else {
             return cx.shard().count(Counter::MirrorsDropped);
         };
-        let upload = Upload::new(bytes.to_vec(), Body::new(Framing::None), false, None, cx.now);
+        let mut upload = Upload::new(bytes.to_vec(), Body::new(Framing::None), false, None, cx.now);
+        upload.will_name_server(self.upload.rooms().to_vec());
         let mut copy = Exchange::new(self.meta.clone(), upload, (0, 0), self.view.clone(), cx);
         (copy.pool, copy.copied, copy.meta.keep_alive) = (pool, Some(permit), false);
         copy.recorded = self.recorded;

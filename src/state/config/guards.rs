@@ -130,6 +130,8 @@ pub struct ForwardAuth {
     pub path: String,
     /// Headers of its response that the request gets, in lower case; the client's own are removed.
     pub copy_headers: Vec<String>,
+    /// Until its response must have begun, waits and tries included; `None`: the limits of any request.
+    pub timeout: Option<Duration>,
 }
 
 /// `error_pages`: what clients get to see of rejections.
@@ -243,7 +245,8 @@ fn forward_auth(s: &mut Section<'_, '_>, pools: &[&str]) -> Option<ForwardAuth> 
     });
     let path = s.get("path", "/".to_owned(), rules::target);
     let copy_headers = s.values("copy_headers", copied_header).unwrap_or_default();
-    Some(ForwardAuth { pool: pool?, path, copy_headers })
+    let timeout = s.maybe("timeout", None, rules::duration(MS..=DAY));
+    Some(ForwardAuth { pool: pool?, path, copy_headers, timeout })
 }
 
 /// A header that a request can have from another server than its client's.

@@ -1,0 +1,53 @@
+//! A request that is held while a pool is asked whether it may pass (`forward_auth`).
+
+use super::{Exchange, Tries};
+use crate::base::ids::PoolId;
+use crate::base::time::Moment;
+use crate::data::context::Context;
+use crate::data::upload::Upload;
+use std::time::Duration;
+
+/// A request of which a pool is asked whether it may pass.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) upload: Upload,
+    pub(super) pool: PoolId,
+    /// When the response to the question must have begun.
+    pub(super) until: Moment,
+}
+
+impl Exchange {
+    /// The pool that was asked lets it pass: the connection is let go of, and the request itself goes on.
+    pub(super) fn go_on_authorized(&mut self, cx: &mut Context) {
+        if let Some(key) = self.connection {
+            self.note_response(key, cx);
+        }
+        self.let_go_of_server(true, cx);
+        self.count_at_server(cx);
+        self.phases.begin_again();
+        let Some(held) = self.held.take() else { return };
+        let Held { upload, pool, .. } = *held;
+        let mut question = std::mem::replace(&mut self.upload, upload);
+        cx.buffers.give(question.take_buffer());
+        self.upload.insert(&self.download.take_copied());
+        (self.pool, self.server, self.asked_at, self.tries) = (pool, None, None, Tries::default());
+        self.download.begin_attempt(cx.now);
+        self.go_on(cx);
+    }
+
+    /// The client has sent all of its request.
+    pub(super) fn is_request_received(&self) -> bool {
+        self.held.as_ref().map_or(&self.upload, |held| &held.upload).is_received()
+    }
+
+    /// How long the question whether it may pass can take.
+    pub(super) fn question_time(&self) -> Option<Duration> {
+        let guard = self.view.live.guard(self.way.as_ref().map(|way| way.index));
+        guard.forward_auth().and_then(|auth| auth.timeout)
+    }
+
+    /// When the response to that question must have begun.
+    pub(super) fn question_until(&self) -> Moment {
+        self.held.as_ref().map_or(Moment::NEVER, |held| held.until)
+    }
+}

@@ -1,0 +1,97 @@
+//! What a route changes in the headers of a request and of its response, with the server's name in its places.
+
+use super::{Way, is_named};
+use crate::data::asked::{Known, SERVER_NAME};
+use crate::data::upload::Room;
+use crate::http1::fields::Fields;
+use crate::http1::forward::Edits;
+use crate::state::route::HeaderEdits;
+use crate::state::table::Pool;
+use std::cell::RefCell;
+
+/// The longest name that a server can be given; one that is called by its address may have a longer one.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Copies rendered lines, with the server's name in its places.
+pub(super) fn with_server(lines: &[u8], server: &str, out: &mut Vec<u8>) {
+    for (at, part) in lines.split(|byte| *byte == SERVER_NAME).enumerate() {
+        if at > 0 {
+            out.extend_from_slice(server.as_bytes());
+        }
+        out.extend_from_slice(part);
+    }
+}
+
+/// What changes in the headers for the server.
+pub(super) struct RequestEdits<'a> {
+    pub(super) of_route: Option<(&'a HeaderEdits, &'a Known<'a>)>,
+    pub(super) without: &'a [String],
+    /// How long the name of a server of its pool can be.
+    pub(super) longest_name: &'a dyn Fn() -> usize,
+    /// Where the server's name belongs in what was appended.
+    pub(super) rooms: RefCell<Vec<Room>>,
+}
+
+impl Edits for RequestEdits<'_> {
+    fn drops(&self, name: &[u8]) -> bool {
+        self.of_route.is_some_and(|(edits, _)| edits.drops(name))
+            || self.without.iter().any(|lower| is_named(name, lower))
+    }
+
+    fn append(&self, _fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.of_route.into_iter().for_each(|(edits, known)| edits.append(known, out));
+        // The server is not chosen yet: room for its name is left.
+        if out[start..].contains(&SERVER_NAME) {
+            let lines = out.split_off(start);
+            lines.split_inclusive(|byte| *byte == b'\n').for_each(|line| self.append_line(line, out));
+        }
+    }
+}
+
+/// How long the name of a server of the pool can be.
+pub(super) fn longest_name(pool: &Pool) -> usize {
+    let names = pool.ready.iter().chain(&pool.reserve).map(|server| server.name.len());
+    names.max().unwrap_or(0).max(NAME_BYTES_MAX)
+}
+
+impl RequestEdits<'_> {
+    /// Appends a line, and room where the server's name belongs.
+    fn append_line(&self, line: &[u8], out: &mut Vec<u8>) {
+        let text = line.strip_suffix(b"\r\n").unwrap_or(line);
+        let around: Vec<Vec<u8>> = text.split(|byte| *byte == SERVER_NAME).map(<[u8]>::to_vec).collect();
+        if around.len() == 1 {
+            return out.extend_from_slice(line);
+        }
+        let (at, names) = (out.len(), around.len() - 1);
+        let len = text.len() - names + names * (self.longest_name)();
+        out.resize(at + len, b' ');
+        out.extend_from_slice(b"\r\n");
+        self.rooms.borrow_mut().push(Room { at, len, around });
+    }
+}
+
+/// What a route changes in the headers for the client.
+#[derive(Debug)]
+pub struct ResponseEdits<'w> {
+    pub(super) way: &'w Way,
+    pub(super) server: &'w str,
+}
+
+impl Edits for ResponseEdits<'_> {
+    fn drops(&self, name: &[u8]) -> bool {
+        self.way.route.response_headers.drops(name)
+    }
+
+    fn append(&self, fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
+        with_server(&self.way.response_lines, self.server, out);
+        if let Some(security) = self.way.route.security_headers {
+            let edits = &self.way.route.response_headers;
+            let is_there = |name: &str| {
+                edits.set.iter().chain(&edits.add).any(|(own, _)| own.matches(name.as_bytes()))
+                    || fields.iter().any(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))
+            };
+            security.append(self.way.is_tls, is_there, out);
+        }
+    }
+}

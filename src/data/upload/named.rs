@@ -1,0 +1,64 @@
+//! The name of the server in headers of a request (`{server}`), which is known only once the server is chosen.
+
+use super::Upload;
+
+/// Room in a head for text that has the server's name. It is made for the longest name and ends in white space, so that a
+/// further attempt can name another server while one beside it is being sent.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// Where in the head it begins.
+    pub at: usize,
+    /// How long it is.
+    pub len: usize,
+    /// The text before each name, and behind the last one.
+    pub around: Vec<Vec<u8>>,
+}
+
+impl Upload {
+    /// Has the head name its server, in these places.
+    pub fn will_name_server(&mut self, rooms: Vec<Room>) {
+        self.rooms = rooms;
+    }
+
+    /// The places in which its server is named, for a copy.
+    pub fn rooms(&self) -> &[Room] {
+        &self.rooms
+    }
+
+    /// Names the server of an attempt, before anything of it was sent.
+    pub fn name_server(&mut self, name: &str) {
+        // What is not kept any more is not sent again either.
+        if !self.buffered {
+            return;
+        }
+        for Room { at, len, around } in &self.rooms {
+            let Some(room) = self.out.get_mut(*at..at + len) else { continue };
+            let text = around.join(name.as_bytes());
+            room.fill(b' ');
+            room.iter_mut().zip(text).for_each(|(place, byte)| *place = byte);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::Moment;
+    use crate::http1::body::Body;
+    use crate::http1::framing::Framing;
+
+    #[test]
+    fn each_attempt_names_its_server_in_the_same_room() {
+        let head = b"GET / HTTP/1.1\r\nX-To: --------------\r\nHost: h\r\n\r\n".to_vec();
+        let mut upload = Upload::new(head, Body::new(Framing::None), false, None, Moment::START);
+        let around = [&b"<"[..], b"/", b">"].map(<[u8]>::to_vec).to_vec();
+        upload.will_name_server(vec![Room { at: 22, len: 14, around }]);
+        let mut check = |name: &str, expected: &str| {
+            upload.name_server(name);
+            let head = format!("GET / HTTP/1.1\r\nX-To: {expected}\r\nHost: h\r\n\r\n");
+            assert_eq!(String::from_utf8_lossy(upload.whole().unwrap()), head);
+        };
+        check("abcd", "<abcd/abcd>   ");
+        check("b", "<b/b>         ");
+    }
+}
