@@ -141,6 +141,8 @@ struct Desk {
     /// The demo takes the port of the documents, or another one if that is taken.
     demo: Option<u16>,
     running: Vec<Service>,
+    /// How many commands were started that go on.
+    served: usize,
 }
 
 /// A command that goes on until it is ended, in a process group of its own: an upgrade leaves another process.
@@ -165,7 +167,7 @@ impl Desk {
         fs::write(folder.path().join(".curlrc"), "fail-with-body\nsilent\nshow-error\nmax-time = 60\n")
             .unwrap();
         let ports = PORTS.iter().map(|number| (*number, Port::reserve())).collect();
-        Desk { folder, ports, demo: None, running: Vec::new() }
+        Desk { folder, ports, demo: None, running: Vec::new(), served: 0 }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -287,7 +289,9 @@ impl Desk {
             self.running.clear();
             self.demo = None;
         }
-        let (said, name) = (self.path("said.txt"), line.to_owned());
+        self.served += 1;
+        // A file of its own: what was started before goes on writing to another one.
+        let (said, name) = (self.path(&format!("said-{}.txt", self.served)), line.to_owned());
         let file = fs::File::create(&said).unwrap();
         let mut command = self.command(&format!("exec {line}"));
         command.stdout(file.try_clone().unwrap()).stderr(file).process_group(0);

@@ -40,12 +40,9 @@ fn read_response(stream: &mut impl Read) -> (u16, String, Value) {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
-            assert_eq!(
-                stream.read(&mut byte).unwrap(),
-                1,
-                "closed after {:?}",
-                String::from_utf8_lossy(&head)
-            );
+            // Unlike a plain read it goes on where the process was stopped and continued.
+            let read = stream.read_exact(&mut byte);
+            assert!(read.is_ok(), "{read:?} after {:?}", String::from_utf8_lossy(&head));
             head.push(byte[0]);
         }
         let head = String::from_utf8(head).unwrap();

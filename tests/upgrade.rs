@@ -17,6 +17,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
+use std::time::{Duration, Instant};
 use support::balancer::list;
 use support::port::Port;
 use support::{Client, DEADLINE, Evenkeel, Origin, until};
@@ -89,9 +90,18 @@ fn pid_of(balancer: &Evenkeel) -> Option<u64> {
 /// Sends requests until it is told to stop, on connections that stay or on new ones; how many were served. Each has to be.
 fn load(address: SocketAddr, keeps: bool, stop: &AtomicBool, served: &AtomicUsize) {
     let mut client: Option<Client> = None;
+    let mut now = Instant::now();
     while !stop.load(SeqCst) {
+        let before = std::mem::replace(&mut now, Instant::now());
+        let is_kept = client.is_some();
         let mut current = client.take().unwrap_or_else(|| Client::connect(address).unwrap());
-        let response = current.get("/");
+        let sent = current.try_send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        let response = match current.try_response() {
+            Ok(response) => response,
+            // An idle connection stays for half a second once the drain begins: this process stood still for longer.
+            Err(_) if is_kept && before.elapsed() > Duration::from_millis(400) => continue,
+            Err(broken) => panic!("no whole response: {broken:?}, {sent:?}"),
+        };
         assert_eq!((response.status, &*response.text()), (200, "ok"));
         served.fetch_add(1, SeqCst);
         let closes = response.fields.all("Connection").contains(&"close".to_owned());
