@@ -1044,6 +1044,8 @@ mod memory {
             match client.stream.read(&mut piece) {
                 Ok(0) => return total,
                 Ok(count) => total += count,
+                // The process was stopped and goes on.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("after {total} bytes: {error}"),
             }
         }
