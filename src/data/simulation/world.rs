@@ -28,7 +28,7 @@ const REQUESTS: usize = 8;
 const STEPS_MAX: usize = 200_000;
 
 /// Worlds of a usual run: 100,000 exchanges.
-const USUAL_WORLDS: u64 = 9_200;
+const USUAL_WORLDS: u64 = 9_600;
 
 /// Connections that both ends have left are dropped in one of so many steps.
 const WIRES_SWEPT_ONE_IN: usize = 32;
