@@ -40,4 +40,5 @@ pub mod retry;
 pub mod route;
 pub mod session;
 pub mod silence;
+pub mod slow_start;
 pub mod utilization;

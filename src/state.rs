@@ -25,6 +25,7 @@ pub mod server;
 pub mod session;
 pub mod simulation;
 pub mod sinks;
+pub mod slow_start;
 pub mod spans;
 pub mod stamp;
 pub mod stats;

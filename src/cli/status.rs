@@ -231,10 +231,11 @@ fn of_server(server: &Server, paint: Paint) -> Vec<String> {
     let line = line.replacen(mark, &paint.mood(server.mood(), mark), 1);
     let line = line.replacen(&padded, &paint.mood(server.mood(), &padded), 1);
     let weight = (server.weight != 1).then(|| format!("weight {}", server.weight));
+    let slow = server.slow_start.map(|part| format!("slow start, {:.0} % of its share", part * 100.0));
     let backup = server.backup.then(|| "backup".to_owned());
     let used = server.fail_open.then(|| "gets requests all the same".to_owned());
     let why = (server.mood() != Mood::Good).then(|| server.why()).filter(|why| !why.is_empty());
-    let more: Vec<String> = [weight, backup, used, why].into_iter().flatten().collect();
+    let more: Vec<String> = [weight, slow, backup, used, why].into_iter().flatten().collect();
     let below = |text: String| paint.dim(&format!("    {}", cut(&text, WIDTH - 4)));
     let more = (!more.is_empty()).then(|| below(more.join("; ")));
     let probes = Some(server.probes()).filter(|probes| !probes.is_empty()).map(below);

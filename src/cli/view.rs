@@ -71,6 +71,7 @@ pub(super) struct Server {
     pub(super) mode: String,
     pub(super) reason: Option<String>,
     pub(super) weight: u16,
+    pub(super) slow_start: Option<f64>,
     pub(super) backup: bool,
     pub(super) in_flight: u32,
     pub(super) rate: f64,

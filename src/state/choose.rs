@@ -109,6 +109,9 @@ impl Chooser<'_> {
     }
 
     fn find(&mut self, pool: &Pool, asked: Asked, tried: &Tried) -> Chosen {
+        if let Some(lease) = self.slow_start_lease(pool, tried) {
+            return Chosen::Server(lease);
+        }
         let mut rejected = *tried;
         let mut full = false;
         let tiers = [(&pool.ready[..], &pool.schedule[..]), (&pool.reserve[..], &[])];
@@ -149,6 +152,21 @@ impl Chooser<'_> {
         Chosen::None
     }
 
+    /// A lease on a server in slow start, where this request is one of those that it gets. With a hash the key decides instead.
+    fn slow_start_lease(&mut self, pool: &Pool, tried: &Tried) -> Option<Lease> {
+        let slow = pool.slow_start.as_ref().filter(|_| !pool.algorithm.hashes())?;
+        let server = slow.drawn(&pool.ready, self.random, self.now)?;
+        let is_behind = pool.algorithm.compares() && !slow.keeps_up(server, &pool.ready, self.random);
+        if is_behind || tried.has(server.id) {
+            return None;
+        }
+        let lease = server.lease(self.now).ok()?;
+        if let Some(note) = &mut self.note {
+            note.slow_start(server, pool.ready.len(), self.now);
+        }
+        Some(lease)
+    }
+
     fn session_lease(&mut self, pool: &Pool, asked: Asked, tried: &Tried) -> Option<Lease> {
         let server = pool.sessions.get(&asked.session?)?;
         let lease = if tried.has(server.id) { None } else { server.lease_for_session(self.now).ok() }?;
@@ -158,7 +176,7 @@ impl Chooser<'_> {
         Some(lease)
     }
 
-    /// Fills in the candidates. True: they are a sample.
+    /// Fills in the candidates. True: they are a sample. A server in slow start is one only where there is no other.
     fn collect(
         &mut self,
         pool: &Pool,
@@ -167,9 +185,34 @@ impl Chooser<'_> {
         (turn, key): (u64, u64),
         rejected: &Tried,
     ) -> bool {
+        let qualifies = |server: &Server| !server.is_full() && !rejected.has(server.id);
+        let Some(slow) = pool.slow_start.as_ref().filter(|_| !schedule.is_empty()) else {
+            return self.collect_of(pool, servers, schedule, (turn, key), qualifies);
+        };
+        let (hashes, now) = (pool.algorithm.hashes(), self.now);
+        let is_spared = |server: &Server| match hashes {
+            true => slow.passes_over(server, key, now),
+            false => server.is_in_slow_start(),
+        };
+        let is_other = |server: &Server| qualifies(server) && !is_spared(server);
+        let is_sample = self.collect_of(pool, servers, schedule, (turn, key), is_other);
+        match self.candidates.is_empty() {
+            true => self.collect_of(pool, servers, schedule, (turn, key), qualifies),
+            false => is_sample,
+        }
+    }
+
+    /// Fills in the candidates from the servers that qualify. True: they are a sample.
+    fn collect_of(
+        &mut self,
+        pool: &Pool,
+        servers: &[Arc<Server>],
+        schedule: &[Slot],
+        (turn, key): (u64, u64),
+        qualifies: impl Fn(&Server) -> bool,
+    ) -> bool {
         let Chooser { random, candidates, now, .. } = self;
         candidates.clear();
-        let qualifies = |server: &Server| !server.is_full() && !rejected.has(server.id);
         let is_shadow_comparing = pool.shadow.as_ref().is_some_and(|shadow| shadow.algorithm.compares());
         let is_compared = servers.len() > 1 && (pool.algorithm.compares() || is_shadow_comparing);
         let candidate = |at: usize, server: &Server| match is_compared {

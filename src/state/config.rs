@@ -190,6 +190,8 @@ pub struct Servers {
     pub shadow: Option<pick::Algorithm>,
     /// Where less than this share of the servers is up, in percent, the last known good ones are used as well; 0 to 100, 0 never.
     pub panic_percent: u32,
+    /// How long a server that comes up gets less than its share, 1 ms to 1 h; `None` is no such time.
+    pub slow_start: Option<Duration>,
     /// The servers at the start; names and addresses are unique.
     pub list: Vec<ServerSpec>,
     /// Active probes.

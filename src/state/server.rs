@@ -6,6 +6,7 @@ mod checks;
 mod lease;
 mod load;
 mod sessions;
+mod slow_start;
 
 pub use agent::AgentWord;
 pub use checks::{Check, CheckCounts};
@@ -127,6 +128,8 @@ pub struct Server {
     errors_in_row: AtomicU32,
     /// It returned from an ejection and has to show with one request that it responds.
     on_trial: AtomicBool,
+    /// Where it is in its slow start; see `server/slow_start.rs`.
+    slow_start: AtomicU64,
     reports: Mutex<Reports>,
     utilization: Mutex<Utilization>,
     /// When a response was last read for that, in milliseconds; 0: never.
@@ -194,6 +197,7 @@ impl Server {
             errors: AtomicU64::new(0),
             errors_in_row: AtomicU32::new(0),
             on_trial: AtomicBool::new(false),
+            slow_start: AtomicU64::new(0),
             reports: Mutex::default(),
             utilization: Mutex::default(),
             utilization_at_ms: AtomicU64::new(0),
@@ -465,8 +469,12 @@ impl Server {
 
     pub(super) fn set_mode(&self, mode: Mode) {
         let before = self.mode_now();
-        self.mode.store(mode as u8, Relaxed);
+        let was_maint = self.mode.swap(mode as u8, Relaxed) == Mode::Maint as u8;
         self.note_drain(before);
+        // A server that drained has served until a moment ago.
+        if was_maint && mode == Mode::Ready && self.health() != Health::Starting {
+            self.slow_start_is_due();
+        }
     }
 
     pub(super) fn set_weight(&self, weight: Weight) {
@@ -475,6 +483,10 @@ impl Server {
 
     pub(super) fn set_health(&self, health: Health) {
         let before = std::mem::replace(&mut *self.health.lock(), health);
+        let was_out = matches!(before, Health::Down | Health::Ejected { .. });
+        if was_out && health == Health::Up && !self.is_fail_open() {
+            self.slow_start_is_due();
+        }
         if matches!((before, health), (Health::Ejected { .. }, Health::Up)) {
             self.outcomes.store(0, Relaxed);
             self.on_trial.store(true, Relaxed);

@@ -14,6 +14,7 @@ use super::live::Live;
 use super::merge::{Merged, merge};
 use super::server::{Admits, AgentWord, Mode, Server};
 use super::session::ByTag;
+use super::slow_start::SlowStart;
 use super::weights::weigh;
 use crate::base::ids::{ByPool, PoolId, ServerId};
 use crate::policy::health::Health;
@@ -52,6 +53,8 @@ pub struct Pool {
     pub schedule: Vec<Slot>,
     /// The algorithm.
     pub algorithm: Algorithm,
+    /// The servers of `ready` that came up a short while ago.
+    pub slow_start: Option<SlowStart>,
     /// With a hash algorithm: which server has which keys.
     pub hashing: Option<Hashing>,
     /// A second one that runs beside it.
@@ -172,7 +175,7 @@ impl Table {
     pub fn reload(&self, live: Live) -> Merged {
         let _writing = self.writing.lock();
         let (before, live) = (self.snapshot(), Arc::new(live));
-        let newcomer = |pool, spec: &ServerSpec| self.newcomer(&live, pool, spec);
+        let newcomer = |pool, spec: &ServerSpec| self.late_newcomer(&live, pool, spec, &before);
         let (servers, merged) = merge(&before.live.config, &live.config, &before.servers, newcomer);
         servers.iter().for_each(|server| server.set_tls(live.servers_tls(server.pool)));
         self.publish(Snapshot::of(live, servers, Some(&before)));
@@ -204,7 +207,7 @@ impl Table {
             if let Some(other) = others.find(|server| server.address == spec.address) {
                 return Err(Taken::Address(other.name.clone()));
             }
-            let server = self.newcomer(&live, pool, spec);
+            let server = self.late_newcomer(&live, pool, spec, &self.snapshot());
             servers.push(Arc::clone(&server));
             Ok(server)
         })
@@ -255,6 +258,15 @@ impl Table {
             known_good.iter().for_each(|(server, is_good)| server.set_last_known_good(*is_good));
             changes.iter().for_each(|(server, health)| server.set_health(*health));
         });
+    }
+
+    /// One that joins others: it begins slowly.
+    fn late_newcomer(&self, live: &Live, pool: PoolId, spec: &ServerSpec, before: &Snapshot) -> Arc<Server> {
+        let server = self.newcomer(live, pool, spec);
+        if before.find_pool(pool).is_some_and(|pool| pool.count > 0) {
+            server.slow_start_is_due();
+        }
+        server
     }
 
     fn newcomer(&self, live: &Live, pool: PoolId, spec: &ServerSpec) -> Arc<Server> {
@@ -338,6 +350,7 @@ impl Snapshot {
             let choices = || Arc::clone(&live.pool(id).shadow);
             let shadow = settings.shadow.map(|algorithm| Shadow { algorithm, choices: choices() });
             let mut pool = Pool::of(std::mem::take(tiers), settings.algorithm, shadow);
+            pool.slow_start = SlowStart::of(&pool.ready, settings.slow_start);
             let known = before.and_then(|before| before.find_pool(id)?.hashing.as_ref());
             let hashing = || Hashing::new(&pool.ready, settings.hash.bounded_load, WHOLE_UP_TO, known);
             pool.hashing = settings.algorithm.hashes().then(hashing);
@@ -366,6 +379,7 @@ impl Pool {
             schedule: pick::schedule(&weighted),
             algorithm,
             hashing: None,
+            slow_start: None,
             shadow,
             sessions,
         }

@@ -143,6 +143,7 @@ fn why(decision: &Decision) -> String {
         "turn" => format!("its turn among {among} about equal"),
         "random" => format!("at random among {among} about equal"),
         "session" => "its client's session is there".to_owned(),
+        "slow_start" => "one of the few requests of a server in slow start".to_owned(),
         "less_of_two" => "the less loaded of two at random".to_owned(),
         "hash" => "by hash".to_owned(),
         other => plain(other),
@@ -189,6 +190,7 @@ fn exclusion(one: &Excluded) -> String {
         "weight_zero" => "weight 0".to_owned(),
         "backup" => "a backup, and others are up".to_owned(),
         "starting" => "its first probe is not finished".to_owned(),
+        "slow_start" => "in slow start, it gets few requests yet".to_owned(),
         "changed" => "it changed while it was chosen".to_owned(),
         other => format!("{}{detail}", plain(other)),
     }

@@ -48,7 +48,7 @@ struct Shown {
     outcome: &'static str,
     /// Null unless it was sent.
     server: Option<String>,
-    /// `only_one`, `trial`, `least`, `turn`, `random`, `less_of_two`, `hash`, `session`.
+    /// `only_one`, `trial`, `least`, `turn`, `random`, `less_of_two`, `hash`, `session`, `slow_start`.
     why: Option<&'static str>,
     /// Candidates that were as good as the chosen one, that one among them.
     among: usize,
@@ -97,7 +97,7 @@ struct CandidateShown {
 #[derive(Debug, Serialize)]
 struct ExcludedShown {
     server: String,
-    /// `tried`, `full`, `down`, `ejected`, `drain`, `maint`, `weight_zero`, `backup`, `starting`, `changed`.
+    /// `tried`, `full`, `down`, `ejected`, `drain`, `maint`, `weight_zero`, `backup`, `starting`, `slow_start`, `changed`.
     why: &'static str,
     /// The reason as in the log.
     detail: Option<String>,

@@ -149,6 +149,8 @@ pub(super) struct ServerStatus {
     reason: Option<String>,
     since: Option<String>,
     weight: u16,
+    /// The part of its share that it gets in its slow start, 0.1 to 1; null when it gets all.
+    slow_start: Option<f64>,
     backup: bool,
     in_flight: u32,
     /// Null without a limit.
@@ -310,6 +312,7 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
         since: since.map(unix_rfc3339),
         reason,
         weight: server.weight().0,
+        slow_start: slow_start(view, server, now),
         backup: server.is_backup(),
         in_flight: server.in_flight(),
         max_in_flight: server.max_in_flight(),
@@ -326,6 +329,11 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
         checks: checks::counts(server),
         name_lookup: server.address.name().map(|_| name_lookup(server, now)),
     }
+}
+
+fn slow_start(view: &View, server: &Server, now: Moment) -> Option<f64> {
+    let time = view.live().config.pool(server.pool).slow_start;
+    server.slow_start(time, now).filter(|_| server.is_open()).map(rounded)
 }
 
 /// Where a server comes from.

@@ -22,6 +22,8 @@ pub enum Why {
     Hash,
     /// Its client's session is there.
     Session,
+    /// It came up a short while ago, and this is one of the few requests that it gets yet.
+    SlowStart,
 }
 
 impl Why {
@@ -36,6 +38,7 @@ impl Why {
             Why::LessOfTwo => "less_of_two",
             Why::Hash => "hash",
             Why::Session => "session",
+            Why::SlowStart => "slow_start",
         }
     }
 }

@@ -100,6 +100,8 @@ pub enum Exclusion {
     Backup,
     /// Its first probe is not finished, and others are up.
     Starting,
+    /// It came up a short while ago, and gets few requests yet.
+    SlowStart,
     /// It changed while the request was about to be sent.
     Changed,
 }
@@ -117,6 +119,7 @@ impl Exclusion {
             Exclusion::WeightZero => "weight_zero",
             Exclusion::Backup => "backup",
             Exclusion::Starting => "starting",
+            Exclusion::SlowStart => "slow_start",
             Exclusion::Changed => "changed",
         }
     }
@@ -184,16 +187,28 @@ impl Note {
         self.picked = Some(Picked { server, why: Why::Session, among: 1, is_reserve: false });
     }
 
+    /// Notes that the request went to a server in slow start, as one of the few that it gets; the other servers that were ready, so
+    /// many with it, were not compared with it.
+    pub(super) fn slow_start(&mut self, server: &Server, ready: usize, now: Moment) {
+        self.session(server, now);
+        self.not_sampled = ready.saturating_sub(1);
+        if let Some(picked) = &mut self.picked {
+            picked.why = Why::SlowStart;
+        }
+    }
+
     /// Notes why the other servers of the pool could not get the request.
     pub(super) fn exclude(&mut self, pool: &Pool, tried: &Tried, now: Moment) {
         let is_candidate = |server: &Server| self.candidates.iter().any(|one| one.id == server.id);
-        let is_whole = pool.ready.len() <= WHOLE_UP_TO;
+        let is_drawn = self.picked.as_ref().is_some_and(|picked| picked.why == Why::SlowStart);
+        let is_whole = pool.ready.len() <= WHOLE_UP_TO && !is_drawn;
         let of_ready = pool.ready.iter().filter(|server| is_whole || tried.has(server.id));
         let others = of_ready.chain(&pool.reserve).chain(&pool.out);
         let mut others = others.filter(|server| !is_candidate(server));
         let why = |server: &Server| match Exclusion::of(server, now) {
             _ if tried.has(server.id) => Exclusion::Tried,
             Exclusion::Changed if server.is_full() => Exclusion::Full { in_flight: server.in_flight() },
+            Exclusion::Changed if server.is_in_slow_start() => Exclusion::SlowStart,
             why => why,
         };
         let listed = others.by_ref().take(LISTED_MAX);

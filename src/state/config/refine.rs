@@ -26,6 +26,8 @@ const KIB: u64 = 1024;
 
 /// Any wait on a socket: never 0, which the operating system reads as "forever".
 const WAIT: RangeInclusive<Duration> = MS..=DAY;
+/// Longer than an hour no cache takes to become warm.
+const SLOW_START: RangeInclusive<Duration> = MS..=Duration::from_secs(3600);
 /// Keys of other programs for the address of a server, or parts of it.
 const PLACES: [&str; 11] =
     ["host", "hostname", "ip", "addr", "port", "server", "url", "uri", "target", "endpoint", "upstream"];
@@ -134,6 +136,7 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
         algorithm: s.get("algorithm", Algorithm::default(), rules::algorithm),
         shadow: s.maybe("shadow", None, rules::algorithm),
         panic_percent: s.get("panic_percent", PANIC_PERCENT, rules::whole(0..=100)),
+        slow_start: s.maybe("slow_start", None, rules::duration(SLOW_START)),
         list: s.objects("list", server),
         health_check: s.section("health_check", |section| health_check::read(section, folder)),
         agent_check: agent_check::read(s),

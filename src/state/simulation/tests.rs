@@ -280,3 +280,25 @@ fn many_small_servers_are_nearly_as_good_as_one_queue_from_the_start() {
         }
     }
 }
+
+#[test]
+fn a_cold_newcomer_in_slow_start_is_neither_flooded_nor_starved() {
+    let mut description = Description {
+        servers: vec![Server::default(); 4],
+        arrivals: Arrivals::PerSecond(400.0),
+        length: Duration::from_secs(30),
+        ..base()
+    };
+    description.config.servers.slow_start = Some(Duration::from_secs(10));
+    description.servers[3].joins = Duration::from_secs(5);
+    description.servers[3].cold = Some((Duration::from_secs(10), 4.0));
+    for algorithm in [Dynamic, LeastConnections, RandomTwo, RoundRobin] {
+        let report = run(&with(algorithm, 1, &description));
+        let share = |seconds: std::ops::Range<usize>| report.percent(seconds)[3];
+        let shares = [share(6..8), share(9..11), share(20..30)];
+        let case = format!("{algorithm:?}: {shares:.1?}");
+        // Of a quarter: about two tenths, then half, then all of it.
+        assert!((2.0..9.0).contains(&shares[0]) && (8.0..18.0).contains(&shares[1]), "{case}");
+        assert!((20.0..30.0).contains(&shares[2]), "{case}");
+    }
+}
