@@ -67,11 +67,15 @@ impl SlowStart {
         let (mut in_flight, mut weights) = (0, 0);
         for _ in 0..OTHERS {
             let other = &ready[random.below(ready.len())];
+            if other.is_in_slow_start() {
+                continue;
+            }
             in_flight += u64::from(other.in_flight());
             weights += u64::from(other.weight().0);
         }
-        let part = in_flight * u64::from(server.weight().0) / weights.max(1);
-        u64::from(server.in_flight()) <= BEHIND_FACTOR * part + BEHIND_EXTRA
+        // With none of the others in the sample nothing is known.
+        let part = (in_flight * u64::from(server.weight().0)).checked_div(weights);
+        part.is_none_or(|part| u64::from(server.in_flight()) <= BEHIND_FACTOR * part + BEHIND_EXTRA)
     }
 
     /// Whether a hash algorithm passes over this server for a request of that key.
@@ -211,7 +215,8 @@ mod tests {
         drop(open);
         let busy: Vec<Lease> =
             (0..50).map(|_| table.find("1").unwrap().lease(Moment::START).unwrap()).collect();
-        assert!(all(&table, &mut random, 500).iter().all(|lease| lease.server().name == "0"), "it is behind");
+        let behind = (0..500).filter(|_| all(&table, &mut random, 1)[0].server().name == "1").count();
+        assert!(behind <= 3, "it is behind: {behind} of 500");
         drop(busy);
         table.set_health(&table.find("0").unwrap(), Health::Down);
         assert!(all(&table, &mut random, 50).iter().all(|lease| lease.server().name == "1"));
