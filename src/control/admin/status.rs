@@ -312,7 +312,7 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
         since: since.map(unix_rfc3339),
         reason,
         weight: server.weight().0,
-        slow_start: slow_start(view, server, now),
+        slow_start: server.slow_start(view.live().config.pool(server.pool).slow_start, now).map(rounded),
         backup: server.is_backup(),
         in_flight: server.in_flight(),
         max_in_flight: server.max_in_flight(),
@@ -329,11 +329,6 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
         checks: checks::counts(server),
         name_lookup: server.address.name().map(|_| name_lookup(server, now)),
     }
-}
-
-fn slow_start(view: &View, server: &Server, now: Moment) -> Option<f64> {
-    let time = view.live().config.pool(server.pool).slow_start;
-    server.slow_start(time, now).filter(|_| server.is_open()).map(rounded)
 }
 
 /// Where a server comes from.

@@ -15,10 +15,11 @@ const DUE: u64 = 1;
 const BEGUN: u64 = 2;
 
 impl Server {
-    /// The part of its usual requests that it gets now, where the whole slow start takes this time; `None` while it is in none.
+    /// The part of its usual requests that it gets now, where the whole slow start takes this time; `None` while it is in none
+    /// or gets no requests at all.
     pub fn slow_start(&self, time: Option<Duration>, now: Moment) -> Option<f64> {
         let part = slow_start::part(self.since(now)?, time?);
-        (part < 1.0).then_some(part)
+        (part < 1.0 && self.is_open()).then_some(part)
     }
 
     /// It has come up.
