@@ -503,7 +503,7 @@ impl Agent {
         if let Health::Ejected { until } = change.to {
             self.due.push(Reverse((until, id, Kind::Tick)));
         }
-        let told = told(&watched.server, &change, detail, now);
+        let told = told(&watched.server, &change, &pool.check.rules, detail, now);
         let server = Arc::clone(&watched.server);
         self.transitions.push(Transition { server, to: change.to, told });
     }

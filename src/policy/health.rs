@@ -16,6 +16,8 @@
 //!   started together.
 //! - **Fall** adds live failures to failed probes, once a probe has failed: probes that agree with what clients see
 //!   need no more proof. A server that is killed is taken out after one probe.
+//! - **Flaps.** A server that comes back and soon goes down again needs twice as many passed probes each time, up to
+//!   `rise_max`: probes that fail now and then must not move traffic back and forth. Staying up makes that be forgotten.
 //! - **Ejection** (Envoy's outlier detection; HAProxy's `observe`) is for what probes do not see, and for the time
 //!   until they do. It lasts `base_time × n` up to `max_time`; each `base_time` that the server has been up since then
 //!   takes one off `n`. At most `max_percent` of the servers are ejected at once, and never the only one that can take
@@ -41,6 +43,10 @@ const NEW_PROBES: u32 = 150;
 /// for more: thousands of absent servers must not take a whole processor.
 const NEW_PER_SECOND: u32 = 200;
 
+/// A server that goes down within so many intervals (20 s) after it came back flaps; each such time that it stays up makes one
+/// flap be forgotten. What stays up for longer is a server that went down again for a reason of its own.
+const FLAP_INTERVALS: u32 = 10;
+
 /// The configuration's `servers.health_check`, without what only the prober needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
@@ -54,6 +60,8 @@ pub struct Rules {
     pub down_interval: Option<Duration>,
     /// Passed probes in a row that bring a server up (2).
     pub rise: u32,
+    /// The most that are asked for from a server that flaps (60: half a minute at a quarter of the interval).
+    pub rise_max: u32,
     /// Failed probes in a row that take it down (3).
     pub fall: u32,
 }
@@ -61,7 +69,15 @@ pub struct Rules {
 impl Default for Rules {
     fn default() -> Self {
         let interval = Duration::from_secs(2);
-        Rules { enabled: true, interval, fast_interval: None, down_interval: None, rise: 2, fall: 3 }
+        Rules {
+            enabled: true,
+            interval,
+            fast_interval: None,
+            down_interval: None,
+            rise: 2,
+            rise_max: 60,
+            fall: 3,
+        }
     }
 }
 
@@ -72,6 +88,16 @@ impl Rules {
 
     fn down(&self) -> Duration {
         self.down_interval.unwrap_or(self.interval)
+    }
+
+    /// Passed probes in a row that bring a server up that was up before, after so many flaps.
+    pub fn rise_after(&self, flaps: u32) -> u32 {
+        let doubled = self.rise.saturating_mul(1 << flaps.min(16));
+        doubled.min(self.rise_max).max(self.rise)
+    }
+
+    fn flap_time(&self) -> Duration {
+        self.interval.saturating_mul(FLAP_INTERVALS)
     }
 }
 
@@ -153,6 +179,10 @@ pub struct Record {
     pub live_failed: u32,
     /// Recent ejections.
     pub ejections: u32,
+    /// It came back from being down: if it soon goes down again, it flaps.
+    pub is_back: bool,
+    /// How often it has flapped lately.
+    pub flaps: u32,
     /// It was last ejected as an outlier, so passed probes do not bring it back.
     pub is_outlier: bool,
     /// When `health` last changed.
@@ -172,6 +202,8 @@ impl Record {
             failed: 0,
             live_failed: 0,
             ejections: 0,
+            is_back: false,
+            flaps: 0,
             is_outlier: false,
             since: now,
             was_up,
@@ -199,6 +231,8 @@ pub struct Change {
     pub to: Health,
     /// The reason.
     pub why: Why,
+    /// How often the server has flapped lately, this change included.
+    pub flaps: u32,
 }
 
 /// Why a server's health changed.
@@ -251,7 +285,8 @@ pub fn after(
     let record = counted(record, event);
     match verdict(&record, event, rules, ejection, others, now) {
         Some((to, why)) => {
-            (entered(record, to, why, ejection, now), Some(Change { from: record.health, to, why }))
+            let next = entered(record, to, why, (rules, ejection), now);
+            (next, Some(Change { from: record.health, to, why, flaps: next.flaps }))
         }
         None => (record, None),
     }
@@ -311,7 +346,9 @@ fn verdict(
         (Health::Starting | Health::Down, _) if !rules.enabled => Some((Health::Up, Why::ProbesOff)),
         (Health::Starting, Event::ProbePassed) => Some((Health::Up, Why::ProbesPassed(1))),
         (Health::Starting, Event::ProbeFailed) => Some((Health::Down, Why::ProbesFailed(1))),
-        (Health::Down, Event::ProbePassed) => rises(record, if record.was_up { rules.rise } else { 1 }),
+        (Health::Down, Event::ProbePassed) => {
+            rises(record, if record.was_up { rules.rise_after(record.flaps) } else { 1 })
+        }
         (Health::Up | Health::Ejected { .. }, Event::ProbeFailed) if rules.enabled => falls(record, rules),
         (Health::Up, Event::RequestFailed) if fails_in_a_row(record, ejection) => {
             ejected(record, ejection, others, now).map(|to| (to, Why::RequestsFailed(record.live_failed)))
@@ -369,9 +406,26 @@ fn remembered(record: &Record, ejection: &Ejection, now: Moment) -> u32 {
     record.ejections.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
 }
 
+/// The flaps that still count when a server leaves its state: one more if it soon goes down after it came back.
+fn flaps(record: &Record, to: Health, rules: &Rules, now: Moment) -> u32 {
+    if record.health != Health::Up {
+        return record.flaps;
+    }
+    let up = now.since(record.since).as_nanos();
+    let forgotten = u32::try_from(up / rules.flap_time().as_nanos().max(1)).unwrap_or(u32::MAX);
+    let is_flap = to == Health::Down && record.is_back && forgotten == 0;
+    record.flaps.saturating_sub(forgotten).saturating_add(u32::from(is_flap))
+}
+
 /// The record in its new state. Counts are reset, except live failures: an ejected server keeps them, so that they
 /// count together with its probes, and a server that returns only because its time is over has one left.
-fn entered(record: Record, to: Health, why: Why, ejection: &Ejection, now: Moment) -> Record {
+fn entered(
+    record: Record,
+    to: Health,
+    why: Why,
+    (rules, ejection): (&Rules, &Ejection),
+    now: Moment,
+) -> Record {
     let remembered = remembered(&record, ejection, now);
     let from_ejection = matches!(record.health, Health::Ejected { .. });
     let (live_failed, ejections) = match to {
@@ -387,6 +441,8 @@ fn entered(record: Record, to: Health, why: Why, ejection: &Ejection, now: Momen
         failed: 0,
         live_failed,
         ejections,
+        is_back: to == Health::Up && record.health == Health::Down && record.was_up,
+        flaps: flaps(&record, to, rules, now),
         is_outlier: matches!(why, Why::FailsMore(_)),
         since: now,
         was_up,
@@ -623,6 +679,59 @@ mod tests {
         check_probe(Health::Ejected { until: Moment::NEVER }, 0, 0, 5, soon);
     }
 
+    /// Probes that pass (true) or fail, one after the other, for ten minutes: how often the server comes up and goes down.
+    fn transitions(rules: &Rules, mut passes: impl FnMut(u64, u64) -> bool) -> u32 {
+        let mut record = Record::new(rules, Moment::START);
+        let (mut now, mut changes) = (Moment::from_millis(1), 0);
+        for probe in 0.. {
+            if now > Moment::from_millis(600_000) {
+                break;
+            }
+            let now_ms = now.as_nanos() / 1_000_000;
+            let event = if passes(probe, now_ms) { ProbePassed } else { ProbeFailed };
+            let (next, change) = after(record, event, rules, &Ejection::default(), THREE, now);
+            changes += u32::from(change.is_some());
+            record = next;
+            now = next_probe(&record, rules, 0, 0.5, now);
+        }
+        changes
+    }
+
+    /// At most this many changes in ten minutes, and more than so many times as many where `rise` does not grow.
+    fn check_flaps(rules: Rules, most: u32, times: u32, passes: impl Fn(u64, u64) -> bool) {
+        let got = transitions(&rules, &passes);
+        let steady = transitions(&Rules { rise_max: rules.rise, ..rules }, &passes);
+        assert!(got <= most && steady > times * got, "{got} changes, {steady} without");
+    }
+
+    #[test]
+    fn probes_that_flap_do_not_move_traffic_back_and_forth() {
+        let once = Rules { rise: 1, fall: 1, ..Rules::default() };
+        check_flaps(once, 16, 20, |probe, _| probe % 2 == 0);
+        check_flaps(once, 16, 8, |probe, _| probe % 7 < 6);
+        check_flaps(once, 16, 5, |_, ms| ms / 4_000 % 2 == 0);
+        check_flaps(Rules::default(), 16, 3, |_, ms| ms / 8_000 % 2 == 0);
+        for seed in 0..20 {
+            let random = std::cell::RefCell::new(crate::base::random::Random::seeded(seed));
+            let draws: Vec<_> = (0..2_000).map(|_| random.borrow_mut().fraction() < 0.5).collect();
+            check_flaps(once, 24, 5, |probe, _| draws[probe as usize % draws.len()]);
+        }
+    }
+
+    #[test]
+    fn a_server_that_stays_up_is_trusted_again_and_rise_has_a_bound() {
+        let rules = Rules::default();
+        assert_eq!([0, 1, 2, 4, 5, 99].map(|flaps| rules.rise_after(flaps)), [2, 4, 8, 32, 60, 60]);
+        assert_eq!(Rules { rise: 100, ..rules }.rise_after(3), 100);
+        let after_up = |up_s: u64, is_back, before| {
+            let record =
+                Record { health: Health::Up, is_back, flaps: before, ..Record::new(&rules, Moment::START) };
+            flaps(&record, Health::Down, &rules, Moment::from_millis(up_s * 1_000))
+        };
+        assert_eq!((after_up(19, true, 2), after_up(20, true, 2), after_up(45, true, 2)), (3, 1, 0));
+        assert_eq!(after_up(1, false, 0), 0, "it was not down before");
+    }
+
     /// A server is killed and comes back after a while, again and again: the longest time until it is used again.
     fn check_back(dead_ms: u64, rounds: u32) {
         let (rules, ejection) = (Rules::default(), Ejection::default());
@@ -646,7 +755,9 @@ mod tests {
                 record = learn(record, Tick);
                 used = used.or((now >= back && record.health == Health::Up).then(|| now - back));
             }
-            assert!(used.is_some_and(|ms| ms < 5_000), "{dead_ms} ms, round {round}: {used:?}");
+            // From the third time within a minute on it counts as one that flaps.
+            let most = if round < 3 { 5_000 } else { 8_000 };
+            assert!(used.is_some_and(|ms| ms < most), "{dead_ms} ms, round {round}: {used:?}");
         }
     }
 

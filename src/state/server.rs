@@ -88,6 +88,8 @@ pub struct Turn {
     pub unix_seconds: u64,
     /// Why it changed: `3 probes failed in a row (connection refused)` …
     pub why: String,
+    /// How often it has flapped lately.
+    pub flaps: u32,
 }
 
 /// A server.

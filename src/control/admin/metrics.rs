@@ -248,6 +248,10 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
     each("server_failures_total", Kind::Counter, "Requests that failed with the server.", &|s| {
         counted(s.failures())
     });
+    let help = "How often the server went down soon after it had come up, as of its last change of health.";
+    each("server_flaps", Kind::Gauge, help, &|s| {
+        Some(s.last_turn().map_or(0.0, |turn| f64::from(turn.flaps)))
+    });
     let help = "Requests sent to the server while its health checks failed or it was ejected.";
     each("server_fail_open_requests_total", Kind::Counter, help, &|s| counted(s.fail_open_requests()));
     each(

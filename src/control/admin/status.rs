@@ -148,6 +148,8 @@ pub(super) struct ServerStatus {
     /// Why its health is what it is, and since when; null while it is as it was at the start.
     reason: Option<String>,
     since: Option<String>,
+    /// How often it went down soon after it had come up, as of its last change.
+    flaps: u32,
     weight: u16,
     /// The part of its share that it gets in its slow start, 0.1 to 1; null when it gets all.
     slow_start: Option<f64>,
@@ -295,6 +297,7 @@ pub(super) fn server(view: &View, server: &Server, now: Moment) -> ServerStatus 
 
 fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus {
     let turn = server.last_turn();
+    let flaps = turn.as_ref().map_or(0, |turn| turn.flaps);
     let word = server.agent();
     let (since, reason) = match &word {
         Some(word) if agents::takes_out(server) => (Some(word.at_unix_seconds), Some(agents::said(word))),
@@ -311,6 +314,7 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
         agent: word.map(agents::status),
         since: since.map(unix_rfc3339),
         reason,
+        flaps,
         weight: server.weight().0,
         slow_start: server.slow_start(view.live().config.pool(server.pool).slow_start, now).map(rounded),
         backup: server.is_backup(),

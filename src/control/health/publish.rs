@@ -3,7 +3,7 @@
 use super::Agent;
 use crate::base::ids::PoolId;
 use crate::base::time::{self, Moment};
-use crate::policy::health::{Change, Health};
+use crate::policy::health::{Change, Health, Rules};
 use crate::state::events::Topic;
 use crate::state::server::{Server, Turn};
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub(super) struct Told {
     pub(super) line: String,
     /// The reason alone, for the status.
     pub(super) why: String,
+    /// How often the server has flapped lately.
+    pub(super) flaps: u32,
 }
 
 impl Agent {
@@ -44,7 +46,7 @@ impl Agent {
         let known_good: Vec<_> = known_good.iter().map(|(server, is_good)| (&**server, *is_good)).collect();
         self.table.judge(&changes, &known_good);
         for Transition { server, told, .. } in transitions {
-            server.turns(Turn { unix_seconds: time::unix_seconds(), why: told.why });
+            server.turns(Turn { unix_seconds: time::unix_seconds(), why: told.why, flaps: told.flaps });
             self.events.log(Topic::Health, told.level, told.line);
         }
         self.say_if_all_down();
@@ -80,9 +82,10 @@ impl Agent {
 }
 
 /// What is said of a transition. The detail is the outcome in parentheses, and more.
-pub(super) fn told(server: &Server, change: &Change, detail: &str, now: Moment) -> Told {
+pub(super) fn told(server: &Server, change: &Change, rules: &Rules, detail: &str, now: Moment) -> Told {
     let detail = if detail.is_empty() { String::new() } else { format!(" {detail}") };
-    let (name, address, why) = (&server.label, &server.address, format!("{}{detail}", change.why));
+    let flaps = flaps(change, rules);
+    let (name, address, why) = (&server.label, &server.address, format!("{}{detail}{flaps}", change.why));
     let (level, line) = match change.to {
         Health::Up => (log::Level::Info, format!("server {name} ({address}) is up: {why}")),
         Health::Ejected { until } => {
@@ -91,5 +94,19 @@ pub(super) fn told(server: &Server, change: &Change, detail: &str, now: Moment) 
         }
         _ => (log::Level::Warn, format!("server {name} ({address}) is down: {why}")),
     };
-    Told { level, line, why }
+    Told { level, line, why, flaps: change.flaps }
+}
+
+/// Why a server that is down needs more passed probes than others.
+fn flaps(change: &Change, rules: &Rules) -> String {
+    match (change.to, change.flaps) {
+        (_, 0) | (Health::Up | Health::Starting | Health::Ejected { .. }, _) => String::new(),
+        (Health::Down, flaps) => {
+            let times = if flaps == 1 { "once".to_owned() } else { format!("{flaps} times") };
+            let rise = rules.rise_after(flaps);
+            format!(
+                "; {rise} passed probes are asked for, because it went down {times} soon after it had come up"
+            )
+        }
+    }
 }

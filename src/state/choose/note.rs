@@ -281,7 +281,7 @@ mod tests {
         let server = |at: usize| table.find(&format!("s{at}")).unwrap();
         let _held = server(1).lease(NOW).unwrap();
         table.set_health(&server(2), Health::Down);
-        server(2).turns(Turn { unix_seconds: 0, why: "3 probes failed in a row".into() });
+        server(2).turns(Turn { unix_seconds: 0, why: "3 probes failed in a row".into(), flaps: 0 });
         table.set_health(&server(3), Health::Ejected { until: NOW.after(Duration::from_secs(12)) });
         table.adjust(&server(4), Some(Mode::Drain), None);
         table.adjust(&server(5), None, Some(Weight(0)));

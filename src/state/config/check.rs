@@ -46,6 +46,12 @@ fn workers(config: &Config, reader: &mut Reader) {
 }
 
 fn times(pool: &str, servers: &Servers, reader: &mut Reader) {
+    let rules = &servers.health_check.rules;
+    if rules.rise_max < rules.rise {
+        let advice = format!("{} is less than rise; write {} or more", rules.rise_max, rules.rise);
+        let keys = ["rise_max", "rise"].map(|key| format!("{pool}.health_check.{key}"));
+        reader.contradiction(&keys.each_ref().map(String::as_str), advice);
+    }
     let ejection = &servers.ejection;
     if ejection.base_time > ejection.max_time {
         let base = units::show_duration(ejection.base_time);

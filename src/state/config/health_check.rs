@@ -21,6 +21,9 @@ use values::{argument, body, expected, header, method, service};
 pub const EXPECT_BYTES_MAX: usize = 64 * 1024;
 /// The most headers of a probe: what is expected of a server's health page needs a few.
 const HEADERS_MAX: usize = 50;
+/// A server that flaps is asked for at most so many passed probes: half a minute at the usual interval, longer than most
+/// restarts take.
+const RISE_MAX: u32 = 60;
 /// The most arguments of a command.
 const ARGUMENTS_MAX: usize = 100;
 /// `servers.health_check`.
@@ -211,6 +214,7 @@ pub(super) fn read(s: &mut Section<'_, '_>, folder: &Path) -> HealthCheck {
     let kind = s.get("type", Kind::Http, |node| rules::word(node, &Kind::ALL));
     let interval = s.get("interval", 2 * rules::SECOND, rules::duration(rules::INTERVAL));
     let between = || rules::duration(rules::INTERVAL);
+    let rise = s.get("rise", 2, rules::whole(1..=100));
     let (http, host) = http(s);
     let tcp = tcp(s);
     let grpc = GrpcProbe { service: s.maybe("service", None, service).unwrap_or_default() };
@@ -227,7 +231,8 @@ pub(super) fn read(s: &mut Section<'_, '_>, folder: &Path) -> HealthCheck {
             interval,
             fast_interval: s.maybe("fast_interval", None, between()),
             down_interval: s.maybe("down_interval", None, between()),
-            rise: s.get("rise", 2, rules::whole(1..=100)),
+            rise,
+            rise_max: s.get("rise_max", rise.max(RISE_MAX), rules::whole(1..=1000)),
             fall: s.get("fall", 3, rules::whole(1..=100)),
         },
         timeout: s.get(

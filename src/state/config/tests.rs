@@ -94,6 +94,10 @@ fn faults_of_pools_name_the_pool() {
             r#"{"pools": {"a": {"ejection": {"base_time": "9m", "max_time": "1s"}}}}"#,
             "pools.a.ejection.max_time: 1s is shorter",
         ),
+        (
+            r#"{"servers": {"health_check": {"rise": 5, "rise_max": 4}}}"#,
+            "servers.health_check.rise_max: 4 is less than rise; write 5 or more",
+        ),
         (r#"{"pool": {}}"#, "pool: unknown key; did you mean \"pools\"?"),
     ] {
         let faults = told(text);
