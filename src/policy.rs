@@ -5,8 +5,8 @@
 //!   fails?
 //! - [`route`]: which rule of the configuration does a request match?
 //! - [`pool`]: how many workers should there be?
-//! - [`health`]: which servers are in use? [`outlier`]: which one fails far more than the others? [`fail_open`]: which are used
-//!   all the same where too few are left?
+//! - [`health`]: which servers are in use? [`outlier`]: which one fails far more than the others? [`slow`]: which one is far
+//!   slower? [`fail_open`]: which are used all the same where too few are left?
 //!   [`latency`], [`outcomes`], [`silence`], [`report`], [`utilization`]: what is recorded of their speed, their errors, of
 //!   requests without a response, and of what they say ([`orca`], [`agent`]). [`lookup`]: which of their names are looked up, and when?
 //! - [`rate`]: does a request pass a rate limit? [`key`]: what limits count by ([`recent`]: the keys that are remembered).
@@ -41,4 +41,5 @@ pub mod route;
 pub mod session;
 pub mod silence;
 pub mod slow_start;
+pub mod slow;
 pub mod utilization;

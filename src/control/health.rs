@@ -12,6 +12,7 @@ use crate::base::time::{self, Moment};
 use crate::policy::fail_open::Evidence;
 use crate::policy::health::{self, Event, Health, Others, Record};
 use crate::policy::outlier::Outliers;
+use crate::policy::slow::SlowServers;
 use crate::state::address::Address;
 use crate::state::addresses::Replaced;
 use crate::state::config::{self, AgentCheck, Config, HealthCheck};
@@ -125,6 +126,7 @@ struct Pool {
     agent: Option<Arc<AgentCheck>>,
     ejection: health::Ejection,
     outliers: Outliers,
+    slow: SlowServers,
     /// Its servers.
     servers: usize,
     /// Those of them that are ejected now.
@@ -146,6 +148,7 @@ impl Pool {
             agent: servers.agent_check.clone().map(Arc::new),
             ejection: outliers::ejection(servers),
             outliers: Outliers::default(),
+            slow: SlowServers::default(),
             servers: 0,
             ejected: 0,
             serves: true,
@@ -286,6 +289,7 @@ impl Agent {
             self.start_lookups(now);
             self.start_due(now);
             self.eject_outliers(now);
+            self.eject_slow(now);
             self.publish(now);
             self.advise(now);
             self.tell_fail_open(now);

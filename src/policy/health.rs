@@ -22,7 +22,7 @@
 //!   until they do. It lasts `base_time × n` up to `max_time`; each `base_time` that the server has been up since then
 //!   takes one off `n`. At most `max_percent` of the servers are ejected at once, and never the only one that can take
 //!   requests. A server may be ejected for failures in a row, or as an outlier ([`crate::policy::outlier`]): its share
-//!   of 5xx and failures is far above that of the others.
+//!   of 5xx and failures, or its response times ([`crate::policy::slow`]), are far above those of the others.
 //! - **After an ejection** a server is on probation: one more failure ejects it again, one response clears it. It
 //!   returns early after `rise × n` passed probes, so that a server that was killed and restarted serves within
 //!   seconds; for a server whose probes pass while its requests fail, each return needs more probes. A server that was
@@ -33,6 +33,7 @@ mod why;
 pub use why::Why;
 
 use super::outlier::{Limits, Outlier};
+use super::slow::Slow;
 use crate::base::time::Moment;
 use std::time::Duration;
 
@@ -119,12 +120,21 @@ pub struct Ejection {
     /// By how many percentage points a server's share of errors must exceed that of the others (30); 0 disables this
     /// check.
     pub error_margin_percent: u32,
+    /// By how many deviations a server's response times must exceed those of the others ([`super::slow`]) (6); 0 disables this check.
+    pub latency_deviations: u32,
 }
 
 impl Default for Ejection {
     fn default() -> Self {
         let (base_time, max_time) = (Duration::from_secs(10), Duration::from_secs(120));
-        Ejection { consecutive_failures: 5, base_time, max_time, max_percent: 50, error_margin_percent: 30 }
+        Ejection {
+            consecutive_failures: 5,
+            base_time,
+            max_time,
+            max_percent: 50,
+            error_margin_percent: 30,
+            latency_deviations: 6,
+        }
     }
 }
 
@@ -152,7 +162,7 @@ pub enum Health {
 }
 
 /// One event in the life of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event {
     /// A probe got the expected response.
     ProbePassed,
@@ -165,6 +175,8 @@ pub enum Event {
     RequestFailed,
     /// It fails far more requests than the other servers.
     FailsMore(Outlier),
+    /// It responds far slower than the other servers.
+    IsSlow(Slow),
     /// Time passed.
     Tick,
 }
@@ -226,7 +238,7 @@ pub struct Others {
 }
 
 /// A transition, for the table and for one line in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Change {
     /// The state before.
     pub from: Health,
@@ -294,7 +306,7 @@ fn counted(record: Record, event: Event) -> Record {
         Event::ProbeFailed => Record { passed: 0, failed: record.failed.saturating_add(1), ..record },
         Event::RequestPassed => Record { live_failed: 0, ..record },
         Event::RequestFailed => Record { live_failed: record.live_failed.saturating_add(1), ..record },
-        Event::FailsMore(_) | Event::Tick => record,
+        Event::FailsMore(_) | Event::IsSlow(_) | Event::Tick => record,
     }
 }
 
@@ -320,6 +332,9 @@ fn verdict(
         }
         (Health::Up, Event::FailsMore(outlier)) => {
             ejected(record, ejection, others, now).map(|to| (to, Why::FailsMore(outlier)))
+        }
+        (Health::Up, Event::IsSlow(slow)) => {
+            ejected(record, ejection, others, now).map(|to| (to, Why::IsSlow(slow)))
         }
         (Health::Ejected { until }, Event::Tick) if now >= until => Some(returns(record, rules)),
         (Health::Ejected { .. }, Event::ProbePassed) if !record.is_outlier => {
@@ -408,7 +423,7 @@ fn entered(
         ejections,
         is_back: to == Health::Up && record.health == Health::Down && record.was_up,
         flaps: flaps(&record, to, rules, now),
-        is_outlier: matches!(why, Why::FailsMore(_)),
+        is_outlier: matches!(why, Why::FailsMore(_) | Why::IsSlow(_)),
         since: now,
         was_up,
     }
@@ -501,6 +516,36 @@ mod tests {
         check(rules, THREE, "+fffffp-........", "UUUUUEEEEEEEEEED");
         // live failures while it is ejected change nothing
         check(rules, THREE, "+fffffffff", "UUUUUEEEEE");
+    }
+
+    #[test]
+    fn a_slow_server_is_ejected_as_an_outlier_is() {
+        let slow = Slow {
+            own: Duration::from_secs(1),
+            median: Duration::from_millis(20),
+            deviations: 9.0,
+            responses: 99,
+            servers: 3,
+        };
+        let (rules, ejection) = (Rules::default(), Ejection::default());
+        let up = Record { health: Health::Up, was_up: true, ..Record::new(&rules, Moment::START) };
+        let mut now = Moment::from_millis(1);
+        let mut record = up;
+        for seconds in [10, 20, 30] {
+            let (out, change) = after(record, IsSlow(slow), &rules, &ejection, THREE, now);
+            let until = now.after(Duration::from_secs(seconds));
+            assert_eq!(
+                (out.health, change.map(|c| c.why)),
+                (Health::Ejected { until }, Some(Why::IsSlow(slow)))
+            );
+            let passed = after(out, ProbePassed, &rules, &ejection, THREE, now).0;
+            assert_eq!(passed.health, out.health, "its probes passed while it was slow");
+            record = after(passed, Tick, &rules, &ejection, THREE, until).0;
+            assert_eq!(record.health, Health::Up);
+            now = until;
+        }
+        let last = Others { is_another_ready: false, ..THREE };
+        assert_eq!(after(up, IsSlow(slow), &rules, &ejection, last, now).1, None);
     }
 
     #[test]

@@ -82,6 +82,15 @@ impl Counts {
         0
     }
 
+    /// The middles of the buckets that are not empty, in microseconds, and their counts.
+    pub fn each(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let buckets = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+        buckets.map(|(at, count)| {
+            let (low, width) = log_linear::bounds(at, STEP_BITS);
+            (low + width / 2, *count)
+        })
+    }
+
     /// The cumulative counts at each power of two: (upper bound in microseconds, durations up to it).
     pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.buckets.chunks_exact(STEPS).enumerate().scan(0, |sum, (octave, steps)| {

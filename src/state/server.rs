@@ -26,6 +26,7 @@ use crate::policy::outlier::Totals;
 use crate::policy::pick::{Candidate, Slot, Weight};
 use crate::policy::report::Reports;
 use crate::policy::silence::{self, Awaiting};
+use crate::policy::slow::Times;
 use crate::policy::utilization::Utilization;
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, RwLock};
@@ -293,6 +294,11 @@ impl Server {
             errors: self.errors.load(Relaxed),
             in_row: self.errors_in_row.load(Relaxed),
         }
+    }
+
+    /// How long its responses took so far.
+    pub fn times(&self) -> Times {
+        Times { errors: self.errors.load(Relaxed) as f64, ..self.traffic.times() }
     }
 
     /// Counts a response. Its head arrived `took` after the request, which was one of `load` in flight.

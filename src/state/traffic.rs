@@ -4,6 +4,7 @@
 
 use super::histogram::{Counts, Histogram};
 use crate::http1::reason::Reason;
+use crate::policy::slow::Times;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use std::array;
@@ -157,6 +158,15 @@ impl Traffic {
         counts.reasons = reasons.filter(|(_, count)| *count > 0).collect();
         counts.begun = shards().map(|shard| shard.0.begun.load(Relaxed)).sum();
         counts
+    }
+
+    /// The durations so far, of all shards, as sums of their logarithms.
+    pub fn times(&self) -> Times {
+        let (mut counts, mut times) = (Counts::default(), Times::default());
+        let shards = self.shards.iter().filter_map(OnceLock::get);
+        shards.for_each(|shard| shard.0.durations.add_to(&mut counts));
+        counts.each().for_each(|(us, count)| times.add(us, count));
+        times
     }
 
     fn shard(&self, worker: usize) -> &Cells {

@@ -38,10 +38,10 @@ impl Agent {
                     new
                 }
             };
-            let outliers = std::mem::take(&mut pool.outliers);
+            let (outliers, slow) = (std::mem::take(&mut pool.outliers), std::mem::take(&mut pool.slow));
             let (servers, ejected, serves) = (pool.servers, pool.ejected, pool.serves);
             let fail_open = pool.fail_open.take();
-            *pool = Pool { outliers, servers, ejected, serves, fail_open, ..new };
+            *pool = Pool { outliers, slow, servers, ejected, serves, fail_open, ..new };
         }
         changed.into_iter().for_each(|pool| self.ask_again(pool, now));
         of_agents.into_iter().for_each(|pool| self.ask_agents_again(pool, now));

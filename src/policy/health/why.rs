@@ -1,10 +1,11 @@
 //! Why a server's health changed, as enum and as words for the log.
 
 use super::super::outlier::Outlier;
+use super::super::slow::Slow;
 use std::fmt;
 
 /// Why a server's health changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Why {
     /// This many probes in a row.
     ProbesPassed(u32),
@@ -16,6 +17,8 @@ pub enum Why {
     RequestsFailed(u32),
     /// Its share of errors is far above that of the others.
     FailsMore(Outlier),
+    /// Its response times are far above those of the others.
+    IsSlow(Slow),
     /// The ejection has expired.
     TimeServed,
     /// Probes were disabled.
@@ -35,6 +38,7 @@ impl fmt::Display for Why {
             Why::RequestsFailed(1) => write!(out, "a request failed again"),
             Why::RequestsFailed(count) => write!(out, "{count} requests failed in a row"),
             Why::FailsMore(outlier) => outlier.fmt(out),
+            Why::IsSlow(slow) => slow.fmt(out),
             Why::TimeServed => write!(out, "the time of ejection is over"),
             Why::ProbesOff => write!(out, "health checks are switched off"),
         }

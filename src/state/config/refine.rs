@@ -207,6 +207,7 @@ fn ejection(s: &mut Section<'_, '_>) -> health::Ejection {
         max_time: s.get("max_time", base_time.max(120 * SECOND), rules::duration(WAIT)),
         max_percent: s.get("max_percent", 50, rules::whole(0..=100)),
         error_margin_percent: s.get("error_margin_percent", 30, rules::whole(0..=100)),
+        latency_deviations: s.get("latency_deviations", 6, rules::whole(0..=100)),
     }
 }
 

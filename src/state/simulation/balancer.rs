@@ -7,8 +7,9 @@ use crate::base::time::Moment;
 use crate::policy::admit::Codel;
 use crate::policy::health::{self, Change, Ejection, Event, Health, Others, Record};
 use crate::policy::outlier::Outliers;
-use crate::policy::pick::{Algorithm, Candidate, Weight};
+use crate::policy::pick::{Candidate, Weight};
 use crate::policy::retry::Budget;
+use crate::policy::slow::SlowServers;
 use crate::state::choose::{Asked, Chooser, Chosen, Tried};
 use crate::state::config::{Config, ServerSpec, Servers};
 use crate::state::live::Live;
@@ -43,6 +44,7 @@ pub(super) struct Pool {
     pub(super) codel: Codel,
     pub(super) budget: Budget,
     outliers: Outliers,
+    slow: SlowServers,
     ejection: Ejection,
     servers: usize,
     ejected: usize,
@@ -117,7 +119,7 @@ impl Balancer {
         chooser.choose(view.pool(pool), Asked { key, ..Asked::default() }, tried)
     }
 
-    /// The servers that fail far more than the others, and when to look again.
+    /// The servers that fail far more than the others or are far slower, and when to look again.
     pub(super) fn outliers(&mut self, now: Moment) -> (Vec<(usize, Event)>, Moment) {
         let Balancer { table, pools, of_id, .. } = self;
         let snapshot = table.snapshot();
@@ -127,7 +129,13 @@ impl Balancer {
             let totals: Vec<_> = servers.ready.iter().map(|server| (server.id, server.totals())).collect();
             let worse = own.outliers.look(&totals, own.ejection.outlier_limits(), now);
             found.extend(worse.into_iter().map(|(id, why)| (of_id[id.0 as usize], Event::FailsMore(why))));
-            next = next.min(own.outliers.next_look());
+            if now >= own.slow.next_look() {
+                let times = |server: &Arc<Server>| (server.id, server.times());
+                let times: Vec<_> = servers.ready.iter().map(times).collect();
+                let slower = own.slow.look(&times, f64::from(own.ejection.latency_deviations), now);
+                found.extend(slower.into_iter().map(|(id, why)| (of_id[id.0 as usize], Event::IsSlow(why))));
+            }
+            next = next.min(own.outliers.next_look()).min(own.slow.next_look());
         }
         (found, next)
     }
@@ -190,7 +198,9 @@ impl Pool {
     fn of(settings: &Servers) -> Self {
         // As the health thread does: with a hash the errors of a server may be those of its clients.
         let ejection = match settings.algorithm {
-            Algorithm::IpHash => Ejection { error_margin_percent: 0, ..settings.ejection },
+            algorithm if algorithm.hashes() => {
+                Ejection { error_margin_percent: 0, latency_deviations: 0, ..settings.ejection }
+            }
             _ => settings.ejection,
         };
         Pool {
@@ -199,6 +209,7 @@ impl Pool {
             codel: Codel::new(),
             budget: Budget::new(),
             outliers: Outliers::default(),
+            slow: SlowServers::default(),
             ejection,
             servers: 0,
             ejected: 0,

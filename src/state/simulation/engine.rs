@@ -15,6 +15,7 @@ use crate::policy::health::Event;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
 use crate::state::choose::{Chosen, Tried};
 use crate::state::server::Lease;
+use crate::state::traffic::Ended;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
@@ -347,6 +348,7 @@ impl<'a> World<'a> {
             Some(lease) if is_refused => return self.is_refused(at, lease),
             Some(lease) => {
                 lease.responded(!is_bad, took, now);
+                lease.server().traffic.ends(0, &Ended { took: Some(took), ..Ended::default() });
                 let recovers = lease.server().recovers();
                 drop(lease);
                 if recovers {

@@ -178,6 +178,34 @@ fn failing_fast_attracts_nothing() {
 }
 
 #[test]
+fn a_far_slower_server_is_ejected_and_no_other_scenario_ejects_any() {
+    for (name, description) in tidy() {
+        for algorithm in [Dynamic, RoundRobin] {
+            let report = run(&with(algorithm, 1, &at_load(0.8, description.clone())));
+            assert!(report.log.is_empty(), "{name}, {algorithm:?}: {:?}", report.log);
+        }
+    }
+    let mut slow = speeds(&[1.0, 1.0, 1.0, 0.02]);
+    slow.servers.iter_mut().for_each(|server| server.slots = 64);
+    slow.arrivals = Arrivals::PerSecond(200.0);
+    slow.length = Duration::from_secs(60);
+    slow.client_timeout = Duration::from_secs(60);
+    let report = run(&with(RoundRobin, 1, &slow));
+    assert!(report.ejections > 1, "{:?}", report.log);
+    assert!(
+        report.log.iter().filter(|line| line.contains("deviations above")).count() > 1,
+        "{:?}",
+        report.log
+    );
+    assert!(
+        !report.log.iter().any(|line| line.contains("deviations") && !line.contains("server 3")),
+        "{:?}",
+        report.log
+    );
+    assert!(report.percent(20..60)[3] < 10.0, "{:?}", report.percent(20..60));
+}
+
+#[test]
 fn servers_that_hang_or_refuse_connections_get_little() {
     for arrivals in [Arrivals::Clients(16), Arrivals::PerSecond(100.0)] {
         check_one_bad(3, Behaviour::Hangs, 20, &arrivals, [30.0, 3.0]);
