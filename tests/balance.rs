@@ -258,6 +258,85 @@ mod algorithms {
     }
 }
 
+mod expect {
+    use super::*;
+
+    /// Three servers of which the last one responds at once with this; the others take 5 ms. Which part of the requests it
+    /// gets in percent, after some that nobody counts.
+    fn share_of_fast(bad: &'static str, expect: Value) -> (usize, Evenkeel, [Origin; 3]) {
+        let slow = Arc::new(AtomicU64::new(5));
+        let origins = [paced(&slow), paced(&slow), Origin::says(bad)];
+        let config =
+            json!({ "servers": { "expect": expect }, "admin": { "socket": support::balancer::ADMIN } });
+        let balancer = servers(&[&origins[0], &origins[1], &origins[2]], &[], config);
+        let mut client = Client::to(&balancer);
+        let mut share = |requests: usize| {
+            let of_bad = (0..requests).filter(|_| client.get("/").fields.one("X-Served-By") == "c");
+            100 * of_bad.count() / requests
+        };
+        share(50);
+        (share(150), balancer, origins)
+    }
+
+    #[test]
+    fn an_empty_response_at_once_draws_no_requests_where_a_body_is_expected() {
+        let responses = [
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ];
+        for response in responses {
+            let (share, balancer, _origins) = share_of_fast(response, json!({ "body": true }));
+            assert!(share < 34, "{share} % of the requests went to the server that is empty");
+            until("they are counted", || {
+                balancer.metric("evenkeel_server_unexpected_responses_total") >= 4.0
+            });
+        }
+        let (share, balancer, _origins) = share_of_fast(responses[0], json!(null));
+        assert!(share > 50, "without `expect` it is a good response, {share} %");
+        assert_eq!(balancer.metric("evenkeel_server_unexpected_responses_total"), 0.0);
+    }
+
+    #[test]
+    fn a_status_that_is_not_expected_counts_and_the_client_gets_it() {
+        let not_found = "HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno";
+        let (share, balancer, origins) = share_of_fast(not_found, json!({ "status": "200-399" }));
+        assert!(share < 34, "{share} % of the requests went to the server that has nothing");
+        assert!(origins[2].count() >= 4, "its responses went to clients");
+        until("they are counted", || balancer.metric("evenkeel_server_unexpected_responses_total") >= 4.0);
+    }
+
+    #[test]
+    fn responses_that_have_no_body_and_bodies_that_come_late_are_good() {
+        let origin = Origin::start(|visit| {
+            while let Some(seen) = visit.request() {
+                match (seen.method(), seen.target()) {
+                    ("HEAD", _) => visit.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"),
+                    (_, "/204") => visit.send("HTTP/1.1 204 No Content\r\n\r\n"),
+                    (_, "/404") => visit.send("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"),
+                    (_, "/late") => {
+                        visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                        thread::park_timeout(Duration::from_millis(20));
+                        visit.send("2\r\nok\r\n0\r\n\r\n");
+                    }
+                    _ => visit.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+                }
+            }
+        });
+        let config = json!({ "servers": { "expect": { "body": true } }, "admin": { "socket": support::balancer::ADMIN } });
+        let balancer = servers(&[&origin], &[], config);
+        let mut client = Client::to(&balancer);
+        for path in ["/204", "/404", "/late"] {
+            client.get(path);
+        }
+        client.send("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
+        client.try_response_to("HEAD").unwrap();
+        client.get("/empty");
+        balancer.metric_is("evenkeel_server_requests_total", 5.0);
+        balancer.metric_is("evenkeel_server_unexpected_responses_total", 1.0);
+        assert_eq!(origin.count(), 5);
+    }
+}
+
 mod health {
     use super::*;
 

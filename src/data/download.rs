@@ -236,6 +236,11 @@ impl Download {
         self.body.as_ref().is_some_and(Body::is_done)
     }
 
+    /// No byte of a body has come, and none is announced.
+    pub fn is_empty(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_empty)
+    }
+
     /// The server has sent all of it, and the client has taken all of it.
     pub fn is_done(&self) -> bool {
         self.is_received() && !self.has_unsent()

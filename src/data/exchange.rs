@@ -19,6 +19,7 @@ mod drain;
 mod hedge;
 mod held;
 mod info;
+mod judge;
 mod load;
 mod mirror;
 mod session;
@@ -152,6 +153,8 @@ pub struct Exchange {
     state: State,
     upload: Upload,
     download: Download,
+    /// Whether the response is good is not known yet.
+    is_unjudged: bool,
     lease: Option<Lease>,
     /// The server that it was sent to last.
     server: Option<Arc<Server>>,
@@ -399,6 +402,7 @@ impl Exchange {
             state: State::Choose,
             upload,
             download: Download::new(cx.buffers.take(), cx.now),
+            is_unjudged: false,
             lease: None,
             server: None,
             connection: None,
@@ -745,6 +749,9 @@ impl Exchange {
             self.settle(cx);
             self.note_response(key, cx);
         }
+        if self.is_unjudged {
+            self.judge_body(cx);
+        }
         if self.download.is_received() {
             self.after_response(cx);
         }
@@ -849,23 +856,6 @@ impl Exchange {
         })
     }
 
-    /// The final response has begun. The server's time is what it takes once it has all of the request.
-    fn note_response(&mut self, key: usize, cx: &mut Context) {
-        self.note_session(cx.now);
-        self.phases.first_byte_at = Some(cx.now);
-        if let Some(connection) = cx.servers.get_mut(key) {
-            connection.server.responded_in(self.download.is_http10());
-            load::note(&connection.server, self.download.take_reported(), cx.now);
-        }
-        if let Some(lease) = &self.lease {
-            lease.responded(
-                self.download.status() < 500,
-                cx.now.since(self.asked_at.unwrap_or(cx.now)),
-                cx.now,
-            );
-        }
-    }
-
     /// The server is done with; what is left of its response goes to the client.
     fn relay_rest(&mut self, client: &mut Client, cx: &mut Context) -> Result<Relayed, Failure> {
         let moved = self.download.flush(client, self.then(), &mut cx.pipes)?;
@@ -893,6 +883,7 @@ impl Exchange {
             }
         }
         self.phases.served_at = Some(cx.now);
+        self.is_unjudged = false;
         if let Some(lease) = self.lease.take() {
             finish::record_success(&lease, cx);
             drop(lease);

@@ -22,6 +22,8 @@ pub struct Body {
     state: State,
     /// Bytes of extensions in excess of the payload.
     extensions_ahead: u64,
+    /// No payload has come, and none is announced.
+    is_empty: bool,
     /// White space is allowed between a chunk's size and its line end.
     padded: bool,
     /// Made when the section begins; few bodies have one.
@@ -82,7 +84,8 @@ impl Body {
             Framing::Chunked => State::Size { digits: 0, size: 0 },
             Framing::UntilClose => State::UntilClose,
         };
-        Body { state, extensions_ahead: 0, padded: false, trailers: None }
+        let is_empty = !matches!(state, State::Length(_));
+        Body { state, extensions_ahead: 0, is_empty, padded: false, trailers: None }
     }
 
     /// Drops trailers that Connection names in the head of this message: they are for one hop alone (RFC 9110 section
@@ -126,6 +129,11 @@ impl Body {
     /// The whole body has been seen.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// No payload has been seen so far, and none is announced by a length.
+    pub fn is_empty(&self) -> bool {
+        self.is_empty
     }
 
     /// The peer closed: returns whether the body is complete, which is always true for one that lasts until the close.
@@ -197,6 +205,7 @@ impl Body {
 
     /// How many of the next `available` bytes are payload; counts them as consumed.
     fn payload(&mut self, available: usize) -> usize {
+        self.is_empty = false;
         let take = |left: u64| usize::try_from(left).map_or(available, |left| left.min(available));
         match self.state {
             State::Length(left) => {
@@ -318,6 +327,28 @@ mod tests {
                 by_compact(framing, input.as_bytes(), size),
                 by_steps(framing, input.as_bytes(), size)
             );
+        }
+    }
+
+    #[test]
+    fn a_body_is_empty_until_payload_comes_or_is_announced() {
+        for (framing, input, expected) in [
+            (Framing::None, "", true),
+            (Framing::Length(0), "", true),
+            (Framing::Length(3), "", false),
+            (Framing::UntilClose, "", true),
+            (Framing::UntilClose, "x", false),
+            (Framing::Chunked, "", true),
+            (Framing::Chunked, "3\r\n", true),
+            (Framing::Chunked, "3\r\na", false),
+            (Framing::Chunked, "0\r\n\r\n", true),
+        ] {
+            let mut body = Body::new(framing);
+            let mut left = input.as_bytes();
+            while !left.is_empty() && !body.is_done() {
+                left = &left[body.step(left).unwrap().consumed..];
+            }
+            assert_eq!(body.is_empty(), expected, "{framing:?} {input:?}");
         }
     }
 

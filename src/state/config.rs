@@ -20,6 +20,7 @@ mod check;
 pub mod diff;
 mod document;
 mod elsewhere;
+mod expect;
 mod fault;
 pub mod guards;
 mod hash;
@@ -50,6 +51,7 @@ mod written;
 
 pub use crate::base::network::Network;
 pub use agent_check::AgentCheck;
+pub use expect::Expect;
 pub use fault::Fault;
 pub use guards::Guards;
 pub use hash::HashSettings;
@@ -188,6 +190,8 @@ pub struct Servers {
     pub algorithm: pick::Algorithm,
     /// A second algorithm that only counts where it would choose another server.
     pub shadow: Option<pick::Algorithm>,
+    /// Which responses are good, for what is known of the servers; `None`: those below 500.
+    pub expect: Option<Expect>,
     /// Where less than this share of the servers is up, in percent, the last known good ones are used as well; 0 to 100, 0 never.
     pub panic_percent: u32,
     /// How long a server that comes up gets less than its share, 1 ms to 1 h; `None` is no such time.

@@ -143,6 +143,8 @@ pub struct Server {
     is_report_high: AtomicBool,
     requests: AtomicU64,
     failures: AtomicU64,
+    /// Responses below 500 that are not what the pool expects.
+    unexpected: AtomicU64,
     suspect: AtomicBool,
     http10: AtomicBool,
     /// [`Admits`].
@@ -208,6 +210,7 @@ impl Server {
             is_report_high: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            unexpected: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
             http10: AtomicBool::new(false),
             admits: AtomicU8::new(Admits::Nothing as u8),
@@ -255,6 +258,16 @@ impl Server {
     /// Requests that failed with it: connect, reset, timeout, broken response.
     pub fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
+    }
+
+    /// Responses below 500 that were not what its pool expects.
+    pub fn unexpected(&self) -> u64 {
+        self.unexpected.load(Relaxed)
+    }
+
+    /// Counts one.
+    pub fn responded_unexpectedly(&self) {
+        self.unexpected.fetch_add(1, Relaxed);
     }
 
     /// Its share of the traffic, as configured or as the operator set it.

@@ -248,6 +248,8 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
     each("server_failures_total", Kind::Counter, "Requests that failed with the server.", &|s| {
         counted(s.failures())
     });
+    let help = "Responses below 500 that are not what the pool expects (`servers.expect`).";
+    each("server_unexpected_responses_total", Kind::Counter, help, &|s| counted(s.unexpected()));
     let help = "How often the server went down soon after it had come up, as of its last change of health.";
     each("server_flaps", Kind::Gauge, help, &|s| {
         Some(s.last_turn().map_or(0.0, |turn| f64::from(turn.flaps)))

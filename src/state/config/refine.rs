@@ -5,7 +5,7 @@ use super::rules::{MS, SECOND};
 use super::tree::Node;
 use super::{
     Admin, Change, Config, DEFAULT_POOL, Decisions, Guards, Limits, Listen, NamedPool, Pool, ServerSpec,
-    Servers, Threadpool, Timeouts, Via, agent_check, elsewhere, guards, hash, health_check, hedge, listeners,
+    Servers, Threadpool, Timeouts, Via, agent_check, elsewhere, expect, guards, hash, health_check, hedge, listeners,
     load_report, logs, routes, rules, sticky, to_servers, tracing,
 };
 use crate::base::ids::PoolId;
@@ -135,6 +135,7 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
         max_in_flight: s.maybe("max_in_flight", None, rules::whole(1..=1_000_000)),
         algorithm: s.get("algorithm", Algorithm::default(), rules::algorithm),
         shadow: s.maybe("shadow", None, rules::algorithm),
+        expect: expect::expect(s),
         panic_percent: s.get("panic_percent", PANIC_PERCENT, rules::whole(0..=100)),
         slow_start: s.maybe("slow_start", None, rules::duration(SLOW_START)),
         list: s.objects("list", server),

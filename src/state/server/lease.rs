@@ -35,6 +35,12 @@ impl Lease {
         &self.server
     }
 
+    /// A response has begun, and whether it is good is told later.
+    pub fn responds(&self) {
+        self.responded.set(true);
+        self.server.awaiting.store(0, Relaxed);
+    }
+
     /// The head of the final response arrived `took` after the request. `is_good`: it is one that the pool expects.
     pub fn responded(&self, is_good: bool, took: Duration, now: Moment) {
         self.responded.set(true);
