@@ -3,6 +3,9 @@
 use super::reader::Section;
 use super::rules;
 
+/// What is good while nothing else is said.
+const BELOW_500: [(u16, u16); 1] = [(100, 499)];
+
 /// What a response to a request must be, not to count against its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expect {
@@ -19,20 +22,18 @@ impl Expect {
     }
 }
 
-/// What is expected; none is a status below 500.
+/// What is expected; `None` is the default, a status below 500.
 pub(super) fn expect(s: &mut Section<'_, '_>) -> Option<Expect> {
-    s.optional("expect", |s| {
-        if s.is_empty() {
-            s.fault("", "expects nothing; write \"status\": \"100-499\" or \"body\": true, or null".to_owned());
-        }
-        let statuses = s.get("status", vec![(100, 499)], rules::statuses);
+    let expect = s.optional("expect", |s| {
+        let statuses = s.get("status", BELOW_500.to_vec(), rules::statuses);
         let expect = Expect { statuses, body: s.get("body", false, rules::flag) };
         if !(200..300).any(|status| expect.has_status(status)) {
             let advice = "has no status from 200 to 299, so that every good response would count against its server; write one such as \"200-399\"";
             s.fault("status", advice.to_owned());
         }
         expect
-    })
+    });
+    expect.filter(|expect| expect.body || expect.statuses != BELOW_500)
 }
 
 #[cfg(test)]
@@ -51,10 +52,10 @@ mod tests {
     fn statuses_and_a_body() {
         let expect = |statuses: &[(u16, u16)], body| Ok(Some(Expect { statuses: statuses.to_vec(), body }));
         assert_eq!(read(json!(null)), Ok(None));
+        assert_eq!(read(json!({ "body": false })), Ok(None));
         assert_eq!(read(json!({ "body": true })), expect(&[(100, 499)], true));
         assert_eq!(read(json!({ "status": "200-299,404" })), expect(&[(200, 299), (404, 404)], false));
         for (faulty, part) in [
-            (json!({}), "expects nothing"),
             (json!({ "status": "300-499" }), "servers.expect.status: has no status from 200 to 299"),
             (json!({ "status": "2xx" }), "is not a valid list of statuses"),
             (json!({ "body": "not_empty" }), "expected true or false"),
