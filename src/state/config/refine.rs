@@ -5,8 +5,8 @@ use super::rules::{MS, SECOND};
 use super::tree::Node;
 use super::{
     Admin, Change, Config, DEFAULT_POOL, Decisions, Guards, Limits, Listen, NamedPool, Pool, ServerSpec,
-    Servers, Threadpool, Timeouts, Via, agent_check, elsewhere, expect, guards, hash, health_check, hedge, listeners,
-    load_report, logs, routes, rules, sticky, to_servers, tracing,
+    Servers, Threadpool, Timeouts, Via, agent_check, elsewhere, expect, guards, hash, health_check, hedge,
+    listeners, load_report, logs, routes, rules, sticky, to_servers, tracing,
 };
 use crate::base::ids::PoolId;
 use crate::http1::head;
