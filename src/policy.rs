@@ -17,6 +17,7 @@
 
 pub mod admit;
 pub mod agent;
+pub mod backlog;
 pub mod concurrency;
 pub mod drain;
 pub mod fail_open;
@@ -40,6 +41,6 @@ pub mod retry;
 pub mod route;
 pub mod session;
 pub mod silence;
-pub mod slow_start;
 pub mod slow;
+pub mod slow_start;
 pub mod utilization;

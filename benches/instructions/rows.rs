@@ -200,11 +200,12 @@ fn retry_after(phase: Phase, times: u64) {
 
 /// One request per millisecond, each after the same wait.
 fn judge(waited_ms: u64, times: u64) {
-    let (codel, rules) = (Codel::new(), admit::Rules::default());
+    let (mut codel, rules) = (Codel::default(), admit::Rules::default());
     for number in 0..times {
         let ready = Moment::from_millis(1000 + number);
         let now = Moment::from_millis(1000 + number + waited_ms);
-        black_box(codel.judge(black_box(&rules), black_box(ready), black_box(now)));
+        let stands = codel.take(rules.target, rules.interval, black_box(ready), black_box(now));
+        black_box(black_box(&rules).admit(now.since(ready), stands));
     }
 }
 

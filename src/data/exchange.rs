@@ -22,6 +22,7 @@ mod info;
 mod judge;
 mod load;
 mod mirror;
+mod queue;
 mod session;
 
 pub use info::Waiting;
@@ -55,7 +56,6 @@ use crate::http1::framing::Framing;
 use crate::http1::head::RequestHead;
 use crate::http1::malformed;
 use crate::http1::reason::Reason;
-use crate::policy::admit::Admit;
 use crate::policy::pick::Algorithm;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
 use crate::state::access::RequestText;
@@ -502,13 +502,7 @@ impl Exchange {
         if cx.now >= self.expires {
             return Err(Failure::last(self.too_late()));
         }
-        // What came before is served before.
-        let live = &self.view.live;
-        let queue = &live.pool(self.pool).queue;
-        let is_behind = match &self.queue_token {
-            Some(queue_token) => !queue.is_first(queue_token),
-            None => !queue.is_empty(),
-        };
+        let is_behind = self.is_behind(cx)?;
         let (key, session) = (self.key_for_choice(), self.session_tag());
         let asked = Asked { key, session, is_long_lived: self.meta.upgrade };
         let algorithm = || upstream::pool(cx.view(), &self.view, self.pool).algorithm;
@@ -523,24 +517,9 @@ impl Exchange {
         }
         match chosen {
             Chosen::Server(lease) => {
-                // There may be room for the next one, too.
-                let too_late = self.too_late();
-                if let Some(queue_token) = self.leave_queue(cx) {
-                    let took_us = lease.server().latency_us(cx.now).unwrap_or(0.0);
-                    self.lease = Some(lease);
-                    let live = &self.view.live;
-                    let (queue, admit) = (&live.pool(self.pool).queue, &live.config.threadpool.admit);
-                    match queue.judge(admit, queue_token.since, took_us, cx.now) {
-                        Admit::Serve if cx.now > queue.last_moment(queue_token.since, self.expires) => {
-                            return Err(Failure::last(too_late));
-                        }
-                        Admit::Serve => {}
-                        Admit::TooLate => return Err(Failure::last(Reason::QueueTimeout)),
-                        Admit::Standing => return Err(Failure::last(Reason::Overloaded)),
-                    }
-                } else {
-                    self.lease = Some(lease);
-                }
+                let took_us = lease.server().latency_us(cx.now);
+                self.lease = Some(lease);
+                self.is_served(took_us.unwrap_or(0.0), cx)?;
                 self.server = self.lease.as_ref().map(|lease| Arc::clone(lease.server()));
                 self.assign_session();
                 let collects = self.upload.is_chunked()
@@ -551,15 +530,7 @@ impl Exchange {
                 self.phases.begin_attempt(cx.now);
                 Ok(Flow::Again)
             }
-            Chosen::Full if self.queue_token.is_none() => {
-                let (worker, capacity) =
-                    (Arc::clone(&cx.mailbox), live.config.pool(self.pool).queue_capacity);
-                let queue_token = queue.enter(worker, self.owner, capacity, cx.now);
-                self.queue_token = Some(queue_token.ok_or(Failure::last(Reason::QueueFull))?);
-                // A server may have got room just before the place was taken.
-                self.state = State::Choose;
-                Ok(Flow::Again)
-            }
+            Chosen::Full if self.queue_token.is_none() => self.enter_queue(cx),
             Chosen::Full => {
                 self.state = State::Queue;
                 Ok(Flow::Wait(self.queue_deadline(cx).0.min(cx.now.after(QUEUE_LOOK))))
@@ -568,16 +539,6 @@ impl Exchange {
                 Err(self.tries.last.unwrap_or_else(|| Failure::last(upstream::why_none(cx, self.pool))))
             }
         }
-    }
-
-    /// Called, or time has passed.
-    fn wait_in_queue(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
-        let (deadline, reason) = self.queue_deadline(cx);
-        if cx.now >= deadline {
-            return Err(Failure::last(reason));
-        }
-        self.state = State::Choose;
-        Ok(Flow::Again)
     }
 
     /// The body, without sending it. The server is asked when it is whole.

@@ -17,6 +17,7 @@ use crate::base::time::Moment;
 use crate::http1::head::{self, Parsed};
 use crate::http1::proxy_protocol;
 use crate::http1::reason::Reason;
+use crate::policy::backlog::Priority;
 use crate::state::config::Config;
 use crate::state::listener::OpenListener;
 use crate::state::stats::Outcome;
@@ -210,6 +211,7 @@ impl Connection {
                 request: String::from_utf8_lossy(exchange.request_line()).into_owned(),
                 server: exchange.server().map(|server| server.name.clone()),
                 waits_for: exchange.waiting().name(),
+                priority: exchange.priority().name(),
                 left: exchange.expires().map(|at| at.since(now)),
                 age: now.since(exchange.meta.started),
                 received_bytes: exchange.bytes().0,
@@ -222,6 +224,7 @@ impl Connection {
                 request: String::new(),
                 server: Some(tunnel.server().to_owned()),
                 waits_for: "tunnel",
+                priority: Priority::default().name(),
                 left: None,
                 age: now.since(self.since),
                 received_bytes: tunnel.bytes().0,

@@ -8,7 +8,6 @@
 //! defaults are close to its numbers), and the rest get their 503 early.
 
 use crate::base::time::Moment;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// How long a request may wait for a worker.
@@ -46,68 +45,39 @@ pub enum Admit {
     Standing,
 }
 
-/// CoDel's state; one per queue, shared by all workers through atomics. A request with a short wait costs one relaxed
-/// load. Nothing is ordered with it: two workers that judge at the same time may both begin an interval, and the later
-/// one counts.
-#[derive(Debug)]
-pub struct Codel {
-    /// When the queue starts to count as standing, unless a short wait comes first; in nanoseconds, or [`NOT`].
-    stands_from: AtomicU64,
-    /// When the last request with a long wait was taken, in nanoseconds.
-    last_long: AtomicU64,
-}
-
-/// No long wait since the last short one.
-const NOT: u64 = u64::MAX;
-
-impl Codel {
-    /// Nothing has waited yet.
-    pub const fn new() -> Self {
-        Codel { stands_from: AtomicU64::new(NOT), last_long: AtomicU64::new(0) }
-    }
-
-    /// A request that became ready at `ready` is taken at `now`.
-    pub fn judge(&self, rules: &Rules, ready: Moment, now: Moment) -> Admit {
-        let wait = now.since(ready);
-        let stands = match wait < rules.target {
-            true => self.short_wait(),
-            false => self.long_wait(rules, ready, now),
-        };
-        match stands && wait > rules.max_wait {
-            _ if wait > rules.deadline => Admit::TooLate,
+impl Rules {
+    /// Whether a request that has waited for so long is still worth serving, in a queue that `stands` or not.
+    pub fn admit(&self, waited: Duration, stands: bool) -> Admit {
+        match stands && waited > self.max_wait {
+            _ if waited > self.deadline => Admit::TooLate,
             true => Admit::Standing,
             false => Admit::Serve,
         }
     }
-
-    /// Whether the queue is standing; for a request that finds the queue full.
-    pub fn is_standing(&self, now: Moment) -> bool {
-        let from = self.stands_from.load(Relaxed);
-        from != NOT && now.as_nanos() >= from
-    }
-
-    /// One short wait ends it. Loads first, so that under light load no worker writes to this cache line.
-    fn short_wait(&self) -> bool {
-        if self.stands_from.load(Relaxed) != NOT {
-            self.stands_from.store(NOT, Relaxed);
-        }
-        false
-    }
-
-    /// The queue is first in, first out. A request that became ready after the last one was taken was therefore alone
-    /// in it: the queue had been empty since, and a new interval begins.
-    fn long_wait(&self, rules: &Rules, ready: Moment, now: Moment) -> bool {
-        let last_long = self.last_long.swap(now.as_nanos(), Relaxed);
-        if self.stands_from.load(Relaxed) == NOT || ready.as_nanos() > last_long {
-            self.stands_from.store(now.after(rules.interval).as_nanos().min(NOT - 1), Relaxed);
-        }
-        self.is_standing(now)
-    }
 }
 
-impl Default for Codel {
-    fn default() -> Self {
-        Self::new()
+/// CoDel's state; one per queue.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Codel {
+    /// When the queue starts to count as standing, unless a short wait comes first; `None` since the last short wait.
+    stands_from: Option<Moment>,
+    /// When a request was last taken while the wait was long.
+    last_long: Moment,
+}
+
+impl Codel {
+    /// A request is taken at `now` from a queue whose oldest became ready at `oldest`. Whether the queue stands.
+    pub fn take(&mut self, target: Duration, interval: Duration, oldest: Moment, now: Moment) -> bool {
+        if now.since(oldest) < target {
+            self.stands_from = None;
+            return false;
+        }
+        let last_long = std::mem::replace(&mut self.last_long, now);
+        // What became ready after the last one was taken was alone: the queue had been empty, and a new interval begins.
+        let is_new = oldest > last_long;
+        let from = self.stands_from.filter(|_| !is_new).unwrap_or_else(|| now.after(interval));
+        self.stands_from = Some(from);
+        now >= from
     }
 }
 
@@ -116,13 +86,15 @@ mod tests {
     use super::Admit::*;
     use super::*;
 
-    /// Requests as (taken at, had waited) in ms, and the expected decisions.
+    /// Requests as (taken at, had waited) in ms, the oldest first, and the expected decisions.
     fn check(requests: &[(u64, u64)], expected: &[Admit]) {
-        let codel = Codel::new();
-        let judge = |&(now, waited): &(u64, u64)| {
-            codel.judge(&Rules::default(), Moment::from_millis(now - waited), Moment::from_millis(now))
+        let (mut codel, rules) = (Codel::default(), Rules::default());
+        let mut judge = |&(now, waited): &(u64, u64)| {
+            let (ready, now) = (Moment::from_millis(now - waited), Moment::from_millis(now));
+            let stands = codel.take(rules.target, rules.interval, ready, now);
+            rules.admit(now.since(ready), stands)
         };
-        assert_eq!(requests.iter().map(judge).collect::<Vec<_>>(), expected, "{requests:?}");
+        assert_eq!(requests.iter().map(&mut judge).collect::<Vec<_>>(), expected, "{requests:?}");
     }
 
     #[test]
@@ -148,16 +120,5 @@ mod tests {
         check(&[(1_000, 50), (60_000, 50), (60_100, 101)], &[Serve, Serve, Standing]);
         // slow workers take rarely, but the queue was never empty
         check(&[(1_000, 50), (1_500, 520), (2_000, 900)], &[Serve, Standing, Standing]);
-    }
-
-    #[test]
-    fn a_full_queue_can_ask() {
-        let (codel, rules, at) = (Codel::new(), Rules::default(), Moment::from_millis);
-        assert!(!codel.is_standing(at(1_000)));
-        codel.judge(&rules, at(990), at(1_000));
-        assert!(!codel.is_standing(at(1_099)));
-        assert!(codel.is_standing(at(1_100)));
-        codel.judge(&rules, at(1_199), at(1_200));
-        assert!(!codel.is_standing(at(1_200)));
     }
 }

@@ -1,15 +1,15 @@
-//! Requests that wait for a server of a pool, because all that qualify have as many as they may (`max_in_flight`): first in,
-//! first out, bounded by `queue_capacity`. No server is promised to what waits: the first that has room takes the head of
+//! Requests that wait for a server of a pool, because all that qualify have as many as they may (`max_in_flight`): in the order
+//! of [`Backlog`], bounded by `queue_capacity`. No server is promised to what waits: the first that has room takes the head of
 //! the queue (late binding).
 //!
 //! A waiting exchange stays with its worker, which keeps its deadline; here is only its place in the order, and where
-//! to call it. A call says that there may be room, nothing more: the exchange tries again, and passes the call on when
-//! it does not need it.
+//! to call it. A call says that there may be room, or that its place is gone, nothing more: the exchange looks, and passes
+//! the call on when it does not need it.
 
 use crate::base::time::Moment;
-use crate::policy::admit::{Admit, Codel, Rules};
+use crate::policy::admit::{Admit, Rules};
+use crate::policy::backlog::{Backlog, Full, Place, Priority};
 use parking_lot::Mutex;
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -28,31 +28,48 @@ pub trait Call: fmt::Debug + Send + Sync {
     fn call(&self, client: (usize, u32));
 }
 
-/// A place in the queue.
+/// Where to call what waits.
 #[derive(Clone, Debug)]
-struct Place {
-    id: u64,
+struct Waiter {
     worker: Arc<dyn Call>,
     client: (usize, u32),
+}
+
+impl Waiter {
+    fn call(&self) {
+        self.worker.call(self.client);
+    }
 }
 
 /// The queue in front of the servers.
 #[derive(Debug, Default)]
 pub struct ServerQueue {
-    places: Mutex<(VecDeque<Place>, u64)>,
+    backlog: Mutex<Backlog<Waiter>>,
     /// How many wait; read without the lock by each request that ends.
     waiting: AtomicUsize,
     /// What the last request that waited takes at its server, in microseconds.
     usual_us: AtomicU32,
-    codel: Codel,
 }
 
 /// An exchange's place in the queue, as the exchange holds it.
 #[derive(Debug)]
 pub struct QueueToken {
-    id: u64,
+    place: Place,
     /// Since when it waits.
     pub since: Moment,
+}
+
+/// What a request in the queue may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It is served next.
+    First,
+    /// Others are served before.
+    Waits,
+    /// It has waited for too long in a standing queue.
+    Standing,
+    /// Another one has taken its place in a full queue.
+    PushedOut,
 }
 
 impl ServerQueue {
@@ -66,39 +83,65 @@ impl ServerQueue {
         self.len() == 0
     }
 
-    /// Takes the last place, which `worker` calls for the connection `client`; `None` when `capacity` requests wait. The
-    /// caller tries once more to get a server after this: one may have become free just before.
+    /// How many requests of each priority wait, from the lowest, and whether they are served last in, first out.
+    pub fn by_priority(&self) -> [(usize, bool); Priority::ALL.len()] {
+        let backlog = self.backlog.lock();
+        Priority::ALL.map(|priority| backlog.of(priority))
+    }
+
+    /// Takes a place, which `worker` calls for the connection `client`; `None` when `capacity` requests wait that are served
+    /// before. The caller tries once more to get a server after this: one may have become free just before.
     pub fn enter(
         &self,
         worker: Arc<dyn Call>,
         client: (usize, u32),
+        priority: Priority,
+        rules: &Rules,
         capacity: usize,
         now: Moment,
     ) -> Option<QueueToken> {
-        let mut places = self.places.lock();
-        if places.0.len() >= capacity {
-            return None;
+        let mut backlog = self.backlog.lock();
+        let entered = backlog.enter(Waiter { worker, client }, priority, rules.target, capacity, now);
+        self.waiting.store(backlog.len(), SeqCst);
+        drop(backlog);
+        match entered {
+            Ok((place, pushed_out)) => {
+                pushed_out.into_iter().for_each(|waiter| waiter.call());
+                Some(QueueToken { place, since: now })
+            }
+            Err(Full) => None,
         }
-        places.1 += 1;
-        let id = places.1;
-        places.0.push_back(Place { id, worker, client });
-        self.waiting.store(places.0.len(), SeqCst);
-        Some(QueueToken { id, since: now })
     }
 
-    /// Whether nothing waits in front of this one.
-    pub fn is_first(&self, queue_token: &QueueToken) -> bool {
-        self.places.lock().0.front().is_none_or(|place| place.id >= queue_token.id)
+    /// What a request in the queue may do: look for a server if nothing is served before it.
+    pub fn turn(&self, token: &QueueToken, rules: &Rules, now: Moment) -> Turn {
+        let backlog = self.backlog.lock();
+        let stands = backlog.of(token.place.priority).1;
+        let rules = self::rules(rules, self.usual());
+        match backlog.first() {
+            _ if !backlog.has(token.place) => Turn::PushedOut,
+            _ if rules.admit(now.since(token.since), stands) == Admit::Standing => Turn::Standing,
+            Some((first, _)) if first == token.place => Turn::First,
+            _ => Turn::Waits,
+        }
     }
 
-    /// Gives the place back: it got a server, or waits no more.
-    pub fn leave(&self, queue_token: &QueueToken) {
-        let mut places = self.places.lock();
-        // Most leave from the front.
-        if let Some(at) = places.0.iter().position(|place| place.id == queue_token.id) {
-            places.0.remove(at);
-        }
-        self.waiting.store(places.0.len(), SeqCst);
+    /// Gives the place back: it waits no more.
+    pub fn leave(&self, token: &QueueToken) {
+        let mut backlog = self.backlog.lock();
+        backlog.leave(token.place);
+        self.waiting.store(backlog.len(), SeqCst);
+    }
+
+    /// Gives the place back: it got a server, at which requests take `took_us`. Whether it is still worth serving.
+    pub fn serve(&self, token: &QueueToken, rules: &Rules, took_us: f32, now: Moment) -> Admit {
+        self.usual_us.store(took_us as u32, Relaxed);
+        let mut backlog = self.backlog.lock();
+        let stands = backlog.serve(token.place, rules.interval, now);
+        self.waiting.store(backlog.len(), SeqCst);
+        drop(backlog);
+        let rules = self::rules(rules, self.usual());
+        rules.admit(now.since(token.since), stands.unwrap_or(false))
     }
 
     /// A server may have room: calls the first in the queue. Costs one load where none waits.
@@ -106,28 +149,34 @@ impl ServerQueue {
         if self.is_empty() {
             return;
         }
-        let first = self.places.lock().0.front().cloned();
-        first.into_iter().for_each(|place| place.worker.call(place.client));
+        let first = self.backlog.lock().first().map(|(_, waiter)| waiter.clone());
+        first.into_iter().for_each(|waiter| waiter.call());
     }
 
-    /// Until when a request that expires then may wait: its server needs time, too. Half of the time may pass in the queue,
-    /// however slow the servers seem: what is known of them may be old.
+    /// Until when a request that waits since then and expires then may wait, see [`last_moment`].
     pub fn last_moment(&self, since: Moment, expires: Moment) -> Moment {
-        if expires == Moment::NEVER {
-            return expires;
-        }
-        let (usual, time) = (Duration::from_micros(self.usual_us.load(Relaxed).into()), expires.since(since));
-        since.after(time.saturating_sub(usual).max(time / 2))
+        last_moment(since, expires, self.usual())
     }
 
-    /// Whether a request that waited since then and got a server is still worth serving. `took_us`: what requests take
-    /// at that server, as a wait of a few times that is not an overload.
-    pub fn judge(&self, rules: &Rules, since: Moment, took_us: f32, now: Moment) -> Admit {
-        self.usual_us.store(took_us as u32, Relaxed);
-        let usual = Duration::from_micros(took_us as u64) * TIMES_LATENCY;
-        let rules = Rules { max_wait: rules.max_wait.max(usual), ..*rules };
-        self.codel.judge(&rules, since, now)
+    /// What a request takes at a server.
+    fn usual(&self) -> Duration {
+        Duration::from_micros(self.usual_us.load(Relaxed).into())
     }
+}
+
+/// Until when a request that expires then may wait: its server needs time, too, the `usual` one. Half of its time may pass in
+/// the queue, however slow the servers seem: what is known of them may be old.
+pub fn last_moment(since: Moment, expires: Moment, usual: Duration) -> Moment {
+    if expires == Moment::NEVER {
+        return expires;
+    }
+    let time = expires.since(since);
+    since.after(time.saturating_sub(usual).max(time / 2))
+}
+
+/// The rules for a queue of servers that usually take so long: a wait of a few times that is no sign of an overload.
+pub fn rules(rules: &Rules, usual: Duration) -> Rules {
+    Rules { max_wait: rules.max_wait.max(usual * TIMES_LATENCY), ..*rules }
 }
 
 #[cfg(test)]
@@ -143,23 +192,87 @@ mod tests {
         }
     }
 
+    #[derive(Default)]
+    struct Fixture {
+        worker: Arc<Called>,
+        queue: ServerQueue,
+    }
+
+    impl Fixture {
+        fn enter(&self, key: usize, priority: Priority, capacity: usize, ms: u64) -> Option<QueueToken> {
+            let worker = Arc::clone(&self.worker) as Arc<dyn Call>;
+            let now = Moment::from_millis(ms);
+            self.queue.enter(worker, (key, 0), priority, &Rules::default(), capacity, now)
+        }
+
+        fn turn(&self, token: &QueueToken, ms: u64) -> Turn {
+            self.queue.turn(token, &Rules::default(), Moment::from_millis(ms))
+        }
+
+        fn serve(&self, token: &QueueToken, ms: u64) -> Admit {
+            self.queue.serve(token, &Rules::default(), 20_000.0, Moment::from_millis(ms))
+        }
+
+        fn called(&self) -> Vec<usize> {
+            std::mem::take(&mut *self.worker.0.lock()).into_iter().map(|(key, _)| key).collect()
+        }
+    }
+
     #[test]
     fn first_in_is_first_called_and_a_full_queue_says_so() {
-        let (worker, queue) = (Arc::new(Called::default()), ServerQueue::default());
-        let now = Moment::from_millis(1);
-        let enter = |key| queue.enter(Arc::clone(&worker) as Arc<dyn Call>, (key, 0), 2, now);
+        let all = Fixture::default();
+        let enter = |key| all.enter(key, Priority::Normal, 2, 1);
         let (first, second) = (enter(7).unwrap(), enter(8).unwrap());
         assert!(enter(9).is_none());
-        assert!(queue.is_first(&first) && !queue.is_first(&second));
-        let called = || {
-            queue.call_next();
-            std::mem::take(&mut *worker.0.lock())
+        assert_eq!([all.turn(&first, 1), all.turn(&second, 1)], [Turn::First, Turn::Waits]);
+        all.queue.call_next();
+        assert_eq!(all.called(), [7]);
+        assert_eq!(all.serve(&first, 2), Admit::Serve);
+        assert_eq!(all.turn(&second, 2), Turn::First);
+        all.queue.call_next();
+        assert_eq!(all.called(), [8]);
+        all.queue.leave(&second);
+        all.queue.call_next();
+        assert_eq!((all.called().len(), all.queue.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_pushed_out_of_a_full_queue_is_called_and_finds_out() {
+        let all = Fixture::default();
+        let low = all.enter(7, Priority::Low, 1, 1).unwrap();
+        let high = all.enter(8, Priority::High, 1, 1).unwrap();
+        assert_eq!((all.called(), all.turn(&low, 1)), (vec![7], Turn::PushedOut));
+        all.queue.leave(&low);
+        assert_eq!((all.turn(&high, 1), all.queue.len()), (Turn::First, 1));
+    }
+
+    #[test]
+    fn in_a_standing_queue_the_last_is_first_and_what_waited_for_long_is_told() {
+        let all = Fixture::default();
+        let entered_ms = [1_000, 1_001, 1_002, 1_100, 1_101, 1_102];
+        let enter = |(key, ms)| all.enter(key, Priority::Normal, 9, ms).unwrap();
+        let tokens: Vec<_> = entered_ms.into_iter().enumerate().map(enter).collect();
+        assert_eq!(all.serve(&tokens[0], 1_070), Admit::Serve);
+        assert_eq!(all.turn(&tokens[1], 1_170), Turn::First);
+        assert_eq!(all.serve(&tokens[1], 1_170), Admit::Standing, "169 ms, where four times 20 are allowed");
+        assert_eq!(all.queue.by_priority(), [(0, false), (4, true), (0, false)]);
+        let turns: Vec<_> = tokens.iter().map(|token| all.turn(token, 1_171)).collect();
+        let (out, waits) = (Turn::PushedOut, Turn::Waits);
+        assert_eq!(turns, [out, out, Turn::Standing, waits, waits, Turn::First]);
+        all.queue.call_next();
+        assert_eq!(all.called(), [5]);
+    }
+
+    #[test]
+    fn what_its_server_takes_is_left_of_its_time_but_half_of_it_may_pass() {
+        let (all, at) = (Fixture::default(), Moment::from_millis);
+        let token = all.enter(1, Priority::Normal, 1, 100).unwrap();
+        all.serve(&token, 101);
+        let check = |expires_ms, expected_ms| {
+            assert_eq!(all.queue.last_moment(at(100), at(expires_ms)), at(expected_ms));
         };
-        assert_eq!(called(), [(7, 0)]);
-        queue.leave(&first);
-        assert!(queue.is_first(&second));
-        assert_eq!(called(), [(8, 0)]);
-        queue.leave(&second);
-        assert_eq!((called().len(), queue.len()), (0, 0));
+        check(200, 180);
+        check(130, 115);
+        assert_eq!(all.queue.last_moment(at(100), Moment::NEVER), Moment::NEVER);
     }
 }

@@ -13,6 +13,7 @@ use super::config::RouteSpec;
 use super::traffic::{Registry, Traffic};
 use crate::base::ids::PoolId;
 use crate::base::template::Template;
+use crate::policy::backlog::Priority;
 use crate::policy::hedge;
 use crate::policy::retry;
 use crate::policy::route::{Path, Pattern, Request, Router};
@@ -59,6 +60,8 @@ pub struct Route {
     pub access_log: bool,
     /// Where copies go.
     pub mirror: Option<Mirror>,
+    /// The place of its requests in the queue in front of the servers.
+    pub priority: Priority,
     /// When a second attempt is made for its requests; `None` is as its pool says, `Some(None)` never.
     pub hedge: Option<Option<hedge::Rules>>,
     /// How long the first attempts for them take, for a percentile of its own.

@@ -114,6 +114,8 @@ pub struct RequestInfo {
     pub server: Option<String>,
     /// What it is waiting for.
     pub waits_for: &'static str,
+    /// Of its route.
+    pub priority: &'static str,
     /// How much time is left until its response is worthless; `None` where that is not known.
     pub left: Option<Duration>,
     /// Time since its head was complete.

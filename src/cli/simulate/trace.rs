@@ -18,8 +18,8 @@ use std::time::{Duration, UNIX_EPOCH};
 /// How a gzip file begins.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Requests of which no server is known got these reasons; what else has no server was not meant for one.
-const WITHOUT_SERVER: [&str; 5] =
-    ["queue_full", "queue_timeout", "overloaded", "no_server", "connect_failed"];
+const WITHOUT_SERVER: [&str; 6] =
+    ["queue_full", "queue_timeout", "queue_deadline", "overloaded", "no_server", "connect_failed"];
 
 /// What was read.
 #[derive(Debug, Default)]

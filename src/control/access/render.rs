@@ -1,6 +1,7 @@
 //! The forms of the access log's lines. No value of a request can end a line, or look like another value of it.
 
 use crate::base::time;
+use crate::policy::backlog::Priority;
 use crate::state::access::{Field, Format, Line, Part};
 use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
@@ -105,6 +106,12 @@ fn value(field: Field, line: &Line) -> Of<'_> {
         }
         Field::Client => shown(line.client.map(|client| client.to_string())),
         Field::Peer => shown(line.peer.map(|peer| peer.to_string())),
+        Field::Priority => text(Some(
+            names
+                .and_then(|names| names.route.as_ref())
+                .map_or(Priority::default(), |route| route.priority)
+                .name(),
+        )),
         Field::DeadlineMs => ms(line.phases.deadline),
         Field::Listener => text(names.and_then(|names| names.listener.as_deref())),
         Field::Method => bytes(line.request.method()),

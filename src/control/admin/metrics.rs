@@ -7,6 +7,7 @@ mod traffic;
 
 use super::View;
 use super::checks;
+use super::queues;
 use super::sessions;
 use super::status::{self, PoolStatus, STATES, responses, state};
 use crate::base::output;
@@ -202,6 +203,7 @@ fn pools(page: &mut Page, view: &View) {
         page.sample(&[("pool", &pool.name), ("result", "same")], shadow.same);
         page.sample(&[("pool", &pool.name), ("result", "different")], shadow.different);
     }
+    queues::metrics(page, &pools);
     sessions::metrics(page, &pools);
 }
 

@@ -26,6 +26,8 @@ struct Request {
     request: Option<String>,
     server: Option<String>,
     waits_for: &'static str,
+    /// Of its route.
+    priority: &'static str,
     /// Until its response is worthless; null where that is not known.
     deadline_left_ms: Option<u64>,
     age_ms: u64,
@@ -55,6 +57,7 @@ fn shown(info: RequestInfo) -> Request {
         request: some(text::escape(line).to_string()),
         server: info.server,
         waits_for: info.waits_for,
+        priority: info.priority,
         deadline_left_ms: info.left.map(|left| left.as_millis() as u64),
         age_ms: info.age.as_millis() as u64,
         received_bytes: info.received_bytes,

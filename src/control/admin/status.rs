@@ -4,6 +4,7 @@ use super::View;
 use super::agents::{self, AgentStatus};
 use super::checks::{self, Checks, LastCheck};
 use super::fail_open::FailOpenStatus;
+use super::queues::{self, QueueStatus};
 use super::rates::Rates;
 use super::sessions::{self, StickyStatus};
 use crate::base::ids::{ByPool, PoolId};
@@ -112,6 +113,8 @@ pub(super) struct PoolStatus {
     /// Requests that wait for a server with room.
     pub(super) waiting: usize,
     queue_capacity: usize,
+    /// By priority, from the highest.
+    pub(super) queue: Vec<QueueStatus>,
     /// Null where the pool keeps no sessions.
     pub(super) sticky: Option<StickyStatus>,
     /// Null unless too few servers are left, so that the last known good ones are used as well.
@@ -271,6 +274,7 @@ pub(super) fn pools(view: &View) -> Vec<PoolStatus> {
             waiting: view.workers.waiting_in(pool),
             queue_capacity: settings.queue_capacity,
             fail_open: servers.fail_open.map(FailOpenStatus::of),
+            queue: queues::status(&snapshot.live.pool(pool).queue),
             shadow: servers.shadow.as_ref().map(|shadow| ShadowStatus {
                 algorithm: shadow.algorithm.name(),
                 same: shadow.choices.same(),

@@ -43,28 +43,6 @@ impl Exchange {
         Some(self.expires).filter(|at| *at != Moment::NEVER)
     }
 
-    /// Until when it may wait for a server, and why it fails then.
-    pub(super) fn queue_deadline(&self, cx: &Context) -> (Moment, Reason) {
-        let (last, reason) = self.queue_deadline_of_request(cx);
-        let until = self.question_until();
-        if until < last { (until, Reason::QueueTimeout) } else { (last, reason) }
-    }
-
-    fn queue_deadline_of_request(&self, cx: &Context) -> (Moment, Reason) {
-        let live = &self.view.live;
-        let since = self.queue_token.as_ref().map_or(cx.now, |queue_token| queue_token.since);
-        let own = (since.after(live.config.threadpool.admit.deadline), Reason::QueueTimeout);
-        let last = live.pool(self.pool).queue.last_moment(since, self.expires);
-        if last < own.0 { (last, self.too_late()) } else { own }
-    }
-
-    /// What its client is told when its deadline comes while it waits for a server: 503 where none has seen it, so that
-    /// sending it again is safe, as after other rejections of the queue.
-    pub(super) fn too_late(&self) -> Reason {
-        let is_new = self.queue_token.is_some() && self.phases.tries == 0;
-        if is_new { Reason::QueueDeadline } else { Reason::DeadlineExceeded }
-    }
-
     /// The deadline came while the server had it. A server that had most of the time that the configuration allows is at
     /// fault, as with `timeouts.response`; how soon a client gives up says nothing but that a response takes longer.
     pub(super) fn note_expired(&self, lease: &Lease, cx: &Context) {

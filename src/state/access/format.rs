@@ -43,6 +43,8 @@ pub enum Field {
     TotalMs,
     /// In the queue of the pool.
     QueueMs,
+    /// Of its route; for the queue.
+    Priority,
     /// How much time it had, as its client or its route says.
     DeadlineMs,
     /// For a new connection to the server.
@@ -79,7 +81,7 @@ pub enum Field {
 
 impl Field {
     /// All fields with their names, in the order of the JSON form.
-    pub const ALL: [(&'static str, Field); 29] = [
+    pub const ALL: [(&'static str, Field); 30] = [
         ("time", Field::Time),
         ("client", Field::Client),
         ("peer", Field::Peer),
@@ -93,6 +95,7 @@ impl Field {
         ("sent_bytes", Field::SentBytes),
         ("total_ms", Field::TotalMs),
         ("queue_ms", Field::QueueMs),
+        ("priority", Field::Priority),
         ("deadline_ms", Field::DeadlineMs),
         ("connect_ms", Field::ConnectMs),
         ("first_byte_ms", Field::FirstByteMs),

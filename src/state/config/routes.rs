@@ -10,6 +10,7 @@ pub(super) use outcome::key;
 use super::reader::{Reader, Section};
 use super::{Guards, guards, hedge, rules};
 use crate::base::ids::PoolId;
+use crate::policy::backlog::Priority;
 use crate::policy::retry;
 use crate::policy::route::{Host, Path as PathRule, Rule};
 use crate::state::route::{Mirror, Route, RouteTimeouts};
@@ -110,6 +111,7 @@ fn route(s: &mut Section<'_, '_>, around: &Around<'_>) -> RouteSpec {
         retries: s.optional("retries", |section| retries(section, around.retries)),
         body_limit: s.section("limits", body_limit),
         access_log: s.get("access_log", true, rules::flag),
+        priority: s.get("priority", Priority::default(), rules::priority),
         traffic: Arc::default(),
         hedge: {
             let is_given = s.has("hedge");

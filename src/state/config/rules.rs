@@ -4,6 +4,7 @@ use super::tree::{Node, Value};
 use super::{Via, placeholder, spell, units};
 use crate::base::network::Network;
 use crate::base::text::is_plain;
+use crate::policy::backlog::Priority;
 use crate::policy::pick::Algorithm;
 use crate::state::address::Address;
 use crate::state::server::Mode;
@@ -268,6 +269,16 @@ pub(super) fn path(folder: &Path) -> impl Fn(&Node) -> Read<PathBuf> {
             return Err(format!("{node} is not a valid path; write one"));
         }
         Ok(folder.join(text))
+    }
+}
+
+/// The place of a request in the queue in front of the servers.
+pub(super) fn priority(node: &Node) -> Read<Priority> {
+    let read = word(node, &Priority::ALL.map(|priority| (priority.name(), priority)));
+    // Other programs order their routes by a number of this name.
+    match node.value {
+        Value::Whole(_) => read.map_err(|advice| format!("{advice}; the order of routes is fixed")),
+        _ => read,
     }
 }
 

@@ -4,7 +4,7 @@ use super::Description;
 use crate::base::ids::{ByPool, PoolId};
 use crate::base::random::Random;
 use crate::base::time::Moment;
-use crate::policy::admit::Codel;
+use crate::policy::backlog::Backlog;
 use crate::policy::health::{self, Change, Ejection, Event, Health, Others, Record};
 use crate::policy::outlier::Outliers;
 use crate::policy::pick::{Candidate, Weight};
@@ -15,9 +15,9 @@ use crate::state::config::{Config, ServerSpec, Servers};
 use crate::state::live::Live;
 use crate::state::server::Server;
 use crate::state::table::{Cached, Table};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 /// A balancer.
 pub(super) struct Balancer {
@@ -40,8 +40,9 @@ pub(super) struct Balancer {
 pub(super) struct Pool {
     turn: AtomicU64,
     /// Requests that wait for a server with room.
-    pub(super) waiting: VecDeque<u32>,
-    pub(super) codel: Codel,
+    pub(super) waiting: Backlog<u32>,
+    /// What the last request that waited takes at its server.
+    pub(super) usual: Duration,
     pub(super) budget: Budget,
     outliers: Outliers,
     slow: SlowServers,
@@ -205,8 +206,8 @@ impl Pool {
         };
         Pool {
             turn: AtomicU64::new(0),
-            waiting: VecDeque::new(),
-            codel: Codel::new(),
+            waiting: Backlog::default(),
+            usual: Duration::ZERO,
             budget: Budget::new(),
             outliers: Outliers::default(),
             slow: SlowServers::default(),

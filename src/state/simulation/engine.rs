@@ -100,6 +100,8 @@ struct Request {
     server: u32,
     /// `None` before it has a server, and once nothing waits for the response any more.
     lease: Option<Lease>,
+    /// When it took its place in the queue, if it did.
+    waits_since: Moment,
     /// When it was sent to its server.
     asked_ns: u64,
     /// It holds a slot of its server.
@@ -198,7 +200,7 @@ impl<'a> World<'a> {
             }
             What::LooksAtQueue => {
                 for balancer in 0..self.balancers.len() {
-                    self.serve_all_waiting(balancer);
+                    self.look_at_queues(balancer);
                 }
                 self.event(self.now_ns + QUEUE_LOOK_NS, What::LooksAtQueue);
             }
@@ -221,6 +223,7 @@ impl<'a> World<'a> {
             balancer: balancer as u32,
             server: 0,
             lease: None,
+            waits_since: Moment::START,
             asked_ns: 0,
             works: false,
             is_bad: false,
@@ -296,6 +299,10 @@ impl<'a> World<'a> {
     fn deadline_ns(&self, at: u32) -> u64 {
         let Request { arrival, asked_ns, .. } = &self.requests[at as usize];
         let of_client_ns = arrival.at_ns.saturating_add(nanos(self.description.client_timeout));
+        let of_client_ns = match self.description.config.timeouts.request {
+            Some(time) => of_client_ns.min(arrival.at_ns.saturating_add(nanos(time))),
+            None => of_client_ns,
+        };
         of_client_ns.min(asked_ns + nanos(self.description.config.timeouts.response)).max(self.now_ns)
     }
 

@@ -273,6 +273,19 @@ fn a_bad_request_that_fails_everywhere_counts_against_no_server() {
     }
 }
 
+/// Requests that are too late are refused in the queue, and the servers work for clients that are still there.
+#[test]
+fn at_eight_times_the_capacity_as_many_responses_come_in_time_as_below_it() {
+    let mut description = Description { length: ms(7_000), client_timeout: ms(1_000), ..base() };
+    description.config.servers.max_in_flight = Some(4);
+    description.config.timeouts.request = Some(ms(1_000));
+    let good = |load: f64| run(&at_load(load, description.clone())).good as f64;
+    let peak = [0.95, 1.5, 3.0].map(good).into_iter().fold(0.0, f64::max);
+    let part = good(8.0) / peak;
+    println!("{part:.3} of the peak, which is {:.3} of the capacity", peak / description.capacity() / 5.0);
+    assert!(part >= 0.98, "{part}");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_simulation() {
     let description = Description { balancers: 2, ..pauses() };

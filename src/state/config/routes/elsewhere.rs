@@ -150,7 +150,7 @@ const KEYS: &[(&[&str], &str)] = &[
         "write what they do as keys of the route: \"rewrite\", \"redirect\", \"request_headers\", \"response_headers\"",
     ),
     (
-        &["priority", "order"],
+        &["order"],
         "the order is fixed: exact hosts and paths first, then the longest path, then the order of the file; leave it out",
     ),
     (

@@ -4,20 +4,25 @@ use super::{Request, World};
 use crate::base::ids::PoolId;
 use crate::base::time::Moment;
 use crate::http1::reason::Reason;
-use crate::policy::admit::{self, Admit};
+use crate::policy::admit::Admit;
+use crate::policy::backlog::{Full, Place, Priority};
 use crate::state::choose::Chosen;
+use crate::state::queue;
+use crate::state::server::Lease;
 use std::time::Duration;
-
-/// In a standing queue a request may wait for so many times what one takes at its server, as in the data plane.
-const TIMES_LATENCY: u32 = 4;
 
 impl World<'_> {
     pub(super) fn wait(&mut self, at: u32) {
-        let Request { arrival, balancer, .. } = &self.requests[at as usize];
-        let waiting = &mut self.balancers[*balancer as usize].pools[arrival.pool].waiting;
-        match waiting.len() < self.description.config.pool(arrival.pool).queue_capacity {
-            true => waiting.push_back(at),
-            false => self.reject(at, Reason::QueueFull),
+        let now = self.now();
+        let request = &mut self.requests[at as usize];
+        request.waits_since = now;
+        let (balancer, pool) = (request.balancer as usize, request.arrival.pool);
+        let capacity = self.description.config.pool(pool).queue_capacity;
+        let target = self.description.config.threadpool.admit.target;
+        let waiting = &mut self.balancers[balancer].pools[pool].waiting;
+        match waiting.enter(at, Priority::Normal, target, capacity, now) {
+            Ok((_, pushed_out)) => pushed_out.into_iter().for_each(|at| self.reject(at, Reason::QueueFull)),
+            Err(Full) => self.reject(at, Reason::QueueFull),
         }
     }
 
@@ -28,38 +33,72 @@ impl World<'_> {
         self.is_over(at);
     }
 
-    pub(super) fn serve_all_waiting(&mut self, balancer: usize) {
+    /// As each exchange does from time to time: it looks whether it has waited for too long.
+    pub(super) fn look_at_queues(&mut self, balancer: usize) {
         for pool in self.description.config.pool_ids() {
+            let waiting = &self.balancers[balancer].pools[pool].waiting;
+            let late: Vec<_> = waiting
+                .entries()
+                .filter_map(|(place, at, stands)| Some((place, *at, self.too_late(*at, stands)?)))
+                .collect();
+            for (place, at, reason) in late {
+                self.balancers[balancer].pools[pool].waiting.leave(place);
+                self.reject(at, reason);
+            }
             self.serve_waiting(balancer, pool);
         }
     }
 
+    /// Why a request is not worth serving any more, in a queue that `stands` or not.
+    fn too_late(&self, at: u32, stands: bool) -> Option<Reason> {
+        let Request { arrival, balancer, waits_since, .. } = &self.requests[at as usize];
+        let usual = self.balancers[*balancer as usize].pools[arrival.pool].usual;
+        let rules = queue::rules(&self.description.config.threadpool.admit, usual);
+        match rules.admit(self.now().since(*waits_since), stands) {
+            Admit::Serve if self.now() > queue::last_moment(*waits_since, self.expires(at), usual) => {
+                Some(Reason::QueueDeadline)
+            }
+            Admit::Serve => None,
+            Admit::TooLate => Some(Reason::QueueTimeout),
+            Admit::Standing => Some(Reason::Overloaded),
+        }
+    }
+
+    /// When the balancer knows that the response is worthless.
+    fn expires(&self, at: u32) -> Moment {
+        let came = Moment::from_nanos(self.requests[at as usize].arrival.at_ns);
+        self.description.config.timeouts.request.map_or(Moment::NEVER, |time| came.after(time))
+    }
+
     /// A server may have room: the first in the queue gets it, if it is still worth it.
     pub(super) fn serve_waiting(&mut self, balancer: usize, pool: PoolId) {
-        let rules = self.description.config.threadpool.admit;
-        while let Some(at) = self.balancers[balancer].pools[pool].waiting.pop_front() {
+        while let Some((place, at)) =
+            self.balancers[balancer].pools[pool].waiting.first().map(|(place, at)| (place, *at))
+        {
+            let now = self.now();
             let request = &self.requests[at as usize];
-            let (since, now) = (Moment::from_nanos(request.arrival.at_ns), self.now());
-            if now.since(since) > rules.deadline {
-                self.reject(at, Reason::QueueTimeout);
-                continue;
-            }
             match self.balancers[balancer].choose(pool, request.arrival.dice, &request.tried, now) {
-                Chosen::Server(lease) => {
-                    let took_us = lease.server().latency_us(now).unwrap_or(0.0);
-                    let usual = Duration::from_micros(took_us as u64) * TIMES_LATENCY;
-                    let rules = admit::Rules { max_wait: rules.max_wait.max(usual), ..rules };
-                    match self.balancers[balancer].pools[pool].codel.judge(&rules, since, now) {
-                        Admit::Serve => self.send(at, lease),
-                        verdict => {
-                            drop(lease);
-                            let is_late = verdict == Admit::TooLate;
-                            self.reject(at, if is_late { Reason::QueueTimeout } else { Reason::Overloaded });
-                        }
-                    }
+                Chosen::Server(lease) => self.serve(at, place, lease),
+                Chosen::Full => return,
+                Chosen::None => {
+                    self.balancers[balancer].pools[pool].waiting.leave(place);
+                    self.reject(at, Reason::NoServer);
                 }
-                Chosen::Full => return self.balancers[balancer].pools[pool].waiting.push_front(at),
-                Chosen::None => self.reject(at, Reason::NoServer),
+            }
+        }
+    }
+
+    fn serve(&mut self, at: u32, place: Place, lease: Lease) {
+        let (now, interval) = (self.now(), self.description.config.threadpool.admit.interval);
+        let Request { arrival, balancer, .. } = &self.requests[at as usize];
+        let own = &mut self.balancers[*balancer as usize].pools[arrival.pool];
+        own.usual = Duration::from_micros(lease.server().latency_us(now).unwrap_or(0.0) as u64);
+        let stands = own.waiting.serve(place, interval, now).unwrap_or(false);
+        match self.too_late(at, stands) {
+            None => self.send(at, lease),
+            Some(reason) => {
+                drop(lease);
+                self.reject(at, reason);
             }
         }
     }

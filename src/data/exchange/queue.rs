@@ -1,0 +1,106 @@
+//! An exchange in the queue of its pool, while all servers that qualify have as many requests as they may.
+
+use super::{Exchange, Flow, State};
+use crate::base::time::Moment;
+use crate::data::client::Failure;
+use crate::data::context::Context;
+use crate::http1::reason::Reason;
+use crate::policy::admit::Admit;
+use crate::policy::backlog::Priority;
+use crate::state::queue::{QueueToken, Turn};
+use std::sync::Arc;
+
+impl Exchange {
+    /// The priority of its route.
+    pub fn priority(&self) -> Priority {
+        self.way.as_ref().map_or(Priority::default(), |way| way.route.priority)
+    }
+
+    /// Whether others are served before it. What has waited for too long, or was pushed out of a full queue, fails.
+    pub(super) fn is_behind(&self, cx: &Context) -> Result<bool, Failure> {
+        let live = &self.view.live;
+        let queue = &live.pool(self.pool).queue;
+        let Some(token) = &self.queue_token else { return Ok(!queue.is_empty()) };
+        match queue.turn(token, &live.config.threadpool.admit, cx.now) {
+            Turn::First => Ok(false),
+            Turn::Waits => Ok(true),
+            Turn::Standing => Err(Failure::last(Reason::Overloaded)),
+            Turn::PushedOut => Err(Failure::last(Reason::QueueFull)),
+        }
+    }
+
+    /// Takes a place, and looks once more: a server may have got room just before that.
+    pub(super) fn enter_queue(&mut self, cx: &Context) -> Result<Flow, Failure> {
+        let (live, worker) = (&self.view.live, Arc::clone(&cx.mailbox));
+        let token = live.pool(self.pool).queue.enter(
+            worker,
+            self.owner,
+            self.priority(),
+            &live.config.threadpool.admit,
+            live.config.pool(self.pool).queue_capacity,
+            cx.now,
+        );
+        self.queue_token = Some(token.ok_or(Failure::last(Reason::QueueFull))?);
+        self.state = State::Choose;
+        Ok(Flow::Again)
+    }
+
+    /// Called, or time has passed.
+    pub(super) fn wait_in_queue(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
+        let (deadline, reason) = self.queue_deadline(cx);
+        if cx.now >= deadline {
+            return Err(Failure::last(reason));
+        }
+        self.state = State::Choose;
+        Ok(Flow::Again)
+    }
+
+    /// It has a server, at which requests take `took_us`: is it still worth serving, should it have waited?
+    pub(super) fn is_served(&mut self, took_us: f32, cx: &Context) -> Result<(), Failure> {
+        let too_late = self.too_late();
+        let Some(token) = self.queue_token.take() else { return Ok(()) };
+        let live = &self.view.live;
+        let queue = &live.pool(self.pool).queue;
+        let admitted = queue.serve(&token, &live.config.threadpool.admit, took_us, cx.now);
+        let last_moment = queue.last_moment(token.since, self.expires);
+        self.left_queue(&token, cx);
+        match admitted {
+            Admit::Serve if cx.now > last_moment => Err(Failure::last(too_late)),
+            Admit::Serve => Ok(()),
+            Admit::TooLate => Err(Failure::last(Reason::QueueTimeout)),
+            Admit::Standing => Err(Failure::last(Reason::Overloaded)),
+        }
+    }
+
+    /// It waits no more, if it did.
+    pub(super) fn leave_queue(&mut self, cx: &Context) {
+        if let Some(token) = self.queue_token.take() {
+            self.view.live.pool(self.pool).queue.leave(&token);
+            self.left_queue(&token, cx);
+        }
+    }
+
+    /// There may be room for the next one, too.
+    fn left_queue(&mut self, token: &QueueToken, cx: &Context) {
+        self.view.live.pool(self.pool).queue.call_next();
+        let waited = cx.now.since(token.since);
+        self.phases.queued = Some(self.phases.queued.unwrap_or_default() + waited);
+        cx.shard().wait.record(waited);
+    }
+
+    /// Until when it may wait for a server, and why it fails then.
+    pub(super) fn queue_deadline(&self, cx: &Context) -> (Moment, Reason) {
+        let live = &self.view.live;
+        let since = self.queue_token.as_ref().map_or(cx.now, |queue_token| queue_token.since);
+        let own = since.after(live.config.threadpool.admit.deadline).min(self.question_until());
+        let last = live.pool(self.pool).queue.last_moment(since, self.expires);
+        if last < own { (last, self.too_late()) } else { (own, Reason::QueueTimeout) }
+    }
+
+    /// What its client is told when its deadline comes while it waits for a server: 503 where none has seen it, so that
+    /// sending it again is safe, as after other rejections of the queue.
+    pub(super) fn too_late(&self) -> Reason {
+        let is_new = self.queue_token.is_some() && self.phases.tries == 0;
+        if is_new { Reason::QueueDeadline } else { Reason::DeadlineExceeded }
+    }
+}
