@@ -28,7 +28,7 @@ impl Queue {
         let origin = Origin::start(move |visit| {
             while let Some(seen) = visit.request() {
                 let target = seen.target().to_owned();
-                held.wait_for(DEADLINE, |released| released.contains(&target).then_some(()));
+                held.wait_for(DEADLINE * 4, |released| released.contains(&target).then_some(()));
                 visit.response(&target);
             }
         });
