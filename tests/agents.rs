@@ -105,22 +105,9 @@ fn asked_at(agent: &Agent) -> Value {
     json!({"port": agent.port(), "interval": "20ms", "timeout": "20s"})
 }
 
-/// A page of the admin API, or nothing while one process leaves it to the other.
-fn page(balancer: &Evenkeel, line: &str, body: &str) -> Option<Value> {
-    let mut stream = UnixStream::connect(balancer.folder().join("a.sock")).ok()?;
-    let length = body.len();
-    let head = format!(
-        "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    );
-    stream.write_all(format!("{head}Content-Length: {length}\r\n\r\n{body}").as_bytes()).ok()?;
-    let mut response = String::new();
-    stream.read_to_string(&mut response).ok()?;
-    serde_json::from_str(response.split_once("\r\n\r\n")?.1).ok()
-}
-
 /// The state of server a, the part of its weight, and its limit, as the API shows them.
 fn shown(balancer: &Evenkeel) -> (String, Value, Value) {
-    let server = page(balancer, "GET /api/v1/servers/a", "").unwrap_or_default();
+    let server = balancer.api_page("GET /api/v1/servers/a", "").unwrap_or_default();
     let state = server["state"].as_str().unwrap_or_default().to_owned();
     (state, server["agent"]["weight_percent"].clone(), server["max_in_flight"].clone())
 }
@@ -155,7 +142,7 @@ fn its_words_change_what_a_server_gets() {
     agent.says("down # the disk is full\n");
     becomes_shown(&balancer, "down", json!(100), Value::Null);
     assert_eq!(share_of_a(&balancer, 10), 0);
-    let reason = page(&balancer, "GET /api/v1/servers/a", "").unwrap()["reason"].clone();
+    let reason = balancer.api_page("GET /api/v1/servers/a", "").unwrap()["reason"].clone();
     assert_eq!(reason, json!("its agent said \"down # the disk is full\""));
     // `ready` is no word about health, and an unknown word leaves the others to count.
     agent.says("ready later:7 10%\n");
@@ -199,7 +186,7 @@ fn a_limit_of_the_agent_lets_requests_wait() {
         client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     }
     let waiting =
-        || page(&balancer, "GET /api/v1/pools", "").map(|pools| pools["pools"][0]["waiting"].clone());
+        || balancer.api_page("GET /api/v1/pools", "").map(|pools| pools["pools"][0]["waiting"].clone());
     becomes("requests that wait", &Some(json!(1)), waiting);
     gate.open();
     for client in &mut clients {
@@ -231,12 +218,12 @@ fn a_drain_keeps_sessions_and_the_operator_comes_first() {
     assert_eq!(with_session(), "b");
     agent.says("ready");
     becomes_shown(&balancer, "up", json!(100), Value::Null);
-    page(&balancer, "PATCH /api/v1/servers/a", r#"{"state": "drain"}"#).unwrap();
+    balancer.api_page("PATCH /api/v1/servers/a", r#"{"state": "drain"}"#).unwrap();
     // The agent has said since that it is ready, and says more.
     agent.says("ready 40%");
     becomes_shown(&balancer, "drain", json!(40), Value::Null);
     assert_eq!(share_of_a(&balancer, 10), 0);
-    page(&balancer, "PATCH /api/v1/servers/a", r#"{"state": "ready"}"#).unwrap();
+    balancer.api_page("PATCH /api/v1/servers/a", r#"{"state": "ready"}"#).unwrap();
     becomes_shown(&balancer, "up", json!(40), Value::Null);
 }
 
@@ -249,7 +236,7 @@ fn what_an_agent_said_stays_without_it_and_goes_with_its_key() {
     becomes_shown(&balancer, "drain", json!(100), Value::Null);
     agent.origin.stop();
     let error =
-        || page(&balancer, "GET /api/v1/servers/a", "").map(|server| server["agent"]["error"].clone());
+        || balancer.api_page("GET /api/v1/servers/a", "").map(|server| server["agent"]["error"].clone());
     becomes("the error", &Some(json!("connection refused")), error);
     balancer.logs("connection refused; \"drain\" stays");
     assert_eq!(share_of_a(&balancer, 10), 0);
@@ -278,7 +265,7 @@ fn an_upgrade_takes_over_what_agents_said() {
     becomes_shown(&balancer, "drain", json!(30), Value::Null);
     agent.origin.stop();
     let pid = |balancer: &Evenkeel| {
-        page(balancer, "GET /api/v1/status", "").and_then(|told| told["instance"]["pid"].as_u64())
+        balancer.api_page("GET /api/v1/status", "").and_then(|told| told["instance"]["pid"].as_u64())
     };
     balancer.signal(Signal::USR2);
     let old = u64::from(balancer.pid());

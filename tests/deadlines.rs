@@ -143,7 +143,7 @@ fn a_server_that_takes_all_the_time_of_a_route_has_failed() {
     let routes = json!([{ "path": "/slow", "timeouts": { "request": "100ms" } }]);
     let balancer = before(&[&origin], json!({ "routes": routes }));
     let mut client = Client::to(&balancer);
-    // A balancer that is not run for so long sends it too late to blame the server.
+    // A balancer that is not run for so long sends it too late for the server to be at fault.
     until("the server has failed", || {
         check(&mut client, &get("/slow", ""), 504, "deadline_exceeded");
         balancer.metric("evenkeel_server_failures_total") >= 1.0

@@ -100,7 +100,7 @@ fn thirty_reloads_under_load_fail_no_request_and_mix_no_versions() {
     assert_eq!(tunnel.send("x").bytes(1), b"x", "the tunnel is open");
     balancer.metric_is("evenkeel_config_reloads_total{result=\"applied\"}", 30.0);
     // One for requests, one for the tunnel: they stay over reloads. A client that pauses for a second, on a busy machine, may
-    // get another worker, which connects anew.
+    // get another worker, which connects again.
     assert!(a.connections() <= 15, "{} connections", a.connections());
 }
 

@@ -70,21 +70,8 @@ fn upgrade(balancer: &Evenkeel) -> Successor {
     Successor(pid.parse().unwrap())
 }
 
-/// A page of the admin API on the Unix socket, or nothing while one process leaves it to the other.
-fn page(balancer: &Evenkeel, line: &str, body: &str) -> Option<Value> {
-    let mut stream = UnixStream::connect(balancer.folder().join("a.sock")).ok()?;
-    let length = body.len();
-    let head = format!(
-        "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-    );
-    stream.write_all(format!("{head}{body}").as_bytes()).ok()?;
-    let mut response = String::new();
-    stream.read_to_string(&mut response).ok()?;
-    serde_json::from_str(response.split_once("\r\n\r\n")?.1).ok()
-}
-
 fn pid_of(balancer: &Evenkeel) -> Option<u64> {
-    page(balancer, "GET /api/v1/status", "")?["instance"]["pid"].as_u64()
+    balancer.api_page("GET /api/v1/status", "")?["instance"]["pid"].as_u64()
 }
 
 /// Sends requests until it is told to stop, on connections that stay or on new ones; how many were served. Each has to be.
@@ -237,10 +224,10 @@ fn the_admin_apis_changes_the_health_of_servers_and_unix_sockets_go_on() {
     config["servers"]["health_check"]["timeout"] = json!("1s");
     let mut balancer = Evenkeel::start_as(without_port(), config);
     let added = json!({"name": "n", "address": other.address().to_string(), "weight": 9});
-    page(&balancer, "POST /api/v1/servers", &added.to_string()).unwrap();
-    page(&balancer, "PATCH /api/v1/servers/a", r#"{"state": "drain"}"#).unwrap();
+    balancer.api_page("POST /api/v1/servers", &added.to_string()).unwrap();
+    balancer.api_page("PATCH /api/v1/servers/a", r#"{"state": "drain"}"#).unwrap();
     let shown = |balancer: &Evenkeel| {
-        let servers = page(balancer, "GET /api/v1/servers", "").unwrap();
+        let servers = balancer.api_page("GET /api/v1/servers", "").unwrap();
         let word = |server: &Value, key: &str| server[key].to_string().replace('"', "");
         let line =
             |server: &Value| ["name", "weight", "state", "origin"].map(|key| word(server, key)).join(" ");

@@ -754,7 +754,7 @@ mod moves {
         let (mut half, half_since) = began("GET / HTTP/1.1\r\nHo");
         let (mut used, used_since) = began(GET);
         assert_eq!(used.response().text(), "ok");
-        // Where it is parked nobody waits for it, and without a deadline it would be open for minutes.
+        // Where it is parked no worker waits for it, and without a deadline it would be open for minutes.
         silent.sees_the_end();
         let response = half.response();
         assert_eq!((response.status, response.reason().as_str()), (408, "head_timeout"));

@@ -28,7 +28,7 @@ const ERRORS_MAX: f64 = 0.1;
 const SERVERS_MIN: usize = 3;
 /// Servers of one pool differ by that much, in powers of two, without any fault: by 41 %.
 const UNLIKE_OCTAVES: f64 = 0.5;
-/// Nobody waits longer for a difference below this.
+/// A smaller difference is too small for clients to notice.
 const DIFFERENCE_MIN_US: f64 = 50_000.0;
 /// So many looks in a row must agree: eight seconds.
 const LOOKS_IN_ROW: u32 = 4;
@@ -42,7 +42,7 @@ pub struct Times {
     pub sum: f64,
     /// The sum of their squares.
     pub squares: f64,
-    /// Responses that were errors, and failures: what fails is fast, and nobody should be compared with that.
+    /// Responses that were errors, and failures: what fails is fast, so other servers are not compared with it.
     pub errors: f64,
 }
 
@@ -314,7 +314,7 @@ mod tests {
         );
         check_none("one of ten is 20 times faster", &[vec![(usual, 50); 9], vec![(faster, 500)]].concat());
         let tiny: Model = |one, _| exponential(0.2, one);
-        check_none("what nobody feels", &[vec![(tiny, 50); 5], vec![(faster, 50)]].concat());
+        check_none("a difference too small to notice", &[vec![(tiny, 50); 5], vec![(faster, 50)]].concat());
         let very_slow: Model = |one, _| exponential(1_000.0, one);
         check_none("two servers cannot be compared", &[(usual, 90), (very_slow, 40)]);
         check_none("half of them", &[(usual, 90), (usual, 90), (very_slow, 40), (very_slow, 40)][1..]);

@@ -394,7 +394,7 @@ mod tests {
 
     const DEFAULT: PoolId = PoolId(0);
 
-    fn spec(name: &str, port: u16, backup: bool) -> ServerSpec {
+    pub(super) fn spec(name: &str, port: u16, backup: bool) -> ServerSpec {
         let address = format!("127.0.0.1:{port}").parse().unwrap();
         ServerSpec { name: name.into(), address, weight: Weight(1), backup, max_in_flight: None }
     }

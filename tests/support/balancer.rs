@@ -263,6 +263,19 @@ impl Evenkeel {
         becomes(name, &expected, || self.metric(name));
     }
 
+    /// A page of the admin API at `a.sock` in its folder, or nothing while one process leaves it to the other.
+    pub fn api_page(&self, line: &str, body: &str) -> Option<Value> {
+        let mut stream = UnixStream::connect(self.folder().join("a.sock")).ok()?;
+        let length = body.len();
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        );
+        stream.write_all(format!("{head}Content-Length: {length}\r\n\r\n{body}").as_bytes()).ok()?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response).ok()?;
+        serde_json::from_str(response.split_once("\r\n\r\n")?.1).ok()
+    }
+
     /// Its folder, where the configuration is.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()

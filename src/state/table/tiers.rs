@@ -103,20 +103,16 @@ fn is_offered(server: &Server) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::config::{Config, ServerSpec};
+    use super::super::super::config::Config;
     use super::super::super::live::Live;
     use super::super::Table;
+    use super::super::tests::spec;
     use super::*;
     use crate::base::ids::PoolId;
     use crate::base::time::Moment;
     use crate::policy::pick::{Algorithm, Weight};
 
     const DEFAULT: PoolId = PoolId(0);
-
-    fn spec(name: &str, port: u16, backup: bool) -> ServerSpec {
-        let address = format!("127.0.0.1:{port}").parse().unwrap();
-        ServerSpec { name: name.into(), address, weight: Weight(1), backup, max_in_flight: None }
-    }
 
     /// Servers as a letter for their health, `U`p, `D`own, `E`jected or `S`tarting, small for a backup, and `+` behind it for one
     /// of the last known good; those that then get requests first, and whether the pool fails open.
