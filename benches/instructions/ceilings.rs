@@ -9,7 +9,7 @@ use std::process::Command;
 const ROOM: f64 = 1.05;
 /// A row this far below its ceiling has become faster: the ceiling should be lowered.
 const LOW: f64 = 0.85;
-const HOW_TO_ACCEPT: &str = "cargo bench --bench instructions -- --accept";
+const HOW_TO_ACCEPT: &str = "cargo bench --profile instructions --bench instructions -- --accept";
 
 /// The ceilings, and the platform they apply to.
 #[derive(Debug, Default, Serialize, Deserialize)]
