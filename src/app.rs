@@ -18,6 +18,7 @@ use crate::base::signals;
 use crate::base::time::{self, Moment};
 use crate::base::{limits, program};
 use crate::control::admin::{self, Admin, View};
+use crate::control::names::Resolver;
 use crate::control::{certificates, health, report, state_file, supervise};
 use crate::data::Proxy;
 use crate::data::accept::Acceptor;
@@ -55,7 +56,7 @@ pub fn start(config: Config) -> Result<Started, Error> {
     let signals = lifetime::watch_signals(&signals::STOP)?;
     let instance = Instance { without_file: config.file.is_none(), ..Instance::of(config.origin()) };
     let balancer = upgrade::Inheritance::take()
-        .and_then(|inheritance| Balancer::start_as(instance, config, inheritance))
+        .and_then(|inheritance| Balancer::start_as(instance, config, inheritance, Resolver::of_system()))
         .inspect_err(|error| upgrade::failed(&error.to_string()))?;
     listeners::ready_on(&balancer.main.proxy.shared).iter().for_each(|place| log::info!("ready on {place}"));
     upgrade::ready();
@@ -112,14 +113,15 @@ struct Published {
 impl Balancer {
     /// Starts a balancer without a configuration file. Errors are those of the listeners.
     pub fn start(config: Config) -> Result<Self, Error> {
-        Self::start_as(Instance::default(), config, upgrade::Inheritance::default())
+        Self::start_as(Instance::default(), config, upgrade::Inheritance::default(), Resolver::of_system())
     }
 
-    /// Starts all threads of the balancer with this identity.
+    /// Starts all threads of the balancer with this identity. Names of servers are looked up with this resolver.
     fn start_as(
         instance: Instance,
         config: Config,
         mut inheritance: upgrade::Inheritance,
+        resolver: Resolver,
     ) -> Result<Self, Error> {
         let started = time::now();
         limits::raise_descriptors();
@@ -138,7 +140,7 @@ impl Balancer {
         let written = inheritance.restore(&config, &shared.table);
         let (agent, handle) = health::Agent::new(Arc::clone(&shared.table), &shared.verdicts);
         let closing = proxy.clone();
-        let agent = agent.on_close_idle(move |_| closing.close_idle());
+        let agent = agent.with_resolver(resolver).on_close_idle(move |_| closing.close_idle());
         let instance = Instance { pid: std::process::id(), admin: config.admin.bind, ..instance };
         let kept = kept::start(&config, &proxy.shared.table, written)?;
         let keep = kept.as_ref().map(|(handle, _)| handle.clone());

@@ -26,6 +26,7 @@ pub mod hedge;
 pub mod key;
 pub mod latency;
 pub mod lookup;
+pub mod members;
 pub mod networks;
 pub mod orca;
 pub mod outcomes;

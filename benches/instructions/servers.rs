@@ -56,11 +56,6 @@ fn candidate(number: u32) -> Candidate {
 }
 
 fn spec(number: u32) -> ServerSpec {
-    ServerSpec {
-        name: format!("server-{number}"),
-        address: Address::Tcp { host: "127.0.0.1".to_string(), port: 1 + number as u16 },
-        weight: Weight(1),
-        backup: false,
-        max_in_flight: None,
-    }
+    let address = Address::Tcp { host: "127.0.0.1".to_string(), port: 1 + number as u16 };
+    ServerSpec::new(format!("server-{number}"), address)
 }

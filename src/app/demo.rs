@@ -2,7 +2,6 @@
 
 use super::{Balancer, Error, lifetime, preflight};
 use crate::base::{output, program, signals};
-use crate::policy::pick::Weight;
 use crate::sample;
 use crate::state::address::Address;
 use crate::state::config::{Config, Listener, ServerSpec};
@@ -59,13 +58,7 @@ fn start(name: &str, delay: Duration) -> Result<sample::Running, Error> {
 fn listed(sample: &sample::Running) -> ServerSpec {
     let address = sample.address();
     let address = Address::Tcp { host: address.ip().to_string(), port: address.port() };
-    ServerSpec {
-        name: sample.name().to_owned(),
-        address,
-        weight: Weight(1),
-        backup: false,
-        max_in_flight: None,
-    }
+    ServerSpec::new(sample.name(), address)
 }
 
 fn tell(balancer: &Balancer, samples: &[sample::Running]) {

@@ -56,7 +56,7 @@ pub(super) fn start(
     let table = Arc::clone(table);
     let changes = move || {
         let snapshot = table.snapshot();
-        Changes::between(&snapshot.live.config, &snapshot.servers)
+        Changes::between(&snapshot.live.config, &snapshot.listed())
     };
     let (writer, handle) = Writer::new(path, written, changes);
     Ok(Some((handle, spawn(state_file::THREAD, move || writer.run())?)))

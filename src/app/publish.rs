@@ -8,7 +8,6 @@ use crate::base::inherited::Sockets;
 use crate::base::limits;
 use crate::control::admin::BODY_MAX;
 use crate::data::Proxy;
-use crate::policy::pick::Weight;
 use crate::state::address::Address;
 use crate::state::config::{Config, Listener, Place, ServerSpec, Via};
 use crate::state::live::Files;
@@ -73,14 +72,7 @@ fn guarded(main: &Config, bind: SocketAddr, socket: PathBuf) -> Config {
     let mut config = Config::default();
     config.listen.listeners = vec![Listener { name: "admin".to_owned(), ..Listener::plain(bind) }];
     config.listen.via = Via::Named("evenkeel-admin".to_owned());
-    let server = ServerSpec {
-        name: "admin".to_owned(),
-        address: Address::Unix(socket),
-        weight: Weight(1),
-        backup: false,
-        max_in_flight: None,
-    };
-    config.servers.list = vec![server];
+    config.servers.list = vec![ServerSpec::new("admin", Address::Unix(socket))];
     config.servers.health_check.rules.enabled = false;
     config.servers.ejection.consecutive_failures = 0;
     config.servers.pool.idle = WORKERS.1;

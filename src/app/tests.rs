@@ -1,7 +1,8 @@
 //! A balancer in this process, with a server and clients on real sockets.
 
+mod members;
+
 use super::*;
-use crate::policy::pick::Weight;
 use crate::state::config::{Listener, ServerSpec};
 use crate::state::workers::Workers;
 use std::io::{Read, Write};
@@ -23,11 +24,8 @@ fn balancer(servers: &[&TcpListener]) -> Balancer {
     config.servers.health_check.rules.enabled = false;
     config.servers.load_report.enabled = Some(false);
     let spec = |(at, server): (usize, &&TcpListener)| ServerSpec {
-        name: at.to_string(),
-        address: server.local_addr().unwrap().to_string().parse().unwrap(),
-        weight: Weight(1),
         backup: at > 0,
-        max_in_flight: None,
+        ..ServerSpec::new(at.to_string(), server.local_addr().unwrap().to_string().parse().unwrap())
     };
     config.servers.list = servers.iter().enumerate().map(spec).collect();
     Balancer::start(config).unwrap()

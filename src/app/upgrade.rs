@@ -11,7 +11,7 @@ use crate::data::Proxy;
 use crate::policy::health::Health;
 use crate::state::changes::Changes;
 use crate::state::config::Config;
-use crate::state::server::{AgentWord, Server};
+use crate::state::server::{AgentWord, Role, Server};
 use crate::state::table::Table;
 use crossbeam_channel::Sender;
 use rustix::process::{Pid, getppid};
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::env;
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -50,6 +51,9 @@ struct Handed {
     /// Pool, name and address of servers, and what their agents say; a process of another version may not tell.
     #[serde(default)]
     agents: Vec<(String, String, String, AgentWord)>,
+    /// Pool and name of names whose addresses are all servers, and these.
+    #[serde(default)]
+    members: Vec<(String, String, Vec<SocketAddr>)>,
 }
 
 /// What the new process says.
@@ -138,10 +142,15 @@ fn hand_over(main: &Proxy, front: Option<&Proxy>) -> Result<u32, String> {
 fn tell(to: &UnixStream, sockets: &[Socket], main: &Proxy) -> io::Result<()> {
     let snapshot = main.shared.table.snapshot();
     let (config, servers) = (&snapshot.live.config, &snapshot.servers);
+    let members_of = |name: &Arc<Server>| {
+        let at = snapshot.members(name).filter_map(|member| member.role().address()).collect();
+        (config.pool_name(name.pool).to_owned(), name.name.clone(), at)
+    };
     let handed = Handed {
         sockets: sockets.iter().map(|one| (one.name.clone(), one.place.clone(), one.is_ours)).collect(),
         admin_socket: config.admin.socket.clone(),
-        changes: Changes::between(config, servers),
+        changes: Changes::between(config, &snapshot.listed()),
+        members: snapshot.names.iter().map(members_of).collect(),
         servers: servers.iter().filter_map(|server| health_of(config, server)).collect(),
         agents: servers.iter().filter_map(|server| agent_of(config, server)).collect(),
     };
@@ -158,14 +167,14 @@ fn health_of(config: &Config, server: &Server) -> Option<(String, String, String
         Health::Starting => return None,
     };
     let pool = config.pool_name(server.pool).to_owned();
-    Some((pool, server.name.clone(), server.address.to_string(), is_up))
+    Some((pool, server.name.clone(), server.shown_address(), is_up))
 }
 
 /// What the agent of a server says, as it was heard: an agent that has said `drain` may not say it again.
 fn agent_of(config: &Config, server: &Server) -> Option<(String, String, String, AgentWord)> {
     let word = server.agent().filter(|_| config.pool(server.pool).agent_check.is_some())?;
     let pool = config.pool_name(server.pool).to_owned();
-    Some((pool, server.name.clone(), server.address.to_string(), word))
+    Some((pool, server.name.clone(), server.shown_address(), word))
 }
 
 /// The new process says nothing: it has ended, or is made to.
@@ -231,11 +240,17 @@ impl Inheritance {
             return kept::restore(config, table);
         }
         kept::apply(&self.handed.changes, config, table);
+        for (pool, name, addresses) in &self.handed.members {
+            let name = config.pool_named(pool).and_then(|pool| table.find_in(pool, name));
+            if let Some(name) = name.filter(|name| *name.role() == Role::Name) {
+                table.set_members(&name, addresses);
+            }
+        }
         let snapshot = table.snapshot();
         let known = self.handed.servers.iter().filter_map(|(pool, name, address, is_up)| {
             let pool = config.pool_named(pool)?;
             let is_it = |server: &&Arc<Server>| {
-                server.pool == pool && server.name == *name && server.address.to_string() == *address
+                server.pool == pool && server.name == *name && server.shown_address() == *address
             };
             let server = snapshot.servers.iter().find(is_it)?;
             Some((&**server, if *is_up { Health::Up } else { Health::Down }))
@@ -245,7 +260,7 @@ impl Inheritance {
         let words = self.handed.agents.iter().filter_map(|(pool, name, address, word)| {
             let pool = config.pool_named(pool).filter(|pool| config.pool(*pool).agent_check.is_some())?;
             let is_it = |server: &&Arc<Server>| {
-                server.pool == pool && server.name == *name && server.address.to_string() == *address
+                server.pool == pool && server.name == *name && server.shown_address() == *address
             };
             Some((&**snapshot.servers.iter().find(is_it)?, Some(word.clone())))
         });

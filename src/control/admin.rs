@@ -14,6 +14,7 @@ mod fail_open;
 mod guard;
 mod intake;
 mod metrics;
+mod names;
 mod queues;
 mod rates;
 mod recent;

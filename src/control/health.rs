@@ -87,6 +87,7 @@ pub struct Agent {
     reporters: Threads,
     close_idle: CloseIdle,
     watched: HashMap<ServerId, Watched>,
+    watched_names: HashMap<ServerId, members::WatchedName>,
     due: BinaryHeap<Reverse<(Moment, ServerId, Kind)>>,
     random: Random,
     members: Option<u64>,
@@ -253,6 +254,7 @@ impl Agent {
             reporters: Threads::new("reporter", REPORTERS),
             close_idle: CloseIdle(Box::new(|_| {})),
             watched: HashMap::new(),
+            watched_names: HashMap::new(),
             due: BinaryHeap::new(),
             random: Random::fresh(),
             members: None,
@@ -338,6 +340,7 @@ impl Agent {
                 self.watch(server, now);
             }
         }
+        self.sync_names(now);
         if is_reloaded {
             self.take_settings(&snapshot.live, now);
         }
@@ -377,7 +380,7 @@ impl Agent {
         self.due.push(Reverse((probe_at, server.id, Kind::Probe)));
         self.due.push(Reverse((report_at, server.id, Kind::Report)));
         self.begin_asking(server.id, now);
-        if let Some(name) = server.address.name() {
+        if let Some(name) = server.name_to_look_up() {
             self.names.add(name, server.id, now);
         }
     }
@@ -388,7 +391,7 @@ impl Agent {
         let pool = &mut self.pools[watched.server.pool];
         pool.servers -= 1;
         pool.ejected -= usize::from(is_ejected(&watched.record));
-        if let Some(name) = watched.server.address.name() {
+        if let Some(name) = watched.server.name_to_look_up() {
             self.names.remove(name, id);
         }
     }
@@ -434,6 +437,9 @@ impl Agent {
 
     fn learn_name(&mut self, found: &names::Found, now: Moment) {
         for id in self.names.learn(found, now) {
+            if self.learn_members(id, found, now) {
+                continue;
+            }
             let Some(watched) = self.watched.get(&id) else { continue };
             let probe = match &found.outcome {
                 Ok(list) => self.moves(&watched.server, list),
@@ -538,6 +544,7 @@ fn is_ejected(record: &Record) -> bool {
 
 mod agents;
 mod fail_open;
+mod members;
 mod outliers;
 mod probes;
 mod publish;

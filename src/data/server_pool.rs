@@ -241,7 +241,7 @@ impl Drop for ServerPool {
 mod tests {
     use super::super::simulation::Wire;
     use super::*;
-    use crate::policy::pick::{Algorithm, Weight};
+    use crate::policy::pick::Algorithm;
     use crate::state::config::{Pool, ServerSpec};
     use crate::state::table::Table;
     use std::io::IoSlice;
@@ -261,8 +261,7 @@ mod tests {
 
     fn idle() -> Idle {
         let address = "127.0.0.1:9001".parse().unwrap();
-        let spec =
-            ServerSpec { name: "a".into(), address, weight: Weight(1), backup: false, max_in_flight: None };
+        let spec = ServerSpec::new("a", address);
         let table = Table::new(Algorithm::Dynamic, false, None, &[spec]);
         let server = table.find("a").unwrap();
         let (near, far) = Wire::pair(1000);

@@ -73,6 +73,17 @@ impl Addresses {
         }
     }
 
+    /// The one address of a server whose name has others, too.
+    pub fn only(address: SocketAddr) -> Self {
+        let known = Known { list: Arc::new([address]), preferred: 0 };
+        Addresses {
+            known: RwLock::new(known),
+            generation: AtomicU64::new(OUTDATED + 1),
+            idle_paused: AtomicBool::new(false),
+            loss: Mutex::new(None),
+        }
+    }
+
     /// The addresses to try, in order: the one that responded last, then those after it, 8 at most.
     pub fn candidates(&self) -> Candidates {
         let known = self.known.read();

@@ -1,8 +1,8 @@
 //! What the admin API has made of the servers of the file: those that were registered or taken out, other weights, other
 //! modes. It is the difference between the configuration and the table, so it is never out of step with either.
 
-use super::config::{self, Config, DEFAULT_POOL, ServerSpec};
-use super::server::{Mode, Server};
+use super::config::{self, Config, DEFAULT_POOL, Resolve, ServerSpec};
+use super::server::{Mode, Role, Server};
 use super::table::{Table, Taken};
 use crate::base::ids::PoolId;
 use crate::policy::pick::Weight;
@@ -37,6 +37,9 @@ pub enum Change {
         /// Its own limit of requests at once.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         max_in_flight: Option<u32>,
+        /// Each address of its name is a server.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        resolve_all: bool,
         /// `ready`, `drain` or `maint`.
         state: String,
     },
@@ -61,20 +64,20 @@ pub enum Change {
 }
 
 impl Changes {
-    /// The difference between the configuration and these servers.
+    /// The difference between the configuration and these servers, in which a name stands for its members.
     pub fn between(config: &Config, servers: &[Arc<Server>]) -> Self {
         let mut changes = Changes::default();
         for pool in config.pool_ids() {
             let listed = &config.pool(pool).list;
             let own = || servers.iter().filter(|server| server.pool == pool);
-            let find = |spec: &ServerSpec| own().find(|server| is_of(spec, server));
+            let find = |spec: &ServerSpec| own().find(|server| server.is_of(spec));
             let removed = listed
                 .iter()
                 .filter(|spec| find(spec).is_none())
                 .map(|spec| (spec.name.clone(), Change::Removed { address: spec.address.to_string() }));
             let mut of_pool: BTreeMap<String, Change> = removed.collect();
             of_pool.extend(own().filter_map(|server| {
-                let spec = listed.iter().find(|spec| is_of(spec, server));
+                let spec = listed.iter().find(|spec| server.is_of(spec));
                 let change = spec.map_or_else(|| Some(added(server)), |spec| changed(spec, server));
                 Some((server.name.clone(), change?))
             }));
@@ -150,11 +153,12 @@ impl Change {
             found.ok_or(format!("the file has no server {name} at {address} any more"))
         };
         match self {
-            Change::Added { address, weight, backup, max_in_flight, state } => {
+            Change::Added { address, weight, backup, max_in_flight, resolve_all, state } => {
                 let spec = json!({
                     "name": name, "address": address, "weight": weight, "backup": backup, "max_in_flight": max_in_flight,
                 });
-                let spec = config::parse_server(&spec.to_string())
+                let resolve = if *resolve_all { Resolve::All } else { Resolve::First };
+                let spec = config::parse_server(&spec.to_string(), resolve)
                     .map_err(|faults| faults.first().map_or(String::new(), |fault| fault.advice.clone()))?;
                 let server = table.add(pool, &spec).map_err(|taken| match taken {
                     Taken::NoPool => "the file does not have the pool".to_owned(),
@@ -203,12 +207,15 @@ impl Change {
             entry["name"] == *name || entry["name"].is_null() && entry["address"] == *name
         };
         match self {
-            Change::Added { address, weight, backup, max_in_flight, .. } => {
+            Change::Added { address, weight, backup, max_in_flight, resolve_all, .. } => {
                 let mut entry = json!({ "name": name, "address": address, "weight": weight });
                 if *backup {
                     entry["backup"] = json!(true);
                 }
                 max_in_flight.iter().for_each(|most| entry["max_in_flight"] = json!(most));
+                if *resolve_all {
+                    entry["resolve"] = json!("all");
+                }
                 list.push((entry.clone(), entry));
             }
             Change::Removed { .. } => list.retain(|entry| !is_it(entry)),
@@ -233,17 +240,13 @@ impl Change {
     }
 }
 
-/// Whether an entry of the file is this server: another address is another server.
-pub fn is_of(spec: &ServerSpec, server: &Server) -> bool {
-    spec.name == server.name && spec.address == server.address
-}
-
 fn added(server: &Server) -> Change {
     Change::Added {
         address: server.address.to_string(),
         weight: server.weight().0,
         backup: server.is_backup(),
         max_in_flight: server.max_in_flight(),
+        resolve_all: *server.role() == Role::Name,
         state: server.mode().name().to_owned(),
     }
 }
@@ -285,11 +288,14 @@ mod tests {
         let config = config(FILE);
         let table = Table::of(Live::plain(config.clone()));
         let p = config.pool_named("p").unwrap();
-        let spec =
-            config::parse_server(r#"{"name": "n", "address": "10.0.0.9:80", "backup": true}"#).unwrap();
+        let spec = config::parse_server(
+            r#"{"name": "n", "address": "10.0.0.9:80", "backup": true}"#,
+            Resolve::First,
+        )
+        .unwrap();
         let added = table.add(PoolId::default(), &spec).unwrap();
         table.adjust(&added, Some(Mode::Maint), Some(Weight(7)));
-        table.remove(PoolId::default(), "10.0.0.2:80").unwrap();
+        table.remove(PoolId::default(), "10.0.0.2:80");
         table.adjust(&table.find("a").unwrap(), None, Some(Weight(9)));
         table.adjust(&table.find_in(p, "a").unwrap(), Some(Mode::Drain), None);
         (config, table)

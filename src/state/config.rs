@@ -196,6 +196,8 @@ pub struct Servers {
     pub panic_percent: u32,
     /// How long a server that comes up gets less than its share, 1 ms to 1 h; `None` is no such time.
     pub slow_start: Option<Duration>,
+    /// What becomes of the addresses of a name, where a server does not say.
+    pub resolve: Resolve,
     /// The servers at the start; names and addresses are unique.
     pub list: Vec<ServerSpec>,
     /// Active probes.
@@ -231,6 +233,42 @@ pub struct ServerSpec {
     pub backup: bool,
     /// The most requests at once, 1 to 1,000,000; `None` is the pool's `max_in_flight`.
     pub max_in_flight: Option<u32>,
+    /// What becomes of the addresses of its name.
+    pub resolve: Resolve,
+}
+
+/// What becomes of the addresses of a server's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resolve {
+    /// They are one server, reached at the address that responded last.
+    #[default]
+    First,
+    /// Each is a server of the pool.
+    All,
+}
+
+impl Resolve {
+    /// The words in the configuration.
+    pub const WORDS: [(&str, Resolve); 2] = [("first", Resolve::First), ("all", Resolve::All)];
+}
+
+impl ServerSpec {
+    /// A server with the defaults of all other keys.
+    pub fn new(name: impl Into<String>, address: Address) -> Self {
+        ServerSpec {
+            name: name.into(),
+            address,
+            weight: Weight(1),
+            backup: false,
+            max_in_flight: None,
+            resolve: Resolve::First,
+        }
+    }
+
+    /// Whether each address of its name is a server of the pool.
+    pub fn resolves_all(&self) -> bool {
+        self.resolve == Resolve::All && self.address.name().is_some()
+    }
 }
 
 /// `servers.pool`: idle connections kept open to each server.

@@ -187,7 +187,7 @@ mod tests {
 
     fn spec(at: usize) -> config::ServerSpec {
         let text = format!(r#"{{"name": "s{at}", "address": "10.0.{}.{}:80"}}"#, at / 250, at % 250 + 1);
-        config::parse_server(&text).unwrap()
+        config::parse_server(&text, config::Resolve::First).unwrap()
     }
 
     fn choose(table: &Table, key: u64) -> Lease {

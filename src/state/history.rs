@@ -199,7 +199,7 @@ impl History {
 mod tests {
     use super::*;
     use crate::base::ids::PoolId;
-    use crate::policy::pick::{Algorithm, Weight};
+    use crate::policy::pick::Algorithm;
     use crate::state::config::ServerSpec;
     use crate::state::stats::Outcome;
 
@@ -208,13 +208,7 @@ mod tests {
     }
 
     fn spec(name: &str, port: u16) -> ServerSpec {
-        ServerSpec {
-            name: name.to_owned(),
-            address: format!("127.0.0.1:{port}").parse().unwrap(),
-            weight: Weight(1),
-            backup: false,
-            max_in_flight: None,
-        }
+        ServerSpec::new(name, format!("127.0.0.1:{port}").parse().unwrap())
     }
 
     fn at(seconds: u64) -> Moment {

@@ -6,7 +6,8 @@
 //! table in the same way after it is made: see `app`.)
 
 use super::config::{Config, ServerSpec};
-use super::server::{Admits, Mode, Server};
+use super::server::{Admits, Mode, Role, Server};
+use super::table::Snapshot;
 use crate::base::ids::PoolId;
 use std::sync::Arc;
 
@@ -17,6 +18,32 @@ pub struct Merged {
     pub removed: Vec<Arc<Server>>,
     /// They were not there before.
     pub added: Vec<Arc<Server>>,
+}
+
+impl Merged {
+    /// Members of names that are gone leave as other servers do, in the place of their names.
+    pub(super) fn remove_members(
+        &mut self,
+        before: &Snapshot,
+        listed: &[Arc<Server>],
+        members: &[Arc<Server>],
+    ) {
+        let gone = self.removed.iter().filter(|server| *server.role() == Role::Name);
+        let gone: Vec<_> = gone.flat_map(|name| before.members(name)).cloned().collect();
+        for server in &gone {
+            retire(server);
+            if listed.iter().chain(members).any(|other| other.pool == server.pool) {
+                server.set_admits(Admits::Nothing);
+            }
+        }
+        self.removed.retain(|server| *server.role() != Role::Name);
+        self.removed.extend(gone);
+    }
+}
+
+fn retire(server: &Server) {
+    server.retire();
+    server.set_keeps_sessions(false, None);
 }
 
 /// The servers of the configuration `after`, those that stay first. `newcomer` makes a server of a pool.
@@ -40,7 +67,7 @@ pub fn merge(
         let of_pool = after.pool(pool).max_in_flight;
         for server in &stays {
             lists.adjust(server);
-            let listed = lists.after.iter().find(|spec| is_of(spec, server));
+            let listed = lists.after.iter().find(|spec| server.is_of(spec));
             let most = listed.map_or(server.own_max_in_flight(), |spec| spec.max_in_flight);
             server.set_max_in_flight(most, of_pool);
         }
@@ -52,10 +79,7 @@ pub fn merge(
         kept.extend(stays);
         merged.added.extend(added);
     }
-    for server in &merged.removed {
-        server.retire();
-        server.set_keeps_sessions(false, None);
-    }
+    merged.removed.iter().for_each(|server| retire(server));
     kept.extend(merged.added.iter().cloned());
     (kept, merged)
 }
@@ -71,10 +95,10 @@ impl<'a> Lists<'a> {
     /// Whether a server of the table stays.
     fn keep(&self, server: &Server) -> bool {
         match self.after.iter().find(|spec| spec.name == server.name) {
-            Some(spec) => is_of(spec, server) || self.is_as_before(spec),
+            Some(spec) => server.is_of(spec) || self.is_as_before(spec),
             // One that the file had and has no more goes; one of the API stays, unless its address is another's now.
             None => {
-                !self.before.iter().any(|spec| is_of(spec, server))
+                !self.before.iter().any(|spec| server.is_of(spec))
                     && !self
                         .after
                         .iter()
@@ -87,12 +111,12 @@ impl<'a> Lists<'a> {
     fn missing(self, own: &[&Arc<Server>]) -> impl Iterator<Item = &'a ServerSpec> {
         self.after
             .iter()
-            .filter(move |spec| !own.iter().any(|server| is_of(spec, server)) && !self.is_as_before(spec))
+            .filter(move |spec| !own.iter().any(|server| server.is_of(spec)) && !self.is_as_before(spec))
     }
 
     /// What the file says differently than before of a server that stays.
     fn adjust(&self, server: &Server) {
-        let listed = self.after.iter().find(|spec| is_of(spec, server));
+        let listed = self.after.iter().find(|spec| server.is_of(spec));
         let Some(spec) = listed.filter(|spec| !self.is_as_before(spec)) else { return };
         server.set_weight(spec.weight);
         server.set_backup(spec.backup);
@@ -102,11 +126,6 @@ impl<'a> Lists<'a> {
     fn is_as_before(&self, spec: &ServerSpec) -> bool {
         self.before.contains(spec)
     }
-}
-
-/// Whether an entry of the file is this server: another address is another server.
-fn is_of(spec: &ServerSpec, server: &Server) -> bool {
-    spec.name == server.name && spec.address == server.address
 }
 
 #[cfg(test)]

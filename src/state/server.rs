@@ -5,12 +5,14 @@ mod agent;
 mod checks;
 mod lease;
 mod load;
+mod role;
 mod sessions;
 mod slow_start;
 
 pub use agent::AgentWord;
 pub use checks::{Check, CheckCounts};
 pub use lease::{Lease, Rejected};
+pub use role::Role;
 
 use super::address::Address;
 use super::addresses::Addresses;
@@ -104,8 +106,9 @@ pub struct Server {
     pub pool: PoolId,
     /// For the log: the name, behind that of the pool where it is not the default one (`api/a`).
     pub label: String,
-    /// Where it listens.
+    /// Where it listens, as configured.
     pub address: Address,
+    role: Role,
     /// A hash of the name that is the same in every process with the same seed.
     pub hash: u64,
     in_flight: CachePadded<AtomicU32>,
@@ -187,6 +190,7 @@ impl Server {
             label: if pool == PoolId::default() { name.clone() } else { format!("{pool_name}/{name}") },
             name: spec.name.clone(),
             address: spec.address.clone(),
+            role: Role::of(spec),
             backup: AtomicBool::new(spec.backup),
             hash: stable_hash(spec.name.as_bytes()),
             in_flight: CachePadded::default(),
@@ -568,13 +572,7 @@ mod tests {
     use super::*;
 
     fn server() -> Arc<Server> {
-        let spec = ServerSpec {
-            name: "a".into(),
-            address: "127.0.0.1:9001".parse().unwrap(),
-            weight: Weight(1),
-            backup: false,
-            max_in_flight: None,
-        };
+        let spec = ServerSpec::new("a", "127.0.0.1:9001".parse().unwrap());
         Arc::new(Server::new(ServerId(0), PoolId(0), "default", &spec, Health::Up))
     }
 

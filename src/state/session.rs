@@ -248,8 +248,11 @@ mod tests {
     }
 
     fn server(name: &str) -> Server {
-        let spec =
-            config::parse_server(&format!(r#"{{"name": "{name}", "address": "10.0.0.1:80"}}"#)).unwrap();
+        let spec = config::parse_server(
+            &format!(r#"{{"name": "{name}", "address": "10.0.0.1:80"}}"#),
+            config::Resolve::First,
+        )
+        .unwrap();
         Server::new(ServerId(0), PoolId(0), "default", &spec, Health::Up)
     }
 

@@ -2,8 +2,10 @@
 //! `RwLock`. Readers keep the snapshot and check a version; writers build the next one as a whole. No guard leaves this
 //! file (invariant 1).
 
+mod members;
 mod tiers;
 
+pub use members::Membership;
 pub use tiers::FailOpen;
 
 use super::choose::Shadow;
@@ -12,7 +14,7 @@ use super::config::{Config, ServerSpec};
 use super::hashing::Hashing;
 use super::live::Live;
 use super::merge::{Merged, merge};
-use super::server::{Admits, AgentWord, Mode, Server};
+use super::server::{Admits, AgentWord, Mode, Role, Server};
 use super::session::ByTag;
 use super::slow_start::SlowStart;
 use super::weights::weigh;
@@ -33,6 +35,8 @@ pub struct Snapshot {
     pub live: Arc<Live>,
     /// All of them, in the order in which they were added.
     pub servers: Vec<Arc<Server>>,
+    /// Names whose addresses are all servers; these are among `servers`.
+    pub names: Vec<Arc<Server>>,
     pools: ByPool<Pool>,
 }
 
@@ -118,16 +122,18 @@ impl Table {
     pub fn of(live: Live) -> Self {
         let live = Arc::new(live);
         let table = Table {
-            current: RwLock::new(Arc::new(Snapshot::of(Arc::clone(&live), Vec::new(), None))),
+            current: RwLock::new(Arc::new(Snapshot::of(Arc::clone(&live), Vec::new(), Vec::new(), None))),
             version: CachePadded::new(AtomicU64::new(0)),
             members: AtomicU64::new(0),
             writing: Mutex::new(()),
             next_id: AtomicU32::new(0),
         };
-        table.change(|servers| {
+        table.change_all(|servers, names| {
             for pool in live.config.pool_ids() {
-                let list = &live.config.pool(pool).list;
-                servers.extend(list.iter().map(|spec| table.newcomer(&live, pool, spec)));
+                for spec in &live.config.pool(pool).list {
+                    let list = if spec.resolves_all() { &mut *names } else { &mut *servers };
+                    list.push(table.newcomer(&live, pool, spec));
+                }
             }
         });
         table
@@ -176,9 +182,17 @@ impl Table {
         let _writing = self.writing.lock();
         let (before, live) = (self.snapshot(), Arc::new(live));
         let newcomer = |pool, spec: &ServerSpec| self.late_newcomer(&live, pool, spec, &before);
-        let (servers, merged) = merge(&before.live.config, &live.config, &before.servers, newcomer);
+        let said = |name: &Arc<Server>| (Arc::clone(name), (name.mode(), name.weight()));
+        let names_before: Vec<_> = before.names.iter().map(said).collect();
+        let (listed, mut merged) = merge(&before.live.config, &live.config, &before.listed(), newcomer);
+        let members = self.members_after(&live, &before, &listed, &merged.added);
+        members::follow_names(&names_before, &members, &live.config);
+        merged.remove_members(&before, &listed, &members);
+        let (names, mut servers): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|one| *one.role() == Role::Name);
+        servers.extend(members);
         servers.iter().for_each(|server| server.set_tls(live.servers_tls(server.pool)));
-        self.publish(Snapshot::of(live, servers, Some(&before)));
+        self.publish(Snapshot::of(live, servers, names, Some(&before)));
         self.members.fetch_add(1, Ordering::Release);
         merged
     }
@@ -188,49 +202,65 @@ impl Table {
         self.find_in(PoolId::default(), name)
     }
 
-    /// The server of this name in that pool.
+    /// The server of this name in that pool, or what stands for all members of a name.
     pub fn find_in(&self, pool: PoolId, name: &str) -> Option<Arc<Server>> {
-        self.snapshot().servers.iter().find(|server| server.pool == pool && server.name == name).cloned()
+        let snapshot = self.snapshot();
+        let mut all = snapshot.names.iter().chain(&snapshot.servers);
+        all.find(|server| server.pool == pool && server.name == name).cloned()
     }
 
     /// Adds a server to a pool.
     pub fn add(&self, pool: PoolId, spec: &ServerSpec) -> Result<Arc<Server>, Taken> {
-        self.change(|servers| {
+        self.change_all(|servers, names| {
             let live = self.live();
             if !live.config.pool_ids().any(|known| known == pool) {
                 return Err(Taken::NoPool);
             }
-            let mut others = servers.iter().filter(|server| server.pool == pool);
+            let mut others = names.iter().chain(&*servers).filter(|server| server.pool == pool);
             if others.clone().any(|server| server.name == spec.name) {
                 return Err(Taken::Name);
             }
-            if let Some(other) = others.find(|server| server.address == spec.address) {
+            // A name stands for its members.
+            if let Some(other) = others.find(|one| one.address == spec.address && !one.is_member()) {
                 return Err(Taken::Address(other.name.clone()));
             }
             let server = self.late_newcomer(&live, pool, spec, &self.snapshot());
-            servers.push(Arc::clone(&server));
+            let list = if spec.resolves_all() { names } else { servers };
+            list.push(Arc::clone(&server));
             Ok(server)
         })
         .inspect(|_| _ = self.members.fetch_add(1, Ordering::Release))
     }
 
-    /// Takes a server out for good. Requests in flight keep their lease.
-    pub fn remove(&self, pool: PoolId, name: &str) -> Option<Arc<Server>> {
-        self.change(|servers| {
-            let at = servers.iter().position(|server| server.pool == pool && server.name == name)?;
-            let server = servers.remove(at);
-            server.set_admits(Admits::Nothing);
-            server.set_keeps_sessions(false, None);
-            Some(server)
-        })
-        .inspect(|_| _ = self.members.fetch_add(1, Ordering::Release))
+    /// Takes a server out for good, or a name with its members, which are returned behind it. Requests in flight keep their
+    /// lease. A member alone, which the next look-up would bring back, cannot be taken out.
+    pub fn remove(&self, pool: PoolId, name: &str) -> Vec<Arc<Server>> {
+        let gone = self.change_all(|servers, names| {
+            let is_it = |one: &Arc<Server>| one.pool == pool && one.name == name && !one.is_member();
+            let (mut gone, rest): (Vec<_>, Vec<_>) = std::mem::take(names).into_iter().partition(is_it);
+            *names = rest;
+            let goes = |one: &Arc<Server>| is_it(one) || gone.iter().any(|name| one.is_member_of(name));
+            let (out, rest): (Vec<_>, Vec<_>) = std::mem::take(servers).into_iter().partition(goes);
+            *servers = rest;
+            gone.extend(out);
+            for server in &gone {
+                server.set_admits(Admits::Nothing);
+                server.set_keeps_sessions(false, None);
+            }
+            gone
+        });
+        self.members.fetch_add(1, Ordering::Release);
+        gone
     }
 
-    /// Changes a server's mode or weight for the operator. Both take effect with one snapshot.
+    /// Changes a server's mode or weight for the operator, or those of all members of a name. Both take effect with one snapshot.
     pub fn adjust(&self, server: &Server, mode: Option<Mode>, weight: Option<Weight>) {
-        self.change(|_| {
-            mode.into_iter().for_each(|mode| server.set_mode(mode));
-            weight.into_iter().for_each(|weight| server.set_weight(weight));
+        self.change(|servers| {
+            let members = servers.iter().filter(|other| other.is_member_of(server)).map(|member| &**member);
+            for server in std::iter::once(server).chain(members) {
+                mode.into_iter().for_each(|mode| server.set_mode(mode));
+                weight.into_iter().for_each(|weight| server.set_weight(weight));
+            }
         });
     }
 
@@ -281,11 +311,16 @@ impl Table {
 
     /// One change at a time: copy the list, change it, publish the snapshot made from it.
     fn change<T>(&self, change: impl FnOnce(&mut Vec<Arc<Server>>) -> T) -> T {
+        self.change_all(|servers, _| change(servers))
+    }
+
+    /// The same for the servers and the names.
+    fn change_all<T>(&self, change: impl FnOnce(&mut Vec<Arc<Server>>, &mut Vec<Arc<Server>>) -> T) -> T {
         let _writing = self.writing.lock();
         let before = self.snapshot();
-        let mut servers = before.servers.clone();
-        let outcome = change(&mut servers);
-        self.publish(Snapshot::of(Arc::clone(&before.live), servers, Some(&before)));
+        let (mut servers, mut names) = (before.servers.clone(), before.names.clone());
+        let outcome = change(&mut servers, &mut names);
+        self.publish(Snapshot::of(Arc::clone(&before.live), servers, names, Some(&before)));
         outcome
     }
 
@@ -327,7 +362,12 @@ impl Snapshot {
         self.pools.iter()
     }
 
-    fn of(live: Arc<Live>, servers: Vec<Arc<Server>>, before: Option<&Snapshot>) -> Self {
+    fn of(
+        live: Arc<Live>,
+        servers: Vec<Arc<Server>>,
+        names: Vec<Arc<Server>>,
+        before: Option<&Snapshot>,
+    ) -> Self {
         let mut tiers: ByPool<Tiers> = live.config.pool_ids().map(|pool| (pool, Tiers::default())).collect();
         weigh(&servers);
         for server in &servers {
@@ -357,7 +397,7 @@ impl Snapshot {
             (id, pool)
         };
         let pools = tiers.iter_mut().map(pool).collect();
-        Snapshot { pools, servers, live }
+        Snapshot { pools, servers, names, live }
     }
 }
 
@@ -396,7 +436,7 @@ mod tests {
 
     pub(super) fn spec(name: &str, port: u16, backup: bool) -> ServerSpec {
         let address = format!("127.0.0.1:{port}").parse().unwrap();
-        ServerSpec { name: name.into(), address, weight: Weight(1), backup, max_in_flight: None }
+        ServerSpec { backup, ..ServerSpec::new(name, address) }
     }
 
     fn ready(table: &Table) -> Vec<String> {
@@ -468,7 +508,7 @@ mod tests {
         assert_eq!(table.add(DEFAULT, &spec("a", 2, false)).unwrap_err(), Taken::Name);
         assert_eq!(table.add(DEFAULT, &spec("b", 1, false)).unwrap_err(), Taken::Address("a".into()));
         assert_eq!(table.add(DEFAULT, &spec("b", 2, false)).unwrap().id, ServerId(1));
-        assert!(table.remove(DEFAULT, "a").is_some() && table.remove(DEFAULT, "a").is_none());
+        assert!(table.remove(DEFAULT, "a").len() == 1 && table.remove(DEFAULT, "a").is_empty());
         assert_eq!(
             table.add(DEFAULT, &spec("a", 1, false)).unwrap().id,
             ServerId(2),

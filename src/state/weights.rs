@@ -48,11 +48,8 @@ mod tests {
     #[track_caller]
     fn check(servers: &[(u16, u16)], expected: &[u16]) {
         let spec = |(at, (weight, _)): (usize, &(u16, u16))| ServerSpec {
-            name: format!("s{at}"),
-            address: format!("127.0.0.1:{}", at + 1).parse().unwrap(),
             weight: Weight(*weight),
-            backup: false,
-            max_in_flight: None,
+            ..ServerSpec::new(format!("s{at}"), format!("127.0.0.1:{}", at + 1).parse().unwrap())
         };
         let list: Vec<_> = servers.iter().enumerate().map(spec).collect();
         let table = Table::new(Algorithm::RoundRobin, false, None, &list);

@@ -3,14 +3,14 @@
 use super::View;
 use super::guard;
 use super::intake::{Call, decoded};
-use super::{dashboard, decisions, metrics, recent, requests, status};
+use super::{dashboard, decisions, metrics, names, recent, requests, status};
 use crate::base::ids::PoolId;
 use crate::base::time;
 use crate::front::Response;
 use crate::state::changes::Changes;
 use crate::state::config::{self, DEFAULT_POOL, Fault, ServerSpec};
 use crate::state::events::Topic;
-use crate::state::server::Server;
+use crate::state::server::{Role, Server};
 use crate::state::table::Taken;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -165,7 +165,9 @@ fn act_on_server(view: &View, call: &Call, method: &Method, pool: PoolId, name: 
 
 /// The servers of a pool; of all pools without one.
 fn listed(view: &View, pool: Option<PoolId>) -> Response {
-    Response::json(200, &json!({ "servers": status::servers(view, pool, time::now()) }))
+    let now = time::now();
+    let (servers, names) = (status::servers(view, pool, now), names::names(view, pool, now));
+    Response::json(200, &json!({ "servers": servers, "names": names }))
 }
 
 impl Place {
@@ -259,7 +261,7 @@ fn upgrade(view: &View, call: &Call) -> Response {
 /// What the API has made of the file's servers.
 fn changes(view: &View) -> Changes {
     let snapshot = view.table.snapshot();
-    Changes::between(&snapshot.live.config, &snapshot.servers)
+    Changes::between(&snapshot.live.config, &snapshot.listed())
 }
 
 /// The servers are as the file says again.
@@ -278,7 +280,7 @@ fn revert(view: &View) -> Response {
 
 /// A server registers, for the first time or again.
 fn add(view: &View, call: &Call, pool: PoolId) -> Response {
-    let spec = match config::parse_server(&call.body) {
+    let spec = match config::parse_server(&call.body, view.live().config.pool(pool).resolve) {
         Ok(spec) => spec,
         Err(faults) => return reject_faults(call, "server", &faults),
     };
@@ -348,11 +350,19 @@ fn change(view: &View, call: &Call, pool: PoolId, name: &str) -> Response {
 }
 
 fn remove(view: &View, call: &Call, pool: PoolId, name: &str) -> Response {
-    let Some(server) = view.table.remove(pool, name) else { return unknown(call, name) };
+    let snapshot = view.table.snapshot();
+    let Some(server) = view.table.find_in(pool, name) else { return unknown(call, name) };
+    if let Some(name) = snapshot.name_of(&server) {
+        let sentence = format!("The server {} is one of the addresses of {}.", server.name, name.name);
+        return call.reject(409, format!("{sentence} DELETE {}, or set this one to drain.", name.name));
+    }
+    // As it was with its members.
+    let response = shown(200, view, &server);
+    let gone = view.table.remove(pool, name);
     told(view, format!("server {} at {} was taken out", server.label, server.address));
-    (view.forgotten)(server.id);
+    gone.iter().for_each(|server| (view.forgotten)(server.id));
     (view.changed)();
-    shown(200, view, &server)
+    response
 }
 
 /// A change was made: for the log and as an event.
@@ -374,7 +384,12 @@ fn counted(faults: usize) -> String {
 }
 
 fn shown(status: u16, view: &View, server: &Server) -> Response {
-    Response::json(status, &status::server(view, server, time::now()))
+    match server.role() {
+        Role::Name => Response::json(status, &names::name(view, server, time::now())),
+        Role::Single | Role::Member { .. } => {
+            Response::json(status, &status::server(view, server, time::now()))
+        }
+    }
 }
 
 fn no_pool(call: &Call, name: &str) -> Response {
@@ -388,7 +403,7 @@ fn unknown(call: &Call, name: &str) -> Response {
 }
 
 fn encoded(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@".contains(&byte);
     let each = name.bytes().map(|byte| match plain(byte) {
         true => char::from(byte).to_string(),
         false => format!("%{byte:02X}"),

@@ -214,8 +214,7 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
     page.family("server_info", Kind::Gauge, "Always 1; the labels have the server's address.");
     for server in servers {
         let server: &Server = server;
-        let (address, backup) =
-            (server.address.to_string(), if server.is_backup() { "true" } else { "false" });
+        let (address, backup) = (server.shown_address(), if server.is_backup() { "true" } else { "false" });
         page.sample(
             &[("pool", pool(server)), ("server", &server.name), ("address", &address), ("backup", backup)],
             1,

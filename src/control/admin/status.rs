@@ -4,6 +4,7 @@ use super::View;
 use super::agents::{self, AgentStatus};
 use super::checks::{self, Checks, LastCheck};
 use super::fail_open::FailOpenStatus;
+use super::names::{self, NameStatus};
 use super::queues::{self, QueueStatus};
 use super::rates::Rates;
 use super::sessions::{self, StickyStatus};
@@ -11,7 +12,6 @@ use crate::base::ids::{ByPool, PoolId};
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::policy::health::Health;
-use crate::state::changes;
 use crate::state::config::TlsToClients;
 use crate::state::histogram::Counts;
 use crate::state::history::Sample;
@@ -41,6 +41,8 @@ pub(super) struct Status {
     threadpool: Threadpool,
     pools: Vec<PoolStatus>,
     servers: Vec<ServerStatus>,
+    /// Names whose addresses are all servers.
+    names: Vec<NameStatus>,
     totals: Totals,
 }
 
@@ -139,6 +141,8 @@ pub(super) struct ServerStatus {
     name: String,
     pool: String,
     address: String,
+    /// The name that it is one of the addresses of; null for a server on its own.
+    member_of: Option<String>,
     state: &'static str,
     /// It gets requests all the same, because too few servers of its pool are up.
     fail_open: bool,
@@ -183,7 +187,7 @@ pub(super) struct ServerStatus {
 }
 
 #[derive(Debug, Serialize)]
-struct NameLookup {
+pub(super) struct NameLookup {
     /// The last addresses found; they stay in use while the name does not resolve.
     addresses: Vec<String>,
     /// How long the name has not resolved; null while it does.
@@ -240,6 +244,7 @@ pub(super) fn status(view: &View) -> Status {
         threadpool: threadpool(view),
         pools: pools(view),
         servers: servers(view, None, now),
+        names: names::names(view, None, now),
         totals: totals(view),
     }
 }
@@ -310,7 +315,8 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
     ServerStatus {
         pool: view.live().config.pool_name(server.pool).to_owned(),
         name: server.name.clone(),
-        address: server.address.to_string(),
+        address: server.shown_address(),
+        member_of: names::of(server),
         state: state(server),
         fail_open: server.is_fail_open(),
         origin: origin(view, server),
@@ -335,18 +341,22 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
         last_check: server.last_check().map(checks::last),
         last_failed_check: server.last_failed_check().map(checks::last),
         checks: checks::counts(server),
-        name_lookup: server.address.name().map(|_| name_lookup(server, now)),
+        name_lookup: server.name_to_look_up().map(|_| name_lookup(server, now)),
     }
 }
 
 /// Where a server comes from.
-fn origin(view: &View, server: &Server) -> &'static str {
+pub(super) fn origin(view: &View, server: &Server) -> &'static str {
     let live = view.live();
     let list = &live.config.pool(server.pool).list;
-    if list.iter().any(|spec| changes::is_of(spec, server)) { "file" } else { "api" }
+    if list.iter().any(|spec| server.is_of(spec) || names::of(server).as_deref() == Some(&spec.name)) {
+        "file"
+    } else {
+        "api"
+    }
 }
 
-fn name_lookup(server: &Server, now: Moment) -> NameLookup {
+pub(super) fn name_lookup(server: &Server, now: Moment) -> NameLookup {
     let loss = server.addresses().loss();
     NameLookup {
         addresses: server.addresses().all().iter().map(ToString::to_string).collect(),

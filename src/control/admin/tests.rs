@@ -1032,3 +1032,53 @@ fn the_metrics_are_well_formed_and_complete() {
     assert!(buckets.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1), "{buckets:?}");
     assert_eq!(buckets.last(), Some(&(f64::INFINITY, 100.0)));
 }
+
+#[test]
+fn a_name_stands_for_its_members() {
+    let fixture =
+        Fixture::of(r#"{"servers":{"list":[{"name":"web","address":"web.test:80","resolve":"all"}]}}"#);
+    let name = fixture.table.find("web").unwrap();
+    let at = |last: u8| SocketAddr::from(([10, 0, 0, last], 80));
+    fixture.table.set_members(&name, &[at(1), at(2)]);
+    let status = fixture.get("/api/v1/status").json();
+    let servers = status["servers"].as_array().unwrap();
+    let shown: Vec<_> = servers
+        .iter()
+        .map(|one| (one["name"].as_str().unwrap(), one["address"].as_str().unwrap(), &one["member_of"]))
+        .collect();
+    assert_eq!(
+        shown,
+        [("web@10.0.0.1", "10.0.0.1:80", &json!("web")), ("web@10.0.0.2", "10.0.0.2:80", &json!("web"))]
+    );
+    assert_eq!(status["names"][0]["members"], json!(["web@10.0.0.1", "web@10.0.0.2"]));
+    let metrics = fixture.get("/metrics").body;
+    assert!(
+        metrics.contains(
+            "evenkeel_server_info{pool=\"default\",server=\"web@10.0.0.1\",address=\"10.0.0.1:80\""
+        )
+    );
+    let reply = fixture.change("PATCH /api/v1/servers/web", r#"{"state": "drain", "weight": 7}"#);
+    assert_eq!((reply.status, &reply.json()["mode"]), (200, &json!("drain")));
+    fixture.table.set_members(&name, &[at(2), at(3)]);
+    for member in ["web@10.0.0.2", "web@10.0.0.3"] {
+        let one = fixture.get(&format!("/api/v1/servers/{member}")).json();
+        assert_eq!(
+            (&one["mode"], &one["weight"], &one["origin"]),
+            (&json!("drain"), &json!(7), &json!("file"))
+        );
+    }
+    let changes = fixture.get("/api/v1/changes").json();
+    assert_eq!(
+        changes["pools"]["default"].as_object().unwrap().len(),
+        1,
+        "one change of the name: {changes}"
+    );
+    assert_eq!(fixture.call("DELETE /api/v1/servers/web@10.0.0.2", &[], "").status, 409);
+    assert_eq!(fixture.change("PATCH /api/v1/servers/web@10.0.0.2", r#"{"state": "ready"}"#).status, 200);
+    assert_eq!(fixture.table.find("web@10.0.0.3").unwrap().mode().name(), "drain");
+    assert_eq!(fixture.call("DELETE /api/v1/servers/web", &[], "").status, 200);
+    assert_eq!(fixture.get("/api/v1/servers").json(), json!({ "servers": [], "names": [] }));
+    let body = r#"{"name":"more","address":"more.test:80","resolve":"all"}"#;
+    assert_eq!(fixture.change("POST /api/v1/servers", body).status, 201);
+    assert_eq!(fixture.change("POST /api/v1/servers", body).status, 200, "again");
+}

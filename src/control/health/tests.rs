@@ -1,7 +1,6 @@
 //! The health thread with real sockets, and a resolver controlled by the test.
 
 use super::*;
-use crate::policy::pick::Weight;
 use crate::state::config::ServerSpec;
 use parking_lot::Mutex;
 use std::io::{self, Read, Write};
@@ -36,13 +35,7 @@ impl Drop for Fixture {
 }
 
 fn spec(name: &str, address: &str) -> ServerSpec {
-    ServerSpec {
-        name: name.into(),
-        address: address.parse().unwrap(),
-        weight: Weight(1),
-        backup: false,
-        max_in_flight: None,
-    }
+    ServerSpec::new(name, address.parse().unwrap())
 }
 
 /// A fast configuration: a probe every 40 ms, none of which fails because the machine is slow.
@@ -484,4 +477,45 @@ fn thousands_of_transitions_are_few_writes_of_the_table() {
     table.remove(PoolId(0), "s0");
     agent.sync(Moment::START);
     assert_eq!(agent.newcomers, 2_999);
+}
+
+/// The servers of a name and their addresses, by the table.
+fn members(table: &Table) -> Vec<String> {
+    let mut names: Vec<_> = table.snapshot().servers.iter().map(|server| server.name.clone()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn all_addresses_of_a_name_are_servers_with_health_of_their_own() {
+    let ([one, two], port) = listeners(["127.0.0.1", "127.0.0.2"]);
+    let (one, _two) = (serve(one), serve(two));
+    let zone = zone(&[("app.test", Some(vec!["127.0.0.2", "127.0.0.1", "127.0.0.9"]))]);
+    let web = ServerSpec { resolve: config::Resolve::All, ..spec("web", &format!("app.test:{port}")) };
+    let fixture = start(&quick(), &[web], &zone);
+    until("they are there", || members(&fixture.table).len() == 3);
+    fixture.until_health("web@127.0.0.1", Health::Up);
+    fixture.until_health("web@127.0.0.2", Health::Up);
+    fixture.until_health("web@127.0.0.9", Health::Down);
+    let first = fixture.server("web@127.0.0.1");
+    // Two answers without an address take it out.
+    zone.lock().insert("app.test".into(), Some(vec!["127.0.0.2"]));
+    fixture.fails("web@127.0.0.2");
+    until("one is left", || members(&fixture.table) == ["web@127.0.0.2"]);
+    let mut closed = std::iter::from_fn(|| fixture.closed.recv_timeout(LONGEST_WAIT).ok());
+    assert!(closed.any(|id| id == first.id), "its idle connections are closed");
+    assert!(first.is_retired());
+    let probes = one.load(Ordering::Acquire);
+    for nothing in [None, Some(Vec::new())] {
+        zone.lock().insert("app.test".into(), nothing);
+        fixture.fails("web@127.0.0.2");
+        until("the look-up fails", || fixture.server("web").addresses().loss().is_some());
+        assert_eq!(members(&fixture.table), ["web@127.0.0.2"]);
+        zone.lock().insert("app.test".into(), Some(vec!["127.0.0.2"]));
+        until("it is found", || fixture.server("web").addresses().loss().is_none());
+    }
+    assert!(one.load(Ordering::Acquire) <= probes + 1, "it is not probed any more");
+    fixture.table.remove(PoolId(0), "web");
+    fixture.handle.look();
+    assert!(members(&fixture.table).is_empty());
 }

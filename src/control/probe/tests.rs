@@ -322,7 +322,7 @@ fn a_tcp_probe_connects_sends_and_expects() {
 fn a_port_of_its_own_is_probed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let spec = config::parse_server(r#"{"address": "127.0.0.1:1"}"#).unwrap();
+    let spec = config::parse_server(r#"{"address": "127.0.0.1:1"}"#, config::Resolve::First).unwrap();
     let server = Server::new(ServerId(0), PoolId(0), "default", &spec, Health::Up);
     let check = check_of(&format!(r#""port": {port}, "path": "/h""#));
     let serve = thread::spawn(move || {

@@ -163,7 +163,7 @@ fn attributes(span: &Span) -> Vec<Attribute> {
         names.and_then(|names| names.route.as_ref()).map(|route| text("evenkeel.route", &route.name)),
         names.and_then(|names| names.pool.as_ref()).map(|name| text("evenkeel.pool", name)),
         line.server.as_ref().map(|server| text("evenkeel.server", &server.name)),
-        line.server.as_ref().map(|server| text("evenkeel.server.address", &server.address.to_string())),
+        line.server.as_ref().map(|server| text("evenkeel.server.address", &server.shown_address())),
         line.phases.queue.map(|took| ms("evenkeel.queue_ms", took)),
         line.phases.connect.map(|took| ms("evenkeel.connect_ms", took)),
         line.phases.first_byte.map(|took| ms("evenkeel.first_byte_ms", took)),

@@ -247,11 +247,8 @@ mod tests {
 
     fn table(algorithm: Algorithm, servers: usize, max_in_flight: Option<u32>) -> Table {
         let spec = |at: usize| ServerSpec {
-            name: format!("s{at}"),
-            address: format!("127.0.0.1:{}", at + 1).parse().unwrap(),
-            weight: Weight(1),
             backup: servers > 1 && at + 1 == servers,
-            max_in_flight: None,
+            ..ServerSpec::new(format!("s{at}"), format!("127.0.0.1:{}", at + 1).parse().unwrap())
         };
         Table::new(algorithm, false, max_in_flight, &(0..servers).map(spec).collect::<Vec<_>>())
     }

@@ -76,7 +76,6 @@ mod tests {
     use crate::base::ids::PoolId;
     use crate::base::random::Random;
     use crate::base::time::Moment;
-    use crate::policy::pick::Weight;
     use crate::state::choose::{Asked, Chosen, Note};
     use crate::state::config::{Config, ServerSpec};
     use crate::state::live::Live;
@@ -89,13 +88,8 @@ mod tests {
         let mut config = Config::default();
         config.servers.health_check.rules.enabled = false;
         (config.servers.algorithm, config.servers.shadow) = (first, shadow);
-        let spec = |at: u16| ServerSpec {
-            name: at.to_string(),
-            address: format!("127.0.0.1:{}", at + 1).parse().unwrap(),
-            weight: Weight(1),
-            backup: false,
-            max_in_flight: None,
-        };
+        let spec =
+            |at: u16| ServerSpec::new(at.to_string(), format!("127.0.0.1:{}", at + 1).parse().unwrap());
         config.servers.list = (0..servers).map(spec).collect();
         Table::of(Live::plain(config))
     }

@@ -5,7 +5,7 @@ use super::reader::{Reader, Section};
 use super::source::Source;
 use super::tree::{self, Node};
 use super::written::Written;
-use super::{Change, Config, Fault, ServerSpec, check, refine};
+use super::{Change, Config, Fault, Resolve, ServerSpec, check, refine};
 #[cfg(test)]
 use super::{Guards, RouteSpec, routes};
 #[cfg(test)]
@@ -67,9 +67,10 @@ pub fn fault_at(file: Option<&Path>, key: &str, advice: String) -> Fault {
     }
 }
 
-/// Refines one server as JSON, in the form of an entry of `servers.list`; for the admin API.
-pub fn parse_server(text: &str) -> Result<ServerSpec, Vec<Fault>> {
-    parse_one(text, refine::server)
+/// Refines one server as JSON, in the form of an entry of `servers.list`; for the admin API. `of_pool` is how the names of
+/// its pool are resolved.
+pub fn parse_server(text: &str, of_pool: Resolve) -> Result<ServerSpec, Vec<Fault>> {
+    parse_one(text, |section| refine::server(section, of_pool))
 }
 
 /// Refines the text of `routes` alone, with these pools beside the default one; also the warnings.
@@ -96,7 +97,7 @@ pub fn parse_change(text: &str) -> Result<Change, Vec<Fault>> {
     parse_one(text, |section| Some(refine::change(section)))
 }
 
-fn parse_one<T>(text: &str, inside: fn(&mut Section<'_, '_>) -> Option<T>) -> Result<T, Vec<Fault>> {
+fn parse_one<T>(text: &str, inside: impl FnOnce(&mut Section<'_, '_>) -> Option<T>) -> Result<T, Vec<Fault>> {
     let source = Source::new(None, text);
     let node = tree_of(&source)?;
     let mut reader = Reader::default();

@@ -4,9 +4,9 @@ use super::reader::{Reader, Section};
 use super::rules::{MS, SECOND};
 use super::tree::Node;
 use super::{
-    Admin, Change, Config, DEFAULT_POOL, Decisions, Guards, Limits, Listen, NamedPool, Pool, ServerSpec,
-    Servers, Threadpool, Timeouts, Via, agent_check, elsewhere, expect, guards, hash, health_check, hedge,
-    listeners, load_report, logs, routes, rules, sticky, to_servers, tracing,
+    Admin, Change, Config, DEFAULT_POOL, Decisions, Guards, Limits, Listen, NamedPool, Pool, Resolve,
+    ServerSpec, Servers, Threadpool, Timeouts, Via, agent_check, elsewhere, expect, guards, hash,
+    health_check, hedge, listeners, load_report, logs, routes, rules, sticky, to_servers, tracing,
 };
 use crate::base::ids::PoolId;
 use crate::http1::head;
@@ -130,7 +130,9 @@ fn pools(top: &mut Section<'_, '_>, folder: &Path) -> Vec<NamedPool> {
 
 fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
     elsewhere::pool(s);
+    let resolve = s.get("resolve", Resolve::First, resolve);
     Servers {
+        resolve,
         queue_capacity: s.get("queue_capacity", 1000, rules::whole(1..=1_000_000)),
         max_in_flight: s.maybe("max_in_flight", None, rules::whole(1..=1_000_000)),
         algorithm: s.get("algorithm", Algorithm::default(), rules::algorithm),
@@ -138,7 +140,7 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
         expect: expect::expect(s),
         panic_percent: s.get("panic_percent", PANIC_PERCENT, rules::whole(0..=100)),
         slow_start: s.maybe("slow_start", None, rules::duration(SLOW_START)),
-        list: s.objects("list", server),
+        list: s.objects("list", |s| server(s, resolve)),
         health_check: s.section("health_check", |section| health_check::read(section, folder)),
         agent_check: agent_check::read(s),
         load_report: s.section("load_report", load_report::read),
@@ -151,8 +153,12 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
     }
 }
 
-/// One server; None when it has no valid address.
-pub(super) fn server(s: &mut Section<'_, '_>) -> Option<ServerSpec> {
+fn resolve(node: &Node) -> Result<Resolve, String> {
+    rules::word(node, &Resolve::WORDS)
+}
+
+/// One server; None when it has no valid address. `of_pool` is how the names of its pool are resolved.
+pub(super) fn server(s: &mut Section<'_, '_>, of_pool: Resolve) -> Option<ServerSpec> {
     let name = s.maybe("name", None, rules::server_name);
     elsewhere::server(s);
     let is_elsewhere = s.foreign(&PLACES, |value| {
@@ -170,12 +176,20 @@ pub(super) fn server(s: &mut Section<'_, '_>) -> Option<ServerSpec> {
     let weight = Weight(s.get("weight", 1, rules::whole(WEIGHTS)));
     let backup = s.get("backup", false, rules::flag);
     let max_in_flight = s.maybe("max_in_flight", None, rules::whole(1..=1_000_000));
+    let own_resolve = s.maybe("resolve", None, resolve);
     let address = address?;
+    if own_resolve == Some(Resolve::All) && address.name().is_none() {
+        let advice = format!(
+            "{address} is no name, so there is nothing to resolve; write a host name, or leave this out"
+        );
+        s.fault("resolve", advice);
+    }
+    let resolve = own_resolve.unwrap_or(of_pool);
     let name = name.unwrap_or_else(|| name_of(&address));
     if let Err(fault) = rules::check_name(&name) {
         s.fault("name", format!("the address {name:?} {fault}, for it is the name while none is given"));
     }
-    Some(ServerSpec { name, address, weight, backup, max_in_flight })
+    Some(ServerSpec { name, address, weight, backup, max_in_flight, resolve })
 }
 
 /// A change of a server; missing keys change nothing.
@@ -185,7 +199,7 @@ pub(super) fn change(s: &mut Section<'_, '_>) -> Change {
         mode: s.get("state", None, |node| rules::mode(node).map(Some)),
         weight: s.get("weight", None, |node| rules::whole(WEIGHTS)(node).map(|weight| Some(Weight(weight)))),
     };
-    for key in ["name", "address", "backup"] {
+    for key in ["name", "address", "backup", "resolve"] {
         let fault = "cannot be changed; DELETE the server and POST it as it should be";
         s.get(key, (), |_| Err(fault.to_owned()));
     }

@@ -195,12 +195,12 @@ fn a_server_without_a_name_is_named_after_its_address() {
     let names =
         |config: &Config| config.servers.list.iter().map(|server| server.name.clone()).collect::<Vec<_>>();
     check_read(list, names, vec!["127.0.0.1:9001".to_owned(), "unix:run-b.sock".to_owned()]);
-    let server = parse_server(r#"{"address":"localhost:1","weight":7}"#).unwrap();
+    let server = parse_server(r#"{"address":"localhost:1","weight":7}"#, Resolve::First).unwrap();
     assert_eq!((server.name.as_str(), server.weight.0), ("localhost:1", 7));
-    assert!(parse_server(r#"{"address":"localhost"}"#).is_err());
-    assert!(parse_server("[]").is_err());
+    assert!(parse_server(r#"{"address":"localhost"}"#, Resolve::First).is_err());
+    assert!(parse_server("[]", Resolve::First).is_err());
     // A client of the API must not read the environment and files of the balancer.
-    let faults = parse_server(r#"{"address":"${HOME}:1"}"#).unwrap_err();
+    let faults = parse_server(r#"{"address":"${HOME}:1"}"#, Resolve::First).unwrap_err();
     assert!(faults[0].advice.contains("variables are for the file alone"), "{}", faults[0]);
 }
 

@@ -7,7 +7,7 @@ use crate::base::time::Moment;
 use crate::policy::backlog::Backlog;
 use crate::policy::health::{self, Change, Ejection, Event, Health, Others, Record};
 use crate::policy::outlier::Outliers;
-use crate::policy::pick::{Candidate, Weight};
+use crate::policy::pick::Candidate;
 use crate::policy::retry::Budget;
 use crate::policy::slow::SlowServers;
 use crate::state::choose::{Asked, Chooser, Chosen, Tried};
@@ -243,11 +243,5 @@ fn spec(description: &Description, server: usize) -> ServerSpec {
 /// A server of weight 1 with this name; its address, which nothing connects to, is made of the number.
 pub fn plain_spec(name: &str, number: usize) -> ServerSpec {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], number as u16 + 1)).to_string();
-    ServerSpec {
-        name: name.to_owned(),
-        address: address.parse().unwrap_or_else(|_| unreachable!("an IP address and a port")),
-        weight: Weight(1),
-        backup: false,
-        max_in_flight: None,
-    }
+    ServerSpec::new(name, address.parse().unwrap_or_else(|_| unreachable!("an IP address and a port")))
 }
