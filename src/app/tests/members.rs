@@ -68,7 +68,7 @@ fn until_served_by(balancer: &Balancer, expected: &[&str]) {
         let name = text.lines().find_map(|line| line.strip_prefix("X-Served-By: ")).unwrap().to_owned();
         missing.retain(|one| *one != name);
         others_ago = if expected.contains(&name.as_str()) { others_ago + 1 } else { 0 };
-        thread::sleep(Duration::from_millis(10));
+        thread::park_timeout(Duration::from_millis(10));
     }
 }
 
@@ -109,14 +109,14 @@ fn every_address_of_a_name_is_a_server_while_the_name_has_it() {
         while name.addresses().loss().is_none() {
             assert!(time::now() < deadline, "the look-up fails");
             balancer.main.proxy.shared.verdicts.tell(a_failure(&balancer));
-            thread::sleep(Duration::from_millis(10));
+            thread::park_timeout(Duration::from_millis(10));
         }
         until_served_by(&balancer, &["web@127.0.0.1", "web@127.0.0.3"]);
         *zone.lock() = Some(vec![ip("127.0.0.1"), ip("127.0.0.3")]);
         while name.addresses().loss().is_some() {
             assert!(time::now() < deadline, "the look-up succeeds");
             balancer.main.proxy.shared.verdicts.tell(a_failure(&balancer));
-            thread::sleep(Duration::from_millis(10));
+            thread::park_timeout(Duration::from_millis(10));
         }
     }
     let health = |name: &str| table.find(name).map(|server| server.health());

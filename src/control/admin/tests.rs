@@ -305,6 +305,7 @@ fn the_status_tells_everything() {
             "draining",
             "instance",
             "listeners",
+            "names",
             "pools",
             "servers",
             "threadpool",
