@@ -20,6 +20,7 @@ mod rates;
 mod recent;
 mod requests;
 mod response;
+mod servers;
 mod sessions;
 mod status;
 #[cfg(test)]

@@ -3,17 +3,15 @@
 use super::View;
 use super::guard;
 use super::intake::{Call, decoded};
-use super::{dashboard, decisions, metrics, names, recent, requests, status};
+use super::{dashboard, decisions, metrics, names, recent, requests, servers, status};
 use crate::base::ids::PoolId;
 use crate::base::time;
 use crate::front::Response;
 use crate::state::changes::Changes;
-use crate::state::config::{self, DEFAULT_POOL, Fault, ServerSpec};
-use crate::state::events::Topic;
+use crate::state::config::{DEFAULT_POOL, Fault};
 use crate::state::server::{Role, Server};
-use crate::state::table::Taken;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use tiny_http::Method;
 
@@ -130,11 +128,11 @@ fn act(view: &View, call: &Call, place: Place) -> Response {
         (Place::Decisions, _) => decisions::last(view, call),
         (Place::NextDecisions, _) => decisions::next(view, call),
         (Place::Pools, _) => Response::json(200, &json!({ "pools": status::pools(view) })),
-        (Place::Servers(None), Method::Post) => add(view, call, PoolId::default()),
+        (Place::Servers(None), Method::Post) => servers::add(view, call, PoolId::default()),
         (Place::Servers(None), _) => listed(view, None),
         (Place::Servers(Some(pool)), method) => match (view.live().config.pool_named(&pool), method) {
             (None, _) => no_pool(call, &pool),
-            (Some(pool), Method::Post) => add(view, call, pool),
+            (Some(pool), Method::Post) => servers::add(view, call, pool),
             (Some(pool), _) => listed(view, Some(pool)),
         },
         (Place::Server(pool, name), method) => match view.live().config.pool_named(&pool) {
@@ -154,8 +152,8 @@ fn since<T: Serialize>(call: &Call, list: impl Fn(u64) -> T) -> Response {
 
 fn act_on_server(view: &View, call: &Call, method: &Method, pool: PoolId, name: &str) -> Response {
     match method {
-        Method::Patch => change(view, call, pool, name),
-        Method::Delete => remove(view, call, pool, name),
+        Method::Patch => servers::change(view, call, pool, name),
+        Method::Delete => servers::remove(view, call, pool, name),
         _ => {
             let server = view.table.find_in(pool, name);
             server.map_or_else(|| unknown(call, name), |server| shown(200, view, &server))
@@ -166,8 +164,8 @@ fn act_on_server(view: &View, call: &Call, method: &Method, pool: PoolId, name: 
 /// The servers of a pool; of all pools without one.
 fn listed(view: &View, pool: Option<PoolId>) -> Response {
     let now = time::now();
-    let (servers, names) = (status::servers(view, pool, now), names::names(view, pool, now));
-    Response::json(200, &json!({ "servers": servers, "names": names }))
+    let names = names::names(view, pool, now);
+    Response::json(200, &json!({ "servers": status::servers(view, pool, now), "names": names }))
 }
 
 impl Place {
@@ -222,7 +220,7 @@ fn place(path: &str) -> Result<Place, (u16, &'static str)> {
 const NOT_ENCODED: &str = "The name in the path is not percent-encoded UTF-8.";
 
 /// The path of a server.
-fn path_of(view: &View, pool: PoolId, name: &str) -> String {
+pub(super) fn path_of(view: &View, pool: PoolId, name: &str) -> String {
     match pool {
         PoolId(0) => format!("{SERVERS}/{}", encoded(name)),
         _ => format!("{POOLS}/{}/servers/{}", encoded(view.live().config.pool_name(pool)), encoded(name)),
@@ -278,99 +276,7 @@ fn revert(view: &View) -> Response {
     Response::json(200, &changes)
 }
 
-/// A server registers, for the first time or again.
-fn add(view: &View, call: &Call, pool: PoolId) -> Response {
-    let spec = match config::parse_server(&call.body, view.live().config.pool(pool).resolve) {
-        Ok(spec) => spec,
-        Err(faults) => return reject_faults(call, "server", &faults),
-    };
-    if let Some(part) = view.own().part(&spec.address) {
-        let advice = format!("\"{}\" {}", spec.address, part.fault());
-        let fault = json!({ "path": "address", "advice": advice });
-        return Response::faults(&call.path, 400, "The server has a fault.", vec![fault]);
-    }
-    let location = path_of(view, pool, &spec.name);
-    match view.table.add(pool, &spec) {
-        Ok(server) => {
-            told(view, format!("server {} at {} was added", server.label, server.address));
-            (view.changed)();
-            (view.registered)(&server);
-            shown(201, view, &server).with("Location", location)
-        }
-        Err(Taken::Name) => match view.table.find_in(pool, &spec.name) {
-            Some(server) => again(view, call, &spec, &server).with("Location", location),
-            None => call.reject(409, format!("The server {} is just being taken out. Try again.", spec.name)),
-        },
-        Err(Taken::NoPool) => call.reject(404, "A reload has just taken the pool out."),
-        Err(Taken::Address(other)) => {
-            let sentence = format!("The address {} is taken by the server {other}.", spec.address);
-            call.reject(409, format!("{sentence} DELETE that one first, or register with its name."))
-        }
-    }
-}
-
-/// A known server registers again, as every restarted server does. Settings that it does not send stay as the operator
-/// left them.
-fn again(view: &View, call: &Call, spec: &ServerSpec, server: &Arc<Server>) -> Response {
-    let (name, address) = (&server.name, &server.address);
-    if *address != spec.address {
-        let sentence = format!("The name {name} is taken by the server at {address}.");
-        return call.reject(409, format!("{sentence} Choose another name, or DELETE that one first."));
-    }
-    let named: Map<String, Value> = serde_json::from_str(&call.body).unwrap_or_default();
-    if named.contains_key("backup") && spec.backup != server.is_backup() {
-        let sentence = format!("The server {name} exists with backup: {}.", server.is_backup());
-        return call.reject(409, format!("{sentence} DELETE it first to change that."));
-    }
-    if named.contains_key("weight") && spec.weight != server.weight() {
-        told(view, format!("server {} registered again, with weight {}", server.label, spec.weight.0));
-        view.table.adjust(server, None, Some(spec.weight));
-        (view.changed)();
-    }
-    (view.registered)(server);
-    shown(200, view, server)
-}
-
-fn change(view: &View, call: &Call, pool: PoolId, name: &str) -> Response {
-    let (mode, weight) = match config::parse_change(&call.body) {
-        Ok(change) => (change.mode, change.weight),
-        Err(faults) => return reject_faults(call, "change", &faults),
-    };
-    let Some(server) = view.table.find_in(pool, name) else { return unknown(call, name) };
-    view.table.adjust(&server, mode, weight);
-    (view.changed)();
-    if let Some(mode) = mode {
-        told(view, format!("server {} was set to {}", server.label, mode.name()));
-        (view.registered)(&server);
-    }
-    weight
-        .into_iter()
-        .for_each(|weight| told(view, format!("server {} was given weight {}", server.label, weight.0)));
-    shown(200, view, &server)
-}
-
-fn remove(view: &View, call: &Call, pool: PoolId, name: &str) -> Response {
-    let snapshot = view.table.snapshot();
-    let Some(server) = view.table.find_in(pool, name) else { return unknown(call, name) };
-    if let Some(name) = snapshot.name_of(&server) {
-        let sentence = format!("The server {} is one of the addresses of {}.", server.name, name.name);
-        return call.reject(409, format!("{sentence} DELETE {}, or set this one to drain.", name.name));
-    }
-    // As it was with its members.
-    let response = shown(200, view, &server);
-    let gone = view.table.remove(pool, name);
-    told(view, format!("server {} at {} was taken out", server.label, server.address));
-    gone.iter().for_each(|server| (view.forgotten)(server.id));
-    (view.changed)();
-    response
-}
-
-/// A change was made: for the log and as an event.
-fn told(view: &View, change: String) {
-    view.events.log(Topic::Change, log::Level::Info, format!("admin: {change}"));
-}
-
-fn reject_faults(call: &Call, what: &str, faults: &[Fault]) -> Response {
+pub(super) fn reject_faults(call: &Call, what: &str, faults: &[Fault]) -> Response {
     let sentence = format!("The {what} has {}.", counted(faults.len()));
     Response::faults(&call.path, 400, sentence, faults.iter().map(shown_fault).collect())
 }
@@ -383,7 +289,7 @@ fn counted(faults: usize) -> String {
     if faults == 1 { "a fault".to_owned() } else { format!("{faults} faults") }
 }
 
-fn shown(status: u16, view: &View, server: &Server) -> Response {
+pub(super) fn shown(status: u16, view: &View, server: &Server) -> Response {
     match server.role() {
         Role::Name => Response::json(status, &names::name(view, server, time::now())),
         Role::Single | Role::Member { .. } => {
@@ -397,7 +303,7 @@ fn no_pool(call: &Call, name: &str) -> Response {
     call.reject(404, format!("There is no pool named {name:?}. GET {POOLS} lists all."))
 }
 
-fn unknown(call: &Call, name: &str) -> Response {
+pub(super) fn unknown(call: &Call, name: &str) -> Response {
     let name: String = name.chars().take(100).collect();
     call.reject(404, format!("There is no server named {name:?}. GET {SERVERS} lists all."))
 }
