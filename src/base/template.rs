@@ -9,7 +9,7 @@ use std::fmt;
 pub const CAPTURES_MAX: u8 = 9;
 
 /// What a template can name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Placeholder {
     /// The client's address without a port.
     ClientIp,
@@ -35,42 +35,53 @@ pub enum Placeholder {
     Route,
     /// The name of the pool.
     Pool,
-    /// A group of the regular expression in the route's path, 1 to [`CAPTURES_MAX`].
+    /// The port that the client connected to; empty on a Unix socket.
+    Port,
+    /// The first value of a header of the request, as the client sent it.
+    Header(Box<str>),
+    /// A group of a regular expression, 1 to [`CAPTURES_MAX`]: that of the route's path, or that of a replacement.
     Capture(u8),
 }
 
-impl Placeholder {
-    /// All but the captures, by name.
-    pub const ALL: [(&'static str, Placeholder); 12] = [
-        ("client_ip", Placeholder::ClientIp),
-        ("host", Placeholder::Host),
-        ("path", Placeholder::Path),
-        ("query", Placeholder::Query),
-        ("uri", Placeholder::Uri),
-        ("method", Placeholder::Method),
-        ("scheme", Placeholder::Scheme),
-        ("request_id", Placeholder::RequestId),
-        ("tls_version", Placeholder::TlsVersion),
-        ("server", Placeholder::Server),
-        ("route", Placeholder::Route),
-        ("pool", Placeholder::Pool),
-    ];
+/// All placeholders but the headers and the captures, by name.
+static NAMED: [(&str, Placeholder); 13] = [
+    ("client_ip", Placeholder::ClientIp),
+    ("host", Placeholder::Host),
+    ("port", Placeholder::Port),
+    ("path", Placeholder::Path),
+    ("query", Placeholder::Query),
+    ("uri", Placeholder::Uri),
+    ("method", Placeholder::Method),
+    ("scheme", Placeholder::Scheme),
+    ("request_id", Placeholder::RequestId),
+    ("tls_version", Placeholder::TlsVersion),
+    ("server", Placeholder::Server),
+    ("route", Placeholder::Route),
+    ("pool", Placeholder::Pool),
+];
 
-    /// The placeholder of a name, or of the digit of a capture.
+impl Placeholder {
+    /// The names of all but the headers and the captures.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        NAMED.iter().map(|(name, _)| *name)
+    }
+
+    /// The placeholder of a name, of `header:NAME`, or of the digit of a capture.
     pub fn named(name: &str) -> Option<Self> {
-        let named = Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, placeholder)| *placeholder);
-        let capture = || match name.as_bytes() {
+        if let Some(header) = name.strip_prefix("header:") {
+            return is_token(header).then(|| Placeholder::Header(header.into()));
+        }
+        match name.as_bytes() {
             [digit @ b'1'..=b'9'] => Some(Placeholder::Capture(digit - b'0')),
-            _ => None,
-        };
-        named.or_else(capture)
+            _ => NAMED.iter().find(|(known, _)| *known == name).map(|(_, placeholder)| placeholder.clone()),
+        }
     }
 }
 
 /// Where the values of placeholders come from.
 pub trait Values {
     /// Appends the value; nothing when there is none. Any bytes may be appended: the template masks what is not safe.
-    fn write(&self, placeholder: Placeholder, out: &mut Vec<u8>);
+    fn write(&self, placeholder: &Placeholder, out: &mut Vec<u8>);
 }
 
 /// A parsed text.
@@ -83,6 +94,15 @@ pub struct Template {
 enum Part {
     Text(Box<[u8]>),
     Value(Placeholder),
+}
+
+/// A piece of a text that is rendered but for the groups of an expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// As it is written.
+    Text(Vec<u8>),
+    /// A group, 1 to [`CAPTURES_MAX`].
+    Capture(u8),
 }
 
 /// Why a text is not a template.
@@ -157,16 +177,18 @@ impl Template {
     }
 
     /// The placeholders, in order.
-    pub fn placeholders(&self) -> impl Iterator<Item = Placeholder> {
+    pub fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Value(placeholder) => Some(*placeholder),
+            Part::Value(placeholder) => Some(placeholder),
             Part::Text(_) => None,
         })
     }
 
     /// The highest capture that is named; 0 when none is.
     pub fn captures(&self) -> u8 {
-        let number = |placeholder| if let Placeholder::Capture(number) = placeholder { number } else { 0 };
+        let number = |placeholder: &Placeholder| {
+            if let Placeholder::Capture(number) = placeholder { *number } else { 0 }
+        };
         self.placeholders().map(number).max().unwrap_or(0)
     }
 
@@ -193,13 +215,28 @@ impl Template {
         });
     }
 
+    /// The text for a header value, in which groups are still to be inserted.
+    pub fn pieces(&self, values: &(impl Values + ?Sized)) -> Vec<Piece> {
+        let piece = |part: &Part| match part {
+            Part::Text(text) => Piece::Text(text.to_vec()),
+            Part::Value(Placeholder::Capture(number)) => Piece::Capture(*number),
+            Part::Value(placeholder) => {
+                let mut text = Vec::new();
+                values.write(placeholder, &mut text);
+                text.iter_mut().filter(|byte| is_control(**byte)).for_each(|byte| *byte = b'_');
+                Piece::Text(text)
+            }
+        };
+        self.parts.iter().map(piece).collect()
+    }
+
     fn each(&self, values: &(impl Values + ?Sized), out: &mut Vec<u8>, mask: impl Fn(&mut Vec<u8>, usize)) {
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text),
                 Part::Value(placeholder) => {
                     let start = out.len();
-                    values.write(*placeholder, out);
+                    values.write(placeholder, out);
                     mask(out, start);
                 }
             }
@@ -211,6 +248,12 @@ fn push_text(parts: &mut Vec<Part>, plain: &mut String) {
     if !plain.is_empty() {
         parts.push(Part::Text(std::mem::take(plain).into_bytes().into()));
     }
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(text: &str) -> bool {
+    let is_char = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.len() <= 256 && text.bytes().all(is_char)
 }
 
 fn is_control(byte: u8) -> bool {
@@ -252,7 +295,7 @@ mod tests {
     struct Same<'v>(&'v [u8]);
 
     impl Values for Same<'_> {
-        fn write(&self, placeholder: Placeholder, out: &mut Vec<u8>) {
+        fn write(&self, placeholder: &Placeholder, out: &mut Vec<u8>) {
             match placeholder {
                 Placeholder::Capture(number) => out.push(b'0' + number),
                 _ => out.extend_from_slice(self.0),
@@ -276,7 +319,7 @@ mod tests {
         check("{{host}}", "{host}");
         check("{{{host}}}", "{v}");
         check("a{{b", "a{b");
-        for (name, _) in Placeholder::ALL {
+        for name in Placeholder::names().chain(["header:X-Env"]) {
             check(&format!("<{{{name}}}>"), "<v>");
         }
     }
@@ -285,6 +328,8 @@ mod tests {
     fn faults_name_what_is_wrong() {
         let check = |text: &str, expected: Fault| assert_eq!(Template::parse(text), Err(expected), "{text}");
         check("{hots}", Fault::Unknown("hots".into()));
+        check("{header:}", Fault::Unknown("header:".into()));
+        check("{header:a b}", Fault::Unknown("header:a b".into()));
         check("{0}", Fault::Unknown("0".into()));
         check("{10}", Fault::Unknown("10".into()));
         check("{}", Fault::Unknown(String::new()));
@@ -304,6 +349,13 @@ mod tests {
         assert_eq!(Template::parse("x").unwrap().constant(), Some(&b"x"[..]));
         assert_eq!(Template::parse("").unwrap().constant(), Some(&b""[..]));
         assert_eq!(Template::parse("{host}").unwrap().start(), b"");
+    }
+
+    #[test]
+    fn groups_are_left_for_later() {
+        let pieces = Template::parse("https://{host}/{2}").unwrap().pieces(&Same(b"a\r"));
+        let text = |text: &str| Piece::Text(text.into());
+        assert_eq!(pieces, [text("https://"), text("a_"), text("/"), Piece::Capture(2)]);
     }
 
     #[test]

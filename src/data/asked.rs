@@ -4,12 +4,13 @@ use super::meta::Meta;
 use crate::base::template::{Placeholder, Values};
 use crate::http1::head::RequestHead;
 use crate::policy::route::{Pattern, Request, without_port};
+use crate::state::listener::OpenListener;
 use crate::state::route::Found;
 use std::io::Write;
 use std::net::IpAddr;
 
 /// Stands for the server's name in rendered headers until it is known. No value has this byte: what clients may send in
-/// targets and hosts is ASCII.
+/// targets and hosts is ASCII, and in headers it is replaced.
 pub const SERVER_NAME: u8 = 0xff;
 
 /// A request as the routes look at it.
@@ -22,6 +23,8 @@ pub struct Asked<'a, 's, 'b> {
     pub query: Option<&'a [u8]>,
     /// Its client.
     pub client: Option<IpAddr>,
+    /// Where it came in; `None` where that does not matter.
+    pub listener: Option<&'a OpenListener>,
 }
 
 impl Request for Asked<'_, '_, '_> {
@@ -49,6 +52,10 @@ impl Request for Asked<'_, '_, '_> {
     fn client(&self) -> Option<IpAddr> {
         self.client
     }
+
+    fn listener(&self) -> &str {
+        self.listener.map_or("", |listener| &listener.name)
+    }
 }
 
 /// What is known of a request, for templates.
@@ -64,7 +71,7 @@ pub struct Known<'a> {
 }
 
 impl Values for Known<'_> {
-    fn write(&self, placeholder: Placeholder, out: &mut Vec<u8>) {
+    fn write(&self, placeholder: &Placeholder, out: &mut Vec<u8>) {
         let asked = self.asked;
         match placeholder {
             Placeholder::ClientIp => {
@@ -90,12 +97,25 @@ impl Values for Known<'_> {
             Placeholder::Server => out.push(SERVER_NAME),
             Placeholder::Route => out.extend_from_slice(self.found.route.name.as_bytes()),
             Placeholder::Pool => out.extend_from_slice(self.pool.as_bytes()),
-            Placeholder::Capture(number) => self.capture(number, out),
+            Placeholder::Port => {
+                let port = asked.listener.and_then(|listener| listener.place.port());
+                let _ = port.map(|port| write!(out, "{port}"));
+            }
+            Placeholder::Header(name) => self.header(name, out),
+            Placeholder::Capture(number) => self.capture(*number, out),
         }
     }
 }
 
 impl Known<'_> {
+    fn header(&self, name: &str, out: &mut Vec<u8>) {
+        self.asked.header(name.as_bytes(), &mut |value| {
+            // UTF-8 has no such byte either.
+            out.extend(value.iter().map(|byte| if *byte == SERVER_NAME { b'?' } else { *byte }));
+            true
+        });
+    }
+
     fn capture(&self, number: u8, out: &mut Vec<u8>) {
         let captures = self.found.pattern.and_then(|pattern: &Pattern| pattern.captures(self.asked.path));
         let group = captures.as_ref().and_then(|captures| captures.get(usize::from(number)));

@@ -5,7 +5,7 @@ use super::meta::{Meta, Sender};
 use super::route::{To, Way, is_named, prepare};
 use crate::base::ids::PoolId;
 use crate::http1::fields::Fields;
-use crate::http1::forward::{Edits, Rewritten};
+use crate::http1::forward::{Change, Edits, Rewritten};
 use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
 use crate::state::table::View;
@@ -40,7 +40,7 @@ pub fn question(
 struct QuestionEdits<'a, 's, 'b>(&'a RequestHead<'s, 'b>);
 
 impl Edits for QuestionEdits<'_, '_, '_> {
-    fn drops(&self, name: &[u8]) -> bool {
+    fn change(&self, name: &[u8]) -> Change {
         const DROPPED: [&str; 8] = [
             "x-forwarded-method",
             "x-forwarded-uri",
@@ -51,7 +51,14 @@ impl Edits for QuestionEdits<'_, '_, '_> {
             "if-unmodified-since",
             "if-range",
         ];
-        DROPPED.iter().any(|dropped| is_named(name, dropped))
+        match DROPPED.iter().any(|dropped| is_named(name, dropped)) {
+            true => Change::Drop,
+            false => Change::Keep,
+        }
+    }
+
+    fn append_replaced(&self, _name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(value);
     }
 
     fn append(&self, _fields: &Fields<'_, '_>, out: &mut Vec<u8>) {

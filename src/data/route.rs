@@ -10,6 +10,7 @@ use super::meta::{Meta, Sender};
 use super::upload::Room;
 use super::upstream;
 use crate::base::ids::{PoolId, TraceId};
+use crate::base::template::Piece;
 use crate::http1::forward::{self, Edits, Hop, Rewritten};
 use crate::http1::head::RequestHead;
 use crate::http1::path::{self, Normalised};
@@ -18,6 +19,7 @@ use crate::policy::pick::Algorithm;
 use crate::policy::rendezvous::mix;
 use crate::policy::route::{Request, cookie, without_port};
 use crate::state::config::Servers;
+use crate::state::listener::OpenListener;
 use crate::state::live::Live;
 use crate::state::route::{Action, Key, Rewrite, Route, append_headers};
 use crate::state::server::stable_hash;
@@ -47,6 +49,8 @@ pub struct Way {
     pub index: usize,
     /// Header lines for the response, with [`SERVER_NAME`] where the server's name belongs.
     response_lines: Vec<u8>,
+    /// What the replacements in the response insert.
+    inserted: Vec<Vec<Piece>>,
     /// Where in the request head the server's name belongs.
     rooms: Vec<Room>,
     is_tls: bool,
@@ -103,7 +107,7 @@ pub fn route(
     let live = &view.live;
     // A listener that was closed meanwhile goes on as it was.
     let listener = live.known_listener(sender.listener.id).map_or(sender.listener, |listener| listener);
-    if let Some(port) = listener.settings.redirect_to_https {
+    if let Some(port) = listener.settings.redirect_to_https.filter(|_| !is_excepted(listener, head)) {
         return to_https(head, port);
     }
     if live.routes.list().is_empty() {
@@ -111,7 +115,7 @@ pub fn route(
     }
     let (raw_path, query) = target_of(head);
     let Normalised { path, unresolved } = path::normalise(raw_path).map_err(|_| Reason::UnsafePath)?;
-    let asked = Asked { head, path: &path, query, client: meta.client };
+    let asked = Asked { head, path: &path, query, client: meta.client, listener: Some(listener) };
     let found = live.routes.find(&asked, unresolved.as_deref()).map_err(|_| Reason::UnsafePath)?;
     let Some(found) = found else {
         let has_default = view.pool(PoolId::default()).count > 0;
@@ -152,6 +156,14 @@ pub fn route(
     prepare(head, meta, sender, &To { pool, rewritten, edits: Some(&edits) }, view, cx, out)?;
     let way = Way { rooms: edits.rooms.take(), ..Way::of(&known) };
     Ok(Routed::Forward(pool, Some(Box::new(way))))
+}
+
+/// Whether the listener redirects no request for this path.
+fn is_excepted(listener: &OpenListener, head: &RequestHead<'_, '_>) -> bool {
+    let except = &listener.settings.redirect_except;
+    let is_one = |path: &[u8]| except.iter().any(|one| one.matches(path));
+    let normalised = (!except.is_empty()).then(|| path::normalise(target_of(head).0));
+    normalised.is_some_and(|found| found.is_ok_and(|found| found.unresolved.is_none() && is_one(&found.path)))
 }
 
 /// Leads a client to the same resource over TLS, on this port. 301 where the method stays the same for every client;
@@ -218,7 +230,7 @@ fn respond(known: &Known<'_>, status: u16, mut headers: Vec<u8>, body: Arc<[u8]>
 /// What keeps a request with one server of a pool, hashed; a random number where the request does not have it.
 pub(super) fn hash_key(head: &RequestHead<'_, '_>, meta: &Meta, servers: &Servers, random: u64) -> u64 {
     let (path, query) = target_of(head);
-    let asked = Asked { head, path, query, client: meta.client };
+    let asked = Asked { head, path, query, client: meta.client, listener: None };
     let found = match servers.algorithm {
         // A client without an address, on a Unix socket, is one client.
         Algorithm::IpHash => Some(meta.client_key()),
@@ -325,7 +337,8 @@ impl Way {
         known.found.route.response_headers.append(known, &mut response_lines);
         let is_tls = known.meta.secure.is_some();
         let (route, index) = (Arc::clone(known.found.route), known.found.index);
-        Way { route, index, response_lines, rooms: Vec::new(), is_tls }
+        let inserted = known.found.route.response_headers.inserted(known);
+        Way { route, index, response_lines, inserted, rooms: Vec::new(), is_tls }
     }
 
     /// The changes of the response of this server.

@@ -3,10 +3,10 @@
 //! Forwarded lines are copied unchanged, in runs, with their case, order, duplicates and odd bytes. Our own lines
 //! follow them: framing is always ours, never the sender's.
 
-pub use super::edits::{Edits, Rewritten};
+pub use super::edits::{Change, Edits, Rewritten};
 
 use super::connection::Nominations;
-use super::edits::is_dropped;
+use super::edits::{append_replaced, change_of};
 use super::encoding::{self, Coding};
 use super::fields::{Field, Fields, Span, list};
 use super::framing::Framing;
@@ -209,11 +209,14 @@ fn copy_request_fields(
             Name::XForwardedHost => known.host = hop.peer_trusted,
             _ => {}
         }
-        let is_left_out = !goes_to_server(head, hop, span.kind)
-            || is_nominated(&nominations, &head.fields, span)
-            || is_dropped(hop.edits, &head.fields, span);
-        if is_left_out {
+        let is_left_out =
+            !goes_to_server(head, hop, span.kind) || is_nominated(&nominations, &head.fields, span);
+        let change = if is_left_out { Change::Drop } else { change_of(hop.edits, &head.fields, span) };
+        if change != Change::Keep {
             runs.leave_out(span, out);
+        }
+        if change == Change::Replace {
+            append_replaced(hop.edits, &head.fields, span, out);
         }
     }
     runs.end(out);
@@ -254,11 +257,18 @@ fn copy_response_fields(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out:
     let mut dated = false;
     let nominations = head.nominates.then(|| Nominations::of(&head.fields));
     for span in head.fields.spans {
-        let is_left_out = !goes_to_client(head, hop, span.kind)
-            || is_nominated(&nominations, &head.fields, span)
-            || head.status >= 200 && is_dropped(hop.edits, &head.fields, span);
-        if is_left_out {
+        let is_left_out =
+            !goes_to_client(head, hop, span.kind) || is_nominated(&nominations, &head.fields, span);
+        let change = match is_left_out {
+            true => Change::Drop,
+            false if head.status < 200 => Change::Keep,
+            false => change_of(hop.edits, &head.fields, span),
+        };
+        if change != Change::Keep {
             runs.leave_out(span, out);
+            if change == Change::Replace {
+                append_replaced(hop.edits, &head.fields, span, out);
+            }
             continue;
         }
         dated |= span.kind == Name::Date;

@@ -2,10 +2,11 @@
 //!
 //! The order of rules that match:
 //!
-//! 1. An exact host, then wildcards (the longest first), then rules for any host.
-//! 2. In a host: an exact path; then the longest text, where a prefix counts without its `/*` and an expression with its
+//! 1. A rule for some listeners, then rules for any: what a listener has of its own is not taken over by the others.
+//! 2. An exact host, then wildcards (the longest first), then rules for any host.
+//! 3. In a host: an exact path; then the longest text, where a prefix counts without its `/*` and an expression with its
 //!    whole text (before a prefix of the same length).
-//! 3. The order of the file.
+//! 4. The order of the file.
 //!
 //! Where the other conditions of a rule (methods, headers, ...) do not hold, the next rule in this order is tried, then
 //! the next class of hosts. The cost of a lookup depends on the labels of the host and the segments of the path, not on
@@ -49,12 +50,25 @@ pub trait Request {
     fn header(&self, name: &[u8], each: &mut dyn FnMut(&[u8]) -> bool) -> bool;
     /// The client's address, if it has one.
     fn client(&self) -> Option<IpAddr>;
+    /// The name of the listener that it came in through; empty where that is not known.
+    fn listener(&self) -> &str {
+        ""
+    }
 }
 
 /// The compiled rules.
 #[derive(Debug, Default)]
 pub struct Router {
     rules: Vec<Rule>,
+    /// Those for some listeners; `None` when there are none.
+    of_listeners: Option<Box<Table>>,
+    /// Those for any listener.
+    rest: Table,
+}
+
+/// Rules by host.
+#[derive(Debug, Default)]
+struct Table {
     exact: Map<Paths>,
     /// By what follows the `*.`.
     under: Map<Paths>,
@@ -66,12 +80,11 @@ impl Router {
     pub fn new(rules: Vec<Rule>) -> Self {
         let mut router = Router::default();
         for (number, rule) in (0..).zip(&rules) {
-            let paths = match &rule.host {
-                Host::Any => &mut router.any,
-                Host::Exact(host) => router.exact.entry(host.clone()).or_default(),
-                Host::Under(host) => router.under.entry(host.clone()).or_default(),
+            let table = match rule.listeners.is_empty() {
+                true => &mut router.rest,
+                false => router.of_listeners.get_or_insert_default(),
             };
-            paths.add(&rule.path, number);
+            table.of(&rule.host).add(&rule.path, number);
         }
         router.rules = rules;
         router
@@ -82,14 +95,31 @@ impl Router {
         let mut buffer = [0; HOST_MAX];
         let host = plain_host(request.host(), &mut buffer);
         let holds = |rule: u32| self.rules.get(rule as usize).is_some_and(|rule| rule.holds(request));
-        let classes = self.exact.get(host).into_iter().chain(self.wildcards(host)).chain([&self.any]);
-        let mut found = classes.filter_map(|paths| paths.find(request.path(), holds));
+        let tables = self.of_listeners.as_deref().into_iter().chain([&self.rest]);
+        let mut found = tables
+            .filter_map(|table| table.classes(host).find_map(|paths| paths.find(request.path(), holds)));
         found.next().map(|rule| rule as usize)
     }
 
     /// The rule of an index.
     pub fn rule(&self, index: usize) -> Option<&Rule> {
         self.rules.get(index)
+    }
+}
+
+impl Table {
+    /// The rules of a host, made when there are none yet.
+    fn of(&mut self, host: &Host) -> &mut Paths {
+        match host {
+            Host::Any => &mut self.any,
+            Host::Exact(host) => self.exact.entry(host.clone()).or_default(),
+            Host::Under(host) => self.under.entry(host.clone()).or_default(),
+        }
+    }
+
+    /// The rules for a host, in the order in which they are tried.
+    fn classes<'r>(&'r self, host: &'r [u8]) -> impl Iterator<Item = &'r Paths> {
+        self.exact.get(host).into_iter().chain(self.wildcards(host)).chain([&self.any])
     }
 
     /// The wildcards that a host is under, the longest first.

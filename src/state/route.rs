@@ -5,7 +5,7 @@ mod headers;
 mod rewrite;
 mod split;
 
-pub use headers::{HeaderEdits, HeaderName, Security, append_headers};
+pub use headers::{HeaderEdits, HeaderName, Replacement, Security, append_headers};
 pub use rewrite::{Redirect, Rewrite};
 pub use split::{Key, Split};
 
@@ -266,6 +266,9 @@ impl<R: Request> Request for WithPath<'_, R> {
     fn client(&self) -> Option<IpAddr> {
         self.request.client()
     }
+    fn listener(&self) -> &str {
+        self.request.listener()
+    }
 }
 
 /// A file of bounded size.
@@ -300,7 +303,7 @@ mod testing {
     }
 
     impl Values for Sample {
-        fn write(&self, placeholder: Placeholder, out: &mut Vec<u8>) {
+        fn write(&self, placeholder: &Placeholder, out: &mut Vec<u8>) {
             let value = match placeholder {
                 Placeholder::ClientIp => "10.1.2.3",
                 Placeholder::Host => "www.example.com",

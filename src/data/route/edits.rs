@@ -4,7 +4,7 @@ use super::{Way, is_named};
 use crate::data::asked::{Known, SERVER_NAME};
 use crate::data::upload::Room;
 use crate::http1::fields::Fields;
-use crate::http1::forward::Edits;
+use crate::http1::forward::{Change, Edits};
 use crate::state::route::HeaderEdits;
 use crate::state::table::Pool;
 use std::cell::RefCell;
@@ -22,6 +22,14 @@ pub(super) fn with_server(lines: &[u8], server: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// Takes a byte out of what was appended.
+fn remove_from(start: usize, byte: u8, out: &mut Vec<u8>) {
+    if out[start..].contains(&byte) {
+        let rest = out.split_off(start);
+        out.extend(rest.into_iter().filter(|each| *each != byte));
+    }
+}
+
 /// What changes in the headers for the server.
 pub(super) struct RequestEdits<'a> {
     pub(super) of_route: Option<(&'a HeaderEdits, &'a Known<'a>)>,
@@ -33,9 +41,20 @@ pub(super) struct RequestEdits<'a> {
 }
 
 impl Edits for RequestEdits<'_> {
-    fn drops(&self, name: &[u8]) -> bool {
-        self.of_route.is_some_and(|(edits, _)| edits.drops(name))
-            || self.without.iter().any(|lower| is_named(name, lower))
+    fn change(&self, name: &[u8]) -> Change {
+        match self.of_route.map_or(Change::Keep, |(edits, _)| edits.change(name)) {
+            Change::Drop => Change::Drop,
+            _ if self.without.iter().any(|lower| is_named(name, lower)) => Change::Drop,
+            other => other,
+        }
+    }
+
+    fn append_replaced(&self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        let Some((edits, known)) = self.of_route else { return };
+        let start = out.len();
+        edits.append_replaced(&edits.inserted(known), name, value, out);
+        // The server is not chosen yet, and here there is no room for its name.
+        remove_from(start, SERVER_NAME, out);
     }
 
     fn append(&self, _fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
@@ -79,8 +98,14 @@ pub struct ResponseEdits<'w> {
 }
 
 impl Edits for ResponseEdits<'_> {
-    fn drops(&self, name: &[u8]) -> bool {
-        self.way.route.response_headers.drops(name)
+    fn change(&self, name: &[u8]) -> Change {
+        self.way.route.response_headers.change(name)
+    }
+
+    fn append_replaced(&self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        let mut line = Vec::new();
+        self.way.route.response_headers.append_replaced(&self.way.inserted, name, value, &mut line);
+        out.extend_from_slice(&line);
     }
 
     fn append(&self, fields: &Fields<'_, '_>, out: &mut Vec<u8>) {

@@ -21,6 +21,8 @@ pub struct Rule {
     pub cookies: Vec<Field>,
     /// Clients in any of these networks. A client without an address (a Unix socket) is in none.
     pub clients: Vec<Network>,
+    /// Requests that came in through a listener of any of these names.
+    pub listeners: Vec<Box<str>>,
 }
 
 /// Which hosts a rule is for.
@@ -83,6 +85,7 @@ impl Rule {
     pub(super) fn holds(&self, request: &impl Request) -> bool {
         self.has_method(request)
             && self.has_client(request)
+            && self.has_listener(request)
             && self.path.has_pattern(request.path())
             && self.headers.iter().all(|field| field.test.holds(|each| request.header(&field.name, each)))
             && self.query.iter().all(|field| field.holds_in_query(request.query()))
@@ -97,9 +100,24 @@ impl Rule {
         let is_in = |client| self.clients.iter().any(|network| network.contains(client));
         self.clients.is_empty() || request.client().is_some_and(is_in)
     }
+
+    fn has_listener(&self, request: &impl Request) -> bool {
+        self.listeners.is_empty() || self.listeners.iter().any(|name| **name == *request.listener())
+    }
 }
 
 impl Path {
+    /// Whether it is for this path, which is normalised.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        match self {
+            Path::Exact(exact) => path == &**exact,
+            Path::Prefix(prefix) => {
+                path.strip_prefix(&**prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+            }
+            Path::Pattern(pattern) => pattern.is_match(path),
+        }
+    }
+
     fn has_pattern(&self, path: &[u8]) -> bool {
         match self {
             Path::Pattern(pattern) => pattern.is_match(path),

@@ -12,6 +12,7 @@ struct Ask {
     method: String,
     headers: Vec<(String, String)>,
     client: Option<IpAddr>,
+    listener: String,
 }
 
 impl Request for Ask {
@@ -33,10 +34,38 @@ impl Request for Ask {
     fn client(&self) -> Option<IpAddr> {
         self.client
     }
+    fn listener(&self) -> &str {
+        &self.listener
+    }
 }
 
 fn ask(method: &str, host: &str, path: &str) -> Ask {
     Ask { host: host.into(), path: path.into(), method: method.into(), ..Ask::default() }
+}
+
+#[test]
+fn the_rules_of_a_listener_come_before_those_of_all() {
+    let of = |text: &str, names: &[&str]| Rule {
+        listeners: names.iter().map(|name| Box::from(*name)).collect(),
+        ..rule(text)
+    };
+    let router = Router::new(vec![
+        of("a.example /x", &[]),
+        of("/*", &["http", "local"]),
+        of("/x", &["http"]),
+        of("/*", &[]),
+    ]);
+    for (listener, host, path, expected) in [
+        ("http", "a.example", "/x", 2),
+        ("http", "a.example", "/y", 1),
+        ("local", "a.example", "/x", 1),
+        ("https", "a.example", "/x", 0),
+        ("https", "b.example", "/x", 3),
+        ("", "a.example", "/x", 0),
+    ] {
+        let ask = Ask { listener: listener.into(), ..ask("GET", host, path) };
+        assert_eq!(router.find(&ask), Some(expected), "{listener} {host} {path}");
+    }
 }
 
 /// `a.example /x/*`, `*.example`, `/x`, `* ~^/x`; one or both parts.

@@ -177,7 +177,9 @@ pub(super) fn read(s: &mut Section<'_, '_>, folder: &Path, pools: &[&str], above
     let auth = s.section_or_null("basic_auth", |s| basic_auth(s, folder));
     let forward = s.section_or_null("forward_auth", |s| forward_auth(s, pools));
     let pages = s.section_or_null("error_pages", |s| Some(error_pages(s, folder)));
-    let compression = s.section_or_null("compression", |s| Some(compression(s)));
+    let has_compression = s.has("compression");
+    let compression = s.optional_or_true("compression", compression);
+    let compression = has_compression.then_some(compression);
     Guards {
         access: Access { allow: given(allow, &above.access.allow), deny: given(deny, &above.access.deny) },
         rate_limit: given(rate, &above.rate_limit),

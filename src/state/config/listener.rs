@@ -2,6 +2,7 @@
 
 use super::Network;
 use super::listeners;
+use crate::policy::route::Path as PathRule;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -20,6 +21,8 @@ pub struct Listener {
     pub proxy_protocol: Option<Vec<Network>>,
     /// Each request is answered with a redirect to https on this port.
     pub redirect_to_https: Option<u16>,
+    /// Requests for these paths are not.
+    pub redirect_except: Vec<PathRule>,
     /// Its index in `load_balancer.listeners`; `None` for that of `load_balancer_port`.
     pub listed: Option<usize>,
 }
@@ -94,6 +97,7 @@ impl Listener {
             tls: None,
             proxy_protocol: None,
             redirect_to_https: None,
+            redirect_except: Vec::new(),
             listed: None,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::reader::{Reader, Section};
 use super::refine::SOCKET_PATH_MAX;
+use super::routes::path_of_condition;
 use super::tree::{Node, Value};
 use super::{
     Certificate, ClientAuth, Config, Listener, Network, Place, TlsToClients, TlsVersion, elsewhere, rules,
@@ -62,6 +63,11 @@ fn listener(
     let own_senders = s.has("proxy_protocol");
     let own = s.values_or_null("proxy_protocol", rules::network);
     let redirect_to_https = s.get("redirect_to_https", None, redirect);
+    let redirect_except = s.values("redirect_except", path_of_condition).unwrap_or_default();
+    if !redirect_except.is_empty() && redirect_to_https.is_none() {
+        let advice = "has no effect without \"redirect_to_https\": true; write that too, or leave it out";
+        s.fault("redirect_except", advice.to_owned());
+    }
     let place = match port? {
         PortOrPath::Port(port) => Place::Tcp(SocketAddr::new(bind, port)),
         PortOrPath::Path(path) => Place::Unix(path),
@@ -76,7 +82,7 @@ fn listener(
     if let Err(fault) = rules::check_name(&name) {
         s.fault("name", format!("the address {name:?} {fault}, for it is the name while none is given"));
     }
-    Some(Listener { name, place, tls, proxy_protocol, redirect_to_https, listed: Some(at) })
+    Some(Listener { name, place, tls, proxy_protocol, redirect_to_https, redirect_except, listed: Some(at) })
 }
 
 enum PortOrPath {

@@ -84,8 +84,13 @@ pub(in crate::state) fn parse_routes(
     let (node, mut reader) = (tree_of(&source)?, Reader::default());
     let pools = [&["default"], pools].concat();
     let guards = &Guards::default();
-    let around =
-        routes::Around { pools: &pools, folder: Path::new(""), retries: retry::Rules::default(), guards };
+    let around = routes::Around {
+        pools: &pools,
+        listeners: &["default"],
+        folder: Path::new(""),
+        retries: retry::Rules::default(),
+        guards,
+    };
     let routes = reader.top(&node, |top| routes::routes(top, &around));
     routes::check(&routes, &pools, guards, &mut reader);
     let (faults, warnings) = reader.finish(&source);

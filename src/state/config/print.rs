@@ -293,6 +293,8 @@ mod tests {
             r#"{"load_balancer": {"load_balancer_port": 80, "proxy_protocol": ["::1"], "listeners": [{"port": 443, "tls": {"certificates": [{"certificate": "a.pem"}]}}]}}"#,
             r#"{"pools": {"a.b": {"health_check": {"interval": "200ms"}, "list": [{"address": "a:1"}]}, "c": {}}, "routes": [{"pool": "a.b", "path": "/x/*"}, {"path": "/x/*", "split": {"pools": {"c": 1}}}]}"#,
             r#"{"rate_limit": {"requests": 5}, "routes": [{"rate_limit": null, "request_headers": {"set": {"X-A": "b"}}, "retries": {"attempts": 2}}], "compression": {}}"#,
+            r#"{"load_balancer": {"listeners": [{"name": "w", "port": 80, "redirect_to_https": true, "redirect_except": ["/a/*"]}]}, "compression": true,
+                "routes": [{"listener": "w", "compression": false, "response_headers": {"replace": [{"header": "Location", "match": "^/(a)", "with": "/{1}"}]}}]}"#,
             r#"{"limits": {"body": "${NO_BODY:-5}"}}"#,
         ] {
             check_same(text);

@@ -58,8 +58,11 @@ pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config 
         let names: Vec<&str> =
             [DEFAULT_POOL].into_iter().chain(pools.iter().map(|pool| pool.name.as_str())).collect();
         let guards = guards::read(top, folder, &names, &Guards::default());
+        let listeners: Vec<&str> = listen.listeners.iter().map(|listener| listener.name.as_str()).collect();
+        let around =
+            routes::Around { pools: &names, listeners: &listeners, folder, retries, guards: &guards };
         Config {
-            routes: routes::routes(top, &routes::Around { pools: &names, folder, retries, guards: &guards }),
+            routes: routes::routes(top, &around),
             servers: top.section("servers", |section| servers(section, folder)),
             pools,
             threadpool,

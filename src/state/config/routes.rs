@@ -3,8 +3,9 @@
 mod conditions;
 mod elsewhere;
 mod outcome;
+mod replacement;
 
-pub(super) use conditions::is_token;
+pub(super) use conditions::{is_token, path as path_of_condition};
 pub(super) use outcome::key;
 
 use super::reader::{Reader, Section};
@@ -45,6 +46,8 @@ pub struct RouteSpec {
 pub(super) struct Around<'a> {
     /// The names of the pools; the index is the [`PoolId`], the first is `default`.
     pub(super) pools: &'a [&'a str],
+    /// The names of the listeners.
+    pub(super) listeners: &'a [&'a str],
     /// Where relative paths start.
     pub(super) folder: &'a Path,
     /// What a route's guards are where it has none of its own.
@@ -97,7 +100,7 @@ pub(super) fn check(routes: &[RouteSpec], pools: &[&str], guards: &Guards, reade
 fn route(s: &mut Section<'_, '_>, around: &Around<'_>) -> RouteSpec {
     elsewhere::report(s);
     let name = s.maybe("name", None, rules::server_name).unwrap_or_default();
-    let rules = conditions::rules(s);
+    let rules = conditions::rules(s, around.listeners);
     let (action, body_file) = outcome::action(s, around);
     let rewrite = outcome::rewrite(s);
     let route = Route {

@@ -1,6 +1,8 @@
 //! Changes to the headers of requests and responses.
 
-use crate::base::template::{Template, Values};
+use crate::base::template::{Piece, Template, Values};
+use crate::http1::edits::Change;
+use crate::policy::route::Pattern;
 use std::fmt;
 
 /// What a route sets, adds and removes.
@@ -12,6 +14,19 @@ pub struct HeaderEdits {
     pub add: Vec<(HeaderName, Template)>,
     /// Are left out, unless they are set or added here as well.
     pub remove: Vec<HeaderName>,
+    /// Change parts of values.
+    pub replace: Vec<Replacement>,
+}
+
+/// A change of the parts of a header's value that an expression matches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replacement {
+    /// In each header of this name.
+    pub name: HeaderName,
+    /// What is replaced, wherever it matches. Of several for one name the first that matches counts.
+    pub pattern: Pattern,
+    /// What stands there then; the captures in it are those of `pattern`.
+    pub with: Template,
 }
 
 /// A header's name as it is written, or the start of names when it ends with `*` (in `remove` only). Compared without
@@ -31,13 +46,33 @@ pub enum Security {
 impl HeaderEdits {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty() && self.replace.is_empty()
     }
 
-    /// Whether the message's own headers of this name are left out.
-    pub fn drops(&self, name: &[u8]) -> bool {
+    /// What becomes of the message's own headers of this name.
+    pub fn change(&self, name: &[u8]) -> Change {
         let set = self.set.iter().map(|(name, _)| name);
-        set.chain(&self.remove).any(|known| known.matches(name))
+        if set.chain(&self.remove).any(|known| known.matches(name)) {
+            Change::Drop
+        } else if self.replace.iter().any(|replacement| replacement.name.matches(name)) {
+            Change::Replace
+        } else {
+            Change::Keep
+        }
+    }
+
+    /// What the replacements insert for a request, in their order.
+    pub fn inserted(&self, values: &(impl Values + ?Sized)) -> Vec<Vec<Piece>> {
+        self.replace.iter().map(|replacement| replacement.with.pieces(values)).collect()
+    }
+
+    /// Appends the value of a header, of which parts are replaced with what [`HeaderEdits::inserted`] gave.
+    pub fn append_replaced(&self, inserted: &[Vec<Piece>], name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        let own = self.replace.iter().zip(inserted).filter(|(own, _)| own.name.matches(name));
+        match own.into_iter().find(|(own, _)| own.pattern.is_match(value)) {
+            Some((own, pieces)) => own.pattern.replace(value, |group, out| insert(pieces, group, out), out),
+            None => out.extend_from_slice(value),
+        }
     }
 
     /// Appends the lines of what is set and added.
@@ -46,9 +81,19 @@ impl HeaderEdits {
         append_headers(&self.add, values, out);
     }
 
-    /// Every template.
+    /// Every template whose captures are those of the route's path.
     pub fn templates(&self) -> impl Iterator<Item = &Template> {
         self.set.iter().chain(&self.add).map(|(_, template)| template)
+    }
+}
+
+/// Appends the pieces, with the groups of a match.
+fn insert<'v>(pieces: &[Piece], group: &dyn Fn(u8) -> &'v [u8], out: &mut Vec<u8>) {
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => out.extend_from_slice(text),
+            Piece::Capture(number) => out.extend_from_slice(group(*number)),
+        }
     }
 }
 
@@ -153,8 +198,17 @@ mod tests {
     /// The headers of a message after the edits, as the data plane makes them.
     fn applied(edits: &HeaderEdits, message: &[(&str, &str)]) -> String {
         let mut out = Vec::new();
-        for (name, value) in message.iter().filter(|(name, _)| !edits.drops(name.as_bytes())) {
-            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        for (name, value) in message {
+            match edits.change(name.as_bytes()) {
+                Change::Drop => {}
+                Change::Keep => out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes()),
+                Change::Replace => {
+                    let inserted = edits.inserted(&Sample::default());
+                    out.extend_from_slice(format!("{name}: ").as_bytes());
+                    edits.append_replaced(&inserted, name.as_bytes(), value.as_bytes(), &mut out);
+                    out.extend_from_slice(b"\r\n");
+                }
+            }
         }
         edits.append(&Sample::default(), &mut out);
         String::from_utf8(out).unwrap()
@@ -166,6 +220,7 @@ mod tests {
             set: vec![pair("X-Real-IP", "{client_ip}"), pair("X-Empty", "{tls_version}")],
             add: vec![pair("Vary", "X-Env")],
             remove: vec![HeaderName::new("Server"), HeaderName::new("X-Internal-*")],
+            replace: Vec::new(),
         };
         let message = [
             ("x-real-ip", "6.6.6.6"),
@@ -182,6 +237,35 @@ mod tests {
             "Vary: Accept\r\nX-Internal: kept\r\nAccept: */*\r\nX-Real-IP: 10.1.2.3\r\nVary: X-Env\r\n"
         );
         assert!(HeaderEdits::default().is_empty() && !edits.is_empty());
+    }
+
+    #[test]
+    fn parts_of_values_are_replaced() {
+        let replacement = |name: &str, pattern: &str, with: &str| Replacement {
+            name: HeaderName::new(name),
+            pattern: Pattern::new(pattern).unwrap(),
+            with: Template::parse(with).unwrap(),
+        };
+        let edits = HeaderEdits {
+            replace: vec![
+                replacement("Location", "^http://app:8080/(.*)", "https://{host}/app/{1}"),
+                replacement("Location", "^/", "/app/"),
+                replacement("Set-Cookie", "(?i)(; *path=)/", "{1}/app/"),
+                replacement("X-List", "a(.)", "<{1}>"),
+                replacement("X-Gone", ".*", ""),
+            ],
+            ..HeaderEdits::default()
+        };
+        let check = |line: (&str, &str), expected: &str| {
+            assert_eq!(applied(&edits, &[line]), format!("{}: {expected}\r\n", line.0));
+        };
+        check(("Location", "http://app:8080/a?b"), "https://www.example.com/app/a?b");
+        check(("location", "/a"), "/app/a");
+        check(("Location", "https://other.example/"), "https://other.example/");
+        check(("Set-Cookie", "a=b; Path=/; Secure"), "a=b; Path=/app/; Secure");
+        check(("X-List", "a1, a2, b"), "<1>, <2>, b");
+        check(("X-Gone", "a"), "");
+        check(("X-Other", "a1"), "a1");
     }
 
     #[test]

@@ -83,6 +83,10 @@ impl Redirect {
     pub fn location(&self, values: &impl Values, out: &mut Vec<u8>) {
         let start = out.len();
         self.target.render_uri(values, out);
+        // A target that ends in `?{query}`, for a request without a query.
+        if out.ends_with(b"?") && self.target.placeholders().last() == Some(&Placeholder::Query) {
+            out.pop();
+        }
         if matches!(self.target.start(), b"" | b"/") {
             let slashes = out.iter().skip(start).take_while(|byte| **byte == b'/').count();
             out.drain(start..start + slashes.saturating_sub(1));
@@ -132,7 +136,7 @@ struct WithPath<'v, V> {
 }
 
 impl<V: Values> Values for WithPath<'_, V> {
-    fn write(&self, placeholder: Placeholder, out: &mut Vec<u8>) {
+    fn write(&self, placeholder: &Placeholder, out: &mut Vec<u8>) {
         match placeholder {
             Placeholder::Path => out.extend_from_slice(self.path),
             other => self.values.write(other, out),
@@ -229,6 +233,7 @@ mod tests {
             assert_eq!(String::from_utf8(out).unwrap(), expected, "{target} {uri}");
         };
         check("https://{host}{uri}", "/a?b=c", "https://www.example.com/a?b=c");
+        check("/new/{1}?{query}", "/a", "/new/seven");
         check("{uri}", "//evil.example/a", "/evil.example/a");
         check("/{uri}", "//evil.example/a", "/evil.example/a");
         check("/new{uri}", "/a", "/new/a");

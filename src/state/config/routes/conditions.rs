@@ -1,8 +1,8 @@
 //! The conditions of a route: `host`, `path`, `methods`, `headers`, `query`, `cookies`, `client`.
 
 use super::super::reader::Section;
-use super::super::rules;
 use super::super::tree::{Node, Value};
+use super::super::{rules, spell};
 use crate::http1::path;
 use crate::policy::route::{Field, Host, Path, Pattern, Rule, Test};
 
@@ -11,8 +11,8 @@ const PATH_MAX: usize = 2048;
 /// The most hosts or paths of one route.
 const ALTERNATIVES_MAX: usize = 1000;
 
-/// The rules of a route: one for each pair of a host and a path.
-pub(super) fn rules(s: &mut Section<'_, '_>) -> Vec<Rule> {
+/// The rules of a route: one for each pair of a host and a path. `known`: the names of the listeners.
+pub(super) fn rules(s: &mut Section<'_, '_>, known: &[&str]) -> Vec<Rule> {
     let hosts = s.get("host", vec![Host::Any], |node| one_or_more(node, host));
     let paths = s.get("path", vec![Path::default()], |node| one_or_more(node, path));
     let rule = Rule {
@@ -23,6 +23,7 @@ pub(super) fn rules(s: &mut Section<'_, '_>) -> Vec<Rule> {
         query: s.pairs("query", r#"{ "version": "2" }"#, |name, node| field(name, name, node)),
         cookies: s.pairs("cookies", r#"{ "beta": true }"#, cookie),
         clients: s.values("client", rules::network).unwrap_or_default(),
+        listeners: listeners(s, known),
     };
     let is_open = ["methods", "client"].map(|key| (key, s.is_empty_list(key)));
     for (key, _) in is_open.into_iter().filter(|(_, is_empty)| *is_empty) {
@@ -36,6 +37,20 @@ pub(super) fn rules(s: &mut Section<'_, '_>) -> Vec<Rule> {
     }
     let pairs = hosts.iter().flat_map(|host| paths.iter().map(move |path| (host.clone(), path.clone())));
     pairs.take(ALTERNATIVES_MAX).map(|(host, path)| Rule { host, path, ..rule.clone() }).collect()
+}
+
+/// Names of listeners that there are.
+fn listeners(s: &mut Section<'_, '_>, known: &[&str]) -> Vec<Box<str>> {
+    let name = |node: &Node| rules::text(node, "write the name of a listener").map(Box::from);
+    let names = s.get("listener", Vec::new(), |node| one_or_more(node, name));
+    for name in names.iter().map(|name| &**name).filter(|name| !known.contains(name)) {
+        let advice = match spell::nearest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("write one of: {}", known.join(", ")),
+        };
+        s.fault("listener", format!("there is no listener {name:?}; {advice}"));
+    }
+    names
 }
 
 /// A text, or a list of them.
@@ -116,7 +131,7 @@ fn foreign_host(text: &str) -> Option<String> {
 }
 
 /// A path: exact, `/prefix/*` or `~expression`.
-pub(super) fn path(node: &Node) -> Result<Path, String> {
+pub(in crate::state::config) fn path(node: &Node) -> Result<Path, String> {
     let advice = "write \"/exact\", \"/prefix/*\" or \"~^/expression$\"";
     let text = match &node.value {
         Value::Text(text) => text.as_str(),

@@ -158,8 +158,13 @@ const KEYS: &[(&[&str], &str)] = &[
         "files are not served from a folder; write \"pool\" and let a server do it, or \"respond\": { \"file\": \"page.html\" } for a single one",
     ),
     (
-        &["tls", "entryPoints", "entrypoints", "listen", "listener", "listeners", "ssl"],
-        "routes hold for every listener; write it in \"load_balancer\"",
+        &["entryPoints", "entrypoints", "entry_points", "listeners", "listen", "frontend", "bind"],
+        "write \"listener\": the name of one in \"load_balancer\": { \"listeners\": ... }, or leave it out for all of them",
+    ),
+    (&["tls", "ssl"], "TLS belongs to a listener; write it in \"load_balancer\": { \"listeners\": ... }"),
+    (
+        &["proxy_redirect", "proxy_cookie_path", "proxy_cookie_domain", "replace_header", "replace-header"],
+        "write \"response_headers\": { \"replace\": [ { \"header\": \"Location\", \"match\": \"^http://app:8080/\", \"with\": \"/\" } ] }",
     ),
 ];
 
@@ -168,6 +173,14 @@ pub(super) fn report(s: &mut Section<'_, '_>) {
     for (keys, advice) in KEYS {
         s.foreign(keys, |_| (*advice).to_owned());
     }
+}
+
+/// The header that a variable of nginx, Caddy or HAProxy stands for.
+pub(super) fn header(name: &str) -> Option<String> {
+    let dashed = |name: &str| name.replace('_', "-");
+    let caddy = ["http.request.header.", "header."].iter().find_map(|start| name.strip_prefix(start));
+    let nginx = || name.strip_prefix("http_").filter(|rest| *rest != "host").map(dashed);
+    caddy.map(str::to_owned).or_else(nginx).filter(|header| super::is_token(header))
 }
 
 /// The name here of a variable of nginx, HAProxy, Caddy, Traefik or Envoy, without its signs.
@@ -191,11 +204,12 @@ pub(super) fn variable(name: &str) -> Option<&'static str> {
         "uri.path" | "document_uri" | "req.path" | "path_info" => "path",
         "args" | "query_string" | "uri.query" | "querystring" | "is_args" => "query",
         "request_method" | "req.method" => "method",
+        "server_port" | "dst_port" | "local_port" => "port",
         "proto" | "protocol" | "x_forwarded_proto" => "scheme",
         "id" | "requestid" | "uuid" | "trace_id" | "http.request.uuid" | "req_id" => "request_id",
         "ssl_protocol" | "tls.version" | "ssl_fc_protocol" | "tls" => "tls_version",
         "upstream_addr" | "upstream" | "backend_server" | "srv_name" | "upstream_hostport" => "server",
         "backend" | "backend_name" | "proxy_host" | "service" => "pool",
-        own => return Placeholder::ALL.iter().find(|(name, _)| *name == own).map(|(name, _)| *name),
+        own => return Placeholder::names().find(|name| *name == own),
     })
 }

@@ -4,7 +4,7 @@ use super::super::reader::Section;
 use super::super::tree::{Node, Value};
 use super::super::{rules, spell};
 use super::conditions::is_token;
-use super::{Around, elsewhere};
+use super::{Around, elsewhere, replacement};
 use crate::base::ids::PoolId;
 use crate::base::template::{Fault, Placeholder, Template};
 use crate::http1::names::{Name, name_of};
@@ -213,7 +213,7 @@ fn strip_prefix(node: &Node) -> Result<Box<[u8]>, String> {
 
 fn rewrite_path(node: &Node) -> Result<Template, String> {
     let (text, template) = template(node)?;
-    let own = |placeholder| matches!(placeholder, Placeholder::Uri | Placeholder::Query);
+    let own = |placeholder: &Placeholder| matches!(placeholder, Placeholder::Uri | Placeholder::Query);
     if template.placeholders().any(own) {
         return Err(format!("{node} has the query, which is kept anyway; write {{path}} for the path alone"));
     }
@@ -251,6 +251,7 @@ pub(super) fn edits(
         set: s.pairs("set", r#"{ "X-Env": "staging" }"#, header_line(rule)),
         add: s.pairs("add", r#"{ "X-Env": "staging" }"#, header_line(rule)),
         remove: s.values("remove", |node| removed(node, rule)).unwrap_or_default(),
+        replace: replacement::all(s, rule),
     })
 }
 
@@ -329,7 +330,7 @@ pub(super) fn security(s: &mut Section<'_, '_>) -> Option<Security> {
 }
 
 /// A text with placeholders, as it is written and parsed.
-fn template(node: &Node) -> Result<(&str, Template), String> {
+pub(super) fn template(node: &Node) -> Result<(&str, Template), String> {
     let Value::Text(text) = &node.value else {
         return Err(format!("expected text, found {node}; write it in quotes"));
     };
@@ -345,7 +346,10 @@ fn template(node: &Node) -> Result<(&str, Template), String> {
 
 /// The placeholder that an unknown name may mean.
 fn meant(name: &str) -> String {
-    let names = || Placeholder::ALL.iter().map(|(name, _)| *name);
+    let names = Placeholder::names;
+    if let Some(header) = elsewhere::header(name) {
+        return format!("; write {{header:{header}}}");
+    }
     let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
     match elsewhere::variable(name)
         .or_else(|| spell::nearest(name.trim_start_matches("http.request."), names()))
@@ -354,7 +358,7 @@ fn meant(name: &str) -> String {
         Some(near) => format!("; did you mean {{{near}}}?"),
         None => {
             let all: Vec<String> = names().map(|name| format!("{{{name}}}")).collect();
-            format!("; known are {} and {{1}} to {{9}}", all.join(", "))
+            format!("; known are {}, {{header:NAME}} and {{1}} to {{9}}", all.join(", "))
         }
     }
 }
@@ -365,6 +369,9 @@ fn dollar(text: &str) -> Option<String> {
     let rest = rest.strip_prefix('{').unwrap_or(rest);
     let is_name = |char: char| char.is_ascii_alphanumeric() || char == '_';
     let name = rest.split(|char| !is_name(char)).next().filter(|name| !name.is_empty())?;
+    if let Some(header) = elsewhere::header(name) {
+        return Some(format!("has ${name}; write {{header:{header}}}"));
+    }
     let known = match name.as_bytes() {
         [b'1'..=b'9'] => Some(name),
         _ => elsewhere::variable(name).or_else(|| Placeholder::named(name).map(|_| name)),

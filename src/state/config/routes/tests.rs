@@ -50,12 +50,76 @@ fn keys_of_other_programs_are_reported_how_to_write_them_here() {
         (r#""root": "/var/www""#, ".root", "not served from a folder"),
         (r#""timeout": "5s""#, ".timeout", r#"write "timeouts""#),
         (r#""client_max_body_size": "10m""#, ".client_max_body_size", r#""limits": { "body""#),
-        (r#""tls": true"#, ".tls", "every listener"),
+        (r#""tls": true"#, ".tls", "belongs to a listener"),
+        (r#""entryPoints": ["web"]"#, ".entryPoints", r#"write "listener""#),
+        (r#""proxy_redirect": "off""#, ".proxy_redirect", r#""replace""#),
         (r#""weighted_clusters": {}"#, ".weighted_clusters", r#"write "split""#),
         (r#""hsts": true"#, ".hsts", r#""security_headers""#),
         (r#""pol": "api""#, ".pol", r#"did you mean "pool"?"#),
     ] {
         check(keys, at, advice);
+    }
+}
+
+#[test]
+fn faults_of_replacements_and_listeners_say_what_to_write() {
+    let replace = r#""response_headers": { "replace": "#;
+    for (keys, at, advice) in [
+        (r#""listener": "defualt""#.to_owned(), ".listener", r#"did you mean "default"?"#),
+        (r#""listener": []"#.to_owned(), ".listener", "leave the key out"),
+        (r#""listener": 80"#.to_owned(), ".listener", "name of a listener"),
+        (
+            format!(r#"{replace}{{ "Location": "/" }} }}"#),
+            ".response_headers.replace",
+            r#""header": "Location""#,
+        ),
+        (
+            format!(r#"{replace}[ {{ "header": "Location", "match": "(" , "with": "" }} ] }}"#),
+            ".response_headers.replace[0].match",
+            "unclosed",
+        ),
+        (
+            format!(r#"{replace}[ {{ "header": "Location", "match": "^a", "with": "{{1}}" }} ] }}"#),
+            ".response_headers.replace[0].with",
+            "has 0",
+        ),
+        (
+            format!(r#"{replace}[ {{ "header": "Location", "match": "^(a)", "with": "$1" }} ] }}"#),
+            ".response_headers.replace[0].with",
+            "write {1}",
+        ),
+        (
+            format!(r#"{replace}[ {{ "header": "Location", "with": "a" }} ] }}"#),
+            ".response_headers.replace[0].match",
+            "is missing",
+        ),
+        (
+            format!(r#"{replace}[ {{ "header": "Content-Length", "match": "a", "with": "" }} ] }}"#),
+            ".response_headers.replace[0].header",
+            "leave it out",
+        ),
+        (
+            format!(r#"{replace}[ {{ "header": "Date", "match": "a", "with": "" }} ] }}"#),
+            ".response_headers.replace[0].header",
+            "read by the balancer",
+        ),
+        (
+            r#""request_headers": { "set": { "X-A": "$http_x_b" } }"#.to_owned(),
+            ".request_headers.set.X-A",
+            "write {header:x-b}",
+        ),
+        (
+            r#""request_headers": { "set": { "X-A": "{http.request.header.X-B}" } }"#.to_owned(),
+            ".request_headers.set.X-A",
+            "{header:X-B}",
+        ),
+        (
+            r#""request_headers": { "set": { "X-A": "$server_port" } }"#.to_owned(),
+            ".request_headers.set.X-A",
+            "write {port}",
+        ),
+    ] {
+        check(&keys, at, advice);
     }
 }
 
@@ -338,6 +402,12 @@ fn every_key_of_the_document_has_a_valid_example() {
         let (parents, leaf) = key.rsplit_once('.').unwrap_or(("", key));
         let mut tree: Value = serde_json::from_str(&format!("{{ {example} }}")).expect(line);
         assert!(tree.get(leaf).is_some(), "{line}");
+        if parents.ends_with("replace[]") {
+            let whole = json!({ "header": "Location", "match": "^/", "with": "/" });
+            whole.as_object().unwrap().iter().for_each(|(key, value)| {
+                tree.as_object_mut().unwrap().entry(key).or_insert(value.clone());
+            });
+        }
         let beside = match parents {
             "redirect" => Some(("target", json!("/"))),
             "mirror" => Some(("pool", json!("default"))),
@@ -347,10 +417,12 @@ fn every_key_of_the_document_has_a_valid_example() {
         if let Some((key, value)) = beside {
             tree.as_object_mut().unwrap().entry(key).or_insert(value);
         }
-        let tree = parents
-            .rsplit('.')
-            .filter(|part| !part.is_empty())
-            .fold(tree, |tree, part| json!({ part: tree }));
+        let tree = parents.rsplit('.').filter(|part| !part.is_empty()).fold(tree, |tree, part| {
+            match part.strip_suffix("[]") {
+                Some(list) => json!({ list: [tree] }),
+                None => json!({ part: tree }),
+            }
+        });
         let text = json!([tree]).to_string();
         let faults = parse_routes(&text, &POOLS).err().unwrap_or_default();
         assert!(faults.is_empty(), "{line}\n{}", faults[0]);
