@@ -1,6 +1,7 @@
 //! Layer 0: the basis of all others. Nothing here depends on HTTP or on servers.
 
 pub mod cryptography;
+pub mod files;
 pub mod html;
 pub mod ids;
 pub mod inherited;
@@ -18,4 +19,5 @@ pub mod sys;
 pub mod template;
 pub mod text;
 pub mod time;
+pub mod trust;
 pub mod unix_listener;

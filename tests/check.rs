@@ -202,7 +202,7 @@ fn what_is_in_the_way_on_this_machine_is_reported_with_exit_code_1() {
         "config.json:2:44: load_balancer.load_balancer_port: port ",
         "is taken by another program",
         "config.json:4:22: log.access: the folder not-there does not exist; create it",
-        "config.json:5:51: routes[0].respond.file: page.html cannot be read: ",
+        "config.json:5:51: routes[0].respond.file: there is no file page.html",
         "config.json is valid, but a balancer cannot start with it on this machine: 3 obstacles",
     ];
     check(Some(&file), "check", 1, &told, &[]);

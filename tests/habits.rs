@@ -204,12 +204,12 @@ const SETUPS: &[(&str, &str, Expected)] = &[
     (
         "no file of users",
         r#"{ {QUIET}, "basic_auth": { "file": "none" } }"#,
-        Refused(3, &["none cannot be read"]),
+        Refused(3, &["there is no file none"]),
     ),
     (
         "no page for a response",
         r#"{ {QUIET}, "load_balancer": { "load_balancer_port": 0 }, "routes": [ { "respond": { "file": "none.html" } } ] }"#,
-        Refused(1, &["routes[0].respond.file: none.html cannot be read"]),
+        Refused(1, &["routes[0].respond.file: there is no file none.html"]),
     ),
     (
         "no folder for the access log",

@@ -364,6 +364,11 @@ fn https_is_checked_unless_it_should_not_be() {
         let once = measure(&Options { keep_alive: false, ..trusting }).unwrap();
         assert_eq!((once.good, once.errors.total()), (40, 0), "{:?}", once.reasons);
     }
+    let (named, files) = Authority::self_signed("localhost");
+    let own = TlsOrigin::start(&files, None, OK);
+    let url = format!("https://localhost:{}/", own.address.port());
+    let trusting = Options { url, cacert: Some(named.file()), ..self::options(own.address, 40) };
+    assert_eq!(measure(&trusting).unwrap().good, 40, "it is named itself");
     let summary = measure(&options(false, Some(&other))).unwrap();
     assert_eq!((summary.errors, summary.good), (Errors { tls: 40, ..Errors::default() }, 0));
     assert!(summary.reasons[0].contains("--cacert FILE"), "{:?}", summary.reasons);

@@ -68,7 +68,7 @@ fn mistakes_on_the_command_line_are_explained() {
         (&["run", "--listen", "example.com", "--to", "a:1"], 2, "is no port"),
         (&["run", "--to", "a:1", "--tls-cert", "a.pem"], 2, "--tls-key"),
         (&["run", "--to", "a:1", "-c", "config.json"], 2, "exclude each other"),
-        (&["run", "--to", "a"], 3, "has no port"),
+        (&["run", "--to", "a"], 2, "--to a: "),
         (&["run", "--to", "127.0.0.1:8000"], 3, "is the balancer itself"),
     ] {
         let output = evenkeel(arguments).output().unwrap();

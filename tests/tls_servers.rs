@@ -109,6 +109,19 @@ fn the_check_that_failed_is_named() {
     check(clear.address(), trusted(), "does not speak TLS");
 }
 
+/// A self-signed certificate that calls itself an authority is trusted where the file has that very certificate.
+#[test]
+fn a_self_signed_certificate_is_trusted_when_it_is_named_itself() {
+    let ((own, files), (other, _)) = (Authority::self_signed("s.test"), Authority::self_signed("s.test"));
+    let origin = TlsOrigin::start(&files, None, OK);
+    let tls = |authority: &Authority, name: &str| json!({"ca": authority.file(), "server_name": name});
+    let balancer = Evenkeel::start(config(&[origin.address], tls(&own, "s.test"), probing()));
+    until("probes pass, too", || server(&balancer).0 == "up");
+    assert_eq!(Client::to(&balancer).get("/").status, 200);
+    check(origin.address, tls(&own, "t.test"), "name mismatch: wanted t.test, certificate is for s.test");
+    check(origin.address, tls(&other, "s.test"), "set tls.ca to the file of the authority");
+}
+
 #[test]
 fn without_verification_any_certificate_will_do() {
     let other = Authority::new("other");

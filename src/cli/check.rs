@@ -3,6 +3,7 @@
 use super::admin::Client;
 use super::{Failure, File, STDIN, failed, find, processes, reload, say};
 use crate::app::preflight::{Obstacle, preflight};
+use crate::base::program;
 use crate::state::config::{self, Config, FILE, Fault, Input};
 use crate::state::instance::Instance;
 use clap::Args;
@@ -100,7 +101,16 @@ pub(super) fn obstacles(config: &Config) -> Option<String> {
     let obstacles = preflight(config, None).into_iter().filter(|obstacle| obstacle.stops);
     let told =
         obstacles.map(|found| config::fault_at(config.file.as_deref(), &found.key, found.advice).to_string());
-    let told: Vec<String> = told.collect();
+    let mut told: Vec<String> = told.collect();
+    let running = if told.is_empty() { None } else { running(config) };
+    told.extend(running.map(|running| {
+        let (program, file) = (program::name(), program::quoted(&config.origin().display().to_string()));
+        format!(
+            "A balancer runs with this file already (pid {}). `{program} reload -c {file}` has it read the file again, \
+             `{program} upgrade -c {file}` puts this binary in its place, `kill {}` ends it.",
+            running.pid, running.pid
+        )
+    }));
     (!told.is_empty()).then(|| told.join("\n\n"))
 }
 

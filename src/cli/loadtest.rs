@@ -107,7 +107,11 @@ pub struct Arguments {
 pub(super) fn run(mut arguments: Arguments, file: Option<&Path>) -> Result<u8, Failure> {
     let count = meant_connections(file)?;
     arguments.connections = count.unwrap_or(arguments.connections);
-    let config = find(file.filter(|_| count.is_none()))?;
+    // The file says where to send requests; with a URL it may be any file, or none.
+    let config = match arguments.url {
+        Some(_) => Config::default(),
+        None => find(file.filter(|_| count.is_none()))?,
+    };
     logger::start(log::LevelFilter::Warn, LogFormat::Text);
     loadtest::run(options(arguments, &config)?).map_err(failed)
 }

@@ -72,9 +72,13 @@ fn faults(response: &Value, text: &str) -> String {
     let list = response["faults"].as_array().cloned().unwrap_or_default();
     let told = list.iter().map(|fault| {
         let part = |key: &str| fault[key].as_str().unwrap_or_default().to_owned();
-        let line = fault["line"].as_u64().map_or(String::new(), |line| format!(" (line {line})"));
+        let line = fault["line"].as_u64().map(|line| line.to_string());
         // What is wrong with the whole has no path.
-        let place = Some(part("path") + &line).filter(|place| !place.is_empty());
+        let place = match (part("path"), line) {
+            (path, Some(line)) if path.is_empty() => Some(format!("line {line}")),
+            (path, Some(line)) => Some(format!("{path} (line {line})")),
+            (path, None) => Some(path).filter(|path| !path.is_empty()),
+        };
         format!("\n  {}{}", place.map_or(String::new(), |place| place + ": "), part("advice"))
     });
     sentence + &told.collect::<String>()

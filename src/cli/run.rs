@@ -2,6 +2,7 @@
 
 use super::{Failure, File, check, failed, find, logger, say};
 use crate::app;
+use crate::state::address::Address;
 use crate::state::config::{self, Config, FILE};
 use clap::Args;
 use serde_json::{Value, json};
@@ -48,6 +49,11 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
         let sentence =
             "--config and --to exclude each other; write the servers into the file, or leave it out";
         return Err(Failure::Usage(sentence.to_owned()));
+    }
+    for server in &arguments.to {
+        without_scheme(server)
+            .parse::<Address>()
+            .map_err(|fault| Failure::Usage(format!("--to {server}: {fault}")))?;
     }
     let text = format!("{:#}", written(arguments)?);
     let config = config::parse(&text, Path::new("")).map_err(Failure::Configuration)?;

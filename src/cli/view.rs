@@ -236,6 +236,8 @@ pub(super) fn rate(per_second: f64) -> String {
 /// A duration in three digits.
 pub(super) fn millis(ms: f64) -> String {
     match ms {
+        // No response took no time: there was none.
+        0.0 => "-".to_owned(),
         ms if ms >= 1000.0 => format!("{:.2} s", ms / 1000.0),
         ms if ms >= 100.0 => format!("{ms:.0} ms"),
         ms if ms >= 10.0 => format!("{ms:.1} ms"),

@@ -1,6 +1,8 @@
 //! Connections in clear text and over TLS, both nonblocking.
 
 use crate::base::cryptography::{AnyCertificate, provider};
+use crate::base::trust;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -32,32 +34,34 @@ impl Client {
 pub(super) fn config(insecure: bool, authorities: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| format!("no TLS: {error}"))?;
-    let mut config = match insecure {
-        true => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate))
-            .with_no_client_auth(),
-        false => builder.with_root_certificates(roots(authorities)?).with_no_client_auth(),
+    let verifier = match insecure {
+        true => Arc::new(AnyCertificate) as Arc<dyn ServerCertVerifier>,
+        false => {
+            let (roots, named) = roots(authorities)?;
+            trust::verifier(roots, named).map_err(|error| format!("no TLS: {error}"))?
+        }
     };
+    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
-fn roots(authorities: Option<&Path>) -> Result<RootCertStore, String> {
+/// The authorities, and the certificates that are trusted themselves: those of a file.
+fn roots(authorities: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), String> {
     let mut roots = RootCertStore::empty();
     let Some(file) = authorities else {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        return Ok(roots);
+        return Ok((roots, Vec::new()));
     };
     let cannot = |error: String| format!("{} cannot be read as certificates: {error}", file.display());
     let certificates = CertificateDer::pem_file_iter(file).map_err(|error| cannot(error.to_string()))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| cannot(error.to_string()))?;
-        roots.add(certificate).map_err(|error| cannot(error.to_string()))?;
+    let named: Vec<_> = certificates.collect::<Result<_, _>>().map_err(|error| cannot(error.to_string()))?;
+    for certificate in &named {
+        roots.add(certificate.clone()).map_err(|error| cannot(error.to_string()))?;
     }
     match roots.is_empty() {
         true => Err(cannot("it has none".to_string())),
-        false => Ok(roots),
+        false => Ok((roots, named)),
     }
 }
 
@@ -118,8 +122,14 @@ impl Stream {
 pub(super) fn handshake_failure(error: &io::Error) -> Option<String> {
     let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
     Some(match inner {
-        rustls::Error::InvalidCertificate(_) => {
-            format!("{inner}; name its authority with --cacert FILE, or write --insecure")
+        rustls::Error::InvalidCertificate(error) if trust::is_untrusted(error) => {
+            format!(
+                "{}; name its authority, or itself, with --cacert FILE, or write --insecure",
+                trust::words(error)
+            )
+        }
+        rustls::Error::InvalidCertificate(error) => {
+            format!("{}; --insecure accepts any certificate", trust::words(error))
         }
         _ => inner.to_string(),
     })

@@ -20,6 +20,7 @@ mod check;
 pub mod diff;
 mod document;
 mod elsewhere;
+mod examples;
 mod expect;
 mod fault;
 pub mod guards;

@@ -11,6 +11,7 @@ pub use split::{Key, Split};
 
 use super::config::RouteSpec;
 use super::traffic::{Registry, Traffic};
+use crate::base::files::unreadable;
 use crate::base::ids::PoolId;
 use crate::base::template::Template;
 use crate::policy::backlog::Priority;
@@ -273,7 +274,7 @@ impl<R: Request> Request for WithPath<'_, R> {
 
 /// A file of bounded size.
 fn read(path: &PathBuf) -> Result<Arc<[u8]>, String> {
-    let cannot = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+    let cannot = |error: std::io::Error| unreadable(path, &error);
     let mut body = Vec::new();
     let file = std::fs::File::open(path).map_err(cannot)?;
     file.take(BODY_MAX + 1).read_to_end(&mut body).map_err(cannot)?;

@@ -67,6 +67,20 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), pem, folder }
     }
 
+    /// The authority's own certificate as that of a server, as `openssl req -x509` makes one.
+    pub fn self_signed(name: &str) -> (Self, Files) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("ca.pem"), &pem).unwrap();
+        fs::write(folder.path().join("ca.key"), key.serialize_pem()).unwrap();
+        let authority = Authority { issuer: Issuer::new(params, key), pem, folder };
+        let files = Files { certificate: authority.file(), key: authority.path("ca.key") };
+        (authority, files)
+    }
+
     /// The file of its certificate.
     pub fn file(&self) -> PathBuf {
         self.path("ca.pem")

@@ -43,7 +43,8 @@ pub(super) fn removed(merged: &Merged) {
     }
 }
 
-/// A fault in one line.
+/// A fault in one line, without the line of the file.
 pub(super) fn in_one_line(fault: &Fault) -> String {
+    let fault = Fault { excerpt: None, ..fault.clone() };
     fault.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }

@@ -6,6 +6,7 @@ use super::source::Source;
 use super::tree::{self, Node, Value};
 use super::units;
 use super::variables::Variables;
+use crate::base::files::unreadable;
 use crate::state::stamp::Stamped;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -108,9 +109,10 @@ impl<'a> Loader<'a> {
             );
         }
         self.read.push((Stamped::now(file), Some(at)));
-        let text = match read(file) {
-            Ok(text) => text,
-            Err(advice) => return self.fault("include", at, format!("{}: {advice}", file.display())),
+        let text = match std::fs::File::open(file).and_then(bounded) {
+            Ok(Some(text)) => text,
+            Ok(None) => return self.fault("include", at, format!("{}: {}", file.display(), too_large())),
+            Err(error) => return self.fault("include", at, unreadable(file, &error)),
         };
         let start = self.source.add(Some(file.display().to_string()), &text);
         match tree::parse(&self.source, start) {
@@ -186,7 +188,10 @@ impl<'a> Loader<'a> {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         self.folders.push(Stamped::now(folder));
         let entries = std::fs::read_dir(folder);
-        let entries = entries.map_err(|error| format!("{} cannot be read: {error}", folder.display()))?;
+        let entries = entries.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => unreadable(folder, &error).replacen("file", "folder", 1),
+            _ => unreadable(folder, &error),
+        })?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let names = names.filter(|name| !name.starts_with('.') && is_taken(name));
         let files = names.map(|name| folder.join(name)).filter(|file| file.is_file());
@@ -208,12 +213,18 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
 
 /// The same for anything that can be read.
 pub(super) fn read_from(input: impl Read) -> Result<String, String> {
+    bounded(input).map_err(|error| cannot(&error))?.ok_or_else(too_large)
+}
+
+/// The text of a file; `None` where it is too large.
+fn bounded(input: impl Read) -> std::io::Result<Option<String>> {
     let mut text = String::new();
-    input.take(FILE_MAX + 1).read_to_string(&mut text).map_err(|error| cannot(&error))?;
-    if text.len() as u64 > FILE_MAX {
-        return Err(format!("this is larger than {}", units::show_size(FILE_MAX)));
-    }
-    Ok(text)
+    input.take(FILE_MAX + 1).read_to_string(&mut text)?;
+    Ok(Some(text).filter(|text| text.len() as u64 <= FILE_MAX))
+}
+
+fn too_large() -> String {
+    format!("this is larger than {}", units::show_size(FILE_MAX))
 }
 
 fn cannot(error: &std::io::Error) -> String {
@@ -363,8 +374,8 @@ mod tests {
             assert!(said[0].contains(expected), "{include}: {}", said[0]);
         };
         check("\"absent.json\"", "{}", "main.json:1:14: include: ");
-        check("\"absent.json\"", "{}", "absent.json: there is no such file");
-        check("\"none/*.json\"", "{}", "none cannot be read");
+        check("\"absent.json\"", "{}", "there is no file absent.json");
+        check("\"none/*.json\"", "{}", "there is no folder none");
         check("\"*/*.json\"", "{}", "write \"conf.d\"");
         check("[\"b.json\", \"b.json\"]", "{}", "is read already: it is included at ");
         check("\"main.json\"", "{}", "it is the file itself");

@@ -241,8 +241,13 @@ fn forward_auth(s: &mut Section<'_, '_>, pools: &[&str]) -> Option<ForwardAuth> 
         let text = rules::text(node, "write the name of a pool in quotes")?;
         let at = pools.iter().position(|name| *name == text).and_then(|at| u32::try_from(at).ok());
         at.map(PoolId).ok_or_else(|| match spell::nearest(text, pools.iter().copied()) {
-            Some(near) => format!("{text:?} is no pool; did you mean {near:?}?"),
-            None => format!("{text:?} is no pool; add it to \"pools\", or write one of {}", pools.join(", ")),
+            Some(near) => format!("there is no pool {text:?}; did you mean {near:?}?"),
+            None => {
+                format!(
+                    "there is no pool {text:?}; add it to \"pools\", or write one of: {}",
+                    pools.join(", ")
+                )
+            }
         })
     });
     let path = s.get("path", "/".to_owned(), rules::target);
@@ -476,7 +481,10 @@ mod tests {
     #[test]
     fn faults_say_what_to_write() {
         check(r#"{"rate_limit": {}}"#, &["rate_limit.requests: is missing"]);
-        check(r#"{"rate_limit": 100}"#, &["expected an object, found 100; write { \"requests\": ... }"]);
+        check(
+            r#"{"rate_limit": 100}"#,
+            &["expected an object, found 100; write { \"requests\": 100, \"per\": \"1s\" }"],
+        );
         check(r#"{"rate_limit": {"requests": 0}}"#, &["too small"]);
         check(r#"{"rate_limit": {"requests": 10, "per": 60}}"#, &["has no unit"]);
         check(
@@ -489,9 +497,9 @@ mod tests {
         check(r#"{"concurrency_limit": {"by": "client"}}"#, &["concurrency_limit.requests: is missing"]);
         check(r#"{"allow": ["10.0.0.5/8"]}"#, &["write \"10.0.0.0/8\" or \"10.0.0.5\""]);
         check(r#"{"allow": "10.0.0.0/8"}"#, &["expected a list"]);
-        check(r#"{"deny": ["file:none.txt"]}"#, &["none.txt cannot be read"]);
+        check(r#"{"deny": ["file:none.txt"]}"#, &["none.txt; look at the path"]);
         check(r#"{"deny": ["file:bad.txt"]}"#, &["bad.txt: line 2: \"10.0.0.300\" is not a valid network"]);
-        check(r#"{"basic_auth": {"file": "none"}}"#, &["none cannot be read"]);
+        check(r#"{"basic_auth": {"file": "none"}}"#, &["none; look at the path"]);
         check(r#"{"basic_auth": {"file": "md5"}}"#, &["the hash is MD5"]);
         check(r#"{"basic_auth": {"file": "empty"}}"#, &["has no users"]);
         check(r#"{"basic_auth": {"realm": "a\"b"}}"#, &["basic_auth.file: is missing", "not a valid realm"]);

@@ -5,11 +5,15 @@ use super::fault::Fault;
 use super::source::Source;
 use super::spell;
 use super::tree::{Entry, Node, Value};
+use super::{elsewhere, examples};
 use crate::state::stamp::Stamped;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The most faults that are reported; more are useless to a reader, and each costs a walk through its line.
 const FAULTS_MAX: usize = 200;
+
+/// A list of which no example is known.
+const SOME_LIST: &str = "[ ... ]";
 
 /// What a walk has found so far.
 #[derive(Debug, Default)]
@@ -39,6 +43,8 @@ struct Stray {
     path: String,
     at: usize,
     key: String,
+    /// The object that it stands in: `routes[].request_headers`.
+    object: String,
     siblings: Vec<&'static str>,
 }
 
@@ -99,13 +105,20 @@ impl Reader {
 
     /// Advice on an unknown key: a sibling of similar name, a key of that name elsewhere, or the list of known keys.
     fn suggestion(&self, stray: &Stray) -> String {
+        if let Some(advice) = elsewhere::hint(&stray.object, &stray.key) {
+            return format!("unknown key; {advice}");
+        }
         if let Some(sibling) = spell::nearest(&stray.key, stray.siblings.iter().copied()) {
             return format!("unknown key; did you mean \"{sibling}\"?");
         }
-        let elsewhere = self.schema.iter().find(|path| path.rsplit('.').next() == Some(&stray.key));
-        match elsewhere {
-            Some(path) => format!("unknown key; did you mean {path}?"),
-            None => format!("unknown key; known here: {}", stray.siblings.join(", ")),
+        if let Some(advice) = elsewhere::no_names(&stray.object) {
+            return format!("unknown key; {advice}");
+        }
+        // A name that many objects have says nothing.
+        let mut elsewhere = self.schema.iter().filter(|path| path.rsplit('.').next() == Some(&stray.key));
+        match (elsewhere.next(), elsewhere.next()) {
+            (Some(path), None) => format!("unknown key; did you mean {path}?"),
+            _ => format!("unknown key; known here: {}", stray.siblings.join(", ")),
         }
     }
 
@@ -182,7 +195,8 @@ impl Section<'_, '_> {
     ) -> Option<T> {
         if self.at.is_some() && !self.has(key) {
             let place = join(&self.path, key);
-            self.reader.fault(place, self.at, format!("is missing; write \"{key}\": ..."));
+            let example = examples::value(&join(&self.schema, key)).unwrap_or("...");
+            self.reader.fault(place, self.at, format!("is missing; write \"{key}\": {example}"));
         }
         self.value(key, rule)
     }
@@ -309,13 +323,17 @@ impl Section<'_, '_> {
         self.entries.iter().any(|entry| entry.key == key && entry.node.is_null())
     }
 
-    /// The objects of a list of servers; entries for which `None` is returned are left out.
+    /// The objects of a list, of servers where no other example is known; entries for which `None` is returned are left out.
     pub(super) fn objects<T>(
         &mut self,
         key: &'static str,
         mut inside: impl FnMut(&mut Section<'_, '_>) -> Option<T>,
     ) -> Vec<T> {
-        self.objects_like(key, "[ { \"address\": \"host:port\" } ]", |section, _| inside(section))
+        let example = match examples::object(&format!("{key}[]")) {
+            Some(example) => format!("[ {example} ]"),
+            None => "[ { \"address\": \"host:port\" } ]".to_owned(),
+        };
+        self.objects_like(key, &example, |section, _| inside(section))
     }
 
     /// The objects of a list that looks like the example, each with its index; entries for which `None` is returned are
@@ -353,7 +371,8 @@ impl Section<'_, '_> {
         let node = self.take(key).filter(|node| !matches!(node.value, Value::Unknown));
         let Some(node) = node else { return Vec::new() };
         let Value::Object(entries) = &node.value else {
-            let advice = format!("expected an object, found {node}; write {{ \"name\": {{ ... }} }}");
+            let advice =
+                format!("expected an object, found {node}; write {{ \"api\": {{ \"list\": [ ... ] }} }}");
             self.reader.fault(path, Some(node.at), advice);
             return Vec::new();
         };
@@ -453,7 +472,7 @@ impl Section<'_, '_> {
         key: &'static str,
         rule: impl Fn(&Node) -> Result<T, String>,
     ) -> Option<Vec<T>> {
-        let nodes = self.list(key, "[ ... ]")?;
+        let nodes = self.list(key, SOME_LIST)?;
         let mut values = Vec::new();
         let known = nodes.iter().enumerate().filter(|(_, node)| !matches!(node.value, Value::Unknown));
         for (at, node) in known {
@@ -481,7 +500,15 @@ impl<'n> Section<'_, 'n> {
             _ if self.known.contains(&"list") => "{ \"list\": [ ... ] }".to_owned(),
             Value::Text(_) if self.known.contains(&"address") => format!("{{ \"address\": {node} }}"),
             _ if self.known.contains(&"address") => "{ \"address\": \"host:port\" }".to_owned(),
-            _ => self.known.first().map_or("{ ... }".to_owned(), |key| format!("{{ \"{key}\": ... }}")),
+            Value::Flag(_) if self.known.contains(&"enabled") => format!("{{ \"enabled\": {node} }}"),
+            Value::Whole(100..=599) if self.known.first() == Some(&"status") => {
+                format!("{{ \"status\": {node} }}")
+            }
+            Value::Text(_) if self.known.contains(&"target") => format!("{{ \"target\": {node} }}"),
+            _ => examples::object(&self.schema).map_or_else(
+                || self.known.first().map_or("{ ... }".to_owned(), |key| format!("{{ \"{key}\": ... }}")),
+                str::to_owned,
+            ),
         };
         let advice = format!("expected an object, found {node}; write {example}");
         self.reader.fault(self.path.clone(), Some(node.at), advice);
@@ -489,6 +516,16 @@ impl<'n> Section<'_, 'n> {
 
     fn list(&mut self, key: &'static str, example: &str) -> Option<&'n [Node]> {
         let node = self.take(key)?;
+        let known = examples::list(&join(&self.schema, key)).unwrap_or(SOME_LIST);
+        let alone = match &node.value {
+            Value::Text(_) if example == SOME_LIST && known == SOME_LIST => Some(format!("[ {node} ]")),
+            _ => None,
+        };
+        let example = match alone.as_deref() {
+            Some(alone) => alone,
+            None if example == SOME_LIST => known,
+            None => example,
+        };
         match &node.value {
             Value::List(nodes) => Some(nodes),
             Value::Unknown => None,
@@ -524,7 +561,8 @@ impl<'n> Section<'_, 'n> {
             } else if !self.known.contains(&entry.key.as_str()) && !self.foreign.contains(&entry.key.as_str())
             {
                 let (key, siblings) = (entry.key.clone(), self.known.clone());
-                self.reader.strays.push(Stray { path, at: entry.at, key, siblings });
+                let object = self.schema.clone();
+                self.reader.strays.push(Stray { path, at: entry.at, key, object, siblings });
             }
         }
     }

@@ -169,6 +169,10 @@ pub(super) fn server(s: &mut Section<'_, '_>, of_pool: Resolve) -> Option<Server
         let whole =
             ["server", "url", "uri", "target", "endpoint", "upstream"].iter().find_map(|key| value(key));
         let joined = host.zip(value("port")).map(|(host, port)| format!("{host}:{port}"));
+        let whole = whole.map(|url| {
+            let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+            rest.split('/').next().unwrap_or_default().to_owned()
+        });
         let example = joined.or(whole).unwrap_or("host:port".to_owned());
         format!("host and port are one text; write \"address\": {example:?}")
     });

@@ -46,11 +46,18 @@ pub(super) fn whole<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&Nod
             Value::Text(text) if node.variables.is_none() && text.parse::<u64>().is_ok() => {
                 return Err(format!("{node} is text; write {text} without quotes"));
             }
+            Value::Text(text) if *range.end() == 100 && is_percentage(text) => {
+                return Err(format!("{node} is text; write {} without quotes", text.trim_end_matches('%')));
+            }
             _ => return Err(format!("expected a number, found {node}; {bounds}")),
         };
         within(number, &range, node, |bound| bound.to_string())
             .and_then(|number| T::try_from(number).map_err(|_| format!("{node} is too large; {bounds}")))
     }
+}
+
+fn is_percentage(text: &str) -> bool {
+    text.strip_suffix('%').and_then(|number| number.parse::<u64>().ok()).is_some_and(|number| number <= 100)
 }
 
 /// A number from 0 to 1.
@@ -103,7 +110,13 @@ pub(super) fn size<T: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&Node
         };
         let advice =
             "write one such as \"16KiB\" (1024 bytes each), \"16KB\" (1000 each) or a number of bytes";
-        let bytes = bytes.ok_or_else(|| format!("{node} is not a valid size; {advice}"))?;
+        let bytes = bytes.ok_or_else(|| match &node.value {
+            Value::Text(text) if units::with_unit(text).is_some() => {
+                let meant = units::with_unit(text).unwrap_or_default();
+                format!("{node} has no unit of bytes; write \"{meant}\" (1024 bytes each)")
+            }
+            _ => format!("{node} is not a valid size; {advice}"),
+        })?;
         let bytes = within(bytes, &range, node, |bound| units::show_size(*bound))?;
         T::try_from(bytes).map_err(|_| format!("{node} is too large for this machine"))
     }
@@ -210,7 +223,18 @@ pub(super) fn statuses(node: &Node) -> Read<Vec<(u16, u16)>> {
         _ => text(node, advice)?.to_owned(),
     };
     let ranges = text.split(',').map(|part| statuses_of(part.trim())).collect::<Option<Vec<_>>>();
-    ranges.ok_or_else(|| format!("{node} is not a valid list of statuses; {advice}"))
+    ranges.ok_or_else(|| match class_of(&text) {
+        Some(class) => {
+            format!("{node} is not a valid list of statuses; write \"{class}00-{class}99\" for that class")
+        }
+        None => format!("{node} is not a valid list of statuses; {advice}"),
+    })
+}
+
+/// The 2 of `2xx`.
+fn class_of(text: &str) -> Option<char> {
+    let class = text.to_ascii_lowercase().strip_suffix("xx")?.parse().ok()?;
+    ('1'..='5').contains(&class).then_some(class)
 }
 
 fn statuses_of(part: &str) -> Option<(u16, u16)> {

@@ -15,10 +15,13 @@ pub(super) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str
 }
 
 /// Number of edits from one word to the other; one edit when the known word ends with the written one, as in `port` for
-/// `load_balancer_port`.
+/// `load_balancer_port`, when it begins with it, as in `cert` for `certificate`, and when it is a word of it, as in
+/// `request_timeout` for `request`.
 fn distance(written: &str, known: &str) -> usize {
     let is_tail = known.strip_suffix(written).is_some_and(|head| head.ends_with('_'));
-    if is_tail { 1 } else { strsim::osa_distance(written, known) }
+    let is_head = written.len() >= 4 && known.starts_with(written);
+    let is_word = known.len() >= 4 && written.split('_').any(|word| word == known);
+    if is_tail || is_head || is_word { 1 } else { strsim::osa_distance(written, known) }
 }
 
 #[cfg(test)]
@@ -36,6 +39,8 @@ mod tests {
             ("max-workers", Some("max_workers")),
             ("port", Some("load_balancer_port")),
             ("capacity", Some("queue_capacity")),
+            ("queue", Some("queue_capacity")),
+            ("weight_factor", Some("weight")),
             ("colour", None),
             ("", None),
         ] {

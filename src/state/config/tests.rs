@@ -282,7 +282,7 @@ fn values_of_the_wrong_type_are_faults() {
 fn what_other_programs_write_is_reported_how_to_write_it_here() {
     for (text, path, advice) in [
         (r#"{"servers":[{"address":"a:1"}]}"#, "servers", r#"found a list; write { "list": [ ... ] }"#),
-        (r#"{"load_balancer":8000}"#, "load_balancer", r#"write { "load_balancer_port": ... }"#),
+        (r#"{"load_balancer":8000}"#, "load_balancer", r#"write { "load_balancer_port": 8000 }"#),
         (r#"{"servers":{"list":["a:1"]}}"#, "servers.list[0]", r#"write { "address": "a:1" }"#),
         (r#"{"servers":{"list":{"a":1}}}"#, "servers.list", r#"write [ { "address": "host:port" } ]"#),
         (

@@ -169,6 +169,9 @@ impl fmt::Display for Node {
             Value::Null => out.write_str("null"),
             Value::Flag(flag) => write!(out, "{flag}"),
             Value::Whole(number) => write!(out, "{number}"),
+            Value::Number(number) if number.fract() == 0.0 && number.abs() < 1e15 => {
+                write!(out, "{number:.0}")
+            }
             Value::Number(number) => write!(out, "{number:?}"),
             Value::Text(text) if text.chars().nth(60).is_none() => write!(out, "{text:?}"),
             Value::Text(text) => write!(out, "{:?}...", text.chars().take(40).collect::<String>()),
@@ -285,6 +288,9 @@ fn syntax(text: &str, error: &ParseError) -> (usize, String) {
         }
         Kind::MultipleRootJsonValues => {
             (at, "not JSON: trailing characters: the file ends with the } before them".to_owned())
+        }
+        Kind::UnexpectedWord | Kind::UnexpectedToken if at == 0 && first.is_some_and(char::is_alphabetic) => {
+            (at, "not JSON: the file is JSON and begins with {; see docs/configuration.md, or run with --print-config".to_owned())
         }
         Kind::UnexpectedWord | Kind::UnexpectedToken if first.is_some_and(char::is_alphabetic) => {
             (at, "not JSON: this is no value; write text in double quotes".to_owned())

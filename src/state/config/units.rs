@@ -26,6 +26,18 @@ pub fn read_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
+/// `10MiB` for the `10m` of other programs.
+pub(super) fn with_unit(text: &str) -> Option<String> {
+    let number = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
+    let unit = match &text[number.len()..] {
+        "k" | "K" => "KiB",
+        "m" | "M" => "MiB",
+        "g" | "G" => "GiB",
+        _ => return None,
+    };
+    number.trim_end().parse::<u64>().ok().map(|number| format!("{number}{unit}"))
+}
+
 /// The size in the largest binary unit that divides it.
 pub(super) fn show_size(bytes: u64) -> String {
     let binary = SIZES.iter().filter(|(name, _)| name.ends_with("iB"));

@@ -1,6 +1,7 @@
 //! `${NAME}`, `${NAME:-default}` and `${file:PATH}` in the texts of a file.
 
 use super::tree::{Node, Value, Variable};
+use crate::base::files::unreadable;
 use crate::base::template::Placeholder;
 use crate::state::stamp::Stamped;
 use std::ffi::OsString;
@@ -102,7 +103,7 @@ impl Variables<'_> {
     fn file(&mut self, path: &str) -> Result<String, String> {
         let path = self.folder.join(path);
         self.files.push(Stamped::now(&path));
-        let cannot = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+        let cannot = |error: std::io::Error| unreadable(&path, &error);
         let mut text = String::new();
         let file = std::fs::File::open(&path).map_err(cannot)?;
         file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(cannot)?;
@@ -198,7 +199,7 @@ mod tests {
             ("${A B}", "$${ for these characters"),
             ("${1}", "is no variable"),
             ("a ${PORT", "not closed"),
-            ("${file:absent}", "absent cannot be read: "),
+            ("${file:absent}", "there is no file "),
             ("${file:long}", "larger than 64KiB"),
         ] {
             let advice = expand(text).unwrap_err();

@@ -114,9 +114,11 @@ fn files_of_responses_are_read_once() {
     let Action::Respond(respond) = &routes.list()[0].action else { panic!("{routes:?}") };
     assert_eq!((respond.status, &*respond.body), (503, &b"<p>"[..]));
     assert!(respond.headers[0].0.matches(b"content-type"));
-    for (file, says) in
-        [("absent.html", "cannot be read"), ("large.html", "larger than 1MiB"), ("", "cannot be read")]
-    {
+    for (file, says) in [
+        ("absent.html", "there is no file"),
+        ("large.html", "larger than 1MiB"),
+        ("", "is a folder; name a file in it"),
+    ] {
         let faults = Routes::new(&specs(file)).unwrap_err();
         assert!(faults[0].advice.contains(says), "{faults:?}");
     }

@@ -2,6 +2,8 @@
 //! names the file and says what to do.
 
 use crate::base::cryptography::provider;
+use crate::base::files::unreadable;
+use crate::base::trust::date;
 use crate::state::config::Certificate;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
@@ -110,17 +112,7 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let shown = path.display();
-    let cannot = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => format!("there is no file {shown}; look at the path"),
-        std::io::ErrorKind::IsADirectory => format!("{shown} is a folder; name a file in it"),
-        std::io::ErrorKind::PermissionDenied => {
-            format!(
-                "{shown} cannot be read by this user; give it the right to, or start with a user that has it"
-            )
-        }
-        _ => format!("{shown} cannot be read: {error}"),
-    };
+    let cannot = |error: std::io::Error| unreadable(path, &error);
     let mut text = Vec::new();
     fs::File::open(path).and_then(|file| file.take(FILE_MAX).read_to_end(&mut text)).map_err(cannot)?;
     Ok(text)
@@ -207,15 +199,12 @@ fn in_time(chain: &[X509Certificate<'_>], now: i64) -> Result<(), String> {
         let (subject, validity) = (certificate.subject(), certificate.validity());
         let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
         if now > until {
-            return Err(format!(
-                "has expired: \"{subject}\" was valid until {}; renew it",
-                super::listener::date(until)
-            ));
+            return Err(format!("has expired: \"{subject}\" was valid until {}; renew it", date(until)));
         }
         if now < from {
             return Err(format!(
                 "is not valid yet: \"{subject}\" is valid from {}; look at the clock of this machine, or wait",
-                super::listener::date(from)
+                date(from)
             ));
         }
     }

@@ -18,7 +18,7 @@ use rustls::{RootCertStore, ServerConfig, SignatureAlgorithm};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 /// TLS of one listener.
 #[derive(Debug)]
@@ -254,12 +254,6 @@ fn stamps(settings: &TlsToClients) -> Vec<Stamp> {
     let files = settings.certificates.iter().flat_map(|files| [&files.certificate, &files.key]);
     let files = files.chain(settings.client_auth.iter().map(|auth| &auth.ca));
     files.map(|file| stamp(file)).collect()
-}
-
-/// A day, for people; any clock has one.
-pub(super) fn date(unix_seconds: i64) -> String {
-    let seconds = u64::try_from(unix_seconds).unwrap_or(0).min(253_402_300_799);
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
 }
 
 /// Chooses a certificate: by the name that the client asks for, then by the kinds of keys that it can verify.

@@ -3,18 +3,19 @@
 use super::super::stamp::{Stamp, stamp};
 use super::Problem;
 use super::certificate::{self, Part};
-use super::listener::{date, roots};
+use super::listener::roots;
 use crate::base::cryptography::{AnyCertificate, provider};
 use crate::base::ids::PoolId;
+use crate::base::trust;
 use crate::state::address::Address;
 use crate::state::config::{Config, TlsToServers};
 use crate::state::live::Live;
+use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, InvalidMessage, RootCertStore,
 };
-use rustls_pki_types::{ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName};
 use std::sync::Arc;
 
 /// Sessions of all servers of a pool that are kept to be resumed, by all workers and probes.
@@ -75,9 +76,9 @@ impl ServersTls {
             |error: &dyn std::fmt::Display| problem(key.to_owned(), format!("TLS cannot be set up: {error}"));
         let verifier: Arc<dyn ServerCertVerifier> = match settings.verify {
             true => {
-                let trusted = trusted(settings).map_err(|advice| problem(format!("{key}.ca"), advice))?;
-                let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(trusted), provider());
-                builder.build().map_err(|error| internal(&error))?
+                let (authorities, named) =
+                    trusted(settings).map_err(|advice| problem(format!("{key}.ca"), advice))?;
+                trust::verifier(authorities, named).map_err(|error| internal(&error))?
             }
             false => Arc::new(AnyCertificate),
         };
@@ -143,10 +144,11 @@ fn stamps(settings: &TlsToServers) -> Vec<Stamp> {
     settings.ca.iter().chain(own).map(|file| stamp(file)).collect()
 }
 
-/// The authorities: those of the file, or those of the system.
-fn trusted(settings: &TlsToServers) -> Result<RootCertStore, String> {
+/// The authorities, those of the file or those of the system; and the certificates of the file, which are trusted
+/// themselves, too.
+fn trusted(settings: &TlsToServers) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), String> {
     if let Some(ca) = &settings.ca {
-        return roots(ca);
+        return Ok((roots(ca)?, certificate::chain(ca)?));
     }
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
@@ -156,7 +158,7 @@ fn trusted(settings: &TlsToServers) -> Result<RootCertStore, String> {
             "this system has no certificates of authorities; install them (ca-certificates), or name a file"
                 .into(),
         ),
-        false => Ok(roots),
+        false => Ok((roots, Vec::new())),
     }
 }
 
@@ -180,36 +182,10 @@ pub fn words(error: &Error) -> String {
 }
 
 fn of_certificate(error: &CertificateError) -> String {
-    match error {
-        CertificateError::Expired => "certificate expired".into(),
-        CertificateError::ExpiredContext { not_after, .. } => {
-            format!("certificate expired: it was valid until {}", when(*not_after))
-        }
-        CertificateError::NotValidYet => "certificate not valid yet".into(),
-        CertificateError::NotValidYetContext { not_before, .. } => {
-            format!("certificate not valid yet: it is valid from {}", when(*not_before))
-        }
-        CertificateError::UnknownIssuer => "unknown issuer: set tls.ca to the file of the authority".into(),
-        CertificateError::NotValidForName => "name mismatch: the certificate is for another name".into(),
-        CertificateError::NotValidForNameContext { expected, presented } => {
-            let presented: Vec<_> = presented.iter().map(|name| bare(name)).collect();
-            let of = if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") };
-            format!("name mismatch: wanted {}, certificate is for {of}", expected.to_str())
-        }
-        CertificateError::Revoked => "certificate revoked".into(),
-        CertificateError::BadSignature => "certificate with a bad signature".into(),
-        other => format!("certificate not accepted: {other}"),
+    match trust::is_untrusted(error) {
+        true => format!("{}: set tls.ca to the file of the authority", trust::words(error)),
+        false => trust::words(error),
     }
-}
-
-/// The name in `DnsName("a.test")`.
-fn bare(presented: &str) -> &str {
-    let inner = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
-    inner.unwrap_or(presented).trim_matches('"')
-}
-
-fn when(time: UnixTime) -> String {
-    date(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

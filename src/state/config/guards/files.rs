@@ -1,6 +1,7 @@
 //! Files that guards are read from.
 
 use super::super::units;
+use crate::base::files::unreadable;
 use crate::base::network::Network;
 use std::io::Read;
 use std::path::Path;
@@ -27,7 +28,7 @@ pub(super) fn networks_of(file: &Path) -> Result<Vec<Network>, String> {
 
 /// The text of a file, or a sentence that says why it cannot be read.
 pub(super) fn read_file(path: &Path) -> Result<String, String> {
-    let cannot = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+    let cannot = |error: std::io::Error| unreadable(path, &error);
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(cannot)?;
     file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(cannot)?;

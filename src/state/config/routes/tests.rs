@@ -213,7 +213,7 @@ fn actions_are_checked() {
         (r#""split": { "pools": { "api": "95" } }"#, ".split.pools.api", "without quotes"),
         (r#""split": { "pools": { "api": 0 } }"#, ".split.pools", "no weight above 0"),
         (r#""split": { "pools": { "api": 1 }, "key": "ip" }"#, ".split.key", r#"write "client""#),
-        (r#""redirect": "https://a.example""#, ".redirect", r#"write { "target": ... }"#),
+        (r#""redirect": "https://a.example""#, ".redirect", r#"write { "target": "https://a.example" }"#),
         (r#""redirect": {}"#, ".redirect.target", "is missing"),
         (
             r#""redirect": { "target": "https://$host$request_uri" }"#,
@@ -241,7 +241,7 @@ fn actions_are_checked() {
             "",
             "has {2}, and the path has 1 groups",
         ),
-        (r#""respond": 404"#, ".respond", r#"write { "status": ... }"#),
+        (r#""respond": 404"#, ".respond", r#"write { "status": 404 }"#),
         (r#""respond": { "status": 99 }"#, ".respond.status", "write 200 to 599"),
         (r#""respond": { "body": { "a": 1 } }"#, ".respond.body", "write JSON as text"),
         (r#""respond": { "body": "a", "file": "b" }"#, ".respond.file", r#"excludes "body""#),
@@ -258,7 +258,7 @@ fn actions_are_checked() {
 fn changes_of_requests_and_responses_are_checked() {
     for (keys, at, advice) in [
         (r#""rewrite": {}"#, ".rewrite", "nothing to do"),
-        (r#""rewrite": "/new""#, ".rewrite", r#"write { "strip_prefix": ... }"#),
+        (r#""rewrite": "/new""#, ".rewrite", r#"write { "strip_prefix": "/v1" }"#),
         (r#""rewrite": { "strip_prefix": "/v1/" }"#, ".rewrite.strip_prefix", r#"write "/v1""#),
         (r#""rewrite": { "strip_prefix": "/v1/*" }"#, ".rewrite.strip_prefix", r#"write "/v1""#),
         (r#""rewrite": { "strip_prefix": "v1" }"#, ".rewrite.strip_prefix", "begins with /"),
@@ -269,7 +269,7 @@ fn changes_of_requests_and_responses_are_checked() {
         (r#""rewrite": { "path": "/a#b" }"#, ".rewrite.path", "without #"),
         (r#""rewrite": { "host": "https://a.example" }"#, ".rewrite.host", "not a valid host"),
         (r#""rewrite": { "to": "/a" }"#, ".rewrite.to", "known here: strip_prefix, path, host"),
-        (r#""request_headers": { "X-Env": "a" }"#, ".request_headers.X-Env", "known here: set, add, remove"),
+        (r#""request_headers": { "X-Env": "a" }"#, ".request_headers.X-Env", "write \"set\": {"),
         (r#""request_headers": { "set": { "Host": "a" } }"#, ".request_headers.set.Host", r#""rewrite""#),
         (
             r#""request_headers": { "set": { "X-Forwarded-For": "a" } }"#,
@@ -310,8 +310,8 @@ fn changes_of_requests_and_responses_are_checked() {
         (r#""access_log": "off""#, ".access_log", "write true or false"),
         (r#""timeouts": { "read": "1s" }"#, ".timeouts.read", "known here: connect, response, client_body"),
         (r#""timeouts": { "connect": 5 }"#, ".timeouts.connect", "has no unit"),
-        (r#""limits": { "body": "10m" }"#, ".limits.body", "not a valid size"),
-        (r#""retries": 3"#, ".retries", r#"write { "attempts": ... }"#),
+        (r#""limits": { "body": "10m" }"#, ".limits.body", "write \"10MiB\""),
+        (r#""retries": 3"#, ".retries", r#"write { "attempts": 1 }"#),
     ] {
         check(keys, at, advice);
     }

@@ -1,0 +1,188 @@
+//! Whether the certificate of a server is trusted, and in which words it is not: towards servers and in the load generator.
+
+use super::cryptography::provider;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier, verify_server_name};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Trusts what these authorities have issued, and the certificates in `named` themselves. `openssl req -x509` makes a certificate
+/// that calls itself an authority, which a server must not show by RFC 5280; an operator who names that very
+/// certificate means it, as with curl and nginx. Its dates and names count all the same.
+pub fn verifier(
+    authorities: RootCertStore,
+    named: Vec<CertificateDer<'static>>,
+) -> Result<Arc<dyn ServerCertVerifier>, VerifierBuilderError> {
+    let issued = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider()).build()?;
+    Ok(match named.is_empty() {
+        true => issued,
+        false => Arc::new(IssuedOrNamed { issued, named }),
+    })
+}
+
+#[derive(Debug)]
+struct IssuedOrNamed {
+    issued: Arc<WebPkiServerVerifier>,
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for IssuedOrNamed {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let issued = self.issued.verify_server_cert(shown, intermediates, name, ocsp, now);
+        if issued.is_ok() || !self.named.iter().any(|named| named == shown) {
+            return issued;
+        }
+        in_time(shown, now)?;
+        verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.issued.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.issued.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.issued.supported_verify_schemes()
+    }
+}
+
+fn in_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let moment =
+        |time: i64| UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(time).unwrap_or(0)));
+    let validity = parsed.validity();
+    let (from, until) = (moment(validity.not_before.timestamp()), moment(validity.not_after.timestamp()));
+    if now > until {
+        return Err(CertificateError::ExpiredContext { time: now, not_after: until });
+    }
+    if now < from {
+        return Err(CertificateError::NotValidYetContext { time: now, not_before: from });
+    }
+    Ok(())
+}
+
+/// Which check of a certificate failed, as a part of a sentence.
+pub fn words(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Expired => "certificate expired".into(),
+        CertificateError::ExpiredContext { not_after, .. } => {
+            format!("certificate expired: it was valid until {}", when(*not_after))
+        }
+        CertificateError::NotValidYet => "certificate not valid yet".into(),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            format!("certificate not valid yet: it is valid from {}", when(*not_before))
+        }
+        CertificateError::UnknownIssuer => "unknown issuer".into(),
+        CertificateError::NotValidForName => "name mismatch: the certificate is for another name".into(),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let presented: Vec<_> = presented.iter().map(|name| bare(name)).collect();
+            let of = if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") };
+            format!("name mismatch: wanted {}, certificate is for {of}", expected.to_str())
+        }
+        CertificateError::Revoked => "certificate revoked".into(),
+        CertificateError::BadSignature => "certificate with a bad signature".into(),
+        other if is_self_signed(other) => "self-signed certificate that is not trusted".into(),
+        other => format!("certificate not accepted: {other}"),
+    }
+}
+
+/// Whether naming the certificate, or its authority, as a trusted one would mend it.
+pub fn is_untrusted(error: &CertificateError) -> bool {
+    *error == CertificateError::UnknownIssuer || is_self_signed(error)
+}
+
+/// The server shows the certificate of an authority. rustls has no name for that; the error of webpki in it is private.
+fn is_self_signed(error: &CertificateError) -> bool {
+    matches!(error, CertificateError::Other(inner) if format!("{inner:?}").contains("CaUsedAsEndEntity"))
+}
+
+/// The name in `DnsName("a.test")`.
+fn bare(presented: &str) -> &str {
+    let inner = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(presented).trim_matches('"')
+}
+
+fn when(time: UnixTime) -> String {
+    date(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// A point in time, in seconds since 1970, for people; any clock has one.
+pub fn date(unix_seconds: i64) -> String {
+    let seconds = u64::try_from(unix_seconds).unwrap_or(0).min(253_402_300_799);
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+
+    /// A certificate as `openssl req -x509` makes one: self-signed, and an authority by its own words.
+    fn self_signed(is_old: bool) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        if is_old {
+            (params.not_before, params.not_after) = (date_time_ymd(1999, 1, 1), date_time_ymd(1999, 12, 31));
+        }
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[track_caller]
+    fn check(
+        named: &CertificateDer<'static>,
+        shown: &CertificateDer<'static>,
+        name: &'static str,
+        expected: &str,
+    ) {
+        let mut roots = RootCertStore::empty();
+        roots.add(named.clone()).unwrap();
+        let verifier = verifier(roots, vec![named.clone()]).unwrap();
+        let name = ServerName::try_from(name).unwrap();
+        let told = match verifier.verify_server_cert(shown, &[], &name, &[], UnixTime::now()) {
+            Ok(_) => "trusted".to_owned(),
+            Err(Error::InvalidCertificate(error)) => words(&error),
+            Err(other) => other.to_string(),
+        };
+        assert!(told.starts_with(expected), "{told}");
+    }
+
+    #[test]
+    fn a_self_signed_certificate_that_is_named_itself_is_trusted_within_its_dates_and_names() {
+        let (own, other, old) = (self_signed(false), self_signed(false), self_signed(true));
+        check(&own, &own, "a.test", "trusted");
+        check(&own, &own, "b.test", "name mismatch: wanted b.test, certificate is for a.test");
+        check(&old, &old, "a.test", "certificate expired: it was valid until 1999-12-31");
+        check(&own, &other, "a.test", "self-signed certificate that is not trusted");
+    }
+
+    #[test]
+    fn what_naming_it_would_mend_is_known() {
+        assert!(is_untrusted(&CertificateError::UnknownIssuer));
+        assert!(!is_untrusted(&CertificateError::Expired));
+    }
+}
