@@ -27,6 +27,7 @@ pub mod guards;
 mod hash;
 mod health_check;
 mod hedge;
+mod hints;
 mod listener;
 mod listeners;
 mod load;

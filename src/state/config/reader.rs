@@ -5,7 +5,7 @@ use super::fault::Fault;
 use super::source::Source;
 use super::spell;
 use super::tree::{Entry, Node, Value};
-use super::{elsewhere, examples};
+use super::{examples, hints};
 use crate::state::stamp::Stamped;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -105,13 +105,13 @@ impl Reader {
 
     /// Advice on an unknown key: a sibling of similar name, a key of that name elsewhere, or the list of known keys.
     fn suggestion(&self, stray: &Stray) -> String {
-        if let Some(advice) = elsewhere::hint(&stray.object, &stray.key) {
+        if let Some(advice) = hints::hint(&stray.object, &stray.key) {
             return format!("unknown key; {advice}");
         }
         if let Some(sibling) = spell::nearest(&stray.key, stray.siblings.iter().copied()) {
             return format!("unknown key; did you mean \"{sibling}\"?");
         }
-        if let Some(advice) = elsewhere::no_names(&stray.object) {
+        if let Some(advice) = hints::no_names(&stray.object) {
             return format!("unknown key; {advice}");
         }
         // A name that many objects have says nothing.

@@ -1,0 +1,133 @@
+//! Keys that other programs have in objects of this file, and what to write instead. Those of larger parts are in
+//! `elsewhere.rs`.
+
+/// What to write for a key of another program in an object, such as `routes[].request_headers`.
+pub(super) fn hint(object: &str, key: &str) -> Option<&'static str> {
+    let known = HINTS.iter().find(|(place, keys, _)| is_in(object, place) && keys.contains(&key));
+    known.map(|(_, _, advice)| *advice)
+}
+
+/// What to write in an object that holds no names of the operator's choice, where others do.
+pub(super) fn no_names(object: &str) -> Option<&'static str> {
+    NAMED.iter().find(|(place, _)| is_in(object, place)).map(|(_, advice)| *advice)
+}
+
+fn is_in(object: &str, place: &str) -> bool {
+    object == place || object.strip_suffix(place).is_some_and(|head| head.ends_with('.'))
+}
+
+/// Objects, keys that other programs have in them, and what to write.
+const HINTS: &[(&str, &[&str], &str)] = &[
+    (
+        "health_check",
+        &["uri", "url", "endpoint", "http_path", "health_uri", "target"],
+        "write \"path\": \"/health\"",
+    ),
+    ("health_check", &["every", "inter", "period", "frequency"], "write \"interval\": \"2s\""),
+    (
+        "health_check",
+        &["fails", "max_fails", "unhealthy_threshold", "unhealthyThreshold", "failures"],
+        "write \"fall\": 3, the failed probes in a row that take a server out",
+    ),
+    (
+        "health_check",
+        &["passes", "healthy_threshold", "healthyThreshold", "successes"],
+        "write \"rise\": 2, the passed probes in a row that bring a server back",
+    ),
+    (
+        "health_check",
+        &["status", "expected_status", "expect", "match", "codes", "expected_codes", "http_status"],
+        "write \"expect_status\": \"200-399\"",
+    ),
+    ("health_check", &["hostname", "host_header"], "write \"host\": \"app.internal\""),
+    ("admin", &["port", "listen", "address", "host"], "write \"bind\": \"127.0.0.1:9301\""),
+    (
+        "admin",
+        &["password", "secret", "api_key", "auth", "user", "username"],
+        "write \"token\": \"${file:admin.token}\", which is sent as `Authorization: Bearer`",
+    ),
+    (
+        "log",
+        &["file", "path", "output", "access_log", "access_file"],
+        "the log goes to the error output, and the lines of requests to \"access\": \"access.log\"",
+    ),
+    (
+        "limits",
+        &["client_max_body_size", "max_body_size", "request_body", "maxRequestBodyBytes"],
+        "write \"body\": \"10MiB\"",
+    ),
+    ("listeners[].tls", &["cert", "crt", "certificate", "key", "cert_file", "certFile", "pem"], TLS_LIST),
+    (
+        "listeners[].tls",
+        &["protocols", "ssl_protocols", "minVersion", "version", "versions"],
+        "write \"min_version\": \"1.2\" or \"1.3\"",
+    ),
+    (
+        "listeners[].tls",
+        &["ca", "client_ca", "verify", "client_certificate", "mtls"],
+        "write \"client_auth\": { \"ca\": \"clients.pem\", \"mode\": \"require\" }",
+    ),
+    (
+        "certificates[]",
+        &["cert", "crt", "cert_file", "certFile", "pem", "file", "chain", "fullchain"],
+        "write \"certificate\": \"site.pem\"",
+    ),
+    ("certificates[]", &["keyFile", "key_file", "private_key"], "write \"key\": \"site.key\""),
+    (
+        "tls",
+        &["insecure", "skip_verify", "insecure_skip_verify", "insecureSkipVerify"],
+        "write \"verify\": false",
+    ),
+    ("tls", &["sni", "serverName", "host", "name"], "write \"server_name\": \"app.internal\""),
+    ("tls", &["cacert", "ca_file", "rootCAs", "trusted_ca", "root_ca"], "write \"ca\": \"ca.pem\""),
+    (
+        "tls",
+        &["cert", "crt", "client_certificate"],
+        "write \"certificate\": \"client.pem\", what is shown to servers",
+    ),
+    ("routes[]", &["path_regex", "pathRegex", "path_regexp"], "write \"path\": \"~^/expression$\""),
+    (
+        "basic_auth",
+        &["users", "user", "username", "password", "htpasswd", "users_file", "usersFile"],
+        "write \"file\": \"users.htpasswd\", a file that `htpasswd -B` makes",
+    ),
+    (
+        "rate_limit",
+        &["rate", "limit", "average", "max", "requests_per_second", "rps"],
+        "write \"requests\": 100, \"per\": \"1s\"",
+    ),
+    ("rate_limit", &["period", "window", "interval", "unit"], "write \"per\": \"1s\""),
+    ("rate_limit", &["key", "zone", "source"], "write \"by\": \"client\""),
+    (
+        "forward_auth",
+        &["address", "url", "uri", "service", "server"],
+        "write \"pool\": the name of one in \"pools\", and \"path\": \"/check\"",
+    ),
+    ("retries", &["count", "tries", "max", "num_retries"], "write \"attempts\": 1"),
+];
+
+const TLS_LIST: &str = "write \"certificates\": [ { \"certificate\": \"site.pem\", \"key\": \"site.key\" } ]";
+
+/// Objects whose keys are fixed, where others have names of their own choice.
+const NAMED: &[(&str, &str)] = &[
+    ("request_headers", "write \"set\": { \"X-Env\": \"staging\" }; \"add\" and \"remove\" are the others"),
+    ("response_headers", "write \"set\": { \"X-Env\": \"staging\" }; \"add\" and \"remove\" are the others"),
+    ("error_pages", "write \"pages\": [ { \"status\": \"500-599\", \"file\": \"sorry.html\" } ]"),
+    ("split", "write \"pools\": { \"stable\": 95, \"canary\": 5 }"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_looked_up_by_the_object_that_it_stands_in() {
+        assert_eq!(hint("servers.health_check", "uri"), Some("write \"path\": \"/health\""));
+        assert_eq!(hint("servers", "uri"), None);
+        assert!(
+            hint("load_balancer.listeners[].tls", "cert").is_some_and(|hint| hint.contains("certificates"))
+        );
+        assert!(hint("servers.tls", "cert").is_some_and(|hint| hint.contains("client.pem")));
+        assert!(no_names("routes[].request_headers").is_some() && no_names("routes[]").is_none());
+    }
+}
