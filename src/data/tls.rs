@@ -314,7 +314,8 @@ impl<C: Carrier> Tls<C> {
                     self.inbox = records.to_vec();
                     break;
                 }
-                Err(error) => return Err(error),
+                // A record or a message that is longer than any may be.
+                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
             }
             match self.session.process_new_packets() {
                 Ok(state) => self.plaintext = state.plaintext_bytes_to_read(),
