@@ -44,4 +44,5 @@ pub mod session;
 pub mod silence;
 pub mod slow;
 pub mod slow_start;
+pub mod tiers;
 pub mod utilization;

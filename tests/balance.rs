@@ -257,6 +257,32 @@ mod algorithms {
         until("the first serves again", || served_by(&balancer) == "a");
         assert_eq!(spread(&mut Client::to(&balancer), 20), counts(&[("a", 20)]));
     }
+
+    #[test]
+    fn the_own_zone_comes_first_then_other_zones_then_the_next_priority() {
+        let mut origins = [well(), well(), well()];
+        let extra =
+            [json!({"zone": "here"}), json!({"zone": "there"}), json!({"zone": "here", "priority": 1})];
+        let zone = json!({"load_balancer": {"zone": "here"}});
+        let config = with(probed(json!({"fall": 1, "rise": 1})), zone);
+        let balancer = servers(&[&origins[0], &origins[1], &origins[2]], &extra, config);
+        let served_alone_by = |name: &str| {
+            until(&format!("{name} serves alone"), || {
+                spread(&mut Client::to(&balancer), 20) == counts(&[(name, 20)])
+            });
+        };
+        served_alone_by("a");
+        origins[0].stop();
+        until("the other zone and the next priority have a part each", || {
+            let spread = spread(&mut Client::to(&balancer), 40);
+            // 1.4 times the half that is left, and the rest.
+            spread.get("b").is_some_and(|count| (16..=38).contains(count)) && spread.contains_key("c")
+        });
+        origins[1].stop();
+        served_alone_by("c");
+        [0, 1].into_iter().for_each(|at| origins[at].start_again());
+        served_alone_by("a");
+    }
 }
 
 mod expect {

@@ -25,6 +25,7 @@ mod sessions;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tiers;
 
 pub use intake::BODY_MAX;
 

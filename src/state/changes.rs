@@ -34,6 +34,12 @@ pub enum Change {
         weight: u16,
         /// Whether it is a backup.
         backup: bool,
+        /// Its priority.
+        #[serde(default, skip_serializing_if = "is_first")]
+        priority: u8,
+        /// Its zone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        zone: Option<String>,
         /// Its own limit of requests at once.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         max_in_flight: Option<u32>,
@@ -153,9 +159,10 @@ impl Change {
             found.ok_or(format!("the file has no server {name} at {address} any more"))
         };
         match self {
-            Change::Added { address, weight, backup, max_in_flight, resolve_all, state } => {
+            Change::Added { address, weight, backup, priority, zone, max_in_flight, resolve_all, state } => {
                 let spec = json!({
-                    "name": name, "address": address, "weight": weight, "backup": backup, "max_in_flight": max_in_flight,
+                    "name": name, "address": address, "weight": weight, "backup": backup, "priority": priority, "zone": zone,
+                    "max_in_flight": max_in_flight,
                 });
                 let resolve = if *resolve_all { Resolve::All } else { Resolve::First };
                 let spec = config::parse_server(&spec.to_string(), resolve)
@@ -207,11 +214,15 @@ impl Change {
             entry["name"] == *name || entry["name"].is_null() && entry["address"] == *name
         };
         match self {
-            Change::Added { address, weight, backup, max_in_flight, resolve_all, .. } => {
+            Change::Added { address, weight, backup, priority, zone, max_in_flight, resolve_all, .. } => {
                 let mut entry = json!({ "name": name, "address": address, "weight": weight });
                 if *backup {
                     entry["backup"] = json!(true);
                 }
+                if *priority > 0 {
+                    entry["priority"] = json!(priority);
+                }
+                zone.iter().for_each(|zone| entry["zone"] = json!(zone));
                 max_in_flight.iter().for_each(|most| entry["max_in_flight"] = json!(most));
                 if *resolve_all {
                     entry["resolve"] = json!("all");
@@ -245,6 +256,8 @@ fn added(server: &Server) -> Change {
         address: server.address.to_string(),
         weight: server.weight().0,
         backup: server.is_backup(),
+        priority: server.priority(),
+        zone: server.zone().map(|zone| zone.to_string()),
         max_in_flight: server.max_in_flight(),
         resolve_all: *server.role() == Role::Name,
         state: server.mode().name().to_owned(),
@@ -263,6 +276,10 @@ fn changed(spec: &ServerSpec, server: &Server) -> Option<Change> {
         weight,
         state: mode.map(|mode| mode.name().to_owned()),
     })
+}
+
+fn is_first(priority: &u8) -> bool {
+    *priority == 0
 }
 
 fn mode_of(word: &str) -> Result<Mode, String> {

@@ -98,9 +98,12 @@ impl Chooser<'_> {
     /// proposes a server; if that one gives no lease, it is asked again. The server of its session comes first; where that
     /// one cannot take it, the request is one as any other.
     pub fn choose(&mut self, pool: &Pool, asked: Asked, tried: &Tried) -> Chosen {
-        let chosen = match self.session_lease(pool, asked, tried) {
-            Some(lease) => Chosen::Server(lease),
-            None => self.find(pool, asked, tried),
+        let (chosen, pool) = match self.session_lease(pool, asked, tried) {
+            Some(lease) => (Chosen::Server(lease), pool),
+            None => {
+                let tier = pool.tier_of(asked.key, || self.random.fraction());
+                (self.find(tier, asked, tried), tier)
+            }
         };
         if let Some(note) = &mut self.note {
             note.exclude(pool, tried, self.now);
@@ -114,11 +117,13 @@ impl Chooser<'_> {
         }
         let mut rejected = *tried;
         let mut full = false;
-        let tiers = [(&pool.ready[..], &pool.schedule[..]), (&pool.reserve[..], &[])];
+        let tiers =
+            [(&pool.ready[..], &pool.schedule[..]), (&pool.beside[..], &[]), (&pool.reserve[..], &[])];
+        let turn_of = pool.own_turn().unwrap_or(self.turn);
         for (tier, (servers, schedule)) in tiers.into_iter().enumerate() {
             while !rejected.is_full() && !servers.is_empty() {
                 let turn =
-                    if schedule.is_empty() { self.random.number() } else { self.turn.fetch_add(1, Relaxed) };
+                    if schedule.is_empty() { self.random.number() } else { turn_of.fetch_add(1, Relaxed) };
                 let is_sample = self.collect(pool, servers, schedule, (turn, asked.key), &rejected);
                 if self.candidates.is_empty() {
                     full |= servers.iter().any(|server| !tried.has(server.id) && server.is_full());
@@ -144,8 +149,8 @@ impl Chooser<'_> {
                 }
                 rejected.add(server.id);
             }
-            // A backup, or a server that is not known yet, does not take over because the others are busy.
-            if full {
+            // Another zone takes over because the own one is busy. A lower priority, or a server that is not known yet, does not.
+            if full && (tier > 0 || pool.beside.is_empty()) {
                 return Chosen::Full;
             }
         }

@@ -141,6 +141,8 @@ pub struct Config {
 pub struct Listen {
     /// Never empty. That of `load_balancer_port` is the first, then come the listed ones.
     pub listeners: Vec<Listener>,
+    /// The zone that the balancer is in; its servers come first.
+    pub zone: Option<String>,
     /// Add `X-Served-By: <server name>` to responses.
     pub served_by_header: bool,
     /// Peers whose `X-Forwarded-*` and `Forwarded` are believed and appended to.
@@ -233,6 +235,10 @@ pub struct ServerSpec {
     pub weight: Weight,
     /// Gets traffic only when no other server can.
     pub backup: bool,
+    /// 0 comes first, 9 last; the next one gets requests where this one has too few servers.
+    pub priority: u8,
+    /// Where it is; a balancer in the same zone prefers it.
+    pub zone: Option<String>,
     /// The most requests at once, 1 to 1,000,000; `None` is the pool's `max_in_flight`.
     pub max_in_flight: Option<u32>,
     /// What becomes of the addresses of its name.
@@ -262,6 +268,8 @@ impl ServerSpec {
             address,
             weight: Weight(1),
             backup: false,
+            priority: 0,
+            zone: None,
             max_in_flight: None,
             resolve: Resolve::First,
         }

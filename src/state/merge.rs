@@ -119,7 +119,7 @@ impl<'a> Lists<'a> {
         let listed = self.after.iter().find(|spec| server.is_of(spec));
         let Some(spec) = listed.filter(|spec| !self.is_as_before(spec)) else { return };
         server.set_weight(spec.weight);
-        server.set_backup(spec.backup);
+        server.set_place(spec.backup, spec.priority, spec.zone.as_deref());
         server.set_mode(Mode::Ready);
     }
 

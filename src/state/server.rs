@@ -116,6 +116,8 @@ pub struct Server {
     /// Its own limit, whatever its pool's is; 0 is none.
     own_max_in_flight: AtomicU32,
     backup: AtomicBool,
+    priority: AtomicU8,
+    zone: RwLock<Option<Arc<str>>>,
     idle: AtomicUsize,
     latency: AtomicU64,
     /// [`Outcomes`] in one word.
@@ -192,6 +194,8 @@ impl Server {
             address: spec.address.clone(),
             role: Role::of(spec),
             backup: AtomicBool::new(spec.backup),
+            priority: AtomicU8::new(spec.priority),
+            zone: RwLock::new(spec.zone.as_deref().map(Arc::from)),
             hash: stable_hash(spec.name.as_bytes()),
             in_flight: CachePadded::default(),
             max_in_flight: AtomicU32::new(spec.max_in_flight.unwrap_or(0)),
@@ -242,6 +246,16 @@ impl Server {
     /// Whether it gets traffic only while no other server is up.
     pub fn is_backup(&self) -> bool {
         self.backup.load(Relaxed)
+    }
+
+    /// 0 comes first; the next one gets requests where this one has too few servers.
+    pub fn priority(&self) -> u8 {
+        self.priority.load(Relaxed)
+    }
+
+    /// Where it is.
+    pub fn zone(&self) -> Option<Arc<str>> {
+        self.zone.read().clone()
     }
 
     /// TLS towards it; `None` in clear text.
@@ -518,8 +532,11 @@ impl Server {
         }
     }
 
-    pub(super) fn set_backup(&self, backup: bool) {
+    /// The tier that it belongs to.
+    pub(super) fn set_place(&self, backup: bool, priority: u8, zone: Option<&str>) {
         self.backup.store(backup, Relaxed);
+        self.priority.store(priority, Relaxed);
+        *self.zone.write() = zone.map(Arc::from);
     }
 
     /// The most requests at once that the server itself and, where it says nothing, its pool allow.

@@ -7,17 +7,14 @@ mod pool;
 mod tiers;
 
 pub use members::Membership;
-pub use pool::Pool;
+pub use pool::{Pool, TierShare};
 pub use tiers::FailOpen;
 
 use super::choose::Shadow;
-use super::choose::WHOLE_UP_TO;
 use super::config::{Config, ServerSpec};
-use super::hashing::Hashing;
 use super::live::Live;
 use super::merge::{Merged, merge};
 use super::server::{Admits, AgentWord, Mode, Role, Server};
-use super::slow_start::SlowStart;
 use super::weights::weigh;
 use crate::base::ids::{ByPool, PoolId, ServerId};
 use crate::policy::health::Health;
@@ -342,35 +339,24 @@ impl Snapshot {
         names: Vec<Arc<Server>>,
         before: Option<&Snapshot>,
     ) -> Self {
-        let mut tiers: ByPool<Tiers> = live.config.pool_ids().map(|pool| (pool, Tiers::default())).collect();
         weigh(&servers);
-        for server in &servers {
-            match tiers.get_mut(server.pool) {
-                Some(tiers) => tiers.add(server),
-                None => server.set_admits(Admits::Nothing),
-            }
+        for server in servers.iter().filter(|server| live.config.pool_ids().all(|pool| pool != server.pool)) {
+            server.set_admits(Admits::Nothing);
         }
-        for (pool, tiers) in tiers.iter_mut() {
-            let known = before.and_then(|before| before.find_pool(pool)?.fail_open);
-            tiers.fail_open(live.config.pool(pool).panic_percent, known);
-        }
-        for server in &servers {
-            if let (Some(tiers), Some(sticky)) = (tiers.get_mut(server.pool), live.sticky(server.pool)) {
-                tiers.add_session_server(server, sticky);
-            }
-        }
-        let pool = |(id, tiers): (PoolId, &mut Tiers)| {
+        let pool = |id: PoolId| {
             let settings = live.config.pool(id);
+            let own = servers.iter().filter(|server| server.pool == id);
+            let before = before.and_then(|before| before.find_pool(id));
+            let mut tiers = Tiers::of(own.clone(), live.config.listen.zone.as_deref());
+            tiers.fail_open(settings.panic_percent, before.and_then(|before| before.fail_open));
+            if let Some(sticky) = live.sticky(id) {
+                own.for_each(|server| tiers.add_session_server(server, sticky));
+            }
             let choices = || Arc::clone(&live.pool(id).shadow);
             let shadow = settings.shadow.map(|algorithm| Shadow { algorithm, choices: choices() });
-            let mut pool = Pool::of(std::mem::take(tiers), settings.algorithm, shadow);
-            pool.slow_start = SlowStart::of(&pool.ready, settings.slow_start);
-            let known = before.and_then(|before| before.find_pool(id)?.hashing.as_ref());
-            let hashing = || Hashing::new(&pool.ready, settings.hash.bounded_load, WHOLE_UP_TO, known);
-            pool.hashing = settings.algorithm.hashes().then(hashing);
-            (id, pool)
+            (id, Pool::of(tiers, settings, shadow, before))
         };
-        let pools = tiers.iter_mut().map(pool).collect();
+        let pools = live.config.pool_ids().map(pool).collect();
         Snapshot { pools, servers, names, live }
     }
 }

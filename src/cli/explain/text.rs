@@ -36,6 +36,7 @@ pub(super) struct Decision {
     excluded: Vec<Excluded>,
     excluded_more: usize,
     not_sampled: usize,
+    tier: Option<String>,
     shadow: Option<Shadow>,
 }
 
@@ -98,6 +99,9 @@ pub(super) fn report(decision: &Decision) -> String {
     let more = more.collect::<Vec<_>>().join(", ");
     if !more.is_empty() {
         lines.extend(wrapped(&more, "  ", "  "));
+    }
+    if let Some(tier) = &decision.tier {
+        lines.push(format!("  tier {}", plain(tier)));
     }
     if let Some(Shadow { algorithm, server }) = &decision.shadow {
         let is_same = Some(server) == decision.server.as_ref();
@@ -189,6 +193,7 @@ fn exclusion(one: &Excluded) -> String {
         "maint" => "taken out by the operator".to_owned(),
         "weight_zero" => "weight 0".to_owned(),
         "backup" => "a backup, and others are up".to_owned(),
+        "other_tier" => "of another priority or zone".to_owned(),
         "starting" => "its first probe is not finished".to_owned(),
         "slow_start" => "in slow start, it gets few requests yet".to_owned(),
         "changed" => "it changed while it was chosen".to_owned(),

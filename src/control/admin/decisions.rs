@@ -62,6 +62,8 @@ struct Shown {
     /// Servers that take requests and were not drawn for the sample of a large table.
     not_sampled: usize,
     /// Null without a second algorithm.
+    /// Null where the pool has one tier only.
+    tier: Option<String>,
     shadow: Option<ShadowShown>,
 }
 
@@ -97,7 +99,7 @@ struct CandidateShown {
 #[derive(Debug, Serialize)]
 struct ExcludedShown {
     server: String,
-    /// `tried`, `full`, `down`, `ejected`, `drain`, `maint`, `weight_zero`, `backup`, `starting`, `slow_start`, `changed`.
+    /// `tried`, `full`, `down`, `ejected`, `drain`, `maint`, `weight_zero`, `backup`, `other_tier`, `starting`, `slow_start`, `changed`.
     why: &'static str,
     /// The reason as in the log.
     detail: Option<String>,
@@ -212,6 +214,7 @@ fn shown(decision: Decision) -> Shown {
         excluded: note.excluded.into_iter().map(excluded).collect(),
         excluded_more: note.excluded_more,
         not_sampled: note.not_sampled,
+        tier: note.tier,
         shadow: note.shadow.map(|(by, server)| ShadowShown { algorithm: by.name(), server }),
     }
 }

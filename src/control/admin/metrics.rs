@@ -10,6 +10,7 @@ use super::checks;
 use super::queues;
 use super::sessions;
 use super::status::{self, PoolStatus, STATES, responses, state};
+use super::tiers;
 use crate::base::output;
 use crate::base::time::{self, Moment};
 use crate::front::Response;
@@ -203,6 +204,7 @@ fn pools(page: &mut Page, view: &View) {
         page.sample(&[("pool", &pool.name), ("result", "same")], shadow.same);
         page.sample(&[("pool", &pool.name), ("result", "different")], shadow.different);
     }
+    tiers::metrics(page, &pools);
     queues::metrics(page, &pools);
     sessions::metrics(page, &pools);
 }

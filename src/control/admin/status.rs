@@ -8,6 +8,7 @@ use super::names::{self, NameStatus};
 use super::queues::{self, QueueStatus};
 use super::rates::Rates;
 use super::sessions::{self, StickyStatus};
+use super::tiers::TierStatus;
 use crate::base::ids::{ByPool, PoolId};
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
@@ -121,6 +122,8 @@ pub(super) struct PoolStatus {
     pub(super) sticky: Option<StickyStatus>,
     /// Null unless too few servers are left, so that the last known good ones are used as well.
     pub(super) fail_open: Option<FailOpenStatus>,
+    /// In order; empty where there is one only.
+    pub(super) tiers: Vec<TierStatus>,
     /// Null without one.
     pub(super) shadow: Option<ShadowStatus>,
 }
@@ -161,6 +164,9 @@ pub(super) struct ServerStatus {
     /// The part of its share that it gets in its slow start, 0.1 to 1; null when it gets all.
     slow_start: Option<f64>,
     backup: bool,
+    priority: u8,
+    /// Null where it is in none.
+    zone: Option<String>,
     in_flight: u32,
     /// Null without a limit.
     max_in_flight: Option<u32>,
@@ -274,7 +280,8 @@ pub(super) fn pools(view: &View) -> Vec<PoolStatus> {
             name: config.pool_name(pool).to_owned(),
             algorithm: settings.algorithm.name(),
             servers: servers.count,
-            ready: servers.ready.len(),
+            ready: servers.active().count(),
+            tiers: servers.tiers.iter().map(TierStatus::of).collect(),
             in_flight: in_flight.get(pool).copied().unwrap_or(0),
             waiting: view.workers.waiting_in(pool),
             queue_capacity: settings.queue_capacity,
@@ -328,6 +335,8 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
         weight: server.weight().0,
         slow_start: server.slow_start(view.live().config.pool(server.pool).slow_start, now).map(rounded),
         backup: server.is_backup(),
+        priority: server.priority(),
+        zone: server.zone().map(|zone| zone.to_string()),
         in_flight: server.in_flight(),
         max_in_flight: server.max_in_flight(),
         rate: rounded(rates.rate(server)),

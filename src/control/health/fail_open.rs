@@ -139,13 +139,13 @@ fn limits(ejection: &Ejection) -> Limits {
 
 /// The servers that are used although they are out.
 fn names(servers: &table::Pool) -> Vec<String> {
-    let used = servers.ready.iter().filter(|server| server.is_fail_open());
+    let used = servers.active().filter(|server| server.is_fail_open());
     used.map(|server| server.name.clone()).collect()
 }
 
 /// Requests that servers of the pool were sent while they were out.
 fn requests(servers: &table::Pool) -> u64 {
-    let all = servers.ready.iter().chain(&servers.reserve).chain(&servers.out);
+    let all = servers.ready.iter().chain(&servers.beside).chain(&servers.reserve).chain(&servers.out);
     all.map(|server| server.fail_open_requests()).sum()
 }
 

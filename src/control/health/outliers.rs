@@ -16,7 +16,7 @@ impl Agent {
         }
         let snapshot = self.table.snapshot();
         for (pool, servers) in snapshot.pools() {
-            let totals: Vec<_> = servers.ready.iter().map(|server| (server.id, server.totals())).collect();
+            let totals: Vec<_> = servers.active().map(|server| (server.id, server.totals())).collect();
             let Some(agent) = self.pools.get_mut(pool) else { continue };
             for (id, outlier) in agent.outliers.look(&totals, agent.ejection.outlier_limits(), now) {
                 self.apply(id, Event::FailsMore(outlier), "", now);
@@ -37,7 +37,7 @@ impl Agent {
             let deviations = agent.ejection.latency_deviations;
             let times = |server: &Arc<Server>| (server.id, server.times());
             let times: Vec<_> =
-                if deviations > 0 { servers.ready.iter().map(times).collect() } else { Vec::new() };
+                if deviations > 0 { servers.active().map(times).collect() } else { Vec::new() };
             for (id, slow) in agent.slow.look(&times, f64::from(deviations), now) {
                 self.apply(id, Event::IsSlow(slow), "", now);
             }

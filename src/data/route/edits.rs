@@ -70,7 +70,7 @@ impl Edits for RequestEdits<'_> {
 
 /// How long the name of a server of the pool can be.
 pub(super) fn longest_name(pool: &Pool) -> usize {
-    let names = pool.ready.iter().chain(&pool.reserve).map(|server| server.name.len());
+    let names = pool.ready.iter().chain(&pool.beside).chain(&pool.reserve).map(|server| server.name.len());
     names.max().unwrap_or(0).max(NAME_BYTES_MAX)
 }
 

@@ -34,6 +34,8 @@ pub struct Note {
     pub algorithm: Algorithm,
     /// The server, and why that one.
     pub picked: Option<Picked>,
+    /// The tier of the pool that the request was for, where it has several.
+    pub tier: Option<String>,
     /// The second algorithm of the pool, and the server that it would have chosen.
     pub shadow: Option<(Algorithm, String)>,
 }
@@ -98,6 +100,8 @@ pub enum Exclusion {
     WeightZero,
     /// It is a backup, and others are up.
     Backup,
+    /// It is of another priority or zone than the request was for.
+    OtherTier,
     /// Its first probe is not finished, and others are up.
     Starting,
     /// It came up a short while ago, and gets few requests yet.
@@ -118,6 +122,7 @@ impl Exclusion {
             Exclusion::Maint => "maint",
             Exclusion::WeightZero => "weight_zero",
             Exclusion::Backup => "backup",
+            Exclusion::OtherTier => "other_tier",
             Exclusion::Starting => "starting",
             Exclusion::SlowStart => "slow_start",
             Exclusion::Changed => "changed",
@@ -203,10 +208,14 @@ impl Note {
         let is_drawn = self.picked.as_ref().is_some_and(|picked| picked.why == Why::SlowStart);
         let is_whole = pool.ready.len() <= WHOLE_UP_TO && !is_drawn;
         let of_ready = pool.ready.iter().filter(|server| is_whole || tried.has(server.id));
-        let others = of_ready.chain(&pool.reserve).chain(&pool.out);
+        let others = of_ready.chain(&pool.beside).chain(&pool.reserve).chain(&pool.out);
+        self.tier = pool.tier_name().map(|tier| tier.to_string());
+        let of_other_tier =
+            |server: &Server| pool.tier_name().is_some() && !pool.ready.iter().any(|one| one.id == server.id);
         let mut others = others.filter(|server| !is_candidate(server));
         let why = |server: &Server| match Exclusion::of(server, now) {
             _ if tried.has(server.id) => Exclusion::Tried,
+            Exclusion::Changed if of_other_tier(server) => Exclusion::OtherTier,
             Exclusion::Changed if server.is_full() => Exclusion::Full { in_flight: server.in_flight() },
             Exclusion::Changed if server.is_in_slow_start() => Exclusion::SlowStart,
             why => why,

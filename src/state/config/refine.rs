@@ -41,6 +41,8 @@ const WEIGHTS: RangeInclusive<u64> = 0..=1000;
 /// four times its load, which no reserve is for; and in a pool of up to four servers only where none is left, so that two of three
 /// may be taken out by their own health pages, as at a deployment, and stay out.
 const PANIC_PERCENT: u32 = 25;
+/// The last priority of servers: more levels than any deployment has regions to fall back to.
+const PRIORITY_MAX: u64 = 9;
 /// The most idle connections to a server.
 const IDLE_MAX: u64 = 10_000;
 /// The longest path of a Unix socket: `sun_path` holds 108 bytes with the closing NUL.
@@ -104,6 +106,7 @@ fn listen(s: &mut Section<'_, '_>, folder: &Path) -> Listen {
     elsewhere::load_balancer(s);
     Listen {
         listeners: listeners::listeners(s, folder),
+        zone: s.maybe("zone", None, zone),
         served_by_header: s.get("served_by_header", false, rules::flag),
         trusted_proxies: s.values("trusted_proxies", rules::network).unwrap_or_default(),
         forwarded: s.get("forwarded", false, rules::flag),
@@ -156,6 +159,13 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
     }
 }
 
+/// The name of a zone: as that of a server.
+fn zone(node: &Node) -> Result<String, String> {
+    let name = rules::text(node, "write the name of a zone, such as \"eu-west-1a\"")?;
+    rules::check_name(name).map_err(|fault| format!("{node} {fault}"))?;
+    Ok(name.to_owned())
+}
+
 fn resolve(node: &Node) -> Result<Resolve, String> {
     rules::word(node, &Resolve::WORDS)
 }
@@ -182,6 +192,12 @@ pub(super) fn server(s: &mut Section<'_, '_>, of_pool: Resolve) -> Option<Server
     };
     let weight = Weight(s.get("weight", 1, rules::whole(WEIGHTS)));
     let backup = s.get("backup", false, rules::flag);
+    let priority = s.get("priority", 0, rules::whole(0..=PRIORITY_MAX));
+    if backup && priority > 0 {
+        let advice = "a backup comes after all priorities; leave one of the two out";
+        s.fault("priority", advice.to_owned());
+    }
+    let zone = s.maybe("zone", None, zone);
     let max_in_flight = s.maybe("max_in_flight", None, rules::whole(1..=1_000_000));
     let own_resolve = s.maybe("resolve", None, resolve);
     let address = address?;
@@ -196,7 +212,7 @@ pub(super) fn server(s: &mut Section<'_, '_>, of_pool: Resolve) -> Option<Server
     if let Err(fault) = rules::check_name(&name) {
         s.fault("name", format!("the address {name:?} {fault}, for it is the name while none is given"));
     }
-    Some(ServerSpec { name, address, weight, backup, max_in_flight, resolve })
+    Some(ServerSpec { name, address, weight, backup, priority, zone, max_in_flight, resolve })
 }
 
 /// A change of a server; missing keys change nothing.
@@ -206,7 +222,7 @@ pub(super) fn change(s: &mut Section<'_, '_>) -> Change {
         mode: s.get("state", None, |node| rules::mode(node).map(Some)),
         weight: s.get("weight", None, |node| rules::whole(WEIGHTS)(node).map(|weight| Some(Weight(weight)))),
     };
-    for key in ["name", "address", "backup", "resolve"] {
+    for key in ["name", "address", "backup", "priority", "zone", "resolve"] {
         let fault = "cannot be changed; DELETE the server and POST it as it should be";
         s.get(key, (), |_| Err(fault.to_owned()));
     }

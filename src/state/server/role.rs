@@ -86,7 +86,7 @@ impl Server {
 
     /// As a member, takes over what the configuration says of its name beside mode and weight.
     pub(in crate::state) fn follow(&self, name: &Server, config: &Config) {
-        self.set_backup(name.is_backup());
+        self.set_place(name.is_backup(), name.priority(), name.zone().as_deref());
         self.set_max_in_flight(name.own_max_in_flight(), config.pool(self.pool).max_in_flight);
     }
 }

@@ -127,12 +127,12 @@ impl Balancer {
         let (mut found, mut next) = (Vec::new(), Moment::NEVER);
         for (pool, servers) in snapshot.pools() {
             let own = &mut pools[pool];
-            let totals: Vec<_> = servers.ready.iter().map(|server| (server.id, server.totals())).collect();
+            let totals: Vec<_> = servers.active().map(|server| (server.id, server.totals())).collect();
             let worse = own.outliers.look(&totals, own.ejection.outlier_limits(), now);
             found.extend(worse.into_iter().map(|(id, why)| (of_id[id.0 as usize], Event::FailsMore(why))));
             if now >= own.slow.next_look() {
                 let times = |server: &Arc<Server>| (server.id, server.times());
-                let times: Vec<_> = servers.ready.iter().map(times).collect();
+                let times: Vec<_> = servers.active().map(times).collect();
                 let slower = own.slow.look(&times, f64::from(own.ejection.latency_deviations), now);
                 found.extend(slower.into_iter().map(|(id, why)| (of_id[id.0 as usize], Event::IsSlow(why))));
             }

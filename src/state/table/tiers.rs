@@ -1,10 +1,12 @@
-//! Which servers of a pool get traffic: tiers by mode and health, and what happens where too few are left.
+//! Which servers of a pool get traffic: tiers by priority, zone, health and mode, and what happens where too few are left.
 
 use super::super::server::{Admits, Mode, Server};
 use super::super::session::{ByTag, Sticky};
 use crate::base::time;
 use crate::policy::fail_open;
 use crate::policy::health::Health;
+use crate::policy::tiers::{self, Rank};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// A pool of which too few servers are left, so that the last known good ones are used as well ([`fail_open`]).
@@ -18,32 +20,95 @@ pub struct FailOpen {
     pub since_unix: u64,
 }
 
-/// The servers of a pool that get traffic, by their [`tier`], and those that get none.
+/// The servers of a pool that get traffic, by their tier, and those that get none.
 #[derive(Default)]
 pub(super) struct Tiers {
-    /// As [`tier`] numbers them.
-    pub(super) servers: [Vec<Arc<Server>>; 4],
+    levels: BTreeMap<Rank, Level>,
     pub(super) out: Vec<Arc<Server>>,
     pub(super) fail_open: Option<FailOpen>,
     pub(super) sessions: ByTag,
+    /// Zones that are the balancer's own in a priority; without a server in it no zone counts.
+    zones: BTreeMap<(bool, u8), HashSet<String>>,
+    own_zone: Option<String>,
+}
+
+/// A tier while it is put together.
+#[derive(Default)]
+struct Level {
+    up: Vec<Arc<Server>>,
+    /// Their first probe is not finished.
+    starting: Vec<Arc<Server>>,
+    /// The weights of all servers, also of those that get nothing.
+    total: u64,
+}
+
+/// A tier of a pool.
+pub(super) struct Filled {
+    pub(super) rank: Rank,
+    /// Those that are up; those whose first probe is not finished where there is none (trying one of them is better than rejecting
+    /// the request, and than a lower tier: its state will be known in a moment).
+    pub(super) servers: Vec<Arc<Server>>,
+    /// The others, which come last.
+    pub(super) rest: Vec<Arc<Server>>,
+    /// The part of the requests of the pool that it gets.
+    pub(super) share: f64,
+    /// Its servers, whether they get traffic or not.
+    pub(super) count: usize,
 }
 
 impl Tiers {
-    /// Adds a server where it belongs.
-    pub(super) fn add(&mut self, server: &Arc<Server>) {
-        let tier = tier(server);
-        server.set_admits(if tier.is_some() { Admits::Requests } else { Admits::Nothing });
-        let place = tier.map_or(&mut self.out, |tier| &mut self.servers[tier]);
-        place.push(Arc::clone(server));
+    /// Of the servers of a pool; the balancer is in this zone.
+    pub(super) fn of<'s>(
+        servers: impl Iterator<Item = &'s Arc<Server>> + Clone,
+        own_zone: Option<&str>,
+    ) -> Self {
+        let mut tiers = Tiers { own_zone: own_zone.map(str::to_owned), ..Tiers::default() };
+        for server in servers.clone() {
+            let level = (server.is_backup(), server.priority());
+            tiers
+                .zones
+                .entry(level)
+                .or_default()
+                .insert(server.zone().map_or(String::new(), |zone| zone.to_string()));
+        }
+        servers.for_each(|server| tiers.add(server));
+        tiers
     }
 
-    /// Where too few servers are left, the last known good ones are used as if they were up. Backups take over first where no
-    /// other server is left: that is what they are for.
+    fn rank(&self, server: &Server) -> Rank {
+        let (is_backup, priority) = (server.is_backup(), server.priority());
+        let is_zoned =
+            |own: &String| self.zones.get(&(is_backup, priority)).is_some_and(|zones| zones.contains(own));
+        let own = self.own_zone.as_ref().filter(|own| is_zoned(own));
+        let is_elsewhere = own.is_some_and(|own| server.zone().as_deref() != Some(own.as_str()));
+        Rank { is_backup, priority, is_elsewhere }
+    }
+
+    /// Adds a server where it belongs.
+    fn add(&mut self, server: &Arc<Server>) {
+        let level = self.levels.entry(self.rank(server)).or_default();
+        level.total += u64::from(server.weight().0);
+        let place = match server.health() {
+            _ if !is_offered(server) => None,
+            Health::Up => Some(&mut level.up),
+            Health::Starting => Some(&mut level.starting),
+            Health::Down | Health::Ejected { .. } => None,
+        };
+        server.set_admits(if place.is_some() { Admits::Requests } else { Admits::Nothing });
+        place.unwrap_or(&mut self.out).push(Arc::clone(server));
+    }
+
+    /// Where too few servers are left, in all tiers together, the last known good ones are used as if they were up. Backups take over
+    /// first where no other server is left: that is what they are for.
     pub(super) fn fail_open(&mut self, panic_percent: u32, before: Option<FailOpen>) {
-        let left = self.servers[0].len() + self.servers[1].len();
+        let left_of = |tiers: &Tiers, is_backup: bool| {
+            let of = tiers.levels.iter().filter(|(rank, _)| rank.is_backup == is_backup);
+            of.map(|(_, level)| level.up.len() + level.starting.len()).sum::<usize>()
+        };
+        let left = left_of(self, false);
         let taken_out = |server: &&Arc<Server>| is_offered(server) && !server.is_backup();
         let primaries = left + self.out.iter().filter(taken_out).count();
-        let have_backups = left == 0 && !(self.servers[2].is_empty() && self.servers[3].is_empty());
+        let have_backups = left == 0 && left_of(self, true) > 0;
         let servers =
             if primaries > 0 { primaries } else { self.out.iter().filter(|one| is_offered(one)).count() };
         if have_backups || !fail_open::is_panic(left, servers, panic_percent) {
@@ -66,8 +131,36 @@ impl Tiers {
         used.iter().for_each(|server| server.set_admits(Admits::FailOpen));
         let count = used.len();
         self.out = out;
-        self.servers[0].extend(used);
+        for server in used {
+            self.levels.entry(self.rank(&server)).or_default().up.push(server);
+        }
         count
+    }
+
+    /// The tiers in order, each with its part of the requests; those without a server that can take any are left out.
+    pub(super) fn take(&mut self) -> Vec<Filled> {
+        let weights =
+            |servers: &[Arc<Server>]| servers.iter().map(|server| u64::from(server.weight().0)).sum::<u64>();
+        let seen = |(rank, level): (&Rank, &Level)| tiers::Tier {
+            rank: *rank,
+            available: weights(&level.up) + weights(&level.starting),
+            total: level.total,
+        };
+        let seen: Vec<_> = self.levels.iter().map(seen).collect();
+        let zones = |rank: Rank| self.zones.get(&(rank.is_backup, rank.priority)).map_or(1, HashSet::len);
+        let shares = tiers::shares(&seen, zones);
+        let out = |rank: Rank| self.out.iter().filter(|server| self.rank(server) == rank).count();
+        let counts: Vec<_> = self.levels.keys().map(|rank| out(*rank)).collect();
+        let filled = std::mem::take(&mut self.levels).into_iter().zip(shares.into_iter().zip(counts));
+        let fill = |((rank, level), (share, out)): ((Rank, Level), (f64, usize))| {
+            let count = out + level.up.len() + level.starting.len();
+            let (servers, rest) = match level.up.is_empty() {
+                true => (level.starting, Vec::new()),
+                false => (level.up, level.starting),
+            };
+            Filled { rank, servers, rest, share, count }
+        };
+        filled.map(fill).collect()
     }
 
     /// A server that drains, or has no weight, keeps its sessions; one that is down or in maintenance does not.
@@ -79,21 +172,6 @@ impl Tiers {
             self.sessions.insert(sticky.tag_of(server), Arc::clone(server));
         }
     }
-}
-
-/// Servers that are up, then those whose first probe is not finished (trying one of them is better than rejecting the
-/// request, and better than a backup: its state will be known in a moment), then backups in the same order. All others
-/// get nothing.
-fn tier(server: &Server) -> Option<usize> {
-    if !is_offered(server) {
-        return None;
-    }
-    let unknown = match server.health() {
-        Health::Up => 0,
-        Health::Starting => 1,
-        Health::Down | Health::Ejected { .. } => return None,
-    };
-    Some(2 * usize::from(server.is_backup()) + unknown)
 }
 
 /// Whether the operator and its agent let it have requests.
