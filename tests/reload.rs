@@ -104,6 +104,37 @@ fn thirty_reloads_under_load_fail_no_request_and_mix_no_versions() {
     assert!(a.connections() <= 15, "{} connections", a.connections());
 }
 
+/// Keys of the health checks and of ejection; those of other tests: `slow_start`, `panic_percent`, `load_report.orca`,
+/// `agent_check`, `priority` and `timeouts.request` in the files of their names.
+#[test]
+fn what_is_expected_of_servers_is_changed_by_a_reload() {
+    let a = Origin::start(|visit| {
+        while visit.request().is_some() {
+            visit.send("HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno");
+        }
+    });
+    let servers = |over: Value| json!({ "servers": with(json!({ "list": list(&[&a]) }), over) });
+    let balancer = Evenkeel::start(settings(servers(json!({}))));
+    let mut client = Client::to(&balancer);
+    let unexpected = "evenkeel_server_unexpected_responses_total";
+    assert_eq!(client.get("/").status, 404);
+    balancer.metric_is("evenkeel_server_requests_total", 1.0);
+    assert_eq!(balancer.metric(unexpected), 0.0);
+    let stricter = json!({
+        "expect": { "status": "200-399" },
+        "health_check": { "rise_max": 9 },
+        "ejection": { "latency_deviations": 4 },
+    });
+    let told = ["servers.expect", "rise_max: default -> 9", "latency_deviations: default -> 4"];
+    check(&balancer, servers(stricter), 0, &told);
+    assert_eq!(client.get("/").status, 404);
+    balancer.metric_is(unexpected, 1.0);
+    check(&balancer, servers(json!({})), 0, &["servers.expect", "rise_max: 9 -> default"]);
+    assert_eq!(client.get("/").status, 404);
+    balancer.metric_is("evenkeel_server_requests_total", 3.0);
+    assert_eq!(balancer.metric(unexpected), 1.0);
+}
+
 #[test]
 fn a_file_that_is_not_valid_changes_nothing_and_says_so() {
     let a = named("a");

@@ -150,6 +150,81 @@ fn upgrades_under_load_lose_no_request_and_web_sockets_stay() {
     assert_eq!(Client::to(&first).get("/").text(), "ok", "by the last one");
 }
 
+/// How many WebSockets stay open.
+const SOCKETS: usize = 20;
+/// A masked close frame with the status 1001.
+const GOING_AWAY: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 3, 0xe9];
+
+/// WebSockets with frames all the time, each opened again when it was told of its end; how many were. None may end otherwise.
+fn web_sockets(address: SocketAddr, stop: &AtomicBool, told: &AtomicUsize) {
+    let open = || {
+        let mut client = Client::connect(address).unwrap();
+        assert_eq!(client.send(UPGRADE).response().status, 101);
+        client
+    };
+    let mut clients: Vec<Client> = (0..SOCKETS).map(|_| open()).collect();
+    while !stop.load(SeqCst) {
+        for client in &mut clients {
+            // It may be told already, and closed.
+            let _ = client.try_send(HI.0);
+            match client.bytes(2)[..] {
+                [0x81, 2] => assert_eq!(client.bytes(2), b"hi"),
+                [0x88, 2] => {
+                    assert_eq!(client.bytes(2), [3, 0xe9]);
+                    let _ = client.try_send(GOING_AWAY);
+                    *client = open();
+                    told.fetch_add(1, SeqCst);
+                }
+                ref other => panic!("no frame: {other:?}"),
+            }
+        }
+    }
+}
+
+/// A hundred reloads and ten upgrades at 5,000 requests/s, made by hand, are in `docs/operations.md`.
+#[test]
+fn reloads_and_upgrades_under_load_fail_no_request_and_cut_no_web_socket() {
+    let origin = origin();
+    let config = json!({ "admin": {"socket": "a.sock"}, "timeouts": {"drain": "2s"} });
+    let first = Evenkeel::before(&[&origin], config);
+    let file = first.folder().join("config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let mut reload = |round: usize| {
+        config["timeouts"]["response"] = json!(format!("{}s", 40 + round));
+        config["routes"] = json!([{ "path": format!("/{round}"), "respond": { "status": 204 } }]);
+        fs::write(&file, config.to_string()).unwrap();
+        let output = evenkeel(&first, &["reload"]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains(&format!("-> {}s", 40 + round)), "{said}");
+        let mut client = Client::connect(first.address()).unwrap();
+        assert_eq!(client.get(&format!("/{round}")).status, 204, "it is in use when the command ends");
+    };
+    let (stop, served, told) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let _successors = thread::scope(|scope| {
+        let address = first.address();
+        let (stop, served, told) = (&stop, &served, &told);
+        let mut clients: Vec<_> =
+            [true, false].map(|keeps| scope.spawn(move || load(address, keeps, stop, served))).into();
+        clients.push(scope.spawn(move || web_sockets(address, stop, told)));
+        let is_broken = || clients.iter().any(|client| client.is_finished());
+        (0..20).for_each(&mut reload);
+        // Each stays until its WebSockets were told.
+        let mut successors = Vec::new();
+        for round in 1..3 {
+            successors.push(upgrade(&first));
+            until("the WebSockets of the old process were told", || {
+                told.load(SeqCst) >= round * SOCKETS || is_broken()
+            });
+            reload(20 + round);
+        }
+        stop.store(true, SeqCst);
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        successors
+    });
+    assert!(served.load(SeqCst) > 100);
+}
+
 #[test]
 fn a_new_process_that_does_not_start_changes_nothing() {
     let origin = origin();
@@ -263,14 +338,17 @@ fn it_serves_on_the_socket_of_a_socket_unit_which_stays_open() {
         "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web exec {}",
         env!("CARGO_BIN_EXE_evenkeel")
     );
-    let mut command = Command::new("sh");
-    command.args(["-c", &script]);
-    let config = json!({
-        "load_balancer": {"load_balancer_port": address.port()},
-        "admin": {"socket": "a.sock"},
-        "servers": {"list": list(&[&origin])},
-    });
-    let input = Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
+    let start = || {
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]);
+        let config = json!({
+            "load_balancer": {"load_balancer_port": address.port()},
+            "admin": {"socket": "a.sock"},
+            "servers": {"list": list(&[&origin])},
+        });
+        (command, Stdio::from(OwnedFd::from(listener.try_clone().unwrap())), config)
+    };
+    let (command, input, config) = start();
     let mut balancer = Evenkeel::start_with_input(command, input, config);
     assert_eq!(balancer.address(), address);
     assert_eq!(Client::to(&balancer).get("/").text(), "ok");
@@ -278,8 +356,12 @@ fn it_serves_on_the_socket_of_a_socket_unit_which_stays_open() {
     assert_eq!(balancer.wait().code(), Some(0));
     assert_eq!(Client::to(&balancer).get("/").text(), "ok");
     drop(successor);
-    // No process serves, and the kernel accepts connections for the next one.
-    assert!(Client::connect(address).is_ok());
+    // It was killed, as by a crash. No process serves, and the kernel accepts connections for the next one.
+    let mut waiting = Client::connect(address).unwrap();
+    waiting.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    let (command, input, config) = start();
+    let _next = Evenkeel::start_with_input(command, input, config);
+    assert_eq!(waiting.response().text(), "ok", "the next process serves who has waited");
 }
 
 #[test]
