@@ -5,11 +5,11 @@
 use super::h1::Connection;
 use super::listen::Listener;
 use super::poller::{Poller, Side, Token};
-use super::shared::{Permit, Shared};
+use super::shared::{DRAIN_LOOK, LOG_INTERVAL, Permit, Shared};
 use super::socket::Socket;
 use super::timers::Timers;
 use super::transport::Transport;
-use super::worker_pool::{ListenerChange, WorkerPool};
+use super::worker_pool::{ListenerChange, OFFER_AGAIN, WorkerPool};
 use crate::base::ids::ListenerId;
 use crate::base::inherited;
 use crate::base::time::{self, Moment};
@@ -29,16 +29,8 @@ use std::time::Duration;
 
 /// Connections accepted before parked ones get their turn.
 const ACCEPTED_AT_ONCE: usize = 256;
-/// Connections that found the channel full are offered again after this.
-const PAUSE: Duration = Duration::from_millis(2);
 /// How long accepting pauses when descriptors or memory have run out.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
-/// While a shortage lasts, a line is logged this often.
-const TELL_AGAIN: Duration = Duration::from_secs(10);
-/// While draining, parked connections are looked at this often.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
-/// Nothing to do: how long the thread sleeps at the most.
-const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
 /// The accept thread's own things.
 #[derive(Debug)]
@@ -143,7 +135,7 @@ impl Acceptor {
     pub fn run(mut self) {
         while !self.is_over() {
             let limit = self.sleep();
-            if let Err(error) = self.poller.wait(Some(limit)) {
+            if let Err(error) = self.poller.wait(limit) {
                 log::error!("{}: the poller failed: {error}", self.shared().name);
                 let _ = crossbeam_channel::after(SHORTAGE_PAUSE).recv();
             }
@@ -182,11 +174,12 @@ impl Acceptor {
         &self.table.view().live
     }
 
-    fn sleep(&self) -> Duration {
+    /// `None`: until something happens.
+    fn sleep(&self) -> Option<Duration> {
         let now = time::now();
         let mut next = self.timers.next();
         if !self.held_back.is_empty() {
-            next = next.min(now.after(PAUSE));
+            next = next.min(now.after(OFFER_AGAIN));
         }
         if self.listeners.values().any(|open| open.has_more) && self.held_back.is_empty() {
             next = next.min(self.paused_until);
@@ -195,7 +188,7 @@ impl Acceptor {
         if self.shared().is_draining() {
             next = next.min(now.after(DRAIN_LOOK));
         }
-        next.since(now).min(LONGEST_SLEEP)
+        (next < Moment::NEVER).then(|| next.since(now))
     }
 
     /// Bytes, or an end, on parked connections; or new ones.
@@ -396,7 +389,7 @@ impl Acceptor {
             }
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
                 self.shared().stats.shard(0).count(Counter::AcceptErrors);
-                if self.reported_at.is_none_or(|told| now.since(told) >= TELL_AGAIN) {
+                if self.reported_at.is_none_or(|told| now.since(told) >= LOG_INTERVAL) {
                     self.reported_at = Some(now);
                     let name = self.shared().name;
                     log::warn!("{name}: cannot accept ({errno}); trying again every {SHORTAGE_PAUSE:?}");

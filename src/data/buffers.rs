@@ -1,10 +1,16 @@
 //! Layer 0: a worker's spare buffers. What an exchange keeps while it is suspended it takes from here and gives back, so
 //! that requests in the steady state allocate nothing.
 
+/// Bytes that one connection moves before others get their turn: some 50 us of copying.
+pub const TURN_BYTES: usize = 256 * 1024;
+/// Bytes received at once of a body, and encrypted before they are sent.
+pub const BODY_BYTES: usize = 64 * 1024;
+/// A body of this size is worth a copy that saves a system call: it is received together with its head, and sent so.
+pub const SMALL_BODY_BYTES: usize = 4 * 1024;
 /// Buffers that are kept; as many as small requests are likely to be in flight at once in one worker.
 const SPARE: usize = 256;
 /// A buffer that grew beyond this is not kept: most requests need a fraction of it.
-const KEPT_BYTES: usize = 16 * 1024;
+pub const KEPT_BYTES: usize = 16 * 1024;
 /// What a new one has room for: the head of a usual request.
 const ROOM_BYTES: usize = 1024;
 

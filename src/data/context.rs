@@ -1,7 +1,7 @@
 //! Layer 2: what a worker lends to the exchange that it advances: the time, chance, a snapshot of the table, its server
 //! connections, its poller, and buffers whose content does not outlive the call.
 
-use super::buffers::Buffers;
+use super::buffers::{BODY_BYTES, Buffers, SMALL_BODY_BYTES};
 use super::mailbox::Mailbox;
 use super::poller::Poller;
 use super::server_pool::ServerPool;
@@ -21,11 +21,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Bytes received at once of a body.
-const BODY_BYTES: usize = 64 * 1024;
-/// Room behind the largest request head, so that a small body comes in with it.
-const BEHIND_HEAD_BYTES: usize = 4 * 1024;
 
 /// A worker's context.
 #[derive(Debug)]
@@ -120,7 +115,7 @@ impl Context {
             mailbox: Arc::new(Mailbox::new(poller.waker())),
             poller,
             network: Network::Sockets,
-            input: vec![0; limits.head + BEHIND_HEAD_BYTES],
+            input: vec![0; limits.head + SMALL_BODY_BYTES],
             body: vec![0; body_bytes(&limits.of_responses())],
             reply: Vec::with_capacity(4096),
             slots: Slots::new(),
@@ -173,7 +168,7 @@ impl Context {
     /// They never become shorter: exchanges that began under larger limits may need them.
     fn fit_buffers(&mut self) {
         let limits = self.table.view().live.config.limits.head;
-        let (input, body) = (limits.head + BEHIND_HEAD_BYTES, body_bytes(&limits.of_responses()));
+        let (input, body) = (limits.head + SMALL_BODY_BYTES, body_bytes(&limits.of_responses()));
         self.input.resize(input.max(self.input.len()), 0);
         self.body.resize(body.max(self.body.len()), 0);
     }

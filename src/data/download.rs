@@ -1,8 +1,9 @@
 //! Layer 2, towards the client: a response, interim and final heads and body, streamed in constant memory as it comes.
 
+use super::buffers::SMALL_BODY_BYTES;
 use super::client::{Client, Failure};
 use super::socket::Then;
-use super::splice::{Pipe, Pipes, SPLICE_FROM_BYTES};
+use super::splice::{PIPE_BYTES, Pipe, Pipes};
 use super::transport::{Moved, Stream};
 use crate::base::time::Moment;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX};
@@ -17,9 +18,6 @@ use crate::policy::key::Key;
 use crate::policy::orca::{self, Metric, Reported};
 use crate::state::session::Sessions;
 use std::io::IoSlice;
-
-/// A piece of a body up to this size is copied behind the head, for one send without a vector.
-const COPIED_BYTES: usize = 4 * 1024;
 
 /// Interim responses that are passed on while the request does not move: some for each of its phases, and no stream of
 /// them (golang/go#65035 has what a bound by number did to resumable uploads).
@@ -574,7 +572,7 @@ impl Download {
             }
         };
         let parts = framed(body, self.to_client, payload, &mut room);
-        if payload.len() <= COPIED_BYTES {
+        if payload.len() <= SMALL_BODY_BYTES {
             parts.iter().for_each(|part| scratch.reply.extend_from_slice(part));
             self.encoder = encoder;
             return self.send_reply(client, scratch.reply, then);
@@ -607,7 +605,7 @@ impl Download {
     }
 
     fn splices(&self, body: &Body, client: &Client, server: &Stream) -> bool {
-        let is_long = body.remaining().is_some_and(|left| left >= SPLICE_FROM_BYTES);
+        let is_long = body.remaining().is_some_and(|left| left >= PIPE_BYTES as u64);
         is_long && self.to_client != Framing::Chunked && client.stream.can_splice() && server.can_splice()
     }
 

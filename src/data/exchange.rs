@@ -29,6 +29,7 @@ pub use info::Waiting;
 
 use session::{Session, learned_cookie};
 
+use super::buffers::TURN_BYTES;
 use super::client::{Client, Failure};
 use super::connecting::{Connecting, secured};
 use super::context::Context;
@@ -72,9 +73,6 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Bytes that one exchange moves before others get their turn.
-const TURN_BYTES: usize = 256 * 1024;
 
 /// A Unix socket whose backlog is full tells no event when it is not: connecting is tried again after this.
 const CONNECT_AGAIN: Duration = Duration::from_millis(10);

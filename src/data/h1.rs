@@ -3,6 +3,7 @@
 
 mod greeting;
 
+use super::buffers::TURN_BYTES;
 use super::client::Client;
 use super::context::Context;
 use super::exchange::{Disposition, Exchange, Step};
@@ -10,7 +11,7 @@ use super::meta::Sender;
 use super::poller::{Ready, Side, Token};
 use super::secure::Secure;
 use super::server_pool::ServerConnection;
-use super::shared::Permit;
+use super::shared::{DRAIN_LOOK, Permit};
 use super::transport::{Moved, Stream, Transport};
 use super::tunnel::{self, Tunnel};
 use crate::base::time::Moment;
@@ -37,17 +38,12 @@ const PARK_AFTER: Duration = Duration::from_secs(1);
 /// then. On a machine with time to spare a head comes within a few milliseconds.
 const PARK_NEAR_LIMIT_AFTER: Duration = Duration::from_millis(50);
 
-/// While draining, connections that wait for a request are looked at this often.
-const DRAIN_LOOK: Duration = Duration::from_millis(50);
-
 /// A lingering close ends after so much silence of the client …
 const LINGER_SILENCE: Duration = Duration::from_secs(5);
 /// … and after this in any case (the times of nginx's `lingering_timeout` and `lingering_time`).
 const LINGER_TIME: Duration = Duration::from_secs(30);
 /// What it gets of that where connections run short, it is beyond the limit itself, or the balancer is to stop.
 const LINGER_NEAR_LIMIT: Duration = Duration::from_secs(1);
-/// Bytes that a lingering close reads and drops before others get their turn.
-const LINGER_TURN_BYTES: usize = 1 << 20;
 /// After a response larger than this a part of it may still be on its way when the connection closes; bytes that the
 /// client sends then would make the kernel drop it.
 const LINGER_ABOVE_BYTES: u64 = 64 * 1024;
@@ -421,7 +417,7 @@ impl Connection {
                 Ok(Moved::Bytes(count)) => {
                     dropped += count;
                     *silent_until = cx.now.after(LINGER_SILENCE).min(*until);
-                    if dropped >= LINGER_TURN_BYTES {
+                    if dropped >= TURN_BYTES {
                         return Some(Advance::Yield);
                     }
                 }

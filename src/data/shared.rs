@@ -29,8 +29,10 @@ const MIRRORS_MAX: usize = 256;
 /// may have its next request on the way.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
 
-/// Between two lines of the log about TLS with servers.
-const TLS_FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// While draining, connections that wait for a request are looked at this often.
+pub const DRAIN_LOOK: Duration = Duration::from_millis(50);
+/// Between two lines of the log about TLS with servers, or about a shortage of descriptors.
+pub const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the threads of one proxy share. The balancer has two proxies: one for its clients, and a small one in front of
 /// its own admin API.
@@ -93,7 +95,7 @@ impl Shared {
     /// Logs why TLS with a server failed; once a second at most, because each request may fail so.
     pub fn log_tls_failure(&self, server: &Server, why: &str, now: Moment) {
         let last = self.tls_failure_logged.load(Relaxed);
-        let is_due = last == 0 || now.since(Moment::from_nanos(last)) >= TLS_FAILURE_LOG_INTERVAL;
+        let is_due = last == 0 || now.since(Moment::from_nanos(last)) >= LOG_INTERVAL;
         if is_due && self.tls_failure_logged.compare_exchange(last, now.as_nanos(), Relaxed, Relaxed).is_ok()
         {
             log::warn!("server {} ({}): TLS: {why}", server.label, server.address);

@@ -7,11 +7,9 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use std::io;
 
-/// Bytes still to come from which splicing costs less than copying. Measured: with less, both cost the same.
-pub const SPLICE_FROM_BYTES: u64 = 256 * 1024;
-
-/// Bytes that a pipe holds, where the operating system gives so much; it gives 64 KiB in any case.
-const PIPE_BYTES: usize = 256 * 1024;
+/// Bytes that a pipe holds, where the operating system gives so much; it gives 64 KiB in any case. A body of which less is
+/// still to come is copied: measured, both cost the same then.
+pub const PIPE_BYTES: usize = 256 * 1024;
 
 /// A pipe, and how many bytes are in it.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 
 mod slices;
 
+use super::buffers::BODY_BYTES;
 use super::socket::Then;
 use crate::state::tls::servers;
 use rustls::{Connection, Error};
@@ -23,8 +24,6 @@ const SMALL_RECORD: usize = 1300;
 const SMALL_UNTIL: u64 = 64 * 1024;
 /// The most plaintext in one record.
 const LARGE_RECORD: usize = 16 * 1024;
-/// Plaintext that is encrypted before its records are sent: a bound for what is kept of them.
-const ENCRYPTED_AT_ONCE: usize = 64 * 1024;
 
 thread_local! {
     static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVED_AT_ONCE]);
@@ -236,7 +235,7 @@ impl<C: Carrier> Tls<C> {
     fn encrypt(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut done = 0;
         let mut rest = Slices::of(parts);
-        while done < ENCRYPTED_AT_ONCE {
+        while done < BODY_BYTES {
             let most = if self.sent < SMALL_UNTIL { SMALL_RECORD } else { LARGE_RECORD };
             let some = rest.take(most);
             if some.is_empty() {

@@ -3,6 +3,7 @@
 //!
 //! Of a WebSocket the ends of frames are followed, so that a drain can end it with a close frame (RFC 6455 section 5.5.1).
 
+use super::buffers::TURN_BYTES;
 use super::client::Client;
 use super::context::Context;
 use super::shared::Shared;
@@ -18,9 +19,6 @@ use crate::state::traffic::Traffic;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-
-/// Bytes that one direction moves before others get their turn.
-const TURN_BYTES: usize = 256 * 1024;
 
 /// While draining, a peer of a WebSocket may take so long to respond to a close frame: some round trips of a slow network.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);

@@ -7,9 +7,10 @@ mod time_left;
 
 pub use named::Room;
 
+use super::buffers::KEPT_BYTES;
 use super::client::{Client, Failure};
 use super::socket::Then;
-use super::splice::{Pipe, Pipes, SPLICE_FROM_BYTES};
+use super::splice::{PIPE_BYTES, Pipe, Pipes};
 use super::transport::{Moved, Stream};
 use crate::base::time::Moment;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX};
@@ -18,9 +19,6 @@ use std::io::IoSlice;
 
 /// The most that is kept of a request to send it again.
 pub const REPLAY_BYTES: usize = 64 * 1024;
-
-/// Received at once of a chunked body: what lies behind its end belongs to the next request, and is kept until then.
-const CHUNKED_BYTES: usize = 16 * 1024;
 
 /// How far the request came in an attempt that waits beside another one.
 #[derive(Debug, Default)]
@@ -251,7 +249,7 @@ impl Upload {
     }
 
     fn splices(&self, client: &Client, server: &Stream) -> bool {
-        let is_long = self.body.remaining().is_some_and(|left| left >= SPLICE_FROM_BYTES);
+        let is_long = self.body.remaining().is_some_and(|left| left >= PIPE_BYTES as u64);
         let is_plain = client.input.is_empty() && client.stream.can_splice() && server.can_splice();
         is_long && is_plain && !self.chunked && !self.broken
     }
@@ -280,7 +278,7 @@ impl Upload {
         server: Option<&mut Stream>,
         scratch: &mut [u8],
     ) -> Result<usize, Failure> {
-        let room = if self.chunked { scratch.len().min(CHUNKED_BYTES) } else { scratch.len() };
+        let room = if self.chunked { scratch.len().min(KEPT_BYTES) } else { scratch.len() };
         let room = self.body.remaining().map_or(room, |left| room.min(usize::try_from(left).unwrap_or(room)));
         let count = match client.recv(&mut scratch[..room]) {
             Ok(Moved::Bytes(count)) => count,

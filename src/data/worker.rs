@@ -5,7 +5,7 @@ use super::context::Context;
 use super::h1::{Advance, Connection, Doing};
 use super::poller::{Poller, Side};
 use super::timers::Timers;
-use super::worker_pool::{Handle, Work, WorkerPool};
+use super::worker_pool::{Handle, OFFER_AGAIN, Work, WorkerPool};
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::state::stats::Counter;
@@ -28,8 +28,6 @@ const RUNS_PER_CLOCK: usize = 4;
 /// Then the poller is asked again: its events are never much older than [`super::exchange::EVENTS_FRESH`], and a look at
 /// each pooled connection, a system call, is not needed.
 const TURN_TIME: Duration = super::exchange::EVENTS_FRESH;
-/// What cannot be passed on for the moment is tried again after this.
-const PAUSE: Duration = Duration::from_millis(5);
 /// Idle server connections are looked at this often.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
@@ -143,7 +141,7 @@ impl Worker {
             let limit = self.timers.next().min(self.next_sweep).since(begun);
             let longest = match self.stopping {
                 true if begun >= self.cx.shared.drain_deadline() => Duration::ZERO,
-                true => PAUSE,
+                true => OFFER_AGAIN,
                 false => LONGEST_SLEEP,
             };
             let limit = limit.min(longest);

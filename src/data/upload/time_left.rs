@@ -5,14 +5,13 @@ use std::time::Duration;
 
 /// As many as a client may send (28 hours).
 const DEADLINE_DIGITS: usize = 8;
-const DEADLINE_MS_MAX: u128 = 99_999_999;
 
 impl Upload {
     /// Tells the server in the head how much time is left (`X-Request-Deadline`), before anything of this attempt was sent: in
     /// whole milliseconds, at least one. White space before it makes up the length, so that a further attempt can say
     /// something else while one beside it is being sent.
     pub fn tell_time_left(&mut self, left: Duration) {
-        let left_ms = left.as_millis().clamp(1, DEADLINE_MS_MAX);
+        let left_ms = left.as_millis().clamp(1, 10u128.pow(DEADLINE_DIGITS as u32) - 1);
         let value = format!("{left_ms:DEADLINE_DIGITS$}");
         if self.deadline_at == 0 {
             self.insert(format!("X-Request-Deadline: {value}\r\n").as_bytes());
