@@ -44,6 +44,39 @@ fn a_rate_limit_is_reported_and_kept() {
 }
 
 #[test]
+fn of_two_keys_in_a_request_the_first_counts_and_addresses_of_a_network_count_together() {
+    let origin = Origin::responds("ok");
+    let config = json!({
+        "load_balancer": {"trusted_proxies": ["127.0.0.0/8"]},
+        "routes": [
+            {"path": "/key", "rate_limit": {"requests": 2, "per": "1h", "by": "header:X-Api-Key"}},
+            {"path": "/address", "rate_limit": {"requests": 2, "per": "1h"}}
+        ]
+    });
+    let balancer = Evenkeel::before(&[&origin], config);
+    let mut client = Client::to(&balancer);
+    for (path, headers, status) in [
+        ("/key", "X-Api-Key: a\r\nX-Api-Key: b\r\n", 200),
+        ("/key", "X-Api-Key: a\r\n", 200),
+        ("/key", "X-Api-Key: a\r\nX-Api-Key: c\r\n", 429),
+        ("/key", "X-Api-Key: b\r\n", 200),
+        ("/key", "x-api-key: b\r\nX-Api-Key: a\r\n", 200),
+        ("/key", "X-Api-Key: b\r\n", 429),
+        ("/address", "X-Forwarded-For: 2001:db8:1:2::1\r\n", 200),
+        ("/address", "X-Forwarded-For: 2001:db8:1:2:ffff::9\r\n", 200),
+        ("/address", "X-Forwarded-For: 2001:db8:1:2::3\r\n", 429),
+        ("/address", "X-Forwarded-For: 2001:db8:1:3::1\r\n", 200),
+        ("/address", "X-Forwarded-For: 192.0.2.1\r\n", 200),
+        ("/address", "X-Forwarded-For: ::ffff:192.0.2.1\r\n", 200),
+        ("/address", "X-Forwarded-For: 192.0.2.1\r\n", 429),
+        ("/address", "X-Forwarded-For: 192.0.2.2\r\n", 200),
+    ] {
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n{headers}\r\n"));
+        assert_eq!(client.response().status, status, "{path} {headers}");
+    }
+}
+
+#[test]
 fn a_rate_limit_is_exact_under_256_connections() {
     let origin = Origin::responds("ok");
     // None comes back in three minutes.

@@ -281,6 +281,24 @@ mod tests {
         assert_eq!(format!("{users:?} {:?}", credentials("a", "secret")), "3 users credentials of \"a\"");
     }
 
+    /// Made by `htpasswd -bB` of Apache and by `argon2 SALT -e` of the reference implementation.
+    #[test]
+    fn files_of_the_usual_programs_are_read() {
+        let file = "ann:$2y$05$PjSne1NBStv1TNKcrL2NjuonMN3.VPi3M9RNvfzj.mDedfi8qlRCq\r\n\
+            bob:$argon2i$v=19$m=4096,t=3,p=2$c29tZXNhbHRzYWx0$LR4Dc1O04avVbzTz5JdZvyZRESc/q+C2087wwlXez98\n\
+            cleo:$argon2d$v=19$m=4096,t=2,p=1$c29tZXNhbHRzYWx0$OulGtI0dzIffl9U+3K/zuDJnaGLhNucJbr1y6HS8uiI\n";
+        let users = Users::parse(file).unwrap();
+        for (name, password, expected) in [
+            ("ann", "open", true),
+            ("bob", "open", true),
+            ("cleo", "open", true),
+            ("ann", "shut", false),
+            ("cleo", "shut", false),
+        ] {
+            assert_eq!(users.verify(&credentials(name, password)), expected, "{name} {password}");
+        }
+    }
+
     #[track_caller]
     fn check_fault(text: &str, expected: &[&str]) {
         let faults = Users::parse(text).unwrap_err();
