@@ -175,9 +175,9 @@ fn measure(
     let listed = Description { arrivals: Arrivals::Listed(requests.clone()), ..world.clone() };
     let row = |balancer, outcome| Row::of(scenario, [load, seconds], seed, balancer, outcome);
     let mut rows = vec![row("ideal".to_owned(), row::computed(&simulation::ideal(&listed)))];
-    let limit = world.config.servers.max_in_flight;
+    let limit = scenario.has_limit.then_some(scenario::OVERLOAD_LIMIT);
     for kind in Kind::ALL {
-        if let Some(config) = kind.config(scenario.has_limit.then_some(scenario::OVERLOAD_LIMIT)) {
+        if let Some(config) = kind.config(limit) {
             let outcome = row::computed(&simulation::run(&Description { config, ..listed.clone() }));
             rows.push(row(format!("{}{}", row::SIMULATED, kind.name()), outcome));
         }

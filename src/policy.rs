@@ -9,6 +9,7 @@
 //!   slower? [`fail_open`]: which are used all the same where too few are left?
 //!   [`latency`], [`outcomes`], [`silence`], [`report`], [`utilization`]: what is recorded of their speed, their errors, of
 //!   requests without a response, and of what they say ([`orca`], [`agent`]). [`lookup`]: which of their names are looked up, and when?
+//!   [`limit`]: how many requests at once can one use?
 //! - [`rate`]: does a request pass a rate limit? [`key`]: what limits count by ([`recent`]: the keys that are remembered).
 //!   [`concurrency`]: does it pass a limit of requests at once? [`networks`]: is its client on a list?
 //!   [`password`]: is it from a user?
@@ -25,6 +26,7 @@ pub mod health;
 pub mod hedge;
 pub mod key;
 pub mod latency;
+pub mod limit;
 pub mod lookup;
 pub mod members;
 pub mod networks;

@@ -1,6 +1,7 @@
 //! The scenarios, as worlds of the simulation.
 
 use evenkeel::base::ids::PoolId;
+use evenkeel::policy::limit::MaxInFlight;
 use evenkeel::state::config::Config;
 use evenkeel::state::simulation::{
     Arrivals, Behaviour, Change, Description, LoadReport, Pause, Server, Work,
@@ -136,7 +137,7 @@ impl Scenario {
             behaviour,
         };
         let mut config = Config::default();
-        config.servers.max_in_flight = self.has_limit.then_some(OVERLOAD_LIMIT);
+        config.servers.max_in_flight = self.has_limit.then_some(MaxInFlight::Fixed(OVERLOAD_LIMIT));
         Description {
             seed,
             balancers: self.balancers,

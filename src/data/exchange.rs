@@ -502,15 +502,18 @@ impl Exchange {
         }
         let is_behind = self.is_behind(cx)?;
         let (key, session) = (self.key_for_choice(), self.session_tag());
-        let asked = Asked { key, session, is_long_lived: self.meta.upgrade };
+        let asked = Asked { key, session, is_long_lived: self.meta.upgrade, behind: self.behind() };
         let algorithm = || upstream::pool(cx.view(), &self.view, self.pool).algorithm;
         let mut note = self.recorded.map(|_| Note::of(algorithm()));
         let chosen = match is_behind {
             true => Chosen::Full,
             false => upstream::choose(cx, &self.view, self.pool, asked, &self.tries.servers, note.as_mut()),
         };
+        if !is_behind {
+            self.note_choice(matches!(chosen, Chosen::Later));
+        }
         // What waits chooses again and again; that it waits is told once.
-        if let Some(note) = note.filter(|_| !matches!(chosen, Chosen::Full) || self.queue_token.is_none()) {
+        if let Some(note) = note.filter(|_| !matches!(chosen, Chosen::Full | Chosen::Later) || self.queue_token.is_none()) {
             self.keep_decision(note, &chosen, cx);
         }
         match chosen {
@@ -528,8 +531,8 @@ impl Exchange {
                 self.phases.begin_attempt(cx.now);
                 Ok(Flow::Again)
             }
-            Chosen::Full if self.queue_token.is_none() => self.enter_queue(cx),
-            Chosen::Full => {
+            Chosen::Full | Chosen::Later if self.queue_token.is_none() => self.enter_queue(cx),
+            Chosen::Full | Chosen::Later => {
                 self.state = State::Queue;
                 Ok(Flow::Wait(self.queue_deadline(cx).0.min(cx.now.after(QUEUE_LOOK))))
             }
@@ -910,6 +913,9 @@ impl Exchange {
         // Past its deadline no attempt is begun.
         let verdict = if is_over || cx.now >= self.expires { Retry::No } else { self.verdict(&failure, cx) };
         if let Some(lease) = &self.lease {
+            if is_clients || matches!(failure.reason, Reason::ServerTimeout | Reason::DeadlineExceeded) {
+                lease.gave_up(cx.now);
+            }
             if failure.reason == Reason::DeadlineExceeded {
                 self.note_expired(lease, cx);
             }

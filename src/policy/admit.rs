@@ -21,6 +21,9 @@ pub struct Rules {
     pub interval: Duration,
     /// The maximum wait while the queue is standing (40 ms), so that the rest get their 503 early.
     pub max_wait: Duration,
+    /// Requests also wait below the capacity of the servers, because their limits are measured: a queue is no sign of an
+    /// overload before the wait is far longer.
+    pub is_measured: bool,
 }
 
 impl Default for Rules {
@@ -30,6 +33,7 @@ impl Default for Rules {
             target: Duration::from_millis(5),
             interval: Duration::from_millis(100),
             max_wait: Duration::from_millis(40),
+            is_measured: false,
         }
     }
 }

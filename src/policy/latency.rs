@@ -116,6 +116,11 @@ impl Reading {
     pub fn predicted_us(self, in_flight: u32) -> f32 {
         self.typical_us * (in_flight as f32 + 1.0) / self.load
     }
+
+    /// The same for a server that is known to work on `slots` requests at once: up to that many a response takes no longer.
+    pub fn with_slots_us(self, in_flight: u32, slots: f32) -> f32 {
+        self.typical_us * (in_flight as f32 + 1.0).max(slots) / self.load.max(slots)
+    }
 }
 
 /// 12 days: what takes longer counts as this.

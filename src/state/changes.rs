@@ -5,6 +5,7 @@ use super::config::{self, Config, DEFAULT_POOL, Resolve, ServerSpec};
 use super::server::{Mode, Role, Server};
 use super::table::{Table, Taken};
 use crate::base::ids::PoolId;
+use crate::policy::limit::MaxInFlight;
 use crate::policy::pick::Weight;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -42,7 +43,7 @@ pub enum Change {
         zone: Option<String>,
         /// Its own limit of requests at once.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        max_in_flight: Option<u32>,
+        max_in_flight: Option<Value>,
         /// Each address of its name is a server.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         resolve_all: bool,
@@ -258,7 +259,10 @@ fn added(server: &Server) -> Change {
         backup: server.is_backup(),
         priority: server.priority(),
         zone: server.zone().map(|zone| zone.to_string()),
-        max_in_flight: server.max_in_flight(),
+        max_in_flight: server.own_max_in_flight().map(|limit| match limit {
+            MaxInFlight::Fixed(most) => json!(most),
+            MaxInFlight::Auto => json!("auto"),
+        }),
         resolve_all: *server.role() == Role::Name,
         state: server.mode().name().to_owned(),
     }

@@ -17,12 +17,15 @@ use super::table::Pool;
 use crate::base::ids::ServerId;
 use crate::base::random::Random;
 use crate::base::time::Moment;
-use crate::policy::pick::{Candidate, Draw, Slot};
+use crate::policy::pick::{Algorithm, Candidate, Draw, Slot};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The most servers that one request is offered to.
 const TRIED_MAX: usize = 8;
+
+/// A server counts as slower than waiting for another one from this factor on: latencies are known within about a fifth.
+const MARGIN: f32 = 1.25;
 
 /// Tables up to this size are looked at as a whole: twice as many servers as a sample has.
 pub(super) const WHOLE_UP_TO: usize = 16;
@@ -63,6 +66,8 @@ pub enum Chosen {
     Server(Lease),
     /// All that qualify have as many requests as they may.
     Full,
+    /// One has room, but a faster one will have room so soon that waiting for it takes less time.
+    Later,
     /// There is none that was not tried.
     None,
 }
@@ -76,6 +81,8 @@ pub struct Asked {
     pub session: Option<Tag>,
     /// It may become a tunnel.
     pub is_long_lived: bool,
+    /// Requests that wait behind it for a server with room.
+    pub behind: usize,
 }
 
 /// What a chooser keeps between two choices, and the moment of this one.
@@ -134,6 +141,12 @@ impl Chooser<'_> {
                 let draw = Draw { random, turn, key, schedule, is_long_lived, is_sample };
                 let slot = pool.algorithm.pick(self.candidates, draw);
                 let Some(server) = slot.and_then(|slot| servers.get(slot.0 as usize)) else { break };
+                if pool.algorithm == Algorithm::Dynamic
+                    && server.has_auto_limit()
+                    && self.is_sooner_later(servers, server, &rejected, asked.behind)
+                {
+                    return Chosen::Later;
+                }
                 match server.lease(self.now) {
                     Ok(lease) => {
                         if let Some(slot) = slot.filter(|_| self.note.is_some() || pool.shadow.is_some()) {
@@ -155,6 +168,32 @@ impl Chooser<'_> {
             }
         }
         Chosen::None
+    }
+
+    /// Whether `picked` is so slow that its response would come later than that of a faster server which is full now, even to
+    /// the last of the `behind` requests that wait behind this one. Where a choice looks at a sample, some server has room nearly
+    /// always, so none waits; where weights differ they are shares, whatever the speed.
+    fn is_sooner_later(
+        &self,
+        servers: &[Arc<Server>],
+        picked: &Server,
+        rejected: &Tried,
+        behind: usize,
+    ) -> bool {
+        if servers.len() > WHOLE_UP_TO {
+            return false;
+        }
+        let comes_next = |server: &&Arc<Server>| {
+            server.is_full() && server.weight_now() == picked.weight_now() && !rejected.has(server.id)
+        };
+        let mut paces =
+            servers.iter().filter(comes_next).filter_map(|server| server.pace(self.now)).peekable();
+        let Some(own) = paces.peek().and_then(|_| picked.pace(self.now)) else { return false };
+        let (mut per_us, mut works) = (0.0, 0.0);
+        for pace in paces.filter(|pace| pace.next_us < own.now_us) {
+            (per_us, works) = (per_us + pace.per_us, works + pace.per_us * pace.next_us);
+        }
+        per_us > 0.0 && own.now_us > MARGIN * (behind as f32 + 1.0 + works) / per_us
     }
 
     /// A lease on a server in slow start, where this request is one of those that it gets. With a hash the key decides instead.

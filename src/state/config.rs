@@ -80,6 +80,7 @@ use super::server::Mode;
 use super::stamp::Stamped;
 use crate::base::ids::PoolId;
 use crate::http1::head;
+use crate::policy::limit::MaxInFlight;
 use crate::policy::pick::Weight;
 use crate::policy::{self, admit, health, pick, pool, retry};
 use reader::Reader;
@@ -189,7 +190,7 @@ pub struct Servers {
     /// queue of a sample server started with this file.
     pub queue_capacity: usize,
     /// The most requests at once with each server that has no limit of its own, 1 to 1,000,000; `None` is unlimited.
-    pub max_in_flight: Option<u32>,
+    pub max_in_flight: Option<MaxInFlight>,
     /// How a server is chosen.
     pub algorithm: pick::Algorithm,
     /// A second algorithm that only counts where it would choose another server.
@@ -240,7 +241,7 @@ pub struct ServerSpec {
     /// Where it is; a balancer in the same zone prefers it.
     pub zone: Option<String>,
     /// The most requests at once, 1 to 1,000,000; `None` is the pool's `max_in_flight`.
-    pub max_in_flight: Option<u32>,
+    pub max_in_flight: Option<MaxInFlight>,
     /// What becomes of the addresses of its name.
     pub resolve: Resolve,
 }
@@ -373,6 +374,15 @@ impl Config {
     /// The settings of a pool; those of the default pool where there is no such pool.
     pub fn pool(&self, pool: PoolId) -> &Servers {
         self.named(pool).map_or(&self.servers, |named| &named.servers)
+    }
+
+    /// The rules of the queue in front of the servers of a pool.
+    pub fn queue_rules(&self, pool: PoolId) -> admit::Rules {
+        let is_auto = |limit: Option<MaxInFlight>| limit == Some(MaxInFlight::Auto);
+        let servers = self.pool(pool);
+        let is_measured = is_auto(servers.max_in_flight)
+            || servers.list.iter().any(|server| is_auto(server.max_in_flight));
+        admit::Rules { is_measured, ..self.threadpool.admit }
     }
 
     /// The name of a pool.

@@ -206,6 +206,22 @@ mod tests {
     }
 
     #[test]
+    fn a_reload_sets_a_measured_limit_keeps_what_is_known_of_it_and_takes_it_away() {
+        let table = table(A);
+        let a = table.find("a").unwrap();
+        let with = |limit: &str| {
+            let text = format!(r#"{{"name": "a", "address": "10.0.0.1:80"{limit}}}"#);
+            reload(&table, &text);
+            (a.has_auto_limit(), a.max_in_flight())
+        };
+        let (is_auto, first) = with(r#", "max_in_flight": "auto""#);
+        assert!(is_auto && first.is_some());
+        assert_eq!(with(r#", "max_in_flight": 5"#), (false, Some(5)));
+        assert_eq!(with(r#", "max_in_flight": "auto""#), (true, first));
+        assert_eq!(with(""), (false, None));
+    }
+
+    #[test]
     fn what_the_api_changed_stays_until_the_file_says_something_else() {
         let table = table(&[A, B].join(","));
         let (a, b) = (table.find("a").unwrap(), table.find("b").unwrap());

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicU32, AtomicUsize,
+    AtomicBool, AtomicU32, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
 use std::time::Duration;
@@ -21,6 +21,10 @@ use std::time::Duration;
 /// In a standing queue a request may wait for so many times what one takes at its server: slow servers alone are no
 /// reason to reject anything.
 const TIMES_LATENCY: u32 = 4;
+
+/// The same where limits are measured: at 95 % of the capacity of twelve slots one request in a thousand waits for eleven times of what
+/// one takes.
+const TIMES_LATENCY_MEASURED: u32 = 11;
 
 /// A thread that has connections, as others call one of them.
 pub trait Call: fmt::Debug + Send + Sync {
@@ -49,6 +53,8 @@ pub struct ServerQueue {
     waiting: AtomicUsize,
     /// What the last request that waited takes at its server, in microseconds.
     usual_us: AtomicU32,
+    /// The first that waits could have a server, and waits for a faster one.
+    chooses_later: AtomicBool,
 }
 
 /// An exchange's place in the queue, as the exchange holds it.
@@ -96,17 +102,23 @@ impl ServerQueue {
         worker: Arc<dyn Call>,
         client: (usize, u32),
         priority: Priority,
+        expires: Moment,
         rules: &Rules,
         capacity: usize,
         now: Moment,
     ) -> Option<QueueToken> {
+        let target = target(rules, self.usual(), expires, now);
         let mut backlog = self.backlog.lock();
-        let entered = backlog.enter(Waiter { worker, client }, priority, rules.target, capacity, now);
+        let entered = backlog.enter(Waiter { worker, client }, priority, target, capacity, now);
         self.waiting.store(backlog.len(), SeqCst);
         drop(backlog);
         match entered {
             Ok((place, pushed_out)) => {
                 pushed_out.into_iter().for_each(|waiter| waiter.call());
+                // With more behind it, the first may not wait for a faster server any more.
+                if self.chooses_later.load(Relaxed) {
+                    self.call_next();
+                }
                 Some(QueueToken { place, since: now })
             }
             Err(Full) => None,
@@ -144,6 +156,13 @@ impl ServerQueue {
         rules.admit(now.since(token.since), stands.unwrap_or(false))
     }
 
+    /// Notes whether the first in the queue could have a server and waits for a faster one: it is called when more wait behind it.
+    pub fn note_choice(&self, is_later: bool) {
+        if self.chooses_later.load(Relaxed) != is_later {
+            self.chooses_later.store(is_later, Relaxed);
+        }
+    }
+
     /// A server may have room: calls the first in the queue. Costs one load where none waits.
     pub fn call_next(&self) {
         if self.is_empty() {
@@ -176,7 +195,18 @@ pub fn last_moment(since: Moment, expires: Moment, usual: Duration) -> Moment {
 
 /// The rules for a queue of servers that usually take so long: a wait of a few times that is no sign of an overload.
 pub fn rules(rules: &Rules, usual: Duration) -> Rules {
-    Rules { max_wait: rules.max_wait.max(usual * TIMES_LATENCY), ..*rules }
+    match rules.is_measured {
+        false => Rules { max_wait: rules.max_wait.max(usual * TIMES_LATENCY), ..*rules },
+        true => {
+            let fine = (usual * TIMES_LATENCY_MEASURED).clamp(rules.deadline / 10, rules.deadline / 4);
+            Rules { target: rules.target.max(fine), max_wait: rules.max_wait.max(fine), ..*rules }
+        }
+    }
+}
+
+/// The wait that is fine for a request that comes now, and expires then.
+pub fn target(rules: &Rules, usual: Duration, expires: Moment, now: Moment) -> Duration {
+    self::rules(rules, usual).target.min(expires.since(now) / 2)
 }
 
 #[cfg(test)]
@@ -202,7 +232,7 @@ mod tests {
         fn enter(&self, key: usize, priority: Priority, capacity: usize, ms: u64) -> Option<QueueToken> {
             let worker = Arc::clone(&self.worker) as Arc<dyn Call>;
             let now = Moment::from_millis(ms);
-            self.queue.enter(worker, (key, 0), priority, &Rules::default(), capacity, now)
+            self.queue.enter(worker, (key, 0), priority, Moment::NEVER, &Rules::default(), capacity, now)
         }
 
         fn turn(&self, token: &QueueToken, ms: u64) -> Turn {

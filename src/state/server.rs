@@ -4,6 +4,7 @@
 mod agent;
 mod checks;
 mod lease;
+mod limit;
 mod load;
 mod role;
 mod sessions;
@@ -12,6 +13,7 @@ mod slow_start;
 pub use agent::AgentWord;
 pub use checks::{Check, CheckCounts};
 pub use lease::{Lease, Rejected};
+pub use limit::Pace;
 pub use role::Role;
 
 use super::address::Address;
@@ -19,6 +21,7 @@ use super::addresses::Addresses;
 use super::config::ServerSpec;
 use super::tls::servers::ServersTls;
 use super::traffic::Traffic;
+use limit::Limits;
 use crate::base::ids::{PoolId, ServerId};
 use crate::base::time::Moment;
 use crate::policy::health::Health;
@@ -112,9 +115,8 @@ pub struct Server {
     /// A hash of the name that is the same in every process with the same seed.
     pub hash: u64,
     in_flight: CachePadded<AtomicU32>,
-    max_in_flight: AtomicU32,
-    /// Its own limit, whatever its pool's is; 0 is none.
-    own_max_in_flight: AtomicU32,
+    /// See `server/limit.rs`.
+    limits: Limits,
     backup: AtomicBool,
     priority: AtomicU8,
     zone: RwLock<Option<Arc<str>>>,
@@ -198,8 +200,7 @@ impl Server {
             zone: RwLock::new(spec.zone.as_deref().map(Arc::from)),
             hash: stable_hash(spec.name.as_bytes()),
             in_flight: CachePadded::default(),
-            max_in_flight: AtomicU32::new(spec.max_in_flight.unwrap_or(0)),
-            own_max_in_flight: AtomicU32::new(spec.max_in_flight.unwrap_or(0)),
+            limits: Limits::of(spec.max_in_flight),
             idle: AtomicUsize::new(0),
             latency: AtomicU64::new(0),
             outcomes: AtomicU64::new(0),
@@ -430,24 +431,6 @@ impl Server {
         }
     }
 
-    /// The most requests that may be in flight with it; `None` is unlimited.
-    pub fn max_in_flight(&self) -> Option<u32> {
-        match (self.agent_max_in_flight.load(Relaxed), self.max_in_flight.load(Relaxed)) {
-            (0, 0) => None,
-            (0, most) | (most, _) => Some(most),
-        }
-    }
-
-    /// Whether it has reached its limit of requests in flight.
-    pub fn is_full(&self) -> bool {
-        self.most_now().is_some_and(|most| self.in_flight() >= most)
-    }
-
-    /// The most requests that may be in flight now: one while it is on trial.
-    fn most_now(&self) -> Option<u32> {
-        if self.on_trial.load(Relaxed) { Some(1) } else { self.max_in_flight() }
-    }
-
     /// Counts one more idle connection to it, unless there are `most` already.
     pub fn idle_begins(&self, most: usize) -> bool {
         let kept = self.idle.fetch_add(1, Relaxed) < most;
@@ -539,17 +522,6 @@ impl Server {
         *self.zone.write() = zone.map(Arc::from);
     }
 
-    /// The most requests at once that the server itself and, where it says nothing, its pool allow.
-    pub(super) fn set_max_in_flight(&self, own: Option<u32>, of_pool: Option<u32>) {
-        self.own_max_in_flight.store(own.unwrap_or(0), Relaxed);
-        self.max_in_flight.store(own.or(of_pool).unwrap_or(0), Relaxed);
-    }
-
-    /// Its own limit of requests at once.
-    pub(super) fn own_max_in_flight(&self) -> Option<u32> {
-        Some(self.own_max_in_flight.load(Relaxed)).filter(|most| *most != 0)
-    }
-
     /// New connections speak TLS so, or not at all; idle ones that were made otherwise are not used again.
     pub(super) fn set_tls(&self, tls: Option<&Arc<ServersTls>>) {
         let mut current = self.tls.write();
@@ -587,6 +559,7 @@ pub fn stable_hash(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::limit::MaxInFlight;
 
     fn server() -> Arc<Server> {
         let spec = ServerSpec::new("a", "127.0.0.1:9001".parse().unwrap());
@@ -602,6 +575,24 @@ mod tests {
         assert_eq!((server.in_flight(), server.requests()), (3, 3));
         drop(leases);
         assert_eq!((server.in_flight(), server.requests()), (0, 3));
+    }
+
+    #[test]
+    fn of_a_measured_limit_requests_count_until_their_response_begins() {
+        let server = server();
+        server.set_admits(Admits::Requests);
+        server.set_max_in_flight(None, Some(MaxInFlight::Auto));
+        let (now, most) = (Moment::from_millis(1), server.max_in_flight().unwrap());
+        let leases: Vec<_> = (0..most).map(|_| server.lease(now).unwrap()).collect();
+        assert!(server.is_full() && server.lease(now).is_err());
+        // Event streams and tunnels stay open for hours.
+        leases[0].responded(true, Duration::from_millis(1), now);
+        leases[1].becomes_tunnel();
+        leases[1].becomes_tunnel();
+        let others = [server.lease(now).unwrap(), server.lease(now).unwrap()];
+        assert!(server.is_full() && server.lease(now).is_err());
+        drop((leases, others));
+        assert_eq!((server.in_flight(), server.most_now()), (0, Some(most)));
     }
 
     #[test]

@@ -18,6 +18,8 @@ mod engine;
 #[cfg(test)]
 mod evenness;
 mod ideal;
+#[cfg(test)]
+mod late_binding;
 mod report;
 mod service;
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::server::{Admits, AgentWord, Mode, Role, Server};
 use super::weights::weigh;
 use crate::base::ids::{ByPool, PoolId, ServerId};
 use crate::policy::health::Health;
+use crate::policy::limit::MaxInFlight;
 use crate::policy::pick::{Algorithm, Weight};
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, RwLock};
@@ -111,7 +112,7 @@ impl Table {
     }
 
     /// A table with one pool; `max_in_flight` is for those without a limit of their own.
-    pub fn new(algorithm: Algorithm, probed: bool, max_in_flight: Option<u32>, list: &[ServerSpec]) -> Self {
+    pub fn new(algorithm: Algorithm, probed: bool, max_in_flight: Option<MaxInFlight>, list: &[ServerSpec]) -> Self {
         let mut config = Config::default();
         config.servers.algorithm = algorithm;
         config.servers.health_check.rules.enabled = probed;
@@ -403,7 +404,7 @@ mod tests {
     #[test]
     fn an_agent_takes_a_server_out_and_the_operator_comes_first() {
         let list = [spec("a", 1, false), spec("b", 2, false)];
-        let table = Table::new(Algorithm::Dynamic, false, Some(9), &list);
+        let table = Table::new(Algorithm::Dynamic, false, Some(MaxInFlight::Fixed(9)), &list);
         let a = table.find("a").unwrap();
         let says = |lines: &[&str]| {
             let with = |advice: Advice, line: &&str| advice.with(&Line::read(line.as_bytes()).unwrap());

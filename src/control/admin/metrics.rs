@@ -247,6 +247,8 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
     each("server_in_flight", Kind::Gauge, "Requests in flight with the server.", &|s| {
         Some(f64::from(s.in_flight()))
     });
+    let help = "The most requests that may be in flight with the server now, as set or as measured; absent without a limit.";
+    each("server_max_in_flight", Kind::Gauge, help, &|s| s.max_in_flight().map(f64::from));
     each("server_requests_total", Kind::Counter, "Requests sent to the server.", &|s| counted(s.requests()));
     each("server_failures_total", Kind::Counter, "Requests that failed with the server.", &|s| {
         counted(s.failures())

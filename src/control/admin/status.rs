@@ -170,6 +170,8 @@ pub(super) struct ServerStatus {
     in_flight: u32,
     /// Null without a limit.
     max_in_flight: Option<u32>,
+    /// Whether that is measured (`"auto"`).
+    max_in_flight_auto: bool,
     /// Requests sent to it per second, over the last ten seconds.
     rate: f64,
     /// Its part of the requests of its pool in that time, 0 to 1; null while there are none.
@@ -339,6 +341,7 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
         zone: server.zone().map(|zone| zone.to_string()),
         in_flight: server.in_flight(),
         max_in_flight: server.max_in_flight(),
+        max_in_flight_auto: server.has_auto_limit(),
         rate: rounded(rates.rate(server)),
         share: rates.share(server).map(rounded),
         ewma_ms: server.latency_us(now).map(|us| rounded(f64::from(us) / 1000.0)),

@@ -32,7 +32,7 @@ impl Exchange {
     pub(super) fn keep_decision(&self, note: Note, chosen: &Chosen, cx: &Context) {
         let outcome = match chosen {
             Chosen::Server(_) => Outcome::Sent,
-            Chosen::Full => Outcome::Queued,
+            Chosen::Full | Chosen::Later => Outcome::Queued,
             Chosen::None => Outcome::None,
         };
         let line = &self.upload.request_line()[..self.upload.request_line().len().min(REQUEST_MAX)];

@@ -132,14 +132,14 @@ impl Exchange {
         self.server.iter().for_each(|server| tried.add(server.id));
         let algorithm = upstream::pool(cx.view(), &self.view, self.pool).algorithm;
         let mut note = self.recorded.map(|_| Note::of(algorithm));
-        let asked = Asked { key: self.meta.client_key(), session: None, is_long_lived: false };
+        let asked = Asked { key: self.meta.client_key(), ..Asked::default() };
         let chosen = upstream::choose(cx, &self.view, self.pool, asked, &tried, note.as_mut());
         let Chosen::Server(lease) = chosen else { return None };
         let chosen = Chosen::Server(lease);
         note.into_iter().for_each(|note| self.keep_decision(note, &chosen, cx));
         match chosen {
             Chosen::Server(lease) => Some(lease),
-            Chosen::Full | Chosen::None => None,
+            Chosen::Full | Chosen::Later | Chosen::None => None,
         }
     }
 

@@ -21,6 +21,10 @@ impl Exchange {
                 self.lease.iter().for_each(|lease| lease.responds());
             }
         }
+        // A measured limit counts requests until their response begins.
+        if self.lease.as_ref().is_some_and(|lease| lease.server().has_auto_limit()) {
+            self.view.live.pool(self.pool).queue.call_next();
+        }
     }
 
     /// More of a response has come of which its body tells whether it is good.
@@ -49,6 +53,9 @@ impl Exchange {
         let Some(lease) = &self.lease else { return };
         let asked_at = self.asked_at.unwrap_or(now);
         lease.responded(is_good, self.phases.first_byte_at.unwrap_or(now).since(asked_at), now);
+        if self.download.status() == 503 {
+            lease.rejected(now);
+        }
         if !is_good && self.download.status() < 500 {
             lease.server().responded_unexpectedly();
         }

@@ -21,11 +21,24 @@ impl Exchange {
         let live = &self.view.live;
         let queue = &live.pool(self.pool).queue;
         let Some(token) = &self.queue_token else { return Ok(!queue.is_empty()) };
-        match queue.turn(token, &live.config.threadpool.admit, cx.now) {
+        match queue.turn(token, &live.config.queue_rules(self.pool), cx.now) {
             Turn::First => Ok(false),
             Turn::Waits => Ok(true),
             Turn::Standing => Err(Failure::last(Reason::Overloaded)),
             Turn::PushedOut => Err(Failure::last(Reason::QueueFull)),
+        }
+    }
+
+    /// Requests that wait behind it, where it is the first.
+    pub(super) fn behind(&self) -> usize {
+        let queue = &self.view.live.pool(self.pool).queue;
+        if self.queue_token.is_some() { queue.len().saturating_sub(1) } else { 0 }
+    }
+
+    /// It waits for a server that is faster than one which has room, or it does not.
+    pub(super) fn note_choice(&self, is_later: bool) {
+        if self.queue_token.is_some() {
+            self.view.live.pool(self.pool).queue.note_choice(is_later);
         }
     }
 
@@ -36,7 +49,8 @@ impl Exchange {
             worker,
             self.owner,
             self.priority(),
-            &live.config.threadpool.admit,
+            self.expires,
+            &live.config.queue_rules(self.pool),
             live.config.pool(self.pool).queue_capacity,
             cx.now,
         );
@@ -61,7 +75,7 @@ impl Exchange {
         let Some(token) = self.queue_token.take() else { return Ok(()) };
         let live = &self.view.live;
         let queue = &live.pool(self.pool).queue;
-        let admitted = queue.serve(&token, &live.config.threadpool.admit, took_us, cx.now);
+        let admitted = queue.serve(&token, &live.config.queue_rules(self.pool), took_us, cx.now);
         let last_moment = queue.last_moment(token.since, self.expires);
         self.left_queue(&token, cx);
         match admitted {

@@ -245,6 +245,7 @@ mod tests {
     use super::*;
     use crate::base::ids::PoolId;
     use crate::base::random::Random;
+    use crate::policy::limit::MaxInFlight;
     use crate::policy::pick::Weight;
     use crate::state::choose::{Asked, Chooser, Chosen};
     use crate::state::config::ServerSpec;
@@ -259,7 +260,8 @@ mod tests {
             backup: servers > 1 && at + 1 == servers,
             ..ServerSpec::new(format!("s{at}"), format!("127.0.0.1:{}", at + 1).parse().unwrap())
         };
-        Table::new(algorithm, false, max_in_flight, &(0..servers).map(spec).collect::<Vec<_>>())
+        let limit = max_in_flight.map(MaxInFlight::Fixed);
+        Table::new(algorithm, false, limit, &(0..servers).map(spec).collect::<Vec<_>>())
     }
 
     fn choose(table: &Table, tried: &Tried) -> (Chosen, Note) {

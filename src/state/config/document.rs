@@ -261,6 +261,7 @@ fn is_joined(path: &str) -> bool {
 mod tests {
     use super::super::{Config, load};
     use super::*;
+    use crate::policy::limit::MaxInFlight;
     use std::fs;
 
     /// A folder with these files, of which the first is read.
@@ -323,7 +324,7 @@ mod tests {
         };
         assert_eq!(servers(&config.servers), ["s:1", "s:2"]);
         assert_eq!(servers(&config.pools[0].servers), ["p:1", "p:2"]);
-        assert_eq!((config.pools[0].servers.max_in_flight, config.limits.head.headers), (Some(3), 7));
+        assert_eq!((config.pools[0].servers.max_in_flight, config.limits.head.headers), (Some(MaxInFlight::Fixed(3)), 7));
         assert_eq!(config.listen.listeners.len(), 1);
         let files: Vec<PathBuf> =
             ["main.json", "conf.d/10.jsonc", "conf.d/20.json", "conf.d/30.json", "conf.d"]

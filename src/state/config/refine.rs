@@ -140,7 +140,7 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
     Servers {
         resolve,
         queue_capacity: s.get("queue_capacity", 1000, rules::whole(1..=1_000_000)),
-        max_in_flight: s.maybe("max_in_flight", None, rules::whole(1..=1_000_000)),
+        max_in_flight: s.maybe("max_in_flight", None, rules::max_in_flight),
         algorithm: s.get("algorithm", Algorithm::default(), rules::algorithm),
         shadow: s.maybe("shadow", None, rules::algorithm),
         expect: expect::expect(s),
@@ -198,7 +198,7 @@ pub(super) fn server(s: &mut Section<'_, '_>, of_pool: Resolve) -> Option<Server
         s.fault("priority", advice.to_owned());
     }
     let zone = s.maybe("zone", None, zone);
-    let max_in_flight = s.maybe("max_in_flight", None, rules::whole(1..=1_000_000));
+    let max_in_flight = s.maybe("max_in_flight", None, rules::max_in_flight);
     let own_resolve = s.maybe("resolve", None, resolve);
     let address = address?;
     if own_resolve == Some(Resolve::All) && address.name().is_none() {
@@ -268,6 +268,7 @@ fn threadpool(s: &mut Section<'_, '_>) -> Threadpool {
         bounds,
         queue_capacity: s.get("queue_capacity", 100, rules::whole(1..=1_000_000)),
         admit: admit::Rules {
+            is_measured: false,
             deadline: s.get("queue_timeout", 5 * SECOND, rules::duration(WAIT)),
             target: s.get("queue_target", 5 * MS, rules::duration(WAIT)),
             interval: s.get("queue_interval", 100 * MS, rules::duration(WAIT)),

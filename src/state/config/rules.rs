@@ -5,6 +5,7 @@ use super::{Via, placeholder, spell, units};
 use crate::base::network::Network;
 use crate::base::text::is_plain;
 use crate::policy::backlog::Priority;
+use crate::policy::limit::MaxInFlight;
 use crate::policy::pick::Algorithm;
 use crate::state::address::Address;
 use crate::state::server::Mode;
@@ -303,6 +304,17 @@ pub(super) fn priority(node: &Node) -> Read<Priority> {
     match node.value {
         Value::Whole(_) => read.map_err(|advice| format!("{advice}; the order of routes is fixed")),
         _ => read,
+    }
+}
+
+/// The most requests in flight with a server.
+pub(super) fn max_in_flight(node: &Node) -> Read<MaxInFlight> {
+    match &node.value {
+        Value::Text(text) if text == "auto" => Ok(MaxInFlight::Auto),
+        _ => whole(1..=1_000_000)(node).map(MaxInFlight::Fixed).map_err(|advice| match &node.value {
+            Value::Text(text) if text.parse::<u64>().is_ok() => advice,
+            _ => format!("{advice}, or \"auto\" for a measured limit"),
+        }),
     }
 }
 

@@ -61,9 +61,15 @@ fn pools_have_the_keys_of_servers() {
         r#"{"servers": {"list": [{"address": "a:1"}]}, "pools": {"web": {"list": [{"address": "a:1"}, {"address": "b:1"}]}, "empty": {}}}"#,
         &[("default", &["a:1"]), ("web", &["a:1", "b:1"]), ("empty", &[])],
     );
+    let auto = read(r#"{"servers": {"max_in_flight": "auto", "list": [{"address": "a:1", "max_in_flight": 7}]}}"#).unwrap();
+    assert_eq!(auto.servers.max_in_flight, Some(MaxInFlight::Auto));
+    assert_eq!(auto.servers.list[0].max_in_flight, Some(MaxInFlight::Fixed(7)));
+    assert!(auto.queue_rules(PoolId(0)).is_measured);
+    let unknown = read(r#"{"servers": {"max_in_flight": "automatic"}}"#).unwrap_err();
+    assert!(format!("{unknown:?}").contains("or \\\"auto\\\" for a measured limit"), "{unknown:?}");
     let config = read(r#"{"pools": {"web": {"algorithm": "ip_hash", "max_in_flight": 3}}}"#).unwrap();
     let web = config.pool(PoolId(1));
-    assert_eq!((web.algorithm, web.max_in_flight), (pick::Algorithm::IpHash, Some(3)));
+    assert_eq!((web.algorithm, web.max_in_flight), (pick::Algorithm::IpHash, Some(MaxInFlight::Fixed(3))));
     assert_eq!(config.servers, Config::default().servers);
 }
 

@@ -25,8 +25,12 @@ pub struct Lease {
     server: Arc<Server>,
     /// Requests in flight when it was taken, this one among them, without tunnels.
     pub(super) load: u32,
+    /// Of those the ones that had no response yet; 0 where no limit is measured.
+    waiting: u32,
     responded: Cell<bool>,
     is_tunnel: Cell<bool>,
+    /// It counts as one whose response has begun.
+    is_responding: Cell<bool>,
 }
 
 impl Lease {
@@ -39,12 +43,37 @@ impl Lease {
     pub fn responds(&self) {
         self.responded.set(true);
         self.server.awaiting.store(0, Relaxed);
+        self.begins_responding();
     }
 
     /// The head of the final response arrived `took` after the request. `is_good`: it is one that the pool expects.
     pub fn responded(&self, is_good: bool, took: Duration, now: Moment) {
         self.responded.set(true);
         self.server.record_response(is_good, took, self.load, now);
+        self.begins_responding();
+        if let Some(limit) = self.server.auto_limit().filter(|_| is_good && self.waiting > 0) {
+            limit.record(took, self.waiting, now);
+        }
+    }
+
+    /// No response has come, and none is waited for any more.
+    pub fn gave_up(&self, now: Moment) {
+        if let Some(limit) = self.server.auto_limit().filter(|_| self.waiting > 0 && !self.responded.get()) {
+            limit.gave_up(now);
+        }
+    }
+
+    /// The server had no room for the request (503): it may have more than it takes.
+    pub fn rejected(&self, now: Moment) {
+        if let Some(limit) = self.server.auto_limit().filter(|_| self.waiting > 0) {
+            limit.rejected(self.waiting, now);
+        }
+    }
+
+    fn begins_responding(&self) {
+        if self.waiting > 0 && !self.is_responding.replace(true) {
+            self.server.begins_responding();
+        }
     }
 
     /// The request was taken back after it had waited so long, because another server was quicker. That is no failure, but
@@ -61,6 +90,7 @@ impl Lease {
     /// The request has become a tunnel: a response is not waited for any more.
     pub fn becomes_tunnel(&self) {
         self.responded.set(true);
+        self.begins_responding();
         if !self.is_tunnel.replace(true) {
             self.server.awaiting.store(0, Relaxed);
             self.server.tunnels.fetch_add(1, Relaxed);
@@ -75,6 +105,9 @@ impl Drop for Lease {
         }
         if self.is_tunnel.get() {
             self.server.tunnels.fetch_sub(1, Relaxed);
+        }
+        if self.is_responding.get() {
+            self.server.ends_responding();
         }
         self.server.in_flight.fetch_sub(1, SeqCst);
     }
@@ -105,9 +138,20 @@ impl Server {
             }
         };
         let load = (others + 1).saturating_sub(self.tunnels.load(Relaxed)).max(1);
+        let waiting = match self.has_auto_limit() {
+            true => (others + 1).saturating_sub(self.responding()).max(1),
+            false => 0,
+        };
         self.requests.fetch_add(1, Relaxed);
         self.asked_at_ms.store(millis(now), Relaxed);
         self.update_awaiting(|awaiting| awaiting.sent(now));
-        Ok(Lease { server: Arc::clone(self), load, responded: Cell::new(false), is_tunnel: Cell::new(false) })
+        Ok(Lease {
+            server: Arc::clone(self),
+            load,
+            waiting,
+            responded: Cell::new(false),
+            is_tunnel: Cell::new(false),
+            is_responding: Cell::new(false),
+        })
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Pool {
     pub(super) waiting: Backlog<u32>,
     /// What the last request that waited takes at its server.
     pub(super) usual: Duration,
+    /// The first that waits could have a server, and waits for a faster one.
+    pub(super) chooses_later: bool,
     pub(super) budget: Budget,
     outliers: Outliers,
     slow: SlowServers,
@@ -112,12 +114,19 @@ impl Balancer {
         self.of_id[server.id.0 as usize]
     }
 
-    /// A server of the pool for a request with this hash key, that was tried there.
-    pub(super) fn choose(&mut self, pool: PoolId, key: u64, tried: &Tried, now: Moment) -> Chosen {
+    /// A server of the pool for a request with this hash key, that was tried there, and with so many that wait behind it.
+    pub(super) fn choose(
+        &mut self,
+        pool: PoolId,
+        key: u64,
+        behind: usize,
+        tried: &Tried,
+        now: Moment,
+    ) -> Chosen {
         let Balancer { table, cached, random, candidates, pools, .. } = self;
         let view = cached.look(table);
         let mut chooser = Chooser { turn: &pools[pool].turn, random, candidates, now, note: None };
-        chooser.choose(view.pool(pool), Asked { key, ..Asked::default() }, tried)
+        chooser.choose(view.pool(pool), Asked { key, behind, ..Asked::default() }, tried)
     }
 
     /// The servers that fail far more than the others or are far slower, and when to look again.
@@ -208,6 +217,7 @@ impl Pool {
             turn: AtomicU64::new(0),
             waiting: Backlog::default(),
             usual: Duration::ZERO,
+            chooses_later: false,
             budget: Budget::new(),
             outliers: Outliers::default(),
             slow: SlowServers::default(),

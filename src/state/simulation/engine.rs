@@ -257,9 +257,9 @@ impl<'a> World<'a> {
         let request = &self.requests[at as usize];
         let (arrival, now) = (request.arrival, self.now());
         let balancer = &mut self.balancers[request.balancer as usize];
-        match balancer.choose(arrival.pool, arrival.dice, &request.tried, now) {
+        match balancer.choose(arrival.pool, arrival.dice, 0, &request.tried, now) {
             Chosen::Server(lease) => self.send(at, lease),
-            Chosen::Full => self.wait(at),
+            Chosen::Full | Chosen::Later => self.wait(at),
             Chosen::None => self.reject(at, Reason::NoServer),
         }
     }
@@ -420,6 +420,7 @@ impl<'a> World<'a> {
             (request.server as usize, request.balancer as usize, request.arrival);
         let came_ns = arrival.at_ns;
         let is_clients = self.now_ns >= came_ns.saturating_add(nanos(self.description.client_timeout));
+        lease.gave_up(self.now());
         if !is_clients {
             lease.server().fails(self.now());
         }

@@ -1,17 +1,18 @@
 //! The scenarios of the balancing bench under virtual time, and what must hold in each.
 
 use super::*;
+use crate::policy::limit::MaxInFlight;
 use crate::policy::pick::Algorithm::{self, *};
 
 const BY_LOAD: [Algorithm; 3] = [Dynamic, LeastConnections, RandomTwo];
 const SEEDS: u64 = 3;
 
-fn ms(ms: u64) -> Duration {
+pub(super) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
 /// Three servers of four slots that take 20 ms, half loaded for 20 s.
-fn base() -> Description {
+pub(super) fn base() -> Description {
     Description {
         seed: 1,
         balancers: 1,
@@ -27,22 +28,22 @@ fn base() -> Description {
     }
 }
 
-fn at_load(load: f64, description: Description) -> Description {
+pub(super) fn at_load(load: f64, description: Description) -> Description {
     let per_second = description.capacity() * load;
     Description { arrivals: Arrivals::PerSecond(per_second), ..description }
 }
 
-fn speeds(speeds: &[f64]) -> Description {
+pub(super) fn speeds(speeds: &[f64]) -> Description {
     let servers = speeds.iter().map(|speed| Server { speed: *speed, ..Server::default() }).collect();
     Description { servers, ..base() }
 }
 
-fn slots(slots: &[u32]) -> Description {
+pub(super) fn slots(slots: &[u32]) -> Description {
     let servers = slots.iter().map(|slots| Server { slots: *slots, ..Server::default() }).collect();
     Description { servers, ..base() }
 }
 
-fn pauses() -> Description {
+pub(super) fn pauses() -> Description {
     let server = |at: u64| Server {
         pause: Some(Pause { every: ms(5_000), lasts: ms(300), first: ms(1_000 + 1_700 * at) }),
         ..Server::default()
@@ -51,7 +52,7 @@ fn pauses() -> Description {
 }
 
 /// The scenarios of the bench in which all servers respond, by name.
-fn tidy() -> Vec<(&'static str, Description)> {
+pub(super) fn tidy() -> Vec<(&'static str, Description)> {
     let two = |short, long, one_in| Description {
         work: Work::Two { short: ms(short), long: ms(long), one_in },
         ..base()
@@ -105,7 +106,7 @@ fn with(algorithm: Algorithm, seed: u64, description: &Description) -> Descripti
 }
 
 /// The means over seeds of p50, p99 and p99.9, in ms.
-fn quantiles(reports: &[Report]) -> [f64; 3] {
+pub(super) fn quantiles(reports: &[Report]) -> [f64; 3] {
     [0.5, 0.99, 0.999].map(|share| {
         let sum: f64 = reports.iter().map(|report| report.quantile(share).as_secs_f64() * 1e3).sum();
         sum / reports.len() as f64
@@ -277,7 +278,7 @@ fn a_bad_request_that_fails_everywhere_counts_against_no_server() {
 #[test]
 fn at_eight_times_the_capacity_as_many_responses_come_in_time_as_below_it() {
     let mut description = Description { length: ms(7_000), client_timeout: ms(1_000), ..base() };
-    description.config.servers.max_in_flight = Some(4);
+    description.config.servers.max_in_flight = Some(MaxInFlight::Fixed(4));
     description.config.timeouts.request = Some(ms(1_000));
     let good = |load: f64| run(&at_load(load, description.clone())).good as f64;
     let peak = [0.95, 1.5, 3.0].map(good).into_iter().fold(0.0, f64::max);

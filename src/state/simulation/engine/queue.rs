@@ -18,10 +18,18 @@ impl World<'_> {
         request.waits_since = now;
         let (balancer, pool) = (request.balancer as usize, request.arrival.pool);
         let capacity = self.description.config.pool(pool).queue_capacity;
-        let target = self.description.config.threadpool.admit.target;
-        let waiting = &mut self.balancers[balancer].pools[pool].waiting;
+        let expires = self.expires(at);
+        let own = &mut self.balancers[balancer].pools[pool];
+        let target = queue::target(&self.description.config.queue_rules(pool), own.usual, expires, now);
+        let waiting = &mut own.waiting;
         match waiting.enter(at, Priority::Normal, target, capacity, now) {
-            Ok((_, pushed_out)) => pushed_out.into_iter().for_each(|at| self.reject(at, Reason::QueueFull)),
+            Ok((_, pushed_out)) => {
+                pushed_out.into_iter().for_each(|at| self.reject(at, Reason::QueueFull));
+                // With more behind it, the first may not wait for a faster server any more.
+                if self.balancers[balancer].pools[pool].chooses_later {
+                    self.serve_waiting(balancer, pool);
+                }
+            }
             Err(Full) => self.reject(at, Reason::QueueFull),
         }
     }
@@ -53,7 +61,7 @@ impl World<'_> {
     fn too_late(&self, at: u32, stands: bool) -> Option<Reason> {
         let Request { arrival, balancer, waits_since, .. } = &self.requests[at as usize];
         let usual = self.balancers[*balancer as usize].pools[arrival.pool].usual;
-        let rules = queue::rules(&self.description.config.threadpool.admit, usual);
+        let rules = queue::rules(&self.description.config.queue_rules(arrival.pool), usual);
         match rules.admit(self.now().since(*waits_since), stands) {
             Admit::Serve if self.now() > queue::last_moment(*waits_since, self.expires(at), usual) => {
                 Some(Reason::QueueDeadline)
@@ -77,9 +85,13 @@ impl World<'_> {
         {
             let now = self.now();
             let request = &self.requests[at as usize];
-            match self.balancers[balancer].choose(pool, request.arrival.dice, &request.tried, now) {
+            let own = &mut self.balancers[balancer];
+            let behind = own.pools[pool].waiting.len() - 1;
+            let chosen = own.choose(pool, request.arrival.dice, behind, &request.tried, now);
+            own.pools[pool].chooses_later = matches!(chosen, Chosen::Later);
+            match chosen {
                 Chosen::Server(lease) => self.serve(at, place, lease),
-                Chosen::Full => return,
+                Chosen::Full | Chosen::Later => return,
                 Chosen::None => {
                     self.balancers[balancer].pools[pool].waiting.leave(place);
                     self.reject(at, Reason::NoServer);

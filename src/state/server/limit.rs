@@ -1,0 +1,140 @@
+//! How many requests a server may have in flight: as configured, as its agent says, or as is measured (`"auto"`).
+
+use super::Server;
+use crate::base::time::Moment;
+use crate::policy::limit::{AutoLimit, MaxInFlight};
+use crate::policy::outcomes::AVOIDED_BELOW;
+use crate::policy::pick::Slot;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// The limits of a server.
+#[derive(Debug)]
+pub(super) struct Limits {
+    /// What applies, as [`word`] has it.
+    applies: AtomicU32,
+    /// The server's own, whatever its pool's is, in the same form.
+    own: AtomicU32,
+    /// What is measured; made when there is an automatic limit for the first time.
+    auto: OnceLock<Box<AutoLimit>>,
+    /// Requests of an automatic limit whose response has begun: they wait for nothing any more, tunnels and event streams among
+    /// them.
+    responding: AtomicU32,
+}
+
+/// How fast a server is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// What a request would take that is sent now, in microseconds.
+    pub now_us: f32,
+    /// What it would take if it is sent when the next response has come.
+    pub next_us: f32,
+    /// Responses a microsecond, as long as it has work.
+    pub per_us: f32,
+}
+
+/// More than any limit in the configuration.
+const AUTO: u32 = u32::MAX;
+
+/// A limit in one word: 0 is none, [`AUTO`] an automatic one.
+fn word(limit: Option<MaxInFlight>) -> u32 {
+    match limit {
+        None => 0,
+        Some(MaxInFlight::Fixed(most)) => most,
+        Some(MaxInFlight::Auto) => AUTO,
+    }
+}
+
+impl Limits {
+    pub(super) fn of(own: Option<MaxInFlight>) -> Self {
+        let limits = Limits {
+            applies: AtomicU32::new(0),
+            own: AtomicU32::new(0),
+            auto: OnceLock::new(),
+            responding: AtomicU32::new(0),
+        };
+        limits.set(own, None);
+        limits
+    }
+
+    fn set(&self, own: Option<MaxInFlight>, of_pool: Option<MaxInFlight>) {
+        let applies = own.or(of_pool);
+        if applies == Some(MaxInFlight::Auto) {
+            self.auto.get_or_init(Box::default);
+        }
+        self.own.store(word(own), Relaxed);
+        self.applies.store(word(applies), Relaxed);
+    }
+}
+
+impl Server {
+    /// The most requests that may be in flight with it now; `None` is unlimited. Of an automatic limit, requests whose response has
+    /// begun do not count.
+    pub fn max_in_flight(&self) -> Option<u32> {
+        match (self.agent_max_in_flight.load(Relaxed), self.limits.applies.load(Relaxed)) {
+            (0, 0) => None,
+            (0, AUTO) => self.limits.auto.get().map(|auto| auto.most()),
+            (0, most) | (most, _) => Some(most),
+        }
+    }
+
+    /// Whether its limit is measured.
+    pub fn has_auto_limit(&self) -> bool {
+        self.limits.applies.load(Relaxed) == AUTO && self.agent_max_in_flight.load(Relaxed) == 0
+    }
+
+    /// Whether it has reached its limit of requests in flight.
+    pub fn is_full(&self) -> bool {
+        self.most_now().is_some_and(|most| self.in_flight() >= most)
+    }
+
+    /// The most that may be in flight now, in all: one while it is on trial.
+    pub(super) fn most_now(&self) -> Option<u32> {
+        if self.on_trial.load(Relaxed) {
+            return Some(1);
+        }
+        let most = self.max_in_flight()?;
+        Some(if self.has_auto_limit() { most.saturating_add(self.responding()) } else { most })
+    }
+
+    pub(super) fn auto_limit(&self) -> Option<&AutoLimit> {
+        if self.has_auto_limit() { self.limits.auto.get().map(|boxed| &**boxed) } else { None }
+    }
+
+    /// Requests of an automatic limit whose response has begun.
+    pub(super) fn responding(&self) -> u32 {
+        self.limits.responding.load(Relaxed)
+    }
+
+    pub(super) fn begins_responding(&self) {
+        self.limits.responding.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn ends_responding(&self) {
+        self.limits.responding.fetch_sub(1, Relaxed);
+    }
+
+    /// How fast it is; `None` before the first response, and where it fails or hangs.
+    pub fn pace(&self, now: Moment) -> Option<Pace> {
+        let seen = self.candidate(Slot(0), now);
+        let latency = seen.latency.filter(|_| !seen.is_silent && seen.good >= AVOIDED_BELOW)?;
+        let requests = seen.in_flight.saturating_sub(self.responding());
+        let slots = self.auto_limit().and_then(AutoLimit::slots).map_or(latency.load, |slots| slots as f32);
+        let us = |in_flight| latency.with_slots_us(in_flight, slots);
+        Some(Pace { now_us: us(requests), next_us: us(requests.saturating_sub(1)), per_us: slots / us(0) })
+    }
+
+    /// The most requests at once that the server itself and, where it says nothing, its pool allow.
+    pub(in crate::state) fn set_max_in_flight(&self, own: Option<MaxInFlight>, of_pool: Option<MaxInFlight>) {
+        self.limits.set(own, of_pool);
+    }
+
+    /// Its own limit of requests at once.
+    pub(in crate::state) fn own_max_in_flight(&self) -> Option<MaxInFlight> {
+        match self.limits.own.load(Relaxed) {
+            0 => None,
+            AUTO => Some(MaxInFlight::Auto),
+            most => Some(MaxInFlight::Fixed(most)),
+        }
+    }
+}
