@@ -513,7 +513,9 @@ impl Exchange {
             self.note_choice(matches!(chosen, Chosen::Later));
         }
         // What waits chooses again and again; that it waits is told once.
-        if let Some(note) = note.filter(|_| !matches!(chosen, Chosen::Full | Chosen::Later) || self.queue_token.is_none()) {
+        if let Some(note) =
+            note.filter(|_| !matches!(chosen, Chosen::Full | Chosen::Later) || self.queue_token.is_none())
+        {
             self.keep_decision(note, &chosen, cx);
         }
         match chosen {

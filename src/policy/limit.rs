@@ -232,7 +232,9 @@ impl State {
         self.noise = if self.noise == 0.0 { noise } else { self.noise + (noise - self.noise) * NOISE_GAIN };
         let error = |slots_at: usize| {
             let slots = if slots_at == NO_SLOTS { f32::INFINITY } else { (upper(slots_at) as f32).ln() };
-            let rest = |class: &Class| (class.us - (class.load - slots * class.count).max(0.0) * SLOPE) / class.count;
+            let rest = |class: &Class| {
+                (class.us - (class.load - slots * class.count).max(0.0) * SLOPE) / class.count
+            };
             let mean = seen().map(|class| rest(class) * class.count).sum::<f32>() / all;
             seen().map(|class| class.count * (rest(class) - mean).powi(2)).sum::<f32>()
         };
@@ -331,7 +333,11 @@ mod tests {
                 run(&auto, slots, slots * 3, 6_000, seed, 10.0);
                 let limit = limit(&auto);
                 assert!(limit >= slots && limit <= slots * 3 + 1, "{slots} slots, seed {seed}: {limit}");
-                assert!(auto.slots().is_some_and(|found| found >= slots * 2 / 3), "{slots}: {:?}", auto.slots());
+                assert!(
+                    auto.slots().is_some_and(|found| found >= slots * 2 / 3),
+                    "{slots}: {:?}",
+                    auto.slots()
+                );
             }
         }
     }

@@ -380,8 +380,8 @@ impl Config {
     pub fn queue_rules(&self, pool: PoolId) -> admit::Rules {
         let is_auto = |limit: Option<MaxInFlight>| limit == Some(MaxInFlight::Auto);
         let servers = self.pool(pool);
-        let is_measured = is_auto(servers.max_in_flight)
-            || servers.list.iter().any(|server| is_auto(server.max_in_flight));
+        let is_measured =
+            is_auto(servers.max_in_flight) || servers.list.iter().any(|server| is_auto(server.max_in_flight));
         admit::Rules { is_measured, ..self.threadpool.admit }
     }
 

@@ -112,7 +112,12 @@ impl Table {
     }
 
     /// A table with one pool; `max_in_flight` is for those without a limit of their own.
-    pub fn new(algorithm: Algorithm, probed: bool, max_in_flight: Option<MaxInFlight>, list: &[ServerSpec]) -> Self {
+    pub fn new(
+        algorithm: Algorithm,
+        probed: bool,
+        max_in_flight: Option<MaxInFlight>,
+        list: &[ServerSpec],
+    ) -> Self {
         let mut config = Config::default();
         config.servers.algorithm = algorithm;
         config.servers.health_check.rules.enabled = probed;

@@ -324,7 +324,10 @@ mod tests {
         };
         assert_eq!(servers(&config.servers), ["s:1", "s:2"]);
         assert_eq!(servers(&config.pools[0].servers), ["p:1", "p:2"]);
-        assert_eq!((config.pools[0].servers.max_in_flight, config.limits.head.headers), (Some(MaxInFlight::Fixed(3)), 7));
+        assert_eq!(
+            (config.pools[0].servers.max_in_flight, config.limits.head.headers),
+            (Some(MaxInFlight::Fixed(3)), 7)
+        );
         assert_eq!(config.listen.listeners.len(), 1);
         let files: Vec<PathBuf> =
             ["main.json", "conf.d/10.jsonc", "conf.d/20.json", "conf.d/30.json", "conf.d"]

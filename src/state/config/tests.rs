@@ -61,7 +61,9 @@ fn pools_have_the_keys_of_servers() {
         r#"{"servers": {"list": [{"address": "a:1"}]}, "pools": {"web": {"list": [{"address": "a:1"}, {"address": "b:1"}]}, "empty": {}}}"#,
         &[("default", &["a:1"]), ("web", &["a:1", "b:1"]), ("empty", &[])],
     );
-    let auto = read(r#"{"servers": {"max_in_flight": "auto", "list": [{"address": "a:1", "max_in_flight": 7}]}}"#).unwrap();
+    let auto =
+        read(r#"{"servers": {"max_in_flight": "auto", "list": [{"address": "a:1", "max_in_flight": 7}]}}"#)
+            .unwrap();
     assert_eq!(auto.servers.max_in_flight, Some(MaxInFlight::Auto));
     assert_eq!(auto.servers.list[0].max_in_flight, Some(MaxInFlight::Fixed(7)));
     assert!(auto.queue_rules(PoolId(0)).is_measured);

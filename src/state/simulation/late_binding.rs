@@ -153,7 +153,8 @@ fn servers_with_many_slots_are_not_starved_and_no_request_is_lost() {
         let description = at_load(load, description.clone());
         let report = &of(Some(MaxInFlight::Auto), &description)[0];
         assert_eq!(report.good, report.requests, "{load}: {:?}", report.reasons);
-        let ratio = report.quantile(0.99).as_secs_f64() / ideal(&Description { seed: 1, ..description }).quantile(0.99).as_secs_f64();
+        let ratio = report.quantile(0.99).as_secs_f64()
+            / ideal(&Description { seed: 1, ..description }).quantile(0.99).as_secs_f64();
         assert!(ratio < 1.1, "{load}: p99 is {ratio:.2} of the ideal");
     }
 }
