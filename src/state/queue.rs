@@ -101,8 +101,7 @@ impl ServerQueue {
         &self,
         worker: Arc<dyn Call>,
         client: (usize, u32),
-        priority: Priority,
-        expires: Moment,
+        (priority, expires): (Priority, Moment),
         rules: &Rules,
         capacity: usize,
         now: Moment,
@@ -232,7 +231,7 @@ mod tests {
         fn enter(&self, key: usize, priority: Priority, capacity: usize, ms: u64) -> Option<QueueToken> {
             let worker = Arc::clone(&self.worker) as Arc<dyn Call>;
             let now = Moment::from_millis(ms);
-            self.queue.enter(worker, (key, 0), priority, Moment::NEVER, &Rules::default(), capacity, now)
+            self.queue.enter(worker, (key, 0), (priority, Moment::NEVER), &Rules::default(), capacity, now)
         }
 
         fn turn(&self, token: &QueueToken, ms: u64) -> Turn {

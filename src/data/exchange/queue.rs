@@ -48,8 +48,7 @@ impl Exchange {
         let token = live.pool(self.pool).queue.enter(
             worker,
             self.owner,
-            self.priority(),
-            self.expires,
+            (self.priority(), self.expires),
             &live.config.queue_rules(self.pool),
             live.config.pool(self.pool).queue_capacity,
             cx.now,

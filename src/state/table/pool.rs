@@ -246,7 +246,8 @@ mod tests {
     fn table(algorithm: Algorithm, servers: &str, max_in_flight: Option<u32>) -> Table {
         let mut config = Config::default();
         config.servers.health_check.rules.enabled = false;
-        (config.servers.algorithm, config.servers.max_in_flight) = (algorithm, max_in_flight);
+        (config.servers.algorithm, config.servers.max_in_flight) =
+            (algorithm, max_in_flight.map(crate::policy::limit::MaxInFlight::Fixed));
         config.listen.zone = Some("a".to_owned());
         let spec = |(at, mark): (usize, &str)| {
             let zone = mark.trim_end_matches('-')[1..].to_owned();
@@ -273,7 +274,7 @@ mod tests {
         let asked = Asked { key, ..Asked::default() };
         match chooser.choose(table.snapshot().pool(DEFAULT), asked, &Tried::default()) {
             Chosen::Server(lease) => Some(lease),
-            Chosen::Full | Chosen::None => None,
+            Chosen::Full | Chosen::Later | Chosen::None => None,
         }
     }
 
