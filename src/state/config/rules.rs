@@ -309,12 +309,10 @@ pub(super) fn priority(node: &Node) -> Read<Priority> {
 
 /// The most requests in flight with a server.
 pub(super) fn max_in_flight(node: &Node) -> Read<MaxInFlight> {
+    let or_auto = |advice| format!("{advice}, or \"auto\" for a measured limit");
     match &node.value {
         Value::Text(text) if text == "auto" => Ok(MaxInFlight::Auto),
-        _ => whole(1..=1_000_000)(node).map(MaxInFlight::Fixed).map_err(|advice| match &node.value {
-            Value::Text(text) if text.parse::<u64>().is_ok() => advice,
-            _ => format!("{advice}, or \"auto\" for a measured limit"),
-        }),
+        _ => whole(1..=1_000_000)(node).map(MaxInFlight::Fixed).map_err(or_auto),
     }
 }
 
