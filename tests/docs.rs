@@ -5,6 +5,8 @@
 
 use evenkeel::http1::reason::Reason;
 use evenkeel::state::config;
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -128,6 +130,73 @@ fn every_whole_configuration_is_accepted() {
     }
 }
 
+/// Every key of the schema has a row in the reference, and an example there: `"key": value` in the row itself, or a
+/// configuration that has the key.
+#[test]
+fn every_key_of_the_schema_has_a_row_and_an_example() {
+    let schema: Value = serde_json::from_str(config::SCHEMA).unwrap();
+    let mut keys = BTreeSet::new();
+    keys_of(&schema, &schema, "", &mut keys);
+    let text = fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let mut shown = BTreeSet::new();
+    for block in blocks(&text, "json") {
+        shown_keys(&serde_json::from_str(&block).unwrap(), "", &mut shown);
+    }
+    for key in keys {
+        let row = text.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
+        let row = row.unwrap_or_else(|| panic!("docs/configuration.md has no row for {key}"));
+        let start = format!("\"{}\": ", key.rsplit('.').next().unwrap());
+        let inline = row.split('`').skip(1).step_by(2).filter(|code| code.starts_with(&start));
+        let mut examples = inline.map(|code| serde_json::from_str::<Value>(&format!("{{ {code} }}")));
+        let has_one = examples.next().is_some_and(|example| example.is_ok());
+        assert!(has_one || shown.contains(&key), "docs/configuration.md has no example of {key}");
+    }
+}
+
+/// The keys of values below this part of a schema, as the reference writes them. A pool has those of `servers`, and a
+/// route the guards of the top level; both are described once.
+fn keys_of(schema: &Value, part: &Value, path: &str, keys: &mut BTreeSet<String>) {
+    if let Some(name) = part["$ref"].as_str() {
+        return keys_of(schema, schema.pointer(name.trim_start_matches('#')).expect(name), path, keys);
+    }
+    for choice in ["anyOf", "oneOf", "allOf"].iter().flat_map(|key| part[key].as_array()).flatten() {
+        keys_of(schema, choice, path, keys);
+    }
+    if part["items"].is_object() {
+        keys_of(schema, &part["items"], &format!("{path}[]"), keys);
+    }
+    for (key, part) in part["properties"].as_object().into_iter().flatten() {
+        let is_described_above =
+            path == "routes[]" && schema["properties"].get(key).is_some_and(Value::is_object);
+        if path.is_empty() && key == "pools"
+            || is_described_above && !["timeouts", "retries", "limits"].contains(&&**key)
+        {
+            continue;
+        }
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let before = keys.len();
+        keys_of(schema, part, &path, keys);
+        // Objects have headings; what they hold has rows.
+        if keys.len() == before {
+            keys.insert(path);
+        }
+    }
+}
+
+/// The keys that a configuration has, in the same notation.
+fn shown_keys(value: &Value, path: &str, keys: &mut BTreeSet<String>) {
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let path = match (path, &**key) {
+            ("", _) => key.clone(),
+            ("pools", _) => "servers".to_owned(),
+            _ => format!("{path}.{key}"),
+        };
+        shown_keys(value, &path, keys);
+        keys.insert(path);
+    }
+    value.as_array().into_iter().flatten().for_each(|item| shown_keys(item, &format!("{path}[]"), keys));
+}
+
 /// Guides have whole configurations, and rows that say in ours what another program says.
 #[test]
 fn every_configuration_of_the_guides_is_accepted() {
@@ -154,8 +223,7 @@ fn every_configuration_of_the_guides_is_accepted() {
                 .filter(|code| code.starts_with('"') && code.contains("\": "))
             {
                 let code = format!("{{ {} }}", code.replace('…', ""));
-                serde_json::from_str::<serde_json::Value>(&code)
-                    .unwrap_or_else(|error| panic!("{code}: {error}"));
+                serde_json::from_str::<Value>(&code).unwrap_or_else(|error| panic!("{code}: {error}"));
                 rows += 1;
             }
         }
@@ -182,7 +250,7 @@ fn the_first_configuration_is_the_seeds() {
     let seed = r#"{"load_balancer": {"load_balancer_port": "8000"}, "servers": {"queue_capacity": 1000},
         "threadpool": {"min_workers": 1, "max_workers": 50, "queue_capacity": 100}}"#;
     let ours = fs::read_to_string(root().join("config.json")).unwrap();
-    let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
     assert_eq!(read(&ours), read(seed));
 }
 
