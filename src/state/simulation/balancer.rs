@@ -141,7 +141,7 @@ impl Balancer {
             found.extend(worse.into_iter().map(|(id, why)| (of_id[id.0 as usize], Event::FailsMore(why))));
             if now >= own.slow.next_look() {
                 let times = |server: &Arc<Server>| (server.id, server.times());
-                let times: Vec<_> = servers.active().map(times).collect();
+                let times: Vec<_> = servers.ready.iter().map(times).collect();
                 let slower = own.slow.look(&times, f64::from(own.ejection.latency_deviations), now);
                 found.extend(slower.into_iter().map(|(id, why)| (of_id[id.0 as usize], Event::IsSlow(why))));
             }
