@@ -416,6 +416,25 @@ fn what_is_compressed_already_or_too_short_or_of_another_type_stays_as_it_is() {
     check("Content-Type: image/png\r\n", 1000);
     check("Content-Type: text/html\r\nContent-Encoding: br\r\n", 1000);
     check("Content-Type: text/html\r\nCache-Control: no-transform\r\n", 1000);
+    check("Content-Type: text/html\r\nETag: invalid\r\n", 1000);
+    check("Content-Type: text/html\r\nETag: \"one\"\r\nETag: \"two\"\r\n", 1000);
+}
+
+#[test]
+fn caches_are_told_once_that_the_coding_differs() {
+    let check = |lines: &'static str, expected: &[&str]| {
+        let origin = with_response(lines, vec![b'x'; 2000]);
+        let balancer = Evenkeel::before(&[&origin], json!({"compression": {}}));
+        let response = Client::to(&balancer).send(request("Accept-Encoding: gzip\r\n")).response();
+        assert_eq!(
+            (response.fields.one("Content-Encoding"), &*response.fields.all("Vary")),
+            ("gzip".into(), &*expected.iter().map(|vary| (*vary).to_owned()).collect::<Vec<_>>())
+        );
+    };
+    check("Content-Type: text/plain\r\nVary: Other\r\n", &["Other", "Accept-Encoding"]);
+    check("Content-Type: text/plain\r\nVary: Other,accept-encoding\r\n", &["Other,accept-encoding"]);
+    check("Content-Type: text/plain\r\nVary: *\r\n", &["*"]);
+    check("Content-Type: text/plain\r\nVary: \r\n", &["", "Accept-Encoding"]);
 }
 
 #[test]
@@ -552,6 +571,57 @@ fn a_pool_is_asked_whether_a_request_may_pass() {
     assert_eq!(client.try_response_to("HEAD").unwrap().status, 302);
     assert_eq!(client.send(request("Cookie: s=1\r\n")).response().status, 200, "the connection goes on");
     assert_eq!(origin.count(), 3);
+}
+
+#[test]
+fn what_renews_a_session_reaches_the_client_whoever_responds() {
+    let auth = Origin::start(|visit| {
+        while let Some(seen) = visit.request() {
+            let lines = "Set-Cookie: s=2; HttpOnly\r\nset-cookie: t=1\r\nX-Auth-User: ann\r\nX-Other: 1\r\n";
+            let status = if seen.fields.has("Cookie") { "202 Accepted" } else { "401 Unauthorized" };
+            let challenges = "WWW-Authenticate: Basic realm=\"a\"\r\nWWW-Authenticate: Bearer\r\n";
+            visit.send(format!("HTTP/1.1 {status}\r\n{lines}{challenges}Content-Length: 0\r\n\r\n"));
+        }
+    });
+    let origin = with_response("Set-Cookie: app=1\r\n", b"ok".to_vec());
+    let gone = support::unused_port();
+    let pool = |address: String| json!({"list": [{"address": address}], "health_check": {"enabled": false}});
+    let config = json!({
+        "forward_auth": {"pool": "auth", "copy_headers": ["X-Auth-User"], "copy_to_response": ["Set-Cookie"]},
+        "pools": {"auth": pool(auth.address().to_string()), "gone": pool(gone.address().to_string())},
+        "routes": [
+            {"path": "/gone", "pool": "gone"},
+            {"path": "/fixed", "respond": {"status": 200, "body": "ok"}},
+            {"path": "/moved", "redirect": {"target": "/", "status": 302}}
+        ]
+    });
+    let balancer = Evenkeel::before(&[&origin], config);
+    let mut client = Client::to(&balancer);
+    let renewed = ["s=2; HttpOnly", "t=1"];
+    for (path, status, own) in [
+        ("/a", 200, &["app=1"][..]),
+        ("/gone", 503, &[]),
+        ("/fixed", 200, &[]),
+        ("/moved", 302, &[]),
+        ("/b", 200, &["app=1"]),
+    ] {
+        let response = client
+            .send(format!("POST {path} HTTP/1.1\r\nHost: h\r\nCookie: s=1\r\nContent-Length: 4\r\n\r\nbody"))
+            .response();
+        assert_eq!(
+            (response.status, response.fields.all("Set-Cookie")),
+            (status, [own, &renewed].concat().into_iter().map(String::from).collect()),
+            "{path}"
+        );
+        assert!(!response.fields.has("X-Other") && !response.fields.has("X-Auth-User"), "{path}");
+    }
+    // What rejects a request is the response as a whole.
+    let response = client.send(request("")).response();
+    assert_eq!(response.fields.all("WWW-Authenticate"), ["Basic realm=\"a\"", "Bearer"]);
+    assert_eq!(
+        (response.status, response.fields.all("Set-Cookie")),
+        (401, renewed.map(String::from).to_vec())
+    );
 }
 
 #[test]

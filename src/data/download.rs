@@ -16,6 +16,7 @@ use crate::http1::names::Name;
 use crate::http1::reason::Reason;
 use crate::policy::key::Key;
 use crate::policy::orca::{self, Metric, Reported};
+use crate::state::config::guards::ForwardAuth;
 use crate::state::session::Sessions;
 use std::io::IoSlice;
 
@@ -47,8 +48,8 @@ pub struct Download {
     events: Option<Events>,
     /// The server switched to WebSocket.
     websocket: bool,
-    /// Header lines for the request that may pass.
-    copied: Vec<u8>,
+    /// For the request that may pass.
+    copied: Copied,
     /// The session that the server began.
     learned: Option<Key>,
     /// What the server said of its load; in a box, because few pools read that.
@@ -90,9 +91,9 @@ pub struct Asking<'a> {
     pub upgrade: bool,
     /// The request was received and sent as a whole.
     pub request_done: bool,
-    /// The server is asked whether a request may pass. With 2xx it may: the headers of these names, in lower case, are
-    /// copied to it. Every other response is the client's.
-    pub copies: Option<&'a [String]>,
+    /// The server is asked whether a request may pass. With 2xx it may, and the headers that are named here are copied.
+    /// Every other response is the client's.
+    pub copies: Option<&'a ForwardAuth>,
     /// The client's connection may stay, if the response allows it.
     pub may_keep: bool,
     /// Our name in `Via`.
@@ -178,7 +179,7 @@ impl Download {
             encoder: None,
             events: None,
             websocket: false,
-            copied: Vec::new(),
+            copied: Copied::default(),
             learned: None,
             reported: None,
             out,
@@ -274,8 +275,8 @@ impl Download {
         self.interim_bytes = 0;
     }
 
-    /// After [`Downloaded::Authorized`]: header lines for the request.
-    pub fn take_copied(&mut self) -> Vec<u8> {
+    /// After [`Downloaded::Authorized`]: what is copied of that response.
+    pub fn take_copied(&mut self) -> Copied {
         std::mem::take(&mut self.copied)
     }
 
@@ -683,8 +684,9 @@ impl Download {
             (self.status, self.http10) = (head.status, head.version == Version::Http10);
             return Ok(Found::Error);
         }
-        if let Some(names) = asking.copies.filter(|_| (200..300).contains(&head.status)) {
-            forward::copied(&head.fields, names, &mut self.copied);
+        if let Some(auth) = asking.copies.filter(|_| (200..300).contains(&head.status)) {
+            forward::copied(&head.fields, &auth.copy_headers, &mut self.copied.to_server);
+            forward::copied(&head.fields, &auth.copy_to_response, &mut self.copied.to_client);
             (self.status, self.server_keeps, self.http10) =
                 (head.status, head.keep_alive, head.version == Version::Http10);
             (self.body, self.encoder) = (Some(head.body()), None);
@@ -709,6 +711,15 @@ impl Download {
             && head.fields.values(Name::Upgrade).any(|value| value.eq_ignore_ascii_case(b"websocket"));
         Ok(Found::Final(head.len))
     }
+}
+
+/// Header lines of the response that lets a request pass, each with its line end.
+#[derive(Debug, Default)]
+pub struct Copied {
+    /// For the request.
+    pub to_server: Vec<u8>,
+    /// For the response to it.
+    pub to_client: Vec<u8>,
 }
 
 /// What a look at the server's bytes found.

@@ -334,7 +334,10 @@ impl Exchange {
             let until = self.question_time().map_or(Moment::NEVER, |time| cx.now.after(time));
             self.held = Some(Box::new(Held { upload, pool, until }));
             self.next = Some(next);
-        } else if let Some(response) = next.response {
+        } else if let Some(mut response) = next.response {
+            if let Some(gate) = &self.gate {
+                response.headers.extend_from_slice(&gate.lines);
+            }
             self.respond_as_route(&response, cx);
         } else {
             self.enter_pool(cx);
@@ -789,7 +792,7 @@ impl Exchange {
             version: self.meta.version,
             upgrade: self.meta.upgrade && !asks,
             request_done: self.upload.is_done(),
-            copies: guard.forward_auth().filter(|_| asks).map(|auth| &auth.copy_headers[..]),
+            copies: guard.forward_auth().filter(|_| asks),
             may_keep,
             pseudonym: &live.pseudonym,
             edits: edits.as_ref().map(|edits| edits as &dyn Edits),

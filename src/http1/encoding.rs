@@ -1,7 +1,7 @@
 //! Compression of responses: which coding a client takes (RFC 9110 section 12.5.3), which responses may be compressed,
 //! and the encoder, which takes a body piece by piece.
 
-use super::fields::{Fields, decimal, list, trim};
+use super::fields::{Field, Fields, decimal, list, trim};
 use super::framing::{Asked, Framing};
 use super::head::{ResponseHead, Version};
 use super::names::Name;
@@ -51,10 +51,13 @@ pub struct Compression {
 
 impl Compression {
     /// The coding for a client that sends these headers: the one with the highest weight; among equals, the one that is
-    /// offered first. `None`: it wants none of them at least as much as no coding at all.
+    /// offered first. `None`: it wants none of them at least as much as no coding at all, or no change of the content.
     pub fn coding_for(&self, fields: &Fields<'_, '_>) -> Option<Coding> {
         let values = || fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"accept-encoding"));
         values().next()?;
+        if fields.iter().any(|field| forbids_change(&field)) {
+            return None;
+        }
         let weight = |name: &str| {
             let elements = || values().flat_map(|field| list(field.value)).filter_map(element);
             let named = elements().find(|(coding, _)| is(coding, name)).map(|(_, weight)| weight);
@@ -74,7 +77,7 @@ impl Compression {
 
     /// Whether responses like this one are compressed for clients that take a coding: what caches have to know, too.
     pub fn suits(&self, head: &ResponseHead<'_, '_>, asked: Asked) -> bool {
-        let mut suits = head.status == 200 || (head.status > 206 && head.status != 304);
+        let mut suits = matches!(head.status, 200..=203 | 207..) && head.status != 304;
         suits &= match head.framing {
             Framing::Length(length) => length >= self.min_bytes.max(1),
             Framing::Chunked | Framing::UntilClose => true,
@@ -85,19 +88,21 @@ impl Compression {
         if !suits {
             return false;
         }
-        let mut has_type = false;
+        let (mut has_type, mut tags) = (false, 0);
         for field in head.fields.iter() {
             match field.kind {
                 Name::ContentType => has_type = self.has_type(field.value),
                 Name::Other if is(field.name, "content-encoding") || is(field.name, "content-range") => {
                     return false;
                 }
-                Name::Other
-                    if is(field.name, "cache-control")
-                        && list(field.value).any(|one| is(one, "no-transform")) =>
-                {
-                    return false;
+                Name::Other if is(field.name, "etag") => {
+                    tags += 1;
+                    // Of a tag that is none, or of two, no weak one can be made.
+                    if tags > 1 || !is_tag(field.value) {
+                        return false;
+                    }
                 }
+                Name::Other if forbids_change(&field) => return false,
                 _ => {}
             }
         }
@@ -136,6 +141,16 @@ pub fn weak_tag(value: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b"W/");
     }
     out.extend_from_slice(value);
+}
+
+/// Whether proxies must not change the content (RFC 9111 sections 5.2.1.6 and 5.2.2.6).
+fn forbids_change(field: &Field<'_>) -> bool {
+    is(field.name, "cache-control") && list(field.value).any(|one| is(one, "no-transform"))
+}
+
+/// Whether it is an entity tag (RFC 9110 section 8.8.3).
+fn is_tag(value: &[u8]) -> bool {
+    matches!(value.strip_prefix(b"W/").unwrap_or(value), [b'"', inner @ .., b'"'] if !inner.contains(&b'"'))
 }
 
 fn is(bytes: &[u8], lower: &str) -> bool {
@@ -277,6 +292,8 @@ mod tests {
             check_coding(&format!("Accept-Encoding: {accept}\r\n"), expected);
         }
         check_coding("Accept-Encoding: br\r\naccept-encoding: gzip\r\n", Some(Coding::Gzip));
+        check_coding("Accept-Encoding: gzip\r\nCache-Control: max-age=0, no-transform\r\n", None);
+        check_coding("Accept-Encoding: gzip\r\nCache-Control: no-cache\r\n", Some(Coding::Gzip));
     }
 
     #[track_caller]
@@ -306,10 +323,39 @@ mod tests {
         {
             check_suits(get, &format!("200 OK|Content-Type: text/html|{never}|Content-Length: 1000"), false);
         }
+        for status in ["201 Created", "202 Accepted", "203 Non-Authoritative Information", "207 Multi-Status"]
+        {
+            check_suits(get, &format!("{status}|Content-Type: text/html|Content-Length: 1000"), true);
+        }
         check_suits(get, "206 Partial Content|Content-Type: text/html|Content-Length: 1000", false);
         check_suits(get, "204 No Content|Content-Type: text/html", false);
         check_suits(get, "304 Not Modified|Content-Type: text/html", false);
         check_suits(Asked::Head, "200 OK|Content-Type: text/html|Content-Length: 1000", true);
+    }
+
+    #[test]
+    fn a_tag_that_cannot_become_weak_keeps_the_content_as_it_is() {
+        let suits = |tags: &str, expected| {
+            check_suits(Asked::Other, &format!("200 OK|Content-Type: text/html{tags}"), expected);
+        };
+        for tag in ["\"123\"", "W/\"456\"", "\"W/789\"", "\"\"", "W/\"\""] {
+            suits(&format!("|ETag: {tag}"), true);
+        }
+        for none in [
+            "\"invalid",
+            "invalid\"",
+            "invalid",
+            "W/\"invalid",
+            "W/invalid\"",
+            "W/invalid",
+            "\"",
+            "w/\"a\"",
+            "",
+        ] {
+            suits(&format!("|ETag: {none}"), false);
+        }
+        suits("|ETag: \"one\"|ETag: \"two\"", false);
+        suits("|ETag: \"one\"|etag: \"one\"", false);
     }
 
     #[test]
@@ -322,7 +368,7 @@ mod tests {
 
     #[test]
     fn tags_become_weak() {
-        for (tag, expected) in [("\"a\"", "W/\"a\""), ("W/\"a\"", "W/\"a\"")] {
+        for (tag, expected) in [("\"a\"", "W/\"a\""), ("W/\"a\"", "W/\"a\""), ("\"W/a\"", "W/\"W/a\"")] {
             let mut out = Vec::new();
             weak_tag(tag.as_bytes(), &mut out);
             assert_eq!(out, expected.as_bytes());

@@ -4,6 +4,7 @@ use super::{Exchange, Tries};
 use crate::base::ids::PoolId;
 use crate::base::time::Moment;
 use crate::data::context::Context;
+use crate::data::download::Copied;
 use crate::data::upload::Upload;
 use std::time::Duration;
 
@@ -29,7 +30,11 @@ impl Exchange {
         let Held { upload, pool, .. } = *held;
         let mut question = std::mem::replace(&mut self.upload, upload);
         cx.buffers.give(question.take_buffer());
-        self.upload.insert(&self.download.take_copied());
+        let Copied { to_server, to_client } = self.download.take_copied();
+        self.upload.insert(&to_server);
+        if !to_client.is_empty() {
+            self.gate.get_or_insert_default().lines.extend_from_slice(&to_client);
+        }
         (self.pool, self.server, self.asked_at, self.tries) = (pool, None, None, Tries::default());
         self.download.begin_attempt(cx.now);
         self.go_on(cx);

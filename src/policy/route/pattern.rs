@@ -3,6 +3,7 @@
 use regex::bytes::{Captures, Regex, RegexBuilder};
 use regex_syntax::hir::{Hir, HirKind, Look};
 use std::fmt;
+use std::ops::Range;
 
 /// The longest text of an expression, in bytes.
 pub const TEXT_MAX: usize = 1024;
@@ -44,24 +45,19 @@ impl Pattern {
         self.0.captures(bytes)
     }
 
-    /// Appends a text in which each match is replaced; `insert` appends what stands there then, and gets the groups by number:
-    /// empty for one that took no part. Allocates.
-    pub fn replace<'t>(
+    /// Calls `each` with the place of each match, from left to right, and its groups by number: empty for one that took no
+    /// part. Allocates.
+    pub fn each_match<'t>(
         &self,
         bytes: &'t [u8],
-        insert: impl Fn(&dyn Fn(u8) -> &'t [u8], &mut Vec<u8>),
-        out: &mut Vec<u8>,
+        mut each: impl FnMut(Range<usize>, &dyn Fn(u8) -> &'t [u8]),
     ) {
-        let mut end = 0;
         for captures in self.0.captures_iter(bytes) {
             let Some(whole) = captures.get(0) else { continue };
-            out.extend_from_slice(bytes.get(end..whole.start()).unwrap_or_default());
             let group =
                 |number: u8| captures.get(usize::from(number)).map_or(&b""[..], |group| group.as_bytes());
-            insert(&group, out);
-            end = whole.end();
+            each(whole.range(), &group);
         }
-        out.extend_from_slice(bytes.get(end..).unwrap_or_default());
     }
 
     /// What every text that matches begins with; empty when that is not known.

@@ -130,6 +130,8 @@ pub struct ForwardAuth {
     pub path: String,
     /// Headers of its response that the request gets, in lower case; the client's own are removed.
     pub copy_headers: Vec<String>,
+    /// Headers of its response that the client's response gets, in lower case.
+    pub copy_to_response: Vec<String>,
     /// Until its response must have begun, waits and tries included; `None`: the limits of any request.
     pub timeout: Option<Duration>,
 }
@@ -252,8 +254,28 @@ fn forward_auth(s: &mut Section<'_, '_>, pools: &[&str]) -> Option<ForwardAuth> 
     });
     let path = s.get("path", "/".to_owned(), rules::target);
     let copy_headers = s.values("copy_headers", copied_header).unwrap_or_default();
+    let copy_to_response = s.values("copy_to_response", added_header).unwrap_or_default();
     let timeout = s.maybe("timeout", None, rules::duration(MS..=DAY));
-    Some(ForwardAuth { pool: pool?, path, copy_headers, timeout })
+    Some(ForwardAuth { pool: pool?, path, copy_headers, copy_to_response, timeout })
+}
+
+/// A header that a response can have from another server than its own: none that describes the content.
+fn added_header(node: &Node) -> Result<String, String> {
+    const OF_CONTENT: [&str; 8] = [
+        "content-encoding",
+        "content-language",
+        "content-range",
+        "content-type",
+        "date",
+        "etag",
+        "last-modified",
+        "location",
+    ];
+    let name = copied_header(node)?;
+    match OF_CONTENT.contains(&&*name) {
+        true => Err(format!("{node} belongs to the server's own response; write one such as \"Set-Cookie\"")),
+        false => Ok(name),
+    }
 }
 
 /// A header that a request can have from another server than its client's.

@@ -4,6 +4,7 @@ use crate::base::template::{Piece, Template, Values};
 use crate::http1::edits::Change;
 use crate::policy::route::Pattern;
 use std::fmt;
+use std::ops::Range;
 
 /// What a route sets, adds and removes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,7 +24,8 @@ pub struct HeaderEdits {
 pub struct Replacement {
     /// In each header of this name.
     pub name: HeaderName,
-    /// What is replaced, wherever it matches. Of several for one name the first that matches counts.
+    /// What is replaced, wherever it matches the value as it came. Where several for one name match the same part, the
+    /// first counts.
     pub pattern: Pattern,
     /// What stands there then; the captures in it are those of `pattern`.
     pub with: Template,
@@ -69,10 +71,25 @@ impl HeaderEdits {
     /// Appends the value of a header, of which parts are replaced with what [`HeaderEdits::inserted`] gave.
     pub fn append_replaced(&self, inserted: &[Vec<Piece>], name: &[u8], value: &[u8], out: &mut Vec<u8>) {
         let own = self.replace.iter().zip(inserted).filter(|(own, _)| own.name.matches(name));
-        match own.into_iter().find(|(own, _)| own.pattern.is_match(value)) {
-            Some((own, pieces)) => own.pattern.replace(value, |group, out| insert(pieces, group, out), out),
-            None => out.extend_from_slice(value),
+        let mut parts: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
+        for (replacement, pieces) in own {
+            let taken = parts.len();
+            replacement.pattern.each_match(value, |span, group| {
+                if !parts[..taken].iter().any(|(part, _)| overlap(part, &span)) {
+                    let mut text = Vec::new();
+                    insert(pieces, group, &mut text);
+                    parts.push((span, text));
+                }
+            });
         }
+        parts.sort_by_key(|(span, _)| (span.start, span.end));
+        let mut end = 0;
+        for (span, text) in parts {
+            out.extend_from_slice(value.get(end..span.start).unwrap_or_default());
+            out.extend_from_slice(&text);
+            end = span.end;
+        }
+        out.extend_from_slice(value.get(end..).unwrap_or_default());
     }
 
     /// Appends the lines of what is set and added.
@@ -85,6 +102,11 @@ impl HeaderEdits {
     pub fn templates(&self) -> impl Iterator<Item = &Template> {
         self.set.iter().chain(&self.add).map(|(_, template)| template)
     }
+}
+
+/// Whether two matches share a byte, or are the same place between two.
+fn overlap(one: &Range<usize>, other: &Range<usize>) -> bool {
+    one == other || (one.start < other.end && other.start < one.end)
 }
 
 /// Appends the pieces, with the groups of a match.
@@ -251,6 +273,9 @@ mod tests {
                 replacement("Location", "^http://app:8080/(.*)", "https://{host}/app/{1}"),
                 replacement("Location", "^/", "/app/"),
                 replacement("Set-Cookie", "(?i)(; *path=)/", "{1}/app/"),
+                replacement("Set-Cookie", "(?i)(; *path=)/app/", "{1}/never/"),
+                replacement("Set-Cookie", "(?i)(; *domain=)www\\.example\\.org", "{1}example.com"),
+                replacement("Set-Cookie", "$", "; HttpOnly"),
                 replacement("X-List", "a(.)", "<{1}>"),
                 replacement("X-Gone", ".*", ""),
             ],
@@ -262,7 +287,12 @@ mod tests {
         check(("Location", "http://app:8080/a?b"), "https://www.example.com/app/a?b");
         check(("location", "/a"), "/app/a");
         check(("Location", "https://other.example/"), "https://other.example/");
-        check(("Set-Cookie", "a=b; Path=/; Secure"), "a=b; Path=/app/; Secure");
+        check(("Set-Cookie", "a=b; Path=/; Secure"), "a=b; Path=/app/; Secure; HttpOnly");
+        check(("Set-Cookie", "a=b; Path=/app/x"), "a=b; Path=/app/app/x; HttpOnly");
+        check(
+            ("Set-Cookie", "a=b; Domain=www.example.org; path=/x"),
+            "a=b; Domain=example.com; path=/app/x; HttpOnly",
+        );
         check(("X-List", "a1, a2, b"), "<1>, <2>, b");
         check(("X-Gone", "a"), "");
         check(("X-Other", "a1"), "a1");
