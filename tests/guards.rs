@@ -585,12 +585,19 @@ fn what_renews_a_session_reaches_the_client_whoever_responds() {
     });
     let origin = with_response("Set-Cookie: app=1\r\n", b"ok".to_vec());
     let gone = support::unused_port();
+    let chat = Origin::start(|visit| {
+        visit.request();
+        visit.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+        visit.to_the_end();
+    });
     let pool = |address: String| json!({"list": [{"address": address}], "health_check": {"enabled": false}});
     let config = json!({
         "forward_auth": {"pool": "auth", "copy_headers": ["X-Auth-User"], "copy_to_response": ["Set-Cookie"]},
-        "pools": {"auth": pool(auth.address().to_string()), "gone": pool(gone.address().to_string())},
+        "pools": {"auth": pool(auth.address().to_string()), "gone": pool(gone.address().to_string()),
+            "chat": pool(chat.address().to_string())},
         "routes": [
             {"path": "/gone", "pool": "gone"},
+            {"path": "/chat", "pool": "chat"},
             {"path": "/fixed", "respond": {"status": 200, "body": "ok"}},
             {"path": "/moved", "redirect": {"target": "/", "status": 302}}
         ]
@@ -615,6 +622,12 @@ fn what_renews_a_session_reaches_the_client_whoever_responds() {
         );
         assert!(!response.fields.has("X-Other") && !response.fields.has("X-Auth-User"), "{path}");
     }
+    let websocket = "Connection: upgrade\r\nUpgrade: websocket\r\nCookie: s=1\r\n";
+    let mut switched = Client::to(&balancer);
+    switched.send(format!("GET /chat HTTP/1.1\r\nHost: h\r\n{websocket}\r\n"));
+    let (head, _) = switched.head();
+    assert!(head.line.contains(" 101 "), "{}", head.line);
+    assert_eq!(head.fields.all("Set-Cookie"), renewed);
     // What rejects a request is the response as a whole.
     let response = client.send(request("")).response();
     assert_eq!(response.fields.all("WWW-Authenticate"), ["Basic realm=\"a\"", "Bearer"]);

@@ -141,9 +141,9 @@ pub fn response(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out: &mut Ve
     }
     if !interim || head.status == 101 {
         out.extend_from_slice(hop.session);
+        out.extend_from_slice(hop.lines);
     }
     if !interim {
-        out.extend_from_slice(hop.lines);
         hop.edits.into_iter().for_each(|edits| edits.append(&head.fields, out));
         framing(hop.framing, out);
     }
