@@ -134,3 +134,48 @@ fn the_dashboard_asks_for_the_token_once() {
     browser.wait("document.getElementById('live')?.textContent === 'live'");
     assert_eq!(browser.value("document.getElementById('dialog').open"), false);
 }
+
+#[test]
+fn the_dashboard_shows_the_tiers_of_a_pool_and_where_a_server_belongs() {
+    let Some(mut browser) = chromium() else { return };
+    let (origins, admin) = ([(); 4].map(|()| Origin::responds("ok")), Port::reserve());
+    let address = |at: usize| origins[at].address().to_string();
+    let web = format!("localhost:{}", origins[0].address().port());
+    let list = json!([
+        { "name": "web", "address": web, "resolve": "all", "zone": "eu-west-1a" },
+        { "name": "far", "address": address(1), "zone": "eu-west-1b" },
+        { "name": "later", "address": address(2), "priority": 1 },
+        { "name": "spare", "address": address(3), "backup": true },
+    ]);
+    let _balancer = Evenkeel::start(json!({
+        "load_balancer": { "zone": "eu-west-1a" }, "servers": { "list": list },
+        "pools": { "flat": { "list": [{ "name": "only", "address": address(1) }] } },
+        "admin": { "socket": support::balancer::ADMIN, "bind": admin.address().to_string() },
+    }));
+    browser.resize(1280, 1000, false);
+    browser.open(&format!("http://{}/", admin.address()));
+    browser.wait("document.querySelectorAll('.tiers li').length === 4");
+    let tiers = "[...document.querySelectorAll('.tiers li b:first-child')].map((name) => name.textContent).filter((name) => !/^\\d/.test(name))";
+    let names = ["priority 0, own zone", "priority 0, other zones", "priority 1", "backup"];
+    assert_eq!(browser.value(tiers), json!(names));
+    assert_eq!(browser.value("document.querySelectorAll('.tiers:not([hidden])').length"), 1);
+    let tags = |name: &str| {
+        format!(
+            "[...document.querySelectorAll('.name')].find((one) => one.textContent.startsWith('{name}'))\
+             ?.parentElement.querySelector('.tags').innerText.trim().split(/\\s*\\n\\s*/).join('; ')"
+        )
+    };
+    browser.wait(&format!("{} === 'zone eu-west-1a; member of web'", tags("web@")));
+    assert_eq!(browser.value(&tags("far")), "zone eu-west-1b");
+    assert_eq!(browser.value(&tags("later")), "priority 1");
+    assert_eq!(browser.value(&tags("spare")), "backup");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for (name, width, is_dark) in [("light", 1280, false), ("dark", 1280, true), ("narrow", 400, false)] {
+        browser.resize(width, 1000, is_dark);
+        let wide = browser.value("document.documentElement.scrollWidth");
+        assert!(wide.as_u64().unwrap() <= u64::from(width), "{name}: nothing beside the page, {wide}");
+        browser.value("document.getElementById('pools').scrollIntoView()");
+        browser.picture(&folder.join(format!("dashboard-tiers-{name}.png")));
+    }
+    assert_eq!(browser.errors, Vec::<String>::new());
+}

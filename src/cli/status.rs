@@ -1,7 +1,7 @@
 //! `evenkeel status`: the status of a running balancer, through its admin API, in 80 columns.
 
 use super::admin::{Client, Which};
-use super::view::{Mood, Pool, Server, Shadow, Status, count, cut, millis, plain, rate};
+use super::view::{Mood, Pool, Server, Shadow, Status, Tier, count, cut, millis, plain, rate};
 use super::{Failure, File, changes, duration, failed, find, say};
 use crate::state::instance::Instance;
 use clap::Args;
@@ -134,6 +134,7 @@ fn report(status: &Status, place: &str, paint: Paint) -> String {
         lines.push(String::new());
         lines.push(head(pool, status, paint));
         lines.extend(pool.shadow.as_ref().map(shadow));
+        lines.extend(pool.tiers.iter().map(tier));
         let servers: Vec<_> = status.servers.iter().filter(|server| server.pool == pool.name).collect();
         if servers.is_empty() {
             lines.push("  no servers".to_owned());
@@ -211,6 +212,13 @@ fn shadow(shadow: &Shadow) -> String {
     format!("  shadow {}  would choose another server for {percent:.1} % of {all}", plain(algorithm))
 }
 
+/// What a tier of a pool gets now.
+fn tier(tier: &Tier) -> String {
+    let (name, share) = (cut(&plain(&tier.name), 24), 100.0 * tier.share);
+    let ready = format!("{} of {} can take requests", tier.ready, tier.servers);
+    format!("  tier {name:24}  {ready}, gets {share:.0} %")
+}
+
 /// Columns of 80 in all.
 fn row(cells: [&str; 8]) -> String {
     let [mark, name, address, state, rate, share, busy, latency] = cells;
@@ -232,10 +240,10 @@ fn of_server(server: &Server, paint: Paint) -> Vec<String> {
     let line = line.replacen(&padded, &paint.mood(server.mood(), &padded), 1);
     let weight = (server.weight != 1).then(|| format!("weight {}", server.weight));
     let slow = server.slow_start.map(|part| format!("slow start, {:.0} % of its share", part * 100.0));
-    let backup = server.backup.then(|| "backup".to_owned());
     let used = server.fail_open.then(|| "gets requests all the same".to_owned());
     let why = (server.mood() != Mood::Good).then(|| server.why()).filter(|why| !why.is_empty());
-    let more: Vec<String> = [weight, slow, backup, used, why].into_iter().flatten().collect();
+    let before = server.place().into_iter().chain([weight, slow, used].into_iter().flatten());
+    let more: Vec<String> = before.chain(why).collect();
     let below = |text: String| paint.dim(&format!("    {}", cut(&text, WIDTH - 4)));
     let more = (!more.is_empty()).then(|| below(more.join("; ")));
     let probes = Some(server.probes()).filter(|probes| !probes.is_empty()).map(below);
@@ -313,6 +321,26 @@ pool api  round_robin  0 of 0 take requests  in flight 0
         ] {
             assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");
         }
+    }
+
+    #[test]
+    fn tiers_have_a_line_each_and_a_server_says_where_it_belongs() {
+        let mut status = status();
+        let tier = |name: &str, ready, share| Tier { name: name.to_owned(), servers: 12, ready, share };
+        status.pools[0].tiers =
+            vec![tier("priority 0, own zone", 3, 0.3125), tier("priority 0, other zones", 12, 0.6875)];
+        status.servers[0].member_of = Some("web".to_owned());
+        status.servers[0].zone = Some("eu-west-1a".to_owned());
+        status.servers[0].priority = 2;
+        let text = report(&status, "x", Paint { has_colours: false });
+        for expected in [
+            "  tier priority 0, own zone      3 of 12 can take requests, gets 31 %",
+            "  tier priority 0, other zones   12 of 12 can take requests, gets 69 %",
+            "    member of web; priority 2; zone eu-west-1a; weight 5",
+        ] {
+            assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH));
     }
 
     #[test]

@@ -43,6 +43,17 @@ pub(super) struct Pool {
     pub(super) waiting: usize,
     pub(super) shadow: Option<Shadow>,
     pub(super) fail_open: Option<FailOpen>,
+    pub(super) tiers: Vec<Tier>,
+}
+
+/// One of several tiers of a pool: servers of one priority, in the own zone or in others.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Tier {
+    pub(super) name: String,
+    pub(super) servers: usize,
+    pub(super) ready: usize,
+    pub(super) share: f64,
 }
 
 /// Too few servers of a pool are up, so that others get requests all the same.
@@ -66,6 +77,7 @@ pub(super) struct Server {
     pub(super) name: String,
     pub(super) pool: String,
     pub(super) address: String,
+    pub(super) member_of: Option<String>,
     pub(super) state: String,
     pub(super) fail_open: bool,
     pub(super) mode: String,
@@ -73,6 +85,8 @@ pub(super) struct Server {
     pub(super) weight: u16,
     pub(super) slow_start: Option<f64>,
     pub(super) backup: bool,
+    pub(super) priority: u8,
+    pub(super) zone: Option<String>,
     pub(super) in_flight: u32,
     pub(super) rate: f64,
     pub(super) share: Option<f64>,
@@ -137,6 +151,15 @@ impl Server {
             (_, Some(reason)) => plain(reason),
             (_, None) => String::new(),
         }
+    }
+
+    /// Where it belongs, in few words each: the name that it is an address of, and what decides on its tier.
+    pub(super) fn place(&self) -> Vec<String> {
+        let member = self.member_of.as_ref().map(|name| format!("member of {}", plain(name)));
+        let backup = self.backup.then(|| "backup".to_owned());
+        let priority = (self.priority > 0).then(|| format!("priority {}", self.priority));
+        let zone = self.zone.as_ref().map(|zone| format!("zone {}", plain(zone)));
+        [member, backup, priority, zone].into_iter().flatten().collect()
     }
 
     /// Its last probe, and the last one that failed, if that is another one; empty before the first.

@@ -13,19 +13,20 @@ const PRESENT: usize = 5;
 
 /// Draws the screen.
 pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
+    let foot = footer(app);
     let rows = [
         Constraint::Length(2),
         Constraint::Length(3),
         Constraint::Length(3),
         Constraint::Min(3),
-        Constraint::Length(2),
+        Constraint::Length(u16::try_from(foot.len()).unwrap_or(u16::MAX)),
     ];
-    let [title, numbers, chart, servers, foot] = Layout::vertical(rows).areas(frame.area());
+    let [title, numbers, chart, servers, bottom] = Layout::vertical(rows).areas(frame.area());
     frame.render_widget(Paragraph::new(heading(app)), title);
     frame.render_widget(Paragraph::new(traffic(app)), numbers);
     sparkline(frame, app, chart);
     table(frame, app, servers);
-    frame.render_widget(Paragraph::new(footer(app)), foot);
+    frame.render_widget(Paragraph::new(foot), bottom);
 }
 
 fn strong() -> Style {
@@ -150,7 +151,7 @@ fn row(server: &Server) -> Row<'static> {
     ])
 }
 
-/// What is to be said of the chosen server, and the keys, a question or a message.
+/// What is to be said of the chosen server and of the tiers of its pool, and the keys, a question or a message.
 fn footer(app: &App) -> Vec<Line<'static>> {
     let servers = app.servers();
     let about = servers.get(app.chosen()).map_or_else(
@@ -158,7 +159,8 @@ fn footer(app: &App) -> Vec<Line<'static>> {
         |server| {
             let check = Some(server.probes()).filter(|probes| !probes.is_empty());
             let why = Some(server.why()).filter(|why| !why.is_empty());
-            [Some(plain(&server.address)), check, why].into_iter().flatten().collect::<Vec<_>>().join("; ")
+            let first = [plain(&server.address)].into_iter().chain(server.place());
+            first.chain(check).chain(why).collect::<Vec<_>>().join("; ")
         },
     );
     let keys = match (&app.input, &app.message) {
@@ -178,11 +180,23 @@ fn footer(app: &App) -> Vec<Line<'static>> {
             )
         }
     };
-    vec![Line::raw(about), keys]
+    let tiers = servers.get(app.chosen()).and_then(|server| tiers(app, &server.pool));
+    [Some(Line::raw(about)), tiers, Some(keys)].into_iter().flatten().collect()
+}
+
+/// What each tier of a pool gets now; `None` where there is one only.
+fn tiers(app: &App, pool: &str) -> Option<Line<'static>> {
+    let pool = app.status.pools.iter().find(|one| one.name == pool).filter(|pool| !pool.tiers.is_empty())?;
+    let told = pool.tiers.iter().map(|tier| {
+        let (name, share) = (plain(&tier.name), 100.0 * tier.share);
+        format!("{name}: {share:.0} % ({} of {} ready)", tier.ready, tier.servers)
+    });
+    Some(Line::styled(format!("tiers  {}", told.collect::<Vec<_>>().join("; ")), dim()))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::view::Tier;
     use super::*;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
@@ -245,6 +259,23 @@ mod tests {
         app.press(KeyEvent::from(KeyCode::Char('d')));
         let lines = screen(&app, 100, 30);
         assert_eq!(lines[29], "Drain b? It gets no new requests. y: yes, any other key: no");
+    }
+
+    #[test]
+    fn a_server_says_where_it_belongs_and_its_pool_which_tiers_it_has() {
+        let mut app = app();
+        let server = &mut app.status.servers[0];
+        (server.member_of, server.priority) = (Some("web".to_owned()), 1);
+        server.zone = Some("eu-1a".to_owned());
+        app.status.pools[0].tiers = [("priority 0", 1, 0.7), ("priority 1", 2, 0.3)]
+            .map(|(name, ready, share)| Tier { name: name.to_owned(), servers: 2, ready, share })
+            .to_vec();
+        let lines = screen(&app, 80, 24);
+        assert_eq!(lines[21], "127.0.0.1:9001; member of web; priority 1; zone eu-1a");
+        assert_eq!(lines[22], "tiers  priority 0: 70 % (1 of 2 ready); priority 1: 30 % (2 of 2 ready)");
+        assert!(lines[23].starts_with("q quit"));
+        app.press(KeyEvent::from(KeyCode::Down));
+        assert!(screen(&app, 80, 24)[22].starts_with("127.0.0.1:9002"), "a pool without tiers has no line");
     }
 
     #[test]

@@ -81,6 +81,7 @@ pub struct TierShare {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TierName {
     rank: Rank,
+    /// Some servers of its priority are elsewhere.
     has_zones: bool,
 }
 
@@ -215,9 +216,9 @@ impl Pool {
 }
 
 fn named(filled: &[Filled]) -> Vec<TierShare> {
-    let has_zones = filled.iter().any(|tier| tier.rank.is_elsewhere);
+    let has_zones = |of: Rank| filled.iter().any(|tier| tier.rank.is_beside(of) && tier.rank.is_elsewhere);
     let shown = |tier: &Filled| TierShare {
-        tier: TierName { rank: tier.rank, has_zones },
+        tier: TierName { rank: tier.rank, has_zones: has_zones(tier.rank) },
         servers: tier.count,
         ready: tier.servers.len() + tier.rest.len(),
         share: tier.share,

@@ -47,6 +47,10 @@ function put(element, text) {
 const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const count = (number) => grouped.format(number);
 
+function percent(part) {
+  return `${(part * 100).toFixed(part > 0 && part < 0.1 ? 1 : 0)} %`;
+}
+
 function rate(number) {
   if (number === 0) return "0";
   return number < 10 ? number.toFixed(1) : count(number);
@@ -230,8 +234,9 @@ function pool_of(name) {
   const table = make("table", { className: "servers" }, make("thead", {}, make("tr", {}, ...heads)), body);
   const facts = make("span", { className: "facts" });
   const summary = make("summary", {}, make("h3", {}, name));
-  const element = make("details", { className: "pool", open: true }, summary, table);
-  const pool = { name, element, summary, facts, body, rows: new Map() };
+  const tiers = make("ul", { className: "tiers", hidden: true, attr: { "aria-label": `Tiers of ${name}` } });
+  const element = make("details", { className: "pool", open: true }, summary, tiers, table);
+  const pool = { name, element, summary, tiers, facts, body, rows: new Map() };
   at("pools").append(element);
   seen.pools.set(name, pool);
   return pool;
@@ -246,12 +251,15 @@ function show_pools(status) {
     const pool = pool_of(told.name);
     // Long tables of several pools would hide each other.
     if (is_new && told.servers > 40 && status.pools.length > 1) pool.element.open = false;
-    const style = told.fail_open ? "bad" : told.servers === 0 || told.ready > 0 ? (told.ready < told.servers ? "warn" : "") : "bad";
+    // A lower tier that waits for its turn is no fault.
+    const able = told.tiers?.length > 0 ? told.tiers.reduce((sum, tier) => sum + tier.ready, 0) : told.ready;
+    const style = told.fail_open ? "bad" : told.servers === 0 || told.ready > 0 ? (able < told.servers ? "warn" : "") : "bad";
     const facts = [
       ["", "", told.algorithm], [style, "", `${told.ready} of ${told.servers} take requests${told.fail_open ? `, ${told.fail_open.used} of them though not up` : ""}`], ["", "req/s", rate(rates.get(told.name) ?? 0)],
       ["", "in flight", count(told.in_flight)], [told.waiting ? "warn" : "", "waiting", `${count(told.waiting)} of ${count(told.queue_capacity)}`],
     ].map(([style, name, value]) => make("span", { className: `fact ${style}` }, name ? `${name} ` : "", make("b", {}, value)));
     pool.summary.replaceChildren(pool.summary.firstChild, ...facts);
+    show_tiers(pool, told.tiers ?? []);
     show_rows(pool, status.servers.filter((one) => one.pool === told.name));
   });
   const told = new Set(status.pools.map((one) => one.name));
@@ -262,6 +270,25 @@ function show_pools(status) {
   });
   filter();
 }
+
+// Which part of the requests each tier gets now; a pool with one tier has no list.
+function show_tiers(pool, tiers) {
+  pool.tiers.hidden = tiers.length === 0;
+  pool.tiers.replaceChildren(...tiers.map((tier) => {
+    const style = tier.ready === 0 ? "bad" : tier.ready < tier.servers ? "warn" : "";
+    return make("li", {},
+      make("b", {}, tier.name), make("span", { className: `fact ${style}` }, make("b", {}, `${tier.ready} of ${tier.servers}`), " can take requests"),
+      make("div", { className: "share" }, make("meter", { min: 0, max: 1, value: tier.share, attr: { "aria-hidden": "true" } }), make("span", {}, percent(tier.share))));
+  }));
+}
+
+// What decides on the tier of a server, and the name that it is an address of.
+const badges_of = (server) => [
+  server.backup && ["backup", "Gets requests only while no other server can take them"],
+  server.priority > 0 && [`priority ${server.priority}`, "0 comes first; the next one gets requests where it has too few servers"],
+  server.zone && [`zone ${server.zone}`, "A balancer in the same zone prefers it"],
+  server.member_of && [`member of ${server.member_of}`, "One of the addresses of this name"],
+].filter(Boolean);
 
 function show_rows(pool, servers) {
   const names = new Set(servers.map((one) => one.name));
@@ -287,13 +314,13 @@ function new_row(server) {
     return [style.slice(2), make("td", { className: `${style} ${more}`, attr: is_labelled ? { "data-name": title } : {} })];
   }));
   const row = {
-    cell, server, name: make("div", { className: "name" }), address: make("div", { className: "sub" }), state: make("span"),
+    cell, server, name: make("div", { className: "name" }), tags: make("div", { className: "tags", hidden: true }), address: make("div", { className: "sub" }), state: make("span"),
     why: make("div", { className: "why" }), check: make("div", { className: "sub" }),
     meter: make("meter", { min: 0, max: 1, attr: { "aria-hidden": "true" } }), share: make("span"),
     weight: make("button", { type: "button", className: "weight" }), action: make("button", { type: "button" }),
     element: make("tr"),
   };
-  cell.name.append(row.name, row.address);
+  cell.name.append(row.name, row.tags, row.address);
   cell.state.append(row.state);
   cell.why.append(row.why, row.check);
   cell.share.append(make("div", { className: "share" }, row.meter, row.share));
@@ -308,8 +335,13 @@ function new_row(server) {
 function update_row(row, server) {
   row.server = server;
   const [mark, word] = STATES[server.state] ?? ["?", server.state];
-  if (row.name.firstChild?.textContent !== server.name || row.name.childElementCount !== Number(server.backup)) {
-    row.name.replaceChildren(server.name, ...(server.backup ? [make("span", { className: "tag" }, "backup")] : []));
+  const badges = badges_of(server);
+  const named = [server.name, ...badges.map(([text]) => text)].join("\n");
+  if (row.named !== named) {
+    row.named = named;
+    put(row.name, server.name);
+    row.tags.hidden = badges.length === 0;
+    row.tags.replaceChildren(...badges.map(([text, title]) => make("span", { className: "tag", title }, text)));
   }
   put(row.address, server.address);
   const style = `state ${server.state}${server.fail_open ? " used" : ""}`;
@@ -328,7 +360,7 @@ function update_row(row, server) {
   put(row.check, (check ? `Check (${check.type}): ${check.outcome} in ${millis(check.took_ms)}, ${since(check.at)} ago${failure}` : "Not checked") + lost);
   put(row.cell.rate, rate(server.rate));
   row.meter.value = server.share ?? 0;
-  put(row.share, server.share === null ? "–" : `${(server.share * 100).toFixed(server.share < 0.1 ? 1 : 0)} %`);
+  put(row.share, server.share === null ? "–" : percent(server.share));
   put(row.cell.flight, count(server.in_flight) + (server.max_in_flight ? ` / ${count(server.max_in_flight)}` : ""));
   put(row.cell.latency, millis(server.ewma_ms));
   put(row.weight, String(server.weight));
