@@ -164,6 +164,8 @@ fn a_wrong_line_is_reported_with_exit_code_2() {
     check(None, "loadtest --duration 5", 2, &[], &["10s"]);
     check(None, "loadtest -c 0", 2, &[], &["1 to 100000"]);
     check(None, "run -c a.json b.json", 2, &[], &["two configuration files"]);
+    check(None, "run -p 80", 2, &[], &["--listen :80", "--to HOST:PORT"]);
+    check(None, "run --port=:8080 --to a:1", 2, &[], &["--listen :8080"]);
     check(None, "a.json", 2, &[], &["unrecognized subcommand", "evenkeel run -c a.json"]);
     check(None, "demo -c config.json", 2, &[], &["the demo brings its own configuration"]);
 }

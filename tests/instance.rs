@@ -79,6 +79,50 @@ fn check_passes_the_ports_that_the_running_balancer_of_the_file_has() {
     }
 }
 
+/// What was tried was a second start: that one runs already is the answer, and its own ports are no other program's.
+#[test]
+fn a_second_start_with_the_same_file_is_told_that_one_runs_already() {
+    let port = Port::reserve();
+    let balancer = Evenkeel::start(json!({
+        "load_balancer": {"load_balancer_port": port.address().port()},
+        "admin": {"socket": "a.sock"},
+    }));
+    let (code, said) = evenkeel(balancer.folder(), "run");
+    assert_eq!(code, Some(1), "{said}");
+    let runs = format!("A balancer runs with this file already (pid {})", balancer.pid());
+    let first = said.lines().find(|line| !line.contains(" WARN ") && !line.contains(" INFO "));
+    assert!(first.is_some_and(|line| line.contains(&runs)), "{said}");
+    assert!(!said.contains("another program"), "{said}");
+}
+
+#[test]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+fn check_does_not_say_that_the_running_balancer_has_ports_that_it_has_not() {
+    let (port, other) = (Port::reserve(), Port::reserve());
+    let balancer = Evenkeel::start(json!({
+        "load_balancer": {"load_balancer_port": port.address().port()},
+        "admin": {"socket": "a.sock"},
+    }));
+    let check = |port: u16, says: bool| {
+        let file = json!({
+            "load_balancer": {"load_balancer_port": port},
+            "admin": {"socket": "a.sock", "bind": null},
+        });
+        fs::write(balancer.folder().join("new.json"), file.to_string()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        command.args(["check", "-c", "-"]).current_dir(balancer.folder());
+        let input = fs::File::open(balancer.folder().join("new.json")).unwrap();
+        let output = command.stdin(input).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(said.contains(&format!("pid {}", balancer.pid())), "{said}");
+        assert_eq!(said.contains("which has these ports"), says, "{said}");
+        assert!(said.contains(&format!(":{}", balancer.address().port())), "{said}");
+    };
+    check(balancer.address().port(), true);
+    check(other.address().port(), false);
+}
+
 #[test]
 #[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 fn another_balancer_at_the_same_place_is_neither_shown_nor_steered() {

@@ -63,9 +63,7 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
     if stops.is_empty() {
         let warnings = config.warnings.iter().map(Fault::to_string).chain(goes_without.iter().map(place));
         let warnings = warnings.map(|warning| format!("\nwarning: {warning}"));
-        let running = running.filter(|_| !arguments.file_only);
-        let running =
-            running.map(|running| format!("  running     pid {}, which has these ports", running.pid));
+        let running = running.filter(|_| !arguments.file_only).map(|running| instance(&config, &running));
         say(summary(&config, file).chain(running).chain(warnings).collect::<Vec<_>>().join("\n"));
         return Ok(0);
     }
@@ -96,22 +94,30 @@ fn print(file: Option<&Path>) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// All that prevents a start on this machine, each with its place in the file; `None` if nothing is found.
+/// All that prevents a start on this machine, each with its place in the file; `None` if nothing is found. A balancer that
+/// runs with the same file and has what this one needs comes first, and its ports are not listed.
 pub(super) fn obstacles(config: &Config) -> Option<String> {
-    let obstacles = preflight(config, None).into_iter().filter(|obstacle| obstacle.stops);
-    let told =
-        obstacles.map(|found| config::fault_at(config.file.as_deref(), &found.key, found.advice).to_string());
-    let mut told: Vec<String> = told.collect();
-    let running = if told.is_empty() { None } else { running(config) };
-    told.extend(running.map(|running| {
-        let (program, file) = (program::name(), program::quoted(&config.origin().display().to_string()));
-        format!(
-            "A balancer runs with this file already (pid {}). `{program} reload -c {file}` has it read the file again, \
-             `{program} upgrade -c {file}` puts this binary in its place, `kill {}` ends it.",
-            running.pid, running.pid
-        )
-    }));
+    let stops = |running: Option<&Instance>| -> Vec<Obstacle> {
+        preflight(config, running).into_iter().filter(|obstacle| obstacle.stops).collect()
+    };
+    let running = running(config);
+    let (all, others) = (stops(None), stops(running.as_ref()));
+    let in_the_way = running.filter(|_| all.is_empty() || others.len() < all.len());
+    let hint = in_the_way.as_ref().map(|running| already(config, running));
+    let place =
+        |found: Obstacle| config::fault_at(config.file.as_deref(), &found.key, found.advice).to_string();
+    let told: Vec<String> = hint.into_iter().chain(others.into_iter().map(place)).collect();
     (!told.is_empty()).then(|| told.join("\n\n"))
+}
+
+/// That a balancer runs already, and what to do about it.
+fn already(config: &Config, running: &Instance) -> String {
+    let (program, file) = (program::name(), program::quoted(&config.origin().display().to_string()));
+    format!(
+        "A balancer runs with this file already (pid {}). `{program} reload -c {file}` has it read the file again, \
+         `{program} upgrade -c {file}` puts this binary in its place, `kill {}` ends it.",
+        running.pid, running.pid
+    )
 }
 
 /// What the balancer that runs with this file would make of it.
@@ -135,6 +141,17 @@ fn running(config: &Config) -> Option<Instance> {
     let listen: Vec<_> =
         config.listen.listeners.iter().filter_map(|listener| listener.place.address()).collect();
     by_api.or_else(|| processes::balancer_of(&wanted, &listen, config.admin.bind))
+}
+
+/// The running balancer in the summary: it has the ports of this configuration, or others.
+fn instance(config: &Config, running: &Instance) -> String {
+    let ports = config.listen.listeners.iter().filter_map(|listener| listener.place.port());
+    let of_running: Vec<&str> = running.listeners.iter().map(String::as_str).collect();
+    match ports.filter(|port| *port != 0).all(|port| running.has_port(port)) {
+        true => format!("  running     pid {}, which has these ports", running.pid),
+        false if of_running.is_empty() => format!("  running     pid {}, on other ports", running.pid),
+        false => format!("  running     pid {}, on {}", running.pid, of_running.join(", ")),
+    }
 }
 
 /// Every fault with its position, and their number.

@@ -23,6 +23,9 @@ pub struct Arguments {
     /// Listen here, without a configuration file: PORT, :PORT, ADDRESS:PORT or unix:PATH
     #[arg(long, value_name = "ADDRESS", requires = "to", conflicts_with = "file")]
     listen: Option<String>,
+    /// What other programs call it; the message names `--listen`
+    #[arg(short, long, hide = true, value_name = "PORT")]
+    port: Option<String>,
     /// A server, as HOST:PORT or unix:PATH; again for each further one
     #[arg(long, value_name = "ADDRESS", conflicts_with = "file")]
     to: Vec<String>,
@@ -39,6 +42,14 @@ pub struct Arguments {
 
 /// Runs the balancer until a signal stops it, or prints its configuration.
 pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
+    if let Some(port) = &arguments.port {
+        let port = port.trim_start_matches(':');
+        let sentence = format!(
+            "there is no --port: write --listen :{port} together with --to HOST:PORT, or write the port into a file, \
+             as \"load_balancer\": {{ \"load_balancer_port\": {port} }}"
+        );
+        return Err(Failure::Usage(sentence));
+    }
     if arguments.to.is_empty() {
         let file = arguments.file.or(file)?;
         let config = find(file)?;

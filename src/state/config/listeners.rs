@@ -192,6 +192,27 @@ pub(super) fn contradictions(config: &Config, reader: &mut Reader) {
         }
         redirects(config, listener, reader);
     }
+    routes_of_redirects(config, reader);
+}
+
+/// Routes that get no request, because every listener that they are limited to redirects all of them.
+fn routes_of_redirects(config: &Config, reader: &mut Reader) {
+    let redirects_all = |name: &str| {
+        let mut listeners = config.listen.listeners.iter();
+        listeners.find(|listener| listener.name == name).is_some_and(|listener| {
+            listener.redirect_to_https.is_some() && listener.redirect_except.is_empty()
+        })
+    };
+    for (at, spec) in config.routes.iter().enumerate() {
+        let names = spec.rules.first().map_or(&[][..], |rule| &rule.listeners);
+        if let Some(name) = names.first().filter(|_| names.iter().all(|name| redirects_all(name))) {
+            let advice = format!(
+                "listener {name:?} redirects every request to https, so this route gets none; write the route's path into \
+                 \"redirect_except\" of the listener, or leave the route out"
+            );
+            reader.warning(&[&format!("routes[{at}].listener")], advice);
+        }
+    }
 }
 
 fn redirects(config: &Config, listener: &Listener, reader: &mut Reader) {
@@ -258,6 +279,35 @@ mod tests {
         assert_eq!(tls.certificates[1].key, Path::new("/etc/e/b.pem"), "one file with both");
         assert!(!tls.client_auth.as_ref().unwrap().require);
         assert_eq!(clear.redirect_to_https, Some(443), "the listener with TLS has no port");
+    }
+
+    #[test]
+    fn a_route_that_a_redirect_leaves_without_requests_is_a_warning() {
+        let check = |except: Value, listeners: Value, warned: bool| {
+            let mut http = json!({"name": "http", "port": 80, "redirect_to_https": true});
+            if !except.is_null() {
+                http["redirect_except"] = except;
+            }
+            let https =
+                json!({"name": "https", "port": 443, "tls": {"certificates": [{"certificate": "a.pem"}]}});
+            let text = json!({
+                "load_balancer": {"listeners": [http, https]},
+                "routes": [{"path": "/a/*", "listener": listeners, "respond": {"status": 204}}],
+            })
+            .to_string();
+            let config = parse(&text, Path::new("/etc/e")).unwrap_or_else(|faults| panic!("{}", faults[0]));
+            let mut told = config.warnings.iter().filter(|warning| warning.path == "routes[0].listener");
+            assert_eq!(
+                told.next().is_some_and(|found| found.advice.contains("\"redirect_except\"")),
+                warned,
+                "{text}"
+            );
+        };
+        check(json!(null), json!("http"), true);
+        check(json!(null), json!(["http"]), true);
+        check(json!(["/a/*"]), json!("http"), false);
+        check(json!(null), json!("https"), false);
+        check(json!(null), json!(["http", "https"]), false);
     }
 
     #[test]
