@@ -103,9 +103,7 @@ impl Edits for ResponseEdits<'_> {
     }
 
     fn append_replaced(&self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-        let mut line = Vec::new();
-        self.way.route.response_headers.append_replaced(&self.way.inserted, name, value, &mut line);
-        out.extend_from_slice(&line);
+        self.way.route.response_headers.append_replaced(&self.way.inserted, name, value, out);
     }
 
     fn append(&self, fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
