@@ -149,7 +149,9 @@ fn the_dashboard_shows_the_tiers_of_a_pool_and_where_a_server_belongs() {
     ]);
     let _balancer = Evenkeel::start(json!({
         "load_balancer": { "zone": "eu-west-1a" }, "servers": { "list": list },
-        "pools": { "flat": { "list": [{ "name": "only", "address": address(1) }] } },
+        "pools": { "flat": { "slow_start": "1h", "list": [
+            { "name": "only", "address": address(1) }, { "name": "beside", "address": address(2) },
+        ] } },
         "admin": { "socket": support::balancer::ADMIN, "bind": admin.address().to_string() },
     }));
     browser.resize(1280, 1000, false);
@@ -169,6 +171,18 @@ fn the_dashboard_shows_the_tiers_of_a_pool_and_where_a_server_belongs() {
     assert_eq!(browser.value(&tags("far")), "zone eu-west-1b");
     assert_eq!(browser.value(&tags("later")), "priority 1");
     assert_eq!(browser.value(&tags("spare")), "backup");
+    let only = "[...document.querySelectorAll('.name')].find((one) => one.textContent === 'only')";
+    browser.wait(&format!("{only}.closest('tr').querySelector('.state.up') !== null"));
+    for state in ["maint", "ready"] {
+        let settings = format!(
+            "{{ method: 'PATCH', body: '{{\"state\": \"{state}\"}}', headers: {{ 'Content-Type': 'application/json' }} }}"
+        );
+        let call = format!(
+            "fetch('api/v1/pools/flat/servers/only', {settings}).then((response) => response.status)"
+        );
+        browser.wait(&format!("{call}.then((status) => status === 200)"));
+    }
+    browser.wait(&format!("{} === 'slow start, 10 % of its share'", tags("only")));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     for (name, width, is_dark) in [("light", 1280, false), ("dark", 1280, true), ("narrow", 400, false)] {
         browser.resize(width, 1000, is_dark);

@@ -187,3 +187,21 @@ fn status_tells_a_script_whether_requests_are_served() {
     assert_eq!(code, Some(4), "{said}");
     assert!(said.contains("drained by the operator"), "{said}");
 }
+
+#[test]
+fn a_watch_ends_with_its_reader() {
+    let origin = Origin::responds("ok");
+    let balancer = balancer(&origin);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    let command = command.args(["status", "--watch=10ms"]).current_dir(balancer.folder());
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    output.read_exact(&mut [0; 8]).unwrap();
+    drop(output);
+    let mut status = None;
+    until("it ends", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(0));
+}

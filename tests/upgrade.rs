@@ -1,5 +1,5 @@
 //! Upgrades of the running binary: no request fails, no WebSocket is cut, and a new process that does not start changes
-//! nothing. Sockets that systemd opened.
+//! nothing. Sockets that systemd opened. What the Debian package does with the service.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a panic is how a test fails")]
 
@@ -389,4 +389,81 @@ fn systemd_hears_of_the_start_of_an_upgrade_and_of_the_stop() {
     assert_eq!(balancer.wait().code(), Some(0));
     kill_process(Pid::from_raw(successor.0 as i32).unwrap(), Signal::TERM).unwrap();
     until_told("STOPPING=1");
+}
+
+/// Runs the script that the Debian package runs after its files are in place, among programs that only write down how they
+/// were called; `fails` is a call that exits with 1. Returns the calls and what the script says.
+fn after_installation(arguments: &[&str], fails: &str) -> (Vec<String>, String) {
+    let root = tempfile::tempdir().unwrap();
+    let programs = root.path().join("bin");
+    fs::create_dir_all(root.path().join("run/systemd/system")).unwrap();
+    fs::create_dir(&programs).unwrap();
+    for name in ["systemctl", "deb-systemd-invoke", "evenkeel"] {
+        let text = format!(
+            "#!/bin/sh\necho \"{name} $*\" >> \"$DPKG_ROOT/calls\"\ncase \"{name} $*\" in {fails}*) exit 1;; esac\n"
+        );
+        fs::write(programs.join(name), text).unwrap();
+        fs::set_permissions(programs.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/debian/postinst");
+    let path = format!("{}:/usr/bin:/bin", programs.display());
+    let mut command = Command::new("sh");
+    command.arg(script).args(arguments).env("DPKG_ROOT", root.path()).env("PATH", path);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "an installation does not fail for that: {output:?}");
+    let calls = fs::read_to_string(root.path().join("calls")).unwrap();
+    (calls.lines().map(str::to_owned).collect(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_new_package_has_the_running_service_upgraded_and_never_restarted() {
+    let (reload, upgrade) =
+        ("systemctl --system daemon-reload", "evenkeel upgrade -c /etc/evenkeel/config.json");
+    let (active, check) = (
+        "systemctl --quiet is-active evenkeel.service",
+        "evenkeel check --file-only -c /etc/evenkeel/config.json",
+    );
+    let nothing = "nothing";
+    for (arguments, fails, calls, said) in [
+        (
+            &["configure", ""][..],
+            nothing,
+            &[reload, "deb-systemd-invoke start evenkeel.service", check][..],
+            "",
+        ),
+        (&["configure", "0.1.0"], nothing, &[reload, active, upgrade, check], ""),
+        (&["configure", "0.1.0"], "systemctl*is-active", &[reload, active, check], ""),
+        (
+            &["configure", "0.1.0"],
+            "evenkeel*upgrade",
+            &[reload, active, upgrade, check],
+            "previous version is still running",
+        ),
+        (&["configure", "0.1.0"], "evenkeel*check", &[reload, active, upgrade, check], "is not valid"),
+    ] {
+        let (called, told) = after_installation(arguments, fails);
+        assert_eq!(called, calls, "{arguments:?}, {fails}");
+        assert!(told.contains(said) && told.is_empty() == said.is_empty(), "{fails}: {told}");
+    }
+}
+
+#[test]
+fn the_package_names_its_own_program_in_every_command_of_the_unit() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let commands = |file: &str| -> Vec<(String, String)> {
+        let text = fs::read_to_string(deploy.join(file)).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("Exec"));
+        lines
+            .map(|line| line.split_once('=').unwrap())
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
+    };
+    let own: Vec<_> =
+        commands("debian/10-package.conf").into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    let of_unit: Vec<_> = commands("evenkeel.service")
+        .into_iter()
+        .map(|(key, value)| (key, value.replace("/usr/local/bin/", "/usr/bin/")))
+        .collect();
+    assert_eq!(own, of_unit);
+    assert!(own.iter().any(|(key, _)| key == "ExecReload"));
 }

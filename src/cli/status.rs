@@ -1,12 +1,14 @@
 //! `evenkeel status`: the status of a running balancer, through its admin API, in 80 columns.
 
 use super::admin::{Client, Which};
-use super::view::{Mood, Pool, Server, Shadow, Status, Tier, count, cut, millis, plain, rate};
+use super::view::{
+    Mood, Pool, Server, Shadow, Status, Tier, count, cut, cut_in_the_middle, millis, plain, rate,
+};
 use super::{Failure, File, changes, duration, failed, find, say};
 use crate::state::instance::Instance;
 use clap::Args;
 use std::env;
-use std::io::{IsTerminal, stdout};
+use std::io::{IsTerminal, Write, stdout};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -31,6 +33,9 @@ Exit codes:
 const UNSERVED: u8 = 4;
 /// The width of what is printed: the default width of a terminal.
 const WIDTH: usize = 80;
+/// The widths of the columns for names and addresses: what the others leave of it. Longer ones are repeated below in full.
+const NAME: usize = 15;
+const ADDRESS: usize = 21;
 
 /// The arguments of `evenkeel status`.
 #[derive(Clone, Debug, Args)]
@@ -74,7 +79,10 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
             Err(other) => return Err(other),
         };
         let clear = if stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-        say(format_args!("{clear}{text}"));
+        // The reader has gone: a closed terminal, or `| head`.
+        if writeln!(stdout(), "{clear}{text}").is_err() {
+            return Ok(0);
+        }
         thread::park_timeout(every);
     }
 }
@@ -125,14 +133,14 @@ impl Paint {
 
 fn report(status: &Status, place: &str, paint: Paint) -> String {
     let mut lines = vec![paint.strong(&status.title())];
-    lines.push(format!("  configuration  {}", plain(&configuration(&status.instance))));
-    lines.push(format!("  listens on     {}", plain(&status.instance.listeners.join(", "))));
-    lines.push(format!("  admin API      {}", plain(place)));
+    lines.extend(fact("configuration", [plain(&configuration(&status.instance))]));
+    lines.extend(fact("listens on", status.instance.listeners.iter().map(|address| plain(address))));
+    lines.extend(fact("admin API", [plain(place)]));
     lines.push(String::new());
     lines.extend(traffic(status));
     for pool in &status.pools {
         lines.push(String::new());
-        lines.push(head(pool, status, paint));
+        lines.extend(head(pool, status, paint));
         lines.extend(pool.shadow.as_ref().map(shadow));
         lines.extend(pool.tiers.iter().map(tier));
         let servers: Vec<_> = status.servers.iter().filter(|server| server.pool == pool.name).collect();
@@ -144,6 +152,26 @@ fn report(status: &Status, place: &str, paint: Paint) -> String {
         servers.iter().for_each(|server| lines.extend(of_server(server, paint)));
     }
     lines.join("\n")
+}
+
+/// A name and its values, on as many lines as they need.
+fn fact(name: &str, values: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut lines = vec![format!("  {name:13}")];
+    let mut values = values.into_iter().peekable();
+    while let Some(value) = values.next() {
+        let value = if values.peek().is_some() { value + "," } else { value };
+        let line = lines.last_mut().filter(|line| line.len() <= 15 || fits(line, &value));
+        match line {
+            Some(line) => *line = format!("{line} {}{value}", if line.len() <= 15 { " " } else { "" }),
+            None => lines.push(format!("{:17}{value}", "")),
+        }
+    }
+    lines
+}
+
+/// Whether a line has room for one more word.
+fn fits(line: &str, word: &str) -> bool {
+    line.chars().count() + 1 + word.chars().count() <= WIDTH
 }
 
 /// Where its configuration comes from.
@@ -183,7 +211,8 @@ fn traffic(status: &Status) -> [String; 4] {
     ]
 }
 
-fn head(pool: &Pool, status: &Status, paint: Paint) -> String {
+/// The heading of a pool: one line, or two where its name is long.
+fn head(pool: &Pool, status: &Status, paint: Paint) -> Vec<String> {
     let mood = match (pool.ready, pool.servers) {
         _ if pool.fail_open.is_some() => Mood::Bad,
         (_, 0) => Mood::Off,
@@ -193,15 +222,16 @@ fn head(pool: &Pool, status: &Status, paint: Paint) -> String {
         }
         _ => Mood::Good,
     };
-    let used = pool
-        .fail_open
-        .as_ref()
-        .map_or_else(String::new, |open| format!(", {} of them though not up", open.used));
-    let ready = paint.mood(mood, &format!("{} of {} take requests{used}", pool.ready, pool.servers));
-    let waiting =
-        if pool.waiting > 0 { format!("  waiting {}", count(pool.waiting as u64)) } else { String::new() };
-    let name = paint.strong(&format!("pool {}", plain(&pool.name)));
-    format!("{name}  {}  {ready}  in flight {}{waiting}", plain(&pool.algorithm), pool.in_flight)
+    let name = format!("pool {}", plain(&pool.name));
+    let before = format!("{}  ", plain(&pool.algorithm));
+    let ready = pool.ready_told();
+    let waiting = pool.waiting_told().map_or_else(String::new, |waiting| format!("  {waiting}"));
+    let after = format!("  in flight {}{waiting}", pool.in_flight);
+    // Measured before it is painted: colours have no width.
+    let is_one_line = fits(&name, &format!(" {before}{ready}{after}"));
+    let facts = format!("{before}{}{after}", paint.mood(mood, &ready));
+    let name = paint.strong(&name);
+    if is_one_line { vec![format!("{name}  {facts}")] } else { vec![name, format!("  {facts}")] }
 }
 
 /// How far the second algorithm of a pool differs from the first.
@@ -222,13 +252,15 @@ fn tier(tier: &Tier) -> String {
 /// Columns of 80 in all.
 fn row(cells: [&str; 8]) -> String {
     let [mark, name, address, state, rate, share, busy, latency] = cells;
-    let (name, address) = (cut(name, 15), cut(address, 21));
-    format!("  {mark:1} {name:15} {address:21} {state:8} {rate:>7} {share:>5} {busy:>4} {latency:>8}")
-        .trim_end()
-        .to_owned()
+    let (name, address) = (cut_in_the_middle(name, NAME), cut_in_the_middle(address, ADDRESS));
+    format!(
+        "  {mark:1} {name:NAME$} {address:ADDRESS$} {state:8} {rate:>7} {share:>5} {busy:>4} {latency:>8}"
+    )
+    .trim_end()
+    .to_owned()
 }
 
-/// A server's row, and a second line where there is more to say.
+/// A server's row, and further lines where there is more to say.
 fn of_server(server: &Server, paint: Paint) -> Vec<String> {
     let (name, address, state) = (plain(&server.name), plain(&server.address), plain(&server.state));
     let (rate, share, latency) = (rate(server.rate), server.share(), server.latency());
@@ -239,15 +271,19 @@ fn of_server(server: &Server, paint: Paint) -> Vec<String> {
     let line = line.replacen(mark, &paint.mood(server.mood(), mark), 1);
     let line = line.replacen(&padded, &paint.mood(server.mood(), &padded), 1);
     let weight = (server.weight != 1).then(|| format!("weight {}", server.weight));
-    let slow = server.slow_start.map(|part| format!("slow start, {:.0} % of its share", part * 100.0));
     let used = server.fail_open.then(|| "gets requests all the same".to_owned());
     let why = (server.mood() != Mood::Good).then(|| server.why()).filter(|why| !why.is_empty());
-    let before = server.place().into_iter().chain([weight, slow, used].into_iter().flatten());
+    let before =
+        server.place().into_iter().chain([weight, server.slow_start_told(), used].into_iter().flatten());
     let more: Vec<String> = before.chain(why).collect();
     let below = |text: String| paint.dim(&format!("    {}", cut(&text, WIDTH - 4)));
     let more = (!more.is_empty()).then(|| below(more.join("; ")));
     let probes = Some(server.probes()).filter(|probes| !probes.is_empty()).map(below);
-    [Some(line), more, probes].into_iter().flatten().collect()
+    // Those that the columns cut: with an address for a name both are the same.
+    let is_cut = |text: &String, width| text.chars().count() > width;
+    let full_name = is_cut(&name, NAME).then(|| below(name.clone()));
+    let full_address = (is_cut(&address, ADDRESS) && address != name).then(|| below(address.clone()));
+    [Some(line), full_name, full_address, more, probes].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -297,7 +333,9 @@ pool default  dynamic  1 of 3 take requests  in flight 2
   ● a               127.0.0.1:9001        up            12  75 %    2  1.23 ms
     weight 5
     tcp probe: connected in 0.25 ms; failed 2026-07-01T08:00:00Z: connection re…
-  ✕ a-name-that-is… backend.example.inte… down           0     -    0        -
+  ✕ a-name-…oo-long backend.ex…ernal:8080 down           0     -    0        -
+    a-name-that-is-too-long
+    backend.example.internal:8080
     3 probes failed in a row (connection refused) at http://backend.example.int…
   ◐ c\\u{1b}[2J      10.0.0.3:80           drain        4.0  25 %    0        -
     backup; drained by the operator
@@ -310,13 +348,37 @@ pool api  round_robin  0 of 0 take requests  in flight 0
     }
 
     #[test]
+    fn long_names_and_many_listeners_stay_within_80_columns() {
+        let mut status = status();
+        status.instance.listeners = (0..9).map(|at| format!("[2001:db8::{at}]:65535")).collect();
+        (status.pools[0].name, status.pools[0].waiting) = ("p".repeat(64), 12);
+        status.pools[0].queue_capacity = 1000;
+        status.servers.iter_mut().for_each(|server| server.pool = "p".repeat(64));
+        status.servers[0].address = "[2001:db8:1234:5678:9abc:def0:1234:5678]:65535".to_owned();
+        let text = report(&status, "x", Paint { has_colours: false });
+        let pool = format!("pool {}", "p".repeat(64));
+        for expected in [
+            "  listens on     [2001:db8::0]:65535, [2001:db8::1]:65535, [2001:db8::2]:65535,",
+            "                 [2001:db8::3]:65535, [2001:db8::4]:65535, [2001:db8::5]:65535,",
+            pool.as_str(),
+            "  dynamic  1 of 3 take requests  in flight 2  waiting 12 of 1,000",
+            "  ● a               [2001:db8:…678]:65535 up            12  75 %    2  1.23 ms",
+            "    [2001:db8:1234:5678:9abc:def0:1234:5678]:65535",
+        ] {
+            assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    }
+
+    #[test]
     fn a_pool_that_fails_open_and_its_servers_are_marked() {
         let mut status = status();
         status.pools[0].fail_open = Some(super::super::view::FailOpen { used: 1 });
         status.servers[1].fail_open = true;
         let text = report(&status, "x", Paint { has_colours: false });
         for expected in [
-            "pool default  dynamic  1 of 3 take requests, 1 of them though not up  in flight 2",
+            "pool default",
+            "  dynamic  1 of 3 take requests, 1 of them though not up  in flight 2",
             "    gets requests all the same; 3 probes failed in a row (connection refused) a…",
         ] {
             assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");

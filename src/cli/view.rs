@@ -41,6 +41,7 @@ pub(super) struct Pool {
     pub(super) ready: usize,
     pub(super) in_flight: u32,
     pub(super) waiting: usize,
+    pub(super) queue_capacity: usize,
     pub(super) shadow: Option<Shadow>,
     pub(super) fail_open: Option<FailOpen>,
     pub(super) tiers: Vec<Tier>,
@@ -162,6 +163,11 @@ impl Server {
         [member, backup, priority, zone].into_iter().flatten().collect()
     }
 
+    /// How much of its share it gets in its slow start; `None` when it gets all.
+    pub(super) fn slow_start_told(&self) -> Option<String> {
+        self.slow_start.map(|part| format!("slow start, {:.0} % of its share", part * 100.0))
+    }
+
     /// Its last probe, and the last one that failed, if that is another one; empty before the first.
     pub(super) fn probes(&self) -> String {
         let Some(last) = &self.last_check else { return String::new() };
@@ -207,6 +213,21 @@ impl Server {
     }
 }
 
+impl Pool {
+    /// How many of its servers take requests.
+    pub(super) fn ready_told(&self) -> String {
+        let used = self.fail_open.as_ref();
+        let used = used.map_or_else(String::new, |open| format!(", {} of them though not up", open.used));
+        format!("{} of {} take requests{used}", self.ready, self.servers)
+    }
+
+    /// How many requests wait in its queue, and how many may; `None` when none does.
+    pub(super) fn waiting_told(&self) -> Option<String> {
+        let (waiting, capacity) = (count(self.waiting as u64), count(self.queue_capacity as u64));
+        (self.waiting > 0).then(|| format!("waiting {waiting} of {capacity}"))
+    }
+}
+
 impl Status {
     /// Whether every pool with servers has one that takes requests.
     pub(super) fn serves(&self) -> bool {
@@ -232,6 +253,17 @@ pub(super) fn cut(text: &str, width: usize) -> String {
         return text.to_owned();
     }
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// The same, cut in the middle: names differ at their ends, and an address ends with its port.
+pub(super) fn cut_in_the_middle(text: &str, width: usize) -> String {
+    let length = text.chars().count();
+    if length <= width {
+        return text.to_owned();
+    }
+    let after = width.saturating_sub(1) / 2;
+    let before = width.saturating_sub(1 + after);
+    text.chars().take(before).chain(['…']).chain(text.chars().skip(length - after)).collect()
 }
 
 /// `1,234,567`.
@@ -289,6 +321,11 @@ mod tests {
     fn what_a_terminal_would_obey_is_escaped_and_long_text_is_cut() {
         assert_eq!(plain("a\u{1b}[31m"), "a\\u{1b}[31m");
         assert_eq!((cut("abc", 3), cut("abcd", 3)), ("abc".to_owned(), "ab…".to_owned()));
+        for (text, width, expected) in
+            [("abcde", 5, "abcde"), ("abcdef", 5, "ab…ef"), ("abcdef", 4, "ab…f"), ("ab", 1, "…")]
+        {
+            assert_eq!(cut_in_the_middle(text, width), expected);
+        }
     }
 
     #[test]

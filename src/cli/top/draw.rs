@@ -1,6 +1,6 @@
 //! How `top` looks: which balancer, its traffic and load, the servers, and the keys.
 
-use super::super::view::{Mood, Server, count, millis, plain, rate};
+use super::super::view::{Mood, Server, count, cut_in_the_middle, millis, plain, rate};
 use super::app::{App, Input};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -13,7 +13,7 @@ const PRESENT: usize = 5;
 
 /// Draws the screen.
 pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
-    let foot = footer(app);
+    let foot = footer(app, usize::from(frame.area().width));
     let rows = [
         Constraint::Length(2),
         Constraint::Length(3),
@@ -110,10 +110,11 @@ fn sparkline(frame: &mut Frame<'_>, app: &App, area: Rect) {
 
 fn table(frame: &mut Frame<'_>, app: &App, area: Rect) {
     let servers = app.servers();
+    let (pool_width, name_width) = name_widths(area.width);
     let widths = [
         Constraint::Length(1),
-        Constraint::Fill(2),
-        Constraint::Fill(3),
+        Constraint::Length(pool_width),
+        Constraint::Length(name_width),
         Constraint::Length(8),
         Constraint::Length(7),
         Constraint::Length(5),
@@ -123,7 +124,7 @@ fn table(frame: &mut Frame<'_>, app: &App, area: Rect) {
     ];
     let heads = ["", "pool", "server", "state", "req/s", "share", "busy", "latency", "weight"];
     let head = Row::new(heads.into_iter().enumerate().map(|(at, head)| aligned(head.to_owned(), at > 3)));
-    let rows = servers.iter().map(|server| row(server));
+    let rows = servers.iter().map(|server| row(server, usize::from(pool_width), usize::from(name_width)));
     let table = Table::new(rows, widths)
         .header(head.style(dim().add_modifier(Modifier::UNDERLINED)))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
@@ -131,17 +132,23 @@ fn table(frame: &mut Frame<'_>, app: &App, area: Rect) {
     frame.render_stateful_widget(table, area, &mut state);
 }
 
+/// The widths of the columns for pools and servers: what the others leave, and the spaces between them.
+fn name_widths(of_all: u16) -> (u16, u16) {
+    let left = of_all.saturating_sub(1 + 8 + 7 + 5 + 4 + 8 + 6 + 8);
+    (left * 2 / 5, left - left * 2 / 5)
+}
+
 fn aligned(text: String, to_the_right: bool) -> Cell<'static> {
     let line = Line::from(text);
     Cell::from(if to_the_right { line.right_aligned() } else { line })
 }
 
-fn row(server: &Server) -> Row<'static> {
+fn row(server: &Server, pool_width: usize, name_width: usize) -> Row<'static> {
     let style = colour(server.mood());
     Row::new([
         Cell::from(server.mark()).style(style),
-        aligned(plain(&server.pool), false),
-        aligned(plain(&server.name), false),
+        aligned(cut_in_the_middle(&plain(&server.pool), pool_width), false),
+        aligned(cut_in_the_middle(&plain(&server.name), name_width), false),
         aligned(plain(&server.state), false).style(style),
         aligned(rate(server.rate), true),
         aligned(server.share(), true),
@@ -151,18 +158,14 @@ fn row(server: &Server) -> Row<'static> {
     ])
 }
 
-/// What is to be said of the chosen server and of the tiers of its pool, and the keys, a question or a message.
-fn footer(app: &App) -> Vec<Line<'static>> {
+/// Lines for what is to be said of the chosen server: the rest of it is cut.
+const ABOUT_LINES: usize = 3;
+
+/// What is to be said of the chosen server and of its pool, and the keys, a question or a message.
+fn footer(app: &App, width: usize) -> Vec<Line<'static>> {
     let servers = app.servers();
-    let about = servers.get(app.chosen()).map_or_else(
-        || "no servers".to_owned(),
-        |server| {
-            let check = Some(server.probes()).filter(|probes| !probes.is_empty());
-            let why = Some(server.why()).filter(|why| !why.is_empty());
-            let first = [plain(&server.address)].into_iter().chain(server.place());
-            first.chain(check).chain(why).collect::<Vec<_>>().join("; ")
-        },
-    );
+    let chosen = servers.get(app.chosen());
+    let about = chosen.map_or_else(|| "no servers".to_owned(), |server| about(server, width));
     let keys = match (&app.input, &app.message) {
         (Input::Drain(_, name), _) => {
             let question =
@@ -180,8 +183,42 @@ fn footer(app: &App) -> Vec<Line<'static>> {
             )
         }
     };
-    let tiers = servers.get(app.chosen()).and_then(|server| tiers(app, &server.pool));
-    [Some(Line::raw(about)), tiers, Some(keys)].into_iter().flatten().collect()
+    let about = wrapped(&about, width, ABOUT_LINES).into_iter().map(Line::raw);
+    let of_pool = chosen.map(|server| [pool(app, &server.pool), tiers(app, &server.pool)]);
+    about.chain(of_pool.into_iter().flatten().flatten()).chain([keys]).collect()
+}
+
+/// A server in a sentence: its name where the table has cut it, where it is, and why it is in its state.
+fn about(server: &Server, width: usize) -> String {
+    let name = plain(&server.name);
+    let (_, column) = name_widths(u16::try_from(width).unwrap_or(u16::MAX));
+    let is_cut = name.chars().count() > usize::from(column);
+    let name = Some(name).filter(|name| is_cut && *name != plain(&server.address));
+    let check = Some(server.probes()).filter(|probes| !probes.is_empty());
+    let why = Some(server.why()).filter(|why| !why.is_empty());
+    let first = name.into_iter().chain([plain(&server.address)]).chain(server.place());
+    first.chain(server.slow_start_told()).chain(check).chain(why).collect::<Vec<_>>().join("; ")
+}
+
+/// A text in so many lines of this width, cut between words where that is possible.
+fn wrapped(text: &str, width: usize, lines: usize) -> Vec<String> {
+    let (mut out, mut rest) = (Vec::new(), text);
+    while !rest.is_empty() && out.len() < lines {
+        let end = rest.char_indices().nth(width.max(1)).map_or(rest.len(), |(at, _)| at);
+        let cut = if end == rest.len() { end } else { rest[..end].rfind(' ').unwrap_or(end) };
+        out.push(rest[..cut].to_owned());
+        rest = rest[cut..].trim_start();
+    }
+    out
+}
+
+/// The chosen server's pool: its algorithm, its servers, its queue.
+fn pool(app: &App, name: &str) -> Option<Line<'static>> {
+    let pool = app.status.pools.iter().find(|one| one.name == name)?;
+    let first = [format!("pool {}", plain(&pool.name)), plain(&pool.algorithm), pool.ready_told()];
+    let in_flight = format!("in flight {}", pool.in_flight);
+    let facts = first.into_iter().chain([in_flight]).chain(pool.waiting_told());
+    Some(Line::styled(facts.collect::<Vec<_>>().join("  "), dim()))
 }
 
 /// What each tier of a pool gets now; `None` where there is one only.
@@ -206,7 +243,8 @@ mod tests {
         let status = serde_json::json!({
             "version": "0.1.0", "uptime_s": 61, "instance": { "pid": 12, "config": "/etc/e/config.json" },
             "threadpool": { "max": 50, "workers": 3, "in_flight": 2, "queue_capacity": 100 },
-            "pools": [{ "name": "default" }, { "name": "api" }],
+            "pools": [{ "name": "default", "algorithm": "dynamic", "servers": 1, "ready": 1, "in_flight": 2 },
+                      { "name": "api", "algorithm": "round_robin", "servers": 1 }],
             "servers": [
                 { "name": "a", "pool": "default", "address": "127.0.0.1:9001", "state": "up", "weight": 5,
                   "rate": 12.0, "share": 0.75, "in_flight": 2, "ewma_ms": 1.234 },
@@ -242,7 +280,8 @@ mod tests {
             (8, "  pool          server               state      req/s share busy  latency weight"),
             (9, "● default       a                    up            12  75 %    2  1.23 ms      5"),
             (10, "✕ api           b                    down           0     -    0        -      1"),
-            (22, "127.0.0.1:9001"),
+            (21, "127.0.0.1:9001"),
+            (22, "pool default  dynamic  1 of 1 take requests  in flight 2"),
             (23, "q quit  d drain  r ready  s sort: pool  / filter  up, down: choose"),
         ] {
             assert_eq!(lines[at], expected, "line {at} of {lines:#?}");
@@ -255,7 +294,7 @@ mod tests {
         let mut app = app();
         app.press(KeyEvent::from(KeyCode::Down));
         let lines = screen(&app, 100, 30);
-        assert_eq!(lines[28], "127.0.0.1:9002; probe: connection refused in 0.20 ms; a probe failed");
+        assert_eq!(lines[27], "127.0.0.1:9002; probe: connection refused in 0.20 ms; a probe failed");
         app.press(KeyEvent::from(KeyCode::Char('d')));
         let lines = screen(&app, 100, 30);
         assert_eq!(lines[29], "Drain b? It gets no new requests. y: yes, any other key: no");
@@ -271,11 +310,29 @@ mod tests {
             .map(|(name, ready, share)| Tier { name: name.to_owned(), servers: 2, ready, share })
             .to_vec();
         let lines = screen(&app, 80, 24);
-        assert_eq!(lines[21], "127.0.0.1:9001; member of web; priority 1; zone eu-1a");
+        assert_eq!(lines[20], "127.0.0.1:9001; member of web; priority 1; zone eu-1a");
         assert_eq!(lines[22], "tiers  priority 0: 70 % (1 of 2 ready); priority 1: 30 % (2 of 2 ready)");
         assert!(lines[23].starts_with("q quit"));
         app.press(KeyEvent::from(KeyCode::Down));
-        assert!(screen(&app, 80, 24)[22].starts_with("127.0.0.1:9002"), "a pool without tiers has no line");
+        assert!(screen(&app, 80, 24)[21].starts_with("127.0.0.1:9002"), "a pool without tiers has no line");
+    }
+
+    #[test]
+    fn long_names_differ_on_the_screen_and_the_chosen_one_is_told_in_full() {
+        let mut app = app();
+        let server = &mut app.status.servers[0];
+        server.name = "server-in-the-datacentre-frankfurt-rack-1-machine-007".to_owned();
+        server.address = "[2001:db8:1234:5678:9abc:def0:1234:5678]:65535".to_owned();
+        server.slow_start = Some(0.35);
+        (app.status.pools[0].waiting, app.status.pools[0].queue_capacity) = (7, 1000);
+        let lines = screen(&app, 80, 24);
+        assert!(lines[9].starts_with("● default       server-in-…chine-007 up"), "{lines:#?}");
+        assert_eq!(lines[20], "server-in-the-datacentre-frankfurt-rack-1-machine-007;");
+        assert_eq!(
+            lines[21],
+            "[2001:db8:1234:5678:9abc:def0:1234:5678]:65535; slow start, 35 % of its share"
+        );
+        assert_eq!(lines[22], "pool default  dynamic  1 of 1 take requests  in flight 2  waiting 7 of 1,000");
     }
 
     #[test]

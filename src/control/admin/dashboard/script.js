@@ -282,12 +282,13 @@ function show_tiers(pool, tiers) {
   }));
 }
 
-// What decides on the tier of a server, and the name that it is an address of.
+// What decides on the tier of a server, the name that it is an address of, and its slow start.
 const badges_of = (server) => [
   server.backup && ["backup", "Gets requests only while no other server can take them"],
   server.priority > 0 && [`priority ${server.priority}`, "0 comes first; the next one gets requests where it has too few servers"],
   server.zone && [`zone ${server.zone}`, "A balancer in the same zone prefers it"],
   server.member_of && [`member of ${server.member_of}`, "One of the addresses of this name"],
+  server.slow_start && [`slow start, ${percent(server.slow_start)} of its share`, "It has just come up, and gets more and more requests until it has its whole share"],
 ].filter(Boolean);
 
 function show_rows(pool, servers) {
