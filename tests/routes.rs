@@ -147,6 +147,23 @@ fn a_split_has_its_shares_and_keeps_clients() {
 }
 
 #[test]
+fn a_split_passes_over_a_pool_without_a_server_that_is_up() {
+    let stable = Origin::responds("stable");
+    let balancer = Evenkeel::start(json!({
+        "servers": { "list": list(&[&stable]) },
+        "pools": { "canary": { "list": [] } },
+        "routes": [
+            { "path": "/split", "split": { "pools": { "default": 1, "canary": 99 } } },
+            { "path": "/canary", "split": { "pools": { "canary": 1 } } }
+        ],
+    }));
+    let mut client = Client::to(&balancer);
+    assert!((0..50).all(|_| client.get("/split").text() == "stable"));
+    let response = client.get("/canary");
+    assert_eq!((response.status, response.reason().as_str()), (503, "no_server"));
+}
+
+#[test]
 fn routes_redirect_and_respond() {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("page.html");

@@ -129,7 +129,8 @@ pub fn route(
     let pool = match &found.route.action {
         Action::Pool(pool) => *pool,
         Action::Split(split) => {
-            split.choose(key(&split.key, &asked, meta).unwrap_or_else(|| cx.random.number()))
+            let key = key(&split.key, &asked, meta).unwrap_or_else(|| cx.random.number());
+            split.choose(key, |pool| upstream::pool(cx.view(), view, pool).can_serve())
         }
         Action::Redirect(redirect) => {
             let mut headers = b"Location: ".to_vec();

@@ -154,7 +154,7 @@ impl Algorithm {
         }
         if self.compares() {
             avoid::mark(candidates);
-            if let Some(slot) = avoid::trial(candidates, draw) {
+            if let Some(slot) = avoid::trial(candidates, draw, self == Algorithm::Dynamic) {
                 return Some(slot);
             }
         }

@@ -490,13 +490,10 @@ impl Server {
     }
 
     pub(super) fn set_mode(&self, mode: Mode) {
-        let before = self.mode_now();
-        let was_maint = self.mode.swap(mode as u8, Relaxed) == Mode::Maint as u8;
+        let (before, was_out) = (self.mode_now(), self.is_taken_out());
+        self.mode.store(mode as u8, Relaxed);
         self.note_drain(before);
-        // A server that drained has served until a moment ago.
-        if was_maint && mode == Mode::Ready && self.health() != Health::Starting {
-            self.slow_start_is_due();
-        }
+        self.note_return(was_out);
     }
 
     pub(super) fn set_weight(&self, weight: Weight) {

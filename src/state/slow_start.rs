@@ -90,12 +90,13 @@ mod tests {
     use crate::base::ids::PoolId;
     use crate::base::random::Random;
     use crate::base::time::Moment;
+    use crate::policy::agent::{Advice, Line};
     use crate::policy::health::Health;
     use crate::policy::pick::Algorithm;
     use crate::state::choose::{Asked, Chooser, Chosen, Exclusion, Note, Tried};
     use crate::state::config::Config;
     use crate::state::live::Live;
-    use crate::state::server::{Lease, Mode, Server};
+    use crate::state::server::{AgentWord, Lease, Mode, Server};
     use crate::state::simulation::plain_spec;
     use crate::state::table::Table;
     use std::sync::Arc;
@@ -112,6 +113,10 @@ mod tests {
         config.servers.slow_start = Some(Duration::from_secs(30));
         config.servers.list = (0..servers).map(|at| plain_spec(&at.to_string(), at)).collect();
         Table::of(Live::plain(config))
+    }
+
+    fn agent(server: &Server) -> Advice {
+        server.agent().map_or_else(Advice::default, |word| word.advice)
     }
 
     fn comes_up(table: &Table, name: &str) -> Arc<Server> {
@@ -189,6 +194,17 @@ mod tests {
         assert!(is("2"));
         table.add(DEFAULT, &plain_spec("new", 9)).unwrap();
         assert!(is("new"));
+        table.adjust(&two, Some(Mode::Drain), None);
+        table.adjust(&two, Some(Mode::Ready), None);
+        two.end_slow_start();
+        for (line, begins) in [("drain", false), ("ready", false), ("down", false), ("up", true)] {
+            let word = AgentWord {
+                advice: agent(&two).with(&Line::read(line.as_bytes()).unwrap()),
+                ..AgentWord::default()
+            };
+            table.advise(vec![(&*two, Some(word))]);
+            assert_eq!(is("2"), begins, "{line}");
+        }
         let mut config = (*table.live().config).clone();
         config.servers.list.push(plain_spec("newer", 10));
         table.reload(Live::plain(config.clone()));

@@ -263,7 +263,7 @@ impl<'c> Way<'c> {
         };
         match &route.action {
             Action::Pool(pool) => Some(*pool),
-            Action::Split(split) => Some(split.choose(self.random.number())),
+            Action::Split(split) => Some(split.choose(self.random.number(), |_| true)),
             Action::Redirect(_) | Action::Respond(_) => None,
         }
     }

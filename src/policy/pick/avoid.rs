@@ -1,6 +1,6 @@
 //! Servers that fail or hang while others do not, and how their recovery is noticed.
 
-use super::{Candidate, Draw, Slot};
+use super::{Candidate, Draw, Slot, shares};
 use crate::policy::outcomes::AVOIDED_BELOW;
 
 /// One request in so many is a trial where a server has been without any for [`TRIAL_AFTER_MS`]: 1.6 % at the most, and at
@@ -25,22 +25,26 @@ pub(super) fn mark(candidates: &mut [Candidate]) {
     }
 }
 
-/// The candidate that has been without a request for longest, if it is time for a trial.
-pub(super) fn trial(candidates: &[Candidate], draw: Draw<'_>) -> Option<Slot> {
-    // The highest random bits decide; the lowest ones choose the server.
-    let is_time = draw.random >> (u64::BITS - TRIAL_ONE_IN.trailing_zeros()) == 0;
-    if !is_time || draw.is_long_lived {
+/// The candidate that has been without a request for longest, if it is time for a trial. Without one, servers that are avoided would
+/// never be seen to recover, and neither would slow ones be where speed decides (`is_by_speed`); all others get requests by turn. With
+/// weights that differ, a trial is not more than the share of the server.
+pub(super) fn trial(candidates: &[Candidate], draw: Draw<'_>, is_by_speed: bool) -> Option<Slot> {
+    const BITS: u32 = TRIAL_ONE_IN.trailing_zeros();
+    // The highest random bits decide whether it is time, those below whether the share is large enough; the lowest ones choose the
+    // server.
+    if draw.random >> (u64::BITS - BITS) != 0 || draw.is_long_lived {
         return None;
     }
+    let is_by_speed = is_by_speed && !shares::are_wanted(candidates);
     let is_due = |candidate: &&Candidate| {
         let after = if candidate.is_silent { TRIAL_OF_SILENT_AFTER_MS } else { TRIAL_AFTER_MS };
-        candidate.weight.0 > 0 && candidate.unasked_ms >= after
+        let is_wanted = candidate.weight.0 > 0 && (is_by_speed || candidate.is_avoided);
+        is_wanted && candidate.unasked_ms >= after
     };
-    candidates
-        .iter()
-        .filter(is_due)
-        .max_by_key(|candidate| candidate.unasked_ms)
-        .map(|candidate| candidate.slot)
+    let longest = candidates.iter().filter(is_due).max_by_key(|candidate| candidate.unasked_ms)?;
+    let weights: u64 = candidates.iter().map(|candidate| u64::from(candidate.weight.0)).sum();
+    let chance = (draw.random << BITS) >> 32;
+    (chance * weights < u64::from(longest.weight.0) * TRIAL_ONE_IN << 32).then_some(longest.slot)
 }
 
 #[cfg(test)]
@@ -85,10 +89,37 @@ mod tests {
             unasked(2, 9_000, true),
             unasked(3, 1_200, false),
         ];
-        assert_eq!(trial(&all, draw(0)), Some(Slot(1)));
-        assert_eq!(trial(&all, draw(u64::MAX)), None);
-        assert_eq!(trial(&all[..1], draw(0)), None);
-        let of_64 = (0..64_u64).filter(|n| trial(&all, draw(n << 58)).is_some()).count();
+        assert_eq!(trial(&all, draw(0), true), Some(Slot(1)));
+        assert_eq!(trial(&all, draw(u64::MAX), true), None);
+        assert_eq!(trial(&all[..1], draw(0), true), None);
+        let of_64 = (0..64_u64).filter(|n| trial(&all, draw(n << 58), true).is_some()).count();
         assert_eq!(of_64, 1);
+        assert_eq!(trial(&all, draw(0), false), None, "each gets its turn");
+        let avoided = all.map(|one| Candidate { is_avoided: one.slot.0 == 3, ..one });
+        assert_eq!(trial(&avoided, draw(0), false), Some(Slot(3)));
+    }
+
+    /// A server of this weight beside one of 99, both without a request for long: trials in 64,000 draws.
+    fn trials(weight: u16, is_avoided: bool) -> usize {
+        let rare = Candidate { unasked_ms: 20_000, is_avoided, ..candidate(0, weight, 0) };
+        let all = [rare, Candidate { unasked_ms: 30_000, ..candidate(1, 99, 0) }];
+        let mut random = crate::base::random::Random::seeded(3);
+        let mut draw = || Draw {
+            random: random.number(),
+            turn: 0,
+            key: 0,
+            schedule: &[],
+            is_long_lived: false,
+            is_sample: false,
+        };
+        (0..64_000).filter(|_| trial(&all, draw(), true) == Some(Slot(0))).count()
+    }
+
+    #[test]
+    fn a_trial_is_not_more_than_a_share() {
+        assert_eq!(trials(1, false), 0, "it gets its share by turn");
+        let (one, fifty) = (trials(1, true), trials(50, true));
+        assert!((560..720).contains(&one), "a hundredth, not a 64th: {one}");
+        assert!((900..1_100).contains(&fifty), "{fifty}");
     }
 }

@@ -49,7 +49,8 @@ impl Algorithm {
         if candidates.len() == 1 {
             return (Why::OnlyOne, 1);
         }
-        if self.compares() && avoid::trial(candidates, draw) == Some(picked) {
+        let is_by_speed = self == Algorithm::Dynamic;
+        if self.compares() && avoid::trial(candidates, draw, is_by_speed) == Some(picked) {
             return (Why::Trial, 1);
         }
         let among = |fits: &dyn Fn(&Candidate) -> bool| among(candidates, draw, picked, fits);

@@ -60,9 +60,14 @@ impl Split {
     }
 
     /// The pool for a key: the [`stable_hash`] of what [`Split::key`] names, or a random number. The same key gets the same pool in
-    /// every process; when weights change, few keys move.
-    pub fn choose(&self, key: u64) -> PoolId {
-        let chosen = share::choose(self.pools.iter().map(|(_, share)| *share), key);
+    /// every process; when weights change, few keys move. A pool that cannot serve is passed over where another can.
+    pub fn choose(&self, key: u64, can_serve: impl Fn(PoolId) -> bool) -> PoolId {
+        let able = |(pool, share): &(PoolId, Share)| {
+            let weight = if can_serve(*pool) { share.weight } else { 0 };
+            Share { weight, ..*share }
+        };
+        let chosen = share::choose(self.pools.iter().map(able), key)
+            .or_else(|| share::choose(self.pools.iter().map(|(_, share)| *share), key));
         let chosen = chosen.and_then(|index| self.pools.get(index)).or(self.pools.first());
         chosen.map_or(PoolId::default(), |(pool, _)| *pool)
     }
@@ -89,10 +94,16 @@ mod tests {
         let mut canary = 0;
         for client in 0..1000_u32 {
             let key = stable_hash(&client.to_be_bytes());
-            assert_eq!(one.choose(key), other.choose(key));
-            canary += u32::from(one.choose(key) == PoolId(2));
+            let pool = one.choose(key, |_| true);
+            assert_eq!(pool, other.choose(key, |_| true));
+            assert_eq!(pool, one.choose(key, |_| false), "where none can, it is as if all could");
+            assert_eq!(one.choose(key, |pool| pool == PoolId(1)), PoolId(1));
+            canary += u32::from(pool == PoolId(2));
         }
         assert!((70..130).contains(&canary), "{canary} of 1000");
-        assert_eq!(Split::new(Key::None, []).choose(1), PoolId(0));
+        assert_eq!(Split::new(Key::None, []).choose(1, |_| true), PoolId(0));
+        let (off, on) = ((PoolId(1), "off", 0), (PoolId(2), "on", 1));
+        let split = Split::new(Key::None, [off, on]);
+        assert_eq!(split.choose(1, |pool| pool == PoolId(1)), PoolId(2), "a weight of 0 stays 0");
     }
 }

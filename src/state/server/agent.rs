@@ -3,6 +3,7 @@
 use super::{Mode, Server, millis};
 use crate::base::time;
 use crate::policy::agent::{Advice, Wish};
+use crate::policy::health::Health;
 use crate::policy::pick::Weight;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering::Relaxed;
@@ -59,11 +60,12 @@ impl Server {
 
     /// What its agent says from now on; the table has to be made again.
     pub(in crate::state) fn set_agent(&self, word: Option<AgentWord>) {
-        let before = self.mode_now();
+        let (before, was_out) = (self.mode_now(), self.is_taken_out());
         let most = word.as_ref().and_then(|word| word.advice.max_in_flight);
         self.agent_max_in_flight.store(most.unwrap_or(0), Relaxed);
         *self.agent.lock() = word;
         self.note_drain(before);
+        self.note_return(was_out);
     }
 
     pub(in crate::state) fn set_weight_now(&self, weight: Weight) {
@@ -74,6 +76,22 @@ impl Server {
     pub(super) fn note_drain(&self, before: Mode) {
         if before != Mode::Drain && self.mode_now() == Mode::Drain {
             self.drains_since_ms.store(millis(time::now()), Relaxed);
+        }
+    }
+
+    /// Whether the operator or its agent has taken it out. One that drains is not: it serves until it is done.
+    pub(super) fn is_taken_out(&self) -> bool {
+        self.mode_now() == Mode::Maint || self.is_down_by_agent()
+    }
+
+    /// One that was taken out, and is not any more, begins slowly. A server that drained has served until a moment ago.
+    pub(super) fn note_return(&self, was_out: bool) {
+        if was_out
+            && self.mode_now() == Mode::Ready
+            && !self.is_taken_out()
+            && self.health() != Health::Starting
+        {
+            self.slow_start_is_due();
         }
     }
 

@@ -13,7 +13,7 @@ use crate::policy::rendezvous::mix;
 use crate::policy::tiers::Rank;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Makes of a key a draw that has nothing to do with the server it belongs to.
 const TIER_OF_KEY: u64 = 0x7469_6572;
@@ -122,7 +122,13 @@ impl Pool {
         };
         let mut pool = first.map_or_else(|| Pool::empty(settings.algorithm), tier);
         if used.len() > 1 {
-            let other = |at: &usize| (filled[*at].share, Pool { turn: Some(AtomicU64::new(0)), ..tier(*at) });
+            // As of the pool before: were it to begin again with each change of the table, its first server would get the most.
+            let turn = |at: usize| {
+                let known = before.and_then(|before| before.with_rank(filled[at].rank)?.turn.as_ref());
+                known.map_or(0, |turn| turn.load(Relaxed))
+            };
+            let other =
+                |at: &usize| (filled[*at].share, Pool { turn: Some(AtomicU64::new(turn(*at))), ..tier(*at) });
             let others = used[1..].iter().map(other).collect();
             pool.spill = Some(Spill { first: filled[used[0]].share, others });
         }
@@ -196,6 +202,11 @@ impl Pool {
         });
         // Sums of fractions may miss the whole by a little.
         found.map_or(self, |(_, pool)| pool)
+    }
+
+    /// Whether a server is there for its requests, other than those that are used although their probes fail because none is left.
+    pub fn can_serve(&self) -> bool {
+        !self.ready.is_empty() && self.fail_open.is_none_or(|open| open.left > 0)
     }
 
     /// What counts the requests of this tier, where the first one has that of the pool.
@@ -309,6 +320,22 @@ mod tests {
         check("0a- 0a- 0b 0b", &[("0b", 100.0)]);
         check("0b 0c 1a", &[("0b", 50.0), ("0c", 50.0), ("1a", 0.0)]);
         check("0a- 0a 0b- 0b 1a 1b", &[("0a", 70.0), ("0b", 0.0), ("1a", 30.0), ("1b", 0.0)]);
+    }
+
+    #[test]
+    fn changes_of_the_table_do_not_favour_the_first_server_of_a_further_tier() {
+        let (table, mut random) =
+            (table(Algorithm::RoundRobin, "0a 0a- 0b 0b 0c 0c", None), Random::seeded(3));
+        let mut counts = std::collections::BTreeMap::new();
+        for key in 0..400 {
+            let lease = choose(&table, &mut random, key, &mut Note::default()).unwrap();
+            *counts.entry(lease.server().name.clone()).or_insert(0) += 1;
+            table.adjust(lease.server(), None, Some(lease.server().weight()));
+        }
+        let elsewhere: Vec<u32> =
+            counts.iter().filter(|(name, _)| !name.contains("0a")).map(|(_, n)| *n).collect();
+        let (least, most) = (elsewhere.iter().min().unwrap(), elsewhere.iter().max().unwrap());
+        assert!(elsewhere.len() == 4 && most - least <= 1, "{counts:?}");
     }
 
     #[test]
