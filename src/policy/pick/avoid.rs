@@ -44,7 +44,8 @@ pub(super) fn trial(candidates: &[Candidate], draw: Draw<'_>, is_by_speed: bool)
     let longest = candidates.iter().filter(is_due).max_by_key(|candidate| candidate.unasked_ms)?;
     let weights: u64 = candidates.iter().map(|candidate| u64::from(candidate.weight.0)).sum();
     let chance = (draw.random << BITS) >> 32;
-    (chance * weights < u64::from(longest.weight.0) * TRIAL_ONE_IN << 32).then_some(longest.slot)
+    let of_share = (u64::from(longest.weight.0) * TRIAL_ONE_IN) << 32;
+    (chance * weights < of_share).then_some(longest.slot)
 }
 
 #[cfg(test)]
