@@ -46,5 +46,6 @@ pub mod session;
 pub mod silence;
 pub mod slow;
 pub mod slow_start;
+pub mod statuses;
 pub mod tiers;
 pub mod utilization;

@@ -10,6 +10,9 @@
 
 mod support;
 
+#[path = "exchange/on_status.rs"]
+mod on_status;
+
 use serde_json::{Value, json};
 use std::time::Duration;
 use support::balancer::{ADMIN, list, one_worker, with};

@@ -76,6 +76,22 @@ fn requests_of_a_quiet_balancer_are_told_with_all_servers() {
     assert!(code == 1 && text.contains("--next"), "{text}");
 }
 
+/// The status of a response because of which a request goes to another server is part of what is told.
+#[test]
+fn a_second_server_after_an_error_is_told_with_the_status() {
+    let busy = Origin::says("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+    let config = json!({ "servers": { "algorithm": "round_robin" }, "retries": { "on_status": 503 } });
+    let good = Origin::responds("b");
+    let balancer = Evenkeel::before(&[&busy, &good], with(admin(), config));
+    (0..2).for_each(|_| ask(&balancer, ""));
+    let all = decisions(&balancer, &["--server", "b"]);
+    let second = all.iter().find(|one| one["attempt"] == 2).unwrap();
+    assert_eq!((&second["after_status"], &second["server"]), (&json!(503), &json!("b")));
+    assert_eq!(decisions(&balancer, &["--server", "a"])[0]["after_status"], Value::Null);
+    let (_, text) = explain(&balancer, &["--server", "b"]);
+    assert!(text.contains("attempt 2 after 503"), "{text}");
+}
+
 /// Without samples only what somebody asks for is recorded, by header among others, while a command waits for it.
 #[test]
 fn the_next_request_with_a_header_is_waited_for() {

@@ -290,6 +290,112 @@ fn rejections_have_the_form_that_is_asked_for_and_pages_of_the_operator() {
     check("Accept: application/json\r\n", 503, json, "The service is not available.");
 }
 
+/// A server that responds with the status that the target names, with headers of all kinds and a body of this framing.
+fn with_errors(framing: &'static str, body: &'static str) -> Origin {
+    Origin::start(move |visit| {
+        while let Some(seen) = visit.request() {
+            let status = seen.target().trim_start_matches('/').to_owned();
+            visit.send(format!(
+                "HTTP/1.1 {status} Own\r\nContent-Type: text/x\r\nContent-Language: de\r\nETag: \"a\"\r\nSet-Cookie: s=1\r\n\
+                 Set-Cookie: t=2\r\nWWW-Authenticate: Basic realm=\"app\"\r\nRetry-After: 3\r\nAccept-Ranges: bytes\r\n{framing}\r\n"
+            ));
+            if seen.method() != "HEAD" {
+                visit.send(body);
+            }
+        }
+    })
+}
+
+#[test]
+fn a_page_takes_the_place_of_what_a_server_says_of_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let pages = json!([
+        { "status": "500-599", "file": file("5xx.html", "<p>{status} {phrase}: {message} ({reason}, {request_id})</p>") },
+        { "status": 401, "file": file("login.txt", "Log in, please.") },
+    ]);
+    let config = |intercept: Value| {
+        json!({
+            "load_balancer": { "trusted_proxies": ["127.0.0.1"] },
+            "error_pages": { "pages": pages, "intercept": intercept },
+            "routes": [ { "path": "/502", "error_pages": null } ],
+            "compression": { "min_size": 1 },
+            "retries": { "attempts": 0 },
+        })
+    };
+    let on = json!("401,404,500-599");
+    let (html, as_it_came) = ("text/html; charset=utf-8", "text/x");
+    let page = "<p>500 Internal Server Error: Something went wrong. Try again; if it happens again, name the request id. (server_response, id-1)</p>";
+    for (intercept, framing, body, target, headers, content_type, expected) in [
+        (&on, "Content-Length: 5\r\n", "trace", "/500", "", html, page),
+        (&on, "Transfer-Encoding: chunked\r\n", "5\r\ntrace\r\n0\r\n\r\n", "/500", "", html, page),
+        (&on, "Content-Length: 5000000\r\n", "trace", "/500", "", html, page),
+        (&on, "Connection: close\r\n", "trace", "/500", "", html, page),
+        (
+            &on,
+            "Content-Encoding: gzip\r\nContent-Length: 5\r\n",
+            "trace",
+            "/500",
+            "Accept-Encoding: gzip\r\n",
+            html,
+            page,
+        ),
+        (&on, "Content-Length: 5\r\n", "trace", "/401", "", "text/plain; charset=utf-8", "Log in, please."),
+        (
+            &on,
+            "Content-Length: 5\r\n",
+            "trace",
+            "/503",
+            "Accept: application/json\r\n",
+            "application/json",
+            "{\"error\":\"The service is not available. Try again shortly.\",\"status\":503,\"reason\":\"server_response\",\"request_id\":\"id-1\"}\n",
+        ),
+        // No page has this status; the route has none; the status is not listed; and nothing is by default.
+        (&on, "Content-Length: 5\r\n", "trace", "/404", "", as_it_came, "trace"),
+        (&on, "Content-Length: 5\r\n", "trace", "/502", "", as_it_came, "trace"),
+        (&on, "Content-Length: 5\r\n", "trace", "/400", "", as_it_came, "trace"),
+        (&on, "Content-Length: 5\r\n", "trace", "/200", "", as_it_came, "trace"),
+        (&Value::Null, "Content-Length: 5\r\n", "trace", "/500", "", as_it_came, "trace"),
+    ] {
+        let origin = with_errors(framing, body);
+        let balancer = Evenkeel::before(&[&origin], with(config(intercept.clone()), json!({})));
+        let mut client = Client::to(&balancer);
+        let told = format!("{intercept} {framing:?} {target} {headers:?}");
+        for _ in 0..2 {
+            client.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\nX-Request-Id: id-1\r\n{headers}\r\n"));
+            let response = client.response();
+            let fields = &response.fields;
+            assert_eq!((&*fields.one("Content-Type"), &*response.text()), (content_type, expected), "{told}");
+            assert!(
+                response.line.ends_with(&format!("{} Own", target.trim_start_matches('/'))),
+                "{}",
+                response.line
+            );
+            assert_eq!(fields.all("Set-Cookie"), ["s=1", "t=2"], "{told}");
+            assert_eq!(
+                (&*fields.one("Retry-After"), &*fields.one("WWW-Authenticate")),
+                ("3", "Basic realm=\"app\"")
+            );
+            for name in ["ETag", "Content-Language", "Accept-Ranges"] {
+                assert_eq!(fields.has(name), content_type == as_it_came, "{told} {name}");
+            }
+            assert_eq!(fields.all("Vary") == ["Accept"], content_type != as_it_came, "{told}");
+        }
+        // HEAD is told the length of the page, and has none; an old client gets a length, too.
+        client.send(format!("HEAD {target} HTTP/1.1\r\nHost: h\r\nX-Request-Id: id-1\r\n{headers}\r\n"));
+        let (head, _) = client.head();
+        if content_type != as_it_came {
+            assert_eq!(head.fields.one("Content-Length"), expected.len().to_string(), "{told}");
+        }
+        client.send(format!("GET {target} HTTP/1.0\r\nHost: h\r\nX-Request-Id: id-1\r\n{headers}\r\n"));
+        assert_eq!(client.response().text(), expected, "{told}");
+    }
+}
+
 #[test]
 fn browsers_get_a_page_that_tells_nothing_of_what_is_behind_it() {
     let unused = support::unused_port();

@@ -13,10 +13,13 @@ use crate::http1::forward::{self, Edits, ResponseHop};
 use crate::http1::framing::{Asked, Framing};
 use crate::http1::head::{self, Limits, Parsed, ResponseHead, Slots, Version};
 use crate::http1::names::Name;
+use crate::http1::page::Form;
 use crate::http1::reason::Reason;
+use crate::http1::reply;
 use crate::policy::key::Key;
 use crate::policy::orca::{self, Metric, Reported};
-use crate::state::config::guards::ForwardAuth;
+use crate::policy::statuses::Statuses;
+use crate::state::config::guards::{ErrorPages, ForwardAuth};
 use crate::state::session::Sessions;
 use std::io::IoSlice;
 
@@ -37,6 +40,8 @@ pub struct Download {
     http10: bool,
     /// The body as it comes from the server; none before the final head.
     body: Option<Body>,
+    /// The head that is here as a whole is the client's, though its status is one to be tried elsewhere.
+    is_final_try: bool,
     /// The final head is out, or kept for a client that takes it later.
     begun: bool,
     to_client: Framing,
@@ -118,6 +123,10 @@ pub struct Asking<'a> {
     pub compression: Option<(&'a Compression, Option<Coding>)>,
     /// Another attempt waits for a response, too: one with a status of 500 or more is not passed on.
     pub passes_errors_over: bool,
+    /// Statuses with which a response is passed on only if no other server can be tried.
+    pub retries_on: Option<&'a Statuses>,
+    /// The pages that take the place of servers' bodies, the form that the client wants, and the request's id.
+    pub pages: Option<(&'a ErrorPages, Form, &'a [u8])>,
     /// An event stream is to end.
     pub stream_end: Option<StreamEnd>,
     /// Bounds for heads.
@@ -160,6 +169,8 @@ pub enum Downloaded {
     Authorized,
     /// An error, which another attempt may do better than.
     Error,
+    /// An error, for which another server may be tried: see [`Download::accept`].
+    Retriable,
 }
 
 impl Download {
@@ -172,6 +183,7 @@ impl Download {
             status: 0,
             http10: false,
             body: None,
+            is_final_try: false,
             begun: false,
             to_client: Framing::None,
             server_keeps: false,
@@ -194,6 +206,7 @@ impl Download {
     /// A new attempt: nothing of this server's response has come.
     pub fn begin_attempt(&mut self, now: Moment) {
         self.head.clear();
+        self.is_final_try = false;
         (self.head_since, self.body, self.status, self.moved_at) = (None, None, 0, now);
         (self.encoder, self.events) = (None, None);
     }
@@ -203,6 +216,16 @@ impl Download {
         std::mem::swap(&mut self.head, &mut other.head);
         std::mem::swap(&mut self.head_since, &mut other.head_since);
         std::mem::swap(&mut self.moved_at, &mut other.moved_at);
+    }
+
+    /// After [`Downloaded::Retriable`]: no other server is tried, and the response is the client's.
+    pub fn accept(&mut self) {
+        self.is_final_try = true;
+    }
+
+    /// Bytes went to the client, or are to go.
+    pub fn has_sent(&self) -> bool {
+        self.bytes > 0 || self.has_unsent()
     }
 
     /// Something of a response has come, or interim ones went to the client.
@@ -396,7 +419,7 @@ impl Download {
             };
             match step {
                 Downloaded::Moved(count) => moved += count,
-                Downloaded::Upgraded | Downloaded::Authorized | Downloaded::Error => {
+                Downloaded::Upgraded | Downloaded::Authorized | Downloaded::Error | Downloaded::Retriable => {
                     self.moved_at = now;
                     return Ok(step);
                 }
@@ -425,11 +448,14 @@ impl Download {
     ) -> Result<Downloaded, Failure> {
         let here = self.head.len();
         scratch.body[..here].copy_from_slice(&self.head);
-        let count = match server.recv(&mut scratch.body[here..]) {
-            Ok(Moved::Bytes(count)) => count,
-            Ok(Moved::Blocked) => return Ok(Downloaded::Moved(0)),
-            Ok(Moved::End) | Err(_) if here == 0 => return Err(Failure::RESET),
-            Ok(Moved::End) | Err(_) => return Err(Failure::CUT),
+        let count = match self.is_final_try {
+            true => 0,
+            false => match server.recv(&mut scratch.body[here..]) {
+                Ok(Moved::Bytes(count)) => count,
+                Ok(Moved::Blocked) => return Ok(Downloaded::Moved(0)),
+                Ok(Moved::End) | Err(_) if here == 0 => return Err(Failure::RESET),
+                Ok(Moved::End) | Err(_) => return Err(Failure::CUT),
+            },
         };
         self.head.clear();
         self.head_since.get_or_insert(now);
@@ -464,10 +490,22 @@ impl Download {
                     return Ok(Downloaded::Authorized);
                 }
                 Found::Error => return Ok(Downloaded::Error),
+                Found::Retriable(len) => {
+                    self.drop_body(&scratch.body[start + len..end], asking);
+                    self.head.extend_from_slice(&scratch.body[start..end]);
+                    return Ok(Downloaded::Retriable);
+                }
                 Found::Final(len) if self.status == 101 => {
                     self.head.extend_from_slice(&scratch.body[start + len..end]);
                     self.send_reply(client, scratch.reply, Then::Open)?;
                     return Ok(Downloaded::Upgraded);
+                }
+                Found::Page { len, page } => {
+                    self.drop_body(&scratch.body[start + len..end], asking);
+                    (self.head_since, self.body) = (None, Some(Body::new(Framing::None)));
+                    self.head_bytes += (scratch.reply.len() - page) as u64;
+                    self.pass_on(client, scratch, asking, 0..0)?;
+                    break;
                 }
                 Found::Final(len) => {
                     self.head_since = None;
@@ -478,6 +516,16 @@ impl Download {
             }
         }
         Ok(Downloaded::Moved(count))
+    }
+
+    /// The body of this response goes to no client. Its connection may be kept if all of it is here.
+    fn drop_body(&mut self, here: &[u8], asking: &Asking<'_>) {
+        let mut here = here.to_vec();
+        let consumed = self.body.take().and_then(|mut body| {
+            let consumed = body.compact(&mut here).ok()?.0;
+            body.is_done().then_some(consumed)
+        });
+        self.server_keeps &= consumed == Some(here.len()) && asking.request_done;
     }
 
     /// The head is complete: it goes out with what is here of the body.
@@ -649,14 +697,24 @@ impl Download {
         if upgraded && !(asking.upgrade && asking.request_done) {
             return Err(Failure::last(Reason::BadResponse));
         }
+        let page =
+            asking.pages.and_then(|(pages, form, id)| Some((pages.instead_of(head.status)?, form, id)));
+        let page = page.filter(|_| asking.copies.is_none());
+        let mut body = Vec::new();
+        let page = page.map(|(page, form, id)| reply::instead(head.status, form, page, id, &mut body));
         let suits = head.status >= 200
+            && page.is_none()
             && asking.compression.is_some_and(|(compression, _)| compression.suits(&head, asking.asked));
         let coding = asking.compression.and_then(|(_, coding)| coding);
         let coding = coding.filter(|_| encoding::may_encode(suits, asking.asked, asking.version));
         // Without memory for it the body is sent as it is.
         self.encoder = coding.and_then(|coding| Encoder::new(coding).ok().map(Box::new));
         let is_encoded = self.encoder.is_some();
-        let to_client = if is_encoded { Framing::Chunked } else { framing_for(asking.version, &head) };
+        let to_client = match page {
+            Some(_) => Framing::Length(body.len() as u64),
+            None if is_encoded => Framing::Chunked,
+            None => framing_for(asking.version, &head),
+        };
         let client_keeps = asking.may_keep && asking.request_done && to_client != Framing::UntilClose;
         let hop = ResponseHop {
             client: asking.version,
@@ -668,6 +726,7 @@ impl Download {
             date: asking.date,
             request_id: asking.request_id,
             coding: coding.filter(|_| is_encoded),
+            page,
             varies: suits && !encoding::is_varied(&head.fields),
             lines: asking.lines,
             session: asking.session,
@@ -680,9 +739,15 @@ impl Download {
             }
             return Ok(Found::Interim(head.len));
         }
-        if asking.passes_errors_over && head.status >= 500 {
+        let is_retriable = asking.retries_on.is_some_and(|statuses| statuses.has(head.status));
+        if asking.passes_errors_over && (head.status >= 500 || is_retriable) {
             (self.status, self.http10) = (head.status, head.version == Version::Http10);
             return Ok(Found::Error);
+        }
+        if is_retriable && !self.is_final_try {
+            (self.status, self.http10) = (head.status, head.version == Version::Http10);
+            (self.body, self.server_keeps, self.encoder) = (Some(head.body()), head.keep_alive, None);
+            return Ok(Found::Retriable(head.len));
         }
         if let Some(auth) = asking.copies.filter(|_| (200..300).contains(&head.status)) {
             forward::copied(&head.fields, &auth.copy_headers, &mut self.copied.to_server);
@@ -704,6 +769,12 @@ impl Download {
         (self.status, self.to_client, self.client_keeps) = (head.status, to_client, client_keeps);
         (self.server_keeps, self.http10) = (head.keep_alive, head.version == Version::Http10);
         self.body = Some(head.body());
+        if page.is_some() {
+            self.events = None;
+            let written = if asking.asked == Asked::Head { &[] } else { &body[..] };
+            scratch.reply.extend_from_slice(written);
+            return Ok(Found::Page { len: head.len, page: written.len() });
+        }
         let is_endless = matches!(head.framing, Framing::Chunked | Framing::UntilClose);
         let is_stream = is_endless && event_stream::is_event_stream(&head.fields);
         self.events = is_stream.then(Events::default);
@@ -731,10 +802,17 @@ enum Found {
     Interim(usize),
     /// The final head, of this length.
     Final(usize),
+    /// The same, of a response of which a page takes the place of the body: it is in `reply` behind the head, so long.
+    Page {
+        len: usize,
+        page: usize,
+    },
     /// The same, of a response that lets the request pass.
     Authorized(usize),
     /// An error that is not passed on.
     Error,
+    /// The head, of this length, of an error that is not passed on if another server can be tried.
+    Retriable(usize),
 }
 
 /// A length that the server declared is passed on; a body that ends by chunks or by closing becomes chunks, or a close
@@ -792,6 +870,8 @@ mod tests {
         request_done: true,
         copies: None,
         passes_errors_over: false,
+        retries_on: None,
+        pages: None,
         may_keep: true,
         pseudonym: "p",
         edits: None,

@@ -22,6 +22,7 @@ mod info;
 mod judge;
 mod load;
 mod mirror;
+mod on_status;
 mod queue;
 mod session;
 
@@ -226,6 +227,8 @@ struct Tries {
     last: Option<Failure>,
     /// The next attempt goes to the server of the last, on a new connection.
     same_server: bool,
+    /// The status of the last response after which another server is tried.
+    after_status: Option<u16>,
 }
 
 /// How a step within an advance ended.
@@ -526,14 +529,7 @@ impl Exchange {
                 let took_us = lease.server().latency_us(cx.now);
                 self.lease = Some(lease);
                 self.is_served(took_us.unwrap_or(0.0), cx)?;
-                self.server = self.lease.as_ref().map(|lease| Arc::clone(lease.server()));
-                self.assign_session();
-                let collects = self.upload.is_chunked()
-                    && self.upload.is_buffered()
-                    && self.server.as_ref().is_some_and(|server| server.is_http10());
-                self.state = if collects { State::Collect } else { State::Connect };
-                self.attempt_at = cx.now;
-                self.phases.begin_attempt(cx.now);
+                self.begin_attempt(cx);
                 Ok(Flow::Again)
             }
             Chosen::Full | Chosen::Later if self.queue_token.is_none() => self.enter_queue(cx),
@@ -545,6 +541,18 @@ impl Exchange {
                 Err(self.tries.last.unwrap_or_else(|| Failure::last(upstream::why_none(cx, self.pool))))
             }
         }
+    }
+
+    /// It goes to the server of its lease.
+    fn begin_attempt(&mut self, cx: &Context) {
+        self.server = self.lease.as_ref().map(|lease| Arc::clone(lease.server()));
+        self.assign_session();
+        let collects = self.upload.is_chunked()
+            && self.upload.is_buffered()
+            && self.server.as_ref().is_some_and(|server| server.is_http10());
+        self.state = if collects { State::Collect } else { State::Connect };
+        self.attempt_at = cx.now;
+        self.phases.begin_attempt(cx.now);
     }
 
     /// The body, without sending it. The server is asked when it is whole.
@@ -711,6 +719,13 @@ impl Exchange {
                 self.pass_error_over(key, cx);
                 return Ok(Relayed::PassedOver);
             }
+            Downloaded::Retriable => {
+                if self.try_elsewhere(key, cx) {
+                    return Ok(Relayed::PassedOver);
+                }
+                self.download.accept();
+                return Ok(Relayed::Bytes(1));
+            }
         };
         if self.download.has_begun() && !begun {
             self.settle(cx);
@@ -779,12 +794,16 @@ impl Exchange {
         let is_end_known = !asks || self.is_request_received();
         let may_keep = self.meta.keep_alive && is_end_known && cx.keeps_connections(self.meta.listener);
         let stream_end = self.stream_end(cx);
+        let retries_on = self.retries_on();
         let Context { shared, servers, body, reply, slots, pipes, now, .. } = cx;
         let Some(connection) = servers.get_mut(key) else { return Err(Failure::RESET) };
         let mut digits = [0; 32];
         let live = &self.view.live;
         let (listen, server) = (&live.config.listen, connection.server.name.as_str());
         let guard = live.guard(self.way.as_ref().map(|way| way.index));
+        let pages = guard.error_pages().filter(|pages| pages.intercept.is_some() && !asks);
+        let is_id_told = listen.request_id_header || pages.is_some();
+        let id = is_id_told.then(|| self.meta.trace.bytes(&mut digits)).unwrap_or_default();
         let way = self.way.as_deref().filter(|way| way.edits_responses() && !asks);
         let edits = way.map(|way| way.response_edits(server));
         let asking = Asking {
@@ -798,13 +817,15 @@ impl Exchange {
             edits: edits.as_ref().map(|edits| edits as &dyn Edits),
             served_by: listen.served_by_header.then_some(server),
             date: cx.date.1.as_str(),
-            request_id: listen.request_id_header.then(|| self.meta.trace.bytes(&mut digits)),
+            request_id: listen.request_id_header.then_some(id),
+            pages: pages.map(|pages| (pages, self.meta.form, id)),
             lines: self.gate.as_ref().map_or(b"", |gate| &gate.lines),
             session: self.session.as_ref().filter(|_| !asks).map_or(b"", |session| &session.line),
             learns: learned_cookie(live, self.pool).filter(|_| self.session.is_some() && !asks),
             load_metric: load::metric(live, self.pool, &connection.server, *now).filter(|_| !asks),
             compression: guard.compression().filter(|_| !asks).map(|compression| (compression, self.coding)),
             passes_errors_over: self.rival.is_some(),
+            retries_on: retries_on.as_ref(),
             stream_end,
             limits: &live.config.limits.head.of_responses(),
             reused: connection.reused,
@@ -943,7 +964,7 @@ impl Exchange {
         }
         if verdict == Retry::OtherServer {
             cx.shard().count(Counter::Retries);
-            self.tries.last = Some(failure);
+            (self.tries.last, self.tries.after_status) = (Some(failure), None);
             self.state = State::Choose;
             return None;
         }
@@ -994,13 +1015,13 @@ impl Exchange {
             others_failed: failed.2,
             timed_out: failure.reason == Reason::ServerTimeout,
         };
-        let own = self.way.as_ref().and_then(|way| way.route.retries);
-        retry::may(
-            &own.unwrap_or(self.view.live.config.retries),
-            &attempt,
-            &self.view.live.pool(self.pool).budget,
-            cx.now,
-        )
+        retry::may(self.retry_rules(), &attempt, &self.view.live.pool(self.pool).budget, cx.now)
+    }
+
+    /// Those of its route, or of the configuration.
+    fn retry_rules(&self) -> &retry::Rules {
+        let own = self.way.as_ref().and_then(|way| way.route.retries.as_ref());
+        own.unwrap_or(&self.view.live.config.retries)
     }
 
     /// A response of our own takes the place of a server's.
@@ -1145,6 +1166,6 @@ enum Relayed {
     Authorized,
     /// The address cannot be reached.
     NotConnected,
-    /// The server responded with an error, and another attempt goes on.
+    /// The server responded with an error, and another attempt goes on or begins.
     PassedOver,
 }

@@ -64,6 +64,8 @@ pub struct ResponseHop<'a> {
     pub request_id: Option<&'a [u8]>,
     /// The body is sent in this coding, which the server has not applied.
     pub coding: Option<Coding>,
+    /// The type of the page that takes the place of the server's body; what describes that body is left out.
+    pub page: Option<&'static str>,
     /// Caches are told that the coding depends on what the client accepts.
     pub varies: bool,
     /// An IMF-fixdate for a response without Date (RFC 9110 section 6.6.1); empty: none is written.
@@ -135,6 +137,11 @@ pub fn response(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out: &mut Ve
     }
     if hop.varies {
         write::field(out, "Vary", b"Accept-Encoding");
+    }
+    if let Some(content_type) = hop.page {
+        write::field(out, "Content-Type", content_type.as_bytes());
+        // Who accepts JSON gets that.
+        write::field(out, "Vary", b"Accept");
     }
     if let (false, Some(id)) = (interim, hop.request_id) {
         write::field(out, "X-Request-Id", id);
@@ -271,6 +278,10 @@ fn copy_response_fields(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out:
             }
             continue;
         }
+        if hop.page.is_some() && describes_content(&head.fields.field(span)) {
+            runs.leave_out(span, out);
+            continue;
+        }
         dated |= span.kind == Name::Date;
         if hop.coding.is_some() && span.kind == Name::Other && recoded(head, span, &mut runs, out) {
             continue;
@@ -285,6 +296,23 @@ fn copy_response_fields(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out:
     }
     runs.end(out);
     dated
+}
+
+/// Whether a header holds for the body that it came with alone (RFC 9110 sections 8 and 14.3, RFC 9530, RFC 6266).
+fn describes_content(field: &Field<'_>) -> bool {
+    const OF_CONTENT: [&str; 8] = [
+        "content-encoding",
+        "content-language",
+        "content-location",
+        "content-range",
+        "content-disposition",
+        "etag",
+        "last-modified",
+        "trailer",
+    ];
+    field.kind == Name::ContentType
+        || encoding::is_void(field.name)
+        || OF_CONTENT.iter().any(|name| field.name.eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// What becomes of a line whose content is encoded by us; false: it is forwarded as it is.

@@ -1,7 +1,7 @@
 //! Pages of the balancer's own responses: the form that a client wants, a built-in page for browsers, and pages from
 //! files with a few placeholders.
 
-use super::reason::{Reason, phrase};
+use super::reason::phrase;
 use super::write::decimal;
 
 /// In which form a client wants the balancer's own responses.
@@ -56,15 +56,36 @@ h1{font-size:1.5em}small{color:#666}@media(prefers-color-scheme:dark){body{color
 </head><body><h1>{status} {phrase}</h1><p>{message}</p><p><small>Request id: {request_id}</small></p></body></html>
 ";
 
+/// The reason of a page in the place of what a server had to say.
+pub const OF_SERVER: &str = "server_response";
+
 /// What a page tells.
 #[derive(Clone, Copy, Debug)]
 pub struct Told<'a> {
-    /// Why there is no response of a server.
-    pub reason: Reason,
+    /// The status of the response.
+    pub status: u16,
+    /// The name of the reason, as in the log: why there is no response of a server; or [`OF_SERVER`].
+    pub reason: &'static str,
     /// The sentence for people.
     pub message: &'a str,
     /// A valid id (`trace::is_valid_id`).
     pub request_id: &'a [u8],
+}
+
+impl Told<'_> {
+    /// Of a server's response with this status, whose own words are not for the client.
+    pub fn of_server(status: u16, request_id: &[u8]) -> Told<'_> {
+        let message = match status {
+            401 => "Log in first.",
+            403 => "Access is not allowed.",
+            404 | 410 => "There is nothing at this address.",
+            429 => "There are too many requests. Try again later.",
+            400..=499 => "The request was not accepted.",
+            502..=504 => "The service is not available. Try again shortly.",
+            _ => "Something went wrong. Try again; if it happens again, name the request id.",
+        };
+        Told { status, reason: OF_SERVER, message, request_id }
+    }
 }
 
 impl Page {
@@ -109,10 +130,10 @@ impl Page {
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Part::Value(Value::Status) => decimal(out, u64::from(told.reason.status())),
-                Part::Value(Value::Phrase) => out.extend_from_slice(phrase(told.reason.status()).as_bytes()),
+                Part::Value(Value::Status) => decimal(out, u64::from(told.status)),
+                Part::Value(Value::Phrase) => out.extend_from_slice(phrase(told.status).as_bytes()),
                 Part::Value(Value::Message) => out.extend_from_slice(told.message.as_bytes()),
-                Part::Value(Value::Reason) => out.extend_from_slice(told.reason.name().as_bytes()),
+                Part::Value(Value::Reason) => out.extend_from_slice(told.reason.as_bytes()),
                 Part::Value(Value::RequestId) => escape(told.request_id, out),
             }
         }
@@ -144,7 +165,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &str) {
-        let told = Told { reason: Reason::NoServer, message: "Later.", request_id: b"a<b>&'c" };
+        let told = Told { status: 503, reason: "no_server", message: "Later.", request_id: b"a<b>&'c" };
         let mut out = Vec::new();
         Page::parse(text, "html").unwrap().write(&told, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), expected);
@@ -175,7 +196,8 @@ mod tests {
     #[test]
     fn the_built_in_page_tells_no_inner_detail() {
         let mut out = Vec::new();
-        let told = Told { reason: Reason::ConnectFailed, message: "Try again shortly.", request_id: b"id-1" };
+        let message = "Try again shortly.";
+        let told = Told { status: 503, reason: "connect_failed", message, request_id: b"id-1" };
         Page::built_in().write(&told, &mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(

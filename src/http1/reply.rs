@@ -48,10 +48,10 @@ pub fn write(reply: &Reply<'_>, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(reply.lines);
     match (reply.form, reply.page) {
-        (Form::Json, _) => parts(reply, "application/json", json(reply), out),
+        (Form::Json, _) => parts(reply, "application/json", json(&reply.told()), out),
         (_, Some(page)) => write_page(reply, page, out),
         (Form::Html, None) => write_page(reply, Page::built_in(), out),
-        (Form::Text, None) => parts(reply, "text/plain; charset=utf-8", text(reply), out),
+        (Form::Text, None) => parts(reply, "text/plain; charset=utf-8", text(&reply.told()), out),
     }
 }
 
@@ -65,9 +65,8 @@ fn parts(reply: &Reply<'_>, content_type: &str, parts: [Part<'_>; 10], out: &mut
 }
 
 fn write_page(reply: &Reply<'_>, page: &Page, out: &mut Vec<u8>) {
-    let told = Told { reason: reply.reason, message: reply.sentence(), request_id: reply.request_id };
     let mut body = Vec::new();
-    page.write(&told, &mut body);
+    page.write(&reply.told(), &mut body);
     content(page.content_type(), body.len(), out);
     if !reply.head_only {
         out.extend_from_slice(&body);
@@ -84,6 +83,27 @@ fn content(content_type: &str, len: usize, out: &mut Vec<u8>) {
 impl<'a> Reply<'a> {
     fn sentence(&self) -> &'a str {
         if self.details { self.reason.sentence() } else { self.reason.public_sentence() }
+    }
+
+    fn told(&self) -> Told<'a> {
+        let (status, reason) = (self.reason.status(), self.reason.name());
+        Told { status, reason, message: self.sentence(), request_id: self.request_id }
+    }
+}
+
+/// What takes the place of the body of a server's response with this status: JSON for a client that accepts it, as with
+/// [`write`], else the page. It is appended; its type comes back.
+pub fn instead(status: u16, form: Form, page: &Page, request_id: &[u8], out: &mut Vec<u8>) -> &'static str {
+    let told = Told::of_server(status, request_id);
+    match form {
+        Form::Json => {
+            json(&told).iter().for_each(|part| part.write(out));
+            "application/json"
+        }
+        Form::Text | Form::Html => {
+            page.write(&told, out);
+            page.content_type()
+        }
     }
 }
 
@@ -198,35 +218,33 @@ impl Part<'_> {
 }
 
 /// `503 Service Unavailable: …` and a line with the reason and the id.
-fn text<'a>(reply: &Reply<'a>) -> [Part<'a>; 10] {
-    let reason = reply.reason;
+fn text<'a>(told: &Told<'a>) -> [Part<'a>; 10] {
     [
-        Part::Status(reason.status()),
+        Part::Status(told.status),
         Part::Text(" "),
-        Part::Text(phrase(reason.status())),
+        Part::Text(phrase(told.status)),
         Part::Text(": "),
-        Part::Text(reply.sentence()),
+        Part::Text(told.message),
         Part::Text("\nreason: "),
-        Part::Text(reason.name()),
+        Part::Text(told.reason),
         Part::Text(", request id: "),
-        Part::Id(reply.request_id),
+        Part::Id(told.request_id),
         Part::Text("\n"),
     ]
 }
 
 /// Nothing in it needs an escape: a test checks that for the sentences of the reasons, and a valid id has nothing to
 /// escape.
-fn json<'a>(reply: &Reply<'a>) -> [Part<'a>; 10] {
-    let reason = reply.reason;
+fn json<'a>(told: &Told<'a>) -> [Part<'a>; 10] {
     [
         Part::Text("{\"error\":\""),
-        Part::Text(reply.sentence()),
+        Part::Text(told.message),
         Part::Text("\",\"status\":"),
-        Part::Status(reason.status()),
+        Part::Status(told.status),
         Part::Text(",\"reason\":\""),
-        Part::Text(reason.name()),
+        Part::Text(told.reason),
         Part::Text("\",\"request_id\":\""),
-        Part::Id(reply.request_id),
+        Part::Id(told.request_id),
         Part::Text("\"}"),
         Part::Text("\n"),
     ]

@@ -6,6 +6,7 @@
 //! | pooled connection, nothing sent | any method, same server, new connection | [`UNSENT_MOST`], free |
 //! | pooled connection, sent | idempotent with body still buffered: same server, new connection | once, free; then as a reset |
 //! | reset before the head | idempotent with body still buffered: another server | `attempts`, paid from the budget |
+//! | a response whose status is one of `on_status` | as a reset, if no byte went to the client; else it is the client's | `attempts`, paid from the budget |
 //! | timeout (504) | no: a stalled server would cost the client twice the time | |
 //! | the response had begun | no | |
 //!
@@ -13,6 +14,7 @@
 //! to process are paid for; otherwise retries would double the load exactly when servers fail under it (Google's SRE
 //! book, chapter 22; Finagle's `RetryBudget`).
 
+use super::statuses::Statuses;
 use crate::base::time::Moment;
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -27,11 +29,13 @@ pub struct Rules {
     pub budget_percent: u32,
     /// Retries that are free in that time, however few requests there were.
     pub budget_min: u32,
+    /// Statuses of a response after which another server gets the request; `None`: a response is the client's.
+    pub on_status: Option<Statuses>,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Rules { attempts: 1, budget_percent: 20, budget_min: 3 }
+        Rules { attempts: 1, budget_percent: 20, budget_min: 3, on_status: None }
     }
 }
 
@@ -104,6 +108,12 @@ pub fn may(rules: &Rules, attempt: &Attempt, budget: &Budget, now: Moment) -> Re
     }
 }
 
+/// Whether a request gets another server because of the status of its response, which is one of `on_status`; spends from
+/// the budget if so. The response is given up only when there is a server: see [`Budget::refund`].
+pub fn may_after_status(rules: &Rules, attempt: &Attempt, budget: &Budget, now: Moment) -> bool {
+    attempt.idempotent && attempt.body_buffered && paid(rules, attempt, budget, now) == Retry::OtherServer
+}
+
 /// Retry on another server, if `attempts` and the budget allow it. The first failed reuse was free.
 fn paid(rules: &Rules, attempt: &Attempt, budget: &Budget, now: Moment) -> Retry {
     let counted = attempt.others_failed.saturating_add(attempt.reuses_failed.saturating_sub(1));
@@ -148,9 +158,12 @@ impl Budget {
         }
         granted
     }
-}
 
-impl Budget {
+    /// Gives back what was taken and not used.
+    pub fn refund(&self, now: Moment) {
+        self.retries.uncount(half_of(now));
+    }
+
     /// Takes one second attempt beside a first one if there is one: so many percent of the requests, and one however few
     /// there were.
     pub fn spend_hedge(&self, percent: u32, now: Moment) -> bool {
@@ -163,7 +176,7 @@ impl Budget {
         granted
     }
 
-    /// Gives back what was taken and not used.
+    /// Gives back what was taken for a second attempt and not used.
     pub fn refund_hedge(&self, now: Moment) {
         self.hedges.uncount(half_of(now));
     }
@@ -285,6 +298,33 @@ mod tests {
         check(1, Attempt { body_buffered: false, ..failed(1, GET) }, Retry::No);
         check(1, Attempt { timed_out: true, ..failed(1, GET) }, Retry::No);
         check(9, Attempt { phase: Phase::Late, ..failed(1, GET) }, Retry::No);
+    }
+
+    #[test]
+    fn statuses() {
+        let check = |attempts, attempt: Attempt, expected| {
+            let rules = Rules { attempts, ..Rules::default() };
+            let got = may_after_status(&rules, &attempt, &Budget::new(), Moment::from_millis(1));
+            assert_eq!(got, expected, "{attempts} {attempt:?}");
+        };
+        let failed = |others_failed, of| Attempt { others_failed, ..of };
+        check(1, failed(1, GET), true);
+        check(1, failed(2, GET), false);
+        check(3, failed(3, GET), true);
+        check(0, failed(1, GET), false);
+        check(1, failed(1, POST), false);
+        check(1, Attempt { body_buffered: false, ..failed(1, GET) }, false);
+        check(1, Attempt { reuses_failed: 1, ..failed(1, GET) }, true);
+        check(1, Attempt { reuses_failed: 2, ..failed(1, GET) }, false);
+    }
+
+    #[test]
+    fn what_is_not_used_is_given_back() {
+        let (budget, rules) = (Budget::new(), Rules { budget_min: 1, ..Rules::default() });
+        let now = Moment::from_millis(1);
+        assert!(budget.spend(&rules, now));
+        budget.refund(now);
+        assert!(budget.spend(&rules, now) && !budget.spend(&rules, now));
     }
 
     /// Requests as (when in ms, how many), then how many retries are granted at a given time.

@@ -38,6 +38,7 @@ mod print;
 mod reader;
 mod refine;
 mod renumber;
+mod retries;
 mod routes;
 mod rules;
 mod schema;

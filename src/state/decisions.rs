@@ -45,6 +45,8 @@ pub struct Decision {
     pub route: Option<String>,
     /// 1 for the first server that the request goes to.
     pub attempt: u32,
+    /// It is another attempt because the last server responded with this status.
+    pub after_status: Option<u16>,
     /// How long it waited for a server with room.
     pub waited: Duration,
     /// Somebody asked for it; else it is a sample.
@@ -236,6 +238,7 @@ mod tests {
             pool: "default".into(),
             route: None,
             attempt: 1,
+            after_status: None,
             waited: Duration::ZERO,
             is_asked: false,
             outcome: Outcome::Sent,

@@ -47,6 +47,8 @@ pub enum Counter {
     BytesOut,
     /// Requests sent again, to the same server or to another.
     Retries,
+    /// Those of them that went to another server because of the status of a response.
+    RetriesOnStatus,
     /// Connections opened to servers.
     Connects,
     /// Requests sent on a pooled server connection.

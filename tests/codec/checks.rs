@@ -307,6 +307,7 @@ fn response_hop(framing: Framing) -> ResponseHop<'static> {
         served_by,
         request_id,
         coding,
+        page: None,
         varies,
         date,
         session: b"",

@@ -25,6 +25,7 @@ pub(super) struct Decision {
     route: Option<String>,
     algorithm: String,
     attempt: u32,
+    after_status: Option<u16>,
     waited_ms: Option<f64>,
     outcome: String,
     server: Option<String>,
@@ -129,7 +130,8 @@ fn about(decision: &Decision) -> String {
     let mut parts = vec![format!("pool {}", plain(&decision.pool))];
     parts.extend(decision.route.as_ref().map(|route| format!("route {}", plain(route))));
     parts.push(plain(&decision.algorithm));
-    parts.extend((decision.attempt > 1).then(|| format!("attempt {}", decision.attempt)));
+    let after = decision.after_status.map(|status| format!(" after {status}")).unwrap_or_default();
+    parts.extend((decision.attempt > 1).then(|| format!("attempt {}{after}", decision.attempt)));
     parts.extend(decision.waited_ms.map(|ms| format!("waited {}", millis(ms))));
     parts.push(format!("request {}", plain(&decision.request_id)));
     parts.join(", ")

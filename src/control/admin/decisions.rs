@@ -40,6 +40,8 @@ struct Shown {
     algorithm: &'static str,
     /// 1 for the first server that a request goes to.
     attempt: u32,
+    /// The status of the response because of which there is another attempt; null where there was none.
+    after_status: Option<u16>,
     /// How long it waited for a server with room; null when it did not.
     waited_ms: Option<f64>,
     /// Recorded because somebody asked; else it is a sample.
@@ -202,6 +204,7 @@ fn shown(decision: Decision) -> Shown {
         route: decision.route,
         algorithm: note.algorithm.name(),
         attempt: decision.attempt,
+        after_status: decision.after_status,
         waited_ms: (!decision.waited.is_zero()).then(|| rounded(decision.waited.as_secs_f64() * 1e3)),
         asked: decision.is_asked,
         outcome: decision.outcome.name(),

@@ -86,6 +86,8 @@ fn requests(page: &mut Page, stats: &Stats) {
         "retries_total",
         "Requests sent again, to the same server or another.",
     );
+    let help = "Those sent to another server because of the status of a response (retries.on_status).";
+    counter(page, stats, Counter::RetriesOnStatus, "retries_on_status_total", help);
     let help = "Second attempts that were begun beside a first one, at another server.";
     counter(page, stats, Counter::Hedges, "hedges_total", help);
     let help = "Second attempts whose response came first.";

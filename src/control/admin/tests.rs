@@ -348,6 +348,7 @@ fn decision(request_id: &str, server: &str) -> Decision {
         pool: "default".into(),
         route: None,
         attempt: 1,
+        after_status: None,
         waited: Duration::ZERO,
         is_asked: request_id == "asked",
         outcome: decisions::Outcome::Sent,

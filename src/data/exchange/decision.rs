@@ -45,6 +45,7 @@ impl Exchange {
             pool: self.view.live.pool(self.pool).name.clone(),
             route: self.way.as_ref().map(|way| way.route.name.clone()),
             attempt: self.phases.tries + 1,
+            after_status: self.tries.after_status,
             waited: self.queue_token.as_ref().map_or(Duration::ZERO, |token| cx.now.since(token.since)),
             is_asked: self.recorded == Some(Recorded::Asked),
             outcome,

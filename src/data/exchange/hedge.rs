@@ -127,12 +127,13 @@ impl Exchange {
     }
 
     /// A lease on a server of the first tier that the request has not been to.
-    fn lease_elsewhere(&self, cx: &mut Context) -> Option<Lease> {
+    pub(super) fn lease_elsewhere(&self, cx: &mut Context) -> Option<Lease> {
         let mut tried = self.tries.servers;
         self.server.iter().for_each(|server| tried.add(server.id));
         let algorithm = upstream::pool(cx.view(), &self.view, self.pool).algorithm;
         let mut note = self.recorded.map(|_| Note::of(algorithm));
-        let asked = Asked { key: self.meta.client_key(), ..Asked::default() };
+        let asked =
+            Asked { key: self.key_for_choice(), is_long_lived: self.meta.upgrade, ..Asked::default() };
         let chosen = upstream::choose(cx, &self.view, self.pool, asked, &tried, note.as_mut());
         let Chosen::Server(lease) = chosen else { return None };
         let chosen = Chosen::Server(lease);
@@ -210,7 +211,7 @@ impl Exchange {
     /// The server of the attempt in the exchange responded with an error; the other attempt goes on alone, and its response
     /// is the client's, whatever it is.
     pub(super) fn pass_error_over(&mut self, key: usize, cx: &mut Context) {
-        self.note_response(key, cx);
+        self.note_status(key, cx);
         self.count_at_server(cx);
         if let Some(lease) = &self.lease {
             finish::record_success(lease, cx);

@@ -9,6 +9,11 @@ impl Exchange {
     /// The final response has begun. The server's time is what it takes once it has all of the request.
     pub(super) fn note_response(&mut self, key: usize, cx: &mut Context) {
         self.note_session(cx.now);
+        self.note_status(key, cx);
+    }
+
+    /// The same of a response that is not the client's: it tells of its server, and nothing of a session.
+    pub(super) fn note_status(&mut self, key: usize, cx: &mut Context) {
         self.phases.first_byte_at = Some(cx.now);
         if let Some(connection) = cx.servers.get_mut(key) {
             connection.server.responded_in(self.download.is_http10());

@@ -357,14 +357,16 @@ impl Client {
         if id == "EVIL" {
             return self.responses.push((asked, status));
         }
-        if status == 200 && asked.method != "HEAD" && id != asked.id {
+        // The balancer itself responds with neither.
+        let is_servers = matches!(status, 200 | 507);
+        if is_servers && asked.method != "HEAD" && id != asked.id {
             self.fault = Some(format!("{} was answered with {id:?}", asked.id));
         }
         if self.fault.is_some() {
             return;
         }
         let told = text.split(' ').nth(1).unwrap_or("-");
-        if status == 200 && asked.method != "HEAD" && told != "-" && told != asked.digest {
+        if is_servers && asked.method != "HEAD" && told != "-" && told != asked.digest {
             self.fault =
                 Some(format!("the server got another body of {}: {told}, {} bytes", asked.id, body.len()));
         }
@@ -405,6 +407,8 @@ enum Plan {
     Cut(usize, bool),
     /// Closes without a word.
     Closes(bool),
+    /// Responds with an error when it has all of it.
+    Refuses,
     /// Never responds.
     Silent,
     /// Says something that is not HTTP.
@@ -425,12 +429,15 @@ pub(super) struct ServerConn {
     responded: bool,
     closes_after: bool,
     faulty: bool,
+    /// It responds with errors, too.
+    refuses: bool,
     cut: Option<(usize, bool)>,
 }
 
 impl ServerConn {
-    pub(super) fn new(wire: Wire, faulty: bool) -> Self {
+    pub(super) fn new(wire: Wire, faulty: bool, refuses: bool) -> Self {
         ServerConn {
+            refuses,
             wire: Some(wire),
             message: Message::default(),
             buffer: vec![0; ROOM].into(),
@@ -552,6 +559,9 @@ impl ServerConn {
     }
 
     fn choose(&mut self, random: &mut Random) -> Plan {
+        if self.refuses && random.below(3) == 0 {
+            return Plan::Refuses;
+        }
         if !self.faulty || random.below(3) > 0 {
             return if random.below(5) == 0 { Plan::Early } else { Plan::Proper };
         }
@@ -570,10 +580,15 @@ impl ServerConn {
         self.responded = true;
         let padding = sizes(random, [0, 0, 10, 5000, 70_000]);
         let body = format!("{id} {digest} {}", "p".repeat(padding)).into_bytes();
-        for _ in 0..random.below(3) {
+        let refuses = match self.plan {
+            Some(Plan::Early) => self.refuses && random.below(3) == 0,
+            _ => self.plan_of_response == Some(Plan::Refuses),
+        };
+        // What has come to a client cannot be taken back, so that an error behind it is the client's.
+        for _ in 0..if refuses { 0 } else { random.below(3) } {
             self.out.extend(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
         }
-        self.out.extend(b"HTTP/1.1 200 OK\r\n");
+        self.out.extend(if refuses { &b"HTTP/1.1 507 Full\r\n"[..] } else { b"HTTP/1.1 200 OK\r\n" });
         // A server does not know here whether it was asked with HEAD: it tells a length then.
         // Where only a close tells the end, a cut response looks whole.
         let is_cut = matches!(self.plan_of_response, Some(Plan::Cut(..)));

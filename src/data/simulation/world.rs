@@ -52,17 +52,30 @@ struct World {
     seen: HashMap<String, u32>,
     random: Random,
     faulty: bool,
+    kind: Kind,
     table: Arc<Table>,
     log: Vec<String>,
 }
 
-fn config(max_in_flight: Option<u32>, is_hedged: bool, has_deadlines: bool) -> Config {
+/// What differs between worlds, beside the network.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    max_in_flight: Option<u32>,
+    is_hedged: bool,
+    has_deadlines: bool,
+    /// Servers respond with errors now and then, after which another one is to be tried.
+    refuses: bool,
+}
+
+fn config(kind: Kind) -> Config {
+    let Kind { max_in_flight, is_hedged, has_deadlines, refuses } = kind;
+    let retries = if refuses { r#"{"budget_min": 1000, "on_status": 507}"# } else { "{}" };
     let request = if has_deadlines { r#""2ms""# } else { "null" };
     let hedge = if is_hedged { r#"{"after": "1ms", "budget": "100%"}"# } else { "null" };
     let limit = max_in_flight.map_or("null".into(), |most| most.to_string());
     let text = format!(
         r#"{{"servers": {{"max_in_flight": {limit}, "list": [{{"name": "a", "address": "127.0.0.1:1"}}, {{"name": "b", "address": "127.0.0.1:2"}}],
-        "health_check": {{"enabled": false}}, "hedge": {hedge}}}, "threadpool": {{"queue_timeout": "10m", "queue_max_wait": "10m"}}, "timeouts": {{"request": {request}}}, "load_balancer": {{"served_by_header": false}}}}"#
+        "health_check": {{"enabled": false}}, "hedge": {hedge}}}, "threadpool": {{"queue_timeout": "10m", "queue_max_wait": "10m"}}, "timeouts": {{"request": {request}}}, "retries": {retries}}}"#
     );
     config::parse(&text, Path::new("")).unwrap()
 }
@@ -71,9 +84,13 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random::seeded(seed);
         let faulty = random.below(2) == 0;
-        let (limit, is_hedged) = ((random.below(3) == 0).then_some(1), random.below(2) == 0);
-        let has_deadlines = faulty && random.below(3) == 0;
-        let table = Arc::new(Table::of(Live::plain(config(limit, is_hedged, has_deadlines))));
+        let kind = Kind {
+            max_in_flight: (random.below(3) == 0).then_some(1),
+            is_hedged: random.below(2) == 0,
+            has_deadlines: faulty && random.below(3) == 0,
+            refuses: random.below(3) == 0,
+        };
+        let table = Arc::new(Table::of(Live::plain(config(kind))));
         let shared = Arc::new(Shared::new("test", Arc::clone(&table), Arc::default(), Verdicts::default()));
         let mut cx = Context::new(&shared, 1, Poller::new().unwrap());
         cx.now = Moment::from_millis(1000);
@@ -88,6 +105,7 @@ impl World {
             seen: HashMap::new(),
             random,
             faulty,
+            kind,
             table,
             log: Vec::new(),
         };
@@ -180,7 +198,7 @@ impl World {
         let Network::Simulated(net) = &mut self.cx.network else { return false };
         while let Some((_, wire)) = net.accepted.pop_front() {
             self.wires.push(wire.shared());
-            self.servers.push(ServerConn::new(wire, self.faulty));
+            self.servers.push(ServerConn::new(wire, self.faulty, self.kind.refuses));
             went = true;
         }
         let (seen, random) = (&mut self.seen, &mut self.random);
@@ -261,7 +279,15 @@ impl World {
             for (asked, status) in &client.responses {
                 let times = self.seen.get(&asked.id).copied().unwrap_or(0);
                 assert!(asked.method != "POST" || times <= 1, "{asked:?} was sent {times} times");
-                assert!(self.faulty || *status == 200, "{asked:?} was answered {status}");
+                let refused = self.kind.refuses && *status == 507;
+                assert!(self.faulty || *status == 200 || refused, "{asked:?} was answered {status}");
+                let (is_free, is_alone) = (self.kind.max_in_flight.is_none(), !self.kind.is_hedged);
+                if refused && is_free && is_alone && !self.faulty && matches!(asked.method, "GET" | "HEAD") {
+                    assert_eq!(
+                        times, 2,
+                        "{asked:?}: the error is the client's once both servers have said so"
+                    );
+                }
             }
             let is_whole = client.open.is_empty() || self.faulty || !client.left;
             // A pipelined request behind a response that closes is not answered, and its client knows.

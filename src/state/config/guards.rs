@@ -15,6 +15,7 @@ use crate::http1::reason::Reason;
 use crate::policy::networks::Networks;
 use crate::policy::password::Users;
 use crate::policy::rate::Rate;
+use crate::policy::statuses::Statuses;
 use crate::state::stamp::Stamped;
 use files::{in_file, networks_of, read_file};
 use std::cell::RefCell;
@@ -145,16 +146,25 @@ pub struct ErrorPages {
     pub maintenance: Option<Page>,
     /// Sentences may tell what is behind the balancer.
     pub details: bool,
+    /// Statuses of servers' responses whose body a page takes the place of.
+    pub intercept: Option<Statuses>,
 }
 
 impl ErrorPages {
     /// The page for a reason, where the pool has servers or is empty.
     pub fn page(&self, reason: Reason, is_empty: bool) -> Option<&Page> {
-        let status = reason.status();
-        let has = |(low, high): &(u16, u16)| (*low..=*high).contains(&status);
-        let of_status = self.pages.iter().find(|(ranges, _)| ranges.iter().any(has)).map(|(_, page)| page);
         let is_maintenance = reason == Reason::Maintenance || reason == Reason::NoServer && is_empty;
-        self.maintenance.as_ref().filter(|_| is_maintenance).or(of_status)
+        self.maintenance.as_ref().filter(|_| is_maintenance).or_else(|| self.of_status(reason.status()))
+    }
+
+    /// The page that takes the place of the body of a server's response with this status, if one does.
+    pub fn instead_of(&self, status: u16) -> Option<&Page> {
+        self.intercept.filter(|statuses| statuses.has(status)).and_then(|_| self.of_status(status))
+    }
+
+    fn of_status(&self, status: u16) -> Option<&Page> {
+        let has = |(low, high): &(u16, u16)| (*low..=*high).contains(&status);
+        self.pages.iter().find(|(ranges, _)| ranges.iter().any(has)).map(|(_, page)| page)
     }
 }
 
@@ -310,8 +320,18 @@ fn error_pages(s: &mut Section<'_, '_>, folder: &Path) -> ErrorPages {
         }),
         maintenance: s.maybe("maintenance", None, page(folder, &named)),
         details: s.get("details", false, rules::flag),
+        intercept: s.maybe("intercept", None, rules::error_statuses),
     };
     s.has_contents(named.take());
+    let has_page = |intercept: &Statuses| {
+        (400..=599).any(|status| intercept.has(status) && pages.of_status(status).is_some())
+    };
+    if pages.intercept.is_some_and(|intercept| !has_page(&intercept)) {
+        s.warn(
+            "intercept",
+            "has no effect: \"pages\" has no page for any of these statuses; add one".to_owned(),
+        );
+    }
     pages
 }
 

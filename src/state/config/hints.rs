@@ -103,6 +103,20 @@ const HINTS: &[(&str, &[&str], &str)] = &[
         &["address", "url", "uri", "service", "server"],
         "write \"pool\": the name of one in \"pools\", and \"path\": \"/check\"",
     ),
+    (
+        "retries",
+        &[
+            "on",
+            "retry_on",
+            "retry-on",
+            "status",
+            "statuses",
+            "codes",
+            "retriable_status_codes",
+            "conditions",
+        ],
+        "write \"on_status\": \"502-504\"",
+    ),
     ("retries", &["count", "tries", "max", "num_retries"], "write \"attempts\": 1"),
 ];
 

@@ -6,7 +6,7 @@ use super::tree::Node;
 use super::{
     Admin, Change, Config, DEFAULT_POOL, Decisions, Guards, Limits, Listen, NamedPool, Pool, Resolve,
     ServerSpec, Servers, Threadpool, Timeouts, Via, agent_check, elsewhere, expect, guards, hash,
-    health_check, hedge, listeners, load_report, logs, routes, rules, sticky, to_servers, tracing,
+    health_check, hedge, listeners, load_report, logs, retries, routes, rules, sticky, to_servers, tracing,
 };
 use crate::base::ids::PoolId;
 use crate::http1::head;
@@ -55,7 +55,7 @@ pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config 
         elsewhere::top(top);
         let listen = top.section("load_balancer", |section| listen(section, folder));
         let threadpool = top.section("threadpool", threadpool);
-        let retries = top.section("retries", retries);
+        let retries = top.section("retries", |section| retries::read(section, retry::Rules::default()));
         let pools = pools(top, folder);
         let names: Vec<&str> =
             [DEFAULT_POOL].into_iter().chain(pools.iter().map(|pool| pool.name.as_str())).collect();
@@ -306,14 +306,6 @@ fn limits(s: &mut Section<'_, '_>, trace: bool) -> Limits {
         connections: s.maybe("connections", None, connections()),
         connections_per_address: s.maybe("connections_per_address", None, connections()),
         tunnels: s.get("tunnels", 1000, rules::whole(0..=100_000)),
-    }
-}
-
-fn retries(s: &mut Section<'_, '_>) -> retry::Rules {
-    retry::Rules {
-        attempts: s.get("attempts", 1, rules::whole(0..=10)),
-        budget_percent: s.get("budget_percent", 20, rules::whole(0..=100)),
-        budget_min: s.get("budget_min", 3, rules::whole(0..=1000)),
     }
 }
 

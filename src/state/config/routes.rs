@@ -9,7 +9,7 @@ pub(super) use conditions::{is_token, path as path_of_condition};
 pub(super) use outcome::key;
 
 use super::reader::{Reader, Section};
-use super::{Guards, guards, hedge, rules};
+use super::{Guards, guards, hedge, retries, rules};
 use crate::base::ids::PoolId;
 use crate::policy::backlog::Priority;
 use crate::policy::retry;
@@ -111,7 +111,7 @@ fn route(s: &mut Section<'_, '_>, around: &Around<'_>) -> RouteSpec {
         response_headers: outcome::edits(s, "response_headers", outcome::response_header),
         security_headers: outcome::security(s),
         timeouts: s.section("timeouts", timeouts),
-        retries: s.optional("retries", |section| retries(section, around.retries)),
+        retries: s.optional("retries", |section| retries::read(section, around.retries)),
         body_limit: s.section("limits", body_limit),
         access_log: s.get("access_log", true, rules::flag),
         priority: s.get("priority", Priority::default(), rules::priority),
@@ -148,14 +148,6 @@ fn timeouts(s: &mut Section<'_, '_>) -> RouteTimeouts {
     let has_own = s.has("request");
     let request = s.maybe("request", None, rules::duration(WAIT));
     RouteTimeouts { connect, response, client_body, request: has_own.then_some(request) }
-}
-
-fn retries(s: &mut Section<'_, '_>, default: retry::Rules) -> retry::Rules {
-    retry::Rules {
-        attempts: s.get("attempts", default.attempts, rules::whole(0..=10)),
-        budget_percent: s.get("budget_percent", default.budget_percent, rules::whole(0..=100)),
-        budget_min: s.get("budget_min", default.budget_min, rules::whole(0..=1000)),
-    }
 }
 
 fn body_limit(s: &mut Section<'_, '_>) -> Option<Option<u64>> {

@@ -7,6 +7,7 @@ use crate::base::text::is_plain;
 use crate::policy::backlog::Priority;
 use crate::policy::limit::MaxInFlight;
 use crate::policy::pick::Algorithm;
+use crate::policy::statuses::Statuses;
 use crate::state::address::Address;
 use crate::state::server::Mode;
 use std::fmt::Display;
@@ -230,6 +231,17 @@ pub(super) fn statuses(node: &Node) -> Read<Vec<(u16, u16)>> {
         }
         None => format!("{node} is not a valid list of statuses; {advice}"),
     })
+}
+
+/// Statuses of errors: what succeeded, or leads elsewhere, is none.
+pub(super) fn error_statuses(node: &Node) -> Read<Statuses> {
+    let statuses = Statuses::of(&statuses(node)?);
+    match statuses.are_within(400..=599) {
+        true => Ok(statuses),
+        false => Err(format!(
+            "{node} has a status below 400, which is no error; write one such as \"502-504,429\""
+        )),
+    }
 }
 
 /// The 2 of `2xx`.

@@ -245,7 +245,11 @@ fn unknown_and_repeated_fields_are_faults() {
         (r#"{"threadpool":{"max_worker":3}}"#, "threadpool.max_worker", "did you mean \"max_workers\"?"),
         (r#"{"max_workers":3}"#, "max_workers", "did you mean threadpool.max_workers?"),
         (r#"{"load_balancer":{"port":1}}"#, "load_balancer.port", "did you mean \"load_balancer_port\"?"),
-        (r#"{"retries":{"colour":1}}"#, "retries.colour", "known here: attempts, budget_percent, budget_min"),
+        (
+            r#"{"retries":{"colour":1}}"#,
+            "retries.colour",
+            "known here: attempts, budget_percent, budget_min, on_status",
+        ),
         (r#"{"threadpool":{"queue_patience":"1s"}}"#, "threadpool.queue_patience", "queue_max_wait"),
         (r#"{"limits":{"fields":9}}"#, "limits.fields", "headers"),
         (r#"{"log":{"level":"info","level":"info"}}"#, "log.level", "written twice"),

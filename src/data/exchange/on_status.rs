@@ -1,0 +1,87 @@
+//! Another server for a request whose response has a status of `retries.on_status`. The response is given up only when
+//! another server has taken the request; until then it is kept, and where none does it is the client's as it came.
+
+use super::Exchange;
+use crate::data::context::Context;
+use crate::data::finish;
+use crate::policy::retry::{self, Attempt, Phase};
+use crate::policy::statuses::Statuses;
+use crate::state::stats::Counter;
+
+impl Exchange {
+    /// The statuses after which another server may get it; `None` where that is out of the question. A question whether it may
+    /// pass is decided by its response, and a copy has no client.
+    pub(super) fn retries_on(&self) -> Option<Statuses> {
+        let statuses = self.retry_rules().on_status?;
+        let is_own = self.held.is_none() && self.copied.is_none();
+        let may = is_own && self.meta.idempotent && self.upload.is_buffered() && !self.download.has_sent();
+        may.then_some(statuses)
+    }
+
+    /// A response came with such a status: another server gets the request if one can take it now. What waits in the queue
+    /// of the pool comes first.
+    pub(super) fn try_elsewhere(&mut self, key: usize, cx: &mut Context) -> bool {
+        let attempt = self.attempt_after_status();
+        let pool = self.view.live.pool(self.pool);
+        // Past its deadline no attempt is begun.
+        let is_over = cx.now >= self.expires || !pool.queue.is_empty();
+        if is_over || !retry::may_after_status(self.retry_rules(), &attempt, &pool.budget, cx.now) {
+            return false;
+        }
+        let status = self.download.status();
+        self.tries.after_status = Some(status);
+        let Some(lease) = self.lease_elsewhere(cx) else {
+            self.tries.after_status = None;
+            self.view.live.pool(self.pool).budget.refund(cx.now);
+            return false;
+        };
+        log::debug!(
+            "{}: {}: {status} from a server, and another one is tried",
+            cx.shared.name,
+            self.meta.trace
+        );
+        self.leave_server(key, cx);
+        self.tries.failed.2 += 1;
+        self.tries.same_server = false;
+        cx.shard().count(Counter::Retries);
+        cx.shard().count(Counter::RetriesOnStatus);
+        self.lease = Some(lease);
+        self.asked_at = None;
+        self.download.begin_attempt(cx.now);
+        self.begin_attempt(cx);
+        true
+    }
+
+    fn attempt_after_status(&self) -> Attempt {
+        let (connects_failed, reuses_failed, others_failed) = self.tries.failed;
+        Attempt {
+            phase: Phase::Response,
+            idempotent: self.meta.idempotent,
+            body_buffered: self.upload.is_buffered(),
+            sent: true,
+            connects_failed,
+            reuses_failed,
+            others_failed: others_failed + 1,
+            timed_out: false,
+        }
+    }
+
+    /// The response counts at its server, and the connection is kept if all of the response was here.
+    fn leave_server(&mut self, key: usize, cx: &mut Context) {
+        self.note_status(key, cx);
+        self.count_at_server(cx);
+        self.phases.first_byte_at = None;
+        self.is_unjudged = false;
+        self.connection = None;
+        match self.download.server_keeps() {
+            true => cx.servers.put(key, &cx.poller, &cx.table.view().live.config, cx.now),
+            false => cx.servers.close(key),
+        }
+        if let Some(lease) = self.lease.take() {
+            finish::record_success(&lease, cx);
+            self.tries.servers.add(lease.server().id);
+            drop(lease);
+            self.view.live.pool(self.pool).queue.call_next();
+        }
+    }
+}
