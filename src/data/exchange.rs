@@ -803,7 +803,7 @@ impl Exchange {
         let guard = live.guard(self.way.as_ref().map(|way| way.index));
         let pages = guard.error_pages().filter(|pages| pages.intercept.is_some() && !asks);
         let is_id_told = listen.request_id_header || pages.is_some();
-        let id = is_id_told.then(|| self.meta.trace.bytes(&mut digits)).unwrap_or_default();
+        let id = if is_id_told { self.meta.trace.bytes(&mut digits) } else { b"" };
         let way = self.way.as_deref().filter(|way| way.edits_responses() && !asks);
         let edits = way.map(|way| way.response_edits(server));
         let asking = Asking {
