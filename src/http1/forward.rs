@@ -5,6 +5,10 @@
 
 pub use super::edits::{Change, Edits, Rewritten};
 
+mod lines;
+
+use lines::{ConnectionLine, Runs};
+
 use super::connection::Nominations;
 use super::edits::{append_replaced, change_of};
 use super::encoding::{self, Coding};
@@ -405,52 +409,6 @@ fn framing(framing: Framing, out: &mut Vec<u8>) {
             decimal(out, length);
             out.extend_from_slice(b"\r\n");
         }
-    }
-}
-
-/// A Connection line, if any option is added.
-#[derive(Default)]
-struct ConnectionLine {
-    begun: bool,
-}
-
-impl ConnectionLine {
-    fn add(&mut self, option: &str, out: &mut Vec<u8>) {
-        out.extend_from_slice(if self.begun { b", " } else { b"Connection: " });
-        out.extend_from_slice(option.as_bytes());
-        self.begun = true;
-    }
-
-    fn end(self, out: &mut Vec<u8>) {
-        if self.begun {
-            out.extend_from_slice(b"\r\n");
-        }
-    }
-}
-
-/// Copies the lines of a head in runs: each run ends at a line that is left out.
-struct Runs<'b> {
-    head: &'b [u8],
-    from: usize,
-}
-
-impl<'b> Runs<'b> {
-    fn new(fields: &Fields<'_, 'b>) -> Self {
-        Runs { head: fields.head, from: fields.first }
-    }
-
-    fn leave_out(&mut self, span: &Span, out: &mut Vec<u8>) {
-        self.copy_to(span.start as usize, out);
-        self.from = span.end as usize;
-    }
-
-    /// The last run ends before the empty line.
-    fn end(mut self, out: &mut Vec<u8>) {
-        self.copy_to(self.head.len().saturating_sub(2), out);
-    }
-
-    fn copy_to(&mut self, to: usize, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.head.get(self.from..to).unwrap_or_default());
     }
 }
 

@@ -3,6 +3,9 @@
 //! the one at the top, and with null none.
 
 mod files;
+mod pages;
+
+pub use pages::ErrorPages;
 
 use super::reader::Section;
 use super::tree::Node;
@@ -10,12 +13,9 @@ use super::{rules, spell, units};
 use crate::base::ids::PoolId;
 use crate::base::network::Network;
 use crate::http1::encoding::{Coding, Compression};
-use crate::http1::page::Page;
-use crate::http1::reason::Reason;
 use crate::policy::networks::Networks;
 use crate::policy::password::Users;
 use crate::policy::rate::Rate;
-use crate::policy::statuses::Statuses;
 use crate::state::stamp::Stamped;
 use files::{in_file, networks_of, read_file};
 use std::cell::RefCell;
@@ -137,37 +137,6 @@ pub struct ForwardAuth {
     pub timeout: Option<Duration>,
 }
 
-/// `error_pages`: what clients get to see of rejections.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ErrorPages {
-    /// Inclusive ranges of statuses, and their page.
-    pub pages: Vec<(Vec<(u16, u16)>, Page)>,
-    /// The page while no server of the pool may get requests, or there is none.
-    pub maintenance: Option<Page>,
-    /// Sentences may tell what is behind the balancer.
-    pub details: bool,
-    /// Statuses of servers' responses whose body a page takes the place of.
-    pub intercept: Option<Statuses>,
-}
-
-impl ErrorPages {
-    /// The page for a reason, where the pool has servers or is empty.
-    pub fn page(&self, reason: Reason, is_empty: bool) -> Option<&Page> {
-        let is_maintenance = reason == Reason::Maintenance || reason == Reason::NoServer && is_empty;
-        self.maintenance.as_ref().filter(|_| is_maintenance).or_else(|| self.of_status(reason.status()))
-    }
-
-    /// The page that takes the place of the body of a server's response with this status, if one does.
-    pub fn instead_of(&self, status: u16) -> Option<&Page> {
-        self.intercept.filter(|statuses| statuses.has(status)).and_then(|_| self.of_status(status))
-    }
-
-    fn of_status(&self, status: u16) -> Option<&Page> {
-        let has = |(low, high): &(u16, u16)| (*low..=*high).contains(&status);
-        self.pages.iter().find(|(ranges, _)| ranges.iter().any(has)).map(|(_, page)| page)
-    }
-}
-
 impl CountBy {
     /// The name of the limit in `RateLimit`.
     pub fn name(&self) -> &'static str {
@@ -188,7 +157,7 @@ pub(super) fn read(s: &mut Section<'_, '_>, folder: &Path, pools: &[&str], above
     let concurrency = s.section_or_null("concurrency_limit", concurrency_limit);
     let auth = s.section_or_null("basic_auth", |s| basic_auth(s, folder));
     let forward = s.section_or_null("forward_auth", |s| forward_auth(s, pools));
-    let pages = s.section_or_null("error_pages", |s| Some(error_pages(s, folder)));
+    let pages = s.section_or_null("error_pages", |s| Some(pages::read(s, folder)));
     let has_compression = s.has("compression");
     let compression = s.optional_or_true("compression", compression);
     let compression = has_compression.then_some(compression);
@@ -310,31 +279,6 @@ fn is_token(name: &str) -> bool {
     (1..=128).contains(&name.len()) && name.bytes().all(is_plain)
 }
 
-fn error_pages(s: &mut Section<'_, '_>, folder: &Path) -> ErrorPages {
-    let named = RefCell::new(Vec::new());
-    let pages = ErrorPages {
-        pages: s.objects("pages", |s| {
-            let statuses = s.required("status", rules::statuses);
-            let page = s.required("file", page(folder, &named));
-            statuses.zip(page)
-        }),
-        maintenance: s.maybe("maintenance", None, page(folder, &named)),
-        details: s.get("details", false, rules::flag),
-        intercept: s.maybe("intercept", None, rules::error_statuses),
-    };
-    s.has_contents(named.take());
-    let has_page = |intercept: &Statuses| {
-        (400..=599).any(|status| intercept.has(status) && pages.of_status(status).is_some())
-    };
-    if pages.intercept.is_some_and(|intercept| !has_page(&intercept)) {
-        s.warn(
-            "intercept",
-            "has no effect: \"pages\" has no page for any of these statuses; add one".to_owned(),
-        );
-    }
-    pages
-}
-
 fn compression(s: &mut Section<'_, '_>) -> Compression {
     let types = || TYPES.map(str::to_owned).to_vec();
     let codings = || vec![Coding::Zstd, Coding::Gzip];
@@ -357,18 +301,6 @@ fn media_type(node: &Node) -> Result<String, String> {
         Ok(text.to_ascii_lowercase())
     } else {
         Err(format!("{node} is not a valid media type; {advice}"))
-    }
-}
-
-/// A page from a file.
-fn page(folder: &Path, named: &RefCell<Vec<Stamped>>) -> impl Fn(&Node) -> Result<Page, String> {
-    move |node| {
-        let file = rules::path(folder)(node)?;
-        named.borrow_mut().push(Stamped::now(&file));
-        let text = read_file(&file)?;
-        let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        Page::parse(&text, extension)
-            .ok_or_else(|| format!("{node} is no page; write a file whose name ends in .html, .json or .txt"))
     }
 }
 
