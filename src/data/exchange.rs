@@ -1131,7 +1131,7 @@ impl Exchange {
         }
     }
 
-    /// Takes the connection to the server out of its worker's pool, for another worker; see [`Exchange::attach`].
+    /// The connection to its server, in its worker's pool.
     pub fn connection(&self) -> Option<usize> {
         self.connection
     }

@@ -141,9 +141,11 @@ fn field(bytes: &[u8], start: usize, rules: Rules) -> Result<Option<Span>, Reaso
 }
 
 /// The end of the value without the white space after it.
-fn value_end(bytes: &[u8], value: usize, text_end: usize) -> usize {
-    let blank = slice(bytes, value, text_end).iter().rev().take_while(|byte| is_blank(**byte)).count();
-    text_end - blank
+fn value_end(bytes: &[u8], value: usize, mut text_end: usize) -> usize {
+    while slice(bytes, value, text_end).last().is_some_and(|byte| is_blank(*byte)) {
+        text_end -= 1;
+    }
+    text_end
 }
 
 /// After the CRLF at `at`; `fault` for a byte that neither belongs to the line nor ends it.

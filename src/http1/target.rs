@@ -32,18 +32,16 @@ fn plain(path: &[u8]) -> Target<'_> {
 /// `uri-host [ ":" port ]` with a host that is not empty (RFC 9110 sections 4.2.1 and 7.2). User information is
 /// rejected: its `@` is not allowed in a host (RFC 9110 section 4.2.4).
 pub(super) fn is_authority(authority: &[u8]) -> bool {
-    let (host, port) = match authority {
+    let (is_host, port) = match authority {
         [b'[', rest @ ..] => {
             let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
             let (literal, port) = rest.split_at(end);
-            if !is_ip_literal(literal) {
-                return false;
-            }
-            return is_port(port.get(1..).unwrap_or_default());
+            (is_ip_literal(literal), port.get(1..).unwrap_or_default())
         }
-        _ => authority.split_at(authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len())),
+        [] | [b':', ..] => return false,
+        _ => after_reg_name(authority),
     };
-    !host.is_empty() && is_reg_name(host) && is_port(port)
+    is_host && is_port(port)
 }
 
 /// Absolute form. `OPTIONS` for a whole server, which has an empty path, becomes `*` (RFC 9112 section 3.2.4).
@@ -73,24 +71,21 @@ fn after_prefix<'b>(target: &'b [u8], prefix: &[u8]) -> Option<&'b [u8]> {
 fn is_port(port: &[u8]) -> bool {
     match port {
         [] => true,
-        [b':', digits @ ..] => {
-            digits.iter().all(u8::is_ascii_digit)
-                && (digits.is_empty() || super::fields::decimal(digits).is_some_and(|port| port <= 65_535))
-        }
+        [b':'] => true,
+        [b':', digits @ ..] => super::fields::decimal(digits).is_some_and(|port| port <= 65_535),
         _ => false,
     }
 }
 
-/// unreserved, sub-delims and complete percent-encoded bytes (RFC 3986 section 3.2.2).
-fn is_reg_name(mut host: &[u8]) -> bool {
-    let plain = host.iter().position(|byte| !is_host_byte(*byte)).unwrap_or(host.len());
-    host = host.get(plain..).unwrap_or_default();
+/// What follows unreserved, sub-delims and complete percent-encoded bytes (RFC 3986 section 3.2.2); false: a percent sign is
+/// not followed by two hex digits.
+fn after_reg_name(mut authority: &[u8]) -> (bool, &[u8]) {
     loop {
-        host = match host {
-            [] => return true,
+        let plain = authority.iter().position(|byte| !is_host_byte(*byte)).unwrap_or(authority.len());
+        authority = match authority.get(plain..).unwrap_or_default() {
             [b'%', a, b, rest @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => rest,
-            [byte, rest @ ..] if is_host_byte(*byte) => rest,
-            _ => return false,
+            [b'%', ..] => return (false, b""),
+            rest => return (true, rest),
         };
     }
 }
