@@ -7,7 +7,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 
 const SEED: &str = r#"{"load_balancer": {"load_balancer_port": "8000"}, "servers": {"queue_capacity": 1000}, "threadpool": {"min_workers": 1, "max_workers": 50, "queue_capacity": 100}}"#;
-pub(super) const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
+const DOCUMENT: &str = include_str!("../../../docs/configuration.md");
 
 fn read(text: &str) -> Result<Config, Vec<Fault>> {
     parse(text, Path::new(""))

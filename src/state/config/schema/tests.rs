@@ -1,11 +1,11 @@
 //! The schema against the reader, key by key and value by value.
 
-use super::super::tests::{DOCUMENT, file_with, keys_of_the_reader};
+use super::super::tests::{file_with, keys_of_the_reader};
 use super::super::{Config, Probe, parse};
 use super::*;
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 fn schema() -> Json {
@@ -290,86 +290,4 @@ fn the_tree_finds_what_is_referred_to() {
     let servers = &schema.properties(schema.root()).iter().find(|entry| entry.key == "servers").unwrap().node;
     assert!(schema.properties(servers).iter().any(|entry| entry.key == "health_check"));
     assert_eq!(Config::default(), parse("{}", Path::new("")).unwrap());
-}
-
-/// With this variable set, `the_descriptions_are_the_words_of_the_document` writes schema.json instead of comparing it.
-const UPDATE: &str = "EVENKEEL_UPDATE_SCHEMA";
-
-/// Every key with its description and where that begins in schema.json; an entry of a list is `[]`.
-fn described<'s>(schema: &'s Schema, node: &'s Node, path: &str, found: &mut Vec<(String, &'s Node)>) {
-    for Entry { key, node, .. } in schema.properties(node) {
-        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        found.extend(schema.find(node, "description").map(|description| (path.clone(), description)));
-        described(schema, node, &path, found);
-        if let Some(items) = schema.find(node, "items") {
-            described(schema, items, &format!("{path}[]"), found);
-        }
-    }
-}
-
-/// What the document says of each key: the last cell of its row, or the first paragraph under its heading. A link is its text.
-fn words_of_the_document() -> BTreeMap<String, String> {
-    let link = regex::Regex::new(r"\[([^\]]+)\]\([^)]+\)").unwrap();
-    let cell = regex::Regex::new(r"[^\\](\|)").unwrap();
-    let plain = |text: &str| link.replace_all(text, "$1").replace("\\|", "|");
-    let mut words = BTreeMap::new();
-    for row in DOCUMENT.lines().filter(|line| line.starts_with("| `")) {
-        let row = row.trim_end().trim_end_matches('|');
-        let ends: Vec<usize> = cell.captures_iter(row).map(|found| found.get(1).unwrap().start()).collect();
-        let (first, last) = (&row[1..ends[0]], &row[ends[ends.len() - 1] + 1..]);
-        for key in first.split('`').skip(1).step_by(2) {
-            let before = words.insert(key.to_owned(), plain(last.trim()));
-            assert!(before.is_none(), "docs/configuration.md has two rows for {key}");
-        }
-    }
-    for section in DOCUMENT.split("\n## ").skip(1) {
-        let (heading, rest) = section.split_once('\n').unwrap();
-        let paragraph = rest.trim_start().split("\n\n").next().unwrap();
-        if let Some(key) = heading.strip_prefix('`').and_then(|heading| heading.strip_suffix('`')) {
-            words.entry(key.to_owned()).or_insert_with(|| plain(&paragraph.replace('\n', " ")));
-        }
-    }
-    words
-}
-
-#[test]
-fn the_descriptions_are_the_words_of_the_document() {
-    let (schema, words, mut found) = (Schema::new(), words_of_the_document(), Vec::new());
-    described(&schema, schema.root(), "", &mut found);
-    let mut text = SCHEMA.to_owned();
-    let mut places: BTreeMap<usize, (&str, &str)> = BTreeMap::new();
-    for (key, node) in found {
-        let (Value::Text(is), Some(said)) = (&node.value, words.get(&key)) else { continue };
-        // What a route has as well may have two rows; the longer one tells more.
-        let (longest, _) = places.entry(node.at).or_insert((said, is));
-        *longest = if said.len() > longest.len() { said } else { longest };
-    }
-    // From the end on, so that the places before stay where they are.
-    let differ: Vec<_> = places.iter().rev().filter(|(_, (said, is))| said != is).collect();
-    for (at, (said, is)) in &differ {
-        let raw = serde_json::to_string(is).unwrap();
-        assert!(text[**at..].starts_with(&raw), "{raw}");
-        text.replace_range(**at..**at + raw.len(), &serde_json::to_string(said).unwrap());
-    }
-    if std::env::var_os(UPDATE).is_some() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/state/config/schema.json");
-        return std::fs::write(path, text).unwrap();
-    }
-    assert!(
-        differ.is_empty(),
-        "docs/configuration.md and schema.json differ; run this test with {UPDATE}=1 to write the document's words into \
-         the schema: {differ:#?}"
-    );
-    assert!(places.len() > 200, "{}", places.len());
-}
-
-#[test]
-fn each_key_of_the_schema_is_in_the_document() {
-    let (schema, words, mut found) = (Schema::new(), words_of_the_document(), Vec::new());
-    described(&schema, schema.root(), "", &mut found);
-    let known: BTreeSet<usize> =
-        found.iter().filter(|(key, _)| words.contains_key(key)).map(|(_, node)| node.at).collect();
-    let missing: Vec<_> =
-        found.iter().filter(|(_, node)| !known.contains(&node.at)).map(|(key, _)| key).collect();
-    assert!(missing.is_empty(), "docs/configuration.md does not describe {missing:?}");
 }
