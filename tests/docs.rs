@@ -111,7 +111,7 @@ fn every_file_of_the_tree_that_is_named_exists() {
 #[test]
 fn every_whole_configuration_is_accepted() {
     let mut count = 0;
-    for name in ["README.md", "docs/configuration.md", "docs/operations.md"] {
+    for name in ["README.md", "docs/configuration.md", "docs/operations.md", "docs/admin-api.md"] {
         let text = fs::read_to_string(root().join(name)).unwrap();
         for block in blocks(&text, "json").filter(|block| block.starts_with("{\n")) {
             count += 1;
