@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use support::balancer::list;
 use support::port::Port;
-use support::{Client, DEADLINE, Evenkeel, Origin, until};
+use support::{Client, DEADLINE, Evenkeel, Gate, Origin, until};
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 const SWITCH: &str = "HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -223,6 +223,31 @@ fn reloads_and_upgrades_under_load_fail_no_request_and_cut_no_web_socket() {
         successors
     });
     assert!(served.load(SeqCst) > 100);
+}
+
+#[test]
+fn a_stop_of_all_processes_after_an_upgrade_finishes_the_requests_of_the_old_one() {
+    let (arrived, gate) = (Gate::default(), Gate::default());
+    let (comes, opened) = (arrived.clone(), gate.clone());
+    let origin = Origin::start(move |visit| {
+        while visit.request().is_some() {
+            comes.open();
+            opened.wait();
+            visit.response("late");
+        }
+    });
+    let config = json!({"admin": {"socket": "a.sock"}, "timeouts": {"drain": "10m"}});
+    let mut first = Evenkeel::before(&[&origin], config);
+    let mut client = Client::to(&first);
+    client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    arrived.wait();
+    let _successor = upgrade(&first);
+    first.logs("has taken over");
+    first.signal(Signal::TERM);
+    first.logs("SIGTERM: this process drains already");
+    gate.open();
+    assert_eq!(client.response().text(), "late");
+    assert_eq!(first.wait().code(), Some(0));
 }
 
 #[test]

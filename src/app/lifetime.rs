@@ -20,6 +20,8 @@ pub(super) fn watch_signals(stop: &[i32]) -> Result<signals::Watch, Error> {
 enum Event {
     /// A signal of this name asks to stop.
     Stop(&'static str),
+    /// It does so for a second time.
+    StopNow(&'static str),
     /// This process has taken over.
     Upgraded(u32),
 }
@@ -59,9 +61,7 @@ impl Balancer {
         };
         let _ = give.send(self);
         drop(give);
-        if let Some(Event::Stop(signal)) = waiter.next(None, None) {
-            return Err(stopped_at_once(signal));
-        }
+        waiter.while_draining()?;
         let _ = drain.join();
         log::info!("stopped");
         Ok(())
@@ -78,13 +78,13 @@ impl Balancer {
             log::info!("{signal}: not ready any more; the ports close in {delay:?}");
             shared.announce_drain();
             match waiter.next(Some(self), Some(delay)) {
-                Some(Event::Stop(signal)) => return Err(stopped_at_once(signal)),
+                Some(Event::Stop(signal) | Event::StopNow(signal)) => return Err(stopped_at_once(signal)),
                 Some(upgraded) => event = Some(upgraded),
                 None => {}
             }
         }
         match event {
-            Some(Event::Stop(signal)) => {
+            Some(Event::Stop(signal) | Event::StopNow(signal)) => {
                 systemd::stopping();
                 log::info!(
                     "{signal}: the ports are closed; requests in flight are finished, for up to {drain:?}"
@@ -125,8 +125,25 @@ impl Waiter<'_> {
                 recv(over) -> _ => return None,
             };
             match received.ok()? {
-                Received::Stop(name) | Received::StopNow(name) => return Some(Event::Stop(name)),
+                Received::Stop(name) => return Some(Event::Stop(name)),
+                Received::StopNow(name) => return Some(Event::StopNow(name)),
                 Received::Other(signal) => respond_to(signal, &self.access, balancer),
+            }
+        }
+    }
+
+    /// Waits until the drain is over. An error: a second request to stop ended it early. The first one may come only now, when
+    /// an upgrade began the drain: `systemctl stop` signals all processes of a unit, those that are leaving too.
+    fn while_draining(&self) -> Result<(), Error> {
+        loop {
+            match self.next(None, None) {
+                Some(Event::StopNow(signal)) => return Err(stopped_at_once(signal)),
+                Some(Event::Stop(signal)) => {
+                    log::info!("{signal}: this process drains already; a second one ends it at once");
+                }
+                // It had begun before the signal came.
+                Some(Event::Upgraded(pid)) => log::info!("upgrade: process {pid} has taken over"),
+                None => return Ok(()),
             }
         }
     }

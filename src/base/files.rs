@@ -1,7 +1,64 @@
-//! Why a file cannot be read, in words for an operator.
+//! Files that an operator names: reading them without waiting for ever, and why one cannot be read, in words.
 
-use std::io::{Error, ErrorKind};
+use super::time::{self, Moment};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::fs::{File, OpenOptions};
+use std::io::{Error, ErrorKind, Read, Result};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
+
+/// A pipe (a FIFO, or `<(…)` of a shell) has to give what it has within this time: most programs that make a configuration take
+/// less. One that nobody writes to would otherwise hold whoever reads it, a reload and the signals behind it among them.
+const PIPE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A file that is being read. Pipes and terminals are waited for, up to [`PIPE_LIMIT`] in all.
+#[derive(Debug)]
+pub struct Input {
+    file: File,
+    /// Until when may be waited; a plain file never has to be waited for.
+    until: Option<Moment>,
+}
+
+/// Opens a file to read it; no call blocks for longer than five seconds. Errors are those of the operating system, and
+/// `TimedOut`.
+pub fn open(path: &Path) -> Result<Input> {
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let is_plain = file.metadata()?.is_file();
+    Ok(Input { file, until: (!is_plain).then(|| time::now().after(PIPE_LIMIT)) })
+}
+
+/// The text of a file of any size.
+pub fn read_to_string(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    open(path)?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+impl Read for Input {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize> {
+        if let Some(until) = self.until {
+            self.wait(until)?;
+        }
+        self.file.read(into)
+    }
+}
+
+impl Input {
+    fn wait(&self, until: Moment) -> Result<()> {
+        let left = Timespec::try_from(until.since(time::now())).ok();
+        match poll(&mut [PollFd::new(&self.file, PollFlags::IN)], left.as_ref()) {
+            Ok(0) => Err(Error::new(
+                ErrorKind::TimedOut,
+                format!("it is a pipe, and nothing was written to it within {PIPE_LIMIT:?}"),
+            )),
+            Ok(_) => Ok(()),
+            // The caller tries again.
+            Err(error) => Err(error.into()),
+        }
+    }
+}
 
 /// A sentence that names the file and says what to do. A relative path is told with the folder that it begins at.
 pub fn unreadable(path: &Path, error: &Error) -> String {
@@ -27,6 +84,29 @@ pub fn unreadable(path: &Path, error: &Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::io::Write;
+    use std::thread;
+
+    #[test]
+    fn a_pipe_is_read_but_not_waited_for_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let silent = open(&path).map(|input| Input { until: Some(time::now()), ..input });
+        let error = silent.unwrap().read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(unreadable(&path, &error).contains("nothing was written to it within 5s"), "{error}");
+
+        let writer = path.clone();
+        let writer = thread::spawn(move || {
+            let mut pipe = File::options().write(true).open(writer).unwrap();
+            pipe.write_all(b"some ").unwrap();
+            pipe.write_all(b"text").unwrap();
+        });
+        assert_eq!(read_to_string(&path).unwrap(), "some text");
+        writer.join().unwrap();
+    }
 
     #[test]
     fn a_missing_file_is_told_with_the_folder_where_it_was_looked_for() {

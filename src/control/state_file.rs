@@ -1,7 +1,7 @@
 //! The file in which changes of the admin API are kept over a restart: read at the start, written by a thread of its own
 //! when something has changed.
 
-use crate::base::time;
+use crate::base::{files, time};
 use crate::state::changes::Changes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ pub enum Found {
 /// Reads the file. What cannot be understood is renamed, so that it is not lost and the start goes on. The error is that of
 /// the operating system.
 pub fn read(path: &Path) -> io::Result<Found> {
-    let text = match fs::read_to_string(path) {
+    let text = match files::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {

@@ -11,7 +11,7 @@ pub use split::{Key, Split};
 
 use super::config::RouteSpec;
 use super::traffic::{Registry, Traffic};
-use crate::base::files::unreadable;
+use crate::base::files::{self, unreadable};
 use crate::base::ids::PoolId;
 use crate::base::template::Template;
 use crate::policy::backlog::Priority;
@@ -276,7 +276,7 @@ impl<R: Request> Request for WithPath<'_, R> {
 fn read(path: &PathBuf) -> Result<Arc<[u8]>, String> {
     let cannot = |error: std::io::Error| unreadable(path, &error);
     let mut body = Vec::new();
-    let file = std::fs::File::open(path).map_err(cannot)?;
+    let file = files::open(path).map_err(cannot)?;
     file.take(BODY_MAX + 1).read_to_end(&mut body).map_err(cannot)?;
     match body.len() as u64 > BODY_MAX {
         true => Err(format!("{} is larger than 1MiB; let a server send it", path.display())),

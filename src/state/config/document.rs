@@ -6,7 +6,7 @@ use super::source::Source;
 use super::tree::{self, Node, Value};
 use super::units;
 use super::variables::Variables;
-use crate::base::files::unreadable;
+use crate::base::files::{self, unreadable};
 use crate::state::stamp::Stamped;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -109,7 +109,7 @@ impl<'a> Loader<'a> {
             );
         }
         self.read.push((Stamped::now(file), Some(at)));
-        let text = match std::fs::File::open(file).and_then(bounded) {
+        let text = match files::open(file).and_then(bounded) {
             Ok(Some(text)) => text,
             Ok(None) => return self.fault("include", at, format!("{}: {}", file.display(), too_large())),
             Err(error) => return self.fault("include", at, unreadable(file, &error)),
@@ -207,7 +207,7 @@ impl<'a> Loader<'a> {
 
 /// The text of a file, or a sentence that says why it cannot be read.
 pub(super) fn read(path: &Path) -> Result<String, String> {
-    let file = std::fs::File::open(path).map_err(|error| cannot(&error))?;
+    let file = files::open(path).map_err(|error| cannot(&error))?;
     read_from(file)
 }
 

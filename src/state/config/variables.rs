@@ -1,7 +1,7 @@
 //! `${NAME}`, `${NAME:-default}` and `${file:PATH}` in the texts of a file.
 
 use super::tree::{Node, Value, Variable};
-use crate::base::files::unreadable;
+use crate::base::files::{self, unreadable};
 use crate::base::template::Placeholder;
 use crate::state::stamp::Stamped;
 use std::ffi::OsString;
@@ -105,7 +105,7 @@ impl Variables<'_> {
         self.files.push(Stamped::now(&path));
         let cannot = |error: std::io::Error| unreadable(&path, &error);
         let mut text = String::new();
-        let file = std::fs::File::open(&path).map_err(cannot)?;
+        let file = files::open(&path).map_err(cannot)?;
         file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(cannot)?;
         if text.len() as u64 > FILE_MAX {
             return Err(format!("{} is larger than 64KiB", path.display()));

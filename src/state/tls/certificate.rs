@@ -2,14 +2,13 @@
 //! names the file and says what to do.
 
 use crate::base::cryptography::provider;
-use crate::base::files::unreadable;
+use crate::base::files::{self, unreadable};
 use crate::base::trust::date;
 use crate::state::config::Certificate;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -114,7 +113,7 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let cannot = |error: std::io::Error| unreadable(path, &error);
     let mut text = Vec::new();
-    fs::File::open(path).and_then(|file| file.take(FILE_MAX).read_to_end(&mut text)).map_err(cannot)?;
+    files::open(path).and_then(|file| file.take(FILE_MAX).read_to_end(&mut text)).map_err(cannot)?;
     Ok(text)
 }
 

@@ -1,7 +1,7 @@
 //! Files that guards are read from.
 
 use super::super::units;
-use crate::base::files::unreadable;
+use crate::base::files::{self, unreadable};
 use crate::base::network::Network;
 use std::io::Read;
 use std::path::Path;
@@ -30,7 +30,7 @@ pub(super) fn networks_of(file: &Path) -> Result<Vec<Network>, String> {
 pub(super) fn read_file(path: &Path) -> Result<String, String> {
     let cannot = |error: std::io::Error| unreadable(path, &error);
     let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(cannot)?;
+    let file = files::open(path).map_err(cannot)?;
     file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(cannot)?;
     if text.len() as u64 > FILE_MAX {
         return Err(format!("{} is larger than {}", path.display(), units::show_size(FILE_MAX)));
