@@ -19,7 +19,7 @@ use std::time::Duration;
 use support::balancer::{list, with};
 use support::faults::ok;
 use support::origin::Visit;
-use support::{Client, Evenkeel, Origin, until};
+use support::{Client, Evenkeel, Gate, Origin, until};
 
 /// The first bytes of a client that speaks HTTP/2.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -155,6 +155,48 @@ fn of_each_kind(live: &Origin, peers: [&Origin; 3], file: &Path) -> Value {
         ("grpc", pool(servers(), grpc)),
         ("exec", pool(servers(), exec)),
     ])
+}
+
+/// A stopped process keeps its connections, and says nothing. What may not be sent twice stays with it.
+#[test]
+fn requests_that_wait_at_a_server_that_goes_down_are_sent_to_another_one() {
+    let (is_stopped, stopped) = (Arc::new(AtomicBool::new(false)), Gate::default());
+    let (stops, waits) = (Arc::clone(&is_stopped), stopped.clone());
+    let stopping = Origin::start(move |visit| {
+        while let Some(seen) = visit.request() {
+            let is_probe = seen.target() == "/health";
+            if is_probe && stops.load(SeqCst) {
+                return;
+            }
+            if !is_probe {
+                stops.store(true, SeqCst);
+                waits.wait();
+            }
+            visit.send(ok("stopped"));
+        }
+    });
+    let posts = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&posts);
+    let other = Origin::start(move |visit| {
+        while let Some(seen) = visit.request() {
+            counts.fetch_add(usize::from(seen.method() == "POST"), SeqCst);
+            visit.send(ok("other"));
+        }
+    });
+    let list = json!([
+        {"name": "a", "address": stopping.address().to_string()},
+        {"name": "b", "address": other.address().to_string(), "priority": 1},
+    ]);
+    let balancer = Evenkeel::start(json!({"servers": pool(list, json!({"path": "/health"}))}));
+    let [mut post, mut get] = [(); 2].map(|()| Client::to(&balancer));
+    balancer.logs("server a (");
+    post.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n");
+    get.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(get.response().text(), "other");
+    balancer.logs("is down");
+    stopped.open();
+    assert_eq!(post.response().text(), "stopped");
+    assert_eq!(posts.load(SeqCst), 0);
 }
 
 #[test]

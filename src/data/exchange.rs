@@ -22,6 +22,7 @@ mod info;
 mod judge;
 mod load;
 mod mirror;
+mod on_down;
 mod on_status;
 mod queue;
 mod session;
@@ -691,7 +692,11 @@ impl Exchange {
         }
         let (deadline, reason) = self.deadline();
         if cx.now < deadline {
-            return Ok(Flow::Wait(deadline.min(self.next_stream_end(cx.now))));
+            if self.leave_down(cx) {
+                return Ok(Flow::Again);
+            }
+            let look = self.down_look(cx.now).min(self.next_stream_end(cx.now));
+            return Ok(Flow::Wait(deadline.min(look)));
         }
         if self.download.is_done() {
             // What is missing is the rest of the request, and it is not needed any more.

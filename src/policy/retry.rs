@@ -7,6 +7,7 @@
 //! | pooled connection, sent | idempotent with body still buffered: same server, new connection | once, free; then as a reset |
 //! | reset before the head | idempotent with body still buffered: another server | `attempts`, paid from the budget |
 //! | a response whose status is one of `on_status` | as a reset, if no byte went to the client; else it is the client's | `attempts`, paid from the budget |
+//! | probes find the server down while it has not responded | as after a reset, if another one has room | `attempts`, paid from the budget |
 //! | timeout (504) | no: a stalled server would cost the client twice the time | |
 //! | the response had begun | no | |
 //!

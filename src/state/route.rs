@@ -20,7 +20,7 @@ use crate::policy::retry;
 use crate::policy::route::{Path, Pattern, Request, Router};
 use std::io::Read;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -273,7 +273,7 @@ impl<R: Request> Request for WithPath<'_, R> {
 }
 
 /// A file of bounded size.
-fn read(path: &PathBuf) -> Result<Arc<[u8]>, String> {
+fn read(path: &FilePath) -> Result<Arc<[u8]>, String> {
     let cannot = |error: std::io::Error| unreadable(path, &error);
     let mut body = Vec::new();
     let file = files::open(path).map_err(cannot)?;
