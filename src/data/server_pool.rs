@@ -182,6 +182,8 @@ impl ServerPool {
                 || connection.server.is_retired()
                 || !connection.server.addresses().keeps_idle(connection.generation)
         });
+        // Servers come and go, and each has an id of its own.
+        self.idle.retain(|_, keys| !keys.is_empty());
     }
 
     /// Closes all idle connections: their descriptors are needed.

@@ -134,6 +134,8 @@ impl Worker {
         let begun = time::now();
         let mut work = None;
         if self.set.is_empty() && self.cx.servers.is_empty() && !self.stopping {
+            // The last one may have been passed on since others were told.
+            self.handle.connections.store(0, Relaxed);
             work = self.pool.take(LONGEST_SLEEP);
         } else if !self.ready.is_empty() {
             self.poll(Some(Duration::ZERO));
@@ -460,6 +462,18 @@ mod tests {
         let mut response = String::new();
         second.read_to_string(&mut response).unwrap();
         assert!(response.starts_with("HTTP/1.1 503") && response.contains("no_server"), "{response}");
+    }
+
+    #[test]
+    fn only_one_with_connections_is_asked_for_its_exchanges() {
+        let mut worker = worker();
+        worker.pool.requests(Duration::ZERO);
+        assert!(worker.handle.lists.1.is_empty(), "it would respond when its sleep in the channel is over");
+        let _client = connect(&mut worker);
+        worker.take_work();
+        worker.tell();
+        worker.pool.requests(Duration::ZERO);
+        assert_eq!(worker.handle.lists.1.len(), 1);
     }
 
     #[test]

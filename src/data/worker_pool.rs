@@ -8,7 +8,7 @@ use super::shared::Shared;
 use super::sleep::SleepFlag;
 use crate::base::ids::ListenerId;
 use crate::base::inherited::Socket;
-use crate::base::time::Moment;
+use crate::base::time::{self, Moment};
 use crate::state::listener::OpenListener;
 use crate::state::workers::{Gauges, RequestInfo};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
@@ -331,17 +331,19 @@ impl WorkerPool {
         self.accept_ended.load(SeqCst)
     }
 
-    /// Lists exchanges in flight: each worker that responds within `limit` tells its own.
+    /// Lists exchanges in flight: each worker that responds within `limit` tells its own. One without connections has none; it
+    /// may be blocked in the channel, and would respond late.
     pub fn requests(&self, limit: Duration) -> Vec<RequestInfo> {
+        let until = time::instant(time::now().after(limit));
         let (sender, receiver) = unbounded();
-        for handle in self.handles.read().iter() {
+        for handle in self.handles.read().iter().filter(|handle| handle.connections.load(Relaxed) > 0) {
             if handle.lists.0.try_send(sender.clone()).is_ok() {
                 handle.mailbox.wake();
             }
         }
         drop(sender);
         let mut all = Vec::new();
-        while let Ok(some) = receiver.recv_timeout(limit) {
+        while let Ok(some) = receiver.recv_deadline(until) {
             all.extend(some);
         }
         all
