@@ -377,8 +377,10 @@ impl Agent {
         };
         self.newcomers += usize::from(!was_up);
         self.watched.insert(server.id, watched);
-        self.due.push(Reverse((probe_at, server.id, Kind::Probe)));
-        self.due.push(Reverse((report_at, server.id, Kind::Report)));
+        // What is never due would stay there for good when the server is gone.
+        let due = [(probe_at, Kind::Probe), (report_at, Kind::Report)];
+        let due = due.into_iter().filter(|(at, _)| *at < Moment::NEVER);
+        self.due.extend(due.map(|(at, kind)| Reverse((at, server.id, kind))));
         self.begin_asking(server.id, now);
         if let Some(name) = server.name_to_look_up() {
             self.names.add(name, server.id, now);
