@@ -3,25 +3,19 @@
 
 use super::{Failure, failed, reachable};
 use crate::base::program;
+use crate::control::probe::connection::{self, Channel, Stream};
+use crate::control::probe::over_ureq;
 use crate::sample::{AdminApi, Unmet};
 use crate::state::config::{self, Config};
 use crate::state::instance::Instance;
 use clap::Args;
-use rustix::io::retry_on_intr;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 use serde::Deserialize;
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
-use ureq::http::Uri;
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
-};
 use ureq::{Agent, Error};
 
 /// Time for one whole call: a balancer whose machine is very busy still responds within it.
@@ -241,7 +235,8 @@ fn call(
         .input_buffer_size(BUFFER)
         .output_buffer_size(BUFFER)
         .build();
-    let agent = Agent::with_parts(config, Dial(place.clone()), NoResolver);
+    let (channel, address) = open(place).map_err(|error| words(&Error::Io(error)))?;
+    let agent = over_ureq::agent(config, channel, address);
     let host = match place {
         Place::Socket(_) => "localhost".to_owned(),
         Place::Tcp(address) => address.to_string(),
@@ -276,121 +271,22 @@ fn words(error: &Error) -> String {
     }
 }
 
-/// Connects to the place, whatever the URL says.
-#[derive(Debug)]
-struct Dial(Place);
-
-impl Connector for Dial {
-    type Out = Wire;
-
-    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Wire>, Error> {
-        let stream = match &self.0 {
-            Place::Socket(path) => Stream::Unix(connect_unix(path)?),
-            Place::Tcp(address) => Stream::Tcp(TcpStream::connect_timeout(address, CALL)?),
-        };
-        let config = details.config;
-        let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-        Ok(Some(Wire { stream, buffers }))
-    }
-}
-
-/// Connecting waits while the backlog is full; the send timeout limits that.
-fn connect_unix(path: &Path) -> io::Result<UnixStream> {
-    let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(CALL))?;
-    let address = SocketAddrUnix::new(path)?;
-    retry_on_intr(|| connect(&fd, &address))?;
-    Ok(UnixStream::from(fd))
-}
-
-/// The connector knows the destination, and ureq's own resolver would start a thread.
-#[derive(Debug)]
-struct NoResolver;
-
-impl Resolver for NoResolver {
-    fn resolve(
-        &self,
-        _: &Uri,
-        _: &ureq::config::Config,
-        _: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, Error> {
-        let mut found = self.empty();
-        found.push((Ipv4Addr::LOCALHOST, 80).into());
-        Ok(found)
-    }
-}
-
-#[derive(Debug)]
-enum Stream {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-#[derive(Debug)]
-struct Wire {
-    stream: Stream,
-    buffers: LazyBuffers,
-}
-
-impl Transport for Wire {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        let bytes = &self.buffers.output()[..amount];
-        match &mut self.stream {
-            Stream::Unix(stream) => {
-                stream.set_write_timeout(limit(timeout))?;
-                stream.write_all(bytes)?;
-            }
-            Stream::Tcp(stream) => {
-                stream.set_write_timeout(limit(timeout))?;
-                stream.write_all(bytes)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let buffer = self.buffers.input_append_buf();
-        // A command that was stopped and goes on has its wait interrupted.
-        let count = loop {
-            let read = match &mut self.stream {
-                Stream::Unix(stream) => {
-                    stream.set_read_timeout(limit(timeout))?;
-                    stream.read(buffer)
-                }
-                Stream::Tcp(stream) => {
-                    stream.set_read_timeout(limit(timeout))?;
-                    stream.read(buffer)
-                }
-            };
-            match read {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => break done?,
-            }
-        };
-        self.buffers.input_appended(count);
-        Ok(count > 0)
-    }
-
-    fn is_open(&mut self) -> bool {
-        // Never called: no connection is kept.
-        false
-    }
-}
-
-/// A socket accepts no timeout of zero.
-fn limit(timeout: NextTimeout) -> Option<Duration> {
-    timeout.not_zero().map(|after| (*after).max(Duration::from_millis(1)))
+/// A connection to the place.
+fn open(place: &Place) -> io::Result<(Channel, SocketAddr)> {
+    let (stream, address) = match place {
+        Place::Socket(path) => (Stream::Unix(connection::open_unix(path, CALL)?), over_ureq::NO_ADDRESS),
+        Place::Tcp(address) => (Stream::Tcp(TcpStream::connect_timeout(address, CALL)?), *address),
+    };
+    Ok((Channel::new(stream, None), address))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::os::unix::net::UnixListener;
+    use std::path::Path;
 
     fn served(mut stream: impl Read + Write, response: &str) -> String {
         let mut head = Vec::new();

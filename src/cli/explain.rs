@@ -6,13 +6,14 @@ use super::admin::{Client, Which};
 use super::{Failure, File, duration, failed, find, say};
 use crate::base::time;
 use crate::sample::AdminApi;
+use crate::state::decisions::told::Decisions;
 use clap::Args;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
-use text::{Decisions, report};
+use text::report;
 
 pub(super) const LONG_ABOUT: &str = "\
 Show why requests went to the servers that they went to.

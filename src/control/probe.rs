@@ -3,11 +3,12 @@
 //! leaves undone takes longer than that limit, or more memory than a few buffers.
 
 pub mod agent;
-mod connection;
+pub mod connection;
 mod exec;
 mod grpc;
 mod hpack;
 pub mod http;
+pub mod over_ureq;
 mod tcp;
 
 use crate::base::text;

@@ -2,6 +2,8 @@
 //! memory, and bounded in how many are made a second. A request that is not recorded pays for one comparison
 //! ([`Decisions::is_due`]).
 
+pub mod told;
+
 use super::choose::Note;
 use crate::base::ids::PoolId;
 use crate::base::time::Moment;

@@ -1,78 +1,12 @@
 //! A decision as text, in 80 columns.
 
 use crate::cli::view::{millis, plain};
-use serde::Deserialize;
+use crate::state::decisions::told::{Candidate, Decision, Excluded, Shadow};
 
 /// The width of what is printed: the default width of a terminal.
 const WIDTH: usize = 80;
 /// Where the text behind the name of a server begins at the most.
 const NAME_MAX: usize = 20;
-
-/// `GET /api/v1/decisions`. What an older balancer does not tell is empty.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Decisions {
-    pub(super) decisions: Vec<Decision>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Decision {
-    at: String,
-    pub(super) request_id: String,
-    request: Option<String>,
-    pool: String,
-    route: Option<String>,
-    algorithm: String,
-    attempt: u32,
-    after_status: Option<u16>,
-    waited_ms: Option<f64>,
-    outcome: String,
-    server: Option<String>,
-    why: Option<String>,
-    among: usize,
-    last_resort: bool,
-    candidates: Vec<Candidate>,
-    candidates_more: usize,
-    excluded: Vec<Excluded>,
-    excluded_more: usize,
-    not_sampled: usize,
-    tier: Option<String>,
-    shadow: Option<Shadow>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Shadow {
-    algorithm: String,
-    server: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Candidate {
-    server: String,
-    cost_ms: Option<f64>,
-    weight: u16,
-    in_flight: u32,
-    tunnels: u32,
-    latency_ms: Option<f64>,
-    usual_in_flight: Option<f64>,
-    good_share: f64,
-    silence_ms: f64,
-    report_factor: f64,
-    avoided: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Excluded {
-    server: String,
-    why: String,
-    detail: Option<String>,
-    for_s: Option<f64>,
-    in_flight: Option<u32>,
-}
 
 /// A decision: what came of it, the candidates from the chosen one on, and the servers that could not get the request.
 pub(super) fn report(decision: &Decision) -> String {
@@ -118,7 +52,7 @@ fn names(decision: &Decision) -> impl Iterator<Item = String> {
 }
 
 fn outcome(decision: &Decision) -> String {
-    match (&decision.server, decision.outcome.as_str()) {
+    match (&decision.server, &*decision.outcome) {
         (Some(server), _) => plain(server),
         (None, "queued") if decision.excluded.is_empty() => "waits behind others".to_owned(),
         (None, "queued") => "waits: all servers are full".to_owned(),
@@ -177,7 +111,7 @@ fn figures(one: &Candidate, decision: &Decision) -> String {
         _ if one.avoided => format!("avoided, fails or hangs ({parts})"),
         Some(cost) => format!("cost {} ({parts})", millis(cost)),
         // Turns and hashes know nothing of responses.
-        None if matches!(decision.algorithm.as_str(), "round_robin" | "ip_hash") => {
+        None if matches!(&*decision.algorithm, "round_robin" | "ip_hash") => {
             format!("weight {}", one.weight)
         }
         None => parts,
@@ -186,7 +120,7 @@ fn figures(one: &Candidate, decision: &Decision) -> String {
 
 fn exclusion(one: &Excluded) -> String {
     let detail = one.detail.as_ref().map(|detail| format!(", {}", plain(detail))).unwrap_or_default();
-    match one.why.as_str() {
+    match &*one.why {
         "tried" => "tried before".to_owned(),
         "full" => format!("full, {} in flight", one.in_flight.unwrap_or(0)),
         "down" => format!("down{detail}"),

@@ -8,7 +8,7 @@ use crate::base::time;
 use crate::front::Response;
 use crate::policy::pick::Candidate;
 use crate::state::choose::{Considered, Excluded, Exclusion};
-use crate::state::decisions::{Decision, KEPT_MAX, Wanted};
+use crate::state::decisions::{Decision, KEPT_MAX, Wanted, told};
 use serde::Serialize;
 
 /// Decisions in a response where the caller does not say how many.
@@ -17,98 +17,6 @@ const LIMIT: u64 = 20;
 const COUNT_MAX: u64 = KEPT_MAX as u64;
 /// The longest id or header that is asked for, in bytes.
 const TEXT_MAX: usize = 200;
-
-#[derive(Debug, Serialize)]
-struct Decisions {
-    /// For the next `?since=`.
-    next: u64,
-    /// The oldest first.
-    decisions: Vec<Shown>,
-}
-
-#[derive(Debug, Serialize)]
-struct Shown {
-    number: u64,
-    /// RFC 3339, in UTC.
-    at: String,
-    at_ms: u64,
-    request_id: String,
-    /// Method and target as they go to the server; null once they are no longer kept.
-    request: Option<String>,
-    pool: String,
-    route: Option<String>,
-    algorithm: &'static str,
-    /// 1 for the first server that a request goes to.
-    attempt: u32,
-    /// The status of the response because of which there is another attempt; null where there was none.
-    after_status: Option<u16>,
-    /// How long it waited for a server with room; null when it did not.
-    waited_ms: Option<f64>,
-    /// Recorded because somebody asked; else it is a sample.
-    asked: bool,
-    /// `sent`, `queued` or `no_server`.
-    outcome: &'static str,
-    /// Null unless it was sent.
-    server: Option<String>,
-    /// `only_one`, `trial`, `least`, `turn`, `random`, `less_of_two`, `hash`, `session`, `slow_start`.
-    why: Option<&'static str>,
-    /// Candidates that were as good as the chosen one, that one among them.
-    among: usize,
-    /// All servers that come first were tried: it is a backup, or one whose first probe is not finished.
-    last_resort: bool,
-    candidates: Vec<CandidateShown>,
-    /// Further ones, that are not listed.
-    candidates_more: usize,
-    excluded: Vec<ExcludedShown>,
-    excluded_more: usize,
-    /// Servers that take requests and were not drawn for the sample of a large table.
-    not_sampled: usize,
-    /// Null without a second algorithm.
-    /// Null where the pool has one tier only.
-    tier: Option<String>,
-    shadow: Option<ShadowShown>,
-}
-
-#[derive(Debug, Serialize)]
-struct ShadowShown {
-    algorithm: &'static str,
-    /// What it would have chosen.
-    server: String,
-}
-
-#[derive(Debug, Serialize)]
-struct CandidateShown {
-    server: String,
-    /// What `dynamic` ranks by; null for other algorithms, for weights that differ, and for a server that is avoided.
-    cost_ms: Option<f64>,
-    weight: u16,
-    in_flight: u32,
-    tunnels: u32,
-    /// The usual latency; null while it is unknown.
-    latency_ms: Option<f64>,
-    /// The requests in flight that were usual then.
-    usual_in_flight: Option<f64>,
-    /// The share of good responses, relative to the best of the candidates.
-    good_share: f64,
-    /// How long requests have been without any response.
-    silence_ms: f64,
-    /// By what its load report raises the expected latency.
-    report_factor: f64,
-    /// It fails or hangs, and others do not: it gets trials only.
-    avoided: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct ExcludedShown {
-    server: String,
-    /// `tried`, `full`, `down`, `ejected`, `drain`, `maint`, `weight_zero`, `backup`, `other_tier`, `starting`, `slow_start`, `changed`.
-    why: &'static str,
-    /// The reason as in the log.
-    detail: Option<String>,
-    /// How long an ejection still lasts.
-    for_s: Option<f64>,
-    in_flight: Option<u32>,
-}
 
 /// What was asked for, and from which decision on it is to be looked for.
 #[derive(Debug, Serialize)]
@@ -125,7 +33,10 @@ pub(super) fn last(view: &View, call: &Call) -> Response {
     match found(view, call) {
         Ok(decisions) => {
             let next = decisions.last().map_or(last, |found| found.number.max(last));
-            Response::compact(&Decisions { next, decisions: decisions.into_iter().map(shown).collect() })
+            Response::compact(&told::Decisions {
+                next,
+                decisions: decisions.into_iter().map(shown).collect(),
+            })
         }
         Err(sentence) => call.reject(400, sentence),
     }
@@ -188,13 +99,15 @@ fn wanted(view: &View, call: &Call) -> Result<(Wanted, u64), (u16, String)> {
     ))
 }
 
-fn shown(decision: Decision) -> Shown {
+fn shown(decision: Decision) -> told::Decision {
     let note = decision.note;
     let (server, why, among, last_resort) = match note.picked {
-        Some(picked) => (Some(picked.server), Some(picked.why.name()), picked.among, picked.is_reserve),
+        Some(picked) => {
+            (Some(picked.server), Some(picked.why.name().into()), picked.among, picked.is_reserve)
+        }
         None => (None, None, 0, false),
     };
-    Shown {
+    told::Decision {
         number: decision.number,
         at: unix_rfc3339(decision.unix_ms / 1000),
         at_ms: decision.unix_ms,
@@ -202,12 +115,12 @@ fn shown(decision: Decision) -> Shown {
         request: (!decision.request.is_empty()).then_some(decision.request),
         pool: decision.pool.to_string(),
         route: decision.route,
-        algorithm: note.algorithm.name(),
+        algorithm: note.algorithm.name().into(),
         attempt: decision.attempt,
         after_status: decision.after_status,
         waited_ms: (!decision.waited.is_zero()).then(|| rounded(decision.waited.as_secs_f64() * 1e3)),
         asked: decision.is_asked,
-        outcome: decision.outcome.name(),
+        outcome: decision.outcome.name().into(),
         server,
         why,
         among,
@@ -218,14 +131,14 @@ fn shown(decision: Decision) -> Shown {
         excluded_more: note.excluded_more,
         not_sampled: note.not_sampled,
         tier: note.tier,
-        shadow: note.shadow.map(|(by, server)| ShadowShown { algorithm: by.name(), server }),
+        shadow: note.shadow.map(|(by, server)| told::Shadow { algorithm: by.name().into(), server }),
     }
 }
 
-fn candidate(Considered { server, seen, .. }: Considered) -> CandidateShown {
+fn candidate(Considered { server, seen, .. }: Considered) -> told::Candidate {
     let ms = |us: f32| rounded(f64::from(us) / 1000.0);
     let Candidate { cost, latency, .. } = seen;
-    CandidateShown {
+    told::Candidate {
         server,
         cost_ms: (cost > 0.0 && cost.is_finite()).then(|| ms(cost)),
         weight: seen.weight.0,
@@ -240,7 +153,7 @@ fn candidate(Considered { server, seen, .. }: Considered) -> CandidateShown {
     }
 }
 
-fn excluded(Excluded { server, why }: Excluded) -> ExcludedShown {
+fn excluded(Excluded { server, why }: Excluded) -> told::Excluded {
     let (name, mut for_s, mut in_flight) = (why.name(), None, None);
     let detail = match why {
         Exclusion::Down(detail) => detail,
@@ -254,5 +167,5 @@ fn excluded(Excluded { server, why }: Excluded) -> ExcludedShown {
         }
         _ => None,
     };
-    ExcludedShown { server, why: name, detail, for_s, in_flight }
+    told::Excluded { server, why: name.into(), detail, for_s, in_flight }
 }

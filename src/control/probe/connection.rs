@@ -1,4 +1,4 @@
-//! A blocking connection of a probe, in clear text or with TLS, in which every call has a time limit.
+//! A blocking connection of a probe, or of a command to the admin API, in clear text or with TLS, in which every call has a time limit.
 
 use super::{SHORTEST, Silence, Target, words};
 use crate::base::limits;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// A connection, and the TLS session over it if the server speaks TLS.
 #[derive(Debug)]
-pub(super) struct Channel {
+pub struct Channel {
     stream: Stream,
     session: Option<Box<ClientConnection>>,
 }
@@ -42,7 +42,7 @@ pub(super) fn open(target: &Target, deadline: Moment) -> io::Result<(Stream, Opt
 }
 
 /// Connecting to a Unix socket waits while the backlog is full; the send timeout bounds that.
-fn open_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
+pub fn open_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
     let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(timeout.max(SHORTEST)))?;
     let address = SocketAddrUnix::new(path)?;
@@ -53,7 +53,7 @@ fn open_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
 impl Channel {
     /// A connection; the TLS handshake, if there is a session, is part of the first write or of
     /// [`Channel::complete_handshake`].
-    pub(super) fn new(stream: Stream, session: Option<ClientConnection>) -> Self {
+    pub fn new(stream: Stream, session: Option<ClientConnection>) -> Self {
         Channel { stream, session: session.map(Box::new) }
     }
 
@@ -94,8 +94,10 @@ impl Channel {
 
 /// A connected socket.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub enum Stream {
+    /// Over TCP.
     Tcp(TcpStream),
+    /// A Unix socket.
     Unix(UnixStream),
 }
 

@@ -1,18 +1,12 @@
 //! One HTTP/1.1 request through ureq, over a connection of its own.
 
 use super::connection::{self, Channel, Stream};
-use super::{SHORTEST, Silence, Target, host_of, words};
+use super::{SHORTEST, Silence, Target, host_of, over_ureq, words};
 use crate::base::limits;
 use crate::base::time::{self, Moment};
-use parking_lot::Mutex;
-use std::io::{self, Read};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::io::Read;
+use std::net::SocketAddr;
 use std::time::Duration;
-use ureq::http::Uri;
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
-};
 use ureq::{Agent, Error};
 
 /// The most that is read of a response in which nothing is looked for. A load report is a few numbers.
@@ -73,7 +67,7 @@ fn ask_over(
     deadline: Moment,
     timeout: Duration,
 ) -> Result<Response, Silence> {
-    let address = address.unwrap_or(PLACEHOLDER);
+    let address = address.unwrap_or(over_ureq::NO_ADDRESS);
     let session = target.tls.as_ref().map(|tls| tls.session(&target.address)).transpose()?;
     let agent = agent(Channel::new(stream, session), address, deadline.since(time::now()).max(SHORTEST));
     let of_ureq = |error: Error| {
@@ -119,11 +113,8 @@ fn agent(stream: Channel, address: SocketAddr, timeout: Duration) -> Agent {
         .max_response_header_size(BUFFER)
         .user_agent(USER_AGENT)
         .build();
-    Agent::with_parts(config, Connected(Mutex::new(Some(stream))), Pinned(address))
+    over_ureq::agent(config, stream, address)
 }
-
-/// A placeholder for a Unix socket, which needs no address.
-const PLACEHOLDER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80));
 
 /// A short text for display.
 fn say(error: &Error, timeout: Duration) -> String {
@@ -132,74 +123,4 @@ fn say(error: &Error, timeout: Duration) -> String {
         Error::Timeout(_) => format!("no response in {}", humantime::format_duration(timeout)),
         other => format!("{other}"),
     }
-}
-
-/// Returns the one address that was resolved before, whatever the name. ureq's own resolver starts a thread for each
-/// call.
-#[derive(Debug)]
-struct Pinned(SocketAddr);
-
-impl Resolver for Pinned {
-    fn resolve(
-        &self,
-        _: &Uri,
-        _: &ureq::config::Config,
-        _: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, Error> {
-        let mut found = self.empty();
-        found.push(self.0);
-        Ok(found)
-    }
-}
-
-/// Returns the one connection that was made before: ureq's own connector cannot report which address accepted it, and
-/// does not support Unix sockets.
-#[derive(Debug)]
-struct Connected(Mutex<Option<Channel>>);
-
-impl Connector for Connected {
-    type Out = Connection;
-
-    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Connection>, Error> {
-        let config = details.config;
-        let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-        Ok(self.0.lock().take().map(|stream| Connection { stream, buffers }))
-    }
-}
-
-#[derive(Debug)]
-struct Connection {
-    stream: Channel,
-    buffers: LazyBuffers,
-}
-
-impl Transport for Connection {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        let sent = self.stream.write_all(&self.buffers.output()[..amount], deadline(timeout));
-        sent.map_err(|error| late(error, timeout))
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let received = self.stream.read(self.buffers.input_append_buf(), deadline(timeout));
-        let count = received.map_err(|error| late(error, timeout))?;
-        self.buffers.input_appended(count);
-        Ok(count > 0)
-    }
-
-    fn is_open(&mut self) -> bool {
-        // Never called: no connection is kept.
-        false
-    }
-}
-
-fn late(error: io::Error, timeout: NextTimeout) -> Error {
-    if connection::is_late(&error) { Error::Timeout(timeout.reason) } else { Error::Io(error) }
-}
-
-fn deadline(timeout: NextTimeout) -> Option<Moment> {
-    timeout.not_zero().map(|after| time::now().after((*after).max(SHORTEST)))
 }

@@ -80,7 +80,10 @@ fn listener(
     let proxy_protocol = if own_senders { own } else { inherited };
     let name = name.unwrap_or_else(|| place.to_string().replace("unix:/", "unix:").replace('/', "-"));
     if let Err(fault) = rules::check_name(&name) {
-        s.fault("name", format!("the address {name:?} {fault}, for it is the name while none is given"));
+        s.fault(
+            "name",
+            format!("a listener without a name has its address as its name, and \"{place}\" {fault}"),
+        );
     }
     Some(Listener { name, place, tls, proxy_protocol, redirect_to_https, redirect_except, listed: Some(at) })
 }

@@ -210,7 +210,10 @@ pub(super) fn server(s: &mut Section<'_, '_>, of_pool: Resolve) -> Option<Server
     let resolve = own_resolve.unwrap_or(of_pool);
     let name = name.unwrap_or_else(|| name_of(&address));
     if let Err(fault) = rules::check_name(&name) {
-        s.fault("name", format!("the address {name:?} {fault}, for it is the name while none is given"));
+        s.fault(
+            "name",
+            format!("a server without a name has its address as its name, and \"{address}\" {fault}"),
+        );
     }
     Some(ServerSpec { name, address, weight, backup, priority, zone, max_in_flight, resolve })
 }
