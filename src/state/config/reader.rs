@@ -103,22 +103,31 @@ impl Reader {
         Some(Found { path: (*path).to_owned(), at: self.places.get(*path).copied(), advice })
     }
 
-    /// Advice on an unknown key: a sibling of similar name, a key of that name elsewhere, or the list of known keys.
+    /// Advice on an unknown key: the place where a key of that name belongs, a sibling of similar name, or the list of known
+    /// keys.
     fn suggestion(&self, stray: &Stray) -> String {
         if let Some(advice) = hints::hint(&stray.object, &stray.key) {
             return format!("unknown key; {advice}");
         }
+        if let Some(place) = self.place_of(&stray.key) {
+            return format!("unknown key; did you mean {place}?");
+        }
         if let Some(sibling) = spell::nearest(&stray.key, stray.siblings.iter().copied()) {
             return format!("unknown key; did you mean \"{sibling}\"?");
         }
-        if let Some(advice) = hints::no_names(&stray.object) {
-            return format!("unknown key; {advice}");
+        match hints::no_names(&stray.object) {
+            Some(advice) => format!("unknown key; {advice}"),
+            None => format!("unknown key; known here: {}", stray.siblings.join(", ")),
         }
-        // A name that many objects have says nothing.
-        let mut elsewhere = self.schema.iter().filter(|path| path.rsplit('.').next() == Some(&stray.key));
-        match (elsewhere.next(), elsewhere.next()) {
-            (Some(path), None) => format!("unknown key; did you mean {path}?"),
-            _ => format!("unknown key; known here: {}", stray.siblings.join(", ")),
+    }
+
+    /// The place of a key of this name: the only one, or the top level. A name that many objects have says nothing.
+    fn place_of(&self, key: &str) -> Option<String> {
+        let mut places = self.schema.iter().filter(|path| path.rsplit('.').next() == Some(key));
+        match (places.next()?, places.next()) {
+            _ if self.schema.contains(key) => Some(format!("\"{key}\" at the top level")),
+            (only, None) => Some(only.to_string()),
+            _ => None,
         }
     }
 

@@ -246,6 +246,12 @@ fn unknown_and_repeated_fields_are_faults() {
         (r#"{"max_workers":3}"#, "max_workers", "did you mean threadpool.max_workers?"),
         (r#"{"load_balancer":{"port":1}}"#, "load_balancer.port", "did you mean \"load_balancer_port\"?"),
         (
+            r#"{"load_balancer_port":1}"#,
+            "load_balancer_port",
+            "did you mean load_balancer.load_balancer_port?",
+        ),
+        (r#"{"servers":{"routes":[]}}"#, "servers.routes", "did you mean \"routes\" at the top level?"),
+        (
             r#"{"retries":{"colour":1}}"#,
             "retries.colour",
             "known here: attempts, budget_percent, budget_min, on_status",
