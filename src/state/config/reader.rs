@@ -103,8 +103,7 @@ impl Reader {
         Some(Found { path: (*path).to_owned(), at: self.places.get(*path).copied(), advice })
     }
 
-    /// Advice on an unknown key: the place where a key of that name belongs, a sibling of similar name, or the list of known
-    /// keys.
+    /// Advice on an unknown key: the place of a key of that name, a sibling of similar name, or the list of known keys.
     fn suggestion(&self, stray: &Stray) -> String {
         if let Some(advice) = hints::hint(&stray.object, &stray.key) {
             return format!("unknown key; {advice}");
