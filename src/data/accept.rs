@@ -51,6 +51,8 @@ pub struct Acceptor {
     /// When the files of Unix sockets are looked at.
     look_at_files: Moment,
     paused_until: Moment,
+    /// Events were taken in the middle of a turn: the next one begins without a sleep.
+    looks_again: bool,
     reported_at: Option<Moment>,
 }
 
@@ -99,6 +101,7 @@ impl Acceptor {
             held_back: VecDeque::new(),
             look_at_files: Moment::NEVER,
             paused_until: Moment::START,
+            looks_again: false,
             reported_at: None,
         };
         listeners.into_iter().try_for_each(|(listener, known)| acceptor.open(listener, known))?;
@@ -134,7 +137,10 @@ impl Acceptor {
     /// Runs until the proxy drains and the last connection has left, or the time for that is over.
     pub fn run(mut self) {
         while !self.is_over() {
-            let limit = self.sleep();
+            let limit = match std::mem::take(&mut self.looks_again) {
+                true => Some(Duration::ZERO),
+                false => self.sleep(),
+            };
             if let Err(error) = self.poller.wait(limit) {
                 log::error!("{}: the poller failed: {error}", self.shared().name);
                 let _ = crossbeam_channel::after(SHORTAGE_PAUSE).recv();
@@ -327,7 +333,7 @@ impl Acceptor {
     ) {
         let by_address = self.live().config.limits.connections_per_address.is_some();
         let mut permit = Permit::new(self.shared(), listener, peer, by_address);
-        let is_full = self.shared().open() > self.live().connections_max && !self.make_room();
+        let is_full = self.shared().open() > self.live().connections_max && !self.make_room(now);
         let is_rejected = is_full || self.is_beyond_limit(peer, listener);
         if is_rejected && !permit.reject() {
             // What was on its way is a request that gets no response; on a port with TLS that cannot be told.
@@ -361,8 +367,16 @@ impl Acceptor {
     }
 
     /// Closes the connection that has been parked for longest: it is idle, or its client takes its time with a head.
-    /// False: there is none.
-    fn make_room(&mut self) -> bool {
+    /// False: there is none. Those whose requests have just come go to a worker before.
+    fn make_room(&mut self, now: Moment) -> bool {
+        match self.poller.wait(Some(Duration::ZERO)) {
+            Ok(()) => {
+                // The waker may have been among the events.
+                self.looks_again = true;
+                self.take_ready(now);
+            }
+            Err(error) => log::debug!("{}: the poller failed: {error}", self.shared().name),
+        }
         while let Some((key, turn)) = self.order.pop_front() {
             if self.parked.get(key).is_some_and(|parked| parked.turn == turn) {
                 self.parked.remove(key);
@@ -394,7 +408,7 @@ impl Acceptor {
                     let name = self.shared().name;
                     log::warn!("{name}: cannot accept ({errno}); trying again every {SHORTAGE_PAUSE:?}");
                 }
-                self.make_room();
+                self.make_room(now);
                 self.paused_until = now.after(SHORTAGE_PAUSE);
             }
             // The connection failed before it was taken, or a signal came: the next one may be fine.
@@ -428,5 +442,50 @@ impl Acceptor {
     fn is_over(&self) -> bool {
         let left = self.listeners.is_empty() && self.shared().open() == 0;
         self.shared().is_draining() && (left || time::now() >= self.shared().drain_deadline())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::config;
+    use crate::state::table::Table;
+    use crate::state::verdict::Verdicts;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::path::Path;
+
+    fn acceptor() -> Acceptor {
+        let live = Live::plain(config::parse("{}", Path::new("")).unwrap());
+        let shared =
+            Arc::new(Shared::new("test", Arc::new(Table::of(live)), Arc::default(), Verdicts::default()));
+        let poller = Poller::new().unwrap();
+        Acceptor::new(Arc::new(WorkerPool::new(&shared, poller.waker())), poller, Vec::new()).unwrap()
+    }
+
+    /// A connection that is parked, and its client.
+    fn parked(acceptor: &mut Acceptor) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = Socket::connect(&listener.local_addr().unwrap()).unwrap();
+        let (client, peer) = listener.accept().unwrap();
+        let known = &acceptor.live().listeners[0];
+        let permit = Permit::new(acceptor.shared(), known, Some(peer), false);
+        let connection = Connection::new(Transport::Plain(near), Some(peer), permit, time::now());
+        acceptor.park(Box::new(connection), time::now());
+        client
+    }
+
+    #[test]
+    fn a_connection_whose_request_has_just_come_makes_no_room() {
+        let mut acceptor = acceptor();
+        let mut busy = parked(&mut acceptor);
+        let _idle = parked(&mut acceptor);
+        // Events that were there before are those of its beginning.
+        assert!(acceptor.poller.wait(Some(Duration::ZERO)).is_ok());
+        busy.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+        assert!(acceptor.make_room(time::now()));
+        assert_eq!((acceptor.parked.len(), acceptor.pool.waiting()), (0, 1), "the idle one was closed");
+        assert!(acceptor.looks_again);
+        assert!(!acceptor.make_room(time::now()));
     }
 }
