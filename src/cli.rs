@@ -149,10 +149,10 @@ pub enum Command {
     #[command(long_about = explain::LONG_ABOUT, after_help = explain::AFTER_HELP)]
     Explain(explain::Arguments),
     /// Have a running balancer read its configuration again
-    #[command(long_about = reload::LONG_ABOUT)]
+    #[command(long_about = reload::LONG_ABOUT, after_help = reload::AFTER_HELP)]
     Reload(reload::Arguments),
     /// Restart the binary of a running balancer without losing a connection
-    #[command(long_about = upgrade::LONG_ABOUT)]
+    #[command(long_about = upgrade::LONG_ABOUT, after_help = upgrade::AFTER_HELP)]
     Upgrade(upgrade::Arguments),
     /// Work with the configuration of a running balancer
     #[command(subcommand)]
@@ -364,6 +364,14 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_that_scripts_use_tell_their_exit_codes() {
+        for name in ["check", "status", "explain", "reload", "upgrade"] {
+            let help = Arguments::command().find_subcommand_mut(name).unwrap().render_help().to_string();
+            assert!(help.contains("Exit codes:\n  0  "), "{name}: {help}");
+        }
     }
 
     #[test]

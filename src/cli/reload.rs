@@ -15,6 +15,12 @@ Have a running balancer read its configuration again, without losing a request.
 Prints what is different, and what needs a restart. A file that is not valid changes nothing: its
 faults are printed, and the exit code is 1.";
 
+pub(super) const AFTER_HELP: &str = "\
+Exit codes:
+  0  the configuration is in use; what changed was printed
+  1  nothing was changed: the file has a fault, a port cannot be opened, or no balancer runs with this file
+  2  the command line is wrong";
+
 /// Where reloads are in the admin API.
 const RELOAD: &str = "/api/v1/reload";
 

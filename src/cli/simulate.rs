@@ -56,16 +56,16 @@ work. Routes of the configuration say which pool a request goes to, as far as th
 /// The arguments of `evenkeel simulate`.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// Another configuration, for the same requests
+    /// Another configuration to compare with, on the same requests
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,
-    /// What is special in the world; several with commas
+    /// What differs from equal servers under an even load; several with commas
     #[arg(long, value_enum, value_delimiter = ',', default_value = "equal")]
     pub scenario: Vec<Scenario>,
-    /// Requests from an access log in JSON instead
+    /// Take the requests from an access log in JSON
     #[arg(long, value_name = "FILE", conflicts_with_all = ["rate", "load", "work", "duration", "pool"])]
     pub trace: Option<PathBuf>,
-    /// The requests of the trace come so many times as fast
+    /// How many times faster the requests of the trace come
     #[arg(long, default_value_t = 1.0, value_parser = positive, requires = "trace", value_name = "FACTOR")]
     pub times: f64,
     /// The servers, with commas: see below
@@ -77,10 +77,10 @@ pub struct Arguments {
     /// Requests per second, instead of a load
     #[arg(long, value_parser = positive, value_name = "R")]
     pub rate: Option<f64>,
-    /// Requests by the capacity of all servers, in percent
+    /// Requests in percent of what all servers can do
     #[arg(long, default_value_t = 80.0, value_parser = positive, value_name = "PERCENT")]
     pub load: f64,
-    /// What a request takes on a server of speed 1: see below
+    /// How long a request takes on a server of speed 1: see below
     #[arg(long, default_value = "40ms", value_parser = work)]
     pub work: Work,
     /// How long requests come, in virtual time
@@ -89,10 +89,10 @@ pub struct Arguments {
     /// How long a client waits
     #[arg(long, default_value = "10s", value_parser = super::duration, value_name = "DURATION")]
     pub client_timeout: Duration,
-    /// Balancers that do not know of each other
+    /// The number of balancers, each unaware of the others
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub balancers: u32,
-    /// The source of all chance
+    /// The seed of the random numbers
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Write the result as one HTML file with charts

@@ -16,6 +16,13 @@ The balancer starts the file that it was started from, as it is now, with the sa
 same listening sockets. When the new process is ready it takes over, and the old one drains. If it
 does not become ready, the old one goes on; this command then says why, and exits with 1.";
 
+pub(super) const AFTER_HELP: &str = "\
+Exit codes:
+  0  the new process has taken over
+  1  the old process goes on, or no balancer runs with this file
+  2  the command line is wrong
+  3  the configuration is not valid";
+
 /// Where upgrades are in the admin API.
 const UPGRADE: &str = "/api/v1/upgrade";
 /// Between two questions how far it came.

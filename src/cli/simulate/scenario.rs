@@ -17,23 +17,23 @@ pub enum Scenario {
     Bimodal,
     /// One request in 500 takes fifty times as long
     SlowUrl,
-    /// Each server stands still for 300 ms in every 3 s
+    /// Each server pauses for 300 ms in every 3 s
     Pauses,
-    /// The last server fails within 1 ms, from a third of the time to two thirds
+    /// The last server responds with errors within 1 ms, for the middle third of the time
     Failing,
-    /// The last server never responds in that time
+    /// The last server never responds, for the middle third of the time
     Hung,
-    /// The last server refuses connections in that time, and is cold afterwards
+    /// The last server refuses connections for the middle third of the time, and is slow at first afterwards
     ColdReturn,
-    /// The last server comes after a third of the time, and is cold at first
+    /// The last server joins after a third of the time, and is slow at first
     Newcomer,
-    /// All servers restart, one after the other, each is away for a twentieth of the time
+    /// All servers restart one after the other, each is down for a twentieth of the time
     Deploy,
     /// Load reports: a true one, a random one and one that always says 1000, in turn
     LyingReports,
     /// Bursts of three times the requests, 200 ms in every second
     Bursts,
-    /// Two balancers that do not know of each other
+    /// Two balancers, each unaware of the other
     TwoBalancers,
     /// A hundred servers of one slot
     Hundred,
