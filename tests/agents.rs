@@ -228,6 +228,38 @@ fn a_drain_keeps_sessions_and_the_operator_comes_first() {
 }
 
 #[test]
+fn a_server_may_have_an_agent_of_its_own() {
+    let servers = ["a", "b", "c"].map(Origin::responds);
+    let (common, own) = (Agent::start("ready"), Agent::start("drain"));
+    let address = |at: usize| servers[at].address().to_string();
+    let list = |port: Value| json!([{"name": "a", "address": address(0)}, {"name": "b", "address": address(1), "agent_port": port}]);
+    let config = |port: Value| {
+        with(settings(servers[0].address(), &[], asked_at(&common)), json!({"servers": {"list": list(port)}}))
+    };
+    let balancer = Evenkeel::start(config(json!(own.port())));
+    let state = |name: &str, key: &str| {
+        let server = balancer.api_page(&format!("GET /api/v1/servers/{name}"), "");
+        server.map_or(Value::Null, |server| server[key].clone())
+    };
+    becomes("b drains", &json!("drain"), || state("b", "state"));
+    becomes("a is up", &json!("up"), || state("a", "state"));
+    assert_eq!(
+        [state("a", "agent_port"), state("b", "agent_port")],
+        [json!(common.port()), json!(own.port())]
+    );
+    let c = json!({"name": "c", "address": address(2), "agent_port": own.port(), "slow_start": "10s"});
+    balancer.api_page("POST /api/v1/servers", &c.to_string()).unwrap();
+    becomes("c drains", &json!("drain"), || state("c", "state"));
+    fs::write(balancer.folder().join("config.json"), config(Value::Null).to_string()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    assert!(command.arg("reload").current_dir(balancer.folder()).status().unwrap().success());
+    becomes("b is as the common agent says", &json!("up"), || state("b", "state"));
+    own.says("ready 50%");
+    becomes("c is asked at its own", &json!(50), || state("c", "agent")["weight_percent"].clone());
+    assert_eq!(state("b", "agent")["weight_percent"], json!(100));
+}
+
+#[test]
 fn what_an_agent_said_stays_without_it_and_goes_with_its_key() {
     let (server, mut agent) = (Origin::responds("a"), Agent::start("drain"));
     let b = elsewhere(&server, &agent);

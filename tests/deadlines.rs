@@ -227,6 +227,46 @@ fn an_upload_that_takes_too_long_is_504() {
     client.sees_the_end();
 }
 
+/// A pool has times of its own, before those of all, and a route before those of its pool.
+#[test]
+fn a_pool_has_times_of_its_own() {
+    let silent = Origin::stalls();
+    let pool = |timeouts: Value| json!({ "list": list(&[&silent]), "timeouts": timeouts });
+    let (short, long) = (json!({ "response": "100ms" }), json!({ "response": "5m", "request": null }));
+    let routed =
+        |path: &str, pool: &str, timeouts: Value| json!({ "path": path, "pool": pool, "timeouts": timeouts });
+    let config = json!({
+        "timeouts": { "response": "5m", "request": "5m" },
+        "pools": {
+            "short": pool(short.clone()), "long": pool(long.clone()), "whole": pool(json!({ "request": "100ms" })),
+        },
+        "routes": [
+            routed("/pool", "short", json!({})),
+            routed("/route", "long", short),
+            routed("/whole", "whole", json!({})),
+            routed("/own", "short", long),
+            routed("/long", "long", json!({})),
+        ],
+    });
+    let balancer = Evenkeel::start(with(settings(json!({})), config.clone()));
+    check(&mut Client::to(&balancer), &get("/pool", ""), 504, "server_timeout");
+    check(&mut Client::to(&balancer), &get("/route", ""), 504, "server_timeout");
+    check(&mut Client::to(&balancer), &get("/whole", ""), 504, "deadline_exceeded");
+    // The route's time is not over while those of the others are.
+    let mut patient = Client::to(&balancer);
+    patient.send(get("/own", ""));
+    check(&mut Client::to(&balancer), &get("/pool", ""), 504, "server_timeout");
+    assert!(patient.is_quiet());
+    let reloaded = with(config, json!({ "pools": { "long": { "timeouts": { "request": "100ms" } } } }));
+    fs::write(balancer.folder().join("config.json"), with(settings(json!({})), reloaded).to_string())
+        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    let said = command.arg("reload").current_dir(balancer.folder()).output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout);
+    assert!(said.contains("pools.long.timeouts.request: null -> 100ms"), "{said}");
+    check(&mut Client::to(&balancer), &get("/long", ""), 504, "deadline_exceeded");
+}
+
 #[test]
 fn a_reload_takes_the_time_over() {
     let gate = Gate::default();

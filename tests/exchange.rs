@@ -1353,12 +1353,19 @@ mod upgrades {
     #[test]
     fn a_tunnel_in_which_nothing_moves_is_ended() {
         let origin = echo_tunnel();
-        let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"tunnel": "200ms"}}));
-        let mut client = Client::to(&balancer);
-        assert_eq!(client.send(ASK).response().status, 101);
-        assert_eq!(client.bytes(5), b"hello");
-        let (rest, _) = client.rest();
-        assert_eq!(rest, b"");
+        let short = json!({"tunnel": "200ms"});
+        for config in [
+            json!({"timeouts": short}),
+            json!({"servers": {"timeouts": short}}),
+            json!({"servers": {"timeouts": {"tunnel": "5m"}}, "routes": [{"pool": "default", "timeouts": short}]}),
+        ] {
+            let balancer = Evenkeel::before(&[&origin], config);
+            let mut client = Client::to(&balancer);
+            assert_eq!(client.send(ASK).response().status, 101);
+            assert_eq!(client.bytes(5), b"hello");
+            let (rest, _) = client.rest();
+            assert_eq!(rest, b"");
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 use support::balancer::{ADMIN, list, with};
-use support::{Client, DEADLINE, Evenkeel, Origin, Shared, until};
+use support::{Client, DEADLINE, Evenkeel, Gate, Origin, Shared, until};
 
 /// A server that responds to each request once its target is released, and a balancer that sends it one at a time.
 struct Queue {
@@ -163,6 +163,98 @@ fn while_it_stands_the_last_one_is_served_first() {
     queue.balancer.metric_is(standing, 1.0);
     served(&queue, "/2", "/5");
     assert_eq!(queue.ends(), ["/0", "/1", "/2", "/5", "/4", "/3"]);
+}
+
+/// A server that begins the response to `/stream` once `begin` is open and ends it once `end` is, and the others then.
+fn streaming(begin: &Gate, end: &Gate) -> Origin {
+    let (begin, end) = (begin.clone(), end.clone());
+    Origin::start(move |visit| {
+        while let Some(seen) = visit.request() {
+            match seen.target() {
+                "/stream" => {
+                    begin.wait();
+                    visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n");
+                    end.wait();
+                    visit.send("0\r\n\r\n");
+                }
+                _ => {
+                    end.wait();
+                    visit.response("y");
+                }
+            }
+        }
+    })
+}
+
+fn before(origin: &Origin, most: Value) -> Evenkeel {
+    Evenkeel::before(
+        &[origin],
+        json!({
+            "admin": { "socket": ADMIN, "bind": null }, "servers": { "max_in_flight": most },
+            "threadpool": { "queue_timeout": "60s", "queue_target": "60s" },
+        }),
+    )
+}
+
+#[test]
+fn a_stream_that_ends_frees_room_for_a_waiting_request() {
+    let (begin, end) = (Gate::default(), Gate::default());
+    begin.open();
+    let origin = streaming(&begin, &end);
+    let balancer = before(&origin, json!(1));
+    let mut clients = ["/stream", "/next"].map(|target| {
+        let mut client = Client::to(&balancer);
+        client.send(get(target));
+        origin.until("the stream has begun", |seen| seen.requests.len() == 1);
+        client
+    });
+    balancer.metric_is("evenkeel_requests_waiting", 1.0);
+    end.open();
+    let [stream, next] = &mut clients;
+    assert_eq!((stream.response().text(), next.response().text()), ("x".to_owned(), "y".to_owned()));
+    assert_eq!(origin.requests()[1].target(), "/next");
+}
+
+#[test]
+fn of_a_measured_limit_a_stream_takes_no_room() {
+    let (begin, end) = (Gate::default(), Gate::default());
+    let origin = streaming(&begin, &end);
+    let balancer = before(&origin, json!("auto"));
+    // What a server gets at once before anything is measured.
+    let first = balancer.metric("evenkeel_server_max_in_flight") as usize;
+    let ask = |target: &str| {
+        let mut client = Client::to(&balancer);
+        client.send(get(target));
+        client
+    };
+    let mut stream = ask("/stream");
+    let mut others: Vec<Client> = (1..first).map(|_| ask("/other")).collect();
+    origin.until("all of them are there", |seen| seen.requests.len() == first);
+    others.push(ask("/last"));
+    balancer.metric_is("evenkeel_requests_waiting", 1.0);
+    assert_eq!(origin.count(), first);
+    begin.open();
+    origin.until("the last one is there", |seen| seen.requests.len() == first + 1);
+    balancer.metric_is("evenkeel_requests_waiting", 0.0);
+    end.open();
+    assert_eq!(stream.response().text(), "x");
+    assert!(others.iter_mut().all(|client| client.response().text() == "y"));
+}
+
+/// The file that the balancer began with, and a limit that is measured.
+#[test]
+fn the_seeds_file_with_a_measured_limit_serves() {
+    let origins = [(); 2].map(|()| Origin::responds("ok"));
+    let text = include_str!("../config.json");
+    let seed: Value = serde_json::from_str(text).unwrap();
+    let over = json!({
+        "load_balancer": { "load_balancer_port": "0", "bind": "127.0.0.1" }, "admin": { "socket": ADMIN, "bind": null },
+        "servers": { "max_in_flight": "auto", "list": list(&[&origins[0], &origins[1]]) },
+    });
+    let balancer = Evenkeel::start(with(seed, over));
+    let mut client = Client::to(&balancer);
+    assert!((0..100).all(|_| client.get("/requests").text() == "ok"));
+    assert_eq!(balancer.metric_lines("evenkeel_server_max_in_flight").len(), 2);
 }
 
 #[test]

@@ -118,6 +118,11 @@ fn told(change: &Change) -> String {
             let backup = if *backup { ", backup" } else { "" };
             format!("registered at {address}: weight {weight}, {state}{backup}; not in the file")
         }
+        Change::Member { of, weight, state, .. } => {
+            let weight = weight.map(|weight| format!("weight {weight}"));
+            let said = weight.into_iter().chain(state.clone()).collect::<Vec<_>>().join("; ");
+            format!("{said}, unlike the other members of {of}")
+        }
         Change::Removed { address } => format!("taken out; in the file at {address}"),
         Change::Changed { weight, state, listed_weight, .. } => {
             let weight = weight.map(|weight| format!("weight {weight}, {listed_weight} in the file"));

@@ -30,7 +30,9 @@ Compares two configurations with --against, and both with one queue in front of 
 balancer can beat.
 
 It cannot know: the network and the balancer's own time, workers and connections, guards, retries
-after a request was sent, and whether servers behave as described. A probe takes no time.";
+after a request was sent, and whether servers behave as described. A probe takes no time. It leaves out
+fail-open (panic_percent), agents, load in responses (ORCA), sessions, hedged requests and tunnels; with
+priorities and zones, response times are compared in the first tier only.";
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:

@@ -229,7 +229,7 @@ enum Found {
     /// A question for a load report.
     Report(Result<Response, Silence>),
     /// A question to an agent, and how it was asked.
-    Agent(Arc<AgentCheck>, Result<Heard, Silence>),
+    Agent(Arc<AgentCheck>, u16, Result<Heard, Silence>),
 }
 
 impl Agent {
@@ -423,7 +423,9 @@ impl Agent {
         let now = time::now();
         match &finding.found {
             Found::Report(response) => self.learn_report(finding.id, response, finding.took, now),
-            Found::Agent(settings, heard) => self.learn_agent(finding.id, finding.took, settings, heard, now),
+            Found::Agent(settings, port, heard) => {
+                self.learn_agent(finding.id, finding.took, (settings, *port), heard, now);
+            }
             Found::Probe { check, address, is_secure, reply } => {
                 self.learn_probe(&finding, check, address, *is_secure, reply, now);
             }

@@ -904,7 +904,9 @@ impl Exchange {
         );
         let live = &self.view.live;
         let tunnel = Tunnel::open(connection, lease, permit, counted, (early, rest), live, cx);
-        let mut tunnel = tunnel.counted_by(traffic.into_iter().flatten().map(Arc::clone));
+        let mut tunnel = tunnel
+            .counted_by(traffic.into_iter().flatten().map(Arc::clone))
+            .idle_for(self.way.as_ref().and_then(|way| way.route.timeouts.tunnel));
         if self.download.is_websocket() {
             tunnel.follow_frames(from);
         }

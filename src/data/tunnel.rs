@@ -90,7 +90,8 @@ impl Tunnel {
         cx.shard().count(Counter::Tunnels);
         let (upward, downward) = (Direction::new(early), Direction::new(rest));
         let (moved_at, notice_at) = (cx.now, None);
-        let (idle_timeout, pool) = (live.config.timeouts.tunnel, Arc::clone(live.pool(lease.server().pool)));
+        let of = lease.server().pool;
+        let (idle_timeout, pool) = (live.timeouts(of).tunnel, Arc::clone(live.pool(of)));
         Tunnel {
             connection,
             lease,
@@ -109,6 +110,12 @@ impl Tunnel {
     /// The same tunnel, whose bytes are counted there, too.
     pub fn counted_by(mut self, traffic: impl Iterator<Item = Arc<Traffic>>) -> Self {
         self.traffic = traffic.collect();
+        self
+    }
+
+    /// The same tunnel, which its route lets be idle for so long.
+    pub fn idle_for(mut self, time: Option<Duration>) -> Self {
+        self.idle_timeout = time.unwrap_or(self.idle_timeout);
         self
     }
 

@@ -1,6 +1,6 @@
 //! Slow start: which part of its requests a server gets soon after it came up, with cold caches and connections still to be made.
 //!
-//! The part grows in proportion to the time, and holds for every algorithm: of all requests of the pool it gets the part that its
+//! The part grows with the time, and holds for every algorithm: of all requests of the pool it gets the part that its
 //! weight would give it, times this one. So it is neither flooded, as by the fewest requests in flight of a server that has none, nor
 //! left without any, as by the latency of one whose first responses are slow.
 
@@ -11,21 +11,61 @@ use std::time::Duration;
 /// `min_weight_percent`.
 const LEAST: f64 = 0.1;
 
+/// What a server, or its pool, says of slow starts; what is absent is left to the pool, or is the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// How long it takes, up to 1 h; 0 is none.
+    pub time: Option<Duration>,
+    /// How fast the part grows at first, 0.1 to 10: see [`Ramp::aggression`].
+    pub aggression: Option<f32>,
+}
+
+impl Settings {
+    /// What holds for a server that says this, of a pool that says that; `None` where it has no slow start.
+    pub fn within(self, pool: Settings) -> Option<Ramp> {
+        let time = self.time.or(pool.time).filter(|time| !time.is_zero())?;
+        Some(Ramp { time, aggression: self.aggression.or(pool.aggression).unwrap_or(1.0) })
+    }
+}
+
+/// How a server comes into its requests.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ramp {
+    /// From the first request to the last one of the slow start; whole milliseconds.
+    pub time: Duration,
+    /// The part is the passed time to the power of 1 / aggression, as in Envoy: with 1 it grows in proportion, with more it is
+    /// larger at first.
+    pub aggression: f32,
+}
+
+impl Ramp {
+    /// The part of its usual requests that a server gets so long after it came up, 0.1 to 1.
+    pub fn part(self, since: Duration) -> f64 {
+        let passed = since.as_secs_f64() / self.time.as_secs_f64().max(0.001);
+        let part =
+            if self.aggression == 1.0 { passed } else { passed.powf(1.0 / f64::from(self.aggression)) };
+        part.clamp(LEAST, 1.0)
+    }
+
+    /// Everything in one word, never 0.
+    pub fn pack(self) -> u64 {
+        u64::from(self.aggression.to_bits()) << 32 | self.time.as_millis().min(u128::from(u32::MAX)) as u64
+    }
+
+    /// The inverse of [`Ramp::pack`]; `None` of 0.
+    pub fn unpack(word: u64) -> Option<Self> {
+        let time = Duration::from_millis(word & u64::from(u32::MAX));
+        (word != 0).then_some(Ramp { time, aggression: f32::from_bits((word >> 32) as u32) })
+    }
+}
+
 /// A server in slow start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Beginner {
     /// Its weight.
     pub weight: u16,
-    /// What [`part`] says.
+    /// What [`Ramp::part`] says.
     pub part: f64,
-}
-
-/// The part of its usual requests that a server gets so long after it came up, 0.1 to 1; `time` is that of the whole slow start.
-pub fn part(since: Duration, time: Duration) -> f64 {
-    match time.is_zero() {
-        true => 1.0,
-        false => (since.as_secs_f64() / time.as_secs_f64()).clamp(LEAST, 1.0),
-    }
 }
 
 /// Which of these servers gets the next request, by its index; `None`: one of the others. `weights` is the sum of all servers of the
@@ -49,11 +89,34 @@ pub fn has_key(server_hash: u64, key: u64, part: f64) -> bool {
 mod tests {
     use super::*;
 
+    const TIME: Duration = Duration::from_secs(30);
+
+    /// The part at these seconds, in percent.
+    fn check_ramp(aggression: f32, seconds: [u64; 6], expected: [u32; 6]) {
+        let ramp = Ramp { time: TIME, aggression };
+        let percent = |s: u64| (ramp.part(Duration::from_secs(s)) * 100.0).round() as u32;
+        assert_eq!(seconds.map(percent), expected, "{aggression}");
+        assert_eq!(Ramp::unpack(ramp.pack()), Some(ramp));
+    }
+
     #[test]
     fn the_part_grows_with_time() {
-        let at = |s: u64| part(Duration::from_secs(s), Duration::from_secs(30));
-        assert_eq!([0, 1, 3, 15, 30, 99].map(at), [0.1, 0.1, 0.1, 0.5, 1.0, 1.0]);
-        assert_eq!(part(Duration::ZERO, Duration::ZERO), 1.0);
+        check_ramp(1.0, [0, 1, 3, 15, 30, 99], [10, 10, 10, 50, 100, 100]);
+        check_ramp(2.0, [0, 1, 3, 15, 30, 99], [10, 18, 32, 71, 100, 100]);
+        check_ramp(0.5, [0, 1, 3, 15, 24, 30], [10, 10, 10, 25, 64, 100]);
+        assert_eq!(Ramp::unpack(0), None);
+    }
+
+    #[test]
+    fn what_a_server_says_comes_before_what_its_pool_says() {
+        let (own, pool) = (Duration::from_secs(5), Settings { time: Some(TIME), aggression: Some(2.0) });
+        let within = |time, aggression, pool| Settings { time, aggression }.within(pool);
+        assert_eq!(within(None, None, pool), Some(Ramp { time: TIME, aggression: 2.0 }));
+        assert_eq!(within(Some(own), None, pool), Some(Ramp { time: own, aggression: 2.0 }));
+        assert_eq!(within(None, Some(1.0), pool), Some(Ramp { time: TIME, aggression: 1.0 }));
+        assert_eq!(within(Some(Duration::ZERO), None, pool), None);
+        assert_eq!(within(Some(own), None, Settings::default()), Some(Ramp { time: own, aggression: 1.0 }));
+        assert_eq!(within(None, Some(3.0), Settings::default()), None);
     }
 
     /// Beginners as (weight, part), beside others of this weight together; the parts of the requests that they get, in percent.

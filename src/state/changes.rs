@@ -44,6 +44,15 @@ pub enum Change {
         /// Its own limit of requests at once.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         max_in_flight: Option<Value>,
+        /// The time of its own slow start, as in the file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        slow_start: Option<String>,
+        /// Its aggression.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        slow_start_aggression: Option<Value>,
+        /// The port of its own agent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent_port: Option<u16>,
         /// Each address of its name is a server.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         resolve_all: bool,
@@ -54,6 +63,19 @@ pub enum Change {
     Removed {
         /// As in the file.
         address: String,
+    },
+    /// It is one of the addresses of a name of the file or the API, with another weight or mode than the others.
+    Member {
+        /// The name.
+        of: String,
+        /// The address that was found, with its port.
+        address: String,
+        /// The weight that was set.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        weight: Option<u16>,
+        /// The mode that was set.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<String>,
     },
     /// It is in the file, with another weight or mode.
     Changed {
@@ -88,6 +110,7 @@ impl Changes {
                 let change = spec.map_or_else(|| Some(added(server)), |spec| changed(spec, server));
                 Some((server.name.clone(), change?))
             }));
+            of_pool.extend(own().flat_map(|name| members(name)));
             if !of_pool.is_empty() {
                 changes.pools.insert(config.pool_name(pool).to_owned(), of_pool);
             }
@@ -160,13 +183,9 @@ impl Change {
             found.ok_or(format!("the file has no server {name} at {address} any more"))
         };
         match self {
-            Change::Added { address, weight, backup, priority, zone, max_in_flight, resolve_all, state } => {
-                let spec = json!({
-                    "name": name, "address": address, "weight": weight, "backup": backup, "priority": priority, "zone": zone,
-                    "max_in_flight": max_in_flight,
-                });
-                let resolve = if *resolve_all { Resolve::All } else { Resolve::First };
-                let spec = config::parse_server(&spec.to_string(), resolve)
+            Change::Added { address, state, .. } => {
+                let spec = self.entry(name).unwrap_or_default();
+                let spec = config::parse_server(&spec.to_string(), Resolve::First)
                     .map_err(|faults| faults.first().map_or(String::new(), |fault| fault.advice.clone()))?;
                 let server = table.add(pool, &spec).map_err(|taken| match taken {
                     Taken::NoPool => "the file does not have the pool".to_owned(),
@@ -180,6 +199,19 @@ impl Change {
             Change::Removed { address } => {
                 listed(address)?;
                 table.remove(pool, name);
+            }
+            Change::Member { of, address, weight, state } => {
+                let name = table.find_in(pool, of).filter(|server| *server.role() == Role::Name);
+                let name =
+                    name.ok_or_else(|| format!("{of} is not a name with several addresses any more"))?;
+                let at = address.parse().map_err(|_| format!("{address:?} is not an address"))?;
+                let mode = state.as_deref().map(mode_of).transpose()?;
+                table.adjust_member(
+                    &name,
+                    at,
+                    mode,
+                    weight.filter(|weight| *weight <= WEIGHT_MAX).map(Weight),
+                );
             }
             Change::Changed { address, listed_weight, weight, state } => {
                 let spec = listed(address)?;
@@ -195,10 +227,38 @@ impl Change {
         Ok(())
     }
 
+    /// The entry of a list that stands for an added server.
+    fn entry(&self, name: &str) -> Option<Value> {
+        let Change::Added { address, weight, backup, priority, zone, max_in_flight, .. } = self else {
+            return None;
+        };
+        let Change::Added { slow_start, slow_start_aggression, agent_port, resolve_all, .. } = self else {
+            return None;
+        };
+        let further = [
+            ("backup", backup.then(|| json!(true))),
+            ("priority", (*priority > 0).then(|| json!(priority))),
+            ("zone", zone.as_ref().map(|zone| json!(zone))),
+            ("max_in_flight", max_in_flight.clone()),
+            ("slow_start", slow_start.as_ref().map(|time| json!(time))),
+            ("slow_start_aggression", slow_start_aggression.clone()),
+            ("agent_port", agent_port.map(|port| json!(port))),
+            ("resolve", resolve_all.then(|| json!("all"))),
+        ];
+        let mut entry = json!({ "name": name, "address": address, "weight": weight });
+        further.into_iter().for_each(|(key, value)| value.into_iter().for_each(|value| entry[key] = value));
+        Some(entry)
+    }
+
     fn revert(&self, config: &Config, pool: PoolId, name: &str, table: &Table) {
         let listed = config.pool(pool).list.iter().find(|spec| spec.name == name);
         match self {
             Change::Added { .. } => _ = table.remove(pool, name),
+            Change::Member { of, address, .. } => {
+                if let (Some(name), Ok(at)) = (table.find_in(pool, of), address.parse()) {
+                    table.adjust_member(&name, at, Some(name.mode()), Some(name.weight()));
+                }
+            }
             Change::Removed { .. } => listed.into_iter().for_each(|spec| _ = table.add(pool, spec)),
             Change::Changed { .. } => {
                 let server = listed.zip(table.find_in(pool, name));
@@ -215,21 +275,9 @@ impl Change {
             entry["name"] == *name || entry["name"].is_null() && entry["address"] == *name
         };
         match self {
-            Change::Added { address, weight, backup, priority, zone, max_in_flight, resolve_all, .. } => {
-                let mut entry = json!({ "name": name, "address": address, "weight": weight });
-                if *backup {
-                    entry["backup"] = json!(true);
-                }
-                if *priority > 0 {
-                    entry["priority"] = json!(priority);
-                }
-                zone.iter().for_each(|zone| entry["zone"] = json!(zone));
-                max_in_flight.iter().for_each(|most| entry["max_in_flight"] = json!(most));
-                if *resolve_all {
-                    entry["resolve"] = json!("all");
-                }
-                list.push((entry.clone(), entry));
-            }
+            Change::Added { .. } => list.extend(self.entry(name).map(|entry| (entry.clone(), entry))),
+            // A file says nothing of one member.
+            Change::Member { .. } => {}
             Change::Removed { .. } => list.retain(|entry| !is_it(entry)),
             Change::Changed { weight, .. } => {
                 let entry = list.iter_mut().find(|entry| is_it(entry));
@@ -245,15 +293,33 @@ impl Change {
     fn mode(&self) -> Option<&str> {
         let state = match self {
             Change::Added { state, .. } => Some(state),
-            Change::Changed { state, .. } => state.as_ref(),
+            Change::Changed { state, .. } | Change::Member { state, .. } => state.as_ref(),
             Change::Removed { .. } => None,
         };
         state.map(String::as_str).filter(|state| *state != Mode::Ready.name())
     }
 }
 
+/// What was said of single members of a name, by what they are called.
+fn members(name: &Server) -> impl Iterator<Item = (String, Change)> {
+    let of = name.name.clone();
+    name.said_of_members().into_iter().map(move |(at, said)| {
+        let change = Change::Member {
+            of: of.clone(),
+            address: at.to_string(),
+            weight: said.weight.map(|weight| weight.0),
+            state: said.mode.map(|mode| mode.name().to_owned()),
+        };
+        (format!("{of}@{}", at.ip().to_canonical()), change)
+    })
+}
+
 fn added(server: &Server) -> Change {
+    let slow_start = server.own_slow_start();
     Change::Added {
+        slow_start: slow_start.time.map(config::show_duration),
+        slow_start_aggression: slow_start.aggression.map(|number| json!(number)),
+        agent_port: server.own_agent_port(),
         address: server.address.to_string(),
         weight: server.weight().0,
         backup: server.is_backup(),
@@ -294,6 +360,7 @@ fn mode_of(word: &str) -> Result<Mode, String> {
 mod tests {
     use super::super::live::Live;
     use super::*;
+    use crate::policy::slow_start;
     use std::path::Path;
 
     const FILE: &str = r#"{
@@ -310,7 +377,8 @@ mod tests {
         let table = Table::of(Live::plain(config.clone()));
         let p = config.pool_named("p").unwrap();
         let spec = config::parse_server(
-            r#"{"name": "n", "address": "10.0.0.9:80", "backup": true}"#,
+            r#"{"name": "n", "address": "10.0.0.9:80", "backup": true, "max_in_flight": 3, "slow_start": "90s",
+                "slow_start_aggression": 0.5, "agent_port": 99}"#,
             Resolve::First,
         )
         .unwrap();
@@ -347,6 +415,9 @@ mod tests {
         assert_eq!(Changes::between(&config, &table.snapshot().servers), changes);
         let n = table.find("n").unwrap();
         assert_eq!((n.weight(), n.mode(), n.is_backup()), (Weight(7), Mode::Maint, true));
+        assert_eq!((n.max_in_flight(), n.own_agent_port()), (Some(3), Some(99)));
+        let ninety = std::time::Duration::from_secs(90);
+        assert_eq!(n.own_slow_start(), slow_start::Settings { time: Some(ninety), aggression: Some(0.5) });
     }
 
     #[test]
@@ -354,6 +425,49 @@ mod tests {
         let (config, table) = changed_table();
         Changes::between(&config, &table.snapshot().servers).revert(&config, &table);
         assert!(Changes::between(&config, &table.snapshot().servers).is_empty());
+    }
+
+    #[test]
+    fn what_was_said_of_one_member_of_a_name_is_kept() {
+        let config =
+            config(r#"{"servers": {"list": [{"name": "web", "address": "web.test:80", "resolve": "all"}]}}"#);
+        let at = |last: u8| std::net::SocketAddr::from(([10, 0, 0, last], 80));
+        let start = || {
+            let table = Table::of(Live::plain(config.clone()));
+            let web = table.find("web").unwrap();
+            (table, web)
+        };
+        let (table, web) = start();
+        table.set_members(&web, &[at(1), at(2)]);
+        table.adjust(&table.find("web@10.0.0.2").unwrap(), Some(Mode::Drain), Some(Weight(9)));
+        let of = |table: &Table| Changes::between(&config, &table.snapshot().listed());
+        let changes = of(&table);
+        let text = serde_json::to_string(&changes).unwrap();
+        assert!(text.contains(r#""web@10.0.0.2":{"change":"member","of":"web","address":"10.0.0.2:80","weight":9,"state":"drain""#), "{text}");
+        // After a restart the name is looked up later.
+        let (again, web) = start();
+        let read: Changes = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.apply(&config, &again), Vec::<String>::new());
+        assert_eq!(of(&again), changes);
+        again.set_members(&web, &[at(1), at(2)]);
+        let two = again.find("web@10.0.0.2").unwrap();
+        assert_eq!((two.mode(), two.weight()), (Mode::Drain, Weight(9)));
+        assert_eq!(again.find("web@10.0.0.1").unwrap().mode(), Mode::Ready);
+        // It goes with its address, with what is said of the name, and when it is taken back.
+        again.set_members(&web, &[at(1)]);
+        assert!(of(&again).is_empty());
+        changes.apply(&config, &again);
+        again.set_members(&web, &[at(1), at(2)]);
+        changes.revert(&config, &again);
+        assert!(of(&again).is_empty() && again.find("web@10.0.0.2").unwrap().mode() == Mode::Ready);
+        table.adjust(&table.find("web").unwrap(), Some(Mode::Ready), Some(Weight(9)));
+        assert!(!of(&table).pools["default"].contains_key("web@10.0.0.2"));
+        let gone = config_of_nothing();
+        assert!(read.apply(&gone, &Table::of(Live::plain(gone.clone())))[0].contains("web is not a name"));
+    }
+
+    fn config_of_nothing() -> Config {
+        config("{}")
     }
 
     #[test]
@@ -384,6 +498,7 @@ mod tests {
             each.collect::<Vec<_>>().join(", ")
         };
         assert_eq!(shown(&merged.servers.list), "a 10.0.0.1:80 9, n 10.0.0.9:80 7");
+        assert_eq!(merged.servers.list[1].agent_port, Some(99));
         let mut empty = json!({});
         changes().merge_into(&mut empty, &json!({}));
         assert_eq!(shown(&config(&empty.to_string()).servers.list), "n 10.0.0.9:80 7");

@@ -8,7 +8,7 @@
 mod note;
 mod shadow;
 
-pub use note::{Considered, Excluded, Exclusion, LISTED_MAX, Note, Picked};
+pub use note::{Considered, Excluded, Exclusion, LISTED_MAX, Note, PassedOver, Picked};
 pub use shadow::{Choices, Shadow};
 
 use super::server::{Lease, Rejected, Server};
@@ -143,8 +143,11 @@ impl Chooser<'_> {
                 let Some(server) = slot.and_then(|slot| servers.get(slot.0 as usize)) else { break };
                 if pool.algorithm == Algorithm::Dynamic
                     && server.has_auto_limit()
-                    && self.is_sooner_later(servers, server, &rejected, asked.behind)
+                    && let Some(times_us) = self.sooner_later(servers, server, &rejected, asked.behind)
                 {
+                    if let Some(note) = &mut self.note {
+                        note.later(servers, self.candidates, server, times_us);
+                    }
                     return Chosen::Later;
                 }
                 match server.lease(self.now) {
@@ -170,30 +173,31 @@ impl Chooser<'_> {
         Chosen::None
     }
 
-    /// Whether `picked` is so slow that its response would come later than that of a faster server which is full now, even to
-    /// the last of the `behind` requests that wait behind this one. Where a choice looks at a sample, some server has room nearly
+    /// Where `picked` is so slow that its response would come later than that of a faster server which is full now, even to
+    /// the last of the `behind` requests that wait behind this one: the time of both, in microseconds. Where a choice looks at a sample, some server has room nearly
     /// always, so none waits; where weights differ they are shares, whatever the speed.
-    fn is_sooner_later(
+    fn sooner_later(
         &self,
         servers: &[Arc<Server>],
         picked: &Server,
         rejected: &Tried,
         behind: usize,
-    ) -> bool {
+    ) -> Option<(f32, f32)> {
         if servers.len() > WHOLE_UP_TO {
-            return false;
+            return None;
         }
         let comes_next = |server: &&Arc<Server>| {
             server.is_full() && server.weight_now() == picked.weight_now() && !rejected.has(server.id)
         };
         let mut paces =
             servers.iter().filter(comes_next).filter_map(|server| server.pace(self.now)).peekable();
-        let Some(own) = paces.peek().and_then(|_| picked.pace(self.now)) else { return false };
+        let own = paces.peek().and_then(|_| picked.pace(self.now))?;
         let (mut per_us, mut works) = (0.0, 0.0);
         for pace in paces.filter(|pace| pace.next_us < own.now_us) {
             (per_us, works) = (per_us + pace.per_us, works + pace.per_us * pace.next_us);
         }
-        per_us > 0.0 && own.now_us > MARGIN * (behind as f32 + 1.0 + works) / per_us
+        let sooner_us = (behind as f32 + 1.0 + works) / per_us;
+        (per_us > 0.0 && own.now_us > MARGIN * sooner_us).then_some((own.now_us, sooner_us))
     }
 
     /// A lease on a server in slow start, where this request is one of those that it gets. With a hash the key decides instead.

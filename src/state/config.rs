@@ -73,17 +73,18 @@ pub use schema::SCHEMA;
 pub use sticky::{SameSite, SessionCookie, Sticky};
 pub use to_servers::TlsToServers;
 pub use tracing::Tracing;
-pub use units::read_size;
+pub use units::{read_size, show_duration};
 pub use written::{Refined, Written};
 
 use super::address::Address;
+use super::route::OwnTimeouts;
 use super::server::Mode;
 use super::stamp::Stamped;
 use crate::base::ids::PoolId;
 use crate::http1::head;
 use crate::policy::limit::MaxInFlight;
 use crate::policy::pick::Weight;
-use crate::policy::{self, admit, health, pick, pool, retry};
+use crate::policy::{self, admit, health, pick, pool, retry, slow_start};
 use reader::Reader;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -200,8 +201,8 @@ pub struct Servers {
     pub expect: Option<Expect>,
     /// Where less than this share of the servers is up, in percent, the last known good ones are used as well; 0 to 100, 0 never.
     pub panic_percent: u32,
-    /// How long a server that comes up gets less than its share, 1 ms to 1 h; `None` is no such time.
-    pub slow_start: Option<Duration>,
+    /// How a server that comes up gets less than its share at first, where it says nothing of its own.
+    pub slow_start: slow_start::Settings,
     /// What becomes of the addresses of a name, where a server does not say.
     pub resolve: Resolve,
     /// The servers at the start; names and addresses are unique.
@@ -216,6 +217,8 @@ pub struct Servers {
     pub ejection: health::Ejection,
     /// Idle connections to each server.
     pub pool: Pool,
+    /// Time limits of requests to it, where they are others than those of `timeouts`.
+    pub timeouts: OwnTimeouts,
     /// When a second attempt is made beside the first; `None` is never.
     pub hedge: Option<policy::hedge::Rules>,
     /// They speak TLS.
@@ -245,6 +248,10 @@ pub struct ServerSpec {
     pub max_in_flight: Option<MaxInFlight>,
     /// What becomes of the addresses of its name.
     pub resolve: Resolve,
+    /// Its own slow start, as far as it differs from that of the pool.
+    pub slow_start: slow_start::Settings,
+    /// The port of its agent; `None` is that of the pool.
+    pub agent_port: Option<u16>,
 }
 
 /// What becomes of the addresses of a server's name.
@@ -274,6 +281,8 @@ impl ServerSpec {
             zone: None,
             max_in_flight: None,
             resolve: Resolve::First,
+            slow_start: slow_start::Settings::default(),
+            agent_port: None,
         }
     }
 
@@ -419,6 +428,21 @@ impl Config {
     /// The file that it was read from, or the one that the defaults stand for.
     pub fn origin(&self) -> &Path {
         self.file.as_deref().unwrap_or(Path::new(FILE))
+    }
+}
+
+impl Timeouts {
+    /// These, with what a pool has in their place.
+    #[must_use]
+    pub fn with(&self, own: OwnTimeouts) -> Self {
+        Timeouts {
+            connect: own.connect.unwrap_or(self.connect),
+            response: own.response.unwrap_or(self.response),
+            request: own.request.unwrap_or(self.request),
+            client_body: own.client_body.unwrap_or(self.client_body),
+            tunnel: own.tunnel.unwrap_or(self.tunnel),
+            ..self.clone()
+        }
     }
 }
 

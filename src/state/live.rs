@@ -9,7 +9,7 @@
 
 use super::access::AccessSink;
 use super::choose::Choices;
-use super::config::{self, Config, Via};
+use super::config::{self, Config, Timeouts, Via};
 use super::guard::Guard;
 use super::listener::OpenListener;
 use super::queue::ServerQueue;
@@ -66,6 +66,7 @@ struct LivePool {
     tls: Option<Arc<ServersTls>>,
     sticky: Option<Sticky>,
     orca: Option<Metric>,
+    timeouts: Timeouts,
 }
 
 /// What all requests of a pool share, whichever configuration they began under.
@@ -164,7 +165,8 @@ impl Live {
             let sticky = config.pool(pool).sticky.as_ref();
             let sticky = sticky.map(|settings| Sticky::new(settings, config.pool_name(pool)));
             let orca = config.pool(pool).load_report.orca.clone();
-            (pool, LivePool { state: state.unwrap_or_else(new), tls, sticky, orca })
+            let timeouts = config.timeouts.with(config.pool(pool).timeouts);
+            (pool, LivePool { state: state.unwrap_or_else(new), tls, sticky, orca, timeouts })
         };
         let pools = config.pool_ids().map(pool).collect();
         let instance_name = before.map_or_else(
@@ -211,9 +213,18 @@ impl Live {
 
     /// What the requests of a pool share; that of the default pool where there is no such pool.
     pub fn pool(&self, pool: PoolId) -> &Arc<PoolState> {
+        &self.live_pool(pool).state
+    }
+
+    /// The time limits of requests to a pool: its own, and for the rest those of the configuration.
+    pub fn timeouts(&self, pool: PoolId) -> &Timeouts {
+        &self.live_pool(pool).timeouts
+    }
+
+    fn live_pool(&self, pool: PoolId) -> &LivePool {
         let known = self.pools.get(pool).or_else(|| self.pools.get(PoolId::default()));
         // There is always a default pool.
-        &known.unwrap_or_else(|| unreachable!("a configuration without a default pool")).state
+        known.unwrap_or_else(|| unreachable!("a configuration without a default pool"))
     }
 
     /// Requests that wait for a server, of all pools.

@@ -5,7 +5,7 @@
 //! was registered, drained, weighted or taken out. (A file in which such changes are kept over a restart is applied to the
 //! table in the same way after it is made: see `app`.)
 
-use super::config::{Config, ServerSpec};
+use super::config::{Config, ServerSpec, Servers};
 use super::server::{Admits, Mode, Role, Server};
 use super::table::Snapshot;
 use crate::base::ids::PoolId;
@@ -64,12 +64,9 @@ pub fn merge(
         let lists = Lists { before: listed_before, after: &after.pool(pool).list };
         let stays: Vec<_> = own.iter().filter(|server| lists.keep(server)).copied().cloned().collect();
         let added = lists.missing(&own).map(|spec| newcomer(pool, spec)).collect::<Vec<_>>();
-        let of_pool = after.pool(pool).max_in_flight;
         for server in &stays {
             lists.adjust(server);
-            let listed = lists.after.iter().find(|spec| server.is_of(spec));
-            let most = listed.map_or(server.own_max_in_flight(), |spec| spec.max_in_flight);
-            server.set_max_in_flight(most, of_pool);
+            lists.take_settings(server, after.pool(pool));
         }
         let is_empty = stays.is_empty() && added.is_empty();
         let leaves = own.iter().filter(|server| !stays.iter().any(|kept| Arc::ptr_eq(kept, server)));
@@ -121,6 +118,16 @@ impl<'a> Lists<'a> {
         server.set_weight(spec.weight);
         server.set_place(spec.backup, spec.priority, spec.zone.as_deref());
         server.set_mode(Mode::Ready);
+    }
+
+    /// What the file says of a server, or of its pool for all, and the API cannot change.
+    fn take_settings(&self, server: &Server, of_pool: &Servers) {
+        let listed = self.after.iter().find(|spec| server.is_of(spec));
+        let most = listed.map_or(server.own_max_in_flight(), |spec| spec.max_in_flight);
+        server.set_max_in_flight(most, of_pool.max_in_flight);
+        let slow_start = listed.map_or(server.own_slow_start(), |spec| spec.slow_start);
+        server.set_slow_start(slow_start, of_pool.slow_start);
+        server.set_agent_port(listed.map_or(server.own_agent_port(), |spec| spec.agent_port));
     }
 
     fn is_as_before(&self, spec: &ServerSpec) -> bool {

@@ -52,7 +52,7 @@ pub struct Route {
     /// Headers for browsers, where the response does not have them.
     pub security_headers: Option<Security>,
     /// In place of those of the configuration.
-    pub timeouts: RouteTimeouts,
+    pub timeouts: OwnTimeouts,
     /// In place of those of the configuration.
     pub retries: Option<retry::Rules>,
     /// Bytes of a request body; the inner `None` is unlimited, the outer one leaves it to the configuration.
@@ -95,9 +95,9 @@ pub struct Respond {
     pub body: Arc<[u8]>,
 }
 
-/// Time limits of a route; `None` leaves one to the configuration.
+/// Time limits of a pool or a route; `None` leaves one to what is around it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RouteTimeouts {
+pub struct OwnTimeouts {
     /// Connecting to a server.
     pub connect: Option<Duration>,
     /// The first byte of a server's response, then between reads from it.
@@ -106,6 +106,8 @@ pub struct RouteTimeouts {
     pub client_body: Option<Duration>,
     /// From the complete head to the end of the response; `Some(None)` is unlimited.
     pub request: Option<Option<Duration>>,
+    /// A tunnel without traffic.
+    pub tunnel: Option<Duration>,
 }
 
 /// Copies of requests for another pool, whose responses are dropped.

@@ -14,7 +14,7 @@ pub use agent::AgentWord;
 pub use checks::{Check, CheckCounts};
 pub use lease::{Lease, Rejected};
 pub use limit::Pace;
-pub use role::Role;
+pub use role::{Role, SaidOfMember};
 
 use super::address::Address;
 use super::addresses::Addresses;
@@ -112,6 +112,7 @@ pub struct Server {
     /// Where it listens, as configured.
     pub address: Address,
     role: Role,
+    said_of_members: role::SaidOfMembers,
     /// A hash of the name that is the same in every process with the same seed.
     pub hash: u64,
     in_flight: CachePadded<AtomicU32>,
@@ -138,8 +139,7 @@ pub struct Server {
     errors_in_row: AtomicU32,
     /// It returned from an ejection and has to show with one request that it responds.
     on_trial: AtomicBool,
-    /// Where it is in its slow start; see `server/slow_start.rs`.
-    slow_start: AtomicU64,
+    slow_start: slow_start::SlowStart,
     reports: Mutex<Reports>,
     utilization: Mutex<Utilization>,
     /// When a response was last read for that, in milliseconds; 0: never.
@@ -172,6 +172,8 @@ pub struct Server {
     agent: Mutex<Option<AgentWord>>,
     /// The most requests at once by its agent; 0 is as configured.
     agent_max_in_flight: AtomicU32,
+    /// The port of its agent; 0 is that of the pool.
+    agent_port: AtomicU16,
     mode: AtomicU8,
     health: Mutex<Health>,
     addresses: Addresses,
@@ -195,6 +197,7 @@ impl Server {
             name: spec.name.clone(),
             address: spec.address.clone(),
             role: Role::of(spec),
+            said_of_members: role::SaidOfMembers::default(),
             backup: AtomicBool::new(spec.backup),
             priority: AtomicU8::new(spec.priority),
             zone: RwLock::new(spec.zone.as_deref().map(Arc::from)),
@@ -211,7 +214,7 @@ impl Server {
             errors: AtomicU64::new(0),
             errors_in_row: AtomicU32::new(0),
             on_trial: AtomicBool::new(false),
-            slow_start: AtomicU64::new(0),
+            slow_start: slow_start::SlowStart::default(),
             reports: Mutex::default(),
             utilization: Mutex::default(),
             utilization_at_ms: AtomicU64::new(0),
@@ -232,6 +235,7 @@ impl Server {
             weight_now: AtomicU16::new(spec.weight.0),
             agent: Mutex::new(None),
             agent_max_in_flight: AtomicU32::new(0),
+            agent_port: AtomicU16::new(spec.agent_port.unwrap_or(0)),
             mode: AtomicU8::new(Mode::Ready as u8),
             health: Mutex::new(health),
             addresses: Addresses::of(&spec.address),

@@ -6,7 +6,6 @@ use crate::base::time::Moment;
 use crate::policy::pick::Slot;
 use crate::policy::slow_start::{self, Beginner};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A beginner that has more requests in flight than so many times what others have for their weight, and [`BEHIND_EXTRA`] more,
 /// gets none: it does not keep up. As where weights are shares (`policy/pick/shares.rs`).
@@ -19,29 +18,24 @@ const OTHERS: usize = 8;
 /// The servers of a tier that are in slow start, as of a snapshot; some may be at its end.
 #[derive(Debug)]
 pub struct SlowStart {
-    time: Duration,
     servers: Vec<Slot>,
     /// Of all servers of the tier.
     weights: u64,
 }
 
 impl SlowStart {
-    /// Of the servers of a tier. `None` where the pool has no slow start, and where none or all of them are in it: then none has to be
-    /// spared at the cost of the others.
-    pub fn of(ready: &[Arc<Server>], time: Option<Duration>) -> Option<Self> {
+    /// Of the servers of a tier. `None` where none or all of them are in it: then none has to be spared at the cost of the others. One
+    /// that has no slow start ends its own.
+    pub fn of(ready: &[Arc<Server>]) -> Option<Self> {
+        ready.iter().filter(|server| !server.has_slow_start()).for_each(|server| server.end_slow_start());
         let beginners = (0_u32..).zip(ready).filter(|(_, server)| server.is_in_slow_start());
         let servers: Vec<_> = beginners.map(|(at, _)| Slot(at)).collect();
-        match time.filter(|_| servers.len() < ready.len()) {
-            None => {
-                ready.iter().for_each(|server| server.end_slow_start());
-                None
-            }
-            Some(_) if servers.is_empty() => None,
-            Some(time) => {
-                let weights = ready.iter().map(|server| u64::from(server.weight().0)).sum();
-                Some(SlowStart { time, servers, weights })
-            }
+        if servers.len() == ready.len() {
+            ready.iter().for_each(|server| server.end_slow_start());
+            return None;
         }
+        let weights = ready.iter().map(|server| u64::from(server.weight().0)).sum();
+        (!servers.is_empty()).then_some(SlowStart { servers, weights })
     }
 
     /// The server in slow start that gets this request, if it is one of them.
@@ -53,7 +47,7 @@ impl SlowStart {
     ) -> Option<&'s Arc<Server>> {
         let beginner = |slot: &Slot| {
             let server = ready.get(slot.0 as usize);
-            let part = server.map_or(1.0, |server| server.slow_start_part(self.time, now));
+            let part = server.map_or(1.0, |server| server.slow_start_part(now));
             // At the end it is one of the others.
             let weight = server.filter(|_| part < 1.0).map_or(0, |server| server.weight().0);
             Beginner { weight, part }
@@ -80,8 +74,7 @@ impl SlowStart {
 
     /// Whether a hash algorithm passes over this server for a request of that key.
     pub fn passes_over(&self, server: &Server, key: u64, now: Moment) -> bool {
-        server.is_in_slow_start()
-            && !slow_start::has_key(server.hash, key, server.slow_start_part(self.time, now))
+        server.is_in_slow_start() && !slow_start::has_key(server.hash, key, server.slow_start_part(now))
     }
 }
 
@@ -93,6 +86,7 @@ mod tests {
     use crate::policy::agent::{Advice, Line};
     use crate::policy::health::Health;
     use crate::policy::pick::Algorithm;
+    use crate::policy::slow_start::Settings;
     use crate::state::choose::{Asked, Chooser, Chosen, Exclusion, Note, Tried};
     use crate::state::config::Config;
     use crate::state::live::Live;
@@ -110,7 +104,7 @@ mod tests {
         let mut config = Config::default();
         config.servers.health_check.rules.enabled = false;
         config.servers.algorithm = algorithm;
-        config.servers.slow_start = Some(Duration::from_secs(30));
+        config.servers.slow_start.time = Some(Duration::from_secs(30));
         config.servers.list = (0..servers).map(|at| plain_spec(&at.to_string(), at)).collect();
         Table::of(Live::plain(config))
     }
@@ -174,6 +168,33 @@ mod tests {
     }
 
     #[test]
+    fn a_server_may_have_a_slow_start_of_its_own() {
+        let mut config = Config::default();
+        config.servers.health_check.rules.enabled = false;
+        config.servers.algorithm = Algorithm::LeastConnections;
+        let own = |time: u64, aggression| Settings { time: Some(Duration::from_secs(time)), aggression };
+        config.servers.list = (0..4).map(|at| plain_spec(&at.to_string(), at)).collect();
+        config.servers.list[1].slow_start = own(20, Some(2.0));
+        config.servers.slow_start = own(10, None);
+        config.servers.list[2].slow_start = own(0, None);
+        let table = Table::of(Live::plain(config.clone()));
+        let part =
+            |name: &str, at: u64| table.find(name).unwrap().slow_start(Moment::from_millis(at * 1_000));
+        for name in ["0", "1", "2"] {
+            comes_up(&table, name);
+        }
+        percent(&table, "1", 0);
+        assert_eq!([part("0", 5), part("1", 5), part("2", 5)], [Some(0.5), Some(0.5), None]);
+        let got = percent(&table, "1", 5);
+        assert!((13..=19).contains(&got), "half of what the two others get: {got} %");
+        // A reload changes it while it goes on.
+        config.servers.list[1].slow_start = own(10, None);
+        config.servers.slow_start.time = None;
+        table.reload(Live::plain(config));
+        assert_eq!([part("0", 4), part("1", 4)], [None, Some(0.4)]);
+    }
+
+    #[test]
     fn what_begins_a_slow_start_and_what_does_not() {
         let table = table(Algorithm::Dynamic, 3);
         let is = |name: &str| table.find(name).unwrap().is_in_slow_start();
@@ -209,7 +230,7 @@ mod tests {
         config.servers.list.push(plain_spec("newer", 10));
         table.reload(Live::plain(config.clone()));
         assert!(is("newer") && is("new") && is("2"));
-        config.servers.slow_start = None;
+        config.servers.slow_start.time = None;
         table.reload(Live::plain(config));
         assert!(!is("newer") && !is("new") && !is("2"), "without a slow start it is over");
     }

@@ -232,7 +232,12 @@ impl Table {
 
     /// Changes a server's mode or weight for the operator, or those of all members of a name. Both take effect with one snapshot.
     pub fn adjust(&self, server: &Server, mode: Option<Mode>, weight: Option<Weight>) {
-        self.change(|servers| {
+        self.change_all(|servers, names| {
+            if let Role::Member { at, .. } = server.role() {
+                let name = names.iter().find(|name| server.is_member_of(name));
+                name.into_iter().for_each(|name| name.say_of_member(*at, mode, weight));
+            }
+            server.say_of_all_members(mode, weight);
             let members = servers.iter().filter(|other| other.is_member_of(server)).map(|member| &**member);
             for server in std::iter::once(server).chain(members) {
                 mode.into_iter().for_each(|mode| server.set_mode(mode));
@@ -282,6 +287,7 @@ impl Table {
         let health = if settings.health_check.rules.enabled { Health::Starting } else { Health::Up };
         let server = Server::new(id, pool, live.config.pool_name(pool), spec, health);
         server.set_max_in_flight(spec.max_in_flight, settings.max_in_flight);
+        server.set_slow_start(spec.slow_start, settings.slow_start);
         server.set_tls(live.servers_tls(pool));
         Arc::new(server)
     }

@@ -1,7 +1,7 @@
 //! A decision as text, in 80 columns.
 
 use crate::cli::view::{millis, plain};
-use crate::state::decisions::told::{Candidate, Decision, Excluded, Shadow};
+use crate::state::decisions::told::{Candidate, Decision, Excluded, PassedOver, Shadow};
 
 /// The width of what is printed: the default width of a terminal.
 const WIDTH: usize = 80;
@@ -35,6 +35,11 @@ pub(super) fn report(decision: &Decision) -> String {
     if !more.is_empty() {
         lines.extend(wrapped(&more, "  ", "  "));
     }
+    if let Some(PassedOver { server, takes_ms, sooner_ms }) = &decision.passed_over {
+        let (takes, sooner) = (millis(*takes_ms), millis(*sooner_ms));
+        let line = format!("{} has room, but takes {takes}; a full one is done in {sooner}", plain(server));
+        lines.extend(wrapped(&line, "  ", "  "));
+    }
     if let Some(tier) = &decision.tier {
         lines.push(format!("  tier {}", plain(tier)));
     }
@@ -54,6 +59,7 @@ fn names(decision: &Decision) -> impl Iterator<Item = String> {
 fn outcome(decision: &Decision) -> String {
     match (&decision.server, &*decision.outcome) {
         (Some(server), _) => plain(server),
+        (None, "queued") if decision.passed_over.is_some() => "waits for a server that is sooner".to_owned(),
         (None, "queued") if decision.excluded.is_empty() => "waits behind others".to_owned(),
         (None, "queued") => "waits: all servers are full".to_owned(),
         (None, _) => "no server".to_owned(),

@@ -130,6 +130,11 @@ fn shown(decision: Decision) -> told::Decision {
         excluded: note.excluded.into_iter().map(excluded).collect(),
         excluded_more: note.excluded_more,
         not_sampled: note.not_sampled,
+        passed_over: note.passed_over.map(|over| told::PassedOver {
+            server: over.server,
+            takes_ms: rounded(over.takes.as_secs_f64() * 1e3),
+            sooner_ms: rounded(over.sooner.as_secs_f64() * 1e3),
+        }),
         tier: note.tier,
         shadow: note.shadow.map(|(by, server)| told::Shadow { algorithm: by.name().into(), server }),
     }

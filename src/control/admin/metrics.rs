@@ -243,9 +243,7 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
     let counted = |count: u64| Some(count as f64);
     each("server_weight", Kind::Gauge, "Weight of the server.", &|s| Some(f64::from(s.weight().0)));
     let help = "The part of its share that the server gets in its slow start; absent when it gets all.";
-    each("server_slow_start_ratio", Kind::Gauge, help, &|s| {
-        s.slow_start(snapshot.live.config.pool(s.pool).slow_start, now)
-    });
+    each("server_slow_start_ratio", Kind::Gauge, help, &|s| s.slow_start(now));
     each("server_in_flight", Kind::Gauge, "Requests in flight with the server.", &|s| {
         Some(f64::from(s.in_flight()))
     });

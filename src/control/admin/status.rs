@@ -154,6 +154,7 @@ pub(super) struct ServerStatus {
     /// What the operator set: `ready`, `drain` or `maint`.
     mode: &'static str,
     /// What its agent says; null where it has none, or was not heard yet.
+    agent_port: Option<u16>,
     agent: Option<AgentStatus>,
     /// Why its health is what it is, and since when; null while it is as it was at the start.
     reason: Option<String>,
@@ -316,7 +317,8 @@ pub(super) fn server(view: &View, server: &Server, now: Moment) -> ServerStatus 
 fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus {
     let turn = server.last_turn();
     let flaps = turn.as_ref().map_or(0, |turn| turn.flaps);
-    let word = server.agent();
+    let (word, live) = (server.agent(), view.live());
+    let check = live.config.pool(server.pool).agent_check.as_ref();
     let (since, reason) = match &word {
         Some(word) if agents::takes_out(server) => (Some(word.at_unix_seconds), Some(agents::said(word))),
         _ => (turn.as_ref().map(|turn| turn.unix_seconds), turn.map(|turn| turn.why)),
@@ -330,12 +332,13 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
         fail_open: server.is_fail_open(),
         origin: origin(view, server),
         mode: server.mode().name(),
+        agent_port: check.map(|check| server.own_agent_port().unwrap_or(check.port)),
         agent: word.map(agents::status),
         since: since.map(unix_rfc3339),
         reason,
         flaps,
         weight: server.weight().0,
-        slow_start: server.slow_start(view.live().config.pool(server.pool).slow_start, now).map(rounded),
+        slow_start: server.slow_start(now).map(rounded),
         backup: server.is_backup(),
         priority: server.priority(),
         zone: server.zone().map(|zone| zone.to_string()),

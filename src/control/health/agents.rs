@@ -90,14 +90,19 @@ impl Agent {
         if is_found && watched.server.mode() != Mode::Maint {
             let lanes = &mut self.agents;
             let threads = if watched.asking.is_prompt { &mut lanes.prompt } else { &mut lanes.slow };
-            let target = Target::of_agent(&watched.server, &pool.name, settings.port);
+            let port = watched.server.own_agent_port().unwrap_or(settings.port);
+            let target = Target::of_agent(&watched.server, &pool.name, port);
             let found = self.found.0.clone();
             watched.asking.is_running = threads.run(move || {
                 let begun = time::now();
                 let heard = agent::ask(&target, &settings);
                 let took = time::now().since(begun);
-                let _ =
-                    found.send(Finding { id, at: None, took, found: super::Found::Agent(settings, heard) });
+                let _ = found.send(Finding {
+                    id,
+                    at: None,
+                    took,
+                    found: super::Found::Agent(settings, port, heard),
+                });
             });
         }
         if !watched.asking.is_running {
@@ -110,7 +115,7 @@ impl Agent {
         &mut self,
         id: ServerId,
         took: Duration,
-        settings: &Arc<AgentCheck>,
+        (settings, port): (&Arc<AgentCheck>, u16),
         heard: &Result<Heard, Silence>,
         now: Moment,
     ) {
@@ -119,7 +124,9 @@ impl Agent {
         watched.asking.is_running = false;
         watched.asking.is_prompt = took < PROMPT.min(settings.timeout / 2);
         let Some(current) = &self.pools[watched.server.pool].agent else { return };
-        if !Arc::ptr_eq(current, settings) {
+        // It was asked before a reload.
+        if !Arc::ptr_eq(current, settings) || port != watched.server.own_agent_port().unwrap_or(current.port)
+        {
             return self.schedule_question(id, now);
         }
         let before = watched.asking.word.clone().unwrap_or_default();
@@ -134,7 +141,7 @@ impl Agent {
             false => self.unadvised.servers.push(id),
         }
         let server = Arc::clone(&watched.server);
-        self.tell_agent(&server, &before, &word, settings.port);
+        self.tell_agent(&server, &before, &word, port);
         self.schedule_question(id, now.after(settings.interval.mul_f64(0.9 + 0.2 * fraction)));
     }
 

@@ -32,10 +32,10 @@ impl Exchange {
         self.expires = time.map_or(Moment::NEVER, |time| self.meta.started.after(time));
     }
 
-    /// How long it may take as its route or the configuration says.
+    /// How long it may take as its route, its pool or the configuration says.
     fn request_time(&self) -> Option<Duration> {
         let own = self.way.as_ref().and_then(|way| way.route.timeouts.request);
-        own.unwrap_or(self.view.live.config.timeouts.request)
+        own.unwrap_or(self.view.live.timeouts(self.pool).request)
     }
 
     /// When its response is worthless; `None` where that is not known.
@@ -55,9 +55,10 @@ impl Exchange {
         }
     }
 
-    /// Its time limits: those of its route, or of the configuration.
+    /// Its time limits: those of its route, of its pool, or of the configuration.
     pub(super) fn times(&self) -> Times {
-        let (own, all) = (self.way.as_ref().map(|way| way.route.timeouts), &self.view.live.config.timeouts);
+        let (own, all) =
+            (self.way.as_ref().map(|way| way.route.timeouts), self.view.live.timeouts(self.pool));
         let own = own.unwrap_or_default();
         Times {
             connect: own.connect.unwrap_or(all.connect),

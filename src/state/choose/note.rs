@@ -34,6 +34,8 @@ pub struct Note {
     pub algorithm: Algorithm,
     /// The server, and why that one.
     pub picked: Option<Picked>,
+    /// A server that has room, and was not taken because a full one will be done sooner.
+    pub passed_over: Option<PassedOver>,
     /// The tier of the pool that the request was for, where it has several.
     pub tier: Option<String>,
     /// The second algorithm of the pool, and the server that it would have chosen.
@@ -51,6 +53,17 @@ pub struct Picked {
     pub among: usize,
     /// All servers of the first tier were tried: it is a backup, or one that is not known yet.
     pub is_reserve: bool,
+}
+
+/// A server with room for a request that waits for another one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PassedOver {
+    /// Its name.
+    pub server: String,
+    /// What the request would take there.
+    pub takes: Duration,
+    /// By when a server that is full now is expected to have room and to be done.
+    pub sooner: Duration,
 }
 
 /// A candidate.
@@ -166,22 +179,34 @@ impl Note {
         slot: Slot,
         is_reserve: bool,
     ) {
-        let considered = |seen: &Candidate| {
-            let server = servers.get(seen.slot.0 as usize)?;
-            Some(Considered { id: server.id, server: server.name.clone(), seen: *seen })
-        };
         // The picked one is listed whatever the number of the others.
         let (of_picked, others) = candidates.iter().partition::<Vec<_>, _>(|seen| seen.slot == slot);
         let listed = of_picked.into_iter().take(1).chain(others).take(LISTED_MAX);
         let mut listed: Vec<&Candidate> = listed.collect();
         listed.sort_by_key(|seen| seen.slot);
         self.candidates_more = candidates.len() - listed.len();
-        self.candidates = listed.into_iter().filter_map(considered).collect();
+        self.candidates = listed.into_iter().filter_map(|seen| considered(servers, seen)).collect();
         let server = servers.get(slot.0 as usize).map_or(String::new(), |server| server.name.clone());
         let (why, among) = self.algorithm.why(candidates, draw, slot);
         self.picked = Some(Picked { server, why, among, is_reserve });
         let is_sample = servers.len() > WHOLE_UP_TO && self.algorithm.sample().is_some();
         self.not_sampled = if is_sample { servers.len().saturating_sub(candidates.len()) } else { 0 };
+    }
+
+    /// Notes the candidates, of which none is taken because this one takes longer than what a full server needs, in microseconds.
+    pub(super) fn later(
+        &mut self,
+        servers: &[Arc<Server>],
+        candidates: &[Candidate],
+        passed_over: &Server,
+        (takes_us, sooner_us): (f32, f32),
+    ) {
+        self.candidates =
+            candidates.iter().take(LISTED_MAX).filter_map(|seen| considered(servers, seen)).collect();
+        self.candidates_more = candidates.len() - self.candidates.len();
+        let us = |us: f32| Duration::from_micros(us as u64);
+        let server = passed_over.name.clone();
+        self.passed_over = Some(PassedOver { server, takes: us(takes_us), sooner: us(sooner_us) });
     }
 
     /// Notes that the request went to the server of its session.
@@ -227,6 +252,11 @@ impl Note {
         let tried = self.excluded.iter().filter(|excluded| excluded.why == Exclusion::Tried).count();
         self.not_sampled = self.not_sampled.saturating_sub(tried);
     }
+}
+
+fn considered(servers: &[Arc<Server>], seen: &Candidate) -> Option<Considered> {
+    let server = servers.get(seen.slot.0 as usize)?;
+    Some(Considered { id: server.id, server: server.name.clone(), seen: *seen })
 }
 
 /// The text, or as much of it as is kept.
@@ -328,6 +358,30 @@ mod tests {
         let (full, note) = choose(&table, &Tried::default());
         assert!(matches!(full, Chosen::Full) && note.picked.is_none());
         assert_eq!(excluded(&note), [("s0", "full"), ("s1", "backup")]);
+    }
+
+    #[test]
+    fn a_request_that_waits_for_a_sooner_server_is_told_which_one_it_did_not_take() {
+        let list: Vec<_> = (0..2)
+            .map(|at| ServerSpec {
+                max_in_flight: Some(MaxInFlight::Auto),
+                ..ServerSpec::new(format!("s{at}"), format!("127.0.0.1:{}", at + 1).parse().unwrap())
+            })
+            .collect();
+        let table = Table::new(Algorithm::Dynamic, false, None, &list);
+        let [quick, slow] = ["s0", "s1"].map(|name| table.find(name).unwrap());
+        for (server, ms) in [(&quick, 10), (&slow, 1_000)] {
+            for _ in 0..30 {
+                server.lease(NOW).unwrap().responded(true, Duration::from_millis(ms), NOW);
+            }
+        }
+        let _held: Vec<_> = std::iter::from_fn(|| quick.lease(NOW).ok()).collect();
+        let (chosen, note) = choose(&table, &Tried::default());
+        assert!(matches!(chosen, Chosen::Later), "{chosen:?}");
+        let passed_over = note.passed_over.as_ref().unwrap();
+        assert_eq!((passed_over.server.as_str(), excluded(&note)), ("s1", vec![("s0", "full")]));
+        assert!(passed_over.sooner < passed_over.takes, "{passed_over:?}");
+        assert_eq!(note.candidates.len(), 1);
     }
 
     #[test]

@@ -36,10 +36,30 @@ pub(super) fn read(s: &mut Section<'_, '_>) -> Option<AgentCheck> {
     })
 }
 
+/// What does not fit a server whose agent has this port of its own.
+pub(super) fn own_port(s: &mut Section<'_, '_>, address: &Address, port: u16) {
+    match address {
+        Address::Unix(_) => s.fault("agent_port", "a Unix socket has no ports; leave it out".to_owned()),
+        Address::Tcp { port: of_requests, .. } if *of_requests == port => {
+            let advice =
+                "is also the port of its requests: an agent has a port of its own, and says one line of text";
+            s.warn("agent_port", advice.to_owned());
+        }
+        Address::Tcp { .. } => {}
+    }
+}
+
 /// What does not fit the pool, and what looks like a mistake.
 pub(super) fn contradictions(config: &Config, pool: PoolId, reader: &mut Reader) {
     let (key, servers) = (config.pool_key(pool), config.pool(pool));
-    let Some(agent) = &servers.agent_check else { return };
+    let Some(agent) = &servers.agent_check else {
+        let has_port = servers.list.iter().position(|server| server.agent_port.is_some());
+        if let Some(at) = has_port {
+            let advice = format!("has no effect: agents are asked where {key}.agent_check is set");
+            reader.warning(&[&format!("{key}.list[{at}].agent_port")], advice);
+        }
+        return;
+    };
     let key_of = |name: &str| format!("{key}.agent_check.{name}");
     if agent.timeout > agent.interval {
         let advice = format!(
@@ -52,6 +72,7 @@ pub(super) fn contradictions(config: &Config, pool: PoolId, reader: &mut Reader)
     let is_of_requests = servers
         .list
         .iter()
+        .filter(|server| server.agent_port.is_none())
         .any(|server| matches!(server.address, Address::Tcp { port, .. } if port == agent.port));
     if is_of_requests {
         let advice = "is also the port of requests of one of the servers: an agent has a port of its own, and says one line of text";
@@ -102,5 +123,32 @@ mod tests {
         check(r#"{"port": 81, "timeout": "3s"}"#, "a:1", "is longer than the interval (2s)");
         check(r#"{"port": 81}"#, "a:81", "is also the port of requests");
         check(r#"{"port": 81}"#, "unix:/a", "servers.list[0] is a Unix socket, which has no ports");
+    }
+
+    #[test]
+    fn a_server_has_a_port_of_its_own() {
+        let told = |agent: &str, server: &str| {
+            let text = format!(r#"{{"servers": {{"agent_check": {agent}, "list": [{{{server}}}]}}}}"#);
+            match parse(&text, Path::new("")) {
+                Ok(config) => (config.servers.list[0].agent_port, config.warnings),
+                Err(faults) => (None, faults),
+            }
+        };
+        let on = r#"{"port": 81}"#;
+        assert_eq!(told(on, r#""address": "a:1", "agent_port": 82"#), (Some(82), Vec::new()));
+        assert_eq!(told(on, r#""address": "a:81", "agent_port": 82"#), (Some(82), Vec::new()));
+        for (agent, server, expected) in [
+            (on, r#""address": "a:1", "agent_port": 1"#, "is also the port of its requests"),
+            (
+                "null",
+                r#""address": "a:1", "agent_port": 2"#,
+                "has no effect: agents are asked where servers.agent_check",
+            ),
+            ("null", r#""address": "unix:/a", "agent_port": 2"#, "a Unix socket has no ports"),
+            (on, r#""address": "a:1", "agent_port": 0"#, "too small"),
+        ] {
+            let (_, faults) = told(agent, server);
+            assert!(faults[0].advice.contains(expected), "{server}: {faults:?}");
+        }
     }
 }

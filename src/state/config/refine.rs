@@ -11,7 +11,7 @@ use super::{
 use crate::base::ids::PoolId;
 use crate::http1::head;
 use crate::policy::pick::{Algorithm, Weight};
-use crate::policy::{admit, health, retry};
+use crate::policy::{admit, health, retry, slow_start};
 use crate::state::address::Address;
 use siphasher::sip::SipHasher;
 use std::hash::{Hash, Hasher};
@@ -26,8 +26,13 @@ const KIB: u64 = 1024;
 
 /// Any wait on a socket: never 0, which the operating system reads as "forever".
 const WAIT: RangeInclusive<Duration> = MS..=DAY;
+/// An upgraded connection may be silent for days.
+pub(super) const TUNNEL: RangeInclusive<Duration> = MS..=Duration::from_secs(30 * 24 * 3600);
 /// Longer than an hour no cache takes to become warm.
-const SLOW_START: RangeInclusive<Duration> = MS..=Duration::from_secs(3600);
+const SLOW_START_MAX: Duration = HOUR;
+/// With 10 a server gets half of its share after a thousandth of the time, and with 0.1 after 93 % of it: beyond that a slow start is
+/// none, or a wait.
+const AGGRESSION: RangeInclusive<f64> = 0.1..=10.0;
 /// Keys of other programs for the address of a server, or parts of it.
 const PLACES: [&str; 11] =
     ["host", "hostname", "ip", "addr", "port", "server", "url", "uri", "target", "endpoint", "upstream"];
@@ -41,6 +46,19 @@ const WEIGHTS: RangeInclusive<u64> = 0..=1000;
 /// four times its load, which no reserve is for; and in a pool of up to four servers only where none is left, so that two of three
 /// may be taken out by their own health pages, as at a deployment, and stay out.
 const PANIC_PERCENT: u32 = 25;
+/// What the admin API cannot change of a server.
+const FIXED: [&str; 10] = [
+    "name",
+    "address",
+    "backup",
+    "priority",
+    "zone",
+    "resolve",
+    "max_in_flight",
+    "slow_start",
+    "slow_start_aggression",
+    "agent_port",
+];
 /// The last priority of servers: more levels than any deployment has regions to fall back to.
 const PRIORITY_MAX: u64 = 9;
 /// The most idle connections to a server.
@@ -145,13 +163,20 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
         shadow: s.maybe("shadow", None, rules::algorithm),
         expect: expect::expect(s),
         panic_percent: s.get("panic_percent", PANIC_PERCENT, rules::whole(0..=100)),
-        slow_start: s.maybe("slow_start", None, rules::duration(SLOW_START)),
+        slow_start: slow_start::Settings {
+            time: s.maybe("slow_start", None, rules::duration(MS..=SLOW_START_MAX)),
+            aggression: Some(s.get("slow_start_aggression", 1.0, aggression)),
+        },
         list: s.objects("list", |s| server(s, resolve)),
         health_check: s.section("health_check", |section| health_check::read(section, folder)),
         agent_check: agent_check::read(s),
         load_report: s.section("load_report", load_report::read),
         ejection: s.section("ejection", ejection),
         pool: s.section("pool", pool),
+        timeouts: s.section("timeouts", |s| {
+            elsewhere::timeouts(s);
+            routes::timeouts(s)
+        }),
         hedge: hedge::hedge(s),
         tls: to_servers::tls(s, folder),
         hash: hash::hash(s),
@@ -164,6 +189,10 @@ fn zone(node: &Node) -> Result<String, String> {
     let name = rules::text(node, "write the name of a zone, such as \"eu-west-1a\"")?;
     rules::check_name(name).map_err(|fault| format!("{node} {fault}"))?;
     Ok(name.to_owned())
+}
+
+fn aggression(node: &Node) -> Result<f32, String> {
+    rules::decimal(AGGRESSION)(node).map(|number| number as f32)
 }
 
 fn resolve(node: &Node) -> Result<Resolve, String> {
@@ -200,7 +229,15 @@ pub(super) fn server(s: &mut Section<'_, '_>, of_pool: Resolve) -> Option<Server
     let zone = s.maybe("zone", None, zone);
     let max_in_flight = s.maybe("max_in_flight", None, rules::max_in_flight);
     let own_resolve = s.maybe("resolve", None, resolve);
+    let slow_start = slow_start::Settings {
+        time: s.maybe("slow_start", None, rules::duration(Duration::ZERO..=SLOW_START_MAX)),
+        aggression: s.maybe("slow_start_aggression", None, aggression),
+    };
+    let agent_port = s.maybe("agent_port", None, rules::whole(1..=65535));
     let address = address?;
+    if let Some(port) = agent_port {
+        agent_check::own_port(s, &address, port);
+    }
     if own_resolve == Some(Resolve::All) && address.name().is_none() {
         let advice = format!(
             "{address} is no name, so there is nothing to resolve; write a host name, or leave this out"
@@ -215,7 +252,18 @@ pub(super) fn server(s: &mut Section<'_, '_>, of_pool: Resolve) -> Option<Server
             format!("a server without a name has its address as its name, and \"{address}\" {fault}"),
         );
     }
-    Some(ServerSpec { name, address, weight, backup, priority, zone, max_in_flight, resolve })
+    Some(ServerSpec {
+        name,
+        address,
+        weight,
+        backup,
+        priority,
+        zone,
+        max_in_flight,
+        resolve,
+        slow_start,
+        agent_port,
+    })
 }
 
 /// A change of a server; missing keys change nothing.
@@ -225,7 +273,7 @@ pub(super) fn change(s: &mut Section<'_, '_>) -> Change {
         mode: s.get("state", None, |node| rules::mode(node).map(Some)),
         weight: s.get("weight", None, |node| rules::whole(WEIGHTS)(node).map(|weight| Some(Weight(weight)))),
     };
-    for key in ["name", "address", "backup", "priority", "zone", "resolve"] {
+    for key in FIXED {
         let fault = "cannot be changed; DELETE the server and POST it as it should be";
         s.get(key, (), |_| Err(fault.to_owned()));
     }
@@ -291,7 +339,7 @@ fn timeouts(s: &mut Section<'_, '_>) -> Timeouts {
         keep_alive: s.get("keep_alive", 60 * SECOND, rules::duration(WAIT)),
         drain: s.get("drain", 30 * SECOND, rules::duration(Duration::ZERO..=DAY)),
         shutdown_delay: s.get("shutdown_delay", Duration::ZERO, rules::duration(Duration::ZERO..=DAY)),
-        tunnel: s.get("tunnel", HOUR, rules::duration(MS..=30 * DAY)),
+        tunnel: s.get("tunnel", HOUR, rules::duration(TUNNEL)),
     }
 }
 

@@ -9,12 +9,13 @@ pub(super) use conditions::{is_token, path as path_of_condition};
 pub(super) use outcome::key;
 
 use super::reader::{Reader, Section};
+use super::refine::TUNNEL;
 use super::{Guards, guards, hedge, retries, rules};
 use crate::base::ids::PoolId;
 use crate::policy::backlog::Priority;
 use crate::policy::retry;
 use crate::policy::route::{Host, Path as PathRule, Rule};
-use crate::state::route::{Mirror, Route, RouteTimeouts};
+use crate::state::route::{Mirror, OwnTimeouts, Route};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -142,12 +143,14 @@ fn name_the_nameless(routes: &mut [RouteSpec]) {
     }
 }
 
-fn timeouts(s: &mut Section<'_, '_>) -> RouteTimeouts {
+/// `timeouts` of a route, and of a pool.
+pub(super) fn timeouts(s: &mut Section<'_, '_>) -> OwnTimeouts {
     let mut wait = |key| s.get(key, None, |node| rules::duration(WAIT)(node).map(Some));
     let (connect, response, client_body) = (wait("connect"), wait("response"), wait("client_body"));
+    let tunnel = s.get("tunnel", None, |node| rules::duration(TUNNEL)(node).map(Some));
     let has_own = s.has("request");
     let request = s.maybe("request", None, rules::duration(WAIT));
-    RouteTimeouts { connect, response, client_body, request: has_own.then_some(request) }
+    OwnTimeouts { connect, response, client_body, request: has_own.then_some(request), tunnel }
 }
 
 fn body_limit(s: &mut Section<'_, '_>) -> Option<Option<u64>> {

@@ -79,6 +79,21 @@ pub(super) fn share(node: &Node) -> Read<f64> {
     }
 }
 
+/// A number that may have a fraction.
+pub(super) fn decimal(range: RangeInclusive<f64>) -> impl Fn(&Node) -> Read<f64> {
+    move |node| {
+        let number = match node.unquoted().as_ref().unwrap_or(&node.value) {
+            Value::Whole(number) => *number as f64,
+            Value::Number(number) => *number,
+            _ => {
+                let (least, most) = (range.start(), range.end());
+                return Err(format!("expected a number, found {node}; write {least} to {most}"));
+            }
+        };
+        within(number, &range, node, |bound| bound.to_string())
+    }
+}
+
 /// A duration with its unit.
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Node) -> Read<Duration> {
     move |node| {

@@ -51,7 +51,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// The duration in the largest unit that divides it, down to milliseconds.
-pub(super) fn show_duration(duration: Duration) -> String {
+pub fn show_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     let units = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
     let fits = units.into_iter().find(|(_, factor)| ms.is_multiple_of(*factor) && ms > 0);

@@ -65,6 +65,8 @@ pub struct Decision {
     pub excluded_more: usize,
     /// Servers that take requests and were not drawn for the sample of a large table.
     pub not_sampled: usize,
+    /// A server with room that it did not take, because a full one will be done sooner; null where there is none.
+    pub passed_over: Option<PassedOver>,
     /// Null where the pool has one tier only.
     pub tier: Option<String>,
     /// Null without a second algorithm.
@@ -79,6 +81,18 @@ pub struct Shadow {
     pub algorithm: Word,
     /// The server.
     pub server: String,
+}
+
+/// A server with room for a request that waits for another one.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PassedOver {
+    /// Its name.
+    pub server: String,
+    /// What the request would take there.
+    pub takes_ms: f64,
+    /// By when a full server is expected to be done.
+    pub sooner_ms: f64,
 }
 
 /// A server that could get the request.

@@ -42,6 +42,15 @@ impl Server {
         self.advice().is_down
     }
 
+    /// The port of its own agent, where it has another than its pool.
+    pub fn own_agent_port(&self) -> Option<u16> {
+        Some(self.agent_port.load(Relaxed)).filter(|port| *port != 0)
+    }
+
+    pub(in crate::state) fn set_agent_port(&self, port: Option<u16>) {
+        self.agent_port.store(port.unwrap_or(0), Relaxed);
+    }
+
     /// The part of its configured weight that its agent wants, in percent.
     pub fn agent_percent(&self) -> u16 {
         self.advice().weight_percent

@@ -2,9 +2,12 @@
 
 use super::super::addresses::Addresses;
 use super::super::config::{Config, ServerSpec};
-use super::Server;
+use super::{Mode, Server};
 use crate::base::ids::ServerId;
 use crate::policy::health::Health;
+use crate::policy::pick::Weight;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// What a server of the table stands for.
@@ -37,6 +40,18 @@ impl Role {
     }
 }
 
+/// What the operator has said of one member alone, where that is not what is said of its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SaidOfMember {
+    /// Its mode.
+    pub mode: Option<Mode>,
+    /// Its weight.
+    pub weight: Option<Weight>,
+}
+
+/// By the addresses of members. It is kept with the name: a member may not be found yet.
+pub(super) type SaidOfMembers = Mutex<BTreeMap<SocketAddr, SaidOfMember>>;
+
 impl Server {
     /// A member of a name: as the name says, at this address. It is called by both, as `web@10.0.0.1`.
     pub fn member(id: ServerId, name: &Server, pool_name: &str, at: SocketAddr, health: Health) -> Self {
@@ -63,6 +78,39 @@ impl Server {
         name.role == Role::Name && *of == name.name && self.pool == name.pool && self.address == name.address
     }
 
+    /// What the operator has said of single members of this name.
+    pub fn said_of_members(&self) -> BTreeMap<SocketAddr, SaidOfMember> {
+        self.said_of_members.lock().clone()
+    }
+
+    /// As a name: the operator says this of one member.
+    pub(in crate::state) fn say_of_member(&self, at: SocketAddr, mode: Option<Mode>, weight: Option<Weight>) {
+        let mut all = self.said_of_members.lock();
+        let said = all.get(&at).copied().unwrap_or_default();
+        let said = SaidOfMember {
+            mode: mode.or(said.mode).filter(|mode| *mode != self.mode()),
+            weight: weight.or(said.weight).filter(|weight| *weight != self.weight()),
+        };
+        match said == SaidOfMember::default() {
+            true => all.remove(&at),
+            false => all.insert(at, said),
+        };
+    }
+
+    /// As a name: what is said of it holds for all members from now on.
+    pub(in crate::state) fn say_of_all_members(&self, mode: Option<Mode>, weight: Option<Weight>) {
+        self.said_of_members.lock().retain(|_, said| {
+            said.mode = said.mode.filter(|_| mode.is_none());
+            said.weight = said.weight.filter(|_| weight.is_none());
+            *said != SaidOfMember::default()
+        });
+    }
+
+    /// As a name: only these are its members now.
+    pub(in crate::state) fn forget_members_beside(&self, addresses: &[SocketAddr]) {
+        self.said_of_members.lock().retain(|at, _| addresses.contains(at));
+    }
+
     /// Whether an entry of the file is this server, or stands for its members: another address is another server.
     pub fn is_of(&self, spec: &ServerSpec) -> bool {
         !self.is_member()
@@ -87,6 +135,9 @@ impl Server {
     /// As a member, takes over what the configuration says of its name beside mode and weight.
     pub(in crate::state) fn follow(&self, name: &Server, config: &Config) {
         self.set_place(name.is_backup(), name.priority(), name.zone().as_deref());
-        self.set_max_in_flight(name.own_max_in_flight(), config.pool(self.pool).max_in_flight);
+        let pool = config.pool(self.pool);
+        self.set_max_in_flight(name.own_max_in_flight(), pool.max_in_flight);
+        self.set_slow_start(name.own_slow_start(), pool.slow_start);
+        self.set_agent_port(name.own_agent_port());
     }
 }

@@ -331,7 +331,7 @@ fn a_cold_newcomer_in_slow_start_is_neither_flooded_nor_starved() {
         length: Duration::from_secs(30),
         ..base()
     };
-    description.config.servers.slow_start = Some(Duration::from_secs(10));
+    description.config.servers.slow_start.time = Some(Duration::from_secs(10));
     description.servers[3].joins = Duration::from_secs(5);
     description.servers[3].cold = Some((Duration::from_secs(10), 4.0));
     for algorithm in [Dynamic, LeastConnections, RandomTwo, RoundRobin] {

@@ -2,10 +2,11 @@
 //! file and the operator say of it holds for its members.
 
 use super::super::config::Config;
-use super::super::server::{Admits, Role, Server};
+use super::super::server::{Admits, Mode, Role, Server};
 use super::{Live, Snapshot, Table};
 use crate::base::ids::ServerId;
 use crate::policy::health::Health;
+use crate::policy::pick::Weight;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -72,11 +73,21 @@ impl Table {
                 }
             }
             removed.iter().for_each(take_out);
+            name.forget_members_beside(addresses);
             *servers = stay;
             Membership { added, removed }
         });
         self.members.fetch_add(1, Ordering::Release);
         changed
+    }
+
+    /// The operator says something of one member of a name alone, which may not have been found yet.
+    pub fn adjust_member(&self, name: &Server, at: SocketAddr, mode: Option<Mode>, weight: Option<Weight>) {
+        let snapshot = self.snapshot();
+        match snapshot.members(name).find(|member| member.role().address() == Some(at)) {
+            Some(member) => self.adjust(member, mode, weight),
+            None => name.say_of_member(at, mode, weight),
+        }
     }
 
     /// A server of a name, with what was said of the name.
@@ -86,8 +97,9 @@ impl Table {
         let health = if probed { Health::Starting } else { Health::Up };
         let member = Server::member(id, name, live.config.pool_name(name.pool), at, health);
         member.follow(name, &live.config);
-        member.set_mode(name.mode());
-        member.set_weight(name.weight());
+        let said = name.said_of_members().get(&at).copied().unwrap_or_default();
+        member.set_mode(said.mode.unwrap_or(name.mode()));
+        member.set_weight(said.weight.unwrap_or(name.weight()));
         member.set_tls(live.servers_tls(name.pool));
         if is_late {
             member.slow_start_is_due();
@@ -124,6 +136,8 @@ impl Table {
 /// What the file and the operator say of a name holds for its members as soon as it is said.
 pub(super) fn follow_names(names: &[(Arc<Server>, Said)], members: &[Arc<Server>], config: &Config) {
     for (name, before) in names {
+        let mode = Some(name.mode()).filter(|mode| *mode != before.0);
+        name.say_of_all_members(mode, Some(name.weight()).filter(|weight| *weight != before.1));
         for member in members.iter().filter(|member| member.is_member_of(name)) {
             member.follow(name, config);
             if name.mode() != before.0 {
@@ -137,7 +151,7 @@ pub(super) fn follow_names(names: &[(Arc<Server>, Said)], members: &[Arc<Server>
 }
 
 /// The mode and the weight of a name.
-pub(super) type Said = (super::Mode, super::Weight);
+pub(super) type Said = (Mode, Weight);
 
 /// It gets no new requests; those in flight keep their lease, and no connection to it is kept idle.
 fn take_out(server: &Arc<Server>) {
@@ -150,12 +164,11 @@ fn take_out(server: &Arc<Server>) {
 mod tests {
     use super::super::super::config::{self, Config};
     use super::super::super::live::Live;
-    use super::super::super::server::{Mode, Server};
+    use super::super::super::server::Server;
     use super::super::Table;
     use super::*;
     use crate::base::ids::PoolId;
     use crate::base::time::Moment;
-    use crate::policy::pick::Weight;
     use std::path::Path;
 
     const DEFAULT: PoolId = PoolId(0);

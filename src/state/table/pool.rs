@@ -172,7 +172,7 @@ impl Pool {
         let hashing = || Hashing::new(&ready, settings.hash.bounded_load, WHOLE_UP_TO, known);
         Pool {
             schedule: pick::schedule(&weighted),
-            slow_start: SlowStart::of(&ready, settings.slow_start),
+            slow_start: SlowStart::of(&ready),
             hashing: settings.algorithm.hashes().then(hashing),
             beside: beside.cloned().collect(),
             reserve: rest.chain(farther).cloned().collect(),
