@@ -14,7 +14,9 @@
 //! that is too high only lets requests wait in a worse place. While nothing is known it is [`INITIAL`], and grows as long as requests
 //! wait for it. Evidence fades and is renewed by trials: while requests wait, a few more, and then a few fewer, are let through.
 //!
-//! Where most requests end without a response, as their clients have left, latencies show nothing: the limit is halved.
+//! Where most requests end without a response, as their clients have left, latencies show nothing: the limit is halved. And where all
+//! responses take far longer than those that were measured, it may be for a reason that has nothing to do with slots, such as another
+//! service that the server waits for. What was measured is forgotten then.
 
 use crate::base::time::Moment;
 use parking_lot::Mutex;
@@ -70,6 +72,9 @@ const TRIAL_EVERY: u32 = 4;
 const NOISE_GAIN: f32 = 0.1;
 /// The least variance of the logarithm of a latency: 10 % up or down.
 const NOISE_MIN: f32 = 0.01;
+/// The logarithm of how many times as long a response takes that may be for another reason than slots: 8 times. Where times are
+/// exponentially distributed, one in 90 does by chance, and never twice as many in a row as the limit.
+const FAR_SLOWER: f32 = 2.08;
 /// The highest limit.
 const LIMIT_MAX: u32 = 4_096;
 /// The share of rejections goes by about so many responses: one URL that always gets 503 is no limit.
@@ -101,6 +106,10 @@ struct State {
     /// The variance of the logarithm of latencies under the same load; 0 while it is not known.
     noise: f32,
     limit: u32,
+    /// Once slots were found: the logarithms of their number, and of the latency while one of them is free.
+    measured: Option<(f32, f32)>,
+    /// The last responses that took far longer than that.
+    slow_in_row: u32,
     rejections: [Rejections; CLASSES],
 }
 
@@ -123,17 +132,7 @@ struct Rejections {
 
 impl Default for AutoLimit {
     fn default() -> Self {
-        let state = State {
-            window: [Class::default(); CLASSES],
-            responses: 0,
-            at_limit: 0,
-            given_up: 0,
-            windows: 0,
-            scores: [0.0; CLASSES + 1],
-            noise: 0.0,
-            limit: INITIAL,
-            rejections: [Rejections::default(); CLASSES],
-        };
+        let state = State::new([Rejections::default(); CLASSES]);
         AutoLimit { state: Mutex::new(state), most: AtomicU32::new(INITIAL), slots: AtomicU32::new(0) }
     }
 }
@@ -142,7 +141,13 @@ impl AutoLimit {
     /// A good response took so long; the server had `load` requests to respond to when it was sent, it among them.
     pub fn record(&self, took: Duration, load: u32, now: Moment) {
         let mut state = self.state.lock();
-        state.record(took, load.max(1), now);
+        let us = (took.as_secs_f32() * 1e6).max(1.0).ln();
+        if state.is_outdated_by(us, load.max(1)) {
+            *state = State::new(state.rejections);
+            self.slots.store(0, Relaxed);
+            self.most.store(state.most(now), Relaxed);
+        }
+        state.record(us, load.max(1), now);
         if state.responses >= WINDOW {
             let slots = state.judge();
             self.slots.store(slots.unwrap_or(0), Relaxed);
@@ -183,10 +188,35 @@ impl AutoLimit {
 }
 
 impl State {
-    fn record(&mut self, took: Duration, load: u32, now: Moment) {
+    /// Nothing is known, except of what was rejected.
+    fn new(rejections: [Rejections; CLASSES]) -> Self {
+        State {
+            window: [Class::default(); CLASSES],
+            responses: 0,
+            at_limit: 0,
+            given_up: 0,
+            windows: 0,
+            scores: [0.0; CLASSES + 1],
+            noise: 0.0,
+            limit: INITIAL,
+            measured: None,
+            slow_in_row: 0,
+            rejections,
+        }
+    }
+
+    /// With this latency so many responses in a row took far longer than those that were measured that it was another server, as
+    /// it were. A server that stands still for a moment makes no more of them than the limit.
+    fn is_outdated_by(&mut self, us: f32, load: u32) -> bool {
+        let Some((slots, usual)) = self.measured else { return false };
+        let is_slow = us - waiting(slots, load) > usual + FAR_SLOWER;
+        self.slow_in_row = if is_slow { self.slow_in_row + 1 } else { 0 };
+        self.slow_in_row > self.limit * 2
+    }
+
+    fn record(&mut self, us: f32, load: u32, now: Moment) {
         let at = class_of(load);
         self.rejections[at].note(false, now);
-        let us = (took.as_secs_f32() * 1e6).max(1.0).ln();
         let class = &mut self.window[at];
         class.count += 1.0;
         class.us += us;
@@ -200,9 +230,10 @@ impl State {
     fn judge(&mut self) -> Option<u32> {
         self.compare();
         let is_binding = self.at_limit > self.responses / 2;
+        let possible = self.scores.iter().rposition(|score| *score < RULED_OUT).unwrap_or(NO_SLOTS);
+        self.measured = (possible < NO_SLOTS).then(|| self.usual(possible));
         self.begin_window();
         self.windows = if is_binding { self.windows.wrapping_add(1) } else { 0 };
-        let possible = self.scores.iter().rposition(|score| *score < RULED_OUT).unwrap_or(NO_SLOTS);
         let target = if possible == NO_SLOTS { LIMIT_MAX } else { with_spare(upper(possible)) };
         // It is let up step by step, and only where requests wait for it.
         let higher = if is_binding { (self.limit as f32 * GROWTH) as u32 + 1 } else { self.limit };
@@ -220,6 +251,13 @@ impl State {
             self.limit = (self.limit / 2).max(1);
         }
         self.begin_window();
+    }
+
+    /// The logarithms of these slots, and of the latency of the window's responses while one of them is free.
+    fn usual(&self, slots_at: usize) -> (f32, f32) {
+        let slots = (upper(slots_at) as f32).ln();
+        let of = |class: &Class| class.us - (class.load - slots * class.count).max(0.0) * SLOPE;
+        (slots, self.window.iter().map(of).sum::<f32>() / self.responses.max(1) as f32)
     }
 
     /// Adds up by how much the window differs from what it would be with each number of slots.
@@ -273,6 +311,11 @@ impl Rejections {
         self.share += (share - self.share) * REJECTED_GAIN;
         self.at = now;
     }
+}
+
+/// By how much the logarithm of a latency is longer beside so many requests, where this is the logarithm of the slots.
+fn waiting(slots: f32, load: u32) -> f32 {
+    ((load as f32).ln() - slots).max(0.0) * SLOPE
 }
 
 /// So many slots and half as many more requests: so that the next one is there when a response has been sent, and that more slots show.
@@ -364,6 +407,25 @@ mod tests {
                 }
                 assert!(limit(&auto) <= 25, "{service_ms} ms: {}", limit(&auto));
             }
+        }
+    }
+
+    #[test]
+    fn a_server_that_waits_for_something_else_is_not_held_to_its_slots() {
+        for seed in 0..4 {
+            let auto = AutoLimit::default();
+            run(&auto, 2, 24, 6_000, seed, 10.0);
+            assert!(auto.most() <= 7, "{}", auto.most());
+            // As many at once as come, 5 s each.
+            let few = (0..100).take_while(|at| {
+                auto.record(Duration::from_secs(5), auto.most(), Moment::from_millis(100_000 + at));
+                auto.most() < INITIAL
+            });
+            let few = few.count();
+            assert!(few <= 16, "seed {seed}: after {few} responses");
+            // Where it is the server after all, that shows.
+            run(&auto, 2, 100, 3_000, seed, 500.0);
+            assert!(limit(&auto) <= 7, "seed {seed}: {}", limit(&auto));
         }
     }
 
