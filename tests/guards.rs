@@ -221,6 +221,31 @@ fn a_password_is_asked_for_and_verified_beside_the_workers() {
 }
 
 #[test]
+fn with_any_an_address_or_a_password_opens_a_route() {
+    let origin = Origin::responds("ok");
+    let either = json!({
+        "allow": ["192.0.2.0/24"], "satisfy": "any",
+        "load_balancer": {"trusted_proxies": ["127.0.0.1"]},
+        "routes": [ { "path": "/both", "satisfy": "all" } ],
+    });
+    let (balancer, _folder) = with_users(&origin, either);
+    let mut client = Client::to(&balancer);
+    let office = "X-Forwarded-For: 192.0.2.7\r\n";
+    for (path, headers, status) in [
+        ("/", office.to_owned(), 200),
+        ("/", String::new(), 401),
+        ("/", RIGHT.to_owned(), 200),
+        ("/both", office.to_owned(), 401),
+        ("/both", RIGHT.to_owned(), 403),
+        ("/both", format!("{office}{RIGHT}"), 200),
+    ] {
+        let response = client.send(request(&headers).replace("GET / ", &format!("GET {path} "))).response();
+        assert_eq!(response.status, status, "{path} {headers}");
+        assert_eq!(response.fields.has("WWW-Authenticate"), status == 401);
+    }
+}
+
+#[test]
 fn whoever_guesses_is_slowed_down_and_whoever_is_known_is_not() {
     let origin = Origin::responds("ok");
     let (balancer, _folder) = with_users(&origin, json!({}));
@@ -506,6 +531,41 @@ fn responses_are_compressed_for_those_who_accept_it() {
     let old = "GET / HTTP/1.0\r\nHost: h\r\nAccept-Encoding: gzip\r\n\r\n";
     let response = Client::to(&balancer).send(old).response();
     assert!(response.body == text && !response.fields.has("Content-Encoding"));
+}
+
+/// A 304 has the headers of the response that it stands for.
+#[test]
+fn a_304_has_the_tag_that_its_client_has() {
+    let origin = Origin::replies(|visit| {
+        let more = match visit.target().as_str() {
+            "/image" => "Content-Type: image/png\r\n",
+            "/encoded" => "Content-Encoding: br\r\n",
+            "/varied" => "Vary: Accept-Encoding\r\n",
+            "/typed" => "Content-Type: text/html\r\n",
+            _ => "",
+        };
+        visit.send(format!("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n{more}\r\n"));
+    });
+    let balancer = Evenkeel::before(&[&origin], json!({"compression": {}}));
+    let mut client = Client::to(&balancer);
+    let (weak, strong) = ("If-None-Match: W/\"a\"\r\n", "If-None-Match: \"a\"\r\n");
+    let zstd = "Accept-Encoding: zstd\r\n";
+    for (path, headers, tag, vary) in [
+        ("/", format!("{zstd}{weak}"), "W/\"a\"", true),
+        ("/typed", format!("{zstd}If-None-Match: \"b\", W/\"a\"\r\n"), "W/\"a\"", true),
+        ("/varied", format!("{zstd}{weak}"), "W/\"a\"", true),
+        ("/", format!("{zstd}{strong}"), "\"a\"", true),
+        ("/", weak.to_owned(), "\"a\"", true),
+        ("/image", format!("{zstd}{weak}"), "\"a\"", false),
+        ("/encoded", format!("{zstd}{weak}"), "\"a\"", false),
+    ] {
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n{headers}\r\n"));
+        let response = client.response();
+        assert_eq!((response.status, response.fields.one("ETag").as_str()), (304, tag), "{path} {headers}");
+        let told = response.fields.all("Vary");
+        assert_eq!(told, if vary { vec!["Accept-Encoding"] } else { vec![] }, "{path} {headers}");
+        assert!(!response.fields.has("Content-Length"), "{path}");
+    }
 }
 
 #[test]

@@ -380,3 +380,61 @@ fn round_robin_takes_turns_in_each_pool_whatever_the_others_do() {
     }
     assert_eq!(servers.iter().map(Origin::count).collect::<Vec<_>>(), [10, 10, 10, 10]);
 }
+
+/// A server that decodes a slash, or leaves a parameter out, does not get a request past the route that guards the path.
+#[test]
+fn encoded_slashes_and_parameters_do_not_get_past_a_route() {
+    let routes = json!([
+        { "path": "/api/*", "pool": "api" },
+        { "path": "/admin/*", "deny": ["127.0.0.0/8"] },
+        { "path": "/new/*", "pool": "canary", "rewrite": { "strip_prefix": "/new" } },
+    ]);
+    let refuses = Setup::new(routes.clone());
+    let keeps = Setup::over(routes, json!({ "load_balancer": { "encoded_slash": "keep" } }));
+    let host = "Host: h\r\n";
+    for (path, refused, kept) in [
+        ("/api/v4/projects/group%2Fname", "400", "api"),
+        ("/new/a%2fb", "400", "canary"),
+        ("/a%2Fb", "400", "default"),
+        ("/api/..%2fadmin/x", "400", "400"),
+        ("/%2Fadmin/x", "400", "400"),
+        ("/admin;x/y", "400", "400"),
+        ("/admin/y;x", "403", "403"),
+        ("/api/y;jsessionid=1", "api", "api"),
+        ("/other;x=1/y", "default", "default"),
+    ] {
+        refuses.check(&format!("GET {path}"), host, refused);
+        keeps.check(&format!("GET {path}"), host, kept);
+    }
+    // What is forwarded is as it came, unless it is rewritten.
+    assert_eq!(keeps.servers["api"].requests()[0].target(), "/api/v4/projects/group%2Fname");
+    assert_eq!(keeps.seen("canary").target(), "/a%2Fb");
+}
+
+/// Each attempt names its own server in Host.
+#[test]
+fn the_host_can_be_that_of_the_server() {
+    let (busy, good) =
+        (Origin::says("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"), Origin::responds("ok"));
+    let config = json!({
+        "servers": { "algorithm": "round_robin" },
+        "retries": { "on_status": 503 },
+        "routes": [ { "path": "/*", "rewrite": { "host": "server" }, "request_headers": { "set": { "X-To": "{server}" } } } ],
+    });
+    let balancer = Evenkeel::before(&[&busy, &good], config);
+    let mut client = Client::to(&balancer);
+    client.send("POST /a HTTP/1.1\r\nHost: www.example.com\r\nContent-Length: 3\r\n\r\nabc");
+    let first = client.response();
+    assert_eq!(client.send("GET /b HTTP/1.0\r\n\r\n").response().status, 200);
+    assert!(matches!(first.status, 200 | 503));
+    let seen: Vec<_> = busy.requests().into_iter().map(|seen| (seen, busy.address(), "a")).collect();
+    let seen: Vec<_> =
+        seen.into_iter().chain(good.requests().into_iter().map(|seen| (seen, good.address(), "b"))).collect();
+    assert!(seen.len() >= 2);
+    for (seen, address, name) in seen {
+        assert_eq!(seen.fields.all("Host"), [address.to_string()]);
+        assert_eq!(seen.fields.all("X-To"), [name]);
+        assert_eq!(seen.fields.has("X-Forwarded-Host"), seen.target() == "/a");
+        assert_eq!(seen.body, if seen.target() == "/a" { &b"abc"[..] } else { b"" });
+    }
+}

@@ -113,6 +113,22 @@ fn the_certificate_is_chosen_by_name_and_by_the_clients_kinds_of_keys() {
     }
 }
 
+/// A listener may have no certificate for other names, and none for clients that name no host.
+#[test]
+fn a_name_that_no_certificate_is_for_can_be_refused() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let files = [authority.issue("a", &["a.test"]), authority.issue("wild", &["*.b.test"])];
+    let (balancer, port) = start(&origin, &[&files[0], &files[1]], json!({ "unknown_name": "refuse" }));
+    for (name, expected) in
+        [("a.test", true), ("A.test", true), ("x.b.test", true), ("b.test", false), ("127.0.0.1", false)]
+    {
+        let client = TlsClient::connect(port, authority.client(), name);
+        assert_eq!(client.is_ok(), expected, "{name}");
+    }
+    until_failures(&balancer, "unknown_name", 2.0);
+    balancer.logs("unknown_name");
+}
+
 #[test]
 fn sessions_are_resumed_at_any_worker_and_after_a_change_of_certificates() {
     let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));

@@ -154,6 +154,7 @@ fn forward_response(times: u64) {
             served_by: None,
             request_id: None,
             coding: None,
+            weakens_tag: false,
             page: None,
             varies: false,
             date: "Tue, 24 Nov 2026 10:00:00 GMT",

@@ -617,8 +617,9 @@ impl Download {
         let suits = head.status >= 200
             && page.is_none()
             && asking.compression.is_some_and(|(compression, _)| compression.suits(&head, asking.asked));
-        let coding = asking.compression.and_then(|(_, coding)| coding);
-        let coding = coding.filter(|_| encoding::may_encode(suits, asking.asked, asking.version));
+        let renews = asking.compression.is_some_and(|(compression, _)| compression.renews(&head));
+        let taken = asking.compression.and_then(|(_, coding)| coding);
+        let coding = taken.filter(|_| encoding::may_encode(suits, asking.asked, asking.version));
         // Without memory for it the body is sent as it is.
         self.encoder = coding.and_then(|coding| Encoder::new(coding).ok().map(Box::new));
         let is_encoded = self.encoder.is_some();
@@ -639,7 +640,8 @@ impl Download {
             request_id: asking.request_id,
             coding: coding.filter(|_| is_encoded),
             page,
-            varies: suits && !encoding::is_varied(&head.fields),
+            weakens_tag: renews && asking.has_weak_tag && taken.is_some(),
+            varies: (suits || renews) && !encoding::is_varied(&head.fields),
             lines: asking.lines,
             session: asking.session,
             edits: asking.edits,
@@ -796,6 +798,7 @@ mod tests {
         learns: None,
         load_metric: None,
         compression: None,
+        has_weak_tag: false,
         stream_end: None,
         limits: &Limits { head: 4096, headers: 10, uri: 100, trace: false },
         reused: false,

@@ -53,7 +53,7 @@ use crate::base::ids::PoolId;
 use crate::base::limits;
 use crate::base::time::Moment;
 use crate::http1::body::Body;
-use crate::http1::encoding::Coding;
+use crate::http1::encoding::{self, Coding};
 use crate::http1::forward::Edits;
 use crate::http1::framing::Framing;
 use crate::http1::head::RequestHead;
@@ -174,6 +174,8 @@ pub struct Exchange {
     session: Option<Box<Session>>,
     /// The coding that its client takes, where responses are compressed.
     coding: Option<Coding>,
+    /// It asks by a weak tag, where responses are compressed.
+    has_weak_tag: bool,
     /// What is to be done once the guards let it pass.
     next: Option<Box<Next>>,
     /// While a pool is asked whether it may pass: the request itself, and its pool.
@@ -419,6 +421,7 @@ impl Exchange {
             hash_key: 0,
             session: None,
             coding: None,
+            has_weak_tag: false,
             next: None,
             held: None,
             gate: None,
@@ -441,6 +444,7 @@ impl Exchange {
         let name = self.way.as_ref().map_or("", |way| &way.route.name);
         let guard = self.view.live.guard(self.way.as_ref().map(|way| way.index));
         self.coding = guard.compression().and_then(|rules| rules.coding_for(&head.fields));
+        self.has_weak_tag = self.coding.is_some() && encoding::has_weak_tag(&head.fields);
         match Gate::enter(guard, head, &self.meta, name, self.owner, cx) {
             Ok(None) => {}
             Ok(Some(mut gate)) => {
@@ -590,7 +594,7 @@ impl Exchange {
             }
             self.upload.tell_time_left(self.expires.since(cx.now));
         }
-        self.upload.name_server(&server.name);
+        self.upload.name_server(&server.name, || server.authority());
         // What may not be sent twice is not sent on a connection that may have ended meanwhile.
         let trusts_events = self.meta.idempotent && cx.now.since(cx.polled_at) < EVENTS_FRESH;
         let idle = match self.tries.same_server || self.connecting.is_some() {
@@ -829,6 +833,7 @@ impl Exchange {
             learns: learned_cookie(live, self.pool).filter(|_| self.session.is_some() && !asks),
             load_metric: load::metric(live, self.pool, &connection.server, *now).filter(|_| !asks),
             compression: guard.compression().filter(|_| !asks).map(|compression| (compression, self.coding)),
+            has_weak_tag: self.has_weak_tag,
             passes_errors_over: self.rival.is_some(),
             retries_on: retries_on.as_ref(),
             stream_end,

@@ -13,7 +13,7 @@ use crate::base::ids::{PoolId, TraceId};
 use crate::base::template::Piece;
 use crate::http1::forward::{self, Edits, Hop, Rewritten};
 use crate::http1::head::RequestHead;
-use crate::http1::path::{self, Normalised};
+use crate::http1::path::{self, EncodedSlash, Normalised};
 use crate::http1::reason::Reason;
 use crate::policy::pick::Algorithm;
 use crate::policy::rendezvous::mix;
@@ -21,10 +21,10 @@ use crate::policy::route::{Request, cookie, without_port};
 use crate::state::config::Servers;
 use crate::state::listener::OpenListener;
 use crate::state::live::Live;
-use crate::state::route::{Action, Key, Rewrite, Route, append_headers};
+use crate::state::route::{Action, Key, NewHost, Rewrite, Route, append_headers};
 use crate::state::server::stable_hash;
 use crate::state::table::View;
-use edits::{RequestEdits, longest_name, with_server};
+use edits::{RequestEdits, longest_authority, longest_name, with_server};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -114,9 +114,11 @@ pub fn route(
         return to_default(head, meta, sender, view, cx, out);
     }
     let (raw_path, query) = target_of(head);
-    let Normalised { path, unresolved } = path::normalise(raw_path).map_err(|_| Reason::UnsafePath)?;
+    let slash = live.config.listen.encoded_slash;
+    let normalised = path::normalise(raw_path, slash).map_err(|_| Reason::UnsafePath)?;
+    let Normalised { path, others, .. } = normalised;
     let asked = Asked { head, path: &path, query, client: meta.client, listener: Some(listener) };
-    let found = live.routes.find(&asked, unresolved.as_deref()).map_err(|_| Reason::UnsafePath)?;
+    let found = live.routes.find(&asked, &others).map_err(|_| Reason::UnsafePath)?;
     let Some(found) = found else {
         let has_default = view.pool(PoolId::default()).count > 0;
         return if has_default {
@@ -146,16 +148,27 @@ pub fn route(
     };
     known.pool = live.config.pool_name(pool);
     let (mut target, mut host) = (Vec::new(), Vec::new());
-    let rewritten = match &found.route.rewrite {
-        Some(rewrite) => rewritten(rewrite, &known, &mut target, &mut host)?,
+    let rewrite = found.route.rewrite.as_ref();
+    let rewritten = match rewrite {
+        Some(rewrite) => {
+            if rewrite.host == Some(NewHost::OfServer) {
+                host.resize(longest_authority(upstream::pool(cx.view(), view, pool)), b' ');
+            }
+            rewritten(rewrite, slash, &known, &mut target, &mut host)?
+        }
         None => Rewritten::default(),
     };
+    let len = rewritten.host.map_or(0, <[u8]>::len);
     let without = without(live, Some(found.index));
     let of_route = Some((&found.route.request_headers, &known));
     let names = &|| longest_name(upstream::pool(cx.view(), view, pool));
     let edits = RequestEdits { of_route, without, longest_name: names, rooms: RefCell::default() };
     prepare(head, meta, sender, &To { pool, rewritten, edits: Some(&edits) }, view, cx, out)?;
-    let way = Way { rooms: edits.rooms.take(), ..Way::of(&known) };
+    let mut rooms = edits.rooms.take();
+    if rewrite.is_some_and(|rewrite| rewrite.host == Some(NewHost::OfServer)) {
+        rooms.extend(Room::of_host(out, len));
+    }
+    let way = Way { rooms, ..Way::of(&known) };
     Ok(Routed::Forward(pool, Some(Box::new(way))))
 }
 
@@ -163,8 +176,8 @@ pub fn route(
 fn is_excepted(listener: &OpenListener, head: &RequestHead<'_, '_>) -> bool {
     let except = &listener.settings.redirect_except;
     let is_one = |path: &[u8]| except.iter().any(|one| one.matches(path));
-    let normalised = (!except.is_empty()).then(|| path::normalise(target_of(head).0));
-    normalised.is_some_and(|found| found.is_ok_and(|found| found.unresolved.is_none() && is_one(&found.path)))
+    let normalised = (!except.is_empty()).then(|| path::normalise(target_of(head).0, EncodedSlash::Refuse));
+    normalised.is_some_and(|found| found.is_ok_and(|found| found.others.is_empty() && is_one(&found.path)))
 }
 
 /// Leads a client to the same resource over TLS, on this port. 301 where the method stays the same for every client;
@@ -206,16 +219,18 @@ fn to_default(
     Ok(Routed::Forward(pool, None))
 }
 
+/// `host` has room for the name of the server already where that is the new host.
 fn rewritten<'o>(
     rewrite: &Rewrite,
+    slash: EncodedSlash,
     known: &Known<'_>,
     target: &'o mut Vec<u8>,
     host: &'o mut Vec<u8>,
 ) -> Result<Rewritten<'o>, Reason> {
     let asked = known.asked;
     let has_target =
-        rewrite.target(asked.path, asked.query, known, target).map_err(|_| Reason::UnsafePath)?;
-    let has_host = rewrite.host(known, host);
+        rewrite.target(asked.path, asked.query, slash, known, target).map_err(|_| Reason::UnsafePath)?;
+    let has_host = !host.is_empty() || rewrite.host(known, host);
     Ok(Rewritten {
         target: has_target.then_some(target.as_slice()),
         host: has_host.then_some(host.as_slice()),

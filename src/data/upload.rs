@@ -5,7 +5,7 @@ mod collect;
 mod named;
 mod time_left;
 
-pub use named::Room;
+pub use named::{Room, Says};
 
 use super::buffers::KEPT_BYTES;
 use super::client::{Client, Failure};

@@ -109,6 +109,17 @@ impl Compression {
         has_type
     }
 
+    /// Whether this response says that one which may have been compressed is still good (304): it has the headers of that
+    /// (RFC 9110 section 15.4.5). Most servers leave the type out.
+    pub fn renews(&self, head: &ResponseHead<'_, '_>) -> bool {
+        head.status == 304
+            && head.fields.iter().all(|field| match field.kind {
+                Name::ContentType => self.has_type(field.value),
+                Name::Other => !is(field.name, "content-encoding") && !forbids_change(&field),
+                _ => true,
+            })
+    }
+
     fn has_type(&self, value: &[u8]) -> bool {
         let media = trim(value.split(|byte| *byte == b';').next().unwrap_or_default());
         self.types.iter().any(|known| match known.strip_suffix('*') {
@@ -135,9 +146,17 @@ pub fn is_void(name: &[u8]) -> bool {
     VOID.iter().any(|void| is(name, void))
 }
 
-/// The entity tag of the encoded content: weak, since it is not the same bytes (RFC 9110 section 8.8.1).
+/// Whether a request asks by a weak tag: what its client has may have been encoded on its way.
+pub fn has_weak_tag(fields: &Fields<'_, '_>) -> bool {
+    let mut tags =
+        fields.iter().filter(|field| is(field.name, "if-none-match")).flat_map(|field| list(field.value));
+    tags.any(|tag| tag.starts_with(b"W/"))
+}
+
+/// The entity tag of the encoded content: weak, since it is not the same bytes (RFC 9110 section 8.8.1). What is no tag
+/// stays as it is.
 pub fn weak_tag(value: &[u8], out: &mut Vec<u8>) {
-    if !value.starts_with(b"W/") {
+    if !value.starts_with(b"W/") && is_tag(value) {
         out.extend_from_slice(b"W/");
     }
     out.extend_from_slice(value);
@@ -368,7 +387,9 @@ mod tests {
 
     #[test]
     fn tags_become_weak() {
-        for (tag, expected) in [("\"a\"", "W/\"a\""), ("W/\"a\"", "W/\"a\""), ("\"W/a\"", "W/\"W/a\"")] {
+        for (tag, expected) in
+            [("\"a\"", "W/\"a\""), ("none", "none"), ("W/\"a\"", "W/\"a\""), ("\"W/a\"", "W/\"W/a\"")]
+        {
             let mut out = Vec::new();
             weak_tag(tag.as_bytes(), &mut out);
             assert_eq!(out, expected.as_bytes());

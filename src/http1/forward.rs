@@ -68,6 +68,8 @@ pub struct ResponseHop<'a> {
     pub request_id: Option<&'a [u8]>,
     /// The body is sent in this coding, which the server has not applied.
     pub coding: Option<Coding>,
+    /// It says that a response which was sent in a coding is still good.
+    pub weakens_tag: bool,
     /// The type of the page that takes the place of the server's body; what describes that body is left out.
     pub page: Option<&'static str>,
     /// Caches are told that the coding depends on what the client accepts.
@@ -287,7 +289,10 @@ fn copy_response_fields(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out:
             continue;
         }
         dated |= span.kind == Name::Date;
-        if hop.coding.is_some() && span.kind == Name::Other && recoded(head, span, &mut runs, out) {
+        if (hop.coding.is_some() || hop.weakens_tag)
+            && span.kind == Name::Other
+            && recoded(head, span, &mut runs, out)
+        {
             continue;
         }
         if has_space_before_colon(&head.fields, span.name_end) {

@@ -12,9 +12,21 @@ use std::borrow::Cow;
 pub struct Normalised<'p> {
     /// Begins with `/`, except for the `*` of OPTIONS. Borrowed when the path was in this form already.
     pub path: Cow<'p, [u8]>,
-    /// The same with its `..` left in place, when it had any. A request whose two forms match different routes is
-    /// rejected: its `..` escapes the prefix that a server might see.
-    pub unresolved: Option<Vec<u8>>,
+    /// Other paths that a server may take it for: with its `..` left in place, without its parameters (`/a;x/b`), with its
+    /// encoded slashes decoded. A request of which they lead to another route is rejected.
+    pub others: Vec<Vec<u8>>,
+    /// It had a `..`.
+    pub has_dot_dot: bool,
+}
+
+/// What is done with `%2F`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EncodedSlash {
+    /// It is rejected.
+    #[default]
+    Refuse,
+    /// It is a character of its segment, if the path leads to the same route with slashes in its place.
+    Keep,
 }
 
 /// Why a path is rejected with 400 `unsafe_path`.
@@ -45,25 +57,33 @@ pub fn split(target: &[u8]) -> (&[u8], Option<&[u8]>) {
 }
 
 /// The path for matching. `path` has no query; bytes that a target cannot have were rejected before.
-pub fn normalise(path: &[u8]) -> Result<Normalised<'_>, Unsafe> {
+pub fn normalise(path: &[u8], slash: EncodedSlash) -> Result<Normalised<'_>, Unsafe> {
     if !needs_work(path) {
-        return Ok(Normalised { path: Cow::Borrowed(path), unresolved: None });
+        return Ok(Normalised { path: Cow::Borrowed(path), others: Vec::new(), has_dot_dot: false });
     }
-    let decoded = decode(path)?;
+    let decoded = decode(path, slash)?;
     let merged = merge_slashes(&decoded);
     let (resolved, has_dot_dot) = resolve_dots(&merged)?;
+    let mut others = Vec::new();
+    if let Some(split) = with_slashes(&merged) {
+        let (resolved, has_dot_dot) = resolve_dots(&split)?;
+        others.extend(without_parameters(&resolved));
+        others.push(resolved);
+        others.extend(has_dot_dot.then_some(split));
+    }
+    others.extend(without_parameters(&resolved));
+    others.extend(has_dot_dot.then_some(merged));
     let unchanged = resolved == path;
-    Ok(Normalised {
-        path: if unchanged { Cow::Borrowed(path) } else { Cow::Owned(resolved) },
-        unresolved: has_dot_dot.then_some(merged),
-    })
+    let path = if unchanged { Cow::Borrowed(path) } else { Cow::Owned(resolved) };
+    Ok(Normalised { path, others, has_dot_dot })
 }
 
 /// Whether there may be something to decode, to merge, to resolve or to reject.
 fn needs_work(path: &[u8]) -> bool {
     let mut before = 0;
     path.iter().any(|&byte| {
-        let found = matches!(byte, b'%' | b'\\' | 0) || (before == b'/' && matches!(byte, b'/' | b'.'));
+        let found =
+            matches!(byte, b'%' | b'\\' | b';' | 0) || (before == b'/' && matches!(byte, b'/' | b'.'));
         before = byte;
         found
     })
@@ -71,7 +91,7 @@ fn needs_work(path: &[u8]) -> bool {
 
 /// Decodes unreserved characters (RFC 3986 section 2.3), writes the digits of the others in upper case, and rejects
 /// what servers read in different ways.
-fn decode(path: &[u8]) -> Result<Vec<u8>, Unsafe> {
+fn decode(path: &[u8], slash: EncodedSlash) -> Result<Vec<u8>, Unsafe> {
     let (mut out, mut rest) = (Vec::with_capacity(path.len()), path);
     loop {
         rest = match rest {
@@ -80,7 +100,7 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, Unsafe> {
             [0, ..] => return Err(Unsafe::Nul),
             [b'%', rest @ ..] => {
                 let (byte, after) = encoded_byte(rest).ok_or(Unsafe::BadEncoding)?;
-                check_encoded(byte, after)?;
+                check_encoded(byte, after, slash)?;
                 match is_unreserved(byte) {
                     true => out.push(byte),
                     false => out.extend([b'%', rest[0].to_ascii_uppercase(), rest[1].to_ascii_uppercase()]),
@@ -104,9 +124,9 @@ fn encoded_byte(digits: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-fn check_encoded(byte: u8, after: &[u8]) -> Result<(), Unsafe> {
+fn check_encoded(byte: u8, after: &[u8], slash: EncodedSlash) -> Result<(), Unsafe> {
     match byte {
-        b'/' => Err(Unsafe::EncodedSlash),
+        b'/' if slash == EncodedSlash::Refuse => Err(Unsafe::EncodedSlash),
         b'\\' => Err(Unsafe::Backslash),
         0 => Err(Unsafe::Nul),
         0xc0 | 0xc1 if matches!(after, [b'%', b'8' | b'9' | b'a' | b'b' | b'A' | b'B', ..]) => {
@@ -128,6 +148,31 @@ fn merge_slashes(path: &[u8]) -> Vec<u8> {
         }
     }
     out
+}
+
+/// The path with slashes in the place of encoded ones; `None` where it has none of these. Digits are in upper case here.
+fn with_slashes(path: &[u8]) -> Option<Vec<u8>> {
+    const ENCODED: &[u8] = b"%2F";
+    memchr::memmem::find(path, ENCODED)?;
+    let (mut out, mut from) = (Vec::with_capacity(path.len()), 0);
+    for at in memchr::memmem::find_iter(path, ENCODED) {
+        out.extend_from_slice(&path[from..at]);
+        out.push(b'/');
+        from = at + ENCODED.len();
+    }
+    out.extend_from_slice(&path[from..]);
+    Some(merge_slashes(&out))
+}
+
+/// The path as Java servers read it, without what follows a `;` in its segments; `None` where there is none.
+fn without_parameters(path: &[u8]) -> Option<Vec<u8>> {
+    memchr(b';', path)?;
+    let mut out = Vec::with_capacity(path.len());
+    for (at, segment) in path.split(|byte| *byte == b'/').enumerate() {
+        out.extend_from_slice(if at == 0 { b"" } else { b"/" });
+        out.extend_from_slice(segment.split(|byte| *byte == b';').next().unwrap_or_default());
+    }
+    Some(merge_slashes(&out))
 }
 
 /// Removes dot segments (RFC 3986 section 5.2.4), but rejects `..` at the root instead of ignoring it. Also whether
@@ -193,7 +238,7 @@ mod tests {
         let rows = rows();
         assert!(rows.len() >= 20, "only {} rows were found", rows.len());
         for (path, expected) in rows {
-            let told = match normalise(path.as_bytes()) {
+            let told = match normalise(path.as_bytes(), EncodedSlash::Refuse) {
                 Ok(normalised) => format!("`{}`", String::from_utf8_lossy(&normalised.path)),
                 Err(_) => "400 `unsafe_path`".to_owned(),
             };
@@ -203,7 +248,8 @@ mod tests {
 
     #[test]
     fn what_is_rejected_has_its_own_cause() {
-        let check = |path: &[u8], cause| assert_eq!(normalise(path), Err(cause), "{path:?}");
+        let check =
+            |path: &[u8], cause| assert_eq!(normalise(path, EncodedSlash::Refuse), Err(cause), "{path:?}");
         check(b"/a%2fb", Unsafe::EncodedSlash);
         check(b"/a%2Fb", Unsafe::EncodedSlash);
         check(b"/a%5cb", Unsafe::Backslash);
@@ -225,25 +271,53 @@ mod tests {
     #[test]
     fn a_plain_path_is_borrowed() {
         for path in ["/", "/a", "/a/b/", "/.well-known/acme", "*", "", "/a;b=c/d", "/%C3%A4", "/..a/b.."] {
-            let normalised = normalise(path.as_bytes()).unwrap();
+            let normalised = normalise(path.as_bytes(), EncodedSlash::Refuse).unwrap();
             assert!(matches!(normalised.path, Cow::Borrowed(_)), "{path}");
             assert_eq!(normalised.path, path.as_bytes());
-            assert_eq!(normalised.unresolved, None);
+            assert_eq!((normalised.others.is_empty(), normalised.has_dot_dot), (path != "/a;b=c/d", false));
         }
     }
 
     #[test]
     fn the_form_with_its_dots_is_kept() {
-        let check = |path: &str, resolved: &str, unresolved: Option<&str>| {
-            let normalised = normalise(path.as_bytes()).unwrap();
+        let check = |path: &str, resolved: &str, other: Option<&str>| {
+            let normalised = normalise(path.as_bytes(), EncodedSlash::Refuse).unwrap();
             assert_eq!(normalised.path, resolved.as_bytes(), "{path}");
-            assert_eq!(normalised.unresolved.as_deref(), unresolved.map(str::as_bytes), "{path}");
+            assert_eq!(normalised.others.first().map(Vec::as_slice), other.map(str::as_bytes), "{path}");
         };
         check("/a/../b", "/b", Some("/a/../b"));
         check("//a/%2e%2e//b", "/b", Some("/a/../b"));
         check("/a/./b", "/a/b", None);
         check("/a/..", "/", Some("/a/.."));
         check("/a/b/..", "/a/", Some("/a/b/.."));
+    }
+
+    /// The path with its encoded slashes kept, and what else a server may read.
+    #[track_caller]
+    fn check_kept(path: &str, expected: &str, others: &[&str]) {
+        let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+        let normalised = normalise(path.as_bytes(), EncodedSlash::Keep).unwrap();
+        assert_eq!(text(&normalised.path), expected, "{path}");
+        assert_eq!(normalised.others.iter().map(|other| text(other)).collect::<Vec<_>>(), others, "{path}");
+    }
+
+    #[test]
+    fn what_else_a_server_may_read_is_known() {
+        check_kept("/a%2fb", "/a%2Fb", &["/a/b"]);
+        check_kept("/p/a%2Fb%2fc/d", "/p/a%2Fb%2Fc/d", &["/p/a/b/c/d"]);
+        check_kept("/p/%2F/a", "/p/%2F/a", &["/p/a"]);
+        check_kept("/p/..%2Fadmin", "/p/..%2Fadmin", &["/admin", "/p/../admin"]);
+        check_kept("/p%2f..%2fadmin", "/p%2F..%2Fadmin", &["/admin", "/p/../admin"]);
+        check_kept("/a%252Fb", "/a%252Fb", &[]);
+        check_kept("/admin;x/y", "/admin;x/y", &["/admin/y"]);
+        check_kept("/a/;b/c;d=e;f", "/a/;b/c;d=e;f", &["/a/c"]);
+        check_kept("/a;x%2Fb", "/a;x%2Fb", &["/a/b", "/a;x/b", "/a"]);
+        check_kept("/a/../b;x", "/b;x", &["/b", "/a/../b;x"]);
+        check_kept("/a%3Bb", "/a%3Bb", &[]);
+        let unsafe_one = |path: &str| normalise(path.as_bytes(), EncodedSlash::Keep).unwrap_err();
+        assert_eq!(unsafe_one("/..%2f..%2fa"), Unsafe::AboveRoot);
+        assert_eq!(unsafe_one("/a%2f..;x%2fb"), Unsafe::DotsWithParameter);
+        assert_eq!(unsafe_one("/a%2fb%5c"), Unsafe::Backslash);
     }
 
     #[test]
@@ -259,10 +333,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_normalised_path_stays_as_it_is(path in "/([a.~;/]|%2e|%41|%2[0-9a-f]|%zz|\\\\){0,12}") {
-            if let Ok(normalised) = normalise(path.as_bytes()) {
-                let again = normalise(&normalised.path).unwrap();
+            if let Ok(normalised) = normalise(path.as_bytes(), EncodedSlash::Refuse) {
+                let again = normalise(&normalised.path, EncodedSlash::Refuse).unwrap();
                 prop_assert_eq!(&again.path, &normalised.path);
-                prop_assert_eq!(again.unresolved, None);
+                prop_assert!(!again.has_dot_dot);
                 prop_assert!(normalised.path.starts_with(b"/"));
                 let text = String::from_utf8_lossy(&normalised.path).into_owned();
                 prop_assert!(!text.contains("//") && !text.contains("/../") && !text.ends_with("/.."));
@@ -271,7 +345,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_without_a_panic(path in prop::collection::vec(any::<u8>(), 0..40)) {
-            let _ = normalise(&path);
+            let _ = normalise(&path, EncodedSlash::Refuse);
         }
     }
 }

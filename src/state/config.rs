@@ -82,6 +82,7 @@ use super::server::Mode;
 use super::stamp::Stamped;
 use crate::base::ids::PoolId;
 use crate::http1::head;
+use crate::http1::path::EncodedSlash;
 use crate::policy::limit::MaxInFlight;
 use crate::policy::pick::Weight;
 use crate::policy::{self, admit, health, pick, pool, retry, slow_start};
@@ -160,6 +161,8 @@ pub struct Listen {
     pub trace_context: bool,
     /// Forward TRACE instead of rejecting it.
     pub trace: bool,
+    /// What is done with `%2F` in a path, where there are routes.
+    pub encoded_slash: EncodedSlash,
 }
 
 /// An entry of `pools`: a pool beside the default one.

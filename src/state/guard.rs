@@ -1,6 +1,6 @@
 //! The guards of a route at work: what its limits have counted, and the verdict on a request, before a server is chosen.
 
-use super::config::guards::{Access, BasicAuth, CountBy, ErrorPages, ForwardAuth, Guards, RateLimit};
+use super::config::guards::{BasicAuth, CountBy, ErrorPages, ForwardAuth, Guards, RateLimit, Satisfy};
 use crate::base::time::Moment;
 use crate::http1::challenge::{self, Quota};
 use crate::http1::encoding::Compression;
@@ -127,7 +127,7 @@ impl Guard {
             remembered: Remembered::new(REMEMBERED),
             attempts: Limiter::new(ATTEMPTS, ATTEMPTS_KEYS),
         });
-        let has_lists = config.access != Access::default();
+        let has_lists = config.access.allow.is_some() || config.access.deny.is_some();
         let is_open = !has_lists && limiter.is_none() && in_flight.is_none() && login.is_none();
         Guard { config: config.clone(), is_open, keys: above.keys, limiter, in_flight, login }
     }
@@ -154,17 +154,25 @@ impl Guard {
 
     /// Judges a request, which counts from now on where it passes.
     pub fn judge(&self, visit: &Visit<'_>) -> Result<Passed, Rejected> {
-        self.admits(visit.client)?;
+        let is_either = self.config.access.satisfy == Satisfy::Any && self.login.is_some();
+        let is_known = is_either && self.has_lists() && self.admits(visit.client).is_ok();
+        if !is_either {
+            self.admits(visit.client)?;
+        }
         let mut passed = Passed::default();
         self.limit_rate(visit, &mut passed)?;
         if let (Some(limit), Some(in_flight)) = (&self.config.concurrency_limit, &self.in_flight) {
             let permit = in_flight.begin(self.key(&limit.by, visit));
             passed.permit = Some(permit.ok_or(Rejected::of(Reason::ConcurrencyLimited))?);
         }
-        if let Some(login) = &self.login {
+        if let Some(login) = self.login.as_ref().filter(|_| !is_known) {
             passed.unverified = self.log_in(login, visit)?;
         }
         Ok(passed)
+    }
+
+    fn has_lists(&self) -> bool {
+        self.config.access.allow.is_some() || self.config.access.deny.is_some()
     }
 
     fn admits(&self, client: Option<IpAddr>) -> Result<(), Rejected> {
@@ -425,6 +433,30 @@ mod tests {
         assert_eq!(verdicts[19].as_ref().unwrap_err(), &Reason::AuthAttempts);
         assert!(judge(&guard, "10.0.0.3", &guess(0), 0).is_ok(), "another client may try");
         assert!(judge(&guard, "10.0.0.1", right, 0).is_ok(), "what is known costs no attempt");
+    }
+
+    #[test]
+    fn with_any_an_address_or_a_password_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = format!("ann:{}", bcrypt::hash("open", 4).unwrap());
+        std::fs::write(folder.path().join("users"), line).unwrap();
+        let text = r#"{"satisfy": "any", "allow": ["10.0.0.0/8"], "deny": ["10.1.0.0/16"], "basic_auth": {"file": "users"}}"#;
+        let either = guard(text, folder.path());
+        let right = "Authorization: Basic YW5uOm9wZW4=\r\n";
+        check(&either, "10.2.0.1", "", None);
+        for (client, headers, expected) in [
+            ("10.1.0.1", "", Some(Reason::Unauthorized)),
+            ("192.0.2.1", "", Some(Reason::Unauthorized)),
+            ("no address", "", Some(Reason::Unauthorized)),
+            ("192.0.2.1", right, None),
+        ] {
+            check(&either, client, headers, expected);
+        }
+        assert!(judge(&either, "10.2.0.1", "", 0).unwrap().unverified.is_none());
+        assert!(judge(&either, "192.0.2.1", right, 0).unwrap().unverified.is_some());
+        let both = guard(&text.replace("any", "all"), folder.path());
+        check(&both, "10.2.0.1", "", Some(Reason::Unauthorized));
+        check(&both, "192.0.2.1", right, Some(Reason::AccessDenied));
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod rewrite;
 mod split;
 
 pub use headers::{HeaderEdits, HeaderName, Replacement, Security, append_headers};
-pub use rewrite::{Redirect, Rewrite};
+pub use rewrite::{NewHost, Redirect, Rewrite};
 pub use split::{Key, Split};
 
 use super::config::RouteSpec;
@@ -132,7 +132,7 @@ pub struct Found<'r> {
     pub pattern: Option<&'r Pattern>,
 }
 
-/// The path has `..`, and means another route with them than without them: 400 `unsafe_path`.
+/// A server may read the path as one that leads to another route: 400 `unsafe_path`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Escapes;
 
@@ -167,19 +167,15 @@ impl Routes {
         }
     }
 
-    /// The route of a request; `None` when no route matches, and the request goes to the default pool. `unresolved` is that of
-    /// [`Normalised`](crate::http1::path::Normalised).
-    pub fn find(
-        &self,
-        request: &impl Request,
-        unresolved: Option<&[u8]>,
-    ) -> Result<Option<Found<'_>>, Escapes> {
+    /// The route of a request; `None` when no route matches, and the request goes to the default pool. `others` are those
+    /// of [`Normalised`](crate::http1::path::Normalised).
+    pub fn find(&self, request: &impl Request, others: &[Vec<u8>]) -> Result<Option<Found<'_>>, Escapes> {
         let rule = self.router.find(request);
-        if let Some(path) = unresolved {
-            let route_of = |rule: Option<usize>| rule.and_then(|rule| self.of_rule.get(rule));
-            if route_of(self.router.find(&WithPath { request, path })) != route_of(rule) {
-                return Err(Escapes);
-            }
+        let route_of = |rule: Option<usize>| rule.and_then(|rule| self.of_rule.get(rule));
+        let is_elsewhere =
+            |path: &Vec<u8>| route_of(self.router.find(&WithPath { request, path })) != route_of(rule);
+        if others.iter().any(is_elsewhere) {
+            return Err(Escapes);
         }
         Ok(rule.and_then(|rule| self.found(rule)))
     }

@@ -307,6 +307,7 @@ fn response_hop(framing: Framing) -> ResponseHop<'static> {
         served_by,
         request_id,
         coding,
+        weakens_tag: false,
         page: None,
         varies,
         date,

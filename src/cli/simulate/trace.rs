@@ -248,9 +248,9 @@ impl<'c> Way<'c> {
         }
         let target = line.target.as_deref().unwrap_or("/").as_bytes();
         let (raw, query) = target.split_at(memchr::memchr(b'?', target).unwrap_or(target.len()));
-        let normal = path::normalise(raw).ok()?;
+        let normal = path::normalise(raw, self.config.listen.encoded_slash).ok()?;
         let asked = Asked { line, path: &normal.path, query: query.get(1..).unwrap_or_default() };
-        let found = self.routes.find(&asked, normal.unresolved.as_deref()).ok()?;
+        let found = self.routes.find(&asked, &normal.others).ok()?;
         let name = line.route.as_deref();
         let recorded = self.config.routes.iter().find(|spec| Some(spec.route.name.as_str()) == name);
         let is_conditional = |rule: &Rule| !rule.headers.is_empty() || !rule.cookies.is_empty();

@@ -47,6 +47,8 @@ pub struct Asking<'a> {
     pub load_metric: Option<(&'a Metric, bool)>,
     /// Which responses are compressed, and the coding that this client takes.
     pub compression: Option<(&'a Compression, Option<Coding>)>,
+    /// The client asks by a weak tag.
+    pub has_weak_tag: bool,
     /// Another attempt waits for a response, too: one with a status of 500 or more is not passed on.
     pub passes_errors_over: bool,
     /// Statuses with which a response is passed on only if no other server can be tried.

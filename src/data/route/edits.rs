@@ -2,7 +2,7 @@
 
 use super::{Way, is_named};
 use crate::data::asked::{Known, SERVER_NAME};
-use crate::data::upload::Room;
+use crate::data::upload::{Room, Says};
 use crate::http1::fields::Fields;
 use crate::http1::forward::{Change, Edits};
 use crate::state::route::HeaderEdits;
@@ -74,6 +74,12 @@ pub(super) fn longest_name(pool: &Pool) -> usize {
     names.max().unwrap_or(0).max(NAME_BYTES_MAX)
 }
 
+/// How long the host and port of a server of the pool can be.
+pub(super) fn longest_authority(pool: &Pool) -> usize {
+    let servers = pool.ready.iter().chain(&pool.beside).chain(&pool.reserve);
+    servers.map(|server| server.authority().len()).max().unwrap_or(0).max(NAME_BYTES_MAX)
+}
+
 impl RequestEdits<'_> {
     /// Appends a line, and room where the server's name belongs.
     fn append_line(&self, line: &[u8], out: &mut Vec<u8>) {
@@ -86,7 +92,7 @@ impl RequestEdits<'_> {
         let len = text.len() - names + names * (self.longest_name)();
         out.resize(at + len, b' ');
         out.extend_from_slice(b"\r\n");
-        self.rooms.borrow_mut().push(Room { at, len, around });
+        self.rooms.borrow_mut().push(Room { at, len, around, says: Says::Name });
     }
 }
 

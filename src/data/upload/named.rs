@@ -12,6 +12,26 @@ pub struct Room {
     pub len: usize,
     /// The text before each name, and behind the last one.
     pub around: Vec<Vec<u8>>,
+    /// What of the server is named.
+    pub says: Says,
+}
+
+/// What of a server a [`Room`] is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Says {
+    /// Its name.
+    Name,
+    /// Its host and port.
+    Authority,
+}
+
+impl Room {
+    /// The room of this length in the Host line, which is the first behind the request line.
+    pub fn of_host(head: &[u8], len: usize) -> Option<Room> {
+        const NAME: &[u8] = b"\r\nHost: ";
+        let at = memchr::memmem::find(head, NAME)? + NAME.len();
+        Some(Room { at, len, around: vec![Vec::new(); 2], says: Says::Authority })
+    }
 }
 
 impl Upload {
@@ -25,15 +45,21 @@ impl Upload {
         &self.rooms
     }
 
-    /// Names the server of an attempt, before anything of it was sent.
-    pub fn name_server(&mut self, name: &str) {
+    /// Names the server of an attempt, before anything of it was sent. `authority` is its host and port.
+    pub fn name_server(&mut self, name: &str, authority: impl Fn() -> String) {
         // What is not kept any more is not sent again either.
         if !self.buffered {
             return;
         }
-        for Room { at, len, around } in &self.rooms {
+        for Room { at, len, around, says } in &self.rooms {
             let Some(room) = self.out.get_mut(*at..at + len) else { continue };
-            let text = around.join(name.as_bytes());
+            let text = match says {
+                Says::Name => around.join(name.as_bytes()),
+                // A part of a host would be another host. The server rejects a request with an empty one.
+                Says::Authority => {
+                    Some(authority().into_bytes()).filter(|host| host.len() <= *len).unwrap_or_default()
+                }
+            };
             room.fill(b' ');
             room.iter_mut().zip(text).for_each(|(place, byte)| *place = byte);
         }
@@ -52,13 +78,28 @@ mod tests {
         let head = b"GET / HTTP/1.1\r\nX-To: --------------\r\nHost: h\r\n\r\n".to_vec();
         let mut upload = Upload::new(head, Body::new(Framing::None), false, None, Moment::START);
         let around = [&b"<"[..], b"/", b">"].map(<[u8]>::to_vec).to_vec();
-        upload.will_name_server(vec![Room { at: 22, len: 14, around }]);
+        upload.will_name_server(vec![Room { at: 22, len: 14, around, says: Says::Name }]);
         let mut check = |name: &str, expected: &str| {
-            upload.name_server(name);
+            upload.name_server(name, String::new);
             let head = format!("GET / HTTP/1.1\r\nX-To: {expected}\r\nHost: h\r\n\r\n");
             assert_eq!(String::from_utf8_lossy(upload.whole().unwrap()), head);
         };
         check("abcd", "<abcd/abcd>   ");
         check("b", "<b/b>         ");
+    }
+
+    #[test]
+    fn a_host_is_that_of_the_server_or_none() {
+        let head = b"GET /Host: HTTP/1.1\r\nHost:             \r\nX: y\r\n\r\n".to_vec();
+        let room = Room::of_host(&head, 12).unwrap();
+        let mut upload = Upload::new(head, Body::new(Framing::None), false, None, Moment::START);
+        upload.will_name_server(vec![room]);
+        for (host, expected) in
+            [("10.0.0.1:80", "10.0.0.1:80 "), ("a:1", "a:1         "), ("too.long.test:80", "            ")]
+        {
+            upload.name_server("name", || host.to_owned());
+            let head = format!("GET /Host: HTTP/1.1\r\nHost: {expected}\r\nX: y\r\n\r\n");
+            assert_eq!(String::from_utf8_lossy(upload.whole().unwrap()), head);
+        }
     }
 }

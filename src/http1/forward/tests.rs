@@ -277,6 +277,7 @@ fn response_hop(framing: Framing) -> ResponseHop<'static> {
         served_by: None,
         request_id: None,
         coding: None,
+        weakens_tag: false,
         page: None,
         varies: false,
         date: "",

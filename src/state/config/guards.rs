@@ -72,6 +72,18 @@ pub struct Access {
     pub allow: Option<Arc<Networks>>,
     /// Not these, even where `allow` has them.
     pub deny: Option<Arc<Networks>>,
+    /// Whether a password does where the lists do not let a client in, or both are needed.
+    pub satisfy: Satisfy,
+}
+
+/// `satisfy`: what lets a client in, where there are lists and passwords.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Satisfy {
+    /// Its address and its password.
+    #[default]
+    All,
+    /// Its address or its password.
+    Any,
 }
 
 /// `rate_limit`.
@@ -161,11 +173,20 @@ pub(super) fn read(s: &mut Section<'_, '_>, folder: &Path, pools: &[&str], above
     let has_compression = s.has("compression");
     let compression = s.optional_or_true("compression", compression);
     let compression = has_compression.then_some(compression);
+    let words = [("all", Satisfy::All), ("any", Satisfy::Any)];
+    let satisfy = s.get("satisfy", above.access.satisfy, |node| rules::word(node, &words));
+    let (allow, deny) = (given(allow, &above.access.allow), given(deny, &above.access.deny));
+    let auth = given(auth, &above.basic_auth);
+    let is_either = s.has("satisfy") && satisfy == Satisfy::Any;
+    if is_either && (auth.is_none() || allow.is_none() && deny.is_none()) {
+        let advice = "has no effect without addresses and passwords to choose from; write \"allow\": [ \"10.0.0.0/8\" ] and \"basic_auth\" beside it";
+        s.warn("satisfy", advice.to_owned());
+    }
     Guards {
-        access: Access { allow: given(allow, &above.access.allow), deny: given(deny, &above.access.deny) },
+        access: Access { allow, deny, satisfy },
         rate_limit: given(rate, &above.rate_limit),
         concurrency_limit: given(concurrency, &above.concurrency_limit),
-        basic_auth: given(auth, &above.basic_auth),
+        basic_auth: auth,
         forward_auth: given(forward, &above.forward_auth),
         error_pages: given(pages, &above.error_pages),
         compression: given(compression, &above.compression),
@@ -348,11 +369,12 @@ fn realm(node: &Node) -> Result<String, String> {
 
 /// The keys of guards.
 #[cfg(test)]
-pub(super) const KEYS: [&str; 8] = [
+pub(super) const KEYS: [&str; 9] = [
     "rate_limit",
     "concurrency_limit",
     "allow",
     "deny",
+    "satisfy",
     "basic_auth",
     "forward_auth",
     "error_pages",

@@ -39,7 +39,7 @@ pub enum Place {
 /// `load_balancer.listeners[].tls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsToClients {
-    /// Never empty. The first is for clients that name no host, or one that no certificate is for.
+    /// Never empty. The first is for clients that name no host, or one that no certificate is for, where they may come in.
     pub certificates: Vec<Certificate>,
     /// The oldest version that is spoken.
     pub min_version: TlsVersion,
@@ -47,6 +47,8 @@ pub struct TlsToClients {
     pub client_auth: Option<ClientAuth>,
     /// Protocols that are offered (RFC 7301), the preferred first; empty offers none.
     pub alpn: Vec<String>,
+    /// Clients that name no host, or one that no certificate is for, are rejected.
+    pub refuses_unknown_names: bool,
     /// From the accepted connection to the end of the handshake; `None` is `timeouts.client_head`.
     pub handshake_timeout: Option<Duration>,
 }

@@ -128,6 +128,8 @@ fn tls(s: &mut Section<'_, '_>, folder: &Path) -> TlsToClients {
         min_version: s.get("min_version", TlsVersion::Tls12, version),
         client_auth: s.optional("client_auth", |section| client_auth(section, folder)).flatten(),
         alpn: s.values("alpn", protocol).unwrap_or_else(|| vec!["http/1.1".to_owned()]),
+        refuses_unknown_names: s
+            .get("unknown_name", false, |node| rules::word(node, &[("default", false), ("refuse", true)])),
         handshake_timeout: s.maybe("handshake_timeout", None, rules::duration(HANDSHAKE)),
     }
 }

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::base::ids::PoolId;
 use crate::http1::head;
+use crate::http1::path::EncodedSlash;
 use crate::policy::pick::{Algorithm, Weight};
 use crate::policy::{admit, health, retry, slow_start};
 use crate::state::address::Address;
@@ -132,6 +133,9 @@ fn listen(s: &mut Section<'_, '_>, folder: &Path) -> Listen {
         request_id_header: s.get("request_id_header", false, rules::flag),
         trace_context: s.get("trace_context", false, rules::flag),
         trace: s.get("trace", false, rules::flag),
+        encoded_slash: s.get("encoded_slash", EncodedSlash::Refuse, |node| {
+            rules::word(node, &[("refuse", EncodedSlash::Refuse), ("keep", EncodedSlash::Keep)])
+        }),
     }
 }
 

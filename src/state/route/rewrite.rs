@@ -1,7 +1,7 @@
 //! Changes to the target and the host of a request, and the targets of redirects.
 
 use crate::base::template::{Placeholder, Template, Values};
-use crate::http1::path::{self, Unsafe};
+use crate::http1::path::{self, EncodedSlash, Unsafe};
 
 /// What a route changes in the target that is forwarded.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -12,7 +12,16 @@ pub struct Rewrite {
     /// request's own is appended.
     pub path: Option<Template>,
     /// Replaces the host.
-    pub host: Option<Template>,
+    pub host: Option<NewHost>,
+}
+
+/// The host with which a request goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NewHost {
+    /// This one.
+    Text(Template),
+    /// The host and port of the server that was chosen, which is not known yet when the head is written.
+    OfServer,
 }
 
 /// A redirect.
@@ -32,6 +41,7 @@ impl Rewrite {
         &self,
         path: &[u8],
         query: Option<&[u8]>,
+        slash: EncodedSlash,
         values: &impl Values,
         out: &mut Vec<u8>,
     ) -> Result<bool, Unsafe> {
@@ -50,7 +60,7 @@ impl Rewrite {
                 }
             }
         }
-        if let Err(cause) = check(out.get(start..).unwrap_or_default()) {
+        if let Err(cause) = check(out.get(start..).unwrap_or_default(), slash) {
             out.truncate(start);
             return Err(cause);
         }
@@ -58,10 +68,10 @@ impl Rewrite {
         Ok(true)
     }
 
-    /// Appends the new host; false, with nothing appended, when it stays as it came, or when what was inserted is not a
-    /// host.
+    /// Appends the new host; false, with nothing appended, when it stays as it came, when it is that of the server, or when
+    /// what was inserted is not a host.
     pub fn host(&self, values: &impl Values, out: &mut Vec<u8>) -> bool {
-        let Some(template) = &self.host else { return false };
+        let Some(NewHost::Text(template)) = &self.host else { return false };
         let start = out.len();
         template.render(values, out);
         let is_host = is_host(out.get(start..).unwrap_or_default());
@@ -73,7 +83,11 @@ impl Rewrite {
 
     /// Every template.
     pub fn templates(&self) -> impl Iterator<Item = &Template> {
-        self.path.iter().chain(&self.host)
+        let host = match &self.host {
+            Some(NewHost::Text(template)) => Some(template),
+            Some(NewHost::OfServer) | None => None,
+        };
+        self.path.iter().chain(host)
     }
 }
 
@@ -104,10 +118,10 @@ fn without_prefix<'p>(path: &'p [u8], prefix: &[u8]) -> &'p [u8] {
 }
 
 /// Whether a target's path is safe. Dot segments can only come from inserted values.
-fn check(target: &[u8]) -> Result<(), Unsafe> {
-    match path::normalise(path::split(target).0)?.unresolved {
-        Some(_) => Err(Unsafe::AboveRoot),
-        None => Ok(()),
+fn check(target: &[u8], slash: EncodedSlash) -> Result<(), Unsafe> {
+    match path::normalise(path::split(target).0, slash)?.has_dot_dot {
+        true => Err(Unsafe::AboveRoot),
+        false => Ok(()),
     }
 }
 
@@ -161,7 +175,7 @@ mod tests {
     fn rewritten(rewrite: &Rewrite, target: &str, values: &Sample) -> Result<Option<String>, Unsafe> {
         let (path, query) = path::split(target.as_bytes());
         let mut out = b"GET ".to_vec();
-        let changed = rewrite.target(path, query, values, &mut out)?;
+        let changed = rewrite.target(path, query, EncodedSlash::Refuse, values, &mut out)?;
         let out = String::from_utf8(out.split_off(4)).unwrap();
         Ok(changed.then_some(out))
     }
@@ -211,7 +225,8 @@ mod tests {
     #[test]
     fn a_host_is_replaced_by_a_host_only() {
         let host = |text: &str, server: &str| {
-            let rewrite = Rewrite { host: Some(Template::parse(text).unwrap()), ..Rewrite::default() };
+            let rewrite =
+                Rewrite { host: Some(NewHost::Text(Template::parse(text).unwrap())), ..Rewrite::default() };
             let values = Sample { server: server.to_owned(), ..Sample::default() };
             let mut out = Vec::new();
             rewrite.host(&values, &mut out).then(|| String::from_utf8(out).unwrap())

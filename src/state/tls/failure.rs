@@ -38,6 +38,8 @@ failures! {
     Version = "version", "The client speaks no TLS version that min_version allows.";
     /// No cipher suite, group or signature scheme in common.
     Cipher = "cipher", "Client and balancer have no cipher, key exchange or kind of certificate in common.";
+    /// `unknown_name` is `refuse`, and no certificate is for the name.
+    UnknownName = "unknown_name", "The client named no host, or one that no certificate is for (tls.unknown_name).";
     /// ALPN: no protocol in common.
     Protocol = "protocol", "The client offers no protocol (ALPN) that is spoken here.";
     /// The client rejected our certificate, or gave up with an alert.
@@ -68,7 +70,9 @@ impl HandshakeFailure {
                 // Clients of TLS 1.0 and 1.1 do not know this extension.
                 | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
             ) => HandshakeFailure::Version,
-            // The one general error of a server: no certificate suits the client.
+            // What rustls says where a listener has no certificate to choose from.
+            Error::General(text) if text.starts_with("no server certificate") => HandshakeFailure::UnknownName,
+            // The other general error of a server: no certificate suits the client.
             Error::PeerIncompatible(_) | Error::General(_) => HandshakeFailure::Cipher,
             _ => HandshakeFailure::Malformed,
         }

@@ -193,7 +193,7 @@ impl Current {
             return Err(problems);
         }
         let expiries = loaded.iter().map(|(files, one)| expiry(files, one)).collect();
-        let choice = Choice::of(loaded.into_iter().map(|(_, one)| one));
+        let choice = Choice::of(loaded.into_iter().map(|(_, one)| one), settings.refuses_unknown_names);
         let internal = |error: rustls::Error| {
             vec![Problem { key: key.to_owned(), advice: format!("TLS cannot be set up: {error}") }]
         };
@@ -263,12 +263,14 @@ struct Choice {
     /// By what follows the `*`.
     wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
     default: Vec<Arc<CertifiedKey>>,
+    /// There is none for other names.
+    is_strict: bool,
 }
 
 impl Choice {
     /// The first one, and those that share a name with it, are the default.
-    fn of(all: impl Iterator<Item = Loaded>) -> Self {
-        let mut choice = Choice::default();
+    fn of(all: impl Iterator<Item = Loaded>, is_strict: bool) -> Self {
+        let mut choice = Choice { is_strict, ..Choice::default() };
         let mut first: Option<Vec<String>> = None;
         for Loaded { key, names, .. } in all {
             let first = first.get_or_insert_with(|| names.clone());
@@ -289,19 +291,23 @@ impl Choice {
         choice
     }
 
-    fn named(&self, name: &str) -> &[Arc<CertifiedKey>] {
+    fn named(&self, name: &str) -> Option<&[Arc<CertifiedKey>]> {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let exact = self.exact.get(&name);
         // A wildcard stands for one label (RFC 9525 section 6.3).
         let wildcard = || self.wildcard.get(name.get(name.find('.')?..)?);
-        exact.or_else(wildcard).unwrap_or(&self.default)
+        exact.or_else(wildcard).map(Vec::as_slice)
     }
 }
 
 impl ResolvesServerCert for Choice {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let suits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
-        let named = hello.server_name().map_or(&self.default[..], |name| self.named(name));
+        let named = hello.server_name().and_then(|name| self.named(name));
+        if named.is_none() && self.is_strict {
+            return None;
+        }
+        let named = named.unwrap_or(&self.default);
         named.iter().find(suits).or_else(|| self.default.iter().find(suits)).or(named.first()).cloned()
     }
 }

@@ -3,7 +3,7 @@
 use super::super::reader::Section;
 use super::super::tree::{Node, Value};
 use super::super::{rules, spell};
-use crate::http1::path;
+use crate::http1::path::{self, EncodedSlash};
 use crate::policy::route::{Field, Host, Path, Pattern, Rule, Test};
 
 /// The longest path of a condition.
@@ -161,7 +161,7 @@ pub(in crate::state::config) fn path(node: &Node) -> Result<Path, String> {
 fn check_normalised(plain: &str) -> Result<(), String> {
     // The prefix of every path is empty.
     let whole = if plain.is_empty() { "/" } else { plain };
-    match path::normalise(whole.as_bytes()) {
+    match path::normalise(whole.as_bytes(), EncodedSlash::Refuse) {
         Ok(normalised) if *normalised.path == *whole.as_bytes() => Ok(()),
         Ok(normalised) => {
             let path = String::from_utf8_lossy(&normalised.path).into_owned();

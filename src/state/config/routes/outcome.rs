@@ -8,8 +8,9 @@ use super::{Around, elsewhere, replacement};
 use crate::base::ids::PoolId;
 use crate::base::template::{Fault, Placeholder, Template};
 use crate::http1::names::{Name, name_of};
+use crate::http1::path::{self, EncodedSlash};
 use crate::state::route::{
-    Action, HeaderEdits, HeaderName, Key, Redirect, Respond, Rewrite, Security, Split,
+    Action, HeaderEdits, HeaderName, Key, NewHost, Redirect, Respond, Rewrite, Security, Split,
 };
 use crate::state::stamp::Stamped;
 use std::cell::Cell;
@@ -229,15 +230,21 @@ fn rewrite_path(node: &Node) -> Result<Template, String> {
 }
 
 fn is_safe(target: &[u8]) -> bool {
-    let (path, _) = crate::http1::path::split(target);
-    crate::http1::path::normalise(path).is_ok_and(|normalised| normalised.unresolved.is_none())
+    let (path, _) = path::split(target);
+    path::normalise(path, EncodedSlash::Refuse).is_ok_and(|normalised| !normalised.has_dot_dot)
 }
 
-fn rewrite_host(node: &Node) -> Result<Template, String> {
-    let (_, template) = template(node)?;
+fn rewrite_host(node: &Node) -> Result<NewHost, String> {
+    let (text, template) = template(node)?;
     match template.constant() {
-        Some(_) => rules::host(node).map(|_| template),
-        None => Ok(template),
+        _ if text == "server" => Ok(NewHost::OfServer),
+        Some(_) => rules::host(node).map(|_| NewHost::Text(template)),
+        None if template.placeholders().any(|placeholder| *placeholder == Placeholder::Server) => {
+            Err(format!(
+                "{node} has the name of a server, which is not chosen yet; write \"server\" for the host and port of its address"
+            ))
+        }
+        None => Ok(NewHost::Text(template)),
     }
 }
 
