@@ -1,6 +1,7 @@
 //! Layer 2: where a request goes: its route, the pool, and the head with which it goes there.
 
 mod edits;
+mod https;
 
 pub use edits::ResponseEdits;
 
@@ -19,12 +20,12 @@ use crate::policy::pick::Algorithm;
 use crate::policy::rendezvous::mix;
 use crate::policy::route::{Request, cookie, without_port};
 use crate::state::config::Servers;
-use crate::state::listener::OpenListener;
 use crate::state::live::Live;
 use crate::state::route::{Action, Key, NewHost, Rewrite, Route, append_headers};
 use crate::state::server::stable_hash;
 use crate::state::table::View;
 use edits::{RequestEdits, longest_authority, longest_name, with_server};
+use https::{is_excepted, to_https};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -170,34 +171,6 @@ pub fn route(
     }
     let way = Way { rooms, ..Way::of(&known) };
     Ok(Routed::Forward(pool, Some(Box::new(way))))
-}
-
-/// Whether the listener redirects no request for this path.
-fn is_excepted(listener: &OpenListener, head: &RequestHead<'_, '_>) -> bool {
-    let except = &listener.settings.redirect_except;
-    let is_one = |path: &[u8]| except.iter().any(|one| one.matches(path));
-    let normalised = (!except.is_empty()).then(|| path::normalise(target_of(head).0, EncodedSlash::Refuse));
-    normalised.is_some_and(|found| found.is_ok_and(|found| found.others.is_empty() && is_one(&found.path)))
-}
-
-/// Leads a client to the same resource over TLS, on this port. 301 where the method stays the same for every client;
-/// elsewhere 308, because clients repeat a POST as a GET after a 301 (RFC 9110 section 15.4.2).
-fn to_https(head: &RequestHead<'_, '_>, port: u16) -> Result<Routed, Reason> {
-    if head.host.is_empty() {
-        return Err(Reason::BadHost);
-    }
-    let mut headers = b"Location: https://".to_vec();
-    headers.extend_from_slice(without_port(head.host));
-    if port != 443 {
-        headers.extend_from_slice(format!(":{port}").as_bytes());
-    }
-    if head.target != b"*" {
-        headers.extend_from_slice(if head.slash_first { b"/" } else { b"" });
-        headers.extend_from_slice(head.target);
-    }
-    headers.extend_from_slice(b"\r\n");
-    let status = if matches!(head.method, b"GET" | b"HEAD") { 301 } else { 308 };
-    Ok(Routed::Respond(None, Response { status, headers, body: Arc::default() }))
 }
 
 /// No route matches, or there are none.
