@@ -457,3 +457,94 @@ fn an_ingress_with_a_canary() {
     let share = carried.servers[canary].count() - before;
     assert!((8..=65).contains(&share), "{share} of 300 where 30 are expected");
 }
+
+/// What each of the well-known applications asks of a proxy reaches it with the configuration of the guide.
+#[test]
+fn applications_get_what_they_ask_for() {
+    const GUIDE: &str = "applications.md";
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nOrigin: https://example.com\r\n";
+    let blog = Carried::over(GUIDE, "WordPress");
+    let host = "blog.example.com";
+    blog.check(
+        "https",
+        &[(host, "POST /wp-login.php", "Content-Length: 0\r\n", "127.0.0.1:8080", "/wp-login.php")],
+    );
+    blog.check(
+        "https",
+        &[(host, "GET /wp-admin/", "X-Forwarded-Proto: http\r\n", "127.0.0.1:8080", "/wp-admin/")],
+    );
+    blog.answers("https", &[(host, "POST /xmlrpc.php", "Content-Length: 0\r\n", 403, None)]);
+    blog.answers("http", &[(host, "GET /a?b", "", 301, Some("https://blog.example.com/a?b"))]);
+    for _ in 1..5 {
+        blog.sees("127.0.0.1:8080", "https", "POST /wp-login.php", host, "Content-Length: 0\r\n");
+    }
+    blog.answers("https", &[(host, "POST /wp-login.php", "Content-Length: 0\r\n", 429, None)]);
+
+    let gitlab = Carried::over(GUIDE, "GitLab");
+    let (host, project) = ("gitlab.example.com", "/api/v4/projects/group%2Fproject/issues");
+    let line = format!("GET {project}");
+    gitlab.check("default", &[(host, &line, "", "10.0.0.10:80", project)]);
+    let seen = gitlab.sees("10.0.0.10:80", "default", "GET /-/cable", host, upgrade);
+    let field = |name: &str| seen.fields.one(name);
+    assert_eq!(
+        [field("X-Forwarded-Ssl"), field("X-Real-IP"), field("Upgrade")],
+        ["on", "127.0.0.1", "websocket"]
+    );
+
+    let keycloak = Carried::over(GUIDE, "Keycloak");
+    let host = "id.example.com";
+    for line in
+        ["GET /", "GET /metrics", "GET /health/ready", "GET /admin/master/console/", "GET /realms;x/a"]
+    {
+        let status = if line.contains(';') { 400 } else { 404 };
+        keycloak.answers("default", &[(host, line, "", status, None)]);
+    }
+    let login = "X-Reply: Set-Cookie: AUTH_SESSION_ID=one; Path=/\r\n";
+    assert_eq!(
+        keycloak.ask("default", "GET /realms/a/protocol/openid-connect/auth?x=y", host, login).status,
+        200
+    );
+    let node = keycloak.servers.values().position(|server| server.count() == 1).unwrap();
+    for _ in 0..6 {
+        keycloak.ask("default", "GET /realms/a/login-actions", host, "Cookie: AUTH_SESSION_ID=one\r\n");
+    }
+    assert_eq!(keycloak.servers.values().nth(node).unwrap().count(), 7, "the login stays with its node");
+
+    let cloud = Carried::over(GUIDE, "Nextcloud");
+    let host = "cloud.example.com";
+    for path in ["/.well-known/caldav", "/.well-known/carddav"] {
+        let dav = Some("https://cloud.example.com/remote.php/dav/");
+        cloud.answers("default", &[(host, &format!("PROPFIND {path}"), "", 301, dav)]);
+    }
+    cloud.check(
+        "default",
+        &[
+            (host, "GET /push/ws", upgrade, "127.0.0.1:7867", "/ws"),
+            (
+                host,
+                "PUT /remote.php/dav/files/a%20b",
+                "Content-Length: 0\r\n",
+                "127.0.0.1:8081",
+                "/remote.php/dav/files/a%20b",
+            ),
+        ],
+    );
+
+    let grafana = Carried::over(GUIDE, "Grafana");
+    grafana.check(
+        "default",
+        &[
+            ("example.com", "GET /grafana/api/live/ws", upgrade, "127.0.0.1:3000", "/grafana/api/live/ws"),
+            ("example.com", "GET /grafana", "", "127.0.0.1:3000", "/grafana"),
+            ("example.com", "GET /grafanas", "", "127.0.0.1:8082", "/grafanas"),
+        ],
+    );
+
+    let home = Carried::over(GUIDE, "Home Assistant");
+    home.check(
+        "default",
+        &[("home.example.com", "GET /api/websocket", upgrade, "10.0.0.30:8123", "/api/websocket")],
+    );
+    let answer = home.ask("default", "GET /api/hassio_ingress/x/", "home.example.com", "");
+    assert_eq!(answer.field("X-Frame-Options"), Some("SAMEORIGIN"));
+}

@@ -127,6 +127,26 @@ fn a_name_that_no_certificate_is_for_can_be_refused() {
     }
     until_failures(&balancer, "unknown_name", 2.0);
     balancer.logs("unknown_name");
+    // A certificate in the same file is for another name.
+    authority.issue("a", &["new.test"]);
+    balancer.signal(rustix::process::Signal::HUP);
+    until("the new name is known", || TlsClient::connect(port, authority.client(), "new.test").is_ok());
+    assert!(TlsClient::connect(port, authority.client(), "a.test").is_err());
+}
+
+#[test]
+fn a_thousand_pipelined_requests_get_their_responses_over_tls() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let files = authority.issue("a", &["a.test"]);
+    let (_balancer, port) = start(&origin, &[&files], json!({}));
+    let mut client = TlsClient::connect(port, authority.client(), "a.test").unwrap();
+    for _ in 0..10 {
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n".repeat(100));
+        for _ in 0..100 {
+            assert!(client.response().starts_with(b"HTTP/1.1 200"));
+        }
+    }
+    assert_eq!(origin.count(), 1000);
 }
 
 #[test]

@@ -99,6 +99,30 @@ fn where_no_other_server_can_take_it_the_response_is_the_clients() {
     });
 }
 
+/// A server that gets no requests is none to go to, each of the others is tried once, and a backup is one of them.
+#[test]
+fn each_server_is_tried_once_and_a_backup_comes_last() {
+    let missing = "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnone";
+    let good = ok("good");
+    for (first, second, of_second, status, counts) in [
+        (missing, missing, json!({}), 404, [1, 1]),
+        (missing, missing, json!({ "weight": 0 }), 404, [1, 0]),
+        (missing, &*good, json!({ "weight": 0 }), 404, [1, 0]),
+        (missing, missing, json!({ "backup": true }), 404, [1, 1]),
+        (missing, &*good, json!({ "backup": true }), 200, [1, 1]),
+    ] {
+        let origins = [Origin::says(first), Origin::says(second)];
+        let mut servers = list(&[&origins[0], &origins[1]]);
+        servers[1] = with(servers[1].clone(), of_second.clone());
+        let config =
+            json!({ "servers": { "list": servers }, "retries": { "on_status": "404,500", "attempts": 9 } });
+        let balancer = Evenkeel::start(retried(config));
+        let response = Client::to(&balancer).get("/");
+        let seen = [0, 1].map(|at: usize| origins[at].count());
+        assert_eq!((response.status, seen), (status, counts), "{of_second} {second}");
+    }
+}
+
 /// It is seen in the access log, the metrics and the record of decisions; the connection to the server stays, and each
 /// server has its own response counted.
 #[test]
