@@ -213,10 +213,12 @@ fn a_moved_name_takes_probes_and_idle_connections_with_it() {
     fixture.fails("a");
     assert_eq!(fixture.closed.recv_timeout(LONGEST_WAIT), Ok(server.id));
     assert!(!server.addresses().keeps_idle(generation));
-    until("it is probed there", || new.load(Ordering::Acquire) > 2);
-    let before = old.load(Ordering::Acquire);
-    until("it is probed there only", || new.load(Ordering::Acquire) > 5);
-    assert_eq!(old.load(Ordering::Acquire), before);
+    // A probe that began before the move may come late, once.
+    until("it is probed there only", || {
+        let (before, from) = (old.load(Ordering::Acquire), new.load(Ordering::Acquire));
+        until("it is probed there", || new.load(Ordering::Acquire) > from + 3);
+        old.load(Ordering::Acquire) == before
+    });
 }
 
 #[test]
