@@ -16,6 +16,7 @@ mod counted;
 mod deadline;
 mod decision;
 mod drain;
+mod elsewhere;
 mod hedge;
 mod held;
 mod info;
@@ -60,7 +61,7 @@ use crate::http1::head::RequestHead;
 use crate::http1::malformed;
 use crate::http1::reason::Reason;
 use crate::policy::pick::Algorithm;
-use crate::policy::retry::{self, Attempt, Phase, Retry};
+use crate::policy::retry::{self, Phase, Retry};
 use crate::state::access::RequestText;
 use crate::state::choose::Note;
 use crate::state::decisions::Recorded;
@@ -1017,17 +1018,8 @@ impl Exchange {
             Phase::Response => failed.2 += 1,
             Phase::Late => return Retry::No,
         }
-        let attempt = Attempt {
-            phase: failure.phase,
-            idempotent: self.meta.idempotent || self.held.is_some(),
-            body_buffered: self.upload.is_buffered(),
-            sent: failure.sent,
-            connects_failed: failed.0,
-            reuses_failed: failed.1,
-            others_failed: failed.2,
-            timed_out: failure.reason == Reason::ServerTimeout,
-        };
-        retry::may(self.retry_rules(), &attempt, &self.view.live.pool(self.pool).budget, cx.now)
+        let timed_out = failure.reason == Reason::ServerTimeout;
+        self.may_try_again(failure.phase, failure.sent, timed_out, cx)
     }
 
     /// Those of its route, or of the configuration.

@@ -109,12 +109,6 @@ pub fn may(rules: &Rules, attempt: &Attempt, budget: &Budget, now: Moment) -> Re
     }
 }
 
-/// Whether a request gets another server because of the status of its response, which is one of `on_status`; spends from
-/// the budget if so. The response is given up only when there is a server: see [`Budget::refund`].
-pub fn may_after_status(rules: &Rules, attempt: &Attempt, budget: &Budget, now: Moment) -> bool {
-    attempt.idempotent && attempt.body_buffered && paid(rules, attempt, budget, now) == Retry::OtherServer
-}
-
 /// Retry on another server, if `attempts` and the budget allow it. The first failed reuse was free.
 fn paid(rules: &Rules, attempt: &Attempt, budget: &Budget, now: Moment) -> Retry {
     let counted = attempt.others_failed.saturating_add(attempt.reuses_failed.saturating_sub(1));
@@ -299,24 +293,6 @@ mod tests {
         check(1, Attempt { body_buffered: false, ..failed(1, GET) }, Retry::No);
         check(1, Attempt { timed_out: true, ..failed(1, GET) }, Retry::No);
         check(9, Attempt { phase: Phase::Late, ..failed(1, GET) }, Retry::No);
-    }
-
-    #[test]
-    fn statuses() {
-        let check = |attempts, attempt: Attempt, expected| {
-            let rules = Rules { attempts, ..Rules::default() };
-            let got = may_after_status(&rules, &attempt, &Budget::new(), Moment::from_millis(1));
-            assert_eq!(got, expected, "{attempts} {attempt:?}");
-        };
-        let failed = |others_failed, of| Attempt { others_failed, ..of };
-        check(1, failed(1, GET), true);
-        check(1, failed(2, GET), false);
-        check(3, failed(3, GET), true);
-        check(0, failed(1, GET), false);
-        check(1, failed(1, POST), false);
-        check(1, Attempt { body_buffered: false, ..failed(1, GET) }, false);
-        check(1, Attempt { reuses_failed: 1, ..failed(1, GET) }, true);
-        check(1, Attempt { reuses_failed: 2, ..failed(1, GET) }, false);
     }
 
     #[test]

@@ -7,9 +7,7 @@ use crate::data::context::Context;
 use crate::data::finish;
 use crate::http1::reason::Reason;
 use crate::policy::health::Health;
-use crate::policy::retry::{self, Attempt, Phase};
 use crate::state::server::Server;
-use crate::state::stats::Counter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,42 +24,24 @@ impl Exchange {
         }
     }
 
-    /// The server is down: another one gets the request if one can take it now. What waits in the queue of the pool comes
-    /// first. False: it goes on waiting.
+    /// The server is down: another one gets the request if one can take it now. False: it goes on waiting.
     pub(super) fn leave_down(&mut self, cx: &mut Context) -> bool {
         let is_due = self.asked_at.is_some_and(|asked_at| cx.now.since(asked_at) >= LOOK_INTERVAL);
         let is_down = |server: &Arc<Server>| server.health() == Health::Down && !server.is_fail_open();
         if !is_due || !self.may_leave() || !self.server.as_ref().is_some_and(is_down) {
             return false;
         }
-        let pool = self.view.live.pool(self.pool);
-        let attempt = self.attempt_at_down();
-        // Past its deadline no attempt is begun.
-        if cx.now >= self.expires
-            || !pool.queue.is_empty()
-            || retry::may(self.retry_rules(), &attempt, &pool.budget, cx.now) != retry::Retry::OtherServer
-        {
-            return false;
-        }
-        let Some(lease) = self.lease_elsewhere(cx) else {
-            self.view.live.pool(self.pool).budget.refund(cx.now);
-            return false;
-        };
+        let Some(lease) = self.another_server(cx) else { return false };
         log::debug!("{}: {}: its server is down, and another one is tried", cx.shared.name, self.meta.trace);
-        self.tries.failed.2 += 1;
-        self.tries.same_server = false;
-        cx.shard().count(Counter::Retries);
         self.connection.take().into_iter().for_each(|connection| cx.servers.close(connection));
-        if let Some(left) = self.lease.replace(lease) {
+        if let Some(left) = self.lease.take() {
             left.gave_up(cx.now);
             finish::record_failure(&left, Reason::ServerTimeout, cx);
             self.tries.servers.add(left.server().id);
             drop(left);
             self.view.live.pool(self.pool).queue.call_next();
         }
-        self.asked_at = None;
-        self.download.begin_attempt(cx.now);
-        self.begin_attempt(cx);
+        self.go_to(lease, cx);
         true
     }
 
@@ -70,19 +50,5 @@ impl Exchange {
         let is_sole = self.rival.is_none() && self.copied.is_none() && !self.meta.upgrade;
         let is_repeatable = (self.meta.idempotent || self.held.is_some()) && self.upload.is_buffered();
         is_sole && is_repeatable && !self.download.has_incoming() && !self.download.has_sent()
-    }
-
-    fn attempt_at_down(&self) -> Attempt {
-        let (connects_failed, reuses_failed, others_failed) = self.tries.failed;
-        Attempt {
-            phase: Phase::Response,
-            idempotent: true,
-            body_buffered: true,
-            sent: true,
-            connects_failed,
-            reuses_failed,
-            others_failed: others_failed + 1,
-            timed_out: false,
-        }
     }
 }

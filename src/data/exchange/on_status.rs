@@ -4,7 +4,6 @@
 use super::Exchange;
 use crate::data::context::Context;
 use crate::data::finish;
-use crate::policy::retry::{self, Attempt, Phase};
 use crate::policy::statuses::Statuses;
 use crate::state::stats::Counter;
 
@@ -18,52 +17,23 @@ impl Exchange {
         may.then_some(statuses)
     }
 
-    /// A response came with such a status: another server gets the request if one can take it now. What waits in the queue
-    /// of the pool comes first.
+    /// A response came with such a status. False: no other server can take the request now.
     pub(super) fn try_elsewhere(&mut self, key: usize, cx: &mut Context) -> bool {
-        let attempt = self.attempt_after_status();
-        let pool = self.view.live.pool(self.pool);
-        // Past its deadline no attempt is begun.
-        let is_over = cx.now >= self.expires || !pool.queue.is_empty();
-        if is_over || !retry::may_after_status(self.retry_rules(), &attempt, &pool.budget, cx.now) {
-            return false;
-        }
-        let status = self.download.status();
-        self.tries.after_status = Some(status);
-        let Some(lease) = self.lease_elsewhere(cx) else {
-            self.tries.after_status = None;
-            self.view.live.pool(self.pool).budget.refund(cx.now);
+        let before = self.tries.after_status.replace(self.download.status());
+        let Some(lease) = self.another_server(cx) else {
+            self.tries.after_status = before;
             return false;
         };
+        let status = self.download.status();
         log::debug!(
             "{}: {}: {status} from a server, and another one is tried",
             cx.shared.name,
             self.meta.trace
         );
         self.leave_server(key, cx);
-        self.tries.failed.2 += 1;
-        self.tries.same_server = false;
-        cx.shard().count(Counter::Retries);
         cx.shard().count(Counter::RetriesOnStatus);
-        self.lease = Some(lease);
-        self.asked_at = None;
-        self.download.begin_attempt(cx.now);
-        self.begin_attempt(cx);
+        self.go_to(lease, cx);
         true
-    }
-
-    fn attempt_after_status(&self) -> Attempt {
-        let (connects_failed, reuses_failed, others_failed) = self.tries.failed;
-        Attempt {
-            phase: Phase::Response,
-            idempotent: self.meta.idempotent,
-            body_buffered: self.upload.is_buffered(),
-            sent: true,
-            connects_failed,
-            reuses_failed,
-            others_failed: others_failed + 1,
-            timed_out: false,
-        }
     }
 
     /// The response counts at its server, and the connection is kept if all of the response was here.
