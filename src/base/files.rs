@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// A pipe (a FIFO, or `<(…)` of a shell) has to give what it has within this time: most programs that make a configuration take
-/// less. One that nobody writes to would otherwise hold whoever reads it, a reload and the signals behind it among them.
+/// less. One without a writer would otherwise hold whoever reads it, a reload and the signals behind it among them.
 const PIPE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A file that is being read. Pipes and terminals are waited for, up to [`PIPE_LIMIT`] in all.
