@@ -140,9 +140,14 @@ impl Download {
         self.bytes > 0 || self.has_unsent()
     }
 
+    /// Something of a server's response is for the client, be it an interim one.
+    fn has_passed_on(&self) -> bool {
+        self.head_bytes > 0
+    }
+
     /// Something of a response has come, or interim ones went to the client.
     pub fn has_incoming(&self) -> bool {
-        self.begun || self.head_since.is_some() || self.head_bytes > 0
+        self.begun || self.head_since.is_some() || self.has_passed_on()
     }
 
     /// The final response has begun: its head is on its way to the client.
@@ -658,7 +663,7 @@ impl Download {
             (self.status, self.http10) = (head.status, head.version == Version::Http10);
             return Ok(Found::Error);
         }
-        if is_retriable && !self.is_final_try {
+        if is_retriable && !self.is_final_try && !self.has_passed_on() {
             (self.status, self.http10) = (head.status, head.version == Version::Http10);
             (self.body, self.server_keeps, self.encoder) = (Some(head.body()), head.keep_alive, None);
             return Ok(Found::Retriable(head.len));

@@ -13,7 +13,7 @@ impl Exchange {
     pub(super) fn retries_on(&self) -> Option<Statuses> {
         let statuses = self.retry_rules().on_status?;
         let is_own = self.held.is_none() && self.copied.is_none();
-        let may = is_own && self.meta.idempotent && self.upload.is_buffered() && !self.download.has_sent();
+        let may = is_own && self.meta.idempotent && self.upload.is_buffered();
         may.then_some(statuses)
     }
 

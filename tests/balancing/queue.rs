@@ -1,0 +1,274 @@
+//! The order of the queue in front of the servers: priorities of routes, and last in, first out while it stands.
+
+use crate::support::balancer::{ADMIN, list, with};
+use crate::support::{Client, DEADLINE, Evenkeel, Gate, Origin, Shared, until};
+use serde_json::{Value, json};
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+/// A server that responds to each request once its target is released, and a balancer that sends it one at a time.
+struct Queue {
+    released: Shared<Vec<String>>,
+    origin: Origin,
+    balancer: Evenkeel,
+    /// Clients that wait, by target.
+    waiting: Vec<(String, Client)>,
+}
+
+impl Queue {
+    /// The first request, /0, is with the server.
+    fn start(over: Value) -> Self {
+        let released = Shared::<Vec<String>>::default();
+        let held = released.clone();
+        let origin = Origin::start(move |visit| {
+            while let Some(seen) = visit.request() {
+                let target = seen.target().to_owned();
+                held.wait_for(DEADLINE * 4, |released| released.contains(&target).then_some(()));
+                visit.response(&target);
+            }
+        });
+        let base = json!({
+            "load_balancer": { "load_balancer_port": 0, "bind": "127.0.0.1" },
+            "admin": { "socket": ADMIN, "bind": null },
+            "log": { "access": "access.log", "access_format": "json" },
+            "servers": {
+                "list": list(&[&origin]), "max_in_flight": 1,
+                "health_check": { "enabled": false }, "load_report": { "enabled": false },
+            },
+            // How long requests wait is not the subject.
+            "threadpool": { "queue_timeout": "60s", "queue_target": "60s" },
+            "routes": [
+                { "path": "/high/*", "priority": "high" },
+                { "path": "/low/*", "priority": "low" },
+                { "path": "/*" },
+            ],
+        });
+        let balancer = Evenkeel::start(with(base, over));
+        let mut queue = Queue { released, origin, balancer, waiting: Vec::new() };
+        let mut client = Client::to(&queue.balancer);
+        client.send(get("/0"));
+        queue.origin.until("the first is there", |seen| seen.requests.len() == 1);
+        queue.waiting.push(("/0".to_owned(), client));
+        queue
+    }
+
+    /// Sends a request that waits.
+    fn waits(&mut self, target: &str) {
+        let mut client = Client::to(&self.balancer);
+        client.send(get(target));
+        self.waiting.push((target.to_owned(), client));
+        let waiting = (self.waiting.len() - 1) as f64;
+        self.balancer.metric_is("evenkeel_requests_waiting", waiting);
+    }
+
+    fn release(&self, target: &str) {
+        self.released.change(|released| released.push(target.to_owned()));
+    }
+
+    fn sent(&self) -> Vec<String> {
+        self.origin.requests().iter().map(|seen| seen.target().to_owned()).collect()
+    }
+
+    /// All responses come, in any order; the targets in the order in which the server got them.
+    fn ends(mut self) -> Vec<String> {
+        self.waiting.iter().for_each(|(target, _)| self.release(target));
+        for (target, client) in &mut self.waiting {
+            assert_eq!(client.response().text(), *target);
+        }
+        self.balancer.metric_is("evenkeel_requests_waiting", 0.0);
+        self.sent()
+    }
+}
+
+fn get(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")
+}
+
+#[test]
+fn a_higher_priority_is_served_first() {
+    let mut queue = Queue::start(json!({}));
+    ["/low/1", "/2", "/high/3", "/low/4", "/5", "/high/6"].into_iter().for_each(|target| queue.waits(target));
+    let waiting = |priority: &str| {
+        let labels = format!("{{pool=\"default\",priority=\"{priority}\"}}");
+        queue.balancer.metric(&format!("evenkeel_pool_queue_requests{labels}"))
+    };
+    assert_eq!(["low", "normal", "high"].map(waiting), [2.0; 3]);
+    assert_eq!(queue.ends(), ["/0", "/high/3", "/high/6", "/2", "/5", "/low/1", "/low/4"]);
+}
+
+#[test]
+fn the_access_log_has_the_priority() {
+    let queue = Queue::start(json!({}));
+    ["/0", "/high/1", "/low/1"].into_iter().for_each(|target| queue.release(target));
+    let mut client = Client::to(&queue.balancer);
+    ["/high/1", "/low/1"].into_iter().for_each(|target| assert_eq!(client.get(target).status, 200));
+    let logged = || {
+        let text = fs::read_to_string(queue.balancer.folder().join("access.log")).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.map(|line| (line["target"].clone(), line["priority"].clone())).collect::<Vec<_>>()
+    };
+    for expected in [("/0", "normal"), ("/high/1", "high"), ("/low/1", "low")] {
+        let expected = (json!(expected.0), json!(expected.1));
+        until("its line is there", || logged().contains(&expected));
+    }
+}
+
+#[test]
+fn what_has_a_low_priority_does_not_wait_forever() {
+    let mut queue = Queue::start(json!({}));
+    queue.waits("/low/1");
+    (1..=20).for_each(|at| queue.waits(&format!("/high/{at}")));
+    let sent = queue.ends();
+    assert_eq!(sent.iter().position(|target| target == "/low/1"), Some(9), "{sent:?}");
+}
+
+#[test]
+fn in_a_full_queue_a_higher_priority_takes_the_place_of_a_lower_one() {
+    let mut queue = Queue::start(json!({ "servers": { "queue_capacity": 1 } }));
+    queue.waits("/low/1");
+    let mut high = Client::to(&queue.balancer);
+    high.send(get("/high/2"));
+    let (_, mut low) = queue.waiting.pop().unwrap();
+    let response = low.response();
+    assert_eq!((response.status, response.reason().as_str()), (503, "queue_full"));
+    // It finds no place again, and neither does another one of the same priority.
+    for target in ["/low/1", "/high/3"] {
+        let response = low.get(target);
+        assert_eq!((response.status, response.reason().as_str()), (503, "queue_full"), "{target}");
+    }
+    queue.waiting.push(("/high/2".to_owned(), high));
+    assert_eq!(queue.ends(), ["/0", "/high/2"]);
+}
+
+#[test]
+fn while_it_stands_the_last_one_is_served_first() {
+    let times = json!({ "queue_target": "1ms", "queue_interval": "1ms", "queue_max_wait": "60s" });
+    let mut queue = Queue::start(json!({ "threadpool": times }));
+    (1..=5).for_each(|at| queue.waits(&format!("/{at}")));
+    let served = |queue: &Queue, released: &str, next: &str| {
+        // Longer than the interval: each wait counts as long.
+        thread::park_timeout(Duration::from_millis(5));
+        queue.release(released);
+        queue.origin.until("the next one is there", |seen| seen.requests.last().unwrap().target() == next);
+    };
+    let standing = "evenkeel_pool_queue_standing{pool=\"default\",priority=\"normal\"}";
+    served(&queue, "/0", "/1");
+    queue.balancer.metric_is(standing, 0.0);
+    served(&queue, "/1", "/2");
+    queue.balancer.metric_is(standing, 1.0);
+    served(&queue, "/2", "/5");
+    assert_eq!(queue.ends(), ["/0", "/1", "/2", "/5", "/4", "/3"]);
+}
+
+/// A server that begins the response to `/stream` once `begin` is open and ends it once `end` is, and the others then.
+fn streaming(begin: &Gate, end: &Gate) -> Origin {
+    let (begin, end) = (begin.clone(), end.clone());
+    Origin::start(move |visit| {
+        while let Some(seen) = visit.request() {
+            match seen.target() {
+                "/stream" => {
+                    begin.wait();
+                    visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n");
+                    end.wait();
+                    visit.send("0\r\n\r\n");
+                }
+                _ => {
+                    end.wait();
+                    visit.response("y");
+                }
+            }
+        }
+    })
+}
+
+fn before(origin: &Origin, most: Value) -> Evenkeel {
+    Evenkeel::before(
+        &[origin],
+        json!({
+            "admin": { "socket": ADMIN, "bind": null }, "servers": { "max_in_flight": most },
+            "threadpool": { "queue_timeout": "60s", "queue_target": "60s" },
+        }),
+    )
+}
+
+#[test]
+fn a_stream_that_ends_frees_room_for_a_waiting_request() {
+    let (begin, end) = (Gate::default(), Gate::default());
+    begin.open();
+    let origin = streaming(&begin, &end);
+    let balancer = before(&origin, json!(1));
+    let mut clients = ["/stream", "/next"].map(|target| {
+        let mut client = Client::to(&balancer);
+        client.send(get(target));
+        origin.until("the stream has begun", |seen| seen.requests.len() == 1);
+        client
+    });
+    balancer.metric_is("evenkeel_requests_waiting", 1.0);
+    end.open();
+    let [stream, next] = &mut clients;
+    assert_eq!((stream.response().text(), next.response().text()), ("x".to_owned(), "y".to_owned()));
+    assert_eq!(origin.requests()[1].target(), "/next");
+}
+
+#[test]
+fn of_a_measured_limit_a_stream_takes_no_room() {
+    let (begin, end) = (Gate::default(), Gate::default());
+    let origin = streaming(&begin, &end);
+    let balancer = before(&origin, json!("auto"));
+    // What a server gets at once before anything is measured.
+    let first = balancer.metric("evenkeel_server_max_in_flight") as usize;
+    let ask = |target: &str| {
+        let mut client = Client::to(&balancer);
+        client.send(get(target));
+        client
+    };
+    let mut stream = ask("/stream");
+    let mut others: Vec<Client> = (1..first).map(|_| ask("/other")).collect();
+    origin.until("all of them are there", |seen| seen.requests.len() == first);
+    others.push(ask("/last"));
+    balancer.metric_is("evenkeel_requests_waiting", 1.0);
+    assert_eq!(origin.count(), first);
+    begin.open();
+    origin.until("the last one is there", |seen| seen.requests.len() == first + 1);
+    balancer.metric_is("evenkeel_requests_waiting", 0.0);
+    end.open();
+    assert_eq!(stream.response().text(), "x");
+    assert!(others.iter_mut().all(|client| client.response().text() == "y"));
+}
+
+/// The file that the balancer began with, and a limit that is measured.
+#[test]
+fn the_seeds_file_with_a_measured_limit_serves() {
+    let origins = [(); 2].map(|()| Origin::responds("ok"));
+    let text = include_str!("../../config.json");
+    let seed: Value = serde_json::from_str(text).unwrap();
+    let over = json!({
+        "load_balancer": { "load_balancer_port": "0", "bind": "127.0.0.1" }, "admin": { "socket": ADMIN, "bind": null },
+        "servers": { "max_in_flight": "auto", "list": list(&[&origins[0], &origins[1]]) },
+    });
+    let balancer = Evenkeel::start(with(seed, over));
+    let mut client = Client::to(&balancer);
+    assert!((0..100).all(|_| client.get("/requests").text() == "ok"));
+    assert_eq!(balancer.metric_lines("evenkeel_server_max_in_flight").len(), 2);
+}
+
+#[test]
+fn a_reload_changes_the_order() {
+    let mut queue = Queue::start(json!({}));
+    queue.waits("/low/1");
+    let text = fs::read_to_string(queue.balancer.folder().join("config.json")).unwrap();
+    let text = text.replace("\"priority\":\"low\"", "\"priority\":\"high\"");
+    fs::write(queue.balancer.folder().join("config.json"), text).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_evenkeel"))
+        .arg("reload")
+        .current_dir(queue.balancer.folder())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("priority: low -> high"), "{said}");
+    queue.waits("/2");
+    queue.waits("/low/3");
+    // What waited before keeps its priority.
+    assert_eq!(queue.ends(), ["/0", "/low/3", "/2", "/low/1"]);
+}

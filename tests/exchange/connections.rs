@@ -1,0 +1,203 @@
+//! Which connections are kept, and for how long.
+
+use super::*;
+
+#[test]
+fn both_sides_keep_their_connection() {
+    let origin = Origin::responds("ok");
+    let balancer = Evenkeel::before(&[&origin], one_worker(json!({})));
+    let mut client = Client::to(&balancer);
+    for _ in 0..10 {
+        let response = client.get("/");
+        assert_eq!((response.status, response.text().as_str()), (200, "ok"));
+        assert!(!response.fields.has("Connection"), "{}", response.fields);
+    }
+    assert_eq!((origin.count(), origin.connections()), (10, 1));
+}
+
+#[test]
+fn another_client_uses_the_same_server_connection() {
+    let origin = Origin::responds("ok");
+    let balancer = Evenkeel::before(&[&origin], one_worker(json!({})));
+    for _ in 0..5 {
+        assert_eq!(Client::to(&balancer).get("/").status, 200);
+    }
+    assert_eq!((origin.count(), origin.connections()), (5, 1));
+}
+
+#[test]
+fn a_client_that_asks_for_it_is_closed() {
+    let origin = Origin::responds("ok");
+    let balancer = Evenkeel::before(&[&origin], json!({}));
+    let mut client = Client::to(&balancer);
+    let response = client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").response();
+    assert_eq!(
+        (response.text().as_str(), response.fields.all("Connection")),
+        ("ok", vec!["close".to_owned()])
+    );
+    client.sees_the_end();
+}
+
+/// A segment less to send, to receive and to acknowledge.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_end_of_a_connection_comes_with_the_last_bytes() {
+    let short = Origin::responds("ok");
+    let long = Origin::replies(|visit| visit.response(noise(10_000)));
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".as_slice();
+    let pieces = Origin::says([head, &chunked(&[b"one", b"two"])].concat());
+    let serverless = Evenkeel::start(json!({}));
+    let [short, long, pieces] = [&short, &long, &pieces].map(|to| Evenkeel::before(&[to], json!({})));
+    for (balancer, fields) in [
+        (&short, "Connection: close"),
+        (&long, "Connection: close"),
+        (&pieces, "Connection: close"),
+        (&short, "Max-Forwards: 0\r\nConnection: close"),
+        (&short, "Content-Length: one"),
+        (&serverless, "Connection: close"),
+    ] {
+        let mut client = Client::to(balancer);
+        client.send(format!("OPTIONS / HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n"));
+        assert!(client.sees_the_end_at_once(), "{fields}");
+        assert!(client.rest().1.is_ok());
+    }
+}
+
+#[test]
+fn a_server_that_asks_for_it_gets_a_new_connection_each_time() {
+    let origin =
+        Origin::says_and_closes("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+    let balancer = Evenkeel::before(&[&origin], json!({}));
+    let mut client = Client::to(&balancer);
+    for _ in 0..5 {
+        assert_eq!(client.get("/").text(), "ok");
+    }
+    assert_eq!((origin.count(), origin.connections()), (5, 5));
+}
+
+fn numbered(count: usize) -> Vec<u8> {
+    let request = |at| match at % 3 {
+        0 => format!("GET /{at} HTTP/1.1\r\nHost: h\r\n\r\n"),
+        1 => format!("POST /{at} HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"),
+        _ => format!(
+            "POST /{at} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        ),
+    };
+    (0..count).flat_map(|at| request(at).into_bytes()).collect()
+}
+
+fn repeats_the_target() -> Origin {
+    Origin::start(|visit| {
+        while let Some(seen) = visit.request() {
+            visit.send(ok(&format!("{} {}", seen.target(), seen.body.len())));
+        }
+    })
+}
+
+#[track_caller]
+fn expect_numbered(client: &mut Client, count: usize) {
+    for at in 0..count {
+        let length = if at % 3 == 0 { 0 } else { 3 };
+        assert_eq!(client.response().text(), format!("/{at} {length}"));
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let origin = repeats_the_target();
+    let balancer = Evenkeel::before(&[&origin], json!({}));
+    let mut client = Client::to(&balancer);
+    expect_numbered(client.send(numbered(300)), 300);
+    assert!(client.is_quiet());
+}
+
+#[test]
+fn pipelined_requests_may_be_split_at_every_byte() {
+    let origin = repeats_the_target();
+    let balancer = Evenkeel::before(&[&origin], json!({}));
+    let all = numbered(3);
+    let mut client = Client::to(&balancer);
+    for at in 1..all.len() {
+        client.send(&all[..at]);
+        client.send(&all[at..]);
+        expect_numbered(&mut client, 3);
+    }
+    all.iter().for_each(|byte| _ = client.send([*byte]));
+    expect_numbered(&mut client, 3);
+}
+
+#[test]
+fn a_client_that_pipelines_many_shares_the_worker_and_gets_all_its_responses() {
+    let gate = Gate::default();
+    let origin = Origin::waits_for(&gate, "ok");
+    let balancer = Evenkeel::before(&[&origin], one_worker(json!({})));
+    let mut greedy = Client::to(&balancer);
+    greedy.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100));
+    origin.until("the first request came", |seen| !seen.requests.is_empty());
+    // These come while the first of the hundred is with the server.
+    let mut others: Vec<_> = (0..10).map(|_| Client::to(&balancer)).collect();
+    others.iter_mut().for_each(|other| _ = other.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+    gate.open();
+    for other in &mut others {
+        assert_eq!(other.response().status, 200);
+    }
+    for at in 0..100 {
+        let response = greedy.try_response();
+        assert!(response.is_ok(), "response {at}: {response:?}");
+    }
+}
+
+#[test]
+fn a_client_may_close_its_side_once_it_has_asked() {
+    let origin = Origin::responds("ok");
+    let balancer = Evenkeel::before(&[&origin], json!({}));
+    let mut client = Client::to(&balancer);
+    client.send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n").finish_writing();
+    assert_eq!([client.response().status, client.response().status], [200, 200]);
+    client.sees_the_end();
+}
+
+#[test]
+fn a_client_that_closes_its_side_with_its_last_request_sees_the_end() {
+    let origin = Origin::echoes();
+    let balancer = Evenkeel::before(&[&origin], one_worker(json!({})));
+    let (mut held, mut client) = (Client::to(&balancer), Client::to(&balancer));
+    assert_eq!([client.get("/").status, held.get("/").status], [200, 200]);
+    // An upload that stands still, at the only worker.
+    held.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n");
+    origin.until("the upload is there", |seen| seen.heads == 3);
+    // Request and end come while another exchange of the same worker waits.
+    client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").finish_writing();
+    held.send("x");
+    assert_eq!([held.response().status, client.response().status], [200, 200]);
+    client.sees_the_end();
+}
+
+#[test]
+fn an_idle_client_is_closed_without_a_word() {
+    let origin = Origin::responds("ok");
+    let balancer = Evenkeel::before(&[&origin], json!({"timeouts": {"keep_alive": "200ms"}}));
+    let mut client = Client::to(&balancer);
+    assert_eq!(client.get("/").status, 200);
+    client.sees_the_end();
+}
+
+#[test]
+fn a_client_of_http_1_0_is_closed_unless_it_asks_to_be_kept() {
+    let origin = Origin::responds("ok");
+    let balancer = Evenkeel::before(&[&origin], json!({}));
+    let mut client = Client::to(&balancer);
+    let response = client.send("GET / HTTP/1.0\r\n\r\n").response();
+    assert_eq!(response.text(), "ok");
+    client.sees_the_end();
+    let mut client = Client::to(&balancer);
+    for _ in 0..3 {
+        let response = client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").response();
+        assert_eq!(response.text(), "ok");
+        assert_eq!(response.fields.one("Connection"), "keep-alive");
+    }
+    let seen = &origin.requests()[0];
+    assert_eq!(seen.line, "GET / HTTP/1.1");
+    assert_eq!(seen.fields.one("Host"), origin.address().to_string(), "a request without a Host gets one");
+    assert!(seen.fields.one("Via").starts_with("1.0 "));
+}

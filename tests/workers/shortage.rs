@@ -1,0 +1,172 @@
+//! What becomes of service when the operating system gives no more of something: threads, descriptors.
+
+use crate::support::balancer::list;
+use crate::support::{Client, DEADLINE, Evenkeel, Gate, Origin, until};
+use rustix::process::Signal;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+mod threads {
+    use super::*;
+
+    /// Two workers of many that there might be, and a queue that most requests find full. No admin API: its
+    /// library cannot do without threads.
+    fn start(origin: &Origin) -> Option<Evenkeel> {
+        let balancer = Evenkeel::start_without_privileges(json!({
+            "servers": { "list": list(&[origin]) },
+            "threadpool": { "min_workers": 2, "max_workers": 20, "queue_capacity": 8 },
+        }));
+        let Some(balancer) = balancer else {
+            eprintln!("not tested: no user here can be denied threads");
+            return None;
+        };
+        until("the least workers are there", || balancer.workers() == 2);
+        Some(balancer)
+    }
+
+    /// Responses `/first` once one gate is open, `/second` once the other is, and all else at once.
+    fn gated(first: &Gate, second: &Gate) -> Origin {
+        let (first, second) = (first.clone(), second.clone());
+        Origin::start(move |visit| {
+            while let Some(seen) = visit.request() {
+                match seen.target() {
+                    "/first" => first.wait(),
+                    "/second" => second.wait(),
+                    _ => {}
+                }
+                visit.response("ok");
+            }
+        })
+    }
+
+    fn ask_all(balancer: &Evenkeel, count: usize, path: &str) -> Vec<Client> {
+        let mut many: Vec<_> = (0..count).map(|_| Client::to(balancer)).collect();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+        many.iter_mut().for_each(|client| _ = client.send(&request));
+        many
+    }
+
+    fn warnings(balancer: &Evenkeel) -> usize {
+        balancer.log_lines().iter().filter(|line| line.contains("trying again later")).count()
+    }
+
+    /// The most tries in this time: 100 ms after the first, and each time twice as long up to 5 s.
+    fn most_tries(time: Duration) -> usize {
+        let pauses =
+            (0..).map(|tries| Duration::from_millis(100 << tries.min(6)).min(Duration::from_secs(5)));
+        let ends = pauses.scan(Duration::ZERO, |end, pause| {
+            *end += pause;
+            Some(*end)
+        });
+        1 + ends.take_while(|end| *end <= time).count()
+    }
+
+    /// How many were served; the others must have got a reason.
+    fn served(many: &mut [Client]) -> usize {
+        let served = many.iter_mut().filter_map(|client| {
+            let response = client.response();
+            let is_honest =
+                ["queue_full", "queue_timeout", "overloaded"].contains(&response.reason().as_str());
+            assert!(response.status == 200 || (response.status == 503 && is_honest), "{response:?}");
+            (response.status == 200).then_some(())
+        });
+        served.count()
+    }
+
+    #[test]
+    fn a_pool_that_gets_no_more_threads_serves_on_and_grows_when_it_can() {
+        let (first, second) = (Gate::default(), Gate::default());
+        let origin = gated(&first, &second);
+        let Some(mut balancer) = start(&origin) else { return };
+        let begun = Instant::now();
+        balancer.allow_threads(false);
+        let mut many = ask_all(&balancer, 40, "/first");
+        until("it was tried again, and again", || warnings(&balancer) >= 3);
+        let told = warnings(&balancer);
+        assert!(told <= most_tries(begun.elapsed()), "{told} warnings in {:?}", begun.elapsed());
+        assert_eq!(balancer.workers(), 2);
+        first.open();
+        assert!(served(&mut many) >= 2, "the workers that there are serve");
+        assert_eq!(Client::to(&balancer).get("/").status, 200, "and go on");
+        drop(many);
+
+        balancer.allow_threads(true);
+        let mut many = ask_all(&balancer, 6, "/second");
+        until("the pool grows again", || balancer.workers() >= 4);
+        second.open();
+        assert_eq!(served(&mut many), 6);
+        drop(many);
+        until("those that were started have stopped", || balancer.workers() == 2);
+        assert_eq!(Client::to(&balancer).get("/").status, 200);
+        balancer.signal(Signal::TERM);
+        assert_eq!(balancer.wait().code(), Some(0));
+    }
+
+    #[test]
+    fn a_stop_that_gets_no_thread_still_finishes_what_is_in_flight() {
+        let gate = Gate::default();
+        let origin = gated(&gate, &Gate::default());
+        let Some(mut balancer) = start(&origin) else { return };
+        let mut client = Client::to(&balancer);
+        client.send("GET /first HTTP/1.1\r\nHost: h\r\n\r\n");
+        origin.until("the request came", |seen| seen.requests.len() == 1);
+        balancer.allow_threads(false);
+        balancer.signal(Signal::TERM);
+        balancer.logs("a second signal is not handled");
+        until("new connections are refused", || Client::connect(balancer.address()).is_err());
+        gate.open();
+        assert_eq!(client.response().text(), "ok");
+        assert_eq!(balancer.wait().code(), Some(0));
+    }
+}
+
+mod admin_api {
+    use super::*;
+    use crate::support::balancer::ADMIN;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    /// Whether a connection of its own is answered in this time.
+    fn is_served(balancer: &Evenkeel, max_wait: Duration) -> bool {
+        let mut stream = UnixStream::connect(balancer.folder().join(ADMIN)).unwrap();
+        stream.set_read_timeout(Some(max_wait)).unwrap();
+        stream.write_all(b"GET /live HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).is_ok() && page.starts_with("HTTP/1.1 200 ")
+    }
+
+    #[test]
+    fn it_responds_while_there_are_no_threads() {
+        let origin = Origin::responds("ok");
+        let balancer = Evenkeel::start_without_privileges(json!({
+            "servers": { "list": list(&[&origin]) },
+            "admin": { "socket": ADMIN },
+        }));
+        let Some(mut balancer) = balancer else {
+            eprintln!("not tested: no user here can be denied threads");
+            return;
+        };
+        let path = balancer.folder().join(ADMIN);
+        balancer.may_panic();
+        // It is ready, and its workers are about to start.
+        until("a worker is there", || balancer.workers() > 0);
+        balancer.allow_threads(false);
+        let mut many = Vec::new();
+        for _ in 0..40 {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            many.push(stream);
+            assert!(is_served(&balancer, DEADLINE));
+        }
+        assert_eq!(Client::to(&balancer).get("/").status, 200, "the data plane does not notice");
+        balancer.allow_threads(true);
+        for mut stream in many {
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            let mut start = [0; 12];
+            stream.read_exact(&mut start).unwrap();
+            assert_eq!(&start, b"HTTP/1.1 200", "its library has come back, if it ended");
+        }
+        balancer.signal(Signal::TERM);
+        assert_eq!(balancer.wait().code(), Some(0));
+    }
+}
