@@ -21,6 +21,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Events that were taken in so short a time ago tell all that a look at a pooled connection would: what they miss came so
+/// late that it could as well have come behind the look, while the request was on its way to the server. A turn of a worker
+/// ends when its events are older.
+pub const EVENTS_FRESH: Duration = Duration::from_micros(100);
 
 /// A worker's context.
 #[derive(Debug)]

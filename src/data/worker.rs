@@ -1,7 +1,7 @@
 //! Layer 5: a worker: its poller, its set of connections, its idle server connections. It waits in [`Worker::wait`] and
 //! nowhere else; nothing in it waits for one connection alone.
 
-use super::context::Context;
+use super::context::{Context, EVENTS_FRESH};
 use super::h1::{Advance, Connection, Doing};
 use super::poller::{Poller, Side};
 use super::timers::Timers;
@@ -25,9 +25,6 @@ const PASSED_ON_AT_ONCE: usize = 8;
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 /// The clock is read for so many connections at once: reading it costs 1 % of an exchange, which takes some 10 us.
 const RUNS_PER_CLOCK: usize = 4;
-/// Then the poller is asked again: its events are never much older than [`super::exchange::EVENTS_FRESH`], and a look at
-/// each pooled connection, a system call, is not needed.
-const TURN_TIME: Duration = super::exchange::EVENTS_FRESH;
 /// Idle server connections are looked at this often.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
@@ -118,7 +115,7 @@ impl Worker {
         for at in 0..self.ready.len() {
             if at > 0 && at % RUNS_PER_CLOCK == 0 {
                 self.cx.now = time::now();
-                if self.cx.now.since(self.cx.polled_at) >= TURN_TIME {
+                if self.cx.now.since(self.cx.polled_at) >= EVENTS_FRESH {
                     break;
                 }
             }

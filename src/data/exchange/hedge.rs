@@ -10,10 +10,9 @@ use crate::data::context::Context;
 use crate::data::download::Incoming;
 use crate::data::finish;
 use crate::data::upload::Sent;
-use crate::data::upstream::{self, Asked, Chosen};
+use crate::data::upstream;
 use crate::policy::hedge::{Rules, Usual};
 use crate::policy::retry::Phase;
-use crate::state::choose::Note;
 use crate::state::server::{Lease, Server};
 use crate::state::stats::Counter;
 use std::sync::Arc;
@@ -38,7 +37,7 @@ pub(super) struct Rival {
 impl Exchange {
     /// The attempt waits until then: a second one is begun if it is time, or the other one is moved. `waited` is how long
     /// that one waits. `None`: there is something to move; else both wait until then.
-    pub(super) fn beside(
+    pub(super) fn wait_or_switch(
         &mut self,
         until: Moment,
         waited: &mut Option<Moment>,
@@ -80,8 +79,7 @@ impl Exchange {
     fn hedge_due(&self) -> Option<Moment> {
         let is_first = self.phases.tries == 1 && !self.phases.hedged && !self.is_hedge_spent;
         let is_sent_alone = matches!(self.state, State::Connect | State::Relay) && self.held.is_none();
-        if !is_first || !is_sent_alone || !self.meta.idempotent || self.meta.upgrade || self.copied.is_some()
-        {
+        if !is_first || !is_sent_alone || !self.meta.idempotent || self.meta.upgrade || self.is_copy() {
             return None;
         }
         let (rules, usual) = self.hedging()?;
@@ -104,7 +102,7 @@ impl Exchange {
         if !pool.queue.is_empty() || others < 2 || !pool.budget.spend_hedge(rules.budget_percent, cx.now) {
             return false;
         }
-        let Some(lease) = self.lease_elsewhere(cx) else {
+        let Some(lease) = self.choose_another(cx) else {
             self.view.live.pool(self.pool).budget.refund_hedge(cx.now);
             return false;
         };
@@ -124,24 +122,6 @@ impl Exchange {
         self.change_places();
         (self.phases.tries, self.phases.hedged) = (self.phases.tries + 1, true);
         true
-    }
-
-    /// A lease on a server of the first tier that the request has not been to.
-    pub(super) fn lease_elsewhere(&self, cx: &mut Context) -> Option<Lease> {
-        let mut tried = self.tries.servers;
-        self.server.iter().for_each(|server| tried.add(server.id));
-        let algorithm = upstream::pool(cx.view(), &self.view, self.pool).algorithm;
-        let mut note = self.recorded.map(|_| Note::of(algorithm));
-        let asked =
-            Asked { key: self.key_for_choice(), is_long_lived: self.meta.upgrade, ..Asked::default() };
-        let chosen = upstream::choose(cx, &self.view, self.pool, asked, &tried, note.as_mut());
-        let Chosen::Server(lease) = chosen else { return None };
-        let chosen = Chosen::Server(lease);
-        note.into_iter().for_each(|note| self.keep_decision(note, &chosen, cx));
-        match chosen {
-            Chosen::Server(lease) => Some(lease),
-            Chosen::Full | Chosen::Later | Chosen::None => None,
-        }
     }
 
     /// The other attempt is in the exchange now, and this one waits.
@@ -164,7 +144,7 @@ impl Exchange {
 
     /// The response to the attempt in the exchange has begun: that is how long a first one takes, and the other one is
     /// cancelled.
-    pub(super) fn settle(&mut self, cx: &mut Context) {
+    pub(super) fn settle_hedge(&mut self, cx: &mut Context) {
         if self.rival.is_none() {
             if self.is_hedge_spent || self.phases.tries != 1 || !self.meta.idempotent {
                 return;
@@ -221,13 +201,9 @@ impl Exchange {
     }
 
     fn end_attempt(&mut self, cx: &mut Context) {
-        self.connection.take().into_iter().for_each(|connection| cx.servers.close(connection));
+        self.close_connection(cx);
         self.connecting = None;
-        if let Some(lease) = self.lease.take() {
-            self.tries.servers.add(lease.server().id);
-            drop(lease);
-            self.view.live.pool(self.pool).queue.call_next();
-        }
+        self.leave_lease();
         self.download.begin_attempt(cx.now);
         self.change_places();
         self.rival = None;

@@ -29,8 +29,8 @@ impl Exchange {
     pub(super) fn make_copy(&mut self, cx: &mut Context) {
         // What is sent while the request is held is the question whether it may pass.
         let is_sent = self.asked_at.is_some() && self.held.is_none();
-        let Some(pool) = self.copy_to.filter(|_| is_sent) else { return };
-        self.copy_to = None;
+        let Some(pool) = self.mirror.filter(|_| is_sent) else { return };
+        self.mirror = None;
         let longest = self.way.as_ref().and_then(|way| way.route.mirror).map_or(0, |mirror| mirror.body_max);
         let Some(bytes) = self.upload.whole().filter(|_| self.upload.passed() <= longest) else {
             return cx.shard().count(Counter::MirrorBodiesTooLong);
@@ -41,9 +41,14 @@ impl Exchange {
         let mut upload = Upload::new(bytes.to_vec(), Body::new(Framing::None), false, None, cx.now);
         upload.will_name_server(self.upload.rooms().to_vec());
         let mut copy = Exchange::new(self.meta.clone(), upload, (0, 0), self.view.clone(), cx);
-        (copy.pool, copy.copied, copy.meta.keep_alive) = (pool, Some(permit), false);
+        (copy.pool, copy.copy_permit, copy.meta.keep_alive) = (pool, Some(permit), false);
         copy.recorded = self.recorded;
         self.copy = Some(copy);
+    }
+
+    /// Whether it is such a copy.
+    pub(super) fn is_copy(&self) -> bool {
+        self.copy_permit.is_some()
     }
 
     /// The copy of it, when there is one: an exchange of its own.

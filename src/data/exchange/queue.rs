@@ -1,4 +1,4 @@
-//! An exchange in the queue of its pool, while all servers that qualify have as many requests as they may.
+//! `Queue`: a place in the queue of the pool, while all servers that qualify have as many requests as they may.
 
 use super::{Exchange, Flow, State};
 use crate::base::time::Moment;
@@ -30,7 +30,7 @@ impl Exchange {
     }
 
     /// Requests that wait behind it, where it is the first.
-    pub(super) fn behind(&self) -> usize {
+    pub(super) fn waiting_behind(&self) -> usize {
         let queue = &self.view.live.pool(self.pool).queue;
         if self.queue_token.is_some() { queue.len().saturating_sub(1) } else { 0 }
     }
@@ -54,7 +54,6 @@ impl Exchange {
             cx.now,
         );
         self.queue_token = Some(token.ok_or(Failure::last(Reason::QueueFull))?);
-        self.state = State::Choose;
         Ok(Flow::Again)
     }
 
@@ -64,12 +63,11 @@ impl Exchange {
         if cx.now >= deadline {
             return Err(Failure::last(reason));
         }
-        self.state = State::Choose;
-        Ok(Flow::Again)
+        Ok(Flow::To(State::Choose))
     }
 
     /// It has a server, at which requests take `took_us`: is it still worth serving, should it have waited?
-    pub(super) fn is_served(&mut self, took_us: f32, cx: &Context) -> Result<(), Failure> {
+    pub(super) fn admit_from_queue(&mut self, took_us: f32, cx: &Context) -> Result<(), Failure> {
         let too_late = self.too_late();
         let Some(token) = self.queue_token.take() else { return Ok(()) };
         let live = &self.view.live;

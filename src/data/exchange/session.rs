@@ -47,7 +47,7 @@ impl Exchange {
 
     /// What a hash algorithm goes by. A question whether it may pass, or a copy, goes by the client.
     pub(super) fn key_for_choice(&self) -> u64 {
-        if self.held.is_some() || self.copied.is_some() { self.meta.client_key() } else { self.hash_key }
+        if self.held.is_some() || self.is_copy() { self.meta.client_key() } else { self.hash_key }
     }
 
     /// It goes to this server now.

@@ -1,7 +1,7 @@
 //! Another server for a request that waits at one whose probes have failed: a process that was stopped, a host that is gone
 //! without a reset. Such a server would keep it until `timeouts.response`, while others can respond.
 
-use super::Exchange;
+use super::{Exchange, State};
 use crate::base::time::Moment;
 use crate::data::context::Context;
 use crate::data::finish;
@@ -24,30 +24,27 @@ impl Exchange {
         }
     }
 
-    /// The server is down: another one gets the request if one can take it now. False: it goes on waiting.
-    pub(super) fn leave_down(&mut self, cx: &mut Context) -> bool {
+    /// The server is down: another one gets the request if one can take it now. `None`: it goes on waiting.
+    pub(super) fn leave_down(&mut self, cx: &mut Context) -> Option<State> {
         let is_due = self.asked_at.is_some_and(|asked_at| cx.now.since(asked_at) >= LOOK_INTERVAL);
         let is_down = |server: &Arc<Server>| server.health() == Health::Down && !server.is_fail_open();
         if !is_due || !self.may_leave() || !self.server.as_ref().is_some_and(is_down) {
-            return false;
+            return None;
         }
-        let Some(lease) = self.another_server(cx) else { return false };
+        let lease = self.another_server(cx)?;
         log::debug!("{}: {}: its server is down, and another one is tried", cx.shared.name, self.meta.trace);
-        self.connection.take().into_iter().for_each(|connection| cx.servers.close(connection));
-        if let Some(left) = self.lease.take() {
+        self.close_connection(cx);
+        if let Some(left) = &self.lease {
             left.gave_up(cx.now);
-            finish::record_failure(&left, Reason::ServerTimeout, cx);
-            self.tries.servers.add(left.server().id);
-            drop(left);
-            self.view.live.pool(self.pool).queue.call_next();
+            finish::record_failure(left, Reason::ServerTimeout, cx);
         }
-        self.go_to(lease, cx);
-        true
+        self.leave_lease();
+        Some(self.go_to(lease, cx))
     }
 
     /// Whether another server may get it: nothing of a response has come, and it can be sent again.
     fn may_leave(&self) -> bool {
-        let is_sole = self.rival.is_none() && self.copied.is_none() && !self.meta.upgrade;
+        let is_sole = self.rival.is_none() && !self.is_copy() && !self.meta.upgrade;
         let is_repeatable = (self.meta.idempotent || self.held.is_some()) && self.upload.is_buffered();
         is_sole && is_repeatable && !self.download.has_incoming() && !self.download.has_sent()
     }

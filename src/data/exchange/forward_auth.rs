@@ -1,6 +1,6 @@
 //! A request that is held while a pool is asked whether it may pass (`forward_auth`).
 
-use super::{Exchange, Tries};
+use super::{Exchange, State, Tries};
 use crate::base::ids::PoolId;
 use crate::base::time::Moment;
 use crate::data::context::Context;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// A request of which a pool is asked whether it may pass.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldRequest {
     pub(super) upload: Upload,
     pub(super) pool: PoolId,
     /// When the response to the question must have begun.
@@ -19,15 +19,15 @@ pub(super) struct Held {
 
 impl Exchange {
     /// The pool that was asked lets it pass: the connection is let go of, and the request itself goes on.
-    pub(super) fn go_on_authorized(&mut self, cx: &mut Context) {
+    pub(super) fn go_on_authorized(&mut self, cx: &mut Context) -> State {
         if let Some(key) = self.connection {
             self.note_response(key, cx);
         }
         self.let_go_of_server(true, cx);
         self.count_at_server(cx);
         self.phases.begin_again();
-        let Some(held) = self.held.take() else { return };
-        let Held { upload, pool, .. } = *held;
+        let Some(held) = self.held.take() else { return State::Choose };
+        let HeldRequest { upload, pool, .. } = *held;
         let mut question = std::mem::replace(&mut self.upload, upload);
         cx.buffers.give(question.take_buffer());
         let Copied { to_server, to_client } = self.download.take_copied();
@@ -37,7 +37,7 @@ impl Exchange {
         }
         (self.pool, self.server, self.asked_at, self.tries) = (pool, None, None, Tries::default());
         self.download.begin_attempt(cx.now);
-        self.go_on(cx);
+        self.leave_guards(cx)
     }
 
     /// The client has sent all of its request.

@@ -1,0 +1,205 @@
+//! How an exchange begins: from the head of a request to its first state.
+
+use super::guard::AfterGuards;
+use super::{End, Exchange, State, Tries};
+use crate::base::ids::PoolId;
+use crate::base::time::Moment;
+use crate::data::context::Context;
+use crate::data::download::Download;
+use crate::data::meta::{Meta, Sender};
+use crate::data::phases::Phases;
+use crate::data::question;
+use crate::data::route::{self, Routed};
+use crate::data::tunnel::TunnelPermit;
+use crate::data::upload::Upload;
+use crate::http1::body::Body;
+use crate::http1::framing::Framing;
+use crate::http1::head::RequestHead;
+use crate::http1::malformed;
+use crate::http1::reason::Reason;
+use crate::policy::pick::Algorithm;
+use crate::state::table::View;
+
+impl Exchange {
+    /// An exchange for this head. `early` is what came behind it; the length of what of that is its body comes back, too.
+    pub fn begin(
+        head: &RequestHead<'_, '_>,
+        early: &mut [u8],
+        sender: Sender<'_>,
+        cx: &mut Context,
+    ) -> (Box<Self>, usize) {
+        let mut out = cx.buffers.take();
+        let peer = sender.peer.map(|peer| peer.ip().to_canonical());
+        let view = cx.view().clone();
+        let meta = Meta::of(head, peer, sender, &view.live, cx);
+        let routed = route::route(head, &meta, &sender, &view, cx, &mut out);
+        let chunked = head.framing == Framing::Chunked;
+        let limit = routed.as_ref().ok().and_then(Routed::route).and_then(|route| route.body_limit);
+        let limit = limit.unwrap_or(view.live.config.limits.body);
+        let upload = Upload::new(out, head.body(), chunked, limit, cx.now);
+        let mut exchange = Exchange::new(meta, upload, sender.owner, view, cx);
+        exchange.count_begun(cx);
+        let taken = routed.and_then(|mut routed| {
+            exchange.upload.will_name_server(routed.take_rooms());
+            let response = exchange.follow(routed, cx);
+            exchange.upload.take_early(early).map(|used| (used, response))
+        });
+        exchange.set_deadline(head.deadline_ms);
+        exchange.mirror = exchange.mirror_of(head, cx);
+        let (used, state) = match taken {
+            Ok((used, response)) => (used, exchange.first_state(head, &sender, response, cx)),
+            Err(reason) => (early.len(), exchange.reject(reason, cx)),
+        };
+        exchange.state = state;
+        (exchange, used)
+    }
+
+    /// An exchange that tells the sender of bytes that are no request what is wrong with them.
+    pub fn of_rejection(reason: Reason, bytes: &[u8], sender: Sender<'_>, cx: &mut Context) -> Box<Self> {
+        let meta = Meta::of_rejected(reason, bytes, sender, cx);
+        let limits = cx.live().config.limits.head;
+        let line = || malformed::line(bytes, reason, &limits);
+        cx.shared.stats.malformed.note(reason, sender.peer, meta.text.line(), line);
+        let body = Body::new(Framing::None);
+        let upload = Upload::new(cx.buffers.take(), body, false, None, cx.now);
+        let mut exchange = Exchange::new(meta, upload, sender.owner, cx.view().clone(), cx);
+        exchange.count_begun(cx);
+        exchange.state = exchange.reject(reason, cx);
+        exchange.end = End::Linger;
+        exchange
+    }
+
+    /// One that has not begun. `upload`: the request as it is to go to a server.
+    pub(super) fn new(
+        meta: Meta,
+        upload: Upload,
+        owner: (usize, u32),
+        view: View,
+        cx: &mut Context,
+    ) -> Box<Self> {
+        Box::new(Exchange {
+            meta,
+            view,
+            pool: PoolId::default(),
+            expires: Moment::NEVER,
+            mirror: None,
+            copy: None,
+            copy_permit: None,
+            way: None,
+            state: State::Choose,
+            upload,
+            download: Download::new(cx.buffers.take(), cx.now),
+            is_unjudged: false,
+            lease: None,
+            server: None,
+            connection: None,
+            tries: Tries::default(),
+            rival: None,
+            is_hedge_spent: false,
+            recorded: None,
+            queue_token: None,
+            hash_key: 0,
+            session: None,
+            coding: None,
+            has_weak_tag: false,
+            after_guards: None,
+            held: None,
+            gate: None,
+            tunnel: None,
+            owner,
+            attempt_at: cx.now,
+            connecting: None,
+            asked_at: None,
+            ends_at: None,
+            phases: Phases::default(),
+            in_pool: false,
+            is_counted: false,
+            reason: None,
+            end: End::AsAnnounced,
+        })
+    }
+
+    /// Goes the way of its route; a response of the route's own comes back.
+    fn follow(&mut self, routed: Routed, cx: &Context) -> Option<route::Response> {
+        let response = match routed {
+            Routed::Forward(pool, way) => {
+                (self.pool, self.way) = (pool, way);
+                None
+            }
+            Routed::Respond(way, response) => {
+                self.way = way;
+                Some(response)
+            }
+        };
+        if let Some(way) = &self.way {
+            way.route.traffic.begins(cx.number());
+        }
+        response
+    }
+
+    /// Its route responds, its guards let it pass or do not, or it goes to a server.
+    fn first_state(
+        &mut self,
+        head: &RequestHead<'_, '_>,
+        sender: &Sender<'_>,
+        response: Option<route::Response>,
+        cx: &mut Context,
+    ) -> State {
+        // A listener's redirect to https: whatever guards ask for, a password above all, belongs there.
+        let is_redirect = self.way.is_none() && head.max_forwards != Some(0);
+        if let Some(response) = response.as_ref().filter(|_| is_redirect) {
+            return self.respond_as_route(response, cx);
+        }
+        let waits = match self.pass_guards(head, cx) {
+            Ok(waits) => waits,
+            Err(rejected) => return self.reject_as(rejected, cx),
+        };
+        if head.max_forwards == Some(0) {
+            return self.respond_as_last_hop(head, cx);
+        }
+        match self.prepare(head, sender, response, cx) {
+            Err(reason) => self.reject(reason, cx),
+            Ok(()) if waits => State::Guard,
+            Ok(()) => self.leave_guards(cx),
+        }
+    }
+
+    /// Takes from its head what is needed once the guards have let it pass.
+    fn prepare(
+        &mut self,
+        head: &RequestHead<'_, '_>,
+        sender: &Sender<'_>,
+        response: Option<route::Response>,
+        cx: &mut Context,
+    ) -> Result<(), Reason> {
+        if response.is_none() {
+            self.prepare_choice(head, sender, cx);
+            if self.meta.upgrade {
+                let permit = TunnelPermit::take(&cx.shared, self.view.live.config.limits.tunnels);
+                self.tunnel = Some(permit.ok_or(Reason::TunnelLimit)?);
+            }
+        }
+        let question = question::question(head, &self.meta, sender, self.way.as_deref(), &self.view, cx)?;
+        if response.is_some() || question.is_some() {
+            self.after_guards = Some(Box::new(AfterGuards { question, response }));
+        }
+        Ok(())
+    }
+
+    /// What its server is chosen by.
+    fn prepare_choice(&mut self, head: &RequestHead<'_, '_>, sender: &Sender<'_>, cx: &mut Context) {
+        self.view.live.pool(self.pool).budget.earn(cx.now);
+        self.recorded = self.is_recorded(head, cx);
+        self.begin_session(head, sender, cx.now);
+        let servers = self.view.live.config.pool(self.pool);
+        if servers.algorithm.hashes() || servers.shadow.is_some_and(Algorithm::hashes) {
+            self.hash_key = route::hash_key(head, &self.meta, servers, cx.random.number());
+        }
+    }
+
+    fn count_begun(&self, cx: &Context) {
+        if let Some(listener) = self.view.live.known_listener(self.meta.listener) {
+            listener.traffic.begins(cx.number());
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! `Choose`: a server for the request, a place in the queue of its pool, or the reason why there is none.
+
+use super::{Exchange, Flow, State};
+use crate::data::client::Failure;
+use crate::data::context::Context;
+use crate::data::upstream::{self, Asked, Chosen};
+use crate::state::choose::Note;
+use crate::state::server::Lease;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A request that waits for a server chooses again after this, should no call have reached it.
+const QUEUE_LOOK: Duration = Duration::from_millis(100);
+
+impl Exchange {
+    pub(super) fn choose(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
+        if cx.now >= self.expires {
+            return Err(Failure::last(self.too_late()));
+        }
+        let is_behind = self.is_behind(cx)?;
+        match self.choose_or_wait(is_behind, cx) {
+            Chosen::Server(lease) => {
+                let took_us = lease.server().latency_us(cx.now);
+                self.lease = Some(lease);
+                self.admit_from_queue(took_us.unwrap_or(0.0), cx)?;
+                Ok(Flow::To(self.begin_attempt(cx)))
+            }
+            Chosen::Full | Chosen::Later if self.queue_token.is_none() => self.enter_queue(cx),
+            Chosen::Full | Chosen::Later => {
+                let look = cx.now.after(QUEUE_LOOK);
+                Ok(Flow::WaitIn(State::Queue, self.queue_deadline(cx).0.min(look)))
+            }
+            Chosen::None => {
+                Err(self.tries.last.unwrap_or_else(|| Failure::last(upstream::why_none(cx, self.pool))))
+            }
+        }
+    }
+
+    /// Chooses, unless others are served before it. The choice is recorded where that is wanted.
+    fn choose_or_wait(&mut self, is_behind: bool, cx: &mut Context) -> Chosen {
+        let algorithm = || upstream::pool(cx.view(), &self.view, self.pool).algorithm;
+        let mut note = self.recorded.map(|_| Note::of(algorithm()));
+        let chosen = match is_behind {
+            true => Chosen::Full,
+            false => {
+                let (key, session) = (self.key_for_choice(), self.session_tag());
+                let behind = self.waiting_behind();
+                let asked = Asked { key, session, is_long_lived: self.meta.upgrade, behind };
+                let tried = &self.tries.servers;
+                let chosen = upstream::choose(cx, &self.view, self.pool, asked, tried, note.as_mut());
+                self.note_choice(matches!(chosen, Chosen::Later));
+                chosen
+            }
+        };
+        // What waits chooses again and again; that it waits is told once.
+        let goes_on_waiting = self.queue_token.is_some() && matches!(chosen, Chosen::Full | Chosen::Later);
+        if let Some(note) = note.filter(|_| !goes_on_waiting) {
+            self.keep_decision(note, &chosen, cx);
+        }
+        chosen
+    }
+
+    /// A lease on a server of the first tier that the request has not been to, if one can take it now.
+    pub(super) fn choose_another(&self, cx: &mut Context) -> Option<Lease> {
+        let mut tried = self.tries.servers;
+        self.server.iter().for_each(|server| tried.add(server.id));
+        let algorithm = upstream::pool(cx.view(), &self.view, self.pool).algorithm;
+        let mut note = self.recorded.map(|_| Note::of(algorithm));
+        let asked =
+            Asked { key: self.key_for_choice(), is_long_lived: self.meta.upgrade, ..Asked::default() };
+        let chosen = upstream::choose(cx, &self.view, self.pool, asked, &tried, note.as_mut());
+        if !matches!(chosen, Chosen::Server(_)) {
+            return None;
+        }
+        note.into_iter().for_each(|note| self.keep_decision(note, &chosen, cx));
+        match chosen {
+            Chosen::Server(lease) => Some(lease),
+            Chosen::Full | Chosen::Later | Chosen::None => None,
+        }
+    }
+
+    /// It goes to the server of its lease.
+    pub(super) fn begin_attempt(&mut self, cx: &Context) -> State {
+        self.server = self.lease.as_ref().map(|lease| Arc::clone(lease.server()));
+        self.assign_session();
+        self.attempt_at = cx.now;
+        self.phases.begin_attempt(cx.now);
+        let collects = self.upload.is_chunked()
+            && self.upload.is_buffered()
+            && self.server.as_ref().is_some_and(|server| server.is_http10());
+        if collects { State::Collect } else { State::Connect }
+    }
+}

@@ -1,0 +1,80 @@
+//! `Guard`: a request that its guards let pass later, or not at all; and where one goes that has passed them.
+
+use super::forward_auth::HeldRequest;
+use super::{Exchange, Flow, State};
+use crate::base::time::Moment;
+use crate::data::client::Failure;
+use crate::data::context::Context;
+use crate::data::guard::{Gate, Opens};
+use crate::data::question::Question;
+use crate::data::route;
+use crate::data::upload::Upload;
+use crate::http1::body::Body;
+use crate::http1::encoding;
+use crate::http1::framing::Framing;
+use crate::http1::head::RequestHead;
+use crate::http1::reason::Reason;
+use crate::state::guard::Rejected;
+
+/// What is to be done once the guards let a request pass. Where there is none, it goes to a server.
+#[derive(Debug)]
+pub(super) struct AfterGuards {
+    /// A pool is asked first whether it may pass.
+    pub(super) question: Option<Question>,
+    /// Its route responds.
+    pub(super) response: Option<route::Response>,
+}
+
+impl Exchange {
+    /// Judges it by the guards of its route. True: it has to wait in `Guard`.
+    pub(super) fn pass_guards(
+        &mut self,
+        head: &RequestHead<'_, '_>,
+        cx: &mut Context,
+    ) -> Result<bool, Rejected> {
+        let name = self.way.as_ref().map_or("", |way| &way.route.name);
+        let guard = self.view.live.guard(self.way.as_ref().map(|way| way.index));
+        self.coding = guard.compression().and_then(|rules| rules.coding_for(&head.fields));
+        self.has_weak_tag = self.coding.is_some() && encoding::has_weak_tag(&head.fields);
+        self.gate = Gate::enter(guard, head, &self.meta, name, self.owner, cx)?;
+        Ok(self.gate.as_mut().is_some_and(|gate| !matches!(gate.look(cx.now), Opens::Now)))
+    }
+
+    pub(super) fn wait_at_gate(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
+        match self.gate.as_mut().map_or(Opens::Now, |gate| gate.look(cx.now)) {
+            Opens::Now => Ok(Flow::To(self.leave_guards(cx))),
+            Opens::Later(_) if cx.now >= self.expires => Err(Failure::last(Reason::DeadlineExceeded)),
+            Opens::Later(until) => Ok(Flow::Wait(until.min(self.expires))),
+            Opens::Never(rejected) => Ok(Flow::To(self.reject_as(rejected, cx))),
+        }
+    }
+
+    /// The guards let it pass: a pool is asked whether it may, it has a response of its route, or it goes to a server.
+    pub(super) fn leave_guards(&mut self, cx: &mut Context) -> State {
+        // The time that it waited is none of the client's.
+        self.upload.moved_at = cx.now;
+        let Some(mut after) = self.after_guards.take() else { return self.enter_pool(cx) };
+        if let Some(Question { head, pool }) = after.question.take() {
+            let body = Body::new(Framing::None);
+            let upload = Upload::new(head, body, false, None, cx.now);
+            let upload = std::mem::replace(&mut self.upload, upload);
+            let pool = std::mem::replace(&mut self.pool, pool);
+            let until = self.question_time().map_or(Moment::NEVER, |time| cx.now.after(time));
+            self.held = Some(Box::new(HeldRequest { upload, pool, until }));
+            self.after_guards = Some(after);
+            return State::Choose;
+        }
+        let Some(mut response) = after.response else { return self.enter_pool(cx) };
+        if let Some(gate) = &self.gate {
+            response.headers.extend_from_slice(&gate.lines);
+        }
+        self.respond_as_route(&response, cx)
+    }
+
+    /// It goes to a server of its pool.
+    fn enter_pool(&mut self, cx: &Context) -> State {
+        self.in_pool = true;
+        self.view.live.pool(self.pool).traffic.begins(cx.number());
+        State::Choose
+    }
+}

@@ -1,0 +1,71 @@
+//! What an exchange has of its server, a lease and a connection, and how it gives them back.
+
+use super::Exchange;
+use crate::data::client::Failure;
+use crate::data::context::Context;
+use crate::data::finish;
+use crate::http1::reason::Reason;
+use crate::policy::retry::Retry;
+
+impl Exchange {
+    /// Closes the connection to its server, if it has one.
+    pub(super) fn close_connection(&mut self, cx: &mut Context) {
+        if let Some(connection) = self.connection.take() {
+            cx.servers.close(connection);
+        }
+    }
+
+    /// Keeps the connection for another request if the response allows it, and closes it otherwise.
+    pub(super) fn put_back_connection(&mut self, cx: &mut Context) {
+        if let Some(connection) = self.connection.take() {
+            match self.download.server_keeps() {
+                true => cx.servers.put(connection, &cx.poller, &cx.table.view().live.config, cx.now),
+                false => cx.servers.close(connection),
+            }
+        }
+    }
+
+    /// Gives the lease back: the next request in the queue is called.
+    pub(super) fn end_lease(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            drop(lease);
+            self.view.live.pool(self.pool).queue.call_next();
+        }
+    }
+
+    /// The same, and the request does not come back to this server.
+    pub(super) fn leave_lease(&mut self) {
+        self.lease.iter().for_each(|lease| self.tries.servers.add(lease.server().id));
+        self.end_lease();
+    }
+
+    /// The server has responded: it is done with.
+    pub(super) fn let_go_of_server(&mut self, may_keep: bool, cx: &mut Context) {
+        match may_keep {
+            true => self.put_back_connection(cx),
+            false => self.close_connection(cx),
+        }
+        self.phases.served_at = Some(cx.now);
+        self.is_unjudged = false;
+        if let Some(lease) = &self.lease {
+            finish::record_success(lease, cx);
+        }
+        self.end_lease();
+    }
+
+    /// An attempt failed: what that says of its server. `retry`: what follows.
+    pub(super) fn record_failure(&self, failure: &Failure, retry: Retry, cx: &Context) {
+        let Some(lease) = &self.lease else { return };
+        let is_late = matches!(failure.reason, Reason::ServerTimeout | Reason::DeadlineExceeded);
+        if is_late || super::is_clients(failure.reason) {
+            lease.gave_up(cx.now);
+        }
+        if failure.reason == Reason::DeadlineExceeded {
+            self.note_expired(lease, cx);
+        }
+        // A pooled connection may die under a request without a fault of the server's; not so twice.
+        if retry != Retry::SameServer {
+            finish::record_failure(lease, failure.reason, cx);
+        }
+    }
+}

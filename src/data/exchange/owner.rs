@@ -1,0 +1,28 @@
+//! An exchange and the worker that has it: its connections there, and whether it may go to another worker.
+
+use super::Exchange;
+
+impl Exchange {
+    /// The connection to its server, in its worker's pool.
+    pub fn connection(&self) -> Option<usize> {
+        self.connection
+    }
+
+    /// The connection of the second one of two attempts at once.
+    pub fn rival_connection(&self) -> Option<usize> {
+        self.rival.as_ref().and_then(|rival| rival.connection)
+    }
+
+    /// Has come to another worker, where its client's connection has this key and turn and its server's that key.
+    pub fn attach(&mut self, owner: (usize, u32), connection: Option<usize>) {
+        (self.owner, self.connection) = (owner, connection);
+    }
+
+    /// Whether it stays with its worker: another thread is to call it there, to a server with room or with its password
+    /// verified, or it has two connections to servers.
+    pub fn is_bound(&self) -> bool {
+        self.queue_token.is_some()
+            || self.rival.is_some()
+            || self.gate.as_ref().is_some_and(|gate| gate.is_called())
+    }
+}

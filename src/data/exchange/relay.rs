@@ -1,0 +1,271 @@
+//! `Relay`: request and response on their way, both in the same step.
+
+use super::load;
+use super::session::learned_cookie;
+use super::{Exchange, Flow, State};
+use crate::data::buffers::TURN_BYTES;
+use crate::data::client::{Client, Failure};
+use crate::data::context::Context;
+use crate::data::download::{Asking, Downloaded, Scratch};
+use crate::data::finish;
+use crate::data::server_pool::ServerConnection;
+use crate::data::tunnel::Tunnel;
+use crate::http1::forward::Edits;
+use crate::http1::reason::Reason;
+use crate::policy::retry::Phase;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// What came of moving both directions once.
+enum Relayed {
+    Bytes(usize),
+    /// Only the server can bring it on, and has said nothing new: another look would find nothing.
+    Waits,
+    /// The client has all of the response, and the server is done with.
+    Whole,
+    Upgraded,
+    /// The pool that was asked lets the request pass.
+    Authorized,
+    /// The address cannot be reached.
+    NotConnected,
+    /// The server responded with an error, and the other one of two attempts goes on.
+    PassedOver,
+    /// Another server has taken the request, and it goes on there.
+    Elsewhere(State),
+}
+
+impl Exchange {
+    pub(super) fn relay(&mut self, client: &mut Client, cx: &mut Context) -> Result<Flow, Failure> {
+        let mut left = TURN_BYTES;
+        loop {
+            let relayed = self.relay_once(client, cx)?;
+            self.make_copy(cx);
+            match relayed {
+                Relayed::Authorized => return Ok(Flow::To(self.go_on_authorized(cx))),
+                Relayed::Upgraded => return self.open_tunnel(client, cx),
+                Relayed::NotConnected => return self.try_next_address(cx),
+                Relayed::PassedOver => return Ok(Flow::Again),
+                Relayed::Elsewhere(state) => return Ok(Flow::To(state)),
+                Relayed::Whole => return Ok(Flow::To(State::Finish)),
+                Relayed::Bytes(0) | Relayed::Waits => return self.wait_in_relay(cx),
+                Relayed::Bytes(moved) if moved >= left => return Ok(Flow::Yield),
+                Relayed::Bytes(moved) => left -= moved,
+            }
+        }
+    }
+
+    /// Nothing moves: it waits, unless it has waited for too long or its server has gone down.
+    fn wait_in_relay(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
+        let (deadline, reason) = self.deadline();
+        if cx.now < deadline {
+            if let Some(state) = self.leave_down(cx) {
+                return Ok(Flow::To(state));
+            }
+            let look = self.down_look(cx.now).min(self.next_stream_end(cx.now));
+            return Ok(Flow::Wait(deadline.min(look)));
+        }
+        if self.download.is_done() {
+            // What is missing is the rest of the request, and it is not needed any more.
+            self.upload.give_up();
+            return Ok(Flow::Again);
+        }
+        match reason {
+            Reason::ConnectFailed => self.try_next_address(cx),
+            reason => Err(Failure::last(reason)),
+        }
+    }
+
+    fn relay_once(&mut self, client: &mut Client, cx: &mut Context) -> Result<Relayed, Failure> {
+        let Some(key) = self.connection else { return self.relay_rest(client, cx) };
+        let begun = self.download.has_begun();
+        let sent = match self.send_request(key, client, cx)? {
+            ControlFlow::Continue(sent) => sent,
+            ControlFlow::Break(relayed) => return Ok(relayed),
+        };
+        let received = match self.receive_response(key, client, cx)? {
+            Downloaded::Moved(received) => received,
+            Downloaded::Upgraded => return Ok(Relayed::Upgraded),
+            Downloaded::Authorized => return Ok(Relayed::Authorized),
+            Downloaded::Error => {
+                self.pass_error_over(key, cx);
+                return Ok(Relayed::PassedOver);
+            }
+            Downloaded::Retriable => return Ok(self.try_elsewhere(key, cx)),
+        };
+        if self.download.has_begun() && !begun {
+            self.settle_hedge(cx);
+            self.note_response(key, cx);
+        }
+        if self.is_unjudged {
+            self.judge_body(cx);
+        }
+        if self.download.is_received() {
+            self.after_response(cx);
+        }
+        if self.download.is_done() && self.connection.is_none() {
+            return Ok(Relayed::Whole);
+        }
+        let has_nothing = |connection: &mut ServerConnection| !connection.stream.may_read();
+        let is_server_silent =
+            self.connection.and_then(|key| cx.servers.get_mut(key)).is_some_and(has_nothing);
+        let waits = is_server_silent && self.upload.is_done() && !self.download.has_unsent();
+        Ok(if waits { Relayed::Waits } else { Relayed::Bytes(sent + received) })
+    }
+
+    /// A response with a status of `retries.on_status`: another server, or it is the client's after all.
+    fn try_elsewhere(&mut self, key: usize, cx: &mut Context) -> Relayed {
+        match self.leave_status(key, cx) {
+            Some(state) => Relayed::Elsewhere(state),
+            None => {
+                self.download.accept();
+                Relayed::Bytes(1)
+            }
+        }
+    }
+
+    /// What there is of the request goes to the server: so many bytes, or how the step ends while there is no connection.
+    fn send_request(
+        &mut self,
+        key: usize,
+        client: &mut Client,
+        cx: &mut Context,
+    ) -> Result<ControlFlow<Relayed, usize>, Failure> {
+        let Context { shared, servers, body, pipes, now, .. } = cx;
+        let Some(connection) = servers.get_mut(key) else { return Err(Failure::RESET) };
+        let begun = self.download.has_begun();
+        let sent = self.upload.advance(client, &mut connection.stream, body, pipes, begun, *now)?;
+        if !self.upload.has_begun() {
+            return match (self.upload.is_broken(), connection.reused) {
+                (true, true) => Err(Failure::UNSENT),
+                (true, false) if connection.stream.tls_trouble().is_some() => {
+                    connection.log_tls_trouble(shared, *now);
+                    Err(Failure::TLS)
+                }
+                (true, false) => Ok(ControlFlow::Break(Relayed::NotConnected)),
+                (false, _) => Ok(ControlFlow::Break(Relayed::Bytes(0))),
+            };
+        }
+        if let Some(connecting) = self.connecting.take() {
+            connection.generation = connecting.succeeded(&connection.server);
+            self.phases.connected = Some(now.since(self.attempt_at));
+        }
+        if sent > 0 {
+            self.download.request_moved();
+        }
+        if self.upload.is_done() && self.asked_at.is_none() {
+            self.asked_at = Some(*now);
+        }
+        Ok(ControlFlow::Continue(sent))
+    }
+
+    /// What there is of the response goes to the client.
+    fn receive_response(
+        &mut self,
+        key: usize,
+        client: &mut Client,
+        cx: &mut Context,
+    ) -> Result<Downloaded, Failure> {
+        cx.refresh_date();
+        let asks = self.held.is_some();
+        let is_end_known = !asks || self.is_request_received();
+        let may_keep = self.meta.keep_alive && is_end_known && cx.keeps_connections(self.meta.listener);
+        let stream_end = self.stream_end(cx);
+        let retries_on = self.retries_on();
+        let Context { shared, servers, body, reply, slots, pipes, now, .. } = cx;
+        let Some(connection) = servers.get_mut(key) else { return Err(Failure::RESET) };
+        let mut digits = [0; 32];
+        let live = &self.view.live;
+        let (listen, server) = (&live.config.listen, connection.server.name.as_str());
+        let guard = live.guard(self.way.as_ref().map(|way| way.index));
+        let pages = guard.error_pages().filter(|pages| pages.intercept.is_some() && !asks);
+        let is_id_told = listen.request_id_header || pages.is_some();
+        let id = if is_id_told { self.meta.trace.bytes(&mut digits) } else { b"" };
+        let way = self.way.as_deref().filter(|way| way.edits_responses() && !asks);
+        let edits = way.map(|way| way.response_edits(server));
+        let asking = Asking {
+            asked: self.meta.asked,
+            version: self.meta.version,
+            upgrade: self.meta.upgrade && !asks,
+            request_done: self.upload.is_done(),
+            copies: guard.forward_auth().filter(|_| asks),
+            may_keep,
+            pseudonym: &live.pseudonym,
+            edits: edits.as_ref().map(|edits| edits as &dyn Edits),
+            served_by: listen.served_by_header.then_some(server),
+            date: cx.date.1.as_str(),
+            request_id: listen.request_id_header.then_some(id),
+            pages: pages.map(|pages| (pages, self.meta.form, id)),
+            lines: self.gate.as_ref().map_or(b"", |gate| &gate.lines),
+            session: self.session.as_ref().filter(|_| !asks).map_or(b"", |session| &session.line),
+            learns: learned_cookie(live, self.pool).filter(|_| self.session.is_some() && !asks),
+            load_metric: load::metric(live, self.pool, &connection.server, *now).filter(|_| !asks),
+            compression: guard.compression().filter(|_| !asks).map(|compression| (compression, self.coding)),
+            has_weak_tag: self.has_weak_tag,
+            passes_errors_over: self.rival.is_some(),
+            retries_on: retries_on.as_ref(),
+            stream_end,
+            limits: &live.config.limits.head.of_responses(),
+            reused: connection.reused,
+        };
+        let mut scratch = Scratch { body, reply, slots, pipes };
+        let downloaded = self.download.advance(client, &mut connection.stream, &mut scratch, &asking, *now);
+        downloaded.map_err(|failure| match failure {
+            // A pooled connection that died before a byte of the response: the race of reuse, not the server's fault.
+            Failure::RESET if connection.reused => Failure { phase: Phase::Reuse, ..failure },
+            // With TLS 1.3 a server rejects our certificate only after our side of the handshake.
+            Failure::RESET if connection.stream.tls_trouble().is_some() => {
+                connection.log_tls_trouble(shared, *now);
+                Failure { reason: Reason::TlsFailed, ..failure }
+            }
+            failure => failure,
+        })
+    }
+
+    /// The server is done with; what is left of its response goes to the client.
+    fn relay_rest(&mut self, client: &mut Client, cx: &mut Context) -> Result<Relayed, Failure> {
+        let moved = self.download.flush(client, self.then(), &mut cx.pipes)?;
+        if moved > 0 {
+            self.download.moved_at = cx.now;
+        }
+        Ok(if self.download.is_done() { Relayed::Whole } else { Relayed::Bytes(moved) })
+    }
+
+    /// The response is here as a whole. The server is let go of when it has all of the request, or takes no more.
+    fn after_response(&mut self, cx: &mut Context) {
+        let waits_for_go = self.meta.expects_continue && self.upload.passed() == 0 && self.held.is_none();
+        if !self.upload.is_done() && !self.upload.is_broken() && !waits_for_go {
+            return;
+        }
+        self.let_go_of_server(self.upload.is_done(), cx);
+    }
+
+    /// The server has switched protocols: the connections of both sides become a tunnel.
+    fn open_tunnel(&mut self, client: &mut Client, cx: &mut Context) -> Result<Flow, Failure> {
+        let (Some(connection), Some(lease), Some(permit)) =
+            (self.connection.take(), self.lease.take(), self.tunnel.take())
+        else {
+            return Err(Failure::last(Reason::Internal));
+        };
+        finish::record_success(&lease, cx);
+        lease.becomes_tunnel();
+        self.note_session(cx.now);
+        let early = std::mem::take(&mut client.input);
+        let (rest, from) = self.download.take_rest();
+        let counted = self.gate.take().and_then(|gate| gate.into_permit());
+        let traffic = finish::counted(
+            self.meta.listener,
+            self.way.as_deref(),
+            self.in_pool.then_some(self.pool),
+            &self.view.live,
+        );
+        let live = &self.view.live;
+        let tunnel = Tunnel::open(connection, lease, permit, counted, (early, rest), live, cx);
+        let mut tunnel = tunnel
+            .counted_by(traffic.into_iter().flatten().map(Arc::clone))
+            .idle_for(self.way.as_ref().and_then(|way| way.route.timeouts.tunnel));
+        if self.download.is_websocket() {
+            tunnel.follow_frames(from);
+        }
+        Ok(Flow::Tunnel(Box::new(tunnel)))
+    }
+}
