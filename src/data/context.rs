@@ -53,14 +53,8 @@ pub struct Context {
     pub network: Network,
     /// Scratch: what clients send, as long as a head and a little more.
     pub input: Vec<u8>,
-    /// Scratch: bytes of bodies and of responses' heads.
-    pub body: Vec<u8>,
-    /// Scratch: a head that goes to a client.
-    pub reply: Vec<u8>,
-    /// Scratch for heads.
-    pub slots: Slots,
-    /// For long bodies.
-    pub pipes: Pipes,
+    /// Scratch for the bytes of a request or a response.
+    pub scratch: Scratch,
     /// When it was written, and the date.
     pub date: (Moment, String),
     /// The table, as this worker knows it.
@@ -101,6 +95,31 @@ pub enum Target<'a> {
     Unix(&'a Path),
 }
 
+/// What the bytes of a request or a response pass through; nothing in it outlives the call.
+#[derive(Debug)]
+pub struct Scratch {
+    /// Bytes of bodies and of responses' heads; as long as the longest head of a response.
+    pub body: Vec<u8>,
+    /// A head that goes to a client.
+    pub reply: Vec<u8>,
+    /// Room for a head's fields.
+    pub slots: Slots,
+    /// For long bodies.
+    pub pipes: Pipes,
+}
+
+impl Scratch {
+    /// For bodies, and heads of responses, in pieces of so many bytes.
+    pub fn new(body_bytes: usize) -> Self {
+        Scratch {
+            body: vec![0; body_bytes],
+            reply: Vec::with_capacity(4096),
+            slots: Slots::new(),
+            pipes: Pipes::default(),
+        }
+    }
+}
+
 /// The longest head of a response fits.
 fn body_bytes(limits: &Limits) -> usize {
     limits.head.max(BODY_BYTES)
@@ -122,12 +141,9 @@ impl Context {
             poller,
             network: Network::Sockets,
             input: vec![0; limits.head + SMALL_BODY_BYTES],
-            body: vec![0; body_bytes(&limits.of_responses())],
-            reply: Vec::with_capacity(4096),
-            slots: Slots::new(),
+            scratch: Scratch::new(body_bytes(&limits.of_responses())),
             number,
             ids: Share::default(),
-            pipes: Pipes::default(),
             date: (Moment::START, String::new()),
             table,
             shared: Arc::clone(shared),
@@ -136,9 +152,9 @@ impl Context {
 
     /// After a panic: scratch that was in use has its size again.
     pub fn repair(&mut self) {
-        (self.input, self.body) = (Vec::new(), Vec::new());
+        (self.input, self.scratch.body) = (Vec::new(), Vec::new());
         self.fit_buffers();
-        self.reply.clear();
+        self.scratch.reply.clear();
     }
 
     /// Looks whether the table has changed. Not called while a buffer is taken out, because a new configuration may need
@@ -176,7 +192,7 @@ impl Context {
         let limits = self.table.view().live.config.limits.head;
         let (input, body) = (limits.head + SMALL_BODY_BYTES, body_bytes(&limits.of_responses()));
         self.input.resize(input.max(self.input.len()), 0);
-        self.body.resize(body.max(self.body.len()), 0);
+        self.scratch.body.resize(body.max(self.scratch.body.len()), 0);
     }
 
     /// An id that no other request of this process has, and by chance none of another.

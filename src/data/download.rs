@@ -1,31 +1,24 @@
 //! Layer 2, towards the client: a response, interim and final heads and body, streamed in constant memory as it comes.
 
-mod asking;
+mod body;
+mod context;
+mod head;
+mod send;
 
-pub use asking::{Asking, Downloaded, Scratch, StreamEnd};
+pub use context::{Downloaded, ResponseContext, StreamEnd};
 
-use super::buffers::SMALL_BODY_BYTES;
 use super::client::{Client, Failure};
+use super::context::Scratch;
 use super::socket::Then;
-use super::splice::{PIPE_BYTES, Pipe, Pipes};
-use super::transport::{Moved, Stream};
+use super::splice::Pipe;
+use super::transport::Stream;
 use crate::base::time::Moment;
-use crate::http1::body::{Body, CHUNK_HEAD_MAX};
-use crate::http1::encoding::{self, Encoder};
-use crate::http1::event_stream::{self, Events};
-use crate::http1::forward::{self, ResponseHop};
-use crate::http1::framing::{Asked, Framing};
-use crate::http1::head::{self, Parsed, ResponseHead, Version};
-use crate::http1::names::Name;
-use crate::http1::reason::Reason;
-use crate::http1::reply;
+use crate::http1::body::Body;
+use crate::http1::encoding::Encoder;
+use crate::http1::event_stream::Events;
+use crate::http1::framing::Framing;
 use crate::policy::key::Key;
-use crate::policy::orca::{self, Reported};
-use std::io::IoSlice;
-
-/// Interim responses that are passed on while the request does not move: some for each of its phases, and no stream of
-/// them (golang/go#65035 has what a bound by number did to resumable uploads).
-const INTERIM_BYTES: usize = 64 * 1024;
+use crate::policy::orca::Reported;
 
 /// A response on its way.
 #[derive(Debug)]
@@ -241,11 +234,6 @@ impl Download {
         self.bytes.saturating_sub(self.head_bytes)
     }
 
-    /// Sends an interim response of our own.
-    pub fn send_interim(&mut self, client: &mut Client, head: &[u8]) -> Result<(), Failure> {
-        self.send_reply(client, &mut head.to_vec(), Then::Open)
-    }
-
     /// The session that the server began with its response.
     pub fn take_learned(&mut self) -> Option<Key> {
         self.learned.take()
@@ -280,59 +268,29 @@ impl Download {
         self.events.is_some()
     }
 
-    /// Sends what is here and was not sent. `then` follows when that is all. How many bytes moved; an error is the
-    /// client's.
-    pub fn flush(&mut self, client: &mut Client, then: Then, pipes: &mut Pipes) -> Result<usize, Failure> {
-        let gone = |_| Failure::last(Reason::ClientGone);
-        let mut moved = 0;
-        if let Some(unsent) = self.out.get(self.sent..).filter(|unsent| !unsent.is_empty()) {
-            moved = client.stream.send_some(unsent, then).map_err(gone)?;
-            self.sent += moved;
-        }
-        if self.sent == self.out.len() {
-            self.out.clear();
-            self.sent = 0;
-        }
-        while let Some(mut pipe) = self.pipe.take_if(|_| self.sent == self.out.len()) {
-            match client.stream.splice_from(&mut pipe).map_err(gone)? {
-                Moved::Bytes(count) => moved += count,
-                _ => {
-                    self.pipe = Some(pipe);
-                    break;
-                }
-            }
-            match pipe.held() {
-                0 => pipes.give(pipe),
-                _ => self.pipe = Some(pipe),
-            }
-        }
-        self.bytes += moved as u64;
-        Ok(moved)
-    }
-
     /// Moves what can be moved: what is here to the client, then what the server has sent.
     pub fn advance(
         &mut self,
         client: &mut Client,
         server: &mut Stream,
-        scratch: &mut Scratch<'_>,
-        asking: &Asking<'_>,
+        scratch: &mut Scratch,
+        context: &ResponseContext<'_>,
         now: Moment,
     ) -> Result<Downloaded, Failure> {
         // A step that failed may have left bytes of another exchange there (invariant 12).
         scratch.reply.clear();
-        let mut moved = self.flush(client, self.then(asking), scratch.pipes)?;
+        let mut moved = self.flush(client, self.then(context), &mut scratch.pipes)?;
         if !self.has_unsent() && !self.is_received() {
             let step = match &self.body {
-                None => self.receive_head(client, server, scratch, asking, now)?,
-                Some(_) if self.may_end(asking) => {
-                    self.pass_on(client, scratch, asking, 0..0)?;
+                None => self.receive_head(client, server, scratch, context, now)?,
+                Some(_) if self.may_end(context) => {
+                    self.pass_on(client, scratch, context, 0..0)?;
                     Downloaded::Moved(1)
                 }
                 Some(body) if self.splices(body, client, server) => {
-                    Downloaded::Moved(self.splice(client, server, scratch.pipes)?)
+                    Downloaded::Moved(self.splice(client, server, &mut scratch.pipes)?)
                 }
-                Some(_) => Downloaded::Moved(self.receive_body(client, server, scratch, asking)?),
+                Some(_) => Downloaded::Moved(self.receive_body(client, server, scratch, context)?),
             };
             match step {
                 Downloaded::Moved(count) => moved += count,
@@ -349,357 +307,9 @@ impl Download {
     }
 
     /// What follows the last bytes of the response.
-    fn then(&self, asking: &Asking<'_>) -> Then {
-        let is_end = self.is_received() && !self.client_keeps && asking.request_done;
+    fn then(&self, context: &ResponseContext<'_>) -> Then {
+        let is_end = self.is_received() && !self.client_keeps && context.request_done;
         if is_end { Then::End } else { Then::Open }
-    }
-
-    /// More of a head; interim responses are passed on. The bytes that moved are those received.
-    fn receive_head(
-        &mut self,
-        client: &mut Client,
-        server: &mut Stream,
-        scratch: &mut Scratch<'_>,
-        asking: &Asking<'_>,
-        now: Moment,
-    ) -> Result<Downloaded, Failure> {
-        let here = self.head.len();
-        scratch.body[..here].copy_from_slice(&self.head);
-        let count = match self.is_final_try {
-            true => 0,
-            false => match server.recv(&mut scratch.body[here..]) {
-                Ok(Moved::Bytes(count)) => count,
-                Ok(Moved::Blocked) => return Ok(Downloaded::Moved(0)),
-                Ok(Moved::End) | Err(_) if here == 0 => return Err(Failure::RESET),
-                Ok(Moved::End) | Err(_) => return Err(Failure::CUT),
-            },
-        };
-        self.head.clear();
-        self.head_since.get_or_insert(now);
-        let (mut start, end) = (0, here + count);
-        while start < end {
-            match self.parse(scratch, start..end, asking)? {
-                Found::Part => {
-                    if end - start == scratch.body.len() {
-                        return Err(Failure::last(Reason::ResponseHeadTooLarge));
-                    }
-                    self.head.extend_from_slice(&scratch.body[start..end]);
-                    break;
-                }
-                Found::Nothing(len) => start += len,
-                Found::Interim(len) => {
-                    start += len;
-                    self.head_since = None;
-                    self.interim_bytes += len;
-                    if self.interim_bytes > INTERIM_BYTES {
-                        return Err(Failure::last(Reason::BadResponse));
-                    }
-                    self.head_bytes += scratch.reply.len() as u64;
-                    self.send_reply(client, scratch.reply, Then::Open)?;
-                }
-                Found::Authorized(len) => {
-                    let rest = &mut scratch.body[start + len..end];
-                    let whole = rest.len();
-                    let consumed = self.body.as_mut().and_then(|body| Some(body.compact(rest).ok()?.0));
-                    let is_done = self.body.as_ref().is_some_and(Body::is_done);
-                    // What comes later of its body, or behind it, is not waited for.
-                    self.server_keeps &= is_done && consumed == Some(whole);
-                    return Ok(Downloaded::Authorized);
-                }
-                Found::Error => return Ok(Downloaded::Error),
-                Found::Retriable(len) => {
-                    self.drop_body(&scratch.body[start + len..end], asking);
-                    self.head.extend_from_slice(&scratch.body[start..end]);
-                    return Ok(Downloaded::Retriable);
-                }
-                Found::Final(len) if self.status == 101 => {
-                    self.head.extend_from_slice(&scratch.body[start + len..end]);
-                    self.send_reply(client, scratch.reply, Then::Open)?;
-                    return Ok(Downloaded::Upgraded);
-                }
-                Found::Page { len, page } => {
-                    self.drop_body(&scratch.body[start + len..end], asking);
-                    (self.head_since, self.body) = (None, Some(Body::new(Framing::None)));
-                    self.head_bytes += (scratch.reply.len() - page) as u64;
-                    self.pass_on(client, scratch, asking, 0..0)?;
-                    break;
-                }
-                Found::Final(len) => {
-                    self.head_since = None;
-                    self.head_bytes += scratch.reply.len() as u64;
-                    self.begin_body(client, server, scratch, asking, start + len..end)?;
-                    break;
-                }
-            }
-        }
-        Ok(Downloaded::Moved(count))
-    }
-
-    /// The body of this response goes to no client. Its connection may be kept if all of it is here.
-    fn drop_body(&mut self, here: &[u8], asking: &Asking<'_>) {
-        let mut here = here.to_vec();
-        let consumed = self.body.take().and_then(|mut body| {
-            let consumed = body.compact(&mut here).ok()?.0;
-            body.is_done().then_some(consumed)
-        });
-        self.server_keeps &= consumed == Some(here.len()) && asking.request_done;
-    }
-
-    /// The head is complete: it goes out with what is here of the body.
-    fn begin_body(
-        &mut self,
-        client: &mut Client,
-        server: &mut Stream,
-        scratch: &mut Scratch<'_>,
-        asking: &Asking<'_>,
-        mut span: std::ops::Range<usize>,
-    ) -> Result<(), Failure> {
-        let awaits_body = self.body.as_ref().and_then(Body::remaining).is_some_and(|left| left > 0);
-        if span.is_empty() && awaits_body && server.may_read() {
-            // Head and body often come in two segments: if the second is here already, they go on as one.
-            if let Ok(Moved::Bytes(count)) = server.recv(scratch.body) {
-                span = 0..count;
-            }
-        }
-        self.pass_on(client, scratch, asking, span)
-    }
-
-    /// Whether its event stream is to end here.
-    fn may_end(&self, asking: &Asking<'_>) -> bool {
-        match (asking.stream_end, &self.events) {
-            (Some(StreamEnd::AfterEvent), Some(events)) => events.is_between(),
-            (Some(StreamEnd::Now), Some(_)) => true,
-            _ => false,
-        }
-    }
-
-    /// How many of these bytes of an event stream the client gets: where it is to end, that is its end.
-    fn follow_events(&mut self, payload: &[u8], asking: &Asking<'_>) -> usize {
-        let Some(events) = &mut self.events else { return payload.len() };
-        let end = match asking.stream_end {
-            None => None,
-            Some(StreamEnd::AfterEvent) => events.whole(payload),
-            Some(StreamEnd::Now) => Some(payload.len()),
-        };
-        let len = end.unwrap_or(payload.len());
-        events.follow(&payload[..len]);
-        if end.is_some() && self.body.as_ref().is_some_and(|body| !body.is_done()) {
-            // What the server says from here on belongs to nothing.
-            (self.body, self.server_keeps) = (Some(Body::new(Framing::None)), false);
-        }
-        len
-    }
-
-    fn receive_body(
-        &mut self,
-        client: &mut Client,
-        server: &mut Stream,
-        scratch: &mut Scratch<'_>,
-        asking: &Asking<'_>,
-    ) -> Result<usize, Failure> {
-        match server.recv(scratch.body) {
-            Ok(Moved::Bytes(count)) => self.pass_on(client, scratch, asking, 0..count).map(|()| count),
-            Ok(Moved::Blocked) => Ok(0),
-            Ok(Moved::End) if self.body.as_mut().is_some_and(Body::close) => {
-                // The server closed, and that was the end: say so in the client's framing.
-                self.pass_on(client, scratch, asking, 0..0).map(|()| 1)
-            }
-            Ok(Moved::End) | Err(_) => Err(Failure::last(Reason::ResponseTruncated)),
-        }
-    }
-
-    /// Decodes a piece of the body, frames it again, and sends it with the head in front of it if that has not gone yet,
-    /// and with the end behind it if this is it.
-    fn pass_on(
-        &mut self,
-        client: &mut Client,
-        scratch: &mut Scratch<'_>,
-        asking: &Asking<'_>,
-        span: std::ops::Range<usize>,
-    ) -> Result<(), Failure> {
-        let Some(body) = self.body.as_mut() else { return Ok(()) };
-        // As long as nothing went out, the client gets a response of our own at a fault.
-        let fault = if self.begun { Reason::ResponseTruncated } else { Reason::BadResponse };
-        let received = &mut scratch.body[span];
-        let (consumed, payload) = body.compact(received).map_err(|_| Failure::last(fault))?;
-        // What the server sent beyond its response belongs to nothing.
-        self.server_keeps &= consumed == received.len();
-        self.begun = true;
-        let payload = self.follow_events(&received[..payload], asking);
-        let then = self.then(asking);
-        let Some(body) = self.body.as_ref() else { return Ok(()) };
-        let mut room = [0; CHUNK_HEAD_MAX];
-        let mut encoder = self.encoder.take();
-        let payload = match &mut encoder {
-            None => &received[..payload],
-            Some(encoder) => {
-                let encoded = encoder.encode(&received[..payload], body.is_done());
-                encoded.map_err(|_| Failure::last(Reason::ResponseTruncated))?
-            }
-        };
-        let parts = framed(body, self.to_client, payload, &mut room);
-        if payload.len() <= SMALL_BODY_BYTES {
-            parts.iter().for_each(|part| scratch.reply.extend_from_slice(part));
-            self.encoder = encoder;
-            return self.send_reply(client, scratch.reply, then);
-        }
-        let [head, payload, tail, zero, trailers, end] = parts;
-        let all = [&scratch.reply[..], head, payload, tail, zero, trailers, end];
-        let sent = send_parts(&mut client.stream, all, then)?;
-        self.bytes += sent as u64;
-        let mut skipped = sent;
-        for part in all {
-            let skip = skipped.min(part.len());
-            self.out.extend_from_slice(&part[skip..]);
-            skipped -= skip;
-        }
-        self.encoder = encoder;
-        scratch.reply.clear();
-        Ok(())
-    }
-
-    /// Sends a short message, and keeps what the client does not take now.
-    fn send_reply(&mut self, client: &mut Client, reply: &mut Vec<u8>, then: Then) -> Result<(), Failure> {
-        let sent = match self.has_unsent() {
-            true => 0,
-            false => client.stream.send_some(reply, then).map_err(|_| Failure::last(Reason::ClientGone))?,
-        };
-        self.bytes += sent as u64;
-        self.out.extend_from_slice(&reply[sent..]);
-        reply.clear();
-        Ok(())
-    }
-
-    fn splices(&self, body: &Body, client: &Client, server: &Stream) -> bool {
-        let is_long = body.remaining().is_some_and(|left| left >= PIPE_BYTES as u64);
-        is_long && self.to_client != Framing::Chunked && client.stream.can_splice() && server.can_splice()
-    }
-
-    /// One pipe full of a long body, which is not looked at.
-    fn splice(
-        &mut self,
-        client: &mut Client,
-        server: &mut Stream,
-        pipes: &mut Pipes,
-    ) -> Result<usize, Failure> {
-        let Some(body) = self.body.as_mut() else { return Ok(0) };
-        let taken = server.take_pipeful(pipes, body.remaining().unwrap_or(0));
-        let taken = taken.map_err(|_| Failure::last(Reason::ResponseTruncated))?;
-        let Some(pipe) = taken else { return Ok(0) };
-        let count = pipe.held();
-        body.skip(count as u64);
-        self.pipe = Some(pipe);
-        self.flush(client, Then::Open, pipes)?;
-        Ok(count)
-    }
-
-    fn parse(
-        &mut self,
-        scratch: &mut Scratch<'_>,
-        span: std::ops::Range<usize>,
-        asking: &Asking<'_>,
-    ) -> Result<Found, Failure> {
-        let bytes = &scratch.body[span];
-        if asking.reused && bytes.starts_with(b"\r\n") {
-            return Ok(Found::Nothing(2));
-        }
-        let parsed = head::response(bytes, asking.asked, asking.limits, scratch.slots);
-        let head = match parsed.map_err(Failure::last)? {
-            Parsed::Partial => return Ok(Found::Part),
-            Parsed::Complete(head) => head,
-        };
-        scratch.reply.clear();
-        let upgraded = head.status == 101;
-        // Another protocol begins behind the request, and only where it was asked for (RFC 9110 sections 7.8, 15.2.2).
-        if upgraded && !(asking.upgrade && asking.request_done) {
-            return Err(Failure::last(Reason::BadResponse));
-        }
-        let page =
-            asking.pages.and_then(|(pages, form, id)| Some((pages.instead_of(head.status)?, form, id)));
-        let page = page.filter(|_| asking.copies.is_none());
-        let mut body = Vec::new();
-        let page = page.map(|(page, form, id)| reply::instead(head.status, form, page, id, &mut body));
-        let suits = head.status >= 200
-            && page.is_none()
-            && asking.compression.is_some_and(|(compression, _)| compression.suits(&head, asking.asked));
-        let renews = asking.compression.is_some_and(|(compression, _)| compression.renews(&head));
-        let taken = asking.compression.and_then(|(_, coding)| coding);
-        let coding = taken.filter(|_| encoding::may_encode(suits, asking.asked, asking.version));
-        // Without memory for it the body is sent as it is.
-        self.encoder = coding.and_then(|coding| Encoder::new(coding).ok().map(Box::new));
-        let is_encoded = self.encoder.is_some();
-        let to_client = match page {
-            Some(_) => Framing::Length(body.len() as u64),
-            None if is_encoded => Framing::Chunked,
-            None => framing_for(asking.version, &head),
-        };
-        let client_keeps = asking.may_keep && asking.request_done && to_client != Framing::UntilClose;
-        let hop = ResponseHop {
-            client: asking.version,
-            framing: to_client,
-            keep_alive: client_keeps,
-            pseudonym: asking.pseudonym,
-            served_by: asking.served_by,
-            hides_load_metrics: asking.load_metric.is_some(),
-            date: asking.date,
-            request_id: asking.request_id,
-            coding: coding.filter(|_| is_encoded),
-            page,
-            weakens_tag: renews && asking.has_weak_tag && taken.is_some(),
-            varies: (suits || renews) && !encoding::is_varied(&head.fields),
-            lines: asking.lines,
-            session: asking.session,
-            edits: asking.edits,
-        };
-        if head.status < 200 && !upgraded {
-            // An HTTP/1.0 client knows no interim responses (RFC 9110 section 15.2).
-            if asking.version == Version::Http11 && asking.copies.is_none() {
-                forward::response(&head, &hop, scratch.reply);
-            }
-            return Ok(Found::Interim(head.len));
-        }
-        let is_retriable = asking.retries_on.is_some_and(|statuses| statuses.has(head.status));
-        if asking.passes_errors_over && (head.status >= 500 || is_retriable) {
-            (self.status, self.http10) = (head.status, head.version == Version::Http10);
-            return Ok(Found::Error);
-        }
-        if is_retriable && !self.is_final_try && !self.has_passed_on() {
-            (self.status, self.http10) = (head.status, head.version == Version::Http10);
-            (self.body, self.server_keeps, self.encoder) = (Some(head.body()), head.keep_alive, None);
-            return Ok(Found::Retriable(head.len));
-        }
-        if let Some(auth) = asking.copies.filter(|_| (200..300).contains(&head.status)) {
-            forward::copied(&head.fields, &auth.copy_headers, &mut self.copied.to_server);
-            forward::copied(&head.fields, &auth.copy_to_response, &mut self.copied.to_client);
-            (self.status, self.server_keeps, self.http10) =
-                (head.status, head.keep_alive, head.version == Version::Http10);
-            (self.body, self.encoder) = (Some(head.body()), None);
-            return Ok(Found::Authorized(head.len));
-        }
-        self.learned = asking.learns.and_then(|(name, sessions)| {
-            let lines = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"set-cookie"));
-            lines.filter_map(|field| sessions.key_of(field.value, name)).last()
-        });
-        if let Some((metric, true)) = asking.load_metric {
-            let value = head.fields.values(Name::LoadMetrics).next();
-            self.reported = Some(Box::new(orca::read_if_any(value, metric)));
-        }
-        forward::response(&head, &hop, scratch.reply);
-        (self.status, self.to_client, self.client_keeps) = (head.status, to_client, client_keeps);
-        (self.server_keeps, self.http10) = (head.keep_alive, head.version == Version::Http10);
-        self.body = Some(head.body());
-        if page.is_some() {
-            self.events = None;
-            let written = if asking.asked == Asked::Head { &[] } else { &body[..] };
-            scratch.reply.extend_from_slice(written);
-            return Ok(Found::Page { len: head.len, page: written.len() });
-        }
-        let is_endless = matches!(head.framing, Framing::Chunked | Framing::UntilClose);
-        let is_stream = is_endless && event_stream::is_event_stream(&head.fields);
-        self.events = is_stream.then(Events::default);
-        self.websocket = upgraded
-            && head.fields.values(Name::Upgrade).any(|value| value.eq_ignore_ascii_case(b"websocket"));
-        Ok(Found::Final(head.len))
     }
 }
 
@@ -712,78 +322,18 @@ pub struct Copied {
     pub to_client: Vec<u8>,
 }
 
-/// What a look at the server's bytes found.
-enum Found {
-    Part,
-    /// So many bytes that mean nothing.
-    Nothing(usize),
-    /// An interim response of this length; the head for the client is in `reply`, which may be empty.
-    Interim(usize),
-    /// The final head, of this length.
-    Final(usize),
-    /// The same, of a response of which a page takes the place of the body: it is in `reply` behind the head, so long.
-    Page {
-        len: usize,
-        page: usize,
-    },
-    /// The same, of a response that lets the request pass.
-    Authorized(usize),
-    /// An error that is not passed on.
-    Error,
-    /// The head, of this length, of an error that is not passed on if another server can be tried.
-    Retriable(usize),
-}
-
-/// A length that the server declared is passed on; a body that ends by chunks or by closing becomes chunks, or a close
-/// for HTTP/1.0.
-fn framing_for(client: Version, head: &ResponseHead<'_, '_>) -> Framing {
-    match (head.framing, client) {
-        (Framing::Chunked | Framing::UntilClose, Version::Http11) => Framing::Chunked,
-        (Framing::Chunked | Framing::UntilClose, Version::Http10) => Framing::UntilClose,
-        (known, _) => known,
-    }
-}
-
-/// The payload in the client's framing, with the end of the body when this is it.
-fn framed<'a>(
-    body: &'a Body,
-    to_client: Framing,
-    payload: &'a [u8],
-    room: &'a mut [u8; CHUNK_HEAD_MAX],
-) -> [&'a [u8]; 6] {
-    match to_client {
-        Framing::Chunked => body.chunked(payload, room),
-        _ => [payload, b"", b"", b"", b"", b""],
-    }
-}
-
-/// Sends all that there is room for; how many bytes that were.
-fn send_parts(client: &mut Stream, parts: [&[u8]; 7], then: Then) -> Result<usize, Failure> {
-    let mut slices = parts.map(IoSlice::new);
-    let mut left = &mut slices[..];
-    IoSlice::advance_slices(&mut left, 0);
-    let mut sent = 0;
-    while !left.is_empty() {
-        match client.send(left, then).map_err(|_| Failure::last(Reason::ClientGone))? {
-            Moved::Bytes(count) => {
-                sent += count;
-                IoSlice::advance_slices(&mut left, count);
-            }
-            _ => break,
-        }
-    }
-    Ok(sent)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::poller::{Side, Token};
     use super::super::simulation::Wire;
     use super::super::transport::Transport;
     use super::*;
-    use crate::http1::head::{Limits, Slots};
+    use crate::http1::framing::Asked;
+    use crate::http1::head::{Limits, Version};
+    use crate::http1::reason::Reason;
+    use std::io::IoSlice;
 
-    const ASKING: Asking<'_> = Asking {
+    const CONTEXT: ResponseContext<'_> = ResponseContext {
         asked: Asked::Other,
         version: Version::Http11,
         upgrade: false,
@@ -831,28 +381,25 @@ mod tests {
             }
         }
 
-        /// The server sends this, and one step is made with the worker's buffer.
-        fn step(&mut self, bytes: &str, reply: &mut Vec<u8>) -> Result<Downloaded, Failure> {
-            self.step_to(bytes, reply, None)
+        /// The server sends this, and one step is made with the worker's buffers.
+        fn step(&mut self, bytes: &str, scratch: &mut Scratch) -> Result<Downloaded, Failure> {
+            self.step_to(bytes, scratch, None)
         }
 
         /// The same, where an event stream is to end.
         fn step_to(
             &mut self,
             bytes: &str,
-            reply: &mut Vec<u8>,
+            scratch: &mut Scratch,
             stream_end: Option<StreamEnd>,
         ) -> Result<Downloaded, Failure> {
             if !bytes.is_empty() {
                 self.far_server.send(&[IoSlice::new(bytes.as_bytes())]).unwrap();
             }
             self.far_server.shared().lock().deliver(1, bytes.len());
-            let mut body = vec![0; 8192];
-            let (slots, pipes) = (&mut Slots::new(), &mut Pipes::default());
-            let mut scratch = Scratch { body: &mut body, reply, slots, pipes };
             self.server.notify(super::super::poller::Ready { readable: true, ..Default::default() });
-            let asking = Asking { stream_end, ..ASKING };
-            self.download.advance(&mut self.client, &mut self.server, &mut scratch, &asking, Moment::START)
+            let context = ResponseContext { stream_end, ..CONTEXT };
+            self.download.advance(&mut self.client, &mut self.server, scratch, &context, Moment::START)
         }
 
         /// What has reached the client.
@@ -869,10 +416,10 @@ mod tests {
         const HEAD: &str =
             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         let check = |end, pieces: &[&str], expected: &str| {
-            let (mut way, mut reply) = (Way::new(), Vec::new());
-            way.step(&format!("{HEAD}3\r\na\n\n\r\n2\r\nb:\r\n"), &mut reply).unwrap();
+            let (mut way, mut scratch) = (Way::new(), Scratch::new(8192));
+            way.step(&format!("{HEAD}3\r\na\n\n\r\n2\r\nb:\r\n"), &mut scratch).unwrap();
             way.received();
-            pieces.iter().for_each(|piece| _ = way.step_to(piece, &mut reply, Some(end)).unwrap());
+            pieces.iter().for_each(|piece| _ = way.step_to(piece, &mut scratch, Some(end)).unwrap());
             assert_eq!(way.received(), expected, "{end:?} {pieces:?}");
             assert_eq!(way.download.is_done(), expected.ends_with("0\r\n\r\n"));
             assert!(!way.download.server_keeps() || !way.download.is_done());
@@ -886,18 +433,18 @@ mod tests {
 
     #[test]
     fn what_a_client_that_left_did_not_take_goes_to_no_other() {
-        let (mut gone, mut other, mut reply) = (Way::new(), Way::new(), Vec::new());
+        let (mut gone, mut other, mut scratch) = (Way::new(), Way::new(), Scratch::new(8192));
         for way in [&mut gone, &mut other] {
-            way.step("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n01234", &mut reply).unwrap();
+            way.step("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n01234", &mut scratch).unwrap();
         }
         other.received();
         // The client leaves, and no event has told of it when the next piece is sent.
         let Way { far_client, .. } = &mut gone;
         far_client.reset_on_close();
         drop(std::mem::replace(far_client, Wire::pair(0).0));
-        let failure = gone.step("SECRET", &mut reply).unwrap_err();
+        let failure = gone.step("SECRET", &mut scratch).unwrap_err();
         assert_eq!(failure.reason, Reason::ClientGone);
-        other.step("56789", &mut reply).unwrap();
+        other.step("56789", &mut scratch).unwrap();
         assert_eq!(other.received(), "56789");
     }
 }

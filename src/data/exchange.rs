@@ -42,6 +42,7 @@ mod retry;
 mod retry_on_down;
 mod retry_on_status;
 mod session;
+mod tunnel;
 
 pub use info::Waiting;
 

@@ -413,7 +413,7 @@ impl Connection {
         let Phase::Linger { silent_until, until } = &mut self.phase else { return None };
         let mut dropped = 0;
         loop {
-            match self.client.stream.recv(&mut cx.body) {
+            match self.client.stream.recv(&mut cx.scratch.body) {
                 Ok(Moved::Bytes(count)) => {
                     dropped += count;
                     *silent_until = cx.now.after(LINGER_SILENCE).min(*until);
@@ -589,7 +589,7 @@ impl Connection {
                 return Head::Partial(0);
             }
         }
-        let mut slots = std::mem::take(&mut cx.slots);
+        let mut slots = std::mem::take(&mut cx.scratch.slots);
         let found = match head::request(request, &limits, &mut slots) {
             Ok(Parsed::Partial) => {
                 self.seen = request.len();
@@ -597,12 +597,12 @@ impl Connection {
             }
             Ok(Parsed::Complete(head)) => {
                 let Some(sender) = self.sender() else { return Head::Rejected(Reason::Internal) };
-                let mut body = std::mem::take(&mut cx.body);
+                let mut body = std::mem::take(&mut cx.scratch.body);
                 let early = request.get(head.len..).unwrap_or_default();
                 let count = early.len().min(body.len());
                 body[..count].copy_from_slice(&early[..count]);
                 let (exchange, used) = Exchange::begin(&head, &mut body[..count], sender, cx);
-                cx.body = body;
+                cx.scratch.body = body;
                 Head::Exchange(exchange, skipped + head.len + used)
             }
             Err(_) if greeting::is_tls(request) && self.requests == 0 => {
@@ -610,7 +610,7 @@ impl Connection {
             }
             Err(reason) => Head::Rejected(reason),
         };
-        cx.slots = slots;
+        cx.scratch.slots = slots;
         found
     }
 

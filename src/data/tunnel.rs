@@ -130,12 +130,12 @@ impl Tunnel {
         if self.upward.frames.is_some() && cx.shared.is_draining() {
             self.say_goodbye(cx);
         }
-        let Context { servers, body, now, shared, .. } = cx;
+        let Context { servers, scratch, now, shared, .. } = cx;
         let Some(server) = servers.get_mut(self.connection) else { return Step::Done };
         let mut left = TURN_BYTES;
         loop {
-            let up = self.upward.advance(&mut client.stream, &mut server.stream, body, *now);
-            let down = self.downward.advance(&mut server.stream, &mut client.stream, body, *now);
+            let up = self.upward.advance(&mut client.stream, &mut server.stream, &mut scratch.body, *now);
+            let down = self.downward.advance(&mut server.stream, &mut client.stream, &mut scratch.body, *now);
             let moved = up + down;
             if moved > 0 {
                 self.moved_at = *now;

@@ -9,6 +9,7 @@ pub use named::{Room, Says};
 
 use super::buffers::KEPT_BYTES;
 use super::client::{Client, Failure};
+use super::context::Scratch;
 use super::socket::Then;
 use super::splice::{PIPE_BYTES, Pipe, Pipes};
 use super::transport::{Moved, Stream};
@@ -176,16 +177,15 @@ impl Upload {
         &mut self,
         client: &mut Client,
         server: &mut Stream,
-        scratch: &mut [u8],
-        pipes: &mut Pipes,
+        scratch: &mut Scratch,
         discards: bool,
         now: Moment,
     ) -> Result<usize, Failure> {
-        let mut moved = self.flush(server, pipes);
+        let mut moved = self.flush(server, &mut scratch.pipes);
         if !self.body.is_done() && !self.has_unsent() && (!self.broken || discards) {
             moved += match self.splices(client, server) {
-                true => self.splice(client, server, pipes)?,
-                false => self.receive(client, Some(server), scratch)?,
+                true => self.splice(client, server, &mut scratch.pipes)?,
+                false => self.receive(client, Some(server), &mut scratch.body)?,
             };
         }
         if moved > 0 {

@@ -12,9 +12,9 @@ impl Exchange {
             // The server is not asked before the body is here, so the client would wait for nothing.
             self.download.send_interim(client, b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        self.download.flush(client, Then::Open, &mut cx.pipes)?;
+        self.download.flush(client, Then::Open, &mut cx.scratch.pipes)?;
         while self.upload.is_chunked() {
-            if self.upload.collect(client, &mut cx.body, cx.now)? == 0 && self.upload.is_chunked() {
+            if self.upload.collect(client, &mut cx.scratch.body, cx.now)? == 0 && self.upload.is_chunked() {
                 return self.wait_for_body(cx);
             }
         }

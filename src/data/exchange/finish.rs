@@ -12,7 +12,7 @@ use crate::state::traffic::Ended;
 
 impl Exchange {
     pub(super) fn send_rest(&mut self, client: &mut Client, cx: &mut Context) -> Result<Flow, Failure> {
-        let moved = self.download.flush(client, self.then(), &mut cx.pipes)?;
+        let moved = self.download.flush(client, self.then(), &mut cx.scratch.pipes)?;
         if moved > 0 {
             self.download.moved_at = cx.now;
         }

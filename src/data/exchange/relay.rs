@@ -3,18 +3,17 @@
 use super::load;
 use super::session::learned_cookie;
 use super::{Exchange, Flow, State};
+use crate::base::time::Moment;
 use crate::data::buffers::TURN_BYTES;
 use crate::data::client::{Client, Failure};
 use crate::data::context::Context;
-use crate::data::download::{Asking, Downloaded, Scratch};
-use crate::data::finish;
+use crate::data::download::{Downloaded, ResponseContext};
 use crate::data::server_pool::ServerConnection;
-use crate::data::tunnel::Tunnel;
+use crate::data::shared::Shared;
 use crate::http1::forward::Edits;
 use crate::http1::reason::Reason;
 use crate::policy::retry::Phase;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 /// What came of moving both directions once.
 enum Relayed {
@@ -130,10 +129,10 @@ impl Exchange {
         client: &mut Client,
         cx: &mut Context,
     ) -> Result<ControlFlow<Relayed, usize>, Failure> {
-        let Context { shared, servers, body, pipes, now, .. } = cx;
+        let Context { shared, servers, scratch, now, .. } = cx;
         let Some(connection) = servers.get_mut(key) else { return Err(Failure::RESET) };
         let begun = self.download.has_begun();
-        let sent = self.upload.advance(client, &mut connection.stream, body, pipes, begun, *now)?;
+        let sent = self.upload.advance(client, &mut connection.stream, scratch, begun, *now)?;
         if !self.upload.has_begun() {
             return match (self.upload.is_broken(), connection.reused) {
                 (true, true) => Err(Failure::UNSENT),
@@ -171,7 +170,7 @@ impl Exchange {
         let may_keep = self.meta.keep_alive && is_end_known && cx.keeps_connections(self.meta.listener);
         let stream_end = self.stream_end(cx);
         let retries_on = self.retries_on();
-        let Context { shared, servers, body, reply, slots, pipes, now, .. } = cx;
+        let Context { shared, servers, scratch, now, .. } = cx;
         let Some(connection) = servers.get_mut(key) else { return Err(Failure::RESET) };
         let mut digits = [0; 32];
         let live = &self.view.live;
@@ -182,7 +181,7 @@ impl Exchange {
         let id = if is_id_told { self.meta.trace.bytes(&mut digits) } else { b"" };
         let way = self.way.as_deref().filter(|way| way.edits_responses() && !asks);
         let edits = way.map(|way| way.response_edits(server));
-        let asking = Asking {
+        let context = ResponseContext {
             asked: self.meta.asked,
             version: self.meta.version,
             upgrade: self.meta.upgrade && !asks,
@@ -207,23 +206,13 @@ impl Exchange {
             limits: &live.config.limits.head.of_responses(),
             reused: connection.reused,
         };
-        let mut scratch = Scratch { body, reply, slots, pipes };
-        let downloaded = self.download.advance(client, &mut connection.stream, &mut scratch, &asking, *now);
-        downloaded.map_err(|failure| match failure {
-            // A pooled connection that died before a byte of the response: the race of reuse, not the server's fault.
-            Failure::RESET if connection.reused => Failure { phase: Phase::Reuse, ..failure },
-            // With TLS 1.3 a server rejects our certificate only after our side of the handshake.
-            Failure::RESET if connection.stream.tls_trouble().is_some() => {
-                connection.log_tls_trouble(shared, *now);
-                Failure { reason: Reason::TlsFailed, ..failure }
-            }
-            failure => failure,
-        })
+        let downloaded = self.download.advance(client, &mut connection.stream, scratch, &context, *now);
+        downloaded.map_err(|failure| explained(failure, connection, shared, *now))
     }
 
     /// The server is done with; what is left of its response goes to the client.
     fn relay_rest(&mut self, client: &mut Client, cx: &mut Context) -> Result<Relayed, Failure> {
-        let moved = self.download.flush(client, self.then(), &mut cx.pipes)?;
+        let moved = self.download.flush(client, self.then(), &mut cx.scratch.pipes)?;
         if moved > 0 {
             self.download.moved_at = cx.now;
         }
@@ -238,34 +227,18 @@ impl Exchange {
         }
         self.let_go_of_server(self.upload.is_done(), cx);
     }
+}
 
-    /// The server has switched protocols: the connections of both sides become a tunnel.
-    fn open_tunnel(&mut self, client: &mut Client, cx: &mut Context) -> Result<Flow, Failure> {
-        let (Some(connection), Some(lease), Some(permit)) =
-            (self.connection.take(), self.lease.take(), self.tunnel.take())
-        else {
-            return Err(Failure::last(Reason::Internal));
-        };
-        finish::record_success(&lease, cx);
-        lease.becomes_tunnel();
-        self.note_session(cx.now);
-        let early = std::mem::take(&mut client.input);
-        let (rest, from) = self.download.take_rest();
-        let counted = self.gate.take().and_then(|gate| gate.into_permit());
-        let traffic = finish::counted(
-            self.meta.listener,
-            self.way.as_deref(),
-            self.in_pool.then_some(self.pool),
-            &self.view.live,
-        );
-        let live = &self.view.live;
-        let tunnel = Tunnel::open(connection, lease, permit, counted, (early, rest), live, cx);
-        let mut tunnel = tunnel
-            .counted_by(traffic.into_iter().flatten().map(Arc::clone))
-            .idle_for(self.way.as_ref().and_then(|way| way.route.timeouts.tunnel));
-        if self.download.is_websocket() {
-            tunnel.follow_frames(from);
+/// What a connection that ended before the response says of its server.
+fn explained(failure: Failure, connection: &ServerConnection, shared: &Shared, now: Moment) -> Failure {
+    match failure {
+        // A pooled connection that died before a byte of the response: the race of reuse, not the server's fault.
+        Failure::RESET if connection.reused => Failure { phase: Phase::Reuse, ..failure },
+        // With TLS 1.3 a server rejects our certificate only after our side of the handshake.
+        Failure::RESET if connection.stream.tls_trouble().is_some() => {
+            connection.log_tls_trouble(shared, now);
+            Failure { reason: Reason::TlsFailed, ..failure }
         }
-        Ok(Flow::Tunnel(Box::new(tunnel)))
+        failure => failure,
     }
 }

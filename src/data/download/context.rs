@@ -1,10 +1,9 @@
-//! What a step of a response depends on, what is lent to it, and how it ends.
+//! What a step of a response depends on, and how it ends.
 
-use crate::data::splice::Pipes;
 use crate::http1::encoding::{Coding, Compression};
-use crate::http1::forward::Edits;
-use crate::http1::framing::Asked;
-use crate::http1::head::{Limits, Slots, Version};
+use crate::http1::forward::{Edits, ResponseHop};
+use crate::http1::framing::{Asked, Framing};
+use crate::http1::head::{Limits, Version};
 use crate::http1::page::Form;
 use crate::policy::orca::Metric;
 use crate::policy::statuses::Statuses;
@@ -13,7 +12,7 @@ use crate::state::session::Sessions;
 
 /// What the response to a request depends on.
 #[derive(Clone, Copy)]
-pub struct Asking<'a> {
+pub struct ResponseContext<'a> {
     /// The request's method, as far as framing cares.
     pub asked: Asked,
     /// The client's version.
@@ -64,6 +63,30 @@ pub struct Asking<'a> {
     pub reused: bool,
 }
 
+impl<'a> ResponseContext<'a> {
+    /// What the head for the client says besides what the server's does; of a response that is not compressed and has no page
+    /// in its place.
+    pub(super) fn hop(&self, framing: Framing, keep_alive: bool) -> ResponseHop<'a> {
+        ResponseHop {
+            client: self.version,
+            framing,
+            keep_alive,
+            pseudonym: self.pseudonym,
+            served_by: self.served_by,
+            hides_load_metrics: self.load_metric.is_some(),
+            date: self.date,
+            request_id: self.request_id,
+            coding: None,
+            page: None,
+            weakens_tag: false,
+            varies: false,
+            lines: self.lines,
+            session: self.session,
+            edits: self.edits,
+        }
+    }
+}
+
 /// Where an event stream that is to end does so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEnd {
@@ -71,19 +94,6 @@ pub enum StreamEnd {
     AfterEvent,
     /// Behind what has come.
     Now,
-}
-
-/// What a worker lends for a step.
-#[derive(Debug)]
-pub struct Scratch<'a> {
-    /// Bytes of bodies.
-    pub body: &'a mut [u8],
-    /// A head for the client.
-    pub reply: &'a mut Vec<u8>,
-    /// Room for a head's fields.
-    pub slots: &'a mut Slots,
-    /// For long bodies.
-    pub pipes: &'a mut Pipes,
 }
 
 /// How a step ended.
