@@ -41,7 +41,6 @@ const LONG: &[(&str, usize, &str)] = &[
         450,
         "accepting and parking share the thread's poller and its order of connections",
     ),
-    ("src/data/download.rs", 780, "heads and body of a response share what the client has not taken yet"),
     ("src/data/h1.rs", 670, "all phases of a client's connection are in one file"),
     ("src/data/worker.rs", 440, "a turn, and what becomes of a connection in it, are in one file"),
     ("src/http1/head.rs", 560, "the heads of requests and of responses share their scan and their limits"),
