@@ -32,45 +32,51 @@ use std::time::Duration;
 /// What stands for the standard input in the place of a file.
 const STDIN: &str = "-";
 
+/// Columns of a help text: those of a terminal as it opens.
+const HELP_WIDTH: usize = 80;
+
 const ABOUT: &str = "A layer 7 (HTTP/1.1) load balancer on blocking OS threads";
 
 const LONG_ABOUT: &str = "\
 Evenkeel is a layer 7 (HTTP/1.1) load balancer on blocking OS threads.
 
-It accepts requests, in clear text or over TLS, and distributes them over your servers,
-by host and path if there are routes. It checks
-the servers, takes out those that are down, and starts and stops its own workers
-as the load changes.
+It accepts requests, in clear text or over TLS, and distributes them over your
+servers, by host and path if there are routes. It checks the servers, takes out
+those that are down, and starts and stops its own workers as the load changes.
 
 Without a command it runs the balancer with ./config.json, or with the defaults
 when there is no such file: port 8000, admin API on 127.0.0.1:9301.";
 
 const AFTER_HELP: &str = "\
 First steps:
-  evenkeel demo                                  a balancer and three servers, for a first try
-  evenkeel                                       the balancer, in one terminal
-  evenkeel run --listen :8080 --to 127.0.0.1:9001    the same without a configuration file
-  evenkeel server 9001                           a sample server, in the next
-  curl -X POST http://localhost:8000/requests    a request through the balancer
-  evenkeel loadtest                              many requests
-  evenkeel status                                workers, servers and totals
-  evenkeel top                                   the same, live
-  evenkeel explain                               why requests went where they went
+  evenkeel demo              a balancer and three servers, for a first try
+  evenkeel                   the balancer, in one terminal
+  evenkeel server 9001       a sample server, in the next
+  curl -X POST http://localhost:8000/requests
+                             a request through the balancer
+  evenkeel loadtest          many requests
+  evenkeel status            workers, servers and totals
+  evenkeel top               the same, live
+  evenkeel explain           why requests went where they went
+  evenkeel run --listen :8080 --to 127.0.0.1:9001 --to 127.0.0.1:9002
+                             a balancer without a configuration file
 
 Exit codes:
   0  done
-  1  it failed while running; for check: something on this machine prevents a start;
+  1  it failed while running;
+     for check: something on this machine prevents a start;
      for healthcheck: the balancer does not serve requests;
      for loadtest: a response was missing, or was not 2xx or 3xx
   2  the command line is wrong
   3  the configuration is not valid
 
 Environment:
-  RUST_LOG  overrides log.level of the configuration (error, warn, info, debug, trace)";
+  RUST_LOG  takes precedence over log.level of the configuration
+            (error, warn, info, debug, trace)";
 
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "evenkeel", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
+#[command(name = "evenkeel", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER_HELP, max_term_width = HELP_WIDTH)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -95,10 +101,10 @@ pub enum Command {
     /// later, stops at once.
     #[command(after_help = run::AFTER_HELP)]
     Run(run::Arguments),
-    /// Run a balancer and three sample servers in one process, for a first try
+    /// Run a balancer and three sample servers, for a first try
     ///
-    /// The balancer listens on 127.0.0.1:8000; one of the three servers is slow. It prints commands to try next and
-    /// stops on ctrl-C. It has its own configuration.
+    /// All four are in one process. The balancer listens on 127.0.0.1:8000; one of the servers is slow. It prints
+    /// commands to try next and stops on ctrl-C. It has its own configuration.
     Demo,
     /// Run a sample server that registers itself with the balancer
     #[command(long_about = server::LONG_ABOUT, after_help = server::AFTER_HELP)]
@@ -106,10 +112,10 @@ pub enum Command {
     /// Send many requests and measure the responses
     #[command(long_about = loadtest::LONG_ABOUT, after_help = loadtest::AFTER_HELP)]
     Loadtest(loadtest::Arguments),
-    /// Simulate how a configuration distributes requests, under virtual time
+    /// Simulate how a configuration distributes requests
     #[command(long_about = simulate::LONG_ABOUT, after_help = simulate::AFTER_HELP)]
     Simulate(simulate::Arguments),
-    /// Check whether a configuration is valid, and whether the balancer could start with it here
+    /// Check a configuration, and whether the balancer can start with it here
     ///
     /// Prints a summary, or every fault at once with its position in the file and what to write instead. Exits with 3
     /// when the file has a fault, and with 1 when a port, a folder or an address of this machine prevents a start. A
@@ -121,9 +127,10 @@ pub enum Command {
     ///
     /// Write it to a file, and name that file in the configuration: "$schema": "evenkeel.schema.json".
     Schema,
-    /// Ask the running balancer whether it can serve requests, for containers; 0 is yes, 1 is no
+    /// Ask a running balancer whether it can serve requests, for containers
     ///
     /// Asks /ready through the admin socket or port of the configuration, for 3 s at most. Prints the response.
+    #[command(after_help = healthcheck::AFTER_HELP)]
     Healthcheck(healthcheck::Arguments),
     /// Print the completions for a shell
     ///
@@ -145,13 +152,13 @@ pub enum Command {
     /// Watch a running balancer live, and drain its servers
     #[command(long_about = top::LONG_ABOUT, after_help = top::AFTER_HELP)]
     Top(top::Arguments),
-    /// Show why requests went to the servers that they went to
+    /// Show why requests went where they went
     #[command(long_about = explain::LONG_ABOUT, after_help = explain::AFTER_HELP)]
     Explain(explain::Arguments),
     /// Have a running balancer read its configuration again
     #[command(long_about = reload::LONG_ABOUT, after_help = reload::AFTER_HELP)]
     Reload(reload::Arguments),
-    /// Restart the binary of a running balancer without losing a connection
+    /// Replace the program of a running balancer without losing a connection
     #[command(long_about = upgrade::LONG_ABOUT, after_help = upgrade::AFTER_HELP)]
     Upgrade(upgrade::Arguments),
     /// Work with the configuration of a running balancer
@@ -311,6 +318,19 @@ fn find(named: Option<&Path>) -> Result<Config, Failure> {
     }
 }
 
+/// The running balancer of a configuration. A file that is not valid any more hides no balancer that runs with it.
+fn running(which: &admin::Which, file: Option<&Path>) -> Result<admin::Client, Failure> {
+    let named = which.admin.as_ref();
+    match find(file) {
+        Ok(config) => admin::Client::of(&config, named),
+        Err(Failure::Configuration(faults)) => {
+            admin::Client::despite_faults(file.unwrap_or(Path::new(FILE)), named)
+                .ok_or(Failure::Configuration(faults))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
 /// The address at which a listener can be reached from this machine: the unspecified address is not a destination.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -366,9 +386,32 @@ mod tests {
         Arguments::command().debug_assert();
     }
 
+    /// Every command, with its names in front.
+    fn commands(command: &clap::Command, path: &str) -> Vec<(String, clap::Command)> {
+        let name = format!("{path} {}", command.get_name());
+        let below = command.get_subcommands().filter(|below| below.get_name() != "help");
+        let below: Vec<_> = below.flat_map(|below| commands(below, &name)).collect();
+        std::iter::once((name, command.clone())).chain(below).collect()
+    }
+
+    #[test]
+    fn help_fits_into_a_terminal() {
+        let mut all = Arguments::command();
+        all.build();
+        let all = commands(&all, "");
+        assert!(all.len() > 20, "{}", all.len());
+        for (name, mut command) in all {
+            for help in [command.render_help(), command.render_long_help()] {
+                for line in help.to_string().lines() {
+                    assert!(line.chars().count() <= HELP_WIDTH, "{name}: {line}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn commands_that_scripts_use_tell_their_exit_codes() {
-        for name in ["check", "status", "explain", "reload", "upgrade"] {
+        for name in ["check", "status", "explain", "reload", "upgrade", "healthcheck"] {
             let help = Arguments::command().find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains("Exit codes:\n  0  "), "{name}: {help}");
         }

@@ -1,7 +1,7 @@
 //! What the admin API changed, over a restart: made again at the start, and written by a thread when it changes
 //! (`admin.state_file`).
 
-use super::{Error, spawn};
+use super::{Error, preflight, spawn};
 use crate::control::state_file::{self, Found, Handle, Writer};
 use crate::state::changes::Changes;
 use crate::state::config::Config;
@@ -53,6 +53,9 @@ pub(super) fn start(
     written: Changes,
 ) -> Result<Option<(Handle, JoinHandle<()>)>, Error> {
     let Some(path) = &config.admin.state_file else { return Ok(None) };
+    if let Err((key, advice)) = preflight::state_file(path) {
+        log::warn!("{key}: {advice}; until then a restart loses what the admin API changes");
+    }
     let table = Arc::clone(table);
     let changes = move || {
         let snapshot = table.snapshot();

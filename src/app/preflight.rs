@@ -142,7 +142,7 @@ fn access_log(target: &AccessLog) -> Verdict {
 }
 
 /// Whether the state file could be written: a new file takes its place each time.
-fn state_file(path: &Path) -> Verdict {
+pub(super) fn state_file(path: &Path) -> Verdict {
     folder(path).map_err(|advice| ("admin.state_file".to_owned(), format!("{advice}, or write another path")))
 }
 

@@ -1,7 +1,7 @@
 //! The admin API as used by the commands: through the socket of their configuration first, and never that of another
 //! balancer unless told to.
 
-use super::{Failure, failed, reachable};
+use super::{Failure, failed, processes, reachable};
 use crate::base::program;
 use crate::control::probe::connection::{self, Channel, Stream};
 use crate::control::probe::over_ureq;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 use ureq::{Agent, Error};
@@ -24,6 +24,8 @@ const CALL: Duration = Duration::from_secs(10);
 const RESPONSE_MAX: u64 = 16 * 1024 * 1024;
 /// Buffers of a connection, in bytes.
 const BUFFER: usize = 16 * 1024;
+/// Why a socket cannot be used without the right to.
+const FOREIGN: &str = "it belongs to another user";
 /// The request that identifies the balancer.
 const STATUS: &str = "/api/v1/status";
 
@@ -83,6 +85,24 @@ impl Client {
         Ok(Client { places, token, wanted: Some(Instance::of(file)) })
     }
 
+    /// The balancer that runs with this file, or whichever is at the place that the operator gave, although the file is not
+    /// valid now: it goes on with what it read before. `None` if it is not found.
+    pub(super) fn despite_faults(file: &Path, named: Option<&Place>) -> Option<Self> {
+        let client = match named {
+            Some(place) => Client::at(place.clone(), None),
+            None => {
+                let (wanted, folder) = (Instance::of(file), file.parent().unwrap_or(Path::new("")));
+                // Where they are by default, then what the process has.
+                let defaults = config::parse("{}", folder).unwrap_or_default().admin;
+                let sockets = defaults.socket.into_iter().chain(processes::unix_sockets_of(&wanted));
+                let ports = defaults.bind.map(|bind| Place::Tcp(reachable(bind)));
+                let places = sockets.map(Place::Socket).chain(ports).collect();
+                Client { places, token: None, wanted: Some(wanted) }
+            }
+        };
+        client.find().is_ok().then_some(client)
+    }
+
     /// Whichever balancer is at this place.
     pub fn at(place: Place, token: Option<String>) -> Self {
         Client { places: vec![place], token, wanted: None }
@@ -106,10 +126,13 @@ impl Client {
 
     /// The first place where the balancer is found, and its status.
     fn find(&self) -> Result<(&Place, String), Unmet> {
-        let (mut absent, mut other) = (Vec::new(), None);
+        let (mut absent, mut other, mut foreign) = (Vec::new(), None, None);
         for place in &self.places {
             match call(place, self.token.as_deref(), "GET", STATUS, String::new()) {
-                Err(why) => absent.push(format!("{place}: {why}")),
+                Err(why) => {
+                    foreign = foreign.or((why == FOREIGN).then_some(place));
+                    absent.push(format!("{place}: {why}"));
+                }
                 Ok((200, status)) => match &self.wanted {
                     Some(wanted) if !told(&status).instance.has_same_file(wanted) => {
                         other = other.or(Some(another(place, &told(&status).instance, wanted)));
@@ -119,9 +142,12 @@ impl Client {
                 Ok((status, _)) => other = other.or(Some(rejected(place, status))),
             }
         }
-        Err(match other {
-            Some(why) => Unmet::Other(why),
-            None => Unmet::Absent(format!("{} ({})", self.start_advice(), absent.join("; "))),
+        Err(match (other, foreign) {
+            (Some(why), _) => Unmet::Other(why),
+            (None, Some(place)) => Unmet::Other(format!(
+                "{place} belongs to another user; run this command as that user or as root, or set admin.bind"
+            )),
+            (None, None) => Unmet::Absent(format!("{} ({})", self.start_advice(), absent.join("; "))),
         })
     }
 
@@ -166,7 +192,7 @@ fn another(place: &Place, met: &Instance, wanted: &Instance) -> String {
     let pid = if met.pid == 0 { String::new() } else { format!(" (pid {})", met.pid) };
     format!(
         "the balancer at {place} is another one: it runs with {with}{pid}, not with {file}. \
-         Start that of {file}, or say --admin {} to mean this one",
+         Start the one of {file}, or select this one with --admin {}",
         place.as_argument()
     )
 }
@@ -262,7 +288,7 @@ fn words(error: &Error) -> String {
         Error::Io(error) => match error.kind() {
             io::ErrorKind::NotFound => "there is no such socket".to_owned(),
             io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
-            io::ErrorKind::PermissionDenied => "it belongs to another user".to_owned(),
+            io::ErrorKind::PermissionDenied => FOREIGN.to_owned(),
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "no response in time".to_owned(),
             _ => error.to_string(),
         },
@@ -286,7 +312,6 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::os::unix::net::UnixListener;
-    use std::path::Path;
 
     fn served(mut stream: impl Read + Write, response: &str) -> String {
         let mut head = Vec::new();

@@ -29,7 +29,8 @@ pub struct Arguments {
 pub(super) const AFTER_HELP: &str = "\
 Exit codes:
   0  it is valid; with --diff: a reload would change nothing
-  1  something on this machine prevents a start, or the reload; with --diff also: no balancer runs with this file
+  1  something on this machine prevents a start, or the reload;
+     with --diff also: no balancer runs with this file
   2  the command line is wrong
   3  the configuration is not valid
   4  with --diff: a reload would change what is printed
@@ -37,6 +38,11 @@ Exit codes:
 
 /// The most servers that a summary names.
 const SERVERS_SHOWN: usize = 5;
+/// Pools that the summary lists; further ones are counted.
+const POOLS_SHOWN: usize = 10;
+/// Columns of the summary, and of what stands in front of a value.
+const WIDTH: usize = 80;
+const INDENT: usize = 14;
 
 /// Prints a summary, or every fault; they are the result and go to the standard output.
 pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
@@ -181,25 +187,50 @@ fn summary(config: &Config, file: Option<&Path>) -> impl Iterator<Item = String>
     };
     let pool = &config.threadpool;
     let lines = [
-        head,
-        format!("  listens on  {}", listeners(config)),
-        format!("  admin       {}", admin(config)),
-        format!("  servers     {}", servers(config)),
-        format!(
-            "  workers     {} to {}, with a queue of {}",
-            pool.bounds.min, pool.bounds.max, pool.queue_capacity
+        ("listens on", listeners(config)),
+        ("admin", vec![admin(config)]),
+        ("servers", servers(config)),
+        ("pools", pools(config)),
+        ("routes", vec![config.routes.len().to_string()]),
+        (
+            "workers",
+            vec![format!(
+                "{} to {}, with a queue of {}",
+                pool.bounds.min, pool.bounds.max, pool.queue_capacity
+            )],
         ),
     ];
-    lines.into_iter()
+    let has_routes = !config.routes.is_empty();
+    let shown =
+        lines.into_iter().filter(move |(name, items)| !items.is_empty() && (has_routes || *name != "routes"));
+    std::iter::once(head).chain(shown.map(|(name, items)| row(name, &items)))
 }
 
-fn listeners(config: &Config) -> String {
+/// A name and its values, which go on in a further line where the width ends.
+fn row(name: &str, items: &[String]) -> String {
+    let mut lines = vec![format!("  {name:<width$}", width = INDENT - 2)];
+    for (at, item) in items.iter().enumerate() {
+        let item = if at + 1 < items.len() { format!("{item},") } else { item.clone() };
+        let line = &lines[lines.len() - 1];
+        let is_first = line.chars().count() == INDENT;
+        match is_first || line.chars().count() + 1 + item.chars().count() <= WIDTH {
+            true => {
+                let last = lines.len() - 1;
+                lines[last] += &format!("{}{item}", if is_first { "" } else { " " });
+            }
+            false => lines.push(format!("{:INDENT$}{item}", "")),
+        }
+    }
+    lines.join("\n")
+}
+
+fn listeners(config: &Config) -> Vec<String> {
     let shown = config.listen.listeners.iter().map(|listener| match (listener.listed, &listener.tls) {
         (None, _) => listener.place.to_string(),
         (Some(_), None) => format!("{} ({})", listener.place, listener.name),
         (Some(_), Some(_)) => format!("{} ({}, TLS)", listener.place, listener.name),
     });
-    shown.collect::<Vec<_>>().join(", ")
+    shown.collect()
 }
 
 fn admin(config: &Config) -> String {
@@ -209,19 +240,37 @@ fn admin(config: &Config) -> String {
     if places.is_empty() { "off".to_owned() } else { places.join(" and ") }
 }
 
-fn servers(config: &Config) -> String {
+fn servers(config: &Config) -> Vec<String> {
     let list = &config.servers.list;
     let algorithm = config.servers.algorithm.name();
-    if list.is_empty() {
-        return format!("none yet ({algorithm}); they can register through the admin API");
+    match (list.is_empty(), config.pools.is_empty()) {
+        (true, true) => {
+            return vec![format!("none yet ({algorithm}); they can register through the admin API")];
+        }
+        (true, false) => return Vec::new(),
+        _ => {}
     }
     let shown = list.iter().take(SERVERS_SHOWN).map(|server| match server.address.to_string() {
         address if address == server.name => address,
         address => format!("{} {address}", server.name),
     });
     let mut shown: Vec<String> = shown.collect();
+    shown[0] = format!("{} ({algorithm}): {}", list.len(), shown[0]);
     if list.len() > SERVERS_SHOWN {
         shown.push(format!("and {} more", list.len() - SERVERS_SHOWN));
     }
-    format!("{} ({algorithm}): {}", list.len(), shown.join(", "))
+    shown
+}
+
+/// The pools beside the default one, each with the number of its servers.
+fn pools(config: &Config) -> Vec<String> {
+    let told = config.pools.iter().take(POOLS_SHOWN).map(|pool| {
+        let servers = counted(pool.servers.list.len(), "server");
+        format!("{} ({}, {servers})", pool.name, pool.servers.algorithm.name())
+    });
+    let mut told: Vec<String> = told.collect();
+    if config.pools.len() > POOLS_SHOWN {
+        told.push(format!("and {} more", config.pools.len() - POOLS_SHOWN));
+    }
+    told
 }

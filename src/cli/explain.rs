@@ -3,7 +3,7 @@
 mod text;
 
 use super::admin::{Client, Which};
-use super::{Failure, File, duration, failed, find, say};
+use super::{Failure, File, duration, failed, running, say};
 use crate::base::time;
 use crate::sample::AdminApi;
 use crate::state::decisions::told::Decisions;
@@ -18,17 +18,18 @@ use text::report;
 pub(super) const LONG_ABOUT: &str = "\
 Show why requests went to the servers that they went to.
 
-The balancer records the choices for some requests each second (decisions.per_second; in quiet
-times those for all requests): the candidates with what their ranks were made of, and why the
-other servers could not get the request. The last ones are shown, the newest at the end. With
---next the requests to come are recorded and waited for.";
+The balancer records the choices for some requests each second
+(decisions.per_second; in quiet times those for all requests): the candidates,
+what their ranks were made of, and why other servers could not get the request.
+The last ones are shown, the newest at the end. With --next the requests to come
+are recorded and waited for.";
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
-  evenkeel explain                                  the last decisions
-  evenkeel explain --pool api -n 1 --json           the last one of a pool, as JSON
-  evenkeel explain --request-id 4bf92f3577b34da6    where the request of this id went
-  evenkeel explain --next --header x-debug:1        waits for a request with this header
+  evenkeel explain                             the last decisions
+  evenkeel explain --pool api -n 1 --json      the last one of a pool, as JSON
+  evenkeel explain --request-id 4bf92f3577b3   where this request went
+  evenkeel explain --next --header x-debug:1   the next request with this header
 
 Exit codes:
   0  decisions were shown
@@ -76,8 +77,7 @@ pub struct Arguments {
 
 /// Gets the decisions and prints them.
 pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
-    let config = find(file)?;
-    let client = Client::of(&config, arguments.which.admin.as_ref())?;
+    let client = running(&arguments.which, file)?;
     let (text, is_enough) =
         if arguments.next { awaited(&client, arguments)? } else { last(&client, arguments)? };
     let decisions: Decisions = serde_json::from_str(&text).map_err(not_valid)?;

@@ -1,10 +1,16 @@
 //! `evenkeel healthcheck`: whether the balancer of a configuration works, for containers and scripts.
 
 use super::admin::{Client, Which};
-use super::{Failure, File, find, print_error, say};
+use super::{Failure, File, print_error, running, say};
 use crate::sample::AdminApi;
 use clap::Args;
 use std::path::Path;
+
+pub(super) const AFTER_HELP: &str = "\
+Exit codes:
+  0  yes
+  1  no, or no balancer of this configuration responds
+  2  the command line is wrong";
 
 /// The arguments of `evenkeel healthcheck`.
 #[derive(Clone, Debug, Args)]
@@ -42,7 +48,7 @@ fn ask(arguments: &Arguments, file: Option<&Path>) -> Result<(u16, String), Fail
     let client = match &arguments.which.admin {
         // The file is not needed, and may be about to change.
         Some(place) => Client::at(place.clone(), None),
-        None => Client::of(&find(file)?, None)?,
+        None => running(&arguments.which, file)?,
     };
     client.call("GET", path, String::new()).map_err(|unmet| Failure::Runtime(unmet.to_string()))
 }

@@ -16,16 +16,18 @@ const BODY_MAX: u64 = 1024 * 1024 * 1024;
 pub(super) const LONG_ABOUT: &str = "\
 Send many requests and measure the responses.
 
-Without --rate each connection sends its next request when it has the response to the last
-(closed loop). With --rate or --ramp requests are sent at a given rate, and latency counts from
-the moment a request was meant to be sent (open loop), so that queueing delays are included.
+Without --rate each connection sends its next request when it has the response
+to the last (closed loop). With --rate or --ramp requests are sent at a given
+rate, and latency counts from the moment a request was meant to be sent (open
+loop), so that queueing delays are included.
 
-Prints good, rejected and failed requests apart, latencies (p50, p90, p95, p99, p99.9, max),
-statuses, Evenkeel's own rejections by reason, the body of the commonest error, and how the
-responses are distributed over the servers. Stops at once when nothing listens.
+Prints good, rejected and failed requests apart, latencies (p50, p90, p95, p99,
+p99.9, max), statuses, Evenkeel's own rejections by reason, the body of the
+commonest error, and how the responses are distributed over the servers. Stops
+at once when nothing listens.
 
-As in hey, ab and wrk: -c 100 -z 10s -n 1000. A number after -c is the number of connections,
-and anything else the configuration file.";
+As in hey, ab and wrk: -c 100 -z 10s -n 1000. A number after -c is the number of
+connections, and anything else the configuration file.";
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
@@ -37,9 +39,10 @@ Examples:
   evenkeel loadtest https://localhost:8443/ --cacert ca.pem
   evenkeel loadtest --urls requests.txt
 
-The file of --urls has a request in each line, with a path or a whole URL, or is a JSON array:
+The file of --urls has a request in each line, with a path or a whole URL, or is
+a JSON array of objects:
   GET /requests weight=9
-  {\"url\": \"/orders\", \"method\": \"POST\", \"weight\": 1, \"headers\": {\"X-A\": \"b\"}, \"body\": {\"n\": 1}}";
+  {\"url\": \"/orders\", \"method\": \"POST\", \"weight\": 1, \"body\": {\"n\": 1}}";
 
 /// The arguments of `evenkeel loadtest`.
 #[derive(Clone, Debug, Args)]

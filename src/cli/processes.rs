@@ -6,10 +6,15 @@ use crate::state::instance::Instance;
 use clap::Parser;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// The state of a listening socket in `/proc/net/tcp`.
 const LISTENS: &str = "0A";
+/// The flags of a listening socket in `/proc/net/unix` (`__SO_ACCEPTCON`).
+const ACCEPTS: &str = "00010000";
+/// Sockets that are tried: the folder of an admin socket has a few.
+const SOCKETS_MAX: usize = 32;
 
 /// The balancer that runs with the same file, with those of these addresses on which it listens. `None` if there is none, or the operating system does not provide this.
 pub(super) fn balancer_of(
@@ -17,10 +22,8 @@ pub(super) fn balancer_of(
     listen: &[SocketAddr],
     admin: Option<SocketAddr>,
 ) -> Option<Instance> {
-    let numbers = fs::read_dir("/proc").ok()?.flatten();
-    let pids = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let ours = pids.filter(|pid| file_of(*pid).is_some_and(|file| Instance::of(&file).has_same_file(wanted)));
-    let found: Vec<Instance> = ours
+    let found: Vec<Instance> = processes_of(wanted)
+        .into_iter()
         .map(|pid| {
             let sockets = sockets_of(pid);
             let has = |address: &SocketAddr| {
@@ -34,6 +37,38 @@ pub(super) fn balancer_of(
     // One that drains beside its successor no longer listens.
     let listens = found.iter().find(|instance| instance.listen.is_some());
     listens.or(found.first()).cloned()
+}
+
+/// Unix sockets among which is the admin socket of a balancer that runs with the same file. Needed where the file, which names
+/// it, is not valid any more. The kernel knows a socket by the name that it was bound to, and the balancer renames it within its
+/// folder: so all of these folders are returned.
+pub(super) fn unix_sockets_of(wanted: &Instance) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let listeners: Vec<(u64, &str)> = table.lines().filter_map(unix_listener).collect();
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for pid in processes_of(wanted) {
+        let sockets = sockets_of(pid);
+        let here = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+        let theirs = listeners.iter().filter(|(inode, _)| sockets.contains(inode));
+        folders.extend(theirs.filter_map(|(_, path)| here.join(path).parent().map(Path::to_owned)));
+    }
+    folders.sort();
+    folders.dedup();
+    folders.iter().flat_map(|folder| sockets_in(folder)).take(SOCKETS_MAX).collect()
+}
+
+/// The sockets in a folder.
+fn sockets_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let sockets = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
+    sockets.map(|entry| entry.path()).collect()
+}
+
+/// The balancers that run with the same file.
+fn processes_of(wanted: &Instance) -> Vec<u32> {
+    let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| file_of(*pid).is_some_and(|file| Instance::of(&file).has_same_file(wanted))).collect()
 }
 
 /// The configuration file with which a process runs as a balancer.
@@ -80,6 +115,14 @@ fn listener_at(line: &str, port: u16) -> Option<u64> {
     (state == LISTENS && at == Some(Ok(port))).then(|| inode.parse().ok()).flatten()
 }
 
+/// The inode and the path in a line of `/proc/net/unix`, if it is a listener with a path.
+fn unix_listener(line: &str) -> Option<(u64, &str)> {
+    let mut words = line.split_whitespace();
+    let flags = words.nth(3)?;
+    let (inode, path) = (words.nth(2)?.parse().ok()?, words.next()?);
+    (flags == ACCEPTS && !path.starts_with('@')).then_some((inode, path))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +134,15 @@ mod tests {
         assert_eq!(listener_at(LINE, 8001), None);
         assert_eq!(listener_at(&LINE.replace(" 0A ", " 01 "), 8000), None);
         assert_eq!(listener_at("  sl  local_address rem_address   st", 8000), None);
+    }
+
+    #[test]
+    fn unix_listeners_with_a_path_are_read_from_the_table_of_the_kernel() {
+        const LINE: &str = "0000000000000000: 00000002 00000000 00010000 0001 01 12345 /run/a.sock";
+        assert_eq!(unix_listener(LINE), Some((12345, "/run/a.sock")));
+        assert_eq!(unix_listener(&LINE.replace(" 00010000 ", " 00000000 ")), None, "a connection");
+        assert_eq!(unix_listener(&LINE.replace("/run", "@/run")), None, "a name without a file");
+        assert_eq!(unix_listener("Num       RefCount Protocol Flags    Type St Inode Path"), None);
     }
 
     #[test]

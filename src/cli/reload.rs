@@ -1,9 +1,8 @@
 //! `evenkeel reload`: the running balancer reads its configuration again.
 
 use super::admin::{Client, Which};
-use super::{Failure, File, check, failed, find, say};
+use super::{Failure, File, check, failed, running, say};
 use crate::sample::AdminApi;
-use crate::state::config::{self, Config, FILE};
 use crate::state::reload::Reloaded;
 use clap::Args;
 use serde_json::Value;
@@ -12,13 +11,14 @@ use std::path::Path;
 pub(super) const LONG_ABOUT: &str = "\
 Have a running balancer read its configuration again, without losing a request.
 
-Prints what is different, and what needs a restart. A file that is not valid changes nothing: its
-faults are printed, and the exit code is 1.";
+Prints what is different, and what needs a restart. A file that is not valid
+changes nothing: its faults are printed, and the exit code is 1.";
 
 pub(super) const AFTER_HELP: &str = "\
 Exit codes:
   0  the configuration is in use; what changed was printed
-  1  nothing was changed: the file has a fault, a port cannot be opened, or no balancer runs with this file
+  1  nothing was changed: the file has a fault, a port cannot be opened, or no
+     balancer runs with this file
   2  the command line is wrong";
 
 /// Where reloads are in the admin API.
@@ -35,17 +35,11 @@ pub struct Arguments {
 
 /// Asks for the reload, and tells what came of it.
 pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
-    let (config, invalid) = match find(file) {
-        Ok(config) => (config, None),
-        // The balancer is asked all the same, so that it says in its log and status what was wrong.
-        Err(Failure::Configuration(faults)) => (beside(file), Some(faults)),
-        Err(other) => return Err(other),
-    };
-    let asked = Client::of(&config, arguments.which.admin.as_ref()).and_then(|client| ask(&client, "POST"));
-    let reloaded = match (asked, invalid) {
-        (Ok(outcome), _) => outcome.map_err(failed)?,
-        (Err(_), Some(faults)) => return Err(failed(check::told(&faults))),
-        (Err(failure), None) => return Err(failure),
+    // With a file that is not valid the balancer is asked all the same, so that its log and status say what is wrong.
+    let reloaded = match running(&arguments.which, file) {
+        Ok(client) => ask(&client, "POST")?.map_err(failed)?,
+        Err(Failure::Configuration(faults)) => return Err(failed(check::told(&faults))),
+        Err(failure) => return Err(failure),
     };
     if reloaded.changes.is_empty() && reloaded.needs_restart.is_empty() {
         say("nothing has changed");
@@ -64,13 +58,6 @@ pub(super) fn ask(client: &Client, method: &str) -> Result<Result<Reloaded, Stri
         200 => serde_json::from_str(&text).map(Ok).map_err(read),
         _ => Ok(Err(faults(&serde_json::from_str(&text).unwrap_or_default(), &text))),
     }
-}
-
-/// What is known of a file that is not valid: where its socket is if it does not say so.
-fn beside(file: Option<&Path>) -> Config {
-    let file = file.unwrap_or(Path::new(FILE));
-    let config = config::parse("{}", file.parent().unwrap_or(Path::new(""))).unwrap_or_default();
-    Config { file: Some(file.to_owned()), ..config }
 }
 
 fn faults(response: &Value, text: &str) -> String {

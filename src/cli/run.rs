@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 pub(super) const AFTER_HELP: &str = "\
 Without a file:
   evenkeel run --listen :8080 --to 127.0.0.1:9001 --to 127.0.0.1:9002
-  evenkeel run --listen :8443 --to 127.0.0.1:9001 --tls-cert site.pem --tls-key site.key
+  evenkeel run --listen :8443 --to 127.0.0.1:9001 \\
+               --tls-cert site.pem --tls-key site.key
   evenkeel run --listen :8080 --to 127.0.0.1:9001 --print-config > config.json";
 
 /// The arguments of `evenkeel run`.
@@ -54,7 +55,10 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
         let file = arguments.file.or(file)?;
         let config = find(file)?;
         let is_default = file.is_none() && config.file.is_none();
-        return balance(config, is_default);
+        let from_stdin = file.is_some() && config.file.is_none();
+        let origin =
+            if from_stdin { "the standard input".to_owned() } else { config.origin().display().to_string() };
+        return balance(config, (!is_default).then_some(&*origin));
     }
     if file.is_some() {
         let sentence =
@@ -72,13 +76,18 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
         say(text);
         return Ok(0);
     }
-    balance(config, false)
+    balance(config, Some("the options --listen and --to"))
 }
 
-fn balance(config: Config, is_default: bool) -> Result<u8, Failure> {
+/// Runs the balancer with the configuration from there, or with the defaults.
+fn balance(config: Config, origin: Option<&str>) -> Result<u8, Failure> {
     logger::start(config.log.level, config.log.format);
-    if is_default {
-        log::info!("there is no {FILE} here: running with the defaults");
+    let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    match origin {
+        Some(origin) => log::info!("evenkeel {version} starts as process {pid}; configuration: {origin}"),
+        None => log::info!(
+            "evenkeel {version} starts as process {pid}; there is no {FILE} here: running with the defaults"
+        ),
     }
     for warning in &config.warnings {
         log::warn!("{}: {}", warning.path, warning.advice);

@@ -14,14 +14,16 @@ pub(super) const LONG_ABOUT: &str = "\
 Run a sample server that registers itself with the balancer.
 
 It has a bounded request queue that its own threads process:
-  POST /requests       queues a request; 200 with JSON when it is done, 503 when the queue is full
+  POST /requests       queues a request; 200 with JSON when it is done, 503 when
+                       the queue is full
   POST /queue/status   the queue as JSON (GET works too)
   GET  /health         200
   anything else        200 with what was received, as JSON
 
-It finds the balancer through the same configuration, by its Unix socket or by admin.bind, keeps
-trying while the balancer is not running, and removes itself from it on ctrl-C. It never registers
-with a balancer of another configuration, unless --admin selects it.";
+It finds the balancer through the same configuration, by its Unix socket or by
+admin.bind, keeps trying while the balancer is not running, and removes itself
+from it on ctrl-C. It never registers with a balancer of another configuration,
+unless --admin selects it.";
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:

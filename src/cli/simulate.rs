@@ -24,36 +24,45 @@ use trace::Trace;
 pub(super) const LONG_ABOUT: &str = "\
 Simulate how a configuration distributes requests, under virtual time.
 
-The choice, the limits, the queues, the health checks and the ejection are those of the balancer;
-servers have slots, a queue in front of them, and a speed. The same arguments print the same bytes.
-Compares two configurations with --against, and both with one queue in front of all slots, which no
-balancer can beat.
+The choice of a server, limits, queues, health checks and ejections are those of
+the balancer; servers have slots, a queue in front of them, and a speed. The
+same arguments always print the same. --against compares two configurations.
+Both are compared with one queue in front of all slots, which no balancer can
+beat.
 
-It cannot know: the network and the balancer's own time, workers and connections, guards, retries
-after a request was sent, and whether servers behave as described. A probe takes no time. It leaves out
-fail-open (panic_percent), agents, load in responses (ORCA), sessions, hedged requests and tunnels; with
-priorities and zones, response times are compared in the first tier only.";
+Not simulated: the network and the balancer's own time, workers and connections,
+guards, retries after a request was sent, the time that a probe takes, fail-open
+(panic_percent), agents, load in responses (ORCA), sessions, hedged requests and
+tunnels. With priorities and zones, response times are compared in the first
+tier only. Servers may behave otherwise than described.";
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
   evenkeel simulate --scenario speeds --load 95
   evenkeel simulate --scenario speeds,failing,newcomer --html report.html
-  evenkeel simulate -c config.json --against other.json --rate 500 --servers 1x4,2x4,4x4
-  evenkeel simulate --servers 1x4,1x4+hangs@20s-40s,2x8+joins@10s+cold=5s*4 --rate 300
+  evenkeel simulate -c config.json --against other.json --rate 500
+  evenkeel simulate --servers 1x4,1x4+hangs@20s-40s,2x8+joins@10s --rate 300
   evenkeel simulate -c config.json --trace access.jsonl.gz --against other.json
   zcat access-*.gz | evenkeel simulate -c config.json --trace - --times 2
 
-Servers: SPEEDxSLOTS each, in the order of the configuration, or NAME=SPEEDxSLOTS; in another number they
-replace those of the pool. Behind it, each with a +: fails@FROM-TO, errors=PERCENT@FROM-TO, hangs@FROM-TO,
-down@FROM-TO, joins@TIME, cold=TIME*FACTOR, pause=TIME/EVERY, says=LOAD (or 0..LOAD, or true).
-Without --servers those of the configuration have speed 1 and 4 slots, or what the trace shows of them.
+Servers: SPEEDxSLOTS each, in the order of the configuration, or
+NAME=SPEEDxSLOTS; if their number differs, they replace those of the pool. What
+happens to a server follows, each with a +: fails@FROM-TO,
+errors=PERCENT@FROM-TO, hangs@FROM-TO, down@FROM-TO, joins@TIME,
+cold=TIME*FACTOR, pause=TIME/EVERY, says=LOAD (or 0..LOAD, or true). Without
+--servers those of the configuration have speed 1 and 4 slots, or what the trace
+shows of them.
 
-Work: TIME or exponential:TIME, fixed:TIME, bimodal:SHORT:LONG:ONE_IN, lognormal:MEAN:SIGMA.
+Work: TIME or exponential:TIME, fixed:TIME, bimodal:SHORT:LONG:ONE_IN,
+lognormal:MEAN:SIGMA.
 
-A trace is an access log with log.access_format json, plain or gzip, or - for the standard input. What a request
-took at its server, without the queue and the connect, is its work; a server's speed is by the requests of the same
-routes elsewhere, and its slots are the most requests that it had at once. So time in a server's own queue counts as
-work. Routes of the configuration say which pool a request goes to, as far as the log has what they ask for.";
+A trace is an access log with log.access_format json, plain or gzip, or - for
+the standard input. The work of a request is the time it took at its server,
+without the queue and the connect. The speed of a server is judged by requests
+of the same routes elsewhere, and its slots are the most requests that it had at
+once; so time in a server's own queue counts as work. The routes of the
+configuration say which pool a request goes to, as far as the log has what they
+ask for.";
 
 /// The arguments of `evenkeel simulate`.
 #[derive(Clone, Debug, Args)]

@@ -4,7 +4,7 @@ use super::admin::{Client, Which};
 use super::view::{
     Mood, Pool, Server, Shadow, Status, Tier, count, cut, cut_in_the_middle, millis, plain, rate,
 };
-use super::{Failure, File, changes, duration, failed, find, say};
+use super::{Failure, File, changes, duration, failed, running, say};
 use crate::state::instance::Instance;
 use clap::Args;
 use std::env;
@@ -16,10 +16,11 @@ use std::time::Duration;
 pub(super) const LONG_ABOUT: &str = "\
 Show the workers, servers and totals of a running balancer.
 
-Finds the balancer through the same configuration: by its Unix socket (admin.socket), or by
-admin.bind if the balancer there runs with this file. Prints which balancer that is, its
-traffic, its worker pool and its servers. The admin.token of the configuration is sent along.
-There are no colours with NO_COLOR, or where the output is no terminal.";
+Finds the balancer through the same configuration: by its Unix socket
+(admin.socket), or by admin.bind if the balancer there runs with this file.
+Prints which balancer that is, its traffic, its worker pool and its servers.
+Sends the admin.token of the configuration. Uses no colours with NO_COLOR, or
+when the output is not a terminal.";
 
 pub(super) const AFTER_HELP: &str = "\
 Exit codes:
@@ -27,7 +28,8 @@ Exit codes:
   1  no balancer of this configuration responds
   2  the command line is wrong
   3  the configuration is not valid
-  4  with --check: the balancer drains, or a pool has no server that takes requests";
+  4  with --check: the balancer drains, or a pool has no server that takes
+     requests";
 
 /// The exit code of --check when requests are not served.
 const UNSERVED: u8 = 4;
@@ -61,8 +63,7 @@ pub struct Arguments {
 
 /// Gets the status and prints it.
 pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
-    let config = find(file)?;
-    let client = Client::of(&config, arguments.which.admin.as_ref())?;
+    let client = running(&arguments.which, file)?;
     if arguments.changes {
         return changes::show(&client, arguments.json);
     }
@@ -189,14 +190,16 @@ fn traffic(status: &Status) -> [String; 4] {
         if rejected > 0 { format!("  rejected or failed {}", count(rejected)) } else { String::new() };
     let rates = status.servers.iter().map(|server| server.rate).sum();
     let of = &totals.request_ms;
+    // A quick response rounds to 0 ms; before the first there is none.
+    let took = |ms: f64| if totals.requests > 0 && ms == 0.0 { "0.00 ms".to_owned() } else { millis(ms) };
     [
         format!("requests  {}{}{rejected}", count(totals.requests), classes.collect::<String>()),
         format!("now       {}/s to servers", rate(rates)),
         format!(
             "latency   p50 {}  p90 {}  p99 {}, since the start",
-            millis(of.p50),
-            millis(of.p90),
-            millis(of.p99)
+            took(of.p50),
+            took(of.p90),
+            took(of.p99)
         ),
         format!(
             "workers   {} of {}  in flight {}  queue {} of {}  waiting {}  connections {}",

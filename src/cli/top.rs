@@ -5,8 +5,8 @@ mod app;
 mod calls;
 mod draw;
 
-use super::admin::{Client, Which};
-use super::{Failure, File, failed, find};
+use super::admin::Which;
+use super::{Failure, File, failed, running};
 use crate::base::{signals, time};
 use app::{Act, App};
 use calls::{Call, Calls, News};
@@ -23,8 +23,9 @@ use std::time::Duration;
 pub(super) const LONG_ABOUT: &str = "\
 Watch a running balancer live: its traffic, workers, pools and servers.
 
-Finds the balancer through the same configuration, as `evenkeel status` does, and says which one it
-is. Servers can be sorted, filtered, drained and made ready; a drain asks first.";
+Finds the balancer through the same configuration, as `evenkeel status` does,
+and says which one it is. Servers can be sorted, filtered, drained and made
+ready; a drain asks first.";
 
 pub(super) const AFTER_HELP: &str = "\
 Keys:
@@ -34,7 +35,7 @@ Keys:
 
 Exit codes:
   0  ended with q or ctrl-C, or by a signal
-  1  there is no terminal, or no balancer of this configuration responds at the start
+  1  there is no terminal, or no balancer of this configuration responds
   2  the command line is wrong
   3  the configuration is not valid";
 
@@ -59,8 +60,7 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
     if !stdout().is_terminal() || !stdin().is_terminal() {
         return Err(failed("top needs a terminal; `evenkeel status --watch` prints without one"));
     }
-    let config = find(file)?;
-    let client = Client::of(&config, arguments.which.admin.as_ref())?;
+    let client = running(&arguments.which, file)?;
     let mut app = App::default();
     app.hears(News::Told(Ok(Box::new(calls::ask(&client, 0, 0).map_err(failed)?))));
     let calls = Calls::start(client).map_err(failed)?;

@@ -1,7 +1,7 @@
 //! `evenkeel upgrade`: a new process of the binary that is on the disk now takes over from the running one.
 
 use super::admin::{Client, Which};
-use super::{Failure, File, failed, find, say};
+use super::{Failure, File, failed, find, running, say};
 use crate::sample::{AdminApi, Unmet};
 use crate::state::upgrade::Upgrade;
 use clap::Args;
@@ -10,11 +10,12 @@ use std::path::Path;
 use std::time::Duration;
 
 pub(super) const LONG_ABOUT: &str = "\
-Restart the binary of a running balancer without losing a connection.
+Replace the program of a running balancer without losing a connection.
 
-The balancer starts the file that it was started from, as it is now, with the same arguments and the
-same listening sockets. When the new process is ready it takes over, and the old one drains. If it
-does not become ready, the old one goes on; this command then says why, and exits with 1.";
+The balancer starts the file that it was started from, as it is now, with the
+same arguments and the same listening sockets. When the new process is ready it
+takes over, and the old one drains. If it does not become ready, the old one
+goes on; this command then says why, and exits with 1.";
 
 pub(super) const AFTER_HELP: &str = "\
 Exit codes:
@@ -41,7 +42,11 @@ pub struct Arguments {
 
 /// Asks for the upgrade, and waits for its end.
 pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Failure> {
-    let client = Client::of(&find(file)?, arguments.which.admin.as_ref())?;
+    // A file that is not valid is reported before anything is started. With --admin the balancer has a file of its own.
+    let client = match &arguments.which.admin {
+        Some(_) => running(&arguments.which, file)?,
+        None => Client::of(&find(file)?, None)?,
+    };
     let old = client.instance().map_err(failed)?.pid;
     match client.call("POST", UPGRADE, "{}".to_owned()).map_err(failed)? {
         (202, _) => {}

@@ -71,6 +71,8 @@ pub struct Writer {
     stats: Arc<Stats>,
     batch: Batch,
     reported_at: Option<Moment>,
+    /// Whether the log has said that lines are lost, and not yet that it is over.
+    is_reported: bool,
     lines: Receiver<Line>,
     orders: Receiver<Order>,
     /// Dropped at the end, which notifies the handle.
@@ -87,6 +89,7 @@ impl Writer {
             stats,
             batch: Batch::default(),
             reported_at: None,
+            is_reported: false,
             lines,
             orders: heard,
             _end: end,
@@ -130,9 +133,17 @@ impl Writer {
 
     fn write(&mut self) {
         let orders = &self.orders;
-        if let Err(Lost { lines, error }) = self.output.write(&self.batch.bytes, || orders.is_empty()) {
-            self.stats.shard(0).add(Counter::AccessLinesDropped, lines);
-            self.log_failure(&error);
+        match self.output.write(&self.batch.bytes, || orders.is_empty()) {
+            Err(Lost { lines, error }) => {
+                self.stats.shard(0).add(Counter::AccessLinesDropped, lines);
+                self.log_failure(&error);
+            }
+            Ok(()) if self.is_reported && !self.batch.bytes.is_empty() => {
+                self.is_reported = false;
+                let lost = self.stats.total(Counter::AccessLinesDropped);
+                log::info!("access log: lines are written again; {lost} lines were lost so far");
+            }
+            Ok(()) => {}
         }
         self.batch.clear();
     }
@@ -152,7 +163,7 @@ impl Writer {
     fn log_failure(&mut self, error: &io::Error) {
         let now = time::now();
         if self.reported_at.is_none_or(|told| now.since(told) >= LOG_INTERVAL) {
-            self.reported_at = Some(now);
+            (self.reported_at, self.is_reported) = (Some(now), true);
             let lost = self.stats.total(Counter::AccessLinesDropped);
             log::error!("access log: lines cannot be written: {error}; {lost} lines are lost so far");
         }

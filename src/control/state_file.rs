@@ -149,8 +149,11 @@ impl Writer {
         }
         match write(&self.path, &changes) {
             Ok(()) => {
-                (self.written, self.failed) = (changes, false);
-                log::debug!("admin.state_file: {} was written", self.path.display());
+                self.written = changes;
+                match std::mem::replace(&mut self.failed, false) {
+                    true => log::info!("admin.state_file: {} is written again", self.path.display()),
+                    false => log::debug!("admin.state_file: {} was written", self.path.display()),
+                }
             }
             Err(error) if !std::mem::replace(&mut self.failed, true) => log::error!(
                 "admin.state_file: {} cannot be written: {error}; what the admin API changed would be lost at a restart",

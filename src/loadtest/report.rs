@@ -84,7 +84,10 @@ fn latency(out: &mut String, summary: &Summary) {
         ];
         let cells: Vec<_> =
             quantiles.iter().map(|(name, value)| format!("{name} {}", micros(*value))).collect();
-        line(out, &format!("{name:<11} {}", cells.join(" · ")));
+        // Two lines of 80 columns at most.
+        let (common, tail) = cells.split_at(4);
+        line(out, &format!("{name:<11} {}", common.join(" · ")));
+        line(out, &format!("{:<11} {}", "", tail.join(" · ")));
     };
     match (summary.good, summary.rejected) {
         (_, 0) => told(out, "Latency", &summary.latency_us),
@@ -96,12 +99,7 @@ fn latency(out: &mut String, summary: &Summary) {
     }
     if summary.lateness_us.p99 > LATE_US {
         let late = micros(summary.lateness_us.p99);
-        line(
-            out,
-            &format!(
-                "Sent late   p99 {late}: this generator is too slow for the rate, or the machine is busy"
-            ),
-        );
+        line(out, &format!("Sent late   p99 {late}: the generator or the machine is too slow for this rate"));
     }
     ramp(out, summary);
 }

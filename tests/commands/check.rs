@@ -48,6 +48,14 @@ fn a_good_file_is_valid() {
         &["2 (dynamic): a 127.0.0.1:1, b:2", "warning: config.json:1:", "limits.uri"],
         &[],
     );
+    let pools = r#"{"routes":[{"path":"/v1/*","pool":"api"}],"pools":{"api":{"algorithm":"round_robin","list":[{"address":"a:1"}]}}}"#;
+    check(
+        Some(pools),
+        "check --file-only",
+        0,
+        &["  pools       api (round_robin, 1 server)\n", "  routes      1\n"],
+        &[],
+    );
 }
 
 /// The standard input is a configuration like any other, with its includes and variables.
@@ -105,7 +113,7 @@ fn help_teaches_the_product() {
     check(None, "--help", 0, &commands, &[]);
     check(None, "-h", 0, &["Usage: evenkeel", "Exit codes"], &[]);
     check(None, "server --help", 0, &["<PORT>", "--queue-capacity", "--no-register", "POST /requests"], &[]);
-    check(None, "loadtest --help", 0, &["--connections", "--rate", "open loop"], &[]);
+    check(None, "loadtest --help", 0, &["--connections", "--rate", "closed loop"], &[]);
     check(None, "check --help", 0, &["Exits with 3"], &[]);
     check(None, "status --help", 0, &["--json", "admin.token"], &[]);
     check(None, "--version", 0, &[concat!("evenkeel ", env!("CARGO_PKG_VERSION"))], &[]);

@@ -46,6 +46,32 @@ fn status_finds_the_balancer_of_its_file_by_any_name_of_that() {
     }
 }
 
+/// The balancer goes on with what it read before, and so must what asks it: a container is not ended for its file.
+#[test]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+fn a_file_that_is_not_valid_any_more_hides_no_running_balancer() {
+    let origin = Origin::responds("ok");
+    let balancer = first(&origin);
+    let folder = balancer.folder();
+    let check = |line: &str, code: i32, part: &str| {
+        let (found, said) = evenkeel(folder, line);
+        assert_eq!(found, Some(code), "{line}: {said}");
+        assert!(said.contains(part), "{line}: {said}");
+    };
+    let pid = format!("pid {}", balancer.pid());
+    for broken in ["{", r#"{"admin": {"socket": "b.sock"}, "no_such_key": 1}"#] {
+        fs::write(folder.join("config.json"), broken).unwrap();
+        check("healthcheck", 0, "");
+        check("healthcheck --live -c ./config.json", 0, "");
+        check("status", 0, &pid);
+        check("reload", 1, "nothing was changed");
+        check("upgrade", 3, "is not valid");
+    }
+    check("status --admin unix:a.sock", 0, &pid);
+    check("check", 3, "is not valid");
+    drop(balancer);
+}
+
 #[test]
 fn check_finds_the_running_balancer_of_the_file_without_its_admin_api() {
     let port = Port::reserve();

@@ -139,6 +139,19 @@ fn a_damaged_state_file_is_set_aside_and_prevents_no_start() {
 }
 
 #[test]
+fn a_state_file_that_cannot_be_written_is_told_at_the_start_and_once_it_can() {
+    let origin = Origin::responds("a");
+    let config = json!({"admin": {"socket": "a.sock", "state_file": "none/state.json"}});
+    let balancer = Evenkeel::before(&[&origin], config);
+    balancer.logs("until then a restart loses what the admin API changes");
+    call(&balancer, "PATCH /api/v1/servers/a", r#"{"weight": 5}"#);
+    balancer.logs("state.json cannot be written");
+    fs::create_dir(balancer.folder().join("none")).unwrap();
+    call(&balancer, "PATCH /api/v1/servers/a", r#"{"weight": 6}"#);
+    balancer.logs("state.json is written again");
+}
+
+#[test]
 fn without_a_balancer_the_file_is_removed() {
     let origins = ["a", "b", "c"].map(Origin::responds);
     let [a, b, c] = &origins;

@@ -116,6 +116,7 @@ fn the_dashboard_asks_for_the_token_once() {
     browser.open(&format!("http://{}/dashboard", admin.address()));
     browser.wait("document.getElementById('dialog')?.open === true");
     assert_eq!(browser.value("document.querySelectorAll('.pool').length"), 0);
+    assert_eq!(browser.errors, Vec::<String>::new(), "no call before the token is known");
     let give = |token: &str| {
         format!(
             "document.getElementById('dialog-input').value = '{token}'; document.getElementById('dialog-ok').click()"

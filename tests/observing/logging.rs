@@ -220,7 +220,9 @@ fn a_file_that_may_not_grow_ends_nothing_and_cuts_no_second_line() {
     let line = "ulimit -S -f 8; exec \"$0\" \"$@\"";
     shell.args(["-c", line, env!("CARGO_BIN_EXE_evenkeel")]);
     let config = json!({ "servers": { "list": list(&[&origin]) }, "log": { "access": "access.log" } });
-    let mut balancer = Program::start(shell, config, Stdio::null(), Stdio::null());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let log = elsewhere.path().join("log");
+    let mut balancer = Program::start(shell, config, Stdio::null(), File::create(&log).unwrap().into());
     let (mut client, path) = (balancer.client(), balancer.folder.path().join("access.log"));
     for _ in 0..100 {
         assert_eq!(client.send(GET).response().status, 200);
@@ -232,6 +234,9 @@ fn a_file_that_may_not_grow_ends_nothing_and_cuts_no_second_line() {
     raise.args(["--fsize=unlimited:", &format!("--pid={}", balancer.child.id())]);
     assert!(raise.status().expect("prlimit, of util-linux").success());
     assert_eq!(client.send(GET).response().status, 200);
+    let says = |part: &str| fs::read_to_string(&log).unwrap().contains(part);
+    until("the log says that it is over", || says("access log: lines are written again; "));
+    assert!(says("access log: lines cannot be written: "));
     drop(client);
     balancer.stops();
     let text = fs::read_to_string(&path).unwrap();

@@ -74,7 +74,7 @@ enum Place {
 /// Checks a request before its body is read. Returns a rejection, or the response of the probe endpoints, which must
 /// not depend on anything else. `None` accepts the request.
 pub(super) fn judge(view: &View, call: &Call) -> Option<Response> {
-    if let Some(file) = dashboard::file(call) {
+    if let Some(file) = dashboard::file(call, view.live().config.admin.token.is_some()) {
         return Some(file);
     }
     match judged(view, call) {

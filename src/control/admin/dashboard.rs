@@ -18,15 +18,21 @@ const FILES: [(&str, &str, &str); 4] = [
     ("/dashboard.svg", "image/svg+xml", include_str!("dashboard/icon.svg")),
 ];
 
-/// The file that the request asks for; the page itself at `/`, too, for browsers, which ask for HTML.
-pub(super) fn file(call: &Call) -> Option<Response> {
+/// What the page says when its data need a token, so that it asks for one before the first call, which would fail.
+const NEEDS_TOKEN: [&str; 2] = ["<html lang=\"en\">", "<html lang=\"en\" data-token=\"required\">"];
+
+/// The file that the request asks for; the page itself at `/`, too, for browsers, which ask for HTML. Whether `admin.token`
+/// is set is no secret: the first response of the API says so.
+pub(super) fn file(call: &Call, needs_token: bool) -> Option<Response> {
     if !matches!(call.method, Method::Get | Method::Head) {
         return None;
     }
     let is_browser = || call.field("Accept").is_some_and(|accept| accept.contains("text/html"));
     let path = if call.path == "/" && is_browser() { "/dashboard" } else { &call.path };
     let (_, kind, text) = FILES.iter().find(|(name, ..)| *name == path)?;
-    let response = Response::of(200, kind, (*text).to_owned());
+    let [without, with] = NEEDS_TOKEN;
+    let body = if needs_token { text.replacen(without, with, 1) } else { (*text).to_owned() };
+    let response = Response::of(200, kind, body);
     Some(response.with("Content-Security-Policy", POLICY).with("Referrer-Policy", "no-referrer"))
 }
 
@@ -37,7 +43,7 @@ mod tests {
     #[test]
     fn a_browser_gets_the_page_and_others_the_index() {
         let check = |path: &str, accept: &str, kind: Option<&str>| {
-            let found = file(&Call::of(Method::Get, path, &[("Accept", accept)]));
+            let found = file(&Call::of(Method::Get, path, &[("Accept", accept)]), false);
             assert_eq!(found.as_ref().map(|file| file.kind), kind, "{path} {accept}");
             assert!(found.is_none_or(|file| !file.body.is_empty() && file.fields[0].1 == POLICY));
         };
@@ -50,7 +56,9 @@ mod tests {
         check("/dashboard.svg", "image/*", Some("image/svg+xml"));
         check("/dashboard.png", "*/*", None);
         check("/api/v1/status", "text/html", None);
-        assert!(file(&Call::of(Method::Post, "/dashboard", &[])).is_none());
+        assert!(file(&Call::of(Method::Post, "/dashboard", &[]), false).is_none());
+        let page = |needs_token| file(&Call::of(Method::Get, "/dashboard", &[]), needs_token).unwrap().body;
+        assert!(page(true).contains("data-token") && !page(false).contains("data-token"));
     }
 
     #[test]

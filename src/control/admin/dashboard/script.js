@@ -534,6 +534,11 @@ async function ask_token() {
 }
 
 async function update() {
+  // Without this question the first call would leave an error in the console.
+  if (document.documentElement.dataset.token && sessionStorage.getItem(TOKEN) === null) {
+    await ask_token();
+    return;
+  }
   const status = await call("api/v1/status");
   if (status.status === 401) {
     await ask_token();
