@@ -100,7 +100,19 @@ impl Client {
                 Client { places, token: None, wanted: Some(wanted) }
             }
         };
-        client.find().is_ok().then_some(client)
+        match client.find() {
+            Ok(_) => Some(client),
+            Err(_) => client.guarded().map(|place| Client::at(place.clone(), None)),
+        }
+    }
+
+    /// A socket where a token is needed, which the file would tell: enough for `/live` and `/ready`.
+    fn guarded(&self) -> Option<&Place> {
+        let sockets = self.places.iter().filter(|place| matches!(place, Place::Socket(_)));
+        let asks = |place: &Place| {
+            call(place, None, "GET", STATUS, String::new()).is_ok_and(|(status, _)| status == 401)
+        };
+        sockets.into_iter().find(|place| asks(place))
     }
 
     /// Whichever balancer is at this place.

@@ -70,6 +70,10 @@ fn a_file_that_is_not_valid_any_more_hides_no_running_balancer() {
     check("status --admin unix:a.sock", 0, &pid);
     check("check", 3, "is not valid");
     drop(balancer);
+    let place = json!({"admin": {"socket": "a.sock", "token": "0123456789abcdef"}});
+    let guarded = Evenkeel::before(&[&origin], place);
+    fs::write(guarded.folder().join("config.json"), "{").unwrap();
+    assert_eq!(evenkeel(guarded.folder(), "healthcheck"), (Some(0), "ready\n".to_owned()));
 }
 
 #[test]
