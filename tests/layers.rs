@@ -41,7 +41,6 @@ const LONG: &[(&str, usize, &str)] = &[
         450,
         "accepting and parking share the thread's poller and its order of connections",
     ),
-    ("src/data/h1.rs", 670, "all phases of a client's connection are in one file"),
     ("src/data/worker.rs", 440, "a turn, and what becomes of a connection in it, are in one file"),
     ("src/http1/head.rs", 560, "the heads of requests and of responses share their scan and their limits"),
     ("src/state/simulation/engine.rs", 480, "the events of a simulation change one world"),
