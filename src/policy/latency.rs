@@ -45,7 +45,7 @@ pub struct Latency {
     log_load: f32,
     /// Samples that it rested on when the last one came, that one among them, up to [`SAMPLES_MAX`]; 0: nothing is known.
     samples: u8,
-    /// When the last sample came, in units of [`TICK_MS`].
+    /// When the last sample came, in units of [`TICK_MS`]; only its last [`TICK_BITS`] bits.
     tick: u64,
 }
 
@@ -65,7 +65,7 @@ impl Latency {
             log_us: from_us + step * gain,
             log_load: from_load + (log_load - from_load) * gain,
             samples: (samples.round() as u8 + 1).min(SAMPLES_MAX),
-            tick: tick(now).max(self.tick),
+            tick: tick(now) & TICK_MASK,
         }
     }
 
@@ -84,7 +84,7 @@ impl Latency {
         let us = (self.log_us * US_STEPS).round() as u64;
         let load = (self.log_load * LOAD_STEPS).round() as u64;
         let word = (us << LOAD_BITS | load) << SAMPLES_BITS | u64::from(self.samples);
-        word << TICK_BITS | self.tick & TICK_MASK
+        word << TICK_BITS | self.tick
     }
 
     /// The inverse of [`Latency::pack`].
@@ -100,10 +100,17 @@ impl Latency {
 
     fn samples_at(self, now: Moment) -> f32 {
         let samples = f32::from(self.samples);
-        match tick(now).saturating_sub(self.tick) * TICK_MS {
+        match self.age(now) * TICK_MS {
             0 => samples,
             age_ms => samples * (-(age_ms as f32) / DECAY.as_millis() as f32).exp(),
         }
+    }
+
+    /// The ticks since the last sample; none where that came later than `now`, which another thread's may. The counter begins
+    /// again, so that is what more than half of its range means.
+    fn age(self, now: Moment) -> u64 {
+        let ticks = tick(now).wrapping_sub(self.tick) & TICK_MASK;
+        if ticks <= TICK_MASK / 2 { ticks } else { 0 }
     }
 
     fn is_known(self) -> bool {
@@ -127,7 +134,7 @@ impl Reading {
 const LOG_US_MAX: f32 = 40.0;
 /// Enough for [`GAIN`] to be the larger one.
 pub const SAMPLES_MAX: u8 = 15;
-/// The resolution of time. The word has room for a year of it.
+/// The resolution of time. The word has room for 397 days of it, and then begins again.
 const TICK_MS: u64 = 256;
 const TICK_BITS: u32 = 27;
 const TICK_MASK: u64 = (1 << TICK_BITS) - 1;
@@ -212,5 +219,20 @@ mod tests {
         let latency = Latency::default().with(Duration::from_millis(10), 1, Moment::START);
         let samples = |seconds: u64| latency.reading(Moment::from_millis(seconds * 1_000)).unwrap().samples;
         assert!(samples(0) == 1.0 && samples(1) > 0.5 && samples(30) < 0.01);
+    }
+
+    #[test]
+    fn a_process_that_runs_for_years_forgets_no_sooner() {
+        let day = 86_400_000;
+        // The counter of ticks begins again after 397 days.
+        for start in [0, 200 * day, 397 * day, 400 * day, 2_000 * day] {
+            let at = |ms: u64| Moment::from_millis(start + ms);
+            let sample = |latency: Latency, ms| latency.with(Duration::from_millis(10), 1, at(ms));
+            let latency = (0..1_000).map(|n| n * 1_000).fold(Latency::default(), sample);
+            let latency = Latency::unpack(latency.pack());
+            let samples = |ms: u64| latency.reading(at(ms)).unwrap().samples;
+            assert!(samples(999_000) >= 2.0 && samples(998_000) == samples(999_000), "{start}");
+            assert!(samples(1_030_000) < 0.01, "{start}");
+        }
     }
 }
