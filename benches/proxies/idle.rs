@@ -19,7 +19,7 @@ impl<T: Read + Write> Held for T {}
 
 /// Opens connections, uses each once, and measures the proxy's memory while all are open.
 pub fn hold(proxy: &Proxy, connections: usize) -> Idle {
-    let before = process::memory(&proxy.pids);
+    let before = process::memory(&proxy.pids());
     let mut held = Vec::with_capacity(connections);
     let mut complaint = None;
     let tls = proxy.certificate().map(|file| client_of(&file)).transpose();
@@ -33,7 +33,7 @@ pub fn hold(proxy: &Proxy, connections: usize) -> Idle {
             }
         }
     }
-    let holding = process::memory(&proxy.pids);
+    let holding = process::memory(&proxy.pids());
     // All of them must still be served, not only held: the first is tested for all.
     if let Some(first) = held.first_mut() {
         if complaint.is_none() && !ask(first).unwrap_or(false) {

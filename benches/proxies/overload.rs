@@ -70,8 +70,8 @@ pub fn run(arguments: &Arguments, kinds: &[Kind], report: &mut Report) -> Result
 }
 
 fn offer(proxy: &Proxy, rate: f64, duration: Duration) -> Result<OverloadSample, String> {
-    process::reset_peak(&proxy.pids);
-    let before = process::usage(&proxy.pids);
+    process::reset_peak(&proxy.pids());
+    let before = process::usage(&proxy.pids());
     let summary = measure(&Options {
         rate: Some(rate),
         connections: (rate * CONNECTIONS_FOR_S).min(CONNECTIONS_MAX) as usize,
@@ -80,7 +80,7 @@ fn offer(proxy: &Proxy, rate: f64, duration: Duration) -> Result<OverloadSample,
         timeout: Duration::from_secs(10),
         ..Options::new(&format!("http://{}/work", proxy.address))
     })?;
-    let cpu_s = process::usage(&proxy.pids).cpu_s - before.cpu_s;
+    let cpu_s = process::usage(&proxy.pids()).cpu_s - before.cpu_s;
     let rejected = rejected(&summary);
     Ok(OverloadSample {
         good_per_s: summary.good_per_s,
@@ -93,7 +93,7 @@ fn offer(proxy: &Proxy, rate: f64, duration: Duration) -> Result<OverloadSample,
         lost: summary.errors.total() + summary.unsent.saturating_sub((rate * LAST_MOMENT_S) as u64),
         statuses: statuses(&summary),
         cpu_us_per_request: cpu_s * 1e6 / (summary.responses + summary.warm_up_responses).max(1) as f64,
-        memory: process::memory(&proxy.pids),
+        memory: process::memory(&proxy.pids()),
     })
 }
 

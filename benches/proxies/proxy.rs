@@ -120,8 +120,6 @@ pub struct Proxy {
     pub kind: Kind,
     /// Where it listens.
     pub address: SocketAddr,
-    /// Its processes; none for the direct connection.
-    pub pids: Vec<u32>,
     /// Time from its start to its first response.
     pub start_ms: f64,
     child: Option<Child>,
@@ -134,15 +132,8 @@ impl Proxy {
     /// Starts a proxy in front of these servers and waits for its first response.
     pub fn start(kind: Kind, origins: &[SocketAddr], setup: Setup) -> Result<Proxy, String> {
         if kind == Kind::Direct {
-            let nothing = Proxy {
-                kind,
-                address: origins[0],
-                pids: Vec::new(),
-                start_ms: 0.0,
-                child: None,
-                folder: None,
-                _port: None,
-            };
+            let nothing =
+                Proxy { kind, address: origins[0], start_ms: 0.0, child: None, folder: None, _port: None };
             return Ok(nothing);
         }
         let text = |folder: &Path, address| {
@@ -184,20 +175,17 @@ impl Proxy {
             return Err(format!("{} did not start: {why}\n{}", kind.name(), output.trim()));
         }
         let start_ms = begun.elapsed().as_secs_f64() * 1000.0;
-        let pids = process::tree(child.id());
-        Ok(Proxy {
-            kind,
-            address,
-            pids,
-            start_ms,
-            child: Some(child),
-            folder: Some(folder),
-            _port: Some(held),
-        })
+        Ok(Proxy { kind, address, start_ms, child: Some(child), folder: Some(folder), _port: Some(held) })
     }
 }
 
 impl Proxy {
+    /// Its processes, as they are now: some start their workers after the first of them responds. None for the direct
+    /// connection.
+    pub fn pids(&self) -> Vec<u32> {
+        self.child.as_ref().map(|child| process::tree(child.id())).unwrap_or_default()
+    }
+
     /// The file of its certificate, if it has one.
     pub fn certificate(&self) -> Option<PathBuf> {
         let file = self.folder.as_ref()?.path().join(settings::CERTIFICATE);

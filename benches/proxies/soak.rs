@@ -95,7 +95,7 @@ impl Soak {
         let look_at = work.name == "small";
         let (sample, held) = std::thread::scope(|scope| {
             let load = scope.spawn(|| steady::sample(work, proxy, CONNECTIONS, SLICE));
-            let held = look_at.then(|| most_held(&proxy.pids, || load.is_finished()));
+            let held = look_at.then(|| most_held(&proxy.pids(), || load.is_finished()));
             (load.join(), held)
         });
         let Ok(sample) = sample else { return self.complaints.push("the load panicked".to_string()) };

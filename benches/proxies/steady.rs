@@ -71,14 +71,14 @@ fn run_step(arguments: &Arguments, work: &Work, proxies: &[Proxy], at: usize) ->
 /// One measurement. Processor time is that of all processes of the proxy, from before the warm-up to after the last
 /// response, divided by all requests in that time.
 pub fn sample(work: &Work, proxy: &Proxy, at: usize, duration: Duration) -> Sample {
-    process::reset_peak(&proxy.pids);
-    let before = process::usage(&proxy.pids);
+    process::reset_peak(&proxy.pids());
+    let before = process::usage(&proxy.pids());
     let outcome = match work.sends {
         Sends::Whole => measure(&work.load(proxy.address, at, duration)).map(outcome_of),
         Sends::Split | Sends::Mixed => client::measure(&work.special_load(proxy.address, at, duration)),
     };
-    let after = process::usage(&proxy.pids);
-    let memory = process::memory(&proxy.pids);
+    let after = process::usage(&proxy.pids());
+    let memory = process::memory(&proxy.pids());
     let outcome = outcome.unwrap_or_else(|error| Outcome { complaint: Some(error), ..Outcome::default() });
     let cpu_us = (after.cpu_s - before.cpu_s) * 1e6;
     let responses = (outcome.responses as f64).max(1.0);
