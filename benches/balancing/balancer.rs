@@ -193,7 +193,7 @@ pub struct Setup<'a> {
 
 fn haproxy(balance: &str, address: SocketAddr, servers: &str) -> String {
     format!(
-        "global\nnbthread 2\nmaxconn 10000\ndefaults\nmode http\nhttp-reuse always\ntimeout connect 5s\ntimeout client \
+        "global\nnbthread 2\nmaxconn 8000\ndefaults\nmode http\nhttp-reuse always\ntimeout connect 5s\ntimeout client \
          60s\ntimeout server 60s\ntimeout queue 1s\nretries 3\noption redispatch\nfrontend front\nbind {address}\n\
          default_backend all\nbackend all\noption httpchk GET /\nbalance {balance}\n{servers}"
     )
