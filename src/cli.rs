@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod changes;
 pub mod check;
+mod columns;
 pub mod explain;
 pub mod generate;
 pub mod healthcheck;
@@ -23,6 +24,7 @@ use crate::app;
 use crate::base::{limits, output, program};
 use crate::state::config::{self, Config, FILE, Fault, LogFormat};
 use clap::{ArgAction, Args, Parser, Subcommand};
+use columns::WIDTH;
 use std::fmt::Display;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -31,9 +33,6 @@ use std::time::Duration;
 
 /// What stands for the standard input in the place of a file.
 const STDIN: &str = "-";
-
-/// Columns of a help text: those of a terminal as it opens.
-const HELP_WIDTH: usize = 80;
 
 const ABOUT: &str = "A layer 7 (HTTP/1.1) load balancer on blocking OS threads";
 
@@ -76,7 +75,7 @@ Environment:
 
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "evenkeel", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER_HELP, max_term_width = HELP_WIDTH)]
+#[command(name = "evenkeel", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER_HELP, max_term_width = WIDTH)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -403,7 +402,7 @@ mod tests {
         for (name, mut command) in all {
             for help in [command.render_help(), command.render_long_help()] {
                 for line in help.to_string().lines() {
-                    assert!(line.chars().count() <= HELP_WIDTH, "{name}: {line}");
+                    assert!(line.chars().count() <= WIDTH, "{name}: {line}");
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! `evenkeel check`: whether a configuration is valid, and whether a balancer could start with it here.
 
 use super::admin::Client;
+use super::columns::WIDTH;
 use super::{Failure, File, STDIN, failed, find, processes, reload, say};
 use crate::app::preflight::{Obstacle, preflight};
 use crate::base::program;
@@ -40,8 +41,7 @@ Exit codes:
 const SERVERS_SHOWN: usize = 5;
 /// Pools that the summary lists; further ones are counted.
 const POOLS_SHOWN: usize = 10;
-/// Columns of the summary, and of what stands in front of a value.
-const WIDTH: usize = 80;
+/// Columns of the summary in front of a value.
 const INDENT: usize = 14;
 
 /// Prints a summary, or every fault; they are the result and go to the standard output.

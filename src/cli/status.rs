@@ -1,6 +1,7 @@
 //! `evenkeel status`: the status of a running balancer, through its admin API, in 80 columns.
 
 use super::admin::{Client, Which};
+use super::columns::WIDTH;
 use super::view::{
     Mood, Pool, Server, Shadow, Status, Tier, count, cut, cut_in_the_middle, millis, plain, rate,
 };
@@ -33,8 +34,6 @@ Exit codes:
 
 /// The exit code of --check when requests are not served.
 const UNSERVED: u8 = 4;
-/// The width of what is printed: the default width of a terminal.
-const WIDTH: usize = 80;
 /// The widths of the columns for names and addresses: what the others leave of it. Longer ones are repeated below in full.
 const NAME: usize = 15;
 const ADDRESS: usize = 21;

@@ -1,10 +1,9 @@
 //! A decision as text, in 80 columns.
 
+use crate::cli::columns::wrapped;
 use crate::cli::view::{millis, plain};
 use crate::state::decisions::told::{Candidate, Decision, Excluded, PassedOver, Shadow};
 
-/// The width of what is printed: the default width of a terminal.
-const WIDTH: usize = 80;
 /// Where the text behind the name of a server begins at the most.
 const NAME_MAX: usize = 20;
 
@@ -143,28 +142,10 @@ fn exclusion(one: &Excluded) -> String {
     }
 }
 
-/// The words in lines of [`WIDTH`]; the first line begins with `first`, the others with `next`.
-fn wrapped(text: &str, first: &str, next: &str) -> Vec<String> {
-    let mut lines = vec![first.to_owned()];
-    let mut is_begin = true;
-    for word in text.split(' ') {
-        let line = lines.last_mut().map_or(0, |line| line.chars().count());
-        if !is_begin && line + 1 + word.chars().count() > WIDTH {
-            lines.push(next.to_owned());
-            is_begin = true;
-        }
-        if let Some(line) = lines.last_mut() {
-            line.push_str(if is_begin { "" } else { " " });
-            line.push_str(word);
-        }
-        is_begin = false;
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::columns::WIDTH;
     use serde_json::{Value, json};
 
     fn check(decision: Value, expected: &str) {

@@ -31,6 +31,7 @@ fn the_same_seed_gives_the_same_bytes_in_all_forms_and_another_does_not() {
     for part in ["ideal", "Not simulated", "Shares of configuration", "p99 over time"] {
         assert!(other.0.contains(part), "{part}: {}", other.0);
     }
+    assert!(other.0.lines().all(|line| line.chars().count() <= 80), "{}", other.0);
 }
 
 #[test]

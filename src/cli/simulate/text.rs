@@ -1,10 +1,11 @@
 //! The result for a terminal.
 
 use super::outcome::{Outcome, Run};
+use crate::cli::columns::wrapped;
 use std::fmt::Write;
 
-/// The longest bar, and the most columns of a line over time, in characters.
-const WIDTH: usize = 60;
+/// The longest bar, and the most columns of a line over time, in characters: what a name and a figure leave of 80.
+const BAR: usize = 52;
 /// Events of a result that are shown; `--json` has more.
 const EVENTS: usize = 8;
 /// Servers whose shares are shown; `--json` has all.
@@ -27,26 +28,32 @@ pub(super) fn told(run: &Run) -> String {
     bars(&mut out, &run.results);
     over_time(&mut out, &run.results);
     run.results.iter().skip(1).for_each(|result| details(&mut out, result));
-    for note in &run.notes {
-        let _ = writeln!(out, "{note}");
-    }
-    let _ = writeln!(out, "Not simulated: {}.", run.not_simulated.join("; "));
+    run.notes.iter().for_each(|note| paragraph(&mut out, note, ""));
+    paragraph(&mut out, &format!("Not simulated: {}.", run.not_simulated.join("; ")), "");
     out.push_str("The ideal is one queue in front of all slots that knows which servers work.\n");
     out
+}
+
+/// A text in as many lines as it needs, with this in front of each.
+fn paragraph(out: &mut String, text: &str, indent: &str) {
+    let next = if indent.is_empty() { String::new() } else { format!("{indent}  ") };
+    wrapped(text, indent, &next).iter().for_each(|line| {
+        let _ = writeln!(out, "{line}");
+    });
 }
 
 fn table(out: &mut String, results: &[Outcome]) {
     let _ = writeln!(
         out,
-        "{:<14}{:>10}{:>10}{:>10}{:>10}{:>9}{:>10}{:>10}{:>11}",
-        "", "p50 ms", "p99", "p99.9", "good", "failed", "rejected", "timed out", "ejections"
+        "{:<14}{:>8}{:>8}{:>8}{:>9}{:>7}{:>9}{:>9}{:>8}",
+        "", "p50 ms", "p99", "p99.9", "good", "failed", "rejected", "timeouts", "ejected"
     );
     for result in results {
         let Outcome { name, p50_ms, p99_ms, p99_9_ms, good, failed, rejected, timed_out, ejections, .. } =
             result;
         let _ = writeln!(
             out,
-            "{name:<14}{p50_ms:>10.1}{p99_ms:>10.1}{p99_9_ms:>10.1}{good:>10}{failed:>9}{rejected:>10}{timed_out:>10}{ejections:>11}",
+            "{name:<14}{p50_ms:>8.1}{p99_ms:>8.1}{p99_9_ms:>8.1}{good:>9}{failed:>7}{rejected:>9}{timed_out:>9}{ejections:>8}",
         );
     }
 }
@@ -60,7 +67,7 @@ fn bars(out: &mut String, results: &[Outcome]) {
         let _ = writeln!(out, "\n{title}");
         for result in results {
             let ms = value(result);
-            let bar = "█".repeat((ms / longest * WIDTH as f64).ceil() as usize);
+            let bar = "█".repeat((ms / longest * BAR as f64).ceil() as usize);
             let _ = writeln!(out, "{:<14}{bar} {ms:.1} ms", result.name);
         }
     }
@@ -72,7 +79,7 @@ fn over_time(out: &mut String, results: &[Outcome]) {
     if seconds < 2 {
         return out.push('\n');
     }
-    let each = seconds.div_ceil(WIDTH);
+    let each = seconds.div_ceil(BAR);
     let values = |result: &Outcome| -> Vec<f64> {
         let most =
             |part: &[super::outcome::Moment]| part.iter().map(|second| second.p99_ms).fold(0.0, f64::max);
@@ -97,14 +104,15 @@ fn details(out: &mut String, result: &Outcome) {
         .map(|share| format!("{} {:.1}", share.server, share.percent))
         .collect();
     let more = if result.shares.len() > SHARES { ", …" } else { "" };
-    let _ = writeln!(out, "Shares of {} ({algorithm}), %: {}{more}", result.name, shares.join(", "));
+    let shares = format!("Shares of {} ({algorithm}), %: {}{more}", result.name, shares.join(", "));
+    paragraph(out, &shares, "");
     if !result.rejections.is_empty() {
         let reasons: Vec<_> =
             result.rejections.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        let _ = writeln!(out, "  rejected: {}", reasons.join(", "));
+        paragraph(out, &format!("rejected: {}", reasons.join(", ")), "  ");
     }
     for event in result.events.iter().take(EVENTS) {
-        let _ = writeln!(out, "  {event}");
+        paragraph(out, event, "  ");
     }
     if result.events.len() > EVENTS {
         let _ = writeln!(out, "  and more: --json has {} of them", result.events.len());
