@@ -62,6 +62,37 @@ fn every_link_leads_to_a_file_and_a_heading() {
     }
 }
 
+/// The Debian package has the documents, and so what they lead to.
+#[test]
+fn every_file_that_a_document_leads_to_is_in_the_package() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let assets = manifest.split_once("\nassets = [").unwrap().1.split_once("\n]").unwrap().0;
+    let patterns: Vec<&str> =
+        assets.lines().filter_map(|line| line.trim().strip_prefix("[\"")?.split('"').next()).collect();
+    let is_packed = |file: &str| {
+        patterns.iter().any(|pattern| match pattern.split_once('*') {
+            Some((begin, end)) => {
+                let middle = file.strip_prefix(begin).and_then(|rest| rest.strip_suffix(end));
+                middle.is_some_and(|middle| !middle.contains('/'))
+            }
+            None => *pattern == file,
+        })
+    };
+    for (document, text) in documents() {
+        for link in links(&text).into_iter().filter(|link| !link.contains("://")) {
+            let path = link.split('#').next().unwrap_or_default();
+            let target = document.parent().unwrap().join(path).canonicalize().unwrap();
+            let Ok(file) = target.strip_prefix(root().canonicalize().unwrap()) else { continue };
+            let file = file.to_str().unwrap();
+            assert!(
+                path.is_empty() || is_packed(file),
+                "{}: {file} is not in the package",
+                document.display()
+            );
+        }
+    }
+}
+
 #[test]
 fn every_test_that_is_named_exists() {
     let sources = sources();
