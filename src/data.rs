@@ -77,14 +77,12 @@ use worker_pool::WorkerPool;
 /// A worker's stack. Its buffers are on the heap; what is on the stack is one head's fields.
 const WORKER_STACK_BYTES: usize = 256 * 1024;
 
-/// The accept thread ends at the deadline for draining, and tells the workers; without it they stop this much later.
-const ACCEPT_END_LIMIT: Duration = Duration::from_secs(1);
+/// Another thread of ours is not waited for longer where its work can be left out: a worker that lists its exchanges, or the
+/// accept thread at the deadline of a drain. Each has a turn every few milliseconds.
+const THREAD_WAIT: Duration = Duration::from_secs(1);
 
-/// The accept thread gives copies of its sockets within this.
+/// The accept thread gives copies of its sockets within this: long, because an upgrade fails without them.
 const SOCKETS_LIMIT: Duration = Duration::from_secs(5);
-
-/// A worker that does not tell of its exchanges within this is left out of the list.
-const LIST_LIMIT: Duration = Duration::from_secs(1);
 
 /// A data plane: what its threads share, and its workers.
 #[derive(Clone, Debug)]
@@ -240,8 +238,8 @@ impl Workers for Proxy {
     }
 
     fn is_stopped(&self) -> bool {
-        // The workers serve until the last connection has left, and none can come.
-        let late = self.shared.drain_deadline().after(ACCEPT_END_LIMIT);
+        // The workers serve until the last connection has left, and none can come; the accept thread tells them.
+        let late = self.shared.drain_deadline().after(THREAD_WAIT);
         let over = self.pool.has_accept_ended() || time::now() >= late;
         self.shared.is_draining() && over
     }
@@ -255,6 +253,6 @@ impl Workers for Proxy {
     }
 
     fn requests(&self) -> Vec<RequestInfo> {
-        self.pool.requests(LIST_LIMIT)
+        self.pool.requests(THREAD_WAIT)
     }
 }

@@ -5,11 +5,11 @@
 use super::h1::Connection;
 use super::listen::Listener;
 use super::poller::{Poller, Side, Token};
-use super::shared::{DRAIN_LOOK, LOG_INTERVAL, Permit, Shared};
+use super::shared::{DRAIN_LOOK_INTERVAL, LOG_INTERVAL, Permit, Shared};
 use super::socket::Socket;
-use super::timers::Timers;
+use super::timers::{TRY_AGAIN, Timers};
 use super::transport::Transport;
-use super::worker_pool::{ListenerChange, OFFER_AGAIN, WorkerPool};
+use super::worker_pool::{ListenerChange, TAKEN_AT_ONCE, WorkerPool};
 use crate::base::ids::ListenerId;
 use crate::base::inherited;
 use crate::base::time::{self, Moment};
@@ -27,9 +27,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Connections accepted before parked ones get their turn.
-const ACCEPTED_AT_ONCE: usize = 256;
-/// How long accepting pauses when descriptors or memory have run out.
+/// How long accepting pauses when descriptors or memory have run out: a connection that ends meanwhile makes room.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The accept thread's own things.
@@ -79,7 +77,7 @@ struct Parked {
 const LISTENER: u32 = 0;
 
 /// The files of Unix sockets are looked at this often: a temporary folder may be swept.
-const LOOK_AT_FILES: Duration = Duration::from_secs(2);
+const FILES_LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Acceptor {
     /// The accept thread of these listeners. `poller` is the one whose waker the pool has.
@@ -113,7 +111,7 @@ impl Acceptor {
         let id = known.id;
         self.poller.add(listener.raw(), Token::new(Side::Client, id.0 as usize, LISTENER), false)?;
         if listener.is_unix() {
-            self.look_at_files = self.look_at_files.min(time::now().after(LOOK_AT_FILES));
+            self.look_at_files = self.look_at_files.min(time::now().after(FILES_LOOK_INTERVAL));
         }
         self.listeners.insert(id, Open { listener, known, has_more: true, closing: false });
         Ok(())
@@ -185,14 +183,14 @@ impl Acceptor {
         let now = time::now();
         let mut next = self.timers.next();
         if !self.held_back.is_empty() {
-            next = next.min(now.after(OFFER_AGAIN));
+            next = next.min(now.after(TRY_AGAIN));
         }
         if self.listeners.values().any(|open| open.has_more) && self.held_back.is_empty() {
             next = next.min(self.paused_until);
         }
         next = next.min(self.look_at_files);
         if self.shared().is_draining() {
-            next = next.min(now.after(DRAIN_LOOK));
+            next = next.min(now.after(DRAIN_LOOK_INTERVAL));
         }
         (next < Moment::NEVER).then(|| next.since(now))
     }
@@ -275,7 +273,7 @@ impl Acceptor {
         if let Some(known) = self.table.view().live.listener(id) {
             open.known = Arc::clone(known);
         }
-        for _ in 0..ACCEPTED_AT_ONCE {
+        for _ in 0..TAKEN_AT_ONCE {
             let Some(open) = self.listeners.get(&id) else { return };
             // While the channel is full, new connections wait in the kernel.
             if !open.has_more || !self.held_back.is_empty() || now < self.paused_until {
@@ -311,7 +309,7 @@ impl Acceptor {
         if now < self.look_at_files {
             return;
         }
-        self.look_at_files = now.after(LOOK_AT_FILES);
+        self.look_at_files = now.after(FILES_LOOK_INTERVAL);
         for (id, open) in &mut self.listeners {
             let listener = &mut open.listener;
             if listener.is_unix() && listener.renew() {

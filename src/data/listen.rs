@@ -2,6 +2,7 @@
 //! no further call.
 
 use super::socket::Socket;
+use super::timers::TRY_AGAIN;
 use crate::base::inherited;
 use crate::base::sys;
 use crate::base::time;
@@ -32,8 +33,6 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
 /// A port that is taken is tried for so long: a successor that starts at the moment at which its predecessor is told to
 /// stop meets a port that is being closed, which takes milliseconds. (nginx tries for 2.5 s.)
 const TAKEN_WAIT: Duration = Duration::from_millis(500);
-/// Between two tries.
-const TAKEN_RETRY: Duration = Duration::from_millis(10);
 
 /// The Unix sockets of clients: for every user, like a TCP port; the folder's permissions may say otherwise.
 const SOCKET: unix_listener::Kind =
@@ -95,7 +94,7 @@ impl Listener {
                     let place = Place::Unix(path.to_owned());
                     return Ok(Listener { fd, asked: place.clone(), place, path: Some(file) });
                 }
-                Err(_) if time::now() < until => _ = after(TAKEN_RETRY).recv(),
+                Err(_) if time::now() < until => _ = after(TRY_AGAIN).recv(),
                 Err(reason) => return Err(io::Error::other(reason)),
             }
         }
@@ -164,7 +163,7 @@ fn while_taken(attempt: impl Fn() -> rustix::io::Result<()>) -> rustix::io::Resu
     let until = time::now().after(TAKEN_WAIT);
     loop {
         match attempt() {
-            Err(Errno::ADDRINUSE) if time::now() < until => _ = after(TAKEN_RETRY).recv(),
+            Err(Errno::ADDRINUSE) if time::now() < until => _ = after(TRY_AGAIN).recv(),
             done => return done,
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Events taken in one wait: a bound for the length of a worker's turn.
-const EVENTS: usize = 512;
+const EVENTS_PER_WAIT: usize = 512;
 
 /// The side that a registered socket is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Poller {
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        Ok(Poller { poll, events: Events::with_capacity(EVENTS), waker })
+        Ok(Poller { poll, events: Events::with_capacity(EVENTS_PER_WAIT), waker })
     }
 
     /// Wakes the thread that waits in this poller; for other threads.

@@ -26,11 +26,12 @@ const REJECTED_MAX: usize = 64;
 const MIRRORS_MAX: usize = 256;
 
 /// When draining begins, idle connections stay open for this long: a client that was promised a connection that stays
-/// may have its next request on the way.
-const LAST_REQUESTS: Duration = Duration::from_millis(500);
+/// may have its next request on the way, and half a second is longer than a round trip.
+const LAST_REQUESTS_WAIT: Duration = Duration::from_millis(500);
 
-/// While draining, connections that wait for a request are looked at this often.
-pub const DRAIN_LOOK: Duration = Duration::from_millis(50);
+/// While draining, connections that wait for a request are looked at this often: a drain takes no longer for it than people
+/// notice.
+pub const DRAIN_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Between two lines of the log about TLS with servers, or about a shortage of descriptors.
 pub const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -153,7 +154,7 @@ impl Shared {
     /// Whether idle connections may be closed: it drains, and clients have had time for requests on their way.
     pub fn closes_idle(&self, now: Moment) -> bool {
         self.draining.get().is_some_and(|begun| {
-            let wait = LAST_REQUESTS.min(self.drain_deadline().since(*begun) / 2);
+            let wait = LAST_REQUESTS_WAIT.min(self.drain_deadline().since(*begun) / 2);
             now.since(*begun) >= wait
         })
     }

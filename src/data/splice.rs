@@ -1,15 +1,12 @@
 //! Layer 0, for long bodies: bytes pass from socket to socket through a pipe, by splice(2), and are never copied into
 //! this process. Only a body whose length is known goes this way: a chunked one is read and framed again.
 
+use super::buffers::TURN_BYTES;
 use super::socket::Socket;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use std::io;
-
-/// Bytes that a pipe holds, where the operating system gives so much; it gives 64 KiB in any case. A body of which less is
-/// still to come is copied: measured, both cost the same then.
-pub const PIPE_BYTES: usize = 256 * 1024;
 
 /// A pipe, and how many bytes are in it.
 #[derive(Debug)]
@@ -23,8 +20,8 @@ impl Pipe {
     /// An empty one. The error is the operating system's: no descriptors are left.
     pub fn new() -> io::Result<Self> {
         let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // What a user may have in pipes is bounded; a small pipe does as well.
-        let _ = fcntl_setpipe_size(&into, PIPE_BYTES);
+        // What a user may have in pipes is bounded; a pipe of 64 KiB, the least, does as well.
+        let _ = fcntl_setpipe_size(&into, TURN_BYTES);
         Ok(Pipe { out, into, held: 0 })
     }
 
@@ -36,7 +33,7 @@ impl Pipe {
     /// Takes at most `most` bytes from a socket into the empty pipe; 0 when the peer has ended its stream.
     /// `WouldBlock` when nothing is there.
     pub fn fill(&mut self, from: &Socket, most: u64) -> io::Result<usize> {
-        let most = usize::try_from(most).unwrap_or(usize::MAX).min(PIPE_BYTES);
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(TURN_BYTES);
         let count = spliced(|| splice(from, None, &self.into, None, most, SpliceFlags::NONBLOCK))?;
         self.held += count;
         Ok(count)
@@ -50,8 +47,8 @@ impl Pipe {
     }
 }
 
-/// Pipes that are kept for the next long body.
-const SPARE: usize = 4;
+/// Pipes that are kept for the next long bodies: long ones are few at once, and a pipe costs two descriptors.
+const PIPES_KEPT: usize = 4;
 
 /// A worker's empty pipes.
 #[derive(Debug, Default)]
@@ -65,7 +62,7 @@ impl Pipes {
 
     /// Keeps a pipe for the next body, if it is empty.
     pub fn give(&mut self, pipe: Pipe) {
-        if pipe.held() == 0 && self.0.len() < SPARE {
+        if pipe.held() == 0 && self.0.len() < PIPES_KEPT {
             self.0.push(pipe);
         }
     }

@@ -5,6 +5,11 @@ use super::poller::Token;
 use crate::base::time::Moment;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Duration;
+
+/// What no event tells of is tried again after this: a full channel, the full backlog of a Unix socket, a port that is taken.
+/// Two hundred tries a second cost next to nothing.
+pub const TRY_AGAIN: Duration = Duration::from_millis(5);
 
 /// When to look at which connection; the soonest first.
 #[derive(Debug, Default)]

@@ -7,18 +7,18 @@ mod time_left;
 
 pub use named::{Room, Says};
 
-use super::buffers::KEPT_BYTES;
+use super::buffers::{KEPT_BYTES, TURN_BYTES};
 use super::client::{Client, Failure};
 use super::context::Scratch;
 use super::socket::Then;
-use super::splice::{PIPE_BYTES, Pipe, Pipes};
+use super::splice::{Pipe, Pipes};
 use super::transport::{Moved, Stream};
 use crate::base::time::Moment;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX};
 use crate::http1::reason::Reason;
 use std::io::IoSlice;
 
-/// The most that is kept of a request to send it again.
+/// The most that is kept of a request to send it again: the bodies of most requests that may be sent twice are far shorter.
 pub const REPLAY_BYTES: usize = 64 * 1024;
 
 /// How far the request came in an attempt that waits beside another one.
@@ -249,7 +249,7 @@ impl Upload {
     }
 
     fn splices(&self, client: &Client, server: &Stream) -> bool {
-        let is_long = self.body.remaining().is_some_and(|left| left >= PIPE_BYTES as u64);
+        let is_long = self.body.remaining().is_some_and(|left| left >= TURN_BYTES as u64);
         let is_plain = client.input.is_empty() && client.stream.can_splice() && server.can_splice();
         is_long && is_plain && !self.chunked && !self.broken
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 /// Credentials that wait. At 50 ms each two threads take 1.6 s for so many.
-const QUEUE: usize = 64;
+const WAITING_MAX: usize = 64;
 /// Threads at the most; fewer where there are fewer than twice as many processors.
 const THREADS_MAX: usize = 4;
 
@@ -70,7 +70,7 @@ impl Verifier {
 
 /// Starts the threads; `None` where not one can be started.
 fn start() -> Option<Sender<Job>> {
-    let (jobs, taken) = bounded(QUEUE);
+    let (jobs, taken) = bounded(WAITING_MAX);
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let mut started = false;
     for number in 1..=(processors / 2).clamp(1, THREADS_MAX) {

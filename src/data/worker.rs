@@ -4,8 +4,8 @@
 use super::context::{Context, EVENTS_FRESH};
 use super::h1::{Advance, Connection, Doing};
 use super::poller::{Poller, Side};
-use super::timers::Timers;
-use super::worker_pool::{Handle, OFFER_AGAIN, Work, WorkerPool};
+use super::timers::{TRY_AGAIN, Timers};
+use super::worker_pool::{Handle, TAKEN_AT_ONCE, Work, WorkerPool};
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::state::stats::Counter;
@@ -17,16 +17,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// Connections taken from the channel before those that are there get their turn.
-const TAKEN_AT_ONCE: usize = 64;
-/// Connections passed on to other workers in one turn.
+/// Connections passed on to other workers in one turn: each of them costs some system calls.
 const PASSED_ON_AT_ONCE: usize = 8;
-/// Without anything to do a worker looks at its idle server connections this often.
-const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// A worker without anything to do wakes up this often, so that it does not keep an old snapshot of the table for long.
+const SLEEP_MAX: Duration = Duration::from_secs(10);
 /// The clock is read for so many connections at once: reading it costs 1 % of an exchange, which takes some 10 us.
 const RUNS_PER_CLOCK: usize = 4;
-/// Idle server connections are looked at this often.
-const SWEEP_EVERY: Duration = Duration::from_millis(500);
+/// Idle server connections are looked at this often: far more often than their `idle_time` ends, which is 30 s by default.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs a worker until it is told to stop.
 pub fn run(pool: &Arc<WorkerPool>, number: usize, poller: Poller) {
@@ -133,15 +131,15 @@ impl Worker {
         if self.set.is_empty() && self.cx.servers.is_empty() && !self.stopping {
             // The last one may have been passed on since others were told.
             self.handle.connections.store(0, Relaxed);
-            work = self.pool.take(LONGEST_SLEEP);
+            work = self.pool.take(SLEEP_MAX);
         } else if !self.ready.is_empty() {
             self.poll(Some(Duration::ZERO));
         } else {
             let limit = self.timers.next().min(self.next_sweep).since(begun);
             let longest = match self.stopping {
                 true if begun >= self.cx.shared.drain_deadline() => Duration::ZERO,
-                true => OFFER_AGAIN,
-                false => LONGEST_SLEEP,
+                true => TRY_AGAIN,
+                false => SLEEP_MAX,
             };
             let limit = limit.min(longest);
             let has_work = self.handle.sleeps.set(|| self.pool.waiting() > 0 && !self.stopping);
@@ -380,7 +378,7 @@ impl Worker {
         // A snapshot that is not renewed would keep servers that were removed.
         self.cx.refresh();
         self.cx.servers.sweep(&self.cx.table.view().live.config, self.cx.now);
-        self.next_sweep = self.cx.now.after(SWEEP_EVERY);
+        self.next_sweep = self.cx.now.after(SWEEP_INTERVAL);
     }
 
     /// What others see of it.

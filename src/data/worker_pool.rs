@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
-/// Connections that found the channel full are offered again after this.
-pub const OFFER_AGAIN: Duration = Duration::from_millis(5);
+/// Connections that a thread takes in, from the channel or from the kernel, before those that it has get their turn.
+pub const TAKEN_AT_ONCE: usize = 64;
 /// The channel has room for so many connections at least, in 32 bytes each, so that a reload can raise
 /// `threadpool.queue_capacity`: a channel does not grow.
 const CHANNEL_MIN: usize = 1024;

@@ -3,11 +3,11 @@
 
 use super::send::send_parts;
 use super::{Download, ResponseContext, StreamEnd};
-use crate::data::buffers::SMALL_BODY_BYTES;
+use crate::data::buffers::{SMALL_BODY_BYTES, TURN_BYTES};
 use crate::data::client::{Client, Failure};
 use crate::data::context::Scratch;
 use crate::data::socket::Then;
-use crate::data::splice::{PIPE_BYTES, Pipes};
+use crate::data::splice::Pipes;
 use crate::data::transport::{Moved, Stream};
 use crate::http1::body::{Body, CHUNK_HEAD_MAX};
 use crate::http1::framing::Framing;
@@ -131,7 +131,7 @@ impl Download {
 
     /// Whether what is to come goes from socket to socket, without being looked at.
     pub(super) fn splices(&self, body: &Body, client: &Client, server: &Stream) -> bool {
-        let is_long = body.remaining().is_some_and(|left| left >= PIPE_BYTES as u64);
+        let is_long = body.remaining().is_some_and(|left| left >= TURN_BYTES as u64);
         is_long && self.to_client != Framing::Chunked && client.stream.can_splice() && server.can_splice()
     }
 

@@ -19,10 +19,6 @@ use crate::http1::reply;
 use crate::policy::orca;
 use std::ops::Range;
 
-/// Interim responses that are passed on while the request does not move: some for each of its phases, and no stream of
-/// them (golang/go#65035 has what a bound by number did to resumable uploads).
-const INTERIM_BYTES: usize = 64 * 1024;
-
 /// What a look at the server's bytes found.
 enum Found {
     Part,
@@ -71,7 +67,7 @@ impl Download {
                 Found::Nothing(len) => start += len,
                 Found::Interim(len) => {
                     start += len;
-                    self.pass_interim_on(len, client, scratch)?;
+                    self.pass_interim_on(len, client, scratch, context)?;
                 }
                 Found::Final(len) if self.status == 101 => {
                     self.head.extend_from_slice(&scratch.body[start + len..end]);
@@ -123,16 +119,20 @@ impl Download {
         Ok(Some(count))
     }
 
-    /// An interim response of this length; what the client gets of it is in `reply`.
+    /// An interim response of this length; what the client gets of it is in `reply`. While the request does not move, all of them
+    /// together may be as long as a head.
     fn pass_interim_on(
         &mut self,
         len: usize,
         client: &mut Client,
         scratch: &mut Scratch,
+        context: &ResponseContext<'_>,
     ) -> Result<(), Failure> {
         self.head_since = None;
         self.interim_bytes += len;
-        if self.interim_bytes > INTERIM_BYTES {
+        // Some for each phase of the request, and no stream of them (golang/go#65035 has what a bound by number did to resumable
+        // uploads).
+        if self.interim_bytes > context.limits.head {
             return Err(Failure::last(Reason::BadResponse));
         }
         self.head_bytes += scratch.reply.len() as u64;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A request that waits for a server chooses again after this, should no call have reached it.
-const QUEUE_LOOK: Duration = Duration::from_millis(100);
+const QUEUE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Exchange {
     pub(super) fn choose(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
@@ -27,7 +27,7 @@ impl Exchange {
             }
             Chosen::Full | Chosen::Later if self.queue_token.is_none() => self.enter_queue(cx),
             Chosen::Full | Chosen::Later => {
-                let look = cx.now.after(QUEUE_LOOK);
+                let look = cx.now.after(QUEUE_LOOK_INTERVAL);
                 Ok(Flow::WaitIn(State::Queue, self.queue_deadline(cx).0.min(look)))
             }
             Chosen::None => {

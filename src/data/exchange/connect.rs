@@ -6,13 +6,10 @@ use crate::base::time::Moment;
 use crate::data::client::Failure;
 use crate::data::connecting::{Connecting, secured};
 use crate::data::context::{Context, EVENTS_FRESH};
+use crate::data::timers::TRY_AGAIN;
 use crate::http1::reason::Reason;
 use crate::state::stats::Counter;
 use std::io;
-use std::time::Duration;
-
-/// A Unix socket whose backlog is full tells no event when it is not: connecting is tried again after this.
-const CONNECT_AGAIN: Duration = Duration::from_millis(10);
 
 impl Exchange {
     pub(super) fn connect(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
@@ -23,7 +20,8 @@ impl Exchange {
             None => self.connect_new(cx)?,
         };
         let Some(connection) = connection else {
-            let again = cx.now.after(CONNECT_AGAIN);
+            // A Unix socket whose backlog is full tells no event when it is not.
+            let again = cx.now.after(TRY_AGAIN);
             return Ok(Flow::Wait(self.connect_deadline().min(self.expires).min(again)));
         };
         cx.shard().count(if idle.is_some() { Counter::Reuses } else { Counter::Connects });

@@ -14,7 +14,7 @@ const RESPONSE_HEAD_TIME: Duration = Duration::from_secs(60);
 
 /// A server that has sent its whole response may take the rest of the request; if it takes none for this long, the rest
 /// is not sent.
-const REST_OF_REQUEST: Duration = Duration::from_secs(5);
+const REQUEST_REST_TIME: Duration = Duration::from_secs(5);
 
 /// The time limits of an exchange.
 #[derive(Clone, Copy)]
@@ -99,7 +99,7 @@ impl Exchange {
         if self.download.has_unsent() {
             sooner(down.after(times.client_body), Reason::ClientStalled);
         } else if self.download.is_received() {
-            sooner(up.after(REST_OF_REQUEST), Reason::BodyTimeout);
+            sooner(up.after(REQUEST_REST_TIME), Reason::BodyTimeout);
         } else if self.upload.is_done() || self.upload.is_broken() || self.upload.has_unsent() {
             sooner(latest.after(times.response), server_late);
         } else if begun {

@@ -6,7 +6,7 @@ use super::{Advance, Connection, Phase};
 use crate::base::time::Moment;
 use crate::data::context::Context;
 use crate::data::exchange::Exchange;
-use crate::data::shared::DRAIN_LOOK;
+use crate::data::shared::DRAIN_LOOK_INTERVAL;
 use crate::data::transport::Moved;
 use crate::http1::head::{self, Parsed};
 use crate::http1::proxy_protocol;
@@ -135,7 +135,7 @@ impl Connection {
         match cx.shared.is_draining() {
             true => {
                 let end = deadline.min(cx.shared.drain_deadline());
-                Some(Advance::Wait(end.min(cx.now.after(DRAIN_LOOK))))
+                Some(Advance::Wait(end.min(cx.now.after(DRAIN_LOOK_INTERVAL))))
             }
             false if cx.now >= park_at => Some(Advance::Park),
             false => Some(Advance::Wait(deadline.min(park_at))),
