@@ -129,13 +129,7 @@ impl Balancer {
         let (sinks, sources) = sinks::open(&config);
         let files = listeners::read_files(&config)?;
         let opened = Proxy::open("main", Arc::clone(&config), files, sinks, &mut inheritance.sockets);
-        let (proxy, acceptor) = opened.map_err(|(at, error)| {
-            let listener = config.listen.listeners.get(at);
-            listener.map_or_else(
-                || Error(error.to_string()),
-                |listener| listeners::listener_error(&listener.place, &error),
-            )
-        })?;
+        let (proxy, acceptor) = opened.map_err(|(at, error)| listeners::open_error(&config, at, &error))?;
         let shared = &proxy.shared;
         let written = inheritance.restore(&config, &shared.table);
         let (agent, handle) = health::Agent::new(Arc::clone(&shared.table), &shared.verdicts);
@@ -169,15 +163,7 @@ impl Balancer {
                 return Err(error);
             }
         };
-        if config.pool_ids().all(|pool| config.pool(pool).list.is_empty()) {
-            let file = config.file.as_ref().map(|file| program::quoted(&file.to_string_lossy()));
-            let option = file.map_or(String::new(), |file| format!(" -c {file}"));
-            log::info!(
-                "no servers yet: list them in the configuration, or start one in another terminal with \
-                 `{} server 9001{option}`",
-                program::name()
-            );
-        }
+        advise_on_servers(&config);
         inheritance.wait_for_names(&main.proxy.shared.table);
         for left in inheritance.sockets.left() {
             log::warn!("the socket {left} was handed over, and no listener of the configuration is there");
@@ -337,6 +323,20 @@ impl Published {
         }
         let _ = self.thread.join();
     }
+}
+
+/// Tells how to get servers where the configuration has none.
+fn advise_on_servers(config: &Config) {
+    if config.pool_ids().any(|pool| !config.pool(pool).list.is_empty()) {
+        return;
+    }
+    let file = config.file.as_ref().map(|file| program::quoted(&file.to_string_lossy()));
+    let option = file.map_or(String::new(), |file| format!(" -c {file}"));
+    log::info!(
+        "no servers yet: list them in the configuration, or start one in another terminal with \
+         `{} server 9001{option}`",
+        program::name()
+    );
 }
 
 /// Starts the thread that logs rejected and failed requests.

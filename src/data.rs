@@ -5,7 +5,7 @@
 //! |---|---|
 //! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`sleep`] (no work is left lying) |
 //! | 1 | [`transport`] and [`tls`], [`secure`] (what is known of a TLS session), [`server_pool`], [`mailbox`] (how other threads call a connection), [`verify`] (passwords), [`phases`] (when an exchange did what), [`shared`] (what threads share) |
-//! | 2 | [`context`] (what a worker lends), [`client`], [`connecting`] (to a server), [`meta`] (what is kept of a request), [`guard`] (what a request has to pass), [`upload`], [`download`], [`upstream`] (choose a server), [`asked`] (a request as its route sees it), [`route`] (which pool, and the head for it), [`question`] (may a request pass), [`respond`] |
+//! | 2 | [`context`] (what a worker lends), [`client`], [`connecting`] (to a server), [`meta`] (what is kept of a request), [`guard`] (what a request has to pass), [`upload`], [`download`], [`upstream`] (choose a server), [`asked`] (a request as its route sees it), [`route`] (which pool, and the head for it), [`question`] (may a request pass) |
 //! | 3 | [`exchange`], [`finish`] (count, log, tell health), [`tunnel`] |
 //! | 4 | [`h1`] (heads, keep-alive, closing) |
 //! | 5 | [`worker_pool`] (the channel), [`worker`], [`accept`], [`listen`], [`reload`] |
@@ -30,7 +30,6 @@ pub mod phases;
 pub mod poller;
 pub mod question;
 pub mod reload;
-pub mod respond;
 pub mod route;
 pub mod secure;
 pub mod server_pool;

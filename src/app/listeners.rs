@@ -45,6 +45,14 @@ pub(super) fn watch_certificates(main: &Proxy) -> Result<(certificates::Handle, 
     Ok((handle, spawn(certificates::THREAD, move || watcher.run())?))
 }
 
+/// Why the listener with this index could not be opened, and what to do.
+pub(super) fn open_error(config: &Config, at: usize, error: &io::Error) -> Error {
+    match config.listen.listeners.get(at) {
+        Some(listener) => listener_error(&listener.place, error),
+        None => Error(error.to_string()),
+    }
+}
+
 /// What to do if the port, or the path, cannot be used.
 pub(super) fn listener_error(place: &Place, error: &io::Error) -> Error {
     let Place::Tcp(address) = place else { return Error(error.to_string()) };

@@ -1,4 +1,4 @@
-//! Untrusted text for display: nothing in it may end a line, control a terminal, hide or reorder text.
+//! Text for display. In untrusted text nothing may end a line, control a terminal, hide or reorder text.
 
 use std::fmt::{self, Write};
 
@@ -30,9 +30,29 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// A number with a comma between each three digits: `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        for (number, shown) in [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345_678, "12,345,678")] {
+            assert_eq!(grouped(number), shown);
+        }
+    }
 
     #[test]
     fn what_forges_hides_or_reorders_is_escaped_and_nothing_else() {

@@ -268,15 +268,7 @@ pub(super) fn cut_in_the_middle(text: &str, width: usize) -> String {
 
 /// `1,234,567`.
 pub(super) fn count(number: impl TryInto<u64>) -> String {
-    let digits = number.try_into().unwrap_or(0).to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    text::grouped(number.try_into().unwrap_or(0))
 }
 
 /// A rate per second: one decimal below ten.

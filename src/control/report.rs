@@ -2,6 +2,7 @@
 //! the samples of the last minutes. It compares counters that exist anyway, so it costs nothing per request.
 
 use crate::base::ids::ServerId;
+use crate::base::text::grouped;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::state::events::{Events, Topic};
@@ -265,19 +266,6 @@ impl Shares {
             }
         }
     }
-}
-
-/// A number with a comma between each three digits.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// What was reported so far.

@@ -17,6 +17,7 @@ use crate::state::access::{AccessSink, RequestText};
 use crate::state::listener::OpenListener;
 use crate::state::live::Live;
 use crate::state::server::stable_hash;
+use crate::state::table::View;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -70,6 +71,19 @@ pub struct Trace {
     pub is_ours: bool,
     /// There is a span of ours to be exported.
     pub is_recorded: bool,
+}
+
+/// A request that has just come, and the configuration under which it did.
+#[derive(Clone, Copy)]
+pub struct Incoming<'a> {
+    /// Its head.
+    pub head: &'a RequestHead<'a, 'a>,
+    /// What is kept of it.
+    pub meta: &'a Meta,
+    /// Whose it is.
+    pub sender: &'a Sender<'a>,
+    /// The configuration, and the servers of that moment.
+    pub view: &'a View,
 }
 
 /// The sender of a request.

@@ -1,14 +1,13 @@
 //! Layer 2: the request that asks a pool whether another request may pass (`forward_auth`).
 
 use super::context::Context;
-use super::meta::{Meta, Sender};
+use super::meta::Incoming;
 use super::route::{To, Way, is_named, prepare};
 use crate::base::ids::PoolId;
 use crate::http1::fields::Fields;
 use crate::http1::forward::{Change, Edits, Rewritten};
 use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
-use crate::state::table::View;
 
 /// A request whether another one may pass.
 #[derive(Debug)]
@@ -21,18 +20,17 @@ pub struct Question {
 
 /// The head that asks a pool whether a request may pass, and that pool; where its guards want that.
 pub fn question(
-    head: &RequestHead<'_, '_>,
-    meta: &Meta,
-    sender: &Sender,
+    incoming: &Incoming<'_>,
     way: Option<&Way>,
-    view: &View,
     cx: &mut Context,
 ) -> Result<Option<Question>, Reason> {
+    let Incoming { head, view, .. } = *incoming;
     let route = way.map(|way| way.index);
     let Some(auth) = view.live.guard(route).forward_auth() else { return Ok(None) };
     let mut out = cx.buffers.take();
     let to = To { pool: auth.pool, rewritten: Rewritten::default(), edits: Some(&QuestionEdits(head)) };
-    prepare(&head.as_question(auth.path.as_bytes()), meta, sender, &to, view, cx, &mut out)?;
+    let asking = head.as_question(auth.path.as_bytes());
+    prepare(&Incoming { head: &asking, ..*incoming }, &to, cx, &mut out)?;
     Ok(Some(Question { head: out, pool: auth.pool }))
 }
 

@@ -7,7 +7,7 @@ pub use edits::ResponseEdits;
 
 use super::asked::{Asked, Known, SERVER_NAME};
 use super::context::Context;
-use super::meta::{Meta, Sender};
+use super::meta::{Incoming, Meta};
 use super::upload::Room;
 use super::upstream;
 use crate::base::ids::{PoolId, TraceId};
@@ -23,7 +23,6 @@ use crate::state::config::Servers;
 use crate::state::live::Live;
 use crate::state::route::{Action, Key, NewHost, Rewrite, Route, append_headers};
 use crate::state::server::stable_hash;
-use crate::state::table::View;
 use edits::{RequestEdits, longest_authority, longest_name, with_server};
 use https::{is_excepted, to_https};
 use std::cell::RefCell;
@@ -97,14 +96,8 @@ pub struct Response {
 }
 
 /// Finds the route of a request and appends the head for the server, if it goes to one.
-pub fn route(
-    head: &RequestHead<'_, '_>,
-    meta: &Meta,
-    sender: &Sender<'_>,
-    view: &View,
-    cx: &mut Context,
-    out: &mut Vec<u8>,
-) -> Result<Routed, Reason> {
+pub fn route(incoming: &Incoming<'_>, cx: &mut Context, out: &mut Vec<u8>) -> Result<Routed, Reason> {
+    let Incoming { head, meta, sender, view } = *incoming;
     let live = &view.live;
     // A listener that was closed meanwhile goes on as it was.
     let listener = live.known_listener(sender.listener.id).map_or(sender.listener, |listener| listener);
@@ -112,7 +105,7 @@ pub fn route(
         return to_https(head, port);
     }
     if live.routes.list().is_empty() {
-        return to_default(head, meta, sender, view, cx, out);
+        return to_default(incoming, cx, out);
     }
     let (raw_path, query) = target_of(head);
     let slash = live.config.listen.encoded_slash;
@@ -122,13 +115,9 @@ pub fn route(
     let found = live.routes.find(&asked, &others).map_err(|_| Reason::UnsafePath)?;
     let Some(found) = found else {
         let has_default = view.pool(PoolId::default()).count > 0;
-        return if has_default {
-            to_default(head, meta, sender, view, cx, out)
-        } else {
-            Err(Reason::NoRoute)
-        };
+        return if has_default { to_default(incoming, cx, out) } else { Err(Reason::NoRoute) };
     };
-    let mut known = Known { asked: &asked, meta, found: &found, pool: "" };
+    let known = Known { asked: &asked, meta, found: &found, pool: "" };
     let pool = match &found.route.action {
         Action::Pool(pool) => *pool,
         Action::Split(split) => {
@@ -147,7 +136,20 @@ pub fn route(
             return Ok(respond(&known, fixed.status, headers, Arc::clone(&fixed.body)));
         }
     };
-    known.pool = live.config.pool_name(pool);
+    let known = Known { pool: live.config.pool_name(pool), ..known };
+    forward_to(pool, &known, incoming, cx, out)
+}
+
+/// The request goes to this pool, changed as its route has it.
+fn forward_to(
+    pool: PoolId,
+    known: &Known<'_>,
+    incoming: &Incoming<'_>,
+    cx: &mut Context,
+    out: &mut Vec<u8>,
+) -> Result<Routed, Reason> {
+    let (found, view) = (known.found, incoming.view);
+    let slash = view.live.config.listen.encoded_slash;
     let (mut target, mut host) = (Vec::new(), Vec::new());
     let rewrite = found.route.rewrite.as_ref();
     let rewritten = match rewrite {
@@ -155,40 +157,33 @@ pub fn route(
             if rewrite.host == Some(NewHost::OfServer) {
                 host.resize(longest_authority(upstream::pool(cx.view(), view, pool)), b' ');
             }
-            rewritten(rewrite, slash, &known, &mut target, &mut host)?
+            rewritten(rewrite, slash, known, &mut target, &mut host)?
         }
         None => Rewritten::default(),
     };
     let len = rewritten.host.map_or(0, <[u8]>::len);
-    let without = without(live, Some(found.index));
-    let of_route = Some((&found.route.request_headers, &known));
+    let without = without(&view.live, Some(found.index));
+    let of_route = Some((&found.route.request_headers, known));
     let names = &|| longest_name(upstream::pool(cx.view(), view, pool));
     let edits = RequestEdits { of_route, without, longest_name: names, rooms: RefCell::default() };
-    prepare(head, meta, sender, &To { pool, rewritten, edits: Some(&edits) }, view, cx, out)?;
+    prepare(incoming, &To { pool, rewritten, edits: Some(&edits) }, cx, out)?;
     let mut rooms = edits.rooms.take();
     if rewrite.is_some_and(|rewrite| rewrite.host == Some(NewHost::OfServer)) {
         rooms.extend(Room::of_host(out, len));
     }
-    let way = Way { rooms, ..Way::of(&known) };
+    let way = Way { rooms, ..Way::of(known) };
     Ok(Routed::Forward(pool, Some(Box::new(way))))
 }
 
 /// No route matches, or there are none.
-fn to_default(
-    head: &RequestHead<'_, '_>,
-    meta: &Meta,
-    sender: &Sender<'_>,
-    view: &View,
-    cx: &mut Context,
-    out: &mut Vec<u8>,
-) -> Result<Routed, Reason> {
+fn to_default(incoming: &Incoming<'_>, cx: &mut Context, out: &mut Vec<u8>) -> Result<Routed, Reason> {
     let pool = PoolId::default();
     let to = To { pool, rewritten: Rewritten::default(), edits: None };
-    let without = without(&view.live, None);
+    let without = without(&incoming.view.live, None);
     let edits = RequestEdits { of_route: None, without, longest_name: &|| 0, rooms: RefCell::default() };
     let has_edits = !edits.without.is_empty();
     let to = To { edits: has_edits.then_some(&edits as &dyn Edits), ..to };
-    prepare(head, meta, sender, &to, view, cx, out)?;
+    prepare(incoming, &to, cx, out)?;
     Ok(Routed::Forward(pool, None))
 }
 
@@ -279,14 +274,12 @@ pub(super) struct To<'a> {
 
 /// The request as every server of the pool gets it.
 pub(super) fn prepare(
-    head: &RequestHead<'_, '_>,
-    meta: &Meta,
-    sender: &Sender<'_>,
+    incoming: &Incoming<'_>,
     to: &To<'_>,
-    view: &View,
     cx: &Context,
     out: &mut Vec<u8>,
 ) -> Result<(), Reason> {
+    let Incoming { head, meta, sender, view } = *incoming;
     let peer = sender.peer.map(|peer| peer.ip().to_canonical());
     let listen = &view.live.config.listen;
     let peer_trusted = peer.is_some_and(|peer| listen.trusts(peer));

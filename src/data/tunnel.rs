@@ -64,6 +64,19 @@ pub struct Tunnel {
     pool: Arc<PoolState>,
 }
 
+/// What a tunnel begins with.
+#[derive(Debug)]
+pub struct Ends {
+    /// The connection to the server, in the worker's pool.
+    pub connection: usize,
+    /// The server's.
+    pub lease: Lease,
+    /// What came behind the request.
+    pub early: Vec<u8>,
+    /// What came behind the 101, after what the client has not taken of that.
+    pub rest: Vec<u8>,
+}
+
 /// How far a tunnel came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -76,17 +89,15 @@ pub enum Step {
 }
 
 impl Tunnel {
-    /// A tunnel to the server on `connection`, under the configuration `live`. `early` came behind the request, `rest` behind the 101 (and may
-    /// begin with what the client has not taken of that).
+    /// A tunnel between these ends, under the configuration `live`. `counted`: counts it among its client's requests at once.
     pub fn open(
-        connection: usize,
-        lease: Lease,
+        ends: Ends,
         permit: TunnelPermit,
         counted: Option<Permit>,
-        (early, rest): (Vec<u8>, Vec<u8>),
         live: &Live,
         cx: &Context,
     ) -> Self {
+        let Ends { connection, lease, early, rest } = ends;
         cx.shard().count(Counter::Tunnels);
         let (upward, downward) = (Direction::new(early), Direction::new(rest));
         let (moved_at, notice_at) = (cx.now, None);

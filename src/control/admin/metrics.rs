@@ -233,14 +233,30 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
             );
         }
     }
+    let config = &snapshot.live.config;
     let mut each = |name, kind, help, value: &dyn Fn(&Server) -> Option<f64>| {
         page.family(name, kind, help);
         for server in servers {
-            let labels = labels(&snapshot.live.config, server);
+            let labels = labels(config, server);
             value(server).into_iter().for_each(|value| page.sample(&labels, value));
         }
     };
-    let counted = |count: u64| Some(count as f64);
+    server_traffic(&mut each, now);
+    server_words(&mut each, now);
+    server_probes(&mut each);
+    checks::metrics(page, view, config, servers);
+}
+
+/// Writes a family with a value of each server; `None`: it has none.
+type Each<'e> =
+    &'e mut dyn FnMut(&'static str, Kind, &'static str, &dyn Fn(&Server) -> Option<f64>);
+
+fn counted(count: u64) -> Option<f64> {
+    Some(count as f64)
+}
+
+/// What servers get, and how they respond.
+fn server_traffic(each: Each<'_>, now: Moment) {
     each("server_weight", Kind::Gauge, "Weight of the server.", &|s| Some(f64::from(s.weight().0)));
     let help = "The part of its share that the server gets in its slow start; absent when it gets all.";
     each("server_slow_start_ratio", Kind::Gauge, help, &|s| s.slow_start(now));
@@ -267,6 +283,10 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
         "Decaying average of the server's latency; absent while unknown.",
         &|s| s.latency_us(now).map(|us| f64::from(us) / 1e6),
     );
+}
+
+/// What servers and their agents say of their load.
+fn server_words(each: Each<'_>, now: Moment) {
     each("server_reported_queue", Kind::Gauge, "The load that the server reports, decayed with age.", &|s| {
         s.reported(now).map(f64::from)
     });
@@ -281,6 +301,10 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
     each("server_agent_heard", Kind::Gauge, help, &|s| {
         s.agent().map(|word| f64::from(u8::from(word.error.is_none())))
     });
+}
+
+/// What probes found.
+fn server_probes(each: Each<'_>) {
     each("server_check_passed", Kind::Gauge, "Whether the last probe passed.", &|s| {
         s.last_check().map(|check| f64::from(u8::from(check.passed)))
     });
@@ -296,7 +320,6 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
     each("server_check_timestamp_seconds", Kind::Gauge, "When the last probe ended, since 1970.", &|s| {
         s.last_check().and_then(|check| counted(check.unix_seconds))
     });
-    checks::metrics(page, view, &snapshot.live.config, servers);
 }
 
 /// The labels that name a server.

@@ -6,7 +6,7 @@ use crate::base::ids::PoolId;
 use crate::base::time::Moment;
 use crate::data::context::Context;
 use crate::data::download::Download;
-use crate::data::meta::{Meta, Sender};
+use crate::data::meta::{Incoming, Meta, Sender};
 use crate::data::phases::Phases;
 use crate::data::question;
 use crate::data::route::{self, Routed};
@@ -32,7 +32,8 @@ impl Exchange {
         let peer = sender.peer.map(|peer| peer.ip().to_canonical());
         let view = cx.view().clone();
         let meta = Meta::of(head, peer, sender, &view.live, cx);
-        let routed = route::route(head, &meta, &sender, &view, cx, &mut out);
+        let incoming = Incoming { head, meta: &meta, sender: &sender, view: &view };
+        let routed = route::route(&incoming, cx, &mut out);
         let chunked = head.framing == Framing::Chunked;
         let limit = routed.as_ref().ok().and_then(Routed::route).and_then(|route| route.body_limit);
         let limit = limit.unwrap_or(view.live.config.limits.body);
@@ -179,7 +180,8 @@ impl Exchange {
                 self.tunnel = Some(permit.ok_or(Reason::TunnelLimit)?);
             }
         }
-        let question = question::question(head, &self.meta, sender, self.way.as_deref(), &self.view, cx)?;
+        let incoming = Incoming { head, meta: &self.meta, sender, view: &self.view };
+        let question = question::question(&incoming, self.way.as_deref(), cx)?;
         if response.is_some() || question.is_some() {
             self.after_guards = Some(Box::new(AfterGuards { question, response }));
         }

@@ -2,9 +2,12 @@
 
 use super::{Exchange, State};
 use crate::data::context::Context;
-use crate::data::{respond, route};
+use crate::data::{route, upstream};
+use crate::http1::challenge;
+use crate::http1::framing::Asked;
 use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
+use crate::http1::reply::{self, Fixed, LastHop, Reply};
 use crate::state::guard::Rejected;
 
 impl Exchange {
@@ -25,24 +28,56 @@ impl Exchange {
         }
         let keeps = self.may_keep(cx) && !reason.closes();
         self.reason = Some(reason);
-        let of = (self.pool, self.way.as_ref().map(|way| way.index));
-        respond::rejection(&mut self.download, &rejected, &self.meta, keeps, of, &self.view, cx);
+        self.write_rejection(&rejected, keeps, cx);
         self.download.moved_at = cx.now;
         State::Finish
+    }
+
+    fn write_rejection(&mut self, rejected: &Rejected, keeps: bool, cx: &mut Context) {
+        cx.refresh_date();
+        let reason = rejected.reason;
+        let mut digits = [0; 32];
+        let pages = self.view.live.guard(self.way.as_ref().map(|way| way.index)).error_pages();
+        let is_empty =
+            reason == Reason::NoServer && upstream::pool(cx.view(), &self.view, self.pool).count == 0;
+        let reply = Reply {
+            reason,
+            request_id: self.meta.trace.bytes(&mut digits),
+            form: self.meta.form,
+            page: pages.and_then(|pages| pages.page(reason, is_empty)),
+            details: pages.is_some_and(|pages| pages.details),
+            head_only: self.meta.asked == Asked::Head,
+            keep_alive: keeps,
+            date: &cx.date.1,
+            retry_after: u32::try_from(challenge::seconds(rejected.retry_after)).unwrap_or(u32::MAX),
+            lines: &rejected.lines,
+        };
+        self.download.replace(reason.status(), keeps, |out| reply::write(&reply, out));
     }
 
     /// Responds as its route says.
     pub(super) fn respond_as_route(&mut self, response: &route::Response, cx: &mut Context) -> State {
+        cx.refresh_date();
         let keeps = self.may_keep(cx);
-        respond::fixed(&mut self.download, response, &self.meta, keeps, cx);
+        let reply = Fixed {
+            status: response.status,
+            headers: &response.headers,
+            body: &response.body,
+            head_only: self.meta.asked == Asked::Head,
+            keep_alive: keeps,
+            date: &cx.date.1,
+        };
+        self.download.replace(response.status, keeps, |out| reply::fixed(&reply, out));
         self.download.moved_at = cx.now;
         State::Finish
     }
 
-    /// Responds to OPTIONS and TRACE that go no further than here (RFC 9110 section 7.6.2).
+    /// Responds in place of a server to OPTIONS and TRACE whose Max-Forwards has run out (RFC 9110 section 7.6.2).
     pub(super) fn respond_as_last_hop(&mut self, head: &RequestHead<'_, '_>, cx: &mut Context) -> State {
+        cx.refresh_date();
         let keeps = self.may_keep(cx);
-        respond::last_hop(&mut self.download, head, keeps, cx);
+        let how = LastHop { keep_alive: keeps, date: &cx.date.1 };
+        self.download.replace(200, keeps, |out| reply::last_hop(head, &how, out));
         State::Finish
     }
 

@@ -4,7 +4,7 @@ use super::{Exchange, Flow};
 use crate::data::client::{Client, Failure};
 use crate::data::context::Context;
 use crate::data::finish;
-use crate::data::tunnel::Tunnel;
+use crate::data::tunnel::{Ends, Tunnel};
 use crate::http1::reason::Reason;
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ impl Exchange {
             &self.view.live,
         );
         let live = &self.view.live;
-        let tunnel = Tunnel::open(connection, lease, permit, counted, (early, rest), live, cx);
+        let tunnel = Tunnel::open(Ends { connection, lease, early, rest }, permit, counted, live, cx);
         let mut tunnel = tunnel
             .counted_by(traffic.into_iter().flatten().map(Arc::clone))
             .idle_for(self.way.as_ref().and_then(|way| way.route.timeouts.tunnel));
