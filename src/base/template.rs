@@ -5,9 +5,6 @@
 
 use std::fmt;
 
-/// The most captures of a regular expression that a template can name, `{1}` to `{9}`.
-pub const CAPTURES_MAX: u8 = 9;
-
 /// What a template can name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Placeholder {
@@ -39,7 +36,7 @@ pub enum Placeholder {
     Port,
     /// The first value of a header of the request, as the client sent it.
     Header(Box<str>),
-    /// A group of a regular expression, 1 to [`CAPTURES_MAX`]: that of the route's path, or that of a replacement.
+    /// A group of a regular expression, 1 to 9: that of the route's path, or that of a replacement.
     Capture(u8),
 }
 
@@ -101,7 +98,7 @@ enum Part {
 pub enum Piece {
     /// As it is written.
     Text(Vec<u8>),
-    /// A group, 1 to [`CAPTURES_MAX`].
+    /// A group, 1 to 9.
     Capture(u8),
 }
 
