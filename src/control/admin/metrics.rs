@@ -248,8 +248,7 @@ fn servers(page: &mut Page, view: &View, now: Moment) {
 }
 
 /// Writes a family with a value of each server; `None`: it has none.
-type Each<'e> =
-    &'e mut dyn FnMut(&'static str, Kind, &'static str, &dyn Fn(&Server) -> Option<f64>);
+type Each<'e> = &'e mut dyn FnMut(&'static str, Kind, &'static str, &dyn Fn(&Server) -> Option<f64>);
 
 fn counted(count: u64) -> Option<f64> {
     Some(count as f64)

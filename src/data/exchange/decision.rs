@@ -35,7 +35,8 @@ impl Exchange {
             Chosen::Full | Chosen::Later => Outcome::Queued,
             Chosen::None => Outcome::None,
         };
-        let line = &self.upload.request_line()[..self.upload.request_line().len().min(REQUEST_LINE_BYTES_MAX)];
+        let line =
+            &self.upload.request_line()[..self.upload.request_line().len().min(REQUEST_LINE_BYTES_MAX)];
         let line = line.strip_suffix(b" HTTP/1.1").unwrap_or(line);
         cx.shared.stats.decisions.keep(Decision {
             number: 0,
