@@ -9,7 +9,7 @@
 //!   slower? [`fail_open`]: which are used all the same where too few are left?
 //!   [`latency`], [`outcomes`], [`silence`], [`report`], [`utilization`]: what is recorded of their speed, their errors, of
 //!   requests without a response, and of what they say ([`orca`], [`agent`]). [`lookup`]: which of their names are looked up, and when?
-//!   [`limit`]: how many requests at once can one use?
+//!   [`limit`]: how many requests at once can one use? [`overload`]: has one more than it responds to in time?
 //! - [`rate`]: does a request pass a rate limit? [`key`]: what limits count by ([`recent`]: the keys that are remembered).
 //!   [`concurrency`]: does it pass a limit of requests at once? [`networks`]: is its client on a list?
 //!   [`password`]: is it from a user?
@@ -33,6 +33,7 @@ pub mod networks;
 pub mod orca;
 pub mod outcomes;
 pub mod outlier;
+pub mod overload;
 pub mod password;
 pub mod pick;
 pub mod pool;

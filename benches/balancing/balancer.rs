@@ -63,7 +63,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Dynamic => "evenkeel dynamic",
-            Kind::DynamicAuto => "evenkeel dynamic, auto",
+            Kind::DynamicAuto => "evenkeel dynamic, measured",
             Kind::LeastConnections => "evenkeel least_connections",
             Kind::Nginx => "nginx least_conn",
             Kind::HaproxyLeast => "haproxy leastconn",
@@ -92,7 +92,7 @@ impl Kind {
     pub fn about(self) -> &'static str {
         match self {
             Kind::Dynamic => "all defaults",
-            Kind::DynamicAuto => "max_in_flight \"auto\"",
+            Kind::DynamicAuto => "max_in_flight \"measured\"",
             Kind::LeastConnections => "algorithm least_connections",
             Kind::Nginx => {
                 "max_fails=3 fail_timeout=10s, proxy_next_upstream with http_500, http_502, http_503, http_504"
@@ -110,7 +110,7 @@ impl Kind {
     fn servers(self, limit: Option<u32>) -> Option<Value> {
         let mut servers = match self {
             Kind::Dynamic => json!({ "algorithm": "dynamic" }),
-            Kind::DynamicAuto => json!({ "algorithm": "dynamic", "max_in_flight": "auto" }),
+            Kind::DynamicAuto => json!({ "algorithm": "dynamic", "max_in_flight": "measured" }),
             Kind::LeastConnections => json!({ "algorithm": "least_connections" }),
             Kind::Nginx | Kind::HaproxyLeast | Kind::HaproxyRandom | Kind::Caddy => return None,
         };

@@ -98,6 +98,8 @@ pub struct Agent {
     /// Servers that are found to be, or not to be, among the last known good; not in the table yet.
     known_good: Vec<(Arc<Server>, bool)>,
     publish_at: Moment,
+    /// When it looks next whether servers are overloaded.
+    load_at: Moment,
     fail_open: fail_open::Watch,
     events: Arc<Events>,
 }
@@ -263,6 +265,7 @@ impl Agent {
             known_good: Vec::new(),
             fail_open: fail_open::Watch::default(),
             publish_at: Moment::START,
+            load_at: Moment::START,
             events: Arc::default(),
         };
         (agent, Handle(sender))
@@ -292,6 +295,7 @@ impl Agent {
             self.start_due(now);
             self.eject_outliers(now);
             self.eject_slow(now);
+            self.look_at_load(now);
             self.publish(now);
             self.advise(now);
             self.tell_fail_open(now);
@@ -317,7 +321,8 @@ impl Agent {
         let is_published = self.transitions.is_empty() && self.known_good.is_empty();
         let publish = if is_published { Moment::NEVER } else { self.publish_at };
         let tell = self.fail_open.next();
-        due.min(self.names.next()).min(publish).min(self.next_outliers()).min(tell).min(self.unadvised.next())
+        let compared = self.next_outliers().min(self.load_at);
+        due.min(self.names.next()).min(publish).min(compared).min(tell).min(self.unadvised.next())
     }
 
     /// Servers that were added or removed.
@@ -548,6 +553,7 @@ fn is_ejected(record: &Record) -> bool {
 
 mod agents;
 mod fail_open;
+mod load;
 mod members;
 mod outliers;
 mod probes;

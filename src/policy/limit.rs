@@ -1,4 +1,4 @@
-//! How many requests at once a server can use: the limit of `max_in_flight: "auto"`.
+//! How many requests at once a server can use: the limit of `max_in_flight: "measured"`.
 //!
 //! A server with four slots that gets eight requests responds to none of them sooner: four wait, and they wait for this
 //! server alone. So what is more than it works on at once should wait in the pool's queue, and go to the first server that
@@ -29,7 +29,9 @@ use std::time::Duration;
 pub enum MaxInFlight {
     /// So many, 1 to 1,000,000.
     Fixed(u32),
-    /// What is measured.
+    /// As many as it works on at once, which is measured ([`MeasuredLimit`]).
+    Measured,
+    /// None, unless it is overloaded ([`super::overload`]).
     Auto,
 }
 
@@ -37,6 +39,7 @@ impl fmt::Display for MaxInFlight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             MaxInFlight::Fixed(most) => write!(f, "{most}"),
+            MaxInFlight::Measured => f.write_str("measured"),
             MaxInFlight::Auto => f.write_str("auto"),
         }
     }
@@ -84,7 +87,7 @@ const REJECTED_FOR: Duration = Duration::from_secs(5);
 
 /// What is measured of a server.
 #[derive(Debug)]
-pub struct AutoLimit {
+pub struct MeasuredLimit {
     state: Mutex<State>,
     /// What may be in flight now; 0 is no limit.
     most: AtomicU32,
@@ -130,14 +133,14 @@ struct Rejections {
     at: Moment,
 }
 
-impl Default for AutoLimit {
+impl Default for MeasuredLimit {
     fn default() -> Self {
         let state = State::new([Rejections::default(); CLASSES]);
-        AutoLimit { state: Mutex::new(state), most: AtomicU32::new(INITIAL), slots: AtomicU32::new(0) }
+        MeasuredLimit { state: Mutex::new(state), most: AtomicU32::new(INITIAL), slots: AtomicU32::new(0) }
     }
 }
 
-impl AutoLimit {
+impl MeasuredLimit {
     /// A good response took so long; the server had `load` requests to respond to when it was sent, it among them.
     pub fn record(&self, took: Duration, load: u32, now: Moment) {
         let mut state = self.state.lock();
@@ -343,7 +346,7 @@ mod tests {
 
     /// Responses of a server with so many slots and service times of 10 ms, exponential or all the same, at loads that wander up to the
     /// limit and `seen`.
-    fn run(auto: &AutoLimit, slots: u32, seen: u32, responses: u32, seed: u64, service_ms: f64) {
+    fn run(auto: &MeasuredLimit, slots: u32, seen: u32, responses: u32, seed: u64, service_ms: f64) {
         let mut random = Random::seeded(seed);
         let mut load = 1_u32;
         for n in 0..responses {
@@ -357,7 +360,7 @@ mod tests {
         }
     }
 
-    fn limit(auto: &AutoLimit) -> u32 {
+    fn limit(auto: &MeasuredLimit) -> u32 {
         auto.state.lock().limit
     }
 
@@ -372,7 +375,7 @@ mod tests {
     fn it_is_a_little_above_the_slots_and_never_below_them() {
         for slots in [1, 2, 3, 4, 6, 8, 16] {
             for seed in 0..8 {
-                let auto = AutoLimit::default();
+                let auto = MeasuredLimit::default();
                 run(&auto, slots, slots * 3, 6_000, seed, 10.0);
                 let limit = limit(&auto);
                 assert!(limit >= slots && limit <= slots * 3 + 1, "{slots} slots, seed {seed}: {limit}");
@@ -384,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_server_that_never_gets_slower_gets_as_many_as_there_are() {
-        let auto = AutoLimit::default();
+        let auto = MeasuredLimit::default();
         run(&auto, 100_000, 40, 20_000, 1, 10.0);
         assert!(limit(&auto) >= INITIAL && auto.slots().is_none(), "{}", limit(&auto));
         for n in 0..20_000 {
@@ -396,7 +399,7 @@ mod tests {
     #[test]
     fn a_server_that_becomes_slower_for_good_or_was_measured_without_load_keeps_its_slots() {
         for seed in 0..4 {
-            let auto = AutoLimit::default();
+            let auto = MeasuredLimit::default();
             run(&auto, 8, 1, 5_000, seed, 10.0);
             assert_eq!(limit(&auto), INITIAL, "one at a time shows nothing");
             for service_ms in [10.0, 40.0, 5.0] {
@@ -413,7 +416,7 @@ mod tests {
     #[test]
     fn a_server_that_waits_for_something_else_is_not_held_to_its_slots() {
         for seed in 0..4 {
-            let auto = AutoLimit::default();
+            let auto = MeasuredLimit::default();
             run(&auto, 2, 24, 6_000, seed, 10.0);
             assert!(auto.most() <= 7, "{}", auto.most());
             // As many at once as come, 5 s each.
@@ -431,7 +434,7 @@ mod tests {
 
     #[test]
     fn a_load_that_is_rejected_is_above_the_limit_and_one_url_that_always_is_changes_nothing() {
-        let (auto, at) = (AutoLimit::default(), Moment::from_millis);
+        let (auto, at) = (MeasuredLimit::default(), Moment::from_millis);
         for ms in 0..200 {
             (1..=auto.most()).for_each(|load| match load {
                 0..=8 => auto.record(Duration::from_millis(10), load, at(ms)),
@@ -439,7 +442,7 @@ mod tests {
             });
         }
         assert_eq!(auto.most(), 8);
-        let auto = AutoLimit::default();
+        let auto = MeasuredLimit::default();
         for ms in 0..2_000 {
             match ms % 20 {
                 0 => auto.rejected(1 + (ms % 4) as u32, at(ms)),
@@ -451,10 +454,10 @@ mod tests {
 
     #[test]
     fn where_most_clients_leave_before_their_response_it_is_halved() {
-        let (auto, at) = (AutoLimit::default(), Moment::from_millis);
+        let (auto, at) = (MeasuredLimit::default(), Moment::from_millis);
         (0..WINDOW).for_each(|ms| auto.gave_up(at(ms.into())));
         assert_eq!(auto.most(), INITIAL / 4);
-        let auto = AutoLimit::default();
+        let auto = MeasuredLimit::default();
         for ms in 0..u64::from(WINDOW) * 4 {
             match ms % 4 {
                 0 => auto.gave_up(at(ms)),

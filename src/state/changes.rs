@@ -327,7 +327,7 @@ fn added(server: &Server) -> Change {
         zone: server.zone().map(|zone| zone.to_string()),
         max_in_flight: server.own_max_in_flight().map(|limit| match limit {
             MaxInFlight::Fixed(most) => json!(most),
-            MaxInFlight::Auto => json!("auto"),
+            limit => json!(limit.to_string()),
         }),
         resolve_all: *server.role() == Role::Name,
         state: server.mode().name().to_owned(),

@@ -142,7 +142,7 @@ impl Chooser<'_> {
                 let slot = pool.algorithm.pick(self.candidates, draw);
                 let Some(server) = slot.and_then(|slot| servers.get(slot.0 as usize)) else { break };
                 if pool.algorithm == Algorithm::Dynamic
-                    && server.has_auto_limit()
+                    && server.has_measured_limit()
                     && let Some(times_us) = self.sooner_later(servers, server, &rejected, asked.behind)
                 {
                     if let Some(note) = &mut self.note {

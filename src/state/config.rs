@@ -272,6 +272,13 @@ impl Resolve {
     pub const WORDS: [(&str, Resolve); 2] = [("first", Resolve::First), ("all", Resolve::All)];
 }
 
+impl Servers {
+    /// The limit of servers without one of their own. With a hash an overload sets none: keys would go to other servers than theirs.
+    pub fn limit_of_each(&self) -> Option<MaxInFlight> {
+        self.max_in_flight.filter(|limit| *limit != MaxInFlight::Auto || !self.algorithm.hashes())
+    }
+}
+
 impl ServerSpec {
     /// A server with the defaults of all other keys.
     pub fn new(name: impl Into<String>, address: Address) -> Self {
@@ -391,10 +398,10 @@ impl Config {
 
     /// The rules of the queue in front of the servers of a pool.
     pub fn queue_rules(&self, pool: PoolId) -> admit::Rules {
-        let is_auto = |limit: Option<MaxInFlight>| limit == Some(MaxInFlight::Auto);
+        let is_measured = |limit: Option<MaxInFlight>| limit == Some(MaxInFlight::Measured);
         let servers = self.pool(pool);
-        let is_measured =
-            is_auto(servers.max_in_flight) || servers.list.iter().any(|server| is_auto(server.max_in_flight));
+        let is_measured = is_measured(servers.max_in_flight)
+            || servers.list.iter().any(|server| is_measured(server.max_in_flight));
         admit::Rules { is_measured, ..self.threadpool.admit }
     }
 

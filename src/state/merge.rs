@@ -124,7 +124,7 @@ impl<'a> Lists<'a> {
     fn take_settings(&self, server: &Server, of_pool: &Servers) {
         let listed = self.after.iter().find(|spec| server.is_of(spec));
         let most = listed.map_or(server.own_max_in_flight(), |spec| spec.max_in_flight);
-        server.set_max_in_flight(most, of_pool.max_in_flight);
+        server.set_max_in_flight(most, of_pool.limit_of_each());
         let slow_start = listed.map_or(server.own_slow_start(), |spec| spec.slow_start);
         server.set_slow_start(slow_start, of_pool.slow_start);
         server.set_agent_port(listed.map_or(server.own_agent_port(), |spec| spec.agent_port));
@@ -219,13 +219,14 @@ mod tests {
         let with = |limit: &str| {
             let text = format!(r#"{{"name": "a", "address": "10.0.0.1:80"{limit}}}"#);
             reload(&table, &text);
-            (a.has_auto_limit(), a.max_in_flight())
+            (a.has_own_measure(), a.max_in_flight())
         };
-        let (is_auto, first) = with(r#", "max_in_flight": "auto""#);
+        let (is_auto, first) = with(r#", "max_in_flight": "measured""#);
         assert!(is_auto && first.is_some());
         assert_eq!(with(r#", "max_in_flight": 5"#), (false, Some(5)));
-        assert_eq!(with(r#", "max_in_flight": "auto""#), (true, first));
-        assert_eq!(with(""), (false, None));
+        assert_eq!(with(r#", "max_in_flight": "measured""#), (true, first));
+        assert_eq!(with(r#", "max_in_flight": "auto""#), (true, None));
+        assert_eq!(with(""), (true, None), "that of its pool");
     }
 
     #[test]

@@ -582,7 +582,7 @@ mod tests {
     fn of_a_measured_limit_requests_count_until_their_response_begins() {
         let server = server();
         server.set_admits(Admits::Requests);
-        server.set_max_in_flight(None, Some(MaxInFlight::Auto));
+        server.set_max_in_flight(None, Some(MaxInFlight::Measured));
         let (now, most) = (Moment::from_millis(1), server.max_in_flight().unwrap());
         let leases: Vec<_> = (0..most).map(|_| server.lease(now).unwrap()).collect();
         assert!(server.is_full() && server.lease(now).is_err());

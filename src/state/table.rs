@@ -286,7 +286,7 @@ impl Table {
         let settings = live.config.pool(pool);
         let health = if settings.health_check.rules.enabled { Health::Starting } else { Health::Up };
         let server = Server::new(id, pool, live.config.pool_name(pool), spec, health);
-        server.set_max_in_flight(spec.max_in_flight, settings.max_in_flight);
+        server.set_max_in_flight(spec.max_in_flight, settings.limit_of_each());
         server.set_slow_start(spec.slow_start, settings.slow_start);
         server.set_tls(live.servers_tls(pool));
         Arc::new(server)

@@ -4,8 +4,10 @@ use crate::support::balancer::{ADMIN, list, with};
 use crate::support::{Client, DEADLINE, Evenkeel, Gate, Origin, Shared, until};
 use serde_json::{Value, json};
 use std::fs;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A server that responds to each request once its target is released, and a balancer that sends it one at a time.
 struct Queue {
@@ -215,7 +217,7 @@ fn a_stream_that_ends_frees_room_for_a_waiting_request() {
 fn of_a_measured_limit_a_stream_takes_no_room() {
     let (begin, end) = (Gate::default(), Gate::default());
     let origin = streaming(&begin, &end);
-    let balancer = before(&origin, json!("auto"));
+    let balancer = before(&origin, json!("measured"));
     // What a server gets at once before anything is measured.
     let first = balancer.metric("evenkeel_server_max_in_flight") as usize;
     let ask = |target: &str| {
@@ -237,6 +239,91 @@ fn of_a_measured_limit_a_stream_takes_no_room() {
     assert!(others.iter_mut().all(|client| client.response().text() == "y"));
 }
 
+/// A server that works on so many requests at once, in the order in which they come, each for so long.
+fn working(slots: usize, each: Duration) -> Origin {
+    let free_at = Mutex::new(vec![Instant::now(); slots]);
+    Origin::start(move |visit| {
+        while visit.request().is_some() {
+            let ends = {
+                let mut slots = free_at.lock().unwrap();
+                let first = slots.iter_mut().min().unwrap();
+                *first = (*first).max(Instant::now()) + each;
+                *first
+            };
+            thread::sleep(ends.saturating_duration_since(Instant::now()));
+            if !visit.try_send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") {
+                return;
+            }
+        }
+    })
+}
+
+/// Clients that leave after this time without a response, and come again.
+#[derive(Default)]
+struct Impatient {
+    is_over: AtomicBool,
+    served: AtomicUsize,
+    left: AtomicUsize,
+}
+
+impl Impatient {
+    fn come(&self, balancer: &Evenkeel, patience: Duration) {
+        while !self.is_over.load(Relaxed) {
+            let mut client = Client::to(balancer);
+            client.max_wait(patience).send(get("/"));
+            match client.try_response() {
+                Ok(response) if response.status == 200 => drop(self.served.fetch_add(1, Relaxed)),
+                Ok(_) => thread::sleep(Duration::from_millis(100)),
+                Err(_) => drop(self.left.fetch_add(1, Relaxed)),
+            }
+        }
+    }
+}
+
+/// Without the limit of an overload the server works for clients that have left, and no response is in time any more.
+#[test]
+fn in_an_overload_clients_that_are_still_there_are_served_and_the_limit_goes_with_it() {
+    let origin = working(2, Duration::from_millis(20));
+    let over = json!({ "admin": { "socket": ADMIN, "bind": null } });
+    let (balancer, clients) = (Evenkeel::before(&[&origin], over), Impatient::default());
+    let count = |of: &AtomicUsize| of.load(Relaxed);
+    thread::scope(|scope| {
+        for _ in 0..160 {
+            scope.spawn(|| clients.come(&balancer, Duration::from_millis(800)));
+        }
+        until("most leave", || count(&clients.left) >= 160);
+        until("there is a limit", || !balancer.metric_lines("evenkeel_server_max_in_flight").is_empty());
+        // Half of what it can do.
+        until("most are served", || {
+            let before = count(&clients.served);
+            thread::sleep(Duration::from_secs(1));
+            count(&clients.served) - before >= 50
+        });
+        clients.is_over.store(true, Relaxed);
+    });
+    until("the limit goes", || balancer.metric_lines("evenkeel_server_max_in_flight").is_empty());
+    balancer.logs("overloaded: ");
+    balancer.logs("no longer overloaded");
+}
+
+/// However many there are: without late responses there is no overload, and none waits.
+#[test]
+fn long_polls_are_no_overload() {
+    let (begin, end) = (Gate::default(), Gate::default());
+    let origin = streaming(&begin, &end);
+    let balancer = Evenkeel::before(&[&origin], json!({ "admin": { "socket": ADMIN, "bind": null } }));
+    let ask = |_| {
+        let mut client = Client::to(&balancer);
+        client.send(get("/poll"));
+        client
+    };
+    let mut polls: Vec<Client> = (0..300).map(ask).collect();
+    origin.until("all of them are there", |seen| seen.requests.len() == 300);
+    assert!(balancer.metric_lines("evenkeel_server_max_in_flight").is_empty());
+    end.open();
+    assert!(polls.iter_mut().all(|client| client.response().text() == "y"));
+}
+
 /// The file that the balancer began with, and a limit that is measured.
 #[test]
 fn the_seeds_file_with_a_measured_limit_serves() {
@@ -245,7 +332,7 @@ fn the_seeds_file_with_a_measured_limit_serves() {
     let seed: Value = serde_json::from_str(text).unwrap();
     let over = json!({
         "load_balancer": { "load_balancer_port": "0", "bind": "127.0.0.1" }, "admin": { "socket": ADMIN, "bind": null },
-        "servers": { "max_in_flight": "auto", "list": list(&[&origins[0], &origins[1]]) },
+        "servers": { "max_in_flight": "measured", "list": list(&[&origins[0], &origins[1]]) },
     });
     let balancer = Evenkeel::start(with(seed, over));
     let mut client = Client::to(&balancer);

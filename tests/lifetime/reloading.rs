@@ -215,9 +215,12 @@ fn a_measured_limit_begins_with_a_reload_and_is_seen() {
     assert_eq!(client.get("/").status, 200);
     let limits = || balancer.metric_lines("evenkeel_server_max_in_flight").len();
     assert_eq!(limits(), 0);
-    check(&balancer, limited(json!("auto")), 0, &["servers.max_in_flight"]);
+    check(&balancer, limited(json!("measured")), 0, &["servers.max_in_flight"]);
     (0..20).for_each(|_| assert_eq!(client.get("/").status, 200));
     assert_eq!(limits(), 1);
+    // That of an overload, which there is none.
+    check(&balancer, limited(json!("auto")), 0, &["servers.max_in_flight"]);
+    until("there is no limit", || limits() == 0);
     check(&balancer, limited(json!(3)), 0, &["servers.max_in_flight"]);
     assert_eq!(client.get("/").status, 200);
     until("the limit is that of the file", || balancer.metric("evenkeel_server_max_in_flight") == 3.0);

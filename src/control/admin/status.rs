@@ -344,7 +344,7 @@ fn one(view: &View, server: &Server, rates: &Rates, now: Moment) -> ServerStatus
         zone: server.zone().map(|zone| zone.to_string()),
         in_flight: server.in_flight(),
         max_in_flight: server.max_in_flight(),
-        max_in_flight_auto: server.has_auto_limit(),
+        max_in_flight_auto: server.has_own_measure(),
         rate: rounded(rates.rate(server)),
         share: rates.share(server).map(rounded),
         ewma_ms: server.latency_us(now).map(|us| rounded(f64::from(us) / 1000.0)),

@@ -27,7 +27,7 @@ impl Exchange {
             }
         }
         // A measured limit counts requests until their response begins.
-        if self.lease.as_ref().is_some_and(|lease| lease.server().has_auto_limit()) {
+        if self.lease.as_ref().is_some_and(|lease| lease.server().has_own_measure()) {
             self.view.live.pool(self.pool).queue.call_next();
         }
     }

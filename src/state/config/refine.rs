@@ -11,6 +11,7 @@ use super::{
 use crate::base::ids::PoolId;
 use crate::http1::head;
 use crate::http1::path::EncodedSlash;
+use crate::policy::limit::MaxInFlight;
 use crate::policy::pick::{Algorithm, Weight};
 use crate::policy::{admit, health, retry, slow_start};
 use crate::state::address::Address;
@@ -162,7 +163,7 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
     Servers {
         resolve,
         queue_capacity: s.get("queue_capacity", 1000, rules::whole(1..=1_000_000)),
-        max_in_flight: s.maybe("max_in_flight", None, rules::max_in_flight),
+        max_in_flight: s.maybe("max_in_flight", Some(MaxInFlight::Auto), rules::max_in_flight),
         algorithm: s.get("algorithm", Algorithm::default(), rules::algorithm),
         shadow: s.maybe("shadow", None, rules::algorithm),
         expect: expect::expect(s),

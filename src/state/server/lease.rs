@@ -51,21 +51,31 @@ impl Lease {
         self.responded.set(true);
         self.server.record_response(is_good, took, self.load, now);
         self.begins_responding();
-        if let Some(limit) = self.server.auto_limit().filter(|_| is_good && self.waiting > 0) {
+        if !is_good || self.waiting == 0 {
+            return;
+        }
+        if let Some(overload) = self.server.overload() {
+            overload.responded(took);
+        } else if let Some(limit) = self.server.measured_limit() {
             limit.record(took, self.waiting, now);
         }
     }
 
-    /// No response has come, and none is waited for any more.
-    pub fn gave_up(&self, now: Moment) {
-        if let Some(limit) = self.server.auto_limit().filter(|_| self.waiting > 0 && !self.responded.get()) {
+    /// No response has come in the time that the request `waited`, and none is waited for any more.
+    pub fn gave_up(&self, waited: Duration, now: Moment) {
+        if self.waiting == 0 || self.responded.get() {
+            return;
+        }
+        if let Some(overload) = self.server.overload() {
+            overload.gave_up(waited);
+        } else if let Some(limit) = self.server.measured_limit() {
             limit.gave_up(now);
         }
     }
 
     /// The server had no room for the request (503): it may have more than it takes.
     pub fn rejected(&self, now: Moment) {
-        if let Some(limit) = self.server.auto_limit().filter(|_| self.waiting > 0) {
+        if let Some(limit) = self.server.measured_limit().filter(|_| self.waiting > 0) {
             limit.rejected(self.waiting, now);
         }
     }
@@ -129,7 +139,11 @@ impl Server {
     }
 
     pub(super) fn lease_anyway(self: &Arc<Self>, now: Moment) -> Result<Lease, Rejected> {
-        let others = match self.most_now() {
+        self.lease_up_to(self.most_now(), now)
+    }
+
+    pub(super) fn lease_up_to(self: &Arc<Self>, most: Option<u32>, now: Moment) -> Result<Lease, Rejected> {
+        let others = match most {
             None => self.in_flight.fetch_add(1, SeqCst),
             Some(most) => {
                 let one_more = |count| (count < most).then_some(count + 1);
@@ -138,7 +152,7 @@ impl Server {
             }
         };
         let load = (others + 1).saturating_sub(self.tunnels.load(Relaxed)).max(1);
-        let waiting = match self.has_auto_limit() {
+        let waiting = match self.has_own_measure() {
             true => (others + 1).saturating_sub(self.responding()).max(1),
             false => 0,
         };

@@ -1,9 +1,11 @@
-//! How many requests a server may have in flight: as configured, as its agent says, or as is measured (`"auto"`).
+//! How many requests a server may have in flight: as configured, as its agent says, or as is measured, all the time (`"measured"`) or
+//! in an overload (`"auto"`).
 
 use super::Server;
 use crate::base::time::Moment;
-use crate::policy::limit::{AutoLimit, MaxInFlight};
+use crate::policy::limit::{MaxInFlight, MeasuredLimit};
 use crate::policy::outcomes::AVOIDED_BELOW;
+use crate::policy::overload::{Change, Overload};
 use crate::policy::pick::Slot;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -15,9 +17,11 @@ pub(super) struct Limits {
     applies: AtomicU32,
     /// The server's own, whatever its pool's is, in the same form.
     own: AtomicU32,
-    /// What is measured; made when there is an automatic limit for the first time.
-    auto: OnceLock<Box<AutoLimit>>,
-    /// Requests of an automatic limit whose response has begun: they wait for nothing any more, tunnels and event streams among
+    /// What is measured; made when there is such a limit for the first time.
+    measured: OnceLock<Box<MeasuredLimit>>,
+    /// The same.
+    overload: OnceLock<Box<Overload>>,
+    /// Requests of such limits whose response has begun: they wait for nothing any more, tunnels and event streams among
     /// them.
     responding: AtomicU32,
 }
@@ -35,12 +39,14 @@ pub struct Pace {
 
 /// More than any limit in the configuration.
 const AUTO: u32 = u32::MAX;
+const MEASURED: u32 = u32::MAX - 1;
 
-/// A limit in one word: 0 is none, [`AUTO`] an automatic one.
+/// A limit in one word: 0 is none.
 fn word(limit: Option<MaxInFlight>) -> u32 {
     match limit {
         None => 0,
         Some(MaxInFlight::Fixed(most)) => most,
+        Some(MaxInFlight::Measured) => MEASURED,
         Some(MaxInFlight::Auto) => AUTO,
     }
 }
@@ -50,7 +56,8 @@ impl Limits {
         let limits = Limits {
             applies: AtomicU32::new(0),
             own: AtomicU32::new(0),
-            auto: OnceLock::new(),
+            measured: OnceLock::new(),
+            overload: OnceLock::new(),
             responding: AtomicU32::new(0),
         };
         limits.set(own, None);
@@ -59,8 +66,10 @@ impl Limits {
 
     fn set(&self, own: Option<MaxInFlight>, of_pool: Option<MaxInFlight>) {
         let applies = own.or(of_pool);
-        if applies == Some(MaxInFlight::Auto) {
-            self.auto.get_or_init(Box::default);
+        match applies {
+            Some(MaxInFlight::Measured) => drop(self.measured.get_or_init(Box::default)),
+            Some(MaxInFlight::Auto) => drop(self.overload.get_or_init(Box::default)),
+            Some(MaxInFlight::Fixed(_)) | None => {}
         }
         self.own.store(word(own), Relaxed);
         self.applies.store(word(applies), Relaxed);
@@ -68,24 +77,40 @@ impl Limits {
 }
 
 impl Server {
-    /// The most requests that may be in flight with it now; `None` is unlimited. Of an automatic limit, requests whose response has
+    /// The most requests that may be in flight with it now; `None` is unlimited. Of a measured limit, requests whose response has
     /// begun do not count.
     pub fn max_in_flight(&self) -> Option<u32> {
         match (self.agent_max_in_flight.load(Relaxed), self.limits.applies.load(Relaxed)) {
             (0, 0) => None,
-            (0, AUTO) => self.limits.auto.get().map(|auto| auto.most()),
+            (0, AUTO) => self.limits.overload.get().and_then(|overload| overload.most()),
+            (0, MEASURED) => self.limits.measured.get().map(|limit| limit.most()),
             (0, most) | (most, _) => Some(most),
         }
     }
 
-    /// Whether its limit is measured.
-    pub fn has_auto_limit(&self) -> bool {
-        self.limits.applies.load(Relaxed) == AUTO && self.agent_max_in_flight.load(Relaxed) == 0
+    /// Whether its limit is measured, all the time or in an overload. Then requests whose response has begun do not count.
+    pub fn has_own_measure(&self) -> bool {
+        self.limits.applies.load(Relaxed) >= MEASURED && self.agent_max_in_flight.load(Relaxed) == 0
+    }
+
+    /// Whether its limit is measured all the time.
+    pub fn has_measured_limit(&self) -> bool {
+        self.measured_limit().is_some()
     }
 
     /// Whether it has reached its limit of requests in flight.
     pub fn is_full(&self) -> bool {
-        self.most_now().is_some_and(|most| self.in_flight() >= most)
+        let is_full = self.most_now().is_some_and(|most| self.in_flight() >= most);
+        if is_full && let Some(overload) = self.overload() {
+            overload.reached();
+        }
+        is_full
+    }
+
+    /// Looks whether it is overloaded, see [`Overload::look`].
+    pub fn look_at_load(&self, now: Moment) -> Option<Change> {
+        let waiting = self.in_flight().saturating_sub(self.responding());
+        self.overload()?.look(waiting, self.latency_us(now), now)
     }
 
     /// The most that may be in flight now, in all: one while it is on trial.
@@ -94,14 +119,26 @@ impl Server {
             return Some(1);
         }
         let most = self.max_in_flight()?;
-        Some(if self.has_auto_limit() { most.saturating_add(self.responding()) } else { most })
+        Some(if self.has_own_measure() { most.saturating_add(self.responding()) } else { most })
     }
 
-    pub(super) fn auto_limit(&self) -> Option<&AutoLimit> {
-        if self.has_auto_limit() { self.limits.auto.get().map(|boxed| &**boxed) } else { None }
+    /// The same for a request of a session that it keeps: an overload is no reason to send it elsewhere.
+    pub(super) fn most_of_session(&self) -> Option<u32> {
+        let is_free = self.overload().is_some() && !self.on_trial.load(Relaxed);
+        if is_free { None } else { self.most_now() }
     }
 
-    /// Requests of an automatic limit whose response has begun.
+    pub(super) fn measured_limit(&self) -> Option<&MeasuredLimit> {
+        let is_measured = self.limits.applies.load(Relaxed) == MEASURED && self.has_own_measure();
+        if is_measured { self.limits.measured.get().map(|boxed| &**boxed) } else { None }
+    }
+
+    pub(super) fn overload(&self) -> Option<&Overload> {
+        let is_auto = self.limits.applies.load(Relaxed) == AUTO && self.has_own_measure();
+        if is_auto { self.limits.overload.get().map(|boxed| &**boxed) } else { None }
+    }
+
+    /// Requests of a measured limit whose response has begun.
     pub(super) fn responding(&self) -> u32 {
         self.limits.responding.load(Relaxed)
     }
@@ -119,7 +156,8 @@ impl Server {
         let seen = self.candidate(Slot(0), now);
         let latency = seen.latency.filter(|_| !seen.is_silent && seen.good >= AVOIDED_BELOW)?;
         let requests = seen.in_flight.saturating_sub(self.responding());
-        let slots = self.auto_limit().and_then(AutoLimit::slots).map_or(latency.load, |slots| slots as f32);
+        let slots =
+            self.measured_limit().and_then(MeasuredLimit::slots).map_or(latency.load, |slots| slots as f32);
         let us = |in_flight| latency.with_slots_us(in_flight, slots);
         Some(Pace { now_us: us(requests), next_us: us(requests.saturating_sub(1)), per_us: slots / us(0) })
     }
@@ -134,6 +172,7 @@ impl Server {
         match self.limits.own.load(Relaxed) {
             0 => None,
             AUTO => Some(MaxInFlight::Auto),
+            MEASURED => Some(MaxInFlight::Measured),
             most => Some(MaxInFlight::Fixed(most)),
         }
     }

@@ -136,7 +136,7 @@ impl Server {
     pub(in crate::state) fn follow(&self, name: &Server, config: &Config) {
         self.set_place(name.is_backup(), name.priority(), name.zone().as_deref());
         let pool = config.pool(self.pool);
-        self.set_max_in_flight(name.own_max_in_flight(), pool.max_in_flight);
+        self.set_max_in_flight(name.own_max_in_flight(), pool.limit_of_each());
         self.set_slow_start(name.own_slow_start(), pool.slow_start);
         self.set_agent_port(name.own_agent_port());
     }

@@ -12,7 +12,7 @@ impl Server {
     pub fn lease_for_session(self: &Arc<Self>, now: Moment) -> Result<Lease, Rejected> {
         match millis(now) < self.sessions_until_ms.load(Relaxed) {
             true => {
-                let lease = self.lease_anyway(now)?;
+                let lease = self.lease_up_to(self.most_of_session(), now)?;
                 self.fail_open_requests.fetch_add(u64::from(self.is_fail_open()), Relaxed);
                 Ok(lease)
             }

@@ -12,6 +12,7 @@ use crate::base::random::Random;
 use crate::base::time::Moment;
 use crate::http1::reason::Reason;
 use crate::policy::health::Event;
+use crate::policy::overload;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
 use crate::state::choose::{Chosen, Tried};
 use crate::state::server::Lease;
@@ -63,6 +64,7 @@ enum What {
     /// What health threads do.
     Looks,
     LooksAtQueue,
+    LooksAtLoad,
 }
 
 struct World<'a> {
@@ -153,6 +155,7 @@ impl<'a> World<'a> {
         self.plan_first_probes();
         self.event(0, What::Looks);
         self.event(0, What::LooksAtQueue);
+        self.event(0, What::LooksAtLoad);
         if let Arrivals::Clients(clients) = self.description.arrivals {
             for _ in 0..clients {
                 let arrival = self.source.of_client(0);
@@ -197,6 +200,10 @@ impl<'a> World<'a> {
                 let next = (0..self.balancers.len()).map(|balancer| self.looks(balancer)).min();
                 let next_ns = next.map_or(0, Moment::as_nanos).max(self.now_ns + 1_000_000);
                 self.event(next_ns, What::Looks);
+            }
+            What::LooksAtLoad => {
+                (0..self.balancers.len()).for_each(|balancer| self.look_at_load(balancer));
+                self.event(self.now_ns + nanos(overload::LOOK_EVERY), What::LooksAtLoad);
             }
             What::LooksAtQueue => {
                 for balancer in 0..self.balancers.len() {
@@ -420,7 +427,8 @@ impl<'a> World<'a> {
             (request.server as usize, request.balancer as usize, request.arrival);
         let came_ns = arrival.at_ns;
         let is_clients = self.now_ns >= came_ns.saturating_add(nanos(self.description.client_timeout));
-        lease.gave_up(self.now());
+        let waited = Duration::from_nanos(self.now_ns - self.requests[at as usize].asked_ns);
+        lease.gave_up(waited, self.now());
         if !is_clients {
             lease.server().fails(self.now());
         }

@@ -87,6 +87,24 @@ impl World<'_> {
         next
     }
 
+    /// Looks whether servers are overloaded.
+    pub(super) fn look_at_load(&mut self, balancer: usize) {
+        let now = self.now();
+        let description = self.description;
+        for (at, watched) in self.balancers[balancer].servers.iter().enumerate() {
+            let Some(change) = watched.as_ref().and_then(|watched| watched.server.look_at_load(now)) else {
+                continue;
+            };
+            let (ms, name) = (self.now_ns / 1_000_000, description.server_name(at));
+            self.report.logs(|| format!("{ms} ms, server {name}: {change}"));
+        }
+        for pool in description.config.pool_ids() {
+            if !self.balancers[balancer].pools[pool].waiting.is_empty() {
+                self.serve_waiting(balancer, pool);
+            }
+        }
+    }
+
     pub(super) fn learns(&mut self, balancer: usize, server: usize, event: Event) {
         let (now, ms) = (self.now(), self.now_ns / 1_000_000);
         let description = self.description;

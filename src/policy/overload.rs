@@ -1,0 +1,482 @@
+//! When a server has more requests than it can respond to in time, and how many it gets then: `max_in_flight: "auto"`, the default.
+//!
+//! Without a limit a server that gets more than it can do has a queue that grows until clients leave. From then on it works for clients that
+//! have gone, and next to no response is good. So from when its queue is longer than clients like to wait, it gets as many requests as it
+//! responds to in a bearable time (its rate times that time, Little's law). The rest waits in the queue of the pool, which knows
+//! what has waited for too long, and goes to the first server with room.
+//!
+//! **There is no limit without evidence of an overload**, which takes all of: most responses take several times as long as usual, so many
+//! requests wait that the last one will be served after a time that is long both in seconds and in proportion to the usual one, more and
+//! more of them wait, and the server responds as fast as ever. So none of the following is one: a server that becomes slow for another reason
+//! than its load, one that stands still for a while, long polls beside quick requests, any number of clients that wait patiently.
+//! Or: most clients leave before their response, where responses used to take a small part of the time that they waited.
+//!
+//! **The limit is a trial.** Where fewer requests at once make a server respond to fewer of them, it has room for more: the limit goes, and
+//! the next trial comes later. A limit that no request reaches goes, too.
+
+use crate::base::time::Moment;
+use parking_lot::Mutex;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Between two looks at a server.
+pub const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Responses and requests without one that a judgement rests on at the least. Rates of fewer vary by more than a quarter.
+const EVENTS_MIN: u32 = 16;
+/// What is seen in a longer time is no rate of now.
+const PERIOD_MAX: Duration = Duration::from_secs(30);
+/// No server is held to fewer requests.
+const MOST_MIN: u32 = 16;
+/// A response is late from so many times the usual latency on.
+const LATE_TIMES: f32 = 4.0;
+/// A queue is long when what comes last is served after so many times the usual latency. At 95 % of what twelve slots can do one
+/// request in a thousand waits for eleven times of what one takes.
+const LONG_TIMES: f32 = 16.0;
+/// And after so much time at the least: half of the clients leave a page that takes three seconds.
+const LONG_MIN: Duration = Duration::from_secs(1);
+/// The queue at a server that has a limit is shorter by this factor, so that what waited in front of it is in time, too.
+const SHORTER: f32 = 0.5;
+/// Judgements in a row that it takes to limit a server, and to believe that it has room after all.
+const IN_A_ROW: u32 = 2;
+/// The server responds as fast as ever if it does so at this part of its highest rate.
+const STEADY: f32 = 0.5;
+/// Fewer requests at once make it respond to fewer, if its rate falls below this part of what it was. It gets half of what it had at the most.
+const FALLEN: f32 = 0.5;
+/// The rate is that of about so much time: at 100 responses a second chance moves it by a tenth.
+const RATE_OF: Duration = Duration::from_secs(1);
+/// The highest rate fades to 1/e in this time.
+const RATE_FADES: Duration = Duration::from_secs(20);
+/// The usual latency grows towards what is seen now to 1/e of the difference in this time, and falls at once.
+const USUAL_GROWS: Duration = Duration::from_secs(600);
+/// A limit that no request reached for so long goes.
+const UNREACHED: Duration = Duration::from_secs(2);
+/// After a limit that brought nothing the next one comes after this, twice that after another one, and so on.
+const AGAIN_MIN: Duration = Duration::from_secs(5);
+/// At the most after this.
+const AGAIN_MAX: Duration = Duration::from_secs(600);
+
+/// What is known of one server's overload. Workers count; the health thread looks.
+#[derive(Debug, Default)]
+pub struct Overload {
+    responses: AtomicU32,
+    /// Those that were late, and requests that got none in such a time.
+    late: AtomicU32,
+    gave_up: AtomicU32,
+    /// What is late, in microseconds; 0 while nothing is.
+    late_us: AtomicU32,
+    /// The limit; 0 is none.
+    most: AtomicU32,
+    is_reached: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// What a look brought about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Change {
+    /// It has a limit from now on.
+    Limited {
+        /// Requests at once.
+        most: u32,
+        /// Those that it had.
+        in_flight: u32,
+        /// What it responds to in a second.
+        per_second: f32,
+    },
+    /// It has no limit any more, as no request reached it.
+    Released,
+    /// The same, as it responded to fewer requests with it.
+    Futile,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    since: Moment,
+    in_flight: u32,
+    /// The usual latency without a queue, in microseconds; 0 while it is not known.
+    usual_us: f32,
+    /// In responses per second; 0 while it is not known.
+    rate: f32,
+    /// The highest of late.
+    highest: f32,
+    /// Judgements in a row that found an overload, or that a limit brings nothing.
+    in_a_row: u32,
+    limit: Option<Limit>,
+    again: Duration,
+    not_before: Moment,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    /// The rate before it.
+    rate: f32,
+    /// When what was in flight then is gone.
+    shows_from: Moment,
+    reached_at: Moment,
+}
+
+/// What was counted in a period.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    responses: u32,
+    late: u32,
+    gave_up: u32,
+    seconds: f32,
+    in_flight: u32,
+}
+
+impl Overload {
+    /// A good response has begun.
+    pub fn responded(&self, took: Duration) {
+        self.responses.fetch_add(1, Relaxed);
+        if self.is_late(took) {
+            self.late.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A request got none before its client or its time was gone.
+    pub fn gave_up(&self, waited: Duration) {
+        if self.is_late(waited) {
+            self.late.fetch_add(1, Relaxed);
+            self.gave_up.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A request could have used the server, had it no limit.
+    pub fn reached(&self) {
+        if !self.is_reached.load(Relaxed) {
+            self.is_reached.store(true, Relaxed);
+        }
+    }
+
+    /// The most requests at once now; `None` without an overload.
+    pub fn most(&self) -> Option<u32> {
+        Some(self.most.load(Relaxed)).filter(|most| *most > 0)
+    }
+
+    /// Looks at what was counted. `in_flight` requests wait for a response now, and one takes `typical_us`.
+    pub fn look(&self, in_flight: u32, typical_us: Option<f32>, now: Moment) -> Option<Change> {
+        let mut state = self.state.lock();
+        let is_reached = self.is_reached.load(Relaxed) && self.is_reached.swap(false, Relaxed);
+        if let Some(limit) = &mut state.limit {
+            if is_reached {
+                limit.reached_at = now;
+            } else if now.since(limit.reached_at) >= UNREACHED {
+                state.limit = None;
+                state.in_a_row = 0;
+                self.most.store(0, Relaxed);
+                return Some(Change::Released);
+            }
+        }
+        let seen = self.take(&mut state, in_flight, now)?;
+        let change = match state.limit {
+            None => state.begins(seen, typical_us, now),
+            Some(limit) => state.goes_on(limit, seen, now),
+        };
+        self.late_us.store(state.late_us(), Relaxed);
+        self.most.store(state.most(), Relaxed);
+        change
+    }
+
+    fn is_late(&self, took: Duration) -> bool {
+        let late_us = self.late_us.load(Relaxed);
+        late_us > 0 && took.as_micros() >= u128::from(late_us)
+    }
+
+    /// What was counted, once that is enough.
+    fn take(&self, state: &mut State, in_flight: u32, now: Moment) -> Option<Seen> {
+        let events = self.responses.load(Relaxed) + self.gave_up.load(Relaxed);
+        let period = now.since(state.since);
+        // Without requests there is no rate, only idle time.
+        let is_idle = in_flight == 0 && state.limit.is_none() || period > PERIOD_MAX;
+        if events < EVENTS_MIN && !is_idle {
+            return None;
+        }
+        let begun = std::mem::replace(&mut state.in_flight, in_flight);
+        state.since = now;
+        let [responses, late, gave_up] =
+            [&self.responses, &self.late, &self.gave_up].map(|count| count.swap(0, Relaxed));
+        let seen =
+            Seen { responses, late, gave_up, seconds: period.as_secs_f32().max(1e-3), in_flight: begun };
+        (events >= EVENTS_MIN).then_some(seen)
+    }
+}
+
+impl Seen {
+    /// Three of four were late.
+    fn is_mostly_late(self) -> bool {
+        self.late * 4 >= (self.responses + self.gave_up) * 3
+    }
+}
+
+impl State {
+    /// Without a limit: whether there is one from now on.
+    fn begins(&mut self, seen: Seen, typical_us: Option<f32>, now: Moment) -> Option<Change> {
+        let in_flight = self.in_flight;
+        self.note_rate(seen);
+        let grows = in_flight > seen.in_flight && self.rate >= self.highest * STEADY;
+        let is_long = in_flight as f32 > self.rate * self.long_s() && in_flight >= MOST_MIN;
+        let leave = seen.gave_up > seen.responses && in_flight >= MOST_MIN;
+        if !seen.is_mostly_late() || !(is_long && grows || leave) {
+            self.in_a_row = 0;
+            typical_us.into_iter().for_each(|us| self.note_usual(us, seen.seconds));
+            return None;
+        }
+        self.in_a_row += 1;
+        if self.in_a_row < IN_A_ROW || now < self.not_before {
+            return None;
+        }
+        self.in_a_row = 0;
+        let drains = Duration::from_secs_f32((in_flight as f32 / self.highest.max(0.1)).min(60.0));
+        let limit = Limit { rate: self.highest, shows_from: now.after(drains * 2), reached_at: now };
+        self.limit = Some(limit);
+        Some(Change::Limited { most: self.most(), in_flight, per_second: self.highest })
+    }
+
+    /// With a limit: whether it brings anything.
+    fn goes_on(&mut self, limit: Limit, seen: Seen, now: Moment) -> Option<Change> {
+        self.note_rate(seen);
+        // Where clients have left, the server may work for those.
+        let shows_from = match seen.gave_up * 8 > seen.responses {
+            true => limit.shows_from.max(now.after(RATE_OF * 3)),
+            false => limit.shows_from,
+        };
+        self.limit = Some(Limit { shows_from, ..limit });
+        let is_futile = now >= shows_from && self.rate < limit.rate * FALLEN;
+        self.in_a_row = if is_futile { self.in_a_row + 1 } else { 0 };
+        if self.in_a_row < IN_A_ROW {
+            return None;
+        }
+        (self.limit, self.in_a_row) = (None, 0);
+        self.again = (self.again * 2).clamp(AGAIN_MIN, AGAIN_MAX);
+        self.not_before = now.after(self.again);
+        Some(Change::Futile)
+    }
+
+    fn note_rate(&mut self, seen: Seen) {
+        let kept = |time: Duration| (-seen.seconds / time.as_secs_f32()).exp();
+        let rate = seen.responses as f32 / seen.seconds;
+        self.rate = if self.rate == 0.0 { rate } else { rate + (self.rate - rate) * kept(RATE_OF) };
+        self.highest = self.rate.max(self.highest * kept(RATE_FADES));
+    }
+
+    fn note_usual(&mut self, us: f32, seconds: f32) {
+        let part = 1.0 - (-seconds / USUAL_GROWS.as_secs_f32()).exp();
+        let is_new = self.usual_us == 0.0 || us < self.usual_us;
+        self.usual_us = if is_new { us } else { self.usual_us + (us - self.usual_us) * part };
+    }
+
+    /// After how many seconds the last one of a long queue is served.
+    fn long_s(&self) -> f32 {
+        (self.usual_us * 1e-6 * LONG_TIMES).max(LONG_MIN.as_secs_f32())
+    }
+
+    fn late_us(&self) -> u32 {
+        (self.usual_us * LATE_TIMES) as u32
+    }
+
+    /// The limit; 0 is none.
+    fn most(&self) -> u32 {
+        if self.limit.is_none() { 0 } else { ((self.highest * self.long_s() * SHORTER) as u32).max(MOST_MIN) }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::Limited { most, in_flight, per_second } => write!(
+                f,
+                "overloaded: {in_flight} requests wait there, and it responds to {per_second:.0} a second; it gets {most} at once, the others wait here"
+            ),
+            Change::Released => f.write_str("no longer overloaded: no limit of requests at once"),
+            Change::Futile => f.write_str(
+                "slow, but not overloaded: with fewer requests at once it responds to fewer; no limit",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    /// A server under virtual time, in steps of 10 ms, and clients that send it so many requests a second.
+    struct World {
+        overload: Overload,
+        /// When the requests in flight were sent, in steps.
+        in_flight: VecDeque<u64>,
+        /// Those whose clients have left, and which the server works on all the same.
+        left: u32,
+        step: u64,
+        /// Parts of a request and of a response that are left over.
+        fractions: (f64, f64),
+        changes: Vec<Change>,
+        responses: u64,
+        held_back: u64,
+    }
+
+    /// What takes time at the server.
+    #[derive(Clone, Copy)]
+    enum Takes {
+        /// It responds to so many in a second at the most, one after the other, and needs so many steps for one.
+        Work { per_second: f64, steps: u64 },
+        /// Each takes so many steps, whatever the number.
+        Steps(u64),
+    }
+
+    impl World {
+        fn new() -> Self {
+            World {
+                overload: Overload::default(),
+                in_flight: VecDeque::new(),
+                left: 0,
+                step: 0,
+                fractions: (0.0, 0.0),
+                changes: Vec::new(),
+                responses: 0,
+                held_back: 0,
+            }
+        }
+
+        /// So many seconds with so many requests each, of clients that leave after `patience` steps.
+        fn run(&mut self, seconds: u64, per_second: f64, takes: Takes, patience: u64) -> &mut Self {
+            for _ in 0..seconds * 100 {
+                self.step += 1;
+                self.arrive(per_second / 100.0);
+                self.respond(takes);
+                while self.in_flight.front().is_some_and(|sent| self.step - sent > patience) {
+                    self.in_flight.pop_front();
+                    self.left += 1;
+                    self.overload.gave_up(Duration::from_millis(patience * 10));
+                }
+                if self.step % 10 == 0 {
+                    let typical_us = match takes {
+                        _ if self.responses == 0 => None,
+                        Takes::Work { per_second, steps } => {
+                            let queued =
+                                (self.in_flight.len() as f64 + f64::from(self.left)) / per_second * 1e6;
+                            Some((steps * 10_000) as f32 + queued as f32)
+                        }
+                        Takes::Steps(steps) => Some((steps * 10_000) as f32),
+                    };
+                    let now = Moment::from_millis(self.step * 10);
+                    self.changes.extend(self.overload.look(self.in_flight.len() as u32, typical_us, now));
+                }
+            }
+            self
+        }
+
+        fn arrive(&mut self, requests: f64) {
+            self.fractions.0 += requests;
+            while self.fractions.0 >= 1.0 {
+                self.fractions.0 -= 1.0;
+                match self.overload.most().is_none_or(|most| (self.in_flight.len() as u32) < most) {
+                    true => self.in_flight.push_back(self.step),
+                    false => {
+                        self.held_back += 1;
+                        self.overload.reached();
+                    }
+                }
+            }
+        }
+
+        fn respond(&mut self, takes: Takes) {
+            let (steps, most) = match takes {
+                Takes::Steps(steps) => (steps, f64::INFINITY),
+                Takes::Work { per_second, steps } => (steps, per_second / 100.0),
+            };
+            self.fractions.1 = (self.fractions.1 + most).min(1e6);
+            while self.fractions.1 >= 1.0 {
+                if self.left > 0 {
+                    self.left -= 1;
+                } else if self.in_flight.front().is_some_and(|sent| self.step - sent >= steps) {
+                    let sent = self.in_flight.pop_front().unwrap_or(self.step);
+                    self.responses += 1;
+                    self.overload.responded(Duration::from_millis((self.step - sent) * 10));
+                } else {
+                    break;
+                }
+                self.fractions.1 -= 1.0;
+            }
+            // What it could have done while it had nothing to do is gone.
+            self.fractions.1 = self.fractions.1.min(1.0);
+        }
+    }
+
+    const QUICK: Takes = Takes::Work { per_second: 100.0, steps: 4 };
+
+    #[test]
+    fn in_an_overload_it_gets_what_it_responds_to_in_half_a_second_and_afterwards_all() {
+        for (load, patience) in [(1.3, 1_000), (2.0, 300), (8.0, 300), (8.0, 6_000)] {
+            let mut world = World::new();
+            world.run(20, 70.0, QUICK, patience);
+            assert_eq!((world.overload.most(), world.held_back), (None, 0));
+            world.run(60, 100.0 * load, QUICK, patience);
+            let most = world.overload.most();
+            assert!(
+                most.is_some_and(|most| (40..=75).contains(&most)),
+                "{load}: {most:?} {:?}",
+                world.changes
+            );
+            let before = world.responses;
+            world.run(10, 100.0 * load, QUICK, patience);
+            assert!(world.responses - before >= 950, "{load}: {}", world.responses - before);
+            world.run(20, 70.0, QUICK, patience);
+            assert_eq!(world.overload.most(), None);
+            assert_eq!(world.changes.len(), 2, "{load}: {:?}", world.changes);
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_slow_for_another_reason_has_no_limit() {
+        let slow = [Takes::Steps(40), Takes::Steps(300), Takes::Steps(3_000)];
+        for takes in slow {
+            let mut world = World::new();
+            world.run(20, 80.0, Takes::Steps(4), 10_000).run(120, 80.0, takes, 10_000);
+            assert_eq!((&world.changes[..], world.held_back), (&[][..], 0));
+        }
+        // By and by: at the worst it is tried out once.
+        let mut world = World::new();
+        (4..400).for_each(|steps| {
+            world.run(1, 80.0, Takes::Steps(steps), 10_000);
+        });
+        world.run(60, 80.0, Takes::Steps(400), 10_000);
+        assert!(world.changes.len() <= 2 && world.held_back < 400, "{} {:?}", world.held_back, world.changes);
+        assert_eq!(world.overload.most(), None);
+    }
+
+    #[test]
+    fn pauses_bursts_and_clients_that_wait_patiently_are_no_overload() {
+        let mut world = World::new();
+        for _ in 0..20 {
+            world.run(1, 180.0, QUICK, 10_000).run(4, 30.0, QUICK, 10_000);
+        }
+        assert_eq!(world.held_back, 0, "{:?}", world.changes);
+        // A thousand clients that send their next request when they have a response.
+        let mut world = World::new();
+        world.run(10, 50.0, QUICK, 100_000);
+        (0..1_000).for_each(|_| world.in_flight.push_back(world.step));
+        world.run(60, 100.0, QUICK, 100_000);
+        assert_eq!(world.held_back, 0, "{:?}", world.changes);
+    }
+
+    #[test]
+    fn long_polls_beside_quick_requests_do_not_count() {
+        let mut world = World::new();
+        world.run(10, 80.0, QUICK, 10_000);
+        for second in 0..120 {
+            for _ in 0..100 {
+                (0..80 / 10).for_each(|_| world.overload.responded(Duration::from_millis(40)));
+            }
+            (0..30).for_each(|_| world.overload.responded(Duration::from_secs(30)));
+            (0..10).for_each(|_| world.overload.gave_up(Duration::from_secs(25)));
+            for look in 0..10 {
+                let now = Moment::from_millis(10_000 + second * 1_000 + look * 100);
+                let in_flight = 100 + second as u32 * 10;
+                world.changes.extend(world.overload.look(in_flight, Some(40_000.0), now));
+            }
+        }
+        assert_eq!(world.changes, []);
+    }
+}
