@@ -43,6 +43,8 @@ const IN_A_ROW: u32 = 2;
 const STEADY: f32 = 0.5;
 /// Fewer requests at once make it respond to fewer, if its rate falls below this part of what it was. It gets half of what it had at the most.
 const FALLEN: f32 = 0.5;
+/// And if requests still wait for this part of the time that they waited, which fewer than half of them should not.
+const STILL_SLOW: f32 = 0.5;
 /// The rate is that of about so much time: at 100 responses a second chance moves it by a tenth.
 const RATE_OF: Duration = Duration::from_secs(1);
 /// The highest rate fades to 1/e in this time.
@@ -110,6 +112,8 @@ struct State {
 struct Limit {
     /// The rate before it.
     rate: f32,
+    /// How many seconds the last request waited then.
+    waited_s: f32,
     /// When what was in flight then is gone.
     shows_from: Moment,
     reached_at: Moment,
@@ -227,8 +231,10 @@ impl State {
             return None;
         }
         self.in_a_row = 0;
-        let drains = Duration::from_secs_f32((in_flight as f32 / self.highest.max(0.1)).min(60.0));
-        let limit = Limit { rate: self.highest, shows_from: now.after(drains * 2), reached_at: now };
+        let waited_s = in_flight as f32 / self.highest.max(0.1);
+        let drains = Duration::from_secs_f32(waited_s.min(60.0));
+        let limit =
+            Limit { rate: self.highest, waited_s, shows_from: now.after(drains * 2), reached_at: now };
         self.limit = Some(limit);
         Some(Change::Limited { most: self.most(), in_flight, per_second: self.highest })
     }
@@ -242,7 +248,10 @@ impl State {
             false => limit.shows_from,
         };
         self.limit = Some(Limit { shows_from, ..limit });
-        let is_futile = now >= shows_from && self.rate < limit.rate * FALLEN;
+        // If requests wait less than before, it is another balancer that has taken the rest of the rate.
+        let is_slow = self.in_flight as f32 > self.rate * limit.waited_s * STILL_SLOW;
+        let (fallen, rate) = (limit.rate * FALLEN, self.rate);
+        let is_futile = now >= shows_from && (rate < fallen && is_slow || rate < fallen / 2.0);
         self.in_a_row = if is_futile { self.in_a_row + 1 } else { 0 };
         if self.in_a_row < IN_A_ROW {
             return None;
@@ -323,6 +332,8 @@ mod tests {
         Work { per_second: f64, steps: u64 },
         /// Each takes so many steps, whatever the number.
         Steps(u64),
+        /// The same, and one more with each so many steps from then on, up to 400.
+        Slower { from: u64, one_in: u64 },
     }
 
     impl World {
@@ -343,6 +354,12 @@ mod tests {
         fn run(&mut self, seconds: u64, per_second: f64, takes: Takes, patience: u64) -> &mut Self {
             for _ in 0..seconds * 100 {
                 self.step += 1;
+                let takes = match takes {
+                    Takes::Slower { from, one_in } => {
+                        Takes::Steps((4 + (self.step - from) / one_in).min(400))
+                    }
+                    takes => takes,
+                };
                 self.arrive(per_second / 100.0);
                 self.respond(takes);
                 while self.in_flight.front().is_some_and(|sent| self.step - sent > patience) {
@@ -358,7 +375,9 @@ mod tests {
                                 (self.in_flight.len() as f64 + f64::from(self.left)) / per_second * 1e6;
                             Some((steps * 10_000) as f32 + queued as f32)
                         }
-                        Takes::Steps(steps) => Some((steps * 10_000) as f32),
+                        Takes::Steps(steps) | Takes::Slower { from: steps, .. } => {
+                            Some((steps * 10_000) as f32)
+                        }
                     };
                     let now = Moment::from_millis(self.step * 10);
                     self.changes.extend(self.overload.look(self.in_flight.len() as u32, typical_us, now));
@@ -383,7 +402,7 @@ mod tests {
 
         fn respond(&mut self, takes: Takes) {
             let (steps, most) = match takes {
-                Takes::Steps(steps) => (steps, f64::INFINITY),
+                Takes::Steps(steps) | Takes::Slower { from: steps, .. } => (steps, f64::INFINITY),
                 Takes::Work { per_second, steps } => (steps, per_second / 100.0),
             };
             self.fractions.1 = (self.fractions.1 + most).min(1e6);
@@ -436,14 +455,18 @@ mod tests {
             world.run(20, 80.0, Takes::Steps(4), 10_000).run(120, 80.0, takes, 10_000);
             assert_eq!((&world.changes[..], world.held_back), (&[][..], 0));
         }
-        // By and by: at the worst it is tried out once.
-        let mut world = World::new();
-        (4..400).for_each(|steps| {
-            world.run(1, 80.0, Takes::Steps(steps), 10_000);
-        });
-        world.run(60, 80.0, Takes::Steps(400), 10_000);
-        assert!(world.changes.len() <= 2 && world.held_back < 400, "{} {:?}", world.held_back, world.changes);
-        assert_eq!(world.overload.most(), None);
+        // Gradually. At the worst a limit is tried out, brings nothing, and goes, and comes again later.
+        for one_in in [2, 3, 4, 6, 12, 100] {
+            let mut world = World::new();
+            world.run(20, 80.0, Takes::Steps(4), 10_000);
+            let from = world.step;
+            world.run(500, 80.0, Takes::Slower { from, one_in }, 10_000);
+            let is_tried = |pair: &[Change]| matches!(pair, [Change::Limited { .. }, Change::Futile]);
+            assert!(world.changes.chunks(2).all(is_tried), "{one_in}: {:?}", world.changes);
+            // Of 40,000.
+            assert!(world.held_back < 3_000, "{one_in}: {}", world.held_back);
+            assert_eq!(world.overload.most(), None);
+        }
     }
 
     #[test]

@@ -136,6 +136,10 @@ impl Chooser<'_> {
                     full |= servers.iter().any(|server| !tried.has(server.id) && server.is_full());
                     break;
                 }
+                if self.only_hanging(servers, tried) {
+                    full = true;
+                    break;
+                }
                 let random = self.random.number();
                 let Asked { key, is_long_lived, .. } = asked;
                 let draw = Draw { random, turn, key, schedule, is_long_lived, is_sample };
@@ -171,6 +175,15 @@ impl Chooser<'_> {
             }
         }
         Chosen::None
+    }
+
+    /// Whether all candidates hang, and another server, which is full, does not: a request is served there sooner.
+    fn only_hanging(&self, servers: &[Arc<Server>], tried: &Tried) -> bool {
+        let responds = |server: &&Arc<Server>| {
+            server.is_full() && !tried.has(server.id) && !server.candidate(Slot(0), self.now).is_silent
+        };
+        self.candidates.iter().all(|candidate| candidate.is_silent)
+            && servers.iter().take(WHOLE_UP_TO).any(|server| responds(&server))
     }
 
     /// Where `picked` is so slow that its response would come later than that of a faster server which is full now, even to

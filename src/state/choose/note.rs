@@ -295,6 +295,10 @@ mod tests {
     }
 
     fn choose(table: &Table, tried: &Tried) -> (Chosen, Note) {
+        choose_at(NOW, table, tried)
+    }
+
+    fn choose_at(now: Moment, table: &Table, tried: &Tried) -> (Chosen, Note) {
         let snapshot = table.snapshot();
         let (turn, mut random, mut candidates) = (AtomicU64::new(0), Random::seeded(3), Vec::new());
         let mut note = Note::of(snapshot.pool(PoolId(0)).algorithm);
@@ -302,7 +306,7 @@ mod tests {
             turn: &turn,
             random: &mut random,
             candidates: &mut candidates,
-            now: NOW,
+            now,
             note: Some(&mut note),
         };
         let chosen = chooser.choose(snapshot.pool(PoolId(0)), Asked::default(), tried);
@@ -358,6 +362,23 @@ mod tests {
         let (full, note) = choose(&table, &Tried::default());
         assert!(matches!(full, Chosen::Full) && note.picked.is_none());
         assert_eq!(excluded(&note), [("s0", "full"), ("s1", "backup")]);
+    }
+
+    #[test]
+    fn a_server_that_hangs_does_not_get_what_the_full_ones_have_no_room_for() {
+        let list = ["a", "b"].map(|name| ServerSpec {
+            max_in_flight: (name == "a").then_some(MaxInFlight::Fixed(1)),
+            ..ServerSpec::new(name, format!("{name}.test:1").parse().unwrap())
+        });
+        let table = Table::new(Algorithm::Dynamic, false, None, &list);
+        let [a, b] = ["a", "b"].map(|name| table.find(name).unwrap());
+        b.lease(NOW).unwrap().responded(true, Duration::from_millis(1), NOW);
+        let late = NOW.after(Duration::from_secs(9));
+        let _held = a.lease(late).unwrap();
+        let is_full = || matches!(choose_at(late, &table, &Tried::default()).0, Chosen::Full);
+        assert!(!is_full());
+        let _silent: Vec<_> = (0..5).map(|_| b.lease(NOW).unwrap()).collect();
+        assert!(is_full());
     }
 
     #[test]
