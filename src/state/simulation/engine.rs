@@ -23,8 +23,6 @@ use std::time::Duration;
 
 /// What a connection that is refused takes.
 const REFUSED_NS: u64 = 300_000;
-/// Between two looks at whether requests in the queue are too late.
-const QUEUE_LOOK_NS: u64 = 100_000_000;
 
 /// Runs it.
 pub fn run(description: &Description) -> Report {
@@ -64,7 +62,6 @@ enum What {
     /// What health threads do.
     Looks,
     LooksAtQueue,
-    LooksAtLoad,
 }
 
 struct World<'a> {
@@ -155,7 +152,6 @@ impl<'a> World<'a> {
         self.plan_first_probes();
         self.event(0, What::Looks);
         self.event(0, What::LooksAtQueue);
-        self.event(0, What::LooksAtLoad);
         if let Arrivals::Clients(clients) = self.description.arrivals {
             for _ in 0..clients {
                 let arrival = self.source.of_client(0);
@@ -201,15 +197,12 @@ impl<'a> World<'a> {
                 let next_ns = next.map_or(0, Moment::as_nanos).max(self.now_ns + 1_000_000);
                 self.event(next_ns, What::Looks);
             }
-            What::LooksAtLoad => {
-                (0..self.balancers.len()).for_each(|balancer| self.look_at_load(balancer));
-                self.event(self.now_ns + nanos(overload::LOOK_EVERY), What::LooksAtLoad);
-            }
             What::LooksAtQueue => {
                 for balancer in 0..self.balancers.len() {
+                    self.look_at_load(balancer);
                     self.look_at_queues(balancer);
                 }
-                self.event(self.now_ns + QUEUE_LOOK_NS, What::LooksAtQueue);
+                self.event(self.now_ns + nanos(overload::LOOK_EVERY), What::LooksAtQueue);
             }
         }
     }
