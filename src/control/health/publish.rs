@@ -65,8 +65,7 @@ impl Agent {
             match (std::mem::replace(&mut known.serves, up), up) {
                 (true, false) => {
                     let line = format!(
-                        "{of_pool}no server can take requests: {count} of {count} are down or out of service; requests to \
-                         this pool get a 503",
+                        "{of_pool}no server can take requests: {count} of {count} are down or out of service; requests get a 503",
                         count = servers.count
                     );
                     self.events.log(Topic::Health, log::Level::Error, line);
