@@ -133,7 +133,8 @@ impl Chooser<'_> {
                     if schedule.is_empty() { self.random.number() } else { turn_of.fetch_add(1, Relaxed) };
                 let is_sample = self.collect(pool, servers, schedule, (turn, asked.key), &rejected);
                 if self.candidates.is_empty() {
-                    full |= servers.iter().any(|server| !tried.has(server.id) && server.is_full());
+                    // Each is full or was rejected; one that has got room since then is found when the request waits.
+                    full |= servers.iter().any(|server| !rejected.has(server.id));
                     break;
                 }
                 if self.only_hanging(servers, tried) {
