@@ -14,8 +14,6 @@ pub const THREAD: &str = "certificates";
 /// Between two looks at the files: renewals are not urgent, but whoever makes one wants to see it work.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const DAY: i64 = 24 * 3600;
-/// A certificate that expires within so many seconds is warned of: most are renewed 30 days before, so the renewal fails.
-const WARN_BEFORE: i64 = 14 * DAY;
 /// Between two warnings of one certificate.
 const WARN_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
@@ -23,7 +21,8 @@ const WARN_AGAIN: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub struct Watcher {
     table: Arc<Table>,
-    warned: HashMap<PathBuf, Moment>,
+    /// By file and name, when.
+    warned: HashMap<(PathBuf, String), Moment>,
     stop: Receiver<()>,
 }
 
@@ -77,27 +76,40 @@ impl Watcher {
 
     fn warn(&mut self, unix_now: i64, now: Moment) {
         for listener in self.listeners() {
-            for expiry in listener.expiries() {
-                let told = self.warned.get(&expiry.file);
-                let Some(warning) = warning(&expiry, unix_now) else { continue };
-                if told.is_none_or(|told| now.since(*told) >= WARN_AGAIN) {
+            let of_certificates = listener.expiries().into_iter().filter_map(|expiry| {
+                let warning = warning(&expiry, unix_now)?;
+                Some((format!("the certificate {} {warning}; renew it", expiry.file.display()), expiry))
+            });
+            let of_lists = listener.lists().into_iter().filter_map(|expiry| {
+                let warning = warning(&expiry, unix_now)?;
+                Some((list_warning(&expiry, &warning), expiry))
+            });
+            for (warning, expiry) in of_certificates.chain(of_lists) {
+                let key = (expiry.file, expiry.name);
+                if self.warned.get(&key).is_none_or(|told| now.since(*told) >= WARN_AGAIN) {
                     log::warn!("listener {}: {warning}", listener.name);
-                    self.warned.insert(expiry.file, now);
+                    self.warned.insert(key, now);
                 }
             }
         }
     }
 }
 
-/// What to say of a certificate that is about to expire.
+fn list_warning(expiry: &Expiry, warning: &str) -> String {
+    let (file, name) = (expiry.file.display(), &expiry.name);
+    format!(
+        "the list of revoked certificates {file} of \"{name}\" {warning}; get the next one: without it all clients of that \
+         authority are rejected"
+    )
+}
+
+/// What to say of something that is about to expire.
 fn warning(expiry: &Expiry, now: i64) -> Option<String> {
-    let left = expiry.not_after.saturating_sub(now);
-    let file = expiry.file.display();
-    match left {
-        ..0 => Some(format!("the certificate {file} has expired; renew it")),
-        0..DAY => Some(format!("the certificate {file} expires within a day; renew it")),
-        DAY..WARN_BEFORE => Some(format!("the certificate {file} expires in {} days; renew it", left / DAY)),
-        _ => None,
+    match expiry.not_after.saturating_sub(now) {
+        ..0 => Some("has expired".to_owned()),
+        left if left >= expiry.warn_before => None,
+        0..DAY => Some("expires within a day".to_owned()),
+        left => Some(format!("expires in {} days", left / DAY)),
     }
 }
 
@@ -108,7 +120,12 @@ mod tests {
     #[test]
     fn a_warning_comes_14_days_before() {
         let check = |left: i64, expected: Option<&str>| {
-            let expiry = Expiry { name: "a".into(), file: "a.pem".into(), not_after: 1_000_000 + left };
+            let expiry = Expiry {
+                name: "a".into(),
+                file: "a.pem".into(),
+                not_after: 1_000_000 + left,
+                warn_before: 14 * DAY,
+            };
             let found = warning(&expiry, 1_000_000);
             assert_eq!(found.is_some(), expected.is_some(), "{left}: {found:?}");
             assert!(found.unwrap_or_default().contains(expected.unwrap_or_default()), "{left}");

@@ -6,6 +6,7 @@ use crate::http1::head::RequestHead;
 use crate::policy::route::{Pattern, Request, without_port};
 use crate::state::listener::OpenListener;
 use crate::state::route::Found;
+use crate::state::tls::subject::told;
 use std::io::Write;
 use std::net::IpAddr;
 
@@ -21,8 +22,8 @@ pub struct Asked<'a, 's, 'b> {
     pub path: &'a [u8],
     /// Its query, without the `?`.
     pub query: Option<&'a [u8]>,
-    /// Its client.
-    pub client: Option<IpAddr>,
+    /// What is kept of it.
+    pub meta: &'a Meta,
     /// Where it came in; `None` where that does not matter.
     pub listener: Option<&'a OpenListener>,
 }
@@ -45,12 +46,15 @@ impl Request for Asked<'_, '_, '_> {
     }
 
     fn header(&self, name: &[u8], each: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        if let Some(of_certificate) = told(name, self.meta.certificate(), self.meta.peer_trusted) {
+            return of_certificate.is_some_and(|value| each(value.as_bytes()));
+        }
         let mut fields = self.head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
         fields.any(|field| each(field.value))
     }
 
     fn client(&self) -> Option<IpAddr> {
-        self.client
+        self.meta.client
     }
 
     fn listener(&self) -> &str {

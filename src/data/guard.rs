@@ -59,7 +59,15 @@ impl Gate {
         if guard.is_open() {
             return Ok(None);
         }
-        let passed = guard.judge(&Visit { client: meta.client, fields: head.fields, route, now: cx.now })?;
+        let visit = Visit {
+            client: meta.client,
+            fields: head.fields,
+            certificate: meta.certificate(),
+            peer_trusted: meta.peer_trusted,
+            route,
+            now: cx.now,
+        };
+        let passed = guard.judge(&visit)?;
         let Passed { lines, wait, permit, unverified, is_over } = passed;
         if is_over {
             cx.shard().count(Counter::DryRunRejections);

@@ -18,6 +18,7 @@ use crate::state::listener::OpenListener;
 use crate::state::live::Live;
 use crate::state::server::stable_hash;
 use crate::state::table::View;
+use crate::state::tls::subject::ClientCertificate;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub struct Meta {
     pub text: RequestText,
     /// The other end of the connection, or whom a PROXY header names.
     pub peer: Option<SocketAddr>,
+    /// That is a trusted proxy.
+    pub peer_trusted: bool,
     /// In which form it wants responses of our own.
     pub form: Form,
     /// HEAD: responses have no body.
@@ -122,6 +125,7 @@ impl Meta {
             client: forwarded::client_address(head, peer, |address| listen.trusts(address)),
             text: request_text(head, is_recorded, live),
             peer: sender.peer,
+            peer_trusted: is_trusted,
             form: head.form,
             asked: Asked::by(head.method),
             version: head.version,
@@ -133,6 +137,11 @@ impl Meta {
             secure: sender.secure.cloned(),
             malformed_line: None,
         }
+    }
+
+    /// The certificate that its client showed, verified.
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.secure.as_ref().and_then(|secure| secure.client.as_ref())
     }
 
     /// Keeps a client with its server or its pool. A client without an address (a Unix socket) is one client.
@@ -159,6 +168,7 @@ impl Meta {
             client: sender.peer.map(|peer| peer.ip().to_canonical()),
             text: RequestText::of(&[line], b"", b"", b""),
             peer: sender.peer,
+            peer_trusted: is_trusted,
             form: Form::Text,
             asked: if line.starts_with(b"HEAD ") { Asked::Head } else { Asked::Other },
             version: Version::Http11,

@@ -20,6 +20,7 @@ use crate::policy::pick::Algorithm;
 use crate::policy::rendezvous::mix;
 use crate::policy::route::{Request, cookie, without_port};
 use crate::state::config::Servers;
+use crate::state::listener::OpenListener;
 use crate::state::live::Live;
 use crate::state::route::{Action, Key, NewHost, Rewrite, Route, append_headers};
 use crate::state::server::stable_hash;
@@ -101,6 +102,9 @@ pub fn route(incoming: &Incoming<'_>, cx: &mut Context, out: &mut Vec<u8>) -> Re
     let live = &view.live;
     // A listener that was closed meanwhile goes on as it was.
     let listener = live.known_listener(sender.listener.id).map_or(sender.listener, |listener| listener);
+    if is_for_another_name(listener, head, meta) {
+        return Err(Reason::SniMismatch);
+    }
     if let Some(port) = listener.settings.redirect_to_https.filter(|_| !is_excepted(listener, head)) {
         return to_https(head, port);
     }
@@ -111,7 +115,7 @@ pub fn route(incoming: &Incoming<'_>, cx: &mut Context, out: &mut Vec<u8>) -> Re
     let slash = live.config.listen.encoded_slash;
     let normalised = path::normalise(raw_path, slash).map_err(|_| Reason::UnsafePath)?;
     let Normalised { path, others, .. } = normalised;
-    let asked = Asked { head, path: &path, query, client: meta.client, listener: Some(listener) };
+    let asked = Asked { head, path: &path, query, meta, listener: Some(listener) };
     let found = live.routes.find(&asked, &others).map_err(|_| Reason::UnsafePath)?;
     let Some(found) = found else {
         let has_default = view.pool(PoolId::default()).count > 0;
@@ -175,6 +179,22 @@ fn forward_to(
     Ok(Routed::Forward(pool, Some(Box::new(way))))
 }
 
+/// Whether a request names another host than its TLS connection was made for, where clients need certificates: what is between
+/// the client and here may have let it through for that one (RFC 9110 section 7.4; nginx and Caddy do the same). Trusted proxies may
+/// name their servers as they like.
+fn is_for_another_name(listener: &OpenListener, head: &RequestHead<'_, '_>, meta: &Meta) -> bool {
+    let Some(name) = meta.secure.as_ref().and_then(|secure| secure.server_name.as_deref()) else {
+        return false;
+    };
+    let asks_certificates =
+        listener.settings.tls.as_ref().is_some_and(|settings| settings.client_auth.is_some());
+    let plain = |host: &[u8]| host.strip_suffix(b".").unwrap_or(host).to_ascii_lowercase();
+    asks_certificates
+        && !meta.peer_trusted
+        && !head.host.is_empty()
+        && plain(without_port(head.host)) != plain(name.as_bytes())
+}
+
 /// No route matches, or there are none.
 fn to_default(incoming: &Incoming<'_>, cx: &mut Context, out: &mut Vec<u8>) -> Result<Routed, Reason> {
     let pool = PoolId::default();
@@ -214,7 +234,7 @@ fn respond(known: &Known<'_>, status: u16, mut headers: Vec<u8>, body: Arc<[u8]>
 /// What keeps a request with one server of a pool, hashed; a random number where the request does not have it.
 pub(super) fn hash_key(head: &RequestHead<'_, '_>, meta: &Meta, servers: &Servers, random: u64) -> u64 {
     let (path, query) = target_of(head);
-    let asked = Asked { head, path, query, client: meta.client, listener: None };
+    let asked = Asked { head, path, query, meta, listener: None };
     let found = match servers.algorithm {
         // A client without an address, on a Unix socket, is one client.
         Algorithm::IpHash => Some(meta.client_key()),
@@ -290,12 +310,13 @@ pub(super) fn prepare(
     let nameless = head.host.is_empty();
     let first = upstream::pool(cx.view(), view, to.pool).ready.first().filter(|_| nameless);
     let authority = first.map(|server| server.authority()).unwrap_or_default();
-    let client = meta.secure.as_ref().and_then(|secure| secure.client.as_ref());
     let hop = Hop {
         peer,
         peer_trusted,
         proto: if meta.secure.is_some() { "https" } else { "http" },
-        client_certificate: client.map(|client| (client.subject.as_str(), client.fingerprint.as_str())),
+        client_certificate: meta
+            .certificate()
+            .map(|client| (client.subject.as_str(), client.fingerprint.as_str())),
         pseudonym: &view.live.pseudonym,
         request_id: matches!(meta.trace, TraceId::Ours(_)).then_some(meta.id),
         trace_parent: meta.trace_context.as_ref().and_then(|trace| trace.is_ours.then_some(trace.sent)),

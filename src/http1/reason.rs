@@ -81,6 +81,8 @@ reasons! {
     LoopDetected = "loop_detected", 508, "The request has already passed through this balancer. Check that no server points back at it.";
     /// The target is https, and no trusted peer received it over TLS (RFC 9110 section 7.4).
     Misdirected = "misdirected", 421, "An https target was requested without TLS. Request it over TLS, or use http.";
+    /// TLS was negotiated for another host than that of the request, and the listener asks for client certificates.
+    SniMismatch = "sni_mismatch", 421, "The connection was made for another host than that of the request. Use a connection of its own for each host.";
 
     // The client's framing and body (RFC 9112 sections 6 and 7).
 

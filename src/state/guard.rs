@@ -1,6 +1,7 @@
 //! The guards of a route at work: what its limits have counted, and the verdict on a request, before a server is chosen.
 
 use super::config::guards::{BasicAuth, CountBy, ErrorPages, ForwardAuth, Guards, RateLimit, Satisfy};
+use super::tls::subject::{ClientCertificate, told};
 use crate::base::time::Moment;
 use crate::http1::challenge::{self, Quota};
 use crate::http1::encoding::Compression;
@@ -50,6 +51,10 @@ pub struct Visit<'a> {
     pub client: Option<IpAddr>,
     /// The headers.
     pub fields: Fields<'a, 'a>,
+    /// What it showed of a certificate.
+    pub certificate: Option<&'a ClientCertificate>,
+    /// It came from a trusted proxy.
+    pub peer_trusted: bool,
     /// The name of its route.
     pub route: &'a str,
     /// The time.
@@ -234,7 +239,10 @@ impl Guard {
         let found = match by {
             CountBy::Client => None,
             CountBy::Route => return self.keys.of(&[b"route", visit.route.as_bytes()]),
-            CountBy::Header(name) => header(&visit.fields, name.as_bytes()).next(),
+            CountBy::Header(name) => match told(name.as_bytes(), visit.certificate, visit.peer_trusted) {
+                Some(of_certificate) => of_certificate.map(str::as_bytes),
+                None => header(&visit.fields, name.as_bytes()).next(),
+            },
             CountBy::Cookie(name) => cookie(&visit.fields, name.as_bytes()),
         };
         match found {
@@ -333,7 +341,14 @@ mod tests {
             panic!("{text}")
         };
         let now = Moment::from_millis(1_000_000 + ms);
-        guard.judge(&Visit { client: client.parse().ok(), fields: head.fields, route: "r", now })
+        guard.judge(&Visit {
+            client: client.parse().ok(),
+            fields: head.fields,
+            certificate: None,
+            peer_trusted: false,
+            route: "r",
+            now,
+        })
     }
 
     #[track_caller]

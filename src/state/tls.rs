@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod failure;
 pub mod listener;
+pub mod revocation;
 pub mod servers;
 pub mod subject;
 

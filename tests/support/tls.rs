@@ -2,8 +2,9 @@
 
 use super::{DEADLINE, Evenkeel};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
-    PKCS_RSA_SHA256, RsaKeySize, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
+    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RevokedCertParams, RsaKeySize, SerialNumber,
+    date_time_ymd,
 };
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -20,6 +21,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, SystemTime};
 
 /// An authority, and a folder for what it issues.
 pub struct Authority {
@@ -27,6 +29,12 @@ pub struct Authority {
     /// Its certificate.
     pub pem: String,
     folder: tempfile::TempDir,
+}
+
+/// Seconds from now, as certificates have it; negative for the past.
+fn moment(seconds: i64) -> SystemTime {
+    let span = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 { SystemTime::now() - span } else { SystemTime::now() + span }
 }
 
 /// A certificate in two files.
@@ -79,6 +87,54 @@ impl Authority {
         let authority = Authority { issuer: Issuer::new(params, key), pem, folder };
         let files = Files { certificate: authority.file(), key: authority.path("ca.key") };
         (authority, files)
+    }
+
+    /// An authority below it. Its certificate is in its own `ca.pem`, alone.
+    pub fn intermediate(&self, name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.serial_number = Some(SerialNumber::from(7));
+        let key = KeyPair::generate().unwrap();
+        let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("ca.pem"), &pem).unwrap();
+        Authority { issuer: Issuer::new(params, key), pem, folder }
+    }
+
+    /// Its list of revoked certificates, in PEM form: these serial numbers, from and until these seconds from now.
+    pub fn revocations(&self, serials: &[u64], from: i64, until: i64) -> String {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: moment(from).into(),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: moment(from).into(),
+            next_update: moment(until).into(),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
+    /// Writes a file of its folder, in one step.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        replace(&self.path(name), text);
+        self.path(name)
+    }
+
+    /// A certificate for this name with this serial number, and behind it those that lead to it.
+    pub fn issue_numbered(&self, name: &str, serial: u64, chain: &[&Authority]) -> Files {
+        let number = |params: &mut CertificateParams| params.serial_number = Some(SerialNumber::from(serial));
+        let files = self.issue_as(name, &[name], Kind::Ecdsa, number);
+        let own = fs::read_to_string(&files.certificate).unwrap();
+        let all = chain.iter().fold(own, |all, authority| all + &authority.pem);
+        self.write(&format!("{name}.pem"), &all);
+        files
     }
 
     /// The file of its certificate.

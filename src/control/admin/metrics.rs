@@ -19,6 +19,7 @@ use crate::state::config::Config;
 use crate::state::server::Server;
 use crate::state::stats::{Counter, Stats};
 use crate::state::tls::failure::HandshakeFailure;
+use crate::state::tls::listener::{Expiry, ListenerTls};
 use page::{Kind, Page};
 
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -161,11 +162,20 @@ fn tls(page: &mut Page, view: &View) {
     let help = "Time until the certificate expires; negative once it has.";
     page.family("certificate_expiry_seconds", Kind::Gauge, help);
     for listener in view.live().listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        for expiry in listener.expiries() {
-            let labels = [("listener", listener.name.as_str()), ("name", expiry.name.as_str())];
-            let file = expiry.file.display().to_string();
-            page.sample(&[labels[0], labels[1], ("file", &file)], expiry.not_after.saturating_sub(now));
-        }
+        expiries(page, listener, listener.expiries(), now);
+    }
+    let help = "Time until the list of revoked certificates of clients expires; negative once it has.";
+    page.family("crl_expiry_seconds", Kind::Gauge, help);
+    for listener in view.live().listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+        expiries(page, listener, listener.lists(), now);
+    }
+}
+
+fn expiries(page: &mut Page, listener: &ListenerTls, all: Vec<Expiry>, now: i64) {
+    for Expiry { name, file, not_after, .. } in all {
+        let file = file.display().to_string();
+        let labels = [("listener", listener.name.as_str()), ("name", &name), ("file", &file)];
+        page.sample(&labels, not_after.saturating_sub(now));
     }
 }
 

@@ -81,6 +81,8 @@ struct TlsStatus {
     /// `none`, `request` or `require`.
     client_auth: &'static str,
     certificates: Vec<CertificateStatus>,
+    /// Lists of revoked certificates of clients; `name` is the authority.
+    crl: Vec<CertificateStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -414,6 +416,7 @@ fn tls_status(tls: &TlsToClients, open: Option<&ListenerTls>) -> TlsStatus {
         file: expiry.file.display().to_string(),
         expires: unix_rfc3339(u64::try_from(expiry.not_after).unwrap_or(0)),
     };
+    let all = |expiries: Option<Vec<Expiry>>| expiries.into_iter().flatten().map(certificate).collect();
     TlsStatus {
         min_version: tls.min_version.name(),
         client_auth: match &tls.client_auth {
@@ -421,9 +424,8 @@ fn tls_status(tls: &TlsToClients, open: Option<&ListenerTls>) -> TlsStatus {
             Some(auth) if auth.require => "require",
             Some(_) => "request",
         },
-        certificates: open
-            .map(|open| open.expiries().into_iter().map(certificate).collect())
-            .unwrap_or_default(),
+        certificates: all(open.map(ListenerTls::expiries)),
+        crl: all(open.map(ListenerTls::lists)),
     }
 }
 

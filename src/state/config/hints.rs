@@ -68,6 +68,127 @@ const HINTS: &[(&str, &[&str], &str)] = &[
         "write \"client_auth\": { \"ca\": \"clients.pem\", \"mode\": \"require\" }",
     ),
     (
+        "client_auth",
+        &["crl_file", "crlFile", "crl-file", "ssl_crl", "crls", "revocation_list"],
+        "write \"crl\": \"clients.crl\"",
+    ),
+    (
+        "client_auth",
+        &["ca_file", "caFile", "caFiles", "ca-file", "trust_pool", "trusted_ca_certs_file", "certificate"],
+        "write \"ca\": \"clients.pem\"",
+    ),
+    (
+        "client_auth",
+        &["clientAuthType", "client_auth_type", "verify", "required", "require", "optional"],
+        "write \"mode\": \"require\", or \"request\" where a certificate is optional",
+    ),
+    (
+        "client_auth",
+        &["depth", "verify_depth", "ssl_verify_depth"],
+        "leave it out: chains of up to six intermediate authorities are accepted",
+    ),
+    (
+        "listeners[].tls",
+        &[
+            "ciphers",
+            "ssl_ciphers",
+            "cipher_suites",
+            "cipherSuites",
+            "ciphersuites",
+            "curves",
+            "curvePreferences",
+        ],
+        "leave it out: only suites with forward secrecy and authenticated encryption are offered",
+    ),
+    (
+        "listeners[].tls",
+        &["max_version", "maxVersion", "prefer_server_ciphers", "ssl_prefer_server_ciphers"],
+        "leave it out: TLS 1.3 is the newest version, and each client gets the best that it has",
+    ),
+    (
+        "listeners[].tls",
+        &["sni_strict", "sniStrict", "strict_sni", "strict-sni", "ssl_reject_handshake", "reject_handshake"],
+        "write \"unknown_name\": \"refuse\"",
+    ),
+    (
+        "listeners[].tls",
+        &["strict_sni_host", "strictSniHost"],
+        "leave it out: with \"client_auth\" the host has to be that of the handshake",
+    ),
+    (
+        "listeners[].tls",
+        &["acme", "auto", "letsencrypt", "certResolver", "cert_resolver", "issuer", "email"],
+        "certificates come from files, which a client such as certbot renews: write \"certificates\", and \
+         \"redirect_except\": [ \"/.well-known/acme-challenge/*\" ] for the listener on port 80",
+    ),
+    (
+        "listeners[].tls",
+        &[
+            "session_tickets",
+            "ssl_session_tickets",
+            "ssl_session_cache",
+            "sessionTicketsDisabled",
+            "session_timeout",
+        ],
+        "leave it out: sessions are resumed by tickets",
+    ),
+    (
+        "listeners[].tls",
+        &["ocsp", "ocsp_stapling", "ssl_stapling", "stapling"],
+        "leave it out: OCSP responses are not stapled",
+    ),
+    ("listeners[].tls", &["hsts", "sts"], "write \"security_headers\": true into the routes"),
+    (
+        "listeners[]",
+        &["http2", "h2", "http3", "quic"],
+        "leave it out: HTTP/1.1 is spoken, which browsers and other clients of HTTP/2 fall back to",
+    ),
+    (
+        "routes[]",
+        &["client_certificate", "client_cert", "mtls", "ssl_verify_client", "require_client_certificate"],
+        "write \"headers\": { \"X-Client-Cert-Subject\": true }, and \"client_auth\" into the \"tls\" of the listener",
+    ),
+    (
+        "routes[]",
+        &["websocket", "websockets", "upgrade", "http_version", "proxy_http_version"],
+        "leave it out: WebSockets and other upgrades are forwarded",
+    ),
+    ("redirect", &["code", "statusCode", "permanent"], "write \"status\": 301"),
+    (
+        "redirect",
+        &["to", "url", "location", "uri", "replacement"],
+        "write \"target\": \"https://{host}{uri}\"",
+    ),
+    ("respond", &["content", "text", "message", "string"], "write \"body\": \"...\""),
+    ("respond", &["code", "status_code"], "write \"status\": 404"),
+    (
+        "rewrite",
+        &["regex", "replacement", "replace", "uri", "target", "to", "prefix"],
+        "write \"path\": \"~^/old/(.*)$\" in the route, and \"rewrite\": { \"path\": \"/new/{1}\" }",
+    ),
+    (
+        "concurrency_limit",
+        &["max", "amount", "limit", "connections", "max_in_flight", "max_connections"],
+        "write \"requests\": 10",
+    ),
+    ("concurrency_limit", &["key", "zone", "source"], "write \"by\": \"client\""),
+    (
+        "compression",
+        &["level", "quality", "gzip_comp_level", "compression_level"],
+        "leave it out: the levels are fixed",
+    ),
+    (
+        "timeouts",
+        &["read", "server", "proxy_read_timeout", "upstream", "backend"],
+        "write \"response\": \"30s\"",
+    ),
+    ("timeouts", &["websocket", "idle_tunnel", "ws"], "write \"tunnel\": \"1h\""),
+    (
+        "listeners[].tls",
+        &["crl", "crl_file", "ssl_crl"],
+        "it belongs into \"client_auth\": { \"ca\": \"clients.pem\", \"crl\": \"clients.crl\" }",
+    ),
+    (
         "certificates[]",
         &["cert", "crt", "cert_file", "certFile", "pem", "file", "chain", "fullchain"],
         "write \"certificate\": \"site.pem\"",

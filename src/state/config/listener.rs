@@ -86,6 +86,8 @@ impl TlsVersion {
 pub struct ClientAuth {
     /// Authorities whose certificates are accepted, in PEM form.
     pub ca: PathBuf,
+    /// Lists of revoked certificates (CRL), in PEM form.
+    pub crl: Option<PathBuf>,
     /// Clients without a certificate are rejected.
     pub require: bool,
 }

@@ -144,8 +144,25 @@ fn certificate(s: &mut Section<'_, '_>, folder: &Path) -> Option<Certificate> {
 
 fn client_auth(s: &mut Section<'_, '_>, folder: &Path) -> Option<ClientAuth> {
     let ca = s.required("ca", rules::path(folder));
-    let require = s.get("mode", true, |node| rules::word(node, &[("require", true), ("request", false)]));
-    Some(ClientAuth { ca: ca?, require })
+    let crl = s.maybe("crl", None, rules::path(folder));
+    let require = s.get("mode", true, client_auth_mode);
+    Some(ClientAuth { ca: ca?, crl, require })
+}
+
+/// Other programs have `on`, `optional` and `require_and_verify`.
+fn client_auth_mode(node: &Node) -> Result<bool, String> {
+    let written = match &node.value {
+        Value::Text(text) => text.as_str(),
+        Value::Flag(true) => "on",
+        _ => "",
+    };
+    match written.to_ascii_lowercase().as_str() {
+        "on" | "required" | "verify" => Err(format!("{node} is not known; write \"require\"")),
+        "optional" | "optional_no_ca" | "verify_if_given" | "verifyclientcertifgiven" => {
+            Err(format!("{node} is not known; write \"request\""))
+        }
+        _ => rules::word(node, &[("require", true), ("request", false)]),
+    }
 }
 
 pub(super) fn version(node: &Node) -> Result<TlsVersion, String> {

@@ -65,7 +65,7 @@ pub fn load(files: &Certificate, now: i64) -> Result<Loaded, (Part, String)> {
 
 /// The certificates of a file, at least one. The error is for the operator.
 pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = read(path)?;
+    let text = read(path, FILE_MAX)?;
     let shown = path.display();
     let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, pem::Error>>();
     let found =
@@ -91,7 +91,7 @@ pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 
 /// The private key of a file.
 fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let text = read(path)?;
+    let text = read(path, FILE_MAX)?;
     let shown = path.display();
     if contains(&text, b"ENCRYPTED") {
         return Err(format!(
@@ -110,11 +110,15 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+/// The contents of a file of at most `max` bytes.
+pub(super) fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     let cannot = |error: std::io::Error| unreadable(path, &error);
     let mut text = Vec::new();
-    files::open(path).and_then(|file| file.take(FILE_MAX).read_to_end(&mut text)).map_err(cannot)?;
-    Ok(text)
+    files::open(path).and_then(|file| file.take(max + 1).read_to_end(&mut text)).map_err(cannot)?;
+    match text.len() as u64 > max {
+        true => Err(format!("{} is larger than {} MiB; write another file", path.display(), max >> 20)),
+        false => Ok(text),
+    }
 }
 
 enum Kind {
@@ -136,7 +140,7 @@ fn kind(text: &[u8]) -> Kind {
     }
 }
 
-fn contains(text: &[u8], part: &[u8]) -> bool {
+pub(super) fn contains(text: &[u8], part: &[u8]) -> bool {
     memchr::memmem::find(text, part).is_some()
 }
 

@@ -1,6 +1,6 @@
 //! Why a handshake with a client failed: one enum, so that each kind has a counter and a line in the log.
 
-use rustls::{Error, PeerIncompatible};
+use rustls::{CertificateError, Error, PeerIncompatible};
 
 /// Builds the enum and its tables from one row per kind.
 macro_rules! failures {
@@ -48,6 +48,10 @@ failures! {
     ClientCertificateMissing = "client_certificate_missing", "The client has no certificate, and client_auth requires one.";
     /// The client's certificate is not accepted.
     ClientCertificateInvalid = "client_certificate_invalid", "The client's certificate is not accepted: it has expired, or no authority of client_auth.ca issued it.";
+    /// The client's certificate is on a list of revoked ones.
+    ClientCertificateRevoked = "client_certificate_revoked", "The client's certificate, or that of an authority in its chain, was revoked (client_auth.crl).";
+    /// There is no list that tells whether it is.
+    RevocationUnknown = "revocation_unknown", "No valid list in client_auth.crl tells whether the client's certificate was revoked: that of one of its authorities is missing or has expired.";
     /// What came is no valid TLS.
     Malformed = "malformed", "The client's messages are not valid TLS.";
 }
@@ -58,6 +62,13 @@ impl HandshakeFailure {
         match error {
             Error::AlertReceived(_) => HandshakeFailure::RejectedByClient,
             Error::NoCertificatesPresented => HandshakeFailure::ClientCertificateMissing,
+            Error::InvalidCertificate(CertificateError::Revoked) => HandshakeFailure::ClientCertificateRevoked,
+            Error::InvalidCertificate(
+                CertificateError::UnknownRevocationStatus
+                | CertificateError::ExpiredRevocationList
+                | CertificateError::ExpiredRevocationListContext { .. },
+            )
+            | Error::InvalidCertRevocationList(_) => HandshakeFailure::RevocationUnknown,
             Error::InvalidCertificate(_) | Error::UnsupportedNameType => {
                 HandshakeFailure::ClientCertificateInvalid
             }

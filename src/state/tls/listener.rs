@@ -4,14 +4,16 @@
 use super::super::stamp::{Stamp, stamp};
 use super::Problem;
 use super::certificate::{self, Loaded, Part};
+use super::revocation;
 use crate::base::cryptography::provider;
-use crate::state::config::{Certificate, Config, Listener, TlsToClients, TlsVersion};
+use crate::state::config::{Certificate, ClientAuth, Config, Listener, TlsToClients, TlsVersion};
 use crate::state::live::Live;
 use parking_lot::{Mutex, RwLock};
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
-    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, VerifierBuilderError,
+    WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, SignatureAlgorithm};
@@ -19,6 +21,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// A certificate that expires within so many seconds is warned of: most are renewed 30 days before, so the renewal failed.
+const WARN_BEFORE: i64 = 14 * 24 * 3600;
 
 /// TLS of one listener.
 #[derive(Debug)]
@@ -31,7 +36,7 @@ pub struct ListenerTls {
     settings: TlsToClients,
     current: RwLock<Current>,
     /// The files as they were when they were read, or found faulty, last.
-    seen: Mutex<Vec<Stamp>>,
+    seen: Mutex<Stamps>,
 }
 
 /// What is made of the files, and replaced when they change.
@@ -39,21 +44,33 @@ pub struct ListenerTls {
 struct Current {
     config: Arc<ServerConfig>,
     expiries: Vec<Expiry>,
+    /// Until when the lists of revoked certificates hold.
+    lists: Vec<Expiry>,
     /// The files as they were.
-    stamps: Vec<Stamp>,
-    /// Encrypts session tickets for all workers; it outlives a change of certificates.
+    stamps: Stamps,
+    /// Encrypts session tickets for all workers; it outlives a change of certificates, but none of which clients may come in.
     tickets: Arc<dyn ProducesTickets>,
 }
 
-/// Until when a certificate is valid.
+/// The files of a listener as they were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamps {
+    certificates: Vec<Stamp>,
+    /// Those that say which clients may come in.
+    client_auth: Vec<Stamp>,
+}
+
+/// Until when a certificate, or a list of revoked ones, is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expiry {
-    /// The first name that it is for; its file where it names none.
+    /// The first name that it is for, its file where it names none; of a list the authority.
     pub name: String,
     /// Its file.
     pub file: PathBuf,
     /// In seconds since 1970.
     pub not_after: i64,
+    /// So many seconds before that, the operator is warned.
+    pub warn_before: i64,
 }
 
 /// What came of a look at the files.
@@ -100,7 +117,7 @@ impl ListenerTls {
         let Some(settings) = &listener.tls else { return Ok(None) };
         let key = format!("{}.tls", listener.key());
         let handshake_timeout = settings.handshake_timeout.unwrap_or(client_head);
-        let stamps = stamps(settings);
+        let stamps = Stamps::now(settings);
         if let Some(same) = before.filter(|before| {
             let is_same = (&before.name, &before.key, &before.settings) == (&listener.name, &key, settings);
             is_same && before.handshake_timeout == handshake_timeout && before.current.read().stamps == stamps
@@ -118,9 +135,8 @@ impl ListenerTls {
     /// brings along the certificate that the client has shown.
     fn tickets_for(&self, settings: &TlsToClients) -> Option<Arc<dyn ProducesTickets>> {
         let current = self.current.read();
-        let ca = settings.client_auth.as_ref().map(|auth| stamp(&auth.ca));
         let is_same = self.settings.client_auth == settings.client_auth
-            && ca.is_none_or(|ca| current.stamps.last() == Some(&ca));
+            && current.stamps.client_auth == client_auth_stamps(settings);
         is_same.then(|| Arc::clone(&current.tickets))
     }
 
@@ -131,13 +147,12 @@ impl ListenerTls {
 
     /// Looks at the files, and reads them if one has changed. Open connections keep what they have.
     pub fn look(&self, now: i64) -> Look {
-        let stamps = stamps(&self.settings);
+        let stamps = Stamps::now(&self.settings);
         let mut seen = self.seen.lock();
         if *seen == stamps {
             return Look::Same;
         }
-        let tickets = Arc::clone(&self.current.read().tickets);
-        let read = Current::read(&self.settings, &self.key, Some(tickets), now);
+        let read = Current::read(&self.settings, &self.key, self.tickets_for(&self.settings), now);
         *seen = stamps;
         match read {
             Ok(current) => {
@@ -152,6 +167,11 @@ impl ListenerTls {
     pub fn expiries(&self) -> Vec<Expiry> {
         self.current.read().expiries.clone()
     }
+
+    /// Until when its lists of revoked certificates hold.
+    pub fn lists(&self) -> Vec<Expiry> {
+        self.current.read().lists.clone()
+    }
 }
 
 impl Current {
@@ -162,7 +182,7 @@ impl Current {
         tickets: Option<Arc<dyn ProducesTickets>>,
         now: i64,
     ) -> Result<Self, Vec<Problem>> {
-        let stamps = stamps(settings);
+        let stamps = Stamps::now(settings);
         let mut problems = Vec::new();
         let mut loaded = Vec::new();
         for (at, files) in settings.certificates.iter().enumerate() {
@@ -179,14 +199,14 @@ impl Current {
             }
         }
         let verifier = settings.client_auth.as_ref().map(|auth| {
-            let verifier = verifier(&auth.ca, auth.require);
-            verifier.map_err(|advice| Problem { key: format!("{key}.client_auth.ca"), advice })
+            let verifier = verifier(auth, now);
+            verifier.map_err(|(part, advice)| Problem { key: format!("{key}.client_auth.{part}"), advice })
         });
-        let verifier = match verifier.transpose() {
-            Ok(verifier) => verifier,
+        let (verifier, lists) = match verifier.transpose() {
+            Ok(found) => found.map_or((None, Vec::new()), |(verifier, lists)| (Some(verifier), lists)),
             Err(problem) => {
                 problems.push(problem);
-                None
+                (None, Vec::new())
             }
         };
         if !problems.is_empty() {
@@ -199,7 +219,7 @@ impl Current {
         };
         let tickets = tickets.map_or_else(|| Ticketer::new().map_err(internal), Ok)?;
         let config = config(settings, verifier, choice, &tickets).map_err(internal)?;
-        Ok(Current { config: Arc::new(config), expiries, stamps, tickets })
+        Ok(Current { config: Arc::new(config), expiries, lists, stamps, tickets })
     }
 }
 
@@ -226,11 +246,30 @@ fn config(
     Ok(config)
 }
 
-fn verifier(ca: &Path, require: bool) -> Result<Arc<dyn ClientCertVerifier>, String> {
-    let roots = Arc::new(roots(ca)?);
-    let builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
-    let builder = if require { builder } else { builder.allow_unauthenticated() };
-    builder.build().map_err(|error| format!("{} cannot be used: {error}", ca.display()))
+/// What verifies clients, and until when its lists hold.
+type Verifier = (Arc<dyn ClientCertVerifier>, Vec<Expiry>);
+
+/// The error has the key that is at fault.
+fn verifier(auth: &ClientAuth, now: i64) -> Result<Verifier, (&'static str, String)> {
+    let of_ca = |advice| ("ca", advice);
+    let roots = Arc::new(roots(&auth.ca).map_err(of_ca)?);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
+    let mut expiries = Vec::new();
+    if let Some(crl) = &auth.crl {
+        let authorities = certificate::chain(&auth.ca).map_err(of_ca)?;
+        let lists = revocation::load(crl, &auth.ca, &authorities, now).map_err(|advice| ("crl", advice))?;
+        expiries = lists.expiries;
+        // As in nginx, HAProxy and Envoy: every authority of a chain needs a list, and one that is over proves nothing.
+        builder = builder.with_crls(lists.lists).enforce_revocation_expiration();
+    }
+    let builder = if auth.require { builder } else { builder.allow_unauthenticated() };
+    let verifier = builder.build().map_err(|error| match (error, &auth.crl) {
+        (VerifierBuilderError::InvalidCrl(error), Some(crl)) => {
+            ("crl", format!("{} {}", crl.display(), revocation::unusable(&error)))
+        }
+        (error, _) => ("ca", format!("{} cannot be used: {error}", auth.ca.display())),
+    })?;
+    Ok((verifier, expiries))
 }
 
 /// The authorities of a file.
@@ -247,13 +286,22 @@ pub(super) fn roots(path: &Path) -> Result<RootCertStore, String> {
 fn expiry(files: &Certificate, loaded: &Loaded) -> Expiry {
     let file = files.certificate.clone();
     let name = loaded.names.first().cloned().unwrap_or_else(|| file.display().to_string());
-    Expiry { name, file, not_after: loaded.not_after }
+    Expiry { name, file, not_after: loaded.not_after, warn_before: WARN_BEFORE }
 }
 
-fn stamps(settings: &TlsToClients) -> Vec<Stamp> {
-    let files = settings.certificates.iter().flat_map(|files| [&files.certificate, &files.key]);
-    let files = files.chain(settings.client_auth.iter().map(|auth| &auth.ca));
-    files.map(|file| stamp(file)).collect()
+impl Stamps {
+    fn now(settings: &TlsToClients) -> Self {
+        let files = settings.certificates.iter().flat_map(|files| [&files.certificate, &files.key]);
+        Stamps {
+            certificates: files.map(|file| stamp(file)).collect(),
+            client_auth: client_auth_stamps(settings),
+        }
+    }
+}
+
+fn client_auth_stamps(settings: &TlsToClients) -> Vec<Stamp> {
+    let files = settings.client_auth.iter().flat_map(|auth| [Some(&auth.ca), auth.crl.as_ref()]);
+    files.flatten().map(|file| stamp(file)).collect()
 }
 
 /// Chooses a certificate: by the name that the client asks for, then by the kinds of keys that it can verify.
@@ -309,5 +357,53 @@ impl ResolvesServerCert for Choice {
         }
         let named = named.unwrap_or(&self.default);
         named.iter().find(suits).or_else(|| self.default.iter().find(suits)).or(named.first()).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::tls::failure::HandshakeFailure;
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+        KeyIdMethod, KeyPair, SerialNumber, date_time_ymd,
+    };
+    use rustls_pki_types::UnixTime;
+    use std::fs;
+
+    #[test]
+    fn a_list_that_is_over_lets_no_client_of_its_authority_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "ca");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let (ca, crl) = (folder.path().join("ca.pem"), folder.path().join("ca.crl"));
+        fs::write(&ca, params.self_signed(&key).unwrap().pem()).unwrap();
+        let issuer = Issuer::new(params, key);
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2030, 1, 1),
+            next_update: date_time_ymd(2030, 1, 11),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        fs::write(&crl, list.signed_by(&issuer).unwrap().pem().unwrap()).unwrap();
+        let leaf = CertificateParams::new(vec!["alice".to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().clone();
+        let auth = ClientAuth { ca, crl: Some(crl), require: true };
+        let at = |day| date_time_ymd(2030, 1, day).unix_timestamp();
+        let (verifier, lists) = verifier(&auth, at(2)).unwrap();
+        assert_eq!((lists[0].name.as_str(), lists[0].not_after), ("CN=ca", at(11)));
+        assert_eq!(lists[0].warn_before, 24 * 3600, "a tenth of its ten days");
+        let verify = |day| {
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(at(day).unsigned_abs()));
+            verifier.verify_client_cert(&leaf, &[], now).map_err(|error| HandshakeFailure::of(&error)).err()
+        };
+        assert_eq!(verify(10), None);
+        assert_eq!(verify(12), Some(HandshakeFailure::RevocationUnknown));
+        let advice = super::verifier(&auth, at(12)).unwrap_err();
+        assert!(advice.0 == "crl" && advice.1.contains("was valid until 2030-01-11"), "{advice:?}");
     }
 }

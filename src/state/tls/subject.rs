@@ -2,6 +2,7 @@
 
 use super::certificate;
 use crate::base::cryptography::provider;
+use crate::http1::names::{Name, name_of};
 use rustls_pki_types::CertificateDer;
 use std::fmt::Write;
 use x509_parser::objects::{oid_registry, oid2abbrev};
@@ -14,6 +15,29 @@ pub struct ClientCertificate {
     pub subject: String,
     /// SHA-256 of the certificate, 64 hexadecimal digits in lower case.
     pub fingerprint: String,
+}
+
+/// The value of a header `X-Client-Cert-…` as servers get it, for conditions, limits and placeholders: what its client wrote into
+/// such a header proves nothing. `None`: the header has another name, or came from a trusted proxy, and counts as it came.
+pub fn told<'c>(
+    name: &[u8],
+    certificate: Option<&'c ClientCertificate>,
+    peer_trusted: bool,
+) -> Option<Option<&'c str>> {
+    if name_of(name) != Name::XClientCert || peer_trusted && certificate.is_none() {
+        return None;
+    }
+    let is =
+        |own: &str| name.len() == own.len() && name.iter().zip(own.bytes()).all(|(a, b)| dashed(*a) == b);
+    Some(certificate.and_then(|certificate| {
+        let subject = is("x-client-cert-subject").then_some(&certificate.subject);
+        let found = subject.or_else(|| is("x-client-cert-fingerprint").then_some(&certificate.fingerprint));
+        found.map(String::as_str)
+    }))
+}
+
+fn dashed(byte: u8) -> u8 {
+    if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }
 }
 
 impl ClientCertificate {
@@ -90,6 +114,20 @@ mod tests {
         check("#1", "\\#1");
         check("a\r\nX-Admin: 1", "a\\0D\\0AX-Admin: 1");
         check("Zoë", "Zo\\C3\\AB");
+    }
+
+    #[test]
+    fn what_a_stranger_writes_into_the_headers_of_certificates_counts_for_nothing() {
+        let alice = ClientCertificate { subject: "CN=alice".into(), fingerprint: "ab".into() };
+        let check = |name: &str, certificate, trusted, expected| {
+            assert_eq!(told(name.as_bytes(), certificate, trusted), expected, "{name}");
+        };
+        check("x-client-cert-subject", Some(&alice), false, Some(Some("CN=alice")));
+        check("X_Client_Cert_Fingerprint", Some(&alice), true, Some(Some("ab")));
+        check("x-client-cert-chain", Some(&alice), true, Some(None));
+        check("x-client-cert-subject", None, false, Some(None));
+        check("x-client-cert-subject", None, true, None);
+        check("x-client", Some(&alice), false, None);
     }
 
     #[test]

@@ -99,6 +99,9 @@ fn foreign_host(text: &str) -> Option<String> {
             )
         }
         "*" | "_" | "" | "default_server" => "is any host; leave \"host\" out for that".to_owned(),
+        _ if !text.is_ascii() => {
+            "has letters that DNS does not have; write the name in its ASCII form, as in \"xn--bcher-kva.example\"".to_owned()
+        }
         _ if text.starts_with('~') => {
             "is a regular expression; hosts are exact or \"*.example.com\"".to_owned()
         }

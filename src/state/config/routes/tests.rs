@@ -139,7 +139,7 @@ fn hosts_and_paths_of_other_programs_are_reported_how_to_write_them_here() {
         (r#""host": "~^www\\.""#, ".host", "hosts are exact"),
         (r#""host": "a.example, b.example""#, ".host", r#"[ "a.example", "b.example" ]"#),
         (r#""host": []"#, ".host", "leave the key out"),
-        (r#""host": "bücher.example""#, ".host", "not a valid host"),
+        (r#""host": "bücher.example""#, ".host", "xn--bcher-kva.example"),
         (r#""path": "PathPrefix(`/api`)""#, ".path", r#"write "/api/*""#),
         (r#""path": "Path(`/api`)""#, ".path", r#"write "/api""#),
         (r#""path": "PathRegexp(`^/a`)""#, ".path", r#"write "~^/a""#),
@@ -268,7 +268,8 @@ fn changes_of_requests_and_responses_are_checked() {
         (r#""rewrite": { "path": "/a/../b" }"#, ".rewrite.path", "dot segments"),
         (r#""rewrite": { "path": "/a#b" }"#, ".rewrite.path", "without #"),
         (r#""rewrite": { "host": "https://a.example" }"#, ".rewrite.host", "not a valid host"),
-        (r#""rewrite": { "to": "/a" }"#, ".rewrite.to", "known here: strip_prefix, path, host"),
+        (r#""rewrite": { "too": "/a" }"#, ".rewrite.too", "known here: strip_prefix, path, host"),
+        (r#""rewrite": { "to": "/a" }"#, ".rewrite.to", r#""rewrite": { "path": "/new/{1}" }"#),
         (r#""request_headers": { "X-Env": "a" }"#, ".request_headers.X-Env", "write \"set\": {"),
         (r#""request_headers": { "set": { "Host": "a" } }"#, ".request_headers.set.Host", r#""rewrite""#),
         (
