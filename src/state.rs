@@ -3,6 +3,7 @@
 pub mod access;
 pub mod address;
 pub mod addresses;
+pub mod awaiting;
 pub mod changes;
 pub mod choose;
 pub mod config;

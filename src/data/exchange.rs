@@ -10,14 +10,16 @@
 //! ```
 //!
 //! A request that the guards let pass later waits in `Guard`, between `begin` and `Choose`; the body of a chunked request to an
-//! HTTP/1.0 server is received in `Collect`, before `Connect`. In `Relay` both directions move: the request goes on while a
-//! response comes, and the other way round.
+//! HTTP/1.0 server is received in `Collect`, before `Connect`. A request that no server takes the connection of may wait in
+//! `AwaitServer` and go back to `Choose`. In `Relay` both directions move: the request goes on while a response comes, and the
+//! other way round.
 //!
 //! This file has the value, its states, and what leads from one to another: [`State::leads_to`], `advance`, and `fail` for an
-//! attempt that failed. What is done in a state is in the file of its name: `guard`, `choose`, `queue`, `collect`, `connect`,
-//! `relay`, `finish`; each says in a [`Flow`] where that leads. `begin` has what comes before the first state, `respond`
+//! attempt that failed. What is done in a state is in the file of its name: `guard`, `choose`, `queue`, `await_server`, `collect`,
+//! `connect`, `relay`, `finish`; each says in a [`Flow`] where that leads. `begin` has what comes before the first state, `respond`
 //! the responses of our own, `retry` what is tried again, `deadline` how long all of it may take.
 
+mod await_server;
 mod begin;
 mod choose;
 mod collect;
@@ -68,6 +70,7 @@ use crate::state::queue::QueueToken;
 use crate::state::server::{Lease, Server};
 use crate::state::stats::Counter;
 use crate::state::table::View;
+use await_server::Absence;
 use forward_auth::HeldRequest;
 use guard::AfterGuards;
 use hedge::Rival;
@@ -110,6 +113,8 @@ enum State {
     Choose,
     /// All servers that qualify have as many requests as they may.
     Queue,
+    /// No server can be connected to.
+    AwaitServer,
     /// Its server knows no chunks: the body is collected.
     Collect,
     /// It needs a connection to its server.
@@ -125,13 +130,22 @@ impl State {
     fn leads_to(self, next: State) -> bool {
         match self {
             State::Guard => matches!(next, State::Choose | State::Finish),
-            State::Choose => matches!(next, State::Queue | State::Collect | State::Connect | State::Finish),
+            State::Choose => {
+                matches!(
+                    next,
+                    State::Queue | State::AwaitServer | State::Collect | State::Connect | State::Finish
+                )
+            }
+            State::AwaitServer => matches!(next, State::Choose | State::Finish),
             State::Queue => matches!(next, State::Choose | State::Finish),
             State::Collect => matches!(next, State::Connect | State::Finish),
-            State::Connect => matches!(next, State::Choose | State::Relay | State::Finish),
-            State::Relay => {
-                matches!(next, State::Choose | State::Collect | State::Connect | State::Finish)
+            State::Connect => {
+                matches!(next, State::Choose | State::AwaitServer | State::Relay | State::Finish)
             }
+            State::Relay => matches!(
+                next,
+                State::Choose | State::AwaitServer | State::Collect | State::Connect | State::Finish
+            ),
             State::Finish => false,
         }
     }
@@ -185,6 +199,8 @@ pub struct Exchange {
     /// When the server had all of the request.
     asked_at: Option<Moment>,
     tries: Tries,
+    /// It has waited, or waits, because no server could be connected to.
+    absence: Option<Box<Absence>>,
     /// The other one of two attempts at once.
     rival: Option<Box<Rival>>,
     /// A second attempt was begun, or could not be.
@@ -270,6 +286,7 @@ impl Exchange {
                 State::Guard => self.wait_at_gate(cx),
                 State::Choose => self.choose(cx),
                 State::Queue => self.wait_in_queue(cx),
+                State::AwaitServer => self.await_server(cx),
                 State::Collect => self.collect(client, cx),
                 State::Connect => self.connect(cx),
                 State::Relay => self.relay(client, cx),
@@ -341,6 +358,9 @@ impl Exchange {
                 return ControlFlow::Continue(State::Choose);
             }
             Retry::No => self.leave_lease(),
+        }
+        if !is_over && self.may_await_server(&failure, cx) {
+            return ControlFlow::Continue(State::AwaitServer);
         }
         match is_over {
             true => self.break_off(failure.reason, cx),

@@ -68,9 +68,12 @@ impl Gate {
             now: cx.now,
         };
         let passed = guard.judge(&visit)?;
-        let Passed { lines, wait, permit, unverified, is_over } = passed;
-        if is_over {
+        let Passed { lines, wait, permit, unverified, is_over_rate, is_over_concurrency } = passed;
+        if is_over_rate {
             cx.shard().count(Counter::DryRunRejections);
+        }
+        if is_over_concurrency {
+            cx.shard().count(Counter::DryRunConcurrency);
         }
         let login = match unverified {
             None => None,

@@ -44,6 +44,14 @@ impl InFlight {
         Some(Permit { limit: Arc::clone(self), key })
     }
 
+    /// The same where one too many begins, too; true: it is.
+    pub fn begin_any(self: &Arc<Self>, key: Key) -> (Permit, bool) {
+        let mut shard = self.shards[key.shard(SHARDS)].lock();
+        let count = shard.entry(key).or_default();
+        *count = count.saturating_add(1);
+        (Permit { limit: Arc::clone(self), key }, *count > self.most)
+    }
+
     /// Keys that have requests in flight.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
@@ -85,7 +93,9 @@ mod tests {
         let third = limit.begin(a).unwrap();
         assert!(limit.begin(a).is_none());
         assert_eq!(limit.len(), 2);
-        drop((second, third, other));
+        let (over, is_over) = limit.begin_any(a);
+        assert!(is_over && limit.begin(a).is_none());
+        drop((second, third, other, over));
         assert!(limit.is_empty(), "keys without requests take no memory");
     }
 

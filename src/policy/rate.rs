@@ -26,10 +26,11 @@ pub struct Rate {
     pub requests: u32,
     /// The time in which that many pass, 1 ms to 24 h. A request takes at least a microsecond of it.
     pub per: Duration,
-    /// Requests that pass at once when none came for a while, 1 to 1,000,000.
+    /// Requests that have a token when none came for a while, 1 to 1,000,000.
     pub burst: u32,
-    /// How long a request may be delayed so that they pass evenly, `per / requests` apart; zero: those that the bucket
-    /// has tokens for pass at once (`nodelay`).
+    /// So many of them pass at once, 1 to `burst`; the others wait, so that they pass evenly, `per / requests` apart.
+    pub at_once: u32,
+    /// How long one may wait.
     pub longest_wait: Duration,
 }
 
@@ -67,20 +68,20 @@ impl Rate {
     fn judge(&self, full_at: u64, now: u64) -> (Verdict, u64) {
         let (token, bucket) = (self.token(), self.bucket());
         let missing = full_at.saturating_sub(now);
-        let waits = !self.longest_wait.is_zero();
-        let most = bucket - token;
-        let most = if waits { most.min(nanos(self.longest_wait)) } else { most };
+        // So much may be missing without a wait.
+        let free = token.saturating_mul(u64::from(self.at_once.max(1) - 1));
+        let most = (bucket - token).min(free.saturating_add(nanos(self.longest_wait)));
         if missing > most {
             let retry_after = Duration::from_nanos(missing - most);
             return (Verdict::Rejected { retry_after }, full_at);
         }
         let after = missing.saturating_add(token);
-        let verdict = match waits && missing > 0 {
-            true => Verdict::Wait(Duration::from_nanos(missing)),
-            false => Verdict::Allowed {
+        let verdict = match missing.saturating_sub(free) {
+            0 => Verdict::Allowed {
                 remaining: (bucket.saturating_sub(after) / token) as u32,
                 reset: Duration::from_nanos(after),
             },
+            wait => Verdict::Wait(Duration::from_nanos(wait)),
         };
         (verdict, now.saturating_add(after))
     }
@@ -153,7 +154,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn rate(requests: u32, per: Duration, burst: u32) -> Rate {
-        Rate { requests, per, burst, longest_wait: Duration::ZERO }
+        Rate { requests, per, burst, at_once: burst, longest_wait: Duration::ZERO }
     }
 
     fn allowed(remaining: u32, reset_ms: u64) -> Verdict {
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn with_a_wait_requests_pass_evenly() {
-        let even = Rate { longest_wait: SECOND, ..rate(10, SECOND, 3) };
+        let even = Rate { at_once: 1, longest_wait: SECOND, ..rate(10, SECOND, 3) };
         check(
             even,
             &[
@@ -215,8 +216,26 @@ mod tests {
             ],
         );
         // The wait is bounded whatever the burst is.
-        let short = Rate { longest_wait: MS * 150, ..rate(10, SECOND, 100) };
+        let short = Rate { at_once: 1, longest_wait: MS * 150, ..rate(10, SECOND, 100) };
         check(short, &[(0, allowed(99, 100)), (0, Verdict::Wait(MS * 100)), (0, rejected(50))]);
+    }
+
+    #[test]
+    fn the_first_ones_of_a_burst_can_pass_at_once_and_the_others_evenly() {
+        let delayed = Rate { at_once: 3, longest_wait: SECOND, ..rate(10, SECOND, 5) };
+        check(
+            delayed,
+            &[
+                (0, allowed(4, 100)),
+                (0, allowed(3, 200)),
+                (0, allowed(2, 300)),
+                (0, Verdict::Wait(MS * 100)),
+                (0, Verdict::Wait(MS * 200)),
+                (0, rejected(100)),
+                (200, Verdict::Wait(MS * 100)),
+                (1000, allowed(4, 100)),
+            ],
+        );
     }
 
     #[test]
@@ -312,7 +331,7 @@ mod tests {
             wait_ms in 1u32..3_000,
             gaps in prop::collection::vec(0u64..150, 1..200),
         ) {
-            let rate = Rate { longest_wait: MS * wait_ms, ..rate(10, SECOND, burst) };
+            let rate = Rate { at_once: if wait_ms == 0 { burst } else { 1 }, longest_wait: MS * wait_ms, ..rate(10, SECOND, burst) };
             let (limiter, key) = (Limiter::new(rate, 10), Keys::default().of(&[b"k"]));
             let (mut now, mut last) = (Moment::from_millis(10_000), None::<Moment>);
             for gap in gaps {

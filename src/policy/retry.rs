@@ -8,6 +8,7 @@
 //! | reset before the head | idempotent with body still buffered: another server | `attempts`, paid from the budget |
 //! | a response whose status is one of `on_status` | as a reset, if no byte went to the client; else it is the client's | `attempts`, paid from the budget |
 //! | probes find the server down while it has not responded | as after a reset, if another one has room | `attempts`, paid from the budget |
+//! | no server can be connected to, or none is up | any method, all servers again every 250 ms | `wait_for_server` from the first failure on, free |
 //! | timeout (504) | no: a stalled server would cost the client twice the time | |
 //! | the response had begun | no | |
 //!
@@ -19,6 +20,7 @@ use super::statuses::Statuses;
 use crate::base::time::Moment;
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// The configuration's `retries`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +34,13 @@ pub struct Rules {
     pub budget_min: u32,
     /// Statuses of a response after which another server gets the request; `None`: a response is the client's.
     pub on_status: Option<Statuses>,
+    /// How long a request waits while no server can be connected to; `None`: not at all.
+    pub wait_for_server: Option<Duration>,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Rules { attempts: 1, budget_percent: 20, budget_min: 3, on_status: None }
+        Rules { attempts: 1, budget_percent: 20, budget_min: 3, on_status: None, wait_for_server: None }
     }
 }
 

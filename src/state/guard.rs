@@ -1,6 +1,8 @@
 //! The guards of a route at work: what its limits have counted, and the verdict on a request, before a server is chosen.
 
-use super::config::guards::{BasicAuth, CountBy, ErrorPages, ForwardAuth, Guards, RateLimit, Satisfy};
+use super::config::guards::{
+    BasicAuth, ConcurrencyLimit, CountBy, ErrorPages, ForwardAuth, Guards, RateLimit, Satisfy,
+};
 use super::tls::subject::{ClientCertificate, told};
 use crate::base::time::Moment;
 use crate::http1::challenge::{self, Quota};
@@ -19,7 +21,7 @@ use std::time::Duration;
 const REMEMBERED: usize = 10_000;
 /// Attempts to log in that cost a password hash: so many at once, then one a second, for each client.
 const ATTEMPTS: Rate =
-    Rate { requests: 1, per: Duration::from_secs(1), burst: 20, longest_wait: Duration::ZERO };
+    Rate { requests: 1, per: Duration::from_secs(1), burst: 20, at_once: 20, longest_wait: Duration::ZERO };
 /// Clients whose attempts are remembered.
 const ATTEMPTS_KEYS: usize = 10_000;
 
@@ -72,8 +74,10 @@ pub struct Passed {
     pub permit: Option<Permit>,
     /// Credentials that have to be verified first.
     pub unverified: Option<Unverified>,
-    /// It was over a limit that only counts.
-    pub is_over: bool,
+    /// It was over a rate limit that only counts.
+    pub is_over_rate: bool,
+    /// It was over a concurrency limit that only counts.
+    pub is_over_concurrency: bool,
 }
 
 /// Credentials of which it is not known whether they are right.
@@ -122,7 +126,10 @@ impl Guard {
             shared(limit, limit_above, &above.limiter, known, |limit| Limiter::new(limit.rate, limit.keys));
         let (limit, limit_above) = (&config.concurrency_limit, &above.config.concurrency_limit);
         let limit_before = &before.config.concurrency_limit;
-        let known = kept(limit, limit_before, &before.in_flight, &above.in_flight, PartialEq::eq);
+        let counts_same = |one: &ConcurrencyLimit, other: &ConcurrencyLimit| {
+            (one.requests, &one.by) == (other.requests, &other.by)
+        };
+        let known = kept(limit, limit_before, &before.in_flight, &above.in_flight, counts_same);
         let in_flight =
             shared(limit, limit_above, &above.in_flight, known, |limit| InFlight::new(limit.requests));
         let auth = &config.basic_auth;
@@ -167,8 +174,12 @@ impl Guard {
         let mut passed = Passed::default();
         self.limit_rate(visit, &mut passed)?;
         if let (Some(limit), Some(in_flight)) = (&self.config.concurrency_limit, &self.in_flight) {
-            let permit = in_flight.begin(self.key(&limit.by, visit));
-            passed.permit = Some(permit.ok_or(Rejected::of(Reason::ConcurrencyLimited))?);
+            let key = self.key(&limit.by, visit);
+            let (permit, is_over) = match limit.dry_run {
+                true => in_flight.begin_any(key),
+                false => (in_flight.begin(key).ok_or(Rejected::of(Reason::ConcurrencyLimited))?, false),
+            };
+            (passed.permit, passed.is_over_concurrency) = (Some(permit), is_over);
         }
         if let Some(login) = self.login.as_ref().filter(|_| !is_known) {
             passed.unverified = self.log_in(login, visit)?;
@@ -196,7 +207,7 @@ impl Guard {
         let (Some(limit), Some(limiter)) = (&self.config.rate_limit, &self.limiter) else { return Ok(()) };
         let verdict = limiter.ask(self.key(&limit.by, visit), visit.now);
         if limit.dry_run {
-            passed.is_over = !matches!(verdict, Verdict::Allowed { .. });
+            passed.is_over_rate = !matches!(verdict, Verdict::Allowed { .. });
             return Ok(());
         }
         let quota = |remaining, reset| {
@@ -408,8 +419,9 @@ mod tests {
     #[test]
     fn a_dry_run_counts_and_rejects_nothing() {
         let guard = guard(r#"{"rate_limit": {"requests": 1, "dry_run": true}}"#, Path::new(""));
-        let is_over =
-            || judge(&guard, "10.0.0.1", "", 0).map(|passed| (passed.is_over, passed.lines.len())).unwrap();
+        let is_over = || {
+            judge(&guard, "10.0.0.1", "", 0).map(|passed| (passed.is_over_rate, passed.lines.len())).unwrap()
+        };
         assert_eq!([is_over(), is_over()], [(false, 0), (true, 0)]);
     }
 

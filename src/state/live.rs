@@ -8,6 +8,7 @@
 //! [`Snapshot`]: super::table::Snapshot
 
 use super::access::AccessSink;
+use super::awaiting::Awaiting;
 use super::choose::Choices;
 use super::config::{self, Config, Timeouts, Via};
 use super::guard::Guard;
@@ -82,6 +83,8 @@ pub struct PoolState {
     pub turn: CachePadded<AtomicU64>,
     /// Requests that wait for a server with room.
     pub queue: ServerQueue,
+    /// Requests that wait because no server can be connected to.
+    pub awaiting: Arc<Awaiting>,
     /// How long its servers take for the start of a response, as hedged requests see it.
     pub usual: Usual,
     /// What its second algorithm would have chosen.
@@ -99,6 +102,7 @@ impl PoolState {
             budget: Budget::new(),
             turn: CachePadded::default(),
             queue: ServerQueue::default(),
+            awaiting: Arc::default(),
             usual: Usual::default(),
             shadow: Arc::default(),
             sessions: Sessions::default(),

@@ -75,6 +75,10 @@ pub enum Counter {
     AccessLinesDropped,
     /// Requests that a rate limit would have rejected or delayed, were it no dry run.
     DryRunRejections,
+    /// Requests that a concurrency limit would have rejected, were it no dry run.
+    DryRunConcurrency,
+    /// Requests that waited because no server could be connected to.
+    ServersAwaited,
     /// Spans that a collector took.
     SpansExported,
     /// Spans that were lost: the queue was full, or the collector did not take them.

@@ -199,3 +199,34 @@ fn bytes_that_come_between_two_requests_are_no_response_to_the_second() {
     let response = client.get("/").text();
     assert!(response != "POISON", "the client got a response that was not asked for");
 }
+
+/// A restart of the only server costs its clients a wait and no error, whatever the method.
+#[test]
+fn a_request_waits_for_a_server_that_restarts() {
+    let mut origin = Origin::responds("ok");
+    let retries = json!({"wait_for_server": "10m"});
+    let routes = json!([
+        {"path": "/at-once", "retries": {"wait_for_server": null}},
+        {"path": "/short", "retries": {"wait_for_server": "300ms"}},
+        {"path": "/limited", "timeouts": {"request": "300ms"}},
+    ]);
+    let config = json!({"retries": retries, "routes": routes, "admin": {"socket": ADMIN}});
+    let balancer = Evenkeel::before(&[&origin], config);
+    assert_eq!(Client::to(&balancer).get("/").status, 200);
+    origin.stop();
+    let mut clients = [Client::to(&balancer), Client::to(&balancer)];
+    clients[0].send("GET /a HTTP/1.1\r\nHost: h\r\n\r\n");
+    clients[1].send("POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc");
+    balancer.metric_is("evenkeel_server_waits_total", 2.0);
+    for (path, status) in [("/at-once", 503), ("/short", 503), ("/limited", 504)] {
+        let response = Client::to(&balancer).get(path);
+        assert_eq!(response.status, status, "{path}: {response:?}");
+    }
+    balancer.metric_is("evenkeel_server_waits_total", 4.0);
+    origin.start_again();
+    for client in &mut clients {
+        assert_eq!(client.response().status, 200);
+    }
+    let bodies: Vec<_> = origin.requests().into_iter().map(|seen| seen.body).collect();
+    assert_eq!(bodies.iter().filter(|body| *body == b"abc").count(), 1, "{bodies:?}");
+}

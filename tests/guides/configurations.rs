@@ -543,4 +543,33 @@ fn applications_get_what_they_ask_for() {
     );
     let answer = home.ask("default", "GET /api/hassio_ingress/x/", "home.example.com", "");
     assert_eq!(answer.field("X-Frame-Options"), Some("SAMEORIGIN"));
+
+    let minio = Carried::over(GUIDE, "MinIO");
+    let signed = "Authorization: AWS4-HMAC-SHA256 x\r\nContent-Length: 0\r\n";
+    let put = "PUT /bucket/a%20b?partNumber=1";
+    let answer = minio.ask("default", put, "s3.example.com", signed);
+    let s3 = minio.servers.iter().filter(|(name, _)| name.ends_with(":9000"));
+    let seen: Vec<Seen> = s3.flat_map(|(_, server)| server.requests()).collect();
+    assert_eq!((answer.status, seen[0].target()), (200, "/bucket/a%20b?partNumber=1"));
+    assert_eq!(seen[0].fields.one("Host"), "s3.example.com");
+    assert_eq!(seen[0].fields.one("Authorization"), "AWS4-HMAC-SHA256 x");
+    minio.answers("default", &[("other.example.com", "GET /", "", 404, None)]);
+
+    let chat = Carried::over(GUIDE, "Socket.IO, and a canary release");
+    let host = "app.example.com";
+    let first = chat.ask("default", "GET /socket.io/?transport=polling", host, "");
+    let cookie = first.field("Set-Cookie").unwrap().split(';').next().unwrap().to_owned();
+    for headers in [format!("Cookie: {cookie}\r\n"), format!("Cookie: {cookie}\r\n{upgrade}")] {
+        assert_eq!(chat.ask("default", "GET /socket.io/?sid=1", host, &headers).status, 200);
+    }
+    let counts: Vec<usize> =
+        ["10.0.0.61:3000", "10.0.0.62:3000"].iter().map(|name| chat.servers[*name].count()).collect();
+    assert!(counts.contains(&3), "a session stays with its node: {counts:?}");
+    chat.check(
+        "default",
+        &[
+            (host, "GET /", "Cookie: canary=always\r\n", "10.0.0.72:8080", "/"),
+            (host, "GET /", "X-Canary: always\r\n", "10.0.0.72:8080", "/"),
+        ],
+    );
 }

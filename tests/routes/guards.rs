@@ -163,6 +163,28 @@ fn a_dry_run_lets_pass_and_counts() {
 }
 
 #[test]
+fn a_dry_run_of_a_limit_of_requests_at_once_lets_pass_and_counts() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = Origin::start(move |visit| {
+        while visit.request().is_some() {
+            held.wait();
+            visit.response("ok");
+        }
+    });
+    let config = json!({
+        "concurrency_limit": {"requests": 1, "dry_run": true},
+        "admin": {"socket": ADMIN}
+    });
+    let balancer = Evenkeel::before(&[&origin], config);
+    let mut clients: Vec<Client> = (0..3).map(|_| Client::to(&balancer)).collect();
+    clients.iter_mut().for_each(|client| _ = client.send(request("")));
+    balancer.metric_is("evenkeel_concurrency_limit_dry_run_total", 2.0);
+    gate.open();
+    clients.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+}
+
+#[test]
 fn requests_at_once_are_limited_by_their_key() {
     let gate = Gate::default();
     let held = gate.clone();

@@ -115,6 +115,10 @@ fn requests(page: &mut Page, stats: &Stats) {
     counter(page, stats, Counter::Panics, "panics_total", "Requests that ended in a panic.");
     let help = "Requests that a rate limit with dry_run would have rejected or delayed.";
     counter(page, stats, Counter::DryRunRejections, "rate_limit_dry_run_total", help);
+    let help = "Requests that a concurrency limit with dry_run would have rejected.";
+    counter(page, stats, Counter::DryRunConcurrency, "concurrency_limit_dry_run_total", help);
+    let help = "Requests that waited because no server could be connected to.";
+    counter(page, stats, Counter::ServersAwaited, "server_waits_total", help);
     let help = "Access log lines lost: the queue was full, or they could not be written.";
     counter(page, stats, Counter::AccessLinesDropped, "access_lines_dropped_total", help);
     let help = "Spans that the collector took.";

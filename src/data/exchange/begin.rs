@@ -95,6 +95,7 @@ impl Exchange {
             server: None,
             connection: None,
             tries: Tries::default(),
+            absence: None,
             rival: None,
             is_hedge_spent: false,
             recorded: None,

@@ -11,6 +11,8 @@ pub enum Waiting {
     Guard,
     /// A server with room.
     ServerRoom,
+    /// A server that can be connected to.
+    ServerUp,
     /// The connection to the server.
     Connect,
     /// More of the request's body, from the client.
@@ -29,6 +31,7 @@ impl Waiting {
         match self {
             Waiting::Guard => "guard",
             Waiting::ServerRoom => "server_room",
+            Waiting::ServerUp => "server_up",
             Waiting::Connect => "connect",
             Waiting::RequestBody => "request_body",
             Waiting::ServerTakes => "server_takes_request",
@@ -44,6 +47,7 @@ impl Exchange {
         match self.state {
             State::Guard => Waiting::Guard,
             State::Choose | State::Queue => Waiting::ServerRoom,
+            State::AwaitServer => Waiting::ServerUp,
             State::Collect => Waiting::RequestBody,
             State::Connect => Waiting::Connect,
             State::Relay if self.connection.is_some() && !self.upload.has_begun() => Waiting::Connect,

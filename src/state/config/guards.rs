@@ -8,7 +8,7 @@ mod pages;
 pub use pages::ErrorPages;
 
 use super::reader::Section;
-use super::tree::Node;
+use super::tree::{Node, Value};
 use super::{rules, spell, units};
 use crate::base::ids::PoolId;
 use crate::base::network::Network;
@@ -108,6 +108,8 @@ pub struct ConcurrencyLimit {
     pub requests: u32,
     /// What has a count of its own.
     pub by: CountBy,
+    /// Requests over the limit are counted, and pass.
+    pub dry_run: bool,
 }
 
 /// What a limit counts separately.
@@ -203,7 +205,7 @@ fn rate_limit(s: &mut Section<'_, '_>) -> Option<RateLimit> {
     let per = s.get("per", Duration::from_secs(1), rules::duration(MS..=DAY));
     let burst = s.maybe("burst", None, counts());
     let by = s.get("by", CountBy::Client, count_by);
-    let at_once = s.get("nodelay", true, rules::flag);
+    let at_once = s.get("nodelay", u32::MAX, first_of_burst);
     let max_wait = s.get("max_wait", Duration::from_secs(5), rules::duration(MS..=DAY));
     let keys = s.get("keys", 100_000, rules::whole(1..=10_000_000));
     let (dry_run, headers) = (s.get("dry_run", false, rules::flag), s.get("headers", true, rules::flag));
@@ -212,15 +214,36 @@ fn rate_limit(s: &mut Section<'_, '_>) -> Option<RateLimit> {
         let shown = units::show_duration(per);
         s.fault("requests", format!("{requests} in {shown} is more than {RATE_MAX} a second; write less"));
     }
-    let longest_wait = if at_once { Duration::ZERO } else { max_wait };
-    let rate = Rate { requests, per, burst: burst.unwrap_or(requests), longest_wait };
+    let burst = burst.unwrap_or(requests);
+    if at_once > burst && at_once != u32::MAX {
+        let advice =
+            format!("{at_once} is more than the burst, which is {burst}; write less, or true for all of it");
+        s.fault("nodelay", advice);
+    }
+    let longest_wait = if at_once == u32::MAX { Duration::ZERO } else { max_wait };
+    let rate = Rate { requests, per, burst, at_once: at_once.min(burst), longest_wait };
     Some(RateLimit { rate, by, keys, dry_run, headers })
+}
+
+/// How many requests of a burst pass at once: `true` stands for all, `false` for the first one.
+fn first_of_burst(node: &Node) -> Result<u32, String> {
+    match node.unquoted().as_ref().unwrap_or(&node.value) {
+        Value::Flag(true) => Ok(u32::MAX),
+        Value::Flag(false) => Ok(1),
+        Value::Whole(_) => {
+            rules::whole::<u32>(1..=1_000_000)(node).map_err(|advice| format!("{advice}, or true, or false"))
+        }
+        _ => Err(format!(
+            "expected true, false or a number, found {node}; write true, or how many requests of a burst pass at once"
+        )),
+    }
 }
 
 fn concurrency_limit(s: &mut Section<'_, '_>) -> Option<ConcurrencyLimit> {
     let requests = s.required("requests", rules::whole(1..=1_000_000));
     let by = s.get("by", CountBy::Client, count_by);
-    Some(ConcurrencyLimit { requests: requests?, by })
+    let dry_run = s.get("dry_run", false, rules::flag);
+    Some(ConcurrencyLimit { requests: requests?, by, dry_run })
 }
 
 fn basic_auth(s: &mut Section<'_, '_>, folder: &Path) -> Option<BasicAuth> {
@@ -403,8 +426,13 @@ mod tests {
         )
         .unwrap();
         let limit = guards.rate_limit.unwrap();
-        let rate =
-            Rate { requests: 100, per: Duration::from_secs(60), burst: 20, longest_wait: Duration::ZERO };
+        let rate = Rate {
+            requests: 100,
+            per: Duration::from_secs(60),
+            burst: 20,
+            at_once: 20,
+            longest_wait: Duration::ZERO,
+        };
         assert_eq!((limit.rate, &limit.by), (rate, &CountBy::Header("x-api-key".to_owned())));
         assert!(limit.dry_run && limit.headers);
         let limit = guards.concurrency_limit.unwrap();

@@ -218,6 +218,16 @@ const HINTS: &[(&str, &[&str], &str)] = &[
         "write \"requests\": 100, \"per\": \"1s\"",
     ),
     ("rate_limit", &["period", "window", "interval", "unit"], "write \"per\": \"1s\""),
+    (
+        "rate_limit",
+        &["delay", "no_delay"],
+        "write \"nodelay\": 8, the requests of a burst that pass at once, or true for all of them",
+    ),
+    (
+        "retries",
+        &["wait", "try_duration", "lb_try_duration", "duration", "delay", "initialInterval", "interval"],
+        "write \"wait_for_server\": \"5s\", how long a request waits while no server can be connected to",
+    ),
     ("rate_limit", &["key", "zone", "source"], "write \"by\": \"client\""),
     (
         "forward_auth",

@@ -3,6 +3,11 @@
 use super::reader::Section;
 use super::rules;
 use crate::policy::retry::Rules;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// A client that waits for longer than ten minutes has given up.
+const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
 
 /// Reads the section. What it leaves out is as in `default`.
 pub(super) fn read(s: &mut Section<'_, '_>, default: Rules) -> Rules {
@@ -10,6 +15,7 @@ pub(super) fn read(s: &mut Section<'_, '_>, default: Rules) -> Rules {
         attempts: s.get("attempts", default.attempts, rules::whole(0..=10)),
         budget_percent: s.get("budget_percent", default.budget_percent, rules::whole(0..=100)),
         budget_min: s.get("budget_min", default.budget_min, rules::whole(0..=1000)),
+        wait_for_server: s.maybe("wait_for_server", default.wait_for_server, rules::duration(WAIT)),
         ..default
     };
     let is_given = s.has("on_status");

@@ -261,7 +261,7 @@ fn unknown_and_repeated_fields_are_faults() {
         (
             r#"{"retries":{"colour":1}}"#,
             "retries.colour",
-            "known here: attempts, budget_percent, budget_min, on_status",
+            "known here: attempts, budget_percent, budget_min, wait_for_server, on_status",
         ),
         (r#"{"threadpool":{"queue_patience":"1s"}}"#, "threadpool.queue_patience", "queue_max_wait"),
         (r#"{"limits":{"fields":9}}"#, "limits.fields", "headers"),
