@@ -15,7 +15,7 @@ const START: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Dynamic,
-    DynamicAuto,
+    DynamicMeasured,
     LeastConnections,
     Nginx,
     HaproxyLeast,
@@ -48,7 +48,7 @@ impl Drop for Balancer {
 impl Kind {
     pub const ALL: [Kind; 7] = [
         Kind::Dynamic,
-        Kind::DynamicAuto,
+        Kind::DynamicMeasured,
         Kind::LeastConnections,
         Kind::Nginx,
         Kind::HaproxyLeast,
@@ -63,7 +63,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Dynamic => "evenkeel dynamic",
-            Kind::DynamicAuto => "evenkeel dynamic, measured",
+            Kind::DynamicMeasured => "evenkeel dynamic, measured",
             Kind::LeastConnections => "evenkeel least_connections",
             Kind::Nginx => "nginx least_conn",
             Kind::HaproxyLeast => "haproxy leastconn",
@@ -75,7 +75,7 @@ impl Kind {
     /// Its program: as given (nginx, HAProxy, Caddy), or on the PATH.
     pub fn program(self, [nginx, haproxy, caddy]: [&Option<PathBuf>; 3]) -> Option<PathBuf> {
         let (given, name) = match self {
-            Kind::Dynamic | Kind::DynamicAuto | Kind::LeastConnections => {
+            Kind::Dynamic | Kind::DynamicMeasured | Kind::LeastConnections => {
                 return Some(env!("CARGO_BIN_EXE_evenkeel").into());
             }
             Kind::Nginx => (nginx, "nginx"),
@@ -92,7 +92,7 @@ impl Kind {
     pub fn about(self) -> &'static str {
         match self {
             Kind::Dynamic => "all defaults",
-            Kind::DynamicAuto => "max_in_flight \"measured\"",
+            Kind::DynamicMeasured => "max_in_flight \"measured\"",
             Kind::LeastConnections => "algorithm least_connections",
             Kind::Nginx => {
                 "max_fails=3 fail_timeout=10s, proxy_next_upstream with http_500, http_502, http_503, http_504"
@@ -110,11 +110,11 @@ impl Kind {
     fn servers(self, limit: Option<u32>) -> Option<Value> {
         let mut servers = match self {
             Kind::Dynamic => json!({ "algorithm": "dynamic" }),
-            Kind::DynamicAuto => json!({ "algorithm": "dynamic", "max_in_flight": "measured" }),
+            Kind::DynamicMeasured => json!({ "algorithm": "dynamic", "max_in_flight": "measured" }),
             Kind::LeastConnections => json!({ "algorithm": "least_connections" }),
             Kind::Nginx | Kind::HaproxyLeast | Kind::HaproxyRandom | Kind::Caddy => return None,
         };
-        if let Some(limit) = limit.filter(|_| self != Kind::DynamicAuto) {
+        if let Some(limit) = limit.filter(|_| self != Kind::DynamicMeasured) {
             servers["max_in_flight"] = limit.into();
         }
         Some(servers)
@@ -138,7 +138,7 @@ impl Kind {
         };
         let limit = |name: &str| setup.limit.map(|limit| format!(" {name}{limit}")).unwrap_or_default();
         match self {
-            Kind::Dynamic | Kind::DynamicAuto | Kind::LeastConnections => {
+            Kind::Dynamic | Kind::DynamicMeasured | Kind::LeastConnections => {
                 let servers = self.servers(setup.limit).unwrap_or_default();
                 evenkeel(servers, folder, address, setup)
             }
@@ -223,7 +223,7 @@ impl Balancer {
         fs::write(&file, kind.text(folder.path(), address, setup)).map_err(cannot)?;
         let mut command = Command::new(program);
         match kind {
-            Kind::Dynamic | Kind::DynamicAuto | Kind::LeastConnections => {
+            Kind::Dynamic | Kind::DynamicMeasured | Kind::LeastConnections => {
                 command.arg("run").arg("-c").arg(&file)
             }
             Kind::Nginx => command.arg("-p").arg(folder.path()).arg("-c").arg(&file),

@@ -99,7 +99,7 @@ struct State {
     usual_us: f32,
     /// In responses per second; 0 while it is not known.
     rate: f32,
-    /// The highest of late.
+    /// The highest rate; it fades with [`RATE_FADES`].
     highest: f32,
     /// Judgements in a row that found an overload, or that a limit brings nothing.
     in_a_row: u32,
