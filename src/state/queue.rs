@@ -26,6 +26,10 @@ const TIMES_LATENCY: u32 = 4;
 /// one takes.
 const TIMES_LATENCY_MEASURED: u32 = 11;
 
+/// What a request takes is the mean of about so many that waited. That of the last one alone is another one with each server, where these
+/// are of unlike speed.
+const USUAL_OF: u32 = 8;
+
 /// A thread that has connections, as others call one of them.
 pub trait Call: fmt::Debug + Send + Sync {
     /// Calls the connection with this key and turn. Never waits.
@@ -51,7 +55,7 @@ pub struct ServerQueue {
     backlog: Mutex<Backlog<Waiter>>,
     /// How many wait; read without the lock by each request that ends.
     waiting: AtomicUsize,
-    /// What the last request that waited takes at its server, in microseconds.
+    /// What requests that waited take at their servers, in microseconds; 0 while that is not known.
     usual_us: AtomicU32,
     /// The first that waits could have a server, and waits for a faster one.
     chooses_later: AtomicBool,
@@ -144,9 +148,10 @@ impl ServerQueue {
         self.waiting.store(backlog.len(), SeqCst);
     }
 
-    /// Gives the place back: it got a server, at which requests take `took_us`. Whether it is still worth serving.
-    pub fn serve(&self, token: &QueueToken, rules: &Rules, took_us: f32, now: Moment) -> Admit {
-        self.usual_us.store(took_us as u32, Relaxed);
+    /// Gives the place back: it got a server, at which requests take `takes_us` as far as is known. Whether it is still worth serving.
+    pub fn serve(&self, token: &QueueToken, rules: &Rules, takes_us: Option<f32>, now: Moment) -> Admit {
+        let usual = usual_after(self.usual(), takes_us);
+        self.usual_us.store(u32::try_from(usual.as_micros()).unwrap_or(u32::MAX), Relaxed);
         let mut backlog = self.backlog.lock();
         let stands = backlog.serve(token.place, rules.interval, now);
         self.waiting.store(backlog.len(), SeqCst);
@@ -179,6 +184,16 @@ impl ServerQueue {
     /// What a request takes at a server.
     fn usual(&self) -> Duration {
         Duration::from_micros(self.usual_us.load(Relaxed).into())
+    }
+}
+
+/// What a request takes at a server, after one more that waited has got one, at which it `takes_us`. A server of which nothing is known,
+/// as a backup that takes over, changes nothing: else all that has waited for the others would count as late.
+pub fn usual_after(before: Duration, takes_us: Option<f32>) -> Duration {
+    match takes_us.map(|us| Duration::from_micros(us as u64)) {
+        None => before,
+        Some(takes) if before.is_zero() => takes,
+        Some(takes) => (before * (USUAL_OF - 1) + takes) / USUAL_OF,
     }
 }
 
@@ -239,7 +254,7 @@ mod tests {
         }
 
         fn serve(&self, token: &QueueToken, ms: u64) -> Admit {
-            self.queue.serve(token, &Rules::default(), 20_000.0, Moment::from_millis(ms))
+            self.queue.serve(token, &Rules::default(), Some(20_000.0), Moment::from_millis(ms))
         }
 
         fn called(&self) -> Vec<usize> {
@@ -290,6 +305,26 @@ mod tests {
         assert_eq!(turns, [out, out, Turn::Standing, waits, waits, Turn::First]);
         all.queue.call_next();
         assert_eq!(all.called(), [5]);
+    }
+
+    #[test]
+    fn a_server_that_takes_over_does_not_make_what_waits_look_late() {
+        for takes_us in [None, Some(1_000.0)] {
+            let all = Fixture::default();
+            let enter = |(key, ms)| all.enter(key, Priority::Normal, 9, ms).unwrap();
+            let tokens: Vec<_> = [1_000, 1_001, 1_002, 1_003].into_iter().enumerate().map(enter).collect();
+            let serve = |token: &QueueToken, takes_us, ms| {
+                all.queue.serve(token, &Rules::default(), takes_us, Moment::from_millis(ms))
+            };
+            assert_eq!(serve(&tokens[0], Some(400_000.0), 1_400), Admit::Serve);
+            assert_eq!(serve(&tokens[1], Some(400_000.0), 1_800), Admit::Serve);
+            // The servers are gone, and another one has room: at 40 ms nothing is late.
+            assert_eq!(serve(&tokens[3], takes_us, 2_100), Admit::Serve);
+            assert_eq!(
+                (all.turn(&tokens[2], 2_100), serve(&tokens[2], takes_us, 2_100)),
+                (Turn::First, Admit::Serve)
+            );
+        }
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(super) struct Pool {
     turn: AtomicU64,
     /// Requests that wait for a server with room.
     pub(super) waiting: Backlog<u32>,
-    /// What the last request that waited takes at its server.
+    /// What requests that waited take at their servers.
     pub(super) usual: Duration,
     /// The first that waits could have a server, and waits for a faster one.
     pub(super) chooses_later: bool,

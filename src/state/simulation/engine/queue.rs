@@ -9,7 +9,6 @@ use crate::policy::backlog::{Full, Place, Priority};
 use crate::state::choose::Chosen;
 use crate::state::queue;
 use crate::state::server::Lease;
-use std::time::Duration;
 
 impl World<'_> {
     pub(super) fn wait(&mut self, at: u32) {
@@ -104,7 +103,7 @@ impl World<'_> {
         let (now, interval) = (self.now(), self.description.config.threadpool.admit.interval);
         let Request { arrival, balancer, .. } = &self.requests[at as usize];
         let own = &mut self.balancers[*balancer as usize].pools[arrival.pool];
-        own.usual = Duration::from_micros(lease.server().latency_us(now).unwrap_or(0.0) as u64);
+        own.usual = queue::usual_after(own.usual, lease.server().latency_us(now));
         let stands = own.waiting.serve(place, interval, now).unwrap_or(false);
         match self.too_late(at, stands) {
             None => self.send(at, lease),
