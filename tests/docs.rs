@@ -393,6 +393,42 @@ fn every_reason_is_explained() {
 }
 
 #[test]
+fn every_endpoint_of_the_admin_api_is_described() {
+    let source = fs::read_to_string(root().join("src/control/admin/api.rs")).unwrap();
+    let index = source.split("const INDEX").nth(1).unwrap().split("\";\n").next().unwrap();
+    let text = fs::read_to_string(root().join("docs/admin-api.md")).unwrap();
+    let mut count = 0;
+    for line in index.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(method), Some(path)) = (words.next(), words.next()) else { continue };
+        if !["GET", "POST", "PATCH", "DELETE"].contains(&method) {
+            continue;
+        }
+        let (method, path) = (format!("`{method}"), format!("{path}`"));
+        let is_its_row =
+            |line: &str| line.starts_with("| `") && line.contains(&method) && line.contains(&path);
+        assert!(text.lines().any(is_its_row), "docs/admin-api.md has no row for {method} {path}");
+        count += 1;
+    }
+    assert!(count >= 19, "only {count} endpoints were found");
+}
+
+/// The table of alerts, the rules and their unit tests have the same alerts.
+#[test]
+fn every_alert_is_described_and_has_a_unit_test() {
+    let names = |file: &str, before: &str| -> BTreeSet<String> {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        let after =
+            text.split(before).skip(1).map(|rest| rest.chars().take_while(char::is_ascii_alphanumeric));
+        after.map(|name| format!("Evenkeel{}", name.collect::<String>())).collect()
+    };
+    let rules = names("deploy/alerts.yml", "alert: Evenkeel");
+    assert!(rules.len() >= 16, "{rules:?}");
+    assert_eq!(names("docs/metrics.md", "| `Evenkeel"), rules);
+    assert_eq!(names("deploy/alerts.test.yml", "alertname: Evenkeel"), rules);
+}
+
+#[test]
 fn the_readme_says_how_the_tests_are_run() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let tests = readme.split("\n## Tests\n").nth(1).expect("the README has a heading Tests");

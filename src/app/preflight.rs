@@ -109,7 +109,7 @@ fn socket(path: &Path, key: &str, running: Option<&Instance>) -> Verdict {
     folder(path).or_else(fault)?;
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
-            fault(format!("{} is there and is not a socket; move it away", path.display()))
+            fault(format!("{} exists and is not a socket; move it away", path.display()))
         }
         Ok(_) if running.is_none() && responds(path) => {
             fault(format!("another process listens on {}; stop it", path.display()))

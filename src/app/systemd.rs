@@ -61,7 +61,7 @@ pub(super) fn sockets() -> Vec<Socket> {
             },
         };
         if socket.is_none() {
-            log::warn!("the socket {at} from systemd is no listening stream socket");
+            log::warn!("the socket {at} from systemd is not a listening stream socket");
         }
         socket
     };

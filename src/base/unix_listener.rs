@@ -163,7 +163,7 @@ fn vacant(path: &Path, key: &str) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(format!("cannot look at {shown}: {}", advice(&error, key))),
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(format!("{shown} is there and is no socket; move it away, or name another {key}"));
+            return Err(format!("{shown} exists and is not a socket; move it away, or name another {key}"));
         }
         Ok(_) => {}
     }
@@ -271,7 +271,7 @@ mod tests {
         drop(open(&path).unwrap());
         fs::remove_file(&path).unwrap();
         fs::write(&path, "data").unwrap();
-        assert!(open(&path).unwrap_err().contains("is no socket"));
+        assert!(open(&path).unwrap_err().contains("is not a socket"));
         assert_eq!(fs::read(&path).unwrap(), b"data");
     }
 

@@ -130,8 +130,9 @@ fn place(text: &str) -> Result<(Option<String>, String), Failure> {
     }
     let (bind, port) = text.rsplit_once(':').unwrap_or(("", text));
     if port.parse::<u16>().is_err() {
-        let sentence =
-            format!("--listen {text}: {port:?} is no port; write :8080, 127.0.0.1:8080 or unix:PATH");
+        let sentence = format!(
+            "--listen {text}: {port:?} is not a valid port; write :8080, 127.0.0.1:8080 or unix:PATH"
+        );
         return Err(Failure::Usage(sentence));
     }
     let bind = bind.trim_start_matches('[').trim_end_matches(']');

@@ -3,7 +3,7 @@
 use super::admin::{Client, Which};
 use super::columns::WIDTH;
 use super::view::{
-    Mood, Pool, Server, Shadow, Status, Tier, count, cut, cut_in_the_middle, millis, plain, rate,
+    Mood, Pool, Reload, Server, Shadow, Status, Tier, count, cut, cut_in_the_middle, millis, plain, rate,
 };
 use super::{Failure, File, changes, duration, failed, running, say};
 use crate::state::instance::Instance;
@@ -134,6 +134,7 @@ impl Paint {
 fn report(status: &Status, place: &str, paint: Paint) -> String {
     let mut lines = vec![paint.strong(&status.title())];
     lines.extend(fact("configuration", [plain(&configuration(&status.instance))]));
+    lines.extend(status.failed_reload().into_iter().flat_map(rejected));
     lines.extend(fact("listens on", status.instance.listeners.iter().map(|address| plain(address))));
     lines.extend(fact("admin API", [plain(place)]));
     lines.push(String::new());
@@ -167,6 +168,13 @@ fn fact(name: &str, values: impl IntoIterator<Item = String>) -> Vec<String> {
         }
     }
     lines
+}
+
+/// What a rejected reload means, and the first fault.
+fn rejected(reload: &Reload) -> [String; 2] {
+    let at = plain(&reload.at);
+    let what = format!("{:17}reload at {at} rejected; the one before is in use:", "");
+    [what, cut(&format!("{:17}{}", "", plain(&reload.message)), WIDTH)]
 }
 
 /// Whether a line has room for one more word.
@@ -366,6 +374,30 @@ pool api  round_robin  0 of 0 take requests  in flight 0
             "  dynamic  1 of 3 take requests  in flight 2  waiting 12 of 1,000",
             "  ● a               [2001:db8:…678]:65535 up            12  75 %    2  1.23 ms",
             "    [2001:db8:1234:5678:9abc:def0:1234:5678]:65535",
+        ] {
+            assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    }
+
+    #[test]
+    fn a_rejected_reload_is_shown_with_its_fault() {
+        let mut status = status();
+        let message = "config.json:6:34: servers.queue_capacity: expected a number, found \"many\"";
+        let reload = |result: &str| Reload {
+            at: "2026-11-27T20:56:33Z".to_owned(),
+            result: result.to_owned(),
+            message: message.to_owned(),
+        };
+        let shown = |status: &Status| report(status, "x", Paint { has_colours: false });
+        status.config.last_reload = Some(reload("applied"));
+        assert!(!shown(&status).contains("reload"));
+        status.config.last_reload = Some(reload("failed"));
+        let text = shown(&status);
+        for expected in [
+            "evenkeel 0.1.0, pid 12, up 1h 1m 40s, last reload rejected",
+            "                 reload at 2026-11-27T20:56:33Z rejected; the one before is in use:",
+            "                 config.json:6:34: servers.queue_capacity: expected a number, f…",
         ] {
             assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");
         }

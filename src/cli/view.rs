@@ -15,10 +15,28 @@ pub(super) struct Status {
     pub(super) instance: Instance,
     pub(super) uptime_s: u64,
     pub(super) draining: bool,
+    pub(super) config: Configuration,
     pub(super) threadpool: Threadpool,
     pub(super) pools: Vec<Pool>,
     pub(super) servers: Vec<Server>,
     pub(super) totals: Totals,
+}
+
+/// The configuration in use.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Configuration {
+    pub(super) last_reload: Option<Reload>,
+}
+
+/// How the last reload ended.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Reload {
+    /// RFC 3339, in UTC.
+    pub(super) at: String,
+    pub(super) result: String,
+    pub(super) message: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -234,11 +252,17 @@ impl Status {
         !self.draining && self.pools.iter().all(|pool| pool.servers == 0 || pool.ready > 0)
     }
 
+    /// The last reload, if it was rejected.
+    pub(super) fn failed_reload(&self) -> Option<&Reload> {
+        self.config.last_reload.as_ref().filter(|reload| reload.result == "failed")
+    }
+
     /// Version, process, age: which balancer this is.
     pub(super) fn title(&self) -> String {
         let up = time::rounded(Duration::from_secs(self.uptime_s));
         let drains = if self.draining { ", draining" } else { "" };
-        format!("evenkeel {}, pid {}, up {up}{drains}", plain(&self.version), self.instance.pid)
+        let reload = if self.failed_reload().is_some() { ", last reload rejected" } else { "" };
+        format!("evenkeel {}, pid {}, up {up}{drains}{reload}", plain(&self.version), self.instance.pid)
     }
 }
 

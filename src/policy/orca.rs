@@ -75,7 +75,7 @@ fn read(value: &[u8], metric: &Metric) -> Reported {
     };
     let found = report.find(metric);
     match found {
-        Some(value) if !value.is_finite() || value < 0.0 => Err("its value is no number from 0 on"),
+        Some(value) if !value.is_finite() || value < 0.0 => Err("its value is not a number from 0 up"),
         found => Ok(found.map(|value| value as f32)),
     }
 }
@@ -159,8 +159,8 @@ mod tests {
     fn what_is_broken_is_told() {
         check("TEXT cpu_utilization", "", Err("has no value"));
         check("TEXT cpu_utilization=much", "", Err("not a number"));
-        check("TEXT cpu_utilization=-1", "", Err("no number from 0 on"));
-        check("TEXT cpu_utilization=NaN", "", Err("no number from 0 on"));
+        check("TEXT cpu_utilization=-1", "", Err("not a number from 0 up"));
+        check("TEXT cpu_utilization=NaN", "", Err("not a number from 0 up"));
         check("JSON {", "", Err("not JSON"));
         check(r#"JSON {"cpu_utilization": "high"}"#, "", Err("not JSON"));
         check("cpu=0.3", "", Err("base64"));

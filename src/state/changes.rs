@@ -353,7 +353,7 @@ fn is_first(priority: &u8) -> bool {
 }
 
 fn mode_of(word: &str) -> Result<Mode, String> {
-    Mode::of_name(word).ok_or_else(|| format!("{word:?} is no state"))
+    Mode::of_name(word).ok_or_else(|| format!("{word:?} is not a state"))
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ fn the_printed_file_is_accepted() {
 fn mistakes_on_the_command_line_are_explained() {
     for (arguments, code, says) in [
         (&["run", "--listen", ":8080"][..], 2, "--to"),
-        (&["run", "--listen", "example.com", "--to", "a:1"], 2, "is no port"),
+        (&["run", "--listen", "example.com", "--to", "a:1"], 2, "is not a valid port"),
         (&["run", "--to", "a:1", "--tls-cert", "a.pem"], 2, "--tls-key"),
         (&["run", "--to", "a:1", "-c", "config.json"], 2, "exclude each other"),
         (&["run", "--to", "a"], 2, "--to a: "),

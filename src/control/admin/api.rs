@@ -27,23 +27,23 @@ GET     /dashboard               a page for browsers, which also get it at /
 GET     /live                    200 while the process responds
 GET     /ready                   200, or 503 while it stops
 GET     /metrics                 in the Prometheus text format
-GET     /api/v1/status           everything at one look, as JSON
+GET     /api/v1/status           everything at a glance, as JSON
 GET     /api/v1/requests         requests in flight: what each waits for, and since when
 GET     /api/v1/history          the last five minutes, a sample a second   [?since=N]
-GET     /api/v1/events           what happened lately                       [?since=N]
+GET     /api/v1/events           recent events                              [?since=N]
 GET     /api/v1/decisions        where the last requests went, and why     [?pool= &server= &request_id= &since= &limit=]
 POST    /api/v1/decisions/next   records the next requests                  [?count=N &pool= &request_id= &header=name:value]
 GET     /api/v1/servers          all servers
 POST    /api/v1/servers          {\"name\": \"a\", \"address\": \"127.0.0.1:9001\", \"weight\": 1, \"backup\": false}
 GET     /api/v1/servers/{name}   one server
 PATCH   /api/v1/servers/{name}   {\"weight\": 5, \"state\": \"ready\" | \"drain\" | \"maint\"}
-DELETE  /api/v1/servers/{name}   takes it out
-GET     /api/v1/changes          what this API has made of the file's servers
-DELETE  /api/v1/changes          takes that back
-POST    /api/v1/reload           reads the configuration again: what has changed, or what is wrong with it; GET: what it would do
-POST    /api/v1/upgrade          restarts the binary with the same sockets; GET: how far that came
-GET     /api/v1/pools            all pools; these paths and those above are for the servers of the default pool:
-*       /api/v1/pools/{pool}/servers[/{name}]   the same for those of another pool
+DELETE  /api/v1/servers/{name}   removes it
+GET     /api/v1/changes          what this API has changed
+DELETE  /api/v1/changes          undoes it
+POST    /api/v1/reload           reads the configuration again: what changed, or what is wrong with it; GET: what would change
+POST    /api/v1/upgrade          replaces the program, with the same sockets; GET: how far it got
+GET     /api/v1/pools            all pools
+*       /api/v1/pools/{pool}/servers[/{name}]   the paths above are for servers of the default pool; these for any pool
 
 Changes need Content-Type: application/json.
 ";

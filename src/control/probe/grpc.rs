@@ -378,7 +378,7 @@ mod tests {
         check(says(&[8, 3]).trailers("0"), false, "SERVICE_UNKNOWN");
         check(says(&[]).trailers("0"), false, "UNKNOWN (0)");
         check(says(&[0x12, 2, 9, 9, 8, 1, 0x1d, 0, 0, 0, 0]).trailers("0"), true, "SERVING");
-        check(says(&[8]).trailers("0"), false, "its message is no health status");
+        check(says(&[8]).trailers("0"), false, "its message is not a health status");
         check(says(&[8, 1]).trailers("14"), false, "UNAVAILABLE (14): \"said\\n so\"");
         check(says(&[8, 1]).trailers("99"), false, "an unknown status (99): \"said\\n so\"");
         let only = |status| Server::default().trailers(status);

@@ -386,7 +386,7 @@ mod tests {
         check("\"a.json\"", "{ \"include\": \"a.json\" }", "a.json:1:14: include: ");
         check("\"a.json\"", "[]", "a.json:1:1: expected an object, found a list");
         check("\"a.json\"", "{ \"a\": }", "a.json:1:8: not JSON");
-        check("5", "{}", "main.json:1:14: include: expected text, found 5");
+        check("5", "{}", "main.json:1:14: include: expected a string, found 5");
         check("[\"\"]", "{}", "include[0]");
     }
 

@@ -54,7 +54,7 @@ impl Default for HashSettings {
 
 fn seed(node: &Node) -> Result<String, String> {
     let text =
-        rules::text(node, "write a text, the same for all balancers that are to choose the same servers")?;
+        rules::text(node, "write a string, the same for all balancers that are to choose the same servers")?;
     if text.len() > 256 { Err("is longer than 256 bytes".to_owned()) } else { Ok(text.to_owned()) }
 }
 

@@ -420,7 +420,7 @@ mod tests {
         check(r#""headers": {"Content-Length": "3"}"#, "is written by the probe itself");
         check(r#""headers": {"A B": "3"}"#, "is not the name of a header");
         check(r#""headers": {"X": "a\nb"}"#, "is not a valid value");
-        check(r#""headers": {"X": 1}"#, "expected text");
+        check(r#""headers": {"X": 1}"#, "expected a string");
         check(r#""host": "a", "headers": {"Host": "b"}"#, "health_check.host: is also among the headers");
         check(r#""expect_body": """#, "is empty");
         check(r#""expect_body": "~(""#, "is not a regular expression");

@@ -118,7 +118,7 @@ fn is_host_and_port(text: &str) -> bool {
 }
 
 fn format(node: &Node) -> Result<Format, String> {
-    const ADVICE: &str = "write \"default\", \"combined\", \"json\", or a text with fields such as \"{client} {status} {total_ms}\"";
+    const ADVICE: &str = "write \"default\", \"combined\", \"json\", or a string with fields such as \"{client} {status} {total_ms}\"";
     match rules::text(node, ADVICE)? {
         "default" => Ok(Format::Default),
         "combined" => Ok(Format::Combined),

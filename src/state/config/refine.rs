@@ -218,7 +218,7 @@ pub(super) fn server(s: &mut Section<'_, '_>, of_pool: Resolve) -> Option<Server
             rest.split('/').next().unwrap_or_default().to_owned()
         });
         let example = joined.or(whole).unwrap_or("host:port".to_owned());
-        format!("host and port are one text; write \"address\": {example:?}")
+        format!("host and port are one string; write \"address\": {example:?}")
     });
     let address = match is_elsewhere && !s.has("address") {
         true => None,
@@ -245,7 +245,7 @@ pub(super) fn server(s: &mut Section<'_, '_>, of_pool: Resolve) -> Option<Server
     }
     if own_resolve == Some(Resolve::All) && address.name().is_none() {
         let advice = format!(
-            "{address} is no name, so there is nothing to resolve; write a host name, or leave this out"
+            "{address} is not a name, so there is nothing to resolve; write a host name, or leave this out"
         );
         s.fault("resolve", advice);
     }

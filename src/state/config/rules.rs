@@ -268,7 +268,7 @@ pub(super) fn token(node: &Node) -> Read<String> {
             Ok(text.clone())
         }
         Value::Text(_) => Err(format!("this is not a valid token; write {advice}")),
-        _ => Err(format!("expected text, found {node}; write {advice}")),
+        _ => Err(format!("expected a string, found {node}; write {advice}")),
     }
 }
 
@@ -408,7 +408,7 @@ pub(super) fn text<'n>(node: &'n Node, advice: &str) -> Read<&'n str> {
     match &node.value {
         Value::Text(text) if is_placeholder(node, text) => Err(not_expanded(text)),
         Value::Text(text) => Ok(text),
-        _ => Err(format!("expected text, found {node}; {advice}")),
+        _ => Err(format!("expected a string, found {node}; {advice}")),
     }
 }
 

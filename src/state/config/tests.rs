@@ -297,7 +297,7 @@ fn values_of_the_wrong_type_are_faults() {
         (r#"{"log":{"access_format":"xml"}}"#, "log.access_format", "\"combined\""),
         (r#"{"log":{"access_format":"{stat}"}}"#, "log.access_format", "{stat}, which is not a field"),
         (r#"{"servers":{"algorithm":"roundrobin"}}"#, "servers.algorithm", "did you mean \"round_robin\"?"),
-        (r#"{"admin":{"token":5}}"#, "admin.token", "expected text, found 5"),
+        (r#"{"admin":{"token":5}}"#, "admin.token", "expected a string, found 5"),
     ] {
         check_fault(text, path, advice);
     }
@@ -313,11 +313,11 @@ fn what_other_programs_write_is_reported_how_to_write_it_here() {
         (
             r#"{"servers":{"list":[{"host":"127.0.0.1","port":9001}]}}"#,
             "servers.list[0].host",
-            r#"host and port are one text; write "address": "127.0.0.1:9001""#,
+            r#"host and port are one string; write "address": "127.0.0.1:9001""#,
         ),
-        (r#"{"servers":{"list":[{"port":"80","ip":"::1"}]}}"#, "servers.list[0].port", "one text"),
+        (r#"{"servers":{"list":[{"port":"80","ip":"::1"}]}}"#, "servers.list[0].port", "one string"),
         (r#"{"servers":{"list":[{"url":"a:1"}]}}"#, "servers.list[0].url", r#"write "address": "a:1""#),
-        (r#"{"servers":{"list":[{"address":"a:1","port":1}]}}"#, "servers.list[0].port", "one text"),
+        (r#"{"servers":{"list":[{"address":"a:1","port":1}]}}"#, "servers.list[0].port", "one string"),
         (r#"{"servers":{"list":[{"address":"http://a:1"}]}}"#, "servers.list[0].address", r#"write "a:1""#),
         (r#"{"servers":{"list":[{"address":"{$A}:1"}]}}"#, "servers.list[0].address", "placeholder"),
         (

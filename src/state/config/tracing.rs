@@ -42,11 +42,13 @@ fn endpoint(node: &Node) -> Result<String, String> {
             "{node} is https, which is not supported here; {ADVICE} (an agent on this machine)"
         ));
     }
-    let Some(rest) = text.strip_prefix("http://") else { return Err(format!("{node} is no URL; {ADVICE}")) };
+    let Some(rest) = text.strip_prefix("http://") else {
+        return Err(format!("{node} is not a valid URL; {ADVICE}"));
+    };
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
     if host.is_empty() || !is_plain(rest) || host.contains('@') {
-        return Err(format!("{node} is no URL; {ADVICE}"));
+        return Err(format!("{node} is not a valid URL; {ADVICE}"));
     }
     Ok(format!("http://{host}{}", if path.len() > 1 { path } else { PATH }))
 }

@@ -269,9 +269,9 @@ fn syntax(text: &str, error: &ParseError) -> (usize, String) {
         Kind::UnterminatedCommentBlock => {
             (at, "not JSON: this comment is not closed; write */ at its end".to_owned())
         }
-        Kind::SingleQuotedStringsNotAllowed => (at, "not JSON: write text in double quotes".to_owned()),
+        Kind::SingleQuotedStringsNotAllowed => (at, "not JSON: write strings in double quotes".to_owned()),
         Kind::ExpectedStringObjectProperty => (at, "not JSON: write keys in double quotes".to_owned()),
-        _ if first == Some('\'') => (at, "not JSON: write text in double quotes".to_owned()),
+        _ if first == Some('\'') => (at, "not JSON: write strings in double quotes".to_owned()),
         _ if first == Some('#') => (at, "not JSON: a comment begins with //".to_owned()),
         Kind::UnexpectedComma => {
             (at, "not JSON: there is no entry before this comma; take it away".to_owned())
@@ -293,7 +293,7 @@ fn syntax(text: &str, error: &ParseError) -> (usize, String) {
             (at, "not JSON: the file is JSON and begins with {; see docs/configuration.md, or run with --print-config".to_owned())
         }
         Kind::UnexpectedWord | Kind::UnexpectedToken if first.is_some_and(char::is_alphabetic) => {
-            (at, "not JSON: this is no value; write text in double quotes".to_owned())
+            (at, "not JSON: this is not a value; write strings in double quotes".to_owned())
         }
         kind => (at, format!("not JSON: {}", kind.to_string().to_lowercase())),
     }

@@ -88,7 +88,7 @@ impl Variables<'_> {
         };
         if !is_name(name) {
             return Err(format!(
-                "${{{inside}}} is no variable; write ${{NAME}}, ${{NAME:-default}} or ${{file:PATH}}, or $${{ for these characters"
+                "${{{inside}}} is not a variable; write ${{NAME}}, ${{NAME:-default}} or ${{file:PATH}}, or $${{ for these characters"
             ));
         }
         let found = (self.environment)(name).filter(|value| default.is_none() || !value.is_empty());
@@ -195,9 +195,9 @@ mod tests {
         for (text, says) in [
             ("${ABSENT}", "ABSENT is not set; set it, or write ${ABSENT:-default}"),
             ("https://${host}/", "for the placeholder write {host}"),
-            ("${}", "is no variable"),
+            ("${}", "is not a variable"),
             ("${A B}", "$${ for these characters"),
-            ("${1}", "is no variable"),
+            ("${1}", "is not a variable"),
             ("a ${PORT", "not closed"),
             ("${file:absent}", "there is no file "),
             ("${file:long}", "larger than 64KiB"),

@@ -129,7 +129,7 @@ impl ServersTls {
             (None, Address::Tcp { host, .. }) => {
                 let host = host.trim_start_matches('[').trim_end_matches([']', '.']).to_owned();
                 ServerName::try_from(host)
-                    .map_err(|_| "its address is no name for TLS; set tls.server_name".to_owned())?
+                    .map_err(|_| "its address is not a valid name for TLS; set tls.server_name".to_owned())?
             }
             (None, Address::Unix(_)) => {
                 return Err("a Unix socket has no name for TLS; set tls.server_name".to_owned());

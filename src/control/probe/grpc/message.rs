@@ -30,7 +30,7 @@ pub(super) fn health(message: &[u8]) -> Passed {
         Some(2) => Passed::no("NOT_SERVING"),
         Some(3) => Passed::no("SERVICE_UNKNOWN"),
         Some(status) => Passed::no(format!("UNKNOWN ({status})")),
-        None => Passed::no("its message is no health status"),
+        None => Passed::no("its message is not a health status"),
     }
 }
 

@@ -75,7 +75,8 @@ fn page(folder: &Path, named: &RefCell<Vec<Stamped>>) -> impl Fn(&Node) -> Resul
         named.borrow_mut().push(Stamped::now(&file));
         let text = read_file(&file)?;
         let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        Page::parse(&text, extension)
-            .ok_or_else(|| format!("{node} is no page; write a file whose name ends in .html, .json or .txt"))
+        Page::parse(&text, extension).ok_or_else(|| {
+            format!("{node} is not a page; write a file whose name ends in .html, .json or .txt")
+        })
     }
 }

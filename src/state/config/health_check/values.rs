@@ -21,7 +21,7 @@ pub(super) fn service(node: &Node) -> Result<String, String> {
 }
 
 pub(super) fn argument(node: &Node) -> Result<String, String> {
-    let text = rules::text(node, "write each argument as text")?;
+    let text = rules::text(node, "write each argument as a string")?;
     match text.len() <= TEXT_MAX && !text.contains('\0') {
         true => Ok(text.to_owned()),
         false => Err(format!("is not an argument of a command; write at most {TEXT_MAX} characters")),
@@ -33,9 +33,7 @@ pub(super) fn method(node: &Node) -> Result<String, String> {
     let text = rules::text(node, advice)?;
     let upper = text.to_ascii_uppercase();
     match upper.as_str() {
-        "CONNECT" | "TRACE" => {
-            Err(format!("{node} is no question that a server's health page takes; {advice}"))
-        }
+        "CONNECT" | "TRACE" => Err(format!("{node} is not a method for a health check; {advice}")),
         _ if !is_token(text) => Err(format!("{node} is not a method; {advice}")),
         _ if upper != text => Err(format!("methods have a case; write {upper:?}")),
         _ => Ok(upper),
@@ -57,7 +55,7 @@ pub(super) fn header(name: &str, node: &Node) -> Result<(String, String), String
     if lower == "host" {
         return Ok((name.to_owned(), rules::host(node)?));
     }
-    let advice = "write its value as text";
+    let advice = "write its value as a string";
     let text = rules::text(node, advice)?;
     let is_plain = |byte: u8| byte == b' ' || byte == b'\t' || byte.is_ascii_graphic();
     match text.len() <= TEXT_MAX && text.bytes().all(is_plain) {
@@ -67,7 +65,7 @@ pub(super) fn header(name: &str, node: &Node) -> Result<(String, String), String
 }
 
 pub(super) fn body(node: &Node) -> Result<String, String> {
-    let text = rules::text(node, "write the body as text")?;
+    let text = rules::text(node, "write the body as a string")?;
     within(text.as_bytes()).map(|()| text.to_owned())
 }
 

@@ -138,7 +138,7 @@ pub(in crate::state::config) fn path(node: &Node) -> Result<Path, String> {
     let advice = "write \"/exact\", \"/prefix/*\" or \"~^/expression$\"";
     let text = match &node.value {
         Value::Text(text) => text.as_str(),
-        _ => return Err(format!("expected text, found {node}; {advice}")),
+        _ => return Err(format!("expected a string, found {node}; {advice}")),
     };
     if let Some(advice) = foreign_path(text) {
         return Err(format!("{node} {advice}"));

@@ -163,9 +163,9 @@ fn inline_body(node: &Node) -> Result<Vec<u8>, String> {
             Err("is longer than 64KiB; write it to a file, and \"file\": \"page.html\" here".to_owned())
         }
         Value::Object(_) | Value::List(_) => {
-            Err(format!("expected text, found {node}; write JSON as text, with \\\" for its quotes"))
+            Err(format!("expected a string, found {node}; write JSON as a string, with \\\" for its quotes"))
         }
-        _ => Err(format!("expected text, found {node}; write it in quotes")),
+        _ => Err(format!("expected a string, found {node}; write it in quotes")),
     }
 }
 
@@ -339,7 +339,7 @@ pub(super) fn security(s: &mut Section<'_, '_>) -> Option<Security> {
 /// A text with placeholders, as it is written and parsed.
 pub(super) fn template(node: &Node) -> Result<(&str, Template), String> {
     let Value::Text(text) = &node.value else {
-        return Err(format!("expected text, found {node}; write it in quotes"));
+        return Err(format!("expected a string, found {node}; write it in quotes"));
     };
     if let Some(advice) = dollar(text) {
         return Err(format!("{node} {advice}"));

@@ -165,7 +165,7 @@ fn hosts_and_paths_of_other_programs_are_reported_how_to_write_them_here() {
         (r#""path": "*""#, ".path", r#"leave "path" out"#),
         (r#""path": "~^/(a""#, ".path", "unclosed group"),
         (r#""path": "~(?=a)""#, ".path", "look-around"),
-        (r#""path": 5"#, ".path", "expected text"),
+        (r#""path": 5"#, ".path", "expected a string"),
     ] {
         check(keys, at, advice);
     }
@@ -205,7 +205,7 @@ fn actions_are_checked() {
         (r#""pool": "elsewhere""#, ".pool", "default, api, canary"),
         (r#""pool": "http://127.0.0.1:9001""#, ".pool", r#""list" of a pool"#),
         (r#""pool": "127.0.0.1:9001""#, ".pool", r#""list" of a pool"#),
-        (r#""pool": ["api"]"#, ".pool", "expected text"),
+        (r#""pool": ["api"]"#, ".pool", "expected a string"),
         (r#""pool": "api", "redirect": { "target": "/" }"#, ".redirect", r#"excludes "pool""#),
         (r#""split": {}"#, ".split.pools", "is missing"),
         (r#""split": { "pools": {} }"#, ".split.pools", "no weight above 0"),
@@ -243,7 +243,7 @@ fn actions_are_checked() {
         ),
         (r#""respond": 404"#, ".respond", r#"write { "status": 404 }"#),
         (r#""respond": { "status": 99 }"#, ".respond.status", "write 200 to 599"),
-        (r#""respond": { "body": { "a": 1 } }"#, ".respond.body", "write JSON as text"),
+        (r#""respond": { "body": { "a": 1 } }"#, ".respond.body", "write JSON as a string"),
         (r#""respond": { "body": "a", "file": "b" }"#, ".respond.file", r#"excludes "body""#),
         (r#""respond": { "status": 204, "body": "a" }"#, ".respond.status", "has no body"),
         (r#""respond": { "headers": { "Content-Length": "1" } }"#, ".respond.headers.Content-Length", "ends"),

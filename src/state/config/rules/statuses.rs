@@ -26,7 +26,7 @@ pub(in crate::state::config) fn error_statuses(node: &Node) -> Read<Statuses> {
     match statuses.are_within(400..=599) {
         true => Ok(statuses),
         false => Err(format!(
-            "{node} has a status below 400, which is no error; write one such as \"502-504,429\""
+            "{node} has a status below 400, which is not an error; write one such as \"502-504,429\""
         )),
     }
 }
