@@ -7,6 +7,7 @@ pub mod check;
 mod columns;
 pub mod explain;
 pub mod generate;
+mod habits;
 pub mod healthcheck;
 pub mod loadtest;
 mod logger;
@@ -205,12 +206,15 @@ pub fn run() -> u8 {
     limits::survive_full_files();
     let code = match Arguments::try_parse() {
         Ok(arguments) => arguments.execute().unwrap_or_else(|failure| failure.report()),
-        Err(asked) => {
-            // Help and the version arrive here too, with exit code 0.
-            let _ = asked.print();
-            suggestion(&asked).into_iter().for_each(print_error);
-            asked.exit_code() as u8
-        }
+        Err(asked) => match habits::message(&asked) {
+            Some(message) => Failure::Usage(message).report(),
+            None => {
+                // Help and the version arrive here too, with exit code 0.
+                let _ = asked.print();
+                suggestion(&asked).into_iter().for_each(print_error);
+                asked.exit_code() as u8
+            }
+        },
     };
     logger::end();
     code

@@ -35,6 +35,7 @@ Examples:
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
     /// The port to listen on; 0 lets the operating system choose
+    #[arg(value_parser = port)]
     pub port: u16,
     /// The address to listen on
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
@@ -98,6 +99,10 @@ fn name(text: &str) -> Result<String, String> {
     config::check_name(text).map(|()| text.to_owned())
 }
 
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "this is not a port; write 0 to 65535, such as 9001".to_owned())
+}
+
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
     share.ok_or_else(|| "this is not a share; write 0 to 1, such as 0.1".to_owned())
@@ -144,7 +149,8 @@ mod tests {
     fn what_is_out_of_bounds_is_reported() {
         for (line, advice) in [
             ("evenkeel server", "<PORT>"),
-            ("evenkeel server 70000", "0..=65535"),
+            ("evenkeel server 70000", "0 to 65535"),
+            ("evenkeel server :9001", "0 to 65535"),
             ("evenkeel server 1 --workers 0", "1..=1000"),
             ("evenkeel server 1 --fail-rate 2", "0 to 1"),
             ("evenkeel server 1 --fail-rate NaN", "0 to 1"),
