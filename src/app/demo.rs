@@ -128,7 +128,8 @@ mod tests {
         // A file of that name is not a socket.
         fs::write(at("evenkeel-demo-notes"), "").unwrap();
         remove_dead_sockets(folder.path());
-        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["another.sock", "evenkeel-demo-2.sock", "evenkeel-demo-notes"]);
     }

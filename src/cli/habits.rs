@@ -18,7 +18,10 @@ const WORDS: &[(&[&str], &str)] = &[
         "`{} upgrade` starts the program again without losing a connection, `{} reload` applies a changed configuration",
     ),
     (&["log", "logs"], "the balancer logs to its standard error; under systemd: journalctl -u evenkeel"),
-    (&["list", "ls", "ps", "servers", "stats", "info", "metrics"], "`{} status` shows the servers and totals"),
+    (
+        &["list", "ls", "ps", "servers", "stats", "info", "metrics"],
+        "`{} status` shows the servers and totals",
+    ),
     (
         &["add", "remove", "drain", "undrain", "maint", "ready", "enable", "disable", "weight"],
         "`{} top` drains servers; programs use the admin API, as in: curl -X PATCH \

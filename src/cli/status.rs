@@ -173,7 +173,7 @@ fn fact(name: &str, values: impl IntoIterator<Item = String>) -> Vec<String> {
 /// What a rejected reload means, and the first fault.
 fn rejected(reload: &Reload) -> [String; 2] {
     let at = plain(&reload.at);
-    let what = format!("{:17}reload at {at} rejected; the one before is in use:", "");
+    let what = format!("{:17}the reload at {at} was rejected:", "");
     [what, cut(&format!("{:17}{}", "", plain(&reload.message)), WIDTH)]
 }
 
@@ -396,7 +396,7 @@ pool api  round_robin  0 of 0 take requests  in flight 0
         let text = shown(&status);
         for expected in [
             "evenkeel 0.1.0, pid 12, up 1h 1m 40s, last reload rejected",
-            "                 reload at 2026-11-27T20:56:33Z rejected; the one before is in use:",
+            "                 the reload at 2026-11-27T20:56:33Z was rejected:",
             "                 config.json:6:34: servers.queue_capacity: expected a number, f…",
         ] {
             assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");

@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn what_a_probe_cannot_do_is_a_fault() {
         check(r#""method": "get""#, "write \"GET\"");
-        check(r#""method": "CONNECT""#, "no question");
+        check(r#""method": "CONNECT""#, "not a method for a health check");
         check(r#""method": "A B""#, "is not a method");
         check(r#""method": "HEAD", "expect_body": "ok""#, "a response to HEAD has no body");
         check(r#""body": "x""#, "a GET usually has no body");
