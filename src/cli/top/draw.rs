@@ -110,21 +110,13 @@ fn sparkline(frame: &mut Frame<'_>, app: &App, area: Rect) {
 
 fn table(frame: &mut Frame<'_>, app: &App, area: Rect) {
     let servers = app.servers();
-    let (pool_width, name_width) = name_widths(area.width);
-    let widths = [
-        Constraint::Length(1),
-        Constraint::Length(pool_width),
-        Constraint::Length(name_width),
-        Constraint::Length(8),
-        Constraint::Length(7),
-        Constraint::Length(5),
-        Constraint::Length(4),
-        Constraint::Length(8),
-        Constraint::Length(6),
-    ];
-    let heads = ["", "pool", "server", "state", "req/s", "share", "busy", "latency", "weight"];
-    let head = Row::new(heads.into_iter().enumerate().map(|(at, head)| aligned(head.to_owned(), at > 3)));
-    let rows = servers.iter().map(|server| row(server, usize::from(pool_width), usize::from(name_width)));
+    let room = Room::of(area.width);
+    let names = [("", 1), ("pool", room.pool), ("server", room.name)];
+    let columns: Vec<_> = names.into_iter().chain(COLUMNS.into_iter().take(room.columns)).collect();
+    let widths = columns.iter().map(|(_, width)| Constraint::Length(*width));
+    let heads = columns.iter().enumerate().map(|(at, (head, _))| aligned((*head).to_owned(), at > 3));
+    let head = Row::new(heads);
+    let rows = servers.iter().map(|server| row(server, room));
     let table = Table::new(rows, widths)
         .header(head.style(dim().add_modifier(Modifier::UNDERLINED)))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
@@ -132,10 +124,31 @@ fn table(frame: &mut Frame<'_>, app: &App, area: Rect) {
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-/// The widths of the columns for pools and servers: what the others leave, and the spaces between them.
-fn name_widths(of_all: u16) -> (u16, u16) {
-    let left = of_all.saturating_sub(1 + 8 + 7 + 5 + 4 + 8 + 6 + 8);
-    (left * 2 / 5, left - left * 2 / 5)
+/// The columns after the names, and their widths.
+const COLUMNS: [(&str, u16); 6] =
+    [("state", 8), ("req/s", 7), ("share", 5), ("busy", 4), ("latency", 8), ("weight", 6)];
+/// The least width for the names of pools and servers together: in a narrow terminal the last columns are left out.
+const NAMES: u16 = 20;
+
+/// What there is room for in the table.
+#[derive(Clone, Copy)]
+struct Room {
+    /// The widths of the names.
+    pool: u16,
+    name: u16,
+    /// How many of the other columns.
+    columns: usize,
+}
+
+impl Room {
+    fn of(width: u16) -> Self {
+        // The mark and the spaces between the columns take what the columns do not.
+        let taken = |columns| 3 + COLUMNS.iter().take(columns).map(|(_, width)| width + 1).sum::<u16>();
+        let left = |columns| width.saturating_sub(taken(columns));
+        let columns = (1..=COLUMNS.len()).rev().find(|columns| left(*columns) >= NAMES).unwrap_or(1);
+        let pool = left(columns) * 2 / 5;
+        Room { pool, name: left(columns) - pool, columns }
+    }
 }
 
 fn aligned(text: String, to_the_right: bool) -> Cell<'static> {
@@ -143,19 +156,20 @@ fn aligned(text: String, to_the_right: bool) -> Cell<'static> {
     Cell::from(if to_the_right { line.right_aligned() } else { line })
 }
 
-fn row(server: &Server, pool_width: usize, name_width: usize) -> Row<'static> {
+fn row(server: &Server, room: Room) -> Row<'static> {
     let style = colour(server.mood());
-    Row::new([
+    let cells = [
         Cell::from(server.mark()).style(style),
-        aligned(cut_in_the_middle(&plain(&server.pool), pool_width), false),
-        aligned(cut_in_the_middle(&plain(&server.name), name_width), false),
+        aligned(cut_in_the_middle(&plain(&server.pool), usize::from(room.pool)), false),
+        aligned(cut_in_the_middle(&plain(&server.name), usize::from(room.name)), false),
         aligned(plain(&server.state), false).style(style),
         aligned(rate(server.rate), true),
         aligned(server.share(), true),
         aligned(server.in_flight.to_string(), true),
         aligned(server.latency(), true),
         aligned(server.weight.to_string(), true),
-    ])
+    ];
+    Row::new(cells.into_iter().take(3 + room.columns))
 }
 
 /// Lines for what is to be said of the chosen server: the rest of it is cut.
@@ -191,8 +205,8 @@ fn footer(app: &App, width: usize) -> Vec<Line<'static>> {
 /// A server in a sentence: its name where the table has cut it, where it is, and why it is in its state.
 fn about(server: &Server, width: usize) -> String {
     let name = plain(&server.name);
-    let (_, column) = name_widths(u16::try_from(width).unwrap_or(u16::MAX));
-    let is_cut = name.chars().count() > usize::from(column);
+    let room = Room::of(u16::try_from(width).unwrap_or(u16::MAX));
+    let is_cut = name.chars().count() > usize::from(room.name);
     let name = Some(name).filter(|name| is_cut && *name != plain(&server.address));
     let check = Some(server.probes()).filter(|probes| !probes.is_empty());
     let why = Some(server.why()).filter(|why| !why.is_empty());
@@ -287,6 +301,21 @@ mod tests {
             assert_eq!(lines[at], expected, "line {at} of {lines:#?}");
         }
         assert!(lines[7].ends_with('█'), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_keeps_the_names_and_leaves_out_the_last_columns() {
+        for (width, head, first) in [
+            (
+                60,
+                "  pool     server       state      req/s share busy  latency",
+                "● default  a            up            12  75 %    2  1.23 ms",
+            ),
+            (40, "  pool     server       state      req/s", "● default  a            up            12"),
+        ] {
+            let lines = screen(&app(), width, 24);
+            assert_eq!((lines[8].as_str(), lines[9].as_str()), (head, first), "{lines:#?}");
+        }
     }
 
     #[test]

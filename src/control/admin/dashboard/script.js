@@ -205,7 +205,7 @@ function show_cards(status) {
   const recent = timed && seen.samples.at(-1).at_ms - timed.at_ms < 10000 ? timed.request_ms : {};
   cards.latency.say(
     millis(recent.p50), "median", key("ok", "p50", millis(recent.p50)), key("4", "p90", millis(recent.p90)),
-    key("5", "p99", millis(recent.p99)), fact("since the start: p99", millis(status.totals.request_ms.p99)),
+    key("5", "p99", millis(recent.p99)), fact("since the start: p99", millis(status.totals.requests ? status.totals.request_ms.p99 : null)),
   );
   const pool = status.threadpool;
   cards.load.say(
@@ -407,7 +407,7 @@ async function change(row, what) {
   if (response.status !== 200) return `${server.name} was not changed: ${response.fault}`;
   update_row(row, response.json);
   filter();
-  put(at("said"), `${server.name} is now ${response.json.state}, with weight ${response.json.weight}`);
+  put(at("said"), `${server.name} is now ${(STATES[response.json.state] ?? [, response.json.state])[1].toLowerCase()}, with weight ${response.json.weight}`);
   return null;
 }
 
