@@ -109,20 +109,16 @@ impl Scale {
         let requests = requests(candidate);
         let predicted_us = match known(candidate) {
             None => self.median_us * (requests as f32 + 1.0),
-            Some(latency) if latency.samples >= SAMPLES_ENOUGH => predicted_us(latency, requests),
+            Some(latency) if latency.samples >= SAMPLES_ENOUGH => latency.predicted_us(requests),
             Some(latency) => {
                 let other_us = self.median_us * (requests as f32 + 1.0);
-                other_us + (predicted_us(latency, requests) - other_us) * (latency.samples / SAMPLES_ENOUGH)
+                other_us + (latency.predicted_us(requests) - other_us) * (latency.samples / SAMPLES_ENOUGH)
             }
         };
         let usual_us = predicted_us.max(candidate.silence_us) + NOISE_US;
         usual_us * candidate.report * (1.0 + SPREAD * requests as f32)
             / (candidate.good / TOLERATED_FROM).min(1.0)
     }
-}
-
-fn predicted_us(latency: Reading, requests: u32) -> f32 {
-    latency.predicted_us(requests)
 }
 
 fn usable(candidates: &[Candidate]) -> impl Iterator<Item = &Candidate> {
