@@ -18,8 +18,8 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
-/// In a standing queue a request may wait for so many times what one takes at its server: slow servers alone are no
-/// reason to reject anything.
+/// A wait of so many times what a request takes at its server is fine, up to the interval of CoDel, and in a standing queue a request may
+/// wait for so long in any case: slow servers alone are no reason to reject anything.
 const TIMES_LATENCY: u32 = 4;
 
 /// The same where limits are measured: at 95 % of the capacity of twelve slots one request in a thousand waits for eleven times of what
@@ -210,7 +210,11 @@ pub fn last_moment(since: Moment, expires: Moment, usual: Duration) -> Moment {
 /// The rules for a queue of servers that usually take so long: a wait of a few times that is no sign of an overload.
 pub fn rules(rules: &Rules, usual: Duration) -> Rules {
     match rules.is_measured {
-        false => Rules { max_wait: rules.max_wait.max(usual * TIMES_LATENCY), ..*rules },
+        false => {
+            let fine = usual * TIMES_LATENCY;
+            let target = rules.target.max(fine.min(rules.interval));
+            Rules { target, max_wait: rules.max_wait.max(fine), ..*rules }
+        }
         true => {
             let fine = (usual * TIMES_LATENCY_MEASURED).clamp(rules.deadline / 10, rules.deadline / 4);
             Rules { target: rules.target.max(fine), max_wait: rules.max_wait.max(fine), ..*rules }
@@ -242,19 +246,28 @@ mod tests {
         queue: ServerQueue,
     }
 
+    /// Four times what a request takes is more than this.
+    const RULES: Rules = Rules {
+        deadline: Duration::from_secs(5),
+        target: Duration::from_millis(5),
+        interval: Duration::from_millis(100),
+        max_wait: Duration::from_millis(40),
+        is_measured: false,
+    };
+
     impl Fixture {
         fn enter(&self, key: usize, priority: Priority, capacity: usize, ms: u64) -> Option<QueueToken> {
             let worker = Arc::clone(&self.worker) as Arc<dyn Call>;
             let now = Moment::from_millis(ms);
-            self.queue.enter(worker, (key, 0), (priority, Moment::NEVER), &Rules::default(), capacity, now)
+            self.queue.enter(worker, (key, 0), (priority, Moment::NEVER), &RULES, capacity, now)
         }
 
         fn turn(&self, token: &QueueToken, ms: u64) -> Turn {
-            self.queue.turn(token, &Rules::default(), Moment::from_millis(ms))
+            self.queue.turn(token, &RULES, Moment::from_millis(ms))
         }
 
         fn serve(&self, token: &QueueToken, ms: u64) -> Admit {
-            self.queue.serve(token, &Rules::default(), Some(20_000.0), Moment::from_millis(ms))
+            self.queue.serve(token, &RULES, Some(20_000.0), Moment::from_millis(ms))
         }
 
         fn called(&self) -> Vec<usize> {
@@ -314,7 +327,7 @@ mod tests {
             let enter = |(key, ms)| all.enter(key, Priority::Normal, 9, ms).unwrap();
             let tokens: Vec<_> = [1_000, 1_001, 1_002, 1_003].into_iter().enumerate().map(enter).collect();
             let serve = |token: &QueueToken, takes_us, ms| {
-                all.queue.serve(token, &Rules::default(), takes_us, Moment::from_millis(ms))
+                all.queue.serve(token, &RULES, takes_us, Moment::from_millis(ms))
             };
             assert_eq!(serve(&tokens[0], Some(400_000.0), 1_400), Admit::Serve);
             assert_eq!(serve(&tokens[1], Some(400_000.0), 1_800), Admit::Serve);

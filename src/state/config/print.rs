@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(
             config["threadpool"],
             json!({ "min_workers": 1, "max_workers": 7, "queue_capacity": 100, "queue_timeout": "5s",
-            "queue_target": "5ms", "queue_interval": "100ms", "queue_max_wait": "40ms" })
+            "queue_target": "5ms", "queue_interval": "100ms", "queue_max_wait": "500ms" })
         );
         assert_eq!(config["servers"]["list"][0]["address"], "evenkeel:1");
         assert_eq!(config["admin"]["token"], MASK);

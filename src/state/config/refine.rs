@@ -328,7 +328,7 @@ fn threadpool(s: &mut Section<'_, '_>) -> Threadpool {
             deadline: s.get("queue_timeout", 5 * SECOND, rules::duration(WAIT)),
             target: s.get("queue_target", 5 * MS, rules::duration(WAIT)),
             interval: s.get("queue_interval", 100 * MS, rules::duration(WAIT)),
-            max_wait: s.get("queue_max_wait", 40 * MS, rules::duration(WAIT)),
+            max_wait: s.get("queue_max_wait", 500 * MS, rules::duration(WAIT)),
         },
     }
 }
