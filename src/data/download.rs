@@ -4,8 +4,10 @@ mod body;
 mod context;
 mod head;
 mod send;
+mod told;
 
 pub use context::{Downloaded, ResponseContext, StreamEnd};
+pub use told::Copied;
 
 use super::client::{Client, Failure};
 use super::context::Scratch;
@@ -17,8 +19,7 @@ use crate::http1::body::Body;
 use crate::http1::encoding::Encoder;
 use crate::http1::event_stream::Events;
 use crate::http1::framing::Framing;
-use crate::policy::key::Key;
-use crate::policy::orca::Reported;
+use told::Told;
 
 /// A response on its way.
 #[derive(Debug)]
@@ -46,12 +47,8 @@ pub struct Download {
     events: Option<Events>,
     /// The server switched to WebSocket.
     websocket: bool,
-    /// For the request that may pass.
-    copied: Copied,
-    /// The session that the server began.
-    learned: Option<Key>,
-    /// What the server said of its load; in a box, because few pools read that.
-    reported: Option<Box<Reported>>,
+    /// What the server said to us, if anything.
+    told: Option<Box<Told>>,
     /// What the client has not taken yet.
     out: Vec<u8>,
     sent: usize,
@@ -96,9 +93,7 @@ impl Download {
             encoder: None,
             events: None,
             websocket: false,
-            copied: Copied::default(),
-            learned: None,
-            reported: None,
+            told: None,
             out,
             sent: 0,
             pipe: None,
@@ -208,11 +203,6 @@ impl Download {
         self.interim_bytes = 0;
     }
 
-    /// After [`Downloaded::Authorized`]: what is copied of that response.
-    pub fn take_copied(&mut self) -> Copied {
-        std::mem::take(&mut self.copied)
-    }
-
     /// Takes a response of our own, in place of a server's. The connection to the client stays if `keeps`.
     pub fn replace(&mut self, status: u16, keeps: bool, write: impl FnOnce(&mut Vec<u8>)) {
         self.pipe = None;
@@ -232,16 +222,6 @@ impl Download {
     /// Bytes to the client that were no heads, so far.
     pub fn body_bytes(&self) -> u64 {
         self.bytes.saturating_sub(self.head_bytes)
-    }
-
-    /// The session that the server began with its response.
-    pub fn take_learned(&mut self) -> Option<Key> {
-        self.learned.take()
-    }
-
-    /// What the server said of its load.
-    pub fn take_reported(&mut self) -> Option<Reported> {
-        self.reported.take().map(|reported| *reported)
     }
 
     /// Gives its buffer back; what is in it stays unsent.
@@ -311,15 +291,6 @@ impl Download {
         let is_end = self.is_received() && !self.client_keeps && context.request_done;
         if is_end { Then::End } else { Then::Open }
     }
-}
-
-/// Header lines of the response that lets a request pass, each with its line end.
-#[derive(Debug, Default)]
-pub struct Copied {
-    /// For the request.
-    pub to_server: Vec<u8>,
-    /// For the response to it.
-    pub to_client: Vec<u8>,
 }
 
 #[cfg(test)]

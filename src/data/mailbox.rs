@@ -4,18 +4,24 @@ use crate::state::queue::Call;
 use mio::Waker;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// What other threads tell a worker: which of its client connections are called. Posting wakes it.
 #[derive(Debug)]
 pub struct Mailbox {
     called: Mutex<Vec<(usize, u32)>>,
+    /// There are some. Set before the worker is woken, so that a look at each turn costs no lock.
+    has_called: AtomicBool,
     waker: Arc<Waker>,
 }
 
 impl Mailbox {
     /// The mailbox of the worker that this waker wakes.
     pub fn new(waker: Arc<Waker>) -> Self {
-        Mailbox { called: Mutex::default(), waker }
+        Mailbox { called: Mutex::default(), has_called: AtomicBool::new(false), waker }
     }
 
     /// Wakes the worker.
@@ -26,13 +32,20 @@ impl Mailbox {
 
     /// Takes the keys and turns of the connections that were called.
     pub fn take(&self, into: &mut Vec<(usize, u32)>) {
-        into.append(&mut self.called.lock());
+        if self.has_called.load(Acquire) {
+            let mut called = self.called.lock();
+            self.has_called.store(false, Relaxed);
+            into.append(&mut called);
+        }
     }
 }
 
 impl Call for Mailbox {
     fn call(&self, client: (usize, u32)) {
-        self.called.lock().push(client);
+        let mut called = self.called.lock();
+        called.push(client);
+        self.has_called.store(true, Release);
+        drop(called);
         self.wake();
     }
 }

@@ -301,8 +301,7 @@ pub(super) fn prepare(
 ) -> Result<(), Reason> {
     let Incoming { head, meta, sender, view } = *incoming;
     let peer = sender.peer.map(|peer| peer.ip().to_canonical());
-    let listen = &view.live.config.listen;
-    let peer_trusted = peer.is_some_and(|peer| listen.trusts(peer));
+    let peer_trusted = meta.peer_trusted;
     if head.secure && meta.secure.is_none() && !peer_trusted {
         return Err(Reason::Misdirected);
     }
@@ -320,7 +319,7 @@ pub(super) fn prepare(
         pseudonym: &view.live.pseudonym,
         request_id: matches!(meta.trace, TraceId::Ours(_)).then_some(meta.id),
         trace_parent: meta.trace_context.as_ref().and_then(|trace| trace.is_ours.then_some(trace.sent)),
-        forwarded: listen.forwarded,
+        forwarded: view.live.config.listen.forwarded,
         authority: &authority,
         rewritten: to.rewritten,
         edits: to.edits,

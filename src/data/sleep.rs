@@ -2,9 +2,17 @@
 //! worker sees it before it sleeps, or the one that pushed it sees that the worker sleeps, and wakes it.
 
 #[cfg(loom)]
-use loom::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
+use loom::sync::atomic::{
+    AtomicBool,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
 #[cfg(not(loom))]
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
 
 /// Set while a worker sleeps, or is about to.
 #[derive(Debug)]
@@ -19,15 +27,15 @@ impl Default for SleepFlag {
 impl SleepFlag {
     /// The worker is about to sleep. `has_work` looks for work; true: there is some, and it must not sleep.
     pub fn set(&self, has_work: impl FnOnce() -> bool) -> bool {
-        self.0.store(true, SeqCst);
+        self.0.store(true, Relaxed);
         // Between the flag and the look, as between a push and the look at the flag.
         fence(SeqCst);
         has_work()
     }
 
-    /// The worker is awake.
+    /// The worker is awake. One that does not see that yet wakes it for nothing.
     pub fn clear(&self) {
-        self.0.store(false, SeqCst);
+        self.0.store(false, Relaxed);
     }
 
     /// After work was pushed: whether the worker sleeps.

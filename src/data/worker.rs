@@ -121,7 +121,7 @@ impl Worker {
             self.run(key);
             moves += 1;
         }
-        self.handle.moves.fetch_add(moves, Relaxed);
+        self.handle.note_moves(moves);
     }
 
     /// The only place where a worker blocks: in the channel when it has no connection at all, otherwise in its poller.
@@ -149,7 +149,7 @@ impl Worker {
         self.cx.now = time::now();
         self.cx.polled_at = self.cx.now;
         let slept = self.cx.now.since(begun);
-        self.handle.slept_nanos.fetch_add(slept.as_nanos() as u64, Relaxed);
+        self.handle.note_sleep(slept);
         work
     }
 
@@ -217,7 +217,7 @@ impl Worker {
                 if connection.is_idle() && waited > self.cx.live().config.threadpool.admit.deadline {
                     connection.reject(Reason::QueueTimeout);
                 }
-                self.handle.moves.fetch_add(1, Relaxed);
+                self.handle.note_moves(1);
                 self.adopt(connection);
             }
             Work::Stop => self.stopping = true,
@@ -388,7 +388,8 @@ impl Worker {
         if self.busy > 1 {
             self.pool.gauges.notify_if_asleep();
         }
-        while let Ok(wanted) = self.handle.lists.1.try_recv() {
+        while !self.handle.lists.1.is_empty() {
+            let Ok(wanted) = self.handle.lists.1.try_recv() else { break };
             let _ = wanted.send(self.list());
         }
     }

@@ -90,13 +90,25 @@ pub struct Handle {
     pub in_flight: AtomicUsize,
     /// It waits in its poller, or is about to.
     pub sleeps: SleepFlag,
-    /// The time that it ever slept, in nanoseconds.
-    pub slept_nanos: AtomicU64,
-    /// How often its connections moved.
-    pub moves: AtomicU64,
+    /// The time that it ever slept, in nanoseconds. Only the worker itself writes it.
+    slept_nanos: AtomicU64,
+    /// How often its connections moved. Only the worker itself writes it.
+    moves: AtomicU64,
     /// Asks it for a list of its exchanges.
     pub lists: (Sender<Listing>, Receiver<Listing>),
     mailbox: Arc<Mailbox>,
+}
+
+impl Handle {
+    /// The worker has slept for so long; called by the worker alone.
+    pub fn note_sleep(&self, slept: Duration) {
+        self.slept_nanos.store(self.slept_nanos.load(Relaxed) + slept.as_nanos() as u64, Relaxed);
+    }
+
+    /// Connections of the worker have moved so often; called by the worker alone.
+    pub fn note_moves(&self, moves: u64) {
+        self.moves.store(self.moves.load(Relaxed) + moves, Relaxed);
+    }
 }
 
 impl WorkerPool {
@@ -161,7 +173,8 @@ impl WorkerPool {
 
     /// The next work, if there is any now.
     pub fn take_now(&self) -> Option<Work> {
-        self.channel.1.try_recv().ok()
+        // A look costs less than a try, which ends in a fence.
+        if self.channel.1.is_empty() { None } else { self.channel.1.try_recv().ok() }
     }
 
     /// Waits for work; `None` after `limit`.

@@ -20,17 +20,22 @@ pub(super) struct Options {
 impl Options {
     /// Adds one Connection value.
     pub(super) fn note(&mut self, value: &[u8]) {
-        for option in list(value) {
-            if option.eq_ignore_ascii_case(b"close") {
-                self.close = true;
-            } else if option.eq_ignore_ascii_case(b"keep-alive") {
-                self.keep_alive = true;
-            } else if option.eq_ignore_ascii_case(b"upgrade") {
-                self.upgrade = true;
-            } else {
-                self.nominated += 1;
-            }
+        // Most values are one option: they need no search for commas.
+        if !self.knows(value) {
+            list(value).for_each(|option| self.nominated += usize::from(!self.knows(option)));
         }
+    }
+
+    /// Adds an option about the connection itself; false: it is none, and so a name of a field.
+    fn knows(&mut self, option: &[u8]) -> bool {
+        let known = match option.len() {
+            5 if option.eq_ignore_ascii_case(b"close") => &mut self.close,
+            7 if option.eq_ignore_ascii_case(b"upgrade") => &mut self.upgrade,
+            10 if option.eq_ignore_ascii_case(b"keep-alive") => &mut self.keep_alive,
+            _ => return false,
+        };
+        *known = true;
+        true
     }
 
     /// The sender wants the connection kept after this message (RFC 9112 section 9.3).

@@ -16,7 +16,6 @@ use crate::http1::head::{self, Parsed, ResponseHead, Version};
 use crate::http1::names::Name;
 use crate::http1::reason::Reason;
 use crate::http1::reply;
-use crate::policy::orca;
 use std::ops::Range;
 
 /// What a look at the server's bytes found.
@@ -195,8 +194,7 @@ impl Download {
             return Ok(Found::Retriable(head.len));
         }
         if let Some(auth) = context.copies.filter(|_| (200..300).contains(&head.status)) {
-            forward::copied(&head.fields, &auth.copy_headers, &mut self.copied.to_server);
-            forward::copied(&head.fields, &auth.copy_to_response, &mut self.copied.to_client);
+            self.copy(&head, auth);
             return Ok(Found::Authorized(head.len));
         }
         Ok(self.begin_final(&head, context, &mut scratch.reply))
@@ -262,18 +260,6 @@ impl Download {
             coding: coding.filter(|_| self.encoder.is_some()),
             weakens_tag: renews && context.has_weak_tag && taken.is_some(),
             varies: (suits || renews) && !encoding::is_varied(&head.fields),
-        }
-    }
-
-    /// What the server said to us and not to the client: the session that it began, and its load.
-    fn note_told(&mut self, head: &ResponseHead<'_, '_>, context: &ResponseContext<'_>) {
-        self.learned = context.learns.and_then(|(name, sessions)| {
-            let lines = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"set-cookie"));
-            lines.filter_map(|field| sessions.key_of(field.value, name)).last()
-        });
-        if let Some((metric, true)) = context.load_metric {
-            let value = head.fields.values(Name::LoadMetrics).next();
-            self.reported = Some(Box::new(orca::read_if_any(value, metric)));
         }
     }
 }

@@ -81,7 +81,11 @@ impl Exchange {
             ControlFlow::Continue(sent) => sent,
             ControlFlow::Break(relayed) => return Ok(relayed),
         };
-        let received = match self.receive_response(key, client, cx)? {
+        let downloaded = match self.may_receive(key, cx) {
+            true => self.receive_response(key, client, cx)?,
+            false => Downloaded::Moved(0),
+        };
+        let received = match downloaded {
             Downloaded::Moved(received) => received,
             Downloaded::Upgraded => return Ok(Relayed::Upgraded),
             Downloaded::Authorized => return Ok(Relayed::Authorized),
@@ -155,6 +159,13 @@ impl Exchange {
             self.asked_at = Some(*now);
         }
         Ok(ControlFlow::Continue(sent))
+    }
+
+    /// Whether a step of the response can bring anything: before the server has responded there is none, and a request mostly
+    /// waits once for that.
+    fn may_receive(&self, key: usize, cx: &mut Context) -> bool {
+        let may_read = cx.servers.get_mut(key).is_none_or(|connection| connection.stream.may_read());
+        may_read || self.download.has_incoming() || self.download.has_unsent()
     }
 
     /// What there is of the response goes to the client.
