@@ -217,12 +217,41 @@ fn matches<const LEN: usize>(bytes: &[u8], pattern: &[u8; LEN]) -> bool {
     }
 }
 
+/// How many bytes are token characters; eight at a time while they are letters and dashes, as most of a name is.
 fn token_run(bytes: &[u8]) -> usize {
-    bytes.iter().position(|byte| !TOKEN[*byte as usize]).unwrap_or(bytes.len())
+    let mut at = 0;
+    while let Some(word) = tail(bytes, at).first_chunk::<8>() {
+        let marks = neither_letter_nor_dash(u64::from_le_bytes(*word));
+        if marks == 0 {
+            at += 8;
+            continue;
+        }
+        at += marks.trailing_zeros() as usize / 8;
+        match bytes.get(at) {
+            Some(byte) if TOKEN[*byte as usize] => at += 1,
+            _ => return at,
+        }
+    }
+    let rest = tail(bytes, at);
+    at + rest.iter().position(|byte| !TOKEN[*byte as usize]).unwrap_or(rest.len())
+}
+
+/// Marks the high bit of every byte that is neither a letter nor a dash. No sum reaches the next byte.
+fn neither_letter_nor_dash(word: u64) -> u64 {
+    let ascii = word & (ONES * 0x7f);
+    let lower = ascii | (ONES * 0x20);
+    let from_a = lower + ONES * u64::from(0x80 - b'a');
+    let behind_z = lower + ONES * u64::from(0x80 - b'z' - 1);
+    let not_dash = (ascii ^ (ONES * u64::from(b'-'))) + ONES * 0x7f;
+    ((!from_a | behind_z) & not_dash | word) & (ONES * 0x80)
 }
 
 fn blank_run(bytes: &[u8]) -> usize {
-    bytes.iter().position(|byte| !is_blank(*byte)).unwrap_or(bytes.len())
+    match bytes {
+        // As it mostly is.
+        [b' ', next, ..] if !is_blank(*next) => 1,
+        _ => bytes.iter().position(|byte| !is_blank(*byte)).unwrap_or(bytes.len()),
+    }
 }
 
 /// Visible ASCII without `#`: a fragment is never sent, and other bytes must be percent-encoded (RFC 9112
@@ -257,9 +286,11 @@ fn short_text_run(bytes: &[u8]) -> usize {
     bytes.iter().position(|byte| is_control(*byte)).unwrap_or(bytes.len())
 }
 
+/// A one in each byte.
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+
 /// Marks the high bit of every byte that is below 0x20 or is 0x7f; marks above the lowest may be wrong.
 fn controls(word: u64) -> u64 {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
     let low = word.wrapping_sub(ONES * 0x20) & !word;
     let delete = word ^ (ONES * 0x7f);
     let delete = delete.wrapping_sub(ONES) & !delete;
@@ -309,6 +340,20 @@ mod tests {
         }
         for byte in (b' '..=b'~').chain(0x80..=0xff).chain([b'\t']) {
             assert_eq!(text_run(&[byte; 19]), 19, "{byte:#x}");
+        }
+    }
+
+    #[test]
+    fn token_runs_end_at_the_first_other_byte_wherever_it_stands() {
+        for byte in 0..=255u8 {
+            for before in [b'a', b'Z', b'-', b'0', b'~'] {
+                for at in 0..20 {
+                    let mut name = vec![before; 24];
+                    name[at] = byte;
+                    let expected = if TOKEN[byte as usize] { 24 } else { at };
+                    assert_eq!(token_run(&name), expected, "{byte:#x} after {before:#x}");
+                }
+            }
         }
     }
 
