@@ -1,4 +1,4 @@
-//! Whether the certificate of a server is trusted, and in which words it is not: towards servers and in the load generator.
+//! Whether a certificate is trusted, and in which words it is not: those of servers, also in the load generator, and of clients.
 
 use super::cryptography::provider;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -71,7 +71,8 @@ impl ServerCertVerifier for IssuedOrNamed {
     }
 }
 
-fn in_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
+/// Whether the dates of a certificate are good.
+pub fn in_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
     let moment =
         |time: i64| UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(time).unwrap_or(0)));

@@ -202,7 +202,7 @@ mod tests {
         let [listener] = &config.listen.listeners[..] else { panic!("{text}") };
         assert_eq!((&*listener.name, &*listener.place.to_string()), ("https", "[::]:8443"));
         let tls = listener.tls.as_ref().unwrap();
-        assert_eq!(tls.certificates[0].certificate, Path::new("site.pem"));
-        assert_eq!(tls.certificates[0].key, Path::new("site.key"));
+        assert_eq!(tls.certificates[0].files.certificate, Path::new("site.pem"));
+        assert_eq!(tls.certificates[0].files.key, Path::new("site.key"));
     }
 }

@@ -179,20 +179,18 @@ fn forward_to(
     Ok(Routed::Forward(pool, Some(Box::new(way))))
 }
 
-/// Whether a request names another host than its TLS connection was made for, where clients need certificates: what is between
-/// the client and here may have let it through for that one (RFC 9110 section 7.4; nginx and Caddy do the same). Trusted proxies may
-/// name their servers as they like.
+/// Whether a request names another host than its TLS connection was made for, where one of the two asks clients for certificates:
+/// other clients may come in for it, and what is between the client and here may have let it through for the one that was named
+/// (RFC 9110 section 7.4; nginx and Caddy do the same). Trusted proxies may name their servers as they like.
 fn is_for_another_name(listener: &OpenListener, head: &RequestHead<'_, '_>, meta: &Meta) -> bool {
-    let Some(name) = meta.secure.as_ref().and_then(|secure| secure.server_name.as_deref()) else {
+    let Some(tls) = listener.tls.as_ref().filter(|tls| tls.asks_clients && !meta.peer_trusted) else {
         return false;
     };
-    let asks_certificates =
-        listener.settings.tls.as_ref().is_some_and(|settings| settings.client_auth.is_some());
+    let name = meta.secure.as_ref().and_then(|secure| secure.server_name.as_deref());
     let plain = |host: &[u8]| host.strip_suffix(b".").unwrap_or(host).to_ascii_lowercase();
-    asks_certificates
-        && !meta.peer_trusted
-        && !head.host.is_empty()
-        && plain(without_port(head.host)) != plain(name.as_bytes())
+    let host = plain(without_port(head.host));
+    let is_same = name.is_some_and(|name| host == plain(name.as_bytes()));
+    !head.host.is_empty() && !is_same && !tls.may_serve(&String::from_utf8_lossy(&host), name)
 }
 
 /// No route matches, or there are none.

@@ -61,7 +61,7 @@ pub use hash::HashSettings;
 pub use health_check::{
     EXPECT_BYTES_MAX, ExecProbe, Expected, GrpcProbe, HealthCheck, HttpProbe, Probe, TcpProbe,
 };
-pub use listener::{Certificate, ClientAuth, Listener, Place, TlsToClients, TlsVersion};
+pub use listener::{Certificate, ClientAuth, HostCertificate, Listener, Place, TlsToClients, TlsVersion};
 #[cfg(test)]
 pub(super) use load::parse_routes;
 pub use load::{Input, fault_at, load, load_from, parse, parse_change, parse_server, print};

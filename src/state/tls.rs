@@ -1,6 +1,8 @@
 //! TLS: certificates, read and checked, and what sessions are made of. No sockets: the data plane and the probes have those.
 
 pub mod certificate;
+mod choice;
+mod clients;
 pub mod failure;
 pub mod listener;
 pub mod revocation;

@@ -11,6 +11,7 @@
 mod support;
 
 mod addresses;
+mod client_certificates;
 mod proxy_protocol;
 mod tls_clients;
 mod tls_servers;

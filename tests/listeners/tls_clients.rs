@@ -883,6 +883,13 @@ fn every_fault_of_a_certificate_is_reported_by_path_with_what_to_do() {
     let mut tls = pair(&one.certificate, &one.key);
     tls["client_auth"] = json!({"ca": one.key});
     check(tls, "client_auth.ca", "has a private key and no certificate");
+    let mut both = pair(&one.certificate, &one.key);
+    let second =
+        json!({"certificate": two.certificate, "key": two.key, "client_auth": {"ca": authority.file()}});
+    both["certificates"].as_array_mut().unwrap().push(second);
+    check(both.clone(), "certificates[1].client_auth", "a.test is a name of certificates[0], too");
+    both["certificates"][1]["client_auth"]["ca"] = json!(one.key);
+    check(both, "certificates[1].client_auth.ca", "has a private key and no certificate");
     let another = Authority::new("another");
     for (list, advice) in [
         (authority.path("none.crl"), "there is no file"),

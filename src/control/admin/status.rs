@@ -13,7 +13,7 @@ use crate::base::ids::{ByPool, PoolId};
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::policy::health::Health;
-use crate::state::config::TlsToClients;
+use crate::state::config::{ClientAuth, TlsToClients};
 use crate::state::histogram::Counts;
 use crate::state::history::Sample;
 use crate::state::instance::Instance;
@@ -80,9 +80,17 @@ struct TlsStatus {
     min_version: &'static str,
     /// `none`, `request` or `require`.
     client_auth: &'static str,
-    certificates: Vec<CertificateStatus>,
+    certificates: Vec<HostCertificateStatus>,
     /// Lists of revoked certificates of clients; `name` is the authority.
     crl: Vec<CertificateStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct HostCertificateStatus {
+    #[serde(flatten)]
+    of: CertificateStatus,
+    /// As in [`TlsStatus`].
+    client_auth: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -416,16 +424,16 @@ fn tls_status(tls: &TlsToClients, open: Option<&ListenerTls>) -> TlsStatus {
         file: expiry.file.display().to_string(),
         expires: unix_rfc3339(u64::try_from(expiry.not_after).unwrap_or(0)),
     };
-    let all = |expiries: Option<Vec<Expiry>>| expiries.into_iter().flatten().map(certificate).collect();
+    let expiries = open.map(ListenerTls::expiries).unwrap_or_default();
+    let of_hosts = tls.certificates.iter().zip(expiries).map(|(settings, expiry)| HostCertificateStatus {
+        of: certificate(expiry),
+        client_auth: ClientAuth::name(settings.client_auth.as_ref()),
+    });
     TlsStatus {
         min_version: tls.min_version.name(),
-        client_auth: match &tls.client_auth {
-            None => "none",
-            Some(auth) if auth.require => "require",
-            Some(_) => "request",
-        },
-        certificates: all(open.map(ListenerTls::expiries)),
-        crl: all(open.map(ListenerTls::lists)),
+        client_auth: ClientAuth::name(tls.client_auth.as_ref()),
+        certificates: of_hosts.collect(),
+        crl: open.map(ListenerTls::lists).unwrap_or_default().into_iter().map(certificate).collect(),
     }
 }
 

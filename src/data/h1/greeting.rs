@@ -8,7 +8,9 @@ use crate::data::transport::Moved;
 use crate::http1::reason::Reason;
 use crate::state::stats::Counter;
 use crate::state::tls::failure::HandshakeFailure;
+use crate::state::tls::listener::Hello;
 use rustls::{HandshakeKind, ServerConnection};
+use rustls_pki_types::UnixTime;
 use std::io;
 use std::sync::Arc;
 
@@ -23,6 +25,22 @@ pub(super) fn is_tls(bytes: &[u8]) -> bool {
 /// Whether bytes begin like a request, whose method is in upper case.
 fn is_http(first: u8) -> bool {
     first.is_ascii_uppercase()
+}
+
+/// How a handshake began.
+enum Begun {
+    /// The connection is in its next phase.
+    Goes,
+    /// More bytes have to come first.
+    Partial,
+    /// It is over.
+    Ends(Advance),
+}
+
+impl From<Option<Advance>> for Begun {
+    fn from(advance: Option<Advance>) -> Self {
+        advance.map_or(Begun::Goes, Begun::Ends)
+    }
 }
 
 impl Connection {
@@ -43,6 +61,9 @@ impl Connection {
             match received {
                 Ok(Moved::Bytes(_)) => {}
                 Ok(Moved::Blocked) => return self.wait_for_client(cx),
+                Ok(Moved::End) if is_tls(&self.client.input) => {
+                    return self.fail_handshake(HandshakeFailure::ClientGone, cx);
+                }
                 // Whoever connects and says nothing, such as a probe of a port, is no failure.
                 Ok(Moved::End) | Err(_) => return Some(Advance::Closed),
             }
@@ -50,7 +71,11 @@ impl Connection {
             match self.introduce(&bytes) {
                 Ok(Some(skipped)) => match bytes.get(skipped..).unwrap_or_default() {
                     [] => {}
-                    records => return self.begin_tls(records, cx),
+                    records => match self.begin_tls(records, cx) {
+                        Begun::Goes => return None,
+                        Begun::Ends(advance) => return Some(advance),
+                        Begun::Partial => self.client.input = bytes,
+                    },
                 },
                 Ok(None) => self.client.input = bytes,
                 Err(reason) => {
@@ -62,28 +87,32 @@ impl Connection {
         }
     }
 
-    fn begin_tls(&mut self, records: &[u8], cx: &mut Context) -> Option<Advance> {
+    fn begin_tls(&mut self, records: &[u8], cx: &mut Context) -> Begun {
         match records.first() {
             Some(&HANDSHAKE_RECORD) => {}
             Some(first) if is_http(*first) => {
                 self.client.input = records.to_vec();
                 self.begin_rejection(Reason::HttpOnHttpsPort, cx);
-                return None;
+                return Begun::Goes;
             }
-            _ => return self.fail_handshake(HandshakeFailure::NotTls, cx),
+            _ => return self.fail_handshake(HandshakeFailure::NotTls, cx).into(),
         }
         let was = self.listener();
         let now = was.and_then(|was| cx.live().listener(was.id));
         let tls = [now, was].into_iter().flatten().find_map(|listener| listener.tls.as_ref());
-        let config = tls.map(|tls| tls.config());
-        let session = config.and_then(|config| ServerConnection::new(config).ok());
+        let session = match tls.map(|tls| tls.config(records)) {
+            Some(Some(Hello::Partial)) => return Begun::Partial,
+            Some(None) => return self.fail_handshake(HandshakeFailure::Malformed, cx).into(),
+            Some(Some(Hello::Complete(config))) => ServerConnection::new(config).ok(),
+            None => None,
+        };
         let Some(session) = session else {
             cx.shard().reject(Reason::Internal);
-            return Some(Advance::Closed);
+            return Begun::Ends(Advance::Closed);
         };
         self.client.stream.secure(session.into(), records);
         self.phase = Phase::Handshake;
-        None
+        Begun::Goes
     }
 
     /// Goes on with the handshake.
@@ -96,7 +125,11 @@ impl Connection {
                 if tls.session().handshake_kind() == Some(HandshakeKind::Resumed) {
                     cx.shard().count(Counter::TlsResumed);
                 }
-                self.secure = Some(Arc::new(Secure::of(tls.session())));
+                let secure = Secure::of(tls.session());
+                if let Err(failure) = self.verify_again(&secure, cx) {
+                    return self.fail_handshake(failure, cx);
+                }
+                self.secure = Some(Arc::new(secure));
                 (self.phase, self.since) = (Phase::Head, cx.now);
                 None
             }
@@ -110,6 +143,19 @@ impl Connection {
                 self.fail_handshake(failure, cx)
             }
         }
+    }
+
+    /// A session that is resumed skips the verification of its client's certificate, which may be no longer good.
+    fn verify_again(&self, secure: &Secure, cx: &Context) -> Result<(), HandshakeFailure> {
+        let Some(session) = self.client.stream.tls().map(|tls| tls.session()) else { return Ok(()) };
+        let chain = session.peer_certificates().unwrap_or_default();
+        let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        let listener = self.listener().filter(|_| is_resumed && !chain.is_empty());
+        let Some(tls) = listener.and_then(|was| cx.live().known_listener(was.id)?.tls.as_ref()) else {
+            return Ok(());
+        };
+        let verified = tls.verify_again(secure.server_name.as_deref(), chain, UnixTime::now());
+        verified.map_err(|error| HandshakeFailure::of(&error))
     }
 
     /// The connection closes; an alert that was sent is left to the client to read.

@@ -190,6 +190,16 @@ const HINTS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "certificates[]",
+        &["ca", "client_ca", "verify", "client_certificate", "mtls", "ssl_verify_client", "crl"],
+        "write \"client_auth\": { \"ca\": \"clients.pem\", \"mode\": \"require\" }",
+    ),
+    (
+        "certificates[]",
+        &["names", "host", "hosts", "domain", "domains", "server_name", "sni"],
+        "leave it out: clients get the certificate that is for the name that they ask for, and routes have \"host\"",
+    ),
+    (
+        "certificates[]",
         &["cert", "crt", "cert_file", "certFile", "pem", "file", "chain", "fullchain"],
         "write \"certificate\": \"site.pem\"",
     ),

@@ -40,10 +40,10 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsToClients {
     /// Never empty. The first is for clients that name no host, or one that no certificate is for, where they may come in.
-    pub certificates: Vec<Certificate>,
+    pub certificates: Vec<HostCertificate>,
     /// The oldest version that is spoken.
     pub min_version: TlsVersion,
-    /// Whether clients are asked for certificates.
+    /// Whether clients are asked for certificates, where a certificate here does not say otherwise.
     pub client_auth: Option<ClientAuth>,
     /// Protocols that are offered (RFC 7301), the preferred first; empty offers none.
     pub alpn: Vec<String>,
@@ -51,6 +51,15 @@ pub struct TlsToClients {
     pub refuses_unknown_names: bool,
     /// From the accepted connection to the end of the handshake; `None` is `timeouts.client_head`.
     pub handshake_timeout: Option<Duration>,
+}
+
+/// The certificate of some hosts, and which clients may come in for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostCertificate {
+    /// Where it is.
+    pub files: Certificate,
+    /// Whether clients of these hosts are asked for certificates: its own, or that of the listener.
+    pub client_auth: Option<ClientAuth>,
 }
 
 /// Two files in PEM form; they may be the same.
@@ -90,6 +99,17 @@ pub struct ClientAuth {
     pub crl: Option<PathBuf>,
     /// Clients without a certificate are rejected.
     pub require: bool,
+}
+
+impl ClientAuth {
+    /// `none`, `request` or `require`.
+    pub fn name(auth: Option<&ClientAuth>) -> &'static str {
+        match auth {
+            None => "none",
+            Some(auth) if auth.require => "require",
+            Some(_) => "request",
+        }
+    }
 }
 
 impl Listener {

@@ -5,7 +5,8 @@ use super::refine::SOCKET_PATH_MAX;
 use super::routes::path_of_condition;
 use super::tree::{Node, Value};
 use super::{
-    Certificate, ClientAuth, Config, Listener, Network, Place, TlsToClients, TlsVersion, elsewhere, rules,
+    Certificate, ClientAuth, Config, HostCertificate, Listener, Network, Place, TlsToClients, TlsVersion,
+    elsewhere, rules,
 };
 use crate::base::text::is_plain;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -120,13 +121,18 @@ fn tls(s: &mut Section<'_, '_>, folder: &Path) -> TlsToClients {
     let example = "[ { \"certificate\": \"site.pem\", \"key\": \"site.key\" } ]";
     let given = s.has("certificates");
     let certificates = s.objects_like("certificates", example, |section, _| certificate(section, folder));
+    let of_all = s.optional("client_auth", |section| client_auth(section, folder)).flatten();
+    let certificates = certificates
+        .into_iter()
+        .map(|(files, own)| HostCertificate { files, client_auth: own.unwrap_or_else(|| of_all.clone()) });
+    let certificates = certificates.collect();
     if s.is_there() && (!given || s.is_empty_list("certificates")) {
         s.fault("certificates", format!("is missing; write \"certificates\": {example}"));
     }
     TlsToClients {
         certificates,
         min_version: s.get("min_version", TlsVersion::Tls12, version),
-        client_auth: s.optional("client_auth", |section| client_auth(section, folder)).flatten(),
+        client_auth: of_all,
         alpn: s.values("alpn", protocol).unwrap_or_else(|| vec!["http/1.1".to_owned()]),
         refuses_unknown_names: s
             .get("unknown_name", false, |node| rules::word(node, &[("default", false), ("refuse", true)])),
@@ -134,12 +140,14 @@ fn tls(s: &mut Section<'_, '_>, folder: &Path) -> TlsToClients {
     }
 }
 
-fn certificate(s: &mut Section<'_, '_>, folder: &Path) -> Option<Certificate> {
+/// The files, and the client_auth of their own: `None` where they have that of the listener.
+fn certificate(s: &mut Section<'_, '_>, folder: &Path) -> Option<(Certificate, Option<Option<ClientAuth>>)> {
+    let own = s.section_or_null("client_auth", |section| client_auth(section, folder));
     let certificate = s.required("certificate", rules::path(folder));
     let key = s.get("key", None, |node| rules::path(folder)(node).map(Some));
     let certificate = certificate?;
     // One file with both, as HAProxy has them.
-    Some(Certificate { key: key.unwrap_or_else(|| certificate.clone()), certificate })
+    Some((Certificate { key: key.unwrap_or_else(|| certificate.clone()), certificate }, own))
 }
 
 fn client_auth(s: &mut Section<'_, '_>, folder: &Path) -> Option<ClientAuth> {
@@ -297,9 +305,10 @@ mod tests {
         assert_eq!(socket.place, Place::Unix("/etc/e/web.sock".into()));
         assert_eq!(socket.name, "unix:etc-e-web.sock");
         let tls = socket.tls.as_ref().unwrap();
-        assert_eq!(tls.certificates[0].key, Path::new("/k/a.key"));
-        assert_eq!(tls.certificates[1].key, Path::new("/etc/e/b.pem"), "one file with both");
-        assert!(!tls.client_auth.as_ref().unwrap().require);
+        let [first, second] = &tls.certificates[..] else { panic!("two certificates") };
+        assert_eq!(first.files.key, Path::new("/k/a.key"));
+        assert_eq!(second.files.key, Path::new("/etc/e/b.pem"), "one file with both");
+        assert!(!first.client_auth.as_ref().unwrap().require);
         assert_eq!(clear.redirect_to_https, Some(443), "the listener with TLS has no port");
     }
 

@@ -4,20 +4,15 @@
 use super::super::stamp::{Stamp, stamp};
 use super::Problem;
 use super::certificate::{self, Loaded, Part};
-use super::revocation;
+use super::choice::{Choice, Conflict};
+use super::clients::{self, Clients};
 use crate::base::cryptography::provider;
-use crate::state::config::{Certificate, ClientAuth, Config, Listener, TlsToClients, TlsVersion};
+use crate::state::config::{Certificate, Config, Listener, TlsToClients, TlsVersion};
 use crate::state::live::Live;
 use parking_lot::{Mutex, RwLock};
-use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, VerifierBuilderError,
-    WebPkiClientVerifier,
-};
-use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig, SignatureAlgorithm};
-use std::collections::HashMap;
+use rustls::server::{Acceptor, NoServerSessionStorage};
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,33 +27,37 @@ pub struct ListenerTls {
     pub name: String,
     /// From the accepted connection to the end of the handshake.
     pub handshake_timeout: Duration,
+    /// Some clients are asked for certificates.
+    pub asks_clients: bool,
     key: String,
     settings: TlsToClients,
     current: RwLock<Current>,
     /// The files as they were when they were read, or found faulty, last.
-    seen: Mutex<Stamps>,
+    seen: Mutex<Vec<Stamp>>,
 }
 
 /// What is made of the files, and replaced when they change.
 #[derive(Clone, Debug)]
 struct Current {
-    config: Arc<ServerConfig>,
+    choice: Arc<Choice>,
+    /// Who may come in under which names, by the index that [`Choice`] has; most listeners have one entry.
+    clients: Vec<(Clients, Arc<ServerConfig>)>,
     expiries: Vec<Expiry>,
-    /// Until when the lists of revoked certificates hold.
-    lists: Vec<Expiry>,
     /// The files as they were.
-    stamps: Stamps,
-    /// Encrypts session tickets for all workers; it outlives a change of certificates, but none of which clients may come in.
-    tickets: Arc<dyn ProducesTickets>,
+    stamps: Vec<Stamp>,
 }
 
-/// The files of a listener as they were.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamps {
-    certificates: Vec<Stamp>,
-    /// Those that say which clients may come in.
-    client_auth: Vec<Stamp>,
+/// What the beginning of a handshake says.
+#[derive(Debug)]
+pub enum Hello {
+    /// The session is made of this.
+    Complete(Arc<ServerConfig>),
+    /// More of it has to come before it says for whom it is.
+    Partial,
 }
+
+/// The most bytes of a ClientHello that are waited for where its name decides who may come in; some have 2 KiB.
+const HELLO_MAX: usize = 16 * 1024;
 
 /// Until when a certificate, or a list of revoked ones, is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,42 +116,76 @@ impl ListenerTls {
         let Some(settings) = &listener.tls else { return Ok(None) };
         let key = format!("{}.tls", listener.key());
         let handshake_timeout = settings.handshake_timeout.unwrap_or(client_head);
-        let stamps = Stamps::now(settings);
+        let stamps = stamps(settings);
         if let Some(same) = before.filter(|before| {
             let is_same = (&before.name, &before.key, &before.settings) == (&listener.name, &key, settings);
             is_same && before.handshake_timeout == handshake_timeout && before.current.read().stamps == stamps
         }) {
             return Ok(Some(Arc::clone(same)));
         }
-        let tickets = before.and_then(|before| before.tickets_for(settings));
-        let current = Current::read(settings, &key, tickets, now)?;
+        let known = before.map_or_else(Vec::new, |before| before.clients());
+        let current = Current::read(settings, &key, &known, now)?;
         let (name, settings, seen) = (listener.name.clone(), settings.clone(), Mutex::new(stamps));
-        let tls = ListenerTls { name, handshake_timeout, key, settings, current: RwLock::new(current), seen };
+        let asks_clients = current.clients.iter().any(|(clients, _)| clients.are_asked());
+        let current = RwLock::new(current);
+        let tls = ListenerTls { name, handshake_timeout, asks_clients, key, settings, current, seen };
         Ok(Some(Arc::new(tls)))
     }
 
-    /// What encrypts session tickets, where the same clients may come in with the other settings: a session that is resumed
-    /// brings along the certificate that the client has shown.
-    fn tickets_for(&self, settings: &TlsToClients) -> Option<Arc<dyn ProducesTickets>> {
-        let current = self.current.read();
-        let is_same = self.settings.client_auth == settings.client_auth
-            && current.stamps.client_auth == client_auth_stamps(settings);
-        is_same.then(|| Arc::clone(&current.tickets))
+    fn clients(&self) -> Vec<Clients> {
+        self.current.read().clients.iter().map(|(clients, _)| clients.clone()).collect()
     }
 
-    /// What the next session is made of.
-    pub fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.read().config)
+    /// What a session is made of that begins with these records. `None`: they are too long.
+    pub fn config(&self, records: &[u8]) -> Option<Hello> {
+        let current = self.current.read();
+        let name = match &current.clients[..] {
+            [_] => None,
+            _ => match name_in(records) {
+                Ok(Some(name)) => name,
+                Ok(None) if records.len() >= HELLO_MAX => return None,
+                Ok(None) => return Some(Hello::Partial),
+                // The session finds the same fault, and says so to the client.
+                Err(_) => None,
+            },
+        };
+        let (_, config) = current.clients.get(current.choice.clients(name.as_deref()))?;
+        Some(Hello::Complete(Arc::clone(config)))
+    }
+
+    /// Whether a connection that was made for one name, or for none, may have requests for another host.
+    pub fn may_serve(&self, host: &str, name: Option<&str>) -> bool {
+        let current = self.current.read();
+        let of = |name: Option<&str>| {
+            let at = current.choice.clients(name);
+            (at, current.clients.get(at).is_some_and(|(clients, _)| clients.are_asked()))
+        };
+        let ((here, asks_here), (there, asks_there)) = (of(name), of(Some(host)));
+        here == there && name.is_none() || !asks_here && !asks_there
+    }
+
+    /// Looks again at the certificate that a client has shown when its session began, which was resumed for this name.
+    pub fn verify_again(
+        &self,
+        name: Option<&str>,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let clients = {
+            let current = self.current.read();
+            current.clients.get(current.choice.clients(name)).map(|(clients, _)| clients.clone())
+        };
+        clients.map_or(Ok(()), |clients| clients.verify_again(chain, now))
     }
 
     /// Looks at the files, and reads them if one has changed. Open connections keep what they have.
     pub fn look(&self, now: i64) -> Look {
-        let stamps = Stamps::now(&self.settings);
+        let stamps = stamps(&self.settings);
         let mut seen = self.seen.lock();
         if *seen == stamps {
             return Look::Same;
         }
-        let read = Current::read(&self.settings, &self.key, self.tickets_for(&self.settings), now);
+        let read = Current::read(&self.settings, &self.key, &self.clients(), now);
         *seen = stamps;
         match read {
             Ok(current) => {
@@ -170,106 +203,117 @@ impl ListenerTls {
 
     /// Until when its lists of revoked certificates hold.
     pub fn lists(&self) -> Vec<Expiry> {
-        self.current.read().lists.clone()
+        self.clients().into_iter().flat_map(|clients| clients.lists).collect()
     }
 }
 
 impl Current {
-    /// All faults of all files are in the error.
-    fn read(
-        settings: &TlsToClients,
-        key: &str,
-        tickets: Option<Arc<dyn ProducesTickets>>,
-        now: i64,
-    ) -> Result<Self, Vec<Problem>> {
-        let stamps = Stamps::now(settings);
-        let mut problems = Vec::new();
-        let mut loaded = Vec::new();
-        for (at, files) in settings.certificates.iter().enumerate() {
-            match certificate::load(files, now) {
-                Ok(one) => loaded.push((files, one)),
-                Err((part, advice)) => {
-                    let part = if part == Part::Key && files.key != files.certificate {
-                        "key"
-                    } else {
-                        "certificate"
-                    };
-                    problems.push(Problem { key: format!("{key}.certificates[{at}].{part}"), advice });
+    /// Sessions of the clients in `known` are still resumed. All faults of all files are in the error.
+    fn read(settings: &TlsToClients, key: &str, known: &[Clients], now: i64) -> Result<Self, Vec<Problem>> {
+        let stamps = stamps(settings);
+        let (mut problems, mut loaded) = (Vec::new(), Vec::new());
+        let mut all: Vec<Clients> = Vec::new();
+        for (at, certificate) in settings.certificates.iter().enumerate() {
+            let (files, auth) = (&certificate.files, certificate.client_auth.as_ref());
+            let key_here = format!("{key}.certificates[{at}]");
+            let one = certificate::load(files, now);
+            let one = one.map_err(|(part, advice)| Problem {
+                key: format!("{key_here}.{}", part_of(part, files)),
+                advice,
+            });
+            let index = match all.iter().position(|clients| clients.are(auth)) {
+                Some(index) => Ok(index),
+                None => Clients::read(auth, known, now).map(|clients| {
+                    all.push(clients);
+                    all.len() - 1
+                }),
+            };
+            match (one, index) {
+                (Ok(one), Ok(index)) => loaded.push((one, index)),
+                (one, index) => {
+                    problems.extend(one.err());
+                    let is_own = certificate.client_auth != settings.client_auth;
+                    let key = if is_own { &key_here } else { key };
+                    let problem = index.err().map(|(part, advice)| match part {
+                        "" => Problem { key: key.to_owned(), advice: cannot(advice) },
+                        part => Problem { key: format!("{key}.client_auth.{part}"), advice },
+                    });
+                    problems.extend(problem.filter(|problem| !problems.contains(problem)));
                 }
             }
         }
-        let verifier = settings.client_auth.as_ref().map(|auth| {
-            let verifier = verifier(auth, now);
-            verifier.map_err(|(part, advice)| Problem { key: format!("{key}.client_auth.{part}"), advice })
-        });
-        let (verifier, lists) = match verifier.transpose() {
-            Ok(found) => found.map_or((None, Vec::new()), |(verifier, lists)| (Some(verifier), lists)),
-            Err(problem) => {
-                problems.push(problem);
-                (None, Vec::new())
-            }
-        };
         if !problems.is_empty() {
             return Err(problems);
         }
-        let expiries = loaded.iter().map(|(files, one)| expiry(files, one)).collect();
-        let choice = Choice::of(loaded.into_iter().map(|(_, one)| one), settings.refuses_unknown_names);
-        let internal = |error: rustls::Error| {
-            vec![Problem { key: key.to_owned(), advice: format!("TLS cannot be set up: {error}") }]
+        let files = settings.certificates.iter().map(|certificate| &certificate.files);
+        let expiries = files.zip(&loaded).map(|(files, (one, _))| expiry(files, one)).collect();
+        let choice = Choice::of(loaded, settings.refuses_unknown_names);
+        let choice = Arc::new(choice.map_err(|conflict| vec![conflicting(key, &conflict)])?);
+        let with_config = |clients: Clients| {
+            let config = config(settings, &clients, &choice)?;
+            Ok((clients, Arc::new(config)))
         };
-        let tickets = tickets.map_or_else(|| Ticketer::new().map_err(internal), Ok)?;
-        let config = config(settings, verifier, choice, &tickets).map_err(internal)?;
-        Ok(Current { config: Arc::new(config), expiries, lists, stamps, tickets })
+        let clients = all.into_iter().map(with_config).collect::<Result<_, rustls::Error>>();
+        let clients =
+            clients.map_err(|error| vec![Problem { key: key.to_owned(), advice: cannot(error) }])?;
+        Ok(Current { choice, clients, expiries, stamps })
+    }
+}
+
+fn cannot(error: impl std::fmt::Display) -> String {
+    format!("TLS cannot be set up: {error}")
+}
+
+fn part_of(part: Part, files: &Certificate) -> &'static str {
+    if part == Part::Key && files.key != files.certificate { "key" } else { "certificate" }
+}
+
+fn conflicting(key: &str, conflict: &Conflict) -> Problem {
+    let [first, second] = conflict.certificates;
+    Problem {
+        key: format!("{key}.certificates[{second}].client_auth"),
+        advice: format!(
+            "{} is a name of certificates[{first}], too, which has another client_auth; write the same for both",
+            conflict.name
+        ),
+    }
+}
+
+/// The name that a client asks for; `None` while its first message is not complete.
+fn name_in(mut records: &[u8]) -> Result<Option<Option<String>>, ()> {
+    let mut acceptor = Acceptor::default();
+    loop {
+        match acceptor.accept() {
+            Ok(Some(accepted)) => {
+                return Ok(Some(accepted.client_hello().server_name().map(str::to_owned)));
+            }
+            Ok(None) if records.is_empty() => return Ok(None),
+            Ok(None) => acceptor.read_tls(&mut records).map_err(drop)?,
+            Err(_) => return Err(()),
+        };
     }
 }
 
 fn config(
     settings: &TlsToClients,
-    verifier: Option<Arc<dyn ClientCertVerifier>>,
-    choice: Choice,
-    tickets: &Arc<dyn ProducesTickets>,
+    clients: &Clients,
+    choice: &Arc<Choice>,
 ) -> Result<ServerConfig, rustls::Error> {
     let versions: &[_] = match settings.min_version {
         TlsVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         TlsVersion::Tls13 => &[&rustls::version::TLS13],
     };
     let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
-    let verified = match verifier {
-        Some(verifier) => builder.with_client_cert_verifier(verifier),
+    let verified = match &clients.verifier {
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
         None => builder.with_no_client_auth(),
     };
-    let mut config = verified.with_cert_resolver(Arc::new(choice));
+    let mut config = verified.with_cert_resolver(Arc::clone(choice) as _);
     config.alpn_protocols = settings.alpn.iter().map(|name| name.clone().into_bytes()).collect();
-    config.ticketer = Arc::clone(tickets);
+    config.ticketer = Arc::clone(&clients.tickets) as _;
     // Tickets alone: they need no memory here, and serve every worker.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
-}
-
-/// What verifies clients, and until when its lists hold.
-type Verifier = (Arc<dyn ClientCertVerifier>, Vec<Expiry>);
-
-/// The error has the key that is at fault.
-fn verifier(auth: &ClientAuth, now: i64) -> Result<Verifier, (&'static str, String)> {
-    let of_ca = |advice| ("ca", advice);
-    let roots = Arc::new(roots(&auth.ca).map_err(of_ca)?);
-    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
-    let mut expiries = Vec::new();
-    if let Some(crl) = &auth.crl {
-        let authorities = certificate::chain(&auth.ca).map_err(of_ca)?;
-        let lists = revocation::load(crl, &auth.ca, &authorities, now).map_err(|advice| ("crl", advice))?;
-        expiries = lists.expiries;
-        // As in nginx, HAProxy and Envoy: every authority of a chain needs a list, and one that is over proves nothing.
-        builder = builder.with_crls(lists.lists).enforce_revocation_expiration();
-    }
-    let builder = if auth.require { builder } else { builder.allow_unauthenticated() };
-    let verifier = builder.build().map_err(|error| match (error, &auth.crl) {
-        (VerifierBuilderError::InvalidCrl(error), Some(crl)) => {
-            ("crl", format!("{} {}", crl.display(), revocation::unusable(&error)))
-        }
-        (error, _) => ("ca", format!("{} cannot be used: {error}", auth.ca.display())),
-    })?;
-    Ok((verifier, expiries))
 }
 
 /// The authorities of a file.
@@ -289,121 +333,11 @@ fn expiry(files: &Certificate, loaded: &Loaded) -> Expiry {
     Expiry { name, file, not_after: loaded.not_after, warn_before: WARN_BEFORE }
 }
 
-impl Stamps {
-    fn now(settings: &TlsToClients) -> Self {
-        let files = settings.certificates.iter().flat_map(|files| [&files.certificate, &files.key]);
-        Stamps {
-            certificates: files.map(|file| stamp(file)).collect(),
-            client_auth: client_auth_stamps(settings),
-        }
-    }
-}
-
-fn client_auth_stamps(settings: &TlsToClients) -> Vec<Stamp> {
-    let files = settings.client_auth.iter().flat_map(|auth| [Some(&auth.ca), auth.crl.as_ref()]);
-    files.flatten().map(|file| stamp(file)).collect()
-}
-
-/// Chooses a certificate: by the name that the client asks for, then by the kinds of keys that it can verify.
-#[derive(Debug, Default)]
-struct Choice {
-    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
-    /// By what follows the `*`.
-    wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
-    default: Vec<Arc<CertifiedKey>>,
-    /// There is none for other names.
-    is_strict: bool,
-}
-
-impl Choice {
-    /// The first one, and those that share a name with it, are the default.
-    fn of(all: impl Iterator<Item = Loaded>, is_strict: bool) -> Self {
-        let mut choice = Choice { is_strict, ..Choice::default() };
-        let mut first: Option<Vec<String>> = None;
-        for Loaded { key, names, .. } in all {
-            let first = first.get_or_insert_with(|| names.clone());
-            if choice.default.is_empty() || names.iter().any(|name| first.contains(name)) {
-                choice.default.push(Arc::clone(&key));
-            }
-            for name in names {
-                match name.strip_prefix('*') {
-                    Some(rest) => choice.wildcard.entry(rest.to_owned()).or_default().push(Arc::clone(&key)),
-                    None => choice.exact.entry(name).or_default().push(Arc::clone(&key)),
-                }
-            }
-        }
-        // ECDSA costs a fraction of RSA.
-        let is_slow = |key: &Arc<CertifiedKey>| key.key.algorithm() == SignatureAlgorithm::RSA;
-        let lists = choice.exact.values_mut().chain(choice.wildcard.values_mut());
-        lists.chain([&mut choice.default]).for_each(|list| list.sort_by_key(is_slow));
-        choice
-    }
-
-    fn named(&self, name: &str) -> Option<&[Arc<CertifiedKey>]> {
-        let name = name.trim_end_matches('.').to_ascii_lowercase();
-        let exact = self.exact.get(&name);
-        // A wildcard stands for one label (RFC 9525 section 6.3).
-        let wildcard = || self.wildcard.get(name.get(name.find('.')?..)?);
-        exact.or_else(wildcard).map(Vec::as_slice)
-    }
-}
-
-impl ResolvesServerCert for Choice {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let suits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
-        let named = hello.server_name().and_then(|name| self.named(name));
-        if named.is_none() && self.is_strict {
-            return None;
-        }
-        let named = named.unwrap_or(&self.default);
-        named.iter().find(suits).or_else(|| self.default.iter().find(suits)).or(named.first()).cloned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::state::tls::failure::HandshakeFailure;
-    use rcgen::{
-        BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
-        KeyIdMethod, KeyPair, SerialNumber, date_time_ymd,
-    };
-    use rustls_pki_types::UnixTime;
-    use std::fs;
-
-    #[test]
-    fn a_list_that_is_over_lets_no_client_of_its_authority_in() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "ca");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let (ca, crl) = (folder.path().join("ca.pem"), folder.path().join("ca.crl"));
-        fs::write(&ca, params.self_signed(&key).unwrap().pem()).unwrap();
-        let issuer = Issuer::new(params, key);
-        let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2030, 1, 1),
-            next_update: date_time_ymd(2030, 1, 11),
-            crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
-            revoked_certs: Vec::new(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        fs::write(&crl, list.signed_by(&issuer).unwrap().pem().unwrap()).unwrap();
-        let leaf = CertificateParams::new(vec!["alice".to_owned()]).unwrap();
-        let leaf = leaf.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().clone();
-        let auth = ClientAuth { ca, crl: Some(crl), require: true };
-        let at = |day| date_time_ymd(2030, 1, day).unix_timestamp();
-        let (verifier, lists) = verifier(&auth, at(2)).unwrap();
-        assert_eq!((lists[0].name.as_str(), lists[0].not_after), ("CN=ca", at(11)));
-        assert_eq!(lists[0].warn_before, 24 * 3600, "a tenth of its ten days");
-        let verify = |day| {
-            let now = UnixTime::since_unix_epoch(Duration::from_secs(at(day).unsigned_abs()));
-            verifier.verify_client_cert(&leaf, &[], now).map_err(|error| HandshakeFailure::of(&error)).err()
-        };
-        assert_eq!(verify(10), None);
-        assert_eq!(verify(12), Some(HandshakeFailure::RevocationUnknown));
-        let advice = super::verifier(&auth, at(12)).unwrap_err();
-        assert!(advice.0 == "crl" && advice.1.contains("was valid until 2030-01-11"), "{advice:?}");
-    }
+/// All files of a listener as they are.
+fn stamps(settings: &TlsToClients) -> Vec<Stamp> {
+    let all = &settings.certificates;
+    let files = all.iter().flat_map(|one| [&one.files.certificate, &one.files.key]);
+    let mut auths: Vec<_> = all.iter().map(|one| one.client_auth.as_ref()).collect();
+    auths.dedup();
+    files.map(|file| stamp(file)).chain(auths.into_iter().flat_map(clients::stamps)).collect()
 }
