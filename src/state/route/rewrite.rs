@@ -97,8 +97,10 @@ impl Redirect {
     pub fn location(&self, values: &impl Values, out: &mut Vec<u8>) {
         let start = out.len();
         self.target.render_uri(values, out);
-        // A target that ends in `?{query}`, for a request without a query.
-        if out.ends_with(b"?") && self.target.placeholders().last() == Some(&Placeholder::Query) {
+        // A target that ends in `?{query}` or `&{query}`, for a request without a query.
+        if (out.ends_with(b"?") || out.ends_with(b"&"))
+            && self.target.placeholders().last() == Some(&Placeholder::Query)
+        {
             out.pop();
         }
         if matches!(self.target.start(), b"" | b"/") {
@@ -249,6 +251,7 @@ mod tests {
         };
         check("https://{host}{uri}", "/a?b=c", "https://www.example.com/a?b=c");
         check("/new/{1}?{query}", "/a", "/new/seven");
+        check("/new?a=1&{query}", "/a", "/new?a=1");
         check("{uri}", "//evil.example/a", "/evil.example/a");
         check("/{uri}", "//evil.example/a", "/evil.example/a");
         check("/new{uri}", "/a", "/new/a");
