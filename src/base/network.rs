@@ -35,6 +35,9 @@ impl FromStr for Network {
         let address =
             address.parse::<IpAddr>().map_err(|_| format!("{text:?} is not a valid network; {advice}"))?;
         let most = if address.is_ipv4() { 32 } else { 128 };
+        if let Some(bits) = prefix.and_then(mask_bits).filter(|_| address.is_ipv4()) {
+            return Err(format!("{text:?} has a mask; write \"{address}/{bits}\""));
+        }
         let prefix = prefix.map_or(Some(most), |prefix| digits(prefix).filter(|prefix| *prefix <= most));
         let prefix = prefix.ok_or_else(|| format!("{text:?} has no prefix from 0 to {most}; {advice}"))?;
         let network = Network { address: masked(address, prefix), prefix };
@@ -49,6 +52,12 @@ impl fmt::Display for Network {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}/{}", self.address, self.prefix)
     }
+}
+
+/// The leading ones of an IPv4 mask such as `255.255.0.0`.
+fn mask_bits(text: &str) -> Option<u32> {
+    let mask = u32::from(text.parse::<Ipv4Addr>().ok()?);
+    (mask.leading_ones() + mask.trailing_zeros() == 32).then(|| mask.leading_ones())
 }
 
 /// A number of digits only: the standard parser also accepts a sign.

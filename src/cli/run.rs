@@ -6,6 +6,7 @@ use crate::state::address::Address;
 use crate::state::config::{self, Config, FILE};
 use clap::Args;
 use serde_json::{Value, json};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// Examples in the help.
@@ -27,7 +28,7 @@ pub struct Arguments {
     /// What other programs call it; the message names `--listen`
     #[arg(short, long, hide = true, value_name = "PORT")]
     port: Option<String>,
-    /// A server, as HOST:PORT or unix:PATH; again for each further one
+    /// A server, as HOST:PORT, https://HOST or unix:PATH; again for each further one
     #[arg(long, value_name = "ADDRESS", conflicts_with = "file")]
     to: Vec<String>,
     /// The certificate for clients, a PEM file with its chain: they must speak TLS
@@ -66,9 +67,7 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
         return Err(Failure::Usage(sentence.to_owned()));
     }
     for server in &arguments.to {
-        without_scheme(server)
-            .parse::<Address>()
-            .map_err(|fault| Failure::Usage(format!("--to {server}: {fault}")))?;
+        check_server(server).map_err(|fault| Failure::Usage(format!("--to {server}: {fault}")))?;
     }
     let text = format!("{:#}", written(arguments)?);
     let config = config::parse(&text, Path::new("")).map_err(Failure::Configuration)?;
@@ -101,8 +100,7 @@ fn balance(config: Config, origin: Option<&str>) -> Result<u8, Failure> {
 /// The configuration as a file has it.
 fn written(arguments: &Arguments) -> Result<Value, Failure> {
     let (bind, port) = place(arguments.listen.as_deref().unwrap_or(":8000"))?;
-    let servers: Vec<Value> =
-        arguments.to.iter().map(|server| json!({ "address": without_scheme(server) })).collect();
+    let (servers, to_tls) = servers(&arguments.to)?;
     let tls = arguments.tls_cert.as_ref().zip(arguments.tls_key.as_ref());
     let tls = tls.map(|(cert, key)| json!({ "certificates": [ { "certificate": cert, "key": key } ] }));
     let mut listener = json!({ "name": if tls.is_some() { "https" } else { "http" }, "port": port });
@@ -120,7 +118,22 @@ fn written(arguments: &Arguments) -> Result<Value, Failure> {
             None => json!({ "load_balancer_port": port }),
         },
     };
-    Ok(json!({ "load_balancer": load_balancer, "servers": { "list": servers } }))
+    let servers = match to_tls {
+        true => json!({ "tls": true, "list": servers }),
+        false => json!({ "list": servers }),
+    };
+    Ok(json!({ "load_balancer": load_balancer, "servers": servers }))
+}
+
+/// The servers as a file has them, and whether they speak TLS: all of them, or none.
+fn servers(to: &[String]) -> Result<(Vec<Value>, bool), Failure> {
+    let secure = to.iter().filter(|server| of_tls(server).is_some()).count();
+    if secure != 0 && secure != to.len() {
+        let sentence = "some of the servers of --to speak TLS (https://) and some do not; write them into a file, in two pools";
+        return Err(Failure::Usage(sentence.to_owned()));
+    }
+    let servers = to.iter().map(|server| json!({ "address": address(server) }));
+    Ok((servers.collect(), secure != 0))
 }
 
 /// The address to bind, if one is given, and the port or the path of a Unix socket.
@@ -135,7 +148,18 @@ fn place(text: &str) -> Result<(Option<String>, String), Failure> {
         );
         return Err(Failure::Usage(sentence));
     }
+    if let Some((scheme, _)) = bind.split_once("://") {
+        let how = if scheme == "https" { " together with --tls-cert and --tls-key" } else { "" };
+        return Err(Failure::Usage(format!("--listen {text}: there is no scheme here; write :{port}{how}")));
+    }
     let bind = bind.trim_start_matches('[').trim_end_matches(']');
+    if !matches!(bind, "" | "*" | "localhost") && bind.parse::<IpAddr>().is_err() {
+        let sentence = format!(
+            "--listen {text}: {bind:?} is not an IP address of this machine; write :{port} for all of them, or \
+             127.0.0.1:{port}"
+        );
+        return Err(Failure::Usage(sentence));
+    }
     let bind = match bind {
         "" | "*" => None,
         "localhost" => Some("127.0.0.1".to_owned()),
@@ -144,9 +168,38 @@ fn place(text: &str) -> Result<(Option<String>, String), Failure> {
     Ok((bind, port.to_owned()))
 }
 
+/// Whether a server can be reached so; the error says what to write.
+fn check_server(server: &str) -> Result<(), String> {
+    if let Some(rest) = of_tls(server).or_else(|| after(server, "http://"))
+        && let Some((_, path)) = rest.split_once('/').filter(|(_, path)| !path.is_empty())
+    {
+        return Err(format!(
+            "a server has no path; write the address alone here, and into a file \"rewrite\": {{ \"path\": \"/{path}{{path}}\" }}"
+        ));
+    }
+    address(server).parse::<Address>().map(drop)
+}
+
 /// Other programs write a server as a URL.
-fn without_scheme(server: &str) -> &str {
-    server.strip_prefix("http://").map_or(server, |rest| rest.trim_end_matches('/'))
+fn address(server: &str) -> String {
+    let (rest, port) = match (of_tls(server), after(server, "http://")) {
+        (Some(rest), _) => (rest, 443),
+        (None, Some(rest)) => (rest, 80),
+        (None, None) => return server.to_owned(),
+    };
+    let authority = rest.trim_end_matches('/');
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+    if has_port { authority.to_owned() } else { format!("{authority}:{port}") }
+}
+
+/// What follows `https://`.
+fn of_tls(server: &str) -> Option<&str> {
+    after(server, "https://")
+}
+
+fn after<'s>(server: &'s str, scheme: &str) -> Option<&'s str> {
+    let (start, rest) = server.split_at_checked(scheme.len())?;
+    start.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
 #[cfg(test)]
@@ -166,7 +219,35 @@ mod tests {
         check("localhost:8080", Some("127.0.0.1"), "8080");
         check("[::1]:8080", Some("::1"), "8080");
         check("unix:/run/a.sock", None, "unix:/run/a.sock");
-        assert!(place("example.com").is_err() && place(":99999").is_err());
+        for (text, expected) in [
+            ("example.com", "is no port"),
+            (":99999", "is no port"),
+            ("example.com:80", "is not an IP address of this machine; write :80"),
+            ("https://:8443", "write :8443 together with --tls-cert"),
+            ("http://127.0.0.1:80", "write :80"),
+        ] {
+            let Err(Failure::Usage(told)) = place(text) else { panic!("{text}") };
+            assert!(told.contains(expected), "{told}");
+        }
+    }
+
+    #[test]
+    fn servers_may_be_urls_and_all_of_them_of_tls() {
+        let check = |to: &[&str], expected: Option<(&[&str], bool)>| {
+            let to: Vec<String> = to.iter().map(|server| (*server).to_owned()).collect();
+            let found = servers(&to).ok();
+            let found = found.map(|(servers, tls)| {
+                (servers.iter().map(|server| server["address"].as_str().unwrap().to_owned()).collect(), tls)
+            });
+            let expected: Option<(Vec<String>, bool)> = expected
+                .map(|(servers, tls)| (servers.iter().map(|server| (*server).to_owned()).collect(), tls));
+            assert_eq!(found, expected, "{to:?}");
+        };
+        check(&["a:1", "http://b", "http://[::1]/"], Some((&["a:1", "b:80", "[::1]:80"], false)));
+        check(&["https://a", "HTTPS://b:8443/"], Some((&["a:443", "b:8443"], true)));
+        check(&["https://a", "b:1"], None);
+        assert!(check_server("https://a/x").unwrap_err().contains("/x{path}"));
+        assert!(check_server("http://a/").is_ok() && check_server("a:1,b:1").is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod decisions;
 mod fail_open;
 mod guard;
 mod intake;
+mod listeners;
 mod metrics;
 mod names;
 mod queues;

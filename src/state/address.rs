@@ -53,6 +53,14 @@ impl FromStr for Address {
                 "{text:?} is not a valid address: it has no host; write \"127.0.0.1:{port}\""
             ));
         }
+        if text.contains(',') {
+            return Err(format!(
+                "{text:?} is not a valid address: it has several; write each as an entry of its own"
+            ));
+        }
+        if let Some((_, bare)) = text.rsplit_once('@') {
+            return Err(format!("{text:?} is not a valid address: it has a user; write {bare:?}"));
+        }
         let (host, port) = text.rsplit_once(':').ok_or_else(|| advice(text, "it has no port"))?;
         let port = port.parse().ok().filter(|port| *port != 0);
         let port = port.ok_or_else(|| advice(text, "its port is not a number from 1 to 65535"))?;

@@ -4,6 +4,7 @@ use super::View;
 use super::agents::{self, AgentStatus};
 use super::checks::{self, Checks, LastCheck};
 use super::fail_open::FailOpenStatus;
+use super::listeners::{self, ListenerStatus};
 use super::names::{self, NameStatus};
 use super::queues::{self, QueueStatus};
 use super::rates::Rates;
@@ -13,17 +14,13 @@ use crate::base::ids::{ByPool, PoolId};
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::policy::health::Health;
-use crate::state::config::{ClientAuth, TlsToClients};
 use crate::state::histogram::Counts;
 use crate::state::history::Sample;
 use crate::state::instance::Instance;
-use crate::state::listener::OpenListener;
 use crate::state::server::{Mode, Server};
 use crate::state::stats::{Counter, Stats};
-use crate::state::tls::listener::{Expiry, ListenerTls};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// All server states.
@@ -64,41 +61,6 @@ struct ReloadStatus {
     /// `applied` or `failed`.
     result: &'static str,
     message: String,
-}
-
-#[derive(Debug, Serialize)]
-struct ListenerStatus {
-    name: String,
-    /// `0.0.0.0:8443` or `unix:/run/web.sock`.
-    address: String,
-    /// Null in clear text.
-    tls: Option<TlsStatus>,
-}
-
-#[derive(Debug, Serialize)]
-struct TlsStatus {
-    min_version: &'static str,
-    /// `none`, `request` or `require`.
-    client_auth: &'static str,
-    certificates: Vec<HostCertificateStatus>,
-    /// Lists of revoked certificates of clients; `name` is the authority.
-    crl: Vec<CertificateStatus>,
-}
-
-#[derive(Debug, Serialize)]
-struct HostCertificateStatus {
-    #[serde(flatten)]
-    of: CertificateStatus,
-    /// As in [`TlsStatus`].
-    client_auth: &'static str,
-}
-
-#[derive(Debug, Serialize)]
-struct CertificateStatus {
-    name: String,
-    file: String,
-    /// RFC 3339, in UTC.
-    expires: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -258,7 +220,7 @@ pub(super) fn status(view: &View) -> Status {
         uptime_s: now.since(view.started).as_secs(),
         draining: view.workers.is_draining(),
         config: config(view),
-        listeners: listeners(view),
+        listeners: listeners::all(view),
         algorithm: view.live().config.servers.algorithm.name(),
         threadpool: threadpool(view),
         pools: pools(view),
@@ -406,35 +368,6 @@ pub(super) fn state(server: &Server) -> &'static str {
 /// The classes of responses and their counts.
 pub(super) fn responses(stats: &Stats) -> [(&'static str, u64); 6] {
     Sample::CLASSES.map(|(class, counter)| (class, stats.total(counter)))
-}
-
-fn listeners(view: &View) -> Vec<ListenerStatus> {
-    let status = |listener: &Arc<OpenListener>| ListenerStatus {
-        name: listener.settings.name.clone(),
-        // With the port that the kernel chose.
-        address: listener.place.to_string(),
-        tls: listener.settings.tls.as_ref().map(|tls| tls_status(tls, listener.tls.as_deref())),
-    };
-    view.live().listeners.iter().map(status).collect()
-}
-
-fn tls_status(tls: &TlsToClients, open: Option<&ListenerTls>) -> TlsStatus {
-    let certificate = |expiry: Expiry| CertificateStatus {
-        name: expiry.name,
-        file: expiry.file.display().to_string(),
-        expires: unix_rfc3339(u64::try_from(expiry.not_after).unwrap_or(0)),
-    };
-    let expiries = open.map(ListenerTls::expiries).unwrap_or_default();
-    let of_hosts = tls.certificates.iter().zip(expiries).map(|(settings, expiry)| HostCertificateStatus {
-        of: certificate(expiry),
-        client_auth: ClientAuth::name(settings.client_auth.as_ref()),
-    });
-    TlsStatus {
-        min_version: tls.min_version.name(),
-        client_auth: ClientAuth::name(tls.client_auth.as_ref()),
-        certificates: of_hosts.collect(),
-        crl: open.map(ListenerTls::lists).unwrap_or_default().into_iter().map(certificate).collect(),
-    }
 }
 
 fn threadpool(view: &View) -> Threadpool {

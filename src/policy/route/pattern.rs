@@ -20,6 +20,10 @@ impl Pattern {
         if text.len() > TEXT_MAX {
             return Err(format!("a regular expression has at most {TEXT_MAX} characters"));
         }
+        if let Some(rest) = text.strip_prefix('*') {
+            let rest = rest.trim_start().replace('\\', "\\\\");
+            return Err(format!("ignores the case in nginx; write \"~(?i){rest}\""));
+        }
         let mut builder = RegexBuilder::new(text);
         builder.unicode(false).size_limit(COMPILED_MAX).dfa_size_limit(COMPILED_MAX);
         builder.build().map(Pattern).map_err(|error| explain(&error))

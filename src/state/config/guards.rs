@@ -2,6 +2,7 @@
 //! `basic_auth`; and `error_pages`, what a client sees of a rejection. At the top level they hold for all requests; a route that has one of these keys has it in the place of
 //! the one at the top, and with null none.
 
+mod compression;
 mod files;
 mod pages;
 
@@ -12,11 +13,12 @@ use super::tree::{Node, Value};
 use super::{rules, spell, units};
 use crate::base::ids::PoolId;
 use crate::base::network::Network;
-use crate::http1::encoding::{Coding, Compression};
+use crate::http1::encoding::Compression;
 use crate::policy::networks::Networks;
 use crate::policy::password::Users;
 use crate::policy::rate::Rate;
 use crate::state::stamp::Stamped;
+use compression::compression;
 use files::{in_file, networks_of, read_file};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -29,21 +31,6 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const RATE_MAX: u128 = 1_000_000;
 /// What a file of networks begins with in a list.
 const FILE: &str = "file:";
-/// What is compressed when the file does not say: text, and no event streams, whose pieces are too small to gain by it.
-const TYPES: [&str; 12] = [
-    "text/html",
-    "text/css",
-    "text/plain",
-    "text/javascript",
-    "text/xml",
-    "text/csv",
-    "application/javascript",
-    "application/json",
-    "application/xml",
-    "application/manifest+json",
-    "application/wasm",
-    "image/svg+xml",
-];
 
 /// The guards of a route, or of all requests. Those that several routes have from the top are the same `Arc`, and count
 /// together.
@@ -323,31 +310,6 @@ fn is_token(name: &str) -> bool {
     (1..=128).contains(&name.len()) && name.bytes().all(is_plain)
 }
 
-fn compression(s: &mut Section<'_, '_>) -> Compression {
-    let types = || TYPES.map(str::to_owned).to_vec();
-    let codings = || vec![Coding::Zstd, Coding::Gzip];
-    Compression {
-        codings: s.values("codings", |node| rules::word(node, &Coding::ALL)).unwrap_or_else(codings),
-        types: s.values("types", media_type).unwrap_or_else(types),
-        min_bytes: s.get("min_size", 1024, rules::size(0..=1 << 30)),
-    }
-}
-
-fn media_type(node: &Node) -> Result<String, String> {
-    let advice = "write a media type such as \"text/html\", or \"text/*\"";
-    let text = rules::text(node, advice)?;
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte);
-    let is_valid = text.split_once('/').is_some_and(|(kind, of_kind)| {
-        let is_name = |name: &str| !name.is_empty() && name.bytes().all(is_plain);
-        is_name(kind) && (of_kind == "*" || is_name(of_kind))
-    });
-    if is_valid {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err(format!("{node} is not a valid media type; {advice}"))
-    }
-}
-
 /// A list of networks and of files of networks, which may be null.
 fn networks(s: &mut Section<'_, '_>, key: &'static str, folder: &Path) -> Option<Option<Networks>> {
     let is_given = s.has(key);
@@ -356,6 +318,9 @@ fn networks(s: &mut Section<'_, '_>, key: &'static str, folder: &Path) -> Option
         let advice =
             "write a network such as \"10.0.0.0/8\", or \"file:\" and the path of a file of networks";
         let text = rules::text(node, advice)?;
+        if matches!(text, "all" | "any" | "*") {
+            return Err(format!("{text:?} is two networks; write \"0.0.0.0/0\" and \"::/0\""));
+        }
         match text.strip_prefix(FILE) {
             Some(path) => {
                 named.borrow_mut().push(Stamped::now(folder.join(path)));
@@ -370,12 +335,22 @@ fn networks(s: &mut Section<'_, '_>, key: &'static str, folder: &Path) -> Option
 
 fn count_by(node: &Node) -> Result<CountBy, String> {
     let advice = "write \"client\", \"route\", \"header:NAME\" or \"cookie:NAME\"";
+    if matches!(&node.value, Value::Text(text) if matches!(text.as_str(), "$binary_remote_addr" | "$remote_addr"))
+    {
+        return Err(format!("{node} is nginx's name for the client; write \"client\""));
+    }
     let text = rules::text(node, advice)?;
     match text.split_once(':') {
         None if text == "client" || text == "ip" => Ok(CountBy::Client),
         None if text == "route" => Ok(CountBy::Route),
         Some(("header", name)) if is_token(name) => Ok(CountBy::Header(name.to_ascii_lowercase())),
         Some(("cookie", name)) if is_token(name) => Ok(CountBy::Cookie(name.to_owned())),
+        None if matches!(text, "remote_ip" | "src" | "address" | "source") => {
+            Err(format!("{node} is not known; write \"client\""))
+        }
+        None if text.contains('-') && is_token(text) => {
+            Err(format!("{node} is not known; write \"header:{text}\" for the header of that name"))
+        }
         _ => Err(format!("{node} is not known; {advice}")),
     }
 }
@@ -505,7 +480,7 @@ mod tests {
         check(r#"{"rate_limit": {"requests": 10, "per": 60}}"#, &["has no unit"]);
         check(
             r#"{"rate_limit": {"requests": 10, "by": "X-Api-Key"}}"#,
-            &["write \"client\", \"route\", \"header:NAME\""],
+            &["write \"header:X-Api-Key\" for the header of that name"],
         );
         check(r#"{"rate_limit": {"requests": 10, "by": "header:"}}"#, &["header:NAME"]);
         check(r#"{"rate_limit": {"requests": 2000, "per": "1ms"}}"#, &["more than 1000000 a second"]);

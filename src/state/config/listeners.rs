@@ -104,6 +104,15 @@ fn port_or_path(folder: &Path) -> impl Fn(&Node) -> Result<PortOrPath, String> {
                 false => Ok(PortOrPath::Path(folder.join(path))),
             }
         }
+        Value::Text(text) if text.starts_with(['/', '.']) => {
+            Err(format!("{node} is not a valid port; a Unix socket is written \"unix:{text}\""))
+        }
+        Value::Text(text) if text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => {
+            Err(format!("{node} has an address; write the port alone here, and the address as \"bind\""))
+        }
+        Value::List(_) => {
+            Err(format!("expected a number, found {node}; write a listener of its own for each port"))
+        }
         _ => rules::port(node).map(PortOrPath::Port),
     }
 }
@@ -162,12 +171,16 @@ fn client_auth_mode(node: &Node) -> Result<bool, String> {
     let written = match &node.value {
         Value::Text(text) => text.as_str(),
         Value::Flag(true) => "on",
+        Value::Flag(false) => "off",
         _ => "",
     };
     match written.to_ascii_lowercase().as_str() {
         "on" | "required" | "verify" => Err(format!("{node} is not known; write \"require\"")),
         "optional" | "optional_no_ca" | "verify_if_given" | "verifyclientcertifgiven" => {
             Err(format!("{node} is not known; write \"request\""))
+        }
+        "off" | "none" | "no" | "noclientcert" => {
+            Err(format!("{node} is not known; leave \"client_auth\" out for that"))
         }
         _ => rules::word(node, &[("require", true), ("request", false)]),
     }
@@ -252,6 +265,13 @@ fn redirects(config: &Config, listener: &Listener, reader: &mut Reader) {
         let advice =
             "this listener has TLS itself, so the redirect would lead back to it; leave one of them out";
         return reader.contradiction(&[&key], advice.to_owned());
+    }
+    let mut ports = config.listen.listeners.iter().filter(|listener| listener.tls.is_some());
+    if matches!(to, 301 | 302 | 303 | 307 | 308) && !ports.any(|secure| secure.place.port() == Some(to)) {
+        let advice = format!(
+            "{to} would be a port here; write true, which redirects with 301, and with 308 where the method is not GET or HEAD"
+        );
+        return reader.contradiction(&[&key], advice);
     }
     if listener.place.port() == Some(to) {
         let advice = format!("{to} is the port of this listener; write the port of https");

@@ -305,7 +305,13 @@ impl Section<'_, '_> {
             Some((_, node)) if matches!(node.unquoted(), Some(Value::Flag(false) | Value::Null)) => false,
             None | Some((Value::Null | Value::Unknown, _)) => false,
             Some((_, node)) => {
-                let advice = format!("expected true, false or an object, found {node}; write true");
+                let example = match (key, &node.value) {
+                    ("compression", Value::Text(_) | Value::List(_)) => {
+                        "{ \"codings\": [ \"zstd\", \"gzip\" ] }"
+                    }
+                    _ => "true",
+                };
+                let advice = format!("expected true, false or an object, found {node}; write {example}");
                 self.reader.fault(join(&self.path, key), Some(node.at), advice);
                 false
             }
@@ -508,6 +514,10 @@ impl<'n> Section<'_, 'n> {
             _ if self.known.contains(&"list") => "{ \"list\": [ ... ] }".to_owned(),
             Value::Text(_) if self.known.contains(&"address") => format!("{{ \"address\": {node} }}"),
             _ if self.known.contains(&"address") => "{ \"address\": \"host:port\" }".to_owned(),
+            Value::Flag(false) | Value::Null if self.known.contains(&"max_percent") => {
+                "{ \"max_percent\": 0 }".to_owned()
+            }
+            Value::Flag(false) if self.schema.ends_with("client_auth") => "null".to_owned(),
             Value::Flag(_) if self.known.contains(&"enabled") => format!("{{ \"enabled\": {node} }}"),
             Value::Whole(100..=599) if self.known.first() == Some(&"status") => {
                 format!("{{ \"status\": {node} }}")
