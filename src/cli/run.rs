@@ -220,8 +220,8 @@ mod tests {
         check("[::1]:8080", Some("::1"), "8080");
         check("unix:/run/a.sock", None, "unix:/run/a.sock");
         for (text, expected) in [
-            ("example.com", "is no port"),
-            (":99999", "is no port"),
+            ("example.com", "is not a valid port"),
+            (":99999", "is not a valid port"),
             ("example.com:80", "is not an IP address of this machine; write :80"),
             ("https://:8443", "write :8443 together with --tls-cert"),
             ("http://127.0.0.1:80", "write :80"),
