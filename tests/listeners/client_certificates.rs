@@ -15,7 +15,8 @@ fn start(origin: &Origin, tls: Value) -> (Evenkeel, SocketAddr) {
 }
 
 fn start_with(origin: &Origin, tls: Value, socket: &str) -> (Evenkeel, SocketAddr) {
-    let listeners = json!([{"name": "https", "port": 0, "tls": tls}]);
+    let proxied = json!({"name": "proxied", "port": 0, "tls": tls, "proxy_protocol": ["127.0.0.1"]});
+    let listeners = json!([{"name": "https", "port": 0, "tls": tls}, proxied]);
     let config = json!({"load_balancer": {"listeners": listeners}, "admin": {"socket": socket}});
     let balancer = Evenkeel::before(&[origin], config);
     let port = port_of(&balancer, "https");
@@ -100,14 +101,19 @@ fn a_hello_in_parts_is_waited_for_where_hosts_differ() {
     let mut session = rustls::ClientConnection::new(Arc::new(authority.client()), name).unwrap();
     let mut hello = Vec::new();
     session.write_tls(&mut hello).unwrap();
-    let mut socket = TcpStream::connect(port).unwrap();
-    socket.set_nodelay(true).unwrap();
-    for part in hello.chunks(7) {
-        socket.write_all(part).unwrap();
+    let (proxied, mut open) = (port_of(&balancer, "proxied"), Vec::new());
+    let preamble = b"PROXY TCP4 192.0.2.7 192.0.2.8 1111 443\r\n";
+    for (port, bytes) in [(port, hello.clone()), (proxied, [&preamble[..], &hello].concat())] {
+        let mut socket = TcpStream::connect(port).unwrap();
+        socket.set_nodelay(true).unwrap();
+        for part in bytes.chunks(7) {
+            socket.write_all(part).unwrap();
+        }
+        let mut first = [0; 1];
+        socket.read_exact(&mut first).unwrap();
+        assert_eq!(first, [0x16], "a ServerHello");
+        open.push(socket);
     }
-    let mut first = [0; 1];
-    socket.read_exact(&mut first).unwrap();
-    assert_eq!(first, [0x16], "a ServerHello");
     // One that ends in the middle, and one that has no end.
     TcpStream::connect(port).unwrap().write_all(&hello[..50]).unwrap();
     let failed = |reason: &str, count: f64| {

@@ -74,7 +74,8 @@ impl Connection {
                     records => match self.begin_tls(records, cx) {
                         Begun::Goes => return None,
                         Begun::Ends(advance) => return Some(advance),
-                        Begun::Partial => self.client.input = bytes,
+                        // Without the PROXY header, which is done with.
+                        Begun::Partial => self.client.input = records.to_vec(),
                     },
                 },
                 Ok(None) => self.client.input = bytes,
