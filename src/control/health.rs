@@ -1,27 +1,22 @@
 //! The health thread: a heap of what is due, threads that query the servers, and the only writer of a server's health
 //! (invariant 7). Results of live traffic arrive as verdicts, results of look-ups through [`Names`].
 
-use super::names::{self, Names, Resolver};
+use super::names::{Names, Resolver};
 use super::probe::agent::Heard;
 use super::probe::http::Response;
 use super::probe::{Commands, Reply, Silence};
 use super::threads::Threads;
-use crate::base::ids::{ByPool, PoolId, ServerId};
+use crate::base::ids::{ByPool, ServerId};
 use crate::base::random::Random;
 use crate::base::time::{self, Moment};
-use crate::policy::fail_open::Evidence;
 use crate::policy::health::{self, Event, Health, Others, Record};
-use crate::policy::outlier::Outliers;
-use crate::policy::slow::SlowServers;
 use crate::state::address::Address;
-use crate::state::addresses::Replaced;
-use crate::state::config::{self, AgentCheck, Config, HealthCheck};
+use crate::state::config::{AgentCheck, HealthCheck};
 use crate::state::events::Events;
 use crate::state::live::Live;
 use crate::state::server::Server;
 use crate::state::table::Table;
 use crate::state::verdict::{Verdict, Verdicts};
-use agents::Asking;
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased, unbounded};
 use publish::{Transition, told};
 use std::cmp::Reverse;
@@ -30,6 +25,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use watched::{Pool, Watched};
 
 /// Concurrent probes of servers that responded promptly to their last one, and the same number for all others. Those
 /// may not respond, and then each takes the whole timeout, but they never delay the prompt ones. The threads are
@@ -117,49 +113,6 @@ impl Lanes {
     }
 }
 
-/// A pool of servers as seen by the health thread.
-#[derive(Debug)]
-struct Pool {
-    name: String,
-    /// Its key in the configuration.
-    key: String,
-    check: Arc<HealthCheck>,
-    report: config::LoadReport,
-    /// How its agents are asked.
-    agent: Option<Arc<AgentCheck>>,
-    ejection: health::Ejection,
-    outliers: Outliers,
-    slow: SlowServers,
-    /// Its servers.
-    servers: usize,
-    /// Those of them that are ejected now.
-    ejected: usize,
-    /// One of its servers can take requests.
-    serves: bool,
-    /// What the log has said last of servers that are used although they are out.
-    fail_open: Option<fail_open::Told>,
-}
-
-impl Pool {
-    fn of(config: &Config, pool: PoolId) -> Self {
-        let servers = config.pool(pool);
-        Pool {
-            name: config.pool_name(pool).to_owned(),
-            key: config.pool_key(pool),
-            check: Arc::new(servers.health_check.clone()),
-            report: servers.load_report.clone(),
-            agent: servers.agent_check.clone().map(Arc::new),
-            ejection: outliers::ejection(servers),
-            outliers: Outliers::default(),
-            slow: SlowServers::default(),
-            servers: 0,
-            ejected: 0,
-            serves: true,
-            fail_open: None,
-        }
-    }
-}
-
 /// Closes the idle connections to a server.
 struct CloseIdle(Box<dyn Fn(ServerId) + Send>);
 
@@ -179,38 +132,6 @@ enum Kind {
     Agent,
     /// An ejection ends.
     Tick,
-}
-
-/// A server as seen by the health thread.
-#[derive(Debug)]
-struct Watched {
-    server: Arc<Server>,
-    record: Record,
-    /// What speaks for it and against it beside its health.
-    evidence: Evidence,
-    /// What the table is told of that.
-    is_known_good: bool,
-    /// When each kind is due; other entries of the heap are out of date.
-    probe_at: Moment,
-    report_at: Moment,
-    /// A query is running.
-    probing: bool,
-    reporting: bool,
-    /// The running probe repeats one that failed. Meanwhile no connection is kept idle.
-    repeating: bool,
-    /// Its last probe finished promptly.
-    is_prompt: bool,
-    /// Probes failed in a row, including repeated ones: each begins with another address.
-    failed: usize,
-    report_method: &'static str,
-    /// The log has said that this server has no health page.
-    pageless: bool,
-    /// A probe got an expected status: the server has a health page.
-    has_page: bool,
-    /// Its load reports are asked for.
-    reports: bool,
-    /// Its agent.
-    asking: Asking,
 }
 
 /// The result of querying a server.
@@ -352,63 +273,6 @@ impl Agent {
         self.say_if_all_down();
     }
 
-    fn watch(&mut self, server: &Arc<Server>, now: Moment) {
-        let pool = &mut self.pools[server.pool];
-        pool.servers += 1;
-        let health = server.health();
-        let was_up = health == Health::Up;
-        let record = Record { health, was_up, ..Record::new(&pool.check.rules, now) };
-        let probe_at = if pool.check.rules.enabled { now } else { Moment::NEVER };
-        // The first report waits until the first probe has shown that the server responds.
-        let reports = pool.report.enabled == Some(true);
-        let report_at = if reports { now.after(pool.report.interval) } else { Moment::NEVER };
-        let watched = Watched {
-            server: Arc::clone(server),
-            record,
-            evidence: Evidence::default(),
-            is_known_good: server.is_last_known_good(),
-            probe_at,
-            report_at,
-            probing: false,
-            reporting: false,
-            repeating: false,
-            is_prompt: false,
-            failed: 0,
-            report_method: "GET",
-            pageless: false,
-            has_page: false,
-            reports,
-            asking: Asking::default(),
-        };
-        self.newcomers += usize::from(!was_up);
-        self.watched.insert(server.id, watched);
-        // What is never due would stay there for good when the server is gone.
-        let due = [(probe_at, Kind::Probe), (report_at, Kind::Report)];
-        let due = due.into_iter().filter(|(at, _)| *at < Moment::NEVER);
-        self.due.extend(due.map(|(at, kind)| Reverse((at, server.id, kind))));
-        self.begin_asking(server.id, now);
-        if let Some(name) = server.name_to_look_up() {
-            self.names.add(name, server.id, now);
-        }
-    }
-
-    fn unwatch(&mut self, id: ServerId) {
-        let Some(watched) = self.watched.remove(&id) else { return };
-        self.newcomers -= usize::from(!watched.record.was_up);
-        let pool = &mut self.pools[watched.server.pool];
-        pool.servers -= 1;
-        pool.ejected -= usize::from(is_ejected(&watched.record));
-        if let Some(name) = watched.server.name_to_look_up() {
-            self.names.remove(name, id);
-        }
-    }
-
-    fn start_lookups(&mut self, now: Moment) {
-        for late in self.names.start_due(now) {
-            self.learn_name(&late, now);
-        }
-    }
-
     fn start_due(&mut self, now: Moment) {
         while let Some(Reverse((at, id, kind))) =
             self.due.peek().copied().filter(|Reverse((at, ..))| *at <= now)
@@ -433,50 +297,6 @@ impl Agent {
             }
             Found::Probe { check, address, is_secure, reply } => {
                 self.learn_probe(&finding, check, address, *is_secure, reply, now);
-            }
-        }
-    }
-
-    /// A look-up has finished.
-    fn learn_lookup(&mut self, mut found: names::Found) {
-        let now = time::now();
-        self.names.finish(&mut found, now);
-        self.learn_name(&found, now);
-    }
-
-    fn learn_name(&mut self, found: &names::Found, now: Moment) {
-        for id in self.names.learn(found, now) {
-            if self.learn_members(id, found, now) {
-                continue;
-            }
-            let Some(watched) = self.watched.get(&id) else { continue };
-            let probe = match &found.outcome {
-                Ok(list) => self.moves(&watched.server, list),
-                Err(words) => {
-                    watched.server.addresses().record_loss(words, now);
-                    // Its first probe waits for an address.
-                    watched.probe_at == Moment::NEVER
-                }
-            };
-            let enabled = self.pools[watched.server.pool].check.rules.enabled;
-            if probe && enabled && !watched.probing {
-                self.schedule_probe(id, now);
-            }
-        }
-    }
-
-    /// The server's name has these addresses. Returns true when they justify a probe.
-    fn moves(&self, server: &Server, list: &[SocketAddr]) -> bool {
-        let Address::Tcp { port, .. } = server.address else { return false };
-        let mut list = list.to_vec();
-        list.iter_mut().for_each(|address| address.set_port(port));
-        match server.addresses().replace(list) {
-            Replaced::Kept => false,
-            Replaced::First => true,
-            Replaced::Moved { from, to } => {
-                log::info!("server {} ({}) moved from {from} to {to}", server.label, server.address);
-                (self.close_idle.0)(server.id);
-                true
             }
         }
     }
@@ -554,6 +374,7 @@ fn is_ejected(record: &Record) -> bool {
 mod agents;
 mod fail_open;
 mod load;
+mod lookups;
 mod members;
 mod outliers;
 mod probes;
@@ -562,3 +383,4 @@ mod reload;
 mod report;
 #[cfg(test)]
 mod tests;
+mod watched;

@@ -3,7 +3,7 @@
 use super::View;
 use super::guard;
 use super::intake::{Call, decoded};
-use super::{dashboard, decisions, metrics, names, recent, requests, servers, status};
+use super::{dashboard, decisions, metrics, names, recent, requests, server_status, servers, status};
 use crate::base::ids::PoolId;
 use crate::base::time;
 use crate::front::Response;
@@ -165,7 +165,7 @@ fn act_on_server(view: &View, call: &Call, method: &Method, pool: PoolId, name: 
 fn listed(view: &View, pool: Option<PoolId>) -> Response {
     let now = time::now();
     let names = names::names(view, pool, now);
-    Response::json(200, &json!({ "servers": status::servers(view, pool, now), "names": names }))
+    Response::json(200, &json!({ "servers": server_status::servers(view, pool, now), "names": names }))
 }
 
 impl Place {
@@ -293,7 +293,7 @@ pub(super) fn shown(status: u16, view: &View, server: &Server) -> Response {
     match server.role() {
         Role::Name => Response::json(status, &names::name(view, server, time::now())),
         Role::Single | Role::Member { .. } => {
-            Response::json(status, &status::server(view, server, time::now()))
+            Response::json(status, &server_status::server(view, server, time::now()))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the status tells of names whose addresses are all servers.
 
 use super::View;
-use super::status::{NameLookup, name_lookup, origin};
+use super::server_status::{NameLookup, name_lookup, origin};
 use crate::base::ids::PoolId;
 use crate::base::time::Moment;
 use crate::state::server::{Role, Server};

@@ -1,8 +1,9 @@
 //! Names whose addresses are all servers: what a look-up found becomes the members of the name.
 
-use super::{Agent, names};
+use super::Agent;
 use crate::base::ids::ServerId;
 use crate::base::time::Moment;
+use crate::control::names;
 use crate::policy::members::{MEMBERS_MAX, Members};
 use crate::state::address::Address;
 use crate::state::events::Topic;

@@ -1,6 +1,8 @@
 //! The health thread with real sockets, and a resolver controlled by the test.
 
 use super::*;
+use crate::base::ids::PoolId;
+use crate::state::config::Config;
 use crate::state::config::ServerSpec;
 use parking_lot::Mutex;
 use std::io::{self, Read, Write};
@@ -493,7 +495,10 @@ fn all_addresses_of_a_name_are_servers_with_health_of_their_own() {
     let ([one, two], port) = listeners(["127.0.0.1", "127.0.0.2"]);
     let (one, _two) = (serve(one), serve(two));
     let zone = zone(&[("app.test", Some(vec!["127.0.0.2", "127.0.0.1", "127.0.0.9"]))]);
-    let web = ServerSpec { resolve: config::Resolve::All, ..spec("web", &format!("app.test:{port}")) };
+    let web = ServerSpec {
+        resolve: crate::state::config::Resolve::All,
+        ..spec("web", &format!("app.test:{port}"))
+    };
     let fixture = start(&quick(), &[web], &zone);
     until("they are there", || members(&fixture.table).len() == 3);
     fixture.until_health("web@127.0.0.1", Health::Up);
