@@ -80,7 +80,7 @@ Environment:
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// The configuration file, or - for the standard input [default: ./config.json if it is there, else the defaults]
+    /// The configuration file, or - for standard input [default: ./config.json if it is there, else the defaults]
     #[arg(short, long, global = true, value_name = "FILE", display_order = 900)]
     config: Option<PathBuf>,
     /// Check the configuration and exit, as the command check does

@@ -18,7 +18,7 @@ const CHANGES: &str = "/api/v1/changes";
 pub enum ConfigCommand {
     /// Print the configuration file with the changes of the admin API in it, as JSON
     ///
-    /// Servers that were registered or taken out, and weights, are as they are now. Comments are gone, and included files
+    /// Servers that were registered or removed, and weights, are as they are now. Comments are gone, and included files
     /// are in it. Variables stay as they are written, so no secret of the environment or of a file is shown. A file cannot say that a server is drained or in maintenance: those are named on the
     /// error output.
     Export(Which),
@@ -27,9 +27,9 @@ pub enum ConfigCommand {
 /// `evenkeel state …`
 #[derive(Clone, Debug, Subcommand)]
 pub enum StateCommand {
-    /// Take back what the admin API changed: the servers are as the file says
+    /// Undo what the admin API changed: servers are as in the file again
     ///
-    /// Where no balancer runs, admin.state_file is removed.
+    /// If no balancer runs, admin.state_file is removed.
     Clear(Which),
 }
 

@@ -45,7 +45,7 @@ const SHOWN: u64 = 5;
 /// The arguments of `evenkeel explain`.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// The request of this id: that in logs and responses; with --next the X-Request-Id that the client sends
+    /// The request with this id, as in logs and responses; with --next the X-Request-Id that the client sends
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
     /// Have the next requests recorded, and wait for them
@@ -60,10 +60,10 @@ pub struct Arguments {
     /// Requests that were sent to this server
     #[arg(long, value_name = "SERVER")]
     server: Option<String>,
-    /// So many decisions, or with --next requests [default: 5; 1 with --next]
+    /// How many decisions, or with --next requests [default: 5; 1 with --next]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     number: Option<u64>,
-    /// With --next: wait so long at most
+    /// With --next: wait at most this long
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, requires = "next")]
     wait: Duration,
     /// Print the decisions as JSON

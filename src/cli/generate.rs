@@ -20,7 +20,7 @@ pub enum Shell {
 /// The arguments of `evenkeel man`.
 #[derive(Clone, Debug, Args)]
 pub struct Man {
-    /// Write a page for each command into this folder, in place of printing the first
+    /// Write a page for each command into this folder, instead of printing the first
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
 }

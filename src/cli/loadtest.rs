@@ -23,7 +23,7 @@ loop), so that queueing delays are included.
 
 Prints good, rejected and failed requests apart, latencies (p50, p90, p95, p99,
 p99.9, max), statuses, Evenkeel's own rejections by reason, the body of the
-commonest error, and how the responses are distributed over the servers. Stops
+most common error, and how the responses are distributed over the servers. Stops
 at once when nothing listens.
 
 As in hey, ab and wrk: -c 100 -z 10s -n 1000. A number after -c is the number of

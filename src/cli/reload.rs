@@ -11,7 +11,7 @@ use std::path::Path;
 pub(super) const LONG_ABOUT: &str = "\
 Have a running balancer read its configuration again, without losing a request.
 
-Prints what is different, and what needs a restart. A file that is not valid
+Prints what changed, and what needs a restart. A file that is not valid
 changes nothing: its faults are printed, and the exit code is 1.";
 
 pub(super) const AFTER_HELP: &str = "\

@@ -28,16 +28,16 @@ pub struct Arguments {
     /// What other programs call it; the message names `--listen`
     #[arg(short, long, hide = true, value_name = "PORT")]
     port: Option<String>,
-    /// A server, as HOST:PORT, https://HOST or unix:PATH; again for each further one
+    /// A server, as HOST:PORT, https://HOST or unix:PATH; may be given several times
     #[arg(long, value_name = "ADDRESS", conflicts_with = "file")]
     to: Vec<String>,
-    /// The certificate for clients, a PEM file with its chain: they must speak TLS
+    /// The certificate for clients, a PEM file with its chain; clients must use TLS
     #[arg(long, value_name = "FILE", requires_all = ["tls_key", "to"])]
     tls_cert: Option<PathBuf>,
     /// The private key of the certificate, a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Print the configuration file that says the same, and do not run
+    /// Print the equivalent configuration file instead of running
     #[arg(long, requires = "to")]
     print_config: bool,
 }

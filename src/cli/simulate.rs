@@ -56,8 +56,8 @@ shows of them.
 Work: TIME or exponential:TIME, fixed:TIME, bimodal:SHORT:LONG:ONE_IN,
 lognormal:MEAN:SIGMA.
 
-A trace is an access log with log.access_format json, plain or gzip, or - for
-the standard input. The work of a request is the time it took at its server,
+A trace is an access log with log.access_format json, plain or gzip, or - for standard
+input. The work of a request is the time it took at its server,
 without the queue and the connect. The speed of a server is judged by requests
 of the same routes elsewhere, and its slots are the most requests that it had at
 once; so time in a server's own queue counts as work. The routes of the

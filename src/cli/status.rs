@@ -44,10 +44,10 @@ pub struct Arguments {
     /// Print the response of the API unchanged, as JSON
     #[arg(long)]
     pub json: bool,
-    /// Show what the admin API has made of the file's servers
+    /// Show what the admin API has changed
     #[arg(long)]
     changes: bool,
-    /// Show it again and again, every 2 s or as often as said (--watch=10s), until ctrl-C
+    /// Repeat every 2 s, or at another interval (--watch=10s), until ctrl-C
     #[arg(long, value_name = "EVERY", num_args = 0..=1, require_equals = true, default_missing_value = "2s",
           value_parser = duration, conflicts_with = "changes")]
     watch: Option<Duration>,
