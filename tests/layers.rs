@@ -33,9 +33,7 @@ const LONG: &[(&str, usize, &str)] = &[
         "the getters of a section share its record of what is known and what is at fault",
     ),
     ("src/http1/forward.rs", 430, "what a hop leaves out of a head and what it adds to it belong together"),
-    ("src/control/admin/status.rs", 430, "the status is one document"),
     ("src/state/config/rules.rs", 440, "what a single value may be: short functions of one kind"),
-    ("src/control/health.rs", 610, "what is due, what is found and what follows from it share one state"),
     (
         "src/data/accept.rs",
         450,
