@@ -27,6 +27,9 @@ const SYNTAX: ParseOptions = ParseOptions {
 const NOT_CLOSED: &str =
     "not JSON: this text is not closed; write \" at its end, and \\n for a new line in it";
 
+/// The most lists and objects inside of one another: several times what any key needs.
+const LEVELS_MAX: usize = 32;
+
 /// A value and its position.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -102,8 +105,8 @@ pub(super) struct SyntaxFault {
 pub(super) fn parse(source: &Source, start: usize) -> Result<Node, SyntaxFault> {
     let text = source.text(start);
     let fault = |at: usize, advice: String| SyntaxFault { at: start + at, advice };
-    if let Some(at) = broken_text(text) {
-        return Err(fault(at, NOT_CLOSED.to_owned()));
+    if let Some((at, advice)) = broken(text) {
+        return Err(fault(at, advice));
     }
     let parsed = parse_to_ast(text, &CollectOptions::default(), &SYNTAX);
     let parsed = parsed.map_err(|error| {
@@ -216,12 +219,13 @@ fn number(text: &str) -> Option<Value> {
     whole.or_else(|| text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Number))
 }
 
-/// The offset of the first text that goes over the end of its line or has a control character, which jsonc-parser takes. It
-/// is looked for first, because all that follows a missing quote is read wrongly.
-fn broken_text(text: &str) -> Option<usize> {
+/// What is looked for before jsonc-parser reads the text, with its offset: a text that goes over the end of its line or has a
+/// control character, which jsonc-parser takes, because all that follows a missing quote is read wrongly; and deep nesting,
+/// because each level takes stack, of which the threads of the admin API have little.
+fn broken(text: &str) -> Option<(usize, String)> {
     let bytes = text.as_bytes();
     let byte = |at: usize| bytes.get(at).copied();
-    let mut at = 0;
+    let (mut at, mut depth) = (0, 0_usize);
     while let Some(first) = byte(at) {
         at += match (first, byte(at + 1)) {
             (b'/', Some(b'/')) => memchr::memchr2(b'\n', b'\r', &bytes[at..])?,
@@ -230,11 +234,24 @@ fn broken_text(text: &str) -> Option<usize> {
                 let mut end = at + 1;
                 while byte(end)? != b'"' {
                     if byte(end)? < b' ' {
-                        return Some(at);
+                        return Some((at, NOT_CLOSED.to_owned()));
                     }
                     end += if byte(end)? == b'\\' { 2 } else { 1 };
                 }
                 end + 1 - at
+            }
+            (b'[' | b'{', _) if depth == LEVELS_MAX => {
+                let advice =
+                    format!("this is nested more than {LEVELS_MAX} levels deep; no key needs more than 10");
+                return Some((at, advice));
+            }
+            (b'[' | b'{', _) => {
+                depth += 1;
+                1
+            }
+            (b']' | b'}', _) => {
+                depth = depth.saturating_sub(1);
+                1
             }
             _ => 1,
         };
@@ -251,9 +268,6 @@ fn syntax(text: &str, error: &ParseError) -> (usize, String) {
     let first = rest.chars().next();
     let after_blanks = at + (rest.len() - rest.trim_start().len());
     match error.kind() {
-        Kind::NestingDepthExceeded => {
-            (at, "this is nested more than 500 levels deep; no key needs more than 10".to_owned())
-        }
         Kind::ExpectedComma => (after_blanks, "not JSON: write a comma between two entries".to_owned()),
         Kind::UnterminatedObject | Kind::UnterminatedArray => {
             let close = if first == Some('{') { '}' } else { ']' };
@@ -453,9 +467,30 @@ mod tests {
         check_syntax("{\"a\": 0x1F}", "1:7", "not JSON");
     }
 
+    /// In a thread with as little stack as those of the admin API; too much of it ends the process.
+    fn parse_with_little_stack(text: String) -> Result<(), (usize, String)> {
+        let parsing = move || {
+            let parsed = parse(&Source::new(None, &text), 0);
+            parsed.map(|node| drop(plain(&node))).map_err(|fault| (fault.at, fault.advice))
+        };
+        std::thread::Builder::new().stack_size(256 * 1024).spawn(parsing).unwrap().join().unwrap()
+    }
+
     #[test]
     fn the_depth_is_bounded() {
-        let fault = parse(&Source::new(None, &"[".repeat(200_000)), 0).unwrap_err();
-        assert!(fault.advice.contains("500 levels"), "{}", fault.advice);
+        for (open, inside, close) in [("[", "", "]"), ("{\"a\":", "0", "}"), ("[{ \"a\": ", "0", "}]")] {
+            let nested = |times| format!("{}{inside}{}", open.repeat(times), close.repeat(times));
+            let most = LEVELS_MAX / open.matches(['[', '{']).count();
+            assert_eq!(parse_with_little_stack(nested(most)), Ok(()), "{open}");
+            let (at, advice) = parse_with_little_stack(nested(most + 1)).unwrap_err();
+            assert_eq!((at, advice.contains("32 levels")), (open.len() * most, true), "{open}: {advice}");
+            assert!(parse_with_little_stack(open.repeat(200_000)).is_err(), "{open}");
+        }
+        let flat = format!("[{}\"{}\" /* {1} */ // {1}\n]", "[],{},".repeat(1000), "[".repeat(1000));
+        assert_eq!(
+            parse_with_little_stack(flat),
+            Ok(()),
+            "what is beside it, in a text or in a comment does not count"
+        );
     }
 }

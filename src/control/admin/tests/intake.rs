@@ -42,6 +42,20 @@ fn what_tiny_http_reads_leniently_is_rejected() {
     assert_eq!(fixture.call("POST /api/v1/servers", &["Transfer-Encoding: gzip"], "").status, 400);
 }
 
+#[test]
+fn a_body_that_is_nested_deeply_is_rejected() {
+    let fixture = Fixture::new();
+    for (line, open) in [
+        ("POST /api/v1/servers", "["),
+        ("POST /api/v1/servers", "{\"name\":"),
+        ("PATCH /api/v1/servers/a", "{\"weight\":["),
+    ] {
+        let rejected = fixture.call(line, &["Content-Type: application/json"], &open.repeat(5000));
+        assert_eq!(rejected.status, 400, "{line} {open}");
+    }
+    assert_eq!(fixture.get("/api/v1/status").status, 200);
+}
+
 /// The response to what follows a chunked body shows that the connection is still in sync.
 fn chunked(fixture: &Fixture, body: &str) -> (u16, BufReader<UnixStream>) {
     let mut connection = fixture.connect();
