@@ -14,6 +14,7 @@ mod watch;
 
 pub use demo::demo;
 
+use crate::base::limits::Descriptors;
 use crate::base::signals;
 use crate::base::time::{self, Moment};
 use crate::base::{limits, program};
@@ -128,7 +129,13 @@ impl Balancer {
         let config = Arc::new(config);
         let (sinks, sources) = sinks::open(&config);
         let files = listeners::read_files(&config)?;
-        let opened = Proxy::open("main", Arc::clone(&config), files, sinks, &mut inheritance.sockets);
+        let opened = Proxy::open(
+            ("main", Descriptors::for_clients()),
+            Arc::clone(&config),
+            files,
+            sinks,
+            &mut inheritance.sockets,
+        );
         let (proxy, acceptor) = opened.map_err(|(at, error)| listeners::open_error(&config, at, &error))?;
         let shared = &proxy.shared;
         let written = inheritance.restore(&config, &shared.table);

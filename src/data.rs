@@ -51,6 +51,7 @@ pub mod worker_pool;
 
 use crate::base::ids::{ListenerId, PoolId};
 use crate::base::inherited::{Socket, Sockets};
+use crate::base::limits::Descriptors;
 use crate::base::time::{self, Moment};
 use crate::policy::pool::Bounds;
 use crate::state::config::Config;
@@ -93,9 +94,9 @@ pub struct Proxy {
 
 impl Proxy {
     /// Takes the listeners from `sockets`, binds the others, and makes everything ready; no thread runs yet. The error is
-    /// that of the listener with this index.
+    /// that of the listener with this index. The name comes with the descriptors that clients and workers may take.
     pub fn open(
-        name: &'static str,
+        name: (&'static str, Descriptors),
         config: Arc<Config>,
         mut files: Files,
         sinks: Sinks,
@@ -212,6 +213,7 @@ impl Workers for Proxy {
         let pool = Arc::clone(&self.pool);
         // Here, so that the supervisor sees a shortage.
         let poller = Poller::new()?;
+        self.shared.descriptors.check(poller.raw())?;
         let builder = thread::Builder::new().name(format!("worker-{number}")).stack_size(WORKER_STACK_BYTES);
         builder.spawn(move || worker::run(&pool, number, poller)).map(drop)
     }

@@ -5,7 +5,7 @@
 use super::listeners::listener_error;
 use super::{Error, Published, Running};
 use crate::base::inherited::Sockets;
-use crate::base::limits;
+use crate::base::limits::{self, Descriptors};
 use crate::control::admin::BODY_MAX;
 use crate::data::Proxy;
 use crate::state::address::Address;
@@ -40,7 +40,13 @@ pub(super) fn front(
     sockets: &mut Sockets,
 ) -> Result<Option<Running>, Error> {
     let config = Arc::new(guarded(main, bind, socket));
-    match Proxy::open("admin", config, Files::default(), Sinks::default(), sockets) {
+    match Proxy::open(
+        ("admin", Descriptors::for_admin_clients()),
+        config,
+        Files::default(),
+        Sinks::default(),
+        sockets,
+    ) {
         Ok((proxy, acceptor)) => Running::start(proxy, acceptor).map(Some),
         Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse && is_default(main) => {
             log::warn!(

@@ -3,10 +3,17 @@
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 /// Not among the constants of signal_hook.
 const SIGXFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
+
+/// Descriptors that clients and their requests leave to all else, so that the admin API, probes, the log and a reload work
+/// while clients use up the others. It is within what the default of `limits.connections` sets aside.
+const KEPT_DESCRIPTORS: usize = 32;
+/// The part of a low limit that is kept.
+const KEPT_PART: usize = 4;
 
 /// Raises the descriptor limit to its maximum: every connection needs a descriptor, and the usual soft limit is too low
 /// for that. If that fails, the limit stays as it is.
@@ -32,6 +39,44 @@ pub fn descriptors() -> usize {
     getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize)
 }
 
+/// Which descriptors a part of this process may take. The system gives the lowest number that is free: where that is one
+/// of the last, the others are in use.
+#[derive(Clone, Copy, Debug)]
+pub struct Descriptors {
+    end: RawFd,
+}
+
+impl Descriptors {
+    /// All that there are.
+    pub const ALL: Descriptors = Descriptors { end: RawFd::MAX };
+
+    /// Those for clients: all but those that are kept.
+    pub fn for_clients() -> Self {
+        Self::without(descriptors(), 1)
+    }
+
+    /// Those for clients of the admin API: they leave half of what is kept, for what serves them.
+    pub fn for_admin_clients() -> Self {
+        Self::without(descriptors(), 2)
+    }
+
+    /// Of so many, all without a part of those that are kept.
+    fn without(limit: usize, part: usize) -> Self {
+        let kept = KEPT_DESCRIPTORS.min(limit / KEPT_PART) / part;
+        Descriptors { end: RawFd::try_from(limit - kept).unwrap_or(RawFd::MAX) }
+    }
+
+    /// Whether this one is left to others.
+    pub fn are_exceeded_by(self, descriptor: RawFd) -> bool {
+        descriptor >= self.end
+    }
+
+    /// A shortage of descriptors, if this one is left to others.
+    pub fn check(self, descriptor: RawFd) -> io::Result<()> {
+        if self.are_exceeded_by(descriptor) { Err(Errno::MFILE.into()) } else { Ok(()) }
+    }
+}
+
 /// Whether a socket could not be created because this process or this machine has run out of descriptors or memory,
 /// independent of the peer.
 pub fn is_exhausted(error: &io::Error) -> bool {
@@ -47,6 +92,20 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clients_leave_descriptors_to_all_else() {
+        // The limit, and what clients of requests and of the admin API may have of it.
+        for (limit, clients, admin) in [(64, 48, 56), (256, 224, 240), (20_000, 19_968, 19_984)] {
+            for (part, end) in [(1, clients), (2, admin)] {
+                let bound = Descriptors::without(limit, part);
+                assert!(bound.check(end - 1).is_ok(), "{limit}");
+                assert!(is_out_of_descriptors(&bound.check(end).unwrap_err()), "{limit}");
+            }
+        }
+        assert!(!Descriptors::without(usize::MAX, 1).are_exceeded_by(RawFd::MAX - 1), "no limit");
+        assert!(!Descriptors::ALL.are_exceeded_by(RawFd::MAX - 1));
+    }
 
     #[test]
     fn what_is_our_own_shortage() {

@@ -274,13 +274,16 @@ impl Acceptor {
             open.known = Arc::clone(known);
         }
         for _ in 0..TAKEN_AT_ONCE {
-            let Some(open) = self.listeners.get(&id) else { return };
+            let Some(open) = self.listeners.get_mut(&id) else { return };
             // While the channel is full, new connections wait in the kernel.
             if !open.has_more || !self.held_back.is_empty() || now < self.paused_until {
                 break;
             }
-            match open.listener.accept() {
-                Ok((socket, peer)) => self.welcome(socket, peer, &Arc::clone(&open.known), now),
+            match open.listener.accept(self.pool.shared.descriptors) {
+                Ok((socket, peer)) => {
+                    let known = Arc::clone(&open.known);
+                    self.welcome(socket, peer, &known, now);
+                }
                 Err(errno) => self.survive(errno, id, now),
             }
         }
@@ -446,6 +449,7 @@ impl Acceptor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::Descriptors;
     use crate::state::config;
     use crate::state::table::Table;
     use crate::state::verdict::Verdicts;
@@ -455,8 +459,12 @@ mod tests {
 
     fn acceptor() -> Acceptor {
         let live = Live::plain(config::parse("{}", Path::new("")).unwrap());
-        let shared =
-            Arc::new(Shared::new("test", Arc::new(Table::of(live)), Arc::default(), Verdicts::default()));
+        let shared = Arc::new(Shared::new(
+            ("test", Descriptors::ALL),
+            Arc::new(Table::of(live)),
+            Arc::default(),
+            Verdicts::default(),
+        ));
         let poller = Poller::new().unwrap();
         Acceptor::new(Arc::new(WorkerPool::new(&shared, poller.waker())), poller, Vec::new()).unwrap()
     }

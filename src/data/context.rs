@@ -10,6 +10,7 @@ use super::socket::Socket;
 use super::splice::Pipes;
 use super::transport::Transport;
 use crate::base::ids::{ListenerId, RequestId, Share};
+use crate::base::limits::Descriptors;
 use crate::base::random::Random;
 use crate::base::time::{self, Moment};
 use crate::http1::head::{Limits, Slots};
@@ -67,8 +68,8 @@ pub struct Context {
 /// How connections to servers are made.
 #[derive(Debug)]
 pub enum Network {
-    /// By the operating system.
-    Sockets,
+    /// By the operating system, with these descriptors.
+    Sockets(Descriptors),
     /// Within a simulation.
     #[cfg(test)]
     Simulated(super::simulation::Net),
@@ -77,12 +78,17 @@ pub enum Network {
 impl Network {
     /// Begins to connect to a TCP address, or to a Unix socket. `WouldBlock` where only a later try can tell.
     pub fn connect(&mut self, to: Target<'_>) -> io::Result<Transport> {
-        match (self, to) {
-            (Network::Sockets, Target::Tcp(address)) => Socket::connect(&address).map(Transport::Plain),
-            (Network::Sockets, Target::Unix(path)) => Socket::connect_unix(path).map(Transport::Plain),
+        let descriptors = match self {
+            Network::Sockets(descriptors) => *descriptors,
             #[cfg(test)]
-            (Network::Simulated(net), to) => net.connect(to),
-        }
+            Network::Simulated(net) => return net.connect(to),
+        };
+        let socket = match to {
+            Target::Tcp(address) => Socket::connect(&address)?,
+            Target::Unix(path) => Socket::connect_unix(path)?,
+        };
+        descriptors.check(socket.raw())?;
+        Ok(Transport::Plain(socket))
     }
 }
 
@@ -109,13 +115,13 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// For bodies, and heads of responses, in pieces of so many bytes.
-    pub fn new(body_bytes: usize) -> Self {
+    /// For bodies, and heads of responses, in pieces of so many bytes; pipes take these descriptors.
+    pub fn new(body_bytes: usize, descriptors: Descriptors) -> Self {
         Scratch {
             body: vec![0; body_bytes],
             reply: Vec::with_capacity(4096),
             slots: Slots::new(),
-            pipes: Pipes::default(),
+            pipes: Pipes::new(descriptors),
         }
     }
 }
@@ -139,9 +145,9 @@ impl Context {
             buffers: Buffers::default(),
             mailbox: Arc::new(Mailbox::new(poller.waker())),
             poller,
-            network: Network::Sockets,
+            network: Network::Sockets(shared.descriptors),
             input: vec![0; limits.head + SMALL_BODY_BYTES],
-            scratch: Scratch::new(body_bytes(&limits.of_responses())),
+            scratch: Scratch::new(body_bytes(&limits.of_responses()), shared.descriptors),
             number,
             ids: Share::default(),
             date: (Moment::START, String::new()),

@@ -299,6 +299,7 @@ mod tests {
     use super::super::simulation::Wire;
     use super::super::transport::Transport;
     use super::*;
+    use crate::base::limits::Descriptors;
     use crate::http1::framing::Asked;
     use crate::http1::head::{Limits, Version};
     use crate::http1::reason::Reason;
@@ -387,7 +388,7 @@ mod tests {
         const HEAD: &str =
             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         let check = |end, pieces: &[&str], expected: &str| {
-            let (mut way, mut scratch) = (Way::new(), Scratch::new(8192));
+            let (mut way, mut scratch) = (Way::new(), Scratch::new(8192, Descriptors::ALL));
             way.step(&format!("{HEAD}3\r\na\n\n\r\n2\r\nb:\r\n"), &mut scratch).unwrap();
             way.received();
             pieces.iter().for_each(|piece| _ = way.step_to(piece, &mut scratch, Some(end)).unwrap());
@@ -404,7 +405,8 @@ mod tests {
 
     #[test]
     fn what_a_client_that_left_did_not_take_goes_to_no_other() {
-        let (mut gone, mut other, mut scratch) = (Way::new(), Way::new(), Scratch::new(8192));
+        let (mut gone, mut other, mut scratch) =
+            (Way::new(), Way::new(), Scratch::new(8192, Descriptors::ALL));
         for way in [&mut gone, &mut other] {
             way.step("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n01234", &mut scratch).unwrap();
         }

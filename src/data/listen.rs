@@ -4,6 +4,7 @@
 use super::socket::Socket;
 use super::timers::TRY_AGAIN;
 use crate::base::inherited;
+use crate::base::limits::Descriptors;
 use crate::base::sys;
 use crate::base::time;
 use crate::base::unix_listener::{self, UnixPath};
@@ -48,6 +49,8 @@ pub struct Listener {
     asked: Place,
     /// For a Unix socket: its file, which is removed with the listener.
     path: Option<UnixPath>,
+    /// The last connection got one of the descriptors that are left to others.
+    is_short: bool,
 }
 
 impl Listener {
@@ -70,7 +73,7 @@ impl Listener {
             }
             Place::Unix(path) => (asked.clone(), is_ours.then(|| UnixPath::adopt(path, SOCKET))),
         };
-        Ok(Listener { fd, place, asked: asked.clone(), path })
+        Ok(Listener { fd, place, asked: asked.clone(), path, is_short: false })
     }
 
     /// The same socket, for another process.
@@ -92,7 +95,13 @@ impl Listener {
                 Ok((file, fd)) => {
                     rustix::io::ioctl_fionbio(&fd, true)?;
                     let place = Place::Unix(path.to_owned());
-                    return Ok(Listener { fd, asked: place.clone(), place, path: Some(file) });
+                    return Ok(Listener {
+                        fd,
+                        asked: place.clone(),
+                        place,
+                        path: Some(file),
+                        is_short: false,
+                    });
                 }
                 Err(_) if time::now() < until => _ = after(TRY_AGAIN).recv(),
                 Err(reason) => return Err(io::Error::other(reason)),
@@ -128,7 +137,7 @@ impl Listener {
         while_taken(|| bind(&fd, &address))?;
         while_taken(|| listen(&fd, BACKLOG))?;
         let place = Place::Tcp(SocketAddr::try_from(getsockname(&fd)?)?);
-        Ok(Listener { fd, place, asked: Place::Tcp(address), path: None })
+        Ok(Listener { fd, place, asked: Place::Tcp(address), path: None, is_short: false })
     }
 
     /// The descriptor's number, for the poller.
@@ -136,9 +145,14 @@ impl Listener {
         self.fd.as_raw_fd()
     }
 
-    /// The next connection, with the address of its peer.
-    pub fn accept(&self) -> Result<(Socket, Option<SocketAddr>), Errno> {
+    /// The next connection, with the address of its peer. `MFILE` once a connection got one of the descriptors that are left
+    /// to others, until the next one would not: connections wait in the kernel.
+    pub fn accept(&mut self, descriptors: Descriptors) -> Result<(Socket, Option<SocketAddr>), Errno> {
+        if self.is_short && descriptors.are_exceeded_by(rustix::io::dup(&self.fd)?.as_raw_fd()) {
+            return Err(Errno::MFILE);
+        }
         let (fd, peer) = acceptfrom_with(&self.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+        self.is_short = descriptors.are_exceeded_by(fd.as_raw_fd());
         Ok((Socket::from(fd), peer.and_then(|peer| SocketAddr::try_from(peer).ok())))
     }
 }
@@ -184,9 +198,9 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn accepted_sockets_inherit_what_the_listener_has() {
-        let listener = open("127.0.0.1:0").unwrap();
+        let mut listener = open("127.0.0.1:0").unwrap();
         let _client = TcpStream::connect(listener.place.address().unwrap()).unwrap();
-        let (accepted, peer) = listener.accept().unwrap();
+        let (accepted, peer) = listener.accept(Descriptors::ALL).unwrap();
         assert!(peer.is_some());
         assert!(sockopt::tcp_nodelay(accepted.as_fd()).unwrap());
         assert!(sockopt::socket_keepalive(accepted.as_fd()).unwrap());
@@ -211,7 +225,7 @@ mod tests {
         let path = folder.path().join("web.sock");
         for place in [Place::Unix(path.clone()), Place::Tcp("127.0.0.1:0".parse().unwrap())] {
             let old = Listener::open(&place).unwrap();
-            let new = Listener::inherit(old.duplicate("web").unwrap(), &place).unwrap();
+            let mut new = Listener::inherit(old.duplicate("web").unwrap(), &place).unwrap();
             assert_eq!(old.place, new.place);
             old.leave();
             drop(old);
@@ -219,7 +233,7 @@ mod tests {
                 Some(address) => drop(TcpStream::connect(address).unwrap()),
                 None => drop(UnixStream::connect(&path).unwrap()),
             }
-            assert!(new.accept().is_ok());
+            assert!(new.accept(Descriptors::ALL).is_ok());
             drop(new);
             assert!(!path.exists());
         }
@@ -232,8 +246,8 @@ mod tests {
         let place = Place::Unix(path.clone());
         let mut listener = Listener::open(&place).unwrap();
         UnixStream::connect(&path).unwrap();
-        assert!(listener.accept().is_ok());
-        assert_eq!(listener.accept().unwrap_err(), Errno::AGAIN, "nothing blocks");
+        assert!(listener.accept(Descriptors::ALL).is_ok());
+        assert_eq!(listener.accept(Descriptors::ALL).unwrap_err(), Errno::AGAIN, "nothing blocks");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
         let taken = Listener::open(&place).unwrap_err().to_string();
         assert!(taken.contains("another process"), "{taken}");

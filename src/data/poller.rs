@@ -4,7 +4,7 @@
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Waker};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +80,11 @@ impl Poller {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         Ok(Poller { poll, events: Events::with_capacity(EVENTS_PER_WAIT), waker })
+    }
+
+    /// The descriptor's number.
+    pub fn raw(&self) -> RawFd {
+        self.poll.as_raw_fd()
     }
 
     /// Wakes the thread that waits in this poller; for other threads.

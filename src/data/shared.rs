@@ -5,6 +5,7 @@ mod listener;
 
 use super::verify::Verifier;
 use crate::base::ids::RequestIds;
+use crate::base::limits::Descriptors;
 use crate::base::time::{self, Moment};
 use crate::policy::drain;
 use crate::state::listener::OpenListener;
@@ -41,6 +42,8 @@ pub const LOG_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Shared {
     /// For logs and thread names.
     pub name: &'static str,
+    /// What its connections and workers may take.
+    pub descriptors: Descriptors,
     /// Its configuration and its servers.
     pub table: Arc<Table>,
     /// What it counts.
@@ -72,9 +75,15 @@ pub struct Shared {
 
 impl Shared {
     /// The shared part of a data plane with these servers, and what its listeners, routes and pools count with.
-    pub fn new(name: &'static str, table: Arc<Table>, stats: Arc<Stats>, verdicts: Verdicts) -> Self {
+    pub fn new(
+        (name, descriptors): (&'static str, Descriptors),
+        table: Arc<Table>,
+        stats: Arc<Stats>,
+        verdicts: Verdicts,
+    ) -> Self {
         Shared {
             name,
+            descriptors,
             table,
             stats,
             verdicts,

@@ -3,10 +3,12 @@
 
 use super::buffers::TURN_BYTES;
 use super::socket::Socket;
+use crate::base::limits::Descriptors;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use std::io;
+use std::os::fd::AsRawFd;
 
 /// A pipe, and how many bytes are in it.
 #[derive(Debug)]
@@ -51,19 +53,28 @@ impl Pipe {
 const PIPES_KEPT: usize = 4;
 
 /// A worker's empty pipes.
-#[derive(Debug, Default)]
-pub struct Pipes(Vec<Pipe>);
+#[derive(Debug)]
+pub struct Pipes {
+    empty: Vec<Pipe>,
+    descriptors: Descriptors,
+}
 
 impl Pipes {
+    /// None yet; later ones take these descriptors.
+    pub fn new(descriptors: Descriptors) -> Self {
+        Pipes { empty: Vec::new(), descriptors }
+    }
+
     /// An empty pipe; none when there are no descriptors for one: then bodies are copied.
     pub fn take(&mut self) -> Option<Pipe> {
-        self.0.pop().or_else(|| Pipe::new().ok())
+        let may_be = |pipe: &Pipe| !self.descriptors.are_exceeded_by(pipe.into.as_raw_fd());
+        self.empty.pop().or_else(|| Pipe::new().ok().filter(may_be))
     }
 
     /// Keeps a pipe for the next body, if it is empty.
     pub fn give(&mut self, pipe: Pipe) {
-        if pipe.held() == 0 && self.0.len() < PIPES_KEPT {
-            self.0.push(pipe);
+        if pipe.held() == 0 && self.empty.len() < PIPES_KEPT {
+            self.empty.push(pipe);
         }
     }
 }

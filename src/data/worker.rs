@@ -413,6 +413,7 @@ mod tests {
     use super::super::socket::Socket;
     use super::super::transport::Transport;
     use super::*;
+    use crate::base::limits::Descriptors;
     use crate::state::config;
     use crate::state::live::Live;
     use crate::state::table::Table;
@@ -424,7 +425,8 @@ mod tests {
     fn worker() -> Worker {
         let live = Live::plain(config::parse("{}", Path::new("")).unwrap());
         let table = Arc::new(Table::of(live));
-        let shared = Arc::new(Shared::new("test", table, Arc::default(), Verdicts::default()));
+        let shared =
+            Arc::new(Shared::new(("test", Descriptors::ALL), table, Arc::default(), Verdicts::default()));
         let accept = Poller::new().unwrap();
         Worker::new(&Arc::new(WorkerPool::new(&shared, accept.waker())), 1, Poller::new().unwrap())
     }

@@ -62,9 +62,12 @@ impl Backend {
     }
 
     /// Connects and closes. Of two connections at nearly the same time tiny_http may assign both to one idle thread,
-    /// which gets to the second only when some other connection ends: this one does, at once.
+    /// which gets to the second only when some other connection ends: this one does, at once. While one waits to be
+    /// accepted no other is added: once tiny_http was started again, it would need descriptors for all of them at once.
     pub(super) fn connect_empty(&self) {
-        drop(self.private.connect());
+        if !self.is_awaited() {
+            drop(self.private.connect());
+        }
     }
 
     /// A response has arrived: the accept loop is alive, whatever is waiting there.

@@ -1,9 +1,11 @@
 //! What becomes of service when the operating system gives no more of something: threads, descriptors.
 
-use crate::support::balancer::list;
+use crate::support::balancer::{ADMIN, list};
 use crate::support::{Client, DEADLINE, Evenkeel, Gate, Origin, until};
 use rustix::process::Signal;
 use serde_json::json;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 mod threads {
@@ -120,20 +122,18 @@ mod threads {
     }
 }
 
+/// Whether the admin API responds to a connection of its own in time.
+fn is_served(balancer: &Evenkeel, path: &str) -> bool {
+    let mut stream = UnixStream::connect(balancer.folder().join(ADMIN)).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).is_ok() && page.starts_with("HTTP/1.1 200 ")
+}
+
 mod admin_api {
     use super::*;
-    use crate::support::balancer::ADMIN;
-    use std::io::{Read, Write};
-    use std::os::unix::net::UnixStream;
-
-    /// Whether a connection of its own is answered in this time.
-    fn is_served(balancer: &Evenkeel, max_wait: Duration) -> bool {
-        let mut stream = UnixStream::connect(balancer.folder().join(ADMIN)).unwrap();
-        stream.set_read_timeout(Some(max_wait)).unwrap();
-        stream.write_all(b"GET /live HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
-        let mut page = String::new();
-        stream.read_to_string(&mut page).is_ok() && page.starts_with("HTTP/1.1 200 ")
-    }
 
     #[test]
     fn it_responds_while_there_are_no_threads() {
@@ -156,7 +156,7 @@ mod admin_api {
             let mut stream = UnixStream::connect(&path).unwrap();
             stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
             many.push(stream);
-            assert!(is_served(&balancer, DEADLINE));
+            assert!(is_served(&balancer, "/live"));
         }
         assert_eq!(Client::to(&balancer).get("/").status, 200, "the data plane does not notice");
         balancer.allow_threads(true);
@@ -168,5 +168,41 @@ mod admin_api {
         }
         balancer.signal(Signal::TERM);
         assert_eq!(balancer.wait().code(), Some(0));
+    }
+}
+
+mod descriptors {
+    use super::*;
+
+    #[test]
+    fn the_admin_api_works_while_clients_have_all_that_they_may_have() {
+        let gate = Gate::default();
+        let gated = gate.clone();
+        let origin = Origin::start(move |visit| {
+            while visit.request().is_some() {
+                gated.wait();
+                visit.response("ok");
+            }
+        });
+        let balancer = Evenkeel::start_with_descriptors(
+            96,
+            json!({ "servers": { "list": list(&[&origin]) }, "admin": { "socket": ADMIN } }),
+        );
+        let mut many: Vec<_> = (0..400).map(|_| Client::to(&balancer)).collect();
+        many.iter_mut().for_each(|client| _ = client.try_send("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+        balancer.logs("cannot accept");
+        for asked in 0..40 {
+            assert!(is_served(&balancer, "/api/v1/servers"), "request {asked}");
+        }
+        balancer.signal(Signal::HUP);
+        balancer.logs("reload: nothing has changed");
+        gate.open();
+        drop(many);
+        until("it serves newcomers again", || {
+            Client::connect(balancer.address()).is_ok_and(|mut client| {
+                let sent = client.try_send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+                sent.is_ok() && client.try_response().is_ok_and(|response| response.status == 200)
+            })
+        });
     }
 }

@@ -2,6 +2,7 @@
 
 use super::peers::{Client, HEADS, ServerConn, Went};
 use super::{Duplex, Net, Wire};
+use crate::base::limits::Descriptors;
 use crate::base::random::Random;
 use crate::base::time::Moment;
 use crate::data::context::{Context, Network};
@@ -91,7 +92,12 @@ impl World {
             refuses: random.below(3) == 0,
         };
         let table = Arc::new(Table::of(Live::plain(config(kind))));
-        let shared = Arc::new(Shared::new("test", Arc::clone(&table), Arc::default(), Verdicts::default()));
+        let shared = Arc::new(Shared::new(
+            ("test", Descriptors::ALL),
+            Arc::clone(&table),
+            Arc::default(),
+            Verdicts::default(),
+        ));
         let mut cx = Context::new(&shared, 1, Poller::new().unwrap());
         cx.now = Moment::from_millis(1000);
         cx.random = Random::seeded(seed ^ 1);
