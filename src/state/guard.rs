@@ -229,10 +229,12 @@ impl Guard {
         Ok(())
     }
 
-    /// The credentials where they have to be verified; `None` where they are known to be right.
+    /// The credentials where they have to be verified; `None` where they are known to be right. There must be one header:
+    /// of two a server may read the other one, and take its name for that of the client.
     fn log_in(&self, login: &Arc<Login>, visit: &Visit<'_>) -> Result<Option<Unverified>, Rejected> {
         let mut values = header(&visit.fields, b"authorization");
-        let credentials = values.next().and_then(Credentials::parse).ok_or_else(|| login.challenge())?;
+        let only = values.next().filter(|_| values.next().is_none());
+        let credentials = only.and_then(Credentials::parse).ok_or_else(|| login.challenge())?;
         match login.remembered.get(&login.config.users, &credentials) {
             Some(true) => Ok(None),
             Some(false) => Err(login.challenge()),
@@ -449,6 +451,10 @@ mod tests {
         assert!(unverified.verify());
         assert!(judge(&guard, "10.0.0.1", right, 0).unwrap().unverified.is_none());
         let wrong = "Authorization: Basic YW5uOnNodXQ=\r\n";
+        for other in [wrong, right, "authorization: Bearer x\r\n"] {
+            check(&guard, "10.0.0.1", &format!("{right}{other}"), Some(Reason::Unauthorized));
+            check(&guard, "10.0.0.1", &format!("{other}{right}"), Some(Reason::Unauthorized));
+        }
         assert!(!judge(&guard, "10.0.0.2", wrong, 0).unwrap().unverified.unwrap().verify());
         check(&guard, "10.0.0.2", wrong, Some(Reason::Unauthorized));
         // 20 guesses of one client, the one above among them, and one more each second.
