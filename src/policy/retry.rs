@@ -2,7 +2,7 @@
 //!
 //! | failure | may it be made again? | bound |
 //! |---|---|---|
-//! | connecting (refused or timed out) | any method, another server | [`CONNECTS_MORE`] beyond `attempts`, free |
+//! | connecting (refused or timed out) | any method, another server, at last one that is down or ejected | [`CONNECTS_MORE`] beyond `attempts`, free |
 //! | pooled connection, nothing sent | any method, same server, new connection | [`UNSENT_MOST`], free |
 //! | pooled connection, sent | idempotent with body still buffered: same server, new connection | once, free; then as a reset |
 //! | reset before the head | idempotent with body still buffered: another server | `attempts`, paid from the budget |

@@ -5,6 +5,7 @@
 //! servers are looked at one after the other, from a random one on, until some are found. A hash algorithm knows the server of each
 //! key (`hashing.rs`).
 
+mod last_resort;
 mod note;
 mod shadow;
 
@@ -83,6 +84,8 @@ pub struct Asked {
     pub is_long_lived: bool,
     /// Requests that wait behind it for a server with room.
     pub behind: usize,
+    /// No server that it was given to has taken its connection.
+    pub could_not_connect: bool,
 }
 
 /// What a chooser keeps between two choices, and the moment of this one.
@@ -103,17 +106,24 @@ pub struct Chooser<'a> {
 impl Chooser<'_> {
     /// A lease on the server of the pool that its algorithm picks among those that were not tried yet. The algorithm
     /// proposes a server; if that one gives no lease, it is asked again. The server of its session comes first; where that
-    /// one cannot take it, the request is one as any other.
+    /// one cannot take it, the request is one as any other. One that could not connect anywhere goes to a server that is out, as a last
+    /// resort.
     pub fn choose(&mut self, pool: &Pool, asked: Asked, tried: &Tried) -> Chosen {
-        let (chosen, pool) = match self.session_lease(pool, asked, tried) {
+        let (chosen, tier) = match self.session_lease(pool, asked, tried) {
             Some(lease) => (Chosen::Server(lease), pool),
             None => {
                 let tier = pool.tier_of(asked.key, || self.random.fraction());
                 (self.find(tier, asked, tried), tier)
             }
         };
+        let chosen = match chosen {
+            Chosen::None if asked.could_not_connect => {
+                self.last_resort(pool, tried).map_or(Chosen::None, Chosen::Server)
+            }
+            chosen => chosen,
+        };
         if let Some(note) = &mut self.note {
-            note.exclude(pool, tried, self.now);
+            note.exclude(tier, tried, self.now);
         }
         chosen
     }

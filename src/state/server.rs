@@ -342,12 +342,17 @@ impl Server {
         self.admits.load(Relaxed) != Admits::Nothing as u8
     }
 
+    /// Whether the operator and its agent let it have requests.
+    pub fn is_offered(&self) -> bool {
+        self.mode_now() == Mode::Ready && !self.is_down_by_agent() && self.weight_now().0 > 0
+    }
+
     /// Whether it gets traffic though its probes fail or it is ejected, because too few servers of its pool are left.
     pub fn is_fail_open(&self) -> bool {
         self.admits.load(Relaxed) == Admits::FailOpen as u8
     }
 
-    /// Requests that it was sent in that state.
+    /// Requests that it was sent in that state, or as a last resort.
     pub fn fail_open_requests(&self) -> u64 {
         self.fail_open_requests.load(Relaxed)
     }

@@ -4,6 +4,7 @@ use super::{Exchange, Flow, State};
 use crate::data::client::Failure;
 use crate::data::context::Context;
 use crate::data::upstream::{self, Asked, Chosen};
+use crate::policy::retry::Phase;
 use crate::state::choose::Note;
 use crate::state::server::Lease;
 use std::sync::Arc;
@@ -45,7 +46,9 @@ impl Exchange {
             false => {
                 let (key, session) = (self.key_for_choice(), self.session_tag());
                 let behind = self.waiting_behind();
-                let asked = Asked { key, session, is_long_lived: self.meta.upgrade, behind };
+                let could_not_connect = self.tries.last.is_some_and(|last| last.phase == Phase::Connect);
+                let asked =
+                    Asked { key, session, is_long_lived: self.meta.upgrade, behind, could_not_connect };
                 let tried = &self.tries.servers;
                 let chosen = upstream::choose(cx, &self.view, self.pool, asked, tried, note.as_mut());
                 self.note_choice(matches!(chosen, Chosen::Later));

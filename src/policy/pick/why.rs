@@ -24,6 +24,8 @@ pub enum Why {
     Session,
     /// It came up a short while ago, and this is one of the few requests that it gets yet.
     SlowStart,
+    /// It is out, and no server that is up took the connection.
+    LastResort,
 }
 
 impl Why {
@@ -39,6 +41,7 @@ impl Why {
             Why::Hash => "hash",
             Why::Session => "session",
             Why::SlowStart => "slow_start",
+            Why::LastResort => "last_resort",
         }
     }
 }

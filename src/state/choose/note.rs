@@ -217,6 +217,14 @@ impl Note {
         self.picked = Some(Picked { server, why: Why::Session, among: 1, is_reserve: false });
     }
 
+    /// Notes that the request went to a server that is out.
+    pub(super) fn last_resort(&mut self, server: &Server, now: Moment) {
+        self.session(server, now);
+        if let Some(picked) = &mut self.picked {
+            picked.why = Why::LastResort;
+        }
+    }
+
     /// Notes that the request went to a server in slow start, as one of the few that it gets; the other servers that were ready, so
     /// many with it, were not compared with it.
     pub(super) fn slow_start(&mut self, server: &Server, ready: usize, now: Moment) {

@@ -138,6 +138,16 @@ impl Server {
         }
     }
 
+    /// Takes a lease for a request that could not connect to any server which is up, though health has taken this one out.
+    pub fn lease_as_last_resort(self: &Arc<Self>, now: Moment) -> Result<Lease, Rejected> {
+        if !self.is_offered() || self.is_retired() {
+            return Err(Rejected::Closed);
+        }
+        let lease = self.lease_anyway(now)?;
+        self.fail_open_requests.fetch_add(1, Relaxed);
+        Ok(lease)
+    }
+
     pub(super) fn lease_anyway(self: &Arc<Self>, now: Moment) -> Result<Lease, Rejected> {
         self.lease_up_to(self.most_now(), now)
     }

@@ -89,7 +89,7 @@ impl Tiers {
         let level = self.levels.entry(self.rank(server)).or_default();
         level.total += u64::from(server.weight().0);
         let place = match server.health() {
-            _ if !is_offered(server) => None,
+            _ if !server.is_offered() => None,
             Health::Up => Some(&mut level.up),
             Health::Starting => Some(&mut level.starting),
             Health::Down | Health::Ejected { .. } => None,
@@ -106,11 +106,11 @@ impl Tiers {
             of.map(|(_, level)| level.up.len() + level.starting.len()).sum::<usize>()
         };
         let left = left_of(self, false);
-        let taken_out = |server: &&Arc<Server>| is_offered(server) && !server.is_backup();
+        let taken_out = |server: &&Arc<Server>| server.is_offered() && !server.is_backup();
         let primaries = left + self.out.iter().filter(taken_out).count();
         let have_backups = left == 0 && left_of(self, true) > 0;
         let servers =
-            if primaries > 0 { primaries } else { self.out.iter().filter(|one| is_offered(one)).count() };
+            if primaries > 0 { primaries } else { self.out.iter().filter(|one| one.is_offered()).count() };
         if have_backups || !fail_open::is_panic(left, servers, panic_percent) {
             return;
         }
@@ -126,7 +126,7 @@ impl Tiers {
 
     /// Uses those of the last known good servers that are among these; returns how many.
     fn reopen(&mut self, of: impl Fn(&Server) -> bool) -> usize {
-        let is_used = |server: &Arc<Server>| is_offered(server) && server.is_last_known_good() && of(server);
+        let is_used = |server: &Arc<Server>| server.is_offered() && server.is_last_known_good() && of(server);
         let (used, out): (Vec<_>, Vec<_>) = std::mem::take(&mut self.out).into_iter().partition(is_used);
         used.iter().for_each(|server| server.set_admits(Admits::FailOpen));
         let count = used.len();
@@ -172,11 +172,6 @@ impl Tiers {
             self.sessions.insert(sticky.tag_of(server), Arc::clone(server));
         }
     }
-}
-
-/// Whether the operator and its agent let it have requests.
-fn is_offered(server: &Server) -> bool {
-    server.mode_now() == Mode::Ready && !server.is_down_by_agent() && server.weight_now().0 > 0
 }
 
 #[cfg(test)]
