@@ -4,6 +4,7 @@
 use super::listeners::listener_error;
 use super::publish;
 use crate::base::time;
+use crate::control::state_file;
 use crate::state::config::{AccessLog, AccessTarget, Config, Listener, Place};
 use crate::state::instance::Instance;
 use crate::state::live::{Files, Live};
@@ -143,7 +144,12 @@ fn access_log(target: &AccessLog) -> Verdict {
 
 /// Whether the state file could be written: a new file takes its place each time.
 pub(super) fn state_file(path: &Path) -> Verdict {
-    folder(path).map_err(|advice| ("admin.state_file".to_owned(), format!("{advice}, or write another path")))
+    let fault = |advice| Err(("admin.state_file".to_owned(), format!("{advice}, or write another path")));
+    folder(path).or_else(fault)?;
+    match state_file::must_be_plain(path) {
+        Ok(()) => Ok(()),
+        Err(_) => fault(format!("{} exists and is not a plain file; write null for none", path.display())),
+    }
 }
 
 /// Whether a file could be created there.
@@ -227,6 +233,16 @@ mod tests {
             (json!({"admin": {"socket": "a-file/s"}}), "admin.socket", "is not a folder"),
             (json!({"admin": {"socket": "taken.sock"}}), "admin.socket", "another process listens"),
             (json!({"admin": {"state_file": "no/s"}}), "admin.state_file", "does not exist; create it"),
+            (
+                json!({"admin": {"state_file": "a-folder"}}),
+                "admin.state_file",
+                "not a plain file; write null",
+            ),
+            (
+                json!({"admin": {"state_file": "/dev/null"}}),
+                "admin.state_file",
+                "not a plain file; write null",
+            ),
             (json!({"log": {"access": "no/a.log"}}), "log.access", "does not exist; create it"),
             (json!({"log": {"access": "a-folder"}}), "log.access", "is a folder"),
         ] {

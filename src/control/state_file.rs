@@ -39,6 +39,7 @@ pub enum Found {
 /// Reads the file. What cannot be understood is renamed, so that it is not lost and the start goes on. The error is that of
 /// the operating system.
 pub fn read(path: &Path) -> io::Result<Found> {
+    must_be_plain(path)?;
     let text = match files::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
@@ -54,6 +55,17 @@ pub fn read(path: &Path) -> io::Result<Found> {
     }
 }
 
+/// An error for what exists and is no plain file. It must be neither read to its end nor renamed, replaced or removed:
+/// root can do that to `/dev/null`, and every other program would miss it.
+pub fn must_be_plain(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn set_aside(path: &Path, why: &str) -> io::Result<Found> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(format!(".damaged-{}", time::unix_seconds()));
@@ -63,6 +75,7 @@ fn set_aside(path: &Path, why: &str) -> io::Result<Found> {
 
 /// Writes the file as a whole or not at all: a temporary file beside it, on the disk, then renamed.
 pub fn write(path: &Path, changes: &Changes) -> io::Result<()> {
+    must_be_plain(path)?;
     let document = Document { evenkeel_state: VERSION, changes: changes.clone() };
     let text = serde_json::to_string_pretty(&document).map_err(io::Error::other)?;
     let mut temporary = path.as_os_str().to_owned();
@@ -201,6 +214,22 @@ mod tests {
             let aside = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap();
             assert!(aside.file_name().to_string_lossy().starts_with("state.json.damaged-"));
             assert_eq!(fs::read_to_string(aside.path()).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_plain_file_stays_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let is_plain_fault =
+            |result: io::Result<()>| assert!(result.unwrap_err().to_string().contains("plain file"));
+        for target in ["/dev/null", "/dev/zero", "/"] {
+            std::os::unix::fs::symlink(target, &path).unwrap();
+            is_plain_fault(read(&path).map(drop));
+            is_plain_fault(write(&path, &changes("a")));
+            assert_eq!(fs::read_link(&path).unwrap(), Path::new(target));
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+            fs::remove_file(&path).unwrap();
         }
     }
 
