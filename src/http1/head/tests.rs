@@ -190,6 +190,8 @@ fn hosts() {
         "Host:",
         "Host: a\r\nHost: a",
         "Host: a, b",
+        "Host: a,b",
+        "Host: %61",
         "Host: a b",
         "Host: u@a",
         "Host: a:b",
