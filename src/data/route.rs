@@ -76,6 +76,14 @@ impl Routed {
 }
 
 impl Routed {
+    /// Whether some headers for the server are not the client's to write: a route changes them, or they come from the pool
+    /// that is asked. Servers that take trailers for headers would otherwise read the client's there.
+    pub fn has_own_headers(&self, live: &Live) -> bool {
+        let Routed::Forward(_, way) = self else { return false };
+        let changes = way.as_ref().is_some_and(|way| !way.route.request_headers.is_empty());
+        changes || !without(live, way.as_ref().map(|way| way.index)).is_empty()
+    }
+
     /// Where in the head the server's name belongs.
     pub fn take_rooms(&mut self) -> Vec<Room> {
         match self {

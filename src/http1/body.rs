@@ -96,6 +96,13 @@ impl Body {
         }
     }
 
+    /// Drops all trailers, which a recipient may (RFC 9110 section 6.5.1).
+    pub fn drop_trailers(&mut self) {
+        if matches!(self.state, State::Size { .. }) {
+            self.trailers = Some(Box::new(Trailers::none()));
+        }
+    }
+
     /// Accepts chunk sizes padded with white space, as some servers send them. What is forwarded is framed again, so no
     /// other reader can misread it; from a client it stays an error.
     pub fn allow_padding(&mut self) {

@@ -21,6 +21,8 @@ pub(super) struct Trailers {
     seen: usize,
     /// The names that Connection nominated; few, and bounded by the size of their head.
     nominated: Vec<Box<[u8]>>,
+    /// None is kept.
+    drops_all: bool,
 }
 
 impl Trailers {
@@ -28,6 +30,11 @@ impl Trailers {
     pub(super) fn forbidding(head: &Fields<'_, '_>) -> Option<Self> {
         let nominated: Vec<_> = Nominations::of(head).names().iter().map(|name| Box::from(*name)).collect();
         (!nominated.is_empty()).then(|| Trailers { nominated, ..Trailers::default() })
+    }
+
+    /// Drops all trailers.
+    pub(super) fn none() -> Self {
+        Trailers { drops_all: true, ..Trailers::default() }
     }
 
     /// Takes the next byte; returns true when it ends the section.
@@ -60,7 +67,7 @@ impl Trailers {
             self.bytes.truncate(self.line);
             return Ok(true);
         }
-        if may_be_kept(line, &self.nominated)? {
+        if may_be_kept(line, &self.nominated)? && !self.drops_all {
             self.line = self.bytes.len();
         } else {
             self.bytes.truncate(self.line);

@@ -122,6 +122,26 @@ fn trailers_of_a_request_go_on_but_for_those_that_frame_or_route() {
 }
 
 #[test]
+fn no_trailers_go_on_where_some_headers_are_not_the_clients_to_write() {
+    let auth = Origin::responds("ok");
+    let auth_pool =
+        json!({"list": [{"address": auth.address().to_string()}], "health_check": {"enabled": false}});
+    for config in [
+        json!({"routes": [{"path": "/*", "request_headers": {"remove": ["X-Internal-*"]}}]}),
+        json!({"routes": [{"path": "/*", "request_headers": {"set": {"X-Role": "guest"}}}]}),
+        json!({"forward_auth": {"pool": "auth", "copy_headers": ["X-Role"]}, "pools": {"auth": auth_pool}}),
+    ] {
+        let origin = Origin::responds("ok");
+        let balancer = Evenkeel::before(&[&origin], config);
+        let trailers = "X-Internal-A: 1\r\nX-Role: admin\r\nX_Role: admin\r\n";
+        let sent = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n";
+        assert_eq!(Client::to(&balancer).send(format!("{sent}{trailers}\r\n")).response().status, 200);
+        let seen = origin.only_request();
+        assert_eq!((seen.body.as_slice(), seen.trailers.0.len()), (&b"abc"[..], 0), "{}", seen.trailers);
+    }
+}
+
+#[test]
 fn a_response_until_close_comes_in_chunks_to_1_1_and_until_close_to_1_0() {
     let origin = Origin::until_close("all of it");
     let balancer = Evenkeel::before(&[&origin], json!({}));

@@ -37,7 +37,11 @@ impl Exchange {
         let chunked = head.framing == Framing::Chunked;
         let limit = routed.as_ref().ok().and_then(Routed::route).and_then(|route| route.body_limit);
         let limit = limit.unwrap_or(view.live.config.limits.body);
-        let upload = Upload::new(out, head.body(), chunked, limit, cx.now);
+        let mut body = head.body();
+        if chunked && routed.as_ref().is_ok_and(|routed| routed.has_own_headers(&view.live)) {
+            body.drop_trailers();
+        }
+        let upload = Upload::new(out, body, chunked, limit, cx.now);
         let mut exchange = Exchange::new(meta, upload, sender.owner, view, cx);
         exchange.count_begun(cx);
         let taken = routed.and_then(|mut routed| {
