@@ -2,11 +2,12 @@
 
 use super::context::Context;
 use super::meta::Incoming;
-use super::route::{To, Way, is_named, prepare};
+use super::route::{To, Way, prepare};
 use crate::base::ids::PoolId;
 use crate::http1::fields::Fields;
 use crate::http1::forward::{Change, Edits, Rewritten};
 use crate::http1::head::RequestHead;
+use crate::http1::names::is_same_dashed;
 use crate::http1::reason::Reason;
 
 /// A request whether another one may pass.
@@ -49,7 +50,7 @@ impl Edits for QuestionEdits<'_, '_, '_> {
             "if-unmodified-since",
             "if-range",
         ];
-        match DROPPED.iter().any(|dropped| is_named(name, dropped)) {
+        match DROPPED.iter().any(|dropped| is_same_dashed(name, dropped.as_bytes())) {
             true => Change::Drop,
             false => Change::Keep,
         }

@@ -14,6 +14,7 @@ use crate::base::ids::{PoolId, TraceId};
 use crate::base::template::Piece;
 use crate::http1::forward::{self, Edits, Hop, Rewritten};
 use crate::http1::head::RequestHead;
+use crate::http1::names::is_same_dashed;
 use crate::http1::path::{self, EncodedSlash, Normalised};
 use crate::http1::reason::Reason;
 use crate::policy::pick::Algorithm;
@@ -360,7 +361,7 @@ impl Way {
         for line in self.response_lines.split_inclusive(|byte| *byte == b'\n') {
             let (name, value) = line.split_at(memchr::memchr(b':', line).unwrap_or(line.len()));
             let is_void = server.is_empty() && value == [b':', b' ', SERVER_NAME, b'\r', b'\n'];
-            if !is_void && !but.iter().any(|own| is_named(name, own)) {
+            if !is_void && !but.iter().any(|own| is_same_dashed(name, own.as_bytes())) {
                 with_server(line, server, out);
             }
         }
@@ -386,11 +387,4 @@ impl Way {
 /// Headers that a request has from the pool that was asked, and not from its client.
 fn without(live: &Live, route: Option<usize>) -> &[String] {
     live.guard(route).forward_auth().map_or(&[], |auth| &auth.copy_headers)
-}
-
-/// Whether a header has this name, which is in lower case; servers behind CGI-like interfaces cannot tell an underscore
-/// from a dash.
-pub(super) fn is_named(name: &[u8], lower: &str) -> bool {
-    let dashed = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.len() == lower.len() && name.iter().map(dashed).eq(lower.as_bytes().iter().map(dashed))
 }

@@ -72,6 +72,17 @@ pub enum Name {
     LoadMetrics,
 }
 
+impl Name {
+    /// Whether it says where a request came from: only a proxy that is trusted may.
+    pub fn is_of_proxies(self) -> bool {
+        use Name::{Forwarded, XForwardedFor, XForwardedHost, XForwardedOther, XForwardedProto, XRealIp};
+        matches!(
+            self,
+            Forwarded | XForwardedFor | XForwardedHost | XForwardedOther | XForwardedProto | XRealIp
+        )
+    }
+}
+
 /// Which name this is; ASCII case does not matter (RFC 9110 section 5.1).
 ///
 /// In names that carry trust (`X-…`, `Forwarded` has no dash) an underscore counts as a dash: servers behind CGI-like
@@ -146,6 +157,12 @@ fn extension(name: &[u8]) -> Name {
     } else {
         Name::XForwardedOther
     }
+}
+
+/// Whether two names are the same to servers that cannot distinguish an underscore from a dash.
+pub fn is_same_dashed(one: &[u8], other: &[u8]) -> bool {
+    let dashed = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    one.len() == other.len() && one.iter().map(dashed).eq(other.iter().map(dashed))
 }
 
 fn same_dashed(name: &[u8], lower: &[u8]) -> bool {

@@ -8,6 +8,7 @@ use crate::base::time::Moment;
 use crate::http1::challenge::{self, Quota};
 use crate::http1::encoding::Compression;
 use crate::http1::fields::Fields;
+use crate::http1::names::is_same_dashed;
 use crate::http1::reason::Reason;
 use crate::policy::concurrency::{InFlight, Permit};
 use crate::policy::key::{Key, Keys};
@@ -233,8 +234,8 @@ impl Guard {
     /// of two a server may read the other one, and take its name for that of the client.
     fn log_in(&self, login: &Arc<Login>, visit: &Visit<'_>) -> Result<Option<Unverified>, Rejected> {
         let mut values = header(&visit.fields, b"authorization");
-        let only = values.next().filter(|_| values.next().is_none());
-        let credentials = only.and_then(Credentials::parse).ok_or_else(|| login.challenge())?;
+        let value = values.next().filter(|_| values.next().is_none());
+        let credentials = value.and_then(Credentials::parse).ok_or_else(|| login.challenge())?;
         match login.remembered.get(&login.config.users, &credentials) {
             Some(true) => Ok(None),
             Some(false) => Err(login.challenge()),
@@ -248,15 +249,17 @@ impl Guard {
         }
     }
 
+    /// What a limit counts a request under. Of several values a server may read another one than is counted here, and
+    /// the client would choose a new bucket for each request: they count by client.
     fn key(&self, by: &CountBy, visit: &Visit<'_>) -> Key {
         let found = match by {
             CountBy::Client => None,
             CountBy::Route => return self.keys.of(&[b"route", visit.route.as_bytes()]),
             CountBy::Header(name) => match told(name.as_bytes(), visit.certificate, visit.peer_trusted) {
                 Some(of_certificate) => of_certificate.map(str::as_bytes),
-                None => header(&visit.fields, name.as_bytes()).next(),
+                None => only(header(&visit.fields, name.as_bytes())),
             },
-            CountBy::Cookie(name) => cookie(&visit.fields, name.as_bytes()),
+            CountBy::Cookie(name) => only(cookies(&visit.fields, name.as_bytes())),
         };
         match found {
             Some(value) => self.keys.of(&[b"value", value]),
@@ -324,15 +327,22 @@ fn kept<C, T>(
     before.clone().filter(|before| is_same && !is_above(before))
 }
 
-/// The values of the headers of this name, which is in lower case.
+/// The values of the headers of this name, which is in lower case. An underscore counts as a dash: servers behind CGI-like
+/// interfaces cannot distinguish them.
 fn header<'a>(fields: &Fields<'a, 'a>, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-    fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    fields.iter().filter(move |field| is_same_dashed(field.name, name)).map(|field| field.value)
 }
 
-/// The value of the first cookie of this name (RFC 6265 section 4.2).
-fn cookie<'a>(fields: &Fields<'a, 'a>, name: &'a [u8]) -> Option<&'a [u8]> {
+/// The values of the cookies of this name (RFC 6265 section 4.2).
+fn cookies<'a>(fields: &Fields<'a, 'a>, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
     let pairs = header(fields, b"cookie").flat_map(|value| value.split(|byte| *byte == b';'));
-    pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
+    pairs.map(<[u8]>::trim_ascii).filter_map(move |pair| pair.strip_prefix(name)?.strip_prefix(b"="))
+}
+
+/// The value, unless there are others.
+fn only<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
+    let first = values.next()?;
+    values.all(|value| value == first).then_some(first)
 }
 
 #[cfg(test)]
@@ -410,9 +420,22 @@ mod tests {
         check(&key, "10.0.0.2", "X-Api-Key: b\r\n", None);
         check(&key, "10.0.0.1", "", None);
         check(&key, "10.0.0.1", "", over);
+        check(&key, "10.0.0.3", "X_Api_Key: a\r\n", over);
+        check(&key, "10.0.0.3", "X-Api-Key: a\r\nX-Api-Key: a\r\n", over);
+        for n in 0..3 {
+            let several = format!("X-Api-Key: {n}\r\nX-Api-Key: a\r\n");
+            check(&key, "10.0.0.4", &several, if n == 0 { None } else { over });
+            let several = format!("X-Api-Key: {n}\r\nX_Api-Key: a\r\n");
+            check(&key, "10.0.0.4", &several, over);
+        }
+        let forged = by("header:X-Real-IP");
+        check(&forged, "10.0.0.1", "X-Real-IP: 1.1.1.1\r\n", None);
+        check(&forged, "10.0.0.1", "X_Real_IP: 1.1.1.2\r\n", over);
         let session = by("cookie:s");
         check(&session, "10.0.0.1", "Cookie: ss=1; s=a\r\n", None);
         check(&session, "10.0.0.2", "Cookie: t=1\r\nCookie: s=a;x=y\r\n", over);
+        check(&session, "10.0.0.3", "Cookie: s=b; s=a\r\n", None);
+        check(&session, "10.0.0.3", "Cookie: s=c\r\nCookie: s=a\r\n", over);
         let route = by("route");
         check(&route, "10.0.0.1", "", None);
         check(&route, "10.0.0.2", "", over);

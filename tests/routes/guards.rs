@@ -40,7 +40,7 @@ fn a_rate_limit_is_reported_and_kept() {
 }
 
 #[test]
-fn of_two_keys_in_a_request_the_first_counts_and_addresses_of_a_network_count_together() {
+fn requests_with_two_keys_count_by_client_and_addresses_of_a_network_count_together() {
     let origin = Origin::responds("ok");
     let config = json!({
         "load_balancer": {"trusted_proxies": ["127.0.0.0/8"]},
@@ -54,10 +54,12 @@ fn of_two_keys_in_a_request_the_first_counts_and_addresses_of_a_network_count_to
     for (path, headers, status) in [
         ("/key", "X-Api-Key: a\r\nX-Api-Key: b\r\n", 200),
         ("/key", "X-Api-Key: a\r\n", 200),
-        ("/key", "X-Api-Key: a\r\nX-Api-Key: c\r\n", 429),
+        ("/key", "X-Api-Key: a\r\nX-Api-Key: c\r\n", 200),
+        ("/key", "X-Api-Key: d\r\nX-Api-Key: a\r\n", 429),
+        ("/key", "x-api-key: e\r\nX_Api_Key: a\r\n", 429),
+        ("/key", "X-Api-Key: a\r\nX-Api-Key: a\r\n", 200),
+        ("/key", "X-Api-Key: a\r\n", 429),
         ("/key", "X-Api-Key: b\r\n", 200),
-        ("/key", "x-api-key: b\r\nX-Api-Key: a\r\n", 200),
-        ("/key", "X-Api-Key: b\r\n", 429),
         ("/address", "X-Forwarded-For: 2001:db8:1:2::1\r\n", 200),
         ("/address", "X-Forwarded-For: 2001:db8:1:2:ffff::9\r\n", 200),
         ("/address", "X-Forwarded-For: 2001:db8:1:2::3\r\n", 429),

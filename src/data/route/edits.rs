@@ -1,10 +1,11 @@
 //! What a route changes in the headers of a request and of its response, with the server's name in its places.
 
-use super::{Way, is_named};
+use super::Way;
 use crate::data::asked::{Known, SERVER_NAME};
 use crate::data::upload::{Room, Says};
 use crate::http1::fields::Fields;
 use crate::http1::forward::{Change, Edits};
+use crate::http1::names::is_same_dashed;
 use crate::state::route::HeaderEdits;
 use crate::state::table::Pool;
 use std::cell::RefCell;
@@ -44,7 +45,7 @@ impl Edits for RequestEdits<'_> {
     fn change(&self, name: &[u8]) -> Change {
         match self.of_route.map_or(Change::Keep, |(edits, _)| edits.change(name)) {
             Change::Drop => Change::Drop,
-            _ if self.without.iter().any(|lower| is_named(name, lower)) => Change::Drop,
+            _ if self.without.iter().any(|lower| is_same_dashed(name, lower.as_bytes())) => Change::Drop,
             other => other,
         }
     }

@@ -18,14 +18,17 @@ pub struct ClientCertificate {
 }
 
 /// The value of a header `X-Client-Cert-…` as servers get it, for conditions, limits and placeholders: what its client wrote into
-/// such a header proves nothing. `None`: the header has another name, or came from a trusted proxy, and counts as it came.
+/// such a header proves nothing. Nor does what it wrote of where it came from (`X-Forwarded-…`, `Forwarded`, `X-Real-IP`), which no
+/// server gets. `None`: the header has another name, or came from a trusted proxy, and counts as it came.
 pub fn told<'c>(
     name: &[u8],
     certificate: Option<&'c ClientCertificate>,
     peer_trusted: bool,
 ) -> Option<Option<&'c str>> {
-    if name_of(name) != Name::XClientCert || peer_trusted && certificate.is_none() {
-        return None;
+    match name_of(name) {
+        Name::XClientCert if !peer_trusted || certificate.is_some() => {}
+        kind if !peer_trusted && kind.is_of_proxies() => return Some(None),
+        _ => return None,
     }
     let is =
         |own: &str| name.len() == own.len() && name.iter().zip(own.bytes()).all(|(a, b)| dashed(*a) == b);
@@ -117,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_writes_into_the_headers_of_certificates_counts_for_nothing() {
+    fn what_a_stranger_writes_into_the_headers_of_proxies_counts_for_nothing() {
         let alice = ClientCertificate { subject: "CN=alice".into(), fingerprint: "ab".into() };
         let check = |name: &str, certificate, trusted, expected| {
             assert_eq!(told(name.as_bytes(), certificate, trusted), expected, "{name}");
@@ -128,6 +131,10 @@ mod tests {
         check("x-client-cert-subject", None, false, Some(None));
         check("x-client-cert-subject", None, true, None);
         check("x-client", Some(&alice), false, None);
+        for name in ["x-forwarded-for", "x-forwarded-proto", "X_Forwarded_User", "x-real-ip", "forwarded"] {
+            check(name, None, false, Some(None));
+            check(name, None, true, None);
+        }
     }
 
     #[test]
