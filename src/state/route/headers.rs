@@ -6,6 +6,10 @@ use crate::policy::route::Pattern;
 use std::fmt;
 use std::ops::Range;
 
+/// The most bytes of a value of which parts are replaced, those that were there and those that are inserted: a client could
+/// otherwise have its target inserted for each of thousands of matches in its header.
+const VALUE_MAX: usize = 64 * 1024;
+
 /// What a route sets, adds and removes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HeaderEdits {
@@ -68,21 +72,27 @@ impl HeaderEdits {
         self.replace.iter().map(|replacement| replacement.with.pieces(values)).collect()
     }
 
-    /// Appends the value of a header, of which parts are replaced with what [`HeaderEdits::inserted`] gave.
+    /// Appends the value of a header, of which parts are replaced with what [`HeaderEdits::inserted`] gave; nothing where it
+    /// would become longer than [`VALUE_MAX`].
     pub fn append_replaced(&self, inserted: &[Vec<Piece>], name: &[u8], value: &[u8], out: &mut Vec<u8>) {
         let own = self.replace.iter().zip(inserted).filter(|(own, _)| own.name.matches(name));
         let mut parts: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
+        let mut len = value.len();
         for (replacement, pieces) in own {
             let taken = parts.len();
             replacement.pattern.each_match(value, |span, group| {
-                if !parts[..taken].iter().any(|(part, _)| overlap(part, &span)) {
+                if len <= VALUE_MAX && !is_taken(&parts[..taken], &span) {
                     let mut text = Vec::new();
                     insert(pieces, group, &mut text);
+                    len += text.len();
                     parts.push((span, text));
                 }
             });
+            parts.sort_by_key(|(span, _)| (span.start, span.end));
         }
-        parts.sort_by_key(|(span, _)| (span.start, span.end));
+        if len > VALUE_MAX {
+            return;
+        }
         let mut end = 0;
         for (span, text) in parts {
             out.extend_from_slice(value.get(end..span.start).unwrap_or_default());
@@ -102,6 +112,14 @@ impl HeaderEdits {
     pub fn templates(&self) -> impl Iterator<Item = &Template> {
         self.set.iter().chain(&self.add).map(|(_, template)| template)
     }
+}
+
+/// Whether a match shares a byte, or its place, with one of these, which are in order and share none. There may be thousands of
+/// both in one header: only the neighbours are compared.
+fn is_taken(parts: &[(Range<usize>, Vec<u8>)], span: &Range<usize>) -> bool {
+    let near = parts.partition_point(|(part, _)| part.end < span.start);
+    let near = parts.iter().skip(near).take_while(|(part, _)| part.start <= span.end);
+    near.into_iter().any(|(part, _)| overlap(part, span))
 }
 
 /// Whether two matches share a byte, or are the same place between two.
@@ -259,6 +277,25 @@ mod tests {
             "Vary: Accept\r\nX-Internal: kept\r\nAccept: */*\r\nX-Real-IP: 10.1.2.3\r\nVary: X-Env\r\n"
         );
         assert!(HeaderEdits::default().is_empty() && !edits.is_empty());
+    }
+
+    #[test]
+    fn thousands_of_matches_are_replaced_and_too_long_a_value_is_left_out() {
+        let replacement = |pattern: &str, with: &str| Replacement {
+            name: HeaderName::new("X"),
+            pattern: Pattern::new(pattern).unwrap(),
+            with: Template::parse(with).unwrap(),
+        };
+        let replace = vec![replacement("a", "1"), replacement("ab|b", "2"), replacement("c", "{host}{host}")];
+        let edits = HeaderEdits { replace, ..HeaderEdits::default() };
+        let value = |text: &str| {
+            let mut out = Vec::new();
+            edits.append_replaced(&edits.inserted(&Sample::default()), b"x", text.as_bytes(), &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(value(&"axb".repeat(8000)), "1x2".repeat(8000));
+        assert_eq!(value("ab-b-ba"), "1b-2-21");
+        assert_eq!(value(&"c".repeat(16 * 1024)), "");
     }
 
     #[test]
