@@ -7,8 +7,6 @@ mod info;
 mod linger;
 mod owner;
 
-pub use info::Doing;
-
 use super::client::Client;
 use super::context::Context;
 use super::exchange::{Disposition, Exchange, Step};

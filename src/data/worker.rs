@@ -2,7 +2,7 @@
 //! nowhere else; nothing in it waits for one connection alone.
 
 use super::context::{Context, EVENTS_FRESH};
-use super::h1::{Advance, Connection, Doing};
+use super::h1::{Advance, Connection};
 use super::poller::{Poller, Side};
 use super::timers::{TRY_AGAIN, Timers};
 use super::worker_pool::{Handle, TAKEN_AT_ONCE, Work, WorkerPool};
@@ -262,7 +262,7 @@ impl Worker {
         held.is_ready = false;
         let advanced = catch_unwind(AssertUnwindSafe(|| held.connection.advance(cx)));
         let Ok(advance) = advanced else { return self.survive_panic(key) };
-        let is_busy = !matches!(held.connection.doing(), Doing::Nothing);
+        let is_busy = held.connection.is_busy();
         match (held.is_busy, is_busy) {
             (false, true) => self.busy += 1,
             (true, false) => self.busy -= 1,

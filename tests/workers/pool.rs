@@ -224,3 +224,17 @@ fn a_client_that_resets_stops_the_work_and_a_server_that_stalls_is_504() {
     }
     origin.until("every connection was cut", |seen| seen.ended == CLIENTS);
 }
+
+/// A rejected client that does not close is waited for, so that it can read why. That is no request in flight, and needs no worker.
+#[test]
+fn clients_that_are_only_waited_for_are_no_requests_in_flight() {
+    let origin = Origin::responds("ok");
+    let settings = with(patient(1, 20, 100), json!({"admin": {"socket": ADMIN}}));
+    let balancer = Evenkeel::before(&[&origin], settings);
+    let mut all = clients(&balancer, 40);
+    all.iter_mut()
+        .for_each(|client| assert_eq!(client.send("GET / HTTP/1.1\r\n\r\n").response().status, 400));
+    let begun = Instant::now();
+    until("none is in flight", || balancer.metric("evenkeel_requests_in_flight") < 1.0);
+    assert!(begun.elapsed() < Duration::from_secs(4), "they are waited for for 5 s");
+}

@@ -2,33 +2,13 @@
 
 use super::{Connection, Phase};
 use crate::base::time::Moment;
-use crate::data::exchange::Exchange;
-use crate::data::tunnel::Tunnel;
 use crate::policy::backlog::Priority;
 use crate::state::workers::RequestInfo;
 
-/// How a connection stands, for lists and gauges.
-#[derive(Debug)]
-pub enum Doing<'c> {
-    /// It waits for a request.
-    Nothing,
-    /// It has an exchange.
-    Exchange(&'c Exchange),
-    /// It is a tunnel.
-    Tunnel(&'c Tunnel),
-    /// It is closing.
-    Closing,
-}
-
 impl Connection {
-    /// What it is at.
-    pub fn doing(&self) -> Doing<'_> {
-        match &self.phase {
-            Phase::Greeting | Phase::Handshake | Phase::Head | Phase::Reject(_) => Doing::Nothing,
-            Phase::Exchange(exchange) => Doing::Exchange(exchange),
-            Phase::Tunnel(tunnel) => Doing::Tunnel(tunnel),
-            Phase::Linger { .. } => Doing::Closing,
-        }
+    /// Whether it has an exchange or is a tunnel. One that only waits for its client to close is as one between two requests.
+    pub fn is_busy(&self) -> bool {
+        matches!(self.phase, Phase::Exchange(_) | Phase::Tunnel(_))
     }
 
     /// Its exchange or tunnel, for people.
