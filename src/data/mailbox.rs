@@ -49,3 +49,27 @@ impl Call for Mailbox {
         self.wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::poller::Poller;
+    use super::*;
+
+    #[test]
+    fn what_is_called_is_taken_once() {
+        let mailbox = Mailbox::new(Poller::new().unwrap().waker());
+        let taken = || {
+            let mut called = Vec::new();
+            mailbox.take(&mut called);
+            called
+        };
+        assert_eq!(taken(), []);
+        for client in [(1, 2), (3, 4)] {
+            mailbox.call(client);
+        }
+        assert_eq!(taken(), [(1, 2), (3, 4)]);
+        assert_eq!(taken(), []);
+        mailbox.call((5, 6));
+        assert_eq!(taken(), [(5, 6)]);
+    }
+}
