@@ -26,8 +26,36 @@ pub fn hold_unsent(socket: &impl AsFd, bytes: u32) -> bool {
     }
 }
 
+/// Puts the calling thread under `SCHED_BATCH` (sched(7)): waking it does not preempt the thread that runs, so what it waits
+/// for comes in batches where the processors are busy. Returns whether it worked; without it only time is lost.
+pub fn schedule_as_batch() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let parameters = libc::sched_param { sched_priority: 0 };
+        // SAFETY: 0 is the calling thread, and the call only reads `parameters`, which outlive it.
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) == 0 }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        false
+    }
+}
+
 #[cfg(test)]
 mod tests {
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_thread_is_scheduled_as_batch_by_itself() {
+        let policy = |name: &str| {
+            let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).unwrap();
+            let after_name = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().nth(38));
+            after_name.flatten().map(str::to_owned)
+        };
+        let there = std::thread::spawn(move || (super::schedule_as_batch(), policy("thread-self")));
+        assert_eq!(there.join().unwrap(), (true, Some("3".to_owned())));
+        assert_eq!(policy("thread-self").as_deref(), Some("0"), "no other thread is");
+    }
 
     #[test]
     #[cfg(target_os = "linux")]

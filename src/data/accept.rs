@@ -12,6 +12,7 @@ use super::transport::Transport;
 use super::worker_pool::{ListenerChange, TAKEN_AT_ONCE, WorkerPool};
 use crate::base::ids::ListenerId;
 use crate::base::inherited;
+use crate::base::sys;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::state::listener::OpenListener;
@@ -134,6 +135,11 @@ impl Acceptor {
 
     /// Runs until the proxy drains and the last connection has left, or the time for that is over.
     pub fn run(mut self) {
+        // Each new connection would preempt a worker or a client otherwise: 26 to 35 us of processor time for a request with a
+        // connection of its own, where it is 18 to 22 like this (docs/experiments.md).
+        if !sys::schedule_as_batch() {
+            log::debug!("{}: the accept thread is scheduled like any other", self.shared().name);
+        }
         while !self.is_over() {
             let limit = match std::mem::take(&mut self.looks_again) {
                 true => Some(Duration::ZERO),
