@@ -34,11 +34,6 @@ const LONG: &[(&str, usize, &str)] = &[
     ),
     ("src/http1/forward.rs", 430, "what a hop leaves out of a head and what it adds to it belong together"),
     ("src/state/config/rules.rs", 440, "what a single value may be: short functions of one kind"),
-    (
-        "src/data/accept.rs",
-        450,
-        "accepting and parking share the thread's poller and its order of connections",
-    ),
     ("src/data/worker.rs", 440, "a turn, and what becomes of a connection in it, are in one file"),
     ("src/http1/head.rs", 560, "the heads of requests and of responses share their scan and their limits"),
     ("src/state/simulation/engine.rs", 480, "the events of a simulation change one world"),

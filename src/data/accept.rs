@@ -2,16 +2,20 @@
 //! never blocks on a client or on a full channel, does the same work for each connection however many are open, and survives
 //! every accept error (invariant 2).
 
+mod listeners;
+mod parked;
+
+use self::listeners::Open;
+use self::parked::Parked;
 use super::h1::Connection;
 use super::listen::Listener;
-use super::poller::{Poller, Side, Token};
+use super::poller::Poller;
 use super::shared::{DRAIN_LOOK_INTERVAL, LOG_INTERVAL, Permit, Shared};
 use super::socket::Socket;
-use super::timers::{TRY_AGAIN, Timers};
+use super::timers::TRY_AGAIN;
 use super::transport::Transport;
-use super::worker_pool::{ListenerChange, TAKEN_AT_ONCE, WorkerPool};
+use super::worker_pool::{TAKEN_AT_ONCE, WorkerPool};
 use crate::base::ids::ListenerId;
-use crate::base::inherited;
 use crate::base::sys;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
@@ -20,7 +24,6 @@ use crate::state::live::Live;
 use crate::state::stats::{Counter, Outcome};
 use crate::state::table::Cached;
 use rustix::io::Errno;
-use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -39,12 +42,7 @@ pub struct Acceptor {
     /// The configuration, as this thread knows it.
     table: Cached,
     listeners: BTreeMap<ListenerId, Open>,
-    parked: Slab<Parked>,
-    /// Parked connections in the order in which they came, for those that have to go when room is needed; what it says
-    /// of others is out of date.
-    order: VecDeque<(usize, u32)>,
-    timers: Timers,
-    turn: u32,
+    parked: Parked,
     /// Connections that found the channel full.
     held_back: VecDeque<(Box<Connection>, Moment)>,
     /// When the files of Unix sockets are looked at.
@@ -55,30 +53,8 @@ pub struct Acceptor {
     reported_at: Option<Moment>,
 }
 
-/// A listener of this thread.
-#[derive(Debug)]
-struct Open {
-    listener: Listener,
-    /// What its next connections know of it.
-    known: Arc<OpenListener>,
-    /// There may be more connections, and no edge will say so again.
-    has_more: bool,
-    /// It is closed when its backlog is empty: clients that the kernel has accepted for us may have sent their requests.
-    closing: bool,
-}
-
-/// A connection that waits for a request.
-#[derive(Debug)]
-struct Parked {
-    connection: Box<Connection>,
-    turn: u32,
-}
-
 /// The turn of listeners, whose keys are their ids: no parked connection has it.
 const LISTENER: u32 = 0;
-
-/// The files of Unix sockets are looked at this often: a temporary folder may be swept.
-const FILES_LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Acceptor {
     /// The accept thread of these listeners. `poller` is the one whose waker the pool has.
@@ -93,10 +69,7 @@ impl Acceptor {
             poller,
             table,
             listeners: BTreeMap::new(),
-            parked: Slab::new(),
-            order: VecDeque::new(),
-            timers: Timers::default(),
-            turn: 0,
+            parked: Parked::default(),
             held_back: VecDeque::new(),
             look_at_files: Moment::NEVER,
             paused_until: Moment::START,
@@ -105,32 +78,6 @@ impl Acceptor {
         };
         listeners.into_iter().try_for_each(|(listener, known)| acceptor.open(listener, known))?;
         Ok(acceptor)
-    }
-
-    /// Accepts on one more listener from now on.
-    fn open(&mut self, listener: Listener, known: Arc<OpenListener>) -> io::Result<()> {
-        let id = known.id;
-        self.poller.add(listener.raw(), Token::new(Side::Client, id.0 as usize, LISTENER), false)?;
-        if listener.is_unix() {
-            self.look_at_files = self.look_at_files.min(time::now().after(FILES_LOOK_INTERVAL));
-        }
-        self.listeners.insert(id, Open { listener, known, has_more: true, closing: false });
-        Ok(())
-    }
-
-    /// Listeners that a reload has opened or closed.
-    fn change_listeners(&mut self) {
-        while let Some(ListenerChange { opened, closed }) = self.pool.take_listener_change() {
-            for (listener, known) in opened {
-                let place = listener.place.clone();
-                if let Err(error) = self.open(listener, known) {
-                    log::error!("{}: {place} cannot be watched: {error}", self.shared().name);
-                }
-            }
-            for id in closed {
-                self.listeners.get_mut(&id).into_iter().for_each(|open| open.closing = true);
-            }
-        }
     }
 
     /// Runs until the proxy drains and the last connection has left, or the time for that is over.
@@ -187,7 +134,7 @@ impl Acceptor {
     /// `None`: until something happens.
     fn sleep(&self) -> Option<Duration> {
         let now = time::now();
-        let mut next = self.timers.next();
+        let mut next = self.parked.next_deadline();
         if !self.held_back.is_empty() {
             next = next.min(now.after(TRY_AGAIN));
         }
@@ -205,12 +152,10 @@ impl Acceptor {
     fn take_ready(&mut self, now: Moment) {
         let ready: Vec<_> = self.poller.ready().collect();
         for (token, told) in ready {
-            let key = token.key as usize;
             if token.turn == LISTENER {
                 let open = self.listeners.get_mut(&ListenerId(token.key));
                 open.into_iter().for_each(|open| open.has_more = true);
-            } else if self.parked.get(key).is_some_and(|parked| parked.turn == token.turn) {
-                let mut connection = self.parked.remove(key).connection;
+            } else if let Some(mut connection) = self.parked.take(token) {
                 connection.notify(told);
                 self.pass_on(connection, now);
             }
@@ -219,23 +164,14 @@ impl Acceptor {
 
     fn park(&mut self, mut connection: Box<Connection>, now: Moment) {
         let deadline = connection.head_deadline(&self.live().config);
-        self.turn = (self.turn.wrapping_add(1) & (u32::MAX >> 1)).max(1);
-        let key = self.parked.vacant_key();
-        let token = Token::new(Side::Client, key, self.turn);
+        let token = self.parked.next_token();
         if let Err(error) = connection.watch_in(&self.poller, token) {
             log::warn!("{}: a connection cannot be watched: {error}", self.shared().name);
             return;
         }
-        if deadline <= now {
-            return self.pass_on(connection, now);
-        }
-        self.parked.insert(Parked { connection, turn: self.turn });
-        self.order.push_back((key, self.turn));
-        self.timers.look_by(token, Moment::NEVER, deadline);
-        // Most of the order is out of date: it is made new from those that are there.
-        if self.order.len() > 2 * self.parked.len() + 1024 {
-            let parked = &self.parked;
-            self.order.retain(|(key, turn)| parked.get(*key).is_some_and(|parked| parked.turn == *turn));
+        match deadline <= now {
+            true => self.pass_on(connection, now),
+            false => self.parked.insert(connection, token, deadline),
         }
     }
 
@@ -298,39 +234,6 @@ impl Acceptor {
         }
     }
 
-    fn close_listener(&mut self, id: ListenerId) {
-        let Some(Open { listener, .. }) = self.listeners.remove(&id) else { return };
-        // Another process may have the socket, too: closing it here would not end its events.
-        self.poller.remove(listener.raw());
-        if self.shared().is_handed_over() {
-            listener.leave();
-        }
-    }
-
-    /// Copies of the listening sockets, for another process.
-    fn duplicates(&self) -> io::Result<Vec<inherited::Socket>> {
-        let open = self.listeners.values().filter(|open| !open.closing);
-        open.map(|open| open.listener.duplicate(&open.known.settings.name)).collect()
-    }
-
-    /// Unix sockets whose files are gone get them again.
-    fn renew_files(&mut self, now: Moment) {
-        if now < self.look_at_files {
-            return;
-        }
-        self.look_at_files = now.after(FILES_LOOK_INTERVAL);
-        for (id, open) in &mut self.listeners {
-            let listener = &mut open.listener;
-            if listener.is_unix() && listener.renew() {
-                let token = Token::new(Side::Client, id.0 as usize, LISTENER);
-                if let Err(error) = self.poller.add(listener.raw(), token, false) {
-                    log::error!("{}: {} cannot be watched: {error}", self.pool.shared.name, listener.place);
-                }
-                open.has_more = true;
-            }
-        }
-    }
-
     fn welcome(
         &mut self,
         socket: Socket,
@@ -384,14 +287,11 @@ impl Acceptor {
             }
             Err(error) => log::debug!("{}: the poller failed: {error}", self.shared().name),
         }
-        while let Some((key, turn)) = self.order.pop_front() {
-            if self.parked.get(key).is_some_and(|parked| parked.turn == turn) {
-                self.parked.remove(key);
-                self.shared().stats.shard(0).count(Counter::Evicted);
-                return true;
-            }
+        let closed = self.parked.take_oldest();
+        if closed.is_some() {
+            self.shared().stats.shard(0).count(Counter::Evicted);
         }
-        false
+        closed.is_some()
     }
 
     /// Accept errors, sorted: nothing is left; try again; pause; stop listening.
@@ -426,21 +326,15 @@ impl Acceptor {
     /// Ends what missed its deadline, and what need not stay while draining. One that has begun a head goes to a worker,
     /// which tells its client.
     fn end_overdue(&mut self, now: Moment) {
-        while let Some((_, key, turn)) = self.timers.pop_due(now) {
-            let key = key as usize;
-            if self.parked.get(key).is_some_and(|parked| parked.turn == turn) {
-                let connection = self.parked.remove(key).connection;
-                if connection.has_partial_head() {
-                    self.pass_on(connection, now);
-                }
+        while let Some(connection) = self.parked.take_due(now) {
+            if connection.has_partial_head() {
+                self.pass_on(connection, now);
             }
         }
         let is_over = now >= self.shared().drain_deadline();
         if self.shared().closes_idle(now) || is_over {
-            let keys: Vec<usize> = self.parked.iter().map(|(key, _)| key).collect();
-            for key in keys {
-                // A worker closes it, unless a request is here after all.
-                let connection = self.parked.remove(key).connection;
+            // A worker closes it, unless a request is here after all.
+            while let Some(connection) = self.parked.take_oldest() {
                 self.pass_on(connection, now);
             }
         }
