@@ -1,23 +1,29 @@
 //! Whether a certificate is trusted, and in which words it is not: those of servers, also in the load generator, and of clients.
 
-use super::cryptography::provider;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use super::cryptography::{provider, verify_signatures};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::client::{VerifierBuilderError, WebPkiServerVerifier, verify_server_name};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, Error, RootCertStore};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Trusts what these authorities have issued, and the certificates in `named` themselves. `openssl req -x509` makes a certificate
 /// that calls itself an authority, which a server must not show by RFC 5280; an operator who names that very
-/// certificate means it, as with curl and nginx. Its dates and names count all the same.
+/// certificate means it, as with curl and nginx. Its dates and names count all the same. With `lists` of revoked certificates
+/// every authority of a chain needs one, and one that is over proves nothing.
 pub fn verifier(
     authorities: RootCertStore,
     named: Vec<CertificateDer<'static>>,
+    lists: Vec<CertificateRevocationListDer<'static>>,
 ) -> Result<Arc<dyn ServerCertVerifier>, VerifierBuilderError> {
-    let issued = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider()).build()?;
+    let mut builder = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider());
+    if !lists.is_empty() {
+        builder = builder.with_crls(lists).enforce_revocation_expiration();
+    }
+    let issued = builder.build()?;
     Ok(match named.is_empty() {
         true => issued,
         false => Arc::new(IssuedOrNamed { issued, named }),
@@ -48,27 +54,7 @@ impl ServerCertVerifier for IssuedOrNamed {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.issued.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.issued.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.issued.supported_verify_schemes()
-    }
+    verify_signatures!();
 }
 
 /// Whether the dates of a certificate are good.
@@ -106,6 +92,12 @@ pub fn words(error: &CertificateError) -> String {
             format!("name mismatch: wanted {}, certificate is for {of}", expected.to_str())
         }
         CertificateError::Revoked => "certificate revoked".into(),
+        CertificateError::UnknownRevocationStatus => {
+            "no list of revoked certificates (crl) of one of its authorities".into()
+        }
+        CertificateError::ExpiredRevocationList | CertificateError::ExpiredRevocationListContext { .. } => {
+            "the list of revoked certificates (crl) of one of its authorities has expired".into()
+        }
         CertificateError::BadSignature => "certificate with a bad signature".into(),
         other if is_self_signed(other) => "self-signed certificate that is not trusted".into(),
         other => format!("certificate not accepted: {other}"),
@@ -162,7 +154,7 @@ mod tests {
     ) {
         let mut roots = RootCertStore::empty();
         roots.add(named.clone()).unwrap();
-        let verifier = verifier(roots, vec![named.clone()]).unwrap();
+        let verifier = verifier(roots, vec![named.clone()], Vec::new()).unwrap();
         let name = ServerName::try_from(name).unwrap();
         let told = match verifier.verify_server_cert(shown, &[], &name, &[], UnixTime::now()) {
             Ok(_) => "trusted".to_owned(),

@@ -15,6 +15,8 @@ Without a file:
   evenkeel run --listen :8080 --to 127.0.0.1:9001 --to 127.0.0.1:9002
   evenkeel run --listen :8443 --to 127.0.0.1:9001 \\
                --tls-cert site.pem --tls-key site.key
+  evenkeel run --listen http://:8080 --listen https://:8443 \\
+               --tls-cert site.pem --tls-key site.key --to 127.0.0.1:9001
   evenkeel run --listen :8080 --to 127.0.0.1:9001 --print-config > config.json";
 
 /// The arguments of `evenkeel run`.
@@ -22,21 +24,22 @@ Without a file:
 pub struct Arguments {
     #[command(flatten)]
     pub(super) file: File,
-    /// Listen here, without a configuration file: PORT, :PORT, ADDRESS:PORT or unix:PATH
+    /// Listen here, without a configuration file: PORT, :PORT, ADDRESS:PORT or unix:PATH; may be given several times,
+    /// with http:// in front for clear text where there is a certificate, and https:// for TLS
     #[arg(long, value_name = "ADDRESS", requires = "to", conflicts_with = "file")]
-    listen: Option<String>,
+    listen: Vec<String>,
     /// What other programs call it; the message names `--listen`
     #[arg(short, long, hide = true, value_name = "PORT")]
     port: Option<String>,
     /// A server, as HOST:PORT, https://HOST or unix:PATH; may be given several times
     #[arg(long, value_name = "ADDRESS", conflicts_with = "file")]
     to: Vec<String>,
-    /// The certificate for clients, a PEM file with its chain; clients must use TLS
+    /// The certificate for clients, a PEM file with its chain; clients must use TLS. May be given several times, each with its key
     #[arg(long, value_name = "FILE", requires_all = ["tls_key", "to"])]
-    tls_cert: Option<PathBuf>,
+    tls_cert: Vec<PathBuf>,
     /// The private key of the certificate, a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
+    tls_key: Vec<PathBuf>,
     /// Print the equivalent configuration file instead of running
     #[arg(long, requires = "to")]
     print_config: bool,
@@ -99,30 +102,85 @@ fn balance(config: Config, origin: Option<&str>) -> Result<u8, Failure> {
 
 /// The configuration as a file has it.
 fn written(arguments: &Arguments) -> Result<Value, Failure> {
-    let (bind, port) = place(arguments.listen.as_deref().unwrap_or(":8000"))?;
     let (servers, to_tls) = servers(&arguments.to)?;
-    let tls = arguments.tls_cert.as_ref().zip(arguments.tls_key.as_ref());
-    let tls = tls.map(|(cert, key)| json!({ "certificates": [ { "certificate": cert, "key": key } ] }));
-    let mut listener = json!({ "name": if tls.is_some() { "https" } else { "http" }, "port": port });
-    if let Some(bind) = &bind {
-        listener["bind"] = json!(bind);
-    }
-    let load_balancer = match tls {
-        Some(tls) => {
-            listener["tls"] = tls;
-            json!({ "listeners": [listener] })
+    let places = places(arguments)?;
+    let load_balancer = match &places[..] {
+        [Place { tls: false, bind: None, port }] if !port.starts_with("unix:") => {
+            json!({ "load_balancer_port": port })
         }
-        None if port.starts_with("unix:") => json!({ "listeners": [listener] }),
-        None => match bind {
-            Some(bind) => json!({ "load_balancer_port": port, "bind": bind }),
-            None => json!({ "load_balancer_port": port }),
-        },
+        [Place { tls: false, bind: Some(bind), port }] => {
+            json!({ "load_balancer_port": port, "bind": bind })
+        }
+        _ => json!({ "listeners": listeners(&places, arguments) }),
     };
     let servers = match to_tls {
         true => json!({ "tls": true, "list": servers }),
         false => json!({ "list": servers }),
     };
     Ok(json!({ "load_balancer": load_balancer, "servers": servers }))
+}
+
+/// Where to listen: an address, if one is given, and a port or the path of a Unix socket.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    tls: bool,
+    bind: Option<String>,
+    port: String,
+}
+
+/// All places of `--listen`. One without a scheme has TLS if there is a certificate.
+fn places(arguments: &Arguments) -> Result<Vec<Place>, Failure> {
+    let usage = |sentence: String| Err(Failure::Usage(sentence));
+    let (certificates, keys) = (arguments.tls_cert.len(), arguments.tls_key.len());
+    if certificates != keys {
+        return usage(format!(
+            "there are {certificates} --tls-cert and {keys} --tls-key; write the key of each certificate behind it"
+        ));
+    }
+    let written = match arguments.listen.is_empty() {
+        true => &[":8000".to_owned()],
+        false => &arguments.listen[..],
+    };
+    let mut places: Vec<Place> = Vec::new();
+    for text in written {
+        let place = place(text, certificates > 0)?;
+        if places.iter().any(|other| (&other.bind, &other.port) == (&place.bind, &place.port)) {
+            return usage(format!("--listen {text}: this address is there twice; leave one of them out"));
+        }
+        if place.tls && certificates == 0 {
+            return usage(format!(
+                "--listen {text}: TLS needs a certificate; write --tls-cert FILE --tls-key FILE, too"
+            ));
+        }
+        places.push(place);
+    }
+    if certificates > 0 && places.iter().all(|place| !place.tls) {
+        return usage(
+            "--tls-cert has no effect while each --listen is http://; write https:// for one".to_owned(),
+        );
+    }
+    Ok(places)
+}
+
+/// The listeners as a file has them. The first of each kind has a name for the log and the metrics, others have their address.
+fn listeners(places: &[Place], arguments: &Arguments) -> Vec<Value> {
+    let pairs = arguments.tls_cert.iter().zip(&arguments.tls_key);
+    let certificates: Vec<_> = pairs.map(|(cert, key)| json!({ "certificate": cert, "key": key })).collect();
+    let listener = |(at, place): (usize, &Place)| {
+        let mut listener = json!({});
+        if places[..at].iter().all(|other| other.tls != place.tls) {
+            listener["name"] = json!(if place.tls { "https" } else { "http" });
+        }
+        listener["port"] = json!(place.port);
+        if let Some(bind) = &place.bind {
+            listener["bind"] = json!(bind);
+        }
+        if place.tls {
+            listener["tls"] = json!({ "certificates": certificates });
+        }
+        listener
+    };
+    places.iter().enumerate().map(listener).collect()
 }
 
 /// The servers as a file has them, and whether they speak TLS: all of them, or none.
@@ -136,21 +194,23 @@ fn servers(to: &[String]) -> Result<(Vec<Value>, bool), Failure> {
     Ok((servers.collect(), secure != 0))
 }
 
-/// The address to bind, if one is given, and the port or the path of a Unix socket.
-fn place(text: &str) -> Result<(Option<String>, String), Failure> {
-    if text.starts_with("unix:") {
-        return Ok((None, text.to_owned()));
+/// One place of `--listen`.
+fn place(text: &str, has_certificate: bool) -> Result<Place, Failure> {
+    let (tls, rest) = match (of_tls(text), after(text, "http://")) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) => (has_certificate, text),
+    };
+    if rest.starts_with("unix:") {
+        return Ok(Place { tls, bind: None, port: rest.to_owned() });
     }
-    let (bind, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (bind, port) = rest.rsplit_once(':').unwrap_or(("", rest));
     if port.parse::<u16>().is_err() {
         let sentence = format!(
             "--listen {text}: {port:?} is not a valid port; write :8080, 127.0.0.1:8080 or unix:PATH"
         );
         return Err(Failure::Usage(sentence));
-    }
-    if let Some((scheme, _)) = bind.split_once("://") {
-        let how = if scheme == "https" { " together with --tls-cert and --tls-key" } else { "" };
-        return Err(Failure::Usage(format!("--listen {text}: there is no scheme here; write :{port}{how}")));
     }
     let bind = bind.trim_start_matches('[').trim_end_matches(']');
     if !matches!(bind, "" | "*" | "localhost") && bind.parse::<IpAddr>().is_err() {
@@ -165,7 +225,7 @@ fn place(text: &str) -> Result<(Option<String>, String), Failure> {
         "localhost" => Some("127.0.0.1".to_owned()),
         other => Some(other.to_owned()),
     };
-    Ok((bind, port.to_owned()))
+    Ok(Place { tls, bind, port: port.to_owned() })
 }
 
 /// Whether a server can be reached so; the error says what to write.
@@ -209,8 +269,8 @@ mod tests {
     #[test]
     fn a_place_is_an_address_and_a_port() {
         let check = |text: &str, bind: Option<&str>, port: &str| {
-            let found = place(text).map_err(|_| ()).unwrap();
-            assert_eq!((found.0.as_deref(), &*found.1), (bind, port), "{text}");
+            let found = place(text, false).map_err(|_| ()).unwrap();
+            assert_eq!((found.bind.as_deref(), &*found.port), (bind, port), "{text}");
         };
         check(":8080", None, "8080");
         check("8080", None, "8080");
@@ -219,14 +279,15 @@ mod tests {
         check("localhost:8080", Some("127.0.0.1"), "8080");
         check("[::1]:8080", Some("::1"), "8080");
         check("unix:/run/a.sock", None, "unix:/run/a.sock");
+        check("http://localhost:8080/", Some("127.0.0.1"), "8080");
         for (text, expected) in [
             ("example.com", "is not a valid port"),
             (":99999", "is not a valid port"),
             ("example.com:80", "is not an IP address of this machine; write :80"),
-            ("https://:8443", "write :8443 together with --tls-cert"),
-            ("http://127.0.0.1:80", "write :80"),
+            ("https://example.com:443", "is not an IP address of this machine; write :443"),
+            ("tcp://:80", "is not an IP address"),
         ] {
-            let Err(Failure::Usage(told)) = place(text) else { panic!("{text}") };
+            let Err(Failure::Usage(told)) = place(text, false) else { panic!("{text}") };
             assert!(told.contains(expected), "{told}");
         }
     }
@@ -254,7 +315,7 @@ mod tests {
     fn the_written_file_is_valid_and_says_the_same() {
         let check = |listen: &str, address: &str| {
             let to = vec!["127.0.0.1:9001".to_owned(), "http://127.0.0.1:9002/".to_owned()];
-            let arguments = Arguments { listen: Some(listen.to_owned()), to, ..Arguments::default() };
+            let arguments = Arguments { listen: vec![listen.to_owned()], to, ..Arguments::default() };
             let text = written(&arguments).map_err(|_| ()).unwrap().to_string();
             let config = config::parse(&text, Path::new("")).unwrap();
             let servers: Vec<String> =
@@ -269,21 +330,55 @@ mod tests {
         check("unix:/tmp/evenkeel-run.sock", "unix:/tmp/evenkeel-run.sock");
     }
 
-    #[test]
-    fn with_a_certificate_clients_speak_tls() {
-        let arguments = Arguments {
-            listen: Some("[::]:8443".to_owned()),
+    fn arguments(listen: &[&str], certificates: usize) -> Arguments {
+        Arguments {
+            listen: listen.iter().map(|text| (*text).to_owned()).collect(),
             to: vec!["127.0.0.1:9001".to_owned()],
-            tls_cert: Some("site.pem".into()),
-            tls_key: Some("site.key".into()),
+            tls_cert: (0..certificates).map(|at| format!("{at}.pem").into()).collect(),
+            tls_key: (0..certificates).map(|at| format!("{at}.key").into()).collect(),
             ..Arguments::default()
+        }
+    }
+
+    #[test]
+    fn several_places_have_tls_or_not() {
+        let check = |listen: &[&str], certificates: usize, expected: &[(&str, &str, usize)]| {
+            let text = written(&arguments(listen, certificates)).map_err(|_| ()).unwrap().to_string();
+            let config = config::parse(&text, Path::new("")).unwrap();
+            let found = config.listen.listeners.iter().map(|listener| {
+                let certificates = listener.tls.as_ref().map_or(0, |tls| tls.certificates.len());
+                (listener.name.clone(), listener.place.to_string(), certificates)
+            });
+            let found: Vec<_> = found.collect();
+            let found: Vec<_> =
+                found.iter().map(|(name, place, certificates)| (&**name, &**place, *certificates)).collect();
+            assert_eq!(found, expected, "{listen:?}");
         };
-        let text = written(&arguments).map_err(|_| ()).unwrap().to_string();
-        let config = config::parse(&text, Path::new("")).unwrap();
-        let [listener] = &config.listen.listeners[..] else { panic!("{text}") };
-        assert_eq!((&*listener.name, &*listener.place.to_string()), ("https", "[::]:8443"));
-        let tls = listener.tls.as_ref().unwrap();
-        assert_eq!(tls.certificates[0].files.certificate, Path::new("site.pem"));
-        assert_eq!(tls.certificates[0].files.key, Path::new("site.key"));
+        check(&["[::]:8443"], 1, &[("https", "[::]:8443", 1)]);
+        check(&["unix:/a"], 0, &[("http", "unix:/a", 0)]);
+        let both = [("http", "0.0.0.0:80", 0), ("https", "0.0.0.0:443", 2)];
+        check(&["http://:80", "https://:443"], 2, &both);
+        check(&["http://:80", "443"], 2, &both);
+        let three =
+            [("http", "0.0.0.0:80", 0), ("127.0.0.1:81", "127.0.0.1:81", 0), ("unix:b", "unix:/b", 0)];
+        check(&[":80", "127.0.0.1:81", "unix:/b"], 0, &three);
+    }
+
+    #[test]
+    fn places_and_certificates_that_do_not_fit_are_told() {
+        let check = |listen: &[&str], certificates: usize, expected: &str| {
+            let Err(Failure::Usage(told)) = written(&arguments(listen, certificates)) else {
+                panic!("{listen:?}")
+            };
+            assert!(told.contains(expected), "{told}");
+        };
+        check(&["https://:443"], 0, "write --tls-cert FILE --tls-key FILE");
+        check(&["http://:80"], 1, "no effect while each --listen is http://");
+        check(&[":80", "http://*:80"], 0, "is there twice");
+        let mut one_key = arguments(&[":443"], 2);
+        one_key.tls_key.pop();
+        assert!(
+            matches!(written(&one_key), Err(Failure::Usage(told)) if told.contains("2 --tls-cert and 1 --tls-key"))
+        );
     }
 }

@@ -76,29 +76,49 @@ impl Watcher {
 
     fn warn(&mut self, unix_now: i64, now: Moment) {
         for listener in self.listeners() {
-            let of_certificates = listener.expiries().into_iter().filter_map(|expiry| {
-                let warning = warning(&expiry, unix_now)?;
-                Some((format!("the certificate {} {warning}; renew it", expiry.file.display()), expiry))
-            });
-            let of_lists = listener.lists().into_iter().filter_map(|expiry| {
-                let warning = warning(&expiry, unix_now)?;
-                Some((list_warning(&expiry, &warning), expiry))
-            });
-            for (warning, expiry) in of_certificates.chain(of_lists) {
-                let key = (expiry.file, expiry.name);
-                if self.warned.get(&key).is_none_or(|told| now.since(*told) >= WARN_AGAIN) {
-                    log::warn!("listener {}: {warning}", listener.name);
-                    self.warned.insert(key, now);
-                }
+            let place = format!("listener {}", listener.name);
+            self.warn_of(&place, "clients", listener.expiries(), listener.lists(), (unix_now, now));
+        }
+        // Their files are read again by a reload.
+        let live = self.table.live();
+        for tls in live.config.pool_ids().filter_map(|pool| live.servers_tls(pool)) {
+            let certificate = tls.certificate.iter().cloned().collect();
+            let place = format!("pool {}", tls.pool);
+            self.warn_of(&place, "servers", certificate, tls.lists.clone(), (unix_now, now));
+        }
+    }
+
+    /// Warns of certificates, and of lists of those of clients or servers.
+    fn warn_of(
+        &mut self,
+        place: &str,
+        whose: &str,
+        certificates: Vec<Expiry>,
+        lists: Vec<Expiry>,
+        (unix_now, now): (i64, Moment),
+    ) {
+        let of_certificates = certificates.into_iter().filter_map(|expiry| {
+            let warning = warning(&expiry, unix_now)?;
+            Some((format!("the certificate {} {warning}; renew it", expiry.file.display()), expiry))
+        });
+        let of_lists = lists.into_iter().filter_map(|expiry| {
+            let warning = warning(&expiry, unix_now)?;
+            Some((list_warning(&expiry, &warning, whose), expiry))
+        });
+        for (warning, expiry) in of_certificates.chain(of_lists) {
+            let key = (expiry.file, expiry.name);
+            if self.warned.get(&key).is_none_or(|told| now.since(*told) >= WARN_AGAIN) {
+                log::warn!("{place}: {warning}");
+                self.warned.insert(key, now);
             }
         }
     }
 }
 
-fn list_warning(expiry: &Expiry, warning: &str) -> String {
+fn list_warning(expiry: &Expiry, warning: &str, whose: &str) -> String {
     let (file, name) = (expiry.file.display(), &expiry.name);
     format!(
-        "the list of revoked certificates {file} of \"{name}\" {warning}; get the next one: without it all clients of that \
+        "the list of revoked certificates {file} of \"{name}\" {warning}; get the next one: without it all {whose} of that \
          authority are rejected"
     )
 }

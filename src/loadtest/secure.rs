@@ -38,7 +38,7 @@ pub(super) fn config(insecure: bool, authorities: Option<&Path>) -> Result<Arc<C
         true => Arc::new(AnyCertificate) as Arc<dyn ServerCertVerifier>,
         false => {
             let (roots, named) = roots(authorities)?;
-            trust::verifier(roots, named).map_err(|error| format!("no TLS: {error}"))?
+            trust::verifier(roots, named, Vec::new()).map_err(|error| format!("no TLS: {error}"))?
         }
     };
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();

@@ -63,6 +63,8 @@ fn mistakes_on_the_command_line_are_explained() {
         (&["run", "--listen", ":8080"][..], 2, "--to"),
         (&["run", "--listen", "example.com", "--to", "a:1"], 2, "is not a valid port"),
         (&["run", "--to", "a:1", "--tls-cert", "a.pem"], 2, "--tls-key"),
+        (&["run", "--to", "a:1", "--listen", "https://:8443"], 2, "write --tls-cert FILE --tls-key FILE"),
+        (&["run", "--to", "a:1", "--listen", ":1", "--listen", ":1"], 2, "is there twice"),
         (&["run", "--to", "a:1", "-c", "config.json"], 2, "exclude each other"),
         (&["run", "--to", "a"], 2, "--to a: "),
         (&["run", "--to", "127.0.0.1:8000"], 3, "is the balancer itself"),

@@ -900,7 +900,7 @@ fn every_fault_of_a_certificate_is_reported_by_path_with_what_to_do() {
         (authority.write("old.crl", &authority.revocations(&[], -7200, -3600)), "\"CN=ca\" was valid until"),
         (
             authority.write("other.crl", &another.revocations(&[], -60, 3600)),
-            "every client would be rejected",
+            "every certificate would be rejected",
         ),
     ] {
         let mut tls = pair(&one.certificate, &one.key);

@@ -118,6 +118,39 @@ fn a_self_signed_certificate_is_trusted_when_it_is_named_itself() {
     check(origin.address, tls(&other, "s.test"), "set tls.ca to the file of the authority");
 }
 
+/// The file is replaced as an operator does it; the pool finds out by itself.
+#[test]
+fn a_server_whose_certificate_is_revoked_is_down_until_the_list_says_otherwise() {
+    let (authority, other) = (Authority::new("ca"), Authority::new("other"));
+    let intermediate = authority.intermediate("below");
+    let direct = TlsOrigin::start(&authority.issue_numbered("s.test", 5, &[]), None, OK);
+    let below = intermediate.issue_numbered("s.test", 6, &[&intermediate]);
+    let below = TlsOrigin::start(&below, None, OK);
+    const HOUR: i64 = 3600;
+    let list = |serials: &[u64]| authority.revocations(serials, -HOUR, 24 * HOUR);
+    let crl = authority.write("a.crl", &list(&[5]));
+    let tls = json!({"ca": authority.file(), "server_name": "s.test", "crl": crl});
+    check(direct.address, tls.clone(), "certificate revoked");
+    check(below.address, tls.clone(), "no list of revoked certificates (crl)");
+    let balancer = Evenkeel::start(config(&[direct.address], tls.clone(), probing()));
+    until("it is down", || server(&balancer).1.contains("certificate revoked"));
+    assert!(balancer.metric("evenkeel_crl_expiry_seconds{pool=\"default\",name=\"CN=ca\"") > 23.0 * 3600.0);
+    authority.write("a.crl", &list(&[9]));
+    until("it is up again", || server(&balancer).0 == "up");
+    assert_eq!(Client::to(&balancer).get("/").status, 200);
+    authority.write("a.crl", &other.revocations(&[], -HOUR, HOUR));
+    until("the log tells of the faulty list", || {
+        balancer.log_lines().iter().any(|line| line.contains("servers.tls.crl: "))
+    });
+    assert_eq!(Client::to(&balancer).get("/").status, 200, "the earlier list stays in use");
+    let both = intermediate.revocations(&[], -HOUR, HOUR) + &list(&[7]);
+    authority.write("a.crl", &both);
+    check(below.address, tls.clone(), "certificate revoked");
+    authority.write("a.crl", &(intermediate.revocations(&[], -HOUR, HOUR) + &list(&[])));
+    let balancer = Evenkeel::start(config(&[below.address], tls, probing()));
+    until("no authority of its chain is revoked", || server(&balancer).0 == "up");
+}
+
 #[test]
 fn without_verification_any_certificate_will_do() {
     let other = Authority::new("other");

@@ -20,7 +20,7 @@ use crate::state::config::Config;
 use crate::state::server::Server;
 use crate::state::stats::{Counter, Stats};
 use crate::state::tls::failure::HandshakeFailure;
-use crate::state::tls::listener::{Expiry, ListenerTls};
+use crate::state::tls::listener::Expiry;
 use page::{Kind, Page};
 
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -163,24 +163,26 @@ fn tls(page: &mut Page, view: &View) {
     for failure in HandshakeFailure::ALL {
         page.sample(&[("reason", failure.name())], stats.failed_handshakes(*failure));
     }
+    let live = view.live();
+    let listeners = || live.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    let pools = || live.config.pool_ids().filter_map(|pool| live.servers_tls(pool));
     let now = i64::try_from(time::unix_seconds()).unwrap_or(i64::MAX);
     let help = "Time until the certificate expires; negative once it has.";
     page.family("certificate_expiry_seconds", Kind::Gauge, help);
-    for listener in view.live().listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        expiries(page, listener, listener.expiries(), now);
-    }
-    let help = "Time until the list of revoked certificates of clients expires; negative once it has.";
+    listeners().for_each(|tls| expiries(page, ("listener", &tls.name), tls.expiries(), now));
+    pools()
+        .for_each(|tls| expiries(page, ("pool", &tls.pool), tls.certificate.iter().cloned().collect(), now));
+    let help =
+        "Time until the list of revoked certificates of clients or servers expires; negative once it has.";
     page.family("crl_expiry_seconds", Kind::Gauge, help);
-    for listener in view.live().listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        expiries(page, listener, listener.lists(), now);
-    }
+    listeners().for_each(|tls| expiries(page, ("listener", &tls.name), tls.lists(), now));
+    pools().for_each(|tls| expiries(page, ("pool", &tls.pool), tls.lists.clone(), now));
 }
 
-fn expiries(page: &mut Page, listener: &ListenerTls, all: Vec<Expiry>, now: i64) {
+fn expiries(page: &mut Page, of: (&str, &str), all: Vec<Expiry>, now: i64) {
     for Expiry { name, file, not_after, .. } in all {
         let file = file.display().to_string();
-        let labels = [("listener", listener.name.as_str()), ("name", &name), ("file", &file)];
-        page.sample(&labels, not_after.saturating_sub(now));
+        page.sample(&[of, ("name", &name), ("file", &file)], not_after.saturating_sub(now));
     }
 }
 

@@ -289,8 +289,13 @@ const HINTS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "tls",
-        &["crl", "crl_file", "crl-file", "proxy_ssl_crl"],
-        "leave it out: lists of revoked certificates are for those of clients (client_auth.crl); trust an authority of your own with \"ca\"",
+        &["crl_file", "crl-file", "crlFile", "proxy_ssl_crl", "revocation_list"],
+        "write \"crl\": \"servers.crl\" beside \"ca\"",
+    ),
+    (
+        "tls",
+        &["depth", "verify_depth", "proxy_ssl_verify_depth"],
+        "leave it out: chains of up to six intermediate authorities are accepted",
     ),
     (
         "tls",

@@ -738,6 +738,7 @@ fn the_document_has_the_true_defaults() {
 const NEED_ANOTHER: &[&str] = &[
     "load_balancer.listeners[].redirect_except",
     "servers.tls.key",
+    "servers.tls.crl",
     "servers.sticky.learn",
     "servers.sticky.secret",
 ];

@@ -18,6 +18,8 @@ pub struct TlsToServers {
     pub verify: bool,
     /// Authorities whose certificates are accepted; `None` are those of the system.
     pub ca: Option<PathBuf>,
+    /// Lists of revoked certificates (CRL) of these authorities.
+    pub crl: Option<PathBuf>,
     /// What is shown to a server that asks for a certificate.
     pub certificate: Option<Certificate>,
 }
@@ -28,16 +30,22 @@ pub(super) fn tls(s: &mut Section<'_, '_>, folder: &Path) -> Option<TlsToServers
         let server_name = s.maybe("server_name", None, server_name);
         let verify = s.get("verify", true, rules::flag);
         let ca = s.maybe("ca", None, rules::path(folder));
+        let crl = s.maybe("crl", None, rules::path(folder));
         let certificate = s.maybe("certificate", None, rules::path(folder));
         let key = s.maybe("key", None, rules::path(folder));
-        s.has_contents([&ca, &certificate, &key].into_iter().flatten().map(Stamped::now));
+        s.has_contents([&ca, &crl, &certificate, &key].into_iter().flatten().map(Stamped::now));
         if key.is_some() && certificate.is_none() {
             s.fault("key", "there is no certificate for it; write \"certificate\": ... too".to_owned());
+        }
+        if crl.is_some() && ca.is_none() && verify {
+            let advice =
+                "its lists are those of the authorities of \"ca\"; write the file of these authorities there";
+            s.fault("crl", advice.to_owned());
         }
         // One file may have both.
         let certificate = certificate
             .map(|certificate| Certificate { key: key.unwrap_or_else(|| certificate.clone()), certificate });
-        TlsToServers { server_name, verify, ca, certificate }
+        TlsToServers { server_name, verify, ca, crl, certificate }
     })
 }
 
@@ -59,9 +67,10 @@ pub(super) fn contradictions(config: &Config, pool: PoolId, reader: &mut Reader)
     if !tls.verify {
         let advice = "servers are not verified: whoever is between can read and change what goes to them";
         reader.warning(&[&key_of("verify")], advice.to_owned());
-        if tls.ca.is_some() {
+        let unused = [("ca", tls.ca.is_some()), ("crl", tls.crl.is_some())];
+        for (name, _) in unused.into_iter().filter(|(_, is_set)| *is_set) {
             let advice = "has no effect while verify is false; leave one of them out";
-            reader.warning(&[&key_of("ca")], advice.to_owned());
+            reader.warning(&[&key_of(name)], advice.to_owned());
         }
     }
     for (at, server) in servers.list.iter().enumerate() {
@@ -100,11 +109,15 @@ mod tests {
         assert_eq!(all.ca.as_deref(), Some(Path::new("/e/ca.pem")));
         assert_eq!(all.certificate.unwrap().key, Path::new("/e/c.pem"));
         assert_eq!(read(json!({"verify": false, "ca": "ca.pem"})).1, 2);
+        assert_eq!(read(json!({"verify": false, "ca": "ca.pem", "crl": "ca.crl"})).1, 3);
+        let listed = read(json!({"ca": "ca.pem", "crl": "ca.crl"})).0.unwrap();
+        assert_eq!(listed.crl.as_deref(), Some(Path::new("/e/ca.crl")));
     }
 
     #[test]
     fn what_cannot_be_verified_is_a_fault() {
         check(json!({"tls": "yes"}), "servers.tls", "write true");
+        check(json!({"tls": {"crl": "c"}}), "servers.tls.crl", "authorities of \"ca\"");
         check(json!({"tls": {"key": "k"}}), "servers.tls.key", "no certificate");
         check(json!({"tls": {"server_name": "a:1"}}), "servers.tls.server_name", "without a port");
         check(json!({"tls": {"ca_file": "x"}}), "servers.tls.ca_file", "unknown key");

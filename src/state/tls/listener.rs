@@ -264,7 +264,7 @@ fn cannot(error: impl std::fmt::Display) -> String {
     format!("TLS cannot be set up: {error}")
 }
 
-fn part_of(part: Part, files: &Certificate) -> &'static str {
+pub(super) fn part_of(part: Part, files: &Certificate) -> &'static str {
     if part == Part::Key && files.key != files.certificate { "key" } else { "certificate" }
 }
 
@@ -327,7 +327,7 @@ pub(super) fn roots(path: &Path) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-fn expiry(files: &Certificate, loaded: &Loaded) -> Expiry {
+pub(super) fn expiry(files: &Certificate, loaded: &Loaded) -> Expiry {
     let file = files.certificate.clone();
     let name = loaded.names.first().cloned().unwrap_or_else(|| file.display().to_string());
     Expiry { name, file, not_after: loaded.not_after, warn_before: WARN_BEFORE }

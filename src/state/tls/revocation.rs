@@ -1,4 +1,4 @@
-//! Lists of revoked certificates (CRL, RFC 5280 section 5) of the authorities of clients, read from a PEM file and checked before
+//! Lists of revoked certificates (CRL, RFC 5280 section 5) of the authorities of clients, or of servers, read from a PEM file and checked before
 //! they are used. Each fault is a sentence that names the file and says what to do.
 
 use super::certificate::{self, contains};
@@ -62,8 +62,8 @@ pub(super) fn load(
     let is_known = subjects.map(|authority| authority.subject().as_raw().to_vec());
     if !is_known.into_iter().any(|subject| in_time.iter().any(|list| list.issuer == subject)) {
         return Err(format!(
-            "{shown} has no list of an authority in {}, so that every client would be rejected; write the lists of all \
-             authorities that a client's chain leads through into this file",
+            "{shown} has no list of an authority in {}, so that every certificate would be rejected; write the lists of all \
+             authorities that a chain leads through into this file",
             ca.display()
         ));
     }

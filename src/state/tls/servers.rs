@@ -2,16 +2,17 @@
 
 use super::super::stamp::{Stamp, stamp};
 use super::Problem;
-use super::certificate::{self, Part};
-use super::listener::roots;
+use super::certificate;
+use super::listener::{Expiry, expiry, part_of, roots};
+use super::revocation;
 use crate::base::cryptography::{AnyCertificate, provider};
 use crate::base::ids::PoolId;
 use crate::base::trust;
 use crate::state::address::Address;
 use crate::state::config::{Config, TlsToServers};
 use crate::state::live::Live;
-use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, VerifierBuilderError};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, InvalidMessage, RootCertStore,
 };
@@ -24,6 +25,12 @@ const SESSIONS: usize = 4096;
 /// TLS towards the servers of one pool.
 #[derive(Debug)]
 pub struct ServersTls {
+    /// The pool's name.
+    pub pool: String,
+    /// Until when the certificate that servers are shown is valid.
+    pub certificate: Option<Expiry>,
+    /// Until when the lists of revoked certificates hold.
+    pub lists: Vec<Expiry>,
     settings: TlsToServers,
     /// The files as they were when they were read.
     stamps: Vec<Stamp>,
@@ -64,38 +71,32 @@ fn open(
         return Ok(Some(Arc::clone(same)));
     }
     let key = format!("{}.tls", config.pool_key(pool));
-    ServersTls::open(settings, &key, now).map(|tls| Some(Arc::new(tls)))
+    ServersTls::open(config.pool_name(pool), settings, &key, now).map(|tls| Some(Arc::new(tls)))
 }
 
 impl ServersTls {
     /// Reads everything that connections to these servers need; `key` is that of the settings.
-    fn open(settings: &TlsToServers, key: &str, now: i64) -> Result<Self, Vec<Problem>> {
+    fn open(pool: &str, settings: &TlsToServers, key: &str, now: i64) -> Result<Self, Vec<Problem>> {
         let stamps = stamps(settings);
         let problem = |key: String, advice: String| vec![Problem { key, advice }];
         let internal =
             |error: &dyn std::fmt::Display| problem(key.to_owned(), format!("TLS cannot be set up: {error}"));
-        let verifier: Arc<dyn ServerCertVerifier> = match settings.verify {
+        let (verifier, lists) = match settings.verify {
             true => {
-                let (authorities, named) =
-                    trusted(settings).map_err(|advice| problem(format!("{key}.ca"), advice))?;
-                trust::verifier(authorities, named).map_err(|error| internal(&error))?
+                verifier(settings, now).map_err(|(part, advice)| problem(format!("{key}{part}"), advice))?
             }
-            false => Arc::new(AnyCertificate),
+            false => (Arc::new(AnyCertificate) as _, Vec::new()),
         };
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| internal(&error))?;
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let mut certificate = None;
         let mut config = match &settings.certificate {
             None => builder.with_no_client_auth(),
             Some(files) => {
-                let loaded = certificate::load(files, now).map_err(|(part, advice)| {
-                    let part = if part == Part::Key && files.key != files.certificate {
-                        "key"
-                    } else {
-                        "certificate"
-                    };
-                    problem(format!("{key}.{part}"), advice)
-                })?;
+                let loaded = certificate::load(files, now)
+                    .map_err(|(part, advice)| problem(format!("{key}.{}", part_of(part, files)), advice))?;
+                certificate = Some(expiry(files, &loaded));
                 builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(loaded.key)))
             }
         };
@@ -105,6 +106,9 @@ impl ServersTls {
         http2.alpn_protocols = vec![b"h2".to_vec()];
         let server_name = settings.server_name.clone().and_then(|name| ServerName::try_from(name).ok());
         Ok(ServersTls {
+            pool: pool.to_owned(),
+            certificate,
+            lists,
             settings: settings.clone(),
             stamps,
             config: Arc::new(config),
@@ -141,7 +145,32 @@ impl ServersTls {
 
 fn stamps(settings: &TlsToServers) -> Vec<Stamp> {
     let own = settings.certificate.iter().flat_map(|files| [&files.certificate, &files.key]);
-    settings.ca.iter().chain(own).map(|file| stamp(file)).collect()
+    settings.ca.iter().chain(&settings.crl).chain(own).map(|file| stamp(file)).collect()
+}
+
+/// What verifies servers, and until when its lists hold.
+type Verifier = (Arc<dyn ServerCertVerifier>, Vec<Expiry>);
+
+/// The error has the end of the key that is at fault.
+fn verifier(settings: &TlsToServers, now: i64) -> Result<Verifier, (&'static str, String)> {
+    let (authorities, certificates) = trusted(settings).map_err(|advice| (".ca", advice))?;
+    let Some((ca, crl)) = settings.ca.as_ref().zip(settings.crl.as_ref()) else {
+        let verifier = trust::verifier(authorities, certificates, Vec::new());
+        return verifier.map(|verifier| (verifier, Vec::new())).map_err(cannot);
+    };
+    let lists = revocation::load(crl, ca, &certificates, now).map_err(|advice| (".crl", advice))?;
+    // Where there are lists of revoked certificates every one has to be on or off such a list.
+    let verifier = trust::verifier(authorities, Vec::new(), lists.lists).map_err(|error| match error {
+        VerifierBuilderError::InvalidCrl(error) => {
+            (".crl", format!("{} {}", crl.display(), revocation::unusable(&error)))
+        }
+        other => cannot(other),
+    })?;
+    Ok((verifier, lists.expiries))
+}
+
+fn cannot(error: impl std::fmt::Display) -> (&'static str, String) {
+    ("", format!("TLS cannot be set up: {error}"))
 }
 
 /// The authorities, those of the file or those of the system; and the certificates of the file, which are trusted
