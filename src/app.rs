@@ -332,9 +332,9 @@ impl Published {
     }
 }
 
-/// Tells how to get servers where the configuration has none.
+/// Tells how to get servers where the configuration has none, and something goes to a server.
 fn advise_on_servers(config: &Config) {
-    if config.pool_ids().any(|pool| !config.pool(pool).list.is_empty()) {
+    if config.needs_no_servers() || config.pool_ids().any(|pool| !config.pool(pool).list.is_empty()) {
         return;
     }
     let file = config.file.as_ref().map(|file| program::quoted(&file.to_string_lossy()));

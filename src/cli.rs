@@ -49,7 +49,7 @@ when there is no such file: port 8000, admin API on 127.0.0.1:9301.";
 
 const AFTER_HELP: &str = "\
 First steps:
-  evenkeel demo              a balancer and three servers, for a first try
+  evenkeel demo              a balancer and three servers, to try it
   evenkeel                   the balancer, in one terminal
   evenkeel server 9001       a sample server, in the next
   curl -X POST http://localhost:8000/requests

@@ -4,7 +4,7 @@
 use super::listeners::listener_error;
 use super::publish;
 use crate::base::time;
-use crate::control::state_file;
+use crate::control::{access, state_file};
 use crate::state::config::{AccessLog, AccessTarget, Config, Listener, Place};
 use crate::state::instance::Instance;
 use crate::state::live::{Files, Live};
@@ -129,8 +129,15 @@ fn responds(path: &Path) -> bool {
 
 /// Whether the access log could be opened.
 fn access_log(target: &AccessLog) -> Verdict {
-    let AccessTarget::File(path) = &target.to else { return Ok(()) };
     let fault = |advice| Err(("log.access".to_owned(), format!("{advice}, or write another path")));
+    let path = match &target.to {
+        AccessTarget::File(path) => path,
+        AccessTarget::Stdout => return Ok(()),
+        AccessTarget::Syslog(place) => {
+            let unmet = |error| fault(format!("{place} cannot be reached: {error}; start the syslog daemon"));
+            return access::syslog_can_be_opened(place).or_else(unmet);
+        }
+    };
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => fault(format!("{} is a folder; name a file in it", path.display())),
         // Opening a pipe could wait for its reader.
@@ -145,9 +152,9 @@ fn access_log(target: &AccessLog) -> Verdict {
 /// Whether the state file could be written: a new file takes its place each time.
 pub(super) fn state_file(path: &Path) -> Verdict {
     let fault = |advice| Err(("admin.state_file".to_owned(), format!("{advice}, or write another path")));
-    folder(path).or_else(fault)?;
     match state_file::must_be_plain(path) {
-        Ok(()) => Ok(()),
+        Ok(()) => folder(path).or_else(fault),
+        Err(_) if path.is_dir() => fault(format!("{} is a folder; name a file in it", path.display())),
         Err(_) => fault(format!("{} exists and is not a plain file; write null for none", path.display())),
     }
 }
@@ -236,7 +243,7 @@ mod tests {
             (
                 json!({"admin": {"state_file": "a-folder"}}),
                 "admin.state_file",
-                "not a plain file; write null",
+                "is a folder; name a file in it",
             ),
             (
                 json!({"admin": {"state_file": "/dev/null"}}),
@@ -245,6 +252,11 @@ mod tests {
             ),
             (json!({"log": {"access": "no/a.log"}}), "log.access", "does not exist; create it"),
             (json!({"log": {"access": "a-folder"}}), "log.access", "is a folder"),
+            (
+                json!({"log": {"access": format!("syslog:{}/none", folder.display())}}),
+                "log.access",
+                "cannot be reached: No such file or directory (os error 2); start the syslog daemon",
+            ),
         ] {
             check(folder, &any(config), None, &[(key, part)]);
         }

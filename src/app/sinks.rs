@@ -4,7 +4,7 @@ use super::{Error, spawn};
 use crate::control::{access, traces};
 use crate::data::Proxy;
 use crate::state::access::{AccessSink, Line};
-use crate::state::config::{AccessLog, AccessTarget, Config, SyslogPlace, Tracing};
+use crate::state::config::{AccessLog, AccessTarget, Config, Tracing};
 use crate::state::sinks::Sinks;
 use crate::state::spans::{Span, SpanSink};
 use crate::state::stats::Stats;
@@ -114,8 +114,7 @@ fn access_error(target: &AccessLog, error: &io::Error) -> Error {
     let name = match &target.to {
         AccessTarget::Stdout => "the standard output".to_owned(),
         AccessTarget::File(path) => path.display().to_string(),
-        AccessTarget::Syslog(SyslogPlace::Unix(path)) => format!("the socket of syslog {}", path.display()),
-        AccessTarget::Syslog(SyslogPlace::Udp(target)) => format!("syslog at {target}"),
+        AccessTarget::Syslog(place) => place.to_string(),
     };
     Error(format!("log.access: {name} cannot be opened: {error}; write a file that this user may append to"))
 }

@@ -151,7 +151,7 @@ impl Client {
                     }
                     _ => return Ok((place, status)),
                 },
-                Ok((status, _)) => other = other.or(Some(rejected(place, status))),
+                Ok((status, _)) => other = other.or(Some(rejected(place, status, self.token.is_some()))),
             }
         }
         Err(match (other, foreign) {
@@ -182,8 +182,11 @@ impl AdminApi for Client {
             Some(_) => self.find()?,
             None => (&self.places[0], String::new()),
         };
-        call(place, self.token.as_deref(), method, path, body)
-            .map_err(|why| Unmet::Absent(format!("no balancer responds at {place} ({why})")))
+        match call(place, self.token.as_deref(), method, path, body) {
+            Ok((401, _)) => Err(Unmet::Other(rejected(place, 401, self.token.is_some()))),
+            Ok(response) => Ok(response),
+            Err(why) => Err(Unmet::Absent(format!("no balancer responds at {place} ({why})"))),
+        }
     }
 }
 
@@ -209,11 +212,17 @@ fn another(place: &Place, met: &Instance, wanted: &Instance) -> String {
     )
 }
 
-fn rejected(place: &Place, status: u16) -> String {
-    match status {
-        401 | 403 => {
-            format!("{place} responded {status}: its admin.token is not the one of this configuration")
-        }
+fn rejected(place: &Place, status: u16, has_token: bool) -> String {
+    match (status, has_token) {
+        (401, false) => format!(
+            "{place} responded 401: it has an admin.token, and this configuration has none, or is not valid (`{} check` shows \
+             its faults)",
+            program::name()
+        ),
+        (401 | 403, _) => format!(
+            "{place} responded {status}: its admin.token is not the one of this configuration; if that is a new one, send the \
+             balancer SIGHUP to have it read the file"
+        ),
         _ => format!("{place} responded {status}: this is not a working admin API of a balancer"),
     }
 }
@@ -408,8 +417,22 @@ mod tests {
         check(other, true, Ok(()));
         check(response(200, "{}"), false, Err(&["a configuration of its own"]));
         check(response(200, "hello"), false, Err(&["is another one"]));
-        check(response(401, "{}"), false, Err(&["admin.token"]));
+        check(
+            response(401, "{}"),
+            false,
+            Err(&["admin.token", "if that is a new one, send the balancer SIGHUP"]),
+        );
         check(response(302, ""), false, Err(&["responded 302"]));
+    }
+
+    /// As of a file that is not valid now, so that its token is not known.
+    #[test]
+    fn a_command_without_the_token_is_told_where_it_is() {
+        let (address, balancer) = at_port(response(401, r#"{"error": "Send the admin.token"}"#));
+        let met = Client::at(Place::Tcp(address), None).call("POST", "/api/v1/reload", "{}".to_owned());
+        balancer.join().unwrap();
+        let Err(Unmet::Other(said)) = met else { panic!("{met:?}") };
+        assert!(said.contains("this configuration has none, or is not valid"), "{said}");
     }
 
     #[test]

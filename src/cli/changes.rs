@@ -124,7 +124,7 @@ fn told(change: &Change) -> String {
             let said = weight.into_iter().chain(state.clone()).collect::<Vec<_>>().join("; ");
             format!("{said}, unlike the other members of {of}")
         }
-        Change::Removed { address } => format!("taken out; in the file at {address}"),
+        Change::Removed { address } => format!("removed; in the file at {address}"),
         Change::Changed { weight, state, listed_weight, .. } => {
             let weight = weight.map(|weight| format!("weight {weight}, {listed_weight} in the file"));
             let state = state.as_ref().map(|state| format!("{state}, ready in the file"));
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(
             shown(&changes),
             "default/a  weight 5, 1 in the file; drain, ready in the file\n\
-             default/b  taken out; in the file at h:2\n\
+             default/b  removed; in the file at h:2\n\
              default/c  registered at h:3: weight 2, ready, backup; not in the file"
         );
     }

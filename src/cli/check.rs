@@ -162,6 +162,12 @@ fn instance(config: &Config, running: &Instance) -> String {
 
 /// Every fault with its position, and their number.
 pub(super) fn told(faults: &[Fault]) -> String {
+    // A file that cannot be read was not judged.
+    if let [unread @ Fault { line: None, .. }] = faults
+        && unread.path.is_empty()
+    {
+        return unread.to_string();
+    }
     let file = faults.first().and_then(|fault| fault.file.as_deref()).unwrap_or("the configuration");
     let mut told: Vec<String> = faults.iter().map(Fault::to_string).collect();
     told.push(format!("{file} is not valid: {}", counted(faults.len(), "fault")));

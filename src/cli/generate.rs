@@ -4,7 +4,7 @@ use super::{Arguments, Failure, failed};
 use clap::{Args, CommandFactory, ValueEnum};
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A shell that completions are made for.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -42,17 +42,34 @@ pub(super) fn man(arguments: &Man) -> Result<u8, Failure> {
     let command = Arguments::command();
     match &arguments.folder {
         Some(folder) => {
-            fs::create_dir_all(folder).map_err(|error| failed(format!("{}: {error}", folder.display())))?;
-            clap_mangen::generate_to(command, folder)
+            let command = command.disable_help_subcommand(true);
+            fs::create_dir_all(folder)
+                .and_then(|()| write_pages(command, folder))
                 .map_err(|error| failed(format!("{}: {error}", folder.display())))?;
             Ok(0)
         }
         None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(command).render(&mut page).map_err(failed)?;
-            print(&page)
+            let mut text = Vec::new();
+            page(command).render(&mut text).map_err(failed)?;
+            print(&text)
         }
     }
+}
+
+/// The pages of this command and of those below it.
+fn write_pages(mut command: clap::Command, folder: &Path) -> io::Result<()> {
+    command.build();
+    for below in command.get_subcommands().filter(|each| !each.is_hide_set()) {
+        write_pages(below.clone(), folder)?;
+    }
+    page(command).generate_to(folder).map(drop)
+}
+
+/// Without a date, so that it is the same each time it is made. An empty one would be left out, and what follows it taken
+/// for the date.
+fn page(command: clap::Command) -> clap_mangen::Man {
+    let source = concat!("evenkeel ", env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(command).date(" ").source(source).manual("Evenkeel")
 }
 
 /// A reader that has gone is no failure.

@@ -7,7 +7,7 @@ mod syslog;
 use crate::base::lines::{Lines, Lost};
 use crate::base::time::{self, Moment};
 use crate::state::access::Line;
-use crate::state::config::{AccessLog, AccessTarget};
+use crate::state::config::{AccessLog, AccessTarget, SyslogPlace};
 use crate::state::stats::{Counter, Stats};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use render::Batch;
@@ -182,6 +182,11 @@ enum Sink {
     Stdout,
     File(File),
     Syslog(Syslog),
+}
+
+/// Whether lines could be sent to this syslog: over UDP, that its name has an address.
+pub fn syslog_can_be_opened(place: &SyslogPlace) -> io::Result<()> {
+    Syslog::open(place).map(drop)
 }
 
 impl Output {

@@ -155,7 +155,7 @@ reasons! {
     // The servers.
 
     /// No server can be picked.
-    NoServer = "no_server", 503, "No server is available. Check that the servers are up and healthy.";
+    NoServer = "no_server", 503, "No server is available. Add servers, or check that they are up and healthy.";
     /// All servers of the pool are drained or in maintenance, or it has none.
     Maintenance = "maintenance", 503, "No server of the pool is in use. Take a server out of drain or maintenance.";
     /// No server accepted the connection.

@@ -111,12 +111,16 @@ pub fn is_outlier(own: Share, others: Share, margin_percent: u32) -> bool {
     excess * 100.0 >= f64::from(margin_percent) && excess >= DEVIATIONS * deviation
 }
 
-/// Whether so many errors in a row are more than chance explains, beside this share of the others.
-pub fn is_row_an_outlier(in_row: u32, others: Share, least: u32) -> bool {
-    if least == 0 || in_row < least || others.of < least {
+/// Whether so many errors in a row are more than chance explains, beside this share of the others, which is lower by
+/// the margin in percentage points.
+pub fn is_row_an_outlier(in_row: u32, others: Share, limits: Limits) -> bool {
+    let Limits { margin_percent, in_row: least } = limits;
+    let excess = 1.0 - others.rate();
+    if least == 0 || in_row < least || others.of < least || excess * 100.0 < f64::from(margin_percent) {
         return false;
     }
-    // Never 0: few responses of the others say little about their share.
+    // Never 0: few responses of the others say little about their share. It is never 1 either, so a long row would always be
+    // more than chance explains: where the others fail as well, the margin decides.
     let rate = (f64::from(others.errors) + 1.0) / (f64::from(others.of) + 2.0);
     f64::from(in_row) * rate.ln() <= ROW_CHANCE.ln()
 }
@@ -232,7 +236,7 @@ impl Outliers {
         let others = sum(&self.pool).minus(sum(&track.looks));
         let own = Share { errors: in_row, of: in_row };
         let seconds = (CHECK_EVERY * self.pool.len() as u32).as_secs_f32().ceil() as u32;
-        is_row_an_outlier(in_row, others, limits.in_row).then_some(Outlier { own, others, seconds })
+        is_row_an_outlier(in_row, others, limits).then_some(Outlier { own, others, seconds })
     }
 }
 
@@ -276,7 +280,8 @@ mod tests {
 
     fn check_row(in_row: u32, others: (u32, u32), expected: bool) {
         let others = Share { errors: others.0, of: others.1 };
-        assert_eq!(is_row_an_outlier(in_row, others, 5), expected, "{in_row} beside {others:?}");
+        let limits = Limits { in_row: 5, ..LIMITS };
+        assert_eq!(is_row_an_outlier(in_row, others, limits), expected, "{in_row} beside {others:?}");
     }
 
     #[test]
@@ -291,6 +296,11 @@ mod tests {
         check_row(7, (30, 300), true);
         check_row(30, (99, 100), false);
         check_row(9_999, (1_000, 1_000), false);
+        // all fail: however long the row is, and however few responses the others had
+        check_row(537, (16, 16), false);
+        check_row(u32::MAX, (1_000, 1_000), false);
+        check_row(9_999, (71, 100), false);
+        check_row(99, (70, 100), true);
     }
 
     /// Checks servers, given for each check what was added to each since the last as (errors, requests). Returns the

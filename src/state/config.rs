@@ -427,6 +427,14 @@ impl Config {
         usual.or_else(|| self.pools.iter().find(|named| named.id == pool))
     }
 
+    /// Whether nothing goes to a server: all listeners redirect to HTTPS, or all routes respond themselves.
+    pub fn needs_no_servers(&self) -> bool {
+        let redirects = |listener: &Listener| listener.redirect_to_https.is_some();
+        let all_routes =
+            !self.routes.is_empty() && self.routes.iter().all(|spec| spec.route.pools().is_empty());
+        all_routes || self.listen.listeners.iter().all(redirects)
+    }
+
     /// The key under which the file has a pool: `servers`, or `pools.<name>`.
     pub fn pool_key(&self, pool: PoolId) -> String {
         match pool {

@@ -50,7 +50,10 @@ impl fmt::Display for Example {
             Some(peer) => write!(out, "{peer}")?,
             None => out.write_str("a Unix socket")?,
         }
-        write!(out, " sent \"{}\"", self.request.escape_ascii())?;
+        // Of a connection over the limit nothing is read.
+        if !self.request.is_empty() {
+            write!(out, " sent \"{}\"", self.request.escape_ascii())?;
+        }
         self.line.map_or(Ok(()), |line| write!(out, ", at fault is line {line}"))
     }
 }
@@ -70,6 +73,8 @@ mod tests {
         assert_eq!(shown, r#"10.0.0.1:4711 sent "GET /\"x\r\n\xff HTTP/1.1", at fault is line 3"#);
         assert_eq!(malformed.take(Reason::BadHeader), None);
         let shown = malformed.take(Reason::BadHost).unwrap().to_string();
+        malformed.note(Reason::ConnectionLimit, peer, b"", || None);
+        assert_eq!(malformed.take(Reason::ConnectionLimit).unwrap().to_string(), "10.0.0.1:4711");
         assert_eq!(shown, format!("a Unix socket sent \"{}\"", "x".repeat(LINE_MAX)));
     }
 }

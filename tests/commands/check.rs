@@ -103,6 +103,15 @@ fn every_fault_is_reported_and_the_exit_code_is_3() {
     }
     check(Some("{,}"), "check", 3, &["config.json:1:2: not JSON"], &[]);
     check(None, "check -c absent.json", 3, &["absent.json: there is no such file"], &[]);
+    // It was not read, so it is not said to be invalid.
+    let folder = tempfile::tempdir().unwrap();
+    for (file, said) in [
+        ("absent.json", "absent.json: there is no such file; look at the path, or leave -c out\n"),
+        (".", ".: this is a folder; name a file in it\n"),
+    ] {
+        let output = evenkeel(folder.path(), &format!("check {file}"));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), said);
+    }
     check(None, "run -c absent.json", 3, &[], &["absent.json: there is no such file"]);
 }
 
@@ -149,7 +158,10 @@ fn what_people_try_first_works() {
     let folder = tempfile::tempdir().unwrap();
     assert!(evenkeel(folder.path(), "man --folder pages").status.success());
     for page in ["evenkeel.1", "evenkeel-check.1", "evenkeel-loadtest.1"] {
-        assert!(folder.path().join("pages").join(page).exists(), "{page}");
+        let text = fs::read_to_string(folder.path().join("pages").join(page)).unwrap();
+        let name = page.trim_end_matches(".1");
+        let title = format!(".TH {name} 1 \" \" \"evenkeel {}\" Evenkeel\n", env!("CARGO_PKG_VERSION"));
+        assert!(text.contains(&title), "{text}");
     }
     check(None, "schema", 0, &["https://json-schema.org/draft/2020-12/schema"], &[]);
     let printed = [r#""max_workers": 50"#, r#""threadpool.max_workers": "default""#, "config.json:1:64"];

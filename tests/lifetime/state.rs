@@ -77,7 +77,7 @@ fn what_the_api_changed_survives_a_restart_and_can_be_taken_back() {
 
     let shown = printed(&evenkeel(&balancer, &["status", "--changes"]));
     for line in
-        ["default/a  weight 5, 1 in the file; drain", "default/b  taken out", "default/c  registered at"]
+        ["default/a  weight 5, 1 in the file; drain", "default/b  removed", "default/c  registered at"]
     {
         assert!(shown.contains(line), "{shown}");
     }

@@ -305,6 +305,7 @@ fn lines_go_to_syslog() {
     let mut bytes = [0; 2000];
     let count = daemon.recv(&mut bytes).unwrap();
     let message = String::from_utf8_lossy(&bytes[..count]).into_owned();
-    assert!(message.starts_with("<134>1 ") && message.contains(" evenkeel "), "{message}");
-    check(message.split_once(" access - ").unwrap().1, "GET /a?b=c HTTP/1.1", 200, "a", "-");
+    let (head, line) = message.split_once(": ").unwrap();
+    assert!(head.starts_with("<134>evenkeel[") && head.ends_with(']'), "{message}");
+    check(line, "GET /a?b=c HTTP/1.1", 200, "a", "-");
 }

@@ -39,7 +39,7 @@ pub(super) fn changes(
 pub(super) fn removed(merged: &Merged) {
     if !merged.removed.is_empty() {
         let labels: Vec<&str> = merged.removed.iter().map(|server| &*server.label).collect();
-        log::info!("reload: drained and taken out: {}", labels.join(", "));
+        log::info!("reload: removed once their requests are finished: {}", labels.join(", "));
     }
 }
 

@@ -1,4 +1,7 @@
-//! Lines to syslog: a message of RFC 5424 for each, as a datagram to a Unix socket or over UDP (RFC 5426).
+//! Lines to syslog: a datagram for each, to a Unix socket or over UDP (RFC 5426).
+//!
+//! Over UDP it is a message of RFC 5424. A daemon on this machine reads another form from its socket, the one that the C
+//! library's `syslog` writes: rsyslog and journald take RFC 5424 there for text, and its version `1` for the program.
 
 use crate::base::lines::{self, Lost};
 use crate::base::time;
@@ -17,7 +20,6 @@ const PRIORITY: u8 = 16 * 8 + 6;
 pub(super) struct Syslog {
     place: SyslogPlace,
     socket: Datagrams,
-    host: String,
 }
 
 #[derive(Debug)]
@@ -29,17 +31,13 @@ enum Datagrams {
 impl Syslog {
     /// Connects. Over UDP this succeeds without a listener.
     pub(super) fn open(place: &SyslogPlace) -> io::Result<Self> {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let host = host.chars().filter(char::is_ascii_graphic).collect::<String>();
-        let host = if host.is_empty() { "-".to_owned() } else { host };
-        Ok(Syslog { place: place.clone(), socket: Datagrams::open(place)?, host })
+        Ok(Syslog { place: place.clone(), socket: Datagrams::open(place)? })
     }
 
     /// Sends each of these lines. If the reader takes nothing, it waits only as long as `wait` returns true. A daemon that was
     /// restarted has a new socket under the old name.
     pub(super) fn write(&mut self, bytes: &[u8], wait: impl Fn(BorrowedFd<'_>) -> bool) -> Result<(), Lost> {
-        let time = humantime::format_rfc3339_millis(time::wall());
-        let head = format!("<{PRIORITY}>1 {time} {} evenkeel {} access - ", self.host, std::process::id());
+        let head = self.head();
         let mut message = Vec::new();
         let mut rest = bytes;
         while let Some(end) = memchr::memchr(b'\n', rest) {
@@ -50,6 +48,18 @@ impl Syslog {
             rest = &rest[end + 1..];
         }
         Ok(())
+    }
+
+    /// What is before the text. A daemon on this machine adds the time and the host itself.
+    fn head(&self) -> String {
+        let process = std::process::id();
+        match self.place {
+            SyslogPlace::Unix(_) => format!("<{PRIORITY}>evenkeel[{process}]: "),
+            SyslogPlace::Udp(_) => {
+                let time = humantime::format_rfc3339_millis(time::wall());
+                format!("<{PRIORITY}>1 {time} {} evenkeel {process} access - ", host())
+            }
+        }
     }
 
     fn send(&mut self, message: &[u8], wait: impl Fn(BorrowedFd<'_>) -> bool) -> io::Result<()> {
@@ -68,6 +78,13 @@ impl Syslog {
             }
         }
     }
+}
+
+/// The name of this machine as a message may have it.
+fn host() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = host.chars().filter(char::is_ascii_graphic).collect::<String>();
+    if host.is_empty() { "-".to_owned() } else { host }
 }
 
 impl Datagrams {
@@ -117,7 +134,14 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// A message as a reader takes it apart: what is before the text, and the text.
+    /// A message to a daemon on this machine: the program, the process and the text.
+    #[track_caller]
+    fn check_local(message: &[u8], text: &str) {
+        let expected = format!("<134>evenkeel[{}]: {text}", std::process::id());
+        assert_eq!(std::str::from_utf8(message).unwrap(), expected);
+    }
+
+    /// A message of RFC 5424 as a reader takes it apart: what is before the text, and the text.
     #[track_caller]
     fn check(message: &[u8], text: &str) {
         let message = std::str::from_utf8(message).unwrap();
@@ -137,7 +161,7 @@ mod tests {
         syslog.write(b"one\ntwo \"x\"\n", |_| true).unwrap();
         for text in ["one", "two \"x\""] {
             let count = daemon.recv(&mut bytes).unwrap();
-            check(&bytes[..count], text);
+            check_local(&bytes[..count], text);
         }
         drop(daemon);
         std::fs::remove_file(&path).unwrap();
@@ -145,7 +169,7 @@ mod tests {
         let daemon = UnixDatagram::bind(&path).unwrap();
         syslog.write(b"three\n", |_| true).unwrap();
         let count = daemon.recv(&mut bytes).unwrap();
-        check(&bytes[..count], "three");
+        check_local(&bytes[..count], "three");
     }
 
     #[test]

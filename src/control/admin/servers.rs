@@ -33,7 +33,7 @@ pub(super) fn add(view: &View, call: &Call, pool: PoolId) -> Response {
         }
         Err(Taken::Name) => match view.table.find_in(pool, &spec.name) {
             Some(server) => again(view, call, &spec, &server).with("Location", location),
-            None => call.reject(409, format!("The server {} is just being taken out. Try again.", spec.name)),
+            None => call.reject(409, format!("The server {} is just being removed. Try again.", spec.name)),
         },
         Err(Taken::NoPool) => call.reject(404, "A reload has just taken the pool out."),
         Err(Taken::Address(other)) => {
@@ -95,7 +95,7 @@ pub(super) fn remove(view: &View, call: &Call, pool: PoolId, name: &str) -> Resp
     // As it was with its members.
     let response = shown(200, view, &server);
     let gone = view.table.remove(pool, name);
-    told(view, format!("server {} at {} was taken out", server.label, server.address));
+    told(view, format!("server {} at {} was removed", server.label, server.address));
     gone.iter().for_each(|server| (view.forgotten)(server.id));
     (view.changed)();
     response

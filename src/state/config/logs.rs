@@ -4,6 +4,7 @@ use super::reader::Section;
 use super::rules;
 use super::tree::{Node, Value};
 use crate::state::access::{Filter, Format, Template};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ pub enum AccessTarget {
     Stdout,
     /// A file; a relative path starts at the folder of the configuration.
     File(PathBuf),
-    /// Messages of RFC 5424.
+    /// Messages to a syslog daemon.
     Syslog(SyslogPlace),
 }
 
@@ -62,6 +63,15 @@ pub enum SyslogPlace {
     Unix(PathBuf),
     /// Name or address, and port, for UDP.
     Udp(String),
+}
+
+impl fmt::Display for SyslogPlace {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SyslogPlace::Unix(path) => write!(out, "the socket of syslog {}", path.display()),
+            SyslogPlace::Udp(target) => write!(out, "syslog at {target}"),
+        }
+    }
 }
 
 /// Reads the section.
@@ -104,7 +114,10 @@ fn target(node: &Node, folder: &Path) -> Result<AccessTarget, String> {
             (None, Some(socket)) if socket.starts_with('/') => {
                 syslog(SyslogPlace::Unix(PathBuf::from(socket)))
             }
-            _ => Ok(AccessTarget::File(path)),
+            (None, Some(_)) => Err(format!(
+                "{node} is not a place of syslog; write \"syslog\", \"syslog:/path/of/a/socket\" or \"syslog://HOST:PORT\" (over UDP)"
+            )),
+            (None, None) => Ok(AccessTarget::File(path)),
         },
         None => Ok(AccessTarget::File(path)),
     }
@@ -119,7 +132,11 @@ fn is_host_and_port(text: &str) -> bool {
 
 fn format(node: &Node) -> Result<Format, String> {
     const ADVICE: &str = "write \"default\", \"combined\", \"json\", or a string with fields such as \"{client} {status} {total_ms}\"";
-    match rules::text(node, ADVICE)? {
+    // Not as other texts: braces are fields here, and "{{" is a brace, not what another program expands.
+    let Value::Text(text) = &node.value else {
+        return Err(format!("expected a string, found {node}; {ADVICE}"));
+    };
+    match text.as_str() {
         "default" => Ok(Format::Default),
         "combined" => Ok(Format::Combined),
         "json" => Ok(Format::Json),

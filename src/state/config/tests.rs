@@ -2,6 +2,7 @@
 
 use super::source::Source;
 use super::*;
+use crate::state::access::{Format, Template};
 use proptest::prelude::*;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -192,6 +193,18 @@ fn values_are_read_in_all_their_forms() {
     let udp = Some(AccessTarget::Syslog(SyslogPlace::Udp("logs.example:514".to_owned())));
     check_read(r#"{"log":{"access":"syslog://logs.example:514"}}"#, access, udp);
     check_read(r#"{"log":{"access":"syslog.log"}}"#, access, Some(AccessTarget::File("syslog.log".into())));
+    let format = |config: &Config| config.log.access.clone().map(|access| access.format);
+    let line = |text| Some(Format::Template(Template::parse(text).unwrap()));
+    let braces = r#"{"log":{"access":"stdout","access_format":"{{x}} {status}"}}"#;
+    check_read(braces, format, line("{{x}} {status}"));
+    let alone = Config::needs_no_servers;
+    check_read("{}", alone, false);
+    check_read(r#"{"routes":[{"respond":{"status":204}}]}"#, alone, true);
+    check_read(r#"{"routes":[{"path":"/a","respond":{"status":204}},{"pool":"default"}]}"#, alone, false);
+    let secure = r#"{"port":1,"tls":{"certificates":[{"certificate":"a.pem"}]}}"#;
+    let plain = r#"{"port":2,"redirect_to_https":true}"#;
+    check_read(&format!(r#"{{"load_balancer":{{"listeners":[{plain}]}}}}"#), alone, true);
+    check_read(&format!(r#"{{"load_balancer":{{"listeners":[{plain},{secure}]}}}}"#), alone, false);
     let filter = |config: &Config| config.log.access.clone().map(|access| access.filter.sample);
     check_read(r#"{"log":{"access":"stdout","access_sample":0.01}}"#, filter, Some(0.01));
     let level = |config: &Config| config.log.level;
@@ -293,8 +306,12 @@ fn values_of_the_wrong_type_are_faults() {
         (r#"{"log":{"level":"inf"}}"#, "log.level", "did you mean \"info\"?"),
         (r#"{"log":{"access":""}}"#, "log.access", "not a valid path"),
         (r#"{"log":{"access":"syslog://here"}}"#, "log.access", "no host and port"),
+        (r#"{"log":{"access":"syslog:udp:127.0.0.1:514"}}"#, "log.access", "syslog://HOST:PORT"),
+        (r#"{"log":{"access":"syslog:127.0.0.1:514"}}"#, "log.access", "syslog://HOST:PORT"),
         (r#"{"log":{"access_sample":2}}"#, "log.access_sample", "write 0 to 1"),
         (r#"{"log":{"access_format":"xml"}}"#, "log.access_format", "\"combined\""),
+        (r#"{"log":{"access_format":"${STATUS} {status}"}}"#, "log.access_format", "STATUS"),
+        (r#"{"log":{"access_format":7}}"#, "log.access_format", "expected a string, found 7"),
         (r#"{"log":{"access_format":"{stat}"}}"#, "log.access_format", "{stat}, which is not a field"),
         (r#"{"servers":{"algorithm":"roundrobin"}}"#, "servers.algorithm", "did you mean \"round_robin\"?"),
         (r#"{"admin":{"token":5}}"#, "admin.token", "expected a string, found 5"),
