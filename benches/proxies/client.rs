@@ -18,8 +18,6 @@ const THREADS: usize = 2;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A latency above this counts as this.
 const LATENCY_MAX_NS: u64 = 60_000_000_000;
-/// One of so many requests is the rare one.
-const RARE: u64 = 100;
 /// The size of each response's body, in bytes.
 const BODY: usize = 59;
 
@@ -35,8 +33,45 @@ pub struct Load {
     pub first: Vec<u8>,
     /// The second one; none if it is empty.
     pub second: Vec<u8>,
-    /// What one request of a hundred is instead; its latency is not reported.
-    pub rare: Option<Vec<u8>>,
+    /// Requests that are not like that.
+    pub other: Option<Other>,
+}
+
+/// Requests beside the usual ones. Their latency is not reported.
+#[derive(Clone, Debug)]
+pub struct Other {
+    pub request: Vec<u8>,
+    pub share: Share,
+}
+
+/// Which requests are other ones.
+#[derive(Clone, Copy, Debug)]
+pub enum Share {
+    /// One of so many on each connection.
+    OneIn(u64),
+    /// All of so many connections, which are additional.
+    Connections(usize),
+}
+
+impl Load {
+    /// Connections of each thread: all, and those that send other requests alone.
+    fn per_thread(&self) -> (usize, usize) {
+        let others = match self.other {
+            Some(Other { share: Share::Connections(others), .. }) => others,
+            _ => 0,
+        };
+        ((self.connections + others) / THREADS, others / THREADS)
+    }
+
+    /// The other request, if it is the turn of one.
+    fn other(&self, sends_others: bool, number: u64) -> Option<&Vec<u8>> {
+        let Other { request, share } = self.other.as_ref()?;
+        let is_other = match share {
+            Share::OneIn(all) => number.is_multiple_of(*all),
+            Share::Connections(_) => sends_others,
+        };
+        is_other.then_some(request)
+    }
 }
 
 /// The result of a load, of any client.
@@ -88,7 +123,7 @@ struct Tally {
     bytes: u64,
     responses_in_time: u64,
     bytes_in_time: u64,
-    /// In nanoseconds, of the requests that are not rare.
+    /// In nanoseconds, of the usual requests.
     latency: Histogram<u64>,
 }
 
@@ -110,7 +145,9 @@ impl Tally {
 struct Connection {
     stream: TcpStream,
     begun: Instant,
-    is_rare: bool,
+    /// It sends other requests alone.
+    sends_others: bool,
+    is_other: bool,
     /// Bytes of the current request.
     sent: usize,
     /// The response so far.
@@ -118,21 +155,27 @@ struct Connection {
 }
 
 impl Connection {
-    fn open(address: SocketAddr, poll: &Poll, index: usize) -> std::io::Result<Connection> {
+    fn open(
+        address: SocketAddr,
+        poll: &Poll,
+        index: usize,
+        sends_others: bool,
+    ) -> std::io::Result<Connection> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         poll.registry().register(&mut SourceFd(&stream.as_raw_fd()), Token(index), Interest::READABLE)?;
-        Ok(Connection { stream, begun: Instant::now(), is_rare: false, sent: 0, response: Vec::new() })
+        let (begun, response) = (Instant::now(), Vec::new());
+        Ok(Connection { stream, begun, sends_others, is_other: false, sent: 0, response })
     }
 
     /// Sends the next request. An idle connection accepts a small one at once.
     fn send(&mut self, load: &Load, number: u64) -> std::io::Result<()> {
-        let rare = load.rare.as_ref().filter(|_| number.is_multiple_of(RARE));
+        let other = load.other(self.sends_others, number);
         self.response.clear();
-        self.is_rare = rare.is_some();
+        self.is_other = other.is_some();
         self.begun = Instant::now();
-        let first = rare.unwrap_or(&load.first);
+        let first = other.unwrap_or(&load.first);
         self.stream.write_all(first)?;
         self.stream.write_all(&load.second)?;
         self.sent = first.len() + load.second.len();
@@ -162,9 +205,9 @@ fn drive(load: &Load, begun: Instant) -> Result<Tally, String> {
     let end = start + load.duration;
     let mut poll = Poll::new().map_err(cannot)?;
     let mut tally = Tally::new()?;
-    let open = |index| Connection::open(load.address, &poll, index);
-    let mut connections: Vec<Connection> =
-        (0..load.connections / THREADS).map(open).collect::<Result<_, _>>().map_err(cannot)?;
+    let (all, others) = load.per_thread();
+    let open = |index| Connection::open(load.address, &poll, index, index < others);
+    let mut connections: Vec<Connection> = (0..all).map(open).collect::<Result<_, _>>().map_err(cannot)?;
     let mut requests = 0;
     for connection in &mut connections {
         requests += 1;
@@ -207,7 +250,7 @@ fn count(tally: &mut Tally, connection: &Connection, start: Instant, end: Instan
     }
     tally.responses_in_time += 1;
     tally.bytes_in_time += bytes;
-    if !connection.is_rare {
+    if !connection.is_other {
         tally.latency.saturating_record(now.duration_since(connection.begun).as_nanos() as u64);
     }
 }

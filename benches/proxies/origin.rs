@@ -1,7 +1,7 @@
 //! The server behind the proxies: its own process, one thread, prebuilt responses, as cheap as possible.
 //!
 //! Paths: `/small` (59 bytes), `/10k`, `/64k`, `/1m`, `/64m`, `/chunked` (16 chunks), `/split` (59 bytes, in
-//! two segments), `/delay10ms`, `/delay100ms`, and `/work`, which has a capacity ([`slots`](super::slots)). Uploads are discarded and get their response when they are complete. It
+//! two segments), `/delay10ms`, `/delay50ms`, `/delay100ms`, and `/work`, which has a capacity ([`slots`](super::slots)). Uploads are discarded and get their response when they are complete. It
 //! listens on any number of addresses, so that one process can act as thousands of servers.
 
 use super::slots::{self, Slots};
@@ -176,6 +176,7 @@ fn responses() -> Vec<Response> {
         Response::chunked("/chunked"),
         Response { split: true, ..Response::plain("/split", 59) },
         delayed("/delay10ms", 10),
+        delayed("/delay50ms", 50),
         delayed("/delay100ms", 100),
         Response { when: When::Worked, ..Response::plain("/work", 59) },
         // Last: the response of `/work` when its queue is full.

@@ -28,6 +28,21 @@ pub struct Setup {
     pub routes: usize,
     /// Clients speak TLS. All proxies have the same certificate.
     pub tls: bool,
+    /// The last server is the only one of a second pool, to which [`SECOND_POOL_PATH`] is routed.
+    pub second_pool: bool,
+}
+
+/// What is routed to the second pool.
+pub const SECOND_POOL_PATH: &str = "/delay50ms";
+
+impl Setup {
+    /// The servers of the default pool, and that of the second one.
+    fn pools<'a>(&self, origins: &'a [SocketAddr]) -> (&'a [SocketAddr], Option<SocketAddr>) {
+        match origins.split_last() {
+            Some((last, others)) if self.second_pool => (others, Some(*last)),
+            _ => (origins, None),
+        }
+    }
 }
 
 /// The name in the certificate.
@@ -61,6 +76,7 @@ impl Default for Setup {
             limit: None,
             routes: 0,
             tls: false,
+            second_pool: false,
         }
     }
 }
@@ -74,6 +90,7 @@ pub fn evenkeel(
     admin: SocketAddr,
     setup: Setup,
 ) -> String {
+    let (origins, second) = setup.pools(origins);
     let server = |origin: &SocketAddr| serde_json::json!({ "address": origin.to_string() });
     let mut servers = serde_json::json!({
         "list": origins.iter().map(server).collect::<Vec<_>>(),
@@ -109,6 +126,13 @@ pub fn evenkeel(
         // Earlier builds do not know the key.
         file["routes"] = (0..setup.routes).map(route).collect();
     }
+    if let Some(origin) = second {
+        let health_check = serde_json::json!({ "enabled": setup.health_check });
+        file["pools"] =
+            serde_json::json!({ "second": { "list": [server(&origin)], "health_check": health_check } });
+        let second = serde_json::json!({ "path": SECOND_POOL_PATH, "pool": "second" });
+        file["routes"] = serde_json::json!([second, { "path": "/*", "pool": "default" }]);
+    }
     file.to_string()
 }
 
@@ -119,11 +143,35 @@ pub fn nginx(folder: &Path, address: SocketAddr, origins: &[SocketAddr], setup: 
     let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
     let folder = folder.display();
     let limit = setup.limit.map_or(String::new(), |limit| format!(" max_conns={limit} max_fails=0"));
+    let (origins, second) = setup.pools(origins);
     // Without a limit the workers share no state, which saves a lock.
     let mut servers = setup.limit.map_or(String::new(), |_| "    zone origin 1m;\n".to_string());
     for origin in origins {
         let _ = writeln!(servers, "    server {origin}{limit};");
     }
+    let keepalive = setup.connections.max(2 * origins.len());
+    let proxied = "proxy_http_version 1.1;
+      proxy_set_header Connection \"\";
+      proxy_request_buffering off;
+      proxy_max_temp_file_size 0;";
+    let (second_pool, second_location) = second.map_or_else(Default::default, |origin| {
+        let pool = format!(
+            "  upstream second {{
+    server {origin};
+    keepalive {keepalive};
+    keepalive_requests 100000000;
+  }}
+"
+        );
+        let location = format!(
+            "
+    location {SECOND_POOL_PATH} {{
+      proxy_pass http://second;
+      {proxied}
+    }}"
+        );
+        (pool, location)
+    });
     let (map, pool) = match setup.routes {
         0 => (String::new(), "origin"),
         routes => (nginx_map(routes), "$pool"),
@@ -160,20 +208,16 @@ http {{
 {servers}    keepalive {keepalive};
     keepalive_requests 100000000;
   }}
-{map}  server {{
+{second_pool}{map}  server {{
     listen {address}{ssl} reuseport backlog=4096;{tls}
     location / {{
       proxy_pass http://{pool};
-      proxy_http_version 1.1;
-      proxy_set_header Connection \"\";
-      proxy_request_buffering off;
-      proxy_max_temp_file_size 0;
-    }}
+      {proxied}
+    }}{second_location}
   }}
 }}
 ",
         descriptors = descriptors(),
-        keepalive = setup.connections.max(2 * origins.len()),
     )
 }
 
@@ -200,6 +244,7 @@ pub fn haproxy(
     // Each connection takes two descriptors, and HAProxy does not start without enough of them.
     let maxconn = (descriptors().saturating_sub(400) / 2).min(20_000);
     let limit = setup.limit.map_or(String::new(), |limit| format!(" maxconn {limit}"));
+    let (origins, second) = setup.pools(origins);
     let mut servers = String::new();
     for (number, origin) in origins.iter().enumerate() {
         let _ = writeln!(servers, "  server origin{number} {origin}{limit}");
@@ -212,6 +257,10 @@ pub fn haproxy(
             "use_backend %[base,map_str(routes.map)]".to_string()
         }
     };
+    let (rule, backend) = second.map_or_else(Default::default, |origin| {
+        let rule = format!("use_backend second if {{ path {SECOND_POOL_PATH} }}\n  ");
+        (rule, format!("backend second\n  server second {origin}\n"))
+    });
     let tls = if setup.tls { " ssl crt both.pem" } else { "" };
     Ok(format!(
         "global
@@ -233,9 +282,9 @@ frontend front
   bind {address}{tls}
   maxconn {maxconn}
   option forwardfor
-  {route}
+  {rule}{route}
 backend origin
-{servers}",
+{servers}{backend}",
         queue = HAPROXY_QUEUE.as_millis(),
     ))
 }

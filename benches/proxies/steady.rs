@@ -75,7 +75,7 @@ pub fn sample(work: &Work, proxy: &Proxy, at: usize, duration: Duration) -> Samp
     let before = process::usage(&proxy.pids());
     let outcome = match work.sends {
         Sends::Whole => measure(&work.load(proxy.address, at, duration)).map(outcome_of),
-        Sends::Split | Sends::Mixed => client::measure(&work.special_load(proxy.address, at, duration)),
+        _ => client::measure(&work.special_load(proxy.address, at, duration)),
     };
     let after = process::usage(&proxy.pids());
     let memory = process::memory(&proxy.pids());

@@ -1,6 +1,6 @@
 //! The workloads: the requests sent to the proxies; each is a row of the table by its name.
 
-use super::client::Load;
+use super::client::{Load, Other, Share};
 use super::proxy::Kind;
 use super::settings::{self, Setup};
 use evenkeel::loadtest::Options;
@@ -36,6 +36,8 @@ pub enum Unit {
     Workers,
     /// The number of routes.
     Routes,
+    /// The number of client connections to the second pool.
+    Second,
 }
 
 impl Unit {
@@ -46,6 +48,7 @@ impl Unit {
             Unit::Servers => "servers",
             Unit::Workers => "workers",
             Unit::Routes => "routes",
+            Unit::Second => "connections to the second pool",
         }
     }
 }
@@ -59,6 +62,8 @@ pub enum Sends {
     Split,
     /// One request of a hundred to a path that takes 100 ms; only the latency of the others is reported.
     Mixed,
+    /// Further connections send requests to a second pool, whose server takes 50 ms; their latency is not reported.
+    TwoPools,
 }
 
 /// One kind of load.
@@ -145,6 +150,17 @@ pub const ALL: &[Work] = &[
         sends: Sends::Mixed,
         ..get("mixed", "small responses, 1 % take 100 ms; latency of the others", "/small", &[64])
     },
+    Work {
+        unit: Unit::Second,
+        connections: 64,
+        sends: Sends::TwoPools,
+        ..get(
+            "two-pools",
+            "small responses, 64 connections, beside a pool that takes 50 ms",
+            "/small",
+            &[0, 64, 256],
+        )
+    },
     DELAYED,
     over_tls(get("tls-small", "responses of 59 bytes over TLS, keep-alive", "/small", &[16, 64, 256])),
     over_tls(Work {
@@ -187,13 +203,19 @@ impl Work {
             _ => self.max_workers.unwrap_or(max_workers),
         };
         let routes = if self.unit == Unit::Routes { at } else { 0 };
-        let connections = self.clients(at);
-        Setup { connections, max_workers, health_check, routes, tls: self.tls, ..Setup::default() }
+        let second_pool = self.sends == Sends::TwoPools;
+        let connections = self.clients(at) + if second_pool { at } else { 0 };
+        let tls = self.tls;
+        Setup { connections, max_workers, health_check, routes, tls, second_pool, ..Setup::default() }
     }
 
     /// The number of servers behind the proxies.
     pub fn servers(&self, at: usize) -> usize {
-        if self.unit == Unit::Servers { at } else { 1 }
+        match self.unit {
+            Unit::Servers => at,
+            Unit::Second => 2,
+            _ => 1,
+        }
     }
 
     /// The number of client connections.
@@ -219,15 +241,21 @@ impl Work {
             let length = self.body_size;
             format!("POST {} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n", self.path)
         };
-        let is_mixed = self.sends == Sends::Mixed;
+        let other = match self.sends {
+            Sends::Mixed => Some(Other { request: get("/delay100ms"), share: Share::OneIn(100) }),
+            Sends::TwoPools => {
+                Some(Other { request: get(settings::SECOND_POOL_PATH), share: Share::Connections(at) })
+            }
+            Sends::Whole | Sends::Split => None,
+        };
         Load {
             address,
             connections: self.clients(at),
             warm_up: WARM_UP,
             duration,
-            first: if is_mixed { get(self.path) } else { post().into_bytes() },
+            first: if other.is_some() { get(self.path) } else { post().into_bytes() },
             second: vec![b'x'; self.body_size],
-            rare: is_mixed.then(|| get("/delay100ms")),
+            other,
         }
     }
 
