@@ -84,8 +84,11 @@ impl Rules {
         self.fast_interval.unwrap_or(self.interval / 4)
     }
 
-    fn down(&self) -> Duration {
-        self.down_interval.unwrap_or(self.interval)
+    /// Of a server that has been down for so long. Where nothing is set, it is back within a quarter of that: most restarts take seconds,
+    /// and a server that is down for minutes need not be asked twice a second.
+    fn down(&self, down_for: Duration) -> Duration {
+        let of_time = (down_for / 4).clamp(self.fast().min(self.interval), self.interval);
+        self.down_interval.unwrap_or(of_time)
     }
 
     /// Passed probes in a row that bring a server up that was up before, after so many flaps.
@@ -388,7 +391,7 @@ fn entered(
         ejections,
         is_back: to == Health::Up && record.health == Health::Down && record.was_up,
         flaps: flaps(&record, to, rules, now),
-        is_outlier: matches!(why, Why::FailsMore(_) | Why::IsSlow(_)),
+        is_outlier: matches!(why, Why::FailsMore(_) | Why::IsSlow(_)) && record.failed == 0,
         since: now,
         was_up,
     }

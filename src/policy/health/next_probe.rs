@@ -27,9 +27,9 @@ pub fn next_probe(record: &Record, rules: &Rules, newcomers: usize, fraction: f6
         Health::Down => record.passed > 0,
     };
     let interval = match record.health {
-        _ if !record.was_up => interval_of_new(record.failed, newcomers).min(rules.down()),
+        _ if !record.was_up => interval_of_new(record.failed, newcomers).min(rules.down(Duration::MAX)),
         _ if confirming => rules.fast(),
-        Health::Down => rules.down(),
+        Health::Down => rules.down(now.since(record.since)),
         _ => rules.interval,
     };
     now.after(interval.mul_f64(0.9 + 0.2 * fraction.clamp(0.0, 1.0)))

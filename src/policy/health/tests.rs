@@ -124,6 +124,10 @@ fn an_outlier_comes_back_by_time_alone() {
     check(rules, THREE, "+o..........o............", "UEEEEEEEEEEUEEEEEEEEEEEEE");
     // failed probes still take it down
     check(rules, THREE, "+o---", "UEEED");
+    // its last probe had failed, so that probes tell when it is back
+    check(rules, THREE, "+-o++", "UUEEU");
+    check(rules, THREE, "+-o-++", "UUEEEU");
+    check(rules, THREE, "+-+o++++", "UUUEEEEE");
     check(OFF(), THREE, "o..........", "EEEEEEEEEEU");
     // never the last one
     check(rules, Others { servers: 3, ejected: 0, is_another_ready: false }, "+offfffff", "UUUUUUUUU");
@@ -244,12 +248,33 @@ fn a_change_and_a_server_that_is_down_have_intervals_of_their_own() {
 }
 
 #[test]
+fn a_server_that_is_down_is_asked_at_times_in_proportion_to_that() {
+    let slow = Rules { interval: Duration::from_secs(60), ..Rules::default() };
+    let quick = Rules { fast_interval: Some(Duration::from_secs(5)), ..Rules::default() };
+    for (rules, down_s, expected_ms) in [
+        (Rules::default(), 0, 500),
+        (Rules::default(), 2, 500),
+        (Rules::default(), 6, 1_500),
+        (Rules::default(), 8, 2_000),
+        (Rules::default(), 86_400, 2_000),
+        (slow, 0, 15_000),
+        (slow, 120, 30_000),
+        (slow, 86_400, 60_000),
+        (quick, 0, 2_000),
+    ] {
+        let record = Record { health: Health::Down, was_up: true, ..Record::new(&rules, Moment::START) };
+        let now = Moment::from_millis(down_s * 1_000);
+        let next = next_probe(&record, &rules, 0, 0.5, now).since(now);
+        assert_eq!(next.as_millis(), expected_ms, "{down_s} s: {rules:?}");
+    }
+}
+
+#[test]
 fn probes_come_sooner_while_a_change_is_confirmed() {
     let (steady, soon) = ([1_800, 2_200], [450, 550]);
     check_probe(Health::Up, 9, 0, 0, steady);
     check_probe(Health::Up, 0, 1, 0, soon);
     check_probe(Health::Up, 9, 0, 1, soon);
-    check_probe(Health::Down, 0, 9, 0, steady);
     check_probe(Health::Down, 1, 0, 0, soon);
     check_probe(Health::Starting, 0, 0, 0, soon);
     check_probe(Health::Ejected { until: Moment::NEVER }, 0, 0, 5, soon);
