@@ -149,13 +149,16 @@ impl<T> Backlog<T> {
         Some((Place { number: entry.number, priority: Priority::ALL[line] }, &entry.item))
     }
 
-    /// Takes out what is served now. Whether its priority stands, by the wait of the oldest; `None`: it was pushed out.
-    pub fn serve(&mut self, place: Place, interval: Duration, now: Moment) -> Option<bool> {
+    /// Takes out what is served now; `each` of those behind it is served after so much more time. Whether its priority stands, by the wait of the
+    /// oldest; `None`: it was pushed out. It does not where all are served within `interval`, as where a quick backup has taken over: to
+    /// reject some of them would help none.
+    pub fn serve(&mut self, place: Place, interval: Duration, each: Duration, now: Moment) -> Option<bool> {
         let at = place.priority as usize;
         let line = &mut self.lines[at];
         line.find(place)?;
         let oldest = line.waiting.front()?;
-        let stands = line.codel.take(oldest.target, interval, oldest.since, now);
+        let is_soon_gone = each * u32::try_from(line.waiting.len()).unwrap_or(u32::MAX) < interval;
+        let stands = line.codel.take(oldest.target, interval, oldest.since, now) && !is_soon_gone;
         line.stands = stands;
         self.leave(place);
         self.lines[at].passed = 0;
@@ -230,7 +233,7 @@ mod tests {
 
     fn serve(backlog: &mut Backlog<usize>, ms: u64) -> Option<usize> {
         let (place, item) = backlog.first().map(|(place, item)| (place, *item))?;
-        backlog.serve(place, INTERVAL, at(ms)).unwrap();
+        backlog.serve(place, INTERVAL, INTERVAL, at(ms)).unwrap();
         Some(item)
     }
 
@@ -269,7 +272,7 @@ mod tests {
         for ms in 1_111..1_120 {
             backlog.enter(9, Normal, TARGET, 100, at(ms)).unwrap();
             let place = backlog.first().unwrap().0;
-            assert_eq!(backlog.serve(place, INTERVAL, at(ms)), Some(true));
+            assert_eq!(backlog.serve(place, INTERVAL, INTERVAL, at(ms)), Some(true));
         }
         assert_eq!(backlog.of(Normal), (1, true));
     }
@@ -314,7 +317,7 @@ mod tests {
         let mut backlog = filled(&[Normal; 3]);
         let first = backlog.first().unwrap().0;
         assert_eq!((backlog.leave(first), backlog.leave(first), backlog.has(first)), (Some(0), None, false));
-        assert_eq!(backlog.serve(first, INTERVAL, at(1_010)), None);
+        assert_eq!(backlog.serve(first, INTERVAL, INTERVAL, at(1_010)), None);
         assert_eq!(backlog.first().map(|(_, item)| *item), Some(1));
     }
 }

@@ -134,6 +134,8 @@ impl Reading {
 const LOG_US_MAX: f32 = 40.0;
 /// Enough for [`GAIN`] to be the larger one.
 pub const SAMPLES_MAX: u8 = 15;
+/// An estimate of fewer samples is mixed with what is known of the other servers.
+pub const SAMPLES_ENOUGH: f32 = 12.0;
 /// The resolution of time. The word has room for 397 days of it, and then begins again.
 const TICK_MS: u64 = 256;
 const TICK_BITS: u32 = 27;

@@ -6,6 +6,7 @@
 //! key (`hashing.rs`).
 
 mod last_resort;
+mod later;
 mod note;
 mod shadow;
 
@@ -24,9 +25,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The most servers that one request is offered to.
 const TRIED_MAX: usize = 8;
-
-/// A server counts as slower than waiting for another one from this factor on: latencies are known within about a fifth.
-const MARGIN: f32 = 1.25;
 
 /// Tables up to this size are looked at as a whole: twice as many servers as a sample has.
 pub(super) const WHOLE_UP_TO: usize = 16;
@@ -157,7 +155,7 @@ impl Chooser<'_> {
                 let slot = pool.algorithm.pick(self.candidates, draw);
                 let Some(server) = slot.and_then(|slot| servers.get(slot.0 as usize)) else { break };
                 if pool.algorithm == Algorithm::Dynamic
-                    && server.has_measured_limit()
+                    && server.has_own_measure()
                     && let Some(times_us) = self.sooner_later(servers, server, &rejected, asked.behind)
                 {
                     if let Some(note) = &mut self.note {
@@ -195,33 +193,6 @@ impl Chooser<'_> {
         };
         self.candidates.iter().all(|candidate| candidate.is_silent)
             && servers.iter().take(WHOLE_UP_TO).any(|server| responds(&server))
-    }
-
-    /// Where `picked` is so slow that its response would come later than that of a faster server which is full now, even to
-    /// the last of the `behind` requests that wait behind this one: the time of both, in microseconds. Where a choice looks at a sample, some server has room nearly
-    /// always, so none waits; where weights differ they are shares, whatever the speed.
-    fn sooner_later(
-        &self,
-        servers: &[Arc<Server>],
-        picked: &Server,
-        rejected: &Tried,
-        behind: usize,
-    ) -> Option<(f32, f32)> {
-        if servers.len() > WHOLE_UP_TO {
-            return None;
-        }
-        let comes_next = |server: &&Arc<Server>| {
-            server.is_full() && server.weight_now() == picked.weight_now() && !rejected.has(server.id)
-        };
-        let mut paces =
-            servers.iter().filter(comes_next).filter_map(|server| server.pace(self.now)).peekable();
-        let own = paces.peek().and_then(|_| picked.pace(self.now))?;
-        let (mut per_us, mut works) = (0.0, 0.0);
-        for pace in paces.filter(|pace| pace.next_us < own.now_us) {
-            (per_us, works) = (per_us + pace.per_us, works + pace.per_us * pace.next_us);
-        }
-        let sooner_us = (behind as f32 + 1.0 + works) / per_us;
-        (per_us > 0.0 && own.now_us > MARGIN * sooner_us).then_some((own.now_us, sooner_us))
     }
 
     /// A lease on a server in slow start, where this request is one of those that it gets. With a hash the key decides instead.

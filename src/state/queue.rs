@@ -6,9 +6,14 @@
 //! to call it. A call says that there may be room, or that its place is gone, nothing more: the exchange looks, and passes
 //! the call on when it does not need it.
 
+mod usual;
+
+pub use usual::Usual;
+
 use crate::base::time::Moment;
 use crate::policy::admit::{Admit, Rules};
 use crate::policy::backlog::{Backlog, Full, Place, Priority};
+use crate::policy::latency::Reading;
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
@@ -17,18 +22,6 @@ use std::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 use std::time::Duration;
-
-/// A wait of so many times what a request takes at its server is fine, up to the interval of CoDel, and in a standing queue a request may
-/// wait for so long in any case: slow servers alone are no reason to reject anything.
-const TIMES_LATENCY: u32 = 4;
-
-/// The same where limits are measured: at 95 % of the capacity of twelve slots one request in a thousand waits for eleven times of what
-/// one takes.
-const TIMES_LATENCY_MEASURED: u32 = 11;
-
-/// What a request takes is the mean of about so many that waited. That of the last one alone is another one with each server, where these
-/// are of unlike speed.
-const USUAL_OF: u32 = 8;
 
 /// A thread that has connections, as others call one of them.
 pub trait Call: fmt::Debug + Send + Sync {
@@ -55,8 +48,8 @@ pub struct ServerQueue {
     backlog: Mutex<Backlog<Waiter>>,
     /// How many wait; read without the lock by each request that ends.
     waiting: AtomicUsize,
-    /// What requests that waited take at their servers, in microseconds; 0 while that is not known.
-    usual_us: AtomicU32,
+    /// [`Usual`], in microseconds.
+    usual_us: [AtomicU32; 2],
     /// The first that waits could have a server, and waits for a faster one.
     chooses_later: AtomicBool,
 }
@@ -110,7 +103,7 @@ impl ServerQueue {
         capacity: usize,
         now: Moment,
     ) -> Option<QueueToken> {
-        let target = target(rules, self.usual(), expires, now);
+        let target = self.usual().target(rules, expires, now);
         let mut backlog = self.backlog.lock();
         let entered = backlog.enter(Waiter { worker, client }, priority, target, capacity, now);
         self.waiting.store(backlog.len(), SeqCst);
@@ -132,10 +125,10 @@ impl ServerQueue {
     pub fn turn(&self, token: &QueueToken, rules: &Rules, now: Moment) -> Turn {
         let backlog = self.backlog.lock();
         let stands = backlog.of(token.place.priority).1;
-        let rules = self::rules(rules, self.usual());
+        let admitted = self.usual().admit(rules, now.since(token.since), stands);
         match backlog.first() {
             _ if !backlog.has(token.place) => Turn::PushedOut,
-            _ if rules.admit(now.since(token.since), stands) == Admit::Standing => Turn::Standing,
+            _ if admitted == Admit::Standing => Turn::Standing,
             Some((first, _)) if first == token.place => Turn::First,
             _ => Turn::Waits,
         }
@@ -148,16 +141,15 @@ impl ServerQueue {
         self.waiting.store(backlog.len(), SeqCst);
     }
 
-    /// Gives the place back: it got a server, at which requests take `takes_us` as far as is known. Whether it is still worth serving.
-    pub fn serve(&self, token: &QueueToken, rules: &Rules, takes_us: Option<f32>, now: Moment) -> Admit {
-        let usual = usual_after(self.usual(), takes_us);
-        self.usual_us.store(u32::try_from(usual.as_micros()).unwrap_or(u32::MAX), Relaxed);
+    /// Gives the place back: it got a server, of which this is known. Whether it is still worth serving.
+    pub fn serve(&self, token: &QueueToken, rules: &Rules, server: Option<Reading>, now: Moment) -> Admit {
+        let usual = self.usual().after(server);
+        self.set_usual(usual);
         let mut backlog = self.backlog.lock();
-        let stands = backlog.serve(token.place, rules.interval, now);
+        let stands = backlog.serve(token.place, rules.interval, usual.each, now).unwrap_or(false);
         self.waiting.store(backlog.len(), SeqCst);
         drop(backlog);
-        let rules = self::rules(rules, self.usual());
-        rules.admit(now.since(token.since), stands.unwrap_or(false))
+        usual.admit(rules, now.since(token.since), stands)
     }
 
     /// Notes whether the first in the queue could have a server and waits for a faster one: it is called when more wait behind it.
@@ -176,55 +168,21 @@ impl ServerQueue {
         first.into_iter().for_each(|waiter| waiter.call());
     }
 
-    /// Until when a request that waits since then and expires then may wait, see [`last_moment`].
+    /// Until when a request that waits since then and expires then may wait, see [`Usual::last_moment`].
     pub fn last_moment(&self, since: Moment, expires: Moment) -> Moment {
-        last_moment(since, expires, self.usual())
+        self.usual().last_moment(since, expires)
     }
 
-    /// What a request takes at a server.
-    fn usual(&self) -> Duration {
-        Duration::from_micros(self.usual_us.load(Relaxed).into())
+    fn usual(&self) -> Usual {
+        let [takes, each] = self.usual_us.each_ref().map(|us| Duration::from_micros(us.load(Relaxed).into()));
+        Usual { takes, each }
     }
-}
 
-/// What a request takes at a server, after one more that waited has got one, at which it `takes_us`. A server of which nothing is known,
-/// as a backup that takes over, changes nothing: else all that has waited for the others would count as late.
-pub fn usual_after(before: Duration, takes_us: Option<f32>) -> Duration {
-    match takes_us.map(|us| Duration::from_micros(us as u64)) {
-        None => before,
-        Some(takes) if before.is_zero() => takes,
-        Some(takes) => (before * (USUAL_OF - 1) + takes) / USUAL_OF,
+    fn set_usual(&self, usual: Usual) {
+        let us = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        self.usual_us[0].store(us(usual.takes), Relaxed);
+        self.usual_us[1].store(us(usual.each), Relaxed);
     }
-}
-
-/// Until when a request that expires then may wait: its server needs time, too, the `usual` one. Half of its time may pass in
-/// the queue, however slow the servers seem: what is known of them may be old.
-pub fn last_moment(since: Moment, expires: Moment, usual: Duration) -> Moment {
-    if expires == Moment::NEVER {
-        return expires;
-    }
-    let time = expires.since(since);
-    since.after(time.saturating_sub(usual).max(time / 2))
-}
-
-/// The rules for a queue of servers that usually take so long: a wait of a few times that is no sign of an overload.
-pub fn rules(rules: &Rules, usual: Duration) -> Rules {
-    match rules.is_measured {
-        false => {
-            let fine = usual * TIMES_LATENCY;
-            let target = rules.target.max(fine.min(rules.interval));
-            Rules { target, max_wait: rules.max_wait.max(fine), ..*rules }
-        }
-        true => {
-            let fine = (usual * TIMES_LATENCY_MEASURED).clamp(rules.deadline / 10, rules.deadline / 4);
-            Rules { target: rules.target.max(fine), max_wait: rules.max_wait.max(fine), ..*rules }
-        }
-    }
-}
-
-/// The wait that is fine for a request that comes now, and expires then.
-pub fn target(rules: &Rules, usual: Duration, expires: Moment, now: Moment) -> Duration {
-    self::rules(rules, usual).target.min(expires.since(now) / 2)
 }
 
 #[cfg(test)]
@@ -255,6 +213,11 @@ mod tests {
         is_measured: false,
     };
 
+    /// A server that responds to one request at a time.
+    fn one_takes(ms: u16) -> Option<Reading> {
+        Some(Reading { typical_us: f32::from(ms) * 1_000.0, load: 1.0, samples: 15.0 })
+    }
+
     impl Fixture {
         fn enter(&self, key: usize, priority: Priority, capacity: usize, ms: u64) -> Option<QueueToken> {
             let worker = Arc::clone(&self.worker) as Arc<dyn Call>;
@@ -267,7 +230,7 @@ mod tests {
         }
 
         fn serve(&self, token: &QueueToken, ms: u64) -> Admit {
-            self.queue.serve(token, &RULES, Some(20_000.0), Moment::from_millis(ms))
+            self.queue.serve(token, &RULES, one_takes(20), Moment::from_millis(ms))
         }
 
         fn called(&self) -> Vec<usize> {
@@ -322,22 +285,39 @@ mod tests {
 
     #[test]
     fn a_server_that_takes_over_does_not_make_what_waits_look_late() {
-        for takes_us in [None, Some(1_000.0)] {
+        for server in [None, one_takes(1)] {
             let all = Fixture::default();
             let enter = |(key, ms)| all.enter(key, Priority::Normal, 9, ms).unwrap();
             let tokens: Vec<_> = [1_000, 1_001, 1_002, 1_003].into_iter().enumerate().map(enter).collect();
-            let serve = |token: &QueueToken, takes_us, ms| {
-                all.queue.serve(token, &RULES, takes_us, Moment::from_millis(ms))
+            let serve = |token: &QueueToken, server, ms| {
+                all.queue.serve(token, &RULES, server, Moment::from_millis(ms))
             };
-            assert_eq!(serve(&tokens[0], Some(400_000.0), 1_400), Admit::Serve);
-            assert_eq!(serve(&tokens[1], Some(400_000.0), 1_800), Admit::Serve);
+            assert_eq!(serve(&tokens[0], one_takes(400), 1_400), Admit::Serve);
+            assert_eq!(serve(&tokens[1], one_takes(400), 1_800), Admit::Serve);
             // The servers are gone, and another one has room: at 40 ms nothing is late.
-            assert_eq!(serve(&tokens[3], takes_us, 2_100), Admit::Serve);
+            assert_eq!(serve(&tokens[3], server, 2_100), Admit::Serve);
             assert_eq!(
-                (all.turn(&tokens[2], 2_100), serve(&tokens[2], takes_us, 2_100)),
+                (all.turn(&tokens[2], 2_100), serve(&tokens[2], server, 2_100)),
                 (Turn::First, Admit::Serve)
             );
         }
+    }
+
+    #[test]
+    fn what_a_quick_server_takes_over_is_served_even_if_it_waited_for_long() {
+        let all = Fixture::default();
+        let tokens: Vec<_> =
+            (0..20).map(|key| all.enter(key, Priority::Normal, 99, 1_000).unwrap()).collect();
+        for (token, ms) in tokens.iter().zip([1_400, 1_800]) {
+            assert_eq!(all.queue.serve(token, &RULES, one_takes(400), Moment::from_millis(ms)), Admit::Serve);
+        }
+        // At this server each takes 1 ms, so all are served within 18.
+        for ms in 2_500..2_518 {
+            let first = tokens.iter().find(|token| all.turn(token, ms) == Turn::First).unwrap();
+            let admitted = all.queue.serve(first, &RULES, one_takes(1), Moment::from_millis(ms));
+            assert_eq!(admitted, Admit::Serve, "{ms}");
+        }
+        assert!(all.queue.is_empty());
     }
 
     #[test]

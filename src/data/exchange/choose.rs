@@ -21,9 +21,9 @@ impl Exchange {
         let is_behind = self.is_behind(cx)?;
         match self.choose_or_wait(is_behind, cx) {
             Chosen::Server(lease) => {
-                let takes_us = lease.server().latency_us(cx.now);
+                let latency = lease.server().latency(cx.now);
                 self.lease = Some(lease);
-                self.admit_from_queue(takes_us, cx)?;
+                self.admit_from_queue(latency, cx)?;
                 Ok(Flow::To(self.begin_attempt(cx)))
             }
             Chosen::Full | Chosen::Later if self.queue_token.is_none() => self.enter_queue(cx),

@@ -7,6 +7,7 @@ use crate::data::context::Context;
 use crate::http1::reason::Reason;
 use crate::policy::admit::Admit;
 use crate::policy::backlog::Priority;
+use crate::policy::latency::Reading;
 use crate::state::queue::{QueueToken, Turn};
 use std::sync::Arc;
 
@@ -66,13 +67,13 @@ impl Exchange {
         Ok(Flow::To(State::Choose))
     }
 
-    /// It has a server, at which requests take `takes_us` as far as is known: is it still worth serving, should it have waited?
-    pub(super) fn admit_from_queue(&mut self, takes_us: Option<f32>, cx: &Context) -> Result<(), Failure> {
+    /// It has a server, of which this is known: is it still worth serving, should it have waited?
+    pub(super) fn admit_from_queue(&mut self, server: Option<Reading>, cx: &Context) -> Result<(), Failure> {
         let too_late = self.too_late();
         let Some(token) = self.queue_token.take() else { return Ok(()) };
         let live = &self.view.live;
         let queue = &live.pool(self.pool).queue;
-        let admitted = queue.serve(&token, &live.config.queue_rules(self.pool), takes_us, cx.now);
+        let admitted = queue.serve(&token, &live.config.queue_rules(self.pool), server, cx.now);
         let last_moment = queue.last_moment(token.since, self.expires);
         self.left_queue(&token, cx);
         match admitted {

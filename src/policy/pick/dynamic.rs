@@ -20,7 +20,7 @@
 //! - **Weights** that differ are shares, and latency has no part in them ([`super::shares`]).
 
 use super::{Candidate, Draw, Slot, shares, weighted};
-use crate::policy::latency::{Reading, SAMPLES_MAX};
+use crate::policy::latency::{Reading, SAMPLES_ENOUGH, SAMPLES_MAX};
 use crate::policy::outcomes::TOLERATED_FROM;
 
 /// Added to each latency, in microseconds.
@@ -40,8 +40,6 @@ const SPREAD: f32 = 0.1;
 /// Up to so many usual requests in flight near ties go by their number, from then on by their part of what is usual. By the number alone
 /// p99.9 of unlike servers at 95 % is up to 14 % higher; with 1 p99 beside servers that pause is up to 11 % (docs/experiments.md).
 const PROPORTIONAL_FROM: f32 = 4.0;
-/// An estimate of fewer samples is mixed with the median.
-const SAMPLES_ENOUGH: f32 = 12.0;
 /// The latency of all while none is known, in microseconds: so that requests in flight decide, and no noise.
 const UNKNOWN_US: f32 = 10_000.0;
 /// The most latencies used for the median; bounds the work and the stack.

@@ -35,6 +35,8 @@ pub struct Pace {
     pub next_us: f32,
     /// Responses a microsecond, as long as it has work.
     pub per_us: f32,
+    /// Recent responses that this rests on, as in [`Reading`](crate::policy::latency::Reading).
+    pub samples: f32,
 }
 
 /// More than any limit in the configuration.
@@ -109,8 +111,12 @@ impl Server {
 
     /// Looks whether it is overloaded, see [`Overload::look`].
     pub fn look_at_load(&self, now: Moment) -> Option<Change> {
-        let waiting = self.in_flight().saturating_sub(self.responding());
-        self.overload()?.look(waiting, self.latency_us(now), now)
+        self.overload()?.look(self.awaited(), self.latency_us(now), now)
+    }
+
+    /// Requests in flight that have no response yet; those of a limit that is not measured count until they end.
+    pub fn awaited(&self) -> u32 {
+        self.in_flight().saturating_sub(self.responding())
     }
 
     /// The most that may be in flight now, in all: one while it is on trial.
@@ -159,7 +165,8 @@ impl Server {
         let slots =
             self.measured_limit().and_then(MeasuredLimit::slots).map_or(latency.load, |slots| slots as f32);
         let us = |in_flight| latency.with_slots_us(in_flight, slots);
-        Some(Pace { now_us: us(requests), next_us: us(requests.saturating_sub(1)), per_us: slots / us(0) })
+        let next_us = us(requests.saturating_sub(1));
+        Some(Pace { now_us: us(requests), next_us, per_us: slots / us(0), samples: latency.samples })
     }
 
     /// The most requests at once that the server itself and, where it says nothing, its pool allow.

@@ -2,7 +2,7 @@
 
 use super::{Server, millis};
 use crate::base::time::Moment;
-use crate::policy::latency::Latency;
+use crate::policy::latency::{Latency, Reading};
 use crate::policy::outcomes::Outcomes;
 use crate::policy::outlier::Totals;
 use crate::policy::pick::{Candidate, Slot};
@@ -41,9 +41,14 @@ impl Server {
         Times { errors: self.errors.load(Relaxed) as f64, ..self.traffic.times() }
     }
 
-    /// What a response usually takes, in microseconds; `None` before the first good one.
+    /// What a response usually takes, and under which load; `None` before the first good one.
+    pub fn latency(&self, now: Moment) -> Option<Reading> {
+        Latency::unpack(self.latency.load(Relaxed)).reading(now)
+    }
+
+    /// The same in microseconds, without the load.
     pub fn latency_us(&self, now: Moment) -> Option<f32> {
-        Latency::unpack(self.latency.load(Relaxed)).reading(now).map(|reading| reading.typical_us)
+        self.latency(now).map(|reading| reading.typical_us)
     }
 
     /// The share of good responses among the recent ones, 0 to 1.

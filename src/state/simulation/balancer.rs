@@ -13,11 +13,11 @@ use crate::policy::slow::SlowServers;
 use crate::state::choose::{Asked, Chooser, Chosen, Tried};
 use crate::state::config::{Config, ServerSpec, Servers};
 use crate::state::live::Live;
+use crate::state::queue::Usual;
 use crate::state::server::Server;
 use crate::state::table::{Cached, Table};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 /// A balancer.
 pub(super) struct Balancer {
@@ -41,8 +41,8 @@ pub(super) struct Pool {
     turn: AtomicU64,
     /// Requests that wait for a server with room.
     pub(super) waiting: Backlog<u32>,
-    /// What requests that waited take at their servers.
-    pub(super) usual: Duration,
+    /// What is usual at the servers of requests that waited.
+    pub(super) usual: Usual,
     /// The first that waits could have a server, and waits for a faster one.
     pub(super) chooses_later: bool,
     pub(super) budget: Budget,
@@ -216,7 +216,7 @@ impl Pool {
         Pool {
             turn: AtomicU64::new(0),
             waiting: Backlog::default(),
-            usual: Duration::ZERO,
+            usual: Usual::default(),
             chooses_later: false,
             budget: Budget::new(),
             outliers: Outliers::default(),

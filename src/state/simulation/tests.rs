@@ -323,6 +323,32 @@ fn many_small_servers_are_nearly_as_good_as_one_queue_from_the_start() {
     }
 }
 
+/// The others have queues of a second by then, and what it was sent before it shows how slow it is must wait for it.
+#[test]
+fn a_server_that_comes_back_cold_is_used_soon_and_not_flooded() {
+    let change = |at, behaviour| Change { at: ms(at), server: 2, behaviour };
+    let mut world = Description {
+        length: ms(6_000),
+        warm_up: Duration::ZERO,
+        work: Work::Exponential(ms(40)),
+        changes: vec![change(1_200, Behaviour::Refuses), change(2_400, Behaviour::Works)],
+        ..base()
+    };
+    world.servers[2].cold = Some((ms(2_000), 4.0));
+    for (load, most, least_share) in [(0.5, 1.1, 10.0), (0.8, 1.4, 20.0), (0.95, 2.0, 20.0)] {
+        let all = |of: fn(&Description) -> Report| -> Vec<Report> {
+            let world = at_load(load, world.clone());
+            (1..=SEEDS).map(|seed| of(&with(Dynamic, seed, &world))).collect()
+        };
+        let (got, best) = (all(run), all(ideal));
+        let ratio = quantiles(&got)[1] / quantiles(&best)[1];
+        let shares: Vec<f64> = got.iter().map(|report| report.percent(4..6)[2]).collect();
+        println!("{load}: {ratio:.2}, {shares:.0?}");
+        assert!(ratio < most, "{load}: p99 is {ratio:.2} of the ideal, {:?}", got[0].log);
+        assert!(shares.iter().all(|share| *share > least_share), "{load}: {shares:?}");
+    }
+}
+
 #[test]
 fn a_cold_newcomer_in_slow_start_is_neither_flooded_nor_starved() {
     let mut description = Description {

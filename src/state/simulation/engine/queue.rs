@@ -7,7 +7,6 @@ use crate::http1::reason::Reason;
 use crate::policy::admit::Admit;
 use crate::policy::backlog::{Full, Place, Priority};
 use crate::state::choose::Chosen;
-use crate::state::queue;
 use crate::state::server::Lease;
 
 impl World<'_> {
@@ -19,7 +18,7 @@ impl World<'_> {
         let capacity = self.description.config.pool(pool).queue_capacity;
         let expires = self.expires(at);
         let own = &mut self.balancers[balancer].pools[pool];
-        let target = queue::target(&self.description.config.queue_rules(pool), own.usual, expires, now);
+        let target = own.usual.target(&self.description.config.queue_rules(pool), expires, now);
         let waiting = &mut own.waiting;
         match waiting.enter(at, Priority::Normal, target, capacity, now) {
             Ok((_, pushed_out)) => {
@@ -60,9 +59,9 @@ impl World<'_> {
     fn too_late(&self, at: u32, stands: bool) -> Option<Reason> {
         let Request { arrival, balancer, waits_since, .. } = &self.requests[at as usize];
         let usual = self.balancers[*balancer as usize].pools[arrival.pool].usual;
-        let rules = queue::rules(&self.description.config.queue_rules(arrival.pool), usual);
-        match rules.admit(self.now().since(*waits_since), stands) {
-            Admit::Serve if self.now() > queue::last_moment(*waits_since, self.expires(at), usual) => {
+        let rules = self.description.config.queue_rules(arrival.pool);
+        match usual.admit(&rules, self.now().since(*waits_since), stands) {
+            Admit::Serve if self.now() > usual.last_moment(*waits_since, self.expires(at)) => {
                 Some(Reason::QueueDeadline)
             }
             Admit::Serve => None,
@@ -103,8 +102,8 @@ impl World<'_> {
         let (now, interval) = (self.now(), self.description.config.threadpool.admit.interval);
         let Request { arrival, balancer, .. } = &self.requests[at as usize];
         let own = &mut self.balancers[*balancer as usize].pools[arrival.pool];
-        own.usual = queue::usual_after(own.usual, lease.server().latency_us(now));
-        let stands = own.waiting.serve(place, interval, now).unwrap_or(false);
+        own.usual = own.usual.after(lease.server().latency(now));
+        let stands = own.waiting.serve(place, interval, own.usual.each, now).unwrap_or(false);
         match self.too_late(at, stands) {
             None => self.send(at, lease),
             Some(reason) => {
