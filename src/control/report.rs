@@ -152,6 +152,7 @@ enum Kind {
     AccessLinesLost,
     MirrorBodiesTooLong,
     MirrorsDropped,
+    ConnectionsEvicted,
 }
 
 impl Kind {
@@ -161,6 +162,7 @@ impl Kind {
             Kind::AccessLinesLost,
             Kind::MirrorBodiesTooLong,
             Kind::MirrorsDropped,
+            Kind::ConnectionsEvicted,
         ])
     }
 
@@ -171,6 +173,7 @@ impl Kind {
             Kind::AccessLinesLost => stats.total(Counter::AccessLinesDropped),
             Kind::MirrorBodiesTooLong => stats.total(Counter::MirrorBodiesTooLong),
             Kind::MirrorsDropped => stats.total(Counter::MirrorsDropped),
+            Kind::ConnectionsEvicted => stats.total(Counter::Evicted),
         }
     }
 
@@ -207,6 +210,12 @@ impl Kind {
             Kind::MirrorsDropped => {
                 return format!(
                     "{count} request{s} {were} not mirrored {when}: too many copies are on their way"
+                );
+            }
+            Kind::ConnectionsEvicted => {
+                return format!(
+                    "{count} idle connection{s} {were} closed {when}, to make room for new ones: see limits.connections and \
+                     the limit of open files"
                 );
             }
             _ => return format!("{count} line{s} of the access log {were} lost {when}"),
@@ -401,6 +410,13 @@ mod tests {
                 }
                 Kind::MirrorBodiesTooLong | Kind::MirrorsDropped => {
                     assert!(line.starts_with("2 requests were not mirrored in the last 1 s: "), "{line}");
+                }
+                Kind::ConnectionsEvicted => {
+                    assert!(
+                        line.starts_with("2 idle connections were closed in the last 1 s, to make room"),
+                        "{line}"
+                    );
+                    assert_eq!(level, Level::Warn);
                 }
                 Kind::Ended(reason) => {
                     assert!(line.contains(&format!("{} ({})", reason.name(), reason.status())), "{line}");
