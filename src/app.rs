@@ -27,6 +27,7 @@ use crate::state::config::Config;
 use crate::state::events::{Events, Topic};
 use crate::state::history::History;
 use crate::state::instance::Instance;
+use crate::state::live::too_many_connections;
 use crate::state::reload::Reload;
 use crate::state::upgrade::Upgrading;
 use std::fmt;
@@ -171,6 +172,7 @@ impl Balancer {
             }
         };
         advise_on_servers(&config);
+        warn_of_connections(&config);
         inheritance.wait_for_names(&main.proxy.shared.table);
         for left in inheritance.sockets.left() {
             log::warn!("the socket {left} was handed over, and no listener of the configuration is there");
@@ -344,6 +346,12 @@ fn advise_on_servers(config: &Config) {
          `{} server 9001{option}`",
         program::name()
     );
+}
+
+/// The limit of open files may allow fewer connections than the configuration says.
+fn warn_of_connections(config: &Config) {
+    let advice = too_many_connections(config);
+    advice.into_iter().for_each(|advice| log::warn!("limits.connections: {advice}"));
 }
 
 /// Starts the thread that logs rejected and failed requests.

@@ -32,5 +32,6 @@ mod target;
 pub mod trace;
 pub mod trace_context;
 mod trailers;
+pub mod upgrade;
 pub mod websocket;
 mod write;

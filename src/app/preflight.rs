@@ -3,11 +3,11 @@
 
 use super::listeners::listener_error;
 use super::publish;
-use crate::base::time;
+use crate::base::{limits, time};
 use crate::control::{access, state_file};
 use crate::state::config::{AccessLog, AccessTarget, Config, Listener, Place};
 use crate::state::instance::Instance;
-use crate::state::live::{Files, Live};
+use crate::state::live::{Files, Live, too_many_connections};
 use crate::state::tls::Problem;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
@@ -45,8 +45,12 @@ pub fn preflight(config: &Config, running: Option<&Instance>) -> Vec<Obstacle> {
         (false, admin.state_file.as_deref().map_or(Ok(()), state_file)),
     ];
     let failed = listeners.chain(others).filter_map(|(stops, check)| Some((stops, check.err()?)));
+    // A start raises it, too.
+    limits::raise_descriptors();
+    let lowered =
+        too_many_connections(config).map(|advice| (false, ("limits.connections".to_owned(), advice)));
     let obstacle = |(stops, (key, advice))| Obstacle { key, advice, stops };
-    failed.map(obstacle).chain(files(config)).collect()
+    failed.chain(lowered).map(obstacle).chain(files(config)).collect()
 }
 
 /// What stands in the way of a reload to this configuration: places of new listeners, and a new access log.

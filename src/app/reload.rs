@@ -126,6 +126,7 @@ impl Reloader {
             Ok(reloaded) => {
                 reloaded.changes.iter().for_each(|change| log::info!("reload: {change}"));
                 reloaded.needs_restart.iter().for_each(|key| log::warn!("reload: {key}"));
+                super::warn_of_connections(&self.proxy.shared.table.live().config);
                 let message = match reloaded.changes.len() {
                     0 => "nothing has changed".to_owned(),
                     1 => "1 change is in use".to_owned(),

@@ -10,9 +10,11 @@ use std::sync::Arc;
 const SIGXFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
 
 /// Descriptors that clients and their requests leave to all else, so that the admin API, probes, the log and a reload work
-/// while clients use up the others. It is within what the default of `limits.connections` sets aside.
+/// while clients use up the others. Half of them is for clients of the admin API: more than dashboards, scrapers and terminals have
+/// open at once. The other half is for what responds to these (two connections to the library), for probes that come one after
+/// the other where descriptors are short, and for files. All are within what the default of `limits.connections` sets aside.
 const KEPT_DESCRIPTORS: usize = 32;
-/// The part of a low limit that is kept.
+/// The part of a low limit that is kept, by that default as well: a quarter of the descriptors may be connections of clients.
 const KEPT_PART: usize = 4;
 
 /// Raises the descriptor limit to its maximum: every connection needs a descriptor, and the usual soft limit is too low

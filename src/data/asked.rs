@@ -3,6 +3,7 @@
 use super::meta::Meta;
 use crate::base::template::{Placeholder, Values};
 use crate::http1::head::RequestHead;
+use crate::http1::names::is_same_dashed;
 use crate::policy::route::{Pattern, Request, without_port};
 use crate::state::listener::OpenListener;
 use crate::state::route::Found;
@@ -49,7 +50,8 @@ impl Request for Asked<'_, '_, '_> {
         if let Some(of_certificate) = told(name, self.meta.certificate(), self.meta.peer_trusted) {
             return of_certificate.is_some_and(|value| each(value.as_bytes()));
         }
-        let mut fields = self.head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+        // A server that cannot distinguish an underscore from a dash must not see a header that its route did not.
+        let mut fields = self.head.fields.iter().filter(|field| is_same_dashed(field.name, name));
         fields.any(|field| each(field.value))
     }
 

@@ -28,7 +28,9 @@ pub struct Download {
     head: Vec<u8>,
     /// When its first byte came.
     head_since: Option<Moment>,
+    /// Interim responses since the request moved last: their bytes, and when the first of them was whole.
     interim_bytes: usize,
+    interim_since: Moment,
     status: u16,
     /// The server responds as HTTP/1.0.
     http10: bool,
@@ -82,6 +84,7 @@ impl Download {
             head: Vec::new(),
             head_since: None,
             interim_bytes: 0,
+            interim_since: Moment::NEVER,
             status: 0,
             http10: false,
             body: None,
@@ -200,7 +203,12 @@ impl Download {
 
     /// The request moved: further interim responses may follow.
     pub fn request_moved(&mut self) {
-        self.interim_bytes = 0;
+        (self.interim_bytes, self.interim_since) = (0, Moment::NEVER);
+    }
+
+    /// Since when interim responses come although the request does not move; [`Moment::NEVER`] while none has come.
+    pub fn interim_since(&self) -> Moment {
+        self.interim_since
     }
 
     /// Takes a response of our own, in place of a server's. The connection to the client stays if `keeps`.
@@ -308,7 +316,7 @@ mod tests {
     const CONTEXT: ResponseContext<'_> = ResponseContext {
         asked: Asked::Other,
         version: Version::Http11,
-        upgrade: false,
+        upgrade: None,
         request_done: true,
         copies: None,
         passes_errors_over: false,

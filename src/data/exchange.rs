@@ -57,7 +57,7 @@ use super::meta::Meta;
 use super::phases::Phases;
 use super::route::Way;
 use super::shared::MirrorPermit;
-use super::tunnel::{Tunnel, TunnelPermit};
+use super::tunnel::Tunnel;
 use super::upload::Upload;
 use super::upstream::Tried;
 use crate::base::ids::PoolId;
@@ -77,6 +77,7 @@ use hedge::Rival;
 use session::Session;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use tunnel::AskedTunnel;
 
 /// How far an advance came.
 #[derive(Debug)]
@@ -207,7 +208,7 @@ pub struct Exchange {
     is_hedge_spent: bool,
 
     /// For a request that may become a tunnel.
-    tunnel: Option<TunnelPermit>,
+    tunnel: Option<Box<AskedTunnel>>,
     /// The coding that its client takes, where responses are compressed.
     coding: Option<Coding>,
     /// It asks by a weak tag, where responses are compressed.

@@ -1,27 +1,21 @@
 //! Layer 1: how other threads call a connection of a worker: its queue has room for it, or its password is verified.
 
+use super::called::Called;
 use crate::state::queue::Call;
 use mio::Waker;
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicBool,
-    Ordering::{Acquire, Relaxed, Release},
-};
 
 /// What other threads tell a worker: which of its client connections are called. Posting wakes it.
 #[derive(Debug)]
 pub struct Mailbox {
-    called: Mutex<Vec<(usize, u32)>>,
-    /// There are some. Set before the worker is woken, so that a look at each turn costs no lock.
-    has_called: AtomicBool,
+    called: Called<(usize, u32)>,
     waker: Arc<Waker>,
 }
 
 impl Mailbox {
     /// The mailbox of the worker that this waker wakes.
     pub fn new(waker: Arc<Waker>) -> Self {
-        Mailbox { called: Mutex::default(), has_called: AtomicBool::new(false), waker }
+        Mailbox { called: Called::default(), waker }
     }
 
     /// Wakes the worker.
@@ -32,20 +26,13 @@ impl Mailbox {
 
     /// Takes the keys and turns of the connections that were called.
     pub fn take(&self, into: &mut Vec<(usize, u32)>) {
-        if self.has_called.load(Acquire) {
-            let mut called = self.called.lock();
-            self.has_called.store(false, Relaxed);
-            into.append(&mut called);
-        }
+        self.called.take(into);
     }
 }
 
 impl Call for Mailbox {
     fn call(&self, client: (usize, u32)) {
-        let mut called = self.called.lock();
-        called.push(client);
-        self.has_called.store(true, Release);
-        drop(called);
+        self.called.push(client);
         self.wake();
     }
 }

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
 use std::sync::Arc;
 
+mod interim;
 mod peers;
 mod tls;
 mod world;

@@ -314,6 +314,18 @@ impl Live {
     }
 }
 
+/// What to say of a `limits.connections` that the limit of open files does not allow.
+pub fn too_many_connections(config: &Config) -> Option<String> {
+    let (asked, allowed) = (config.limits.connections?, connections_max(config));
+    let open_files = limits::descriptors();
+    (allowed < asked).then(|| {
+        format!(
+            "the limit of open files ({open_files}) allows {allowed}; raise it (`ulimit -n`, LimitNOFILE of systemd), or \
+             write {allowed} or less"
+        )
+    })
+}
+
 /// The configured limit, or what the descriptor limit leaves when every connection has a request at a server, too.
 fn connections_max(config: &Config) -> usize {
     let descriptors = limits::descriptors();

@@ -207,6 +207,26 @@ fn a_broken_response_is_502() {
 }
 
 #[test]
+fn a_switch_to_a_protocol_that_was_not_offered_is_502() {
+    for (offered, switched, expected) in [
+        ("websocket", "Upgrade: WebSocket\r\n", 101),
+        ("websocket, tcp", "Upgrade: tcp\r\n", 101),
+        ("websocket", "", 101),
+        ("websocket", "Upgrade: h2c\r\n", 502),
+        ("websocket", "Upgrade: websocket, h2c\r\n", 502),
+    ] {
+        let origin = Origin::says(format!("HTTP/1.1 101 Switching\r\nConnection: upgrade\r\n{switched}\r\n"));
+        let balancer = Evenkeel::before(&[&origin], json!({}));
+        let mut client = Client::to(&balancer);
+        client
+            .send(format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: {offered}\r\n\r\n"));
+        let response = client.response();
+        assert_eq!(response.status, expected, "{offered} {switched} {response:?}");
+        assert!(expected == 101 || response.reason() == "bad_response", "{response:?}");
+    }
+}
+
+#[test]
 fn a_broken_chunk_behind_a_head_is_502_or_an_incomplete_message_and_never_a_clean_end() {
     for chunk in [
         "g\r\n",

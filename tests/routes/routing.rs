@@ -64,6 +64,7 @@ fn each_condition_of_a_route_counts() {
         { "path": "~^/x/[0-9]+$", "pool": "canary" },
         { "path": "/methods", "methods": ["POST"], "pool": "api" },
         { "path": "/headers", "headers": { "X-Env": "beta" }, "pool": "api" },
+        { "path": "/dashes", "headers": { "X-Debug-On": false }, "pool": "api" },
         { "path": "/query", "query": { "v": "2" }, "pool": "api" },
         { "path": "/cookies", "cookies": { "beta": true }, "pool": "api" },
         { "path": "/client", "client": ["127.0.0.0/8"], "pool": "api" },
@@ -85,6 +86,8 @@ fn each_condition_of_a_route_counts() {
     setup.check("PUT /methods", host, "default");
     setup.check("GET /headers", "Host: h\r\nx-env: beta\r\n", "api");
     setup.check("GET /headers", host, "default");
+    setup.check("GET /dashes", host, "api");
+    setup.check("GET /dashes", "Host: h\r\nx_debug-On: 1\r\n", "default");
     setup.check("GET /query?a=1&v=2", host, "api");
     setup.check("GET /query?v=3", host, "default");
     setup.check("GET /cookies", "Host: h\r\nCookie: a=b; beta=1\r\n", "api");

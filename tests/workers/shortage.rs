@@ -173,6 +173,32 @@ mod admin_api {
 
 mod descriptors {
     use super::*;
+    use std::fs;
+    use std::process::Command;
+
+    const LIMIT: u32 = 96;
+
+    /// The highest descriptor that is in use, but for those that the tests themselves were started with.
+    fn last_descriptor(balancer: &Evenkeel) -> u32 {
+        let open = fs::read_dir(format!("/proc/{}/fd", balancer.pid())).unwrap();
+        let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        numbers.filter(|number| *number < LIMIT).max().unwrap()
+    }
+
+    #[test]
+    fn a_limit_of_connections_that_is_lowered_is_told() {
+        let config = json!({ "limits": { "connections": 1000 } });
+        let balancer = Evenkeel::start_with_descriptors(LIMIT, config.clone());
+        let lowered = "limits.connections: the limit of open files (96) allows 24;";
+        balancer.logs(&format!("WARN  {lowered}"));
+        let file = balancer.folder().join("small.json");
+        fs::write(&file, config.to_string()).unwrap();
+        let line = format!("ulimit -n {LIMIT}; exec \"$0\" check -c \"$1\"");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line, env!("CARGO_BIN_EXE_evenkeel")]).arg(&file);
+        let told = String::from_utf8(shell.output().unwrap().stdout).unwrap();
+        assert!(told.contains("warning: ") && told.contains(lowered), "{told}");
+    }
 
     #[test]
     fn the_admin_api_works_while_clients_have_all_that_they_may_have() {
@@ -185,12 +211,18 @@ mod descriptors {
             }
         });
         let balancer = Evenkeel::start_with_descriptors(
-            96,
+            LIMIT,
             json!({ "servers": { "list": list(&[&origin]) }, "admin": { "socket": ADMIN } }),
         );
         let mut many: Vec<_> = (0..400).map(|_| Client::to(&balancer)).collect();
         many.iter_mut().for_each(|client| _ = client.try_send("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
         balancer.logs("cannot accept");
+        // A quarter is kept. Of that a socket may be taken which is closed at once, or which shows that no more may be had.
+        let most = LIMIT - LIMIT / 4 + 6;
+        for _ in 0..1000 {
+            let last = last_descriptor(&balancer);
+            assert!(last <= most, "clients have descriptor {last} of {LIMIT}");
+        }
         for asked in 0..40 {
             assert!(is_served(&balancer, "/api/v1/servers"), "request {asked}");
         }

@@ -5,6 +5,7 @@ use crate::http1::forward::{Edits, ResponseHop};
 use crate::http1::framing::{Asked, Framing};
 use crate::http1::head::{Limits, Version};
 use crate::http1::page::Form;
+use crate::http1::upgrade::Offer;
 use crate::policy::orca::Metric;
 use crate::policy::statuses::Statuses;
 use crate::state::config::guards::{ErrorPages, ForwardAuth};
@@ -17,8 +18,8 @@ pub struct ResponseContext<'a> {
     pub asked: Asked,
     /// The client's version.
     pub version: Version,
-    /// The client asked for another protocol.
-    pub upgrade: bool,
+    /// The protocols that the client offers to switch to, if any.
+    pub upgrade: Option<&'a Offer>,
     /// The request was received and sent as a whole.
     pub request_done: bool,
     /// The server is asked whether a request may pass. With 2xx it may, and the headers that are named here are copied.

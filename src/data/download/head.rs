@@ -66,6 +66,7 @@ impl Download {
                 Found::Nothing(len) => start += len,
                 Found::Interim(len) => {
                     start += len;
+                    self.interim_since = self.interim_since.min(now);
                     self.pass_interim_on(len, client, scratch, context)?;
                 }
                 Found::Final(len) if self.status == 101 => {
@@ -172,8 +173,9 @@ impl Download {
             Parsed::Complete(head) => head,
         };
         scratch.reply.clear();
-        // Another protocol begins behind the request, and only where it was asked for (RFC 9110 sections 7.8, 15.2.2).
-        if head.status == 101 && !(context.upgrade && context.request_done) {
+        // Another protocol begins behind the request, and only one that was asked for (RFC 9110 sections 7.8, 15.2.2).
+        let is_asked_for = || context.upgrade.is_some_and(|offer| offer.has_all(&head.fields));
+        if head.status == 101 && !(context.request_done && is_asked_for()) {
             return Err(Failure::last(Reason::BadResponse));
         }
         if head.status < 200 && head.status != 101 {

@@ -1,6 +1,7 @@
 //! How an exchange begins: from the head of a request to its first state.
 
 use super::guard::AfterGuards;
+use super::tunnel::AskedTunnel;
 use super::{End, Exchange, State, Tries};
 use crate::base::ids::PoolId;
 use crate::base::time::Moment;
@@ -10,7 +11,7 @@ use crate::data::meta::{Incoming, Meta, Sender};
 use crate::data::phases::Phases;
 use crate::data::question;
 use crate::data::route::{self, Routed};
-use crate::data::tunnel::TunnelPermit;
+
 use crate::data::upload::Upload;
 use crate::http1::body::Body;
 use crate::http1::framing::Framing;
@@ -181,8 +182,8 @@ impl Exchange {
         if response.is_none() {
             self.prepare_choice(head, sender, cx);
             if self.meta.upgrade {
-                let permit = TunnelPermit::take(&cx.shared, self.view.live.config.limits.tunnels);
-                self.tunnel = Some(permit.ok_or(Reason::TunnelLimit)?);
+                let asked = AskedTunnel::of(head, &cx.shared, self.view.live.config.limits.tunnels);
+                self.tunnel = Some(asked.ok_or(Reason::TunnelLimit)?);
             }
         }
         let incoming = Incoming { head, meta: &self.meta, sender, view: &self.view };

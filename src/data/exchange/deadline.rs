@@ -9,7 +9,8 @@ use crate::state::addresses;
 use crate::state::server::Lease;
 use std::time::Duration;
 
-/// From the first byte of a response's head to its last: a server that sends it byte by byte is bounded.
+/// From the first byte of a response's head to its last, and from the first interim response to the final one: a server that
+/// sends a head byte by byte is bounded, and so is one that puts its response off.
 const RESPONSE_HEAD_TIME: Duration = Duration::from_secs(60);
 
 /// A server that has sent its whole response may take the rest of the request; if it takes none for this long, the rest
@@ -112,6 +113,8 @@ impl Exchange {
         }
         if !begun {
             sooner(self.question_until(), Reason::ServerTimeout);
+            let head_time = RESPONSE_HEAD_TIME.max(times.response);
+            sooner(self.download.interim_since().after(head_time), Reason::ServerTimeout);
         }
         if let Some(since) = self.download.head_since() {
             sooner(since.after(RESPONSE_HEAD_TIME), Reason::ServerTimeout);

@@ -195,7 +195,7 @@ impl Exchange {
         let context = ResponseContext {
             asked: self.meta.asked,
             version: self.meta.version,
-            upgrade: self.meta.upgrade && !asks,
+            upgrade: self.tunnel.as_ref().map(|asked| &asked.offer).filter(|_| !asks),
             request_done: self.upload.is_done(),
             copies: guard.forward_auth().filter(|_| asks),
             may_keep,

@@ -4,14 +4,33 @@ use super::{Exchange, Flow};
 use crate::data::client::{Client, Failure};
 use crate::data::context::Context;
 use crate::data::finish;
-use crate::data::tunnel::{Ends, Tunnel};
+use crate::data::shared::Shared;
+use crate::data::tunnel::{Ends, Tunnel, TunnelPermit};
+use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
+use crate::http1::upgrade::Offer;
 use std::sync::Arc;
+
+/// What a request that may become a tunnel has.
+#[derive(Debug)]
+pub(super) struct AskedTunnel {
+    permit: TunnelPermit,
+    /// The protocols that its client offers.
+    pub(super) offer: Offer,
+}
+
+impl AskedTunnel {
+    /// That of a request which asks for an upgrade, if there may be one more tunnel.
+    pub(super) fn of(head: &RequestHead<'_, '_>, shared: &Arc<Shared>, most: usize) -> Option<Box<Self>> {
+        let permit = TunnelPermit::take(shared, most)?;
+        Some(Box::new(AskedTunnel { permit, offer: Offer::of(&head.fields) }))
+    }
+}
 
 impl Exchange {
     /// The server has switched protocols: the connections of both sides become a tunnel.
     pub(super) fn open_tunnel(&mut self, client: &mut Client, cx: &mut Context) -> Result<Flow, Failure> {
-        let (Some(connection), Some(lease), Some(permit)) =
+        let (Some(connection), Some(lease), Some(asked)) =
             (self.connection.take(), self.lease.take(), self.tunnel.take())
         else {
             return Err(Failure::last(Reason::Internal));
@@ -29,7 +48,7 @@ impl Exchange {
             &self.view.live,
         );
         let live = &self.view.live;
-        let tunnel = Tunnel::open(Ends { connection, lease, early, rest }, permit, counted, live, cx);
+        let tunnel = Tunnel::open(Ends { connection, lease, early, rest }, asked.permit, counted, live, cx);
         let mut tunnel = tunnel
             .counted_by(traffic.into_iter().flatten().map(Arc::clone))
             .idle_for(self.way.as_ref().and_then(|way| way.route.timeouts.tunnel));

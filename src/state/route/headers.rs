@@ -7,7 +7,8 @@ use std::fmt;
 use std::ops::Range;
 
 /// The most bytes of a value of which parts are replaced, those that were there and those that are inserted: a client could
-/// otherwise have its target inserted for each of thousands of matches in its header.
+/// otherwise have its target inserted for each of thousands of matches in its header. As much as a whole head of a response
+/// may have, so that no header of a server is too long.
 const VALUE_MAX: usize = 64 * 1024;
 
 /// What a route sets, adds and removes.
