@@ -3,6 +3,7 @@
 
 use crate::support::balancer::{ADMIN, list, with};
 use crate::support::{Broken, Client, Evenkeel, Gate, Origin, Seen, becomes, until};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
@@ -281,4 +282,31 @@ fn a_reload_takes_the_time_over() {
     check(&mut Client::to(&balancer), &get("/", ""), 504, "deadline_exceeded");
     becomes("in flight", &0.0, || balancer.metric("evenkeel_server_in_flight"));
     gate.open();
+}
+
+/// A signal ends a wait without events, and deadlines are over then: a container that was paused, a virtual machine that moved.
+#[test]
+fn what_came_while_the_process_was_stopped_is_served() {
+    let (gate, pause) = (Gate::default(), Duration::from_millis(300));
+    let (gated, times) = (gate.clone(), json!({ "keep_alive": "100ms", "response": "100ms" }));
+    let origin = Origin::start(move |visit| {
+        while let Some(seen) = visit.request() {
+            if seen.target() == "/gated" {
+                gated.wait();
+            }
+            visit.response("ok");
+        }
+    });
+    let balancer = before(&[&origin], json!({ "timeouts": times }));
+    let (mut idle, mut waiting) = (Client::to(&balancer), Client::to(&balancer));
+    assert_eq!(idle.get("/").status, 200);
+    waiting.send(get("/gated", ""));
+    origin.until("both have come", |seen| seen.requests.len() == 2);
+    balancer.signal(Signal::STOP);
+    idle.send(get("/", ""));
+    gate.open();
+    thread::sleep(pause);
+    balancer.signal(Signal::CONT);
+    assert_eq!(waiting.response().status, 200);
+    assert_eq!(idle.response().status, 200);
 }
