@@ -312,7 +312,7 @@ fn no_policy_is_better_than_one_queue_and_requests_are_all_accounted_for() {
 fn many_small_servers_are_nearly_as_good_as_one_queue_from_the_start() {
     let server = Server { slots: 1, ..Server::default() };
     let hundred = Description { servers: vec![server; 100], warm_up: Duration::ZERO, ..base() };
-    for (load, most) in [(0.5, 1.1), (0.8, 1.25), (0.95, 1.5)] {
+    for (load, most) in [(0.5, 1.05), (0.8, 1.1), (0.95, 1.3)] {
         for seed in 1..=2 {
             let description = Description { length: ms(8_000), ..at_load(load, hundred.clone()) };
             let description = with(Dynamic, seed, &description);
