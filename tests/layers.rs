@@ -27,11 +27,6 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 
 /// Files that are longer than [`LONG_LINES`] before their tests: how long they may become, and why they are not two.
 const LONG: &[(&str, usize, &str)] = &[
-    (
-        "src/state/config/reader.rs",
-        610,
-        "the getters of a section share its record of what is known and what is at fault",
-    ),
     ("src/http1/forward.rs", 430, "what a hop leaves out of a head and what it adds to it belong together"),
     ("src/state/config/rules.rs", 440, "what a single value may be: short functions of one kind"),
     ("src/data/worker.rs", 440, "a turn, and what becomes of a connection in it, are in one file"),
