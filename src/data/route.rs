@@ -74,9 +74,7 @@ impl Routed {
             Routed::Forward(_, way) | Routed::Respond(way, _) => way.as_ref().map(|way| &*way.route),
         }
     }
-}
 
-impl Routed {
     /// Whether some headers for the server are not the client's to write: a route changes them, or they come from the pool
     /// that is asked. Servers that take trailers for headers would otherwise read the client's there.
     pub fn has_own_headers(&self, live: &Live) -> bool {
@@ -113,6 +111,9 @@ pub fn route(incoming: &Incoming<'_>, cx: &mut Context, out: &mut Vec<u8>) -> Re
     let listener = live.known_listener(sender.listener.id).map_or(sender.listener, |listener| listener);
     if is_for_another_name(listener, head, meta) {
         return Err(Reason::SniMismatch);
+    }
+    if lacks_certificate(listener, meta) {
+        return Err(Reason::CertificateRequired);
     }
     if let Some(port) = listener.settings.redirect_to_https.filter(|_| !is_excepted(listener, head)) {
         return to_https(head, port);
@@ -178,7 +179,9 @@ fn forward_to(
     let without = without(&view.live, Some(found.index));
     let of_route = Some((&found.route.request_headers, known));
     let names = &|| longest_name(upstream::pool(cx.view(), view, pool));
-    let edits = RequestEdits { of_route, without, longest_name: names, rooms: RefCell::default() };
+    let own_cookie = view.live.own_cookie(pool);
+    let edits =
+        RequestEdits { of_route, without, own_cookie, longest_name: names, rooms: RefCell::default() };
     prepare(incoming, &To { pool, rewritten, edits: Some(&edits) }, cx, out)?;
     let mut rooms = edits.rooms.take();
     if rewrite.is_some_and(|rewrite| rewrite.host == Some(NewHost::OfServer)) {
@@ -202,13 +205,22 @@ fn is_for_another_name(listener: &OpenListener, head: &RequestHead<'_, '_>, meta
     !head.host.is_empty() && !is_same && !tls.may_serve(&String::from_utf8_lossy(&host), name)
 }
 
+/// Whether the connection was made before its listener required client certificates, and its client has shown none.
+fn lacks_certificate(listener: &OpenListener, meta: &Meta) -> bool {
+    let Some(tls) = listener.tls.as_ref().filter(|tls| tls.asks_clients) else { return false };
+    let Some(secure) = meta.secure.as_ref().filter(|_| meta.certificate().is_none()) else { return false };
+    tls.requires_certificate(secure.server_name.as_deref())
+}
+
 /// No route matches, or there are none.
 fn to_default(incoming: &Incoming<'_>, cx: &mut Context, out: &mut Vec<u8>) -> Result<Routed, Reason> {
     let pool = PoolId::default();
     let to = To { pool, rewritten: Rewritten::default(), edits: None };
     let without = without(&incoming.view.live, None);
-    let edits = RequestEdits { of_route: None, without, longest_name: &|| 0, rooms: RefCell::default() };
-    let has_edits = !edits.without.is_empty();
+    let own_cookie = incoming.view.live.own_cookie(pool);
+    let longest_name = &|| 0;
+    let edits = RequestEdits { of_route: None, without, own_cookie, longest_name, rooms: RefCell::default() };
+    let has_edits = !without.is_empty() || own_cookie.is_some();
     let to = To { edits: has_edits.then_some(&edits as &dyn Edits), ..to };
     prepare(incoming, &to, cx, out)?;
     Ok(Routed::Forward(pool, None))
@@ -254,21 +266,23 @@ pub(super) fn hash_key(head: &RequestHead<'_, '_>, meta: &Meta, servers: &Server
     }
 }
 
-/// The key that keeps a request with one pool or server; `None`: a random one.
+/// The key that keeps a request with one pool or server; `None`: a random one. An empty value is none: all clients whose
+/// session has ended would go to one server.
 fn key(key: &Key, asked: &Asked<'_, '_, '_>, meta: &Meta) -> Option<u64> {
+    let of_value = |value: &[u8]| (!value.is_empty()).then(|| stable_hash(value));
     let mut found = None;
     match key {
         Key::None => {}
         Key::Client => found = meta.client.map(|_| meta.client_key()),
         Key::Header(name) => {
             asked.header(name.as_bytes(), &mut |value| {
-                found = Some(stable_hash(value));
+                found = of_value(value);
                 true
             });
         }
         Key::Cookie(name) => {
             asked.header(b"cookie", &mut |line| {
-                found = cookie(line, name.as_bytes()).map(stable_hash);
+                found = cookie(line, name.as_bytes()).and_then(of_value);
                 found.is_some()
             });
         }
@@ -277,7 +291,7 @@ fn key(key: &Key, asked: &Asked<'_, '_, '_>, meta: &Meta) -> Option<u64> {
                 let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
                 (&pair[..at], pair.get(at + 1..).unwrap_or_default())
             });
-            found = pairs.find(|(known, _)| *known == name.as_bytes()).map(|(_, value)| stable_hash(value));
+            found = pairs.find(|(known, _)| *known == name.as_bytes()).and_then(|(_, value)| of_value(value));
         }
         Key::Path => found = Some(stable_hash(target_of(asked.head).0)),
         Key::Uri => {

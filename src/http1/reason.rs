@@ -83,6 +83,8 @@ reasons! {
     Misdirected = "misdirected", 421, "An https target was requested without TLS. Request it over TLS, or use http.";
     /// TLS was negotiated for another host than that of the request, and the listener asks for client certificates.
     SniMismatch = "sni_mismatch", 421, "The connection was made for another host than that of the request. Use a connection of its own for each host.";
+    /// The connection was made before its listener required client certificates.
+    CertificateRequired = "certificate_required", 421, "This connection was made without a client certificate, which is required now. Connect again.";
 
     // The client's framing and body (RFC 9112 sections 6 and 7).
 

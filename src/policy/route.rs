@@ -26,7 +26,7 @@ use paths::Paths;
 use siphasher::sip::SipHasher13;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The longest host that can match a rule: DNS names have at most 253 bytes.
 pub const HOST_MAX: usize = 255;
@@ -133,11 +133,20 @@ impl Table {
 /// The host in lower case without its port and without a dot at its end; empty when it is too long for any rule.
 fn plain_host<'b>(host: &[u8], buffer: &'b mut [u8; HOST_MAX]) -> &'b [u8] {
     let name = without_port(host);
+    let literal = literal(name);
+    let name = literal.as_deref().map_or(name, str::as_bytes);
     let name = name.strip_suffix(b".").unwrap_or(name);
     let Some(out) = buffer.get_mut(..name.len()) else { return b"" };
     out.copy_from_slice(name);
     out.make_ascii_lowercase();
     out
+}
+
+/// The shortest form of an IPv6 address in brackets: `[::1]` of `[0:0:0:0:0:0:0:1]`.
+pub fn literal(host: &[u8]) -> Option<String> {
+    let inner = host.strip_prefix(b"[")?.strip_suffix(b"]")?;
+    let address: Ipv6Addr = std::str::from_utf8(inner).ok()?.parse().ok()?;
+    Some(format!("[{address}]"))
 }
 
 /// The host of an authority: `[::1]` of `[::1]:80`.

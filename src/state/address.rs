@@ -122,7 +122,21 @@ fn without_scheme(text: &str, scheme: &str, rest: &str) -> String {
             "{text:?} is not a valid address: write {:?}, and \"tls\": true beside the list of servers",
             if has_port || rest.starts_with("unix:") { write } else { format!("{authority}:443") }
         ),
-        _ => format!("{text:?} is not a valid address: it begins with \"{scheme}://\"; write {write:?}"),
+        "h2c" | "h2" | "grpc" | "grpcs" => {
+            format!(
+                "{text:?} is not a valid address: servers are asked by HTTP/1.1; write {write:?} if this one speaks it"
+            )
+        }
+        _ => {
+            let path = rest.find('/').and_then(|at| rest.get(at..)).filter(|path| path.len() > 1);
+            let path = path.map_or(String::new(), |path| {
+                format!(
+                    ", and \"rewrite\": {{ \"path\": {:?} }} in a route",
+                    path.trim_end_matches('/').to_owned() + "{path}"
+                )
+            });
+            format!("{text:?} is not a valid address: it begins with \"{scheme}://\"; write {write:?}{path}")
+        }
     }
 }
 

@@ -246,6 +246,11 @@ impl Live {
         self.pools.get(pool)?.sticky.as_ref()
     }
 
+    /// The cookie of the balancer's own that keeps sessions of a pool, which its servers do not get.
+    pub fn own_cookie(&self, pool: PoolId) -> Option<&str> {
+        self.sticky(pool)?.own()
+    }
+
     /// What of `endpoint-load-metrics` in the responses of a pool's servers counts; `None` where the header is not read.
     pub fn orca(&self, pool: PoolId) -> Option<&Metric> {
         self.pools.get(pool)?.orca.as_ref()

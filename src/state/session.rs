@@ -93,6 +93,14 @@ impl Sticky {
         self.key.tag(&server.name)
     }
 
+    /// The name of the balancer's own cookie.
+    pub fn own(&self) -> Option<&str> {
+        match &self.settings.cookie {
+            SessionCookie::Own(name) => Some(name),
+            SessionCookie::Learned(_) => None,
+        }
+    }
+
     /// The cookie of the servers that is learned.
     pub fn learns(&self) -> Option<&str> {
         match &self.settings.cookie {

@@ -111,6 +111,26 @@ fn a_response_in_chunks_stays_in_chunks_with_its_trailers() {
 }
 
 #[test]
+fn trailers_of_a_response_that_its_route_changes_as_headers_do_not_go_on() {
+    for (changes, is_kept) in [
+        (json!({"remove": ["X-S*"]}), false),
+        (json!({"set": {"x-sum": "1"}}), false),
+        (json!({"replace": [{"header": "X_Sum", "match": "4", "with": "5"}]}), false),
+        (json!({"remove": ["X-Other"], "add": {"X-More": "1"}}), true),
+    ] {
+        let origin = Origin::chunked_with_trailers(&["hello"]);
+        let route = json!({"path": "/*", "response_headers": changes});
+        let balancer = Evenkeel::before(&[&origin], json!({"routes": [route]}));
+        let response = Client::to(&balancer).get("/");
+        assert_eq!(
+            (response.text().as_str(), response.trailers.has("X-Sum")),
+            ("hello", is_kept),
+            "{changes}"
+        );
+    }
+}
+
+#[test]
 fn trailers_of_a_request_go_on_but_for_those_that_frame_or_route() {
     let origin = Origin::responds("ok");
     let balancer = Evenkeel::before(&[&origin], json!({}));

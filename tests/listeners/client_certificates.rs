@@ -171,3 +171,35 @@ fn a_self_signed_certificate_that_is_named_itself_lets_its_client_in() {
     assert_eq!(ask(port, &of(&files), "a.test", "a.test").unwrap(), "200");
     assert!(ask(port, &of(&stranger), "a.test", "a.test").is_err());
 }
+
+/// What a reload demands holds for connections that are open, too.
+#[test]
+fn a_connection_without_a_certificate_ends_once_one_is_required() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let tls = json!({"certificates": [authority.issue("s", &["a.test"]).json()]});
+    let (balancer, port) = start(&origin, tls);
+    let connect = || TlsClient::connect(port, authority.client(), "a.test").unwrap();
+    let (mut asked, mut required) = (connect(), connect());
+    let count = |mode: &str| if mode == "request" { 1.0 } else { 2.0 };
+    let status = |client: &mut TlsClient| {
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        let response = String::from_utf8(client.response()).unwrap();
+        response.split(' ').nth(1).unwrap().to_owned() + response.split("\r\n\r\n").nth(1).unwrap()
+    };
+    assert_eq!([status(&mut asked), status(&mut required)], ["200ok", "200ok"]);
+    let reload = |mode: &str| {
+        let path = balancer.folder().join("config.json");
+        let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        config["load_balancer"]["listeners"][0]["tls"]["client_auth"] =
+            json!({"ca": authority.file(), "mode": mode});
+        std::fs::write(&path, config.to_string()).unwrap();
+        balancer.signal(rustix::process::Signal::HUP);
+        let applied = "evenkeel_config_reloads_total{result=\"applied\"}";
+        until(mode, || balancer.metric(applied) == count(mode));
+    };
+    reload("request");
+    assert_eq!(status(&mut asked), "200ok", "routes decide");
+    reload("require");
+    assert!(status(&mut required).starts_with("421"), "the client connects again");
+    assert!(required.rest().unwrap().is_empty());
+}

@@ -11,7 +11,10 @@
 mod support;
 
 mod addresses;
+mod certificate_files;
+mod client_auth;
 mod client_certificates;
+mod handshakes;
 mod proxy_protocol;
 mod tls_clients;
 mod tls_servers;

@@ -109,8 +109,28 @@ fn a_client_with_a_cookie_stays_and_the_others_spread() {
         }
         assert_eq!(browser.cookies[0].1.len(), 22);
     }
+    let seen = origins.iter().flat_map(Origin::requests);
+    assert!(seen.into_iter().all(|request| !request.fields.has("Cookie")), "it is the balancer's own");
     balancer.metric_is("evenkeel_pool_session_requests_total{pool=\"default\",session=\"kept\"}", 24.0);
     balancer.metric_is("evenkeel_pool_session_requests_total{pool=\"default\",session=\"new\"}", 6.0);
+}
+
+/// What the servers get of the client's cookies, with a route that changes the header and without.
+#[test]
+fn servers_get_the_other_cookies() {
+    let replace = json!({"replace": [{"header": "Cookie", "match": "a=1", "with": "a=2"}]});
+    for (routes, expected) in [
+        (json!([]), "a=1; b"),
+        (json!([{"path": "/*"}]), "a=1; b"),
+        (json!([{"path": "/*", "request_headers": replace}]), "a=2; b"),
+    ] {
+        let origin = Origin::responds("ok");
+        let config = with(json!({"servers": cookie(json!({}))}), json!({"routes": routes}));
+        let balancer = Evenkeel::before(&[&origin], config);
+        let request = "GET / HTTP/1.1\r\nHost: h\r\nCookie: a=1; srv=x; b\r\ncookie: srv=y\r\n\r\n";
+        assert_eq!(Client::to(&balancer).send(request).response().status, 200);
+        assert_eq!(origin.only_request().fields.all("Cookie"), [expected], "{routes}");
+    }
 }
 
 #[test]

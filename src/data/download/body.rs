@@ -10,6 +10,7 @@ use crate::data::socket::Then;
 use crate::data::splice::Pipes;
 use crate::data::transport::{Moved, Stream};
 use crate::http1::body::{Body, CHUNK_HEAD_MAX};
+use crate::http1::forward::{Change, Edits};
 use crate::http1::framing::Framing;
 use crate::http1::reason::Reason;
 use std::ops::Range;
@@ -108,7 +109,9 @@ impl Download {
                 encoded.map_err(|_| Failure::last(Reason::ResponseTruncated))?
             }
         };
-        let parts = framed(body, self.to_client, payload, &mut room);
+        let mut parts = framed(body, self.to_client, payload, &mut room);
+        let trailers = kept_trailers(parts[4], context.edits);
+        parts[4] = trailers.as_deref().unwrap_or(parts[4]);
         if payload.len() <= SMALL_BODY_BYTES {
             parts.iter().for_each(|part| scratch.reply.extend_from_slice(part));
             self.encoder = encoder;
@@ -152,6 +155,16 @@ impl Download {
         self.flush(client, Then::Open, pipes)?;
         Ok(count)
     }
+}
+
+/// Trailers that the route does not change as headers, where it changes some; it does not write new ones.
+fn kept_trailers(lines: &[u8], edits: Option<&dyn Edits>) -> Option<Vec<u8>> {
+    let edits = edits.filter(|_| !lines.is_empty())?;
+    let name = |line: &[u8]| {
+        line.split(|byte| *byte == b':').next().is_some_and(|name| edits.change(name) == Change::Keep)
+    };
+    let kept = lines.split_inclusive(|byte| *byte == b'\n').filter(|line| name(line));
+    Some(kept.flatten().copied().collect())
 }
 
 /// The payload in the client's framing, with the end of the body when this is it.

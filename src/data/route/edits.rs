@@ -6,6 +6,7 @@ use crate::data::upload::{Room, Says};
 use crate::http1::fields::Fields;
 use crate::http1::forward::{Change, Edits};
 use crate::http1::names::is_same_dashed;
+use crate::policy::route::cookies;
 use crate::state::route::HeaderEdits;
 use crate::state::table::Pool;
 use std::cell::RefCell;
@@ -35,6 +36,8 @@ fn remove_from(start: usize, byte: u8, out: &mut Vec<u8>) {
 pub(super) struct RequestEdits<'a> {
     pub(super) of_route: Option<(&'a HeaderEdits, &'a Known<'a>)>,
     pub(super) without: &'a [String],
+    /// The cookie that is the balancer's own, which no server gets.
+    pub(super) own_cookie: Option<&'a str>,
     /// How long the name of a server of its pool can be.
     pub(super) longest_name: &'a dyn Fn() -> usize,
     /// Where the server's name belongs in what was appended.
@@ -46,12 +49,16 @@ impl Edits for RequestEdits<'_> {
         match self.of_route.map_or(Change::Keep, |(edits, _)| edits.change(name)) {
             Change::Drop => Change::Drop,
             _ if self.without.iter().any(|lower| is_same_dashed(name, lower.as_bytes())) => Change::Drop,
+            _ if self.own_cookie.is_some() && is_cookie(name) => Change::Replace,
             other => other,
         }
     }
 
     fn append_replaced(&self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-        let Some((edits, known)) = self.of_route else { return };
+        let others =
+            self.own_cookie.filter(|_| is_cookie(name)).map(|own| other_cookies(value, own.as_bytes()));
+        let value = others.as_deref().unwrap_or(value);
+        let Some((edits, known)) = self.of_route else { return out.extend_from_slice(value) };
         let start = out.len();
         edits.append_replaced(&edits.inserted(known), name, value, out);
         // The server is not chosen yet, and here there is no room for its name.
@@ -67,6 +74,20 @@ impl Edits for RequestEdits<'_> {
             lines.split_inclusive(|byte| *byte == b'\n').for_each(|line| self.append_line(line, out));
         }
     }
+}
+
+fn is_cookie(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"cookie")
+}
+
+/// The cookies of a line but for those of this name; the line as it is where it has none of them.
+fn other_cookies(line: &[u8], name: &[u8]) -> Vec<u8> {
+    if !cookies(line).any(|(known, _)| known == name) {
+        return line.to_vec();
+    }
+    let pairs = line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let others = pairs.filter(|pair| !pair.is_empty() && !cookies(pair).any(|(known, _)| known == name));
+    others.collect::<Vec<_>>().join(&b"; "[..])
 }
 
 /// How long the name of a server of the pool can be.
@@ -123,5 +144,24 @@ impl Edits for ResponseEdits<'_> {
             };
             security.append(self.way.is_tls, is_there, out);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_cookies_goes_on_without_those_of_one_name() {
+        let check = |line: &str, expected: &str| {
+            let others = other_cookies(line.as_bytes(), b"s");
+            assert_eq!(String::from_utf8(others).unwrap(), expected, "{line}");
+        };
+        check("s=1", "");
+        check("a=1; s=2; b=3", "a=1; b=3");
+        check("s=1;s=2;a=1;", "a=1");
+        check("ss=1; S=2;a; =3", "ss=1; S=2;a; =3");
+        check(" s ; a=\"s=1\"", "a=\"s=1\"");
+        check("", "");
     }
 }

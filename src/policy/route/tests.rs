@@ -118,6 +118,8 @@ fn hosts_go_from_exact_to_any() {
         ],
     );
     check(&["[::1]"], &[("[::1]/", Some("[::1]")), ("[::1]:80/", Some("[::1]")), ("[::2]/", None)]);
+    let forms = ["[0:0:0:0:0:0:0:1]/", "[0000::0001]:80/", "[::0.0.0.1]/"];
+    check(&["[::1]"], &forms.map(|form| (form, Some("[::1]"))));
     let long = format!("{}/", "a.".repeat(200) + "example.com");
     check(&["*.example.com"], &[(&long, None)]);
 }

@@ -169,6 +169,16 @@ const HINTS: &[(&str, &[&str], &str)] = &[
     ("respond", &["content", "text", "message", "string"], "write \"body\": \"...\""),
     ("respond", &["code", "status_code"], "write \"status\": 404"),
     (
+        "respond",
+        &["content_type", "contentType", "content-type", "mime", "type"],
+        "write \"headers\": { \"Content-Type\": \"application/json\" }",
+    ),
+    (
+        "redirect",
+        &["regex", "match", "from"],
+        "write \"path\": \"~^/old/(.*)$\" in the route, and \"target\": \"/new/{1}\" here",
+    ),
+    (
         "rewrite",
         &["regex", "replacement", "replace", "uri", "target", "to", "prefix"],
         "write \"path\": \"~^/old/(.*)$\" in the route, and \"rewrite\": { \"path\": \"/new/{1}\" }",
@@ -323,6 +333,11 @@ const HINTS: &[(&str, &[&str], &str)] = &[
         "write \"certificate\": \"site.pem\"",
     ),
     ("certificates[]", &["keyFile", "key_file", "private_key"], "write \"key\": \"site.key\""),
+    (
+        "certificates[]",
+        &["password", "passphrase", "key_password", "keyPassword", "password_file", "ssl_password_file"],
+        "leave it out: keys are not encrypted here; decrypt it with `openssl pkey -in site.key -out plain.key`",
+    ),
     (
         "tls",
         &["insecure", "skip_verify", "insecure_skip_verify", "insecureSkipVerify"],

@@ -15,7 +15,7 @@ use crate::base::ids::PoolId;
 use crate::policy::backlog::Priority;
 use crate::policy::retry;
 use crate::policy::route::{Host, Path as PathRule, Rule};
-use crate::state::route::{Mirror, OwnTimeouts, Route};
+use crate::state::route::{Action, Mirror, OwnTimeouts, Route};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -127,6 +127,8 @@ fn route(s: &mut Section<'_, '_>, around: &Around<'_>) -> RouteSpec {
     };
     check_captures(s, &rules, &route);
     warn_of_a_bare_folder(s, &rules);
+    warn_of_a_prefix_of_no_path(s, &rules, &route);
+    warn_of_a_loop(s, &rules, &route);
     let guards = guards::read(s, around.folder, around.pools, around.guards);
     RouteSpec { rules, route, guards, body_file }
 }
@@ -193,6 +195,42 @@ fn warn_of_a_bare_folder(s: &mut Section<'_, '_>, rules: &[Rule]) {
     if let Some(folder) = folder {
         let advice = format!("{folder:?} is this path alone; write \"{folder}*\" for everything below it");
         s.warn("path", advice);
+    }
+}
+
+/// A redirect to the path that it is for, of every request that has it.
+fn warn_of_a_loop(s: &mut Section<'_, '_>, rules: &[Rule], route: &Route) {
+    let Action::Redirect(redirect) = &route.action else { return };
+    let target = redirect.target.constant().unwrap_or_default();
+    let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+    let leads_back = |rule: &Rule| {
+        let is_for_all = rule.methods.is_empty() && rule.clients.is_empty() && rule.headers.is_empty();
+        let is_for_all = is_for_all && rule.query.is_empty() && rule.cookies.is_empty();
+        is_for_all && matches!(&rule.path, PathRule::Exact(own) if **own == *path)
+    };
+    if rules.iter().any(leads_back) {
+        let advice =
+            "is the path of this route: clients would be redirected without an end; write another one";
+        s.warn("redirect.target", advice.to_owned());
+    }
+}
+
+/// `strip_prefix` removes nothing where none of the paths begins so.
+fn warn_of_a_prefix_of_no_path(s: &mut Section<'_, '_>, rules: &[Rule], route: &Route) {
+    let Some(prefix) = route.rewrite.as_ref().and_then(|rewrite| rewrite.strip_prefix.as_deref()) else {
+        return;
+    };
+    let begins = |path: &[u8], start: &[u8]| {
+        path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    };
+    let may_begin = |rule: &Rule| match &rule.path {
+        PathRule::Exact(path) => begins(path, prefix),
+        PathRule::Prefix(path) => begins(path, prefix) || begins(prefix, path),
+        PathRule::Pattern(_) => true,
+    };
+    if !rules.iter().any(may_begin) {
+        let advice = "removes nothing: no path of this route begins with it; write the start of \"path\", without \"/*\"";
+        s.warn("rewrite.strip_prefix", advice.to_owned());
     }
 }
 

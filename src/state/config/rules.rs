@@ -154,8 +154,15 @@ pub(super) fn port(node: &Node) -> Read<u16> {
                 "{node} has an address; write the port alone here, and the address in load_balancer.bind"
             ))
         }
+        Value::Text(text) if text.starts_with("unix:") => {
+            Err(format!("{node} is a Unix socket; write {{ \"port\": {node} }} into load_balancer.listeners"))
+        }
         Value::Text(_) => {
             Err(format!("{node} is not a valid port; write 0 to 65535, as in \"8000\" or 8000"))
+        }
+        Value::List(_) => {
+            Err("expected a number, found a list; write an object for each port into load_balancer.listeners"
+                .to_owned())
         }
         _ => whole(0..=65535)(node),
     }
@@ -276,8 +283,17 @@ pub(super) fn token(node: &Node) -> Read<String> {
 pub(super) fn path(folder: &Path) -> impl Fn(&Node) -> Read<PathBuf> {
     move |node| {
         let text = text(node, "write a path")?;
+        if text.starts_with("-----BEGIN ") {
+            return Err("is the text of a file; write it to a file, and the path of that here".to_owned());
+        }
         if text.is_empty() || !text.chars().all(is_plain) {
             return Err(format!("{node} is not a valid path; write one"));
+        }
+        if let Some(rest) = text.strip_prefix("~/") {
+            return Err(format!("{node}: ~ is the shell's; write \"${{HOME}}/{rest}\""));
+        }
+        if let Some(path) = text.strip_prefix("file://") {
+            return Err(format!("{node} is a URL; write the path alone, {path:?}"));
         }
         Ok(folder.join(text))
     }

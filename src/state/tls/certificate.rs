@@ -9,6 +9,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::fmt::Display;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -73,6 +74,9 @@ pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     if !found.is_empty() {
         return Ok(found);
     }
+    if let Some(advice) = other_form(&text, &shown) {
+        return Err(advice);
+    }
     Err(match kind(&text) {
         Kind::Key => format!(
             "{shown} has a private key and no certificate; write the file of the certificate here, and this one as the key"
@@ -80,7 +84,7 @@ pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
         Kind::Request => {
             format!("{shown} is a request for a certificate; write the certificate that it was answered with")
         }
-        Kind::Der => format!(
+        Kind::Other if is_der(&text) => format!(
             "{shown} is in DER form; convert it with `openssl x509 -inform der -in {shown} -out {shown}.pem`"
         ),
         Kind::Other => {
@@ -99,7 +103,9 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
              {shown} -out {shown}.plain`, and keep that file readable to this user alone"
         ));
     }
+    let other = other_form(&text, &shown).or_else(|| other_key(&text, &shown));
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound if other.is_some() => other.unwrap_or_default(),
         pem::Error::NoItemsFound if contains(&text, b"BEGIN CERTIFICATE") => {
             format!("{shown} has a certificate and no private key; write the file of the key here")
         }
@@ -124,8 +130,50 @@ pub(super) fn read(path: &Path, max: u64) -> Result<Vec<u8>, String> {
 enum Kind {
     Key,
     Request,
-    Der,
     Other,
+}
+
+/// What to do with a file that has a certificate or a key, and is no PEM file.
+fn other_form(text: &[u8], shown: &impl Display) -> Option<String> {
+    // A PFX begins with its version, 3 (RFC 7292 section 4).
+    let is_pkcs12 = is_der(text) && text.get(4..7) == Some(&[2, 1, 3]);
+    Some(match text {
+        _ if is_pkcs12 => format!(
+            "{shown} is a PKCS#12 file; convert it with `openssl pkcs12 -nodes -in {shown} -out {shown}.pem`, which has the \
+             certificate and the key, and keep that file readable to this user alone"
+        ),
+        _ if contains(text, b"BEGIN PKCS7-----") => format!(
+            "{shown} is a PKCS#7 file; convert it with `openssl pkcs7 -print_certs -in {shown} -out {shown}.pem`"
+        ),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => format!("{shown} is in UTF-16; save it as plain text (UTF-8)"),
+        [0xef, 0xbb, 0xbf, ..] => {
+            format!("{shown} begins with a byte order mark; save it as UTF-8 without one")
+        }
+        _ => return None,
+    })
+}
+
+/// What to do with a key that is not a private key in PEM form.
+fn other_key(text: &[u8], shown: &impl Display) -> Option<String> {
+    Some(match text {
+        _ if contains(text, b"OPENSSH PRIVATE KEY-----") => format!(
+            "{shown} is a key of OpenSSH, which certificates are not made for; write the key that the certificate was requested with"
+        ),
+        _ if contains(text, b"PUBLIC KEY-----") => {
+            format!(
+                "{shown} has a public key; write the file of the private key (-----BEGIN PRIVATE KEY-----)"
+            )
+        }
+        _ if is_der(text) => format!(
+            "{shown} is in DER form; convert it with `openssl pkey -inform der -in {shown} -out {shown}.pem`"
+        ),
+        _ => return None,
+    })
+}
+
+/// A sequence of some hundred bytes or more.
+fn is_der(text: &[u8]) -> bool {
+    matches!(text, [0x30, 0x81 | 0x82, ..])
 }
 
 fn kind(text: &[u8]) -> Kind {
@@ -133,8 +181,6 @@ fn kind(text: &[u8]) -> Kind {
         Kind::Key
     } else if contains(text, b"CERTIFICATE REQUEST-----") {
         Kind::Request
-    } else if text.starts_with(&[0x30, 0x82]) {
-        Kind::Der
     } else {
         Kind::Other
     }

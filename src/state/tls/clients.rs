@@ -57,6 +57,11 @@ impl Clients {
         self.auth.is_some()
     }
 
+    /// Whether they must have certificates.
+    pub(super) fn are_required(&self) -> bool {
+        self.auth.as_ref().is_some_and(|auth| auth.require)
+    }
+
     /// Looks again at what a client has shown when its session began, which the session was resumed without. If that is
     /// no longer good, no session that began before is resumed: this client, too, shows next time what it has now.
     pub(super) fn verify_again(

@@ -164,6 +164,12 @@ impl ListenerTls {
         here == there && name.is_none() || !asks_here && !asks_there
     }
 
+    /// Whether clients of this name, or of none, have to show a certificate.
+    pub fn requires_certificate(&self, name: Option<&str>) -> bool {
+        let current = self.current.read();
+        current.clients.get(current.choice.clients(name)).is_some_and(|(clients, _)| clients.are_required())
+    }
+
     /// Looks again at the certificate that a client has shown when its session began, which was resumed for this name.
     pub fn verify_again(
         &self,

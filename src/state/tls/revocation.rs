@@ -30,6 +30,7 @@ struct List {
     name: String,
     from: i64,
     until: i64,
+    is_of_version_1: bool,
 }
 
 /// Reads a file of lists. `authorities` are the certificates of `ca`, the file that is named there; `now` is in seconds since 1970.
@@ -48,6 +49,12 @@ pub(super) fn load(
             "{shown} has a list that cannot be read, or that has no time of the next one (nextUpdate); export it again"
         )
     })?;
+    if read.iter().any(|list| list.is_of_version_1) {
+        return Err(format!(
+            "{shown} has a list of version 1, which is not supported; make one of version 2: set \"crlnumber\" in the configuration of \
+             `openssl ca`"
+        ));
+    }
     read.sort_by_key(|list| std::cmp::Reverse(list.from));
     let in_time: Vec<_> = read.iter().filter(|list| list.until > now).cloned().collect();
     let is_replaced = |old: &List| in_time.iter().any(|list| list.issuer == old.issuer);
@@ -79,7 +86,6 @@ pub(super) fn unusable(error: &CertRevocationListError) -> String {
         CertRevocationListError::UnsupportedDeltaCrl => "a delta list (delta CRL)",
         CertRevocationListError::UnsupportedIndirectCrl => "a list by another authority (indirect CRL)",
         CertRevocationListError::UnsupportedRevocationReason => "a list for some reasons alone",
-        CertRevocationListError::UnsupportedCrlVersion => "a list of version 1",
         CertRevocationListError::UnsupportedCriticalExtension => {
             "a list with a critical extension that is unknown here"
         }
@@ -120,6 +126,7 @@ impl List {
             name: list.issuer().to_string(),
             from: list.last_update().timestamp(),
             until: list.next_update()?.timestamp(),
+            is_of_version_1: list.version().is_none(),
         })
     }
 

@@ -25,6 +25,14 @@ const TYPES: [&str; 12] = [
 pub(super) fn compression(s: &mut Section<'_, '_>) -> Compression {
     let types = || TYPES.map(str::to_owned).to_vec();
     let codings = || vec![Coding::Zstd, Coding::Gzip];
+    for (key, instead) in [("codings", "[ \"zstd\", \"gzip\" ]"), ("types", "[ \"text/*\" ]")] {
+        if s.is_empty_list(key) {
+            let advice = format!(
+                "is an empty list, so that nothing is compressed; write {instead}, or null for \"compression\""
+            );
+            s.fault(key, advice);
+        }
+    }
     Compression {
         codings: s.values("codings", coding).unwrap_or_else(codings),
         types: s.values("types", media_type).unwrap_or_else(types),

@@ -47,7 +47,7 @@ pub(super) fn read(s: &mut Section<'_, '_>, folder: &Path) -> ErrorPages {
     let named = RefCell::new(Vec::new());
     let pages = ErrorPages {
         pages: s.objects("pages", |s| {
-            let statuses = s.required("status", rules::statuses);
+            let statuses = s.required("status", page_statuses);
             let page = s.required("file", page(folder, &named));
             statuses.zip(page)
         }),
@@ -66,6 +66,15 @@ pub(super) fn read(s: &mut Section<'_, '_>, folder: &Path) -> ErrorPages {
         );
     }
     pages
+}
+
+/// Rejections, and responses that pages take the place of, have a status of 400 or more.
+fn page_statuses(node: &Node) -> Result<Vec<(u16, u16)>, String> {
+    let statuses = rules::statuses(node)?;
+    match statuses.iter().all(|(low, _)| *low >= 400) {
+        true => Ok(statuses),
+        false => Err(format!("{node} is not a status of an error; write 400 to 599, as in \"500-599\"")),
+    }
 }
 
 /// A page from a file.

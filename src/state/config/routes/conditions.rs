@@ -4,7 +4,8 @@ use super::super::reader::Section;
 use super::super::tree::{Node, Value};
 use super::super::{rules, spell};
 use crate::http1::path::{self, EncodedSlash};
-use crate::policy::route::{Field, Host, Path, Pattern, Rule, Test};
+use crate::policy::route::{Field, Host, Path, Pattern, Rule, Test, literal};
+use std::net::Ipv6Addr;
 
 /// The longest path of a condition.
 const PATH_MAX: usize = 2048;
@@ -84,7 +85,8 @@ pub(super) fn host(node: &Node) -> Result<Host, String> {
     {
         return Err(format!("{node} is not a valid host; {advice}"));
     }
-    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into_bytes().into();
+    let plain = || name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    let name = literal(name.as_bytes()).unwrap_or_else(plain).into_bytes().into();
     Ok(if is_wildcard { Host::Under(name) } else { Host::Exact(name) })
 }
 
@@ -92,6 +94,9 @@ pub(super) fn host(node: &Node) -> Result<Host, String> {
 fn foreign_host(text: &str) -> Option<String> {
     let lower = text.to_ascii_lowercase();
     Some(match text {
+        _ if lower.starts_with("hostregexp(") => {
+            "is a rule of Traefik; hosts are exact or \"*.example.com\"".to_owned()
+        }
         _ if in_call(text).is_some() => {
             format!(
                 "is a rule of Traefik; write the host alone, as in {:?}",
@@ -125,6 +130,7 @@ fn foreign_host(text: &str) -> Option<String> {
         _ if text.contains('*') && !text.starts_with("*.") || text.matches('*').count() > 1 => {
             "has a * that does not stand for whole labels at the start; write \"*.example.com\"".to_owned()
         }
+        _ if text.parse::<Ipv6Addr>().is_ok() => format!("is an IPv6 address; write \"[{text}]\""),
         _ => {
             let (host, port) = text.rsplit_once(':')?;
             let is_port = !host.contains(':') && port.parse::<u16>().is_ok();
@@ -212,6 +218,20 @@ fn foreign_path(text: &str) -> Option<String> {
             let rest = text.trim_start_matches('*').replace('.', "\\.");
             format!("has a * at its start; write a regular expression, as in {:?}", format!("~{rest}$"))
         }
+        _ if text.starts_with('@') => {
+            "is the name of a matcher of Caddy; write its conditions as keys of the route: \"path\", \"methods\", \"headers\""
+                .to_owned()
+        }
+        _ if text.contains("://") => {
+            let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let path = if path.is_empty() { "/*" } else { path };
+            format!("is a URL; write \"host\": {host:?}, \"path\": {path:?}")
+        }
+        _ if text.starts_with("/^") => {
+            let pattern = text.trim_start_matches('/').trim_end_matches('/').replace("\\/", "/");
+            format!("is a regular expression between slashes; write {:?}", format!("~{pattern}"))
+        }
         _ if !text.starts_with('/') => format!("does not begin with /; write {:?}", format!("/{text}")),
         _ if text.contains('?') => {
             "has a query; write the path alone, and parameters as \"query\"".to_owned()
@@ -290,6 +310,13 @@ fn field(name: &str, shown: &str, node: &Node) -> Result<Field, String> {
                 Test::Pattern(Pattern::new(pattern).map_err(|fault| format!("{node} {fault}"))?)
             }
             (None, Some("")) => return Err(format!("{node} is any value; write {shown:?}: true")),
+            // `*/*` is a value of Accept.
+            (None, Some(start)) if start.starts_with('*') && !start.starts_with("*/") => {
+                let part = start.trim_start_matches('*');
+                return Err(format!(
+                    "{node} has a * at its start; write \"~{part}\" for a value that has it anywhere"
+                ));
+            }
             (None, Some(start)) => Test::Prefix(start.as_bytes().into()),
             (None, None) => Test::Exact(text.as_bytes().into()),
         },

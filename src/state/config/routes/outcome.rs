@@ -149,6 +149,20 @@ fn respond(s: &mut Section<'_, '_>, around: &Around<'_>) -> (Respond, Option<Pat
     if has_body && matches!(status, 204 | 205 | 304) {
         s.fault("status", format!("{status} has no body; take the body away, or write another status"));
     }
+    if (301..=308).contains(&status)
+        && status != 304
+        && !headers.iter().any(|(name, _)| name.matches(b"location"))
+    {
+        let advice = format!(
+            "{status} without \"Location\" leads nowhere; write \"redirect\": {{ \"status\": {status}, \"target\": ... }}"
+        );
+        s.warn("status", advice);
+    }
+    if status == 444 {
+        let advice =
+            "is sent like any other status; in nginx it closes the connection, which no route does here";
+        s.warn("status", advice.to_owned());
+    }
     if has_body && !headers.iter().any(|(name, _)| name.matches(b"content-type")) {
         let kind = file.as_deref().map_or("text/plain; charset=utf-8", content_type);
         headers.extend(Template::parse(kind).map(|kind| (HeaderName::new("Content-Type"), kind)));
@@ -203,6 +217,9 @@ pub(super) fn rewrite(s: &mut Section<'_, '_>) -> Option<Rewrite> {
 fn strip_prefix(node: &Node) -> Result<Box<[u8]>, String> {
     let text = rules::target(node)?;
     let plain = text.trim_end_matches('*').trim_end_matches('/');
+    if plain.is_empty() {
+        return Err(format!("{node} removes nothing; leave it out"));
+    }
     if text.contains(['*', '?']) || text.ends_with('/') {
         return Err(format!(
             "{node} is not a prefix of whole segments; write \"/{}\"",

@@ -355,6 +355,20 @@ fn what_only_looks_wrong_is_a_warning() {
     check(&format!(r#"[ {both}, {{ "path": ["/y", "/x"] }} ]"#), &[]);
     check(&format!(r#"[ {both}, {{ "path": "/x", "methods": ["GET"] }} ]"#), &[]);
     check(&format!(r#"[ {both}, {{ "path": "/api/" }} ]"#), &[("routes[1].path", r#"write "/api/*""#)]);
+    for (keys, at, says) in [
+        (r#""respond": { "status": 301 }"#, "respond.status", "leads nowhere"),
+        (r#""respond": { "status": 444 }"#, "respond.status", "like any other status"),
+        (r#""path": "/a", "redirect": { "target": "/a?x" }"#, "redirect.target", "without an end"),
+    ] {
+        check(&format!("[ {both}, {{ {keys} }} ]"), &[(&format!("routes[1].{at}"), says)]);
+    }
+    for keys in [
+        r#""respond": { "status": 301, "headers": { "location": "/b" } }"#,
+        r#""path": "/a", "cookies": { "l": false }, "redirect": { "target": "/a" }"#,
+        r#""path": "/a", "redirect": { "target": "{path}x" }"#,
+    ] {
+        check(&format!("[ {both}, {{ {keys} }} ]"), &[]);
+    }
 }
 
 #[test]
@@ -431,4 +445,29 @@ fn every_key_of_the_document_has_a_valid_example() {
         count += 1;
     }
     assert!(count > 35, "only {count} examples were found");
+}
+
+#[test]
+fn a_prefix_that_no_path_begins_with_is_warned_of() {
+    for (path, prefix, is_warned) in [
+        (r#""/v1/*""#, "/v1", false),
+        (r#""/v1/*""#, "/v1/users", false),
+        (r#""/v1/users""#, "/v1", false),
+        (r#""/v10/*""#, "/v1", true),
+        (r#""/v1""#, "/v1/users", true),
+        (r#"["/v10", "/v1/*"]"#, "/v1", false),
+        (r#""~^/v2""#, "/v1", false),
+        (r#""/*""#, "/v1", false),
+    ] {
+        let text = format!(r#"[ {{ "path": {path}, "rewrite": {{ "strip_prefix": "{prefix}" }} }} ]"#);
+        let (_, warnings) = parse_routes(&text, &POOLS).unwrap();
+        let found = warnings.iter().any(|warning| warning.path == "routes[0].rewrite.strip_prefix");
+        assert_eq!(found, is_warned, "{text}: {warnings:?}");
+    }
+}
+
+#[test]
+fn a_host_that_is_an_ipv6_address_has_one_form() {
+    let (routes, _) = parse_routes(r#"[ { "host": "[0:0::1]" } ]"#, &POOLS).unwrap();
+    assert_eq!(routes[0].rules[0].host, Host::Exact(Box::from(*b"[::1]")));
 }
