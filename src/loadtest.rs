@@ -73,6 +73,8 @@ pub struct Options {
     pub headers: Vec<(String, String)>,
     /// Reuse connections; false opens a new one for each request.
     pub keep_alive: bool,
+    /// Over TLS, resume earlier sessions, as browsers do; false makes a full handshake for each connection.
+    pub resume: bool,
     /// Over TLS, accept any certificate.
     pub insecure: bool,
     /// Over TLS, the authorities (PEM) in the place of the system's.
@@ -119,6 +121,7 @@ impl Options {
             body: Vec::new(),
             headers: Vec::new(),
             keep_alive: true,
+            resume: true,
             insecure: false,
             cacert: None,
             json: false,
@@ -216,7 +219,9 @@ fn load(options: &Options, to: Prepared, stop: Arc<AtomicBool>, show: bool) -> R
         }
         (false, end) => end.since(start),
     };
-    Ok(Summary::of(&tally, options, threads, elapsed, interrupted))
+    let mut summary = Summary::of(&tally, options, threads, elapsed, interrupted);
+    (summary.handshakes, summary.resumed) = plan.handshakes();
+    Ok(summary)
 }
 
 fn check(options: &Options) -> Result<(), String> {

@@ -88,7 +88,7 @@ fn existing(path: &str) -> io::Result<PathBuf> {
 
 const WORKS: &str = "Works: small, new-connection, post-1k, post-64k, get-10k, get-64k, get-1m, post-1m, \
 get-64m, post-64m, chunked, split-response, split-request, mixed, two-pools, delay-10ms, tls-small, \
-tls-handshakes, tls-1m, routes, idle, idle-tls, start, overload, connections, servers, workers, workers-10ms, \
+tls-handshakes, tls-resumed, tls-1m, routes, idle, idle-tls, start, overload, connections, servers, workers, workers-10ms, \
 picks; or all, which takes about half an hour. For a quick look: --work small --rounds 3";
 
 impl Arguments {

@@ -74,7 +74,9 @@ pub fn sample(work: &Work, proxy: &Proxy, at: usize, duration: Duration) -> Samp
     process::reset_peak(&proxy.pids());
     let before = process::usage(&proxy.pids());
     let outcome = match work.sends {
-        Sends::Whole => measure(&work.load(proxy.address, at, duration)).map(outcome_of),
+        Sends::Whole => {
+            measure(&work.load(proxy.address, at, duration)).map(|summary| outcome_of(work, summary))
+        }
         _ => client::measure(&work.special_load(proxy.address, at, duration)),
     };
     let after = process::usage(&proxy.pids());
@@ -95,7 +97,7 @@ pub fn sample(work: &Work, proxy: &Proxy, at: usize, duration: Duration) -> Samp
     }
 }
 
-fn outcome_of(summary: Summary) -> Outcome {
+fn outcome_of(work: &Work, summary: Summary) -> Outcome {
     Outcome {
         requests_per_s: summary.requests_per_s,
         bytes_per_s: summary.received_per_s + summary.sent_per_s,
@@ -103,6 +105,6 @@ fn outcome_of(summary: Summary) -> Outcome {
         p99_us: summary.latency_us.p99,
         responses: summary.responses + summary.warm_up_responses,
         bytes: summary.received + summary.sent + summary.warm_up_bytes,
-        complaint: summary.complaint(),
+        complaint: summary.complaint().or_else(|| work.wrong_handshakes(summary.handshakes, summary.resumed)),
     }
 }

@@ -90,6 +90,8 @@ pub struct Work {
     keep_alive: bool,
     /// Clients speak TLS.
     tls: bool,
+    /// They resume earlier sessions.
+    resume: bool,
 }
 
 const fn get(name: &'static str, title: &'static str, path: &'static str, at: &'static [usize]) -> Work {
@@ -106,6 +108,7 @@ const fn get(name: &'static str, title: &'static str, path: &'static str, at: &'
         body_size: 0,
         keep_alive: true,
         tls: false,
+        resume: false,
     }
 }
 
@@ -166,6 +169,11 @@ pub const ALL: &[Work] = &[
     over_tls(Work {
         keep_alive: false,
         ..get("tls-handshakes", "a full handshake for each request", "/small", &[16])
+    }),
+    over_tls(Work {
+        keep_alive: false,
+        resume: true,
+        ..get("tls-resumed", "a resumed handshake for each request", "/small", &[16])
     }),
     by_bytes(over_tls(get("tls-1m", "responses of 1 MiB over TLS", "/1m", &[16]))),
     Work {
@@ -234,6 +242,15 @@ impl Work {
         }
     }
 
+    /// Why the handshakes were not of the kind that this measures: the first ones of a run have nothing to resume.
+    pub fn wrong_handshakes(&self, handshakes: u64, resumed: u64) -> Option<String> {
+        let is_right = match self.resume {
+            true => resumed * 100 >= handshakes * 95,
+            false => resumed == 0,
+        };
+        (!is_right).then(|| format!("{resumed} of {handshakes} handshakes were resumed"))
+    }
+
     /// The load on a proxy at `address`, of works that do not send whole requests only.
     pub fn special_load(&self, address: SocketAddr, at: usize, duration: Duration) -> Load {
         let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes();
@@ -276,6 +293,7 @@ impl Work {
                 .map(|route| ("Host".to_string(), settings::host(route)))
                 .into_iter()
                 .collect(),
+            resume: self.resume,
             insecure: self.tls,
             timeout: Duration::from_secs(10),
             // One thread could not send more than it does through a proxy.

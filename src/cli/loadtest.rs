@@ -160,6 +160,7 @@ fn options(arguments: Arguments, config: &Config) -> Result<loadtest::Options, F
         body,
         headers: arguments.headers,
         keep_alive: !arguments.no_keep_alive,
+        resume: true,
         insecure: arguments.insecure,
         cacert: arguments.cacert,
         quiet: false,

@@ -28,6 +28,14 @@ pub(super) struct Plan {
     pub(super) progress: Arc<AtomicU64>,
 }
 
+impl Plan {
+    /// TLS handshakes so far, and how many of them resumed a session; those of connections that have ended.
+    pub(super) fn handshakes(&self) -> (u64, u64) {
+        let counts = self.origins.iter().filter_map(|origin| origin.tls.as_ref()).map(Client::handshakes);
+        counts.fold((0, 0), |(all, resumed), one| (all + one.0, resumed + one.1))
+    }
+}
+
 /// Where connections lead.
 #[derive(Debug)]
 pub(super) struct Origin {

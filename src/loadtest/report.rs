@@ -48,6 +48,9 @@ fn head(out: &mut String, summary: &Summary) {
         line(out, &format!("Sent/s      {}", bytes(summary.sent_per_s)));
     }
     line(out, &format!("Responses   {} of {} requests", summary.responses, summary.started));
+    if summary.handshakes > 0 {
+        line(out, &format!("Handshakes  {}, {} of them resumed", summary.handshakes, summary.resumed));
+    }
     if summary.unsent > 0 {
         line(out, &format!("Not sent    {} were due, but not started before the end", summary.unsent));
     }

@@ -2,14 +2,16 @@
 
 use crate::base::cryptography::{AnyCertificate, provider};
 use crate::base::trust;
+use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Plaintext that a session takes before it is sent, in bytes.
 const PENDING_MAX: usize = 64 << 10;
@@ -19,19 +21,37 @@ const PENDING_MAX: usize = 64 << 10;
 pub(super) struct Client {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    counts: Arc<Counts>,
+}
+
+/// Handshakes of connections that have ended.
+#[derive(Debug, Default)]
+struct Counts {
+    all: AtomicU64,
+    resumed: AtomicU64,
 }
 
 impl Client {
     /// For the host of a URL, with the configuration of [`config`].
     pub(super) fn new(config: Arc<ClientConfig>, host: &str) -> Result<Client, String> {
         let name = ServerName::try_from(host.to_owned());
-        Ok(Client { config, name: name.map_err(|_| format!("{host} is not a name that TLS can check"))? })
+        let name = name.map_err(|_| format!("{host} is not a name that TLS can check"))?;
+        Ok(Client { config, name, counts: Arc::default() })
+    }
+
+    /// Handshakes of connections that have ended, and how many of them resumed a session.
+    pub(super) fn handshakes(&self) -> (u64, u64) {
+        (self.counts.all.load(Relaxed), self.counts.resumed.load(Relaxed))
     }
 }
 
 /// The configuration for all connections: certificates are checked against `authorities` (a PEM file), or else those of
 /// the system, or not at all. Fails with a sentence.
-pub(super) fn config(insecure: bool, authorities: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+pub(super) fn config(
+    insecure: bool,
+    authorities: Option<&Path>,
+    resume: bool,
+) -> Result<Arc<ClientConfig>, String> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| format!("no TLS: {error}"))?;
     let verifier = match insecure {
@@ -43,6 +63,9 @@ pub(super) fn config(insecure: bool, authorities: Option<&Path>) -> Result<Arc<C
     };
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if !resume {
+        config.resumption = Resumption::disabled();
+    }
     Ok(Arc::new(config))
 }
 
@@ -75,6 +98,15 @@ pub(super) enum Stream {
 pub(super) struct Session {
     socket: TcpStream,
     tls: ClientConnection,
+    counts: Arc<Counts>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let Some(kind) = self.tls.handshake_kind() else { return };
+        self.counts.all.fetch_add(1, Relaxed);
+        self.counts.resumed.fetch_add(u64::from(kind == HandshakeKind::Resumed), Relaxed);
+    }
 }
 
 impl Stream {
@@ -84,7 +116,7 @@ impl Stream {
         let tls = ClientConnection::new(Arc::clone(&client.config), client.name.clone());
         let mut tls = tls.map_err(io::Error::other)?;
         tls.set_buffer_limit(Some(PENDING_MAX));
-        Ok(Stream::Tls(Box::new(Session { socket, tls })))
+        Ok(Stream::Tls(Box::new(Session { socket, tls, counts: Arc::clone(&client.counts) })))
     }
 
     /// Whether a read that does not fill the buffer has emptied the socket.

@@ -44,6 +44,10 @@ pub struct Summary {
     pub warm_up_responses: u64,
     /// Bytes in both directions before the measured time.
     pub warm_up_bytes: u64,
+    /// TLS handshakes, also before and after the measured time.
+    pub handshakes: u64,
+    /// Those of them that resumed an earlier session.
+    pub resumed: u64,
     /// Responses within the measured time, per second.
     pub requests_per_s: f64,
     /// Those of them that were 2xx or 3xx, per second.
@@ -228,6 +232,8 @@ impl Summary {
             requests_per_s: tally.in_time as f64 / seconds,
             warm_up_responses: tally.warm_up.0,
             warm_up_bytes: tally.warm_up.1,
+            handshakes: 0,
+            resumed: 0,
             good_per_s: tally.good_in_time as f64 / seconds,
             good: tally.good.len(),
             rejected: tally.rejections.len(),

@@ -345,6 +345,24 @@ fn several_requests_go_by_weight_to_their_hosts() {
 }
 
 #[test]
+fn handshakes_are_resumed_unless_they_should_not_be() {
+    let authority = Authority::new("ca");
+    let origin = TlsOrigin::start(&authority.issue("site", &["localhost"]), None, OK);
+    let options = Options {
+        requests: Some(20),
+        connections: 2,
+        keep_alive: false,
+        cacert: Some(authority.file()),
+        ..Options::new(&format!("https://localhost:{}/", origin.address.port()))
+    };
+    let summary = measure(&options).unwrap();
+    assert_eq!((summary.good, summary.handshakes), (20, 20), "{summary:?}");
+    assert!(summary.resumed >= 15, "the first of each connection cannot be: {}", summary.resumed);
+    let full = measure(&Options { resume: false, ..options }).unwrap();
+    assert_eq!((full.handshakes, full.resumed), (20, 0));
+}
+
+#[test]
 fn https_is_checked_unless_it_should_not_be() {
     let (authority, other) = (Authority::new("one"), Authority::new("other"));
     let origin = TlsOrigin::start(&authority.issue("site", &["localhost", "127.0.0.1"]), None, OK);
