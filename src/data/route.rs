@@ -2,8 +2,10 @@
 
 mod edits;
 mod https;
+mod keys;
 
 pub use edits::ResponseEdits;
+pub use keys::hash_key;
 
 use super::asked::{Asked, Known, SERVER_NAME};
 use super::context::Context;
@@ -17,16 +19,13 @@ use crate::http1::head::RequestHead;
 use crate::http1::names::is_same_dashed;
 use crate::http1::path::{self, EncodedSlash, Normalised};
 use crate::http1::reason::Reason;
-use crate::policy::pick::Algorithm;
-use crate::policy::rendezvous::mix;
-use crate::policy::route::{Request, cookie, without_port};
-use crate::state::config::Servers;
+use crate::policy::route::without_port;
 use crate::state::listener::OpenListener;
 use crate::state::live::Live;
-use crate::state::route::{Action, Key, NewHost, Rewrite, Route, append_headers};
-use crate::state::server::stable_hash;
+use crate::state::route::{Action, NewHost, Rewrite, Route, append_headers};
 use edits::{RequestEdits, longest_authority, longest_name, with_server};
 use https::{is_excepted, to_https};
+use keys::key;
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -248,62 +247,6 @@ fn respond(known: &Known<'_>, status: u16, mut headers: Vec<u8>, body: Arc<[u8]>
     let way = Way::of(known);
     way.append_to_own("", &[], &mut headers);
     Routed::Respond(Some(Box::new(way)), Response { status, headers, body })
-}
-
-/// What keeps a request with one server of a pool, hashed; a random number where the request does not have it.
-pub(super) fn hash_key(head: &RequestHead<'_, '_>, meta: &Meta, servers: &Servers, random: u64) -> u64 {
-    let (path, query) = target_of(head);
-    let asked = Asked { head, path, query, meta, listener: None };
-    let found = match servers.algorithm {
-        // A client without an address, on a Unix socket, is one client.
-        Algorithm::IpHash => Some(meta.client_key()),
-        _ => key(&servers.hash.by, &asked, meta),
-    };
-    match (found, servers.hash.seed.as_str()) {
-        (None, _) => random,
-        (Some(key), "") => key,
-        (Some(key), seed) => mix(key, stable_hash(seed.as_bytes())),
-    }
-}
-
-/// The key that keeps a request with one pool or server; `None`: a random one. An empty value is none: all clients whose
-/// session has ended would go to one server.
-fn key(key: &Key, asked: &Asked<'_, '_, '_>, meta: &Meta) -> Option<u64> {
-    let of_value = |value: &[u8]| (!value.is_empty()).then(|| stable_hash(value));
-    let mut found = None;
-    match key {
-        Key::None => {}
-        Key::Client => found = meta.client.map(|_| meta.client_key()),
-        Key::Header(name) => {
-            asked.header(name.as_bytes(), &mut |value| {
-                found = of_value(value);
-                true
-            });
-        }
-        Key::Cookie(name) => {
-            asked.header(b"cookie", &mut |line| {
-                found = cookie(line, name.as_bytes()).and_then(of_value);
-                found.is_some()
-            });
-        }
-        Key::Query(name) => {
-            let mut pairs = asked.query().split(|byte| *byte == b'&').map(|pair| {
-                let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-                (&pair[..at], pair.get(at + 1..).unwrap_or_default())
-            });
-            found = pairs.find(|(known, _)| *known == name.as_bytes()).and_then(|(_, value)| of_value(value));
-        }
-        Key::Path => found = Some(stable_hash(target_of(asked.head).0)),
-        Key::Uri => {
-            let (path, query) = target_of(asked.head);
-            found = Some(mix(stable_hash(path), stable_hash(query.unwrap_or_default())));
-        }
-        Key::Host => {
-            let host = without_port(asked.head.host).to_ascii_lowercase();
-            found = (!host.is_empty()).then(|| stable_hash(&host));
-        }
-    }
-    found
 }
 
 /// Where a head goes, and with what changes.

@@ -2,6 +2,7 @@
 
 mod conditions;
 mod elsewhere;
+mod media;
 mod outcome;
 mod replacement;
 

@@ -4,6 +4,7 @@ use super::super::reader::Section;
 use super::super::tree::{Node, Value};
 use super::super::{rules, spell};
 use super::conditions::is_token;
+use super::media::content_type;
 use super::{Around, elsewhere, replacement};
 use crate::base::ids::PoolId;
 use crate::base::template::{Fault, Placeholder, Template};
@@ -180,22 +181,6 @@ fn inline_body(node: &Node) -> Result<Vec<u8>, String> {
             Err(format!("expected a string, found {node}; write JSON as a string, with \\\" for its quotes"))
         }
         _ => Err(format!("expected a string, found {node}; write it in quotes")),
-    }
-}
-
-/// By the ending of a file's name.
-fn content_type(file: &std::path::Path) -> &'static str {
-    match file.extension().and_then(|ending| ending.to_str()).unwrap_or_default() {
-        "html" | "htm" => "text/html; charset=utf-8",
-        "json" => "application/json",
-        "xml" => "application/xml",
-        "css" => "text/css; charset=utf-8",
-        "js" | "mjs" => "text/javascript; charset=utf-8",
-        "svg" => "image/svg+xml",
-        "png" => "image/png",
-        "ico" => "image/x-icon",
-        "txt" | "" => "text/plain; charset=utf-8",
-        _ => "application/octet-stream",
     }
 }
 
