@@ -3,6 +3,7 @@
 use super::admin::{Client, Which};
 use super::{Failure, File, check, failed, running, say};
 use crate::sample::AdminApi;
+use crate::state::config::Fault;
 use crate::state::reload::Reloaded;
 use clap::Args;
 use serde_json::Value;
@@ -60,19 +61,38 @@ pub(super) fn ask(client: &Client, method: &str) -> Result<Result<Reloaded, Stri
     }
 }
 
+/// The sentence of a rejection, and each fault with its place, as `check` says it.
 fn faults(response: &Value, text: &str) -> String {
     let sentence = response["error"].as_str().unwrap_or(text.trim()).to_owned();
     let list = response["faults"].as_array().cloned().unwrap_or_default();
     let told = list.iter().map(|fault| {
-        let part = |key: &str| fault[key].as_str().unwrap_or_default().to_owned();
-        let line = fault["line"].as_u64().map(|line| line.to_string());
-        // What is wrong with the whole has no path.
-        let place = match (part("path"), line) {
-            (path, Some(line)) if path.is_empty() => Some(format!("line {line}")),
-            (path, Some(line)) => Some(format!("{path} (line {line})")),
-            (path, None) => Some(path).filter(|path| !path.is_empty()),
+        let text = |key: &str| fault[key].as_str().map(str::to_owned);
+        let number = |key: &str| fault[key].as_u64().and_then(|number| usize::try_from(number).ok());
+        let fault = Fault {
+            path: text("path").unwrap_or_default(),
+            advice: text("advice").unwrap_or_default(),
+            file: text("file"),
+            line: number("line"),
+            column: number("column"),
+            excerpt: None,
         };
-        format!("\n  {}{}", place.map_or(String::new(), |place| place + ": "), part("advice"))
+        format!("\n  {fault}")
     });
     sentence + &told.collect::<String>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn faults_have_the_place_that_check_names() {
+        let fault = json!({ "path": "servers.lst", "advice": "unknown key", "file": "more.json", "line": 2, "column": 15 });
+        let of_whole = json!({ "path": "", "advice": "not JSON", "file": "a.json", "line": 1, "column": 1 });
+        let response = json!({ "error": "2 faults.", "faults": [fault, of_whole, { "path": "a", "advice": "b", "line": null }] });
+        let said = "2 faults.\n  more.json:2:15: servers.lst: unknown key\n  a.json:1:1: not JSON\n  a: b";
+        assert_eq!(faults(&response, ""), said);
+        assert_eq!(faults(&Value::Null, "a text\n"), "a text");
+    }
 }

@@ -411,8 +411,7 @@ pool api  round_robin  0 of 0 take requests  in flight 0
         status.servers[1].fail_open = true;
         let text = report(&status, "x", Paint { has_colours: false });
         for expected in [
-            "pool default",
-            "  dynamic  1 of 3 take requests, 1 of them though not up  in flight 2",
+            "pool default  dynamic  1 of 3 take requests, 1 of them not up  in flight 2",
             "    gets requests all the same; 3 probes failed in a row (connection refused) a…",
         ] {
             assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");

@@ -235,7 +235,7 @@ impl Pool {
     /// How many of its servers take requests.
     pub(super) fn ready_told(&self) -> String {
         let used = self.fail_open.as_ref();
-        let used = used.map_or_else(String::new, |open| format!(", {} of them though not up", open.used));
+        let used = used.map_or_else(String::new, |open| format!(", {} of them not up", open.used));
         format!("{} of {} take requests{used}", self.ready, self.servers)
     }
 

@@ -87,6 +87,8 @@ pub struct Agent {
     due: BinaryHeap<Reverse<(Moment, ServerId, Kind)>>,
     random: Random,
     members: Option<u64>,
+    /// The table when it was last looked at for pools without a server.
+    version: Option<u64>,
     /// Servers that have never been up.
     newcomers: usize,
     /// Not in the table yet.
@@ -181,6 +183,7 @@ impl Agent {
             due: BinaryHeap::new(),
             random: Random::fresh(),
             members: None,
+            version: None,
             newcomers: 0,
             transitions: Vec::new(),
             known_good: Vec::new(),
@@ -219,6 +222,7 @@ impl Agent {
             self.look_at_load(now);
             self.publish(now);
             self.advise(now);
+            self.say_if_all_down();
             self.tell_fail_open(now);
             let next = time::instant(self.next());
             let (calls, found, verdicts) = (self.calls.clone(), self.found.1.clone(), self.verdicts.clone());
@@ -270,7 +274,6 @@ impl Agent {
         if is_reloaded {
             self.take_settings(&snapshot.live, now);
         }
-        self.say_if_all_down();
     }
 
     fn start_due(&mut self, now: Moment) {

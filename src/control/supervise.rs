@@ -2,7 +2,7 @@
 //! check.
 
 use crate::base::load;
-use crate::base::time;
+use crate::base::time::{self, Moment};
 use crate::policy::pool::{Memory, Order, Seen};
 use crate::state::workers::Workers;
 use std::time::Duration;
@@ -16,10 +16,13 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 /// Waits of this length or longer are ended by the first request that arrives while another is in flight.
 const LONG: Duration = Duration::from_millis(100);
 
+/// Between two lines of the log about threads that cannot be started: one is tried many times a minute.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
 /// Runs until the data plane has stopped, then tells every worker to stop.
 pub fn run(workers: &dyn Workers) {
     let mut memory = Memory::new(load::processors());
-    let mut start_failed = false;
+    let (mut start_failed, mut next_line) = (false, NextLine(Moment::START));
     while !workers.is_stopped() {
         let gauges = workers.gauges();
         let seen = Seen {
@@ -30,7 +33,7 @@ pub fn run(workers: &dyn Workers) {
             start_failed,
         };
         match memory.order(&seen, workers.bounds(), time::now()) {
-            Order::Start(count) => start_failed = !start(workers, count),
+            Order::Start(count) => start_failed = !start(workers, count, &mut next_line),
             Order::Stop(count) => stop(workers, count),
             Order::Wait(wait) => {
                 share(workers, &memory);
@@ -59,7 +62,7 @@ fn share(workers: &dyn Workers, memory: &Memory) {
 }
 
 /// False when the operating system has no more threads.
-fn start(workers: &dyn Workers, count: usize) -> bool {
+fn start(workers: &dyn Workers, count: usize, next_line: &mut NextLine) -> bool {
     let gauges = workers.gauges();
     for _ in 0..count {
         // Counted before it starts, so that a worker that ends at once is not subtracted first.
@@ -67,14 +70,29 @@ fn start(workers: &dyn Workers, count: usize) -> bool {
         if let Err(error) = workers.start_worker() {
             gauges.count_in_failed();
             let left = gauges.workers();
-            log::warn!(
-                "no thread can be started ({error}); going on with {left} workers, trying again later"
-            );
+            if next_line.is_due(time::now()) {
+                log::warn!(
+                    "no thread can be started ({error}); going on with {left} workers, trying again later"
+                );
+            }
             return false;
         }
     }
     log::debug!("started {count}, now {} workers", gauges.workers());
     true
+}
+
+/// When the log may have the next line about a failed start.
+struct NextLine(Moment);
+
+impl NextLine {
+    fn is_due(&mut self, now: Moment) -> bool {
+        let is_due = now >= self.0;
+        if is_due {
+            self.0 = now.after(TELL_EVERY);
+        }
+        is_due
+    }
 }
 
 fn stop(workers: &dyn Workers, count: usize) {
@@ -83,5 +101,18 @@ fn stop(workers: &dyn Workers, count: usize) {
     log::debug!("stopped {told}, now {} workers", gauges.workers());
     if told < count {
         gauges.wait(STOP_AGAIN, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_starts_get_a_line_at_once_and_then_one_every_ten_seconds() {
+        let mut next_line = NextLine(Moment::START);
+        let due: Vec<u64> =
+            (0..25_000).step_by(120).filter(|ms| next_line.is_due(Moment::from_millis(*ms))).collect();
+        assert_eq!(due, [0, 10_080, 20_160]);
     }
 }

@@ -165,6 +165,8 @@ pub fn is_same_dashed(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().map(dashed).eq(other.iter().map(dashed))
 }
 
+/// The same in the way of each request's headers: the caller knows that the lengths are equal, and the second name is in lower
+/// case with dashes.
 fn same_dashed(name: &[u8], lower: &[u8]) -> bool {
     let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     name.iter().zip(lower).all(|(&ours, &theirs)| dashed(ours) == theirs)

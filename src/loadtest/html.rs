@@ -90,7 +90,7 @@ fn tables(out: &mut String, summary: &Summary) {
         let reason = bad.reason.as_ref().map(|reason| format!(" {reason}")).unwrap_or_default();
         let _ = writeln!(
             out,
-            "<h2>The commonest error: {}{reason}, {} times</h2>\n<pre>{}</pre>",
+            "<h2>The most common error: {}{reason}, {} times</h2>\n<pre>{}</pre>",
             bad.status,
             bad.count,
             escaped(&bad.body)

@@ -160,7 +160,7 @@ fn rejections(out: &mut String, summary: &Summary) {
     let Some(bad) = &summary.commonest_error else { return };
     let reason = bad.reason.as_ref().map(|reason| format!(" {reason}")).unwrap_or_default();
     line(out, "");
-    line(out, &format!("The commonest error: {}{reason}, {} times", bad.status, bad.count));
+    line(out, &format!("The most common error: {}{reason}, {} times", bad.status, bad.count));
     let body = if bad.body.is_empty() { "(no body)" } else { &bad.body };
     line(out, &format!("  {body}"));
 }

@@ -113,6 +113,19 @@ impl Drop for Program {
     }
 }
 
+/// Whoever does it: the operator who drains the last server is told as well.
+#[test]
+fn a_pool_that_the_operator_leaves_without_a_server_is_logged() {
+    let origin = Origin::responds("fine");
+    let balancer = Evenkeel::before(&[&origin], json!({ "admin": { "socket": "a.sock" } }));
+    for (state, line) in
+        [("drain", "no server can take requests: 1 of 1"), ("ready", "requests are served again")]
+    {
+        balancer.api_page("PATCH /api/v1/servers/a", &json!({ "state": state }).to_string()).unwrap();
+        balancer.logs(line);
+    }
+}
+
 #[test]
 fn with_a_reader_that_is_stuck_it_serves_checks_and_stops() {
     let (mut origin, (_read, write)) = (Origin::responds("fine"), full_pipe());

@@ -282,7 +282,8 @@ pub(super) fn reject_faults(call: &Call, what: &str, faults: &[Fault]) -> Respon
 }
 
 fn shown_fault(fault: &Fault) -> Value {
-    json!({ "path": fault.path, "advice": fault.advice, "line": fault.line, "column": fault.column })
+    let Fault { path, advice, file, line, column, excerpt: _ } = fault;
+    json!({ "path": path, "advice": advice, "file": file, "line": line, "column": column })
 }
 
 fn counted(faults: usize) -> String {

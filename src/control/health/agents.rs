@@ -179,7 +179,6 @@ impl Agent {
         let known = servers.iter().filter_map(|id| self.watched.get(id));
         let words: Vec<_> = known.map(|watched| (&*watched.server, watched.asking.word.clone())).collect();
         self.table.advise(words);
-        self.say_if_all_down();
     }
 }
 

@@ -49,11 +49,14 @@ impl Agent {
             server.turns(Turn { unix_seconds: time::unix_seconds(), why: told.why, flaps: told.flaps });
             self.events.log(Topic::Health, told.level, told.line);
         }
-        self.say_if_all_down();
     }
 
-    /// One clear line when no server of a pool is left, and one when one is back.
+    /// One clear line when no server of a pool is left, and one when one is back: by its health, its agent or the operator.
     pub(super) fn say_if_all_down(&mut self) {
+        let version = self.table.version();
+        if self.version.replace(version) == Some(version) {
+            return;
+        }
         let snapshot = self.table.snapshot();
         for (pool, known) in self.pools.iter_mut() {
             let Some(servers) = snapshot.find_pool(pool) else { continue };

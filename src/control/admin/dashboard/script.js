@@ -255,7 +255,7 @@ function show_pools(status) {
     const able = told.tiers?.length > 0 ? told.tiers.reduce((sum, tier) => sum + tier.ready, 0) : told.ready;
     const style = told.fail_open ? "bad" : told.servers === 0 || told.ready > 0 ? (able < told.servers ? "warn" : "") : "bad";
     const facts = [
-      ["", "", told.algorithm], [style, "", `${told.ready} of ${told.servers} take requests${told.fail_open ? `, ${told.fail_open.used} of them though not up` : ""}`], ["", "req/s", rate(rates.get(told.name) ?? 0)],
+      ["", "", told.algorithm], [style, "", `${told.ready} of ${told.servers} take requests${told.fail_open ? `, ${told.fail_open.used} of them not up` : ""}`], ["", "req/s", rate(rates.get(told.name) ?? 0)],
       ["", "in flight", count(told.in_flight)], [told.waiting ? "warn" : "", "waiting", `${count(told.waiting)} of ${count(told.queue_capacity)}`],
     ].map(([style, name, value]) => make("span", { className: `fact ${style}` }, name ? `${name} ` : "", make("b", {}, value)));
     pool.summary.replaceChildren(pool.summary.firstChild, ...facts);
