@@ -303,6 +303,13 @@ fn what_came_while_the_process_was_stopped_is_served() {
     waiting.send(get("/gated", ""));
     origin.until("both have come", |seen| seen.requests.len() == 2);
     balancer.signal(Signal::STOP);
+    let threads = format!("/proc/{}/task", balancer.pid());
+    until("all threads have stopped", || {
+        fs::read_dir(&threads).unwrap().all(|thread| {
+            let status = fs::read_to_string(thread.unwrap().path().join("stat"));
+            status.is_ok_and(|status| status.contains(") T "))
+        })
+    });
     idle.send(get("/", ""));
     gate.open();
     thread::sleep(pause);
