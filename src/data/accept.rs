@@ -276,9 +276,8 @@ impl Acceptor {
         }
     }
 
-    /// Closes the connection that has been parked for longest: it is idle, or its client takes its time with a head.
-    /// False: there is none. Those whose requests have just come go to a worker before.
-    fn make_room(&mut self, now: Moment) -> bool {
+    /// Takes in the events that have come since the wait of this turn.
+    fn take_events(&mut self, now: Moment) {
         match self.poller.wait(Some(Duration::ZERO)) {
             Ok(()) => {
                 // The waker may have been among the events.
@@ -287,6 +286,12 @@ impl Acceptor {
             }
             Err(error) => log::debug!("{}: the poller failed: {error}", self.shared().name),
         }
+    }
+
+    /// Closes the connection that has been parked for longest: it is idle, or its client takes its time with a head.
+    /// False: there is none. Those whose requests have just come go to a worker before.
+    fn make_room(&mut self, now: Moment) -> bool {
+        self.take_events(now);
         let closed = self.parked.take_oldest();
         if closed.is_some() {
             self.shared().stats.shard(0).count(Counter::Evicted);
@@ -326,6 +331,10 @@ impl Acceptor {
     /// Ends what missed its deadline, and what need not stay while draining. One that has begun a head goes to a worker,
     /// which tells its client.
     fn end_overdue(&mut self, now: Moment) {
+        if self.parked.next_deadline() <= now {
+            // The process may have been stopped since the last events: a request that came before its deadline is served.
+            self.take_events(now);
+        }
         while let Some(connection) = self.parked.take_due(now) {
             if connection.has_partial_head() {
                 self.pass_on(connection, now);

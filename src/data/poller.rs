@@ -112,9 +112,9 @@ impl Poller {
     /// Waits for events, for so long at the most; a signal ends it early. Then [`Poller::ready`] has them.
     pub fn wait(&mut self, limit: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, limit) {
-            // A process that was stopped goes on here, maybe after all deadlines: what has come meanwhile is taken in first.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                self.poll.poll(&mut self.events, Some(Duration::ZERO))
+                self.events.clear();
+                Ok(())
             }
             done => done,
         }

@@ -235,6 +235,11 @@ impl Worker {
     }
 
     fn look_at_due(&mut self) {
+        if self.timers.next() <= self.cx.now {
+            // The process may have been stopped since its last events: what came before a deadline is taken in before it.
+            self.poll(Some(Duration::ZERO));
+            self.notify();
+        }
         while let Some((at, key, turn)) = self.timers.pop_due(self.cx.now) {
             let key = key as usize;
             let Some(held) = self.set.get_mut(key).filter(|held| held.turn == turn) else { continue };
