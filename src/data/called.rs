@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_called_is_taken_once_and_nobody_waits_beside_it() {
+    fn all_that_is_called_is_taken_once_and_no_wake_up_is_lost() {
         loom::model(|| {
             let shared = Arc::new((Called::default(), Waker::default()));
             for one in 0..2 {

@@ -238,3 +238,21 @@ fn clients_that_are_only_waited_for_are_no_requests_in_flight() {
     until("none is in flight", || balancer.metric("evenkeel_requests_in_flight") < 1.0);
     assert!(begun.elapsed() < Duration::from_secs(4), "they are waited for for 5 s");
 }
+
+/// Each new connection would preempt a worker or a client otherwise (sched(7); `SCHED_BATCH` is 3).
+#[test]
+fn the_accept_thread_alone_is_scheduled_as_batch() {
+    let balancer = Evenkeel::start(json!({}));
+    let policy_of = |task: &std::path::Path| {
+        let stat = std::fs::read_to_string(task.join("stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        Some((name.to_owned(), rest.split_whitespace().nth(38)?.to_owned()))
+    };
+    let scheduled = || -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", balancer.pid())).unwrap();
+        let policies = tasks.flatten().filter_map(|task| policy_of(&task.path()));
+        policies.filter(|(_, policy)| policy == "3").map(|(name, _)| name).collect()
+    };
+    until("the accept threads have said so", || !scheduled().is_empty());
+    assert!(scheduled().iter().all(|name| name == "accept"), "{:?}", scheduled());
+}

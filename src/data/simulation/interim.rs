@@ -54,7 +54,6 @@ impl Way {
             let wires = [Some(&self.client), self.server.as_ref()];
             for wire in wires.into_iter().flatten().map(Wire::shared) {
                 let mut wire = wire.lock();
-
                 (0..2).for_each(|side| wire.deliver(side, 100_000));
                 let Some((token, ready)) = wire.take_edge() else { continue };
                 match token.side {
