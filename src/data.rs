@@ -214,7 +214,10 @@ impl Workers for Proxy {
         let pool = Arc::clone(&self.pool);
         // Here, so that the supervisor sees a shortage.
         let poller = Poller::new()?;
-        self.shared.descriptors.check(poller.raw())?;
+        // The only worker may have one of those that are kept: without it clients would hold what they have for ever.
+        if self.pool.gauges.workers() > 1 {
+            self.shared.descriptors.check(poller.raw())?;
+        }
         let builder = thread::Builder::new().name(format!("worker-{number}")).stack_size(WORKER_STACK_BYTES);
         builder.spawn(move || worker::run(&pool, number, poller)).map(drop)
     }

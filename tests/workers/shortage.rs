@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 mod threads {
     use super::*;
@@ -52,17 +52,6 @@ mod threads {
         balancer.log_lines().iter().filter(|line| line.contains("trying again later")).count()
     }
 
-    /// The most tries in this time: 100 ms after the first, and each time twice as long up to 5 s.
-    fn most_tries(time: Duration) -> usize {
-        let pauses =
-            (0..).map(|tries| Duration::from_millis(100 << tries.min(6)).min(Duration::from_secs(5)));
-        let ends = pauses.scan(Duration::ZERO, |end, pause| {
-            *end += pause;
-            Some(*end)
-        });
-        1 + ends.take_while(|end| *end <= time).count()
-    }
-
     /// How many were served; the others must have got a reason.
     fn served(many: &mut [Client]) -> usize {
         let served = many.iter_mut().filter_map(|client| {
@@ -83,9 +72,9 @@ mod threads {
         let begun = Instant::now();
         balancer.allow_threads(false);
         let mut many = ask_all(&balancer, 40, "/first");
-        until("it was tried again, and again", || warnings(&balancer) >= 3);
-        let told = warnings(&balancer);
-        assert!(told <= most_tries(begun.elapsed()), "{told} warnings in {:?}", begun.elapsed());
+        until("it was tried again", || warnings(&balancer) >= 2);
+        let (told, most) = (warnings(&balancer), 1 + begun.elapsed().as_secs() / 10);
+        assert!(told as u64 <= most, "{told} warnings in {:?}", begun.elapsed());
         assert_eq!(balancer.workers(), 2);
         first.open();
         assert!(served(&mut many) >= 2, "the workers that there are serve");
@@ -198,6 +187,16 @@ mod descriptors {
         shell.args(["-c", &line, env!("CARGO_BIN_EXE_evenkeel")]).arg(&file);
         let told = String::from_utf8(shell.output().unwrap().stdout).unwrap();
         assert!(told.contains("warning: ") && told.contains(lowered), "{told}");
+    }
+
+    /// A quarter of what there is is kept, and under some of these limits the balancer itself has the rest.
+    #[test]
+    fn a_worker_starts_where_no_descriptor_is_left_for_clients() {
+        for limit in (24..=40).step_by(2) {
+            let admin = json!({ "admin": { "socket": ADMIN, "bind": "127.0.0.1:0" } });
+            let balancer = Evenkeel::start_with_descriptors(limit, admin);
+            until(&format!("a worker is there with {limit}"), || balancer.workers() > 0);
+        }
     }
 
     #[test]
