@@ -3,6 +3,7 @@
 
 use super::listeners::listener_error;
 use super::publish;
+use crate::base::ids::PoolId;
 use crate::base::{limits, time};
 use crate::control::{access, state_file};
 use crate::state::config::{AccessLog, AccessTarget, Config, Listener, Place};
@@ -44,7 +45,9 @@ pub fn preflight(config: &Config, running: Option<&Instance>) -> Vec<Obstacle> {
         // The balancer runs without it, and loses at a restart what it was to keep.
         (false, admin.state_file.as_deref().map_or(Ok(()), state_file)),
     ];
-    let failed = listeners.chain(others).filter_map(|(stops, check)| Some((stops, check.err()?)));
+    let sources = config.pool_ids().map(|pool| (false, source(config, pool)));
+    let failed =
+        listeners.chain(others).chain(sources).filter_map(|(stops, check)| Some((stops, check.err()?)));
     // A start raises it, too.
     limits::raise_descriptors();
     let lowered =
@@ -106,6 +109,17 @@ pub(super) fn bindable(address: SocketAddr) -> io::Result<()> {
     let fd = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
     sockopt::set_socket_reuseaddr(&fd, true)?;
     Ok(bind(&fd, &address)?)
+}
+
+/// Whether connections to the servers of a pool can come from the address that it names. Addresses come and go with
+/// interfaces: the balancer starts without it, and tells with each probe that it is not there.
+fn source(config: &Config, pool: PoolId) -> Verdict {
+    let Some(address) = config.pool(pool).source else { return Ok(()) };
+    bindable(SocketAddr::new(address, 0)).map_err(|_| {
+        let advice =
+            format!("{address} is not an address of this machine; write one that `ip address` shows");
+        (format!("{}.source", config.pool_key(pool)), advice)
+    })
 }
 
 /// Whether a socket could be created there.

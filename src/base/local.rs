@@ -1,6 +1,9 @@
 //! Which addresses and names belong to this machine.
 
+use super::sys;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 
 /// Whether packets to this address stay on this machine. Asks the kernel for a route; sends nothing and never waits. (A
 /// successful bind would prove less: `ip_nonlocal_bind` allows any address.)
@@ -30,6 +33,24 @@ pub fn is_host_name(name: &str) -> bool {
     let own = uname.nodename().to_str().unwrap_or_default();
     let first = own.split('.').next().unwrap_or_default();
     !own.is_empty() && [own, first].iter().any(|own| name.eq_ignore_ascii_case(own))
+}
+
+/// The socket, which is not connected yet, will come from this address to that one, if both are of one family. The error
+/// says that it is not there.
+pub fn come_from(socket: &impl AsFd, source: IpAddr, to: &SocketAddr) -> io::Result<()> {
+    if source.is_ipv4() != to.is_ipv4() {
+        return Ok(());
+    }
+    sys::choose_port_later(socket);
+    rustix::net::bind(socket, &SocketAddr::new(source, 0)).map_err(|errno| {
+        let error = io::Error::from(errno);
+        match error.kind() {
+            io::ErrorKind::AddrNotAvailable => {
+                io::Error::new(error.kind(), format!("the source {source} is not an address of this machine"))
+            }
+            _ => error,
+        }
+    })
 }
 
 fn source_for(ip: IpAddr) -> Option<IpAddr> {

@@ -26,6 +26,34 @@ pub fn hold_unsent(socket: &impl AsFd, bytes: u32) -> bool {
     }
 }
 
+/// Leaves the choice of a port, which binding to port 0 makes, to `connect` (`IP_BIND_ADDRESS_NO_PORT`, ip(7)): a port then
+/// serves connections to several places, and is not used up by one. Returns whether it worked; without it there are fewer.
+pub fn choose_port_later(socket: &impl AsFd) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let on: libc::c_int = 1;
+        let size = size_of::<libc::c_int>() as libc::socklen_t;
+        let fd = socket.as_fd().as_raw_fd();
+        // SAFETY: the descriptor is open for as long as `socket` is borrowed, and the call reads `size` bytes at `on`,
+        // which outlives it.
+        let done = unsafe {
+            libc::setsockopt(
+                fd,
+                libc::IPPROTO_IP,
+                libc::IP_BIND_ADDRESS_NO_PORT,
+                (&raw const on).cast(),
+                size,
+            )
+        };
+        done == 0
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        false
+    }
+}
+
 /// Puts the calling thread under `SCHED_BATCH` (sched(7)): waking it does not preempt the thread that runs, so what it waits
 /// for comes in batches where the processors are busy. Returns whether it worked; without it only time is lost.
 pub fn schedule_as_batch() -> bool {

@@ -50,7 +50,7 @@ pub fn judge(probed: &Probed<'_>, reply: &Result<Reply, Silence>) -> Judged {
 fn of_response(probed: &Probed<'_>, http: &HttpProbe, response: &Response) -> Judged {
     let (status, pool) = (response.status, probed.pool);
     if !is_expected(http, status) {
-        let has_no_page = !http.path_given && is_alive(status, probed.has_page);
+        let has_no_page = !http.is_strict && is_alive(status, probed.has_page);
         let advice = format!("; set {pool}.health_check.path or {pool}.health_check.expect_status");
         let judged = probed.judged(has_no_page, status.to_string(), if has_no_page { "" } else { &advice });
         return Judged { has_no_page, ..judged };
@@ -127,7 +127,7 @@ mod tests {
         at: Option<&str>,
     ) -> Judged {
         let mut check = Config::default().servers.health_check;
-        check.http_mut().path_given = given;
+        check.http_mut().is_strict = given;
         let reply = response
             .map(|status| Reply::Http(Response { status, body: Vec::new(), has_reports: false }))
             .map_err(|words| Silence::from(words.to_owned()));

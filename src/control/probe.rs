@@ -20,7 +20,7 @@ use crate::state::tls::servers::{self, ServersTls};
 pub use exec::Commands;
 use http::Response;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub struct Target {
     pub address: Address,
     /// The addresses to try otherwise.
     pub candidates: Candidates,
+    /// The address of this machine to come from.
+    pub source: Option<IpAddr>,
     /// The server speaks TLS.
     pub tls: Option<Arc<ServersTls>>,
 }
@@ -52,6 +54,7 @@ impl Target {
             pool: pool.to_owned(),
             address: server.address.clone(),
             candidates: server.addresses().candidates(),
+            source: server.source(),
             tls: server.tls(),
         }
     }

@@ -8,7 +8,7 @@ use crate::base::time::Moment;
 use crate::state::address::Address;
 use crate::state::addresses::Candidates;
 use crate::state::server::Server;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// A new connection in the making: which of the server's addresses is tried.
@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub struct Connecting {
     candidates: Candidates,
     current: Option<SocketAddr>,
+    /// The address of this machine that it comes from.
+    source: Option<IpAddr>,
     /// Addresses that are left, the current one included.
     pub left: usize,
     /// Since when the current one is tried.
@@ -27,7 +29,7 @@ impl Connecting {
     /// To this server, from now on.
     pub fn new(server: &Server, now: Moment) -> Self {
         let candidates = server.addresses().candidates();
-        Connecting { candidates, current: None, left: 1, since: now, unix: false }
+        Connecting { candidates, current: None, source: server.source(), left: 1, since: now, unix: false }
     }
 
     /// The next address to try; a Unix socket has one.
@@ -37,7 +39,7 @@ impl Connecting {
             Address::Tcp { .. } => {
                 let (address, left) = self.candidates.next()?;
                 (self.current, self.left) = (Some(address), left);
-                Some(Target::Tcp(address))
+                Some(Target::Tcp(address, self.source))
             }
         }
     }

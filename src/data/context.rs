@@ -19,7 +19,7 @@ use crate::state::live::Live;
 use crate::state::stats::Shard;
 use crate::state::table::{Cached, View};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +84,7 @@ impl Network {
             Network::Simulated(net) => return net.connect(to),
         };
         let socket = match to {
-            Target::Tcp(address) => Socket::connect(&address)?,
+            Target::Tcp(address, source) => Socket::connect_from(source, &address)?,
             Target::Unix(path) => Socket::connect_unix(path)?,
         };
         descriptors.check(socket.raw())?;
@@ -95,8 +95,8 @@ impl Network {
 /// Where a connection is to lead.
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'a> {
-    /// A TCP address.
-    Tcp(SocketAddr),
+    /// A TCP address, from an address of this machine if it is not the system's choice.
+    Tcp(SocketAddr, Option<IpAddr>),
     /// A Unix socket.
     Unix(&'a Path),
 }

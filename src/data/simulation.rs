@@ -224,7 +224,7 @@ impl Net {
 
     /// Connects to the server of this port.
     pub fn connect(&mut self, to: Target<'_>) -> io::Result<Transport> {
-        let Target::Tcp(address) = to else { return Err(io::ErrorKind::NotFound.into()) };
+        let Target::Tcp(address, _) = to else { return Err(io::ErrorKind::NotFound.into()) };
         if self.random.below(100) < self.refused_percent {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }

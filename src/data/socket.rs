@@ -1,6 +1,7 @@
 //! Layer 0: a connected stream socket, TCP or Unix, that never blocks. What cannot be done now says so, and the
 //! caller's poller tells when it can.
 
+use crate::base::local;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{
@@ -8,7 +9,7 @@ use rustix::net::{
     SocketType, ipproto, socket_with, sockopt,
 };
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
@@ -58,10 +59,19 @@ const MORE: SendFlags = SendFlags::empty();
 impl Socket {
     /// Begins to connect to a TCP address. The connection may not be made yet when this returns: a send then says
     /// `WouldBlock` until it is, or the error that connecting came to.
+    #[cfg(test)]
     pub fn connect(address: &SocketAddr) -> io::Result<Self> {
+        Socket::connect_from(None, address)
+    }
+
+    /// The same, from this address of the machine if it is of the family of the other.
+    pub fn connect_from(source: Option<IpAddr>, address: &SocketAddr) -> io::Result<Self> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let fd = stream_socket(family, Some(ipproto::TCP))?;
         sockopt::set_tcp_nodelay(&fd, true)?;
+        if let Some(source) = source {
+            local::come_from(&fd, source, address)?;
+        }
         match net::connect(&fd, address) {
             Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(Socket(fd)),
             Err(errno) => Err(errno.into()),

@@ -39,6 +39,11 @@ impl Networks {
         }
     }
 
+    /// Whether it has each address that the other set has.
+    pub fn has_all_of(&self, other: &Networks) -> bool {
+        covers(&self.v4, &other.v4) && covers(&self.v6, &other.v6)
+    }
+
     /// Whether it has no network.
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
@@ -57,6 +62,11 @@ fn merged<T: Copy + Ord>(mut ranges: Vec<(T, T)>, touches: impl Fn(T, T) -> bool
     }
     merged.shrink_to_fit();
     merged
+}
+
+/// Ranges of one set touch no other of it, so that one of them has all of a range, or none has.
+fn covers<T: Copy + Ord>(ranges: &[(T, T)], others: &[(T, T)]) -> bool {
+    others.iter().all(|other| ranges.iter().any(|range| range.0 <= other.0 && other.1 <= range.1))
 }
 
 fn has<T: Copy + Ord>(ranges: &[(T, T)], wanted: T) -> bool {
@@ -99,6 +109,19 @@ mod tests {
         check(&["::/0"], &["::", "fd00::1"], &["10.0.0.1", "::ffff:10.0.0.1"]);
         check(&["127.0.0.1/32", "::1/128"], &["127.0.0.1", "::1"], &["127.0.0.2", "127.0.0.0", "::2", "::"]);
         check(&["255.255.255.255/32", "255.255.255.254/32"], &["255.255.255.254", "255.255.255.255"], &[]);
+    }
+
+    #[test]
+    fn a_set_may_have_all_of_another() {
+        for (all, of, has) in [
+            (&["10.0.0.0/8"][..], &["10.1.0.0/16", "10.2.0.1/32"][..], true),
+            (&["10.0.0.0/8"], &["10.1.0.0/16", "11.0.0.0/8"], false),
+            (&["10.0.0.0/9", "10.128.0.0/9"], &["10.0.0.0/8"], true),
+            (&["0.0.0.0/0"], &["fd00::/8"], false),
+            (&[], &[], true),
+        ] {
+            assert_eq!(set(all).has_all_of(&set(of)), has, "{all:?} {of:?}");
+        }
     }
 
     #[test]

@@ -78,8 +78,18 @@ impl FromStr for Address {
         if bare.is_none() && ends_in_number(host) && host.parse::<Ipv4Addr>().is_err() {
             return Err(advice(text, "its host is neither an IPv4 address nor a name"));
         }
+        if host.parse().is_ok_and(is_of_many) {
+            return Err(format!(
+                "{text:?} is not a valid address: it is that of a group; write the address of one server"
+            ));
+        }
         Ok(Address::Tcp { host: host.to_owned(), port })
     }
+}
+
+/// Addresses to which nobody can connect.
+fn is_of_many(address: IpAddr) -> bool {
+    address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
 /// Letters, digits and the punctuation of names: nothing that a log line or a URL would have to escape. Names in other
@@ -98,6 +108,13 @@ fn ends_in_number(host: &str) -> bool {
 }
 
 fn unix(path: &str) -> Result<Address, String> {
+    // nginx has a URI behind the path.
+    if let Some((socket, _)) = path.split_once(":/").or_else(|| path.strip_suffix(':').map(|path| (path, "")))
+    {
+        return Err(format!(
+            "\"unix:{path}\" is not a valid address: it has something behind the path; write \"unix:{socket}\""
+        ));
+    }
     // sun_path holds 108 bytes with the closing NUL.
     match path.len() {
         0 => Err(advice("unix:", "the path is missing")),

@@ -33,7 +33,9 @@ mod listeners;
 mod load;
 mod load_report;
 mod logs;
+mod networks;
 mod placeholder;
+mod pool_name;
 mod print;
 mod reader;
 mod refine;
@@ -84,6 +86,7 @@ use crate::base::ids::PoolId;
 use crate::http1::head;
 use crate::http1::path::EncodedSlash;
 use crate::policy::limit::MaxInFlight;
+use crate::policy::networks::Networks;
 use crate::policy::pick::Weight;
 use crate::policy::{self, admit, health, pick, pool, retry, slow_start};
 use reader::Reader;
@@ -150,7 +153,7 @@ pub struct Listen {
     /// Add `X-Served-By: <server name>` to responses.
     pub served_by_header: bool,
     /// Peers whose `X-Forwarded-*` and `Forwarded` are believed and appended to.
-    pub trusted_proxies: Vec<Network>,
+    pub trusted_proxies: Networks,
     /// Send RFC 7239 `Forwarded` too.
     pub forwarded: bool,
     /// The name in `Via`.
@@ -226,6 +229,8 @@ pub struct Servers {
     pub hedge: Option<policy::hedge::Rules>,
     /// They speak TLS.
     pub tls: Option<TlsToServers>,
+    /// The address of this machine that connections to them, of its family, come from; `None` is the system's choice.
+    pub source: Option<IpAddr>,
     /// What a hash algorithm goes by.
     pub hash: HashSettings,
     /// Clients stay with their servers.
@@ -472,7 +477,7 @@ impl Listen {
 
     /// Whether the headers in which this peer names its client are trusted.
     pub fn trusts(&self, peer: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|network| network.contains(peer))
+        self.trusted_proxies.contains(peer)
     }
 }
 

@@ -33,6 +33,7 @@ use limit::Limits;
 use parking_lot::{Mutex, RwLock};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
@@ -173,6 +174,7 @@ pub struct Server {
     health: Mutex<Health>,
     addresses: Addresses,
     tls: RwLock<Option<Arc<ServersTls>>>,
+    source: RwLock<Option<IpAddr>>,
     last_check: Mutex<Option<Check>>,
     last_failed_check: Mutex<Option<Check>>,
     checks: Mutex<CheckCounts>,
@@ -235,6 +237,7 @@ impl Server {
             health: Mutex::new(health),
             addresses: Addresses::of(&spec.address),
             tls: RwLock::new(None),
+            source: RwLock::new(None),
             last_check: Mutex::new(None),
             last_failed_check: Mutex::new(None),
             checks: Mutex::default(),
@@ -396,6 +399,20 @@ impl Server {
         self.backup.store(backup, Relaxed);
         self.priority.store(priority, Relaxed);
         *self.zone.write() = zone.map(Arc::from);
+    }
+
+    /// The address of this machine that new connections come from, where it is not the system's choice.
+    pub fn source(&self) -> Option<IpAddr> {
+        *self.source.read()
+    }
+
+    /// New connections come from there; idle ones that came from elsewhere are not used again.
+    pub(super) fn set_source(&self, source: Option<IpAddr>) {
+        let mut current = self.source.write();
+        if *current != source {
+            *current = source;
+            self.addresses.close_idle();
+        }
     }
 
     /// New connections speak TLS so, or not at all; idle ones that were made otherwise are not used again.

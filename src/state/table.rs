@@ -168,7 +168,10 @@ impl Table {
         let (names, mut servers): (Vec<_>, Vec<_>) =
             listed.into_iter().partition(|one| *one.role() == Role::Name);
         servers.extend(members);
-        servers.iter().for_each(|server| server.set_tls(live.servers_tls(server.pool)));
+        for server in &servers {
+            server.set_tls(live.servers_tls(server.pool));
+            server.set_source(live.config.pool(server.pool).source);
+        }
         self.publish(Snapshot::of(live, servers, names, Some(&before)));
         self.members.fetch_add(1, Ordering::Release);
         merged
@@ -289,6 +292,7 @@ impl Table {
         server.set_max_in_flight(spec.max_in_flight, settings.limit_of_each());
         server.set_slow_start(spec.slow_start, settings.slow_start);
         server.set_tls(live.servers_tls(pool));
+        server.set_source(settings.source);
         Arc::new(server)
     }
 

@@ -72,11 +72,13 @@ fn files_that_the_configuration_names_are_read_again_when_only_they_change() {
         { "path": "/page", "respond": { "file": "page.html" } },
         { "path": "/fail", "pool": "none" },
         { "path": "/private", "basic_auth": { "file": "users" } },
+        { "path": "/far", "client": ["192.0.2.1"], "respond": { "body": "far" } },
+        { "path": "/far", "respond": { "body": "near" } },
     ], "pools": { "none": {} } });
     let config = with(
         settings(&origin, route),
         json!({
-            "deny": ["file:deny.txt"], "error_pages": { "maintenance": "maintenance.html" },
+            "load_balancer": { "trusted_proxies": ["file:trusted.txt"] }, "deny": ["file:deny.txt"], "error_pages": { "maintenance": "maintenance.html" },
         }),
     );
     let folder = tempfile::tempdir().unwrap();
@@ -85,9 +87,10 @@ fn files_that_the_configuration_names_are_read_again_when_only_they_change() {
     fs::write(path("page.html"), "one").unwrap();
     fs::write(path("maintenance.html"), "<p>back soon</p>").unwrap();
     fs::write(path("deny.txt"), "10.0.0.0/8\n").unwrap();
+    fs::write(path("trusted.txt"), "# none yet\n").unwrap();
     fs::write(path("users"), users("open")).unwrap();
     let mut text = config.to_string();
-    for name in ["page.html", "maintenance.html", "deny.txt", "users"] {
+    for name in ["page.html", "maintenance.html", "deny.txt", "trusted.txt", "users"] {
         text = text.replace(name, &path(name).display().to_string());
     }
     let balancer = Evenkeel::try_start_text(&text).unwrap_or_else(|(_, lines)| panic!("{lines}"));
@@ -107,6 +110,13 @@ fn files_that_the_configuration_names_are_read_again_when_only_they_change() {
     until("the page of errors, too", || body("/fail").contains("in an hour"));
     fs::write(path("users"), users("new")).unwrap();
     until("the password, too", || (private("open"), private("new")) == (401, 200));
+    let far = || {
+        let mut client = Client::to(&balancer);
+        client.send("GET /far HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n").response().text()
+    };
+    assert_eq!(far(), "near");
+    fs::write(path("trusted.txt"), "127.0.0.0/8\n").unwrap();
+    until("a proxy that is added is trusted", || far() == "far");
     // A file at fault changes nothing, and is read again once it is good.
     fs::write(path("deny.txt"), "127.0.0.0/80\n").unwrap();
     until("the fault is told", || balancer.metric("evenkeel_config_last_reload_successful") == 0.0);

@@ -4,10 +4,12 @@ use crate::support::balancer::{ADMIN, list, unobtrusive, with};
 use crate::support::{Client, Evenkeel, Gate, Origin, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 const UPGRADE: &str = "GET /a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
@@ -266,4 +268,41 @@ fn what_only_a_start_reads_stays_and_is_named_by_each_reload() {
     }
     assert_eq!(Client::to(&balancer).get("/").status, 200);
     assert!(balancer.runs() && !balancer.folder().join("state.json").exists());
+}
+
+#[test]
+fn connections_to_servers_come_from_the_source_that_is_set() {
+    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let of_origin = Arc::clone(&seen);
+    let origin = Origin::start(move |visit| {
+        let from = visit.stream().peer_addr().unwrap().ip().to_string();
+        while let Some(request) = visit.request() {
+            of_origin.lock().unwrap().insert((request.target().to_owned(), from.clone()));
+            visit.response(&from);
+        }
+    });
+    let from = |source: Value| {
+        let probes = json!({ "enabled": true, "interval": "50ms", "timeout": "1s", "path": "/probe" });
+        json!({ "servers": { "source": source, "list": list(&[&origin]), "health_check": probes } })
+    };
+    let balancer = Evenkeel::start(settings(from(json!("127.0.0.2"))));
+    let body = || Client::to(&balancer).get("/").text();
+    let probed_from =
+        |address: &str| seen.lock().unwrap().contains(&("/probe".to_owned(), address.to_owned()));
+    assert_eq!((body(), body()), ("127.0.0.2".to_owned(), "127.0.0.2".to_owned()));
+    until("probes come from there, too", || probed_from("127.0.0.2"));
+    // Idle connections came from the old source, and are not used again. One of the other family has no effect.
+    for (source, expected) in [("127.0.0.3", "127.0.0.3"), ("::1", "127.0.0.1")] {
+        check(&balancer, from(json!(source)), 0, &["servers.source: "]);
+        assert_eq!(body(), expected);
+        until("probes come from there, too", || probed_from(expected));
+    }
+    // From the block for documentation, which no machine has.
+    check(&balancer, from(json!("192.0.2.1")), 0, &["servers.source: "]);
+    until("the server is down, and its probes say why", || {
+        balancer
+            .log_lines()
+            .iter()
+            .any(|line| line.contains("the source 192.0.2.1 is not an address of this machine"))
+    });
 }

@@ -271,7 +271,7 @@ fn the_second_address_serves_when_the_first_does_not() {
         }
         let zone = zone(&[("app.test", Some(vec!["127.0.0.1", "127.0.0.2"]))]);
         let mut config = quick();
-        config.servers.health_check.http_mut().path_given = true;
+        config.servers.health_check.http_mut().is_strict = true;
         let fixture = start(&config, &[spec("a", &format!("app.test:{port}"))], &zone);
         fixture.until_health("a", Health::Up);
         let first = fixture.server("a").addresses().candidates().next();

@@ -1,15 +1,15 @@
 //! A blocking connection of a probe, or of a command to the admin API, in clear text or with TLS, in which every call has a time limit.
 
 use super::{SHORTEST, Silence, Target, words};
-use crate::base::limits;
 use crate::base::time::{self, Moment};
+use crate::base::{limits, local};
 use crate::state::address::Address;
 use crate::state::addresses;
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 use rustls::ClientConnection;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(super) fn open(target: &Target, deadline: Moment) -> io::Result<(Stream, Opt
     let mut failed = None;
     for (address, left) in target.candidates.clone() {
         let time = addresses::share(deadline.since(time::now()), left).max(SHORTEST);
-        match TcpStream::connect_timeout(&address, time) {
+        match open_tcp(&address, target.source, time) {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
                 return Ok((Stream::Tcp(stream), Some(address)));
@@ -39,6 +39,19 @@ pub(super) fn open(target: &Target, deadline: Moment) -> io::Result<(Stream, Opt
         }
     }
     Err(failed.unwrap_or_else(|| io::Error::other("the server has no address")))
+}
+
+/// From an address of this machine, if it is not the system's choice; the send timeout bounds connecting, too.
+fn open_tcp(address: &SocketAddr, source: Option<IpAddr>, timeout: Duration) -> io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect_timeout(address, timeout) };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let fd = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    local::come_from(&fd, source, address)?;
+    sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(timeout.max(SHORTEST)))?;
+    match retry_on_intr(|| connect(&fd, address)) {
+        Err(Errno::INPROGRESS) => Err(io::ErrorKind::TimedOut.into()),
+        connected => Ok(connected.map(|()| TcpStream::from(fd))?),
+    }
 }
 
 /// Connecting to a Unix socket waits while the backlog is full; the send timeout bounds that.

@@ -6,9 +6,11 @@ use super::{
     Config, ServerSpec, Servers, agent_check, hash, health_check, listeners, placeholder, routes, sticky,
     to_servers, units,
 };
+use crate::state::address::Address;
 use crate::state::own::{Own, overlap};
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::IpAddr;
 
 /// Shorter tokens can be guessed.
 const TOKEN_SHORT: usize = 16;
@@ -26,6 +28,7 @@ pub(super) fn contradictions(config: &Config, reader: &mut Reader) {
         health_check::contradictions(config, pool, reader);
         agent_check::contradictions(config, pool, reader);
         list(&key, &servers.list, &own, reader);
+        odd_addresses(&key, servers, reader);
         to_servers::contradictions(config, pool, reader);
         hash::contradictions(config, pool, reader);
         sticky::contradictions(config, pool, reader);
@@ -124,6 +127,39 @@ fn list(pool: &str, list: &[ServerSpec], own: &Own, reader: &mut Reader) {
             let keys: Vec<&str> = [&*path].into_iter().chain(part.keys().iter().copied()).collect();
             reader.contradiction(&keys, format!("\"{}\" {}", server.address, part.fault()));
         }
+    }
+}
+
+/// Addresses that are valid, and hardly what was meant.
+fn odd_addresses(pool: &str, servers: &Servers, reader: &mut Reader) {
+    let is_secure = servers.tls.is_some();
+    for (at, server) in servers.list.iter().enumerate() {
+        let Address::Tcp { host, port } = &server.address else { continue };
+        let path = format!("{pool}.list[{at}].address");
+        let address = &server.address;
+        if host.parse().is_ok_and(|host: IpAddr| host.is_unspecified()) {
+            let advice = format!(
+                "\"{address}\" is what a server listens at, and leads to this machine; write \"127.0.0.1:{port}\", or the address of another"
+            );
+            reader.warning(&[&path], advice);
+        }
+        if *port == 443 && !is_secure {
+            let advice = format!(
+                "\"{address}\" has the port of https, and gets clear text; write {pool}.tls, as in \"tls\": true"
+            );
+            reader.warning(&[&path], advice);
+        }
+        if *port == 80 && is_secure {
+            let advice = format!(
+                "\"{address}\" has the port of http, and gets TLS, because {pool}.tls is set; write the port of https, such as 443"
+            );
+            reader.warning(&[&path], advice);
+        }
+    }
+    if !servers.list.is_empty() && servers.list.iter().all(|server| server.weight.0 == 0) {
+        let advice =
+            "all servers have the weight 0, so that no requests go there; write another weight for one";
+        reader.warning(&[&format!("{pool}.list")], advice.to_owned());
     }
 }
 

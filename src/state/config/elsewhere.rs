@@ -307,7 +307,45 @@ const POOL: Table = &[
         ],
         SLOTS,
     ),
-    (&["bind", "listen", "port", "frontend"], PORT),
+    (&["listen", "port", "frontend"], PORT),
+    (
+        &["send_proxy", "send-proxy", "send-proxy-v2", "proxy_protocol", "proxyProtocol"],
+        "servers get no PROXY header, but the client's address in X-Forwarded-For; with its other form, too, write\n\
+         \x20 \"load_balancer\": { \"forwarded\": true,\n\
+         \x20                    \"load_balancer_port\": 80 }",
+    ),
+    (
+        &[
+            "bind",
+            "proxy_bind",
+            "local_address",
+            "source_address",
+            "bindAddress",
+            "usesrc",
+            "upstream_bind_config",
+        ],
+        "where connections to servers come from is the \"source\"; write\n\
+         \x20 \"source\": \"10.0.0.5\",\n\
+         \x20 \"list\": [ { \"address\": \"10.0.0.1:8080\" } ]",
+    ),
+    (
+        &["http2", "h2", "h2c", "protocol", "proto", "http_version", "versions"],
+        "servers are asked by HTTP/1.1; leave it out, and for TLS write\n\
+         \x20 \"tls\": true,\n\
+         \x20 \"list\": [ { \"address\": \"10.0.0.1:8443\" } ]",
+    ),
+    (
+        &["passHostHeader", "pass_host_header", "host_header", "host_rewrite", "preserve_host"],
+        "the host goes on as it came; to replace it, write\n\
+         \x20 \"routes\": [ { \"path\": \"/*\",\n\
+         \x20             \"rewrite\": { \"host\": \"internal.example\" } } ]",
+    ),
+    (
+        &["resolver", "resolvers", "dns", "nameserver", "valid"],
+        "names are looked up by the system's resolver, again and again; for all addresses of a name, write\n\
+         \x20 \"resolve\": \"all\",\n\
+         \x20 \"list\": [ { \"address\": \"web.internal:8080\" } ]",
+    ),
 ];
 
 const SERVER: Table = &[
@@ -323,6 +361,12 @@ const SERVER: Table = &[
     (
         &["ssl", "tls", "scheme"],
         "TLS to servers belongs to their pool; write\n\x20 \"servers\": { \"tls\": true,\n\x20              \"list\": [ { \"address\": \"10.0.0.1:8443\" } ] }",
+    ),
+    (
+        &["send_proxy", "send-proxy", "send-proxy-v2", "proxy_protocol"],
+        "servers get no PROXY header, but the client's address in X-Forwarded-For; with its other form, too, write\n\
+         \x20 \"load_balancer\": { \"forwarded\": true,\n\
+         \x20                    \"load_balancer_port\": 80 }",
     ),
     (
         &["down", "disabled", "enabled"],

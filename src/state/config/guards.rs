@@ -3,14 +3,14 @@
 //! the one at the top, and with null none.
 
 mod compression;
-mod files;
+pub(super) mod files;
 mod pages;
 
 pub use pages::ErrorPages;
 
 use super::reader::Section;
 use super::tree::{Node, Value};
-use super::{rules, spell, units};
+use super::{networks, pool_name, rules, units};
 use crate::base::ids::PoolId;
 use crate::base::network::Network;
 use crate::http1::encoding::Compression;
@@ -19,7 +19,7 @@ use crate::policy::password::Users;
 use crate::policy::rate::Rate;
 use crate::state::stamp::Stamped;
 use compression::compression;
-use files::{in_file, networks_of, read_file};
+use files::{in_file, read_file};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,8 +29,6 @@ const MS: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Requests in a second that a rate limit tells apart.
 const RATE_MAX: u128 = 1_000_000;
-/// What a file of networks begins with in a list.
-const FILE: &str = "file:";
 
 /// The guards of a route, or of all requests. Those that several routes have from the top are the same `Arc`, and count
 /// together.
@@ -165,6 +163,7 @@ pub(super) fn read(s: &mut Section<'_, '_>, folder: &Path, pools: &[&str], above
     let words = [("all", Satisfy::All), ("any", Satisfy::Any)];
     let satisfy = s.get("satisfy", above.access.satisfy, |node| rules::word(node, &words));
     let (allow, deny) = (given(allow, &above.access.allow), given(deny, &above.access.deny));
+    warn_of_a_closed_door(s, &allow, &deny);
     let auth = given(auth, &above.basic_auth);
     let is_either = s.has("satisfy") && satisfy == Satisfy::Any;
     if is_either && (auth.is_none() || allow.is_none() && deny.is_none()) {
@@ -249,19 +248,7 @@ fn basic_auth(s: &mut Section<'_, '_>, folder: &Path) -> Option<BasicAuth> {
 }
 
 fn forward_auth(s: &mut Section<'_, '_>, pools: &[&str]) -> Option<ForwardAuth> {
-    let pool = s.required("pool", |node| {
-        let text = rules::text(node, "write the name of a pool in quotes")?;
-        let at = pools.iter().position(|name| *name == text).and_then(|at| u32::try_from(at).ok());
-        at.map(PoolId).ok_or_else(|| match spell::nearest(text, pools.iter().copied()) {
-            Some(near) => format!("there is no pool {text:?}; did you mean {near:?}?"),
-            None => {
-                format!(
-                    "there is no pool {text:?}; add it to \"pools\", or write one of: {}",
-                    pools.join(", ")
-                )
-            }
-        })
-    });
+    let pool = s.required("pool", |node| pool_name::pool(node, pools));
     let path = s.get("path", "/".to_owned(), rules::target);
     let copy_headers = s.values("copy_headers", copied_header).unwrap_or_default();
     let copy_to_response = s.values("copy_to_response", added_header).unwrap_or_default();
@@ -313,24 +300,27 @@ fn is_token(name: &str) -> bool {
 /// A list of networks and of files of networks, which may be null.
 fn networks(s: &mut Section<'_, '_>, key: &'static str, folder: &Path) -> Option<Option<Networks>> {
     let is_given = s.has(key);
-    let named = RefCell::new(Vec::new());
-    let lists = s.values_or_null(key, |node| {
+    let list = networks::list_or_null(s, key, folder);
+    is_given.then(|| list.map(|list| Networks::new(list.iter().map(Network::parts))))
+}
+
+/// Lists with which no client gets in: hardly what was meant.
+fn warn_of_a_closed_door(
+    s: &mut Section<'_, '_>,
+    allow: &Option<Arc<Networks>>,
+    deny: &Option<Arc<Networks>>,
+) {
+    if s.has("allow") && allow.as_ref().is_some_and(|allow| allow.is_empty()) {
         let advice =
-            "write a network such as \"10.0.0.0/8\", or \"file:\" and the path of a file of networks";
-        let text = rules::text(node, advice)?;
-        if matches!(text, "all" | "any" | "*") {
-            return Err(format!("{text:?} is two networks; write \"0.0.0.0/0\" and \"::/0\""));
-        }
-        match text.strip_prefix(FILE) {
-            Some(path) => {
-                named.borrow_mut().push(Stamped::now(folder.join(path)));
-                networks_of(&folder.join(path))
-            }
-            None => Ok(vec![text.parse::<Network>()?]),
-        }
-    });
-    s.has_contents(named.take());
-    is_given.then(|| lists.map(|lists| Networks::new(lists.iter().flatten().map(Network::parts))))
+            "has no network, so that all clients are rejected; write null, or leave it out, to serve all";
+        s.warn("allow", advice.to_owned());
+    }
+    let key = ["deny", "allow"].into_iter().find(|key| s.has(key));
+    let (Some(key), Some(allow), Some(deny)) = (key, allow, deny) else { return };
+    if !allow.is_empty() && deny.has_all_of(allow) {
+        let advice = "has all that is in \"allow\", so that all clients are rejected; leave it out: a client that is not in \"allow\" is rejected anyway";
+        s.warn(key, advice.to_owned());
+    }
 }
 
 fn count_by(node: &Node) -> Result<CountBy, String> {
@@ -341,11 +331,15 @@ fn count_by(node: &Node) -> Result<CountBy, String> {
     }
     let text = rules::text(node, advice)?;
     match text.split_once(':') {
-        None if text == "client" || text == "ip" => Ok(CountBy::Client),
+        None if text == "client" => Ok(CountBy::Client),
         None if text == "route" => Ok(CountBy::Route),
         Some(("header", name)) if is_token(name) => Ok(CountBy::Header(name.to_ascii_lowercase())),
         Some(("cookie", name)) if is_token(name) => Ok(CountBy::Cookie(name.to_owned())),
-        None if matches!(text, "remote_ip" | "src" | "address" | "source") => {
+        None if matches!(
+            text,
+            "ip" | "client_ip" | "remote_ip" | "remote_addr" | "src" | "address" | "source"
+        ) =>
+        {
             Err(format!("{node} is not known; write \"client\""))
         }
         None if text.contains('-') && is_token(text) => {

@@ -63,8 +63,9 @@ pub struct HttpProbe {
     pub method: String,
     /// The origin-form target of a probe; begins with `/`.
     pub path: String,
-    /// The file sets the path: then only the expected statuses pass; else any response is a sign of life.
-    pub path_given: bool,
+    /// The file says what to ask for, or what is expected: then only the expected statuses pass; else any response is a
+    /// sign of life.
+    pub is_strict: bool,
     /// Names and values that are sent beside `Host`.
     pub headers: Vec<(String, String)>,
     /// What is sent with it, at most 64 KiB.
@@ -271,7 +272,7 @@ fn misplaced(key: &str, kind: Kind, owner: Kind) -> String {
 }
 
 fn http(s: &mut Section<'_, '_>) -> (HttpProbe, Option<String>) {
-    let path_given = s.has("path");
+    let is_strict = ["path", "expect_status", "expect_body"].iter().any(|key| s.is_given(key));
     let host = s.maybe("host", None, rules::host);
     let mut headers = s.pairs("headers", r#"{ "Host": "app.example" }"#, header);
     let of_headers = headers.iter().position(|(name, _)| name.eq_ignore_ascii_case("host"));
@@ -285,7 +286,7 @@ fn http(s: &mut Section<'_, '_>) -> (HttpProbe, Option<String>) {
     let probe = HttpProbe {
         method: s.get("method", "GET".to_owned(), method),
         path: s.get("path", "/health".to_owned(), rules::target),
-        path_given,
+        is_strict,
         headers,
         body: s.maybe("body", None, body),
         expect_status: s.get("expect_status", vec![(200, 399)], rules::statuses),
@@ -327,7 +328,22 @@ fn exec(s: &mut Section<'_, '_>, command: Option<Vec<String>>, folder: &Path) ->
         }
         Some(_) => {}
     }
+    if let Some(unknown) = arguments.iter().find_map(|argument| unknown_stand_in(argument)) {
+        let advice = format!(
+            "{unknown} stands for nothing and is passed as it is; {{server}}, {{pool}}, {{address}}, {{host}} and {{port}} are known"
+        );
+        s.warn("command", advice);
+    }
     ExecProbe { command: folder.join(file.unwrap_or_default()), arguments }
+}
+
+/// A word in braces alone, which nothing is put in the place of.
+fn unknown_stand_in(argument: &str) -> Option<&str> {
+    let word = argument.strip_prefix('{')?.strip_suffix('}')?;
+    let is_word =
+        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(&byte));
+    let is_known = matches!(word, "server" | "pool" | "address" | "host" | "port");
+    (is_word && !is_known).then_some(argument)
 }
 
 /// What does not fit the pool, and what looks like a mistake.

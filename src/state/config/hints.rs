@@ -39,6 +39,16 @@ const HINTS: &[(&str, &[&str], &str)] = &[
         &["status", "expected_status", "expect", "match", "codes", "expected_codes", "http_status"],
         "write \"expect_status\": \"200-399\"",
     ),
+    (
+        "health_check",
+        &["scheme", "https", "ssl", "protocol"],
+        "write \"tls\": false where probes are in clear text; else they use TLS if requests do (\"tls\" of the pool)",
+    ),
+    (
+        "health_check",
+        &["followRedirects", "follow_redirects"],
+        "leave it out: redirects are not followed; write \"expect_status\": \"200-399\" to accept them",
+    ),
     ("health_check", &["hostname", "host_header"], "write \"host\": \"app.internal\""),
     ("admin", &["port", "listen", "address", "host"], "write \"bind\": \"127.0.0.1:9301\""),
     (
@@ -139,8 +149,43 @@ const HINTS: &[(&str, &[&str], &str)] = &[
     ),
     ("listeners[].tls", &["hsts", "sts"], "write \"security_headers\": true into the routes"),
     (
+        "listeners[].tls",
+        &["early_data", "ssl_early_data", "0rtt", "allow-0rtt"],
+        "leave it out: early data (0-RTT) is not accepted, because it can be replayed",
+    ),
+    (
+        "certificates[]",
+        &["default", "default_server"],
+        "leave it out: the first certificate of the list is the default one",
+    ),
+    (
+        "certificates[]",
+        &["name", "id", "stores"],
+        "leave it out: clients get the certificate that is for the name that they ask for",
+    ),
+    (
         "listeners[]",
-        &["http2", "h2", "http3", "quic"],
+        &["default_server", "default", "strict-sni"],
+        "leave it out: routes without a host serve all others; \"unknown_name\": \"refuse\" in \"tls\" ends handshakes for other names",
+    ),
+    (
+        "listeners[]",
+        &[
+            "reuseport",
+            "backlog",
+            "fastopen",
+            "rcvbuf",
+            "sndbuf",
+            "so_keepalive",
+            "deferred",
+            "tfo",
+            "interface",
+        ],
+        "leave it out: options of sockets are not set here; the length of the backlog is that of the kernel (net.core.somaxconn)",
+    ),
+    (
+        "listeners[]",
+        &["http2", "h2", "http3", "quic", "protocol", "protocols", "mode"],
         "leave it out: HTTP/1.1 is spoken, which browsers and other clients of HTTP/2 fall back to",
     ),
     (
@@ -349,6 +394,38 @@ const HINTS: &[(&str, &[&str], &str)] = &[
         "tls",
         &["cert", "crt", "client_certificate"],
         "write \"certificate\": \"client.pem\", what is shown to servers",
+    ),
+    (
+        "routes[]",
+        &["cache", "proxy_cache", "expires", "cache_control"],
+        "responses are not cached; write \"response_headers\": { \"set\": { \"Cache-Control\": \"max-age=3600\" } } for the caches of clients",
+    ),
+    (
+        "routes[]",
+        &["limit_rate", "limit_rate_after", "bandwidth", "bwlim"],
+        "leave it out: bytes per second are not limited; \"rate_limit\" and \"concurrency_limit\" limit requests",
+    ),
+    (
+        "routes[]",
+        &["sub_filter", "rewrite_body", "replace_body", "body_filter", "lua", "script"],
+        "leave it out: bodies are forwarded as they are; \"response_headers\" and \"rewrite\" change the rest",
+    ),
+    (
+        "routes[]",
+        &[
+            "buffering",
+            "proxy_buffering",
+            "proxy_request_buffering",
+            "flush_interval",
+            "buffer",
+            "responseForwarding",
+        ],
+        "leave it out: what comes goes on at once, in both directions",
+    ),
+    (
+        "routes[]",
+        &["enabled", "disabled", "off", "active"],
+        "leave it out, or put the route between /* and */ for a while",
     ),
     ("routes[]", &["path_regex", "pathRegex", "path_regexp"], "write \"path\": \"~^/expression$\""),
     (

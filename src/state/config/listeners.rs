@@ -6,7 +6,7 @@ use super::routes::path_of_condition;
 use super::tree::{Node, Value};
 use super::{
     Certificate, ClientAuth, Config, HostCertificate, Listener, Network, Place, TlsToClients, TlsVersion,
-    elsewhere, rules,
+    elsewhere, networks, rules,
 };
 use crate::base::text::is_plain;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -27,7 +27,7 @@ pub(super) fn listeners(s: &mut Section<'_, '_>, folder: &Path) -> Vec<Listener>
     let has_port = s.has("load_balancer_port");
     let port = s.get("load_balancer_port", 8000, rules::port);
     let bind = s.get("bind", IpAddr::V4(Ipv4Addr::UNSPECIFIED), rules::bind);
-    let senders = s.values_or_null("proxy_protocol", rules::network);
+    let senders = networks::list_or_null(s, "proxy_protocol", folder);
     let listed = s.objects_like("listeners", "[ { \"name\": \"https\", \"port\": 8443 } ]", |section, at| {
         listener(section, at, bind, senders.as_ref(), folder)
     });
@@ -62,7 +62,7 @@ fn listener(
     let port = s.required("port", port_or_path(folder));
     let tls = s.optional("tls", |section| tls(section, folder));
     let own_senders = s.has("proxy_protocol");
-    let own = s.values_or_null("proxy_protocol", rules::network);
+    let own = networks::list_or_null(s, "proxy_protocol", folder);
     let redirect_to_https = s.get("redirect_to_https", None, redirect);
     let redirect_except = s.values("redirect_except", path_of_condition).unwrap_or_default();
     if !redirect_except.is_empty() && redirect_to_https.is_none() {

@@ -274,7 +274,7 @@ mod tests {
             // A path that is named makes probes strict and asks for load reports; here all paths are named.
             for servers in config.pools.iter_mut().map(|pool| &mut pool.servers).chain([&mut config.servers])
             {
-                servers.health_check.http_mut().path_given = true;
+                servers.health_check.http_mut().is_strict = true;
                 servers.load_report.enabled = None;
             }
             config

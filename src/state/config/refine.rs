@@ -6,12 +6,15 @@ use super::tree::Node;
 use super::{
     Admin, Change, Config, DEFAULT_POOL, Decisions, Guards, Limits, Listen, NamedPool, Pool, Resolve,
     ServerSpec, Servers, Threadpool, Timeouts, Via, agent_check, elsewhere, expect, guards, hash,
-    health_check, hedge, listeners, load_report, logs, retries, routes, rules, sticky, to_servers, tracing,
+    health_check, hedge, listeners, load_report, logs, networks, retries, routes, rules, sticky, to_servers,
+    tracing,
 };
 use crate::base::ids::PoolId;
+use crate::base::network::Network;
 use crate::http1::head;
 use crate::http1::path::EncodedSlash;
 use crate::policy::limit::MaxInFlight;
+use crate::policy::networks::Networks;
 use crate::policy::pick::{Algorithm, Weight};
 use crate::policy::{admit, health, retry, slow_start};
 use crate::state::address::Address;
@@ -128,7 +131,10 @@ fn listen(s: &mut Section<'_, '_>, folder: &Path) -> Listen {
         listeners: listeners::listeners(s, folder),
         zone: s.maybe("zone", None, zone),
         served_by_header: s.get("served_by_header", false, rules::flag),
-        trusted_proxies: s.values("trusted_proxies", rules::network).unwrap_or_default(),
+        trusted_proxies: {
+            let list = networks::list(s, "trusted_proxies", folder).unwrap_or_default();
+            Networks::new(list.iter().map(Network::parts))
+        },
         forwarded: s.get("forwarded", false, rules::flag),
         via: s.get("via", Via::Instance, rules::via),
         request_id_header: s.get("request_id_header", false, rules::flag),
@@ -184,6 +190,7 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
         }),
         hedge: hedge::hedge(s),
         tls: to_servers::tls(s, folder),
+        source: s.maybe("source", None, to_servers::source),
         hash: hash::hash(s),
         sticky: sticky::sticky(s),
     }

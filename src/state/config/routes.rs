@@ -13,6 +13,7 @@ use super::reader::{Reader, Section};
 use super::refine::TUNNEL;
 use super::{Guards, guards, hedge, retries, rules};
 use crate::base::ids::PoolId;
+use crate::base::template::Template;
 use crate::policy::backlog::Priority;
 use crate::policy::retry;
 use crate::policy::route::{Host, Path as PathRule, Rule};
@@ -199,21 +200,39 @@ fn warn_of_a_bare_folder(s: &mut Section<'_, '_>, rules: &[Rule]) {
     }
 }
 
-/// A redirect to the path that it is for, of every request that has it.
+/// A redirect to what it is for, of every request that has it.
 fn warn_of_a_loop(s: &mut Section<'_, '_>, rules: &[Rule], route: &Route) {
     let Action::Redirect(redirect) = &route.action else { return };
     let target = redirect.target.constant().unwrap_or_default();
     let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
-    let leads_back = |rule: &Rule| {
-        let is_for_all = rule.methods.is_empty() && rule.clients.is_empty() && rule.headers.is_empty();
-        let is_for_all = is_for_all && rule.query.is_empty() && rule.cookies.is_empty();
-        is_for_all && matches!(&rule.path, PathRule::Exact(own) if **own == *path)
-    };
-    if rules.iter().any(leads_back) {
+    let leads_to_itself = |rule: &Rule| matches!(&rule.path, PathRule::Exact(own) if **own == *path);
+    if rules.iter().any(|rule| is_for_all(rule) && leads_to_itself(rule)) {
         let advice =
             "is the path of this route: clients would be redirected without an end; write another one";
         s.warn("redirect.target", advice.to_owned());
     }
+    if rules.iter().any(|rule| is_for_all(rule) && leads_to_https_of_itself(rule, &redirect.target)) {
+        let advice = "leads back here: requests by https have the same host and path, and are redirected as well; write \
+                      \"redirect_to_https\": true into the listener in clear text, or \"listener\" into this route";
+        s.warn("redirect.target", advice.to_owned());
+    }
+}
+
+/// Whether host and path alone decide which requests it is for.
+fn is_for_all(rule: &Rule) -> bool {
+    let has_no_fields = rule.headers.is_empty() && rule.query.is_empty() && rule.cookies.is_empty();
+    has_no_fields && rule.methods.is_empty() && rule.clients.is_empty() && rule.listeners.is_empty()
+}
+
+/// Whether the target is the same host and path, by https.
+fn leads_to_https_of_itself(rule: &Rule, target: &Template) -> bool {
+    let own = match &rule.host {
+        Host::Exact(host) => Some(String::from_utf8_lossy(host).into_owned()),
+        Host::Any | Host::Under(_) => None,
+    };
+    let hosts = ["{host}".to_owned()].into_iter().chain(own);
+    let mut same = hosts.flat_map(|host| ["{uri}", "{path}"].map(|rest| format!("https://{host}{rest}")));
+    same.any(|same| Template::parse(&same).is_ok_and(|same| same == *target))
 }
 
 /// `strip_prefix` removes nothing where none of the paths begins so.

@@ -6,7 +6,6 @@ pub(super) use statuses::{error_statuses, statuses};
 
 use super::tree::{Node, Value};
 use super::{Via, placeholder, spell, units};
-use crate::base::network::Network;
 use crate::base::text::is_plain;
 use crate::policy::backlog::Priority;
 use crate::policy::limit::MaxInFlight;
@@ -191,11 +190,6 @@ pub(super) fn socket_address(node: &Node) -> Read<SocketAddr> {
 /// Where a server listens.
 pub(super) fn address(node: &Node) -> Read<Address> {
     text(node, "write \"host:port\" or \"unix:/path\"")?.parse()
-}
-
-/// A network of peers.
-pub(super) fn network(node: &Node) -> Read<Network> {
-    text(node, "write \"10.0.0.0/8\", \"fd00::/8\" or a single address")?.parse()
 }
 
 /// A server's name.

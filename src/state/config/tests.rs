@@ -39,7 +39,7 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!(config.limits.body, None);
     assert_eq!(config.admin.socket, Some("evenkeel.sock".into()));
     assert_eq!(config.admin.bind, Some("127.0.0.1:9301".parse().unwrap()));
-    assert!(matches!(&config.servers.health_check.probe, Probe::Http(http) if !http.path_given));
+    assert!(matches!(&config.servers.health_check.probe, Probe::Http(http) if !http.is_strict));
     assert!(config.warnings.is_empty());
 }
 
@@ -145,7 +145,7 @@ fn every_key_of_the_issue_is_valid() {
     )
     .unwrap();
     assert_eq!(config.servers.list.len(), 2);
-    assert!(matches!(&config.servers.health_check.probe, Probe::Http(http) if http.path_given));
+    assert!(matches!(&config.servers.health_check.probe, Probe::Http(http) if http.is_strict));
     assert_eq!(Config { servers: Config::default().servers, ..config }, Config::default());
 }
 
@@ -510,11 +510,48 @@ fn what_only_looks_wrong_is_a_warning() {
         (r#"{"limits":{"connections":5,"connections_per_address":6}}"#, "limits.connections_per_address"),
         (r#"{"admin":{"token":"short"}}"#, "admin.token"),
         (r#"{"admin":{"token":"change-me-change-me"}}"#, "admin.token"),
+        (r#"{"servers":{"list":[{"address":"0.0.0.0:9001"}]}}"#, "servers.list[0].address"),
+        (r#"{"servers":{"list":[{"address":"[::]:9001"}]}}"#, "servers.list[0].address"),
+        (r#"{"servers":{"list":[{"address":"a:443"}]}}"#, "servers.list[0].address"),
+        (r#"{"servers":{"tls":true,"list":[{"address":"a:80"}]}}"#, "servers.list[0].address"),
+        (
+            r#"{"servers":{"list":[{"address":"a:1","weight":0},{"address":"b:1","weight":0}]}}"#,
+            "servers.list",
+        ),
+        (
+            r#"{"servers":{"health_check":{"type":"exec","command":["/c","{ip}"]}}}"#,
+            "servers.health_check.command",
+        ),
+        (r#"{"allow":[]}"#, "allow"),
+        (r#"{"allow":["10.0.0.0/8","192.168.0.0/16"],"deny":["0.0.0.0/0"]}"#, "deny"),
     ] {
         let warnings = read(text).unwrap().warnings;
         assert_eq!(warnings.len(), 1, "{text}");
         assert_eq!(warnings[0].path, path);
         assert_eq!(warnings[0].line, Some(1));
+    }
+    for text in [
+        r#"{"allow":["10.0.0.0/8"],"deny":["10.1.0.0/16"]}"#,
+        r#"{"servers":{"list":[{"address":"a:1","weight":0},{"address":"b:1"}]}}"#,
+        r#"{"servers":{"health_check":{"type":"exec","command":["/c","{host}","{\"a\": 1}"]}}}"#,
+    ] {
+        assert!(read(text).unwrap().warnings.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn probes_that_say_what_they_expect_are_strict() {
+    for (keys, is_strict) in [
+        ("", false),
+        (r#""method": "HEAD""#, false),
+        (r#""expect_body": null"#, false),
+        (r#""path": "/up""#, true),
+        (r#""expect_status": 200"#, true),
+        (r#""expect_body": "ok""#, true),
+    ] {
+        let config = read(&format!(r#"{{"servers": {{"health_check": {{{keys}}}}}}}"#)).unwrap();
+        let Probe::Http(http) = config.servers.health_check.probe else { panic!("{keys}") };
+        assert_eq!(http.is_strict, is_strict, "{keys}");
     }
 }
 
@@ -740,7 +777,7 @@ fn the_document_has_the_true_defaults() {
             continue;
         }
         if let Probe::Http(http) = &mut config.servers.health_check.probe {
-            http.path_given = false;
+            http.is_strict = false;
         }
         config.servers.load_report.enabled =
             config.servers.load_report.enabled.filter(|_| !key.ends_with("load_report.path"));

@@ -7,6 +7,7 @@ use crate::base::ids::PoolId;
 use crate::state::address::Address;
 use crate::state::stamp::Stamped;
 use rustls_pki_types::ServerName;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 /// TLS towards the servers of a pool.
@@ -47,6 +48,17 @@ pub(super) fn tls(s: &mut Section<'_, '_>, folder: &Path) -> Option<TlsToServers
             .map(|certificate| Certificate { key: key.unwrap_or_else(|| certificate.clone()), certificate });
         TlsToServers { server_name, verify, ca, crl, certificate }
     })
+}
+
+/// Reads the key `source` of a pool.
+pub(super) fn source(node: &Node) -> Result<IpAddr, String> {
+    let advice = "write an address of this machine, such as \"10.0.0.5\", without a port";
+    let address: IpAddr =
+        rules::text(node, advice)?.parse().map_err(|_| format!("{node} is not an IP address; {advice}"))?;
+    match address.is_unspecified() || address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        true => Err(format!("{node} is not the address of one machine; {advice}")),
+        false => Ok(address),
+    }
 }
 
 fn server_name(node: &Node) -> Result<String, String> {

@@ -12,7 +12,7 @@ const FILE_MAX: u64 = 16 * 1024 * 1024;
 const FILE_FAULTS: usize = 5;
 
 /// The networks of a file: one in each line, `#` begins a comment.
-pub(super) fn networks_of(file: &Path) -> Result<Vec<Network>, String> {
+pub(in super::super) fn networks_of(file: &Path) -> Result<Vec<Network>, String> {
     let text = read_file(file)?;
     let (mut networks, mut faults) = (Vec::new(), Vec::new());
     for (at, line) in text.lines().enumerate() {

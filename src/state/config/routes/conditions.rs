@@ -2,7 +2,7 @@
 
 use super::super::reader::Section;
 use super::super::tree::{Node, Value};
-use super::super::{rules, spell};
+use super::super::{networks, rules, spell};
 use crate::http1::path::{self, EncodedSlash};
 use crate::policy::route::{Field, Host, Path, Pattern, Rule, Test, literal};
 use std::net::Ipv6Addr;
@@ -23,7 +23,7 @@ pub(super) fn rules(s: &mut Section<'_, '_>, known: &[&str]) -> Vec<Rule> {
         headers: s.pairs("headers", r#"{ "X-Env": "staging" }"#, header),
         query: s.pairs("query", r#"{ "version": "2" }"#, |name, node| field(name, name, node)),
         cookies: s.pairs("cookies", r#"{ "beta": true }"#, cookie),
-        clients: s.values("client", rules::network).unwrap_or_default(),
+        clients: s.values("client", networks::single).unwrap_or_default(),
         listeners: listeners(s, known),
     };
     let is_open = ["methods", "client"].map(|key| (key, s.is_empty_list(key)));

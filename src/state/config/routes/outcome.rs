@@ -2,7 +2,7 @@
 
 use super::super::reader::Section;
 use super::super::tree::{Node, Value};
-use super::super::{rules, spell};
+use super::super::{pool_name, rules, spell};
 use super::conditions::is_token;
 use super::media::content_type;
 use super::{Around, elsewhere, replacement};
@@ -26,29 +26,7 @@ const INLINE_MAX: usize = 64 * 1024;
 impl Around<'_> {
     /// The pool of a name.
     pub(super) fn pool(&self, node: &Node) -> Result<PoolId, String> {
-        let text = rules::text(node, "write the name of a pool in quotes")?;
-        let at = self.pools.iter().position(|name| *name == text);
-        let at = at.or((text == "servers").then_some(0)).and_then(|at| u32::try_from(at).ok());
-        at.map(PoolId).ok_or_else(|| self.no_pool(text))
-    }
-
-    fn no_pool(&self, text: &str) -> String {
-        if text.contains("://") || text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
-        {
-            return format!(
-                "{text:?} is an address; put it into the \"list\" of a pool in \"pools\", and write the pool's name here"
-            );
-        }
-        match spell::nearest(text, self.pools.iter().copied()) {
-            Some(near) => format!("there is no pool {text:?}; did you mean {near:?}?"),
-            None => {
-                let known: Vec<&str> = self.pools.iter().copied().take(10).collect();
-                format!(
-                    "there is no pool {text:?}; add it to \"pools\", or write one of: {}",
-                    known.join(", ")
-                )
-            }
-        }
+        pool_name::pool(node, self.pools)
     }
 }
 

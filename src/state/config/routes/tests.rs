@@ -359,6 +359,16 @@ fn what_only_looks_wrong_is_a_warning() {
         (r#""respond": { "status": 301 }"#, "respond.status", "leads nowhere"),
         (r#""respond": { "status": 444 }"#, "respond.status", "like any other status"),
         (r#""path": "/a", "redirect": { "target": "/a?x" }"#, "redirect.target", "without an end"),
+        (
+            r#""redirect": { "target": "https://{host}{uri}" }"#,
+            "redirect.target",
+            "\"redirect_to_https\": true",
+        ),
+        (
+            r#""host": "a.example", "path": "/b/*", "redirect": { "target": "https://a.example{path}" }"#,
+            "redirect.target",
+            "leads back here",
+        ),
     ] {
         check(&format!("[ {both}, {{ {keys} }} ]"), &[(&format!("routes[1].{at}"), says)]);
     }
@@ -366,6 +376,8 @@ fn what_only_looks_wrong_is_a_warning() {
         r#""respond": { "status": 301, "headers": { "location": "/b" } }"#,
         r#""path": "/a", "cookies": { "l": false }, "redirect": { "target": "/a" }"#,
         r#""path": "/a", "redirect": { "target": "{path}x" }"#,
+        r#""host": "a.example", "redirect": { "target": "https://www.a.example{uri}" }"#,
+        r#""headers": { "X-Forwarded-Proto": "http" }, "redirect": { "target": "https://{host}{uri}" }"#,
     ] {
         check(&format!("[ {both}, {{ {keys} }} ]"), &[]);
     }

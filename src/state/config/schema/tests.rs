@@ -72,7 +72,7 @@ fn the_defaults_of_the_schema_are_those_of_the_reader() {
                 parse(&text, Path::new("")).unwrap_or_else(|faults| panic!("{key}: {}", faults[0]));
             config.warnings.clear();
             if let Probe::Http(http) = &mut config.servers.health_check.probe {
-                http.path_given = false;
+                http.is_strict = false;
             }
             config.servers.load_report.enabled =
                 config.servers.load_report.enabled.filter(|_| !key.ends_with("load_report.path"));
