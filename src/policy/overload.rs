@@ -12,7 +12,8 @@
 //! Or: most clients leave before their response, where responses used to take a small part of the time that they waited.
 //!
 //! **The limit is a trial.** Where fewer requests at once make a server respond to fewer of them, it has room for more: the limit goes, and
-//! the next trial comes later. A limit that no request reaches goes, too.
+//! the next trial comes later. A limit that no request reaches goes, too. Requests whose client has yet to send the rest of them do not wait for
+//! the server: they are no evidence, and do not count against a limit.
 //!
 //! The constants were swept (docs/experiments.md, "A limit in an overload").
 
@@ -57,6 +58,11 @@ const RATE_FADES: Duration = Duration::from_secs(20);
 const USUAL_GROWS: Duration = Duration::from_secs(600);
 /// A limit that no request reached for so long goes. With 0.5 and 10 s it is the same.
 const UNREACHED: Duration = Duration::from_secs(2);
+/// With a limit, and where [`STALLED_RESPONSES`] came in such a time before, fewer responses than a judgement rests on are judged after this
+/// time, too: requests that stand still at the server may have all of its limit. A stop of the server that is shorter ends no limit.
+const STALLED_MIN: Duration = Duration::from_secs(5);
+/// With so many expected, less than [`REQUESTS_MIN`] are an eighth.
+const STALLED_RESPONSES: f32 = 128.0;
 /// After a limit that brought nothing the next one comes after this, twice that after another one, and so on. With 1 s a server that becomes
 /// slower and slower is limited too often, with 30 s two balancers are without limits for too long.
 const AGAIN_MIN: Duration = Duration::from_secs(5);
@@ -197,17 +203,26 @@ impl Overload {
         let events = self.responses.load(Relaxed) + self.gave_up.load(Relaxed);
         let period = now.since(state.since);
         // Without requests there is no rate, only idle time.
-        let is_idle = in_flight == 0 && state.limit.is_none() || period > PERIOD_MAX;
-        if events < REQUESTS_MIN && !is_idle {
+        let is_over = in_flight == 0 && state.limit.is_none() || period > PERIOD_MAX;
+        let is_stalled = state.limit.is_some_and(|limit| limit.is_stalled(period));
+        if events < REQUESTS_MIN && !is_over && !is_stalled {
             return None;
         }
+        let is_enough = events >= REQUESTS_MIN || state.limit.is_some();
         let begun = std::mem::replace(&mut state.in_flight, in_flight);
         state.since = now;
         let [responses, late, gave_up] =
             [&self.responses, &self.late, &self.gave_up].map(|count| count.swap(0, Relaxed));
         let seen =
             Seen { responses, late, gave_up, seconds: period.as_secs_f32().max(1e-3), in_flight: begun };
-        (events >= REQUESTS_MIN).then_some(seen)
+        is_enough.then_some(seen)
+    }
+}
+
+impl Limit {
+    /// Whether there were many responses in such a time before.
+    fn is_stalled(self, period: Duration) -> bool {
+        period >= STALLED_MIN && self.rate * period.as_secs_f32() >= STALLED_RESPONSES
     }
 }
 
@@ -491,6 +506,25 @@ mod tests {
         (0..1_000).for_each(|_| world.in_flight.push_back(world.step));
         world.run(60, 100.0, QUICK, 100_000);
         assert_eq!(world.held_back, 0, "{:?}", world.changes);
+    }
+
+    /// Whatever the reason, requests that never end must not keep all others out.
+    #[test]
+    fn a_limit_that_requests_without_an_end_fill_goes() {
+        for per_second in [100.0, 30.0] {
+            let quick = Takes::Work { per_second, steps: 4 };
+            let mut world = World::new();
+            world.run(60, 0.7 * per_second, quick, 10_000).run(60, 2.0 * per_second, quick, 10_000);
+            assert!(world.overload.most().is_some(), "{per_second}: {:?}", world.changes);
+            world.run(70, 2.0 * per_second, Takes::Steps(1_000_000), 1_000_000);
+            assert_eq!((world.overload.most(), world.changes.last()), (None, Some(&Change::Futile)));
+        }
+        // A server that stands still for a second and goes on keeps its limit.
+        let mut world = World::new();
+        world.run(20, 70.0, QUICK, 300).run(20, 200.0, QUICK, 300);
+        assert!(world.overload.most().is_some());
+        world.run(1, 200.0, Takes::Steps(1_000_000), 300).run(10, 200.0, QUICK, 300);
+        assert!(world.overload.most().is_some(), "{:?}", world.changes);
     }
 
     #[test]

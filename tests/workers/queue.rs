@@ -338,3 +338,23 @@ fn room_that_a_failure_makes_is_taken() {
     assert_eq!(fails.response().status, 502);
     others.iter_mut().for_each(|client| assert_eq!(client.response().text(), "ok"));
 }
+
+/// A limit that is measured bounds what the server works on, and before an upload is whole that is nothing: else slow uploads keep all
+/// others out, here and in an overload, until their clients leave.
+#[test]
+fn uploads_that_wait_for_their_clients_take_no_room_of_a_measured_limit() {
+    let origin = Origin::echoes();
+    let config = json!({"servers": {"max_in_flight": "measured"}, "admin": {"socket": ADMIN}});
+    let balancer = Evenkeel::before(&[&origin], with(patient(1, 4, 300), config));
+    let mut ordinary = Client::to(&balancer);
+    assert_eq!(ordinary.get("/").status, 200);
+    let most = balancer.metric("evenkeel_server_max_in_flight") as usize;
+    let mut uploads = clients(&balancer, 2 * most);
+    for upload in &mut uploads {
+        upload.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhello");
+    }
+    origin.until("all uploads have begun", |seen| seen.heads == 1 + 2 * most);
+    assert_eq!(ordinary.get("/").status, 200);
+    uploads.iter_mut().for_each(|upload| assert_eq!(upload.send("world").response().text(), "helloworld"));
+    balancer.metric_is("evenkeel_server_in_flight", 0.0);
+}

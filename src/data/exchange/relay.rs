@@ -60,6 +60,9 @@ impl Exchange {
             if let Some(state) = self.leave_down(cx) {
                 return Ok(Flow::To(state));
             }
+            if self.asked_at.is_none() {
+                self.note_upload();
+            }
             let look = self.down_look(cx.now).min(self.next_stream_end(cx.now));
             return Ok(Flow::Wait(deadline.min(look)));
         }
@@ -71,6 +74,18 @@ impl Exchange {
         match reason {
             Reason::ConnectFailed => self.try_next_address(cx),
             reason => Err(Failure::last(reason)),
+        }
+    }
+
+    /// The server does not have all of the request: whether it is the client that is waited for. Then others may have the server.
+    fn note_upload(&self) {
+        let waits_for_go = self.meta.expects_continue && self.upload.passed() == 0;
+        let waits_for_server =
+            !self.upload.has_begun() || self.upload.has_unsent() || self.upload.is_broken();
+        let waits_for_client = !waits_for_go && !waits_for_server;
+        let has_changed = self.lease.as_ref().is_some_and(|lease| lease.waits_for_client(waits_for_client));
+        if has_changed && waits_for_client {
+            self.view.live.pool(self.pool).queue.call_next();
         }
     }
 
@@ -157,6 +172,7 @@ impl Exchange {
         }
         if self.upload.is_done() && self.asked_at.is_none() {
             self.asked_at = Some(*now);
+            self.lease.iter().for_each(|lease| _ = lease.waits_for_client(false));
         }
         Ok(ControlFlow::Continue(sent))
     }

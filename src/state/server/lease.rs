@@ -25,12 +25,12 @@ pub struct Lease {
     server: Arc<Server>,
     /// Requests in flight when it was taken, this one among them, without tunnels.
     pub(super) load: u32,
-    /// Of those the ones that had no response yet; 0 where no limit is measured.
+    /// Of those the ones that waited for the server; 0 where no limit is measured.
     waiting: u32,
     responded: Cell<bool>,
     is_tunnel: Cell<bool>,
-    /// It counts as one whose response has begun.
-    is_responding: Cell<bool>,
+    /// It waits for the server.
+    is_awaited: Cell<bool>,
 }
 
 impl Lease {
@@ -43,14 +43,14 @@ impl Lease {
     pub fn responds(&self) {
         self.responded.set(true);
         self.server.awaiting.store(0, Relaxed);
-        self.begins_responding();
+        self.set_awaited(false);
     }
 
     /// The head of the final response arrived `took` after the request. `is_good`: it is one that the pool expects.
     pub fn responded(&self, is_good: bool, took: Duration, now: Moment) {
         self.responded.set(true);
         self.server.record_response(is_good, took, self.load, now);
-        self.begins_responding();
+        self.set_awaited(false);
         if !is_good || self.waiting == 0 {
             return;
         }
@@ -80,10 +80,19 @@ impl Lease {
         }
     }
 
-    fn begins_responding(&self) {
-        if self.waiting > 0 && !self.is_responding.replace(true) {
-            self.server.begins_responding();
+    /// Whether the client has yet to send what is left of the request; true: that has changed. Until it has come
+    /// the server can do nothing, and is not waited for.
+    pub fn waits_for_client(&self, waits: bool) -> bool {
+        !self.responded.get() && self.set_awaited(!waits)
+    }
+
+    /// Whether it waits for the server; true: that has changed.
+    fn set_awaited(&self, is_awaited: bool) -> bool {
+        let changed = self.waiting > 0 && self.is_awaited.replace(is_awaited) != is_awaited;
+        if changed {
+            self.server.count_awaited(is_awaited);
         }
+        changed
     }
 
     /// The request was taken back after it had waited so long, because another server was quicker. That is no failure, but
@@ -100,7 +109,7 @@ impl Lease {
     /// The request has become a tunnel: a response is not waited for any more.
     pub fn becomes_tunnel(&self) {
         self.responded.set(true);
-        self.begins_responding();
+        self.set_awaited(false);
         if !self.is_tunnel.replace(true) {
             self.server.awaiting.store(0, Relaxed);
             self.server.tunnels.fetch_add(1, Relaxed);
@@ -116,9 +125,7 @@ impl Drop for Lease {
         if self.is_tunnel.get() {
             self.server.tunnels.fetch_sub(1, Relaxed);
         }
-        if self.is_responding.get() {
-            self.server.ends_responding();
-        }
+        self.set_awaited(true);
         self.server.in_flight.fetch_sub(1, SeqCst);
     }
 }
@@ -163,7 +170,7 @@ impl Server {
         };
         let load = (others + 1).saturating_sub(self.tunnels.load(Relaxed)).max(1);
         let waiting = match self.has_own_measure() {
-            true => (others + 1).saturating_sub(self.responding()).max(1),
+            true => (others + 1).saturating_sub(self.not_awaited()).max(1),
             false => 0,
         };
         self.requests.fetch_add(1, Relaxed);
@@ -175,7 +182,7 @@ impl Server {
             waiting,
             responded: Cell::new(false),
             is_tunnel: Cell::new(false),
-            is_responding: Cell::new(false),
+            is_awaited: Cell::new(true),
         })
     }
 }

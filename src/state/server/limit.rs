@@ -21,9 +21,9 @@ pub(super) struct Limits {
     measured: OnceLock<Box<MeasuredLimit>>,
     /// The same.
     overload: OnceLock<Box<Overload>>,
-    /// Requests of such limits whose response has begun: they wait for nothing any more, tunnels and event streams among
-    /// them.
-    responding: AtomicU32,
+    /// Requests of such limits that do not wait for the server: their response has begun, tunnels and event streams among them, or
+    /// their client has yet to send the rest of them.
+    not_awaited: AtomicU32,
 }
 
 /// How fast a server is.
@@ -60,7 +60,7 @@ impl Limits {
             own: AtomicU32::new(0),
             measured: OnceLock::new(),
             overload: OnceLock::new(),
-            responding: AtomicU32::new(0),
+            not_awaited: AtomicU32::new(0),
         };
         limits.set(own, None);
         limits
@@ -79,8 +79,8 @@ impl Limits {
 }
 
 impl Server {
-    /// The most requests that may be in flight with it now; `None` is unlimited. Of a measured limit, requests whose response has
-    /// begun do not count.
+    /// The most requests that may be in flight with it now; `None` is unlimited. Against a measured limit, requests that do not wait
+    /// for the server do not count.
     pub fn max_in_flight(&self) -> Option<u32> {
         match (self.agent_max_in_flight.load(Relaxed), self.limits.applies.load(Relaxed)) {
             (0, 0) => None,
@@ -90,7 +90,7 @@ impl Server {
         }
     }
 
-    /// Whether its limit is measured, all the time or in an overload. Then requests whose response has begun do not count.
+    /// Whether its limit is measured, all the time or in an overload. Then requests that do not wait for the server do not count.
     pub fn has_own_measure(&self) -> bool {
         self.limits.applies.load(Relaxed) >= MEASURED && self.agent_max_in_flight.load(Relaxed) == 0
     }
@@ -114,9 +114,9 @@ impl Server {
         self.overload()?.look(self.awaited(), self.latency_us(now), now)
     }
 
-    /// Requests in flight that have no response yet; those of a limit that is not measured count until they end.
+    /// Requests in flight that wait for the server; those of a limit that is not measured count until they end.
     pub fn awaited(&self) -> u32 {
-        self.in_flight().saturating_sub(self.responding())
+        self.in_flight().saturating_sub(self.not_awaited())
     }
 
     /// The most that may be in flight now, in all: one while it is on trial.
@@ -125,7 +125,7 @@ impl Server {
             return Some(1);
         }
         let most = self.max_in_flight()?;
-        Some(if self.has_own_measure() { most.saturating_add(self.responding()) } else { most })
+        Some(if self.has_own_measure() { most.saturating_add(self.not_awaited()) } else { most })
     }
 
     /// The same for a request of a session that it keeps: an overload is no reason to send it elsewhere.
@@ -144,24 +144,24 @@ impl Server {
         if is_auto { self.limits.overload.get().map(|boxed| &**boxed) } else { None }
     }
 
-    /// Requests of a measured limit whose response has begun.
-    pub(super) fn responding(&self) -> u32 {
-        self.limits.responding.load(Relaxed)
+    /// Requests of a measured limit that do not wait for the server.
+    pub(super) fn not_awaited(&self) -> u32 {
+        self.limits.not_awaited.load(Relaxed)
     }
 
-    pub(super) fn begins_responding(&self) {
-        self.limits.responding.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn ends_responding(&self) {
-        self.limits.responding.fetch_sub(1, Relaxed);
+    /// One more, or one fewer, waits for the server.
+    pub(super) fn count_awaited(&self, is_awaited: bool) {
+        match is_awaited {
+            true => self.limits.not_awaited.fetch_sub(1, Relaxed),
+            false => self.limits.not_awaited.fetch_add(1, Relaxed),
+        };
     }
 
     /// How fast it is; `None` before the first response, and where it fails or hangs.
     pub fn pace(&self, now: Moment) -> Option<Pace> {
         let seen = self.candidate(Slot(0), now);
         let latency = seen.latency.filter(|_| !seen.is_silent && seen.good >= AVOIDED_BELOW)?;
-        let requests = seen.in_flight.saturating_sub(self.responding());
+        let requests = seen.in_flight.saturating_sub(self.not_awaited());
         let slots =
             self.measured_limit().and_then(MeasuredLimit::slots).map_or(latency.load, |slots| slots as f32);
         let us = |in_flight| latency.with_slots_us(in_flight, slots);
