@@ -343,18 +343,57 @@ fn room_that_a_failure_makes_is_taken() {
 /// others out, here and in an overload, until their clients leave.
 #[test]
 fn uploads_that_wait_for_their_clients_take_no_room_of_a_measured_limit() {
-    let origin = Origin::echoes();
+    // The last client waits for the go of the server, which it gets.
+    let starts = ["Content-Length: 10\r\n\r\n", "Content-Length: 10\r\nExpect: 100-continue\r\n\r\n"];
+    for (start, goes) in starts.into_iter().zip([false, true]) {
+        let origin = Origin::start(|visit| {
+            while let Some(head) = visit.head() {
+                if head.fields.has("Expect") {
+                    visit.send("HTTP/1.1 100 Continue\r\n\r\n");
+                }
+                let Some(seen) = visit.body(head) else { return };
+                visit.response(&seen.body);
+            }
+        });
+        let config = json!({"servers": {"max_in_flight": "measured"}, "admin": {"socket": ADMIN}});
+        let balancer = Evenkeel::before(&[&origin], with(patient(1, 4, 300), config));
+        let mut ordinary = Client::to(&balancer);
+        assert_eq!(ordinary.get("/").status, 200);
+        let most = balancer.metric("evenkeel_server_max_in_flight") as usize;
+        let mut uploads = clients(&balancer, 2 * most);
+        for upload in &mut uploads {
+            upload.send(format!("POST / HTTP/1.1\r\nHost: h\r\n{start}"));
+            if goes {
+                assert_eq!(upload.response().status, 100);
+            }
+        }
+        origin.until("all uploads have begun", |seen| seen.heads == 1 + 2 * most);
+        assert_eq!(ordinary.get("/").status, 200);
+        uploads
+            .iter_mut()
+            .for_each(|upload| assert_eq!(upload.send("helloworld").response().text(), "helloworld"));
+        balancer.metric_is("evenkeel_server_in_flight", 0.0);
+    }
+}
+
+/// The same where the balancer collects the body, for a server that knows no chunks.
+#[test]
+fn bodies_that_are_collected_take_no_room_of_a_measured_limit() {
+    let origin = Origin::start(|visit| {
+        if let Some(seen) = visit.request() {
+            let told = ok(&seen.body.len().to_string());
+            visit.send(told.replace("HTTP/1.1", "HTTP/1.0"));
+        }
+    });
     let config = json!({"servers": {"max_in_flight": "measured"}, "admin": {"socket": ADMIN}});
     let balancer = Evenkeel::before(&[&origin], with(patient(1, 4, 300), config));
     let mut ordinary = Client::to(&balancer);
     assert_eq!(ordinary.get("/").status, 200);
     let most = balancer.metric("evenkeel_server_max_in_flight") as usize;
-    let mut uploads = clients(&balancer, 2 * most);
-    for upload in &mut uploads {
-        upload.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhello");
-    }
-    origin.until("all uploads have begun", |seen| seen.heads == 1 + 2 * most);
+    let mut uploads = clients(&balancer, most);
+    let start = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe";
+    uploads.iter_mut().for_each(|upload| _ = upload.send(start));
+    balancer.metric_is("evenkeel_server_in_flight", most as f64);
     assert_eq!(ordinary.get("/").status, 200);
-    uploads.iter_mut().for_each(|upload| assert_eq!(upload.send("world").response().text(), "helloworld"));
-    balancer.metric_is("evenkeel_server_in_flight", 0.0);
+    uploads.iter_mut().for_each(|upload| assert_eq!(upload.send("llo\r\n0\r\n\r\n").response().text(), "5"));
 }

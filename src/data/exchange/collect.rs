@@ -18,6 +18,7 @@ impl Exchange {
                 return self.wait_for_body(cx);
             }
         }
+        self.wait_for_client(false);
         self.attempt_at = cx.now;
         Ok(Flow::To(State::Connect))
     }
@@ -27,7 +28,10 @@ impl Exchange {
         match cx.now {
             now if now >= self.expires => Err(Failure::last(Reason::DeadlineExceeded)),
             now if now >= deadline => Err(Failure::last(Reason::BodyTimeout)),
-            _ => Ok(Flow::Wait(deadline.min(self.expires))),
+            _ => {
+                self.wait_for_client(true);
+                Ok(Flow::Wait(deadline.min(self.expires)))
+            }
         }
     }
 }

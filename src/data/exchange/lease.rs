@@ -39,6 +39,14 @@ impl Exchange {
         self.end_lease();
     }
 
+    /// Whether the client has yet to send what is left of the request. Until it has, a measured limit has room for another one.
+    pub(super) fn wait_for_client(&self, waits: bool) {
+        let has_changed = self.lease.as_ref().is_some_and(|lease| lease.waits_for_client(waits));
+        if has_changed && waits {
+            self.view.live.pool(self.pool).queue.call_next();
+        }
+    }
+
     /// The server has responded: it is done with.
     pub(super) fn let_go_of_server(&mut self, may_keep: bool, cx: &mut Context) {
         match may_keep {

@@ -77,16 +77,15 @@ impl Exchange {
         }
     }
 
-    /// The server does not have all of the request: whether it is the client that is waited for. Then others may have the server.
+    /// The server does not have all of the request: whether that waits for the client. One that waits for the server's go has sent
+    /// nothing yet.
     fn note_upload(&self) {
-        let waits_for_go = self.meta.expects_continue && self.upload.passed() == 0;
+        let waits_for_go = self.meta.expects_continue
+            && self.upload.passed() == 0
+            && self.download.interim_since() == Moment::NEVER;
         let waits_for_server =
             !self.upload.has_begun() || self.upload.has_unsent() || self.upload.is_broken();
-        let waits_for_client = !waits_for_go && !waits_for_server;
-        let has_changed = self.lease.as_ref().is_some_and(|lease| lease.waits_for_client(waits_for_client));
-        if has_changed && waits_for_client {
-            self.view.live.pool(self.pool).queue.call_next();
-        }
+        self.wait_for_client(!waits_for_go && !waits_for_server);
     }
 
     fn relay_once(&mut self, client: &mut Client, cx: &mut Context) -> Result<Relayed, Failure> {
@@ -172,7 +171,7 @@ impl Exchange {
         }
         if self.upload.is_done() && self.asked_at.is_none() {
             self.asked_at = Some(*now);
-            self.lease.iter().for_each(|lease| _ = lease.waits_for_client(false));
+            self.wait_for_client(false);
         }
         Ok(ControlFlow::Continue(sent))
     }
