@@ -94,10 +94,15 @@ impl Evenkeel {
 
     /// Starts with no more than so many descriptors.
     pub fn start_with_descriptors(limit: u32, config: Value) -> Self {
+        let started = Self::try_start_with_descriptors(limit, config);
+        started.unwrap_or_else(|(status, lines)| panic!("no start: {status}\n{lines}"))
+    }
+
+    /// The same, or how it ended and what it said. How many it has itself depends on what the tests were started with.
+    pub fn try_start_with_descriptors(limit: u32, config: Value) -> Result<Self, (ExitStatus, String)> {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_evenkeel")]);
-        let started = Self::launch(&with(unobtrusive(), config).to_string(), shell);
-        started.unwrap_or_else(|(status, lines)| panic!("no start: {status}\n{lines}"))
+        Self::launch(&with(unobtrusive(), config).to_string(), shell)
     }
 
     /// Starts as a user who can be denied threads ([`Evenkeel::allow_threads`]): as ourselves, or as [`NOBODY`] where

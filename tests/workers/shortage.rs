@@ -189,13 +189,18 @@ mod descriptors {
         assert!(told.contains("warning: ") && told.contains(lowered), "{told}");
     }
 
-    /// A quarter of what there is is kept, and under some of these limits the balancer itself has the rest.
+    /// A quarter of what there is is kept, and under some of these limits the balancer itself has the rest. With still fewer it says so.
     #[test]
-    fn a_worker_starts_where_no_descriptor_is_left_for_clients() {
-        for limit in (24..=40).step_by(2) {
+    fn a_worker_starts_where_no_descriptor_is_left_for_clients_or_nothing_does() {
+        for limit in 14..=40 {
             let admin = json!({ "admin": { "socket": ADMIN, "bind": "127.0.0.1:0" } });
-            let balancer = Evenkeel::start_with_descriptors(limit, admin);
-            until(&format!("a worker is there with {limit}"), || balancer.workers() > 0);
+            match Evenkeel::try_start_with_descriptors(limit, admin) {
+                Ok(balancer) => until(&format!("a worker is there with {limit}"), || balancer.workers() > 0),
+                Err((status, said)) => {
+                    assert_eq!(status.code(), Some(1), "{limit}: {said}");
+                    assert!(said.contains("open files"), "{limit}: {said}");
+                }
+            }
         }
     }
 
