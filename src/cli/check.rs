@@ -52,7 +52,8 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
     let config = match find(file) {
         Ok(config) => config,
         Err(Failure::Configuration(faults)) => {
-            say(told(&faults));
+            let besides = if arguments.file_only { Vec::new() } else { besides(&faults, file) };
+            say(all_told(&faults, &besides));
             return Ok(3);
         }
         Err(failure) => return Err(failure),
@@ -63,21 +64,36 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
     let running = running(&config);
     let obstacles = if arguments.file_only { Vec::new() } else { preflight(&config, running.as_ref()) };
     let (stops, goes_without): (Vec<_>, Vec<_>) = obstacles.iter().partition(|obstacle| obstacle.stops);
-    let place = |obstacle: &&Obstacle| {
-        config::fault_at(config.file.as_deref(), &obstacle.key, obstacle.advice.clone()).to_string()
-    };
+    let place = |obstacle: &&Obstacle| at_its_place(config.file.as_deref(), obstacle).to_string();
+    let warnings = config.warnings.iter().map(Fault::to_string).chain(goes_without.iter().map(place));
+    let warnings = warnings.map(|warning| format!("warning: {warning}"));
     if stops.is_empty() {
-        let warnings = config.warnings.iter().map(Fault::to_string).chain(goes_without.iter().map(place));
-        let warnings = warnings.map(|warning| format!("\nwarning: {warning}"));
+        let warnings = warnings.map(|warning| format!("\n{warning}"));
         let running = running.filter(|_| !arguments.file_only).map(|running| instance(&config, &running));
         say(summary(&config, file).chain(running).chain(warnings).collect::<Vec<_>>().join("\n"));
         return Ok(0);
     }
-    let mut lines: Vec<String> = stops.iter().map(place).collect();
-    let (name, count) = (named(&config, file), counted(lines.len(), "obstacle"));
+    let mut lines: Vec<String> = stops.iter().map(place).chain(warnings).collect();
+    let (name, count) = (named(&config, file), counted(stops.len(), "obstacle"));
     lines.push(format!("{name} is valid, but a balancer cannot start with it on this machine: {count}"));
     say(lines.join("\n\n"));
     Ok(1)
+}
+
+fn at_its_place(file: Option<&Path>, obstacle: &Obstacle) -> Fault {
+    config::fault_at(file, &obstacle.key, obstacle.advice.clone())
+}
+
+/// What else prevents a start on this machine, of what the file says besides its faults. Lists with a fault are left out, since the
+/// number of an entry is not certain there, and so are defaults, which may stand in for what is at fault.
+fn besides(faults: &[Fault], file: Option<&Path>) -> Vec<Fault> {
+    let file = file.unwrap_or(Path::new(FILE));
+    let Some(config) = config::load_despite_faults(file) else { return Vec::new() };
+    let roots: Vec<&str> = faults.iter().filter_map(|fault| fault.path.split('[').next()).collect();
+    let is_sure =
+        |fault: &Fault| fault.line.is_some() && !roots.iter().any(|root| fault.path.starts_with(root));
+    let stops = preflight(&config, running(&config).as_ref()).into_iter().filter(|obstacle| obstacle.stops);
+    stops.map(|obstacle| at_its_place(Some(file), &obstacle)).filter(is_sure).collect()
 }
 
 /// Prints the effective configuration, or every fault.
@@ -162,6 +178,11 @@ fn instance(config: &Config, running: &Instance) -> String {
 
 /// Every fault with its position, and their number.
 pub(super) fn told(faults: &[Fault]) -> String {
+    all_told(faults, &[])
+}
+
+/// The same, and what else prevents a start on this machine.
+fn all_told(faults: &[Fault], besides: &[Fault]) -> String {
     // A file that cannot be read was not judged.
     if let [unread @ Fault { line: None, .. }] = faults
         && unread.path.is_empty()
@@ -169,8 +190,12 @@ pub(super) fn told(faults: &[Fault]) -> String {
         return unread.to_string();
     }
     let file = faults.first().and_then(|fault| fault.file.as_deref()).unwrap_or("the configuration");
-    let mut told: Vec<String> = faults.iter().map(Fault::to_string).collect();
-    told.push(format!("{file} is not valid: {}", counted(faults.len(), "fault")));
+    let mut told: Vec<String> = faults.iter().chain(besides).map(Fault::to_string).collect();
+    let besides = match besides.len() {
+        0 => String::new(),
+        count => format!("; and {} to a start on this machine", counted(count, "obstacle")),
+    };
+    told.push(format!("{file} is not valid: {}{besides}", counted(faults.len(), "fault")));
     told.join("\n\n")
 }
 

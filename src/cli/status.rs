@@ -1,10 +1,10 @@
 //! `evenkeel status`: the status of a running balancer, through its admin API, in 80 columns.
 
+mod pools;
+
 use super::admin::{Client, Which};
 use super::columns::WIDTH;
-use super::view::{
-    Mood, Pool, Reload, Server, Shadow, Status, Tier, count, cut, cut_in_the_middle, millis, plain, rate,
-};
+use super::view::{Mood, Reload, Status, count, cut, millis, plain, rate};
 use super::{Failure, File, changes, duration, failed, running, say};
 use crate::state::instance::Instance;
 use clap::Args;
@@ -34,9 +34,8 @@ Exit codes:
 
 /// The exit code of --check when requests are not served.
 const UNSERVED: u8 = 4;
-/// The widths of the columns for names and addresses: what the others leave of it. Longer ones are repeated below in full.
-const NAME: usize = 15;
-const ADDRESS: usize = 21;
+/// With more servers each has one line, if not asked otherwise: the others do not fit on a screen.
+const DETAILED: usize = 20;
 
 /// The arguments of `evenkeel status`.
 #[derive(Clone, Debug, Args)]
@@ -44,6 +43,9 @@ pub struct Arguments {
     /// Print the response of the API unchanged, as JSON
     #[arg(long)]
     pub json: bool,
+    /// Show all about each server: from 21 servers on each has one line, those that are not up first
+    #[arg(long, conflicts_with_all = ["json", "changes"])]
+    details: bool,
     /// Show what the admin API has changed
     #[arg(long)]
     changes: bool,
@@ -67,13 +69,13 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
         return changes::show(&client, arguments.json);
     }
     let Some(every) = arguments.watch else {
-        let (text, serves) = shown(&client, arguments.json)?;
+        let (text, serves) = shown(&client, arguments)?;
         say(text);
         return Ok(if arguments.check && !serves { UNSERVED } else { 0 });
     };
     loop {
         // A balancer that restarts is waited for.
-        let text = match shown(&client, arguments.json) {
+        let text = match shown(&client, arguments) {
             Ok((text, _)) => text,
             Err(Failure::Runtime(reason)) => reason,
             Err(other) => return Err(other),
@@ -88,15 +90,15 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
 }
 
 /// The text to print, and whether requests are served.
-fn shown(client: &Client, as_json: bool) -> Result<(String, bool), Failure> {
+fn shown(client: &Client, arguments: &Arguments) -> Result<(String, bool), Failure> {
     let (place, response) = client.status_and_place().map_err(failed)?;
     let status: Status = serde_json::from_str(&response)
         .map_err(|error| failed(format!("the response of the admin API is not valid: {error}")))?;
-    let text = if as_json {
+    let text = if arguments.json {
         response.trim_end().to_owned()
     } else {
         let has_colours = stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-        report(&status, &place, Paint { has_colours })
+        report(&status, &place, arguments.details, Paint { has_colours })
     };
     Ok((text, status.serves()))
 }
@@ -131,7 +133,7 @@ impl Paint {
     }
 }
 
-fn report(status: &Status, place: &str, paint: Paint) -> String {
+fn report(status: &Status, place: &str, details: bool, paint: Paint) -> String {
     let mut lines = vec![paint.strong(&status.title())];
     lines.extend(fact("configuration", [plain(&configuration(&status.instance))]));
     lines.extend(status.failed_reload().into_iter().flat_map(rejected));
@@ -139,18 +141,13 @@ fn report(status: &Status, place: &str, paint: Paint) -> String {
     lines.extend(fact("admin API", [plain(place)]));
     lines.push(String::new());
     lines.extend(traffic(status));
-    for pool in &status.pools {
-        lines.push(String::new());
-        lines.extend(head(pool, status, paint));
-        lines.extend(pool.shadow.as_ref().map(shadow));
-        lines.extend(pool.tiers.iter().map(tier));
-        let servers: Vec<_> = status.servers.iter().filter(|server| server.pool == pool.name).collect();
-        if servers.is_empty() {
-            lines.push("  no servers".to_owned());
-            continue;
-        }
-        lines.push(paint.dim(&row(["", "name", "address", "state", "req/s", "share", "busy", "latency"])));
-        servers.iter().for_each(|server| lines.extend(of_server(server, paint)));
+    let is_detailed = details || status.servers.len() <= DETAILED;
+    lines.extend(status.pools.iter().flat_map(|pool| pools::lines(pool, status, is_detailed, paint)));
+    if !is_detailed {
+        lines.extend([
+            String::new(),
+            "--details has all about each server, in the order of the file".to_owned(),
+        ]);
     }
     lines.join("\n")
 }
@@ -221,239 +218,5 @@ fn traffic(status: &Status) -> [String; 4] {
     ]
 }
 
-/// The heading of a pool: one line, or two where its name is long.
-fn head(pool: &Pool, status: &Status, paint: Paint) -> Vec<String> {
-    let mood = match (pool.ready, pool.servers) {
-        _ if pool.fail_open.is_some() => Mood::Bad,
-        (_, 0) => Mood::Off,
-        (0, _) => Mood::Bad,
-        (ready, all) if ready < all && status.servers.iter().any(|one| one.mood() == Mood::Bad) => {
-            Mood::Warning
-        }
-        _ => Mood::Good,
-    };
-    let name = format!("pool {}", plain(&pool.name));
-    let before = format!("{}  ", plain(&pool.algorithm));
-    let ready = pool.ready_told();
-    let waiting = pool.waiting_told().map_or_else(String::new, |waiting| format!("  {waiting}"));
-    let after = format!("  in flight {}{waiting}", pool.in_flight);
-    // Measured before it is painted: colours have no width.
-    let is_one_line = fits(&name, &format!(" {before}{ready}{after}"));
-    let facts = format!("{before}{}{after}", paint.mood(mood, &ready));
-    let name = paint.strong(&name);
-    if is_one_line { vec![format!("{name}  {facts}")] } else { vec![name, format!("  {facts}")] }
-}
-
-/// How far the second algorithm of a pool differs from the first.
-fn shadow(shadow: &Shadow) -> String {
-    let Shadow { algorithm, same, different } = shadow;
-    let percent = 100.0 * *different as f64 / (same + different).max(1) as f64;
-    let all = count(same + different);
-    format!("  shadow {}  would choose another server for {percent:.1} % of {all}", plain(algorithm))
-}
-
-/// What a tier of a pool gets now.
-fn tier(tier: &Tier) -> String {
-    let (name, share) = (cut(&plain(&tier.name), 24), 100.0 * tier.share);
-    let ready = format!("{} of {} can take requests", tier.ready, tier.servers);
-    format!("  tier {name:24}  {ready}, gets {share:.0} %")
-}
-
-/// Columns of 80 in all.
-fn row(cells: [&str; 8]) -> String {
-    let [mark, name, address, state, rate, share, busy, latency] = cells;
-    let (name, address) = (cut_in_the_middle(name, NAME), cut_in_the_middle(address, ADDRESS));
-    format!(
-        "  {mark:1} {name:NAME$} {address:ADDRESS$} {state:8} {rate:>7} {share:>5} {busy:>4} {latency:>8}"
-    )
-    .trim_end()
-    .to_owned()
-}
-
-/// A server's row, and further lines where there is more to say.
-fn of_server(server: &Server, paint: Paint) -> Vec<String> {
-    let (name, address, state) = (plain(&server.name), plain(&server.address), plain(&server.state));
-    let (rate, share, latency) = (rate(server.rate), server.share(), server.latency());
-    let busy = server.in_flight.to_string();
-    let line = row([server.mark(), &name, &address, &state, &rate, &share, &busy, &latency]);
-    let (mark, padded) = (server.mark(), format!("{state:8}"));
-    // Painted after it was padded: colours have no width.
-    let line = line.replacen(mark, &paint.mood(server.mood(), mark), 1);
-    let line = line.replacen(&padded, &paint.mood(server.mood(), &padded), 1);
-    let weight = (server.weight != 1).then(|| format!("weight {}", server.weight));
-    let used = server.fail_open.then(|| "gets requests all the same".to_owned());
-    let why = (server.mood() != Mood::Good).then(|| server.why()).filter(|why| !why.is_empty());
-    let before =
-        server.place().into_iter().chain([weight, server.slow_start_told(), used].into_iter().flatten());
-    let more: Vec<String> = before.chain(why).collect();
-    let below = |text: String| paint.dim(&format!("    {}", cut(&text, WIDTH - 4)));
-    let more = (!more.is_empty()).then(|| below(more.join("; ")));
-    let probes = Some(server.probes()).filter(|probes| !probes.is_empty()).map(below);
-    // Those that the columns cut: with an address for a name both are the same.
-    let is_cut = |text: &String, width| text.chars().count() > width;
-    let full_name = is_cut(&name, NAME).then(|| below(name.clone()));
-    let full_address = (is_cut(&address, ADDRESS) && address != name).then(|| below(address.clone()));
-    [Some(line), full_name, full_address, more, probes].into_iter().flatten().collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn status() -> Status {
-        serde_json::from_value(serde_json::json!({
-            "version": "0.1.0", "uptime_s": 3700, "draining": false,
-            "instance": { "pid": 12, "config": "/etc/evenkeel/config.json", "listeners": ["0.0.0.0:8000"] },
-            "threadpool": { "max": 50, "workers": 3, "in_flight": 2, "queue_capacity": 100 },
-            "pools": [{ "name": "default", "algorithm": "dynamic", "servers": 3, "ready": 1, "in_flight": 2 },
-                      { "name": "api", "algorithm": "round_robin" }],
-            "servers": [
-                { "name": "a", "pool": "default", "address": "127.0.0.1:9001", "state": "up", "mode": "ready",
-                  "weight": 5, "rate": 12.0, "share": 0.75, "in_flight": 2, "ewma_ms": 1.234,
-                  "last_check": { "type": "tcp", "at": "2026-07-01T08:00:09Z", "outcome": "connected", "took_ms": 0.25 },
-                  "last_failed_check": { "type": "tcp", "at": "2026-07-01T08:00:00Z", "outcome": "connection refused" } },
-                { "name": "a-name-that-is-too-long", "pool": "default", "address": "backend.example.internal:8080",
-                  "state": "down", "mode": "ready", "weight": 1, "rate": 0.0,
-                  "reason": "3 probes failed in a row (connection refused) at http://backend.example.internal:8080/health" },
-                { "name": "c\u{1b}[2J", "pool": "default", "address": "10.0.0.3:80", "state": "drain",
-                  "mode": "drain", "weight": 1, "backup": true, "rate": 4.0, "share": 0.25 }
-            ],
-            "totals": { "requests": 1234567, "responses": { "2xx": 1234000, "5xx": 567, "none": 0 },
-                        "rejections": { "no_server": 7 }, "connections": { "open": 9 },
-                        "request_ms": { "p50": 1.0, "p90": 8.5, "p99": 120.0 } }
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn a_status_fits_into_80_columns_and_says_which_balancer_it_is() {
-        let expected = "\
-evenkeel 0.1.0, pid 12, up 1h 1m 40s
-  configuration  /etc/evenkeel/config.json
-  listens on     0.0.0.0:8000
-  admin API      the socket /run/a.sock
-
-requests  1,234,567  2xx 1,234,000  5xx 567  rejected or failed 7
-now       16/s to servers
-latency   p50 1.00 ms  p90 8.50 ms  p99 120 ms, since the start
-workers   3 of 50  in flight 2  queue 0 of 100  waiting 0  connections 9
-
-pool default  dynamic  1 of 3 take requests  in flight 2
-    name            address               state      req/s share busy  latency
-  ● a               127.0.0.1:9001        up            12  75 %    2  1.23 ms
-    weight 5
-    tcp probe: connected in 0.25 ms; failed 2026-07-01T08:00:00Z: connection re…
-  ✕ a-name-…oo-long backend.ex…ernal:8080 down           0     -    0        -
-    a-name-that-is-too-long
-    backend.example.internal:8080
-    3 probes failed in a row (connection refused) at http://backend.example.int…
-  ◐ c\\u{1b}[2J      10.0.0.3:80           drain        4.0  25 %    0        -
-    backup; drained by the operator
-
-pool api  round_robin  0 of 0 take requests  in flight 0
-  no servers";
-        let text = report(&status(), "the socket /run/a.sock", Paint { has_colours: false });
-        assert_eq!(text, expected);
-        assert!(text.lines().all(|line| line.chars().count() <= WIDTH));
-    }
-
-    #[test]
-    fn long_names_and_many_listeners_stay_within_80_columns() {
-        let mut status = status();
-        status.instance.listeners = (0..9).map(|at| format!("[2001:db8::{at}]:65535")).collect();
-        (status.pools[0].name, status.pools[0].waiting) = ("p".repeat(64), 12);
-        status.pools[0].queue_capacity = 1000;
-        status.servers.iter_mut().for_each(|server| server.pool = "p".repeat(64));
-        status.servers[0].address = "[2001:db8:1234:5678:9abc:def0:1234:5678]:65535".to_owned();
-        let text = report(&status, "x", Paint { has_colours: false });
-        let pool = format!("pool {}", "p".repeat(64));
-        for expected in [
-            "  listens on     [2001:db8::0]:65535, [2001:db8::1]:65535, [2001:db8::2]:65535,",
-            "                 [2001:db8::3]:65535, [2001:db8::4]:65535, [2001:db8::5]:65535,",
-            pool.as_str(),
-            "  dynamic  1 of 3 take requests  in flight 2  waiting 12 of 1,000",
-            "  ● a               [2001:db8:…678]:65535 up            12  75 %    2  1.23 ms",
-            "    [2001:db8:1234:5678:9abc:def0:1234:5678]:65535",
-        ] {
-            assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");
-        }
-        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
-    }
-
-    #[test]
-    fn a_rejected_reload_is_shown_with_its_fault() {
-        let mut status = status();
-        let message = "config.json:6:34: servers.queue_capacity: expected a number, found \"many\"";
-        let reload = |result: &str| Reload {
-            at: "2026-11-27T20:56:33Z".to_owned(),
-            result: result.to_owned(),
-            message: message.to_owned(),
-        };
-        let shown = |status: &Status| report(status, "x", Paint { has_colours: false });
-        status.config.last_reload = Some(reload("applied"));
-        assert!(!shown(&status).contains("reload"));
-        status.config.last_reload = Some(reload("failed"));
-        let text = shown(&status);
-        for expected in [
-            "evenkeel 0.1.0, pid 12, up 1h 1m 40s, last reload rejected",
-            "                 the reload at 2026-11-27T20:56:33Z was rejected:",
-            "                 config.json:6:34: servers.queue_capacity: expected a number, f…",
-        ] {
-            assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");
-        }
-        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
-    }
-
-    #[test]
-    fn a_pool_that_fails_open_and_its_servers_are_marked() {
-        let mut status = status();
-        status.pools[0].fail_open = Some(super::super::view::FailOpen { used: 1 });
-        status.servers[1].fail_open = true;
-        let text = report(&status, "x", Paint { has_colours: false });
-        for expected in [
-            "pool default  dynamic  1 of 3 take requests, 1 of them not up  in flight 2",
-            "    gets requests all the same; 3 probes failed in a row (connection refused) a…",
-        ] {
-            assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");
-        }
-    }
-
-    #[test]
-    fn tiers_have_a_line_each_and_a_server_says_where_it_belongs() {
-        let mut status = status();
-        let tier = |name: &str, ready, share| Tier { name: name.to_owned(), servers: 12, ready, share };
-        status.pools[0].tiers =
-            vec![tier("priority 0, own zone", 3, 0.3125), tier("priority 0, other zones", 12, 0.6875)];
-        status.servers[0].member_of = Some("web".to_owned());
-        status.servers[0].zone = Some("eu-west-1a".to_owned());
-        status.servers[0].priority = 2;
-        let text = report(&status, "x", Paint { has_colours: false });
-        for expected in [
-            "  tier priority 0, own zone      3 of 12 can take requests, gets 31 %",
-            "  tier priority 0, other zones   12 of 12 can take requests, gets 69 %",
-            "    member of web; priority 2; zone eu-west-1a; weight 5",
-        ] {
-            assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");
-        }
-        assert!(text.lines().all(|line| line.chars().count() <= WIDTH));
-    }
-
-    #[test]
-    fn a_balancer_without_a_file_names_none() {
-        let with = Instance::of(Path::new("/etc/evenkeel/config.json"));
-        assert_eq!(configuration(&with), "/etc/evenkeel/config.json");
-        let without = Instance { without_file: true, ..with };
-        assert_eq!(configuration(&without), "no file; started in /etc/evenkeel");
-    }
-
-    #[test]
-    fn colours_change_nothing_but_colours() {
-        let coloured = report(&status(), "x", Paint { has_colours: true });
-        assert!(coloured.contains("\x1b[1;31m✕\x1b[0m") && coloured.contains("\x1b[32mup      \x1b[0m"));
-        let mut without = coloured.clone();
-        for code in ["0", "1", "2", "32", "33", "34", "1;31"] {
-            without = without.replace(&format!("\x1b[{code}m"), "");
-        }
-        assert_eq!(without, report(&status(), "x", Paint { has_colours: false }));
-    }
-}
+mod tests;

@@ -150,14 +150,14 @@ pub(super) struct Quantiles {
     pub(super) p99: f64,
 }
 
-/// How a server is doing, for its mark and its colour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a server is doing, for its mark and its colour; what needs the operator most comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Mood {
-    Good,
-    Pending,
-    Warning,
     Bad,
+    Warning,
+    Pending,
     Off,
+    Good,
 }
 
 impl Server {

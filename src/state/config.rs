@@ -66,7 +66,9 @@ pub use health_check::{
 pub use listener::{Certificate, ClientAuth, HostCertificate, Listener, Place, TlsToClients, TlsVersion};
 #[cfg(test)]
 pub(super) use load::parse_routes;
-pub use load::{Input, fault_at, load, load_from, parse, parse_change, parse_server, print};
+pub use load::{
+    Input, fault_at, load, load_despite_faults, load_from, parse, parse_change, parse_server, print,
+};
 pub use load_report::LoadReport;
 pub use logs::{AccessLog, AccessTarget, Log, LogFormat, SyslogPlace};
 pub use routes::RouteSpec;

@@ -228,3 +228,41 @@ fn what_is_in_the_way_on_this_machine_is_reported_with_exit_code_1() {
     check(Some(&file), "check", 1, &told, &[]);
     check(Some(&file), "check --file-only", 0, &["config.json is valid"], &[]);
 }
+
+/// Whoever mends one fault does not want to meet the next one at the next try.
+#[test]
+fn all_faults_are_told_at_once_those_of_the_file_and_those_of_this_machine() {
+    let tls = r#""load_balancer": { "listeners": [ { "port": 0, "tls": {
+  "certificates": [ { "certificate": "a.pem", "key": "a.key" }, { "certificate": "both.pem" } ],
+  "client_auth": { "ca": "ca.pem", "crl": "ca.crl" } } } ] },
+  "admin": { "bind": null, "state_file": "not-there/state.json" },
+  "servers": { "tls": { "ca": "ca.pem", "crl": "x.crl", "certificate": "x.pem", "key": "x.key" }, "list": [ { "address": "127.0.0.1:1" } ] }"#;
+    let absent = |key: &str, file: &str| format!(": {key}: there is no file {file} in ");
+    let listener = "load_balancer.listeners[0].tls";
+    let missing = [
+        absent(&format!("{listener}.certificates[0].certificate"), "a.pem"),
+        absent(&format!("{listener}.certificates[0].key"), "a.key"),
+        absent(&format!("{listener}.certificates[1].certificate"), "both.pem"),
+        absent(&format!("{listener}.client_auth.ca"), "ca.pem"),
+        absent(&format!("{listener}.client_auth.crl"), "ca.crl"),
+        absent("servers.tls.ca", "ca.pem"),
+        absent("servers.tls.crl", "x.crl"),
+        absent("servers.tls.certificate", "x.pem"),
+        absent("servers.tls.key", "x.key"),
+    ];
+    let missing: Vec<&str> = missing.iter().map(String::as_str).collect();
+    let state = "warning: config.json:4:42: admin.state_file: the folder not-there does not exist";
+    let valid = "is valid, but a balancer cannot start with it on this machine: 9 obstacles";
+    check(Some(&format!("{{ {tls} }}")), "check", 1, &[&missing[..], &[state, valid]].concat(), &[]);
+    // With faults in the file as well; what stands in a list with a fault has no certain place.
+    let routes = r#""routes": [ { "path": "x" }, { "path": "/", "respond": { "file": "page.html" } } ], "log": { "levl": 1 }"#;
+    let both = format!("{{ {tls},\n{routes} }}");
+    let told =
+        ["routes[0].path", "log.levl", "not valid: 2 faults; and 9 obstacles to a start on this machine"];
+    check(Some(&both), "check", 3, &[&missing[..], &told].concat(), &[]);
+    check(Some(&both), "check --file-only", 3, &["not valid: 2 faults\n"], &[]);
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.json"), &both).unwrap();
+    let text = String::from_utf8(evenkeel(folder.path(), "check").stdout).unwrap();
+    assert_eq!(text.matches("there is no file").count(), 9, "{text}");
+}

@@ -197,6 +197,7 @@ fn nginx_with_applications_under_paths() {
     carried.answers(
         "http",
         &[
+            ("example.com", "GET /nextcloud?a=b", "", 301, Some("/nextcloud/?a=b")),
             ("example.com", "GET /jenkins", "", 301, Some("/jenkins/")),
             ("example.com", "GET /jenkins?a=b", "", 301, Some("/jenkins/?a=b")),
             (
@@ -272,10 +273,11 @@ fn nginx_with_an_api_for_other_origins() {
         "default",
         &[
             (host, "GET /a?b", "", "127.0.0.1:3000", "/a?b"),
-            (host, "OPTIONS /a", "Origin: https://evil.example\r\n", "127.0.0.1:3000", "/a"),
             (host, "GET /ws/chat", "", "127.0.0.1:3001", "/chat"),
             (host, "GET /users/12/avatar?s=2", "", "127.0.0.1:3002", "/avatars/12.png?s=2"),
             (host, "GET /users/x/avatar", "", "127.0.0.1:3000", "/users/x/avatar"),
+            (host, "POST /login", "Content-Length: 0\r\n", "127.0.0.1:3000", "/login"),
+            // As nginx admits with `burst=2`.
             (host, "POST /login", "Content-Length: 0\r\n", "127.0.0.1:3000", "/login"),
             (host, "POST /login", "Content-Length: 0\r\n", "127.0.0.1:3000", "/login"),
         ],
@@ -284,6 +286,8 @@ fn nginx_with_an_api_for_other_origins() {
         "default",
         &[
             (host, "POST /login", "Content-Length: 0\r\n", 429, None),
+            (host, "OPTIONS /a", "Origin: https://evil.example\r\n", 204, None),
+            (host, "GET /ws", "", 301, Some("/ws/")),
             (host, "GET /internal/a", "", 403, None),
             ("other.example.com", "GET /", "", 404, None),
         ],
@@ -324,6 +328,8 @@ fn haproxy_with_hosts_acme_and_a_redirect() {
         &[
             ("old.example.com", "GET /a?b", "", 301, Some("https://www.example.com/a?b")),
             ("www.example.com", "GET /admin/users", "", 403, None),
+            ("www.example.com", "GET /administrator", "", 403, None),
+            ("help.example.com", "GET /admin", "", 403, None),
         ],
     );
     let reply = "X-Reply: Set-Cookie: s=1; Path=/\r\nX-Reply: Server: app\r\n";

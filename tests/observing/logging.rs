@@ -126,6 +126,31 @@ fn a_pool_that_the_operator_leaves_without_a_server_is_logged() {
     }
 }
 
+/// A server that has just been added is not known yet, and a pool without servers serves nobody.
+#[test]
+fn requests_are_said_to_be_served_again_only_when_a_server_is_up() {
+    let [mut absent, mut second, other] = [(); 3].map(|()| Origin::responds("fine"));
+    [&mut absent, &mut second].into_iter().for_each(Origin::stop);
+    let check = json!({ "enabled": true, "interval": "100ms", "rise": 1, "fall": 1 });
+    let config = json!({ "admin": { "socket": "a.sock" },
+                         "servers": { "list": list(&[&absent]), "health_check": check } });
+    let balancer = Evenkeel::start(config);
+    balancer.logs("no server can take requests: 1 of 1");
+    let add = |name: &str, address: String| {
+        let server = json!({ "name": name, "address": address }).to_string();
+        balancer.api_page("POST /api/v1/servers", &server).unwrap();
+    };
+    add("b", second.address().to_string());
+    balancer.logs("server b (");
+    balancer.api_page("DELETE /api/v1/servers/b", "").unwrap();
+    balancer.api_page("DELETE /api/v1/servers/a", "").unwrap();
+    add("c", other.address().to_string());
+    balancer.logs("server c (");
+    balancer.logs("requests are served again");
+    let told = balancer.log_lines().iter().filter(|line| line.contains("requests are served again")).count();
+    assert_eq!(told, 1);
+}
+
 #[test]
 fn with_a_reader_that_is_stuck_it_serves_checks_and_stops() {
     let (mut origin, (_read, write)) = (Origin::responds("fine"), full_pipe());

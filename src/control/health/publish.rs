@@ -51,7 +51,8 @@ impl Agent {
         }
     }
 
-    /// One clear line when no server of a pool is left, and one when one is back: by its health, its agent or the operator.
+    /// One clear line when no server of a pool is left, and one when one is back: by its health, its agent or the operator. A
+    /// server that has just been added, or a pool that has none left, is no reason for the second one.
     pub(super) fn say_if_all_down(&mut self) {
         let version = self.table.version();
         if self.version.replace(version) == Some(version) {
@@ -60,7 +61,11 @@ impl Agent {
         let snapshot = self.table.snapshot();
         for (pool, known) in self.pools.iter_mut() {
             let Some(servers) = snapshot.find_pool(pool) else { continue };
-            let up = !servers.ready.is_empty() || servers.count == 0;
+            let is_known = |server: &Arc<Server>| server.health() != Health::Starting;
+            let up = match known.serves {
+                true => !servers.ready.is_empty() || servers.count == 0,
+                false => servers.ready.iter().any(is_known),
+            };
             let of_pool = match pool {
                 PoolId(0) => String::new(),
                 _ => format!("pool {}: ", known.name),

@@ -11,7 +11,7 @@ use super::{Guards, RouteSpec, routes};
 #[cfg(test)]
 use crate::policy::retry;
 use crate::state::stamp::Stamped;
-use std::io::Read;
+use std::io;
 use std::path::Path;
 
 /// Reads and refines a file, and those that it includes. Every fault of them is in the error, in the order of the texts.
@@ -19,10 +19,17 @@ pub fn load(path: &Path) -> Result<Config, Vec<Fault>> {
     Written::read(path)?.refine().config
 }
 
-/// The same for what is no file, such as the standard input; relative paths start in the current folder.
-pub fn load_from(input: impl Read, name: &str) -> Result<Config, Vec<Fault>> {
+/// What a file says that is not valid, without what is at fault; `None` if it cannot be read as a configuration at all.
+pub fn load_despite_faults(path: &Path) -> Option<Config> {
+    let document = Document::of_file(path).ok()?;
+    let config = refined(&document, path.parent().unwrap_or(Path::new(""))).config;
+    Some(Config { file: Some(path.to_owned()), ..config })
+}
+
+/// The same as [`load`] for what is no file, such as the standard input; relative paths start in the current folder.
+pub fn load_from(input: impl io::Read, name: &str) -> Result<Config, Vec<Fault>> {
     let text = document::read_from(input).map_err(|advice| vec![Fault::of_file(name, advice)])?;
-    refined(&Document::of_text(Some(name.to_owned()), &text, Path::new(""))?, Path::new("")).0
+    refined(&Document::of_text(Some(name.to_owned()), &text, Path::new(""))?, Path::new("")).config()
 }
 
 /// A configuration that is read.
@@ -49,13 +56,13 @@ pub fn print(input: &Input<'_>) -> Result<String, Vec<Fault>> {
             (Document::of_text(name.map(str::to_owned), text, folder)?, *folder)
         }
     };
-    let config = refined(&read, folder).0?;
+    let config = refined(&read, folder).config()?;
     Ok(super::print::effective(&read, &config))
 }
 
 /// Refines a text; `folder` is where relative paths start.
 pub fn parse(text: &str, folder: &Path) -> Result<Config, Vec<Fault>> {
-    refined(&Document::of_text(None, text, folder)?, folder).0
+    refined(&Document::of_text(None, text, folder)?, folder).config()
 }
 
 /// A fault that only the machine can report, such as a missing folder, at the position of its key in the file; without
@@ -116,12 +123,27 @@ fn tree_of(source: &Source) -> Result<Node, Vec<Fault>> {
     tree::parse(source, 0).map_err(|fault| vec![source.fault(String::new(), fault.advice, Some(fault.at))])
 }
 
-/// The configuration of a document, or every fault of it; and the files whose contents belong to it.
-pub(super) fn refined(document: &Document, folder: &Path) -> (Result<Config, Vec<Fault>>, Vec<Stamped>) {
+/// What comes of a document.
+pub(super) struct Read {
+    /// Without what is at fault.
+    config: Config,
+    faults: Vec<Fault>,
+    /// The files whose contents belong to it.
+    pub(super) contents: Vec<Stamped>,
+}
+
+impl Read {
+    /// The configuration, or every fault of it.
+    pub(super) fn config(self) -> Result<Config, Vec<Fault>> {
+        if self.faults.is_empty() { Ok(self.config) } else { Err(self.faults) }
+    }
+}
+
+pub(super) fn refined(document: &Document, folder: &Path) -> Read {
     let mut reader = Reader::with(document.faults.clone());
     let config = refine::config(&mut reader, &document.node, folder);
     check::contradictions(&config, &mut reader);
     let contents = reader.take_contents();
     let (faults, warnings) = reader.finish(&document.source);
-    (if faults.is_empty() { Ok(Config { warnings, ..config }) } else { Err(faults) }, contents)
+    Read { config: Config { warnings, ..config }, faults, contents }
 }

@@ -35,8 +35,9 @@ impl Written {
     /// Refines it; files that it names (certificates, networks, users, pages) are read as they are now.
     pub fn refine(&self) -> Refined {
         let folder = self.path.parent().unwrap_or(Path::new(""));
-        let (read, contents) = refined(&self.document, folder);
-        let config = read.map(|config| Config {
+        let mut read = refined(&self.document, folder);
+        let contents = std::mem::take(&mut read.contents);
+        let config = read.config().map(|config| Config {
             file: Some(self.path.clone()),
             files: self.document.files.clone(),
             contents: contents.clone(),

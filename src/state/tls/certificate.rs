@@ -5,7 +5,7 @@ use crate::base::cryptography::provider;
 use crate::base::files::{self, unreadable};
 use crate::base::trust::date;
 use crate::state::config::Certificate;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{Error, InconsistentKeys};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -38,25 +38,33 @@ pub enum Part {
     Key,
 }
 
-/// Reads both files. `now` is in seconds since 1970. The error is for the operator.
-pub fn load(files: &Certificate, now: i64) -> Result<Loaded, (Part, String)> {
-    let chain = chain(&files.certificate).map_err(|advice| (Part::Certificate, advice))?;
+/// What is wrong with one of the two files, for the operator.
+pub type Flaw = (Part, String);
+
+/// Reads both files. `now` is in seconds since 1970. All that is wrong with them is in the error.
+pub fn load(files: &Certificate, now: i64) -> Result<Loaded, Vec<Flaw>> {
+    let certificates = chain(&files.certificate).map_err(|advice| (Part::Certificate, advice));
+    match (certificates, signing(&files.key).map_err(|advice| (Part::Key, advice))) {
+        (Ok(chain), Ok(signing)) => pair(files, CertifiedKey::new(chain, signing), now),
+        (Err(one), Err(other)) if files.key == files.certificate && one.1 == other.1 => Err(vec![one]),
+        (one, other) => Err(one.err().into_iter().chain(other.err()).collect()),
+    }
+}
+
+/// A certificate and a key that could be read: whether they belong together and can be used now.
+fn pair(files: &Certificate, certified: CertifiedKey, now: i64) -> Result<Loaded, Vec<Flaw>> {
     let shown = files.certificate.display();
     let of_certificate = |advice: String| (Part::Certificate, format!("{shown} {advice}"));
-    let parsed = chain.iter().map(|der| parsed(der)).collect::<Option<Vec<_>>>();
-    let parsed = parsed
-        .ok_or_else(|| of_certificate("has a certificate that cannot be read; export it again".into()))?;
-    let key = key(&files.key).map_err(|advice| (Part::Key, advice))?;
-    let signing = provider().key_provider.load_private_key(key);
-    let signing = signing.map_err(|_| {
-        let advice = "has a private key of a kind that is not supported; use RSA with 2048 bits or more, ECDSA (P-256, \
-                      P-384) or Ed25519";
-        (Part::Key, format!("{} {advice}", files.key.display()))
+    let parsed = certified.cert.iter().map(|der| parsed(der)).collect::<Option<Vec<_>>>();
+    let parsed = parsed.ok_or_else(|| {
+        vec![of_certificate("has a certificate that cannot be read; export it again".into())]
     })?;
-    let certified = CertifiedKey::new(chain.clone(), signing);
-    fits(&certified, &chain, files)?;
-    in_order(&parsed).map_err(of_certificate)?;
-    in_time(&parsed, now).map_err(of_certificate)?;
+    let is_its_key = fits(&certified, files);
+    let is_usable = in_order(&parsed).and_then(|()| in_time(&parsed, now)).map_err(of_certificate);
+    let flaws: Vec<_> = is_its_key.err().into_iter().chain(is_usable.err()).collect();
+    if !flaws.is_empty() {
+        return Err(flaws);
+    }
     let (names, not_after) = match parsed.first() {
         Some(first) => (names(first), first.validity().not_after.timestamp()),
         None => (Vec::new(), 0),
@@ -90,6 +98,15 @@ pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
         Kind::Other => {
             format!("{shown} has no certificate (-----BEGIN CERTIFICATE-----); write a PEM file that has")
         }
+    })
+}
+
+/// The private key of a file, to sign with.
+fn signing(path: &Path) -> Result<Arc<dyn SigningKey>, String> {
+    provider().key_provider.load_private_key(key(path)?).map_err(|_| {
+        let advice = "has a private key of a kind that is not supported; use RSA with 2048 bits or more, ECDSA (P-256, \
+                      P-384) or Ed25519";
+        format!("{} {advice}", path.display())
     })
 }
 
@@ -196,11 +213,7 @@ pub fn parsed<'d>(der: &'d CertificateDer<'_>) -> Option<X509Certificate<'d>> {
 }
 
 /// Whether the key is that of the first certificate.
-fn fits(
-    certified: &CertifiedKey,
-    chain: &[CertificateDer<'static>],
-    files: &Certificate,
-) -> Result<(), (Part, String)> {
+fn fits(certified: &CertifiedKey, files: &Certificate) -> Result<(), Flaw> {
     match certified.keys_match() {
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => return Ok(()),
         Err(Error::InconsistentKeys(_)) => {}
@@ -212,7 +225,7 @@ fn fits(
     let is_its = |der: &CertificateDer<'static>| {
         CertifiedKey::new(vec![der.clone()], Arc::clone(&certified.key)).keys_match().is_ok()
     };
-    if chain.iter().skip(1).any(is_its) {
+    if certified.cert.iter().skip(1).any(is_its) {
         let advice = "has its certificates in the wrong order; write that of the key first, then its issuer, and so on";
         return Err((Part::Certificate, format!("{} {advice}", files.certificate.display())));
     }

@@ -34,16 +34,26 @@ pub(super) type Fault = (&'static str, String);
 
 impl Clients {
     /// Reads the files; sessions go on where these are the same clients as some of `before`.
-    pub(super) fn read(auth: Option<&ClientAuth>, before: &[Clients], now: i64) -> Result<Self, Fault> {
+    pub(super) fn read(auth: Option<&ClientAuth>, before: &[Clients], now: i64) -> Result<Self, Vec<Fault>> {
         let stamps = stamps(auth);
         let is_same = |clients: &&Clients| clients.auth.as_ref() == auth && clients.stamps == stamps;
         let tickets = before.iter().find(is_same).map(|clients| Arc::clone(&clients.tickets));
         let (verifier, lists) = match auth {
-            Some(auth) => verifier(auth, now).map(|(verifier, lists)| (Some(verifier), lists))?,
+            Some(auth) => {
+                let (verifier, lists) = verifier(auth, now).map_err(|fault| {
+                    let unread =
+                        (fault.0 == "ca").then(|| revocation::unopened(auth.crl.as_deref())).flatten();
+                    [Some(fault), unread.map(|advice| ("crl", advice))]
+                        .into_iter()
+                        .flatten()
+                        .collect::<Vec<_>>()
+                })?;
+                (Some(verifier), lists)
+            }
             None => (None, Vec::new()),
         };
         let tickets = tickets.map_or_else(|| Tickets::new().map(Arc::new), Ok);
-        let tickets = tickets.map_err(|error| ("", error.to_string()))?;
+        let tickets = tickets.map_err(|error| vec![("", error.to_string())])?;
         Ok(Clients { auth: auth.cloned(), stamps, verifier, lists, tickets })
     }
 
@@ -161,7 +171,7 @@ impl ClientCertVerifier for IssuedOrNamed {
 type Verifier = (Arc<dyn ClientCertVerifier>, Vec<Expiry>);
 
 /// The error has the key that is at fault.
-fn verifier(auth: &ClientAuth, now: i64) -> Result<Verifier, (&'static str, String)> {
+fn verifier(auth: &ClientAuth, now: i64) -> Result<Verifier, Fault> {
     let of_ca = |advice| ("ca", advice);
     let roots = Arc::new(roots(&auth.ca).map_err(of_ca)?);
     let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider());

@@ -3,7 +3,7 @@
 
 use super::super::stamp::{Stamp, stamp};
 use super::Problem;
-use super::certificate::{self, Loaded, Part};
+use super::certificate::{self, Flaw, Loaded, Part};
 use super::choice::{Choice, Conflict};
 use super::clients::{self, Clients};
 use crate::base::cryptography::provider;
@@ -223,10 +223,7 @@ impl Current {
             let (files, auth) = (&certificate.files, certificate.client_auth.as_ref());
             let key_here = format!("{key}.certificates[{at}]");
             let one = certificate::load(files, now);
-            let one = one.map_err(|(part, advice)| Problem {
-                key: format!("{key_here}.{}", part_of(part, files)),
-                advice,
-            });
+            let one = one.map_err(|flaws| problems_of(flaws, &key_here, files));
             let index = match all.iter().position(|clients| clients.are(auth)) {
                 Some(index) => Ok(index),
                 None => Clients::read(auth, known, now).map(|clients| {
@@ -237,14 +234,15 @@ impl Current {
             match (one, index) {
                 (Ok(one), Ok(index)) => loaded.push((one, index)),
                 (one, index) => {
-                    problems.extend(one.err());
+                    problems.extend(one.err().into_iter().flatten());
                     let is_own = certificate.client_auth != settings.client_auth;
                     let key = if is_own { &key_here } else { key };
-                    let problem = index.err().map(|(part, advice)| match part {
+                    let faults = index.err().into_iter().flatten().map(|(part, advice)| match part {
                         "" => Problem { key: key.to_owned(), advice: cannot(advice) },
                         part => Problem { key: format!("{key}.client_auth.{part}"), advice },
                     });
-                    problems.extend(problem.filter(|problem| !problems.contains(problem)));
+                    let new: Vec<_> = faults.filter(|problem| !problems.contains(problem)).collect();
+                    problems.extend(new);
                 }
             }
         }
@@ -270,8 +268,12 @@ fn cannot(error: impl std::fmt::Display) -> String {
     format!("TLS cannot be set up: {error}")
 }
 
-pub(super) fn part_of(part: Part, files: &Certificate) -> &'static str {
-    if part == Part::Key && files.key != files.certificate { "key" } else { "certificate" }
+/// What is wrong with a certificate and its key, at their keys below `key`.
+pub(super) fn problems_of(flaws: Vec<Flaw>, key: &str, files: &Certificate) -> Vec<Problem> {
+    let part_of =
+        |part| if part == Part::Key && files.key != files.certificate { "key" } else { "certificate" };
+    let problem = |(part, advice)| Problem { key: format!("{key}.{}", part_of(part)), advice };
+    flaws.into_iter().map(problem).collect()
 }
 
 fn conflicting(key: &str, conflict: &Conflict) -> Problem {

@@ -3,6 +3,7 @@
 
 use super::certificate::{self, contains};
 use super::listener::Expiry;
+use crate::base::files::{self, unreadable};
 use crate::base::trust::date;
 use rustls::CertRevocationListError;
 use rustls_pki_types::pem::PemObject;
@@ -31,6 +32,11 @@ struct List {
     from: i64,
     until: i64,
     is_of_version_1: bool,
+}
+
+/// Why a file of lists cannot be opened: to be told beside a fault of the authorities, without which it is not judged.
+pub(super) fn unopened(path: Option<&Path>) -> Option<String> {
+    path.and_then(|path| files::open(path).err().map(|error| unreadable(path, &error)))
 }
 
 /// Reads a file of lists. `authorities` are the certificates of `ca`, the file that is named there; `now` is in seconds since 1970.

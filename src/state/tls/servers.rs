@@ -3,7 +3,7 @@
 use super::super::stamp::{Stamp, stamp};
 use super::Problem;
 use super::certificate;
-use super::listener::{Expiry, expiry, part_of, roots};
+use super::listener::{Expiry, expiry, problems_of, roots};
 use super::revocation;
 use crate::base::cryptography::{AnyCertificate, provider};
 use crate::base::ids::PoolId;
@@ -13,6 +13,7 @@ use crate::state::config::{Config, TlsToServers};
 use crate::state::live::Live;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, VerifierBuilderError};
+use rustls::sign::CertifiedKey;
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, InvalidMessage, RootCertStore,
 };
@@ -78,26 +79,22 @@ impl ServersTls {
     /// Reads everything that connections to these servers need; `key` is that of the settings.
     fn open(pool: &str, settings: &TlsToServers, key: &str, now: i64) -> Result<Self, Vec<Problem>> {
         let stamps = stamps(settings);
-        let problem = |key: String, advice: String| vec![Problem { key, advice }];
-        let internal =
-            |error: &dyn std::fmt::Display| problem(key.to_owned(), format!("TLS cannot be set up: {error}"));
-        let (verifier, lists) = match settings.verify {
-            true => {
-                verifier(settings, now).map_err(|(part, advice)| problem(format!("{key}{part}"), advice))?
-            }
-            false => (Arc::new(AnyCertificate) as _, Vec::new()),
-        };
+        let (Verifier { verifier, lists }, shown) =
+            match (Verifier::of(settings, key, now), shown(settings, key, now)) {
+                (Ok(verifier), Ok(shown)) => (verifier, shown),
+                (one, other) => return Err(one.err().into_iter().chain(other.err()).flatten().collect()),
+            };
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        let builder = builder.map_err(|error| internal(&error))?;
+        let builder = builder.map_err(|error| {
+            let (_, advice) = cannot(error);
+            vec![Problem { key: key.to_owned(), advice }]
+        })?;
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-        let mut certificate = None;
-        let mut config = match &settings.certificate {
-            None => builder.with_no_client_auth(),
-            Some(files) => {
-                let loaded = certificate::load(files, now)
-                    .map_err(|(part, advice)| problem(format!("{key}.{}", part_of(part, files)), advice))?;
-                certificate = Some(expiry(files, &loaded));
-                builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(loaded.key)))
+        let (certificate, mut config) = match shown {
+            None => (None, builder.with_no_client_auth()),
+            Some((expiry, key)) => {
+                let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(key));
+                (Some(expiry), builder.with_client_cert_resolver(resolver))
             }
         };
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
@@ -148,15 +145,41 @@ fn stamps(settings: &TlsToServers) -> Vec<Stamp> {
     settings.ca.iter().chain(&settings.crl).chain(own).map(|file| stamp(file)).collect()
 }
 
+/// The certificate that servers are shown, and until when it is valid.
+type Shown = (Expiry, Arc<CertifiedKey>);
+
+fn shown(settings: &TlsToServers, key: &str, now: i64) -> Result<Option<Shown>, Vec<Problem>> {
+    let Some(files) = &settings.certificate else { return Ok(None) };
+    let loaded = certificate::load(files, now).map_err(|flaws| problems_of(flaws, key, files))?;
+    Ok(Some((expiry(files, &loaded), loaded.key)))
+}
+
 /// What verifies servers, and until when its lists hold.
-type Verifier = (Arc<dyn ServerCertVerifier>, Vec<Expiry>);
+struct Verifier {
+    verifier: Arc<dyn ServerCertVerifier>,
+    lists: Vec<Expiry>,
+}
+
+impl Verifier {
+    fn of(settings: &TlsToServers, key: &str, now: i64) -> Result<Self, Vec<Problem>> {
+        if !settings.verify {
+            return Ok(Verifier { verifier: Arc::new(AnyCertificate), lists: Vec::new() });
+        }
+        verifier(settings, now).map_err(|(part, advice)| {
+            let crl = settings.crl.as_deref().filter(|_| part == ".ca");
+            let unread = revocation::unopened(crl).map(|advice| (".crl", advice));
+            let problem = |(part, advice)| Problem { key: format!("{key}{part}"), advice };
+            [Some((part, advice)), unread].into_iter().flatten().map(problem).collect()
+        })
+    }
+}
 
 /// The error has the end of the key that is at fault.
 fn verifier(settings: &TlsToServers, now: i64) -> Result<Verifier, (&'static str, String)> {
     let (authorities, certificates) = trusted(settings).map_err(|advice| (".ca", advice))?;
     let Some((ca, crl)) = settings.ca.as_ref().zip(settings.crl.as_ref()) else {
         let verifier = trust::verifier(authorities, certificates, Vec::new());
-        return verifier.map(|verifier| (verifier, Vec::new())).map_err(cannot);
+        return verifier.map(|verifier| Verifier { verifier, lists: Vec::new() }).map_err(cannot);
     };
     let lists = revocation::load(crl, ca, &certificates, now).map_err(|advice| (".crl", advice))?;
     // Where there are lists of revoked certificates every one has to be on or off such a list.
@@ -166,7 +189,7 @@ fn verifier(settings: &TlsToServers, now: i64) -> Result<Verifier, (&'static str
         }
         other => cannot(other),
     })?;
-    Ok((verifier, lists.expiries))
+    Ok(Verifier { verifier, lists: lists.expiries })
 }
 
 fn cannot(error: impl std::fmt::Display) -> (&'static str, String) {
