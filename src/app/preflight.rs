@@ -5,7 +5,7 @@ use super::listeners::listener_error;
 use super::publish;
 use crate::base::ids::PoolId;
 use crate::base::{limits, time};
-use crate::control::{access, state_file};
+use crate::control::{access, certificates, state_file};
 use crate::state::config::{AccessLog, AccessTarget, Config, Listener, Place};
 use crate::state::instance::Instance;
 use crate::state::live::{Files, Live, too_many_connections};
@@ -69,9 +69,27 @@ pub(super) fn of_reload(config: &Config, before: &Live) -> Vec<Obstacle> {
 /// What is wrong with the files of TLS and of responses.
 fn files(config: &Config) -> Vec<Obstacle> {
     let now = i64::try_from(time::unix_seconds()).unwrap_or(i64::MAX);
-    let problems = Files::read(config, None, now).err().unwrap_or_default();
-    let obstacle = |Problem { key, advice }| Obstacle { key, advice, stops: true };
-    problems.into_iter().map(obstacle).collect()
+    let (problems, stops) = match Files::read(config, None, now) {
+        Ok(files) => (doubts(config, &files, now), false),
+        Err(problems) => (problems, true),
+    };
+    problems.into_iter().map(|Problem { key, advice }| Obstacle { key, advice, stops }).collect()
+}
+
+/// Why clients may reject certificates that are valid, and those that expire soon.
+fn doubts(config: &Config, files: &Files, now: i64) -> Vec<Problem> {
+    let mut doubts = Vec::new();
+    for (listener, tls) in config.listen.listeners.iter().zip(&files.tls.listeners) {
+        let Some(tls) = tls else { continue };
+        doubts.extend(tls.doubts());
+        for (at, expiry) in tls.expiries().iter().enumerate() {
+            let key = format!("{}.tls.certificates[{at}].certificate", listener.key());
+            let soon = certificates::warning(expiry, now);
+            let soon = soon.map(|soon| format!("{} {soon}; renew it", expiry.file.display()));
+            doubts.extend(soon.map(|advice| Problem { key, advice }));
+        }
+    }
+    doubts
 }
 
 /// The key, and what is wrong with its value.

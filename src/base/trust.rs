@@ -98,7 +98,21 @@ pub fn words(error: &CertificateError) -> String {
         CertificateError::ExpiredRevocationList | CertificateError::ExpiredRevocationListContext { .. } => {
             "the list of revoked certificates (crl) of one of its authorities has expired".into()
         }
-        CertificateError::BadSignature => "certificate with a bad signature".into(),
+        CertificateError::BadSignature => {
+            "certificate with a bad signature, or with an RSA key of fewer than 2048 bits".into()
+        }
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. } => {
+            "certificate signed in a way that is not accepted, such as with SHA-1".into()
+        }
+        CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "certificate with a key of a kind that is not supported; RSA, ECDSA (P-256, P-384, P-521) and Ed25519 are".into()
+        }
+        other if of_webpki(other, "UnsupportedCertVersion") => {
+            "certificate of an old version, without extensions".into()
+        }
+        other if of_webpki(other, "UnsupportedCriticalExtension") => {
+            "certificate with a critical extension that is not known".into()
+        }
         other if is_self_signed(other) => "self-signed certificate that is not trusted".into(),
         other => format!("certificate not accepted: {other}"),
     }
@@ -111,7 +125,11 @@ pub fn is_untrusted(error: &CertificateError) -> bool {
 
 /// The server shows the certificate of an authority. rustls has no name for that; the error of webpki in it is private.
 fn is_self_signed(error: &CertificateError) -> bool {
-    matches!(error, CertificateError::Other(inner) if format!("{inner:?}").contains("CaUsedAsEndEntity"))
+    of_webpki(error, "CaUsedAsEndEntity")
+}
+
+fn of_webpki(error: &CertificateError, name: &str) -> bool {
+    matches!(error, CertificateError::Other(inner) if format!("{inner:?}").contains(name))
 }
 
 /// The name in `DnsName("a.test")`.
@@ -171,6 +189,29 @@ mod tests {
         check(&own, &own, "b.test", "name mismatch: wanted b.test, certificate is for a.test");
         check(&old, &old, "a.test", "certificate expired: it was valid until 1999-12-31");
         check(&own, &other, "a.test", "self-signed certificate that is not trusted");
+    }
+
+    #[test]
+    fn each_kind_has_words_of_its_own() {
+        // As `openssl x509 -req` makes it without `-extfile`: of version 1.
+        let old = include_bytes!("../../tests/corpus/certificates/version-1.der");
+        let old = CertificateDer::from(old.to_vec());
+        check(&self_signed(false), &old, "a.test", "certificate of an old version");
+        let kind = [1, 2, 3, 4];
+        let unknown = rcgen::CustomExtension::from_oid_content(&kind, vec![5, 0]);
+        let with_unknown = {
+            let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+            params.custom_extensions = vec![unknown];
+            params.custom_extensions.iter_mut().for_each(|one| one.set_criticality(true));
+            params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+        };
+        check(&self_signed(false), &with_unknown, "a.test", "certificate with a critical extension");
+        let supported = Vec::new();
+        let signed = CertificateError::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id: vec![6],
+            supported_algorithms: supported,
+        };
+        assert!(words(&signed).contains("such as with SHA-1"));
     }
 
     #[test]

@@ -78,6 +78,14 @@ impl Watcher {
         for listener in self.listeners() {
             let place = format!("listener {}", listener.name);
             self.warn_of(&place, "clients", listener.expiries(), listener.lists(), (unix_now, now));
+            for doubt in listener.doubts() {
+                self.warn_once_a_day(
+                    (PathBuf::from(doubt.key), doubt.advice.clone()),
+                    &place,
+                    &doubt.advice,
+                    now,
+                );
+            }
         }
         // Their files are read again by a reload.
         let live = self.table.live();
@@ -106,11 +114,14 @@ impl Watcher {
             Some((list_warning(&expiry, &warning, whose), expiry))
         });
         for (warning, expiry) in of_certificates.chain(of_lists) {
-            let key = (expiry.file, expiry.name);
-            if self.warned.get(&key).is_none_or(|told| now.since(*told) >= WARN_AGAIN) {
-                log::warn!("{place}: {warning}");
-                self.warned.insert(key, now);
-            }
+            self.warn_once_a_day((expiry.file, expiry.name), place, &warning, now);
+        }
+    }
+
+    fn warn_once_a_day(&mut self, about: (PathBuf, String), place: &str, warning: &str, now: Moment) {
+        if self.warned.get(&about).is_none_or(|told| now.since(*told) >= WARN_AGAIN) {
+            log::warn!("{place}: {warning}");
+            self.warned.insert(about, now);
         }
     }
 }
@@ -123,8 +134,8 @@ fn list_warning(expiry: &Expiry, warning: &str, whose: &str) -> String {
     )
 }
 
-/// What to say of something that is about to expire.
-fn warning(expiry: &Expiry, now: i64) -> Option<String> {
+/// What to say of something that is about to expire. `now` is in seconds since 1970.
+pub fn warning(expiry: &Expiry, now: i64) -> Option<String> {
     match expiry.not_after.saturating_sub(now) {
         ..0 => Some("has expired".to_owned()),
         left if left >= expiry.warn_before => None,

@@ -1,7 +1,7 @@
 //! Files of certificates: changed under load, about to expire, at fault.
 
 use super::tls_clients::{served, start};
-use crate::support::tls::{Authority, Kind, TlsClient};
+use crate::support::tls::{Authority, Files, Kind, TlsClient};
 use crate::support::{Evenkeel, Origin, until};
 use serde_json::{Value, json};
 use std::fs;
@@ -71,6 +71,18 @@ sbUpBFVbGmiDtsfcAl/fx50Va5sCIQCZxFhGbvJBD3JK2BFzedK9njwJm2uEIzk8\n\
 O1Je3qTYaw==\n\
 -----END X509 CRL-----\n";
 
+/// A certificate without extensions, as `openssl x509 -req` of many systems makes it without `-extfile`.
+const OLD_VERSION: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBHjCBxAIUIMwIcenY34smGQUCMKjoQOIg/24wCgYIKoZIzj0EAwIwDzENMAsG\n\
+A1UEAwwEcm9vdDAeFw0yNjExMjgwMzU4MDRaFw0yNzExMjgwMzU4MDRaMBQxEjAQ\n\
+BgNVBAMMCWEuZXhhbXBsZTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABCXnMII5\n\
+Lqd8coOBcLeTMPVk6MRqh/MxmNXuLKRSYhGekmdjg/VExTX6ofFvP9ySDZBKCcFk\n\
+IAxtEGKjAsfmEW0wCgYIKoZIzj0EAwIDSQAwRgIhANnRsss+hWb0U0ymKy8fRpR9\n\
+I2JJY3e8KYWexU1Df2S8AiEAnv8A2CVX43HOxls8ZCwDVgFUKP/5eAydE+bzByOv\n\
+Nf0=\n\
+-----END CERTIFICATE-----\n";
+
 /// Both a start and `check` name the file and say what to do.
 #[track_caller]
 fn check_fault(authority: &Authority, tls: Value, key: &str, advice: &str) {
@@ -118,11 +130,22 @@ fn every_fault_of_a_certificate_is_reported_by_path_with_what_to_do() {
     check(pair(&write("a.p12", &pkcs12), &one.key), of_certificate, "openssl pkcs12 -nodes -in");
     check(pair(&one.certificate, &write("a.pfx", &pkcs12)), of_key, "openssl pkcs12 -nodes -in");
     check(pair(&one.certificate, &write("der.key", &[0x30, 0x81, 1, 2])), of_key, "openssl pkey -inform der");
+    check(pair(&one.certificate, &write("short.key", &[0x30, 2, 5, 0])), of_key, "openssl pkey -inform der");
+    let old = pair(&write("old.pem", OLD_VERSION.as_bytes()), &one.key);
+    check(old, of_certificate, "of an old version, without extensions");
     let pem = |kind: &str| format!("-----BEGIN {kind}-----\nMII=\n-----END {kind}-----\n").into_bytes();
     check(pair(&write("a.p7b", &pem("PKCS7")), &one.key), of_certificate, "openssl pkcs7 -print_certs");
     check(pair(&one.certificate, &write("pub.key", &pem("PUBLIC KEY"))), of_key, "has a public key");
     check(pair(&one.certificate, &write("ssh.key", &pem("OPENSSH PRIVATE KEY"))), of_key, "a key of OpenSSH");
+    let trusted = pair(&write("trusted.pem", &pem("TRUSTED CERTIFICATE")), &one.key);
+    check(trusted, of_certificate, "convert it with `openssl x509 -in");
     let text = |path| fs::read_to_string(path).unwrap();
+    let indented = text(&one.certificate).lines().map(|line| format!("  {line}\n")).collect::<String>();
+    check(
+        pair(&write("indented.pem", indented.as_bytes()), &one.key),
+        of_certificate,
+        "has white space in front of",
+    );
     let marked = format!("\u{feff}{}", text(&one.certificate));
     check(pair(&write("bom.pem", marked.as_bytes()), &one.key), of_certificate, "byte order mark");
     let wide: Vec<u8> = "\u{feff}-----BEGIN".encode_utf16().flat_map(u16::to_le_bytes).collect();
@@ -163,4 +186,40 @@ fn every_fault_of_a_certificate_is_reported_by_path_with_what_to_do() {
         tls["client_auth"] = json!({"ca": authority.file(), "crl": list});
         check(tls, "client_auth.crl", advice);
     }
+}
+
+#[test]
+fn certificates_that_clients_reject_are_warned_of() {
+    let authority = Authority::new("ca");
+    let five_days = Duration::from_secs(5 * 24 * 3600 + 3600);
+    let soon = authority.issue_as("soon", &["a.test"], Kind::Ecdsa, |params| {
+        params.not_after = (std::time::SystemTime::now() + five_days).into();
+    });
+    let of_clients = authority.issue_as("clients", &["b.test"], Kind::Ecdsa, |params| {
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    });
+    let pair = |files: &Files| json!({ "certificate": files.certificate, "key": files.key });
+    let listener =
+        json!({ "port": 0, "name": "h", "tls": { "certificates": [pair(&soon), pair(&of_clients)] } });
+    let config = json!({
+        "load_balancer": { "load_balancer_port": 0, "bind": "127.0.0.1", "listeners": [listener] },
+        "admin": { "socket": null, "bind": null },
+    });
+    let file = authority.path("config.json");
+    fs::write(&file, config.to_string()).unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_evenkeel")).arg("check").arg("-c").arg(&file).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    for part in [
+        "certificates[0].certificate: ".to_owned(),
+        format!("{} expires in 5 days; renew it", soon.certificate.display()),
+        "certificates[1].certificate: ".to_owned(),
+        format!("{} is not for servers", of_clients.certificate.display()),
+    ] {
+        assert!(told.contains(&part), "{part}: {told}");
+    }
+    let balancer =
+        Evenkeel::try_start_text(&config.to_string()).unwrap_or_else(|(_, lines)| panic!("{lines}"));
+    balancer.logs("is not for servers");
 }

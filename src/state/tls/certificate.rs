@@ -13,7 +13,9 @@ use std::fmt::Display;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Version};
+
+mod doubts;
 
 /// The largest file of certificates or keys that is read, in bytes: some hundred certificates.
 const FILE_MAX: u64 = 1024 * 1024;
@@ -27,6 +29,8 @@ pub struct Loaded {
     pub names: Vec<String>,
     /// Until when it is valid, in seconds since 1970.
     pub not_after: i64,
+    /// Why clients may reject it, as parts of sentences that begin with its file.
+    pub doubts: Vec<String>,
 }
 
 /// Which of the two files is at fault.
@@ -59,6 +63,11 @@ fn pair(files: &Certificate, certified: CertifiedKey, now: i64) -> Result<Loaded
     let parsed = parsed.ok_or_else(|| {
         vec![of_certificate("has a certificate that cannot be read; export it again".into())]
     })?;
+    if parsed.first().is_some_and(|first| first.version() != X509Version::V3) {
+        let advice = "has a certificate of an old version, without extensions, which cannot be used for TLS; have it issued \
+                      again, with a subjectAltName";
+        return Err(vec![of_certificate(advice.to_owned())]);
+    }
     let is_its_key = fits(&certified, files);
     let is_usable = in_order(&parsed).and_then(|()| in_time(&parsed, now)).map_err(of_certificate);
     let flaws: Vec<_> = is_its_key.err().into_iter().chain(is_usable.err()).collect();
@@ -69,7 +78,8 @@ fn pair(files: &Certificate, certified: CertifiedKey, now: i64) -> Result<Loaded
         Some(first) => (names(first), first.validity().not_after.timestamp()),
         None => (Vec::new(), 0),
     };
-    Ok(Loaded { key: Arc::new(certified), names, not_after })
+    let doubts = doubts::of(&parsed);
+    Ok(Loaded { key: Arc::new(certified), names, not_after, doubts })
 }
 
 /// The certificates of a file, at least one. The error is for the operator.
@@ -95,6 +105,18 @@ pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
         Kind::Other if is_der(&text) => format!(
             "{shown} is in DER form; convert it with `openssl x509 -inform der -in {shown} -out {shown}.pem`"
         ),
+        Kind::Other
+            if contains(&text, b"TRUSTED CERTIFICATE-----") || contains(&text, b"X509 CERTIFICATE-----") =>
+        {
+            format!(
+                "{shown} has a certificate in a form of OpenSSL; convert it with `openssl x509 -in {shown} -out {shown}.pem`"
+            )
+        }
+        Kind::Other if contains(&text, b"-----BEGIN CERTIFICATE-----") => {
+            format!(
+                "{shown} has white space in front of -----BEGIN CERTIFICATE-----; remove it from all lines"
+            )
+        }
         Kind::Other => {
             format!("{shown} has no certificate (-----BEGIN CERTIFICATE-----); write a PEM file that has")
         }
@@ -188,9 +210,13 @@ fn other_key(text: &[u8], shown: &impl Display) -> Option<String> {
     })
 }
 
-/// A sequence of some hundred bytes or more.
+/// A sequence of some hundred bytes or more, or a shorter one that is all there is.
 fn is_der(text: &[u8]) -> bool {
-    matches!(text, [0x30, 0x81 | 0x82, ..])
+    match text {
+        [0x30, 0x81 | 0x82, ..] => true,
+        [0x30, length @ ..=0x7f, rest @ ..] => rest.len() == usize::from(*length),
+        _ => false,
+    }
 }
 
 fn kind(text: &[u8]) -> Kind {
@@ -218,7 +244,8 @@ fn fits(certified: &CertifiedKey, files: &Certificate) -> Result<(), Flaw> {
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => return Ok(()),
         Err(Error::InconsistentKeys(_)) => {}
         Err(_) => {
-            let advice = "has a certificate that cannot be used for TLS; export it again";
+            let advice = "has a certificate that cannot be used for TLS, such as one with a critical extension that is not \
+                          known; have it issued again";
             return Err((Part::Certificate, format!("{} {advice}", files.certificate.display())));
         }
     }

@@ -43,6 +43,7 @@ struct Current {
     /// Who may come in under which names, by the index that [`Choice`] has; most listeners have one entry.
     clients: Vec<(Clients, Arc<ServerConfig>)>,
     expiries: Vec<Expiry>,
+    doubts: Vec<Problem>,
     /// The files as they were.
     stamps: Vec<Stamp>,
 }
@@ -207,6 +208,11 @@ impl ListenerTls {
         self.current.read().expiries.clone()
     }
 
+    /// Why clients may reject its certificates, though they are valid.
+    pub fn doubts(&self) -> Vec<Problem> {
+        self.current.read().doubts.clone()
+    }
+
     /// Until when its lists of revoked certificates hold.
     pub fn lists(&self) -> Vec<Expiry> {
         self.clients().into_iter().flat_map(|clients| clients.lists).collect()
@@ -251,6 +257,7 @@ impl Current {
         }
         let files = settings.certificates.iter().map(|certificate| &certificate.files);
         let expiries = files.zip(&loaded).map(|(files, (one, _))| expiry(files, one)).collect();
+        let doubts = doubts(key, settings, &loaded);
         let choice = Choice::of(loaded, settings.refuses_unknown_names);
         let choice = Arc::new(choice.map_err(|conflict| vec![conflicting(key, &conflict)])?);
         let with_config = |clients: Clients| {
@@ -260,8 +267,20 @@ impl Current {
         let clients = all.into_iter().map(with_config).collect::<Result<_, rustls::Error>>();
         let clients =
             clients.map_err(|error| vec![Problem { key: key.to_owned(), advice: cannot(error) }])?;
-        Ok(Current { choice, clients, expiries, stamps })
+        Ok(Current { choice, clients, expiries, doubts, stamps })
     }
+}
+
+fn doubts(key: &str, settings: &TlsToClients, loaded: &[(Loaded, usize)]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (at, (certificate, (one, _))) in settings.certificates.iter().zip(loaded).enumerate() {
+        let (key, file) =
+            (format!("{key}.certificates[{at}].certificate"), certificate.files.certificate.display());
+        problems.extend(
+            one.doubts.iter().map(|doubt| Problem { key: key.clone(), advice: format!("{file} {doubt}") }),
+        );
+    }
+    problems
 }
 
 fn cannot(error: impl std::fmt::Display) -> String {
