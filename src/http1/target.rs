@@ -42,10 +42,16 @@ pub(super) fn is_authority(authority: &[u8]) -> bool {
         [] | [b':', ..] => return false,
         _ => {
             let end = authority.iter().position(|byte| !is_host_byte(*byte)).unwrap_or(authority.len());
-            (true, authority.get(end..).unwrap_or_default())
+            let (host, port) = authority.split_at(end);
+            (!has_empty_label(host), port)
         }
     };
     is_host && is_port(port)
+}
+
+/// No name has one, but for that of the root at its end, which routes leave out.
+fn has_empty_label(host: &[u8]) -> bool {
+    host.first() == Some(&b'.') || host.windows(2).any(|pair| pair == b"..")
 }
 
 /// Absolute form. `OPTIONS` for a whole server, which has an empty path, becomes `*` (RFC 9112 section 3.2.4).
@@ -133,6 +139,9 @@ mod tests {
         for bad in
             ["", ":80", "a:b", "a:80:80", "a:65536", "a:+8", "u@a", "u:p@a", "a b", "a/b", "a?b", "a#b"]
         {
+            check(bad, false);
+        }
+        for bad in [".", "..", ".a", "a..", "a..b", "a..:80", ".:80"] {
             check(bad, false);
         }
         for bad in [
