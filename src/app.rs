@@ -86,6 +86,7 @@ pub struct Balancer {
     watch: (watch::Handle, JoinHandle<()>),
     kept: Option<(state_file::Handle, JoinHandle<()>)>,
     upgrading: Arc<Upgrading>,
+    successor: upgrade::Successor,
 }
 
 /// What the admin API shows of the time since the start.
@@ -188,6 +189,7 @@ impl Balancer {
             watch,
             kept,
             upgrading,
+            successor: upgrade::Successor::default(),
         })
     }
 

@@ -40,9 +40,9 @@ pub(super) fn apply(changes: &Changes, config: &Config, table: &Table) {
     }
     let count: usize = changes.pools.values().map(|servers| servers.len()).sum();
     if count > 0 {
-        log::info!(
-            "admin: {count} changes of the API were made again (`evenkeel status --changes` shows them)"
-        );
+        let changes =
+            if count == 1 { "1 change of the API was" } else { &*format!("{count} changes of the API were") };
+        log::info!("admin: {changes} made again (`evenkeel status --changes` shows them)");
     }
 }
 

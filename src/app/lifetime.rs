@@ -71,6 +71,9 @@ impl Balancer {
     fn wait_for_end(&self, waiter: &Waiter<'_>) -> Result<Moment, Error> {
         let shared = &self.main.proxy.shared;
         let mut event = waiter.next(Some(self), None);
+        if let Some(Event::Stop(_) | Event::StopNow(_)) = event {
+            self.successor.end();
+        }
         // Not before: a reload may have changed them.
         let live = shared.table.live();
         let (drain, delay) = (live.config.timeouts.drain, live.config.timeouts.shutdown_delay);

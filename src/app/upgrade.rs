@@ -14,6 +14,7 @@ use crate::state::config::Config;
 use crate::state::server::{AgentWord, Role, Server};
 use crate::state::table::Table;
 use crossbeam_channel::Sender;
+use parking_lot::Mutex;
 use rustix::process::{Pid, getppid};
 use serde::{Deserialize, Serialize};
 use std::env;
@@ -83,17 +84,58 @@ pub(super) fn impossible(config: &Config) -> Option<String> {
     })
 }
 
+/// The new process, for as long as it is not ready.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Successor(Arc<Mutex<Starting>>);
+
+#[derive(Debug, Default)]
+struct Starting {
+    child: Option<Child>,
+    /// No more is started.
+    is_over: bool,
+}
+
+impl Successor {
+    /// This process was asked to stop, so the one that was to take its place is ended: it would serve after all, or keep the
+    /// ports without serving them. One that has said that it is ready goes on.
+    pub(super) fn end(&self) {
+        let mut starting = self.0.lock();
+        starting.is_over = true;
+        if let Some(mut child) = starting.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+            log::info!("upgrade: process {} was not ready yet, and was ended, as this one stops", child.id());
+        }
+    }
+
+    fn start(&self, command: &mut Command) -> io::Result<u32> {
+        let mut starting = self.0.lock();
+        if starting.is_over {
+            return Err(io::Error::other("this process stops"));
+        }
+        let child = command.spawn()?;
+        Ok(starting.child.insert(child).id())
+    }
+
+    /// The process, which is not ended any more; `None` if it was.
+    fn take(&self) -> Option<Child> {
+        self.0.lock().child.take()
+    }
+}
+
 /// Starts the upgrade in a thread of its own; the new process comes through `done` if there is one that is ready.
 pub(super) fn begin(balancer: &Balancer, done: Sender<u32>) {
-    let upgrading = Arc::clone(&balancer.upgrading);
+    let (upgrading, successor) = (Arc::clone(&balancer.upgrading), balancer.successor.clone());
     let main = balancer.main.proxy.clone();
     let front =
         balancer.admin.as_ref().and_then(|admin| admin.front.as_ref()).map(|front| front.proxy.clone());
     let started = spawn("upgrade", move || {
-        let outcome = hand_over(&main, front.as_ref());
+        let outcome = hand_over(&main, front.as_ref(), &successor);
         upgrading.ended(&outcome);
         match outcome {
             Ok(pid) => _ = done.send(pid),
+            // The log has it.
+            Err(_) if successor.0.lock().is_over => {}
             Err(why) => log::error!("upgrade: {why}; this process goes on"),
         }
     });
@@ -104,7 +146,7 @@ pub(super) fn begin(balancer: &Balancer, done: Sender<u32>) {
 }
 
 /// Starts the new process, and waits until it is ready.
-fn hand_over(main: &Proxy, front: Option<&Proxy>) -> Result<u32, String> {
+fn hand_over(main: &Proxy, front: Option<&Proxy>, successor: &Successor) -> Result<u32, String> {
     let path = program::path().ok_or("the path of the running program is not known")?;
     let of_system = |error: io::Error| format!("the listening sockets cannot be handed over: {error}");
     let mut sockets = main.sockets().map_err(of_system)?;
@@ -117,19 +159,21 @@ fn hand_over(main: &Proxy, front: Option<&Proxy>) -> Result<u32, String> {
     let mut command = Command::new(&path);
     NOT_FOR_OTHERS.iter().for_each(|name| _ = command.env_remove(name));
     command.args(env::args_os().skip(1)).env(FROM, std::process::id().to_string());
-    let started = command.stdin(Stdio::from(OwnedFd::from(far))).spawn();
+    let started = successor.start(command.stdin(Stdio::from(OwnedFd::from(far))));
     // The command has the other end open for as long as it is there.
     drop(command);
-    let mut child = started.map_err(|error| format!("{} cannot be started: {error}", path.display()))?;
-    log::info!("upgrade: started {} as process {}", path.display(), child.id());
+    let pid = started.map_err(|error| format!("{} cannot be started: {error}", path.display()))?;
+    log::info!("upgrade: started {} as process {pid}", path.display());
     if let Err(error) = tell(&near, &sockets, main) {
         // It may have said why before it ended.
         log::debug!("upgrade: the new process does not take what is for it: {error}");
     }
     let said = inherited::receive(&near);
     let said = said.map(|(_, text)| serde_json::from_str::<Said>(&text).ok());
+    let mut child =
+        successor.take().ok_or("the balancer was asked to stop, and the new process was ended")?;
     match said {
-        Ok(Some(Said::Ready)) => Ok(child.id()),
+        Ok(Some(Said::Ready)) => Ok(pid),
         Ok(Some(Said::Failed(why))) => {
             let _ = child.wait();
             Err(format!("the new process could not start: {why}"))

@@ -31,6 +31,18 @@ const LOOK: Duration = Duration::from_millis(100);
 /// After so many of them without an answer: longer than a balancer waits for its successor.
 const LOOKS: u32 = 600;
 
+/// After so many of them in a row without a balancer it has stopped: the old one answers until the new one does.
+const ABSENT: u32 = 30;
+
+/// How far the upgrade is.
+enum Progress {
+    /// The process that has taken over, or why none has.
+    Ended(Result<u32, String>),
+    Running,
+    /// No balancer answers.
+    Absent,
+}
+
 /// The arguments of `evenkeel upgrade`.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
@@ -52,36 +64,44 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
         (202, _) => {}
         (_, text) => return Err(failed(sentence(&text))),
     }
+    let mut absent = 0;
     for _ in 0..LOOKS {
-        match outcome(&client, old) {
-            Some(Ok(new)) => {
+        match progress(&client, old) {
+            Progress::Ended(Ok(new)) => {
                 say(format!("process {new} has taken over from process {old}, which drains"));
                 return Ok(0);
             }
-            Some(Err(why)) => return Err(failed(format!("{why}; process {old} goes on"))),
-            None => _ = after(LOOK).recv(),
+            Progress::Ended(Err(why)) => return Err(failed(format!("{why}; process {old} goes on"))),
+            Progress::Running => absent = 0,
+            Progress::Absent if absent == ABSENT => {
+                return Err(failed(format!(
+                    "process {old} has stopped, and no new one responds; look at its log"
+                )));
+            }
+            Progress::Absent => absent += 1,
         }
+        let _ = after(LOOK).recv();
     }
     Err(failed("the balancer did not say how the upgrade ended; look at its log"))
 }
 
-/// How the upgrade ended, if it has: the new process answers for itself.
-fn outcome(client: &Client, old: u32) -> Option<Result<u32, String>> {
+/// How far the upgrade is; the new process answers for itself.
+fn progress(client: &Client, old: u32) -> Progress {
     let answers = |pid: u32| client.instance().is_ok_and(|instance| instance.pid == pid);
     match client.call("GET", UPGRADE, String::new()) {
         Ok((200, text)) => match serde_json::from_str(&text) {
-            Ok(Upgrade::Failed { error }) => Some(Err(error)),
-            Ok(Upgrade::Done { pid }) if answers(pid) => Some(Ok(pid)),
+            Ok(Upgrade::Failed { error }) => Progress::Ended(Err(error)),
+            Ok(Upgrade::Done { pid }) if answers(pid) => Progress::Ended(Ok(pid)),
             // The new process has had no upgrade yet.
             Ok(Upgrade::None) => {
-                let pid = client.instance().ok()?.pid;
-                (pid != old).then_some(Ok(pid))
+                let new = client.instance().map(|instance| instance.pid).ok().filter(|pid| *pid != old);
+                new.map_or(Progress::Running, |pid| Progress::Ended(Ok(pid)))
             }
-            _ => None,
+            _ => Progress::Running,
         },
-        Ok((_, text)) => Some(Err(sentence(&text))),
-        // The one has left its socket, and the other is about to answer there.
-        Err(Unmet::Absent(_) | Unmet::Other(_)) => None,
+        Ok((_, text)) => Progress::Ended(Err(sentence(&text))),
+        // The one may have left its socket, and the other be about to answer there.
+        Err(Unmet::Absent(_) | Unmet::Other(_)) => Progress::Absent,
     }
 }
 

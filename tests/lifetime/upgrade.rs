@@ -292,6 +292,29 @@ fn a_new_process_that_does_not_start_changes_nothing() {
     assert_eq!(pid_of(&balancer), Some(u64::from(successor.0)));
 }
 
+/// It would serve after all when it comes up, and until then keep the port without serving it.
+#[test]
+fn a_stop_during_an_upgrade_ends_the_new_process_too() {
+    let origin = origin();
+    let folder = tempfile::tempdir().unwrap();
+    let (binary, hangs) = (folder.path().join("evenkeel"), folder.path().join("hangs"));
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_evenkeel")).arg(&binary).status().unwrap().success());
+    fs::write(&hangs, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    fs::set_permissions(&hangs, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut balancer = Evenkeel::start_as(
+        Command::new(&binary),
+        json!({"admin": {"socket": "a.sock"}, "servers": {"list": list(&[&origin])}}),
+    );
+    fs::rename(&hangs, &binary).unwrap();
+    balancer.signal(Signal::USR2);
+    balancer.logs("upgrade: started");
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.wait().code(), Some(0));
+    balancer.logs("was not ready yet, and was ended, as this one stops");
+    assert!(!balancer.log_lines().iter().any(|line| line.contains("this process goes on")));
+    drop(TcpListener::bind(balancer.address()).expect("the port is free"));
+}
+
 #[test]
 fn the_admin_apis_changes_the_health_of_servers_and_unix_sockets_go_on() {
     let origin = origin();
