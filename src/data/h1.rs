@@ -157,6 +157,16 @@ impl Connection {
         self.since.after(if first { times.client_head } else { times.keep_alive })
     }
 
+    /// Waits that began at `since` or later begin now.
+    pub fn wait_anew(&mut self, since: Moment, now: Moment) {
+        if self.since >= since {
+            self.since = now;
+        }
+        if let Phase::Exchange(exchange) = &mut self.phase {
+            exchange.wait_anew(since, now);
+        }
+    }
+
     /// Whether a part of a head has come, or of what comes before the first head.
     pub fn has_partial_head(&self) -> bool {
         !self.client.input.is_empty() || self.is_greeting()

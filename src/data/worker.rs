@@ -23,6 +23,8 @@ const PASSED_ON_AT_ONCE: usize = 8;
 const SLEEP_MAX: Duration = Duration::from_secs(10);
 /// The clock is read for so many connections at once: reading it costs 1 % of an exchange, which takes some 10 us.
 const RUNS_PER_CLOCK: usize = 4;
+/// A turn takes some [`EVENTS_FRESH`]. One that took so long was interrupted: the process was stopped, or had no processor.
+const TURN_INTERRUPTED: Duration = Duration::from_millis(20);
 /// Idle server connections are looked at this often: far more often than their `idle_time` ends, which is 30 s by default.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -127,6 +129,9 @@ impl Worker {
     /// The only place where a worker blocks: in the channel when it has no connection at all, otherwise in its poller.
     fn wait(&mut self) -> Option<Work> {
         let begun = time::now();
+        if begun.since(self.cx.polled_at) >= TURN_INTERRUPTED {
+            self.after_interruption(begun);
+        }
         let mut work = None;
         if self.set.is_empty() && self.cx.servers.is_empty() && !self.stopping {
             // The last one may have been passed on since others were told.
@@ -151,6 +156,12 @@ impl Worker {
         let slept = self.cx.now.since(begun);
         self.handle.note_sleep(slept);
         work
+    }
+
+    /// What began in the last turn may have begun behind the interruption, and has all of its time from now on.
+    fn after_interruption(&mut self, now: Moment) {
+        let turn_begun = self.cx.polled_at;
+        self.set.iter_mut().for_each(|(_, held)| held.connection.wait_anew(turn_begun, now));
     }
 
     fn poll(&mut self, limit: Option<Duration>) {
@@ -477,6 +488,26 @@ mod tests {
         worker.tell();
         worker.pool.requests(Duration::ZERO);
         assert_eq!(worker.handle.lists.1.len(), 1);
+    }
+
+    #[test]
+    fn what_began_in_a_turn_that_was_interrupted_has_all_of_its_time() {
+        let mut worker = worker();
+        let mut clients = vec![connect(&mut worker)];
+        worker.take_work();
+        worker.cx.polled_at = time::now();
+        clients.push(connect(&mut worker));
+        worker.take_work();
+        let deadlines = |worker: &Worker| {
+            let config = &worker.cx.live().config;
+            [0, 1].map(|key: usize| worker.set[key].connection.head_deadline(config))
+        };
+        let before = deadlines(&worker);
+        let later = time::now().after(Duration::from_secs(60));
+        worker.after_interruption(later);
+        let after = deadlines(&worker);
+        assert_eq!(after[0], before[0]);
+        assert!(after[1] > later && after[1] > before[1]);
     }
 
     #[test]

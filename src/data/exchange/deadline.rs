@@ -79,6 +79,19 @@ impl Exchange {
         }
     }
 
+    /// Waits that began at `since` or later begin now.
+    pub fn wait_anew(&mut self, since: Moment, now: Moment) {
+        let anew = |began: &mut Moment| *began = if *began >= since { now } else { *began };
+        anew(&mut self.upload.moved_at);
+        anew(&mut self.download.moved_at);
+        self.asked_at.iter_mut().for_each(anew);
+        // Of two attempts at once it tells which one is the first.
+        if self.rival.is_none() {
+            anew(&mut self.attempt_at);
+            self.connecting.iter_mut().for_each(|connecting| anew(&mut connecting.since));
+        }
+    }
+
     /// Until when the exchange may stand still as it does, and why it fails then. Each of what it waits for has a time
     /// of its own; bytes that move begin it again.
     pub(super) fn deadline(&self) -> (Moment, Reason) {
