@@ -1,13 +1,18 @@
 //! The servers: a process each, with slots and one queue in front of them. Their work is sleeping.
+//!
+//! When a request ends is computed as it comes, and it sleeps until then. A slot that was held while its thread slept was lost for 0.25 ms
+//! after each request, until that thread and the next one were woken: at 95 % of the load a server that takes 10 ms was at 97.5 %, and
+//! p99 of all balancers was 1.3 to 1.4 times as high.
 
 use evenkeel::state::simulation::{Behaviour, Description, LoadReport};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The hidden argument that makes this program a server; then its [`Plan`] as JSON.
@@ -125,7 +130,8 @@ pub fn start_all(world: &Description) -> Result<Vec<Server>, String> {
 struct State {
     plan: Plan,
     begun: OnceLock<Instant>,
-    slots: Slots,
+    /// When each slot is free.
+    slots: Mutex<BinaryHeap<Reverse<Duration>>>,
     /// Requests that wait or are worked on.
     load: AtomicUsize,
     /// The open connections, to close them while it refuses some.
@@ -138,52 +144,62 @@ impl State {
         self.begun.get().map(Instant::elapsed).unwrap_or_default()
     }
 
-    /// What it does now, and since when.
-    fn does(&self) -> (Does, Duration) {
-        let now_ms = self.now().as_millis() as u64;
-        let last =
-            self.plan.changes.iter().rfind(|(at_ms, _)| *at_ms <= now_ms && self.begun.get().is_some());
-        last.map_or((self.plan.does, Duration::ZERO), |(at_ms, does)| (*does, Duration::from_millis(*at_ms)))
+    /// What it does at this time, and since when.
+    fn does(&self, at: Duration) -> (Does, Duration) {
+        let changes = || self.plan.changes.iter().map(|(ms, does)| (*does, Duration::from_millis(*ms)));
+        let last = changes().rfind(|(_, since)| *since <= at && self.begun.get().is_some());
+        last.unwrap_or((self.plan.does, Duration::ZERO))
     }
 
-    /// By how much it is slower because it is cold.
-    fn coldness(&self) -> f64 {
+    fn does_now(&self) -> Does {
+        self.does(self.now()).0
+    }
+
+    /// By how much it is slower at this time because it is cold.
+    fn coldness(&self, at: Duration) -> f64 {
         let Some((lasts_ms, factor)) = self.plan.cold else { return 1.0 };
-        let since_ms = (self.now() - self.does().1.min(self.now())).as_secs_f64() * 1e3;
+        let since_ms = (at - self.does(at).1).as_secs_f64() * 1e3;
         1.0 + (factor - 1.0) * (1.0 - since_ms / lasts_ms as f64).max(0.0)
     }
-}
 
-/// Slots that are given out first in, first out.
-struct Slots {
-    /// The next ticket, the first that has to wait.
-    tickets: Mutex<(u64, u64)>,
-    freed: Condvar,
-}
-
-impl Slots {
-    fn take(&self) {
-        let Ok(mut tickets) = self.tickets.lock() else { return };
-        let mine = tickets.0;
-        tickets.0 += 1;
-        while mine >= tickets.1 {
-            let Ok(woken) = self.freed.wait(tickets) else { return };
-            tickets = woken;
-        }
+    /// When this much work ends that comes now: it gets the first slot that is free, behind all that came before.
+    fn ends(&self, work: Duration) -> Duration {
+        let Ok(mut slots) = self.slots.lock() else { return self.now() };
+        let free = slots.pop().map_or(Duration::ZERO, |Reverse(free)| free);
+        let ends = self.ends_from(free.max(self.now()), work);
+        slots.push(Reverse(ends));
+        ends
     }
 
-    fn give(&self) {
-        if let Ok(mut tickets) = self.tickets.lock() {
-            tickets.1 += 1;
+    /// When work ends that begins then; later by the pauses in between.
+    fn ends_from(&self, begins: Duration, work: Duration) -> Duration {
+        let mut left = work.mul_f64(self.coldness(begins)).div_f64(self.plan.speed);
+        let Some(pause) = self.plan.pause else { return begins + left };
+        let [every, lasts, first] = pause.map(Duration::from_millis);
+        let mut at = begins;
+        while !left.is_zero() {
+            let runs = match at.checked_sub(first) {
+                None => left.min(first - at),
+                Some(since) => {
+                    let phase = Duration::from_nanos((since.as_nanos() % every.as_nanos().max(1)) as u64);
+                    if phase < lasts {
+                        at += lasts - phase;
+                        continue;
+                    }
+                    left.min(every - phase)
+                }
+            };
+            at += runs;
+            left -= runs;
         }
-        self.freed.notify_all();
+        at
     }
 }
 
 /// Serves until the bench that started it is gone.
 pub fn serve(words: &[String]) {
     let Some(plan) = words.first().and_then(|text| serde_json::from_str::<Plan>(text).ok()) else { return };
-    let slots = Slots { tickets: Mutex::new((0, plan.slots)), freed: Condvar::new() };
+    let slots = Mutex::new((0..plan.slots).map(|_| Reverse(Duration::ZERO)).collect());
     let state = Arc::new(State {
         plan,
         begun: OnceLock::new(),
@@ -212,7 +228,7 @@ pub fn serve(words: &[String]) {
         for stream in state.connections.lock().iter().flat_map(|all| all.values()) {
             let _ = stream.shutdown(Shutdown::Read);
         }
-        while state.does().0 == Does::Refuses {
+        while state.does_now() == Does::Refuses {
             std::thread::sleep(LOOK);
         }
         let Ok(again) = TcpListener::bind(address) else { return };
@@ -227,7 +243,7 @@ fn accept_until_refusal(listener: &TcpListener, state: &Arc<State>) -> std::io::
     listener.set_nonblocking(may_refuse)?;
     for number in 0.. {
         let stream = loop {
-            if may_refuse && state.does().0 == Does::Refuses {
+            if may_refuse && state.does_now() == Does::Refuses {
                 return Ok(());
             }
             match listener.accept() {
@@ -293,40 +309,16 @@ fn report(state: &State) -> (&'static str, String) {
 
 /// Does the work; the status.
 fn respond(state: &State, work: Duration) -> &'static str {
-    if state.does().0 == Does::Fails {
+    if state.does_now() == Does::Fails {
         std::thread::sleep(Duration::from_millis(1));
         return "503 Service Unavailable";
     }
-    while state.does().0 == Does::Hangs {
+    while state.does_now() == Does::Hangs {
         std::thread::sleep(LOOK);
     }
     state.load.fetch_add(1, Ordering::Relaxed);
-    state.slots.take();
-    sleep(state, work.mul_f64(state.coldness()).div_f64(state.plan.speed));
-    state.slots.give();
+    let ends = state.ends(work);
+    std::thread::sleep(ends.saturating_sub(state.now()));
     state.load.fetch_sub(1, Ordering::Relaxed);
     "200 OK"
-}
-
-/// Sleeps, and longer by the pauses in between.
-fn sleep(state: &State, work: Duration) {
-    let Some(pause) = state.plan.pause else { return std::thread::sleep(work) };
-    let [every, lasts, first] = pause.map(Duration::from_millis);
-    let mut left = work;
-    while !left.is_zero() {
-        let now = state.now();
-        let runs = match now.checked_sub(first) {
-            None => left.min(first - now),
-            Some(since) => {
-                let phase = Duration::from_nanos((since.as_nanos() % every.as_nanos().max(1)) as u64);
-                if phase < lasts {
-                    std::thread::sleep(lasts - phase);
-                    continue;
-                }
-                left.min(every - phase)
-            }
-        };
-        std::thread::sleep(runs);
-        left -= runs;
-    }
 }
