@@ -32,16 +32,16 @@ const LEAST_SAMPLES: u32 = 100;
 /// An estimate of a percentile of how long attempts take, in one word that all workers update: it moves up when an attempt
 /// took longer and down when it did not, so much that both cancel out at the percentile (Robbins and Monro, 1951).
 #[derive(Debug, Default)]
-pub struct Usual(AtomicU64);
+pub struct Estimate(AtomicU64);
 
 /// An estimate is no part of what a route is.
-impl PartialEq for Usual {
+impl PartialEq for Estimate {
     fn eq(&self, _other: &Self) -> bool {
         true
     }
 }
 
-impl Usual {
+impl Estimate {
     /// The response to a first attempt began after this time.
     pub fn took(&self, took: Duration, percentile: u8) {
         let (log_us, count) = self.unpack();
@@ -92,10 +92,10 @@ fn log2_us(took: Duration) -> f32 {
 
 impl Rules {
     /// When a second attempt is due, for a first one that began then; `None` while nothing is known of what is usual.
-    pub fn due(&self, begun: Moment, usual: &Usual) -> Option<Moment> {
+    pub fn due(&self, begun: Moment, estimate: &Estimate) -> Option<Moment> {
         match self.after {
             After::Time(time) => Some(begun.after(time)),
-            After::Percentile(_) => usual.time().map(|time| begun.after(time)),
+            After::Percentile(_) => estimate.time().map(|time| begun.after(time)),
         }
     }
 
@@ -115,11 +115,11 @@ mod tests {
 
     /// The estimate of a percentile of so many attempts between 1 and 2 ms, all times the same often, in microseconds.
     fn estimate(percentile: u8, attempts: u32) -> Option<f32> {
-        let (usual, mut random) = (Usual::default(), Random::seeded(5));
+        let (estimate, mut random) = (Estimate::default(), Random::seeded(5));
         for _ in 0..attempts {
-            usual.took(Duration::from_micros(1_000 + random.below(1_000) as u64), percentile);
+            estimate.took(Duration::from_micros(1_000 + random.below(1_000) as u64), percentile);
         }
-        usual.time().map(|time| time.as_secs_f32() * 1e6)
+        estimate.time().map(|time| time.as_secs_f32() * 1e6)
     }
 
     #[test]
@@ -133,19 +133,19 @@ mod tests {
 
     #[test]
     fn it_follows_a_change_and_cut_off_attempts_count_as_longer() {
-        let usual = Usual::default();
-        (0..200).for_each(|_| usual.took(Duration::from_millis(1), 95));
-        assert!(usual.time().unwrap() < Duration::from_millis(2));
-        (0..200).for_each(|_| usual.exceeded(95));
-        assert!(usual.time().unwrap() > Duration::from_millis(20));
+        let estimate = Estimate::default();
+        (0..200).for_each(|_| estimate.took(Duration::from_millis(1), 95));
+        assert!(estimate.time().unwrap() < Duration::from_millis(2));
+        (0..200).for_each(|_| estimate.exceeded(95));
+        assert!(estimate.time().unwrap() > Duration::from_millis(20));
     }
 
     #[test]
     fn a_fixed_time_needs_no_estimate() {
         let begun = Moment::from_millis(10);
         let fixed = Rules { after: After::Time(Duration::from_millis(50)), budget_percent: 5 };
-        assert_eq!(fixed.due(begun, &Usual::default()), Some(Moment::from_millis(60)));
+        assert_eq!(fixed.due(begun, &Estimate::default()), Some(Moment::from_millis(60)));
         let unknown = Rules { after: After::Percentile(95), budget_percent: 5 };
-        assert_eq!(unknown.due(begun, &Usual::default()), None);
+        assert_eq!(unknown.due(begun, &Estimate::default()), None);
     }
 }

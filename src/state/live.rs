@@ -23,7 +23,7 @@ use super::tls::{Problem, Tls};
 use super::traffic::{Registry, Traffic};
 use crate::base::ids::{ByPool, ListenerId, PoolId};
 use crate::base::{limits, random};
-use crate::policy::hedge::Usual;
+use crate::policy::hedge::Estimate;
 use crate::policy::orca::Metric;
 use crate::policy::retry::Budget;
 use crossbeam_utils::CachePadded;
@@ -86,7 +86,7 @@ pub struct PoolState {
     /// Requests that wait because no server can be connected to.
     pub awaiting: Arc<Awaiting>,
     /// How long its servers take for the start of a response, as hedged requests see it.
-    pub usual: Usual,
+    pub attempt_time: Estimate,
     /// What its second algorithm would have chosen.
     pub shadow: Arc<Choices>,
     /// Which server clients belong to, where it is remembered.
@@ -103,7 +103,7 @@ impl PoolState {
             turn: CachePadded::default(),
             queue: ServerQueue::default(),
             awaiting: Arc::default(),
-            usual: Usual::default(),
+            attempt_time: Estimate::default(),
             shadow: Arc::default(),
             sessions: Sessions::default(),
         }

@@ -66,7 +66,7 @@ pub struct Route {
     /// When a second attempt is made for its requests; `None` is as its pool says, `Some(None)` never.
     pub hedge: Option<Option<hedge::Rules>>,
     /// How long the first attempts for them take, for a percentile of its own.
-    pub usual: Arc<hedge::Usual>,
+    pub attempt_time: Arc<hedge::Estimate>,
     /// What is counted of its requests.
     pub traffic: Arc<Traffic>,
 }

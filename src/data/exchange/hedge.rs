@@ -11,7 +11,7 @@ use crate::data::download::Incoming;
 use crate::data::finish;
 use crate::data::upload::Sent;
 use crate::data::upstream;
-use crate::policy::hedge::{Rules, Usual};
+use crate::policy::hedge::{Estimate, Rules};
 use crate::policy::retry::Phase;
 use crate::state::server::{Lease, Server};
 use crate::state::stats::Counter;
@@ -64,12 +64,12 @@ impl Exchange {
     }
 
     /// The rules for this request, and what is known of how long attempts take.
-    fn hedging(&self) -> Option<(Rules, &Usual)> {
+    fn hedging(&self) -> Option<(Rules, &Estimate)> {
         match self.way.as_ref().map(|way| &way.route).filter(|route| route.hedge.is_some()) {
-            Some(route) => route.hedge.flatten().map(|rules| (rules, &*route.usual)),
+            Some(route) => route.hedge.flatten().map(|rules| (rules, &*route.attempt_time)),
             None => {
                 let rules = self.view.live.config.pool(self.pool).hedge?;
-                Some((rules, &self.view.live.pool(self.pool).usual))
+                Some((rules, &self.view.live.pool(self.pool).attempt_time))
             }
         }
     }
@@ -82,20 +82,20 @@ impl Exchange {
         if !is_first || !is_sent_alone || !self.meta.idempotent || self.meta.upgrade || self.is_copy() {
             return None;
         }
-        let (rules, usual) = self.hedging()?;
+        let (rules, estimate) = self.hedging()?;
         let is_bodiless = self.upload.passed() == 0 && self.upload.whole().is_some();
         // A session stays with its server.
         if !is_bodiless || self.download.has_incoming() || self.session_tag().is_some() {
             return None;
         }
-        rules.due(self.attempt_at, usual)
+        rules.due(self.attempt_at, estimate)
     }
 
     /// A second attempt begins, at another server that has room, if the budget pays for it. There is one try.
     fn begin_rival(&mut self, cx: &mut Context) -> bool {
         self.is_hedge_spent = true;
-        let Some((rules, usual)) = self.hedging() else { return false };
-        rules.percentile().into_iter().for_each(|percentile| usual.exceeded(percentile));
+        let Some((rules, estimate)) = self.hedging() else { return false };
+        rules.percentile().into_iter().for_each(|percentile| estimate.exceeded(percentile));
         let pool = self.view.live.pool(self.pool);
         let others = upstream::pool(cx.view(), &self.view, self.pool).ready.len();
         // A backup is no other server: it is there for when there is none.
@@ -149,10 +149,10 @@ impl Exchange {
             if self.is_hedge_spent || self.phases.tries != 1 || !self.meta.idempotent {
                 return;
             }
-            if let Some((percentile, usual)) =
-                self.hedging().and_then(|(rules, usual)| Some((rules.percentile()?, usual)))
+            if let Some((percentile, estimate)) =
+                self.hedging().and_then(|(rules, estimate)| Some((rules.percentile()?, estimate)))
             {
-                usual.took(cx.now.since(self.attempt_at), percentile);
+                estimate.took(cx.now.since(self.attempt_at), percentile);
             }
             return;
         }

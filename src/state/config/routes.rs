@@ -124,7 +124,7 @@ fn route(s: &mut Section<'_, '_>, around: &Around<'_>) -> RouteSpec {
             let own = hedge::hedge(s);
             is_given.then_some(own)
         },
-        usual: Arc::default(),
+        attempt_time: Arc::default(),
         mirror: s.optional("mirror", |section| mirror(section, around)).flatten(),
     };
     check_captures(s, &rules, &route);
