@@ -19,8 +19,8 @@
 //! - **Flaps.** A server that comes back and soon goes down again needs twice as many passed probes each time, up to
 //!   `rise_max`: probes that fail now and then must not move traffic back and forth. Staying up makes that be forgotten.
 //! - **Ejection** (Envoy's outlier detection; HAProxy's `observe`) is for what probes do not see, and for the time
-//!   until they do. It lasts `base_time × n` up to `max_time`; each `base_time` that the server has been up since then
-//!   takes one off `n`. At most `max_percent` of the servers are ejected at once, and never the only one that can take
+//!   until they do. It lasts `base_time × n` up to `max_time`; each `base_time`, or ten seconds, that the server has been up
+//!   since then takes one off `n`. At most `max_percent` of the servers are ejected at once, and never the only one that can take
 //!   requests. A server may be ejected for failures in a row, or as an outlier ([`crate::policy::outlier`]): its share
 //!   of 5xx and failures, or its response times ([`crate::policy::slow`]), are far above those of the others.
 //! - **After an ejection** a server is on probation: one more failure ejects it again, one response clears it. It
@@ -44,6 +44,9 @@ use std::time::Duration;
 /// A server that goes down within so many intervals (20 s) after it came back flaps; each such time that it stays up makes one
 /// flap be forgotten. What stays up for longer is a server that went down again for a reason of its own.
 const FLAP_INTERVALS: u32 = 10;
+
+/// A server that is up for less since its ejection may not have shown yet that it fails again: a slow one takes eight seconds.
+const EJECTION_FORGOTTEN: Duration = Duration::from_secs(10);
 
 /// The configuration's `servers.health_check`, without what only the prober needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +110,7 @@ impl Rules {
 pub struct Ejection {
     /// Failed requests in a row (5); 0 disables ejection.
     pub consecutive_failures: u32,
-    /// How long the first ejection lasts (10 s).
+    /// How long the first ejection lasts (2 s).
     pub base_time: Duration,
     /// The maximum duration of an ejection (120 s).
     pub max_time: Duration,
@@ -123,7 +126,7 @@ pub struct Ejection {
 
 impl Default for Ejection {
     fn default() -> Self {
-        let (base_time, max_time) = (Duration::from_secs(10), Duration::from_secs(120));
+        let (base_time, max_time) = (Duration::from_secs(2), Duration::from_secs(120));
         Ejection {
             consecutive_failures: 5,
             base_time,
@@ -345,10 +348,12 @@ fn returns(record: &Record, rules: &Rules) -> (Health, Why) {
     }
 }
 
-/// The ejections that still count: each `base_time` of being up since the last one takes one off.
+/// The ejections that still count: each `base_time` of being up since the last one takes one off, or each [`EJECTION_FORGOTTEN`].
 fn remembered(record: &Record, ejection: &Ejection, now: Moment) -> u32 {
     let forgotten = match record.health {
-        Health::Up => now.since(record.since).as_nanos() / ejection.base_time.as_nanos().max(1),
+        Health::Up => {
+            now.since(record.since).as_nanos() / ejection.base_time.max(EJECTION_FORGOTTEN).as_nanos()
+        }
         _ => 0,
     };
     record.ejections.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))

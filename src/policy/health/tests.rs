@@ -7,6 +7,14 @@ use Event::*;
 const THREE: Others = Others { servers: 3, ejected: 0, is_another_ready: true };
 const OUTLIER: Outlier =
     Outlier { own: Share { errors: 41, of: 50 }, others: Share { errors: 1, of: 99 }, seconds: 2 };
+const TEN_SECONDS: Ejection = Ejection {
+    consecutive_failures: 5,
+    base_time: Duration::from_secs(10),
+    max_time: Duration::from_secs(120),
+    max_percent: 50,
+    error_margin_percent: 30,
+    latency_deviations: 6,
+};
 const OFF: fn() -> Rules = || Rules { enabled: false, ..Rules::default() };
 
 /// `U`p, `D`own, `S`tarting, `E`jected.
@@ -34,7 +42,7 @@ fn check(rules: Rules, others: Others, events: &str, expected: &str) {
         };
         let before = record.health;
         let now = Moment::from_millis(second * 1_000);
-        let (next, change) = after(record, event, &rules, &Ejection::default(), others, now);
+        let (next, change) = after(record, event, &rules, &TEN_SECONDS, others, now);
         record = next;
         assert_eq!(change.is_some(), before != record.health, "{events}");
         assert!(change.is_none_or(|c| c.from == before && c.to == record.health && record.since == now));
@@ -96,7 +104,7 @@ fn a_slow_server_is_ejected_as_an_outlier_is() {
         responses: 99,
         servers: 3,
     };
-    let (rules, ejection) = (Rules::default(), Ejection::default());
+    let (rules, ejection) = (Rules::default(), TEN_SECONDS);
     let up = Record { health: Health::Up, was_up: true, ..Record::new(&rules, Moment::START) };
     let mut now = Moment::from_millis(1);
     let mut record = up;
@@ -141,13 +149,13 @@ fn without_probes_only_ejection_applies() {
     check(OFF(), THREE, "fffff..........f", "UUUUEEEEEEEEEEUE");
     check(OFF(), THREE, "-----", "UUUUU");
     let down = Record { health: Health::Down, ..Record::new(&OFF(), Moment::START) };
-    let (up, change) = after(down, Tick, &OFF(), &Ejection::default(), THREE, Moment::START);
+    let (up, change) = after(down, Tick, &OFF(), &TEN_SECONDS, THREE, Moment::START);
     assert_eq!((up.health, change.map(|c| c.why)), (Health::Up, Some(Why::ProbesOff)));
 }
 
 /// Whether a failing server may be ejected from such a table.
 fn check_bound(servers: usize, ejected: usize, max_percent: u32, expected: bool) {
-    let ejection = Ejection { max_percent, ..Ejection::default() };
+    let ejection = Ejection { max_percent, ..TEN_SECONDS };
     let record = Record { live_failed: 4, ..Record::new(&OFF(), Moment::START) };
     let (_, change) = after(
         record,
@@ -177,9 +185,13 @@ fn at_most_a_share_is_ejected() {
 
 /// The duration of the ejection in s, after this many before it and this long up since the last one.
 fn check_time(ejections: u32, up_s: u64, expected_s: u64, expected_count: u32) {
+    check_time_of(&TEN_SECONDS, ejections, up_s, expected_s, expected_count);
+}
+
+fn check_time_of(ejection: &Ejection, ejections: u32, up_s: u64, expected_s: u64, expected_count: u32) {
     let record = Record { live_failed: 4, ejections, ..Record::new(&OFF(), Moment::START) };
     let now = Moment::from_millis(up_s * 1_000);
-    let (record, _) = after(record, RequestFailed, &OFF(), &Ejection::default(), THREE, now);
+    let (record, _) = after(record, RequestFailed, &OFF(), ejection, THREE, now);
     assert_eq!(record.health, Health::Ejected { until: now.after(Duration::from_secs(expected_s)) });
     assert_eq!(record.ejections, expected_count, "{ejections} before, {up_s} s up");
 }
@@ -193,6 +205,11 @@ fn ejections_grow_and_are_forgotten() {
     check_time(30, 0, 120, 31);
     check_time(u32::MAX, 0, 120, u32::MAX);
     check_time(3, 86_400, 10, 1);
+    // By default it is short, so that a server that works again is soon used; one that fails again within ten seconds is remembered.
+    check_time_of(&Ejection::default(), 0, 0, 2, 1);
+    check_time_of(&Ejection::default(), 1, 9, 4, 2);
+    check_time_of(&Ejection::default(), 1, 10, 2, 1);
+    check_time_of(&Ejection::default(), 5, 25, 8, 4);
 }
 
 /// The next probe, in ms from now, for both extremes of the random fraction.
@@ -290,7 +307,7 @@ fn transitions(rules: &Rules, mut passes: impl FnMut(u64, u64) -> bool) -> u32 {
         }
         let now_ms = now.as_nanos() / 1_000_000;
         let event = if passes(probe, now_ms) { ProbePassed } else { ProbeFailed };
-        let (next, change) = after(record, event, rules, &Ejection::default(), THREE, now);
+        let (next, change) = after(record, event, rules, &TEN_SECONDS, THREE, now);
         changes += u32::from(change.is_some());
         record = next;
         now = next_probe(&record, rules, 0, 0.5, now);
@@ -335,7 +352,7 @@ fn a_server_that_stays_up_is_trusted_again_and_rise_has_a_bound() {
 
 /// A server is killed and comes back after a while, again and again: the longest time until it is used again.
 fn check_back(dead_ms: u64, rounds: u32) {
-    let (rules, ejection) = (Rules::default(), Ejection::default());
+    let (rules, ejection) = (Rules::default(), TEN_SECONDS);
     let mut record = Record::new(&rules, Moment::START);
     let (mut now, mut due) = (0, 0);
     for round in 1..=u64::from(rounds) {

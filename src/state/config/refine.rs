@@ -301,7 +301,7 @@ fn name_of(address: &Address) -> String {
 }
 
 fn ejection(s: &mut Section<'_, '_>) -> health::Ejection {
-    let base_time = s.get("base_time", 10 * SECOND, rules::duration(WAIT));
+    let base_time = s.get("base_time", 2 * SECOND, rules::duration(WAIT));
     health::Ejection {
         consecutive_failures: s.get("consecutive_failures", 5, rules::whole(1..=1000)),
         base_time,

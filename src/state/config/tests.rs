@@ -470,7 +470,7 @@ fn contradictions_are_faults() {
         (r#"{"threadpool":{"min_workers":3,"max_workers":2}}"#, "threadpool.min_workers", "1 to 2 here"),
         (r#"{"threadpool":{"min_workers":60,"max_workers":0}}"#, "threadpool.max_workers", "0 is too small"),
         (r#"{"threadpool":{"queue_timeout":"1ms"}}"#, "threadpool.queue_timeout", "queue_timeout (1ms)"),
-        (r#"{"servers":{"ejection":{"max_time":"1s"}}}"#, "servers.ejection.max_time", "base_time (10s)"),
+        (r#"{"servers":{"ejection":{"max_time":"1s"}}}"#, "servers.ejection.max_time", "base_time (2s)"),
         (
             r#"{"servers":{"list":[{"name":"a","address":"a:1"},{"name":"a","address":"a:2"}]}}"#,
             "servers.list[1].name",
