@@ -339,6 +339,7 @@ impl Exchange {
         self.close_connection(cx);
         self.connecting = None;
         self.leave_queue(cx);
+        self.note_leaving(failure.reason, cx);
         let is_over = is_clients(failure.reason) || self.download.has_begun();
         // Past its deadline no attempt is begun.
         let retry = if is_over || cx.now >= self.expires { Retry::No } else { self.may_retry(&failure, cx) };

@@ -149,9 +149,9 @@ impl<T> Backlog<T> {
         Some((Place { number: entry.number, priority: Priority::ALL[line] }, &entry.item))
     }
 
-    /// Takes out what is served now; `each` of those behind it is served after so much more time. Whether its priority stands, by the wait of the
-    /// oldest; `None`: it was pushed out. It does not where all are served within `interval`, as where a quick backup has taken over: to
-    /// reject some of them would help none.
+    /// Takes out what is served now; `each` of those behind it is served after so much more time. Whether its priority
+    /// stands, by the wait of the oldest; `None`: it was pushed out. It does not where all are served within `interval`, as
+    /// where a quick backup has taken over: to reject some of them would help none.
     pub fn serve(&mut self, place: Place, interval: Duration, each: Duration, now: Moment) -> Option<bool> {
         let at = place.priority as usize;
         let line = &mut self.lines[at];

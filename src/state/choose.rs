@@ -1,9 +1,9 @@
 //! Which server of a pool gets a request, from a snapshot of the table. The data plane and the simulation both choose here.
 //!
-//! A small table is looked at as a whole. Of a larger one only a sample are candidates: the server whose turn it is, and
-//! some at random, by weight, and one that is idle where none of these is. So a choice takes the same time in a table of any size. Where none of a sample qualifies, the
-//! servers are looked at one after the other, from a random one on, until some are found. A hash algorithm knows the server of each
-//! key (`hashing.rs`).
+//! A small table is looked at as a whole. Of a larger one only a sample are candidates, so that a choice takes the same time in a
+//! table of any size: the server whose turn it is, some at random, by weight, and one that is idle where none of these is. Where
+//! none of a sample qualifies, the servers are looked at one after the other, from a random one on, until some are found. A hash
+//! algorithm knows the server of each key (`hashing.rs`).
 
 mod last_resort;
 mod later;
@@ -29,9 +29,8 @@ const TRIED_MAX: usize = 8;
 /// Tables up to this size are looked at as a whole: twice as many servers as a sample has.
 pub(super) const WHOLE_UP_TO: usize = 16;
 
-/// Where none of a sample qualifies, so many servers in a row are looked at for others; behind them the first one that
-/// qualifies is enough. Where none of a sample is idle, so many are looked at for one that is: of a hundred servers of one slot eight
-/// have an idle one among them every third time at 95 %.
+/// Where none of a sample qualifies, or is idle, so many servers in a row are looked at for others. In a sample of eight of a hundred
+/// servers of one slot one is idle every third time at 95 %.
 const LOOKED_AT: usize = 64;
 
 /// Servers that a request has been to, or that rejected it.
@@ -105,8 +104,8 @@ pub struct Chooser<'a> {
 impl Chooser<'_> {
     /// A lease on the server of the pool that its algorithm picks among those that were not tried yet. The algorithm
     /// proposes a server; if that one gives no lease, it is asked again. The server of its session comes first; where that
-    /// one cannot take it, the request is one as any other. One that could not connect anywhere goes to a server that is out, as a last
-    /// resort.
+    /// one cannot take it, the request is one as any other. One that could not connect anywhere goes to a server that is
+    /// out, as a last resort.
     pub fn choose(&mut self, pool: &Pool, asked: Asked, tried: &Tried) -> Chosen {
         let (chosen, tier) = match self.session_lease(pool, asked, tried) {
             Some(lease) => (Chosen::Server(lease), pool),

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicUsize,
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
 use std::time::Duration;
@@ -48,8 +48,10 @@ pub struct ServerQueue {
     backlog: Mutex<Backlog<Waiter>>,
     /// How many wait; read without the lock by each request that ends.
     waiting: AtomicUsize,
-    /// [`Usual`], in microseconds.
+    /// The times of [`Usual`], in microseconds.
     usual_us: [AtomicU32; 2],
+    /// Until when clients count as impatient, in nanoseconds.
+    impatient_until_ns: AtomicU64,
     /// The first that waits could have a server, and waits for a faster one.
     chooses_later: AtomicBool,
 }
@@ -146,10 +148,16 @@ impl ServerQueue {
         let usual = self.usual().after(server);
         self.set_usual(usual);
         let mut backlog = self.backlog.lock();
-        let stands = backlog.serve(token.place, rules.interval, usual.each, now).unwrap_or(false);
+        let stands = backlog.serve(token.place, rules.interval, usual.pace_of_last, now).unwrap_or(false);
         self.waiting.store(backlog.len(), SeqCst);
         drop(backlog);
         usual.admit(rules, now.since(token.since), stands)
+    }
+
+    /// The client of a request that had waited here has left before its response.
+    pub fn client_left(&self, now: Moment) {
+        let until = self.usual().after_leaving(now).impatient_until;
+        self.impatient_until_ns.store(until.as_nanos(), Relaxed);
     }
 
     /// Notes whether the first in the queue could have a server and waits for a faster one: it is called when more wait behind it.
@@ -174,14 +182,16 @@ impl ServerQueue {
     }
 
     fn usual(&self) -> Usual {
-        let [takes, each] = self.usual_us.each_ref().map(|us| Duration::from_micros(us.load(Relaxed).into()));
-        Usual { takes, each }
+        let [takes, pace_of_last] =
+            self.usual_us.each_ref().map(|us| Duration::from_micros(us.load(Relaxed).into()));
+        let impatient_until = Moment::from_nanos(self.impatient_until_ns.load(Relaxed));
+        Usual { takes, pace_of_last, impatient_until }
     }
 
     fn set_usual(&self, usual: Usual) {
         let us = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
         self.usual_us[0].store(us(usual.takes), Relaxed);
-        self.usual_us[1].store(us(usual.each), Relaxed);
+        self.usual_us[1].store(us(usual.pace_of_last), Relaxed);
     }
 }
 
@@ -318,6 +328,24 @@ mod tests {
             assert_eq!(admitted, Admit::Serve, "{ms}");
         }
         assert!(all.queue.is_empty());
+    }
+
+    #[test]
+    fn long_waits_are_first_in_first_out_unless_clients_leave() {
+        for (is_impatient, expected) in [(false, 3), (true, 4)] {
+            let all = Fixture::default();
+            let at = Moment::from_millis;
+            let serve = |token: &QueueToken, ms| all.queue.serve(token, &RULES, one_takes(400), at(ms));
+            assert_eq!(serve(&all.enter(0, Priority::Normal, 9, 900).unwrap(), 901), Admit::Serve);
+            if is_impatient {
+                all.queue.client_left(at(950));
+            }
+            let tokens: Vec<_> =
+                (1..5).map(|key| all.enter(key, Priority::Normal, 9, 1_000).unwrap()).collect();
+            assert_eq!([serve(&tokens[0], 1_400), serve(&tokens[1], 1_700)], [Admit::Serve; 2]);
+            all.queue.call_next();
+            assert_eq!(all.called(), [expected], "{is_impatient}");
+        }
     }
 
     #[test]

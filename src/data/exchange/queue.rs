@@ -92,6 +92,13 @@ impl Exchange {
         }
     }
 
+    /// The queue is told of a client that had waited there and leaves before its response.
+    pub(super) fn note_leaving(&self, reason: Reason, cx: &Context) {
+        if reason == Reason::ClientGone && self.phases.queued.is_some() && !self.download.has_begun() {
+            self.view.live.pool(self.pool).queue.client_left(cx.now);
+        }
+    }
+
     /// There may be room for the next one, too.
     fn left_queue(&mut self, token: &QueueToken, cx: &Context) {
         self.view.live.pool(self.pool).queue.call_next();

@@ -8,15 +8,16 @@
 //! - **Load.** [`SPREAD`] of a request in flight is added to both sides: where latency does not depend on load, requests
 //!   still spread.
 //! - **Unknown latency** (a new server): the median of the known ones. It gets its share by turn, and is not flooded while
-//!   it is cold, because its requests in flight count. An estimate of few recent samples is mixed with the median of the others. If it moved towards zero, a server
-//!   that has stopped responding would look faster every second.
+//!   it is cold, because its requests in flight count. An estimate of few recent samples is mixed with the median of the
+//!   others. If it moved towards zero, a server that has stopped responding would look faster every second.
 //! - **Silence**: a server that has left several requests without any response is at least as slow as that period.
 //! - **Outcomes**: a bad response is worth nothing, however fast it was ([`crate::policy::outcomes`]).
 //! - **Reports** make a server look slower by a bounded factor ([`crate::policy::report`]).
-//! - **Near ties** (within a factor of 1.2, and more where latencies are known from few samples: [`DOUBT`]) go to the servers with the fewest requests
-//!   in flight, which are known exactly: an idle server comes before a busy one of about the same speed. Where many are usual, it is the fewest
-//!   for what is usual there: of two servers with eight requests the one of sixteen slots is half empty, and at the other one some wait. Among
-//!   these it is by turn or at random: equal servers share evenly whatever single responses took, and the workers do not all choose the same one.
+//! - **Near ties** (within a factor of 1.2, and more where latencies are known from few samples: [`DOUBT`]) go to the servers
+//!   with the fewest requests in flight, which are known exactly: an idle server comes before a busy one of about the same
+//!   speed. Where many are usual, it is the fewest for what is usual there: of two servers with eight requests the one of
+//!   sixteen slots is half empty, and at the other one some wait. Among these it is by turn or at random: equal servers
+//!   share evenly whatever single responses took, and the workers do not all choose the same one.
 //! - **Weights** that differ are shares, and latency has no part in them ([`super::shares`]).
 
 use super::{Candidate, Draw, Slot, shares, weighted};

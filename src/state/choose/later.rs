@@ -1,26 +1,23 @@
-//! Whether a request is served sooner if it waits for a server that is full now, where the one that has room is slower or has
-//! more requests than it will respond to by then.
-//!
-//! In an overload the servers that have a limit are full, and one that has none, because it came up a moment ago, would get all that
-//! waits: hundreds of requests, and more than the others have.
+//! Whether a request is served sooner if it waits for a server that is full now, where the one that has room is slower or
+//! has more requests than it will respond to by then: in an overload a server that came up a moment ago has no limit yet,
+//! and would get all that waits.
 
 use super::{Chooser, Tried, WHOLE_UP_TO};
 use crate::policy::latency::SAMPLES_ENOUGH;
 use crate::state::server::{Pace, Server};
 use std::sync::Arc;
 
-/// A server counts as slower than waiting for another one from this factor on: latencies are known within about a fifth.
+/// A server counts as slower than waiting for another one from this factor on: latencies are known to about a fifth.
 const MARGIN: f32 = 1.25;
 
-/// Of a server with few recent responses a request in flight counts for so many of the others', which may be right of one that is cold: that
-/// shows in its first responses, and all that it was sent until then has to wait for them. With 1 p99 is 4 % higher where servers come
-/// back cold at 80 and 95 %, with 2 and 8 it is 1 % higher and lower (docs/experiments.md).
+/// A request in flight at a server with few recent responses counts for so many of the others': it may be cold. With 1 p99
+/// is 4 % higher where servers come back cold, with 2 and 8 it is 1 % higher and lower.
 const UNPROVEN: f32 = 4.0;
 
 impl Chooser<'_> {
     /// Where `picked` is so slow that its response would come later than that of a faster server which is full now, even to
-    /// the last of the `behind` requests that wait behind this one: the time of both, in microseconds. Where a choice looks at a sample, some server has room nearly
-    /// always, so none waits; where weights differ they are shares, whatever the speed.
+    /// the last of the `behind` requests that wait behind this one: the time of both, in microseconds. None waits where a
+    /// choice looks at a sample, as some server has room nearly always; nor where weights differ, which are shares.
     pub(super) fn sooner_later(
         &self,
         servers: &[Arc<Server>],
@@ -44,8 +41,8 @@ impl Chooser<'_> {
         (per_us > 0.0 && own_us > MARGIN * sooner_us).then_some((own_us, sooner_us))
     }
 
-    /// What a request would take at this server, in microseconds: as its responses show, and while there are few, as at the `others`
-    /// under [`UNPROVEN`] times the requests. `None` without others.
+    /// What a request would take at this server, in microseconds: as its responses show, and while there are few, as at the
+    /// `others` under [`UNPROVEN`] times the requests. `None` without others.
     fn expected_us(&self, server: &Server, others: impl Iterator<Item = Pace>) -> Option<f32> {
         let (count, per_us) = others.fold((0.0, 0.0), |(count, sum), pace| (count + 1.0, sum + pace.per_us));
         if count == 0.0 {

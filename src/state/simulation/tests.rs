@@ -335,7 +335,7 @@ fn a_server_that_comes_back_cold_is_used_soon_and_not_flooded() {
         ..base()
     };
     world.servers[2].cold = Some((ms(2_000), 4.0));
-    for (load, most, least_share) in [(0.5, 1.1, 10.0), (0.8, 1.4, 20.0), (0.95, 2.0, 20.0)] {
+    for (load, most, least_share) in [(0.5, 1.1, 10.0), (0.8, 1.4, 20.0), (0.95, 1.7, 20.0)] {
         let all = |of: fn(&Description) -> Report| -> Vec<Report> {
             let world = at_load(load, world.clone());
             (1..=SEEDS).map(|seed| of(&with(Dynamic, seed, &world))).collect()
@@ -343,9 +343,32 @@ fn a_server_that_comes_back_cold_is_used_soon_and_not_flooded() {
         let (got, best) = (all(run), all(ideal));
         let ratio = quantiles(&got)[1] / quantiles(&best)[1];
         let shares: Vec<f64> = got.iter().map(|report| report.percent(4..6)[2]).collect();
-        println!("{load}: {ratio:.2}, {shares:.0?}");
+        let sum = |of: fn(&Report) -> u64| got.iter().map(of).sum::<u64>();
+        let rejected = sum(|report| report.rejected) as f64 / sum(|report| report.requests) as f64;
+        println!("{load}: {ratio:.2}, {shares:.0?}, {rejected:.3} rejected");
+        assert!(rejected < 0.02, "{load}: {rejected:.3}");
         assert!(ratio < most, "{load}: p99 is {ratio:.2} of the ideal, {:?}", got[0].log);
         assert!(shares.iter().all(|share| *share > least_share), "{load}: {shares:?}");
+    }
+}
+
+/// With ejections of ten seconds at first a third got no good response.
+#[test]
+fn a_quick_server_that_failed_for_two_seconds_is_used_again_soon() {
+    let change = |at, behaviour| Change { at: ms(at), server: 2, behaviour };
+    let world = Description {
+        length: ms(6_000),
+        warm_up: Duration::ZERO,
+        work: Work::Exponential(ms(40)),
+        changes: vec![change(1_800, Behaviour::Fails { after: ms(1) }), change(3_600, Behaviour::Works)],
+        ..speeds(&[1.0, 2.0, 4.0])
+    };
+    let world = at_load(0.8, world);
+    for seed in 1..=SEEDS {
+        let report = run(&with(Dynamic, seed, &world));
+        let share = report.percent(5..6)[2];
+        assert!(share > 40.0, "{share:.0} % in the last second, {:?}", report.log);
+        assert!(report.good * 10 > report.requests * 8, "{} of {}", report.good, report.requests);
     }
 }
 

@@ -1,6 +1,7 @@
 //! How the requests of a simulation end: by a response, by a refused connection, or because somebody waits no more.
 
 use super::World;
+use crate::base::time::Moment;
 use crate::http1::reason::Reason;
 use crate::policy::health::Event;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
@@ -88,7 +89,7 @@ impl World<'_> {
         let Some(lease) = request.lease.take() else { return };
         let (server, balancer, arrival) =
             (request.server as usize, request.balancer as usize, request.arrival);
-        let came_ns = arrival.at_ns;
+        let (came_ns, has_waited) = (arrival.at_ns, request.waits_since > Moment::START);
         let is_clients = self.now_ns >= came_ns.saturating_add(nanos(self.description.client_timeout));
         let waited = Duration::from_nanos(self.now_ns - self.requests[at as usize].asked_ns);
         lease.gave_up(waited, self.now());
@@ -96,6 +97,10 @@ impl World<'_> {
             lease.server().fails(self.now());
         }
         drop(lease);
+        if is_clients && has_waited {
+            let own = &mut self.balancers[balancer].pools[arrival.pool];
+            own.usual = own.usual.after_leaving(Moment::from_nanos(self.now_ns));
+        }
         if self.counts(arrival) {
             let count = if is_clients { &mut self.report.timed_out } else { &mut self.report.bad };
             *count += 1;

@@ -103,7 +103,7 @@ impl World<'_> {
         let Request { arrival, balancer, .. } = &self.requests[at as usize];
         let own = &mut self.balancers[*balancer as usize].pools[arrival.pool];
         own.usual = own.usual.after(lease.server().latency(now));
-        let stands = own.waiting.serve(place, interval, own.usual.each, now).unwrap_or(false);
+        let stands = own.waiting.serve(place, interval, own.usual.pace_of_last, now).unwrap_or(false);
         match self.too_late(at, stands) {
             None => self.send(at, lease),
             Some(reason) => {
