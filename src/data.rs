@@ -217,7 +217,8 @@ impl Workers for Proxy {
         let pool = Arc::clone(&self.pool);
         // Here, so that the supervisor sees a shortage.
         let poller = self.first_poller.lock().take().map_or_else(Poller::new, Ok)?;
-        // The only worker may have one of those that are kept: without it clients would hold what they have for ever.
+        // A first worker whose thread could not be started is tried again, and may then have a kept descriptor: without any worker
+        // clients would hold theirs for ever.
         if self.pool.gauges.workers() > 1 {
             self.shared.descriptors.check(poller.raw())?;
         }

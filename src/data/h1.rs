@@ -158,12 +158,12 @@ impl Connection {
     }
 
     /// Waits that began at `since` or later begin now.
-    pub fn wait_anew(&mut self, since: Moment, now: Moment) {
+    pub fn restart_waits(&mut self, since: Moment, now: Moment) {
         if self.since >= since {
             self.since = now;
         }
         if let Phase::Exchange(exchange) = &mut self.phase {
-            exchange.wait_anew(since, now);
+            exchange.restart_waits(since, now);
         }
     }
 

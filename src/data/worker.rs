@@ -161,7 +161,7 @@ impl Worker {
     /// What began in the last turn may have begun behind the interruption, and has all of its time from now on.
     fn after_interruption(&mut self, now: Moment) {
         let turn_begun = self.cx.polled_at;
-        self.set.iter_mut().for_each(|(_, held)| held.connection.wait_anew(turn_begun, now));
+        self.set.iter_mut().for_each(|(_, held)| held.connection.restart_waits(turn_begun, now));
     }
 
     fn poll(&mut self, limit: Option<Duration>) {

@@ -87,7 +87,7 @@ impl FromStr for Address {
     }
 }
 
-/// Addresses to which nobody can connect.
+/// Multicast and broadcast addresses: no connection can be made to them.
 fn is_of_many(address: IpAddr) -> bool {
     address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST)
 }

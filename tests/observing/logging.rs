@@ -126,7 +126,7 @@ fn a_pool_that_the_operator_leaves_without_a_server_is_logged() {
     }
 }
 
-/// A server that has just been added is not known yet, and a pool without servers serves nobody.
+/// A server that has just been added is not known yet, and a pool without servers serves no requests.
 #[test]
 fn requests_are_said_to_be_served_again_only_when_a_server_is_up() {
     let [mut absent, mut second, other] = [(); 3].map(|()| Origin::responds("fine"));

@@ -80,15 +80,15 @@ impl Exchange {
     }
 
     /// Waits that began at `since` or later begin now.
-    pub fn wait_anew(&mut self, since: Moment, now: Moment) {
-        let anew = |began: &mut Moment| *began = if *began >= since { now } else { *began };
-        anew(&mut self.upload.moved_at);
-        anew(&mut self.download.moved_at);
-        self.asked_at.iter_mut().for_each(anew);
+    pub fn restart_waits(&mut self, since: Moment, now: Moment) {
+        let restart = |began: &mut Moment| *began = if *began >= since { now } else { *began };
+        restart(&mut self.upload.moved_at);
+        restart(&mut self.download.moved_at);
+        self.asked_at.iter_mut().for_each(restart);
         // Of two attempts at once it tells which one is the first.
         if self.rival.is_none() {
-            anew(&mut self.attempt_at);
-            self.connecting.iter_mut().for_each(|connecting| anew(&mut connecting.since));
+            restart(&mut self.attempt_at);
+            self.connecting.iter_mut().for_each(|connecting| restart(&mut connecting.since));
         }
     }
 
