@@ -439,7 +439,11 @@ mod tests {
     use std::path::Path;
 
     fn worker() -> Worker {
-        let live = Live::plain(config::parse("{}", Path::new("")).unwrap());
+        worker_of("{}")
+    }
+
+    fn worker_of(config: &str) -> Worker {
+        let live = Live::plain(config::parse(config, Path::new("")).unwrap());
         let table = Arc::new(Table::of(live));
         let shared =
             Arc::new(Shared::new(("test", Descriptors::ALL), table, Arc::default(), Verdicts::default()));
@@ -508,6 +512,34 @@ mod tests {
         let after = deadlines(&worker);
         assert_eq!(after[0], before[0]);
         assert!(after[1] > later && after[1] > before[1]);
+    }
+
+    #[test]
+    fn a_server_that_was_asked_in_such_a_turn_has_all_of_its_time() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        let mut worker = worker_of(&format!(
+            r#"{{ "servers": {{ "list": [ {{ "address": "{address}" }} ], "health_check": {{ "enabled": false }} }} }}"#
+        ));
+        let turn_begun = time::now();
+        let mut client = connect(&mut worker);
+        client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        let mut asked = None;
+        while asked.is_none() {
+            worker.turn();
+            server.set_nonblocking(true).unwrap();
+            asked = server.accept().ok();
+        }
+        while worker.set.iter().all(|(_, held)| !held.connection.is_busy()) {
+            worker.turn();
+        }
+        (worker.cx.polled_at, worker.cx.now) = (turn_begun, time::now().after(Duration::from_secs(3600)));
+        worker.after_interruption(worker.cx.now);
+        worker.run(0);
+        assert_eq!(worker.busy, 1, "it waits for the response");
+        worker.cx.now = worker.cx.now.after(Duration::from_secs(3600));
+        worker.run(0);
+        assert_eq!(worker.busy, 0, "and not for ever");
     }
 
     #[test]
