@@ -31,6 +31,7 @@ use crate::state::live::too_many_connections;
 use crate::state::reload::Reload;
 use crate::state::upgrade::Upgrading;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -240,6 +241,7 @@ impl Balancer {
 
 impl Running {
     fn start(proxy: Proxy, acceptor: Acceptor) -> Result<Self, Error> {
+        supervise::start_one(&proxy).map_err(|error| cannot_start("first worker", &error))?;
         let workers = proxy.clone();
         let supervisor = spawn("supervisor", move || supervise::run(&workers))?;
         let accept = spawn("accept", move || acceptor.run())?;
@@ -374,9 +376,12 @@ fn start_report(
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
     let started = thread::Builder::new().name(name.to_owned()).spawn(run);
-    started.map_err(|error| {
-        Error(format!("the {name} thread cannot be started: {error}; raise the limit of threads"))
-    })
+    started.map_err(|error| cannot_start(name, &error))
+}
+
+fn cannot_start(name: &str, error: &io::Error) -> Error {
+    let limit = if limits::is_out_of_descriptors(error) { "open files" } else { "threads" };
+    Error(format!("the {name} thread cannot be started: {error}; raise the limit of {limit}"))
 }
 
 #[cfg(test)]

@@ -66,7 +66,6 @@ use crate::state::verdict::Verdicts;
 use crate::state::workers::{Gauges, RequestInfo, Workers};
 use accept::Acceptor;
 use listen::Listener;
-use parking_lot::Mutex;
 use poller::Poller;
 use shared::Shared;
 use std::io;
@@ -92,8 +91,6 @@ pub struct Proxy {
     /// What its threads share.
     pub shared: Arc<Shared>,
     pool: Arc<WorkerPool>,
-    /// That of the first worker. Without a descriptor for it nothing would ever be served, and the start fails.
-    first_poller: Arc<Mutex<Option<Poller>>>,
 }
 
 impl Proxy {
@@ -125,13 +122,13 @@ impl Proxy {
             listeners.push(listener);
         }
         let of_first = |error| (0, error);
-        let (poller, of_worker) = (Poller::new().map_err(of_first)?, Poller::new().map_err(of_first)?);
+        let poller = Poller::new().map_err(of_first)?;
         let table = Arc::new(Table::of(Live::new(config, files, known.clone(), sinks, &stats.traffic, None)));
         let shared = Arc::new(Shared::new(name, table, stats, Verdicts::default()));
         let pool = Arc::new(WorkerPool::new(&shared, poller.waker()));
         let listeners = listeners.into_iter().zip(known).collect();
         let acceptor = Acceptor::new(Arc::clone(&pool), poller, listeners).map_err(of_first)?;
-        Ok((Proxy { shared, pool, first_poller: Arc::new(Mutex::new(Some(of_worker))) }, acceptor))
+        Ok((Proxy { shared, pool }, acceptor))
     }
 
     /// Copies of the listening sockets, for another process.
@@ -216,9 +213,8 @@ impl Workers for Proxy {
         let number = self.pool.next_number();
         let pool = Arc::clone(&self.pool);
         // Here, so that the supervisor sees a shortage.
-        let poller = self.first_poller.lock().take().map_or_else(Poller::new, Ok)?;
-        // A first worker whose thread could not be started is tried again, and may then have a kept descriptor: without any worker
-        // clients would hold theirs for ever.
+        let poller = Poller::new()?;
+        // The first one may have a kept descriptor: without any worker clients would hold theirs for ever.
         if self.pool.gauges.workers() > 1 {
             self.shared.descriptors.check(poller.raw())?;
         }

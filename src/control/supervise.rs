@@ -5,6 +5,7 @@ use crate::base::load;
 use crate::base::time::{self, Moment};
 use crate::policy::pool::{Memory, Order, Seen};
 use crate::state::workers::Workers;
+use std::io;
 use std::time::Duration;
 
 /// A worker that could not be told to stop, because the channel was full, is told after this.
@@ -65,10 +66,7 @@ fn share(workers: &dyn Workers, memory: &Memory) {
 fn start(workers: &dyn Workers, count: usize, next_line: &mut NextLine) -> bool {
     let gauges = workers.gauges();
     for _ in 0..count {
-        // Counted before it starts, so that a worker that ends at once is not subtracted first.
-        gauges.count_in();
-        if let Err(error) = workers.start_worker() {
-            gauges.count_in_failed();
+        if let Err(error) = start_one(workers) {
             let left = gauges.workers();
             if next_line.is_due(time::now()) {
                 log::warn!(
@@ -80,6 +78,13 @@ fn start(workers: &dyn Workers, count: usize, next_line: &mut NextLine) -> bool 
     }
     log::debug!("started {count}, now {} workers", gauges.workers());
     true
+}
+
+/// Starts a worker. The first one is there before a client is: without any, clients would be held for ever.
+pub fn start_one(workers: &dyn Workers) -> io::Result<()> {
+    // Counted before it starts, so that a worker that ends at once is not subtracted first.
+    workers.gauges().count_in();
+    workers.start_worker().inspect_err(|_| workers.gauges().count_in_failed())
 }
 
 /// When the log may have the next line about a failed start.

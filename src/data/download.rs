@@ -196,6 +196,11 @@ impl Download {
         self.server_keeps
     }
 
+    /// The server's connection carries no other request, whatever the response says.
+    pub fn give_server_up(&mut self) {
+        self.server_keeps = false;
+    }
+
     /// Only the close tells the client where the body ends.
     pub fn is_until_close(&self) -> bool {
         self.to_client == Framing::UntilClose

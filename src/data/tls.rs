@@ -58,6 +58,8 @@ pub struct Tls<C: Carrier> {
     /// The last receive took all that was there: an edge tells of more.
     dry: bool,
     ended: bool,
+    /// The peer has sent close_notify. Its connection may stay open, and no event tells of this end.
+    closed: bool,
     /// Records wait for room.
     blocked: bool,
     /// Our side is closed, or is to be when the last records are out.
@@ -90,6 +92,7 @@ impl<C: Carrier> Tls<C> {
             greeted: false,
             dry: false,
             ended: false,
+            closed: false,
             blocked: false,
             closing: Closing::No,
             failure: None,
@@ -130,7 +133,7 @@ impl<C: Carrier> Tls<C> {
 
     /// Whether a receive may bring something without an event.
     pub fn has_more(&self) -> bool {
-        !self.dry || self.ended || self.plaintext > 0 || !self.inbox.is_empty()
+        !self.dry || self.ended || self.closed || self.plaintext > 0 || !self.inbox.is_empty()
     }
 
     /// Whether records wait for room.
@@ -317,7 +320,10 @@ impl<C: Carrier> Tls<C> {
                 Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
             }
             match self.session.process_new_packets() {
-                Ok(state) => self.plaintext = state.plaintext_bytes_to_read(),
+                Ok(state) => {
+                    (self.plaintext, self.closed) =
+                        (state.plaintext_bytes_to_read(), state.peer_has_closed());
+                }
                 Err(error) => return Err(self.fail(error)),
             }
             if records.is_empty() {

@@ -25,6 +25,24 @@ fn another_client_uses_the_same_server_connection() {
     assert_eq!((origin.count(), origin.connections()), (5, 1));
 }
 
+/// It may close the connection at any time, though it has not said so: Tomcat does, with a reset, where much is left to read.
+#[test]
+fn a_server_that_has_responded_before_the_request_is_whole_gets_a_new_connection_for_the_next() {
+    let origin = Origin::start(|visit| {
+        while let Some(head) = visit.head() {
+            visit.response("early");
+            visit.body(head);
+        }
+    });
+    let balancer = Evenkeel::before(&[&origin], one_worker(json!({})));
+    let mut client = Client::to(&balancer);
+    client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nbegin");
+    assert_eq!(client.response().text(), "early");
+    client.send(" rest").sees_the_end();
+    assert_eq!(Client::to(&balancer).get("/").status, 200);
+    assert_eq!(origin.connections(), 2);
+}
+
 #[test]
 fn a_client_that_asks_for_it_is_closed() {
     let origin = Origin::responds("ok");

@@ -205,3 +205,21 @@ fn a_body_that_only_a_close_ends_needs_close_notify() {
         "it cannot be told from a truncated one"
     );
 }
+
+#[test]
+fn close_notify_ends_a_response_and_its_connection_though_the_server_does_not_close() {
+    let authority = Authority::new("ca");
+    let files = authority.issue("s", &["s.test"]);
+    let tls = json!({"ca": authority.file(), "server_name": "s.test"});
+    for response in [OK, "HTTP/1.1 200 OK\r\n\r\nsecure"] {
+        let origin = TlsOrigin::start(&files, None, response);
+        let balancer = Evenkeel::start(config(&[origin.address], tls.clone(), one_worker(json!({}))));
+        let mut client = Client::to(&balancer);
+        // What has a length ends with it; the second request would be lost on the connection of the first.
+        for _ in 0..2 {
+            let response = client.get("/notify");
+            assert_eq!((response.status, response.text().as_str()), (200, "secure"));
+        }
+        assert_eq!(origin.seen().handshakes.len(), 2);
+    }
+}

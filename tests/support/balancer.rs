@@ -3,6 +3,7 @@
 use super::{DEADLINE, Origin, Shared, becomes, until};
 use rustix::process::{Pid, Resource, Signal, getrlimit, getuid, kill_process};
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -108,20 +109,35 @@ impl Evenkeel {
     /// Starts as a user who can be denied threads ([`Evenkeel::allow_threads`]): as ourselves, or as [`NOBODY`] where
     /// that is root, whom the limit does not bind. `None` where there is no other user: some containers map root alone.
     pub fn start_without_privileges(config: Value) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
-        if getuid().is_root() {
-            Command::new("true").uid(NOBODY).gid(NOBODY).status().ok()?;
-            // Another user may not go where the binary is. What this process has open for writing, a child that is
-            // being started beside may have open too, and no process could run it: so the copy is made by a child.
-            let binary = folder.path().join("evenkeel");
-            assert!(Command::new("cp").arg(command.get_program()).arg(&binary).status().unwrap().success());
-            chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-            command = Command::new(binary);
-            command.uid(NOBODY).gid(NOBODY);
-        }
-        let started = Self::launch_in(Arc::new(folder), &with(unobtrusive(), config).to_string(), command);
+        let command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        let started = match getuid().is_root() {
+            false => Self::launch(&with(unobtrusive(), config).to_string(), command),
+            true => Self::try_start_as(NOBODY, &[], config)?,
+        };
         Some(started.unwrap_or_else(|(status, lines)| panic!("no start: {status}\n{lines}")))
+    }
+
+    /// Starts with no more than so many threads, or says how it ended and what it said. `None` where there is no user who runs
+    /// nothing else.
+    pub fn try_start_with_threads(limit: u32, config: Value) -> Option<Result<Self, (ExitStatus, String)>> {
+        let limit = format!("--nproc={limit}:{limit}");
+        if getuid().is_root() { Self::try_start_as(NOBODY - 1, &["prlimit", &limit], config) } else { None }
+    }
+
+    /// Starts as this user, which root can be, behind these words of the command.
+    fn try_start_as(user: u32, before: &[&str], config: Value) -> Option<Result<Self, (ExitStatus, String)>> {
+        Command::new("true").uid(user).gid(user).status().ok()?;
+        let folder = tempfile::tempdir().unwrap();
+        // Another user may not go where the binary is. What this process has open for writing, a child that is
+        // being started beside may have open too, and no process could run it: so the copy is made by a child.
+        let binary = folder.path().join("evenkeel");
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_evenkeel")).arg(&binary).status().unwrap();
+        assert!(copied.success());
+        chown(folder.path(), Some(user), Some(user)).unwrap();
+        let words = before.iter().map(OsStr::new).chain([binary.as_os_str()]).collect::<Vec<_>>();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).uid(user).gid(user);
+        Some(Self::launch_in(Arc::new(folder), &with(unobtrusive(), config).to_string(), command))
     }
 
     /// From now on it gets no further thread, whatever else its user runs; or it gets them again.

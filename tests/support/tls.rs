@@ -374,7 +374,8 @@ impl TlsOrigin {
     }
 }
 
-/// Without a length in its response it closes, without close_notify.
+/// Without a length in its response it closes, without close_notify. For `/notify` that comes with the response, and it is
+/// the other side that closes.
 fn serve(
     mut socket: TcpStream,
     config: Arc<ServerConfig>,
@@ -409,8 +410,15 @@ fn serve(
             .and_then(|rest| rest.split("\r\n").next()?.parse().ok());
         stream.read_exact(&mut vec![0; length.unwrap_or(0)])?;
         record.lock().unwrap().lines.push(text.split("\r\n").next().unwrap_or_default().to_owned());
-        stream.write_all(response.as_bytes())?;
+        stream.conn.writer().write_all(response.as_bytes())?;
+        let notifies = text.contains(" /notify ");
+        if notifies {
+            stream.conn.send_close_notify();
+        }
         stream.flush()?;
+        if notifies {
+            return io::copy(&mut stream.sock, &mut io::sink()).map(drop);
+        }
         if !response.to_lowercase().contains("content-length")
             || text.to_lowercase().contains("connection: close")
         {

@@ -93,6 +93,23 @@ mod threads {
         assert_eq!(balancer.wait().code(), Some(0));
     }
 
+    /// Clients of a balancer that is ready and has no worker would wait for ever.
+    #[test]
+    fn a_balancer_that_is_ready_has_a_worker_whatever_the_limit_of_threads() {
+        for limit in 5..=14 {
+            match Evenkeel::try_start_with_threads(limit, json!({})) {
+                Some(Ok(balancer)) => {
+                    until(&format!("its name is there with {limit}"), || balancer.workers() > 0)
+                }
+                Some(Err((status, said))) => {
+                    assert_eq!(status.code(), Some(1), "{limit}: {said}");
+                    assert!(said.contains("Resource temporarily unavailable"), "{limit}: {said}");
+                }
+                None => return eprintln!("not tested: no user here can be denied threads"),
+            }
+        }
+    }
+
     #[test]
     fn a_stop_that_gets_no_thread_still_finishes_what_is_in_flight() {
         let gate = Gate::default();
@@ -137,7 +154,6 @@ mod admin_api {
         };
         let path = balancer.folder().join(ADMIN);
         balancer.may_panic();
-        // It is ready, and its workers are about to start.
         until("a worker is there", || balancer.workers() > 0);
         balancer.allow_threads(false);
         let mut many = Vec::new();

@@ -249,6 +249,8 @@ impl Exchange {
     fn after_response(&mut self, cx: &mut Context) {
         let waits_for_go = self.meta.expects_continue && self.upload.passed() == 0 && self.held.is_none();
         if !self.upload.is_done() && !self.upload.is_broken() && !waits_for_go {
+            // A server that has said all before it had all may not read the rest, and close at any time.
+            self.download.give_server_up();
             return;
         }
         self.let_go_of_server(self.upload.is_done(), cx);

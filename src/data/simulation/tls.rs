@@ -115,3 +115,33 @@ fn the_same_bytes_come_out_however_the_records_are_cut() {
     let configs = configs();
     (0..40).for_each(|seed| check(seed, &configs));
 }
+
+#[test]
+fn close_notify_behind_the_last_bytes_is_an_end_though_the_connection_stays_open() {
+    let configs = configs();
+    let (near, far) = Wire::pair(100_000);
+    let shared = near.shared();
+    let name = ServerName::try_from("a.test").unwrap();
+    let client = ClientConnection::new(Arc::clone(&configs.0), name).unwrap();
+    let server = ServerConnection::new(Arc::clone(&configs.1)).unwrap();
+    let (mut near, mut far) =
+        (End::new(near, client.into(), Vec::new()), End::new(far, server.into(), Vec::new()));
+    let told = super::Ready { readable: true, writable: true, ended: false, reset: false };
+    let deliver = |near: &mut End, far: &mut End| {
+        [0, 1].into_iter().for_each(|side| shared.lock().deliver(side, 100_000));
+        [near, far].into_iter().for_each(|end| end.stream.notify(told));
+    };
+    loop {
+        let both = [near.stream.handshake().unwrap(), far.stream.handshake().unwrap()];
+        deliver(&mut near, &mut far);
+        if both == [true, true] {
+            break;
+        }
+    }
+    assert_eq!(far.stream.send(&[IoSlice::new(b"last")], Then::End).unwrap(), Moved::Bytes(4));
+    deliver(&mut near, &mut far);
+    let mut into = [0; 100];
+    assert_eq!(near.stream.recv(&mut into).unwrap(), Moved::Bytes(4));
+    assert!(near.stream.may_read(), "without another event");
+    assert_eq!(near.stream.recv(&mut into).unwrap(), Moved::End);
+}
