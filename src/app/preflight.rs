@@ -132,7 +132,7 @@ pub(super) fn bindable(address: SocketAddr) -> io::Result<()> {
 /// Whether connections to the servers of a pool can come from the address that it names. Addresses come and go with
 /// interfaces: the balancer starts without it, and tells with each probe that it is not there.
 fn source(config: &Config, pool: PoolId) -> Verdict {
-    let Some(address) = config.pool(pool).source else { return Ok(()) };
+    let Some(address) = config.pool(pool).connecting.source else { return Ok(()) };
     bindable(SocketAddr::new(address, 0)).map_err(|_| {
         let advice =
             format!("{address} is not an address of this machine; write one that `ip address` shows");

@@ -113,18 +113,20 @@ pub fn words(error: &CertificateError) -> String {
         other if of_webpki(other, "UnsupportedCriticalExtension") => {
             "certificate with a critical extension that is not known".into()
         }
-        other if is_self_signed(other) => "self-signed certificate that is not trusted".into(),
+        other if is_authority(other) => {
+            "certificate of an authority (CA:TRUE, as self-signed ones have it) that is not trusted itself".into()
+        }
         other => format!("certificate not accepted: {other}"),
     }
 }
 
 /// Whether naming the certificate, or its authority, as a trusted one would mend it.
 pub fn is_untrusted(error: &CertificateError) -> bool {
-    *error == CertificateError::UnknownIssuer || is_self_signed(error)
+    *error == CertificateError::UnknownIssuer || is_authority(error)
 }
 
 /// The server shows the certificate of an authority. rustls has no name for that; the error of webpki in it is private.
-fn is_self_signed(error: &CertificateError) -> bool {
+pub fn is_authority(error: &CertificateError) -> bool {
     of_webpki(error, "CaUsedAsEndEntity")
 }
 
@@ -188,7 +190,7 @@ mod tests {
         check(&own, &own, "a.test", "trusted");
         check(&own, &own, "b.test", "name mismatch: wanted b.test, certificate is for a.test");
         check(&old, &old, "a.test", "certificate expired: it was valid until 1999-12-31");
-        check(&own, &other, "a.test", "self-signed certificate that is not trusted");
+        check(&own, &other, "a.test", "certificate of an authority (CA:TRUE, as self-signed ones have it)");
     }
 
     #[test]

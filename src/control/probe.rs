@@ -14,13 +14,13 @@ mod tcp;
 use crate::base::text;
 use crate::state::address::Address;
 use crate::state::addresses::Candidates;
-use crate::state::config::{EXPECT_BYTES_MAX, HealthCheck, HttpProbe, Probe};
+use crate::state::config::{EXPECT_BYTES_MAX, HealthCheck, HttpProbe, Probe, ToServers};
 use crate::state::server::Server;
 use crate::state::tls::servers::{self, ServersTls};
 pub use exec::Commands;
 use http::Response;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,8 +40,8 @@ pub struct Target {
     pub address: Address,
     /// The addresses to try otherwise.
     pub candidates: Candidates,
-    /// The address of this machine to come from.
-    pub source: Option<IpAddr>,
+    /// How the connection begins.
+    pub connecting: ToServers,
     /// The server speaks TLS.
     pub tls: Option<Arc<ServersTls>>,
 }
@@ -54,7 +54,7 @@ impl Target {
             pool: pool.to_owned(),
             address: server.address.clone(),
             candidates: server.addresses().candidates(),
-            source: server.source(),
+            connecting: server.connecting(),
             tls: server.tls(),
         }
     }
@@ -67,6 +67,8 @@ impl Target {
         target.candidates = target.candidates.rotated(places);
         if let (Some(at), Address::Tcp { port, .. }) = (check.port, &mut target.address) {
             *port = at;
+            // Something else listens there.
+            target.connecting.send_proxy = None;
             target.candidates = target.candidates.at_port(at);
         }
         target
@@ -75,6 +77,7 @@ impl Target {
     /// Where the agent of the server listens, in clear text.
     pub fn of_agent(server: &Server, pool: &str, port: u16) -> Self {
         let mut target = Target { tls: None, ..Target::of(server, pool) };
+        target.connecting.send_proxy = None;
         target.candidates = target.candidates.at_port(port);
         if let Address::Tcp { port: of_address, .. } = &mut target.address {
             *of_address = port;

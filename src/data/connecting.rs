@@ -2,13 +2,18 @@
 
 use super::client::Failure;
 use super::context::{Context, Target};
+use super::introduced::Introduced;
+use super::meta::Meta;
 use super::tls::Tls;
 use super::transport::Transport;
 use crate::base::time::Moment;
+use crate::http1::proxy_protocol;
 use crate::state::address::Address;
 use crate::state::addresses::Candidates;
+use crate::state::config::ToServers;
+use crate::state::live::Live;
 use crate::state::server::Server;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// A new connection in the making: which of the server's addresses is tried.
@@ -16,8 +21,7 @@ use std::sync::Arc;
 pub struct Connecting {
     candidates: Candidates,
     current: Option<SocketAddr>,
-    /// The address of this machine that it comes from.
-    source: Option<IpAddr>,
+    settings: ToServers,
     /// Addresses that are left, the current one included.
     pub left: usize,
     /// Since when the current one is tried.
@@ -29,7 +33,14 @@ impl Connecting {
     /// To this server, from now on.
     pub fn new(server: &Server, now: Moment) -> Self {
         let candidates = server.addresses().candidates();
-        Connecting { candidates, current: None, source: server.source(), left: 1, since: now, unix: false }
+        Connecting {
+            candidates,
+            current: None,
+            settings: server.connecting(),
+            left: 1,
+            since: now,
+            unix: false,
+        }
     }
 
     /// The next address to try; a Unix socket has one.
@@ -39,9 +50,17 @@ impl Connecting {
             Address::Tcp { .. } => {
                 let (address, left) = self.candidates.next()?;
                 (self.current, self.left) = (Some(address), left);
-                Some(Target::Tcp(address, self.source))
+                Some(Target::Tcp(address, self.settings.source))
             }
         }
+    }
+
+    /// Where the server gets PROXY headers, the transport begins with one, about the client of this request.
+    pub fn introduced(&self, transport: Transport, meta: &Meta, live: &Live) -> Transport {
+        let Some(version) = self.settings.send_proxy else { return transport };
+        let port = live.listener(meta.listener).and_then(|listener| listener.place.port());
+        let header = proxy_protocol::written(version, meta.client_socket(), port.unwrap_or(0));
+        Transport::Introduced(Box::new(Introduced::new(transport, header)))
     }
 
     /// What was tried last is tried once more.

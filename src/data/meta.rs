@@ -144,6 +144,13 @@ impl Meta {
         self.secure.as_ref().and_then(|secure| secure.client.as_ref())
     }
 
+    /// Its client for a PROXY header: the port is known where no proxy names the client.
+    pub fn client_socket(&self) -> Option<SocketAddr> {
+        let client = self.client?;
+        let peer = self.peer.filter(|peer| peer.ip().to_canonical() == client.to_canonical());
+        Some(peer.unwrap_or(SocketAddr::new(client, 0)))
+    }
+
     /// Keeps a client with its server or its pool. A client without an address (a Unix socket) is one client.
     pub fn client_key(&self) -> u64 {
         match self.client.map(|client| client.to_canonical()) {

@@ -8,10 +8,12 @@
 
 mod v1;
 mod v2;
+mod written;
 
 use super::head::Parsed;
 use super::reason::Reason;
 use std::net::SocketAddr;
+pub use written::{Version, written};
 
 /// The longest preamble that is accepted: those of version 1 end by byte 107, those of version 2 may contain TLVs
 /// (mainly certificate names).

@@ -75,7 +75,7 @@ pub use routes::RouteSpec;
 pub use rules::check_name;
 pub use schema::SCHEMA;
 pub use sticky::{SameSite, SessionCookie, Sticky};
-pub use to_servers::TlsToServers;
+pub use to_servers::{TlsToServers, ToServers};
 pub use tracing::Tracing;
 pub use units::{read_size, show_duration};
 pub use written::{Refined, Written};
@@ -231,8 +231,8 @@ pub struct Servers {
     pub hedge: Option<policy::hedge::Rules>,
     /// They speak TLS.
     pub tls: Option<TlsToServers>,
-    /// The address of this machine that connections to them, of its family, come from; `None` is the system's choice.
-    pub source: Option<IpAddr>,
+    /// How connections to them begin.
+    pub connecting: ToServers,
     /// What a hash algorithm goes by.
     pub hash: HashSettings,
     /// Clients stay with their servers.

@@ -20,6 +20,7 @@ pub use role::{Role, SaidOfMember};
 use super::address::Address;
 use super::addresses::Addresses;
 use super::config::ServerSpec;
+use super::config::ToServers;
 use super::tls::servers::ServersTls;
 use super::traffic::Traffic;
 use crate::base::ids::{PoolId, ServerId};
@@ -33,7 +34,6 @@ use limit::Limits;
 use parking_lot::{Mutex, RwLock};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
@@ -174,7 +174,7 @@ pub struct Server {
     health: Mutex<Health>,
     addresses: Addresses,
     tls: RwLock<Option<Arc<ServersTls>>>,
-    source: RwLock<Option<IpAddr>>,
+    connecting: RwLock<ToServers>,
     last_check: Mutex<Option<Check>>,
     last_failed_check: Mutex<Option<Check>>,
     checks: Mutex<CheckCounts>,
@@ -237,7 +237,7 @@ impl Server {
             health: Mutex::new(health),
             addresses: Addresses::of(&spec.address),
             tls: RwLock::new(None),
-            source: RwLock::new(None),
+            connecting: RwLock::default(),
             last_check: Mutex::new(None),
             last_failed_check: Mutex::new(None),
             checks: Mutex::default(),
@@ -401,16 +401,16 @@ impl Server {
         *self.zone.write() = zone.map(Arc::from);
     }
 
-    /// The address of this machine that new connections come from, where it is not the system's choice.
-    pub fn source(&self) -> Option<IpAddr> {
-        *self.source.read()
+    /// How new connections begin.
+    pub fn connecting(&self) -> ToServers {
+        *self.connecting.read()
     }
 
-    /// New connections come from there; idle ones that came from elsewhere are not used again.
-    pub(super) fn set_source(&self, source: Option<IpAddr>) {
-        let mut current = self.source.write();
-        if *current != source {
-            *current = source;
+    /// New connections begin so; idle ones that began otherwise are not used again.
+    pub(super) fn set_connecting(&self, connecting: ToServers) {
+        let mut current = self.connecting.write();
+        if *current != connecting {
+            *current = connecting;
             self.addresses.close_idle();
         }
     }

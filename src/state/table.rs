@@ -170,7 +170,7 @@ impl Table {
         servers.extend(members);
         for server in &servers {
             server.set_tls(live.servers_tls(server.pool));
-            server.set_source(live.config.pool(server.pool).source);
+            server.set_connecting(live.config.pool(server.pool).connecting);
         }
         self.publish(Snapshot::of(live, servers, names, Some(&before)));
         self.members.fetch_add(1, Ordering::Release);
@@ -292,7 +292,7 @@ impl Table {
         server.set_max_in_flight(spec.max_in_flight, settings.limit_of_each());
         server.set_slow_start(spec.slow_start, settings.slow_start);
         server.set_tls(live.servers_tls(pool));
-        server.set_source(settings.source);
+        server.set_connecting(settings.connecting);
         Arc::new(server)
     }
 

@@ -16,5 +16,6 @@ mod client_auth;
 mod client_certificates;
 mod handshakes;
 mod proxy_protocol;
+mod proxy_to_servers;
 mod tls_clients;
 mod tls_servers;

@@ -3,6 +3,7 @@
 use super::{SHORTEST, Silence, Target, words};
 use crate::base::time::{self, Moment};
 use crate::base::{limits, local};
+use crate::http1::proxy_protocol;
 use crate::state::address::Address;
 use crate::state::addresses;
 use rustix::io::{Errno, retry_on_intr};
@@ -21,16 +22,26 @@ pub struct Channel {
     session: Option<Box<ClientConnection>>,
 }
 
-/// A connection to the first address that accepts one, and that address, which a Unix socket has not. Each address gets a
-/// share of the time that is left.
+/// A connection to the first address that accepts one, behind a PROXY header where the servers get one, and that address,
+/// which a Unix socket has not.
 pub(super) fn open(target: &Target, deadline: Moment) -> io::Result<(Stream, Option<SocketAddr>)> {
+    let (mut stream, address) = connected(target, deadline)?;
+    if let Some(version) = target.connecting.send_proxy {
+        let mut timed = Timed { stream: &mut stream, deadline: Some(deadline) };
+        timed.write_all(&proxy_protocol::written(version, None, 0))?;
+    }
+    Ok((stream, address))
+}
+
+/// Each address gets a share of the time that is left.
+fn connected(target: &Target, deadline: Moment) -> io::Result<(Stream, Option<SocketAddr>)> {
     if let Address::Unix(path) = &target.address {
         return Ok((Stream::Unix(open_unix(path, deadline.since(time::now()))?), None));
     }
     let mut failed = None;
     for (address, left) in target.candidates.clone() {
         let time = addresses::share(deadline.since(time::now()), left).max(SHORTEST);
-        match open_tcp(&address, target.source, time) {
+        match open_tcp(&address, target.connecting.source, time) {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
                 return Ok((Stream::Tcp(stream), Some(address)));

@@ -28,7 +28,14 @@ fn check_of(keys: &str) -> HealthCheck {
 fn target(address: &str) -> Target {
     let address: Address = address.parse().unwrap();
     let candidates = Addresses::of(&address).candidates();
-    Target { name: "a".into(), pool: "default".into(), address, candidates, source: None, tls: None }
+    Target {
+        name: "a".into(),
+        pool: "default".into(),
+        address,
+        candidates,
+        connecting: ToServers::default(),
+        tls: None,
+    }
 }
 
 /// A plain request for `/health`.

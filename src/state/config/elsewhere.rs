@@ -309,10 +309,10 @@ const POOL: Table = &[
     ),
     (&["listen", "port", "frontend"], PORT),
     (
-        &["send_proxy", "send-proxy", "send-proxy-v2", "proxy_protocol", "proxyProtocol"],
-        "servers get no PROXY header, but the client's address in X-Forwarded-For; with its other form, too, write\n\
-         \x20 \"load_balancer\": { \"forwarded\": true,\n\
-         \x20                    \"load_balancer_port\": 80 }",
+        &["send-proxy", "send-proxy-v2", "proxy_protocol", "proxyProtocol"],
+        "servers get the client's address in X-Forwarded-For; for a PROXY header, too, write\n\
+         \x20 \"send_proxy\": \"v2\",\n\
+         \x20 \"list\": [ { \"address\": \"10.0.0.1:8080\" } ]",
     ),
     (
         &[
@@ -364,9 +364,9 @@ const SERVER: Table = &[
     ),
     (
         &["send_proxy", "send-proxy", "send-proxy-v2", "proxy_protocol"],
-        "servers get no PROXY header, but the client's address in X-Forwarded-For; with its other form, too, write\n\
-         \x20 \"load_balancer\": { \"forwarded\": true,\n\
-         \x20                    \"load_balancer_port\": 80 }",
+        "it belongs to the pool; write\n\
+         \x20 \"servers\": { \"send_proxy\": \"v2\",\n\
+         \x20              \"list\": [ { \"address\": \"10.0.0.1:8080\" } ] }",
     ),
     (
         &["down", "disabled", "enabled"],

@@ -4,10 +4,9 @@ use super::reader::{Reader, Section};
 use super::rules::{MS, SECOND};
 use super::tree::Node;
 use super::{
-    Admin, Change, Config, DEFAULT_POOL, Decisions, Guards, Limits, Listen, NamedPool, Pool, Resolve,
-    ServerSpec, Servers, Threadpool, Timeouts, Via, agent_check, elsewhere, expect, guards, hash,
-    health_check, hedge, listeners, load_report, logs, networks, retries, routes, rules, sticky, to_servers,
-    tracing,
+    Admin, Change, Config, DEFAULT_POOL, Decisions, Guards, Limits, Listen, NamedPool, Resolve, ServerSpec,
+    Servers, Threadpool, Timeouts, Via, agent_check, elsewhere, expect, guards, hash, health_check, hedge,
+    listeners, load_report, logs, networks, retries, routes, rules, sticky, to_servers, tracing,
 };
 use crate::base::ids::PoolId;
 use crate::base::network::Network;
@@ -30,7 +29,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const KIB: u64 = 1024;
 
 /// Any wait on a socket: never 0, which the operating system reads as "forever".
-const WAIT: RangeInclusive<Duration> = MS..=DAY;
+pub(super) const WAIT: RangeInclusive<Duration> = MS..=DAY;
 /// An upgraded connection may be silent for days.
 pub(super) const TUNNEL: RangeInclusive<Duration> = MS..=Duration::from_secs(30 * 24 * 3600);
 /// Longer than an hour no cache takes to become warm.
@@ -66,8 +65,6 @@ const FIXED: [&str; 10] = [
 ];
 /// The last priority of servers: more levels than any deployment has regions to fall back to.
 const PRIORITY_MAX: u64 = 9;
-/// The most idle connections to a server.
-const IDLE_MAX: u64 = 10_000;
 /// The longest path of a Unix socket: `sun_path` holds 108 bytes with the closing NUL.
 pub(super) const SOCKET_PATH_MAX: usize = 107;
 
@@ -166,6 +163,7 @@ fn pools(top: &mut Section<'_, '_>, folder: &Path) -> Vec<NamedPool> {
 fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
     elsewhere::pool(s);
     let resolve = s.get("resolve", Resolve::First, resolve);
+    let connecting = to_servers::connecting(s);
     Servers {
         resolve,
         queue_capacity: s.get("queue_capacity", 1000, rules::whole(1..=1_000_000)),
@@ -183,14 +181,14 @@ fn servers(s: &mut Section<'_, '_>, folder: &Path) -> Servers {
         agent_check: agent_check::read(s),
         load_report: s.section("load_report", load_report::read),
         ejection: s.section("ejection", ejection),
-        pool: s.section("pool", pool),
+        pool: s.section("pool", |s| to_servers::pool(s, connecting)),
         timeouts: s.section("timeouts", |s| {
             elsewhere::timeouts(s);
             routes::timeouts(s)
         }),
         hedge: hedge::hedge(s),
         tls: to_servers::tls(s, folder),
-        source: s.maybe("source", None, to_servers::source),
+        connecting,
         hash: hash::hash(s),
         sticky: sticky::sticky(s),
     }
@@ -315,13 +313,6 @@ fn ejection(s: &mut Section<'_, '_>) -> health::Ejection {
 /// Idle connections come and go with the requests in flight: it is worth keeping as many as were in use. With a bound
 /// below that requests connect all the time: with 512, and 1,000 requests in flight to one server, a fifth of the
 /// processor time went into connecting.
-fn pool(s: &mut Section<'_, '_>) -> Pool {
-    Pool {
-        idle: s.get("idle", IDLE_MAX as usize, rules::whole(0..=IDLE_MAX)),
-        idle_time: s.get("idle_time", 30 * SECOND, rules::duration(WAIT)),
-    }
-}
-
 fn threadpool(s: &mut Section<'_, '_>) -> Threadpool {
     let bounds = crate::policy::pool::Bounds {
         min: s.get("min_workers", 1, rules::whole(1..=10_000)),

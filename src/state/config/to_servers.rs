@@ -1,14 +1,18 @@
-//! `servers.tls`, and `tls` of each pool: TLS towards servers.
+//! `tls`, `source`, `send_proxy` and `pool` of `servers` and of each pool: connections to servers.
 
 use super::reader::{Reader, Section};
 use super::tree::Node;
-use super::{Certificate, Config, rules};
+use super::{Certificate, Config, Pool, refine, rules};
 use crate::base::ids::PoolId;
+use crate::http1::proxy_protocol::Version;
 use crate::state::address::Address;
 use crate::state::stamp::Stamped;
 use rustls_pki_types::ServerName;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+
+/// The most idle connections to a server.
+const IDLE_MAX: u64 = 10_000;
 
 /// TLS towards the servers of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +27,37 @@ pub struct TlsToServers {
     pub crl: Option<PathBuf>,
     /// What is shown to a server that asks for a certificate.
     pub certificate: Option<Certificate>,
+}
+
+/// How connections to the servers of a pool begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ToServers {
+    /// The address of this machine that those of its family come from; `None` is the system's choice.
+    pub source: Option<IpAddr>,
+    /// They begin with a PROXY header, and none carries the requests of two clients.
+    pub send_proxy: Option<Version>,
+}
+
+/// Reads the keys `source` and `send_proxy` of a pool.
+pub(super) fn connecting(s: &mut Section<'_, '_>) -> ToServers {
+    ToServers {
+        source: s.maybe("source", None, source),
+        send_proxy: s.maybe("send_proxy", None, |node| rules::word(node, &Version::WORDS)),
+    }
+}
+
+/// Reads the key `pool` of a pool. With `send_proxy` no connection is kept: the next request may be another client's.
+pub(super) fn pool(s: &mut Section<'_, '_>, connecting: ToServers) -> Pool {
+    let may_keep = connecting.send_proxy.is_none();
+    let idle = s.get("idle", IDLE_MAX as usize, rules::whole(0..=IDLE_MAX));
+    if !may_keep && s.has("idle") && idle > 0 {
+        let advice = "with \"send_proxy\" each connection is for one request; leave it out, or write 0";
+        s.fault("idle", advice.to_owned());
+    }
+    Pool {
+        idle: if may_keep { idle } else { 0 },
+        idle_time: s.get("idle_time", 30 * rules::SECOND, rules::duration(refine::WAIT)),
+    }
 }
 
 /// Reads the key `tls` of a pool: `true`, or an object.
@@ -50,8 +85,7 @@ pub(super) fn tls(s: &mut Section<'_, '_>, folder: &Path) -> Option<TlsToServers
     })
 }
 
-/// Reads the key `source` of a pool.
-pub(super) fn source(node: &Node) -> Result<IpAddr, String> {
+fn source(node: &Node) -> Result<IpAddr, String> {
     let advice = "write an address of this machine, such as \"10.0.0.5\", without a port";
     let address: IpAddr =
         rules::text(node, advice)?.parse().map_err(|_| format!("{node} is not an IP address; {advice}"))?;

@@ -264,20 +264,22 @@ fn fits(certified: &CertifiedKey, files: &Certificate) -> Result<(), Flaw> {
     Err((Part::Key, advice))
 }
 
-/// Each certificate is issued by the one behind it (RFC 8446 section 4.4.2 allows other orders; older clients do not).
+/// Each certificate has issued one in front of it: mostly the one right there, as older clients want it. Of two with the
+/// same name and key, such as an authority that two others have signed (cross-signed), clients take the one that suits them.
 fn in_order(chain: &[X509Certificate<'_>]) -> Result<(), String> {
-    for (at, pair) in chain.windows(2).enumerate() {
-        let [one, next] = pair else { continue };
-        if one.issuer().as_raw() != next.subject().as_raw() {
-            return Err(format!(
-                "has its certificates in the wrong order: certificate {} was issued by \"{}\", but certificate {} is \"{}\"; \
-                 write each in front of its issuer, and leave out what does not belong to the chain",
-                at + 1,
-                one.issuer(),
-                at + 2,
-                next.subject()
-            ));
+    for (at, next) in chain.iter().enumerate().skip(1) {
+        let (before, _) = chain.split_at(at);
+        let Some(last) = before.last() else { continue };
+        if before.iter().any(|one| one.issuer().as_raw() == next.subject().as_raw()) {
+            continue;
         }
+        return Err(format!(
+            "has its certificates in the wrong order: certificate {at} was issued by \"{}\", but certificate {} is \"{}\"; \
+             write each in front of its issuer, and leave out what does not belong to the chain",
+            last.issuer(),
+            at + 1,
+            next.subject()
+        ));
     }
     Ok(())
 }
@@ -315,4 +317,47 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
         names.extend(common.map(str::to_ascii_lowercase));
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+    fn of(name: &str) -> CertificateParams {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    }
+
+    #[test]
+    fn each_certificate_has_issued_one_in_front_of_it() {
+        let key = || KeyPair::generate().unwrap();
+        let (between_key, root_key, other_key) = (key(), key(), key());
+        let roots =
+            [of("root").self_signed(&root_key).unwrap(), of("other").self_signed(&other_key).unwrap()];
+        let (root, other) = (Issuer::new(of("root"), root_key), Issuer::new(of("other"), other_key));
+        // Cross-signed: one key and name, and a certificate by each root.
+        let between = [&root, &other].map(|issuer| of("between").signed_by(&between_key, issuer).unwrap());
+        let site = of("site").signed_by(&key(), &Issuer::new(of("between"), between_key)).unwrap();
+        let all = [site.der(), between[0].der(), between[1].der(), roots[0].der(), roots[1].der()];
+        let check = |order: &[usize], expected: Result<(), &str>| {
+            let chain: Vec<_> = order.iter().map(|at| parsed(all[*at]).unwrap()).collect();
+            match (in_order(&chain), expected) {
+                (Ok(()), Ok(())) => {}
+                (Err(told), Err(part)) => assert!(told.contains(part), "{told}"),
+                (told, _) => panic!("{order:?}: {told:?}"),
+            }
+        };
+        for good in [&[0][..], &[0, 1], &[0, 1, 3], &[0, 1, 2], &[0, 1, 2, 3, 4], &[0, 1, 3, 2, 4]] {
+            check(good, Ok(()));
+        }
+        check(
+            &[0, 3, 1],
+            Err("certificate 1 was issued by \"CN=between\", but certificate 2 is \"CN=root\""),
+        );
+        check(&[0, 1, 4], Err("certificate 2 was issued by \"CN=root\", but certificate 3 is \"CN=other\""));
+        check(&[1, 0], Err("wrong order"));
+    }
 }

@@ -234,9 +234,15 @@ pub fn words(error: &Error) -> String {
 }
 
 fn of_certificate(error: &CertificateError) -> String {
-    match trust::is_untrusted(error) {
-        true => format!("{}: set tls.ca to the file of the authority", trust::words(error)),
-        false => trust::words(error),
+    let words = trust::words(error);
+    if trust::is_authority(error) {
+        format!(
+            "{words}: set tls.ca to a file that has this very certificate, or have it issued with CA:FALSE"
+        )
+    } else if trust::is_untrusted(error) {
+        format!("{words}: set tls.ca to the file of the authority")
+    } else {
+        words
     }
 }
 
