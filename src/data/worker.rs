@@ -6,6 +6,7 @@ use super::h1::{Advance, Connection};
 use super::poller::{Poller, Side};
 use super::timers::{TRY_AGAIN, Timers};
 use super::worker_pool::{Handle, TAKEN_AT_ONCE, Work, WorkerPool};
+use crate::base::sys;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::state::stats::Counter;
@@ -30,6 +31,11 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs a worker until it is told to stop.
 pub fn run(pool: &Arc<WorkerPool>, number: usize, poller: Poller) {
+    // With few requests at once each event would preempt the client or the server that caused it, or wake an idle processor
+    // (docs/experiments.md).
+    if !sys::schedule_as_batch() {
+        log::debug!("{}: worker {number} is scheduled like any other thread", pool.shared.name);
+    }
     let mut worker = Worker::new(pool, number, poller);
     while worker.turn() {}
     worker.pool.leave(&worker.handle);

@@ -63,12 +63,10 @@ fn absolute(entry: &Entry, base: &Target) -> String {
 
 fn origins(targets: &[Target], options: &Options, probes: bool) -> Result<Vec<Origin>, String> {
     let secure = targets.iter().any(|target| target.secure);
-    let config = secure
-        .then(|| secure::config(options.insecure, options.cacert.as_deref(), options.resume))
-        .transpose()?;
+    let config = secure.then(|| secure::config(options.insecure, options.cacert.as_deref())).transpose()?;
     let origin = |target: &Target| {
         let tls = config.as_ref().filter(|_| target.secure);
-        let tls = tls.map(|config| Client::new(config.clone(), &target.host)).transpose()?;
+        let tls = tls.map(|config| Client::new(config, options.resume, &target.host)).transpose()?;
         let addresses = target.resolve()?;
         let address = if probes { first_that_accepts(&addresses, tls.as_ref())? } else { addresses[0] };
         Ok(Origin { address, tls })

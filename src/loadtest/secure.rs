@@ -16,27 +16,47 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Plaintext that a session takes before it is sent, in bytes.
 const PENDING_MAX: usize = 64 << 10;
 
+/// A store of rustls keeps 8 tickets for a server, and each resumed session uses one up: with one store for all of them, more
+/// connections that begin at once would find none.
+const SESSION_STORES: usize = 64;
+
 /// What a client of TLS needs for each connection.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
-    config: Arc<ClientConfig>,
+    /// The same, each with sessions of its own to resume. Connections take turns.
+    configs: Arc<[Arc<ClientConfig>]>,
     name: ServerName<'static>,
     counts: Arc<Counts>,
 }
 
-/// Handshakes of connections that have ended.
+/// Sessions that have begun, and handshakes of connections that have ended.
 #[derive(Debug, Default)]
 struct Counts {
+    begun: AtomicU64,
     all: AtomicU64,
     resumed: AtomicU64,
 }
 
 impl Client {
     /// For the host of a URL, with the configuration of [`config`].
-    pub(super) fn new(config: Arc<ClientConfig>, host: &str) -> Result<Client, String> {
+    pub(super) fn new(config: &ClientConfig, resume: bool, host: &str) -> Result<Client, String> {
         let name = ServerName::try_from(host.to_owned());
         let name = name.map_err(|_| format!("{host} is not a name that TLS can check"))?;
-        Ok(Client { config, name, counts: Arc::default() })
+        let with_sessions = |_| {
+            let mut config = config.clone();
+            config.resumption = match resume {
+                true => Resumption::default(),
+                false => Resumption::disabled(),
+            };
+            Arc::new(config)
+        };
+        let configs = (0..if resume { SESSION_STORES } else { 1 }).map(with_sessions).collect();
+        Ok(Client { configs, name, counts: Arc::default() })
+    }
+
+    fn connect(&self) -> Result<ClientConnection, rustls::Error> {
+        let at = self.counts.begun.fetch_add(1, Relaxed) as usize % self.configs.len();
+        ClientConnection::new(Arc::clone(&self.configs[at]), self.name.clone())
     }
 
     /// Handshakes of connections that have ended, and how many of them resumed a session.
@@ -47,11 +67,7 @@ impl Client {
 
 /// The configuration for all connections: certificates are checked against `authorities` (a PEM file), or else those of
 /// the system, or not at all. Fails with a sentence.
-pub(super) fn config(
-    insecure: bool,
-    authorities: Option<&Path>,
-    resume: bool,
-) -> Result<Arc<ClientConfig>, String> {
+pub(super) fn config(insecure: bool, authorities: Option<&Path>) -> Result<ClientConfig, String> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| format!("no TLS: {error}"))?;
     let verifier = match insecure {
@@ -63,10 +79,7 @@ pub(super) fn config(
     };
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    if !resume {
-        config.resumption = Resumption::disabled();
-    }
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// The authorities, and the certificates that are trusted themselves: those of a file.
@@ -113,8 +126,7 @@ impl Stream {
     /// Begins a session if `client` is given.
     pub(super) fn over(socket: TcpStream, client: Option<&Client>) -> io::Result<Stream> {
         let Some(client) = client else { return Ok(Stream::Plain(socket)) };
-        let tls = ClientConnection::new(Arc::clone(&client.config), client.name.clone());
-        let mut tls = tls.map_err(io::Error::other)?;
+        let mut tls = client.connect().map_err(io::Error::other)?;
         tls.set_buffer_limit(Some(PENDING_MAX));
         Ok(Stream::Tls(Box::new(Session { socket, tls, counts: Arc::clone(&client.counts) })))
     }
