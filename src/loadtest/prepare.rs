@@ -66,7 +66,7 @@ fn origins(targets: &[Target], options: &Options, probes: bool) -> Result<Vec<Or
     let config = secure.then(|| secure::config(options.insecure, options.cacert.as_deref())).transpose()?;
     let origin = |target: &Target| {
         let tls = config.as_ref().filter(|_| target.secure);
-        let tls = tls.map(|config| Client::new(config, options.resume, &target.host)).transpose()?;
+        let tls = tls.map(|config| Client::new(config, options, &target.host)).transpose()?;
         let addresses = target.resolve()?;
         let address = if probes { first_that_accepts(&addresses, tls.as_ref())? } else { addresses[0] };
         Ok(Origin { address, tls })

@@ -1,5 +1,6 @@
 //! Connections in clear text and over TLS, both nonblocking.
 
+use super::Options;
 use crate::base::cryptography::{AnyCertificate, provider};
 use crate::base::trust;
 use rustls::client::Resumption;
@@ -16,9 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Plaintext that a session takes before it is sent, in bytes.
 const PENDING_MAX: usize = 64 << 10;
 
-/// A store of rustls keeps 8 tickets for a server, and each resumed session uses one up: with one store for all of them, more
-/// connections that begin at once would find none.
-const SESSION_STORES: usize = 64;
+/// Connections that share a store of sessions: a store of rustls keeps 8 tickets for a server, each resumed session uses one up
+/// and brings two, so with more connections that begin at once some would find none.
+const CONNECTIONS_OF_A_STORE: usize = 4;
 
 /// What a client of TLS needs for each connection.
 #[derive(Clone, Debug)]
@@ -39,18 +40,19 @@ struct Counts {
 
 impl Client {
     /// For the host of a URL, with the configuration of [`config`].
-    pub(super) fn new(config: &ClientConfig, resume: bool, host: &str) -> Result<Client, String> {
+    pub(super) fn new(config: &ClientConfig, options: &Options, host: &str) -> Result<Client, String> {
         let name = ServerName::try_from(host.to_owned());
         let name = name.map_err(|_| format!("{host} is not a name that TLS can check"))?;
         let with_sessions = |_| {
             let mut config = config.clone();
-            config.resumption = match resume {
+            config.resumption = match options.resume {
                 true => Resumption::default(),
                 false => Resumption::disabled(),
             };
             Arc::new(config)
         };
-        let configs = (0..if resume { SESSION_STORES } else { 1 }).map(with_sessions).collect();
+        let stores = options.connections.div_ceil(CONNECTIONS_OF_A_STORE).max(1);
+        let configs = (0..stores).map(with_sessions).collect();
         Ok(Client { configs, name, counts: Arc::default() })
     }
 
