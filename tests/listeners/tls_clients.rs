@@ -256,6 +256,34 @@ fn a_client_that_closes_without_close_notify_is_no_error() {
 }
 
 #[test]
+fn close_notify_behind_a_request_or_the_last_frame_is_an_end_though_the_client_does_not_close() {
+    let authority = Authority::new("ca");
+    let origin = Origin::start(|visit| {
+        while let Some(seen) = visit.request() {
+            if seen.target() == "/" {
+                visit.response("ok");
+            } else {
+                visit.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+                let frames = visit.to_the_end();
+                visit.send(frames);
+                return;
+            }
+        }
+    });
+    let files = authority.issue("a", &["a.test"]);
+    let (_balancer, port) = start(&origin, &[&files], json!({}));
+    let upgrade = "Connection: upgrade\r\nUpgrade: x\r\n\r\nlast frame";
+    for (request, end) in [
+        ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", "ok"),
+        (&format!("GET /x HTTP/1.1\r\nHost: h\r\n{upgrade}"), "last frame"),
+    ] {
+        let mut client = TlsClient::connect(port, authority.client(), "a.test").unwrap();
+        let all = client.send_last(request).rest().expect("close_notify comes back");
+        assert!(all.ends_with(end.as_bytes()), "{:?}", String::from_utf8_lossy(&all));
+    }
+}
+
+#[test]
 fn web_sockets_pass_through_tls() {
     let authority = Authority::new("ca");
     let origin = Origin::start(|visit| {

@@ -282,6 +282,14 @@ impl TlsClient {
         self
     }
 
+    /// Sends all of it with close_notify behind it, in one segment; the connection stays open.
+    pub fn send_last(&mut self, bytes: &str) -> &mut Self {
+        self.stream.conn.writer().write_all(bytes.as_bytes()).unwrap();
+        self.stream.conn.send_close_notify();
+        self.stream.flush().expect("it takes what is sent");
+        self
+    }
+
     /// `GET path`; the whole response, head and body.
     pub fn get(&mut self, path: &str) -> String {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
