@@ -104,7 +104,15 @@ fn explain(error: &regex::Error) -> String {
         other => {
             let said = other.to_string();
             let said = said.lines().last().unwrap_or_default();
-            format!("is not a regular expression: {}", said.strip_prefix("error: ").unwrap_or(said))
+            let said = said.strip_prefix("error: ").unwrap_or(said);
+            let advice = match said {
+                _ if said.starts_with("look-around") => "; give what is to be left out a route of its own",
+                _ if said.starts_with("backreferences") => {
+                    "; write one without, for a match takes linear time here"
+                }
+                _ => "",
+            };
+            format!("is not a regular expression: {said}{advice}")
         }
     }
 }

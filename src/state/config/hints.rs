@@ -74,7 +74,18 @@ const HINTS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "listeners[].tls",
-        &["ca", "client_ca", "verify", "client_certificate", "mtls"],
+        &[
+            "ca",
+            "client_ca",
+            "verify",
+            "client_certificate",
+            "mtls",
+            "cacert",
+            "ca_file",
+            "rootCAs",
+            "trusted_ca",
+            "root_ca",
+        ],
         "write \"client_auth\": { \"ca\": \"clients.pem\", \"mode\": \"require\" }",
     ),
     (
@@ -107,6 +118,10 @@ const HINTS: &[(&str, &[&str], &str)] = &[
             "ciphersuites",
             "curves",
             "curvePreferences",
+            "groups",
+            "ssl_ecdh_curve",
+            "dhparam",
+            "ssl_dhparam",
         ],
         "leave it out: only suites with forward secrecy and authenticated encryption are offered",
     ),
@@ -119,6 +134,17 @@ const HINTS: &[(&str, &[&str], &str)] = &[
         "listeners[].tls",
         &["sni_strict", "sniStrict", "strict_sni", "strict-sni", "ssl_reject_handshake", "reject_handshake"],
         "write \"unknown_name\": \"refuse\"",
+    ),
+    (
+        "listeners[].tls",
+        &["sni", "server_name", "serverName", "server_names", "host", "hosts", "domains", "name"],
+        "leave it out: clients get the certificate that is for the name that they ask for, and others are rejected with \
+         \"unknown_name\": \"refuse\"",
+    ),
+    (
+        "listeners[].tls",
+        &["insecure", "skip_verify", "insecure_skip_verify", "insecureSkipVerify"],
+        "leave it out: clients need no certificate without \"client_auth\"; what verifies servers is \"tls\" of their pool",
     ),
     (
         "listeners[].tls",
@@ -247,7 +273,7 @@ const HINTS: &[(&str, &[&str], &str)] = &[
     ("timeouts", &["websocket", "idle_tunnel", "ws"], "write \"tunnel\": \"1h\""),
     (
         "listeners[].tls",
-        &["crl", "crl_file", "ssl_crl"],
+        &["crl", "crl_file", "crl-file", "crlFile", "ssl_crl", "revocation_list"],
         "it belongs into \"client_auth\": { \"ca\": \"clients.pem\", \"crl\": \"clients.crl\" }",
     ),
     (
@@ -448,6 +474,11 @@ const HINTS: &[(&str, &[&str], &str)] = &[
         "retries",
         &["wait", "try_duration", "lb_try_duration", "duration", "delay", "initialInterval", "interval"],
         "write \"wait_for_server\": \"5s\", how long a request waits while no server can be connected to",
+    ),
+    (
+        "rate_limit",
+        &["whitelist", "allowlist", "exempt", "except", "exclude", "exclude_ips", "sourceCriterion"],
+        "clients without a limit have a route of their own: write \"client\": [ \"10.0.0.0/8\" ] and \"rate_limit\": null there",
     ),
     ("rate_limit", &["key", "zone", "source"], "write \"by\": \"client\""),
     (

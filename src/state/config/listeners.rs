@@ -210,7 +210,10 @@ pub(super) fn contradictions(config: &Config, reader: &mut Reader) {
     let all = &config.listen.listeners;
     for (at, listener) in all.iter().enumerate() {
         let before = &all[..at];
-        if let Some(other) = before.iter().find(|other| other.name == listener.name) {
+        let same_name = before.iter().find(|other| other.name == listener.name);
+        // A name that is not given is the address, which is reported below.
+        let is_named = reader.is_given(&format!("{}.name", listener.key()));
+        if let Some(other) = same_name.filter(|other| is_named || !other.place.conflicts(&listener.place)) {
             let advice =
                 format!("{:?} is the name of {} too; write another name", listener.name, other.key());
             reader.contradiction(&[&format!("{}.name", listener.key()), &listener.key()], advice);

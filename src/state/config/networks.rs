@@ -48,8 +48,25 @@ fn one(node: &Node, folder: &Path, named: &RefCell<Vec<Stamped>>) -> Result<Vec<
     if matches!(text, "all" | "any" | "*") {
         return Err(format!("{text:?} is two networks; write \"0.0.0.0/0\" and \"::/0\""));
     }
-    let Some(path) = text.strip_prefix(FILE) else { return Ok(vec![text.parse()?]) };
+    let Some(path) = text.strip_prefix(FILE) else {
+        return match text.parse() {
+            Ok(network) => Ok(vec![network]),
+            Err(_) if is_path(text) => Err(format!(
+                "{text:?} is not a valid network; a file of networks is written \"{FILE}{text}\""
+            )),
+            Err(advice) => Err(advice),
+        };
+    };
     let path = folder.join(path);
     named.borrow_mut().push(Stamped::now(&path));
     networks_of(&path)
+}
+
+/// Whether a text that is no network looks like the path of a file.
+fn is_path(text: &str) -> bool {
+    let extension = text.rsplit_once('.').map(|(_, extension)| extension);
+    text.starts_with(['/', '.'])
+        || extension.is_some_and(|extension| {
+            ["txt", "list", "lst", "conf", "acl", "map", "json"].contains(&extension)
+        })
 }

@@ -112,7 +112,12 @@ impl Reader {
             return format!("unknown key; {advice}");
         }
         if let Some(place) = self.place_of(&stray.key) {
-            return format!("unknown key; did you mean {place}?");
+            // The object may have the same name as the one that has the key.
+            let parent = place.rsplit_once('.').map(|(parent, _)| parent);
+            return match parent.is_some_and(|parent| stray.object.ends_with(&format!(".{parent}"))) {
+                true => format!("unknown key; did you mean \"{place}\" at the top level?"),
+                false => format!("unknown key; did you mean {place}?"),
+            };
         }
         if let Some(sibling) = spell::nearest(&stray.key, stray.siblings.iter().copied()) {
             return format!("unknown key; did you mean \"{sibling}\"?");

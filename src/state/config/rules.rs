@@ -276,7 +276,7 @@ pub(super) fn token(node: &Node) -> Read<String> {
 /// A path of the file system, from `folder` when it is relative.
 pub(super) fn path(folder: &Path) -> impl Fn(&Node) -> Read<PathBuf> {
     move |node| {
-        let text = text(node, "write a path")?;
+        let text = text(node, "write the path of one file")?;
         if text.starts_with("-----BEGIN ") {
             return Err("is the text of a file; write it to a file, and the path of that here".to_owned());
         }

@@ -321,7 +321,7 @@ pub(super) fn template(node: &Node) -> Result<(&str, Template), String> {
     let Value::Text(text) = &node.value else {
         return Err(format!("expected a string, found {node}; write it in quotes"));
     };
-    if let Some(advice) = dollar(text) {
+    if let Some(advice) = dollar(text).or_else(|| of_haproxy(text)) {
         return Err(format!("{node} {advice}"));
     }
     let parsed = Template::parse(text).map_err(|fault| match &fault {
@@ -348,6 +348,18 @@ fn meant(name: &str) -> String {
             format!("; known are {}, {{header:NAME}} and {{1}} to {{9}}", all.join(", "))
         }
     }
+}
+
+/// What to write instead of `%[src]`.
+fn of_haproxy(text: &str) -> Option<String> {
+    let (name, _) = text.split_once("%[")?.1.split_once(']')?;
+    let known = elsewhere::variable(name).map(|known| format!("has %[{name}]; write {{{known}}}"));
+    let call = || {
+        format!(
+            "has %[{name}], a form of HAProxy; placeholders are written {{client_ip}}, {{host}}, {{header:NAME}}"
+        )
+    };
+    known.or_else(|| name.contains('(').then(call))
 }
 
 /// What to write instead of `$name`, `${name}` or `$1`.
