@@ -21,3 +21,4 @@ pub mod text;
 pub mod time;
 pub mod trust;
 pub mod unix_listener;
+pub mod version_1;

@@ -23,7 +23,9 @@ macro_rules! verify_signatures {
             signed: &rustls::DigitallySignedStruct,
         ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
             let known = &$crate::base::cryptography::provider().signature_verification_algorithms;
-            rustls::crypto::verify_tls12_signature(message, certificate, signed, known)
+            let signed_so = || $crate::base::version_1::signed_in_tls12(message, certificate, signed);
+            let verified = rustls::crypto::verify_tls12_signature(message, certificate, signed, known);
+            verified.or_else(|error| signed_so().unwrap_or(Err(error)))
         }
 
         fn verify_tls13_signature(
@@ -33,7 +35,9 @@ macro_rules! verify_signatures {
             signed: &rustls::DigitallySignedStruct,
         ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
             let known = &$crate::base::cryptography::provider().signature_verification_algorithms;
-            rustls::crypto::verify_tls13_signature(message, certificate, signed, known)
+            let signed_so = || $crate::base::version_1::signed_in_tls13(message, certificate, signed);
+            let verified = rustls::crypto::verify_tls13_signature(message, certificate, signed, known);
+            verified.or_else(|error| signed_so().unwrap_or(Err(error)))
         }
 
         fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {

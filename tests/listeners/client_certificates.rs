@@ -1,12 +1,16 @@
 //! Certificates of clients, where hosts of one listener differ, and where time passes.
 
 use crate::support::balancer::{ADMIN, with};
-use crate::support::tls::{Authority, TlsClient, port_of};
+use crate::support::tls::{Authority, TlsClient, port_of, provider};
 use crate::support::{Evenkeel, Origin, until};
-use rustls::{ClientConfig, HandshakeKind};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -202,4 +206,47 @@ fn a_connection_without_a_certificate_ends_once_one_is_required() {
     reload("require");
     assert!(status(&mut required).starts_with("421"), "the client connects again");
     assert!(required.rest().unwrap().is_empty());
+}
+
+/// Files that `openssl x509 -req` has made without `-extfile`; rcgen makes none of version 1.
+fn version_1(file: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests/corpus/certificates/version-1", file].iter().collect()
+}
+
+/// A client that shows this chain and has this key, whether or not they belong together.
+fn showing(
+    authority: &Authority,
+    chain: &str,
+    key: &str,
+    version: &'static SupportedProtocolVersion,
+) -> Arc<ClientConfig> {
+    let chain = CertificateDer::pem_file_iter(version_1(chain)).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(version_1(key)).unwrap();
+    let key = provider().key_provider.load_private_key(key).unwrap();
+    let mut config = authority.client_of(provider(), std::slice::from_ref(&version));
+    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)));
+    Arc::new(config)
+}
+
+#[test]
+fn a_certificate_of_version_1_comes_in_if_an_authority_has_issued_it_itself() {
+    let (authority, origin) = (Authority::new("ca"), Origin::responds("ok"));
+    let site = authority.issue("a.test", &["a.test"]);
+    let start = |auth: Value| start(&origin, json!({"certificates": [site.json()], "client_auth": auth}));
+    let (_plain, plain) = start(json!({"ca": version_1("ca.pem")}));
+    let (_listed, listed) = start(json!({"ca": version_1("ca.pem"), "crl": version_1("ca.crl")}));
+    for version in rustls::ALL_VERSIONS {
+        let check = |port: SocketAddr, chain: &str, key: &str, expected: Option<&str>| {
+            let status = ask(port, &showing(&authority, chain, key, version), "a.test", "a.test");
+            assert_eq!(status.ok().as_deref(), expected, "{chain} {key} {version:?}");
+        };
+        check(plain, "client.pem", "client.key", Some("200"));
+        // Of the same names by another key; with another key of its own; by a certificate that is none of an authority.
+        check(plain, "forged.pem", "client.key", None);
+        check(plain, "client.pem", "below.key", None);
+        check(plain, "below.pem", "below.key", None);
+        // A list of revoked ones is looked at by the verifier that reads no certificate of version 1.
+        check(listed, "client.pem", "client.key", None);
+    }
+    assert!(origin.requests().iter().all(|seen| seen.fields.one("X-Client-Cert-Subject") == "CN=alice"));
 }

@@ -5,7 +5,7 @@ use super::certificate;
 use super::listener::{Expiry, roots};
 use super::revocation;
 use crate::base::cryptography::{provider, verify_signatures};
-use crate::base::trust;
+use crate::base::{trust, version_1};
 use crate::state::config::ClientAuth;
 use parking_lot::RwLock;
 use rustls::DistinguishedName;
@@ -134,7 +134,7 @@ impl ProducesTickets for Tickets {
 
 /// Lets the clients in that `issued` does, and those that show one of the certificates in `named` itself: `openssl req -x509` makes
 /// one that calls itself an authority, which a client must not show by RFC 5280; an operator who names that very certificate
-/// means it, as with nginx.
+/// means it, as with nginx. So are certificates of version 1 by an authority in `named`.
 #[derive(Debug)]
 struct IssuedOrNamed {
     issued: Arc<dyn ClientCertVerifier>,
@@ -157,8 +157,13 @@ impl ClientCertVerifier for IssuedOrNamed {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let issued = self.issued.verify_client_cert(shown, intermediates, now);
-        if issued.is_ok() || !self.named.iter().any(|named| named == shown) {
+        if issued.is_ok() {
             return issued;
+        }
+        if !self.named.iter().any(|named| named == shown) {
+            // Of version 1, which webpki does not read.
+            let old = version_1::is_issued(shown, &self.named, now);
+            return old.map(|()| ClientCertVerified::assertion()).or(issued);
         }
         trust::in_time(shown, now)?;
         Ok(ClientCertVerified::assertion())

@@ -47,7 +47,7 @@ failures! {
     /// A client certificate is required and there was none.
     ClientCertificateMissing = "client_certificate_missing", "The client has no certificate, and client_auth requires one.";
     /// The client's certificate is not accepted.
-    ClientCertificateInvalid = "client_certificate_invalid", "The client's certificate is not accepted: it has expired, no authority of client_auth.ca issued it, or it has no extensions (version 1).";
+    ClientCertificateInvalid = "client_certificate_invalid", "The client's certificate is not accepted: it has expired, or no authority of client_auth.ca issued it.";
     /// The client's certificate is on a list of revoked ones.
     ClientCertificateRevoked = "client_certificate_revoked", "The client's certificate, or that of an authority in its chain, was revoked (client_auth.crl).";
     /// There is no list that tells whether it is.
