@@ -15,7 +15,6 @@ const START: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Dynamic,
-    DynamicMeasured,
     LeastConnections,
     Nginx,
     HaproxyLeast,
@@ -46,9 +45,8 @@ impl Drop for Balancer {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 6] = [
         Kind::Dynamic,
-        Kind::DynamicMeasured,
         Kind::LeastConnections,
         Kind::Nginx,
         Kind::HaproxyLeast,
@@ -63,7 +61,6 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Dynamic => "evenkeel dynamic",
-            Kind::DynamicMeasured => "evenkeel dynamic, measured",
             Kind::LeastConnections => "evenkeel least_connections",
             Kind::Nginx => "nginx least_conn",
             Kind::HaproxyLeast => "haproxy leastconn",
@@ -75,7 +72,7 @@ impl Kind {
     /// Its program: as given (nginx, HAProxy, Caddy), or on the PATH.
     pub fn program(self, [nginx, haproxy, caddy]: [&Option<PathBuf>; 3]) -> Option<PathBuf> {
         let (given, name) = match self {
-            Kind::Dynamic | Kind::DynamicMeasured | Kind::LeastConnections => {
+            Kind::Dynamic | Kind::LeastConnections => {
                 return Some(env!("CARGO_BIN_EXE_evenkeel").into());
             }
             Kind::Nginx => (nginx, "nginx"),
@@ -92,7 +89,6 @@ impl Kind {
     pub fn about(self) -> &'static str {
         match self {
             Kind::Dynamic => "all defaults",
-            Kind::DynamicMeasured => "max_in_flight \"measured\"",
             Kind::LeastConnections => "algorithm least_connections",
             Kind::Nginx => {
                 "max_fails=3 fail_timeout=10s, proxy_next_upstream with http_500, http_502, http_503, http_504"
@@ -110,11 +106,10 @@ impl Kind {
     fn servers(self, limit: Option<u32>) -> Option<Value> {
         let mut servers = match self {
             Kind::Dynamic => json!({ "algorithm": "dynamic" }),
-            Kind::DynamicMeasured => json!({ "algorithm": "dynamic", "max_in_flight": "measured" }),
             Kind::LeastConnections => json!({ "algorithm": "least_connections" }),
             Kind::Nginx | Kind::HaproxyLeast | Kind::HaproxyRandom | Kind::Caddy => return None,
         };
-        if let Some(limit) = limit.filter(|_| self != Kind::DynamicMeasured) {
+        if let Some(limit) = limit {
             servers["max_in_flight"] = limit.into();
         }
         Some(servers)
@@ -138,7 +133,7 @@ impl Kind {
         };
         let limit = |name: &str| setup.limit.map(|limit| format!(" {name}{limit}")).unwrap_or_default();
         match self {
-            Kind::Dynamic | Kind::DynamicMeasured | Kind::LeastConnections => {
+            Kind::Dynamic | Kind::LeastConnections => {
                 let servers = self.servers(setup.limit).unwrap_or_default();
                 evenkeel(servers, folder, address, setup)
             }
@@ -223,9 +218,7 @@ impl Balancer {
         fs::write(&file, kind.text(folder.path(), address, setup)).map_err(cannot)?;
         let mut command = Command::new(program);
         match kind {
-            Kind::Dynamic | Kind::DynamicMeasured | Kind::LeastConnections => {
-                command.arg("run").arg("-c").arg(&file)
-            }
+            Kind::Dynamic | Kind::LeastConnections => command.arg("run").arg("-c").arg(&file),
             Kind::Nginx => command.arg("-p").arg(folder.path()).arg("-c").arg(&file),
             Kind::HaproxyLeast | Kind::HaproxyRandom => command.arg("-db").arg("-f").arg(&file),
             Kind::Caddy => command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file),

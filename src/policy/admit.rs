@@ -22,9 +22,6 @@ pub struct Rules {
     /// The maximum wait while the queue is standing (500 ms), so that the rest get their 503 early. With 40 ms three servers of one slot
     /// rejected 6 % at 80 % of what they can do; in an overload as many are served.
     pub max_wait: Duration,
-    /// Requests also wait below the capacity of the servers, because their limits are measured: a queue is no sign of an
-    /// overload before the wait is far longer.
-    pub is_measured: bool,
 }
 
 impl Default for Rules {
@@ -34,7 +31,6 @@ impl Default for Rules {
             target: Duration::from_millis(5),
             interval: Duration::from_millis(100),
             max_wait: Duration::from_millis(500),
-            is_measured: false,
         }
     }
 }

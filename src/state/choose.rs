@@ -19,6 +19,7 @@ use super::table::Pool;
 use crate::base::ids::ServerId;
 use crate::base::random::Random;
 use crate::base::time::Moment;
+use crate::policy::outcomes::AVOIDED_BELOW;
 use crate::policy::pick::{Algorithm, Candidate, Draw, Slot};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -145,7 +146,7 @@ impl Chooser<'_> {
                     full |= servers.iter().any(|server| !rejected.has(server.id));
                     break;
                 }
-                if self.only_hanging(servers, tried) {
+                if self.only_worse(servers, tried) {
                     full = true;
                     break;
                 }
@@ -186,13 +187,14 @@ impl Chooser<'_> {
         Chosen::None
     }
 
-    /// Whether all candidates hang, and another server, which is full, does not: a request is served there sooner.
-    fn only_hanging(&self, servers: &[Arc<Server>], tried: &Tried) -> bool {
-        let responds = |server: &&Arc<Server>| {
-            server.is_full() && !tried.has(server.id) && !server.candidate(Slot(0), self.now).is_silent
+    /// Whether all candidates hang or fail, and another server, which is full, does not: a request is better off there.
+    fn only_worse(&self, servers: &[Arc<Server>], tried: &Tried) -> bool {
+        let is_bad = |candidate: &Candidate| candidate.is_silent || candidate.good < AVOIDED_BELOW;
+        let is_better = |server: &&Arc<Server>| {
+            server.is_full() && !tried.has(server.id) && !is_bad(&server.candidate(Slot(0), self.now))
         };
-        self.candidates.iter().all(|candidate| candidate.is_silent)
-            && servers.iter().take(WHOLE_UP_TO).any(|server| responds(&server))
+        self.candidates.iter().all(is_bad)
+            && servers.iter().take(WHOLE_UP_TO).any(|server| is_better(&server))
     }
 
     /// A lease on a server in slow start, where this request is one of those that it gets. With a hash the key decides instead.

@@ -403,15 +403,6 @@ impl Config {
         self.named(pool).map_or(&self.servers, |named| &named.servers)
     }
 
-    /// The rules of the queue in front of the servers of a pool.
-    pub fn queue_rules(&self, pool: PoolId) -> admit::Rules {
-        let is_measured = |limit: Option<MaxInFlight>| limit == Some(MaxInFlight::Measured);
-        let servers = self.pool(pool);
-        let is_measured = is_measured(servers.max_in_flight)
-            || servers.list.iter().any(|server| is_measured(server.max_in_flight));
-        admit::Rules { is_measured, ..self.threadpool.admit }
-    }
-
     /// The name of a pool.
     pub fn pool_name(&self, pool: PoolId) -> &str {
         self.named(pool).map_or(DEFAULT_POOL, |named| &named.name)

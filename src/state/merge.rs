@@ -142,10 +142,12 @@ mod tests {
     use super::super::table::Table;
     use super::super::traffic::Registry;
     use super::*;
+    use crate::base::time::Moment;
     use crate::policy::health::Health;
     use crate::policy::pick::Weight;
     use crate::state::sinks::Sinks;
     use std::path::Path;
+    use std::time::Duration;
 
     fn config(list: &str) -> Config {
         let text = format!(r#"{{"servers": {{"list": [{list}]}}, "pools": {{"p": {{"list": []}}}}}}"#);
@@ -221,12 +223,17 @@ mod tests {
             reload(&table, &text);
             (a.has_own_measure(), a.max_in_flight())
         };
-        let (is_auto, first) = with(r#", "max_in_flight": "measured""#);
-        assert!(is_auto && first.is_some());
-        assert_eq!(with(r#", "max_in_flight": 5"#), (false, Some(5)));
-        assert_eq!(with(r#", "max_in_flight": "measured""#), (true, first));
         assert_eq!(with(r#", "max_in_flight": "auto""#), (true, None));
-        assert_eq!(with(""), (true, None), "that of its pool");
+        // It takes one request at once.
+        a.set_admits(Admits::Requests);
+        let now = Moment::from_millis(1);
+        let [first, second] = [(); 2].map(|()| a.lease(now).unwrap());
+        first.responded(true, Duration::from_millis(1), now);
+        (0..16).for_each(|_| second.rejected(now));
+        drop((first, second));
+        assert_eq!(with(""), (true, Some(1)), "that of its pool");
+        assert_eq!(with(r#", "max_in_flight": 5"#), (false, Some(5)));
+        assert_eq!(with(r#", "max_in_flight": "auto""#), (true, Some(1)));
     }
 
     #[test]

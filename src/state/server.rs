@@ -476,8 +476,13 @@ mod tests {
     fn of_a_measured_limit_requests_count_until_their_response_begins() {
         let server = server();
         server.set_admits(Admits::Requests);
-        server.set_max_in_flight(None, Some(MaxInFlight::Measured));
-        let (now, most) = (Moment::from_millis(1), server.max_in_flight().unwrap());
+        server.set_max_in_flight(None, Some(MaxInFlight::Auto));
+        let now = Moment::from_millis(1);
+        // It takes three requests at once.
+        let measured = &server.auto_limit().unwrap().measured;
+        measured.record(Duration::from_millis(1), 3, now);
+        (0..16).for_each(|_| measured.rejected(4, now));
+        let most = server.max_in_flight().unwrap();
         let leases: Vec<_> = (0..most).map(|_| server.lease(now).unwrap()).collect();
         assert!(server.is_full() && server.lease(now).is_err());
         // Event streams and tunnels stay open for hours.

@@ -146,7 +146,8 @@ fn in_a_full_queue_a_higher_priority_takes_the_place_of_a_lower_one() {
 #[test]
 fn while_it_stands_the_last_one_is_served_first() {
     let times = json!({ "queue_target": "1ms", "queue_interval": "1ms", "queue_max_wait": "60s" });
-    let mut queue = Queue::start(json!({ "threadpool": times }));
+    // With deadlines, it stands from the target on.
+    let mut queue = Queue::start(json!({ "threadpool": times, "timeouts": { "request": "60s" } }));
     (1..=5).for_each(|at| queue.waits(&format!("/{at}")));
     let served = |queue: &Queue, released: &str, next: &str| {
         // Longer than the interval: each wait counts as long.
@@ -175,6 +176,8 @@ fn streaming(begin: &Gate, end: &Gate) -> Origin {
                     end.wait();
                     visit.send("0\r\n\r\n");
                 }
+                "/" => visit.response("ok"),
+                "/busy" => visit.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"),
                 _ => {
                     end.wait();
                     visit.response("y");
@@ -213,30 +216,33 @@ fn a_stream_that_ends_frees_room_for_a_waiting_request() {
     assert_eq!(origin.requests()[1].target(), "/next");
 }
 
+/// The server says 503 to each of two requests at once, and so it gets one.
 #[test]
-fn of_a_measured_limit_a_stream_takes_no_room() {
+fn of_a_limit_that_was_found_a_stream_takes_no_room() {
     let (begin, end) = (Gate::default(), Gate::default());
     let origin = streaming(&begin, &end);
-    let balancer = before(&origin, json!("measured"));
-    // What a server gets at once before anything is measured.
-    let first = balancer.metric("evenkeel_server_max_in_flight") as usize;
+    let balancer = before(&origin, json!("auto"));
+    let mut busy = Client::to(&balancer);
+    assert_eq!(busy.get("/").status, 200);
     let ask = |target: &str| {
         let mut client = Client::to(&balancer);
         client.send(get(target));
         client
     };
     let mut stream = ask("/stream");
-    let mut others: Vec<Client> = (1..first).map(|_| ask("/other")).collect();
-    origin.until("all of them are there", |seen| seen.requests.len() == first);
-    others.push(ask("/last"));
+    origin.until("the first one is there", |seen| seen.requests.len() == 2);
+    // The next one would wait.
+    (0..11).for_each(|_| assert_eq!(busy.get("/busy").status, 503));
+    assert_eq!(balancer.metric("evenkeel_server_max_in_flight"), 1.0);
+    let before = origin.count();
+    let mut last = ask("/last");
     balancer.metric_is("evenkeel_requests_waiting", 1.0);
-    assert_eq!(origin.count(), first);
+    assert_eq!(origin.count(), before);
     begin.open();
-    origin.until("the last one is there", |seen| seen.requests.len() == first + 1);
+    origin.until("the last one is there", |seen| seen.requests.len() == before + 1);
     balancer.metric_is("evenkeel_requests_waiting", 0.0);
     end.open();
-    assert_eq!(stream.response().text(), "x");
-    assert!(others.iter_mut().all(|client| client.response().text() == "y"));
+    assert_eq!((stream.response().text(), last.response().text()), ("x".to_owned(), "y".to_owned()));
 }
 
 /// A server that works on so many requests at once, in the order in which they come, each for so long.
@@ -332,22 +338,6 @@ fn long_polls_are_no_overload() {
     assert!(balancer.metric_lines("evenkeel_server_max_in_flight").is_empty());
     end.open();
     assert!(polls.iter_mut().all(|client| client.response().text() == "y"));
-}
-
-/// The file that the balancer began with, and a limit that is measured.
-#[test]
-fn the_seeds_file_with_a_measured_limit_serves() {
-    let origins = [(); 2].map(|()| Origin::responds("ok"));
-    let text = include_str!("../../config.json");
-    let seed: Value = serde_json::from_str(text).unwrap();
-    let over = json!({
-        "load_balancer": { "load_balancer_port": "0", "bind": "127.0.0.1" }, "admin": { "socket": ADMIN, "bind": null },
-        "servers": { "max_in_flight": "measured", "list": list(&[&origins[0], &origins[1]]) },
-    });
-    let balancer = Evenkeel::start(with(seed, over));
-    let mut client = Client::to(&balancer);
-    assert!((0..100).all(|_| client.get("/requests").text() == "ok"));
-    assert_eq!(balancer.metric_lines("evenkeel_server_max_in_flight").len(), 2);
 }
 
 #[test]

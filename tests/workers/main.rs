@@ -32,7 +32,7 @@ use support::balancer::{ADMIN, list, with};
 use support::faults::ok;
 use support::message::Framing;
 use support::origin::Visit;
-use support::{Broken, Client, DEADLINE, Evenkeel, Gate, Origin, Shared, chunked, noise, until};
+use support::{Broken, Client, DEADLINE, Evenkeel, Gate, Origin, Seen, Shared, chunked, noise, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 

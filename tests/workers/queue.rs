@@ -341,34 +341,59 @@ fn room_that_a_failure_makes_is_taken() {
 
 /// A limit that is measured bounds what the server works on, and before an upload is whole that is nothing: else slow uploads keep all
 /// others out, here and in an overload, until their clients leave.
+/// The server says 503 to each of two requests at once, and so it gets one: of `/hold`, which lasts until the gate is open, and `/busy`.
+fn gets_one_at_once(balancer: &Evenkeel, origin: &Origin, gate: &Gate) {
+    let [mut held, mut busy] = [(); 2].map(|()| Client::to(balancer));
+    assert_eq!(busy.get("/").status, 200);
+    held.send(get("/hold"));
+    origin.until("it is held", |seen| seen.heads == 2);
+    // The next one would wait.
+    (0..11).for_each(|_| assert_eq!(busy.get("/busy").status, 503));
+    gate.open();
+    assert_eq!(held.response().status, 200);
+    assert_eq!(balancer.metric("evenkeel_server_max_in_flight"), 1.0);
+}
+
+fn respond(visit: &mut Visit, seen: &Seen, gate: &Gate, response: String) {
+    match seen.target() {
+        "/busy" => visit.send("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+        "/hold" => {
+            gate.wait();
+            visit.send(response);
+        }
+        _ => visit.send(response),
+    }
+}
+
 #[test]
-fn uploads_that_wait_for_their_clients_take_no_room_of_a_measured_limit() {
+fn uploads_that_wait_for_their_clients_take_no_room_of_a_limit_that_was_found() {
     // The last client waits for the go of the server, which it gets.
     let starts = ["Content-Length: 10\r\n\r\n", "Content-Length: 10\r\nExpect: 100-continue\r\n\r\n"];
     for (start, goes) in starts.into_iter().zip([false, true]) {
-        let origin = Origin::start(|visit| {
+        let gate = Gate::default();
+        let held = gate.clone();
+        let origin = Origin::start(move |visit| {
             while let Some(head) = visit.head() {
                 if head.fields.has("Expect") {
                     visit.send("HTTP/1.1 100 Continue\r\n\r\n");
                 }
                 let Some(seen) = visit.body(head) else { return };
-                visit.response(&seen.body);
+                respond(visit, &seen, &held, ok(std::str::from_utf8(&seen.body).unwrap()));
             }
         });
-        let config = json!({"servers": {"max_in_flight": "measured"}, "admin": {"socket": ADMIN}});
+        let config = json!({"admin": {"socket": ADMIN}});
         let balancer = Evenkeel::before(&[&origin], with(patient(1, 4, 300), config));
-        let mut ordinary = Client::to(&balancer);
-        assert_eq!(ordinary.get("/").status, 200);
-        let most = balancer.metric("evenkeel_server_max_in_flight") as usize;
-        let mut uploads = clients(&balancer, 2 * most);
+        gets_one_at_once(&balancer, &origin, &gate);
+        let before = origin.count();
+        let mut uploads = clients(&balancer, 3);
         for upload in &mut uploads {
             upload.send(format!("POST / HTTP/1.1\r\nHost: h\r\n{start}"));
             if goes {
                 assert_eq!(upload.response().status, 100);
             }
         }
-        origin.until("all uploads have begun", |seen| seen.heads == 1 + 2 * most);
-        assert_eq!(ordinary.get("/").status, 200);
+        origin.until("all uploads have begun", |seen| seen.heads == before + 3);
+        assert_eq!(Client::to(&balancer).get("/").status, 200);
         uploads
             .iter_mut()
             .for_each(|upload| assert_eq!(upload.send("helloworld").response().text(), "helloworld"));
@@ -378,22 +403,22 @@ fn uploads_that_wait_for_their_clients_take_no_room_of_a_measured_limit() {
 
 /// The same where the balancer collects the body, for a server that knows no chunks.
 #[test]
-fn bodies_that_are_collected_take_no_room_of_a_measured_limit() {
-    let origin = Origin::start(|visit| {
+fn bodies_that_are_collected_take_no_room_of_a_limit_that_was_found() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = Origin::start(move |visit| {
         if let Some(seen) = visit.request() {
             let told = ok(&seen.body.len().to_string());
-            visit.send(told.replace("HTTP/1.1", "HTTP/1.0"));
+            respond(visit, &seen, &held, told.replace("HTTP/1.1", "HTTP/1.0"));
         }
     });
-    let config = json!({"servers": {"max_in_flight": "measured"}, "admin": {"socket": ADMIN}});
+    let config = json!({"admin": {"socket": ADMIN}});
     let balancer = Evenkeel::before(&[&origin], with(patient(1, 4, 300), config));
-    let mut ordinary = Client::to(&balancer);
-    assert_eq!(ordinary.get("/").status, 200);
-    let most = balancer.metric("evenkeel_server_max_in_flight") as usize;
-    let mut uploads = clients(&balancer, most);
+    gets_one_at_once(&balancer, &origin, &gate);
+    let mut uploads = clients(&balancer, 3);
     let start = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe";
     uploads.iter_mut().for_each(|upload| _ = upload.send(start));
-    balancer.metric_is("evenkeel_server_in_flight", most as f64);
-    assert_eq!(ordinary.get("/").status, 200);
+    balancer.metric_is("evenkeel_server_in_flight", 3.0);
+    assert_eq!(Client::to(&balancer).get("/").status, 200);
     uploads.iter_mut().for_each(|upload| assert_eq!(upload.send("llo\r\n0\r\n\r\n").response().text(), "5"));
 }

@@ -48,7 +48,7 @@ pub(super) struct ServerStatus {
     in_flight: u32,
     /// Null without a limit.
     max_in_flight: Option<u32>,
-    /// Whether it is measured (`"auto"` or `"measured"`).
+    /// Whether it is measured (`"auto"`).
     max_in_flight_auto: bool,
     /// Requests sent to it per second, over the last ten seconds.
     rate: f64,

@@ -66,7 +66,7 @@ impl Exchange {
         let Some(lease) = &self.lease else { return };
         let is_late = matches!(failure.reason, Reason::ServerTimeout | Reason::DeadlineExceeded);
         if is_late || super::is_clients(failure.reason) {
-            lease.gave_up(cx.now.since(self.asked_at.unwrap_or(cx.now)), cx.now);
+            lease.gave_up(cx.now.since(self.asked_at.unwrap_or(cx.now)));
         }
         if failure.reason == Reason::DeadlineExceeded {
             self.note_expired(lease, cx);

@@ -22,7 +22,7 @@ impl Exchange {
         let live = &self.view.live;
         let queue = &live.pool(self.pool).queue;
         let Some(token) = &self.queue_token else { return Ok(!queue.is_empty()) };
-        match queue.turn(token, &live.config.queue_rules(self.pool), cx.now) {
+        match queue.turn(token, &live.config.threadpool.admit, cx.now) {
             Turn::First => Ok(false),
             Turn::Waits => Ok(true),
             Turn::Standing => Err(Failure::last(Reason::Overloaded)),
@@ -50,7 +50,7 @@ impl Exchange {
             worker,
             self.owner,
             (self.priority(), self.expires),
-            &live.config.queue_rules(self.pool),
+            &live.config.threadpool.admit,
             live.config.pool(self.pool).queue_capacity,
             cx.now,
         );
@@ -73,7 +73,7 @@ impl Exchange {
         let Some(token) = self.queue_token.take() else { return Ok(()) };
         let live = &self.view.live;
         let queue = &live.pool(self.pool).queue;
-        let admitted = queue.serve(&token, &live.config.queue_rules(self.pool), server, cx.now);
+        let admitted = queue.serve(&token, &live.config.threadpool.admit, server, cx.now);
         let last_moment = queue.last_moment(token.since, self.expires);
         self.left_queue(&token, cx);
         match admitted {

@@ -35,7 +35,7 @@ impl Exchange {
         log::debug!("{}: {}: its server is down, and another one is tried", cx.shared.name, self.meta.trace);
         self.close_connection(cx);
         if let Some(left) = &self.lease {
-            left.gave_up(cx.now.since(self.asked_at.unwrap_or(cx.now)), cx.now);
+            left.gave_up(cx.now.since(self.asked_at.unwrap_or(cx.now)));
             finish::record_failure(left, Reason::ServerTimeout, cx);
         }
         self.leave_lease();

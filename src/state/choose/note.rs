@@ -391,9 +391,11 @@ mod tests {
 
     #[test]
     fn a_request_that_waits_for_a_sooner_server_is_told_which_one_it_did_not_take() {
-        let list: Vec<_> = (0..2)
-            .map(|at| ServerSpec {
-                max_in_flight: Some(MaxInFlight::Measured),
+        let list: Vec<_> = [MaxInFlight::Fixed(8), MaxInFlight::Auto]
+            .into_iter()
+            .enumerate()
+            .map(|(at, limit)| ServerSpec {
+                max_in_flight: Some(limit),
                 ..ServerSpec::new(format!("s{at}"), format!("127.0.0.1:{}", at + 1).parse().unwrap())
             })
             .collect();

@@ -322,7 +322,6 @@ fn threadpool(s: &mut Section<'_, '_>) -> Threadpool {
         bounds,
         queue_capacity: s.get("queue_capacity", 100, rules::whole(1..=1_000_000)),
         admit: admit::Rules {
-            is_measured: false,
             deadline: s.get("queue_timeout", 5 * SECOND, rules::duration(WAIT)),
             target: s.get("queue_target", 5 * MS, rules::duration(WAIT)),
             interval: s.get("queue_interval", 100 * MS, rules::duration(WAIT)),

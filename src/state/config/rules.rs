@@ -305,14 +305,11 @@ pub(super) fn priority(node: &Node) -> Read<Priority> {
 
 /// The most requests in flight with a server.
 pub(super) fn max_in_flight(node: &Node) -> Read<MaxInFlight> {
-    let or_auto = |advice| {
-        format!(
-            "{advice}, \"auto\" for a limit in an overload, or \"measured\" for as many as a server works on at once"
-        )
-    };
+    let or_auto =
+        |advice| format!("{advice}, or \"auto\" for as many as a server can use, which is measured");
     match &node.value {
         Value::Text(text) if text == "auto" => Ok(MaxInFlight::Auto),
-        Value::Text(text) if text == "measured" => Ok(MaxInFlight::Measured),
+        Value::Text(text) if text == "measured" => Err("that is what \"auto\" does".to_owned()),
         _ => whole(1..=1_000_000)(node).map(MaxInFlight::Fixed).map_err(or_auto),
     }
 }

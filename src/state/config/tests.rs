@@ -67,16 +67,17 @@ fn pools_have_the_keys_of_servers() {
             .unwrap();
     assert_eq!(auto.servers.max_in_flight, Some(MaxInFlight::Auto));
     assert_eq!(auto.servers.list[0].max_in_flight, Some(MaxInFlight::Fixed(7)));
-    assert!(!auto.queue_rules(PoolId(0)).is_measured);
-    let measured = read(r#"{"servers": {"max_in_flight": "measured"}}"#).unwrap();
-    assert!(measured.queue_rules(PoolId(0)).is_measured);
     let limit = |text: &str| read(text).unwrap().servers.max_in_flight;
     assert_eq!(limit("{}"), Some(MaxInFlight::Auto));
     assert_eq!(limit(r#"{"servers": {"max_in_flight": null}}"#), None);
     let hash = read(r#"{"servers": {"algorithm": "ip_hash"}}"#).unwrap().servers;
     assert_eq!((hash.max_in_flight, hash.limit_of_each()), (Some(MaxInFlight::Auto), None));
-    let unknown = read(r#"{"servers": {"max_in_flight": "automatic"}}"#).unwrap_err();
-    assert!(format!("{unknown:?}").contains("or \\\"measured\\\" for as many"), "{unknown:?}");
+    for (text, advice) in
+        [("automatic", "or \\\"auto\\\" for as many"), ("measured", "that is what \\\"auto\\\" does")]
+    {
+        let unknown = read(&format!(r#"{{"servers": {{"max_in_flight": "{text}"}}}}"#)).unwrap_err();
+        assert!(format!("{unknown:?}").contains(advice), "{unknown:?}");
+    }
     let config = read(r#"{"pools": {"web": {"algorithm": "ip_hash", "max_in_flight": 3}}}"#).unwrap();
     let web = config.pool(PoolId(1));
     assert_eq!((web.algorithm, web.max_in_flight), (pick::Algorithm::IpHash, Some(MaxInFlight::Fixed(3))));

@@ -54,29 +54,26 @@ impl Lease {
         if !is_good || self.waiting == 0 {
             return;
         }
-        if let Some(overload) = self.server.overload() {
-            overload.responded(took);
-        } else if let Some(limit) = self.server.measured_limit() {
-            limit.record(took, self.waiting, now);
+        if let Some(auto) = self.server.auto_limit() {
+            auto.overload.responded(took);
+            auto.measured.record(took, self.waiting, now);
         }
     }
 
     /// No response has come in the time that the request `waited`, and none is waited for any more.
-    pub fn gave_up(&self, waited: Duration, now: Moment) {
+    pub fn gave_up(&self, waited: Duration) {
         if self.waiting == 0 || self.responded.get() {
             return;
         }
-        if let Some(overload) = self.server.overload() {
-            overload.gave_up(waited);
-        } else if let Some(limit) = self.server.measured_limit() {
-            limit.gave_up(now);
+        if let Some(auto) = self.server.auto_limit() {
+            auto.overload.gave_up(waited);
         }
     }
 
     /// The server had no room for the request (503): it may have more than it takes.
     pub fn rejected(&self, now: Moment) {
-        if let Some(limit) = self.server.measured_limit().filter(|_| self.waiting > 0) {
-            limit.rejected(self.waiting, now);
+        if let Some(auto) = self.server.auto_limit().filter(|_| self.waiting > 0) {
+            auto.measured.rejected(self.waiting, now);
         }
     }
 

@@ -1,5 +1,4 @@
-//! How many requests a server may have in flight: as configured, as its agent says, or as is measured, all the time (`"measured"`) or
-//! in an overload (`"auto"`).
+//! How many requests a server may have in flight: as configured, as its agent says, or (`"auto"`) as its responses show.
 
 use super::Server;
 use crate::base::time::Moment;
@@ -17,13 +16,18 @@ pub(super) struct Limits {
     applies: AtomicU32,
     /// The server's own, whatever its pool's is, in the same form.
     own: AtomicU32,
-    /// What is measured; made when there is such a limit for the first time.
-    measured: OnceLock<Box<MeasuredLimit>>,
-    /// The same.
-    overload: OnceLock<Box<Overload>>,
-    /// Requests of such limits that do not wait for the server: their response has begun, tunnels and event streams among them, or
+    /// What its responses show; made when that is its limit for the first time.
+    auto: OnceLock<Box<Auto>>,
+    /// Requests of such a limit that do not wait for the server: their response has begun, tunnels and event streams among them, or
     /// their client has yet to send the rest of them.
     not_awaited: AtomicU32,
+}
+
+/// The lower one of two limits: what it can use, and what it can do in an overload.
+#[derive(Debug, Default)]
+pub(super) struct Auto {
+    pub(super) measured: MeasuredLimit,
+    pub(super) overload: Overload,
 }
 
 /// How fast a server is.
@@ -41,14 +45,12 @@ pub struct Pace {
 
 /// More than any limit in the configuration.
 const AUTO: u32 = u32::MAX;
-const MEASURED: u32 = u32::MAX - 1;
 
 /// A limit in one word: 0 is none.
 fn word(limit: Option<MaxInFlight>) -> u32 {
     match limit {
         None => 0,
         Some(MaxInFlight::Fixed(most)) => most,
-        Some(MaxInFlight::Measured) => MEASURED,
         Some(MaxInFlight::Auto) => AUTO,
     }
 }
@@ -58,8 +60,7 @@ impl Limits {
         let limits = Limits {
             applies: AtomicU32::new(0),
             own: AtomicU32::new(0),
-            measured: OnceLock::new(),
-            overload: OnceLock::new(),
+            auto: OnceLock::new(),
             not_awaited: AtomicU32::new(0),
         };
         limits.set(own, None);
@@ -68,13 +69,17 @@ impl Limits {
 
     fn set(&self, own: Option<MaxInFlight>, of_pool: Option<MaxInFlight>) {
         let applies = own.or(of_pool);
-        match applies {
-            Some(MaxInFlight::Measured) => drop(self.measured.get_or_init(Box::default)),
-            Some(MaxInFlight::Auto) => drop(self.overload.get_or_init(Box::default)),
-            Some(MaxInFlight::Fixed(_)) | None => {}
+        if applies == Some(MaxInFlight::Auto) {
+            self.auto.get_or_init(Box::default);
         }
         self.own.store(word(own), Relaxed);
         self.applies.store(word(applies), Relaxed);
+    }
+}
+
+impl Auto {
+    fn most(&self) -> Option<u32> {
+        self.measured.most().into_iter().chain(self.overload.most()).min()
     }
 }
 
@@ -84,34 +89,28 @@ impl Server {
     pub fn max_in_flight(&self) -> Option<u32> {
         match (self.agent_max_in_flight.load(Relaxed), self.limits.applies.load(Relaxed)) {
             (0, 0) => None,
-            (0, AUTO) => self.limits.overload.get().and_then(|overload| overload.most()),
-            (0, MEASURED) => self.limits.measured.get().map(|limit| limit.most()),
+            (0, AUTO) => self.limits.auto.get().and_then(|auto| auto.most()),
             (0, most) | (most, _) => Some(most),
         }
     }
 
-    /// Whether its limit is measured, all the time or in an overload. Then requests that do not wait for the server do not count.
+    /// Whether its limit is measured. Then requests that do not wait for the server do not count.
     pub fn has_own_measure(&self) -> bool {
-        self.limits.applies.load(Relaxed) >= MEASURED && self.agent_max_in_flight.load(Relaxed) == 0
-    }
-
-    /// Whether its limit is measured all the time.
-    pub fn has_measured_limit(&self) -> bool {
-        self.measured_limit().is_some()
+        self.limits.applies.load(Relaxed) == AUTO && self.agent_max_in_flight.load(Relaxed) == 0
     }
 
     /// Whether it has reached its limit of requests in flight.
     pub fn is_full(&self) -> bool {
         let is_full = self.most_now().is_some_and(|most| self.in_flight() >= most);
-        if is_full && let Some(overload) = self.overload() {
-            overload.reached();
+        if is_full && let Some(auto) = self.auto_limit() {
+            auto.overload.reached();
         }
         is_full
     }
 
     /// Looks whether it is overloaded, see [`Overload::look`].
     pub fn look_at_load(&self, now: Moment) -> Option<Change> {
-        self.overload()?.look(self.awaited(), self.latency_us(now), now)
+        self.auto_limit()?.overload.look(self.awaited(), self.latency_us(now), now)
     }
 
     /// Requests in flight that wait for the server; those of a limit that is not measured count until they end.
@@ -130,18 +129,12 @@ impl Server {
 
     /// The same for a request of a session that it keeps: an overload is no reason to send it elsewhere.
     pub(super) fn most_of_session(&self) -> Option<u32> {
-        let is_free = self.overload().is_some() && !self.on_trial.load(Relaxed);
+        let is_free = self.has_own_measure() && !self.on_trial.load(Relaxed);
         if is_free { None } else { self.most_now() }
     }
 
-    pub(super) fn measured_limit(&self) -> Option<&MeasuredLimit> {
-        let is_measured = self.limits.applies.load(Relaxed) == MEASURED && self.has_own_measure();
-        if is_measured { self.limits.measured.get().map(|boxed| &**boxed) } else { None }
-    }
-
-    pub(super) fn overload(&self) -> Option<&Overload> {
-        let is_auto = self.limits.applies.load(Relaxed) == AUTO && self.has_own_measure();
-        if is_auto { self.limits.overload.get().map(|boxed| &**boxed) } else { None }
+    pub(super) fn auto_limit(&self) -> Option<&Auto> {
+        if self.has_own_measure() { self.limits.auto.get().map(|boxed| &**boxed) } else { None }
     }
 
     /// Requests of a measured limit that do not wait for the server.
@@ -162,8 +155,8 @@ impl Server {
         let seen = self.candidate(Slot(0), now);
         let latency = seen.latency.filter(|_| !seen.is_silent && seen.good >= AVOIDED_BELOW)?;
         let requests = seen.in_flight.saturating_sub(self.not_awaited());
-        let slots =
-            self.measured_limit().and_then(MeasuredLimit::slots).map_or(latency.load, |slots| slots as f32);
+        let slots = self.auto_limit().and_then(|auto| auto.measured.slots());
+        let slots = slots.map_or(latency.load, |slots| slots as f32);
         let us = |in_flight| latency.with_slots_us(in_flight, slots);
         let next_us = us(requests.saturating_sub(1));
         Some(Pace { now_us: us(requests), next_us, per_us: slots / us(0), samples: latency.samples })
@@ -179,7 +172,6 @@ impl Server {
         match self.limits.own.load(Relaxed) {
             0 => None,
             AUTO => Some(MaxInFlight::Auto),
-            MEASURED => Some(MaxInFlight::Measured),
             most => Some(MaxInFlight::Fixed(most)),
         }
     }

@@ -82,7 +82,7 @@ fn table() {
             let ideals: Vec<_> =
                 (1..=SEEDS).map(|seed| ideal(&Description { seed, ..description.clone() })).collect();
             let show = |[p50, p99, p999]: [f64; 3]| format!(" | {p50:5.0} {p99:5.0} {p999:6.0}");
-            let (none, auto) = (of(None, &description), of(Some(MaxInFlight::Measured), &description));
+            let (none, auto) = (of(None, &description), of(Some(MaxInFlight::Auto), &description));
             let (best, without, with) = (quantiles(&ideals), quantiles(&none), quantiles(&auto));
             let lost = |reports: &[Report]| -> u64 {
                 reports.iter().map(|report| report.rejected + report.timed_out + report.bad).sum()
@@ -111,7 +111,7 @@ fn table() {
 #[ignore = "prints a table"]
 fn overload() {
     for (name, deadline) in [("no deadlines", None), ("deadline 1 s", Some(ms(1_000)))] {
-        for auto in [None, Some(MaxInFlight::Measured)] {
+        for auto in [None, Some(MaxInFlight::Auto)] {
             let mut description = Description { client_timeout: ms(1_000), ..base() };
             description.config.timeouts.request = deadline;
             let mut line = format!("{name:16} {auto:?}");
@@ -139,7 +139,7 @@ fn at_95_percent_unlike_servers_are_nearer_to_one_queue_than_without_a_limit() {
     for (name, description) in [("slots", slots(&[2, 4, 8])), ("one slot", one_slot)] {
         let description = at_load(0.95, description);
         let p99 = |max_in_flight| quantiles(&of(max_in_flight, &description))[1];
-        let (without, with) = (p99(None), p99(Some(MaxInFlight::Measured)));
+        let (without, with) = (p99(None), p99(Some(MaxInFlight::Auto)));
         println!("{name}: p99 {without:.0} ms without, {with:.0} ms with");
         assert!(with < without * 0.97, "{name}: p99 {without:.0} ms without, {with:.0} ms with");
     }
@@ -151,7 +151,7 @@ fn servers_with_many_slots_are_not_starved_and_no_request_is_lost() {
     let description = Description { servers: vec![many; 3], length: ms(6_000), ..base() };
     for load in [0.5, 0.9] {
         let description = at_load(load, description.clone());
-        let report = &of(Some(MaxInFlight::Measured), &description)[0];
+        let report = &of(Some(MaxInFlight::Auto), &description)[0];
         assert_eq!(report.good, report.requests, "{load}: {:?}", report.reasons);
         let ratio = report.quantile(0.99).as_secs_f64()
             / ideal(&Description { seed: 1, ..description }).quantile(0.99).as_secs_f64();
@@ -164,22 +164,9 @@ fn servers_with_many_slots_are_not_starved_and_no_request_is_lost() {
 fn in_an_overload_most_of_the_capacity_is_used_for_clients_that_are_still_there() {
     let mut description = Description { client_timeout: ms(1_000), length: ms(10_000), ..base() };
     description.config.timeouts.request = Some(ms(1_000));
-    let report = &of(Some(MaxInFlight::Measured), &at_load(2.0, description.clone()))[0];
+    let report = &of(Some(MaxInFlight::Auto), &at_load(2.0, description.clone()))[0];
     let part = report.good as f64 / description.capacity() / 8.0;
     assert!(part > 0.7, "{part}");
-}
-
-/// Not a little better or worse: the same, as there is no limit.
-#[test]
-fn the_limit_of_an_overload_changes_nothing_where_there_is_none() {
-    let short = |description: Description| Description { length: ms(6_000), ..description };
-    let two = Description { balancers: 2, ..base() };
-    for description in [base(), two, speeds(&[1.0, 2.0, 4.0])] {
-        let description = at_load(0.9, short(description));
-        let [without, with] =
-            [None, Some(MaxInFlight::Auto)].map(|limit| quantiles(&of(limit, &description)));
-        assert_eq!(with, without, "{description:?}");
-    }
 }
 
 /// Clients that the balancer knows no deadline of: without a limit one in ten is served in time.

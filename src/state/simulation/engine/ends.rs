@@ -92,7 +92,7 @@ impl World<'_> {
         let (came_ns, has_waited) = (arrival.at_ns, request.waits_since > Moment::START);
         let is_clients = self.now_ns >= came_ns.saturating_add(nanos(self.description.client_timeout));
         let waited = Duration::from_nanos(self.now_ns - self.requests[at as usize].asked_ns);
-        lease.gave_up(waited, self.now());
+        lease.gave_up(waited);
         if !is_clients {
             lease.server().fails(self.now());
         }

@@ -18,7 +18,7 @@ impl World<'_> {
         let capacity = self.description.config.pool(pool).queue_capacity;
         let expires = self.expires(at);
         let own = &mut self.balancers[balancer].pools[pool];
-        let target = own.usual.target(&self.description.config.queue_rules(pool), expires, now);
+        let target = own.usual.target(&self.description.config.threadpool.admit, expires, now);
         let waiting = &mut own.waiting;
         match waiting.enter(at, Priority::Normal, target, capacity, now) {
             Ok((_, pushed_out)) => {
@@ -59,8 +59,8 @@ impl World<'_> {
     fn too_late(&self, at: u32, stands: bool) -> Option<Reason> {
         let Request { arrival, balancer, waits_since, .. } = &self.requests[at as usize];
         let usual = self.balancers[*balancer as usize].pools[arrival.pool].usual;
-        let rules = self.description.config.queue_rules(arrival.pool);
-        match usual.admit(&rules, self.now().since(*waits_since), stands) {
+        let rules = &self.description.config.threadpool.admit;
+        match usual.admit(rules, *waits_since, stands, self.now()) {
             Admit::Serve if self.now() > usual.last_moment(*waits_since, self.expires(at)) => {
                 Some(Reason::QueueDeadline)
             }
