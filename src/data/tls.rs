@@ -20,10 +20,8 @@ const RECEIVED_AT_LEAST: usize = 4 * 1024;
 /// Plaintext of a record that fits one packet of any network together with its overhead: at the beginning of a connection a
 /// larger one would keep its reader waiting for the packets behind the first.
 const SMALL_RECORD: usize = 1300;
-/// From so many bytes on records are as large as TLS allows: the network's window has grown by then.
+/// From so many bytes on records are as large as TLS allows, which the session sees to: the network's window has grown by then.
 const SMALL_UNTIL: u64 = 64 * 1024;
-/// The most plaintext in one record.
-const LARGE_RECORD: usize = 16 * 1024;
 
 thread_local! {
     static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVED_AT_ONCE]);
@@ -239,7 +237,7 @@ impl<C: Carrier> Tls<C> {
         let mut done = 0;
         let mut rest = Slices::of(parts);
         while done < BODY_BYTES {
-            let most = if self.sent < SMALL_UNTIL { SMALL_RECORD } else { LARGE_RECORD };
+            let most = if self.sent < SMALL_UNTIL { SMALL_RECORD } else { BODY_BYTES };
             let some = rest.take(most);
             if some.is_empty() {
                 break;
