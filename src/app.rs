@@ -17,7 +17,7 @@ pub use demo::demo;
 use crate::base::limits::Descriptors;
 use crate::base::signals;
 use crate::base::time::{self, Moment};
-use crate::base::{limits, program};
+use crate::base::{limits, program, text};
 use crate::control::admin::{self, Admin, View};
 use crate::control::names::Resolver;
 use crate::control::{certificates, health, report, state_file, supervise};
@@ -128,6 +128,8 @@ impl Balancer {
         resolver: Resolver,
     ) -> Result<Self, Error> {
         let started = time::now();
+        // An upgrade starts what is there then.
+        let _ = program::path();
         limits::raise_descriptors();
         let config = Arc::new(config);
         let (sinks, sources) = sinks::open(&config);
@@ -217,7 +219,8 @@ impl Balancer {
         self.leave(deadline);
         let open = self.main.stop(deadline);
         if open > 0 {
-            log::warn!("the time for draining is over; {open} connections are cut");
+            let open = text::counted(open, "connection is", "connections are");
+            log::warn!("the time for draining is over; {open} cut");
         }
         if let Some(admin) = self.admin {
             admin.stop();

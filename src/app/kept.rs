@@ -2,6 +2,7 @@
 //! (`admin.state_file`).
 
 use super::{Error, preflight, spawn};
+use crate::base::text;
 use crate::control::state_file::{self, Found, Handle, Writer};
 use crate::state::changes::Changes;
 use crate::state::config::Config;
@@ -21,7 +22,7 @@ pub(super) fn restore(config: &Config, table: &Table) -> Changes {
         }
         Ok(Found::SetAside(why)) => {
             log::error!(
-                "admin.state_file: {} cannot be understood: {why}; the servers are as the file of the configuration says",
+                "admin.state_file: {} cannot be used: {why}; the servers are as the file of the configuration says",
                 path.display()
             );
             Changes::default()
@@ -40,8 +41,7 @@ pub(super) fn apply(changes: &Changes, config: &Config, table: &Table) {
     }
     let count: usize = changes.pools.values().map(|servers| servers.len()).sum();
     if count > 0 {
-        let changes =
-            if count == 1 { "1 change of the API was" } else { &*format!("{count} changes of the API were") };
+        let changes = text::counted(count, "change of the API was", "changes of the API were");
         log::info!("admin: {changes} made again (`evenkeel status --changes` shows them)");
     }
 }

@@ -6,6 +6,7 @@ use super::listeners::listener_error;
 use super::preflight;
 use super::sinks::{AccessLogThread, AccessWriter, Exporters, start_access_log, start_exporter};
 use super::systemd;
+use crate::base::text;
 use crate::base::time;
 use crate::control::health;
 use crate::data::Proxy;
@@ -129,10 +130,10 @@ impl Reloader {
                 super::warn_of_connections(&self.proxy.shared.table.live().config);
                 let message = match reloaded.changes.len() {
                     0 => "nothing has changed".to_owned(),
-                    1 => "1 change is in use".to_owned(),
-                    count => format!("{count} changes are in use"),
+                    count => format!("{} in use", text::counted(count, "change is", "changes are")),
                 };
-                if is_asked || !reloaded.changes.is_empty() {
+                let was_rejected = self.reloads.told().last.is_some_and(|last| !last.is_applied);
+                if is_asked || was_rejected || !reloaded.changes.is_empty() {
                     self.events.log(Topic::Reload, Level::Info, format!("reload: {message}"));
                 }
                 self.reloads.record(true, message);

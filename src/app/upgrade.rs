@@ -162,7 +162,7 @@ fn hand_over(main: &Proxy, front: Option<&Proxy>, successor: &Successor) -> Resu
     let started = successor.start(command.stdin(Stdio::from(OwnedFd::from(far))));
     // The command has the other end open for as long as it is there.
     drop(command);
-    let pid = started.map_err(|error| format!("{} cannot be started: {error}", path.display()))?;
+    let pid = started.map_err(|error| format!("{} cannot be started: {}", path.display(), advice(&error)))?;
     log::info!("upgrade: started {} as process {pid}", path.display());
     if let Err(error) = tell(&near, &sockets, main) {
         // It may have said why before it ended.
@@ -179,6 +179,15 @@ fn hand_over(main: &Proxy, front: Option<&Proxy>, successor: &Successor) -> Resu
             Err(format!("the new process could not start: {why}"))
         }
         other => Err(ended(&mut child, other.err())),
+    }
+}
+
+/// What is wrong with the file of the new program.
+fn advice(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "it is not there; install the new version at this path".to_owned(),
+        io::ErrorKind::PermissionDenied => format!("{error}; make it executable for this user"),
+        _ => error.to_string(),
     }
 }
 

@@ -63,7 +63,7 @@ mod tests {
 
     /// The sizes of a file at successive looks, and at which of them it is read.
     fn check(sizes: &[Option<u64>], expected: &[usize]) {
-        let of = |size: Option<u64>| size.map(|size| (size, 0, 0, 0));
+        let of = |size: Option<u64>| size.map(|size| (size, 0, [0; 2], [0; 2]));
         let mut tried = [Stamped { path: "c.json".into(), stamp: of(Some(1)) }];
         let (mut looks, mut read) = (Looks::default(), Vec::new());
         for (at, size) in sizes.iter().enumerate() {

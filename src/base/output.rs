@@ -2,6 +2,7 @@
 //! bounded queue, a dedicated thread writes them, and nothing else ever waits for it. Lost lines are counted.
 
 use super::lines::{self, Lines, Lost};
+use super::text;
 use super::time;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
@@ -126,8 +127,8 @@ impl Output {
         let lost = self.lost();
         if self.stream == Stream::Error && lost > told {
             log::warn!(
-                "{} log lines were lost: they could not be written, or the queue was full",
-                lost - told
+                "{} lost: they could not be written, or the queue was full",
+                text::counted(lost - told, "log line was", "log lines were")
             );
         }
         lost

@@ -1,6 +1,7 @@
 //! The command line of this program, for hints that can be typed again.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// The program as it was called, such as `target/release/evenkeel`; quoted if a shell needs that.
 pub fn name() -> String {
@@ -9,8 +10,14 @@ pub fn name() -> String {
 }
 
 /// The file that this program was started from, as a path that leads to what is there now: a link that leads elsewhere since, and
-/// a file that was replaced, count as they are.
+/// a file that was replaced, count as they are. Found at the first call, which belongs to the start: once the file was renamed, the
+/// system only knows the program under its new name.
 pub fn path() -> Option<PathBuf> {
+    static PATH: OnceLock<Option<PathBuf>> = OnceLock::new();
+    PATH.get_or_init(find).clone()
+}
+
+fn find() -> Option<PathBuf> {
     let called = PathBuf::from(std::env::args_os().next()?);
     let found = match called.components().count() {
         1 => std::env::split_paths(&std::env::var_os("PATH")?)

@@ -2,6 +2,12 @@
 
 use std::fmt::{self, Write};
 
+/// A number and what it counts, in the form that goes with the number: `counted(1, "line is", "lines are")`.
+pub fn counted<N: fmt::Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
+    let what = if number == N::from(1) { one } else { many };
+    format!("{number} {what}")
+}
+
 /// Whether a character displays as itself: no control character, no invisible one, none that changes the writing
 /// direction or ends a line or a paragraph.
 pub fn is_plain(char: char) -> bool {
@@ -13,8 +19,7 @@ pub fn is_plain(char: char) -> bool {
     !char.is_control() && !is_hidden
 }
 
-/// A text with each character that is not plain escaped, such as `
-/// ` or `\u{202e}`.
+/// A text with each character that is not plain escaped, such as `\n` or `\u{202e}`.
 pub fn escape(text: &str) -> impl fmt::Display + '_ {
     Escaped(text)
 }
@@ -46,6 +51,12 @@ pub fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_and_many_have_their_words() {
+        let told = [0, 1, 2].map(|lines| counted(lines, "line is", "lines are"));
+        assert_eq!(told, ["0 lines are", "1 line is", "2 lines are"]);
+    }
 
     #[test]
     fn thousands_are_set_apart() {

@@ -20,6 +20,8 @@ use ureq::{Agent, Error};
 
 /// Time for one whole call: a balancer whose machine is very busy still responds within it.
 const CALL: Duration = Duration::from_secs(10);
+/// The same where the port may be that of any program, which may never respond.
+const GLANCE: Duration = Duration::from_secs(1);
 /// The largest response, in bytes.
 const RESPONSE_MAX: u64 = 16 * 1024 * 1024;
 /// Buffers of a connection, in bytes.
@@ -54,6 +56,8 @@ pub struct Client {
     token: Option<String>,
     /// The expected balancer; `None`: whichever listens at the place.
     wanted: Option<Instance>,
+    /// Time for one whole call.
+    limit: Duration,
 }
 
 /// The part of a status that identifies the balancer.
@@ -82,7 +86,7 @@ impl Client {
                 file.display()
             )));
         }
-        Ok(Client { places, token, wanted: Some(Instance::of(file)) })
+        Ok(Client { places, token, wanted: Some(Instance::of(file)), limit: CALL })
     }
 
     /// The balancer that runs with this file, or whichever is at the place that the operator gave, although the file is not
@@ -97,7 +101,7 @@ impl Client {
                 let sockets = defaults.socket.into_iter().chain(processes::unix_sockets_of(&wanted));
                 let ports = defaults.bind.map(|bind| Place::Tcp(reachable(bind)));
                 let places = sockets.map(Place::Socket).chain(ports).collect();
-                Client { places, token: None, wanted: Some(wanted) }
+                Client { places, token: None, wanted: Some(wanted), limit: CALL }
             }
         };
         match client.find() {
@@ -110,14 +114,19 @@ impl Client {
     fn guarded(&self) -> Option<&Place> {
         let sockets = self.places.iter().filter(|place| matches!(place, Place::Socket(_)));
         let asks = |place: &Place| {
-            call(place, None, "GET", STATUS, String::new()).is_ok_and(|(status, _)| status == 401)
+            self.call_at(place, None, "GET", STATUS, String::new()).is_ok_and(|(status, _)| status == 401)
         };
         sockets.into_iter().find(|place| asks(place))
     }
 
     /// Whichever balancer is at this place.
     pub fn at(place: Place, token: Option<String>) -> Self {
-        Client { places: vec![place], token, wanted: None }
+        Client { places: vec![place], token, wanted: None, limit: CALL }
+    }
+
+    /// The same, for a look at whether the balancer runs at all.
+    pub(super) fn at_a_glance(self) -> Self {
+        Client { limit: GLANCE, ..self }
     }
 
     /// The status of the balancer, as JSON.
@@ -140,7 +149,7 @@ impl Client {
     fn find(&self) -> Result<(&Place, String), Unmet> {
         let (mut absent, mut other, mut foreign) = (Vec::new(), None, None);
         for place in &self.places {
-            match call(place, self.token.as_deref(), "GET", STATUS, String::new()) {
+            match self.call_at(place, self.token.as_deref(), "GET", STATUS, String::new()) {
                 Err(why) => {
                     foreign = foreign.or((why == FOREIGN).then_some(place));
                     absent.push(format!("{place}: {why}"));
@@ -163,6 +172,46 @@ impl Client {
         })
     }
 
+    /// One request; the status and the body, or a short text on why there is no response.
+    fn call_at(
+        &self,
+        place: &Place,
+        token: Option<&str>,
+        method: &str,
+        path: &str,
+        body: String,
+    ) -> Result<(u16, String), String> {
+        // No proxy: one from the environment would redirect the call.
+        let config = Agent::config_builder()
+            .proxy(None)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_idle_connections(0)
+            .timeout_global(Some(self.limit))
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER)
+            .build();
+        let (channel, address) = open(place, self.limit).map_err(|error| words(&Error::Io(error)))?;
+        let agent = over_ureq::agent(config, channel, address);
+        let host = match place {
+            Place::Socket(_) => "localhost".to_owned(),
+            Place::Tcp(address) => address.to_string(),
+        };
+        let request = ureq::http::Request::builder().method(method).uri(format!("http://{host}{path}"));
+        let request = request.header("Content-Type", "application/json").header("Connection", "close");
+        let request = match token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        };
+        let sent = match body.is_empty() {
+            true => request.body(()).map_err(Error::from).and_then(|request| agent.run(request)),
+            false => request.body(body).map_err(Error::from).and_then(|request| agent.run(request)),
+        };
+        let mut response = sent.map_err(|error| words(&error))?;
+        let text = response.body_mut().with_config().limit(RESPONSE_MAX).read_to_string();
+        Ok((response.status().as_u16(), text.map_err(|error| words(&error))?))
+    }
+
     fn start_advice(&self) -> String {
         match self.wanted.as_ref().and_then(|wanted| wanted.config.as_deref()) {
             Some(file) => format!(
@@ -182,7 +231,7 @@ impl AdminApi for Client {
             Some(_) => self.find()?,
             None => (&self.places[0], String::new()),
         };
-        match call(place, self.token.as_deref(), method, path, body) {
+        match self.call_at(place, self.token.as_deref(), method, path, body) {
             Ok((401, _)) => Err(Unmet::Other(rejected(place, 401, self.token.is_some()))),
             Ok(response) => Ok(response),
             Err(why) => Err(Unmet::Absent(format!("no balancer responds at {place} ({why})"))),
@@ -264,45 +313,6 @@ impl FromStr for Place {
     }
 }
 
-/// One request; the status and the body, or a short text on why there is no response.
-fn call(
-    place: &Place,
-    token: Option<&str>,
-    method: &str,
-    path: &str,
-    body: String,
-) -> Result<(u16, String), String> {
-    // No proxy: one from the environment would redirect the call.
-    let config = Agent::config_builder()
-        .proxy(None)
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_idle_connections(0)
-        .timeout_global(Some(CALL))
-        .input_buffer_size(BUFFER)
-        .output_buffer_size(BUFFER)
-        .build();
-    let (channel, address) = open(place).map_err(|error| words(&Error::Io(error)))?;
-    let agent = over_ureq::agent(config, channel, address);
-    let host = match place {
-        Place::Socket(_) => "localhost".to_owned(),
-        Place::Tcp(address) => address.to_string(),
-    };
-    let request = ureq::http::Request::builder().method(method).uri(format!("http://{host}{path}"));
-    let request = request.header("Content-Type", "application/json").header("Connection", "close");
-    let request = match token {
-        Some(token) => request.header("Authorization", format!("Bearer {token}")),
-        None => request,
-    };
-    let sent = match body.is_empty() {
-        true => request.body(()).map_err(Error::from).and_then(|request| agent.run(request)),
-        false => request.body(body).map_err(Error::from).and_then(|request| agent.run(request)),
-    };
-    let mut response = sent.map_err(|error| words(&error))?;
-    let text = response.body_mut().with_config().limit(RESPONSE_MAX).read_to_string();
-    Ok((response.status().as_u16(), text.map_err(|error| words(&error))?))
-}
-
 /// A short text, for use in a sentence.
 fn words(error: &Error) -> String {
     match error {
@@ -319,10 +329,10 @@ fn words(error: &Error) -> String {
 }
 
 /// A connection to the place.
-fn open(place: &Place) -> io::Result<(Channel, SocketAddr)> {
+fn open(place: &Place, limit: Duration) -> io::Result<(Channel, SocketAddr)> {
     let (stream, address) = match place {
-        Place::Socket(path) => (Stream::Unix(connection::open_unix(path, CALL)?), over_ureq::NO_ADDRESS),
-        Place::Tcp(address) => (Stream::Tcp(TcpStream::connect_timeout(address, CALL)?), *address),
+        Place::Socket(path) => (Stream::Unix(connection::open_unix(path, limit)?), over_ureq::NO_ADDRESS),
+        Place::Tcp(address) => (Stream::Tcp(TcpStream::connect_timeout(address, limit)?), *address),
     };
     Ok((Channel::new(stream, None), address))
 }
@@ -433,6 +443,15 @@ mod tests {
         balancer.join().unwrap();
         let Err(Unmet::Other(said)) = met else { panic!("{met:?}") };
         assert!(said.contains("this configuration has none, or is not valid"), "{said}");
+    }
+
+    #[test]
+    fn a_port_whose_program_says_nothing_is_not_waited_for() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client::at(Place::Tcp(silent.local_addr().unwrap()), None).at_a_glance();
+        let begun = std::time::Instant::now();
+        assert!(client.instance().is_err());
+        assert!(begun.elapsed() < CALL / 2);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::columns::WIDTH;
 use super::{Failure, File, STDIN, failed, find, processes, reload, say};
 use crate::app::preflight::{Obstacle, preflight};
 use crate::base::program;
+use crate::base::text::counted;
 use crate::state::config::{self, Config, FILE, Fault, Input};
 use crate::state::instance::Instance;
 use clap::Args;
@@ -74,7 +75,7 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
         return Ok(0);
     }
     let mut lines: Vec<String> = stops.iter().map(place).chain(warnings).collect();
-    let (name, count) = (named(&config, file), counted(stops.len(), "obstacle"));
+    let (name, count) = (named(&config, file), counted(stops.len(), "obstacle", "obstacles"));
     lines.push(format!("{name} is valid, but a balancer cannot start with it on this machine: {count}"));
     say(lines.join("\n\n"));
     Ok(1)
@@ -158,7 +159,7 @@ fn diff(config: &Config) -> Result<u8, Failure> {
 
 /// The balancer that runs with this file, if there is one.
 fn running(config: &Config) -> Option<Instance> {
-    let by_api = Client::of(config, None).ok().and_then(|client| client.instance().ok());
+    let by_api = Client::of(config, None).ok().and_then(|client| client.at_a_glance().instance().ok());
     let wanted = Instance::of(config.origin());
     let listen: Vec<_> =
         config.listen.listeners.iter().filter_map(|listener| listener.place.address()).collect();
@@ -193,14 +194,10 @@ fn all_told(faults: &[Fault], besides: &[Fault]) -> String {
     let mut told: Vec<String> = faults.iter().chain(besides).map(Fault::to_string).collect();
     let besides = match besides.len() {
         0 => String::new(),
-        count => format!("; and {} to a start on this machine", counted(count, "obstacle")),
+        count => format!("; and {} to a start on this machine", counted(count, "obstacle", "obstacles")),
     };
-    told.push(format!("{file} is not valid: {}{besides}", counted(faults.len(), "fault")));
+    told.push(format!("{file} is not valid: {}{besides}", counted(faults.len(), "fault", "faults")));
     told.join("\n\n")
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// What was checked, for a sentence.
@@ -296,7 +293,7 @@ fn servers(config: &Config) -> Vec<String> {
 /// The pools beside the default one, each with the number of its servers.
 fn pools(config: &Config) -> Vec<String> {
     let told = config.pools.iter().take(POOLS_SHOWN).map(|pool| {
-        let servers = counted(pool.servers.list.len(), "server");
+        let servers = counted(pool.servers.list.len(), "server", "servers");
         format!("{} ({}, {servers})", pool.name, pool.servers.algorithm.name())
     });
     let mut told: Vec<String> = told.collect();

@@ -23,6 +23,9 @@ pub struct Man {
     /// Write a page for each command into this folder, instead of printing the first
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
+    /// The command whose page is printed, such as run or config export [default: the page of the program]
+    #[arg(value_name = "COMMAND", conflicts_with = "folder")]
+    command: Vec<String>,
 }
 
 /// Prints the completions for a shell.
@@ -49,11 +52,22 @@ pub(super) fn man(arguments: &Man) -> Result<u8, Failure> {
             Ok(0)
         }
         None => {
+            let command = below(command, &arguments.command)?;
             let mut text = Vec::new();
             page(command).render(&mut text).map_err(failed)?;
             print(&text)
         }
     }
+}
+
+/// The command with these names, each below the one before.
+fn below(mut command: clap::Command, names: &[String]) -> Result<clap::Command, Failure> {
+    command.build();
+    for name in names {
+        let found = command.find_subcommand(name).cloned();
+        command = found.ok_or_else(|| Failure::Usage(format!("there is no command {name}")))?;
+    }
+    Ok(command)
 }
 
 /// The pages of this command and of those below it.

@@ -6,7 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 /// Words that people try first, and what each of them is here. `{}` is the name of this program.
 const WORDS: &[(&[&str], &str)] = &[
     (
-        &["start", "serve", "up", "daemon"],
+        &["start", "serve", "up", "daemon", "-d", "-D", "--daemon"],
         "`{} run` runs the balancer in this terminal; systemd or a container runs it in the background",
     ),
     (
@@ -16,6 +16,15 @@ const WORDS: &[(&[&str], &str)] = &[
     (
         &["restart"],
         "`{} upgrade` starts the program again without losing a connection, `{} reload` applies a changed configuration",
+    ),
+    (
+        &["-s", "--signal"],
+        "`{} reload` and `{} upgrade` are commands; to stop the balancer, send SIGTERM to its process: `{} status` shows the pid",
+    ),
+    (
+        &["--user", "--group", "-u"],
+        "the balancer keeps the user that starts it; systemd's User= or setpriv choose one, and ports below 1024 need the capability \
+         CAP_NET_BIND_SERVICE",
     ),
     (&["log", "logs"], "the balancer logs to its standard error; under systemd: journalctl -u evenkeel"),
     (
@@ -83,6 +92,8 @@ mod tests {
         check("restart", " upgrade` starts");
         check("drain a", "-d '{\"state\": \"drain\"}'");
         check("config show", " check --print`");
+        check("-s reload", "there is no option -s: ");
+        check("run --user nobody", "there is no option --user: ");
         check("-T", "there is no option -T: ");
         check("nothing", "");
         check("--nothing", "");

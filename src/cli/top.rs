@@ -60,6 +60,11 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
     if !stdout().is_terminal() || !stdin().is_terminal() {
         return Err(failed("top needs a terminal; `evenkeel status --watch` prints without one"));
     }
+    if std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
+        return Err(failed(
+            "top needs a terminal with a cursor, and TERM is dumb; `evenkeel status --watch` prints without one",
+        ));
+    }
     let client = running(&arguments.which, file)?;
     let mut app = App::default();
     app.hears(News::Told(Ok(Box::new(calls::ask(&client, 0, 0).map_err(failed)?))));

@@ -5,6 +5,7 @@ mod render;
 mod syslog;
 
 use crate::base::lines::{Lines, Lost};
+use crate::base::text;
 use crate::base::time::{self, Moment};
 use crate::state::access::Line;
 use crate::state::config::{AccessLog, AccessTarget, SyslogPlace};
@@ -141,7 +142,10 @@ impl Writer {
             Ok(()) if self.is_reported && !self.batch.bytes.is_empty() => {
                 self.is_reported = false;
                 let lost = self.stats.total(Counter::AccessLinesDropped);
-                log::info!("access log: lines are written again; {lost} lines were lost so far");
+                log::info!(
+                    "access log: lines are written again; {} lost so far",
+                    text::counted(lost, "line was", "lines were")
+                );
             }
             Ok(()) => {}
         }
@@ -165,7 +169,10 @@ impl Writer {
         if self.reported_at.is_none_or(|told| now.since(told) >= LOG_INTERVAL) {
             (self.reported_at, self.is_reported) = (Some(now), true);
             let lost = self.stats.total(Counter::AccessLinesDropped);
-            log::error!("access log: lines cannot be written: {error}; {lost} lines are lost so far");
+            log::error!(
+                "access log: lines cannot be written: {error}; {} lost so far",
+                text::counted(lost, "line is", "lines are")
+            );
         }
     }
 }

@@ -32,21 +32,19 @@ pub enum Found {
     Nothing,
     /// These changes.
     Changes(Changes),
-    /// It could not be understood, for this reason, and was renamed.
+    /// It could not be read or understood, for this reason, and was renamed.
     SetAside(String),
 }
 
-/// Reads the file. What cannot be understood is renamed, so that it is not lost and the start goes on. The error is that of
+/// Reads the file. What cannot be read or understood is renamed, so that it is not lost and the start goes on. The error is that of
 /// the operating system.
 pub fn read(path: &Path) -> io::Result<Found> {
     must_be_plain(path)?;
     let text = match files::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            return set_aside(path, &error.to_string());
-        }
-        Err(error) => return Err(error),
+        // The next change would write over what this user may not read.
+        Err(error) => return set_aside(path, &error.to_string()),
     };
     match serde_json::from_str::<Document>(&text) {
         Ok(document) if document.evenkeel_state == VERSION => Ok(Found::Changes(document.changes)),
@@ -155,10 +153,24 @@ impl Writer {
         }
     }
 
+    /// Whether the file has other changes than those that were read or written here.
+    fn is_shared(&self) -> bool {
+        let text = must_be_plain(&self.path).and_then(|()| files::read_to_string(&self.path));
+        let document = text.ok().and_then(|text| serde_json::from_str::<Document>(&text).ok());
+        document.is_some_and(|document| document.changes != self.written)
+    }
+
     fn write_changes(&mut self) {
         let changes = (self.changes)();
         if changes == self.written {
             return;
+        }
+        if !self.failed && self.is_shared() {
+            log::error!(
+                "admin.state_file: another process has written {} since, and what it wrote is replaced; each balancer needs a \
+                 file of its own",
+                self.path.display()
+            );
         }
         match write(&self.path, &changes) {
             Ok(()) => {
@@ -215,6 +227,17 @@ mod tests {
             assert!(aside.file_name().to_string_lossy().starts_with("state.json.damaged-"));
             assert_eq!(fs::read_to_string(aside.path()).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn a_file_that_another_process_writes_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let writer = |has: &str| Writer::new(&path, changes(has), Changes::default).0;
+        assert!(!writer("a").is_shared(), "there is no file yet");
+        write(&path, &changes("a")).unwrap();
+        assert!(!writer("a").is_shared());
+        assert!(writer("b").is_shared());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! check.
 
 use crate::base::load;
+use crate::base::text;
 use crate::base::time::{self, Moment};
 use crate::policy::pool::{Memory, Order, Seen};
 use crate::state::workers::Workers;
@@ -67,11 +68,9 @@ fn start(workers: &dyn Workers, count: usize, next_line: &mut NextLine) -> bool 
     let gauges = workers.gauges();
     for _ in 0..count {
         if let Err(error) = start_one(workers) {
-            let left = gauges.workers();
+            let left = text::counted(gauges.workers(), "worker", "workers");
             if next_line.is_due(time::now()) {
-                log::warn!(
-                    "no thread can be started ({error}); going on with {left} workers, trying again later"
-                );
+                log::warn!("no thread can be started ({error}); going on with {left}, trying again later");
             }
             return false;
         }

@@ -3,11 +3,13 @@
 
 mod otlp;
 
+use crate::base::text;
 use crate::base::time::{self, Moment};
 use crate::state::config::Tracing;
 use crate::state::spans::Span;
 use crate::state::stats::{Counter, Stats};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use std::io::ErrorKind::ConnectionRefused;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +21,19 @@ const BATCH: usize = 512;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The time for one export, connecting included.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often an export is tried again, an interval apart, where the collector cannot have taken it: it restarts, or is busy.
+const RETRIES: u32 = 5;
 /// What a stop waits for the last spans.
 const LAST_SPANS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Interval of the log messages while exports fail.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why the collector has not taken an export, and whether it cannot have and may take it later.
+#[derive(Debug)]
+struct Failure {
+    why: String,
+    is_temporary: bool,
+}
 
 /// Ends the thread; see [`Handle::stop`].
 #[derive(Debug)]
@@ -48,6 +59,8 @@ pub struct Exporter {
     spans: Receiver<Span>,
     stats: Arc<Stats>,
     reported_at: Option<Moment>,
+    /// How often the spans at hand were tried and kept.
+    tried: u32,
     stop: Receiver<()>,
     /// Dropped at the end, which notifies the handle.
     _end: Sender<()>,
@@ -65,8 +78,16 @@ impl Exporter {
             .user_agent(concat!("evenkeel/", env!("CARGO_PKG_VERSION")))
             .build();
         let agent = ureq::Agent::new_with_config(config);
-        let exporter =
-            Exporter { to: to.clone(), agent, spans, stats, reported_at: None, stop: stopped, _end: end };
+        let exporter = Exporter {
+            to: to.clone(),
+            agent,
+            spans,
+            stats,
+            reported_at: None,
+            tried: 0,
+            stop: stopped,
+            _end: end,
+        };
         (exporter, Handle { stop, ended })
     }
 
@@ -95,14 +116,16 @@ impl Exporter {
             }
             left = left.saturating_sub(batch.len().max(1));
             let outcome = self.export(batch);
-            let (counter, count) = match &outcome {
-                Ok(()) => (Counter::SpansExported, batch.len()),
-                Err(_) => (Counter::SpansDropped, batch.len()),
-            };
-            self.stats.shard(0).add(counter, count as u64);
+            if outcome.as_ref().is_err_and(|failure| failure.is_temporary) && self.tried < RETRIES {
+                self.tried += 1;
+                return true;
+            }
+            self.tried = 0;
+            let counter = if outcome.is_ok() { Counter::SpansExported } else { Counter::SpansDropped };
+            self.stats.shard(0).add(counter, batch.len() as u64);
             batch.clear();
-            if let Err(why) = outcome {
-                self.log_failure(&why);
+            if let Err(failure) = outcome {
+                self.log_failure(&failure.why);
                 return true;
             }
             if left == 0 {
@@ -123,17 +146,25 @@ impl Exporter {
         true
     }
 
-    fn export(&self, batch: &[Span]) -> Result<(), String> {
+    fn export(&self, batch: &[Span]) -> Result<(), Failure> {
         let body = serde_json::to_vec(&otlp::request(&self.to.service_name, batch));
-        let body = body.map_err(|error| error.to_string())?;
+        let body = body.map_err(|error| Failure { why: error.to_string(), is_temporary: false })?;
         let mut request = self.agent.post(&self.to.endpoint).content_type("application/json");
         for (name, value) in &self.to.headers {
             request = request.header(name, value);
         }
         match request.send(&body[..]) {
             Ok(response) if response.status().is_success() => Ok(()),
-            Ok(response) => Err(format!("it responded {}", response.status())),
-            Err(error) => Err(error.to_string()),
+            // Those that the OTLP specification names.
+            Ok(response) => Err(Failure {
+                why: format!("it responded {}", response.status()),
+                is_temporary: matches!(response.status().as_u16(), 429 | 502 | 503 | 504),
+            }),
+            // After a timeout the collector may have the spans.
+            Err(error) => Err(Failure {
+                why: error.to_string(),
+                is_temporary: matches!(&error, ureq::Error::Io(error) if error.kind() == ConnectionRefused),
+            }),
         }
     }
 
@@ -142,7 +173,8 @@ impl Exporter {
         if self.reported_at.is_none_or(|told| now.since(told) >= LOG_INTERVAL) {
             self.reported_at = Some(now);
             let lost = self.stats.total(Counter::SpansDropped);
-            log::warn!("tracing: {} takes no spans: {why}; {lost} spans are lost so far", self.to.endpoint);
+            let lost = text::counted(lost, "span is", "spans are");
+            log::warn!("tracing: {} takes no spans: {why}; {lost} lost so far", self.to.endpoint);
         }
     }
 }

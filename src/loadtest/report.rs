@@ -1,6 +1,7 @@
 //! Prints a summary: for a person, or as one JSON object.
 
 use super::{Bar, Latency, Slice, Summary};
+use crate::base::text;
 use std::fmt::Write;
 
 /// The longest bar, in characters.
@@ -37,8 +38,10 @@ fn head(out: &mut String, summary: &Summary) {
     line(
         out,
         &format!(
-            "{}{more} · {} connections · {:.2} s{early}",
-            summary.url, summary.connections, summary.elapsed_s
+            "{}{more} · {} · {:.2} s{early}",
+            summary.url,
+            text::counted(summary.connections, "connection", "connections"),
+            summary.elapsed_s
         ),
     );
     line(out, "");
@@ -47,7 +50,8 @@ fn head(out: &mut String, summary: &Summary) {
     if summary.sent_per_s > summary.received_per_s / 10.0 {
         line(out, &format!("Sent/s      {}", bytes(summary.sent_per_s)));
     }
-    line(out, &format!("Responses   {} of {} requests", summary.responses, summary.started));
+    let started = text::counted(summary.started, "request", "requests");
+    line(out, &format!("Responses   {} of {started}", summary.responses));
     if summary.handshakes > 0 {
         line(out, &format!("Handshakes  {}, {} of them resumed", summary.handshakes, summary.resumed));
     }

@@ -3,6 +3,7 @@
 use super::Options;
 use super::spread::Spread;
 use super::tally::{Bad, Failure, Tally};
+use crate::base::text;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -195,6 +196,10 @@ impl Errors {
     }
 }
 
+fn neither(bad: u64) -> String {
+    format!("{} neither 2xx nor 3xx", text::counted(bad, "response was", "responses were"))
+}
+
 impl Summary {
     /// Why the run was not successful: errors, and responses other than 2xx and 3xx. `None` when it was.
     pub fn complaint(&self) -> Option<String> {
@@ -202,11 +207,14 @@ impl Summary {
         match (errors, self.rejected) {
             (0, 0) if self.responses == 0 => Some("there was no response".to_string()),
             (0, 0) => None,
-            (errors, 0) => Some(format!("{errors} requests got no complete response")),
-            (0, bad) => Some(format!("{bad} responses were neither 2xx nor 3xx")),
-            (errors, bad) => Some(format!(
-                "{errors} requests got no complete response, {bad} responses were neither 2xx nor 3xx"
-            )),
+            (_, 0) => {
+                Some(format!("{} no complete response", text::counted(errors, "request got", "requests got")))
+            }
+            (0, bad) => Some(neither(bad)),
+            (errors, bad) => {
+                let errors = text::counted(errors, "request got", "requests got");
+                Some(format!("{errors} no complete response, {}", neither(bad)))
+            }
         }
     }
 
@@ -281,7 +289,7 @@ fn shown(bad: &Bad) -> BadResponse {
         status: bad.status,
         reason: bad.reason.as_ref().map(|reason| String::from_utf8_lossy(reason).into_owned()),
         count: bad.count,
-        body: crate::base::text::escape(&body).to_string(),
+        body: text::escape(&body).to_string(),
     }
 }
 

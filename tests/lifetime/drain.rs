@@ -148,7 +148,7 @@ fn a_frame_that_stands_still_is_not_cut_before_the_deadline() {
     let (bytes, _) = client.rest();
     assert_eq!(bytes, frame(false, 500)[..100], "no close frame within a frame");
     assert_eq!(balancer.wait().code(), Some(0));
-    balancer.logs("are cut");
+    balancer.logs("the time for draining is over");
 }
 
 #[test]
@@ -205,7 +205,9 @@ fn told_at(origin: &Origin) -> Option<Vec<Duration>> {
         each.into_iter().map(|one| one.join().unwrap()).collect()
     });
     assert_eq!(balancer.wait().code(), Some(0));
-    let mut at = at.filter(|_| !balancer.log_lines().iter().any(|line| line.contains("are cut")))?;
+    let mut at = at.filter(|_| {
+        !balancer.log_lines().iter().any(|line| line.contains("the time for draining is over"))
+    })?;
     at.sort();
     Some(at)
 }
@@ -278,7 +280,7 @@ fn an_event_stream_ends_behind_an_event_as_a_whole_response() {
         check_events(text.split_once("\r\n\r\n").unwrap().1);
     }
     assert_eq!(balancer.wait().code(), Some(0));
-    assert!(!balancer.log_lines().iter().any(|line| line.contains("are cut")));
+    assert!(!balancer.log_lines().iter().any(|line| line.contains("the time for draining is over")));
 }
 
 #[test]

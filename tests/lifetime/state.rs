@@ -131,7 +131,7 @@ fn a_damaged_state_file_is_set_aside_and_prevents_no_start() {
     let half = fs::read_to_string(&path).unwrap();
     fs::write(&path, &half[..half.len() / 2]).unwrap();
     let balancer = balancer.start_successor().unwrap();
-    balancer.logs("state.json cannot be understood");
+    balancer.logs("state.json cannot be used");
     assert_eq!(servers(&balancer), ["a 1 up file", "b 1 up file"]);
     assert!(!path.exists());
     let names = fs::read_dir(balancer.folder()).unwrap().flatten().map(|entry| entry.file_name());

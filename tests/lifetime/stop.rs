@@ -91,7 +91,7 @@ fn a_drain_ends_at_its_deadline() {
         matches!(client.try_response(), Err(Broken::End | Broken::Reset(_))),
         "no response, and no half of one"
     );
-    balancer_says(&balancer, "are cut");
+    balancer_says(&balancer, "the time for draining is over");
 }
 
 #[test]

@@ -275,6 +275,9 @@ fn a_new_process_that_does_not_start_changes_nothing() {
         assert_eq!(pid_of(balancer), Some(u64::from(balancer.pid())));
         assert!(balancer.runs());
     };
+    // Kept for a way back, and the new version is not there yet.
+    fs::rename(&binary, folder.path().join("evenkeel.old")).unwrap();
+    fails(&mut balancer, "evenkeel cannot be started: it is not there");
     put(&broken);
     fails(&mut balancer, "ended before it was ready (exit status: 7)");
     put(Path::new(env!("CARGO_BIN_EXE_evenkeel")));
@@ -308,6 +311,9 @@ fn a_stop_during_an_upgrade_ends_the_new_process_too() {
     fs::rename(&hangs, &binary).unwrap();
     balancer.signal(Signal::USR2);
     balancer.logs("upgrade: started");
+    let reload = evenkeel(&balancer, &["reload"]);
+    let said = String::from_utf8_lossy(&reload.stderr);
+    assert!(said.contains("Try again when it is over, which takes 30 s at most"), "{said}");
     balancer.signal(Signal::TERM);
     assert_eq!(balancer.wait().code(), Some(0));
     balancer.logs("was not ready yet, and was ended, as this one stops");

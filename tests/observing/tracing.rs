@@ -153,15 +153,42 @@ fn without_a_share_nothing_is_recorded_and_the_context_says_so() {
 }
 
 #[test]
-fn a_collector_that_is_gone_costs_spans_and_nothing_else() {
-    let (origin, mut collector) = (Origin::responds("fine"), collector());
+fn a_collector_that_rejects_costs_spans_and_nothing_else() {
+    let (origin, rejects) =
+        (Origin::responds("fine"), "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+    let collector = Origin::start(move |visit| while visit.request().is_some() && visit.try_send(rejects) {});
     let mut balancer = start(&origin, &collector, json!({}));
-    collector.stop();
     assert_eq!(Client::to(&balancer).get("/").status, 200);
     until("it is lost", || balancer.metric("evenkeel_spans_dropped_total") == 1.0);
     balancer.logs("takes no spans");
     balancer.signal(Signal::TERM);
     assert_eq!(balancer.wait().code(), Some(0));
+}
+
+#[test]
+fn a_collector_that_restarts_costs_no_spans() {
+    let (origin, mut collector) = (Origin::responds("fine"), collector());
+    let balancer = start(&origin, &collector, json!({}));
+    collector.stop();
+    assert_eq!(Client::to(&balancer).get("/").status, 200);
+    collector.start_again();
+    wait_for(&collector, 1);
+    assert_eq!(balancer.metric("evenkeel_spans_dropped_total"), 0.0);
+}
+
+#[test]
+fn a_collector_that_is_busy_is_asked_again() {
+    let origin = Origin::responds("fine");
+    let collector = Origin::start(|visit| {
+        while visit.request().is_some() {
+            visit.send("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let balancer = start(&origin, &collector, json!({}));
+    assert_eq!(Client::to(&balancer).get("/").status, 200);
+    until("it is sent again", || collector.count() >= 2);
+    let exports = collector.requests();
+    assert_eq!(exports[0].body, exports[1].body);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a simulation found out, as it is printed.
 
 use super::{Arguments, Scenario, Trace};
+use crate::base::text;
 use crate::state::simulation::{Description, Report, Second};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -87,7 +88,8 @@ impl Run {
                     .to_owned(),
             );
             if let (1.., Some(first)) = (trace.unread, &trace.first_fault) {
-                notes.push(format!("{} lines of the trace were not read; {first}", trace.unread));
+                let unread = text::counted(trace.unread, "line of the trace was", "lines of the trace were");
+                notes.push(format!("{unread} not read; {first}"));
             }
         }
         Run {
@@ -119,7 +121,9 @@ impl Outcome {
             |(server, percent)| Share { server: world.server_name(server), percent: rounded(percent) };
         let mut events: Vec<_> = report.log.iter().take(EVENTS_MAX).cloned().collect();
         if own > 0 {
-            events.push(format!("{own} requests of the trace have routes that need no server"));
+            let own =
+                text::counted(own, "request of the trace has a route", "requests of the trace have routes");
+            events.push(format!("{own} without a server"));
         }
         Outcome {
             name,

@@ -121,7 +121,9 @@ fn a_trace_goes_by_the_routes_of_the_configuration() {
     let shares: Vec<_> = result.shares.iter().map(|share| (share.server.as_str(), share.percent)).collect();
     assert_eq!(shares, [("a", 50.0), ("api/b", 50.0)]);
     assert!(
-        run.notes.iter().any(|note| note.contains("1 lines") && note.contains("line 1001")),
+        run.notes
+            .iter()
+            .any(|note| note.contains("1 line of the trace was not read") && note.contains("line 1001")),
         "{:?}",
         run.notes
     );

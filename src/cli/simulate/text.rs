@@ -1,6 +1,7 @@
 //! The result for a terminal.
 
 use super::outcome::{Outcome, Run};
+use crate::base::text::counted;
 use crate::cli::columns::wrapped;
 use std::fmt::Write;
 
@@ -19,10 +20,11 @@ pub(super) fn told(run: &Run) -> String {
     // Writing to a String cannot fail, here and below.
     let _ = writeln!(
         out,
-        "{}, seed {}: {requests} requests to {} servers\n",
+        "{}, seed {}: {} to {}\n",
         run.source,
         run.seed,
-        run.servers.len()
+        counted(requests, "request", "requests"),
+        counted(run.servers.len(), "server", "servers")
     );
     table(&mut out, &run.results);
     bars(&mut out, &run.results);

@@ -13,13 +13,22 @@ const PRESENT: usize = 5;
 
 /// Draws the screen.
 pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
-    let foot = footer(app, usize::from(frame.area().width));
+    let foot = footer(app, usize::from(frame.area().width), usize::from(frame.area().height));
+    let foot_lines = u16::try_from(foot.len()).unwrap_or(u16::MAX);
+    let left = frame.area().height.saturating_sub(foot_lines);
+    // A terminal of few lines shows servers and keys, which need it more than the rest.
+    let (title, numbers, chart) = match left {
+        11.. => (2, 3, 3),
+        8.. => (2, 3, 0),
+        5.. => (1, 1, 0),
+        _ => (0, 0, 0),
+    };
     let rows = [
-        Constraint::Length(2),
-        Constraint::Length(3),
-        Constraint::Length(3),
-        Constraint::Min(3),
-        Constraint::Length(u16::try_from(foot.len()).unwrap_or(u16::MAX)),
+        Constraint::Length(title),
+        Constraint::Length(numbers),
+        Constraint::Length(chart),
+        Constraint::Min(0),
+        Constraint::Length(foot_lines),
     ];
     let [title, numbers, chart, servers, bottom] = Layout::vertical(rows).areas(frame.area());
     frame.render_widget(Paragraph::new(heading(app)), title);
@@ -175,31 +184,39 @@ fn row(server: &Server, room: Room) -> Row<'static> {
 /// Lines for what is to be said of the chosen server: the rest of it is cut.
 const ABOUT_LINES: usize = 3;
 
-/// What is to be said of the chosen server and of its pool, and the keys, a question or a message.
-fn footer(app: &App, width: usize) -> Vec<Line<'static>> {
+/// Lines of the screen that are not for what is to be said of the chosen server.
+const OTHER_LINES: usize = 6;
+
+/// What is to be said of the chosen server and of its pool, as far as there is room, and the keys, a question or a message.
+fn footer(app: &App, width: usize, height: usize) -> Vec<Line<'static>> {
     let servers = app.servers();
     let chosen = servers.get(app.chosen());
     let about = chosen.map_or_else(|| "no servers".to_owned(), |server| about(server, width));
-    let keys = match (&app.input, &app.message) {
-        (Input::Drain(_, name), _) => {
-            let question =
-                format!("Drain {}? It gets no new requests. y: yes, any other key: no", plain(name));
-            Line::styled(question, colour(Mood::Warning).add_modifier(Modifier::BOLD))
-        }
-        (Input::Filter, _) => Line::styled(format!("filter: {}_", app.filter), strong()),
-        (Input::Commands, Some(message)) => Line::styled(plain(message), strong()),
+    let about = wrapped(&about, width, ABOUT_LINES).into_iter().map(Line::raw);
+    let of_pool = chosen.map(|server| [pool(app, &server.pool), tiers(app, &server.pool)]);
+    let keys = keys(app, width);
+    let room = height.saturating_sub(OTHER_LINES + keys.len());
+    about.chain(of_pool.into_iter().flatten().flatten()).take(room).chain(keys).collect()
+}
+
+/// The keys; or a question or a message, whole.
+fn keys(app: &App, width: usize) -> Vec<Line<'static>> {
+    let (text, style) = match (&app.input, &app.message) {
+        (Input::Drain(_, name), _) => (
+            format!("Drain {}? It gets no new requests. y: yes, any other key: no", plain(name)),
+            colour(Mood::Warning).add_modifier(Modifier::BOLD),
+        ),
+        (Input::Filter, _) => (format!("filter: {}_", app.filter), strong()),
+        (Input::Commands, Some(message)) => (plain(message), strong()),
         (Input::Commands, None) => {
             let filter = if app.filter.is_empty() { String::new() } else { format!(": {}", app.filter) };
             let sort = app.sort.name();
-            Line::styled(
-                format!("q quit  d drain  r ready  s sort: {sort}  / filter{filter}  up, down: choose"),
-                dim(),
-            )
+            let keys =
+                format!("q quit  d drain  r ready  s sort: {sort}  / filter{filter}  up, down: choose");
+            return vec![Line::styled(keys, dim())];
         }
     };
-    let about = wrapped(&about, width, ABOUT_LINES).into_iter().map(Line::raw);
-    let of_pool = chosen.map(|server| [pool(app, &server.pool), tiers(app, &server.pool)]);
-    about.chain(of_pool.into_iter().flatten().flatten()).chain([keys]).collect()
+    wrapped(&text, width, ABOUT_LINES).into_iter().map(|line| Line::styled(line, style)).collect()
 }
 
 /// A server in a sentence: its name where the table has cut it, where it is, and why it is in its state.
@@ -362,6 +379,22 @@ mod tests {
             "[2001:db8:1234:5678:9abc:def0:1234:5678]:65535; slow start, 35 % of its share"
         );
         assert_eq!(lines[22], "pool default  dynamic  1 of 1 take requests  in flight 2  waiting 7 of 1,000");
+    }
+
+    #[test]
+    fn a_terminal_of_few_lines_has_the_servers_and_the_whole_question() {
+        let mut app = app();
+        app.press(KeyEvent::from(KeyCode::Down));
+        let lines = screen(&app, 40, 10);
+        assert!(lines.iter().any(|line| line.starts_with("✕ api")), "{lines:#?}");
+        assert!(lines[9].starts_with("q quit  d drain"), "{lines:#?}");
+        app.press(KeyEvent::from(KeyCode::Char('d')));
+        let lines = screen(&app, 40, 10);
+        assert_eq!(
+            lines[8..],
+            ["Drain b? It gets no new requests. y:", "yes, any other key: no"],
+            "{lines:#?}"
+        );
     }
 
     #[test]

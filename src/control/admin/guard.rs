@@ -51,7 +51,8 @@ pub(super) fn change(view: &View, call: &Call) -> Result<(), Response> {
     }
     // The new process has its copy already.
     if matches!(view.upgrading.state(), Upgrade::Running | Upgrade::Done { .. }) && call.path != UPGRADE {
-        let sentence = "An upgrade is going on, and the change could be lost. Try again in a second.";
+        let sentence = "An upgrade is going on, and the change could be lost. Try again when it is over, which takes 30 s at \
+                        most; evenkeel upgrade and the log say how it ended.";
         return Err(call.reject(503, sentence).with("Retry-After", "1"));
     }
     Ok(())

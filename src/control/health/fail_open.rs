@@ -3,6 +3,7 @@
 
 use super::{Agent, Watched};
 use crate::base::ids::{PoolId, ServerId};
+use crate::base::text;
 use crate::base::time::Moment;
 use crate::policy::fail_open::{FailedProbe, Got, Limits};
 use crate::policy::health::{Ejection, Health};
@@ -168,5 +169,6 @@ fn on(fail_open: &FailOpen, servers: &table::Pool, key: &str, requests: u64) -> 
 }
 
 fn off(requests: u64) -> String {
-    format!("enough servers are up again; {requests} requests went to servers whose health checks failed")
+    let requests = text::counted(requests, "request", "requests");
+    format!("enough servers are up again; {requests} went to servers whose health checks failed")
 }
