@@ -5,6 +5,7 @@ use crate::support::browser::{self, Browser, NAMED_BY};
 use crate::support::port::Port;
 use crate::support::{Client, Evenkeel, Origin, until};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -107,6 +108,32 @@ fn the_dashboard_shows_the_balancer_and_its_buttons_change_it() {
         assert!(png.starts_with(b"\x89PNG") && png.len() > 10_000, "{name}: {} bytes", png.len());
     }
     assert_eq!(browser.errors, Vec::<String>::new());
+}
+
+/// The colours of a theme, by their names.
+fn colours(theme: &str) -> HashMap<&str, [f64; 3]> {
+    let part = |hex: &str, at: usize| f64::from(u8::from_str_radix(&hex[at..at + 2], 16).unwrap()) / 255.0;
+    let named = theme.split("--").filter_map(|each| each.split_once(": #"));
+    let whole = named.filter_map(|(name, rest)| Some((name, rest.split_once(';')?.0)));
+    let six = whole.filter(|(_, hex)| hex.len() == 6);
+    six.map(|(name, hex)| (name, [part(hex, 0), part(hex, 2), part(hex, 4)])).collect()
+}
+
+/// WCAG 2.2 asks for 4.5 between text and what is behind it.
+#[test]
+fn states_can_be_read_in_both_themes() {
+    let style = include_str!("../../src/control/admin/dashboard/style.css");
+    let (light, dark) = style.split_once("prefers-color-scheme: dark").unwrap();
+    let linear = |part: f64| if part <= 0.04045 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) };
+    let luminance = |of: [f64; 3]| 0.2126 * linear(of[0]) + 0.7152 * linear(of[1]) + 0.0722 * linear(of[2]);
+    for theme in [light, dark.split_once("* {").unwrap().0] {
+        let colours = colours(theme);
+        for state in ["good", "warn", "bad", "info"] {
+            let (text, back) = (luminance(colours[state]), luminance(colours[&*format!("{state}-soft")]));
+            let contrast = (text.max(back) + 0.05) / (text.min(back) + 0.05);
+            assert!(contrast >= 4.5, "{state}: {contrast:.2}");
+        }
+    }
 }
 
 #[test]

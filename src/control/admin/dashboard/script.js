@@ -231,7 +231,7 @@ function pool_of(name) {
   if (seen.pools.has(name)) return seen.pools.get(name);
   const body = make("tbody");
   const heads = COLUMNS.map(([style, title, more]) => make("th", { className: `${style} ${more}`, scope: "col" }, title || make("span", { className: "hidden" }, "Change")));
-  const table = make("table", { className: "servers" }, make("thead", {}, make("tr", {}, ...heads)), body);
+  const table = make("table", { className: "servers", ariaLabel: `Servers of ${name}` }, make("thead", {}, make("tr", {}, ...heads)), body);
   const facts = make("span", { className: "facts" });
   const summary = make("summary", {}, make("h3", {}, name));
   const tiers = make("ul", { className: "tiers", hidden: true, attr: { "aria-label": `Tiers of ${name}` } });
