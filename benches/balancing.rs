@@ -24,12 +24,16 @@ mod server;
 
 use balancer::{Balancer, Kind, Setup};
 use clap::Parser;
+use client::Outcome;
 use evenkeel::state::simulation::{self, Arrivals, Description, LoadReport};
 use row::Row;
 use scenario::Scenario;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// The same requests are simulated with so many draws of the balancer's own chance, and the median counts: with when probes come alone
+/// p99 of a server that fails for a moment is between 0.8 and 1.8 times the ideal.
+const DRAWS: u64 = 9;
 /// Requests in flight at the most; in overload all that come before a client waits no more.
 const AT_ONCE: usize = 600;
 
@@ -178,7 +182,7 @@ fn measure(
     let limit = scenario.has_limit.then_some(scenario::OVERLOAD_LIMIT);
     for kind in Kind::ALL {
         if let Some(config) = kind.config(limit) {
-            let outcome = row::computed(&simulation::run(&Description { config, ..listed.clone() }));
+            let outcome = simulated(&Description { config, ..listed.clone() });
             rows.push(row(format!("{}{}", row::SIMULATED, kind.name()), outcome));
         }
     }
@@ -198,6 +202,14 @@ fn measure(
         rows.push(row(kind.name().to_owned(), outcome));
     }
     Ok(rows)
+}
+
+/// The one of several runs with the same requests whose p99 is the median.
+fn simulated(world: &Description) -> Outcome {
+    let draw = |number| Description { seed: world.seed + 1_000 * number, ..world.clone() };
+    let mut all: Vec<_> = (0..DRAWS).map(|number| row::computed(&simulation::run(&draw(number)))).collect();
+    all.sort_by(|one, other| one.quantiles_ms[1].total_cmp(&other.quantiles_ms[1]));
+    all.swap_remove(all.len() / 2)
 }
 
 /// Every scenario must have had responses from Evenkeel, and been simulated.

@@ -1,9 +1,10 @@
-//! The order in which waiting requests are served: by priority, and within one first in, first out. Where the requests of a
-//! priority stand (CoDel, [`admit`](super::admit)), they are served last in, first out: in an overload that lasts, first in,
-//! first out serves only requests whose clients have given up (Maurer, "Fail at Scale", 2015). A value: no clock, no lock.
+//! The order in which waiting requests are served: by priority, and within one first in, first out. Where the
+//! requests of a priority stand (CoDel, [`admit`](super::admit)), they are served last in, first out: in an
+//! overload that lasts, first in, first out serves only requests whose clients have given up (Maurer, "Fail
+//! at Scale", 2015). A value: no clock, no lock.
 //!
-//! A higher priority is served first, but none waits forever: when [`PASSED_MAX`] requests of higher priority were served
-//! before the ones of a priority, one of these is served.
+//! A higher priority is served first, but none waits forever: when [`PASSED_MAX`] requests of higher priority
+//! were served before the ones of a priority, one of these is served.
 
 use super::admit::Codel;
 use crate::base::time::Moment;
@@ -36,8 +37,8 @@ impl Priority {
     }
 }
 
-/// Requests of higher priority that may be served while one of a lower priority waits: with all three waiting, each gets a
-/// tenth of the servers' room at least.
+/// Requests of higher priority that may be served while one of a lower priority waits: with all three
+/// waiting, each gets a tenth of the servers' room at least.
 pub const PASSED_MAX: u32 = 8;
 
 /// A place in the order.
@@ -109,8 +110,8 @@ impl<T> Backlog<T> {
         (line.waiting.len(), line.stands)
     }
 
-    /// One more, for which a wait of `target` is fine. Where `capacity` wait, the one that would be served last of all has to
-    /// leave: it comes back, or [`Full`] if the new one is it.
+    /// One more, for which a wait of `target` is fine. Where `capacity` wait, the one that would be served
+    /// last of all has to leave: it comes back, or [`Full`] if the new one is it.
     pub fn enter(
         &mut self,
         item: T,
@@ -149,9 +150,10 @@ impl<T> Backlog<T> {
         Some((Place { number: entry.number, priority: Priority::ALL[line] }, &entry.item))
     }
 
-    /// Takes out what is served now; `each` of those behind it is served after so much more time. Whether its priority
-    /// stands, by the wait of the oldest; `None`: it was pushed out. It does not where all are served within `interval`, as
-    /// where a quick backup has taken over: to reject some of them would help none.
+    /// Takes out what is served now; `each` of those behind it is served after so much more time. Whether its
+    /// priority stands, by the wait of the oldest; `None`: it was pushed out. It does not where all are
+    /// served within `interval`, as where a quick backup has taken over: to reject some of them would help
+    /// none.
     pub fn serve(&mut self, place: Place, interval: Duration, each: Duration, now: Moment) -> Option<bool> {
         let at = place.priority as usize;
         let line = &mut self.lines[at];

@@ -41,11 +41,13 @@ use super::slow::Slow;
 use crate::base::time::Moment;
 use std::time::Duration;
 
-/// A server that goes down within so many intervals (20 s) after it came back flaps; each such time that it stays up makes one
-/// flap be forgotten. What stays up for longer is a server that went down again for a reason of its own.
+/// A server that goes down within so many intervals (20 s) after it came back flaps; each such time that it
+/// stays up makes one flap be forgotten. What stays up for longer is a server that went down again for a
+/// reason of its own.
 const FLAP_INTERVALS: u32 = 10;
 
-/// A server that is up for less since its ejection may not have shown yet that it fails again: a slow one takes eight seconds.
+/// A server that is up for less since its ejection may not have shown yet that it fails again: a slow one
+/// takes eight seconds.
 const EJECTION_FORGOTTEN: Duration = Duration::from_secs(10);
 
 /// The configuration's `servers.health_check`, without what only the prober needs.
@@ -87,8 +89,8 @@ impl Rules {
         self.fast_interval.unwrap_or(self.interval / 4)
     }
 
-    /// Of a server that has been down for so long. Where nothing is set, it is back within a quarter of that: most restarts take seconds,
-    /// and a server that is down for minutes need not be asked twice a second.
+    /// Of a server that has been down for so long. Where nothing is set, it is back within a quarter of that:
+    /// most restarts take seconds, and a server that is down for minutes need not be asked twice a second.
     fn down(&self, down_for: Duration) -> Duration {
         let of_time = (down_for / 4).clamp(self.fast().min(self.interval), self.interval);
         self.down_interval.unwrap_or(of_time)
@@ -114,13 +116,14 @@ pub struct Ejection {
     pub base_time: Duration,
     /// The maximum duration of an ejection (120 s).
     pub max_time: Duration,
-    /// The maximum share of the servers that may be ejected at once (50); rounded down, but one of several is always
-    /// allowed.
+    /// The maximum share of the servers that may be ejected at once (50); rounded down, but one of several is
+    /// always allowed.
     pub max_percent: u32,
-    /// By how many percentage points a server's share of errors must exceed that of the others (30); 0 disables this
-    /// check.
+    /// By how many percentage points a server's share of errors must exceed that of the others (30); 0
+    /// disables this check.
     pub error_margin_percent: u32,
-    /// By how many deviations a server's response times must exceed those of the others ([`super::slow`]) (6); 0 disables this check.
+    /// By how many deviations a server's response times must exceed those of the others ([`super::slow`])
+    /// (6); 0 disables this check.
     pub latency_deviations: u32,
 }
 
@@ -170,8 +173,8 @@ pub enum Event {
     ProbeFailed,
     /// A live request got a response.
     RequestPassed,
-    /// A live request failed (connect, reset, timeout, broken response). The caller should move the next probe forward
-    /// to what [`next_probe`] then returns, if that is sooner.
+    /// A live request failed (connect, reset, timeout, broken response). The caller should move the next
+    /// probe forward to what [`next_probe`] then returns, if that is sooner.
     RequestFailed,
     /// It fails far more requests than the other servers.
     FailsMore(Outlier),
@@ -269,8 +272,8 @@ pub fn after(
     }
 }
 
-/// The record with the event counted. A passed probe does not clear live failures: ejection is for what probes do not
-/// see.
+/// The record with the event counted. A passed probe does not clear live failures: ejection is for what
+/// probes do not see.
 fn counted(record: Record, event: Event) -> Record {
     match event {
         Event::ProbePassed => Record { passed: record.passed.saturating_add(1), failed: 0, ..record },
@@ -331,7 +334,8 @@ fn fails_in_a_row(record: &Record, ejection: &Ejection) -> bool {
     ejection.consecutive_failures > 0 && record.live_failed >= ejection.consecutive_failures
 }
 
-/// None when too many servers are ejected, or no other server can take requests: each further failure then tries again.
+/// None when too many servers are ejected, or no other server can take requests: each further failure then
+/// tries again.
 fn ejected(record: &Record, ejection: &Ejection, others: Others, now: Moment) -> Option<Health> {
     let share = others.servers.saturating_mul(ejection.max_percent as usize) / 100;
     let most = if ejection.max_percent > 0 { share.max(1) } else { 0 };
@@ -348,7 +352,8 @@ fn returns(record: &Record, rules: &Rules) -> (Health, Why) {
     }
 }
 
-/// The ejections that still count: each `base_time` of being up since the last one takes one off, or each [`EJECTION_FORGOTTEN`].
+/// The ejections that still count: each `base_time` of being up since the last one takes one off, or each
+/// [`EJECTION_FORGOTTEN`].
 fn remembered(record: &Record, ejection: &Ejection, now: Moment) -> u32 {
     let forgotten = match record.health {
         Health::Up => {
@@ -370,8 +375,8 @@ fn flaps(record: &Record, to: Health, rules: &Rules, now: Moment) -> u32 {
     record.flaps.saturating_sub(forgotten).saturating_add(u32::from(is_flap))
 }
 
-/// The record in its new state. Counts are reset, except live failures: an ejected server keeps them, so that they
-/// count together with its probes, and a server that returns only because its time is over has one left.
+/// The record in its new state. Counts are reset, except live failures: an ejected server keeps them, so that
+/// they count together with its probes, and a server that returns only because its time is over has one left.
 fn entered(
     record: Record,
     to: Health,

@@ -14,15 +14,15 @@
 use crate::base::time::Moment;
 use std::time::Duration;
 
-/// The share of a new sample. With 1/8 p50 is 2 % higher (docs/experiments.md), and a server that had bad luck got next to nothing
-/// for ten seconds at low load.
+/// The share of a new sample. With 1/8 p50 is 2 % higher (docs/experiments.md), and a server that had bad
+/// luck got next to nothing for ten seconds at low load.
 const GAIN: f32 = 1.0 / 16.0;
-/// A sample counts as at most this many powers of two away from an estimate of many samples; of few samples, by as much more as its
-/// gain is larger. With 2 or 4 p99 beside servers that pause is up to 11 % higher.
+/// A sample counts as at most this many powers of two away from an estimate of many samples; of few samples,
+/// by as much more as its gain is larger. With 2 or 4 p99 beside servers that pause is up to 11 % higher.
 const CAP_OCTAVES: f32 = 1.0;
-/// Samples count for 1/e after this time: the next sample then moves the estimate further, and until it comes the estimate is
-/// mixed with what is usual in the pool. With 4 s, or when samples did not fade, single servers of ten equal ones had a tenth of
-/// their share at 20 requests a second; p99 is the same.
+/// Samples count for 1/e after this time: the next sample then moves the estimate further, and until it comes
+/// the estimate is mixed with what is usual in the pool. With 4 s, or when samples did not fade, single
+/// servers of ten equal ones had a tenth of their share at 20 requests a second; p99 is the same.
 const DECAY: Duration = Duration::from_secs(2);
 
 /// What is known at some moment.
@@ -43,14 +43,16 @@ pub struct Latency {
     log_us: f32,
     /// The binary logarithm of requests in flight.
     log_load: f32,
-    /// Samples that it rested on when the last one came, that one among them, up to [`SAMPLES_MAX`]; 0: nothing is known.
+    /// Samples that it rested on when the last one came, that one among them, up to [`SAMPLES_MAX`]; 0:
+    /// nothing is known.
     samples: u8,
     /// When the last sample came, in units of [`TICK_MS`]; only its last [`TICK_BITS`] bits.
     tick: u64,
 }
 
 impl Latency {
-    /// With one more sample: a response that took so long, sent when the server had `load` requests, it among them.
+    /// With one more sample: a response that took so long, sent when the server had `load` requests, it among
+    /// them.
     #[must_use]
     pub fn with(self, took: Duration, load: u32, now: Moment) -> Self {
         let log_us = (took.as_secs_f32() * 1e6).max(1.0).log2().min(LOG_US_MAX);
@@ -78,8 +80,8 @@ impl Latency {
         })
     }
 
-    /// Everything in one word; 0 when there was no sample. Two threads that update one word at the same time may lose a
-    /// sample, which does no harm.
+    /// Everything in one word; 0 when there was no sample. Two threads that update one word at the same time
+    /// may lose a sample, which does no harm.
     pub fn pack(self) -> u64 {
         let us = (self.log_us * US_STEPS).round() as u64;
         let load = (self.log_load * LOAD_STEPS).round() as u64;
@@ -106,8 +108,8 @@ impl Latency {
         }
     }
 
-    /// The ticks since the last sample; none where that came later than `now`, which another thread's may. The counter begins
-    /// again, so that is what more than half of its range means.
+    /// The ticks since the last sample; none where that came later than `now`, which another thread's may.
+    /// The counter begins again, so that is what more than half of its range means.
     fn age(self, now: Moment) -> u64 {
         let ticks = tick(now).wrapping_sub(self.tick) & TICK_MASK;
         if ticks <= TICK_MASK / 2 { ticks } else { 0 }
@@ -124,7 +126,8 @@ impl Reading {
         self.typical_us * (in_flight as f32 + 1.0) / self.load
     }
 
-    /// The same for a server that is known to work on `slots` requests at once: up to that many a response takes no longer.
+    /// The same for a server that is known to work on `slots` requests at once: up to that many a response
+    /// takes no longer.
     pub fn with_slots_us(self, in_flight: u32, slots: f32) -> f32 {
         self.typical_us * (in_flight as f32 + 1.0).max(slots) / self.load.max(slots)
     }

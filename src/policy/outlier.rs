@@ -1,13 +1,13 @@
 //! Which server fails far more requests than the others.
 //!
-//! The servers of a pool get the same requests. If a request is bad or the application is broken, all servers fail it,
-//! and no server is at fault. A server is an outlier when its share of errors exceeds the share of all others together
-//! by a margin, and by more than chance explains; or when it fails so many in a row as chance does not explain. An error is a 5xx or a failure (cannot connect, reset, timeout,
-//! broken response).
+//! The servers of a pool get the same requests. If a request is bad or the application is broken, all servers
+//! fail it, and no server is at fault. A server is an outlier when its share of errors exceeds the share of
+//! all others together by a margin, and by more than chance explains; or when it fails so many in a row as
+//! chance does not explain. An error is a 5xx or a failure (cannot connect, reset, timeout, broken response).
 //!
-//! The last responses of a server are compared with those of the others in the same period: first those of the last
-//! second, then more and more of the past, until there are [`RESPONSES_TO_JUDGE`] or [`SPAN`] is reached. A busy server is detected
-//! within a second or two, a quiet one takes longer.
+//! The last responses of a server are compared with those of the others in the same period: first those of
+//! the last second, then more and more of the past, until there are [`RESPONSES_TO_JUDGE`] or [`SPAN`] is
+//! reached. A busy server is detected within a second or two, a quiet one takes longer.
 
 use crate::base::ids::ServerId;
 use crate::base::time::Moment;
@@ -27,8 +27,8 @@ const CHECKS_MIN: u32 = 2;
 const RESPONSES_TO_JUDGE: u32 = 30;
 /// With fewer errors a server is not judged.
 const ERRORS_MIN: u32 = 10;
-/// Standard deviations between the shares. Two checks a second for ten servers are two million a day; chance exceeds
-/// five deviations once in three million.
+/// Standard deviations between the shares. Two checks a second for ten servers are two million a day; chance
+/// exceeds five deviations once in three million.
 const DEVIATIONS: f64 = 5.0;
 /// How likely a row of errors may be by chance: the same as [`DEVIATIONS`].
 const ROW_CHANCE: f64 = 1e-6;
@@ -111,16 +111,16 @@ pub fn is_outlier(own: Share, others: Share, margin_percent: u32) -> bool {
     excess * 100.0 >= f64::from(margin_percent) && excess >= DEVIATIONS * deviation
 }
 
-/// Whether so many errors in a row are more than chance explains, beside this share of the others, which is lower by
-/// the margin in percentage points.
+/// Whether so many errors in a row are more than chance explains, beside this share of the others, which is
+/// lower by the margin in percentage points.
 pub fn is_row_an_outlier(in_row: u32, others: Share, limits: Limits) -> bool {
     let Limits { margin_percent, in_row: least } = limits;
     let excess = 1.0 - others.rate();
     if least == 0 || in_row < least || others.of < least || excess * 100.0 < f64::from(margin_percent) {
         return false;
     }
-    // Never 0: few responses of the others say little about their share. It is never 1 either, so a long row would always be
-    // more than chance explains: where the others fail as well, the margin decides.
+    // Never 0: few responses of the others say little about their share. It is never 1 either, so a long row
+    // would always be more than chance explains: where the others fail as well, the margin decides.
     let rate = (f64::from(others.errors) + 1.0) / (f64::from(others.of) + 2.0);
     f64::from(in_row) * rate.ln() <= ROW_CHANCE.ln()
 }
@@ -147,8 +147,8 @@ impl Outliers {
         self.next_look
     }
 
-    /// Checks the servers that take requests now; a server that was not among them at the last check starts without
-    /// history. Returns the outliers, the worst first. Does nothing before [`Outliers::next_look`].
+    /// Checks the servers that take requests now; a server that was not among them at the last check starts
+    /// without history. Returns the outliers, the worst first. Does nothing before [`Outliers::next_look`].
     pub fn look(
         &mut self,
         servers: &[(ServerId, Totals)],
@@ -303,8 +303,8 @@ mod tests {
         check_row(99, (70, 100), true);
     }
 
-    /// Checks servers, given for each check what was added to each since the last as (errors, requests). Returns the
-    /// outliers of the last check, by index.
+    /// Checks servers, given for each check what was added to each since the last as (errors, requests).
+    /// Returns the outliers of the last check, by index.
     fn run(looks: &[Vec<(u64, u64)>]) -> Vec<u32> {
         let mut outliers = Outliers::default();
         let mut totals = vec![Totals::default(); looks[0].len()];

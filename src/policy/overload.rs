@@ -1,19 +1,23 @@
-//! When a server has more requests than it can respond to in time, and how many it gets then: `max_in_flight: "auto"`, the default.
+//! When a server has more requests than it can respond to in time, and how many it gets then: `max_in_flight:
+//! "auto"`, the default.
 //!
-//! Without a limit a server that gets more than it can do has a queue that grows until clients leave. From then on it works for clients that
-//! have gone, and next to no response is good. So from when its queue is longer than clients like to wait, it gets as many requests as it
-//! responds to in a bearable time (its rate times that time, Little's law). The rest waits in the queue of the pool, which knows
-//! what has waited for too long, and goes to the first server with room.
+//! Without a limit a server that gets more than it can do has a queue that grows until clients leave. From
+//! then on it works for clients that have gone, and next to no response is good. So from when its queue is
+//! longer than clients like to wait, it gets as many requests as it responds to in a bearable time (its rate
+//! times that time, Little's law). The rest waits in the queue of the pool, which knows what has waited for
+//! too long, and goes to the first server with room.
 //!
-//! **There is no limit without evidence of an overload**, which takes all of: most responses take several times as long as usual, so many
-//! requests wait that the last one will be served after a time that is long both in seconds and in proportion to the usual one, and more and
-//! more of them wait. So none of the following is one: a server that becomes slow for another reason than its load, one that stands still
-//! for a while, long polls beside quick requests, any number of clients that wait patiently.
-//! Or: most clients leave before their response, where responses used to take a small part of the time that they waited.
+//! **There is no limit without evidence of an overload**, which takes all of: most responses take several
+//! times as long as usual, so many requests wait that the last one will be served after a time that is long
+//! both in seconds and in proportion to the usual one, and more and more of them wait. So none of the
+//! following is one: a server that becomes slow for another reason than its load, one that stands still for a
+//! while, long polls beside quick requests, any number of clients that wait patiently. Or: most clients leave
+//! before their response, where responses used to take a small part of the time that they waited.
 //!
-//! **The limit is a trial.** Where fewer requests at once make a server respond to fewer of them, it has room for more: the limit goes, and
-//! the next trial comes later. A limit that no request reaches goes, too. Requests whose client has yet to send the rest of them do not wait for
-//! the server: they are no evidence, and do not count against a limit.
+//! **The limit is a trial.** Where fewer requests at once make a server respond to fewer of them, it has room
+//! for more: the limit goes, and the next trial comes later. A limit that no request reaches goes, too.
+//! Requests whose client has yet to send the rest of them do not wait for the server: they are no evidence,
+//! and do not count against a limit.
 //!
 //! The constants were swept (docs/experiments.md, "A limit in an overload").
 
@@ -25,46 +29,52 @@ use std::time::Duration;
 
 /// Between two looks at a server.
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Responses and requests without one that a judgement rests on, and the lowest limit: with 8 a burst of a second sets a limit, with 32 servers
-/// of one slot get one too late.
+/// Responses and requests without one that a judgement rests on, and the lowest limit: with 8 a burst of a
+/// second sets a limit, with 32 servers of one slot get one too late.
 const REQUESTS_MIN: u32 = 16;
 /// What is seen in a longer time is no rate of now. With 5 s it is the same.
 const PERIOD_MAX: Duration = Duration::from_secs(30);
-/// A response is late from so many times the usual latency on. With 2 it is the same; with 8 a limit comes later, and a tenth fewer responses
-/// are good where there are two balancers or a hundred servers.
+/// A response is late from so many times the usual latency on. With 2 it is the same; with 8 a limit comes
+/// later, and a tenth fewer responses are good where there are two balancers or a hundred servers.
 const LATE_TIMES: f32 = 4.0;
-/// A queue is long when what comes last is served after so many times the usual latency. At 95 % of what twelve slots can do one
-/// request in a thousand waits for eleven times of what one takes. With 32 a hundred servers of one slot have a quarter fewer good responses.
+/// A queue is long when what comes last is served after so many times the usual latency. At 95 % of what
+/// twelve slots can do one request in a thousand waits for eleven times of what one takes. With 32 a hundred
+/// servers of one slot have a quarter fewer good responses.
 const LONG_TIMES: f32 = 16.0;
-/// And after so much time at the least. With 2 s, at twice the capacity and with clients that leave after 1 s, 28 % get a good response in
-/// place of 49, and of clients that wait for 10 s where servers fail only 0.4 to 1.8 % more do: what does not fit into the queue is as much.
+/// And after so much time at the least. With 2 s, at twice the capacity and with clients that leave after 1
+/// s, 28 % get a good response in place of 49, and of clients that wait for 10 s where servers fail only 0.4
+/// to 1.8 % more do: what does not fit into the queue is as much.
 const LONG_MIN: Duration = Duration::from_secs(1);
-/// The queue at a server that has a limit is shorter by this factor, so that what waited in front of it is in time, too. With 1 clients that
-/// leave after 1 s get 27 % in place of 49; with 0.25 more is rejected where servers fail.
+/// The queue at a server that has a limit is shorter by this factor, so that what waited in front of it is in
+/// time, too. With 1 clients that leave after 1 s get 27 % in place of 49; with 0.25 more is rejected where
+/// servers fail.
 const SHORTER: f32 = 0.5;
-/// Judgements in a row that it takes to limit a server, and to believe that it has room after all. With 1 a burst of a second sets a limit,
-/// with 4 it comes later.
+/// Judgements in a row that it takes to limit a server, and to believe that it has room after all. With 1 a
+/// burst of a second sets a limit, with 4 it comes later.
 const IN_A_ROW: u32 = 2;
-/// Fewer requests at once make it respond to fewer, if its rate falls below this part of what it was: it gets half of what it had at the most,
-/// and half as many responses where each takes the same time whatever their number. With 0.8 two balancers take each other's limits away.
+/// Fewer requests at once make it respond to fewer, if its rate falls below this part of what it was: it gets
+/// half of what it had at the most, and half as many responses where each takes the same time whatever their
+/// number. With 0.8 two balancers take each other's limits away.
 const FALLEN: f32 = 0.5;
-/// The rate is that of about so much time: at 100 responses a second chance moves it by a tenth. With 0.3 s chance ends limits (45 % good at
-/// twice the capacity in place of 51), with 3 s a burst sets one.
+/// The rate is that of about so much time: at 100 responses a second chance moves it by a tenth. With 0.3 s
+/// chance ends limits (45 % good at twice the capacity in place of 51), with 3 s a burst sets one.
 const RATE_OF: Duration = Duration::from_secs(1);
 /// The highest rate fades to 1/e in this time. With 5 and 100 s it is the same within 1 %.
 const RATE_FADES: Duration = Duration::from_secs(20);
-/// The usual latency grows towards what is seen now to 1/e of the difference in this time, and falls at once: a new release may be slower
-/// for good. With 60 s a load of 1.05 times the capacity is taken for usual.
+/// The usual latency grows towards what is seen now to 1/e of the difference in this time, and falls at once:
+/// a new release may be slower for good. With 60 s a load of 1.05 times the capacity is taken for usual.
 const USUAL_GROWS: Duration = Duration::from_secs(600);
 /// A limit that no request reached for so long goes. With 0.5 and 10 s it is the same.
 const UNREACHED: Duration = Duration::from_secs(2);
-/// With a limit, and where [`STALLED_RESPONSES`] came in such a time before, fewer responses than a judgement rests on are judged after this
-/// time, too: requests that stand still at the server may have all of its limit. A stop of the server that is shorter ends no limit.
+/// With a limit, and where [`STALLED_RESPONSES`] came in such a time before, fewer responses than a judgement
+/// rests on are judged after this time, too: requests that stand still at the server may have all of its
+/// limit. A stop of the server that is shorter ends no limit.
 const STALLED_MIN: Duration = Duration::from_secs(5);
 /// With so many expected, less than [`REQUESTS_MIN`] are an eighth.
 const STALLED_RESPONSES: f32 = 128.0;
-/// After a limit that brought nothing the next one comes after this, twice that after another one, and so on. With 1 s a server that becomes
-/// slower and slower is limited too often, with 30 s two balancers are without limits for too long.
+/// After a limit that brought nothing the next one comes after this, twice that after another one, and so on.
+/// With 1 s a server that becomes slower and slower is limited too often, with 30 s two balancers are without
+/// limits for too long.
 const AGAIN_MIN: Duration = Duration::from_secs(5);
 /// At the most after this.
 const AGAIN_MAX: Duration = Duration::from_secs(600);

@@ -1,8 +1,8 @@
 //! How long a server has left requests without any response.
 //!
-//! A server that hangs sends no slow responses that could be measured, and its earlier ones look fine. So the requests
-//! that it got since its last response are counted, and from a few on the time counts. One or two may be slow
-//! themselves (a report, a long poll) and say little about the next request.
+//! A server that hangs sends no slow responses that could be measured, and its earlier ones look fine. So the
+//! requests that it got since its last response are counted, and from a few on the time counts. One or two
+//! may be slow themselves (a report, a long poll) and say little about the next request.
 
 use crate::base::time::Moment;
 use std::time::Duration;
@@ -34,8 +34,8 @@ impl Awaiting {
         Awaiting { count, since }
     }
 
-    /// One ended without a response: the client left, or it timed out. After a server hung, the next request is enough
-    /// to reach the threshold: it gets one request, and not as many as at first.
+    /// One ended without a response: the client left, or it timed out. After a server hung, the next request
+    /// is enough to reach the threshold: it gets one request, and not as many as at first.
     #[must_use]
     pub fn ended(self) -> Self {
         let least = if self.since == Moment::START { 0 } else { SILENT_FROM_REQUESTS - 1 };
@@ -59,8 +59,8 @@ impl Awaiting {
     }
 }
 
-/// Whether a server with this usual latency in microseconds, if known, has been silent for so long that it seems to
-/// hang.
+/// Whether a server with this usual latency in microseconds, if known, has been silent for so long that it
+/// seems to hang.
 pub fn is_silent(silence: Duration, latency_us: Option<f32>) -> bool {
     silence > SILENT_FROM && silence.as_secs_f32() * 1e6 > SILENT_FROM_LATENCIES * latency_us.unwrap_or(0.0)
 }
@@ -69,7 +69,8 @@ pub fn is_silent(silence: Duration, latency_us: Option<f32>) -> bool {
 mod tests {
     use super::*;
 
-    /// Requests sent (`s`), responses (`r`) and ends without one (`e`), a second apart; the silence after the last, in s.
+    /// Requests sent (`s`), responses (`r`) and ends without one (`e`), a second apart; the silence after the
+    /// last, in s.
     fn check(events: &str, expected: u64) {
         let mut word = 0;
         let mut now = Moment::START;

@@ -1,6 +1,7 @@
 //! Which part of the requests of a pool each of its tiers gets: priorities, zones and backups.
 //!
-//! A tier is what a pool's servers of one priority in one zone (the balancer's own, or all others) are together. In order:
+//! A tier is what a pool's servers of one priority in one zone (the balancer's own, or all others) are
+//! together. In order:
 //!
 //! - *Priorities*, as Envoy's priority levels: while at least 1/1.4 of the weight of a priority is available it gets everything; with
 //!   less it gets 1.4 times the available part, and the rest goes to the next priority. Where all priorities together have too little,
@@ -10,8 +11,8 @@
 //!   proportion. So the own zone is never given more than its capacity would bear if all balancers did the same.
 //! - *Backups* get everything when no other server is available, and nothing before.
 
-/// How much more than its part a server can take: a priority with this much less than all of its servers is still enough. As Envoy's
-/// default overprovisioning factor.
+/// How much more than its part a server can take: a priority with this much less than all of its servers is
+/// still enough. As Envoy's default overprovisioning factor.
 const OVERPROVISIONING: f64 = 1.4;
 
 /// One tier of a pool; a pool's tiers are in the order of [`Rank`].
@@ -43,8 +44,8 @@ impl Rank {
     }
 }
 
-/// The part of the requests that each tier gets, 0 to 1; all together are 1, or 0 where nothing is available. `zones` is the number of
-/// zones that the servers of a priority are in.
+/// The part of the requests that each tier gets, 0 to 1; all together are 1, or 0 where nothing is available.
+/// `zones` is the number of zones that the servers of a priority are in.
 pub fn shares(tiers: &[Tier], zones: impl Fn(Rank) -> usize) -> Vec<f64> {
     let main: Vec<(usize, &Tier)> =
         tiers.iter().enumerate().filter(|(_, tier)| !tier.rank.is_backup).collect();

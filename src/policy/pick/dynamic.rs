@@ -1,6 +1,8 @@
-//! The default: the server with the least expected time to a good response, from everything that is known of each.
+//! The default: the server with the least expected time to a good response, from everything that is known of
+//! each.
 //!
-//! The cost of a server is `latency × (requests + 1) / usual requests / good share`. The reasons for the details:
+//! The cost of a server is `latency × (requests + 1) / usual requests / good share`. The reasons for the
+//! details:
 //! - **Latency** is what responses usually take ([`crate::policy::latency`]), and the requests in flight that were usual
 //!   then come with it. So it is known what a server does under its load: four slots or forty, alone or shared with other
 //!   balancers. A prediction for more or fewer requests is proportional. [`NOISE_US`] is added, because differences of some
@@ -26,20 +28,23 @@ use crate::policy::outcomes::TOLERATED_FROM;
 
 /// Added to each latency, in microseconds.
 const NOISE_US: f32 = 500.0;
-/// The factor by which a cost may be too high or too low, by the number of samples, so that costs count as equal up to a factor of 1.2
-/// where both latencies are known from [`SAMPLES_MAX`] samples: 1.2 to the power of half the square root of [`SAMPLES_MAX`] / samples,
-/// because the logarithm of a mean of so many samples is off by the inverse of the square root of their number. At the most 2: between
-/// two servers of which next to nothing is known a factor of 4 is no difference. With 1.05 in place of 1.2 p99 is 1 % lower and equal
+/// The factor by which a cost may be too high or too low, by the number of samples, so that costs count as
+/// equal up to a factor of 1.2 where both latencies are known from [`SAMPLES_MAX`] samples: 1.2 to the power
+/// of half the square root of [`SAMPLES_MAX`] / samples, because the logarithm of a mean of so many samples
+/// is off by the inverse of the square root of their number. At the most 2: between two servers of which next
+/// to nothing is known a factor of 4 is no difference. With 1.05 in place of 1.2 p99 is 1 % lower and equal
 /// servers share less evenly; with 1.3 it is up to 4 % higher where servers are of unlike speed.
 const DOUBT: [f32; SAMPLES_MAX as usize + 1] = [
     2.0, 1.4234, 1.2836, 1.2261, 1.1931, 1.1710, 1.1551, 1.1428, 1.1330, 1.1249, 1.1181, 1.1123, 1.1073,
     1.1029, 1.0990, 1.0954,
 ];
-/// What a request in flight adds where latency does not grow with load, as a part of the latency. With 0 p99 beside servers that
-/// pause is up to 29 % higher, with 0.3 that of unlike servers with many slots up to 21 %.
+/// What a request in flight adds where latency does not grow with load, as a part of the latency. With 0 p99
+/// beside servers that pause is up to 29 % higher, with 0.3 that of unlike servers with many slots up to 21
+/// %.
 const SPREAD: f32 = 0.1;
-/// Up to so many usual requests in flight near ties go by their number, from then on by their part of what is usual. By the number alone
-/// p99.9 of unlike servers at 95 % is up to 14 % higher; with 1 p99 beside servers that pause is up to 11 % (docs/experiments.md).
+/// Up to so many usual requests in flight near ties go by their number, from then on by their part of what is
+/// usual. By the number alone p99.9 of unlike servers at 95 % is up to 14 % higher; with 1 p99 beside servers
+/// that pause is up to 11 % (docs/experiments.md).
 const PROPORTIONAL_FROM: f32 = 4.0;
 /// The latency of all while none is known, in microseconds: so that requests in flight decide, and no noise.
 const UNKNOWN_US: f32 = 10_000.0;
@@ -56,7 +61,8 @@ pub(super) fn pick(candidates: &mut [Candidate], draw: Draw<'_>) -> Option<Slot>
     weighted::turn_or_random(candidates, draw, is_best(candidates))
 }
 
-/// Whether the cost of a candidate is so close to the least that it counts as equal to it, and none of those is less busy.
+/// Whether the cost of a candidate is so close to the least that it counts as equal to it, and none of those
+/// is less busy.
 pub(super) fn is_best(candidates: &[Candidate]) -> impl Fn(&Candidate) -> bool + use<> {
     let least = usable(candidates)
         .fold(f32::INFINITY, |least, candidate| least.min(candidate.cost * doubt(candidate)));
@@ -85,8 +91,8 @@ fn requests(candidate: &Candidate) -> u32 {
 
 /// The reference for all candidates.
 struct Scale {
-    /// What a response usually takes in the pool, in microseconds: in place of an unknown latency, and mixed with an estimate of
-    /// few samples. Computed only where it is needed.
+    /// What a response usually takes in the pool, in microseconds: in place of an unknown latency, and mixed
+    /// with an estimate of few samples. Computed only where it is needed.
     median_us: f32,
 }
 
@@ -128,7 +134,8 @@ fn known(candidate: &Candidate) -> Option<Reading> {
     candidate.latency.filter(|latency| latency.typical_us.is_finite() && latency.load >= 1.0)
 }
 
-/// The median of at most [`MEDIAN_OF`] values, the lower one of two: one slow response of a new server is mixed with the others'.
+/// The median of at most [`MEDIAN_OF`] values, the lower one of two: one slow response of a new server is
+/// mixed with the others'.
 fn median(values: impl Iterator<Item = f32>) -> Option<f32> {
     let mut sorted = [0.0; MEDIAN_OF];
     let mut count = 0;
