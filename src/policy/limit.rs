@@ -50,6 +50,8 @@ const TIMES_SLOTS: u32 = 4;
 /// The logarithm of the microseconds that a response takes at the least, while a slot is free, where there is a limit: 1 ms. What
 /// waits for quicker servers is better off there: with 256 and 1,000 connections the queue cost 1.4 to 1.9 times the processor time.
 const USUAL_MIN: f32 = 6.9;
+/// Responses of so quick a server that are not looked at, behind each window that was.
+const SPARED: u32 = 4 * WINDOW;
 /// Numbers of requests are kept in classes: 1, 2, 3, 4, 6, 8, 12, 16 and so on up to 4,096, each with those above the last.
 const CLASSES: usize = 24;
 /// The place of a server without slots among the scores.
@@ -89,6 +91,8 @@ pub struct MeasuredLimit {
     most: AtomicU32,
     /// What it works on at once at the most; 0 while that is not known.
     slots: AtomicU32,
+    /// So many of the next responses are not looked at.
+    spared: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -132,6 +136,9 @@ struct Rejections {
 impl MeasuredLimit {
     /// A good response took so long; the server had `load` requests to respond to when it was sent, it among them.
     pub fn record(&self, took: Duration, load: u32, now: Moment) {
+        if self.is_spared() {
+            return;
+        }
         let mut state = self.state.lock();
         let us = (took.as_secs_f32() * 1e6).max(1.0).ln();
         if state.is_outdated_by(us, load.max(1)) {
@@ -140,7 +147,8 @@ impl MeasuredLimit {
         }
         state.record(us, load.max(1), now);
         if state.responses >= WINDOW {
-            state.judge();
+            let is_quick = state.judge();
+            self.spared.store(if is_quick { SPARED } else { 0 }, Relaxed);
             self.publish(&state, now);
         }
     }
@@ -148,6 +156,9 @@ impl MeasuredLimit {
     /// The server rejected a request (503) of those that it had, `load` with this one. Where it rejects most of those of so
     /// high a load, and takes those of a lower one, the limit is below that.
     pub fn rejected(&self, load: u32, now: Moment) {
+        if self.is_spared() {
+            return;
+        }
         let mut state = self.state.lock();
         state.rejections[class_of(load.max(1))].note(true, now);
         self.publish(&state, now);
@@ -161,6 +172,15 @@ impl MeasuredLimit {
     /// What it works on at once at the most: with more it takes longer for each. `None` while it was not seen with more.
     pub fn slots(&self) -> Option<u32> {
         Some(self.slots.load(Relaxed)).filter(|slots| *slots > 0)
+    }
+
+    /// Threads may count one response for another: it is about so many.
+    fn is_spared(&self) -> bool {
+        let spared = self.spared.load(Relaxed);
+        if spared > 0 {
+            self.spared.store(spared - 1, Relaxed);
+        }
+        spared > 0
     }
 
     fn publish(&self, state: &State, now: Moment) {
@@ -190,14 +210,20 @@ impl State {
         self.responses += 1;
     }
 
-    /// A window is over.
-    fn judge(&mut self) {
-        self.compare();
-        let highest = self.scores.iter().rposition(|score| *score < RULED_OUT).unwrap_or(NO_SLOTS);
-        let measured = (highest < NO_SLOTS).then(|| self.measured_with(upper(highest)));
+    /// A window is over. True: there is no limit, because the server is so quick.
+    fn judge(&mut self) -> bool {
+        let mean = self.window.iter().map(|class| class.us).sum::<f32>() / self.responses.max(1) as f32;
+        let measured = if mean < USUAL_MIN { None } else { self.measure() };
         self.measured = measured.filter(|measured| measured.usual >= USUAL_MIN);
         self.responses = 0;
         self.window = [Class::default(); CLASSES];
+        mean < USUAL_MIN || measured.is_some() && self.measured.is_none()
+    }
+
+    fn measure(&mut self) -> Option<Measured> {
+        self.compare();
+        let highest = self.scores.iter().rposition(|score| *score < RULED_OUT).unwrap_or(NO_SLOTS);
+        (highest < NO_SLOTS).then(|| self.measured_with(upper(highest)))
     }
 
     fn measured_with(&self, slots: u32) -> Measured {
