@@ -356,7 +356,22 @@ mod tests {
             let limit = MeasuredLimit::default();
             run(&limit, 4, 60, 6_000, 1, service_ms);
             assert_eq!(limit.most().is_some(), has_limit, "{service_ms} ms");
+            // What was not looked at meanwhile delays the limit of one that has become slow by four windows.
+            run(&limit, 4, 60, 6_000, 2, 10.0);
+            is_right(&limit, 4, &format!("{service_ms} ms before"));
+            assert!(limit.most().is_some(), "{service_ms} ms before");
         }
+    }
+
+    #[test]
+    fn of_a_quick_server_one_window_of_five_is_looked_at() {
+        let limit = MeasuredLimit::default();
+        for n in 0..WINDOW + SPARED {
+            limit.record(Duration::from_micros(100), 1, Moment::from_millis(1));
+            assert_eq!(limit.state.lock().responses, (n + 1) % WINDOW * u32::from(n < WINDOW), "{n}");
+        }
+        limit.record(Duration::from_micros(100), 1, Moment::from_millis(1));
+        assert_eq!(limit.state.lock().responses, 1);
     }
 
     #[test]
