@@ -31,11 +31,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs a worker until it is told to stop.
 pub fn run(pool: &Arc<WorkerPool>, number: usize, poller: Poller) {
-    // With few requests at once each event would preempt the client or the server that caused it, or wake an idle processor
-    // (docs/experiments.md).
-    if !sys::schedule_as_batch() {
-        log::debug!("{}: worker {number} is scheduled like any other thread", pool.shared.name);
-    }
     let mut worker = Worker::new(pool, number, poller);
     while worker.turn() {}
     worker.pool.leave(&worker.handle);
