@@ -50,6 +50,8 @@ pub struct Way {
     pub index: usize,
     /// Header lines for the response, with [`SERVER_NAME`] where the server's name belongs.
     response_lines: Vec<u8>,
+    /// Header lines that say where the request came from, in the place of the balancer's own.
+    pub(super) origin: Vec<u8>,
     /// What the replacements in the response insert.
     inserted: Vec<Vec<Piece>>,
     /// Where in the request head the server's name belongs.
@@ -301,10 +303,14 @@ impl Way {
     fn of(known: &Known<'_>) -> Self {
         let mut response_lines = Vec::new();
         known.found.route.response_headers.append(known, &mut response_lines);
+        let mut origin = Vec::new();
+        known.found.route.request_headers.append_origin(known, &mut origin);
+        // No server is chosen where it is needed.
+        origin.retain(|byte| *byte != SERVER_NAME);
         let is_tls = known.meta.secure.is_some();
         let (route, index) = (Arc::clone(known.found.route), known.found.index);
         let inserted = known.found.route.response_headers.inserted(known);
-        Way { route, index, response_lines, inserted, rooms: Vec::new(), is_tls }
+        Way { route, index, response_lines, origin, inserted, rooms: Vec::new(), is_tls }
     }
 
     /// The changes of the response of this server.

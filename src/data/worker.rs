@@ -6,7 +6,6 @@ use super::h1::{Advance, Connection};
 use super::poller::{Poller, Side};
 use super::timers::{TRY_AGAIN, Timers};
 use super::worker_pool::{Handle, TAKEN_AT_ONCE, Work, WorkerPool};
-use crate::base::sys;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::state::stats::Counter;

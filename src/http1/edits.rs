@@ -6,6 +6,8 @@ use super::fields::{Fields, Span};
 pub trait Edits {
     /// What becomes of a header of this name, in any case.
     fn change(&self, name: &[u8]) -> Change;
+    /// Whether [`Edits::append`] writes what the server is told in a header of this name, or that there is to be none.
+    fn sets(&self, name: &[u8]) -> bool;
     /// Appends the value that a header for which [`Change::Replace`] was said gets in the place of its own.
     fn append_replaced(&self, name: &[u8], value: &[u8], out: &mut Vec<u8>);
     /// Appends header lines, each with its CRLF, to those of a message with these fields.

@@ -14,22 +14,23 @@ pub(super) struct Known {
     pub(super) addresses: bool,
 }
 
-/// The origin of the request.
+/// The origin of the request, but for what its route says of it.
 pub(super) fn origin(head: &RequestHead<'_, '_>, hop: &Hop<'_>, known: Known, out: &mut Vec<u8>) {
-    if known.addresses || hop.peer.is_some() {
+    let is_set = |name: &str| hop.edits.is_some_and(|edits| edits.sets(name.as_bytes()));
+    if (known.addresses || hop.peer.is_some()) && !is_set("X-Forwarded-For") {
         addresses(head, hop, known, out);
     }
-    if !known.proto {
+    if !known.proto && !is_set("X-Forwarded-Proto") {
         write::field(out, "X-Forwarded-Proto", hop.proto.as_bytes());
     }
-    if !known.host && !head.host.is_empty() {
+    if !known.host && !head.host.is_empty() && !is_set("X-Forwarded-Host") {
         write::field(out, "X-Forwarded-Host", head.host);
     }
     if let Some((subject, fingerprint)) = hop.client_certificate {
         write::field(out, "X-Client-Cert-Subject", subject.as_bytes());
         write::field(out, "X-Client-Cert-Fingerprint", fingerprint.as_bytes());
     }
-    if hop.forwarded {
+    if hop.forwarded && !is_set("Forwarded") {
         forwarded(head, hop, out);
     }
 }

@@ -1,8 +1,10 @@
 //! Files of certificates: changed under load, about to expire, at fault.
 
+use super::client_certificates::version_1;
 use super::tls_clients::{served, start};
+use crate::support::balancer::with;
 use crate::support::tls::{Authority, Files, Kind, TlsClient};
-use crate::support::{Evenkeel, Origin, until};
+use crate::support::{Client, Evenkeel, Origin, until};
 use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
@@ -71,18 +73,6 @@ sbUpBFVbGmiDtsfcAl/fx50Va5sCIQCZxFhGbvJBD3JK2BFzedK9njwJm2uEIzk8\n\
 O1Je3qTYaw==\n\
 -----END X509 CRL-----\n";
 
-/// A certificate without extensions, as `openssl x509 -req` of many systems makes it without `-extfile`.
-const OLD_VERSION: &str = "\
------BEGIN CERTIFICATE-----\n\
-MIIBHjCBxAIUIMwIcenY34smGQUCMKjoQOIg/24wCgYIKoZIzj0EAwIwDzENMAsG\n\
-A1UEAwwEcm9vdDAeFw0yNjExMjgwMzU4MDRaFw0yNzExMjgwMzU4MDRaMBQxEjAQ\n\
-BgNVBAMMCWEuZXhhbXBsZTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABCXnMII5\n\
-Lqd8coOBcLeTMPVk6MRqh/MxmNXuLKRSYhGekmdjg/VExTX6ofFvP9ySDZBKCcFk\n\
-IAxtEGKjAsfmEW0wCgYIKoZIzj0EAwIDSQAwRgIhANnRsss+hWb0U0ymKy8fRpR9\n\
-I2JJY3e8KYWexU1Df2S8AiEAnv8A2CVX43HOxls8ZCwDVgFUKP/5eAydE+bzByOv\n\
-Nf0=\n\
------END CERTIFICATE-----\n";
-
 /// Both a start and `check` name the file and say what to do.
 #[track_caller]
 fn check_fault(authority: &Authority, tls: Value, key: &str, advice: &str) {
@@ -131,8 +121,7 @@ fn every_fault_of_a_certificate_is_reported_by_path_with_what_to_do() {
     check(pair(&one.certificate, &write("a.pfx", &pkcs12)), of_key, "openssl pkcs12 -nodes -in");
     check(pair(&one.certificate, &write("der.key", &[0x30, 0x81, 1, 2])), of_key, "openssl pkey -inform der");
     check(pair(&one.certificate, &write("short.key", &[0x30, 2, 5, 0])), of_key, "openssl pkey -inform der");
-    let old = pair(&write("old.pem", OLD_VERSION.as_bytes()), &one.key);
-    check(old, of_certificate, "of an old version, without extensions");
+    check(pair(&version_1("client.pem"), &one.key), of_key, "one.key is not the key of");
     let pem = |kind: &str| format!("-----BEGIN {kind}-----\nMII=\n-----END {kind}-----\n").into_bytes();
     check(pair(&write("a.p7b", &pem("PKCS7")), &one.key), of_certificate, "openssl pkcs7 -print_certs");
     check(pair(&one.certificate, &write("pub.key", &pem("PUBLIC KEY"))), of_key, "has a public key");
@@ -222,4 +211,20 @@ fn certificates_that_clients_reject_are_warned_of() {
     let balancer =
         Evenkeel::try_start_text(&config.to_string()).unwrap_or_else(|(_, lines)| panic!("{lines}"));
     balancer.logs("is not for servers");
+}
+
+/// As `openssl x509 -req` makes it without `-extfile`. Clients that name their authority and not hosts take it, as from nginx.
+#[test]
+fn a_certificate_of_version_1_is_shown_with_a_warning() {
+    let origin = Origin::responds("ok");
+    let files = Files { certificate: version_1("client.pem"), key: version_1("client.key") };
+    let (balancer, port) = start(&origin, &[&files], json!({}));
+    balancer.logs("is of version 1, without extensions");
+    // Servers may show one where they are not verified.
+    let servers = json!({"list": [{"address": port.to_string()}], "health_check": {"enabled": false}});
+    let to = |tls: Value| Evenkeel::start(json!({"servers": with(servers.clone(), json!({"tls": tls}))}));
+    assert_eq!(Client::to(&to(json!({"verify": false}))).get("/").status, 200);
+    let verifies = to(json!({"ca": version_1("ca.pem"), "server_name": "alice"}));
+    assert_eq!(Client::to(&verifies).get("/").status, 502);
+    verifies.logs("certificate of an old version, without extensions");
 }

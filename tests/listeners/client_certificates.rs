@@ -209,7 +209,7 @@ fn a_connection_without_a_certificate_ends_once_one_is_required() {
 }
 
 /// Files that `openssl x509 -req` has made without `-extfile`; rcgen makes none of version 1.
-fn version_1(file: &str) -> PathBuf {
+pub(super) fn version_1(file: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests/corpus/certificates/version-1", file].iter().collect()
 }
 

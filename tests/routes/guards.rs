@@ -756,6 +756,7 @@ fn a_pool_is_asked_whether_a_request_may_pass() {
     });
     let config = json!({
         "forward_auth": {"pool": "auth", "path": "/verify?a=b", "copy_headers": ["X-Auth-User"]},
+        "routes": [{"path": "/a", "request_headers": {"set": {"X-Forwarded-Proto": "https", "X-Env": "1", "X-Forwarded-Uri": "/y"}}}],
         "pools": {"auth": {"list": [{"address": auth.address().to_string()}], "health_check": {"enabled": false}}}
     });
     let balancer = Evenkeel::before(&[&origin], config);
@@ -777,6 +778,9 @@ fn a_pool_is_asked_whether_a_request_may_pass() {
     assert_eq!((asked[0].line.as_str(), asked[0].body.len()), ("GET /verify?a=b HTTP/1.1", 0));
     assert_eq!(asked[0].fields.one("X-Forwarded-Method"), "POST");
     assert_eq!(asked[0].fields.one("X-Forwarded-Uri"), "/a?b");
+    // Where it has to lead a browser back to. The route's other headers are for its servers.
+    assert_eq!(asked[0].fields.one("X-Forwarded-Proto"), "https");
+    assert!(!asked[0].fields.has("X-Env"));
     assert!(!asked[0].fields.has("If-None-Match") && !asked[0].fields.has("Content-Length"));
 
     let response = Client::to(&balancer).send(post("s=2")).response();

@@ -264,6 +264,35 @@ fn rejections_have_the_headers_of_their_route() {
     assert_eq!(Client::to(&setup.balancer).get("/").fields.one("Cache-Control"), "max-age=60");
 }
 
+/// Behind a balancer that ends TLS and says nothing of it, the operator knows more than the connection tells.
+#[test]
+fn what_a_route_says_of_the_origin_takes_the_place_of_what_the_balancer_says() {
+    let says = json!({ "X-Forwarded-Proto": "https", "X-Forwarded-Host": "www.{host}", "X-Forwarded-For": "{client_ip}",
+        "X-Forwarded-Port": "443", "Forwarded": "for={client_ip};proto=https" });
+    let setup = Setup::over(
+        json!([
+            { "path": "/set", "pool": "api", "request_headers": { "set": says } },
+            { "path": "/none", "pool": "canary", "request_headers": { "set": { "X-Forwarded-Host": "" } } }
+        ]),
+        json!({ "load_balancer": { "forwarded": true, "trusted_proxies": ["127.0.0.1"] } }),
+    );
+    let sent = "Host: h\r\nX-Forwarded-For: 10.0.0.1\r\nX_Forwarded_Proto: ftp\r\nX-Forwarded-Host: a\r\nForwarded: for=b\r\n";
+    for (headers, client) in [("Host: h\r\n", "127.0.0.1"), (sent, "10.0.0.1")] {
+        setup.check("GET /set", headers, "api");
+        let seen = setup.servers["api"].requests().pop().unwrap();
+        let all = |name: &str| seen.fields.all(name);
+        assert_eq!(all("X-Forwarded-Proto"), ["https"], "{headers}");
+        assert_eq!(all("X-Forwarded-Host"), ["www.h"], "{headers}");
+        assert_eq!(all("X-Forwarded-For"), [client], "{headers}");
+        assert_eq!(all("X-Forwarded-Port"), ["443"], "{headers}");
+        assert_eq!(all("Forwarded"), [format!("for={client};proto=https")], "{headers}");
+        assert!(!seen.fields.has("X_Forwarded_Proto"), "{headers}");
+        setup.check("GET /none", headers, "canary");
+        let seen = setup.servers["canary"].requests().pop().unwrap();
+        assert!(!seen.fields.has("X-Forwarded-Host") && seen.fields.has("Forwarded"), "{headers}");
+    }
+}
+
 #[test]
 fn a_route_has_limits_of_its_own() {
     let silent = Origin::start(|visit| drop((visit.request(), visit.to_the_end())));

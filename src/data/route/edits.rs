@@ -54,6 +54,10 @@ impl Edits for RequestEdits<'_> {
         }
     }
 
+    fn sets(&self, name: &[u8]) -> bool {
+        self.of_route.is_some_and(|(edits, _)| edits.sets(name))
+    }
+
     fn append_replaced(&self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
         let others =
             self.own_cookie.filter(|_| is_cookie(name)).map(|own| other_cookies(value, own.as_bytes()));
@@ -80,14 +84,14 @@ fn is_cookie(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"cookie")
 }
 
-/// The cookies of a line but for those of this name; the line as it is where it has none of them.
+/// The cookies of a line but for those of this name, with what is between the others as it came: it may be part of a quoted value.
 fn other_cookies(line: &[u8], name: &[u8]) -> Vec<u8> {
     if !cookies(line).any(|(known, _)| known == name) {
         return line.to_vec();
     }
-    let pairs = line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-    let others = pairs.filter(|pair| !pair.is_empty() && !cookies(pair).any(|(known, _)| known == name));
-    others.collect::<Vec<_>>().join(&b"; "[..])
+    let pairs = line.split(|byte| *byte == b';');
+    let others = pairs.filter(|pair| !cookies(pair).any(|(known, _)| known == name));
+    others.collect::<Vec<_>>().join(&b";"[..]).trim_ascii().to_vec()
 }
 
 /// How long the name of a server of the pool can be.
@@ -130,6 +134,10 @@ impl Edits for ResponseEdits<'_> {
         self.way.route.response_headers.change(name)
     }
 
+    fn sets(&self, name: &[u8]) -> bool {
+        self.way.route.response_headers.sets(name)
+    }
+
     fn append_replaced(&self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
         self.way.route.response_headers.append_replaced(&self.way.inserted, name, value, out);
     }
@@ -159,7 +167,9 @@ mod tests {
         };
         check("s=1", "");
         check("a=1; s=2; b=3", "a=1; b=3");
-        check("s=1;s=2;a=1;", "a=1");
+        check("s=1;s=2;a=1;", "a=1;");
+        check("s=1;  a=\"x;y\";b=2;s=3", "a=\"x;y\";b=2");
+        check("s=1; s=2;", "");
         check("ss=1; S=2;a; =3", "ss=1; S=2;a; =3");
         check(" s ; a=\"s=1\"", "a=\"s=1\"");
         check("", "");

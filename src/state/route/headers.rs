@@ -2,6 +2,7 @@
 
 use crate::base::template::{Piece, Template, Values};
 use crate::http1::edits::Change;
+use crate::http1::names::name_of;
 use crate::policy::route::Pattern;
 use std::fmt;
 use std::ops::Range;
@@ -58,14 +59,18 @@ impl HeaderEdits {
 
     /// What becomes of the message's own headers of this name.
     pub fn change(&self, name: &[u8]) -> Change {
-        let set = self.set.iter().map(|(name, _)| name);
-        if set.chain(&self.remove).any(|known| known.matches(name)) {
+        if self.sets(name) || self.remove.iter().any(|known| known.matches(name)) {
             Change::Drop
         } else if self.replace.iter().any(|replacement| replacement.name.matches(name)) {
             Change::Replace
         } else {
             Change::Keep
         }
+    }
+
+    /// Whether headers of this name are replaced, if only by none.
+    pub fn sets(&self, name: &[u8]) -> bool {
+        self.set.iter().any(|(known, _)| known.matches(name))
     }
 
     /// What the replacements insert for a request, in their order.
@@ -107,6 +112,14 @@ impl HeaderEdits {
     pub fn append(&self, values: &(impl Values + ?Sized), out: &mut Vec<u8>) {
         append_headers(&self.set, values, out);
         append_headers(&self.add, values, out);
+    }
+
+    /// Appends the lines of what is set to say where a request came from.
+    pub fn append_origin(&self, values: &(impl Values + ?Sized), out: &mut Vec<u8>) {
+        let of_origin = |name: &HeaderName| name_of(name.as_str().as_bytes()).is_of_proxies();
+        for header in self.set.iter().filter(|(name, _)| of_origin(name)) {
+            append_headers(std::slice::from_ref(header), values, out);
+        }
     }
 
     /// Every template whose captures are those of the route's path.

@@ -63,11 +63,6 @@ fn pair(files: &Certificate, certified: CertifiedKey, now: i64) -> Result<Loaded
     let parsed = parsed.ok_or_else(|| {
         vec![of_certificate("has a certificate that cannot be read; export it again".into())]
     })?;
-    if parsed.first().is_some_and(|first| first.version() != X509Version::V3) {
-        let advice = "has a certificate of an old version, without extensions, which cannot be used for TLS; have it issued \
-                      again, with a subjectAltName";
-        return Err(vec![of_certificate(advice.to_owned())]);
-    }
     let is_its_key = fits(&certified, files);
     let is_usable = in_order(&parsed).and_then(|()| in_time(&parsed, now)).map_err(of_certificate);
     let flaws: Vec<_> = is_its_key.err().into_iter().chain(is_usable.err()).collect();
@@ -238,9 +233,19 @@ pub fn parsed<'d>(der: &'d CertificateDer<'_>) -> Option<X509Certificate<'d>> {
     X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate)
 }
 
+/// Whether this is the key of the first certificate. webpki reads none of version 1; clients that name it, or do not verify, take one.
+fn keys_match(certified: &CertifiedKey) -> Result<(), Error> {
+    let first = certified.cert.first().and_then(|der| parsed(der));
+    match first.filter(|first| first.version() == X509Version::V1).zip(certified.key.public_key()) {
+        Some((first, key)) if first.public_key().raw == key.as_ref() => Ok(()),
+        Some(_) => Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)),
+        None => certified.keys_match(),
+    }
+}
+
 /// Whether the key is that of the first certificate.
 fn fits(certified: &CertifiedKey, files: &Certificate) -> Result<(), Flaw> {
-    match certified.keys_match() {
+    match keys_match(certified) {
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => return Ok(()),
         Err(Error::InconsistentKeys(_)) => {}
         Err(_) => {
@@ -250,7 +255,7 @@ fn fits(certified: &CertifiedKey, files: &Certificate) -> Result<(), Flaw> {
         }
     }
     let is_its = |der: &CertificateDer<'static>| {
-        CertifiedKey::new(vec![der.clone()], Arc::clone(&certified.key)).keys_match().is_ok()
+        keys_match(&CertifiedKey::new(vec![der.clone()], Arc::clone(&certified.key))).is_ok()
     };
     if certified.cert.iter().skip(1).any(is_its) {
         let advice = "has its certificates in the wrong order; write that of the key first, then its issuer, and so on";

@@ -228,14 +228,15 @@ fn rewrite_host(node: &Node) -> Result<NewHost, String> {
     }
 }
 
-/// Changes of headers; `rule` says which names may be changed.
+/// Changes of headers; the rules say which names may be changed, and which may be set.
 pub(super) fn edits(
     s: &mut Section<'_, '_>,
     key: &'static str,
     rule: fn(&str) -> Result<HeaderName, String>,
+    set: fn(&str) -> Result<HeaderName, String>,
 ) -> HeaderEdits {
     s.section(key, |s| HeaderEdits {
-        set: s.pairs("set", r#"{ "X-Env": "staging" }"#, header_line(rule)),
+        set: s.pairs("set", r#"{ "X-Env": "staging" }"#, header_line(set)),
         add: s.pairs("add", r#"{ "X-Env": "staging" }"#, header_line(rule)),
         remove: s.values("remove", |node| removed(node, rule)).unwrap_or_default(),
         replace: replacement::all(s, rule),
@@ -268,7 +269,7 @@ pub(super) fn request_header(name: &str) -> Result<HeaderName, String> {
     match name_of(name.as_bytes()) {
         Name::Host => Err("is not changed here; write \"rewrite\": { \"host\": ... }".to_owned()),
         Name::XForwardedFor | Name::XForwardedProto | Name::XForwardedHost | Name::Forwarded => Err(
-            "is written by the balancer, and believed by servers; write load_balancer.trusted_proxies to take it over from a proxy"
+            "is written by the balancer, and believed by servers; write it in \"set\", with \"\" for none, or load_balancer.trusted_proxies to take it over from a proxy"
                 .to_owned(),
         ),
         Name::XRequestId => Err("names the request in the log and is written by the balancer; choose another header for {request_id}".to_owned()),
@@ -276,6 +277,11 @@ pub(super) fn request_header(name: &str) -> Result<HeaderName, String> {
         Name::MaxForwards => Err("is counted by proxies (RFC 9110 section 7.6.2); leave it out".to_owned()),
         _ => any_header(name),
     }
+}
+
+/// A header of requests that a route may set: the operator may know more of where they come from than the balancer sees.
+pub(super) fn set_in_request(name: &str) -> Result<HeaderName, String> {
+    if name_of(name.as_bytes()).is_of_proxies() { any_header(name) } else { request_header(name) }
 }
 
 /// A header of responses that a route may change.

@@ -273,9 +273,9 @@ fn changes_of_requests_and_responses_are_checked() {
         (r#""request_headers": { "X-Env": "a" }"#, ".request_headers.X-Env", "write \"set\": {"),
         (r#""request_headers": { "set": { "Host": "a" } }"#, ".request_headers.set.Host", r#""rewrite""#),
         (
-            r#""request_headers": { "set": { "X-Forwarded-For": "a" } }"#,
-            ".request_headers.set.X-Forwarded-For",
-            "trusted_proxies",
+            r#""request_headers": { "add": { "X-Forwarded-For": "a" } }"#,
+            ".request_headers.add.X-Forwarded-For",
+            r#"write it in "set""#,
         ),
         (
             r#""request_headers": { "set": { "X-Real-IP": "$remote_addr" } }"#,

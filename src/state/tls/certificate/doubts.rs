@@ -4,7 +4,7 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::oid_registry::{
     OID_HASH_SHA1, OID_PKCS1_MD5WITHRSAENC, OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA, Oid,
 };
-use x509_parser::prelude::X509Certificate;
+use x509_parser::prelude::{X509Certificate, X509Version};
 
 /// `ecdsa-with-SHA1` (RFC 3279 section 2.2.3), as its numbers.
 const ECDSA_WITH_SHA1: &str = "1.2.840.10045.4.1";
@@ -15,7 +15,11 @@ const CA_ISSUERS: &str = "1.3.6.1.5.5.7.48.2";
 pub(super) fn of(chain: &[X509Certificate<'_>]) -> Vec<String> {
     let Some(first) = chain.first() else { return Vec::new() };
     let mut doubts = Vec::new();
-    if !has_names(first) {
+    if first.version() == X509Version::V1 {
+        let advice = "is of version 1, without extensions, and so without names of hosts (subjectAltName), so that browsers and \
+                      many clients reject it; have it issued again with the names (`openssl x509 -req … -extfile`)";
+        doubts.push(advice.to_owned());
+    } else if !has_names(first) {
         let advice = "names no host or address (subjectAltName), and browsers do not look at the common name; have it \
                       issued again with the names";
         doubts.push(advice.to_owned());
