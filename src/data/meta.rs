@@ -55,6 +55,8 @@ pub struct Meta {
     pub idempotent: bool,
     /// The client waits for 100 before it sends the body.
     pub expects_continue: bool,
+    /// The server may take what follows on its connection for the same user's.
+    pub authenticates_connection: bool,
     /// The listener that it came through.
     pub listener: ListenerId,
     /// The TLS session that it came in; `None` in clear text.
@@ -133,6 +135,7 @@ impl Meta {
             upgrade: head.upgrade,
             idempotent: retry::is_idempotent(head.method),
             expects_continue: head.expects_continue,
+            authenticates_connection: head.authenticates_connection,
             listener: sender.listener.id,
             secure: sender.secure.cloned(),
             malformed_line: None,
@@ -183,6 +186,7 @@ impl Meta {
             upgrade: false,
             idempotent: false,
             expects_continue: false,
+            authenticates_connection: false,
             listener: sender.listener.id,
             secure: sender.secure.cloned(),
             malformed_line: at,

@@ -189,6 +189,16 @@ fn element(element: &[u8]) -> Option<(&[u8], u32)> {
     }
 }
 
+/// The weight of an element of a list in thousandths: that of its parameter `q`, the highest where there is none that is valid.
+pub fn weight(element: &[u8]) -> u32 {
+    let mut parameters = element.split(|byte| *byte == b';').skip(1).map(trim);
+    let weight = parameters.find_map(|parameter| match parameter {
+        [b'q' | b'Q', b'=', weight @ ..] => Some(weight),
+        _ => None,
+    });
+    weight.and_then(thousandths).unwrap_or(1000)
+}
+
 /// `0`, `0.5`, `1.000` (RFC 9110 section 12.4.2).
 fn thousandths(weight: &[u8]) -> Option<u32> {
     let (whole, fraction) = match weight {

@@ -260,7 +260,7 @@ fn goes_to_server(head: &RequestHead<'_, '_>, hop: &Hop<'_>, kind: Name) -> bool
             .is_none_or(|ours| head.trace_parent.is_some_and(|theirs| theirs.trace == ours.trace)),
         Name::FramingLookalike | Name::XRequestDeadline => false,
         Name::Other | Name::Via | Name::XServedBy | Name::Accept | Name::Date | Name::ContentType => true,
-        Name::LoadMetrics => true,
+        Name::Authorization | Name::LoadMetrics => true,
     }
 }
 
@@ -381,7 +381,12 @@ fn is_nominated(nominations: &Option<Nominations<'_>>, fields: &Fields<'_, '_>, 
     let Some(nominations) = nominations else { return false };
     let unread = matches!(
         span.kind,
-        Name::Other | Name::Accept | Name::ContentType | Name::FramingLookalike | Name::LoadMetrics
+        Name::Other
+            | Name::Accept
+            | Name::Authorization
+            | Name::ContentType
+            | Name::FramingLookalike
+            | Name::LoadMetrics
     );
     let open = unread || matches!(span.kind, Name::Trailer | Name::Date | Name::XServedBy);
     open && nominations.has(fields.slice(span.start, span.name_end))

@@ -9,7 +9,7 @@ use super::names::Name;
 use super::page::Form;
 use super::reason::Reason;
 use super::trace_context::TraceParent;
-use super::{scan, target, trace};
+use super::{encoding, scan, target, trace};
 use memchr::{memchr_iter, memchr2, memmem};
 
 pub use super::fields::{FIELDS_MAX, Field, Fields, Slots};
@@ -99,6 +99,8 @@ pub struct RequestHead<'s, 'b> {
     /// The form in which `Accept` asks for the balancer's own responses: JSON where it names application/json or +json,
     /// HTML where it names text/html.
     pub form: Form,
+    /// `Authorization` has a scheme that authenticates the connection (NTLM, Negotiate), and not the request alone.
+    pub authenticates_connection: bool,
     /// `TE: trailers`, in 1.1: the client accepts trailers of the response.
     pub te_trailers: bool,
     /// Max-Forwards of OPTIONS and TRACE. At `Some(0)` the balancer responds itself
@@ -278,6 +280,7 @@ struct Said<'b> {
     h2c: bool,
     te_trailers: bool,
     form: Form,
+    authenticates_connection: bool,
     expects_continue: bool,
     expects_other: bool,
     lookalike: bool,
@@ -294,6 +297,7 @@ impl<'b> Said<'b> {
             Name::TraceParent => self.trace_parent.note(value),
             Name::Connection => self.options.note(value),
             Name::Accept if self.form != Form::Json => self.form = form_of(value, self.form),
+            Name::Authorization => self.authenticates_connection |= is_of_connections(value),
             Name::Te => {
                 self.te_trailers |= list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
             }
@@ -350,6 +354,7 @@ fn understand<'s, 'b>(
         expects_continue: modern && has_body && said.expects_continue,
         upgrade: modern && said.upgrade && said.options.upgrade && !said.h2c,
         form: said.form,
+        authenticates_connection: said.authenticates_connection,
         te_trailers: modern && said.te_trailers,
         max_forwards: max_forwards(line.method, said.max_forwards)?,
         request_id: request_id(said.request_id),
@@ -450,14 +455,29 @@ fn is_h2c(protocol: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"h2c")
 }
 
-/// JSON where `application/json` or a suffix `+json` is among the media ranges, HTML where `text/html` is; as before where
-/// neither is. Most values of programs have neither a `j` nor an `h`, and are done with quickly.
+/// Whether a server may take all that follows on the connection for the same user's (RFC 4559 section 6). Nego2 is a
+/// Negotiate of Windows.
+fn is_of_connections(credentials: &[u8]) -> bool {
+    let is = |scheme: &[u8]| credentials.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    is(b"ntlm") || is(b"nego")
+}
+
+/// JSON where `application/json` or a suffix `+json` is among the media ranges, HTML where `text/html` is, the one with the higher
+/// weight where both are; as before where neither is. Most values of programs have neither a `j` nor an `h`, and are done with quickly.
 fn form_of(accept: &[u8], before: Form) -> Form {
-    if memchr2(b'j', b'J', accept).is_some() && list(accept).any(|range| is_json(media(range))) {
-        return Form::Json;
+    let weight =
+        |is: fn(&[u8]) -> bool| list(accept).find(|range| is(media(range))).map_or(0, encoding::weight);
+    let json = if memchr2(b'j', b'J', accept).is_some() { weight(is_json) } else { 0 };
+    let html = if memchr2(b'h', b'H', accept).is_some() { weight(is_html) } else { 0 };
+    match json.max(html) {
+        0 => before,
+        most if json == most => Form::Json,
+        _ => Form::Html,
     }
-    let is_html = |range: &[u8]| media(range).eq_ignore_ascii_case(b"text/html");
-    if memchr2(b'h', b'H', accept).is_some() && list(accept).any(is_html) { Form::Html } else { before }
+}
+
+fn is_html(media: &[u8]) -> bool {
+    media.eq_ignore_ascii_case(b"text/html")
 }
 
 /// A media range without its parameters.

@@ -64,6 +64,8 @@ pub enum Name {
     XServedBy,
     /// `Accept`: RFC 9110 section 12.5.1.
     Accept,
+    /// `Authorization`: RFC 9110 section 11.6.2.
+    Authorization,
     /// `Date`: RFC 9110 section 6.6.1.
     Date,
     /// `Content-Type`: RFC 9110 section 8.3.
@@ -107,6 +109,7 @@ pub fn name_of(name: &[u8]) -> Name {
         (10, b'k') => known(name, b"keep-alive", Name::KeepAlive),
         (12, b'c') => known(name, b"content-type", Name::ContentType),
         (12, b'm') => known(name, b"max-forwards", Name::MaxForwards),
+        (13, b'a') => known(name, b"authorization", Name::Authorization),
         (14, b'c') => dashed(name, b"content-length", Name::ContentLength),
         (14, b'h') => known(name, b"http2-settings", Name::Http2Settings),
         (16, b'p') => known(name, b"proxy-connection", Name::ProxyConnection),
@@ -213,6 +216,7 @@ mod tests {
         check("traceparent", Name::TraceParent);
         check("tracestate", Name::TraceState);
         check("Accept", Name::Accept);
+        check("Authorization", Name::Authorization);
         check("Date", Name::Date);
         check("Content-Type", Name::ContentType);
         check("Endpoint-Load-Metrics", Name::LoadMetrics);

@@ -25,6 +25,23 @@ fn another_client_uses_the_same_server_connection() {
     assert_eq!((origin.count(), origin.connections()), (5, 1));
 }
 
+/// With NTLM a server takes all that follows on a connection for the user's that has shown credentials there.
+#[test]
+fn a_connection_that_a_user_has_authenticated_is_no_other_users() {
+    let origin = Origin::responds("ok");
+    let balancer = Evenkeel::before(&[&origin], one_worker(json!({})));
+    for (authorization, connections) in
+        [("Basic YTpi", 1), ("Negotiate YII=", 1), ("NTLM TlRMTVNTUAAD", 2), ("Bearer a", 3), ("nego2 a", 3)]
+    {
+        let mut client = Client::to(&balancer);
+        client.send(format!("GET / HTTP/1.1\r\nHost: h\r\nAuthorization: {authorization}\r\n\r\n"));
+        assert_eq!(client.response().status, 200);
+        assert_eq!(origin.connections(), connections, "{authorization}");
+    }
+    assert_eq!(Client::to(&balancer).get("/").status, 200);
+    assert_eq!(origin.connections(), 4);
+}
+
 /// It may close the connection at any time, though it has not said so: Tomcat does, with a reset, where much is left to read.
 #[test]
 fn a_server_that_has_responded_before_the_request_is_whole_gets_a_new_connection_for_the_next() {

@@ -345,7 +345,10 @@ fn rejections_have_the_form_that_is_asked_for_and_pages_of_the_operator() {
         "deny": ["192.0.2.0/24"],
         "load_balancer": {"trusted_proxies": ["127.0.0.1"]},
         "error_pages": {
-            "pages": [{"status": "403", "file": file("403.html", "<p>{status} {request_id}: {message}</p>")}],
+            "pages": [
+                {"status": "403", "file": file("403.HTML", "<p>{status} {request_id}: {message}</p>")},
+                {"status": 403, "file": file("never.txt", "never")}
+            ],
             "maintenance": file("soon.txt", "Back soon.")
         }
     });
@@ -365,6 +368,8 @@ fn rejections_have_the_form_that_is_asked_for_and_pages_of_the_operator() {
     check(denied, 403, html, page);
     check(&format!("{denied}Accept: text/html\r\n"), 403, html, page);
     check(&format!("{denied}Accept: application/json\r\n"), 403, json, "\"reason\":\"access_denied\"");
+    check(&format!("{denied}Accept: text/html, application/json;q=0.5\r\n"), 403, html, page);
+    balancer.logs("the entry 2 is never used");
     // There is no server at all.
     check("Accept: text/html\r\n", 503, "text/plain; charset=utf-8", "Back soon.");
     check("Accept: application/json\r\n", 503, json, "The service is not available.");

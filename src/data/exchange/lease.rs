@@ -15,10 +15,11 @@ impl Exchange {
         }
     }
 
-    /// Keeps the connection for another request if the response allows it, and closes it otherwise.
+    /// Keeps the connection for another request if the response allows it, and closes it otherwise, or where the next request
+    /// could be taken for that of the same user.
     pub(super) fn put_back_connection(&mut self, cx: &mut Context) {
         if let Some(connection) = self.connection.take() {
-            match self.download.server_keeps() {
+            match self.download.server_keeps() && !self.meta.authenticates_connection {
                 true => cx.servers.put(connection, &cx.poller, &cx.table.view().live.config, cx.now),
                 false => cx.servers.close(connection),
             }

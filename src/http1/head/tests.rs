@@ -326,6 +326,7 @@ fn facts(bytes: &str, expected: &str) {
         (head.upgrade, "upgrade"),
         (head.form == Form::Json, "json"),
         (head.form == Form::Html, "html"),
+        (head.authenticates_connection, "connection"),
         (head.te_trailers, "trailers"),
     ];
     let mut found = format!("{} {} {}", text(head.method), text(head.target), text(head.host));
@@ -364,6 +365,14 @@ fn what_requests_say() {
     facts("Accept: Text/HTML;q=0.9, image/webp, */*", " keep html");
     facts("Accept: application/json\r\nAccept: text/html", " keep json");
     facts("Accept: text/html\r\nAccept: image/png", " keep html");
+    facts("Authorization: Negotiate YII", " keep connection");
+    facts("Authorization: ntlm TlRM", " keep connection");
+    facts("Authorization: Basic bnRsbQ==", " keep");
+    facts("Accept: application/json, text/html", " keep json");
+    facts("Accept: text/html, application/json;q=0.9", " keep html");
+    facts("Accept: text/html;level=1;Q=0.3, application/json;q=0.4", " keep json");
+    facts("Accept: application/json;q=0, */*", " keep");
+    facts("Accept: application/json; q=0.0, text/html;q=x", " keep html");
     facts("Accept: application/jsonp, image/jpeg", " keep");
     facts("Max-Forwards: 3", " keep");
     facts("X-Request-Deadline: 250", " keep deadline=250");

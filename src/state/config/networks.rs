@@ -48,6 +48,11 @@ fn one(node: &Node, folder: &Path, named: &RefCell<Vec<Stamped>>) -> Result<Vec<
     if matches!(text, "all" | "any" | "*") {
         return Err(format!("{text:?} is two networks; write \"0.0.0.0/0\" and \"::/0\""));
     }
+    if text == "private_ranges" {
+        let networks =
+            "\"10.0.0.0/8\", \"172.16.0.0/12\", \"192.168.0.0/16\", \"127.0.0.0/8\", \"fd00::/8\", \"::1\"";
+        return Err(format!("{text:?} is six networks; write {networks}"));
+    }
     let Some(path) = text.strip_prefix(FILE) else {
         return match text.parse() {
             Ok(network) => Ok(vec![network]),

@@ -56,6 +56,7 @@ pub(super) fn read(s: &mut Section<'_, '_>, folder: &Path) -> ErrorPages {
         intercept: s.maybe("intercept", None, rules::error_statuses),
     };
     s.has_contents(named.take());
+    warn_of_unused(s, &pages.pages);
     let has_page = |intercept: &Statuses| {
         (400..=599).any(|status| intercept.has(status) && pages.of_status(status).is_some())
     };
@@ -66,6 +67,24 @@ pub(super) fn read(s: &mut Section<'_, '_>, folder: &Path) -> ErrorPages {
         );
     }
     pages
+}
+
+/// The first page for a status is used.
+fn warn_of_unused(s: &mut Section<'_, '_>, pages: &[(Vec<(u16, u16)>, Page)]) {
+    let has = |ranges: &[(u16, u16)], status: u16| {
+        ranges.iter().any(|(low, high)| (*low..=*high).contains(&status))
+    };
+    for (at, (ranges, _)) in pages.iter().enumerate() {
+        let before = pages.get(..at).unwrap_or_default();
+        let is_taken = |status: u16| before.iter().any(|(ranges, _)| has(ranges, status));
+        if (400..=599).filter(|status| has(ranges, *status)).all(is_taken) {
+            let advice = format!(
+                "the entry {} is never used: those before it are for all of its statuses; write it before them",
+                at + 1
+            );
+            s.warn("pages", advice);
+        }
+    }
 }
 
 /// Rejections, and responses that pages take the place of, have a status of 400 or more.
@@ -84,7 +103,7 @@ fn page(folder: &Path, named: &RefCell<Vec<Stamped>>) -> impl Fn(&Node) -> Resul
         named.borrow_mut().push(Stamped::now(&file));
         let text = read_file(&file)?;
         let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        Page::parse(&text, extension).ok_or_else(|| {
+        Page::parse(&text, &extension.to_ascii_lowercase()).ok_or_else(|| {
             format!("{node} is not a page; write a file whose name ends in .html, .json or .txt")
         })
     }

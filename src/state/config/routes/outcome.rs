@@ -250,6 +250,9 @@ fn header_line(
         let name = rule(name)?;
         match &node.value {
             Value::Null => Err("a header cannot be null; write its name in \"remove\"".to_owned()),
+            Value::List(_) => {
+                Err(format!("expected a string, found {node}; write one value, and a second one in \"add\""))
+            }
             _ => Ok((name, template(node)?.1)),
         }
     }

@@ -22,7 +22,7 @@ fn one(s: &mut Section<'_, '_>, rule: fn(&str) -> Result<HeaderName, String>) ->
     let name = s.required("header", |node| {
         let name = rules::text(node, "write the name of a header")?;
         match name_of(name.as_bytes()) {
-            Name::Other => rule(name),
+            Name::Other | Name::Authorization => rule(name),
             _ => rule(name)
                 .and(Err(format!("{node} is read by the balancer; write it in \"set\" or \"remove\""))),
         }
