@@ -19,7 +19,7 @@ use crate::policy::password::Users;
 use crate::policy::rate::Rate;
 use crate::state::stamp::Stamped;
 use compression::compression;
-use files::{in_file, read_file};
+use files::{LIST_MAX, in_file, read_file};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -239,7 +239,7 @@ fn basic_auth(s: &mut Section<'_, '_>, folder: &Path) -> Option<BasicAuth> {
         let file = rules::path(folder)(node)?;
         named.replace(Some(Stamped::now(&file)));
         let told = |faults: Vec<String>| in_file(&file, faults);
-        let users = read_file(&file).and_then(|text| Users::parse(&text).map_err(told))?;
+        let users = read_file(&file, LIST_MAX).and_then(|text| Users::parse(&text).map_err(told))?;
         Ok((file, users))
     });
     s.has_contents(named.take());

@@ -11,6 +11,9 @@ use crate::state::stamp::Stamped;
 use std::cell::RefCell;
 use std::path::Path;
 
+/// The largest page, in bytes: every client that is rejected gets it, and there may be many at once.
+const PAGE_MAX: u64 = 1024 * 1024;
+
 /// `error_pages`: what clients get to see of rejections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ErrorPages {
@@ -101,9 +104,11 @@ fn page(folder: &Path, named: &RefCell<Vec<Stamped>>) -> impl Fn(&Node) -> Resul
     move |node| {
         let file = rules::path(folder)(node)?;
         named.borrow_mut().push(Stamped::now(&file));
-        let text = read_file(&file)?;
+        let text = read_file(&file, PAGE_MAX)?;
         let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        Page::parse(&text, &extension.to_ascii_lowercase()).ok_or_else(|| {
+        // A byte order mark of an editor is no part of the page, and would make JSON invalid.
+        let text = text.trim_start_matches('\u{feff}');
+        Page::parse(text, &extension.to_ascii_lowercase()).ok_or_else(|| {
             format!("{node} is not a page; write a file whose name ends in .html, .json or .txt")
         })
     }
