@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// How long the end of the process waits for the last lines: a working reader takes them at once.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// More memory than the trace of a panic takes, most of it for the names in the binary.
+const TRACE_BYTES: usize = 16 << 20;
 
 /// Starts the logger; once per process. `RUST_LOG` overrides the level and the module filters.
 pub(super) fn start(level: LevelFilter, format: LogFormat) {
@@ -128,6 +130,10 @@ fn panicked(panic: &PanicHookInfo<'_>) {
     let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     let message = message.unwrap_or("no message");
     log::error!("thread {name} panicked at {place}: {message}");
+    // Without memory a trace fails under the lock for traces, and the report of that failure waits for the lock for ever.
+    if Vec::<u8>::new().try_reserve(TRACE_BYTES).is_err() {
+        return;
+    }
     let trace = Backtrace::capture();
     if trace.status() == BacktraceStatus::Captured {
         trace.to_string().lines().for_each(|line| log::error!("{line}"));

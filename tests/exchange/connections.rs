@@ -60,6 +60,27 @@ fn a_server_that_has_responded_before_the_request_is_whole_gets_a_new_connection
     assert_eq!(origin.connections(), 2);
 }
 
+/// Much of a long upload fits into the buffers of the kernel, so the response does not tell whether the server has read it.
+#[test]
+fn a_server_that_rejects_a_long_upload_gets_a_new_connection_for_the_next() {
+    #[track_caller]
+    fn check(status: &'static str, length: usize, connections: usize) {
+        let origin =
+            Origin::replies(move |visit| visit.send(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")));
+        let balancer = Evenkeel::before(&[&origin], one_worker(json!({})));
+        for _ in 0..2 {
+            let mut client = Client::to(&balancer);
+            client.send(format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n"));
+            assert!(status.starts_with(&client.send(vec![b'x'; length]).response().status.to_string()));
+        }
+        assert_eq!(origin.connections(), connections, "{status} to {length} bytes");
+    }
+    check("401 Unauthorized", 100_000, 2);
+    check("503 Service Unavailable", 100_000, 2);
+    check("200 OK", 100_000, 1);
+    check("401 Unauthorized", 1000, 1);
+}
+
 #[test]
 fn a_client_that_asks_for_it_is_closed() {
     let origin = Origin::responds("ok");

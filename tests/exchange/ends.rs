@@ -154,6 +154,21 @@ fn a_broken_chunk_is_502_while_nothing_was_sent() {
 }
 
 #[test]
+fn a_server_that_greets_speaks_another_protocol() {
+    let origin = Origin::start(|visit| {
+        visit.send("220 mail.example ESMTP\r\n");
+        while visit.request().is_some() {
+            visit.response("ok");
+        }
+    });
+    let balancer = Evenkeel::before(&[&origin], json!({}));
+    for _ in 0..3 {
+        let response = Client::to(&balancer).get("/");
+        assert_eq!((response.status, response.reason().as_str()), (502, "bad_response"));
+    }
+}
+
+#[test]
 fn a_cut_response_of_unknown_length_is_no_clean_end_to_1_0_either() {
     let origin =
         Origin::says_and_closes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");

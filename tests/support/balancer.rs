@@ -101,8 +101,13 @@ impl Evenkeel {
 
     /// The same, or how it ended and what it said. How many it has itself depends on what the tests were started with.
     pub fn try_start_with_descriptors(limit: u32, config: Value) -> Result<Self, (ExitStatus, String)> {
+        Self::try_start_behind(&format!("ulimit -n {limit}"), config)
+    }
+
+    /// Starts behind these commands of a shell, or says how it ended and what it said.
+    pub fn try_start_behind(commands: &str, config: Value) -> Result<Self, (ExitStatus, String)> {
         let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_evenkeel")]);
+        shell.args(["-c", &format!("{commands}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_evenkeel")]);
         Self::launch(&with(unobtrusive(), config).to_string(), shell)
     }
 

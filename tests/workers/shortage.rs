@@ -1,4 +1,4 @@
-//! What becomes of service when the operating system gives no more of something: threads, descriptors.
+//! What becomes of service when the operating system gives no more of something: threads, descriptors, memory.
 
 use crate::support::balancer::{ADMIN, list};
 use crate::support::{Client, DEADLINE, Evenkeel, Gate, Origin, until};
@@ -6,6 +6,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::time::Instant;
 
 mod threads {
@@ -256,5 +257,25 @@ mod descriptors {
                 sent.is_ok() && client.try_response().is_ok_and(|response| response.status == 200)
             })
         });
+    }
+}
+
+mod memory {
+    use super::*;
+
+    /// The trace of a panic takes more than there is left.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn with_too_little_memory_it_ends_and_does_not_hang() {
+        for mebibytes in [5, 6, 7, 8, 10, 12] {
+            let commands = format!("ulimit -d {}; export RUST_BACKTRACE=1", mebibytes * 1024);
+            let admin = json!({ "admin": { "socket": ADMIN, "bind": "127.0.0.1:0" } });
+            match Evenkeel::try_start_behind(&commands, admin) {
+                Ok(mut balancer) => balancer.may_panic(),
+                Err((status, said)) => {
+                    assert_ne!(status.signal(), Some(9), "{mebibytes} MiB: it hung, and was killed; {said}");
+                }
+            }
+        }
     }
 }

@@ -18,8 +18,10 @@ impl Exchange {
     /// Keeps the connection for another request if the response allows it, and closes it otherwise, or where the next request
     /// could be taken for that of the same user.
     pub(super) fn put_back_connection(&mut self, cx: &mut Context) {
+        // A server that rejects a long upload may have read little of it, and closes later without a word.
+        let may_be_unread = self.download.status() >= 400 && !self.upload.is_buffered();
         if let Some(connection) = self.connection.take() {
-            match self.download.server_keeps() && !self.meta.authenticates_connection {
+            match self.download.server_keeps() && !self.meta.authenticates_connection && !may_be_unread {
                 true => cx.servers.put(connection, &cx.poller, &cx.table.view().live.config, cx.now),
                 false => cx.servers.close(connection),
             }
