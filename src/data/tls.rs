@@ -328,7 +328,9 @@ impl<C: Carrier> Tls<C> {
                 break;
             }
         }
-        self.flush().map(drop)
+        // An error is met again by the next send: what was received is not lost by it.
+        let _ = self.flush();
+        Ok(())
     }
 
     /// The session is over; its alert goes out, if there is room.

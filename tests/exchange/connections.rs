@@ -65,8 +65,9 @@ fn a_server_that_has_responded_before_the_request_is_whole_gets_a_new_connection
 fn a_server_that_rejects_a_long_upload_gets_a_new_connection_for_the_next() {
     #[track_caller]
     fn check(status: &'static str, length: usize, connections: usize) {
-        let origin =
-            Origin::replies(move |visit| visit.send(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")));
+        let origin = Origin::replies(move |visit| {
+            visit.send(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"))
+        });
         let balancer = Evenkeel::before(&[&origin], one_worker(json!({})));
         for _ in 0..2 {
             let mut client = Client::to(&balancer);

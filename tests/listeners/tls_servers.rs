@@ -67,6 +67,24 @@ fn long_bodies_pass_in_both_directions() {
     assert_eq!((response.status, response.text().as_str()), (200, "secure"));
 }
 
+#[test]
+fn a_response_reaches_the_client_though_the_server_resets_behind_it() {
+    const NO: &str = "HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno";
+    let authority = Authority::new("ca");
+    let origin = TlsOrigin::start(&authority.issue("s", &["127.0.0.1"]), None, NO);
+    let config = config(&[origin.address], json!({"ca": authority.file()}), one_worker(json!({})));
+    let balancer = Evenkeel::start(with(config, json!({"servers": {"ejection": {"max_percent": 0}}})));
+    let body = vec![b'x'; 1 << 20];
+    for upload in 0..20 {
+        let mut client = Client::to(&balancer);
+        client.send(format!("POST /early HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len()));
+        // Its connection may be closed behind the response.
+        let _ = client.try_send(&body);
+        let response = client.response();
+        assert_eq!((response.status, response.text().as_str()), (401, "no"), "{upload}");
+    }
+}
+
 /// The probe, the log and the client hear which check failed.
 #[track_caller]
 fn check(server_at: SocketAddr, tls: Value, words: &str) {

@@ -383,7 +383,7 @@ impl TlsOrigin {
 }
 
 /// Without a length in its response it closes, without close_notify. For `/notify` that comes with the response, and it is
-/// the other side that closes.
+/// the other side that closes. For `/early` it responds and closes without reading the body, which makes the close a reset.
 fn serve(
     mut socket: TcpStream,
     config: Arc<ServerConfig>,
@@ -416,6 +416,10 @@ fn serve(
             .split("content-length: ")
             .nth(1)
             .and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+        if text.contains(" /early ") {
+            stream.write_all(response.as_bytes())?;
+            return stream.flush();
+        }
         stream.read_exact(&mut vec![0; length.unwrap_or(0)])?;
         record.lock().unwrap().lines.push(text.split("\r\n").next().unwrap_or_default().to_owned());
         stream.conn.writer().write_all(response.as_bytes())?;
