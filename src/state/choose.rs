@@ -1,10 +1,7 @@
-//! Which server of a pool gets a request, from a snapshot of the table. The data plane and the simulation both choose here.
-//!
-//! A small table is looked at as a whole. Of a larger one only a sample are candidates, so that a choice takes the same time in a
-//! table of any size: the server whose turn it is, some at random, by weight, and one that is idle where none of these is. Where
-//! none of a sample qualifies, the servers are looked at one after the other, from a random one on, until some are found. A hash
-//! algorithm knows the server of each key (`hashing.rs`).
+//! Which server of a pool gets a request, from a snapshot of the table, among the candidates that [`collect`] finds. The data plane
+//! and the simulation both choose here.
 
+mod collect;
 mod last_resort;
 mod later;
 mod note;
@@ -21,6 +18,7 @@ use crate::base::random::Random;
 use crate::base::time::Moment;
 use crate::policy::outcomes::AVOIDED_BELOW;
 use crate::policy::pick::{Algorithm, Candidate, Draw, Slot};
+use collect::Source;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -29,10 +27,6 @@ const TRIED_MAX: usize = 8;
 
 /// Tables up to this size are looked at as a whole: twice as many servers as a sample has.
 pub(super) const WHOLE_UP_TO: usize = 16;
-
-/// Where none of a sample qualifies, or is idle, so many servers in a row are looked at for others. In a sample of eight of a hundred
-/// servers of one slot one is idle every third time at 95 %.
-const LOOKED_AT: usize = 64;
 
 /// Servers that a request has been to, or that rejected it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -133,14 +127,15 @@ impl Chooser<'_> {
         }
         let mut rejected = *tried;
         let mut full = false;
-        let tiers =
-            [(&pool.ready[..], &pool.schedule[..]), (&pool.beside[..], &[]), (&pool.reserve[..], &[])];
+        let of = |servers, schedule| Source::of(pool, servers, schedule);
+        let tiers = [of(&pool.ready, &pool.schedule), of(&pool.beside, &[]), of(&pool.reserve, &[])];
         let turn_of = pool.own_turn().unwrap_or(self.turn);
-        for (tier, (servers, schedule)) in tiers.into_iter().enumerate() {
+        for (tier, from) in tiers.into_iter().enumerate() {
+            let Source { servers, schedule, .. } = from;
             while !rejected.is_full() && !servers.is_empty() {
                 let turn =
                     if schedule.is_empty() { self.random.number() } else { turn_of.fetch_add(1, Relaxed) };
-                let is_sample = self.collect(pool, servers, schedule, (turn, asked.key), &rejected);
+                let is_sample = self.collect(from, (turn, asked.key), &rejected);
                 if self.candidates.is_empty() {
                     // Each is full or was rejected; one that has got room since then is found when the request waits.
                     full |= servers.iter().any(|server| !rejected.has(server.id));
@@ -153,8 +148,8 @@ impl Chooser<'_> {
                 let random = self.random.number();
                 let Asked { key, is_long_lived, .. } = asked;
                 let draw = Draw { random, turn, key, schedule, is_long_lived, is_sample };
-                let slot = pool.algorithm.pick(self.candidates, draw);
-                let Some(server) = slot.and_then(|slot| servers.get(slot.0 as usize)) else { break };
+                let Some(slot) = pool.algorithm.pick(self.candidates, draw) else { break };
+                let Some(server) = servers.get(slot.0 as usize) else { break };
                 if pool.algorithm == Algorithm::Dynamic
                     && server.has_own_measure()
                     && let Some(times_us) = self.sooner_later(servers, server, &rejected, asked.behind)
@@ -166,12 +161,7 @@ impl Chooser<'_> {
                 }
                 match server.lease(self.now) {
                     Ok(lease) => {
-                        if let Some(slot) = slot.filter(|_| self.note.is_some() || pool.shadow.is_some()) {
-                            if let Some(note) = &mut self.note {
-                                note.picked(servers, self.candidates, draw, slot, tier > 0);
-                            }
-                            self.shadow(pool, servers, draw, slot, &rejected);
-                        }
+                        self.tell_pick(from, draw, slot, tier > 0, &rejected);
                         return Chosen::Server(lease);
                     }
                     Err(Rejected::Full) => full = true,
@@ -185,6 +175,21 @@ impl Chooser<'_> {
             }
         }
         Chosen::None
+    }
+
+    /// Notes the server that was picked, and what the shadow would have picked.
+    fn tell_pick(
+        &mut self,
+        Source { pool, servers, .. }: Source<'_>,
+        draw: Draw<'_>,
+        slot: Slot,
+        takes_over: bool,
+        rejected: &Tried,
+    ) {
+        if let Some(note) = &mut self.note {
+            note.picked(servers, self.candidates, draw, slot, takes_over);
+        }
+        self.shadow(pool, servers, draw, slot, rejected);
     }
 
     /// Whether all candidates hang or fail, and another server, which is full, does not: a request is better off there.
@@ -219,105 +224,5 @@ impl Chooser<'_> {
             note.session(server, self.now);
         }
         Some(lease)
-    }
-
-    /// Fills in the candidates. True: they are a sample. A server in slow start is one only where there is no other.
-    fn collect(
-        &mut self,
-        pool: &Pool,
-        servers: &[Arc<Server>],
-        schedule: &[Slot],
-        (turn, key): (u64, u64),
-        rejected: &Tried,
-    ) -> bool {
-        let qualifies = |server: &Server| !server.is_full() && !rejected.has(server.id);
-        let Some(slow) = pool.slow_start.as_ref().filter(|_| !schedule.is_empty()) else {
-            return self.collect_of(pool, servers, schedule, (turn, key), qualifies);
-        };
-        let (hashes, now) = (pool.algorithm.hashes(), self.now);
-        let is_spared = |server: &Server| match hashes {
-            true => slow.passes_over(server, key, now),
-            false => server.is_in_slow_start(),
-        };
-        let is_other = |server: &Server| qualifies(server) && !is_spared(server);
-        let is_sample = self.collect_of(pool, servers, schedule, (turn, key), is_other);
-        match self.candidates.is_empty() {
-            true => self.collect_of(pool, servers, schedule, (turn, key), qualifies),
-            false => is_sample,
-        }
-    }
-
-    /// Fills in the candidates from the servers that qualify. True: they are a sample.
-    fn collect_of(
-        &mut self,
-        pool: &Pool,
-        servers: &[Arc<Server>],
-        schedule: &[Slot],
-        (turn, key): (u64, u64),
-        qualifies: impl Fn(&Server) -> bool,
-    ) -> bool {
-        let Chooser { random, candidates, now, .. } = self;
-        candidates.clear();
-        let is_shadow_comparing = pool.shadow.as_ref().is_some_and(|shadow| shadow.algorithm.compares());
-        let is_compared = servers.len() > 1 && (pool.algorithm.compares() || is_shadow_comparing);
-        let candidate = |at: usize, server: &Server| match is_compared {
-            true => server.candidate(Slot(at as u32), *now),
-            false => server.uncompared_candidate(Slot(at as u32)),
-        };
-        if let Some(hashing) = pool.hashing.as_ref().filter(|_| !schedule.is_empty()) {
-            let has_part = hashing.most(servers);
-            let takes = |server: &Server| qualifies(server) && has_part(server);
-            // A shadow compares the candidates: it needs them all.
-            let is_alone = pool.shadow.is_none();
-            let of_key = if is_alone { hashing.find(key, takes).map(|at| at..at + 1) } else { None };
-            let looked_at = of_key.unwrap_or(0..servers.len());
-            let found = servers[looked_at.clone()].iter().zip(looked_at).filter(|(server, _)| takes(server));
-            candidates.extend(found.map(|(server, at)| candidate(at, server)));
-            if !candidates.is_empty() {
-                return false;
-            }
-        }
-        let mut add = |at: usize| {
-            if let Some(server) = servers.get(at).filter(|server| qualifies(server)) {
-                candidates.push(candidate(at, server));
-            }
-        };
-        let sample = pool.algorithm.sample().filter(|_| servers.len() > WHOLE_UP_TO);
-        if let Some(sample) = sample {
-            let of_turn = turn.checked_rem(schedule.len() as u64).and_then(|at| schedule.get(at as usize));
-            of_turn.into_iter().for_each(|slot| add(slot.0 as usize));
-            for _ in 1..sample {
-                match schedule {
-                    [] => add(random.below(servers.len())),
-                    _ => add(schedule[random.below(schedule.len())].0 as usize),
-                }
-            }
-        }
-        if sample.is_some() && !candidates.is_empty() {
-            // With equal weights; else a server would get more than its share.
-            if is_compared
-                && schedule.len() == servers.len()
-                && candidates.iter().all(|one| one.in_flight > 0)
-            {
-                let from = random.below(servers.len());
-                let on = (from..servers.len()).chain(0..from).take(LOOKED_AT);
-                let is_idle = |at: &usize| servers[*at].in_flight() == 0 && qualifies(&servers[*at]);
-                candidates.extend(on.into_iter().find(is_idle).map(|at| candidate(at, &servers[at])));
-            }
-            return !schedule.is_empty();
-        }
-        // A tier that is looked at as a whole is looked at in its order.
-        let (wanted, from) =
-            sample.map_or((usize::MAX, 0), |sample| (sample, random.below(servers.len().max(1))));
-        for (looked_at, at) in (from..servers.len()).chain(0..from).enumerate() {
-            let is_enough = looked_at >= LOOKED_AT && !candidates.is_empty() && wanted < usize::MAX;
-            if is_enough || candidates.len() >= wanted {
-                break;
-            }
-            if let Some(server) = servers.get(at).filter(|server| qualifies(server)) {
-                candidates.push(candidate(at, server));
-            }
-        }
-        false
     }
 }
