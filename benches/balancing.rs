@@ -34,8 +34,6 @@ use std::process::ExitCode;
 /// The same requests are simulated with so many draws of the balancer's own chance, and the median counts: with when probes come alone
 /// p99 of a server that fails for a moment is between 0.8 and 1.8 times the ideal.
 const DRAWS: u64 = 9;
-/// Requests in flight at the most; in overload all that come before a client waits no more.
-const AT_ONCE: usize = 600;
 
 /// Measures how balancers choose
 #[derive(Debug, Parser)]
@@ -186,7 +184,6 @@ fn measure(
             rows.push(row(format!("{}{}", row::SIMULATED, kind.name()), outcome));
         }
     }
-    let at_once = if load > 100.0 { usize::MAX } else { AT_ONCE };
     for (kind, program) in kinds {
         // Fresh servers for each: none inherits a queue.
         let mut servers = server::start_all(&world)?;
@@ -198,7 +195,7 @@ fn measure(
             .collect::<Result<Vec<_>, _>>()?;
         let at: Vec<_> = balancers.iter().map(|balancer| balancer.address).collect();
         let begin = || servers.iter_mut().for_each(server::Server::begin);
-        let outcome = client::send(&at, &requests, addresses.len(), at_once, begin);
+        let outcome = client::send(&at, &requests, addresses.len(), begin);
         rows.push(row(kind.name().to_owned(), outcome));
     }
     Ok(rows)
