@@ -3,9 +3,12 @@
 use super::sinks::AccessLogThread;
 use super::{Balancer, Error, spawn, systemd, upgrade};
 use crate::base::signals::{self, Received};
+use crate::base::text::grouped;
 use crate::base::time::{self, Moment};
+use crate::state::stats::{Counter, Stats};
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, tick};
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Handles the signals that stop, and all others that operators send to a load balancer, because their default is to
@@ -45,6 +48,7 @@ impl Balancer {
             alive: systemd::watchdog_interval().map_or_else(never, tick),
         };
         let deadline = self.wait_for_end(&waiter)?;
+        let stats = Arc::clone(&self.main.proxy.shared.stats);
         self.leave(deadline);
         let handle = signals.handle();
         let (give, taken) = bounded(1);
@@ -56,14 +60,14 @@ impl Balancer {
         else {
             // Not a reason to interrupt the requests in flight.
             self.stop(deadline);
-            log::info!("stopped");
+            tell_end(&stats);
             return Ok(());
         };
         let _ = give.send(self);
         drop(give);
         waiter.while_draining()?;
         let _ = drain.join();
-        log::info!("stopped");
+        tell_end(&stats);
         Ok(())
     }
 
@@ -150,6 +154,13 @@ impl Waiter<'_> {
             }
         }
     }
+}
+
+/// The last line. No scrape of the metrics sees what was counted during the drain: the admin API is closed, or another process's.
+fn tell_end(stats: &Stats) {
+    let (requests, tunnels) = (stats.total(Counter::Requests), stats.total(Counter::Tunnels));
+    let (requests, tunnels) = (grouped(requests), grouped(tunnels));
+    log::info!("stopped; requests finished since its start: {requests}; tunnels opened: {tunnels}");
 }
 
 fn stopped_at_once(signal: &str) -> Error {

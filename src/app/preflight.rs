@@ -1,6 +1,8 @@
 //! Checks on this machine before a start: missing folders, files that cannot be written, addresses and ports that
 //! cannot be used. Nothing is created, and no connection is accepted.
 
+mod exposed;
+
 use super::listeners::listener_error;
 use super::publish;
 use crate::base::ids::PoolId;
@@ -20,6 +22,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+
+pub use exposed::exposed;
 
 /// A reason why a start would fail or be incomplete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +47,7 @@ pub fn preflight(config: &Config, running: Option<&Instance>) -> Vec<Obstacle> {
         (admin_stops, admin.bind.map_or(Ok(()), |bind| port(bind, "admin.bind", "admin.bind", running))),
         (true, config.log.access.as_ref().map_or(Ok(()), access_log)),
         // The balancer runs without it, and loses at a restart what it was to keep.
-        (false, admin.state_file.as_deref().map_or(Ok(()), state_file)),
+        (false, admin.state_file.as_deref().map_or(Ok(()), kept)),
     ];
     let sources = config.pool_ids().map(|pool| (false, source(config, pool)));
     let failed =
@@ -53,7 +57,7 @@ pub fn preflight(config: &Config, running: Option<&Instance>) -> Vec<Obstacle> {
     let lowered =
         too_many_connections(config).map(|advice| (false, ("limits.connections".to_owned(), advice)));
     let obstacle = |(stops, (key, advice))| Obstacle { key, advice, stops };
-    failed.chain(lowered).map(obstacle).chain(files(config)).collect()
+    failed.chain(lowered).map(obstacle).chain(files(config)).chain(exposed(config)).collect()
 }
 
 /// What stands in the way of a reload to this configuration: places of new listeners, and a new access log.
@@ -185,6 +189,18 @@ fn access_log(target: &AccessLog) -> Verdict {
     }
 }
 
+/// Whether the state file could be written, and what it has can be used.
+fn kept(path: &Path) -> Verdict {
+    state_file(path)?;
+    state_file::changes(path).map(drop).map_err(|why| {
+        let shown = path.display();
+        let advice = format!(
+            "{shown} cannot be used: {why}; mend it, or a start renames it and goes on without the changes in it"
+        );
+        ("admin.state_file".to_owned(), advice)
+    })
+}
+
 /// Whether the state file could be written: a new file takes its place each time.
 pub(super) fn state_file(path: &Path) -> Verdict {
     let fault = |advice| Err(("admin.state_file".to_owned(), format!("{advice}, or write another path")));
@@ -285,6 +301,11 @@ mod tests {
                 json!({"admin": {"state_file": "/dev/null"}}),
                 "admin.state_file",
                 "not a plain file; write null",
+            ),
+            (
+                json!({"admin": {"state_file": "a-file"}}),
+                "admin.state_file",
+                "a-file cannot be used: EOF while parsing a value at line 1 column 0; mend it",
             ),
             (json!({"log": {"access": "no/a.log"}}), "log.access", "does not exist; create it"),
             (json!({"log": {"access": "a-folder"}}), "log.access", "is a folder"),

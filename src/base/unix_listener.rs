@@ -230,6 +230,10 @@ fn advice(error: &io::Error, key: &str) -> String {
         io::ErrorKind::PermissionDenied => {
             format!("{error}; run as a user who may write there, or name another {key}")
         }
+        // Another name would help as little.
+        _ if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE)) => {
+            format!("{error}; raise the limit of open files (`ulimit -n`, or LimitNOFILE of the unit)")
+        }
         _ => format!("{error}; name another {key}"),
     }
 }
@@ -349,6 +353,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = open(&folder.path().join("no/such/folder.sock")).unwrap_err();
         assert!(error.contains("create it"), "{error}");
+        for few in [Errno::MFILE, Errno::NFILE] {
+            let advice = advice(&few.into(), "admin.socket");
+            assert!(advice.contains("ulimit -n") && !advice.contains("admin.socket"), "{advice}");
+        }
         let name = "x".repeat(107 - folder.path().as_os_str().len() - 1);
         assert!(open(&folder.path().join(name)).is_ok(), "the longest path that the system takes");
     }

@@ -94,6 +94,9 @@ fn balance(config: Config, origin: Option<&str>) -> Result<u8, Failure> {
     for warning in &config.warnings {
         log::warn!("{}: {}", warning.path, warning.advice);
     }
+    for exposed in app::preflight::exposed(&config) {
+        log::warn!("{}: {}", exposed.key, exposed.advice);
+    }
     let started = app::start(config.clone());
     let started = started.map_err(|error| failed(check::obstacles(&config).unwrap_or(error.to_string())))?;
     started.run().map_err(failed)?;

@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,16 +41,25 @@ pub enum Found {
 /// the operating system.
 pub fn read(path: &Path) -> io::Result<Found> {
     must_be_plain(path)?;
+    match changes(path) {
+        Ok(None) => Ok(Found::Nothing),
+        Ok(Some(changes)) => Ok(Found::Changes(changes)),
+        // The next change would write over what this user may not read.
+        Err(why) => set_aside(path, &why),
+    }
+}
+
+/// The changes that a file has; `None` without a file. The error says why they cannot be read or understood.
+pub fn changes(path: &Path) -> Result<Option<Changes>, String> {
     let text = match files::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-        // The next change would write over what this user may not read.
-        Err(error) => return set_aside(path, &error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
     };
     match serde_json::from_str::<Document>(&text) {
-        Ok(document) if document.evenkeel_state == VERSION => Ok(Found::Changes(document.changes)),
-        Ok(document) => set_aside(path, &format!("its form has the version {}", document.evenkeel_state)),
-        Err(error) => set_aside(path, &error.to_string()),
+        Ok(document) if document.evenkeel_state == VERSION => Ok(Some(document.changes)),
+        Ok(document) => Err(format!("its form has the version {}", document.evenkeel_state)),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -79,7 +89,10 @@ pub fn write(path: &Path, changes: &Changes) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}", std::process::id()));
     let temporary = PathBuf::from(temporary);
-    let written = File::create(&temporary).and_then(|mut file| {
+    // What it names is for operators. A file that is left from another attempt has its permissions.
+    let _ = fs::remove_file(&temporary);
+    let created = File::options().write(true).create_new(true).mode(0o600).open(&temporary);
+    let written = created.and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.write_all(b"\n")?;
         file.sync_all()?;
@@ -195,6 +208,7 @@ mod tests {
     use crate::state::changes::Change;
     use parking_lot::Mutex;
     use std::collections::BTreeMap;
+    use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
 
     fn changes(name: &str) -> Changes {
@@ -212,6 +226,7 @@ mod tests {
         write(&path, &changes("b")).unwrap();
         assert_eq!(read(&path).unwrap(), Found::Changes(changes("b")));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(write(&folder.path().join("none/state.json"), &changes("a")).is_err());
     }
 

@@ -44,6 +44,7 @@ mod retries;
 mod routes;
 mod rules;
 mod schema;
+mod secrets;
 mod source;
 mod spell;
 mod sticky;
@@ -74,6 +75,7 @@ pub use logs::{AccessLog, AccessTarget, Log, LogFormat, SyslogPlace};
 pub use routes::RouteSpec;
 pub use rules::check_name;
 pub use schema::SCHEMA;
+pub use secrets::Secret;
 pub use sticky::{SameSite, SessionCookie, Sticky};
 pub use to_servers::{TlsToServers, ToServers};
 pub use tracing::Tracing;
@@ -141,6 +143,8 @@ pub struct Config {
     pub files: Vec<Stamped>,
     /// Files that it names and whose contents belong to it: networks, users, pages, certificates of and for servers.
     pub contents: Vec<Stamped>,
+    /// Files with secrets that the texts of the file are, or stand for.
+    pub secrets: Vec<Secret>,
     /// Faults that are valid but look like a mistake.
     pub warnings: Vec<Fault>,
 }

@@ -8,7 +8,7 @@ use crate::policy::slow::Times;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use std::array;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -18,17 +18,23 @@ use std::time::Duration;
 const SHARDS_MAX: usize = 16;
 /// Statuses whose counters are allocated together: few of them occur.
 const BLOCK: usize = 16;
-/// Blocks for the statuses from 100 on: up to 611; a message's status has three digits, and 599 is the highest with a
-/// class.
+/// Blocks for the statuses from 100 on, with one cell for all above 599, the highest with a class.
 const BLOCKS: usize = 32;
 /// The lowest status.
 const FIRST_STATUS: u16 = 100;
+/// The highest status with a count of its own.
+const LAST_STATUS: u16 = 599;
+/// Statuses that have a series of their own. More are registered nowhere, and servers choose them: one that sends all
+/// there are would multiply every page of metrics.
+const CODES_MAX: usize = 64;
 
 /// The counts of one listener, route, pool or server. Every update is a few additions that never wait, in the shard of
 /// the calling worker; shards are allocated when they are first needed.
 #[derive(Debug)]
 pub struct Traffic {
     shards: Box<[OnceLock<Box<Shard>>]>,
+    /// The statuses that were read first, up to [`CODES_MAX`]: a series once begun goes on.
+    codes: Mutex<BTreeSet<u16>>,
 }
 
 /// A request that has ended, as far as it is counted.
@@ -55,8 +61,10 @@ pub struct TrafficCounts {
     pub begun: u64,
     /// Requests that ended without a response.
     pub none: u64,
-    /// Responses by status; only those that occurred.
+    /// Responses by status; only those that occurred, and all above 599 as 600.
     pub statuses: BTreeMap<u16, u64>,
+    /// Which of them are told by their own number; the rest is one sum.
+    codes: BTreeSet<u16>,
     /// Body bytes from clients.
     pub received: u64,
     /// Bytes to clients, headers included.
@@ -92,7 +100,7 @@ impl Default for Traffic {
         let shards = *SHARDS.get_or_init(|| {
             thread::available_parallelism().map_or(1, usize::from).next_power_of_two().min(SHARDS_MAX)
         });
-        Traffic { shards: (0..shards).map(|_| OnceLock::new()).collect() }
+        Traffic { shards: (0..shards).map(|_| OnceLock::new()).collect(), codes: Mutex::default() }
     }
 }
 
@@ -157,7 +165,19 @@ impl Traffic {
         let reasons = Reason::ALL.iter().map(|reason| (*reason, self.rejected(*reason)));
         counts.reasons = reasons.filter(|(_, count)| *count > 0).collect();
         counts.begun = shards().map(|shard| shard.0.begun.load(Relaxed)).sum();
+        counts.codes = self.codes(&counts.statuses);
         counts
+    }
+
+    /// The statuses with a series of their own, these among them as far as there is room.
+    fn codes(&self, statuses: &BTreeMap<u16, u64>) -> BTreeSet<u16> {
+        let mut codes = self.codes.lock();
+        for status in statuses.keys().filter(|status| **status <= LAST_STATUS) {
+            if codes.len() < CODES_MAX {
+                codes.insert(*status);
+            }
+        }
+        codes.clone()
     }
 
     /// The durations so far, of all shards, as sums of their logarithms.
@@ -191,7 +211,7 @@ impl Cells {
     }
 
     fn status(&self, status: u16) -> &AtomicU64 {
-        let at = usize::from(status.saturating_sub(FIRST_STATUS)).min(BLOCK * BLOCKS - 1);
+        let at = usize::from(status.min(LAST_STATUS + 1).saturating_sub(FIRST_STATUS));
         let block = self.statuses[at / BLOCK].get_or_init(|| Box::new(array::from_fn(|_| AtomicU64::new(0))));
         &block[at % BLOCK]
     }
@@ -224,6 +244,16 @@ impl TrafficCounts {
         classes[0] = self.none;
         self.statuses.iter().for_each(|(status, count)| classes[usize::from(status / 100).min(5)] += count);
         classes
+    }
+
+    /// Responses by status, and the sum of those without a series of their own.
+    pub fn by_code(&self) -> (impl Iterator<Item = (u16, u64)>, u64) {
+        let is_told = |(status, _): &(&u16, &u64)| self.codes.contains(status);
+        let other = self.statuses.iter().filter(|entry| !is_told(entry)).map(|(_, count)| count).sum();
+        (
+            self.statuses.iter().filter(move |entry| is_told(entry)).map(|(status, count)| (*status, *count)),
+            other,
+        )
     }
 
     /// Requests that have ended.
@@ -295,6 +325,7 @@ fn read(all: &Named) -> Vec<(String, TrafficCounts)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ops::RangeInclusive;
 
     fn ended(status: Option<u16>) -> Ended {
         Ended {
@@ -338,6 +369,30 @@ mod tests {
         // What no parser lets through counts as something, and panics nowhere.
         [0, 99, 600, 999, u16::MAX].into_iter().for_each(|status| traffic.ends(0, &ended(Some(status))));
         assert_eq!(traffic.read().ended(), 505);
+        assert_eq!(traffic.read().statuses.last_key_value(), Some((&600, &3)));
+    }
+
+    #[test]
+    fn the_statuses_that_come_first_have_series_of_their_own() {
+        let traffic = Traffic::default();
+        let count =
+            |statuses: RangeInclusive<u16>| statuses.for_each(|status| traffic.ends(0, &ended(Some(status))));
+        count(500..=503);
+        assert_eq!(
+            traffic.read().by_code().0.collect::<Vec<_>>(),
+            (500..=503).map(|code| (code, 1)).collect::<Vec<_>>()
+        );
+        count(200..=400);
+        count(500..=700);
+        let counts = traffic.read();
+        let (told, other) = counts.by_code();
+        let told: Vec<_> = told.collect();
+        assert_eq!(told.len(), CODES_MAX);
+        assert!(
+            told.contains(&(200, 1))
+                && told[60..] == (500..=503).map(|code| (code, 2)).collect::<Vec<_>>()[..]
+        );
+        assert_eq!(told.iter().map(|(_, count)| count).sum::<u64>() + other, counts.ended());
     }
 
     #[test]

@@ -177,11 +177,20 @@ fn web_sockets(address: SocketAddr, stop: &AtomicBool, told: &AtomicUsize) {
     }
 }
 
+/// How many requests each of the processes that have stopped counted, as their last lines say.
+fn counted(balancer: &Evenkeel) -> Vec<usize> {
+    let lines = balancer.log_lines();
+    let counts = lines.iter().filter_map(|line| line.split_once("requests finished since its start: "));
+    let number = |text: &str| text.split(';').next().unwrap().replace(',', "").parse().unwrap();
+    counts.map(|(_, rest)| number(rest)).collect()
+}
+
 /// A hundred reloads and ten upgrades at 5,000 requests/s, made by hand, are in `docs/operations.md`.
 #[test]
 fn reloads_and_upgrades_under_load_fail_no_request_and_cut_no_web_socket() {
     let origin = origin();
-    let config = json!({ "admin": {"socket": "a.sock"}, "timeouts": {"drain": "2s"} });
+    let log = json!({ "access": "access.log" });
+    let config = json!({ "admin": {"socket": "a.sock"}, "timeouts": {"drain": "2s"}, "log": log });
     let first = Evenkeel::before(&[&origin], config);
     let file = first.folder().join("config.json");
     let mut config: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
@@ -197,7 +206,7 @@ fn reloads_and_upgrades_under_load_fail_no_request_and_cut_no_web_socket() {
         assert_eq!(client.get(&format!("/{round}")).status, 204, "it is in use when the command ends");
     };
     let (stop, served, told) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
-    let _successors = thread::scope(|scope| {
+    let successors = thread::scope(|scope| {
         let address = first.address();
         let (stop, served, told) = (&stop, &served, &told);
         let mut clients: Vec<_> =
@@ -219,6 +228,13 @@ fn reloads_and_upgrades_under_load_fail_no_request_and_cut_no_web_socket() {
         successors
     });
     assert!(served.load(SeqCst) > 100);
+    // Each request is counted once, by the process that served it.
+    kill_process(Pid::from_raw(successors[1].0 as i32).unwrap(), Signal::TERM).unwrap();
+    until("all three have stopped", || counted(&first).len() == 3);
+    let (reloads, sockets) = (22, SOCKETS + told.load(SeqCst));
+    let sent = served.load(SeqCst) + reloads + sockets;
+    assert_eq!(counted(&first).iter().sum::<usize>(), sent, "{:?}", counted(&first));
+    assert_eq!(fs::read_to_string(first.folder().join("access.log")).unwrap().lines().count(), sent);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::reader::{Reader, Section};
 use super::source::Source;
 use super::tree::{self, Node};
 use super::written::Written;
-use super::{Change, Config, Fault, Resolve, ServerSpec, check, refine};
+use super::{Change, Config, Fault, Resolve, ServerSpec, check, refine, secrets};
 #[cfg(test)]
 use super::{Guards, RouteSpec, routes};
 #[cfg(test)]
@@ -111,7 +111,8 @@ pub fn parse_change(text: &str) -> Result<Change, Vec<Fault>> {
 
 fn parse_one<T>(text: &str, inside: impl FnOnce(&mut Section<'_, '_>) -> Option<T>) -> Result<T, Vec<Fault>> {
     let source = Source::new(None, text);
-    let node = tree_of(&source)?;
+    // Of an empty body it says more what is missing than that it is empty.
+    let node = if text.trim().is_empty() { Node::empty() } else { tree_of(&source)? };
     let mut reader = Reader::default();
     let read = reader.top(&node, inside);
     let (faults, _) = reader.finish(&source);
@@ -145,5 +146,6 @@ pub(super) fn refined(document: &Document, folder: &Path) -> Read {
     check::contradictions(&config, &mut reader);
     let contents = reader.take_contents();
     let (faults, warnings) = reader.finish(&document.source);
-    Read { config: Config { warnings, ..config }, faults, contents }
+    let secrets = secrets::secrets(document, folder);
+    Read { config: Config { warnings, secrets, ..config }, faults, contents }
 }

@@ -172,7 +172,7 @@ pub(super) struct Section<'r, 'n> {
     schema: String,
     entries: &'n [Entry],
     known: Vec<&'static str>,
-    /// Keys that were reported by [`Section::foreign`].
+    /// Keys that were reported by [`Section::foreign`] and [`Section::rejects`].
     foreign: Vec<&'static str>,
     /// None when there is no object.
     at: Option<usize>,

@@ -63,6 +63,9 @@ const FIXED: [&str; 10] = [
     "slow_start_aggression",
     "agent_port",
 ];
+/// Keys that other programs have for the state of a server.
+const OTHER_STATES: [&str; 9] =
+    ["mode", "status", "enabled", "disabled", "drain", "maint", "maintenance", "up", "down"];
 /// The last priority of servers: more levels than any deployment has regions to fall back to.
 const PRIORITY_MAX: u64 = 9;
 /// The longest path of a Unix socket: `sun_path` holds 108 bytes with the closing NUL.
@@ -102,6 +105,7 @@ pub(super) fn config(reader: &mut Reader, node: &Node, folder: &Path) -> Config 
             file: None,
             files: Vec::new(),
             contents: Vec::new(),
+            secrets: Vec::new(),
             warnings: Vec::new(),
             listen,
         }
@@ -283,10 +287,8 @@ pub(super) fn change(s: &mut Section<'_, '_>) -> Change {
         mode: s.get("state", None, |node| rules::mode(node).map(Some)),
         weight: s.get("weight", None, |node| rules::whole(WEIGHTS)(node).map(|weight| Some(Weight(weight)))),
     };
-    for key in FIXED {
-        let fault = "cannot be changed; DELETE the server and POST it as it should be";
-        s.get(key, (), |_| Err(fault.to_owned()));
-    }
+    s.rejects(&FIXED, "cannot be changed; DELETE the server and POST it as it should be");
+    s.foreign(&OTHER_STATES, |_| "write \"state\": \"ready\", \"drain\" or \"maint\"".to_owned());
     if is_empty {
         s.fault("", "nothing to change; write \"weight\" or \"state\"".to_owned());
     }

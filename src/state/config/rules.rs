@@ -365,7 +365,22 @@ fn elsewhere(name: &str) -> Option<Algorithm> {
 
 /// The mode that an operator sets for a server.
 pub(super) fn mode(node: &Node) -> Read<Mode> {
-    word(node, &Mode::ALL.map(|mode| (mode.name(), mode)))
+    word(node, &Mode::ALL.map(|mode| (mode.name(), mode))).map_err(|advice| match &node.value {
+        Value::Text(text) => match other_mode(text) {
+            Some(mode) => format!("{node} is not a state; write \"{}\"", mode.name()),
+            None => advice,
+        },
+        _ => advice,
+    })
+}
+
+/// What other programs call a mode.
+fn other_mode(word: &str) -> Option<Mode> {
+    match &*word.to_ascii_lowercase() {
+        "up" | "on" | "online" | "active" | "enable" | "enabled" => Some(Mode::Ready),
+        "down" | "off" | "offline" | "out" | "disable" | "disabled" | "maintenance" => Some(Mode::Maint),
+        _ => None,
+    }
 }
 
 /// The log level.

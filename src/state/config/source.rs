@@ -58,6 +58,11 @@ impl Source {
         Fault { path, advice, file, line: Some(line), column: Some(column), excerpt }
     }
 
+    /// The file that a position is in, if it is in one.
+    pub(super) fn file(&self, at: usize) -> Option<&str> {
+        self.find(at)?.0.file.as_deref()
+    }
+
     /// A position as `config.json:3:5`.
     pub(super) fn shown(&self, at: usize) -> String {
         let Some((text, line, column)) = self.find(at) else { return String::new() };

@@ -116,7 +116,7 @@ pub(super) fn parse(source: &Source, start: usize) -> Result<Node, SyntaxFault> 
     })?;
     let Some(value) = parsed.value else {
         let is_blank = text.trim().is_empty();
-        let what = if is_blank { "the file is empty" } else { "the file has nothing but comments" };
+        let what = if is_blank { "the text is empty" } else { "the text has nothing but comments" };
         return Err(fault(text.len(), format!("{what}; write at least {{}}")));
     };
     node(value, start).map_err(|(at, advice)| fault(at, advice))

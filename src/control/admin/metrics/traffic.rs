@@ -75,8 +75,12 @@ fn common(page: &mut Page, kind: &str, rows: &[Row<'_>]) {
     let help = format!("Responses of the {kind} by status; a status is there once it has occurred.");
     page.family(&format!("{kind}_response_codes_total"), Kind::Counter, &help);
     for row in rows {
-        for (status, count) in &row.counts.statuses {
+        let (codes, other) = row.counts.by_code();
+        for (status, count) in codes {
             page.sample(&[&row.labels[..], &[("code", &status.to_string())]].concat(), count);
+        }
+        if other > 0 {
+            page.sample(&[&row.labels[..], &[("code", "other")]].concat(), other);
         }
     }
     let help = format!("How long requests of the {kind} waited in a queue, where they had to.");

@@ -78,6 +78,14 @@ impl Section<'_, '_> {
         true
     }
 
+    /// Records keys that are known elsewhere and that this object cannot have, each with this advice.
+    pub(in super::super) fn rejects(&mut self, keys: &[&'static str], advice: &str) {
+        for entry in self.entries.iter().filter(|entry| keys.contains(&entry.key.as_str())) {
+            self.reader.fault(join(&self.path, &entry.key), Some(entry.at), advice.to_owned());
+        }
+        self.foreign.extend(keys);
+    }
+
     /// Notes files whose contents belong to a value, as they were before they were read.
     pub(in super::super) fn has_contents(&mut self, files: impl IntoIterator<Item = Stamped>) {
         self.reader.contents.extend(files);
@@ -221,6 +229,8 @@ impl<'n> Section<'_, 'n> {
             Value::Whole(100..=599) if self.known.first() == Some(&"status") => {
                 format!("{{ \"status\": {node} }}")
             }
+            // A change of a server.
+            _ if self.known.first() == Some(&"state") => "{ \"state\": \"drain\" }".to_owned(),
             Value::Text(_) if self.known.contains(&"target") => format!("{{ \"target\": {node} }}"),
             _ => examples::object(&self.schema).map_or_else(
                 || self.known.first().map_or("{ ... }".to_owned(), |key| format!("{{ \"{key}\": ... }}")),
