@@ -3,6 +3,7 @@
 use super::page::{Kind, Page};
 use crate::base::time;
 use std::fs;
+use std::sync::OnceLock;
 
 /// The families of the process. One that cannot be read is left out.
 pub(super) fn process(page: &mut Page) {
@@ -93,8 +94,14 @@ fn limit(limits: &str, name: &str) -> Option<f64> {
     }
 }
 
-/// When the machine was started, in seconds since 1970.
+/// When the machine was started, in seconds since 1970, by the clock as it was at the first call: a start time that moved
+/// with the clock would look like a restart.
 fn boot_seconds() -> Option<f64> {
+    static SECONDS: OnceLock<Option<f64>> = OnceLock::new();
+    *SECONDS.get_or_init(boot_seconds_now)
+}
+
+fn boot_seconds_now() -> Option<f64> {
     let uptime = fs::read_to_string("/proc/uptime").ok()?;
     let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
     let now = time::wall().duration_since(std::time::UNIX_EPOCH).ok()?;
@@ -132,6 +139,7 @@ mod tests {
         assert!(reading.resident_bytes > Some(1e6) && reading.virtual_bytes > reading.resident_bytes);
         assert!(reading.cpu_seconds.is_some() && reading.max_fds > Some(3.0), "{reading:?}");
         let started = reading.start_seconds.unwrap();
+        assert_eq!(Reading::now().start_seconds, Some(started), "it does not move");
         assert!((now - 86_400.0..=now + 2.0).contains(&started), "{started} and now {now}");
     }
 }
