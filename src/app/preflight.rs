@@ -211,12 +211,21 @@ pub(super) fn state_file(path: &Path) -> Verdict {
     }
 }
 
+/// Whether `deploy/evenkeel.service` makes the folder when it starts, with the right owner.
+fn is_of_unit(folder: &Path) -> bool {
+    let made = ["/run/evenkeel", "/var/lib/evenkeel", "/var/log/evenkeel"];
+    made.iter().any(|one| folder == Path::new(one))
+}
+
 /// Whether a file could be created there.
 fn folder(path: &Path) -> Result<(), String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.map_or(PathBuf::from("."), Path::to_owned);
     let shown = folder.display();
     match fs::metadata(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_of_unit(&folder) => {
+            Err(format!("the folder {shown} does not exist; the systemd service makes it, else create it"))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(format!("the folder {shown} does not exist; create it"))
         }
@@ -249,6 +258,18 @@ mod tests {
         for (found, (_, part)) in found.iter().zip(expected) {
             assert!(found.advice.contains(part), "{found:?}");
         }
+    }
+
+    #[test]
+    fn the_folders_of_the_unit_are_told_as_such() {
+        let unit = include_str!("../../deploy/evenkeel.service");
+        for (key, folder) in
+            [("Runtime", "/run/evenkeel"), ("State", "/var/lib/evenkeel"), ("Logs", "/var/log/evenkeel")]
+        {
+            assert!(unit.contains(&format!("\n{key}Directory=evenkeel\n")), "{key}");
+            assert!(is_of_unit(Path::new(folder)), "{folder}");
+        }
+        assert!(!is_of_unit(Path::new("/var/log")));
     }
 
     #[test]
