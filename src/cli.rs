@@ -27,7 +27,6 @@ use crate::state::config::{self, Config, FILE, Fault, LogFormat};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use columns::WIDTH;
 use std::fmt::Display;
-use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -206,9 +205,10 @@ pub fn run() -> u8 {
     limits::survive_full_files();
     let code = match Arguments::try_parse() {
         Ok(arguments) => arguments.execute().unwrap_or_else(|failure| failure.report()),
-        Err(asked) => match habits::message(&asked) {
+        Err(mut asked) => match habits::message(&asked) {
             Some(message) => Failure::Usage(message).report(),
             None => {
+                without_tip_of_values(&mut asked);
                 // Help and the version arrive here too, with exit code 0.
                 let _ = asked.print();
                 suggestion(&asked).into_iter().for_each(print_error);
@@ -216,8 +216,24 @@ pub fn run() -> u8 {
             }
         },
     };
+    let code = match output::unprinted() {
+        // Else a file with a part of the result would pass for a whole one.
+        Some(error) if code == 0 => {
+            failed(format!("the standard output cannot be written: {error}")).report()
+        }
+        _ => code,
+    };
     logger::end();
     code
+}
+
+/// Takes out "to pass '--it' as a value, use '-- --it'": no file has such a name.
+fn without_tip_of_values(error: &mut clap::Error) {
+    use clap::error::{ContextKind, ContextValue};
+    if let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) {
+        tips.retain(|tip| !tip.to_string().contains(" as a value, use "));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    }
 }
 
 /// Suggestions that clap cannot make for a wrong command line.
@@ -371,7 +387,7 @@ fn failed(reason: impl Display) -> Failure {
 
 /// Prints a line. A reader that has gone (`| head`) is no reason to panic, as `println!` would.
 fn say(line: impl Display) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    output::print(format!("{line}\n").as_bytes());
 }
 
 /// The same on the error output, whose reader may be stuck: that must not prevent the end of the process.

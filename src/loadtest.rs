@@ -34,8 +34,9 @@ use pace::{Pace, Timetable};
 use plan::{Plan, Share};
 use prepare::Prepared;
 use std::convert::Infallible;
+use std::fs::File;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -140,19 +141,20 @@ pub fn run(options: Options) -> Result<u8, String> {
     let stop = Arc::new(AtomicBool::new(false));
     watch_signals(Arc::clone(&stop))?;
     let shows = !options.quiet && std::io::stderr().is_terminal();
-    let summary = load(&options, prepare::prepare(&options, true)?, stop, shows)?;
-    if let Some(file) = &options.html {
-        let written = std::fs::write(file, html::page(&summary));
-        written.map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-    }
+    let prepared = prepare::prepare(&options, true)?;
+    // Before the load: a minute of it is not for a folder that does not exist.
+    let mut page = options.html.as_deref().map(created).transpose()?;
+    let summary = load(&options, prepared, stop, shows)?;
     let text = match options.json {
         true => {
             serde_json::to_string(&summary).map_err(|error| format!("cannot write JSON: {error}"))? + "\n"
         }
         false => report::text(&summary),
     };
-    // A reader that has gone is no reason to fail.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    output::print(text.as_bytes());
+    if let (Some(page), Some(file)) = (&mut page, &options.html) {
+        page.write_all(html::page(&summary).as_bytes()).map_err(|error| unwritten(file, &error))?;
+    }
     match summary.complaint() {
         None => Ok(0),
         Some(complaint) => {
@@ -167,6 +169,14 @@ pub fn run(options: Options) -> Result<u8, String> {
             Ok(1)
         }
     }
+}
+
+fn created(file: &Path) -> Result<File, String> {
+    File::create(file).map_err(|error| unwritten(file, &error))
+}
+
+fn unwritten(file: &Path, error: &std::io::Error) -> String {
+    format!("cannot write {}: {error}", file.display())
 }
 
 /// Sets the flag at the first stop signal; a second one ends the process.

@@ -194,6 +194,9 @@ fn listen(options: &Options) -> Result<TcpListener, String> {
         std::io::ErrorKind::PermissionDenied => {
             format!("no permission to listen on port {}: choose a port above 1023", at.port())
         }
+        std::io::ErrorKind::AddrNotAvailable => {
+            format!("{} is not an address of this machine; write one that is, or leave --bind out", at.ip())
+        }
         _ => format!("cannot listen on {at}: {error}"),
     })
 }

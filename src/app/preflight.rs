@@ -243,6 +243,7 @@ mod tests {
     use crate::state::config;
     use serde_json::{Value, json};
     use std::net::TcpListener;
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
 
     /// The keys of all obstacles for this configuration in a folder.
@@ -278,6 +279,8 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let listener = TcpListener::bind(taken).unwrap();
         let port = listener.local_addr().unwrap().port();
+        // What is in it is for no other user.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
         fs::create_dir(folder.path().join("a-folder")).unwrap();
         fs::write(folder.path().join("a-file"), "").unwrap();
         drop(UnixListener::bind(folder.path().join("stale.sock")).unwrap());

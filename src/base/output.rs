@@ -7,7 +7,7 @@ use super::time;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -46,10 +46,28 @@ pub fn error() -> &'static Output {
     &ERROR
 }
 
-/// The standard output, for long-running commands. (A command whose output is its purpose writes it itself.)
+/// The standard output, for long-running commands. (A command whose output is its purpose uses [`print`].)
 pub fn standard() -> &'static Output {
     static STANDARD: Output = Output::new(Stream::Standard);
     &STANDARD
+}
+
+/// Why the result of a command could not be printed.
+static UNPRINTED: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// Prints the result of a command, and waits for its reader. One that has gone (`| head`) is no failure; any other, such as
+/// a full disk, is for [`unprinted`].
+pub fn print(bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => *UNPRINTED.lock() = Some(error),
+        _ => {}
+    }
+}
+
+/// Why something that was printed did not come out as a whole; `None` when all did.
+pub fn unprinted() -> Option<io::Error> {
+    UNPRINTED.lock().take()
 }
 
 impl Output {

@@ -1,9 +1,10 @@
 //! `evenkeel completions` and `evenkeel man`: files for shells and for `man`, made from the command line itself.
 
 use super::{Arguments, Failure, failed};
+use crate::base::output;
 use clap::{Args, CommandFactory, ValueEnum};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// A shell that completions are made for.
@@ -46,9 +47,9 @@ pub(super) fn man(arguments: &Man) -> Result<u8, Failure> {
     match &arguments.folder {
         Some(folder) => {
             let command = command.disable_help_subcommand(true);
-            fs::create_dir_all(folder)
-                .and_then(|()| write_pages(command, folder))
-                .map_err(|error| failed(format!("{}: {error}", folder.display())))?;
+            fs::create_dir_all(folder).and_then(|()| write_pages(command, folder)).map_err(|error| {
+                failed(format!("cannot write into the folder {}: {error}", folder.display()))
+            })?;
             Ok(0)
         }
         None => {
@@ -86,8 +87,7 @@ fn page(command: clap::Command) -> clap_mangen::Man {
     clap_mangen::Man::new(command).date(" ").source(source).manual("Evenkeel")
 }
 
-/// A reader that has gone is no failure.
 fn print(bytes: &[u8]) -> Result<u8, Failure> {
-    let _ = io::stdout().write_all(bytes);
+    output::print(bytes);
     Ok(0)
 }

@@ -45,8 +45,9 @@ const WORDS: &[(&[&str], &str)] = &[
     // Below `config`.
     (
         &["show", "dump", "print", "view", "get", "-T"],
-        "`{} check --print` prints the effective configuration, defaults included",
+        "`{} check --print` prints the effective configuration, defaults included; `{} status --changes` what the admin API changed",
     ),
+    (&["--dry-run", "--diff", "--check"], "`{} check --diff` shows what a reload would change"),
 ];
 
 /// The message for a command line that another program would have understood.
@@ -92,6 +93,8 @@ mod tests {
         check("restart", " upgrade` starts");
         check("drain a", "-d '{\"state\": \"drain\"}'");
         check("config show", " check --print`");
+        check("state show", " status --changes` what");
+        check("reload --dry-run", " check --diff` shows");
         check("-s reload", "there is no option -s: ");
         check("run --user nobody", "there is no option --user: ");
         check("-T", "there is no option -T: ");

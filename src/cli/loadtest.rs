@@ -204,6 +204,10 @@ fn url(text: &str) -> Result<String, String> {
     if rest.is_empty() || rest.starts_with('/') {
         return Err(format!("this has no host; {advice}"));
     }
+    // The system would read it as an IPv4 address.
+    if rest.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("{rest} is a port, and the host is missing; write {scheme}://localhost:{rest}/"));
+    }
     Ok(format!("{scheme}://{rest}"))
 }
 

@@ -128,13 +128,13 @@ pub(super) fn run(arguments: &Arguments, file: Option<&Path>) -> Result<u8, Fail
     }
     let trace = arguments.trace.as_deref().map(trace::read).transpose()?;
     let run = simulate(arguments, &configurations, trace.as_ref())?;
-    if let Some(file) = &arguments.html {
-        std::fs::write(file, html::page(&run))
-            .map_err(|error| Failure::Runtime(format!("{} cannot be written: {error}", file.display())))?;
-    }
     match arguments.json {
         true => super::say(serde_json::to_string_pretty(&run).map_err(super::failed)?),
         false => super::say(text::told(&run).trim_end()),
+    }
+    if let Some(file) = &arguments.html {
+        std::fs::write(file, html::page(&run))
+            .map_err(|error| Failure::Runtime(format!("cannot write {}: {error}", file.display())))?;
     }
     Ok(0)
 }

@@ -106,7 +106,7 @@ fn every_fault_is_reported_and_the_exit_code_is_3() {
     // It was not read, so it is not said to be invalid.
     let folder = tempfile::tempdir().unwrap();
     for (file, said) in [
-        ("absent.json", "absent.json: there is no such file; look at the path, or leave -c out\n"),
+        ("absent.json", "absent.json: there is no such file; look at the path, or leave it out\n"),
         (".", ".: this is a folder; name a file in it\n"),
     ] {
         let output = evenkeel(folder.path(), &format!("check {file}"));

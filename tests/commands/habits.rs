@@ -299,3 +299,22 @@ fn what_check_accepts_run_starts_with_and_what_run_refuses_check_refuses() {
         });
     }
 }
+
+/// A file with a part of a result must not pass for a whole one.
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure_and_a_reader_that_has_gone_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    for line in ["schema", "check --file-only", "check --print", "completions bash", "man", "version"] {
+        let ends = |output: Stdio| {
+            let mut command = evenkeel(folder.path(), line.split(' ').next().unwrap());
+            let output = command.args(line.split(' ').skip(1)).stdout(output).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        let (code, said) = ends(fs::File::create("/dev/full").unwrap().into());
+        let why = "evenkeel: the standard output cannot be written: No space left on device (os error 28)\n";
+        assert_eq!((code, &*said), (Some(1), why), "{line}");
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        drop(reader);
+        assert_eq!(ends(writer.into()), (Some(0), String::new()), "{line}");
+    }
+}

@@ -287,6 +287,19 @@ fn the_habits_of_hey_work_and_a_report_with_charts_is_written() {
 }
 
 #[test]
+fn a_report_that_cannot_be_written_is_told_before_the_load() {
+    let origin = Origin::responds("fine");
+    let folder = tempfile::tempdir().unwrap();
+    let (url, file) = (format!("http://{}/", origin.address()), folder.path().join("none/report.html"));
+    let (code, printed, said) = program(&[&url, "-n", "5", "--html", file.to_str().unwrap()]);
+    let why = format!("evenkeel: cannot write {}: No such file or directory (os error 2)\n", file.display());
+    assert_eq!((code, &*printed, said), (Some(1), "", why));
+    let (code, _, said) = program(&["8000"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("8000 is a port, and the host is missing; write http://localhost:8000/"), "{said}");
+}
+
+#[test]
 fn it_stops_at_once_when_nothing_listens_and_says_what_to_do() {
     let unused = unused_port();
     let refuses = unused.address();

@@ -459,7 +459,7 @@ fn systemd_hears_of_the_start_of_an_upgrade_and_of_the_stop() {
 
 /// Runs the script that the Debian package runs after its files are in place, among programs that only write down how they
 /// were called; `fails` is a call that exits with 1. Returns the calls and what the script says.
-fn after_installation(arguments: &[&str], fails: &str) -> (Vec<String>, String) {
+fn after_installation(begins: &str, version: &str, fails: &str) -> (Vec<String>, String) {
     let root = tempfile::tempdir().unwrap();
     let programs = root.path().join("bin");
     fs::create_dir_all(root.path().join("run/systemd/system")).unwrap();
@@ -471,12 +471,17 @@ fn after_installation(arguments: &[&str], fails: &str) -> (Vec<String>, String) 
         fs::write(programs.join(name), text).unwrap();
         fs::set_permissions(programs.join(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/debian/postinst");
-    let path = format!("{}:/usr/bin:/bin", programs.display());
-    let mut command = Command::new("sh");
-    command.arg(script).args(arguments).env("DPKG_ROOT", root.path()).env("PATH", path);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "an installation does not fail for that: {output:?}");
+    let run = |script: &str, first: &str| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/debian").join(script);
+        let path = format!("{}:/usr/bin:/bin", programs.display());
+        let mut command = Command::new("sh");
+        command.arg(script).args([first, version]).env("DPKG_ROOT", root.path()).env("PATH", path);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "an installation does not fail for that: {output:?}");
+        output
+    };
+    run("preinst", begins);
+    let output = run("postinst", "configure");
     let calls = fs::read_to_string(root.path().join("calls")).unwrap();
     (calls.lines().map(str::to_owned).collect(), String::from_utf8(output.stderr).unwrap())
 }
@@ -490,25 +495,24 @@ fn a_new_package_has_the_running_service_upgraded_and_never_restarted() {
         "evenkeel check --file-only -c /etc/evenkeel/config.json",
     );
     let nothing = "nothing";
-    for (arguments, fails, calls, said) in [
+    let start = "deb-systemd-invoke start evenkeel.service";
+    for (begins, version, fails, calls, said) in [
+        ("install", "", nothing, &[reload, start, check][..], ""),
+        // It was removed, and its configuration was left.
+        ("install", "0.1.0", nothing, &[reload, start, check], ""),
+        ("upgrade", "0.1.0", nothing, &[reload, active, upgrade, check], ""),
+        ("upgrade", "0.1.0", "systemctl*is-active", &[reload, active, check], ""),
         (
-            &["configure", ""][..],
-            nothing,
-            &[reload, "deb-systemd-invoke start evenkeel.service", check][..],
-            "",
-        ),
-        (&["configure", "0.1.0"], nothing, &[reload, active, upgrade, check], ""),
-        (&["configure", "0.1.0"], "systemctl*is-active", &[reload, active, check], ""),
-        (
-            &["configure", "0.1.0"],
+            "upgrade",
+            "0.1.0",
             "evenkeel*upgrade",
             &[reload, active, upgrade, check],
             "previous version is still running",
         ),
-        (&["configure", "0.1.0"], "evenkeel*check", &[reload, active, upgrade, check], "is not valid"),
+        ("upgrade", "0.1.0", "evenkeel*check", &[reload, active, upgrade, check], "is not valid"),
     ] {
-        let (called, told) = after_installation(arguments, fails);
-        assert_eq!(called, calls, "{arguments:?}, {fails}");
+        let (called, told) = after_installation(begins, version, fails);
+        assert_eq!(called, calls, "{begins} {version}, {fails}");
         assert!(told.contains(said) && told.is_empty() == said.is_empty(), "{fails}: {told}");
     }
 }

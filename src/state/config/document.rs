@@ -229,7 +229,7 @@ fn too_large() -> String {
 
 fn cannot(error: &std::io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file; look at the path, or leave -c out".to_owned(),
+        std::io::ErrorKind::NotFound => "there is no such file; look at the path, or leave it out".to_owned(),
         std::io::ErrorKind::IsADirectory => "this is a folder; name a file in it".to_owned(),
         std::io::ErrorKind::PermissionDenied => {
             "this user may not read it; change its permissions or those of its folder, or run as another user"

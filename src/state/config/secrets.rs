@@ -73,7 +73,7 @@ mod tests {
         fs::write(&file, text).unwrap();
         fs::write(
             root.path().join("more.json"),
-            r#"{ "servers": { "sticky": { "secret": "0123456789abcdef" } } }"#,
+            r#"{ "servers": { "sticky": { "cookie": "c", "secret": "0123456789abcdef" } } }"#,
         )
         .unwrap();
         fs::write(root.path().join("token"), "0123456789abcdef").unwrap();
