@@ -1,7 +1,7 @@
 //! The listeners of a start, and the certificates: what is read, and what is said of them.
 
 use super::{Error, spawn};
-use crate::base::time;
+use crate::base::{limits, time};
 use crate::control::certificates;
 use crate::data::Proxy;
 use crate::data::shared::Shared;
@@ -73,6 +73,6 @@ pub(super) fn listener_error(place: &Place, error: &io::Error) -> Error {
                 address.ip()
             )
         }
-        _ => format!("cannot listen on {address}: {error}"),
+        _ => format!("cannot listen on {address}: {error}{}", limits::remedy(error).unwrap_or_default()),
     })
 }

@@ -36,6 +36,12 @@ pub fn survive_full_files() {
     }
 }
 
+/// What to do about an error, as the end of its sentence, where a limit of descriptors has caused it.
+pub fn remedy(error: &io::Error) -> Option<&'static str> {
+    let is_limit = matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE));
+    is_limit.then_some("; raise the limit of open files (`ulimit -n`, or LimitNOFILE of the unit)")
+}
+
 /// The most descriptors that this process may have; `usize::MAX` when there is no limit.
 pub fn descriptors() -> usize {
     getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize)

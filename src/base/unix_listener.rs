@@ -1,6 +1,7 @@
 //! A Unix socket that listens at a path: with its mode from the start, never taken from a running process, and created
 //! again when its file is gone.
 
+use super::limits;
 use super::random::Random;
 use super::time::{self, Moment};
 use parking_lot::Mutex;
@@ -230,11 +231,11 @@ fn advice(error: &io::Error, key: &str) -> String {
         io::ErrorKind::PermissionDenied => {
             format!("{error}; run as a user who may write there, or name another {key}")
         }
-        // Another name would help as little.
-        _ if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE)) => {
-            format!("{error}; raise the limit of open files (`ulimit -n`, or LimitNOFILE of the unit)")
-        }
-        _ => format!("{error}; name another {key}"),
+        _ => match limits::remedy(error) {
+            // Another name would help as little.
+            Some(remedy) => format!("{error}{remedy}"),
+            None => format!("{error}; name another {key}"),
+        },
     }
 }
 

@@ -163,7 +163,10 @@ impl Stopper {
 pub fn open(view: View) -> Result<Admin, String> {
     let path = view.live().config.admin.socket.clone();
     let path = path.ok_or("admin.socket is null in the configuration: there is no admin API to open")?;
-    let cannot = |error: io::Error| format!("cannot listen beside {}: {error}", path.display());
+    let cannot = |error: io::Error| {
+        let remedy = limits::remedy(&error).unwrap_or_default();
+        format!("cannot listen beside {}: {error}{remedy}", path.display())
+    };
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     let open = if view.takes_over { unix_listener::replace } else { unix_listener::open };
     let (socket, listener) = open(&path, SOCKET)?;
