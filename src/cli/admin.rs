@@ -154,6 +154,11 @@ impl Client {
                     foreign = foreign.or((why == FOREIGN).then_some(place));
                     absent.push(format!("{place}: {why}"));
                 }
+                Ok((200, status)) if serde_json::from_str::<Told>(&status).is_err() => {
+                    let why =
+                        format!("{place} is not the admin API of a balancer; another program responds there");
+                    other = other.or(Some(why));
+                }
                 Ok((200, status)) => match &self.wanted {
                     Some(wanted) if !told(&status).instance.has_same_file(wanted) => {
                         other = other.or(Some(another(place, &told(&status).instance, wanted)));
@@ -426,7 +431,13 @@ mod tests {
         );
         check(other, true, Ok(()));
         check(response(200, "{}"), false, Err(&["a configuration of its own"]));
-        check(response(200, "hello"), false, Err(&["is another one"]));
+        for named in [false, true] {
+            check(
+                response(200, "hello"),
+                named,
+                Err(&["is not the admin API of a balancer; another program"]),
+            );
+        }
         check(
             response(401, "{}"),
             false,

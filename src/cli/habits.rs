@@ -47,6 +47,7 @@ const WORDS: &[(&[&str], &str)] = &[
         &["show", "dump", "print", "view", "get", "-T"],
         "`{} check --print` prints the effective configuration, defaults included; `{} status --changes` what the admin API changed",
     ),
+    (&["-X", "--request"], "`{} loadtest -m POST URL` chooses the method"),
     (&["--dry-run", "--diff", "--check"], "`{} check --diff` shows what a reload would change"),
 ];
 
