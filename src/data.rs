@@ -79,12 +79,9 @@ use worker_pool::WorkerPool;
 /// A worker's stack. Its buffers are on the heap; what is on the stack is one head's fields.
 const WORKER_STACK_BYTES: usize = 256 * 1024;
 
-/// Another thread of ours is not waited for longer where its work can be left out: a worker that lists its exchanges, or the
-/// accept thread at the deadline of a drain. Each has a turn every few milliseconds.
-const THREAD_WAIT: Duration = Duration::from_secs(1);
-
-/// The accept thread gives copies of its sockets within this: long, because an upgrade fails without them.
-const SOCKETS_LIMIT: Duration = Duration::from_secs(5);
+/// Another thread of ours is not waited for longer: a worker that lists its exchanges, the accept thread at the deadline of a
+/// drain or for copies of its sockets. Each has a turn every few milliseconds, and so later only where no processor is free.
+const THREAD_WAIT: Duration = Duration::from_secs(5);
 
 /// A data plane: what its threads share, and its workers.
 #[derive(Clone, Debug)]
@@ -134,7 +131,7 @@ impl Proxy {
 
     /// Copies of the listening sockets, for another process.
     pub fn sockets(&self) -> io::Result<Vec<Socket>> {
-        let copies = self.pool.ask_sockets().recv_timeout(SOCKETS_LIMIT);
+        let copies = self.pool.ask_sockets().recv_timeout(THREAD_WAIT);
         copies.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 

@@ -4,7 +4,8 @@
 /// Bytes that one connection moves before others get their turn: some 50 us of copying. A pipe holds as many. Of a body of
 /// which less is still to come the bytes are copied and not spliced: measured, both cost the same then.
 pub const TURN_BYTES: usize = 256 * 1024;
-/// Bytes received at once of a body, and encrypted before they are sent. The longest head of a response fits in as many.
+/// Bytes received at once of a body, and encrypted before they are sent. The longest head of a response fits in as many. So
+/// much is also kept of a request to send it again, and so much of a response may be on its way before that matters.
 pub const BODY_BYTES: usize = 64 * 1024;
 /// A body of this size is worth a copy that saves a system call: it is received together with its head, and sent so.
 pub const SMALL_BODY_BYTES: usize = 4 * 1024;

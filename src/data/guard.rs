@@ -10,10 +10,6 @@ use crate::policy::concurrency::Permit;
 use crate::state::guard::{Guard, Login, Passed, Rejected, Visit};
 use crate::state::stats::Counter;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Passwords that are not verified after this get no response: too many wait.
-const VERIFY_LIMIT: Duration = Duration::from_secs(5);
 
 /// A request at the guards, for as long as its exchange lives.
 #[derive(Debug, Default)]
@@ -78,7 +74,8 @@ impl Gate {
         let login = match unverified {
             None => None,
             Some(unverified) => {
-                let (login, until) = (Arc::clone(&unverified.login), cx.now.after(VERIFY_LIMIT));
+                let login = Arc::clone(&unverified.login);
+                let until = cx.now.after(cx.live().config.threadpool.admit.deadline);
                 let pending = cx.shared.verifier.begin(unverified, &cx.mailbox, owner, until);
                 let pending = pending.ok_or_else(|| Rejected::of(Reason::AuthBusy))?;
                 Some(Waiting { pending, login, until })

@@ -18,10 +18,9 @@ const RECEIVED_AT_ONCE: usize = 32 * 1024;
 const RECEIVED_AT_LEAST: usize = 4 * 1024;
 
 /// Plaintext of a record that fits one packet of any network together with its overhead: at the beginning of a connection a
-/// larger one would keep its reader waiting for the packets behind the first.
+/// larger one would keep its reader waiting for the packets behind the first. After [`BODY_BYTES`] the network's window has
+/// grown, and records are as large as TLS allows, which the session sees to.
 const SMALL_RECORD: usize = 1300;
-/// From so many bytes on records are as large as TLS allows, which the session sees to: the network's window has grown by then.
-const SMALL_UNTIL: u64 = 64 * 1024;
 
 thread_local! {
     static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVED_AT_ONCE]);
@@ -237,7 +236,7 @@ impl<C: Carrier> Tls<C> {
         let mut done = 0;
         let mut rest = Slices::of(parts);
         while done < BODY_BYTES {
-            let most = if self.sent < SMALL_UNTIL { SMALL_RECORD } else { BODY_BYTES };
+            let most = if self.sent < BODY_BYTES as u64 { SMALL_RECORD } else { BODY_BYTES };
             let some = rest.take(most);
             if some.is_empty() {
                 break;

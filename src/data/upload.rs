@@ -7,7 +7,7 @@ mod time_left;
 
 pub use named::{Room, Says};
 
-use super::buffers::{KEPT_BYTES, TURN_BYTES};
+use super::buffers::{BODY_BYTES, KEPT_BYTES, TURN_BYTES};
 use super::client::{Client, Failure};
 use super::context::Scratch;
 use super::socket::Then;
@@ -17,9 +17,6 @@ use crate::base::time::Moment;
 use crate::http1::body::{Body, CHUNK_HEAD_MAX};
 use crate::http1::reason::Reason;
 use std::io::IoSlice;
-
-/// The most that is kept of a request to send it again: the bodies of most requests that may be sent twice are far shorter.
-pub const REPLAY_BYTES: usize = 64 * 1024;
 
 /// How far the request came in an attempt that waits beside another one.
 #[derive(Debug, Default)]
@@ -293,7 +290,7 @@ impl Upload {
             Some(server) if !self.broken => self.pass_on(&scratch[..payload], server),
             Some(_) => {}
             None => {
-                self.buffered &= self.out.len() + payload <= REPLAY_BYTES;
+                self.buffered &= self.out.len() + payload <= BODY_BYTES;
                 self.keep(&scratch[..payload], 0);
             }
         }
@@ -302,7 +299,7 @@ impl Upload {
 
     /// Sends a piece of the body, and keeps what has to be kept of it.
     fn pass_on(&mut self, payload: &[u8], server: &mut Stream) {
-        self.buffered &= self.out.len() + payload.len() <= REPLAY_BYTES;
+        self.buffered &= self.out.len() + payload.len() <= BODY_BYTES;
         let mut room = [0; CHUNK_HEAD_MAX];
         let parts = self.framed(payload, &mut room);
         let total: usize = parts.iter().map(|part| part.len()).sum();

@@ -430,7 +430,7 @@ mod health {
 
     #[test]
     fn a_health_page_that_is_not_there_is_no_fault_unless_the_file_names_it() {
-        check_404(json!({}), 404, "is alive and has no such page");
+        check_404(json!({}), 404, "is alive and has no page for probes: (404) at http://");
         check_404(json!({"path": "/health"}), 503, "is down");
         check_404(json!({"path": "/health", "expect_status": "404"}), 404, "is up");
     }

@@ -137,10 +137,9 @@ impl Agent {
         if judged.has_no_page && !std::mem::replace(&mut watched.pageless, true) {
             let (name, outcome, detail) = (&watched.server.label, &judged.outcome, &judged.detail);
             let key = &self.pools[watched.server.pool].key;
-            let what = if outcome == "404" { "has no such page" } else { "does not serve this page" };
-            log::info!(
-                "server {name}: {detail}; it is alive and {what} ({key}.health_check.path is not set)"
-            );
+            let what =
+                if outcome == "404" { "has no page for probes" } else { "does not serve the probe's page" };
+            log::info!("server {name} is alive and {what}: {detail}; {key}.health_check.path is not set");
         }
         let (outcome, passed) = (judged.outcome.clone(), judged.passed);
         let kind = self.pools[watched.server.pool].check.probe.name();

@@ -2,7 +2,7 @@
 //! closes, too (RFC 9112 section 9.6).
 
 use super::{Advance, Connection, Phase};
-use crate::data::buffers::TURN_BYTES;
+use crate::data::buffers::{BODY_BYTES, TURN_BYTES};
 use crate::data::context::Context;
 use crate::data::shared::Permit;
 use crate::data::transport::Moved;
@@ -14,9 +14,6 @@ const LINGER_SILENCE: Duration = Duration::from_secs(5);
 const LINGER_TIME: Duration = Duration::from_secs(30);
 /// What it gets of that where connections run short, it is beyond the limit itself, or the balancer is to stop.
 const LINGER_NEAR_LIMIT: Duration = Duration::from_secs(1);
-/// After a response larger than this a part of it may still be on its way when the connection closes; bytes that the
-/// client sends then would make the kernel drop it.
-const LINGER_ABOVE_BYTES: u64 = 64 * 1024;
 
 impl Connection {
     /// Closes behind a response of which `sent` bytes went out, at once where that cannot cost the client a part of it.
@@ -25,7 +22,8 @@ impl Connection {
         let mut byte = [0];
         let unread = !self.client.input.is_empty()
             || matches!(self.client.stream.recv_now(&mut byte), Ok(Moved::Bytes(_)));
-        match unread || sent > LINGER_ABOVE_BYTES {
+        // A part of a long response may still be on its way; bytes that the client sends then would make the kernel drop it.
+        match unread || sent > BODY_BYTES as u64 {
             true => self.linger(cx),
             false => Some(Advance::Closed),
         }
