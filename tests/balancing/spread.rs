@@ -508,7 +508,7 @@ mod health {
                 }
             });
             let balancer = servers(&[&origin], &[], probed(more));
-            let line = balancer.logs(if passes { "it is alive" } else { "is down" });
+            let line = balancer.logs(if passes { "is alive and does not serve" } else { "is down" });
             assert!(line.contains(&format!("({status}) at http://{}/health", origin.address())), "{line}");
             assert!(line.contains("servers.health_check.path"), "{line}");
             becomes("the status", &if passes { 200 } else { 503 }, || Client::to(&balancer).get("/").status);
