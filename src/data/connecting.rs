@@ -1,7 +1,7 @@
 //! Layer 2: a new connection to a server in the making: its addresses in turn, and TLS over it.
 
-use super::client::Failure;
 use super::context::{Context, Target};
+use super::failure::Failure;
 use super::introduced::Introduced;
 use super::meta::Meta;
 use super::tls::Tls;

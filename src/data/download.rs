@@ -9,8 +9,9 @@ mod told;
 pub use context::{Downloaded, ResponseContext, StreamEnd};
 pub use told::Copied;
 
-use super::client::{Client, Failure};
+use super::client::Client;
 use super::context::Scratch;
+use super::failure::Failure;
 use super::socket::Then;
 use super::splice::Pipe;
 use super::transport::Stream;

@@ -48,10 +48,11 @@ mod tunnel;
 
 pub use info::Waiting;
 
-use super::client::{Client, Failure};
+use super::client::Client;
 use super::connecting::Connecting;
 use super::context::Context;
 use super::download::Download;
+use super::failure::Failure;
 use super::guard::Gate;
 use super::meta::Meta;
 use super::phases::Phases;

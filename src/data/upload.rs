@@ -8,8 +8,9 @@ mod time_left;
 pub use named::{Room, Says};
 
 use super::buffers::{BODY_BYTES, KEPT_BYTES, TURN_BYTES};
-use super::client::{Client, Failure};
+use super::client::Client;
 use super::context::Scratch;
+use super::failure::Failure;
 use super::socket::Then;
 use super::splice::{Pipe, Pipes};
 use super::transport::{Moved, Stream};

@@ -4,8 +4,9 @@
 use super::send::send_parts;
 use super::{Download, ResponseContext, StreamEnd};
 use crate::data::buffers::{SMALL_BODY_BYTES, TURN_BYTES};
-use crate::data::client::{Client, Failure};
+use crate::data::client::Client;
 use crate::data::context::Scratch;
+use crate::data::failure::Failure;
 use crate::data::socket::Then;
 use crate::data::splice::Pipes;
 use crate::data::transport::{Moved, Stream};

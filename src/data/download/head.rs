@@ -3,8 +3,9 @@
 
 use super::{Download, Downloaded, ResponseContext};
 use crate::base::time::Moment;
-use crate::data::client::{Client, Failure};
+use crate::data::client::Client;
 use crate::data::context::Scratch;
+use crate::data::failure::Failure;
 use crate::data::socket::Then;
 use crate::data::transport::{Moved, Stream};
 use crate::http1::body::Body;

@@ -1,7 +1,8 @@
 //! The client's side of a response: what is sent, and what it has not taken yet.
 
 use super::Download;
-use crate::data::client::{Client, Failure};
+use crate::data::client::Client;
+use crate::data::failure::Failure;
 use crate::data::socket::Then;
 use crate::data::splice::Pipes;
 use crate::data::transport::{Moved, Stream};

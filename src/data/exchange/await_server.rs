@@ -3,8 +3,8 @@
 
 use super::{Exchange, Flow, State, Tries};
 use crate::base::time::Moment;
-use crate::data::client::Failure;
 use crate::data::context::Context;
+use crate::data::failure::Failure;
 use crate::http1::reason::Reason;
 use crate::state::awaiting::Awaits;
 use crate::state::stats::Counter;

@@ -1,8 +1,8 @@
 //! `Choose`: a server for the request, a place in the queue of its pool, or the reason why there is none.
 
 use super::{Exchange, Flow, State};
-use crate::data::client::Failure;
 use crate::data::context::Context;
+use crate::data::failure::Failure;
 use crate::data::upstream::{self, Asked, Chosen};
 use crate::policy::retry::Phase;
 use crate::state::choose::Note;

@@ -1,8 +1,9 @@
 //! `Collect`: the body of a chunked request for a server that knows no chunks. The server is asked when it is whole.
 
 use super::{Exchange, Flow, State};
-use crate::data::client::{Client, Failure};
+use crate::data::client::Client;
 use crate::data::context::Context;
+use crate::data::failure::Failure;
 use crate::data::socket::Then;
 use crate::http1::reason::Reason;
 

@@ -3,9 +3,9 @@
 use super::{Exchange, Flow, State};
 use crate::base::limits;
 use crate::base::time::Moment;
-use crate::data::client::Failure;
 use crate::data::connecting::{Connecting, secured};
 use crate::data::context::{Context, EVENTS_FRESH};
+use crate::data::failure::Failure;
 use crate::data::timers::TRY_AGAIN;
 use crate::http1::reason::Reason;
 use crate::state::stats::Counter;

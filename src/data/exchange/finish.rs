@@ -1,8 +1,9 @@
 //! `Finish`: what is left of the response goes to the client, and the exchange is counted.
 
 use super::{Disposition, End, Exchange, Flow};
-use crate::data::client::{Client, Failure};
+use crate::data::client::Client;
 use crate::data::context::Context;
+use crate::data::failure::Failure;
 use crate::data::finish;
 use crate::data::socket::Then;
 use crate::http1::reason::Reason;

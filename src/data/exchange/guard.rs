@@ -3,8 +3,8 @@
 use super::forward_auth::HeldRequest;
 use super::{Exchange, Flow, State};
 use crate::base::time::Moment;
-use crate::data::client::Failure;
 use crate::data::context::Context;
+use crate::data::failure::Failure;
 use crate::data::guard::{Gate, Opens};
 use crate::data::question::Question;
 use crate::data::route;

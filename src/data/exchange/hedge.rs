@@ -4,10 +4,10 @@
 
 use super::{Exchange, State};
 use crate::base::time::Moment;
-use crate::data::client::Failure;
 use crate::data::connecting::Connecting;
 use crate::data::context::Context;
 use crate::data::download::Incoming;
+use crate::data::failure::Failure;
 use crate::data::finish;
 use crate::data::upload::Sent;
 use crate::data::upstream;

@@ -1,8 +1,8 @@
 //! What an exchange has of its server, a lease and a connection, and how it gives them back.
 
 use super::Exchange;
-use crate::data::client::Failure;
 use crate::data::context::Context;
+use crate::data::failure::Failure;
 use crate::data::finish;
 use crate::http1::reason::Reason;
 use crate::policy::retry::Retry;

@@ -2,8 +2,8 @@
 
 use super::{Exchange, Flow, State};
 use crate::base::time::Moment;
-use crate::data::client::Failure;
 use crate::data::context::Context;
+use crate::data::failure::Failure;
 use crate::http1::reason::Reason;
 use crate::policy::admit::Admit;
 use crate::policy::backlog::Priority;

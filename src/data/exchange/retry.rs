@@ -1,8 +1,8 @@
 //! Whether a request is tried again, and where: the rules are in `policy::retry`, and here is what they ask for.
 
 use super::{Exchange, State, Tries};
-use crate::data::client::Failure;
 use crate::data::context::Context;
+use crate::data::failure::Failure;
 use crate::http1::reason::Reason;
 use crate::policy::retry::{self, Attempt, Phase, Retry};
 use crate::state::server::Lease;

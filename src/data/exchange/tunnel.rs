@@ -1,8 +1,9 @@
 //! How an exchange becomes a tunnel.
 
 use super::{Exchange, Flow};
-use crate::data::client::{Client, Failure};
+use crate::data::client::Client;
 use crate::data::context::Context;
+use crate::data::failure::Failure;
 use crate::data::finish;
 use crate::data::shared::Shared;
 use crate::data::tunnel::{Ends, Tunnel, TunnelPermit};

@@ -2,7 +2,8 @@
 
 use super::Upload;
 use crate::base::time::Moment;
-use crate::data::client::{Client, Failure};
+use crate::data::client::Client;
+use crate::data::failure::Failure;
 use crate::http1::body::Body;
 use crate::http1::framing::Framing;
 use crate::http1::reason::Reason;
