@@ -3,8 +3,8 @@
 //!
 //! | layer | files |
 //! |---|---|
-//! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`sleep`] (no work is left lying), [`called`] (a list without a lock while it is empty) |
-//! | 1 | [`transport`] and [`tls`], [`introduced`] (a PROXY header before everything else), [`secure`] (what is known of a TLS session), [`server_pool`], [`mailbox`] (how other threads call a connection), [`verify`] (passwords), [`phases`] (when an exchange did what), [`shared`] (what threads share) |
+//! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`carrier`] (what a transport is over), [`sleep`] (no work is left lying), [`called`] (a list without a lock while it is empty) |
+//! | 1 | [`transport`] and [`tls`], [`proxy_header`] (sent before everything else), [`secure`] (what is known of a TLS session), [`server_pool`], [`mailbox`] (how other threads call a connection), [`verify`] (passwords), [`phases`] (when an exchange did what), [`shared`] (what threads share) |
 //! | 2 | [`context`] (what a worker lends), [`client`], [`failure`] (of an attempt), [`connecting`] (to a server), [`meta`] (what is kept of a request), [`guard`] (what a request has to pass), [`upload`], [`download`], [`upstream`] (choose a server), [`asked`] (a request as its route sees it), [`route`] (which pool, and the head for it), [`question`] (may a request pass) |
 //! | 3 | [`exchange`], [`finish`] (count, log, tell health), [`tunnel`] |
 //! | 4 | [`h1`] (heads, keep-alive, closing) |
@@ -16,6 +16,7 @@ pub mod accept;
 pub mod asked;
 pub mod buffers;
 pub mod called;
+pub mod carrier;
 pub mod client;
 pub mod connecting;
 pub mod context;
@@ -25,12 +26,12 @@ pub mod failure;
 pub mod finish;
 pub mod guard;
 pub mod h1;
-pub mod introduced;
 pub mod listen;
 pub mod mailbox;
 pub mod meta;
 pub mod phases;
 pub mod poller;
+pub mod proxy_header;
 pub mod question;
 pub mod reload;
 pub mod route;

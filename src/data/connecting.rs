@@ -2,8 +2,8 @@
 
 use super::context::{Context, Target};
 use super::failure::Failure;
-use super::introduced::Introduced;
 use super::meta::Meta;
+use super::proxy_header::WithProxyHeader;
 use super::tls::Tls;
 use super::transport::Transport;
 use crate::base::time::Moment;
@@ -56,11 +56,11 @@ impl Connecting {
     }
 
     /// Where the server gets PROXY headers, the transport begins with one, about the client of this request.
-    pub fn introduced(&self, transport: Transport, meta: &Meta, live: &Live) -> Transport {
+    pub fn with_proxy_header(&self, transport: Transport, meta: &Meta, live: &Live) -> Transport {
         let Some(version) = self.settings.send_proxy else { return transport };
         let port = live.listener(meta.listener).and_then(|listener| listener.place.port());
         let header = proxy_protocol::written(version, meta.client_socket(), port.unwrap_or(0));
-        Transport::Introduced(Box::new(Introduced::new(transport, header)))
+        Transport::WithProxyHeader(Box::new(WithProxyHeader::new(transport, header)))
     }
 
     /// What was tried last is tried once more.

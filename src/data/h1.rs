@@ -37,7 +37,7 @@ pub struct Connection {
     /// The client's address, where a PROXY header named it.
     source: Option<SocketAddr>,
     /// The PROXY header that had to come first has come.
-    introduced: bool,
+    has_proxy_header: bool,
     /// Bytes of `client.input` that were looked at and are no whole head.
     seen: usize,
     /// Requests that were answered.
@@ -98,7 +98,10 @@ impl Connection {
 
     /// What stands for the client of a copied request: it takes every response, and waits for none.
     pub fn of_copy(exchange: Box<Exchange>, now: Moment) -> Self {
-        Connection { introduced: true, ..Connection::on(Transport::Discard, Phase::Exchange(exchange), now) }
+        Connection {
+            has_proxy_header: true,
+            ..Connection::on(Transport::Discard, Phase::Exchange(exchange), now)
+        }
     }
 
     /// Nothing is known of its client but the bytes.
@@ -109,7 +112,7 @@ impl Connection {
             peer: None,
             secure: None,
             source: None,
-            introduced: false,
+            has_proxy_header: false,
             seen: 0,
             requests: 0,
             since: now,

@@ -5,6 +5,7 @@
 mod slices;
 
 use super::buffers::BODY_BYTES;
+use super::carrier::Carrier;
 use super::socket::Then;
 use crate::state::tls::servers;
 use rustls::{Connection, Error};
@@ -24,18 +25,6 @@ const SMALL_RECORD: usize = 1300;
 
 thread_local! {
     static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVED_AT_ONCE]);
-}
-
-/// A stream of bytes that carries records, and never blocks.
-pub trait Carrier {
-    /// Receives what is there. `WouldBlock` when nothing is; 0 when the peer has ended its stream.
-    fn recv(&mut self, into: &mut [u8]) -> io::Result<usize>;
-    /// Sends what there is room for. `WouldBlock` when there is none.
-    fn send(&mut self, parts: &[IoSlice<'_>], then: Then) -> io::Result<usize>;
-    /// No more bytes will come from us.
-    fn finish_writing(&mut self);
-    /// Makes the close a reset.
-    fn reset_on_close(&mut self);
 }
 
 /// A session, and what carries it.

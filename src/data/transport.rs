@@ -3,11 +3,12 @@
 //! [`Transport`] is the one type that knows what carries the bytes: a socket, TLS over one, or in tests a simulated network.
 //! [`Stream`] adds what the poller reported, so that a call that cannot succeed is not made.
 
-use super::introduced::Introduced;
+use super::carrier::Carrier;
 use super::poller::{Poller, Ready, Token};
+use super::proxy_header::WithProxyHeader;
 use super::socket::{Socket, Then};
 use super::splice::{Pipe, Pipes};
-use super::tls::{Carrier, Tls};
+use super::tls::Tls;
 use rustls::Connection;
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
@@ -23,7 +24,7 @@ pub enum Transport {
     /// TLS over another one.
     Tls(Box<Tls<Transport>>),
     /// A new connection to a server that begins with a PROXY header.
-    Introduced(Box<Introduced<Transport>>),
+    WithProxyHeader(Box<WithProxyHeader<Transport>>),
     /// None: it is being changed for another one.
     Closed,
     /// Nothing comes from it, and what is sent to it is dropped: the client of a copied request.
@@ -38,7 +39,7 @@ impl Transport {
     fn plain(&self) -> Option<&Socket> {
         match self {
             Transport::Plain(socket) => Some(socket),
-            Transport::Introduced(introduced) => introduced.carrier().plain(),
+            Transport::WithProxyHeader(inner) => inner.carrier().plain(),
             Transport::Tls(_) | Transport::Closed | Transport::Discard => None,
             #[cfg(test)]
             Transport::Simulated(_) => None,
@@ -58,7 +59,7 @@ impl Transport {
         match self {
             Transport::Simulated(wire) => Some(wire),
             Transport::Tls(tls) => tls.carrier().wire(),
-            Transport::Introduced(introduced) => introduced.carrier().wire(),
+            Transport::WithProxyHeader(inner) => inner.carrier().wire(),
             _ => None,
         }
     }
@@ -90,7 +91,7 @@ impl Carrier for Transport {
         match self {
             Transport::Plain(socket) => socket.recv(into),
             Transport::Tls(tls) => tls.recv(into),
-            Transport::Introduced(introduced) => introduced.recv(into),
+            Transport::WithProxyHeader(inner) => inner.recv(into),
             Transport::Closed => Err(io::ErrorKind::NotConnected.into()),
             Transport::Discard => Ok(0),
             #[cfg(test)]
@@ -102,7 +103,7 @@ impl Carrier for Transport {
         match self {
             Transport::Plain(socket) => socket.send(parts, then),
             Transport::Tls(tls) => tls.send(parts, then),
-            Transport::Introduced(introduced) => introduced.send(parts, then),
+            Transport::WithProxyHeader(inner) => inner.send(parts, then),
             Transport::Closed => Err(io::ErrorKind::NotConnected.into()),
             Transport::Discard => Ok(parts.iter().map(|part| part.len()).sum()),
             #[cfg(test)]
@@ -114,7 +115,7 @@ impl Carrier for Transport {
         match self {
             Transport::Plain(socket) => socket.finish_writing(),
             Transport::Tls(tls) => tls.finish_writing(),
-            Transport::Introduced(introduced) => introduced.finish_writing(),
+            Transport::WithProxyHeader(inner) => inner.finish_writing(),
             Transport::Closed | Transport::Discard => {}
             #[cfg(test)]
             Transport::Simulated(wire) => wire.finish_writing(),
@@ -125,7 +126,7 @@ impl Carrier for Transport {
         match self {
             Transport::Plain(socket) => socket.reset_on_close(),
             Transport::Tls(tls) => tls.reset_on_close(),
-            Transport::Introduced(introduced) => introduced.reset_on_close(),
+            Transport::WithProxyHeader(inner) => inner.reset_on_close(),
             Transport::Closed | Transport::Discard => {}
             #[cfg(test)]
             Transport::Simulated(wire) => wire.reset_on_close(),

@@ -73,7 +73,7 @@ impl Exchange {
             };
             match connected {
                 Ok(transport) => {
-                    let transport = connecting.introduced(transport, &self.meta, &self.view.live);
+                    let transport = connecting.with_proxy_header(transport, &self.meta, &self.view.live);
                     let transport = secured(transport, server, cx)?;
                     return Ok(Some(cx.servers.insert(transport, server, self.owner.0)));
                 }

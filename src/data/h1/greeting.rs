@@ -68,7 +68,7 @@ impl Connection {
                 Ok(Moved::End) | Err(_) => return Some(Advance::Closed),
             }
             let bytes = std::mem::take(&mut self.client.input);
-            match self.introduce(&bytes) {
+            match self.skip_proxy_header(&bytes) {
                 Ok(Some(skipped)) => match bytes.get(skipped..).unwrap_or_default() {
                     [] => {}
                     records => match self.begin_tls(records, cx) {

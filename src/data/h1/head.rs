@@ -169,7 +169,7 @@ impl Connection {
 
     /// Looks at the input for a head.
     fn take_head(&mut self, bytes: &[u8], cx: &mut Context) -> Head {
-        let skipped = match self.introduce(bytes) {
+        let skipped = match self.skip_proxy_header(bytes) {
             Ok(Some(skipped)) => skipped,
             Ok(None) => {
                 self.seen = bytes.len();
@@ -212,17 +212,17 @@ impl Connection {
 
     /// Takes the PROXY header that must come first from the peers that the configuration names: its length, or `None`
     /// while there is more of it to come.
-    pub(super) fn introduce(&mut self, bytes: &[u8]) -> Result<Option<usize>, Reason> {
+    pub(super) fn skip_proxy_header(&mut self, bytes: &[u8]) -> Result<Option<usize>, Reason> {
         let senders = self.listener().and_then(|listener| listener.settings.proxy_protocol.as_ref());
         let Some(senders) = senders else { return Ok(Some(0)) };
         let peer = self.peer.map(|peer| peer.ip().to_canonical());
         // A peer on a Unix socket has no address that could be compared.
         let must = peer.is_none_or(|peer| senders.iter().any(|network| network.contains(peer)));
-        if self.introduced || !must {
+        if self.has_proxy_header || !must {
             return Ok(Some(0));
         }
         let Parsed::Complete(preamble) = proxy_protocol::parse(bytes)? else { return Ok(None) };
-        (self.source, self.introduced) = (preamble.source, true);
+        (self.source, self.has_proxy_header) = (preamble.source, true);
         Ok(Some(preamble.len))
     }
 }

@@ -1,20 +1,20 @@
 //! Layer 1: a new connection to a server that begins with a PROXY header, whatever follows.
 
+use super::carrier::Carrier;
 use super::socket::Then;
-use super::tls::Carrier;
 use std::io::{self, IoSlice};
 
 /// A transport, and what is left of the header that goes before everything else.
 #[derive(Debug)]
-pub struct Introduced<C: Carrier> {
+pub struct WithProxyHeader<C: Carrier> {
     carrier: C,
     header: Vec<u8>,
 }
 
-impl<C: Carrier> Introduced<C> {
+impl<C: Carrier> WithProxyHeader<C> {
     /// Of a connection on which nothing was sent.
     pub fn new(carrier: C, header: Vec<u8>) -> Self {
-        Introduced { carrier, header }
+        WithProxyHeader { carrier, header }
     }
 
     /// What carries it.
@@ -23,7 +23,7 @@ impl<C: Carrier> Introduced<C> {
     }
 }
 
-impl<C: Carrier> Carrier for Introduced<C> {
+impl<C: Carrier> Carrier for WithProxyHeader<C> {
     fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.carrier.recv(into)
     }
@@ -84,17 +84,17 @@ mod tests {
     #[test]
     fn the_header_goes_first_whatever_room_there_is() {
         for room in 1..=12 {
-            let mut introduced = Introduced::new(Narrow { room, sent: Vec::new() }, b"PROXY ".to_vec());
+            let mut stream = WithProxyHeader::new(Narrow { room, sent: Vec::new() }, b"PROXY ".to_vec());
             let mut count = 0;
             while count < 5 {
                 let rest = &b"GET /"[count..];
-                match introduced.send(&[IoSlice::new(rest)], Then::Open) {
+                match stream.send(&[IoSlice::new(rest)], Then::Open) {
                     Ok(sent) => count += sent,
                     Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
                 }
-                introduced.carrier.room = room;
+                stream.carrier.room = room;
             }
-            assert_eq!(introduced.carrier.sent, b"PROXY GET /", "{room}");
+            assert_eq!(stream.carrier.sent, b"PROXY GET /", "{room}");
         }
     }
 }
