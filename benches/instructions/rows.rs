@@ -6,7 +6,7 @@ use evenkeel::base::ids::RequestId;
 use evenkeel::base::time::Moment;
 use evenkeel::http1::body::Body;
 use evenkeel::http1::forward::{self, Hop, ResponseHop, Rewritten};
-use evenkeel::http1::framing::{Asked, Framing};
+use evenkeel::http1::framing::{Framing, Method};
 use evenkeel::http1::head::{self, Limits, Parsed, RequestHead, ResponseHead, Slots, Version};
 use evenkeel::policy::admit::{self, Codel};
 use evenkeel::policy::pick::Algorithm;
@@ -228,7 +228,7 @@ fn request<'s, 'b>(bytes: &'b [u8], limits: &Limits, slots: &'s mut Slots) -> Re
 }
 
 fn response_head<'s, 'b>(bytes: &'b [u8], limits: &Limits, slots: &'s mut Slots) -> ResponseHead<'s, 'b> {
-    match head::response(bytes, Asked::Other, limits, slots) {
+    match head::response(bytes, Method::Other, limits, slots) {
         Ok(Parsed::Complete(head)) => head,
         other => panic!("the response is complete and valid: {other:?}"),
     }

@@ -314,13 +314,13 @@ mod tests {
     use super::super::transport::Transport;
     use super::*;
     use crate::base::limits::Descriptors;
-    use crate::http1::framing::Asked;
+    use crate::http1::framing::Method;
     use crate::http1::head::{Limits, Version};
     use crate::http1::reason::Reason;
     use std::io::IoSlice;
 
     const CONTEXT: ResponseContext<'_> = ResponseContext {
-        asked: Asked::Other,
+        method: Method::Other,
         version: Version::Http11,
         upgrade: None,
         request_done: true,

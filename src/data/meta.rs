@@ -5,7 +5,7 @@ use super::secure::Secure;
 use crate::base::ids::{ListenerId, RequestId, TraceId};
 use crate::base::time::Moment;
 use crate::http1::client as forwarded;
-use crate::http1::framing::Asked;
+use crate::http1::framing::Method;
 use crate::http1::head::{RequestHead, Version};
 use crate::http1::malformed;
 use crate::http1::page::Form;
@@ -44,7 +44,7 @@ pub struct Meta {
     /// In which form it wants responses of our own.
     pub form: Form,
     /// HEAD: responses have no body.
-    pub asked: Asked,
+    pub method: Method,
     /// The client's version.
     pub version: Version,
     /// The client wants its connection to stay.
@@ -129,7 +129,7 @@ impl Meta {
             peer: sender.peer,
             peer_trusted: is_trusted,
             form: head.form,
-            asked: Asked::by(head.method),
+            method: Method::of(head.method),
             version: head.version,
             keep_alive: head.keep_alive,
             upgrade: head.upgrade,
@@ -180,7 +180,7 @@ impl Meta {
             peer: sender.peer,
             peer_trusted: is_trusted,
             form: Form::Text,
-            asked: if line.starts_with(b"HEAD ") { Asked::Head } else { Asked::Other },
+            method: if line.starts_with(b"HEAD ") { Method::Head } else { Method::Other },
             version: Version::Http11,
             keep_alive: false,
             upgrade: false,

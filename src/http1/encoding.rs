@@ -2,7 +2,7 @@
 //! and the encoder, which takes a body piece by piece.
 
 use super::fields::{Field, Fields, decimal, list, trim};
-use super::framing::{Asked, Framing};
+use super::framing::{Framing, Method};
 use super::head::{ResponseHead, Version};
 use super::names::Name;
 use flate2::write::GzEncoder;
@@ -76,13 +76,13 @@ impl Compression {
     }
 
     /// Whether responses like this one are compressed for clients that take a coding: what caches have to know, too.
-    pub fn suits(&self, head: &ResponseHead<'_, '_>, asked: Asked) -> bool {
+    pub fn suits(&self, head: &ResponseHead<'_, '_>, method: Method) -> bool {
         let mut suits = matches!(head.status, 200..=203 | 207..) && head.status != 304;
         suits &= match head.framing {
             Framing::Length(length) => length >= self.min_bytes.max(1),
             Framing::Chunked | Framing::UntilClose => true,
             Framing::None => {
-                asked == Asked::Head && head.declared_length.is_none_or(|length| length >= self.min_bytes)
+                method == Method::Head && head.declared_length.is_none_or(|length| length >= self.min_bytes)
             }
         };
         if !suits {
@@ -130,8 +130,8 @@ impl Compression {
 }
 
 /// Whether this response is sent in a coding: it suits, its client takes one, and the body can be sent in chunks.
-pub fn may_encode(suits: bool, asked: Asked, client: Version) -> bool {
-    suits && asked != Asked::Head && client == Version::Http11
+pub fn may_encode(suits: bool, method: Method, client: Version) -> bool {
+    suits && method != Method::Head && client == Version::Http11
 }
 
 /// Whether `Vary` says already that the response depends on what the client accepts.
@@ -326,20 +326,20 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_suits(asked: Asked, came: &str, expected: bool) {
+    fn check_suits(method: Method, came: &str, expected: bool) {
         let text = format!("HTTP/1.1 {}\r\n\r\n", came.replace('|', "\r\n"));
         let mut slots = Slots::new();
         let Ok(Parsed::Complete(head)) =
-            head::response(text.as_bytes(), asked, &Limits::default(), &mut slots)
+            head::response(text.as_bytes(), method, &Limits::default(), &mut slots)
         else {
             panic!("{text}")
         };
-        assert_eq!(rules().suits(&head, asked), expected, "{came}");
+        assert_eq!(rules().suits(&head, method), expected, "{came}");
     }
 
     #[test]
     fn responses_are_compressed_once_and_where_it_is_worth_it() {
-        let get = Asked::Other;
+        let get = Method::Other;
         check_suits(get, "200 OK|Content-Type: text/html; charset=utf-8|Content-Length: 100", true);
         check_suits(get, "200 OK|Content-Type: Application/JSON|Transfer-Encoding: chunked", true);
         check_suits(get, "200 OK|Content-Type: text/css", true);
@@ -359,13 +359,13 @@ mod tests {
         check_suits(get, "206 Partial Content|Content-Type: text/html|Content-Length: 1000", false);
         check_suits(get, "204 No Content|Content-Type: text/html", false);
         check_suits(get, "304 Not Modified|Content-Type: text/html", false);
-        check_suits(Asked::Head, "200 OK|Content-Type: text/html|Content-Length: 1000", true);
+        check_suits(Method::Head, "200 OK|Content-Type: text/html|Content-Length: 1000", true);
     }
 
     #[test]
     fn a_tag_that_cannot_become_weak_keeps_the_content_as_it_is() {
         let suits = |tags: &str, expected| {
-            check_suits(Asked::Other, &format!("200 OK|Content-Type: text/html{tags}"), expected);
+            check_suits(Method::Other, &format!("200 OK|Content-Type: text/html{tags}"), expected);
         };
         for tag in ["\"123\"", "W/\"456\"", "\"W/789\"", "\"\"", "W/\"\""] {
             suits(&format!("|ETag: {tag}"), true);
@@ -389,10 +389,10 @@ mod tests {
 
     #[test]
     fn a_response_to_head_or_for_an_old_client_is_not_encoded() {
-        assert!(may_encode(true, Asked::Other, Version::Http11));
-        assert!(!may_encode(true, Asked::Head, Version::Http11));
-        assert!(!may_encode(true, Asked::Other, Version::Http10));
-        assert!(!may_encode(false, Asked::Other, Version::Http11));
+        assert!(may_encode(true, Method::Other, Version::Http11));
+        assert!(!may_encode(true, Method::Head, Version::Http11));
+        assert!(!may_encode(true, Method::Other, Version::Http10));
+        assert!(!may_encode(false, Method::Other, Version::Http11));
     }
 
     #[test]

@@ -19,24 +19,21 @@ pub enum Framing {
     UntilClose,
 }
 
-/// The method of the request of a response, as far as it matters for framing (RFC 9112 section 6.3).
+/// A request's method, as far as the framing of its response depends on it (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum Method {
     /// HEAD: the response never has a body.
     Head,
-    /// CONNECT: a 2xx opens a tunnel.
-    Connect,
     /// Any other method.
     Other,
 }
 
-impl Asked {
-    /// The meaning of a request's method for the framing of its response. Methods are case-sensitive.
-    pub fn by(method: &[u8]) -> Asked {
-        match method {
-            b"HEAD" => Asked::Head,
-            b"CONNECT" => Asked::Connect,
-            _ => Asked::Other,
+impl Method {
+    /// By its name, whose case matters.
+    pub fn of(name: &[u8]) -> Method {
+        match name {
+            b"HEAD" => Method::Head,
+            _ => Method::Other,
         }
     }
 }
@@ -88,11 +85,15 @@ pub fn request(version: Version, claims: &Claims<'_>) -> Result<Framing, Reason>
     }
 }
 
-/// The framing of a response. HEAD, 204, 304, 1xx and 2xx to CONNECT have no body, whatever their fields claim (RFC
-/// 9112 section 6.3, rules 1 and 2).
-pub fn response(asked: Asked, status: u16, version: Version, claims: &Claims<'_>) -> Result<Framing, Reason> {
-    if matches!((asked, status), (Asked::Head, _) | (_, 100..=199 | 204 | 304) | (Asked::Connect, 200..=299))
-    {
+/// The framing of a response. HEAD, 204, 304 and 1xx have no body, whatever their fields claim (RFC 9112 section
+/// 6.3, rule 1; no CONNECT is forwarded).
+pub fn response(
+    method: Method,
+    status: u16,
+    version: Version,
+    claims: &Claims<'_>,
+) -> Result<Framing, Reason> {
+    if method == Method::Head || matches!(status, 100..=199 | 204 | 304) {
         return Ok(Framing::None);
     }
     match request(version, claims).map_err(|_| Reason::BadResponse)? {
@@ -139,7 +140,7 @@ mod tests {
             Framing::None => Framing::UntilClose,
             framing => framing,
         });
-        assert_eq!(response(Asked::Other, 200, Version::Http11, &claims(fields)), of_response);
+        assert_eq!(response(Method::Other, 200, Version::Http11, &claims(fields)), of_response);
     }
 
     #[test]
@@ -192,24 +193,22 @@ mod tests {
     fn http_1_0_has_no_codings() {
         let coded = claims(&[(TE, "chunked")]);
         assert_eq!(request(Version::Http10, &coded), Err(BadTransferEncoding));
-        assert_eq!(response(Asked::Other, 200, Version::Http10, &coded), Err(BadResponse));
+        assert_eq!(response(Method::Other, 200, Version::Http10, &coded), Err(BadResponse));
         assert_eq!(request(Version::Http10, &claims(&[(CL, "3")])), Ok(Framing::Length(3)));
     }
 
     #[test]
     fn responses_without_a_body() {
-        let check = |asked, status, expected| {
+        let check = |method, status, expected| {
             for fields in [&[][..], &[(CL, "5")], &[(TE, "chunked")]] {
-                let framing = response(asked, status, Version::Http11, &claims(fields)).unwrap();
-                assert_eq!(framing == Framing::None, expected, "{asked:?} {status} {fields:?}");
+                let framing = response(method, status, Version::Http11, &claims(fields)).unwrap();
+                assert_eq!(framing == Framing::None, expected, "{method:?} {status} {fields:?}");
             }
         };
-        [100, 101, 103, 199, 204, 304].into_iter().for_each(|status| check(Asked::Other, status, true));
+        [100, 101, 103, 199, 204, 304].into_iter().for_each(|status| check(Method::Other, status, true));
         [200, 201, 205, 206, 301, 303, 305, 404, 500, 999]
             .into_iter()
-            .for_each(|status| check(Asked::Other, status, false));
-        [200, 204, 304, 404, 500].into_iter().for_each(|status| check(Asked::Head, status, true));
-        [200, 299, 204].into_iter().for_each(|status| check(Asked::Connect, status, true));
-        [300, 407, 502].into_iter().for_each(|status| check(Asked::Connect, status, false));
+            .for_each(|status| check(Method::Other, status, false));
+        [200, 204, 304, 404, 500].into_iter().for_each(|status| check(Method::Head, status, true));
     }
 }

@@ -4,7 +4,7 @@
 use super::body::Body;
 use super::connection::Options;
 use super::fields::{Claim, decimal, list};
-use super::framing::{self, Asked, Claims, Framing};
+use super::framing::{self, Claims, Framing, Method};
 use super::names::Name;
 use super::page::Form;
 use super::reason::Reason;
@@ -218,7 +218,7 @@ pub fn request<'s, 'b>(
 /// [`Reason::ResponseTooManyHeaders`] or [`Reason::BadResponse`].
 pub fn response<'s, 'b>(
     bytes: &'b [u8],
-    asked: Asked,
+    method: Method,
     limits: &Limits,
     slots: &'s mut Slots,
 ) -> Result<Parsed<ResponseHead<'s, 'b>>, Reason> {
@@ -236,7 +236,7 @@ pub fn response<'s, 'b>(
     };
     let head = bytes.get(..len).unwrap_or_default();
     let fields = Fields { head, first: line.end, spans: &slots.spans };
-    understand_response(&line, asked, fields).map(Parsed::Complete)
+    understand_response(&line, method, fields).map(Parsed::Complete)
 }
 
 /// Whether another parse is worth its cost: `seen` bytes have been parsed without completing a head, more may have
@@ -368,7 +368,7 @@ fn understand<'s, 'b>(
 
 fn understand_response<'s, 'b>(
     line: &scan::StatusLine<'b>,
-    asked: Asked,
+    method: Method,
     fields: Fields<'s, 'b>,
 ) -> Result<ResponseHead<'s, 'b>, Reason> {
     let version = Version::of(line.minor);
@@ -388,8 +388,8 @@ fn understand_response<'s, 'b>(
     if options.is_excessive() {
         return Err(Reason::BadResponse);
     }
-    let framing = framing::response(asked, line.status, version, &claims)?;
-    let bodiless = line.status == 304 || asked == Asked::Head && line.status >= 200 && line.status != 204;
+    let framing = framing::response(method, line.status, version, &claims)?;
+    let bodiless = line.status == 304 || method == Method::Head && line.status >= 200 && line.status != 204;
     // Where there can be no body, contradictions are ignored; but such a connection is not reused.
     let is_sound = framing::request(version, &claims).is_ok();
     Ok(ResponseHead {

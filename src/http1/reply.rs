@@ -253,7 +253,7 @@ fn json<'a>(told: &Told<'a>) -> [Part<'a>; 10] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http1::framing::Asked;
+    use crate::http1::framing::Method;
     use crate::http1::head::{Limits, Parsed, Slots, request, response};
 
     const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -303,7 +303,7 @@ mod tests {
                 assert_eq!((bare, nothing.as_str()), (head.clone(), ""));
                 let bytes = format!("{head}\r\n");
                 let mut slots = Slots::new();
-                let parsed = response(bytes.as_bytes(), Asked::Other, &Limits::default(), &mut slots);
+                let parsed = response(bytes.as_bytes(), Method::Other, &Limits::default(), &mut slots);
                 assert!(matches!(parsed, Ok(Parsed::Complete(head)) if head.status == reason.status()));
             }
         }

@@ -24,7 +24,7 @@ impl Offer {
 #[cfg(test)]
 mod tests {
     use super::super::fields::Slots;
-    use super::super::framing::Asked;
+    use super::super::framing::Method;
     use super::super::head::{self, Limits, Parsed};
     use super::*;
 
@@ -39,7 +39,7 @@ mod tests {
                 panic!("{request}")
             };
             let Ok(Parsed::Complete(response)) =
-                head::response(response.as_bytes(), Asked::Other, &limits, &mut others)
+                head::response(response.as_bytes(), Method::Other, &limits, &mut others)
             else {
                 panic!("{response}")
             };

@@ -11,7 +11,7 @@ use evenkeel::base::ids::RequestId;
 use evenkeel::http1::body::{Body, CHUNK_HEAD_MAX, chunk_head};
 use evenkeel::http1::client::client_address;
 use evenkeel::http1::forward::{self, Hop, ResponseHop, Rewritten};
-use evenkeel::http1::framing::{Asked, Framing};
+use evenkeel::http1::framing::{Framing, Method};
 use evenkeel::http1::head::{self, Limits, Parsed, RequestHead, Slots, Version, may_be_complete};
 use evenkeel::http1::names::Name;
 use evenkeel::http1::proxy_protocol::{self, PREAMBLE_MAX, Preamble};
@@ -36,8 +36,8 @@ pub fn request_verdict(bytes: &[u8]) -> Verdict {
 }
 
 /// What the codec says of a response head.
-pub fn response_verdict(bytes: &[u8], asked: Asked) -> Verdict {
-    Ok(match head::response(bytes, asked, &LIMITS, &mut Slots::new())? {
+pub fn response_verdict(bytes: &[u8], method: Method) -> Verdict {
+    Ok(match head::response(bytes, method, &LIMITS, &mut Slots::new())? {
         Parsed::Complete(head) => Some(head.len),
         Parsed::Partial => None,
     })
@@ -55,10 +55,10 @@ pub fn request(bytes: &[u8]) {
 
 /// A response head, likewise.
 pub fn response(bytes: &[u8]) {
-    for asked in [Asked::Other, Asked::Head, Asked::Connect] {
-        same_for_any_split(bytes, |bytes| response_verdict(bytes, asked));
+    for method in [Method::Other, Method::Head] {
+        same_for_any_split(bytes, |bytes| response_verdict(bytes, method));
         let mut slots = Slots::new();
-        let Ok(Parsed::Complete(head)) = head::response(bytes, asked, &LIMITS, &mut slots) else { continue };
+        let Ok(Parsed::Complete(head)) = head::response(bytes, method, &LIMITS, &mut slots) else { continue };
         let framing = head.framing;
         let told = head.declared_length.filter(|_| framing == Framing::None);
         let mut out = Vec::new();
@@ -69,7 +69,7 @@ pub fn response(bytes: &[u8]) {
         let expected = told.map_or(framing, Framing::Length);
         assert_eq!(strict.framing(), if expected == Framing::UntilClose { Framing::None } else { expected });
         let mut slots = Slots::new();
-        let Ok(Parsed::Complete(again)) = head::response(&out, asked, &WIDE, &mut slots) else {
+        let Ok(Parsed::Complete(again)) = head::response(&out, method, &WIDE, &mut slots) else {
             panic!("{out:?}")
         };
         assert_eq!(
@@ -170,7 +170,7 @@ pub fn request_message(bytes: &[u8]) {
 /// A whole response, likewise; one until the close goes on chunked.
 pub fn response_message(bytes: &[u8]) {
     let mut slots = Slots::new();
-    let parsed = head::response(bytes, Asked::Other, &LIMITS, &mut slots);
+    let parsed = head::response(bytes, Method::Other, &LIMITS, &mut slots);
     let Ok(Parsed::Complete(head)) = parsed else { return };
     let Some((payload, trailers)) = read_body(head.body(), &bytes[head.len..]) else { return };
     let framing = if head.framing == Framing::UntilClose { Framing::Chunked } else { head.framing };

@@ -37,7 +37,7 @@ fn heads() {
         checks::response_message(bytes);
         match kind {
             "request" => checks::request_verdict(bytes),
-            "response" => checks::response_verdict(bytes, evenkeel::http1::framing::Asked::Other),
+            "response" => checks::response_verdict(bytes, evenkeel::http1::framing::Method::Other),
             other => panic!("{other}: request or response"),
         }
     });

@@ -2,7 +2,7 @@
 
 use crate::http1::encoding::{Coding, Compression};
 use crate::http1::forward::{Edits, ResponseHop};
-use crate::http1::framing::{Asked, Framing};
+use crate::http1::framing::{Framing, Method};
 use crate::http1::head::{Limits, Version};
 use crate::http1::page::Form;
 use crate::http1::upgrade::Offer;
@@ -15,7 +15,7 @@ use crate::state::session::Sessions;
 #[derive(Clone, Copy)]
 pub struct ResponseContext<'a> {
     /// The request's method, as far as framing cares.
-    pub asked: Asked,
+    pub method: Method,
     /// The client's version.
     pub version: Version,
     /// The protocols that the client offers to switch to, if any.

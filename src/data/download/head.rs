@@ -12,7 +12,7 @@ use crate::http1::body::Body;
 use crate::http1::encoding::{self, Coding, Encoder};
 use crate::http1::event_stream::{self, Events};
 use crate::http1::forward::{self, ResponseHop};
-use crate::http1::framing::{Asked, Framing};
+use crate::http1::framing::{Framing, Method};
 use crate::http1::head::{self, Parsed, ResponseHead, Version};
 use crate::http1::names::Name;
 use crate::http1::reason::Reason;
@@ -168,7 +168,7 @@ impl Download {
         if context.reused && bytes.starts_with(b"\r\n") {
             return Ok(Found::Nothing(2));
         }
-        let parsed = head::response(bytes, context.asked, context.limits, &mut scratch.slots);
+        let parsed = head::response(bytes, context.method, context.limits, &mut scratch.slots);
         let head = match parsed.map_err(Failure::last)? {
             Parsed::Partial => return Ok(Found::Part),
             Parsed::Complete(head) => head,
@@ -233,7 +233,7 @@ impl Download {
         self.note_told(head, context);
         if page_type.is_some() {
             self.events = None;
-            let written = if context.asked == Asked::Head { &[] } else { &page[..] };
+            let written = if context.method == Method::Head { &[] } else { &page[..] };
             reply.extend_from_slice(written);
             return Found::Page { len: head.len, page: written.len() };
         }
@@ -254,9 +254,9 @@ impl Download {
     ) -> Compressed {
         self.encoder = None;
         let Some((compression, taken)) = context.compression else { return Compressed::default() };
-        let suits = head.status >= 200 && !is_page && compression.suits(head, context.asked);
+        let suits = head.status >= 200 && !is_page && compression.suits(head, context.method);
         let renews = compression.renews(head);
-        let coding = taken.filter(|_| encoding::may_encode(suits, context.asked, context.version));
+        let coding = taken.filter(|_| encoding::may_encode(suits, context.method, context.version));
         // Without memory for it the body is sent as it is.
         self.encoder = coding.and_then(|coding| Encoder::new(coding).ok().map(Box::new));
         Compressed {

@@ -3,7 +3,7 @@
 use super::{Exchange, load};
 use crate::base::time::Moment;
 use crate::data::context::Context;
-use crate::http1::framing::Asked;
+use crate::http1::framing::Method;
 
 impl Exchange {
     /// The final response has begun. The server's time is what it takes once it has all of the request.
@@ -45,7 +45,7 @@ impl Exchange {
         let status = self.download.status();
         let Some(expect) = &self.view.live.config.pool(self.pool).expect else { return Some(status < 500) };
         let is_expected = expect.has_status(status);
-        let may_be_empty = self.meta.asked == Asked::Head || matches!(status, 204 | 205 | 304);
+        let may_be_empty = self.meta.method == Method::Head || matches!(status, 204 | 205 | 304);
         let wants_body = expect.body && status < 400 && !may_be_empty;
         match (is_expected, self.download.is_empty(), self.download.is_received()) {
             (true, true, false) if wants_body => None,

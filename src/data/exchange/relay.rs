@@ -209,7 +209,7 @@ impl Exchange {
         let way = self.way.as_deref().filter(|way| way.edits_responses() && !asks);
         let edits = way.map(|way| way.response_edits(server));
         let context = ResponseContext {
-            asked: self.meta.asked,
+            method: self.meta.method,
             version: self.meta.version,
             upgrade: self.tunnel.as_ref().map(|asked| &asked.offer).filter(|_| !asks),
             request_done: self.upload.is_done(),

@@ -4,7 +4,7 @@ use super::{Exchange, State};
 use crate::data::context::Context;
 use crate::data::{route, upstream};
 use crate::http1::challenge;
-use crate::http1::framing::Asked;
+use crate::http1::framing::Method;
 use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
 use crate::http1::reply::{self, Fixed, LastHop, Reply};
@@ -46,7 +46,7 @@ impl Exchange {
             form: self.meta.form,
             page: pages.and_then(|pages| pages.page(reason, is_empty)),
             details: pages.is_some_and(|pages| pages.details),
-            head_only: self.meta.asked == Asked::Head,
+            head_only: self.meta.method == Method::Head,
             keep_alive: keeps,
             date: &cx.date.1,
             retry_after: u32::try_from(challenge::seconds(rejected.retry_after)).unwrap_or(u32::MAX),
@@ -63,7 +63,7 @@ impl Exchange {
             status: response.status,
             headers: &response.headers,
             body: &response.body,
-            head_only: self.meta.asked == Asked::Head,
+            head_only: self.meta.method == Method::Head,
             keep_alive: keeps,
             date: &cx.date.1,
         };

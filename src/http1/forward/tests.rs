@@ -1,7 +1,7 @@
 //! Tables of what is forwarded of a head in both directions, and what is not.
 
 use super::*;
-use crate::http1::framing::Asked;
+use crate::http1::framing::Method;
 use crate::http1::head::{self, Limits, Parsed, Slots};
 
 const LIMITS: Limits = Limits { head: 16_384, headers: 100, uri: 8192, trace: true };
@@ -172,14 +172,14 @@ fn a_trace_is_passed_on_or_begun() {
 fn what_we_encode_says_so() {
     let hop = ResponseHop { coding: Some(Coding::Gzip), varies: true, ..response_hop(Framing::Chunked) };
     responded(
-        Asked::Other,
+        Method::Other,
         &hop,
         "200 OK|ETag: \"a\"|Accept-Ranges: bytes|A: 1|Digest: x|Content-Length: 3",
         "200 OK|ETag: W/\"a\"|A: 1|Via: 1.1 ek|Content-Encoding: gzip|Vary: Accept-Encoding|Transfer-Encoding: chunked",
     );
     let plain = ResponseHop { varies: true, ..response_hop(Framing::Length(3)) };
     responded(
-        Asked::Other,
+        Method::Other,
         &plain,
         "200 OK|ETag: \"a\"|Content-Length: 3",
         "200 OK|ETag: \"a\"|Via: 1.1 ek|Vary: Accept-Encoding|Content-Length: 3",
@@ -193,7 +193,7 @@ fn without_a_pseudonym_there_is_no_via() {
     assert_eq!(goes.matches("Via:").count(), 1, "{goes}");
     let quiet = ResponseHop { pseudonym: "", request_id: Some(b"id-1"), ..response_hop(Framing::Length(3)) };
     responded(
-        Asked::Other,
+        Method::Other,
         &quiet,
         "200 OK|X-Request-Id: theirs|Content-Length: 3",
         "200 OK|X-Request-Id: id-1|Content-Length: 3",
@@ -255,10 +255,10 @@ fn loops() {
 }
 
 #[track_caller]
-fn responded(asked: Asked, hop: &ResponseHop<'_>, came: &str, goes: &str) {
+fn responded(method: Method, hop: &ResponseHop<'_>, came: &str, goes: &str) {
     let came = format!("HTTP/1.1 {}\r\n\r\n", came.replace('|', "\r\n"));
     let mut slots = Slots::new();
-    let Ok(Parsed::Complete(head)) = head::response(came.as_bytes(), asked, &LIMITS, &mut slots) else {
+    let Ok(Parsed::Complete(head)) = head::response(came.as_bytes(), method, &LIMITS, &mut slots) else {
         panic!("{came}")
     };
     let mut out = Vec::new();
@@ -289,7 +289,8 @@ fn response_hop(framing: Framing) -> ResponseHop<'static> {
 
 #[test]
 fn responses_go_on() {
-    let check = |framing, came: &str, goes: &str| responded(Asked::Other, &response_hop(framing), came, goes);
+    let check =
+        |framing, came: &str, goes: &str| responded(Method::Other, &response_hop(framing), came, goes);
     check(
         Framing::Length(3),
         "200 OK|b:1|A:  2|Content-Length: 3|b: 3",
@@ -338,7 +339,7 @@ fn responses_go_on() {
 #[test]
 fn responses_say_what_we_add() {
     responded(
-        Asked::Head,
+        Method::Head,
         &response_hop(Framing::None),
         "200 OK|Content-Length: 5",
         "200 OK|Via: 1.1 ek|Content-Length: 5",
@@ -350,27 +351,27 @@ fn responses_say_what_we_add() {
         ..response_hop(Framing::UntilClose)
     };
     responded(
-        Asked::Other,
+        Method::Other,
         &dated,
         "200 OK|X-Served-By: c",
         "200 OK|Date: now|Via: 1.1 ek|X-Served-By: s|Connection: close",
     );
     responded(
-        Asked::Other,
+        Method::Other,
         &dated,
         "200 OK|date: x",
         "200 OK|date: x|Via: 1.1 ek|X-Served-By: s|Connection: close",
     );
     responded(
-        Asked::Other,
+        Method::Other,
         &dated,
         "200 OK|date: x|Connection: Date, x-a|X-A: 1|X-B: 1",
         "200 OK|X-B: 1|Date: now|Via: 1.1 ek|X-Served-By: s|Connection: close",
     );
-    responded(Asked::Other, &dated, "100 Continue", "100 Continue|Via: 1.1 ek");
+    responded(Method::Other, &dated, "100 Continue", "100 Continue|Via: 1.1 ek");
     let old = ResponseHop { client: Version::Http10, ..response_hop(Framing::Length(1)) };
     responded(
-        Asked::Other,
+        Method::Other,
         &old,
         "200 OK|Content-Length: 1",
         "200 OK|Via: 1.1 ek|Content-Length: 1|Connection: keep-alive",

@@ -403,10 +403,10 @@ fn max_forwards_counts_for_two_methods() {
     assert_eq!(request(body.as_bytes(), &limits, &mut Slots::new()).err(), Some(TraceRejected));
 }
 
-/// The parsed properties of a response to `asked`; None when it is rejected.
-fn response_of(asked: Asked, bytes: &[u8]) -> Option<String> {
+/// The parsed properties of a response to `method`; None when it is rejected.
+fn response_of(method: Method, bytes: &[u8]) -> Option<String> {
     let mut slots = Slots::new();
-    let parsed = response(bytes, asked, &LIMITS, &mut slots);
+    let parsed = response(bytes, method, &LIMITS, &mut slots);
     match parsed {
         Ok(Parsed::Partial) => Some("partial".into()),
         Ok(Parsed::Complete(head)) => {
@@ -429,7 +429,7 @@ fn responses_may_have_more_than_requests() {
     let check = |fields: String, expected: Option<Reason>| {
         let bytes = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
         let mut slots = Slots::new();
-        let found = response(bytes.as_bytes(), Asked::Other, &limits, &mut slots);
+        let found = response(bytes.as_bytes(), Method::Other, &limits, &mut slots);
         assert!(!matches!(found, Ok(Parsed::Partial)));
         assert_eq!(found.err(), expected, "{} bytes", bytes.len());
     };
@@ -446,38 +446,38 @@ fn responses_may_have_more_than_requests() {
 
 #[test]
 fn good_responses() {
-    let check = |asked, head: &str, expected: &str| {
+    let check = |method, head: &str, expected: &str| {
         let bytes = format!("{head}\r\n\r\n");
-        assert_eq!(response_of(asked, bytes.as_bytes()).as_deref(), Some(expected), "{head:?}");
+        assert_eq!(response_of(method, bytes.as_bytes()).as_deref(), Some(expected), "{head:?}");
         for end in 0..bytes.len() {
             assert_eq!(
-                response_of(asked, &bytes.as_bytes()[..end]).as_deref(),
+                response_of(method, &bytes.as_bytes()[..end]).as_deref(),
                 Some("partial"),
                 "{head:?} {end}"
             );
         }
     };
-    check(Asked::Other, "HTTP/1.1 200 OK\r\nContent-Length: 3", "200 \"OK\" Length(3) keep");
-    check(Asked::Other, "HTTP/1.1 200 \r\nTransfer-Encoding: chunked", "200 \"\" Chunked keep");
-    check(Asked::Other, "HTTP/1.1 200\r\nContent-Length: 0", "200 \"\" Length(0) keep");
-    check(Asked::Other, "HTTP/1.1 200 No\tt F\u{fc}r", "200 \"No\\tt Für\" UntilClose");
-    check(Asked::Other, "HTTP/1.0 200 OK\r\nContent-Length: 3", "200 \"OK\" Length(3)");
+    check(Method::Other, "HTTP/1.1 200 OK\r\nContent-Length: 3", "200 \"OK\" Length(3) keep");
+    check(Method::Other, "HTTP/1.1 200 \r\nTransfer-Encoding: chunked", "200 \"\" Chunked keep");
+    check(Method::Other, "HTTP/1.1 200\r\nContent-Length: 0", "200 \"\" Length(0) keep");
+    check(Method::Other, "HTTP/1.1 200 No\tt F\u{fc}r", "200 \"No\\tt Für\" UntilClose");
+    check(Method::Other, "HTTP/1.0 200 OK\r\nContent-Length: 3", "200 \"OK\" Length(3)");
     check(
-        Asked::Other,
+        Method::Other,
         "HTTP/1.0 200 OK\r\nContent-Length: 3\r\nConnection: keep-alive",
         "200 \"OK\" Length(3) keep",
     );
-    check(Asked::Other, "HTTP/1.3 200 OK\r\nContent-Length: 3\r\nConnection: close", "200 \"OK\" Length(3)");
-    check(Asked::Other, "HTTP/1.1 100 Continue", "100 \"Continue\" None keep");
-    check(Asked::Other, "HTTP/1.1 101 Switching", "101 \"Switching\" None");
-    check(Asked::Other, "HTTP/1.1 204 X\r\nContent-Length: 5", "204 \"X\" None");
-    check(Asked::Other, "HTTP/1.1 204 X\r\nTransfer-Encoding: chunked", "204 \"X\" None");
-    check(Asked::Other, "HTTP/1.1 204 X\r\nContent-Length: 0", "204 \"X\" None keep");
-    check(Asked::Other, "HTTP/1.1 304 X\r\nContent-Length: 5", "304 \"X\" None keep told=5");
-    check(Asked::Head, "HTTP/1.1 200 X\r\nContent-Length: 5", "200 \"X\" None keep told=5");
-    check(Asked::Head, "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked", "200 \"X\" None keep");
-    check(Asked::Head, "HTTP/1.1 204 X\r\nContent-Length: 5", "204 \"X\" None");
-    check(Asked::Other, "HTTP/1.1 999 X\r\nA : 1\r\nContent-Length: 1", "999 \"X\" Length(1) keep");
+    check(Method::Other, "HTTP/1.3 200 OK\r\nContent-Length: 3\r\nConnection: close", "200 \"OK\" Length(3)");
+    check(Method::Other, "HTTP/1.1 100 Continue", "100 \"Continue\" None keep");
+    check(Method::Other, "HTTP/1.1 101 Switching", "101 \"Switching\" None");
+    check(Method::Other, "HTTP/1.1 204 X\r\nContent-Length: 5", "204 \"X\" None");
+    check(Method::Other, "HTTP/1.1 204 X\r\nTransfer-Encoding: chunked", "204 \"X\" None");
+    check(Method::Other, "HTTP/1.1 204 X\r\nContent-Length: 0", "204 \"X\" None keep");
+    check(Method::Other, "HTTP/1.1 304 X\r\nContent-Length: 5", "304 \"X\" None keep told=5");
+    check(Method::Head, "HTTP/1.1 200 X\r\nContent-Length: 5", "200 \"X\" None keep told=5");
+    check(Method::Head, "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked", "200 \"X\" None keep");
+    check(Method::Head, "HTTP/1.1 204 X\r\nContent-Length: 5", "204 \"X\" None");
+    check(Method::Other, "HTTP/1.1 999 X\r\nA : 1\r\nContent-Length: 1", "999 \"X\" Length(1) keep");
 }
 
 #[test]
@@ -546,12 +546,12 @@ fn bad_responses() {
     let long = format!("HTTP/1.1 200 OK\r\nA: {}", "a".repeat(400));
     let http10 = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked".to_string();
     for bad in lengths.into_iter().chain(codings).map(with_field).chain([http10]) {
-        assert_eq!(response_of(Asked::Other, format!("{bad}\r\n\r\n").as_bytes()), None, "{bad:?}");
-        assert!(response_of(Asked::Head, format!("{bad}\r\n\r\n").as_bytes()).is_some(), "{bad:?}");
+        assert_eq!(response_of(Method::Other, format!("{bad}\r\n\r\n").as_bytes()), None, "{bad:?}");
+        assert!(response_of(Method::Head, format!("{bad}\r\n\r\n").as_bytes()).is_some(), "{bad:?}");
     }
     for bad in lines.chain(fields).chain([long]) {
-        assert_eq!(response_of(Asked::Other, format!("{bad}\r\n\r\n").as_bytes()), None, "{bad:?}");
-        assert_eq!(response_of(Asked::Head, format!("{bad}\r\n\r\n").as_bytes()), None, "{bad:?}");
+        assert_eq!(response_of(Method::Other, format!("{bad}\r\n\r\n").as_bytes()), None, "{bad:?}");
+        assert_eq!(response_of(Method::Head, format!("{bad}\r\n\r\n").as_bytes()), None, "{bad:?}");
     }
 }
 
@@ -579,7 +579,7 @@ fn trailers_that_connection_nominates_do_not_go_on() {
         let limits = Limits::default();
         let (mut slots, mut other_slots) = (Slots::new(), Slots::new());
         let request = request(bytes[0].as_bytes(), &limits, &mut slots);
-        let response = response(bytes[1].as_bytes(), Asked::Other, &limits, &mut other_slots);
+        let response = response(bytes[1].as_bytes(), Method::Other, &limits, &mut other_slots);
         let (Ok(Parsed::Complete(request)), Ok(Parsed::Complete(response))) = (request, response) else {
             panic!("{fields}")
         };
