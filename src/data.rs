@@ -5,7 +5,7 @@
 //! |---|---|
 //! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`carrier`] (what a transport is over), [`sleep`] (no work is left lying), [`called`] (a list without a lock while it is empty) |
 //! | 1 | [`transport`] and [`tls`], [`proxy_header`] (sent before everything else), [`secure`] (what is known of a TLS session), [`server_pool`], [`mailbox`] (how other threads call a connection), [`verify`] (passwords), [`phases`] (when an exchange did what), [`shared`] (what threads share) |
-//! | 2 | [`context`] (what a worker lends), [`client`], [`failure`] (of an attempt), [`connecting`] (to a server), [`meta`] (what is kept of a request), [`guard`] (what a request has to pass), [`upload`], [`download`], [`upstream`] (choose a server), [`asked`] (a request as its route sees it), [`route`] (which pool, and the head for it), [`question`] (may a request pass) |
+//! | 2 | [`context`] (what a worker lends), [`client`], [`failure`] (of an attempt), [`connecting`] (to a server), [`meta`] (what is kept of a request), [`guard`] (what a request has to pass), [`upload`], [`download`], [`upstream`] (choose a server), [`request_view`] (a request as its route sees it), [`route`] (which pool, and the head for it), [`question`] (may a request pass) |
 //! | 3 | [`exchange`], [`finish`] (count, log, tell health), [`tunnel`] |
 //! | 4 | [`h1`] (heads, keep-alive, closing) |
 //! | 5 | [`worker_pool`] (the channel), [`worker`], [`accept`], [`listen`], [`reload`] |
@@ -13,7 +13,6 @@
 //! A connection's way: `accept` → the channel → `worker` → `h1` → `exchange` → `finish`; idle, it is parked in `accept`.
 
 pub mod accept;
-pub mod asked;
 pub mod buffers;
 pub mod called;
 pub mod carrier;
@@ -34,6 +33,7 @@ pub mod poller;
 pub mod proxy_header;
 pub mod question;
 pub mod reload;
+pub mod request_view;
 pub mod route;
 pub mod secure;
 pub mod server_pool;

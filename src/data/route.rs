@@ -7,9 +7,9 @@ mod keys;
 pub use edits::ResponseEdits;
 pub use keys::hash_key;
 
-use super::asked::{Asked, Known, SERVER_NAME};
 use super::context::Context;
 use super::meta::{Incoming, Meta};
+use super::request_view::{RequestView, SERVER_NAME, TemplateValues};
 use super::upload::Room;
 use super::upstream;
 use crate::base::ids::{PoolId, TraceId};
@@ -126,44 +126,44 @@ pub fn route(incoming: &Incoming<'_>, cx: &mut Context, out: &mut Vec<u8>) -> Re
     let slash = live.config.listen.encoded_slash;
     let normalised = path::normalise(raw_path, slash).map_err(|_| Reason::UnsafePath)?;
     let Normalised { path, others, .. } = normalised;
-    let asked = Asked { head, path: &path, query, meta, listener: Some(listener) };
-    let found = live.routes.find(&asked, &others).map_err(|_| Reason::UnsafePath)?;
+    let request = RequestView { head, path: &path, query, meta, listener: Some(listener) };
+    let found = live.routes.find(&request, &others).map_err(|_| Reason::UnsafePath)?;
     let Some(found) = found else {
         let has_default = view.pool(PoolId::default()).count > 0;
         return if has_default { to_default(incoming, cx, out) } else { Err(Reason::NoRoute) };
     };
-    let known = Known { asked: &asked, meta, found: &found, pool: "" };
+    let values = TemplateValues { request: &request, meta, found: &found, pool: "" };
     let pool = match &found.route.action {
         Action::Pool(pool) => *pool,
         Action::Split(split) => {
-            let key = key(&split.key, &asked, meta).unwrap_or_else(|| cx.random.number());
+            let key = key(&split.key, &request, meta).unwrap_or_else(|| cx.random.number());
             split.choose(key, |pool| upstream::pool(cx.view(), view, pool).can_serve())
         }
         Action::Redirect(redirect) => {
             let mut headers = b"Location: ".to_vec();
-            redirect.location(&known, &mut headers);
+            redirect.location(&values, &mut headers);
             headers.extend_from_slice(b"\r\n");
-            return Ok(respond(&known, redirect.status, headers, Arc::default()));
+            return Ok(respond(&values, redirect.status, headers, Arc::default()));
         }
         Action::Respond(fixed) => {
             let mut headers = Vec::new();
-            append_headers(&fixed.headers, &known, &mut headers);
-            return Ok(respond(&known, fixed.status, headers, Arc::clone(&fixed.body)));
+            append_headers(&fixed.headers, &values, &mut headers);
+            return Ok(respond(&values, fixed.status, headers, Arc::clone(&fixed.body)));
         }
     };
-    let known = Known { pool: live.config.pool_name(pool), ..known };
-    forward_to(pool, &known, incoming, cx, out)
+    let values = TemplateValues { pool: live.config.pool_name(pool), ..values };
+    forward_to(pool, &values, incoming, cx, out)
 }
 
 /// The request goes to this pool, changed as its route has it.
 fn forward_to(
     pool: PoolId,
-    known: &Known<'_>,
+    values: &TemplateValues<'_>,
     incoming: &Incoming<'_>,
     cx: &mut Context,
     out: &mut Vec<u8>,
 ) -> Result<Routed, Reason> {
-    let (found, view) = (known.found, incoming.view);
+    let (found, view) = (values.found, incoming.view);
     let slash = view.live.config.listen.encoded_slash;
     let (mut target, mut host) = (Vec::new(), Vec::new());
     let rewrite = found.route.rewrite.as_ref();
@@ -172,13 +172,13 @@ fn forward_to(
             if rewrite.host == Some(NewHost::OfServer) {
                 host.resize(longest_authority(upstream::pool(cx.view(), view, pool)), b' ');
             }
-            rewritten(rewrite, slash, known, &mut target, &mut host)?
+            rewritten(rewrite, slash, values, &mut target, &mut host)?
         }
         None => Rewritten::default(),
     };
     let len = rewritten.host.map_or(0, <[u8]>::len);
     let without = without(&view.live, Some(found.index));
-    let of_route = Some((&found.route.request_headers, known));
+    let of_route = Some((&found.route.request_headers, values));
     let names = &|| longest_name(upstream::pool(cx.view(), view, pool));
     let own_cookie = view.live.own_cookie(pool);
     let edits =
@@ -188,7 +188,7 @@ fn forward_to(
     if rewrite.is_some_and(|rewrite| rewrite.host == Some(NewHost::OfServer)) {
         rooms.extend(Room::of_host(out, len));
     }
-    let way = Way { rooms, ..Way::of(known) };
+    let way = Way { rooms, ..Way::of(values) };
     Ok(Routed::Forward(pool, Some(Box::new(way))))
 }
 
@@ -231,22 +231,22 @@ fn to_default(incoming: &Incoming<'_>, cx: &mut Context, out: &mut Vec<u8>) -> R
 fn rewritten<'o>(
     rewrite: &Rewrite,
     slash: EncodedSlash,
-    known: &Known<'_>,
+    values: &TemplateValues<'_>,
     target: &'o mut Vec<u8>,
     host: &'o mut Vec<u8>,
 ) -> Result<Rewritten<'o>, Reason> {
-    let asked = known.asked;
+    let request = values.request;
     let has_target =
-        rewrite.target(asked.path, asked.query, slash, known, target).map_err(|_| Reason::UnsafePath)?;
-    let has_host = !host.is_empty() || rewrite.host(known, host);
+        rewrite.target(request.path, request.query, slash, values, target).map_err(|_| Reason::UnsafePath)?;
+    let has_host = !host.is_empty() || rewrite.host(values, host);
     Ok(Rewritten {
         target: has_target.then_some(target.as_slice()),
         host: has_host.then_some(host.as_slice()),
     })
 }
 
-fn respond(known: &Known<'_>, status: u16, mut headers: Vec<u8>, body: Arc<[u8]>) -> Routed {
-    let way = Way::of(known);
+fn respond(values: &TemplateValues<'_>, status: u16, mut headers: Vec<u8>, body: Arc<[u8]>) -> Routed {
+    let way = Way::of(values);
     way.append_to_own("", &[], &mut headers);
     Routed::Respond(Some(Box::new(way)), Response { status, headers, body })
 }
@@ -300,16 +300,16 @@ fn target_of<'b>(head: &RequestHead<'_, 'b>) -> (&'b [u8], Option<&'b [u8]>) {
 }
 
 impl Way {
-    fn of(known: &Known<'_>) -> Self {
+    fn of(values: &TemplateValues<'_>) -> Self {
         let mut response_lines = Vec::new();
-        known.found.route.response_headers.append(known, &mut response_lines);
+        values.found.route.response_headers.append(values, &mut response_lines);
         let mut origin = Vec::new();
-        known.found.route.request_headers.append_origin(known, &mut origin);
+        values.found.route.request_headers.append_origin(values, &mut origin);
         // No server is chosen where it is needed.
         origin.retain(|byte| *byte != SERVER_NAME);
-        let is_tls = known.meta.secure.is_some();
-        let (route, index) = (Arc::clone(known.found.route), known.found.index);
-        let inserted = known.found.route.response_headers.inserted(known);
+        let is_tls = values.meta.secure.is_some();
+        let (route, index) = (Arc::clone(values.found.route), values.found.index);
+        let inserted = values.found.route.response_headers.inserted(values);
         Way { route, index, response_lines, origin, inserted, rooms: Vec::new(), is_tls }
     }
 

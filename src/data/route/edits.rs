@@ -1,7 +1,7 @@
 //! What a route changes in the headers of a request and of its response, with the server's name in its places.
 
 use super::Way;
-use crate::data::asked::{Known, SERVER_NAME};
+use crate::data::request_view::{SERVER_NAME, TemplateValues};
 use crate::data::upload::{Room, Says};
 use crate::http1::fields::Fields;
 use crate::http1::forward::{Change, Edits};
@@ -34,7 +34,7 @@ fn remove_from(start: usize, byte: u8, out: &mut Vec<u8>) {
 
 /// What changes in the headers for the server.
 pub(super) struct RequestEdits<'a> {
-    pub(super) of_route: Option<(&'a HeaderEdits, &'a Known<'a>)>,
+    pub(super) of_route: Option<(&'a HeaderEdits, &'a TemplateValues<'a>)>,
     pub(super) without: &'a [String],
     /// The cookie that is the balancer's own, which no server gets.
     pub(super) own_cookie: Option<&'a str>,

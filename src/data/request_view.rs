@@ -16,7 +16,7 @@ use std::net::IpAddr;
 pub const SERVER_NAME: u8 = 0xff;
 
 /// A request as the routes look at it.
-pub struct Asked<'a, 's, 'b> {
+pub struct RequestView<'a, 's, 'b> {
     /// Its head.
     pub head: &'a RequestHead<'s, 'b>,
     /// Its normalised path.
@@ -29,7 +29,7 @@ pub struct Asked<'a, 's, 'b> {
     pub listener: Option<&'a OpenListener>,
 }
 
-impl Request for Asked<'_, '_, '_> {
+impl Request for RequestView<'_, '_, '_> {
     fn host(&self) -> &[u8] {
         self.head.host
     }
@@ -65,9 +65,9 @@ impl Request for Asked<'_, '_, '_> {
 }
 
 /// What is known of a request, for templates.
-pub struct Known<'a> {
+pub struct TemplateValues<'a> {
     /// The request.
-    pub asked: &'a Asked<'a, 'a, 'a>,
+    pub request: &'a RequestView<'a, 'a, 'a>,
     /// What is kept of it.
     pub meta: &'a Meta,
     /// Its route.
@@ -76,22 +76,22 @@ pub struct Known<'a> {
     pub pool: &'a str,
 }
 
-impl Values for Known<'_> {
+impl Values for TemplateValues<'_> {
     fn write(&self, placeholder: &Placeholder, out: &mut Vec<u8>) {
-        let asked = self.asked;
+        let request = self.request;
         match placeholder {
             Placeholder::ClientIp => {
                 // Writing to a vector cannot fail.
                 let _ = self.meta.client.map(|client| write!(out, "{}", client.to_canonical()));
             }
-            Placeholder::Host => out.extend_from_slice(without_port(asked.head.host)),
-            Placeholder::Path => out.extend_from_slice(asked.path),
-            Placeholder::Query => out.extend_from_slice(asked.query()),
+            Placeholder::Host => out.extend_from_slice(without_port(request.head.host)),
+            Placeholder::Path => out.extend_from_slice(request.path),
+            Placeholder::Query => out.extend_from_slice(request.query()),
             Placeholder::Uri => {
-                out.extend_from_slice(if asked.head.slash_first { b"/" } else { b"" });
-                out.extend_from_slice(asked.head.target);
+                out.extend_from_slice(if request.head.slash_first { b"/" } else { b"" });
+                out.extend_from_slice(request.head.target);
             }
-            Placeholder::Method => out.extend_from_slice(asked.head.method),
+            Placeholder::Method => out.extend_from_slice(request.head.method),
             Placeholder::Scheme => {
                 out.extend_from_slice(if self.meta.secure.is_some() { b"https" } else { b"http" });
             }
@@ -104,7 +104,7 @@ impl Values for Known<'_> {
             Placeholder::Route => out.extend_from_slice(self.found.route.name.as_bytes()),
             Placeholder::Pool => out.extend_from_slice(self.pool.as_bytes()),
             Placeholder::Port => {
-                let port = asked.listener.and_then(|listener| listener.place.port());
+                let port = request.listener.and_then(|listener| listener.place.port());
                 let _ = port.map(|port| write!(out, "{port}"));
             }
             Placeholder::Header(name) => self.header(name, out),
@@ -113,9 +113,9 @@ impl Values for Known<'_> {
     }
 }
 
-impl Known<'_> {
+impl TemplateValues<'_> {
     fn header(&self, name: &str, out: &mut Vec<u8>) {
-        self.asked.header(name.as_bytes(), &mut |value| {
+        self.request.header(name.as_bytes(), &mut |value| {
             // UTF-8 has no such byte either.
             out.extend(value.iter().map(|byte| if *byte == SERVER_NAME { b'?' } else { *byte }));
             true
@@ -123,7 +123,7 @@ impl Known<'_> {
     }
 
     fn capture(&self, number: u8, out: &mut Vec<u8>) {
-        let captures = self.found.pattern.and_then(|pattern: &Pattern| pattern.captures(self.asked.path));
+        let captures = self.found.pattern.and_then(|pattern: &Pattern| pattern.captures(self.request.path));
         let group = captures.as_ref().and_then(|captures| captures.get(usize::from(number)));
         group.into_iter().for_each(|group| out.extend_from_slice(group.as_bytes()));
     }
