@@ -10,7 +10,7 @@ use self::parked::Parked;
 use super::h1::Connection;
 use super::listen::Listener;
 use super::poller::Poller;
-use super::shared::{DRAIN_LOOK_INTERVAL, LOG_INTERVAL, Permit, Shared};
+use super::shared::{ConnectionPermit, DRAIN_LOOK_INTERVAL, LOG_INTERVAL, Shared};
 use super::socket::Socket;
 use super::timers::TRY_AGAIN;
 use super::transport::Transport;
@@ -242,7 +242,7 @@ impl Acceptor {
         now: Moment,
     ) {
         let by_address = self.live().config.limits.connections_per_address.is_some();
-        let mut permit = Permit::new(self.shared(), listener, peer, by_address);
+        let mut permit = ConnectionPermit::new(self.shared(), listener, peer, by_address);
         let is_full = self.shared().open() > self.live().connections_max && !self.make_room(now);
         let is_rejected = is_full || self.is_beyond_limit(peer, listener);
         if is_rejected && !permit.reject() {
@@ -384,7 +384,7 @@ mod tests {
         let near = Socket::connect(&listener.local_addr().unwrap()).unwrap();
         let (client, peer) = listener.accept().unwrap();
         let known = &acceptor.live().listeners[0];
-        let permit = Permit::new(acceptor.shared(), known, Some(peer), false);
+        let permit = ConnectionPermit::new(acceptor.shared(), known, Some(peer), false);
         let connection = Connection::new(Transport::Plain(near), Some(peer), permit, time::now());
         acceptor.park(Box::new(connection), time::now());
         client

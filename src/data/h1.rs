@@ -14,7 +14,7 @@ use super::meta::Sender;
 use super::poller::{Ready, Side, Token};
 use super::secure::Secure;
 use super::server_pool::ServerConnection;
-use super::shared::Permit;
+use super::shared::ConnectionPermit;
 use super::transport::{Stream, Transport};
 use super::tunnel::{self, Tunnel};
 use crate::base::time::Moment;
@@ -53,7 +53,7 @@ pub struct Connection {
     #[allow(clippy::vec_box, reason = "an exchange stays in its box, wherever it goes")]
     copies: Vec<Box<Exchange>>,
     /// None: it is the client of a copied request.
-    permit: Option<Permit>,
+    permit: Option<ConnectionPermit>,
 }
 
 /// What it is at.
@@ -91,7 +91,12 @@ pub enum Advance {
 
 impl Connection {
     /// A connection that was accepted.
-    pub fn new(transport: Transport, peer: Option<SocketAddr>, permit: Permit, now: Moment) -> Self {
+    pub fn new(
+        transport: Transport,
+        peer: Option<SocketAddr>,
+        permit: ConnectionPermit,
+        now: Moment,
+    ) -> Self {
         let phase = if permit.listener().tls.is_some() { Phase::Greeting } else { Phase::Head };
         Connection { peer, permit: Some(permit), ..Connection::on(transport, phase, now) }
     }
@@ -177,7 +182,7 @@ impl Connection {
 
     /// The listener that it came through, as it was then; `None` for a copy.
     pub fn listener(&self) -> Option<&Arc<OpenListener>> {
-        self.permit.as_ref().map(Permit::listener)
+        self.permit.as_ref().map(ConnectionPermit::listener)
     }
 
     /// For its next request; `None` for a copy, which has none.

@@ -207,14 +207,14 @@ impl Drop for MirrorPermit {
 
 /// An open client connection is counted for as long as its permit lives.
 #[derive(Debug)]
-pub struct Permit {
+pub struct ConnectionPermit {
     shared: Arc<Shared>,
     listener: Arc<OpenListener>,
     address: Option<IpAddr>,
     rejected: bool,
 }
 
-impl Permit {
+impl ConnectionPermit {
     /// Counts a connection that this listener accepted from there; for its address, too, where `by_address`.
     pub fn new(
         shared: &Arc<Shared>,
@@ -228,7 +228,12 @@ impl Permit {
         }
         shared.open.fetch_add(1, Relaxed);
         shared.stats.shard(0).count(Counter::Accepted);
-        Permit { shared: Arc::clone(shared), listener: Arc::clone(listener), address, rejected: false }
+        ConnectionPermit {
+            shared: Arc::clone(shared),
+            listener: Arc::clone(listener),
+            address,
+            rejected: false,
+        }
     }
 
     /// The connection is beyond the limit, and is to get a response. False: so many get one already that it is closed
@@ -252,7 +257,7 @@ impl Permit {
     }
 }
 
-impl Drop for Permit {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.shared.open.fetch_sub(1, Relaxed);
         self.shared.rejected.fetch_sub(usize::from(self.rejected), Relaxed);

@@ -425,7 +425,7 @@ fn make_ready(ready: &mut VecDeque<usize>, key: usize, held: &mut Held) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shared::{Permit, Shared};
+    use super::super::shared::{ConnectionPermit, Shared};
     use super::super::socket::Socket;
     use super::super::transport::Transport;
     use super::*;
@@ -457,7 +457,7 @@ mod tests {
         let near = Socket::connect(&listener.local_addr().unwrap()).unwrap();
         let (client, peer) = listener.accept().unwrap();
         let listener = &worker.cx.live().listeners[0];
-        let permit = Permit::new(&worker.pool.shared, listener, Some(peer), false);
+        let permit = ConnectionPermit::new(&worker.pool.shared, listener, Some(peer), false);
         let connection = Connection::new(Transport::Plain(near), Some(peer), permit, time::now());
         assert!(worker.pool.push(Box::new(connection), time::now()).is_ok());
         client

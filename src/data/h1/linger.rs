@@ -4,7 +4,7 @@
 use super::{Advance, Connection, Phase};
 use crate::data::buffers::{BODY_BYTES, TURN_BYTES};
 use crate::data::context::Context;
-use crate::data::shared::Permit;
+use crate::data::shared::ConnectionPermit;
 use crate::data::transport::Moved;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl Connection {
     pub(super) fn linger(&mut self, cx: &mut Context) -> Option<Advance> {
         self.client.stream.finish_writing();
         self.client.input = Vec::new();
-        let short = self.permit.as_ref().is_some_and(Permit::is_rejected)
+        let short = self.permit.as_ref().is_some_and(ConnectionPermit::is_rejected)
             || cx.is_near_limit()
             || cx.shared.is_draining();
         let time = if short { LINGER_NEAR_LIMIT } else { LINGER_TIME };

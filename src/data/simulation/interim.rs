@@ -6,7 +6,7 @@ use crate::base::time::Moment;
 use crate::data::context::{Context, Network};
 use crate::data::h1::{Advance, Connection};
 use crate::data::poller::{Poller, Side};
-use crate::data::shared::{Permit, Shared};
+use crate::data::shared::{ConnectionPermit, Shared};
 use crate::data::transport::Transport;
 use crate::state::config;
 use crate::state::live::Live;
@@ -42,7 +42,7 @@ impl Way {
         cx.now = Moment::from_millis(1000);
         cx.network = Network::Simulated(Net::new(1, 0));
         let (near, client) = Wire::pair(100_000);
-        let permit = Permit::new(&shared, &cx.live().listeners[0], None, false);
+        let permit = ConnectionPermit::new(&shared, &cx.live().listeners[0], None, false);
         let mut connection = Box::new(Connection::new(Transport::Simulated(near), None, permit, cx.now));
         connection.adopt(0, 0, &mut cx);
         Way { cx, connection, client, server: None }

@@ -8,7 +8,7 @@ use crate::base::time::Moment;
 use crate::data::context::{Context, Network};
 use crate::data::h1::{Advance, Connection};
 use crate::data::poller::{Poller, Side};
-use crate::data::shared::{Permit, Shared};
+use crate::data::shared::{ConnectionPermit, Shared};
 use crate::data::transport::Transport;
 
 use crate::state::config::{self, Config};
@@ -122,7 +122,7 @@ impl World {
     fn connect(&mut self, name: usize, shared: &Arc<Shared>) {
         let (near, far) = Wire::pair([100, 600, 4000, 70_000][self.random.below(4)]);
         self.wires.push(near.shared());
-        let permit = Permit::new(shared, &self.cx.live().listeners[0], None, false);
+        let permit = ConnectionPermit::new(shared, &self.cx.live().listeners[0], None, false);
         let mut connection = Box::new(Connection::new(Transport::Simulated(near), None, permit, self.cx.now));
         connection.adopt(name, 0, &mut self.cx);
         self.held.push(Some(Held { connection, until: Moment::NEVER, ready: true }));
