@@ -53,7 +53,7 @@ pub struct Acceptor {
     reported_at: Option<Moment>,
 }
 
-/// The turn of listeners, whose keys are their ids: no parked connection has it.
+/// The generation of listeners, whose keys are their ids: no parked connection has it.
 const LISTENER: u32 = 0;
 
 impl Acceptor {
@@ -152,7 +152,7 @@ impl Acceptor {
     fn take_ready(&mut self, now: Moment) {
         let ready: Vec<_> = self.poller.ready().collect();
         for (token, told) in ready {
-            if token.turn == LISTENER {
+            if token.generation == LISTENER {
                 let open = self.listeners.get_mut(&ListenerId(token.key));
                 open.into_iter().for_each(|open| open.has_more = true);
             } else if let Some(mut connection) = self.parked.take(token) {

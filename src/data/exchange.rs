@@ -169,7 +169,7 @@ pub struct Exchange {
     in_pool: bool,
     /// When its response is worthless: as its client or its route says.
     expires: Moment,
-    /// The connection of the client in its worker: key and turn.
+    /// The connection of the client in its worker: key and generation.
     owner: (usize, u32),
     upload: Upload,
     download: Download,

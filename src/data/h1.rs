@@ -45,7 +45,7 @@ pub struct Connection {
     /// Since when it waits for a request, or for the rest of a head.
     since: Moment,
     phase: Phase,
-    /// The key and the turn in its worker.
+    /// Its key in its worker, and the generation of that.
     owner: (usize, u32),
     /// The connection to its exchange's server, on the way to another worker.
     moving: Option<ServerConnection>,

@@ -24,7 +24,7 @@ impl Mailbox {
         let _ = self.waker.wake();
     }
 
-    /// Takes the keys and turns of the connections that were called.
+    /// Takes the keys and generations of the connections that were called.
     pub fn take(&self, into: &mut Vec<(usize, u32)>) {
         self.called.take(into);
     }

@@ -96,7 +96,7 @@ pub struct Incoming<'a> {
 pub struct Sender<'a> {
     /// The client's address: the kernel's word, or that of a PROXY header.
     pub peer: Option<SocketAddr>,
-    /// The connection of the client in its worker: key and turn.
+    /// The connection of the client in its worker: key and generation.
     pub owner: (usize, u32),
     /// The listener, as it was when the connection came.
     pub listener: &'a OpenListener,

@@ -20,37 +20,37 @@ pub enum Side {
     Server,
 }
 
-/// Names a registered socket: its key in the owner's slab, and the turn of that key. A key is given again, a key in its
-/// turn is not: an event that is late names nothing.
+/// Names a registered socket: its key in the owner's slab, and the generation of that key. Keys are reused and generations are
+/// not, so a late event names nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
     /// The side.
     pub side: Side,
     /// The key in the owner's slab.
     pub key: u32,
-    /// Counts how often keys were given.
-    pub turn: u32,
+    /// Counts up with each use of a key; 31 bits.
+    pub generation: u32,
 }
 
 impl Token {
     /// A token of that side.
-    pub fn new(side: Side, key: usize, turn: u32) -> Self {
-        Token { side, key: key as u32, turn: turn & (u32::MAX >> 1) }
+    pub fn new(side: Side, key: usize, generation: u32) -> Self {
+        Token { side, key: key as u32, generation: generation & (u32::MAX >> 1) }
     }
 
     fn encode(self) -> mio::Token {
         let side = u64::from(self.side == Side::Server);
-        mio::Token((u64::from(self.turn) << 33 | u64::from(self.key) << 1 | side) as usize)
+        mio::Token((u64::from(self.generation) << 33 | u64::from(self.key) << 1 | side) as usize)
     }
 
     fn decode(token: mio::Token) -> Self {
         let number = token.0 as u64;
         let side = if number & 1 == 1 { Side::Server } else { Side::Client };
-        Token { side, key: (number >> 1) as u32, turn: (number >> 33) as u32 }
+        Token { side, key: (number >> 1) as u32, generation: (number >> 33) as u32 }
     }
 }
 
-/// No socket has this: the turn is one that is never given.
+/// No socket has this: the generation is one that is never given.
 const WAKER: mio::Token = mio::Token(usize::MAX);
 
 /// What an event says.
@@ -150,9 +150,10 @@ mod tests {
 
     #[test]
     fn a_token_is_what_it_was() {
-        for (side, key, turn) in [(Side::Client, 0, 0), (Side::Server, 7, 3), (Side::Server, 0xffff_ffff, 1)]
+        for (side, key, generation) in
+            [(Side::Client, 0, 0), (Side::Server, 7, 3), (Side::Server, 0xffff_ffff, 1)]
         {
-            let token = Token::new(side, key, turn);
+            let token = Token::new(side, key, generation);
             assert_eq!(Token::decode(token.encode()), token);
             assert_ne!(token.encode(), WAKER);
         }

@@ -24,7 +24,7 @@ pub struct ServerConnection {
     /// It has carried a request before: the server may have closed it meanwhile.
     pub reused: bool,
     /// The generation of the server's addresses under which it was made.
-    pub generation: u64,
+    pub addresses_generation: u64,
     user: User,
 }
 
@@ -53,25 +53,25 @@ pub struct ServerPool {
     /// Keys of idle connections, the one that was used last at the back: the warmest is used, the others grow old.
     idle: BTreeMap<ServerId, VecDeque<usize>>,
     idle_count: usize,
-    turn: u32,
+    generation: u32,
 }
 
 impl ServerPool {
     /// No connections yet.
     pub fn new() -> Self {
-        ServerPool { connections: Slab::new(), idle: BTreeMap::new(), idle_count: 0, turn: 0 }
+        ServerPool { connections: Slab::new(), idle: BTreeMap::new(), idle_count: 0, generation: 0 }
     }
 
     /// Takes in a connection for the exchange of the client connection with that key.
     pub fn insert(&mut self, transport: Transport, server: &Arc<Server>, client: usize) -> usize {
         let token = self.next_token();
         let (stream, server) = (Stream::new(transport, token), Arc::clone(server));
-        let generation = server.addresses().generation();
+        let addresses_generation = server.addresses().generation();
         self.connections.insert(ServerConnection {
             stream,
             server,
             reused: false,
-            generation,
+            addresses_generation,
             user: User::Exchange(client),
         })
     }
@@ -98,7 +98,7 @@ impl ServerPool {
             self.idle_count -= 1;
             let Some(connection) = self.connections.get_mut(key) else { continue };
             let is_young = matches!(connection.user, User::Idle(since) if now.since(since) < idle_time);
-            let is_current = connection.server.addresses().keeps_idle(connection.generation);
+            let is_current = connection.server.addresses().keeps_idle(connection.addresses_generation);
             connection.server.idle_ends();
             if is_young && is_current && (trusts_events || connection.stream.is_quiet()) {
                 (connection.user, connection.reused) = (User::Exchange(client), true);
@@ -113,7 +113,7 @@ impl ServerPool {
         let Some(connection) = self.connections.get_mut(key) else { return };
         // Bytes behind the response, or an end: it must not carry another request.
         let is_quiet = !connection.stream.may_read() || connection.stream.is_quiet();
-        let is_current = connection.server.addresses().keeps_idle(connection.generation);
+        let is_current = connection.server.addresses().keeps_idle(connection.addresses_generation);
         let server = &connection.server;
         let is_fit =
             is_quiet && is_current && !server.is_retired() && connection.stream.watch(poller).is_ok();
@@ -144,7 +144,7 @@ impl ServerPool {
         let connection = self
             .connections
             .get_mut(key)
-            .filter(|connection| connection.stream.token().turn == token.turn)?;
+            .filter(|connection| connection.stream.token().generation == token.generation)?;
         connection.stream.notify(ready);
         match connection.user {
             User::Exchange(client) => Some(client),
@@ -180,7 +180,7 @@ impl ServerPool {
             now.since(since) >= config.pool(connection.server.pool).pool.idle_time
                 || !connection.server.is_open()
                 || connection.server.is_retired()
-                || !connection.server.addresses().keeps_idle(connection.generation)
+                || !connection.server.addresses().keeps_idle(connection.addresses_generation)
         });
         // Servers come and go, and each has an id of its own.
         self.idle.retain(|_, keys| !keys.is_empty());
@@ -226,10 +226,10 @@ impl ServerPool {
         }
     }
 
-    /// Keys are given again; a turn is not, so that an event for the connection before names nothing.
+    /// Keys are reused and generations are not, so that an event for the connection before names nothing.
     fn next_token(&mut self) -> Token {
-        self.turn = self.turn.wrapping_add(1);
-        Token::new(Side::Server, self.connections.vacant_key(), self.turn)
+        self.generation = self.generation.wrapping_add(1);
+        Token::new(Side::Server, self.connections.vacant_key(), self.generation)
     }
 }
 

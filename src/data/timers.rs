@@ -15,17 +15,14 @@ pub const TRY_AGAIN: Duration = Duration::from_millis(5);
 #[derive(Debug, Default)]
 pub struct Timers(BinaryHeap<Reverse<(Moment, u32, u32)>>);
 
-/// When a connection is looked at next, as its owner remembers it; [`Moment::NEVER`] for not at all.
-pub type LookAt = Moment;
-
 impl Timers {
     /// Sees to it that the connection is looked at by `deadline`, given that it will be at `look_at` already. The new
     /// time of its next look.
-    pub fn look_by(&mut self, token: Token, look_at: LookAt, deadline: Moment) -> LookAt {
+    pub fn look_by(&mut self, token: Token, look_at: Moment, deadline: Moment) -> Moment {
         if look_at <= deadline {
             return look_at;
         }
-        self.0.push(Reverse((deadline, token.key, token.turn)));
+        self.0.push(Reverse((deadline, token.key, token.generation)));
         deadline
     }
 
@@ -34,8 +31,8 @@ impl Timers {
         self.0.peek().map_or(Moment::NEVER, |Reverse((at, ..))| *at)
     }
 
-    /// The key and the turn of a connection whose look is due; call until there is none. What the heap says beside
-    /// a connection's own `look_at` is out of date: the caller passes over it.
+    /// A look that is due: when it was to be, and the key and generation of its connection. Call until there is none. An entry
+    /// with another time than the connection's own `look_at` is out of date: the caller passes over it.
     pub fn pop_due(&mut self, now: Moment) -> Option<(Moment, u32, u32)> {
         let Reverse(entry) = *self.0.peek().filter(|Reverse((at, ..))| *at <= now)?;
         self.0.pop();

@@ -47,7 +47,7 @@ struct Worker {
     called: Vec<(usize, u32)>,
     /// Keys of connections that others may have.
     surplus: Vec<usize>,
-    turn: u32,
+    generation: u32,
     /// Connections of the set that have an exchange or are a tunnel.
     busy: usize,
     stopping: bool,
@@ -61,7 +61,7 @@ struct Worker {
 /// A connection of the set.
 struct Held {
     connection: Box<Connection>,
-    turn: u32,
+    generation: u32,
     /// When it is looked at next, as the timers have it.
     look_at: Moment,
     is_ready: bool,
@@ -80,7 +80,7 @@ impl Worker {
             ready: VecDeque::new(),
             called: Vec::new(),
             surplus: Vec::new(),
-            turn: 0,
+            generation: 0,
             busy: 0,
             stopping: false,
             draining: false,
@@ -180,7 +180,7 @@ impl Worker {
                 Side::Server => servers.notify(token, told),
                 Side::Client => {
                     let key = token.key as usize;
-                    let held = set.get_mut(key).filter(|held| held.turn == token.turn);
+                    let held = set.get_mut(key).filter(|held| held.generation == token.generation);
                     held.map(|held| {
                         held.connection.notify(told);
                         key
@@ -193,8 +193,8 @@ impl Worker {
         }
         self.called.clear();
         mailbox.take(&mut self.called);
-        for (key, turn) in self.called.drain(..) {
-            if let Some(held) = set.get_mut(key).filter(|held| held.turn == turn) {
+        for (key, generation) in self.called.drain(..) {
+            if let Some(held) = set.get_mut(key).filter(|held| held.generation == generation) {
                 make_ready(ready, key, held);
             }
         }
@@ -236,12 +236,17 @@ impl Worker {
     }
 
     fn adopt(&mut self, connection: Box<Connection>) {
-        self.turn = self.turn.wrapping_add(1) & (u32::MAX >> 1);
-        let held =
-            Held { connection, turn: self.turn, look_at: Moment::NEVER, is_ready: true, is_busy: false };
+        self.generation = self.generation.wrapping_add(1) & (u32::MAX >> 1);
+        let held = Held {
+            connection,
+            generation: self.generation,
+            look_at: Moment::NEVER,
+            is_ready: true,
+            is_busy: false,
+        };
         let key = self.set.insert(held);
         let Some(held) = self.set.get_mut(key) else { return };
-        held.connection.adopt(key, self.turn, &mut self.cx);
+        held.connection.adopt(key, self.generation, &mut self.cx);
         self.run(key);
     }
 
@@ -251,9 +256,11 @@ impl Worker {
             self.poll(Some(Duration::ZERO));
             self.notify();
         }
-        while let Some((at, key, turn)) = self.timers.pop_due(self.cx.now) {
+        while let Some((at, key, generation)) = self.timers.pop_due(self.cx.now) {
             let key = key as usize;
-            let Some(held) = self.set.get_mut(key).filter(|held| held.turn == turn) else { continue };
+            let Some(held) = self.set.get_mut(key).filter(|held| held.generation == generation) else {
+                continue;
+            };
             if held.look_at == at {
                 held.look_at = Moment::NEVER;
                 make_ready(&mut self.ready, key, held);
@@ -303,7 +310,7 @@ impl Worker {
                 if held.connection.watch(cx).is_err() {
                     return self.close(key, Reason::Internal);
                 }
-                let token = super::poller::Token::new(Side::Client, key, held.turn);
+                let token = super::poller::Token::new(Side::Client, key, held.generation);
                 held.look_at = timers.look_by(token, held.look_at, until);
                 if set.len() > self.pool.share() && self.surplus.len() < PASSED_ON_AT_ONCE {
                     self.surplus.push(key);

@@ -11,46 +11,46 @@ use std::collections::VecDeque;
 #[derive(Debug, Default)]
 pub(super) struct Parked {
     connections: Slab<(u32, Box<Connection>)>,
-    /// Keys and turns; what it says of connections that have left is out of date.
+    /// Keys and generations; what it says of connections that have left is out of date.
     order: VecDeque<(usize, u32)>,
     timers: Timers,
-    turn: u32,
+    generation: u32,
 }
 
 impl Parked {
-    /// The token of the connection that is parked next. Its turn is never 0.
+    /// The token of the connection that is parked next. Its generation is never 0.
     pub(super) fn next_token(&mut self) -> Token {
-        self.turn = (self.turn.wrapping_add(1) & (u32::MAX >> 1)).max(1);
-        Token::new(Side::Client, self.connections.vacant_key(), self.turn)
+        self.generation = (self.generation.wrapping_add(1) & (u32::MAX >> 1)).max(1);
+        Token::new(Side::Client, self.connections.vacant_key(), self.generation)
     }
 
     /// Parks a connection that is watched by the last [`Parked::next_token`].
     pub(super) fn insert(&mut self, connection: Box<Connection>, token: Token, deadline: Moment) {
-        let key = self.connections.insert((token.turn, connection));
-        self.order.push_back((key, token.turn));
+        let key = self.connections.insert((token.generation, connection));
+        self.order.push_back((key, token.generation));
         self.timers.look_by(token, Moment::NEVER, deadline);
         // Most of the order is out of date: it is made new from those that are there.
         if self.order.len() > 2 * self.connections.len() + 1024 {
             let here = &self.connections;
-            self.order.retain(|(key, turn)| here.get(*key).is_some_and(|(here, _)| here == turn));
+            self.order.retain(|(key, generation)| here.get(*key).is_some_and(|(here, _)| here == generation));
         }
     }
 
     /// The connection of a token, unless it has left.
     pub(super) fn take(&mut self, token: Token) -> Option<Box<Connection>> {
-        self.take_of(token.key as usize, token.turn)
+        self.take_of(token.key as usize, token.generation)
     }
 
-    fn take_of(&mut self, key: usize, turn: u32) -> Option<Box<Connection>> {
-        self.connections.get(key).filter(|(here, _)| *here == turn)?;
+    fn take_of(&mut self, key: usize, generation: u32) -> Option<Box<Connection>> {
+        self.connections.get(key).filter(|(here, _)| *here == generation)?;
         Some(self.connections.remove(key).1)
     }
 
     /// The one that has been parked for longest.
     pub(super) fn take_oldest(&mut self) -> Option<Box<Connection>> {
         loop {
-            let (key, turn) = self.order.pop_front()?;
-            if let Some(connection) = self.take_of(key, turn) {
+            let (key, generation) = self.order.pop_front()?;
+            if let Some(connection) = self.take_of(key, generation) {
                 return Some(connection);
             }
         }
@@ -59,8 +59,8 @@ impl Parked {
     /// One whose deadline is over.
     pub(super) fn take_due(&mut self, now: Moment) -> Option<Box<Connection>> {
         loop {
-            let (_, key, turn) = self.timers.pop_due(now)?;
-            if let Some(connection) = self.take_of(key as usize, turn) {
+            let (_, key, generation) = self.timers.pop_due(now)?;
+            if let Some(connection) = self.take_of(key as usize, generation) {
                 return Some(connection);
             }
         }

@@ -13,7 +13,7 @@ impl Exchange {
         self.rival.as_ref().and_then(|rival| rival.connection)
     }
 
-    /// Has come to another worker, where its client's connection has this key and turn and its server's that key.
+    /// Has come to another worker, where its client's connection has this key and generation and its server's that key.
     pub fn attach(&mut self, owner: (usize, u32), connection: Option<usize>) {
         (self.owner, self.connection) = (owner, connection);
     }

@@ -164,7 +164,7 @@ impl Exchange {
             };
         }
         if let Some(connecting) = self.connecting.take() {
-            connection.generation = connecting.succeeded(&connection.server);
+            connection.addresses_generation = connecting.succeeded(&connection.server);
             self.phases.connected = Some(now.since(self.attempt_at));
         }
         if sent > 0 {

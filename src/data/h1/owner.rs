@@ -6,10 +6,10 @@ use crate::data::poller::{Poller, Side, Token};
 use std::io;
 
 impl Connection {
-    /// Comes to a worker, where it has this key and turn; nothing is known of its readiness.
-    pub fn adopt(&mut self, key: usize, turn: u32, cx: &mut Context) {
-        self.owner = (key, turn);
-        self.client.stream.unwatch(&cx.poller, Token::new(Side::Client, key, turn));
+    /// Comes to a worker, where it has this key and generation; nothing is known of its readiness.
+    pub fn adopt(&mut self, key: usize, generation: u32, cx: &mut Context) {
+        self.owner = (key, generation);
+        self.client.stream.unwatch(&cx.poller, Token::new(Side::Client, key, generation));
         let connection = self.moving.take().map(|connection| cx.servers.attach(connection, &cx.poller, key));
         match &mut self.phase {
             Phase::Exchange(exchange) => exchange.attach(self.owner, connection),
