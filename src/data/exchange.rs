@@ -53,7 +53,7 @@ use super::connecting::Connecting;
 use super::context::Context;
 use super::download::Download;
 use super::failure::Failure;
-use super::guard::Gate;
+use super::guard::Guarded;
 use super::meta::Meta;
 use super::phases::Phases;
 use super::route::Way;
@@ -175,7 +175,7 @@ pub struct Exchange {
     download: Download,
 
     /// What the guards have to do with it.
-    gate: Option<Box<Gate>>,
+    guarded: Option<Box<Guarded>>,
     /// What is to be done once they let it pass.
     after_guards: Option<Box<AfterGuards>>,
     /// While a pool is asked whether it may pass: the request itself.
@@ -285,7 +285,7 @@ impl Exchange {
         loop {
             let flow = match self.state {
                 _ if client.stream.is_reset() => Err(Failure::last(Reason::ClientGone)),
-                State::Guard => self.wait_at_gate(cx),
+                State::Guard => self.wait_at_guards(cx),
                 State::Choose => self.choose(cx),
                 State::Queue => self.wait_in_queue(cx),
                 State::AwaitServer => self.await_server(cx),

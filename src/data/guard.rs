@@ -11,21 +11,21 @@ use crate::state::guard::{Guard, Login, Passed, Rejected, Visit};
 use crate::state::stats::Counter;
 use std::sync::Arc;
 
-/// A request at the guards, for as long as its exchange lives.
+/// What the guards have to do with a request, for as long as its exchange lives.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub struct Guarded {
     /// Header lines for the response, each with its line end.
     pub lines: Vec<u8>,
-    /// It goes on then.
-    opens_at: Moment,
-    login: Option<Waiting>,
+    /// When it may go on.
+    passes_at: Moment,
+    login: Option<Verification>,
     /// Counts it among the requests at once.
     permit: Option<Permit>,
 }
 
 /// Credentials that are being verified.
 #[derive(Debug)]
-struct Waiting {
+struct Verification {
     pending: Arc<Pending>,
     login: Arc<Login>,
     until: Moment,
@@ -33,7 +33,7 @@ struct Waiting {
 
 /// Whether a request may go on.
 #[derive(Debug)]
-pub enum Opens {
+pub enum Pass {
     /// It may.
     Now,
     /// It waits, until then at the most.
@@ -42,7 +42,7 @@ pub enum Opens {
     Never(Rejected),
 }
 
-impl Gate {
+impl Guarded {
     /// Judges a request by the guards of its route. `None`: none of them has anything to do with it any more.
     pub fn enter(
         guard: &Guard,
@@ -51,7 +51,7 @@ impl Gate {
         route: &str,
         owner: (usize, u32),
         cx: &Context,
-    ) -> Result<Option<Box<Gate>>, Rejected> {
+    ) -> Result<Option<Box<Guarded>>, Rejected> {
         if guard.is_open() {
             return Ok(None);
         }
@@ -78,23 +78,23 @@ impl Gate {
                 let until = cx.now.after(cx.live().config.threadpool.admit.deadline);
                 let pending = cx.shared.verifier.begin(unverified, &cx.mailbox, owner, until);
                 let pending = pending.ok_or_else(|| Rejected::of(Reason::AuthBusy))?;
-                Some(Waiting { pending, login, until })
+                Some(Verification { pending, login, until })
             }
         };
-        Ok(Some(Box::new(Gate { lines, opens_at: cx.now.after(wait), login, permit })))
+        Ok(Some(Box::new(Guarded { lines, passes_at: cx.now.after(wait), login, permit })))
     }
 
     /// Whether the request may go on now.
-    pub fn look(&mut self, now: Moment) -> Opens {
-        if let Some(Waiting { pending, login, until }) = &self.login {
+    pub fn look(&mut self, now: Moment) -> Pass {
+        if let Some(Verification { pending, login, until }) = &self.login {
             match pending.result() {
                 Some(true) => self.login = None,
-                Some(false) => return Opens::Never(login.challenge()),
-                None if now >= *until => return Opens::Never(Rejected::of(Reason::AuthBusy)),
-                None => return Opens::Later(*until),
+                Some(false) => return Pass::Never(login.challenge()),
+                None if now >= *until => return Pass::Never(Rejected::of(Reason::AuthBusy)),
+                None => return Pass::Later(*until),
             }
         }
-        if now < self.opens_at { Opens::Later(self.opens_at) } else { Opens::Now }
+        if now < self.passes_at { Pass::Later(self.passes_at) } else { Pass::Now }
     }
 
     /// What counts it among the requests at once, for as long as it is a tunnel.

@@ -111,7 +111,7 @@ impl Exchange {
             has_weak_tag: false,
             after_guards: None,
             held: None,
-            gate: None,
+            guarded: None,
             tunnel: None,
             owner,
             attempt_at: cx.now,

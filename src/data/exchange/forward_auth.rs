@@ -33,7 +33,7 @@ impl Exchange {
         let Copied { to_server, to_client } = self.download.take_copied();
         self.upload.insert(&to_server);
         if !to_client.is_empty() {
-            self.gate.get_or_insert_default().lines.extend_from_slice(&to_client);
+            self.guarded.get_or_insert_default().lines.extend_from_slice(&to_client);
         }
         (self.pool, self.server, self.asked_at, self.tries) = (pool, None, None, Tries::default());
         self.download.begin_attempt(cx.now);

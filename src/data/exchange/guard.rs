@@ -5,7 +5,7 @@ use super::{Exchange, Flow, State};
 use crate::base::time::Moment;
 use crate::data::context::Context;
 use crate::data::failure::Failure;
-use crate::data::guard::{Gate, Opens};
+use crate::data::guard::{Guarded, Pass};
 use crate::data::question::Question;
 use crate::data::route;
 use crate::data::upload::Upload;
@@ -36,16 +36,16 @@ impl Exchange {
         let guard = self.view.live.guard(self.way.as_ref().map(|way| way.index));
         self.coding = guard.compression().and_then(|rules| rules.coding_for(&head.fields));
         self.has_weak_tag = self.coding.is_some() && encoding::has_weak_tag(&head.fields);
-        self.gate = Gate::enter(guard, head, &self.meta, name, self.owner, cx)?;
-        Ok(self.gate.as_mut().is_some_and(|gate| !matches!(gate.look(cx.now), Opens::Now)))
+        self.guarded = Guarded::enter(guard, head, &self.meta, name, self.owner, cx)?;
+        Ok(self.guarded.as_mut().is_some_and(|guarded| !matches!(guarded.look(cx.now), Pass::Now)))
     }
 
-    pub(super) fn wait_at_gate(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
-        match self.gate.as_mut().map_or(Opens::Now, |gate| gate.look(cx.now)) {
-            Opens::Now => Ok(Flow::To(self.leave_guards(cx))),
-            Opens::Later(_) if cx.now >= self.expires => Err(Failure::last(Reason::DeadlineExceeded)),
-            Opens::Later(until) => Ok(Flow::Wait(until.min(self.expires))),
-            Opens::Never(rejected) => Ok(Flow::To(self.reject_as(rejected, cx))),
+    pub(super) fn wait_at_guards(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
+        match self.guarded.as_mut().map_or(Pass::Now, |guarded| guarded.look(cx.now)) {
+            Pass::Now => Ok(Flow::To(self.leave_guards(cx))),
+            Pass::Later(_) if cx.now >= self.expires => Err(Failure::last(Reason::DeadlineExceeded)),
+            Pass::Later(until) => Ok(Flow::Wait(until.min(self.expires))),
+            Pass::Never(rejected) => Ok(Flow::To(self.reject_as(rejected, cx))),
         }
     }
 
@@ -65,8 +65,8 @@ impl Exchange {
             return State::Choose;
         }
         let Some(mut response) = after.response else { return self.enter_pool(cx) };
-        if let Some(gate) = &self.gate {
-            response.headers.extend_from_slice(&gate.lines);
+        if let Some(guarded) = &self.guarded {
+            response.headers.extend_from_slice(&guarded.lines);
         }
         self.respond_as_route(&response, cx)
     }

@@ -23,6 +23,6 @@ impl Exchange {
     pub fn is_bound(&self) -> bool {
         self.queue_token.is_some()
             || self.rival.is_some()
-            || self.gate.as_ref().is_some_and(|gate| gate.is_called())
+            || self.guarded.as_ref().is_some_and(|guarded| guarded.is_called())
     }
 }

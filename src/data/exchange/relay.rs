@@ -221,7 +221,7 @@ impl Exchange {
             date: cx.date.1.as_str(),
             request_id: listen.request_id_header.then_some(id),
             pages: pages.map(|pages| (pages, self.meta.form, id)),
-            lines: self.gate.as_ref().map_or(b"", |gate| &gate.lines),
+            lines: self.guarded.as_ref().map_or(b"", |guarded| &guarded.lines),
             session: self.session.as_ref().filter(|_| !asks).map_or(b"", |session| &session.line),
             learns: learned_cookie(live, self.pool).filter(|_| self.session.is_some() && !asks),
             load_metric: load::metric(live, self.pool, &connection.server, *now).filter(|_| !asks),

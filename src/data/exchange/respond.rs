@@ -19,8 +19,8 @@ impl Exchange {
     /// The same, with what its guards say of it.
     pub(super) fn reject_as(&mut self, mut rejected: Rejected, cx: &mut Context) -> State {
         let reason = rejected.reason;
-        if let Some(gate) = &self.gate {
-            rejected.lines.extend_from_slice(&gate.lines);
+        if let Some(guarded) = &self.guarded {
+            rejected.lines.extend_from_slice(&guarded.lines);
         }
         if let Some(way) = &self.way {
             let server = self.server.as_ref().map_or("", |server| server.name.as_str());

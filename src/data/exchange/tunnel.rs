@@ -41,7 +41,7 @@ impl Exchange {
         self.note_session(cx.now);
         let early = std::mem::take(&mut client.input);
         let (rest, from) = self.download.take_rest();
-        let counted = self.gate.take().and_then(|gate| gate.into_permit());
+        let counted = self.guarded.take().and_then(|guarded| guarded.into_permit());
         let traffic = finish::counted(
             self.meta.listener,
             self.way.as_deref(),
