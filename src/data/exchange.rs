@@ -74,7 +74,7 @@ use crate::state::table::View;
 use await_server::Absence;
 use forward_auth::HeldRequest;
 use guard::AfterGuards;
-use hedge::Rival;
+use hedge::OtherAttempt;
 use session::Session;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -204,7 +204,7 @@ pub struct Exchange {
     /// It has waited, or waits, because no server could be connected to.
     absence: Option<Box<Absence>>,
     /// The other one of two attempts at once.
-    rival: Option<Box<Rival>>,
+    other_attempt: Option<Box<OtherAttempt>>,
     /// A second attempt was begun, or could not be.
     is_hedge_spent: bool,
 
@@ -333,10 +333,10 @@ impl Exchange {
 
     /// An attempt failed: tried again where that is safe, reported to the client, or the end of the connection.
     fn fail(&mut self, failure: Failure, cx: &mut Context) -> ControlFlow<Disposition, State> {
-        if super::finish::is_servers(failure.reason) && self.leave_to_rival(&failure, cx) {
+        if super::finish::is_servers(failure.reason) && self.leave_to_other_attempt(&failure, cx) {
             return ControlFlow::Continue(self.state);
         }
-        self.cancel_rival(cx);
+        self.cancel_other_attempt(cx);
         self.close_connection(cx);
         self.connecting = None;
         self.leave_queue(cx);

@@ -101,7 +101,7 @@ impl Exchange {
             connection: None,
             tries: Tries::default(),
             absence: None,
-            rival: None,
+            other_attempt: None,
             is_hedge_spent: false,
             recorded: None,
             queue_token: None,

@@ -86,7 +86,7 @@ impl Exchange {
         restart(&mut self.download.moved_at);
         self.asked_at.iter_mut().for_each(restart);
         // Of two attempts at once it tells which one is the first.
-        if self.rival.is_none() {
+        if self.other_attempt.is_none() {
             restart(&mut self.attempt_at);
             self.connecting.iter_mut().for_each(|connecting| restart(&mut connecting.since));
         }

@@ -31,7 +31,9 @@ impl Exchange {
 
     /// Counted and logged; the buffers go back.
     pub(super) fn done(&mut self, cx: &mut Context) -> Disposition {
-        debug_assert!(self.connection.is_none() && self.queue_token.is_none() && self.rival.is_none());
+        debug_assert!(
+            self.connection.is_none() && self.queue_token.is_none() && self.other_attempt.is_none()
+        );
         self.count(cx);
         match self.end {
             End::Abort => Disposition::Abort,

@@ -1,5 +1,5 @@
 //! A second attempt beside the first (a hedged request): another server gets the same request when the first has left it
-//! without a response for long. One attempt is in the exchange and the other in a [`Rival`]; where the one waits, the two
+//! without a response for long. One attempt is in the exchange and the other in a [`OtherAttempt`]; where the one waits, the two
 //! change places. The first good response counts, and the other attempt is cancelled.
 
 use super::{Exchange, State};
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 /// The attempt that is not in the exchange, with what it has of its own.
 #[derive(Debug)]
-pub(super) struct Rival {
+pub(super) struct OtherAttempt {
     state: State,
     lease: Option<Lease>,
     server: Option<Arc<Server>>,
@@ -43,7 +43,7 @@ impl Exchange {
         waited: &mut Option<Moment>,
         cx: &mut Context,
     ) -> Option<Moment> {
-        if self.rival.is_some() {
+        if self.other_attempt.is_some() {
             return match waited.take() {
                 Some(other) => Some(until.min(other)),
                 None => {
@@ -55,7 +55,7 @@ impl Exchange {
         }
         match self.hedge_due() {
             Some(due) if cx.now < due => Some(until.min(due)),
-            Some(_) if self.begin_rival(cx) => {
+            Some(_) if self.begin_second_attempt(cx) => {
                 *waited = Some(until);
                 None
             }
@@ -92,7 +92,7 @@ impl Exchange {
     }
 
     /// A second attempt begins, at another server that has room, if the budget pays for it. There is one try.
-    fn begin_rival(&mut self, cx: &mut Context) -> bool {
+    fn begin_second_attempt(&mut self, cx: &mut Context) -> bool {
         self.is_hedge_spent = true;
         let Some((rules, estimate)) = self.hedging() else { return false };
         rules.percentile().into_iter().for_each(|percentile| estimate.exceeded(percentile));
@@ -107,7 +107,7 @@ impl Exchange {
             return false;
         };
         cx.shard().count(Counter::Hedges);
-        self.rival = Some(Box::new(Rival {
+        self.other_attempt = Some(Box::new(OtherAttempt {
             state: State::Connect,
             server: Some(Arc::clone(lease.server())),
             lease: Some(lease),
@@ -126,18 +126,18 @@ impl Exchange {
 
     /// The other attempt is in the exchange now, and this one waits.
     fn change_places(&mut self) {
-        let Some(rival) = &mut self.rival else { return };
-        std::mem::swap(&mut self.state, &mut rival.state);
-        std::mem::swap(&mut self.lease, &mut rival.lease);
-        std::mem::swap(&mut self.server, &mut rival.server);
-        std::mem::swap(&mut self.connection, &mut rival.connection);
-        std::mem::swap(&mut self.connecting, &mut rival.connecting);
-        std::mem::swap(&mut self.attempt_at, &mut rival.attempt_at);
-        std::mem::swap(&mut self.asked_at, &mut rival.asked_at);
-        std::mem::swap(&mut self.phases.connected, &mut rival.connected);
+        let Some(other) = &mut self.other_attempt else { return };
+        std::mem::swap(&mut self.state, &mut other.state);
+        std::mem::swap(&mut self.lease, &mut other.lease);
+        std::mem::swap(&mut self.server, &mut other.server);
+        std::mem::swap(&mut self.connection, &mut other.connection);
+        std::mem::swap(&mut self.connecting, &mut other.connecting);
+        std::mem::swap(&mut self.attempt_at, &mut other.attempt_at);
+        std::mem::swap(&mut self.asked_at, &mut other.asked_at);
+        std::mem::swap(&mut self.phases.connected, &mut other.connected);
         self.phases.asked_from = self.attempt_at;
-        self.upload.swap_attempt(&mut rival.sent);
-        self.download.swap_attempt(&mut rival.incoming);
+        self.upload.swap_attempt(&mut other.sent);
+        self.download.swap_attempt(&mut other.incoming);
         // What the client is told of its server is that of this one.
         self.assign_session();
     }
@@ -145,7 +145,7 @@ impl Exchange {
     /// The response to the attempt in the exchange has begun: that is how long a first one takes, and the other one is
     /// cancelled.
     pub(super) fn settle_hedge(&mut self, cx: &mut Context) {
-        if self.rival.is_none() {
+        if self.other_attempt.is_none() {
             if self.is_hedge_spent || self.phases.tries != 1 || !self.meta.idempotent {
                 return;
             }
@@ -156,20 +156,20 @@ impl Exchange {
             }
             return;
         }
-        let is_second = self.rival.as_ref().is_some_and(|rival| self.attempt_at > rival.attempt_at);
+        let is_second = self.other_attempt.as_ref().is_some_and(|other| self.attempt_at > other.attempt_at);
         if is_second {
             cx.shard().count(Counter::HedgesWon);
         }
-        self.cancel_rival(cx);
+        self.cancel_other_attempt(cx);
     }
 
     /// The other attempt ends: its connection closes, and its server has room again. That is no failure of the server; but
     /// its responses take at least as long as this one was waited for.
-    pub(super) fn cancel_rival(&mut self, cx: &mut Context) {
-        let Some(mut rival) = self.rival.take() else { return };
-        rival.connection.take().into_iter().for_each(|connection| cx.servers.close(connection));
-        let Some(lease) = rival.lease.take() else { return };
-        if let Some(asked_at) = rival.asked_at {
+    pub(super) fn cancel_other_attempt(&mut self, cx: &mut Context) {
+        let Some(mut other) = self.other_attempt.take() else { return };
+        other.connection.take().into_iter().for_each(|connection| cx.servers.close(connection));
+        let Some(lease) = other.lease.take() else { return };
+        if let Some(asked_at) = other.asked_at {
             lease.cancelled(cx.now.since(asked_at), cx.now);
         }
         drop(lease);
@@ -177,8 +177,8 @@ impl Exchange {
     }
 
     /// The attempt in the exchange failed, and the other one goes on alone. False: there is no other one.
-    pub(super) fn leave_to_rival(&mut self, failure: &Failure, cx: &mut Context) -> bool {
-        if self.rival.is_none() {
+    pub(super) fn leave_to_other_attempt(&mut self, failure: &Failure, cx: &mut Context) -> bool {
+        if self.other_attempt.is_none() {
             return false;
         }
         if let Some(lease) = self.lease.as_ref().filter(|_| failure.phase != Phase::Reuse) {
@@ -206,6 +206,6 @@ impl Exchange {
         self.leave_lease();
         self.download.begin_attempt(cx.now);
         self.change_places();
-        self.rival = None;
+        self.other_attempt = None;
     }
 }

@@ -9,8 +9,8 @@ impl Exchange {
     }
 
     /// The connection of the second one of two attempts at once.
-    pub fn rival_connection(&self) -> Option<usize> {
-        self.rival.as_ref().and_then(|rival| rival.connection)
+    pub fn other_connection(&self) -> Option<usize> {
+        self.other_attempt.as_ref().and_then(|other| other.connection)
     }
 
     /// Has come to another worker, where its client's connection has this key and generation and its server's that key.
@@ -22,7 +22,7 @@ impl Exchange {
     /// verified, or it has two connections to servers.
     pub fn is_bound(&self) -> bool {
         self.queue_token.is_some()
-            || self.rival.is_some()
+            || self.other_attempt.is_some()
             || self.guarded.as_ref().is_some_and(|guarded| guarded.is_called())
     }
 }

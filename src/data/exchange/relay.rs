@@ -227,7 +227,7 @@ impl Exchange {
             load_metric: load::metric(live, self.pool, &connection.server, *now).filter(|_| !asks),
             compression: guard.compression().filter(|_| !asks).map(|compression| (compression, self.coding)),
             has_weak_tag: self.has_weak_tag,
-            passes_errors_over: self.rival.is_some(),
+            passes_errors_over: self.other_attempt.is_some(),
             retries_on: retries_on.as_ref(),
             stream_end,
             limits: &live.config.limits.head.of_responses(),

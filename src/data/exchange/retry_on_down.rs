@@ -44,7 +44,7 @@ impl Exchange {
 
     /// Whether another server may get it: nothing of a response has come, and it can be sent again.
     fn may_leave(&self) -> bool {
-        let is_sole = self.rival.is_none() && !self.is_copy() && !self.meta.upgrade;
+        let is_sole = self.other_attempt.is_none() && !self.is_copy() && !self.meta.upgrade;
         let is_repeatable = (self.meta.idempotent || self.held.is_some()) && self.upload.is_buffered();
         is_sole && is_repeatable && !self.download.has_incoming() && !self.download.has_sent()
     }

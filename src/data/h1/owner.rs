@@ -36,7 +36,7 @@ impl Connection {
     pub fn watch(&mut self, cx: &mut Context) -> io::Result<()> {
         self.client.stream.watch(&cx.poller)?;
         let connections = match &self.phase {
-            Phase::Exchange(exchange) => [exchange.connection(), exchange.rival_connection()],
+            Phase::Exchange(exchange) => [exchange.connection(), exchange.other_connection()],
             Phase::Tunnel(tunnel) => [Some(tunnel.connection), None],
             _ => [None, None],
         };
