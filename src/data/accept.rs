@@ -224,9 +224,9 @@ impl Acceptor {
             match open.listener.accept(self.pool.shared.descriptors) {
                 Ok((socket, peer)) => {
                     let known = Arc::clone(&open.known);
-                    self.welcome(socket, peer, &known, now);
+                    self.take_accepted(socket, peer, &known, now);
                 }
-                Err(errno) => self.survive(errno, id, now),
+                Err(errno) => self.after_accept_error(errno, id, now),
             }
         }
         if self.listeners.get(&id).is_some_and(|open| open.closing && !open.has_more) {
@@ -234,7 +234,7 @@ impl Acceptor {
         }
     }
 
-    fn welcome(
+    fn take_accepted(
         &mut self,
         socket: Socket,
         peer: Option<SocketAddr>,
@@ -300,7 +300,7 @@ impl Acceptor {
     }
 
     /// Accept errors, sorted: nothing is left; try again; pause; stop listening.
-    fn survive(&mut self, errno: Errno, id: ListenerId, now: Moment) {
+    fn after_accept_error(&mut self, errno: Errno, id: ListenerId, now: Moment) {
         match errno {
             Errno::AGAIN => {
                 self.listeners.get_mut(&id).into_iter().for_each(|open| open.has_more = false);

@@ -1,7 +1,7 @@
 //! Layer 4: a client's HTTP/1 connection. It is in one of a few phases, and `advance` moves it from one to the next: TLS where
-//! there is any (`greeting`), a head (`head`), the exchange, and again a head, a tunnel or the end (`linger`).
+//! there is any (`handshake`), a head (`head`), the exchange, and again a head, a tunnel or the end (`linger`).
 
-mod greeting;
+mod handshake;
 mod head;
 mod info;
 mod linger;
@@ -60,7 +60,7 @@ pub struct Connection {
 #[derive(Debug)]
 enum Phase {
     /// TLS, and perhaps a PROXY header before it, is to come.
-    Greeting,
+    BeforeTls,
     /// A TLS handshake is to be completed.
     Handshake,
     /// A head is to come.
@@ -97,7 +97,7 @@ impl Connection {
         permit: ConnectionPermit,
         now: Moment,
     ) -> Self {
-        let phase = if permit.listener().tls.is_some() { Phase::Greeting } else { Phase::Head };
+        let phase = if permit.listener().tls.is_some() { Phase::BeforeTls } else { Phase::Head };
         Connection { peer, permit: Some(permit), ..Connection::on(transport, phase, now) }
     }
 
@@ -152,13 +152,13 @@ impl Connection {
 
     /// Whether it waits for a request.
     pub fn is_idle(&self) -> bool {
-        matches!(self.phase, Phase::Greeting | Phase::Handshake | Phase::Head)
+        matches!(self.phase, Phase::BeforeTls | Phase::Handshake | Phase::Head)
     }
 
     /// When the wait for a request, or for the rest of a head, is over.
     pub fn head_deadline(&self, config: &Config) -> Moment {
         let times = &config.timeouts;
-        if let Some(listener) = self.listener().filter(|_| self.is_greeting()) {
+        if let Some(listener) = self.listener().filter(|_| self.is_before_requests()) {
             return self.since.after(listener.handshake_timeout(times.client_head));
         }
         let first = self.requests == 0 || !self.client.input.is_empty();
@@ -177,7 +177,7 @@ impl Connection {
 
     /// Whether a part of a head has come, or of what comes before the first head.
     pub fn has_partial_head(&self) -> bool {
-        !self.client.input.is_empty() || self.is_greeting()
+        !self.client.input.is_empty() || self.is_before_requests()
     }
 
     /// The listener that it came through, as it was then; `None` for a copy.
@@ -196,8 +196,8 @@ impl Connection {
         let mut in_a_row = 0;
         loop {
             let next = match &mut self.phase {
-                Phase::Greeting => self.greet(cx),
-                Phase::Handshake => self.shake_hands(cx),
+                Phase::BeforeTls => self.read_before_tls(cx),
+                Phase::Handshake => self.handshake(cx),
                 Phase::Head if in_a_row == REQUESTS_IN_A_ROW => Some(Advance::Yield),
                 Phase::Head => self.read_head(cx),
                 Phase::Exchange(exchange) => {

@@ -40,7 +40,7 @@ pub struct Tls<C: Carrier> {
     owed: usize,
     sent: u64,
     /// Records were sent.
-    greeted: bool,
+    has_sent: bool,
     /// The last receive took all that was there: an edge tells of more.
     dry: bool,
     ended: bool,
@@ -75,7 +75,7 @@ impl<C: Carrier> Tls<C> {
             plaintext: 0,
             owed: 0,
             sent: 0,
-            greeted: false,
+            has_sent: false,
             dry: false,
             ended: false,
             closed: false,
@@ -105,7 +105,7 @@ impl<C: Carrier> Tls<C> {
         match &self.failure {
             Some(error) => Some(servers::words(error)),
             // Nothing was sent where the connection itself was not made.
-            None if self.greeted && self.session.is_handshaking() => {
+            None if self.has_sent && self.session.is_handshaking() => {
                 Some("the server closed the connection in the TLS handshake".to_owned())
             }
             None => None,
@@ -249,7 +249,7 @@ impl<C: Carrier> Tls<C> {
         self.blocked = false;
         while self.session.wants_write() {
             match self.session.write_tls(&mut Records(&mut self.carrier)) {
-                Ok(_) => self.greeted = true,
+                Ok(_) => self.has_sent = true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = true;
                     return Ok(false);

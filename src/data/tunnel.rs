@@ -139,7 +139,7 @@ impl Tunnel {
     /// Moves what can be moved.
     pub fn advance(&mut self, client: &mut Client, cx: &mut Context) -> Step {
         if self.upward.frames.is_some() && cx.shared.is_draining() {
-            self.say_goodbye(cx);
+            self.plan_close_frames(cx);
         }
         let Context { servers, scratch, now, shared, .. } = cx;
         let Some(server) = servers.get_mut(self.connection) else { return Step::Done };
@@ -167,15 +167,15 @@ impl Tunnel {
             *at = told.after(CLOSE_WAIT.min(shared.drain_deadline().since(told) / 2));
         }
         let deadline = self.moved_at.after(self.idle_timeout);
-        if *now >= deadline || self.has_said_goodbye(*now) {
+        if *now >= deadline || self.has_closed_both(*now) {
             return Step::Done;
         }
-        Step::Suspend(self.next_goodbye(*now).min(deadline))
+        Step::Suspend(self.next_close(*now).min(deadline))
     }
 
     /// While draining a WebSocket gets a close frame: the client first, at its moment; the server that of its client, or
     /// ours where the client sends none. Until then what the client sends goes on to the server.
-    fn say_goodbye(&mut self, cx: &mut Context) {
+    fn plan_close_frames(&mut self, cx: &mut Context) {
         if self.notice_at.is_some() {
             return;
         }
@@ -188,7 +188,7 @@ impl Tunnel {
     }
 
     /// Both sides have got a close frame because of the drain, and have sent theirs or had their time for it.
-    fn has_said_goodbye(&self, now: Moment) -> bool {
+    fn has_closed_both(&self, now: Moment) -> bool {
         let (Some(up), Some(down)) = (self.upward.closed_at, self.downward.closed_at) else { return false };
         let is_told = self.notice_at.is_some_and(|at| now >= at);
         let is_sent = self.upward.unsent.is_empty() && self.downward.unsent.is_empty();
@@ -197,7 +197,7 @@ impl Tunnel {
     }
 
     /// When the drain has something to do with it next.
-    fn next_goodbye(&self, now: Moment) -> Moment {
+    fn next_close(&self, now: Moment) -> Moment {
         let due = [&self.upward, &self.downward].map(|way| way.close.as_ref().map(|(at, _)| *at));
         let last = self.upward.closed_at.zip(self.downward.closed_at).filter(|_| self.notice_at.is_some());
         let last = last.map(|(up, down)| up.max(down).after(CLOSE_WAIT));

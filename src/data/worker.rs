@@ -284,7 +284,7 @@ impl Worker {
         let Some(held) = set.get_mut(key) else { return };
         held.is_ready = false;
         let advanced = catch_unwind(AssertUnwindSafe(|| held.connection.advance(cx)));
-        let Ok(advance) = advanced else { return self.survive_panic(key) };
+        let Ok(advance) = advanced else { return self.after_panic(key) };
         let is_busy = held.connection.is_busy();
         match (held.is_busy, is_busy) {
             (false, true) => self.busy += 1,
@@ -327,7 +327,7 @@ impl Worker {
     }
 
     /// Invariant 5: a panic costs one exchange. Its connections are closed.
-    fn survive_panic(&mut self, key: usize) {
+    fn after_panic(&mut self, key: usize) {
         self.cx.shard().count(Counter::Panics);
         log::error!("{}: a request panicked; its connection is closed", self.cx.shared.name);
         self.cx.repair();
@@ -477,7 +477,7 @@ mod tests {
         while worker.set.len() < 2 {
             worker.take_work();
         }
-        worker.survive_panic(0);
+        worker.after_panic(0);
         assert_eq!(first.read(&mut [0; 8]).unwrap_or(0), 0, "its connection is closed");
         assert_eq!(worker.pool.shared.stats.total(Counter::Panics), 1);
         second.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();

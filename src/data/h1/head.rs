@@ -1,7 +1,7 @@
 //! The heads of a connection's requests: they are read until one is complete, and then there is an exchange, or the reason why
 //! there is none. Between two requests, this is where a connection waits.
 
-use super::greeting;
+use super::handshake;
 use super::{Advance, Connection, Phase};
 use crate::base::time::Moment;
 use crate::data::context::Context;
@@ -201,7 +201,7 @@ impl Connection {
                 cx.scratch.body = body;
                 Head::Exchange(exchange, skipped + head.len + used)
             }
-            Err(_) if greeting::is_tls(request) && self.requests == 0 => {
+            Err(_) if handshake::is_tls(request) && self.requests == 0 => {
                 Head::Rejected(Reason::TlsOnHttpPort)
             }
             Err(reason) => Head::Rejected(reason),

@@ -45,12 +45,12 @@ impl From<Option<Advance>> for Begun {
 
 impl Connection {
     /// Whether what comes before the first request is not complete.
-    pub(super) fn is_greeting(&self) -> bool {
-        matches!(self.phase, Phase::Greeting | Phase::Handshake)
+    pub(super) fn is_before_requests(&self) -> bool {
+        matches!(self.phase, Phase::BeforeTls | Phase::Handshake)
     }
 
     /// Reads in clear text up to the first byte of TLS.
-    pub(super) fn greet(&mut self, cx: &mut Context) -> Option<Advance> {
+    pub(super) fn read_before_tls(&mut self, cx: &mut Context) -> Option<Advance> {
         loop {
             let mut input = std::mem::take(&mut cx.input);
             let received = self.client.stream.recv(&mut input);
@@ -117,7 +117,7 @@ impl Connection {
     }
 
     /// Goes on with the handshake.
-    pub(super) fn shake_hands(&mut self, cx: &mut Context) -> Option<Advance> {
+    pub(super) fn handshake(&mut self, cx: &mut Context) -> Option<Advance> {
         match self.client.stream.handshake() {
             Ok(false) => self.wait_for_client(cx),
             Ok(true) => {
@@ -172,7 +172,7 @@ impl Connection {
 
     fn wait_for_client(&mut self, cx: &mut Context) -> Option<Advance> {
         let deadline = self.head_deadline(&cx.live().config);
-        if matches!(self.phase, Phase::Greeting)
+        if matches!(self.phase, Phase::BeforeTls)
             && self.client.input.is_empty()
             && cx.shared.closes_idle(cx.now)
         {
