@@ -10,7 +10,7 @@ pub use keys::hash_key;
 use super::context::Context;
 use super::meta::{Incoming, Meta};
 use super::request_view::{RequestView, SERVER_NAME, TemplateValues};
-use super::upload::Room;
+use super::upload::NameSlot;
 use super::upstream;
 use crate::base::ids::{PoolId, TraceId};
 use crate::base::template::Piece;
@@ -55,7 +55,7 @@ pub struct Way {
     /// What the replacements in the response insert.
     inserted: Vec<Vec<Piece>>,
     /// Where in the request head the server's name belongs.
-    rooms: Vec<Room>,
+    name_slots: Vec<NameSlot>,
     is_tls: bool,
 }
 
@@ -85,9 +85,9 @@ impl Routed {
     }
 
     /// Where in the head the server's name belongs.
-    pub fn take_rooms(&mut self) -> Vec<Room> {
+    pub fn take_name_slots(&mut self) -> Vec<NameSlot> {
         match self {
-            Routed::Forward(_, Some(way)) => std::mem::take(&mut way.rooms),
+            Routed::Forward(_, Some(way)) => std::mem::take(&mut way.name_slots),
             _ => Vec::new(),
         }
     }
@@ -182,13 +182,13 @@ fn forward_to(
     let names = &|| longest_name(upstream::pool(cx.view(), view, pool));
     let own_cookie = view.live.own_cookie(pool);
     let edits =
-        RequestEdits { of_route, without, own_cookie, longest_name: names, rooms: RefCell::default() };
+        RequestEdits { of_route, without, own_cookie, longest_name: names, name_slots: RefCell::default() };
     prepare(incoming, &To { pool, rewritten, edits: Some(&edits) }, cx, out)?;
-    let mut rooms = edits.rooms.take();
+    let mut name_slots = edits.name_slots.take();
     if rewrite.is_some_and(|rewrite| rewrite.host == Some(NewHost::OfServer)) {
-        rooms.extend(Room::of_host(out, len));
+        name_slots.extend(NameSlot::of_host(out, len));
     }
-    let way = Way { rooms, ..Way::of(values) };
+    let way = Way { name_slots, ..Way::of(values) };
     Ok(Routed::Forward(pool, Some(Box::new(way))))
 }
 
@@ -220,7 +220,8 @@ fn to_default(incoming: &Incoming<'_>, cx: &mut Context, out: &mut Vec<u8>) -> R
     let without = without(&incoming.view.live, None);
     let own_cookie = incoming.view.live.own_cookie(pool);
     let longest_name = &|| 0;
-    let edits = RequestEdits { of_route: None, without, own_cookie, longest_name, rooms: RefCell::default() };
+    let edits =
+        RequestEdits { of_route: None, without, own_cookie, longest_name, name_slots: RefCell::default() };
     let has_edits = !without.is_empty() || own_cookie.is_some();
     let to = To { edits: has_edits.then_some(&edits as &dyn Edits), ..to };
     prepare(incoming, &to, cx, out)?;
@@ -310,7 +311,7 @@ impl Way {
         let is_tls = values.meta.secure.is_some();
         let (route, index) = (Arc::clone(values.found.route), values.found.index);
         let inserted = values.found.route.response_headers.inserted(values);
-        Way { route, index, response_lines, origin, inserted, rooms: Vec::new(), is_tls }
+        Way { route, index, response_lines, origin, inserted, name_slots: Vec::new(), is_tls }
     }
 
     /// The changes of the response of this server.

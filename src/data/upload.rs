@@ -2,10 +2,10 @@
 //! may serve to send it again (invariant 8).
 
 mod collect;
-mod named;
+mod server_name;
 mod time_left;
 
-pub use named::{Room, Says};
+pub use server_name::{NameSlot, Named};
 
 use super::buffers::{BODY_BYTES, KEPT_BYTES, TURN_BYTES};
 use super::client::Client;
@@ -42,7 +42,7 @@ pub struct Upload {
     /// Where in it the server is told how much time is left; 0 where it is not.
     deadline_at: usize,
     /// Where in it the name of the server belongs.
-    rooms: Vec<Room>,
+    name_slots: Vec<NameSlot>,
     /// Bytes of `out` that this attempt has sent.
     sent: usize,
     /// `out` is the whole request so far.
@@ -66,7 +66,7 @@ impl Upload {
             passed: 0,
             head_len: out.len(),
             deadline_at: 0,
-            rooms: Vec::new(),
+            name_slots: Vec::new(),
             out,
             sent: 0,
             buffered: true,

@@ -46,7 +46,7 @@ impl Exchange {
         let mut exchange = Exchange::new(meta, upload, sender.owner, view, cx);
         exchange.count_begun(cx);
         let taken = routed.and_then(|mut routed| {
-            exchange.upload.will_name_server(routed.take_rooms());
+            exchange.upload.will_name_server(routed.take_name_slots());
             let response = exchange.follow(routed, cx);
             exchange.upload.take_early(early).map(|used| (used, response))
         });

@@ -39,7 +39,7 @@ impl Exchange {
             return cx.shard().count(Counter::MirrorsDropped);
         };
         let mut upload = Upload::new(bytes.to_vec(), Body::new(Framing::None), false, None, cx.now);
-        upload.will_name_server(self.upload.rooms().to_vec());
+        upload.will_name_server(self.upload.name_slots().to_vec());
         let mut copy = Exchange::new(self.meta.clone(), upload, (0, 0), self.view.clone(), cx);
         (copy.pool, copy.copy_permit, copy.meta.keep_alive) = (pool, Some(permit), false);
         copy.recorded = self.recorded;

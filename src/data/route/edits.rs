@@ -2,7 +2,7 @@
 
 use super::Way;
 use crate::data::request_view::{SERVER_NAME, TemplateValues};
-use crate::data::upload::{Room, Says};
+use crate::data::upload::{NameSlot, Named};
 use crate::http1::fields::Fields;
 use crate::http1::forward::{Change, Edits};
 use crate::http1::names::is_same_dashed;
@@ -41,7 +41,7 @@ pub(super) struct RequestEdits<'a> {
     /// How long the name of a server of its pool can be.
     pub(super) longest_name: &'a dyn Fn() -> usize,
     /// Where the server's name belongs in what was appended.
-    pub(super) rooms: RefCell<Vec<Room>>,
+    pub(super) name_slots: RefCell<Vec<NameSlot>>,
 }
 
 impl Edits for RequestEdits<'_> {
@@ -118,7 +118,7 @@ impl RequestEdits<'_> {
         let len = text.len() - names + names * (self.longest_name)();
         out.resize(at + len, b' ');
         out.extend_from_slice(b"\r\n");
-        self.rooms.borrow_mut().push(Room { at, len, around, says: Says::Name });
+        self.name_slots.borrow_mut().push(NameSlot { at, len, around, named: Named::Name });
     }
 }
 
