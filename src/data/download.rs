@@ -346,7 +346,7 @@ mod tests {
     };
 
     /// A response on its way: the balancer's ends, the far ends of client and server.
-    struct Way {
+    struct Relayed {
         download: Download,
         client: Client,
         server: Stream,
@@ -354,11 +354,11 @@ mod tests {
         far_server: Wire,
     }
 
-    impl Way {
+    impl Relayed {
         fn new() -> Self {
             let ((near_client, far_client), (near_server, far_server)) = (Wire::pair(1000), Wire::pair(1000));
             let stream = |side, wire| Stream::new(Transport::Simulated(wire), Token::new(side, 1, 1));
-            Way {
+            Relayed {
                 download: Download::new(Vec::new(), Moment::START),
                 client: Client { stream: stream(Side::Client, near_client), input: Vec::new() },
                 server: stream(Side::Server, near_server),
@@ -402,13 +402,13 @@ mod tests {
         const HEAD: &str =
             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         let check = |end, pieces: &[&str], expected: &str| {
-            let (mut way, mut scratch) = (Way::new(), Scratch::new(8192, Descriptors::ALL));
-            way.step(&format!("{HEAD}3\r\na\n\n\r\n2\r\nb:\r\n"), &mut scratch).unwrap();
-            way.received();
-            pieces.iter().for_each(|piece| _ = way.step_to(piece, &mut scratch, Some(end)).unwrap());
-            assert_eq!(way.received(), expected, "{end:?} {pieces:?}");
-            assert_eq!(way.download.is_done(), expected.ends_with("0\r\n\r\n"));
-            assert!(!way.download.server_keeps() || !way.download.is_done());
+            let (mut relayed, mut scratch) = (Relayed::new(), Scratch::new(8192, Descriptors::ALL));
+            relayed.step(&format!("{HEAD}3\r\na\n\n\r\n2\r\nb:\r\n"), &mut scratch).unwrap();
+            relayed.received();
+            pieces.iter().for_each(|piece| _ = relayed.step_to(piece, &mut scratch, Some(end)).unwrap());
+            assert_eq!(relayed.received(), expected, "{end:?} {pieces:?}");
+            assert_eq!(relayed.download.is_done(), expected.ends_with("0\r\n\r\n"));
+            assert!(!relayed.download.server_keeps() || !relayed.download.is_done());
         };
         check(StreamEnd::Now, &[""], "0\r\n\r\n");
         check(StreamEnd::AfterEvent, &[""], "");
@@ -420,13 +420,13 @@ mod tests {
     #[test]
     fn what_a_client_that_left_did_not_take_goes_to_no_other() {
         let (mut gone, mut other, mut scratch) =
-            (Way::new(), Way::new(), Scratch::new(8192, Descriptors::ALL));
-        for way in [&mut gone, &mut other] {
-            way.step("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n01234", &mut scratch).unwrap();
+            (Relayed::new(), Relayed::new(), Scratch::new(8192, Descriptors::ALL));
+        for relayed in [&mut gone, &mut other] {
+            relayed.step("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n01234", &mut scratch).unwrap();
         }
         other.received();
         // The client leaves, and no event has told of it when the next piece is sent.
-        let Way { far_client, .. } = &mut gone;
+        let Relayed { far_client, .. } = &mut gone;
         far_client.reset_on_close();
         drop(std::mem::replace(far_client, Wire::pair(0).0));
         let failure = gone.step("SECRET", &mut scratch).unwrap_err();

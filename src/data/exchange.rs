@@ -56,7 +56,7 @@ use super::failure::Failure;
 use super::guard::Guarded;
 use super::meta::Meta;
 use super::phases::Phases;
-use super::route::Way;
+use super::route::MatchedRoute;
 use super::shared::MirrorPermit;
 use super::tunnel::Tunnel;
 use super::upload::Upload;
@@ -162,7 +162,7 @@ pub struct Exchange {
     /// The configuration under which it began, to the end, and the servers of that moment.
     view: View,
     /// Its route, if one matched.
-    way: Option<Box<Way>>,
+    matched: Option<Box<MatchedRoute>>,
     /// The pool that serves it.
     pool: PoolId,
     /// It was given to its pool, which counts it.

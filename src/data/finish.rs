@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::meta::{Meta, Trace};
 use super::phases::Phases;
-use super::route::Way;
+use super::route::MatchedRoute;
 use crate::base::ids::{ListenerId, PoolId};
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
@@ -32,7 +32,7 @@ pub struct Outcome<'a> {
     /// Why it did not end well.
     pub reason: Option<Reason>,
     /// Its route, if one matched.
-    pub way: Option<&'a Way>,
+    pub matched: Option<&'a MatchedRoute>,
     /// The pool that it was given to.
     pub pool: Option<PoolId>,
     /// When it did what.
@@ -50,18 +50,19 @@ pub struct Outcome<'a> {
 /// Where a request is counted: with its listener, its route and its pool.
 pub fn counted<'c>(
     listener: ListenerId,
-    way: Option<&'c Way>,
+    matched: Option<&'c MatchedRoute>,
     pool: Option<PoolId>,
     live: &'c Live,
 ) -> [Option<&'c Arc<Traffic>>; 3] {
     let pool = pool.map(|pool| &live.pool(pool).traffic);
     let listener = live.known_listener(listener).map(|listener| &listener.traffic);
-    [listener, way.map(|way| &way.route.traffic), pool]
+    [listener, matched.map(|matched| &matched.route.traffic), pool]
 }
 
 /// Counts an exchange, once, and writes its line into the access log.
 pub fn count(outcome: Outcome<'_>, cx: &Context) {
-    let Outcome { meta, status, received, sent, server, reason, way, pool, phases, text, live, .. } = outcome;
+    let Outcome { meta, status, received, sent, server, reason, matched, pool, phases, text, live, .. } =
+        outcome;
     let (body_bytes, expires) = (outcome.body_bytes, outcome.expires);
     let shard = cx.shard();
     let took = cx.now.since(meta.started);
@@ -74,7 +75,7 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
         waited: phases.queued,
         reason,
     };
-    let counted = counted(meta.listener, way, pool, live);
+    let counted = counted(meta.listener, matched, pool, live);
     counted.into_iter().flatten().for_each(|traffic| traffic.ends(cx.number(), &ended));
     shard.add(Counter::BytesIn, received);
     shard.duration.record(took);
@@ -83,7 +84,7 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
     }
     // Nothing had begun where the client left before its response.
     let status = if status == 0 { reason.map_or(0, Reason::status) } else { status };
-    let is_logged = way.is_none_or(|way| way.route.access_log);
+    let is_logged = matched.is_none_or(|matched| matched.route.access_log);
     let access = live.access.as_ref().filter(|_| is_logged);
     let access = access.filter(|access| access.takes(status, reason, took, meta.id));
     let span = meta.trace_context.as_deref().filter(|trace| trace.is_recorded).zip(live.spans.as_ref());
@@ -106,7 +107,7 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
         trace: meta.trace_context.as_ref().map(|trace| trace.sent.trace),
         server: server.cloned(),
         reason,
-        names: wants_names.then(|| Box::new(names(meta, way, pool, live))),
+        names: wants_names.then(|| Box::new(names(meta, matched, pool, live))),
     };
     if let Some((trace, spans)) = span {
         record(&line, *trace, spans, cx);
@@ -130,10 +131,10 @@ fn record(line: &Line, trace: Trace, spans: &SpanSink, cx: &Context) {
     }
 }
 
-fn names(meta: &Meta, way: Option<&Way>, pool: Option<PoolId>, live: &Live) -> Names {
+fn names(meta: &Meta, matched: Option<&MatchedRoute>, pool: Option<PoolId>, live: &Live) -> Names {
     Names {
         listener: live.known_listener(meta.listener).map(|listener| Arc::clone(&listener.name)),
-        route: way.map(|way| Arc::clone(&way.route)),
+        route: matched.map(|matched| Arc::clone(&matched.route)),
         pool: pool.map(|pool| Arc::clone(&live.pool(pool).name)),
         tls: meta.secure.as_ref().map(|secure| (secure.version, secure.cipher.as_str().into())),
         malformed_line: meta.malformed_line,

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::meta::Incoming;
-use super::route::{To, Way, prepare};
+use super::route::{MatchedRoute, To, prepare};
 use crate::base::ids::PoolId;
 use crate::http1::fields::Fields;
 use crate::http1::forward::{Change, Edits, Rewritten};
@@ -22,14 +22,14 @@ pub struct Question {
 /// The head that asks a pool whether a request may pass, and that pool; where its guards want that.
 pub fn question(
     incoming: &Incoming<'_>,
-    way: Option<&Way>,
+    matched: Option<&MatchedRoute>,
     cx: &mut Context,
 ) -> Result<Option<Question>, Reason> {
     let Incoming { head, view, .. } = *incoming;
-    let route = way.map(|way| way.index);
+    let route = matched.map(|matched| matched.index);
     let Some(auth) = view.live.guard(route).forward_auth() else { return Ok(None) };
     let mut out = cx.buffers.take();
-    let edits = QuestionEdits { head, origin: way.map_or(&[], |way| &way.origin) };
+    let edits = QuestionEdits { head, origin: matched.map_or(&[], |matched| &matched.origin) };
     let to = To { pool: auth.pool, rewritten: Rewritten::default(), edits: Some(&edits) };
     let asking = head.as_question(auth.path.as_bytes());
     prepare(&Incoming { head: &asking, ..*incoming }, &to, cx, &mut out)?;

@@ -41,9 +41,9 @@ const OF_REJECTIONS: [&str; 8] = [
     "ratelimit-policy",
 ];
 
-/// What is kept of a request's route for as long as its exchange lives.
+/// The route that a request matched, with what it has for the response: kept for as long as the exchange lives.
 #[derive(Debug)]
-pub struct Way {
+pub struct MatchedRoute {
     /// The route.
     pub route: Arc<Route>,
     /// Its number, in the order of the file.
@@ -63,31 +63,33 @@ pub struct Way {
 #[derive(Debug)]
 pub enum Routed {
     /// It goes to a server of the pool; its head was appended.
-    Forward(PoolId, Option<Box<Way>>),
+    Forward(PoolId, Option<Box<MatchedRoute>>),
     /// The balancer responds itself, as the route or the listener says.
-    Respond(Option<Box<Way>>, Response),
+    Respond(Option<Box<MatchedRoute>>, Response),
 }
 
 impl Routed {
     /// The route, if one matched.
     pub fn route(&self) -> Option<&Route> {
         match self {
-            Routed::Forward(_, way) | Routed::Respond(way, _) => way.as_ref().map(|way| &*way.route),
+            Routed::Forward(_, matched) | Routed::Respond(matched, _) => {
+                matched.as_ref().map(|matched| &*matched.route)
+            }
         }
     }
 
     /// Whether some headers for the server are not the client's to write: a route changes them, or they come from the pool
     /// that is asked. Servers that take trailers for headers would otherwise read the client's there.
     pub fn has_own_headers(&self, live: &Live) -> bool {
-        let Routed::Forward(_, way) = self else { return false };
-        let changes = way.as_ref().is_some_and(|way| !way.route.request_headers.is_empty());
-        changes || !without(live, way.as_ref().map(|way| way.index)).is_empty()
+        let Routed::Forward(_, matched) = self else { return false };
+        let changes = matched.as_ref().is_some_and(|matched| !matched.route.request_headers.is_empty());
+        changes || !without(live, matched.as_ref().map(|matched| matched.index)).is_empty()
     }
 
     /// Where in the head the server's name belongs.
     pub fn take_name_slots(&mut self) -> Vec<NameSlot> {
         match self {
-            Routed::Forward(_, Some(way)) => std::mem::take(&mut way.name_slots),
+            Routed::Forward(_, Some(matched)) => std::mem::take(&mut matched.name_slots),
             _ => Vec::new(),
         }
     }
@@ -188,8 +190,8 @@ fn forward_to(
     if rewrite.is_some_and(|rewrite| rewrite.host == Some(NewHost::OfServer)) {
         name_slots.extend(NameSlot::of_host(out, len));
     }
-    let way = Way { name_slots, ..Way::of(values) };
-    Ok(Routed::Forward(pool, Some(Box::new(way))))
+    let matched = MatchedRoute { name_slots, ..MatchedRoute::of(values) };
+    Ok(Routed::Forward(pool, Some(Box::new(matched))))
 }
 
 /// Whether a request names another host than its TLS connection was made for, where one of the two asks clients for certificates:
@@ -247,9 +249,9 @@ fn rewritten<'o>(
 }
 
 fn respond(values: &TemplateValues<'_>, status: u16, mut headers: Vec<u8>, body: Arc<[u8]>) -> Routed {
-    let way = Way::of(values);
-    way.append_to_own("", &[], &mut headers);
-    Routed::Respond(Some(Box::new(way)), Response { status, headers, body })
+    let matched = MatchedRoute::of(values);
+    matched.append_to_own("", &[], &mut headers);
+    Routed::Respond(Some(Box::new(matched)), Response { status, headers, body })
 }
 
 /// Where a head goes, and with what changes.
@@ -300,7 +302,7 @@ fn target_of<'b>(head: &RequestHead<'_, 'b>) -> (&'b [u8], Option<&'b [u8]>) {
     (if head.slash_first { b"/" } else { path }, query)
 }
 
-impl Way {
+impl MatchedRoute {
     fn of(values: &TemplateValues<'_>) -> Self {
         let mut response_lines = Vec::new();
         values.found.route.response_headers.append(values, &mut response_lines);
@@ -311,12 +313,12 @@ impl Way {
         let is_tls = values.meta.secure.is_some();
         let (route, index) = (Arc::clone(values.found.route), values.found.index);
         let inserted = values.found.route.response_headers.inserted(values);
-        Way { route, index, response_lines, origin, inserted, name_slots: Vec::new(), is_tls }
+        MatchedRoute { route, index, response_lines, origin, inserted, name_slots: Vec::new(), is_tls }
     }
 
     /// The changes of the response of this server.
     pub fn response_edits<'w>(&'w self, server: &'w str) -> ResponseEdits<'w> {
-        ResponseEdits { way: self, server }
+        ResponseEdits { matched: self, server }
     }
 
     /// Appends what it sets and adds to a response of the balancer itself, but for these headers, which that has (in lower

@@ -198,7 +198,7 @@ impl Tunnel {
 
     /// When the drain has something to do with it next.
     fn next_close(&self, now: Moment) -> Moment {
-        let due = [&self.upward, &self.downward].map(|way| way.close.as_ref().map(|(at, _)| *at));
+        let due = [&self.upward, &self.downward].map(|direction| direction.close.as_ref().map(|(at, _)| *at));
         let last = self.upward.closed_at.zip(self.downward.closed_at).filter(|_| self.notice_at.is_some());
         let last = last.map(|(up, down)| up.max(down).after(CLOSE_WAIT));
         let next = due.into_iter().chain([last, self.notice_at]).flatten().filter(|at| *at > now).min();

@@ -91,7 +91,7 @@ impl Exchange {
             mirror: None,
             copy: None,
             copy_permit: None,
-            way: None,
+            matched: None,
             state: State::Choose,
             upload,
             download: Download::new(cx.buffers.take(), cx.now),
@@ -129,17 +129,17 @@ impl Exchange {
     /// Goes the way of its route; a response of the route's own comes back.
     fn follow(&mut self, routed: Routed, cx: &Context) -> Option<route::Response> {
         let response = match routed {
-            Routed::Forward(pool, way) => {
-                (self.pool, self.way) = (pool, way);
+            Routed::Forward(pool, matched) => {
+                (self.pool, self.matched) = (pool, matched);
                 None
             }
-            Routed::Respond(way, response) => {
-                self.way = way;
+            Routed::Respond(matched, response) => {
+                self.matched = matched;
                 Some(response)
             }
         };
-        if let Some(way) = &self.way {
-            way.route.traffic.begins(cx.number());
+        if let Some(matched) = &self.matched {
+            matched.route.traffic.begins(cx.number());
         }
         response
     }
@@ -153,7 +153,7 @@ impl Exchange {
         cx: &mut Context,
     ) -> State {
         // A listener's redirect to https: whatever guards ask for, a password above all, belongs there.
-        let is_redirect = self.way.is_none() && head.max_forwards != Some(0);
+        let is_redirect = self.matched.is_none() && head.max_forwards != Some(0);
         if let Some(response) = response.as_ref().filter(|_| is_redirect) {
             return self.respond_as_route(response, cx);
         }
@@ -187,7 +187,7 @@ impl Exchange {
             }
         }
         let incoming = Incoming { head, meta: &self.meta, sender, view: &self.view };
-        let question = question::question(&incoming, self.way.as_deref(), cx)?;
+        let question = question::question(&incoming, self.matched.as_deref(), cx)?;
         if response.is_some() || question.is_some() {
             self.after_guards = Some(Box::new(AfterGuards { question, response }));
         }

@@ -35,7 +35,7 @@ impl Exchange {
 
     /// How long it may take as its route, its pool or the configuration says.
     fn request_time(&self) -> Option<Duration> {
-        let own = self.way.as_ref().and_then(|way| way.route.timeouts.request);
+        let own = self.matched.as_ref().and_then(|matched| matched.route.timeouts.request);
         own.unwrap_or(self.view.live.timeouts(self.pool).request)
     }
 
@@ -59,7 +59,7 @@ impl Exchange {
     /// Its time limits: those of its route, of its pool, or of the configuration.
     pub(super) fn times(&self) -> Times {
         let (own, all) =
-            (self.way.as_ref().map(|way| way.route.timeouts), self.view.live.timeouts(self.pool));
+            (self.matched.as_ref().map(|matched| matched.route.timeouts), self.view.live.timeouts(self.pool));
         let own = own.unwrap_or_default();
         Times {
             connect: own.connect.unwrap_or(all.connect),

@@ -44,7 +44,7 @@ impl Exchange {
             request_id: self.meta.trace.to_string(),
             request: text::escape(&String::from_utf8_lossy(line)).to_string(),
             pool: self.view.live.pool(self.pool).name.clone(),
-            route: self.way.as_ref().map(|way| way.route.name.clone()),
+            route: self.matched.as_ref().map(|matched| matched.route.name.clone()),
             attempt: self.phases.tries + 1,
             after_status: self.tries.after_status,
             waited: self.queue_token.as_ref().map_or(Duration::ZERO, |token| cx.now.since(token.since)),

@@ -82,7 +82,7 @@ impl Exchange {
             sent: self.download.bytes(),
             server: self.server.as_ref(),
             reason: self.reason,
-            way: self.way.as_deref(),
+            matched: self.matched.as_deref(),
             pool: self.in_pool.then_some(self.pool),
             phases: &self.phases,
             body_bytes: self.download.body_bytes(),

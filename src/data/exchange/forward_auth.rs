@@ -47,7 +47,7 @@ impl Exchange {
 
     /// How long the question whether it may pass can take.
     pub(super) fn question_time(&self) -> Option<Duration> {
-        let guard = self.view.live.guard(self.way.as_ref().map(|way| way.index));
+        let guard = self.view.live.guard(self.matched.as_ref().map(|matched| matched.index));
         guard.forward_auth().and_then(|auth| auth.timeout)
     }
 

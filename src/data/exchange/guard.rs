@@ -32,8 +32,8 @@ impl Exchange {
         head: &RequestHead<'_, '_>,
         cx: &mut Context,
     ) -> Result<bool, Rejected> {
-        let name = self.way.as_ref().map_or("", |way| &way.route.name);
-        let guard = self.view.live.guard(self.way.as_ref().map(|way| way.index));
+        let name = self.matched.as_ref().map_or("", |matched| &matched.route.name);
+        let guard = self.view.live.guard(self.matched.as_ref().map(|matched| matched.index));
         self.coding = guard.compression().and_then(|rules| rules.coding_for(&head.fields));
         self.has_weak_tag = self.coding.is_some() && encoding::has_weak_tag(&head.fields);
         self.guarded = Guarded::enter(guard, head, &self.meta, name, self.owner, cx)?;

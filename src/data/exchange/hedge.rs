@@ -65,7 +65,7 @@ impl Exchange {
 
     /// The rules for this request, and what is known of how long attempts take.
     fn hedging(&self) -> Option<(Rules, &Estimate)> {
-        match self.way.as_ref().map(|way| &way.route).filter(|route| route.hedge.is_some()) {
+        match self.matched.as_ref().map(|matched| &matched.route).filter(|route| route.hedge.is_some()) {
             Some(route) => route.hedge.flatten().map(|rules| (rules, &*route.attempt_time)),
             None => {
                 let rules = self.view.live.config.pool(self.pool).hedge?;

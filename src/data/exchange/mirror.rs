@@ -13,7 +13,7 @@ use crate::state::stats::Counter;
 impl Exchange {
     /// The pool that is to get a copy. The copy of an upgrade would be a tunnel without a client.
     pub(super) fn mirror_of(&self, head: &RequestHead<'_, '_>, cx: &mut Context) -> Option<PoolId> {
-        let mirror = self.way.as_ref()?.route.mirror?;
+        let mirror = self.matched.as_ref()?.route.mirror?;
         if head.upgrade || !mirror.takes(cx.random.number()) {
             return None;
         }
@@ -31,7 +31,11 @@ impl Exchange {
         let is_sent = self.asked_at.is_some() && self.held.is_none();
         let Some(pool) = self.mirror.filter(|_| is_sent) else { return };
         self.mirror = None;
-        let longest = self.way.as_ref().and_then(|way| way.route.mirror).map_or(0, |mirror| mirror.body_max);
+        let longest = self
+            .matched
+            .as_ref()
+            .and_then(|matched| matched.route.mirror)
+            .map_or(0, |mirror| mirror.body_max);
         let Some(bytes) = self.upload.whole().filter(|_| self.upload.passed() <= longest) else {
             return cx.shard().count(Counter::MirrorBodiesTooLong);
         };

@@ -14,7 +14,7 @@ use std::sync::Arc;
 impl Exchange {
     /// The priority of its route.
     pub fn priority(&self) -> Priority {
-        self.way.as_ref().map_or(Priority::default(), |way| way.route.priority)
+        self.matched.as_ref().map_or(Priority::default(), |matched| matched.route.priority)
     }
 
     /// Whether others are served before it. What has waited for too long, or was pushed out of a full queue, fails.

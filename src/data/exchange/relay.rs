@@ -202,12 +202,12 @@ impl Exchange {
         let mut digits = [0; 32];
         let live = &self.view.live;
         let (listen, server) = (&live.config.listen, connection.server.name.as_str());
-        let guard = live.guard(self.way.as_ref().map(|way| way.index));
+        let guard = live.guard(self.matched.as_ref().map(|matched| matched.index));
         let pages = guard.error_pages().filter(|pages| pages.intercept.is_some() && !asks);
         let is_id_told = listen.request_id_header || pages.is_some();
         let id = if is_id_told { self.meta.trace.bytes(&mut digits) } else { b"" };
-        let way = self.way.as_deref().filter(|way| way.edits_responses() && !asks);
-        let edits = way.map(|way| way.response_edits(server));
+        let matched = self.matched.as_deref().filter(|matched| matched.edits_responses() && !asks);
+        let edits = matched.map(|matched| matched.response_edits(server));
         let context = ResponseContext {
             method: self.meta.method,
             version: self.meta.version,

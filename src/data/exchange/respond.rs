@@ -22,9 +22,9 @@ impl Exchange {
         if let Some(guarded) = &self.guarded {
             rejected.lines.extend_from_slice(&guarded.lines);
         }
-        if let Some(way) = &self.way {
+        if let Some(matched) = &self.matched {
             let server = self.server.as_ref().map_or("", |server| server.name.as_str());
-            way.append_to_rejection(server, &mut rejected.lines);
+            matched.append_to_rejection(server, &mut rejected.lines);
         }
         let keeps = self.may_keep(cx) && !reason.closes();
         self.reason = Some(reason);
@@ -37,7 +37,7 @@ impl Exchange {
         cx.refresh_date();
         let reason = rejected.reason;
         let mut digits = [0; 32];
-        let pages = self.view.live.guard(self.way.as_ref().map(|way| way.index)).error_pages();
+        let pages = self.view.live.guard(self.matched.as_ref().map(|matched| matched.index)).error_pages();
         let is_empty =
             reason == Reason::NoServer && upstream::pool(cx.view(), &self.view, self.pool).count == 0;
         let reply = Reply {

@@ -38,7 +38,7 @@ impl Exchange {
 
     /// Those of its route, or of the configuration.
     pub(super) fn retry_rules(&self) -> &retry::Rules {
-        let own = self.way.as_ref().and_then(|way| way.route.retries.as_ref());
+        let own = self.matched.as_ref().and_then(|matched| matched.route.retries.as_ref());
         own.unwrap_or(&self.view.live.config.retries)
     }
 

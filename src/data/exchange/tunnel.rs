@@ -44,7 +44,7 @@ impl Exchange {
         let counted = self.guarded.take().and_then(|guarded| guarded.into_permit());
         let traffic = finish::counted(
             self.meta.listener,
-            self.way.as_deref(),
+            self.matched.as_deref(),
             self.in_pool.then_some(self.pool),
             &self.view.live,
         );
@@ -52,7 +52,7 @@ impl Exchange {
         let tunnel = Tunnel::open(Ends { connection, lease, early, rest }, asked.permit, counted, live, cx);
         let mut tunnel = tunnel
             .counted_by(traffic.into_iter().flatten().map(Arc::clone))
-            .idle_for(self.way.as_ref().and_then(|way| way.route.timeouts.tunnel));
+            .idle_for(self.matched.as_ref().and_then(|matched| matched.route.timeouts.tunnel));
         if self.download.is_websocket() {
             tunnel.follow_frames(from);
         }

@@ -1,6 +1,6 @@
 //! What a route changes in the headers of a request and of its response, with the server's name in its places.
 
-use super::Way;
+use super::MatchedRoute;
 use crate::data::request_view::{SERVER_NAME, TemplateValues};
 use crate::data::upload::{NameSlot, Named};
 use crate::http1::fields::Fields;
@@ -125,32 +125,32 @@ impl RequestEdits<'_> {
 /// What a route changes in the headers for the client.
 #[derive(Debug)]
 pub struct ResponseEdits<'w> {
-    pub(super) way: &'w Way,
+    pub(super) matched: &'w MatchedRoute,
     pub(super) server: &'w str,
 }
 
 impl Edits for ResponseEdits<'_> {
     fn change(&self, name: &[u8]) -> Change {
-        self.way.route.response_headers.change(name)
+        self.matched.route.response_headers.change(name)
     }
 
     fn sets(&self, name: &[u8]) -> bool {
-        self.way.route.response_headers.sets(name)
+        self.matched.route.response_headers.sets(name)
     }
 
     fn append_replaced(&self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-        self.way.route.response_headers.append_replaced(&self.way.inserted, name, value, out);
+        self.matched.route.response_headers.append_replaced(&self.matched.inserted, name, value, out);
     }
 
     fn append(&self, fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
-        with_server(&self.way.response_lines, self.server, out);
-        if let Some(security) = self.way.route.security_headers {
-            let edits = &self.way.route.response_headers;
+        with_server(&self.matched.response_lines, self.server, out);
+        if let Some(security) = self.matched.route.security_headers {
+            let edits = &self.matched.route.response_headers;
             let is_there = |name: &str| {
                 edits.set.iter().chain(&edits.add).any(|(own, _)| own.matches(name.as_bytes()))
                     || fields.iter().any(|field| field.name.eq_ignore_ascii_case(name.as_bytes()))
             };
-            security.append(self.way.is_tls, is_there, out);
+            security.append(self.matched.is_tls, is_there, out);
         }
     }
 }
