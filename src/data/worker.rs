@@ -1,10 +1,10 @@
-//! Layer 5: a worker: its poller, its set of connections, its idle server connections. It waits in [`Worker::wait`] and
+//! Layer 5: a worker: its poller, its connections, its idle server connections. It waits in [`Worker::wait`] and
 //! nowhere else; nothing in it waits for one connection alone.
 
 use super::context::{Context, EVENTS_FRESH};
 use super::h1::{Advance, Connection};
 use super::poller::{Poller, Side};
-use super::timers::{TRY_AGAIN, Timers};
+use super::timers::{TRY_AGAIN_INTERVAL, Timers};
 use super::worker_pool::{Handle, TAKEN_AT_ONCE, Work, WorkerPool};
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// Connections passed on to other workers in one turn: each of them costs some system calls.
 const PASSED_ON_AT_ONCE: usize = 8;
-/// A worker without anything to do wakes up this often, so that it does not keep an old snapshot of the table for long.
+/// A worker that waits in the channel looks up this often, so that it does not keep an old snapshot of the table for long.
 const SLEEP_MAX: Duration = Duration::from_secs(10);
 /// The clock is read for so many connections at once: reading it costs 1 % of an exchange, which takes some 10 us.
 const RUNS_PER_CLOCK: usize = 4;
@@ -40,7 +40,7 @@ struct Worker {
     pool: Arc<WorkerPool>,
     handle: Arc<Handle>,
     cx: Context,
-    set: Slab<Held>,
+    connections: Slab<Held>,
     timers: Timers,
     /// Keys of connections that can go on.
     ready: VecDeque<usize>,
@@ -48,7 +48,7 @@ struct Worker {
     /// Keys of connections that others may have.
     surplus: Vec<usize>,
     generation: u32,
-    /// Connections of the set that have an exchange or are a tunnel.
+    /// Connections that have an exchange or are a tunnel.
     busy: usize,
     stopping: bool,
     /// It has looked at all of its connections because of a drain.
@@ -58,7 +58,7 @@ struct Worker {
     swept: u64,
 }
 
-/// A connection of the set.
+/// A connection of the worker.
 struct Held {
     connection: Box<Connection>,
     generation: u32,
@@ -75,7 +75,7 @@ impl Worker {
             pool: Arc::clone(pool),
             handle: pool.enter(number, &cx.mailbox),
             cx,
-            set: Slab::new(),
+            connections: Slab::new(),
             timers: Timers::default(),
             ready: VecDeque::new(),
             called: Vec::new(),
@@ -106,7 +106,7 @@ impl Worker {
             true => self.pass_all_on(),
             false => self.pass_surplus_on(),
         }
-        !(self.stopping && self.set.is_empty())
+        !(self.stopping && self.connections.is_empty())
     }
 
     /// Moves what is ready, each once; what the turn has no time for waits for the next one, behind nothing that is new.
@@ -133,20 +133,18 @@ impl Worker {
             self.after_interruption(begun);
         }
         let mut work = None;
-        if self.set.is_empty() && self.cx.servers.is_empty() && !self.stopping {
+        if self.connections.is_empty() && self.cx.servers.is_empty() && !self.stopping {
             // The last one may have been passed on since others were told.
             self.handle.connections.store(0, Relaxed);
             work = self.pool.take(SLEEP_MAX);
         } else if !self.ready.is_empty() {
             self.poll(Some(Duration::ZERO));
         } else {
-            let limit = self.timers.next().min(self.next_sweep).since(begun);
-            let longest = match self.stopping {
-                true if begun >= self.cx.shared.drain_deadline() => Duration::ZERO,
-                true => TRY_AGAIN,
-                false => SLEEP_MAX,
-            };
-            let limit = limit.min(longest);
+            let mut limit = self.timers.next().min(self.next_sweep).since(begun);
+            if self.stopping {
+                let is_over = begun >= self.cx.shared.drain_deadline();
+                limit = limit.min(if is_over { Duration::ZERO } else { TRY_AGAIN_INTERVAL });
+            }
             let has_work = self.handle.sleeps.set(|| self.pool.waiting() > 0 && !self.stopping);
             self.poll(Some(if has_work { Duration::ZERO } else { limit }));
             self.handle.sleeps.clear();
@@ -161,7 +159,7 @@ impl Worker {
     /// What began in the last turn may have begun behind the interruption, and has all of its time from now on.
     fn after_interruption(&mut self, now: Moment) {
         let turn_begun = self.cx.polled_at;
-        self.set.iter_mut().for_each(|(_, held)| held.connection.restart_waits(turn_begun, now));
+        self.connections.iter_mut().for_each(|(_, held)| held.connection.restart_waits(turn_begun, now));
     }
 
     fn poll(&mut self, limit: Option<Duration>) {
@@ -173,28 +171,28 @@ impl Worker {
     /// Takes in the events of the last wait: all of them before any connection goes on, so that none uses a server
     /// connection of which an event says that it must not be used.
     fn notify(&mut self) {
-        let Worker { cx, set, ready, .. } = self;
+        let Worker { cx, connections, ready, .. } = self;
         let Context { poller, servers, mailbox, .. } = cx;
         for (token, told) in poller.ready() {
             let key = match token.side {
                 Side::Server => servers.notify(token, told),
                 Side::Client => {
                     let key = token.key as usize;
-                    let held = set.get_mut(key).filter(|held| held.generation == token.generation);
+                    let held = connections.get_mut(key).filter(|held| held.generation == token.generation);
                     held.map(|held| {
                         held.connection.notify(told);
                         key
                     })
                 }
             };
-            if let Some((key, held)) = key.and_then(|key| Some((key, set.get_mut(key)?))) {
+            if let Some((key, held)) = key.and_then(|key| Some((key, connections.get_mut(key)?))) {
                 make_ready(ready, key, held);
             }
         }
         self.called.clear();
         mailbox.take(&mut self.called);
         for (key, generation) in self.called.drain(..) {
-            if let Some(held) = set.get_mut(key).filter(|held| held.generation == generation) {
+            if let Some(held) = connections.get_mut(key).filter(|held| held.generation == generation) {
                 make_ready(ready, key, held);
             }
         }
@@ -244,8 +242,8 @@ impl Worker {
             is_ready: true,
             is_busy: false,
         };
-        let key = self.set.insert(held);
-        let Some(held) = self.set.get_mut(key) else { return };
+        let key = self.connections.insert(held);
+        let Some(held) = self.connections.get_mut(key) else { return };
         held.connection.adopt(key, self.generation, &mut self.cx);
         self.run(key);
     }
@@ -258,7 +256,8 @@ impl Worker {
         }
         while let Some((at, key, generation)) = self.timers.pop_due(self.cx.now) {
             let key = key as usize;
-            let Some(held) = self.set.get_mut(key).filter(|held| held.generation == generation) else {
+            let Some(held) = self.connections.get_mut(key).filter(|held| held.generation == generation)
+            else {
                 continue;
             };
             if held.look_at == at {
@@ -274,14 +273,14 @@ impl Worker {
             return;
         }
         self.draining = true;
-        let Worker { set, ready, .. } = self;
-        set.iter_mut().for_each(|(key, held)| make_ready(ready, key, held));
+        let Worker { connections, ready, .. } = self;
+        connections.iter_mut().for_each(|(key, held)| make_ready(ready, key, held));
     }
 
     /// Moves a connection as far as it goes.
     fn run(&mut self, key: usize) {
-        let Worker { cx, set, .. } = self;
-        let Some(held) = set.get_mut(key) else { return };
+        let Worker { cx, connections, .. } = self;
+        let Some(held) = connections.get_mut(key) else { return };
         held.is_ready = false;
         let advanced = catch_unwind(AssertUnwindSafe(|| held.connection.advance(cx)));
         let Ok(advance) = advanced else { return self.after_panic(key) };
@@ -301,8 +300,8 @@ impl Worker {
 
     /// Does with a connection what its advance asks for.
     fn go_on(&mut self, key: usize, advance: Advance) {
-        let Worker { cx, set, timers, ready, .. } = self;
-        let Some(held) = set.get_mut(key) else { return };
+        let Worker { cx, connections, timers, ready, .. } = self;
+        let Some(held) = connections.get_mut(key) else { return };
         match advance {
             Advance::Wait(until) => {
                 // Invariant 14.
@@ -312,7 +311,7 @@ impl Worker {
                 }
                 let token = super::poller::Token::new(Side::Client, key, held.generation);
                 held.look_at = timers.look_by(token, held.look_at, until);
-                if set.len() > self.pool.share() && self.surplus.len() < PASSED_ON_AT_ONCE {
+                if connections.len() > self.pool.share() && self.surplus.len() < PASSED_ON_AT_ONCE {
                     self.surplus.push(key);
                 }
             }
@@ -333,25 +332,25 @@ impl Worker {
         self.cx.repair();
         let closed = catch_unwind(AssertUnwindSafe(|| self.close(key, Reason::Internal)));
         if closed.is_err() {
-            self.set.try_remove(key);
+            self.connections.try_remove(key);
         }
         self.cx.servers.close_all_of(key);
-        self.busy = self.set.iter().filter(|(_, held)| held.is_busy).count();
+        self.busy = self.connections.iter().filter(|(_, held)| held.is_busy).count();
     }
 
     fn close(&mut self, key: usize, reason: Reason) {
-        let Some(mut held) = self.set.try_remove(key) else { return };
+        let Some(mut held) = self.connections.try_remove(key) else { return };
         self.busy -= usize::from(held.is_busy);
         held.connection.abandon(reason, &mut self.cx);
     }
 
-    /// Takes a connection out of the set, for another thread. `None`: it has to stay.
+    /// Takes a connection out, for another thread. `None`: it has to stay.
     fn remove(&mut self, key: usize) -> Option<Box<Connection>> {
-        let held = self.set.get_mut(key)?;
+        let held = self.connections.get_mut(key)?;
         if !held.connection.leave(&mut self.cx) {
             return None;
         }
-        let held = self.set.try_remove(key)?;
+        let held = self.connections.try_remove(key)?;
         self.busy -= usize::from(held.is_busy);
         Some(held.connection)
     }
@@ -366,7 +365,7 @@ impl Worker {
     /// More connections than its share are here: others get some of those that wait for a request.
     fn pass_surplus_on(&mut self) {
         for key in std::mem::take(&mut self.surplus) {
-            if self.set.get(key).is_some_and(|held| held.connection.is_idle() && !held.is_ready) {
+            if self.connections.get(key).is_some_and(|held| held.connection.is_idle() && !held.is_ready) {
                 self.pass_on(key);
             }
         }
@@ -378,13 +377,13 @@ impl Worker {
         if self.cx.now >= self.cx.shared.drain_deadline() {
             return self.cut_all();
         }
-        let keys: Vec<usize> = self.set.iter().map(|(key, _)| key).collect();
+        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         let _ = keys.into_iter().take_while(|key| self.pass_on(*key)).count();
     }
 
     /// The time for draining is over: what is not whole gets a response that says why, and all connections close.
     fn cut_all(&mut self) {
-        let keys: Vec<usize> = self.set.iter().map(|(key, _)| key).collect();
+        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             self.run(key);
             self.close(key, Reason::Draining);
@@ -406,7 +405,7 @@ impl Worker {
 
     /// What others see of it.
     fn tell(&mut self) {
-        self.handle.connections.store(self.set.len(), Relaxed);
+        self.handle.connections.store(self.connections.len(), Relaxed);
         self.handle.in_flight.store(self.busy, Relaxed);
         if self.busy > 1 {
             self.pool.gauges.notify_if_asleep();
@@ -420,7 +419,7 @@ impl Worker {
     fn list(&self) -> Vec<RequestInfo> {
         let now = self.cx.now;
         let of = |held: &Held| held.connection.info(now);
-        self.set.iter().filter_map(|(_, held)| of(held)).collect()
+        self.connections.iter().filter_map(|(_, held)| of(held)).collect()
     }
 }
 
@@ -474,14 +473,14 @@ mod tests {
     fn a_panic_costs_one_exchange() {
         let mut worker = worker();
         let (mut first, mut second) = (connect(&mut worker), connect(&mut worker));
-        while worker.set.len() < 2 {
+        while worker.connections.len() < 2 {
             worker.take_work();
         }
         worker.after_panic(0);
         assert_eq!(first.read(&mut [0; 8]).unwrap_or(0), 0, "its connection is closed");
         assert_eq!(worker.pool.shared.stats.total(Counter::Panics), 1);
         second.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
-        while !worker.set.is_empty() {
+        while !worker.connections.is_empty() {
             worker.turn();
         }
         let mut response = String::new();
@@ -511,7 +510,7 @@ mod tests {
         worker.take_work();
         let deadlines = |worker: &Worker| {
             let config = &worker.cx.live().config;
-            [0, 1].map(|key: usize| worker.set[key].connection.head_deadline(config))
+            [0, 1].map(|key: usize| worker.connections[key].connection.head_deadline(config))
         };
         let before = deadlines(&worker);
         let later = time::now().after(Duration::from_secs(60));
@@ -537,7 +536,7 @@ mod tests {
             server.set_nonblocking(true).unwrap();
             asked = server.accept().ok();
         }
-        while worker.set.iter().all(|(_, held)| !held.connection.is_busy()) {
+        while worker.connections.iter().all(|(_, held)| !held.connection.is_busy()) {
             worker.turn();
         }
         (worker.cx.polled_at, worker.cx.now) = (turn_begun, time::now().after(Duration::from_secs(3600)));
@@ -553,11 +552,11 @@ mod tests {
     fn one_that_stops_passes_its_connections_on() {
         let mut worker = worker();
         let _clients = [connect(&mut worker), connect(&mut worker)];
-        while worker.set.len() < 2 {
+        while worker.connections.len() < 2 {
             worker.take_work();
         }
         assert!(worker.pool.push_stop());
         while worker.turn() {}
-        assert_eq!((worker.pool.waiting(), worker.set.len()), (2, 0));
+        assert_eq!((worker.pool.waiting(), worker.connections.len()), (2, 0));
     }
 }
