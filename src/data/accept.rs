@@ -12,7 +12,7 @@ use super::listen::Listener;
 use super::poller::Poller;
 use super::shared::{ConnectionPermit, DRAIN_LOOK_INTERVAL, LOG_INTERVAL, Shared};
 use super::socket::Socket;
-use super::timers::TRY_AGAIN;
+use super::timers::TRY_AGAIN_INTERVAL;
 use super::transport::Transport;
 use super::worker_pool::{TAKEN_AT_ONCE, WorkerPool};
 use crate::base::ids::ListenerId;
@@ -136,7 +136,7 @@ impl Acceptor {
         let now = time::now();
         let mut next = self.parked.next_deadline();
         if !self.held_back.is_empty() {
-            next = next.min(now.after(TRY_AGAIN));
+            next = next.min(now.after(TRY_AGAIN_INTERVAL));
         }
         if self.listeners.values().any(|open| open.has_more) && self.held_back.is_empty() {
             next = next.min(self.paused_until);

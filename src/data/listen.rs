@@ -2,7 +2,7 @@
 //! no further call.
 
 use super::socket::Socket;
-use super::timers::TRY_AGAIN;
+use super::timers::TRY_AGAIN_INTERVAL;
 use crate::base::inherited;
 use crate::base::limits::Descriptors;
 use crate::base::sys;
@@ -103,7 +103,7 @@ impl Listener {
                         is_short: false,
                     });
                 }
-                Err(_) if time::now() < until => _ = after(TRY_AGAIN).recv(),
+                Err(_) if time::now() < until => _ = after(TRY_AGAIN_INTERVAL).recv(),
                 Err(reason) => return Err(io::Error::other(reason)),
             }
         }
@@ -177,7 +177,7 @@ fn while_taken(attempt: impl Fn() -> rustix::io::Result<()>) -> rustix::io::Resu
     let until = time::now().after(TAKEN_WAIT);
     loop {
         match attempt() {
-            Err(Errno::ADDRINUSE) if time::now() < until => _ = after(TRY_AGAIN).recv(),
+            Err(Errno::ADDRINUSE) if time::now() < until => _ = after(TRY_AGAIN_INTERVAL).recv(),
             done => return done,
         }
     }

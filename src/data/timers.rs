@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// What no event tells of is tried again after this: a full channel, the full backlog of a Unix socket, a port that is taken.
 /// Two hundred tries a second cost next to nothing.
-pub const TRY_AGAIN: Duration = Duration::from_millis(5);
+pub const TRY_AGAIN_INTERVAL: Duration = Duration::from_millis(5);
 
 /// When to look at which connection; the soonest first.
 #[derive(Debug, Default)]

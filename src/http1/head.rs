@@ -109,7 +109,7 @@ pub struct RequestHead<'s, 'b> {
     pub max_forwards: Option<u64>,
     /// The client's own X-Request-Id, if there is a valid one.
     pub request_id: Option<&'b [u8]>,
-    /// After so many milliseconds its response is worthless (`X-Request-Deadline`); at most eight digits.
+    /// After so many milliseconds its response is worthless (`X-Request-Deadline`).
     pub deadline_ms: Option<u32>,
     /// The client's `traceparent`, if there is exactly one and it is valid.
     pub trace_parent: Option<TraceParent>,
@@ -441,10 +441,13 @@ fn request_id(claim: Claim<'_>) -> Option<&[u8]> {
     claim.one().filter(|id| trace::is_valid_id(id))
 }
 
-/// One whole number of at most eight digits, as gRPC has it in `grpc-timeout`. Anything else says nothing: a header that
+/// The longest `X-Request-Deadline`, in digits: 28 hours.
+pub const DEADLINE_DIGITS: usize = 8;
+
+/// One whole number of so many digits, as gRPC has it in `grpc-timeout`. Anything else says nothing: a header that
 /// strangers made up is no reason to reject a request.
 fn deadline_ms(claim: Claim<'_>) -> Option<u32> {
-    let value = claim.one().filter(|value| (1..=8).contains(&value.len()))?;
+    let value = claim.one().filter(|value| (1..=DEADLINE_DIGITS).contains(&value.len()))?;
     let is_number = value.iter().all(u8::is_ascii_digit);
     is_number.then(|| decimal(value).and_then(|ms| u32::try_from(ms).ok())).flatten()
 }

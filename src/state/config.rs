@@ -73,7 +73,7 @@ pub use load::{
 pub use load_report::LoadReport;
 pub use logs::{AccessLog, AccessTarget, Log, LogFormat, SyslogPlace};
 pub use routes::RouteSpec;
-pub use rules::check_name;
+pub use rules::{NAME_BYTES_MAX, check_name};
 pub use schema::SCHEMA;
 pub use secrets::Secret;
 pub use sticky::{SameSite, SessionCookie, Sticky};

@@ -11,7 +11,7 @@ use crate::state::stats::Counter;
 use std::time::Duration;
 
 /// Between two attempts: short beside the start of any server, and a thousand requests that wait cost 4,000 connects a second.
-const TRY_AGAIN: Duration = Duration::from_millis(250);
+const CONNECT_AGAIN_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A request that has waited for a server to come up, or does.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Exchange {
         if self.absence.is_none() {
             cx.shard().count(Counter::ServersAwaited);
         }
-        let again_at = cx.now.after(TRY_AGAIN).min(until);
+        let again_at = cx.now.after(CONNECT_AGAIN_INTERVAL).min(until);
         self.absence = Some(Box::new(Absence { since, again_at, place: Some(place) }));
         let Tries { reuses_failed, others_failed, .. } = self.tries;
         self.tries = Tries { reuses_failed, others_failed, ..Tries::default() };

@@ -6,7 +6,7 @@ use crate::base::time::Moment;
 use crate::data::connecting::{Connecting, secured};
 use crate::data::context::{Context, EVENTS_FRESH};
 use crate::data::failure::Failure;
-use crate::data::timers::TRY_AGAIN;
+use crate::data::timers::TRY_AGAIN_INTERVAL;
 use crate::http1::reason::Reason;
 use crate::state::stats::Counter;
 use std::io;
@@ -21,7 +21,7 @@ impl Exchange {
         };
         let Some(connection) = connection else {
             // A Unix socket whose backlog is full tells no event when it is not.
-            let again = cx.now.after(TRY_AGAIN);
+            let again = cx.now.after(TRY_AGAIN_INTERVAL);
             return Ok(Flow::Wait(self.connect_deadline().min(self.expires).min(again)));
         };
         cx.shard().count(if idle.is_some() { Counter::Reuses } else { Counter::Connects });

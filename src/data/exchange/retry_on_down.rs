@@ -13,20 +13,20 @@ use std::time::Duration;
 
 /// Between two looks at the health of a server that has not responded yet. Probes take longer to find it down, and a look
 /// costs about a microsecond; requests that have waited for longer look more rarely, so that long polls cost next to nothing.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const HEALTH_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Exchange {
     /// When to look at the health of the server; never where another server is out of the question.
     pub(super) fn down_look(&self, now: Moment) -> Moment {
         match self.asked_at.filter(|_| self.may_leave()) {
-            Some(asked_at) => now.after(LOOK_INTERVAL.max(now.since(asked_at) / 4)),
+            Some(asked_at) => now.after(HEALTH_LOOK_INTERVAL.max(now.since(asked_at) / 4)),
             None => Moment::NEVER,
         }
     }
 
     /// The server is down: another one gets the request if one can take it now. `None`: it goes on waiting.
     pub(super) fn leave_down(&mut self, cx: &mut Context) -> Option<State> {
-        let is_due = self.asked_at.is_some_and(|asked_at| cx.now.since(asked_at) >= LOOK_INTERVAL);
+        let is_due = self.asked_at.is_some_and(|asked_at| cx.now.since(asked_at) >= HEALTH_LOOK_INTERVAL);
         let is_down = |server: &Arc<Server>| server.health() == Health::Down && !server.is_fail_open();
         if !is_due || !self.may_leave() || !self.server.as_ref().is_some_and(is_down) {
             return None;

@@ -7,12 +7,10 @@ use crate::http1::fields::Fields;
 use crate::http1::forward::{Change, Edits};
 use crate::http1::names::is_same_dashed;
 use crate::policy::route::cookies;
+use crate::state::config::NAME_BYTES_MAX;
 use crate::state::route::HeaderEdits;
 use crate::state::table::Pool;
 use std::cell::RefCell;
-
-/// The longest name that a server can be given; one that is called by its address may have a longer one.
-const NAME_BYTES_MAX: usize = 64;
 
 /// Copies rendered lines, with the server's name in its places.
 pub(super) fn with_server(lines: &[u8], server: &str, out: &mut Vec<u8>) {
@@ -94,7 +92,8 @@ fn other_cookies(line: &[u8], name: &[u8]) -> Vec<u8> {
     others.collect::<Vec<_>>().join(&b";"[..]).trim_ascii().to_vec()
 }
 
-/// How long the name of a server of the pool can be.
+/// How long the name of a server of the pool can be, one that comes later included; one that is called by its address may have
+/// a longer one than a name can be.
 pub(super) fn longest_name(pool: &Pool) -> usize {
     let names = pool.ready.iter().chain(&pool.beside).chain(&pool.reserve).map(|server| server.name.len());
     names.max().unwrap_or(0).max(NAME_BYTES_MAX)

@@ -1,10 +1,8 @@
 //! What a server is told of the time that is left for its response.
 
 use super::Upload;
+use crate::http1::head::DEADLINE_DIGITS;
 use std::time::Duration;
-
-/// As many as a client may send (28 hours).
-const DEADLINE_DIGITS: usize = 8;
 
 impl Upload {
     /// Tells the server in the head how much time is left (`X-Request-Deadline`), before anything of this attempt was sent: in

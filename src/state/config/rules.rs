@@ -198,12 +198,15 @@ pub(super) fn server_name(node: &Node) -> Read<String> {
     check_name(text).map(|()| text.to_owned()).map_err(|fault| format!("{node} {fault}"))
 }
 
+/// The longest name of a server, in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+
 /// Whether a text can be a server's name; the error says what is wrong, as in "is empty; write ...". A name stands in URL paths, headers, logs and metrics without escapes.
 pub fn check_name(text: &str) -> Read<()> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"/\\\"'`?#%".contains(&byte);
     match text.len() {
         0 => Err("is empty; write 1 to 64 characters".to_owned()),
-        65.. => Err("is too long for a name; write 1 to 64 characters".to_owned()),
+        len if len > NAME_BYTES_MAX => Err("is too long for a name; write 1 to 64 characters".to_owned()),
         _ if text == "." || text == ".." => Err("cannot stand in a URL; write another name".to_owned()),
         _ if text.bytes().all(is_plain) => Ok(()),
         _ => Err("has a character that is not allowed in a name; write visible ASCII without spaces, quotes, / \\ ? # %"
