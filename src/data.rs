@@ -3,9 +3,15 @@
 //!
 //! | layer | files |
 //! |---|---|
-//! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`carrier`] (what a transport is over), [`sleep`] (no work is left lying), [`called`] (a list without a lock while it is empty) |
-//! | 1 | [`transport`] and [`tls`], [`proxy_header`] (sent before everything else), [`secure`] (what is known of a TLS session), [`server_pool`], [`mailbox`] (how other threads call a connection), [`verify`] (passwords), [`phases`] (when an exchange did what), [`shared`] (what threads share) |
-//! | 2 | [`context`] (what a worker lends), [`client`], [`failure`] (of an attempt), [`connecting`] (to a server), [`meta`] (what is kept of a request), [`guard`] (what a request has to pass), [`upload`], [`download`], [`upstream`] (choose a server), [`request_view`] (a request as its route sees it), [`route`] (which pool, and the head for it), [`question`] (may a request pass) |
+//! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`carrier`] (what a transport is over) |
+//! | 0 | [`sleep`] (no work is left lying), [`called`] (a list without a lock while it is empty) |
+//! | 1 | [`transport`] and [`tls`], [`proxy_header`] (sent before everything else) |
+//! | 1 | [`secure`] (what is known of a TLS session), [`server_pool`], [`mailbox`] (how other threads call a connection) |
+//! | 1 | [`verify`] (passwords), [`phases`] (when an exchange did what), [`shared`] (what threads share) |
+//! | 2 | [`context`] (what a worker lends), [`client`], [`failure`] (of an attempt), [`connecting`] (to a server) |
+//! | 2 | [`meta`] (what is kept of a request), [`guard`] (what a request has to pass), [`upload`], [`download`] |
+//! | 2 | [`upstream`] (choose a server), [`request_view`] (a request as its route sees it) |
+//! | 2 | [`route`] (which pool, and the head for it), [`question`] (may a request pass) |
 //! | 3 | [`exchange`], [`finish`] (count, log, tell health), [`tunnel`] |
 //! | 4 | [`h1`] (heads, keep-alive, closing) |
 //! | 5 | [`worker_pool`] (the channel), [`worker`], [`accept`], [`listen`], [`reload`] |

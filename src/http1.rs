@@ -4,8 +4,9 @@
 //! The path of a request: [`head`] asks the scanner for lines (strict, in the order of the stream, so that any split of
 //! the bytes gives the same result), [`framing`] decides where the message ends, [`body`] finds that end, and
 //! [`forward`] writes the head that is forwarded. [`proxy_protocol`] and [`client`] determine the client's address.
-//! [`reason`] names every rejection and [`reply`] writes its response, [`page`] with its pages. [`trace`]: the id of a request in logs and
-//! responses. [`encoding`]: compression of responses. [`websocket`], [`event_stream`]: where a stream may be ended. [`challenge`]: the headers that tell a client what it may do.
+//! [`reason`] names every rejection and [`reply`] writes its response, [`page`] with its pages. [`trace`]: the id of a
+//! request in logs and responses. [`encoding`]: compression of responses. [`websocket`], [`event_stream`]: where a
+//! stream may be ended. [`challenge`]: the headers that tell a client what it may do.
 
 pub mod body;
 pub mod challenge;

@@ -141,7 +141,7 @@ impl Context {
             polled_at: Moment::START,
             random: Random::fresh(),
             candidates: Vec::new(),
-            servers: ServerPool::new(),
+            servers: ServerPool::default(),
             buffers: Buffers::default(),
             mailbox: Arc::new(Mailbox::new(poller.waker())),
             poller,

@@ -40,7 +40,7 @@ pub struct Connection {
     has_proxy_header: bool,
     /// Bytes of `client.input` that were looked at and are no whole head.
     seen: usize,
-    /// Requests that were answered.
+    /// Requests that have got their response.
     requests: u64,
     /// Since when it waits for a request, or for the rest of a head.
     since: Moment,

@@ -1,5 +1,5 @@
 //! Layer 5: another configuration for a running data plane: sockets first, then servers and settings with one swap, then
-//! the threads hear of it.
+//! the threads are woken.
 
 use super::listen::Listener;
 use super::worker_pool::{ListenerChange, WorkerPool};

@@ -57,11 +57,6 @@ pub struct ServerPool {
 }
 
 impl ServerPool {
-    /// No connections yet.
-    pub fn new() -> Self {
-        ServerPool { connections: Slab::new(), idle: BTreeMap::new(), idle_count: 0, generation: 0 }
-    }
-
     /// Takes in a connection for the exchange of the client connection with that key.
     pub fn insert(&mut self, transport: Transport, server: &Arc<Server>, client: usize) -> usize {
         let token = self.next_token();
@@ -82,9 +77,8 @@ impl ServerPool {
     }
 
     /// An idle connection to the server, no older than `idle_time`, for the exchange of the client connection with that key.
-    /// Unless the caller trusts
-    /// the last events it is looked at once more, which costs a system call: the server may have closed it, or sent
-    /// something unasked, since they were reported, and under load they can be some milliseconds old.
+    /// Unless the caller trusts the last events it is looked at once more, which costs a system call: since they were
+    /// reported the server may have closed it, or sent something unasked.
     pub fn take(
         &mut self,
         server: ServerId,
@@ -270,7 +264,7 @@ mod tests {
         let poller = Poller::new().unwrap();
         let mut config = Config::default();
         config.servers.pool = Pool { idle: 2, idle_time: Duration::from_secs(30) };
-        let mut pool = ServerPool::new();
+        let mut pool = ServerPool::default();
         let key = pool.insert(Transport::Simulated(near), &server, CLIENT);
         pool.put(key, &poller, &config, AT);
         Idle { pool, poller, server, far, config, _table: table }

@@ -276,6 +276,7 @@ impl Upload {
         server: Option<&mut Stream>,
         scratch: &mut [u8],
     ) -> Result<usize, Failure> {
+        // What lies behind the end of chunks belongs to the next request, and is kept until then.
         let room = if self.chunked { scratch.len().min(KEPT_BYTES) } else { scratch.len() };
         let room = self.body.remaining().map_or(room, |left| room.min(usize::try_from(left).unwrap_or(room)));
         let count = match client.recv(&mut scratch[..room]) {

@@ -275,6 +275,7 @@ impl WorkerPool {
             sleeps: SleepFlag::default(),
             slept_nanos: AtomicU64::new(0),
             moves: AtomicU64::new(0),
+            // The lists that may be asked for at once; one more is left out.
             lists: bounded(4),
             mailbox: Arc::clone(mailbox),
         });

@@ -1,4 +1,5 @@
-//! Header lines that tell a client of the limits it has (`RateLimit` and `RateLimit-Policy`, draft-ietf-httpapi-ratelimit-headers-10)
+//! Header lines that tell a client of the limits it has (`RateLimit` and `RateLimit-Policy`,
+//! draft-ietf-httpapi-ratelimit-headers-10)
 //! and of the credentials it needs (`WWW-Authenticate`, RFC 9110 section 11.6.1).
 
 use super::write::{decimal, field};

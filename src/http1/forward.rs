@@ -146,7 +146,7 @@ pub fn response(head: &ResponseHead<'_, '_>, hop: &ResponseHop<'_>, out: &mut Ve
     }
     if let Some(content_type) = hop.page {
         write::field(out, "Content-Type", content_type.as_bytes());
-        // Who accepts JSON gets that.
+        // A client that accepts JSON gets that.
         write::field(out, "Vary", b"Accept");
     }
     if let (false, Some(id)) = (interim, hop.request_id) {

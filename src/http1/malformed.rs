@@ -1,4 +1,4 @@
-//! Where a head that was rejected stops to be one: for people who look for the fault.
+//! Where a rejected head stops being one: for people who look for the fault.
 
 use super::head::{self, Limits, Slots};
 use super::reason::Reason;

@@ -234,11 +234,6 @@ impl Reason {
     pub const fn is_of_servers(self) -> bool {
         (self as u8) >= Reason::NoServer as u8
     }
-
-    /// The client's bytes are at fault: counted separately from reasons that operators must act on.
-    pub const fn is_rejection(self) -> bool {
-        (self as u8) <= Reason::BodyTooLarge as u8
-    }
 }
 
 /// The reason phrase of a status that the balancer itself sends (RFC 9110 section 15).
@@ -322,9 +317,9 @@ mod tests {
 
     #[test]
     fn whatever_is_wrong_with_the_framing_closes() {
-        for reason in Reason::ALL.iter().filter(|reason| reason.is_rejection()) {
+        for reason in &Reason::ALL[..=Reason::BodyTooLarge as usize] {
             assert!(reason.closes() || *reason == Reason::LoopDetected, "{reason:?}");
         }
-        assert!(!Reason::NoServer.closes() && !Reason::NoServer.is_rejection());
+        assert!(!Reason::NoServer.closes());
     }
 }

@@ -30,7 +30,7 @@ impl TraceParent {
         is_valid.then_some(TraceParent { trace, parent: parent as u64, flags: flags as u8 })
     }
 
-    /// One of a trace that begins here; not sampled: who records spans decides that. Ids of zero are not valid and become
+    /// One of a trace that begins here; not sampled: what records spans decides that. Ids of zero are not valid and become
     /// one.
     pub fn new(trace: u128, parent: u64) -> TraceParent {
         TraceParent { trace: trace.max(1), parent: parent.max(1), flags: 0 }

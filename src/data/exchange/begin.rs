@@ -11,7 +11,6 @@ use crate::data::meta::{Incoming, Meta, Sender};
 use crate::data::phases::Phases;
 use crate::data::question;
 use crate::data::route::{self, Routed};
-
 use crate::data::upload::Upload;
 use crate::http1::body::Body;
 use crate::http1::framing::Framing;
@@ -84,49 +83,49 @@ impl Exchange {
         cx: &mut Context,
     ) -> Box<Self> {
         Box::new(Exchange {
+            state: State::Choose,
             meta,
             view,
-            pool: PoolId::default(),
-            expires: Moment::NEVER,
-            mirror: None,
-            copy: None,
-            copy_permit: None,
             matched: None,
-            state: State::Choose,
+            pool: PoolId::default(),
+            in_pool: false,
+            expires: Moment::NEVER,
+            owner,
             upload,
             download: Download::new(cx.buffers.take(), cx.now),
-            is_unjudged: false,
+            guarded: None,
+            after_guards: None,
+            held: None,
+            hash_key: 0,
+            session: None,
+            recorded: None,
+            queue_token: None,
             lease: None,
             server: None,
             connection: None,
+            connecting: None,
+            attempt_at: cx.now,
+            asked_at: None,
             tries: Tries::default(),
             absence: None,
             other_attempt: None,
             is_hedge_spent: false,
-            recorded: None,
-            queue_token: None,
-            hash_key: 0,
-            session: None,
+            tunnel: None,
             coding: None,
             has_weak_tag: false,
-            after_guards: None,
-            held: None,
-            guarded: None,
-            tunnel: None,
-            owner,
-            attempt_at: cx.now,
-            connecting: None,
-            asked_at: None,
+            is_unjudged: false,
             ends_at: None,
+            mirror: None,
+            copy: None,
+            copy_permit: None,
             phases: Phases::default(),
-            in_pool: false,
-            is_counted: false,
             reason: None,
             end: End::AsAnnounced,
+            is_counted: false,
         })
     }
 
-    /// Goes the way of its route; a response of the route's own comes back.
+    /// Takes what its route says; a response of the route's own comes back.
     fn follow(&mut self, routed: Routed, cx: &Context) -> Option<route::Response> {
         let response = match routed {
             Routed::Forward(pool, matched) => {

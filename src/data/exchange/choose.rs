@@ -72,9 +72,8 @@ impl Exchange {
         let asked =
             Asked { key: self.key_for_choice(), is_long_lived: self.meta.upgrade, ..Asked::default() };
         let chosen = upstream::choose(cx, &self.view, self.pool, asked, &tried, note.as_mut());
-        if !matches!(chosen, Chosen::Server(_)) {
-            return None;
-        }
+        // That there is none is no decision: the request stays where it is.
+        let note = note.filter(|_| matches!(chosen, Chosen::Server(_)));
         note.into_iter().for_each(|note| self.keep_decision(note, &chosen, cx));
         match chosen {
             Chosen::Server(lease) => Some(lease),

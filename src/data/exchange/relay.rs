@@ -78,15 +78,15 @@ impl Exchange {
         }
     }
 
-    /// The server does not have all of the request: whether that waits for the client. One that waits for the server's go has sent
-    /// nothing yet.
+    /// The server does not have all of the request: whether that waits for the client. One that waits for the server's 100 has
+    /// sent nothing yet.
     fn note_upload(&self) {
-        let waits_for_go = self.meta.expects_continue
+        let waits_for_100 = self.meta.expects_continue
             && self.upload.passed() == 0
             && self.download.interim_since() == Moment::NEVER;
         let waits_for_server =
             !self.upload.has_begun() || self.upload.has_unsent() || self.upload.is_broken();
-        self.wait_for_client(!waits_for_go && !waits_for_server);
+        self.wait_for_client(!waits_for_100 && !waits_for_server);
     }
 
     fn relay_once(&mut self, client: &mut Client, cx: &mut Context) -> Result<Relayed, Failure> {
@@ -248,8 +248,8 @@ impl Exchange {
 
     /// The response is here as a whole. The server is let go of when it has all of the request, or takes no more.
     fn after_response(&mut self, cx: &mut Context) {
-        let waits_for_go = self.meta.expects_continue && self.upload.passed() == 0 && self.held.is_none();
-        if !self.upload.is_done() && !self.upload.is_broken() && !waits_for_go {
+        let waits_for_100 = self.meta.expects_continue && self.upload.passed() == 0 && self.held.is_none();
+        if !self.upload.is_done() && !self.upload.is_broken() && !waits_for_100 {
             // A server that has said all before it had all may not read the rest, and close at any time.
             self.download.give_server_up();
             return;

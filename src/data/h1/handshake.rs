@@ -64,7 +64,7 @@ impl Connection {
                 Ok(Moved::End) if is_tls(&self.client.input) => {
                     return self.fail_handshake(HandshakeFailure::ClientGone, cx);
                 }
-                // Whoever connects and says nothing, such as a probe of a port, is no failure.
+                // A connection on which nothing comes, such as the probe of a port, is no failure.
                 Ok(Moved::End) | Err(_) => return Some(Advance::Closed),
             }
             let bytes = std::mem::take(&mut self.client.input);

@@ -152,7 +152,7 @@ impl Connection {
                 None
             }
             Head::Rejected(reason) if reason.is_silent() => {
-                // Whoever sends this is no HTTP client that could read a response.
+                // What sends this is no HTTP client that could read a response.
                 cx.shard().reject(reason);
                 log::debug!("{}: {}: {}", cx.shared.name, reason.name(), reason.sentence());
                 self.client.stream.reset_on_close();

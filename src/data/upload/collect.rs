@@ -43,7 +43,7 @@ impl Upload {
         self.head_len = self.out.len();
         // What stands behind the line has moved.
         self.deadline_at = self.deadline_at.saturating_sub(shorter);
-        self.name_slots.iter_mut().filter(|room| room.at > at).for_each(|room| room.at -= shorter);
+        self.name_slots.iter_mut().filter(|slot| slot.at > at).for_each(|slot| slot.at -= shorter);
         self.out.extend_from_slice(&body[..len]);
         self.chunked = false;
         Ok(())

@@ -74,7 +74,7 @@ mod tests {
     use crate::http1::framing::Framing;
 
     #[test]
-    fn each_attempt_names_its_server_in_the_same_room() {
+    fn each_attempt_names_its_server_in_the_same_slot() {
         let head = b"GET / HTTP/1.1\r\nX-To: --------------\r\nHost: h\r\n\r\n".to_vec();
         let mut upload = Upload::new(head, Body::new(Framing::None), false, None, Moment::START);
         let around = [&b"<"[..], b"/", b">"].map(<[u8]>::to_vec).to_vec();
@@ -91,9 +91,9 @@ mod tests {
     #[test]
     fn a_host_is_that_of_the_server_or_none() {
         let head = b"GET /Host: HTTP/1.1\r\nHost:             \r\nX: y\r\n\r\n".to_vec();
-        let room = NameSlot::of_host(&head, 12).unwrap();
+        let slot = NameSlot::of_host(&head, 12).unwrap();
         let mut upload = Upload::new(head, Body::new(Framing::None), false, None, Moment::START);
-        upload.will_name_server(vec![room]);
+        upload.will_name_server(vec![slot]);
         for (host, expected) in
             [("10.0.0.1:80", "10.0.0.1:80 "), ("a:1", "a:1         "), ("too.long.test:80", "            ")]
         {
