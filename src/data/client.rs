@@ -1,4 +1,4 @@
-//! Layer 2: an exchange's client.
+//! Layer 2: an exchange's client. It is a concrete type because there is one protocol; HTTP/2 would need an interface here.
 
 use super::transport::{Moved, Stream};
 use std::io;

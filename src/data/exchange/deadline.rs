@@ -1,4 +1,5 @@
-//! How long an exchange may stand still, and why it fails then: the one place that says so.
+//! How long an exchange may stand still in `Relay`, and why it fails then; what another state waits for has its time in the file
+//! of that state.
 
 use super::Exchange;
 use crate::base::time::Moment;
