@@ -58,6 +58,10 @@ impl Descriptors {
     /// All that there are.
     pub const ALL: Descriptors = Descriptors { end: RawFd::MAX };
 
+    /// None: as if all were in use.
+    #[cfg(test)]
+    pub const NONE: Descriptors = Descriptors { end: 0 };
+
     /// Those for clients: all but those that are kept.
     pub fn for_clients() -> Self {
         Self::without(descriptors(), 1)

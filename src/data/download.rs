@@ -281,7 +281,7 @@ impl Download {
                     self.pass_on(client, scratch, context, 0..0)?;
                     Downloaded::Moved(1)
                 }
-                Some(body) if self.splices(body, client, server) => {
+                Some(body) if self.splices(body, client, server) && scratch.pipes.has_one() => {
                     Downloaded::Moved(self.splice(client, server, &mut scratch.pipes)?)
                 }
                 Some(_) => Downloaded::Moved(self.receive_body(client, server, scratch, context)?),
@@ -309,15 +309,18 @@ impl Download {
 
 #[cfg(test)]
 mod tests {
-    use super::super::poller::{Side, Token};
+    use super::super::poller::{Ready, Side, Token};
     use super::super::simulation::Wire;
+    use super::super::socket::Socket;
     use super::super::transport::Transport;
+    use super::super::upload::Upload;
     use super::*;
     use crate::base::limits::Descriptors;
     use crate::http1::framing::Method;
     use crate::http1::head::{Limits, Version};
     use crate::http1::reason::Reason;
-    use std::io::IoSlice;
+    use std::io::{IoSlice, Read, Write};
+    use std::net::{TcpListener, TcpStream};
 
     const CONTEXT: ResponseContext<'_> = ResponseContext {
         method: Method::Other,
@@ -383,7 +386,7 @@ mod tests {
                 self.far_server.send(&[IoSlice::new(bytes.as_bytes())]).unwrap();
             }
             self.far_server.shared().lock().deliver(1, bytes.len());
-            self.server.notify(super::super::poller::Ready { readable: true, ..Default::default() });
+            self.server.notify(Ready { readable: true, ..Default::default() });
             let context = ResponseContext { stream_end, ..CONTEXT };
             self.download.advance(&mut self.client, &mut self.server, scratch, &context, Moment::START)
         }
@@ -433,5 +436,40 @@ mod tests {
         assert_eq!(failure.reason, Reason::ClientGone);
         other.step("56789", &mut scratch).unwrap();
         assert_eq!(other.received(), "56789");
+    }
+
+    /// A connection: the balancer's end, and the far one.
+    fn connection(side: Side) -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = Socket::connect(&listener.local_addr().unwrap()).unwrap();
+        (Stream::new(Transport::Plain(near), Token::new(side, 1, 1)), listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn without_descriptors_for_a_pipe_long_bodies_are_copied() {
+        let (stream, mut far_client) = connection(Side::Client);
+        let (mut server, mut far_server) = connection(Side::Server);
+        let (mut client, mut scratch) =
+            (Client { stream, input: Vec::new() }, Scratch::new(8192, Descriptors::NONE));
+        let now = Moment::START;
+        let mut download = Download::new(Vec::new(), now);
+        let body = Body::new(Framing::Length(1 << 20));
+        let mut upload = Upload::new(b"POST / HTTP/1.1\r\n\r\n".to_vec(), body, false, None, now);
+        let ready = Ready { readable: true, ..Ready::default() };
+        far_server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n").unwrap();
+        for _ in 0..2 {
+            far_server.write_all(b"down").unwrap();
+            far_client.write_all(b"up").unwrap();
+            client.stream.notify(ready);
+            server.notify(ready);
+            upload.advance(&mut client, &mut server, &mut scratch, false, now).unwrap();
+            download.advance(&mut client, &mut server, &mut scratch, &CONTEXT, now).unwrap();
+        }
+        for (far, end) in [(&mut far_client, "downdown"), (&mut far_server, "upup")] {
+            far.set_nonblocking(true).unwrap();
+            let mut got = [0; 8192];
+            let count = far.read(&mut got).unwrap();
+            assert!(got[..count].ends_with(end.as_bytes()), "{:?}", String::from_utf8_lossy(&got[..count]));
+        }
     }
 }

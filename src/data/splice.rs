@@ -65,10 +65,19 @@ impl Pipes {
         Pipes { empty: Vec::new(), descriptors }
     }
 
-    /// An empty pipe; none when there are no descriptors for one: then bodies are copied.
+    /// Whether there is an empty pipe, which is made if need be. False where there are no descriptors for one: then bodies are
+    /// copied.
+    pub fn has_one(&mut self) -> bool {
+        if self.empty.is_empty() {
+            let may_be = |pipe: &Pipe| !self.descriptors.are_exceeded_by(pipe.into.as_raw_fd());
+            self.empty.extend(Pipe::new().ok().filter(may_be));
+        }
+        !self.empty.is_empty()
+    }
+
+    /// An empty pipe, if [`Pipes::has_one`].
     pub fn take(&mut self) -> Option<Pipe> {
-        let may_be = |pipe: &Pipe| !self.descriptors.are_exceeded_by(pipe.into.as_raw_fd());
-        self.empty.pop().or_else(|| Pipe::new().ok().filter(may_be))
+        if self.has_one() { self.empty.pop() } else { None }
     }
 
     /// Keeps a pipe for the next body, if it is empty.

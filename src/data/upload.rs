@@ -181,7 +181,7 @@ impl Upload {
     ) -> Result<usize, Failure> {
         let mut moved = self.flush(server, &mut scratch.pipes);
         if !self.body.is_done() && !self.has_unsent() && (!self.broken || discards) {
-            moved += match self.splices(client, server) {
+            moved += match self.splices(client, server) && scratch.pipes.has_one() {
                 true => self.splice(client, server, &mut scratch.pipes)?,
                 false => self.receive(client, Some(server), &mut scratch.body)?,
             };
