@@ -34,7 +34,7 @@ use std::time::Duration;
 /// How long accepting pauses when descriptors or memory have run out: a connection that ends meanwhile makes room.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 
-/// The accept thread's own things.
+/// The accept thread: its listeners, the connections that are parked, and those that wait for room in the channel.
 #[derive(Debug)]
 pub struct Acceptor {
     pool: Arc<WorkerPool>,
@@ -43,13 +43,15 @@ pub struct Acceptor {
     table: Cached,
     listeners: BTreeMap<ListenerId, Open>,
     parked: Parked,
-    /// Connections that found the channel full.
+    /// Connections that found the channel full, and since when they wait.
     held_back: VecDeque<(Box<Connection>, Moment)>,
     /// When the files of Unix sockets are looked at.
     look_at_files: Moment,
+    /// Until when nothing is accepted, because descriptors or memory have run out.
     paused_until: Moment,
     /// Events were taken in the middle of a turn: the next one begins without a sleep.
     looks_again: bool,
+    /// When the log was last told of such a shortage.
     reported_at: Option<Moment>,
 }
 
@@ -246,7 +248,8 @@ impl Acceptor {
         let is_full = self.shared().open() > self.live().connections_max && !self.make_room(now);
         let is_rejected = is_full || self.is_beyond_limit(peer, listener);
         if is_rejected && !permit.reject() {
-            // What was on its way is a request that gets no response; on a port with TLS that cannot be told.
+            // It is closed at once. In clear text that counts as a request without a response, which its client was about to
+            // send; on a port with TLS it may not have been one.
             let shared = self.shared();
             match &listener.tls {
                 Some(_) => shared.stats.shard(0).reject(Reason::ConnectionLimit),

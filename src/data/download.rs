@@ -52,10 +52,12 @@ pub struct Download {
     websocket: bool,
     /// What the server said to us, if anything.
     told: Option<Box<Told>>,
-    /// What the client has not taken yet.
+    /// What the client was to get, of which `sent` bytes are out.
     out: Vec<u8>,
     sent: usize,
+    /// Bytes of a long body that the client has not taken yet.
     pipe: Option<Pipe>,
+    /// Bytes that were sent to the client, heads included.
     bytes: u64,
     /// Those of them, sent or to be sent, that are heads.
     head_bytes: u64,
@@ -182,7 +184,7 @@ impl Download {
         self.sent < self.out.len() || self.pipe.is_some()
     }
 
-    /// Bytes that were sent to the client.
+    /// Bytes that were sent to the client, heads included.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -50,7 +50,7 @@ pub struct Shared {
     pub stats: Arc<Stats>,
     /// What it learns of its servers, for the health thread.
     pub verdicts: Verdicts,
-    /// When the log was last told that TLS with a server failed.
+    /// When the log was last told that TLS with a server failed, in nanoseconds; 0: never.
     tls_failure_logged: AtomicU64,
     /// Open tunnels.
     pub tunnels: AtomicUsize,
@@ -60,6 +60,7 @@ pub struct Shared {
     pub verifier: Verifier,
     /// Copied requests on their way.
     mirrors: AtomicUsize,
+    /// Open client connections.
     open: AtomicUsize,
     /// Open connections beyond the limit, which get a response that says so.
     rejected: AtomicUsize,
@@ -69,7 +70,9 @@ pub struct Shared {
     leaving: AtomicBool,
     /// Another process has its listening sockets.
     handed_over: AtomicBool,
+    /// Since when it drains.
     draining: OnceLock<Moment>,
+    /// When draining ends, in nanoseconds as [`Moment`] has them.
     stop_by: AtomicU64,
 }
 

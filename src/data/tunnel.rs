@@ -245,7 +245,9 @@ impl Tunnel {
 /// One direction: bytes that were received and not sent yet.
 #[derive(Debug)]
 struct Direction {
+    /// What the sink has not taken yet.
     unsent: Vec<u8>,
+    /// Bytes that the sink has taken.
     passed: u64,
     /// The source says no more.
     ended: bool,

@@ -31,9 +31,13 @@ pub struct Sent {
 /// A request on its way.
 #[derive(Debug)]
 pub struct Upload {
+    /// The body as it comes from the client.
     body: Body,
+    /// It goes to the server in chunks.
     chunked: bool,
+    /// The most bytes of payload, where they are limited.
     limit: Option<u64>,
+    /// Bytes of payload that have come.
     passed: u64,
     /// The request as it was passed on so far; once that is too much to keep, what the server has not taken yet.
     out: Vec<u8>,
@@ -49,6 +53,7 @@ pub struct Upload {
     buffered: bool,
     /// The server takes no more of it.
     broken: bool,
+    /// Bytes of a long body that the server has not taken yet.
     pipe: Option<Pipe>,
     /// Bytes were sent in this attempt.
     begun: bool,
@@ -57,7 +62,7 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// A request whose head is in `out`, and whose body is to come.
+    /// A request whose head is in `out`, and whose body is to come: in chunks or not, with at most `limit` bytes of payload.
     pub fn new(out: Vec<u8>, body: Body, chunked: bool, limit: Option<u64>, now: Moment) -> Self {
         Upload {
             body,

@@ -70,6 +70,7 @@ pub struct WorkerPool {
     accept_ended: AtomicBool,
     /// Connections that were open when the accept thread ended.
     left_open: AtomicUsize,
+    /// How often workers were asked to look at their idle server connections.
     sweeps: AtomicU64,
 }
 
