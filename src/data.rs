@@ -6,7 +6,7 @@
 //! | 0 | [`socket`], [`splice`], [`poller`], [`timers`], [`buffers`], [`carrier`] (what a transport is over) |
 //! | 0 | [`sleep`] (no work is left lying), [`called`] (a list without a lock while it is empty) |
 //! | 1 | [`transport`] and [`tls`], [`proxy_header`] (sent before everything else) |
-//! | 1 | [`secure`] (what is known of a TLS session), [`server_pool`], [`mailbox`] (how other threads call a connection) |
+//! | 1 | [`tls_info`] (of a session), [`server_pool`], [`mailbox`] (how other threads call a connection) |
 //! | 1 | [`verify`] (passwords), [`phases`] (when an exchange did what), [`shared`] (what threads share) |
 //! | 2 | [`context`] (what a worker lends), [`client`], [`failure`] (of an attempt), [`connecting`] (to a server) |
 //! | 2 | [`meta`] (what is kept of a request), [`guard`] (what a request has to pass), [`upload`], [`download`] |
@@ -41,7 +41,6 @@ pub mod question;
 pub mod reload;
 pub mod request_view;
 pub mod route;
-pub mod secure;
 pub mod server_pool;
 pub mod shared;
 #[cfg(test)]
@@ -51,6 +50,7 @@ pub mod socket;
 pub mod splice;
 pub mod timers;
 pub mod tls;
+pub mod tls_info;
 pub mod transport;
 pub mod tunnel;
 pub mod upload;

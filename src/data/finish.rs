@@ -80,7 +80,7 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
     shard.add(Counter::BytesIn, received);
     shard.duration.record(took);
     if let Some(reason) = reason {
-        log::debug!("{}: {}: {}: {}", cx.shared.name, meta.trace, reason.name(), reason.sentence());
+        log::debug!("{}: {}: {}: {}", cx.shared.name, meta.shown_id, reason.name(), reason.sentence());
     }
     // Nothing had begun where the client left before its response.
     let status = if status == 0 { reason.map_or(0, Reason::status) } else { status };
@@ -103,7 +103,7 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
         body_bytes,
         took,
         phases: phases.for_line(meta.started, expires),
-        id: meta.trace.clone(),
+        id: meta.shown_id.clone(),
         trace: meta.trace_context.as_ref().map(|trace| trace.sent.trace),
         server: server.cloned(),
         reason,

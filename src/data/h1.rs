@@ -12,9 +12,9 @@ use super::context::Context;
 use super::exchange::{Disposition, Exchange, Step};
 use super::meta::Sender;
 use super::poller::{Ready, Side, Token};
-use super::secure::Secure;
 use super::server_pool::ServerConnection;
 use super::shared::ConnectionPermit;
+use super::tls_info::TlsInfo;
 use super::transport::{Stream, Transport};
 use super::tunnel::{self, Tunnel};
 use crate::base::time::Moment;
@@ -33,7 +33,7 @@ pub struct Connection {
     client: Client,
     peer: Option<SocketAddr>,
     /// What is known of its TLS session.
-    secure: Option<Arc<Secure>>,
+    secure: Option<Arc<TlsInfo>>,
     /// The client's address, where a PROXY header named it.
     source: Option<SocketAddr>,
     /// The PROXY header that had to come first has come.

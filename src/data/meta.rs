@@ -1,7 +1,7 @@
 //! Layer 2: what is kept of a request for as long as its exchange lives. Its head and its bytes are not.
 
 use super::context::Context;
-use super::secure::Secure;
+use super::tls_info::TlsInfo;
 use crate::base::ids::{ListenerId, RequestId, TraceId};
 use crate::base::time::Moment;
 use crate::http1::client as forwarded;
@@ -28,7 +28,7 @@ pub struct Meta {
     /// Ours; it goes to the server where the client sent none.
     pub id: RequestId,
     /// What the request is called in logs and in responses of our own.
-    pub trace: TraceId,
+    pub shown_id: TraceId,
     /// The trace that it is part of, where traces are switched on.
     pub trace_context: Option<Box<Trace>>,
     /// When its head was complete.
@@ -60,7 +60,7 @@ pub struct Meta {
     /// The listener that it came through.
     pub listener: ListenerId,
     /// The TLS session that it came in; `None` in clear text.
-    pub secure: Option<Arc<Secure>>,
+    pub secure: Option<Arc<TlsInfo>>,
     /// Of a rejected head: the line that is at fault, where it is known.
     pub malformed_line: Option<u32>,
 }
@@ -101,7 +101,7 @@ pub struct Sender<'a> {
     /// The listener, as it was when the connection came.
     pub listener: &'a OpenListener,
     /// The TLS session.
-    pub secure: Option<&'a Arc<Secure>>,
+    pub secure: Option<&'a Arc<TlsInfo>>,
 }
 
 impl Meta {
@@ -121,7 +121,7 @@ impl Meta {
         let is_recorded = trace_context.as_ref().is_some_and(|trace| trace.is_recorded);
         Meta {
             id,
-            trace: TraceId::new(head.request_id.filter(|_| is_trusted), id),
+            shown_id: TraceId::new(head.request_id.filter(|_| is_trusted), id),
             trace_context,
             started: cx.now,
             client: forwarded::client_address(head, peer, |address| listen.trusts(address)),
@@ -172,7 +172,7 @@ impl Meta {
         let is_trusted = sender.peer.is_some_and(|peer| cx.live().config.listen.trusts(peer.ip()));
         Meta {
             id,
-            trace: TraceId::new(request_id.filter(|_| is_trusted), id),
+            shown_id: TraceId::new(request_id.filter(|_| is_trusted), id),
             trace_context: None,
             started: cx.now,
             client: sender.peer.map(|peer| peer.ip().to_canonical()),

@@ -95,7 +95,7 @@ impl Values for TemplateValues<'_> {
             Placeholder::Scheme => {
                 out.extend_from_slice(if self.meta.secure.is_some() { b"https" } else { b"http" });
             }
-            Placeholder::RequestId => out.extend_from_slice(self.meta.trace.to_string().as_bytes()),
+            Placeholder::RequestId => out.extend_from_slice(self.meta.shown_id.to_string().as_bytes()),
             Placeholder::TlsVersion => {
                 let version = self.meta.secure.as_ref().map_or("", |secure| secure.version);
                 out.extend_from_slice(version.as_bytes());

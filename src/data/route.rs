@@ -286,7 +286,7 @@ pub(super) fn prepare(
             .certificate()
             .map(|client| (client.subject.as_str(), client.fingerprint.as_str())),
         pseudonym: &view.live.pseudonym,
-        request_id: matches!(meta.trace, TraceId::Ours(_)).then_some(meta.id),
+        request_id: matches!(meta.shown_id, TraceId::Ours(_)).then_some(meta.id),
         trace_parent: meta.trace_context.as_ref().and_then(|trace| trace.is_ours.then_some(trace.sent)),
         forwarded: view.live.config.listen.forwarded,
         authority: &authority,

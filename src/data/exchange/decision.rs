@@ -41,7 +41,7 @@ impl Exchange {
         cx.shared.stats.decisions.keep(Decision {
             number: 0,
             unix_ms: time::unix_millis(),
-            request_id: self.meta.trace.to_string(),
+            request_id: self.meta.shown_id.to_string(),
             request: text::escape(&String::from_utf8_lossy(line)).to_string(),
             pool: self.view.live.pool(self.pool).name.clone(),
             route: self.matched.as_ref().map(|matched| matched.route.name.clone()),

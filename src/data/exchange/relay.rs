@@ -205,7 +205,7 @@ impl Exchange {
         let guard = live.guard(self.matched.as_ref().map(|matched| matched.index));
         let pages = guard.error_pages().filter(|pages| pages.intercept.is_some() && !asks);
         let is_id_told = listen.request_id_header || pages.is_some();
-        let id = if is_id_told { self.meta.trace.bytes(&mut digits) } else { b"" };
+        let id = if is_id_told { self.meta.shown_id.bytes(&mut digits) } else { b"" };
         let matched = self.matched.as_deref().filter(|matched| matched.edits_responses() && !asks);
         let edits = matched.map(|matched| matched.response_edits(server));
         let context = ResponseContext {

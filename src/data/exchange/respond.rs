@@ -42,7 +42,7 @@ impl Exchange {
             reason == Reason::NoServer && upstream::pool(cx.view(), &self.view, self.pool).count == 0;
         let reply = Reply {
             reason,
-            request_id: self.meta.trace.bytes(&mut digits),
+            request_id: self.meta.shown_id.bytes(&mut digits),
             form: self.meta.form,
             page: pages.and_then(|pages| pages.page(reason, is_empty)),
             details: pages.is_some_and(|pages| pages.details),

@@ -32,7 +32,11 @@ impl Exchange {
             return None;
         }
         let lease = self.another_server(cx)?;
-        log::debug!("{}: {}: its server is down, and another one is tried", cx.shared.name, self.meta.trace);
+        log::debug!(
+            "{}: {}: its server is down, and another one is tried",
+            cx.shared.name,
+            self.meta.shown_id
+        );
         self.close_connection(cx);
         if let Some(left) = &self.lease {
             left.gave_up(cx.now.since(self.asked_at.unwrap_or(cx.now)));

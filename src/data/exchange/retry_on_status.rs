@@ -28,7 +28,7 @@ impl Exchange {
         log::debug!(
             "{}: {}: {status} from a server, and another one is tried",
             cx.shared.name,
-            self.meta.trace
+            self.meta.shown_id
         );
         self.leave_server_with_response(key, cx);
         cx.shard().count(Counter::RetriesOnStatus);

@@ -3,7 +3,7 @@
 
 use super::{Advance, Connection, Phase};
 use crate::data::context::Context;
-use crate::data::secure::Secure;
+use crate::data::tls_info::TlsInfo;
 use crate::data::transport::Moved;
 use crate::http1::reason::Reason;
 use crate::state::stats::Counter;
@@ -126,7 +126,7 @@ impl Connection {
                 if tls.session().handshake_kind() == Some(HandshakeKind::Resumed) {
                     cx.shard().count(Counter::TlsResumed);
                 }
-                let secure = Secure::of(tls.session());
+                let secure = TlsInfo::of(tls.session());
                 if let Err(failure) = self.verify_again(&secure, cx) {
                     return self.fail_handshake(failure, cx);
                 }
@@ -147,7 +147,7 @@ impl Connection {
     }
 
     /// A session that is resumed skips the verification of its client's certificate, which may be no longer good.
-    fn verify_again(&self, secure: &Secure, cx: &Context) -> Result<(), HandshakeFailure> {
+    fn verify_again(&self, secure: &TlsInfo, cx: &Context) -> Result<(), HandshakeFailure> {
         let Some(session) = self.client.stream.tls().map(|tls| tls.session()) else { return Ok(()) };
         let chain = session.peer_certificates().unwrap_or_default();
         let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);

@@ -16,7 +16,7 @@ impl Connection {
         let peer = self.peer().map(|peer| peer.ip());
         match &self.phase {
             Phase::Exchange(exchange) => Some(RequestInfo {
-                id: exchange.meta.trace.to_string(),
+                id: exchange.meta.shown_id.to_string(),
                 client: exchange.meta.client.or(peer),
                 request: String::from_utf8_lossy(exchange.request_line()).into_owned(),
                 server: exchange.server().map(|server| server.name.clone()),

@@ -5,7 +5,7 @@ use rustls::{Connection, ProtocolVersion};
 
 /// A client's TLS session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Secure {
+pub struct TlsInfo {
     /// `TLSv1.3` or `TLSv1.2`.
     pub version: &'static str,
     /// The cipher suite, as IANA names it.
@@ -16,7 +16,7 @@ pub struct Secure {
     pub client: Option<ClientCertificate>,
 }
 
-impl Secure {
+impl TlsInfo {
     /// Of a session whose handshake is complete.
     pub fn of(session: &Connection) -> Self {
         let version = match session.protocol_version() {
@@ -31,6 +31,6 @@ impl Secure {
         let client = session.peer_certificates().and_then(<[_]>::first).map(ClientCertificate::of);
         // rustls names those of TLS 1.3 with a prefix that IANA does not have.
         let cipher = suite.unwrap_or_default().replace("TLS13_", "TLS_");
-        Secure { version, cipher, server_name, client }
+        TlsInfo { version, cipher, server_name, client }
     }
 }
