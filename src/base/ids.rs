@@ -18,6 +18,16 @@ pub struct PoolId(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId(pub u32);
 
+/// A client's connection in its worker's table. Keys are used again, and with the same generation only after 2^31 others: what
+/// comes late for a connection that has left names none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionKey {
+    /// Its place in the table.
+    pub key: usize,
+    /// Which of the connections that had this place.
+    pub generation: u32,
+}
+
 /// One value for each pool.
 #[derive(Clone, Debug, Default)]
 pub struct ByPool<T>(Vec<(PoolId, T)>);

@@ -61,7 +61,7 @@ use super::shared::MirrorPermit;
 use super::tunnel::Tunnel;
 use super::upload::Upload;
 use super::upstream::Tried;
-use crate::base::ids::PoolId;
+use crate::base::ids::{ConnectionKey, PoolId};
 use crate::base::time::Moment;
 use crate::http1::encoding::Coding;
 use crate::http1::reason::Reason;
@@ -170,7 +170,7 @@ pub struct Exchange {
     /// When its response is worthless: as its client or its route says.
     expires: Moment,
     /// The connection of the client in its worker: key and generation.
-    owner: (usize, u32),
+    owner: ConnectionKey,
     upload: Upload,
     download: Download,
 

@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::meta::Meta;
 use super::verify::Pending;
+use crate::base::ids::ConnectionKey;
 use crate::base::time::Moment;
 use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
@@ -49,7 +50,7 @@ impl Guarded {
         head: &RequestHead<'_, '_>,
         meta: &Meta,
         route: &str,
-        owner: (usize, u32),
+        owner: ConnectionKey,
         cx: &Context,
     ) -> Result<Option<Box<Guarded>>, Rejected> {
         if guard.is_open() {

@@ -17,6 +17,7 @@ use super::shared::ConnectionPermit;
 use super::tls_info::TlsInfo;
 use super::transport::{Stream, Transport};
 use super::tunnel::{self, Tunnel};
+use crate::base::ids::ConnectionKey;
 use crate::base::time::Moment;
 use crate::http1::reason::Reason;
 use crate::state::config::Config;
@@ -46,7 +47,7 @@ pub struct Connection {
     since: Moment,
     phase: Phase,
     /// Its key in its worker, and the generation of that.
-    owner: (usize, u32),
+    owner: ConnectionKey,
     /// The connection to its exchange's server, on the way to another worker.
     moving: Option<ServerConnection>,
     /// Copies of its requests, for the worker to take in.
@@ -122,7 +123,7 @@ impl Connection {
             requests: 0,
             since: now,
             phase,
-            owner: (0, 0),
+            owner: ConnectionKey::default(),
             moving: None,
             copies: Vec::new(),
             permit: None,

@@ -1,6 +1,7 @@
 //! Layer 1: how other threads call a connection of a worker: its queue has room for it, or its password is verified.
 
 use super::called::Called;
+use crate::base::ids::ConnectionKey;
 use crate::state::queue::Call;
 use mio::Waker;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 /// What other threads tell a worker: which of its client connections are called. Posting wakes it.
 #[derive(Debug)]
 pub struct Mailbox {
-    called: Called<(usize, u32)>,
+    called: Called<ConnectionKey>,
     waker: Arc<Waker>,
 }
 
@@ -25,13 +26,13 @@ impl Mailbox {
     }
 
     /// Takes the keys and generations of the connections that were called.
-    pub fn take(&self, into: &mut Vec<(usize, u32)>) {
+    pub fn take(&self, into: &mut Vec<ConnectionKey>) {
         self.called.take(into);
     }
 }
 
 impl Call for Mailbox {
-    fn call(&self, client: (usize, u32)) {
+    fn call(&self, client: ConnectionKey) {
         self.called.push(client);
         self.wake();
     }
@@ -50,13 +51,14 @@ mod tests {
             mailbox.take(&mut called);
             called
         };
+        let [first, second, third] = [1, 2, 3].map(|key| ConnectionKey { key, generation: 7 });
         assert_eq!(taken(), []);
-        for client in [(1, 2), (3, 4)] {
+        for client in [first, second] {
             mailbox.call(client);
         }
-        assert_eq!(taken(), [(1, 2), (3, 4)]);
+        assert_eq!(taken(), [first, second]);
         assert_eq!(taken(), []);
-        mailbox.call((5, 6));
-        assert_eq!(taken(), [(5, 6)]);
+        mailbox.call(third);
+        assert_eq!(taken(), [third]);
     }
 }

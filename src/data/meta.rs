@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::tls_info::TlsInfo;
-use crate::base::ids::{ListenerId, RequestId, TraceId};
+use crate::base::ids::{ConnectionKey, ListenerId, RequestId, TraceId};
 use crate::base::time::Moment;
 use crate::http1::client as forwarded;
 use crate::http1::framing::Method;
@@ -97,7 +97,7 @@ pub struct Sender<'a> {
     /// The client's address: the kernel's word, or that of a PROXY header.
     pub peer: Option<SocketAddr>,
     /// The connection of the client in its worker: key and generation.
-    pub owner: (usize, u32),
+    pub owner: ConnectionKey,
     /// The listener, as it was when the connection came.
     pub listener: &'a OpenListener,
     /// The TLS session.

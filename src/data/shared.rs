@@ -33,6 +33,9 @@ const LAST_REQUESTS_WAIT: Duration = Duration::from_millis(500);
 /// While draining, connections that wait for a request are looked at this often: a drain takes no longer for it than people
 /// notice.
 pub const DRAIN_LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// While draining, the end of an event of a stream is waited for so long, and a WebSocket's response to a close frame: many
+/// streams send a comment or an event each few seconds, and a slow network takes a few round trips.
+pub const STREAM_END_WAIT: Duration = Duration::from_secs(2);
 /// Between two lines of the log about TLS with servers, or about a shortage of descriptors.
 pub const LOG_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -6,7 +6,7 @@
 use super::buffers::TURN_BYTES;
 use super::client::Client;
 use super::context::Context;
-use super::shared::Shared;
+use super::shared::{STREAM_END_WAIT, Shared};
 use super::socket::Then;
 use super::transport::{Moved, Stream};
 use crate::base::time::Moment;
@@ -19,9 +19,6 @@ use crate::state::traffic::Traffic;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-
-/// While draining, a peer of a WebSocket may take so long to respond to a close frame: some round trips of a slow network.
-const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// The right to one of the tunnels that `limits.tunnels` allows; given back when dropped.
 #[derive(Debug)]
@@ -164,7 +161,7 @@ impl Tunnel {
         }
         if let (Some(told), Some((at, _))) = (self.downward.closed_at, &mut self.upward.close) {
             // Before the drain is over in any case.
-            *at = told.after(CLOSE_WAIT.min(shared.drain_deadline().since(told) / 2));
+            *at = told.after(STREAM_END_WAIT.min(shared.drain_deadline().since(told) / 2));
         }
         let deadline = self.moved_at.after(self.idle_timeout);
         if *now >= deadline || self.has_closed_both(*now) {
@@ -193,14 +190,14 @@ impl Tunnel {
         let is_told = self.notice_at.is_some_and(|at| now >= at);
         let is_sent = self.upward.unsent.is_empty() && self.downward.unsent.is_empty();
         let is_answered = self.upward.says_no_more() && self.downward.says_no_more();
-        is_told && (is_sent && is_answered || now >= up.max(down).after(CLOSE_WAIT))
+        is_told && (is_sent && is_answered || now >= up.max(down).after(STREAM_END_WAIT))
     }
 
     /// When the drain has something to do with it next.
     fn next_close(&self, now: Moment) -> Moment {
         let due = [&self.upward, &self.downward].map(|direction| direction.close.as_ref().map(|(at, _)| *at));
         let last = self.upward.closed_at.zip(self.downward.closed_at).filter(|_| self.notice_at.is_some());
-        let last = last.map(|(up, down)| up.max(down).after(CLOSE_WAIT));
+        let last = last.map(|(up, down)| up.max(down).after(STREAM_END_WAIT));
         let next = due.into_iter().chain([last, self.notice_at]).flatten().filter(|at| *at > now).min();
         next.unwrap_or(Moment::NEVER)
     }

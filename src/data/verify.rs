@@ -2,6 +2,7 @@
 //! would serve hundreds of requests; so a few threads do that, from a bounded queue, while the exchange is suspended.
 
 use super::mailbox::Mailbox;
+use crate::base::ids::ConnectionKey;
 use crate::base::time::{self, Moment};
 use crate::state::guard::Unverified;
 use crate::state::queue::Call;
@@ -46,7 +47,7 @@ struct Job {
     unverified: Unverified,
     pending: Arc<Pending>,
     mailbox: Arc<Mailbox>,
-    client: (usize, u32),
+    client: ConnectionKey,
     until: Moment,
 }
 
@@ -57,7 +58,7 @@ impl Verifier {
         &self,
         unverified: Unverified,
         mailbox: &Arc<Mailbox>,
-        client: (usize, u32),
+        client: ConnectionKey,
         until: Moment,
     ) -> Option<Arc<Pending>> {
         let pending = Arc::new(Pending::default());

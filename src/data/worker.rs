@@ -6,6 +6,7 @@ use super::h1::{Advance, Connection};
 use super::poller::{Poller, Side};
 use super::timers::{TRY_AGAIN_INTERVAL, Timers};
 use super::worker_pool::{Handle, TAKEN_AT_ONCE, Work, WorkerPool};
+use crate::base::ids::ConnectionKey;
 use crate::base::time::{self, Moment};
 use crate::http1::reason::Reason;
 use crate::state::stats::Counter;
@@ -44,7 +45,7 @@ struct Worker {
     timers: Timers,
     /// Keys of connections that can go on.
     ready: VecDeque<usize>,
-    called: Vec<(usize, u32)>,
+    called: Vec<ConnectionKey>,
     /// Keys of connections that others may have.
     surplus: Vec<usize>,
     generation: u32,
@@ -191,7 +192,7 @@ impl Worker {
         }
         self.called.clear();
         mailbox.take(&mut self.called);
-        for (key, generation) in self.called.drain(..) {
+        for ConnectionKey { key, generation } in self.called.drain(..) {
             if let Some(held) = connections.get_mut(key).filter(|held| held.generation == generation) {
                 make_ready(ready, key, held);
             }

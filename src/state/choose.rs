@@ -7,7 +7,7 @@ mod later;
 mod note;
 mod shadow;
 
-pub use note::{Considered, Excluded, Exclusion, LISTED_MAX, Note, PassedOver, Picked};
+pub use note::{Considered, Excluded, Exclusion, LISTED_MAX, Note, PassedOver, Picked, TEXT_BYTES_MAX};
 pub use shadow::{Choices, Shadow};
 
 use super::server::{Lease, Rejected, Server};

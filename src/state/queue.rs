@@ -10,6 +10,7 @@ mod usual;
 
 pub use usual::Usual;
 
+use crate::base::ids::ConnectionKey;
 use crate::base::time::Moment;
 use crate::policy::admit::{Admit, Rules};
 use crate::policy::backlog::{Backlog, Full, Place, Priority};
@@ -26,14 +27,14 @@ use std::time::Duration;
 /// A thread that has connections, as others call one of them.
 pub trait Call: fmt::Debug + Send + Sync {
     /// Calls the connection with this key and turn. Never waits.
-    fn call(&self, client: (usize, u32));
+    fn call(&self, client: ConnectionKey);
 }
 
 /// Where to call what waits.
 #[derive(Clone, Debug)]
 struct Waiter {
     worker: Arc<dyn Call>,
-    client: (usize, u32),
+    client: ConnectionKey,
 }
 
 impl Waiter {
@@ -99,7 +100,7 @@ impl ServerQueue {
     pub fn enter(
         &self,
         worker: Arc<dyn Call>,
-        client: (usize, u32),
+        client: ConnectionKey,
         (priority, expires): (Priority, Moment),
         rules: &Rules,
         capacity: usize,
@@ -200,10 +201,10 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Default)]
-    struct Called(Mutex<Vec<(usize, u32)>>);
+    struct Called(Mutex<Vec<ConnectionKey>>);
 
     impl Call for Called {
-        fn call(&self, client: (usize, u32)) {
+        fn call(&self, client: ConnectionKey) {
             self.0.lock().push(client);
         }
     }
@@ -231,7 +232,14 @@ mod tests {
         fn enter(&self, key: usize, priority: Priority, capacity: usize, ms: u64) -> Option<QueueToken> {
             let worker = Arc::clone(&self.worker) as Arc<dyn Call>;
             let now = Moment::from_millis(ms);
-            self.queue.enter(worker, (key, 0), (priority, Moment::NEVER), &RULES, capacity, now)
+            self.queue.enter(
+                worker,
+                ConnectionKey { key, generation: 0 },
+                (priority, Moment::NEVER),
+                &RULES,
+                capacity,
+                now,
+            )
         }
 
         fn turn(&self, token: &QueueToken, ms: u64) -> Turn {
@@ -243,7 +251,7 @@ mod tests {
         }
 
         fn called(&self) -> Vec<usize> {
-            std::mem::take(&mut *self.worker.0.lock()).into_iter().map(|(key, _)| key).collect()
+            std::mem::take(&mut *self.worker.0.lock()).into_iter().map(|client| client.key).collect()
         }
     }
 

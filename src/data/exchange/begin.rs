@@ -3,7 +3,7 @@
 use super::guard::AfterGuards;
 use super::tunnel::AskedTunnel;
 use super::{End, Exchange, State, Tries};
-use crate::base::ids::PoolId;
+use crate::base::ids::{ConnectionKey, PoolId};
 use crate::base::time::Moment;
 use crate::data::context::Context;
 use crate::data::download::Download;
@@ -78,7 +78,7 @@ impl Exchange {
     pub(super) fn new(
         meta: Meta,
         upload: Upload,
-        owner: (usize, u32),
+        owner: ConnectionKey,
         view: View,
         cx: &mut Context,
     ) -> Box<Self> {

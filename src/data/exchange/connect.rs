@@ -54,7 +54,7 @@ impl Exchange {
         // What may not be sent twice is not sent on a connection that may have ended meanwhile.
         let trusts_events = self.meta.idempotent && cx.now.since(cx.polled_at) < EVENTS_FRESH;
         let idle_time = cx.live().config.pool(server.pool).pool.idle_time;
-        cx.servers.take(server.id, self.owner.0, idle_time, cx.now, trusts_events)
+        cx.servers.take(server.id, self.owner.key, idle_time, cx.now, trusts_events)
     }
 
     /// A new connection to the next of the server's addresses that can be tried. `None`: it has to be tried again.
@@ -75,7 +75,7 @@ impl Exchange {
                 Ok(transport) => {
                     let transport = connecting.with_proxy_header(transport, &self.meta, &self.view.live);
                     let transport = secured(transport, server, cx)?;
-                    return Ok(Some(cx.servers.insert(transport, server, self.owner.0)));
+                    return Ok(Some(cx.servers.insert(transport, server, self.owner.key)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     connecting.again();

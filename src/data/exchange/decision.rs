@@ -5,12 +5,9 @@ use crate::base::{text, time};
 use crate::data::context::Context;
 use crate::data::upstream::Chosen;
 use crate::http1::head::RequestHead;
-use crate::state::choose::Note;
+use crate::state::choose::{Note, TEXT_BYTES_MAX};
 use crate::state::decisions::{Coming, Decision, Outcome, Recorded};
 use std::time::Duration;
-
-/// The longest request line that is kept, in bytes.
-const REQUEST_LINE_BYTES_MAX: usize = 200;
 
 impl Exchange {
     /// Whether the choices for this request are recorded.
@@ -35,8 +32,8 @@ impl Exchange {
             Chosen::Full | Chosen::Later => Outcome::Queued,
             Chosen::None => Outcome::None,
         };
-        let line =
-            &self.upload.request_line()[..self.upload.request_line().len().min(REQUEST_LINE_BYTES_MAX)];
+        let line = self.upload.request_line();
+        let line = &line[..line.len().min(TEXT_BYTES_MAX)];
         let line = line.strip_suffix(b" HTTP/1.1").unwrap_or(line);
         cx.shared.stats.decisions.keep(Decision {
             number: 0,

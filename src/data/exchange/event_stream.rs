@@ -4,11 +4,7 @@ use super::Exchange;
 use crate::base::time::Moment;
 use crate::data::context::Context;
 use crate::data::download::StreamEnd;
-use std::time::Duration;
-
-/// From the moment at which an event stream is to end, the end of an event is waited for so long: many send a comment or an
-/// event each few seconds.
-const EVENT_WAIT: Duration = Duration::from_secs(2);
+use crate::data::shared::STREAM_END_WAIT;
 
 impl Exchange {
     /// Whether its event stream is to end now, and where.
@@ -19,7 +15,7 @@ impl Exchange {
         let at = *self.ends_at.get_or_insert_with(|| cx.shared.notice_at(cx.random.fraction()));
         match cx.now {
             now if now < at => None,
-            now if now < at.after(EVENT_WAIT) => Some(StreamEnd::AfterEvent),
+            now if now < at.after(STREAM_END_WAIT) => Some(StreamEnd::AfterEvent),
             _ => Some(StreamEnd::Now),
         }
     }
@@ -27,6 +23,6 @@ impl Exchange {
     /// When the drain has something to do with it next.
     pub(super) fn next_stream_end(&self, now: Moment) -> Moment {
         let Some(at) = self.ends_at.filter(|_| self.download.is_event_stream()) else { return Moment::NEVER };
-        [at, at.after(EVENT_WAIT)].into_iter().find(|at| *at > now).unwrap_or(Moment::NEVER)
+        [at, at.after(STREAM_END_WAIT)].into_iter().find(|at| *at > now).unwrap_or(Moment::NEVER)
     }
 }

@@ -1,7 +1,7 @@
 //! The copy of a request for the mirror of its route: an exchange of its own, whose client takes every response.
 
 use super::Exchange;
-use crate::base::ids::PoolId;
+use crate::base::ids::{ConnectionKey, PoolId};
 use crate::data::context::Context;
 use crate::data::shared::MirrorPermit;
 use crate::data::upload::Upload;
@@ -44,7 +44,8 @@ impl Exchange {
         };
         let mut upload = Upload::new(bytes.to_vec(), Body::new(Framing::None), false, None, cx.now);
         upload.will_name_server(self.upload.name_slots().to_vec());
-        let mut copy = Exchange::new(self.meta.clone(), upload, (0, 0), self.view.clone(), cx);
+        let mut copy =
+            Exchange::new(self.meta.clone(), upload, ConnectionKey::default(), self.view.clone(), cx);
         (copy.pool, copy.copy_permit, copy.meta.keep_alive) = (pool, Some(permit), false);
         copy.recorded = self.recorded;
         self.copy = Some(copy);

@@ -1,6 +1,7 @@
 //! An exchange and the worker that has it: its connections there, and whether it may go to another worker.
 
 use super::Exchange;
+use crate::base::ids::ConnectionKey;
 
 impl Exchange {
     /// The connection to its server, in its worker's pool.
@@ -14,7 +15,7 @@ impl Exchange {
     }
 
     /// Has come to another worker, where its client's connection has this key and generation and its server's that key.
-    pub fn attach(&mut self, owner: (usize, u32), connection: Option<usize>) {
+    pub fn attach(&mut self, owner: ConnectionKey, connection: Option<usize>) {
         (self.owner, self.connection) = (owner, connection);
     }
 

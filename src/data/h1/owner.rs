@@ -1,6 +1,7 @@
 //! A connection and the thread that has it: how it comes and goes, and what is watched for it.
 
 use super::{Connection, Phase};
+use crate::base::ids::ConnectionKey;
 use crate::data::context::Context;
 use crate::data::poller::{Poller, Side, Token};
 use std::io;
@@ -8,7 +9,7 @@ use std::io;
 impl Connection {
     /// Comes to a worker, where it has this key and generation; nothing is known of its readiness.
     pub fn adopt(&mut self, key: usize, generation: u32, cx: &mut Context) {
-        self.owner = (key, generation);
+        self.owner = ConnectionKey { key, generation };
         self.client.stream.unwatch(&cx.poller, Token::new(Side::Client, key, generation));
         let connection = self.moving.take().map(|connection| cx.servers.attach(connection, &cx.poller, key));
         match &mut self.phase {

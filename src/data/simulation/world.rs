@@ -2,6 +2,7 @@
 
 use super::peers::{Client, HEADS, ServerConn, Went};
 use super::{Duplex, Net, Wire};
+use crate::base::ids::ConnectionKey;
 use crate::base::limits::Descriptors;
 use crate::base::random::Random;
 use crate::base::time::Moment;
@@ -233,7 +234,7 @@ impl World {
         self.cx.polled_at = self.cx.now;
         let mut called = Vec::new();
         self.cx.mailbox.take(&mut called);
-        for (key, _) in called {
+        for ConnectionKey { key, .. } in called {
             self.held[key].iter_mut().for_each(|held| held.ready = true);
         }
         let mut went = false;

@@ -14,8 +14,8 @@ use std::time::Duration;
 /// Candidates, and excluded servers, of which a note has details; of further ones it has the number.
 pub const LISTED_MAX: usize = 16;
 
-/// The longest reason that is copied from a server's health, in bytes.
-const DETAIL_MAX: usize = 200;
+/// The longest text that is copied, in bytes: a reason of a server's health, the line of the request.
+pub const TEXT_BYTES_MAX: usize = 200;
 
 /// What a choice went by.
 #[derive(Clone, Debug, Default)]
@@ -269,8 +269,10 @@ fn considered(servers: &[Arc<Server>], seen: &Candidate) -> Option<Considered> {
 
 /// The text, or as much of it as is kept.
 fn cut(mut text: String) -> String {
-    if let Some(end) =
-        (0..=DETAIL_MAX).rev().find(|at| text.is_char_boundary(*at)).filter(|_| text.len() > DETAIL_MAX)
+    if let Some(end) = (0..=TEXT_BYTES_MAX)
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .filter(|_| text.len() > TEXT_BYTES_MAX)
     {
         text.truncate(end);
         text.push('…');
