@@ -368,13 +368,10 @@ fn elsewhere(name: &str) -> Option<Algorithm> {
 
 /// The mode that an operator sets for a server.
 pub(super) fn mode(node: &Node) -> Read<Mode> {
-    word(node, &Mode::ALL.map(|mode| (mode.name(), mode))).map_err(|advice| match &node.value {
-        Value::Text(text) => match other_mode(text) {
-            Some(mode) => format!("{node} is not a state; write \"{}\"", mode.name()),
-            None => advice,
-        },
-        _ => advice,
-    })
+    let known = Mode::ALL.map(|mode| (mode.name(), mode));
+    let other = if let Value::Text(text) = &node.value { other_mode(text) } else { None };
+    let meant = |mode: Mode| format!("{node} is not a state; write \"{}\"", mode.name());
+    word(node, &known).map_err(|advice| other.map_or(advice, meant))
 }
 
 /// What other programs call a mode.
