@@ -34,7 +34,7 @@ const LONG: &[(&str, usize, &str)] = &[
         450,
         "tables: what other programs call a key, with examples of two lines",
     ),
-    ("src/state/config/rules.rs", 450, "what a single value may be: short functions of one kind"),
+    ("src/state/config/rules.rs", 455, "what a single value may be: short functions of one kind"),
     ("src/data/worker.rs", 440, "a turn, and what becomes of a connection in it, are in one file"),
     ("src/http1/head.rs", 560, "the heads of requests and of responses share their scan and their limits"),
     ("src/state/server.rs", 600, "what a server is, and what is recorded of it, share their atomics"),
