@@ -66,26 +66,26 @@ impl Chooser<'_> {
         qualifies: impl Fn(&Server) -> bool,
     ) -> bool {
         self.candidates.clear();
-        self.add_of_key(from, key, &qualifies);
+        self.add_of_key(&from, key, &qualifies);
         if !self.candidates.is_empty() {
             return false;
         }
         let Some(sample) = from.pool.algorithm.sample().filter(|_| from.servers.len() > WHOLE_UP_TO) else {
             // In the order of the table.
-            (0..from.servers.len()).for_each(|at| self.add_if(from, at, &qualifies));
+            (0..from.servers.len()).for_each(|at| self.add_if(&from, at, &qualifies));
             return false;
         };
-        self.add_sample(from, turn, sample, &qualifies);
+        self.add_sample(&from, turn, sample, &qualifies);
         if self.candidates.is_empty() {
-            self.add_first_found(from, sample, &qualifies);
+            self.add_first_found(&from, sample, &qualifies);
             return false;
         }
-        self.add_idle(from, &qualifies);
+        self.add_idle(&from, &qualifies);
         !from.schedule.is_empty()
     }
 
     /// With a hash: the server of the key. A shadow compares the candidates, so it needs all that may have a part of the keys.
-    fn add_of_key(&mut self, from: Source<'_>, key: u64, qualifies: &impl Fn(&Server) -> bool) {
+    fn add_of_key(&mut self, from: &Source<'_>, key: u64, qualifies: &impl Fn(&Server) -> bool) {
         let Some(hashing) = from.pool.hashing.as_ref().filter(|_| !from.schedule.is_empty()) else { return };
         let has_part = hashing.most(from.servers);
         let takes = |server: &Server| qualifies(server) && has_part(server);
@@ -97,14 +97,15 @@ impl Chooser<'_> {
     }
 
     /// The server whose turn it is, and others at random, by weight.
+    #[inline]
     fn add_sample(
         &mut self,
-        from: Source<'_>,
+        from: &Source<'_>,
         turn: u64,
         sample: usize,
         qualifies: &impl Fn(&Server) -> bool,
     ) {
-        let Source { servers, schedule, .. } = from;
+        let Source { servers, schedule, .. } = *from;
         let of_turn = turn.checked_rem(schedule.len() as u64).and_then(|at| schedule.get(at as usize));
         of_turn.into_iter().for_each(|slot| self.add_if(from, slot.0 as usize, qualifies));
         for _ in 1..sample {
@@ -117,7 +118,7 @@ impl Chooser<'_> {
     }
 
     /// One that is idle where none of the sample is. With equal weights only; else a server would get more than its share.
-    fn add_idle(&mut self, from: Source<'_>, qualifies: &impl Fn(&Server) -> bool) {
+    fn add_idle(&mut self, from: &Source<'_>, qualifies: &impl Fn(&Server) -> bool) {
         let has_equal_weights = from.schedule.len() == from.servers.len();
         let are_busy = self.candidates.iter().all(|candidate| candidate.in_flight > 0);
         if !(from.is_compared && has_equal_weights && are_busy) {
@@ -129,7 +130,7 @@ impl Chooser<'_> {
     }
 
     /// The first ones that qualify from a random one on.
-    fn add_first_found(&mut self, from: Source<'_>, wanted: usize, qualifies: &impl Fn(&Server) -> bool) {
+    fn add_first_found(&mut self, from: &Source<'_>, wanted: usize, qualifies: &impl Fn(&Server) -> bool) {
         let on = from.starting_at(self.random.below(from.servers.len()));
         for (looked_at, at) in on.enumerate() {
             let is_enough = looked_at >= LOOKED_AT && !self.candidates.is_empty();
@@ -140,13 +141,15 @@ impl Chooser<'_> {
         }
     }
 
-    fn add_if(&mut self, from: Source<'_>, at: usize, qualifies: &impl Fn(&Server) -> bool) {
+    #[inline]
+    fn add_if(&mut self, from: &Source<'_>, at: usize, qualifies: &impl Fn(&Server) -> bool) {
         if from.servers.get(at).is_some_and(|server| qualifies(server)) {
             self.add(from, at);
         }
     }
 
-    fn add(&mut self, from: Source<'_>, at: usize) {
+    #[inline]
+    fn add(&mut self, from: &Source<'_>, at: usize) {
         let (server, slot) = (&from.servers[at], Slot(at as u32));
         let candidate: Candidate = match from.is_compared {
             true => server.candidate(slot, self.now),
