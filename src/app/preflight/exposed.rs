@@ -108,7 +108,7 @@ mod tests {
         assert!(keys().is_empty());
         set_all(folder, 0o644);
         fs::set_permissions(folder, Permissions::from_mode(0o750)).unwrap();
-        assert!(keys().is_empty(), "nobody else gets there");
+        assert!(keys().is_empty(), "no other user gets there");
     }
 
     fn set_all(folder: &Path, mode: u32) {
