@@ -483,7 +483,8 @@ mod upgrades {
             let _ = client.try_send("abcdefghij\r\n0\r\n\r\nRAW");
             origin.until("its connection is over", |seen| seen.ended == 1);
             let seen = String::from_utf8_lossy(&origin.all_bytes()).into_owned();
-            assert!(!seen.contains("abc") && !seen.contains("RAW"), "{framing}: {seen:?}");
+            // In full: a part of it, such as abc, is in one request id of some hundreds.
+            assert!(!seen.contains("abcdefghij") && !seen.contains("RAW"), "{framing}: {seen:?}");
         }
     }
 
