@@ -1,5 +1,5 @@
 //! The dashboard in a headless Chromium: what it shows, its buttons, narrow and dark, and no error in its console.
-//! Skipped, with a line that says so, where no Chromium is installed.
+//! Skipped, with a line that says so, where no Chromium is installed or it cannot be run.
 
 use crate::support::browser::{self, Browser, NAMED_BY};
 use crate::support::port::Port;
@@ -15,11 +15,15 @@ const HOSTILE: &str = "<img-src=x>";
 
 /// A browser, unless there is none on this machine.
 fn chromium() -> Option<Browser> {
-    let found = browser::installed();
-    if found.is_none() {
+    let Some(program) = browser::installed() else {
         eprintln!("SKIPPED: no Chromium is installed; install one, or name it with {NAMED_BY}");
+        return None;
+    };
+    let browser = Browser::start(&program);
+    if browser.is_none() {
+        eprintln!("SKIPPED: {} ends before it responds", program.display());
     }
-    found.map(|program| Browser::start(&program))
+    browser
 }
 
 fn balancer(origins: &[&Origin], admin: &Port, more: Value) -> Evenkeel {

@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use tempfile::TempDir;
 
@@ -39,8 +39,9 @@ pub fn installed() -> Option<PathBuf> {
 }
 
 impl Browser {
-    /// Starts it, with an empty page.
-    pub fn start(program: &Path) -> Self {
+    /// Starts it, with an empty page. `None` where it ends before it responds: what a package manager puts in the place of a
+    /// program, a library that is missing, a limit of memory.
+    pub fn start(program: &Path) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let (calls, replies) = (folder.path().join("calls"), folder.path().join("replies"));
         assert!(Command::new("mkfifo").args([&calls, &replies]).status().unwrap().success());
@@ -61,18 +62,23 @@ impl Browser {
         });
         let mut browser =
             Browser { child, calls, messages, session: None, last: 0, errors: Vec::new(), _folder: folder };
-        let target = browser.call("Target.createTarget", json!({ "url": "about:blank" }));
+        let target = browser.try_call("Target.createTarget", json!({ "url": "about:blank" }))?;
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         let session = browser.call("Target.attachToTarget", attach);
         browser.session = session["sessionId"].as_str().map(str::to_owned);
         for domain in ["Page", "Runtime", "Log"] {
             browser.call(&format!("{domain}.enable"), json!({}));
         }
-        browser
+        Some(browser)
     }
 
     /// Calls a method of the protocol; its result.
     pub fn call(&mut self, method: &str, parameters: Value) -> Value {
+        self.try_call(method, parameters).expect("the browser has ended")
+    }
+
+    /// The same; `None` where the browser has ended.
+    fn try_call(&mut self, method: &str, parameters: Value) -> Option<Value> {
         self.last += 1;
         let mut message = json!({ "id": self.last, "method": method, "params": parameters });
         if let Some(session) = &self.session {
@@ -80,12 +86,16 @@ impl Browser {
         }
         let mut bytes = message.to_string().into_bytes();
         bytes.push(0);
-        self.calls.write_all(&bytes).unwrap();
+        self.calls.write_all(&bytes).ok()?;
         loop {
-            let mut message = self.messages.recv_timeout(DEADLINE * 4).expect("a message of the browser");
+            let mut message = match self.messages.recv_timeout(DEADLINE * 4) {
+                Ok(message) => message,
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => panic!("{method}: no message of the browser"),
+            };
             if message["id"] == self.last {
                 assert_eq!(message["error"], Value::Null, "{method}");
-                return message["result"].take();
+                return Some(message["result"].take());
             }
             self.notice(&message);
         }
