@@ -7,7 +7,7 @@
 //! | 0 | [`sleep`] (no work is left lying), [`called`] (a list without a lock while it is empty) |
 //! | 1 | [`transport`] and [`tls`], [`proxy_header`] (sent before everything else) |
 //! | 1 | [`tls_info`] (of a session), [`server_pool`], [`mailbox`] (how other threads call a connection) |
-//! | 1 | [`verify`] (passwords), [`phases`] (when an exchange did what), [`shared`] (what threads share) |
+//! | 1 | [`verify`] (passwords), [`shared`] (what threads share) |
 //! | 2 | [`context`] (what a worker lends), [`client`], [`failure`] (of an attempt), [`connecting`] (to a server) |
 //! | 2 | [`meta`] (what is kept of a request), [`guard`] (what a request has to pass), [`upload`], [`download`] |
 //! | 2 | [`upstream`] (choose a server), [`request_view`] (a request as its route sees it) |
@@ -34,7 +34,6 @@ pub mod h1;
 pub mod listen;
 pub mod mailbox;
 pub mod meta;
-pub mod phases;
 pub mod poller;
 pub mod proxy_header;
 pub mod question;

@@ -25,29 +25,16 @@ use told::Told;
 /// A response on its way.
 #[derive(Debug)]
 pub struct Download {
-    /// A head, as far as it has come.
-    head: Vec<u8>,
-    /// When its first byte came.
-    head_since: Option<Moment>,
+    /// What has come of it in this attempt.
+    pub incoming: Incoming,
     /// Interim responses since the request moved last: their bytes, and when the first of them was whole.
     interim_bytes: usize,
     interim_since: Moment,
-    status: u16,
-    /// The server responds as HTTP/1.0.
-    http10: bool,
-    /// The body as it comes from the server; none before the final head.
-    body: Option<Body>,
-    /// The head that is here as a whole is the client's, though its status is one to be tried elsewhere.
-    is_final_try: bool,
     /// The final head is out, or kept for a client that takes it later.
     begun: bool,
     to_client: Framing,
     server_keeps: bool,
     client_keeps: bool,
-    /// For a body that is encoded on its way.
-    encoder: Option<Box<Encoder>>,
-    /// For an event stream.
-    events: Option<Events>,
     /// The server switched to WebSocket.
     websocket: bool,
     /// What the server said to us, if anything.
@@ -61,22 +48,44 @@ pub struct Download {
     bytes: u64,
     /// Those of them, sent or to be sent, that are heads.
     head_bytes: u64,
+}
+
+/// What has come of a response in one attempt.
+#[derive(Debug)]
+pub struct Incoming {
+    /// A head, as far as it has come.
+    head: Vec<u8>,
+    /// When its first byte came.
+    head_since: Option<Moment>,
+    /// The head that is here as a whole is the client's, though its status is one to be tried elsewhere.
+    is_final_try: bool,
+    status: u16,
+    /// The server responds as HTTP/1.0.
+    http10: bool,
+    /// The body as it comes from the server; none before the final head.
+    body: Option<Body>,
+    /// For a body that is encoded on its way.
+    encoder: Option<Box<Encoder>>,
+    /// For an event stream.
+    events: Option<Events>,
     /// When bytes moved last, from the server or to the client.
     pub moved_at: Moment,
 }
 
-/// What of a response has come in an attempt that waits beside another one, before its final head.
-#[derive(Debug)]
-pub struct Incoming {
-    head: Vec<u8>,
-    head_since: Option<Moment>,
-    moved_at: Moment,
-}
-
 impl Incoming {
-    /// Nothing, in an attempt that begins now.
-    pub fn at(now: Moment) -> Self {
-        Incoming { head: Vec::new(), head_since: None, moved_at: now }
+    /// Nothing has come yet.
+    pub fn none(now: Moment) -> Self {
+        Incoming {
+            head: Vec::new(),
+            head_since: None,
+            is_final_try: false,
+            status: 0,
+            http10: false,
+            body: None,
+            encoder: None,
+            events: None,
+            moved_at: now,
+        }
     }
 }
 
@@ -84,20 +93,13 @@ impl Download {
     /// Nothing has come yet. `out` is an empty buffer.
     pub fn new(out: Vec<u8>, now: Moment) -> Self {
         Download {
-            head: Vec::new(),
-            head_since: None,
+            incoming: Incoming::none(now),
             interim_bytes: 0,
             interim_since: Moment::NEVER,
-            status: 0,
-            http10: false,
-            body: None,
-            is_final_try: false,
             begun: false,
             to_client: Framing::None,
             server_keeps: false,
             client_keeps: false,
-            encoder: None,
-            events: None,
             websocket: false,
             told: None,
             out,
@@ -105,28 +107,22 @@ impl Download {
             pipe: None,
             bytes: 0,
             head_bytes: 0,
-            moved_at: now,
         }
     }
 
     /// A new attempt: nothing of this server's response has come.
     pub fn begin_attempt(&mut self, now: Moment) {
-        self.head.clear();
-        self.is_final_try = false;
-        (self.head_since, self.body, self.status, self.moved_at) = (None, None, 0, now);
-        (self.encoder, self.events) = (None, None);
+        self.incoming = Incoming::none(now);
     }
 
     /// Changes places with another attempt, in which no final head has come either.
     pub fn swap_attempt(&mut self, other: &mut Incoming) {
-        std::mem::swap(&mut self.head, &mut other.head);
-        std::mem::swap(&mut self.head_since, &mut other.head_since);
-        std::mem::swap(&mut self.moved_at, &mut other.moved_at);
+        std::mem::swap(&mut self.incoming, other);
     }
 
     /// After [`Downloaded::Retriable`]: no other server is tried, and the response is the client's.
     pub fn accept(&mut self) {
-        self.is_final_try = true;
+        self.incoming.is_final_try = true;
     }
 
     /// Bytes went to the client, or are to go.
@@ -141,7 +137,7 @@ impl Download {
 
     /// Something of a response has come, or interim ones went to the client.
     pub fn has_incoming(&self) -> bool {
-        self.begun || self.head_since.is_some() || self.has_passed_on()
+        self.begun || self.incoming.head_since.is_some() || self.has_passed_on()
     }
 
     /// The final response has begun: its head is on its way to the client.
@@ -151,27 +147,27 @@ impl Download {
 
     /// Its status; 0 before it has begun.
     pub fn status(&self) -> u16 {
-        self.status
+        self.incoming.status
     }
 
     /// The server responds as HTTP/1.0.
     pub fn is_http10(&self) -> bool {
-        self.http10
+        self.incoming.http10
     }
 
     /// Since when a head is coming that is not complete.
     pub fn head_since(&self) -> Option<Moment> {
-        self.head_since
+        self.incoming.head_since
     }
 
     /// The server has sent all of it.
     pub fn is_received(&self) -> bool {
-        self.body.as_ref().is_some_and(Body::is_done)
+        self.incoming.body.as_ref().is_some_and(Body::is_done)
     }
 
     /// No byte of a body has come, and none is announced.
     pub fn is_empty(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_empty)
+        self.incoming.body.as_ref().is_none_or(Body::is_empty)
     }
 
     /// The server has sent all of it, and the client has taken all of it.
@@ -226,13 +222,14 @@ impl Download {
         write(&mut self.out);
         let end = memchr::memmem::find(&self.out[start..], b"\r\n\r\n");
         self.head_bytes += end.map_or(0, |end| end as u64 + 4);
-        (self.status, self.client_keeps, self.server_keeps) = (status, keeps, false);
-        (self.to_client, self.body, self.begun) = (Framing::None, Some(Body::new(Framing::None)), true);
+        (self.incoming.status, self.client_keeps, self.server_keeps) = (status, keeps, false);
+        (self.to_client, self.incoming.body, self.begun) =
+            (Framing::None, Some(Body::new(Framing::None)), true);
     }
 
     /// A response of our own does not go out after all.
     pub fn forget(&mut self) {
-        self.status = 0;
+        self.incoming.status = 0;
     }
 
     /// Bytes to the client that were no heads, so far.
@@ -250,7 +247,7 @@ impl Download {
     pub fn take_rest(&mut self) -> (Vec<u8>, usize) {
         let mut rest = self.out.split_off(self.sent);
         let from = rest.len();
-        rest.append(&mut self.head);
+        rest.append(&mut self.incoming.head);
         (rest, from)
     }
 
@@ -261,7 +258,7 @@ impl Download {
 
     /// Its body is an event stream, which may end wherever an event does.
     pub fn is_event_stream(&self) -> bool {
-        self.events.is_some()
+        self.incoming.events.is_some()
     }
 
     /// Moves what can be moved: what is here to the client, then what the server has sent.
@@ -277,7 +274,7 @@ impl Download {
         scratch.reply.clear();
         let mut moved = self.flush(client, self.then(context), &mut scratch.pipes)?;
         if !self.has_unsent() && !self.is_received() {
-            let step = match &self.body {
+            let step = match &self.incoming.body {
                 None => self.receive_head(client, server, scratch, context, now)?,
                 Some(_) if self.may_end(context) => {
                     self.pass_on(client, scratch, context, 0..0)?;
@@ -291,13 +288,13 @@ impl Download {
             match step {
                 Downloaded::Moved(count) => moved += count,
                 Downloaded::Upgraded | Downloaded::Authorized | Downloaded::Error | Downloaded::Retriable => {
-                    self.moved_at = now;
+                    self.incoming.moved_at = now;
                     return Ok(step);
                 }
             }
         }
         if moved > 0 {
-            self.moved_at = now;
+            self.incoming.moved_at = now;
         }
         Ok(Downloaded::Moved(moved))
     }

@@ -16,9 +16,11 @@
 //!
 //! This file has the value, its states, and what leads from one to another: [`State::leads_to`], `advance`, and `fail` for an
 //! attempt that failed. What is done in a state is in the file of its name: `guard`, `choose`, `queue`, `await_server`, `collect`,
-//! `connect`, `relay`, `finish`; each says in a [`Flow`] where that leads. `begin` has what comes before the first state, `respond`
-//! the responses of our own, `retry` what is tried again, `deadline` how long all of it may take.
+//! `connect`, `relay`, `finish`; each says in a [`Flow`] where that leads. `begin` has what comes before the first state, `attempt`
+//! what belongs to one attempt, `respond` the responses of our own, `retry` what is tried again, `deadline` how long all of it
+//! may take.
 
+mod attempt;
 mod await_server;
 mod begin;
 mod choose;
@@ -49,35 +51,27 @@ mod tunnel;
 pub use info::Waiting;
 
 use super::client::Client;
-use super::connecting::Connecting;
 use super::context::Context;
 use super::download::Download;
 use super::failure::Failure;
-use super::guard::Guarded;
 use super::meta::Meta;
-use super::phases::Phases;
 use super::route::MatchedRoute;
-use super::shared::MirrorPermit;
 use super::tunnel::Tunnel;
 use super::upload::Upload;
-use super::upstream::Tried;
 use crate::base::ids::{ConnectionKey, PoolId};
 use crate::base::time::Moment;
-use crate::http1::encoding::Coding;
 use crate::http1::reason::Reason;
 use crate::policy::retry::Retry;
-use crate::state::decisions::Recorded;
-use crate::state::queue::QueueToken;
-use crate::state::server::{Lease, Server};
 use crate::state::stats::Counter;
 use crate::state::table::View;
-use await_server::Absence;
-use forward_auth::HeldRequest;
-use guard::AfterGuards;
+use attempt::Attempt;
+use choose::Choice;
+use guard::Guards;
 use hedge::OtherAttempt;
-use session::Session;
+use mirror::Mirror;
+use respond::Accepts;
+use retry::Tries;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use tunnel::AskedTunnel;
 
 /// How far an advance came.
@@ -173,90 +167,38 @@ pub struct Exchange {
     owner: ConnectionKey,
     upload: Upload,
     download: Download,
-
-    /// What the guards have to do with it.
-    guarded: Option<Box<Guarded>>,
-    /// What is to be done once they let it pass.
-    after_guards: Option<Box<AfterGuards>>,
-    /// While a pool is asked whether it may pass: the request itself.
-    held: Option<Box<HeldRequest>>,
-
-    /// What a hash algorithm goes by.
-    hash_key: u64,
-    /// Which server its client belongs to, where its pool keeps sessions.
-    session: Option<Box<Session>>,
-    /// Its choices are recorded, for this reason.
-    recorded: Option<Recorded>,
-    queue_token: Option<QueueToken>,
-
-    lease: Option<Lease>,
-    /// The server that it was sent to last.
-    server: Option<Arc<Server>>,
-    /// The connection to it, in the worker's pool.
-    connection: Option<usize>,
-    /// A new connection in the making.
-    connecting: Option<Box<Connecting>>,
-    /// When this attempt began to connect.
-    attempt_at: Moment,
-    /// When the server had all of the request.
-    asked_at: Option<Moment>,
+    guards: Guards,
+    choice: Choice,
     tries: Tries,
-    /// It has waited, or waits, because no server could be connected to.
-    absence: Option<Box<Absence>>,
-    /// The other one of two attempts at once.
+    /// The last one, or the one of two at once that is moved.
+    attempt: Attempt,
     other_attempt: Option<Box<OtherAttempt>>,
-    /// A second attempt was begun, or could not be.
-    is_hedge_spent: bool,
-
     /// For a request that may become a tunnel.
     tunnel: Option<Box<AskedTunnel>>,
-    /// The coding that its client takes, where responses are compressed.
-    coding: Option<Coding>,
-    /// It asks by a weak tag, where responses are compressed.
-    has_weak_tag: bool,
-    /// Whether the response is good is not known yet.
-    is_unjudged: bool,
-    /// While draining: when its event stream is to end.
-    ends_at: Option<Moment>,
+    accepts: Accepts,
+    mirror: Mirror,
+    /// While draining: when its event stream is to end; [`Moment::NEVER`] before.
+    ends_at: Moment,
+    ending: Ending,
+}
 
-    /// The pool that gets a copy of it, once it was sent.
-    mirror: Option<PoolId>,
-    /// The copy, for its worker to take in.
-    copy: Option<Box<Exchange>>,
-    /// It is the copy of another one: no client waits for its response, and only its server counts it.
-    copy_permit: Option<MirrorPermit>,
-
-    phases: Phases,
-    /// Why it did not end well.
+/// How it ends, as far as that is known.
+#[derive(Debug, Default)]
+struct Ending {
+    /// Why it does not end well.
     reason: Option<Reason>,
     end: End,
     is_counted: bool,
 }
 
 /// How the client's connection goes on after `Finish`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum End {
     /// As the head of the response says.
+    #[default]
     AsAnnounced,
     Linger,
     Abort,
-}
-
-/// What was tried so far.
-#[derive(Debug, Default)]
-struct Tries {
-    servers: Tried,
-    /// Attempts that failed to connect.
-    connects_failed: u32,
-    /// Attempts that failed on a pooled connection, which had ended.
-    reuses_failed: u32,
-    /// Attempts that failed otherwise.
-    others_failed: u32,
-    last: Option<Failure>,
-    /// The next attempt goes to the server of the last, on a new connection.
-    same_server: bool,
-    /// The status of the last response after which another server is tried.
-    after_status: Option<u16>,
 }
 
 /// Where what was done in a state leads.
@@ -338,7 +280,6 @@ impl Exchange {
         }
         self.cancel_other_attempt(cx);
         self.close_connection(cx);
-        self.connecting = None;
         self.leave_queue(cx);
         self.note_leaving(failure.reason, cx);
         let is_over = is_clients(failure.reason) || self.download.has_begun();
@@ -351,8 +292,8 @@ impl Exchange {
         }
         match retry {
             Retry::SameServer => {
-                self.attempt_at = cx.now;
-                self.phases.begin_attempt(cx.now);
+                self.attempt.begin_again(cx.now);
+                self.tries.begun += 1;
                 return ControlFlow::Continue(State::Connect);
             }
             Retry::OtherServer => {
@@ -375,17 +316,17 @@ impl Exchange {
     fn break_off(&mut self, reason: Reason, cx: &mut Context) -> ControlFlow<Disposition, State> {
         if self.download.is_done() {
             // Only the rest of the request is missing: nothing is left to do but to let the client read.
-            self.end = End::Linger;
+            self.ending.end = End::Linger;
             return ControlFlow::Break(self.done(cx));
         }
         // A response of our own that the client does not take has its reason already.
-        self.reason.get_or_insert(reason);
+        self.ending.reason.get_or_insert(reason);
         if is_clients(reason) || self.download.is_until_close() || self.state == State::Finish {
-            self.end = End::Abort;
+            self.ending.end = End::Abort;
             return ControlFlow::Break(self.done(cx));
         }
         // The framing shows that the response is truncated, so the client may read what there is of it.
-        self.end = End::Linger;
+        self.ending.end = End::Linger;
         ControlFlow::Continue(State::Finish)
     }
 }

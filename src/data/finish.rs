@@ -2,12 +2,11 @@
 
 use super::context::Context;
 use super::meta::{Meta, Trace};
-use super::phases::Phases;
 use super::route::MatchedRoute;
 use crate::base::ids::{ListenerId, PoolId};
-use crate::base::time::{self, Moment};
+use crate::base::time;
 use crate::http1::reason::Reason;
-use crate::state::access::{AccessSink, Line, Names, RequestText};
+use crate::state::access::{AccessSink, Line, LinePhases, Names, RequestText};
 use crate::state::live::Live;
 use crate::state::server::{Lease, Server};
 use crate::state::spans::{Span, SpanSink};
@@ -36,11 +35,9 @@ pub struct Outcome<'a> {
     /// The pool that it was given to.
     pub pool: Option<PoolId>,
     /// When it did what.
-    pub phases: &'a Phases,
+    pub phases: LinePhases,
     /// Bytes to the client that were no heads.
     pub body_bytes: u64,
-    /// When its response was worthless.
-    pub expires: Option<Moment>,
     /// The request as its client sent it.
     pub text: RequestText,
     /// The configuration under which it began.
@@ -63,7 +60,7 @@ pub fn counted<'c>(
 pub fn count(outcome: Outcome<'_>, cx: &Context) {
     let Outcome { meta, status, received, sent, server, reason, matched, pool, phases, text, live, .. } =
         outcome;
-    let (body_bytes, expires) = (outcome.body_bytes, outcome.expires);
+    let body_bytes = outcome.body_bytes;
     let shard = cx.shard();
     let took = cx.now.since(meta.started);
     shard.ends(stats::Outcome { status: (status != 0).then_some(status), bytes: sent, reason });
@@ -72,7 +69,7 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
         received,
         sent,
         took: Some(took),
-        waited: phases.queued,
+        waited: phases.queue,
         reason,
     };
     let counted = counted(meta.listener, matched, pool, live);
@@ -102,7 +99,7 @@ pub fn count(outcome: Outcome<'_>, cx: &Context) {
         bytes: sent,
         body_bytes,
         took,
-        phases: phases.for_line(meta.started, expires),
+        phases,
         id: meta.shown_id.clone(),
         trace: meta.trace_context.as_ref().map(|trace| trace.sent.trace),
         server: server.cloned(),

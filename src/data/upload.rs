@@ -19,13 +19,24 @@ use crate::http1::body::{Body, CHUNK_HEAD_MAX};
 use crate::http1::reason::Reason;
 use std::io::IoSlice;
 
-/// How far the request came in an attempt that waits beside another one.
-#[derive(Debug, Default)]
-pub struct Sent {
+/// How far the request came in one attempt.
+#[derive(Debug)]
+pub struct Progress {
+    /// Bytes that are here of the request and were sent.
     sent: usize,
-    broken: bool,
+    /// Bytes were sent.
     begun: bool,
-    moved_at: Moment,
+    /// The server takes no more of it.
+    broken: bool,
+    /// When bytes moved last, from the client or to the server.
+    pub moved_at: Moment,
+}
+
+impl Progress {
+    /// This server has taken nothing yet.
+    pub fn none(now: Moment) -> Self {
+        Progress { sent: 0, begun: false, broken: false, moved_at: now }
+    }
 }
 
 /// A request on its way.
@@ -47,18 +58,12 @@ pub struct Upload {
     deadline_at: usize,
     /// Where in it the name of the server belongs.
     name_slots: Vec<NameSlot>,
-    /// Bytes of `out` that this attempt has sent.
-    sent: usize,
     /// `out` is the whole request so far.
     buffered: bool,
-    /// The server takes no more of it.
-    broken: bool,
     /// Bytes of a long body that the server has not taken yet.
     pipe: Option<Pipe>,
-    /// Bytes were sent in this attempt.
-    begun: bool,
-    /// When bytes moved last, from the client or to the server.
-    pub moved_at: Moment,
+    /// How far it came in this attempt.
+    pub progress: Progress,
 }
 
 impl Upload {
@@ -73,12 +78,9 @@ impl Upload {
             deadline_at: 0,
             name_slots: Vec::new(),
             out,
-            sent: 0,
             buffered: true,
-            broken: false,
             pipe: None,
-            begun: false,
-            moved_at: now,
+            progress: Progress::none(now),
         }
     }
 
@@ -107,7 +109,7 @@ impl Upload {
 
     /// The client has sent all of it, and the server has taken all of it.
     pub fn is_done(&self) -> bool {
-        self.body.is_done() && !self.broken && !self.has_unsent()
+        self.body.is_done() && !self.progress.broken && !self.has_unsent()
     }
 
     /// The client has sent all of it.
@@ -117,12 +119,12 @@ impl Upload {
 
     /// The server takes no more of it.
     pub fn is_broken(&self) -> bool {
-        self.broken
+        self.progress.broken
     }
 
     /// Something was received that the server has not taken yet.
     pub fn has_unsent(&self) -> bool {
-        self.sent < self.out.len() || self.pipe.is_some()
+        self.progress.sent < self.out.len() || self.pipe.is_some()
     }
 
     /// All of the request so far is here, and can be sent again.
@@ -137,7 +139,7 @@ impl Upload {
 
     /// Bytes of it went out in this attempt.
     pub fn has_begun(&self) -> bool {
-        self.begun
+        self.progress.begun
     }
 
     /// Payload bytes so far.
@@ -147,15 +149,12 @@ impl Upload {
 
     /// A new attempt: this server has taken nothing yet.
     pub fn begin_attempt(&mut self, now: Moment) {
-        (self.sent, self.broken, self.begun, self.moved_at) = (0, false, false, now);
+        self.progress = Progress::none(now);
     }
 
     /// Changes places with another attempt; the whole request is here.
-    pub fn swap_attempt(&mut self, other: &mut Sent) {
-        std::mem::swap(&mut self.sent, &mut other.sent);
-        std::mem::swap(&mut self.broken, &mut other.broken);
-        std::mem::swap(&mut self.begun, &mut other.begun);
-        std::mem::swap(&mut self.moved_at, &mut other.moved_at);
+    pub fn swap_attempt(&mut self, other: &mut Progress) {
+        std::mem::swap(&mut self.progress, other);
     }
 
     /// The request line as it goes out, for logs and lists; empty once it is not kept any more.
@@ -185,38 +184,38 @@ impl Upload {
         now: Moment,
     ) -> Result<usize, Failure> {
         let mut moved = self.flush(server, &mut scratch.pipes);
-        if !self.body.is_done() && !self.has_unsent() && (!self.broken || discards) {
+        if !self.body.is_done() && !self.has_unsent() && (!self.progress.broken || discards) {
             moved += match self.splices(client, server) && scratch.pipes.has_one() {
                 true => self.splice(client, server, &mut scratch.pipes)?,
                 false => self.receive(client, Some(server), &mut scratch.body)?,
             };
         }
         if moved > 0 {
-            self.moved_at = now;
+            self.progress.moved_at = now;
         }
         Ok(moved)
     }
 
     /// Sends what is here and was not sent.
     fn flush(&mut self, server: &mut Stream, pipes: &mut Pipes) -> usize {
-        if self.broken {
+        if self.progress.broken {
             return 0;
         }
         let mut moved = 0;
-        if let Some(unsent) = self.out.get(self.sent..).filter(|unsent| !unsent.is_empty()) {
+        if let Some(unsent) = self.out.get(self.progress.sent..).filter(|unsent| !unsent.is_empty()) {
             match server.send_some(unsent, Then::Open) {
                 Ok(count) => {
-                    self.sent += count;
-                    self.begun |= count > 0;
+                    self.progress.sent += count;
+                    self.progress.begun |= count > 0;
                     moved += count;
                 }
                 // It has closed: what it said before that can still be received.
                 Err(_) => self.breaks(),
             }
         }
-        if !self.buffered && self.sent == self.out.len() {
+        if !self.buffered && self.progress.sent == self.out.len() {
             self.out.clear();
-            self.sent = 0;
+            self.progress.sent = 0;
         }
         while let Some(mut pipe) = self.pipe.take() {
             match server.splice_from(&mut pipe) {
@@ -229,7 +228,7 @@ impl Upload {
             }
             if pipe.held() == 0 {
                 pipes.give(pipe);
-            } else if !self.broken {
+            } else if !self.progress.broken {
                 self.pipe = Some(pipe);
             }
         }
@@ -238,11 +237,11 @@ impl Upload {
 
     /// The server takes no more.
     fn breaks(&mut self) {
-        self.broken = true;
+        self.progress.broken = true;
         self.pipe = None;
         if !self.buffered {
             self.out.clear();
-            self.sent = 0;
+            self.progress.sent = 0;
         }
     }
 
@@ -254,7 +253,7 @@ impl Upload {
     fn splices(&self, client: &Client, server: &Stream) -> bool {
         let is_long = self.body.remaining().is_some_and(|left| left >= TURN_BYTES as u64);
         let is_plain = client.input.is_empty() && client.stream.can_splice() && server.can_splice();
-        is_long && is_plain && !self.chunked && !self.broken
+        is_long && is_plain && !self.chunked && !self.progress.broken
     }
 
     /// One pipe full of a long body, which is not looked at.
@@ -294,7 +293,7 @@ impl Upload {
         // What lies behind the body is the next request's, in front of what is here of it.
         client.input.splice(0..0, scratch[consumed..count].iter().copied());
         match server {
-            Some(server) if !self.broken => self.pass_on(&scratch[..payload], server),
+            Some(server) if !self.progress.broken => self.pass_on(&scratch[..payload], server),
             Some(_) => {}
             None => {
                 self.buffered &= self.out.len() + payload <= BODY_BYTES;
@@ -337,13 +336,13 @@ impl Upload {
     /// Keeps a piece of which `sent` bytes are out: all of it while it may be sent again, otherwise what is not sent.
     fn keep(&mut self, payload: &[u8], sent: usize) {
         let mut out = std::mem::take(&mut self.out);
-        if !self.buffered && self.sent == out.len() {
+        if !self.buffered && self.progress.sent == out.len() {
             out.clear();
-            self.sent = 0;
+            self.progress.sent = 0;
         }
         let mut room = [0; CHUNK_HEAD_MAX];
         let mut skipped = if self.buffered { 0 } else { sent };
-        if self.buffered || !self.broken {
+        if self.buffered || !self.progress.broken {
             for part in self.framed(payload, &mut room) {
                 let skip = skipped.min(part.len());
                 out.extend_from_slice(&part[skip..]);
@@ -351,7 +350,7 @@ impl Upload {
             }
         }
         if self.buffered {
-            self.sent += sent;
+            self.progress.sent += sent;
         }
         self.out = out;
     }

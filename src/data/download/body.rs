@@ -26,7 +26,7 @@ impl Download {
         context: &ResponseContext<'_>,
         mut span: Range<usize>,
     ) -> Result<(), Failure> {
-        let awaits_body = self.body.as_ref().and_then(Body::remaining).is_some_and(|left| left > 0);
+        let awaits_body = self.incoming.body.as_ref().and_then(Body::remaining).is_some_and(|left| left > 0);
         if span.is_empty() && awaits_body && server.may_read() {
             // Head and body often come in two segments: if the second is here already, they go on as one.
             if let Ok(Moved::Bytes(count)) = server.recv(&mut scratch.body) {
@@ -47,7 +47,7 @@ impl Download {
         match server.recv(&mut scratch.body) {
             Ok(Moved::Bytes(count)) => self.pass_on(client, scratch, context, 0..count).map(|()| count),
             Ok(Moved::Blocked) => Ok(0),
-            Ok(Moved::End) if self.body.as_mut().is_some_and(Body::close) => {
+            Ok(Moved::End) if self.incoming.body.as_mut().is_some_and(Body::close) => {
                 // The server closed, and that was the end: say so in the client's framing.
                 self.pass_on(client, scratch, context, 0..0).map(|()| 1)
             }
@@ -57,7 +57,7 @@ impl Download {
 
     /// Whether its event stream is to end here.
     pub(super) fn may_end(&self, context: &ResponseContext<'_>) -> bool {
-        match (context.stream_end, &self.events) {
+        match (context.stream_end, &self.incoming.events) {
             (Some(StreamEnd::AfterEvent), Some(events)) => events.is_between(),
             (Some(StreamEnd::Now), Some(_)) => true,
             _ => false,
@@ -66,7 +66,7 @@ impl Download {
 
     /// How many of these bytes of an event stream the client gets: where it is to end, that is its end.
     fn follow_events(&mut self, payload: &[u8], context: &ResponseContext<'_>) -> usize {
-        let Some(events) = &mut self.events else { return payload.len() };
+        let Some(events) = &mut self.incoming.events else { return payload.len() };
         let end = match context.stream_end {
             None => None,
             Some(StreamEnd::AfterEvent) => events.whole(payload),
@@ -74,9 +74,9 @@ impl Download {
         };
         let len = end.unwrap_or(payload.len());
         events.follow(&payload[..len]);
-        if end.is_some() && self.body.as_ref().is_some_and(|body| !body.is_done()) {
+        if end.is_some() && self.incoming.body.as_ref().is_some_and(|body| !body.is_done()) {
             // What the server says from here on belongs to nothing.
-            (self.body, self.server_keeps) = (Some(Body::new(Framing::None)), false);
+            (self.incoming.body, self.server_keeps) = (Some(Body::new(Framing::None)), false);
         }
         len
     }
@@ -90,7 +90,7 @@ impl Download {
         context: &ResponseContext<'_>,
         span: Range<usize>,
     ) -> Result<(), Failure> {
-        let Some(body) = self.body.as_mut() else { return Ok(()) };
+        let Some(body) = self.incoming.body.as_mut() else { return Ok(()) };
         // As long as nothing went out, the client gets a response of our own at a fault.
         let fault = if self.begun { Reason::ResponseTruncated } else { Reason::BadResponse };
         let received = &mut scratch.body[span];
@@ -100,9 +100,9 @@ impl Download {
         self.begun = true;
         let payload = self.follow_events(&received[..payload], context);
         let then = self.then(context);
-        let Some(body) = self.body.as_ref() else { return Ok(()) };
+        let Some(body) = self.incoming.body.as_ref() else { return Ok(()) };
         let mut room = [0; CHUNK_HEAD_MAX];
-        let mut encoder = self.encoder.take();
+        let mut encoder = self.incoming.encoder.take();
         let payload = match &mut encoder {
             None => &received[..payload],
             Some(encoder) => {
@@ -115,7 +115,7 @@ impl Download {
         parts[4] = trailers.as_deref().unwrap_or(parts[4]);
         if payload.len() <= SMALL_BODY_BYTES {
             parts.iter().for_each(|part| scratch.reply.extend_from_slice(part));
-            self.encoder = encoder;
+            self.incoming.encoder = encoder;
             return self.send_reply(client, &mut scratch.reply, then);
         }
         let [head, payload, tail, zero, trailers, end] = parts;
@@ -128,7 +128,7 @@ impl Download {
             self.out.extend_from_slice(&part[skip..]);
             skipped -= skip;
         }
-        self.encoder = encoder;
+        self.incoming.encoder = encoder;
         scratch.reply.clear();
         Ok(())
     }
@@ -146,7 +146,7 @@ impl Download {
         server: &mut Stream,
         pipes: &mut Pipes,
     ) -> Result<usize, Failure> {
-        let Some(body) = self.body.as_mut() else { return Ok(0) };
+        let Some(body) = self.incoming.body.as_mut() else { return Ok(0) };
         let taken = server.take_pipeful(pipes, body.remaining().unwrap_or(0));
         let taken = taken.map_err(|_| Failure::last(Reason::ResponseTruncated))?;
         let Some(pipe) = taken else { return Ok(0) };

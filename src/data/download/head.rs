@@ -51,9 +51,9 @@ impl Download {
         context: &ResponseContext<'_>,
         now: Moment,
     ) -> Result<Downloaded, Failure> {
-        let before = self.head.len();
+        let before = self.incoming.head.len();
         let Some(count) = self.receive(server, scratch)? else { return Ok(Downloaded::Moved(0)) };
-        self.head_since.get_or_insert(now);
+        self.incoming.head_since.get_or_insert(now);
         let (mut start, end) = (0, before + count);
         while start < end {
             match self.classify(scratch, start..end, context)? {
@@ -61,7 +61,7 @@ impl Download {
                     if end - start == scratch.body.len() {
                         return Err(Failure::last(Reason::ResponseHeadTooLarge));
                     }
-                    self.head.extend_from_slice(&scratch.body[start..end]);
+                    self.incoming.head.extend_from_slice(&scratch.body[start..end]);
                     break;
                 }
                 Found::Nothing(len) => start += len,
@@ -70,20 +70,20 @@ impl Download {
                     self.interim_since = self.interim_since.min(now);
                     self.pass_interim_on(len, client, scratch, context)?;
                 }
-                Found::Final(len) if self.status == 101 => {
-                    self.head.extend_from_slice(&scratch.body[start + len..end]);
+                Found::Final(len) if self.incoming.status == 101 => {
+                    self.incoming.head.extend_from_slice(&scratch.body[start + len..end]);
                     self.send_reply(client, &mut scratch.reply, Then::Open)?;
                     return Ok(Downloaded::Upgraded);
                 }
                 Found::Final(len) => {
-                    self.head_since = None;
+                    self.incoming.head_since = None;
                     self.head_bytes += scratch.reply.len() as u64;
                     self.begin_body(client, server, scratch, context, start + len..end)?;
                     break;
                 }
                 Found::Page { len, page } => {
                     self.drop_body(&scratch.body[start + len..end], context);
-                    (self.head_since, self.body) = (None, Some(Body::new(Framing::None)));
+                    (self.incoming.head_since, self.incoming.body) = (None, Some(Body::new(Framing::None)));
                     self.head_bytes += (scratch.reply.len() - page) as u64;
                     self.pass_on(client, scratch, context, 0..0)?;
                     break;
@@ -95,7 +95,7 @@ impl Download {
                 Found::Error => return Ok(Downloaded::Error),
                 Found::Retriable(len) => {
                     self.drop_body(&scratch.body[start + len..end], context);
-                    self.head.extend_from_slice(&scratch.body[start..end]);
+                    self.incoming.head.extend_from_slice(&scratch.body[start..end]);
                     return Ok(Downloaded::Retriable);
                 }
             }
@@ -105,9 +105,9 @@ impl Download {
 
     /// What is here of a head is in `scratch.body` now, with what has come behind it: so many bytes; `None`: nothing has.
     fn receive(&mut self, server: &mut Stream, scratch: &mut Scratch) -> Result<Option<usize>, Failure> {
-        let here = self.head.len();
-        scratch.body[..here].copy_from_slice(&self.head);
-        let count = match self.is_final_try {
+        let here = self.incoming.head.len();
+        scratch.body[..here].copy_from_slice(&self.incoming.head);
+        let count = match self.incoming.is_final_try {
             true => 0,
             false => match server.recv(&mut scratch.body[here..]) {
                 Ok(Moved::Bytes(count)) => count,
@@ -116,7 +116,7 @@ impl Download {
                 Ok(Moved::End) | Err(_) => return Err(Failure::CUT),
             },
         };
-        self.head.clear();
+        self.incoming.head.clear();
         Ok(Some(count))
     }
 
@@ -129,7 +129,7 @@ impl Download {
         scratch: &mut Scratch,
         context: &ResponseContext<'_>,
     ) -> Result<(), Failure> {
-        self.head_since = None;
+        self.incoming.head_since = None;
         self.interim_bytes += len;
         // Some for each phase of the request, and no stream of them (golang/go#65035 has what a bound by number did to resumable
         // uploads).
@@ -142,15 +142,15 @@ impl Download {
 
     /// The request may pass. What comes later of the response's body, or behind it, is not waited for.
     fn end_question(&mut self, rest: &mut [u8]) {
-        let consumed = self.body.as_mut().and_then(|body| Some(body.compact(rest).ok()?.0));
-        let is_done = self.body.as_ref().is_some_and(Body::is_done);
+        let consumed = self.incoming.body.as_mut().and_then(|body| Some(body.compact(rest).ok()?.0));
+        let is_done = self.incoming.body.as_ref().is_some_and(Body::is_done);
         self.server_keeps &= is_done && consumed == Some(rest.len());
     }
 
     /// The body of this response goes to no client. Its connection may be kept if all of it is here.
     fn drop_body(&mut self, here: &[u8], context: &ResponseContext<'_>) {
         let mut here = here.to_vec();
-        let consumed = self.body.take().and_then(|mut body| {
+        let consumed = self.incoming.body.take().and_then(|mut body| {
             let consumed = body.compact(&mut here).ok()?.0;
             body.is_done().then_some(consumed)
         });
@@ -187,13 +187,13 @@ impl Download {
             }
             return Ok(Found::Interim(head.len));
         }
-        (self.status, self.http10) = (head.status, head.version == Version::Http10);
+        (self.incoming.status, self.incoming.http10) = (head.status, head.version == Version::Http10);
         let is_retriable = context.retries_on.is_some_and(|statuses| statuses.has(head.status));
         if context.passes_errors_over && (head.status >= 500 || is_retriable) {
             return Ok(Found::Error);
         }
-        (self.body, self.server_keeps) = (Some(head.body()), head.keep_alive);
-        if is_retriable && !self.is_final_try && !self.has_passed_on() {
+        (self.incoming.body, self.server_keeps) = (Some(head.body()), head.keep_alive);
+        if is_retriable && !self.incoming.is_final_try && !self.has_passed_on() {
             return Ok(Found::Retriable(head.len));
         }
         if let Some(auth) = context.copies.filter(|_| (200..300).contains(&head.status)) {
@@ -218,7 +218,7 @@ impl Download {
         let compressed = self.compress(head, context, page_type.is_some());
         self.to_client = match page_type {
             Some(_) => Framing::Length(page.len() as u64),
-            None if self.encoder.is_some() => Framing::Chunked,
+            None if self.incoming.encoder.is_some() => Framing::Chunked,
             None => framing_for(context.version, head),
         };
         self.client_keeps = context.may_keep && context.request_done && self.to_client != Framing::UntilClose;
@@ -232,14 +232,14 @@ impl Download {
         forward::response(head, &hop, reply);
         self.note_told(head, context);
         if page_type.is_some() {
-            self.events = None;
+            self.incoming.events = None;
             let written = if context.method == Method::Head { &[] } else { &page[..] };
             reply.extend_from_slice(written);
             return Found::Page { len: head.len, page: written.len() };
         }
         let is_endless = matches!(head.framing, Framing::Chunked | Framing::UntilClose);
         let is_stream = is_endless && event_stream::is_event_stream(&head.fields);
-        self.events = is_stream.then(Events::default);
+        self.incoming.events = is_stream.then(Events::default);
         self.websocket = head.status == 101
             && head.fields.values(Name::Upgrade).any(|value| value.eq_ignore_ascii_case(b"websocket"));
         Found::Final(head.len)
@@ -252,15 +252,15 @@ impl Download {
         context: &ResponseContext<'_>,
         is_page: bool,
     ) -> Compressed {
-        self.encoder = None;
+        self.incoming.encoder = None;
         let Some((compression, taken)) = context.compression else { return Compressed::default() };
         let suits = head.status >= 200 && !is_page && compression.suits(head, context.method);
         let renews = compression.renews(head);
         let coding = taken.filter(|_| encoding::may_encode(suits, context.method, context.version));
         // Without memory for it the body is sent as it is.
-        self.encoder = coding.and_then(|coding| Encoder::new(coding).ok().map(Box::new));
+        self.incoming.encoder = coding.and_then(|coding| Encoder::new(coding).ok().map(Box::new));
         Compressed {
-            coding: coding.filter(|_| self.encoder.is_some()),
+            coding: coding.filter(|_| self.incoming.encoder.is_some()),
             weakens_tag: renews && context.has_weak_tag && taken.is_some(),
             varies: (suits || renews) && !encoding::is_varied(&head.fields),
         }

@@ -1,7 +1,7 @@
 //! `AwaitServer`: no server of the pool can be connected to, as while a single one restarts, and the request waits for as long as
 //! `retries.wait_for_server` says.
 
-use super::{Exchange, Flow, State, Tries};
+use super::{Exchange, Flow, State};
 use crate::base::time::Moment;
 use crate::data::context::Context;
 use crate::data::failure::Failure;
@@ -29,10 +29,10 @@ impl Exchange {
     pub(super) fn may_await_server(&mut self, failure: &Failure, cx: &Context) -> bool {
         let is_unreached = matches!(failure.reason, Reason::ConnectFailed | Reason::NoServer);
         let wait = self.retry_rules().wait_for_server.filter(|_| is_unreached);
-        let Some(wait) = wait.filter(|_| self.upload.is_buffered() && self.copy_permit.is_none()) else {
+        let Some(wait) = wait.filter(|_| self.upload.is_buffered() && self.mirror.permit.is_none()) else {
             return false;
         };
-        let since = self.absence.as_ref().map_or(cx.now, |absence| absence.since);
+        let since = self.choice.absence.as_ref().map_or(cx.now, |absence| absence.since);
         let until = since.after(wait).min(self.expires).min(self.question_until());
         if cx.now >= until {
             return false;
@@ -40,13 +40,12 @@ impl Exchange {
         let live = &self.view.live;
         let most = live.config.pool(self.pool).queue_capacity;
         let Some(place) = live.pool(self.pool).awaiting.begin(most) else { return false };
-        if self.absence.is_none() {
+        if self.choice.absence.is_none() {
             cx.shard().count(Counter::ServersAwaited);
         }
         let again_at = cx.now.after(CONNECT_AGAIN_INTERVAL).min(until);
-        self.absence = Some(Box::new(Absence { since, again_at, place: Some(place) }));
-        let Tries { reuses_failed, others_failed, .. } = self.tries;
-        self.tries = Tries { reuses_failed, others_failed, ..Tries::default() };
+        self.choice.absence = Some(Box::new(Absence { since, again_at, place: Some(place) }));
+        self.tries.forget_servers();
         true
     }
 
@@ -55,12 +54,12 @@ impl Exchange {
             return Err(Failure::last(self.too_late()));
         }
         let now = cx.now;
-        match &mut self.absence {
+        match &mut self.choice.absence {
             Some(absence) if now < absence.again_at => Ok(Flow::Wait(absence.again_at)),
             absence => {
                 absence.iter_mut().for_each(|absence| absence.place = None);
                 // The time that it waited is none of the client's.
-                self.upload.moved_at = now;
+                self.upload.progress.moved_at = now;
                 Ok(Flow::To(State::Choose))
             }
         }

@@ -1,14 +1,18 @@
 //! How an exchange begins: from the head of a request to its first state.
 
-use super::guard::AfterGuards;
+use super::attempt::Attempt;
+use super::choose::Choice;
+use super::guard::{AfterGuards, Guards};
+use super::mirror::Mirror;
+use super::respond::Accepts;
+use super::retry::Tries;
 use super::tunnel::AskedTunnel;
-use super::{End, Exchange, State, Tries};
+use super::{End, Ending, Exchange, State};
 use crate::base::ids::{ConnectionKey, PoolId};
 use crate::base::time::Moment;
 use crate::data::context::Context;
 use crate::data::download::Download;
 use crate::data::meta::{Incoming, Meta, Sender};
-use crate::data::phases::Phases;
 use crate::data::question;
 use crate::data::route::{self, Routed};
 use crate::data::upload::Upload;
@@ -50,7 +54,7 @@ impl Exchange {
             exchange.upload.take_early(early).map(|used| (used, response))
         });
         exchange.set_deadline(head.deadline_ms);
-        exchange.mirror = exchange.mirror_of(head, cx);
+        exchange.mirror.pool = exchange.mirror_of(head, cx);
         let (used, state) = match taken {
             Ok((used, response)) => (used, exchange.first_state(head, &sender, response, cx)),
             Err(reason) => (early.len(), exchange.reject(reason, cx)),
@@ -70,7 +74,7 @@ impl Exchange {
         let mut exchange = Exchange::new(meta, upload, sender.owner, cx.view().clone(), cx);
         exchange.count_begun(cx);
         exchange.state = exchange.reject(reason, cx);
-        exchange.end = End::Linger;
+        exchange.ending.end = End::Linger;
         exchange
     }
 
@@ -93,35 +97,16 @@ impl Exchange {
             owner,
             upload,
             download: Download::new(cx.buffers.take(), cx.now),
-            guarded: None,
-            after_guards: None,
-            held: None,
-            hash_key: 0,
-            session: None,
-            recorded: None,
-            queue_token: None,
-            lease: None,
-            server: None,
-            connection: None,
-            connecting: None,
-            attempt_at: cx.now,
-            asked_at: None,
+            guards: Guards::default(),
+            choice: Choice::default(),
             tries: Tries::default(),
-            absence: None,
+            attempt: Attempt::none(cx.now),
             other_attempt: None,
-            is_hedge_spent: false,
             tunnel: None,
-            coding: None,
-            has_weak_tag: false,
-            is_unjudged: false,
-            ends_at: None,
-            mirror: None,
-            copy: None,
-            copy_permit: None,
-            phases: Phases::default(),
-            reason: None,
-            end: End::AsAnnounced,
-            is_counted: false,
+            accepts: Accepts::default(),
+            mirror: Mirror::default(),
+            ends_at: Moment::NEVER,
+            ending: Ending::default(),
         })
     }
 
@@ -188,7 +173,7 @@ impl Exchange {
         let incoming = Incoming { head, meta: &self.meta, sender, view: &self.view };
         let question = question::question(&incoming, self.matched.as_deref(), cx)?;
         if response.is_some() || question.is_some() {
-            self.after_guards = Some(Box::new(AfterGuards { question, response }));
+            self.guards.after = Some(Box::new(AfterGuards { question, response }));
         }
         Ok(())
     }
@@ -196,11 +181,11 @@ impl Exchange {
     /// What its server is chosen by.
     fn prepare_choice(&mut self, head: &RequestHead<'_, '_>, sender: &Sender<'_>, cx: &mut Context) {
         self.view.live.pool(self.pool).budget.earn(cx.now);
-        self.recorded = self.is_recorded(head, cx);
+        self.choice.recorded = self.is_recorded(head, cx);
         self.begin_session(head, sender, cx.now);
         let servers = self.view.live.config.pool(self.pool);
         if servers.algorithm.hashes() || servers.shadow.is_some_and(Algorithm::hashes) {
-            self.hash_key = route::hash_key(head, &self.meta, servers, cx.random.number());
+            self.choice.hash_key = route::hash_key(head, &self.meta, servers, cx.random.number());
         }
     }
 

@@ -1,17 +1,38 @@
 //! `Choose`: a server for the request, a place in the queue of its pool, or the reason why there is none.
 
+use super::attempt::Attempt;
+use super::await_server::Absence;
+use super::session::Session;
 use super::{Exchange, Flow, State};
 use crate::data::context::Context;
 use crate::data::failure::Failure;
 use crate::data::upstream::{self, Asked, Chosen};
 use crate::policy::retry::Phase;
 use crate::state::choose::Note;
+use crate::state::decisions::Recorded;
+use crate::state::queue::QueueToken;
 use crate::state::server::Lease;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A request that waits for a server chooses again after this, should no call have reached it.
 const QUEUE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a server is chosen by, and what the request waits or has waited for until there is one.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    /// What a hash algorithm goes by.
+    pub(super) hash_key: u64,
+    /// Which server its client belongs to, where its pool keeps sessions.
+    pub(super) session: Option<Box<Session>>,
+    /// Its choices are recorded, for this reason.
+    pub(super) recorded: Option<Recorded>,
+    /// Its place in the queue of the pool, while it has one.
+    pub(super) queue_token: Option<QueueToken>,
+    /// How long it waited there, in all; `None`: it did not.
+    pub(super) queued: Option<Duration>,
+    /// It has waited, or waits, because no server could be connected to.
+    pub(super) absence: Option<Box<Absence>>,
+}
 
 impl Exchange {
     pub(super) fn choose(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
@@ -21,12 +42,10 @@ impl Exchange {
         let is_behind = self.is_behind(cx)?;
         match self.choose_or_wait(is_behind, cx) {
             Chosen::Server(lease) => {
-                let latency = lease.server().latency(cx.now);
-                self.lease = Some(lease);
-                self.admit_from_queue(latency, cx)?;
-                Ok(Flow::To(self.begin_attempt(cx)))
+                let lease = self.admit_from_queue(lease, cx)?;
+                Ok(Flow::To(self.begin_attempt(lease, cx)))
             }
-            Chosen::Full | Chosen::Later if self.queue_token.is_none() => self.enter_queue(cx),
+            Chosen::Full | Chosen::Later if self.choice.queue_token.is_none() => self.enter_queue(cx),
             Chosen::Full | Chosen::Later => {
                 let look = cx.now.after(QUEUE_LOOK_INTERVAL);
                 Ok(Flow::WaitIn(State::Queue, self.queue_deadline(cx).0.min(look)))
@@ -40,7 +59,7 @@ impl Exchange {
     /// Chooses, unless others are served before it. The choice is recorded where that is wanted.
     fn choose_or_wait(&mut self, is_behind: bool, cx: &mut Context) -> Chosen {
         let algorithm = || upstream::pool(cx.view(), &self.view, self.pool).algorithm;
-        let mut note = self.recorded.map(|_| Note::of(algorithm()));
+        let mut note = self.choice.recorded.map(|_| Note::of(algorithm()));
         let chosen = match is_behind {
             true => Chosen::Full,
             false => {
@@ -56,7 +75,8 @@ impl Exchange {
             }
         };
         // What waits chooses again and again; that it waits is told once.
-        let goes_on_waiting = self.queue_token.is_some() && matches!(chosen, Chosen::Full | Chosen::Later);
+        let goes_on_waiting =
+            self.choice.queue_token.is_some() && matches!(chosen, Chosen::Full | Chosen::Later);
         if let Some(note) = note.filter(|_| !goes_on_waiting) {
             self.keep_decision(note, &chosen, cx);
         }
@@ -66,9 +86,9 @@ impl Exchange {
     /// A lease on a server of the first tier that the request has not been to, if one can take it now.
     pub(super) fn choose_another(&self, cx: &mut Context) -> Option<Lease> {
         let mut tried = self.tries.servers;
-        self.server.iter().for_each(|server| tried.add(server.id));
+        self.attempt.server.iter().for_each(|server| tried.add(server.id));
         let algorithm = upstream::pool(cx.view(), &self.view, self.pool).algorithm;
-        let mut note = self.recorded.map(|_| Note::of(algorithm));
+        let mut note = self.choice.recorded.map(|_| Note::of(algorithm));
         let asked =
             Asked { key: self.key_for_choice(), is_long_lived: self.meta.upgrade, ..Asked::default() };
         let chosen = upstream::choose(cx, &self.view, self.pool, asked, &tried, note.as_mut());
@@ -82,14 +102,12 @@ impl Exchange {
     }
 
     /// It goes to the server of its lease.
-    pub(super) fn begin_attempt(&mut self, cx: &Context) -> State {
-        self.server = self.lease.as_ref().map(|lease| Arc::clone(lease.server()));
+    pub(super) fn begin_attempt(&mut self, lease: Lease, cx: &Context) -> State {
+        let knows_chunks = !lease.server().is_http10();
+        self.attempt = Attempt::at(lease, cx.now);
+        self.tries.begun += 1;
         self.assign_session();
-        self.attempt_at = cx.now;
-        self.phases.begin_attempt(cx.now);
-        let collects = self.upload.is_chunked()
-            && self.upload.is_buffered()
-            && self.server.as_ref().is_some_and(|server| server.is_http10());
+        let collects = self.upload.is_chunked() && self.upload.is_buffered() && !knows_chunks;
         if collects { State::Collect } else { State::Connect }
     }
 }

@@ -20,12 +20,12 @@ impl Exchange {
             }
         }
         self.wait_for_client(false);
-        self.attempt_at = cx.now;
+        self.attempt.began = cx.now;
         Ok(Flow::To(State::Connect))
     }
 
     fn wait_for_body(&self, cx: &Context) -> Result<Flow, Failure> {
-        let deadline = self.upload.moved_at.after(self.times().client_body);
+        let deadline = self.upload.progress.moved_at.after(self.times().client_body);
         match cx.now {
             now if now >= self.expires => Err(Failure::last(Reason::DeadlineExceeded)),
             now if now >= deadline => Err(Failure::last(Reason::BodyTimeout)),

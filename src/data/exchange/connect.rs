@@ -25,16 +25,15 @@ impl Exchange {
             return Ok(Flow::Wait(self.connect_deadline().min(self.expires).min(again)));
         };
         cx.shard().count(if idle.is_some() { Counter::Reuses } else { Counter::Connects });
-        self.connection = Some(connection);
+        self.attempt.connection = Some(connection);
         self.upload.begin_attempt(cx.now);
         self.download.begin_attempt(cx.now);
-        self.asked_at = None;
         Ok(Flow::To(State::Relay))
     }
 
     /// What the head of the request says of this attempt: the time that is left, and the name of the server.
     fn complete_head(&mut self, now: Moment) -> Result<(), Failure> {
-        let Some(server) = &self.server else { return Err(Failure::last(Reason::Internal)) };
+        let Some(server) = &self.attempt.server else { return Err(Failure::last(Reason::Internal)) };
         if self.expires != Moment::NEVER {
             if now >= self.expires {
                 return Err(Failure::last(Reason::DeadlineExceeded));
@@ -47,8 +46,8 @@ impl Exchange {
 
     /// An idle connection of this worker.
     fn take_idle(&self, cx: &mut Context) -> Option<usize> {
-        let server = self.server.as_ref()?;
-        if self.tries.same_server || self.connecting.is_some() {
+        let server = self.attempt.server.as_ref()?;
+        if self.tries.same_server || self.attempt.connecting.is_some() {
             return None;
         }
         // What may not be sent twice is not sent on a connection that may have ended meanwhile.
@@ -59,9 +58,10 @@ impl Exchange {
 
     /// A new connection to the next of the server's addresses that can be tried. `None`: it has to be tried again.
     fn connect_new(&mut self, cx: &mut Context) -> Result<Option<usize>, Failure> {
-        let Some(server) = &self.server else { return Err(Failure::last(Reason::Internal)) };
+        let Some(server) = &self.attempt.server else { return Err(Failure::last(Reason::Internal)) };
         let (now, connect_time) = (cx.now, self.times().connect);
-        let connecting = self.connecting.get_or_insert_with(|| Box::new(Connecting::new(server, now)));
+        let connecting =
+            self.attempt.connecting.get_or_insert_with(|| Box::new(Connecting::new(server, now)));
         while let Some(target) = connecting.next(server) {
             let connected = match cx.network.connect(target) {
                 Err(error) if limits::is_out_of_descriptors(&error) && cx.servers.idle() > 0 => {
@@ -79,7 +79,7 @@ impl Exchange {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     connecting.again();
-                    let late = now >= self.attempt_at.after(connect_time);
+                    let late = now >= self.attempt.began.after(connect_time);
                     return if late { Err(Failure::CONNECT) } else { Ok(None) };
                 }
                 Err(error) => {
@@ -97,7 +97,7 @@ impl Exchange {
 
     /// The address that was tried does not take the connection: the next one is tried, if there is one.
     pub(super) fn try_next_address(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
-        let (Some(connecting), Some(server)) = (&mut self.connecting, &self.server) else {
+        let (Some(connecting), Some(server)) = (&mut self.attempt.connecting, &self.attempt.server) else {
             return Err(Failure::CONNECT);
         };
         connecting.failed(server);

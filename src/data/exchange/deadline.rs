@@ -48,7 +48,7 @@ impl Exchange {
     /// The deadline came while the server had it. A server that had most of the time that the configuration allows is at
     /// fault, as with `timeouts.response`; how soon a client gives up says nothing but that a response takes longer.
     pub(super) fn note_expired(&self, lease: &Lease, cx: &Context) {
-        let Some(asked_at) = self.asked_at.filter(|_| !self.download.has_begun()) else { return };
+        let Some(asked_at) = self.attempt.asked_at.filter(|_| !self.download.has_begun()) else { return };
         let waited = cx.now.since(asked_at);
         let allowed = self.request_time().filter(|time| self.meta.started.after(*time) <= self.expires);
         match allowed.is_some_and(|time| waited >= time / 2) {
@@ -71,8 +71,8 @@ impl Exchange {
 
     /// Until when the address that is tried may take. A silent one leaves time for those behind it.
     pub(super) fn connect_deadline(&self) -> Moment {
-        let all = self.attempt_at.after(self.times().connect).min(self.question_until());
-        match &self.connecting {
+        let all = self.attempt.began.after(self.times().connect).min(self.question_until());
+        match &self.attempt.connecting {
             Some(connecting) => {
                 connecting.since.after(addresses::share(all.since(connecting.since), connecting.left))
             }
@@ -83,13 +83,13 @@ impl Exchange {
     /// Waits that began at `since` or later begin now.
     pub fn restart_waits(&mut self, since: Moment, now: Moment) {
         let restart = |began: &mut Moment| *began = if *began >= since { now } else { *began };
-        restart(&mut self.upload.moved_at);
-        restart(&mut self.download.moved_at);
-        self.asked_at.iter_mut().for_each(restart);
+        restart(&mut self.upload.progress.moved_at);
+        restart(&mut self.download.incoming.moved_at);
+        self.attempt.asked_at.iter_mut().for_each(restart);
         // Of two attempts at once it tells which one is the first.
         if self.other_attempt.is_none() {
-            restart(&mut self.attempt_at);
-            self.connecting.iter_mut().for_each(|connecting| restart(&mut connecting.since));
+            restart(&mut self.attempt.began);
+            self.attempt.connecting.iter_mut().for_each(|connecting| restart(&mut connecting.since));
         }
     }
 
@@ -97,12 +97,12 @@ impl Exchange {
     /// of its own; bytes that move begin it again.
     pub(super) fn deadline(&self) -> (Moment, Reason) {
         let times = self.times();
-        if self.connection.is_some() && !self.upload.has_begun() {
+        if self.attempt.connection.is_some() && !self.upload.has_begun() {
             let connect = (self.connect_deadline(), Reason::ConnectFailed);
             return if self.expires < connect.0 { (self.expires, Reason::DeadlineExceeded) } else { connect };
         }
         let begun = self.download.has_begun();
-        let (up, down) = (self.upload.moved_at, self.download.moved_at);
+        let (up, down) = (self.upload.progress.moved_at, self.download.incoming.moved_at);
         let latest = up.max(down);
         let server_late = if begun { Reason::ResponseTruncated } else { Reason::ServerTimeout };
         let mut soonest = (Moment::NEVER, Reason::Internal);

@@ -42,10 +42,14 @@ impl Exchange {
             request: text::escape(&String::from_utf8_lossy(line)).to_string(),
             pool: self.view.live.pool(self.pool).name.clone(),
             route: self.matched.as_ref().map(|matched| matched.route.name.clone()),
-            attempt: self.phases.tries + 1,
+            attempt: self.tries.begun + 1,
             after_status: self.tries.after_status,
-            waited: self.queue_token.as_ref().map_or(Duration::ZERO, |token| cx.now.since(token.since)),
-            is_asked: self.recorded == Some(Recorded::Asked),
+            waited: self
+                .choice
+                .queue_token
+                .as_ref()
+                .map_or(Duration::ZERO, |token| cx.now.since(token.since)),
+            is_asked: self.choice.recorded == Some(Recorded::Asked),
             outcome,
             note,
         });

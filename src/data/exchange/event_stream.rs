@@ -12,17 +12,24 @@ impl Exchange {
         if !self.download.is_event_stream() || !cx.shared.is_draining() {
             return None;
         }
-        let at = *self.ends_at.get_or_insert_with(|| cx.shared.notice_at(cx.random.fraction()));
+        if self.ends_at == Moment::NEVER {
+            self.ends_at = cx.shared.notice_at(cx.random.fraction());
+        }
         match cx.now {
-            now if now < at => None,
-            now if now < at.after(STREAM_END_WAIT) => Some(StreamEnd::AfterEvent),
+            now if now < self.ends_at => None,
+            now if now < self.ends_at.after(STREAM_END_WAIT) => Some(StreamEnd::AfterEvent),
             _ => Some(StreamEnd::Now),
         }
     }
 
     /// When the drain has something to do with it next.
     pub(super) fn next_stream_end(&self, now: Moment) -> Moment {
-        let Some(at) = self.ends_at.filter(|_| self.download.is_event_stream()) else { return Moment::NEVER };
-        [at, at.after(STREAM_END_WAIT)].into_iter().find(|at| *at > now).unwrap_or(Moment::NEVER)
+        if !self.download.is_event_stream() {
+            return Moment::NEVER;
+        }
+        [self.ends_at, self.ends_at.after(STREAM_END_WAIT)]
+            .into_iter()
+            .find(|at| *at > now)
+            .unwrap_or(Moment::NEVER)
     }
 }

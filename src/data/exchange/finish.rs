@@ -1,13 +1,14 @@
 //! `Finish`: what is left of the response goes to the client, and the exchange is counted.
 
 use super::{Disposition, End, Exchange, Flow};
+use crate::base::time::Moment;
 use crate::data::client::Client;
 use crate::data::context::Context;
 use crate::data::failure::Failure;
 use crate::data::finish;
 use crate::data::socket::Then;
 use crate::http1::reason::Reason;
-use crate::state::access::RequestText;
+use crate::state::access::{LinePhases, RequestText};
 use crate::state::stats::Counter;
 use crate::state::traffic::Ended;
 
@@ -15,12 +16,12 @@ impl Exchange {
     pub(super) fn send_rest(&mut self, client: &mut Client, cx: &mut Context) -> Result<Flow, Failure> {
         let moved = self.download.flush(client, self.then(), &mut cx.scratch.pipes)?;
         if moved > 0 {
-            self.download.moved_at = cx.now;
+            self.download.incoming.moved_at = cx.now;
         }
         if !self.download.has_unsent() {
             return Ok(Flow::Done);
         }
-        let deadline = self.download.moved_at.after(self.times().client_body);
+        let deadline = self.download.incoming.moved_at.after(self.times().client_body);
         if cx.now >= deadline { Err(Failure::last(Reason::ClientStalled)) } else { Ok(Flow::Wait(deadline)) }
     }
 
@@ -32,10 +33,12 @@ impl Exchange {
     /// Counted and logged; the buffers go back.
     pub(super) fn done(&mut self, cx: &mut Context) -> Disposition {
         debug_assert!(
-            self.connection.is_none() && self.queue_token.is_none() && self.other_attempt.is_none()
+            self.attempt.connection.is_none()
+                && self.choice.queue_token.is_none()
+                && self.other_attempt.is_none()
         );
         self.count(cx);
-        match self.end {
+        match self.ending.end {
             End::Abort => Disposition::Abort,
             End::Linger => Disposition::Linger,
             End::AsAnnounced if self.download.client_keeps() => Disposition::Keep,
@@ -47,9 +50,9 @@ impl Exchange {
 
     /// Counts it, once, and writes its line into the access log.
     pub(super) fn count(&mut self, cx: &Context) {
-        self.is_counted = true;
+        self.ending.is_counted = true;
         self.count_at_server(cx);
-        match &self.copy_permit {
+        match &self.mirror.permit {
             Some(_) => cx.shard().count(Counter::Mirrored),
             None => {
                 let text = std::mem::take(&mut self.meta.text);
@@ -60,15 +63,15 @@ impl Exchange {
 
     /// Counts the response of a server, once, where there was one.
     pub(super) fn count_at_server(&mut self, cx: &Context) {
-        let (Some(server), Some(first_byte_at)) = (&self.server, self.phases.first_byte_at) else { return };
+        let (Some(server), Some(first_byte_at)) = (&self.attempt.server, self.attempt.first_byte_at) else {
+            return;
+        };
         let ended = Ended {
             status: Some(self.download.status()),
             received: self.upload.passed(),
             sent: self.download.bytes(),
-            took: Some(
-                self.phases.served_at.unwrap_or(cx.now).max(first_byte_at).since(self.phases.asked_from),
-            ),
-            waited: self.phases.queued,
+            took: Some(self.attempt.served_at.min(cx.now).max(first_byte_at).since(self.attempt.began)),
+            waited: self.choice.queued,
             reason: None,
         };
         server.traffic.ends(cx.number(), &ended);
@@ -80,22 +83,34 @@ impl Exchange {
             status: self.download.status(),
             received: self.upload.passed(),
             sent: self.download.bytes(),
-            server: self.server.as_ref(),
-            reason: self.reason,
+            server: self.attempt.server.as_ref(),
+            reason: self.ending.reason,
             matched: self.matched.as_deref(),
             pool: self.in_pool.then_some(self.pool),
-            phases: &self.phases,
+            phases: self.phases(),
             body_bytes: self.download.body_bytes(),
-            expires: self.expires(),
             text,
             live: &self.view.live,
+        }
+    }
+
+    /// When it did what, for the access log and traces.
+    fn phases(&self) -> LinePhases {
+        let since_started = |at: Moment| at.since(self.meta.started);
+        LinePhases {
+            queue: self.choice.queued,
+            deadline: self.expires().map(since_started),
+            connect: self.attempt.connected,
+            first_byte: self.attempt.first_byte_at.map(since_started),
+            tries: self.tries.begun,
+            hedged: self.tries.is_hedged,
         }
     }
 
     /// Gives its buffers back; after [`Step::Done`].
     pub fn recycle(mut self: Box<Self>, cx: &mut Context) {
         cx.buffers.give(self.upload.take_buffer());
-        if let Some(mut held) = self.held.take() {
+        if let Some(mut held) = self.guards.held.take() {
             cx.buffers.give(held.upload.take_buffer());
         }
         cx.buffers.give(self.download.take_buffer());
@@ -104,7 +119,7 @@ impl Exchange {
     /// Its connection ends in another way than by a step: nothing of it stays in the worker.
     pub fn abandon(mut self: Box<Self>, reason: Reason, cx: &mut Context) {
         let _ = self.fail(Failure::last(reason), cx);
-        if !self.is_counted {
+        if !self.ending.is_counted {
             // What it was to tell its client does not go out any more.
             if self.download.bytes() == 0 {
                 self.download.forget();

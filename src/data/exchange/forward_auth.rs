@@ -1,6 +1,8 @@
 //! A request that is held while a pool is asked whether it may pass (`forward_auth`).
 
-use super::{Exchange, State, Tries};
+use super::attempt::Attempt;
+use super::retry::Tries;
+use super::{Exchange, State};
 use crate::base::ids::PoolId;
 use crate::base::time::Moment;
 use crate::data::context::Context;
@@ -20,29 +22,28 @@ pub(super) struct HeldRequest {
 impl Exchange {
     /// The pool that was asked lets it pass: the connection is let go of, and the request itself goes on.
     pub(super) fn go_on_authorized(&mut self, cx: &mut Context) -> State {
-        if let Some(key) = self.connection {
+        if let Some(key) = self.attempt.connection {
             self.note_response(key, cx);
         }
         self.let_go_of_server(true, cx);
         self.count_at_server(cx);
-        self.phases.begin_again();
-        let Some(held) = self.held.take() else { return State::Choose };
+        let Some(held) = self.guards.held.take() else { return State::Choose };
         let HeldRequest { upload, pool, .. } = *held;
         let mut question = std::mem::replace(&mut self.upload, upload);
         cx.buffers.give(question.take_buffer());
         let Copied { to_server, to_client } = self.download.take_copied();
         self.upload.insert(&to_server);
         if !to_client.is_empty() {
-            self.guarded.get_or_insert_default().lines.extend_from_slice(&to_client);
+            self.guards.guarded.get_or_insert_default().lines.extend_from_slice(&to_client);
         }
-        (self.pool, self.server, self.asked_at, self.tries) = (pool, None, None, Tries::default());
+        (self.pool, self.tries, self.attempt) = (pool, Tries::default(), Attempt::none(cx.now));
         self.download.begin_attempt(cx.now);
         self.leave_guards(cx)
     }
 
     /// The client has sent all of its request.
     pub(super) fn is_request_received(&self) -> bool {
-        self.held.as_ref().map_or(&self.upload, |held| &held.upload).is_received()
+        self.guards.held.as_ref().map_or(&self.upload, |held| &held.upload).is_received()
     }
 
     /// How long the question whether it may pass can take.
@@ -53,6 +54,6 @@ impl Exchange {
 
     /// When the response to that question must have begun.
     pub(super) fn question_until(&self) -> Moment {
-        self.held.as_ref().map_or(Moment::NEVER, |held| held.until)
+        self.guards.held.as_ref().map_or(Moment::NEVER, |held| held.until)
     }
 }

@@ -25,6 +25,17 @@ pub(super) struct AfterGuards {
     pub(super) response: Option<route::Response>,
 }
 
+/// What a request has to pass before it is served.
+#[derive(Debug, Default)]
+pub(super) struct Guards {
+    /// What the guards have to do with it.
+    pub(super) guarded: Option<Box<Guarded>>,
+    /// What is to be done once they let it pass.
+    pub(super) after: Option<Box<AfterGuards>>,
+    /// While a pool is asked whether it may pass: the request itself.
+    pub(super) held: Option<Box<HeldRequest>>,
+}
+
 impl Exchange {
     /// Judges it by the guards of its route. True: it has to wait in `Guard`.
     pub(super) fn pass_guards(
@@ -34,14 +45,14 @@ impl Exchange {
     ) -> Result<bool, Rejected> {
         let name = self.matched.as_ref().map_or("", |matched| &matched.route.name);
         let guard = self.view.live.guard(self.matched.as_ref().map(|matched| matched.index));
-        self.coding = guard.compression().and_then(|rules| rules.coding_for(&head.fields));
-        self.has_weak_tag = self.coding.is_some() && encoding::has_weak_tag(&head.fields);
-        self.guarded = Guarded::enter(guard, head, &self.meta, name, self.owner, cx)?;
-        Ok(self.guarded.as_mut().is_some_and(|guarded| !matches!(guarded.look(cx.now), Pass::Now)))
+        self.accepts.coding = guard.compression().and_then(|rules| rules.coding_for(&head.fields));
+        self.accepts.weak_tag = self.accepts.coding.is_some() && encoding::has_weak_tag(&head.fields);
+        self.guards.guarded = Guarded::enter(guard, head, &self.meta, name, self.owner, cx)?;
+        Ok(self.guards.guarded.as_mut().is_some_and(|guarded| !matches!(guarded.look(cx.now), Pass::Now)))
     }
 
     pub(super) fn wait_at_guards(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
-        match self.guarded.as_mut().map_or(Pass::Now, |guarded| guarded.look(cx.now)) {
+        match self.guards.guarded.as_mut().map_or(Pass::Now, |guarded| guarded.look(cx.now)) {
             Pass::Now => Ok(Flow::To(self.leave_guards(cx))),
             Pass::Later(_) if cx.now >= self.expires => Err(Failure::last(Reason::DeadlineExceeded)),
             Pass::Later(until) => Ok(Flow::Wait(until.min(self.expires))),
@@ -52,20 +63,20 @@ impl Exchange {
     /// The guards let it pass: a pool is asked whether it may, it has a response of its route, or it goes to a server.
     pub(super) fn leave_guards(&mut self, cx: &mut Context) -> State {
         // The time that it waited is none of the client's.
-        self.upload.moved_at = cx.now;
-        let Some(mut after) = self.after_guards.take() else { return self.enter_pool(cx) };
+        self.upload.progress.moved_at = cx.now;
+        let Some(mut after) = self.guards.after.take() else { return self.enter_pool(cx) };
         if let Some(Question { head, pool }) = after.question.take() {
             let body = Body::new(Framing::None);
             let upload = Upload::new(head, body, false, None, cx.now);
             let upload = std::mem::replace(&mut self.upload, upload);
             let pool = std::mem::replace(&mut self.pool, pool);
             let until = self.question_time().map_or(Moment::NEVER, |time| cx.now.after(time));
-            self.held = Some(Box::new(HeldRequest { upload, pool, until }));
-            self.after_guards = Some(after);
+            self.guards.held = Some(Box::new(HeldRequest { upload, pool, until }));
+            self.guards.after = Some(after);
             return State::Choose;
         }
         let Some(mut response) = after.response else { return self.enter_pool(cx) };
-        if let Some(guarded) = &self.guarded {
+        if let Some(guarded) = &self.guards.guarded {
             response.headers.extend_from_slice(&guarded.lines);
         }
         self.respond_as_route(&response, cx)

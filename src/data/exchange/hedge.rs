@@ -2,35 +2,25 @@
 //! without a response for long. One attempt is in the exchange and the other in a [`OtherAttempt`]; where the one waits, the two
 //! change places. The first good response counts, and the other attempt is cancelled.
 
+use super::attempt::Attempt;
 use super::{Exchange, State};
 use crate::base::time::Moment;
-use crate::data::connecting::Connecting;
 use crate::data::context::Context;
 use crate::data::download::Incoming;
 use crate::data::failure::Failure;
 use crate::data::finish;
-use crate::data::upload::Sent;
+use crate::data::upload::Progress;
 use crate::data::upstream;
 use crate::policy::hedge::{Estimate, Rules};
 use crate::policy::retry::Phase;
-use crate::state::server::{Lease, Server};
 use crate::state::stats::Counter;
-use std::sync::Arc;
-use std::time::Duration;
 
 /// The attempt that is not in the exchange, with what it has of its own.
 #[derive(Debug)]
 pub(super) struct OtherAttempt {
     state: State,
-    lease: Option<Lease>,
-    server: Option<Arc<Server>>,
-    /// The connection to it, in the worker's pool.
-    pub(super) connection: Option<usize>,
-    connecting: Option<Box<Connecting>>,
-    attempt_at: Moment,
-    asked_at: Option<Moment>,
-    connected: Option<Duration>,
-    sent: Sent,
+    pub(super) attempt: Attempt,
+    progress: Progress,
     incoming: Incoming,
 }
 
@@ -77,8 +67,8 @@ impl Exchange {
     /// When a second attempt is due; `None` where there is to be none: for what may not be sent twice or may become a tunnel,
     /// and once a byte of a response has come.
     fn hedge_due(&self) -> Option<Moment> {
-        let is_first = self.phases.tries == 1 && !self.phases.hedged && !self.is_hedge_spent;
-        let is_sent_alone = matches!(self.state, State::Connect | State::Relay) && self.held.is_none();
+        let is_first = self.tries.begun == 1 && !self.tries.is_hedged && !self.tries.is_hedge_spent;
+        let is_sent_alone = matches!(self.state, State::Connect | State::Relay) && self.guards.held.is_none();
         if !is_first || !is_sent_alone || !self.meta.idempotent || self.meta.upgrade || self.is_copy() {
             return None;
         }
@@ -88,12 +78,12 @@ impl Exchange {
         if !is_bodiless || self.download.has_incoming() || self.session_tag().is_some() {
             return None;
         }
-        rules.due(self.attempt_at, estimate)
+        rules.due(self.attempt.began, estimate)
     }
 
     /// A second attempt begins, at another server that has room, if the budget pays for it. There is one try.
     fn begin_second_attempt(&mut self, cx: &mut Context) -> bool {
-        self.is_hedge_spent = true;
+        self.tries.is_hedge_spent = true;
         let Some((rules, estimate)) = self.hedging() else { return false };
         rules.percentile().into_iter().for_each(|percentile| estimate.exceeded(percentile));
         let pool = self.view.live.pool(self.pool);
@@ -109,18 +99,12 @@ impl Exchange {
         cx.shard().count(Counter::Hedges);
         self.other_attempt = Some(Box::new(OtherAttempt {
             state: State::Connect,
-            server: Some(Arc::clone(lease.server())),
-            lease: Some(lease),
-            connection: None,
-            connecting: None,
-            attempt_at: cx.now,
-            asked_at: None,
-            connected: None,
-            sent: Sent::default(),
-            incoming: Incoming::at(cx.now),
+            attempt: Attempt::at(lease, cx.now),
+            progress: Progress::none(cx.now),
+            incoming: Incoming::none(cx.now),
         }));
         self.change_places();
-        (self.phases.tries, self.phases.hedged) = (self.phases.tries + 1, true);
+        (self.tries.begun, self.tries.is_hedged) = (self.tries.begun + 1, true);
         true
     }
 
@@ -128,15 +112,8 @@ impl Exchange {
     fn change_places(&mut self) {
         let Some(other) = &mut self.other_attempt else { return };
         std::mem::swap(&mut self.state, &mut other.state);
-        std::mem::swap(&mut self.lease, &mut other.lease);
-        std::mem::swap(&mut self.server, &mut other.server);
-        std::mem::swap(&mut self.connection, &mut other.connection);
-        std::mem::swap(&mut self.connecting, &mut other.connecting);
-        std::mem::swap(&mut self.attempt_at, &mut other.attempt_at);
-        std::mem::swap(&mut self.asked_at, &mut other.asked_at);
-        std::mem::swap(&mut self.phases.connected, &mut other.connected);
-        self.phases.asked_from = self.attempt_at;
-        self.upload.swap_attempt(&mut other.sent);
+        std::mem::swap(&mut self.attempt, &mut other.attempt);
+        self.upload.swap_attempt(&mut other.progress);
         self.download.swap_attempt(&mut other.incoming);
         // What the client is told of its server is that of this one.
         self.assign_session();
@@ -146,17 +123,18 @@ impl Exchange {
     /// cancelled.
     pub(super) fn settle_hedge(&mut self, cx: &mut Context) {
         if self.other_attempt.is_none() {
-            if self.is_hedge_spent || self.phases.tries != 1 || !self.meta.idempotent {
+            if self.tries.is_hedge_spent || self.tries.begun != 1 || !self.meta.idempotent {
                 return;
             }
             if let Some((percentile, estimate)) =
                 self.hedging().and_then(|(rules, estimate)| Some((rules.percentile()?, estimate)))
             {
-                estimate.took(cx.now.since(self.attempt_at), percentile);
+                estimate.took(cx.now.since(self.attempt.began), percentile);
             }
             return;
         }
-        let is_second = self.other_attempt.as_ref().is_some_and(|other| self.attempt_at > other.attempt_at);
+        let is_second =
+            self.other_attempt.as_ref().is_some_and(|other| self.attempt.began > other.attempt.began);
         if is_second {
             cx.shard().count(Counter::HedgesWon);
         }
@@ -167,9 +145,9 @@ impl Exchange {
     /// its responses take at least as long as this one was waited for.
     pub(super) fn cancel_other_attempt(&mut self, cx: &mut Context) {
         let Some(mut other) = self.other_attempt.take() else { return };
-        other.connection.take().into_iter().for_each(|connection| cx.servers.close(connection));
-        let Some(lease) = other.lease.take() else { return };
-        if let Some(asked_at) = other.asked_at {
+        other.attempt.connection.take().into_iter().for_each(|connection| cx.servers.close(connection));
+        let Some(lease) = other.attempt.lease.take() else { return };
+        if let Some(asked_at) = other.attempt.asked_at {
             lease.cancelled(cx.now.since(asked_at), cx.now);
         }
         drop(lease);
@@ -181,7 +159,7 @@ impl Exchange {
         if self.other_attempt.is_none() {
             return false;
         }
-        if let Some(lease) = self.lease.as_ref().filter(|_| failure.phase != Phase::Reuse) {
+        if let Some(lease) = self.attempt.lease.as_ref().filter(|_| failure.phase != Phase::Reuse) {
             finish::record_failure(lease, failure.reason, cx);
         }
         self.end_attempt(cx);
@@ -193,16 +171,14 @@ impl Exchange {
     pub(super) fn pass_error_over(&mut self, key: usize, cx: &mut Context) {
         self.note_status(key, cx);
         self.count_at_server(cx);
-        if let Some(lease) = &self.lease {
+        if let Some(lease) = &self.attempt.lease {
             finish::record_success(lease, cx);
         }
-        self.phases.first_byte_at = None;
         self.end_attempt(cx);
     }
 
     fn end_attempt(&mut self, cx: &mut Context) {
         self.close_connection(cx);
-        self.connecting = None;
         self.leave_lease();
         self.download.begin_attempt(cx.now);
         self.change_places();

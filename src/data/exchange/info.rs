@@ -50,7 +50,7 @@ impl Exchange {
             State::AwaitServer => Waiting::ServerUp,
             State::Collect => Waiting::RequestBody,
             State::Connect => Waiting::Connect,
-            State::Relay if self.connection.is_some() && !self.upload.has_begun() => Waiting::Connect,
+            State::Relay if self.attempt.connection.is_some() && !self.upload.has_begun() => Waiting::Connect,
             _ if self.download.has_unsent() => Waiting::ClientTakes,
             State::Relay if self.upload.has_unsent() => Waiting::ServerTakes,
             State::Relay if !self.upload.is_received() && !self.upload.is_broken() => Waiting::RequestBody,
@@ -61,7 +61,7 @@ impl Exchange {
 
     /// The server that it was sent to last.
     pub fn server(&self) -> Option<&Arc<Server>> {
-        self.server.as_ref()
+        self.attempt.server.as_ref()
     }
 
     /// Payload bytes from the client so far, and bytes to it.

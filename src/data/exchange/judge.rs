@@ -14,7 +14,7 @@ impl Exchange {
 
     /// The same of a response that is not the client's: it tells of its server, and nothing of a session.
     pub(super) fn note_status(&mut self, key: usize, cx: &mut Context) {
-        self.phases.first_byte_at = Some(cx.now);
+        self.attempt.first_byte_at = Some(cx.now);
         if let Some(connection) = cx.servers.get_mut(key) {
             connection.server.responded_in(self.download.is_http10());
             load::note(&connection.server, self.download.take_reported(), cx.now);
@@ -22,12 +22,12 @@ impl Exchange {
         match self.is_good() {
             Some(is_good) => self.record(is_good, cx.now),
             None => {
-                self.is_unjudged = true;
-                self.lease.iter().for_each(|lease| lease.responds());
+                self.attempt.is_unjudged = true;
+                self.attempt.lease.iter().for_each(|lease| lease.responds());
             }
         }
         // A measured limit counts requests until their response begins.
-        if self.lease.as_ref().is_some_and(|lease| lease.server().has_own_measure()) {
+        if self.attempt.lease.as_ref().is_some_and(|lease| lease.server().has_own_measure()) {
             self.view.live.pool(self.pool).queue.call_next();
         }
     }
@@ -35,7 +35,7 @@ impl Exchange {
     /// More of a response has come of which its body tells whether it is good.
     pub(super) fn judge_body(&mut self, cx: &Context) {
         if let Some(is_good) = self.is_good() {
-            self.is_unjudged = false;
+            self.attempt.is_unjudged = false;
             self.record(is_good, cx.now);
         }
     }
@@ -55,9 +55,9 @@ impl Exchange {
     }
 
     fn record(&self, is_good: bool, now: Moment) {
-        let Some(lease) = &self.lease else { return };
-        let asked_at = self.asked_at.unwrap_or(now);
-        lease.responded(is_good, self.phases.first_byte_at.unwrap_or(now).since(asked_at), now);
+        let Some(lease) = &self.attempt.lease else { return };
+        let asked_at = self.attempt.asked_at.unwrap_or(now);
+        lease.responded(is_good, self.attempt.first_byte_at.unwrap_or(now).since(asked_at), now);
         if self.download.status() == 503 {
             lease.rejected(now);
         }

@@ -10,7 +10,7 @@ use crate::policy::retry::Retry;
 impl Exchange {
     /// Closes the connection to its server, if it has one.
     pub(super) fn close_connection(&mut self, cx: &mut Context) {
-        if let Some(connection) = self.connection.take() {
+        if let Some(connection) = self.attempt.connection.take() {
             cx.servers.close(connection);
         }
     }
@@ -20,7 +20,7 @@ impl Exchange {
     pub(super) fn put_back_connection(&mut self, cx: &mut Context) {
         // A server that rejects a long upload may have read little of it, and closes later without a word.
         let may_be_unread = self.download.status() >= 400 && !self.upload.is_buffered();
-        if let Some(connection) = self.connection.take() {
+        if let Some(connection) = self.attempt.connection.take() {
             match self.download.server_keeps() && !self.meta.authenticates_connection && !may_be_unread {
                 true => cx.servers.put(connection, &cx.poller, &cx.table.view().live.config, cx.now),
                 false => cx.servers.close(connection),
@@ -30,7 +30,7 @@ impl Exchange {
 
     /// Gives the lease back: the next request in the queue is called.
     pub(super) fn end_lease(&mut self) {
-        if let Some(lease) = self.lease.take() {
+        if let Some(lease) = self.attempt.lease.take() {
             drop(lease);
             self.view.live.pool(self.pool).queue.call_next();
         }
@@ -38,13 +38,13 @@ impl Exchange {
 
     /// The same, and the request does not come back to this server.
     pub(super) fn leave_lease(&mut self) {
-        self.lease.iter().for_each(|lease| self.tries.servers.add(lease.server().id));
+        self.attempt.lease.iter().for_each(|lease| self.tries.servers.add(lease.server().id));
         self.end_lease();
     }
 
     /// Whether the client has yet to send what is left of the request. Until it has, a measured limit has room for another one.
     pub(super) fn wait_for_client(&self, waits: bool) {
-        let has_changed = self.lease.as_ref().is_some_and(|lease| lease.waits_for_client(waits));
+        let has_changed = self.attempt.lease.as_ref().is_some_and(|lease| lease.waits_for_client(waits));
         if has_changed && waits {
             self.view.live.pool(self.pool).queue.call_next();
         }
@@ -56,9 +56,9 @@ impl Exchange {
             true => self.put_back_connection(cx),
             false => self.close_connection(cx),
         }
-        self.phases.served_at = Some(cx.now);
-        self.is_unjudged = false;
-        if let Some(lease) = &self.lease {
+        self.attempt.served_at = cx.now;
+        self.attempt.is_unjudged = false;
+        if let Some(lease) = &self.attempt.lease {
             finish::record_success(lease, cx);
         }
         self.end_lease();
@@ -66,10 +66,10 @@ impl Exchange {
 
     /// An attempt failed: what that says of its server. `retry`: what follows.
     pub(super) fn record_failure(&self, failure: &Failure, retry: Retry, cx: &Context) {
-        let Some(lease) = &self.lease else { return };
+        let Some(lease) = &self.attempt.lease else { return };
         let is_late = matches!(failure.reason, Reason::ServerTimeout | Reason::DeadlineExceeded);
         if is_late || super::is_clients(failure.reason) {
-            lease.gave_up(cx.now.since(self.asked_at.unwrap_or(cx.now)));
+            lease.gave_up(cx.now.since(self.attempt.asked_at.unwrap_or(cx.now)));
         }
         if failure.reason == Reason::DeadlineExceeded {
             self.note_expired(lease, cx);

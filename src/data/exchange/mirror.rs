@@ -10,6 +10,17 @@ use crate::http1::framing::Framing;
 use crate::http1::head::RequestHead;
 use crate::state::stats::Counter;
 
+/// What a request has to do with the mirror of its route.
+#[derive(Debug, Default)]
+pub(super) struct Mirror {
+    /// The pool that gets a copy of it, once it was sent.
+    pub(super) pool: Option<PoolId>,
+    /// The copy, for its worker to take in.
+    pub(super) copy: Option<Box<Exchange>>,
+    /// It is the copy of another one: no client waits for its response, and only its server counts it.
+    pub(super) permit: Option<MirrorPermit>,
+}
+
 impl Exchange {
     /// The pool that is to get a copy. The copy of an upgrade would be a tunnel without a client.
     pub(super) fn mirror_of(&self, head: &RequestHead<'_, '_>, cx: &mut Context) -> Option<PoolId> {
@@ -28,9 +39,9 @@ impl Exchange {
     /// The copy of this request for its mirror: once, when the whole of it was sent.
     pub(super) fn make_copy(&mut self, cx: &mut Context) {
         // What is sent while the request is held is the question whether it may pass.
-        let is_sent = self.asked_at.is_some() && self.held.is_none();
-        let Some(pool) = self.mirror.filter(|_| is_sent) else { return };
-        self.mirror = None;
+        let is_sent = self.attempt.asked_at.is_some() && self.guards.held.is_none();
+        let Some(pool) = self.mirror.pool.filter(|_| is_sent) else { return };
+        self.mirror.pool = None;
         let longest = self
             .matched
             .as_ref()
@@ -46,18 +57,18 @@ impl Exchange {
         upload.will_name_server(self.upload.name_slots().to_vec());
         let mut copy =
             Exchange::new(self.meta.clone(), upload, ConnectionKey::default(), self.view.clone(), cx);
-        (copy.pool, copy.copy_permit, copy.meta.keep_alive) = (pool, Some(permit), false);
-        copy.recorded = self.recorded;
-        self.copy = Some(copy);
+        (copy.pool, copy.mirror.permit, copy.meta.keep_alive) = (pool, Some(permit), false);
+        copy.choice.recorded = self.choice.recorded;
+        self.mirror.copy = Some(copy);
     }
 
     /// Whether it is such a copy.
     pub(super) fn is_copy(&self) -> bool {
-        self.copy_permit.is_some()
+        self.mirror.permit.is_some()
     }
 
     /// The copy of it, when there is one: an exchange of its own.
     pub fn take_copy(&mut self) -> Option<Box<Exchange>> {
-        self.copy.take()
+        self.mirror.copy.take()
     }
 }

@@ -7,8 +7,8 @@ use crate::data::failure::Failure;
 use crate::http1::reason::Reason;
 use crate::policy::admit::Admit;
 use crate::policy::backlog::Priority;
-use crate::policy::latency::Reading;
 use crate::state::queue::{QueueToken, Turn};
+use crate::state::server::Lease;
 use std::sync::Arc;
 
 impl Exchange {
@@ -21,7 +21,7 @@ impl Exchange {
     pub(super) fn is_behind(&self, cx: &Context) -> Result<bool, Failure> {
         let live = &self.view.live;
         let queue = &live.pool(self.pool).queue;
-        let Some(token) = &self.queue_token else { return Ok(!queue.is_empty()) };
+        let Some(token) = &self.choice.queue_token else { return Ok(!queue.is_empty()) };
         match queue.turn(token, &live.config.threadpool.admit, cx.now) {
             Turn::First => Ok(false),
             Turn::Waits => Ok(true),
@@ -33,12 +33,12 @@ impl Exchange {
     /// Requests that wait behind it, where it is the first.
     pub(super) fn waiting_behind(&self) -> usize {
         let queue = &self.view.live.pool(self.pool).queue;
-        if self.queue_token.is_some() { queue.len().saturating_sub(1) } else { 0 }
+        if self.choice.queue_token.is_some() { queue.len().saturating_sub(1) } else { 0 }
     }
 
     /// It waits for a server that is faster than one which has room, or it does not.
     pub(super) fn note_choice(&self, is_later: bool) {
-        if self.queue_token.is_some() {
+        if self.choice.queue_token.is_some() {
             self.view.live.pool(self.pool).queue.note_choice(is_later);
         }
     }
@@ -54,7 +54,7 @@ impl Exchange {
             live.config.pool(self.pool).queue_capacity,
             cx.now,
         );
-        self.queue_token = Some(token.ok_or(Failure::last(Reason::QueueFull))?);
+        self.choice.queue_token = Some(token.ok_or(Failure::last(Reason::QueueFull))?);
         Ok(Flow::Again)
     }
 
@@ -67,26 +67,28 @@ impl Exchange {
         Ok(Flow::To(State::Choose))
     }
 
-    /// It has a server, of which this is known: is it still worth serving, should it have waited?
-    pub(super) fn admit_from_queue(&mut self, server: Option<Reading>, cx: &Context) -> Result<(), Failure> {
+    /// It has a server: is it still worth serving there, should it have waited? If not, the server has room again before the next
+    /// one in the queue is called.
+    pub(super) fn admit_from_queue(&mut self, lease: Lease, cx: &Context) -> Result<Lease, Failure> {
         let too_late = self.too_late();
-        let Some(token) = self.queue_token.take() else { return Ok(()) };
+        let Some(token) = self.choice.queue_token.take() else { return Ok(lease) };
         let live = &self.view.live;
         let queue = &live.pool(self.pool).queue;
-        let admitted = queue.serve(&token, &live.config.threadpool.admit, server, cx.now);
-        let last_moment = queue.last_moment(token.since, self.expires);
+        let latency = lease.server().latency(cx.now);
+        let rejected = match queue.serve(&token, &live.config.threadpool.admit, latency, cx.now) {
+            Admit::Serve if cx.now > queue.last_moment(token.since, self.expires) => Some(too_late),
+            Admit::Serve => None,
+            Admit::TooLate => Some(Reason::QueueTimeout),
+            Admit::Standing => Some(Reason::Overloaded),
+        };
+        let admitted = rejected.map_or(Ok(lease), |reason| Err(Failure::last(reason)));
         self.left_queue(&token, cx);
-        match admitted {
-            Admit::Serve if cx.now > last_moment => Err(Failure::last(too_late)),
-            Admit::Serve => Ok(()),
-            Admit::TooLate => Err(Failure::last(Reason::QueueTimeout)),
-            Admit::Standing => Err(Failure::last(Reason::Overloaded)),
-        }
+        admitted
     }
 
     /// It waits no more, if it did.
     pub(super) fn leave_queue(&mut self, cx: &Context) {
-        if let Some(token) = self.queue_token.take() {
+        if let Some(token) = self.choice.queue_token.take() {
             self.view.live.pool(self.pool).queue.leave(&token);
             self.left_queue(&token, cx);
         }
@@ -94,7 +96,7 @@ impl Exchange {
 
     /// The queue is told of a client that had waited there and leaves before its response.
     pub(super) fn note_leaving(&self, reason: Reason, cx: &Context) {
-        if reason == Reason::ClientGone && self.phases.queued.is_some() && !self.download.has_begun() {
+        if reason == Reason::ClientGone && self.choice.queued.is_some() && !self.download.has_begun() {
             self.view.live.pool(self.pool).queue.client_left(cx.now);
         }
     }
@@ -103,14 +105,14 @@ impl Exchange {
     fn left_queue(&mut self, token: &QueueToken, cx: &Context) {
         self.view.live.pool(self.pool).queue.call_next();
         let waited = cx.now.since(token.since);
-        self.phases.queued = Some(self.phases.queued.unwrap_or_default() + waited);
+        self.choice.queued = Some(self.choice.queued.unwrap_or_default() + waited);
         cx.shard().wait.record(waited);
     }
 
     /// Until when it may wait for a server, and why it fails then.
     pub(super) fn queue_deadline(&self, cx: &Context) -> (Moment, Reason) {
         let live = &self.view.live;
-        let since = self.queue_token.as_ref().map_or(cx.now, |queue_token| queue_token.since);
+        let since = self.choice.queue_token.as_ref().map_or(cx.now, |queue_token| queue_token.since);
         let own = since.after(live.config.threadpool.admit.deadline).min(self.question_until());
         let last = live.pool(self.pool).queue.last_moment(since, self.expires);
         if last < own { (last, self.too_late()) } else { (own, Reason::QueueTimeout) }
@@ -119,7 +121,7 @@ impl Exchange {
     /// What its client is told when its deadline comes while it waits for a server: 503 where none has seen it, so that
     /// sending it again is safe, as after other rejections of the queue.
     pub(super) fn too_late(&self) -> Reason {
-        let is_new = self.queue_token.is_some() && self.phases.tries == 0;
+        let is_new = self.choice.queue_token.is_some() && self.tries.begun == 0;
         if is_new { Reason::QueueDeadline } else { Reason::DeadlineExceeded }
     }
 }

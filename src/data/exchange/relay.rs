@@ -61,7 +61,7 @@ impl Exchange {
             if let Some(state) = self.leave_down(cx) {
                 return Ok(Flow::To(state));
             }
-            if self.asked_at.is_none() {
+            if self.attempt.asked_at.is_none() {
                 self.note_upload();
             }
             let look = self.down_look(cx.now).min(self.next_stream_end(cx.now));
@@ -90,7 +90,7 @@ impl Exchange {
     }
 
     fn relay_once(&mut self, client: &mut Client, cx: &mut Context) -> Result<Relayed, Failure> {
-        let Some(key) = self.connection else { return self.relay_rest(client, cx) };
+        let Some(key) = self.attempt.connection else { return self.relay_rest(client, cx) };
         let begun = self.download.has_begun();
         let sent = match self.send_request(key, client, cx)? {
             ControlFlow::Continue(sent) => sent,
@@ -114,18 +114,18 @@ impl Exchange {
             self.settle_hedge(cx);
             self.note_response(key, cx);
         }
-        if self.is_unjudged {
+        if self.attempt.is_unjudged {
             self.judge_body(cx);
         }
         if self.download.is_received() {
             self.after_response(cx);
         }
-        if self.download.is_done() && self.connection.is_none() {
+        if self.download.is_done() && self.attempt.connection.is_none() {
             return Ok(Relayed::Whole);
         }
         let has_nothing = |connection: &mut ServerConnection| !connection.stream.may_read();
         let is_server_silent =
-            self.connection.and_then(|key| cx.servers.get_mut(key)).is_some_and(has_nothing);
+            self.attempt.connection.and_then(|key| cx.servers.get_mut(key)).is_some_and(has_nothing);
         let waits = is_server_silent && self.upload.is_done() && !self.download.has_unsent();
         Ok(if waits { Relayed::Waits } else { Relayed::Bytes(sent + received) })
     }
@@ -163,15 +163,15 @@ impl Exchange {
                 (false, _) => Ok(ControlFlow::Break(Relayed::Bytes(0))),
             };
         }
-        if let Some(connecting) = self.connecting.take() {
+        if let Some(connecting) = self.attempt.connecting.take() {
             connection.addresses_generation = connecting.succeeded(&connection.server);
-            self.phases.connected = Some(now.since(self.attempt_at));
+            self.attempt.connected = Some(now.since(self.attempt.began));
         }
         if sent > 0 {
             self.download.request_moved();
         }
-        if self.upload.is_done() && self.asked_at.is_none() {
-            self.asked_at = Some(*now);
+        if self.upload.is_done() && self.attempt.asked_at.is_none() {
+            self.attempt.asked_at = Some(*now);
             self.wait_for_client(false);
         }
         Ok(ControlFlow::Continue(sent))
@@ -192,7 +192,7 @@ impl Exchange {
         cx: &mut Context,
     ) -> Result<Downloaded, Failure> {
         cx.refresh_date();
-        let asks = self.held.is_some();
+        let asks = self.guards.held.is_some();
         let is_end_known = !asks || self.is_request_received();
         let may_keep = self.meta.keep_alive && is_end_known && cx.keeps_connections(self.meta.listener);
         let stream_end = self.stream_end(cx);
@@ -221,12 +221,15 @@ impl Exchange {
             date: cx.date.1.as_str(),
             request_id: listen.request_id_header.then_some(id),
             pages: pages.map(|pages| (pages, self.meta.form, id)),
-            lines: self.guarded.as_ref().map_or(b"", |guarded| &guarded.lines),
-            session: self.session.as_ref().filter(|_| !asks).map_or(b"", |session| &session.line),
-            learns: learned_cookie(live, self.pool).filter(|_| self.session.is_some() && !asks),
+            lines: self.guards.guarded.as_ref().map_or(b"", |guarded| &guarded.lines),
+            session: self.choice.session.as_ref().filter(|_| !asks).map_or(b"", |session| &session.line),
+            learns: learned_cookie(live, self.pool).filter(|_| self.choice.session.is_some() && !asks),
             load_metric: load::metric(live, self.pool, &connection.server, *now).filter(|_| !asks),
-            compression: guard.compression().filter(|_| !asks).map(|compression| (compression, self.coding)),
-            has_weak_tag: self.has_weak_tag,
+            compression: guard
+                .compression()
+                .filter(|_| !asks)
+                .map(|compression| (compression, self.accepts.coding)),
+            has_weak_tag: self.accepts.weak_tag,
             passes_errors_over: self.other_attempt.is_some(),
             retries_on: retries_on.as_ref(),
             stream_end,
@@ -241,14 +244,15 @@ impl Exchange {
     fn relay_rest(&mut self, client: &mut Client, cx: &mut Context) -> Result<Relayed, Failure> {
         let moved = self.download.flush(client, self.then(), &mut cx.scratch.pipes)?;
         if moved > 0 {
-            self.download.moved_at = cx.now;
+            self.download.incoming.moved_at = cx.now;
         }
         Ok(if self.download.is_done() { Relayed::Whole } else { Relayed::Bytes(moved) })
     }
 
     /// The response is here as a whole. The server is let go of when it has all of the request, or takes no more.
     fn after_response(&mut self, cx: &mut Context) {
-        let waits_for_100 = self.meta.expects_continue && self.upload.passed() == 0 && self.held.is_none();
+        let waits_for_100 =
+            self.meta.expects_continue && self.upload.passed() == 0 && self.guards.held.is_none();
         if !self.upload.is_done() && !self.upload.is_broken() && !waits_for_100 {
             // A server that has said all before it had all may not read the rest, and close at any time.
             self.download.give_server_up();

@@ -4,11 +4,20 @@ use super::{Exchange, State};
 use crate::data::context::Context;
 use crate::data::{route, upstream};
 use crate::http1::challenge;
+use crate::http1::encoding::Coding;
 use crate::http1::framing::Method;
 use crate::http1::head::RequestHead;
 use crate::http1::reason::Reason;
 use crate::http1::reply::{self, Fixed, LastHop, Reply};
 use crate::state::guard::Rejected;
+
+/// What the client accepts, where responses are compressed.
+#[derive(Debug, Default)]
+pub(super) struct Accepts {
+    pub(super) coding: Option<Coding>,
+    /// It asks by a weak tag.
+    pub(super) weak_tag: bool,
+}
 
 impl Exchange {
     /// A response of our own takes the place of a server's.
@@ -19,17 +28,17 @@ impl Exchange {
     /// The same, with what its guards say of it.
     pub(super) fn reject_as(&mut self, mut rejected: Rejected, cx: &mut Context) -> State {
         let reason = rejected.reason;
-        if let Some(guarded) = &self.guarded {
+        if let Some(guarded) = &self.guards.guarded {
             rejected.lines.extend_from_slice(&guarded.lines);
         }
         if let Some(matched) = &self.matched {
-            let server = self.server.as_ref().map_or("", |server| server.name.as_str());
+            let server = self.attempt.server.as_ref().map_or("", |server| server.name.as_str());
             matched.append_to_rejection(server, &mut rejected.lines);
         }
         let keeps = self.may_keep(cx) && !reason.closes();
-        self.reason = Some(reason);
+        self.ending.reason = Some(reason);
         self.write_rejection(&rejected, keeps, cx);
-        self.download.moved_at = cx.now;
+        self.download.incoming.moved_at = cx.now;
         State::Finish
     }
 
@@ -68,7 +77,7 @@ impl Exchange {
             date: &cx.date.1,
         };
         self.download.replace(response.status, keeps, |out| reply::fixed(&reply, out));
-        self.download.moved_at = cx.now;
+        self.download.incoming.moved_at = cx.now;
         State::Finish
     }
 

@@ -1,12 +1,44 @@
 //! Whether a request is tried again, and where: the rules are in `policy::retry`, and here is what they ask for.
 
-use super::{Exchange, State, Tries};
+use super::{Exchange, State};
 use crate::data::context::Context;
 use crate::data::failure::Failure;
+use crate::data::upstream::Tried;
 use crate::http1::reason::Reason;
-use crate::policy::retry::{self, Attempt, Phase, Retry};
+use crate::policy::retry::{self, Phase, Retry};
 use crate::state::server::Lease;
 use crate::state::stats::Counter;
+
+/// What was tried so far.
+#[derive(Debug, Default)]
+pub(super) struct Tries {
+    /// Attempts that began.
+    pub(super) begun: u32,
+    pub(super) servers: Tried,
+    /// Attempts that failed to connect.
+    connects_failed: u32,
+    /// Attempts that failed on a pooled connection, which had ended.
+    reuses_failed: u32,
+    /// Attempts that failed otherwise.
+    others_failed: u32,
+    pub(super) last: Option<Failure>,
+    /// The next attempt goes to the server of the last, on a new connection.
+    pub(super) same_server: bool,
+    /// The status of the last response after which another server is tried.
+    pub(super) after_status: Option<u16>,
+    /// Two attempts were made at once.
+    pub(super) is_hedged: bool,
+    /// A second attempt was begun beside the first, or could not be.
+    pub(super) is_hedge_spent: bool,
+}
+
+impl Tries {
+    /// All servers may be tried again. What may have reached one still counts.
+    pub(super) fn forget_servers(&mut self) {
+        (self.servers, self.connects_failed) = (Tried::default(), 0);
+        (self.last, self.same_server, self.after_status) = (None, false, None);
+    }
+}
 
 impl Exchange {
     /// Whether a failed attempt may be made again, and where.
@@ -23,9 +55,9 @@ impl Exchange {
     /// The same after the attempts that failed so far, of which the last one failed in this phase.
     fn retry(&self, phase: Phase, sent: bool, timed_out: bool, cx: &Context) -> Retry {
         let Tries { connects_failed, reuses_failed, others_failed, .. } = self.tries;
-        let attempt = Attempt {
+        let attempt = retry::Attempt {
             phase,
-            idempotent: self.meta.idempotent || self.held.is_some(),
+            idempotent: self.meta.idempotent || self.guards.held.is_some(),
             body_buffered: self.upload.is_buffered(),
             sent,
             connects_failed,
@@ -63,8 +95,8 @@ impl Exchange {
     /// It goes to the server of this lease; the one before was left.
     pub(super) fn go_to(&mut self, lease: Lease, cx: &mut Context) -> State {
         cx.shard().count(Counter::Retries);
-        (self.lease, self.tries.same_server, self.asked_at) = (Some(lease), false, None);
+        self.tries.same_server = false;
         self.download.begin_attempt(cx.now);
-        self.begin_attempt(cx)
+        self.begin_attempt(lease, cx)
     }
 }

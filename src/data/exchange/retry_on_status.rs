@@ -12,7 +12,7 @@ impl Exchange {
     /// pass is decided by its response, and a copy has no client.
     pub(super) fn retries_on(&self) -> Option<Statuses> {
         let statuses = self.retry_rules().on_status?;
-        let is_own = self.held.is_none() && !self.is_copy();
+        let is_own = self.guards.held.is_none() && !self.is_copy();
         let may = is_own && self.meta.idempotent && self.upload.is_buffered();
         may.then_some(statuses)
     }
@@ -39,10 +39,8 @@ impl Exchange {
     fn leave_server_with_response(&mut self, key: usize, cx: &mut Context) {
         self.note_status(key, cx);
         self.count_at_server(cx);
-        self.phases.first_byte_at = None;
-        self.is_unjudged = false;
         self.put_back_connection(cx);
-        if let Some(lease) = &self.lease {
+        if let Some(lease) = &self.attempt.lease {
             finish::record_success(lease, cx);
         }
         self.leave_lease();

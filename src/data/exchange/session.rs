@@ -37,22 +37,28 @@ impl Exchange {
         let is_trusted = || sender.peer.is_some_and(|peer| live.config.listen.trusts(peer.ip()));
         let is_tls = self.meta.secure.is_some()
             || values(b"x-forwarded-proto").any(|proto| proto.eq_ignore_ascii_case(b"https")) && is_trusted();
-        self.session = Some(Box::new(Session { asked, is_tls, line: Vec::new() }));
+        self.choice.session = Some(Box::new(Session { asked, is_tls, line: Vec::new() }));
     }
 
     /// The server that it belongs to, by its tag. A question whether it may pass has no session.
     pub(super) fn session_tag(&self) -> Option<Tag> {
-        self.session.as_ref().filter(|_| self.held.is_none())?.asked.tag
+        self.choice.session.as_ref().filter(|_| self.guards.held.is_none())?.asked.tag
     }
 
     /// What a hash algorithm goes by. A question whether it may pass, or a copy, goes by the client.
     pub(super) fn key_for_choice(&self) -> u64 {
-        if self.held.is_some() || self.is_copy() { self.meta.client_key() } else { self.hash_key }
+        if self.guards.held.is_some() || self.is_copy() {
+            self.meta.client_key()
+        } else {
+            self.choice.hash_key
+        }
     }
 
     /// It goes to this server now.
     pub(super) fn assign_session(&mut self) {
-        let (Some(session), Some(server), None) = (&mut self.session, &self.server, &self.held) else {
+        let (Some(session), Some(server), None) =
+            (&mut self.choice.session, &self.attempt.server, &self.guards.held)
+        else {
             return;
         };
         let sticky = self.view.live.sticky(self.pool);
@@ -62,7 +68,11 @@ impl Exchange {
 
     /// The server has responded: a session that it began is learned, and one that came from another server is its own now.
     pub(super) fn note_session(&mut self, now: Moment) {
-        let (Some(session), Some(server), None) = (&self.session, &self.server, &self.held) else { return };
+        let (Some(session), Some(server), None) =
+            (&self.choice.session, &self.attempt.server, &self.guards.held)
+        else {
+            return;
+        };
         let live = &self.view.live;
         let Some(sticky) = live.sticky(self.pool) else { return };
         let (sessions, tag) = (&live.pool(self.pool).sessions, sticky.tag_of(server));

@@ -32,7 +32,7 @@ impl Exchange {
     /// The server has switched protocols: the connections of both sides become a tunnel.
     pub(super) fn open_tunnel(&mut self, client: &mut Client, cx: &mut Context) -> Result<Flow, Failure> {
         let (Some(connection), Some(lease), Some(asked)) =
-            (self.connection.take(), self.lease.take(), self.tunnel.take())
+            (self.attempt.connection.take(), self.attempt.lease.take(), self.tunnel.take())
         else {
             return Err(Failure::last(Reason::Internal));
         };
@@ -41,7 +41,7 @@ impl Exchange {
         self.note_session(cx.now);
         let early = std::mem::take(&mut client.input);
         let (rest, from) = self.download.take_rest();
-        let counted = self.guarded.take().and_then(|guarded| guarded.into_permit());
+        let counted = self.guards.guarded.take().and_then(|guarded| guarded.into_permit());
         let traffic = finish::counted(
             self.meta.listener,
             self.matched.as_deref(),

@@ -23,7 +23,7 @@ impl Upload {
             return Err(Failure::last(Reason::LengthRequired));
         }
         if count > 0 {
-            self.moved_at = now;
+            self.progress.moved_at = now;
         }
         if self.body.is_done() {
             self.unchunk()?;
