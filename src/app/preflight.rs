@@ -276,9 +276,9 @@ mod tests {
     #[test]
     fn what_a_start_would_meet_is_reported() {
         let folder = tempfile::tempdir().unwrap();
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let listener = TcpListener::bind(taken).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = listener.local_addr().unwrap();
+        let port = taken.port();
         // What is in it is for no other user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
         fs::create_dir(folder.path().join("a-folder")).unwrap();

@@ -188,7 +188,7 @@ fn a_session_stays_with_a_server_that_is_used_although_it_is_down() {
 
 #[test]
 fn a_request_that_no_server_takes_goes_to_one_that_is_out_as_a_last_resort() {
-    let (stops, sick) = (Origin::responds("never"), Server::start());
+    let (mut stops, sick) = (Origin::responds("never"), Server::start());
     sick.breaks_page(true);
     // What the first probes find holds for the whole test.
     let check = json!({ "enabled": true, "path": "/health", "interval": "1h", "timeout": "30s" });
@@ -197,7 +197,7 @@ fn a_request_that_no_server_takes_goes_to_one_that_is_out_as_a_last_resort() {
     let balancer = Evenkeel::try_start_text(&settings.to_string()).unwrap();
     balancer.metric_is("evenkeel_server_state{pool=\"default\",server=\"a\",state=\"up\"}", 1.0);
     balancer.metric_is("evenkeel_server_state{pool=\"default\",server=\"b\",state=\"down\"}", 1.0);
-    drop(stops);
+    stops.stop();
     let mut client = Client::to(&balancer);
     for request in
         ["GET / HTTP/1.1\r\nHost: h\r\n\r\n", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx"]

@@ -1,6 +1,7 @@
 //! The binary as an operator meets it: output and exit codes of `check`, `--help`, `--version` and of lines
 //! that are wrong.
 
+use crate::support::unused_port;
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
@@ -190,9 +191,8 @@ fn a_wrong_line_is_reported_with_exit_code_2() {
 
 #[test]
 fn what_cannot_be_done_is_a_sentence_with_exit_code_1() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    let unused = unused_port();
+    let port = unused.address().port();
     let absent_admin = format!(r#"{{"admin":{{"bind":"127.0.0.1:{port}"}}}}"#);
     let url = format!("loadtest http://127.0.0.1:{port}/");
     check(None, &url, 1, &[], &["nothing listens on 127.0.0.1:", "start the balancer"]);

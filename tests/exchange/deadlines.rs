@@ -184,7 +184,7 @@ fn what_waits_for_a_server_until_its_deadline_is_503_and_was_sent_nowhere() {
     first.send(get("/first", ""));
     origin.until("the first is there", |seen| seen.requests.len() == 1);
     let mut second = Client::to(&balancer);
-    let response = second.send(within("/second", 100)).response();
+    let response = second.send(within("/second", 400)).response();
     assert_eq!((response.status, response.reason().as_str()), (503, "queue_deadline"));
     assert!(response.fields.has("Retry-After"));
     balancer.metric_is("evenkeel_requests_waiting", 0.0);

@@ -362,7 +362,7 @@ fn the_admin_apis_changes_the_health_of_servers_and_unix_sockets_go_on() {
         {"name": "web", "port": 0, "bind": "127.0.0.1"}, {"name": "local", "port": "unix:web.sock"},
     ]});
     config["servers"]["list"] = list(&[&origin]);
-    config["servers"]["health_check"]["timeout"] = json!("1s");
+    config["servers"]["health_check"]["timeout"] = json!("20s");
     let mut balancer = Evenkeel::start_as(without_port(), config);
     let added = json!({"name": "n", "address": other.address().to_string(), "weight": 9});
     balancer.api_page("POST /api/v1/servers", &added.to_string()).unwrap();
