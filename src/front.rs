@@ -291,7 +291,8 @@ impl Front {
         if starts_body {
             self.bound_bodies(door, now);
         }
-        if was_in_flight && !self.connections[key].is_in_flight() {
+        // One that ends the oldest body may have ended its own.
+        if was_in_flight && self.connections.get(key).is_none_or(|connection| !connection.is_in_flight()) {
             self.backend.responded();
             self.bound_unread();
         }

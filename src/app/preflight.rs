@@ -6,7 +6,7 @@ mod exposed;
 use super::listeners::listener_error;
 use super::publish;
 use crate::base::ids::PoolId;
-use crate::base::{limits, time};
+use crate::base::{files, limits, time};
 use crate::control::{access, certificates, state_file};
 use crate::state::config::{AccessLog, AccessTarget, Config, Listener, Place};
 use crate::state::instance::Instance;
@@ -205,7 +205,7 @@ fn kept(path: &Path) -> Verdict {
 pub(super) fn state_file(path: &Path) -> Verdict {
     let fault = |advice| Err(("admin.state_file".to_owned(), format!("{advice}, or write another path")));
     match state_file::must_be_plain(path) {
-        Ok(()) => folder(path).or_else(fault),
+        Ok(()) => folder(&files::behind_links(path)).or_else(fault),
         Err(_) if path.is_dir() => fault(format!("{} is a folder; name a file in it", path.display())),
         Err(_) => fault(format!("{} exists and is not a plain file; write null for none", path.display())),
     }

@@ -2,15 +2,18 @@
 
 use super::time::{self, Moment};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A pipe (a FIFO, or `<(…)` of a shell) has to give what it has within this time: most programs that make a configuration take
 /// less. One without a writer would otherwise hold whoever reads it, a reload and the signals behind it among them.
 const PIPE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Links that are followed, as by the kernel (path_resolution(7)).
+const LINKS_MAX: usize = 40;
 
 /// A file that is being read. Pipes and terminals are waited for, up to [`PIPE_LIMIT`] in all.
 #[derive(Debug)]
@@ -34,6 +37,19 @@ pub fn read_to_string(path: &Path) -> Result<String> {
     let mut text = String::new();
     open(path)?.read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// Where the symbolic links of a name lead, whether a file is there or not. A file that is replaced is replaced there: the link,
+/// which may lead to another disk, stays.
+pub fn behind_links(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
+            Err(_) => break,
+        }
+    }
+    path
 }
 
 impl Read for Input {
@@ -87,6 +103,19 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     use std::io::Write;
     use std::thread;
+
+    #[test]
+    fn links_lead_to_a_file_that_need_not_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let link = |target: &Path, name: &str| std::os::unix::fs::symlink(target, path(name)).unwrap();
+        link(Path::new("b"), "a");
+        link(&path("none/c"), "b");
+        assert_eq!(behind_links(&path("a")), path("none/c"));
+        assert_eq!(behind_links(&path("other")), path("other"));
+        link(Path::new("round"), "round");
+        assert_eq!(behind_links(&path("round")), path("round"));
+    }
 
     #[test]
     fn a_pipe_is_read_but_not_waited_for_without_end() {

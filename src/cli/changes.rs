@@ -2,6 +2,7 @@
 
 use super::admin::{Client, Which};
 use super::{Failure, failed, find, print_error, say};
+use crate::base::files;
 use crate::control::state_file;
 use crate::sample::{AdminApi, Unmet};
 use crate::state::changes::{Change, Changes};
@@ -69,7 +70,8 @@ pub(super) fn state(command: &StateCommand, file: Option<&Path>) -> Result<u8, F
             let Some(path) = config.admin.state_file.filter(|_| which.admin.is_none()) else {
                 return Err(failed(why));
             };
-            match state_file::must_be_plain(&path).and_then(|()| fs::remove_file(&path)) {
+            let file = files::behind_links(&path);
+            match state_file::must_be_plain(&path).and_then(|()| fs::remove_file(file)) {
                 Ok(()) => say(format!("no balancer runs; {} was removed", path.display())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     say(format!("no balancer runs, and there is no {}", path.display()));

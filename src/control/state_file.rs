@@ -75,6 +75,7 @@ pub fn must_be_plain(path: &Path) -> io::Result<()> {
 }
 
 fn set_aside(path: &Path, why: &str) -> io::Result<Found> {
+    let path = &files::behind_links(path);
     let mut aside = path.as_os_str().to_owned();
     aside.push(format!(".damaged-{}", time::unix_seconds()));
     fs::rename(path, &aside)?;
@@ -84,6 +85,7 @@ fn set_aside(path: &Path, why: &str) -> io::Result<Found> {
 /// Writes the file as a whole or not at all: a temporary file beside it, on the disk, then renamed.
 pub fn write(path: &Path, changes: &Changes) -> io::Result<()> {
     must_be_plain(path)?;
+    let path = &files::behind_links(path);
     let document = Document { evenkeel_state: VERSION, changes: changes.clone() };
     let text = serde_json::to_string_pretty(&document).map_err(io::Error::other)?;
     let mut temporary = path.as_os_str().to_owned();
@@ -228,6 +230,21 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(write(&folder.path().join("none/state.json"), &changes("a")).is_err());
+    }
+
+    #[test]
+    fn a_link_stays_and_the_file_that_it_leads_to_is_written_and_set_aside() {
+        let (folder, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (link, file) = (folder.path().join("state.json"), disk.path().join("kept.json"));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for name in ["a", "b"] {
+            write(&link, &changes(name)).unwrap();
+            assert_eq!(read(&file).unwrap(), Found::Changes(changes(name)));
+        }
+        fs::write(&file, "{").unwrap();
+        assert!(matches!(read(&link).unwrap(), Found::SetAside(_)));
+        assert_eq!(fs::read_link(&link).unwrap(), file);
+        assert!(!file.exists() && fs::read_dir(disk.path()).unwrap().count() == 1);
     }
 
     #[test]
