@@ -309,6 +309,7 @@ fn in_an_overload_clients_that_are_still_there_are_served_and_the_limit_goes_wit
             scope.spawn(|| clients.come(&balancer, Duration::from_secs(2)));
         }
         until("many leave", || count(&clients.left) >= 200);
+        balancer.logs("server a: overloaded: ");
         until("there is a limit", || !balancer.metric_lines("evenkeel_server_max_in_flight").is_empty());
         // A third of what it can do.
         until("many are served", || {
@@ -317,9 +318,12 @@ fn in_an_overload_clients_that_are_still_there_are_served_and_the_limit_goes_wit
             count(&clients.served) - before >= 33
         });
     });
-    until("the limit goes", || balancer.metric_lines("evenkeel_server_max_in_flight").is_empty());
-    balancer.logs("overloaded: ");
-    balancer.logs("no longer overloaded");
+    // Another one may stay: with fewer requests at once their latencies can show how many slots the server has.
+    let last_change = || {
+        let mut changes = balancer.log_lines().into_iter().filter(|line| line.contains("server a: "));
+        changes.rfind(|line| line.contains("overloaded: ")).unwrap_or_default()
+    };
+    until("the limit goes", || last_change().contains("no limit"));
 }
 
 /// However many there are: without late responses there is no overload, and none waits.

@@ -129,17 +129,19 @@ fn listeners<const N: usize>(hosts: [&str; N]) -> ([TcpListener; N], u16) {
     (hosts.map(|host| first.take().unwrap_or_else(|| TcpListener::bind((host, port)).unwrap())), port)
 }
 
-/// A socket with a port of its own that refuses connections.
-fn bound() -> OwnedFd {
+/// A socket with a port of its own that refuses connections, for as long as it is there: a listener that is dropped gives its port
+/// to whichever test asks next.
+fn bound() -> (OwnedFd, u16) {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
     let fd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
     bind(&fd, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    fd
+    let port = SocketAddr::try_from(rustix::net::getsockname(&fd).unwrap()).unwrap().port();
+    (fd, port)
 }
 
 /// Neither accepts nor refuses connections: connecting to it gets no response.
 fn silent() -> (TcpListener, Vec<TcpStream>) {
-    let fd = bound();
+    let (fd, _) = bound();
     rustix::net::listen(&fd, 0).unwrap();
     let listener = TcpListener::from(fd);
     let filler = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -187,8 +189,7 @@ fn a_name_that_was_never_found_is_down_until_it_is() {
 fn silent_look_ups_hold_up_neither_probes_nor_names_of_other_zones() {
     let ([listener], port) = listeners(["127.0.0.1"]);
     let _served = serve(listener);
-    let ([closed], gone) = listeners(["127.0.0.1"]);
-    drop(closed);
+    let (_closed, gone) = bound();
     let mut list: Vec<_> =
         (0..200).map(|number| spec(&format!("s{number}"), &format!("h{number}.dead.test:80"))).collect();
     list.push(spec("a", &format!("127.0.0.1:{port}")));
@@ -255,19 +256,18 @@ fn a_failed_connect_asks_for_a_look_up_without_health_checks() {
 fn the_second_address_serves_when_the_first_does_not() {
     // The first one refuses, or responds 500 to each probe.
     for responses in [false, true] {
-        let ([first, second], port) = listeners(["127.0.0.1", "127.0.0.2"]);
-        let _served = serve(second);
-        match responses {
-            false => drop(first),
-            true => {
-                _ = thread::spawn(move || {
-                    for stream in first.incoming() {
-                        let mut stream = stream.unwrap();
-                        let _ = stream.read(&mut [0; 1024]);
-                        let _ = stream.write_all(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
-                    }
-                })
-            }
+        let (first, port) = bound();
+        let _served = serve(TcpListener::bind(("127.0.0.2", port)).unwrap());
+        if responses {
+            rustix::net::listen(&first, 128).unwrap();
+            let first = TcpListener::from(first.try_clone().unwrap());
+            thread::spawn(move || {
+                for stream in first.incoming() {
+                    let mut stream = stream.unwrap();
+                    let _ = stream.read(&mut [0; 1024]);
+                    let _ = stream.write_all(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+                }
+            });
         }
         let zone = zone(&[("app.test", Some(vec!["127.0.0.1", "127.0.0.2"]))]);
         let mut config = quick();
@@ -318,9 +318,8 @@ fn a_server_that_listens_later_is_up_at_its_first_passed_probe() {
     // Far longer than the test: a server that was never up is probed more often.
     config.servers.health_check.rules.interval = Duration::from_secs(600);
     // Bound, so that no other process gets the port, and not listening.
-    let fd = bound();
-    let address = SocketAddr::try_from(rustix::net::getsockname(&fd).unwrap()).unwrap();
-    let fixture = start(&config, &[spec("a", &address.to_string())], &zone(&[]));
+    let (fd, port) = bound();
+    let fixture = start(&config, &[spec("a", &format!("127.0.0.1:{port}"))], &zone(&[]));
     fixture.until_health("a", Health::Down);
     rustix::net::listen(&fd, 128).unwrap();
     let _served = serve(TcpListener::from(fd));
