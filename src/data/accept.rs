@@ -10,11 +10,11 @@ use self::parked::Parked;
 use super::h1::Connection;
 use super::listen::Listener;
 use super::poller::Poller;
-use super::shared::{ConnectionPermit, DRAIN_LOOK_INTERVAL, LOG_INTERVAL, Shared};
+use super::shared::{ConnectionPermit, LOG_INTERVAL, Shared};
 use super::socket::Socket;
 use super::timers::TRY_AGAIN_INTERVAL;
 use super::transport::Transport;
-use super::worker_pool::{TAKEN_AT_ONCE, WorkerPool};
+use super::worker_pool::{Message, TAKEN_AT_ONCE, WorkerPool};
 use crate::base::ids::ListenerId;
 use crate::base::sys;
 use crate::base::time::{self, Moment};
@@ -111,18 +111,25 @@ impl Acceptor {
     fn turn(&mut self) {
         let now = time::now();
         self.table.look(&self.pool.shared.table);
-        self.change_listeners();
         self.take_ready(now);
-        while let Some(connection) = self.pool.take_parked() {
-            self.park(connection, now);
+        while let Some(message) = self.pool.take_message() {
+            self.take_message(message, now);
         }
         self.pass_held_back(now);
-        while let Some(copies) = self.pool.take_socket_request() {
-            let _ = copies.send(self.duplicates());
-        }
         self.renew_files(now);
         self.accept_all(now);
         self.end_overdue(now);
+    }
+
+    fn take_message(&mut self, message: Message, now: Moment) {
+        match message {
+            Message::Park(connection) => self.park(connection, now),
+            Message::ChangeListeners(change) => self.change_listeners(change),
+            Message::CopySockets(copies) => {
+                // They may not be waited for any more.
+                let _ = copies.send(self.duplicates());
+            }
+        }
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -137,16 +144,14 @@ impl Acceptor {
     fn sleep(&self) -> Option<Duration> {
         let now = time::now();
         let mut next = self.parked.next_deadline();
-        if !self.held_back.is_empty() {
+        // No event tells of room in the channel, nor, while draining, that the last connection has left.
+        if !self.held_back.is_empty() || self.shared().is_draining() {
             next = next.min(now.after(TRY_AGAIN_INTERVAL));
         }
         if self.listeners.values().any(|open| open.has_more) && self.held_back.is_empty() {
             next = next.min(self.paused_until);
         }
         next = next.min(self.look_at_files);
-        if self.shared().is_draining() {
-            next = next.min(now.after(DRAIN_LOOK_INTERVAL));
-        }
         (next < Moment::NEVER).then(|| next.since(now))
     }
 
@@ -344,7 +349,7 @@ impl Acceptor {
             }
         }
         let is_over = now >= self.shared().drain_deadline();
-        if self.shared().closes_idle(now) || is_over {
+        if now >= self.shared().idle_end() || is_over {
             // A worker closes it, unless a request is here after all.
             while let Some(connection) = self.parked.take_oldest() {
                 self.pass_on(connection, now);

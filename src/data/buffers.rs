@@ -13,8 +13,15 @@ pub const SMALL_BODY_BYTES: usize = 4 * 1024;
 const BUFFERS_KEPT: usize = 256;
 /// A buffer that grew beyond this is not kept: most requests need a fraction of it.
 pub const KEPT_BYTES: usize = 16 * 1024;
-/// What a new one has room for: the head of a usual request.
-const NEW_BYTES: usize = 1024;
+
+/// Appends what is left of `parts` behind their first `sent` bytes.
+pub fn keep_unsent(parts: &[&[u8]], mut sent: usize, out: &mut Vec<u8>) {
+    for part in parts {
+        let skipped = sent.min(part.len());
+        out.extend_from_slice(&part[skipped..]);
+        sent -= skipped;
+    }
+}
 
 /// Empty buffers for reuse.
 #[derive(Debug, Default)]
@@ -23,7 +30,7 @@ pub struct Buffers(Vec<Vec<u8>>);
 impl Buffers {
     /// An empty buffer.
     pub fn take(&mut self) -> Vec<u8> {
-        self.0.pop().unwrap_or_else(|| Vec::with_capacity(NEW_BYTES))
+        self.0.pop().unwrap_or_default()
     }
 
     /// Gives one back.

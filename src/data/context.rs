@@ -119,7 +119,7 @@ impl Scratch {
     pub fn new(body_bytes: usize, descriptors: Descriptors) -> Self {
         Scratch {
             body: vec![0; body_bytes],
-            reply: Vec::with_capacity(4096),
+            reply: Vec::new(),
             slots: Slots::new(),
             pipes: Pipes::new(descriptors),
         }

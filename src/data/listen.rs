@@ -1,6 +1,7 @@
 //! Layer 5: a listening socket, TCP or Unix. What is set here once, accepted sockets inherit (Linux), so that accepting costs
 //! no further call.
 
+use super::buffers::TURN_BYTES;
 use super::socket::Socket;
 use super::timers::TRY_AGAIN_INTERVAL;
 use crate::base::inherited;
@@ -23,10 +24,6 @@ use std::time::Duration;
 
 /// Connections that the kernel completes before they are accepted. The standard library asks for 128.
 const BACKLOG: i32 = 4096;
-
-/// Bytes of a response that the kernel holds for a client beyond what is on its way. Its own choice is up to 4 MiB,
-/// which a group of slow readers makes it copy at once.
-const UNSENT_BYTES: u32 = 256 * 1024;
 
 /// Silence after which the kernel asks whether the client's host is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
@@ -168,7 +165,9 @@ fn set_options(fd: &OwnedFd) -> io::Result<()> {
     sockopt::set_tcp_nodelay(fd, true)?;
     sockopt::set_socket_keepalive(fd, true)?;
     sockopt::set_tcp_keepidle(fd, KEEPALIVE_IDLE)?;
-    sys::hold_unsent(fd, UNSENT_BYTES);
+    // What the kernel holds for a client beyond what is on its way: a turn's bytes. Its own choice is up to 4 MiB, which a group
+    // of slow readers makes it copy at once.
+    sys::hold_unsent(fd, TURN_BYTES as u32);
     Ok(())
 }
 

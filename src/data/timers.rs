@@ -7,9 +7,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-/// What no event tells of is tried again after this: a full channel, the full backlog of a Unix socket, a port that is taken.
+/// What no event tells of is tried again after this: a full channel, the full backlog of a Unix socket, a port that is taken, the
+/// end of a drain.
 /// Two hundred tries a second cost next to nothing.
 pub const TRY_AGAIN_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The rest of a request whose response is whole is waited for as long as this without a byte: for its client to send it (the time
+/// of nginx's `lingering_timeout`), and for its server to take it.
+pub const REQUEST_REST_TIME: Duration = Duration::from_secs(5);
 
 /// When to look at which connection; the soonest first.
 #[derive(Debug, Default)]

@@ -13,18 +13,17 @@ use slices::Slices;
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
 
-/// Bytes of records received at once; rustls itself would read 4 KiB.
-const RECEIVED_AT_ONCE: usize = 32 * 1024;
-/// The least that is asked for: whoever wants one byte gets it in a whole record.
-const RECEIVED_AT_LEAST: usize = 4 * 1024;
+/// Bytes of records received at once, however few are wanted: two records of the largest size. rustls itself would read
+/// 4 KiB.
+const RECEIVED_BYTES: usize = 32 * 1024;
 
 /// Plaintext of a record that fits one packet of any network together with its overhead: at the beginning of a connection a
 /// larger one would keep its reader waiting for the packets behind the first. After [`BODY_BYTES`] the network's window has
 /// grown, and records are as large as TLS allows, which the session sees to.
-const SMALL_RECORD: usize = 1300;
+const SMALL_RECORD_BYTES: usize = 1300;
 
 thread_local! {
-    static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVED_AT_ONCE]);
+    static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVED_BYTES]);
 }
 
 /// A session, and what carries it.
@@ -137,7 +136,7 @@ impl<C: Carrier> Tls<C> {
             if self.ended {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            if !self.receive(RECEIVED_AT_LEAST)? {
+            if !self.receive()? {
                 return Ok(false);
             }
         }
@@ -161,7 +160,7 @@ impl<C: Carrier> Tls<C> {
                 }
                 Err(error) => return Err(error),
             }
-            if !self.receive(into.len())? {
+            if !self.receive()? {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
         }
@@ -225,7 +224,7 @@ impl<C: Carrier> Tls<C> {
         let mut done = 0;
         let mut rest = Slices::of(parts);
         while done < BODY_BYTES {
-            let most = if self.sent < BODY_BYTES as u64 { SMALL_RECORD } else { BODY_BYTES };
+            let most = if self.sent < BODY_BYTES as u64 { SMALL_RECORD_BYTES } else { BODY_BYTES };
             let some = rest.take(most);
             if some.is_empty() {
                 break;
@@ -263,8 +262,8 @@ impl<C: Carrier> Tls<C> {
         Ok(true)
     }
 
-    /// Receives records for about so much plaintext, and takes them in. False: none are there.
-    fn receive(&mut self, wanted: usize) -> io::Result<bool> {
+    /// Receives records, and takes them in. False: none are there.
+    fn receive(&mut self) -> io::Result<bool> {
         if !self.inbox.is_empty() {
             let waiting = std::mem::take(&mut self.inbox);
             self.take_in(&waiting)?;
@@ -274,19 +273,16 @@ impl<C: Carrier> Tls<C> {
             // What is left of a record will not become whole.
             return Ok(false);
         }
-        let is_there = RECEIVED.with_borrow_mut(|received| {
-            let room = wanted.clamp(RECEIVED_AT_LEAST, RECEIVED_AT_ONCE);
-            match self.carrier.recv(&mut received[..room]) {
-                Ok(count) => {
-                    (self.dry, self.ended) = (count < room, count == 0);
-                    self.take_in(&received[..count]).map(|()| true)
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.dry = true;
-                    Ok(false)
-                }
-                Err(error) => Err(error),
+        let is_there = RECEIVED.with_borrow_mut(|received| match self.carrier.recv(received) {
+            Ok(count) => {
+                (self.dry, self.ended) = (count < received.len(), count == 0);
+                self.take_in(&received[..count]).map(|()| true)
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.dry = true;
+                Ok(false)
+            }
+            Err(error) => Err(error),
         })?;
         Ok(is_there)
     }

@@ -291,14 +291,20 @@ impl Stream {
         }
     }
 
-    /// Sends all of `bytes` that there is room for; how many that were.
+    /// Sends all of these bytes that there is room for; how many that were.
     pub fn send_some(&mut self, bytes: &[u8], then: Then) -> io::Result<usize> {
+        self.send_parts(&mut [IoSlice::new(bytes)], then)
+    }
+
+    /// The same from several places.
+    pub fn send_parts(&mut self, mut parts: &mut [IoSlice<'_>], then: Then) -> io::Result<usize> {
         let mut sent = 0;
-        while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
-            match self.send(&[IoSlice::new(rest)], then)? {
-                Moved::Bytes(count) => sent += count,
-                _ => break,
-            }
+        // Empty ones are passed over.
+        IoSlice::advance_slices(&mut parts, 0);
+        while !parts.is_empty() {
+            let Moved::Bytes(count) = self.send(parts, then)? else { break };
+            sent += count;
+            IoSlice::advance_slices(&mut parts, count);
         }
         Ok(sent)
     }

@@ -7,7 +7,7 @@ mod time_left;
 
 pub use server_name::{NameSlot, Named};
 
-use super::buffers::{BODY_BYTES, KEPT_BYTES, TURN_BYTES};
+use super::buffers::{BODY_BYTES, KEPT_BYTES, TURN_BYTES, keep_unsent};
 use super::client::Client;
 use super::context::Scratch;
 use super::failure::Failure;
@@ -307,30 +307,12 @@ impl Upload {
     fn pass_on(&mut self, payload: &[u8], server: &mut Stream) {
         self.buffered &= self.out.len() + payload.len() <= BODY_BYTES;
         let mut room = [0; CHUNK_HEAD_MAX];
-        let parts = self.framed(payload, &mut room);
-        let total: usize = parts.iter().map(|part| part.len()).sum();
-        let mut slices = parts.map(IoSlice::new);
-        let mut left = &mut slices[..];
-        IoSlice::advance_slices(&mut left, 0);
-        let (mut sent, mut failed) = (0, false);
-        while !left.is_empty() {
-            match server.send(left, Then::Open) {
-                Ok(Moved::Bytes(count)) => {
-                    sent += count;
-                    IoSlice::advance_slices(&mut left, count);
-                }
-                Ok(_) => break,
-                Err(_) => {
-                    failed = true;
-                    break;
-                }
-            }
-        }
-        debug_assert!(sent <= total);
-        if failed {
+        let parts = self.body.framed(self.chunked, payload, &mut room);
+        let sent = server.send_parts(&mut parts.map(IoSlice::new), Then::Open);
+        if sent.is_err() {
             self.breaks();
         }
-        self.keep(payload, sent);
+        self.keep(payload, sent.unwrap_or(0));
     }
 
     /// Keeps a piece of which `sent` bytes are out: all of it while it may be sent again, otherwise what is not sent.
@@ -340,24 +322,15 @@ impl Upload {
             out.clear();
             self.progress.sent = 0;
         }
-        let mut room = [0; CHUNK_HEAD_MAX];
-        let mut skipped = if self.buffered { 0 } else { sent };
         if self.buffered || !self.progress.broken {
-            for part in self.framed(payload, &mut room) {
-                let skip = skipped.min(part.len());
-                out.extend_from_slice(&part[skip..]);
-                skipped -= skip;
-            }
+            let mut room = [0; CHUNK_HEAD_MAX];
+            let parts = self.body.framed(self.chunked, payload, &mut room);
+            keep_unsent(&parts, if self.buffered { 0 } else { sent }, &mut out);
         }
         if self.buffered {
             self.progress.sent += sent;
         }
         self.out = out;
-    }
-
-    /// The payload in the framing that the server gets, with the end of the body when this is it.
-    fn framed<'a>(&'a self, payload: &'a [u8], room: &'a mut [u8; CHUNK_HEAD_MAX]) -> [&'a [u8]; 6] {
-        if self.chunked { self.body.chunked(payload, room) } else { [payload, b"", b"", b"", b"", b""] }
     }
 
     fn count(&mut self, payload: usize) -> Result<(), Reason> {

@@ -18,8 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// Connections passed on to other workers in one turn: each of them costs some system calls.
-const PASSED_ON_AT_ONCE: usize = 8;
 /// A worker that waits in the channel looks up this often, so that it does not keep an old snapshot of the table for long.
 const SLEEP_MAX: Duration = Duration::from_secs(10);
 /// The clock is read for so many connections at once: reading it costs 1 % of an exchange, which takes some 10 us.
@@ -52,8 +50,8 @@ struct Worker {
     /// Connections that have an exchange or are a tunnel.
     busy: usize,
     stopping: bool,
-    /// It has looked at all of its connections because of a drain.
-    draining: bool,
+    /// The deadline of the drain because of which it has looked at all of its connections; [`Moment::NEVER`] without one.
+    drain_deadline: Moment,
     next_sweep: Moment,
     /// Sweeps that others have asked for, up to the last one.
     swept: u64,
@@ -84,7 +82,7 @@ impl Worker {
             generation: 0,
             busy: 0,
             stopping: false,
-            draining: false,
+            drain_deadline: Moment::NEVER,
             next_sweep: Moment::START,
             swept: 0,
         }
@@ -268,12 +266,14 @@ impl Worker {
         }
     }
 
-    /// When a drain begins, every connection is looked at once: what waits for long finds out when it has to end.
+    /// When a drain begins, or its deadline comes nearer, every connection is looked at once: what waits finds out when it has to
+    /// end.
     fn look_at_drain(&mut self) {
-        if self.draining || !self.cx.shared.is_draining() {
+        let deadline = self.cx.shared.drain_deadline();
+        if self.drain_deadline == deadline {
             return;
         }
-        self.draining = true;
+        self.drain_deadline = deadline;
         let Worker { connections, ready, .. } = self;
         connections.iter_mut().for_each(|(key, held)| make_ready(ready, key, held));
     }
@@ -312,7 +312,7 @@ impl Worker {
                 }
                 let token = super::poller::Token::new(Side::Client, key, held.generation);
                 held.look_at = timers.look_by(token, held.look_at, until);
-                if connections.len() > self.pool.share() && self.surplus.len() < PASSED_ON_AT_ONCE {
+                if connections.len() > self.pool.share() {
                     self.surplus.push(key);
                 }
             }
@@ -366,8 +366,11 @@ impl Worker {
     /// More connections than its share are here: others get some of those that wait for a request.
     fn pass_surplus_on(&mut self) {
         for key in std::mem::take(&mut self.surplus) {
-            if self.connections.get(key).is_some_and(|held| held.connection.is_idle() && !held.is_ready) {
-                self.pass_on(key);
+            let may_go = |held: &Held| held.connection.is_idle() && !held.is_ready;
+            let is_surplus = self.connections.len() > self.pool.share();
+            if is_surplus && self.connections.get(key).is_some_and(may_go) && !self.pass_on(key) {
+                // The channel is full.
+                return;
             }
         }
     }

@@ -25,6 +25,10 @@ pub const TAKEN_AT_ONCE: usize = 64;
 /// `threadpool.queue_capacity`: a channel does not grow.
 const CHANNEL_MIN: usize = 1024;
 
+/// Lists of its exchanges that a worker may be asked for at once; one more goes without its exchanges. An operator or a
+/// script or two ask at the same time, and a worker responds within its turn.
+const LISTS_WAITING_MAX: usize = 4;
+
 /// What the channel carries.
 #[derive(Debug)]
 pub enum Work {
@@ -34,7 +38,18 @@ pub enum Work {
     Stop,
 }
 
-/// What the accept thread is told of its listeners.
+/// What the accept thread is told.
+#[derive(Debug)]
+pub enum Message {
+    /// A connection that waits for a request: to be parked.
+    Park(Box<Connection>),
+    /// A reload has changed the listeners.
+    ChangeListeners(ListenerChange),
+    /// Where copies of its listening sockets are wanted.
+    CopySockets(Sender<io::Result<Vec<Socket>>>),
+}
+
+/// What changes of the listeners.
 #[derive(Debug, Default)]
 pub struct ListenerChange {
     /// Sockets that listen already.
@@ -58,24 +73,18 @@ pub struct WorkerPool {
     /// Workers that wait in the channel.
     blocked: AtomicUsize,
     handles: RwLock<Vec<Arc<Handle>>>,
-    /// Connections on their way to the accept thread, to be parked.
-    parked: (Sender<Box<Connection>>, Receiver<Box<Connection>>),
-    listener_changes: (Sender<ListenerChange>, Receiver<ListenerChange>),
+    /// For the accept thread. It is not bounded: there are as many messages as connections and reloads at the most.
+    messages: (Sender<Message>, Receiver<Message>),
     accept_waker: Arc<Waker>,
     /// More connections than this are a reason for a worker to pass some on; `usize::MAX` while there is none.
     share: AtomicUsize,
     next_number: AtomicUsize,
-    /// Where copies of the listening sockets are wanted.
-    sockets: (Sender<Copies>, Receiver<Copies>),
     accept_ended: AtomicBool,
     /// Connections that were open when the accept thread ended.
     left_open: AtomicUsize,
     /// How often workers were asked to look at their idle server connections.
     sweeps: AtomicU64,
 }
-
-/// Where the accept thread sends copies of its listening sockets.
-pub type Copies = Sender<io::Result<Vec<Socket>>>;
 
 /// Where a worker sends the list of its exchanges.
 pub type Listing = Sender<Vec<RequestInfo>>;
@@ -124,12 +133,10 @@ impl WorkerPool {
             capacity: AtomicUsize::new(config.threadpool.queue_capacity.clamp(1, room)),
             blocked: AtomicUsize::new(0),
             handles: RwLock::default(),
-            parked: unbounded(),
-            listener_changes: unbounded(),
+            messages: unbounded(),
             accept_waker,
             share: AtomicUsize::new(usize::MAX),
             next_number: AtomicUsize::new(1),
-            sockets: unbounded(),
             accept_ended: AtomicBool::new(false),
             left_open: AtomicUsize::new(0),
             sweeps: AtomicU64::new(0),
@@ -203,39 +210,30 @@ impl WorkerPool {
 
     /// Hands an idle connection to the accept thread.
     pub fn park(&self, connection: Box<Connection>) {
-        // The pool has the receiver.
-        let _ = self.parked.0.send(connection);
-        self.wake_accept();
+        self.tell_accept(Message::Park(connection));
     }
 
-    /// Connections that were handed over to be parked.
-    pub fn take_parked(&self) -> Option<Box<Connection>> {
-        self.parked.1.try_recv().ok()
+    /// Has the accept thread open and close listeners.
+    pub fn change_listeners(&self, change: ListenerChange) {
+        self.tell_accept(Message::ChangeListeners(change));
     }
 
     /// Asks the accept thread for copies of its listening sockets.
     pub fn ask_sockets(&self) -> Receiver<io::Result<Vec<Socket>>> {
         let (give, taken) = bounded(1);
-        let _ = self.sockets.0.send(give);
-        self.wake_accept();
+        self.tell_accept(Message::CopySockets(give));
         taken
     }
 
-    /// Where copies of the listening sockets are wanted.
-    pub fn take_socket_request(&self) -> Option<Copies> {
-        self.sockets.1.try_recv().ok()
-    }
-
-    /// Has the accept thread open and close listeners.
-    pub fn change_listeners(&self, change: ListenerChange) {
+    fn tell_accept(&self, message: Message) {
         // The pool has the receiver.
-        let _ = self.listener_changes.0.send(change);
+        let _ = self.messages.0.send(message);
         self.wake_accept();
     }
 
-    /// A change that the accept thread has not made yet.
-    pub fn take_listener_change(&self) -> Option<ListenerChange> {
-        self.listener_changes.1.try_recv().ok()
+    /// What the accept thread is told next.
+    pub fn take_message(&self) -> Option<Message> {
+        self.messages.1.try_recv().ok()
     }
 
     /// Wakes the accept thread.
@@ -276,8 +274,7 @@ impl WorkerPool {
             sleeps: SleepFlag::default(),
             slept_nanos: AtomicU64::new(0),
             moves: AtomicU64::new(0),
-            // The lists that may be asked for at once; one more is left out.
-            lists: bounded(4),
+            lists: bounded(LISTS_WAITING_MAX),
             mailbox: Arc::clone(mailbox),
         });
         self.handles.write().push(Arc::clone(&handle));

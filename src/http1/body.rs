@@ -173,9 +173,17 @@ impl Body {
         self.trailers.as_deref().map_or(&[], Trailers::lines)
     }
 
-    /// A piece of this body's payload as a chunk, with the end of the body behind it when this is the last of it: parts to
-    /// send one after the other, some of them empty.
-    pub fn chunked<'a>(&'a self, payload: &'a [u8], room: &'a mut [u8; CHUNK_HEAD_MAX]) -> [&'a [u8]; 6] {
+    /// A piece of this body's payload as it is passed on: in `chunked` as a chunk, with the end of the body behind it when this is
+    /// the last of it. Parts to send one after the other, some of them empty.
+    pub fn framed<'a>(
+        &'a self,
+        chunked: bool,
+        payload: &'a [u8],
+        room: &'a mut [u8; CHUNK_HEAD_MAX],
+    ) -> [&'a [u8]; 6] {
+        if !chunked {
+            return [b"", payload, b"", b"", b"", b""];
+        }
         let [head, tail]: [&[u8]; 2] = if payload.is_empty() {
             [b"", b""]
         } else {

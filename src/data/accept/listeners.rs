@@ -39,18 +39,16 @@ impl Acceptor {
         Ok(())
     }
 
-    /// Listeners that a reload has opened or closed.
-    pub(super) fn change_listeners(&mut self) {
-        while let Some(ListenerChange { opened, closed }) = self.pool.take_listener_change() {
-            for (listener, known) in opened {
-                let place = listener.place.clone();
-                if let Err(error) = self.open(listener, known) {
-                    log::error!("{}: {place} cannot be watched: {error}", self.shared().name);
-                }
+    /// Opens and closes listeners.
+    pub(super) fn change_listeners(&mut self, ListenerChange { opened, closed }: ListenerChange) {
+        for (listener, known) in opened {
+            let place = listener.place.clone();
+            if let Err(error) = self.open(listener, known) {
+                log::error!("{}: {place} cannot be watched: {error}", self.shared().name);
             }
-            for id in closed {
-                self.listeners.get_mut(&id).into_iter().for_each(|open| open.closing = true);
-            }
+        }
+        for id in closed {
+            self.listeners.get_mut(&id).into_iter().for_each(|open| open.closing = true);
         }
     }
 

@@ -29,8 +29,9 @@ impl Parked {
         let key = self.connections.insert((token.generation, connection));
         self.order.push_back((key, token.generation));
         self.timers.look_by(token, Moment::NEVER, deadline);
-        // Most of the order is out of date: it is made new from those that are there.
-        if self.order.len() > 2 * self.connections.len() + 1024 {
+        // Much of the order is out of date: it is made new from those that are there. For that to come again, as many have to be
+        // parked as there is room for.
+        if self.order.len() > 2 * self.connections.capacity() {
             let here = &self.connections;
             self.order.retain(|(key, generation)| here.get(*key).is_some_and(|(here, _)| here == generation));
         }

@@ -1,9 +1,8 @@
 //! The body of a response on its way: decoded, framed again for the client, and encoded where that is wanted; long ones
 //! are spliced.
 
-use super::send::send_parts;
 use super::{Download, ResponseContext, StreamEnd};
-use crate::data::buffers::{SMALL_BODY_BYTES, TURN_BYTES};
+use crate::data::buffers::{SMALL_BODY_BYTES, TURN_BYTES, keep_unsent};
 use crate::data::client::Client;
 use crate::data::context::Scratch;
 use crate::data::failure::Failure;
@@ -14,6 +13,7 @@ use crate::http1::body::{Body, CHUNK_HEAD_MAX};
 use crate::http1::forward::{Change, Edits};
 use crate::http1::framing::Framing;
 use crate::http1::reason::Reason;
+use std::io::IoSlice;
 use std::ops::Range;
 
 impl Download {
@@ -110,7 +110,7 @@ impl Download {
                 encoded.map_err(|_| Failure::last(Reason::ResponseTruncated))?
             }
         };
-        let mut parts = framed(body, self.to_client, payload, &mut room);
+        let mut parts = body.framed(self.to_client == Framing::Chunked, payload, &mut room);
         let trailers = kept_trailers(parts[4], context.edits);
         parts[4] = trailers.as_deref().unwrap_or(parts[4]);
         if payload.len() <= SMALL_BODY_BYTES {
@@ -120,14 +120,10 @@ impl Download {
         }
         let [head, payload, tail, zero, trailers, end] = parts;
         let all = [&scratch.reply[..], head, payload, tail, zero, trailers, end];
-        let sent = send_parts(&mut client.stream, all, then)?;
+        let sent = client.stream.send_parts(&mut all.map(IoSlice::new), then);
+        let sent = sent.map_err(|_| Failure::last(Reason::ClientGone))?;
         self.bytes += sent as u64;
-        let mut skipped = sent;
-        for part in all {
-            let skip = skipped.min(part.len());
-            self.out.extend_from_slice(&part[skip..]);
-            skipped -= skip;
-        }
+        keep_unsent(&all, sent, &mut self.out);
         self.incoming.encoder = encoder;
         scratch.reply.clear();
         Ok(())
@@ -166,17 +162,4 @@ fn kept_trailers(lines: &[u8], edits: Option<&dyn Edits>) -> Option<Vec<u8>> {
     };
     let kept = lines.split_inclusive(|byte| *byte == b'\n').filter(|line| name(line));
     Some(kept.flatten().copied().collect())
-}
-
-/// The payload in the client's framing, with the end of the body when this is it.
-fn framed<'a>(
-    body: &'a Body,
-    to_client: Framing,
-    payload: &'a [u8],
-    room: &'a mut [u8; CHUNK_HEAD_MAX],
-) -> [&'a [u8]; 6] {
-    match to_client {
-        Framing::Chunked => body.chunked(payload, room),
-        _ => [payload, b"", b"", b"", b"", b""],
-    }
 }

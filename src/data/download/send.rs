@@ -5,9 +5,8 @@ use crate::data::client::Client;
 use crate::data::failure::Failure;
 use crate::data::socket::Then;
 use crate::data::splice::Pipes;
-use crate::data::transport::{Moved, Stream};
+use crate::data::transport::Moved;
 use crate::http1::reason::Reason;
-use std::io::IoSlice;
 
 impl Download {
     /// Sends an interim response of our own.
@@ -61,22 +60,4 @@ impl Download {
         reply.clear();
         Ok(())
     }
-}
-
-/// Sends all that there is room for; how many bytes that were.
-pub(super) fn send_parts(client: &mut Stream, parts: [&[u8]; 7], then: Then) -> Result<usize, Failure> {
-    let mut slices = parts.map(IoSlice::new);
-    let mut left = &mut slices[..];
-    IoSlice::advance_slices(&mut left, 0);
-    let mut sent = 0;
-    while !left.is_empty() {
-        match client.send(left, then).map_err(|_| Failure::last(Reason::ClientGone))? {
-            Moved::Bytes(count) => {
-                sent += count;
-                IoSlice::advance_slices(&mut left, count);
-            }
-            _ => break,
-        }
-    }
-    Ok(sent)
 }

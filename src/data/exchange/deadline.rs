@@ -5,6 +5,7 @@ use super::Exchange;
 use crate::base::time::Moment;
 use crate::data::context::Context;
 use crate::data::finish;
+use crate::data::timers::REQUEST_REST_TIME;
 use crate::http1::reason::Reason;
 use crate::state::addresses;
 use crate::state::server::Lease;
@@ -13,10 +14,6 @@ use std::time::Duration;
 /// From the first byte of a response's head to its last, and from the first interim response to the final one: a server that
 /// sends a head byte by byte is bounded, and so is one that puts its response off.
 const RESPONSE_HEAD_TIME: Duration = Duration::from_secs(60);
-
-/// A server that has sent its whole response may take the rest of the request; if it takes none for this long, the rest
-/// is not sent.
-const REQUEST_REST_TIME: Duration = Duration::from_secs(5);
 
 /// The time limits of an exchange.
 #[derive(Clone, Copy)]

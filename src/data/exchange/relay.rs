@@ -192,22 +192,23 @@ impl Exchange {
         cx: &mut Context,
     ) -> Result<Downloaded, Failure> {
         cx.refresh_date();
-        let asks = self.guards.held.is_some();
-        let is_end_known = !asks || self.is_request_received();
+        // Whether the client's connection stays is not said before it is known where its request ends.
+        let is_end_known = self.guards.held.is_none() || self.is_request_received();
         let may_keep = self.meta.keep_alive && is_end_known && cx.keeps_connections(self.meta.listener);
-        let stream_end = self.stream_end(cx);
-        let retries_on = self.retries_on();
-        let Context { shared, servers, scratch, now, .. } = cx;
+        let (stream_end, retries_on) = (self.stream_end(cx), self.retries_on());
+        let Context { shared, servers, scratch, now, date, .. } = cx;
         let Some(connection) = servers.get_mut(key) else { return Err(Failure::RESET) };
-        let mut digits = [0; 32];
-        let live = &self.view.live;
-        let (listen, server) = (&live.config.listen, connection.server.name.as_str());
+        let (live, server) = (&self.view.live, connection.server.name.as_str());
         let guard = live.guard(self.matched.as_ref().map(|matched| matched.index));
+        // The response to a question whether the request may pass is none of the route's: nothing is changed in it.
+        let asks = self.guards.held.is_some();
         let pages = guard.error_pages().filter(|pages| pages.intercept.is_some() && !asks);
-        let is_id_told = listen.request_id_header || pages.is_some();
+        let mut digits = [0; 32];
+        let is_id_told = live.config.listen.request_id_header || pages.is_some();
         let id = if is_id_told { self.meta.shown_id.bytes(&mut digits) } else { b"" };
         let matched = self.matched.as_deref().filter(|matched| matched.edits_responses() && !asks);
         let edits = matched.map(|matched| matched.response_edits(server));
+        let session = self.choice.session.as_ref().filter(|_| !asks);
         let context = ResponseContext {
             method: self.meta.method,
             version: self.meta.version,
@@ -217,13 +218,13 @@ impl Exchange {
             may_keep,
             pseudonym: &live.pseudonym,
             edits: edits.as_ref().map(|edits| edits as &dyn Edits),
-            served_by: listen.served_by_header.then_some(server),
-            date: cx.date.1.as_str(),
-            request_id: listen.request_id_header.then_some(id),
+            served_by: live.config.listen.served_by_header.then_some(server),
+            date: date.1.as_str(),
+            request_id: live.config.listen.request_id_header.then_some(id),
             pages: pages.map(|pages| (pages, self.meta.form, id)),
             lines: self.guards.guarded.as_ref().map_or(b"", |guarded| &guarded.lines),
-            session: self.choice.session.as_ref().filter(|_| !asks).map_or(b"", |session| &session.line),
-            learns: learned_cookie(live, self.pool).filter(|_| self.choice.session.is_some() && !asks),
+            session: session.map_or(b"", |session| &session.line),
+            learns: learned_cookie(live, self.pool).filter(|_| session.is_some()),
             load_metric: load::metric(live, self.pool, &connection.server, *now).filter(|_| !asks),
             compression: guard
                 .compression()

@@ -172,15 +172,13 @@ impl Connection {
 
     fn wait_for_client(&mut self, cx: &mut Context) -> Option<Advance> {
         let deadline = self.head_deadline(&cx.live().config);
-        if matches!(self.phase, Phase::BeforeTls)
-            && self.client.input.is_empty()
-            && cx.shared.closes_idle(cx.now)
-        {
+        let has_begun = !matches!(self.phase, Phase::BeforeTls) || !self.client.input.is_empty();
+        if !has_begun && cx.now >= cx.shared.idle_end() {
             return Some(Advance::Closed);
         }
         if cx.now >= deadline.min(cx.shared.drain_deadline()) {
             return self.fail_handshake(HandshakeFailure::Timeout, cx);
         }
-        self.wait_or_park(deadline, true, cx)
+        self.wait_or_park(deadline, has_begun, cx)
     }
 }

@@ -6,9 +6,8 @@ use super::{Advance, Connection, Phase};
 use crate::base::time::Moment;
 use crate::data::context::Context;
 use crate::data::exchange::Exchange;
-use crate::data::shared::DRAIN_LOOK_INTERVAL;
 use crate::data::transport::Moved;
-use crate::http1::head::{self, Parsed};
+use crate::http1::head::{self, Parsed, RequestHead};
 use crate::http1::proxy_protocol;
 use crate::http1::reason::Reason;
 use crate::state::stats::Outcome;
@@ -26,8 +25,10 @@ const PARK_NEAR_LIMIT_AFTER: Duration = Duration::from_millis(50);
 
 /// What a look at the input found.
 enum Head {
-    /// No whole head, behind so many bytes that are done with.
-    Partial(usize),
+    /// No whole head.
+    Partial,
+    /// The PROXY header that comes before the first head, of this length.
+    ProxyHeader(usize),
     /// An exchange, and how many bytes of the input it used.
     Exchange(Box<Exchange>, usize),
     Rejected(Reason),
@@ -60,13 +61,7 @@ impl Connection {
         let read = match received {
             Ok(Moved::Bytes(count)) => {
                 self.since = cx.now;
-                match self.take_head(&input[..count], cx) {
-                    Head::Partial(skipped) => {
-                        self.client.input.extend_from_slice(&input[skipped..count]);
-                        ControlFlow::Continue(())
-                    }
-                    found => ControlFlow::Break(self.begin(found, &input[..count], cx)),
-                }
+                self.look_at(&input[..count], cx)
             }
             received => self.after_receive(received, cx),
         };
@@ -77,12 +72,7 @@ impl Connection {
     /// Bytes are here that were not looked at.
     fn read_input(&mut self, cx: &mut Context) -> Read {
         let bytes = std::mem::take(&mut self.client.input);
-        match self.take_head(&bytes, cx) {
-            Head::Partial(0) => self.client.input = bytes,
-            Head::Partial(skipped) => self.client.input.extend_from_slice(&bytes[skipped..]),
-            found => return ControlFlow::Break(self.begin(found, &bytes, cx)),
-        }
-        ControlFlow::Continue(())
+        self.look_at(&bytes, cx)
     }
 
     /// A part of a head is here.
@@ -122,7 +112,7 @@ impl Connection {
             self.begin_rejection(if draining { Reason::Draining } else { Reason::HeadTimeout }, cx);
             return None;
         }
-        if cx.now >= deadline || !is_partial && cx.shared.closes_idle(cx.now) {
+        if cx.now >= deadline || !is_partial && cx.now >= cx.shared.idle_end() {
             return Some(Advance::Closed);
         }
         self.wait_or_park(deadline, is_partial, cx)
@@ -134,18 +124,28 @@ impl Connection {
         let park_at = self.since.after(park_after);
         match cx.shared.is_draining() {
             true => {
-                let end = deadline.min(cx.shared.drain_deadline());
-                Some(Advance::Wait(end.min(cx.now.after(DRAIN_LOOK_INTERVAL))))
+                let end = if is_partial { cx.shared.drain_deadline() } else { cx.shared.idle_end() };
+                Some(Advance::Wait(deadline.min(end)))
             }
             false if cx.now >= park_at => Some(Advance::Park),
             false => Some(Advance::Wait(deadline.min(park_at))),
         }
     }
 
-    /// Goes on with what a look at the input found. `bytes` are the input.
-    fn begin(&mut self, head: Head, bytes: &[u8], cx: &mut Context) -> Option<Advance> {
+    /// Looks at `bytes`, which are all that is here. What of them is not used goes to `client.input`.
+    fn look_at(&mut self, bytes: &[u8], cx: &mut Context) -> Read {
+        let found = self.find_head(bytes, cx);
         self.seen = 0;
-        match head {
+        let next = match found {
+            Head::Partial => {
+                self.client.input.extend_from_slice(bytes);
+                self.seen = bytes.len();
+                return ControlFlow::Continue(());
+            }
+            Head::ProxyHeader(len) => {
+                self.client.input.extend_from_slice(bytes.get(len..).unwrap_or_default());
+                return ControlFlow::Continue(());
+            }
             Head::Exchange(exchange, used) => {
                 self.client.input.extend_from_slice(bytes.get(used..).unwrap_or_default());
                 self.phase = Phase::Exchange(exchange);
@@ -163,51 +163,43 @@ impl Connection {
                 self.begin_rejection(reason, cx);
                 None
             }
-            Head::Partial(_) => None,
-        }
+        };
+        ControlFlow::Break(next)
     }
 
-    /// Looks at the input for a head.
-    fn take_head(&mut self, bytes: &[u8], cx: &mut Context) -> Head {
-        let skipped = match self.skip_proxy_header(bytes) {
-            Ok(Some(skipped)) => skipped,
-            Ok(None) => {
-                self.seen = bytes.len();
-                return Head::Partial(0);
-            }
+    /// What these bytes begin with, of which `seen` have been looked at before.
+    fn find_head(&mut self, bytes: &[u8], cx: &mut Context) -> Head {
+        match self.skip_proxy_header(bytes) {
+            Ok(Some(0)) => {}
+            Ok(Some(len)) => return Head::ProxyHeader(len),
+            Ok(None) => return Head::Partial,
             Err(reason) => return Head::Rejected(reason),
-        };
-        let request = bytes.get(skipped..).unwrap_or_default();
+        }
         let limits = cx.live().config.limits.head;
-        if self.seen > 0 && request.len() <= limits.head && skipped == 0 {
-            let from = std::mem::replace(&mut self.seen, bytes.len());
-            if !head::may_be_complete(request, from) {
-                return Head::Partial(0);
-            }
+        if self.seen > 0 && bytes.len() <= limits.head && !head::may_be_complete(bytes, self.seen) {
+            return Head::Partial;
         }
         let mut slots = std::mem::take(&mut cx.scratch.slots);
-        let found = match head::request(request, &limits, &mut slots) {
-            Ok(Parsed::Partial) => {
-                self.seen = request.len();
-                Head::Partial(skipped)
-            }
-            Ok(Parsed::Complete(head)) => {
-                let Some(sender) = self.sender() else { return Head::Rejected(Reason::Internal) };
-                let mut body = std::mem::take(&mut cx.scratch.body);
-                let early = request.get(head.len..).unwrap_or_default();
-                let count = early.len().min(body.len());
-                body[..count].copy_from_slice(&early[..count]);
-                let (exchange, used) = Exchange::begin(&head, &mut body[..count], sender, cx);
-                cx.scratch.body = body;
-                Head::Exchange(exchange, skipped + head.len + used)
-            }
-            Err(_) if handshake::is_tls(request) && self.requests == 0 => {
-                Head::Rejected(Reason::TlsOnHttpPort)
-            }
+        let found = match head::request(bytes, &limits, &mut slots) {
+            Ok(Parsed::Partial) => Head::Partial,
+            Ok(Parsed::Complete(head)) => self.begin_exchange(&head, bytes, cx),
+            Err(_) if handshake::is_tls(bytes) && self.requests == 0 => Head::Rejected(Reason::TlsOnHttpPort),
             Err(reason) => Head::Rejected(reason),
         };
         cx.scratch.slots = slots;
         found
+    }
+
+    /// The exchange of this head, which `bytes` begin with.
+    fn begin_exchange(&self, head: &RequestHead<'_, '_>, bytes: &[u8], cx: &mut Context) -> Head {
+        let Some(sender) = self.sender() else { return Head::Rejected(Reason::Internal) };
+        let mut body = std::mem::take(&mut cx.scratch.body);
+        let early = bytes.get(head.len..).unwrap_or_default();
+        let count = early.len().min(body.len());
+        body[..count].copy_from_slice(&early[..count]);
+        let (exchange, used) = Exchange::begin(head, &mut body[..count], sender, cx);
+        cx.scratch.body = body;
+        Head::Exchange(exchange, head.len + used)
     }
 
     /// Takes the PROXY header that must come first from the peers that the configuration names: its length, or `None`

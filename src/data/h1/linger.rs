@@ -5,12 +5,12 @@ use super::{Advance, Connection, Phase};
 use crate::data::buffers::{BODY_BYTES, TURN_BYTES};
 use crate::data::context::Context;
 use crate::data::shared::ConnectionPermit;
+use crate::data::timers::REQUEST_REST_TIME;
 use crate::data::transport::Moved;
 use std::time::Duration;
 
-/// A lingering close ends after so much silence of the client …
-const LINGER_SILENCE: Duration = Duration::from_secs(5);
-/// … and after this in any case (the times of nginx's `lingering_timeout` and `lingering_time`).
+/// A lingering close ends after so much silence of the client as [`REQUEST_REST_TIME`], and after this in any case (the time of
+/// nginx's `lingering_time`).
 const LINGER_TIME: Duration = Duration::from_secs(30);
 /// What it gets of that where connections run short, it is beyond the limit itself, or the balancer is to stop.
 const LINGER_NEAR_LIMIT: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ impl Connection {
             || cx.shared.is_draining();
         let time = if short { LINGER_NEAR_LIMIT } else { LINGER_TIME };
         let until = cx.now.after(time);
-        self.phase = Phase::Linger { silent_until: cx.now.after(LINGER_SILENCE).min(until), until };
+        self.phase = Phase::Linger { silent_until: cx.now.after(REQUEST_REST_TIME).min(until), until };
         None
     }
 
@@ -49,7 +49,7 @@ impl Connection {
             match self.client.stream.recv(&mut cx.scratch.body) {
                 Ok(Moved::Bytes(count)) => {
                     dropped += count;
-                    *silent_until = cx.now.after(LINGER_SILENCE).min(*until);
+                    *silent_until = cx.now.after(REQUEST_REST_TIME).min(*until);
                     if dropped >= TURN_BYTES {
                         return Some(Advance::Yield);
                     }
