@@ -281,7 +281,7 @@ impl Exchange {
         self.cancel_other_attempt(cx);
         self.close_connection(cx);
         self.leave_queue(cx);
-        self.note_leaving(failure.reason, cx);
+        self.note_leaving(failure.reason == Reason::ClientGone && !self.download.has_begun(), cx);
         let is_over = is_clients(failure.reason) || self.download.has_begun();
         // Past its deadline no attempt is begun.
         let retry = if is_over || cx.now >= self.expires { Retry::No } else { self.may_retry(&failure, cx) };

@@ -228,6 +228,11 @@ impl Stream {
         self.reset
     }
 
+    /// The peer has ended its stream, as far as is known.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Whether a receive may bring something.
     pub fn may_read(&self) -> bool {
         self.readable

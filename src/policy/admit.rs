@@ -1,7 +1,7 @@
-//! Whether a queued request is still worth serving when a worker takes it: the deadline, and CoDel on the
-//! wait.
+//! Whether a queued request is still worth serving when a server has room for it: the deadline, and CoDel on
+//! the wait.
 //!
-//! A full queue in front of busy workers is useless: every request waits, and clients give up on requests that are then
+//! A full queue in front of busy servers is useless: every request waits, and clients give up on requests that are then
 //! still processed. A burst is different: it is gone in a moment. CoDel (Nichols and Jacobson, "Controlling Queue
 //! Delay", 2012) tells the two apart by the minimum wait: when no request had a short wait for a whole interval, the
 //! queue is *standing*. While it is standing, requests may wait only briefly (Maurer, "Fail at Scale", 2015), and the rest
@@ -10,7 +10,7 @@
 use crate::base::time::Moment;
 use std::time::Duration;
 
-/// How long a request may wait for a worker.
+/// How long a request may wait for a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// A request that waited longer is dropped, always (5 s).

@@ -1,7 +1,7 @@
 //! The order in which waiting requests are served: by priority, and within one first in, first out. Where the
-//! requests of a priority stand (CoDel, [`admit`](super::admit)), they are served last in, first out: in an
-//! overload that lasts, first in, first out serves only requests whose clients have given up (Maurer, "Fail
-//! at Scale", 2015). A value: no clock, no lock.
+//! requests of a priority stand (CoDel, [`admit`](super::admit)) and clients are impatient, they are served last
+//! in, first out: in an overload that lasts, first in, first out would serve only requests whose clients have
+//! given up (Maurer, "Fail at Scale", 2015). A value: no clock, no lock.
 //!
 //! A higher priority is served first, but none waits forever: when [`PASSED_MAX`] requests of higher priority
 //! were served before the ones of a priority, one of these is served.
@@ -66,6 +66,8 @@ struct Line<T> {
     codel: Codel,
     /// As of the last request that was served: what is served next changes only then.
     stands: bool,
+    /// The last one is served first; the same holds.
+    newest_first: bool,
 }
 
 #[derive(Debug)]
@@ -73,8 +75,16 @@ struct Entry<T> {
     number: u64,
     item: T,
     since: Moment,
-    /// The wait that is fine for it.
-    target: Duration,
+    fine: Fine,
+}
+
+/// Which wait is fine for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fine {
+    /// Up to this.
+    pub target: Duration,
+    /// Its client waits for so long and no longer, whatever others do: it has a deadline.
+    pub expires: bool,
 }
 
 /// There was no room.
@@ -88,6 +98,7 @@ impl<T> Default for Backlog<T> {
             passed: 0,
             codel: Codel::default(),
             stands: false,
+            newest_first: false,
         });
         Backlog { lines, last_number: 0 }
     }
@@ -107,16 +118,21 @@ impl<T> Backlog<T> {
     /// How many of this priority wait, and whether they are served last in, first out.
     pub fn of(&self, priority: Priority) -> (usize, bool) {
         let line = &self.lines[priority as usize];
-        (line.waiting.len(), line.stands)
+        (line.waiting.len(), line.newest_first)
     }
 
-    /// One more, for which a wait of `target` is fine. Where `capacity` wait, the one that would be served
+    /// Whether the requests of this priority stand.
+    pub fn stands(&self, priority: Priority) -> bool {
+        self.lines[priority as usize].stands
+    }
+
+    /// One more. Where `capacity` wait, the one that would be served
     /// last of all has to leave: it comes back, or [`Full`] if the new one is it.
     pub fn enter(
         &mut self,
         item: T,
         priority: Priority,
-        target: Duration,
+        fine: Fine,
         capacity: usize,
         now: Moment,
     ) -> Result<(Place, Option<T>), Full> {
@@ -126,7 +142,7 @@ impl<T> Backlog<T> {
         };
         self.last_number += 1;
         let number = self.last_number;
-        let entry = Entry { number, item, since: now, target };
+        let entry = Entry { number, item, since: now, fine };
         self.lines[priority as usize].waiting.push_back(entry);
         Ok((Place { number, priority }, pushed_out))
     }
@@ -135,7 +151,7 @@ impl<T> Backlog<T> {
     fn make_room(&mut self, priority: Priority) -> Option<T> {
         let lowest = self.lines.iter().position(|line| !line.waiting.is_empty())?;
         let line = &mut self.lines[lowest];
-        match line.stands {
+        match line.newest_first {
             true if lowest <= priority as usize => line.waiting.pop_front(),
             false if lowest < priority as usize => line.waiting.pop_back(),
             _ => None,
@@ -153,15 +169,22 @@ impl<T> Backlog<T> {
     /// Takes out what is served now; `each` of those behind it is served after so much more time. Whether its
     /// priority stands, by the wait of the oldest; `None`: it was pushed out. It does not where all are
     /// served within `interval`, as where a quick backup has taken over: to reject some of them would help
-    /// none.
-    pub fn serve(&mut self, place: Place, interval: Duration, each: Duration, now: Moment) -> Option<bool> {
+    /// none. Where clients are patient, the oldest is still the next.
+    pub fn serve(
+        &mut self,
+        place: Place,
+        interval: Duration,
+        each: Duration,
+        is_patient: bool,
+        now: Moment,
+    ) -> Option<bool> {
         let at = place.priority as usize;
         let line = &mut self.lines[at];
         line.find(place)?;
         let oldest = line.waiting.front()?;
         let is_soon_gone = each * u32::try_from(line.waiting.len()).unwrap_or(u32::MAX) < interval;
-        let stands = line.codel.take(oldest.target, interval, oldest.since, now) && !is_soon_gone;
-        line.stands = stands;
+        let stands = line.codel.take(oldest.fine.target, interval, oldest.since, now) && !is_soon_gone;
+        (line.stands, line.newest_first) = (stands, stands && (oldest.fine.expires || !is_patient));
         self.leave(place);
         self.lines[at].passed = 0;
         for lower in self.lines[..at].iter_mut().filter(|line| !line.waiting.is_empty()) {
@@ -175,7 +198,7 @@ impl<T> Backlog<T> {
         let line = &mut self.lines[place.priority as usize];
         let entry = line.waiting.remove(line.find(place)?)?;
         if line.waiting.is_empty() {
-            (line.passed, line.stands) = (0, false);
+            (line.passed, line.stands, line.newest_first) = (0, false, false);
         }
         Some(entry.item)
     }
@@ -204,7 +227,7 @@ impl<T> Backlog<T> {
 
 impl<T> Line<T> {
     fn next(&self) -> Option<&Entry<T>> {
-        if self.stands { self.waiting.back() } else { self.waiting.front() }
+        if self.newest_first { self.waiting.back() } else { self.waiting.front() }
     }
 
     fn find(&self, place: Place) -> Option<usize> {
@@ -217,7 +240,7 @@ mod tests {
     use super::Priority::*;
     use super::*;
 
-    const TARGET: Duration = Duration::from_millis(5);
+    const TARGET: Fine = Fine { target: Duration::from_millis(5), expires: false };
     const INTERVAL: Duration = Duration::from_millis(100);
 
     fn at(ms: u64) -> Moment {
@@ -235,7 +258,7 @@ mod tests {
 
     fn serve(backlog: &mut Backlog<usize>, ms: u64) -> Option<usize> {
         let (place, item) = backlog.first().map(|(place, item)| (place, *item))?;
-        backlog.serve(place, INTERVAL, INTERVAL, at(ms)).unwrap();
+        backlog.serve(place, INTERVAL, INTERVAL, false, at(ms)).unwrap();
         Some(item)
     }
 
@@ -268,13 +291,29 @@ mod tests {
     }
 
     #[test]
+    fn where_clients_are_patient_and_have_no_deadline_the_oldest_is_first_though_it_stands() {
+        for (expires, is_patient, expected) in [(false, true, 2), (true, true, 5), (false, false, 5)] {
+            let mut backlog = Backlog::default();
+            for number in 0..6 {
+                backlog.enter(number, Normal, Fine { expires, ..TARGET }, 100, at(1_000)).unwrap();
+            }
+            for ms in [1_010, 1_110] {
+                let place = backlog.first().unwrap().0;
+                backlog.serve(place, INTERVAL, INTERVAL, is_patient, at(ms)).unwrap();
+            }
+            let next = backlog.first().map(|(_, item)| *item);
+            assert_eq!((next, backlog.stands(Normal)), (Some(expected), true), "{expires} {is_patient}");
+        }
+    }
+
+    #[test]
     fn what_stands_goes_by_the_oldest_though_the_youngest_is_served() {
         let mut backlog = filled(&[Normal; 3]);
         assert_eq!([1_010, 1_110].map(|ms| serve(&mut backlog, ms).unwrap()), [0, 1]);
         for ms in 1_111..1_120 {
             backlog.enter(9, Normal, TARGET, 100, at(ms)).unwrap();
             let place = backlog.first().unwrap().0;
-            assert_eq!(backlog.serve(place, INTERVAL, INTERVAL, at(ms)), Some(true));
+            assert_eq!(backlog.serve(place, INTERVAL, INTERVAL, false, at(ms)), Some(true));
         }
         assert_eq!(backlog.of(Normal), (1, true));
     }
@@ -319,7 +358,7 @@ mod tests {
         let mut backlog = filled(&[Normal; 3]);
         let first = backlog.first().unwrap().0;
         assert_eq!((backlog.leave(first), backlog.leave(first), backlog.has(first)), (Some(0), None, false));
-        assert_eq!(backlog.serve(first, INTERVAL, INTERVAL, at(1_010)), None);
+        assert_eq!(backlog.serve(first, INTERVAL, INTERVAL, false, at(1_010)), None);
         assert_eq!(backlog.first().map(|(_, item)| *item), Some(1));
     }
 }

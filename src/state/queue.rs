@@ -51,6 +51,8 @@ pub struct ServerQueue {
     waiting: AtomicUsize,
     /// The times of [`Usual`], in microseconds.
     usual_us: [AtomicU32; 2],
+    /// Which part of the clients left, as the bits of an `f32`.
+    leaving: AtomicU32,
     /// Until when clients count as impatient, in nanoseconds.
     impatient_until_ns: AtomicU64,
     /// The first that waits could have a server, and waits for a faster one.
@@ -106,9 +108,9 @@ impl ServerQueue {
         capacity: usize,
         now: Moment,
     ) -> Option<QueueToken> {
-        let target = self.usual().target(rules, expires, now);
+        let fine = self.usual().fine(rules, expires, now);
         let mut backlog = self.backlog.lock();
-        let entered = backlog.enter(Waiter { worker, client }, priority, target, capacity, now);
+        let entered = backlog.enter(Waiter { worker, client }, priority, fine, capacity, now);
         self.waiting.store(backlog.len(), SeqCst);
         drop(backlog);
         match entered {
@@ -127,7 +129,7 @@ impl ServerQueue {
     /// What a request in the queue may do: look for a server if nothing is served before it.
     pub fn turn(&self, token: &QueueToken, rules: &Rules, now: Moment) -> Turn {
         let backlog = self.backlog.lock();
-        let stands = backlog.of(token.place.priority).1;
+        let stands = backlog.stands(token.place.priority);
         let admitted = self.usual().admit(rules, token.since, stands, now);
         match backlog.first() {
             _ if !backlog.has(token.place) => Turn::PushedOut,
@@ -149,16 +151,18 @@ impl ServerQueue {
         let usual = self.usual().after(server);
         self.set_usual(usual);
         let mut backlog = self.backlog.lock();
-        let stands = backlog.serve(token.place, rules.interval, usual.pace_of_last, now).unwrap_or(false);
+        let (each, is_patient) = (usual.pace_of_last, usual.is_patient(now));
+        let stands = backlog.serve(token.place, rules.interval, each, is_patient, now).unwrap_or(false);
         self.waiting.store(backlog.len(), SeqCst);
         drop(backlog);
         usual.admit(rules, token.since, stands, now)
     }
 
-    /// The client of a request that had waited here has left before its response.
+    /// The client of a request that had waited here has left before its response. Of two at the same time one may not count.
     pub fn client_left(&self, now: Moment) {
-        let until = self.usual().after_leaving(now).impatient_until;
-        self.impatient_until_ns.store(until.as_nanos(), Relaxed);
+        let usual = self.usual().after_leaving(now);
+        self.leaving.store(usual.leaving.to_bits(), Relaxed);
+        self.impatient_until_ns.store(usual.impatient_until.as_nanos(), Relaxed);
     }
 
     /// Notes whether the first in the queue could have a server and waits for a faster one: it is called when more wait behind it.
@@ -186,13 +190,14 @@ impl ServerQueue {
         let [takes, pace_of_last] =
             self.usual_us.each_ref().map(|us| Duration::from_micros(us.load(Relaxed).into()));
         let impatient_until = Moment::from_nanos(self.impatient_until_ns.load(Relaxed));
-        Usual { takes, pace_of_last, impatient_until }
+        Usual { takes, pace_of_last, leaving: f32::from_bits(self.leaving.load(Relaxed)), impatient_until }
     }
 
     fn set_usual(&self, usual: Usual) {
         let us = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
         self.usual_us[0].store(us(usual.takes), Relaxed);
         self.usual_us[1].store(us(usual.pace_of_last), Relaxed);
+        self.leaving.store(usual.leaving.to_bits(), Relaxed);
     }
 }
 
@@ -288,7 +293,7 @@ mod tests {
         let all = Fixture::default();
         let entered_ms = [1_000, 1_001, 1_002, 1_100, 1_101, 1_102];
         let enter = |(key, ms)| all.enter(key, Priority::Normal, 9, ms).unwrap();
-        all.queue.client_left(Moment::from_millis(999));
+        (0..8).for_each(|_| all.queue.client_left(Moment::from_millis(999)));
         let tokens: Vec<_> = entered_ms.into_iter().enumerate().map(enter).collect();
         assert_eq!(all.serve(&tokens[0], 1_070), Admit::Serve);
         assert_eq!(all.turn(&tokens[1], 1_170), Turn::First);
@@ -340,19 +345,18 @@ mod tests {
 
     #[test]
     fn long_waits_are_first_in_first_out_unless_clients_leave() {
-        for (is_impatient, expected) in [(false, 3), (true, 4)] {
+        // A few leave for reasons of their own.
+        for (left, expected) in [(0, 3), (3, 3), (8, 4)] {
             let all = Fixture::default();
             let at = Moment::from_millis;
             let serve = |token: &QueueToken, ms| all.queue.serve(token, &RULES, one_takes(400), at(ms));
             assert_eq!(serve(&all.enter(0, Priority::Normal, 9, 900).unwrap(), 901), Admit::Serve);
-            if is_impatient {
-                all.queue.client_left(at(950));
-            }
+            (0..left).for_each(|_| all.queue.client_left(at(950)));
             let tokens: Vec<_> =
                 (1..5).map(|key| all.enter(key, Priority::Normal, 9, 1_000).unwrap()).collect();
             assert_eq!([serve(&tokens[0], 1_400), serve(&tokens[1], 1_700)], [Admit::Serve; 2]);
             all.queue.call_next();
-            assert_eq!(all.called(), [expected], "{is_impatient}");
+            assert_eq!(all.called(), [expected], "{left} left");
         }
     }
 

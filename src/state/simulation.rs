@@ -121,7 +121,7 @@ pub struct Pause {
 pub enum Behaviour {
     /// It responds when the work is done.
     Works,
-    /// It responds after this time, without work, and the response is bad (a 5xx).
+    /// It responds with 503 after this time, without work.
     Fails {
         /// After a request came.
         after: Duration,

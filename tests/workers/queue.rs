@@ -246,7 +246,10 @@ fn a_standing_queue_is_503_overloaded_soon_and_the_rest_is_served() {
         thread::park_timeout(Duration::from_millis(20));
         visit.send(ok("ok"));
     });
-    let balancer = Evenkeel::before(&[&origin], limited(json!({"threadpool": {"queue_target": "5ms"}})));
+    let balancer = Evenkeel::before(
+        &[&origin],
+        limited(json!({"threadpool": {"queue_target": "5ms", "queue_timeout": "3s"}})),
+    );
     // Two seconds' work at once, at a server of which the balancer knows how quick it is.
     let mut all = clients(&balancer, 101);
     assert_eq!(all[0].get("/").text(), "ok");

@@ -19,6 +19,8 @@ impl Exchange {
             self.download.incoming.moved_at = cx.now;
         }
         if !self.download.has_unsent() {
+            // It may still read, but hardly any client closes its side and waits.
+            self.note_leaving(client.stream.has_ended(), cx);
             return Ok(Flow::Done);
         }
         let deadline = self.download.incoming.moved_at.after(self.times().client_body);

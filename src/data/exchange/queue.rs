@@ -95,8 +95,8 @@ impl Exchange {
     }
 
     /// The queue is told of a client that had waited there and leaves before its response.
-    pub(super) fn note_leaving(&self, reason: Reason, cx: &Context) {
-        if reason == Reason::ClientGone && self.choice.queued.is_some() && !self.download.has_begun() {
+    pub(super) fn note_leaving(&self, has_left: bool, cx: &Context) {
+        if has_left && self.choice.queued.is_some() {
             self.view.live.pool(self.pool).queue.client_left(cx.now);
         }
     }

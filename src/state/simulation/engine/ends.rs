@@ -26,6 +26,10 @@ impl World<'_> {
             Some(lease) if is_refused => return self.is_refused(at, lease),
             Some(lease) => {
                 lease.responded(!is_bad, took, now);
+                // What fails without work is a 503.
+                if is_bad && !works {
+                    lease.rejected(now);
+                }
                 lease.server().traffic.ends(0, &Ended { took: Some(took), ..Ended::default() });
                 let recovers = lease.server().recovers();
                 drop(lease);

@@ -18,9 +18,9 @@ impl World<'_> {
         let capacity = self.description.config.pool(pool).queue_capacity;
         let expires = self.expires(at);
         let own = &mut self.balancers[balancer].pools[pool];
-        let target = own.usual.target(&self.description.config.threadpool.admit, expires, now);
+        let fine = own.usual.fine(&self.description.config.threadpool.admit, expires, now);
         let waiting = &mut own.waiting;
-        match waiting.enter(at, Priority::Normal, target, capacity, now) {
+        match waiting.enter(at, Priority::Normal, fine, capacity, now) {
             Ok((_, pushed_out)) => {
                 pushed_out.into_iter().for_each(|at| self.reject(at, Reason::QueueFull));
                 // With more behind it, the first may not wait for a faster server any more.
@@ -103,7 +103,8 @@ impl World<'_> {
         let Request { arrival, balancer, .. } = &self.requests[at as usize];
         let own = &mut self.balancers[*balancer as usize].pools[arrival.pool];
         own.usual = own.usual.after(lease.server().latency(now));
-        let stands = own.waiting.serve(place, interval, own.usual.pace_of_last, now).unwrap_or(false);
+        let (each, is_patient) = (own.usual.pace_of_last, own.usual.is_patient(now));
+        let stands = own.waiting.serve(place, interval, each, is_patient, now).unwrap_or(false);
         match self.too_late(at, stands) {
             None => self.send(at, lease),
             Some(reason) => {
