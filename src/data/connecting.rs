@@ -4,6 +4,7 @@ use super::context::{Context, Target};
 use super::failure::Failure;
 use super::meta::Meta;
 use super::proxy_header::WithProxyHeader;
+use super::server_pool::log_tls_failure;
 use super::tls::Tls;
 use super::transport::Transport;
 use crate::base::time::Moment;
@@ -91,7 +92,7 @@ pub fn secured(transport: Transport, server: &Arc<Server>, cx: &Context) -> Resu
     match tls.session(&server.address) {
         Ok(session) => Ok(Transport::Tls(Box::new(Tls::new(transport, session.into(), &[])))),
         Err(why) => {
-            cx.shared.log_tls_failure(server, &why, cx.now);
+            log_tls_failure(server, &why, cx.now);
             Err(Failure::TLS)
         }
     }

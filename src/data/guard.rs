@@ -17,6 +17,8 @@ use std::sync::Arc;
 pub struct Guarded {
     /// Header lines for the response, each with its line end.
     pub lines: Vec<u8>,
+    /// It comes from an address that needs no login.
+    pub is_known: bool,
     /// When it may go on.
     passes_at: Moment,
     login: Option<Verification>,
@@ -65,7 +67,7 @@ impl Guarded {
             now: cx.now,
         };
         let passed = guard.judge(&visit)?;
-        let Passed { lines, wait, permit, unverified, is_over_rate, is_over_concurrency } = passed;
+        let Passed { lines, wait, permit, unverified, is_known, is_over_rate, is_over_concurrency } = passed;
         if is_over_rate {
             cx.shard().count(Counter::DryRunRejections);
         }
@@ -82,7 +84,7 @@ impl Guarded {
                 Some(Verification { pending, login, until })
             }
         };
-        Ok(Some(Box::new(Guarded { lines, passes_at: cx.now.after(wait), login, permit })))
+        Ok(Some(Box::new(Guarded { lines, is_known, passes_at: cx.now.after(wait), login, permit })))
     }
 
     /// Whether the request may go on now.

@@ -48,7 +48,7 @@ pub struct Connection {
     phase: Phase,
     /// Its key in its worker, and the generation of that.
     owner: ConnectionKey,
-    /// The connection to its exchange's server, on the way to another worker.
+    /// The connection to its exchange's server, or the one that is bound to it, on the way to another worker.
     moving: Option<ServerConnection>,
     /// Copies of its requests, for the worker to take in.
     #[allow(clippy::vec_box, reason = "an exchange stays in its box, wherever it goes")]
@@ -235,6 +235,7 @@ impl Connection {
 
     /// The connection ends in another way: nothing of it stays in the worker.
     pub fn abandon(&mut self, reason: Reason, cx: &mut Context) {
+        cx.servers.close_bound(self.owner.key);
         match std::mem::replace(&mut self.phase, Phase::Head) {
             Phase::Exchange(exchange) => exchange.abandon(reason, cx),
             Phase::Tunnel(tunnel) => tunnel.close(cx),

@@ -3,7 +3,7 @@
 //! something unasked on it, is noticed at once, and that connection is not used again (RFC 9112 section 9.2).
 
 use super::poller::{Poller, Ready, Side, Token};
-use super::shared::Shared;
+use super::shared::LOG_INTERVAL;
 use super::transport::{Stream, Transport};
 use crate::base::ids::ServerId;
 use crate::base::time::Moment;
@@ -26,14 +26,31 @@ pub struct ServerConnection {
     /// The generation of the server's addresses under which it was made.
     pub addresses_generation: u64,
     user: User,
+    /// It has carried credentials that authenticate a connection: only the client that sent them may use it.
+    is_bound: bool,
 }
 
 impl ServerConnection {
+    /// Whether it may carry another request, and is watched until then.
+    fn may_wait(&mut self, poller: &Poller) -> bool {
+        // Bytes behind the response, or an end: it must not.
+        let is_quiet = !self.stream.may_read() || self.stream.is_quiet();
+        let is_current = self.server.addresses().keeps_idle(self.addresses_generation);
+        is_quiet && is_current && !self.server.is_retired() && self.stream.watch(poller).is_ok()
+    }
+
     /// Logs what is wrong with its TLS session.
-    pub fn log_tls_trouble(&self, shared: &Shared, now: Moment) {
+    pub fn log_tls_trouble(&self, now: Moment) {
         if let Some(why) = self.stream.tls_trouble() {
-            shared.log_tls_failure(&self.server, &why, now);
+            log_tls_failure(&self.server, &why, now);
         }
+    }
+}
+
+/// Logs why TLS with a server failed.
+pub fn log_tls_failure(server: &Server, why: &str, now: Moment) {
+    if server.tells_tls_failure(LOG_INTERVAL, now) {
+        log::warn!("server {} ({}): TLS: {why}", server.label, server.address);
     }
 }
 
@@ -42,6 +59,8 @@ impl ServerConnection {
 enum User {
     /// The exchange of the client connection with this key.
     Exchange(usize),
+    /// Nothing; the next exchange of the client connection with this key has it.
+    Client(usize),
     /// Nothing; idle since then.
     Idle(Moment),
 }
@@ -53,6 +72,8 @@ pub struct ServerPool {
     /// Keys of idle connections, the one that was used last at the back: the warmest is used, the others grow old.
     idle: BTreeMap<ServerId, VecDeque<usize>>,
     idle_count: usize,
+    /// By the key of a client's connection the key of the one that is bound to it, while no exchange has it.
+    bound: BTreeMap<usize, usize>,
     generation: u32,
 }
 
@@ -68,6 +89,7 @@ impl ServerPool {
             reused: false,
             addresses_generation,
             user: User::Exchange(client),
+            is_bound: false,
         })
     }
 
@@ -105,13 +127,8 @@ impl ServerPool {
     /// Keeps a connection that is between two requests, or closes it where its pool has no room for it.
     pub fn put(&mut self, key: usize, poller: &Poller, config: &Config, now: Moment) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        // Bytes behind the response, or an end: it must not carry another request.
-        let is_quiet = !connection.stream.may_read() || connection.stream.is_quiet();
-        let is_current = connection.server.addresses().keeps_idle(connection.addresses_generation);
-        let server = &connection.server;
-        let is_fit =
-            is_quiet && is_current && !server.is_retired() && connection.stream.watch(poller).is_ok();
-        if !is_fit || !connection.server.idle_begins(config.pool(connection.server.pool).pool.idle) {
+        let may_wait = connection.may_wait(poller);
+        if !may_wait || !connection.server.idle_begins(config.pool(connection.server.pool).pool.idle) {
             self.connections.remove(key);
             return;
         }
@@ -127,6 +144,7 @@ impl ServerPool {
 
     /// Closes all that the exchange of this client connection has; after a panic, which has lost the key.
     pub fn close_all_of(&mut self, client: usize) {
+        self.close_bound(client);
         self.connections
             .retain(|_, connection| !matches!(connection.user, User::Exchange(other) if other == client));
     }
@@ -141,14 +159,13 @@ impl ServerPool {
             .filter(|connection| connection.stream.token().generation == token.generation)?;
         connection.stream.notify(ready);
         match connection.user {
-            User::Exchange(client) => Some(client),
+            User::Exchange(client) => return Some(client),
             // What came may belong to TLS, such as tickets; anything else is unsolicited.
-            User::Idle(_) if connection.stream.may_read() && !connection.stream.is_quiet() => {
-                self.close_idle(key);
-                None
-            }
-            User::Idle(_) => None,
+            _ if !connection.stream.may_read() || connection.stream.is_quiet() => {}
+            User::Client(client) => self.close_bound(client),
+            User::Idle(_) => self.close_idle(key),
         }
+        None
     }
 
     /// Moves a connection out, for another worker.
@@ -224,6 +241,59 @@ impl ServerPool {
     fn next_token(&mut self) -> Token {
         self.generation = self.generation.wrapping_add(1);
         Token::new(Side::Server, self.connections.vacant_key(), self.generation)
+    }
+}
+
+/// Connections that are bound to a client's, because a server takes all that follows on them for the same user's. A client has
+/// one at the most.
+impl ServerPool {
+    /// Keeps a connection between two requests of the client connection with that key, or closes it.
+    pub fn bind(&mut self, key: usize, client: usize, poller: &Poller) {
+        self.close_bound(client);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if !connection.may_wait(poller) {
+            return self.close(key);
+        }
+        (connection.user, connection.is_bound) = (User::Client(client), true);
+        self.bound.insert(client, key);
+    }
+
+    /// Whether it may be used by one client only.
+    pub fn is_bound(&self, key: usize) -> bool {
+        self.connections.get(key).is_some_and(|connection| connection.is_bound)
+    }
+
+    /// The server of the connection that waits for the next request of this client.
+    pub fn bound_to(&self, client: usize) -> Option<&Arc<Server>> {
+        // Hardly a client has one.
+        let key = if self.bound.is_empty() { None } else { self.bound.get(&client) }?;
+        Some(&self.connections.get(*key)?.server)
+    }
+
+    /// The connection that waits for the next request of this client, if it is one to this server and is still good.
+    pub fn take_bound(&mut self, client: usize, server: ServerId) -> Option<usize> {
+        self.bound_to(client).filter(|bound| bound.id == server)?;
+        let key = self.bound.remove(&client)?;
+        let connection = self.connections.get_mut(key)?;
+        if !connection.server.addresses().keeps_idle(connection.addresses_generation)
+            || !connection.stream.is_quiet()
+        {
+            self.close(key);
+            return None;
+        }
+        (connection.user, connection.reused) = (User::Exchange(client), true);
+        Some(key)
+    }
+
+    /// The same, to go with its client to another worker, or to the accept thread.
+    pub fn detach_bound(&mut self, client: usize, poller: &Poller) -> Option<ServerConnection> {
+        let key = self.bound.remove(&client)?;
+        self.detach(key, poller)
+    }
+
+    /// Closes what waits for the next request of this client.
+    pub fn close_bound(&mut self, client: usize) {
+        self.bound.remove(&client).into_iter().for_each(|key| self.close(key));
     }
 }
 

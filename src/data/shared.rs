@@ -12,7 +12,6 @@ use super::verify::Verifier;
 use crate::base::ids::RequestIds;
 use crate::base::limits::Descriptors;
 use crate::base::time::Moment;
-use crate::state::server::Server;
 use crate::state::stats::Stats;
 use crate::state::table::Table;
 use crate::state::verdict::Verdicts;
@@ -44,8 +43,6 @@ pub struct Shared {
     pub stats: Arc<Stats>,
     /// What it learns of its servers, for the health thread.
     pub verdicts: Verdicts,
-    /// When the log was last told that TLS with a server failed, in nanoseconds; 0: never.
-    tls_failure_logged: AtomicU64,
     /// Open tunnels.
     pub tunnels: AtomicUsize,
     /// Names of requests.
@@ -84,7 +81,6 @@ impl Shared {
             table,
             stats,
             verdicts,
-            tls_failure_logged: AtomicU64::new(0),
             tunnels: AtomicUsize::new(0),
             ids: RequestIds::default(),
             verifier: Verifier::default(),
@@ -96,16 +92,6 @@ impl Shared {
             handed_over: AtomicBool::new(false),
             draining: OnceLock::new(),
             stop_by: AtomicU64::new(Moment::NEVER.as_nanos()),
-        }
-    }
-
-    /// Logs why TLS with a server failed; once a second at most, because each request may fail so.
-    pub fn log_tls_failure(&self, server: &Server, why: &str, now: Moment) {
-        let last = self.tls_failure_logged.load(Relaxed);
-        let is_due = last == 0 || now.since(Moment::from_nanos(last)) >= LOG_INTERVAL;
-        if is_due && self.tls_failure_logged.compare_exchange(last, now.as_nanos(), Relaxed, Relaxed).is_ok()
-        {
-            log::warn!("server {} ({}): TLS: {why}", server.label, server.address);
         }
     }
 

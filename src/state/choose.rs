@@ -44,7 +44,8 @@ impl Tried {
         self.count += 1;
     }
 
-    fn has(&self, id: ServerId) -> bool {
+    /// Whether it is one of them.
+    pub fn has(&self, id: ServerId) -> bool {
         self.count > 0 && self.ids.contains(&Some(id))
     }
 

@@ -75,6 +75,8 @@ pub struct Passed {
     pub permit: Option<Permit>,
     /// Credentials that have to be verified first.
     pub unverified: Option<Unverified>,
+    /// It comes from an address that needs no login.
+    pub is_known: bool,
     /// It was over a rate limit that only counts.
     pub is_over_rate: bool,
     /// It was over a concurrency limit that only counts.
@@ -167,12 +169,13 @@ impl Guard {
 
     /// Judges a request, which counts from now on where it passes.
     pub fn judge(&self, visit: &Visit<'_>) -> Result<Passed, Rejected> {
-        let is_either = self.config.access.satisfy == Satisfy::Any && self.login.is_some();
+        let has_login = self.login.is_some() || self.config.forward_auth.is_some();
+        let is_either = self.config.access.satisfy == Satisfy::Any && has_login;
         let is_known = is_either && self.has_lists() && self.admits(visit.client).is_ok();
         if !is_either {
             self.admits(visit.client)?;
         }
-        let mut passed = Passed::default();
+        let mut passed = Passed { is_known, ..Passed::default() };
         self.limit_rate(visit, &mut passed)?;
         if let (Some(limit), Some(in_flight)) = (&self.config.concurrency_limit, &self.in_flight) {
             let key = self.key(&limit.by, visit);

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
 };
+use std::time::Duration;
 
 /// The mode that an operator sets for a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,6 +143,8 @@ pub struct Server {
     utilization_at_ms: AtomicU64,
     /// The log has said that a header of its load was not understood.
     has_misreported: AtomicBool,
+    /// When the log was last told that TLS with it failed, in milliseconds; 0: never.
+    tls_failure_told_ms: AtomicU64,
     /// Whether what it says of its load makes it look slower; read by each choice, before the lock is taken.
     is_report_high: AtomicBool,
     requests: AtomicU64,
@@ -216,6 +219,7 @@ impl Server {
             utilization: Mutex::default(),
             utilization_at_ms: AtomicU64::new(0),
             has_misreported: AtomicBool::new(false),
+            tls_failure_told_ms: AtomicU64::new(0),
             is_report_high: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -264,6 +268,13 @@ impl Server {
     /// TLS towards it; `None` in clear text.
     pub fn tls(&self) -> Option<Arc<ServersTls>> {
         self.tls.read().clone()
+    }
+
+    /// Whether the log should be told that TLS with it failed, which is so once in `interval` at most: each request may fail so.
+    pub fn tells_tls_failure(&self, interval: Duration, now: Moment) -> bool {
+        let (last, now) = (self.tls_failure_told_ms.load(Relaxed), millis(now).max(1));
+        let is_due = last == 0 || u128::from(now.saturating_sub(last)) >= interval.as_millis();
+        is_due && self.tls_failure_told_ms.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
     }
 
     /// Requests that this balancer has in flight with the server now.

@@ -42,6 +42,104 @@ fn a_connection_that_a_user_has_authenticated_is_no_other_users() {
     assert_eq!(origin.connections(), 4);
 }
 
+/// NTLM in three messages, as IIS has it: a challenge belongs to its connection, and what follows on that is the user's.
+fn asks_for_ntlm(name: &'static str) -> Origin {
+    Origin::start(move |visit| {
+        let (mut challenged, mut user, mut is_last) = (false, None, false);
+        while !is_last && let Some(seen) = visit.request() {
+            is_last = seen.target() == "/last";
+            let sent = seen.fields.all("Authorization").concat();
+            match sent.strip_prefix("NTLM ") {
+                Some("negotiate") => (challenged, user) = (true, None),
+                Some(who) if challenged => user = Some(who.to_owned()),
+                _ => {}
+            }
+            let challenge = if challenged { "NTLM challenge" } else { "NTLM" };
+            match &user {
+                Some(user) => visit.send(ok(&format!("{user} at {name}"))),
+                None => visit.send(format!(
+                    "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 0\r\n\r\n"
+                )),
+            }
+        }
+    })
+}
+
+/// The status and the text of a response to a request with these credentials.
+fn with_ntlm(client: &mut Client, credentials: &str) -> (u16, String) {
+    let line =
+        if credentials.is_empty() { String::new() } else { format!("Authorization: NTLM {credentials}\r\n") };
+    let response = client.send(format!("GET / HTTP/1.1\r\nHost: h\r\n{line}\r\n")).response();
+    (response.status, response.text())
+}
+
+#[track_caller]
+fn logs_in(client: &mut Client, user: &str) -> String {
+    assert_eq!(with_ntlm(client, "").0, 401);
+    assert_eq!(with_ntlm(client, "negotiate").0, 401);
+    let (status, text) = with_ntlm(client, user);
+    assert_eq!((status, text.starts_with(user)), (200, true), "{text}");
+    text
+}
+
+#[test]
+fn a_user_who_has_logged_in_by_ntlm_stays_on_one_connection_and_no_other_is_on_it() {
+    let origins = [asks_for_ntlm("a"), asks_for_ntlm("b")];
+    let more = json!({"servers": {"algorithm": "round_robin", "hedge": {"after": "1ms"}}});
+    let balancer = Evenkeel::before(&[&origins[0], &origins[1]], one_worker(more));
+    let mut users: Vec<_> = ["ann", "bob", "cid"].map(|user| (user, Client::to(&balancer))).into();
+    let greetings: Vec<_> = users.iter_mut().map(|(user, client)| logs_in(client, user)).collect();
+    for _ in 0..5 {
+        for ((_, client), greeting) in users.iter_mut().zip(&greetings) {
+            assert_eq!(with_ntlm(client, ""), (200, greeting.clone()));
+        }
+        assert_eq!(with_ntlm(&mut Client::to(&balancer), "").0, 401, "a stranger");
+    }
+    drop(users);
+    for _ in 0..5 {
+        assert_eq!(with_ntlm(&mut Client::to(&balancer), "").0, 401, "after the users have left");
+    }
+}
+
+/// Between two requests a connection is parked after a second; then another worker may get it.
+fn until_parked() {
+    let since = Instant::now();
+    until("it is parked", || since.elapsed() > Duration::from_millis(1300));
+}
+
+#[test]
+fn a_user_who_has_logged_in_by_ntlm_may_take_a_break() {
+    let origin = asks_for_ntlm("a");
+    let balancer = Evenkeel::before(&[&origin], json!({"threadpool": {"min_workers": 3}}));
+    let mut client = Client::to(&balancer);
+    let greeting = logs_in(&mut client, "ann");
+    until_parked();
+    assert_eq!(with_ntlm(&mut client, ""), (200, greeting));
+}
+
+/// A proxy in front may send the requests of several users on one connection.
+#[test]
+fn a_login_by_ntlm_that_comes_through_a_trusted_proxy_is_not_kept() {
+    let origin = asks_for_ntlm("a");
+    let balancer = Evenkeel::before(&[&origin], json!({"load_balancer": {"trusted_proxies": ["127.0.0.1"]}}));
+    let mut client = Client::to(&balancer);
+    assert_eq!(with_ntlm(&mut client, "negotiate").0, 401);
+    assert_eq!(with_ntlm(&mut client, "ann").0, 401);
+    assert_eq!(with_ntlm(&mut client, "").0, 401);
+}
+
+/// The server has closed the connection, or was taken out: the user logs in again.
+#[test]
+fn a_user_whose_connection_has_ended_logs_in_again() {
+    let origin = asks_for_ntlm("a");
+    let balancer = Evenkeel::before(&[&origin], one_worker(json!({})));
+    let mut client = Client::to(&balancer);
+    logs_in(&mut client, "ann");
+    assert_eq!(client.get("/last").status, 200);
+    assert_eq!(with_ntlm(&mut client, "").0, 401);
+    logs_in(&mut client, "ann");
+}
+
 /// It may close the connection at any time, though it has not said so: Tomcat does, with a reset, where much is left to read.
 #[test]
 fn a_server_that_has_responded_before_the_request_is_whole_gets_a_new_connection_for_the_next() {

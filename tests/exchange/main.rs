@@ -25,7 +25,7 @@ mod server_faults;
 mod upgrades;
 
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::balancer::{ADMIN, list, one_worker, with};
 use support::faults::{Early, ok};
 use support::message::Framing;

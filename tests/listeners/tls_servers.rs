@@ -99,6 +99,23 @@ fn check(server_at: SocketAddr, tls: Value, words: &str) {
     assert!(line.contains(words), "{line}");
 }
 
+/// One line a second for each, so that none hides behind another.
+#[test]
+fn each_server_whose_tls_fails_is_in_the_log() {
+    let (authority, other) = (Authority::new("ca"), Authority::new("other"));
+    let start = |authority: &Authority, name: &str| {
+        TlsOrigin::start(&authority.issue("s", &[name]), None, OK).address
+    };
+    let servers = [start(&other, "s.test"), start(&authority, "a.test")];
+    let tls = json!({"ca": authority.file(), "server_name": "s.test"});
+    let balancer = Evenkeel::start(config(&servers, tls, one_worker(json!({}))));
+    assert_eq!(Client::to(&balancer).get("/").status, 502);
+    for (server, words) in servers.iter().zip(["unknown issuer", "name mismatch"]) {
+        let line = balancer.logs(&format!("server {server} ({server}): TLS: "));
+        assert!(line.contains(words), "{line}");
+    }
+}
+
 #[test]
 fn the_check_that_failed_is_named() {
     let (authority, other) = (Authority::new("ca"), Authority::new("other"));

@@ -1,6 +1,6 @@
 //! The guards end to end: what passes them, what does not, and what the client hears.
 
-use crate::support::balancer::{ADMIN, with};
+use crate::support::balancer::{ADMIN, list, unobtrusive, with};
 use crate::support::message::Framing;
 use crate::support::{Client, DEADLINE, Evenkeel, Gate, Origin, Response};
 use serde_json::{Value, json};
@@ -298,6 +298,33 @@ fn with_any_an_address_or_a_password_opens_a_route() {
         assert_eq!(response.status, status, "{path} {headers}");
         assert_eq!(response.fields.has("WWW-Authenticate"), status == 401);
     }
+}
+
+#[test]
+fn with_any_an_address_needs_no_login_elsewhere_either() {
+    let origin = Origin::responds("ok");
+    let login = Origin::says("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
+    let config = json!({
+        "load_balancer": {"trusted_proxies": ["127.0.0.1"]},
+        "allow": ["192.0.2.0/24"], "deny": ["192.0.2.9"], "satisfy": "any",
+        "forward_auth": {"pool": "login", "copy_headers": ["X-User"]},
+        "routes": [ { "path": "/all", "satisfy": "all" } ],
+        "pools": {"login": {"list": list(&[&login]), "health_check": {"enabled": false}}},
+    });
+    let balancer = Evenkeel::before(&[&origin], with(unobtrusive(), config));
+    let mut client = Client::to(&balancer);
+    for (path, from, status, asked) in [
+        ("/", "192.0.2.7", 200, 0),
+        ("/", "192.0.2.9", 401, 1),
+        ("/", "198.51.100.1", 401, 2),
+        ("/all", "192.0.2.7", 401, 3),
+        ("/all", "198.51.100.1", 403, 3),
+    ] {
+        let headers = format!("X-Forwarded-For: {from}\r\nX-User: forged\r\n");
+        let response = client.send(request(&headers).replace("GET / ", &format!("GET {path} "))).response();
+        assert_eq!((response.status, login.count()), (status, asked), "{path} {from}");
+    }
+    assert!(!origin.only_request().fields.has("X-User"), "what only the login may say");
 }
 
 #[test]

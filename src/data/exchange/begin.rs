@@ -171,7 +171,11 @@ impl Exchange {
             }
         }
         let incoming = Incoming { head, meta: &self.meta, sender, view: &self.view };
-        let question = question::question(&incoming, self.matched.as_deref(), cx)?;
+        let needs_no_login = self.guards.guarded.as_ref().is_some_and(|guarded| guarded.is_known);
+        let question = match needs_no_login {
+            true => None,
+            false => question::question(&incoming, self.matched.as_deref(), cx)?,
+        };
         if response.is_some() || question.is_some() {
             self.guards.after = Some(Box::new(AfterGuards { question, response }));
         }

@@ -63,6 +63,9 @@ impl Exchange {
         let chosen = match is_behind {
             true => Chosen::Full,
             false => {
+                if let Some(lease) = self.bound_lease(cx) {
+                    return Chosen::Server(lease);
+                }
                 let (key, session) = (self.key_for_choice(), self.session_tag());
                 let behind = self.waiting_behind();
                 let could_not_connect = self.tries.last.is_some_and(|last| last.phase == Phase::Connect);

@@ -14,7 +14,7 @@ use std::io;
 impl Exchange {
     pub(super) fn connect(&mut self, cx: &mut Context) -> Result<Flow, Failure> {
         self.complete_head(cx.now)?;
-        let idle = self.take_idle(cx);
+        let idle = self.take_bound(cx).or_else(|| self.take_idle(cx));
         let connection = match idle {
             Some(connection) => Some(connection),
             None => self.connect_new(cx)?,

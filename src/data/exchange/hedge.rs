@@ -84,6 +84,10 @@ impl Exchange {
     /// A second attempt begins, at another server that has room, if the budget pays for it. There is one try.
     fn begin_second_attempt(&mut self, cx: &mut Context) -> bool {
         self.tries.is_hedge_spent = true;
+        // On another connection its user would have to log in again.
+        if self.meta.authenticates_connection || self.attempt.connection.is_some_and(|key| cx.servers.is_bound(key)) {
+            return false;
+        }
         let Some((rules, estimate)) = self.hedging() else { return false };
         rules.percentile().into_iter().for_each(|percentile| estimate.exceeded(percentile));
         let pool = self.view.live.pool(self.pool);

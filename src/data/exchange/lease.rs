@@ -6,6 +6,7 @@ use crate::data::failure::Failure;
 use crate::data::finish;
 use crate::http1::reason::Reason;
 use crate::policy::retry::Retry;
+use crate::state::server::{Lease, Rejected};
 
 impl Exchange {
     /// Closes the connection to its server, if it has one.
@@ -15,17 +16,53 @@ impl Exchange {
         }
     }
 
-    /// Keeps the connection for another request if the response allows it, and closes it otherwise, or where the next request
-    /// could be taken for that of the same user.
+    /// Keeps the connection for another request if the response allows it, and closes it otherwise. Where the server may take the
+    /// next request for that of the same user, it has to be one of the same client.
     pub(super) fn put_back_connection(&mut self, cx: &mut Context) {
+        let Some(connection) = self.attempt.connection.take() else { return };
         // A server that rejects a long upload may have read little of it, and closes later without a word.
         let may_be_unread = self.download.status() >= 400 && !self.upload.is_buffered();
-        if let Some(connection) = self.attempt.connection.take() {
-            match self.download.server_keeps() && !self.meta.authenticates_connection && !may_be_unread {
-                true => cx.servers.put(connection, &cx.poller, &cx.table.view().live.config, cx.now),
-                false => cx.servers.close(connection),
+        if !self.download.server_keeps() || may_be_unread {
+            cx.servers.close(connection);
+        } else if !self.meta.authenticates_connection && !cx.servers.is_bound(connection) {
+            cx.servers.put(connection, &cx.poller, &cx.table.view().live.config, cx.now);
+        } else if self.may_bind() {
+            cx.servers.bind(connection, self.owner.key, &cx.poller);
+        } else {
+            cx.servers.close(connection);
+        }
+    }
+
+    /// Whether the client's connection is one user's, as far as is known: a trusted proxy may send those of several on it.
+    fn may_bind(&self) -> bool {
+        self.meta.keep_alive && !self.meta.peer_trusted && self.is_own()
+    }
+
+    /// It is the request of its client, and neither a question whether that may pass nor a copy.
+    pub(super) fn is_own(&self) -> bool {
+        self.guards.held.is_none() && !self.is_copy()
+    }
+
+    /// A lease on the server whose connection is bound to that of the client.
+    pub(super) fn bound_lease(&self, cx: &mut Context) -> Option<Lease> {
+        let server = cx.servers.bound_to(self.owner.key)?;
+        if server.pool != self.pool || !self.is_own() || self.tries.servers.has(server.id) {
+            return None;
+        }
+        match server.lease(cx.now) {
+            Ok(lease) => Some(lease),
+            Err(Rejected::Full) => None,
+            Err(Rejected::Closed) => {
+                cx.servers.close_bound(self.owner.key);
+                None
             }
         }
+    }
+
+    /// The connection that is bound to that of the client, if it leads to the server of this attempt.
+    pub(super) fn take_bound(&self, cx: &mut Context) -> Option<usize> {
+        let server = self.attempt.server.as_ref().filter(|_| self.is_own())?;
+        cx.servers.take_bound(self.owner.key, server.id)
     }
 
     /// Gives the lease back: the next request in the queue is called.

@@ -10,7 +10,6 @@ use crate::data::context::Context;
 use crate::data::download::{Downloaded, ResponseContext};
 use crate::data::failure::Failure;
 use crate::data::server_pool::ServerConnection;
-use crate::data::shared::Shared;
 use crate::http1::forward::Edits;
 use crate::http1::reason::Reason;
 use crate::policy::retry::Phase;
@@ -148,7 +147,7 @@ impl Exchange {
         client: &mut Client,
         cx: &mut Context,
     ) -> Result<ControlFlow<Relayed, usize>, Failure> {
-        let Context { shared, servers, scratch, now, .. } = cx;
+        let Context { servers, scratch, now, .. } = cx;
         let Some(connection) = servers.get_mut(key) else { return Err(Failure::RESET) };
         let begun = self.download.has_begun();
         let sent = self.upload.advance(client, &mut connection.stream, scratch, begun, *now)?;
@@ -156,7 +155,7 @@ impl Exchange {
             return match (self.upload.is_broken(), connection.reused) {
                 (true, true) => Err(Failure::UNSENT),
                 (true, false) if connection.stream.tls_trouble().is_some() => {
-                    connection.log_tls_trouble(shared, *now);
+                    connection.log_tls_trouble(*now);
                     Err(Failure::TLS)
                 }
                 (true, false) => Ok(ControlFlow::Break(Relayed::NotConnected)),
@@ -196,7 +195,7 @@ impl Exchange {
         let is_end_known = self.guards.held.is_none() || self.is_request_received();
         let may_keep = self.meta.keep_alive && is_end_known && cx.keeps_connections(self.meta.listener);
         let (stream_end, retries_on) = (self.stream_end(cx), self.retries_on());
-        let Context { shared, servers, scratch, now, date, .. } = cx;
+        let Context { servers, scratch, now, date, .. } = cx;
         let Some(connection) = servers.get_mut(key) else { return Err(Failure::RESET) };
         let (live, server) = (&self.view.live, connection.server.name.as_str());
         let guard = live.guard(self.matched.as_ref().map(|matched| matched.index));
@@ -238,7 +237,7 @@ impl Exchange {
             reused: connection.reused,
         };
         let downloaded = self.download.advance(client, &mut connection.stream, scratch, &context, *now);
-        downloaded.map_err(|failure| explained(failure, connection, shared, *now))
+        downloaded.map_err(|failure| explained(failure, connection, *now))
     }
 
     /// The server is done with; what is left of its response goes to the client.
@@ -264,13 +263,13 @@ impl Exchange {
 }
 
 /// What a connection that ended before the response says of its server.
-fn explained(failure: Failure, connection: &ServerConnection, shared: &Shared, now: Moment) -> Failure {
+fn explained(failure: Failure, connection: &ServerConnection, now: Moment) -> Failure {
     match failure {
         // A pooled connection that died before a byte of the response: the race of reuse, not the server's fault.
         Failure::RESET if connection.reused => Failure { phase: Phase::Reuse, ..failure },
         // With TLS 1.3 a server rejects our certificate only after our side of the handshake.
         Failure::RESET if connection.stream.tls_trouble().is_some() => {
-            connection.log_tls_trouble(shared, now);
+            connection.log_tls_trouble(now);
             Failure { reason: Reason::TlsFailed, ..failure }
         }
         failure => failure,

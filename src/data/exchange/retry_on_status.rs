@@ -12,8 +12,7 @@ impl Exchange {
     /// pass is decided by its response, and a copy has no client.
     pub(super) fn retries_on(&self) -> Option<Statuses> {
         let statuses = self.retry_rules().on_status?;
-        let is_own = self.guards.held.is_none() && !self.is_copy();
-        let may = is_own && self.meta.idempotent && self.upload.is_buffered();
+        let may = self.is_own() && self.meta.idempotent && self.upload.is_buffered();
         may.then_some(statuses)
     }
 

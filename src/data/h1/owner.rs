@@ -15,7 +15,7 @@ impl Connection {
         match &mut self.phase {
             Phase::Exchange(exchange) => exchange.attach(self.owner, connection),
             Phase::Tunnel(tunnel) => tunnel.connection = connection.unwrap_or(usize::MAX),
-            _ => {}
+            _ => connection.into_iter().for_each(|bound| cx.servers.bind(bound, key, &cx.poller)),
         }
     }
 
@@ -27,7 +27,12 @@ impl Connection {
             Phase::Tunnel(tunnel) => Some(tunnel.connection),
             _ => None,
         };
-        self.moving = connection.and_then(|connection| cx.servers.detach(connection, &cx.poller));
+        // One goes with it: that of its exchange, or else the one that is bound to it.
+        let bound = cx.servers.detach_bound(self.owner.key, &cx.poller);
+        self.moving = match connection {
+            Some(connection) => cx.servers.detach(connection, &cx.poller),
+            None => bound,
+        };
         let token = self.client.stream.token();
         self.client.stream.unwatch(&cx.poller, token);
         true

@@ -61,7 +61,7 @@ pub struct Access {
     pub satisfy: Satisfy,
 }
 
-/// `satisfy`: what lets a client in, where there are lists and passwords.
+/// `satisfy`: what lets a client in, where there are lists and logins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Satisfy {
     /// Its address and its password.
@@ -165,9 +165,10 @@ pub(super) fn read(s: &mut Section<'_, '_>, folder: &Path, pools: &[&str], above
     let (allow, deny) = (given(allow, &above.access.allow), given(deny, &above.access.deny));
     warn_of_a_closed_door(s, &allow, &deny);
     let auth = given(auth, &above.basic_auth);
+    let forward = given(forward, &above.forward_auth);
     let is_either = s.has("satisfy") && satisfy == Satisfy::Any;
-    if is_either && (auth.is_none() || allow.is_none() && deny.is_none()) {
-        let advice = "has no effect without addresses and passwords to choose from; write \"allow\": [ \"10.0.0.0/8\" ] and \"basic_auth\" beside it";
+    if is_either && (auth.is_none() && forward.is_none() || allow.is_none() && deny.is_none()) {
+        let advice = "has no effect without addresses and a login to choose from; write \"allow\": [ \"10.0.0.0/8\" ] and \"basic_auth\" or \"forward_auth\" beside it";
         s.warn("satisfy", advice.to_owned());
     }
     Guards {
@@ -175,7 +176,7 @@ pub(super) fn read(s: &mut Section<'_, '_>, folder: &Path, pools: &[&str], above
         rate_limit: given(rate, &above.rate_limit),
         concurrency_limit: given(concurrency, &above.concurrency_limit),
         basic_auth: auth,
-        forward_auth: given(forward, &above.forward_auth),
+        forward_auth: forward,
         error_pages: given(pages, &above.error_pages),
         compression: given(compression, &above.compression),
     }
