@@ -60,7 +60,7 @@ impl Carried {
     fn ask(&self, listener: &str, line: &str, host: &str, headers: &str) -> Answer {
         let request = format!("{line} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n");
         let head = match listener {
-            "https" => {
+            "https" | "federation" => {
                 let port = port_of(&self.balancer, listener);
                 let mut client = TlsClient::connect(port, self.authority.client(), "example.com").unwrap();
                 String::from_utf8_lossy(&client.send(request).response()).into_owned()
@@ -98,7 +98,7 @@ impl Carried {
             assert_eq!(seen.fields.one("Host"), *host, "{line} {headers}");
             assert_eq!(seen.fields.one("X-Forwarded-Host"), *host, "{line} {headers}");
             assert_eq!(seen.fields.one("X-Forwarded-For"), "127.0.0.1");
-            let scheme = if listener == "https" { "https" } else { "http" };
+            let scheme = if matches!(listener, "https" | "federation") { "https" } else { "http" };
             assert_eq!(seen.fields.one("X-Forwarded-Proto"), scheme);
         }
     }
@@ -578,4 +578,94 @@ fn applications_get_what_they_ask_for() {
             (host, "GET /", "X-Canary: always\r\n", "10.0.0.72:8080", "/"),
         ],
     );
+}
+
+#[test]
+fn applications_at_home_get_what_they_ask_for() {
+    const GUIDE: &str = "applications.md";
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n";
+    let home = Carried::over(GUIDE, "Several at home, each under its own name");
+    let vault = "vault.example.com";
+    home.check(
+        "https",
+        &[
+            ("git.example.com", "GET /a/src/b%2Fc", "", "127.0.0.1:3000", "/a/src/b%2Fc"),
+            ("films.example.com", "GET /socket?api_key=1", upgrade, "127.0.0.1:8096", "/socket?api_key=1"),
+            (vault, "GET /notifications/hub", upgrade, "127.0.0.1:8222", "/notifications/hub"),
+            (
+                "photos.example.com",
+                "POST /api/assets",
+                "Content-Length: 0\r\n",
+                "127.0.0.1:2283",
+                "/api/assets",
+            ),
+            ("stats.example.com", "GET /live/websocket", upgrade, "127.0.0.1:8000", "/live/websocket"),
+            ("paper.example.com", "GET /ws/status/", upgrade, "127.0.0.1:8010", "/ws/status/"),
+        ],
+    );
+    let seen = home.sees("127.0.0.1:8222", "https", "GET /", vault, "X-Real-IP: 10.9.9.9\r\n");
+    assert_eq!(seen.fields.all("X-Real-IP"), ["127.0.0.1"]);
+    home.answers(
+        "https",
+        &[(vault, "GET /admin", "", 404, None), (vault, "GET /admin/users", "", 404, None)],
+    );
+    home.answers("http", &[(vault, "GET /a", "", 301, Some("https://vault.example.com/a"))]);
+    for status in [200, 200, 200, 200, 200, 429] {
+        let login = "POST /identity/connect/token";
+        home.answers("https", &[(vault, login, "Content-Length: 0\r\n", status, None)]);
+    }
+
+    let social = Carried::over(GUIDE, "Mastodon");
+    let host = "social.example.com";
+    social.check(
+        "default",
+        &[
+            (
+                host,
+                "GET /api/v1/streaming?stream=user",
+                upgrade,
+                "10.0.0.81:4000",
+                "/api/v1/streaming?stream=user",
+            ),
+            (host, "GET /@ann", "", "10.0.0.81:3000", "/@ann"),
+        ],
+    );
+
+    let matrix = Carried::over(GUIDE, "Matrix (Synapse)");
+    let (host, alias) = ("matrix.example.com", "/_matrix/client/v3/directory/room/%23a%2Fb:example.com");
+    for listener in ["https", "federation"] {
+        matrix.check(listener, &[(host, &format!("GET {alias}"), "", "10.0.0.85:8008", alias)]);
+    }
+    matrix.answers(
+        "https",
+        &[(host, "GET /_synapse/admin/v1/users", "", 404, None), (host, "GET /", "", 404, None)],
+    );
+    let answer = matrix.ask("https", "GET /.well-known/matrix/client", "example.com", "");
+    assert_eq!(answer.field("Access-Control-Allow-Origin"), Some("*"));
+
+    let forum = Carried::over(GUIDE, "Discourse");
+    let socket = "unix:/var/discourse/shared/standalone/nginx.http.sock";
+    forum.check(
+        "default",
+        &[(
+            "forum.example.com",
+            "POST /message-bus/1/poll",
+            "Content-Length: 0\r\n",
+            socket,
+            "/message-bus/1/poll",
+        )],
+    );
+
+    let app = Carried::over(GUIDE, "authentik in front of an application");
+    let host = "app.example.com";
+    let allowed = "X-Reply: X-Authentik-Username: ann\r\nX-Authentik-Username: forged\r\n";
+    let seen = app.sees("10.0.0.92:8080", "default", "GET /a?b", host, allowed);
+    assert_eq!(seen.fields.all("X-Authentik-Username"), ["ann"]);
+    let asked = app.servers["10.0.0.91:9000"].requests().pop().unwrap();
+    assert_eq!(asked.target(), "/outpost.goauthentik.io/auth/caddy");
+    assert_eq!(asked.fields.one("X-Forwarded-Uri"), "/a?b");
+    let to_login = "X-Status: 302\r\nX-Reply: Location: https://sso.example.com/login\r\n";
+    app.answers("default", &[(host, "GET /a", to_login, 302, Some("https://sso.example.com/login"))]);
+    let start = "/outpost.goauthentik.io/start?rd=x";
+    app.check("default", &[(host, &format!("GET {start}"), "", "10.0.0.91:9000", start)]);
 }

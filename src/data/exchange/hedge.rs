@@ -85,7 +85,9 @@ impl Exchange {
     fn begin_second_attempt(&mut self, cx: &mut Context) -> bool {
         self.tries.is_hedge_spent = true;
         // On another connection its user would have to log in again.
-        if self.meta.authenticates_connection || self.attempt.connection.is_some_and(|key| cx.servers.is_bound(key)) {
+        if self.meta.authenticates_connection
+            || self.attempt.connection.is_some_and(|key| cx.servers.is_bound(key))
+        {
             return false;
         }
         let Some((rules, estimate)) = self.hedging() else { return false };

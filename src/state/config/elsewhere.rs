@@ -150,6 +150,12 @@ const TOP: Table = &[
         ],
         ROUTES,
     ),
+    (
+        &["providers", "provider"],
+        "this file has the routes and pools, and may include others, which are read again when they change; write\n\
+         \x20 \"include\": \"conf.d\",\n\
+         \x20 \"watch\": true",
+    ),
     (PORTS, PORT),
     (MANY_PORTS, LISTENERS),
     (CERTIFICATES, TLS),
@@ -441,6 +447,8 @@ mod tests {
 
     /// Each example of a table, put where it says, is valid.
     fn check_examples(table: Table, around: impl Fn(&str) -> String) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("conf.d")).unwrap();
         for (keys, advice) in table {
             let example = advice.split_once("write\n").unwrap_or_else(|| panic!("{keys:?} has no example")).1;
             assert!((2..=3).contains(&example.lines().count()), "{example}");
@@ -464,7 +472,7 @@ mod tests {
             if example.contains("\"pool\": \"api\"") && !example.contains("\"pools\"") {
                 text = text.replacen('{', "{ \"pools\": { \"api\": {} },", 1);
             }
-            if let Err(faults) = parse(&text, Path::new("")) {
+            if let Err(faults) = parse(&text, folder.path()) {
                 panic!("{keys:?}: {}\n{text}", faults[0]);
             }
         }

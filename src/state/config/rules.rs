@@ -156,6 +156,9 @@ pub(super) fn port(node: &Node) -> Read<u16> {
         Value::Text(text) if text.starts_with("unix:") => {
             Err(format!("{node} is a Unix socket; write {{ \"port\": {node} }} into load_balancer.listeners"))
         }
+        Value::Text(text) if text.split_once(' ').is_some_and(|(port, _)| port.parse::<u16>().is_ok()) => {
+            Err(format!("{node} is more than a port; write the number alone, and TLS as \"tls\""))
+        }
         Value::Text(_) => {
             Err(format!("{node} is not a valid port; write 0 to 65535, as in \"8000\" or 8000"))
         }

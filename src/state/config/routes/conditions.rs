@@ -180,6 +180,17 @@ fn check_normalised(plain: &str) -> Result<(), String> {
     }
 }
 
+/// A path with a word for its kind before it, as it is written here.
+fn without_kind(text: &str) -> Option<String> {
+    let (kind, rest) = text.split_once(':')?;
+    match (kind, rest.trim()) {
+        ("prefix", path) => Some(format!("{}/*", path.trim_end_matches(['/', '*']))),
+        ("regexp" | "regex" | "re", path) => Some(format!("~{path}")),
+        ("exact", path) => Some(path.to_owned()),
+        _ => None,
+    }
+}
+
 /// What other programs write in place of a path.
 fn foreign_path(text: &str) -> Option<String> {
     if let Some(inside) = in_call(text) {
@@ -208,6 +219,9 @@ fn foreign_path(text: &str) -> Option<String> {
     }
     if text.starts_with('~') {
         return None;
+    }
+    if let Some(path) = without_kind(text) {
+        return Some(format!("has a word for its kind; write {path:?}"));
     }
     Some(match text {
         "" | "*" => "is any path; leave \"path\" out for that, or write \"/*\"".to_owned(),

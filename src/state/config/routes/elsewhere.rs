@@ -16,7 +16,6 @@ const KEYS: &[(&[&str], &str)] = &[
             "url",
             "regex",
             "path_regexp",
-            "handle",
             "handle_path",
         ],
         "write \"path\": \"/exact\", \"/prefix/*\" or \"~^/expression$\"",
@@ -50,6 +49,10 @@ const KEYS: &[(&[&str], &str)] = &[
             "proxy",
         ],
         "write \"pool\": the name of one in \"pools\", or leave it out for \"servers\"",
+    ),
+    (
+        &["handle", "handlers", "actions", "action"],
+        "write what is done as a key of the route, \"pool\", \"redirect\" or \"respond\", beside \"path\"",
     ),
     (
         &["weighted_clusters", "weighted", "split_clients", "canary", "weights", "traffic_split"],
@@ -94,6 +97,7 @@ const KEYS: &[(&[&str], &str)] = &[
         &[
             "proxy_set_header",
             "header_up",
+            "headers_up",
             "customRequestHeaders",
             "request_headers_to_add",
             "set_header",
@@ -105,6 +109,7 @@ const KEYS: &[(&[&str], &str)] = &[
         &[
             "add_header",
             "header_down",
+            "headers_down",
             "customResponseHeaders",
             "response_headers_to_add",
             "response_header",
