@@ -21,6 +21,7 @@ mod rates;
 mod recent;
 mod requests;
 mod response;
+mod routes;
 mod server_status;
 mod servers;
 mod sessions;

@@ -141,6 +141,8 @@ fn a_client_that_offers_http_2_alone_is_told_so() {
     for (offered, spoken) in [
         (&["h2"][..], Err("NoApplicationProtocol")),
         (&["h2", "http/1.1"], Ok(Some(&b"http/1.1"[..]))),
+        // As `curl --http1.0` does.
+        (&["http/1.0"], Ok(Some(&b"http/1.0"[..]))),
         (&[], Ok(None)),
     ] {
         let mut config = authority.client();

@@ -3,7 +3,7 @@
 use super::View;
 use super::guard;
 use super::intake::{Call, decoded};
-use super::{dashboard, decisions, metrics, names, recent, requests, server_status, servers, status};
+use super::{dashboard, decisions, metrics, names, recent, requests, routes, server_status, servers, status};
 use crate::base::ids::PoolId;
 use crate::base::time;
 use crate::front::Response;
@@ -17,6 +17,7 @@ use tiny_http::Method;
 
 const SERVERS: &str = "/api/v1/servers";
 const POOLS: &str = "/api/v1/pools";
+const ROUTES: &str = "/api/v1/routes";
 /// The path of upgrades.
 pub(super) const UPGRADE: &str = "/api/v1/upgrade";
 
@@ -43,6 +44,7 @@ DELETE  /api/v1/changes          undoes it
 POST    /api/v1/reload           reads the configuration again: what changed, or what is wrong with it; GET: what would change
 POST    /api/v1/upgrade          replaces the program, with the same sockets; GET: how far it got
 GET     /api/v1/pools            all pools
+GET     /api/v1/routes           all routes, and what was counted of their requests
 *       /api/v1/pools/{pool}/servers[/{name}]   the paths above are for servers of the default pool; these for any pool
 
 Changes need Content-Type: application/json.
@@ -65,6 +67,7 @@ enum Place {
     Decisions,
     NextDecisions,
     Pools,
+    Routes,
     /// Of this pool; `None` is all pools for a list, and the default pool for a change.
     Servers(Option<String>),
     /// Of this pool, by its name.
@@ -128,6 +131,7 @@ fn act(view: &View, call: &Call, place: Place) -> Response {
         (Place::Decisions, _) => decisions::last(view, call),
         (Place::NextDecisions, _) => decisions::next(view, call),
         (Place::Pools, _) => Response::json(200, &json!({ "pools": status::pools(view) })),
+        (Place::Routes, _) => Response::json(200, &json!({ "routes": routes::routes(view) })),
         (Place::Servers(None), Method::Post) => servers::add(view, call, PoolId::default()),
         (Place::Servers(None), _) => listed(view, None),
         (Place::Servers(Some(pool)), method) => match (view.live().config.pool_named(&pool), method) {
@@ -198,6 +202,7 @@ fn place(path: &str) -> Result<Place, (u16, &'static str)> {
         "/api/v1/decisions/next" => Ok(Place::NextDecisions),
         SERVERS => Ok(Place::Servers(None)),
         POOLS => Ok(Place::Pools),
+        ROUTES => Ok(Place::Routes),
         _ => {
             let segments: Vec<&str> = path.split('/').collect();
             let part = |at: usize| decoded(segments[at]).ok_or((400, NOT_ENCODED));

@@ -124,15 +124,15 @@ struct Connections {
 }
 
 #[derive(Debug, Serialize)]
-struct Bytes {
+pub(super) struct Bytes {
     #[serde(rename = "in")]
-    received: u64,
+    pub(super) received: u64,
     #[serde(rename = "out")]
-    sent: u64,
+    pub(super) sent: u64,
 }
 
 #[derive(Debug, Serialize)]
-struct Quantiles {
+pub(super) struct Quantiles {
     p50: f64,
     p90: f64,
     p99: f64,
@@ -247,7 +247,7 @@ pub(super) fn unix_rfc3339(unix_seconds: u64) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
 }
 
-fn quantiles(counts: &Counts) -> Quantiles {
+pub(super) fn quantiles(counts: &Counts) -> Quantiles {
     let ms = |share| counts.quantile_us(share) as f64 / 1000.0;
     Quantiles { p50: ms(0.5), p90: ms(0.9), p99: ms(0.99) }
 }

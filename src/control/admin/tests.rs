@@ -21,6 +21,7 @@ use crate::state::history::Load;
 use crate::state::reload::{Reload, Reloaded};
 use crate::state::server::Check;
 use crate::state::stats::{Counter, Outcome};
+use crate::state::traffic::Ended;
 use crate::state::workers::{Gauges, RequestInfo, Workers};
 use parking_lot::Mutex;
 use serde_json::{Value, json};

@@ -62,20 +62,7 @@ impl Exchange {
         let mut note = self.choice.recorded.map(|_| Note::of(algorithm()));
         let chosen = match is_behind {
             true => Chosen::Full,
-            false => {
-                if let Some(lease) = self.bound_lease(cx) {
-                    return Chosen::Server(lease);
-                }
-                let (key, session) = (self.key_for_choice(), self.session_tag());
-                let behind = self.waiting_behind();
-                let could_not_connect = self.tries.last.is_some_and(|last| last.phase == Phase::Connect);
-                let asked =
-                    Asked { key, session, is_long_lived: self.meta.upgrade, behind, could_not_connect };
-                let tried = &self.tries.servers;
-                let chosen = upstream::choose(cx, &self.view, self.pool, asked, tried, note.as_mut());
-                self.note_choice(matches!(chosen, Chosen::Later));
-                chosen
-            }
+            false => self.choose_now(note.as_mut(), cx),
         };
         // What waits chooses again and again; that it waits is told once.
         let goes_on_waiting =
@@ -83,6 +70,21 @@ impl Exchange {
         if let Some(note) = note.filter(|_| !goes_on_waiting) {
             self.keep_decision(note, &chosen, cx);
         }
+        chosen
+    }
+
+    /// The server whose connection is its client's, or the one that its pool chooses.
+    fn choose_now(&mut self, mut note: Option<&mut Note>, cx: &mut Context) -> Chosen {
+        if let Some(lease) = self.bound_lease(cx) {
+            note.iter_mut().for_each(|note| note.session(lease.server(), cx.now));
+            return Chosen::Server(lease);
+        }
+        let (key, session) = (self.key_for_choice(), self.session_tag());
+        let behind = self.waiting_behind();
+        let could_not_connect = self.tries.last.is_some_and(|last| last.phase == Phase::Connect);
+        let asked = Asked { key, session, is_long_lived: self.meta.upgrade, behind, could_not_connect };
+        let chosen = upstream::choose(cx, &self.view, self.pool, asked, &self.tries.servers, note);
+        self.note_choice(matches!(chosen, Chosen::Later));
         chosen
     }
 

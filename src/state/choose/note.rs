@@ -210,7 +210,7 @@ impl Note {
     }
 
     /// Notes that the request went to the server of its session.
-    pub(super) fn session(&mut self, server: &Server, now: Moment) {
+    pub fn session(&mut self, server: &Server, now: Moment) {
         let seen = server.candidate(Slot(0), now);
         self.candidates = vec![Considered { id: server.id, server: server.name.clone(), seen }];
         let server = server.name.clone();

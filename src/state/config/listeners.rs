@@ -142,7 +142,9 @@ fn tls(s: &mut Section<'_, '_>, folder: &Path) -> TlsToClients {
         certificates,
         min_version: s.get("min_version", TlsVersion::Tls12, version),
         client_auth: of_all,
-        alpn: s.values("alpn", protocol).unwrap_or_else(|| vec!["http/1.1".to_owned()]),
+        alpn: s
+            .values("alpn", protocol)
+            .unwrap_or_else(|| ["http/1.1", "http/1.0"].map(str::to_owned).to_vec()),
         refuses_unknown_names: s
             .get("unknown_name", false, |node| rules::word(node, &[("default", false), ("refuse", true)])),
         handshake_timeout: s.maybe("handshake_timeout", None, rules::duration(HANDSHAKE)),

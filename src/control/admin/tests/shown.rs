@@ -17,6 +17,29 @@ fn the_plain_pages_response() {
 }
 
 #[test]
+fn each_route_has_its_counts() {
+    let fixture = Fixture::of(
+        r#"{"routes":[{"name":"api","path":"/api/*"},{"name":"old","path":"/old","redirect":{"target":"/new"}},
+            {"name":"try","path":"/try","split":{"pools":{"default":90,"beta":10}}},{"name":"ok","path":"/ok","respond":{}}],
+            "pools":{"beta":{}}}"#,
+    );
+    let live = fixture.table.live();
+    let api = &live.routes.list()[0].traffic;
+    api.begins(0);
+    api.begins(0);
+    api.ends(0, &Ended { status: Some(503), reason: Some(Reason::NoServer), sent: 7, ..Ended::default() });
+    let routes = fixture.get("/api/v1/routes").json()["routes"].clone();
+    let shown = |at: usize| json!(["name", "action", "pools"].map(|key| routes[at][key].clone()));
+    assert_eq!(shown(0), json!(["api", "pool", ["default"]]));
+    assert_eq!(shown(1), json!(["old", "redirect", []]));
+    assert_eq!(shown(2), json!(["try", "split", ["default", "beta"]]));
+    assert_eq!(shown(3), json!(["ok", "respond", []]));
+    let counted = ["requests", "in_flight", "rejections", "bytes"].map(|key| routes[0][key].clone());
+    assert_eq!(json!(counted), json!([2, 1, {"no_server": 1}, {"in": 0, "out": 7}]));
+    assert_eq!(routes[0]["responses"]["5xx"], 1);
+}
+
+#[test]
 fn the_status_tells_everything() {
     let fixture = Fixture::new();
     let a = fixture.table.find("a").unwrap();
