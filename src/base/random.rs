@@ -18,11 +18,13 @@ impl Random {
     }
 
     /// Any number.
+    #[inline]
     pub fn number(&mut self) -> u64 {
         self.0.u64(..)
     }
 
     /// A number from 0 up to, not including, `bound`; 0 when `bound` is 0.
+    #[inline]
     pub fn below(&mut self, bound: usize) -> usize {
         if bound == 0 { 0 } else { self.0.usize(..bound) }
     }

@@ -100,7 +100,6 @@ impl Server {
     }
 
     /// Whether it has reached its limit of requests in flight.
-    #[inline]
     pub fn is_full(&self) -> bool {
         let is_full = self.most_now().is_some_and(|most| self.in_flight() >= most);
         if is_full && let Some(auto) = self.auto_limit() {
