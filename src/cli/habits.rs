@@ -41,6 +41,10 @@ const WORDS: &[(&[&str], &str)] = &[
         &["init", "new", "create"],
         "`{} run --listen :8080 --to HOST:PORT --print-config` prints a configuration to begin with",
     ),
+    (
+        &["--listen", "--to", "--port", "-p", "--tls-cert", "--tls-key"],
+        "`{} run --listen :8080 --to HOST:PORT` runs a balancer without a file; other commands find it in the configuration (-c)",
+    ),
     (&["bench", "benchmark", "load"], "`{} loadtest` sends many requests and measures the responses"),
     // Below `config`.
     (
@@ -99,6 +103,7 @@ mod tests {
         check("-s reload", "there is no option -s: ");
         check("run --user nobody", "there is no option --user: ");
         check("-T", "there is no option -T: ");
+        check("--listen :80 --to a:1", " run --listen :8080 --to HOST:PORT` runs");
         check("nothing", "");
         check("--nothing", "");
     }

@@ -74,7 +74,8 @@ fn processes_of(wanted: &Instance) -> Vec<u32> {
 /// The configuration file with which a process runs as a balancer.
 fn file_of(pid: u32) -> Option<PathBuf> {
     let process = Path::new("/proc").join(pid.to_string());
-    if pid == std::process::id() || fs::read_to_string(process.join("comm")).ok()?.trim_end() != "evenkeel" {
+    let (name, own) = (program_of(&process), program_of(Path::new("/proc/self")));
+    if pid == std::process::id() || !name.is_some_and(|name| is_evenkeel(&name, own.as_deref())) {
         return None;
     }
     let line = fs::read_to_string(process.join("cmdline")).ok()?;
@@ -87,6 +88,17 @@ fn file_of(pid: u32) -> Option<PathBuf> {
     };
     let file = named.or(arguments.config).unwrap_or(FILE.into());
     Some(fs::read_link(process.join("cwd")).ok()?.join(file))
+}
+
+/// The name of the file that a process runs, as the kernel keeps it.
+fn program_of(process: &Path) -> Option<String> {
+    Some(fs::read_to_string(process.join("comm")).ok()?.trim_end().to_owned())
+}
+
+/// Whether a program of this name may be a balancer: several versions on one machine have their version in the name, and a file
+/// that was renamed is called as this program is.
+fn is_evenkeel(name: &str, own: Option<&str>) -> bool {
+    name.starts_with("evenkeel") || Some(name) == own
 }
 
 /// The inodes of the sockets that a process has open.
@@ -143,6 +155,19 @@ mod tests {
         assert_eq!(unix_listener(&LINE.replace(" 00010000 ", " 00000000 ")), None, "a connection");
         assert_eq!(unix_listener(&LINE.replace("/run", "@/run")), None, "a name without a file");
         assert_eq!(unix_listener("Num       RefCount Protocol Flags    Type St Inode Path"), None);
+    }
+
+    #[test]
+    fn a_balancer_is_known_by_its_name_or_by_ours() {
+        for (name, own, expected) in [
+            ("evenkeel", "evenkeel", true),
+            ("evenkeel-0.2", "evenkeel", true),
+            ("balancer", "balancer", true),
+            ("balancer", "evenkeel", false),
+            ("nginx", "evenkeel", false),
+        ] {
+            assert_eq!(is_evenkeel(name, Some(own)), expected, "{name}, {own}");
+        }
     }
 
     #[test]

@@ -21,15 +21,29 @@ const WARN_AGAIN: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub struct Watcher {
     table: Arc<Table>,
-    /// By file and name, when.
-    warned: HashMap<(PathBuf, String), Moment>,
+    /// By file and name.
+    warned: HashMap<(PathBuf, String), Warned>,
     stop: Receiver<()>,
+}
+
+/// The last warning of something.
+#[derive(Debug)]
+struct Warned {
+    at: Moment,
+    /// It said that it has expired, or something else that does not change with time.
+    is_final: bool,
 }
 
 /// Stops the thread when it is dropped.
 #[derive(Debug)]
 pub struct Handle {
     _stop: Sender<()>,
+}
+
+impl Warned {
+    fn is_due_again(&self, is_final: bool, now: Moment) -> bool {
+        now.since(self.at) >= WARN_AGAIN || is_final && !self.is_final
+    }
 }
 
 impl Watcher {
@@ -83,7 +97,7 @@ impl Watcher {
                     (PathBuf::from(doubt.key), doubt.advice.clone()),
                     &place,
                     &doubt.advice,
-                    now,
+                    (true, now),
                 );
             }
         }
@@ -114,14 +128,22 @@ impl Watcher {
             Some((list_warning(&expiry, &warning, whose), expiry))
         });
         for (warning, expiry) in of_certificates.chain(of_lists) {
-            self.warn_once_a_day((expiry.file, expiry.name), place, &warning, now);
+            let is_final = has_expired(&expiry, unix_now);
+            self.warn_once_a_day((expiry.file, expiry.name), place, &warning, (is_final, now));
         }
     }
 
-    fn warn_once_a_day(&mut self, about: (PathBuf, String), place: &str, warning: &str, now: Moment) {
-        if self.warned.get(&about).is_none_or(|told| now.since(*told) >= WARN_AGAIN) {
+    /// Warns, unless the same was said within a day. That something has expired is said at once: the clock may have been set.
+    fn warn_once_a_day(
+        &mut self,
+        about: (PathBuf, String),
+        place: &str,
+        warning: &str,
+        (is_final, now): (bool, Moment),
+    ) {
+        if self.warned.get(&about).is_none_or(|told| told.is_due_again(is_final, now)) {
             log::warn!("{place}: {warning}");
-            self.warned.insert(about, now);
+            self.warned.insert(about, Warned { at: now, is_final });
         }
     }
 }
@@ -134,12 +156,16 @@ fn list_warning(expiry: &Expiry, warning: &str, whose: &str) -> String {
     )
 }
 
+fn has_expired(expiry: &Expiry, now: i64) -> bool {
+    expiry.not_after < now
+}
+
 /// What to say of something that is about to expire. `now` is in seconds since 1970.
 pub fn warning(expiry: &Expiry, now: i64) -> Option<String> {
     match expiry.not_after.saturating_sub(now) {
-        ..0 => Some("has expired".to_owned()),
+        _ if has_expired(expiry, now) => Some("has expired".to_owned()),
         left if left >= expiry.warn_before => None,
-        0..DAY => Some("expires within a day".to_owned()),
+        ..DAY => Some("expires within a day".to_owned()),
         left => Some(format!("expires in {} days", left / DAY)),
     }
 }
@@ -147,6 +173,23 @@ pub fn warning(expiry: &Expiry, now: i64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_warning_comes_once_a_day_and_at_once_when_something_has_expired() {
+        let start = time::now();
+        for (was_final, is_final, after_s, expected) in [
+            (false, false, 3600, false),
+            (false, true, 2, true),
+            (true, true, 3600, false),
+            (true, false, 3600, false),
+            (false, false, 24 * 3600, true),
+            (true, true, 24 * 3600, true),
+        ] {
+            let warned = Warned { at: start, is_final: was_final };
+            let is_due = warned.is_due_again(is_final, start.after(Duration::from_secs(after_s)));
+            assert_eq!(is_due, expected, "{was_final}, {is_final}, {after_s} s");
+        }
+    }
 
     #[test]
     fn a_warning_comes_14_days_before() {

@@ -17,6 +17,8 @@ const LIMIT: u64 = 20;
 const COUNT_MAX: u64 = KEPT_MAX as u64;
 /// The longest id or header that is asked for, in bytes.
 const TEXT_MAX: usize = 200;
+/// Names of pools in a rejection.
+const NAMES_MAX: usize = 20;
 
 /// What was asked for, and from which decision on it is to be looked for.
 #[derive(Debug, Serialize)]
@@ -38,11 +40,42 @@ pub(super) fn last(view: &View, call: &Call) -> Response {
                 decisions: decisions.into_iter().map(shown).collect(),
             })
         }
-        Err(sentence) => call.reject(400, sentence),
+        Err((status, sentence)) => call.reject(status, sentence),
     }
 }
 
-fn found(view: &View, call: &Call) -> Result<Vec<Decision>, String> {
+fn found(view: &View, call: &Call) -> Result<Vec<Decision>, (u16, String)> {
+    let found = matching(view, call).map_err(|sentence| (400, sentence))?;
+    // Decisions of pools and servers that have gone are still recorded.
+    if found.is_empty() {
+        known(view, call)?;
+    }
+    Ok(found)
+}
+
+/// Checks that there are the pool and the server that a query names.
+fn known(view: &View, call: &Call) -> Result<(), (u16, String)> {
+    let text = |name| call.text(name).map_err(|sentence| (400, sentence));
+    if let Some(name) = text("pool")? {
+        view.live().config.pool_named(&name).ok_or_else(|| no_pool(view, &name))?;
+    }
+    if let Some(name) = text("server")? {
+        let is_there = view.table.snapshot().servers.iter().any(|server| server.name == name);
+        if !is_there {
+            return Err((404, format!("There is no server named {name:?}.")));
+        }
+    }
+    Ok(())
+}
+
+fn no_pool(view: &View, name: &str) -> (u16, String) {
+    let live = view.live();
+    let names: Vec<&str> =
+        live.config.pool_ids().take(NAMES_MAX).map(|pool| live.config.pool_name(pool)).collect();
+    (404, format!("There is no pool named {name:?}. These are there: {}.", names.join(", ")))
+}
+
+fn matching(view: &View, call: &Call) -> Result<Vec<Decision>, String> {
     let (since, limit) = (call.number("since")?, call.number("limit")?);
     let limit = if call.has("limit") { limit } else { LIMIT };
     let [pool, server, request_id] = [call.text("pool")?, call.text("server")?, call.text("request_id")?];
@@ -85,7 +118,7 @@ fn wanted(view: &View, call: &Call) -> Result<(Wanted, u64), (u16, String)> {
     };
     let pool = text("pool")?.map(|name| {
         let pool = view.live().config.pool_named(&name);
-        pool.ok_or_else(|| (404, format!("There is no pool named {name:?}.")))
+        pool.ok_or_else(|| no_pool(view, &name))
     });
     let header = text("header")?.map(|header| {
         let (name, value) = header.split_once(':').ok_or_else(|| {

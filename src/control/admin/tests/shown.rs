@@ -141,12 +141,16 @@ fn decisions_are_found_by_pool_server_and_request() {
     check("", &["x", "y", "asked"]);
     check("?server=a", &["x", "asked"]);
     check("?request_id=%78", &["x"]);
-    check("?pool=api", &[]);
+    check("?pool=default&request_id=none", &[]);
     check("?limit=1", &["asked"]);
     check("?since=1&server=b", &["y"]);
     check("?asked=true", &["asked"]);
     fixture.get("/api/v1/decisions?limit=x").check(400, "whole number");
     fixture.get("/api/v1/decisions?pool=%zz").check(400, "percent-encoded");
+    fixture
+        .get("/api/v1/decisions?pool=nope")
+        .check(404, "There is no pool named \"nope\". These are there: default.");
+    fixture.get("/api/v1/decisions?server=nope").check(404, "There is no server named");
     let found = fixture.get("/api/v1/decisions?limit=1").json();
     let one = &found["decisions"][0];
     assert_eq!(
