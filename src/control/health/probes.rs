@@ -9,10 +9,30 @@ use crate::policy::fail_open::Got;
 use crate::policy::health::{Event, Health};
 use crate::state::address::Address;
 use crate::state::config::HealthCheck;
+use crate::state::events::Topic;
 use crate::state::server::{Check, Mode};
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The least time between two lines of the log about one server that stays down.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+/// What the log has said last of why a server is down, and when.
+#[derive(Debug, Default)]
+pub(super) struct Said(Option<(String, Moment)>);
+
+impl Said {
+    /// Whether a failed probe says something else of a server that was down before. That it goes down has a line of its own.
+    fn is_news(&mut self, outcome: &str, was_down: bool, now: Moment) -> bool {
+        let is_due = |(said, at): &(String, Moment)| said != outcome && now.since(*at) >= SAY_AGAIN;
+        let is_news = was_down && self.0.as_ref().is_some_and(is_due);
+        if is_news || !was_down || self.0.is_none() {
+            self.0 = Some((outcome.to_owned(), now));
+        }
+        is_news
+    }
+}
 
 impl Agent {
     pub(super) fn start_probe(&mut self, id: ServerId, at: Moment, now: Moment) {
@@ -131,6 +151,19 @@ impl Agent {
         }
     }
 
+    /// A server that was down when nothing listened may respond now, and still not as expected: its operator has to do something
+    /// else then. What a command prints may differ each time.
+    fn say_if_down_for_another_reason(&mut self, id: ServerId, judged: &Judged, now: Moment) {
+        let Some(watched) = self.watched.get_mut(&id).filter(|_| !judged.passed) else { return };
+        let was_down = watched.record.health == Health::Down;
+        let is_command = self.pools[watched.server.pool].check.probe.is_command();
+        if watched.said.is_news(&judged.outcome, was_down, now) && !is_command {
+            let (name, address) = (&watched.server.label, &watched.server.address);
+            let line = format!("server {name} ({address}) is still down: a probe failed {}", judged.detail);
+            self.events.log(Topic::Health, log::Level::Warn, line);
+        }
+    }
+
     /// Counts the probe.
     fn conclude_probe(&mut self, id: ServerId, judged: &Judged, got: Got, took: Duration, now: Moment) {
         let Some(watched) = self.watched.get_mut(&id) else { return };
@@ -141,6 +174,8 @@ impl Agent {
                 if outcome == "404" { "has no page for probes" } else { "does not serve the probe's page" };
             log::info!("server {name} is alive and {what}: {detail}; {key}.health_check.path is not set");
         }
+        self.say_if_down_for_another_reason(id, judged, now);
+        let Some(watched) = self.watched.get_mut(&id) else { return };
         let (outcome, passed) = (judged.outcome.clone(), judged.passed);
         let kind = self.pools[watched.server.pool].check.probe.name();
         watched.server.checked(Check { kind, unix_seconds: time::unix_seconds(), took, outcome, passed });
@@ -148,5 +183,29 @@ impl Agent {
         self.note_probe(id, if passed { None } else { Some(got) }, now);
         self.apply(id, event, &judged.detail, now);
         self.schedule_next_probe(id, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_stays_down_for_another_reason_is_told_again() {
+        let (mut said, start) = (Said::default(), time::now());
+        for (seconds, outcome, was_down, expected) in [
+            (0, "connection refused", false, false),
+            (2, "connection refused", true, false),
+            (4, "401", true, false),
+            (10, "401", true, true),
+            (30, "401", true, false),
+            (31, "503", true, true),
+            (32, "401", true, false),
+            (50, "timeout", false, false),
+            (60, "timeout", true, false),
+        ] {
+            let is_news = said.is_news(outcome, was_down, start.after(Duration::from_secs(seconds)));
+            assert_eq!(is_news, expected, "{outcome} after {seconds} s");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::agents::Asking;
 use super::fail_open::Told;
+use super::probes::Said;
 use super::{Agent, Kind, is_ejected, outliers};
 use crate::base::ids::{PoolId, ServerId};
 use crate::base::time::Moment;
@@ -82,6 +83,8 @@ pub(super) struct Watched {
     pub(super) report_method: &'static str,
     /// The log has said that this server has no health page.
     pub(super) pageless: bool,
+    /// What the log has said of its probes while it is down.
+    pub(super) said: Said,
     /// A probe got an expected status: the server has a health page.
     pub(super) has_page: bool,
     /// Its load reports are asked for.
@@ -115,6 +118,7 @@ impl Agent {
             failed: 0,
             report_method: "GET",
             pageless: false,
+            said: Said::default(),
             has_page: false,
             reports,
             asking: Asking::default(),
