@@ -16,6 +16,8 @@ fn is_in(object: &str, place: &str) -> bool {
     object == place || object.strip_suffix(place).is_some_and(|head| head.ends_with('.'))
 }
 
+const HTTP_1: &str =
+    "leave it out: HTTP/1.1 is spoken, which browsers and other clients of HTTP/2 fall back to";
 /// Objects, keys that other programs have in them, and what to write.
 const HINTS: &[(&str, &[&str], &str)] = &[
     (
@@ -50,6 +52,29 @@ const HINTS: &[(&str, &[&str], &str)] = &[
         "leave it out: redirects are not followed; write \"expect_status\": \"200-399\" to accept them",
     ),
     ("health_check", &["hostname", "host_header"], "write \"host\": \"app.internal\""),
+    (
+        "threadpool",
+        &["workers", "threads", "size", "count", "max_threads", "worker_processes"],
+        "write \"min_workers\": 1, \"max_workers\": 50; a worker serves many connections",
+    ),
+    ("", &["http2", "h2", "http3", "quic", "protocols"], HTTP_1),
+    ("load_balancer", &["http2", "h2", "http3", "quic", "protocols"], HTTP_1),
+    ("", &["cache", "proxy_cache", "proxy_cache_path"], "leave it out: responses are not cached"),
+    (
+        "",
+        &["root", "index", "try_files", "static", "file_server"],
+        "files are not served; write \"routes\": [ { \"path\": \"/*\", \"respond\": { \"file\": \"index.html\" } } ] for a single one",
+    ),
+    (
+        "",
+        &["acme", "auto_https", "letsencrypt", "certificatesResolvers", "email"],
+        "certificates are not fetched; name the files of an ACME client in the \"tls\" of a listener",
+    ),
+    (
+        "",
+        &["cors", "headers", "add_header", "proxy_set_header", "response_headers", "request_headers"],
+        "routes change headers; write \"routes\": [ { \"response_headers\": { \"set\": { \"X-Frame-Options\": \"DENY\" } } } ]",
+    ),
     ("admin", &["port", "listen", "address", "host"], "write \"bind\": \"127.0.0.1:9301\""),
     (
         "admin",
@@ -209,11 +234,7 @@ const HINTS: &[(&str, &[&str], &str)] = &[
         ],
         "leave it out: options of sockets are not set here; the length of the backlog is that of the kernel (net.core.somaxconn)",
     ),
-    (
-        "listeners[]",
-        &["http2", "h2", "http3", "quic", "protocol", "protocols", "mode"],
-        "leave it out: HTTP/1.1 is spoken, which browsers and other clients of HTTP/2 fall back to",
-    ),
+    ("listeners[]", &["http2", "h2", "http3", "quic", "protocol", "protocols", "mode"], HTTP_1),
     (
         "routes[]",
         &[
