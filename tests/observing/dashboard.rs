@@ -144,7 +144,7 @@ fn states_can_be_read_in_both_themes() {
 fn the_dashboard_asks_for_the_token_once() {
     let Some(mut browser) = chromium() else { return };
     let (origin, admin) = (Origin::responds("one"), Port::reserve());
-    let _balancer = balancer(&[&origin], &admin, json!({ "admin": { "token": "0123456789abcdef" } }));
+    let balancer = balancer(&[&origin], &admin, json!({ "admin": { "token": "0123456789abcdef" } }));
     browser.open(&format!("http://{}/dashboard", admin.address()));
     browser.wait("document.getElementById('dialog')?.open === true");
     assert_eq!(browser.value("document.querySelectorAll('.pool').length"), 0);
@@ -156,11 +156,19 @@ fn the_dashboard_asks_for_the_token_once() {
     };
     browser.value(&give("wrong-wrong-wrong"));
     browser.wait("!document.getElementById('dialog-fault').hidden");
+    let selected = "(field => field.selectionEnd - field.selectionStart)(document.activeElement)";
+    assert_eq!(browser.value(selected), "wrong-wrong-wrong".len(), "what is typed next replaces it");
     browser.value(&give("0123456789abcdef"));
     browser.wait("document.getElementById('live').textContent === 'live'");
     browser.call("Page.reload", json!({}));
     browser.wait("document.getElementById('live')?.textContent === 'live'");
     assert_eq!(browser.value("document.getElementById('dialog').open"), false);
+
+    // What is shown is marked as old once the balancer has gone.
+    assert_eq!(browser.value("document.body.className"), "");
+    drop(balancer);
+    browser.wait("document.body.className === 'stale'");
+    browser.wait("document.getElementById('live').textContent === 'no data'");
 }
 
 #[test]

@@ -450,6 +450,8 @@ function ask({ title, text, ok, name, type = "text", value = "", act }) {
     at("dialog-fault").hidden = !fault;
     put(at("dialog-fault"), fault ?? "");
     if (!fault) dialog.close();
+    // What is typed next replaces it.
+    else if (name) at("dialog-input").select();
   };
   if (!dialog.open) dialog.showModal();
   (name ? at("dialog-input") : at("dialog-cancel")).focus();
@@ -524,7 +526,7 @@ async function ask_token() {
   live("warn", "needs the token");
   await ask({
     title: "Token", ok: "Open", name: "admin.token", type: "password",
-    text: `${was_wrong ? "That was not the token. " : ""}The configuration of this balancer sets admin.token. It stays in this tab.`,
+    text: `${was_wrong ? "That was not the token. " : ""}This balancer has an admin.token. It is kept in this tab only, until the tab is closed.`,
     act: async (value) => {
       sessionStorage.setItem(TOKEN, value);
       const response = await call("api/v1/pools");
@@ -546,7 +548,8 @@ async function update() {
   }
   if (status.status !== 200) {
     live("bad", "no data");
-    complain(status.status === 0 ? "The balancer does not respond. The page tries again every second." : status.fault);
+    document.body.classList.add("stale");
+    complain(status.status === 0 ? "The balancer does not respond. What is shown is from before; the page tries again every second." : status.fault);
     return;
   }
   const { instance: { pid }, uptime_s } = status.json;
@@ -563,6 +566,7 @@ async function update() {
     seen.samples = [...seen.samples, ...history.json.samples].slice(-WINDOW_S);
   }
   complain(null);
+  document.body.classList.remove("stale");
   show_instance(status.json);
   show_cards(status.json);
   show_pools(status.json);
