@@ -225,7 +225,7 @@ fn every_reason_is_explained() {
     let text = fs::read_to_string(root().join("docs/operations.md")).unwrap();
     for reason in Reason::ALL {
         let name = format!("`{}`", reason.name());
-        let row = format!("| {} |", reason.status());
+        let row = format!("- **{} `", reason.status());
         let is_its_row =
             |line: &str| line.contains(&name) && (reason.status() < 500 || line.starts_with(&row));
         assert!(
@@ -250,7 +250,7 @@ fn every_endpoint_of_the_admin_api_is_described() {
         }
         let (method, path) = (format!("`{method}"), format!("{path}`"));
         let is_its_row =
-            |line: &str| line.starts_with("| `") && line.contains(&method) && line.contains(&path);
+            |line: &str| line.starts_with("- **`") && line.contains(&method) && line.contains(&path);
         assert!(text.lines().any(is_its_row), "docs/admin-api.md has no row for {method} {path}");
         count += 1;
     }
@@ -268,7 +268,7 @@ fn every_alert_is_described_and_has_a_unit_test() {
     };
     let rules = names("deploy/alerts.yml", "alert: Evenkeel");
     assert!(rules.len() >= 16, "{rules:?}");
-    assert_eq!(names("docs/metrics.md", "| `Evenkeel"), rules);
+    assert_eq!(names("docs/metrics.md", "- **`Evenkeel"), rules);
     assert_eq!(names("deploy/alerts.test.yml", "alertname: Evenkeel"), rules);
 }
 

@@ -6,10 +6,10 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-/// Every key of the schema has a row in the reference, and an example there: `"key": value` in the row itself, or a
+/// Every key of the schema has an entry in the reference, and an example there: `"key": value` in the entry itself, or a
 /// configuration that has the key.
 #[test]
-fn every_key_of_the_schema_has_a_row_and_an_example() {
+fn every_key_of_the_schema_has_an_entry_and_an_example() {
     let schema: Value = serde_json::from_str(config::SCHEMA).unwrap();
     let mut keys = BTreeSet::new();
     keys_of(&schema, &schema, "", &mut keys);
@@ -18,11 +18,12 @@ fn every_key_of_the_schema_has_a_row_and_an_example() {
     for block in blocks(&text, "json") {
         shown_keys(&serde_json::from_str(&block).unwrap(), "", &mut shown);
     }
+    let entries = entries(&text);
     for key in keys {
-        let row = text.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
-        let row = row.unwrap_or_else(|| panic!("docs/configuration.md has no row for {key}"));
+        let entry = entries.iter().find(|entry| entry.starts_with(&format!("- **`{key}`** (")));
+        let entry = entry.unwrap_or_else(|| panic!("docs/configuration.md has no entry for {key}"));
         let start = format!("\"{}\": ", key.rsplit('.').next().unwrap());
-        let inline = row.split('`').skip(1).step_by(2).filter(|code| code.starts_with(&start));
+        let inline = entry.split('`').skip(1).step_by(2).filter(|code| code.starts_with(&start));
         let mut examples = inline.map(|code| serde_json::from_str::<Value>(&format!("{{ {code} }}")));
         let has_one = examples.next().is_some_and(|example| example.is_ok());
         assert!(has_one || shown.contains(&key), "docs/configuration.md has no example of {key}");
@@ -40,7 +41,7 @@ fn the_descriptions_of_the_schema_are_the_words_of_the_document() {
     described(&schema, &schema, "", "", &mut places);
     let mut differ = Vec::new();
     for (keys, is) in places.values() {
-        // What a route has as well may have two rows; the longer one tells more.
+        // What a route has as well may have two entries; the longer one tells more.
         let said = keys.iter().filter_map(|key| words.get(key)).max_by_key(|said| said.len());
         differ.extend(said.filter(|said| *said != is).map(|said| (&keys[0], is, said)));
     }
@@ -87,17 +88,32 @@ fn described(
     }
 }
 
-/// What the document says of each key: the last cell of its row, or the first paragraph under its heading. A link is its text.
+/// The entries of a document's lists of keys, each in one line: `` - **`key`** (type; default; bounds): text ``.
+fn entries(document: &str) -> Vec<String> {
+    let mut entries: Vec<String> = Vec::new();
+    let mut is_open = false;
+    for line in document.lines() {
+        match (line.starts_with("- **`"), line.strip_prefix("  ")) {
+            (true, _) => entries.push(line.to_owned()),
+            (false, Some(rest)) if is_open => *entries.last_mut().unwrap() += &format!(" {rest}"),
+            _ => {
+                is_open = false;
+                continue;
+            }
+        }
+        is_open = true;
+    }
+    entries
+}
+
+/// What the document says of each key: the text of its entry, or the first paragraph under its heading. A link is its text.
 fn words_of_the_document() -> BTreeMap<String, String> {
     let document = fs::read_to_string(root().join("docs/configuration.md")).unwrap();
     let mut words = BTreeMap::new();
-    for row in document.lines().filter(|line| line.starts_with("| `")) {
-        let cells = row.trim_end().trim_end_matches('|').replace("\\|", "\0");
-        let (first, last) = (cells.split('|').nth(1).unwrap(), cells.rsplit('|').next().unwrap());
-        for key in first.split('`').skip(1).step_by(2) {
-            let before = words.insert(key.to_owned(), without_links(&last.trim().replace('\0', "|")));
-            assert!(before.is_none(), "docs/configuration.md has two rows for {key}");
-        }
+    for entry in entries(&document) {
+        let (key, text) = (entry.split('`').nth(1).unwrap(), entry.split_once("): ").unwrap().1);
+        let before = words.insert(key.to_owned(), without_links(text));
+        assert!(before.is_none(), "docs/configuration.md has two entries for {key}");
     }
     for section in document.split("\n## `").skip(1) {
         let (key, rest) = section.split_once("`\n").unwrap();

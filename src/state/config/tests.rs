@@ -689,23 +689,46 @@ fn a_file_that_cannot_be_read_is_a_fault() {
     assert_eq!(config.file, Some(folder.path().join("good.json")));
 }
 
-/// A row of a table of the document.
-struct Row {
-    key: String,
-    kind: &'static str,
+/// An entry of a list of keys of the document: ``- **`key`** (kind; default; bounds): text``.
+pub(in crate::state::config) struct Entry {
+    pub(in crate::state::config) key: String,
+    kind: String,
     default: Option<serde_json::Value>,
-    bounds: &'static str,
+    bounds: String,
+    pub(in crate::state::config) text: String,
 }
 
-fn rows() -> Vec<Row> {
-    let lines = DOCUMENT.lines().filter(|line| line.starts_with("| `"));
-    let row = |line: &'static str| {
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let code = |cell: &'static str| cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`'));
-        let default = code(cells[3]).map(|text| serde_json::from_str(text).expect(text));
-        Row { key: code(cells[1]).expect(line).to_owned(), kind: cells[2], default, bounds: cells[4] }
-    };
-    lines.map(row).collect()
+pub(in crate::state::config) fn entries() -> Vec<Entry> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut is_open = false;
+    for line in DOCUMENT.lines() {
+        let more = line.strip_prefix("  ").filter(|_| is_open);
+        is_open = line.starts_with("- **`") || more.is_some();
+        match (more, lines.last_mut()) {
+            (Some(more), Some(entry)) => *entry += &format!(" {more}"),
+            _ if is_open => lines.push(line.to_owned()),
+            _ => {}
+        }
+    }
+    lines.iter().map(|line| entry(line)).collect()
+}
+
+fn entry(line: &str) -> Entry {
+    let (head, text) = line.split_once("): ").expect(line);
+    let (key, of_key) = head.trim_start_matches("- **`").split_once("`** (").expect(line);
+    let parts: Vec<&str> = of_key.split("; ").collect();
+    let code = |text: &str| text.strip_prefix("default `")?.strip_suffix('`').map(str::to_owned);
+    let default = parts.get(1).and_then(|part| code(part));
+    let default = default.map(|text| serde_json::from_str(&text).expect(&text));
+    let has_default = |part: &&&str| part.starts_with("default ") || **part == "required";
+    let bounds = parts[1..].iter().find(|part| !has_default(part)).copied().unwrap_or_default();
+    Entry {
+        key: key.to_owned(),
+        kind: parts[0].to_owned(),
+        default,
+        bounds: bounds.to_owned(),
+        text: text.to_owned(),
+    }
 }
 
 /// The key that an object of this name must have.
@@ -757,7 +780,7 @@ pub(super) fn keys_of_the_reader() -> BTreeSet<String> {
 fn the_document_and_the_schema_have_the_same_keys() {
     let headings = DOCUMENT.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`'));
     let headings = headings.filter(|heading| !heading.ends_with("[]")).map(str::to_owned);
-    let documented: BTreeSet<String> = rows().into_iter().map(|row| row.key).chain(headings).collect();
+    let documented: BTreeSet<String> = entries().into_iter().map(|entry| entry.key).chain(headings).collect();
     // A route has the guards of the top level, which are documented once.
     let is_guard = |key: &str| guards::KEYS.contains(&key.split('.').next().unwrap_or_default());
     let of_route = |key: &String| key.strip_prefix("routes[].").is_some_and(is_guard);
@@ -767,7 +790,7 @@ fn the_document_and_the_schema_have_the_same_keys() {
 
 #[test]
 fn the_document_has_the_true_defaults() {
-    for Row { key, default, .. } in rows() {
+    for Entry { key, default, .. } in entries() {
         // A file of passwords is read with the configuration.
         let Some(default) = default.filter(|_| key != "basic_auth.realm") else { continue };
         let file = |value| read(&file_with(&key, value)).unwrap_or_else(|faults| panic!("{}", faults[0]));
@@ -816,27 +839,27 @@ const NEED_ANOTHER: &[&str] = &[
 ];
 
 #[test]
-fn the_examples_in_the_rows_of_the_document_are_valid() {
+fn the_examples_in_the_entries_of_the_document_are_valid() {
     let (mut count, mut invalid) = (0, Vec::new());
     // Routes have a test of their own, and `include` reads files.
     let is_checked = |key: &str| !key.starts_with("routes[]") && key != "include" && key != "$schema";
-    for line in DOCUMENT.lines().filter(|line| line.starts_with("| `")) {
-        let key = line.split('`').nth(1).unwrap();
+    for Entry { key, text, .. } in entries() {
+        let key = &*key;
         let leaf = key.rsplit('.').next().unwrap();
-        let codes = line.split('`').skip(1).step_by(2);
+        let codes = text.split('`').skip(1).step_by(2);
         for code in codes.filter(|code| is_checked(key) && code.starts_with(&format!("\"{leaf}\": "))) {
             // The document may name what this machine does not have.
             let code =
                 code.replace("${ZONE}", "eu").replace("${file:/run/secrets/admin-token}", "0123456789abcdef");
-            let example: serde_json::Value = serde_json::from_str(&format!("{{ {code} }}")).expect(line);
+            let example: serde_json::Value = serde_json::from_str(&format!("{{ {code} }}")).expect(&text);
             let file = file_with(key, Some(example[leaf].clone()));
             if let Err(faults) = read(&file) {
-                invalid.push((key, faults[0].to_string()));
+                invalid.push((key.to_owned(), faults[0].to_string()));
             }
             count += 1;
         }
     }
-    invalid.retain(|(key, _)| !NEED_ANOTHER.contains(key));
+    invalid.retain(|(key, _)| !NEED_ANOTHER.contains(&&**key));
     assert!(invalid.is_empty(), "{invalid:#?}");
     assert!(count > 80, "only {count} were found");
 }
@@ -844,7 +867,8 @@ fn the_examples_in_the_rows_of_the_document_are_valid() {
 #[test]
 fn the_document_has_the_true_bounds() {
     let mut checked = 0;
-    for Row { key, kind, bounds, .. } in rows().into_iter().filter(|row| row.bounds.contains(" to ")) {
+    for Entry { key, kind, bounds, .. } in entries().into_iter().filter(|entry| entry.bounds.contains(" to "))
+    {
         let excess = match kind.split(' ').next().unwrap() {
             "duration" => json!("99999999h"),
             "size" => json!("9000TiB"),
@@ -889,7 +913,7 @@ fn any_tree() -> impl Strategy<Value = serde_json::Value> {
         "[ -~é\\u{0}-\\u{1f}]{0,12}".prop_map(|text| json!(text)),
         "[0-9]{1,21}(ms|s|h|KiB|TiB|-599|,200|/8|:80)?".prop_map(|text| json!(text)),
     ];
-    let keys: Vec<String> = rows()
+    let keys: Vec<String> = entries()
         .iter()
         .flat_map(|row| row.key.split('.').map(|part| part.replace("[]", "")).collect::<Vec<_>>())
         .collect();

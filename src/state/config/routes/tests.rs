@@ -2,11 +2,11 @@
 
 use super::super::parse_routes;
 use super::*;
+use crate::state::config::tests::entries;
 use crate::state::route::{Action, Key};
 use serde_json::{Value, json};
 
 const POOLS: [&str; 2] = ["api", "canary"];
-const DOCUMENT: &str = include_str!("../../../../docs/configuration.md");
 
 fn told(text: &str) -> Vec<String> {
     let faults = parse_routes(text, &POOLS).expect_err(text);
@@ -419,13 +419,13 @@ fn values_are_read_as_the_document_says() {
     assert_eq!((plain.body_limit, plain.retries, plain.security_headers), (None, None, None));
 }
 
-/// The last code in a row of the document is an example of its key.
+/// The last code in an entry of the document is an example of its key.
 #[test]
 fn every_key_of_the_document_has_a_valid_example() {
     let mut count = 0;
-    for line in DOCUMENT.lines().filter(|line| line.starts_with("| `routes[].")) {
-        let cells: Vec<&str> = line.split(" | ").map(str::trim).collect();
-        let key = cells[0].trim_start_matches("| `routes[].").trim_end_matches('`');
+    for entry in entries() {
+        let Some(key) = entry.key.strip_prefix("routes[].") else { continue };
+        let line = &entry.text;
         let example = line.rsplit('`').nth(1).unwrap();
         let (parents, leaf) = key.rsplit_once('.').unwrap_or(("", key));
         let mut tree: Value = serde_json::from_str(&format!("{{ {example} }}")).expect(line);
