@@ -382,7 +382,7 @@ mod tests {
         config::load(&file).unwrap()
     }
 
-    /// A port that no kernel gives away: nothing listens there.
+    /// A port below those that the kernel assigns: nothing listens there.
     fn unused_address() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 1))
     }

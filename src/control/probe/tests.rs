@@ -52,7 +52,7 @@ fn head(stream: impl Read) -> Vec<String> {
     BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect()
 }
 
-/// A port that no kernel gives away: nothing listens there.
+/// A port below those that the kernel assigns: nothing listens there.
 const REFUSES: &str = "127.0.0.1:1";
 
 /// What a probe that may take so long makes of a server that says this, and the head that the server got.
